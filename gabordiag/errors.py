@@ -1,0 +1,44 @@
+"""What can go wrong on the user's side: one type, a few kinds, each with its exit code.
+
+Every error says in one or two lines what is wrong, why, and what to do instead; the command line
+turns it into an exit code in one place (`gabordiag.cli.main`).
+"""
+
+from __future__ import annotations
+
+
+class GabordiagError(Exception):
+    """Base of everything gabordiag raises on purpose.
+
+    Args:
+        problem: What is wrong and why, one sentence.
+        advice: What to do instead, one sentence; may be empty.
+    """
+
+    exit_code = 3
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        super().__init__(problem, advice)
+        self.problem = problem
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n{self.advice}" if self.advice else self.problem
+
+
+class UsageError(GabordiagError):
+    """An option or argument that cannot mean anything (exit code 2)."""
+
+    exit_code = 2
+
+
+class ParameterError(GabordiagError, ValueError):
+    """A value outside what its formula allows, such as sigma = 0."""
+
+
+class InputError(GabordiagError):
+    """An image, log, configuration or objective that cannot be used."""
+
+
+class OutputError(GabordiagError):
+    """A place that cannot be written to."""

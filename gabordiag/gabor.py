@@ -1,0 +1,223 @@
+"""The real Gabor kernel of the question, and its five partial derivatives in closed form.
+
+The kernel is the textbook one, sampled on the integer grid centred at 0 (x indexes columns,
+y indexes rows, both in pixels):
+
+    g(x, y) = exp(-(x'^2 + gamma^2 y'^2) / (2 sigma^2)) * cos(2 pi x' / wavelength + psi)
+    x' = x cos(theta) + y sin(theta),   y' = -x sin(theta) + y cos(theta)
+
+Everything here is elementwise torch without `abs`, `conj` or branches, so that autograd, `vmap`
+and complex steps (Squire & Trapp 1998) pass through it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from gabordiag.errors import ParameterError
+
+Scalar = float | Tensor
+PARAMETER_NAMES = ("theta", "wavelength", "sigma", "psi", "gamma")
+_POSITIVE = ("wavelength", "sigma", "gamma")
+
+
+@dataclass(frozen=True)
+class GaborParameters:
+    """One Gabor filter.
+
+    Attributes:
+        theta: Orientation of the carrier's normal, radians.
+        wavelength: Carrier wavelength, pixels, > 0.
+        sigma: Standard deviation of the envelope along x', pixels, > 0.
+        psi: Phase of the carrier, radians.
+        gamma: Aspect ratio; the envelope's deviation along y' is sigma / gamma, > 0.
+
+    Raises:
+        ParameterError: A value that is not finite, or not positive where it has to be.
+    """
+
+    theta: float = math.pi / 4
+    wavelength: float = 10.0
+    sigma: float = 4.0
+    psi: float = 0.0
+    gamma: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in self.items():
+            if not math.isfinite(value):
+                raise ParameterError(f"{name} is {value}, which is not a finite number.")
+            if name in _POSITIVE and value <= 0:
+                raise ParameterError(
+                    f"{name} is {value:g}, but a Gabor filter needs {name} > 0.",
+                    f"Give a positive {name}, such as {getattr(GaborParameters, name):g}.",
+                )
+
+    def items(self) -> Iterator[tuple[str, float]]:
+        """Yields (name, value) in the order of `PARAMETER_NAMES`."""
+        return ((field.name, getattr(self, field.name)) for field in fields(self))
+
+    def to_dict(self) -> dict[str, float]:
+        """Returns the five values by name, as `gabor_kernel(**...)` takes them."""
+        return dict(self.items())
+
+
+def validate_kernel_size(kernel_size: int) -> int:
+    """Returns `kernel_size` if a centred grid of that side exists.
+
+    Raises:
+        ParameterError: Not odd, or smaller than 3.
+    """
+    if kernel_size != int(kernel_size) or kernel_size < 3 or kernel_size % 2 == 0:
+        raise ParameterError(
+            f"kernel size {kernel_size} has no centre pixel, or is below 3.",
+            f"Use an odd number, such as {max(3, int(kernel_size) // 2 * 2 + 1)}.",
+        )
+    return int(kernel_size)
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """The pieces of which the kernel and all its derivatives are products; (..., K, K) each."""
+
+    x_rot: Tensor
+    y_rot: Tensor
+    envelope: Tensor
+    phase: Tensor
+    wavelength: Tensor
+    sigma: Tensor
+    gamma: Tensor
+
+
+def _terms(
+    theta: Scalar,
+    wavelength: Scalar,
+    sigma: Scalar,
+    psi: Scalar,
+    gamma: Scalar,
+    kernel_size: int,
+    dtype: torch.dtype | None,
+) -> _Terms:
+    given = (theta, wavelength, sigma, psi, gamma)
+    tensors = [value for value in given if isinstance(value, Tensor)]
+    device = tensors[0].device if tensors else None
+    if dtype is None:
+        dtype = torch.float64
+        if tensors:
+            dtype = tensors[0].dtype
+            for tensor in tensors[1:]:
+                dtype = torch.promote_types(dtype, tensor.dtype)
+    theta, wavelength, sigma, psi, gamma = (
+        torch.as_tensor(value, dtype=dtype, device=device)[..., None, None] for value in given
+    )
+    half = validate_kernel_size(kernel_size) // 2
+    grid = torch.arange(-half, half + 1, dtype=dtype, device=device)
+    x, y = grid[None, :], grid[:, None]
+    cos, sin = torch.cos(theta), torch.sin(theta)
+    x_rot = x * cos + y * sin
+    y_rot = -x * sin + y * cos
+    envelope = torch.exp(-(x_rot * x_rot + (gamma * y_rot) * (gamma * y_rot)) / (2 * sigma * sigma))
+    phase = 2 * math.pi * x_rot / wavelength + psi
+    return _Terms(x_rot, y_rot, envelope, phase, wavelength, sigma, gamma)
+
+
+def gabor_kernel(
+    theta: Scalar = math.pi / 4,
+    wavelength: Scalar = 10.0,
+    sigma: Scalar = 4.0,
+    psi: Scalar = 0.0,
+    gamma: Scalar = 0.5,
+    *,
+    kernel_size: int = 31,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Returns the Gabor kernel, batched over whatever shapes the parameters broadcast to.
+
+    Args:
+        theta: Orientation, radians; number or tensor of any shape.
+        wavelength: Pixels.
+        sigma: Pixels.
+        psi: Phase, radians.
+        gamma: Aspect ratio.
+        kernel_size: Side K of the square kernel, odd.
+        dtype: Defaults to the tensors' common type, float64 where there is none. Complex types
+            work (complex step).
+
+    Returns:
+        Tensor of shape (*broadcast, K, K).
+
+    Raises:
+        ParameterError: `kernel_size` is even or below 3. Values are not validated here (they may
+            be learned tensors); `GaborParameters` does that.
+    """
+    terms = _terms(theta, wavelength, sigma, psi, gamma, kernel_size, dtype)
+    return terms.envelope * torch.cos(terms.phase)
+
+
+def gabor_partials(
+    theta: Scalar = math.pi / 4,
+    wavelength: Scalar = 10.0,
+    sigma: Scalar = 4.0,
+    psi: Scalar = 0.0,
+    gamma: Scalar = 0.5,
+    *,
+    kernel_size: int = 31,
+    dtype: torch.dtype | None = None,
+) -> dict[str, Tensor]:
+    """Returns the kernel's partial derivatives in closed form.
+
+    With E the envelope, p = 2 pi x' / wavelength + psi the carrier's phase, and
+    dx'/dtheta = y', dy'/dtheta = -x':
+
+        dg/dtheta      = -E [ (1 - gamma^2) x' y' / sigma^2 cos p + 2 pi y' / wavelength sin p ]
+        dg/dwavelength =  E sin p 2 pi x' / wavelength^2
+        dg/dsigma      =  E cos p (x'^2 + gamma^2 y'^2) / sigma^3
+        dg/dpsi        = -E sin p
+        dg/dgamma      = -E cos p gamma y'^2 / sigma^2
+
+    Args:
+        theta: As in `gabor_kernel`, like all the others.
+        wavelength: Pixels.
+        sigma: Pixels.
+        psi: Radians.
+        gamma: Aspect ratio.
+        kernel_size: Side K, odd.
+        dtype: As in `gabor_kernel`.
+
+    Returns:
+        One tensor of shape (*broadcast, K, K) for each name of `PARAMETER_NAMES`; its unit is one
+        over the parameter's.
+
+    Raises:
+        ParameterError: `kernel_size` is even or below 3.
+    """
+    t = _terms(theta, wavelength, sigma, psi, gamma, kernel_size, dtype)
+    carrier = t.envelope * torch.cos(t.phase)
+    quadrature = t.envelope * torch.sin(t.phase)
+    variance = t.sigma * t.sigma
+    gamma_squared = t.gamma * t.gamma
+    y_squared = t.y_rot * t.y_rot
+    envelope_term = (1 - gamma_squared) * t.x_rot * t.y_rot / variance * carrier
+    carrier_term = 2 * math.pi * t.y_rot / t.wavelength * quadrature
+    distance = t.x_rot * t.x_rot + gamma_squared * y_squared
+    return {
+        "theta": -(envelope_term + carrier_term),
+        "wavelength": quadrature * 2 * math.pi * t.x_rot / (t.wavelength * t.wavelength),
+        "sigma": carrier * distance / (variance * t.sigma),
+        "psi": -quadrature,
+        "gamma": -carrier * t.gamma * y_squared / variance,
+    }
+
+
+def theta_period(psi: float) -> float:
+    """Returns the period of the kernel in theta, radians.
+
+    Turning by pi maps (x', y') to (-x', -y'), which is psi -> -psi: the same kernel exactly when
+    sin(psi) = 0. The tolerance is the rounding of psi itself.
+    """
+    rounding = 4 * math.ulp(max(1.0, abs(psi)))
+    return math.pi if abs(math.sin(psi)) <= rounding else 2 * math.pi

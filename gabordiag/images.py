@@ -1,0 +1,218 @@
+"""Where the input image comes from: a file, an array, or a built-in; always a float64 matrix.
+
+Everything that cannot be used is refused here with a sentence, so that the rooms downstream may
+assume a finite, two-dimensional image that is larger than the kernel and not constant.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from gabordiag.errors import InputError, UsageError
+
+FloatArray = npt.NDArray[np.float64]
+
+BUILT_IN = ("hopper", "noise", "pink")
+NORMALIZATIONS = ("none", "center", "standardize")
+SYNTHETIC_SHAPE = (512, 512)
+# Above this many pixels a compressed file is taken for a decompression bomb: 100 million float64
+# pixels are 0.8 GB, already more than a camera makes.
+MAX_PIXELS = 100_000_000
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+def load_image(
+    source: str | Path | npt.ArrayLike,
+    *,
+    pixel_scale: float = 1.0,
+    normalize: str = "none",
+    seed: int = 0,
+) -> FloatArray:
+    """Returns the image as a float64 matrix of shape (rows, columns).
+
+    Args:
+        source: A PNG, JPEG, TIFF or WebP path; the path of a `.npy` file with a 2-D array; a 2-D
+            array; or one of `BUILT_IN`: `hopper` (the photograph that matplotlib ships), `noise`
+            (white), `pink` (1/f amplitude spectrum).
+        pixel_scale: Factor on the pixel values (255 imitates un-normalised 8-bit input).
+        normalize: `none`, `center` (subtract the mean) or `standardize` (and divide by the
+            standard deviation).
+        seed: Of the synthetic images.
+
+    Returns:
+        Grey values; 8-bit files are divided by 255, 16-bit files by 65535, arrays are used as
+        they are; then scaled and normalised.
+
+    Raises:
+        InputError: The source cannot be read, or is no usable image.
+        UsageError: `normalize` or `pixel_scale` has no meaning.
+    """
+    if normalize not in NORMALIZATIONS:
+        raise UsageError(
+            f"normalization '{normalize}' is unknown.", f"Use one of {', '.join(NORMALIZATIONS)}."
+        )
+    if not np.isfinite(pixel_scale) or pixel_scale == 0:
+        raise UsageError(f"pixel scale {pixel_scale} is not a finite number other than 0.")
+    if isinstance(source, (str, Path)):
+        name = str(source)
+        image = _built_in(name, seed) if name in BUILT_IN else _from_file(Path(name))
+    else:
+        name = "the array"
+        image = _checked_array(np.asarray(source), name)
+    image = _validated(image, name) * pixel_scale
+    if normalize != "none":
+        image = image - image.mean()
+    if normalize == "standardize":
+        image = image / image.std()
+    return image
+
+
+def require_larger_than_kernel(image: FloatArray, kernel_size: int) -> None:
+    """Refuses an image in which the kernel has no place.
+
+    Raises:
+        InputError: A side of the image is shorter than the kernel's.
+    """
+    rows, columns = image.shape
+    if min(rows, columns) < kernel_size:
+        largest = min(rows, columns) - (min(rows, columns) + 1) % 2
+        raise InputError(
+            f"The image has {rows} x {columns} pixels, too few for a kernel of side {kernel_size}.",
+            f"Use a larger image, or --kernel-size {largest}."
+            if largest >= 3
+            else "Use a larger image.",
+        )
+
+
+def _validated(image: FloatArray, name: str) -> FloatArray:
+    if not np.isfinite(image).all():
+        bad = int(image.size - np.isfinite(image).sum())
+        raise InputError(
+            f"{name} holds {bad} values that are NaN or infinite.",
+            "Replace them first, for example with numpy.nan_to_num.",
+        )
+    if image.size == 0 or image.min() == image.max():
+        raise InputError(
+            f"{name} is constant, so its response says nothing about a filter.",
+            "Use an image with some texture.",
+        )
+    return image
+
+
+def _checked_array(array: npt.NDArray[np.generic], name: str) -> FloatArray:
+    if array.ndim != 2:
+        raise InputError(
+            f"{name} has shape {array.shape}, but a grey image is two-dimensional.",
+            "Pass one channel, for example array.mean(axis=-1).",
+        )
+    if not (np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_):
+        raise InputError(f"{name} holds {array.dtype} values, not numbers.")
+    if np.iscomplexobj(array):
+        raise InputError(f"{name} is complex; a Gabor response needs a real image.")
+    return np.array(array, dtype=np.float64)
+
+
+def _built_in(name: str, seed: int) -> FloatArray:
+    if name == "hopper":
+        return _from_file(_hopper_path())
+    white = np.random.default_rng(seed).standard_normal(SYNTHETIC_SHAPE)
+    if name == "noise":
+        return white
+    # Amplitude spectrum 1/f (power 1/f^2), the natural images' own (Field 1987,
+    # doi 10.1364/JOSAA.4.002379); the mean is dropped, the deviation set to 1.
+    rows, columns = SYNTHETIC_SHAPE
+    frequency = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None, :])
+    frequency[0, 0] = np.inf
+    pink = np.fft.irfft2(np.fft.rfft2(white) / frequency, s=SYNTHETIC_SHAPE)
+    scaled: FloatArray = pink / pink.std()
+    return scaled
+
+
+def _hopper_path() -> Path:
+    # Located without importing matplotlib, which costs a third of a second.
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is None or spec.origin is None:
+        raise InputError("The built-in photograph comes with matplotlib, which is not installed.")
+    return Path(spec.origin).parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
+
+
+def _from_file(path: Path) -> FloatArray:
+    if not path.exists():
+        raise InputError(
+            f"No image at {path}.", f"Give a file, or one of the built-ins {', '.join(BUILT_IN)}."
+        )
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not an image.", "Give one file.")
+    try:
+        return _from_npy(path) if path.suffix.lower() == ".npy" else _from_picture(path)
+    except PermissionError:
+        raise InputError(f"{path} may not be read.", "Check its permissions.") from None
+
+
+def _from_npy(path: Path) -> FloatArray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise InputError(
+            f"{path} is no plain .npy array ({_first_line(error)}).",
+            "Save it with numpy.save and without pickled objects.",
+        ) from None
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path} holds an archive, not one array.", "Save it with numpy.save.")
+    return _checked_array(array, str(path))
+
+
+def _from_picture(path: Path) -> FloatArray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                _refuse_bomb(path, picture.size)
+                return _grey(ImageOps.exif_transpose(picture))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _bomb(path) from None
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{path} is not an image that Pillow can read.",
+            "Use PNG, JPEG, TIFF or WebP, or a .npy array.",
+        ) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise InputError(f"{path} is damaged: {_first_line(error)}.") from None
+
+
+def _refuse_bomb(path: Path, size: tuple[int, int]) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise _bomb(path)
+
+
+def _bomb(path: Path) -> InputError:
+    return InputError(
+        f"{path} would unpack to more than {MAX_PIXELS // 1_000_000} million pixels, "
+        "which looks like a decompression bomb.",
+        "Scale it down first.",
+    )
+
+
+def _grey(picture: Image.Image) -> FloatArray:
+    if picture.mode in _SIXTEEN_BIT:
+        return np.asarray(picture, dtype=np.float64) / 65535
+    if picture.mode == "I":  # 32-bit integers: how Pillow opens some 16-bit files
+        return np.asarray(picture, dtype=np.float64) / 65535
+    if picture.mode == "F":
+        return np.asarray(picture, dtype=np.float64)
+    return np.asarray(picture.convert("L"), dtype=np.float64) / 255
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0].rstrip(".") if text else type(error).__name__

@@ -1,0 +1,1 @@
+"""What the loss looks like: from an objective to numbers, with no optimizer in sight."""

@@ -1,0 +1,1 @@
+"""What is minimised: a scalar function of one or more parameters."""

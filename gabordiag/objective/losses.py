@@ -1,0 +1,116 @@
+"""The losses between a response and the target response; the place to add another.
+
+A loss is written twice, independently: on the whole images, as a person would write it in torch
+(`direct`), and on compressed responses, whose inner products are those of the images divided by
+the number of pixels (`compressed`, `gradient`). Tests hold one against the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gabordiag.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One loss.
+
+    Attributes:
+        name: As on the command line.
+        direct: (outputs (n, P), target (P,)) -> (n,).
+        compressed: (residual (n, r), response (n, r), target (r,)) -> (n,); `residual` is
+            response - target, formed before rounding could cancel.
+        gradient: (residual, response, target, d_response (n, r)) -> (n,), the closed form of the
+            derivative of `compressed` along d_response.
+        is_root: The loss is the square root of a smooth function that can reach zero: a kink there.
+        squared: Name of the smooth loss under the root; its own name for all others.
+    """
+
+    name: str
+    direct: Callable[[Tensor, Tensor], Tensor]
+    compressed: Callable[[Tensor, Tensor, Tensor], Tensor]
+    gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    is_root: bool = False
+    squared: str = ""
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1)
+
+
+def _mse_direct(outputs: Tensor, target: Tensor) -> Tensor:
+    return (outputs - target).square().mean(-1)
+
+
+def _mse(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
+    return _dot(residual, residual)
+
+
+def _mse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: Tensor) -> Tensor:
+    return 2 * _dot(residual, change)
+
+
+def _rmse_direct(outputs: Tensor, target: Tensor) -> Tensor:
+    return _mse_direct(outputs, target).sqrt()
+
+
+def _rmse(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
+    return _dot(residual, residual).sqrt()
+
+
+def _rmse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: Tensor) -> Tensor:
+    # 0/0 at exactly zero loss gives NaN, as torch's own sqrt does on the direct path.
+    return _dot(residual, change) / _dot(residual, residual).sqrt()
+
+
+def _cosine_direct(outputs: Tensor, target: Tensor) -> Tensor:
+    return 1 - (outputs @ target) / (outputs.norm(dim=-1) * target.norm())
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return vector / _dot(vector, vector).sqrt()[..., None]
+
+
+def _cosine(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
+    # 1 - cos(a, b) = |a/|a| - b/|b||^2 / 2 keeps its digits near zero. The difference of the unit
+    # vectors comes from the residual e = a - b:  a/|a| - b/|b| = (e - b (|a| - |b|)/|b|) / |a|,
+    # and |a| - |b| = (e . (a + b)) / (|a| + |b|).
+    length = _dot(response, response).sqrt()
+    target_length = _dot(target, target).sqrt()
+    stretch = _dot(residual, response + target) / (length + target_length)
+    difference = (residual - target * (stretch / target_length)[..., None]) / length[..., None]
+    return _dot(difference, difference) / 2
+
+
+def _cosine_gradient(residual: Tensor, response: Tensor, target: Tensor, change: Tensor) -> Tensor:
+    # d(1 - cos) = -(b/|b| - cos a/|a|) . da / |a|; the bracket is the part of b/|b| across a, and
+    # as such equals minus the part of the residual across a, over |b|.
+    direction = _unit(response)
+    across = residual - direction * _dot(residual, direction)[..., None]
+    length = _dot(response, response).sqrt()
+    return _dot(across, change) / (length * _dot(target, target).sqrt())
+
+
+LOSSES = {
+    loss.name: loss
+    for loss in (
+        Loss("rmse", _rmse_direct, _rmse, _rmse_gradient, is_root=True, squared="mse"),
+        Loss("mse", _mse_direct, _mse, _mse_gradient, squared="mse"),
+        Loss("cosine", _cosine_direct, _cosine, _cosine_gradient, squared="cosine"),
+    )
+}
+
+
+def find_loss(name: str) -> Loss:
+    """Returns the loss of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in LOSSES:
+        raise UsageError(f"loss '{name}' is unknown.", f"Use one of {', '.join(LOSSES)}.")
+    return LOSSES[name]

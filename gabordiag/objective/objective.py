@@ -1,0 +1,169 @@
+"""The small interface that everything downstream uses: a scalar loss of one scalar parameter.
+
+An `Objective` knows its parameter (range, period, target, start) and evaluates its loss on a
+tensor of values, elementwise and differentiably. Landscapes, optimizers and diagnoses are built on
+nothing else, so that whatever implements this interface gets all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+FloatArray = npt.NDArray[np.float64]
+
+ANGLE_TOLERANCE = math.radians(1.0)
+RANGE_TOLERANCE = 0.01
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """The learned parameter.
+
+    Attributes:
+        name: As in files and JSON.
+        low: Lower end of the range that is looked at.
+        high: Its upper end; low + period for a periodic parameter.
+        period: The loss's period, or None.
+        target: The value that made the target, or None where there is none.
+        start: Where an optimizer starts.
+        is_angle: Radians inside, degrees for people.
+        unit: For people, where it is no angle ("px", "").
+    """
+
+    name: str
+    low: float
+    high: float
+    period: float | None
+    target: float | None
+    start: float
+    is_angle: bool = False
+    unit: str = ""
+
+    @property
+    def tolerance(self) -> float:
+        """How close counts as being there: 1 degree, or 1% of the range."""
+        return ANGLE_TOLERANCE if self.is_angle else RANGE_TOLERANCE * (self.high - self.low)
+
+    def wrap(self, values: npt.ArrayLike) -> FloatArray:
+        """Returns the values moved by whole periods into [-P/2, P/2); unchanged without a period."""
+        array = np.asarray(values, dtype=np.float64)
+        if self.period is None:
+            return array
+        half = self.period / 2
+        wrapped = np.where(
+            (array >= -half) & (array < half), array, np.mod(array + half, self.period) - half
+        )
+        return np.where(wrapped >= half, -half, wrapped)
+
+    def offset(self, values: npt.ArrayLike, point: float) -> FloatArray:
+        """Returns value - point, to the nearest copy of `point` where there is a period."""
+        difference = np.asarray(values, dtype=np.float64) - point
+        if self.period is None:
+            return difference
+        return difference - self.period * np.round(difference / self.period)
+
+    def show(self, value: float, digits: int = 2) -> str:
+        """Returns the value for people: degrees for angles, with its unit."""
+        if self.is_angle:
+            return f"{math.degrees(value):.{digits}f}°"
+        return f"{value:.{digits + 2}g}{' ' + self.unit if self.unit else ''}"
+
+    @property
+    def scale(self) -> float:
+        """Factor from the parameter to what people read."""
+        return 180 / math.pi if self.is_angle else 1.0
+
+    @property
+    def label(self) -> str:
+        """Axis label for people."""
+        unit = "degrees" if self.is_angle else self.unit
+        return f"{self.name} [{unit}]" if unit else self.name
+
+
+class Objective(ABC):
+    """A scalar loss of one scalar parameter.
+
+    Attributes:
+        parameter: What is learned.
+        loss_name: Name of the loss, for people.
+        is_root: The loss is sqrt(smooth_loss): its zeros are kinks, not smooth minima.
+    """
+
+    parameter: Parameter
+    loss_name: str = "loss"
+    is_root: bool = False
+
+    @abstractmethod
+    def loss(self, values: Tensor) -> Tensor:
+        """Returns the loss, elementwise, differentiable; values and result of shape (n,)."""
+
+    def smooth_loss(self, values: Tensor) -> Tensor:
+        """Returns the smooth function under the root, or the loss itself where there is no root."""
+        return self.loss(values)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision in which the loss is computed."""
+        return torch.float64
+
+    @property
+    def device(self) -> torch.device:
+        """Where the loss is computed."""
+        return torch.device("cpu")
+
+    def tensor(self, values: npt.ArrayLike) -> Tensor:
+        """Returns the values as a tensor (n,) that `loss` takes."""
+        array = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        return torch.as_tensor(array, dtype=self.dtype, device=self.device)
+
+    def loss_at(self, values: npt.ArrayLike) -> FloatArray:
+        """Returns the losses (n,) of any number of values."""
+        with torch.no_grad():
+            return _in_chunks(self.tensor(values), self.loss)
+
+    def derivatives(
+        self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False
+    ) -> FloatArray:
+        """Returns the loss and its derivatives by autograd.
+
+        Args:
+            values: (n,).
+            order: Highest derivative.
+            smooth: Of `smooth_loss` instead of `loss`.
+
+        Returns:
+            (order + 1, n): the loss, the first derivative, ...
+        """
+        function = self.smooth_loss if smooth else self.loss
+
+        def tower(chunk: Tensor) -> Tensor:
+            chunk = chunk.detach().requires_grad_()
+            levels = [function(chunk)]
+            for level in range(order):
+                (derivative,) = torch.autograd.grad(
+                    levels[-1].sum(), chunk, create_graph=level + 1 < order
+                )
+                levels.append(derivative)
+            return torch.stack([level.detach() for level in levels], dim=-1)
+
+        return np.ascontiguousarray(_in_chunks(self.tensor(values), tower).T)
+
+    def gradient(self, values: npt.ArrayLike) -> FloatArray:
+        """Returns dloss/dparameter (n,): in closed form where there is one, else by autograd."""
+        return self.derivatives(values)[1]
+
+
+def _in_chunks(values: Tensor, function: object) -> FloatArray:
+    if not callable(function):
+        raise TypeError("function must be callable")
+    pieces = [function(chunk) for chunk in values.split(_CHUNK)]
+    result: FloatArray = torch.cat(pieces).detach().cpu().numpy().astype(np.float64)
+    return result

@@ -1,0 +1,203 @@
+"""Responses of one image to kernels: directly, and through the exact shortcut.
+
+The response is linear in the kernel. Let the rows of B (r, K^2) be an orthonormal basis of all
+kernels that can occur, R (r, P) the image's responses to them, and M = R R^T / P = F^T F. Then for
+any two such kernels g, h, with W = F B (r, K^2),
+
+    <response(g), response(h)> / P  =  (W g) . (W h)
+
+exactly, whatever the image's size: r numbers, the *compressed response* W g, stand for a whole
+response image wherever only inner products matter, which is the case for every loss here. An
+additive image n (noise in the target) joins R as one more row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gabordiag.errors import UsageError
+
+PADDINGS = ("valid", "same", "circular")
+# Relative to the largest singular value: below this the samples' own rounding takes over (for the
+# 31 x 31 kernels of every theta the spectrum falls by decades down to here and is flat beyond).
+RANK_TOLERANCE = 8 * torch.finfo(torch.float64).eps
+# Working memory of one strip of responses, and of one strip of conv2d's unfolded patches.
+STRIP_BYTES = 256 * 2**20
+
+
+def pad_image(image: Tensor, kernel_size: int, padding: str) -> Tensor:
+    """Returns the image (H, W) extended so that a `valid` correlation gives the padded one.
+
+    Raises:
+        UsageError: `padding` is unknown.
+    """
+    half = kernel_size // 2
+    if padding == "valid":
+        return image
+    if padding == "same":
+        return torch.nn.functional.pad(image, (half, half, half, half))
+    if padding == "circular":
+        wrapped = torch.nn.functional.pad(image[None, None], (half,) * 4, mode="circular")
+        return wrapped[0, 0]
+    raise UsageError(f"padding '{padding}' is unknown.", f"Use one of {', '.join(PADDINGS)}.")
+
+
+def output_shape(padded: Tensor, kernel_size: int) -> tuple[int, int]:
+    """Returns the rows and columns of a response to the padded image."""
+    return padded.shape[0] - kernel_size + 1, padded.shape[1] - kernel_size + 1
+
+
+def correlate(padded: Tensor, kernels: Tensor) -> Tensor:
+    """Returns the direct responses by `torch.nn.functional.conv2d`, differentiable.
+
+    Works in strips of rows, because conv2d in float64 unfolds every patch in memory.
+
+    Args:
+        padded: (H, W), from `pad_image`.
+        kernels: (n, K, K).
+
+    Returns:
+        (n, P), P the number of output pixels.
+    """
+    kernel_size = kernels.shape[-1]
+    rows, columns = output_shape(padded, kernel_size)
+    step = _strip_rows(kernel_size**2 * columns, rows)
+    strips = [
+        torch.nn.functional.conv2d(padded[None, None, lo : hi + kernel_size - 1], kernels[:, None])
+        for lo, hi in _strips(rows, step)
+    ]
+    return torch.cat(strips, dim=-2)[0].flatten(1)
+
+
+def correlate_by_definition(padded: Tensor, kernel: Tensor) -> Tensor:
+    """Returns one direct response (P,) as the sum over the kernel's pixels of shifted images.
+
+    Not differentiable, but in float64 some twenty times faster than conv2d, and the definition
+    itself; the run-time check of the shortcut rests on it.
+    """
+    kernel_size = kernel.shape[-1]
+    rows, columns = output_shape(padded, kernel_size)
+    response = torch.zeros(rows, columns, dtype=padded.dtype, device=padded.device)
+    for y, line in enumerate(kernel.tolist()):
+        for x, value in enumerate(line):
+            response.add_(padded[y : y + rows, x : x + columns], alpha=value)
+    return response.flatten()
+
+
+def kernel_basis(kernels: Tensor) -> Tensor:
+    """Returns an orthonormal basis (r, K, K) of the kernels (n, K, K), to rounding level."""
+    side = kernels.shape[-1]
+    _, singular, basis = torch.linalg.svd(kernels.flatten(1), full_matrices=False)
+    rank = int((singular > RANK_TOLERANCE * singular[0]).sum())
+    return basis[:rank].reshape(rank, side, side)
+
+
+def response_gram(padded: Tensor, basis: Tensor, extra: Tensor | None = None) -> Tensor:
+    """Returns M = R R^T / P, the Gram matrix of the image's responses to the basis.
+
+    Args:
+        padded: Image (H, W), float64.
+        basis: (r, K, K).
+        extra: An additional image of the output's shape, joined as the last row of R.
+
+    Returns:
+        (r, r), or (r + 1, r + 1) with `extra`.
+    """
+    kernel_size = basis.shape[-1]
+    rows, columns = output_shape(padded, kernel_size)
+    count = len(basis) + (extra is not None)
+    gram = torch.zeros(count, count, dtype=torch.float64, device=padded.device)
+    step = _strip_rows(count * columns, rows)
+    for lo, hi in _strips(rows, step):
+        responses = torch.empty(count, (hi - lo) * columns, dtype=torch.float64, device=gram.device)
+        _fft_responses(padded[lo : hi + kernel_size - 1], basis, responses)
+        if extra is not None:
+            responses[-1] = extra[lo:hi].flatten()
+        gram += responses @ responses.T
+    return gram / (rows * columns)
+
+
+def _fft_responses(strip: Tensor, basis: Tensor, out: Tensor) -> None:
+    # Correlation theorem. One kernel at a time: a spectrum of one fits the cache, of all does not.
+    # The mean is taken out first and its exact response added back, because it would otherwise
+    # set the level of the transform's rounding.
+    kernel_size = basis.shape[-1]
+    rows, columns = output_shape(strip, kernel_size)
+    shape = (_fast_length(strip.shape[0]), _fast_length(strip.shape[1]))
+    mean = strip.mean()
+    spectrum = torch.fft.rfft2(strip - mean, s=shape)
+    for kernel, row in zip(basis, out, strict=False):
+        across = torch.fft.rfft(kernel, n=shape[1])
+        product = torch.fft.fft(across, n=shape[0], dim=0).conj_physical_().mul_(spectrum)
+        response = torch.fft.irfft2(product, s=shape)[:rows, :columns]
+        row.view(rows, columns).copy_(response).add_(mean * kernel.sum())
+
+
+def _strip_rows(doubles_per_row: int, rows: int) -> int:
+    return max(1, min(rows, STRIP_BYTES // (8 * doubles_per_row)))
+
+
+def _strips(rows: int, step: int) -> Iterator[tuple[int, int]]:
+    return ((lo, min(lo + step, rows)) for lo in range(0, rows, step))
+
+
+def _fast_length(n: int) -> int:
+    """The smallest 2^a 3^b 5^c that is at least n: lengths that FFTs are quick at."""
+    best = 2 ** math.ceil(math.log2(n))
+    fives = 1
+    while fives < best:
+        threes = fives
+        while threes < best:
+            twos = max(0, math.ceil(math.log2(n / threes)))
+            best = min(best, threes * 2**twos)
+            threes *= 3
+        fives *= 5
+    return best
+
+
+@dataclass(frozen=True)
+class CompressedResponse:
+    """The map from kernels to compressed responses.
+
+    Attributes:
+        weights: W (r, K^2).
+        extra: Compressed form (r,) of the additive image, zero where there is none.
+        rank: r without the additive image.
+    """
+
+    weights: Tensor
+    extra: Tensor
+    rank: int
+
+    def __call__(self, kernels: Tensor) -> Tensor:
+        """Returns the compressed responses (..., r) of kernels (..., K, K)."""
+        return kernels.flatten(-2) @ self.weights.T
+
+    def to(self, dtype: torch.dtype, device: torch.device) -> CompressedResponse:
+        """Returns the same map in another precision, on another device."""
+        move = {"dtype": dtype, "device": device}
+        return CompressedResponse(self.weights.to(**move), self.extra.to(**move), self.rank)
+
+
+def compress(padded: Tensor, kernels: Tensor, extra: Tensor | None = None) -> CompressedResponse:
+    """Builds the compressed response that is exact on the span of the given kernels.
+
+    Args:
+        padded: Image (H, W) from `pad_image`, float64.
+        kernels: (n, K, K), spanning every kernel that will be asked for.
+        extra: An additive image of the output's shape, or None.
+    """
+    basis = kernel_basis(kernels)
+    gram = response_gram(padded, basis, extra)
+    # M = V diag(l) V^T gives F = diag(sqrt l) V^T; eigenvalues below zero are rounding.
+    eigenvalues, vectors = torch.linalg.eigh(gram)
+    factor = eigenvalues.clamp(min=0).sqrt()[:, None] * vectors.T
+    rank = len(basis)
+    weights = factor[:, :rank] @ basis.flatten(1)
+    offset = factor[:, rank] if extra is not None else torch.zeros_like(factor[:, 0])
+    return CompressedResponse(weights, offset, rank)
