@@ -1,0 +1,35 @@
+"""What several tests need: seeded images, and one hopper landscape a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.objective.experiment import Experiment
+
+
+@pytest.fixture
+def texture() -> Callable[..., npt.NDArray[np.float64]]:
+    """Returns a maker of seeded images with energy at every orientation."""
+
+    def make(rows: int = 40, columns: int = 34, seed: int = 0, mean: float = 0.5) -> Any:
+        return mean + np.random.default_rng(seed).standard_normal((rows, columns))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hopper_landscape() -> Callable[..., Landscape]:
+    """Returns the landscape of the photograph under given settings, each computed once."""
+
+    @cache
+    def of(**settings: Any) -> Landscape:
+        return find_critical_points(Experiment(**settings).along("theta"))
+
+    return of
