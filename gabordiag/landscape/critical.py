@@ -16,7 +16,7 @@ nothing is claimed.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,8 @@ from gabordiag.objective.objective import FloatArray, Objective, Parameter
 _TAYLOR_ORDER = 8
 _MAX_DEPTH = 40
 _MAX_CELLS = 200_000
-# Fractions of a cell by which the first grid is shifted, so that no root sits on an edge; irrational
-# and unrelated, because symmetric losses have roots at simple fractions.
+# Fractions of a cell by which the first grid is shifted, so that no root sits on an edge;
+# irrational and unrelated, because symmetric losses have roots at simple fractions.
 _OFFSETS = (0.3819660112501051, 0.7071067811865476, 0.1415926535897932)
 # A zero of rmse: the loss there, relative to the largest, is rounding.
 _ZERO_LOSS = 1e-9
@@ -117,6 +117,37 @@ class Landscape:
         """The target's minimum, or None where there is none."""
         return next((point for point in self.points if point.is_target), None)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        parameter, certificate = self.parameter, self.certificate
+        return {
+            "parameter": parameter.name,
+            "unit": "rad" if parameter.is_angle else parameter.unit,
+            "range": [parameter.low, parameter.high],
+            "period": parameter.period,
+            "target": parameter.target,
+            "start": parameter.start,
+            "tolerance": parameter.tolerance,
+            "critical_points": [point.to_dict() for point in self.points],
+            "certified": certificate.certified,
+            "certificate": {
+                "reason": certificate.reason,
+                "cells": certificate.cells,
+                "error_bound": certificate.error,
+            },
+            "largest_loss": self.largest_loss,
+            "smallest_loss": self.smallest_loss,
+            "largest_gradient": self.largest_gradient,
+        }
+
+    @property
+    def goal_value(self) -> float | None:
+        """Where a run should end: the target, or without one the lowest minimum."""
+        if self.parameter.target is not None:
+            return self.parameter.target
+        lowest = min(self.attractors, key=lambda point: point.loss, default=None)
+        return None if lowest is None else lowest.value
+
     def attractor_of(self, value: float) -> CriticalPoint | None:
         """Returns the minimum or kink into whose basin the value falls."""
         for point in self.attractors:
@@ -138,10 +169,7 @@ def find_critical_points(objective: Objective) -> Landscape:
     """Returns all critical points of the objective with a certificate."""
     series = build_series(objective)
     brackets, certificate = isolate_roots(series)
-    if brackets is None:
-        candidates = series.roots
-    else:
-        candidates = _bisect(series, brackets)
+    candidates = series.roots if brackets is None else _bisect(series, brackets)
     values = _polish(objective, candidates)
     values = _snap_to_target(objective, np.unique(objective.parameter.wrap(values)))
     grid_values = series.value(np.linspace(0, series.span, 1001))
@@ -290,11 +318,11 @@ def _classify(
     scale = _slope_scale(series)
     points: list[CriticalPoint] = []
     for value, loss, square, curvature in zip(values, losses, smooth, second, strict=True):
-        common = {"value": float(value), "loss": float(loss)}
+        value, loss = float(value), float(loss)
         if objective.is_root and loss <= _ZERO_LOSS * largest:
             # Near its zero, smooth = curvature d^2 / 2, so the root is sqrt(curvature / 2) |d|.
             slope = math.sqrt(max(curvature, 0.0) / 2)
-            points.append(CriticalPoint(**common, curvature=None, kind="kink", slope=slope))
+            points.append(CriticalPoint(value, loss, None, "kink", slope=slope))
             continue
         # d^2 sqrt(s) = s'' / (2 sqrt s) where s' = 0.
         own = float(curvature / (2 * math.sqrt(square))) if objective.is_root else float(curvature)
@@ -302,7 +330,7 @@ def _classify(
         if abs(curvature) > series.slope_error * scale:
             kind = "minimum" if curvature > 0 else "maximum"
         stable = 2 / own if kind == "minimum" else None
-        points.append(CriticalPoint(**common, curvature=own, kind=kind, stable_lr=stable))
+        points.append(CriticalPoint(value, loss, own, kind, stable_lr=stable))
     return _with_basins(objective.parameter, points)
 
 
@@ -320,13 +348,9 @@ def _with_basins(parameter: Parameter, points: list[CriticalPoint]) -> tuple[Cri
     for point in points:
         if point.is_attractor:
             basin = _basin(parameter, point.value, maxima)
-            point = _replace(point, basin=basin, is_target=point is target)
+            point = replace(point, basin=basin, is_target=point is target)
         result.append(point)
     return tuple(result)
-
-
-def _replace(point: CriticalPoint, **changes: Any) -> CriticalPoint:
-    return CriticalPoint(**{**asdict(point), **changes})
 
 
 def _target_point(parameter: Parameter, attractors: list[CriticalPoint]) -> CriticalPoint | None:

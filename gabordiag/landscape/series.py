@@ -20,6 +20,7 @@ from gabordiag.objective.objective import FloatArray, Objective, Parameter
 ComplexArray = npt.NDArray[np.complex128]
 EPS = float(np.finfo(np.float64).eps)
 _MAX_DEGREE = 2**13
+_EVALUATE_CHUNK = 8192
 # Relative deviation of the series from the function at which finer sampling is tried.
 _SERIES_TOLERANCE = 1e-11
 
@@ -69,15 +70,17 @@ class LossSeries:
 
     Attributes:
         parameter: Whose values phi stands for.
+        smooth: The smooth loss itself, S(phi).
         derivative: D(phi).
         span: phi runs over [0, span]: 2 pi for a period, pi for an interval.
-        error: Bound on |D - true derivative|, truncation and rounding, from a check on a finer grid.
+        error: Bound on |D - true derivative|, rounding included, from a check on a finer grid.
         slope_error: The same for dD/dphi.
         roots: chebpy's own roots of the derivative, as values.
         samples: Evaluations of the objective that it took.
     """
 
     parameter: Parameter
+    smooth: TrigPolynomial
     derivative: TrigPolynomial
     span: float
     error: float
@@ -88,6 +91,30 @@ class LossSeries:
     def value(self, phi: FloatArray) -> FloatArray:
         """Returns the parameter's values at phi."""
         return _value(self.parameter, phi)
+
+    def angle(self, values: FloatArray) -> FloatArray:
+        """Returns phi of the parameter's values, which must lie in the range of an interval."""
+        parameter = self.parameter
+        if parameter.period is not None:
+            return 2 * math.pi * (values - parameter.low) / parameter.period
+        middle, half = (parameter.low + parameter.high) / 2, (parameter.high - parameter.low) / 2
+        return np.arccos(np.clip((middle - values) / half, -1.0, 1.0))
+
+    def evaluate(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Returns the smooth loss and its first two derivatives at values (n,)."""
+        pieces = [
+            self._evaluate(values[lo : lo + _EVALUATE_CHUNK])
+            for lo in range(0, len(values), _EVALUATE_CHUNK)
+        ]
+        smooth, slope, curvature = np.concatenate(pieces, axis=1)
+        return smooth, slope, curvature
+
+    def _evaluate(self, values: FloatArray) -> FloatArray:
+        phi = self.angle(values)
+        slope, per_phi = self.derivative.derivatives(phi, 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            curvature = per_phi / _value_slope(self.parameter, phi)
+        return np.stack([self.smooth.derivatives(phi, 0)[0], slope, curvature])
 
 
 def build_series(objective: Objective) -> LossSeries:
@@ -122,28 +149,29 @@ def _build(objective: Objective, degree: int | None) -> LossSeries:
     if parameter.period is not None:
         size = None if degree is None else 2 * degree + 1
         fun = chebpy.trigfun(function, domain, size)
-        derivative = _from_fourier(fun, 2 * math.pi / parameter.period)
+        smooth = _from_fourier(fun)
+        k = np.arange(len(smooth.coefficients))
+        rate = 2 * math.pi / parameter.period
+        derivative = TrigPolynomial(1j * rate * k * smooth.coefficients)
         span = 2 * math.pi
     else:
         fun = chebpy.chebfun(function, domain, None if degree is None else degree + 1)
-        derivative = _from_chebyshev(fun.diff())
+        smooth, derivative = _from_chebyshev(fun), _from_chebyshev(fun.diff())
         span = math.pi
-    roots = np.sort(np.real(np.asarray(fun.diff().roots(), dtype=np.complex128)))
+    roots: FloatArray = np.sort(np.real(np.asarray(fun.diff().roots(), dtype=np.complex128)))
     error, slope_error = _deviation(objective, derivative, span)
-    return LossSeries(parameter, derivative, span, error, slope_error, roots, count)
+    return LossSeries(parameter, smooth, derivative, span, error, slope_error, roots, count)
 
 
-def _from_fourier(fun: chebpy.chebfun.Chebfun, rate: float) -> TrigPolynomial:
+def _from_fourier(fun: chebpy.chebfun.Chebfun) -> TrigPolynomial:
     # Coefficients come in FFT order for points counted from the left end, where phi = 0.
     coefficients = np.asarray(fun.funs[0].onefun.coeffs, dtype=np.complex128)
-    half = coefficients[: (len(coefficients) + 1) // 2]
-    k = np.arange(len(half))
-    return TrigPolynomial(1j * rate * k * half)
+    return TrigPolynomial(coefficients[: (len(coefficients) + 1) // 2])
 
 
-def _from_chebyshev(derivative: chebpy.chebfun.Chebfun) -> TrigPolynomial:
+def _from_chebyshev(fun: chebpy.chebfun.Chebfun) -> TrigPolynomial:
     # T_k(x) at x = -cos(phi) is (-1)^k cos(k phi).
-    a = np.asarray(derivative.funs[0].onefun.coeffs, dtype=np.float64)
+    a = np.asarray(fun.funs[0].onefun.coeffs, dtype=np.float64)
     k = np.arange(len(a))
     return TrigPolynomial(((-1.0) ** k * a * np.where(k == 0, 1.0, 0.5)).astype(np.complex128))
 

@@ -29,7 +29,13 @@ from gabordiag.gabor import (
 )
 from gabordiag.images import load_image, require_larger_than_kernel
 from gabordiag.objective.losses import find_loss
-from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.objective.objective import (
+    CHUNK,
+    FloatArray,
+    Objective,
+    Parameter,
+    to_numpy,
+)
 from gabordiag.objective.response import (
     PADDINGS,
     CompressedResponse,
@@ -269,6 +275,24 @@ class ShortcutObjective(GaborObjective):
             count *= 2
 
     @cached_property
+    def shortcut_error(self) -> float:
+        """Largest error against shifted images of the whole picture, at two generic values.
+
+        Relative to the largest loss and gradient among some values of the range.
+        """
+        parameter = self.parameter
+        width = parameter.high - parameter.low
+        some = parameter.low + width * np.arange(32) / 32
+        scales = (self.loss_at(some).max(), np.nanmax(np.abs(self.gradient(some))))
+        direct = DirectObjective(self.experiment, parameter.name)
+        errors = []
+        for value in parameter.low + width * np.array([0.2360679775, 0.6180339887]):
+            ours = (self.loss_at(value)[0], self.gradient(value)[0])
+            for mine, theirs, scale in zip(ours, direct.by_definition(value), scales, strict=True):
+                errors.append(abs(mine - theirs) / scale)
+        return float(max(errors))
+
+    @cached_property
     def _target(self) -> tuple[Tensor, Tensor]:
         kernel = self._target_kernel(self.dtype)
         return kernel, self.compressed(kernel)[0] + self.compressed.extra
@@ -290,10 +314,10 @@ class ShortcutObjective(GaborObjective):
         """Returns the closed-form derivative (n,); NaN at exactly zero loss of `rmse`."""
         pieces = []
         with torch.no_grad():
-            for chunk in self.tensor(values).split(256):
+            for chunk in torch.split(self.tensor(values), CHUNK):
                 change = self.compressed(self.kernel_changes(chunk))
                 pieces.append(self.loss_definition.gradient(*self._parts(chunk), change))
-        return torch.cat(pieces).cpu().numpy().astype(np.float64)
+        return to_numpy(torch.cat(pieces))
 
 
 class DirectObjective(GaborObjective):

@@ -43,7 +43,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _mse_direct(outputs: Tensor, target: Tensor) -> Tensor:
-    return (outputs - target).square().mean(-1)
+    difference = outputs - target
+    return (difference * difference).mean(-1)
 
 
 def _mse(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
@@ -68,7 +69,8 @@ def _rmse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: T
 
 
 def _cosine_direct(outputs: Tensor, target: Tensor) -> Tensor:
-    return 1 - (outputs @ target) / (outputs.norm(dim=-1) * target.norm())
+    lengths = _dot(outputs, outputs).sqrt() * _dot(target, target).sqrt()
+    return 1 - (outputs @ target) / lengths
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,8 @@ FloatArray = npt.NDArray[np.float64]
 
 ANGLE_TOLERANCE = math.radians(1.0)
 RANGE_TOLERANCE = 0.01
-_CHUNK = 256
+# Values evaluated at once: bounds memory at some hundred kernels.
+CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Parameter:
         return ANGLE_TOLERANCE if self.is_angle else RANGE_TOLERANCE * (self.high - self.low)
 
     def wrap(self, values: npt.ArrayLike) -> FloatArray:
-        """Returns the values moved by whole periods into [-P/2, P/2); unchanged without a period."""
+        """Returns the values moved by whole periods into [-P/2, P/2), if there is a period."""
         array = np.asarray(values, dtype=np.float64)
         if self.period is None:
             return array
@@ -110,6 +112,11 @@ class Objective(ABC):
         return self.loss(values)
 
     @property
+    def shortcut_error(self) -> float | None:
+        """Largest relative error of a shortcut against the direct computation, or None."""
+        return None
+
+    @property
     def dtype(self) -> torch.dtype:
         """Precision in which the loss is computed."""
         return torch.float64
@@ -122,7 +129,7 @@ class Objective(ABC):
     def tensor(self, values: npt.ArrayLike) -> Tensor:
         """Returns the values as a tensor (n,) that `loss` takes."""
         array = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        return torch.as_tensor(array, dtype=self.dtype, device=self.device)
+        return torch.tensor(array, dtype=self.dtype, device=self.device)
 
     def loss_at(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the losses (n,) of any number of values."""
@@ -154,16 +161,20 @@ class Objective(ABC):
                 levels.append(derivative)
             return torch.stack([level.detach() for level in levels], dim=-1)
 
-        return np.ascontiguousarray(_in_chunks(self.tensor(values), tower).T)
+        levels = _in_chunks(self.tensor(values), tower)
+        return np.ascontiguousarray(levels.T)
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns dloss/dparameter (n,): in closed form where there is one, else by autograd."""
         return self.derivatives(values)[1]
 
 
-def _in_chunks(values: Tensor, function: object) -> FloatArray:
-    if not callable(function):
-        raise TypeError("function must be callable")
-    pieces = [function(chunk) for chunk in values.split(_CHUNK)]
-    result: FloatArray = torch.cat(pieces).detach().cpu().numpy().astype(np.float64)
-    return result
+def _in_chunks(values: Tensor, function: Callable[[Tensor], Tensor]) -> FloatArray:
+    pieces = [function(chunk) for chunk in torch.split(values, CHUNK)]
+    return to_numpy(torch.cat(pieces))
+
+
+def to_numpy(tensor: Tensor) -> FloatArray:
+    """Returns a float64 copy outside torch."""
+    array: FloatArray = tensor.detach().cpu().numpy().astype(np.float64)
+    return array

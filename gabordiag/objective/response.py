@@ -71,7 +71,8 @@ def correlate(padded: Tensor, kernels: Tensor) -> Tensor:
         torch.nn.functional.conv2d(padded[None, None, lo : hi + kernel_size - 1], kernels[:, None])
         for lo, hi in _strips(rows, step)
     ]
-    return torch.cat(strips, dim=-2)[0].flatten(1)
+    response: Tensor = torch.cat(strips, dim=-2)[0].flatten(1)
+    return response
 
 
 def correlate_by_definition(padded: Tensor, kernel: Tensor) -> Tensor:
@@ -148,13 +149,13 @@ def _strips(rows: int, step: int) -> Iterator[tuple[int, int]]:
 
 def _fast_length(n: int) -> int:
     """The smallest 2^a 3^b 5^c that is at least n: lengths that FFTs are quick at."""
-    best = 2 ** math.ceil(math.log2(n))
+    best = 1 << math.ceil(math.log2(n))
     fives = 1
     while fives < best:
         threes = fives
         while threes < best:
             twos = max(0, math.ceil(math.log2(n / threes)))
-            best = min(best, threes * 2**twos)
+            best = min(best, threes << twos)
             threes *= 3
         fives *= 5
     return best
@@ -180,8 +181,11 @@ class CompressedResponse:
 
     def to(self, dtype: torch.dtype, device: torch.device) -> CompressedResponse:
         """Returns the same map in another precision, on another device."""
-        move = {"dtype": dtype, "device": device}
-        return CompressedResponse(self.weights.to(**move), self.extra.to(**move), self.rank)
+        return CompressedResponse(
+            self.weights.to(dtype=dtype, device=device),
+            self.extra.to(dtype=dtype, device=device),
+            self.rank,
+        )
 
 
 def compress(padded: Tensor, kernels: Tensor, extra: Tensor | None = None) -> CompressedResponse:

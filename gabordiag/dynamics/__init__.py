@@ -1,0 +1,1 @@
+"""What an optimizer does on the loss: runs, their outcomes, and maps of many runs."""

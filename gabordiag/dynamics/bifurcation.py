@@ -1,0 +1,203 @@
+"""Where the iterates from one start end up, against the learning rate.
+
+Past 2 / L'' gradient descent no longer settles: it flips between two values, then four, then
+wanders (Chen et al. 2023, arXiv 2310.01687; Kong & Tao 2020, arXiv 2002.06189). For every rate the
+values of the last steps are kept, with their period and Lyapunov exponent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from gabordiag.dynamics.maps import Progress
+from gabordiag.dynamics.optimizers import BatchUpdate, OptimizerSettings
+from gabordiag.dynamics.outcomes import (
+    OUTCOME_NAMES,
+    IntArray,
+    Tails,
+    classify,
+    lyapunov_exponent,
+)
+from gabordiag.dynamics.tabulate import tabulate
+from gabordiag.errors import UsageError
+from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.series import build_series
+from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.results import Data, Result, read_only
+
+DEFAULT_TAIL = 192
+# An exponent within this of zero is neither: a cycle about to double has exactly zero.
+CHAOS_THRESHOLD = 5e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Bifurcation(Result):
+    """The attractor from one start at every learning rate.
+
+    Attributes:
+        landscape: What the runs ran on.
+        settings: Optimizer and steps; its own lr is not used.
+        start: First value of every run.
+        lrs: Ascending (l,).
+        values: The last values of every run (l, tail), not wrapped.
+        lyapunov: Exponent over the tail (l,); NaN where it is not defined (other optimizers than
+            plain or heavy-ball gradient descent).
+        periods: Of the cycle, 1 for a point at rest, 0 where none was found (l,).
+        outcomes: Codes into `OUTCOME_NAMES` (l,).
+    """
+
+    landscape: Landscape
+    settings: OptimizerSettings
+    start: float
+    lrs: FloatArray
+    values: FloatArray
+    lyapunov: FloatArray
+    periods: IntArray
+    outcomes: npt.NDArray[np.int8]
+
+    @property
+    def bands(self) -> list[tuple[str, float, float]]:
+        """Stretches of equal behaviour: (`settled` | `cycle` | `chaos` | `other`, low, high)."""
+        kinds = [self._kind(index) for index in range(len(self.lrs))]
+        bands: list[tuple[str, float, float]] = []
+        for kind, lr in zip(kinds, self.lrs.tolist(), strict=True):
+            if bands and bands[-1][0] == kind:
+                bands[-1] = (kind, bands[-1][1], lr)
+            else:
+                bands.append((kind, lr, lr))
+        return bands
+
+    def _kind(self, index: int) -> str:
+        if OUTCOME_NAMES[self.outcomes[index]] in ("reached", "local_minimum", "plateau"):
+            return "settled"
+        if self.periods[index] >= 1:
+            return "cycle"
+        exponent = self.lyapunov[index]
+        return "chaos" if np.isnan(exponent) or exponent > CHAOS_THRESHOLD else "other"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        goal = self.landscape.target
+        return {
+            "optimizer": self.settings.optimizer,
+            "momentum": self.settings.momentum,
+            "steps": self.settings.steps,
+            "start": self.start,
+            "lr": [float(self.lrs[0]), float(self.lrs[-1])],
+            "points": len(self.lrs),
+            "tail": self.values.shape[1],
+            "target_stable_lr": None if goal is None else goal.stable_lr,
+            "landscape": self.landscape.to_dict(),
+            "bands": [{"kind": kind, "lr": [low, high]} for kind, low, high in self.bands],
+        }
+
+    def data(self) -> Data:
+        """Returns what is saved as bifurcation.npz."""
+        return {
+            "bifurcation.npz": {
+                "lr": self.lrs,
+                "values": self.values,
+                "lyapunov": self.lyapunov,
+                "period": self.periods,
+                "outcome": self.outcomes,
+                "outcome_names": np.array(OUTCOME_NAMES),
+            }
+        }
+
+
+def run_bifurcation(
+    objective: Objective,
+    settings: OptimizerSettings,
+    lrs: FloatArray,
+    *,
+    start: float | None = None,
+    tail: int = DEFAULT_TAIL,
+    landscape: Landscape | None = None,
+    progress: Progress | None = None,
+) -> Bifurcation:
+    """Runs every rate from one start and keeps the tails.
+
+    Args:
+        objective: What to minimise.
+        settings: Optimizer and steps.
+        lrs: Ascending rates (l,).
+        start: First value; the parameter's own without.
+        tail: How many of the last values are kept and judged.
+        landscape: Of the objective, if it is already known.
+        progress: Called now and then with (steps done, steps in all).
+
+    Raises:
+        UsageError: An optimizer that does not act elementwise at a constant rate, or fewer steps
+            than the tail.
+    """
+    if not settings.is_elementwise or settings.schedule != "constant":
+        raise UsageError(
+            "a bifurcation diagram needs an optimizer that acts elementwise, at a constant rate.",
+            "Use any optimizer but lbfgs, with --schedule constant.",
+        )
+    if settings.steps <= tail:
+        raise UsageError(
+            f"{settings.steps} steps leave nothing before the {tail} that are kept.",
+            f"Use --steps {5 * tail} or more.",
+        )
+    landscape = find_critical_points(objective) if landscape is None else landscape
+    start = objective.parameter.start if start is None else start
+    losses, gradient = tabulate(objective)
+    values = torch.full((len(lrs),), float(start), dtype=torch.float64)
+    update = BatchUpdate(settings, torch.as_tensor(lrs.copy()))
+    kept = np.empty((tail, len(lrs)))
+    slopes = gradient(values)
+    moved = slopes != 0
+    for step in range(1, settings.steps + 1):
+        update.apply(values, slopes)
+        slopes = gradient(values)
+        if step > settings.steps - tail:
+            kept[step - settings.steps + tail - 1] = values.numpy()
+        if progress is not None and step % 25 == 0:
+            progress(step, settings.steps)
+    tail_losses = losses(torch.as_tensor(kept.ravel())).numpy().reshape(kept.shape)
+    codes, periods = classify(landscape, Tails(kept, tail_losses, slopes.numpy(), moved.numpy()))
+    at_rest = (periods == 0) & (np.ptp(kept, axis=0) == 0)
+    return Bifurcation(
+        landscape=landscape,
+        settings=settings,
+        start=float(start),
+        lrs=read_only(lrs.copy()),
+        values=read_only(np.ascontiguousarray(kept.T)),
+        lyapunov=read_only(_exponents(objective, settings, lrs, kept)),
+        periods=read_only(np.where(at_rest, 1, periods)),
+        outcomes=read_only(codes.astype(np.int8)),
+    )
+
+
+def _exponents(
+    objective: Objective, settings: OptimizerSettings, lrs: FloatArray, kept: FloatArray
+) -> FloatArray:
+    if not settings.is_gradient_descent:
+        return np.full(len(lrs), np.nan)
+    curvatures = loss_curvatures(objective, kept.ravel()).reshape(kept.shape)
+    exponents = [
+        lyapunov_exponent(np.full(len(kept), lr), curvatures[:, i], settings.momentum)
+        for i, lr in enumerate(lrs.tolist())
+    ]
+    return np.array([np.nan if e is None else e for e in exponents])
+
+
+def loss_curvatures(objective: Objective, values: FloatArray) -> FloatArray:
+    """Returns L'' of the loss in use at many values (n,), from the exact series.
+
+    For a root r = sqrt(s):  r'' = s'' / (2 r) - s'^2 / (4 r^3).
+    """
+    series = build_series(objective)
+    smooth, slope, curvature = series.evaluate(values)
+    if not objective.is_root:
+        return curvature
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = np.sqrt(np.maximum(smooth, 0.0))
+        result: FloatArray = curvature / (2 * root) - slope**2 / (4 * root**3)
+    return result

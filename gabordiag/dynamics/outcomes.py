@@ -1,0 +1,311 @@
+"""From trajectories to outcomes: reached, cycle, erratic, ...; and the events on the way.
+
+One piece of code judges a single run and a map of a hundred thousand: arrays of shape
+(tail, runs). The tail is the last tenth of the steps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gabordiag.landscape.critical import CriticalPoint, Landscape
+from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.results import finite_or_none
+
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+# Outcome -> what it means, for legends and reports. The order is that of the codes in maps.
+OUTCOMES = {
+    "reached": "reaches the target and stays",
+    "local_minimum": "settles in another minimum",
+    "plateau": "hardly moves, loss high, no minimum there",
+    "cycle": "repeats a cycle for ever",
+    "erratic": "jumps about without a period",
+    "running": "runs off by whole periods, loss repeats",
+    "unfinished": "still descending when the steps end",
+    "frozen": "no gradient ever arrived",
+    "nonfinite": "NaN or infinity",
+}
+OUTCOME_NAMES = tuple(OUTCOMES)
+CODES = {name: code for code, name in enumerate(OUTCOME_NAMES)}
+
+TAIL_FRACTION = 0.1
+# A cycle must be seen three times to be told from chance, so a period is at most a third of the
+# tail; longer tails are searched up to this period.
+MAX_PERIOD = 64
+# A repeat must fit a thousand times better than one step moves: slow drift along a curve fits two
+# steps apart about as badly as one.
+REPEAT_TOLERANCE = 1e-3
+# Moves below this, relative to the range, are rounding; nothing is read into them.
+ROUNDING_MOVE = 1e-12
+# A plateau: in the whole tail the value moves less than this part of the tolerance ...
+PLATEAU_MOVE = 1e-2
+# ... on a slope less than this part of the landscape's steepest; a small step on a real slope is
+# an unfinished descent.
+PLATEAU_SLOPE = 1e-3
+# Share of the tail's steps that go down in what counts as still descending.
+DESCENT_SHARE = 0.9
+# Windows of the tail whose largest losses all fall: a decaying oscillation, which by chance has a
+# probability of 1 / 5! in a chaotic run.
+DECAY_WINDOWS = 5
+# A jump: the loss rises in one step by this part of the landscape's height. The question's jump
+# (from below 30% to above 60% of the largest loss) is one.
+JUMP_RISE = 0.3
+SYMPTOM_LOW, SYMPTOM_HIGH, SYMPTOM_COUNT = 0.3, 0.6, 10
+
+
+def tail_length(steps: int) -> int:
+    """Returns how many of the last logged values are judged."""
+    return max(2, math.ceil(TAIL_FRACTION * steps))
+
+
+@dataclass(frozen=True)
+class Tails:
+    """What is judged, of n runs.
+
+    Attributes:
+        values: Of the parameter, not wrapped, (tail, n).
+        losses: (tail, n).
+        last_gradient: At the last value (n,).
+        moved: Whether any gradient other than zero arrived in the whole run (n,).
+    """
+
+    values: FloatArray
+    losses: FloatArray
+    last_gradient: FloatArray
+    moved: BoolArray
+
+
+def classify(landscape: Landscape, tails: Tails) -> tuple[IntArray, IntArray]:
+    """Returns the outcome codes (n,) and periods (n,), 0 where no period of 2 or more was found."""
+    parameter = landscape.parameter
+    values, losses = tails.values, tails.losses
+    count = values.shape[1]
+    codes = np.full(count, -1, dtype=np.int64)
+    periods = np.zeros(count, dtype=np.int64)
+
+    finite = np.isfinite(values).all(axis=0) & np.isfinite(losses).all(axis=0)
+    finite &= np.isfinite(tails.last_gradient)
+    codes[~finite] = CODES["nonfinite"]
+
+    goal = landscape.goal_value
+    if goal is not None:
+        _set(codes, _stays_near(parameter, values, goal, finite), "reached")
+    for point in landscape.attractors:
+        stays = _stays_near(parameter, values, point.value, finite & (codes < 0))
+        _set(codes, stays, "local_minimum")
+    at_rest = _near_any(parameter, values[-1], [point.value for point in landscape.points])
+    _set(codes, finite & ~tails.moved & ~at_rest, "frozen")
+
+    periods[finite], drift = _find_periods(parameter, values[:, finite])
+    drifts = np.zeros(count)
+    drifts[finite] = drift
+    _set(codes, (periods >= 1) & (drifts != 0), "running")
+    _set(codes, periods >= 2, "cycle")
+
+    move = np.zeros(count)
+    move[finite] = np.ptp(values[:, finite], axis=0)
+    slow = move <= PLATEAU_MOVE * parameter.tolerance
+    flat = np.abs(tails.last_gradient) <= PLATEAU_SLOPE * landscape.largest_gradient
+    _set(codes, finite & slow & flat, "plateau")
+    _set(codes, _descends(losses, finite), "unfinished")
+    _set(codes, codes < 0, "erratic")
+    return codes, np.where(periods >= 2, periods, 0)
+
+
+def _set(codes: IntArray, where: BoolArray, name: str) -> None:
+    codes[where & (codes < 0)] = CODES[name]
+
+
+def _stays_near(
+    parameter: Parameter, values: FloatArray, point: float, among: BoolArray
+) -> BoolArray:
+    near = np.zeros(values.shape[1], dtype=np.bool_)
+    offsets = np.abs(parameter.offset(values[:, among], point))
+    near[among] = (offsets <= parameter.tolerance).all(axis=0)
+    return near
+
+
+def _near_any(parameter: Parameter, values: FloatArray, points: list[float]) -> BoolArray:
+    near = np.zeros(len(values), dtype=np.bool_)
+    with np.errstate(invalid="ignore"):
+        for point in points:
+            near |= np.abs(parameter.offset(values, point)) <= 1e-6 * parameter.tolerance
+    return near
+
+
+def _find_periods(parameter: Parameter, values: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Returns the shortest period (n,), 0 where there is none, and the drift over it.
+
+    The drift counts whole parameter periods. Period 1 is found only together with a drift or as
+    rest (drift 0).
+    """
+    length, count = values.shape
+    periods = np.zeros(count, dtype=np.int64)
+    drifts = np.zeros(count)
+    width = parameter.high - parameter.low
+    # Values reduced once: rounding of a far-off value would otherwise look like motion.
+    wrapped = parameter.wrap(values)
+    steps = np.abs(parameter.offset(np.diff(wrapped, axis=0), 0.0)).max(axis=0)
+    spacing = np.spacing(np.abs(values).max(axis=0))
+    rest = np.maximum(ROUNDING_MOVE * width, 4 * spacing)
+    periods[steps <= rest] = 1
+    threshold = np.maximum(REPEAT_TOLERANCE * steps, rest)
+    for period in range(2, min(MAX_PERIOD, length // 3) + 1):
+        # The last values decide for most runs; only candidates are compared over the whole tail.
+        ends = np.abs(parameter.offset(wrapped[-1] - wrapped[-1 - period], 0.0))
+        candidates = np.flatnonzero((periods == 0) & (ends <= threshold))
+        if len(candidates) == 0:
+            continue
+        some = wrapped[:, candidates]
+        errors = np.abs(parameter.offset(some[period:] - some[:-period], 0.0)).max(axis=0)
+        periods[candidates[errors <= threshold[candidates]]] = period
+    if parameter.period is not None:
+        found = np.flatnonzero(periods)
+        moved = values[-1, found] - values[-1 - periods[found], found]
+        drifts[found] = np.round(moved / parameter.period)
+    return periods, drifts
+
+
+def _descends(losses: FloatArray, among: BoolArray) -> BoolArray:
+    result = np.zeros(losses.shape[1], dtype=np.bool_)
+    some = losses[:, among]
+    if some.shape[1] == 0:
+        return result
+    changes = np.diff(some, axis=0)
+    steady: BoolArray = ((changes <= 0).mean(axis=0) >= DESCENT_SHARE) & (some[-1] < some[0])
+    decaying: BoolArray = np.zeros(some.shape[1], dtype=np.bool_)
+    if len(some) >= 2 * DECAY_WINDOWS:
+        edges = np.linspace(0, len(some), DECAY_WINDOWS + 1).astype(int)[:-1]
+        peaks = np.maximum.reduceat(some, edges, axis=0)
+        decaying = (np.diff(peaks, axis=0) < 0).all(axis=0)
+    result[among] = steady | decaying
+    return result
+
+
+@dataclass(frozen=True)
+class Jump:
+    """One step across which the loss rose by a large part of the landscape's height.
+
+    Attributes:
+        step: Index of the value before the jump.
+        start: The value before; `from` in JSON.
+        end: The value after; `to` in JSON.
+        loss_before: At `start`.
+        loss_after: At `end`.
+        lr_times_curvature: lr L'' at `start`; above 2 a quadratic diverges.
+        left_basin: Whether the step crossed the edge of the basin it started in.
+        landed_near: The minimum into whose basin it fell, or None.
+    """
+
+    step: int
+    start: float
+    end: float
+    loss_before: float
+    loss_after: float
+    lr_times_curvature: float | None
+    left_basin: bool
+    landed_near: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON names them."""
+        return {
+            "step": self.step,
+            "from": self.start,
+            "to": self.end,
+            "loss_before": self.loss_before,
+            "loss_after": self.loss_after,
+            "lr_times_curvature": finite_or_none(self.lr_times_curvature),
+            "left_basin": self.left_basin,
+            "landed_near": self.landed_near,
+        }
+
+
+def jump_steps(losses: FloatArray, height: float) -> IntArray:
+    """Returns the indices t at which loss[t + 1] - loss[t] is a jump of a landscape's height."""
+    with np.errstate(invalid="ignore"):
+        return np.flatnonzero(np.diff(losses) > JUMP_RISE * height)
+
+
+def describe_jump(
+    landscape: Landscape,
+    step: int,
+    values: FloatArray,
+    losses: FloatArray,
+    lr_times_curvature: float | None,
+) -> Jump:
+    """Returns the jump from values[step] to values[step + 1] with what the landscape says of it."""
+    start, end = float(values[step]), float(values[step + 1])
+    before = landscape.attractor_of(start)
+    landed = landscape.attractor_of(end)
+    return Jump(
+        step=step,
+        start=start,
+        end=end,
+        loss_before=float(losses[step]),
+        loss_after=float(losses[step + 1]),
+        lr_times_curvature=lr_times_curvature,
+        left_basin=left_basin(landscape, before, start, np.array([end])),
+        landed_near=None if landed is None else landed.value,
+    )
+
+
+def left_basin(
+    landscape: Landscape, point: CriticalPoint | None, start: float, values: FloatArray
+) -> bool:
+    """Whether any of the values lies outside the copy of the point's basin that holds `start`."""
+    if point is None:
+        return False
+    basin = landscape.basin_around(point, start)
+    if basin is None:
+        return True
+    inside = (values >= basin[0]) & (values <= basin[1])
+    return not bool(inside.all())
+
+
+def count_symptoms(losses: FloatArray, largest: float) -> int:
+    """Returns how often the loss went from below 30% to above 60% of the largest in one step."""
+    low = losses[:-1] < SYMPTOM_LOW * largest
+    high = losses[1:] > SYMPTOM_HIGH * largest
+    return int((low & high).sum())
+
+
+def lyapunov_exponent(
+    lrs: FloatArray, curvatures: FloatArray, momentum: float = 0.0
+) -> float | None:
+    """Returns the Lyapunov exponent of (heavy-ball) gradient descent along an orbit.
+
+    Plain descent: the mean of ln|1 - lr L''| (Kong & Tao 2020, arXiv 2002.06189). With momentum
+    the tangent map of (w, v) is v <- beta v + L'' w, w <- w - lr v; its growth rate is measured on
+    a tangent vector that is renormalised at every step.
+
+    Args:
+        lrs: Learning rate at every step (m,).
+        curvatures: L'' at every value (m,).
+        momentum: beta.
+
+    Returns:
+        Per step; None where the orbit or its curvature is not finite, or empty.
+    """
+    if len(curvatures) == 0 or not np.isfinite(curvatures).all():
+        return None
+    if momentum == 0:
+        # A factor of exactly zero (superstable) would be minus infinity: bounded by rounding.
+        factors = np.maximum(np.abs(1 - lrs * curvatures), np.finfo(np.float64).tiny)
+        return float(np.log(factors).mean())
+    w, v, total = 1.0, 0.0, 0.0
+    for lr, curvature in zip(lrs.tolist(), curvatures.tolist(), strict=True):
+        v = momentum * v + curvature * w
+        w = w - lr * v
+        length = math.hypot(w, v)
+        if length == 0:
+            return None
+        total += math.log(length)
+        w, v = w / length, v / length
+    return total / len(curvatures)

@@ -1,0 +1,175 @@
+"""A sweep: the loss and its gradient, three ways, over one parameter.
+
+The three gradients are independent of each other: the closed form, torch's autograd, and central
+differences of the loss alone. Where they agree, the derivative is right.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gabordiag.errors import UsageError
+from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.results import Data, Result, finite_or_none, read_only
+
+DEFAULT_POINTS = 721
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """Largest disagreements on a sweep, relative to the largest gradient (or loss) on it.
+
+    Attributes:
+        analytic_vs_autograd: Closed form against autograd.
+        analytic_vs_numeric: Closed form against central differences.
+        shortcut_vs_direct: The exact shortcut against the whole image, loss and gradient; None
+            where no shortcut is in use.
+    """
+
+    analytic_vs_autograd: float | None
+    analytic_vs_numeric: float | None
+    shortcut_vs_direct: float | None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Returns the fields as JSON takes them."""
+        return {
+            "analytic_vs_autograd": self.analytic_vs_autograd,
+            "analytic_vs_numeric": self.analytic_vs_numeric,
+            "shortcut_vs_direct": self.shortcut_vs_direct,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep(Result):
+    """The loss along one parameter.
+
+    Attributes:
+        landscape: Critical points, basins, certificate.
+        loss_name: Of the loss in use.
+        values: Of the parameter (m,).
+        loss: (m,).
+        grad_analytic: Closed form (m,); NaN where the formula is 0/0.
+        grad_autograd: torch's (m,).
+        grad_numeric: Central differences (m,).
+        gradient_check: Their disagreement.
+    """
+
+    landscape: Landscape
+    loss_name: str
+    values: FloatArray
+    loss: FloatArray
+    grad_analytic: FloatArray
+    grad_autograd: FloatArray
+    grad_numeric: FloatArray
+    gradient_check: GradientCheck
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {
+            **self.landscape.to_dict(),
+            "loss": self.loss_name,
+            "range": [float(self.values[0]), float(self.values[-1])],
+            "points": len(self.values),
+            "gradient_check": self.gradient_check.to_dict(),
+        }
+
+    def data(self) -> Data:
+        """Returns what is saved as sweep.csv."""
+        return {
+            "sweep.csv": {
+                self.landscape.parameter.name: self.values,
+                "loss": self.loss,
+                "grad_analytic": self.grad_analytic,
+                "grad_autograd": self.grad_autograd,
+                "grad_numeric": self.grad_numeric,
+            }
+        }
+
+
+def sweep_objective(
+    objective: Objective,
+    points: int = DEFAULT_POINTS,
+    low: float | None = None,
+    high: float | None = None,
+) -> Sweep:
+    """Sweeps an objective over its range, or a part of it.
+
+    Args:
+        objective: What to sweep.
+        points: How many values, both ends included.
+        low: Lower end; the parameter's own range without.
+        high: Upper end.
+
+    Raises:
+        UsageError: Fewer than 2 points, or an empty range.
+    """
+    low = objective.parameter.low if low is None else low
+    high = objective.parameter.high if high is None else high
+    if points < 2 or not low < high:
+        raise UsageError(
+            f"a sweep from {low:g} to {high:g} over {points} points is empty.",
+            "Give LO < HI and at least 2 points.",
+        )
+    values = np.linspace(low, high, points)
+    loss, autograd = objective.derivatives(values)
+    analytic = objective.gradient(values)
+    landscape = find_critical_points(objective)
+    step = difference_step(objective)
+    numeric = (objective.loss_at(values + step) - objective.loss_at(values - step)) / (2 * step)
+    return Sweep(
+        landscape=landscape,
+        loss_name=objective.loss_name,
+        values=read_only(values),
+        loss=read_only(loss),
+        grad_analytic=read_only(analytic),
+        grad_autograd=read_only(autograd),
+        grad_numeric=read_only(numeric),
+        gradient_check=_check(objective, landscape, values, (analytic, autograd, numeric), step),
+    )
+
+
+def difference_step(objective: Objective) -> float:
+    """Returns the step of central differences, in the parameter's unit.
+
+    h = eps^(1/3) balances truncation h^2 against cancellation eps / h, on the parameter's scale
+    (one radian for angles).
+    """
+    parameter = objective.parameter
+    width = parameter.period if parameter.period is not None else parameter.high - parameter.low
+    eps = float(np.finfo(str(objective.dtype).removeprefix("torch.")).eps)
+    return float(eps ** (1 / 3) * width / (2 * math.pi))
+
+
+def _check(
+    objective: Objective,
+    landscape: Landscape,
+    values: FloatArray,
+    gradients: tuple[FloatArray, FloatArray, FloatArray],
+    step: float,
+) -> GradientCheck:
+    analytic, autograd, numeric = gradients
+    smooth = np.isfinite(analytic) & np.isfinite(autograd)
+    scale = landscape.largest_gradient
+    apart = np.full(len(values), np.inf)
+    for point in landscape.points:
+        if point.kind == "kink":
+            near = np.abs(objective.parameter.offset(values, point.value))
+            apart = np.minimum(apart, near)
+    # A difference quotient that straddles a kink is the derivative of neither side.
+    differentiable = smooth & (apart > 2 * step)
+    return GradientCheck(
+        _largest(np.abs(analytic - autograd)[smooth], scale),
+        _largest(np.abs(analytic - numeric)[differentiable], scale),
+        finite_or_none(objective.shortcut_error),
+    )
+
+
+def _largest(errors: FloatArray, scale: float) -> float | None:
+    if len(errors) == 0 or scale == 0:
+        return None
+    return finite_or_none(float(errors.max()) / scale)

@@ -1,0 +1,74 @@
+"""What all results share: they turn into JSON, and show themselves.
+
+Results are frozen dataclasses with read-only NumPy arrays, so that they can be handed on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Data = Mapping[str, Mapping[str, npt.NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class View:
+    """What a person is shown, live or from a run folder: the JSON and the saved arrays.
+
+    Attributes:
+        result: As `Result.to_dict` gives it, or the `result` of a result.json.
+        data: File name -> column -> array, as `Result.data` gives it.
+    """
+
+    result: Mapping[str, Any]
+    data: Data = field(default_factory=dict)
+
+
+class Result:
+    """Base of everything that a public function returns."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        raise NotImplementedError
+
+    def data(self) -> Data:
+        """Returns the arrays that are saved beside the JSON: file name -> column -> array."""
+        return {}
+
+    def view(self) -> View:
+        """Returns all that a figure is drawn from."""
+        return View(self.to_dict(), self.data())
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draws the result and returns the matplotlib Axes.
+
+        Args:
+            ax: Axes to draw into; a new figure's without.
+        """
+        # Imports run from the numbers to the pictures; only this call goes back, and only when
+        # somebody asks a result to show itself.
+        return import_module("gabordiag.presentation.figures").plot(self, ax)
+
+    def _repr_png_(self) -> bytes | None:
+        png: bytes | None = import_module("gabordiag.presentation.figures").notebook_png(self)
+        return png
+
+
+def read_only(array: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Returns the array, no longer writable."""
+    result = np.asarray(array)
+    result.setflags(write=False)
+    return result
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """Returns the value as JSON takes it: None where it is undefined or infinite."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(value)
