@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -9,12 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import settings
 
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.objective.experiment import Experiment
 
+# The same examples on every run, so that a failure is news about the code;
+# HYPOTHESIS_PROFILE=search looks for new ones. No deadlines: first calls into torch are slow.
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.register_profile("search", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
-@pytest.fixture
+
+@pytest.fixture(scope="session")
 def texture() -> Callable[..., npt.NDArray[np.float64]]:
     """Returns a maker of seeded images with energy at every orientation."""
 

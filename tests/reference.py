@@ -37,8 +37,8 @@ def partials(
 ) -> dict[str, float]:
     """Returns the five partial derivatives at one point.
 
-    Write g = exp(-q) cos(p) with q = (u^2 + gamma^2 v^2) / (2 sigma^2), p = 2 pi u / wavelength + psi.
-    For any parameter a, the product rule gives
+    Write g = exp(-q) cos(p) with q = (u^2 + gamma^2 v^2) / (2 sigma^2) and
+    p = 2 pi u / wavelength + psi. For any parameter a, the product rule gives
 
         dg/da = -exp(-q) (dq/da cos(p) + dp/da sin(p)),
 
@@ -140,7 +140,7 @@ def cosine(output: Sequence[float], target: Sequence[float]) -> float:
 def loss_gradient(
     name: str, output: Sequence[float], target: Sequence[float], change: Sequence[float]
 ) -> float:
-    """Returns d loss / d parameter, where the output moves along `change` = d output / d parameter."""
+    """Returns d loss / d parameter, where `change` is d output / d parameter."""
     residual = [a - b for a, b in zip(output, target, strict=True)]
     slope = 2 * math.fsum(r * c for r, c in zip(residual, change, strict=True)) / len(output)
     if name == "mse":

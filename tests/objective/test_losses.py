@@ -1,0 +1,149 @@
+"""Each loss twice, on whole images and compressed, against scalar formulas and closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gabordiag.errors import UsageError
+from gabordiag.objective.losses import LOSSES, find_loss
+from tests import reference
+
+losses = pytest.mark.parametrize("name", ["rmse", "mse", "cosine"])
+
+
+def vectors(seed: int, count: int = 5, length: int = 12):
+    rng = np.random.default_rng(seed)
+    outputs, target, changes = rng.normal(size=(3, count, length))
+    return outputs, target[0], changes
+
+
+def compressed_arguments(outputs, target):
+    """Compressed responses: inner products are means over pixels, so vectors are over sqrt(P)."""
+    root = math.sqrt(len(target))
+    response = torch.as_tensor(outputs / root)
+    goal = torch.as_tensor(target / root)
+    return response - goal, response, goal
+
+
+@losses
+@given(seed=st.integers(0, 10**6))
+def test_both_forms_are_the_scalar_formula(name, seed):
+    outputs, target, _ = vectors(seed)
+    expected = [reference.LOSSES[name](output, target) for output in outputs]
+    loss = find_loss(name)
+    direct = loss.direct(torch.as_tensor(outputs), torch.as_tensor(target))
+    compressed = loss.compressed(*compressed_arguments(outputs, target))
+    np.testing.assert_allclose(direct, expected, rtol=1e-13)
+    np.testing.assert_allclose(compressed, expected, rtol=1e-13)
+
+
+@losses
+@given(seed=st.integers(0, 10**6))
+def test_closed_form_gradient_is_the_scalar_formula(name, seed):
+    outputs, target, changes = vectors(seed)
+    expected = [
+        reference.loss_gradient(name, output, target, change)
+        for output, change in zip(outputs, changes, strict=True)
+    ]
+    arguments = compressed_arguments(outputs, target)
+    gradient = find_loss(name).gradient(
+        *arguments, torch.as_tensor(changes / math.sqrt(len(target)))
+    )
+    np.testing.assert_allclose(gradient, expected, rtol=1e-11, atol=1e-14)
+
+
+@losses
+def test_autograd_through_both_forms_is_the_scalar_formula(name):
+    outputs, target, changes = vectors(8)
+    root = math.sqrt(len(target))
+    expected = [
+        reference.loss_gradient(name, output, target, change)
+        for output, change in zip(outputs, changes, strict=True)
+    ]
+    loss = find_loss(name)
+    # One number t an output, which moves it along its change.
+    t = torch.zeros(len(outputs), 1, dtype=torch.float64, requires_grad=True)
+    goal = torch.as_tensor(target)
+
+    def direct(moved):
+        return loss.direct(moved, goal)
+
+    def compressed(moved):
+        return loss.compressed((moved - goal) / root, moved / root, goal / root)
+
+    for form in (direct, compressed):
+        value = form(torch.as_tensor(outputs) + t * torch.as_tensor(changes))
+        (gradient,) = torch.autograd.grad(value.sum(), t)
+        np.testing.assert_allclose(gradient[:, 0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("angle", [1.0, 1e-2, 1e-4, 1e-6, 1e-8])
+def test_cosine_keeps_its_digits_near_zero(angle):
+    # 1 - cos(angle) = 2 sin^2(angle/2); written as 1 - cos it would have no digit left at 1e-8.
+    # The residual is written without cancellation too, as the experiment supplies it.
+    expected = 2 * math.sin(angle / 2) ** 2
+    target = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    residual = torch.tensor([[-expected, math.sin(angle)]], dtype=torch.float64)
+    cosine = find_loss("cosine")
+    loss = cosine.compressed(residual, residual + target, target)
+    assert loss.item() == pytest.approx(expected, rel=1e-13)
+    # The derivative in the angle, along the response's own change (-sin, cos), is sin(angle).
+    change = torch.tensor([[-math.sin(angle), math.cos(angle)]], dtype=torch.float64)
+    gradient = cosine.gradient(residual, residual + target, target, change)
+    assert gradient.item() == pytest.approx(math.sin(angle), rel=1e-13)
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.0, 3.0])
+def test_cosine_of_parallel_responses_is_zero(factor):
+    _, target, _ = vectors(3)
+    loss = find_loss("cosine").compressed(*compressed_arguments(factor * target[None], target))
+    assert loss.item() == pytest.approx(0, abs=1e-30)
+
+
+def test_cosine_of_opposite_and_crossed_responses():
+    target = np.array([3.0, 4.0])
+    outputs = np.array([[-6.0, -8.0], [-4.0, 3.0]])
+    for values in (
+        find_loss("cosine").direct(torch.as_tensor(outputs), torch.as_tensor(target)),
+        find_loss("cosine").compressed(*compressed_arguments(outputs, target)),
+    ):
+        np.testing.assert_allclose(values, [2.0, 1.0], rtol=1e-15)
+
+
+def test_rmse_at_its_zero_is_zero_with_an_undefined_gradient():
+    outputs, _, changes = vectors(5, count=1)
+    arguments = compressed_arguments(outputs, outputs[0])
+    rmse = find_loss("rmse")
+    assert rmse.compressed(*arguments).item() == 0
+    assert rmse.gradient(*arguments, torch.as_tensor(changes)).isnan().all()
+    assert find_loss("mse").gradient(*arguments, torch.as_tensor(changes)).item() == 0
+
+
+def test_which_losses_have_a_root():
+    assert {name: loss.is_root for name, loss in LOSSES.items()} == {
+        "rmse": True,
+        "mse": False,
+        "cosine": False,
+    }
+    assert {name: loss.squared for name, loss in LOSSES.items()} == {
+        "rmse": "mse",
+        "mse": "mse",
+        "cosine": "cosine",
+    }
+
+
+@losses
+def test_losses_are_found_by_their_names(name):
+    assert find_loss(name).name == name
+
+
+def test_unknown_loss():
+    with pytest.raises(UsageError, match="'mae' is unknown") as caught:
+        find_loss("mae")
+    assert all(name in caught.value.advice for name in LOSSES)
