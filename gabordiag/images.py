@@ -19,7 +19,7 @@ from gabordiag.errors import InputError, UsageError
 FloatArray = npt.NDArray[np.float64]
 
 BUILT_IN = ("hopper", "noise", "pink")
-NORMALIZATIONS = ("none", "center", "standardize")
+NORMALIZATIONS = ("none", "center", "standardize", "whiten")
 SYNTHETIC_SHAPE = (512, 512)
 # Above this many pixels a compressed file is taken for a decompression bomb: 100 million float64
 # pixels are 0.8 GB, already more than a camera makes.
@@ -41,8 +41,8 @@ def load_image(
             array; or one of `BUILT_IN`: `hopper` (the photograph that matplotlib ships), `noise`
             (white), `pink` (1/f amplitude spectrum).
         pixel_scale: Factor on the pixel values (255 imitates un-normalised 8-bit input).
-        normalize: `none`, `center` (subtract the mean) or `standardize` (and divide by the
-            standard deviation).
+        normalize: `none`, `center` (subtract the mean), `standardize` (and divide by the
+            standard deviation) or `whiten` (standardize, with a flat spectrum).
         seed: Of the synthetic images.
 
     Returns:
@@ -66,9 +66,11 @@ def load_image(
         name = "the array"
         image = _checked_array(np.asarray(source), name)
     image = _validated(image, name) * pixel_scale
+    if normalize == "whiten":
+        image = _flatten_spectrum(image)
     if normalize != "none":
         image = image - image.mean()
-    if normalize == "standardize":
+    if normalize in ("standardize", "whiten"):
         image = image / image.std()
     return image
 
@@ -88,6 +90,19 @@ def require_larger_than_kernel(image: FloatArray, kernel_size: int) -> None:
             if largest >= 3
             else "Use a larger image.",
         )
+
+
+def _flatten_spectrum(image: FloatArray) -> FloatArray:
+    """Keeps the phases of the discrete Fourier transform and sets all amplitudes to 1.
+
+    What an image prefers in orientation and scale lies in the amplitudes; frequencies that are
+    absent to rounding stay absent.
+    """
+    spectrum = np.fft.rfft2(image)
+    amplitude = np.abs(spectrum)
+    present = amplitude > 1e-12 * amplitude.max()
+    flat = np.divide(spectrum, amplitude, out=np.zeros_like(spectrum), where=present)
+    return np.fft.irfft2(flat, s=image.shape)
 
 
 def _validated(image: FloatArray, name: str) -> FloatArray:

@@ -12,18 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from gabordiag.dynamics.maps import Progress
-from gabordiag.dynamics.optimizers import BatchUpdate, OptimizerSettings
-from gabordiag.dynamics.outcomes import (
-    OUTCOME_NAMES,
-    IntArray,
-    Tails,
-    classify,
-    lyapunov_exponent,
-)
-from gabordiag.dynamics.tabulate import tabulate
+from gabordiag.dynamics.batch import Progress, descend_batch
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES, IntArray, lyapunov_exponent
+from gabordiag.dynamics.tabulate import TabulatedObjective
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.series import build_series
@@ -135,11 +128,6 @@ def run_bifurcation(
         UsageError: An optimizer that does not act elementwise at a constant rate, or fewer steps
             than the tail.
     """
-    if not settings.is_elementwise or settings.schedule != "constant":
-        raise UsageError(
-            "a bifurcation diagram needs an optimizer that acts elementwise, at a constant rate.",
-            "Use any optimizer but lbfgs, with --schedule constant.",
-        )
     if settings.steps <= tail:
         raise UsageError(
             f"{settings.steps} steps leave nothing before the {tail} that are kept.",
@@ -147,21 +135,11 @@ def run_bifurcation(
         )
     landscape = find_critical_points(objective) if landscape is None else landscape
     start = objective.parameter.start if start is None else start
-    losses, gradient = tabulate(objective)
-    values = torch.full((len(lrs),), float(start), dtype=torch.float64)
-    update = BatchUpdate(settings, torch.as_tensor(lrs.copy()))
-    kept = np.empty((tail, len(lrs)))
-    slopes = gradient(values)
-    moved = slopes != 0
-    for step in range(1, settings.steps + 1):
-        update.apply(values, slopes)
-        slopes = gradient(values)
-        if step > settings.steps - tail:
-            kept[step - settings.steps + tail - 1] = values.numpy()
-        if progress is not None and step % 25 == 0:
-            progress(step, settings.steps)
-    tail_losses = losses(torch.as_tensor(kept.ravel())).numpy().reshape(kept.shape)
-    codes, periods = classify(landscape, Tails(kept, tail_losses, slopes.numpy(), moved.numpy()))
+    table = TabulatedObjective(objective, landscape)
+    first = np.array([float(start)])
+    runs = descend_batch(table, settings, lrs, first, tail=tail, progress=progress)
+    codes, periods = (grid[:, 0] for grid in runs.classify(landscape, table.tables[0]))
+    kept = runs.tail
     at_rest = (periods == 0) & (np.ptp(kept, axis=0) == 0)
     return Bifurcation(
         landscape=landscape,

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import (
@@ -223,11 +222,8 @@ def descend(objective: Objective, settings: OptimizerSettings, start: float) -> 
     schedule = settings.build_schedule(optimizer)
 
     def evaluate() -> float:
-        optimizer.zero_grad()
-        loss = objective.loss(value)[0]
-        if loss.requires_grad:
-            torch.autograd.backward(loss)
-        return loss.item()
+        loss, value.grad = objective.loss_and_gradient(value)
+        return loss
 
     for step in range(settings.steps + 1):
         loss = evaluate()
@@ -270,13 +266,8 @@ def run(
     return judge(objective, settings, landscape, Trajectory.from_steps(steps))
 
 
-def judge(
-    objective: Objective,
-    settings: OptimizerSettings,
-    landscape: Landscape,
-    trajectory: Trajectory,
-) -> Run:
-    """Turns a trajectory into a `Run`: outcome, jumps, exponents."""
+def judge_outcome(landscape: Landscape, trajectory: Trajectory) -> tuple[str, int | None]:
+    """Returns the outcome and the period of a trajectory's tail."""
     tail = tail_length(len(trajectory) - 1)
     gradients = trajectory.gradients
     codes, periods = classify(
@@ -288,6 +279,17 @@ def judge(
             np.array([bool(np.any(gradients != 0))]),
         ),
     )
+    return OUTCOME_NAMES[int(codes[0])], int(periods[0]) or None
+
+
+def judge(
+    objective: Objective,
+    settings: OptimizerSettings,
+    landscape: Landscape,
+    trajectory: Trajectory,
+) -> Run:
+    """Turns a trajectory into a `Run`: outcome, jumps, exponents."""
+    outcome, period = judge_outcome(landscape, trajectory)
     curvatures = np.empty(0)
     height = landscape.largest_loss - landscape.smallest_loss
     at = jump_steps(trajectory.losses, height)
@@ -302,8 +304,8 @@ def judge(
         landscape=landscape,
         start=float(trajectory.values[0]),
         trajectory=trajectory,
-        outcome=OUTCOME_NAMES[int(codes[0])],
-        period=int(periods[0]) or None,
+        outcome=outcome,
+        period=period,
         jumps=tuple(
             describe_jump(landscape, int(t), trajectory.values, trajectory.losses, float(product))
             for t, product in zip(at, products, strict=True)

@@ -179,12 +179,12 @@ def _descends(losses: FloatArray, among: BoolArray) -> BoolArray:
     if some.shape[1] == 0:
         return result
     changes = np.diff(some, axis=0)
-    steady: BoolArray = ((changes <= 0).mean(axis=0) >= DESCENT_SHARE) & (some[-1] < some[0])
-    decaying: BoolArray = np.zeros(some.shape[1], dtype=np.bool_)
+    steady = np.asarray((changes <= 0).mean(axis=0) >= DESCENT_SHARE) & (some[-1] < some[0])
+    decaying = np.zeros_like(steady)
     if len(some) >= 2 * DECAY_WINDOWS:
         edges = np.linspace(0, len(some), DECAY_WINDOWS + 1).astype(int)[:-1]
         peaks = np.maximum.reduceat(some, edges, axis=0)
-        decaying = (np.diff(peaks, axis=0) < 0).all(axis=0)
+        decaying = np.asarray((np.diff(peaks, axis=0) < 0).all(axis=0))
     result[among] = steady | decaying
     return result
 

@@ -8,7 +8,7 @@ of the five parameters, through the exact shortcut (`response.py`) or by conv2d 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -262,6 +262,16 @@ class ShortcutObjective(GaborObjective):
         spanning = self._spanning_kernels()
         exact = compress(self.experiment.padded, spanning, self.experiment.noise)
         return exact.to(self.dtype, self.device)
+
+    def squared(self) -> ShortcutObjective | None:
+        """Returns the same experiment with the smooth loss under the root, or None."""
+        if not self.is_root:
+            return None
+        settings = replace(self.experiment, loss=self.loss_definition.squared)
+        smooth = ShortcutObjective(settings, self.parameter.name)
+        # The compressed response does not depend on the loss.
+        smooth.__dict__["compressed"] = self.compressed
+        return smooth
 
     def _spanning_kernels(self) -> Tensor:
         """Kernels sampled ever finer until those in between add nothing beyond rounding."""

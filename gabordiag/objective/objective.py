@@ -162,7 +162,23 @@ class Objective(ABC):
             return torch.stack([level.detach() for level in levels], dim=-1)
 
         levels = _in_chunks(self.tensor(values), tower)
-        return np.ascontiguousarray(levels.T)
+        transposed: FloatArray = np.ascontiguousarray(levels.T)
+        return transposed
+
+    def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
+        """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it.
+
+        None where no gradient reaches the value: the loss does not depend on it in torch's graph.
+        """
+        value.grad = None
+        loss = self.loss(value)[0]
+        if loss.requires_grad:
+            torch.autograd.backward(loss)
+        return loss.item(), value.grad
+
+    def squared(self) -> Objective | None:
+        """Returns the same objective with the root of its loss taken away, or None without one."""
+        return None
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns dloss/dparameter (n,): in closed form where there is one, else by autograd."""

@@ -1,0 +1,177 @@
+"""The Python interface: the options' names as keywords, results as frozen dataclasses.
+
+Each function takes an `Experiment`, or one's own function or module with the keywords of
+`gabordiag.objective.own.own_objective`, and computes; nothing prints or writes files.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gabordiag.dynamics.batch import Progress
+from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
+from gabordiag.dynamics.descent import Optimization, StepListener, run_all
+from gabordiag.dynamics.maps import Basins, default_starts, run_basins
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
+from gabordiag.errors import UsageError
+from gabordiag.landscape.sweep import DEFAULT_POINTS, Sweep, sweep_objective
+from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.objective import Objective
+
+DEFAULT_MAP_STEPS = 1500
+Several = Sequence[Any] | Any
+
+
+def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own: Any) -> Objective:
+    """Returns an objective of one parameter.
+
+    Args:
+        thing: An `Experiment`, an `Objective`, a function or a module.
+        over: For an experiment, the parameter that varies.
+        direct: For an experiment, conv2d on the whole image at every evaluation.
+        own: For a function or module, the keywords of `own_objective`.
+
+    Raises:
+        UsageError: Keywords that do not belong to the kind of thing given.
+    """
+    if isinstance(thing, Objective):
+        return thing
+    if isinstance(thing, Experiment):
+        if own:
+            raise UsageError(f"an experiment takes no {', '.join(own)}.")
+        return thing.along(over, direct=direct)
+    from gabordiag.objective.own import own_objective
+
+    return own_objective(thing, **own)
+
+
+def sweep(thing: Any, over: str = "theta", points: int = DEFAULT_POINTS, **own: Any) -> Sweep:
+    """Returns the loss and its gradient, three ways, over one parameter.
+
+    Args:
+        thing: An `Experiment`, or one's own function or module.
+        over: The parameter.
+        points: Values, over one period or the whole range.
+        own: As in `as_objective`.
+    """
+    return sweep_objective(as_objective(thing, over, **own), points)
+
+
+def optimize(
+    thing: Any,
+    optimizer: Several = "sgd",
+    lr: Several = 0.01,
+    momentum: float = 0.0,
+    steps: int = 500,
+    start: Several = None,
+    *,
+    nesterov: bool = False,
+    schedule: str = "constant",
+    over: str = "theta",
+    direct: bool = False,
+    listeners: Callable[[int], StepListener | None] = lambda index: None,
+    **own: Any,
+) -> Optimization:
+    """Runs optimizers and returns every step.
+
+    Args:
+        thing: An `Experiment`, or one's own function or module.
+        optimizer: A name of torch.optim in lower case, or several.
+        lr: Learning rate, or several.
+        momentum: For the optimizers that take it.
+        steps: Optimizer steps.
+        start: First value, or several; the experiment's own without.
+        nesterov: For sgd with momentum.
+        schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
+        over: The learned parameter.
+        direct: Full convolution at every step instead of the exact shortcut.
+        listeners: Gives a function that is called with every step of the index-th run.
+        own: As in `as_objective`.
+    """
+    settings = [
+        OptimizerSettings(name, float(rate), momentum, nesterov, schedule, steps)
+        for name, rate in itertools.product(_several(optimizer), _several(lr))
+    ]
+    exact = as_objective(thing, over, **own)
+    objective = as_objective(thing, over, direct=True, **own) if direct else exact
+    starts = [exact.parameter.start] if start is None else [float(s) for s in _several(start)]
+    return run_all(objective, settings, starts, sweep=sweep_objective(exact), listeners=listeners)
+
+
+def basins(
+    thing: Any,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    lr: tuple[float, float, int] = DEFAULT_SCAN,
+    starts: npt.ArrayLike | int | None = None,
+    steps: int = DEFAULT_MAP_STEPS,
+    *,
+    nesterov: bool = False,
+    start: float | None = None,
+    over: str = "theta",
+    progress: Progress | None = None,
+    **own: Any,
+) -> Basins:
+    """Returns where every start ends at every learning rate.
+
+    Args:
+        thing: An `Experiment`, or one's own function or module.
+        optimizer: Any elementwise optimizer of torch.optim.
+        momentum: For the optimizers that take it.
+        lr: Lowest and highest rate and how many, log-spaced.
+        starts: Values, or how many over the whole range (361 without).
+        steps: Optimizer steps.
+        nesterov: For sgd with momentum.
+        start: The start that is asked about.
+        over: The learned parameter.
+        progress: Called now and then with (steps done, steps in all).
+        own: As in `as_objective`.
+    """
+    objective = as_objective(thing, over, **own)
+    grid = default_starts(objective)
+    if isinstance(starts, int):
+        grid = default_starts(objective, starts)
+    elif starts is not None:
+        grid = np.asarray(starts, dtype=np.float64)
+    settings = OptimizerSettings(optimizer, lr[0], momentum, nesterov, steps=steps)
+    return run_basins(objective, settings, log_spaced(*lr), grid, start=start, progress=progress)
+
+
+def bifurcate(
+    thing: Any,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    lr: tuple[float, float, int] = (1e-2, 10.0, 800),
+    steps: int = 2000,
+    *,
+    start: float | None = None,
+    over: str = "theta",
+    progress: Progress | None = None,
+    **own: Any,
+) -> Bifurcation:
+    """Returns where the iterates from one start end up, against the learning rate.
+
+    Args:
+        thing: An `Experiment`, or one's own function or module.
+        optimizer: Any elementwise optimizer of torch.optim.
+        momentum: For the optimizers that take it.
+        lr: Lowest and highest rate and how many, log-spaced.
+        steps: Optimizer steps; the last 192 are kept.
+        start: First value.
+        over: The learned parameter.
+        progress: Called now and then with (steps done, steps in all).
+        own: As in `as_objective`.
+    """
+    objective = as_objective(thing, over, **own)
+    settings = OptimizerSettings(optimizer, lr[0], momentum, steps=steps)
+    return run_bifurcation(objective, settings, log_spaced(*lr), start=start, progress=progress)
+
+
+def _several(value: Several) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,268 @@
+"""The commands: each parses, calls, and hands the result to its `Session`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gabordiag.cli.options import (
+    ExperimentOptions,
+    InputOptions,
+    OutputOptions,
+    OwnOptions,
+    StartOption,
+    StartsOption,
+)
+from gabordiag.cli.session import Session, experiment_from, thing_from
+from gabordiag.cli.values import parse_grid, parse_over
+
+Optimizer = Annotated[str, typer.Option(help="A class of torch.optim, in lower case.")]
+Momentum = Annotated[float, typer.Option(help="For sgd and rmsprop.")]
+Nesterov = Annotated[bool, typer.Option("--nesterov", help="For sgd with momentum.")]
+Steps = Annotated[int, typer.Option(help="Optimizer steps.")]
+LrScan = Annotated[
+    str, typer.Option("--lr", metavar="LO:HI:POINTS", help="Learning rates, log-spaced.")
+]
+
+
+def reproduce_command(ctx: typer.Context, options: InputOptions, output: OutputOptions) -> None:
+    """The question's failure, end to end, for two filters: what happens, why, what fixes it."""
+    with Session(ctx, output) as session:
+        from gabordiag.diagnosis.reproduction import reproduce
+
+        experiment = experiment_from(options.settings())
+        folder = session.folder
+        with session.progress("reproducing") as bar:
+            result = reproduce(
+                experiment, log=lambda name: folder.log(name, ["theta"]), progress=bar
+            )
+        session.finish(result.view())
+
+
+def sweep_command(
+    ctx: typer.Context,
+    experiment: ExperimentOptions,
+    start: StartOption,
+    own: OwnOptions,
+    output: OutputOptions,
+    over: Annotated[
+        list[str],
+        typer.Option(metavar="NAME[:LO:HI[:POINTS]]", help="The parameter that varies."),
+    ] = ["theta"],  # noqa: B006 typer copies it
+) -> None:
+    """Loss and gradient curves over one parameter, its critical points, and their proof."""
+    with Session(ctx, output) as session:
+        from gabordiag.api import as_objective
+        from gabordiag.errors import UsageError
+        from gabordiag.landscape.sweep import DEFAULT_POINTS, sweep_objective
+
+        if len(over) != 1:
+            raise UsageError("only one parameter can be swept.", "Give --over once.")
+        what = parse_over(over[0])
+        thing, keywords = thing_from(ctx, experiment, own, start.theta0)
+        objective = as_objective(thing, what.name, **keywords)
+        _ = session.folder
+        result = sweep_objective(objective, what.points or DEFAULT_POINTS, what.low, what.high)
+        session.finish(result.view())
+
+
+def optimize_command(
+    ctx: typer.Context,
+    experiment: ExperimentOptions,
+    starts: StartsOption,
+    own: OwnOptions,
+    output: OutputOptions,
+    optimizer: Annotated[
+        list[str], typer.Option(help="A class of torch.optim, in lower case; repeatable.")
+    ] = ["sgd"],  # noqa: B006
+    lr: Annotated[list[float], typer.Option(help="Learning rate; repeatable.")] = [0.01],  # noqa: B006
+    momentum: Momentum = 0.0,
+    nesterov: Nesterov = False,
+    schedule: Annotated[
+        str, typer.Option(help="constant, step, exponential, cosine or one-cycle.")
+    ] = "constant",
+    steps: Steps = 500,
+    learn: Annotated[str, typer.Option(help="The learned parameter.")] = "theta",
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Full convolution at every step: slow, the proof.")
+    ] = False,
+) -> None:
+    """Real torch optimizers, every step logged as it happens."""
+    with Session(ctx, output) as session:
+        from gabordiag.api import as_objective, optimize
+        from gabordiag.dynamics.descent import trajectory_name
+
+        thing, keywords = thing_from(ctx, experiment, own, starts.start[0])
+        objective = as_objective(thing, learn, **keywords)
+        total = len(optimizer) * len(lr) * len(starts.start) * (steps + 1)
+        with session.progress("optimizing") as bar:
+
+            def listener(index: int) -> Any:
+                log = session.folder.log(trajectory_name(index), [objective.parameter.name])
+
+                def on_step(step: Any) -> None:
+                    log(step)
+                    if step.step % 50 == 0:
+                        bar(index * (steps + 1) + step.step, total)
+
+                return on_step
+
+            result = optimize(
+                thing,
+                optimizer,
+                lr,
+                momentum,
+                steps,
+                _starts(ctx, starts, own, objective),
+                nesterov=nesterov,
+                schedule=schedule,
+                over=learn,
+                direct=direct,
+                listeners=listener,
+                **keywords,
+            )
+        session.finish(result.view())
+
+
+def _starts(
+    ctx: typer.Context, starts: StartsOption, own: OwnOptions, objective: Any
+) -> list[float]:
+    source = ctx.get_parameter_source("start")
+    given = source is not None and source.name != "DEFAULT"
+    theta = own.objective is None and objective.parameter.name == "theta"
+    return starts.start if given or theta else [objective.parameter.start]
+
+
+def basins_command(
+    ctx: typer.Context,
+    experiment: ExperimentOptions,
+    start: StartOption,
+    own: OwnOptions,
+    output: OutputOptions,
+    optimizer: Optimizer = "sgd",
+    momentum: Momentum = 0.0,
+    nesterov: Nesterov = False,
+    lr: LrScan = "1e-4:10:241",
+    starts: Annotated[
+        str | None,
+        typer.Option(metavar="LO:HI:POINTS", help="Starts [default: the whole range, 361]."),
+    ] = None,
+    steps: Steps = 1500,
+) -> None:
+    """Where every start ends at every learning rate."""
+    with Session(ctx, output) as session:
+        import numpy as np
+
+        from gabordiag.api import as_objective, basins
+
+        thing, keywords = thing_from(ctx, experiment, own, start.theta0)
+        objective = as_objective(thing, **keywords)
+        rates = parse_grid(lr)
+        grid = None
+        if starts is not None:
+            ends = parse_grid(starts)
+            grid = np.linspace(ends.low, ends.high, ends.points)
+        _ = session.folder
+        with session.progress("mapping starts and rates") as bar:
+            result = basins(
+                objective,
+                optimizer,
+                momentum,
+                (rates.low, rates.high, rates.points),
+                grid,
+                steps,
+                nesterov=nesterov,
+                progress=bar,
+            )
+        session.finish(result.view())
+
+
+def bifurcate_command(
+    ctx: typer.Context,
+    experiment: ExperimentOptions,
+    start: StartOption,
+    own: OwnOptions,
+    output: OutputOptions,
+    optimizer: Optimizer = "sgd",
+    momentum: Momentum = 0.0,
+    lr: LrScan = "1e-2:10:800",
+    steps: Steps = 2000,
+) -> None:
+    """Where the iterates from one start end up, against the learning rate."""
+    with Session(ctx, output) as session:
+        from gabordiag.api import as_objective, bifurcate
+
+        thing, keywords = thing_from(ctx, experiment, own, start.theta0)
+        objective = as_objective(thing, **keywords)
+        rates = parse_grid(lr)
+        _ = session.folder
+        with session.progress("following the attractor") as bar:
+            result = bifurcate(
+                objective,
+                optimizer,
+                momentum,
+                (rates.low, rates.high, rates.points),
+                steps,
+                progress=bar,
+            )
+        session.finish(result.view())
+
+
+def report_command(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write into [default: the run's own].")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no text for people.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Figures and report again from a run folder's saved data, without computing anything."""
+    from rich.console import Console
+
+    from gabordiag.presentation import report
+    from gabordiag.presentation.console import show
+    from gabordiag.runs import load_run, write_atomically
+
+    saved = load_run(run)
+    target = run if out is None else out
+    target.mkdir(parents=True, exist_ok=True)
+    command = saved.document["command"]
+    figures = report.draw(command, saved.view)
+    for name, content in figures.items():
+        write_atomically(target / name, content)
+    text = report.markdown(command, saved.view, saved.document["config"], sorted(figures))
+    write_atomically(target / "report.md", text)
+    console = Console(quiet=quiet, highlight=False)
+    show(console, command, saved.view)
+    console.print(f"Figures and report are in [bold]{target}[/bold].", soft_wrap=True)
+
+
+def runs_command(
+    root: Annotated[Path, typer.Argument(help="Folder that holds run folders.")] = Path("runs"),
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Lists run folders: when, command, verdict."""
+    from rich.console import Console
+
+    from gabordiag.presentation.console import runs_table
+    from gabordiag.runs import list_runs, to_json
+
+    listed = list_runs(root)
+    if json:
+        print(to_json({"runs": listed}))
+        return
+    Console(highlight=False).print(runs_table(listed) if listed else f"No runs under {root}.")
+
+
+ALL = (
+    reproduce_command,
+    sweep_command,
+    optimize_command,
+    basins_command,
+    bifurcate_command,
+    report_command,
+    runs_command,
+)

@@ -1,0 +1,64 @@
+"""Entry point: runs the app and turns errors into exit codes, in this one place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from gabordiag.errors import GabordiagError
+
+EXIT_USAGE, EXIT_INPUT, EXIT_INTERRUPTED = 2, 3, 130
+# typer carries its own copy of click's exceptions; the base class is reached through a public one.
+_ClickException = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def main() -> None:
+    """Runs the command line and exits."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command line and returns its exit code."""
+    from gabordiag.cli.app import app
+
+    debug = "--debug" in arguments
+    try:
+        code = app(list(arguments), standalone_mode=False, prog_name="gabordiag")
+    except GabordiagError as error:
+        return _failed(str(error), error.exit_code, debug)
+    except _ClickException as error:
+        return _failed(_usage_message(error), EXIT_USAGE, debug)
+    except (KeyboardInterrupt, typer.Abort):
+        print("Interrupted; what was logged is on disk.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); there is nobody left to tell.
+        sys.stderr.close()
+        return 0
+    except MemoryError:
+        return _failed("Not enough memory.\nUse a smaller image or map.", EXIT_INPUT, debug)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _failed(f"Internal error, {text}\nPlease report it with --debug.", EXIT_INPUT, debug)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(text: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    # Callers of errors may embed user text; two lines are what is promised.
+    lines = [line for line in text.splitlines() if line.strip()][:2]
+    print("gabordiag: " + "\n".join(lines), file=sys.stderr)
+    return code
+
+
+def _usage_message(error: Exception) -> str:
+    format_message = getattr(error, "format_message", None)
+    text = " ".join(str(format_message() if format_message else error).split())
+    ctx = getattr(error, "ctx", None)
+    path = ctx.command_path if ctx is not None else "gabordiag"
+    return f"{text or 'wrong usage'}\nSee `{path} --help`."

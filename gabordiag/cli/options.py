@@ -1,0 +1,296 @@
+"""The options that several commands share, each defined once, as groups of dataclass fields.
+
+A command takes a group as one argument; `expand_options` shows typer the single fields. Defaults
+and meanings are those of the interface; nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from gabordiag.cli.values import parse_angle
+
+Angle = typer.Option(parser=parse_angle, metavar="ANGLE")
+
+
+def _angle(*names: str, help: str) -> Any:
+    return typer.Option(*names, parser=parse_angle, metavar="ANGLE", help=help)
+
+
+@dataclass(frozen=True)
+class OptionGroup:
+    """Marks a dataclass whose fields are options."""
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the fields by name."""
+        return dataclasses.asdict(self)
+
+
+EXPERIMENT = "The experiment"
+OWN = "Your own objective"
+OUTPUT = "Output"
+
+
+@dataclass(frozen=True)
+class OutputOptions(OptionGroup):
+    """Where results go."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder for the results [default: a new one under runs/].",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=OUTPUT),
+    ] = False
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print no text for people.", rich_help_panel=OUTPUT)
+    ] = False
+    no_plots: Annotated[
+        bool, typer.Option("--no-plots", help="Draw no figures.", rich_help_panel=OUTPUT)
+    ] = False
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="Take settings from a run's config.toml; options given here win.",
+            is_eager=True,
+            callback=lambda ctx, value: _apply_config(ctx, value),
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OUTPUT)
+    ] = False
+
+
+@dataclass(frozen=True)
+class InputOptions(OptionGroup):
+    """The image, and how it is computed with."""
+
+    image: Annotated[
+        str,
+        typer.Option(
+            help="An image or .npy file, or a built-in: hopper, noise, pink.",
+            rich_help_panel=EXPERIMENT,
+        ),
+    ] = "hopper"
+    pixel_scale: Annotated[
+        float,
+        typer.Option(
+            help="Multiplies the image; 255 imitates 8-bit input.", rich_help_panel=EXPERIMENT
+        ),
+    ] = 1.0
+    normalize: Annotated[
+        str, typer.Option(help="none, center or standardize.", rich_help_panel=EXPERIMENT)
+    ] = "none"
+    padding: Annotated[
+        str, typer.Option(help="valid, same (zeros) or circular.", rich_help_panel=EXPERIMENT)
+    ] = "valid"
+    dtype: Annotated[str, typer.Option(help="float64 or float32.", rich_help_panel=EXPERIMENT)] = (
+        "float64"
+    )
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.", rich_help_panel=EXPERIMENT)] = (
+        "cpu"
+    )
+    seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=EXPERIMENT)] = 0
+
+
+@dataclass(frozen=True)
+class ExperimentOptions(InputOptions):
+    """The question's experiment."""
+
+    target_theta: Annotated[
+        float,
+        typer.Option(
+            "--target-theta",
+            "--target",
+            parser=parse_angle,
+            metavar="ANGLE",
+            help="Orientation (or own parameter's value) that makes the target.",
+            show_default="pi/4",
+            rich_help_panel=EXPERIMENT,
+        ),
+    ] = math.pi / 4
+    wavelength: Annotated[
+        float, typer.Option(help="Carrier wavelength, pixels.", rich_help_panel=EXPERIMENT)
+    ] = 10.0
+    sigma: Annotated[
+        float, typer.Option(help="Envelope's deviation, pixels.", rich_help_panel=EXPERIMENT)
+    ] = 4.0
+    psi: Annotated[
+        float,
+        typer.Option(
+            parser=parse_angle,
+            metavar="ANGLE",
+            help="Carrier's phase.",
+            show_default="0",
+            rich_help_panel=EXPERIMENT,
+        ),
+    ] = 0.0
+    gamma: Annotated[
+        float, typer.Option(help="Envelope's aspect ratio.", rich_help_panel=EXPERIMENT)
+    ] = 0.5
+    kernel_size: Annotated[
+        int, typer.Option(help="Side of the kernel, odd, pixels.", rich_help_panel=EXPERIMENT)
+    ] = 31
+    loss: Annotated[str, typer.Option(help="rmse, mse or cosine.", rich_help_panel=EXPERIMENT)] = (
+        "rmse"
+    )
+    target_noise: Annotated[
+        float,
+        typer.Option(
+            help="Deviation of noise added to the target response.", rich_help_panel=EXPERIMENT
+        ),
+    ] = 0.0
+
+
+@dataclass(frozen=True)
+class StartOption(OptionGroup):
+    """One start."""
+
+    theta0: Annotated[
+        float,
+        typer.Option(
+            "--theta0",
+            "--start",
+            parser=parse_angle,
+            metavar="ANGLE",
+            help="Where the optimizer starts.",
+            show_default="-pi/4",
+            rich_help_panel=EXPERIMENT,
+        ),
+    ] = -math.pi / 4
+
+
+@dataclass(frozen=True)
+class StartsOption(OptionGroup):
+    """Several starts."""
+
+    start: Annotated[
+        list[float],
+        typer.Option(
+            "--theta0",
+            "--start",
+            parser=parse_angle,
+            metavar="ANGLE",
+            help="Where the optimizer starts; repeatable.",
+            show_default="-pi/4",
+            rich_help_panel=EXPERIMENT,
+        ),
+    ] = field(default_factory=lambda: [-math.pi / 4])
+
+
+@dataclass(frozen=True)
+class OwnOptions(OptionGroup):
+    """One's own objective instead of the experiment."""
+
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="FILE.py:NAME or package.module:NAME, a loss function, a module or its factory.",
+            rich_help_panel=OWN,
+        ),
+    ] = None
+    param: Annotated[
+        str | None,
+        typer.Option(help="The module's parameter, as layers.0.theta[1,0].", rich_help_panel=OWN),
+    ] = None
+    input: Annotated[
+        str | None,
+        typer.Option(help="The module's input: a .npy file or an image.", rich_help_panel=OWN),
+    ] = None
+    target_output: Annotated[
+        str | None,
+        typer.Option(help="The module's target output, a .npy file.", rich_help_panel=OWN),
+    ] = None
+    range: Annotated[
+        str | None, typer.Option(help="LO:HI of the parameter.", rich_help_panel=OWN)
+    ] = None
+    period: Annotated[
+        float | None,
+        typer.Option(
+            parser=parse_angle,
+            metavar="ANGLE",
+            help="The loss's period in the parameter.",
+            rich_help_panel=OWN,
+        ),
+    ] = None
+
+
+def expand_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets typer see the fields of every `OptionGroup` argument as options of the command.
+
+    The function is then called with the groups filled in. Order: the function's own options, then
+    the groups' in the order of its arguments.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    signature = inspect.signature(function)
+    groups = {
+        name: hint
+        for name, hint in hints.items()
+        if isinstance(hint, type) and issubclass(hint, OptionGroup)
+    }
+    own = [p for name, p in signature.parameters.items() if name not in groups]
+    shown = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
+    for group in groups.values():
+        field_hints = get_type_hints(group, include_extras=True)
+        for entry in fields(group):
+            shown.append(_parameter(entry, field_hints[entry.name]))
+
+    @functools.wraps(function)
+    def command(**values: Any) -> Any:
+        arguments = {p.name: values[p.name] for p in own}
+        for name, group in groups.items():
+            arguments[name] = group(**{entry.name: values[entry.name] for entry in fields(group)})
+        return function(**arguments)
+
+    command.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in shown}
+    return command
+
+
+def _parameter(entry: dataclasses.Field[Any], annotation: Any) -> inspect.Parameter:
+    default = entry.default
+    if default is dataclasses.MISSING and entry.default_factory is not dataclasses.MISSING:
+        default = entry.default_factory()
+    return inspect.Parameter(
+        entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Makes a run's settings the defaults of this call."""
+    if path is None or ctx.resilient_parsing:
+        return path
+    from gabordiag.errors import UsageError
+    from gabordiag.runs import read_config
+
+    settings = read_config(path)
+    command = settings.pop("command", ctx.info_name)
+    if command != ctx.info_name:
+        raise UsageError(
+            f"{path} holds the settings of `{command}`.", f"Use it with `gabordiag {command}`."
+        )
+    known = {parameter.name for parameter in ctx.command.params}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise UsageError(f"{path} has unknown settings: {', '.join(unknown)}.", "Remove them.")
+    ctx.default_map = {**(ctx.default_map or {}), **settings}
+    return path
+
+
+OUTPUT_NAMES = frozenset(entry.name for entry in fields(OutputOptions))

@@ -1,0 +1,166 @@
+"""What every computing command does around its computation: folder, progress, output, exit."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from gabordiag.cli.options import OUTPUT_NAMES, ExperimentOptions, OutputOptions, OwnOptions
+from gabordiag.errors import GabordiagError, UsageError
+
+if TYPE_CHECKING:
+    from gabordiag.results import View
+    from gabordiag.runs import RunFolder
+
+
+class Session:
+    """One command's run: opens the folder, shows progress, writes and prints the result.
+
+    Args:
+        ctx: typer's context, for the settings.
+        output: The output options.
+    """
+
+    def __init__(self, ctx: typer.Context, output: OutputOptions) -> None:
+        self.command = str(ctx.info_name)
+        self.output = output
+        self.settings = _settings(ctx.params)
+        # With --json stdout carries the object alone, text for people goes to stderr.
+        self.console = Console(stderr=output.json, quiet=output.quiet, highlight=False)
+        self._started = time.perf_counter()
+        self._folder: RunFolder | None = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None or self._folder is None:
+            return
+        self._folder.close_logs()
+        if isinstance(error, GabordiagError):
+            self._folder.discard_if_empty()
+        if self._folder.path.exists():
+            interrupted = isinstance(error, (KeyboardInterrupt, typer.Abort))
+            self._folder.set_status("interrupted" if interrupted else "failed")
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder; made when first asked for, which is after the inputs were checked."""
+        if self._folder is None:
+            from gabordiag.runs import RunFolder
+
+            self._folder = RunFolder.create(self.output.out, self.command, self.settings)
+        return self._folder
+
+    @contextmanager
+    def progress(self, text: str) -> Iterator[Any]:
+        """Shows a bar on a terminal's stderr; yields a function of (done, total)."""
+        console = Console(stderr=True)
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=self.output.quiet or not sys.stderr.isatty(),
+        ) as bar:
+            task = bar.add_task(text, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def finish(self, view: View) -> None:
+        """Writes data, figures, report and result.json; prints the JSON or the text for people."""
+        from gabordiag.presentation import report
+        from gabordiag.runs import document, to_json
+
+        folder = self.folder
+        folder.save_data(view.data)
+        figures = {} if self.output.no_plots else report.draw(self.command, view)
+        for name, content in figures.items():
+            folder.write(name, content)
+        text = report.markdown(self.command, view, self.settings, sorted(figures))
+        folder.write("report.md", text)
+        seconds = time.perf_counter() - self._started
+        files = [*folder.files(), "result.json"]
+        content = document(self.command, self.settings, seconds, files, view.result)
+        folder.finish(content)
+        if self.output.json:
+            print(to_json(content))
+        if not self.output.quiet:
+            self._show(view, folder.path)
+
+    def _show(self, view: View, path: Path) -> None:
+        from gabordiag.presentation.console import show
+
+        show(self.console, self.command, view)
+        self.console.print(f"Everything is in [bold]{path}[/bold].", soft_wrap=True)
+
+
+def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {}
+    for name, value in params.items():
+        if name in OUTPUT_NAMES:
+            continue
+        settings[name] = list(value) if isinstance(value, (list, tuple)) else value
+    image = settings.get("image")
+    if isinstance(image, str) and Path(image).exists():
+        # The configuration must work from any folder.
+        settings["image"] = str(Path(image).resolve())
+    return settings
+
+
+def experiment_from(options: Mapping[str, Any], **more: Any) -> Any:
+    """Returns a checked `Experiment` from option values."""
+    from dataclasses import fields
+
+    from gabordiag.objective.experiment import Experiment
+
+    known = {entry.name for entry in fields(Experiment)}
+    settings = {name: value for name, value in {**options, **more}.items() if name in known}
+    return Experiment(**settings).prepare()
+
+
+def thing_from(
+    ctx: typer.Context, experiment: ExperimentOptions, own: OwnOptions, start: float | None
+) -> tuple[Any, dict[str, Any]]:
+    """Returns what is to be studied, and the keywords that `gabordiag.api` takes with it."""
+    if own.objective is None:
+        stray = [name for name, value in own.settings().items() if value is not None]
+        if stray:
+            raise UsageError(f"--{stray[0].replace('_', '-')} needs --objective.")
+        return experiment_from(experiment.settings(), theta0=start), {}
+    from gabordiag.cli.values import parse_range
+    from gabordiag.objective.loading import load_object
+
+    given = {name for name in ctx.params if _was_given(ctx, name)}
+    keywords = {
+        "param": own.param,
+        "input": own.input,
+        "target_output": own.target_output,
+        "range": None if own.range is None else parse_range(own.range),
+        "period": own.period,
+        "target": experiment.target_theta if "target_theta" in given else None,
+        "start": start if given & {"theta0", "start"} else None,
+        "loss": experiment.loss,
+    }
+    keywords = {name: value for name, value in keywords.items() if value is not None}
+    return load_object(own.objective), keywords
+
+
+def _was_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name not in ("DEFAULT",)

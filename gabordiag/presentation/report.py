@@ -1,0 +1,80 @@
+"""The files of a run for people: its figures and its report, from saved data alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from gabordiag.presentation import figures, words
+from gabordiag.results import View
+
+Drawing = Callable[[View], Figure]
+
+
+def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:
+    """Returns the figures of a command's run: file stem -> (function, what it draws).
+
+    The place to add a figure.
+    """
+    if command == "reproduce":
+        return _reproduce_drawings(view)
+    table: dict[str, dict[str, Drawing]] = {
+        "sweep": {"sweep": figures.sweep_figure},
+        "optimize": {"optimize": figures.optimize_figure},
+        "basins": {"basins": figures.basins_figure},
+        "bifurcate": {"bifurcation": figures.bifurcation_figure},
+    }
+    return {stem: (function, view) for stem, function in table.get(command, {}).items()}
+
+
+def _reproduce_drawings(view: View) -> dict[str, tuple[Drawing, View]]:
+    result: dict[str, tuple[Drawing, View]] = {}
+    for name, case in view.result["cases"].items():
+        data = {
+            file.removeprefix(f"{name}-"): table
+            for file, table in view.data.items()
+            if file.startswith(f"{name}-")
+        }
+        landscape = case["landscape"]
+        result[f"{name}-sweep"] = (figures.sweep_figure, View(landscape, data))
+        failing = {"runs": [case["symptom"]["run"]], "landscape": landscape}
+        result[f"{name}-run"] = (figures.optimize_figure, View(failing, data))
+        if "basins" in case:
+            basins = View({**case["basins"], "landscape": landscape}, data)
+            result[f"{name}-basins"] = (figures.basins_figure, basins)
+        if "bifurcation" in case:
+            diagram = View({**case["bifurcation"], "landscape": landscape}, data)
+            result[f"{name}-bifurcation"] = (figures.bifurcation_figure, diagram)
+    return result
+
+
+def draw(command: str, view: View, formats: Sequence[str] = ("png",)) -> dict[str, bytes]:
+    """Returns the figures of a command's run: file name -> content."""
+    rendered = {}
+    for stem, (function, part) in drawings(command, view).items():
+        figure = function(part)
+        for form in formats:
+            rendered[f"{stem}.{form}"] = figures.render(figure, form)
+    return rendered
+
+
+def markdown(
+    command: str, view: View, settings: Mapping[str, Any], figure_names: Sequence[str]
+) -> str:
+    """Returns the report: the sentence, the figures, the tables, how to repeat it."""
+    parts = [f"# gabordiag {command}", ""]
+    for block in words.story(command, view):
+        parts += [block, ""]
+    for name in figure_names:
+        parts += [f"![{words.caption(name)}]({name})", "", f"*{words.caption(name)}*", ""]
+    parts += ["## To repeat it", "", "```", f"gabordiag {command} --config config.toml", "```", ""]
+    parts += ["| setting | value |", "|---|---|"]
+    parts += [f"| {name} | {_cell(value)} |" for name, value in settings.items()]
+    return "\n".join(parts) + "\n"
+
+
+def _cell(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
