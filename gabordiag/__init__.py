@@ -1,0 +1,59 @@
+"""Why does a learned Gabor angle jump back? Landscape, dynamics, diagnosis.
+
+The public names are loaded when they are first used, so that `import gabordiag` costs nothing and
+the command line answers at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gabordiag._version import __version__
+
+if TYPE_CHECKING:
+    from gabordiag.api import basins, bifurcate, check, diagnose, explain, optimize, sweep
+    from gabordiag.dynamics.logger import TrajectoryLogger
+    from gabordiag.gabor import GaborParameters, gabor_kernel, gabor_partials
+    from gabordiag.objective.experiment import Experiment
+
+_HOMES = {
+    "GaborParameters": "gabordiag.gabor",
+    "gabor_kernel": "gabordiag.gabor",
+    "gabor_partials": "gabordiag.gabor",
+    "Experiment": "gabordiag.objective.experiment",
+    "sweep": "gabordiag.api",
+    "optimize": "gabordiag.api",
+    "basins": "gabordiag.api",
+    "bifurcate": "gabordiag.api",
+    "diagnose": "gabordiag.api",
+    "explain": "gabordiag.api",
+    "check": "gabordiag.api",
+    "TrajectoryLogger": "gabordiag.dynamics.logger",
+}
+
+__all__ = [
+    "Experiment",
+    "GaborParameters",
+    "TrajectoryLogger",
+    "__version__",
+    "basins",
+    "bifurcate",
+    "check",
+    "diagnose",
+    "explain",
+    "gabor_kernel",
+    "gabor_partials",
+    "optimize",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gabordiag' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

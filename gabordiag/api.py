@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.descent import Optimization, StepListener, run_all
@@ -171,6 +172,40 @@ def bifurcate(
     objective = as_objective(thing, over, **own)
     settings = OptimizerSettings(optimizer, lr[0], momentum, steps=steps)
     return run_bifurcation(objective, settings, log_spaced(*lr), start=start, progress=progress)
+
+
+def diagnose(
+    thing: Any,
+    optimizer: str = "sgd",
+    lr: float = 0.01,
+    momentum: float = 0.0,
+    steps: int = 500,
+    *,
+    nesterov: bool = False,
+    schedule: str = "constant",
+    over: str = "theta",
+    listener: StepListener | None = None,
+    progress: Progress | None = None,
+    **own: Any,
+) -> Diagnosis:
+    """Runs one optimizer and says what is wrong, why, and what fixes it.
+
+    Args:
+        thing: An `Experiment`, or one's own function or module.
+        optimizer: A name of torch.optim in lower case.
+        lr: Learning rate.
+        momentum: For the optimizers that take it.
+        steps: Optimizer steps.
+        nesterov: For sgd with momentum.
+        schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
+        over: The learned parameter.
+        listener: Called with every step of the run as it happens.
+        progress: Called with (stages done, stages in all).
+        own: As in `as_objective`.
+    """
+    objective = as_objective(thing, over, **own)
+    settings = OptimizerSettings(optimizer, lr, momentum, nesterov, schedule, steps)
+    return diagnose_objective(objective, settings, listener=listener, progress=progress)
 
 
 def _several(value: Several) -> list[Any]:

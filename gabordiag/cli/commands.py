@@ -22,6 +22,7 @@ Optimizer = Annotated[str, typer.Option(help="A class of torch.optim, in lower c
 Momentum = Annotated[float, typer.Option(help="For sgd and rmsprop.")]
 Nesterov = Annotated[bool, typer.Option("--nesterov", help="For sgd with momentum.")]
 Steps = Annotated[int, typer.Option(help="Optimizer steps.")]
+Schedule = Annotated[str, typer.Option(help="constant, step, exponential, cosine or one-cycle.")]
 LrScan = Annotated[
     str, typer.Option("--lr", metavar="LO:HI:POINTS", help="Learning rates, log-spaced.")
 ]
@@ -80,9 +81,7 @@ def optimize_command(
     lr: Annotated[list[float], typer.Option(help="Learning rate; repeatable.")] = [0.01],  # noqa: B006
     momentum: Momentum = 0.0,
     nesterov: Nesterov = False,
-    schedule: Annotated[
-        str, typer.Option(help="constant, step, exponential, cosine or one-cycle.")
-    ] = "constant",
+    schedule: Schedule = "constant",
     steps: Steps = 500,
     learn: Annotated[str, typer.Option(help="The learned parameter.")] = "theta",
     direct: Annotated[
@@ -210,6 +209,40 @@ def bifurcate_command(
         session.finish(result.view())
 
 
+def diagnose_command(
+    ctx: typer.Context,
+    experiment: ExperimentOptions,
+    start: StartOption,
+    own: OwnOptions,
+    output: OutputOptions,
+    optimizer: Optimizer = "sgd",
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.01,
+    momentum: Momentum = 0.0,
+    nesterov: Nesterov = False,
+    schedule: Schedule = "constant",
+    steps: Steps = 500,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 when the verdict is unhealthy.")
+    ] = False,
+) -> None:
+    """What is wrong, proved by measurement, and what fixes it, each remedy tried."""
+    with Session(ctx, output) as session:
+        from gabordiag.api import as_objective
+        from gabordiag.diagnosis.verdict import diagnose_objective
+        from gabordiag.dynamics.descent import trajectory_name
+        from gabordiag.dynamics.optimizers import OptimizerSettings
+
+        thing, keywords = thing_from(ctx, experiment, own, start.theta0)
+        objective = as_objective(thing, **keywords)
+        settings = OptimizerSettings(optimizer, lr, momentum, nesterov, schedule, steps)
+        log = session.folder.log(trajectory_name(0), [objective.parameter.name])
+        with session.progress("diagnosing") as bar:
+            result = diagnose_objective(objective, settings, listener=log, progress=bar)
+        session.finish(result.view())
+        if check and not result.is_healthy:
+            raise typer.Exit(1)
+
+
 def report_command(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[
@@ -263,6 +296,7 @@ ALL = (
     optimize_command,
     basins_command,
     bifurcate_command,
+    diagnose_command,
     report_command,
     runs_command,
 )

@@ -11,7 +11,9 @@ from gabordiag.errors import GabordiagError
 
 EXIT_USAGE, EXIT_INPUT, EXIT_INTERRUPTED = 2, 3, 130
 # typer carries its own copy of click's exceptions; the base class is reached through a public one.
-_ClickException = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_CLICK_EXCEPTION: type[Exception] = next(
+    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
+)
 
 
 def main() -> None:
@@ -23,26 +25,31 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the command line and returns its exit code."""
     from gabordiag.cli.app import app
 
-    debug = "--debug" in arguments
     try:
         code = app(list(arguments), standalone_mode=False, prog_name="gabordiag")
-    except GabordiagError as error:
-        return _failed(str(error), error.exit_code, debug)
-    except _ClickException as error:
-        return _failed(_usage_message(error), EXIT_USAGE, debug)
-    except (KeyboardInterrupt, typer.Abort):
-        print("Interrupted; what was logged is on disk.", file=sys.stderr)
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); there is nobody left to tell.
         sys.stderr.close()
         return 0
-    except MemoryError:
-        return _failed("Not enough memory.\nUse a smaller image or map.", EXIT_INPUT, debug)
+    except (KeyboardInterrupt, typer.Abort):
+        print("Interrupted; what was logged is on disk.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except Exception as error:
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _failed(f"Internal error, {text}\nPlease report it with --debug.", EXIT_INPUT, debug)
+        text, code = _explain(error)
+        return _failed(text, code, "--debug" in arguments)
     return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Returns what to print, and the exit code."""
+    if isinstance(error, GabordiagError):
+        return str(error), error.exit_code
+    if isinstance(error, _CLICK_EXCEPTION):
+        return _usage_message(error), EXIT_USAGE
+    if isinstance(error, MemoryError):
+        return "Not enough memory.\nUse a smaller image or map.", EXIT_INPUT
+    first = next(iter(f"{type(error).__name__}: {error}".splitlines()))
+    return f"Internal error, {first}\nPlease report it with --debug.", EXIT_INPUT
 
 
 def _failed(text: str, code: int, debug: bool) -> int:

@@ -248,8 +248,7 @@ def expand_options(function: Callable[..., Any]) -> Callable[..., Any]:
     shown = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
     for group in groups.values():
         field_hints = get_type_hints(group, include_extras=True)
-        for entry in fields(group):
-            shown.append(_parameter(entry, field_hints[entry.name]))
+        shown += [_parameter(entry, field_hints[entry.name]) for entry in fields(group)]
 
     @functools.wraps(function)
     def command(**values: Any) -> Any:

@@ -90,8 +90,8 @@ class Session:
         folder = self.folder
         folder.save_data(view.data)
         figures = {} if self.output.no_plots else report.draw(self.command, view)
-        for name, content in figures.items():
-            folder.write(name, content)
+        for name, picture in figures.items():
+            folder.write(name, picture)
         text = report.markdown(self.command, view, self.settings, sorted(figures))
         folder.write("report.md", text)
         seconds = time.perf_counter() - self._started

@@ -51,9 +51,11 @@ PLATEAU_MOVE = 1e-2
 PLATEAU_SLOPE = 1e-3
 # Share of the tail's steps that go down in what counts as still descending.
 DESCENT_SHARE = 0.9
-# Windows of the tail whose largest losses all fall: a decaying oscillation, which by chance has a
-# probability of 1 / 5! in a chaotic run.
+# Windows of the tail in which the largest moves all shrink: a decaying oscillation, which by chance
+# has a probability of 1 / 5! in a chaotic run ...
 DECAY_WINDOWS = 5
+# ... and by how much they shrink in all: across a kink the moves keep their size, lr x slope.
+DECAY_DROP = 0.05
 # A jump: the loss rises in one step by this part of the landscape's height. The question's jump
 # (from below 30% to above 60% of the largest loss) is one.
 JUMP_RISE = 0.3
@@ -114,7 +116,7 @@ def classify(landscape: Landscape, tails: Tails) -> tuple[IntArray, IntArray]:
     slow = move <= PLATEAU_MOVE * parameter.tolerance
     flat = np.abs(tails.last_gradient) <= PLATEAU_SLOPE * landscape.largest_gradient
     _set(codes, finite & slow & flat, "plateau")
-    _set(codes, _descends(losses, finite), "unfinished")
+    _set(codes, _descends(values, losses, finite), "unfinished")
     _set(codes, codes < 0, "erratic")
     return codes, np.where(periods >= 2, periods, 0)
 
@@ -173,7 +175,8 @@ def _find_periods(parameter: Parameter, values: FloatArray) -> tuple[IntArray, F
     return periods, drifts
 
 
-def _descends(losses: FloatArray, among: BoolArray) -> BoolArray:
+def _descends(values: FloatArray, losses: FloatArray, among: BoolArray) -> BoolArray:
+    """Whether the loss still goes down step by step, or the oscillation decays."""
     result = np.zeros(losses.shape[1], dtype=np.bool_)
     some = losses[:, among]
     if some.shape[1] == 0:
@@ -181,10 +184,12 @@ def _descends(losses: FloatArray, among: BoolArray) -> BoolArray:
     changes = np.diff(some, axis=0)
     steady = np.asarray((changes <= 0).mean(axis=0) >= DESCENT_SHARE) & (some[-1] < some[0])
     decaying = np.zeros_like(steady)
-    if len(some) >= 2 * DECAY_WINDOWS:
-        edges = np.linspace(0, len(some), DECAY_WINDOWS + 1).astype(int)[:-1]
-        peaks = np.maximum.reduceat(some, edges, axis=0)
-        decaying = np.asarray((np.diff(peaks, axis=0) < 0).all(axis=0))
+    moves = np.abs(np.diff(values[:, among], axis=0))
+    if len(moves) >= 2 * DECAY_WINDOWS:
+        edges = np.linspace(0, len(moves), DECAY_WINDOWS + 1).astype(int)[:-1]
+        peaks = np.maximum.reduceat(moves, edges, axis=0)
+        shrinks = (np.diff(peaks, axis=0) < 0).all(axis=0)
+        decaying = np.asarray(shrinks & (peaks[-1] < (1 - DECAY_DROP) * peaks[0]))
     result[among] = steady | decaying
     return result
 

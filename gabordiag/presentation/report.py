@@ -23,9 +23,13 @@ def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:
     table: dict[str, dict[str, Drawing]] = {
         "sweep": {"sweep": figures.sweep_figure},
         "optimize": {"optimize": figures.optimize_figure},
+        "diagnose": {"sweep": figures.sweep_figure, "run": figures.optimize_figure},
         "basins": {"basins": figures.basins_figure},
         "bifurcate": {"bifurcation": figures.bifurcation_figure},
     }
+    if command == "diagnose":
+        landscape = view.result["landscape"]
+        view = View({**landscape, "runs": [view.result["run"]], "landscape": landscape}, view.data)
     return {stem: (function, view) for stem, function in table.get(command, {}).items()}
 
 
@@ -64,9 +68,7 @@ def markdown(
     command: str, view: View, settings: Mapping[str, Any], figure_names: Sequence[str]
 ) -> str:
     """Returns the report: the sentence, the figures, the tables, how to repeat it."""
-    parts = [f"# gabordiag {command}", ""]
-    for block in words.story(command, view):
-        parts += [block, ""]
+    parts = [f"# gabordiag {command}", "", words.to_markdown(words.blocks(command, view))]
     for name in figure_names:
         parts += [f"![{words.caption(name)}]({name})", "", f"*{words.caption(name)}*", ""]
     parts += ["## To repeat it", "", "```", f"gabordiag {command} --config config.toml", "```", ""]

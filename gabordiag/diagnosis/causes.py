@@ -1,0 +1,355 @@
+"""The suspects: each cause has its own test and its own counterfactual.
+
+A test says whether the cause is present, and whether taking it away alone, everything else left as
+it is, makes the run reach the target. `CAUSES` is ordered from the least intrusive change to the
+most; the first that is present and sufficient is the primary one. To add a cause: write a function
+`facts -> Finding` and put it in its place in the table.
+
+Thresholds that decide a verdict:
+
+| constant | below / inside | above / outside |
+|---|---|---|
+| WRONG_GRADIENT 1e-2 (CS231n) | derivative ruled out, or suspicious | `wrong_gradient` |
+| GOOD_GRADIENT 1e-4 (CS231n) | "agrees" | "suspicious", said so, no verdict |
+| UNREACHABLE 1e-3 of the height | target counts as the lowest | `target_unreachable` |
+| FLAT_SLOPE 1e-3 of the steepest | the start is flat | it is not |
+| outcomes' own | see `gabordiag.dynamics.outcomes` | |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gabordiag.diagnosis.facts import Facts, Trial
+from gabordiag.landscape.critical import CriticalPoint
+
+WRONG_GRADIENT = 1e-2
+GOOD_GRADIENT = 1e-4
+UNREACHABLE = 1e-3
+FLAT_SLOPE = 1e-3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the test of one cause found.
+
+    Attributes:
+        cause: Its name.
+        present: Whether it is there at all.
+        sufficient: Whether its removal alone turned the run into `reached`.
+        evidence: The figures.
+        explanation: In words, for people.
+        advice: What to change, with the value; empty unless `sufficient` or it stands alone.
+        role: `primary`, `contributing` or `ruled_out`; given by the verdict.
+    """
+
+    cause: str
+    present: bool
+    sufficient: bool
+    evidence: dict[str, Any]
+    explanation: str
+    advice: str = ""
+    role: str = "ruled_out"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {
+            "cause": self.cause,
+            "role": self.role,
+            "evidence": {**self.evidence, "removal_reaches_target": self.sufficient},
+            "explanation": self.explanation,
+        }
+
+
+Test = Callable[[Facts], Finding]
+
+
+def wrong_gradient(facts: Facts) -> Finding:
+    """Closed form, autograd and finite differences against each other over the whole range."""
+    check = facts.sweep.gradient_check
+    errors = [e for e in (check.analytic_vs_autograd, check.analytic_vs_numeric) if e is not None]
+    worst = max(errors, default=0.0)
+    evidence = check.to_dict()
+    if worst > WRONG_GRADIENT:
+        text = f"the derivative differs from finite differences by {worst:.1e} of its largest value"
+        return Finding("wrong_gradient", True, False, evidence, text, "Correct the derivative.")
+    word = "agrees with" if worst <= GOOD_GRADIENT else "is suspiciously far from"
+    text = (
+        f"the derivative {word} autograd and finite differences: "
+        f"they differ by at most {worst:.1e} of its largest value"
+    )
+    return Finding("wrong_gradient", False, False, evidence, text)
+
+
+def nonfinite_gradient(facts: Facts) -> Finding:
+    """NaN in the gradient where the loss was still finite: 0/0 of a root at zero loss, say."""
+    path = facts.run.trajectory
+    bad = np.flatnonzero(np.isfinite(path.losses) & ~np.isfinite(path.gradients))
+    if len(bad) == 0:
+        return Finding("nonfinite_gradient", False, False, {}, "every gradient was finite")
+    step = int(bad[0])
+    loss = float(path.losses[step])
+    evidence: dict[str, Any] = {"step": step, "loss": loss, "value": float(path.values[step])}
+    trial = _squared_trial(facts)
+    sufficient = trial is not None and trial.reached
+    text = f"at step {step} the loss was {loss:.3g} and its gradient NaN"
+    if loss == 0 and facts.objective.is_root:
+        text += ": the derivative of a square root at exactly zero is 0/0"
+    if trial is not None:
+        evidence["counterfactual"] = trial.to_dict()
+    advice = "Use --loss mse, or add a small constant under the root." if sufficient else ""
+    return Finding("nonfinite_gradient", True, sufficient, evidence, text, advice)
+
+
+def target_unreachable(facts: Facts) -> Finding:
+    """Is the lowest loss at the target at all?"""
+    goal = facts.landscape.parameter.target
+    attractors = facts.landscape.attractors
+    if goal is None or not attractors:
+        text = "no target was given, the lowest minimum serves as one"
+        return Finding("target_unreachable", False, False, {}, text)
+    lowest = min(attractors, key=lambda point: point.loss)
+    loss = float(facts.objective.loss_at(goal)[0])
+    height = facts.landscape.largest_loss - facts.landscape.smallest_loss
+    distance = abs(float(facts.parameter.offset(lowest.value, goal)))
+    evidence = {"lowest": lowest.value, "lowest_loss": lowest.loss, "loss_at_target": loss}
+    shown = facts.parameter.show
+    if distance > facts.parameter.tolerance and loss - lowest.loss > UNREACHABLE * height:
+        text = (
+            f"the loss is lowest at {shown(lowest.value)} ({lowest.loss:.4g}), not at the target "
+            f"{shown(goal)} ({loss:.4g}): the target was made by another convention or input"
+        )
+        advice = f"Compare the two kernels' conventions; here {shown(lowest.value)} fits best."
+        return Finding("target_unreachable", True, False, evidence, text, advice)
+    text = f"the lowest loss of the whole range lies at the target ({loss:.3g})"
+    return Finding("target_unreachable", False, False, evidence, text)
+
+
+def flat_start(facts: Facts) -> Finding:
+    """Does the run start where there is no slope, and would it work a little beside?"""
+    slope = abs(float(facts.run.trajectory.gradients[0]))
+    share = slope / facts.landscape.largest_gradient if facts.landscape.largest_gradient else 0.0
+    evidence: dict[str, Any] = {"gradient_at_start": slope, "share_of_largest": share}
+    stuck = facts.run.outcome in ("plateau", "frozen", "unfinished")
+    present = stuck and share <= FLAT_SLOPE
+    if not present:
+        text = f"the gradient at the start is {share:.2g} of the steepest"
+        return Finding("flat_start", False, False, evidence, text)
+    nudge = 5 * facts.parameter.tolerance
+    trials = [facts.bench.trial(facts.settings, facts.start + sign * nudge) for sign in (1, -1)]
+    trial = next((t for t in trials if t.reached), trials[0])
+    evidence["counterfactual"] = trial.to_dict()
+    where = facts.parameter.show(facts.start)
+    text = (
+        f"at the start {where} the gradient is {slope:.2g}, {share:.1g} of the steepest: "
+        "a maximum or a plateau, from which nothing moves"
+    )
+    advice = f"Start at {facts.parameter.show(trial.start)}." if trial.reached else ""
+    return Finding("flat_start", True, trial.reached, evidence, text, advice)
+
+
+def kink(facts: Facts) -> Finding:
+    """Does the run bounce across the zero of a root-type loss, and would the square settle?"""
+    target = facts.landscape.target
+    if not facts.objective.is_root or target is None or target.slope is None:
+        text = f"the loss ({facts.objective.loss_name}) is smooth at its minimum"
+        return Finding("kink", False, False, {}, text)
+    bounce = facts.settings.lr * target.slope
+    evidence: dict[str, Any] = {"slope": target.slope, "bounce": bounce}
+    shown = facts.parameter.show(bounce)
+    if not _bounces_at_target(facts):
+        text = (
+            f"the kink at the target makes the iterate bounce by about lr x slope = {shown}, "
+            "but this run does not bounce there: steps against the basin's width explain it"
+        )
+        return Finding("kink", False, False, evidence, text)
+    trial = _squared_trial(facts)
+    sufficient = trial is not None and trial.reached
+    if trial is not None:
+        evidence["counterfactual"] = trial.to_dict()
+    text = (
+        f"the slope of {facts.objective.loss_name} is {target.slope:.3g} right up to its zero, so "
+        f"a fixed step never settles: it bounces across the target by about {shown}"
+    )
+    advice = "Use --loss mse with the same learning rate." if sufficient else ""
+    return Finding("kink", True, sufficient, evidence, text, advice)
+
+
+def _bounces_at_target(facts: Facts) -> bool:
+    """Whether the run's second half stays in the target's basin and keeps crossing the target."""
+    target, goal = facts.target_basin, facts.landscape.goal_value
+    if facts.run.outcome == "reached" or target is None or goal is None:
+        return False
+    values = facts.run.trajectory.values
+    late = values[len(values) // 2 :]
+    if not np.isfinite(late).all():
+        return False
+    basin = facts.landscape.basin_around(target, float(late[0]))
+    if basin is None or late.min() < basin[0] or late.max() > basin[1]:
+        return False
+    sides = np.sign(facts.parameter.offset(late, goal))
+    crossings = int((sides[1:] != sides[:-1]).sum())
+    return crossings >= len(late) // 4
+
+
+def _squared_trial(facts: Facts) -> Trial | None:
+    return None if facts.squared is None else facts.squared.trial(facts.settings, facts.start)
+
+
+def step_too_small(facts: Facts) -> Finding:
+    """Is the run still on its way, and would a larger rate arrive in the same steps?"""
+    outcome = facts.run.outcome
+    evidence: dict[str, Any] = {"lr": facts.settings.lr, "steps": facts.settings.steps}
+    if outcome != "unfinished":
+        text = "the run has stopped descending, so its steps are not too small"
+        return Finding("step_too_small", False, False, evidence, text)
+    trial = None
+    if facts.starts_in_target_basin:
+        trial = facts.bench.tuned(
+            facts.settings, facts.start, above=facts.settings.lr, more_steps=False
+        )
+    sufficient = trial is not None
+    text = f"after {facts.settings.steps} steps of lr {facts.settings.lr:g} it is still descending"
+    advice = ""
+    if trial is not None:
+        evidence["counterfactual"] = trial.to_dict()
+        advice = f"Use {facts.tuning(trial)}, which arrives in {trial.steps_to_target} steps."
+    return Finding("step_too_small", True, sufficient, evidence, text, advice)
+
+
+def step_too_large(facts: Facts) -> Finding:
+    """Is the rate more than the target's basin holds, and would a smaller one reach it?"""
+    windows, target, lr = facts.windows, facts.target_basin, facts.settings.lr
+    hold = None if windows is None else windows.hold_lr
+    evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold}
+    if target is not None and target.curvature is not None:
+        evidence["lr_times_curvature"] = lr * target.curvature
+        evidence["bound"] = stability_bound(facts, target)
+    trial = None
+    if facts.run.outcome != "unfinished":
+        trial = facts.bench.tuned(facts.settings, facts.start, below=lr)
+    if trial is not None:
+        evidence["counterfactual"] = trial.to_dict()
+    present = trial is not None or (hold is not None and lr > hold)
+    if not present:
+        held = "" if hold is None else f"; the target's basin holds rates up to {hold:.3g}"
+        text = f"the rate {lr:g} is not too large{held}"
+        return Finding("step_too_large", False, False, evidence, text)
+    text = f"the rate {lr:g} is too large"
+    if hold is not None and lr > hold:
+        text = (
+            f"the rate {lr:g} is {lr / hold:.3g} times what the target's basin holds ({hold:.3g})"
+        )
+    advice = ""
+    if trial is not None:
+        advice = f"Use {facts.tuning(trial)}, which arrives in {trial.steps_to_target} steps."
+    return Finding("step_too_large", True, trial is not None, evidence, text, advice)
+
+
+def wrong_basin(facts: Facts) -> Finding:
+    """Does gradient flow from the start lead elsewhere, and would a start inside work?"""
+    own, target = facts.own_basin, facts.target_basin
+    shown = facts.parameter.show
+    if own is None or target is None or facts.starts_in_target_basin:
+        text = "the start lies in the target's basin"
+        return Finding("wrong_basin", False, False, {}, text)
+    evidence: dict[str, Any] = {
+        "start": facts.start,
+        "minimum": own.value,
+        "minimum_loss": own.loss,
+        "basin": None if own.basin is None else list(own.basin),
+        "target_basin": None if target.basin is None else list(target.basin),
+    }
+    inside = facts.start_inside
+    trial = None if inside is None else facts.bench.trial(facts.settings, inside)
+    if trial is not None:
+        evidence["counterfactual"] = trial.to_dict()
+    sufficient = trial is not None and trial.reached
+    text = (
+        f"the start {shown(facts.start)} lies {_apart(facts, own)} from a minimum at "
+        f"{shown(own.value)} (loss {own.loss:.4g}), in whose basin{_span(facts, own)} "
+        "descent stays"
+    )
+    advice = ""
+    if sufficient and inside is not None:
+        advice = f"Start at {shown(inside)}, inside the target's basin{_span(facts, target)}."
+    return Finding("wrong_basin", True, sufficient, evidence, text, advice)
+
+
+def no_working_lr(facts: Facts) -> Finding:
+    """Is what escapes the start's basin more than the target's basin holds?"""
+    windows = facts.windows
+    if windows is None:
+        text = "learning rates were not scanned for this optimizer"
+        return Finding("no_working_lr", False, False, {}, text)
+    evidence: dict[str, Any] = windows.to_dict()
+    escape, hold = windows.escape_lr, windows.hold_lr
+    if windows.working_lr or windows.starts_in_target_basin:
+        text = "there are learning rates that reach the target from this start"
+        if not windows.working_lr:
+            text = "no escape is needed: the start lies in the target's basin"
+        return Finding("no_working_lr", False, False, evidence, text)
+    text = f"of {len(windows.lrs)} learning rates from {windows.lrs[0]:g} to {windows.lrs[-1]:g} "
+    text += "none reaches the target from this start"
+    if escape is not None and hold is not None:
+        text += (
+            f": leaving the start's basin takes {escape:.3g}, the target's basin holds at most "
+            f"{hold:.3g}, {escape / hold:.3g} times less"
+        )
+    elif hold is not None:
+        text += f": none leaves the start's basin (the target's holds up to {hold:.3g})"
+    return Finding("no_working_lr", True, False, evidence, text)
+
+
+def stability_bound(facts: Facts, point: CriticalPoint) -> float | None:
+    """Returns the rate above which the optimizer cannot rest at a minimum, by its curvature.
+
+    2 / L'' for gradient descent, 2 (1 + beta) / L'' for heavy ball (Goh 2017). None where theory
+    has no number (other optimizers depend on the gradients' history; kinks hold no rate).
+    """
+    if point.curvature is None or not facts.settings.is_gradient_descent or point.curvature <= 0:
+        return None
+    return 2 * (1 + facts.settings.momentum) / point.curvature
+
+
+def _apart(facts: Facts, point: CriticalPoint) -> str:
+    return facts.parameter.show(abs(float(facts.parameter.offset(facts.start, point.value))))
+
+
+def _span(facts: Facts, point: CriticalPoint) -> str:
+    if point.basin is None:
+        return ""
+    low, high = (facts.parameter.show(edge, 1) for edge in point.basin)
+    return f" ({low} to {high})"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One suspect.
+
+    Attributes:
+        name: As in the interface.
+        test: Its test.
+        stands_alone: Primary as soon as it is present: nothing after it can be trusted.
+    """
+
+    name: str
+    test: Test
+    stands_alone: bool = field(default=False)
+
+
+CAUSES = (
+    Cause("wrong_gradient", wrong_gradient, stands_alone=True),
+    Cause("nonfinite_gradient", nonfinite_gradient, stands_alone=True),
+    Cause("target_unreachable", target_unreachable, stands_alone=True),
+    Cause("flat_start", flat_start),
+    Cause("kink", kink),
+    Cause("step_too_small", step_too_small),
+    Cause("step_too_large", step_too_large),
+    Cause("wrong_basin", wrong_basin),
+    Cause("no_working_lr", no_working_lr),
+)

@@ -1,0 +1,268 @@
+"""What a diagnosis rests on: the objective, its landscape, the run, and trials of changed runs.
+
+A `Bench` is an objective on which trials are cheap: its landscape and its tables, from which a run
+of a thousand steps takes some hundredths of a second, with real torch optimizers. The run under
+diagnosis itself is made on the objective, not on the tables.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gabordiag.dynamics.descent import Run, Trajectory, descend, judge_outcome
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.tabulate import TabulatedObjective
+from gabordiag.dynamics.windows import DEFAULT_SCAN, Windows, log_spaced, measure_windows
+from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
+from gabordiag.landscape.sweep import Sweep
+from gabordiag.objective.experiment import Experiment, GaborObjective
+from gabordiag.objective.objective import Objective, Parameter
+
+# The default scan of `basins`, whose numbers a diagnosis repeats.
+SCAN_STEPS = 1500
+# Rates tried one by one where the optimizer cannot run as a batch.
+SINGLE_RATES = tuple(10.0**exponent for exponent in np.arange(-4, 1.01, 0.5))
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A changed run and what became of it.
+
+    Attributes:
+        settings: Optimizer, rate, schedule, steps.
+        start: First value.
+        outcome: A name of `OUTCOMES`.
+        final: Last value.
+        steps_to_target: First step from which on the value stays within tolerance; None if it
+            never does.
+    """
+
+    settings: OptimizerSettings
+    start: float
+    outcome: str
+    final: float
+    steps_to_target: int | None
+
+    @property
+    def reached(self) -> bool:
+        """Whether it ended at the target."""
+        return self.outcome == "reached"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON takes them."""
+        return {
+            "optimizer": self.settings.optimizer,
+            "lr": self.settings.lr,
+            "momentum": self.settings.momentum,
+            "schedule": self.settings.schedule,
+            "steps": self.settings.steps,
+            "start": self.start,
+            "outcome": self.outcome,
+            "final": self.final,
+            "steps_to_target": self.steps_to_target,
+        }
+
+
+class Bench:
+    """An objective with its landscape and its tables, on which trials are cheap.
+
+    Args:
+        objective: What is minimised.
+        landscape: Of it, if it is already known.
+    """
+
+    def __init__(self, objective: Objective, landscape: Landscape | None = None) -> None:
+        self.objective = objective
+        self._landscape = landscape
+        self._windows: dict[tuple[Any, ...], Windows | None] = {}
+
+    @cached_property
+    def landscape(self) -> Landscape:
+        """All critical points."""
+        return self._landscape or find_critical_points(self.objective)
+
+    @cached_property
+    def table(self) -> TabulatedObjective:
+        """The tabulated objective."""
+        return TabulatedObjective(self.objective, self.landscape)
+
+    def trial(self, settings: OptimizerSettings, start: float) -> Trial:
+        """Runs the optimizer from the start and judges the run."""
+        trajectory = Trajectory.from_steps(list(descend(self.table, settings, start)))
+        outcome, _ = judge_outcome(self.landscape, trajectory)
+        return Trial(
+            settings, start, outcome, float(trajectory.values[-1]), self._arrival(trajectory)
+        )
+
+    def _arrival(self, trajectory: Trajectory) -> int | None:
+        goal = self.landscape.goal_value
+        if goal is None:
+            return None
+        parameter = self.landscape.parameter
+        with np.errstate(invalid="ignore"):
+            near = np.abs(parameter.offset(trajectory.values, goal)) <= parameter.tolerance
+        away = np.flatnonzero(~near)
+        first = int(away[-1]) + 1 if len(away) else 0
+        return first if first < len(near) else None
+
+    def windows(self, settings: OptimizerSettings, start: float) -> Windows | None:
+        """Returns which rates work from the start, or None where they cannot be scanned."""
+        if not settings.is_elementwise or settings.schedule != "constant":
+            return None
+        scan = replace(settings, steps=SCAN_STEPS)
+        key = (scan.optimizer, scan.momentum, scan.nesterov, start)
+        if key not in self._windows:
+            self._windows[key] = measure_windows(self.table, scan, log_spaced(*DEFAULT_SCAN), start)
+        return self._windows[key]
+
+    def rates(self, settings: OptimizerSettings, start: float) -> list[float]:
+        """Returns the learning rates to try from a start, the safest first.
+
+        Well inside the measured windows, and never above what the target's basin holds: a run that
+        arrives at a larger rate was lucky.
+        """
+        windows = self.windows(settings, start)
+        if windows is None:
+            return sorted(SINGLE_RATES, reverse=True)
+        hold = windows.hold_lr
+        if hold is None:
+            return []
+        rates = []
+        for low, high in sorted(windows.working_lr, key=lambda w: w[0] / w[1]):
+            top = min(high, hold)
+            rates += [r for r in (top / 2, (low * top) ** 0.5, 0.95 * top) if low <= r <= top]
+        return [round_down(rate) for rate in (*rates, 0.95 * hold, hold / 2)]
+
+    def tuned(
+        self,
+        settings: OptimizerSettings,
+        start: float,
+        *,
+        above: float = 0.0,
+        below: float = math.inf,
+        more_steps: bool = True,
+    ) -> Trial | None:
+        """Returns a run that reaches the target from the start at some rate, or None.
+
+        Args:
+            settings: Whose rate is varied; its steps are tried first, then more.
+            start: First value.
+            above: Only rates above this.
+            below: Only rates below this.
+            more_steps: Allow more steps than the settings' own.
+        """
+        rates = [lr for lr in self.rates(settings, start) if above < lr < below]
+        counts = {settings.steps}
+        if more_steps:
+            counts |= {max(settings.steps, steps) for steps in (SCAN_STEPS, 4 * SCAN_STEPS)}
+        for steps in sorted(counts):
+            for lr in dict.fromkeys(rates):
+                trial = self.trial(replace(settings, lr=lr, steps=steps), start)
+                if trial.reached:
+                    return trial
+        return None
+
+
+class Facts:
+    """Everything measured about one run.
+
+    Args:
+        objective: What was minimised.
+        sweep: Its landscape and gradient check.
+        run: The run under diagnosis.
+    """
+
+    def __init__(self, objective: Objective, sweep: Sweep, run: Run) -> None:
+        self.objective = objective
+        self.sweep = sweep
+        self.run = run
+        self.bench = Bench(objective, sweep.landscape)
+
+    @property
+    def parameter(self) -> Parameter:
+        """The learned parameter."""
+        return self.objective.parameter
+
+    @property
+    def landscape(self) -> Landscape:
+        """Its critical points."""
+        return self.sweep.landscape
+
+    @property
+    def settings(self) -> OptimizerSettings:
+        """Of the run."""
+        return self.run.settings
+
+    @property
+    def start(self) -> float:
+        """Of the run."""
+        return self.run.start
+
+    @property
+    def experiment(self) -> Experiment | None:
+        """The Gabor experiment behind the objective, if it is one."""
+        return self.objective.experiment if isinstance(self.objective, GaborObjective) else None
+
+    @cached_property
+    def squared(self) -> Bench | None:
+        """The same with the loss's root taken away, if it has one."""
+        smooth = self.objective.squared()
+        return None if smooth is None else Bench(smooth)
+
+    @cached_property
+    def windows(self) -> Windows | None:
+        """Which rates work from the run's start."""
+        return self.bench.windows(self.settings, self.start)
+
+    @cached_property
+    def own_basin(self) -> CriticalPoint | None:
+        """The minimum into whose basin the start falls."""
+        return self.landscape.attractor_of(self.start)
+
+    @cached_property
+    def target_basin(self) -> CriticalPoint | None:
+        """The target's minimum."""
+        goal = self.landscape.goal_value
+        return None if goal is None else self.landscape.attractor_of(goal)
+
+    @property
+    def starts_in_target_basin(self) -> bool:
+        """Whether gradient flow leads from the start to the target."""
+        return self.own_basin is not None and self.own_basin is self.target_basin
+
+    @cached_property
+    def start_inside(self) -> float | None:
+        """A start in the target's basin: half way from the target to the edge nearest the start."""
+        target = self.target_basin
+        if target is None or target.basin is None:
+            return None
+        goal = self.landscape.goal_value
+        assert goal is not None
+        basin = self.landscape.basin_around(target, goal)
+        if basin is None:
+            return None
+        towards = float(self.parameter.offset(self.start, goal))
+        edge = basin[0] if towards < 0 else basin[1]
+        return goal + (edge - goal) / 2
+
+    def changed(self, **changes: Any) -> OptimizerSettings:
+        """Returns the run's settings with some of them changed."""
+        return replace(self.settings, **changes)
+
+    def tuning(self, trial: Trial) -> str:
+        """Returns the options that make a trial's rate and steps of the run's."""
+        options = f"--lr {trial.settings.lr:g}"
+        if trial.settings.steps != self.settings.steps:
+            options += f" --steps {trial.settings.steps}"
+        return options
+
+
+def round_down(value: float, digits: int = 2) -> float:
+    """Returns the value cut to so many significant digits: what a person would type."""
+    exponent = int(np.floor(np.log10(value))) - digits + 1
+    return float(f"{np.floor(value / 10.0**exponent + 1e-9) * 10.0**exponent:.12g}")

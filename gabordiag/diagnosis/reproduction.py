@@ -1,0 +1,185 @@
+"""The question's own failure, end to end, for two filters: one symptom, two causes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
+from gabordiag.dynamics.batch import Progress
+from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
+from gabordiag.dynamics.descent import Run, run, trajectory_name
+from gabordiag.dynamics.maps import Basins, run_basins
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.outcomes import SYMPTOM_COUNT
+from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
+from gabordiag.landscape.sweep import Sweep, sweep_objective
+from gabordiag.objective.experiment import Experiment
+from gabordiag.results import Data, Result
+
+STEPS = 2000
+MAP_STEPS = 1500
+Log = Callable[[Sequence[float]], None]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One filter, the rate at which it fails, and runs to compare.
+
+    Attributes:
+        name: In files and JSON.
+        filter: Parameters that differ from the experiment's defaults.
+        lr: Of the failing run.
+        small_lr: Of the cautious run.
+        bifurcation: Lowest and highest rate of the diagram.
+    """
+
+    name: str
+    filter: Mapping[str, float]
+    lr: float
+    small_lr: float
+    bifurcation: tuple[float, float]
+
+
+SCENARIOS = (
+    Scenario("elongated", {"sigma": 4.0, "gamma": 0.5}, 3.0, 0.01, (0.1, 10.0)),
+    Scenario("round", {"sigma": 3.0, "gamma": 1.0}, 1.0, 0.01, (0.003, 3.0)),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What one filter shows.
+
+    Attributes:
+        scenario: The filter and its rates.
+        sweep: The landscape.
+        failing: The run of the question.
+        runs: The failing run, with momentum, with a small rate, with mse at the small rate.
+        basins: Every start at every rate.
+        bifurcation: Where the iterates end up against the rate.
+        diagnosis: Of the failing run.
+    """
+
+    scenario: Scenario
+    sweep: Sweep
+    failing: Run
+    runs: tuple[Run, ...]
+    basins: Basins
+    bifurcation: Bifurcation
+    diagnosis: Diagnosis
+
+    @property
+    def reproduced(self) -> bool:
+        """The question's symptom: often down to 30% and back above 60% in one step."""
+        return self.failing.symptoms >= SYMPTOM_COUNT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        runs = [
+            {**run_.to_dict(), "trajectory": f"{self.scenario.name}-{trajectory_name(index)}"}
+            for index, run_ in enumerate(self.runs)
+        ]
+        return {
+            "symptom": {"reproduced": self.reproduced, "run": runs[0]},
+            "landscape": self.sweep.to_dict(),
+            "runs": runs,
+            "basins": self.basins.to_dict(),
+            "bifurcation": self.bifurcation.to_dict(),
+            "diagnosis": self.diagnosis.to_dict(),
+        }
+
+    def data(self) -> Data:
+        """Returns the arrays, every file under the filter's name."""
+        tables = {
+            trajectory_name(index): run_.trajectory.to_table("theta")
+            for index, run_ in enumerate(self.runs)
+        }
+        parts = {**tables, **self.basins.data(), **self.bifurcation.data()}
+        return {f"{self.scenario.name}-{name}": table for name, table in parts.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Reproduction(Result):
+    """Both filters.
+
+    Attributes:
+        cases: By name.
+    """
+
+    cases: Mapping[str, Case]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {"cases": {name: case.to_dict() for name, case in self.cases.items()}}
+
+    def data(self) -> Data:
+        """Returns all arrays."""
+        return {name: table for case in self.cases.values() for name, table in case.data().items()}
+
+
+def reproduce(
+    experiment: Experiment,
+    *,
+    log: Callable[[str], Log] | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Runs both filters on the experiment's image.
+
+    Args:
+        experiment: Image, padding, precision; filter and loss are the scenarios'.
+        log: Given a trajectory's file name, returns a function that is called with every step.
+        progress: Called with (stages done, stages in all).
+    """
+    total = 5 * len(SCENARIOS)
+    done = 0
+
+    def stage() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    cases = {s.name: _run_scenario(experiment, s, log, stage) for s in SCENARIOS}
+    return Reproduction(cases)
+
+
+def _run_scenario(
+    experiment: Experiment,
+    scenario: Scenario,
+    log: Callable[[str], Log] | None,
+    stage: Callable[[], None],
+) -> Case:
+    sigma, gamma = scenario.filter["sigma"], scenario.filter["gamma"]
+    objective = replace(experiment, loss="rmse", sigma=sigma, gamma=gamma).along("theta")
+    smooth = objective.squared()
+    assert smooth is not None
+    sweep = sweep_objective(objective)
+    stage()
+    planned = (
+        (objective, OptimizerSettings("sgd", scenario.lr, steps=STEPS)),
+        (objective, OptimizerSettings("sgd", scenario.lr, momentum=0.9, steps=STEPS)),
+        (objective, OptimizerSettings("sgd", scenario.small_lr, steps=STEPS)),
+        (smooth, OptimizerSettings("sgd", scenario.small_lr, steps=STEPS)),
+    )
+    runs = []
+    for index, (what, settings) in enumerate(planned):
+        landscape = sweep.landscape if what is objective else None
+        name = f"{scenario.name}-{trajectory_name(index)}"
+        listener = None if log is None else log(name)
+        runs.append(run(what, settings, landscape=landscape, listener=listener))
+    stage()
+    scan = OptimizerSettings("sgd", scenario.lr, steps=MAP_STEPS)
+    basins = run_basins(objective, scan, log_spaced(*DEFAULT_SCAN), sweep=sweep)
+    stage()
+    bifurcation = run_bifurcation(
+        objective,
+        OptimizerSettings("sgd", scenario.lr, steps=STEPS),
+        log_spaced(*scenario.bifurcation, 600),
+        landscape=sweep.landscape,
+    )
+    stage()
+    diagnosis = diagnose_objective(objective, runs[0].settings, sweep=sweep, made_run=runs[0])
+    stage()
+    return Case(scenario, sweep, runs[0], tuple(runs), basins, bifurcation, diagnosis)

@@ -1,0 +1,269 @@
+"""The verdict: from findings and tried remedies to one sentence.
+
+A run that ends at the target is healthy, whatever could be said against it. Otherwise the primary
+cause is the first, in the order of `CAUSES`, whose removal alone makes the run reach the target;
+where none does, `no_working_lr` explains why, if it holds; else the strongest cause present.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gabordiag.diagnosis.causes import CAUSES, Finding
+from gabordiag.diagnosis.facts import Facts
+from gabordiag.diagnosis.remedies import Remedy, try_remedies
+from gabordiag.dynamics.batch import Progress
+from gabordiag.dynamics.descent import Run, StepListener, run, trajectory_name
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.outcomes import Jump, tail_length
+from gabordiag.dynamics.windows import Windows
+from gabordiag.landscape.sweep import Sweep, sweep_objective
+from gabordiag.objective.objective import Objective
+from gabordiag.results import Data, Result
+
+# A tail of fewer values cannot show a cycle three times, nor five windows of decay.
+SHORTEST_TAIL = 10
+HEALTHY = ("healthy", "equivalent_solution")
+# Where nothing alone suffices: the cause that leaves the others no chance comes first.
+_EXPLANATORY = (
+    "no_working_lr",
+    "wrong_basin",
+    "step_too_large",
+    "kink",
+    "flat_start",
+    "step_too_small",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis(Result):
+    """What is wrong, why, and what fixes it.
+
+    Attributes:
+        verdict: `healthy`, `equivalent_solution`, a cause, or `inconclusive`.
+        headline: One sentence: what is wrong and what to change to which value.
+        findings: Every suspect, the primary first, then contributing, then ruled out.
+        run: The run under diagnosis.
+        sweep: Its landscape.
+        windows: Which rates work, where they could be scanned.
+        remedies: Every cure that was tried, those that work first.
+        jump_story: The first and the worst jump told in words; empty without jumps.
+    """
+
+    verdict: str
+    headline: str
+    findings: tuple[Finding, ...]
+    run: Run
+    sweep: Sweep
+    windows: Windows | None
+    remedies: tuple[Remedy, ...]
+    jump_story: tuple[str, ...]
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether `--check` passes."""
+        return self.verdict in HEALTHY
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        landscape = self.sweep.to_dict()
+        windows = self.windows
+        return {
+            "verdict": self.verdict,
+            "headline": self.headline,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "run": {**self.run.to_dict(), "trajectory": trajectory_name(0)},
+            "critical_points": landscape["critical_points"],
+            "working_lr": None if windows is None else windows.to_dict()["working_lr"],
+            "escape_lr": None if windows is None else windows.escape_lr,
+            "hold_lr": None if windows is None else windows.hold_lr,
+            "gradient_check": landscape["gradient_check"],
+            "remedies": [remedy.to_dict() for remedy in self.remedies],
+            "jump_story": list(self.jump_story),
+            "landscape": landscape,
+        }
+
+    def data(self) -> Data:
+        """Returns what is saved as trajectory-000.csv and sweep.csv."""
+        name = self.sweep.landscape.parameter.name
+        return {trajectory_name(0): self.run.trajectory.to_table(name), **self.sweep.data()}
+
+
+def diagnose_objective(
+    objective: Objective,
+    settings: OptimizerSettings,
+    start: float | None = None,
+    *,
+    sweep: Sweep | None = None,
+    made_run: Run | None = None,
+    listener: StepListener | None = None,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Runs the optimizer, tests every suspect, tries every cure.
+
+    Args:
+        objective: What is minimised.
+        settings: Optimizer, rate, steps.
+        start: First value; the parameter's own without.
+        sweep: Of the objective, if it is already known.
+        made_run: The run to diagnose, if it was already made.
+        listener: Called with every step of the run as it happens.
+        progress: Called with (stages done, stages in all).
+    """
+    tell = progress or (lambda done, total: None)
+    sweep = sweep_objective(objective) if sweep is None else sweep
+    tell(1, 4)
+    if made_run is None:
+        made_run = run(objective, settings, start, landscape=sweep.landscape, listener=listener)
+    tell(2, 4)
+    facts = Facts(objective, sweep, made_run)
+    findings = tuple(cause.test(facts) for cause in CAUSES)
+    tell(3, 4)
+    verdict = judge_findings(facts, findings)
+    remedies = () if verdict in HEALTHY else try_remedies(facts)
+    tell(4, 4)
+    return Diagnosis(
+        verdict=verdict,
+        headline=headline(facts, verdict, findings, remedies),
+        findings=_with_roles(verdict, findings),
+        run=made_run,
+        sweep=sweep,
+        windows=facts.windows,
+        remedies=remedies,
+        jump_story=tell_jumps(facts),
+    )
+
+
+def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
+    """Returns the verdict."""
+    if facts.run.outcome == "reached":
+        return "healthy" if facts.run.turns == 0 else "equivalent_solution"
+    alone = {cause.name for cause in CAUSES if cause.stands_alone}
+    for finding in findings:
+        if finding.present and finding.cause in alone:
+            return finding.cause
+    if tail_length(len(facts.run.trajectory) - 1) < SHORTEST_TAIL:
+        return "inconclusive"
+    for finding in findings:
+        if finding.present and finding.sufficient:
+            return finding.cause
+    present = {finding.cause for finding in findings if finding.present}
+    return next((cause for cause in _EXPLANATORY if cause in present), "inconclusive")
+
+
+def _with_roles(verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    ranked = []
+    for finding in findings:
+        if finding.cause == verdict:
+            role = "primary"
+        elif finding.present and verdict not in HEALTHY:
+            role = "contributing"
+        else:
+            role = "ruled_out"
+        # What is true of the start or the rate but did no harm is no finding of a healthy run.
+        if not (finding.present and verdict in HEALTHY):
+            ranked.append(replace(finding, role=role))
+    order = ("primary", "contributing", "ruled_out")
+    return tuple(sorted(ranked, key=lambda finding: order.index(finding.role)))
+
+
+def headline(
+    facts: Facts, verdict: str, findings: tuple[Finding, ...], remedies: tuple[Remedy, ...]
+) -> str:
+    """Returns the sentence that a person can act on."""
+    if verdict in HEALTHY:
+        return _healthy_headline(facts, verdict)
+    if verdict == "inconclusive":
+        return _inconclusive_headline(facts)
+    finding = next(f for f in findings if f.cause == verdict)
+    sentence = finding.explanation[0].upper() + finding.explanation[1:] + "."
+    if finding.advice:
+        return f"{sentence} {finding.advice}"
+    cure = next((remedy for remedy in remedies if remedy.works), None)
+    if cure is None:
+        return f"{sentence} None of the {len(remedies)} remedies tried helps."
+    return f"{sentence} What works: {cure.change}."
+
+
+def _healthy_headline(facts: Facts, verdict: str) -> str:
+    run_, parameter = facts.run, facts.parameter
+    goal = facts.landscape.goal_value
+    assert goal is not None
+    if verdict == "equivalent_solution":
+        turns = abs(run_.turns)
+        return (
+            f"No failure: {parameter.name} ended at {parameter.show(run_.final)}, the target "
+            f"{parameter.show(goal)} {'plus' if run_.turns > 0 else 'minus'} {turns} "
+            f"period{'s' if turns > 1 else ''} of {parameter.show(parameter.period or 0.0, 0)}: "
+            "the same filter. Nothing needs to change."
+        )
+    trial = facts.bench.trial(facts.settings, facts.start)
+    when = "" if trial.steps_to_target is None else f" after {trial.steps_to_target} steps"
+    return (
+        f"Healthy: {parameter.name} reaches the target {parameter.show(goal)}{when} and stays "
+        f"(loss {run_.final_loss:.3g}). Nothing needs to change."
+    )
+
+
+def _inconclusive_headline(facts: Facts) -> str:
+    steps = len(facts.run.trajectory) - 1
+    if tail_length(steps) < SHORTEST_TAIL:
+        needed = 10 * SHORTEST_TAIL
+        return f"{steps} steps are too few to judge. Run at least --steps {needed}."
+    return (
+        f"The run ends {facts.run.outcome.replace('_', ' ')}, and no cause that was tested "
+        "explains it. Run more steps, or compare with --optimizer sgd."
+    )
+
+
+def tell_jumps(facts: Facts) -> tuple[str, ...]:
+    """Returns the first and the worst jump in words with numbers."""
+    jumps = facts.run.jumps
+    if not jumps:
+        return ()
+    first = jumps[0]
+    worst = max(jumps, key=lambda jump: jump.loss_after - jump.loss_before)
+    stories = [_tell("The first jump", facts, first)]
+    if worst is not first:
+        stories.append(_tell("The worst", facts, worst))
+    return tuple(stories)
+
+
+def _tell(title: str, facts: Facts, jump: Jump) -> str:
+    parameter, path = facts.parameter, facts.run.trajectory
+    shown = parameter.show
+    gradient = float(path.gradients[jump.step])
+    where = float(parameter.wrap(jump.start))
+    parts = [
+        f"{title}, step {jump.step}: {parameter.name} stood at {shown(where)} with loss "
+        f"{jump.loss_before:.3g}; the gradient there was {gradient:.3g}"
+    ]
+    if jump.lr_times_curvature is not None and np.isfinite(jump.lr_times_curvature):
+        parts.append(f", lr x curvature {jump.lr_times_curvature:.3g} (rest needs less than 2)")
+    landed = float(parameter.wrap(jump.end))
+    parts.append(
+        f". The step of {shown(jump.end - jump.start, 1)} put it at {shown(landed)}, loss "
+        f"{jump.loss_after:.3g}"
+    )
+    parts.append(_edge_story(facts, jump, gradient))
+    return "".join(parts)
+
+
+def _edge_story(facts: Facts, jump: Jump, gradient: float) -> str:
+    basin_of = facts.landscape.attractor_of(jump.start)
+    if basin_of is None:
+        return "."
+    basin = facts.landscape.basin_around(basin_of, jump.start)
+    if basin is None or not jump.left_basin:
+        return "."
+    edge = basin[1] if jump.end > jump.start else basin[0]
+    shown = facts.parameter.show
+    text = f": past the edge of its basin at {shown(float(facts.parameter.wrap(edge)), 1)}"
+    plain = facts.settings.optimizer == "sgd" and facts.settings.momentum == 0
+    if plain and gradient and math.isfinite(gradient):
+        text += f". A rate below {abs((edge - jump.start) / gradient):.2g} would have stayed"
+    return text + "."

@@ -1,0 +1,45 @@
+"""The answer without descent: the response is linear in the kernel.
+
+Least squares gives the kernel that best explains the target response; the orientation of that
+kernel, read off its spectrum, is a start beside the target.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gabordiag.objective.experiment import ShortcutObjective
+
+# Directions of the response below this part of the strongest are left out of the solution.
+_CUTOFF = 1e-6
+_SPECTRUM_SIZE = 128
+
+
+def least_squares_kernel(objective: ShortcutObjective) -> Tensor:
+    """Returns the kernel (K, K) of least norm whose response is nearest to the target's.
+
+    With compressed responses W g and target t:  g = pinv(W) t, weak directions left out.
+    """
+    weights = objective.compressed.weights.double()
+    inverse: Tensor = torch.linalg.pinv(weights, rtol=_CUTOFF)
+    size = objective.experiment.kernel_size
+    return (inverse @ objective.target_response.double()).reshape(size, size).cpu()
+
+
+def kernel_orientation(kernel: Tensor) -> float:
+    """Returns the orientation of a kernel's carrier in [-pi/2, pi/2), radians.
+
+    The mean direction of the energy spectrum. Orientation has period pi, so angles are doubled
+    before averaging (Granlund 1978): theta = arg(sum |G(f)|^2 exp(2 i angle(f))) / 2.
+    """
+    size = (_SPECTRUM_SIZE, _SPECTRUM_SIZE)
+    energy = torch.fft.fft2(kernel.double(), s=size).abs().square()
+    frequency = torch.fft.fftfreq(_SPECTRUM_SIZE, dtype=torch.float64)
+    angle = torch.atan2(frequency[:, None], frequency[None, :])
+    real = float((energy * torch.cos(2 * angle)).sum())
+    imaginary = float((energy * torch.sin(2 * angle)).sum())
+    theta = math.atan2(imaginary, real) / 2
+    return theta if theta < math.pi / 2 else theta - math.pi

@@ -1,0 +1,380 @@
+"""What a run says in words: blocks of text and tables, for the terminal and for reports alike.
+
+Everything is taken from the JSON of a result; nothing is computed here. Angles become degrees.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gabordiag.dynamics.outcomes import OUTCOMES
+from gabordiag.results import View
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A section's title."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The sentence that matters most.
+
+    Attributes:
+        text: The sentence.
+        word: The verdict or outcome it rests on.
+        good: Whether there is nothing to mend.
+    """
+
+    text: str
+    word: str
+    good: bool
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Items, one a line."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        columns: Titles.
+        rows: Cells.
+        outcome_column: Index of the column that holds outcome names, or None.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    outcome_column: int | None = None
+
+
+Block = Heading | Paragraph | Verdict | Listing | Table
+
+
+def blocks(command: str, view: View) -> list[Block]:
+    """Returns what a command's result says, in the order in which a person would ask."""
+    tell = _TELLERS.get(command)
+    return tell(view.result) if tell is not None else []
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Returns a number for people; a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:.{digits}g}"
+
+
+def shown(landscape: Json, value: float | None, digits: int = 2) -> str:
+    """Returns a value of the parameter for people: degrees for angles, with its unit."""
+    if value is None:
+        return "–"
+    if landscape["unit"] == "rad":
+        return f"{math.degrees(value):.{digits}f}°"
+    return f"{value:.{digits + 2}g} {landscape['unit']}".strip()
+
+
+def _wrapped(landscape: Json, value: float | None) -> str:
+    """A value folded into one period."""
+    period = landscape["period"]
+    if value is None or period is None:
+        return shown(landscape, value)
+    return shown(landscape, (value + period / 2) % period - period / 2)
+
+
+def _span(landscape: Json, interval: Sequence[float] | None) -> str:
+    if interval is None:
+        return "–"
+    return f"{shown(landscape, interval[0], 1)} … {shown(landscape, interval[1], 1)}"
+
+
+def _landscape(landscape: Json) -> list[Block]:
+    points = landscape["critical_points"]
+    minima = sum(point["kind"] in ("minimum", "kink") for point in points)
+    proof = "proven complete" if landscape["certified"] else "not proven complete"
+    reason = landscape["certificate"]["reason"]
+    text = (
+        f"{landscape['parameter']} over {_span(landscape, landscape['range'])}: {minima} "
+        f"{'minimum' if minima == 1 else 'minima'} among {len(points)} critical points; the list "
+        f"is {proof}: {reason}."
+    )
+    rows = tuple(
+        (
+            shown(landscape, point["value"], 3),
+            point["kind"] + (", the target" if point["is_target"] else ""),
+            number(point["loss"]),
+            number(point["curvature"])
+            if point["slope"] is None
+            else "slope ±" + number(point["slope"]),
+            number(point["stable_lr"], 3),
+            _span(landscape, point["basin"]),
+        )
+        for point in points
+    )
+    columns = ("at", "kind", "loss", "curvature", "2 / curvature", "basin")
+    return [Heading("The landscape"), Paragraph(text), Table(columns, rows)]
+
+
+def _gradient(landscape: Json) -> list[Block]:
+    check = landscape.get("gradient_check")
+    if check is None:
+        return []
+    names = {
+        "analytic_vs_autograd": "closed form against autograd",
+        "analytic_vs_numeric": "closed form against finite differences",
+        "shortcut_vs_direct": "exact shortcut against the whole image",
+    }
+    rows = tuple((text, number(check[key], 2)) for key, text in names.items())
+    return [Heading("The derivative"), Table(("compared", "largest relative error"), rows)]
+
+
+def _sweep(result: Json) -> list[Block]:
+    return [*_landscape(result), *_gradient(result)]
+
+
+def _run_rows(landscape: Json, runs: Sequence[Json]) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (
+            run["optimizer"] + (f", momentum {run['momentum']:g}" if run["momentum"] else ""),
+            run["loss"],
+            f"{run['lr']:g}",
+            shown(landscape, run["start"]),
+            run["outcome"] + (f" (period {run['period']})" if run["period"] else ""),
+            _wrapped(landscape, run["final"]),
+            number(run["final_loss"], 3),
+            str(run["n_jumps"]),
+            number(run["lyapunov"], 2),
+        )
+        for run in runs
+    )
+
+
+_RUN_COLUMNS = ("optimizer", "loss", "lr", "start", "outcome", "end", "loss", "jumps", "Lyapunov")
+
+
+def _optimize(result: Json) -> list[Block]:
+    landscape, runs = result["landscape"], result["runs"]
+    told: list[Block] = [Heading("The runs"), Table(_RUN_COLUMNS, _run_rows(landscape, runs), 4)]
+    meanings = dict.fromkeys(run["outcome"] for run in runs)
+    told.append(Listing(tuple(f"{name.replace('_', ' ')}: {OUTCOMES[name]}" for name in meanings)))
+    return [*told, *_landscape(landscape)]
+
+
+def _windows(result: Json) -> str:
+    working = result["working_lr"]
+    start = shown(result["landscape"], result["start"])
+    if working:
+        spans = " and ".join(f"{low:.3g} to {high:.3g}" for low, high in working[:3])
+        more = f" (and {len(working) - 3} more)" if len(working) > 3 else ""
+        return f"From {start} the learning rates {spans}{more} reach the target."
+    text = f"From {start} no scanned learning rate reaches the target."
+    if result["escape_lr"] is not None and result["hold_lr"] is not None:
+        text += (
+            f" Leaving the start's basin takes {result['escape_lr']:.3g}; the target's basin holds "
+            f"at most {result['hold_lr']:.3g}: {result['escape_lr'] / result['hold_lr']:.3g} times "
+            "less."
+        )
+    return text
+
+
+def _theory(result: Json) -> list[Block]:
+    theory = result.get("theory")
+    if not theory:
+        return []
+    return [Paragraph(theory["explanation"])]
+
+
+def _basins(result: Json) -> list[Block]:
+    shares = sorted(result["fractions"].items(), key=lambda item: -item[1])
+    rows = tuple((name, f"{share:.1%}", OUTCOMES[name]) for name, share in shares)
+    text = _windows(result)
+    if result["best_lr"] is not None:
+        text += (
+            f" At best, with lr {result['best_lr']:.3g}, {result['reachable_share']:.0%} of all "
+            "starts reach it."
+        )
+    return [
+        Heading("Starts against learning rates"),
+        Paragraph(text),
+        *_theory(result),
+        Table(("outcome", "share", "meaning"), rows, 0),
+        *_landscape(result["landscape"]),
+    ]
+
+
+def _bifurcate(result: Json) -> list[Block]:
+    landscape = result["landscape"]
+    rows = tuple(
+        (band["kind"], f"{band['lr'][0]:.3g}", f"{band['lr'][1]:.3g}")
+        for band in result["bands"]
+        if band["lr"][1] > 1.02 * band["lr"][0]
+    )
+    text = f"Attractor from {shown(landscape, result['start'])}, bands of learning rates:"
+    return [
+        Heading("Where the iterates end up"),
+        Paragraph(text),
+        Table(("behaviour", "from lr", "to lr"), rows),
+    ]
+
+
+def _diagnose(result: Json) -> list[Block]:
+    landscape = result["landscape"]
+    told: list[Block] = [_verdict(result)]
+    if result["jump_story"]:
+        told += [Heading("What happened"), Listing(tuple(result["jump_story"]))]
+    told += _findings(result)
+    told += _remedies(result)
+    told += [Heading("The run"), Table(_RUN_COLUMNS, _run_rows(landscape, [result["run"]]), 4)]
+    return [*told, *_landscape(landscape), *_gradient(landscape)]
+
+
+def _verdict(result: Json) -> Verdict:
+    good = result["verdict"] in ("healthy", "equivalent_solution")
+    return Verdict(result["headline"], result["verdict"], good)
+
+
+_ROLES = {"primary": "cause", "contributing": "adds to it", "ruled_out": "ruled out"}
+
+
+def _findings(result: Json) -> list[Block]:
+    rows = tuple(
+        (_ROLES[f["role"]], f["cause"].replace("_", " "), f["explanation"])
+        for f in result["findings"]
+    )
+    return [Heading("Why"), Table(("role", "suspect", "measured"), rows)]
+
+
+def _remedies(result: Json) -> list[Block]:
+    if not result["remedies"]:
+        return []
+    rows = tuple(
+        (
+            "works" if remedy["works"] else "does not",
+            remedy["name"].replace("_", " "),
+            remedy["change"],
+            remedy["outcome"].replace("_", " "),
+        )
+        for remedy in result["remedies"]
+    )
+    return [Heading("What helps, each one tried"), Table(("", "remedy", "change", "ends"), rows)]
+
+
+def _reproduce(result: Json) -> list[Block]:
+    told: list[Block] = []
+    for name, case in result["cases"].items():
+        run = case["symptom"]["run"]
+        symptom = "reproduced" if case["symptom"]["reproduced"] else "not reproduced"
+        told += [
+            Heading(f"The {name} filter"),
+            Paragraph(
+                f"sgd, {run['loss']}, lr {run['lr']:g}, {run['steps']} steps from "
+                f"{shown(case['landscape'], run['start'])}: the question's symptom is {symptom}: "
+                f"{run['symptoms']} times the loss fell below 30% of its largest and was back "
+                "above 60% one step later."
+            ),
+        ]
+        if "diagnosis" in case:
+            told.append(_verdict(case["diagnosis"]))
+            told.append(Listing(tuple(case["diagnosis"]["jump_story"])))
+            told += _findings(case["diagnosis"])
+            told += _remedies(case["diagnosis"])
+        told.append(Heading(f"Other runs of the {name} filter"))
+        told.append(Table(_RUN_COLUMNS, _run_rows(case["landscape"], case["runs"]), 4))
+        if "basins" in case:
+            told.append(Paragraph(_windows({**case["basins"], "landscape": case["landscape"]})))
+        told += _landscape(case["landscape"])
+        told += _gradient(case["landscape"])
+    return told
+
+
+def _check(result: Json) -> list[Block]:
+    user = result.get("user") or {}
+    text = user.get("explanation") or "gabordiag's own kernel and derivatives agree."
+    reference = result.get("reference") or {}
+    rows = tuple((name.replace("_", " "), number(value, 2)) for name, value in reference.items())
+    return [
+        Verdict(
+            text, str(user.get("best_match") or ("ok" if result["ok"] else "wrong")), result["ok"]
+        ),
+        Heading("References"),
+        Table(("reference", "largest relative error"), rows),
+    ]
+
+
+def _explain(result: Json) -> list[Block]:
+    told: list[Block] = [_verdict(result)]
+    if result["findings"]:
+        told += _findings(result)
+    return told
+
+
+_TELLERS: dict[str, Callable[[Json], list[Block]]] = {
+    "sweep": _sweep,
+    "optimize": _optimize,
+    "basins": _basins,
+    "bifurcate": _bifurcate,
+    "diagnose": _diagnose,
+    "reproduce": _reproduce,
+    "check": _check,
+    "explain": _explain,
+}
+
+_CAPTIONS = {
+    "sweep": "The loss over the parameter, its gradient three ways, and how far they disagree",
+    "run": "The run: loss and parameter against the step, and its path on the landscape",
+    "optimize": "The runs: loss and parameter against the step, and their path on the landscape",
+    "basins": "Where every start ends at every learning rate",
+    "bifurcation": "Where the iterates end up against the rate, with the Lyapunov exponent",
+    "comparison": "One symptom, two causes",
+}
+
+
+def caption(file_name: str) -> str:
+    """Returns what a figure file shows."""
+    case, _, kind = file_name.rsplit(".", 1)[0].rpartition("-")
+    text = _CAPTIONS.get(kind, kind)
+    return f"{text} ({case} filter)" if case else text
+
+
+def to_markdown(told: Sequence[Block]) -> str:
+    """Returns the blocks as Markdown."""
+    return "\n\n".join(_markdown(block) for block in told) + "\n"
+
+
+def _markdown(block: Block) -> str:
+    if isinstance(block, Heading):
+        return f"## {block.text}"
+    if isinstance(block, Verdict):
+        return f"> **{_escape(block.text)}**"
+    if isinstance(block, Listing):
+        return "\n".join(f"- {_escape(item)}" for item in block.items)
+    if isinstance(block, Table):
+        head = "| " + " | ".join(block.columns) + " |\n|" + "---|" * len(block.columns)
+        rows = ("| " + " | ".join(_escape(cell) for cell in row) + " |" for row in block.rows)
+        return "\n".join([head, *rows])
+    return _escape(block.text)
+
+
+def _escape(text: str) -> str:
+    """User text must not become markup."""
+    for character in "\\`*_<>|[]":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.split())
