@@ -19,12 +19,6 @@ import typer
 
 from gabordiag.cli.values import parse_angle
 
-Angle = typer.Option(parser=parse_angle, metavar="ANGLE")
-
-
-def _angle(*names: str, help: str) -> Any:
-    return typer.Option(*names, parser=parse_angle, metavar="ANGLE", help=help)
-
 
 @dataclass(frozen=True)
 class OptionGroup:
@@ -38,6 +32,27 @@ class OptionGroup:
 EXPERIMENT = "The experiment"
 OWN = "Your own objective"
 OUTPUT = "Output"
+
+
+def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Makes a run's settings the defaults of this call."""
+    if path is None or ctx.resilient_parsing:
+        return path
+    from gabordiag.errors import UsageError
+    from gabordiag.runs import read_config
+
+    settings = read_config(path)
+    command = settings.pop("command", ctx.info_name)
+    if command != ctx.info_name:
+        raise UsageError(
+            f"{path} holds the settings of `{command}`.", f"Use it with `gabordiag {command}`."
+        )
+    known = {parameter.name for parameter in ctx.command.params}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise UsageError(f"{path} has unknown settings: {', '.join(unknown)}.", "Remove them.")
+    ctx.default_map = {**(ctx.default_map or {}), **settings}
+    return path
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ class OutputOptions(OptionGroup):
             "--config",
             help="Take settings from a run's config.toml; options given here win.",
             is_eager=True,
-            callback=lambda ctx, value: _apply_config(ctx, value),
+            callback=_apply_config,
             rich_help_panel=OUTPUT,
         ),
     ] = None
@@ -269,27 +284,6 @@ def _parameter(entry: dataclasses.Field[Any], annotation: Any) -> inspect.Parame
     return inspect.Parameter(
         entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
-
-
-def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Makes a run's settings the defaults of this call."""
-    if path is None or ctx.resilient_parsing:
-        return path
-    from gabordiag.errors import UsageError
-    from gabordiag.runs import read_config
-
-    settings = read_config(path)
-    command = settings.pop("command", ctx.info_name)
-    if command != ctx.info_name:
-        raise UsageError(
-            f"{path} holds the settings of `{command}`.", f"Use it with `gabordiag {command}`."
-        )
-    known = {parameter.name for parameter in ctx.command.params}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise UsageError(f"{path} has unknown settings: {', '.join(unknown)}.", "Remove them.")
-    ctx.default_map = {**(ctx.default_map or {}), **settings}
-    return path
 
 
 OUTPUT_NAMES = frozenset(entry.name for entry in fields(OutputOptions))

@@ -1,12 +1,16 @@
 """Many runs at once on a tabulated gradient: every start at every learning rate.
 
-One tensor holds all values, rate after rate; one torch optimizer moves it. Callers say what is to
-be kept of each step.
+A tensor holds the values of many runs; one torch optimizer moves them all. The runs are cut into
+blocks that fit the cache and stay below the size at which torch spreads one operation over threads:
+its threads meet at a barrier after every operation, tens of thousands of times here, which costs
+more than they bring. Whole blocks go to threads instead; torch releases the interpreter meanwhile.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +28,7 @@ from gabordiag.objective.objective import FloatArray
 Progress = Callable[[int, int], None]
 _PROGRESS_EVERY = 25
 _CLASSIFY_CHUNK = 4096
+_BLOCK = 30_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +51,16 @@ class BatchRuns:
 
     def classify(self, landscape: Landscape, losses: Table) -> tuple[IntArray, IntArray]:
         """Returns outcome codes and periods (rates, starts); in blocks, to bound the memory."""
-        pieces = []
-        for lo in range(0, self.tail.shape[1], _CLASSIFY_CHUNK):
+
+        def judge(lo: int) -> tuple[IntArray, IntArray]:
             block = slice(lo, lo + _CLASSIFY_CHUNK)
             values = np.ascontiguousarray(self.tail[:, block])
-            loss = losses(torch.as_tensor(values.ravel())).numpy().reshape(values.shape)
-            part = Tails(values, loss, self.last_gradient[block], self.moved[block])
-            pieces.append(classify(landscape, part))
+            rows = [losses(torch.as_tensor(row)).numpy() for row in values]
+            part = Tails(values, np.stack(rows), self.last_gradient[block], self.moved[block])
+            return classify(landscape, part)
+
+        with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
+            pieces = list(pool.map(judge, range(0, self.tail.shape[1], _CLASSIFY_CHUNK)))
         codes = np.concatenate([piece[0] for piece in pieces])
         periods = np.concatenate([piece[1] for piece in pieces])
         return codes.reshape(self.shape), periods.reshape(self.shape)
@@ -93,9 +101,61 @@ def descend_batch(
         progress: Called now and then with (steps done, steps in all).
     """
     require_batchable(settings)
-    steps = settings.steps
-    tail = tail_length(steps) if tail is None else tail
-    gradient = table.tables[1]
+    tail = tail_length(settings.steps) if tail is None else tail
+    rows = max(1, _BLOCK // len(starts))
+    blocks = [lrs[lo : lo + rows] for lo in range(0, len(lrs), rows)]
+    tell = _Tally(progress, settings.steps * len(blocks))
+
+    def run_block(rates: FloatArray) -> BatchRuns:
+        return _descend_block(table, settings, rates, starts, tail, keep_history, tell)
+
+    with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
+        try:
+            parts = list(pool.map(run_block, blocks))
+        except BaseException:
+            # Interrupted: let the blocks under way stop at their next report.
+            tell.stop()
+            raise
+    histories = [part.history for part in parts if part.history is not None]
+    return BatchRuns(
+        shape=(len(lrs), len(starts)),
+        tail=np.concatenate([part.tail for part in parts], axis=1),
+        last_gradient=np.concatenate([part.last_gradient for part in parts]),
+        moved=np.concatenate([part.moved for part in parts]),
+        history=np.concatenate(histories, axis=1) if histories else None,
+    )
+
+
+class _Tally:
+    """Adds up the steps of all blocks for one progress report."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def __call__(self, steps: int) -> None:
+        if self._stopped:
+            raise CancelledError
+        with self._lock:
+            self._done += steps
+            if self._progress is not None:
+                self._progress(self._done, self._total)
+
+
+def _descend_block(
+    table: TabulatedObjective,
+    settings: OptimizerSettings,
+    lrs: FloatArray,
+    starts: FloatArray,
+    tail: int,
+    keep_history: bool,
+    tell: Callable[[int], None],
+) -> BatchRuns:
+    steps, gradient = settings.steps, table.tables[1]
     values = torch.as_tensor(np.tile(starts, len(lrs)))
     update = BatchUpdate(settings, torch.as_tensor(np.repeat(lrs, len(starts))))
     kept = np.empty((tail, len(values)))
@@ -114,7 +174,8 @@ def descend_batch(
         update.apply(values, slopes)
         slopes = gradient(values)
         record(step, values)
-        if progress is not None and (step % _PROGRESS_EVERY == 0 or step == steps):
-            progress(step, steps)
+        if step % _PROGRESS_EVERY == 0:
+            tell(_PROGRESS_EVERY)
+    tell(steps % _PROGRESS_EVERY)
     shape = (len(lrs), len(starts))
     return BatchRuns(shape, kept, slopes.numpy(), moved.numpy(), history)

@@ -129,8 +129,11 @@ def _stays_near(
     parameter: Parameter, values: FloatArray, point: float, among: BoolArray
 ) -> BoolArray:
     near = np.zeros(values.shape[1], dtype=np.bool_)
-    offsets = np.abs(parameter.offset(values[:, among], point))
-    near[among] = (offsets <= parameter.tolerance).all(axis=0)
+    # The last value rules most runs out before the whole tail is looked at.
+    last = among & np.isfinite(values[-1])
+    last[last] = np.abs(parameter.offset(values[-1, last], point)) <= parameter.tolerance
+    offsets = np.abs(parameter.offset(values[:, last], point))
+    near[last] = (offsets <= parameter.tolerance).all(axis=0)
     return near
 
 

@@ -60,10 +60,9 @@ class Parameter:
         if self.period is None:
             return array
         half = self.period / 2
-        wrapped = np.where(
-            (array >= -half) & (array < half), array, np.mod(array + half, self.period) - half
-        )
-        return np.where(wrapped >= half, -half, wrapped)
+        # Whole periods are subtracted: values already inside come back unchanged to the bit.
+        wrapped = array - self.period * np.floor((array + half) / self.period)
+        return np.where(wrapped >= half, -half, np.maximum(wrapped, -half))
 
     def offset(self, values: npt.ArrayLike, point: float) -> FloatArray:
         """Returns value - point, to the nearest copy of `point` where there is a period."""
