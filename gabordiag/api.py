@@ -7,12 +7,14 @@ Each function takes an `Experiment`, or one's own function or module with the ke
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.diagnosis.explain import Explanation, explain_log
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
@@ -206,6 +208,28 @@ def diagnose(
     objective = as_objective(thing, over, **own)
     settings = OptimizerSettings(optimizer, lr, momentum, nesterov, schedule, steps)
     return diagnose_objective(objective, settings, listener=listener, progress=progress)
+
+
+def explain(
+    source: str | Path | Mapping[str, npt.ArrayLike],
+    target: float | None = None,
+    period: float | None = None,
+    *,
+    value_column: str | None = None,
+    loss_column: str | None = None,
+) -> Explanation:
+    """Diagnoses a run from its log alone.
+
+    Args:
+        source: A CSV or JSON-lines file, or columns by name.
+        target: The value that should have been reached, if known.
+        period: Of the parameter, if it has one.
+        value_column: Name of the parameter's column.
+        loss_column: Name of the loss's column.
+    """
+    return explain_log(
+        source, target=target, period=period, value_column=value_column, loss_column=loss_column
+    )
 
 
 def _several(value: Several) -> list[Any]:

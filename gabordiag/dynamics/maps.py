@@ -18,6 +18,7 @@ from gabordiag.dynamics.batch import Progress, descend_batch, require_batchable
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES
 from gabordiag.dynamics.tabulate import TabulatedObjective
+from gabordiag.dynamics.theory import Theory, hold_theory
 from gabordiag.dynamics.windows import Windows, measure_windows
 from gabordiag.errors import UsageError
 from gabordiag.landscape.sweep import Sweep, sweep_objective
@@ -72,6 +73,11 @@ class Basins(Result):
         equals = np.flatnonzero(shares == shares.max())
         return float(self.lrs[equals[len(equals) // 2]])
 
+    @property
+    def theory(self) -> Theory | None:
+        """The bound from curvature beside the measured `hold_lr`."""
+        return hold_theory(self.sweep.landscape, self.settings, self.windows.hold_lr)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
         return {
@@ -83,6 +89,7 @@ class Basins(Result):
             "best_lr": self.best_lr,
             "reachable_share": float(self.reached_share.max()),
             "table_error": self.table_error,
+            "theory": None if self.theory is None else self.theory.to_dict(),
             "landscape": self.sweep.to_dict(),
         }
 

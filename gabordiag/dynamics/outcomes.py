@@ -178,6 +178,12 @@ def _find_periods(parameter: Parameter, values: FloatArray) -> tuple[IntArray, F
     return periods, drifts
 
 
+def find_period(parameter: Parameter, values: FloatArray) -> int:
+    """Returns the shortest period of one series (n,), at least 2, or 0 where there is none."""
+    periods, _ = _find_periods(parameter, values[:, None])
+    return int(periods[0]) if periods[0] >= 2 else 0
+
+
 def _descends(values: FloatArray, losses: FloatArray, among: BoolArray) -> BoolArray:
     """Whether the loss still goes down step by step, or the oscillation decays."""
     result = np.zeros(losses.shape[1], dtype=np.bool_)

@@ -307,6 +307,11 @@ class ShortcutObjective(GaborObjective):
         kernel = self._target_kernel(self.dtype)
         return kernel, self.compressed(kernel)[0] + self.compressed.extra
 
+    @property
+    def target_response(self) -> Tensor:
+        """Compressed form (r,) of the target response."""
+        return self._target[1]
+
     def _parts(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         kernel, target = self._target
         residual = self.compressed(self.kernels(values) - kernel) - self.compressed.extra

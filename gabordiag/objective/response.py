@@ -71,8 +71,7 @@ def correlate(padded: Tensor, kernels: Tensor) -> Tensor:
         torch.nn.functional.conv2d(padded[None, None, lo : hi + kernel_size - 1], kernels[:, None])
         for lo, hi in _strips(rows, step)
     ]
-    response: Tensor = torch.cat(strips, dim=-2)[0].flatten(1)
-    return response
+    return torch.cat(strips, dim=-2)[0].flatten(1)
 
 
 def correlate_by_definition(padded: Tensor, kernel: Tensor) -> Tensor:

@@ -299,7 +299,8 @@ def _reproduce(result: Json) -> list[Block]:
         told.append(Heading(f"Other runs of the {name} filter"))
         told.append(Table(_RUN_COLUMNS, _run_rows(case["landscape"], case["runs"]), 4))
         if "basins" in case:
-            told.append(Paragraph(_windows({**case["basins"], "landscape": case["landscape"]})))
+            basins = {**case["basins"], "landscape": case["landscape"]}
+            told += [Paragraph(_windows(basins)), *_theory(basins)]
         told += _landscape(case["landscape"])
         told += _gradient(case["landscape"])
     return told

@@ -1,0 +1,53 @@
+# Everything starts from a fresh clone with Python 3.11+ and make; the first target that needs them
+# installs the pinned packages into .venv, later ones find them there.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install reproduce test check check-slow bench gallery format clean
+
+help:
+	@echo "make reproduce   the question's failure, explained, figures and report under runs/"
+	@echo "make test        the tests"
+	@echo "make check       formatter, linter, types, tests"
+	@echo "make check-slow  the long tests"
+	@echo "make bench       speed, as ratios measured side by side"
+	@echo "make gallery     the figures that README.md shows"
+	@echo "make format      formats the code"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gabordiag needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable ".[dev]"
+	touch $@
+
+reproduce: $(INSTALLED)
+	$(BIN)/gabordiag reproduce
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+check-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+bench: $(INSTALLED)
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark_suite --benchmark-enable -s
+
+gallery: $(INSTALLED)
+	$(BIN)/python runs/gallery/make.py
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info

@@ -1,0 +1,414 @@
+"""The same diagnosis from a log alone, with what it cannot know said plainly.
+
+Without the landscape there are no basins and no proof; there is what the loss and the value did,
+and, where gradients were logged, the curvature of secants: (g[t+1] - g[t]) / (x[t+1] - x[t]).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gabordiag.diagnosis.log import Log, read_log
+from gabordiag.dynamics.outcomes import Jump, find_period, jump_steps, tail_length
+from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray, Parameter
+from gabordiag.results import Result
+
+# Below this nothing repeats three times.
+SHORTEST_LOG = 20
+# Share of the whole range of losses that the last third still spans in a run that is out of hand.
+WILD_SPREAD = 0.3
+# Loss must fall by this share of its range, between thirds, to be descending; noise averages out.
+DESCENT = 0.02
+# A value at rest: its last third moves less than this share of what the whole log covered.
+AT_REST = 1e-2
+# A jump of the loss counts as the run's own if the value moved by this share of its whole range.
+MOVED = 0.02
+# V-shaped loss: in a bounce across it, |g| is the same on both sides and loss + loss = |g| |dx|.
+KINK_MATCH = 0.2
+UNKNOWABLE = (
+    "a log alone cannot tell whether another minimum is in the way, whether the derivative is "
+    "right, or which learning rates would work; `gabordiag diagnose` measures these"
+)
+
+
+@dataclass(frozen=True)
+class LogFinding:
+    """One thing that the log shows, rules out, or cannot tell."""
+
+    cause: str
+    role: str
+    evidence: dict[str, Any]
+    explanation: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {
+            "cause": self.cause,
+            "role": self.role,
+            "evidence": self.evidence,
+            "explanation": self.explanation,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation(Result):
+    """What a log shows.
+
+    Attributes:
+        verdict: As a diagnosis's.
+        headline: One sentence to act on.
+        outcome: As a run's; None where only the landscape could tell.
+        period: Of the cycle it ends in, 2 or more, else None.
+        jumps: Rises of the loss by 30% of its range in one step.
+        findings: What supports the verdict, and what cannot be known.
+        steps: Rows of the log.
+    """
+
+    verdict: str
+    headline: str
+    outcome: str | None
+    period: int | None
+    jumps: tuple[Jump, ...]
+    findings: tuple[LogFinding, ...]
+    steps: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {
+            "verdict": self.verdict,
+            "headline": self.headline,
+            "outcome": self.outcome,
+            "outcome_reason": None if self.outcome else "only the landscape could tell",
+            "period": self.period,
+            "n_jumps": len(self.jumps),
+            "jumps": [jump.to_dict() for jump in self.jumps],
+            "findings": [finding.to_dict() for finding in self.findings],
+            "steps": self.steps,
+        }
+
+
+def explain_log(
+    source: str | Path | Mapping[str, npt.ArrayLike],
+    *,
+    target: float | None = None,
+    period: float | None = None,
+    value_column: str | None = None,
+    loss_column: str | None = None,
+) -> Explanation:
+    """Diagnoses a run from its log.
+
+    Args:
+        source: A CSV or JSON-lines file, or columns by name.
+        target: The value that should have been reached, if known.
+        period: Of the parameter, if it has one; wrapped and unwrapped logs are both understood.
+        value_column: Name of the parameter's column.
+        loss_column: Name of the loss's column.
+
+    Raises:
+        InputError: The log cannot be used.
+        UsageError: A column that was asked for is not there.
+    """
+    log = read_log(source, value_column, loss_column)
+    return _Reader(log, target, period).explain()
+
+
+class _Reader:
+    """Looks at a log from one side after the other; the first that applies gives the verdict."""
+
+    def __init__(self, log: Log, target: float | None, period: float | None) -> None:
+        self.log = log
+        self.target = target
+        finite = log.values[np.isfinite(log.values)]
+        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+        if period is not None:
+            low, high = -period / 2, period / 2
+        is_angle = period is not None and any(
+            math.isclose(period, whole) for whole in (math.pi, 2 * math.pi)
+        )
+        width = high - low if high > low else max(abs(high), 1.0)
+        self.parameter = Parameter(
+            log.value_name, low, low + width, period, target, low, is_angle=is_angle
+        )
+        self.losses, self.values = log.losses, log.values
+        self.height = float(np.nanmax(self.losses) - np.nanmin(self.losses))
+        third = max(2, len(self.losses) // 3)
+        self.last_losses, self.last_values = self.losses[-third:], self.values[-third:]
+        self.first_losses = self.losses[:third]
+        self.jumps = self._find_jumps()
+        self.period = self._find_period()
+
+    def explain(self) -> Explanation:
+        looks = (
+            self._nonfinite,
+            self._too_short,
+            self._frozen,
+            self._reached,
+            self._cycle,
+            self._wild,
+            self._descending,
+            self._settled,
+        )
+        return next(found for look in looks if (found := look()) is not None)
+
+    def _result(
+        self,
+        verdict: str,
+        outcome: str | None,
+        headline: str,
+        evidence: dict[str, Any] | None = None,
+    ) -> Explanation:
+        findings = []
+        if verdict not in ("healthy", "equivalent_solution", "inconclusive"):
+            findings.append(LogFinding(verdict, "primary", evidence or {}, headline))
+        elif evidence:
+            findings.append(LogFinding("step_too_large", "ruled_out", evidence, headline))
+        findings.append(LogFinding("inconclusive", "contributing", {}, UNKNOWABLE))
+        period = self.period or None
+        return Explanation(
+            verdict, headline, outcome, period, self.jumps, tuple(findings), len(self.losses)
+        )
+
+    def _find_jumps(self) -> tuple[Jump, ...]:
+        if not self.height > 0:
+            return ()
+        products = self._lr_times_curvature()
+        return tuple(
+            Jump(
+                step=int(t),
+                start=float(self.values[t]),
+                end=float(self.values[t + 1]),
+                loss_before=float(self.losses[t]),
+                loss_after=float(self.losses[t + 1]),
+                lr_times_curvature=None if products is None else float(products[t]),
+                left_basin=False,
+                landed_near=None,
+            )
+            for t in jump_steps(self.losses, self.height)
+        )
+
+    def _lr_times_curvature(self) -> FloatArray | None:
+        """Lr x the secant's curvature over every step (n - 1,), where both were logged."""
+        if self.log.gradients is None or self.log.lrs is None:
+            return None
+        change = self.parameter.offset(np.diff(self.values), 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            product: FloatArray = self.log.lrs[:-1] * np.diff(self.log.gradients) / change
+        return product
+
+    def _find_period(self) -> int:
+        length = max(tail_length(len(self.losses)), min(len(self.losses) // 2, 200))
+        for series, own in ((self.values, self.parameter), (self.losses, None)):
+            tail = series[-length:]
+            if not np.isfinite(tail).all():
+                continue
+            width = float(np.ptp(series[np.isfinite(series)])) or 1.0
+            along = own or Parameter("loss", 0.0, width, None, None, 0.0)
+            period = find_period(along, tail)
+            if period >= 2:
+                return period
+        return self._jump_period()
+
+    def _jump_period(self) -> int:
+        """The gap between jumps, where it is always the same: a sawtooth with some noise."""
+        steps = [jump.step for jump in self.jumps]
+        gaps = np.diff(steps)
+        if len(gaps) >= 3 and gaps.min() == gaps.max() and gaps[0] >= 2:
+            return int(gaps[0])
+        return 0
+
+    def _nonfinite(self) -> Explanation | None:
+        bad = ~(np.isfinite(self.losses) & np.isfinite(self.values))
+        gradients = self.log.gradients
+        if gradients is not None and np.isfinite(gradients[:-1]).any():
+            bad[:-1] |= ~np.isfinite(gradients[:-1])
+        if not bad.any():
+            return None
+        step = int(np.argmax(bad))
+        loss = float(self.losses[step])
+        evidence = {"step": step, "loss": loss if math.isfinite(loss) else None}
+        before = self.losses[max(0, step - 5) : step]
+        grew = len(before) >= 2 and before[-1] > 10 * before[0] > 0
+        if grew:
+            text = f"The loss grew without bound and broke at step {step}: lower the learning rate."
+            return self._result("step_too_large", "nonfinite", text, evidence)
+        text = (
+            f"At step {step} a number stopped being finite (loss {loss:.3g}): "
+            "look for 0/0 there, such as a square root at zero loss, and use the squared loss."
+        )
+        return self._result("nonfinite_gradient", "nonfinite", text, evidence)
+
+    def _too_short(self) -> Explanation | None:
+        if len(self.losses) >= SHORTEST_LOG:
+            return None
+        text = f"{len(self.losses)} steps are too few to judge: log at least {SHORTEST_LOG}."
+        return self._result("inconclusive", None, text)
+
+    def _frozen(self) -> Explanation | None:
+        if np.ptp(self.values) > 0:
+            return None
+        gradients = self.log.gradients
+        if gradients is not None and np.any(np.nan_to_num(gradients) != 0):
+            text = (
+                f"{self.log.value_name} never moves although gradients arrive: the optimizer does "
+                "not hold it. Pass it to the optimizer's constructor."
+            )
+        else:
+            text = (
+                f"{self.log.value_name} never moves: no gradient reaches it. Look for .data, "
+                ".detach(), torch.no_grad() or a new Parameter on its way to the loss."
+            )
+        return self._result("no_gradient", "frozen", text)
+
+    def _reached(self) -> Explanation | None:
+        if self.target is None:
+            return None
+        tail = self.values[-max(2, tail_length(len(self.values))) :]
+        offsets = np.abs(self.parameter.offset(tail, self.target))
+        if offsets.max() > self._tolerance():
+            return None
+        turns = 0
+        if self.parameter.period is not None:
+            turns = round((float(tail[-1]) - self.target) / self.parameter.period)
+        shown = self.parameter.show(self.target)
+        if turns:
+            text = (
+                f"No failure: it ended at the target {shown} plus {turns} whole periods, the same "
+                "solution."
+            )
+            return self._result("equivalent_solution", "reached", text)
+        text = f"Healthy: it reached the target {shown} and stays. Nothing needs to change."
+        return self._result("healthy", "reached", text)
+
+    def _tolerance(self) -> float:
+        return ANGLE_TOLERANCE if self.parameter.is_angle else self.parameter.tolerance
+
+    def _cycle(self) -> Explanation | None:
+        if not self.period:
+            return None
+        swing = self.losses[-self.period :]
+        evidence: dict[str, Any] = {
+            "period": self.period,
+            "loss_low": float(swing.min()),
+            "loss_high": float(swing.max()),
+        }
+        products = self._lr_times_curvature()
+        if products is not None and np.isfinite(products[-self.period :]).any():
+            evidence["lr_times_curvature"] = float(np.nanmax(products[-self.period :]))
+        slope = self._kink_slope()
+        if slope is not None:
+            evidence["slope"] = slope
+            text = (
+                f"It bounces across a V-shaped minimum with period {self.period}: the slope "
+                f"{slope:.3g} does not vanish there. Use the squared loss (mse), or decay the rate."
+            )
+            return self._result("kink", "cycle", text, evidence)
+        outcome = "running" if self._drifts() else "cycle"
+        text = (
+            f"It repeats a cycle of {self.period} steps for ever (loss {swing.min():.3g} to "
+            f"{swing.max():.3g}){self._curvature_words(evidence)}: {self._smaller_rate()}."
+        )
+        return self._result("step_too_large", outcome, text, evidence)
+
+    def _drifts(self) -> bool:
+        period = self.parameter.period
+        if period is None or not self.period:
+            return False
+        return abs(float(self.values[-1] - self.values[-1 - self.period])) > period / 2
+
+    def _kink_slope(self) -> float | None:
+        """The slope of a V across which the run bounces, or None."""
+        gradients = self.log.gradients
+        if gradients is None or self.period != 2:
+            return None
+        a, b = (abs(float(g)) for g in gradients[-3:-1])
+        step = abs(float(self.parameter.offset(self.values[-2] - self.values[-3], 0.0)))
+        both = float(self.losses[-2] + self.losses[-3])
+        if not (a > 0 and b > 0 and step > 0):
+            return None
+        straight = abs(both - (a + b) / 2 * step) <= KINK_MATCH * both
+        return (a + b) / 2 if straight and abs(a - b) <= KINK_MATCH * max(a, b) else None
+
+    def _wild(self) -> Explanation | None:
+        spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
+        # Noise in the loss leaves the value where it is; a jump moves it.
+        reach = MOVED * float(np.ptp(self.values))
+        moved = [jump for jump in self.jumps if abs(jump.end - jump.start) > reach]
+        recurring = sum(jump.step >= len(self.losses) // 2 for jump in moved) >= 3
+        if not recurring and (spread <= WILD_SPREAD * self.height or self._falls()):
+            return None
+        evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": spread}
+        products = [j.lr_times_curvature for j in self.jumps if j.lr_times_curvature is not None]
+        if products:
+            evidence["lr_times_curvature"] = max(products)
+        text = (
+            f"The loss falls and jumps back {len(self.jumps)} times without a period"
+            f"{self._curvature_words(evidence)}: {self._smaller_rate()}."
+        )
+        return self._result("step_too_large", "erratic", text, evidence)
+
+    def _falls(self) -> bool:
+        drop = float(np.median(self.first_losses) - np.median(self.last_losses))
+        return drop > DESCENT * self.height
+
+    def _curvature_words(self, evidence: Mapping[str, Any]) -> str:
+        product = evidence.get("lr_times_curvature")
+        if product is None or not math.isfinite(product) or product < 1.9:
+            return ""
+        return f", lr x curvature {product:.3g} where rest needs less than 2"
+
+    def _smaller_rate(self) -> str:
+        lrs = self.log.lrs
+        if lrs is None or not np.isfinite(lrs[-1]):
+            return "divide the learning rate by 10"
+        products = self._lr_times_curvature()
+        rate = float(lrs[-1]) / 10
+        if products is not None and np.isfinite(products).any():
+            largest = float(np.nanmax(products[np.isfinite(products)]))
+            if largest > 2:
+                rate = float(lrs[-1]) / largest
+        return f"try --lr {rate:.2g} instead of {lrs[-1]:g}"
+
+    def _descending(self) -> Explanation | None:
+        half = len(self.last_losses) // 2
+        drop = float(np.median(self.last_losses[:half]) - np.median(self.last_losses[half:]))
+        if drop <= DESCENT * self.height or not self._falls():
+            return None
+        evidence = {"drop_in_last_third": drop}
+        if self.target is not None:
+            text = f"Still descending after {len(self.losses)} steps: run more, or raise the rate."
+            return self._result("step_too_small", "unfinished", text, evidence)
+        text = (
+            f"Nothing looks wrong: after {len(self.losses)} steps the loss is still going down. "
+            "Run more steps."
+        )
+        return self._result("healthy", "unfinished", text)
+
+    def _settled(self) -> Explanation:
+        best = float(np.nanmin(self.losses))
+        last = float(np.median(self.last_losses))
+        if self.target is not None:
+            away = float(self.parameter.offset(self.values[-1], self.target))
+            text = (
+                f"It settled {self.parameter.show(abs(away))} away from the target, at loss "
+                f"{last:.3g}: another minimum. Start nearer to the target, or search the range "
+                "first (`gabordiag sweep`)."
+            )
+            return self._result("wrong_basin", "local_minimum", text, {"distance": abs(away)})
+        if last - best > WILD_SPREAD * self.height and self.height > 0:
+            text = (
+                f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. "
+                f"Keep the best step, and {self._smaller_rate()}."
+            )
+            return self._result("step_too_large", None, text, {"best": best, "last": last})
+        text = (
+            f"Nothing looks wrong: the loss settled at {last:.3g}, the lowest of the log but for "
+            "noise. Whether a lower minimum exists, only the landscape tells."
+        )
+        return self._result("healthy", None, text)
