@@ -1,0 +1,1 @@
+"""How a person sees it: figures, animation, report, explorer, console. Draws, computes nothing."""

@@ -1,0 +1,146 @@
+"""The figures: one for every kind of result, all drawn from what a run folder holds.
+
+Every figure is drawn from a `View`, the JSON and the saved arrays of a result; nothing is computed
+but units, wrapping and layout. Whatever the caller has set in matplotlib stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gabordiag.dynamics.bifurcation import Bifurcation
+from gabordiag.dynamics.descent import Optimization, Run
+from gabordiag.dynamics.maps import Basins
+from gabordiag.landscape.sweep import Sweep
+from gabordiag.presentation.figure_bifurcation import bifurcation_figure, draw_attractor
+from gabordiag.presentation.figure_landscape import draw_landscape, mark_values
+from gabordiag.presentation.figure_maps import (
+    basins_figure,
+    basins_words,
+    draw_map,
+    map_axis,
+    outcome_handles,
+)
+from gabordiag.presentation.figure_paths import draw_runs
+from gabordiag.presentation.figure_runs import comparison_figure, draw_losses, optimize_figure
+from gabordiag.presentation.figure_sweep import sweep_figure
+from gabordiag.presentation.map_labels import write_map_labels
+from gabordiag.presentation.parameter_axis import ParameterAxis
+from gabordiag.presentation.run_paths import path_of, runs_title
+from gabordiag.presentation.style import (
+    OUTCOME_COLORS,
+    drawing,
+    finish,
+    legend_beside,
+    new_figure,
+    render,
+    save,
+)
+from gabordiag.results import Result
+
+__all__ = [
+    "OUTCOME_COLORS",
+    "basins_figure",
+    "bifurcation_figure",
+    "comparison_figure",
+    "notebook_png",
+    "optimize_figure",
+    "plot",
+    "render",
+    "save",
+    "sweep_figure",
+]
+
+
+def plot(result: Result, ax: Axes | None = None) -> Axes:
+    """Draws a result into one Axes and returns it.
+
+    A sweep shows the loss with its critical points; several runs, their paths on the landscape;
+    one run, its loss; basins, the map; a bifurcation, the attractor.
+
+    Args:
+        result: A `Sweep`, `Optimization`, `Run`, `Basins` or `Bifurcation`.
+        ax: Axes to draw into; a new figure's without.
+
+    Raises:
+        TypeError: Another kind of result, of which there is no drawing.
+    """
+    draw = _drawer(result)
+    if draw is None:
+        known = ", ".join(kind.__name__ for kind in _DRAWERS)
+        raise TypeError(f"no drawing of a {type(result).__name__}; there are drawings of {known}.")
+    with drawing():
+        if ax is None:
+            figure = new_figure(9.0, 4.6)
+            ax = figure.subplots()
+            draw(ax, result)
+            finish(figure)
+        else:
+            draw(ax, result)
+        if isinstance(result, Basins):
+            view = result.view()
+            write_map_labels(ax, map_axis(view), view)
+    return ax
+
+
+def notebook_png(result: Result) -> bytes | None:
+    """Returns what a notebook shows of a result: a PNG, or None where there is no drawing."""
+    if _drawer(result) is None:
+        return None
+    figure = plot(result).figure
+    return render(figure) if isinstance(figure, Figure) else None
+
+
+_Drawer = Callable[[Axes, Any], None]
+
+
+def _drawer(result: Result) -> _Drawer | None:
+    return next((draw for kind, draw in _DRAWERS.items() if isinstance(result, kind)), None)
+
+
+def _plot_sweep(ax: Axes, result: Sweep) -> None:
+    view = result.view()
+    axis = ParameterAxis.of(view.result)
+    table = view.data["sweep.csv"]
+    entries = draw_landscape(ax, axis, view.result, table, start=view.result["start"])
+    axis.set_up(ax)
+    legend_beside(ax, entries)
+
+
+def _plot_runs(ax: Axes, result: Optimization) -> None:
+    legend_beside(ax, draw_runs(ax, result.view()))
+
+
+def _plot_run(ax: Axes, result: Run) -> None:
+    landscape = result.landscape.to_dict() | {"loss": result.loss_name}
+    table = result.trajectory.to_table(landscape["parameter"])
+    path = path_of(result.to_dict(), table, landscape["parameter"])
+    draw_losses(ax, landscape, [path], (0, max(1, len(result.trajectory) - 1)))
+    ax.set_title(runs_title(ParameterAxis.of(landscape), [path]), fontsize=10)
+
+
+def _plot_basins(ax: Axes, result: Basins) -> None:
+    view = result.view()
+    landscape = view.result["landscape"]
+    draw_map(ax, view)
+    ends = {"target": landscape["target"], "start": view.result["start"]}
+    mark_values([], map_axis(view), outlined=[ax], **ends)
+    ax.set_title(basins_words(view)[0], fontsize=10, pad=20)
+    legend_beside(ax, outcome_handles(view.data["basins.npz"]))
+
+
+def _plot_bifurcation(ax: Axes, result: Bifurcation) -> None:
+    legend_beside(ax, draw_attractor(ax, result.view()))
+
+
+_DRAWERS: dict[type[Result], _Drawer] = {
+    Sweep: _plot_sweep,
+    Optimization: _plot_runs,
+    Run: _plot_run,
+    Basins: _plot_basins,
+    Bifurcation: _plot_bifurcation,
+}

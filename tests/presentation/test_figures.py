@@ -1,0 +1,677 @@
+"""The figures say what the data say: in degrees, in the right colours, alike on every drawing."""
+
+from __future__ import annotations
+
+import ast
+import io
+import itertools
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+import gabordiag.presentation
+from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
+from gabordiag.dynamics.descent import Optimization, run_all
+from gabordiag.dynamics.maps import Basins, run_basins
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES, OUTCOMES
+from gabordiag.landscape.sweep import Sweep, sweep_objective
+from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.objective import Objective, Parameter
+from gabordiag.presentation import figures
+from gabordiag.presentation.figure_bifurcation import merged_bands
+from gabordiag.presentation.figure_maps import basins_words, cell_edges, map_axis
+from gabordiag.presentation.figure_runs import without_wraps
+from gabordiag.presentation.map_labels import rate_lines
+from gabordiag.presentation.parameter_axis import ParameterAxis
+from gabordiag.presentation.style import OUTCOME_COLORS, OUTCOME_SHORT, show_number
+from gabordiag.results import Result, View
+
+DEGREE = 180 / math.pi
+
+
+class Valleys(Objective):
+    """1 - cos v + cos(2 v) / 2: minima at ±60 degrees, maxima at 0 and 180; or without a target."""
+
+    loss_name = "valleys"
+
+    def __init__(self, target: float | None = math.pi / 3, start: float = -1.0) -> None:
+        self.parameter = Parameter(
+            "theta", -math.pi, math.pi, 2 * math.pi, target, start, is_angle=True
+        )
+
+    def loss(self, values: torch.Tensor) -> torch.Tensor:
+        return 1 - torch.cos(values) + torch.cos(2 * values) / 2
+
+
+@dataclass(frozen=True)
+class Made:
+    """One small result of every kind."""
+
+    sweep: Sweep
+    runs: Optimization
+    many: Optimization
+    broken: Optimization
+    basins: Basins
+    bifurcation: Bifurcation
+
+    def figures(self) -> dict[str, Figure]:
+        views = {"valleys": self.runs.view(), "the same": self.runs.view()}
+        return {
+            "sweep": figures.sweep_figure(self.sweep.view()),
+            "optimize": figures.optimize_figure(self.runs.view()),
+            "many": figures.optimize_figure(self.many.view()),
+            "broken": figures.optimize_figure(self.broken.view()),
+            "basins": figures.basins_figure(self.basins.view()),
+            "bifurcation": figures.bifurcation_figure(self.bifurcation.view()),
+            "comparison": figures.comparison_figure(views),
+        }
+
+
+def sgd(lr: float, steps: int, momentum: float = 0.0) -> OptimizerSettings:
+    return OptimizerSettings("sgd", lr, momentum=momentum, steps=steps)
+
+
+@pytest.fixture(scope="module")
+def kinked() -> Sweep:
+    """The question's experiment on a small image of noise, with rmse's kink."""
+    pixels = 0.5 + np.random.default_rng(0).standard_normal((40, 34))
+    experiment = Experiment(image=pixels, wavelength=6.0, sigma=2.0, kernel_size=13)
+    return sweep_objective(experiment.along("theta"), points=121)
+
+
+@pytest.fixture(scope="module")
+def made(kinked: Sweep) -> Made:
+    objective = Valleys()
+    sweep = sweep_objective(objective, points=181)
+    start = [objective.parameter.start]
+    rates = np.geomspace(1e-2, 20, 41)
+    broken = run_all(objective, [sgd(1.0, 5)], start, sweep=sweep)
+    lost = replace(
+        broken.runs[0].trajectory,
+        values=np.array([-1.0, math.nan]),
+        losses=np.array([0.3, math.nan]),
+        gradients=np.array([1.0, math.nan]),
+        updates=np.array([math.nan, math.nan]),
+        lrs=np.ones(2),
+    )
+    return Made(
+        sweep=kinked,
+        runs=run_all(objective, [sgd(6.0, 200)], start, sweep=sweep),
+        many=run_all(
+            objective, [sgd(lr, 60) for lr in np.geomspace(1e-3, 9, 8)], start, sweep=sweep
+        ),
+        broken=replace(
+            broken, runs=(replace(broken.runs[0], trajectory=lost, outcome="nonfinite"),)
+        ),
+        basins=run_basins(
+            objective, sgd(1.0, 120), rates, np.linspace(-math.pi, math.pi, 37), sweep=sweep
+        ),
+        bifurcation=run_bifurcation(objective, sgd(1.0, 300), rates, tail=100),
+    )
+
+
+@pytest.fixture(scope="module")
+def drawn(made: Made) -> dict[str, Figure]:
+    return made.figures()
+
+
+@pytest.fixture(scope="module")
+def png(drawn: dict[str, Figure]) -> Callable[[str], bytes]:
+    """Returns a renderer of the drawn figures, each rendered once."""
+
+    @cache
+    def of(name: str) -> bytes:
+        return figures.render(drawn[name])
+
+    return of
+
+
+def words_in(figure: Figure) -> str:
+    """All words of a figure, its axes and its legends."""
+    found = [text.get_text() for text in figure.texts]
+    legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes)]
+    found += [text.get_text() for legend in legends if legend for text in legend.get_texts()]
+    for ax in figure.axes:
+        found += [text.get_text() for text in ax.texts]
+        found += [ax.get_title(loc) for loc in ("left", "center", "right")]
+        found += [ax.get_xlabel(), ax.get_ylabel()]
+    return "\n".join(found)
+
+
+def mesh_of(ax: Axes) -> QuadMesh:
+    (mesh,) = [item for item in ax.collections if isinstance(item, QuadMesh)]
+    return mesh
+
+
+def saved(view: View) -> View:
+    """The view after a way through the files of a run folder."""
+    data: dict[str, dict[str, Any]] = {}
+    for name, columns in view.data.items():
+        if name.endswith(".npz"):
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **columns)
+            with np.load(io.BytesIO(buffer.getvalue()), allow_pickle=False) as archive:
+                data[name] = {key: archive[key] for key in archive.files}
+        else:
+            data[name] = {
+                key: np.array([float(repr(cell)) for cell in column.tolist()])
+                for key, column in columns.items()
+            }
+    return View(json.loads(json.dumps(view.result)), data)
+
+
+# --- all figures ----------------------------------------------------------------------------------
+
+NAMES = ("sweep", "optimize", "many", "broken", "basins", "bifurcation", "comparison")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_cut_off(drawn: dict[str, Figure], name: str) -> None:
+    figure = drawn[name]
+    extent = figure.get_tightbbox(figure.canvas.get_renderer()).bounds
+    width, height = figure.get_size_inches()
+    assert extent[0] >= -0.05
+    assert extent[1] >= -0.05
+    assert extent[0] + extent[2] <= width + 0.05
+    assert extent[1] + extent[3] <= height + 0.05
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_angles_are_shown_in_degrees(drawn: dict[str, Figure], name: str) -> None:
+    assert "theta [degrees]" in words_in(drawn[name])
+
+
+@pytest.mark.parametrize("fmt", ["png", "svg", "pdf"])
+def test_two_renderings_are_the_same_bytes(drawn: dict[str, Figure], fmt: str) -> None:
+    content = figures.render(drawn["broken"], fmt)
+    assert figures.render(drawn["broken"], fmt) == content
+    assert b"date" not in content.lower()
+    assert b"Matplotlib" not in content
+
+
+def test_saved_data_draw_the_same_picture(made: Made, png: Callable[[str], bytes]) -> None:
+    redrawn = {
+        "sweep": figures.sweep_figure(saved(made.sweep.view())),
+        "optimize": figures.optimize_figure(saved(made.runs.view())),
+        "basins": figures.basins_figure(saved(made.basins.view())),
+        "bifurcation": figures.bifurcation_figure(saved(made.bifurcation.view())),
+    }
+    for name, figure in redrawn.items():
+        assert figures.render(figure) == png(name), name
+
+
+def test_the_callers_settings_neither_change_nor_matter(
+    made: Made, png: Callable[[str], bytes]
+) -> None:
+    with matplotlib.rc_context({"font.size": 21, "axes.grid": False, "lines.linewidth": 7}):
+        before = dict(matplotlib.rcParams)
+        figure = figures.sweep_figure(made.sweep.view())
+        figures.plot(made.sweep)
+        content = figures.render(figure)
+        assert dict(matplotlib.rcParams) == before
+    assert content == png("sweep")
+
+
+def test_pyplot_is_never_imported() -> None:
+    folder = Path(gabordiag.presentation.__file__).parent
+    for path in [*folder.glob("figure*.py"), folder / "style.py", folder / "map_labels.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert "pyplot" not in {node.module, *(alias.name for alias in node.names)}
+            if isinstance(node, ast.Import):
+                assert not any("pyplot" in alias.name for alias in node.names)
+
+
+def test_every_outcome_has_its_own_colour_and_name() -> None:
+    assert set(OUTCOME_COLORS) == set(OUTCOME_SHORT) == set(OUTCOMES)
+    colors = np.array([to_rgb(color) for color in OUTCOME_COLORS.values()])
+    apart = np.abs(colors[:, None] - colors[None]).sum(axis=2)
+    assert apart[~np.eye(len(colors), dtype=bool)].min() > 0.3
+    red, green, blue = to_rgb(OUTCOME_COLORS["reached"])
+    assert green > 2 * red
+    assert green > blue
+
+
+def test_common_neighbours_in_a_map_differ_in_grey() -> None:
+    grey = {name: np.dot(to_rgb(c), (0.299, 0.587, 0.114)) for name, c in OUTCOME_COLORS.items()}
+    common = ("reached", "local_minimum", "erratic")
+    for one in common:
+        for other in common:
+            assert one == other or abs(grey[one] - grey[other]) > 0.15
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0026101, "0.00261"), (1.3335, "1.33"), (511.3, "511"), (2e-5, "2.00×10⁻⁵"), (0.0, "0")],
+)
+def test_numbers_in_words(value: float, text: str) -> None:
+    assert show_number(value) == text
+
+
+# --- the parameter's axis -------------------------------------------------------------------------
+
+
+def angle_axis(low: float = -math.pi / 2, high: float = math.pi / 2) -> ParameterAxis:
+    return ParameterAxis("theta", low, high, math.pi, "rad")
+
+
+@given(st.floats(-1e4, 1e4))
+def test_wrapped_values_lie_in_the_window_and_differ_by_whole_periods(value: float) -> None:
+    shown = float(angle_axis().wrap(value))
+    assert -90 - 1e-6 <= shown <= 90 + 1e-6
+    turns = (value * DEGREE - shown) / 180
+    assert abs(turns - round(turns)) < 1e-6
+
+
+def test_the_edges_of_the_window_stay_on_their_side() -> None:
+    axis = angle_axis()
+    assert float(axis.wrap(-math.pi / 2)) == -90
+    assert float(axis.wrap(math.pi / 4)) == pytest.approx(45)
+
+
+def test_a_basin_across_the_periods_end_is_shown_in_two_pieces() -> None:
+    spans = angle_axis().spans(math.radians(-2.5), math.radians(100.0))
+    np.testing.assert_allclose(sorted(spans), [(-90, -80), (-2.5, 90)], atol=1e-9)
+
+
+def test_copies_fill_a_wide_window() -> None:
+    axis = angle_axis(-math.pi, math.pi)
+    np.testing.assert_allclose(axis.copies(math.pi / 4), [-135, 45])
+    assert ParameterAxis("sigma", 1, 5, None, "px").copies(7.0) == []
+
+
+def test_values_in_words() -> None:
+    assert angle_axis().show(-math.pi / 4) == "−45°"
+    assert angle_axis().show(math.radians(-46.343)) == "−46.3°"
+    assert angle_axis().show(-1e-9) == "0°"
+    assert ParameterAxis("sigma", 1, 5, None, "px").show(2.5) == "2.5 px"
+    assert ParameterAxis("x", 1, 5, None, "").label == "x"
+
+
+def test_no_line_crosses_a_wrap() -> None:
+    steps, values = np.arange(4.0), np.radians([80.0, 100.0, 110.0, 300.0])
+    shown_steps, shown = without_wraps(angle_axis(), steps, values)
+    np.testing.assert_allclose(shown, [80, np.nan, -80, -70, np.nan, -60], atol=1e-9)
+    np.testing.assert_array_equal(shown_steps, [0, 1, 1, 2, 3, 3])
+
+
+# --- sweeps ---------------------------------------------------------------------------------------
+
+
+def test_the_sweeps_curves_hold_the_data_in_degrees(kinked: Sweep, drawn: Any) -> None:
+    loss, gradient, _ = drawn["sweep"].axes
+    curve = next(line for line in loss.lines if line.get_label() == "loss")
+    np.testing.assert_allclose(curve.get_xdata(), kinked.values * DEGREE, atol=1e-9)
+    np.testing.assert_array_equal(curve.get_ydata(), kinked.loss)
+    curves = {line.get_label().split("\n")[0]: line for line in gradient.lines}
+    for label, column in (("closed form", "grad_analytic"), ("autograd", "grad_autograd")):
+        expected, drawn_y = getattr(kinked, column), curves[label].get_ydata()
+        at = np.searchsorted(np.asarray(curves[label].get_xdata()), kinked.values * DEGREE - 1e-9)
+        finite = np.isfinite(expected) & np.isfinite(drawn_y[at])
+        assert finite.sum() >= len(expected) - 2
+        np.testing.assert_array_equal(drawn_y[at][finite], expected[finite])
+    dots = curves["central differences"]
+    np.testing.assert_allclose(dots.get_xdata(), kinked.values[::12] * DEGREE, atol=1e-9)
+
+
+def test_the_gradient_is_broken_at_the_kink(drawn: Any) -> None:
+    _, gradient, _ = drawn["sweep"].axes
+    curve = next(line for line in gradient.lines if line.get_label() == "closed form")
+    x, y = np.asarray(curve.get_xdata()), np.asarray(curve.get_ydata())
+    assert np.isnan(y[np.isclose(x, 45)]).any()
+
+
+def test_critical_points_are_marked_by_kind(kinked: Sweep, drawn: Any) -> None:
+    markers = {"minimum": "o", "maximum": "^", "kink": "v"}
+    loss = drawn["sweep"].axes[0]
+    marked = {
+        (line.get_marker(), round(float(line.get_xdata()[0]), 6), float(line.get_ydata()[0]))
+        for line in loss.lines
+        if len(line.get_xdata()) == 1
+    }
+    for point in kinked.landscape.points:
+        assert (markers[point.kind], round(point.value * DEGREE, 6), point.loss) in marked
+    assert {marker for marker, *_ in marked} >= {"v", "^"}
+
+
+def test_the_mismatch_is_relative_and_positive(kinked: Sweep, drawn: Any) -> None:
+    mismatch = drawn["sweep"].axes[2]
+    assert mismatch.get_yscale() == "log"
+    line = next(line for line in mismatch.lines if "differences" in str(line.get_label()))
+    expected = np.abs(kinked.grad_analytic - kinked.grad_numeric)
+    expected /= kinked.landscape.largest_gradient
+    shown = np.asarray(line.get_ydata())
+    kept = np.isfinite(shown)
+    assert kept.sum() > 100
+    np.testing.assert_allclose(shown[kept], expected[kept])
+    assert (shown[kept] > 0).all()
+
+
+def test_target_and_start_are_named(drawn: Any) -> None:
+    words = words_in(drawn["sweep"])
+    assert "target 45°" in words
+    assert "start −45°" in words
+    lines = [line.get_xdata() for line in drawn["sweep"].axes[0].lines]
+    assert any(list(x) == [45.0, 45.0] for x in lines)
+
+
+def test_a_sweep_of_nothing_but_nan_still_draws(kinked: Sweep) -> None:
+    view = kinked.view()
+    table = {name: column.copy() for name, column in view.data["sweep.csv"].items()}
+    for name in table:
+        if name != "theta":
+            table[name][:] = np.nan
+    figures.sweep_figure(View(view.result, {"sweep.csv": table}))
+
+
+def test_a_parameter_in_pixels_without_a_period() -> None:
+    pixels = np.random.default_rng(1).standard_normal((30, 30))
+    experiment = Experiment(image=pixels, wavelength=5.0, sigma=2.0, kernel_size=9)
+    sweep = sweep_objective(experiment.along("wavelength"), points=41)
+    words = words_in(figures.sweep_figure(sweep.view()))
+    assert "wavelength [px]" in words
+    assert "start and target 5 px" in words
+    assert "degrees" not in words
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+def test_a_restless_run_is_shown_twice_and_its_jumps_are_marked(made: Made, drawn: Any) -> None:
+    run = made.runs.runs[0]
+    assert run.jumps
+    assert len(run.trajectory) == 201
+    detail, value, whole, _, ground = drawn["optimize"].axes
+    np.testing.assert_array_equal(detail.lines[0].get_ydata(), run.trajectory.losses[:61])
+    assert detail.get_ylabel() == "loss (valleys)"
+    in_detail = [jump for jump in run.jumps if jump.step < 60]
+    triangles = [line for line in detail.lines if line.get_marker() == "^"]
+    assert len(triangles) == len(in_detail)
+    for line, jump in zip(triangles, in_detail, strict=True):
+        assert (line.get_xdata()[0], line.get_ydata()[0]) == (jump.step + 1, jump.loss_after)
+    rug = next(line for line in whole.lines if line.get_marker() == "|")
+    np.testing.assert_array_equal(rug.get_xdata(), [jump.step for jump in run.jumps])
+    assert f"{len(run.jumps)} jumps in 200 steps" in words_in(drawn["optimize"])
+    shown = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in value.lines])
+    assert np.nanmin(shown) >= -180
+    assert np.nanmax(shown) <= 180
+    numbers = [text.get_text() for text in ground.texts if text.get_text().isdigit()]
+    assert numbers[0] == "0"
+    assert len(numbers) >= 4
+
+
+def test_the_path_lies_on_the_landscape(made: Made, drawn: Any) -> None:
+    trajectory = made.runs.runs[0].trajectory
+    ground = drawn["optimize"].axes[-1]
+    points = next(
+        line for line in ground.lines if line.get_marker() == "o" and len(line.get_xdata()) > 5
+    )
+    x = np.radians(np.asarray(points.get_xdata()))
+    np.testing.assert_allclose(
+        1 - np.cos(x) + np.cos(2 * x) / 2, trajectory.losses[: len(x)], atol=1e-9
+    )
+
+
+def test_many_runs_are_summed_up_by_outcome(made: Made, drawn: Any) -> None:
+    counts: dict[str, int] = {}
+    for run in made.many.runs:
+        counts[run.outcome] = counts.get(run.outcome, 0) + 1
+    words = words_in(drawn["many"])
+    for outcome, count in counts.items():
+        assert f"{OUTCOMES[outcome]}: {count} run" in words
+    assert "8 runs" in words
+
+
+def test_several_runs_are_named_and_look_different() -> None:
+    objective = Valleys()
+    several = run_all(
+        objective,
+        [sgd(0.1, 20), sgd(0.2, 20, 0.5), OptimizerSettings("adam", 0.1, steps=20)],
+        [0.5],
+    )
+    figure = figures.optimize_figure(several.view())
+    assert "sgd, lr 0.2, momentum 0.5: " in words_in(figure)
+    handles = figure.legends[0].legend_handles[:3]
+    assert len({handle.get_color() for handle in handles}) == 3
+    assert len({handle.get_linestyle() for handle in handles}) == 3
+    assert len({handle.get_marker() for handle in handles}) == 3
+
+
+def test_a_run_that_breaks_down_says_where(drawn: Any) -> None:
+    words = words_in(drawn["broken"])
+    assert "NaN from step 1 on" in words
+    assert OUTCOMES["nonfinite"] in words
+
+
+def test_a_run_of_one_step_draws() -> None:
+    figures.optimize_figure(run_all(Valleys(), [sgd(0.1, 1)], [-1.0]).view())
+
+
+def test_a_case_may_hold_its_logs_without_the_cases_name(made: Made) -> None:
+    view = made.runs.view()
+    run = {**view.result["runs"][0], "trajectory": "elongated-trajectory-000.csv"}
+    case = {"symptom": {"run": run}, "landscape": view.result["landscape"]}
+    figure = figures.comparison_figure({"elongated": View(case, view.data), "round": view})
+    left, right = figure.axes[0].lines[0], figure.axes[1].lines[0]
+    np.testing.assert_array_equal(left.get_ydata(), made.runs.runs[0].trajectory.losses[:61])
+    np.testing.assert_array_equal(right.get_ydata(), left.get_ydata())
+    words = words_in(figure)
+    assert "Elongated filter: the loss jumps back" in words
+    assert "Cause: the start lies in another basin, of −60°" in words
+
+
+# --- maps -----------------------------------------------------------------------------------------
+
+
+def test_the_maps_colours_are_the_outcomes(made: Made, drawn: Any) -> None:
+    mesh = mesh_of(drawn["basins"].axes[2])
+    mesh.update_scalarmappable()
+    shown = mesh.get_facecolors().reshape(*made.basins.outcomes.shape, 4)[..., :3]
+    assert len(np.unique(made.basins.outcomes)) >= 3
+    for code, name in enumerate(OUTCOME_NAMES):
+        where = made.basins.outcomes == code
+        np.testing.assert_allclose(
+            shown[where], np.broadcast_to(to_rgb(OUTCOME_COLORS[name]), (where.sum(), 3))
+        )
+
+
+def test_every_cell_surrounds_its_start_and_rate(made: Made, drawn: Any) -> None:
+    corners = mesh_of(drawn["basins"].axes[2]).get_coordinates()
+    x, y = corners[0, :, 0], corners[:, 0, 1]
+    starts, rates = made.basins.starts * DEGREE, made.basins.lrs
+    assert ((x[:-1] < starts) & (starts < x[1:])).all()
+    assert ((y[:-1] < rates) & (rates < y[1:])).all()
+    np.testing.assert_allclose(np.diff(np.log(y)), np.log(rates[1] / rates[0]))
+
+
+def test_edges_of_one_cell() -> None:
+    np.testing.assert_array_equal(cell_edges(np.array([3.0])), [2.5, 3.5])
+
+
+def test_the_start_is_drawn_and_its_column_repeated(made: Made, drawn: Any) -> None:
+    _, _, ground, strip = drawn["basins"].axes
+    assert any(np.allclose(line.get_xdata(), np.degrees(-1.0)) for line in ground.lines)
+    codes = np.asarray(mesh_of(strip).get_array()).ravel()
+    np.testing.assert_array_equal(codes, made.basins.view().data["basins.npz"]["start_outcome"])
+
+
+def test_the_legend_names_only_what_occurs(made: Made, drawn: Any) -> None:
+    words = words_in(drawn["basins"])
+    present = {OUTCOME_NAMES[code] for code in np.unique(made.basins.outcomes)}
+    for name, sentence in OUTCOMES.items():
+        assert (f"{sentence} (" in words) == (name in present)
+
+
+def test_the_rates_that_matter_are_drawn_in_words(made: Made, drawn: Any) -> None:
+    result = made.basins.to_dict()
+    words = words_in(drawn["basins"])
+    assert f"leaves the start's basin from {show_number(result['escape_lr'])} on" in words
+    assert f"the target's basin holds up to {show_number(result['hold_lr'])}" in words
+    # L'' = cos v - 2 cos(2 v) = 3/2 at 60 degrees.
+    assert "2/L″ at the target = 1.33" in words
+    heights = [line.get_ydata()[0] for line in drawn["basins"].axes[2].lines]
+    for rate in (result["escape_lr"], result["hold_lr"], 4 / 3):
+        assert any(abs(height / rate - 1) < 1e-9 for height in heights)
+
+
+def changed(view: View, **changes: Any) -> View:
+    return View({**view.result, **changes}, view.data)
+
+
+def test_the_headline_says_whether_a_rate_works(made: Made, drawn: Any) -> None:
+    view = made.basins.view()
+    none = changed(view, working_lr=[], escape_lr=2.0, hold_lr=0.5)
+    assert basins_words(none) == (
+        "No scanned learning rate brings the run from −57.3° to the target",
+        "Leaving the start's basin takes a rate of 2 or more; "
+        "the target's basin holds up to 0.5, 4 times less",
+    )
+    some = changed(view, working_lr=[[0.1, 0.2], [0.4, 0.5]])
+    assert basins_words(some)[0] == (
+        "From −57.3° the target is reached at learning rates 0.1 to 0.5, with gaps"
+    )
+    for sentence in basins_words(view):
+        assert sentence in words_in(drawn["basins"])
+
+
+def test_no_bound_is_drawn_where_theory_gives_none(made: Made) -> None:
+    view = made.basins.view()
+    axis = map_axis(view)
+    assert not any("L″" in line.words for line in rate_lines(changed(view, optimizer="adam"), axis))
+    heavy = rate_lines(changed(view, momentum=0.5), axis)
+    assert heavy[-1].words == "2(1 + momentum)/L″ at the target = 2"
+    assert heavy[-1].lr == pytest.approx(2)
+
+
+def test_without_a_target_the_lowest_minimum_is_the_goal() -> None:
+    objective = Valleys(target=None)
+    basins = run_basins(objective, sgd(1.0, 60), np.geomspace(0.01, 2, 12), np.linspace(-3, 3, 13))
+    words = words_in(figures.basins_figure(basins.view()))
+    assert "target" not in words.replace(OUTCOMES["reached"], "").replace(
+        OUTCOME_SHORT["reached"], ""
+    )
+    assert "lowest minimum" in words
+
+
+# --- bifurcation ----------------------------------------------------------------------------------
+
+
+def test_the_attractor_holds_the_values_in_degrees(made: Made, drawn: Any) -> None:
+    values = drawn["bifurcation"].axes[0]
+    cloud = max(values.lines, key=lambda line: len(line.get_xdata()))
+    shown = np.asarray(cloud.get_ydata())
+    assert len(shown) == made.bifurcation.values.size
+    expected = np.degrees(np.angle(np.exp(1j * made.bifurcation.values.ravel())))
+    distance = np.abs(shown - expected)
+    np.testing.assert_allclose(np.minimum(distance, 360 - distance), 0, atol=1e-6)
+    assert values.get_xscale() == "log"
+
+
+def test_the_exponent_is_drawn_with_its_zero(made: Made, drawn: Any) -> None:
+    exponent = drawn["bifurcation"].axes[1]
+    assert any(list(line.get_ydata()) == [0, 0] for line in exponent.lines)
+    curve = max(exponent.lines, key=lambda line: len(line.get_xdata()))
+    np.testing.assert_array_equal(curve.get_ydata(), made.bifurcation.lyapunov)
+    assert "2/L″ at the target: 1.33" in words_in(drawn["bifurcation"])
+
+
+def test_an_undefined_exponent_is_said_to_be_undefined() -> None:
+    adam = OptimizerSettings("adam", steps=150)
+    diagram = run_bifurcation(Valleys(), adam, np.geomspace(0.01, 5, 20), tail=60)
+    words = words_in(figures.bifurcation_figure(diagram.view()))
+    assert "not defined" in words
+    assert "2/L″" not in words
+
+
+def bands_view(kinds: list[str], nonfinite: tuple[int, ...] = ()) -> View:
+    rates = np.geomspace(0.1, 10, len(kinds))
+    outcome = np.zeros(len(kinds), dtype=np.int8)
+    outcome[list(nonfinite)] = OUTCOME_NAMES.index("nonfinite")
+    bands = [
+        {"kind": kind, "lr": [rate, rate]} for kind, rate in zip(kinds, rates.tolist(), strict=True)
+    ]
+    table = {"lr": rates, "outcome": outcome, "outcome_names": np.array(OUTCOME_NAMES)}
+    return View({"bands": bands}, {"bifurcation.npz": table})
+
+
+def test_bands_have_no_gaps_and_no_slivers() -> None:
+    kinds = ["settled"] * 200 + ["cycle"] * 100 + ["chaos"] * 50 + ["cycle"] + ["chaos"] * 149
+    bands = merged_bands(bands_view(kinds))
+    assert [kind for kind, _, _ in bands] == ["settled", "cycle", "chaos"]
+    assert bands[0][1] == pytest.approx(0.1)
+    assert bands[-1][2] == pytest.approx(10)
+    for (_, _, end), (_, begin, _) in itertools.pairwise(bands):
+        assert end == begin
+    assert bands[0][2] == pytest.approx(0.1 * 100 ** (199.5 / 499))
+
+
+def test_runs_that_break_down_are_not_called_chaos() -> None:
+    bands = merged_bands(bands_view(["settled"] * 10 + ["chaos"] * 10, tuple(range(10, 20))))
+    assert [kind for kind, _, _ in bands] == ["settled", "nonfinite"]
+
+
+# --- plot, render, save ---------------------------------------------------------------------------
+
+
+def test_plot_draws_into_the_given_axes(made: Made) -> None:
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    for index, result in enumerate(
+        (made.sweep, made.runs, made.runs.runs[0], made.basins, made.bifurcation)
+    ):
+        ax = figure.add_subplot(2, 3, index + 1)
+        assert figures.plot(result, ax) is ax
+        assert ax.has_data()
+    assert len(figure.axes) == 5
+    figure.draw_without_rendering()
+
+
+def test_results_show_themselves_in_a_notebook(made: Made) -> None:
+    assert made.sweep.plot().get_xlabel() == "theta [degrees]"
+    for result in (made.sweep, made.basins):
+        content = result._repr_png_()
+        assert content is not None
+        assert content.startswith(b"\x89PNG")
+
+
+def test_a_result_without_a_drawing() -> None:
+    class Other(Result):
+        pass
+
+    assert figures.notebook_png(Other()) is None
+    with pytest.raises(TypeError, match=r"no drawing of a Other.*Sweep.*Bifurcation"):
+        figures.plot(Other())
+
+
+def test_save_writes_each_format_whole(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+    written = figures.save(drawn["broken"], tmp_path / "run.png", ("png", "svg"))
+    assert sorted(written) == ["run.png", "run.svg"]
+    assert {path.name for path in tmp_path.iterdir()} == set(written)
+    for name, content in written.items():
+        assert (tmp_path / name).read_bytes() == content
+    with pytest.raises(ValueError, match="format 'bmp' is unknown"):
+        figures.render(drawn["broken"], "bmp")
+
+
+def test_meshes_and_clouds_are_pictures_inside_an_svg(drawn: dict[str, Figure]) -> None:
+    for name in ("basins", "bifurcation"):
+        content = figures.render(drawn[name], "svg")
+        assert b"<image" in content
+        assert len(content) < 600_000
