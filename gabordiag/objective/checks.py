@@ -1,0 +1,288 @@
+"""Is the gradient there, is it right, and does the objective say anything about its parameter?
+
+Questions to ask before any landscape: each is answered by evaluations at the value in question and
+at a few generic ones, and where the answer is bad, by following the graph to the line at fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from gabordiag.objective.cuts import Cut, custom_backward
+from gabordiag.objective.evaluation import OwnObjective
+from gabordiag.objective.modules import ModuleLoss
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.probing import (
+    Probes,
+    find_cut,
+    find_unused,
+    probe,
+    run_twice,
+    trace,
+)
+from gabordiag.results import finite_or_none
+
+# Relative error |a - n| / (|a| + |n|) above which a gradient is wrong (CS231n).
+_WRONG = 1e-2
+# Spread of a factor over the places, up to which it is called one factor.
+_SAME_FACTOR = 1e-2
+# A gradient this much smaller than its neighbours' does not move at their learning rate.
+_FAR_SMALLER = 1e-3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one question.
+
+    Attributes:
+        name: The cause of failure that is looked for: `nondeterministic`, `flat_objective`,
+            `no_gradient`, `nonfinite_gradient`, `wrong_gradient`, or `step_too_small`.
+        ok: It was not found.
+        evidence: What was measured, as JSON takes it.
+        explanation: One sentence.
+    """
+
+    name: str
+    ok: bool
+    evidence: dict[str, Any]
+    explanation: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON takes them."""
+        return {
+            "cause": self.name,
+            "ok": self.ok,
+            "evidence": self.evidence,
+            "explanation": self.explanation,
+        }
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """All answers.
+
+    Attributes:
+        value: Of the parameter, at which it was asked.
+        findings: One for each question.
+    """
+
+    value: float
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Nothing was found."""
+        return not self.problems
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        """What was found; where one explains others, it comes first."""
+        return tuple(finding for finding in self.findings if not finding.ok)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {
+            "ok": self.ok,
+            "value": self.value,
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+
+def check_objective(objective: Objective, value: float | None = None) -> CheckReport:
+    """Looks for what makes a gradient useless, before any optimizer is to blame.
+
+    Args:
+        objective: Any; of a user's own, the line at fault is looked for as well.
+        value: Of the parameter, where it is asked; its start without.
+
+    Raises:
+        InputError: The user's code failed.
+    """
+    value = objective.parameter.start if value is None else float(value)
+    probes = probe(objective, value)
+    unused = None
+    if isinstance(objective, OwnObjective) and not probes.depends:
+        unused = find_unused(objective, value)
+    repeats = _check_repeats(objective, value)
+    findings = (
+        _check_dependence(objective, probes, unused, repeats.ok),
+        _check_gradient_exists(objective, value, probes, unused),
+        _check_finite(objective, probes),
+        _check_gradient_right(objective, value, probes),
+        repeats,
+        _check_neighbours(objective, probes),
+    )
+    return CheckReport(value, findings)
+
+
+def _check_dependence(
+    objective: Objective, probes: Probes, unused: Cut | None, repeats: bool
+) -> Finding:
+    name, label = "flat_objective", objective.parameter.name
+    evidence: dict[str, Any] = {
+        "loss": finite_or_none(float(probes.losses[0])),
+        "variation": probes.variation,
+        "noise": probes.noise,
+        "is_used": unused is None,
+    }
+    if probes.depends:
+        return Finding(name, True, evidence, f"The loss depends on {label}.")
+    if unused is not None and unused.kind == "init":
+        # Told as a cut graph: the value was used, but only once.
+        return Finding(name, True, evidence, f"The loss depends on the {label} of __init__ only.")
+    if not repeats and unused is None:
+        return Finding(name, True, evidence, "The loss varies no more than it does at one value.")
+    because = "" if unused is None else f"; {unused.sentence}"
+    sentence = (
+        f"The loss does not depend on {label}: over the whole range it varies by "
+        f"{probes.variation:.3g}{because}."
+    )
+    return Finding(name, False, evidence, sentence)
+
+
+def _check_gradient_exists(
+    objective: Objective, value: float, probes: Probes, unused: Cut | None
+) -> Finding:
+    label = objective.parameter.name
+    evidence: dict[str, Any] = {
+        "gradient": finite_or_none(float(probes.autograd[0])) if probes.arrives[0] else None,
+        "slope": finite_or_none(float(probes.numeric[0])),
+        "arrives": bool(probes.arrives.all()),
+    }
+
+    def broken(sentence: str, cut: Cut | None = None) -> Finding:
+        where = None if cut is None else cut.to_dict()
+        return Finding("no_gradient", False, {**evidence, "where": where}, sentence)
+
+    if unused is not None and unused.kind == "init":
+        return broken(f"What an optimizer does to {label} changes nothing: {unused.sentence}.")
+    if _is_frozen(objective):
+        return broken(f"{label} has requires_grad = False: no gradient is computed for it.")
+    if probes.depends and _is_missing(probes):
+        cut = find_cut(objective, value) if isinstance(objective, OwnObjective) else None
+        what = (
+            "the gradient that arrives is zero" if probes.arrives.all() else "no gradient arrives"
+        )
+        because = "" if cut is None else f": {cut.sentence}"
+        return broken(f"The loss depends on {label}, but {what}{because}.", cut)
+    if probes.depends and probes.zero[0] and isinstance(objective, OwnObjective):
+        tracer, _ = trace(objective, value)
+        for event in tracer.events:
+            place = objective.parameter.show(value)
+            return broken(f"At {label} = {place} the gradient is zero: {event.sentence}.", event)
+    return Finding("no_gradient", True, evidence, f"A gradient reaches {label}.")
+
+
+def _is_missing(probes: Probes) -> bool:
+    """Whether no gradient arrives anywhere, or nowhere where values show a slope."""
+    clear = probes.clear
+    return bool(probes.zero.all() or (clear.any() and probes.zero[clear].all()))
+
+
+def _is_frozen(objective: Objective) -> bool:
+    if not isinstance(objective, OwnObjective):
+        return False
+    return isinstance(objective.evaluator, ModuleLoss) and objective.evaluator.is_frozen
+
+
+def _check_finite(objective: Objective, probes: Probes) -> Finding:
+    name = "nonfinite_gradient"
+    bad_loss, bad_slope = ~np.isfinite(probes.losses), ~np.isfinite(probes.autograd)
+    evidence: dict[str, Any] = {
+        "loss": finite_or_none(float(probes.losses[0])),
+        "nonfinite_losses": int(bad_loss.sum()),
+        "nonfinite_gradients": int(bad_slope.sum()),
+        "places": len(probes.places),
+    }
+    if not probes.losses.any():
+        return Finding(name, True, evidence, "Not asked: the loss is zero everywhere.")
+    bad = bad_loss if bad_loss.any() else bad_slope
+    if not bad.any():
+        return Finding(name, True, evidence, "Losses and gradients are finite.")
+    at = int(np.argmax(bad))
+    place, loss = float(probes.places[at]), float(probes.losses[at])
+    where = f"at {objective.parameter.name} = {objective.parameter.show(place)}"
+    if bad_loss.any():
+        sentence = f"The loss is not finite {where}."
+    elif loss == 0:
+        sentence = f"The gradient is not finite {where}: the loss is zero, and a root's slope 0/0."
+    else:
+        sentence = f"The gradient is not finite {where}, although the loss is {loss:.6g}."
+    return Finding(name, False, {**evidence, "value": place}, sentence)
+
+
+def _check_gradient_right(objective: Objective, value: float, probes: Probes) -> Finding:
+    name = "wrong_gradient"
+    numeric, autograd = probes.numeric, probes.autograd
+    use = probes.clear & np.isfinite(autograd) & ~probes.zero
+    if not use.any():
+        return Finding(name, True, {}, "There is no gradient to compare with differences.")
+    errors = np.abs(autograd - numeric)[use] / (np.abs(autograd) + np.abs(numeric))[use]
+    beyond = (np.abs(autograd - numeric) > 10 * probes.error)[use]
+    evidence: dict[str, Any] = {
+        "max_relative_error": float(errors.max()),
+        "gradient": autograd[use].tolist(),
+        "slope": numeric[use].tolist(),
+    }
+    if not (beyond & (errors > _WRONG)).any():
+        return Finding(name, True, evidence, "The gradient agrees with differences of the loss.")
+    ratios = autograd[use] / numeric[use]
+    factor = float(np.median(ratios))
+    is_factor = bool(np.ptp(ratios) <= _SAME_FACTOR * abs(factor))
+    cut = _wrong_part(objective, value)
+    how = f"is {factor:.4g} times what" if is_factor else "is not what"
+    because = "" if cut is None else f"; {cut.sentence}"
+    sentence = f"The gradient {how} differences of the loss show{because}."
+    more = {
+        "factor": factor if is_factor else None,
+        "where": None if cut is None else cut.to_dict(),
+    }
+    return Finding(name, False, {**evidence, **more}, sentence)
+
+
+def _wrong_part(objective: Objective, value: float) -> Cut | None:
+    """A custom backward, or a place where part of the graph is cut."""
+    if not isinstance(objective, OwnObjective):
+        return None
+    tracer, loss = trace(objective, value)
+    return next((cut for cut in (custom_backward(loss), *tracer.cuts) if cut is not None), None)
+
+
+def _check_repeats(objective: Objective, value: float) -> Finding:
+    name = "nondeterministic"
+    losses = [float(objective.loss_at(value)[0]) for _ in range(3)]
+    culprit = None
+    if isinstance(objective, OwnObjective):
+        again, culprit = run_twice(objective, value)
+        losses += again
+    spread = float(np.ptp(losses))
+    evidence = {"losses": [finite_or_none(loss) for loss in losses], "submodule": culprit}
+    # Sums in another order differ by rounding; that is no randomness.
+    eps = float(torch.finfo(objective.dtype).eps)
+    if not spread > 64 * eps * max(abs(loss) for loss in losses):
+        return Finding(name, True, evidence, "Evaluations at the same value agree.")
+    where = f", first in {culprit}" if culprit else ""
+    sentence = f"Evaluations at the same value differ by {spread:.3g}{where}."
+    return Finding(name, False, evidence, sentence)
+
+
+def _check_neighbours(objective: Objective, probes: Probes) -> Finding:
+    """Compares with the gradients of the module's other parameters, at the same places."""
+    name = "step_too_small"
+    fine = Finding(name, True, {}, "There are no other gradients to compare with.")
+    own = float(np.abs(probes.autograd[np.isfinite(probes.autograd)]).max(initial=0.0))
+    typical = float(np.median(list(probes.neighbours.values()) or [0.0]))
+    if not (probes.depends and own > 0 and typical > 0):
+        return fine
+    evidence = {"gradient": own, "typical_of_others": typical, "ratio": own / typical}
+    if own >= _FAR_SMALLER * typical:
+        return Finding(name, True, evidence, "The gradient is not far below other parameters'.")
+    sentence = (
+        f"The gradient is {own / typical:.1e} of what the module's other parameters typically "
+        f"get: at their learning rate {objective.parameter.name} hardly moves."
+    )
+    return Finding(name, False, evidence, sentence)

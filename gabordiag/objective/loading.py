@@ -1,0 +1,221 @@
+"""The user's own code: how it is found, and how its errors are shown.
+
+A file is run only because it was named; an error that its code raises is told with the user's own
+file and line, and gabordiag's stack stays behind `--debug` (as the cause of the `InputError`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import importlib.util
+import itertools
+import linecache
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from gabordiag.errors import GabordiagError, InputError, UsageError
+
+_EXAMPLE = "Write FILE.py:NAME or package.module:NAME."
+_PACKAGE = Path(__file__).parents[1]
+_numbers = itertools.count()
+
+
+class Location(NamedTuple):
+    """A line of the user's code.
+
+    Attributes:
+        file: Path as Python knows it.
+        line: Counted from 1.
+        function: The function that the line belongs to.
+        code: The line itself, stripped; empty where the source is not at hand.
+    """
+
+    file: str
+    line: int
+    function: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"line {self.line} of {Path(self.file).name}"
+
+
+_NOT_THE_USERS, _INSTALLED, _THE_USERS = range(3)
+
+
+@functools.cache
+def _rank(file: str) -> int:
+    """Whose code a source file is: gabordiag's, torch's or Python's; installed; or the user's."""
+    path = Path(file)
+    if file.startswith("<frozen") or {_PACKAGE, Path(torch.__file__).parent} & set(path.parents):
+        return _NOT_THE_USERS
+    if {"site-packages", "dist-packages"} & set(path.parts):
+        return _INSTALLED
+    return _NOT_THE_USERS if Path(sysconfig.get_path("stdlib")) in path.parents else _THE_USERS
+
+
+def _pick(frames: list[tuple[types.FrameType, int]]) -> Location | None:
+    """Returns the last of the user's (frame, line), or failing that of installed code's."""
+    for rank in (_THE_USERS, _INSTALLED):
+        for frame, line in reversed(frames):
+            if _rank(frame.f_code.co_filename) == rank:
+                return _location(frame, line)
+    return None
+
+
+def _location(frame: types.FrameType, line: int) -> Location:
+    code = frame.f_code
+    text = linecache.getline(code.co_filename, line, frame.f_globals).strip()
+    return Location(code.co_filename, line, code.co_name, text)
+
+
+def calling_location(frame: types.FrameType | None) -> Location | None:
+    """Returns the line of the user's code that led to a frame, or None.
+
+    Args:
+        frame: Where to start; the search goes outwards and ends at gabordiag's own code.
+    """
+    frames = []
+    while frame is not None and _PACKAGE not in Path(frame.f_code.co_filename).parents:
+        frames.append((frame, frame.f_lineno))
+        frame = frame.f_back
+    return _pick(frames[::-1])
+
+
+def error_location(error: BaseException) -> Location | None:
+    """Returns the last line of the user's code that an exception passed through, if any."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return Location(error.filename, error.lineno, "", (error.text or "").strip())
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append((trace.tb_frame, trace.tb_lineno))
+        trace = trace.tb_next
+    return _pick(frames)
+
+
+@contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Turns whatever the user's code raises into an `InputError` with the user's own line.
+
+    Args:
+        what: What was being done, such as "running the objective".
+
+    Raises:
+        InputError: The block raised; the original is its cause. gabordiag's own errors and
+            interruptions pass through.
+    """
+    try:
+        yield
+    except GabordiagError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _as_input_error(error, what) from error
+
+
+def _as_input_error(error: BaseException, what: str) -> InputError:
+    lines = str(error).strip().splitlines()
+    message = type(error).__name__ + (f": {lines[0]}" if lines else "")
+    where = error_location(error)
+    if where is None:
+        return InputError(f"{what} failed with {message}.")
+    inside = f", in {where.function}" if where.function and where.function[0] != "<" else ""
+    problem = f"{where.file}, line {where.line}{inside}: {message}"
+    if not where.code:
+        return InputError(problem, f"It was raised while {what}.")
+    return InputError(problem, f"The line, reached while {what}, reads: {where.code}")
+
+
+def load_object(name: str) -> Any:
+    """Returns the object that FILE.py:NAME or package.module:NAME names.
+
+    Only the named file or module is run; it may import its neighbours, as a script may. Its source
+    is not cached on disk.
+
+    Args:
+        name: The name after the last colon may have dots (`Class.method`).
+
+    Raises:
+        UsageError: Not of that form.
+        InputError: No such file, module or name, or running it failed.
+    """
+    place, colon, attribute = name.rpartition(":")
+    if not colon or not place or not all(part.isidentifier() for part in attribute.split(".")):
+        raise UsageError(f"'{name}' names no object.", _EXAMPLE)
+    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise InputError(f"{place} has no '{attribute}'.", _names_nearby(module, attribute))
+        found = getattr(found, part)
+    return found
+
+
+def _names_nearby(module: types.ModuleType, wanted: str) -> str:
+    names = [n for n in vars(module) if n[0] != "_" and callable(getattr(module, n))]
+    near = difflib.get_close_matches(wanted, names, n=3) or names[:6]
+    return f"It has {', '.join(near)}." if near else "It defines no function or class."
+
+
+class _UncachedLoader(SourceFileLoader):
+    """Leaves no compiled file beside the user's."""
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        pass
+
+
+def _load_file(path: Path) -> types.ModuleType:
+    if not path.is_file():
+        raise InputError(f"No file at {path}.", _EXAMPLE)
+    # A name of its own: neither hides an installed module nor is hidden by one.
+    name = f"_gabordiag_user_{next(_numbers)}_{path.stem}"
+    loader = _UncachedLoader(name, str(path.resolve()))
+    spec = importlib.util.spec_from_file_location(name, path.resolve(), loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and `inspect` look a class's module up by name.
+    sys.modules[name] = module
+    try:
+        with user_code(f"importing {path.name}"), _searching(path.resolve().parent):
+            loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _load_module(name: str) -> types.ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(f"'{name}' is neither a .py file nor a module's name.", _EXAMPLE)
+    try:
+        with user_code(f"importing {name}"), _searching(Path.cwd()):
+            return importlib.import_module(name)
+    except InputError as error:
+        missing = error.__cause__
+        if isinstance(missing, ModuleNotFoundError) and _is_part_of(missing.name, name):
+            raise InputError(f"No module named '{missing.name}'.", _EXAMPLE) from missing
+        raise
+
+
+def _is_part_of(missing: str | None, name: str) -> bool:
+    return missing is not None and f"{name}.".startswith(f"{missing}.")
+
+
+@contextmanager
+def _searching(folder: Path) -> Iterator[None]:
+    """Imports find modules in the folder, as they do for a script that lies in it."""
+    before = list(sys.path)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path[:] = before

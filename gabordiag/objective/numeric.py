@@ -1,0 +1,177 @@
+"""What can be learned about a function from its values alone: its noise, and its derivatives.
+
+Rounding (float32, say) and randomness (dropout) set a level below which nothing can be read from
+differences of values. Both are measured here, on any function of one variable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gabordiag.objective.objective import FloatArray
+
+Function = Callable[[FloatArray], FloatArray]
+
+# Points of one difference table. Its orders 5 and 6 are free of any smooth part, as long as the
+# function's finest wave spans some hundred spacings.
+_TABLE_POINTS = 9
+_TABLE_ORDERS = (5, 6)
+# Steps of the extrapolation: from a tenth of a radian down by factors of two.
+_LEVELS = 8
+_FIRST_STEP = 0.1
+# Points of the search for a sharp zero, and of each refinement.
+_GRID, _FINER = 65, 9
+# A loss is zero when it is this small beside its largest value.
+_ZERO = 1e-6
+
+
+def measure_noise(function: Function, places: FloatArray, spacing: float) -> float:
+    """Returns the standard deviation of a function's noise, the largest of several places.
+
+    The k-th difference of independent noise of deviation s has the variance s^2 binom(2k, k),
+    while that of a smooth function falls like spacing^k (Moré & Wild 2011, doi 10.1137/100786125).
+
+    Args:
+        function: (n,) -> (n,).
+        places: Where to look (m,).
+        spacing: Between the points of a table; far below the function's own scale, far above the
+            rounding of its argument.
+
+    Returns:
+        In the unit of the function; 0 where its values show none, infinity where they are not
+        finite.
+    """
+    offsets = spacing * (np.arange(_TABLE_POINTS) - _TABLE_POINTS // 2)
+    values = function((places[:, None] + offsets).ravel()).reshape(len(places), -1)
+    if not np.isfinite(values).all():
+        return math.inf
+    deviations = []
+    for row in values:
+        squares = [
+            np.mean(np.diff(row, order) ** 2)
+            * math.factorial(order) ** 2
+            / math.factorial(2 * order)
+            for order in _TABLE_ORDERS
+        ]
+        deviations.append(math.sqrt(np.mean(squares)))
+    return float(max(deviations))
+
+
+def noise_spacing(width: float, largest: float, eps: float) -> float:
+    """Returns a spacing for `measure_noise`.
+
+    Args:
+        width: Of the range on which the function lives.
+        largest: The largest magnitude of its argument.
+        eps: Relative rounding of its argument.
+    """
+    return max(1e-6 * width, 256 * eps * largest)
+
+
+def has_sharp_zero(function: Function, low: float, high: float, guesses: FloatArray) -> bool:
+    """Whether a function that is nowhere negative falls to a zero like |x|, as a root does.
+
+    Looked for at the guesses, and where a grid over the range and its refinements lead.
+
+    Args:
+        function: (n,) -> (n,).
+        low: Lower end of the range.
+        high: Its upper end.
+        guesses: Values where the zero may lie (m,).
+    """
+    grid = np.linspace(low, high, _GRID)
+    values = function(grid)
+    if not np.isfinite(values).any() or np.nanmin(values) < 0:
+        return False
+    largest = float(np.nanmax(values))
+    if any(_is_sharp_zero(function, guess, 1e-4 * (high - low), largest) for guess in guesses):
+        return True
+    width = (high - low) / (_GRID - 1)
+    place = float(grid[int(np.nanargmin(values))])
+    while width > 1e-9 * (high - low):
+        finer = np.linspace(max(place - width, low), min(place + width, high), _FINER)
+        values = function(finer)
+        if not np.isfinite(values).any():
+            return False
+        place = float(finer[int(np.nanargmin(values))])
+        width *= 2 / (_FINER - 1)
+    return _is_sharp_zero(function, place, 1e-4 * (high - low), largest)
+
+
+def _is_sharp_zero(function: Function, place: float, step: float, largest: float) -> bool:
+    offsets = step * np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+    far, near, zero, near_above, far_above = function(place + offsets)
+    if not 0 <= zero <= _ZERO * largest:
+        return False
+    # A root's two sides are straight: half the way is half the height. A square's is a quarter.
+    ratios = np.array([near / far, near_above / far_above]) if min(far, far_above) > 0 else [0.0]
+    return bool(np.all(np.abs(np.asarray(ratios) - 0.5) < 0.05))
+
+
+@dataclass(frozen=True, eq=False)
+class NumericDerivatives:
+    """First and second derivative by extrapolated central differences, (n,) each.
+
+    Attributes:
+        first: First derivative; NaN where the function is not finite.
+        first_error: Estimate of its error.
+        second: Second derivative.
+        second_error: Estimate of its error.
+    """
+
+    first: FloatArray
+    first_error: FloatArray
+    second: FloatArray
+    second_error: FloatArray
+
+
+def differentiate(
+    function: Function, values: FloatArray, reach: FloatArray | float
+) -> NumericDerivatives:
+    """Differentiates a function by Ridders' extrapolation of central differences.
+
+    Central differences at steps h, h/2, h/4, ... have errors in even powers of h, which Neville's
+    scheme removes one by one; the entry that agrees best with its neighbours is taken, and the
+    disagreement is its error (Ridders 1982, doi 10.1016/S0141-1195(82)80057-0).
+
+    Args:
+        function: (n,) -> (n,).
+        values: Where (n,).
+        reach: The function's own scale (a radian for angles); the largest step is a tenth of it.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    steps = _FIRST_STEP * np.broadcast_to(reach, values.shape) / 2.0 ** np.arange(_LEVELS)[:, None]
+    points = np.concatenate([values[None], values + steps, values - steps])
+    levels = function(points.ravel()).reshape(points.shape)
+    center, above, below = levels[0], levels[1 : _LEVELS + 1], levels[_LEVELS + 1 :]
+    # What was really stepped, after rounding.
+    width = (values + steps) - (values - steps)
+    with np.errstate(invalid="ignore", over="ignore"):
+        first, first_error = _extrapolate((above - below) / width)
+        second, second_error = _extrapolate((above - 2 * center + below) / (width / 2) ** 2)
+    return NumericDerivatives(first, first_error, second, second_error)
+
+
+def _extrapolate(column: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Neville's scheme on estimates (levels, n) with halved steps; returns best and error (n,)."""
+    count = column.shape[1]
+    best, error = np.full(count, np.nan), np.full(count, np.inf)
+    previous = [column[0]]
+    for level in range(1, len(column)):
+        current = [column[level]]
+        for order in range(1, level + 1):
+            power = 4.0**order
+            current.append((power * current[-1] - previous[order - 1]) / (power - 1))
+            # Agreement with the estimate of lower order, and with the coarser one of equal order.
+            apart = np.abs(current[order] - current[order - 1])
+            coarser = np.abs(current[order] - previous[order - 1])
+            apart = np.nan_to_num(np.maximum(apart, coarser), nan=np.inf)
+            better = apart < error
+            best = np.where(better, current[order], best)
+            error = np.where(better, apart, error)
+        previous = current
+    return best, error
