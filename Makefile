@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+GALLERY := comparison.png elongated-run.png elongated-basins.png elongated-sweep.png elongated-bifurcation.png \
+	round-run.png round-basins.png
 
 .PHONY: help install reproduce test check check-slow bench gallery format clean
 
@@ -43,7 +45,10 @@ bench: $(INSTALLED)
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark_suite --benchmark-enable -s
 
 gallery: $(INSTALLED)
-	$(BIN)/python runs/gallery/make.py
+	rm -rf runs/gallery-run
+	$(BIN)/gabordiag reproduce --quiet --out runs/gallery-run
+	cp $(addprefix runs/gallery-run/,$(GALLERY)) runs/gallery/
+	rm -rf runs/gallery-run
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -16,7 +16,7 @@ from gabordiag.cli.options import (
     StartsOption,
 )
 from gabordiag.cli.session import Session, experiment_from, thing_from
-from gabordiag.cli.values import parse_grid, parse_over
+from gabordiag.cli.values import parse_angle, parse_grid, parse_over
 
 Optimizer = Annotated[str, typer.Option(help="A class of torch.optim, in lower case.")]
 Momentum = Annotated[float, typer.Option(help="For sgd and rmsprop.")]
@@ -29,7 +29,7 @@ LrScan = Annotated[
 
 
 def reproduce_command(ctx: typer.Context, options: InputOptions, output: OutputOptions) -> None:
-    """The question's failure, end to end, for two filters: what happens, why, what fixes it."""
+    """The question's failure, explained, for two filters."""
     with Session(ctx, output) as session:
         from gabordiag.diagnosis.reproduction import reproduce
 
@@ -53,7 +53,7 @@ def sweep_command(
         typer.Option(metavar="NAME[:LO:HI[:POINTS]]", help="The parameter that varies."),
     ] = ["theta"],  # noqa: B006 typer copies it
 ) -> None:
-    """Loss and gradient curves over one parameter, its critical points, and their proof."""
+    """Loss, gradients, and every critical point with a proof."""
     with Session(ctx, output) as session:
         from gabordiag.api import as_objective
         from gabordiag.errors import UsageError
@@ -189,7 +189,7 @@ def bifurcate_command(
     lr: LrScan = "1e-2:10:800",
     steps: Steps = 2000,
 ) -> None:
-    """Where the iterates from one start end up, against the learning rate."""
+    """Where the iterates end up, against the learning rate."""
     with Session(ctx, output) as session:
         from gabordiag.api import as_objective, bifurcate
 
@@ -225,7 +225,7 @@ def diagnose_command(
         bool, typer.Option("--check", help="Exit with 1 when the verdict is unhealthy.")
     ] = False,
 ) -> None:
-    """What is wrong, proved by measurement, and what fixes it, each remedy tried."""
+    """What is wrong, proved, and what fixes it, each cure tried."""
     with Session(ctx, output) as session:
         from gabordiag.api import as_objective
         from gabordiag.diagnosis.verdict import diagnose_objective
@@ -243,6 +243,33 @@ def diagnose_command(
             raise typer.Exit(1)
 
 
+def explain_command(
+    ctx: typer.Context,
+    log: Annotated[Path, typer.Argument(help="A CSV or JSON-lines log.")],
+    output: OutputOptions,
+    value_column: Annotated[
+        str | None, typer.Option(help="Name of the parameter's column.")
+    ] = None,
+    loss_column: Annotated[str | None, typer.Option(help="Name of the loss's column.")] = None,
+    period: Annotated[
+        float | None,
+        typer.Option(parser=parse_angle, metavar="ANGLE", help="The parameter's period."),
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(parser=parse_angle, metavar="ANGLE", help="The value to be reached."),
+    ] = None,
+) -> None:
+    """The same diagnosis from a log alone."""
+    with Session(ctx, output) as session:
+        from gabordiag.diagnosis.explain import explain_log
+
+        result = explain_log(
+            log, target=target, period=period, value_column=value_column, loss_column=loss_column
+        )
+        session.finish(result.view())
+
+
 def report_command(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[
@@ -251,7 +278,7 @@ def report_command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no text for people.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
-    """Figures and report again from a run folder's saved data, without computing anything."""
+    """Figures and report again, from a saved run."""
     from rich.console import Console
 
     from gabordiag.presentation import report
@@ -297,6 +324,7 @@ ALL = (
     basins_command,
     bifurcate_command,
     diagnose_command,
+    explain_command,
     report_command,
     runs_command,
 )

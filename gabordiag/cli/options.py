@@ -110,7 +110,7 @@ class InputOptions(OptionGroup):
         ),
     ] = 1.0
     normalize: Annotated[
-        str, typer.Option(help="none, center or standardize.", rich_help_panel=EXPERIMENT)
+        str, typer.Option(help="none, center, standardize or whiten.", rich_help_panel=EXPERIMENT)
     ] = "none"
     padding: Annotated[
         str, typer.Option(help="valid, same (zeros) or circular.", rich_help_panel=EXPERIMENT)

@@ -115,12 +115,19 @@ def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in params.items():
         if name in OUTPUT_NAMES:
             continue
-        settings[name] = list(value) if isinstance(value, (list, tuple)) else value
+        settings[name] = _plain(value)
     image = settings.get("image")
     if isinstance(image, str) and Path(image).exists():
         # The configuration must work from any folder.
         settings["image"] = str(Path(image).resolve())
     return settings
+
+
+def _plain(value: Any) -> Any:
+    """An option's value as JSON and TOML take it."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def experiment_from(options: Mapping[str, Any], **more: Any) -> Any:

@@ -8,14 +8,17 @@ diagnosis itself is made on the objective, not on the tables.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.descent import Run, Trajectory, descend, judge_outcome
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.tabulate import TabulatedObjective
 from gabordiag.dynamics.windows import DEFAULT_SCAN, Windows, log_spaced, measure_windows
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
@@ -120,6 +123,14 @@ class Bench:
             self._windows[key] = measure_windows(self.table, scan, log_spaced(*DEFAULT_SCAN), start)
         return self._windows[key]
 
+    def outcomes(
+        self, settings: OptimizerSettings, rates: Sequence[float], start: float
+    ) -> list[str]:
+        """Returns the outcome at every rate, all at once; the optimizer must be elementwise."""
+        runs = descend_batch(self.table, settings, np.array(rates), np.array([start]))
+        codes, _ = runs.classify(self.landscape, self.table.tables[0])
+        return [OUTCOME_NAMES[code] for code in codes[:, 0]]
+
     def rates(self, settings: OptimizerSettings, start: float) -> list[float]:
         """Returns the learning rates to try from a start, the safest first.
 
@@ -156,6 +167,10 @@ class Bench:
             below: Only rates below this.
             more_steps: Allow more steps than the settings' own.
         """
+        windows = self.windows(settings, start)
+        if windows is not None and not (windows.working_lr or windows.starts_in_target_basin):
+            # Rates that the target's basin holds do not lead out of another; more steps neither.
+            return None
         rates = [lr for lr in self.rates(settings, start) if above < lr < below]
         counts = {settings.steps}
         if more_steps:
@@ -175,13 +190,16 @@ class Facts:
         objective: What was minimised.
         sweep: Its landscape and gradient check.
         run: The run under diagnosis.
+        bench: Of the objective, if there is one already.
     """
 
-    def __init__(self, objective: Objective, sweep: Sweep, run: Run) -> None:
+    def __init__(
+        self, objective: Objective, sweep: Sweep, run: Run, bench: Bench | None = None
+    ) -> None:
         self.objective = objective
         self.sweep = sweep
         self.run = run
-        self.bench = Bench(objective, sweep.landscape)
+        self.bench = Bench(objective, sweep.landscape) if bench is None else bench
 
     @property
     def parameter(self) -> Parameter:

@@ -109,15 +109,21 @@ def momentum(facts: Facts) -> Remedy | None:
 
 def adaptive(facts: Facts) -> Remedy | None:
     """Adam and Rprop over usual rates."""
-    trials = [
-        facts.bench.trial(OptimizerSettings(name, lr, steps=facts.settings.steps), facts.start)
+    tried = {
+        (name, lr): outcome
         for name in ("adam", "rprop")
-        for lr in USUAL_RATES
-    ]
-    trial = next((t for t in trials if t.reached), trials[1])
-    tried = {f"{t.settings.optimizer} {t.settings.lr:g}": t.outcome for t in trials}
-    change = f"--optimizer {trial.settings.optimizer} --lr {trial.settings.lr:g}"
-    return _from_trial("adaptive", change, trial, tried=tried)
+        for lr, outcome in zip(
+            USUAL_RATES,
+            facts.bench.outcomes(
+                OptimizerSettings(name, steps=facts.settings.steps), USUAL_RATES, facts.start
+            ),
+            strict=True,
+        )
+    }
+    name, lr = next((key for key, outcome in tried.items() if outcome == "reached"), ("adam", 0.01))
+    trial = facts.bench.trial(OptimizerSettings(name, lr, steps=facts.settings.steps), facts.start)
+    outcomes = {f"{name} {lr:g}": outcome for (name, lr), outcome in tried.items()}
+    return _from_trial("adaptive", f"--optimizer {name} --lr {lr:g}", trial, tried=outcomes)
 
 
 def start_in_basin(facts: Facts) -> Remedy | None:
@@ -206,8 +212,10 @@ def multi_start(facts: Facts) -> Remedy | None:
     count = 1 if share == 1 else math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - share))
     generator = np.random.default_rng(0)
     drawn = generator.uniform(parameter.low, parameter.high, count)
-    trials = [facts.bench.trial(scan, float(start)) for start in drawn]
-    trial = next((t for t in trials if t.reached), trials[0])
+    trials = (facts.bench.trial(scan, float(start)) for start in drawn)
+    trial = next((t for t in trials if t.reached), None)
+    if trial is None:
+        trial = facts.bench.trial(scan, float(drawn[0]))
     change = f"run from {count} random starts with --lr {lr:g} --steps {scan.steps}, keep the best"
     return _from_trial("multi_start", change, trial, share=share, starts_for_99_percent=count)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gabordiag.diagnosis.facts import Bench
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
@@ -157,29 +158,40 @@ def _run_scenario(
     assert smooth is not None
     sweep = sweep_objective(objective)
     stage()
+    bench, squared = Bench(objective, sweep.landscape), Bench(smooth)
     planned = (
-        (objective, OptimizerSettings("sgd", scenario.lr, steps=STEPS)),
-        (objective, OptimizerSettings("sgd", scenario.lr, momentum=0.9, steps=STEPS)),
-        (objective, OptimizerSettings("sgd", scenario.small_lr, steps=STEPS)),
-        (smooth, OptimizerSettings("sgd", scenario.small_lr, steps=STEPS)),
+        (bench, OptimizerSettings("sgd", scenario.lr, steps=STEPS)),
+        (bench, OptimizerSettings("sgd", scenario.lr, momentum=0.9, steps=STEPS)),
+        (bench, OptimizerSettings("sgd", scenario.small_lr, steps=STEPS)),
+        (squared, OptimizerSettings("sgd", scenario.small_lr, steps=STEPS)),
     )
     runs = []
     for index, (what, settings) in enumerate(planned):
-        landscape = sweep.landscape if what is objective else None
         name = f"{scenario.name}-{trajectory_name(index)}"
-        listener = None if log is None else log(name)
-        runs.append(run(what, settings, landscape=landscape, listener=listener))
+        # The run of the question is made on the objective itself, those to compare on its table.
+        made = run(
+            what.objective,
+            settings,
+            landscape=what.landscape,
+            listener=None if log is None else log(name),
+            table=what.table if index else None,
+        )
+        runs.append(made)
     stage()
     scan = OptimizerSettings("sgd", scenario.lr, steps=MAP_STEPS)
-    basins = run_basins(objective, scan, log_spaced(*DEFAULT_SCAN), sweep=sweep)
+    rates = log_spaced(*DEFAULT_SCAN)
+    basins = run_basins(objective, scan, rates, sweep=sweep, table=bench.table)
     stage()
     bifurcation = run_bifurcation(
         objective,
         OptimizerSettings("sgd", scenario.lr, steps=STEPS),
         log_spaced(*scenario.bifurcation, 600),
         landscape=sweep.landscape,
+        table=bench.table,
     )
     stage()
-    diagnosis = diagnose_objective(objective, runs[0].settings, sweep=sweep, made_run=runs[0])
+    diagnosis = diagnose_objective(
+        objective, runs[0].settings, sweep=sweep, made_run=runs[0], bench=bench
+    )
     stage()
     return Case(scenario, sweep, runs[0], tuple(runs), basins, bifurcation, diagnosis)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gabordiag.diagnosis.causes import CAUSES, Finding
-from gabordiag.diagnosis.facts import Facts
+from gabordiag.diagnosis.facts import Bench, Facts
 from gabordiag.diagnosis.remedies import Remedy, try_remedies
 from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.descent import Run, StepListener, run, trajectory_name
@@ -100,6 +100,7 @@ def diagnose_objective(
     *,
     sweep: Sweep | None = None,
     made_run: Run | None = None,
+    bench: Bench | None = None,
     listener: StepListener | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
@@ -111,6 +112,7 @@ def diagnose_objective(
         start: First value; the parameter's own without.
         sweep: Of the objective, if it is already known.
         made_run: The run to diagnose, if it was already made.
+        bench: Of the objective, if there is one already.
         listener: Called with every step of the run as it happens.
         progress: Called with (stages done, stages in all).
     """
@@ -120,7 +122,7 @@ def diagnose_objective(
     if made_run is None:
         made_run = run(objective, settings, start, landscape=sweep.landscape, listener=listener)
     tell(2, 4)
-    facts = Facts(objective, sweep, made_run)
+    facts = Facts(objective, sweep, made_run, bench)
     findings = tuple(cause.test(facts) for cause in CAUSES)
     tell(3, 4)
     verdict = judge_findings(facts, findings)

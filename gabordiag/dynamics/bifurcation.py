@@ -111,6 +111,7 @@ def run_bifurcation(
     start: float | None = None,
     tail: int = DEFAULT_TAIL,
     landscape: Landscape | None = None,
+    table: TabulatedObjective | None = None,
     progress: Progress | None = None,
 ) -> Bifurcation:
     """Runs every rate from one start and keeps the tails.
@@ -122,6 +123,7 @@ def run_bifurcation(
         start: First value; the parameter's own without.
         tail: How many of the last values are kept and judged.
         landscape: Of the objective, if it is already known.
+        table: Of the objective, if it is already known.
         progress: Called now and then with (steps done, steps in all).
 
     Raises:
@@ -135,7 +137,7 @@ def run_bifurcation(
         )
     landscape = find_critical_points(objective) if landscape is None else landscape
     start = objective.parameter.start if start is None else start
-    table = TabulatedObjective(objective, landscape)
+    table = TabulatedObjective(objective, landscape) if table is None else table
     first = np.array([float(start)])
     runs = descend_batch(table, settings, lrs, first, tail=tail, progress=progress)
     codes, periods = (grid[:, 0] for grid in runs.classify(landscape, table.tables[0]))

@@ -246,11 +246,14 @@ def run(
     *,
     landscape: Landscape | None = None,
     listener: StepListener | None = None,
+    table: Objective | None = None,
 ) -> Run:
     """Runs one optimizer and judges the run.
 
     Args:
         objective: What to minimise.
+        table: The same objective, tabulated: the optimizer then steps on it, some ten times faster,
+            with gradients that agree to the table's error.
         settings: How.
         start: First value; the parameter's own start without.
         landscape: Of the objective, if it is already known.
@@ -259,7 +262,7 @@ def run(
     landscape = find_critical_points(objective) if landscape is None else landscape
     start = objective.parameter.start if start is None else float(start)
     steps = []
-    for step in descend(objective, settings, start):
+    for step in descend(objective if table is None else table, settings, start):
         steps.append(step)
         if listener is not None:
             listener(step)

@@ -35,6 +35,7 @@ def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:
 
 def _reproduce_drawings(view: View) -> dict[str, tuple[Drawing, View]]:
     result: dict[str, tuple[Drawing, View]] = {}
+    parts: dict[str, View] = {}
     for name, case in view.result["cases"].items():
         data = {
             file.removeprefix(f"{name}-"): table
@@ -42,6 +43,7 @@ def _reproduce_drawings(view: View) -> dict[str, tuple[Drawing, View]]:
             if file.startswith(f"{name}-")
         }
         landscape = case["landscape"]
+        parts[name] = View(case, data)
         result[f"{name}-sweep"] = (figures.sweep_figure, View(landscape, data))
         failing = {"runs": [case["symptom"]["run"]], "landscape": landscape}
         result[f"{name}-run"] = (figures.optimize_figure, View(failing, data))
@@ -51,6 +53,7 @@ def _reproduce_drawings(view: View) -> dict[str, tuple[Drawing, View]]:
         if "bifurcation" in case:
             diagram = View({**case["bifurcation"], "landscape": landscape}, data)
             result[f"{name}-bifurcation"] = (figures.bifurcation_figure, diagram)
+    result["comparison"] = (lambda _: figures.comparison_figure(parts), view)
     return result
 
 

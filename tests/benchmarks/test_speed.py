@@ -1,0 +1,131 @@
+"""Speed as ratios, both sides measured in the same run; `make bench` prints them.
+
+Nothing here is a pass or fail on seconds: machines differ, ratios much less.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import gabordiag as gd
+from gabordiag.dynamics.maps import run_basins
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.tabulate import TabulatedObjective
+from gabordiag.dynamics.windows import log_spaced
+from gabordiag.landscape.critical import find_critical_points
+from gabordiag.landscape.sweep import sweep_objective
+
+pytestmark = pytest.mark.benchmark_suite
+
+ANGLES = 1001
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return np.random.default_rng(0).random((512, 512))
+
+
+def seconds(function: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def conv2d_sweep(image: np.ndarray, batch: int, angles: int) -> float:
+    """Seconds a plain float32 sweep takes: conv2d forward and backward, `batch` kernels a call."""
+    picture = torch.as_tensor(image, dtype=torch.float32)[None, None]
+    target = torch.nn.functional.conv2d(picture, gd.gabor_kernel(dtype=torch.float32)[None, None])
+    thetas = torch.linspace(-np.pi / 2, np.pi / 2, angles)
+
+    def work() -> None:
+        for chunk in thetas.split(batch):
+            theta = chunk.clone().requires_grad_()
+            kernels = gd.gabor_kernel(theta, dtype=torch.float32)[:, None]
+            output = torch.nn.functional.conv2d(picture, kernels)
+            (output - target).square().mean(dim=(0, 2, 3)).sqrt().sum().backward()
+
+    work()
+    return seconds(work)
+
+
+def test_sweep_against_conv2d(benchmark: BenchmarkFixture, image: np.ndarray) -> None:
+    experiment = gd.Experiment(image=image)
+    gd.sweep(experiment, points=ANGLES)
+    cold = min(seconds(lambda: gd.sweep(gd.Experiment(image=image), points=ANGLES)) for _ in "abc")
+    objective = experiment.along("theta")
+    sweep_objective(objective, ANGLES)
+    benchmark.pedantic(lambda: sweep_objective(objective, ANGLES), rounds=5, warmup_rounds=1)
+    warm = benchmark.stats["median"]
+    # 64 angles, scaled: a thousand one by one would take minutes and say the same.
+    loop = conv2d_sweep(image, 1, 64) * ANGLES / 64
+    batches = conv2d_sweep(image, 64, 128) * ANGLES / 128
+    print(f"\nsweep of {ANGLES} angles, 512 x 512, K 31, loss and gradients three ways:")
+    print(f"  {warm:.3f} s with the image's Gram matrix at hand, {cold:.3f} s from the image")
+    print(
+        f"  loop of conv2d + backward, float32:  {loop / warm:7.0f} x, from the image {loop / cold:.0f} x"
+    )
+    print(
+        f"  batches of 64 kernels, float32:      {batches / warm:7.0f} x, from the image {batches / cold:.0f} x"
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_map_against_scalar_loop(benchmark: BenchmarkFixture, optimizer: str) -> None:
+    objective = gd.Experiment(loss="mse").along("theta")
+    sweep = sweep_objective(objective)
+    table = TabulatedObjective(objective, sweep.landscape)
+    settings = OptimizerSettings(optimizer, steps=1500)
+    lrs = log_spaced(1e-4, 10.0, 241)
+
+    def whole_map() -> None:
+        run_basins(objective, settings, lrs, sweep=sweep, table=table)
+
+    benchmark.pedantic(whole_map, rounds=2, warmup_rounds=1)
+    spent = benchmark.stats["min"]
+    rate = 361 * 241 * 1500 / spent
+
+    theta = torch.tensor([-0.7], dtype=torch.float64, requires_grad=True)
+    scalar = settings.build([theta], lr=1e-3)
+
+    def loop() -> None:
+        for _ in range(200):
+            scalar.zero_grad()
+            objective.loss(theta)[0].backward()
+            scalar.step()
+
+    loop()
+    plain = 200 / seconds(loop)
+    print(f"\nmap of 361 starts x 241 rates x 1500 steps, {optimizer}: {spent:.1f} s,")
+    print(
+        f"  {rate:.3g} steps a second, {rate / plain:.0f} x a scalar torch.optim loop ({plain:.0f}/s)"
+    )
+
+
+def test_proof(benchmark: BenchmarkFixture) -> None:
+    objective = gd.Experiment().along("theta")
+    find_critical_points(objective)
+    benchmark.pedantic(lambda: find_critical_points(objective), rounds=5, warmup_rounds=1)
+    print(f"\nall critical points with proof: {benchmark.stats['median']:.3f} s")
+
+
+def test_help_against_imports() -> None:
+    def run(*arguments: str) -> float:
+        command = [sys.executable, *arguments]
+        return min(
+            seconds(lambda: subprocess.run(command, check=True, capture_output=True))
+            for _ in range(5)
+        )
+
+    own = run("-m", "gabordiag", "--help")
+    bare = run("-c", "import typer, rich")
+    print(
+        f"\ngabordiag --help takes {own / bare:.1f} x `python -c 'import typer, rich'` ({bare:.3f} s)"
+    )
