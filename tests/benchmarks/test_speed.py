@@ -69,12 +69,8 @@ def test_sweep_against_conv2d(benchmark: BenchmarkFixture, image: np.ndarray) ->
     batches = conv2d_sweep(image, 64, 128) * ANGLES / 128
     print(f"\nsweep of {ANGLES} angles, 512 x 512, K 31, loss and gradients three ways:")
     print(f"  {warm:.3f} s with the image's Gram matrix at hand, {cold:.3f} s from the image")
-    print(
-        f"  loop of conv2d + backward, float32:  {loop / warm:7.0f} x, from the image {loop / cold:.0f} x"
-    )
-    print(
-        f"  batches of 64 kernels, float32:      {batches / warm:7.0f} x, from the image {batches / cold:.0f} x"
-    )
+    for name, other in (("loop of conv2d + backward", loop), ("batches of 64 kernels", batches)):
+        print(f"  {name}, float32: {other / warm:.0f} x, from the image {other / cold:.0f} x")
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -104,9 +100,7 @@ def test_map_against_scalar_loop(benchmark: BenchmarkFixture, optimizer: str) ->
     loop()
     plain = 200 / seconds(loop)
     print(f"\nmap of 361 starts x 241 rates x 1500 steps, {optimizer}: {spent:.1f} s,")
-    print(
-        f"  {rate:.3g} steps a second, {rate / plain:.0f} x a scalar torch.optim loop ({plain:.0f}/s)"
-    )
+    print(f"  {rate:.3g} steps a second, {rate / plain:.0f} x a scalar torch.optim loop")
 
 
 def test_proof(benchmark: BenchmarkFixture) -> None:
@@ -126,6 +120,4 @@ def test_help_against_imports() -> None:
 
     own = run("-m", "gabordiag", "--help")
     bare = run("-c", "import typer, rich")
-    print(
-        f"\ngabordiag --help takes {own / bare:.1f} x `python -c 'import typer, rich'` ({bare:.3f} s)"
-    )
+    print(f"\ngabordiag --help takes {own / bare:.1f} x `python -c 'import typer, rich'`")
