@@ -1,0 +1,181 @@
+"""Verdicts on the photograph: the question's own failure and its neighbours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.landscape.sweep import Sweep, sweep_objective
+from gabordiag.objective.experiment import Experiment, ShortcutObjective
+
+Diagnose = Callable[..., Diagnosis]
+ROUND = {"sigma": 3.0, "gamma": 1.0}
+
+
+@pytest.fixture(scope="module")
+def round_filter() -> tuple[ShortcutObjective, Sweep]:
+    """The round filter with rmse: nothing spurious, every start in the target's basin."""
+    objective = Experiment(**ROUND).along("theta")
+    assert isinstance(objective, ShortcutObjective)
+    return objective, sweep_objective(objective)
+
+
+@pytest.fixture(scope="module")
+def round_rmse(round_filter: tuple[ShortcutObjective, Sweep]) -> Diagnose:
+    objective, sweep = round_filter
+
+    def diagnose(lr: float, steps: int = 2000, start: float | None = None) -> Diagnosis:
+        return diagnose_objective(
+            objective, OptimizerSettings("sgd", lr, steps=steps), start, sweep=sweep
+        )
+
+    return diagnose
+
+
+@pytest.fixture(scope="module")
+def round_mse(round_filter: tuple[ShortcutObjective, Sweep]) -> Diagnose:
+    objective = round_filter[0].squared()
+    assert objective is not None
+    sweep = sweep_objective(objective)
+
+    def diagnose(lr: float, steps: int = 500, start: float | None = None) -> Diagnosis:
+        return diagnose_objective(
+            objective, OptimizerSettings("sgd", lr, steps=steps), start, sweep=sweep
+        )
+
+    return diagnose
+
+
+@pytest.fixture(scope="module")
+def question() -> Diagnosis:
+    """The default experiment with the question's rate."""
+    settings = OptimizerSettings("sgd", 3.0, steps=2000)
+    return diagnose_objective(Experiment().along("theta"), settings)
+
+
+def _causes(diagnosis: Diagnosis, role: str) -> set[str]:
+    return {finding.cause for finding in diagnosis.findings if finding.role == role}
+
+
+def test_question_has_no_working_learning_rate(question: Diagnosis) -> None:
+    assert question.verdict == "no_working_lr"
+    assert not question.is_healthy
+    assert _causes(question, "primary") == {"no_working_lr"}
+    assert {"wrong_basin", "step_too_large"} <= _causes(question, "contributing")
+
+
+def test_question_derivative_is_cleared_with_its_figure(question: Diagnosis) -> None:
+    assert "wrong_gradient" in _causes(question, "ruled_out")
+    finding = next(f for f in question.findings if f.cause == "wrong_gradient")
+    assert finding.evidence["analytic_vs_autograd"] < 1e-12
+    assert finding.evidence["analytic_vs_numeric"] < 1e-6
+    assert finding.evidence["shortcut_vs_direct"] < 1e-12
+
+
+def test_question_rates_are_those_of_the_scan(question: Diagnosis) -> None:
+    # SCIENCE: escape takes 1.33, the target's basin holds 0.0026.
+    shown = question.to_dict()
+    assert shown["working_lr"] == []
+    assert shown["escape_lr"] == pytest.approx(1.3335, abs=5e-5)
+    assert shown["hold_lr"] == pytest.approx(0.00261, abs=5e-6)
+
+
+def test_question_remedies(question: Diagnosis) -> None:
+    works = {remedy.name: remedy.works for remedy in question.remedies}
+    for name in ("whiten_input", "closed_form", "global_search", "start_in_basin", "multi_start"):
+        assert works[name], name
+    assert not works["momentum"]
+    assert not works["smaller_lr"]
+
+
+def test_remedies_that_work_come_first(question: Diagnosis) -> None:
+    works = [remedy.works for remedy in question.remedies]
+    assert works == sorted(works, reverse=True)
+
+
+def test_question_jumps_are_told_with_their_numbers(question: Diagnosis) -> None:
+    # SCIENCE: about 130 times in 2000 steps.
+    assert 100 <= question.run.symptoms <= 160
+    assert question.jump_story
+    jump = question.run.jumps[0]
+    before, after = (
+        question.run.trajectory.values[jump.step],
+        question.run.trajectory.values[jump.step + 1],
+    )
+    assert (jump.start, jump.end) == (before, after)
+    assert f"step {jump.step}" in question.jump_story[0]
+    assert jump.left_basin
+
+
+def test_headline_names_what_to_change_and_to_which_value(question: Diagnosis) -> None:
+    cure = next(remedy for remedy in question.remedies if remedy.works)
+    assert cure.change in question.headline
+    assert any(character.isdigit() for character in cure.change)
+
+
+def test_round_filter_at_the_questions_rate_steps_too_far(round_rmse: Diagnose) -> None:
+    diagnosis = round_rmse(1.0)
+    assert diagnosis.verdict == "step_too_large"
+    assert "wrong_basin" in _causes(diagnosis, "ruled_out")
+    assert "wrong_gradient" in _causes(diagnosis, "ruled_out")
+    assert {r.name: r.works for r in diagnosis.remedies}["smaller_lr"]
+
+
+def test_round_filter_at_a_moderate_rate_bounces_on_the_kink(round_rmse: Diagnose) -> None:
+    diagnosis = round_rmse(0.05, steps=500)
+    assert diagnosis.verdict == "kink"
+    assert diagnosis.remedies[0].name == "mse_loss"
+    assert diagnosis.remedies[0].works
+    assert diagnosis.remedies[0].change == "--loss mse"
+
+
+def test_round_filter_with_mse_is_healthy(round_mse: Diagnose) -> None:
+    diagnosis = round_mse(0.1)
+    assert diagnosis.verdict == "healthy"
+    assert diagnosis.is_healthy
+    assert diagnosis.remedies == ()
+    assert _causes(diagnosis, "primary") == _causes(diagnosis, "contributing") == set()
+
+
+def test_round_filter_with_a_tiny_rate_is_still_on_its_way(round_mse: Diagnose) -> None:
+    diagnosis = round_mse(1e-4)
+    assert diagnosis.verdict == "step_too_small"
+    assert diagnosis.run.outcome == "unfinished"
+
+
+@pytest.mark.parametrize("turns", [1, -1, 4])
+def test_another_copy_of_the_target_is_no_failure(round_mse: Diagnose, turns: int) -> None:
+    diagnosis = round_mse(0.1, start=math.pi / 4 + turns * math.pi)
+    assert diagnosis.verdict == "equivalent_solution"
+    assert diagnosis.is_healthy
+    assert diagnosis.run.turns == turns
+
+
+def test_too_few_steps_say_how_many_are_needed(round_mse: Diagnose) -> None:
+    diagnosis = round_mse(1e-3, steps=40)
+    assert diagnosis.verdict == "inconclusive"
+    needed = int(diagnosis.headline.split("--steps ")[1].rstrip("."))
+    assert round_mse(1e-3, steps=needed).verdict != "inconclusive"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_adaptive_optimizers_end_in_the_images_own_minimum(optimizer: str) -> None:
+    # SCIENCE: Adam up to 0.5 and RMSprop up to 0.05 end at -46 degrees too.
+    settings = OptimizerSettings(optimizer, 0.02, steps=1000)
+    diagnosis = diagnose_objective(Experiment(loss="mse").along("theta"), settings)
+    assert diagnosis.run.outcome == "local_minimum"
+    assert math.degrees(diagnosis.run.final) == pytest.approx(-46.343, abs=1.0)
+    assert diagnosis.verdict == "wrong_basin"
+
+
+@pytest.mark.slow
+def test_noise_in_the_target_does_not_move_the_verdict(question: Diagnosis) -> None:
+    noisy = replace(Experiment(), target_noise=0.01).along("theta")
+    diagnosis = diagnose_objective(noisy, OptimizerSettings("sgd", 3.0, steps=2000))
+    assert diagnosis.verdict == question.verdict
