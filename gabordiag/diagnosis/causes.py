@@ -254,14 +254,14 @@ def wrong_basin(facts: Facts) -> Finding:
     """Does gradient flow from the start lead elsewhere, and would a start inside work?"""
     own, target = facts.own_basin, facts.target_basin
     shown = facts.parameter.show
-    if own is None or target is None or facts.starts_in_target_basin:
+    if target is None or facts.starts_in_target_basin:
         text = "the start lies in the target's basin"
         return Finding("wrong_basin", False, False, {}, text)
     evidence: dict[str, Any] = {
         "start": facts.start,
-        "minimum": own.value,
-        "minimum_loss": own.loss,
-        "basin": None if own.basin is None else list(own.basin),
+        "minimum": None if own is None else own.value,
+        "minimum_loss": None if own is None else own.loss,
+        "basin": None if own is None or own.basin is None else list(own.basin),
         "target_basin": None if target.basin is None else list(target.basin),
     }
     inside = facts.start_inside
@@ -269,11 +269,13 @@ def wrong_basin(facts: Facts) -> Finding:
     if trial is not None:
         evidence["counterfactual"] = trial.to_dict()
     sufficient = trial is not None and trial.reached
-    text = (
-        f"the start {shown(facts.start)} lies {_apart(facts, own)} from a minimum at "
-        f"{shown(own.value)} (loss {own.loss:.4g}), in whose basin{_span(facts, own)} "
-        "descent stays"
-    )
+    text = f"from the start {shown(facts.start)} descent leads out of the range, not to the target"
+    if own is not None:
+        text = (
+            f"the start {shown(facts.start)} lies {_apart(facts, own)} from a minimum at "
+            f"{shown(own.value)} (loss {own.loss:.4g}), in whose basin{_span(facts, own)} "
+            "descent stays"
+        )
     advice = ""
     if sufficient and inside is not None:
         advice = f"Start at {shown(inside)}, inside the target's basin{_span(facts, target)}."

@@ -15,18 +15,37 @@ import numpy as np
 
 from gabordiag.diagnosis.causes import CAUSES, Finding
 from gabordiag.diagnosis.facts import Bench, Facts
-from gabordiag.diagnosis.remedies import Remedy, try_remedies
+from gabordiag.diagnosis.remedies import Remedy, global_search, try_remedies
 from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.descent import Run, StepListener, run, trajectory_name
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.sweep import Sweep, sweep_objective
+from gabordiag.objective.checks import check_objective
 from gabordiag.objective.objective import Objective
 from gabordiag.results import Data, Result
 
 # A tail of fewer values cannot show a cycle three times, nor five windows of decay.
 SHORTEST_TAIL = 10
+# Found by `check_objective`: no landscape explains a run whose gradient is missing or wrong.
+GRADIENT_CAUSES = {
+    "no_gradient",
+    "wrong_gradient",
+    "nonfinite_gradient",
+    "nondeterministic",
+    "flat_objective",
+}
+# What to change where no option of a run can help: the code.
+ADVICE = {
+    "no_gradient": "Compute the output from the parameter with torch operations alone, such as "
+    "torch.nn.functional.conv2d(input, kernel(theta)), without .data, detach or no_grad.",
+    "wrong_gradient": "Correct the derivative, or leave it to autograd.",
+    "nonfinite_gradient": "Use the squared loss, or start beside the value where the gradient "
+    "breaks.",
+    "nondeterministic": "Call .eval(), or fix the random numbers, while the parameter is learned.",
+    "flat_objective": "Check the input and the parameter's name: nothing can be learned from this.",
+}
 HEALTHY = ("healthy", "equivalent_solution")
 # Where nothing alone suffices: the cause that leaves the others no chance comes first.
 _EXPLANATORY = (
@@ -123,10 +142,16 @@ def diagnose_objective(
         made_run = run(objective, settings, start, landscape=sweep.landscape, listener=listener)
     tell(2, 4)
     facts = Facts(objective, sweep, made_run, bench)
-    findings = tuple(cause.test(facts) for cause in CAUSES)
+    findings = check_gradient(facts)
+    blocked = any(finding.present for finding in findings)
+    if not blocked or made_run.outcome == "reached":
+        findings = _without_repeats((*(cause.test(facts) for cause in CAUSES), *findings))
     tell(3, 4)
     verdict = judge_findings(facts, findings)
-    remedies = () if verdict in HEALTHY else try_remedies(facts)
+    # Without a gradient to trust no descent can be mended; only looking everywhere helps.
+    remedies: tuple[Remedy, ...] = ()
+    if verdict not in HEALTHY:
+        remedies = _searches(facts) if blocked else try_remedies(facts)
     tell(4, 4)
     return Diagnosis(
         verdict=verdict,
@@ -134,17 +159,52 @@ def diagnose_objective(
         findings=_with_roles(verdict, findings),
         run=made_run,
         sweep=sweep,
-        windows=facts.windows,
+        windows=None if blocked else facts.windows,
         remedies=remedies,
         jump_story=tell_jumps(facts),
     )
+
+
+def check_gradient(facts: Facts) -> tuple[Finding, ...]:
+    """Asks, before anything else, whether there is a gradient that can be trusted.
+
+    Returns:
+        A finding for each question of `check_objective`. A gradient far smaller than its
+        neighbours' is told as evidence, but blocks nothing.
+    """
+    report = check_objective(facts.objective, facts.start)
+    return tuple(
+        Finding(
+            found.name,
+            present=not found.ok and found.name != "step_too_small",
+            sufficient=False,
+            evidence=found.evidence,
+            explanation=found.explanation.rstrip("."),
+        )
+        for found in report.findings
+        if found.name != "step_too_small" or not found.ok
+    )
+
+
+def _without_repeats(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Of two findings about one cause keeps the one that is present, else the first."""
+    kept: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.cause not in kept or (finding.present and not kept[finding.cause].present):
+            kept[finding.cause] = finding
+    return tuple(kept.values())
+
+
+def _searches(facts: Facts) -> tuple[Remedy, ...]:
+    found = global_search(facts)
+    return () if found is None else (found,)
 
 
 def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
     """Returns the verdict."""
     if facts.run.outcome == "reached":
         return "healthy" if facts.run.turns == 0 else "equivalent_solution"
-    alone = {cause.name for cause in CAUSES if cause.stands_alone}
+    alone = {cause.name for cause in CAUSES if cause.stands_alone} | GRADIENT_CAUSES
     for finding in findings:
         if finding.present and finding.cause in alone:
             return finding.cause
@@ -185,6 +245,8 @@ def headline(
     sentence = finding.explanation[0].upper() + finding.explanation[1:] + "."
     if finding.advice:
         return f"{sentence} {finding.advice}"
+    if verdict in ADVICE:
+        return f"{sentence} {ADVICE[verdict]}"
     cure = next((remedy for remedy in remedies if remedy.works), None)
     if cure is None:
         return f"{sentence} None of the {len(remedies)} remedies tried helps."

@@ -181,7 +181,8 @@ class Objective(ABC):
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns dloss/dparameter (n,): in closed form where there is one, else by autograd."""
-        return self.derivatives(values)[1]
+        slope: FloatArray = self.derivatives(values)[1]
+        return slope
 
 
 def _in_chunks(values: Tensor, function: Callable[[Tensor], Tensor]) -> FloatArray:

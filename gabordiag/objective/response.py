@@ -94,7 +94,8 @@ def kernel_basis(kernels: Tensor) -> Tensor:
     side = kernels.shape[-1]
     _, singular, basis = torch.linalg.svd(kernels.flatten(1), full_matrices=False)
     rank = int((singular > RANK_TOLERANCE * singular[0]).sum())
-    return basis[:rank].reshape(rank, side, side)
+    leading: Tensor = basis[:rank]
+    return leading.reshape(rank, side, side)
 
 
 def response_gram(padded: Tensor, basis: Tensor, extra: Tensor | None = None) -> Tensor:
