@@ -323,7 +323,7 @@ class TestAgainstSignChanges:
         assert_complete(experiment, "psi", 501)
 
     @pytest.mark.slow
-    @settings(max_examples=150)
+    @settings(max_examples=60)
     @given(
         options=st.fixed_dictionaries(SMALL_EXPERIMENTS),
         name=st.sampled_from(("theta", *PARAMETER_NAMES)),
@@ -375,7 +375,7 @@ class TestPlanted:
             assert point.kind == ("minimum" if point.curvature > 0 else "maximum")
             assert -math.pi <= point.value < math.pi
 
-    @settings(max_examples=40)
+    @settings(max_examples=25)
     @given(exponent=st.floats(-14, -1), sign=st.sampled_from([-1.0, 1.0]))
     def test_a_certificate_near_a_quadruple_point_is_never_wrong(self, exponent, sign):
         # At 4 b = 1 three roots fall together; just beside it there are one or three.
@@ -386,7 +386,7 @@ class TestPlanted:
         else:
             assert landscape.certificate.reason
 
-    @settings(max_examples=40)
+    @settings(max_examples=25)
     @given(
         exponent=st.floats(-14, -0.5), sign=st.sampled_from([-1.0, 1.0]), middle=st.floats(-1, 1)
     )
@@ -633,8 +633,17 @@ class TestNothingIsClaimed:
         assert not landscape.certificate.certified
         assert "flat" in landscape.certificate.reason
 
-    @pytest.mark.parametrize("function", [lambda v: torch.sin(v).abs(), lambda v: torch.relu(v)])
-    @pytest.mark.parametrize("periodic", [True, False])
+    @pytest.mark.parametrize(
+        ("function", "periodic"),
+        [
+            (lambda v: torch.sin(v).abs(), True),
+            pytest.param(torch.relu, False, marks=pytest.mark.slow),
+            # torch.relu jumps where its period closes.
+            pytest.param(torch.relu, True, marks=pytest.mark.slow),
+            pytest.param(lambda v: (v - 0.1).abs(), False, marks=pytest.mark.slow),
+        ],
+        ids=["kinks", "a corner", "a jump", "a kink in an interval"],
+    )
     def test_losses_that_no_series_resolves(self, function, periodic):
         landscape = find_critical_points(Planted(function, periodic=periodic))
         assert not landscape.certificate.certified
@@ -656,7 +665,7 @@ class TestNothingIsClaimed:
         else:
             assert landscape.certificate.reason
 
-    @settings(max_examples=40)
+    @settings(max_examples=15)
     @given(frequency=st.integers(31, 200), phase=st.sampled_from([0.0, 0.3, math.pi / 2]))
     def test_a_fast_ripple_on_a_slow_wave(self, frequency, phase):
         # cos v + cos(n v + p) / 2 has 2 n critical points for n > 2.

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gabordiag.landscape.series import TrigPolynomial, build_series
@@ -124,6 +124,7 @@ class TestPlantedSeries:
                 series.value(np.array([0.0, series.span])), [parameter.low, parameter.high]
             )
 
+    @settings(max_examples=25)
     @given(data=st.data())
     def test_the_stated_error_holds_for_any_waves(self, data):
         # Few, high and symmetric frequencies: what an adaptive sampling overlooks most easily.
@@ -160,14 +161,14 @@ def test_the_loss_along_psi_has_degree_two(texture):
 def test_half_the_period_halves_the_series(texture):
     # At psi = 0 the loss has the period pi in theta: the same loss over 2 pi has twice the degree,
     # and only even frequencies.
-    settings = {
+    options = {
         "image": texture(),
         "loss": "mse",
         "kernel_size": 9,
         "wavelength": 5.0,
         "sigma": 2.0,
     }
-    objective = Experiment(**settings).along()
+    objective = Experiment(**options).along()
     short = build_series(objective)
     double = build_series(Planted(objective.loss, -math.pi, math.pi))
     odd = np.abs(double.derivative.coefficients[1::2])
