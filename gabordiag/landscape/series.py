@@ -4,25 +4,56 @@ A periodic parameter gives a Fourier series (chebpy's `trigfun`); an interval gi
 series (`chebfun`), which is a cosine series in the angle phi with value = middle - half cos(phi).
 Either way the derivative D = d(smooth loss)/d(value) becomes a real trigonometric polynomial in an
 angle phi, and one root-finder and one proof (`critical.py`) serve both.
+
+A loss with noise (float32, dropout) is followed down to its noise and no further; what remains is
+in the stated error. A user's own loss is judged by its values alone, because its gradient may be
+what is wrong, and because each evaluation may be expensive.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from weakref import WeakKeyDictionary
 
-import chebpy
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from gabordiag.errors import InputError
+from gabordiag.objective.evaluation import OwnObjective
+from gabordiag.objective.numeric import measure_noise, noise_spacing
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
+
+with np.errstate():
+    # Imported, it sets NumPy's error handling for the whole program; this puts it back.
+    import chebpy
 
 ComplexArray = npt.NDArray[np.complex128]
 EPS = float(np.finfo(np.float64).eps)
-_MAX_DEGREE = 2**13
 _EVALUATE_CHUNK = 8192
+# Complex numbers held at once when waves are summed: 64 MB.
+_WAVES = 2**22
 # Relative deviation of the series from the function at which finer sampling is tried.
 _SERIES_TOLERANCE = 1e-11
+# Powers of two of samples: for anything, and for a user's loss whose every evaluation counts.
+_MAX_POWER, _MAX_POWER_EXPENSIVE = 11, 9
+# Places at which noise is measured, as fractions of the range.
+_NOISE_PLACES = (0.2360679775, 0.6180339887, 0.9098300563)
+# An error this large beside the derivative's own bound: the series does not follow the loss.
+_RESOLVED = 0.25
+# Noise above this, relative to the largest value: signs of differences are chance.
+_ROUGH = 1e-4
+# Above this degree chebpy's root-finding takes minutes.
+_MAX_ROOT_DEGREE = 300
+# Where the series does not converge: points searched for sign changes, and bisections of each.
+_SIGN_GRID, _SIGN_STEPS = 721, 40
+# Noise below this, relative to the largest value, is float64's own rounding.
+_ROUNDING = 2e-14
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +74,15 @@ class TrigPolynomial:
     def derivatives(self, phi: FloatArray, order: int) -> FloatArray:
         """Returns f and its derivatives in phi, (order + 1, m), at phi (m,)."""
         k = np.arange(len(self.coefficients))
-        waves = np.exp(1j * np.multiply.outer(phi, k))
         powers = (1j * k)[:, None] ** np.arange(order + 1)
         weights = np.where(k == 0, 1.0, 2.0)
-        result: FloatArray = (waves @ ((weights * self.coefficients)[:, None] * powers)).real.T
-        return result
+        terms = (weights * self.coefficients)[:, None] * powers
+        block = max(1, _WAVES // len(k))
+        pieces = [
+            (np.exp(1j * np.multiply.outer(phi[lo : lo + block], k)) @ terms).real
+            for lo in range(0, max(1, len(phi)), block)
+        ]
+        return np.concatenate(pieces).T
 
     def bound(self, order: int) -> float:
         """Returns a bound on |f^(order)| everywhere: 2 sum k^order |c_k|."""
@@ -75,8 +110,9 @@ class LossSeries:
         span: phi runs over [0, span]: 2 pi for a period, pi for an interval.
         error: Bound on |D - true derivative|, rounding included, from a check on a finer grid.
         slope_error: The same for dD/dphi.
-        roots: chebpy's own roots of the derivative, as values.
+        find_roots: Computes `roots`.
         samples: Evaluations of the objective that it took.
+        noise: Standard deviation of the noise in the smooth loss; rounding included.
     """
 
     parameter: Parameter
@@ -85,8 +121,22 @@ class LossSeries:
     span: float
     error: float
     slope_error: float
-    roots: FloatArray
+    find_roots: Callable[[], FloatArray] = field(repr=False)
     samples: int
+    noise: float = 0.0
+
+    @cached_property
+    def roots(self) -> FloatArray:
+        """Roots of the derivative as chebpy finds them, as values, for where the proof fails.
+
+        Where the series does not converge: the sign changes of the objective's own derivative.
+        """
+        return self.find_roots()
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the series follows the loss at all."""
+        return self.error <= _RESOLVED * self.derivative.bound(0)
 
     def value(self, phi: FloatArray) -> FloatArray:
         """Returns the parameter's values at phi."""
@@ -117,50 +167,161 @@ class LossSeries:
         return np.stack([self.smooth.derivatives(phi, 0)[0], slope, curvature])
 
 
+_built: WeakKeyDictionary[Objective, LossSeries] = WeakKeyDictionary()
+
+
 def build_series(objective: Objective) -> LossSeries:
-    """Builds the series of an objective's smooth loss over its parameter's range."""
-    series = _build(objective, None)
+    """Builds the series of an objective's smooth loss over its parameter's range; once for each.
+
+    Raises:
+        InputError: The loss is not finite somewhere in the range.
+    """
+    own = getattr(objective, "series", None)
+    if isinstance(own, LossSeries):
+        return own
+    if objective not in _built:
+        _built[objective] = _build_finest(objective)
+    return _built[objective]
+
+
+def _build_finest(objective: Objective) -> LossSeries:
+    samples = _Samples(objective)
+    series = _build(samples, None)
     best = series
     # chebpy judges convergence by the last coefficient alone, which symmetry can make vanish early.
     # The deviation on a finer grid decides: refine while that helps.
-    while series.error > _SERIES_TOLERANCE * series.derivative.bound(0):
+    while series.error > _tolerance(samples, series):
         degree = 2 * max(series.derivative.degree, 16)
-        if degree > _MAX_DEGREE:
+        if degree > samples.max_degree:
             break
-        series = _build(objective, degree)
+        series = _build(samples, degree)
         if series.error < best.error / 2:
             best = series
-        elif series.error >= best.error:
+        elif best.is_resolved:
             break
-    return best
+    if best.is_resolved or samples.noise > _ROUGH * samples.scale:
+        return best
+    # Kinks or jumps: the roots of the series are its ripples.
+    roots = _objective_roots(objective, best)
+    return replace(best, find_roots=lambda: roots)
 
 
-def _build(objective: Objective, degree: int | None) -> LossSeries:
-    parameter = objective.parameter
-    count = 0
+def _tolerance(samples: _Samples, series: LossSeries) -> float:
+    """The error of D below which no refinement can help."""
+    exact = _SERIES_TOLERANCE * series.derivative.bound(0)
+    # Values deviate from their series by some deviations of the noise; a check reports twice that.
+    return max(exact, _per_value(samples.objective.parameter, series.smooth, 8 * samples.noise))
 
-    def function(values: npt.ArrayLike) -> FloatArray:
-        nonlocal count
+
+class _Samples:
+    """The smooth loss, each value computed once."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.is_own = isinstance(objective, OwnObjective)
+        self.count = 0
+        self._known: dict[float, float] = {}
+        expensive = isinstance(objective, OwnObjective) and objective.is_expensive
+        self.max_power = _MAX_POWER_EXPENSIVE if expensive else _MAX_POWER
+        parameter = objective.parameter
+        width = parameter.high - parameter.low
+        places = parameter.low + width * np.array(_NOISE_PLACES)
+        eps = float(torch.finfo(objective.dtype).eps)
+        largest = max(abs(parameter.low), abs(parameter.high))
+        self.scale = float(np.abs(self(places)).max())
+        self.noise = measure_noise(self, places, noise_spacing(width, largest, eps))
+
+    @property
+    def max_degree(self) -> int:
+        """The largest degree that is tried."""
+        return 1 << (self.max_power - 1)
+
+    def __call__(self, values: npt.ArrayLike) -> FloatArray:
         points = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        count += len(points)
-        return objective.derivatives(points, 0, smooth=True)[0]
+        new = np.array([p for p in dict.fromkeys(points.tolist()) if p not in self._known])
+        if len(new):
+            self.count += len(new)
+            losses = self.objective.derivatives(new, 0, smooth=True)[0]
+            if not np.isfinite(losses).all():
+                name, bad = self.objective.parameter.name, new[~np.isfinite(losses)][0]
+                raise InputError(
+                    f"The loss is not finite at {name} = {bad:.6g}.",
+                    "Choose a --range where it is.",
+                )
+            self._known.update(zip(new.tolist(), losses.tolist(), strict=True))
+        return np.array([self._known[p] for p in points.tolist()])
 
+    @property
+    def relative_noise(self) -> float:
+        """The noise relative to the largest value seen at first."""
+        return self.noise / self.scale if self.scale > 0 else 0.0
+
+
+@contextmanager
+def _preferences(relative_noise: float, max_power: int) -> Iterator[None]:
+    """Lets chebpy stop at the noise; its preferences, and what numpy and it warn of, come back."""
+    settings = chebpy.UserPreferences(), np.errstate(divide="ignore", invalid="ignore")
+    with settings[0] as preferences, settings[1], warnings.catch_warnings():
+        # What did not converge shows in the error that is stated.
+        warnings.filterwarnings("ignore", message="The .* constructor did not converge")
+        preferences.maxpow2 = max_power
+        if relative_noise > _ROUNDING:
+            # A coefficient from n samples carries the noise divided by sqrt(n).
+            preferences.eps = min(relative_noise / 2, 0.1)
+        yield
+
+
+def _build(samples: _Samples, degree: int | None) -> LossSeries:
+    parameter = samples.objective.parameter
     domain = [parameter.low, parameter.high]
-    if parameter.period is not None:
-        size = None if degree is None else 2 * degree + 1
-        fun = chebpy.trigfun(function, domain, size)
-        smooth = _from_fourier(fun)
-        k = np.arange(len(smooth.coefficients))
-        rate = 2 * math.pi / parameter.period
-        derivative = TrigPolynomial(1j * rate * k * smooth.coefficients)
-        span = 2 * math.pi
-    else:
-        fun = chebpy.chebfun(function, domain, None if degree is None else degree + 1)
-        smooth, derivative = _from_chebyshev(fun), _from_chebyshev(fun.diff())
-        span = math.pi
-    roots: FloatArray = np.sort(np.real(np.asarray(fun.diff().roots(), dtype=np.complex128)))
-    error, slope_error = _deviation(objective, derivative, span)
-    return LossSeries(parameter, smooth, derivative, span, error, slope_error, roots, count)
+    limits = samples.relative_noise, samples.max_power
+    with _preferences(*limits):
+        if parameter.period is not None:
+            size = None if degree is None else 2 * degree + 1
+            fun = chebpy.trigfun(samples, domain, size)
+            smooth = _from_fourier(fun)
+            k = np.arange(len(smooth.coefficients))
+            rate = 2 * math.pi / parameter.period
+            derivative = TrigPolynomial(1j * rate * k * smooth.coefficients)
+            span = 2 * math.pi
+        else:
+            fun = chebpy.chebfun(samples, domain, None if degree is None else degree + 1)
+            smooth, derivative = _from_chebyshev(fun), _from_chebyshev(fun.diff())
+            span = math.pi
+
+    def find_roots() -> FloatArray:
+        with _preferences(*limits):
+            roots = _chebpy_roots(fun, derivative)
+        if roots is not None:
+            return roots
+        phi = _sign_changes(lambda phi: derivative.derivatives(phi, 0)[0], span)
+        return _value(parameter, phi)
+
+    check = _deviation_of_values if samples.is_own else _deviation
+    error, slope_error = check(samples, smooth, derivative)
+    return LossSeries(
+        parameter,
+        smooth,
+        derivative,
+        span,
+        error,
+        slope_error,
+        find_roots,
+        samples.count,
+        samples.noise,
+    )
+
+
+def _chebpy_roots(fun: chebpy.chebfun.Chebfun, derivative: TrigPolynomial) -> FloatArray | None:
+    """Returns chebpy's roots of the derivative, or None where it finds none of what there are."""
+    # Of a series that did not converge, the roots would be ripples, and take gigabytes to find.
+    if derivative.degree > _MAX_ROOT_DEGREE:
+        return None
+    try:
+        return np.sort(np.real(np.asarray(fun.diff().roots(), dtype=np.complex128)))
+    except np.linalg.LinAlgError:
+        # Coefficients that vanish exactly make its matrix infinite.
+        return None
 
 
 def _from_fourier(fun: chebpy.chebfun.Chebfun) -> TrigPolynomial:
@@ -177,7 +338,7 @@ def _from_chebyshev(fun: chebpy.chebfun.Chebfun) -> TrigPolynomial:
 
 
 def _deviation(
-    objective: Objective, derivative: TrigPolynomial, span: float
+    samples: _Samples, smooth: TrigPolynomial, derivative: TrigPolynomial
 ) -> tuple[float, float]:
     """Bounds the error of D and of dD/dphi by comparing with autograd on a finer grid.
 
@@ -185,17 +346,79 @@ def _deviation(
     at four points a wave of twice the degree, its largest value is at most sqrt(2) times the
     largest sampled one (Ehlich & Zeller 1964, doi 10.1007/BF01111276); 2 is used.
     """
-    count = 8 * max(derivative.degree, 8)
-    phi = span * (np.arange(count) + 0.5) / count
-    values = _value(objective.parameter, phi)
-    _, first, second = objective.derivatives(values, 2, smooth=True)
+    parameter = samples.objective.parameter
+    phi = _check_grid(parameter, 8 * max(derivative.degree, 8))
+    values = _value(parameter, phi)
+    _, first, second = samples.objective.derivatives(values, 2, smooth=True)
     ours, slope = derivative.derivatives(phi, 1)
     # dD/dphi = smooth''(value) dvalue/dphi
-    true_slope = second * _value_slope(objective.parameter, phi)
+    true_slope = second * _value_slope(parameter, phi)
     return (
         2 * float(np.max(np.abs(ours - first))) + derivative.rounding(0),
         2 * float(np.max(np.abs(slope - true_slope))) + derivative.rounding(1),
     )
+
+
+def _deviation_of_values(
+    samples: _Samples, smooth: TrigPolynomial, derivative: TrigPolynomial
+) -> tuple[float, float]:
+    """Bounds the same errors from values of the loss alone, on a grid that the series has not seen.
+
+    As in `_deviation`, with three points a wave of twice the degree: the error e of S is at most
+    1 / cos(pi / 3) = 2 times the largest sampled one. Its derivatives follow by Bernstein's
+    inequality |e'(phi)| <= n max|e|, and in x = -cos(phi) by Markov's |e'(x)| <= n^2 max|e|.
+    """
+    parameter = samples.objective.parameter
+    degree = max(smooth.degree, 8)
+    # An interval's waves are even in phi: its half turn counts twice, mirrored about 0.
+    phi = _check_grid(parameter, (6 if parameter.period is not None else 3) * degree)
+    ours, true = smooth.derivatives(phi, 0)[0], samples(_value(parameter, phi))
+    apart = 2 * float(np.max(np.abs(ours - true)))
+    apart += smooth.rounding(0)
+    error = _per_value(parameter, smooth, apart)
+    return error + derivative.rounding(0), 2 * degree * error + derivative.rounding(1)
+
+
+def _check_grid(parameter: Parameter, count: int) -> FloatArray:
+    """Returns at least `count` angles, evenly spaced.
+
+    What looks the same on the grid of the samples, whose numbers are powers of two, must not do so
+    here, too: hence an odd number of points, and over a period an irrational offset.
+    """
+    count |= 1
+    if parameter.period is None:
+        return math.pi * (np.arange(count) + 0.5) / count
+    return 2 * math.pi * (np.arange(count) + 0.41421356) / count
+
+
+def _per_value(parameter: Parameter, smooth: TrigPolynomial, apart: float) -> float:
+    """Bounds the derivative in the value of an error of at most `apart`, of twice the degree."""
+    degree, width = 2 * max(smooth.degree, 8), parameter.high - parameter.low
+    if parameter.period is not None:
+        return degree * apart * 2 * math.pi / width
+    return degree**2 * apart * 2 / width
+
+
+def _objective_roots(objective: Objective, series: LossSeries) -> FloatArray:
+    """Returns where the objective's own derivative changes its sign, kinks and jumps included."""
+    return series.value(
+        _sign_changes(
+            lambda phi: objective.derivatives(series.value(phi), 1, smooth=True)[1], series.span
+        )
+    )
+
+
+def _sign_changes(slope: Callable[[FloatArray], FloatArray], span: float) -> FloatArray:
+    """Returns the angles in [0, span] at which a function changes its sign, by bisection."""
+    grid = np.linspace(0, span, _SIGN_GRID)
+    slopes = slope(grid)
+    at = np.flatnonzero(slopes[:-1] * slopes[1:] < 0)
+    low, high, sign = grid[at], grid[at + 1], np.sign(slopes[at])
+    for _ in range(_SIGN_STEPS if len(at) else 0):
+        middle = (low + high) / 2
+        left = np.sign(slope(middle)) == sign
+        low, high = np.where(left, middle, low), np.where(left, high, middle)
+    return (low + high) / 2
 
 
 def _value(parameter: Parameter, phi: FloatArray) -> FloatArray:

@@ -1,0 +1,114 @@
+"""An expensive objective through its series: evaluated some hundred times, used for all the rest.
+
+Landscapes, sweeps and maps ask for thousands of values. Of a user's module that torch cannot batch,
+or that takes milliseconds, its series gives them at once and to a stated error; where the series
+loses digits (near the zero of a root) or says nothing (outside an interval), the module is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gabordiag.landscape.series import build_series
+from gabordiag.objective.evaluation import OwnObjective
+from gabordiag.objective.objective import Objective
+
+# Below this part of the largest value, the square root of a series has lost half its digits.
+_NEAR_ZERO = 1e-6
+# A series is used instead of its objective when it is at least this good.
+_GOOD_ENOUGH = 1e-4
+# Fractions of the range at which series and objective are compared; generic.
+_COMPARED = (0.1573094, 0.4142136, 0.7320508)
+
+
+class SeriesObjective(Objective):
+    """An objective through its series; float64, differentiable as often as one likes.
+
+    Attributes:
+        original: What the series was built from.
+        series: `build_series` of it.
+    """
+
+    def __init__(self, original: Objective) -> None:
+        self.original = original
+        self.series = build_series(original)
+        self.parameter = original.parameter
+        self.loss_name = original.loss_name
+        self.is_root = original.is_root
+        smooth = self.series.smooth
+        weights = np.where(np.arange(smooth.degree + 1) == 0, 1.0, 2.0)
+        self._cosines = torch.as_tensor(weights * smooth.coefficients.real)
+        self._sines = torch.as_tensor(-weights * smooth.coefficients.imag)
+
+    def loss(self, values: Tensor) -> Tensor:
+        """Returns the loss (n,) at the values (n,)."""
+        smooth = self.smooth_loss(values)
+        return smooth.sqrt() if self.is_root else smooth
+
+    def smooth_loss(self, values: Tensor) -> Tensor:
+        """Returns the loss without its root (n,)."""
+        result = self._sum(values)
+        if self.is_root:
+            near = result.detach() < _NEAR_ZERO * self.series.smooth.bound(0)
+            # The value from the objective; the slope, which needs no more digits, from the series,
+            # because the objective's own may be what is broken.
+            exact = self._ask(result.detach(), values.detach(), near)
+            result = result + (exact - result).detach()
+        if self.parameter.period is None:
+            outside = (values < self.parameter.low) | (values > self.parameter.high)
+            result = self._ask(result, values, outside)
+        return result
+
+    def _ask(self, result: Tensor, values: Tensor, where: Tensor) -> Tensor:
+        """Returns the result with the objective's own smooth loss in some places."""
+        if not bool(where.any()):
+            return result
+        exact = self.original.smooth_loss(values[where].to(self.original.dtype))
+        return torch.index_copy(result, 0, torch.nonzero(where).flatten(), exact.to(result))
+
+    def squared(self) -> SeriesObjective | None:
+        """Returns the same objective with the root of its loss taken away, or None without one."""
+        original = self.original.squared()
+        return None if original is None else SeriesObjective(original)
+
+    @cached_property
+    def shortcut_error(self) -> float:
+        """Largest error of the loss against the objective, relative to the largest loss."""
+        parameter = self.parameter
+        values = parameter.low + (parameter.high - parameter.low) * np.array(_COMPARED)
+        apart = np.abs(self.loss_at(values) - self.original.loss_at(values))
+        return float(apart.max() / np.abs(self.loss_at(values)).max())
+
+    def _sum(self, values: Tensor) -> Tensor:
+        parameter = self.parameter
+        if parameter.period is not None:
+            phi = (values - parameter.low) * (2 * math.pi / parameter.period)
+            waves = phi[:, None] * torch.arange(len(self._cosines), dtype=phi.dtype)
+            return torch.cos(waves) @ self._cosines + torch.sin(waves) @ self._sines
+        # cos(k phi) = T_k(cos phi) by recurrence: phi itself has no derivative at the ends.
+        middle, half = (parameter.low + parameter.high) / 2, (parameter.high - parameter.low) / 2
+        x = ((middle - values) / half).clamp(-1.0, 1.0)
+        before, now = torch.ones_like(x), x
+        total = self._cosines[0] * before
+        for coefficient in self._cosines[1:]:
+            total = total + coefficient * now
+            before, now = now, 2 * x * now - before
+        return total
+
+
+def cheap_objective(objective: Objective) -> Objective:
+    """Returns a user's expensive objective through its series, anything else as it is.
+
+    Its own series is kept, so that whoever builds one again gets it for nothing. A series that does
+    not follow the loss (kinks, jumps, noise) is not used.
+    """
+    if not (isinstance(objective, OwnObjective) and objective.is_expensive):
+        return objective
+    series = build_series(objective)
+    good = series.error <= _GOOD_ENOUGH * series.derivative.bound(0)
+    return SeriesObjective(objective) if good else objective
