@@ -359,13 +359,17 @@ class DirectObjective(GaborObjective):
         outputs = correlate(self._padded, self.kernels(values))
         return find_loss(self.loss_definition.squared).direct(outputs, self._target_response)
 
+    @cached_property
+    def _target_by_definition(self) -> Tensor:
+        kernel = self._target_kernel(torch.float64).cpu()[0]
+        target = correlate_by_definition(self.experiment.padded, kernel)
+        noise = self.experiment.noise
+        return target if noise is None else target + noise.flatten()
+
     def by_definition(self, value: float) -> tuple[float, float]:
         """Returns loss and derivative at one value from shifted images, without conv2d or FFT."""
         at = torch.tensor([value], dtype=torch.float64)
-        padded = self.experiment.padded
-        target = correlate_by_definition(padded, self._target_kernel(torch.float64).cpu()[0])
-        noise = self.experiment.noise
-        target = target if noise is None else target + noise.flatten()
+        padded, target = self.experiment.padded, self._target_by_definition
         output = correlate_by_definition(padded, self.kernels(at)[0]).requires_grad_()
         change = correlate_by_definition(padded, self.kernel_changes(at)[0])
         loss = self.loss_definition.direct(output[None], target)[0]

@@ -13,6 +13,7 @@ additive image n (noise in the target) joins R as one more row.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ PADDINGS = ("valid", "same", "circular")
 RANK_TOLERANCE = 8 * torch.finfo(torch.float64).eps
 # Working memory of one strip of responses, and of one strip of conv2d's unfolded patches.
 STRIP_BYTES = 256 * 2**20
+# Side of the tiles that are transformed at once: a spectrum of that size stays in the cache.
+TILE_SIDE = 600
 
 
 def pad_image(image: Tensor, kernel_size: int, padding: str) -> Tensor:
@@ -83,9 +86,13 @@ def correlate_by_definition(padded: Tensor, kernel: Tensor) -> Tensor:
     kernel_size = kernel.shape[-1]
     rows, columns = output_shape(padded, kernel_size)
     response = torch.zeros(rows, columns, dtype=padded.dtype, device=padded.device)
-    for y, line in enumerate(kernel.tolist()):
-        for x, value in enumerate(line):
-            response.add_(padded[y : y + rows, x : x + columns], alpha=value)
+    weights = list(enumerate(kernel.tolist()))
+    for top, bottom in _equal_parts(rows, TILE_SIDE):
+        for left, right in _equal_parts(columns, TILE_SIDE):
+            tile = response[top:bottom, left:right]
+            for y, line in weights:
+                for x, value in enumerate(line):
+                    tile.add_(padded[top + y : bottom + y, left + x : right + x], alpha=value)
     return response.flatten()
 
 
@@ -113,12 +120,15 @@ def response_gram(padded: Tensor, basis: Tensor, extra: Tensor | None = None) ->
     rows, columns = output_shape(padded, kernel_size)
     count = len(basis) + (extra is not None)
     gram = torch.zeros(count, count, dtype=torch.float64, device=padded.device)
-    step = _strip_rows(count * columns, rows)
-    for lo, hi in _strips(rows, step):
-        responses = torch.empty(count, (hi - lo) * columns, dtype=torch.float64, device=gram.device)
-        _fft_responses(padded[lo : hi + kernel_size - 1], basis, responses)
+    side = max(1, min(TILE_SIDE, math.isqrt(STRIP_BYTES // (8 * count))))
+    tiles = itertools.product(_equal_parts(rows, side), _equal_parts(columns, side))
+    for (top, bottom), (left, right) in tiles:
+        area = (bottom - top) * (right - left)
+        responses = torch.empty(count, area, dtype=torch.float64, device=gram.device)
+        part = padded[top : bottom + kernel_size - 1, left : right + kernel_size - 1]
+        _fft_responses(part, basis, responses)
         if extra is not None:
-            responses[-1] = extra[lo:hi].flatten()
+            responses[-1] = extra[top:bottom, left:right].flatten()
         gram += responses @ responses.T
     return gram / (rows * columns)
 
@@ -137,6 +147,13 @@ def _fft_responses(strip: Tensor, basis: Tensor, out: Tensor) -> None:
         product = torch.fft.fft(across, n=shape[0], dim=0).conj_physical_().mul_(spectrum)
         response = torch.fft.irfft2(product, s=shape)[:rows, :columns]
         row.view(rows, columns).copy_(response).add_(mean * kernel.sum())
+
+
+def _equal_parts(length: int, largest: int) -> list[tuple[int, int]]:
+    """Cuts a length into the fewest parts of at most `largest`, of nearly equal size."""
+    count = math.ceil(length / largest)
+    edges = [length * index // count for index in range(count + 1)]
+    return list(itertools.pairwise(edges))
 
 
 def _strip_rows(doubles_per_row: int, rows: int) -> int:
