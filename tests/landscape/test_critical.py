@@ -637,10 +637,9 @@ class TestNothingIsClaimed:
         ("function", "periodic"),
         [
             (lambda v: torch.sin(v).abs(), True),
-            pytest.param(torch.relu, False, marks=pytest.mark.slow),
-            # torch.relu jumps where its period closes.
-            pytest.param(torch.relu, True, marks=pytest.mark.slow),
-            pytest.param(lambda v: (v - 0.1).abs(), False, marks=pytest.mark.slow),
+            (torch.relu, False),
+            (torch.relu, True),  # which jumps where its period closes
+            (lambda v: (v - 0.1).abs(), False),
         ],
         ids=["kinks", "a corner", "a jump", "a kink in an interval"],
     )
