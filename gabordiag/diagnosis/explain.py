@@ -116,7 +116,9 @@ def explain_log(
         UsageError: A column that was asked for is not there.
     """
     log = read_log(source, value_column, loss_column)
-    return _Reader(log, target, period).explain()
+    # Diverged logs overflow in differences; what is not finite is told as such.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return _Reader(log, target, period).explain()
 
 
 class _Reader:
@@ -198,8 +200,7 @@ class _Reader:
         if self.log.gradients is None or self.log.lrs is None:
             return None
         change = self.parameter.offset(np.diff(self.values), 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            product: FloatArray = self.log.lrs[:-1] * np.diff(self.log.gradients) / change
+        product: FloatArray = self.log.lrs[:-1] * np.diff(self.log.gradients) / change
         return product
 
     def _find_period(self) -> int:
@@ -391,7 +392,8 @@ class _Reader:
         return self._result("healthy", "unfinished", text)
 
     def _settled(self) -> Explanation:
-        best = float(np.nanmin(self.losses))
+        # Medians of tenths: a single low value is noise.
+        best = min(float(np.median(part)) for part in np.array_split(self.losses, 10))
         last = float(np.median(self.last_losses))
         if self.target is not None:
             away = float(self.parameter.offset(self.values[-1], self.target))

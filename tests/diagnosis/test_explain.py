@@ -1,0 +1,220 @@
+"""Logs from elsewhere: made by loops written here, read by `explain`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gabordiag as gd
+from gabordiag.errors import InputError, UsageError
+
+Columns = dict[str, np.ndarray]
+
+
+def descent(
+    loss: Callable[[float], float],
+    slope: Callable[[float], float],
+    start: float,
+    lr: float,
+    steps: int = 200,
+) -> Columns:
+    """Plain gradient descent, written out."""
+    rows, x = [], start
+    for step in range(steps):
+        g = slope(x)
+        rows.append((step, x, loss(x), g, lr))
+        x -= lr * g
+    names = ("step", "theta", "loss", "grad", "lr")
+    return dict(zip(names, np.array(rows).T, strict=True))
+
+
+def bowl(x: float) -> float:
+    return x * x
+
+
+def bowl_slope(x: float) -> float:
+    return 2 * x
+
+
+def wave(x: float) -> float:
+    return math.sin(x) ** 2
+
+
+def wave_slope(x: float) -> float:
+    return math.sin(2 * x)
+
+
+T = np.arange(240)
+
+
+def test_sawtooth_is_named_with_its_period() -> None:
+    # Falls for 11 steps, jumps back, repeats.
+    found = gd.explain({"step": T, "theta": 0.1 * (T % 12), "loss": 1 - 0.08 * (T % 12)})
+    assert (found.verdict, found.outcome, found.period) == ("step_too_large", "cycle", 12)
+    assert len(found.jumps) == 19
+
+
+def test_noisy_sawtooth_is_named_with_its_period() -> None:
+    noise = 0.01 * np.random.default_rng(0).standard_normal(240)
+    found = gd.explain({"theta": 0.1 * (T % 12), "loss": 1 - 0.08 * (T % 12) + noise})
+    assert (found.verdict, found.period) == ("step_too_large", 12)
+
+
+def test_small_two_cycle_is_named() -> None:
+    found = gd.explain({"theta": 1 + 0.01 * (-1.0) ** T, "loss": 0.5 * (1 + 0.01 * (-1.0) ** T)})
+    assert (found.outcome, found.period) == ("cycle", 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.3])
+def test_decreasing_noisy_loss_raises_no_alarm(noise: float, seed: int) -> None:
+    random = np.random.default_rng(seed).standard_normal(240)
+    for fall in (np.exp(-T / 80), 1 - T / 240):
+        found = gd.explain({"theta": fall, "loss": fall + noise * random})
+        assert found.verdict == "healthy"
+
+
+def test_converged_noise_raises_no_alarm() -> None:
+    random = np.random.default_rng(1).standard_normal((2, 240))
+    found = gd.explain({"theta": 1 + 0.01 * random[0], "loss": np.exp(-T / 10) + 0.01 * random[1]})
+    assert found.verdict == "healthy"
+
+
+def test_reached() -> None:
+    found = gd.explain(descent(bowl, bowl_slope, 1.0, 0.2), target=0.0)
+    assert (found.verdict, found.outcome) == ("healthy", "reached")
+
+
+def test_whole_periods_away_is_the_same_solution() -> None:
+    log = descent(wave, wave_slope, 0.3 + 2 * math.pi, 0.2)
+    found = gd.explain(log, target=0.0, period=math.pi)
+    assert found.verdict == "equivalent_solution"
+
+
+def test_settled_elsewhere() -> None:
+    log = descent(wave, wave_slope, 0.3, 0.2)
+    found = gd.explain(log, target=math.pi / 2, period=math.pi)
+    assert (found.verdict, found.outcome) == ("wrong_basin", "local_minimum")
+
+
+def test_curvature_is_seen_in_secants() -> None:
+    # At the centre of the wave L'' = 2: lr 1.2 gives 2.4 there, and in a 2-cycle the secant's
+    # product is 2 exactly: the steps cancel, so g1 = -g0 and x1 - x0 = -lr g0.
+    found = gd.explain(descent(wave, wave_slope, 0.3, 1.2), period=math.pi)
+    assert (found.verdict, found.period) == ("step_too_large", 2)
+    evidence = found.findings[0].evidence
+    assert evidence["lr_times_curvature"] == pytest.approx(2.0, abs=1e-6)
+
+
+def test_kink() -> None:
+    log = descent(lambda x: 2 * abs(x), lambda x: math.copysign(2.0, x), 0.33, 0.1)
+    found = gd.explain(log)
+    assert (found.verdict, found.period) == ("kink", 2)
+    assert found.findings[0].evidence["slope"] == pytest.approx(2.0)
+
+
+def test_chaos() -> None:
+    found = gd.explain(descent(wave, wave_slope, 0.3, 3.0), period=math.pi)
+    assert (found.verdict, found.outcome) == ("step_too_large", "erratic")
+
+
+def test_wrapped_and_unwrapped_angles_are_the_same() -> None:
+    log = descent(wave, wave_slope, 0.3, 1.9)
+    wrapped = {**log, "theta": (log["theta"] + math.pi / 2) % math.pi - math.pi / 2}
+    one, other = (gd.explain(columns, period=math.pi) for columns in (log, wrapped))
+    assert one.verdict == other.verdict
+    assert one.period == other.period
+
+
+def test_frozen() -> None:
+    found = gd.explain({"theta": np.ones(50), "loss": np.ones(50), "grad": np.zeros(50)})
+    assert (found.verdict, found.outcome) == ("no_gradient", "frozen")
+
+
+def test_divergence_and_broken_gradient() -> None:
+    grown = descent(bowl, bowl_slope, 1.0, 5.0, steps=400)
+    found = gd.explain(grown)
+    assert (found.verdict, found.outcome) == ("step_too_large", "nonfinite")
+    broken = descent(bowl, bowl_slope, 1.0, 0.1)
+    broken["grad"][120] = math.nan
+    found = gd.explain(broken)
+    assert found.verdict == "nonfinite_gradient"
+    assert found.findings[0].evidence["step"] == 120
+
+
+def test_too_short_says_how_many() -> None:
+    found = gd.explain({"theta": np.arange(5.0), "loss": np.arange(5.0)})
+    assert found.verdict == "inconclusive"
+    assert "20" in found.headline
+
+
+def test_says_what_a_log_cannot_tell() -> None:
+    found = gd.explain(descent(bowl, bowl_slope, 1.0, 0.2))
+    assert any("cannot tell" in finding.explanation for finding in found.findings)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_csv_and_json_lines_agree(tmp_path: Path) -> None:
+    log = descent(wave, wave_slope, 0.3, 1.2)
+    rows = [dict(zip(log, row, strict=True)) for row in zip(*log.values(), strict=True)]
+    head = ",".join(log) + "\n"
+    body = "".join(",".join(repr(float(v)) for v in row.values()) + "\n" for row in rows)
+    table = write(tmp_path / "log.csv", head + body)
+    lines = write(
+        tmp_path / "log.jsonl",
+        "".join(json.dumps({k: float(v) for k, v in row.items()}) + "\n" for row in rows),
+    )
+    assert gd.explain(table).to_dict() == gd.explain(lines).to_dict() == gd.explain(log).to_dict()
+
+
+def test_columns_by_option(tmp_path: Path) -> None:
+    rows = "".join(f"{i},{math.exp(-i / 20)!r},{i * 0.5}\n" for i in range(60))
+    path = write(tmp_path / "log.csv", "n,quality,angle\n" + rows)
+    found = gd.explain(path, value_column="angle", loss_column="quality")
+    assert found.steps == 60
+    with pytest.raises(UsageError, match="angel"):
+        gd.explain(path, value_column="angel", loss_column="quality")
+    with pytest.raises(InputError, match="loss"):
+        gd.explain(path)
+
+
+def test_a_line_that_was_cut_off_is_skipped(tmp_path: Path) -> None:
+    rows = "".join(f"{i},{1 / (i + 1)!r},{1 / (i + 1)!r}\n" for i in range(60))
+    path = write(tmp_path / "log.csv", "step,theta,loss\n" + rows + "60,0.0")
+    assert gd.explain(path).steps == 60
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no rows"),
+        (b"step,theta,loss\n", "no rows"),
+        (b"hello\n", "no rows"),
+        (b"step,theta,loss\nx,y,z\na,b,c\n", "no rows"),
+        (b"\xff\xfe\x00\x01", "UTF-8"),
+        (b"step,theta\n1,2\n3,4\n", "loss"),
+        (b"step,loss\n1,2\n3,4\n", "parameter"),
+        (b"[1, 2, 3]\n[4]\n", "loss|no rows"),
+    ],
+)
+def test_unusable_logs_are_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        gd.explain(path)
+
+
+def test_missing_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No log"):
+        gd.explain(tmp_path / "nothing.csv")
+    with pytest.raises(InputError, match="folder"):
+        gd.explain(tmp_path)
