@@ -115,7 +115,8 @@ def _terms(
         torch.as_tensor(value, dtype=dtype, device=device)[..., None, None] for value in given
     )
     half = validate_kernel_size(kernel_size) // 2
-    grid = torch.arange(-half, half + 1, dtype=dtype, device=device)
+    # arange itself has no complex type.
+    grid = torch.arange(-half, half + 1, device=device).to(dtype)
     x, y = grid[None, :], grid[:, None]
     cos, sin = torch.cos(theta), torch.sin(theta)
     x_rot = x * cos + y * sin

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,9 @@ FloatArray = npt.NDArray[np.float64]
 BUILT_IN = ("hopper", "noise", "pink")
 NORMALIZATIONS = ("none", "center", "standardize", "whiten")
 SYNTHETIC_SHAPE = (512, 512)
-# Above this many pixels a compressed file is taken for a decompression bomb: 100 million float64
-# pixels are 0.8 GB, already more than a camera makes.
-MAX_PIXELS = 100_000_000
+# Above this many pixels a compressed file is taken for a decompression bomb: more than a camera
+# makes, 0.7 GB as float64, and just below where Pillow itself begins to warn.
+MAX_PIXELS = 89_000_000
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -64,7 +65,7 @@ def load_image(
         image = _built_in(name, seed) if name in BUILT_IN else _from_file(Path(name))
     else:
         name = "the array"
-        image = _checked_array(np.asarray(source), name)
+        image = _checked_array(_as_array(source), name)
     image = _validated(image, name) * pixel_scale
     if normalize == "whiten":
         image = _flatten_spectrum(image)
@@ -120,6 +121,16 @@ def _validated(image: FloatArray, name: str) -> FloatArray:
     return image
 
 
+def _as_array(source: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(source)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"The image is no array of numbers ({_first_line(error)}).",
+            "Pass a two-dimensional NumPy array.",
+        ) from None
+
+
 def _checked_array(array: npt.NDArray[np.generic], name: str) -> FloatArray:
     if array.ndim != 2:
         raise InputError(
@@ -127,9 +138,13 @@ def _checked_array(array: npt.NDArray[np.generic], name: str) -> FloatArray:
             "Pass one channel, for example array.mean(axis=-1).",
         )
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_):
-        raise InputError(f"{name} holds {array.dtype} values, not numbers.")
+        raise InputError(
+            f"{name} holds {array.dtype} values, not numbers.", "Convert it to a numeric type."
+        )
     if np.iscomplexobj(array):
-        raise InputError(f"{name} is complex; a Gabor response needs a real image.")
+        raise InputError(
+            f"{name} is complex; a Gabor response needs a real image.", "Pass its magnitude."
+        )
     return np.array(array, dtype=np.float64)
 
 
@@ -153,29 +168,37 @@ def _hopper_path() -> Path:
     # Located without importing matplotlib, which costs a third of a second.
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or spec.origin is None:
-        raise InputError("The built-in photograph comes with matplotlib, which is not installed.")
+        raise InputError(
+            "The built-in photograph comes with matplotlib, which is not installed.",
+            "Install matplotlib, or give an image of your own.",
+        )
     return Path(spec.origin).parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
 
 
 def _from_file(path: Path) -> FloatArray:
-    if not path.exists():
-        raise InputError(
-            f"No image at {path}.", f"Give a file, or one of the built-ins {', '.join(BUILT_IN)}."
-        )
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not an image.", "Give one file.")
     try:
+        if not path.exists():
+            raise InputError(
+                f"No image at {path}.",
+                f"Give a file, or one of the built-ins {', '.join(BUILT_IN)}.",
+            )
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, not an image.", "Give one file.")
         return _from_npy(path) if path.suffix.lower() == ".npy" else _from_picture(path)
     except PermissionError:
         raise InputError(f"{path} may not be read.", "Check its permissions.") from None
+    except OSError as error:
+        reason = error.strerror or _first_line(error)
+        raise InputError(f"{path} cannot be opened: {reason}.", "Give another file.") from None
 
 
 def _from_npy(path: Path) -> FloatArray:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        if isinstance(error, PermissionError):
-            raise
+        with path.open("rb") as stream:
+            array = np.load(stream, allow_pickle=False)
+    except PermissionError:
+        raise
+    except Exception as error:  # NumPy's readers fail on damaged files in a dozen ways
         raise InputError(
             f"{path} is no plain .npy array ({_first_line(error)}).",
             "Save it with numpy.save and without pickled objects.",
@@ -188,6 +211,8 @@ def _from_npy(path: Path) -> FloatArray:
 def _from_picture(path: Path) -> FloatArray:
     try:
         with warnings.catch_warnings():
+            # What Pillow warns of (palette transparency, odd tags) leaves the grey values usable.
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 _refuse_bomb(path, picture.size)
@@ -202,7 +227,9 @@ def _from_picture(path: Path) -> FloatArray:
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, PermissionError):
             raise
-        raise InputError(f"{path} is damaged: {_first_line(error)}.") from None
+        raise InputError(
+            f"{path} is damaged: {_first_line(error)}.", "Save or download it again."
+        ) from None
 
 
 def _refuse_bomb(path: Path, size: tuple[int, int]) -> None:

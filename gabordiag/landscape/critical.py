@@ -176,7 +176,7 @@ def find_critical_points(objective: Objective) -> Landscape:
     losses, gradients = objective.derivatives(grid_values)[:2]
     return Landscape(
         parameter=objective.parameter,
-        points=_classify(objective, values, series, float(losses.max())),
+        points=_classify(objective, values, series, float(losses.max()), certificate.certified),
         certificate=certificate,
         largest_loss=float(losses.max()),
         largest_gradient=float(np.nanmax(np.abs(gradients))),
@@ -309,16 +309,20 @@ def _snap_to_target(objective: Objective, values: FloatArray) -> FloatArray:
 
 
 def _classify(
-    objective: Objective, values: FloatArray, series: LossSeries, largest: float
+    objective: Objective,
+    values: FloatArray,
+    series: LossSeries,
+    largest: float,
+    certified: bool,
 ) -> tuple[CriticalPoint, ...]:
     if len(values) == 0:
         return ()
     smooth, _, second = objective.derivatives(values, 2, smooth=True)
     losses = objective.loss_at(values)
-    scale = _slope_scale(series)
+    slopes, rounding = _slopes(series, values, certified)
     points: list[CriticalPoint] = []
-    for value, loss, square, curvature in zip(values, losses, smooth, second, strict=True):
-        value, loss = float(value), float(loss)
+    for index, (square, curvature) in enumerate(zip(smooth, second, strict=True)):
+        value, loss = float(values[index]), float(losses[index])
         if objective.is_root and loss <= _ZERO_LOSS * largest:
             # Near its zero, smooth = curvature d^2 / 2, so the root is sqrt(curvature / 2) |d|.
             slope = math.sqrt(max(curvature, 0.0) / 2)
@@ -327,17 +331,26 @@ def _classify(
         # d^2 sqrt(s) = s'' / (2 sqrt s) where s' = 0.
         own = float(curvature / (2 * math.sqrt(square))) if objective.is_root else float(curvature)
         kind = "inflection"
-        if abs(curvature) > series.slope_error * scale:
+        if slopes[index] > rounding[index]:
             kind = "minimum" if curvature > 0 else "maximum"
         stable = 2 / own if kind == "minimum" else None
         points.append(CriticalPoint(value, loss, own, kind, stable_lr=stable))
     return _with_basins(objective.parameter, points)
 
 
-def _slope_scale(series: LossSeries) -> float:
-    """dphi/dvalue: from errors of dD/dphi to errors of the second derivative."""
-    width = series.parameter.high - series.parameter.low
-    return (2 * math.pi if series.parameter.period is not None else 2.0) / width
+def _slopes(
+    series: LossSeries, values: FloatArray, certified: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Returns |dD/dphi| at critical points, and what of it may be rounding.
+
+    An error e of D near a double root splits it into two that lie sqrt(2 e / |D''|) apart, with
+    slopes up to sqrt(2 e |D''|): without a proof, no smaller slope counts.
+    """
+    _, slope, curvature = series.derivative.derivatives(series.angle(values), 2)
+    rounding = np.full_like(slope, series.slope_error)
+    if not certified:
+        rounding = np.maximum(rounding, 4 * np.sqrt(series.error * np.abs(curvature)))
+    return np.abs(slope), rounding
 
 
 def _with_basins(parameter: Parameter, points: list[CriticalPoint]) -> tuple[CriticalPoint, ...]:

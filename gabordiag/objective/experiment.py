@@ -206,7 +206,9 @@ class Experiment:
             start = self.theta0 if name == "theta" else target
             return Parameter(name, -period / 2, period / 2, period, target, start, is_angle=True)
         low, high = (factor * target for factor in _RANGE_FACTORS[name])
-        low = max(low, 2.0) if name == "wavelength" else low
+        if name == "wavelength":
+            # Below 2 px the carrier aliases; a target there keeps a range around itself.
+            low = min(max(low, 2.0), 0.8 * target)
         return Parameter(name, low, high, None, target, target, unit=_UNITS.get(name, ""))
 
 
@@ -314,8 +316,12 @@ class ShortcutObjective(GaborObjective):
 
     def _parts(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         kernel, target = self._target
-        residual = self.compressed(self.kernels(values) - kernel) - self.compressed.extra
-        return residual, residual + target, target
+        kernels = self.kernels(values)
+        residual = self.compressed(kernels - kernel) - self.compressed.extra
+        # The sum loses digits where noise far above the response cancels in it.
+        noisy = self.experiment.noise is not None
+        response = self.compressed(kernels) if noisy else residual + target
+        return residual, response, target
 
     def loss(self, values: Tensor) -> Tensor:
         """Returns the loss (n,) at the values (n,)."""

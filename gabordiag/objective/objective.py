@@ -154,8 +154,15 @@ class Objective(ABC):
             chunk = chunk.detach().requires_grad_()
             levels = [function(chunk)]
             for level in range(order):
+                if not levels[-1].requires_grad:  # constant, as every derivative of it
+                    levels.append(torch.zeros_like(chunk))
+                    continue
                 (derivative,) = torch.autograd.grad(
-                    levels[-1].sum(), chunk, create_graph=level + 1 < order
+                    levels[-1].sum(),
+                    chunk,
+                    create_graph=level + 1 < order,
+                    allow_unused=True,
+                    materialize_grads=True,
                 )
                 levels.append(derivative)
             return torch.stack([level.detach() for level in levels], dim=-1)

@@ -215,9 +215,12 @@ def compress(padded: Tensor, kernels: Tensor, extra: Tensor | None = None) -> Co
     """
     basis = kernel_basis(kernels)
     gram = response_gram(padded, basis, extra)
-    # M = V diag(l) V^T gives F = diag(sqrt l) V^T; eigenvalues below zero are rounding.
-    eigenvalues, vectors = torch.linalg.eigh(gram)
-    factor = eigenvalues.clamp(min=0).sqrt()[:, None] * vectors.T
+    # M = V diag(l) V^T gives F = diag(sqrt l) V^T; eigenvalues below zero are rounding. Scaled to a
+    # unit diagonal first, because rounding is relative to the largest entry, and an additive image
+    # may be far stronger or weaker than the responses.
+    scale = gram.diagonal().clamp(min=torch.finfo(torch.float64).tiny).sqrt()
+    eigenvalues, vectors = torch.linalg.eigh(gram / scale / scale[:, None])
+    factor = eigenvalues.clamp(min=0).sqrt()[:, None] * vectors.T * scale
     rank = len(basis)
     weights = factor[:, :rank] @ basis.flatten(1)
     offset = factor[:, rank] if extra is not None else torch.zeros_like(factor[:, 0])

@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gabordiag.diagnosis.verdict import Diagnosis
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.descent import Optimization, Run
 from gabordiag.dynamics.maps import Basins
@@ -40,7 +41,7 @@ from gabordiag.presentation.style import (
     render,
     save,
 )
-from gabordiag.results import Result
+from gabordiag.results import Result, View
 
 __all__ = [
     "OUTCOME_COLORS",
@@ -63,7 +64,8 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
     one run, its loss; basins, the map; a bifurcation, the attractor.
 
     Args:
-        result: A `Sweep`, `Optimization`, `Run`, `Basins` or `Bifurcation`.
+        result: A `Sweep`, `Optimization`, `Run`, `Basins`, `Bifurcation`
+            or `Diagnosis`.
         ax: Axes to draw into; a new figure's without.
 
     Raises:
@@ -123,6 +125,12 @@ def _plot_run(ax: Axes, result: Run) -> None:
     ax.set_title(runs_title(ParameterAxis.of(landscape), [path]), fontsize=10)
 
 
+def _plot_diagnosis(ax: Axes, result: Diagnosis) -> None:
+    view = result.view()
+    runs = {"runs": [view.result["run"]], "landscape": view.result["landscape"]}
+    legend_beside(ax, draw_runs(ax, View(runs, view.data)))
+
+
 def _plot_basins(ax: Axes, result: Basins) -> None:
     view = result.view()
     landscape = view.result["landscape"]
@@ -143,4 +151,5 @@ _DRAWERS: dict[type[Result], _Drawer] = {
     Run: _plot_run,
     Basins: _plot_basins,
     Bifurcation: _plot_bifurcation,
+    Diagnosis: _plot_diagnosis,
 }

@@ -1,0 +1,82 @@
+"""The public names: there, lazy, and without side effects."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import gabordiag as gd
+
+NAMES = {
+    "GaborParameters",
+    "gabor_kernel",
+    "gabor_partials",
+    "Experiment",
+    "sweep",
+    "optimize",
+    "basins",
+    "bifurcate",
+    "diagnose",
+    "explain",
+    "check",
+    "TrajectoryLogger",
+}
+
+
+def test_all_names_are_there() -> None:
+    assert set(gd.__all__) >= NAMES
+    for name in NAMES:
+        assert callable(getattr(gd, name)), name
+
+
+def test_import_and_help_load_neither_torch_nor_matplotlib() -> None:
+    code = (
+        "import sys, gabordiag; from gabordiag.cli.app import app; "
+        "print(sorted(set(sys.modules) & {'torch', 'matplotlib', 'numpy', 'chebpy'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_one_version() -> None:
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    assert "_version.__version__" in project.read_text(encoding="utf-8")
+    assert gd.__version__.count(".") == 2
+
+
+def test_nothing_global_is_touched(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002 the global state itself is what is looked at
+    before = (torch.get_rng_state().clone(), torch.get_default_dtype(), np.geterr())
+    legacy = np.random.get_state()[1].copy()  # noqa: NPY002
+    image = np.random.default_rng(0).standard_normal((40, 40))
+    experiment = gd.Experiment(image=image, kernel_size=9, sigma=2, wavelength=6, loss="mse")
+    result = gd.diagnose(experiment, lr=1e-3, steps=100)
+    assert result.plot() is not None
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == torch.get_default_dtype()
+    assert before[2] == np.geterr()
+    assert (legacy == np.random.get_state()[1]).all()  # noqa: NPY002
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_are_read_only() -> None:
+    image = np.random.default_rng(0).standard_normal((40, 40))
+    sweep = gd.sweep(gd.Experiment(image=image, kernel_size=9, sigma=2, wavelength=6), points=11)
+    for array in (sweep.values, sweep.loss, sweep.grad_analytic):
+        assert not array.flags.writeable
+
+
+def test_function_as_objective() -> None:
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return (x - 1) ** 2
+
+    result = gd.diagnose(loss, range=(0, 2), start=0.1, target=1.0, optimizer="sgd", lr=0.1)
+    assert result.verdict == "healthy"
+    assert math.isclose(result.run.final, 1.0, abs_tol=0.02)
