@@ -99,7 +99,9 @@ def train(
         rate = float(optimizer.param_groups[0]["lr"])
         rows.append((value.item(), current.item(), value.grad.item(), rate))
         if step < steps:
-            optimizer.step(closure)
+            # Only LBFGS evaluates again within a step.
+            again = isinstance(optimizer, torch.optim.LBFGS)
+            optimizer.step(closure) if again else optimizer.step()  # type: ignore[call-overload]
             if scheduler is not None:
                 scheduler.step()
     table = np.array(rows)

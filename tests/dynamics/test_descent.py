@@ -83,9 +83,9 @@ def test_run_on_the_photograph_equals_a_loop_written_by_hand() -> None:
     # Few steps: conv2d in float64 on the whole photograph takes its time.
     by_hand = gabor_loss(load_image("hopper"), "rmse")
     log = train(
-        by_hand, -math.pi / 4, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9), 30
+        by_hand, -math.pi / 4, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9), 15
     )  # fmt: skip
-    settings = OptimizerSettings("sgd", 0.01, momentum=0.9, steps=30)
+    settings = OptimizerSettings("sgd", 0.01, momentum=0.9, steps=15)
     _assert_same(run(Experiment().along("theta"), settings), log)
 
 
