@@ -1,0 +1,274 @@
+"""Outcomes of tails made by hand; exponents against closed forms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from gabordiag.dynamics.outcomes import (
+    CODES,
+    OUTCOME_NAMES,
+    Tails,
+    classify,
+    count_symptoms,
+    describe_jump,
+    jump_steps,
+    left_basin,
+    lyapunov_exponent,
+    tail_length,
+)
+from gabordiag.landscape.critical import Certificate, CriticalPoint, Landscape
+from gabordiag.objective.objective import Parameter
+
+Array = npt.NDArray[np.float64]
+# One period of 2 pi: target at 0.5, another minimum at 0.5 - pi, maxima half way between.
+TARGET, OTHER = 0.5, 0.5 - math.pi
+HEIGHT, STEEPEST = 2.0, 1.0
+TAIL = 60
+
+
+@pytest.fixture(scope="module")
+def landscape() -> Landscape:
+    """Written down, not computed: -cos(2 (v - 0.5)) tilted so that the target is lowest."""
+    low, high = 0.5 - math.pi / 2, 0.5 + math.pi / 2
+    points = (
+        CriticalPoint(OTHER, 1.0, 1.0, "minimum", False, (low - math.pi, low), 2.0),
+        CriticalPoint(low, HEIGHT, -1.0, "maximum"),
+        CriticalPoint(TARGET, 0.0, 1.0, "minimum", True, (low, high), 2.0),
+        CriticalPoint(high, HEIGHT, -1.0, "maximum"),
+    )
+    parameter = Parameter("theta", -math.pi, math.pi, 2 * math.pi, TARGET, 0.0, is_angle=True)
+    return Landscape(parameter, points, Certificate(True, "given", 0, 0.0), HEIGHT, STEEPEST, 0.0)
+
+
+def _loss(values: Array) -> Array:
+    """Anything with the period: only its ups and downs matter."""
+    return 1 - np.cos(values - TARGET)
+
+
+def _logistic(count: int, seed: float = 0.3123) -> Array:
+    """The logistic map at r = 4: chaotic, exponent ln 2."""
+    values = [seed]
+    for _ in range(count - 1):
+        values.append(4 * values[-1] * (1 - values[-1]))
+    return np.array(values)
+
+
+t = np.arange(TAIL, dtype=np.float64)
+ROUGH = np.array([1.3, 2.9, 1.9, 2.4, 1.6])
+NAN_LAST = np.where(t < TAIL - 1, 1.5, np.nan)
+
+# name -> (outcome, period, values, gradient at the last, whether anything moved)
+TAILS: dict[str, tuple[str, int, Array, float, bool]] = {
+    "at the target": ("reached", 0, np.full(TAIL, TARGET), 0.0, True),
+    "within one degree": ("reached", 0, TARGET + math.radians(0.9) * np.sin(t), 0.1, True),
+    "a copy": ("reached", 0, np.full(TAIL, TARGET + 6 * math.pi), 0.0, True),
+    "a small cycle there": ("reached", 2, TARGET + 0.01 * (-1.0) ** t, 0.01, True),
+    "other minimum": ("local_minimum", 0, np.full(TAIL, OTHER), 0.0, True),
+    "other minimum, a turn on": ("local_minimum", 0, np.full(TAIL, OTHER + 4 * math.pi), 0.0, True),
+    "flat": ("plateau", 0, 2.0 + 1e-7 * t, 1e-5, True),
+    "period 2": ("cycle", 2, 1.5 + 0.4 * (-1.0) ** t, 0.5, True),
+    "period 3": ("cycle", 3, np.tile([1.2, 2.5, 1.9], TAIL // 3), 0.5, True),
+    "period 5": ("cycle", 5, np.tile(ROUGH, TAIL // 5), 0.5, True),
+    "period 2, tiny": ("cycle", 2, 1.5 + 1e-9 * (-1.0) ** t, 0.5, True),
+    "period 3, tiny": ("cycle", 3, 1.5 + 1e-9 * np.tile([0.0, 2.0, 1.0], TAIL // 3), 0.5, True),
+    "period 5, tiny": ("cycle", 5, 1.5 + 1e-9 * np.tile(ROUGH, TAIL // 5), 0.5, True),
+    "a whole period each step": ("running", 0, 1.2 + 2 * math.pi * t, 0.5, True),
+    "three periods back each step": ("running", 0, 1.2 - 6 * math.pi * t, 0.5, True),
+    "period 2, one turn in all": (
+        "running", 2, 1.5 + 0.4 * (-1.0) ** t + 2 * math.pi * (t // 2), 0.5, True,
+    ),
+    "period 3, back": (
+        "running", 3, np.tile([1.2, 2.5, 1.9], TAIL // 3) - 4 * math.pi * (t // 3), 0.5, True,
+    ),
+    # There and back by whole turns: a cycle in value and angle alike.
+    "period 2, a turn forth and back": (
+        "cycle", 2, 1.5 + 0.4 * (-1.0) ** t + 2 * math.pi * (t % 2), 0.5, True,
+    ),
+    "logistic map": ("erratic", 0, 1.0 + 1.8 * _logistic(TAIL), 0.5, True),
+    "logistic map, running": (
+        "erratic", 0, 1.0 + 1.8 * _logistic(TAIL) + 2 * math.pi * np.cumsum(t % 7 == 3), 0.5, True,
+    ),
+    "slow descent": ("unfinished", 0, 2.5 - 0.004 * t, 0.5, True),
+    "decaying oscillation": ("unfinished", 0, 1.5 + 0.5 * 0.97**t * (-1.0) ** t, 0.5, True),
+    "no gradient": ("frozen", 0, np.full(TAIL, 2.0), 0.0, False),
+    "NaN": ("nonfinite", 0, NAN_LAST, math.nan, True),
+    "infinite": ("nonfinite", 0, np.where(t < 30, 1.5, np.inf), 0.5, True),
+}  # fmt: skip
+
+
+def _tails(names: list[str]) -> Tails:
+    values = np.stack([TAILS[name][2] for name in names], axis=1)
+    with np.errstate(invalid="ignore"):
+        losses = _loss(values)
+    gradients = np.array([TAILS[name][3] for name in names])
+    moved = np.array([TAILS[name][4] for name in names])
+    return Tails(values, losses, gradients, moved)
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_tail_made_by_hand(landscape: Landscape, name: str) -> None:
+    codes, periods = classify(landscape, _tails([name]))
+    outcome, period = TAILS[name][:2]
+    assert OUTCOME_NAMES[codes[0]] == outcome
+    if outcome in ("cycle", "running", "erratic", "unfinished"):
+        assert periods[0] == period
+
+
+def test_every_outcome_is_made() -> None:
+    assert {outcome for outcome, *_ in TAILS.values()} == set(OUTCOME_NAMES)
+
+
+def test_batch_is_judged_like_single_runs(landscape: Landscape) -> None:
+    names = list(TAILS)
+    codes, periods = classify(landscape, _tails(names))
+    singles = [classify(landscape, _tails([name])) for name in names]
+    assert codes.tolist() == [int(code[0]) for code, _ in singles]
+    assert periods.tolist() == [int(period[0]) for _, period in singles]
+
+
+@pytest.mark.parametrize("amplitude", [1.0, 1e-2, 1e-5, 1e-9])
+@pytest.mark.parametrize("period", [2, 3, 4, 7, 16])
+def test_shortest_period_is_found(landscape: Landscape, period: int, amplitude: float) -> None:
+    shape = np.random.default_rng(period).uniform(-1, 1, period)
+    values = 1.8 + amplitude / 2 * np.tile(shape, 200 // period + 1)[:200]
+    tails = Tails(values[:, None], _loss(values)[:, None], np.array([0.5]), np.array([True]))
+    codes, periods = classify(landscape, tails)
+    assert periods.tolist() == [period]
+    assert codes[0] == CODES["cycle"]
+
+
+def test_period_is_not_read_into_what_was_seen_less_than_three_times(landscape: Landscape) -> None:
+    shape = np.random.default_rng(1).uniform(1.0, 2.6, 25)
+    values = np.tile(shape, 3)[:60]
+    tails = Tails(values[:, None], _loss(values)[:, None], np.array([0.5]), np.array([True]))
+    assert classify(landscape, tails)[1].tolist() == [0]
+
+
+@pytest.mark.parametrize("degrees", [0.99, 1.01])
+def test_one_degree_decides(landscape: Landscape, degrees: float) -> None:
+    # A single value outside is enough.
+    values = np.full(TAIL, TARGET)
+    values[TAIL // 2] += math.radians(degrees)
+    tails = Tails(values[:, None], _loss(values)[:, None], np.array([0.0]), np.array([True]))
+    reached = classify(landscape, tails)[0][0] == CODES["reached"]
+    assert reached == (degrees < 1)
+
+
+@pytest.mark.parametrize(("steps", "tail"), [(500, 50), (1500, 150), (10, 2), (1, 2), (505, 51)])
+def test_tail_is_a_tenth(steps: int, tail: int) -> None:
+    assert tail_length(steps) == tail
+
+
+def test_jumps_are_rises_by_a_third_of_the_height() -> None:
+    losses = np.array([1.0, 0.1, 0.2, 0.9, 0.1, 0.39, np.nan, 0.0, 2.0])
+    # Rises: 0.1, 0.7, 0.29, and 2.0; the landscape's height is 1.
+    assert jump_steps(losses, 1.0).tolist() == [2, 7]
+
+
+def test_jump_tells_where_it_stood_and_landed(landscape: Landscape) -> None:
+    values = np.array([0.4, 0.6, 0.6 + math.pi - 0.2, 0.5])
+    losses = np.array([0.1, 0.05, 1.5, 0.0])
+    jump = describe_jump(landscape, 1, values, losses, 3.5)
+    shown = jump.to_dict()
+    assert shown["step"] == 1
+    assert (shown["from"], shown["to"]) == (0.6, values[2])
+    assert (shown["loss_before"], shown["loss_after"]) == (0.05, 1.5)
+    assert shown["lr_times_curvature"] == 3.5
+    assert shown["left_basin"] is True
+    assert shown["landed_near"] == OTHER
+
+
+def test_jump_within_the_basin_left_nothing(landscape: Landscape) -> None:
+    values, losses = np.array([0.5, 1.9]), np.array([0.0, 1.4])
+    jump = describe_jump(landscape, 0, values, losses, math.nan)
+    assert not jump.left_basin
+    assert jump.landed_near == TARGET
+    assert jump.to_dict()["lr_times_curvature"] is None
+
+
+def test_another_copy_of_the_same_basin_is_elsewhere(landscape: Landscape) -> None:
+    target = landscape.target
+    inside = np.array([TARGET - 1.5, TARGET + 1.5])
+    assert not left_basin(landscape, target, TARGET, inside)
+    assert left_basin(landscape, target, TARGET, np.array([TARGET + 2 * math.pi]))
+    assert not left_basin(landscape, target, TARGET + 2 * math.pi, inside + 2 * math.pi)
+    assert left_basin(landscape, target, TARGET, np.array([TARGET, np.nan]))
+
+
+def test_symptoms_are_counted() -> None:
+    # Of the largest loss 10: below 3, then above 6 one step later.
+    losses = np.array([9.0, 2.9, 6.1, 2.0, 5.0, 7.0, 3.0, 9.0, 1.0, 9.0, 1.0])
+    assert count_symptoms(losses, 10.0) == 2
+    assert count_symptoms(np.array([1.0]), 10.0) == 0
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.5, 1.9, 2.5, 7.0])
+def test_exponent_of_a_quadratic(factor: float) -> None:
+    # Every step multiplies the distance by 1 - lr c.
+    exponent = lyapunov_exponent(np.full(300, factor / 4), np.full(300, 4.0))
+    assert exponent == pytest.approx(math.log(abs(1 - factor)), rel=1e-12)
+
+
+def test_exponent_of_the_logistic_map_is_ln_2() -> None:
+    # x <- x - lr L'(x) with lr L'(x) = x - 4 x (1 - x) is the map; lr L'' = 1 - 4 (1 - 2 x).
+    orbit = _logistic(200_000)
+    exponent = lyapunov_exponent(np.full(len(orbit), 0.5), (1 - 4 * (1 - 2 * orbit)) / 0.5)
+    assert exponent == pytest.approx(math.log(2), abs=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("lr", "beta"), [(0.1, 0.9), (0.5, 0.5), (0.9, 0.9), (1.2, 0.9), (0.02, 0.3)]
+)
+def test_exponent_of_the_heavy_ball_is_its_spectral_radius(lr: float, beta: float) -> None:
+    # (w, v) <- (w - lr (beta v + c w), beta v + c w) on c w^2 / 2.
+    curvature = 4.0
+    matrix = np.array([[1 - lr * curvature, -lr * beta], [curvature, beta]])
+    radius = np.abs(np.linalg.eigvals(matrix)).max()
+    exponent = lyapunov_exponent(np.full(20_000, lr), np.full(20_000, curvature), beta)
+    # The start of the tangent vector fades as 1 / n.
+    assert exponent == pytest.approx(math.log(radius), abs=1e-3)
+
+
+def test_heavy_ball_bound_is_where_the_exponent_changes_sign() -> None:
+    beta, curvature = 0.9, 4.0
+    bound = 2 * (1 + beta) / curvature
+
+    def exponent(lr: float) -> float:
+        result = lyapunov_exponent(np.full(20_000, lr), np.full(20_000, curvature), beta)
+        assert result is not None
+        return result
+
+    assert exponent(0.98 * bound) < 0 < exponent(1.02 * bound)
+
+
+@pytest.mark.parametrize(
+    "curvatures",
+    [np.empty(0), np.array([1.0, np.nan]), np.array([np.inf])],
+    ids=["empty", "nan", "infinite"],
+)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_exponent_is_not_made_up(curvatures: Array, momentum: float) -> None:
+    assert lyapunov_exponent(np.full(len(curvatures), 0.1), curvatures, momentum) is None
+
+
+def test_superstable_orbit_has_a_finite_exponent() -> None:
+    exponent = lyapunov_exponent(np.full(10, 0.25), np.full(10, 4.0))
+    assert exponent is not None
+    assert -1000 < exponent < -100
+
+
+@pytest.mark.parametrize("make", [lambda s: s, lambda s: -s, lambda s: s + 2 * math.pi * 1000])
+def test_far_off_values_are_judged_like_near_ones(
+    landscape: Landscape, make: Callable[[Array], Array]
+) -> None:
+    # Whole turns away from the origin the spacing of floats must not look like motion.
+    shift = make(np.zeros(1))[0]
+    values = 1.5 + 0.4 * (-1.0) ** t + shift
+    tails = Tails(values[:, None], _loss(values)[:, None], np.array([0.5]), np.array([True]))
+    codes, periods = classify(landscape, tails)
+    assert (OUTCOME_NAMES[codes[0]], int(periods[0])) == ("cycle", 2)
