@@ -9,7 +9,7 @@ apply the listed functions, and nothing else.
     sign    = ("+" | "-")* power
     power   = atom (("^" | "**") sign)?                 2^3^2 = 2^(3^2), -x^2 = -(x^2)
     atom    = number | name | "(" sum ")" | function
-    function = name ("^" sign)? (power | "(" sum ("," sum)? ")")      sin^2(theta), cos theta
+    function = name ("^" sign)? (power | "(" sum ")")      sin^2(theta), cos theta, np.cos(theta)
 
 Products bind from left to right whether or not they are written out: 1 / 2 x is (1/2) x, as
 Wolfram Alpha reads it.
@@ -345,9 +345,23 @@ class _Parser:
             argument = self.sum(depth + 1)
             self._expect(")")
         else:
-            argument = self._power(depth + 1)
+            argument = self._bare_argument(token, depth)
         applied = self._folded(lambda values: function(argument.evaluate(values)), [argument])
         return applied if power is None else self._raise_to(applied, power)
+
+    def _bare_argument(self, function: Token, depth: int) -> _Part:
+        """Reads the theta of cos theta; of cos 2 theta nobody knows how far it goes."""
+        first = self._token
+        argument = self._power(depth + 1)
+        following = self._token
+        is_function = following.text.lower() in _FUNCTIONS or following.text in _PREFIXES
+        if (
+            first.kind == "number"
+            or following.kind == "number"
+            or (following.kind == "name" and not is_function)
+        ):
+            raise _error(f"parentheses are missing after {_shown(function)}", first.position)
+        return argument
 
     def _power_function(self, depth: int) -> _Part:
         position = self._token.position

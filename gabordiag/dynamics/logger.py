@@ -1,0 +1,219 @@
+"""A log of one's own training loop, which `gabordiag explain` reads.
+
+with TrajectoryLogger("run.csv", theta=layer.theta) as log:
+    for image in images:
+        optimizer.zero_grad()
+        loss = criterion(model(image), target)
+        loss.backward()
+        log.step(loss, lr=0.01)
+        optimizer.step()
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from gabordiag.errors import InputError, OutputError, UsageError
+
+Source = Tensor | Callable[[], Tensor]
+_RESERVED = ("step", "loss", "grad", "update", "lr")
+_PLACE = "Call log.step(loss, lr=lr) between loss.backward() and optimizer.step()."
+
+
+class TrajectoryLogger:
+    """Writes one row a step: `step, <parameters>, loss, grad, [grad_<others>,] update, lr`.
+
+    For one parameter these are the columns of gabordiag's own trajectories: `step,theta,loss,grad,
+    update,lr`, in full precision. `grad` and `update` belong to the first parameter; the others'
+    gradients follow as `grad_<name>`, and their updates are the differences of their values.
+
+    A row is written, and flushed, at once, so that it is there when the loop crashes. Its `update`,
+    what the optimizer did at this step, is known only later: it stands as `nan` until the next
+    step, or the end of the block, fills it in. After an exception it stays `nan`, because nobody
+    knows whether the optimizer still moved.
+
+    Args:
+        path: Of the CSV file; an existing one is replaced.
+        parameters: By name: a tensor with one element, such as `layer.theta`; one element of a
+            larger parameter, such as `layer.theta[0]`; or a function without arguments that
+            returns one of these, for parameters that are replaced during training.
+
+    Raises:
+        UsageError: No parameter, or a name that is a column already.
+        InputError: Not one number, or computed from a parameter instead of being one.
+        OutputError: The file cannot be written.
+    """
+
+    def __init__(self, path: str | Path, **parameters: Source) -> None:
+        if not parameters:
+            raise UsageError(
+                "a log needs a parameter to follow.", "Write TrajectoryLogger(path, theta=...)."
+            )
+        for name in parameters:
+            if name in _RESERVED or name.startswith("grad_"):
+                raise UsageError(
+                    f"'{name}' is a column of the log already.", "Choose another name."
+                )
+        self.path = Path(path)
+        self._sources = {name: _source(name, source) for name, source in parameters.items()}
+        self._file: BinaryIO | None = None
+        self._step = 0
+        # Where the last row begins, and its cells, for when its update is known.
+        self._last: tuple[int, list[str]] | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The header."""
+        names = list(self._sources)
+        others = [f"grad_{name}" for name in names[1:]]
+        return ["step", *names, "loss", "grad", *others, "update", "lr"]
+
+    def __enter__(self) -> TrajectoryLogger:
+        try:
+            self._file = self.path.open("wb")
+            self._file.write(_line(self.columns))
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} cannot be written: {error.strerror or error}.",
+                "Choose another path, in a folder that exists.",
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None and self._last is not None:
+                self._write(None)
+        finally:
+            if self._file is not None:
+                self._file.close()
+            self._file = None
+
+    def step(self, loss: Tensor | float, lr: Any = math.nan) -> None:
+        """Logs the state before an optimizer step: value, loss, gradient, learning rate.
+
+        A gradient that did not arrive (None) is written as 0, which is what it does.
+
+        Args:
+            loss: As a tensor with one element, or a number. Its graph is not kept.
+            lr: The learning rate of this step; `nan` without.
+
+        Raises:
+            UsageError: Outside the `with` block.
+            InputError: The loss or lr is not one number.
+            OutputError: The disk is full, or the file is gone.
+        """
+        if self._file is None:
+            raise UsageError("the log is not open.", "Write: with TrajectoryLogger(...) as log:")
+        tensors = [source() for source in self._sources.values()]
+        numbers = [
+            *(float(tensor.detach()) for tensor in tensors),
+            _number("the loss", loss),
+            *(_gradient(tensor) for tensor in tensors),
+            math.nan,
+            _number("lr", lr),
+        ]
+        self._write([str(self._step), *(repr(number) for number in numbers)])
+        self._step += 1
+
+    def _write(self, row: list[str] | None) -> None:
+        """Writes the last row's update, and then the new row, if any, in one piece."""
+        assert self._file is not None
+        lines = b""
+        try:
+            if self._last is not None:
+                start, cells = self._last
+                lines = _line(self._with_update(cells))
+                self._file.seek(start)
+            if row is not None:
+                self._last = (self._file.tell() + len(lines), row)
+                lines += _line(row)
+            self._file.write(lines)
+            # The update may take fewer characters than the nan that it replaces.
+            self._file.truncate()
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} cannot be written: {error.strerror or error}."
+            ) from error
+
+    def _with_update(self, cells: list[str]) -> list[str]:
+        first = next(iter(self._sources.values()))
+        update = float(first().detach()) - float(cells[1])
+        return [*cells[:-2], repr(update), cells[-1]]
+
+
+def _line(cells: list[str]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode()
+
+
+def _source(name: str, source: Source) -> Callable[[], Tensor]:
+    """Returns a function that gives the parameter, checked at every call."""
+
+    def get() -> Tensor:
+        tensor = source() if callable(source) and not isinstance(source, Tensor) else source
+        if not isinstance(tensor, Tensor):
+            raise InputError(
+                f"{name} is a {type(tensor).__name__}, not a tensor.",
+                f"Give the parameter itself: {name}=layer.{name}.",
+            )
+        if tensor.numel() != 1 or tensor.is_complex():
+            raise InputError(
+                f"{name} has shape {tuple(tensor.shape)}, not one real number.",
+                f"Follow one element: {name}=layer.{name}[0].",
+            )
+        if not (tensor.is_leaf or _parent(tensor) is not None):
+            raise InputError(
+                f"{name} is computed from a parameter, so that it gets no gradient of its own.",
+                f"Give the parameter itself, before {tensor.grad_fn}.",
+            )
+        return tensor
+
+    get()
+    return get
+
+
+def _parent(tensor: Tensor) -> Tensor | None:
+    """Returns the parameter of which a tensor is an element."""
+    base = tensor._base if tensor._is_view() else None
+    return base if base is not None and base.is_leaf else None
+
+
+def _gradient(tensor: Tensor) -> float:
+    parent = _parent(tensor)
+    if parent is None:
+        return 0.0 if tensor.grad is None else float(tensor.grad)
+    if parent.grad is None:
+        return 0.0
+    # The element's place in memory is its place in the gradient, laid out in the same way.
+    place = torch.zeros_like(parent, dtype=torch.bool)
+    offset = tensor.storage_offset() - parent.storage_offset()
+    place.as_strided(tensor.shape, tensor.stride(), offset).fill_(True)
+    return float(parent.grad[place])
+
+
+def _number(what: str, value: Any) -> float:
+    if isinstance(value, Tensor):
+        value = value.detach()
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"{what} given to log.step is not one number but a {type(value).__name__}.", _PLACE
+        ) from None
