@@ -11,7 +11,7 @@ from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.descent import Run, run, trajectory_name
-from gabordiag.dynamics.maps import Basins, run_basins
+from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import SYMPTOM_COUNT
 from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
@@ -21,6 +21,8 @@ from gabordiag.results import Data, Result
 
 STEPS = 2000
 MAP_STEPS = 1500
+# One degree apart: half the columns of `basins`, which for the picture is fine enough.
+MAP_STARTS = 181
 Log = Callable[[Sequence[float]], None]
 
 
@@ -180,7 +182,8 @@ def _run_scenario(
     stage()
     scan = OptimizerSettings("sgd", scenario.lr, steps=MAP_STEPS)
     rates = log_spaced(*DEFAULT_SCAN)
-    basins = run_basins(objective, scan, rates, sweep=sweep, table=bench.table)
+    starts = default_starts(objective, MAP_STARTS)
+    basins = run_basins(objective, scan, rates, starts, sweep=sweep, table=bench.table)
     stage()
     bifurcation = run_bifurcation(
         objective,

@@ -20,7 +20,7 @@ from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.series import build_series
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
 
-CELLS = 4096
+CELLS = 4096  # a power of two
 _ORDER = 6
 # So many cells on either side of a kink take the objective itself: the series lost digits there.
 _EXACT_CELLS = 24
@@ -50,6 +50,11 @@ class Table:
     error: float
 
     @cached_property
+    def _columns(self) -> tuple[Tensor, ...]:
+        # A column at a time is gathered twice as fast as rows of six.
+        return tuple(self.coefficients.T.contiguous())
+
+    @cached_property
     def _rows(self) -> list[list[float]]:
         rows: list[list[float]] = self.coefficients.tolist()
         return rows
@@ -70,24 +75,22 @@ class Table:
 
     def __call__(self, values: Tensor) -> Tensor:
         """Returns the function at values (n,); NaN outside an interval's range."""
-        position = (values - self.origin) / self.cell
+        position = (values - self.origin).mul_(1 / self.cell)
         index = torch.floor(position)
-        position -= index
-        if self.is_periodic:
-            # Two steps instead of `remainder`, which is several times slower.
-            index -= torch.floor(index / self.cells) * self.cells
-            place = index.nan_to_num_(0.0, 0.0, 0.0).to(torch.int64).clamp_(0, self.cells - 1)
-        else:
-            outside = ~((index >= 0) & (index < self.cells))
-            place = index.nan_to_num_(0.0, 0.0, 0.0).clamp_(0, self.cells - 1).to(torch.int64)
-        rows = self.coefficients.index_select(0, place)
-        result = rows[:, _ORDER - 1]
-        for power in range(_ORDER - 2, -1, -1):
-            result = torch.addcmul(rows[:, power], result, position)
+        position.sub_(index)
+        # The number of cells is a power of two: the mask is the remainder, of negatives as well.
+        # What is not finite lands in some cell, and stays NaN through `position`.
+        place = index.to(torch.int64).bitwise_and_(self.cells - 1)
+        *lower, highest = self._columns
+        result = highest.index_select(0, place)
+        for column in reversed(lower):
+            result.mul_(position).add_(column.index_select(0, place))
         if not self.is_periodic:
-            result.masked_fill_(outside, math.nan)
+            result.masked_fill_((index < 0) | (index >= self.cells), math.nan)
         if self.kink is not None:
-            result.masked_fill_(values == self.kink, math.nan)
+            at_kink = values == self.kink
+            if at_kink.any():
+                result.masked_fill_(at_kink, math.nan)
         return result
 
 
@@ -99,6 +102,7 @@ class TabulatedObjective(Objective):
     """
 
     def __init__(self, objective: Objective, landscape: Landscape) -> None:
+        self._objective = objective
         self.parameter = objective.parameter
         self.loss_name = objective.loss_name
         self.is_root = objective.is_root
@@ -111,7 +115,9 @@ class TabulatedObjective(Objective):
 
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
         """Returns loss and gradient (1,) at one value (1,)."""
-        at = value.item()
+        at, parameter = value.item(), self.parameter
+        if parameter.period is None and not parameter.low <= at <= parameter.high:
+            return self._objective.loss_and_gradient(value)
         losses, slopes = self.tables
         return losses.at(at), torch.tensor([slopes.at(at)], dtype=torch.float64)
 
