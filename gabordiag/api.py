@@ -25,7 +25,10 @@ from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
 from gabordiag.errors import UsageError
 from gabordiag.landscape.sweep import DEFAULT_POINTS, Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.expressions import parse_expression
 from gabordiag.objective.objective import Objective
+from gabordiag.objective.own import own_objective
+from gabordiag.objective.verify import Check, check_derivative, check_kernel
 
 DEFAULT_MAP_STEPS = 1500
 Several = Sequence[Any] | Any
@@ -49,8 +52,6 @@ def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own
         if own:
             raise UsageError(f"an experiment takes no {', '.join(own)}.")
         return thing.along(over, direct=direct)
-    from gabordiag.objective.own import own_objective
-
     return own_objective(thing, **own)
 
 
@@ -230,6 +231,32 @@ def explain(
     return explain_log(
         source, target=target, period=period, value_column=value_column, loss_column=loss_column
     )
+
+
+def check(
+    kernel: Callable[..., Any] | None = None,
+    derivative: Callable[..., Any] | str | None = None,
+    wrt: str = "theta",
+) -> Check:
+    """Says whether a Gabor kernel, or one of its derivatives, is right.
+
+    Args:
+        kernel: A function that returns a kernel.
+        derivative: A function that returns a derivative, or its formula as text.
+        wrt: The parameter of the derivative.
+
+    Returns:
+        Without either, the check of gabordiag's own derivative.
+
+    Raises:
+        UsageError: Both, or a formula that cannot be read.
+    """
+    if kernel is not None and derivative is not None:
+        raise UsageError("a kernel and a derivative are two checks.", "Give one of them.")
+    if kernel is not None:
+        return check_kernel(kernel)
+    function = parse_expression(derivative) if isinstance(derivative, str) else derivative
+    return check_derivative(function, wrt)
 
 
 def _several(value: Several) -> list[Any]:

@@ -243,6 +243,40 @@ def diagnose_command(
             raise typer.Exit(1)
 
 
+def check_command(
+    ctx: typer.Context,
+    output: OutputOptions,
+    kernel: Annotated[
+        str | None, typer.Option(metavar="FILE.py:NAME", help="A function that returns a kernel.")
+    ] = None,
+    derivative: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.py:NAME", help="A function that returns a derivative."),
+    ] = None,
+    derivative_expr: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A derivative as a formula.")
+    ] = None,
+    wrt: Annotated[str, typer.Option(help="theta, wavelength, sigma, psi or gamma.")] = "theta",
+) -> None:
+    """Is a kernel or a derivative right, and if not, what is wrong?"""
+    with Session(ctx, output) as session:
+        from gabordiag.api import check
+        from gabordiag.errors import UsageError
+        from gabordiag.objective.loading import load_object
+
+        if sum(given is not None for given in (kernel, derivative, derivative_expr)) > 1:
+            raise UsageError(
+                "one thing can be checked at a time.",
+                "Give one of --kernel, --derivative, --derivative-expr.",
+            )
+        result = check(
+            None if kernel is None else load_object(kernel),
+            derivative_expr if derivative is None else load_object(derivative),
+            wrt,
+        )
+        session.finish(result.view())
+
+
 def explain_command(
     ctx: typer.Context,
     log: Annotated[Path, typer.Argument(help="A CSV or JSON-lines log.")],
@@ -324,6 +358,7 @@ ALL = (
     basins_command,
     bifurcate_command,
     diagnose_command,
+    check_command,
     explain_command,
     report_command,
     runs_command,
