@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.diagnosis.explain import Explanation, explain_log
+from gabordiag.diagnosis.log import read_log, run_from_log
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
@@ -187,6 +188,7 @@ def diagnose(
     nesterov: bool = False,
     schedule: str = "constant",
     over: str = "theta",
+    log: str | Path | Mapping[str, npt.ArrayLike] | None = None,
     listener: StepListener | None = None,
     progress: Progress | None = None,
     **own: Any,
@@ -202,13 +204,21 @@ def diagnose(
         nesterov: For sgd with momentum.
         schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
         over: The learned parameter.
+        log: A run that was already made, as `TrajectoryLogger` writes it: diagnosed instead of a
+            new one; `optimizer`, `lr` and `momentum` must be those it was made with.
         listener: Called with every step of the run as it happens.
         progress: Called with (stages done, stages in all).
         own: As in `as_objective`.
     """
     objective = as_objective(thing, over, **own)
     settings = OptimizerSettings(optimizer, lr, momentum, nesterov, schedule, steps)
-    return diagnose_objective(objective, settings, listener=listener, progress=progress)
+    sweep_ = made = None
+    if log is not None:
+        sweep_ = sweep_objective(objective)
+        made = run_from_log(objective, settings, sweep_.landscape, read_log(log))
+    return diagnose_objective(
+        objective, settings, sweep=sweep_, made_run=made, listener=listener, progress=progress
+    )
 
 
 def explain(

@@ -51,15 +51,39 @@ def test_pictures_and_links_exist() -> None:
         assert (ROOT / place).exists(), place
 
 
-def test_python_example_runs() -> None:
-    (example,) = fenced("python")
+def run_example(index: int) -> list[str]:
+    """Runs one of README's Python examples and returns what it prints."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(example, "README.md", "exec"), {})  # the project's own text
-    lines = printed.getvalue().splitlines()
+        exec(compile(fenced("python")[index], "README.md", "exec"), {"__name__": "readme"})
+    return printed.getvalue().splitlines()
+
+
+def test_python_example_runs() -> None:
+    lines = run_example(0)
     assert lines[0].endswith("True")
     assert lines[1].startswith("reached 4")
     assert lines[2].startswith("Healthy")
+
+
+def test_function_example() -> None:
+    # From 2.2 descent leads to another minimum, by the function's own shape.
+    (headline,) = run_example(1)
+    assert "Start at" in headline
+
+
+def test_module_example() -> None:
+    (line,) = run_example(2)
+    assert line.startswith("no_gradient | ")
+    assert "conv.weight.data" in line
+
+
+def test_loop_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # lr L'' = 2.4 at the minimum: past 2, a cycle of two steps.
+    (headline,) = run_example(3)
+    assert "cycle of 2 steps" in headline
+    assert len((tmp_path / "run.csv").read_text().splitlines()) == 101
 
 
 @pytest.fixture(scope="module")

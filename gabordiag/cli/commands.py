@@ -221,23 +221,36 @@ def diagnose_command(
     nesterov: Nesterov = False,
     schedule: Schedule = "constant",
     steps: Steps = 500,
+    log: Annotated[
+        Path | None, typer.Option(help="A logged run to diagnose instead of making one.")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 1 when the verdict is unhealthy.")
     ] = False,
 ) -> None:
     """What is wrong, proved, and what fixes it, each cure tried."""
     with Session(ctx, output) as session:
-        from gabordiag.api import as_objective
-        from gabordiag.diagnosis.verdict import diagnose_objective
+        from gabordiag.api import as_objective, diagnose
         from gabordiag.dynamics.descent import trajectory_name
-        from gabordiag.dynamics.optimizers import OptimizerSettings
 
         thing, keywords = thing_from(ctx, experiment, own, start.theta0)
         objective = as_objective(thing, **keywords)
-        settings = OptimizerSettings(optimizer, lr, momentum, nesterov, schedule, steps)
-        log = session.folder.log(trajectory_name(0), [objective.parameter.name])
+        listener = None
+        if log is None:
+            listener = session.folder.log(trajectory_name(0), [objective.parameter.name])
         with session.progress("diagnosing") as bar:
-            result = diagnose_objective(objective, settings, listener=log, progress=bar)
+            result = diagnose(
+                objective,
+                optimizer,
+                lr,
+                momentum,
+                steps,
+                nesterov=nesterov,
+                schedule=schedule,
+                log=log,
+                listener=listener,
+                progress=bar,
+            )
         session.finish(result.view())
         if check and not result.is_healthy:
             raise typer.Exit(1)

@@ -11,7 +11,7 @@ import json
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.dynamics.descent import Run, Trajectory, judge
+from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.errors import InputError, UsageError
-from gabordiag.objective.objective import FloatArray
+from gabordiag.landscape.critical import Landscape
+from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import read_only
 
 # Column names by which logs call these things; compared in lower case.
@@ -203,3 +206,35 @@ def _find(
         return wanted
     lower = {name.lower(): name for name in columns}
     return next((lower[name] for name in names if name in lower), None)
+
+
+def run_from_log(
+    objective: Objective, settings: OptimizerSettings, landscape: Landscape, log: Log
+) -> Run:
+    """Returns a logged run as if it had just been made on the objective.
+
+    What was not logged is filled in: gradients from the objective, rates from the settings.
+
+    Args:
+        objective: What the run minimised.
+        settings: Of its optimizer.
+        landscape: Of the objective.
+        log: The run.
+
+    Raises:
+        InputError: The log has fewer than two rows.
+    """
+    if len(log.values) < 2:
+        raise InputError("The log holds no step.", "Log at least two rows.")
+    gradients = log.gradients
+    if gradients is None:
+        finite = np.where(np.isfinite(log.values), log.values, log.values[0])
+        gradients = objective.gradient(finite)
+    lrs = np.full(len(log.values), settings.lr) if log.lrs is None else log.lrs
+    lrs = np.where(np.isfinite(lrs), lrs, settings.lr)
+    updates = np.append(np.diff(log.values), math.nan)
+    trajectory = Trajectory(
+        log.values, log.losses, read_only(gradients), read_only(updates), read_only(lrs)
+    )
+    made_with = replace(settings, lr=float(lrs[0]), steps=len(log.values) - 1)
+    return judge(objective, made_with, landscape, trajectory)
