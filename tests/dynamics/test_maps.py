@@ -99,8 +99,8 @@ def _is_chaotic(loss: str, settings: OptimizerSettings, path: npt.NDArray[np.flo
         ("sgd", 0.0, "rmse"),
         ("sgd", 0.9, "mse"),
         ("adam", 0.0, "mse"),
-        ("rmsprop", 0.0, "mse"),
-        ("rprop", 0.0, "mse"),
+        pytest.param("rmsprop", 0.0, "mse", marks=pytest.mark.slow),
+        pytest.param("rprop", 0.0, "mse", marks=pytest.mark.slow),
     ],
 )
 def test_cells_equal_single_runs(name: str, momentum: float, loss: str) -> None:
