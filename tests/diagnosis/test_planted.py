@@ -21,6 +21,7 @@ from gabordiag.api import as_objective
 from gabordiag.diagnosis.remedies import Remedy
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.objective import Objective
 from tests.diagnosis.planting import (
@@ -179,7 +180,8 @@ NO_WORKING_LR = [
     Case("no_working_lr", "needle, leaves", needle, "sgd", 9.0, 0.8 + math.pi + 0.3),
     # Below 2 / max|L''| the loss falls at every step, and the run stays; above, nothing holds.
     Case("no_working_lr", "cardinal noise", cardinal_gabor, "sgd", 0.5),
-    Case("no_working_lr", "cardinal noise", cardinal_gabor, "sgd", 1.5),
+    # Remedies that go on from chaos have a test of their own, below.
+    Case("no_working_lr", "cardinal noise", cardinal_gabor, "sgd", 1.5, curable=False),
 ]
 FLAT_START = [
     # sin(pi) is 1.2e-16 in float64; it grows to 3e-10 at the most.
@@ -265,12 +267,6 @@ CASES = [
     *HEALTHY, *EQUIVALENT, *TOO_LARGE, *TOO_SMALL, *KINK, *WRONG_BASIN, *NO_WORKING_LR,
     *FLAT_START, *NONFINITE, *WRONG_FORMULA, *INCONCLUSIVE,
 ]  # fmt: skip
-# What the program does not get right yet, each with what is wrong; strict, so that it is noticed
-# when it does.
-KNOWN_MISJUDGED = {
-    "no_working_lr: cardinal noise, sgd 1.5": "lr_decay `works` on the table alone: the run "
-    "passes through chaos, and on the objective itself the same options end elsewhere",
-}
 # Optimizers that need one parameter group for each of the scanned rates.
 EXPENSIVE_OPTIMIZERS = ("adamw", "rprop", "asgd")
 QUICK_OWN = ("sign", "detached", "constant", "wave", "noisy")
@@ -296,8 +292,6 @@ def _params() -> list[Any]:
     params = []
     for case in CASES:
         marks = [pytest.mark.slow] if _is_slow(case) else []
-        if _id(case) in KNOWN_MISJUDGED:
-            marks.append(pytest.mark.xfail(strict=True, reason=KNOWN_MISJUDGED[_id(case)]))
         params.append(pytest.param(case, id=_id(case), marks=marks))
     return params
 
@@ -431,6 +425,24 @@ def test_table_is_large_and_a_quarter_of_it_healthy() -> None:
     assert len(CASES) >= 60
     assert healthy >= len(CASES) / 4
     assert len({_id(case) for case in CASES}) == len(CASES)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True, reason="lr_decay `works` by one trial on the table, although chaos comes first"
+)
+def test_decay_that_is_said_to_work_works() -> None:
+    # The first quarter of the steps runs at a rate at which rounding decides where it goes on from;
+    # whoever follows the advice must arrive all the same.
+    experiment = cardinal_gabor()
+    objective = experiment.along("theta")
+    sweep = sweep_objective(objective)
+    for lr in (1.0, 1.5, 1.7, 2.0):
+        case = Case("no_working_lr", "cardinal noise", cardinal_gabor, "sgd", lr)
+        diagnosis = diagnose_objective(objective, case.settings, sweep=sweep)
+        for remedy in diagnosis.remedies:
+            if remedy.name == "lr_decay" and remedy.works:
+                assert _follow(case, experiment, remedy, experiment.theta0)
 
 
 def test_landscape_of_cardinal_noise_is_as_planted() -> None:
