@@ -30,7 +30,7 @@ reproduce: $(INSTALLED)
 	$(BIN)/gabordiag reproduce
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -39,7 +39,7 @@ check: $(INSTALLED)
 	$(MAKE) test
 
 check-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark_suite --benchmark-enable -s

@@ -232,7 +232,10 @@ def diagnose_command(
     with Session(ctx, output) as session:
         from gabordiag.api import as_objective, diagnose
         from gabordiag.dynamics.descent import trajectory_name
+        from gabordiag.dynamics.optimizers import OptimizerSettings
 
+        # Refused before there is a folder.
+        OptimizerSettings(optimizer, lr, momentum, nesterov, schedule, steps)
         thing, keywords = thing_from(ctx, experiment, own, start.theta0)
         objective = as_objective(thing, **keywords)
         listener = None
