@@ -30,6 +30,8 @@ from gabordiag.results import finite_or_none
 _WRONG = 1e-2
 # Spread of a factor over the places, up to which it is called one factor.
 _SAME_FACTOR = 1e-2
+# A loss this small beside the largest one seen is zero up to rounding.
+_ZERO = 1e-9
 # A gradient this much smaller than its neighbours' does not move at their learning rate.
 _FAR_SMALLER = 1e-3
 
@@ -112,7 +114,7 @@ def check_objective(objective: Objective, value: float | None = None) -> CheckRe
         _check_dependence(objective, probes, unused, repeats.ok),
         _check_gradient_exists(objective, value, probes, unused),
         _check_finite(objective, probes),
-        _check_gradient_right(objective, value, probes),
+        _check_gradient_right(objective, value, probes, repeats.ok),
         repeats,
         _check_neighbours(objective, probes),
     )
@@ -159,7 +161,9 @@ def _check_gradient_exists(
         return Finding("no_gradient", False, {**evidence, "where": where}, sentence)
 
     if unused is not None and unused.kind == "init":
-        return broken(f"What an optimizer does to {label} changes nothing: {unused.sentence}.")
+        return broken(
+            f"What an optimizer does to {label} changes nothing: {unused.sentence}.", unused
+        )
     if _is_frozen(objective):
         return broken(f"{label} has requires_grad = False: no gradient is computed for it.")
     if probes.depends and _is_missing(probes):
@@ -208,15 +212,19 @@ def _check_finite(objective: Objective, probes: Probes) -> Finding:
     where = f"at {objective.parameter.name} = {objective.parameter.show(place)}"
     if bad_loss.any():
         sentence = f"The loss is not finite {where}."
-    elif loss == 0:
+    elif loss <= _ZERO * np.abs(probes.losses).max():
         sentence = f"The gradient is not finite {where}: the loss is zero, and a root's slope 0/0."
     else:
         sentence = f"The gradient is not finite {where}, although the loss is {loss:.6g}."
     return Finding(name, False, {**evidence, "value": place}, sentence)
 
 
-def _check_gradient_right(objective: Objective, value: float, probes: Probes) -> Finding:
+def _check_gradient_right(
+    objective: Objective, value: float, probes: Probes, repeats: bool
+) -> Finding:
     name = "wrong_gradient"
+    if not repeats:
+        return Finding(name, True, {}, "Not asked: differences of a random loss show no slope.")
     numeric, autograd = probes.numeric, probes.autograd
     use = probes.clear & np.isfinite(autograd) & ~probes.zero
     if not use.any():

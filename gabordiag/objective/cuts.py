@@ -165,13 +165,16 @@ class ValueTracer(TorchFunctionMode):
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Follows the block; also sees new Parameters being made, which no mode is told of."""
-        before = sys.getprofile()
-        sys.setprofile(self._see_call)
+        # A profiler that runs already keeps its place: it could not be given it back.
+        is_free = sys.getprofile() is None
+        if is_free:
+            sys.setprofile(self._see_call)
         try:
             with self:
                 yield
         finally:
-            sys.setprofile(before)
+            if is_free:
+                sys.setprofile(None)
 
     def _see_call(self, frame: types.FrameType, event: str, argument: Any) -> None:
         if event != "call" or frame.f_code is not nn.Parameter.__new__.__code__:

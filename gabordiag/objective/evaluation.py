@@ -141,18 +141,22 @@ class RandomStreams:
 
     Whatever an evaluation draws, it draws from streams that start at a seed and go on from one
     evaluation to the next; the program's own streams stand still meanwhile.
+
+    Args:
+        seed: Where they start; None for where the program's stand now.
+        device: Whose stream is looked after beside the CPU's.
     """
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int | None, device: torch.device) -> None:
         self._device = device
+        if seed is None:
+            self._state = self._get()
+            return
         legacy = np.random.RandomState(seed)
+        cuda = torch.Generator(device).manual_seed(seed).get_state() if self._on_cuda else None
         generator = torch.Generator().manual_seed(seed)
-        self._state: tuple[Any, ...] = (
-            generator.get_state(),
-            legacy.get_state(),
-            random.Random(seed).getstate(),
-            torch.Generator(device).manual_seed(seed).get_state() if self._on_cuda else None,
-        )
+        python = random.Random(seed)
+        self._state = generator.get_state(), legacy.get_state(), python.getstate(), cuda
 
     @property
     def _on_cuda(self) -> bool:

@@ -153,8 +153,10 @@ class ModuleLoss:
         except Exception:
             # Tensors with a history cannot be copied, locks and files neither.
             self.module, self.is_original = module, True
-        parameter = module.get_parameter(element.name).detach()
-        self._base = parameter.clone()
+        parameter = module.get_parameter(element.name)
+        # Tensor.register_hook changes what the user's loop gets; so it does here.
+        self._hooks = tuple((parameter._backward_hooks or {}).values())
+        self._base = parameter.detach().clone(memory_format=torch.contiguous_format)
         mask = torch.zeros(parameter.numel(), dtype=torch.bool, device=parameter.device)
         mask[element.index] = True
         self._mask = mask.reshape(parameter.shape)
@@ -238,6 +240,7 @@ class ModuleLoss:
             tensors[name] = nn.Parameter(tensors[name], requires_grad=learned)
         leaf = tensors[self.element.name]
         leaf.data.view(-1)[self.element.index] = value
+        self._hook(leaf)
         return Leaves(leaf, self.element.index, tensors)
 
     def run(self, leaves: Leaves) -> Tensor:
@@ -252,7 +255,12 @@ class ModuleLoss:
 
     def _replacements(self, value: Tensor) -> dict[str, Tensor]:
         element = torch.where(self._mask, value.to(self._base), self._base)
+        self._hook(element)
         return {**self._clones(), self.element.name: element}
+
+    def _hook(self, tensor: Any) -> None:
+        for hook in self._hooks if tensor.requires_grad else ():
+            tensor.register_hook(hook)
 
     def _run(self, replacements: dict[str, Tensor]) -> Tensor:
         with user_code(RUNNING):

@@ -74,13 +74,15 @@ def own_objective(
     if module is None:
         _refuse_module_options(param=param, input=input, target_output=target_output)
         name, loss_name = _argument_name(thing), "loss"
-        evaluator = FunctionLoss(thing, wishes.places())
+        with RandomStreams(seed, torch.device("cpu"))():
+            evaluator = FunctionLoss(thing, wishes.places())
     else:
         element = find_element(module, param)
-        prepared = ModuleLoss(module, element, input)
+        with RandomStreams(seed, module.get_parameter(element.name).device)():
+            prepared = ModuleLoss(module, element, input)
+            loss_name = _set_target(prepared, wishes, target_output, loss)
         own_value, name = prepared.own_value, element.label
         evaluator = prepared
-        loss_name = _set_target(prepared, wishes, target_output, loss, seed)
     objective = OwnObjective(evaluator, loss_name, wishes.places(own_value), seed)
     objective.parameter = choose_parameter(
         name, objective.loss_at, wishes, own_value, objective.eps
@@ -122,7 +124,8 @@ def as_module(thing: Any, param: str | None = None) -> nn.Module | None:
         )
     if needed == 1 or (taken > 0 and param is None and not isinstance(thing, type)):
         return None
-    with user_code("making the module"):
+    # From where the user's code left the random streams, which it may have seeded.
+    with RandomStreams(None, torch.device("cpu"))(), user_code("making the module"):
         made = thing()
     if not isinstance(made, nn.Module):
         raise InputError(
@@ -173,24 +176,23 @@ def _set_target(
     wishes: Wishes,
     target_output: Input | None,
     loss: str | LossFunction,
-    seed: int,
 ) -> str:
     """Gives the module its target and loss; returns the loss's name."""
     function = find_loss(loss) if isinstance(loss, str) else loss
-    with RandomStreams(seed, module.device)():
-        if not module.is_original and _is_constant(module, wishes.places(module.own_value)):
-            _try_original(module, wishes.places(module.own_value))
-        if target_output is not None:
-            module.set_target(read_tensor(target_output), function)
-        elif wishes.target is not None:
-            module.set_target(module.output(module.tensor(wishes.target)), function)
-        elif not module.has_scalar_output:
-            raise UsageError(
-                "a module with more than one output needs something to compare it with.",
-                "Give --target VALUE or --target-output FILE.npy.",
-            )
-        else:
-            return "loss"
+    places = wishes.places(module.own_value)
+    if not module.is_original and _is_constant(module, places):
+        _try_original(module, places)
+    if target_output is not None:
+        module.set_target(read_tensor(target_output), function)
+    elif wishes.target is not None:
+        module.set_target(module.output(module.tensor(wishes.target)), function)
+    elif not module.has_scalar_output:
+        raise UsageError(
+            "a module with more than one output needs something to compare it with.",
+            "Give --target VALUE or --target-output FILE.npy.",
+        )
+    else:
+        return "loss"
     return loss if isinstance(loss, str) else _name(loss)
 
 
