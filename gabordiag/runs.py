@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -365,11 +366,11 @@ def _load_data(path: Path, names: Iterable[str]) -> Data:
             continue
         try:
             if name.endswith(".npz"):
-                with np.load(file, allow_pickle=False) as archive:
+                with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                     data[name] = {key: archive[key] for key in archive.files}
             elif name.endswith(".csv"):
                 data[name] = read_columns(file)
-        except (OSError, ValueError, EOFError, KeyError) as error:
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
             raise InputError(f"{file} is damaged ({error}).", "Run it again.") from None
     return data
 
@@ -409,7 +410,9 @@ def _verdict(path: Path) -> str | None:
     """A word for the list: diagnose's verdict, or the outcomes of the runs."""
     try:
         result = json.loads((path / RESULT).read_text(encoding="utf-8"))["result"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(result, dict):
         return None
     if "verdict" in result:
         return str(result["verdict"])

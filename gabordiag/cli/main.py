@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,9 @@ _CLICK_EXCEPTION: type[Exception] = next(
 
 def main() -> None:
     """Runs the command line and exits."""
+    # Threads that wait for each other shall sleep, not spin: on a machine that is shared, spinning
+    # takes the time that the others need. Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(sys.argv[1:]))
 
 

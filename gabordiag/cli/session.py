@@ -33,7 +33,9 @@ class Session:
     def __init__(self, ctx: typer.Context, output: OutputOptions) -> None:
         self.command = str(ctx.info_name)
         self.output = output
-        self.settings = _settings(ctx.params)
+        # In the order in which the options are declared, not in which they were given.
+        declared = [str(p.name) for p in ctx.command.params if p.name in ctx.params]
+        self.settings = _settings({name: ctx.params[name] for name in declared})
         # With --json stdout carries the object alone, text for people goes to stderr.
         self.console = Console(stderr=output.json, quiet=output.quiet, highlight=False)
         self._started = time.perf_counter()
@@ -92,7 +94,8 @@ class Session:
         figures = {} if self.output.no_plots else report.draw(self.command, view)
         for name, picture in figures.items():
             folder.write(name, picture)
-        text = report.markdown(self.command, view, self.settings, sorted(figures))
+        given = {name: value for name, value in self.settings.items() if value is not None}
+        text = report.markdown(self.command, view, given, sorted(figures))
         folder.write("report.md", text)
         seconds = time.perf_counter() - self._started
         files = [*folder.files(), "result.json"]

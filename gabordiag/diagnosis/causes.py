@@ -197,7 +197,7 @@ def _bounces_at_target(facts: Facts) -> bool:
 
 
 def _squared_trial(facts: Facts) -> Trial | None:
-    return None if facts.squared is None else facts.squared.trial(facts.settings, facts.start)
+    return None if facts.squared is None else facts.squared.confirmed(facts.settings, facts.start)
 
 
 def step_too_small(facts: Facts) -> Finding:

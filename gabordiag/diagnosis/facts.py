@@ -102,6 +102,19 @@ class Bench:
             settings, start, outcome, float(trajectory.values[-1]), self._arrival(trajectory)
         )
 
+    def confirmed(self, settings: OptimizerSettings, start: float) -> Trial:
+        """Returns a trial that reached the target only if its neighbour did, too.
+
+        At a rate that is too large a run wanders before it arrives, if it does, and a hair beside
+        the start it may not: luck, not a cure.
+        """
+        trial = self.trial(settings, start)
+        if not trial.reached:
+            return trial
+        nudge = 1e-6 * self.landscape.parameter.tolerance
+        neighbours = (self.trial(settings, start + sign * nudge) for sign in (1, -1))
+        return next((other for other in neighbours if not other.reached), trial)
+
     def _arrival(self, trajectory: Trajectory) -> int | None:
         goal = self.landscape.goal_value
         if goal is None:

@@ -70,7 +70,7 @@ def mse_loss(facts: Facts) -> Remedy | None:
     """The loss without its root, all else equal."""
     if facts.squared is None:
         return None
-    trial = facts.squared.trial(facts.settings, facts.start)
+    trial = facts.squared.confirmed(facts.settings, facts.start)
     return _from_trial("mse_loss", f"--loss {facts.squared.objective.loss_name}", trial)
 
 
@@ -91,7 +91,7 @@ def lr_decay(facts: Facts) -> Remedy | None:
     """A schedule that lowers the rate over the same steps."""
     if facts.settings.schedule != "constant":
         return None
-    trials = [facts.bench.trial(facts.changed(schedule=s), facts.start) for s in DECAYS]
+    trials = [facts.bench.confirmed(facts.changed(schedule=s), facts.start) for s in DECAYS]
     trial = next((t for t in trials if t.reached), trials[0])
     tried = {t.settings.schedule: t.outcome for t in trials}
     return _from_trial("lr_decay", f"--schedule {trial.settings.schedule}", trial, tried=tried)
@@ -103,7 +103,7 @@ def momentum(facts: Facts) -> Remedy | None:
         return None
     value = 0.0 if facts.settings.momentum else 0.9
     settings = facts.changed(momentum=value, nesterov=False)
-    trial = facts.bench.trial(settings, facts.start)
+    trial = facts.bench.confirmed(settings, facts.start)
     return _from_trial("momentum", f"--momentum {value:g}", trial)
 
 
@@ -121,7 +121,9 @@ def adaptive(facts: Facts) -> Remedy | None:
         )
     }
     name, lr = next((key for key, outcome in tried.items() if outcome == "reached"), ("adam", 0.01))
-    trial = facts.bench.trial(OptimizerSettings(name, lr, steps=facts.settings.steps), facts.start)
+    trial = facts.bench.confirmed(
+        OptimizerSettings(name, lr, steps=facts.settings.steps), facts.start
+    )
     outcomes = {f"{name} {lr:g}": outcome for (name, lr), outcome in tried.items()}
     return _from_trial("adaptive", f"--optimizer {name} --lr {lr:g}", trial, tried=outcomes)
 
@@ -146,7 +148,7 @@ def normalize_input(facts: Facts) -> Remedy | None:
     if facts.experiment is None or facts.experiment.normalize != "none":
         return None
     bench = _experiment_bench(facts, normalize="standardize")
-    trial = bench.trial(facts.settings, facts.start)
+    trial = bench.confirmed(facts.settings, facts.start)
     return _from_trial("normalize_input", "--normalize standardize", trial)
 
 

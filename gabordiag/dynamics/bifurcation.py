@@ -15,7 +15,12 @@ import numpy.typing as npt
 
 from gabordiag.dynamics.batch import Progress, descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES, IntArray, lyapunov_exponent
+from gabordiag.dynamics.outcomes import (
+    OUTCOME_NAMES,
+    ROUNDING_MOVE,
+    IntArray,
+    lyapunov_exponent,
+)
 from gabordiag.dynamics.tabulate import TabulatedObjective
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
@@ -142,7 +147,10 @@ def run_bifurcation(
     runs = descend_batch(table, settings, lrs, first, tail=tail, progress=progress)
     codes, periods = (grid[:, 0] for grid in runs.classify(landscape, table.tables[0]))
     kept = runs.tail
-    at_rest = (periods == 0) & (np.ptp(kept, axis=0) == 0)
+    # At rest a value may still flicker by its own rounding.
+    width = landscape.parameter.high - landscape.parameter.low
+    still = np.maximum(ROUNDING_MOVE * width, 4 * np.spacing(np.abs(kept).max(axis=0)))
+    at_rest = (periods == 0) & (np.ptp(kept, axis=0) <= still)
     return Bifurcation(
         landscape=landscape,
         settings=settings,

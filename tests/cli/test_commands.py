@@ -254,9 +254,6 @@ def test_runs_lists_when_command_and_verdict(
     assert "optimize" in out
 
 
-@pytest.mark.xfail(
-    strict=True, reason="report.md lists options that were not given as None, the redrawn does not"
-)
 def test_report_redraws_the_same_text(capsys: pytest.CaptureFixture[str], small: list[str]) -> None:
     _call(capsys, ["sweep", *small, "--out", "made", "--quiet", "--no-plots"])
     before = Path("made/report.md").read_text(encoding="utf-8")

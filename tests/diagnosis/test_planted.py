@@ -428,9 +428,6 @@ def test_table_is_large_and_a_quarter_of_it_healthy() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True, reason="lr_decay `works` by one trial on the table, although chaos comes first"
-)
 def test_decay_that_is_said_to_work_works() -> None:
     # The first quarter of the steps runs at a rate at which rounding decides where it goes on from;
     # whoever follows the advice must arrive all the same.

@@ -53,9 +53,6 @@ def test_logistic_map_rests_below_three(r: float) -> None:
     assert [kind for kind, *_ in result.bands] == ["settled"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only rest to the bit counts as period 1: a flicker of one rounding is 0"
-)
 def test_rest_is_a_period_of_one() -> None:
     rates = [_rate(r) for r in (1.5, 2.1, 2.5, 2.8, 2.95)]
     assert _at(logistic(), rates, 0.3).periods.tolist() == [1] * 5
