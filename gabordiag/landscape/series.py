@@ -176,6 +176,7 @@ def build_series(objective: Objective) -> LossSeries:
     Raises:
         InputError: The loss is not finite somewhere in the range.
     """
+    # An objective that is made of its series (`shortcut.py`) needs no other.
     own = getattr(objective, "series", None)
     if isinstance(own, LossSeries):
         return own
@@ -313,7 +314,7 @@ def _build(samples: _Samples, degree: int | None) -> LossSeries:
 
 
 def _chebpy_roots(fun: chebpy.chebfun.Chebfun, derivative: TrigPolynomial) -> FloatArray | None:
-    """Returns chebpy's roots of the derivative, or None where it finds none of what there are."""
+    """Returns chebpy's roots of the derivative, or None where it cannot find them."""
     # Of a series that did not converge, the roots would be ripples, and take gigabytes to find.
     if derivative.degree > _MAX_ROOT_DEGREE:
         return None

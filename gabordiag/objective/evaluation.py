@@ -273,14 +273,16 @@ class OwnObjective(Objective):
         points = np.atleast_1d(np.asarray(values, dtype=np.float64))
         if order == 0:
             return self._values(points, smooth)[None]
-        if smooth and self._trusted_order == 0:
+        # The first derivative of the loss itself is whatever autograd makes of it.
+        trusted = self._trusted_order if smooth or order > 1 else 1
+        if smooth and trusted == 0:
             return self._numeric(points, order, smooth)
-        levels = self._by_autograd(points, min(order, max(self._trusted_order, 1)), smooth)
+        levels = self._by_autograd(points, min(order, max(trusted, 1)), smooth)
         doubtful = np.zeros(len(points), dtype=np.bool_)
         if smooth:
             # 0/0 of a root at zero loss; or torch's choice of 0 for the slope of |x| there.
             doubtful = ~np.isfinite(levels).all(axis=0) & np.isfinite(levels[0])
-            if self.is_root and not self.evaluator.is_root:
+            if (self.is_root or self._takes_root_away) and not self.evaluator.is_root:
                 doubtful |= levels[0] == 0
         if len(levels) <= order:
             missing = self._numeric(points, order, smooth)[len(levels) :]
@@ -324,9 +326,11 @@ class OwnObjective(Objective):
         reach: FloatArray = np.full(len(points), width / (2 * math.pi))
         if parameter.period is None:
             # The function may end where its range does; a tenth of the reach is stepped.
-            points = np.clip(points, parameter.low + 1e-3 * width, parameter.high - 1e-3 * width)
+            low, high = parameter.low + 1e-3 * width, parameter.high - 1e-3 * width
+            within = (points >= parameter.low) & (points <= parameter.high)
+            points = np.where(within, np.clip(points, low, high), points)
             inside = np.minimum(points - parameter.low, parameter.high - points)
-            reach = np.minimum(reach, 10 * inside)
+            reach = np.where(within, np.minimum(reach, 10 * inside), reach)
         return differentiate(lambda values: self._values(values, smooth), points, reach)
 
     @cached_property

@@ -95,6 +95,15 @@ class TestFunction:
         assert objective.dtype == torch.float32
         np.testing.assert_allclose(objective.loss_at([0.5]), [4.5], rtol=1e-6)
 
+    def test_differences_inside_at_the_end_and_outside_an_interval(self):
+        objective = own_objective(lambda v: torch.as_tensor(v.numpy() ** 3), range=(0.5, 2.0))
+        values = np.array([0.5, 1.0, 2.0, 3.0])
+        found = objective.derivatives(values, 2, smooth=True)
+        # At the ends, a thousandth of the range inside.
+        at = np.array([0.5015, 1.0, 1.9985, 3.0])
+        np.testing.assert_allclose(found[1], 3 * at**2, rtol=1e-9)
+        np.testing.assert_allclose(found[2], 6 * at, rtol=1e-5)
+
     def test_progress_where_evaluations_go_one_by_one(self):
         objective = own_objective(lambda v: torch.tensor(v.item() ** 2), range=(0.0, 1.0))
         calls = []
