@@ -132,7 +132,8 @@ def test_rates_of_the_answer(elongated: gd.Experiment) -> None:
 
 def test_symptom_count_of_the_answer(elongated: gd.Experiment) -> None:
     lr, count, steps = numbers(
-        r"With rmse and lr ([\d.]+) the loss fell below 30%.*?later (\d+) times in (\d+) steps"
+        r"With rmse and lr ([\d.]+) the loss fell below 30%.*?"
+        r"later about (\d+) times in (\d+) steps"
     )
     (run,) = gd.optimize(elongated, lr=lr, steps=int(steps)).runs
     # Chaotic: rounding decides single jumps, not how many there are.
