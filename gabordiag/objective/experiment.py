@@ -180,6 +180,10 @@ class Experiment:
         self.torch_device()
         return self
 
+    def compress(self, kernels: Tensor) -> CompressedResponse:
+        """Returns the compressed response, exact on the span of the kernels (n, K, K), float64."""
+        return compress(self.padded, kernels, self.noise)
+
     def along(self, name: str = "theta", *, direct: bool = False) -> GaborObjective:
         """Returns the experiment as a function of one of its parameters, the others fixed.
 
@@ -262,7 +266,7 @@ class ShortcutObjective(GaborObjective):
     def compressed(self) -> CompressedResponse:
         """The compressed response on the span of every kernel of the parameter's range."""
         spanning = self._spanning_kernels()
-        exact = compress(self.experiment.padded, spanning, self.experiment.noise)
+        exact = self.experiment.compress(spanning)
         return exact.to(self.dtype, self.device)
 
     def squared(self) -> ShortcutObjective | None:
