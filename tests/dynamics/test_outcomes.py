@@ -95,6 +95,19 @@ TAILS: dict[str, tuple[str, int, Array, float, bool]] = {
     ),
     "slow descent": ("unfinished", 0, 2.5 - 0.004 * t, 0.5, True),
     "decaying oscillation": ("unfinished", 0, 1.5 + 0.5 * 0.97**t * (-1.0) ** t, 0.5, True),
+    # Down to the target by half of the tail, then across its kink to and fro.
+    "arrival in the tail": (
+        "unfinished", 0, TARGET + np.where(t < 30, 1.2 * (1 - t / 30), 0.01 * np.sin(7 * t)), 1, True,
+    ),
+    # A chaotic run that happens to end near the target has not come down to it.
+    "near the target by chance": (
+        "erratic", 0, np.append(1.0 + 1.8 * _logistic(TAIL - 1), TARGET), 0.5, True,
+    ),
+    "jitter at the other minimum": (
+        "local_minimum", 0, OTHER + 0.14 * (_logistic(TAIL) - 0.5), 0.1, True,
+    ),
+    "jitter up its walls": ("erratic", 0, OTHER + 0.8 * (_logistic(TAIL) - 0.5), 0.1, True),
+    "jitter at the target": ("erratic", 0, TARGET + 0.14 * (_logistic(TAIL) - 0.5), 0.1, True),
     "no gradient": ("frozen", 0, np.full(TAIL, 2.0), 0.0, False),
     "NaN": ("nonfinite", 0, NAN_LAST, math.nan, True),
     "infinite": ("nonfinite", 0, np.where(t < 30, 1.5, np.inf), 0.5, True),
