@@ -97,7 +97,8 @@ TAILS: dict[str, tuple[str, int, Array, float, bool]] = {
     "decaying oscillation": ("unfinished", 0, 1.5 + 0.5 * 0.97**t * (-1.0) ** t, 0.5, True),
     # Down to the target by half of the tail, then across its kink to and fro.
     "arrival in the tail": (
-        "unfinished", 0, TARGET + np.where(t < 30, 1.2 * (1 - t / 30), 0.01 * np.sin(7 * t)), 1, True,
+        "unfinished", 0,
+        TARGET + np.where(t < 30, 1.2 * (1 - t / 30), 0.01 * np.sin(7 * t)), 1.0, True,
     ),
     # A chaotic run that happens to end near the target has not come down to it.
     "near the target by chance": (
