@@ -30,7 +30,7 @@ OUTCOMES = {
     "running": "runs off by whole periods, loss repeats",
     "unfinished": "still descending when the steps end",
     "frozen": "no gradient ever arrived",
-    "nonfinite": "NaN or infinity",
+    "nonfinite": "NaN, infinity, or gone from the range",
 }
 OUTCOME_NAMES = tuple(OUTCOMES)
 CODES = {name: code for code, name in enumerate(OUTCOME_NAMES)}
@@ -60,6 +60,8 @@ DESCENT_SHARE = 0.9
 DECAY_WINDOWS = 5
 # ... and by how much they shrink in all: across a kink the moves keep their size, lr x slope.
 DECAY_DROP = 0.05
+# Widths of an interval on either side of it, outside which a run is gone: on its way to infinity.
+FAR_OUT = 4
 # A jump: the loss rises in one step by this part of the landscape's height. The question's jump
 # (from below 30% to above 60% of the largest loss) is one.
 JUMP_RISE = 0.3
@@ -97,7 +99,7 @@ def classify(landscape: Landscape, tails: Tails) -> tuple[IntArray, IntArray]:
     periods = np.zeros(count, dtype=np.int64)
 
     finite = np.isfinite(values).all(axis=0) & np.isfinite(losses).all(axis=0)
-    finite &= np.isfinite(tails.last_gradient)
+    finite &= np.isfinite(tails.last_gradient) & ~_is_gone(parameter, values)
     codes[~finite] = CODES["nonfinite"]
 
     goal = landscape.goal_value
@@ -130,6 +132,15 @@ def classify(landscape: Landscape, tails: Tails) -> tuple[IntArray, IntArray]:
             _set(codes, settled, "local_minimum")
     _set(codes, codes < 0, "erratic")
     return codes, np.where(periods >= 2, periods, 0)
+
+
+def _is_gone(parameter: Parameter, values: FloatArray) -> BoolArray:
+    """Whether the whole tail lies far outside an interval."""
+    if parameter.period is not None:
+        return np.zeros(values.shape[1], dtype=np.bool_)
+    reach = FAR_OUT * (parameter.high - parameter.low)
+    outside = (values < parameter.low - reach) | (values > parameter.high + reach)
+    return np.asarray(outside.all(axis=0), dtype=np.bool_)
 
 
 def _set(codes: IntArray, where: BoolArray, name: str) -> None:

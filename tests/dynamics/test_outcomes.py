@@ -286,3 +286,15 @@ def test_far_off_values_are_judged_like_near_ones(
     tails = Tails(values[:, None], _loss(values)[:, None], np.array([0.5]), np.array([True]))
     codes, periods = classify(landscape, tails)
     assert (OUTCOME_NAMES[codes[0]], int(periods[0])) == ("cycle", 2)
+
+
+def test_run_that_is_gone_from_an_interval_is_not_called_erratic() -> None:
+    parameter = Parameter("v", 0.0, 1.0, None, 0.5, 0.0)
+    points = (CriticalPoint(0.5, 0.0, 1.0, "minimum", True, (0.0, 1.0), 2.0),)
+    bowl_ = Landscape(parameter, points, Certificate(True, "given", 0, 0.0), 1.0, 1.0, 0.0)
+    growing = 0.5 + 10.0 * (-1.02) ** t
+    coming_back = np.append(growing[:-1], 0.9)
+    values = np.stack([growing, coming_back], axis=1)
+    tails = Tails(values, (values - 0.5) ** 2, np.ones(2), np.ones(2, dtype=np.bool_))
+    codes, _ = classify(bowl_, tails)
+    assert [OUTCOME_NAMES[code] for code in codes] == ["nonfinite", "erratic"]
