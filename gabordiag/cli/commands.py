@@ -65,7 +65,8 @@ def sweep_command(
         thing, keywords = thing_from(ctx, experiment, own, start.theta0)
         objective = as_objective(thing, what.name, **keywords)
         _ = session.folder
-        result = sweep_objective(objective, what.points or DEFAULT_POINTS, what.low, what.high)
+        with session.progress("sweeping", objective):
+            result = sweep_objective(objective, what.points or DEFAULT_POINTS, what.low, what.high)
         session.finish(result.view())
 
 
@@ -96,7 +97,7 @@ def optimize_command(
         thing, keywords = thing_from(ctx, experiment, own, starts.start[0])
         objective = as_objective(thing, learn, **keywords)
         total = len(optimizer) * len(lr) * len(starts.start) * (steps + 1)
-        with session.progress("optimizing") as bar:
+        with session.progress("optimizing", objective) as bar:
 
             def listener(index: int) -> Any:
                 log = session.folder.log(trajectory_name(index), [objective.parameter.name])
@@ -109,7 +110,7 @@ def optimize_command(
                 return on_step
 
             result = optimize(
-                thing,
+                thing if own.objective is None else objective,
                 optimizer,
                 lr,
                 momentum,
@@ -120,7 +121,6 @@ def optimize_command(
                 over=learn,
                 direct=direct,
                 listeners=listener,
-                **keywords,
             )
         session.finish(result.view())
 
@@ -164,7 +164,7 @@ def basins_command(
             ends = parse_grid(starts)
             grid = np.linspace(ends.low, ends.high, ends.points)
         _ = session.folder
-        with session.progress("mapping starts and rates") as bar:
+        with session.progress("mapping starts and rates", objective) as bar:
             result = basins(
                 objective,
                 optimizer,
@@ -197,7 +197,7 @@ def bifurcate_command(
         objective = as_objective(thing, **keywords)
         rates = parse_grid(lr)
         _ = session.folder
-        with session.progress("following the attractor") as bar:
+        with session.progress("following the attractor", objective) as bar:
             result = bifurcate(
                 objective,
                 optimizer,
@@ -241,7 +241,7 @@ def diagnose_command(
         listener = None
         if log is None:
             listener = session.folder.log(trajectory_name(0), [objective.parameter.name])
-        with session.progress("diagnosing") as bar:
+        with session.progress("diagnosing", objective) as bar:
             result = diagnose(
                 objective,
                 optimizer,

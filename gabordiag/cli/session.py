@@ -69,8 +69,13 @@ class Session:
         return self._folder
 
     @contextmanager
-    def progress(self, text: str) -> Iterator[Any]:
-        """Shows a bar on a terminal's stderr; yields a function of (done, total)."""
+    def progress(self, text: str, objective: Any = None) -> Iterator[Any]:
+        """Shows a bar on a terminal's stderr; yields a function of (done, total).
+
+        Args:
+            text: What is done, for people.
+            objective: A user's own gets a second bar for evaluations that go one by one.
+        """
         console = Console(stderr=True)
         with Progress(
             TextColumn("{task.description}"),
@@ -82,7 +87,17 @@ class Session:
             disable=self.output.quiet or not sys.stderr.isatty(),
         ) as bar:
             task = bar.add_task(text, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            if not hasattr(objective, "progress"):
+                yield lambda done, total: bar.update(task, completed=done, total=total)
+                return
+            inner = bar.add_task("  evaluating your objective", total=None, visible=False)
+            objective.progress = lambda done, total: bar.update(
+                inner, completed=done, total=total, visible=done < total
+            )
+            try:
+                yield lambda done, total: bar.update(task, completed=done, total=total)
+            finally:
+                objective.progress = None
 
     def finish(self, view: View) -> None:
         """Writes data, figures, report and result.json; prints the JSON or the text for people."""

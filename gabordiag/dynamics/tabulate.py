@@ -21,6 +21,7 @@ from torch import Tensor
 from gabordiag.dynamics.outcomes import FAR_OUT
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.series import build_series
+from gabordiag.landscape.shortcut import cheap_objective
 from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
 
@@ -136,6 +137,7 @@ class TabulatedObjective(Objective):
 
 def tabulate(objective: Objective) -> tuple[Table, Table]:
     """Returns tables of the loss and of its gradient."""
+    objective = cheap_objective(objective)
     parameter = objective.parameter
     origin = parameter.low
     if parameter.period is not None and parameter.target is not None:
