@@ -98,6 +98,7 @@ class Landscape:
         largest_loss: On the range.
         largest_gradient: Largest |dloss/dvalue| on the range.
         smallest_loss: On the range.
+        images: Of many images, which they are and what was skipped, as JSON shows it.
     """
 
     parameter: Parameter
@@ -106,6 +107,7 @@ class Landscape:
     largest_loss: float
     largest_gradient: float
     smallest_loss: float
+    images: dict[str, Any] | None = None
 
     @property
     def attractors(self) -> tuple[CriticalPoint, ...]:
@@ -138,6 +140,7 @@ class Landscape:
             "largest_loss": self.largest_loss,
             "smallest_loss": self.smallest_loss,
             "largest_gradient": self.largest_gradient,
+            **({} if self.images is None else {"images": self.images}),
         }
 
     @property
@@ -181,6 +184,7 @@ def find_critical_points(objective: Objective) -> Landscape:
         largest_loss=float(losses.max()),
         largest_gradient=float(np.nanmax(np.abs(gradients))),
         smallest_loss=float(losses.min()),
+        images=objective.images,
     )
 
 

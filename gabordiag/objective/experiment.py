@@ -323,6 +323,12 @@ class GaborObjective(Objective):
         self._fixed = experiment.target_parameters.to_dict()
 
     @property
+    def images(self) -> dict[str, Any] | None:
+        """Which images the loss is the mean over, as JSON shows it; None with a single one."""
+        many = self.experiment.has_many_images
+        return self.experiment.image_set.to_dict() if many else None
+
+    @property
     def dtype(self) -> torch.dtype:
         """Precision of the experiment."""
         return DTYPES[self.experiment.dtype]
@@ -433,6 +439,13 @@ class ShortcutObjective(GaborObjective):
             for mine, theirs, scale in zip(ours, direct.by_definition(value), scales, strict=True):
                 errors.append(abs(mine - theirs) / scale)
         return float(max(errors))
+
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """The same, and which of them the shortcut is checked on."""
+        told = super().images
+        names = self.experiment.image_set.names
+        return told and {**told, "checked": [names[index] for index in self.checked_images]}
 
     @property
     def checked_images(self) -> tuple[int, ...]:
