@@ -33,7 +33,8 @@ def reproduce_command(ctx: typer.Context, options: InputOptions, output: OutputO
     with Session(ctx, output) as session:
         from gabordiag.diagnosis.reproduction import reproduce
 
-        experiment = experiment_from(options.settings())
+        tell = session.bars.tell_images
+        experiment = experiment_from(options.settings(), progress=tell)
         folder = session.folder
         with session.progress("reproducing") as bar:
             result = reproduce(
@@ -65,8 +66,9 @@ def sweep_command(
         thing, keywords = thing_from(ctx, experiment, own, start.theta0)
         objective = as_objective(thing, what.name, **keywords)
         _ = session.folder
+        points = what.points or DEFAULT_POINTS
         with session.progress("sweeping", objective):
-            result = sweep_objective(objective, what.points or DEFAULT_POINTS, what.low, what.high)
+            result = sweep_objective(objective, points, what.low, what.high, survey=True)
         session.finish(result.view())
 
 

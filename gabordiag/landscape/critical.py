@@ -102,6 +102,7 @@ class Landscape:
         largest_loss: On the range.
         largest_gradient: Largest |dloss/dvalue| on the range.
         smallest_loss: On the range.
+        images: Of many images, which they are and what was skipped, as JSON shows it.
     """
 
     parameter: Parameter
@@ -110,6 +111,7 @@ class Landscape:
     largest_loss: float
     largest_gradient: float
     smallest_loss: float
+    images: dict[str, Any] | None = None
 
     @property
     def attractors(self) -> tuple[CriticalPoint, ...]:
@@ -142,6 +144,7 @@ class Landscape:
             "largest_loss": self.largest_loss,
             "smallest_loss": self.smallest_loss,
             "largest_gradient": self.largest_gradient,
+            **({} if self.images is None else {"images": self.images}),
         }
 
     @property
@@ -186,6 +189,7 @@ def find_critical_points(objective: Objective) -> Landscape:
         largest_loss=float(losses.max()),
         largest_gradient=float(np.nanmax(np.abs(gradients))),
         smallest_loss=float(losses.min()),
+        images=objective.images,
     )
 
 

@@ -31,6 +31,10 @@ RANK_TOLERANCE = 8 * torch.finfo(torch.float64).eps
 STRIP_BYTES = 256 * 2**20
 # Side of the tiles that are transformed at once: a spectrum of that size stays in the cache.
 TILE_SIDE = 600
+# Spectra that are transformed at once, where they are small: as many as stay in the cache.
+_CACHED_BYTES = 2**20
+# Memory of the kernels' spectra that are kept for images and tiles of equal size.
+_SPECTRA_BYTES = 192 * 2**20
 
 
 def pad_image(image: Tensor, kernel_size: int, padding: str) -> Tensor:
@@ -87,8 +91,8 @@ def correlate_by_definition(padded: Tensor, kernel: Tensor) -> Tensor:
     rows, columns = output_shape(padded, kernel_size)
     response = torch.zeros(rows, columns, dtype=padded.dtype, device=padded.device)
     weights = list(enumerate(kernel.tolist()))
-    for top, bottom in _equal_parts(rows, TILE_SIDE):
-        for left, right in _equal_parts(columns, TILE_SIDE):
+    for top, bottom in equal_parts(rows, TILE_SIDE):
+        for left, right in equal_parts(columns, TILE_SIDE):
             tile = response[top:bottom, left:right]
             for y, line in weights:
                 for x, value in enumerate(line):
@@ -105,126 +109,106 @@ def kernel_basis(kernels: Tensor) -> Tensor:
     return leading.reshape(rank, side, side)
 
 
-def response_gram(padded: Tensor, basis: Tensor, extra: Tensor | None = None) -> Tensor:
+class GramWorkspace:
+    """What the Gram matrices of several images share: the kernels' spectra, and memory.
+
+    Images of one size, and the tiles of a large one, need the same spectra; of a size that is asked
+    for once only, nothing is kept.
+
+    Args:
+        basis: Kernels (r, K, K), float64.
+    """
+
+    def __init__(self, basis: Tensor) -> None:
+        self._basis = basis
+        self._seen: tuple[int, int] | None = None
+        self._kept: dict[tuple[int, int], list[Tensor]] = {}
+        self._memory = torch.empty(0, dtype=torch.float64)
+
+    def responses(self, count: int, rows: int, columns: int) -> Tensor:
+        """Returns uninitialised memory (count, rows, columns), the same at every call."""
+        size = count * rows * columns
+        if self._memory.numel() < size:
+            self._memory = torch.empty(size, dtype=torch.float64, device=self._basis.device)
+        return self._memory[:size].view(count, rows, columns)
+
+    def spectra(self, shape: tuple[int, int]) -> Iterator[Tensor]:
+        """Yields the conjugate spectra (m, rows, columns // 2 + 1), some at a time."""
+        if shape in self._kept:
+            return iter(self._kept[shape])
+        size = 16 * len(self._basis) * shape[0] * (shape[1] // 2 + 1)
+        if shape != self._seen or size > _SPECTRA_BYTES:
+            self._seen = shape
+            return self._parts(shape)
+        while self._kept and size + sum(map(_bytes, self._kept.values())) > _SPECTRA_BYTES:
+            del self._kept[next(iter(self._kept))]
+        self._kept[shape] = list(self._parts(shape))
+        return iter(self._kept[shape])
+
+    def _parts(self, shape: tuple[int, int]) -> Iterator[Tensor]:
+        at_once = max(1, _CACHED_BYTES // (16 * shape[0] * (shape[1] // 2 + 1)))
+        for kernels in torch.split(self._basis, at_once):
+            across = torch.fft.rfft(kernels, n=shape[1])
+            yield torch.fft.fft(across, n=shape[0], dim=1).conj_physical_()
+
+
+def _bytes(tensors: list[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def response_gram(
+    padded: Tensor,
+    basis: Tensor,
+    extra: Tensor | None = None,
+    workspace: GramWorkspace | None = None,
+) -> Tensor:
     """Returns M = R R^T / P, the Gram matrix of the image's responses to the basis.
 
     Args:
         padded: Image (H, W), float64.
         basis: (r, K, K).
         extra: An additional image of the output's shape, joined as the last row of R.
+        workspace: Of the basis, shared between images; its own without.
 
     Returns:
         (r, r), or (r + 1, r + 1) with `extra`.
     """
     kernel_size = basis.shape[-1]
     rows, columns = output_shape(padded, kernel_size)
+    workspace = GramWorkspace(basis) if workspace is None else workspace
+    sums = basis.sum(dim=(1, 2))
     count = len(basis) + (extra is not None)
     gram = torch.zeros(count, count, dtype=torch.float64, device=padded.device)
     side = max(1, min(TILE_SIDE, math.isqrt(STRIP_BYTES // (8 * count))))
-    tiles = itertools.product(_equal_parts(rows, side), _equal_parts(columns, side))
+    tiles = itertools.product(equal_parts(rows, side), equal_parts(columns, side))
     for (top, bottom), (left, right) in tiles:
-        area = (bottom - top) * (right - left)
-        responses = torch.empty(count, area, dtype=torch.float64, device=gram.device)
+        responses = workspace.responses(count, bottom - top, right - left)
         part = padded[top : bottom + kernel_size - 1, left : right + kernel_size - 1]
-        _fft_responses(part, basis, responses)
+        _fft_responses(part, workspace, sums, responses)
         if extra is not None:
-            responses[-1] = extra[top:bottom, left:right].flatten()
-        gram += responses @ responses.T
+            responses[-1] = extra[top:bottom, left:right]
+        flat = responses.flatten(1)
+        gram += flat @ flat.T
     return gram / (rows * columns)
 
 
-def patch_gram(padded: Tensor, kernel_size: int, extra: Tensor | None = None) -> Tensor:
-    """Returns the Gram matrix of the image's responses to every single pixel of a kernel.
-
-    With it the compressed response is exact for every kernel of that size, whatever its parameters.
-    The response to pixel (u, v) is the image shifted by (u, v). For two rows of the kernel, u and
-    u + d, let G(u, d) be the (K, K) block of inner products, and U_r (K, columns) the image's row r
-    shifted by 0, ..., K - 1. Then
-
-        G(u, d) = sum_{r=u}^{u+rows-1} U_r U_{r+d}^T,
-        G(u + 1, d) = G(u, d) + U_{u+rows} U_{u+rows+d}^T - U_u U_{u+d}^T :
-
-    K passes over the whole image instead of K^2 (K^2 + 1) / 2.
-
-    Args:
-        padded: Image (H, W), float64.
-        kernel_size: K.
-        extra: An additional image of the output's shape, joined as the last row of R.
-
-    Returns:
-        (K^2, K^2), or (K^2 + 1, K^2 + 1) with `extra`; divided by the number of output pixels.
-    """
-    size = kernel_size
-    rows, columns = output_shape(padded, size)
-    top, bottom = (
-        part.unfold(1, columns, 1).contiguous() for part in (padded[: size - 1], padded[rows:])
-    )
-    gram = padded.new_empty(size, size, size, size)
-    for down in range(size):
-        block = _first_block(padded, down, size)
-        changes = bottom[: size - 1 - down] @ bottom[down:].mT
-        changes -= top[: size - 1 - down] @ top[down:].mT
-        for upper in range(size - down):
-            gram[upper, :, upper + down] = block
-            gram[upper + down, :, upper] = block.T
-            if upper + 1 < size - down:
-                block = block + changes[upper]
-    gram = gram.reshape(size**2, size**2)
-    if extra is not None:
-        column = _correlate_with(padded, extra).reshape(-1, 1)
-        corner = extra.square().sum().reshape(1, 1)
-        gram = torch.cat([torch.cat([gram, column], 1), torch.cat([column.T, corner], 1)])
-    return gram / (rows * columns)
-
-
-def _first_block(padded: Tensor, down: int, size: int) -> Tensor:
-    """Returns G(0, down) (K, K): [v, w] is the sum of I[r, q + v] I[r + down, q + w].
-
-    With C[c, e] = sum_r I[r, c] I[r + down, e], one matrix product, it is a sum along the diagonal
-    e - c = w - v from c = v on; the next v drops the diagonal's first and takes one more.
-    """
-    rows, columns = output_shape(padded, size)
-    # Columns beyond the image's ends: every strip's diagonals then lie in one block of memory.
-    wide = torch.nn.functional.pad(padded, (size - 1, size - 1))
-    diagonals = []
-    for lo, hi in _equal_parts(padded.shape[1], TILE_SIDE):
-        product = padded[:rows, lo:hi].T @ wide[down : down + rows, lo : hi + 2 * (size - 1)]
-        stride = product.shape[1] + 1
-        diagonals.append(product.as_strided((hi - lo, 2 * size - 1), (stride, 1)))
-    band = torch.cat(diagonals)
-    first = band[:columns].sum(0, keepdim=True)
-    edges = band[columns:] - band[: size - 1]
-    sums = torch.cat([first, first + edges.cumsum(0)])
-    # sums[v, size - 1 + w - v] -> block[v, w]
-    v = torch.arange(size, device=padded.device)
-    return sums[v[:, None], size - 1 + v[None, :] - v[:, None]]
-
-
-def _correlate_with(padded: Tensor, extra: Tensor) -> Tensor:
-    """Returns the sums (K, K) of the image under `extra`, shifted by every pixel of a kernel."""
-    shape = padded.shape
-    product = torch.fft.rfft2(padded) * torch.fft.rfft2(extra, s=shape).conj()
-    size = shape[0] - extra.shape[0] + 1
-    return torch.fft.irfft2(product, s=shape)[:size, :size]
-
-
-def _fft_responses(strip: Tensor, basis: Tensor, out: Tensor) -> None:
-    # Correlation theorem. One kernel at a time: a spectrum of one fits the cache, of all does not.
+def _fft_responses(strip: Tensor, workspace: GramWorkspace, sums: Tensor, out: Tensor) -> None:
+    # Correlation theorem. Few kernels at a time: their spectra fit the cache, those of all do not.
     # The mean is taken out first and its exact response added back, because it would otherwise
     # set the level of the transform's rounding.
-    kernel_size = basis.shape[-1]
-    rows, columns = output_shape(strip, kernel_size)
     shape = (_fast_length(strip.shape[0]), _fast_length(strip.shape[1]))
+    rows, columns = out.shape[1:]
     mean = strip.mean()
     spectrum = torch.fft.rfft2(strip - mean, s=shape)
-    for kernel, row in zip(basis, out, strict=False):
-        across = torch.fft.rfft(kernel, n=shape[1])
-        product = torch.fft.fft(across, n=shape[0], dim=0).conj_physical_().mul_(spectrum)
-        response = torch.fft.irfft2(product, s=shape)[:rows, :columns]
-        row.view(rows, columns).copy_(response).add_(mean * kernel.sum())
+    first = 0
+    for kernels in workspace.spectra(shape):
+        responses = torch.fft.irfft2(kernels * spectrum, s=shape)[:, :rows, :columns]
+        some = slice(first, first + len(kernels))
+        torch.add(responses, (mean * sums[some])[:, None, None], out=out[some])
+        first += len(kernels)
 
 
-def _equal_parts(length: int, largest: int) -> list[tuple[int, int]]:
+def equal_parts(length: int, largest: int) -> list[tuple[int, int]]:
     """Cuts a length into the fewest parts of at most `largest`, of nearly equal size."""
     count = math.ceil(length / largest)
     edges = [length * index // count for index in range(count + 1)]
@@ -289,7 +273,17 @@ def compress(padded: Tensor, kernels: Tensor, extra: Tensor | None = None) -> Co
         extra: An additive image of the output's shape, or None.
     """
     basis = kernel_basis(kernels)
-    gram = response_gram(padded, basis, extra)
+    return factor_gram(response_gram(padded, basis, extra), basis)
+
+
+def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:
+    """Returns the compressed response that has the given inner products.
+
+    Args:
+        gram: M (r, r) of the basis, of one image or the mean over several; or (r + 1, r + 1) with
+            an additive image.
+        basis: (r, K, K).
+    """
     # M = V diag(l) V^T gives F = diag(sqrt l) V^T; eigenvalues below zero are rounding. Scaled to a
     # unit diagonal first, because rounding is relative to the largest entry, and an additive image
     # may be far stronger or weaker than the responses.
@@ -298,5 +292,5 @@ def compress(padded: Tensor, kernels: Tensor, extra: Tensor | None = None) -> Co
     factor = eigenvalues.clamp(min=0).sqrt()[:, None] * vectors.T * scale
     rank = len(basis)
     weights = factor[:, :rank] @ basis.flatten(1)
-    offset = factor[:, rank] if extra is not None else torch.zeros_like(factor[:, 0])
+    offset = factor[:, rank] if len(gram) > rank else torch.zeros_like(factor[:, 0])
     return CompressedResponse(weights, offset, rank)
