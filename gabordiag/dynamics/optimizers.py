@@ -48,7 +48,11 @@ SCHEDULES: dict[str, Schedule] = {
     ),
     "cosine": lambda optimizer, lr, steps: lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps)),
     "one-cycle": lambda optimizer, lr, steps: lr_scheduler.OneCycleLR(
-        optimizer, lr, total_steps=max(1, steps) + 1, cycle_momentum=False
+        # As many rates as there are parameter groups.
+        optimizer,
+        [group["lr"] for group in optimizer.param_groups],
+        total_steps=max(1, steps) + 1,
+        cycle_momentum=False,
     ),
 }
 
