@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -198,6 +198,7 @@ class BatchUpdate:
         values.addcmul_(update, self._rates)
 
 
+@cache
 def _proportionality(settings: OptimizerSettings) -> tuple[bool, bool]:
     """Whether doubling lr doubles every update, and whether an update looks at the value."""
     # Long stretches of alternating and of equal signs drive adaptive steps into their limits,
