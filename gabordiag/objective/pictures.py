@@ -57,9 +57,12 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.sources)
 
-    def only(self, index: int) -> ImageSet:
-        """Returns the set of one of the images."""
-        return ImageSet((self.sources[index],), (self.names[index],))
+    def part(self, indices: Sequence[int]) -> ImageSet:
+        """Returns the set of some of the images."""
+        return ImageSet(
+            tuple(self.sources[index] for index in indices),
+            tuple(self.names[index] for index in indices),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""

@@ -39,7 +39,11 @@ def sweep_figure(view: View) -> Figure:
     with drawing():
         figure = new_figure(10.0, 8.6)
         loss, gradient, mismatch = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2.6, 1.8])
-        legend_beside(loss, draw_landscape(loss, axis, landscape, sweep, start=landscape["start"]))
+        images = view.data.get("images.npz")
+        entries = draw_landscape(
+            loss, axis, landscape, sweep, start=landscape["start"], images=images
+        )
+        legend_beside(loss, entries)
         _draw_gradients(gradient, axis, landscape, sweep)
         _draw_mismatch(mismatch, axis, landscape, sweep)
         for ax in (gradient, mismatch):
