@@ -61,8 +61,8 @@ def _survey(images: Json, start: str) -> str:
         among = f"{surveyed} images"
     text = (
         f"Taken one by one, {spurious} of {among} {'has' if spurious == 1 else 'have'} a spurious "
-        f"minimum near the start: downhill from {start} their loss leads to a minimum that is not "
-        f"the target; of {reaching} it leads to the target."
+        f"minimum near the start: downhill from {start} {'its' if spurious == 1 else 'their'} loss leads "
+        f"to a minimum that is not the target; of {reaching} it leads to the target."
     )
     uncertified = sum(not image["certified"] for image in images["near_start"])
     if uncertified:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ from PIL import Image
 
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.experiment import Experiment
+from tests.objective.plain_images import SMALL, plain_loop
 
-SMALL = {"kernel_size": 9, "wavelength": 5.0, "sigma": 2.0, "gamma": 0.6}
 LOSSES = ("rmse", "mse", "cosine")
 SHAPES = ((30, 26), (24, 41), (33, 33))
 
@@ -22,44 +21,6 @@ SHAPES = ((30, 26), (24, 41), (33, 33))
 def pictures(texture):
     """Three images of three sizes and of different brightness."""
     return [texture(*shape, seed=seed, mean=seed) for seed, shape in enumerate(SHAPES)]
-
-
-def conv2d(image: np.ndarray, theta: torch.Tensor, padding: str = "valid") -> torch.Tensor:
-    half = SMALL["kernel_size"] // 2
-    picture = torch.as_tensor(image)[None, None]
-    if padding != "valid":
-        mode = "circular" if padding == "circular" else "constant"
-        picture = torch.nn.functional.pad(picture, (half,) * 4, mode=mode)
-    grid = torch.arange(-half, half + 1, dtype=torch.float64)
-    y, x = torch.meshgrid(grid, grid, indexing="ij")
-    x_rot = x * theta.cos() + y * theta.sin()
-    y_rot = y * theta.cos() - x * theta.sin()
-    envelope = -(x_rot**2 + (SMALL["gamma"] * y_rot) ** 2) / (2 * SMALL["sigma"] ** 2)
-    kernel = envelope.exp() * (2 * math.pi * x_rot / SMALL["wavelength"]).cos()
-    return torch.nn.functional.conv2d(picture, kernel[None, None])[0, 0]
-
-
-def plain_loop(images, theta: float, loss: str, padding: str = "valid", noises=None):
-    """Loss and gradient of the mean over images, as a person would write the loop."""
-    angle = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
-    target_angle = torch.tensor(math.pi / 4, dtype=torch.float64)
-    squares, responses, products, targets = [], [], [], []
-    for index, image in enumerate(images):
-        output = conv2d(image, angle, padding)
-        target = conv2d(image, target_angle, padding)
-        if noises is not None:
-            target = target + noises[index]
-        squares.append(torch.nn.functional.mse_loss(output, target))
-        responses.append((output**2).mean())
-        products.append((output * target).mean())
-        targets.append((target**2).mean())
-    if loss == "cosine":
-        total = 1 - sum(products) / (sum(responses) * sum(targets)).sqrt()
-    else:
-        total = sum(squares) / len(squares)
-        total = total.sqrt() if loss == "rmse" else total
-    total.backward()
-    return total.item(), angle.grad.item()
 
 
 class TestTheMean:
