@@ -67,7 +67,8 @@ def sweep_command(
         objective = as_objective(thing, what.name, **keywords)
         _ = session.folder
         points = what.points or DEFAULT_POINTS
-        result = sweep_objective(objective, points, what.low, what.high, survey=True)
+        with session.progress("sweeping", objective):
+            result = sweep_objective(objective, points, what.low, what.high, survey=True)
         session.finish(result.view())
 
 
@@ -105,7 +106,7 @@ def optimize_command(
         objective = as_objective(thing, learn, **keywords)
         more = [] if resolve_batch_size(objective, batch_size) is None else [FULL_LOSS]
         total = len(optimizer) * len(lr) * len(starts.start) * (steps + 1) * (1 + len(more))
-        with session.progress("optimizing") as bar:
+        with session.progress("optimizing", objective) as bar:
 
             def listener(index: int) -> Any:
                 log = session.folder.log(trajectory_name(index), [objective.parameter.name], more)
@@ -118,7 +119,7 @@ def optimize_command(
                 return on_step
 
             result = optimize(
-                thing,
+                thing if own.objective is None else objective,
                 optimizer,
                 lr,
                 momentum,
@@ -130,7 +131,6 @@ def optimize_command(
                 direct=direct,
                 batch_size=batch_size,
                 listeners=listener,
-                **keywords,
             )
         session.finish(result.view())
 
@@ -174,7 +174,7 @@ def basins_command(
             ends = parse_grid(starts)
             grid = np.linspace(ends.low, ends.high, ends.points)
         _ = session.folder
-        with session.progress("mapping starts and rates") as bar:
+        with session.progress("mapping starts and rates", objective) as bar:
             result = basins(
                 objective,
                 optimizer,
@@ -207,7 +207,7 @@ def bifurcate_command(
         objective = as_objective(thing, **keywords)
         rates = parse_grid(lr)
         _ = session.folder
-        with session.progress("following the attractor") as bar:
+        with session.progress("following the attractor", objective) as bar:
             result = bifurcate(
                 objective,
                 optimizer,
@@ -251,7 +251,7 @@ def diagnose_command(
         listener = None
         if log is None:
             listener = session.folder.log(trajectory_name(0), [objective.parameter.name])
-        with session.progress("diagnosing") as bar:
+        with session.progress("diagnosing", objective) as bar:
             result = diagnose(
                 objective,
                 optimizer,

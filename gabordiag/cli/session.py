@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -72,9 +73,23 @@ class Session:
             self._folder = RunFolder.create(self.output.out, self.command, self.settings)
         return self._folder
 
-    def progress(self, text: str) -> AbstractContextManager[Callable[[int, int], None]]:
-        """Shows a bar on a terminal's stderr; yields a function of (done, total)."""
-        return self.bars.shown(text)
+    @contextmanager
+    def progress(self, text: str, objective: Any = None) -> Iterator[Callable[[int, int], None]]:
+        """Shows a bar on a terminal's stderr; yields a function of (done, total).
+
+        Args:
+            text: What is done, for people.
+            objective: A user's own gets a second bar for evaluations that go one by one.
+        """
+        is_own = hasattr(objective, "progress")
+        if is_own:
+            objective.progress = partial(self.bars.tell_images, "evaluating your objective")
+        try:
+            with self.bars.shown(text) as bar:
+                yield bar
+        finally:
+            if is_own:
+                objective.progress = None
 
     def finish(self, view: View) -> None:
         """Writes data, figures, report and result.json; prints the JSON or the text for people."""

@@ -37,6 +37,7 @@ from gabordiag.gabor import (
 )
 from gabordiag.images import load_image, require_larger_than_kernel
 from gabordiag.objective.image_grams import ImageGrams
+from gabordiag.objective.kernel_loss import KernelLoss
 from gabordiag.objective.losses import Loss, find_loss
 from gabordiag.objective.objective import (
     CHUNK,
@@ -45,6 +46,7 @@ from gabordiag.objective.objective import (
     Parameter,
     to_numpy,
 )
+from gabordiag.objective.patches import patch_gram
 from gabordiag.objective.pictures import (
     ImageProgress,
     ImageSet,
@@ -278,6 +280,18 @@ class Experiment:
         assert total is not None
         return factor_gram(total / len(self.image_set), basis)
 
+    @cached_property
+    def everywhere(self) -> CompressedResponse:
+        """The compressed response that is exact for every kernel of `kernel_size`; float64."""
+        grams = (
+            patch_gram(picture.padded, self.kernel_size, picture.noise)
+            for picture in self.pictures()
+        )
+        mean = sum(grams, torch.zeros((), dtype=torch.float64)) / len(self.image_set)
+        side = self.kernel_size
+        pixels = torch.eye(side**2, dtype=torch.float64).reshape(-1, side, side)
+        return factor_gram(mean, pixels)
+
     def along(self, name: str = "theta", *, direct: bool = False) -> GaborObjective:
         """Returns the experiment as a function of one of its parameters, the others fixed.
 
@@ -400,8 +414,9 @@ class ShortcutObjective(GaborObjective):
         if not self.is_root:
             return None
         settings = replace(self.experiment, loss=self.loss_definition.squared)
+        settings.__dict__["image_set"] = self.experiment.image_set
         smooth = ShortcutObjective(settings, self.parameter.name)
-        # The compressed response does not depend on the loss.
+        # The images and the compressed response do not depend on the loss.
         smooth.__dict__["compressed"] = self.compressed
         if "_measured" in self.__dict__:
             smooth.__dict__["_measured"] = self._measured
@@ -460,40 +475,46 @@ class ShortcutObjective(GaborObjective):
             return self.on_images([index])
         return ShortcutObjective(self.experiment.part([index]), self.parameter.name)
 
+    def _through(self, compressed: CompressedResponse) -> KernelLoss:
+        noisy = self.experiment.target_noise > 0
+        return KernelLoss(compressed, self._target_kernel(self.dtype), self.loss_definition, noisy)
+
     @cached_property
-    def _target(self) -> tuple[Tensor, Tensor]:
-        kernel = self._target_kernel(self.dtype)
-        return kernel, self.compressed(kernel)[0] + self.compressed.extra
+    def _inside(self) -> KernelLoss:
+        return self._through(self.compressed)
+
+    @cached_property
+    def _outside(self) -> KernelLoss:
+        return self._through(self.experiment.everywhere.to(self.dtype, self.device))
+
+    def _at(self, values: Tensor) -> KernelLoss:
+        """Returns what is exact at the values: a run may leave the range that is looked at."""
+        parameter = self.parameter
+        if parameter.period is not None:
+            return self._inside
+        outside = (values < parameter.low) | (values > parameter.high)
+        return self._outside if bool(outside.any()) else self._inside
 
     @property
     def target_response(self) -> Tensor:
         """Compressed form (r,) of the target response."""
-        return self._target[1]
-
-    def _parts(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        kernel, target = self._target
-        kernels = self.kernels(values)
-        residual = self.compressed(kernels - kernel) - self.compressed.extra
-        # The sum loses digits where noise far above the response cancels in it.
-        noisy = self.experiment.target_noise > 0
-        response = self.compressed(kernels) if noisy else residual + target
-        return residual, response, target
+        return self._inside.target_response
 
     def loss(self, values: Tensor) -> Tensor:
         """Returns the loss (n,) at the values (n,)."""
-        return self.loss_definition.compressed(*self._parts(values))
+        return self._at(values.detach()).loss(self.kernels(values))
 
     def smooth_loss(self, values: Tensor) -> Tensor:
         """Returns the loss without its root (n,)."""
-        return find_loss(self.loss_definition.squared).compressed(*self._parts(values))
+        return self._at(values.detach()).smooth_loss(self.kernels(values))
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the closed-form derivative (n,); NaN at exactly zero loss of `rmse`."""
-        pieces = []
         with torch.no_grad():
-            for chunk in torch.split(self.tensor(values), CHUNK):
-                change = self.compressed(self.kernel_changes(chunk))
-                pieces.append(self.loss_definition.gradient(*self._parts(chunk), change))
+            pieces = [
+                self._at(chunk).slopes(self.kernels(chunk), self.kernel_changes(chunk))
+                for chunk in torch.split(self.tensor(values), CHUNK)
+            ]
         return to_numpy(torch.cat(pieces))
 
 

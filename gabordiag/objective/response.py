@@ -91,8 +91,8 @@ def correlate_by_definition(padded: Tensor, kernel: Tensor) -> Tensor:
     rows, columns = output_shape(padded, kernel_size)
     response = torch.zeros(rows, columns, dtype=padded.dtype, device=padded.device)
     weights = list(enumerate(kernel.tolist()))
-    for top, bottom in _equal_parts(rows, TILE_SIDE):
-        for left, right in _equal_parts(columns, TILE_SIDE):
+    for top, bottom in equal_parts(rows, TILE_SIDE):
+        for left, right in equal_parts(columns, TILE_SIDE):
             tile = response[top:bottom, left:right]
             for y, line in weights:
                 for x, value in enumerate(line):
@@ -180,7 +180,7 @@ def response_gram(
     count = len(basis) + (extra is not None)
     gram = torch.zeros(count, count, dtype=torch.float64, device=padded.device)
     side = max(1, min(TILE_SIDE, math.isqrt(STRIP_BYTES // (8 * count))))
-    tiles = itertools.product(_equal_parts(rows, side), _equal_parts(columns, side))
+    tiles = itertools.product(equal_parts(rows, side), equal_parts(columns, side))
     for (top, bottom), (left, right) in tiles:
         responses = workspace.responses(count, bottom - top, right - left)
         part = padded[top : bottom + kernel_size - 1, left : right + kernel_size - 1]
@@ -208,7 +208,7 @@ def _fft_responses(strip: Tensor, workspace: GramWorkspace, sums: Tensor, out: T
         first += len(kernels)
 
 
-def _equal_parts(length: int, largest: int) -> list[tuple[int, int]]:
+def equal_parts(length: int, largest: int) -> list[tuple[int, int]]:
     """Cuts a length into the fewest parts of at most `largest`, of nearly equal size."""
     count = math.ceil(length / largest)
     edges = [length * index // count for index in range(count + 1)]

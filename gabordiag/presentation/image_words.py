@@ -59,10 +59,11 @@ def _survey(images: Json, start: str) -> str:
         among = "one image"
     else:
         among = f"{surveyed} images"
+    has, its = ("has", "its") if spurious == 1 else ("have", "their")
     text = (
-        f"Taken one by one, {spurious} of {among} {'has' if spurious == 1 else 'have'} a spurious "
-        f"minimum near the start: downhill from {start} {'its' if spurious == 1 else 'their'} loss leads "
-        f"to a minimum that is not the target; of {reaching} it leads to the target."
+        f"Taken one by one, {spurious} of {among} {has} a spurious minimum near the start: downhill "
+        f"from {start} {its} loss leads to a minimum that is not the target; of {reaching} it leads "
+        "to the target."
     )
     uncertified = sum(not image["certified"] for image in images["near_start"])
     if uncertified:
