@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from gabordiag.errors import InputError, UsageError
-from gabordiag.images import FloatArray
+from gabordiag.images import BUILT_IN, FloatArray
 
 # Called with (what is being done, images done, images in all).
 ImageProgress = Callable[[str, int, int], None]
@@ -106,7 +106,8 @@ def find_usable(
         progress: Called after each image.
 
     Raises:
-        InputError: No folder, none that can be used, or with `strict`, any that cannot.
+        InputError: No folder, a path where nothing is, no image that can be used, or with `strict`,
+            any that cannot.
         UsageError: An empty sequence.
     """
     listed = _listed(images)
@@ -158,6 +159,12 @@ def _listed(images: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
     ]
     if not listed:
         raise UsageError("an empty list of images was given.", "Give at least one.")
+    for name, source in listed:
+        # Who names a file means it: a name with nothing behind it is a slip, not a broken file.
+        if isinstance(source, (str, Path)) and name not in BUILT_IN and not Path(source).exists():
+            raise InputError(
+                f"No image at {name}.", f"Give files, or the built-ins {', '.join(BUILT_IN)}."
+            )
     return listed
 
 
@@ -186,7 +193,7 @@ def _reason(error: InputError, source: Any) -> str:
     for beginning in (f"{source} ", "The image ", "the array "):
         if text.startswith(beginning):
             return text.removeprefix(beginning)
-    return "does not exist" if text.startswith("No image at") else f"cannot be used: {text}"
+    return f"cannot be used: {text}"
 
 
 def _told(skipped: Sequence[Skipped]) -> str:

@@ -61,9 +61,9 @@ def _survey(images: Json, start: str) -> str:
         among = f"{surveyed} images"
     has, its = ("has", "its") if spurious == 1 else ("have", "their")
     text = (
-        f"Taken one by one, {spurious} of {among} {has} a spurious minimum near the start: downhill "
-        f"from {start} {its} loss leads to a minimum that is not the target; of {reaching} it leads "
-        "to the target."
+        f"Taken one by one, {spurious} of {among} {has} a spurious minimum near the start: "
+        f"downhill from {start} {its} loss leads to a minimum that is not the target; of "
+        f"{reaching} it leads to the target."
     )
     uncertified = sum(not image["certified"] for image in images["near_start"])
     if uncertified:

@@ -182,11 +182,9 @@ class TestFolders:
         with pytest.raises(UsageError, match="empty list"):
             Experiment(images=[]).prepare()
 
-    def test_files_that_are_not_there_are_skipped(self, folder):
-        found = Experiment(images=[folder / "nowhere.png", folder / "a.png"], **SMALL).image_set
-        assert [(e.file, e.why) for e in found.skipped] == [
-            (str(folder / "nowhere.png"), "does not exist")
-        ]
+    def test_a_named_file_that_is_not_there_is_refused(self, folder):
+        with pytest.raises(InputError, match=r"No image at .*nowhere\.png"):
+            Experiment(images=[folder / "a.png", folder / "nowhere.png"], **SMALL).prepare()
 
     def test_arrays_are_numbered(self, texture):
         found = Experiment(images=[texture(), texture()[0], np.ones((9, 9))], **SMALL).image_set
