@@ -7,6 +7,7 @@ again, so that a thousand images take no more memory than one.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,10 +117,10 @@ def find_usable(
         try:
             load(source)
         except InputError as error:
-            skipped.append(Skipped(name, _reason(error, source)))
+            skipped.append(Skipped(_printable(name), _printable(_reason(error, source))))
         else:
             sources.append(source)
-            names.append(name)
+            names.append(_printable(name))
         if progress is not None:
             progress("reading images", done, len(listed))
     where = f" in {images}" if isinstance(images, (str, Path)) else ""
@@ -161,7 +162,7 @@ def _listed(images: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
         raise UsageError("an empty list of images was given.", "Give at least one.")
     for name, source in listed:
         # Who names a file means it: a name with nothing behind it is a slip, not a broken file.
-        if isinstance(source, (str, Path)) and name not in BUILT_IN and not Path(source).exists():
+        if isinstance(source, (str, Path)) and name not in BUILT_IN and not os.path.exists(source):
             raise InputError(
                 f"No image at {name}.", f"Give files, or the built-ins {', '.join(BUILT_IN)}."
             )
@@ -194,6 +195,14 @@ def _reason(error: InputError, source: Any) -> str:
         if text.startswith(beginning):
             return text.removeprefix(beginning)
     return f"cannot be used: {text}"
+
+
+def _printable(text: str) -> str:
+    """A file name may hold any bytes; what is shown and saved is text."""
+    decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in decoded
+    )
 
 
 def _told(skipped: Sequence[Skipped]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -185,6 +186,16 @@ class TestFolders:
     def test_a_named_file_that_is_not_there_is_refused(self, folder):
         with pytest.raises(InputError, match=r"No image at .*nowhere\.png"):
             Experiment(images=[folder / "a.png", folder / "nowhere.png"], **SMALL).prepare()
+
+    def test_names_of_any_bytes_become_text(self, folder, texture):
+        np.save(folder / "ok.npy", texture())
+        try:
+            (folder / "ok.npy").rename(folder / os.fsdecode(b"\x1b[1m\xff.npy"))
+        except OSError:
+            pytest.skip("this file system takes no such names")
+        found = Experiment(images=folder, **SMALL).image_set
+        assert found.names[0] == "\ufffd[1m\ufffd.npy"
+        json.dumps(found.names).encode("utf-8")
 
     def test_arrays_are_numbered(self, texture):
         found = Experiment(images=[texture(), texture()[0], np.ones((9, 9))], **SMALL).image_set
