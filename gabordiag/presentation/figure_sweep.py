@@ -77,7 +77,9 @@ def _sweep_title(landscape: Mapping[str, Any]) -> str:
     words = [f"{n} {kind if n == 1 else plural[kind]}" for kind, n in counts.items() if n]
     found = ", ".join(words) or "no critical point"
     proven = "proven complete" if landscape["certified"] else "not proven complete"
-    return f"The loss over {landscape['parameter']}: {found} ({proven})"
+    images = landscape.get("images")
+    mean = f", mean over {images['used']} images" if images and images["used"] > 1 else ""
+    return f"The loss over {landscape['parameter']}{mean}: {found} ({proven})"
 
 
 def _draw_gradients(

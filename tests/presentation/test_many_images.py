@@ -45,6 +45,7 @@ def test_single_images_are_drawn_behind_their_mean(sweep):
     np.testing.assert_allclose(mean.get_ydata(), by_hand, rtol=1e-9, atol=1e-9)
     assert all(line.get_zorder() < mean.get_zorder() for line in single)
     assert "single images (6)" in labels(figure)
+    assert "The loss over theta, mean over 6 images: " in figure.texts[0].get_text()
     top = figure.axes[0].get_ylim()[1]
     assert ("go on above" in labels(figure)) == (sweep.survey.losses.max() > top)
 
