@@ -120,7 +120,9 @@ def optimize(
         return run_all_batches(
             objective, exact, settings, starts, drawn, sweep=landscape, listeners=listeners
         )
-    done = run_all(objective, settings, starts, sweep=landscape, listeners=listeners)
+    # The curvatures that a run is judged by need no convolutions.
+    table = objective if direct else None
+    done = run_all(exact, settings, starts, sweep=landscape, listeners=listeners, table=table)
     if batch_size is None:
         return done
     note = f"Batches of {batch_size} hold all images: every step is on all of them."

@@ -350,6 +350,7 @@ def run_all(
     *,
     sweep: Sweep | None = None,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
+    table: Objective | None = None,
 ) -> Optimization:
     """Runs every setting from every start.
 
@@ -359,10 +360,18 @@ def run_all(
         starts: First values.
         sweep: Of the objective, if it is already known.
         listeners: Gives the listener of the index-th run.
+        table: The same objective in another form, to step on, as in `run`.
     """
     sweep = sweep_objective(objective) if sweep is None else sweep
     runs = [
-        run(objective, how, start, landscape=sweep.landscape, listener=listeners(index))
+        run(
+            objective,
+            how,
+            start,
+            landscape=sweep.landscape,
+            listener=listeners(index),
+            table=table,
+        )
         for index, (how, start) in enumerate(itertools.product(settings, starts))
     ]
     return Optimization(sweep, tuple(runs))

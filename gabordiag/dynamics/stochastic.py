@@ -165,7 +165,7 @@ def run_all_batches(
         batches = BatchObjective(objective, batch_size, exact.experiment.seed)
         noisy = _run_batches(batches, exact, how, start, sweep.landscape, listeners(len(runs)))
         tell = _with_full_loss(listeners(len(runs) + 1))
-        free = run(objective, how, start, landscape=sweep.landscape, listener=tell)
+        free = run(exact, how, start, landscape=sweep.landscape, listener=tell, table=objective)
         free = replace(free, trajectory=_as_full(free.trajectory), batch_size=len_of(exact))
         effect = measure_effect(exact, noisy, free, batch_size)
         runs += [replace(noisy, batch=effect.to_dict(), batch_size=batch_size), free]

@@ -59,6 +59,11 @@ def _survey(images: Json, start: str) -> str:
         among = "one image"
     else:
         among = f"{surveyed} images"
+    if reaching == surveyed:
+        return (
+            f"Taken one by one, none of {among} has a spurious minimum near the start: downhill "
+            f"from {start} the loss of each leads to the target."
+        )
     has, its = ("has", "its") if spurious == 1 else ("have", "their")
     text = (
         f"Taken one by one, {spurious} of {among} {has} a spurious minimum near the start: "

@@ -102,6 +102,11 @@ def near(certified: bool = True):
             "0° its loss leads to a minimum that is not the target; of 7 it leads to the target.",
         ),
         (
+            {"surveyed": 8, "spurious": 0, "to_target": 8, "near_start": [near()] * 8},
+            "Taken one by one, none of 8 images has a spurious minimum near the start: downhill "
+            "from 0° the loss of each leads to the target.",
+        ),
+        (
             {
                 "used": 900,
                 "surveyed": 200,
