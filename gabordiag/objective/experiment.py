@@ -38,7 +38,7 @@ from gabordiag.gabor import (
 from gabordiag.images import load_image, require_larger_than_kernel
 from gabordiag.objective.image_grams import ImageGrams
 from gabordiag.objective.kernel_loss import KernelLoss
-from gabordiag.objective.losses import Loss, find_loss
+from gabordiag.objective.losses import find_loss
 from gabordiag.objective.objective import (
     CHUNK,
     FloatArray,
@@ -360,9 +360,11 @@ class GaborObjective(Objective):
 
     def kernel_changes(self, values: Tensor) -> Tensor:
         """Returns the kernels' derivatives (n, K, K) along the parameter, in closed form."""
-        size = self.experiment.kernel_size
-        partials = gabor_partials(**self._arguments(values), kernel_size=size, dtype=values.dtype)
-        return partials[self.parameter.name]
+        name, size = self.parameter.name, self.experiment.kernel_size
+        partials = gabor_partials(
+            **self._arguments(values), kernel_size=size, dtype=values.dtype, names=[name]
+        )
+        return partials[name]
 
     def _arguments(self, values: Tensor) -> dict[str, float | Tensor]:
         return {**self._fixed, self.parameter.name: values}
@@ -562,14 +564,17 @@ class DirectObjective(GaborObjective):
 
     def loss(self, values: Tensor) -> Tensor:
         """Returns the loss (n,) at the values (n,)."""
-        return self._evaluate(self.loss_definition, values)
+        return self.loss_of(self.kernels(values))
 
     def smooth_loss(self, values: Tensor) -> Tensor:
         """Returns the loss without its root (n,)."""
-        return self._evaluate(find_loss(self.loss_definition.squared), values)
+        return self.loss_of(self.kernels(values), smooth=True)
 
-    def _evaluate(self, definition: Loss, values: Tensor) -> Tensor:
-        kernels = self.kernels(values)
+    def loss_of(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (n,) of any kernels (n, K, K); without its root, if `smooth`."""
+        definition = self.loss_definition
+        if smooth:
+            definition = find_loss(definition.squared)
         if not self.experiment.has_many_images:
             ((padded, target),) = self._pairs()
             return definition.direct(correlate(padded, kernels), target)
