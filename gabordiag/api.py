@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.descent import Optimization, StepListener, run_all
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.stochastic import run_all_batches
 from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
 from gabordiag.errors import UsageError
 from gabordiag.landscape.sweep import DEFAULT_POINTS, Sweep, sweep_objective
+from gabordiag.objective.batches import resolve_batch_size
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.expressions import parse_expression
 from gabordiag.objective.objective import Objective
@@ -80,6 +83,7 @@ def optimize(
     schedule: str = "constant",
     over: str = "theta",
     direct: bool = False,
+    batch_size: int | None = None,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
     **own: Any,
 ) -> Optimization:
@@ -96,6 +100,10 @@ def optimize(
         schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
         over: The learned parameter.
         direct: Full convolution at every step instead of the exact shortcut.
+        batch_size: Draw so many of an experiment's many images at every step, each image once an
+            epoch in an order seeded by the experiment's `seed`, as a shuffling DataLoader does.
+            Every run is then followed by the same on all images. As many as there are, or more:
+            all images at every step.
         listeners: Gives a function that is called with every step of the index-th run.
         own: As in `as_objective`.
     """
@@ -106,7 +114,19 @@ def optimize(
     exact = as_objective(thing, over, **own)
     objective = as_objective(thing, over, direct=True, **own) if direct else exact
     starts = [exact.parameter.start] if start is None else [float(s) for s in _several(start)]
-    return run_all(objective, settings, starts, sweep=sweep_objective(exact), listeners=listeners)
+    drawn = resolve_batch_size(exact, batch_size)
+    landscape = sweep_objective(exact)
+    if drawn is not None:
+        return run_all_batches(
+            objective, exact, settings, starts, drawn, sweep=landscape, listeners=listeners
+        )
+    # The curvatures that a run is judged by need no convolutions.
+    table = objective if direct else None
+    done = run_all(exact, settings, starts, sweep=landscape, listeners=listeners, table=table)
+    if batch_size is None:
+        return done
+    note = f"Batches of {batch_size} hold all images: every step is on all of them."
+    return replace(done, notes=(note,))
 
 
 def basins(

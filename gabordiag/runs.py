@@ -95,9 +95,11 @@ def read_config(path: Path) -> dict[str, Any]:
 class TrajectoryFile:
     """One run's CSV, written line by line; what was logged survives a kill."""
 
-    def __init__(self, path: Path, parameters: Sequence[str]) -> None:
+    def __init__(self, path: Path, parameters: Sequence[str], more: Sequence[str] = ()) -> None:
         self._file: TextIO = path.open("w", encoding="utf-8", newline="\n", buffering=1)
-        self._file.write(",".join(["step", *parameters, "loss", "grad", "update", "lr"]) + "\n")
+        self._file.write(
+            ",".join(["step", *parameters, "loss", "grad", "update", "lr", *more]) + "\n"
+        )
 
     def __call__(self, step: Sequence[float]) -> None:
         """Writes one row: the step's number, then floats at full precision."""
@@ -154,9 +156,15 @@ class RunFolder:
         """
         write_atomically(self.path / name, content)
 
-    def log(self, name: str, parameters: Sequence[str]) -> TrajectoryFile:
-        """Opens a trajectory's CSV in the folder; closed with the run."""
-        log = TrajectoryFile(self.path / name, parameters)
+    def log(self, name: str, parameters: Sequence[str], more: Sequence[str] = ()) -> TrajectoryFile:
+        """Opens a trajectory's CSV in the folder; closed with the run.
+
+        Args:
+            name: Of the file.
+            parameters: Columns of the learned parameters.
+            more: Columns after those of every trajectory.
+        """
+        log = TrajectoryFile(self.path / name, parameters, more)
         self._logs.append(log)
         return log
 

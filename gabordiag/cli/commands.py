@@ -90,19 +90,26 @@ def optimize_command(
     direct: Annotated[
         bool, typer.Option("--direct", help="Full convolution at every step: slow, the proof.")
     ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Draw so many of the images at every step [default: all of them]."),
+    ] = None,
 ) -> None:
     """Real torch optimizers, every step logged as it happens."""
     with Session(ctx, output) as session:
         from gabordiag.api import as_objective, optimize
         from gabordiag.dynamics.descent import trajectory_name
+        from gabordiag.dynamics.stochastic import FULL_LOSS
+        from gabordiag.objective.batches import resolve_batch_size
 
         thing, keywords = thing_from(ctx, experiment, own, starts.start[0])
         objective = as_objective(thing, learn, **keywords)
-        total = len(optimizer) * len(lr) * len(starts.start) * (steps + 1)
+        more = [] if resolve_batch_size(objective, batch_size) is None else [FULL_LOSS]
+        total = len(optimizer) * len(lr) * len(starts.start) * (steps + 1) * (1 + len(more))
         with session.progress("optimizing", objective) as bar:
 
             def listener(index: int) -> Any:
-                log = session.folder.log(trajectory_name(index), [objective.parameter.name])
+                log = session.folder.log(trajectory_name(index), [objective.parameter.name], more)
 
                 def on_step(step: Any) -> None:
                     log(step)
@@ -122,6 +129,7 @@ def optimize_command(
                 schedule=schedule,
                 over=learn,
                 direct=direct,
+                batch_size=batch_size,
                 listeners=listener,
             )
         session.finish(result.view())

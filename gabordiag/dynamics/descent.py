@@ -60,6 +60,8 @@ class Trajectory:
         gradients: At the values.
         updates: values[t + 1] - values[t]; NaN in the last place.
         lrs: Learning rate of every step.
+        full_losses: Of runs on batches, the loss over all images; `losses` and `gradients` are then
+            those of the batches.
     """
 
     values: FloatArray
@@ -67,11 +69,13 @@ class Trajectory:
     gradients: FloatArray
     updates: FloatArray
     lrs: FloatArray
+    full_losses: FloatArray | None = None
 
     @classmethod
-    def from_steps(cls, steps: Sequence[Step]) -> Trajectory:
-        """Collects logged steps."""
-        table = np.array([step[1:] for step in steps], dtype=np.float64).reshape(-1, 5)
+    def from_steps(cls, steps: Sequence[Sequence[float]]) -> Trajectory:
+        """Collects logged steps, their numbers, then the fields in their order."""
+        width = len(steps[0]) - 1 if steps else 5
+        table = np.array([step[1:] for step in steps], dtype=np.float64).reshape(-1, width)
         return cls(*(read_only(column.copy()) for column in table.T))
 
     def to_table(self, name: str) -> dict[str, FloatArray]:
@@ -83,7 +87,13 @@ class Trajectory:
             "grad": self.gradients,
             "update": self.updates,
             "lr": self.lrs,
+            **({} if self.full_losses is None else {"full_loss": self.full_losses}),
         }
+
+    @property
+    def landscape_losses(self) -> FloatArray:
+        """The losses as the landscape has them: over all images."""
+        return self.losses if self.full_losses is None else self.full_losses
 
     def __len__(self) -> int:
         return len(self.values)
@@ -104,6 +114,8 @@ class Run(Result):
         jumps: Every jump.
         lyapunov: Exponent over the second half of the run; None where it is not defined.
         symptoms: How often the loss went from below 30% to above 60% of the largest in one step.
+        batch_size: Images a step, of runs that compare batches with all images; else None.
+        batch: What drawing batches changed, as JSON shows it; None where none were drawn.
     """
 
     settings: OptimizerSettings
@@ -116,6 +128,8 @@ class Run(Result):
     jumps: tuple[Jump, ...]
     lyapunov: float | None
     symptoms: int
+    batch_size: int | None = None
+    batch: dict[str, Any] | None = None
 
     @property
     def final(self) -> float:
@@ -125,12 +139,12 @@ class Run(Result):
     @property
     def final_loss(self) -> float:
         """The last loss."""
-        return float(self.trajectory.losses[-1])
+        return float(self.trajectory.landscape_losses[-1])
 
     @property
     def best_index(self) -> int:
         """Where the loss was lowest."""
-        losses = self.trajectory.losses
+        losses = self.trajectory.landscape_losses
         return int(np.nanargmin(losses)) if np.isfinite(losses).any() else 0
 
     @property
@@ -166,14 +180,20 @@ class Run(Result):
             "final": finite_or_none(self.final),
             "final_loss": finite_or_none(self.final_loss),
             "best": finite_or_none(float(self.trajectory.values[best])),
-            "best_loss": finite_or_none(float(self.trajectory.losses[best])),
+            "best_loss": finite_or_none(float(self.trajectory.landscape_losses[best])),
             "distance_to_target": self.distance_to_target,
             "turns": self.turns,
             "n_jumps": len(self.jumps),
             "jumps": [jump.to_dict() for jump in self.jumps],
             "lyapunov": finite_or_none(self.lyapunov),
             "symptoms": self.symptoms,
+            **self._batches(),
         }
+
+    def _batches(self) -> dict[str, Any]:
+        if self.batch_size is None:
+            return {}
+        return {"batch_size": self.batch_size, "batch": self.batch}
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,11 +202,14 @@ class Optimization(Result):
 
     Attributes:
         sweep: The landscape that they ran on.
-        runs: In the order of optimizers, rates, starts.
+        runs: In the order of optimizers, rates, starts; on batches, each followed by the same
+            without noise.
+        notes: What else to tell a person, in sentences.
     """
 
     sweep: Sweep
     runs: tuple[Run, ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows; trajectory files are named in the order of the runs."""
@@ -196,6 +219,7 @@ class Optimization(Result):
                 for index, run in enumerate(self.runs)
             ],
             "landscape": self.sweep.to_dict(),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     def data(self) -> Data:
@@ -226,6 +250,7 @@ def descend(objective: Objective, settings: OptimizerSettings, start: float) -> 
         return loss
 
     for step in range(settings.steps + 1):
+        objective.begin_step()
         loss = evaluate()
         grad = 0.0 if value.grad is None else value.grad.item()
         before, lr = value.item(), float(optimizer.param_groups[0]["lr"])
@@ -335,6 +360,7 @@ def run_all(
     *,
     sweep: Sweep | None = None,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
+    table: Objective | None = None,
 ) -> Optimization:
     """Runs every setting from every start.
 
@@ -344,10 +370,18 @@ def run_all(
         starts: First values.
         sweep: Of the objective, if it is already known.
         listeners: Gives the listener of the index-th run.
+        table: The same objective in another form, to step on, as in `run`.
     """
     sweep = sweep_objective(objective) if sweep is None else sweep
     runs = [
-        run(objective, how, start, landscape=sweep.landscape, listener=listeners(index))
+        run(
+            objective,
+            how,
+            start,
+            landscape=sweep.landscape,
+            listener=listeners(index),
+            table=table,
+        )
         for index, (how, start) in enumerate(itertools.product(settings, starts))
     ]
     return Optimization(sweep, tuple(runs))

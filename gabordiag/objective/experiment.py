@@ -190,11 +190,11 @@ class Experiment:
         require_larger_than_kernel(image, self.kernel_size)
         return image
 
-    def only(self, index: int) -> Experiment:
-        """Returns the same experiment on one of the many images."""
-        chosen = self.image_set.only(index)
+    def part(self, indices: Sequence[int]) -> Experiment:
+        """Returns the same experiment on some of the many images."""
+        chosen = self.image_set.part(indices)
         experiment = replace(self, images=chosen.sources, progress=None)
-        # It is known to be usable, and need not be read to find out.
+        # They are known to be usable, and need not be read to find out.
         experiment.__dict__["image_set"] = chosen
         return experiment
 
@@ -393,7 +393,7 @@ class ShortcutObjective(GaborObjective):
         """Returns the same objective on some of the many images, at no convolution.
 
         Args:
-            indices: Of `Experiment.image_set`. With one, its `experiment` is that on this image.
+            indices: Of `Experiment.image_set`.
 
         Raises:
             InputError: There are not many images, or so many that single ones were not kept.
@@ -401,8 +401,7 @@ class ShortcutObjective(GaborObjective):
         grams = self._measured[1]
         if grams is None:
             raise InputError("the experiment has one image only.", "Give several.")
-        own = self.experiment if len(indices) > 1 else self.experiment.only(indices[0])
-        part = ShortcutObjective(own, self.parameter.name)
+        part = ShortcutObjective(self.experiment.part(indices), self.parameter.name)
         part.__dict__["compressed"] = grams.compressed(indices).to(self.dtype, self.device)
         return part
 
@@ -417,8 +416,9 @@ class ShortcutObjective(GaborObjective):
         if not self.is_root:
             return None
         settings = replace(self.experiment, loss=self.loss_definition.squared)
+        settings.__dict__["image_set"] = self.experiment.image_set
         smooth = ShortcutObjective(settings, self.parameter.name)
-        # The compressed response does not depend on the loss.
+        # The images and the compressed response do not depend on the loss.
         smooth.__dict__["compressed"] = self.compressed
         if "_measured" in self.__dict__:
             smooth.__dict__["_measured"] = self._measured
@@ -443,7 +443,7 @@ class ShortcutObjective(GaborObjective):
         the largest error on those of `checked_images`.
         """
         if len(self.experiment.image_set) > 1:
-            return max(self.on_images([index]).shortcut_error for index in self.checked_images)
+            return max(self._alone(index).shortcut_error for index in self.checked_images)
         parameter = self.parameter
         width = parameter.high - parameter.low
         some = parameter.low + width * np.arange(32) / 32
@@ -470,9 +470,12 @@ class ShortcutObjective(GaborObjective):
         The mean over all images is a sum of matrices, in which nothing is left to check.
         """
         count = len(self.experiment.image_set)
-        if not self.experiment.has_many_images or not self.has_single_images:
-            return ()
         return tuple(sorted({0, count // 2, count - 1}))
+
+    def _alone(self, index: int) -> ShortcutObjective:
+        if self.has_single_images:
+            return self.on_images([index])
+        return ShortcutObjective(self.experiment.part([index]), self.parameter.name)
 
     def _through(self, compressed: CompressedResponse) -> KernelLoss:
         noisy = self.experiment.target_noise > 0

@@ -103,6 +103,9 @@ class Objective(ABC):
     loss_name: str = "loss"
     is_root: bool = False
 
+    def begin_step(self) -> None:  # noqa: B027 most losses are the same at every step
+        """Called before every step of an optimizer: a stochastic loss draws its sample here."""
+
     @abstractmethod
     def loss(self, values: Tensor) -> Tensor:
         """Returns the loss, elementwise, differentiable; values and result of shape (n,)."""

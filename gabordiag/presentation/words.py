@@ -11,6 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gabordiag.dynamics.outcomes import OUTCOMES
+from gabordiag.presentation.image_words import (
+    batch_label,
+    image_sentences,
+    images_of,
+    skipped_lines,
+)
 from gabordiag.results import View
 
 Json = Mapping[str, Any]
@@ -73,7 +79,18 @@ Block = Heading | Paragraph | Verdict | Listing | Table
 def blocks(command: str, view: View) -> list[Block]:
     """Returns what a command's result says, in the order in which a person would ask."""
     tell = _TELLERS.get(command)
-    return tell(view.result) if tell is not None else []
+    return [*tell(view.result), *_images(view.result)] if tell is not None else []
+
+
+def _images(result: Json) -> list[Block]:
+    landscape = images_of(result)
+    if landscape is None:
+        return []
+    first, *more = image_sentences(landscape, shown(landscape, landscape["start"]))
+    skipped = skipped_lines(landscape)
+    told: list[Block] = [Heading("The images"), Paragraph(first)]
+    told += [Listing(skipped)] if skipped else []
+    return [*told, *(Paragraph(text) for text in more)]
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -153,7 +170,9 @@ def _sweep(result: Json) -> list[Block]:
 def _run_rows(landscape: Json, runs: Sequence[Json]) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
-            run["optimizer"] + (f", momentum {run['momentum']:g}" if run["momentum"] else ""),
+            run["optimizer"]
+            + (f", momentum {run['momentum']:g}" if run["momentum"] else "")
+            + batch_label(run, ", "),
             run["loss"],
             f"{run['lr']:g}",
             shown(landscape, run["start"]),
@@ -175,7 +194,16 @@ def _optimize(result: Json) -> list[Block]:
     told: list[Block] = [Heading("The runs"), Table(_RUN_COLUMNS, _run_rows(landscape, runs), 4)]
     meanings = dict.fromkeys(run["outcome"] for run in runs)
     told.append(Listing(tuple(f"{name.replace('_', ' ')}: {OUTCOMES[name]}" for name in meanings)))
+    told += _batches(runs)
+    told += [Paragraph(note) for note in result.get("notes", [])]
     return [*told, *_landscape(landscape)]
+
+
+def _batches(runs: Sequence[Json]) -> list[Block]:
+    told = tuple(run["batch"]["explanation"] for run in runs if run.get("batch"))
+    if not told:
+        return []
+    return [Heading("What the batches change"), *(Paragraph(text) for text in told)]
 
 
 def _windows(result: Json) -> str:
