@@ -6,7 +6,7 @@ run itself, the minimum it ends at, the Hessian there and at the target, and wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from gabordiag.diagnosis.remedies import Remedy
 from gabordiag.diagnosis.verdict import HEALTHY, SHORTEST_TAIL
 from gabordiag.dynamics.descent import trajectory_name
 from gabordiag.dynamics.joint import JointRun, learning_rates, run_joint
+from gabordiag.dynamics.joint_batch import run_joint_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import tail_length
 from gabordiag.landscape.surface import condition
@@ -30,6 +31,7 @@ Progress = Callable[[int, int], None]
 # Rates that people try; above the largest one nothing settles on a Gabor landscape.
 SCANNED_RATES = tuple(float(f"{10.0**e:.1g}") for e in np.arange(-4, 0.01, 0.5))
 ADAM_RATES = (0.01, 0.03, 0.1)
+_ADAM: dict[str, Any] = {"optimizer": "adam", "momentum": 0.0, "nesterov": False}
 # Shares of the straight way from the start to the target at which other starts are tried.
 CLOSER = (0.5, 0.75, 0.9)
 RANDOM_STARTS = 12
@@ -85,45 +87,47 @@ class JointDiagnosis(Result):
 
 
 class Trials:
-    """Changed runs of one run, each made once.
+    """Changed runs of one run.
 
     Args:
         run: The run under diagnosis.
-        tell: Called after every trial.
+        tell: Called after every batch of trials.
     """
 
     def __init__(self, run: JointRun, tell: Callable[[], None]) -> None:
         self.run = run
         self.objective = run.objective
         self._tell = tell
-        self._known: dict[tuple[Any, ...], JointRun] = {}
 
-    @property
-    def own_rates(self) -> dict[str, float]:
-        """The run's learning rates by name."""
-        return dict(zip(self.objective.names, self.run.lrs.tolist(), strict=True))
-
-    def changed(
+    def at_once(
         self,
+        starts: Sequence[FloatArray] | None = None,
+        rates: Sequence[float | FloatArray] | None = None,
         objective: JointObjective | None = None,
-        start: FloatArray | None = None,
-        rates: Mapping[str, float] | None = None,
         **settings: Any,
-    ) -> JointRun:
-        """Returns the run with some things changed and everything else as it was."""
-        which = self.objective if objective is None else objective
-        values = self.run.start if start is None else start
-        own = self.own_rates if rates is None else dict(rates)
-        how = replace(self.run.settings, **settings)
-        key = (id(which), tuple(values.tolist()), tuple(own.items()), how)
-        if key not in self._known:
-            self._known[key] = run_joint(which, how, values, own)
-            self._tell()
-        return self._known[key]
+    ) -> tuple[JointRun, ...]:
+        """Returns runs with some things changed and everything else as it was.
 
-    def at_rate(self, lr: float, **settings: Any) -> JointRun:
-        """Returns the run at one learning rate for all parameters."""
-        return self.changed(rates={}, lr=lr, **settings)
+        Args:
+            starts: One a run; the run's own without.
+            rates: One a run, for all parameters or for each; the run's own without.
+            objective: Another than the run's.
+            settings: Changes of the optimizer's settings.
+        """
+        count = max(1, len(starts or ()), len(rates or ()))
+        places = np.broadcast_to(
+            self.run.start if starts is None else np.array(starts), (count, len(self.run.start))
+        )
+        lrs = [self.run.lrs] * count if rates is None else list(rates) * (count // len(rates))
+        table = np.array([np.broadcast_to(lr, places.shape[1:]) for lr in lrs])
+        runs = run_joint_batch(
+            self.objective if objective is None else objective,
+            replace(self.run.settings, **settings),
+            places,
+            table,
+        )
+        self._tell()
+        return runs
 
     def squared(self) -> JointObjective | None:
         """Returns the objective without its root, or None."""
@@ -177,7 +181,7 @@ def kink(trials: Trials) -> Finding:
     if squared is None:
         text = f"the loss ({trials.objective.loss_name}) is smooth at its minimum"
         return Finding("kink", False, False, {}, text)
-    trial = trials.changed(squared)
+    (trial,) = trials.at_once(objective=squared)
     reached = trial.outcome == "reached"
     evidence = {"counterfactual": _evidence(trial)}
     if not reached:
@@ -198,12 +202,11 @@ def step_too_small(trials: Trials) -> Finding:
         return Finding("step_too_small", False, False, {}, text)
     text = f"after {run.settings.steps} steps it is still descending"
     steps = 4 * run.settings.steps
-    longer = trials.changed(steps=steps)
+    (longer,) = trials.at_once(steps=steps)
     if longer.outcome == "reached":
         advice = f"Use --steps {steps}."
     else:
-        rates = {name: 3 * rate for name, rate in trials.own_rates.items()}
-        longer = trials.changed(rates=rates)
+        (longer,) = trials.at_once(rates=[3 * trials.run.lrs])
         advice = "Use three times the learning rates."
     reached = longer.outcome == "reached"
     evidence = {"counterfactual": _evidence(longer)}
@@ -221,8 +224,7 @@ def step_too_large(trials: Trials) -> Finding:
         return Finding("step_too_large", False, False, evidence, text)
     below = largest if bound is None else min(largest, _SAFE * bound)
     rates = sorted({round_down(below), *(r for r in SCANNED_RATES if r < below)}, reverse=True)
-    tried = [trials.at_rate(rate, steps=max(trials.run.settings.steps, 1500)) for rate in rates[:4]]
-    trial = next((t for t in tried if t.outcome == "reached"), tried[0])
+    trial = _first(trials.at_once(rates=rates[:4], steps=max(trials.run.settings.steps, 1500)))
     reached = trial.outcome == "reached"
     evidence["counterfactual"] = _evidence(trial)
     text = f"the largest rate {largest:g} is too large: the run ends {trials.run.outcome}"
@@ -242,8 +244,7 @@ def wrong_basin(trials: Trials) -> Finding:
         text = "the run did not settle at another minimum"
         return Finding("wrong_basin", False, False, {}, text)
     way = objective.offsets(objective.target, run.start)
-    tried = [trials.changed(start=run.start + share * way) for share in CLOSER]
-    trial = next((t for t in tried if t.outcome == "reached"), tried[-1])
+    trial = _first(trials.at_once(starts=[run.start + share * way for share in CLOSER]))
     reached = trial.outcome == "reached"
     names = objective.names
     loss = float(objective.loss_at(objective.coordinates(run.minimum)[None])[0])
@@ -262,7 +263,8 @@ def wrong_basin(trials: Trials) -> Finding:
 def no_working_lr(trials: Trials) -> Finding:
     """Does any of the usual rates reach the target from this start?"""
     steps = max(trials.run.settings.steps, 1000)
-    tried = {rate: trials.at_rate(rate, steps=steps).outcome for rate in SCANNED_RATES}
+    runs = trials.at_once(rates=SCANNED_RATES, steps=steps)
+    tried = {rate: run.outcome for rate, run in zip(SCANNED_RATES, runs, strict=True)}
     working = [rate for rate, outcome in tried.items() if outcome == "reached"]
     evidence = {"tried": {f"{rate:g}": outcome for rate, outcome in tried.items()}}
     if working:
@@ -270,7 +272,7 @@ def no_working_lr(trials: Trials) -> Finding:
         return Finding("no_working_lr", False, False, evidence, text)
     text = (
         f"of {len(tried)} learning rates from {SCANNED_RATES[0]:g} to {SCANNED_RATES[-1]:g}, the "
-        "same for all parameters, none reaches the target from this start"
+        f"same for all parameters, none reaches the target from this start within {steps} steps"
     )
     return Finding("no_working_lr", True, False, evidence, text)
 
@@ -284,7 +286,8 @@ def mse_loss(trials: Trials) -> Remedy | None:
     squared = trials.squared()
     if squared is None:
         return None
-    return _tried("mse_loss", f"--loss {squared.loss_name}", trials.changed(squared))
+    (run,) = trials.at_once(objective=squared)
+    return _tried("mse_loss", f"--loss {squared.loss_name}", run)
 
 
 def smaller_lr(trials: Trials) -> Remedy | None:
@@ -295,8 +298,7 @@ def smaller_lr(trials: Trials) -> Remedy | None:
     if rates[0] >= largest and len(set(trials.run.lrs.tolist())) == 1:
         return None
     steps = max(trials.run.settings.steps, 1500)
-    runs = [trials.at_rate(rate, steps=steps) for rate in rates]
-    best = next((r for r in runs if r.outcome == "reached"), runs[0])
+    best = _first(trials.at_once(rates=rates, steps=steps))
     return _tried("smaller_lr", f"--lr {best.lrs[0]:g} --steps {steps}", best)
 
 
@@ -309,22 +311,15 @@ def own_rates(trials: Trials) -> Remedy | None:
     curvatures = np.diagonal(objective.hessian(at)[0])
     if (curvatures <= 0).any():
         return None
-    rates = {
-        name: round_down(0.5 / float(curvature))
-        for name, curvature in zip(objective.names, curvatures, strict=True)
-    }
-    change = " ".join(f"--lr {name}={rate:g}" for name, rate in rates.items())
-    return _tried("own_rates", change, trials.changed(rates=rates))
+    rates = np.array([round_down(0.5 / float(curvature)) for curvature in curvatures])
+    change = " ".join(f"--lr {n}={r:g}" for n, r in zip(objective.names, rates, strict=True))
+    return _tried("own_rates", change, trials.at_once(rates=[rates])[0])
 
 
 def adaptive(trials: Trials) -> Remedy | None:
     """Adam at usual rates."""
     steps = max(trials.run.settings.steps, 1000)
-    runs = [
-        trials.at_rate(lr, optimizer="adam", momentum=0.0, nesterov=False, steps=steps)
-        for lr in ADAM_RATES
-    ]
-    best = next((r for r in runs if r.outcome == "reached"), runs[0])
+    best = _first(trials.at_once(rates=ADAM_RATES, steps=steps, **_ADAM))
     return _tried("adaptive", f"--optimizer adam --lr {best.lrs[0]:g} --steps {steps}", best)
 
 
@@ -332,12 +327,9 @@ def start_in_basin(trials: Trials) -> Remedy | None:
     """A start on the straight way to the target, with a rate that the target holds."""
     way = trials.objective.offsets(trials.objective.target, trials.run.start)
     steps = max(trials.run.settings.steps, 1500)
-    for share in CLOSER:
-        start = trials.run.start + share * way
-        run = trials.changed(start=start, rates={}, lr=_calm(trials), steps=steps)
-        if run.outcome == "reached":
-            break
-    change = f"{_options(trials.objective, start)} --lr {run.lrs[0]:g} --steps {steps}"
+    starts = [trials.run.start + share * way for share in CLOSER]
+    run = _first(trials.at_once(starts, [_calm(trials)], steps=steps))
+    change = f"{_options(trials.objective, run.start)} --lr {run.lrs[0]:g} --steps {steps}"
     return _tried("start_in_basin", change, run)
 
 
@@ -348,13 +340,8 @@ def multi_start(trials: Trials) -> Remedy | None:
     low = np.array([p.low for p in objective.parameters])
     high = np.array([p.high for p in objective.parameters])
     steps = max(trials.run.settings.steps, 1000)
-    runs = [
-        trials.changed(
-            start=generator.uniform(low, high),
-            rates={}, optimizer="adam", lr=0.03, momentum=0.0, nesterov=False, steps=steps,
-        )
-        for _ in range(RANDOM_STARTS)
-    ]  # fmt: skip
+    starts = list(generator.uniform(low, high, (RANDOM_STARTS, len(low))))
+    runs = trials.at_once(starts, [0.03], steps=steps, **_ADAM)
     arrived = [r for r in runs if r.outcome == "reached"]
     share = len(arrived) / len(runs)
     best = arrived[0] if arrived else runs[0]
@@ -374,6 +361,11 @@ def _calm(trials: Trials) -> float:
     return round_down(_SAFE * bound / 2) if bound is not None else 0.01
 
 
+def _first(runs: Sequence[JointRun]) -> JointRun:
+    """The first run that reached the target, or the first at all."""
+    return next((run for run in runs if run.outcome == "reached"), runs[0])
+
+
 def _tried(name: str, change: str, run: JointRun, **evidence: Any) -> Remedy:
     reached = run.outcome == "reached"
     return Remedy(name, reached, change, run.outcome, {**_evidence(run), **evidence})
@@ -381,8 +373,8 @@ def _tried(name: str, change: str, run: JointRun, **evidence: Any) -> Remedy:
 
 # Cheap first.
 REMEDIES = (mse_loss, smaller_lr, own_rates, adaptive, start_in_basin, multi_start)
-# About how many runs a full diagnosis makes, for the progress bar.
-_USUAL_TRIALS = 40
+# Batches of trials in a full diagnosis, for the progress bar.
+_USUAL_TRIALS = 11
 
 
 def diagnose_joint(run: JointRun, *, progress: Progress | None = None) -> JointDiagnosis:
@@ -390,7 +382,7 @@ def diagnose_joint(run: JointRun, *, progress: Progress | None = None) -> JointD
 
     Args:
         run: The run under diagnosis.
-        progress: Called with (changed runs made, about how many in all).
+        progress: Called with (batches of changed runs made, about how many in all).
     """
     made = 0
 
@@ -490,7 +482,7 @@ def diagnose_several(
         start: Values (d,); the experiment's own without.
         own_lrs: Learning rates of single parameters, by name.
         listener: Called with every step of the run as it happens.
-        progress: Called with (changed runs made, about how many in all).
+        progress: Called with (batches of changed runs made, about how many in all).
 
     Raises:
         UsageError: A start or a rate that cannot be.
