@@ -321,7 +321,8 @@ class Experiment:
         if name == "wavelength":
             # Below 2 px the carrier aliases; a target there keeps a range around itself.
             low = min(max(low, 2.0), 0.8 * target)
-        return Parameter(name, low, high, None, target, target, unit=_UNITS.get(name, ""))
+        unit = _UNITS.get(name, "")
+        return Parameter(name, low, high, None, target, target, unit=unit, is_positive=True)
 
 
 class GaborObjective(Objective):
