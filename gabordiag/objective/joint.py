@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import UsageError
-from gabordiag.gabor import gabor_kernel, gabor_partials
+from gabordiag.gabor import gabor_kernel, gabor_partials, theta_period
 from gabordiag.objective.experiment import DTYPES, DirectObjective, Experiment
 from gabordiag.objective.kernel_loss import KernelLoss
 from gabordiag.objective.losses import find_loss
@@ -222,8 +222,12 @@ class JointObjective:
     def _kernel_loss(self) -> KernelLoss:
         device = self.experiment.torch_device()
         target = torch.tensor(self.coordinates(self.target)[None], dtype=self.dtype, device=device)
+        experiment = self.experiment
+        # cos(-u + psi) = cos(u + psi) at every u where sin(psi) = 0.
+        is_even = "psi" not in self.names and theta_period(experiment.psi) == math.pi
+        compressed = experiment.everywhere_even if is_even else experiment.everywhere
         return KernelLoss(
-            self.experiment.everywhere.to(self.dtype, device),
+            compressed.to(self.dtype, device),
             self.kernels(target),
             self.loss_definition,
             self.experiment.target_noise > 0,

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.colors import FuncNorm, ListedColormap
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from gabordiag.presentation.parameter_axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.style import (
@@ -35,7 +36,7 @@ _SHARES = np.linspace(0, 1, 22) ** 1.6
 # Arrows along the longer side of the axes; more hide the contours.
 _ARROWS = 17
 # Grid lines of the surface in space, each way.
-_LINES = 60
+_LINES = 70
 # More minima than this are marked, but not each labelled with its place.
 _MAX_LABELS = 6
 # Marker, face, edge, size.
@@ -112,8 +113,13 @@ def surface_in_space_figure(view: View) -> Figure:
         second.set_up(ax, vertical=True)
         ax.zaxis.set_rotate_label(False)
         ax.set_zlabel(f"loss ({loss_label(view.result)})", rotation=90)
-        ax.view_init(elev=42, azim=-62)
-        ax.set_box_aspect((1.25, 1.0, 0.7), zoom=1.05)
+        ax.yaxis.labelpad = 10
+        for label in ax.yaxis.get_majorticklabels():
+            label.set_horizontalalignment("left")
+        # Steeply from above: walls at the rim would hide the valleys behind them.
+        ax.view_init(elev=56, azim=-62)
+        ax.set_box_aspect((1.25, 1.0, 0.5), zoom=1.05)
+        ax.zaxis.set_major_locator(MaxNLocator(5))
         figure.legend(handles=_in_order(entries), loc="outside lower center", ncols=len(entries))
         figure.suptitle(surface_words(view.result), x=0.01, ha="left")
         return finish(figure)
@@ -162,8 +168,11 @@ def _levels(loss: FloatArray) -> FloatArray:
     return levels if len(levels) > 2 else levels[0] + np.array([-1e-12, 0.0, 1e-12])
 
 
-def _norm(levels: FloatArray) -> BoundaryNorm:
-    return BoundaryNorm(levels.tolist(), _COLORS.N)
+def _norm(levels: FloatArray) -> FuncNorm:
+    """Returns the scale on which the levels are equally far apart."""
+    even = np.linspace(0, 1, len(levels))
+    scales = (lambda v: np.interp(v, levels, even), lambda v: np.interp(v, even, levels))
+    return FuncNorm(scales, vmin=levels[0], vmax=levels[-1])
 
 
 def _draw_arrows(ax: Axes, view: View) -> None:
@@ -270,6 +279,7 @@ def _style(kind: str) -> dict[str, Any]:
         "markeredgewidth": 1.6 if kind == "start" else 1.1,
         "markersize": size,
         "linestyle": "",
+        "path_effects": halo(1.5) if kind == "start" else [],
     }
 
 
