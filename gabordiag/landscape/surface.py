@@ -147,8 +147,8 @@ class Surface(Result):
             "saddles": kinds.get("saddle", []),
             "maxima": kinds.get("maximum", []),
             "degenerate": kinds.get("degenerate", []),
-            "found": "by Newton's method from every cell in which both slopes change sign, and "
-            "from every lowest grid point; found, not certified",
+            "found": "by Newton's method from every cell in which both slopes change sign and from "
+            "every lowest grid point; this is a search, not a proof",
             "images": objective.experiment.image_set.to_dict()
             if objective.experiment.has_many_images
             else None,
@@ -205,6 +205,8 @@ def sweep_surface(
             "Sweep a smaller range, or use another image.",
         )
     surface = Surface(objective, a, b, loss, grad_a, grad_b, ())
+    if loss.max() == loss.min():
+        return surface
     return replace(surface, points=find_critical_points(surface, _candidates(surface)))
 
 
@@ -240,7 +242,10 @@ def _changes_sign(slope: FloatArray) -> BoolArray:
     corners = np.stack([slope[:-1, :-1], slope[1:, :-1], slope[:-1, 1:], slope[1:, 1:]])
     # 0/0 of a root at its zero: a sign change for sure.
     unknown = ~np.isfinite(corners).all(axis=0)
-    mixed = (corners.min(axis=0) <= 0) & (corners.max(axis=0) >= 0)
+    # On a line of the grid a slope of zero is rounding, of either sign; the two ends of a period
+    # are one line with two roundings.
+    zero = _ZERO_SLOPE * np.nanmax(np.abs(slope))
+    mixed = (corners.min(axis=0) <= zero) & (corners.max(axis=0) >= -zero)
     return np.asarray(mixed | unknown)
 
 
@@ -251,7 +256,8 @@ def find_critical_points(surface: Surface, starts: FloatArray) -> tuple[SurfaceP
         surface: Whose range and objective.
         starts: Values (n, 2).
     """
-    objective = surface.objective
+    # Newton's method needs the digits, whatever the precision of the loss on the grid.
+    objective = surface.objective.in_double()
     cell = np.array([surface.a[1] - surface.a[0], surface.b[1] - surface.b[0]])
     points = newton(objective, starts, _LONGEST_STEP * cell)
     low = np.array([surface.a[0], surface.b[0]])
@@ -272,7 +278,7 @@ def find_critical_points(surface: Surface, starts: FloatArray) -> tuple[SurfaceP
         scales = scales * 2 * surface.loss.max()
     resting = (np.abs(slopes) <= _ZERO_SLOPE * scales).all(axis=1)
     distinct = _distinct(objective, points[resting], _SAME * cell)
-    return _classified(surface, distinct)
+    return _classified(surface, objective, distinct)
 
 
 def newton(objective: JointObjective, starts: FloatArray, longest: FloatArray) -> FloatArray:
@@ -310,8 +316,9 @@ def _distinct(objective: JointObjective, points: FloatArray, apart: FloatArray) 
     return np.array(kept).reshape(-1, points.shape[1])
 
 
-def _classified(surface: Surface, points: FloatArray) -> tuple[SurfacePoint, ...]:
-    objective = surface.objective
+def _classified(
+    surface: Surface, objective: JointObjective, points: FloatArray
+) -> tuple[SurfacePoint, ...]:
     if len(points) == 0:
         return ()
     losses = objective.loss_at(points)

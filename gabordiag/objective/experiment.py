@@ -198,6 +198,14 @@ class Experiment:
         experiment.__dict__["image_set"] = chosen
         return experiment
 
+    def in_double(self) -> Experiment:
+        """Returns the same experiment in float64 on the CPU, without reading an image again."""
+        experiment = replace(self, dtype="float64", device="cpu", progress=None)
+        for name in ("image_set", "_pixel_gram"):
+            if name in self.__dict__:
+                experiment.__dict__[name] = self.__dict__[name]
+        return experiment
+
     def picture(self, index: int) -> Picture:
         """Returns one of the images, read now, padded, with its target's noise."""
         pixels = self._load(self.image_set.sources[index])

@@ -24,6 +24,8 @@ FloatArray = npt.NDArray[np.float64]
 
 ANGLE_TOLERANCE = math.radians(1.0)
 RANGE_TOLERANCE = 0.01
+# More repetitions of the same than this are a mistake.
+_MOST_PERIODS = 100
 # Values evaluated at once: bounds memory at some hundred kernels.
 CHUNK = 256
 
@@ -90,6 +92,11 @@ class Parameter:
             raise UsageError(
                 f"a sweep of {self.name} from {low:g} to {high:g} over {points} points is empty.",
                 "Give LO < HI and at least 2 points.",
+            )
+        if self.period is not None and high - low > _MOST_PERIODS * self.period:
+            raise UsageError(
+                f"a sweep of {self.name} over more than {_MOST_PERIODS} periods says nothing more.",
+                f"One period is {self.show(self.period)}.",
             )
         if self.is_positive and low <= 0:
             raise UsageError(

@@ -155,10 +155,11 @@ def _surface(result: Json) -> list[Block]:
         for name, axis, span in zip(names, axes, result["ranges"], strict=True)
     ]
     targets = sum(point["is_target"] for point in minima)
+    which = "" if len(minima) == targets == 1 else f"{targets or 'none'} of them "
     text = (
-        f"{' and '.join(ranges)}: {_counted(len(minima), 'minimum', 'minima')} found, {targets} of "
-        f"which {'is' if targets == 1 else 'are'} the target's filter, and "
-        f"{_counted(len(saddles), 'saddle', 'saddles')}; {result['found']}."
+        f"{' and '.join(ranges)}: {_counted(len(minima), 'minimum', 'minima')}"
+        + (f" ({which}the target)" if minima else "")
+        + f" and {_counted(len(saddles), 'saddle', 'saddles')} found, {result['found']}."
     )
     told: list[Block] = [Heading("The surface"), Paragraph(text)]
     if not minima:
