@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +26,12 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.stochastic import run_all_batches
 from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
 from gabordiag.errors import UsageError
-from gabordiag.landscape.sweep import DEFAULT_POINTS, Sweep, sweep_objective
+from gabordiag.landscape.surface import Surface, sweep_surface
+from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.batches import resolve_batch_size
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.expressions import parse_expression
+from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.own import own_objective
 from gabordiag.objective.verify import Check, check_derivative, check_kernel
@@ -59,16 +61,72 @@ def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own
     return own_objective(thing, **own)
 
 
-def sweep(thing: Any, over: str = "theta", points: int = DEFAULT_POINTS, **own: Any) -> Sweep:
-    """Returns the loss and its gradient, three ways, over one parameter.
+def as_joint(thing: Any, over: Sequence[str], **own: Any) -> JointObjective:
+    """Returns an objective of two parameters.
 
     Args:
-        thing: An `Experiment`, or one's own function or module.
-        over: The parameter.
-        points: Values, over one period or the whole range.
-        own: As in `as_objective`.
+        thing: An `Experiment`.
+        over: The parameters' names.
+        own: Keywords of one's own objective; there is none of two parameters.
+
+    Raises:
+        UsageError: Not two different parameters, or no experiment.
     """
-    return sweep_objective(as_objective(thing, over, **own), points, survey=True)
+    if len(set(over)) != 2 or len(over) != 2:
+        raise UsageError(
+            f"a surface is over two different parameters, not over {' and '.join(over) or 'none'}.",
+            "Name one for a curve, such as theta, or two, such as theta and wavelength.",
+        )
+    if own or not isinstance(thing, Experiment):
+        raise UsageError(
+            "one's own objective has one parameter; surfaces are of the Gabor experiment only.",
+            "Sweep one parameter of it.",
+        )
+    return JointObjective(thing, over)
+
+
+@overload
+def sweep(thing: Any, over: str = "theta", points: int | None = None, **own: Any) -> Sweep: ...
+
+
+@overload
+def sweep(
+    thing: Any,
+    over: tuple[str, str] | list[str],
+    points: int | tuple[int, int] | None = None,
+    **own: Any,
+) -> Surface: ...
+
+
+def sweep(
+    thing: Any,
+    over: str | tuple[str, str] | list[str] = "theta",
+    points: int | tuple[int, int] | None = None,
+    **own: Any,
+) -> Sweep | Surface:
+    """Returns the loss and its gradient over one parameter, or over two.
+
+    Args:
+        thing: An `Experiment`; over one parameter also one's own function or module.
+        over: The parameter, or two.
+        points: Values of each, over one period or the whole range: one number for both of two, or
+            two numbers. Without, 721 of one parameter, 181 of each of two.
+        own: As in `as_objective`.
+
+    Returns:
+        A `Sweep`, with all critical points and a proof; over two parameters a `Surface`, with those
+        that were found.
+
+    Raises:
+        UsageError: An unknown parameter, or numbers of points that do not fit.
+    """
+    if isinstance(over, str):
+        if isinstance(points, tuple):
+            raise UsageError("one parameter takes one number of points.")
+        objective = as_objective(thing, over, **own)
+        return sweep_objective(objective, points, survey=True)
+    joint = as_joint(thing, over, **own)
+    return sweep_surface(joint, (points, points) if isinstance(points, int) else points)
 
 
 def optimize(

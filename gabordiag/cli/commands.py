@@ -51,24 +51,39 @@ def sweep_command(
     output: OutputOptions,
     over: Annotated[
         list[str],
-        typer.Option(metavar="NAME[:LO:HI[:POINTS]]", help="The parameter that varies."),
+        typer.Option(
+            metavar="NAME[:LO:HI[:POINTS]]",
+            help="The parameter that varies; given twice, a surface over two.",
+        ),
     ] = ["theta"],  # noqa: B006 typer copies it
 ) -> None:
-    """Loss, gradients, and every critical point with a proof."""
+    """Loss, gradients, and every critical point with a proof; or a surface over two parameters."""
     with Session(ctx, output) as session:
-        from gabordiag.api import as_objective
+        from gabordiag.api import as_joint, as_objective
         from gabordiag.errors import UsageError
-        from gabordiag.landscape.sweep import DEFAULT_POINTS, sweep_objective
+        from gabordiag.landscape.surface import sweep_surface
+        from gabordiag.landscape.sweep import sweep_objective
 
-        if len(over) != 1:
-            raise UsageError("only one parameter can be swept.", "Give --over once.")
-        what = parse_over(over[0])
+        swept = [parse_over(text) for text in over]
+        if len(swept) > 2:
+            raise UsageError(
+                f"{len(swept)} parameters cannot be swept at once.", "Give --over once or twice."
+            )
         thing, keywords = thing_from(ctx, experiment, own, start.theta0)
+        if len(swept) == 2:
+            joint = as_joint(thing, [what.name for what in swept], **keywords)
+            _ = session.folder
+            with session.progress("sweeping") as bar:
+                counts = (swept[0].points, swept[1].points)
+                ranges = (swept[0].ends, swept[1].ends)
+                surface = sweep_surface(joint, counts, ranges, progress=bar)
+            session.finish(surface.view())
+            return
+        (what,) = swept
         objective = as_objective(thing, what.name, **keywords)
         _ = session.folder
-        points = what.points or DEFAULT_POINTS
         with session.progress("sweeping", objective):
-            result = sweep_objective(objective, points, what.low, what.high, survey=True)
+            result = sweep_objective(objective, what.points, what.low, what.high, survey=True)
         session.finish(result.view())
 
 

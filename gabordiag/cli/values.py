@@ -88,6 +88,11 @@ class Over:
     high: float | None = None
     points: int | None = None
 
+    @property
+    def ends(self) -> tuple[float | None, float | None]:
+        """Both ends, where given."""
+        return self.low, self.high
+
 
 def parse_over(text: str) -> Over:
     """Returns what `--over` names.

@@ -21,6 +21,7 @@ from gabordiag.objective.objective import FloatArray
 from gabordiag.results import Data, Result, finite_or_none, read_only
 
 Progress = Callable[[int, int], None]
+Ends = tuple[float | None, float | None]
 BoolArray = npt.NDArray[np.bool_]
 
 DEFAULT_POINTS = 181
@@ -56,13 +57,29 @@ class SurfacePoint:
     eigenvalues: tuple[float, float]
     is_target: bool
 
-    def to_dict(self, names: tuple[str, str]) -> dict[str, Any]:
-        """Returns the fields as JSON takes them."""
+    def to_dict(self, names: tuple[str, str], *, is_root: bool) -> dict[str, Any]:
+        """Returns the fields as JSON takes them, the eigenvalues of the loss in use.
+
+        Where the slope is zero, the Hessian of a root l is that of l^2 over 2 l. At a zero of it, a
+        kink, there is none, and l rises by sqrt(eigenvalue of l^2 / 2) a unit instead.
+
+        Args:
+            names: Of the parameters.
+            is_root: The loss in use is the root of the smooth one.
+        """
+        curved: list[float] | None = list(self.eigenvalues)
+        slopes = None
+        if self.kind == "kink":
+            curved, slopes = None, [math.sqrt(max(0.0, v) / 2) for v in self.eigenvalues]
+        elif is_root:
+            curved = [value / (2 * self.loss) for value in self.eigenvalues]
         return {
             **dict(zip(names, self.values, strict=True)),
             "loss": self.loss,
             "kind": self.kind,
-            "eigenvalues": list(self.eigenvalues),
+            "eigenvalues": curved,
+            "slopes": slopes,
+            "stable_lr": 2 / curved[1] if curved and self.kind == "minimum" else None,
             "is_target": self.is_target,
         }
 
@@ -110,7 +127,11 @@ class Surface(Result):
             "loss": float(self.loss[lowest]),
             "kind": "grid point",
         }
-        minima = [point.to_dict(names) for point in self.minima]
+        kinds: dict[str, list[dict[str, Any]]] = {}
+        for point in self.points:
+            shown = point.to_dict(names, is_root=objective.is_root)
+            kinds.setdefault("minimum" if point in self.minima else point.kind, []).append(shown)
+        minima = kinds.get("minimum", [])
         return {
             "parameters": list(names),
             "units": ["rad" if p.is_angle else p.unit for p in objective.parameters],
@@ -123,10 +144,14 @@ class Surface(Result):
             # The grid's own lowest point where no minimum lies inside.
             "minimum": minima[0] if minima else grid,
             "local_minima": minima,
-            "saddles": [p.to_dict(names) for p in self.points if p.kind == "saddle"],
-            "maxima": [p.to_dict(names) for p in self.points if p.kind == "maximum"],
-            "found": "by Newton's method from every cell in which both slopes change sign, and "
-            "from every lowest grid point; found, not certified",
+            "saddles": kinds.get("saddle", []),
+            "maxima": kinds.get("maximum", []),
+            "degenerate": kinds.get("degenerate", []),
+            "found": "by Newton's method from every cell in which both slopes change sign and from "
+            "every lowest grid point; this is a search, not a proof",
+            "images": objective.experiment.image_set.to_dict()
+            if objective.experiment.has_many_images
+            else None,
             "largest_loss": float(self.loss.max()),
             "smallest_loss": float(self.loss.min()),
         }
@@ -139,8 +164,8 @@ class Surface(Result):
 
 def sweep_surface(
     objective: JointObjective,
-    points: tuple[int, int] = (DEFAULT_POINTS, DEFAULT_POINTS),
-    ranges: tuple[tuple[float, float] | None, tuple[float, float] | None] = (None, None),
+    points: tuple[int | None, int | None] | None = None,
+    ranges: tuple[Ends, Ends] = ((None, None), (None, None)),
     *,
     progress: Progress | None = None,
 ) -> Surface:
@@ -148,26 +173,21 @@ def sweep_surface(
 
     Args:
         objective: Of two parameters.
-        points: How many values of each, both ends included.
+        points: How many values of each, both ends included; 181 without.
         ranges: Their ends; the parameter's own range without.
         progress: Called with (rows done, rows in all).
 
     Raises:
-        UsageError: Not two parameters, fewer than 3 points, or an empty range.
+        UsageError: Not two parameters, fewer than 2 points, an empty range, or values that cannot
+            be.
     """
     if len(objective.parameters) != 2:
         raise UsageError("a surface needs two parameters.", "Give --over twice.")
-    axes = []
-    for parameter, count, ends in zip(objective.parameters, points, ranges, strict=True):
-        low, high = ends or (parameter.low, parameter.high)
-        if count < 3 or not low < high:
-            raise UsageError(
-                f"a sweep of {parameter.name} from {low:g} to {high:g} over {count} points is "
-                "empty.",
-                "Give LO < HI and at least 3 points.",
-            )
-        axes.append(np.linspace(low, high, count))
-    a, b = axes
+    counts = points or (None, None)
+    a, b = (
+        parameter.grid(*ends, DEFAULT_POINTS if count is None else count)
+        for parameter, count, ends in zip(objective.parameters, counts, ranges, strict=True)
+    )
     rows = []
     for first in range(0, len(a), _ROWS_AT_ONCE):
         some = a[first : first + _ROWS_AT_ONCE]
@@ -182,9 +202,11 @@ def sweep_surface(
     if not np.isfinite(loss).all():
         raise UsageError(
             "the loss is not finite everywhere on this surface.",
-            "Keep wavelength, sigma and gamma above 0.",
+            "Sweep a smaller range, or use another image.",
         )
     surface = Surface(objective, a, b, loss, grad_a, grad_b, ())
+    if loss.max() == loss.min():
+        return surface
     return replace(surface, points=find_critical_points(surface, _candidates(surface)))
 
 
@@ -220,7 +242,10 @@ def _changes_sign(slope: FloatArray) -> BoolArray:
     corners = np.stack([slope[:-1, :-1], slope[1:, :-1], slope[:-1, 1:], slope[1:, 1:]])
     # 0/0 of a root at its zero: a sign change for sure.
     unknown = ~np.isfinite(corners).all(axis=0)
-    mixed = (corners.min(axis=0) <= 0) & (corners.max(axis=0) >= 0)
+    # On a line of the grid a slope of zero is rounding, of either sign; the two ends of a period
+    # are one line with two roundings.
+    zero = _ZERO_SLOPE * np.nanmax(np.abs(slope))
+    mixed = (corners.min(axis=0) <= zero) & (corners.max(axis=0) >= -zero)
     return np.asarray(mixed | unknown)
 
 
@@ -231,7 +256,8 @@ def find_critical_points(surface: Surface, starts: FloatArray) -> tuple[SurfaceP
         surface: Whose range and objective.
         starts: Values (n, 2).
     """
-    objective = surface.objective
+    # Newton's method needs the digits, whatever the precision of the loss on the grid.
+    objective = surface.objective.in_double()
     cell = np.array([surface.a[1] - surface.a[0], surface.b[1] - surface.b[0]])
     points = newton(objective, starts, _LONGEST_STEP * cell)
     low = np.array([surface.a[0], surface.b[0]])
@@ -252,7 +278,7 @@ def find_critical_points(surface: Surface, starts: FloatArray) -> tuple[SurfaceP
         scales = scales * 2 * surface.loss.max()
     resting = (np.abs(slopes) <= _ZERO_SLOPE * scales).all(axis=1)
     distinct = _distinct(objective, points[resting], _SAME * cell)
-    return _classified(surface, distinct)
+    return _classified(surface, objective, distinct)
 
 
 def newton(objective: JointObjective, starts: FloatArray, longest: FloatArray) -> FloatArray:
@@ -290,8 +316,9 @@ def _distinct(objective: JointObjective, points: FloatArray, apart: FloatArray) 
     return np.array(kept).reshape(-1, points.shape[1])
 
 
-def _classified(surface: Surface, points: FloatArray) -> tuple[SurfacePoint, ...]:
-    objective = surface.objective
+def _classified(
+    surface: Surface, objective: JointObjective, points: FloatArray
+) -> tuple[SurfacePoint, ...]:
     if len(points) == 0:
         return ()
     losses = objective.loss_at(points)

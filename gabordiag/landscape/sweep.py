@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.shortcut import cheap_objective
 from gabordiag.landscape.survey import Survey, survey_images
@@ -104,7 +103,7 @@ class Sweep(Result):
 
 def sweep_objective(
     objective: Objective,
-    points: int = DEFAULT_POINTS,
+    points: int | None = None,
     low: float | None = None,
     high: float | None = None,
     *,
@@ -114,22 +113,15 @@ def sweep_objective(
 
     Args:
         objective: What to sweep.
-        points: How many values, both ends included.
+        points: How many values, both ends included; 721 without.
         low: Lower end; the parameter's own range without.
         high: Upper end.
         survey: Of many images, look at single ones, too.
 
     Raises:
-        UsageError: Fewer than 2 points, or an empty range.
+        UsageError: Fewer than 2 points, an empty range, or values that cannot be.
     """
-    low = objective.parameter.low if low is None else low
-    high = objective.parameter.high if high is None else high
-    if points < 2 or not low < high:
-        raise UsageError(
-            f"a sweep from {low:g} to {high:g} over {points} points is empty.",
-            "Give LO < HI and at least 2 points.",
-        )
-    values = np.linspace(low, high, points)
+    values = objective.parameter.grid(low, high, DEFAULT_POINTS if points is None else points)
     loss, autograd = objective.derivatives(values)
     landscape = find_critical_points(objective)
     # What autograd is compared with needs the loss's values alone: of an expensive module, its

@@ -46,7 +46,7 @@ from gabordiag.objective.objective import (
     Parameter,
     to_numpy,
 )
-from gabordiag.objective.patches import patch_gram
+from gabordiag.objective.patches import fold_even, patch_gram
 from gabordiag.objective.pictures import (
     ImageProgress,
     ImageSet,
@@ -198,6 +198,14 @@ class Experiment:
         experiment.__dict__["image_set"] = chosen
         return experiment
 
+    def in_double(self) -> Experiment:
+        """Returns the same experiment in float64 on the CPU, without reading an image again."""
+        experiment = replace(self, dtype="float64", device="cpu", progress=None)
+        for name in ("image_set", "_pixel_gram"):
+            if name in self.__dict__:
+                experiment.__dict__[name] = self.__dict__[name]
+        return experiment
+
     def picture(self, index: int) -> Picture:
         """Returns one of the images, read now, padded, with its target's noise."""
         pixels = self._load(self.image_set.sources[index])
@@ -283,14 +291,24 @@ class Experiment:
     @cached_property
     def everywhere(self) -> CompressedResponse:
         """The compressed response that is exact for every kernel of `kernel_size`; float64."""
+        return self._from_pixels(self._pixel_gram)
+
+    @cached_property
+    def everywhere_even(self) -> CompressedResponse:
+        """The same for every even kernel, g(-x, -y) = g(x, y): a quarter of the arithmetic."""
+        return self._from_pixels(fold_even(self._pixel_gram, self.kernel_size))
+
+    @cached_property
+    def _pixel_gram(self) -> Tensor:
         grams = (
             patch_gram(picture.padded, self.kernel_size, picture.noise)
             for picture in self.pictures()
         )
-        mean = sum(grams, torch.zeros((), dtype=torch.float64)) / len(self.image_set)
-        side = self.kernel_size
-        pixels = torch.eye(side**2, dtype=torch.float64).reshape(-1, side, side)
-        return factor_gram(mean, pixels)
+        return sum(grams, torch.zeros((), dtype=torch.float64)) / len(self.image_set)
+
+    def _from_pixels(self, gram: Tensor) -> CompressedResponse:
+        pixels = len(gram) - (self.target_noise > 0)
+        return factor_gram(gram, torch.eye(pixels, dtype=torch.float64))
 
     def along(self, name: str = "theta", *, direct: bool = False) -> GaborObjective:
         """Returns the experiment as a function of one of its parameters, the others fixed.
@@ -321,7 +339,8 @@ class Experiment:
         if name == "wavelength":
             # Below 2 px the carrier aliases; a target there keeps a range around itself.
             low = min(max(low, 2.0), 0.8 * target)
-        return Parameter(name, low, high, None, target, target, unit=_UNITS.get(name, ""))
+        unit = _UNITS.get(name, "")
+        return Parameter(name, low, high, None, target, target, unit=unit, is_positive=True)
 
 
 class GaborObjective(Objective):

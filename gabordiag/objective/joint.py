@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import UsageError
-from gabordiag.gabor import gabor_kernel, gabor_partials
+from gabordiag.gabor import gabor_kernel, gabor_partials, theta_period
 from gabordiag.objective.experiment import DTYPES, DirectObjective, Experiment
 from gabordiag.objective.kernel_loss import KernelLoss
 from gabordiag.objective.losses import find_loss
@@ -75,6 +75,12 @@ class JointObjective:
         self._direct = DirectObjective(experiment, names[0]) if direct else None
         self._is_log = np.array([name in self.logs for name in names])
 
+    def in_double(self) -> JointObjective:
+        """Returns the same objective in float64 on the CPU, through the shortcut."""
+        if self.dtype == torch.float64 and self.experiment.device == "cpu":
+            return self
+        return JointObjective(self.experiment.in_double(), self.names, self.logs)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Of the parameters (d)."""
@@ -125,13 +131,16 @@ class JointObjective:
         sign, and is another filter to every loss here.
         """
         copies = [dict(self._fixed)]
-        if "psi" in self.names or math.isclose(math.sin(self._fixed["psi"]), 0.0, abs_tol=1e-15):
-            for name, turned in (
-                ("theta", self._fixed["theta"] + math.pi),
-                ("wavelength", -self._fixed["wavelength"]),
-            ):
-                if name in self.names:
-                    copies += [{**copy, name: turned, "psi": -copy["psi"]} for copy in copies]
+        for name, turned in (
+            ("theta", self._fixed["theta"] + math.pi),
+            ("wavelength", -self._fixed["wavelength"]),
+        ):
+            if name in self.names:
+                copies += [{**copy, name: turned, "psi": -copy["psi"]} for copy in copies]
+        if "psi" not in self.names:
+            # The phase stands where it is: -psi must be the same, or both moves cancel.
+            is_even = theta_period(self._fixed["psi"]) == math.pi
+            copies = [c for c in copies if is_even or c["psi"] == self._fixed["psi"]]
         for name in _EVEN:
             if name in self.names:
                 copies += [{**copy, name: -copy[name]} for copy in copies]
@@ -222,8 +231,12 @@ class JointObjective:
     def _kernel_loss(self) -> KernelLoss:
         device = self.experiment.torch_device()
         target = torch.tensor(self.coordinates(self.target)[None], dtype=self.dtype, device=device)
+        experiment = self.experiment
+        # cos(-u + psi) = cos(u + psi) at every u where sin(psi) = 0.
+        is_even = "psi" not in self.names and theta_period(experiment.psi) == math.pi
+        compressed = experiment.everywhere_even if is_even else experiment.everywhere
         return KernelLoss(
-            self.experiment.everywhere.to(self.dtype, device),
+            compressed.to(self.dtype, device),
             self.kernels(target),
             self.loss_definition,
             self.experiment.target_noise > 0,

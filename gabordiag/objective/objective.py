@@ -18,10 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gabordiag.errors import UsageError
+
 FloatArray = npt.NDArray[np.float64]
 
 ANGLE_TOLERANCE = math.radians(1.0)
 RANGE_TOLERANCE = 0.01
+# More repetitions of the same than this are a mistake.
+_MOST_PERIODS = 100
 # Values evaluated at once: bounds memory at some hundred kernels.
 CHUNK = 256
 
@@ -39,6 +43,7 @@ class Parameter:
         start: Where an optimizer starts.
         is_angle: Radians inside, degrees for people.
         unit: For people, where it is no angle ("px", "").
+        is_positive: There is no loss at 0 and below.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Parameter:
     start: float
     is_angle: bool = False
     unit: str = ""
+    is_positive: bool = False
 
     @property
     def tolerance(self) -> float:
@@ -71,6 +77,32 @@ class Parameter:
         if self.period is None:
             return difference
         return difference - self.period * np.round(difference / self.period)
+
+    def grid(
+        self, low: float | None = None, high: float | None = None, points: int = 2
+    ) -> FloatArray:
+        """Returns equispaced values, both ends included; the parameter's own range without ends.
+
+        Raises:
+            UsageError: Fewer than 2 points, an empty range, or values that cannot be.
+        """
+        low = self.low if low is None else low
+        high = self.high if high is None else high
+        if points < 2 or not low < high:
+            raise UsageError(
+                f"a sweep of {self.name} from {low:g} to {high:g} over {points} points is empty.",
+                "Give LO < HI and at least 2 points.",
+            )
+        if self.period is not None and high - low > _MOST_PERIODS * self.period:
+            raise UsageError(
+                f"a sweep of {self.name} over more than {_MOST_PERIODS} periods says nothing more.",
+                f"One period is {self.show(self.period)}.",
+            )
+        if self.is_positive and low <= 0:
+            raise UsageError(
+                f"a sweep of {self.name} cannot begin at {low:g}.", f"{self.name} must be above 0."
+            )
+        return np.linspace(low, high, points)
 
     def show(self, value: float, digits: int = 2) -> str:
         """Returns the value for people: degrees for angles, with its unit."""

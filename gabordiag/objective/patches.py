@@ -57,6 +57,27 @@ def patch_gram(padded: Tensor, kernel_size: int, extra: Tensor | None = None) ->
     return gram / (rows * columns)
 
 
+def fold_even(gram: Tensor, kernel_size: int) -> Tensor:
+    """Returns the Gram matrix of the image's responses to every pixel together with its mirror.
+
+    Of an even kernel, g(-x, -y) = g(x, y), the first (K^2 + 1) / 2 pixels, row by row, say all:
+    pixel i and pixel K^2 - 1 - i are equal.
+
+    Args:
+        gram: (K^2, K^2), or (K^2 + 1, K^2 + 1) with an additional image, from `patch_gram`.
+        kernel_size: K.
+
+    Returns:
+        (p, p) with p = (K^2 + 1) / 2, or (p + 1, p + 1).
+    """
+    count = kernel_size**2
+    half = count // 2
+    for _ in range(2):
+        mirrored = gram[half + 1 : count].flip(0)
+        gram = torch.cat([gram[:half] + mirrored, gram[half : half + 1], gram[count:]]).T
+    return gram
+
+
 def _first_block(padded: Tensor, down: int, size: int) -> Tensor:
     """Returns G(0, down) (K, K): [v, w] is the sum of I[r, q + v] I[r + down, q + w].
 

@@ -242,7 +242,7 @@ class CompressedResponse:
     """The map from kernels to compressed responses.
 
     Attributes:
-        weights: W (r, K^2).
+        weights: W (r, K^2); or (r, p), for a kernel's first p pixels, where those say all.
         extra: Compressed form (r,) of the additive image, zero where there is none.
         rank: r without the additive image.
     """
@@ -253,7 +253,7 @@ class CompressedResponse:
 
     def __call__(self, kernels: Tensor) -> Tensor:
         """Returns the compressed responses (..., r) of kernels (..., K, K)."""
-        return kernels.flatten(-2) @ self.weights.T
+        return kernels.flatten(-2)[..., : self.weights.shape[1]] @ self.weights.T
 
     def to(self, dtype: torch.dtype, device: torch.device) -> CompressedResponse:
         """Returns the same map in another precision, on another device."""
@@ -282,7 +282,7 @@ def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:
     Args:
         gram: M (r, r) of the basis, of one image or the mean over several; or (r + 1, r + 1) with
             an additive image.
-        basis: (r, K, K).
+        basis: Kernels (r, K, K), or (r, p): their pixels that count.
     """
     # M = V diag(l) V^T gives F = diag(sqrt l) V^T; eigenvalues below zero are rounding. Scaled to a
     # unit diagonal first, because rounding is relative to the largest entry, and an additive image

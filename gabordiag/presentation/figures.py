@@ -16,6 +16,7 @@ from gabordiag.diagnosis.verdict import Diagnosis
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.descent import Optimization, Run
 from gabordiag.dynamics.maps import Basins
+from gabordiag.landscape.surface import Surface
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation.figure_bifurcation import bifurcation_figure, draw_attractor
 from gabordiag.presentation.figure_landscape import draw_landscape, mark_values
@@ -28,6 +29,13 @@ from gabordiag.presentation.figure_maps import (
 )
 from gabordiag.presentation.figure_paths import draw_runs
 from gabordiag.presentation.figure_runs import comparison_figure, draw_losses, optimize_figure
+from gabordiag.presentation.figure_surface import (
+    draw_contours,
+    mark_points,
+    surface_figure,
+    surface_in_space_figure,
+    surface_words,
+)
 from gabordiag.presentation.figure_sweep import sweep_figure
 from gabordiag.presentation.map_labels import write_map_labels
 from gabordiag.presentation.parameter_axis import ParameterAxis
@@ -53,6 +61,8 @@ __all__ = [
     "plot",
     "render",
     "save",
+    "surface_figure",
+    "surface_in_space_figure",
     "sweep_figure",
 ]
 
@@ -60,12 +70,12 @@ __all__ = [
 def plot(result: Result, ax: Axes | None = None) -> Axes:
     """Draws a result into one Axes and returns it.
 
-    A sweep shows the loss with its critical points; several runs, their paths on the landscape;
-    one run, its loss; basins, the map; a bifurcation, the attractor.
+    A sweep shows the loss with its critical points; a surface, its contours; several runs, their
+    paths on the landscape; one run, its loss; basins, the map; a bifurcation, the attractor.
 
     Args:
-        result: A `Sweep`, `Optimization`, `Run`, `Basins`, `Bifurcation`
-            or `Diagnosis`.
+        result: A `Sweep`, `Surface`, `Optimization`, `Run`, `Basins`, `Bifurcation` or
+            `Diagnosis`.
         ax: Axes to draw into; a new figure's without.
 
     Raises:
@@ -114,6 +124,13 @@ def _plot_sweep(ax: Axes, result: Sweep) -> None:
     legend_beside(ax, entries)
 
 
+def _plot_surface(ax: Axes, result: Surface) -> None:
+    view = result.view()
+    draw_contours(ax, view)
+    ax.set_title(surface_words(view.result), fontsize=10)
+    legend_beside(ax, mark_points(ax, view))
+
+
 def _plot_runs(ax: Axes, result: Optimization) -> None:
     legend_beside(ax, draw_runs(ax, result.view()))
 
@@ -148,6 +165,7 @@ def _plot_bifurcation(ax: Axes, result: Bifurcation) -> None:
 
 _DRAWERS: dict[type[Result], _Drawer] = {
     Sweep: _plot_sweep,
+    Surface: _plot_surface,
     Optimization: _plot_runs,
     Run: _plot_run,
     Basins: _plot_basins,

@@ -27,6 +27,12 @@ def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:
         "basins": {"basins": figures.basins_figure},
         "bifurcate": {"bifurcation": figures.bifurcation_figure},
     }
+    if command == "sweep" and "parameters" in view.result:
+        surfaces = {
+            "surface": figures.surface_figure,
+            "surface-in-space": figures.surface_in_space_figure,
+        }
+        return {stem: (function, view) for stem, function in surfaces.items()}
     if command == "diagnose":
         landscape = view.result["landscape"]
         view = View({**landscape, "runs": [view.result["run"]], "landscape": landscape}, view.data)

@@ -163,7 +163,57 @@ def _gradient(landscape: Json) -> list[Block]:
     return [Heading("The derivative"), Table(("compared", "largest relative error"), rows)]
 
 
+def _surface(result: Json) -> list[Block]:
+    """What was found over two parameters."""
+    axes = [{"unit": unit} for unit in result["units"]]
+    names, minima, saddles = result["parameters"], result["local_minima"], result["saddles"]
+    ranges = [
+        f"{name} over {_span(axis, span)}"
+        for name, axis, span in zip(names, axes, result["ranges"], strict=True)
+    ]
+    targets = sum(point["is_target"] for point in minima)
+    which = "" if len(minima) == targets == 1 else f"{targets or 'none'} of them "
+    text = (
+        f"{' and '.join(ranges)}: {_counted(len(minima), 'minimum', 'minima')}"
+        + (f" ({which}the target)" if minima else "")
+        + f" and {_counted(len(saddles), 'saddle', 'saddles')} found, {result['found']}."
+    )
+    told: list[Block] = [Heading("The surface"), Paragraph(text)]
+    if not minima:
+        lowest = result["minimum"]
+        place = ", ".join(shown(axis, lowest[n]) for n, axis in zip(names, axes, strict=True))
+        told.append(
+            Paragraph(f"The lowest value of the grid, {number(lowest['loss'])}, is at {place}.")
+        )
+    rows = tuple(
+        (
+            *(shown(axis, point[name], 3) for name, axis in zip(names, axes, strict=True)),
+            point["kind"] + (", the target" if point["is_target"] else ""),
+            number(point["loss"]),
+            _bending(point),
+            number(point["stable_lr"], 3),
+        )
+        for point in [*minima, *saddles]
+    )
+    if rows:
+        columns = (*names, "kind", "loss", "eigenvalues", "2 / largest")
+        told.append(Table(columns, rows))
+    return told
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _bending(point: Json) -> str:
+    if point["eigenvalues"] is None:
+        return "slopes " + ", ".join(f"±{number(slope)}" for slope in point["slopes"])
+    return ", ".join(map(number, point["eigenvalues"]))
+
+
 def _sweep(result: Json) -> list[Block]:
+    if "parameters" in result:
+        return _surface(result)
     return [*_landscape(result), *_gradient(result)]
 
 
@@ -368,6 +418,8 @@ _TELLERS: dict[str, Callable[[Json], list[Block]]] = {
 
 _CAPTIONS = {
     "sweep": "The loss over the parameter, its gradient three ways, and how far they disagree",
+    "surface": "The loss over two parameters, with the direction downhill",
+    "surface-in-space": "The same as a surface in space",
     "run": "The run: loss and parameter against the step, and its path on the landscape",
     "optimize": "The runs: loss and parameter against the step, and their path on the landscape",
     "basins": "Where every start ends at every learning rate",
@@ -378,7 +430,10 @@ _CAPTIONS = {
 
 def caption(file_name: str) -> str:
     """Returns what a figure file shows."""
-    case, _, kind = file_name.rsplit(".", 1)[0].rpartition("-")
+    stem = file_name.rsplit(".", 1)[0]
+    if stem in _CAPTIONS:
+        return _CAPTIONS[stem]
+    case, _, kind = stem.rpartition("-")
     text = _CAPTIONS.get(kind, kind)
     return f"{text} ({case} filter)" if case else text
 

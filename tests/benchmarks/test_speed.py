@@ -75,6 +75,45 @@ def test_sweep_against_conv2d(benchmark: BenchmarkFixture, image: np.ndarray) ->
         print(f"  {name}, float32: {other / warm:.0f} x, from the image {other / cold:.0f} x")
 
 
+def conv2d_surface(image: np.ndarray, points: int) -> float:
+    """Seconds a plain float32 loop takes for `points` pairs: conv2d, loss, both slopes, one by one."""
+    picture = torch.as_tensor(image, dtype=torch.float32)[None, None]
+    target = torch.nn.functional.conv2d(picture, gd.gabor_kernel(dtype=torch.float32)[None, None])
+    draw = np.random.default_rng(1)
+    pairs = np.stack([draw.uniform(-1.5, 1.5, points), draw.uniform(4, 25, points)], axis=1)
+
+    def work() -> None:
+        for pair in torch.as_tensor(pairs, dtype=torch.float32):
+            theta, wavelength = (value.clone().requires_grad_() for value in pair)
+            kernel = gd.gabor_kernel(theta, wavelength, dtype=torch.float32)
+            output = torch.nn.functional.conv2d(picture, kernel[None, None])
+            (output - target).square().mean().sqrt().backward()
+
+    work()
+    return seconds(work)
+
+
+def test_surface_against_conv2d(benchmark: BenchmarkFixture, image: np.ndarray) -> None:
+    side = 181
+
+    def from_the_image() -> None:
+        gd.sweep(gd.Experiment(image=image), over=("theta", "wavelength"), points=side)
+
+    # 16 points of the loop before every round and after the last: the machine may be busy.
+    loops = [conv2d_surface(image, 16) / 16]
+
+    def measure_the_loop() -> None:
+        loops.append(conv2d_surface(image, 16) / 16)
+
+    benchmark.pedantic(from_the_image, setup=measure_the_loop, rounds=3, warmup_rounds=1)
+    spent = benchmark.stats["min"]
+    ratio = min(loops) * side**2 / spent
+    print(f"\n{side} x {side} surface of theta and wavelength, 512 x 512, K 31, both slopes, all")
+    print(f"  critical points: {spent:.2f} s from the image, {torch.get_num_threads()} threads,")
+    print(f"  {ratio:.0f} x a loop of conv2d + backward in float32")
+    assert ratio > 500
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_map_against_scalar_loop(benchmark: BenchmarkFixture, optimizer: str) -> None:
     objective = gd.Experiment(loss="mse").along("theta")
