@@ -81,6 +81,7 @@ def optimize(
     over: str = "theta",
     direct: bool = False,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
+    logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
     **own: Any,
 ) -> Optimization:
     """Runs optimizers and returns every step.
@@ -97,6 +98,7 @@ def optimize(
         over: The learned parameter.
         direct: Full convolution at every step instead of the exact shortcut.
         listeners: Gives a function that is called with every step of the index-th run.
+        logged: Gives the rows that the index-th run has logged before it was interrupted.
         own: As in `as_objective`.
     """
     settings = [
@@ -106,7 +108,14 @@ def optimize(
     exact = as_objective(thing, over, **own)
     objective = as_objective(thing, over, direct=True, **own) if direct else exact
     starts = [exact.parameter.start] if start is None else [float(s) for s in _several(start)]
-    return run_all(objective, settings, starts, sweep=sweep_objective(exact), listeners=listeners)
+    return run_all(
+        objective,
+        settings,
+        starts,
+        sweep=sweep_objective(exact),
+        listeners=listeners,
+        logged=logged,
+    )
 
 
 def basins(

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from gabordiag.cli.options import OUTPUT_NAMES, ExperimentOptions, OutputOptions, OwnOptions
-from gabordiag.errors import GabordiagError, UsageError
+from gabordiag.errors import UsageError
 
 if TYPE_CHECKING:
     from gabordiag.results import View
@@ -40,6 +40,9 @@ class Session:
         self.console = Console(stderr=output.json, quiet=output.quiet, highlight=False)
         self._started = time.perf_counter()
         self._folder: RunFolder | None = None
+        self._finished = False
+        # Only `optimize` has the option.
+        self._resume: Path | None = ctx.params.get("resume")
 
     def __enter__(self) -> Session:
         return self
@@ -50,14 +53,14 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None or self._folder is None:
+        folder = self._folder
+        if folder is None:
             return
-        self._folder.close_logs()
-        if isinstance(error, GabordiagError):
-            self._folder.discard_if_empty()
-        if self._folder.path.exists():
-            interrupted = isinstance(error, (KeyboardInterrupt, typer.Abort))
-            self._folder.set_status("interrupted" if interrupted else "failed")
+        if error is None or self._finished:
+            folder.release()
+            return
+        interrupted = isinstance(error, (KeyboardInterrupt, typer.Abort))
+        folder.abandon("interrupted" if interrupted else "failed")
 
     @property
     def folder(self) -> RunFolder:
@@ -65,7 +68,10 @@ class Session:
         if self._folder is None:
             from gabordiag.runs import RunFolder
 
-            self._folder = RunFolder.create(self.output.out, self.command, self.settings)
+            if self._resume is not None:
+                self._folder = RunFolder.resume(self._resume, self.command)
+            else:
+                self._folder = RunFolder.create(self.output.out, self.command, self.settings)
         return self._folder
 
     @contextmanager
@@ -101,6 +107,7 @@ class Session:
         files = [*folder.files(), "result.json"]
         content = document(self.command, self.settings, seconds, files, view.result)
         folder.finish(content)
+        self._finished = True
         if self.output.json:
             print(to_json(content))
         if not self.output.quiet:
@@ -116,7 +123,7 @@ class Session:
 def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
     settings = {}
     for name, value in params.items():
-        if name in OUTPUT_NAMES:
+        if name in OUTPUT_NAMES or name == "resume":
             continue
         settings[name] = _plain(value)
     image = settings.get("image")

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,26 +26,11 @@ from gabordiag.dynamics.outcomes import (
     lyapunov_exponent,
     tail_length,
 )
+from gabordiag.dynamics.replay import Replay, Step, as_steps
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import Data, Result, finite_or_none, read_only
-
-
-class Step(NamedTuple):
-    """One logged step: the state before it, and what it changed.
-
-    `update` is the change that the optimizer made at this step, so value + update is the next
-    step's value; NaN in the last row, after which no step was made.
-    """
-
-    step: int
-    value: float
-    loss: float
-    grad: float
-    update: float
-    lr: float
-
 
 StepListener = Callable[[Step], None]
 
@@ -212,10 +197,23 @@ def trajectory_name(index: int) -> str:
     return f"trajectory-{index:03d}.csv"
 
 
-def descend(objective: Objective, settings: OptimizerSettings, start: float) -> Iterator[Step]:
+def descend(
+    objective: Objective, settings: OptimizerSettings, start: float, logged: Sequence[Step] = ()
+) -> Iterator[Step]:
     """Yields every step of one run, the state before the first included.
 
     Ends early, after the row that shows it, when the value is no longer finite.
+
+    Args:
+        objective: What to minimise.
+        settings: How.
+        start: First value.
+        logged: The first steps as an interrupted run has logged them. They are made again with the
+            logged gradients, which brings back the optimizer's and the schedule's state whatever
+            it consists of, to the bit (see `replay`).
+
+    Raises:
+        InputError: The logged steps are not this run's.
     """
     value = objective.tensor(start).requires_grad_()
     optimizer = settings.build([value])
@@ -225,8 +223,9 @@ def descend(objective: Objective, settings: OptimizerSettings, start: float) -> 
         loss, value.grad = objective.loss_and_gradient(value)
         return loss
 
+    known = Replay(objective, settings, logged)
     for step in range(settings.steps + 1):
-        loss = evaluate()
+        loss = known.loss(step, value, evaluate)
         grad = 0.0 if value.grad is None else value.grad.item()
         before, lr = value.item(), float(optimizer.param_groups[0]["lr"])
         if step == settings.steps or not math.isfinite(before):
@@ -236,6 +235,7 @@ def descend(objective: Objective, settings: OptimizerSettings, start: float) -> 
         optimizer.step(evaluate) if not settings.is_elementwise else optimizer.step()
         if schedule is not None:
             schedule.step()
+        known.compare(step, value.item() - before)
         yield Step(step, before, loss, grad, value.item() - before, lr)
 
 
@@ -247,6 +247,7 @@ def run(
     landscape: Landscape | None = None,
     listener: StepListener | None = None,
     table: Objective | None = None,
+    logged: Sequence[Step] = (),
 ) -> Run:
     """Runs one optimizer and judges the run.
 
@@ -258,13 +259,14 @@ def run(
         start: First value; the parameter's own start without.
         landscape: Of the objective, if it is already known.
         listener: Called with every step as it happens.
+        logged: The first steps, if the run was interrupted; the listener is not told them again.
     """
     landscape = find_critical_points(objective) if landscape is None else landscape
     start = objective.parameter.start if start is None else float(start)
     steps = []
-    for step in descend(objective if table is None else table, settings, start):
+    for step in descend(objective if table is None else table, settings, start, logged):
         steps.append(step)
-        if listener is not None:
+        if listener is not None and step.step >= len(logged):
             listener(step)
     return judge(objective, settings, landscape, Trajectory.from_steps(steps))
 
@@ -325,6 +327,7 @@ def run_all(
     *,
     sweep: Sweep | None = None,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
+    logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
 ) -> Optimization:
     """Runs every setting from every start.
 
@@ -334,10 +337,18 @@ def run_all(
         starts: First values.
         sweep: Of the objective, if it is already known.
         listeners: Gives the listener of the index-th run.
+        logged: Gives the first steps of the index-th run, if it was interrupted.
     """
     sweep = sweep_objective(objective) if sweep is None else sweep
     runs = [
-        run(objective, how, start, landscape=sweep.landscape, listener=listeners(index))
+        run(
+            objective,
+            how,
+            start,
+            landscape=sweep.landscape,
+            logged=as_steps(logged(index)),
+            listener=listeners(index),
+        )
         for index, (how, start) in enumerate(itertools.product(settings, starts))
     ]
     return Optimization(sweep, tuple(runs))

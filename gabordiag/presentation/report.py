@@ -74,12 +74,5 @@ def markdown(
     parts = [f"# gabordiag {command}", "", words.to_markdown(words.blocks(command, view))]
     for name in figure_names:
         parts += [f"![{words.caption(name)}]({name})", "", f"*{words.caption(name)}*", ""]
-    parts += ["## To repeat it", "", "```", f"gabordiag {command} --config config.toml", "```", ""]
-    parts += ["| setting | value |", "|---|---|"]
-    parts += [f"| {name} | {_cell(value)} |" for name, value in settings.items()]
+    parts += words.settings_markdown(command, settings)
     return "\n".join(parts) + "\n"
-
-
-def _cell(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -379,3 +379,15 @@ def _escape(text: str) -> str:
     for character in "\\`*_<>|[]":
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())
+
+
+def settings_markdown(command: str, settings: Json) -> list[str]:
+    """Returns the lines of a report that say how to repeat a run."""
+    lines = ["## To repeat it", "", "```", f"gabordiag {command} --config config.toml", "```", ""]
+    lines += ["| setting | value |", "|---|---|"]
+    return [*lines, *(f"| {name} | {_cell(value)} |" for name, value in settings.items())]
+
+
+def _cell(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
