@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from gabordiag.runs import RunFolder
 
 
+_IF_GIVEN = ("target_theta", "theta0", "start")
+
+
 class Session:
     """One command's run: opens the folder, shows progress, writes and prints the result.
 
@@ -35,6 +38,9 @@ class Session:
         self.output = output
         # In the order in which the options are declared, not in which they were given.
         declared = [str(p.name) for p in ctx.command.params if p.name in ctx.params]
+        if ctx.params.get("objective") is not None:
+            # Their defaults are the experiment's; one's own objective has them only if given.
+            declared = [n for n in declared if n not in _IF_GIVEN or _was_given(ctx, n)]
         self.settings = _settings({name: ctx.params[name] for name in declared})
         # With --json stdout carries the object alone, text for people goes to stderr.
         self.console = Console(stderr=output.json, quiet=output.quiet, highlight=False)
