@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gabordiag.presentation.figures import render
-from gabordiag.presentation.style import drawing, finish, new_figure
+from gabordiag.presentation.style import RUN_STYLES, drawing, finish, new_figure
 from gabordiag.presentation.words import (
     Block,
     Heading,
@@ -27,7 +26,8 @@ from gabordiag.presentation.words import (
 from gabordiag.runs import UnfinishedRun
 
 _FIGURE = "logged.png"
-_MOST_DRAWN = 8
+# Up to so many steps are drawn as single points too.
+_DOTTED = 60
 _STATES = {
     "running": "still goes on",
     "interrupted": "was interrupted",
@@ -67,12 +67,21 @@ def _table(run: UnfinishedRun) -> Table:
             (
                 name,
                 str(max(0, len(losses) - 1)),
-                number(last[0], 6) if len(last) else "–",
+                _shown(run, log, last[0]) if len(last) else "–",
                 number(losses[-1]) if len(losses) else "–",
                 number(finite.min()) if len(finite) else "–",
             )
         )
     return Table(("log", "steps", "last value", "last loss", "lowest loss"), tuple(rows))
+
+
+def _shown(run: UnfinishedRun, log: Mapping[str, Any], value: float) -> str:
+    return f"{np.degrees(value):.2f}°" if _is_angle(run, log) else number(value, 6)
+
+
+def _is_angle(run: UnfinishedRun, log: Mapping[str, Any]) -> bool:
+    """Whether degrees are shown; of one's own objective the unit is not known from the log."""
+    return run.settings.get("objective") is None and _parameter(log) in ("theta", "psi")
 
 
 def markdown(run: UnfinishedRun, figures: Sequence[str]) -> str:
@@ -93,31 +102,25 @@ def _figure(run: UnfinishedRun, logs: Mapping[str, Mapping[str, Any]]) -> Figure
     with drawing():
         figure = new_figure(9.0, 6.4)
         top, bottom = figure.subplots(2, 1, sharex=True)
-        for name, log in list(logs.items())[:_MOST_DRAWN]:
-            label = name.removesuffix(".csv")
-            _draw(top, _column(log, "step"), _column(log, "loss"), label)
-            _draw(bottom, _column(log, "step"), _values(log), label)
+        drawn = list(zip(logs.items(), RUN_STYLES, strict=False))
+        for (name, log), (color, line, marker) in drawn:
+            steps = _column(log, "step")
+            look: dict[str, Any] = {"color": color, "linestyle": line, "linewidth": 1.2}
+            if len(steps) <= _DOTTED:
+                look |= {"marker": marker, "markersize": 3.5}
+            scale = 180 / np.pi if _is_angle(run, log) else 1.0
+            top.plot(steps, _column(log, "loss"), label=name.removesuffix(".csv"), **look)
+            bottom.plot(steps, scale * _values(log), **look)
         top.set_ylabel("loss")
-        bottom.set_ylabel(" or ".join(dict.fromkeys(_parameter(log) for log in logs.values())))
+        first = next(iter(logs.values()))
+        bottom.set_ylabel(_parameter(first) + (" (degrees)" if _is_angle(run, first) else ""))
         bottom.set_xlabel("step")
-        more = f"; the first {_MOST_DRAWN} of {len(logs)} logs" if len(logs) > _MOST_DRAWN else ""
+        more = f"; {len(drawn)} of {len(logs)} logs" if len(logs) > len(drawn) else ""
         state = _STATES.get(run.status, "did not finish")
-        figure.suptitle(
-            f"What `{run.command}` logged before it {state}{more}".replace(
-                "before it still goes on", "so far"
-            ),
-            x=0.01,
-            ha="left",
-        )
+        figure.suptitle(f"Logged by a run of {run.command} that {state}{more}", x=0.01, ha="left")
         handles, labels = top.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=3)
         return finish(figure)
-
-
-def _draw(ax: Axes, steps: Any, values: Any, label: str) -> None:
-    finite = np.isfinite(values)
-    style = "o-" if len(steps) <= 60 else "-"
-    ax.plot(steps[finite], values[finite], style, markersize=3.5, linewidth=1.0, label=label)
 
 
 def _column(log: Mapping[str, Any], name: str) -> Any:

@@ -183,7 +183,7 @@ def read_status(path: Path) -> dict[str, Any]:
         status = {"command": command, "status": "running"}
     if (path / RESULT).exists():
         status["status"] = "finished"
-    elif status["status"] == "running" and is_held(path / CONFIG) is False:
+    elif status["status"] in ("running", "finished") and is_held(path / CONFIG) is False:
         status["status"] = "interrupted"
     return status
 
