@@ -75,7 +75,7 @@ class RunFolder:
         self._made = made
         self._started = datetime.now(UTC)
         self._logs: list[TrajectoryFile] = []
-        self.set_status("running")
+        self._written = {CONFIG}
 
     @classmethod
     def create(cls, out: Path | None, command: str, settings: Mapping[str, Any]) -> RunFolder:
@@ -91,7 +91,6 @@ class RunFolder:
                 path, descriptor = _new_default(command, config, made)
             else:
                 path, descriptor = _new_named(out, config, made)
-            return cls(path, command, descriptor, made)
         except (OSError, OutputError) as error:
             _remove_folders(made)
             if isinstance(error, OutputError):
@@ -101,6 +100,9 @@ class RunFolder:
             raise OutputError(
                 f"Cannot write to {place}: {reason}.", "Give another folder with --out."
             ) from None
+        folder = cls(path, command, descriptor, made)
+        folder._begin()
+        return folder
 
     @classmethod
     def resume(cls, path: Path, command: str) -> RunFolder:
@@ -122,7 +124,16 @@ class RunFolder:
             raise still_running(path)
         for entry in path.glob(f"{PART}*"):
             entry.unlink(missing_ok=True)
-        return cls(path, command, descriptor, resumed=True)
+        folder = cls(path, command, descriptor, resumed=True)
+        folder._begin()
+        return folder
+
+    def _begin(self) -> None:
+        try:
+            self.set_status("running")
+        except OutputError:
+            self.abandon("failed")
+            raise
 
     def write(self, name: str, content: str | bytes) -> None:
         """Writes a file so that it is whole or absent.
@@ -130,12 +141,14 @@ class RunFolder:
         Raises:
             OutputError: The disk is full, or the folder is gone.
         """
+        self._written.add(name)
         write_atomically(self.path / name, content)
 
     def log(self, name: str, parameters: Sequence[str]) -> TrajectoryFile:
         """Opens a trajectory's CSV in the folder; closed with the run."""
         log = TrajectoryFile(self.path / name, parameters, resume=self.resumed)
         self._logs.append(log)
+        self._written.add(name)
         return log
 
     def logged(self, name: str, parameters: Sequence[str]) -> list[Row]:
@@ -202,15 +215,12 @@ class RunFolder:
             os.close(descriptor)
 
     def discard_if_empty(self) -> None:
-        """Removes the folder again if no step was logged in it yet, and what was made for it."""
+        """Removes the folder again if no step was logged in it; the rest can be computed again."""
         self.close_logs()
-        if self.resumed:
+        if self.resumed or any(_has_steps(self.path / name) for name in self._written):
             return
-        entries = list(self.path.iterdir())
-        if not all(entry.name in (CONFIG, STATUS) or _has_no_steps(entry) for entry in entries):
-            return
-        for entry in entries:
-            entry.unlink(missing_ok=True)
+        for name in self._written:
+            (self.path / name).unlink(missing_ok=True)
         _remove_folders(self._made)
 
     def files(self) -> list[str]:
@@ -275,8 +285,8 @@ def write_report(folder: Path, files: Mapping[str, str | bytes]) -> Path:
     return folder
 
 
-def _has_no_steps(entry: Path) -> bool:
-    return entry.name.startswith("trajectory-") and entry.read_bytes().count(b"\n") <= 1
+def _has_steps(file: Path) -> bool:
+    return "trajectory-" in file.name and whole_lines(file).count(b"\n") > 1
 
 
 def _new_default(command: str, config: str, made: list[Path]) -> tuple[Path, int]:
