@@ -353,15 +353,10 @@ def report_command(
 
     from gabordiag.presentation import report, unfinished
     from gabordiag.presentation.console import show_blocks
-    from gabordiag.presentation.words import blocks
     from gabordiag.runs import has_result, load_run, load_unfinished, write_report
 
     if has_result(run):
-        saved = load_run(run)
-        command = saved.document["command"]
-        figures = report.draw(command, saved.view)
-        text = report.markdown(command, saved.view, saved.document["config"], sorted(figures))
-        told = blocks(command, saved.view)
+        figures, text, told = report.redo(load_run(run))
     else:
         partial = load_unfinished(run)
         figures = unfinished.draw(partial)

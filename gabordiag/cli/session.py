@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -47,10 +47,14 @@ class Session:
         self._started = time.perf_counter()
         self._folder: RunFolder | None = None
         self._finished = False
+        self._stdout = ExitStack()
         # Only `optimize` has the option.
         self._resume: Path | None = ctx.params.get("resume")
 
     def __enter__(self) -> Session:
+        if self.output.json:
+            # What a user's objective prints must not come between the JSON and its reader.
+            self._stdout.enter_context(redirect_stdout(sys.stderr))
         return self
 
     def __exit__(
@@ -59,6 +63,7 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stdout.close()
         folder = self._folder
         if folder is None:
             return
@@ -115,6 +120,7 @@ class Session:
         folder.finish(content)
         self._finished = True
         if self.output.json:
+            self._stdout.close()
             print(to_json(content))
         if not self.output.quiet:
             self._show(view, folder.path)

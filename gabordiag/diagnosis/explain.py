@@ -139,7 +139,8 @@ class _Reader:
             log.value_name, low, low + width, period, target, low, is_angle=is_angle
         )
         self.losses, self.values = log.losses, log.values
-        self.height = float(np.nanmax(self.losses) - np.nanmin(self.losses))
+        known = self.losses[np.isfinite(self.losses)]
+        self.height = float(np.ptp(known)) if len(known) else 0.0
         third = max(2, len(self.losses) // 3)
         self.last_losses, self.last_values = self.losses[-third:], self.values[-third:]
         self.first_losses = self.losses[:third]
@@ -207,7 +208,7 @@ class _Reader:
         length = max(tail_length(len(self.losses)), min(len(self.losses) // 2, 200))
         for series, own in ((self.values, self.parameter), (self.losses, None)):
             tail = series[-length:]
-            if not np.isfinite(tail).all():
+            if len(tail) < 2 or not np.isfinite(tail).all():
                 continue
             width = float(np.ptp(series[np.isfinite(series)])) or 1.0
             along = own or Parameter("loss", 0.0, width, None, None, 0.0)

@@ -7,8 +7,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from gabordiag.errors import GabordiagError, InputError
 from gabordiag.presentation import figures, words
 from gabordiag.results import View
+from gabordiag.runs import SavedRun
 
 Drawing = Callable[[View], Figure]
 
@@ -65,6 +67,28 @@ def draw(command: str, view: View, formats: Sequence[str] = ("png",)) -> dict[st
         for form in formats:
             rendered[f"{stem}.{form}"] = figures.render(figure, form)
     return rendered
+
+
+def redo(saved: SavedRun) -> tuple[dict[str, bytes], str, list[words.Block]]:
+    """Returns the figures, the report and the words of a saved run.
+
+    Raises:
+        InputError: The folder's files do not hold what their command writes.
+    """
+    command = saved.document["command"]
+    try:
+        figures = draw(command, saved.view)
+        text = markdown(command, saved.view, saved.document["config"], sorted(figures))
+        return figures, text, words.blocks(command, saved.view)
+    except (GabordiagError, MemoryError):
+        raise
+    except Exception as error:
+        # What was changed by hand, or half copied, can be wrong in any way.
+        lines = str(error).strip().splitlines() or ["nothing more is known"]
+        reason = f"{type(error).__name__}: {lines[0]}"
+        raise InputError(
+            f"{saved.path} is damaged: its files do not fit together ({reason}).", "Run it again."
+        ) from error
 
 
 def markdown(

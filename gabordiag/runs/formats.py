@@ -63,7 +63,7 @@ def _toml_value(value: Any) -> str:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Returns the settings of a config.toml.
+    """Returns the settings of a config.toml: names and plain values, no tables or dates.
 
     Raises:
         InputError: It is missing or no TOML.
@@ -72,7 +72,7 @@ def read_config(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"No configuration at {path}.", "Give a run's config.toml.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path} is no readable TOML file ({error}).") from None
 
 
