@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import (
@@ -26,6 +27,7 @@ from gabordiag.dynamics.outcomes import (
     lyapunov_exponent,
     tail_length,
 )
+from gabordiag.dynamics.predictability import trusted_steps
 from gabordiag.dynamics.replay import Replay, Step, as_steps
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.sweep import Sweep, sweep_objective
@@ -88,6 +90,8 @@ class Run(Result):
         period: Of the cycle it ends in, 2 or more, else None.
         jumps: Every jump.
         lyapunov: Exponent over the second half of the run; None where it is not defined.
+        trusted_steps: For how many steps the path can be trusted, if the run is chaotic; None if it
+            is not, or the exponent is not known.
         symptoms: How often the loss went from below 30% to above 60% of the largest in one step.
     """
 
@@ -101,6 +105,7 @@ class Run(Result):
     jumps: tuple[Jump, ...]
     lyapunov: float | None
     symptoms: int
+    trusted_steps: int | None = None
 
     @property
     def final(self) -> float:
@@ -134,6 +139,11 @@ class Run(Result):
             return 0
         return round((self.final - goal) / period)
 
+    @property
+    def is_chaotic(self) -> bool | None:
+        """Whether rounding decides where the run goes; None where the exponent is not known."""
+        return None if self.lyapunov is None else self.trusted_steps is not None
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows, without the trajectory's file."""
         best = self.best_index
@@ -157,6 +167,8 @@ class Run(Result):
             "n_jumps": len(self.jumps),
             "jumps": [jump.to_dict() for jump in self.jumps],
             "lyapunov": finite_or_none(self.lyapunov),
+            "chaotic": self.is_chaotic,
+            "trusted_steps": self.trusted_steps,
             "symptoms": self.symptoms,
         }
 
@@ -303,6 +315,8 @@ def judge(
         curvatures = objective.derivatives(trajectory.values[half:-1], 2)[2]
     at_jumps = objective.derivatives(trajectory.values[at], 2)[2] if len(at) else np.empty(0)
     products = trajectory.lrs[at] * at_jumps
+    lyapunov = lyapunov_exponent(trajectory.lrs[half:-1], curvatures, settings.momentum)
+    eps = torch.finfo(objective.dtype).eps
     return Run(
         settings=settings,
         loss_name=objective.loss_name,
@@ -315,7 +329,8 @@ def judge(
             describe_jump(landscape, int(t), trajectory.values, trajectory.losses, float(product))
             for t, product in zip(at, products, strict=True)
         ),
-        lyapunov=lyapunov_exponent(trajectory.lrs[half:-1], curvatures, settings.momentum),
+        lyapunov=lyapunov,
+        trusted_steps=trusted_steps(lyapunov, objective.parameter, trajectory.values, eps),
         symptoms=count_symptoms(trajectory.losses, landscape.largest_loss),
     )
 

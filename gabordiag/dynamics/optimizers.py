@@ -54,7 +54,7 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 # Every step is kept and logged: more than this is a slip of the finger.
-MAX_STEPS = 10_000_000
+MAX_STEPS = 1_000_000_000
 
 
 @dataclass(frozen=True)

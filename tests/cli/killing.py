@@ -1,10 +1,11 @@
 """Kills runs at random moments; started as a program of its own, which has torch loaded once.
 
-`python -m tests.cli.killing` reads one JSON object a line, `{"arguments", "after", "signal"}`: a
-command line, after how many seconds a signal is sent (null for never), and which. Each runs in a
-forked child, through the program's real entry point. One JSON object a line comes back:
-`{"status", "seconds", "reported"}`, the child's exit code (negative: the signal that ended it), its
-time, and the last step that its progress bar was told.
+`python -m tests.cli.killing` reads one JSON object a line, `{"arguments", "reports", "after",
+"signal"}`: a command line, after how many reports to its progress bar and how many seconds more a
+signal is sent (null for never), and which. Each runs in a forked child, through the program's real
+entry point. One JSON object a line comes back: `{"status", "seconds", "reports", "reported"}`, the
+child's exit code (negative: the signal that ended it), its time, how many reports it made, and the
+step that the last one told.
 """
 
 from __future__ import annotations
@@ -45,25 +46,33 @@ def work(arguments: list[str], pipe: int) -> None:
         os._exit(code)
 
 
-def trial(arguments: list[str], after: float | None, number: int) -> dict[str, Any]:
+def trial(arguments: list[str], reports: int, after: float | None, number: int) -> dict[str, Any]:
     """Runs one command line in a child that is sent a signal."""
     out, pipe = os.pipe()
-    os.set_blocking(pipe, False)
     started = time.monotonic()
     child = os.fork()
     if child == 0:
         os.close(out)
+        os.set_blocking(pipe, False)
         work(arguments, pipe)
     os.close(pipe)
-    if after is not None:
-        time.sleep(after)
-        os.kill(child, number)
+    with os.fdopen(out, "rb", buffering=0) as told:
+        if after is not None:
+            heard = b"".join(told.read(8) for _ in range(reports))
+            time.sleep(after)
+            os.kill(child, number)
+        else:
+            heard = b""
+        heard += b"".join(iter(lambda: told.read(4096), b""))
     _, status = os.waitpid(child, 0)
     seconds = time.monotonic() - started
-    with os.fdopen(out, "rb") as told:
-        reports = told.read()
-    last = struct.unpack("q", reports[-8:])[0] if len(reports) >= 8 else None
-    return {"status": os.waitstatus_to_exitcode(status), "seconds": seconds, "reported": last}
+    last = struct.unpack("q", heard[-8:])[0] if heard else None
+    return {
+        "status": os.waitstatus_to_exitcode(status),
+        "seconds": seconds,
+        "reports": len(heard) // 8,
+        "reported": last,
+    }
 
 
 if __name__ == "__main__":
@@ -73,4 +82,5 @@ if __name__ == "__main__":
     for line in sys.stdin:
         order = json.loads(line)
         number = getattr(signal, order["signal"])
-        print(json.dumps(trial(order["arguments"], order["after"], number)), flush=True)
+        end = trial(order["arguments"], order["reports"], order["after"], number)
+        print(json.dumps(end), flush=True)

@@ -44,11 +44,15 @@ class Killer:
     process: subprocess.Popen[str]
 
     def __call__(
-        self, arguments: list[str], after: float | None = None, signal: str = "SIGKILL"
+        self,
+        arguments: list[str],
+        reports: int = 0,
+        after: float | None = None,
+        signal: str = "SIGKILL",
     ) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        order = {"arguments": arguments, "after": after, "signal": signal}
+        order = {"arguments": arguments, "reports": reports, "after": after, "signal": signal}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         result: dict[str, Any] = json.loads(self.process.stdout.readline())
@@ -88,15 +92,15 @@ def killer(place: Path) -> Iterator[Killer]:
 
 @pytest.fixture(scope="module")
 def references(place: Path, killer: Killer) -> Any:
-    """Returns a maker of uninterrupted runs: folder and seconds."""
-    made: dict[str, tuple[Path, float]] = {}
+    """Returns a maker of uninterrupted runs: the folder, and how it ended."""
+    made: dict[str, tuple[Path, dict[str, Any]]] = {}
 
-    def make(name: str) -> tuple[Path, float]:
+    def make(name: str) -> tuple[Path, dict[str, Any]]:
         if name not in made:
             folder = place / "whole" / name
             end = killer([*COMMANDS[name], "--no-plots", "--out", str(folder)])
             assert end["status"] == 0
-            made[name] = folder, end["seconds"]
+            made[name] = folder, end
         return made[name]
 
     return make
@@ -142,10 +146,15 @@ def check_end(folder: Path, end: dict[str, Any], signal: str) -> str:
 
 
 def kill_once(
-    killer: Killer, references: Any, name: str, share: float, signal: str, folder: Path
+    killer: Killer, references: Any, name: str, chance: random.Random, folder: Path
 ) -> str:
-    reference, seconds = references(name)
-    end = killer([*COMMANDS[name], "--no-plots", "--out", str(folder)], share * seconds, signal)
+    reference, whole = references(name)
+    signal = chance.choice(SIGNALS)
+    # Seconds say little on a busy machine: most moments are told by the run's own progress.
+    begins = chance.random() < 0.25
+    reports = 0 if begins else chance.randint(1, whole["reports"])
+    after = whole["seconds"] * chance.uniform(0, 0.5 if begins else 0.05)
+    end = killer([*COMMANDS[name], "--no-plots", "--out", str(folder)], reports, after, signal)
     status = check_end(folder, end, signal)
     if status == "absent":
         return status
@@ -176,10 +185,9 @@ def kill_often(
     chance = random.Random(seed)
     ends = []
     for index in range(count):
-        name, signal = names[index % len(names)], chance.choice(SIGNALS)
-        share = chance.uniform(0.0, 1.02)
+        name = names[index % len(names)]
         folder = place / f"{seed}-{index}-{name}"
-        ends.append(kill_once(killer, references, name, share, signal, folder))
+        ends.append(kill_once(killer, references, name, chance, folder))
     return ends
 
 
@@ -193,7 +201,7 @@ def test_killed_runs_lose_nothing(killer: Killer, references: Any, place: Path) 
 def test_two_hundred_killed_runs_lose_nothing(
     killer: Killer, references: Any, place: Path, part: int
 ) -> None:
-    names = ["sgd", "adam", "lbfgs", "direct", "basins", "adam", "direct", "sgd", "reproduce",
-             "lbfgs"]  # fmt: skip
+    names = ["sgd", "adam", "lbfgs", "direct", "basins"] * 4
+    names[9] = "reproduce"
     ends = kill_often(killer, references, place, names, 50, 100 + part)
-    assert ends.count("interrupted") >= 25
+    assert ends.count("interrupted") >= 20
