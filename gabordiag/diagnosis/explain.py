@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from gabordiag.diagnosis.log import Log, read_log
 from gabordiag.dynamics.outcomes import Jump, find_period, jump_steps, tail_length
+from gabordiag.errors import UsageError
 from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray, Parameter
 from gabordiag.results import Result
 
@@ -115,6 +116,11 @@ def explain_log(
         InputError: The log cannot be used.
         UsageError: A column that was asked for is not there.
     """
+    for name, number in (("period", period), ("target", target)):
+        if number is not None and not math.isfinite(number):
+            raise UsageError(f"the {name} {number} is not a finite number.")
+    if period is not None and not 1e-9 <= period <= 1e9:
+        raise UsageError(f"the period {period:g} is none.", "Give one from 1e-9 to 1e9.")
     log = read_log(source, value_column, loss_column)
     # Diverged logs overflow in differences; what is not finite is told as such.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
