@@ -7,6 +7,7 @@ import json
 import shutil
 import struct
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,7 @@ def _npy(array: Any, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+@cache
 def images() -> dict[str, bytes]:
     """Returns image files by name, usable ones and others."""
     pixels = np.random.default_rng(0).integers(0, 256, (24, 20), dtype=np.uint8)
@@ -214,6 +216,7 @@ def _archive(array: Any) -> bytes:
     return buffer.getvalue()
 
 
+@cache
 def logs() -> dict[str, bytes]:
     """Returns logs by name, usable ones and others."""
     rows = "".join(f"{t},{0.5 + 0.4 * (-1) ** t},{1 + 0.1 * t},0.3,0.01\n" for t in range(40))
