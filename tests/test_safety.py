@@ -7,6 +7,7 @@ one place that may run code is where the user names the file to be run.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,3 +156,29 @@ def test_reports_show_markup_as_text(here: Path) -> None:
     assert run(["explain", "log.csv", "--out", "run", "--quiet", "--no-plots"]) == 0
     report = Path("run/report.md").read_text()
     assert "<script>" not in report.replace("\\<script", "")
+
+
+AUDIT = Path(__file__).parents[1] / ".ci" / "audit.py"
+
+
+@pytest.mark.parametrize(
+    ("out", "err", "code", "says"),
+    [
+        ('{"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "CVE-1"}]}]}', "", 1,
+         "CVE-1"),
+        ('{"dependencies": [{"name": "a", "version": "1", "vulns": []}]}', "", 0, "1 packages"),
+        ('{"dependencies": [{"name": "a", "skip_reason": "unknown"}]}', "", 0, "skipped"),
+        ("", "first\nConnectionError: no network", 0, "skipped: ConnectionError: no network"),
+        ("[]", "", 0, "skipped"),
+    ],
+)  # fmt: skip
+def test_audit_fails_only_for_a_vulnerability(
+    capsys: pytest.CaptureFixture[str], out: str, err: str, code: int, says: str
+) -> None:
+    spec = importlib.util.spec_from_file_location("audit", AUDIT)
+    assert spec is not None
+    assert spec.loader is not None
+    audit = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(audit)
+    assert audit.judge(out, err) == code
+    assert says in capsys.readouterr().out
