@@ -143,6 +143,7 @@ def optimize(
     direct: bool = False,
     batch_size: int | None = None,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
+    logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
     **own: Any,
 ) -> Optimization:
     """Runs optimizers and returns every step.
@@ -163,6 +164,7 @@ def optimize(
             Every run is then followed by the same on all images. As many as there are, or more:
             all images at every step.
         listeners: Gives a function that is called with every step of the index-th run.
+        logged: Gives the rows that the index-th run has logged before it was interrupted.
         own: As in `as_objective`.
     """
     settings = [
@@ -180,7 +182,15 @@ def optimize(
         )
     # The curvatures that a run is judged by need no convolutions.
     table = objective if direct else None
-    done = run_all(exact, settings, starts, sweep=landscape, listeners=listeners, table=table)
+    done = run_all(
+        exact,
+        settings,
+        starts,
+        sweep=landscape,
+        listeners=listeners,
+        table=table,
+        logged=logged,
+    )
     if batch_size is None:
         return done
     note = f"Batches of {batch_size} hold all images: every step is on all of them."

@@ -25,6 +25,9 @@ Scalar = float | Tensor
 PARAMETER_NAMES = ("theta", "wavelength", "sigma", "psi", "gamma")
 _POSITIVE = ("wavelength", "sigma", "gamma")
 
+# Beyond this angles have lost digits, and lengths in pixels their sense; and 1 / this.
+_LARGEST = 1e6
+
 
 @dataclass(frozen=True)
 class GaborParameters:
@@ -55,6 +58,11 @@ class GaborParameters:
                 raise ParameterError(
                     f"{name} is {value:g}, but a Gabor filter needs {name} > 0.",
                     f"Give a positive {name}, such as {getattr(GaborParameters, name):g}.",
+                )
+            if abs(value) > _LARGEST or (name in _POSITIVE and value < 1 / _LARGEST):
+                raise ParameterError(
+                    f"{name} is {value:g}, which no filter on a pixel grid can mean.",
+                    f"Stay between {1 / _LARGEST:g} and {_LARGEST:g}.",
                 )
 
     def items(self) -> Iterator[tuple[str, float]]:

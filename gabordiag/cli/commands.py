@@ -14,6 +14,8 @@ from gabordiag.cli.options import (
     OwnOptions,
     StartOption,
     StartsOption,
+    apply_resume,
+    refuse_beside_resume,
 )
 from gabordiag.cli.session import Session, experiment_from, thing_from
 from gabordiag.cli.values import parse_angle, parse_grid, parse_over
@@ -109,8 +111,19 @@ def optimize_command(
         int | None,
         typer.Option(help="Draw so many of the images at every step [default: all of them]."),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            is_eager=True,
+            callback=apply_resume,
+            help="Go on with an interrupted run, in its folder.",
+        ),
+    ] = None,
 ) -> None:
     """Real torch optimizers, every step logged as it happens."""
+    if resume is not None:
+        refuse_beside_resume(ctx)
     with Session(ctx, output) as session:
         from gabordiag.api import as_objective, optimize
         from gabordiag.dynamics.descent import trajectory_name
@@ -123,6 +136,11 @@ def optimize_command(
         total = len(optimizer) * len(lr) * len(starts.start) * (steps + 1) * (1 + len(more))
         with session.progress("optimizing", objective) as bar:
 
+            def logged(index: int) -> Any:
+                if resume is None:
+                    return ()
+                return session.folder.logged(trajectory_name(index), [objective.parameter.name])
+
             def listener(index: int) -> Any:
                 log = session.folder.log(trajectory_name(index), [objective.parameter.name], more)
 
@@ -134,6 +152,7 @@ def optimize_command(
                 return on_step
 
             result = optimize(
+                # An objective of one's own is made once; an experiment may be needed --direct too.
                 thing if own.objective is None else objective,
                 optimizer,
                 lr,
@@ -146,6 +165,7 @@ def optimize_command(
                 direct=direct,
                 batch_size=batch_size,
                 listeners=listener,
+                logged=logged,
             )
         session.finish(result.view())
 
@@ -355,23 +375,23 @@ def report_command(
 ) -> None:
     """Figures and report again, from a saved run."""
     from rich.console import Console
+    from rich.markup import escape
 
-    from gabordiag.presentation import report
-    from gabordiag.presentation.console import show
-    from gabordiag.runs import load_run, write_atomically
+    from gabordiag.presentation import report, unfinished
+    from gabordiag.presentation.console import show_blocks
+    from gabordiag.runs import has_result, load_run, load_unfinished, write_report
 
-    saved = load_run(run)
-    target = run if out is None else out
-    target.mkdir(parents=True, exist_ok=True)
-    command = saved.document["command"]
-    figures = report.draw(command, saved.view)
-    for name, content in figures.items():
-        write_atomically(target / name, content)
-    text = report.markdown(command, saved.view, saved.document["config"], sorted(figures))
-    write_atomically(target / "report.md", text)
+    if has_result(run):
+        figures, text, told = report.redo(load_run(run))
+    else:
+        partial = load_unfinished(run)
+        figures = unfinished.draw(partial)
+        text = unfinished.markdown(partial, sorted(figures))
+        told = unfinished.blocks(partial)
+    target = write_report(run if out is None else out, {**figures, "report.md": text})
     console = Console(quiet=quiet, highlight=False)
-    show(console, command, saved.view)
-    console.print(f"Figures and report are in [bold]{target}[/bold].", soft_wrap=True)
+    show_blocks(console, told)
+    console.print(f"Figures and report are in [bold]{escape(str(target))}[/bold].", soft_wrap=True)
 
 
 def runs_command(

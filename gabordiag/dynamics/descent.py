@@ -10,9 +10,10 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import torch
 
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import (
@@ -26,26 +27,12 @@ from gabordiag.dynamics.outcomes import (
     lyapunov_exponent,
     tail_length,
 )
+from gabordiag.dynamics.predictability import trusted_steps
+from gabordiag.dynamics.replay import Replay, Step, as_steps
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import Data, Result, finite_or_none, read_only
-
-
-class Step(NamedTuple):
-    """One logged step: the state before it, and what it changed.
-
-    `update` is the change that the optimizer made at this step, so value + update is the next
-    step's value; NaN in the last row, after which no step was made.
-    """
-
-    step: int
-    value: float
-    loss: float
-    grad: float
-    update: float
-    lr: float
-
 
 StepListener = Callable[[Step], None]
 
@@ -113,6 +100,8 @@ class Run(Result):
         period: Of the cycle it ends in, 2 or more, else None.
         jumps: Every jump.
         lyapunov: Exponent over the second half of the run; None where it is not defined.
+        trusted_steps: For how many steps the path can be trusted, if the run is chaotic; None if it
+            is not, or the exponent is not known.
         symptoms: How often the loss went from below 30% to above 60% of the largest in one step.
         batch_size: Images a step, of runs that compare batches with all images; else None.
         batch: What drawing batches changed, as JSON shows it; None where none were drawn.
@@ -130,6 +119,7 @@ class Run(Result):
     symptoms: int
     batch_size: int | None = None
     batch: dict[str, Any] | None = None
+    trusted_steps: int | None = None
 
     @property
     def final(self) -> float:
@@ -163,6 +153,11 @@ class Run(Result):
             return 0
         return round((self.final - goal) / period)
 
+    @property
+    def is_chaotic(self) -> bool | None:
+        """Whether rounding decides where the run goes; None where the exponent is not known."""
+        return None if self.lyapunov is None else self.trusted_steps is not None
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows, without the trajectory's file."""
         best = self.best_index
@@ -186,6 +181,8 @@ class Run(Result):
             "n_jumps": len(self.jumps),
             "jumps": [jump.to_dict() for jump in self.jumps],
             "lyapunov": finite_or_none(self.lyapunov),
+            "chaotic": self.is_chaotic,
+            "trusted_steps": self.trusted_steps,
             "symptoms": self.symptoms,
             **self._batches(),
         }
@@ -236,10 +233,23 @@ def trajectory_name(index: int) -> str:
     return f"trajectory-{index:03d}.csv"
 
 
-def descend(objective: Objective, settings: OptimizerSettings, start: float) -> Iterator[Step]:
+def descend(
+    objective: Objective, settings: OptimizerSettings, start: float, logged: Sequence[Step] = ()
+) -> Iterator[Step]:
     """Yields every step of one run, the state before the first included.
 
     Ends early, after the row that shows it, when the value is no longer finite.
+
+    Args:
+        objective: What to minimise.
+        settings: How.
+        start: First value.
+        logged: The first steps as an interrupted run has logged them. They are made again with the
+            logged gradients, which brings back the optimizer's and the schedule's state whatever
+            it consists of, to the bit (see `replay`).
+
+    Raises:
+        InputError: The logged steps are not this run's.
     """
     value = objective.tensor(start).requires_grad_()
     optimizer = settings.build([value])
@@ -249,9 +259,10 @@ def descend(objective: Objective, settings: OptimizerSettings, start: float) -> 
         loss, value.grad = objective.loss_and_gradient(value)
         return loss
 
+    known = Replay(objective, settings, logged)
     for step in range(settings.steps + 1):
         objective.begin_step()
-        loss = evaluate()
+        loss = known.loss(step, value, evaluate)
         grad = 0.0 if value.grad is None else value.grad.item()
         before, lr = value.item(), float(optimizer.param_groups[0]["lr"])
         if step == settings.steps or not math.isfinite(before):
@@ -261,6 +272,7 @@ def descend(objective: Objective, settings: OptimizerSettings, start: float) -> 
         optimizer.step(evaluate) if not settings.is_elementwise else optimizer.step()
         if schedule is not None:
             schedule.step()
+        known.compare(step, value.item() - before)
         yield Step(step, before, loss, grad, value.item() - before, lr)
 
 
@@ -272,6 +284,7 @@ def run(
     landscape: Landscape | None = None,
     listener: StepListener | None = None,
     table: Objective | None = None,
+    logged: Sequence[Step] = (),
 ) -> Run:
     """Runs one optimizer and judges the run.
 
@@ -283,13 +296,14 @@ def run(
         start: First value; the parameter's own start without.
         landscape: Of the objective, if it is already known.
         listener: Called with every step as it happens.
+        logged: The first steps, if the run was interrupted; the listener is not told them again.
     """
     landscape = find_critical_points(objective) if landscape is None else landscape
     start = objective.parameter.start if start is None else float(start)
     steps = []
-    for step in descend(objective if table is None else table, settings, start):
+    for step in descend(objective if table is None else table, settings, start, logged):
         steps.append(step)
-        if listener is not None:
+        if listener is not None and step.step >= len(logged):
             listener(step)
     return judge(objective, settings, landscape, Trajectory.from_steps(steps))
 
@@ -325,6 +339,8 @@ def judge(
     late = values[half:-1] if settings.is_gradient_descent else values[:0]
     curvatures = _curvatures(objective, np.concatenate([values[at], late]))
     products = trajectory.lrs[at] * curvatures[: len(at)]
+    lyapunov = lyapunov_exponent(trajectory.lrs[half:-1], curvatures[len(at) :], settings.momentum)
+    eps = torch.finfo(objective.dtype).eps
     return Run(
         settings=settings,
         loss_name=objective.loss_name,
@@ -337,9 +353,8 @@ def judge(
             describe_jump(landscape, int(t), values, trajectory.losses, float(product))
             for t, product in zip(at, products, strict=True)
         ),
-        lyapunov=lyapunov_exponent(
-            trajectory.lrs[half:-1], curvatures[len(at) :], settings.momentum
-        ),
+        lyapunov=lyapunov,
+        trusted_steps=trusted_steps(lyapunov, objective.parameter, trajectory.values, eps),
         symptoms=count_symptoms(trajectory.losses, landscape.largest_loss),
     )
 
@@ -361,6 +376,7 @@ def run_all(
     sweep: Sweep | None = None,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
     table: Objective | None = None,
+    logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
 ) -> Optimization:
     """Runs every setting from every start.
 
@@ -371,6 +387,7 @@ def run_all(
         sweep: Of the objective, if it is already known.
         listeners: Gives the listener of the index-th run.
         table: The same objective in another form, to step on, as in `run`.
+        logged: Gives the first steps of the index-th run, if it was interrupted.
     """
     sweep = sweep_objective(objective) if sweep is None else sweep
     runs = [
@@ -381,6 +398,7 @@ def run_all(
             landscape=sweep.landscape,
             listener=listeners(index),
             table=table,
+            logged=as_steps(logged(index)),
         )
         for index, (how, start) in enumerate(itertools.product(settings, starts))
     ]

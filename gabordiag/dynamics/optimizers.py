@@ -58,6 +58,10 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
+# Every step is kept and logged: more than this is a slip of the finger.
+MAX_STEPS = 1_000_000_000
+
+
 @dataclass(frozen=True)
 class OptimizerSettings:
     """How to descend.
@@ -94,8 +98,10 @@ class OptimizerSettings:
             raise UsageError(f"learning rate {self.lr} is not a positive number.")
         if not 0 <= self.momentum < 1:
             raise UsageError(f"momentum {self.momentum} is not in [0, 1).")
-        if self.steps < 1:
-            raise UsageError(f"{self.steps} steps are no run.", "Use --steps 1 or more.")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise UsageError(
+                f"{self.steps} steps are no run.", f"Use --steps from 1 to {MAX_STEPS:,}."
+            )
         if self.momentum and "momentum" not in self._accepted():
             raise UsageError(
                 f"{self.optimizer} takes no momentum.", "Use sgd or rmsprop, or leave it out."

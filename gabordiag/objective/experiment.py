@@ -73,6 +73,10 @@ DEVICES = ("cpu", "cuda", "mps")
 _RANGE_FACTORS = {"wavelength": (0.4, 2.5), "sigma": (0.4, 2.5), "gamma": (0.3, 3.0)}
 _UNITS = {"wavelength": "px", "sigma": "px"}
 _MAX_SAMPLES = 4096
+# Radians; farther off a double has no digits left for the angle.
+_FARTHEST_START = 1e6
+# Its square must be a double.
+_MAX_NOISE = 1e100
 # Relative norm of a kernel outside the span; sampling converges faster than geometrically, so the
 # step at which this is met leaves errors far below it.
 _SPAN_TOLERANCE = 1e-13
@@ -137,10 +141,14 @@ class Experiment:
     def __post_init__(self) -> None:
         _ = self.target_parameters
         validate_kernel_size(self.kernel_size)
-        if not math.isfinite(self.theta0):
-            raise ParameterError(f"the start is {self.theta0}, which is not a finite number.")
-        if not math.isfinite(self.target_noise) or self.target_noise < 0:
-            raise ParameterError(f"target noise {self.target_noise} is no standard deviation.")
+        if not abs(self.theta0) <= _FARTHEST_START:
+            raise ParameterError(
+                f"the start is {self.theta0}, which is no angle up to {_FARTHEST_START:g}."
+            )
+        if not 0 <= self.target_noise <= _MAX_NOISE:
+            raise ParameterError(
+                f"target noise {self.target_noise} is no deviation from 0 to {_MAX_NOISE:g}."
+            )
         find_loss(self.loss)
         if self.images is not None and not (isinstance(self.image, str) and self.image == "hopper"):
             raise UsageError("image and images exclude each other.", "Give one of them.")

@@ -157,6 +157,11 @@ class Objective(ABC):
         return None
 
     @property
+    def has_state(self) -> bool:
+        """Whether an evaluation may depend on those before it (random numbers, counters)."""
+        return False
+
+    @property
     def dtype(self) -> torch.dtype:
         """Precision in which the loss is computed."""
         return torch.float64

@@ -236,12 +236,29 @@ def _run_rows(landscape: Json, runs: Sequence[Json]) -> tuple[tuple[str, ...], .
     )
 
 
+def _chaos(runs: Sequence[Json]) -> list[Block]:
+    """Says of chaotic runs how far their path can be trusted."""
+    steps = [run["trusted_steps"] for run in runs if run.get("trusted_steps") is not None]
+    if not steps:
+        return []
+    which = "The run is" if len(runs) == 1 else f"{len(steps)} of {len(runs)} runs are"
+    fewest, most = min(steps), max(steps)
+    span = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    text = (
+        f"{which} chaotic: from {span} steps on, rounding decides the path, so that another "
+        "machine, precision or number of threads takes another one. Outcomes and rates of jumps "
+        "stay; single steps and exact counts do not."
+    )
+    return [Paragraph(text)]
+
+
 _RUN_COLUMNS = ("optimizer", "loss", "lr", "start", "outcome", "end", "loss", "jumps", "Lyapunov")
 
 
 def _optimize(result: Json) -> list[Block]:
     landscape, runs = result["landscape"], result["runs"]
     told: list[Block] = [Heading("The runs"), Table(_RUN_COLUMNS, _run_rows(landscape, runs), 4)]
+    told += _chaos(runs)
     meanings = dict.fromkeys(run["outcome"] for run in runs)
     told.append(Listing(tuple(f"{name.replace('_', ' ')}: {OUTCOMES[name]}" for name in meanings)))
     told += _batches(runs)
@@ -321,6 +338,7 @@ def _diagnose(result: Json) -> list[Block]:
     told += _findings(result)
     told += _remedies(result)
     told += [Heading("The run"), Table(_RUN_COLUMNS, _run_rows(landscape, [result["run"]]), 4)]
+    told += _chaos([result["run"]])
     return [*told, *_landscape(landscape), *_gradient(landscape)]
 
 
@@ -376,6 +394,7 @@ def _reproduce(result: Json) -> list[Block]:
             told += _remedies(case["diagnosis"])
         told.append(Heading(f"Other runs of the {name} filter"))
         told.append(Table(_RUN_COLUMNS, _run_rows(case["landscape"], case["runs"]), 4))
+        told += _chaos(case["runs"])
         if "basins" in case:
             basins = {**case["basins"], "landscape": case["landscape"]}
             told += [Paragraph(_windows(basins)), *_theory(basins)]
@@ -462,3 +481,15 @@ def _escape(text: str) -> str:
     for character in "\\`*_<>|[]":
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())
+
+
+def settings_markdown(command: str, settings: Json) -> list[str]:
+    """Returns the lines of a report that say how to repeat a run."""
+    lines = ["## To repeat it", "", "```", f"gabordiag {command} --config config.toml", "```", ""]
+    lines += ["| setting | value |", "|---|---|"]
+    return [*lines, *(f"| {name} | {_cell(value)} |" for name, value in settings.items())]
+
+
+def _cell(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
