@@ -273,11 +273,15 @@ class ShortcutObjective(GaborObjective):
         """Returns the same experiment with the smooth loss under the root, or None."""
         if not self.is_root:
             return None
-        settings = replace(self.experiment, loss=self.loss_definition.squared)
-        smooth = ShortcutObjective(settings, self.parameter.name)
+        return self.with_loss(self.loss_definition.squared)
+
+    def with_loss(self, name: str) -> ShortcutObjective:
+        """Returns the same experiment with another loss."""
+        settings = replace(self.experiment, loss=name)
+        other = ShortcutObjective(settings, self.parameter.name)
         # The compressed response does not depend on the loss.
-        smooth.__dict__["compressed"] = self.compressed
-        return smooth
+        other.__dict__["compressed"] = self.compressed
+        return other
 
     def _spanning_kernels(self) -> Tensor:
         """Kernels sampled ever finer until those in between add nothing beyond rounding."""
