@@ -12,6 +12,7 @@ from gabordiag.cli.options import (
     InputOptions,
     OutputOptions,
     OwnOptions,
+    PageOutputOptions,
     StartOption,
     StartsOption,
 )
@@ -320,6 +321,48 @@ def explain_command(
         session.finish(result.view())
 
 
+def explore_command(
+    ctx: typer.Context,
+    experiment: ExperimentOptions,
+    start: StartOption,
+    own: OwnOptions,
+    output: PageOutputOptions,
+    optimizer: Annotated[str, typer.Option(help="sgd, adam or rmsprop, to begin with.")] = "sgd",
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate to begin with [default: 3, or 0.01 with --objective]."),
+    ] = None,
+    momentum: Annotated[float, typer.Option(help="For sgd, to begin with.")] = 0.0,
+    nesterov: Nesterov = False,
+    steps: Annotated[int, typer.Option(help="Optimizer steps, to begin with.")] = 1500,
+) -> None:
+    """One interactive page: move start, rate, optimizer; see the run."""
+    with Session(ctx, output) as session:
+        from gabordiag.presentation.explorer import make_page, require_bokeh, require_replaceable
+
+        require_bokeh()
+        require_replaceable(output.page)
+        from gabordiag.api import explore
+
+        rate = (3.0 if own.objective is None else 0.01) if lr is None else lr
+        session.settings["lr"] = rate
+        thing, keywords = thing_from(ctx, experiment, own, start.theta0)
+        result = explore(
+            thing, optimizer, rate, momentum, steps, nesterov=nesterov,
+            subject=_subject(experiment, own), **keywords,
+        )  # fmt: skip
+        page = make_page(result.view())
+        if output.page is not None:
+            session.finish_file(output.page, page, result.view())
+            return
+        session.folder.write("page.html", page)
+        session.finish(result.view())
+
+
+def _subject(experiment: ExperimentOptions, own: OwnOptions) -> str:
+    return Path(experiment.image).stem if own.objective is None else own.objective
+
+
 def report_command(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[
@@ -333,6 +376,7 @@ def report_command(
 
     from gabordiag.presentation import report
     from gabordiag.presentation.console import show
+    from gabordiag.presentation.explorer import make_page
     from gabordiag.runs import load_run, write_atomically
 
     saved = load_run(run)
@@ -340,6 +384,8 @@ def report_command(
     target.mkdir(parents=True, exist_ok=True)
     command = saved.document["command"]
     figures = report.draw(command, saved.view)
+    if command == "explore":
+        write_atomically(target / "page.html", make_page(saved.view))
     for name, content in figures.items():
         write_atomically(target / name, content)
     text = report.markdown(command, saved.view, saved.document["config"], sorted(figures))
@@ -376,6 +422,7 @@ ALL = (
     diagnose_command,
     check_command,
     explain_command,
+    explore_command,
     report_command,
     runs_command,
 )

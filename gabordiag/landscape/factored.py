@@ -62,7 +62,8 @@ class FactoredSeries:
     def smooth(self, values: FloatArray) -> FloatArray:
         """Returns S (n,) at values (n,), inside an interval's range."""
         q = self.quotient.derivatives(_angle(self.parameter, self.origin, values), 0)[0]
-        return q * _weight(self.parameter, self.zero, values)
+        smooth: FloatArray = q * _weight(self.parameter, self.zero, values)
+        return smooth
 
     def slope(self, values: FloatArray, is_root: bool) -> FloatArray:
         """Returns the loss's derivative (n,): of S, or of sqrt(S); NaN at a zero of the root."""
@@ -84,7 +85,8 @@ class FactoredSeries:
         if not is_root:
             return smooth_slope
         with np.errstate(divide="ignore", invalid="ignore"):
-            return smooth_slope / (2 * np.sqrt(weight * q))
+            smooth_slope /= 2 * np.sqrt(weight * q)
+        return smooth_slope
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the page evaluates: q = sum_k cosines_k cos(k phi) + sines_k sin(k phi)."""

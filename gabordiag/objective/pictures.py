@@ -7,8 +7,8 @@ bits at reduced resolution, each c_j a Fourier series.
 
 The reduced picture is the mean over blocks of s x s pixels, which is linear as well: the image is
 averaged first and correlated with stride s. The blocks stay small beside the carrier's wavelength,
-which would vanish otherwise; of an image that is too large then, the middle is shown. All pictures together keep to a number of
-bytes.
+which would vanish otherwise; of an image that is too large then, the middle is shown. All pictures
+together keep to a number of bytes.
 """
 
 from __future__ import annotations

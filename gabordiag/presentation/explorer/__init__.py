@@ -1,7 +1,7 @@
 """`gabordiag explore`: one interactive HTML page that needs nothing but itself.
 
-Bokeh draws, the JavaScript files beside this one compute: `landscape.js` evaluates the series,
-`optimizers.js` descends on it, `outcomes.js` judges, `basins.js` maps, `verdict.js` says it in words,
+Bokeh draws, the JavaScript files in `assets` compute: `landscape.js` evaluates the series,
+`optimizers.js` descends on it, `outcomes.js` judges, `basins.js` maps, `verdict.js` finds words,
 `pictures.js` shows kernels and responses, `page.js` holds the controls together. All of it, Bokeh's
 own script and the data are written into the page, whose content security policy forbids the browser
 any request.
@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Mapping
 from importlib import resources
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gabordiag._version import __version__
-from gabordiag.errors import InputError
+from gabordiag.errors import InputError, OutputError
+from gabordiag.presentation import words
 from gabordiag.presentation.style import OUTCOME_COLORS
 from gabordiag.results import View
 from gabordiag.runs import clean
@@ -48,6 +49,26 @@ def require_bokeh() -> None:
         )
 
 
+def require_replaceable(path: Path | None) -> None:
+    """Refuses to write the page over a file that is no page of gabordiag's.
+
+    Raises:
+        OutputError: It would.
+    """
+    if path is None or not path.exists():
+        return
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            ours = file.read(len(MARK)) == MARK
+    except OSError as error:
+        raise OutputError(f"Cannot read {path}: {error.strerror}.", "Give another name.") from None
+    if not ours:
+        raise OutputError(
+            f"{path} is there already and is no page of gabordiag's, so it is not overwritten.",
+            "Give another name with --out.",
+        )
+
+
 def make_page(view: View) -> str:
     """Returns the page of an `Exploration`, live or saved.
 
@@ -67,25 +88,20 @@ def make_page(view: View) -> str:
     template = environment.from_string(_read("page.html"))
     bokeh = Resources(mode="inline", components=["bokeh"]).render_js()
     return MARK + template.render(
-        bokeh=_trusted(bokeh),
-        style=_trusted(_read("page.css")),
-        scripts=_trusted("\n".join(_read(name) for name in SCRIPTS)),
-        data=_trusted(_embed(_page_data(view))),
-        items=_trusted(_embed(make_figures(view.result))),
+        bokeh=bokeh,
+        style=_read("page.css"),
+        scripts="\n".join(_read(name) for name in SCRIPTS),
+        data=_embed(_page_data(view)),
+        items=_embed(make_figures(view.result)),
         result=view.result,
         title=_title(view.result),
+        lead=_lead(view.result),
         version=__version__,
     )
 
 
 def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-def _trusted(text: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(text)
 
 
 def _embed(value: Any) -> str:
@@ -95,11 +111,32 @@ def _embed(value: Any) -> str:
 
 
 def _title(result: Mapping[str, Any]) -> str:
-    landscape = result["losses"][result["loss"]]["landscape"]
+    parameter = parameter_of(result)
     if result["filter"] is None:
-        return f"Gradient descent on {result['parameter']}"
-    target = math.degrees(landscape["target"])
-    return f"Can gradient descent turn a Gabor kernel to {target:.4g}°?".replace("-", "\N{MINUS SIGN}")
+        return f"Where does gradient descent on {parameter['parameter']} end?"
+    return f"Can gradient descent turn a Gabor kernel to {_shown(parameter, 'target')}?"
+
+
+def _lead(result: Mapping[str, Any]) -> str:
+    parameter = parameter_of(result)
+    start, target = _shown(parameter, "start"), _shown(parameter, "target")
+    if result["filter"] is None:
+        aim = "" if parameter["target"] is None else f", which should end at {target}"
+        return f"{result['subject']}: the loss of one number, {parameter['parameter']}{aim}."
+    image = result["subject"]
+    return f"The kernel learns its angle on the image {image}, from {start} towards {target}."
+
+
+def _shown(parameter: Mapping[str, Any], end: str) -> str:
+    digits = 1 if parameter["unit"] == "rad" else 2
+    text = words.shown(parameter, parameter[end], digits).replace(".0°", "°")
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def parameter_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the landscape of the loss that the page opens with: range, period, unit."""
+    landscape: Mapping[str, Any] = result["losses"][result["loss"]]["landscape"]
+    return landscape
 
 
 def _page_data(view: View) -> dict[str, Any]:

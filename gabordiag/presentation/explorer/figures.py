@@ -7,18 +7,18 @@ scrolls the page must not be caught by a plot.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+from bokeh.core.types import ID
 from bokeh.embed import json_item
 from bokeh.models import (
-    BoxAnnotation,
     ColumnDataSource,
     FixedTicker,
     InlineStyleSheet,
     LinearColorMapper,
     Range1d,
-    Span,
 )
+from bokeh.models.annotations.geometry import BoxAnnotation, Span
 from bokeh.plotting import figure
 
 from gabordiag.dynamics.outcomes import OUTCOMES
@@ -29,6 +29,7 @@ from gabordiag.presentation.style import (
     TARGET_COLOR,
 )
 
+Direction = Literal["width", "height"]
 # Widths follow the page; heights are given here, in CSS pixels.
 _HEIGHTS = {"landscape": 300, "slope": 200, "losses": 230, "values": 230, "map": 400}
 # Room for the longest tick labels, the same everywhere: plots above each other line up.
@@ -53,7 +54,7 @@ def make_figures(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         "values": _values(label),
         "map": _map(f"start: {label}"),
     }
-    return [json_item(plot, target=f"plot-{name}") for name, plot in drawn.items()]
+    return [dict(json_item(plot, ID(f"plot-{name}"))) for name, plot in drawn.items()]
 
 
 def _new(name: str, **options: Any) -> figure:
@@ -63,8 +64,8 @@ def _new(name: str, **options: Any) -> figure:
         sizing_mode="stretch_width",
         toolbar_location=None,
         tools="",
-        x_range=Range1d(0, 1),
-        y_range=Range1d(0, 1),
+        x_range=Range1d(start=0, end=1),
+        y_range=Range1d(start=0, end=1),
         min_border_left=_LEFT_BORDER,
         min_border_right=14,
         stylesheets=[InlineStyleSheet(css=_TOUCH)],
@@ -78,7 +79,7 @@ def _source(name: str, *columns: str) -> ColumnDataSource:
     return ColumnDataSource({column: [] for column in columns}, name=name)
 
 
-def _guides(plot: figure, name: str, *, along: str = "height") -> None:
+def _guides(plot: figure, name: str, *, along: Direction = "height") -> None:
     """Adds lines at target and start; `along` says in which direction they run."""
     target = Span(name=f"{name}-target", dimension=along, line_color=TARGET_COLOR, line_width=2)
     start = Span(name=f"{name}-start", dimension=along, line_color=START_COLOR, line_dash="dashed")
@@ -163,10 +164,9 @@ def _map(label: str) -> figure:
     colors = [OUTCOME_COLORS[name] for name in OUTCOMES]
     mapper = LinearColorMapper(palette=colors, low=-0.5, high=len(colors) - 0.5)
     mapper.low_color = mapper.nan_color = "#00000000"
-    plot.image(
-        "image", "x", "y", "dw", "dh", source=_source("map-image", "image", "x", "y", "dw", "dh"),
-        color_mapper=mapper, level="image",
-    )  # fmt: skip
+    columns = ("image", "x", "y", "dw", "dh")
+    options: dict[str, Any] = {**{c: c for c in columns}, "color_mapper": mapper, "level": "image"}
+    plot.image(source=_source("map-image", *columns), **options)
     target = Span(name="map-target", dimension="height", line_color="white", line_width=2)
     plot.add_layout(target)
     hold = Span(name="map-hold", dimension="width", line_color="white", line_dash="dashed")
