@@ -360,7 +360,7 @@ def explore_command(
 
 
 def _subject(experiment: ExperimentOptions, own: OwnOptions) -> str:
-    return Path(experiment.image).stem if own.objective is None else own.objective
+    return Path(experiment.image).stem if own.objective is None else Path(own.objective).name
 
 
 def report_command(

@@ -116,7 +116,7 @@ def page_runs(browser: Browser, several: list[dict[str, Any]]) -> list[dict[str,
       const page = gabordiag.page;
       return arguments[0].map(settings => {
         page.set(settings);
-        const {run} = page, shown = page.model("losses-dots").data;
+        const {run} = page, shown = page.plots.model("losses-dots").data;
         return {values: [...run.values], losses: [...run.losses], shown: [...shown.y],
                 outcome: page.judged.outcome, headline: page.told.headline};
       });
@@ -313,7 +313,7 @@ def click(browser: Browser, degrees: float, lr: float) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
     script = """
-      const view = Bokeh.index.find_one(gabordiag.page.model("map"));
+      const view = Bokeh.index.find_one(gabordiag.page.plots.model("map"));
       view.el.scrollIntoView({block: "center"});
       const {left, top} = view.el.getBoundingClientRect(), {x_scale, y_scale} = view.frame;
       const [x, y] = arguments;
@@ -413,11 +413,11 @@ def test_it_fits_a_phone_and_follows_dark_mode(browser, pages, name):
     assert browser.run("return document.documentElement.scrollWidth") == 390
     grounds = browser.run(
         "return [getComputedStyle(document.body).backgroundColor, "
-        "gabordiag.page.model('landscape').background_fill_color]"
+        "gabordiag.page.plots.model('landscape').background_fill_color]"
     )
     assert max(int(part) for part in re.findall(r"\d+", grounds[0])) < 60
     browser.resize(390, 844)
-    browser.wait("gabordiag.page.model('landscape').background_fill_color === '#ffffff'")
+    browser.wait("gabordiag.page.plots.model('landscape').background_fill_color === '#ffffff'")
     assert grounds[1] != "#ffffff"
     # Nothing that can be read or touched is cut off at either side.
     script = """

@@ -2,9 +2,9 @@
 
 Bokeh draws, the JavaScript files in `assets` compute: `landscape.js` evaluates the series,
 `optimizers.js` descends on it, `outcomes.js` judges, `basins.js` maps, `verdict.js` finds words,
-`pictures.js` shows kernels and responses, `page.js` holds the controls together. All of it, Bokeh's
-own script and the data are written into the page, whose content security policy forbids the browser
-any request.
+`pictures.js` shows kernels and responses, `plots.js` fills the figures, `page.js` holds all this
+together. Scripts, Bokeh's own and the data are written into the page, whose content security policy
+forbids the browser any request.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from gabordiag.runs import clean
 
 SCRIPTS = (
     "landscape.js", "optimizers.js", "outcomes.js", "verdict.js", "basins.js", "pictures.js",
+    "plots.js",
     "page.js",
 )  # fmt: skip
 # How every page begins, by which one is known again.

@@ -4,14 +4,9 @@
   "use strict";
 
   const digits = gabordiag.digits;
-  const CURVE_POINTS = 721;
-  const SHOWN_MOVES = 10;
   const PER_DECADE = 48;
   const PLAY_SECONDS = 12;
-  const LIGHT = { ground: "#ffffff", ink: "#222222", faint: "#444444", grid: "#e4e4e4", start: "#0072B2", target: "#00694D" };
-  const DARK = { ground: "#17181a", ink: "#ececea", faint: "#c4c6c9", grid: "#34373b", start: "#58aef0", target: "#3ecf9f" };
 
-  const { ndarray } = Bokeh.require("core/util/ndarray");
   const element = (id) => document.getElementById(id);
   const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
 
@@ -34,6 +29,7 @@
         high: Math.max(10, 10 ** Math.ceil(Math.log10(data.lr))),
       };
       this.lastMomentum = data.momentum || 0.9;
+      this.plots = new gabordiag.Plots();
       this.stopMap = () => {};
       this.mapKey = "";
       this.playing = null;
@@ -48,19 +44,10 @@
       return this.objective.landscape;
     }
 
-    model(name) {
-      const document_ = Bokeh.documents.find((d) => d.get_model_by_name(name) !== null);
-      return document_.get_model_by_name(name);
-    }
-
-    fill(name, columns) {
-      this.model(name).data = columns;
-    }
-
     open() {
       this.connect();
-      this.paint();
-      window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paint());
+      this.plots.paint();
+      window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.plots.paint());
       this.describe();
       this.refresh();
       document.body.dataset.ready = "yes";
@@ -121,8 +108,7 @@
     }
 
     connectMap() {
-      const plot = this.model("map");
-      plot.on_event("tap", (event) => this.set(this.fromMap(event.x, event.y)));
+      this.plots.model("map").on_event("tap", (event) => this.set(this.fromMap(event.x, event.y)));
       element("plot-map").addEventListener("keydown", (event) => {
         const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
         if (move === undefined) return;
@@ -191,181 +177,24 @@
       element("verdict-chip").style.background = this.data.colors[this.judged.outcome];
       element("verdict-text").textContent = this.told.headline;
       element("why").textContent = this.told.why;
-      if (this.drawnLoss !== this.settings.loss) this.drawLandscape();
-      this.drawRun();
+      if (this.drawnLoss !== this.settings.loss) {
+        this.plots.drawLandscape(this.objective);
+        this.drawnLoss = this.settings.loss;
+      }
+      this.plots.drawRun(this.run, this.judged);
+      element("shown").max = this.run.values.length - 1;
       this.showStep(this.run.values.length - 1);
       this.refreshMap();
     }
 
-    drawLandscape() {
-      const { landscape, objective } = this;
-      this.drawnLoss = this.settings.loss;
-      const x = [], y = [], slopes = [];
-      for (let i = 0; i < CURVE_POINTS; i++) {
-        const value = landscape.low + ((landscape.high - landscape.low) * i) / (CURVE_POINTS - 1);
-        const [loss, slope] = objective.at(value);
-        x.push(value * landscape.scale);
-        y.push(loss);
-        // A gap where the slope jumps, at a kink.
-        const jumps = slopes.length > 0 && Math.abs(slope / landscape.scale - slopes[slopes.length - 1]) > landscape.largestGradient / landscape.scale;
-        slopes.push(jumps ? NaN : slope / landscape.scale);
-      }
-      this.fill("curve", { x, y });
-      this.fill("slope-curve", { x, y: slopes });
-      for (const kind of ["minimum", "maximum", "kink", "inflection"]) {
-        const points = landscape.points.filter((point) => point.kind === kind);
-        this.fill(`points-${kind}`, { x: points.map((p) => p.value * landscape.scale), y: points.map((p) => p.loss) });
-      }
-      const height = landscape.largestLoss, steepest = landscape.largestGradient / landscape.scale;
-      this.frame("landscape", -0.05 * height, 1.08 * height);
-      this.frame("slope", -1.1 * steepest, 1.1 * steepest);
-      const values = this.model("values");
-      const pad = (landscape.high - landscape.low) * landscape.scale * 0.03;
-      values.y_range.start = landscape.low * landscape.scale - pad;
-      values.y_range.end = landscape.high * landscape.scale + pad;
-      this.ticks(values.left[0]);
-      this.drawBasin();
-    }
-
-    // Sets the ranges of a plot over the whole parameter.
-    frame(name, low, high) {
-      const plot = this.model(name), { landscape } = this;
-      plot.x_range.start = landscape.low * landscape.scale;
-      plot.x_range.end = landscape.high * landscape.scale;
-      plot.y_range.start = low;
-      plot.y_range.end = high;
-      this.ticks(plot.below[0]);
-    }
-
-    // Degrees are read at multiples of 30 or 45, not of 20.
-    ticks(axis) {
-      const { landscape } = this;
-      if (!landscape.isAngle) return;
-      const width = (landscape.high - landscape.low) * landscape.scale;
-      axis.ticker.desired_num_ticks = 7;
-      axis.ticker.mantissas = width > 200 ? [1.8, 3.6, 4.5, 9] : [1.5, 3, 4.5, 9];
-      axis.ticker.num_minor_ticks = 3;
-    }
-
-    drawBasin() {
-      const { landscape } = this, goal = landscape.goalPoint;
-      const pieces = goal === null || goal.basin === null ? [] : this.folded(goal.basin);
-      for (const name of ["landscape", "slope"]) {
-        ["a", "b"].forEach((part, index) => {
-          const band = this.model(`${name}-basin-${part}`), piece = pieces[index];
-          band.visible = piece !== undefined;
-          if (piece !== undefined) [band.left, band.right] = piece.map((v) => v * landscape.scale);
-        });
-      }
-      for (const name of ["landscape-target", "slope-target", "values-target", "map-target"]) {
-        const line = this.model(name);
-        line.visible = landscape.goal !== null;
-        if (landscape.goal !== null) line.location = landscape.wrap(landscape.goal) * landscape.scale;
-      }
-    }
-
-    // An interval as the pieces of it that lie in the range, whole periods taken off.
-    folded([low, high]) {
-      const { landscape } = this;
-      if (landscape.period === null) return [[low, high]];
-      return [-1, 0, 1]
-        .map((turn) => [low + turn * landscape.period, high + turn * landscape.period])
-        .map(([a, b]) => [Math.max(a, landscape.low), Math.min(b, landscape.high)])
-        .filter(([a, b]) => b > a);
-    }
-
-    drawRun() {
-      const { landscape, run, settings } = this;
-      const folded = Array.from(run.values, (value) => landscape.wrap(value) * landscape.scale);
-      this.folds = folded;
-      this.slopes = Array.from(run.gradients, (gradient) => gradient / landscape.scale);
-      const losses = Array.from(run.losses), steps = losses.map((_, step) => step);
-      this.fill("losses-dots", { x: steps, y: losses });
-      this.fill("values-dots", { x: steps, y: folded });
-      const most = losses.reduce((largest, loss) => (loss > largest ? loss : largest), 0);
-      const end = this.interesting();
-      for (const name of ["losses", "values"]) {
-        this.model(name).x_range.start = -0.02 * end;
-        this.model(name).x_range.end = 1.02 * end;
-      }
-      this.model("losses").y_range.start = -0.05 * (most || 1);
-      this.model("losses").y_range.end = 1.08 * (most || 1);
-      this.thin(end);
-      const start = landscape.wrap(settings.start) * landscape.scale;
-      for (const name of ["landscape-start", "slope-start", "values-start"]) this.model(name).location = start;
-      for (const width of ["5", "2"]) {
-        this.fill(`map-cross-${width}`, { x: [start], y: [settings.lr] });
-      }
-      element("shown").max = run.values.length - 1;
-    }
-
-    // Many dots are drawn small and faint, few large and clear.
-    thin(count) {
-      const few = count <= 150;
-      for (const name of ["landscape", "slope", "losses", "values"]) {
-        const { glyph } = this.model(`dots-${name}`);
-        const steps = name === "losses" || name === "values";
-        glyph.size = steps ? (few ? 6 : 3.5) : 8;
-        glyph.fill_alpha = few || steps ? 0.85 : 0.25;
-      }
-      for (const name of ["losses", "values"]) this.model(`line-${name}`).glyph.line_alpha = few ? 0.8 : 0.35;
-    }
-
-    // The last step worth looking at: of a run that has settled, a little after it did.
-    interesting() {
-      const { landscape, run } = this, count = run.values.length;
-      if (!["reached", "local_minimum", "plateau"].includes(this.judged.outcome)) return Math.max(1, this.settings.steps);
-      let since = count - 1;
-      while (since > 0 && Math.abs(run.values[since - 1] - run.values[count - 1]) <= landscape.tolerance) since--;
-      return Math.min(Math.max(1, count - 1), Math.max(20, 3 * since));
-    }
-
-    // Shows the run up to one step: where it was, its last moves, where it is, what it sees there.
+    // Shows the run up to one step.
     showStep(step) {
-      const { landscape, run, folds, slopes } = this;
+      const { landscape, run } = this;
       this.shown = step;
       element("shown").value = step;
       element("shown-text").textContent = `step ${step}: ${landscape.show(landscape.wrap(run.values[step]))}`;
-      const losses = run.losses;
-      this.fill("visited", { x: folds.slice(0, step + 1), y: Array.from(losses.subarray(0, step + 1)) });
-      this.fill("slope-visited", { x: folds.slice(0, step + 1), y: slopes.slice(0, step + 1) });
-      this.fill("here", { x: [folds[step]], y: [losses[step]] });
-      this.fill("slope-here", { x: [folds[step]], y: [slopes[step]] });
-      this.fill("moves", this.moves(step));
-      this.model("losses-shown").location = step;
-      this.model("values-shown").location = step;
-      if (this.responses !== undefined) this.drawPictures(run.values[step], step);
-    }
-
-    // The last moves as segments; a short one across the period's end is drawn on both sides of it.
-    moves(step) {
-      const { landscape, run, folds } = this;
-      const columns = { x0: [], y0: [], x1: [], y1: [], alpha: [] };
-      for (const [age, t] of this.seenMoves(step).entries()) {
-        const length = (run.values[t + 1] - run.values[t]) * landscape.scale;
-        const width = (landscape.high - landscape.low) * landscape.scale;
-        const crosses = Math.abs(length) < width / 2 && Math.abs(folds[t] + length - folds[t + 1]) > width / 2;
-        const pieces = crosses
-          ? [[folds[t], folds[t] + length], [folds[t + 1] - length, folds[t + 1]]]
-          : [[folds[t], folds[t + 1]]];
-        for (const [from, to] of pieces) {
-          columns.x0.push(from);
-          columns.x1.push(to);
-          columns.y0.push(run.losses[t]);
-          columns.y1.push(run.losses[t + 1]);
-          columns.alpha.push(0.85 * 0.78 ** age);
-        }
-      }
-      return columns;
-    }
-
-    // Steps at which the last moves began that are long enough to be seen, newest first.
-    seenMoves(step) {
-      const { values } = this.run, found = [];
-      for (let t = step - 1; t >= 0 && found.length < SHOWN_MOVES; t--) {
-        if (Math.abs(values[t + 1] - values[t]) > this.landscape.tolerance / 4) found.push(t);
-      }
-      return found;
+      this.plots.showStep(step);
+      if (this.responses !== undefined) this.drawPictures(run.values[step]);
     }
 
     play() {
@@ -407,25 +236,12 @@
     }
 
     drawMap(codes, share) {
-      const { grid, landscape } = this;
       const now = performance.now();
       // Redrawing takes longer than a slice of runs.
       if (share < 1 && now - (this.mapDrawn ?? 0) < 150) return;
       this.mapDrawn = now;
       this.mapCodes = codes;
-      this.mapShare = share;
-      const across = ((grid.starts[1] - grid.starts[0]) * landscape.scale) / 2;
-      const up = Math.sqrt(grid.lrs[1] / grid.lrs[0]);
-      const first = grid.starts[0] * landscape.scale, last = grid.starts[grid.columns - 1] * landscape.scale;
-      const low = grid.lrs[0] / up, high = grid.lrs[grid.rows - 1] * up;
-      const image = ndarray(Float32Array.from(codes), { dtype: "float32", shape: [grid.rows, grid.columns] });
-      this.fill("map-image", { image: [image], x: [first - across], y: [low], dw: [last - first + 2 * across], dh: [high - low] });
-      const plot = this.model("map");
-      plot.x_range.start = first;
-      plot.x_range.end = last;
-      plot.y_range.start = grid.lrs[0];
-      plot.y_range.end = grid.lrs[grid.rows - 1];
-      this.ticks(plot.below[0]);
+      this.plots.drawMap(this.grid, codes);
       element("map-state").textContent = share < 1 ? `computing, ${Math.round(100 * share)}%` : "";
       element("plot-map").dataset.done = share < 1 ? "no" : "yes";
       this.drawLegend(codes);
@@ -452,9 +268,7 @@
 
     drawHold() {
       const hold = gabordiag.holdRate(this.landscape, this.landscape.goalPoint, this.settings);
-      const line = this.model("map-hold");
-      line.visible = hold !== null;
-      if (hold !== null) line.location = hold.rate;
+      this.plots.drawHold(hold === null ? null : hold.rate);
       element("map-lines").textContent = hold === null
         ? "White line: the target."
         : `White line: the target. Dashed: what its basin holds at most, ${hold.formula} = ${digits(hold.rate)}.`;
@@ -462,7 +276,7 @@
 
     // --- pictures ---------------------------------------------------------------------------------
 
-    drawPictures(theta, step) {
+    drawPictures(theta) {
       const { landscape, responses, data } = this;
       const target = data.losses[this.settings.loss].landscape.target, size = data.filter.kernel_size;
       const kernel = (id, angle) => gabordiag.drawGrey(element(id), gabordiag.gaborKernel(data.filter, angle), size, -1, 1);
@@ -479,13 +293,13 @@
       kernel("kernel-now", theta);
       gabordiag.drawGrey(element("response-now"), responses.at(theta), responses.columns, ...this.greys);
       const shown = landscape.show(landscape.wrap(theta));
-      element("kernel-now-text").textContent = `kernel at step ${step}, ${shown}`;
+      element("kernel-now-text").textContent = `kernel now, ${shown}`;
       element("response-now-text").textContent = `its response`;
-      element("kernel-now").setAttribute("aria-label", `Kernel at step ${step}, ${shown}`);
-      element("response-now").setAttribute("aria-label", `Response at step ${step}`);
+      element("kernel-now").setAttribute("aria-label", `Kernel now, at ${shown}`);
+      element("response-now").setAttribute("aria-label", `Response to the kernel at ${shown}`);
     }
 
-    // --- words and colours ------------------------------------------------------------------------
+    // --- words ------------------------------------------------------------------------------------
 
     describe() {
       const { data, landscape } = this;
@@ -507,26 +321,6 @@
       element("facts").textContent = parts.join(" ");
     }
 
-    paint() {
-      const colors = window.matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
-      for (const name of ["landscape", "slope", "losses", "values", "map"]) {
-        const plot = this.model(name);
-        plot.background_fill_color = plot.border_fill_color = colors.ground;
-        plot.outline_line_color = colors.grid;
-        for (const axis of [...plot.below, ...plot.left]) {
-          axis.axis_label_text_color = axis.major_label_text_color = colors.faint;
-          axis.axis_line_color = axis.major_tick_line_color = axis.minor_tick_line_color = colors.faint;
-        }
-        for (const item of plot.center) if ("grid_line_color" in item) item.grid_line_color = colors.grid;
-        for (const item of [...plot.renderers, ...plot.center]) {
-          if (item.tags.includes("ink")) ("glyph" in item ? item.glyph : item).line_color = colors.ink;
-        }
-      }
-      for (const name of ["landscape", "slope", "values"]) {
-        this.model(`${name}-start`).line_color = colors.start;
-        this.model(`${name}-target`).line_color = colors.target;
-      }
-    }
   }
 
   gabordiag.Page = Page;

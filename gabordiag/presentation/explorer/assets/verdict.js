@@ -22,11 +22,18 @@
       rules, run, judged, objective, settings, landscape, goal, own,
       goalName: landscape.hasTarget ? "target" : "lowest minimum",
       startsInside: goal !== null && own === goal,
+      staysInOwn: own !== null && staysIn(landscape, own, run),
       symptoms: gabordiag.countSymptoms(rules, run),
       holds: holdRate(landscape, goal, settings),
       escapes: holdRate(landscape, own, settings),
       last: run.values[run.values.length - 1],
     };
+  }
+
+  // Whether a run never leaves the basin it starts in.
+  function staysIn(landscape, point, run) {
+    const basin = landscape.basinAround(point, run.settings.start);
+    return basin !== null && run.values.every((value) => value >= basin[0] && value <= basin[1]);
   }
 
   // The largest rate that rests at a point, by theory, with its formula; null where there is none.
@@ -36,6 +43,8 @@
     if (point === null) return null;
     const beta = settings.optimizer === "sgd" ? 0 : settings.momentum;
     if (settings.optimizer in STEP_WORDS) return null;
+    // Velocity makes a bounce longer by what depends on the path.
+    if (point.slope !== null && beta > 0) return null;
     if (point.slope !== null) return { rate: landscape.tolerance / point.slope, formula: "tolerance / slope" };
     if (point.curvature === null || point.curvature <= 0) return null;
     if (settings.optimizer === "nesterov" && beta > 0) {
@@ -62,8 +71,9 @@
     }
     const inside = `The start lies in the ${a.goalName}'s basin, ${span(landscape, a.goal.basin)}`;
     if (a.goal.slope !== null && a.holds !== null) {
-      const bounce = landscape.show(settings.lr * a.goal.slope, 2);
-      return [headline, `${inside}, and the bounce across its kink, lr × slope = ${bounce}, is small.`];
+      const bounce = settings.lr * a.goal.slope, within = landscape.tolerance / 50;
+      const length = bounce < within ? `under ${landscape.show(within, 2)}` : landscape.show(bounce, 2);
+      return [headline, `${inside}, and the bounce across its kink, lr × slope, is small: ${length}.`];
     }
     if (a.holds !== null && settings.lr <= a.holds.rate) {
       return [headline, `${inside}, and the rate is below ${a.holds.formula} = ${digits(a.holds.rate)}, up to which it holds.`];
@@ -76,24 +86,43 @@
     const point = landscape.attractors.find((p) => Math.abs(landscape.offset(a.last, p.value)) <= landscape.tolerance);
     const headline = `Settles at ${landscape.show(point.value)}, another minimum, not at the ${a.goalName}.`;
     if (a.startsInside) return [headline, `The steps left the ${a.goalName}'s basin, ${span(landscape, a.goal.basin)}, and came to rest elsewhere.`];
-    let why = `The start lies outside the ${a.goalName}'s basin, ${a.goal === null ? "" : span(landscape, a.goal.basin)}: downhill leads here.`;
+    const outside = `The start lies outside the ${a.goalName}'s basin, ${span(landscape, a.goal.basin)}`;
+    if (!a.staysInOwn) return [headline, `${outside}; long steps left its own basin, too, and ended here.`];
+    let why = `${outside}: downhill leads here.`;
     if (a.holds !== null && a.escapes !== null && a.escapes.rate > a.holds.rate) {
       why += ` A rate that does not rest here (above ${digits(a.escapes.rate)}) is more than the ${a.goalName} holds (${digits(a.holds.rate)}).`;
     }
     return [headline, why];
   }
 
+  // The median step of the run's last tenth.
+  function lastStep({ rules, run }) {
+    const { values } = run, last = values.length - 1;
+    const count = Math.min(last, gabordiag.tailLength(rules, last));
+    const steps = Float64Array.from({ length: count }, (_, t) => Math.abs(values[last - t] - values[last - t - 1]));
+    return steps.sort()[Math.floor(count / 2)];
+  }
+
+  // A length in one or two figures.
+  const lengthWords = (landscape, length) => landscape.show(length, length * landscape.scale < 10 ? 1 : 0);
+
   function whyRestless(a) {
-    const { settings, landscape, goal, holds } = a;
+    const { settings, landscape, goal, holds, own } = a;
     if (settings.optimizer in STEP_WORDS) {
-      return `${STEP_WORDS[settings.optimizer]} divides by the gradient's own size: its steps stay about lr = ` +
-        `${landscape.show(settings.lr, 2)} long however flat the loss is.`;
+      return `${STEP_WORDS[settings.optimizer]} divides by the gradient's own size, so a flatter loss does not shorten its ` +
+        `steps: at the end they are still about ${lengthWords(landscape, lastStep(a))} long.`;
+    }
+    if (!a.startsInside && a.staysInOwn) {
+      const bound = a.escapes !== null && settings.lr > a.escapes.rate
+        ? `, above ${a.escapes.formula} = ${digits(a.escapes.rate)} there,` : "";
+      return `It never leaves the basin of ${landscape.show(own.value)}, where it starts: the rate${bound} is too large ` +
+        "to rest and too small to get out.";
     }
     if (goal === null) return "The rate is too large for every minimum.";
     const basin = goal.basin === null ? null : goal.basin[1] - goal.basin[0];
     if (goal.slope !== null) {
       const bounce = (settings.lr * goal.slope) / (settings.optimizer === "sgd" ? 1 : 1 - settings.momentum);
-      const length = landscape.show(bounce, bounce * landscape.scale < 10 ? 2 : 0);
+      const length = lengthWords(landscape, bounce);
       if (basin !== null && bounce > basin / 2) {
         return `The slope of ${a.objective.name} does not fade at the ${a.goalName} (a kink): every step there is about ` +
           `${length} long, and its basin is only ${landscape.show(basin, 0)} wide.`;
@@ -123,10 +152,10 @@
   function tellUnfinished(a) {
     const { landscape } = a;
     const towards = landscape.attractorOf(a.last);
-    const where = towards === null ? "" : `, towards ${landscape.show(towards.value)}`;
-    const wrong = towards !== null && towards !== a.goal ? `; and that is not the ${a.goalName}` : "";
+    const aim = towards === null ? ""
+      : `On the way to ${landscape.show(towards.value)}, ${towards === a.goal ? `the ${a.goalName}` : `which is not the ${a.goalName}`}. `;
     return [`Still descending when the steps end, at ${landscape.show(landscape.wrap(a.last))}.`,
-      `It needs more steps or a larger rate${where}${wrong}.`];
+      `${aim}It needs more steps or a larger rate.`];
   }
 
   function tellNonfinite(a) {
