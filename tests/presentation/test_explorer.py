@@ -35,6 +35,8 @@ from tests.dynamics import independent
 from tests.presentation.chromium import Browser
 
 MEGABYTE = 1_000_000
+# Fewer than the command's own 1500: every page maps all starts and rates in the background.
+STEPS = 100
 SMALL = {"kernel_size": 15, "wavelength": 6.0, "sigma": 2.5, "gamma": 0.6}
 # What the page offers -> (gabordiag's settings, torch's own class, written by hand).
 OPTIMIZERS: dict[str, tuple[dict[str, Any], Any]] = {
@@ -66,9 +68,10 @@ def sharp(value: torch.Tensor) -> torch.Tensor:
 def explored(name: str) -> Any:
     """Returns what a page is made of."""
     if name == "default":
-        return api.explore(Experiment(), lr=3.0, subject="hopper")
+        return api.explore(Experiment(), lr=3.0, steps=STEPS, subject="hopper")
     if name == "small":
-        return api.explore(Experiment(image=small_image(), **SMALL), lr=0.1, subject="small")
+        experiment = Experiment(image=small_image(), **SMALL)
+        return api.explore(experiment, lr=0.1, steps=STEPS, subject="small")
     return api.explore(
         sharp, range=(0.0, 1.6), target=0.7, start=0.2, lr=0.01, subject="f.py:sharp"
     )
@@ -334,7 +337,7 @@ def test_from_minus_45_degrees_no_position_of_the_rate_slider_reaches_the_target
     show(browser, pages("default"))
     script = """
       const page = gabordiag.page, slider = document.getElementById("lr"), told = [];
-      page.set({loss: arguments[0]});
+      page.set({loss: arguments[0], steps: 1500});
       for (let position = 0; position <= Number(slider.max); position++) {
         slider.value = position;
         slider.dispatchEvent(new Event("input"));
