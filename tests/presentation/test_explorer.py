@@ -311,10 +311,8 @@ def test_the_map_is_pythons_and_a_click_runs_there(browser, pages):
     assert moved["lr"] == pytest.approx(state["lr"] * lrs[1] / lrs[0])
 
 
-def click(browser: Browser, degrees: float, lr: float) -> None:
-    """Clicks the map at a start and a rate, with the mouse."""
-    from selenium.webdriver.common.action_chains import ActionChains
-
+def on_map(browser: Browser, start: float, lr: float) -> tuple[int, int]:
+    """Returns where in the window a start (as shown) and a rate lie on the map."""
     script = """
       const view = Bokeh.index.find_one(gabordiag.page.plots.model("map"));
       view.el.scrollIntoView({block: "center"});
@@ -322,7 +320,15 @@ def click(browser: Browser, degrees: float, lr: float) -> None:
       const [x, y] = arguments;
       return [left + x_scale.compute(x), top + y_scale.compute(y)].map(Math.round);
     """
-    x, y = browser.run(script, degrees, lr)
+    x, y = browser.run(script, start, lr)
+    return x, y
+
+
+def click(browser: Browser, degrees: float, lr: float) -> None:
+    """Clicks the map at a start and a rate, with the mouse."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    x, y = on_map(browser, degrees, lr)
     actions = ActionChains(browser.driver)
     actions.w3c_actions.pointer_action.move_to_location(x, y)
     actions.w3c_actions.pointer_action.click()
@@ -409,6 +415,22 @@ def test_sliders_follow_mouse_and_keys_and_the_run_follows_them(browser, pages):
 
 
 @pytest.mark.browser
+def test_a_gradient_that_is_not_the_losss_own_is_warned_of(browser, tmp_path):
+    def doubled(value: torch.Tensor) -> torch.Tensor:
+        loss = (value - 0.3) ** 2
+        # The value of the loss with twice its gradient.
+        return 2 * loss - loss.detach()
+
+    for name, function in (("wrong", doubled), ("right", lambda value: (value - 0.3) ** 2)):
+        found = api.explore(function, range=(-1.0, 1.0), start=0.8, lr=0.01, steps=STEPS)
+        path = tmp_path / f"{name}.html"
+        path.write_text(make_page(found.view()), encoding="utf-8")
+        browser.open(path)
+        shown = browser.driver.find_element("id", "warning").text
+        assert ("not the derivative" in shown) == (name == "wrong")
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("name", ["default", "own"])
 def test_it_fits_a_phone_and_follows_dark_mode(browser, pages, name):
     browser.resize(390, 844, dark=True)
@@ -432,6 +454,10 @@ def test_it_fits_a_phone_and_follows_dark_mode(browser, pages, name):
     """
     assert browser.run(script) == []
     assert bool(browser.driver.find_elements("id", "pictures")) == (name == "default")
+    # A finger on the map sets start and rate.
+    x, y = on_map(browser, 0.5, 0.002)
+    browser.driver.execute_cdp_cmd("Input.synthesizeTapGesture", {"x": x, "y": y})
+    browser.wait("Math.abs(Math.log(gabordiag.page.settings.lr / 0.002)) < 0.05")
 
 
 # --- pictures -------------------------------------------------------------------------------------

@@ -316,7 +316,9 @@
       parts.push(landscape.certified ? "The list of minima is proven complete." : "The list of minima could not be proven complete.");
       parts.push("Runs are those of torch, digit for digit at first; where a run is chaotic, rounding decides in the end.");
       if (data.losses[data.loss].gradient_differs) {
-        parts.push("Beware: the objective's own gradient is not the derivative of its loss, which this page follows; gabordiag diagnose says more.");
+        element("warning").textContent = "Beware: the gradient that your code gives is not the derivative of its loss. " +
+          "This page descends the derivative; gabordiag diagnose tells what is wrong with the gradient.";
+        element("warning").hidden = false;
       }
       element("facts").textContent = parts.join(" ");
     }
