@@ -411,6 +411,10 @@ def test_sliders_follow_mouse_and_keys_and_the_run_follows_them(browser, pages):
     find("id", "shown").send_keys(Keys.HOME)
     assert find("id", "shown-text").text.startswith("step 0:")
     find("id", "reset").click()
+    find("id", "play").click()
+    browser.wait("gabordiag.page.playing !== null && gabordiag.page.shown > 2")
+    find("id", "play").click()
+    assert browser.run("return gabordiag.page.playing") is None
     assert browser.run("return [...gabordiag.page.run.values]") == first
 
 

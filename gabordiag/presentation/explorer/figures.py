@@ -12,6 +12,7 @@ from typing import Any, Literal
 from bokeh.core.types import ID
 from bokeh.embed import json_item
 from bokeh.models import (
+    BasicTicker,
     ColumnDataSource,
     FixedTicker,
     InlineStyleSheet,
@@ -145,6 +146,7 @@ def _here(plot: figure, name: str, column: str) -> None:
 
 def _steps(name: str, y_label: str) -> figure:
     plot = _new(name, x_axis_label="step", y_axis_label=y_label)
+    plot.xaxis.ticker = BasicTicker(desired_num_ticks=5)
     source = _source(f"{name}-dots", "x", "y")
     plot.line("x", "y", source=source, line_color=JUMP_COLOR, name=f"line-{name}")
     plot.scatter("x", "y", source=source, name=f"dots-{name}", **_DOTS)
