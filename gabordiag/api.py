@@ -21,6 +21,7 @@ from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.descent import Optimization, StepListener, run_all
+from gabordiag.dynamics.exploration import Exploration, explore_objective, in_float64
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.stochastic import run_all_batches
@@ -307,6 +308,34 @@ def diagnose(
     return diagnose_objective(
         objective, settings, sweep=sweep_, made_run=made, listener=listener, progress=progress
     )
+
+
+def explore(
+    thing: Any,
+    optimizer: str = "sgd",
+    lr: float = 0.01,
+    momentum: float = 0.0,
+    steps: int = DEFAULT_MAP_STEPS,
+    *,
+    nesterov: bool = False,
+    subject: str = "",
+    **own: Any,
+) -> Exploration:
+    """Measures what the interactive page needs; `gabordiag.presentation.explorer` makes the page.
+
+    Args:
+        thing: An `Experiment`, or one's own function or module.
+        optimizer: What the page opens with: `sgd`, `adam` or `rmsprop`.
+        lr: Learning rate that it opens with.
+        momentum: For sgd.
+        steps: Optimizer steps.
+        nesterov: For sgd with momentum.
+        subject: What is explored, in words, for the page's title.
+        own: As in `as_objective`.
+    """
+    objective = in_float64(as_objective(thing, **own))
+    settings = OptimizerSettings(optimizer, lr, momentum, nesterov, steps=steps)
+    return explore_objective(objective, settings, subject or objective.parameter.name)
 
 
 def explain(

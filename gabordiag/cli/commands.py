@@ -12,6 +12,7 @@ from gabordiag.cli.options import (
     InputOptions,
     OutputOptions,
     OwnOptions,
+    PageOutputOptions,
     StartOption,
     StartsOption,
     apply_resume,
@@ -365,6 +366,53 @@ def explain_command(
         session.finish(result.view())
 
 
+def explore_command(
+    ctx: typer.Context,
+    experiment: ExperimentOptions,
+    start: StartOption,
+    own: OwnOptions,
+    output: PageOutputOptions,
+    optimizer: Annotated[str, typer.Option(help="sgd, adam or rmsprop, to begin with.")] = "sgd",
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate to begin with [default: 3, or 0.01 with --objective]."),
+    ] = None,
+    momentum: Annotated[float, typer.Option(help="For sgd, to begin with.")] = 0.0,
+    nesterov: Nesterov = False,
+    steps: Annotated[int, typer.Option(help="Optimizer steps, to begin with.")] = 1500,
+) -> None:
+    """One interactive page: move start, rate, optimizer; see the run."""
+    with Session(ctx, output) as session:
+        from gabordiag.presentation.explorer import make_page, require_bokeh, require_replaceable
+
+        require_bokeh()
+        require_replaceable(output.page)
+        from gabordiag.api import explore
+
+        rate = (3.0 if own.objective is None else 0.01) if lr is None else lr
+        session.settings["lr"] = rate
+        thing, keywords = thing_from(ctx, experiment, own, start.theta0)
+        result = explore(
+            thing, optimizer, rate, momentum, steps, nesterov=nesterov,
+            subject=_subject(experiment, own), **keywords,
+        )  # fmt: skip
+        page = make_page(result.view())
+        if output.page is not None:
+            session.finish_file(output.page, page, result.view())
+            return
+        session.folder.write("page.html", page)
+        session.finish(result.view())
+
+
+def _subject(experiment: ExperimentOptions, own: OwnOptions) -> str:
+    """What the page's title says is learned from."""
+    if own.objective is not None:
+        return Path(own.objective).name
+    if experiment.images is not None:
+        return f"the images of {Path(experiment.images).name}"
+    return ", ".join(Path(image).stem for image in experiment.image)
+
+
 def report_command(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[
@@ -381,14 +429,20 @@ def report_command(
     from gabordiag.presentation.console import show_blocks
     from gabordiag.runs import has_result, load_run, load_unfinished, write_report
 
+    pages: dict[str, str] = {}
     if has_result(run):
-        figures, text, told = report.redo(load_run(run))
+        saved = load_run(run)
+        figures, text, told = report.redo(saved)
+        if saved.document["command"] == "explore":
+            from gabordiag.presentation.explorer import make_page
+
+            pages["page.html"] = make_page(saved.view)
     else:
         partial = load_unfinished(run)
         figures = unfinished.draw(partial)
         text = unfinished.markdown(partial, sorted(figures))
         told = unfinished.blocks(partial)
-    target = write_report(run if out is None else out, {**figures, "report.md": text})
+    target = write_report(run if out is None else out, {**figures, **pages, "report.md": text})
     console = Console(quiet=quiet, highlight=False)
     show_blocks(console, told)
     console.print(f"Figures and report are in [bold]{escape(str(target))}[/bold].", soft_wrap=True)
@@ -421,6 +475,7 @@ ALL = (
     diagnose_command,
     check_command,
     explain_command,
+    explore_command,
     report_command,
     runs_command,
 )

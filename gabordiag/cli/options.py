@@ -124,6 +124,27 @@ class OutputOptions(OptionGroup):
 
 
 @dataclass(frozen=True)
+class PageOutputOptions(OutputOptions):
+    """Where a page goes: a file or a folder."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="The page, if the name ends in .html, else a folder for page and data "
+            "[default: a new one under runs/].",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+
+    @property
+    def page(self) -> Path | None:
+        """The file that the page alone goes to, or None for a folder."""
+        out = self.out
+        return out if out is not None and out.suffix == ".html" and not out.is_dir() else None
+
+
+@dataclass(frozen=True)
 class InputOptions(OptionGroup):
     """The image, and how it is computed with."""
 

@@ -132,6 +132,26 @@ class Session:
         if not self.output.quiet:
             self._show(view, folder.path)
 
+    def finish_file(self, path: Path, content: str, view: View) -> None:
+        """Writes one file instead of a folder; prints the JSON or the text for people."""
+        from gabordiag.errors import OutputError
+        from gabordiag.runs import document, to_json, write_atomically
+
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"Cannot write to {path.parent}: {error.strerror}.",
+                "Give another place with --out.",
+            ) from None
+        write_atomically(path, content)
+        seconds = time.perf_counter() - self._started
+        shown = document(self.command, self.settings, seconds, [path.name], view.result)
+        if self.output.json:
+            print(to_json(shown))
+        if not self.output.quiet:
+            self._show(view, path)
+
     def _show(self, view: View, path: Path) -> None:
         from gabordiag.presentation.console import show
 

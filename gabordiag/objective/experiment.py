@@ -442,14 +442,20 @@ class ShortcutObjective(GaborObjective):
         """Returns the same experiment with the smooth loss under the root, or None."""
         if not self.is_root:
             return None
-        settings = replace(self.experiment, loss=self.loss_definition.squared)
-        settings.__dict__["image_set"] = self.experiment.image_set
-        smooth = ShortcutObjective(settings, self.parameter.name)
-        # The images and the compressed response do not depend on the loss.
-        smooth.__dict__["compressed"] = self.compressed
+        return self.with_loss(self.loss_definition.squared)
+
+    def with_loss(self, name: str) -> ShortcutObjective:
+        """Returns the same experiment with another loss."""
+        settings = replace(self.experiment, loss=name)
+        # The images and their compressed responses do not depend on the loss.
+        for known in ("image_set", "everywhere"):
+            if known in self.experiment.__dict__:
+                settings.__dict__[known] = self.experiment.__dict__[known]
+        other = ShortcutObjective(settings, self.parameter.name)
+        other.__dict__["compressed"] = self.compressed
         if "_measured" in self.__dict__:
-            smooth.__dict__["_measured"] = self._measured
-        return smooth
+            other.__dict__["_measured"] = self._measured
+        return other
 
     def _spanning_kernels(self) -> Tensor:
         """Kernels sampled ever finer until those in between add nothing beyond rounding."""

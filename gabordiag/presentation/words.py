@@ -424,6 +424,17 @@ def _explain(result: Json) -> list[Block]:
     return told
 
 
+def _explore(result: Json) -> list[Block]:
+    text = (
+        "Open the page in a browser: start, rate, momentum, steps, optimizer and loss can be moved."
+    )
+    return [
+        Heading("The page"),
+        Paragraph(text),
+        *_landscape(result["losses"][result["loss"]]["landscape"]),
+    ]
+
+
 _TELLERS: dict[str, Callable[[Json], list[Block]]] = {
     "sweep": _sweep,
     "optimize": _optimize,
@@ -433,6 +444,7 @@ _TELLERS: dict[str, Callable[[Json], list[Block]]] = {
     "reproduce": _reproduce,
     "check": _check,
     "explain": _explain,
+    "explore": _explore,
 }
 
 _CAPTIONS = {

@@ -76,7 +76,7 @@ def test_sweep_against_conv2d(benchmark: BenchmarkFixture, image: np.ndarray) ->
 
 
 def conv2d_surface(image: np.ndarray, points: int) -> float:
-    """Seconds a plain float32 loop takes for `points` pairs: conv2d, loss, both slopes, one by one."""
+    """Seconds a plain float32 loop takes for `points` pairs, each with its loss and both slopes."""
     picture = torch.as_tensor(image, dtype=torch.float32)[None, None]
     target = torch.nn.functional.conv2d(picture, gd.gabor_kernel(dtype=torch.float32)[None, None])
     draw = np.random.default_rng(1)
