@@ -62,7 +62,7 @@ def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own
     return own_objective(thing, **own)
 
 
-def as_joint(thing: Any, over: Sequence[str], **own: Any) -> JointObjective:
+def as_plane(thing: Any, over: Sequence[str], **own: Any) -> JointObjective:
     """Returns an objective of two parameters.
 
     Args:
@@ -78,12 +78,30 @@ def as_joint(thing: Any, over: Sequence[str], **own: Any) -> JointObjective:
             f"a surface is over two different parameters, not over {' and '.join(over) or 'none'}.",
             "Name one for a curve, such as theta, or two, such as theta and wavelength.",
         )
+    return as_joint(thing, over, **own)
+
+
+def as_joint(
+    thing: Any, learn: Sequence[str], log: Sequence[str] = (), *, direct: bool = False, **own: Any
+) -> JointObjective:
+    """Returns an objective of several parameters.
+
+    Args:
+        thing: An `Experiment`.
+        learn: The parameters' names.
+        log: Those of which the logarithm is moved, which keeps them positive.
+        direct: conv2d on the whole image at every evaluation.
+        own: Keywords of one's own objective; there is none of several parameters.
+
+    Raises:
+        UsageError: Names that cannot be learned together, or no experiment.
+    """
     if own or not isinstance(thing, Experiment):
         raise UsageError(
-            "one's own objective has one parameter; surfaces are of the Gabor experiment only.",
-            "Sweep one parameter of it.",
+            "one's own objective has one parameter; several are of the Gabor experiment only.",
+            "Take one parameter of it.",
         )
-    return JointObjective(thing, over)
+    return JointObjective(thing, learn, log, direct=direct)
 
 
 @overload
@@ -126,7 +144,7 @@ def sweep(
             raise UsageError("one parameter takes one number of points.")
         objective = as_objective(thing, over, **own)
         return sweep_objective(objective, points, survey=True)
-    joint = as_joint(thing, over, **own)
+    joint = as_plane(thing, over, **own)
     return sweep_surface(joint, (points, points) if isinstance(points, int) else points)
 
 
