@@ -23,15 +23,20 @@ Momentum = Annotated[float, typer.Option(help="For sgd and rmsprop.")]
 Nesterov = Annotated[bool, typer.Option("--nesterov", help="For sgd with momentum.")]
 Steps = Annotated[int, typer.Option(help="Optimizer steps.")]
 Schedule = Annotated[str, typer.Option(help="constant, step, exponential, cosine or one-cycle.")]
+Animate = Annotated[
+    bool, typer.Option("--animate", help="Write the failing run as an animation, at most 10 s.")
+]
 LrScan = Annotated[
     str, typer.Option("--lr", metavar="LO:HI:POINTS", help="Learning rates, log-spaced.")
 ]
 
 
-def reproduce_command(ctx: typer.Context, options: InputOptions, output: OutputOptions) -> None:
+def reproduce_command(
+    ctx: typer.Context, options: InputOptions, output: OutputOptions, animate: Animate = False
+) -> None:
     """The question's failure, explained, for two filters."""
     with Session(ctx, output) as session:
-        from gabordiag.diagnosis.reproduction import reproduce
+        from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
 
         experiment = experiment_from(options.settings())
         folder = session.folder
@@ -39,7 +44,7 @@ def reproduce_command(ctx: typer.Context, options: InputOptions, output: OutputO
             result = reproduce(
                 experiment, log=lambda name: folder.log(name, ["theta"]), progress=bar
             )
-        session.finish(result.view())
+        session.finish(result.view().with_data(kernel_tables(experiment) if animate else {}))
 
 
 def sweep_command(
@@ -87,14 +92,17 @@ def optimize_command(
     direct: Annotated[
         bool, typer.Option("--direct", help="Full convolution at every step: slow, the proof.")
     ] = False,
+    animate: Animate = False,
 ) -> None:
     """Real torch optimizers, every step logged as it happens."""
     with Session(ctx, output) as session:
         from gabordiag.api import as_objective, optimize
         from gabordiag.dynamics.descent import trajectory_name
+        from gabordiag.objective.kernel_table import kernel_table
 
         thing, keywords = thing_from(ctx, experiment, own, starts.start[0])
         objective = as_objective(thing, learn, **keywords)
+        keywords.pop("start", None)
         total = len(optimizer) * len(lr) * len(starts.start) * (steps + 1)
         with session.progress("optimizing") as bar:
 
@@ -122,7 +130,7 @@ def optimize_command(
                 listeners=listener,
                 **keywords,
             )
-        session.finish(result.view())
+        session.finish(result.view().with_data(kernel_table(objective) if animate else {}))
 
 
 def _starts(
@@ -340,6 +348,8 @@ def report_command(
     target.mkdir(parents=True, exist_ok=True)
     command = saved.document["command"]
     figures = report.draw(command, saved.view)
+    if saved.document["config"].get("animate"):
+        figures |= report.films(command, saved.view)
     for name, content in figures.items():
         write_atomically(target / name, content)
     text = report.markdown(command, saved.view, saved.document["config"], sorted(figures))

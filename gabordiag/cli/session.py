@@ -92,6 +92,8 @@ class Session:
         folder = self.folder
         folder.save_data(view.data)
         figures = {} if self.output.no_plots else report.draw(self.command, view)
+        if self.settings.get("animate"):
+            figures |= report.films(self.command, view)
         for name, picture in figures.items():
             folder.write(name, picture)
         given = {name: value for name, value in self.settings.items() if value is not None}

@@ -231,5 +231,5 @@ def draw_landscape(
     line = draw_loss(ax, axis, sweep)
     points = mark_critical_points(ax, axis, landscape, labels=labels)
     mark_values([ax], axis, target=landscape["target"], start=start)
-    ax.set_ylabel(f"loss ({loss_label(landscape)})")
+    ax.set_ylabel(loss_label(landscape))
     return [line, *points, *bands]

@@ -58,7 +58,7 @@ def basins_figure(view: View) -> Figure:
         draw_basins(loss, axis, landscape)
         draw_loss(loss, axis, view.data["sweep.csv"])
         points = mark_critical_points(loss, axis, landscape)
-        loss.set_ylabel(f"loss ({loss_label(landscape)})")
+        loss.set_ylabel(loss_label(landscape))
         draw_map(ground, view)
         ground.set_ylabel(f"learning rate ({setting_words(result)})")
         ends = {"target": landscape["target"], "start": result["start"]}

@@ -65,7 +65,7 @@ def optimize_figure(view: View) -> Figure:
             if len(windows) > 1:
                 loss.set_title(_window_words(window, column))
             value.set_ylabel("" if column else axis.label)
-            loss.set_ylabel("" if column else f"loss ({loss_label(landscape)})")
+            loss.set_ylabel("" if column else loss_label(landscape))
         ground = figure.add_subplot(grid[2, :])
         entries = draw_paths(ground, axis, landscape, view.data["sweep.csv"], paths)
         figure.suptitle(runs_title(axis, paths), x=0.01, ha="left")
@@ -117,7 +117,7 @@ def draw_losses(
     if crowded:
         _draw_rugs(ax, paths)
     _set_steps(ax, window)
-    ax.set_ylabel(f"loss ({loss_label(landscape)})")
+    ax.set_ylabel(loss_label(landscape))
 
 
 def _show_height(ax: Axes, landscape: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from gabordiag.presentation import figures, words
+from gabordiag.presentation import animation, figures, words
 from gabordiag.results import View
 
 Drawing = Callable[[View], Figure]
@@ -34,27 +34,55 @@ def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:
 
 
 def _reproduce_drawings(view: View) -> dict[str, tuple[Drawing, View]]:
-    result: dict[str, tuple[Drawing, View]] = {}
-    parts: dict[str, View] = {}
-    for name, case in view.result["cases"].items():
-        data = {
-            file.removeprefix(f"{name}-"): table
-            for file, table in view.data.items()
-            if file.startswith(f"{name}-")
-        }
-        landscape = case["landscape"]
-        parts[name] = View(case, data)
+    parts = cases(view)
+    result: dict[str, tuple[Drawing, View]] = {
+        "comparison": (lambda _: figures.comparison_figure(parts), view)
+    }
+    for name, part in parts.items():
+        case, data, landscape = part.result, part.data, part.result["landscape"]
+        result[f"{name}-run"] = (figures.optimize_figure, failing_run(part))
         result[f"{name}-sweep"] = (figures.sweep_figure, View(landscape, data))
-        failing = {"runs": [case["symptom"]["run"]], "landscape": landscape}
-        result[f"{name}-run"] = (figures.optimize_figure, View(failing, data))
         if "basins" in case:
             basins = View({**case["basins"], "landscape": landscape}, data)
             result[f"{name}-basins"] = (figures.basins_figure, basins)
         if "bifurcation" in case:
             diagram = View({**case["bifurcation"], "landscape": landscape}, data)
             result[f"{name}-bifurcation"] = (figures.bifurcation_figure, diagram)
-    result["comparison"] = (lambda _: figures.comparison_figure(parts), view)
     return result
+
+
+def cases(view: View) -> dict[str, View]:
+    """Returns the view of each case of `reproduce`, its files without the case's name."""
+    return {
+        name: View(
+            case,
+            {
+                file.removeprefix(f"{name}-"): table
+                for file, table in view.data.items()
+                if file.startswith(f"{name}-")
+            },
+        )
+        for name, case in view.result["cases"].items()
+    }
+
+
+def failing_run(case: View) -> View:
+    """Returns the view of the run that shows a case's symptom."""
+    result = case.result
+    runs = {"runs": [result["symptom"]["run"]], "landscape": result["landscape"]}
+    return View(runs, case.data)
+
+
+def films(command: str, view: View) -> dict[str, bytes]:
+    """Returns the animations of a command's runs: file name -> content."""
+    parts = {"": view} if command == "optimize" else {}
+    if command == "reproduce":
+        parts = {f"{name}-": failing_run(part) for name, part in cases(view).items()}
+    return {
+        f"{prefix}animation.{form}": content
+        for prefix, part in parts.items()
+        for form, content in animation.animate(part).items()
+    }
 
 
 def draw(command: str, view: View, formats: Sequence[str] = ("png",)) -> dict[str, bytes]:
