@@ -44,7 +44,8 @@ LIBRARY_HOMES = {
     "matplotlib": ("presentation",),
     "bokeh": ("presentation",),
     "chebpy": ("landscape",),
-    "rich": ("presentation.console", "cli"),
+    "rich": ("presentation.console", "presentation.sketch", "cli"),
+    "jinja2": ("presentation.page",),
     "typer": ("cli",),
     "torch.optim": ("dynamics",),
 }

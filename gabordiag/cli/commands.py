@@ -9,6 +9,8 @@ import typer
 
 from gabordiag.cli.options import (
     ExperimentOptions,
+    FigureFormat,
+    FigureSize,
     InputOptions,
     OutputOptions,
     OwnOptions,
@@ -16,7 +18,7 @@ from gabordiag.cli.options import (
     StartsOption,
 )
 from gabordiag.cli.session import Session, experiment_from, thing_from
-from gabordiag.cli.values import parse_angle, parse_grid, parse_over
+from gabordiag.cli.values import parse_angle, parse_formats, parse_grid, parse_over, parse_size
 
 Optimizer = Annotated[str, typer.Option(help="A class of torch.optim, in lower case.")]
 Momentum = Annotated[float, typer.Option(help="For sgd and rmsprop.")]
@@ -333,6 +335,8 @@ def report_command(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write into [default: the run's own].")
     ] = None,
+    figure_format: FigureFormat = ["png"],  # noqa: B006
+    figure_size: FigureSize = "screen",
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no text for people.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
@@ -343,17 +347,15 @@ def report_command(
     from gabordiag.presentation.console import show
     from gabordiag.runs import load_run, write_atomically
 
+    formats, size = parse_formats(figure_format), parse_size(figure_size)
     saved = load_run(run)
     target = run if out is None else out
     target.mkdir(parents=True, exist_ok=True)
     command = saved.document["command"]
-    figures = report.draw(command, saved.view)
-    if saved.document["config"].get("animate"):
-        figures |= report.films(command, saved.view)
-    for name, content in figures.items():
+    settings = saved.document["config"]
+    wish = report.Wish(formats, size, bool(settings.get("animate")))
+    for name, content in report.make_files(command, saved.view, settings, wish).items():
         write_atomically(target / name, content)
-    text = report.markdown(command, saved.view, saved.document["config"], sorted(figures))
-    write_atomically(target / "report.md", text)
     console = Console(quiet=quiet, highlight=False)
     show(console, command, saved.view)
     console.print(f"Figures and report are in [bold]{target}[/bold].", soft_wrap=True)

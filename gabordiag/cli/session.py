@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from gabordiag.cli.options import OUTPUT_NAMES, ExperimentOptions, OutputOptions, OwnOptions
+from gabordiag.cli.values import parse_formats, parse_size
 from gabordiag.errors import GabordiagError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ class Session:
     def __init__(self, ctx: typer.Context, output: OutputOptions) -> None:
         self.command = str(ctx.info_name)
         self.output = output
+        # Refused before anything is computed.
+        self._formats, self._size = (
+            parse_formats(output.figure_format),
+            parse_size(output.figure_size),
+        )
         # In the order in which the options are declared, not in which they were given.
         declared = [str(p.name) for p in ctx.command.params if p.name in ctx.params]
         self.settings = _settings({name: ctx.params[name] for name in declared})
@@ -91,17 +97,14 @@ class Session:
 
         folder = self.folder
         folder.save_data(view.data)
-        figures = {} if self.output.no_plots else report.draw(self.command, view)
-        if self.settings.get("animate"):
-            figures |= report.films(self.command, view)
-        for name, picture in figures.items():
-            folder.write(name, picture)
-        given = {name: value for name, value in self.settings.items() if value is not None}
-        text = report.markdown(self.command, view, given, sorted(figures))
-        folder.write("report.md", text)
+        formats = () if self.output.no_plots else self._formats
+        wish = report.Wish(formats, self._size, bool(self.settings.get("animate")))
+        files = report.make_files(self.command, view, self.settings, wish)
+        for name, made in files.items():
+            folder.write(name, made)
         seconds = time.perf_counter() - self._started
-        files = [*folder.files(), "result.json"]
-        content = document(self.command, self.settings, seconds, files, view.result)
+        names = [*folder.files(), "result.json"]
+        content = document(self.command, self.settings, seconds, names, view.result)
         folder.finish(content)
         if self.output.json:
             print(to_json(content))

@@ -14,6 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from gabordiag.presentation import words
+from gabordiag.presentation.blocks import Block, Heading, Listing, Picture, Sketch, Table, Verdict
 from gabordiag.results import View
 
 _OUTCOME_STYLES = {
@@ -33,27 +34,30 @@ _WORD_STYLES = {"works": "green", "does not": "dim", "cause": "bold red", "adds 
 def show(console: Console, command: str, view: View) -> None:
     """Prints what a command's result says."""
     for block in words.blocks(command, view):
+        if isinstance(block, (Picture, Sketch)):
+            continue
         console.print(_render(block))
 
 
-def _render(block: words.Block) -> RenderableType:
-    if isinstance(block, words.Heading):
+def _render(block: Block) -> RenderableType:
+    if isinstance(block, Heading):
         return Padding(Text(block.text, style="bold underline"), (1, 0, 0, 0))
-    if isinstance(block, words.Verdict):
+    if isinstance(block, Verdict):
         style = "green" if block.good else "red"
         title = block.word.replace("_", " ")
         return Panel(Text(block.text, style="bold"), title=title, border_style=style, expand=True)
-    if isinstance(block, words.Listing):
+    if isinstance(block, Listing):
         grid = RichTable.grid(padding=(0, 1))
         for item in block.items:
             grid.add_row("•", Text(item))
         return grid
-    if isinstance(block, words.Table):
+    if isinstance(block, Table):
         return _table(block)
+    assert not isinstance(block, (Picture, Sketch))
     return Text(block.text)
 
 
-def _table(block: words.Table) -> RichTable:
+def _table(block: Table) -> RichTable:
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in block.columns:
         table.add_column(escape(title))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from gabordiag.presentation import animation, figures, words
+from gabordiag.presentation import animation, figures, page, words
+from gabordiag.presentation.blocks import Block, Picture, Table
+from gabordiag.presentation.markdown import fenced, to_markdown
+from gabordiag.presentation.sheets import on_sheet
 from gabordiag.results import View
 
+# Settings that are no options.
+_ARGUMENTS = {("explain", "log")}
 Drawing = Callable[[View], Figure]
 
 
@@ -73,6 +80,58 @@ def failing_run(case: View) -> View:
     return View(runs, case.data)
 
 
+@dataclass(frozen=True)
+class Wish:
+    """Which pictures a report gets.
+
+    Attributes:
+        formats: Of the figures, `png`, `svg`; the first is shown in the report. None draws nothing.
+        size: `screen`, `column` (of a paper) or `slide`.
+        animate: Whether the failing run becomes an animation.
+    """
+
+    formats: tuple[str, ...] = ("png",)
+    size: str = "screen"
+    animate: bool = False
+
+
+def make_files(
+    command: str, view: View, settings: Mapping[str, Any], wish: Wish
+) -> dict[str, bytes]:
+    """Returns everything that a person looks at: figures, animations, report.md, report.html.
+
+    Args:
+        command: That was run.
+        view: Of its result.
+        settings: That it was run with; those that are None are left out.
+        wish: Which pictures.
+    """
+    files = draw(command, view, wish.formats, wish.size)
+    if wish.animate:
+        files |= films(command, view)
+    given = {name: value for name, value in settings.items() if value is not None}
+    told = words.blocks(command, view)
+    shown = _shown(files, wish.formats)
+    # Whatever was drawn is shown: a figure without a place in the text comes after it.
+    placed = {block.stem for block in told if isinstance(block, Picture)}
+    told += [Picture(stem) for stem in shown if stem not in placed]
+    text = markdown(command, told, given, shown)
+    pictures = {stem: (name, files[name]) for stem, name in shown.items()}
+    rows = tuple((name, show_setting(value)) for name, value in given.items())
+    narrow = {}
+    if wish.size == "screen":
+        slim = draw(command, view, wish.formats[:1], "column")
+        narrow = {stem: (name, slim[name]) for stem, name in shown.items() if name in slim}
+    html = page.to_html(command, told, rows, command_line(command, given), pictures, narrow)
+    return {**files, "report.md": text.encode("utf-8"), "report.html": html.encode("utf-8")}
+
+
+def _shown(files: Mapping[str, bytes], formats: Sequence[str]) -> dict[str, str]:
+    """Returns stem -> file name of the pictures that a report shows."""
+    names = [name for form in (*formats[:1], "gif") for name in files if name.endswith("." + form)]
+    return {name.rsplit(".", 1)[0]: name for name in names}
+
+
 def films(command: str, view: View) -> dict[str, bytes]:
     """Returns the animations of a command's runs: file name -> content."""
     parts = {"": view} if command == "optimize" else {}
@@ -85,29 +144,59 @@ def films(command: str, view: View) -> dict[str, bytes]:
     }
 
 
-def draw(command: str, view: View, formats: Sequence[str] = ("png",)) -> dict[str, bytes]:
-    """Returns the figures of a command's run: file name -> content."""
+def draw(
+    command: str, view: View, formats: Sequence[str] = ("png",), size: str = "screen"
+) -> dict[str, bytes]:
+    """Returns the figures of a command's run: file name -> content.
+
+    Args:
+        command: That was run.
+        view: Of its result.
+        formats: `png`, `svg`.
+        size: `screen`, `column` (of a paper) or `slide`.
+    """
     rendered = {}
-    for stem, (function, part) in drawings(command, view).items():
-        figure = function(part)
-        for form in formats:
-            rendered[f"{stem}.{form}"] = figures.render(figure, form)
+    with on_sheet(size):
+        for stem, (function, part) in drawings(command, view).items() if formats else ():
+            figure = function(part)
+            for form in formats:
+                rendered[f"{stem}.{form}"] = figures.render(figure, form)
     return rendered
 
 
 def markdown(
-    command: str, view: View, settings: Mapping[str, Any], figure_names: Sequence[str]
+    command: str, told: Sequence[Block], settings: Mapping[str, Any], pictures: Mapping[str, str]
 ) -> str:
-    """Returns the report: the sentence, the figures, the tables, how to repeat it."""
-    parts = [f"# gabordiag {command}", "", words.to_markdown(words.blocks(command, view))]
-    for name in figure_names:
-        parts += [f"![{words.caption(name)}]({name})", "", f"*{words.caption(name)}*", ""]
-    parts += ["## To repeat it", "", "```", f"gabordiag {command} --config config.toml", "```", ""]
-    parts += ["| setting | value |", "|---|---|"]
-    parts += [f"| {name} | {_cell(value)} |" for name, value in settings.items()]
-    return "\n".join(parts) + "\n"
+    """Returns the report as Markdown: the sentence, the figures, the tables, how to repeat it."""
+    rows = tuple((name, show_setting(value)) for name, value in settings.items())
+    again = f"gabordiag {command} --config config.toml"
+    parts = [
+        f"# gabordiag {command}",
+        to_markdown(told, pictures),
+        "## To repeat it",
+        f"In this folder, or with all settings written out:\n\n{fenced(again)}",
+        fenced(command_line(command, settings)),
+        to_markdown([Table(("setting", "value"), rows)], {}),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def _cell(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+def show_setting(value: Any) -> str:
+    """Returns a setting's value as text."""
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def command_line(command: str, settings: Mapping[str, Any]) -> str:
+    """Returns the command with all its settings, as a shell takes it."""
+    words = ["gabordiag", command]
+    for name, value in settings.items():
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words += [option] if value else []
+        elif (command, name) in _ARGUMENTS:
+            words.append(str(value))
+        else:
+            values = value if isinstance(value, (list, tuple)) else [value]
+            # With the sign of equality a negative number is no option.
+            words += [f"{option}={item}" for item in values]
+    return shlex.join(words)
