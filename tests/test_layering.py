@@ -44,7 +44,7 @@ LIBRARY_HOMES = {
     "matplotlib": ("presentation",),
     "bokeh": ("presentation",),
     "chebpy": ("landscape",),
-    "rich": ("presentation.console", "presentation.sketch", "cli"),
+    "rich": ("presentation.console", "cli"),
     "jinja2": ("presentation.page",),
     "typer": ("cli",),
     "torch.optim": ("dynamics",),

@@ -17,7 +17,7 @@ from gabordiag.cli.options import (
     StartOption,
     StartsOption,
 )
-from gabordiag.cli.session import Session, experiment_from, thing_from
+from gabordiag.cli.session import Session, experiment_from, progress_bar, thing_from
 from gabordiag.cli.values import parse_angle, parse_formats, parse_grid, parse_over, parse_size
 
 Optimizer = Annotated[str, typer.Option(help="A class of torch.optim, in lower case.")]
@@ -344,7 +344,7 @@ def report_command(
     from rich.console import Console
 
     from gabordiag.presentation import report
-    from gabordiag.presentation.console import show
+    from gabordiag.presentation.console import say_where, show
     from gabordiag.runs import load_run, write_atomically
 
     formats, size = parse_formats(figure_format), parse_size(figure_size)
@@ -354,11 +354,13 @@ def report_command(
     command = saved.document["command"]
     settings = saved.document["config"]
     wish = report.Wish(formats, size, bool(settings.get("animate")))
-    for name, content in report.make_files(command, saved.view, settings, wish).items():
+    with progress_bar("drawing", quiet=quiet) as bar:
+        files = report.make_files(command, saved.view, settings, wish, bar)
+    for name, content in files.items():
         write_atomically(target / name, content)
     console = Console(quiet=quiet, highlight=False)
     show(console, command, saved.view)
-    console.print(f"Figures and report are in [bold]{target}[/bold].", soft_wrap=True)
+    say_where(console, "Figures and report are in", target)
 
 
 def runs_command(
@@ -376,7 +378,8 @@ def runs_command(
     if json:
         print(to_json({"runs": listed}))
         return
-    Console(highlight=False).print(runs_table(listed) if listed else f"No runs under {root}.")
+    console = Console(highlight=False)
+    console.print(runs_table(console, listed) if listed else f"No runs under {root}.")
 
 
 ALL = (

@@ -77,18 +77,8 @@ class Session:
     @contextmanager
     def progress(self, text: str) -> Iterator[Any]:
         """Shows a bar on a terminal's stderr; yields a function of (done, total)."""
-        console = Console(stderr=True)
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=self.output.quiet or not sys.stderr.isatty(),
-        ) as bar:
-            task = bar.add_task(text, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        with progress_bar(text, quiet=self.output.quiet) as bar:
+            yield bar
 
     def finish(self, view: View) -> None:
         """Writes data, figures, report and result.json; prints the JSON or the text for people."""
@@ -99,7 +89,8 @@ class Session:
         folder.save_data(view.data)
         formats = () if self.output.no_plots else self._formats
         wish = report.Wish(formats, self._size, bool(self.settings.get("animate")))
-        files = report.make_files(self.command, view, self.settings, wish)
+        with self.progress("drawing") as bar:
+            files = report.make_files(self.command, view, self.settings, wish, bar)
         for name, made in files.items():
             folder.write(name, made)
         seconds = time.perf_counter() - self._started
@@ -107,15 +98,36 @@ class Session:
         content = document(self.command, self.settings, seconds, names, view.result)
         folder.finish(content)
         if self.output.json:
-            print(to_json(content))
+            print(to_json(content, plain=not _is_unicode(sys.stdout.encoding)))
         if not self.output.quiet:
             self._show(view, folder.path)
 
     def _show(self, view: View, path: Path) -> None:
-        from gabordiag.presentation.console import show
+        from gabordiag.presentation.console import say_where, show
 
         show(self.console, self.command, view)
-        self.console.print(f"Everything is in [bold]{path}[/bold].", soft_wrap=True)
+        say_where(self.console, "Everything is in", path)
+
+
+@contextmanager
+def progress_bar(text: str, *, quiet: bool) -> Iterator[Any]:
+    """Shows a bar with the time left on a terminal's stderr; yields a function of (done, total)."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        expand=True,
+        disable=quiet or not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _is_unicode(encoding: str | None) -> bool:
+    return (encoding or "utf-8").lower().startswith("utf")
 
 
 def _settings(params: Mapping[str, Any]) -> dict[str, Any]:

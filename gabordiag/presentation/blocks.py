@@ -99,6 +99,11 @@ class Sketch:
     marks: tuple[Mark, ...]
 
 
+def outcome_of(cell: str) -> str:
+    """Returns the outcome that a cell of a table shows: `local_minimum` of "local minimum"."""
+    return cell.split(" (")[0].replace(" ", "_")
+
+
 Block = Heading | Paragraph | Verdict | Listing | Table | Picture | Sketch
 
 _CAPTIONS = {

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 from PIL import Image
 
-from gabordiag.presentation.blocks import Block, Verdict, caption
+from gabordiag.presentation.blocks import Block, Verdict, caption, outcome_of
 from gabordiag.presentation.style import OUTCOME_COLORS, ink_on
 
 # What can be typed: `gabordiag sweep`, --lr 0.01. It must not be broken at its hyphens.
@@ -57,6 +57,7 @@ def to_html(
         pictures={stem: _inlined(*picture) for stem, picture in pictures.items()},
         narrow={stem: _inlined(*picture) for stem, picture in narrow.items()},
         caption=caption,
+        outcome_of=outcome_of,
         badges={name: (color, ink_on(color)) for name, color in OUTCOME_COLORS.items()},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from gabordiag.results import View
 # Settings that are no options.
 _ARGUMENTS = {("explain", "log")}
 Drawing = Callable[[View], Figure]
+Progress = Callable[[int, int], None]
 
 
 def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:
@@ -96,7 +98,11 @@ class Wish:
 
 
 def make_files(
-    command: str, view: View, settings: Mapping[str, Any], wish: Wish
+    command: str,
+    view: View,
+    settings: Mapping[str, Any],
+    wish: Wish,
+    progress: Progress | None = None,
 ) -> dict[str, bytes]:
     """Returns everything that a person looks at: figures, animations, report.md, report.html.
 
@@ -105,8 +111,17 @@ def make_files(
         view: Of its result.
         settings: That it was run with; those that are None are left out.
         wish: Which pictures.
+        progress: Called with (pictures done, pictures in all).
     """
-    files = draw(command, view, wish.formats, wish.size)
+    has_narrow = wish.size == "screen" and bool(wish.formats)
+    total = len(drawings(command, view)) * ((1 + has_narrow) if wish.formats else 0) + 1
+    numbers = itertools.count(1)
+
+    def drawn() -> None:
+        if progress is not None:
+            progress(next(numbers), total)
+
+    files = draw(command, view, wish.formats, wish.size, drawn)
     if wish.animate:
         files |= films(command, view)
     given = {name: value for name, value in settings.items() if value is not None}
@@ -119,8 +134,8 @@ def make_files(
     pictures = {stem: (name, files[name]) for stem, name in shown.items()}
     rows = tuple((name, show_setting(value)) for name, value in given.items())
     narrow = {}
-    if wish.size == "screen":
-        slim = draw(command, view, wish.formats[:1], "column")
+    if has_narrow:
+        slim = draw(command, view, wish.formats[:1], "column", drawn)
         narrow = {stem: (name, slim[name]) for stem, name in shown.items() if name in slim}
     html = page.to_html(command, told, rows, command_line(command, given), pictures, narrow)
     return {**files, "report.md": text.encode("utf-8"), "report.html": html.encode("utf-8")}
@@ -145,7 +160,11 @@ def films(command: str, view: View) -> dict[str, bytes]:
 
 
 def draw(
-    command: str, view: View, formats: Sequence[str] = ("png",), size: str = "screen"
+    command: str,
+    view: View,
+    formats: Sequence[str] = ("png",),
+    size: str = "screen",
+    drawn: Callable[[], None] = lambda: None,
 ) -> dict[str, bytes]:
     """Returns the figures of a command's run: file name -> content.
 
@@ -154,6 +173,7 @@ def draw(
         view: Of its result.
         formats: `png`, `svg`.
         size: `screen`, `column` (of a paper) or `slide`.
+        drawn: Called after every figure.
     """
     rendered = {}
     with on_sheet(size):
@@ -161,6 +181,7 @@ def draw(
             figure = function(part)
             for form in formats:
                 rendered[f"{stem}.{form}"] = figures.render(figure, form)
+            drawn()
     return rendered
 
 

@@ -137,7 +137,8 @@ def _run_rows(landscape: Json, runs: Sequence[Json]) -> tuple[tuple[str, ...], .
             run["loss"],
             f"{run['lr']:g}",
             shown(landscape, run["start"]),
-            run["outcome"] + (f" (period {run['period']})" if run["period"] else ""),
+            run["outcome"].replace("_", " ")
+            + (f" (period {run['period']})" if run["period"] else ""),
             _wrapped(landscape, run["final"]),
             number(run["final_loss"], 3),
             str(run["n_jumps"]),
@@ -186,7 +187,7 @@ def _theory(result: Json) -> list[Block]:
 
 def _basins(result: Json) -> list[Block]:
     shares = sorted(result["fractions"].items(), key=lambda item: -item[1])
-    rows = tuple((name, f"{share:.1%}", OUTCOMES[name]) for name, share in shares)
+    rows = tuple((name.replace("_", " "), f"{share:.1%}", OUTCOMES[name]) for name, share in shares)
     text = _windows(result)
     if result["best_lr"] is not None:
         text += (
