@@ -65,7 +65,7 @@ def sweep(thing: Any, over: str = "theta", points: int = DEFAULT_POINTS, **own: 
         points: Values, over one period or the whole range.
         own: As in `as_objective`.
     """
-    return sweep_objective(as_objective(thing, over, **own), points)
+    return sweep_objective(as_objective(thing, over, **own), points, survey=True)
 
 
 def optimize(
@@ -212,9 +212,9 @@ def diagnose(
     """
     objective = as_objective(thing, over, **own)
     settings = OptimizerSettings(optimizer, lr, momentum, nesterov, schedule, steps)
-    sweep_ = made = None
+    sweep_ = sweep_objective(objective, survey=True)
+    made = None
     if log is not None:
-        sweep_ = sweep_objective(objective)
         made = run_from_log(objective, settings, sweep_.landscape, read_log(log))
     return diagnose_objective(
         objective, settings, sweep=sweep_, made_run=made, listener=listener, progress=progress

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from gabordiag.cli.bars import Bars
 from gabordiag.cli.options import (
     ExperimentOptions,
     FigureFormat,
@@ -17,7 +19,7 @@ from gabordiag.cli.options import (
     StartOption,
     StartsOption,
 )
-from gabordiag.cli.session import Session, experiment_from, progress_bar, thing_from
+from gabordiag.cli.session import Session, experiment_from, thing_from
 from gabordiag.cli.values import parse_angle, parse_formats, parse_grid, parse_over, parse_size
 
 Optimizer = Annotated[str, typer.Option(help="A class of torch.optim, in lower case.")]
@@ -40,7 +42,8 @@ def reproduce_command(
     with Session(ctx, output) as session:
         from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
 
-        experiment = experiment_from(options.settings())
+        tell = session.bars.tell_images
+        experiment = experiment_from(options.settings(), progress=tell)
         folder = session.folder
         with session.progress("reproducing") as bar:
             result = reproduce(
@@ -72,7 +75,9 @@ def sweep_command(
         thing, keywords = thing_from(ctx, experiment, own, start.theta0)
         objective = as_objective(thing, what.name, **keywords)
         _ = session.folder
-        result = sweep_objective(objective, what.points or DEFAULT_POINTS, what.low, what.high)
+        points = what.points or DEFAULT_POINTS
+        with session.progress("sweeping", objective):
+            result = sweep_objective(objective, points, what.low, what.high, survey=True)
         session.finish(result.view())
 
 
@@ -106,7 +111,7 @@ def optimize_command(
         objective = as_objective(thing, learn, **keywords)
         keywords.pop("start", None)
         total = len(optimizer) * len(lr) * len(starts.start) * (steps + 1)
-        with session.progress("optimizing") as bar:
+        with session.progress("optimizing", objective) as bar:
 
             def listener(index: int) -> Any:
                 log = session.folder.log(trajectory_name(index), [objective.parameter.name])
@@ -119,7 +124,7 @@ def optimize_command(
                 return on_step
 
             result = optimize(
-                thing,
+                thing if own.objective is None else objective,
                 optimizer,
                 lr,
                 momentum,
@@ -130,7 +135,6 @@ def optimize_command(
                 over=learn,
                 direct=direct,
                 listeners=listener,
-                **keywords,
             )
         session.finish(result.view().with_data(kernel_table(objective) if animate else {}))
 
@@ -174,7 +178,7 @@ def basins_command(
             ends = parse_grid(starts)
             grid = np.linspace(ends.low, ends.high, ends.points)
         _ = session.folder
-        with session.progress("mapping starts and rates") as bar:
+        with session.progress("mapping starts and rates", objective) as bar:
             result = basins(
                 objective,
                 optimizer,
@@ -207,7 +211,7 @@ def bifurcate_command(
         objective = as_objective(thing, **keywords)
         rates = parse_grid(lr)
         _ = session.folder
-        with session.progress("following the attractor") as bar:
+        with session.progress("following the attractor", objective) as bar:
             result = bifurcate(
                 objective,
                 optimizer,
@@ -251,7 +255,7 @@ def diagnose_command(
         listener = None
         if log is None:
             listener = session.folder.log(trajectory_name(0), [objective.parameter.name])
-        with session.progress("diagnosing") as bar:
+        with session.progress("diagnosing", objective) as bar:
             result = diagnose(
                 objective,
                 optimizer,
@@ -354,7 +358,7 @@ def report_command(
     command = saved.document["command"]
     settings = saved.document["config"]
     wish = report.Wish(formats, size, bool(settings.get("animate")))
-    with progress_bar("drawing", quiet=quiet) as bar:
+    with Bars(hidden=quiet or not sys.stderr.isatty()).shown("drawing") as bar:
         files = report.make_files(command, saved.view, settings, wish, bar)
     for name, content in files.items():
         write_atomically(target / name, content)

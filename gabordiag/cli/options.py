@@ -48,6 +48,8 @@ def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
             f"{path} holds the settings of `{command}`.", f"Use it with `gabordiag {command}`."
         )
     known = {parameter.name for parameter in ctx.command.params}
+    if isinstance(settings.get("image"), str):
+        settings["image"] = [settings["image"]]
     unknown = sorted(set(settings) - known)
     if unknown:
         raise UsageError(f"{path} has unknown settings: {', '.join(unknown)}.", "Remove them.")
@@ -109,12 +111,29 @@ class InputOptions(OptionGroup):
     """The image, and how it is computed with."""
 
     image: Annotated[
-        str,
+        list[str],
         typer.Option(
-            help="An image or .npy file, or a built-in: hopper, noise, pink.",
+            help="An image or .npy file, or a built-in: hopper, noise, pink; given several times, "
+            "the mean over them.",
             rich_help_panel=EXPERIMENT,
         ),
-    ] = "hopper"
+    ] = field(default_factory=lambda: ["hopper"])
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder of images instead; the loss is the mean over all.",
+            rich_help_panel=EXPERIMENT,
+        ),
+    ] = None
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Refuse images of which some cannot be used, instead of skipping those.",
+            rich_help_panel=EXPERIMENT,
+        ),
+    ] = False
     pixel_scale: Annotated[
         float,
         typer.Option(

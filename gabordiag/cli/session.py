@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from gabordiag.cli.bars import Bars
 from gabordiag.cli.options import OUTPUT_NAMES, ExperimentOptions, OutputOptions, OwnOptions
 from gabordiag.cli.values import parse_formats, parse_size
 from gabordiag.errors import GabordiagError, UsageError
@@ -44,6 +45,9 @@ class Session:
         self.settings = _settings({name: ctx.params[name] for name in declared})
         # With --json stdout carries the object alone, text for people goes to stderr.
         self.console = Console(stderr=output.json, quiet=output.quiet, highlight=False)
+        self.bars = Bars(hidden=output.quiet or not sys.stderr.isatty())
+        # Whoever makes the experiment finds where to report the reading of its images.
+        ctx.obj = self
         self._started = time.perf_counter()
         self._folder: RunFolder | None = None
 
@@ -56,6 +60,7 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.bars.close()
         if error is None or self._folder is None:
             return
         self._folder.close_logs()
@@ -75,10 +80,22 @@ class Session:
         return self._folder
 
     @contextmanager
-    def progress(self, text: str) -> Iterator[Any]:
-        """Shows a bar on a terminal's stderr; yields a function of (done, total)."""
-        with progress_bar(text, quiet=self.output.quiet) as bar:
-            yield bar
+    def progress(self, text: str, objective: Any = None) -> Iterator[Callable[[int, int], None]]:
+        """Shows a bar on a terminal's stderr; yields a function of (done, total).
+
+        Args:
+            text: What is done, for people.
+            objective: A user's own gets a second bar for evaluations that go one by one.
+        """
+        is_own = hasattr(objective, "progress")
+        if is_own:
+            objective.progress = partial(self.bars.tell_images, "evaluating your objective")
+        try:
+            with self.bars.shown(text) as bar:
+                yield bar
+        finally:
+            if is_own:
+                objective.progress = None
 
     def finish(self, view: View) -> None:
         """Writes data, figures, report and result.json; prints the JSON or the text for people."""
@@ -109,23 +126,6 @@ class Session:
         say_where(self.console, "Everything is in", path)
 
 
-@contextmanager
-def progress_bar(text: str, *, quiet: bool) -> Iterator[Any]:
-    """Shows a bar with the time left on a terminal's stderr; yields a function of (done, total)."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        expand=True,
-        disable=quiet or not sys.stderr.isatty(),
-    ) as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 def _is_unicode(encoding: str | None) -> bool:
     return (encoding or "utf-8").lower().startswith("utf")
 
@@ -136,11 +136,19 @@ def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
         if name in OUTPUT_NAMES:
             continue
         settings[name] = _plain(value)
-    image = settings.get("image")
-    if isinstance(image, str) and Path(image).exists():
-        # The configuration must work from any folder.
-        settings["image"] = str(Path(image).resolve())
+    # The configuration must work from any folder.
+    if image := settings.get("image"):
+        resolved = [_resolved(name) for name in image]
+        settings["image"] = resolved[0] if len(resolved) == 1 else resolved
+    if settings.get("images") is not None:
+        settings["images"] = _resolved(settings["images"])
+        # Not the default image that it stands in for.
+        settings.pop("image", None)
     return settings
+
+
+def _resolved(path: str) -> str:
+    return str(Path(path).resolve()) if Path(path).exists() else path
 
 
 def _plain(value: Any) -> Any:
@@ -158,6 +166,13 @@ def experiment_from(options: Mapping[str, Any], **more: Any) -> Any:
 
     known = {entry.name for entry in fields(Experiment)}
     settings = {name: value for name, value in {**options, **more}.items() if name in known}
+    image = settings.pop("image")
+    if settings["images"] is not None and image != ["hopper"]:
+        raise UsageError("--image and --images exclude each other.", "Give one of them.")
+    if len(image) > 1:
+        settings["images"] = image
+    else:
+        settings["image"] = image[0]
     return Experiment(**settings).prepare()
 
 
@@ -169,7 +184,8 @@ def thing_from(
         stray = [name for name, value in own.settings().items() if value is not None]
         if stray:
             raise UsageError(f"--{stray[0].replace('_', '-')} needs --objective.")
-        return experiment_from(experiment.settings(), theta0=start), {}
+        tell = ctx.obj.bars.tell_images
+        return experiment_from(experiment.settings(), theta0=start, progress=tell), {}
     from gabordiag.cli.values import parse_range
     from gabordiag.objective.loading import load_object
 

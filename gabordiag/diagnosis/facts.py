@@ -22,7 +22,9 @@ from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.tabulate import TabulatedObjective
 from gabordiag.dynamics.windows import DEFAULT_SCAN, Windows, log_spaced, measure_windows
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
+from gabordiag.landscape.shortcut import SeriesObjective
 from gabordiag.landscape.sweep import Sweep
+from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.experiment import Experiment, GaborObjective
 from gabordiag.objective.objective import Objective, Parameter
 
@@ -244,6 +246,18 @@ class Facts:
         """The same with the loss's root taken away, if it has one."""
         smooth = self.objective.squared()
         return None if smooth is None else Bench(smooth)
+
+    @cached_property
+    def from_values(self) -> Bench | None:
+        """The same with the derivative that the loss's own values have, noise averaged out.
+
+        None for anything but a user's own objective, whose derivative may be what is broken, and
+        where no series follows its values.
+        """
+        if not isinstance(self.objective, OwnObjective):
+            return None
+        series = SeriesObjective(self.objective)
+        return Bench(series) if series.series.is_resolved else None
 
     @cached_property
     def windows(self) -> Windows | None:

@@ -8,6 +8,7 @@ where none does, `no_working_lr` explains why, if it holds; else the strongest c
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,13 @@ GRADIENT_CAUSES = {
     "nonfinite_gradient",
     "nondeterministic",
     "flat_objective",
+}
+# What the same run is repeated with, in words, and the bench for it.
+_SUBSTITUTES: dict[str, tuple[str, Callable[[Facts], Bench | None]]] = {
+    "no_gradient": ("with the right one", lambda facts: facts.from_values),
+    "wrong_gradient": ("with the right one", lambda facts: facts.from_values),
+    "nonfinite_gradient": ("with the squared loss", lambda facts: facts.squared),
+    "nondeterministic": ("without the noise", lambda facts: facts.from_values),
 }
 # What to change where no option of a run can help: the code.
 ADVICE = {
@@ -169,11 +177,12 @@ def check_gradient(facts: Facts) -> tuple[Finding, ...]:
     """Asks, before anything else, whether there is a gradient that can be trusted.
 
     Returns:
-        A finding for each question of `check_objective`. A gradient far smaller than its
-        neighbours' is told as evidence, but blocks nothing.
+        A finding for each question of `check_objective`; what is present comes with its
+        counterfactual. A gradient far smaller than its neighbours' is told as evidence, but blocks
+        nothing.
     """
     report = check_objective(facts.objective, facts.start)
-    return tuple(
+    findings = (
         Finding(
             found.name,
             present=not found.ok and found.name != "step_too_small",
@@ -183,6 +192,29 @@ def check_gradient(facts: Facts) -> tuple[Finding, ...]:
         )
         for found in report.findings
         if found.name != "step_too_small" or not found.ok
+    )
+    return tuple(_with_true_derivative(facts, found) for found in findings)
+
+
+def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
+    """Repeats the run with the derivative of the loss's own values, all else equal.
+
+    A root's zero has none: there it is the squared loss. A loss that does not depend on the
+    parameter has none to try.
+    """
+    instead, bench = _SUBSTITUTES.get(finding.cause, ("", lambda facts: None))
+    changed = bench(facts) if finding.present else None
+    if changed is None:
+        return finding
+    trial = changed.trial(facts.settings, facts.start)
+    ends = f"ends at {facts.parameter.show(trial.final)} ({trial.outcome.replace('_', ' ')})"
+    if trial.reached:
+        ends = f"reaches the target after {trial.steps_to_target} steps"
+    return replace(
+        finding,
+        sufficient=trial.reached,
+        evidence={**finding.evidence, "counterfactual": trial.to_dict()},
+        explanation=f"{finding.explanation}; {instead} the same run {ends}",
     )
 
 

@@ -30,7 +30,7 @@ OUTCOMES = {
     "running": "runs off by whole periods, loss repeats",
     "unfinished": "still descending when the steps end",
     "frozen": "no gradient ever arrived",
-    "nonfinite": "NaN or infinity",
+    "nonfinite": "NaN, infinity, or gone from the range",
 }
 OUTCOME_NAMES = tuple(OUTCOMES)
 CODES = {name: code for code, name in enumerate(OUTCOME_NAMES)}
@@ -49,6 +49,10 @@ PLATEAU_MOVE = 1e-2
 # ... on a slope less than this part of the landscape's steepest; a small step on a real slope is
 # an unfinished descent.
 PLATEAU_SLOPE = 1e-3
+# Settled, though not at rest: steps that do not shrink with the slope (RMSprop, sign-like ones)
+# jitter about a minimum without a period; at the bottom of its basin, so much of its width, they
+# have arrived there as far as they can.
+SETTLED_SHARE = 0.05
 # Share of the tail's steps that go down in what counts as still descending.
 DESCENT_SHARE = 0.9
 # Windows of the tail in which the largest moves all shrink: a decaying oscillation, which by chance
@@ -56,6 +60,8 @@ DESCENT_SHARE = 0.9
 DECAY_WINDOWS = 5
 # ... and by how much they shrink in all: across a kink the moves keep their size, lr x slope.
 DECAY_DROP = 0.05
+# Widths of an interval on either side of it, outside which a run is gone: on its way to infinity.
+FAR_OUT = 4
 # A jump: the loss rises in one step by this part of the landscape's height. The question's jump
 # (from below 30% to above 60% of the largest loss) is one.
 JUMP_RISE = 0.3
@@ -93,7 +99,7 @@ def classify(landscape: Landscape, tails: Tails) -> tuple[IntArray, IntArray]:
     periods = np.zeros(count, dtype=np.int64)
 
     finite = np.isfinite(values).all(axis=0) & np.isfinite(losses).all(axis=0)
-    finite &= np.isfinite(tails.last_gradient)
+    finite &= np.isfinite(tails.last_gradient) & ~_is_gone(parameter, values)
     codes[~finite] = CODES["nonfinite"]
 
     goal = landscape.goal_value
@@ -116,9 +122,25 @@ def classify(landscape: Landscape, tails: Tails) -> tuple[IntArray, IntArray]:
     slow = move <= PLATEAU_MOVE * parameter.tolerance
     flat = np.abs(tails.last_gradient) <= PLATEAU_SLOPE * landscape.largest_gradient
     _set(codes, finite & slow & flat, "plateau")
-    _set(codes, _descends(values, losses, finite), "unfinished")
+    arrivals = [point.value for point in landscape.attractors] + ([] if goal is None else [goal])
+    ends = _last_stays(parameter, values, arrivals, finite & (codes < 0))
+    _set(codes, _descends(values, losses, finite, ends), "unfinished")
+    for point in landscape.attractors:
+        if point.basin is not None and not point.is_target:
+            reach = SETTLED_SHARE * (point.basin[1] - point.basin[0])
+            settled = _stays_near(parameter, values, point.value, finite & (codes < 0), reach)
+            _set(codes, settled, "local_minimum")
     _set(codes, codes < 0, "erratic")
     return codes, np.where(periods >= 2, periods, 0)
+
+
+def _is_gone(parameter: Parameter, values: FloatArray) -> BoolArray:
+    """Whether the whole tail lies far outside an interval."""
+    if parameter.period is not None:
+        return np.zeros(values.shape[1], dtype=np.bool_)
+    reach = FAR_OUT * (parameter.high - parameter.low)
+    outside = (values < parameter.low - reach) | (values > parameter.high + reach)
+    return np.asarray(outside.all(axis=0), dtype=np.bool_)
 
 
 def _set(codes: IntArray, where: BoolArray, name: str) -> None:
@@ -126,15 +148,37 @@ def _set(codes: IntArray, where: BoolArray, name: str) -> None:
 
 
 def _stays_near(
-    parameter: Parameter, values: FloatArray, point: float, among: BoolArray
+    parameter: Parameter,
+    values: FloatArray,
+    point: float,
+    among: BoolArray,
+    reach: float | None = None,
 ) -> BoolArray:
+    """Whether the whole tail lies within `reach` of a point; the parameter's tolerance without."""
+    reach = parameter.tolerance if reach is None else reach
     near = np.zeros(values.shape[1], dtype=np.bool_)
     # The last value rules most runs out before the whole tail is looked at.
     last = among & np.isfinite(values[-1])
-    last[last] = np.abs(parameter.offset(values[-1, last], point)) <= parameter.tolerance
+    last[last] = np.abs(parameter.offset(values[-1, last], point)) <= reach
     offsets = np.abs(parameter.offset(values[:, last], point))
-    near[last] = (offsets <= parameter.tolerance).all(axis=0)
+    near[last] = (offsets <= reach).all(axis=0)
     return near
+
+
+def _last_stays(
+    parameter: Parameter, values: FloatArray, points: list[float], among: BoolArray
+) -> IntArray:
+    """Returns since which index (n,) a run stays near one of the points; the length for never."""
+    length, count = values.shape
+    since = np.full(count, length)
+    for point in points:
+        last = among & np.isfinite(values[-1])
+        last[last] = np.abs(parameter.offset(values[-1, last], point)) <= parameter.tolerance
+        away = np.abs(parameter.offset(values[:, last], point)) > parameter.tolerance
+        # Counted from the end: the first value that is away.
+        stays = np.where(away.any(axis=0), np.argmax(away[::-1], axis=0), length)
+        since[last] = np.minimum(since[last], length - stays)
+    return since
 
 
 def _near_any(parameter: Parameter, values: FloatArray, points: list[float]) -> BoolArray:
@@ -184,14 +228,24 @@ def find_period(parameter: Parameter, values: FloatArray) -> int:
     return int(periods[0]) if periods[0] >= 2 else 0
 
 
-def _descends(values: FloatArray, losses: FloatArray, among: BoolArray) -> BoolArray:
-    """Whether the loss still goes down step by step, or the oscillation decays."""
+def _descends(
+    values: FloatArray, losses: FloatArray, among: BoolArray, arrivals: IntArray
+) -> BoolArray:
+    """Whether the loss still goes down step by step, or the oscillation decays.
+
+    A run that arrives within the tail is judged by its steps up to there: what comes after, a
+    bounce across a kink, say, is no longer a descent. It has arrived too late to be called so.
+    """
     result = np.zeros(losses.shape[1], dtype=np.bool_)
     some = losses[:, among]
     if some.shape[1] == 0:
         return result
     changes = np.diff(some, axis=0)
-    steady = np.asarray((changes <= 0).mean(axis=0) >= DESCENT_SHARE) & (some[-1] < some[0])
+    steps = np.minimum(arrivals[among], len(changes))
+    before = np.arange(len(changes))[:, None] < steps
+    down = ((changes <= 0) & before).sum(axis=0) >= DESCENT_SHARE * steps
+    reached = np.take_along_axis(some, steps[None], axis=0)[0]
+    steady = np.asarray(down) & (reached < some[0])
     decaying = np.zeros_like(steady)
     moves = np.abs(np.diff(values[:, among], axis=0))
     if len(moves) >= 2 * DECAY_WINDOWS:

@@ -9,6 +9,8 @@ the nodes, is kept beside the table.
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,15 +18,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gabordiag.dynamics.outcomes import FAR_OUT
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.series import build_series
+from gabordiag.landscape.shortcut import cheap_objective
+from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
 
 CELLS = 4096  # a power of two
 _ORDER = 6
 # So many cells on either side of a kink take the objective itself: the series lost digits there.
 _EXACT_CELLS = 24
+# Of an objective that torch cannot batch, every evaluation counts.
+_CELLS_BEYOND, _CELLS_BEYOND_EXPENSIVE = 4096, 512
 _NODES = 0.5 - 0.5 * np.cos(np.pi * (2 * np.arange(_ORDER) + 1) / (2 * _ORDER))
+_TO_POWERS = np.linalg.inv(np.vander(_NODES, _ORDER, increasing=True)).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +47,7 @@ class Table:
         coefficients: (cells, 6), powers of the position in the cell, 0 to 1.
         kink: A value at which the function is 0/0, or None.
         error: Largest error seen between the nodes, relative to the largest value.
+        beyond: The function outside an interval; NaN there without.
     """
 
     origin: float
@@ -48,6 +57,7 @@ class Table:
     coefficients: Tensor
     kink: float | None
     error: float
+    beyond: Callable[[Tensor], Tensor] | None = None
 
     @cached_property
     def _columns(self) -> tuple[Tensor, ...]:
@@ -74,7 +84,7 @@ class Table:
         return a + position * (b + position * (c + position * (d + position * (e + position * f))))
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Returns the function at values (n,); NaN outside an interval's range."""
+        """Returns the function at values (n,)."""
         position = (values - self.origin).mul_(1 / self.cell)
         index = torch.floor(position)
         position.sub_(index)
@@ -86,7 +96,10 @@ class Table:
         for column in reversed(lower):
             result.mul_(position).add_(column.index_select(0, place))
         if not self.is_periodic:
-            result.masked_fill_((index < 0) | (index >= self.cells), math.nan)
+            outside = (index < 0) | (index >= self.cells)
+            if outside.any():
+                there = math.nan if self.beyond is None else self.beyond(values[outside])
+                result[outside] = there
         if self.kink is not None:
             at_kink = values == self.kink
             if at_kink.any():
@@ -124,6 +137,7 @@ class TabulatedObjective(Objective):
 
 def tabulate(objective: Objective) -> tuple[Table, Table]:
     """Returns tables of the loss and of its gradient."""
+    objective = cheap_objective(objective)
     parameter = objective.parameter
     origin = parameter.low
     if parameter.period is not None and parameter.target is not None:
@@ -133,18 +147,63 @@ def tabulate(objective: Objective) -> tuple[Table, Table]:
     exact = _exact_cells(parameter, origin, cell)
     nodes = origin + cell * (np.arange(CELLS)[:, None] + _NODES)
     halfway = origin + cell * (np.arange(0, CELLS, 7) + 0.5)
-    to_powers = np.linalg.inv(np.vander(_NODES, _ORDER, increasing=True)).T
     at_nodes = _evaluate(objective, nodes, exact)
     expected = np.stack([objective.loss_at(halfway), objective.gradient(halfway)])
     # torch's own gradient of a root at exactly zero loss is 0/0; the table shows it, too.
     kinks = (None, _kink(objective))
     tables = []
-    for level, truth, kink in zip(at_nodes, expected, kinks, strict=True):
-        coefficients = torch.as_tensor(level @ to_powers)
-        table = Table(origin, cell, CELLS, parameter.period is not None, coefficients, kink, 0.0)
+    is_periodic = parameter.period is not None
+    outside = None if is_periodic else _Beyond(objective)
+    for index, (level, truth, kink) in enumerate(zip(at_nodes, expected, kinks, strict=True)):
+        coefficients = torch.as_tensor(level @ _TO_POWERS)
+        beyond = None if outside is None else outside.level(index)
+        table = Table(origin, cell, CELLS, is_periodic, coefficients, kink, 0.0, beyond)
         error = np.abs(table(torch.as_tensor(halfway)).numpy() - truth).max()
         tables.append(replace(table, error=float(error / np.abs(truth).max())))
     return tables[0], tables[1]
+
+
+class _Beyond:
+    """Loss and gradient around an interval: tabulated when the first run gets there.
+
+    Evaluated cell by cell rather than as one series: what is singular out there (a width that
+    crosses zero) spoils its own cell only. Farther out than `FAR_OUT` widths there is NaN.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+        # Maps run their blocks in threads.
+        self._lock = threading.Lock()
+        self._tables: tuple[Table, ...] | None = None
+
+    def level(self, index: int) -> Callable[[Tensor], Tensor]:
+        """Returns the loss (0) or its gradient (1) as a function of values (n,)."""
+
+        def function(values: Tensor) -> Tensor:
+            with self._lock:
+                if self._tables is None:
+                    self._tables = self._build()
+            return self._tables[index](values)
+
+        return function
+
+    def _build(self) -> tuple[Table, ...]:
+        parameter = self._objective.parameter
+        width = parameter.high - parameter.low
+        is_expensive = isinstance(self._objective, OwnObjective) and self._objective.is_expensive
+        cells = _CELLS_BEYOND_EXPENSIVE if is_expensive else _CELLS_BEYOND
+        origin, cell = parameter.low - FAR_OUT * width, (2 * FAR_OUT + 1) * width / cells
+        edges = origin + cell * np.arange(cells + 1)
+        needed = (edges[:-1] < parameter.low) | (edges[1:] > parameter.high)
+        nodes = edges[:-1][needed][:, None] + cell * _NODES
+        there = nodes.ravel()
+        levels = np.full((2, cells, _ORDER), np.nan)
+        values = np.stack([self._objective.loss_at(there), self._objective.gradient(there)])
+        levels[:, needed] = values.reshape(2, *nodes.shape)
+        return tuple(
+            Table(origin, cell, cells, False, torch.as_tensor(level @ _TO_POWERS), None, math.nan)
+            for level in levels
+        )
 
 
 def _kink(objective: Objective) -> float | None:

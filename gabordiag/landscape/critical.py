@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from gabordiag.landscape.series import LossSeries, TrigPolynomial, build_series
+from gabordiag.landscape.shortcut import cheap_objective
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
 
 _TAYLOR_ORDER = 8
@@ -30,6 +31,9 @@ _MAX_CELLS = 200_000
 # Fractions of a cell by which the first grid is shifted, so that no root sits on an edge;
 # irrational and unrelated, because symmetric losses have roots at simple fractions.
 _OFFSETS = (0.3819660112501051, 0.7071067811865476, 0.1415926535897932)
+# A loss that varies by less than this part of itself is flat: rounding. Noise above that part of
+# the variation is what keeps a series from following it.
+_FLAT, _NOISY = 1e-12, 1e-4
 # A zero of rmse: the loss there, relative to the largest, is rounding.
 _ZERO_LOSS = 1e-9
 
@@ -98,6 +102,7 @@ class Landscape:
         largest_loss: On the range.
         largest_gradient: Largest |dloss/dvalue| on the range.
         smallest_loss: On the range.
+        images: Of many images, which they are and what was skipped, as JSON shows it.
     """
 
     parameter: Parameter
@@ -106,6 +111,7 @@ class Landscape:
     largest_loss: float
     largest_gradient: float
     smallest_loss: float
+    images: dict[str, Any] | None = None
 
     @property
     def attractors(self) -> tuple[CriticalPoint, ...]:
@@ -138,6 +144,7 @@ class Landscape:
             "largest_loss": self.largest_loss,
             "smallest_loss": self.smallest_loss,
             "largest_gradient": self.largest_gradient,
+            **({} if self.images is None else {"images": self.images}),
         }
 
     @property
@@ -167,6 +174,7 @@ class Landscape:
 
 def find_critical_points(objective: Objective) -> Landscape:
     """Returns all critical points of the objective with a certificate."""
+    objective = cheap_objective(objective)
     series = build_series(objective)
     brackets, certificate = isolate_roots(series)
     candidates = series.roots if brackets is None else _bisect(series, brackets)
@@ -181,6 +189,7 @@ def find_critical_points(objective: Objective) -> Landscape:
         largest_loss=float(losses.max()),
         largest_gradient=float(np.nanmax(np.abs(gradients))),
         smallest_loss=float(losses.min()),
+        images=objective.images,
     )
 
 
@@ -191,9 +200,8 @@ def isolate_roots(series: LossSeries) -> tuple[FloatArray | None, Certificate]:
         Brackets (m, 2) in phi that hold exactly one root each, or None if the proof failed; and
         the certificate.
     """
-    if series.derivative.bound(0) <= 4 * series.error:
-        reason = "the loss is flat to within the error of its evaluation"
-        return None, Certificate(False, reason, 0, series.error)
+    if not series.is_resolved:
+        return None, Certificate(False, _why_unresolved(series), 0, series.error)
     reason, cells = "", 0
     for offset in _OFFSETS:
         brackets, reason, used = _isolate(series, offset)
@@ -201,6 +209,19 @@ def isolate_roots(series: LossSeries) -> tuple[FloatArray | None, Certificate]:
         if brackets is not None:
             return brackets, Certificate(True, reason, cells, series.error)
     return None, Certificate(False, reason, cells, series.error)
+
+
+def _why_unresolved(series: LossSeries) -> str:
+    values = series.smooth.derivatives(np.linspace(0, series.span, 257), 0)[0]
+    variation, noise = float(np.ptp(values)), series.noise
+    if variation <= _FLAT * float(np.abs(values).max()):
+        return "the loss is flat to within the error of its evaluation"
+    if noise > _NOISY * variation:
+        return f"the loss's noise ({noise:.2g}) hides its slope: it varies by {variation:.3g}"
+    return (
+        f"the loss is not smooth enough: {series.samples} evaluations do not follow its kinks, "
+        "jumps or fine ripples"
+    )
 
 
 def _isolate(series: LossSeries, offset: float) -> tuple[FloatArray | None, str, int]:

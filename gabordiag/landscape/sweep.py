@@ -14,6 +14,8 @@ import numpy as np
 
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.shortcut import cheap_objective
+from gabordiag.landscape.survey import Survey, survey_images
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import Data, Result, finite_or_none, read_only
 
@@ -57,6 +59,7 @@ class Sweep(Result):
         grad_autograd: torch's (m,).
         grad_numeric: Central differences (m,).
         gradient_check: Their disagreement.
+        survey: The single images of many, if they were looked at.
     """
 
     landscape: Landscape
@@ -67,11 +70,15 @@ class Sweep(Result):
     grad_autograd: FloatArray
     grad_numeric: FloatArray
     gradient_check: GradientCheck
+    survey: Survey | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
+        landscape = self.landscape.to_dict()
+        if self.survey is not None:
+            landscape["images"] = {**landscape["images"], **self.survey.to_dict()}
         return {
-            **self.landscape.to_dict(),
+            **landscape,
             "loss": self.loss_name,
             "range": [float(self.values[0]), float(self.values[-1])],
             "points": len(self.values),
@@ -79,15 +86,19 @@ class Sweep(Result):
         }
 
     def data(self) -> Data:
-        """Returns what is saved as sweep.csv."""
+        """Returns what is saved as sweep.csv, and of single images as images.npz."""
+        single: Data = {}
+        if self.survey is not None:
+            single = {"images.npz": {"values": self.values, "losses": self.survey.losses}}
         return {
+            **single,
             "sweep.csv": {
                 self.landscape.parameter.name: self.values,
                 "loss": self.loss,
                 "grad_analytic": self.grad_analytic,
                 "grad_autograd": self.grad_autograd,
                 "grad_numeric": self.grad_numeric,
-            }
+            },
         }
 
 
@@ -96,6 +107,8 @@ def sweep_objective(
     points: int = DEFAULT_POINTS,
     low: float | None = None,
     high: float | None = None,
+    *,
+    survey: bool = False,
 ) -> Sweep:
     """Sweeps an objective over its range, or a part of it.
 
@@ -104,6 +117,7 @@ def sweep_objective(
         points: How many values, both ends included.
         low: Lower end; the parameter's own range without.
         high: Upper end.
+        survey: Of many images, look at single ones, too.
 
     Raises:
         UsageError: Fewer than 2 points, or an empty range.
@@ -117,10 +131,13 @@ def sweep_objective(
         )
     values = np.linspace(low, high, points)
     loss, autograd = objective.derivatives(values)
-    analytic = objective.gradient(values)
     landscape = find_critical_points(objective)
-    step = difference_step(objective)
-    numeric = (objective.loss_at(values + step) - objective.loss_at(values - step)) / (2 * step)
+    # What autograd is compared with needs the loss's values alone: of an expensive module, its
+    # series gives them.
+    cheap = cheap_objective(objective)
+    analytic = cheap.gradient(values)
+    step = difference_step(cheap)
+    numeric = (cheap.loss_at(values + step) - cheap.loss_at(values - step)) / (2 * step)
     return Sweep(
         landscape=landscape,
         loss_name=objective.loss_name,
@@ -130,6 +147,7 @@ def sweep_objective(
         grad_autograd=read_only(autograd),
         grad_numeric=read_only(numeric),
         gradient_check=_check(objective, landscape, values, (analytic, autograd, numeric), step),
+        survey=survey_images(objective, values) if survey else None,
     )
 
 

@@ -3,11 +3,18 @@
 The target response is the image's response to the kernel with `target_theta`; the learner sees
 the loss between its own response and that. `Experiment.along` turns it into an `Objective` of one
 of the five parameters, through the exact shortcut (`response.py`) or by conv2d on the whole image.
+
+With many images the loss is the mean over all of them. Let e_i be image i's residual and P_i its
+number of output pixels: mse is the mean over i of |e_i|^2 / P_i, every image counting the same
+whatever its size; rmse is the root of that mean; cosine is that of all the responses taken as one
+output, image i's pixels weighted by 1 / P_i. Each is the loss of one image whose Gram matrix is the
+mean of theirs.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from gabordiag.errors import InputError, ParameterError, UsageError
 from gabordiag.gabor import (
@@ -28,6 +36,8 @@ from gabordiag.gabor import (
     validate_kernel_size,
 )
 from gabordiag.images import load_image, require_larger_than_kernel
+from gabordiag.objective.image_grams import ImageGrams
+from gabordiag.objective.kernel_loss import KernelLoss
 from gabordiag.objective.losses import find_loss
 from gabordiag.objective.objective import (
     CHUNK,
@@ -36,15 +46,25 @@ from gabordiag.objective.objective import (
     Parameter,
     to_numpy,
 )
+from gabordiag.objective.patches import patch_gram
+from gabordiag.objective.pictures import (
+    ImageProgress,
+    ImageSet,
+    Picture,
+    find_usable,
+    target_noise,
+)
 from gabordiag.objective.response import (
     PADDINGS,
     CompressedResponse,
-    compress,
+    GramWorkspace,
     correlate,
     correlate_by_definition,
+    factor_gram,
     kernel_basis,
     output_shape,
     pad_image,
+    response_gram,
 )
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -56,6 +76,8 @@ _MAX_SAMPLES = 4096
 # Relative norm of a kernel outside the span; sampling converges faster than geometrically, so the
 # step at which this is met leaves errors far below it.
 _SPAN_TOLERANCE = 1e-13
+# Images and target responses that the direct path keeps between evaluations.
+_KEPT_BYTES = 2**28
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +101,16 @@ class Experiment:
         dtype: `float64`, `float32`; the shortcut itself is always built in float64.
         seed: Of the noise and of synthetic images.
         device: `cpu`, `cuda`, `mps`.
+        images: Instead of `image`: a folder, or a sequence of paths, built-in names and 2-D
+            arrays, of any sizes. They are read one at a time, in the order of their names or of the
+            sequence; those that cannot be used are left out, see `image_set`. Each is scaled and
+            normalised by itself, and has target noise of its own, seeded by `seed` and its pixels.
+        strict: Refuse images of which some cannot be used.
+        progress: Called with (what, done, total) while many images are read.
 
     Raises:
         ParameterError: A filter that cannot exist.
-        UsageError: An unknown choice.
+        UsageError: An unknown choice, or both `image` and `images`.
         InputError: An unusable image; raised when it is first needed, or by `prepare`.
     """
 
@@ -102,6 +130,9 @@ class Experiment:
     dtype: str = "float64"
     seed: int = 0
     device: str = "cpu"
+    images: str | Path | Sequence[str | Path | npt.ArrayLike] | None = None
+    strict: bool = False
+    progress: ImageProgress | None = None
 
     def __post_init__(self) -> None:
         _ = self.target_parameters
@@ -111,6 +142,8 @@ class Experiment:
         if not math.isfinite(self.target_noise) or self.target_noise < 0:
             raise ParameterError(f"target noise {self.target_noise} is no standard deviation.")
         find_loss(self.loss)
+        if self.images is not None and not (isinstance(self.image, str) and self.image == "hopper"):
+            raise UsageError("image and images exclude each other.", "Give one of them.")
         for option, value, known in (
             ("padding", self.padding, PADDINGS),
             ("dtype", self.dtype, tuple(DTYPES)),
@@ -129,30 +162,79 @@ class Experiment:
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings by name; an array image is described, not copied."""
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
-        if not isinstance(self.image, (str, Path)):
-            settings["image"] = f"array of shape {np.shape(self.image)}"
-        settings["image"] = str(settings["image"])
-        return settings
+        del settings["progress"]
+        if self.images is not None:
+            del settings["image"]
+            given = self.images
+            images = str(given) if isinstance(given, (str, Path)) else [_describe(i) for i in given]
+            return {**settings, "images": images}
+        del settings["images"], settings["strict"]
+        return {**settings, "image": _describe(self.image)}
+
+    @property
+    def has_many_images(self) -> bool:
+        """Whether `images` are given, be it only one."""
+        return self.images is not None
 
     @cached_property
-    def pixels(self) -> FloatArray:
-        """The image after scaling and normalisation, (rows, columns)."""
+    def image_set(self) -> ImageSet:
+        """The images in use; of `images`, each was read once to know that it can be used."""
+        if self.images is None:
+            return ImageSet((self.image,), (_describe(self.image),))
+        return find_usable(self.images, self._load, strict=self.strict, progress=self.progress)
+
+    def _load(self, source: Any) -> FloatArray:
         image = load_image(
-            self.image, pixel_scale=self.pixel_scale, normalize=self.normalize, seed=self.seed
+            source, pixel_scale=self.pixel_scale, normalize=self.normalize, seed=self.seed
         )
         require_larger_than_kernel(image, self.kernel_size)
         return image
 
+    def only(self, index: int) -> Experiment:
+        """Returns the same experiment on one of the many images."""
+        chosen = self.image_set.only(index)
+        experiment = replace(self, images=chosen.sources, progress=None)
+        # It is known to be usable, and need not be read to find out.
+        experiment.__dict__["image_set"] = chosen
+        return experiment
+
+    def picture(self, index: int) -> Picture:
+        """Returns one of the images, read now, padded, with its target's noise."""
+        pixels = self._load(self.image_set.sources[index])
+        padded = pad_image(torch.as_tensor(pixels), self.kernel_size, self.padding)
+        noise = None
+        if self.target_noise > 0:
+            shape = output_shape(padded, self.kernel_size)
+            noise = torch.as_tensor(target_noise(pixels, shape, self.target_noise, self.seed))
+        return Picture(self.image_set.names[index], padded, noise)
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yields every image, padded, with its target's noise; one at a time is in memory."""
+        if self.images is None:
+            yield Picture(self.image_set.names[0], self.padded, self.noise)
+            return
+        for index in range(len(self.image_set)):
+            yield self.picture(index)
+            if self.progress is not None:
+                self.progress("convolving images", index + 1, len(self.image_set))
+
+    @cached_property
+    def pixels(self) -> FloatArray:
+        """The image after scaling and normalisation, (rows, columns); of many, the first."""
+        return self._load(self.image_set.sources[0])
+
     @cached_property
     def padded(self) -> Tensor:
-        """The image extended for `padding`, float64, on the CPU."""
+        """The image extended for `padding`, float64, on the CPU; of many, the first."""
         return pad_image(torch.as_tensor(self.pixels), self.kernel_size, self.padding)
 
     @cached_property
     def noise(self) -> Tensor | None:
-        """The target's noise, of the output's shape, or None."""
+        """The target's noise, of the output's shape, or None; of many images, the first's."""
         if self.target_noise == 0:
             return None
+        if self.images is not None:
+            return self.picture(0).noise
         shape = output_shape(self.padded, self.kernel_size)
         noise = np.random.default_rng(self.seed).standard_normal(shape)
         return torch.as_tensor(self.target_noise * noise)
@@ -175,14 +257,40 @@ class Experiment:
         return torch.device(self.device)
 
     def prepare(self) -> Experiment:
-        """Loads the image and checks the device now rather than later; returns self."""
-        _ = self.pixels
+        """Loads the image or images and checks the device now rather than later; returns self."""
         self.torch_device()
+        _ = self.pixels if self.images is None else self.image_set
         return self
 
-    def compress(self, kernels: Tensor) -> CompressedResponse:
-        """Returns the compressed response, exact on the span of the kernels (n, K, K), float64."""
-        return compress(self.padded, kernels, self.noise)
+    def compress(self, kernels: Tensor, grams: ImageGrams | None = None) -> CompressedResponse:
+        """Returns the compressed response, exact on the span of the kernels (n, K, K), float64.
+
+        Args:
+            kernels: (n, K, K).
+            grams: Collects the Gram matrices of the single images.
+        """
+        basis = kernel_basis(kernels)
+        workspace = GramWorkspace(basis)
+        total: Tensor | None = None
+        for picture in self.pictures():
+            gram = response_gram(picture.padded, basis, picture.noise, workspace)
+            if grams is not None:
+                grams.add(gram, basis)
+            total = gram if total is None else total + gram
+        assert total is not None
+        return factor_gram(total / len(self.image_set), basis)
+
+    @cached_property
+    def everywhere(self) -> CompressedResponse:
+        """The compressed response that is exact for every kernel of `kernel_size`; float64."""
+        grams = (
+            patch_gram(picture.padded, self.kernel_size, picture.noise)
+            for picture in self.pictures()
+        )
+        mean = sum(grams, torch.zeros((), dtype=torch.float64)) / len(self.image_set)
+        side = self.kernel_size
+        pixels = torch.eye(side**2, dtype=torch.float64).reshape(-1, side, side)
+        return factor_gram(mean, pixels)
 
     def along(self, name: str = "theta", *, direct: bool = False) -> GaborObjective:
         """Returns the experiment as a function of one of its parameters, the others fixed.
@@ -229,6 +337,12 @@ class GaborObjective(Objective):
         self._fixed = experiment.target_parameters.to_dict()
 
     @property
+    def images(self) -> dict[str, Any] | None:
+        """Which images the loss is the mean over, as JSON shows it; None with a single one."""
+        many = self.experiment.has_many_images
+        return self.experiment.image_set.to_dict() if many else None
+
+    @property
     def dtype(self) -> torch.dtype:
         """Precision of the experiment."""
         return DTYPES[self.experiment.dtype]
@@ -265,9 +379,36 @@ class ShortcutObjective(GaborObjective):
     @cached_property
     def compressed(self) -> CompressedResponse:
         """The compressed response on the span of every kernel of the parameter's range."""
-        spanning = self._spanning_kernels()
-        exact = self.experiment.compress(spanning)
-        return exact.to(self.dtype, self.device)
+        return self._measured[0]
+
+    @cached_property
+    def _measured(self) -> tuple[CompressedResponse, ImageGrams | None]:
+        grams = ImageGrams() if self.experiment.has_many_images else None
+        exact = self.experiment.compress(self._spanning_kernels(), grams)
+        return exact.to(self.dtype, self.device), grams
+
+    def on_images(self, indices: Sequence[int]) -> ShortcutObjective:
+        """Returns the same objective on some of the many images, at no convolution.
+
+        Args:
+            indices: Of `Experiment.image_set`. With one, its `experiment` is that on this image.
+
+        Raises:
+            InputError: There are not many images, or so many that single ones were not kept.
+        """
+        grams = self._measured[1]
+        if grams is None:
+            raise InputError("the experiment has one image only.", "Give several.")
+        own = self.experiment if len(indices) > 1 else self.experiment.only(indices[0])
+        part = ShortcutObjective(own, self.parameter.name)
+        part.__dict__["compressed"] = grams.compressed(indices).to(self.dtype, self.device)
+        return part
+
+    @property
+    def has_single_images(self) -> bool:
+        """Whether `on_images` works."""
+        grams = self._measured[1]
+        return grams is not None and grams.is_complete
 
     def squared(self) -> ShortcutObjective | None:
         """Returns the same experiment with the smooth loss under the root, or None."""
@@ -277,6 +418,8 @@ class ShortcutObjective(GaborObjective):
         smooth = ShortcutObjective(settings, self.parameter.name)
         # The compressed response does not depend on the loss.
         smooth.__dict__["compressed"] = self.compressed
+        if "_measured" in self.__dict__:
+            smooth.__dict__["_measured"] = self._measured
         return smooth
 
     def _spanning_kernels(self) -> Tensor:
@@ -294,8 +437,11 @@ class ShortcutObjective(GaborObjective):
     def shortcut_error(self) -> float:
         """Largest error against shifted images of the whole picture, at two generic values.
 
-        Relative to the largest loss and gradient among some values of the range.
+        Relative to the largest loss and gradient among some values of the range. Of many images,
+        the largest error on those of `checked_images`.
         """
+        if len(self.experiment.image_set) > 1:
+            return max(self.on_images([index]).shortcut_error for index in self.checked_images)
         parameter = self.parameter
         width = parameter.high - parameter.low
         some = parameter.low + width * np.arange(32) / 32
@@ -308,76 +454,137 @@ class ShortcutObjective(GaborObjective):
                 errors.append(abs(mine - theirs) / scale)
         return float(max(errors))
 
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """The same, and which of them the shortcut is checked on."""
+        told = super().images
+        names = self.experiment.image_set.names
+        return told and {**told, "checked": [names[index] for index in self.checked_images]}
+
+    @property
+    def checked_images(self) -> tuple[int, ...]:
+        """The first, the middle and the last of many images: those that are checked directly.
+
+        The mean over all images is a sum of matrices, in which nothing is left to check.
+        """
+        count = len(self.experiment.image_set)
+        if not self.experiment.has_many_images or not self.has_single_images:
+            return ()
+        return tuple(sorted({0, count // 2, count - 1}))
+
+    def _through(self, compressed: CompressedResponse) -> KernelLoss:
+        noisy = self.experiment.target_noise > 0
+        return KernelLoss(compressed, self._target_kernel(self.dtype), self.loss_definition, noisy)
+
     @cached_property
-    def _target(self) -> tuple[Tensor, Tensor]:
-        kernel = self._target_kernel(self.dtype)
-        return kernel, self.compressed(kernel)[0] + self.compressed.extra
+    def _inside(self) -> KernelLoss:
+        return self._through(self.compressed)
+
+    @cached_property
+    def _outside(self) -> KernelLoss:
+        return self._through(self.experiment.everywhere.to(self.dtype, self.device))
+
+    def _at(self, values: Tensor) -> KernelLoss:
+        """Returns what is exact at the values: a run may leave the range that is looked at."""
+        parameter = self.parameter
+        if parameter.period is not None:
+            return self._inside
+        outside = (values < parameter.low) | (values > parameter.high)
+        return self._outside if bool(outside.any()) else self._inside
 
     @property
     def target_response(self) -> Tensor:
         """Compressed form (r,) of the target response."""
-        return self._target[1]
-
-    def _parts(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        kernel, target = self._target
-        kernels = self.kernels(values)
-        residual = self.compressed(kernels - kernel) - self.compressed.extra
-        # The sum loses digits where noise far above the response cancels in it.
-        noisy = self.experiment.noise is not None
-        response = self.compressed(kernels) if noisy else residual + target
-        return residual, response, target
+        return self._inside.target_response
 
     def loss(self, values: Tensor) -> Tensor:
         """Returns the loss (n,) at the values (n,)."""
-        return self.loss_definition.compressed(*self._parts(values))
+        return self._at(values.detach()).loss(self.kernels(values))
 
     def smooth_loss(self, values: Tensor) -> Tensor:
         """Returns the loss without its root (n,)."""
-        return find_loss(self.loss_definition.squared).compressed(*self._parts(values))
+        return self._at(values.detach()).smooth_loss(self.kernels(values))
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the closed-form derivative (n,); NaN at exactly zero loss of `rmse`."""
-        pieces = []
         with torch.no_grad():
-            for chunk in torch.split(self.tensor(values), CHUNK):
-                change = self.compressed(self.kernel_changes(chunk))
-                pieces.append(self.loss_definition.gradient(*self._parts(chunk), change))
+            pieces = [
+                self._at(chunk).slopes(self.kernels(chunk), self.kernel_changes(chunk))
+                for chunk in torch.split(self.tensor(values), CHUNK)
+            ]
         return to_numpy(torch.cat(pieces))
 
 
 class DirectObjective(GaborObjective):
-    """By conv2d on the whole image: what a person's training loop computes."""
+    """By conv2d on the whole image: what a person's training loop computes.
 
-    @cached_property
-    def _padded(self) -> Tensor:
-        return self.experiment.padded.to(dtype=self.dtype, device=self.device)
+    Many images are read and convolved one after the other at every evaluation; the first ones, up
+    to some hundred megabytes, stay in memory.
+    """
 
-    @cached_property
-    def _target_response(self) -> Tensor:
+    def __init__(
+        self, experiment: Experiment, name: str, indices: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(experiment, name)
+        self._indices = indices
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def on_images(self, indices: Sequence[int]) -> DirectObjective:
+        """Returns the same objective on some of the many images."""
+        part = DirectObjective(self.experiment, self.parameter.name, indices)
+        part._kept = self._kept
+        return part
+
+    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields every padded image with its target response (P,)."""
+        experiment = self.experiment
+        chosen = range(len(experiment.image_set)) if self._indices is None else self._indices
+        for index in chosen:
+            if index not in self._kept:
+                one = experiment.picture(index) if experiment.has_many_images else None
+                pair = self._pair(one or next(experiment.pictures()))
+                if sum(map(_pair_bytes, self._kept.values())) > _KEPT_BYTES:
+                    yield pair
+                    continue
+                self._kept[index] = pair
+            yield self._kept[index]
+
+    def _pair(self, picture: Picture) -> tuple[Tensor, Tensor]:
+        padded = picture.padded.to(dtype=self.dtype, device=self.device)
         with torch.no_grad():
-            response = correlate(self._padded, self._target_kernel(self.dtype))[0]
-        noise = self.experiment.noise
-        return response if noise is None else response + noise.flatten().to(response)
+            response = correlate(padded, self._target_kernel(self.dtype))[0]
+        if picture.noise is not None:
+            response = response + picture.noise.flatten().to(response)
+        return padded, response
 
     def loss(self, values: Tensor) -> Tensor:
         """Returns the loss (n,) at the values (n,)."""
-        outputs = correlate(self._padded, self.kernels(values))
-        return self.loss_definition.direct(outputs, self._target_response)
+        return self.loss_of(self.kernels(values))
 
     def smooth_loss(self, values: Tensor) -> Tensor:
         """Returns the loss without its root (n,)."""
-        outputs = correlate(self._padded, self.kernels(values))
-        return find_loss(self.loss_definition.squared).direct(outputs, self._target_response)
+        return self.loss_of(self.kernels(values), smooth=True)
 
-    @cached_property
-    def _target_by_definition(self) -> Tensor:
-        kernel = self._target_kernel(torch.float64).cpu()[0]
-        target = correlate_by_definition(self.experiment.padded, kernel)
-        noise = self.experiment.noise
-        return target if noise is None else target + noise.flatten()
+    def loss_of(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (n,) of any kernels (n, K, K); without its root, if `smooth`."""
+        definition = self.loss_definition
+        if smooth:
+            definition = find_loss(definition.squared)
+        if not self.experiment.has_many_images:
+            ((padded, target),) = self._pairs()
+            return definition.direct(correlate(padded, kernels), target)
+        moments = [
+            # Responses are computed again for the gradient: those of all images would fill memory.
+            checkpoint(_moments, padded, kernels, target, use_reentrant=False)
+            for padded, target in self._pairs()
+        ]
+        return definition.pooled(torch.stack(moments).mean(dim=0))
 
     def by_definition(self, value: float) -> tuple[float, float]:
-        """Returns loss and derivative at one value from shifted images, without conv2d or FFT."""
+        """Returns loss and derivative at one value from shifted images, without conv2d or FFT.
+
+        Of one image; of many, the first.
+        """
         at = torch.tensor([value], dtype=torch.float64)
         padded, target = self.experiment.padded, self._target_by_definition
         output = correlate_by_definition(padded, self.kernels(at)[0]).requires_grad_()
@@ -386,6 +593,37 @@ class DirectObjective(GaborObjective):
         # Chain rule: dloss/dvalue = <dloss/doutput, doutput/dvalue>.
         (dloss_doutput,) = torch.autograd.grad(loss, output)
         return loss.item(), (dloss_doutput * change).sum().item()
+
+    @cached_property
+    def _target_by_definition(self) -> Tensor:
+        kernel = self._target_kernel(torch.float64).cpu()[0]
+        target = correlate_by_definition(self.experiment.padded, kernel)
+        noise = self.experiment.noise
+        return target if noise is None else target + noise.flatten()
+
+
+def _moments(padded: Tensor, kernels: Tensor, target: Tensor) -> Tensor:
+    """Returns the four means over one image's pixels (4, n) that `Loss.pooled` takes."""
+    outputs = correlate(padded, kernels)
+    difference = outputs - target
+    return torch.stack(
+        [
+            (difference * difference).mean(dim=-1),
+            (outputs * outputs).mean(dim=-1),
+            (outputs * target).mean(dim=-1),
+            (target * target).mean().expand(len(outputs)),
+        ]
+    )
+
+
+def _pair_bytes(pair: tuple[Tensor, Tensor]) -> int:
+    return pair[0].nbytes + pair[1].nbytes
+
+
+def _describe(image: Any) -> str:
+    if isinstance(image, (str, Path)):
+        return str(image)
+    return f"array of shape {np.shape(image)}"
 
 
 def _sample_points(parameter: Parameter, count: int) -> FloatArray:

@@ -22,6 +22,8 @@ class Loss:
     Attributes:
         name: As on the command line.
         direct: (outputs (n, P), target (P,)) -> (n,).
+        pooled: The same of many images, from the means over all pixels and images (4, n) of
+            (output - target)^2, output^2, output * target, target^2 -> (n,).
         compressed: (residual (n, r), response (n, r), target (r,)) -> (n,); `residual` is
             response - target, formed before rounding could cancel.
         gradient: (residual, response, target, d_response (n, r)) -> (n,), the closed form of the
@@ -32,6 +34,7 @@ class Loss:
 
     name: str
     direct: Callable[[Tensor, Tensor], Tensor]
+    pooled: Callable[[Tensor], Tensor]
     compressed: Callable[[Tensor, Tensor, Tensor], Tensor]
     gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     is_root: bool = False
@@ -47,6 +50,10 @@ def _mse_direct(outputs: Tensor, target: Tensor) -> Tensor:
     return (difference * difference).mean(-1)
 
 
+def _mse_pooled(means: Tensor) -> Tensor:
+    return means[0]
+
+
 def _mse(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
     return _dot(residual, residual)
 
@@ -57,6 +64,10 @@ def _mse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: Te
 
 def _rmse_direct(outputs: Tensor, target: Tensor) -> Tensor:
     return _mse_direct(outputs, target).sqrt()
+
+
+def _rmse_pooled(means: Tensor) -> Tensor:
+    return means[0].sqrt()
 
 
 def _rmse(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
@@ -71,6 +82,11 @@ def _rmse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: T
 def _cosine_direct(outputs: Tensor, target: Tensor) -> Tensor:
     lengths = _dot(outputs, outputs).sqrt() * _dot(target, target).sqrt()
     return 1 - (outputs @ target) / lengths
+
+
+def _cosine_pooled(means: Tensor) -> Tensor:
+    lengths = (means[1] * means[3]).sqrt()
+    return 1 - means[2] / lengths
 
 
 def _unit(vector: Tensor) -> Tensor:
@@ -100,9 +116,11 @@ def _cosine_gradient(residual: Tensor, response: Tensor, target: Tensor, change:
 LOSSES = {
     loss.name: loss
     for loss in (
-        Loss("rmse", _rmse_direct, _rmse, _rmse_gradient, is_root=True, squared="mse"),
-        Loss("mse", _mse_direct, _mse, _mse_gradient, squared="mse"),
-        Loss("cosine", _cosine_direct, _cosine, _cosine_gradient, squared="cosine"),
+        Loss(
+            "rmse", _rmse_direct, _rmse_pooled, _rmse, _rmse_gradient, is_root=True, squared="mse"
+        ),
+        Loss("mse", _mse_direct, _mse_pooled, _mse, _mse_gradient, squared="mse"),
+        Loss("cosine", _cosine_direct, _cosine_pooled, _cosine, _cosine_gradient, squared="cosine"),
     )
 }
 

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +114,11 @@ class Objective(ABC):
     @property
     def shortcut_error(self) -> float | None:
         """Largest relative error of a shortcut against the direct computation, or None."""
+        return None
+
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """Which images the loss is the mean over, as JSON shows it; None without several."""
         return None
 
     @property

@@ -31,6 +31,10 @@ RANK_TOLERANCE = 8 * torch.finfo(torch.float64).eps
 STRIP_BYTES = 256 * 2**20
 # Side of the tiles that are transformed at once: a spectrum of that size stays in the cache.
 TILE_SIDE = 600
+# Spectra that are transformed at once, where they are small: as many as stay in the cache.
+_CACHED_BYTES = 2**20
+# Memory of the kernels' spectra that are kept for images and tiles of equal size.
+_SPECTRA_BYTES = 192 * 2**20
 
 
 def pad_image(image: Tensor, kernel_size: int, padding: str) -> Tensor:
@@ -87,8 +91,8 @@ def correlate_by_definition(padded: Tensor, kernel: Tensor) -> Tensor:
     rows, columns = output_shape(padded, kernel_size)
     response = torch.zeros(rows, columns, dtype=padded.dtype, device=padded.device)
     weights = list(enumerate(kernel.tolist()))
-    for top, bottom in _equal_parts(rows, TILE_SIDE):
-        for left, right in _equal_parts(columns, TILE_SIDE):
+    for top, bottom in equal_parts(rows, TILE_SIDE):
+        for left, right in equal_parts(columns, TILE_SIDE):
             tile = response[top:bottom, left:right]
             for y, line in weights:
                 for x, value in enumerate(line):
@@ -105,51 +109,106 @@ def kernel_basis(kernels: Tensor) -> Tensor:
     return leading.reshape(rank, side, side)
 
 
-def response_gram(padded: Tensor, basis: Tensor, extra: Tensor | None = None) -> Tensor:
+class GramWorkspace:
+    """What the Gram matrices of several images share: the kernels' spectra, and memory.
+
+    Images of one size, and the tiles of a large one, need the same spectra; of a size that is asked
+    for once only, nothing is kept.
+
+    Args:
+        basis: Kernels (r, K, K), float64.
+    """
+
+    def __init__(self, basis: Tensor) -> None:
+        self._basis = basis
+        self._seen: tuple[int, int] | None = None
+        self._kept: dict[tuple[int, int], list[Tensor]] = {}
+        self._memory = torch.empty(0, dtype=torch.float64)
+
+    def responses(self, count: int, rows: int, columns: int) -> Tensor:
+        """Returns uninitialised memory (count, rows, columns), the same at every call."""
+        size = count * rows * columns
+        if self._memory.numel() < size:
+            self._memory = torch.empty(size, dtype=torch.float64, device=self._basis.device)
+        return self._memory[:size].view(count, rows, columns)
+
+    def spectra(self, shape: tuple[int, int]) -> Iterator[Tensor]:
+        """Yields the conjugate spectra (m, rows, columns // 2 + 1), some at a time."""
+        if shape in self._kept:
+            return iter(self._kept[shape])
+        size = 16 * len(self._basis) * shape[0] * (shape[1] // 2 + 1)
+        if shape != self._seen or size > _SPECTRA_BYTES:
+            self._seen = shape
+            return self._parts(shape)
+        while self._kept and size + sum(map(_bytes, self._kept.values())) > _SPECTRA_BYTES:
+            del self._kept[next(iter(self._kept))]
+        self._kept[shape] = list(self._parts(shape))
+        return iter(self._kept[shape])
+
+    def _parts(self, shape: tuple[int, int]) -> Iterator[Tensor]:
+        at_once = max(1, _CACHED_BYTES // (16 * shape[0] * (shape[1] // 2 + 1)))
+        for kernels in torch.split(self._basis, at_once):
+            across = torch.fft.rfft(kernels, n=shape[1])
+            yield torch.fft.fft(across, n=shape[0], dim=1).conj_physical_()
+
+
+def _bytes(tensors: list[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def response_gram(
+    padded: Tensor,
+    basis: Tensor,
+    extra: Tensor | None = None,
+    workspace: GramWorkspace | None = None,
+) -> Tensor:
     """Returns M = R R^T / P, the Gram matrix of the image's responses to the basis.
 
     Args:
         padded: Image (H, W), float64.
         basis: (r, K, K).
         extra: An additional image of the output's shape, joined as the last row of R.
+        workspace: Of the basis, shared between images; its own without.
 
     Returns:
         (r, r), or (r + 1, r + 1) with `extra`.
     """
     kernel_size = basis.shape[-1]
     rows, columns = output_shape(padded, kernel_size)
+    workspace = GramWorkspace(basis) if workspace is None else workspace
+    sums = basis.sum(dim=(1, 2))
     count = len(basis) + (extra is not None)
     gram = torch.zeros(count, count, dtype=torch.float64, device=padded.device)
     side = max(1, min(TILE_SIDE, math.isqrt(STRIP_BYTES // (8 * count))))
-    tiles = itertools.product(_equal_parts(rows, side), _equal_parts(columns, side))
+    tiles = itertools.product(equal_parts(rows, side), equal_parts(columns, side))
     for (top, bottom), (left, right) in tiles:
-        area = (bottom - top) * (right - left)
-        responses = torch.empty(count, area, dtype=torch.float64, device=gram.device)
+        responses = workspace.responses(count, bottom - top, right - left)
         part = padded[top : bottom + kernel_size - 1, left : right + kernel_size - 1]
-        _fft_responses(part, basis, responses)
+        _fft_responses(part, workspace, sums, responses)
         if extra is not None:
-            responses[-1] = extra[top:bottom, left:right].flatten()
-        gram += responses @ responses.T
+            responses[-1] = extra[top:bottom, left:right]
+        flat = responses.flatten(1)
+        gram += flat @ flat.T
     return gram / (rows * columns)
 
 
-def _fft_responses(strip: Tensor, basis: Tensor, out: Tensor) -> None:
-    # Correlation theorem. One kernel at a time: a spectrum of one fits the cache, of all does not.
+def _fft_responses(strip: Tensor, workspace: GramWorkspace, sums: Tensor, out: Tensor) -> None:
+    # Correlation theorem. Few kernels at a time: their spectra fit the cache, those of all do not.
     # The mean is taken out first and its exact response added back, because it would otherwise
     # set the level of the transform's rounding.
-    kernel_size = basis.shape[-1]
-    rows, columns = output_shape(strip, kernel_size)
     shape = (_fast_length(strip.shape[0]), _fast_length(strip.shape[1]))
+    rows, columns = out.shape[1:]
     mean = strip.mean()
     spectrum = torch.fft.rfft2(strip - mean, s=shape)
-    for kernel, row in zip(basis, out, strict=False):
-        across = torch.fft.rfft(kernel, n=shape[1])
-        product = torch.fft.fft(across, n=shape[0], dim=0).conj_physical_().mul_(spectrum)
-        response = torch.fft.irfft2(product, s=shape)[:rows, :columns]
-        row.view(rows, columns).copy_(response).add_(mean * kernel.sum())
+    first = 0
+    for kernels in workspace.spectra(shape):
+        responses = torch.fft.irfft2(kernels * spectrum, s=shape)[:, :rows, :columns]
+        some = slice(first, first + len(kernels))
+        torch.add(responses, (mean * sums[some])[:, None, None], out=out[some])
+        first += len(kernels)
 
 
-def _equal_parts(length: int, largest: int) -> list[tuple[int, int]]:
+def equal_parts(length: int, largest: int) -> list[tuple[int, int]]:
     """Cuts a length into the fewest parts of at most `largest`, of nearly equal size."""
     count = math.ceil(length / largest)
     edges = [length * index // count for index in range(count + 1)]
@@ -214,7 +273,17 @@ def compress(padded: Tensor, kernels: Tensor, extra: Tensor | None = None) -> Co
         extra: An additive image of the output's shape, or None.
     """
     basis = kernel_basis(kernels)
-    gram = response_gram(padded, basis, extra)
+    return factor_gram(response_gram(padded, basis, extra), basis)
+
+
+def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:
+    """Returns the compressed response that has the given inner products.
+
+    Args:
+        gram: M (r, r) of the basis, of one image or the mean over several; or (r + 1, r + 1) with
+            an additive image.
+        basis: (r, K, K).
+    """
     # M = V diag(l) V^T gives F = diag(sqrt l) V^T; eigenvalues below zero are rounding. Scaled to a
     # unit diagonal first, because rounding is relative to the largest entry, and an additive image
     # may be far stronger or weaker than the responses.
@@ -223,5 +292,5 @@ def compress(padded: Tensor, kernels: Tensor, extra: Tensor | None = None) -> Co
     factor = eigenvalues.clamp(min=0).sqrt()[:, None] * vectors.T * scale
     rank = len(basis)
     weights = factor[:, :rank] @ basis.flatten(1)
-    offset = factor[:, rank] if extra is not None else torch.zeros_like(factor[:, 0])
+    offset = factor[:, rank] if len(gram) > rank else torch.zeros_like(factor[:, 0])
     return CompressedResponse(weights, offset, rank)

@@ -154,7 +154,7 @@ def _band_words(kind: str, view: View) -> str:
         "cycle": "repeats a cycle",
         "chaos": chaos,
         "other": "neither: no period,\nexponent not above 0",
-        "nonfinite": "NaN or infinity",
+        "nonfinite": "NaN, infinity, or gone",
     }[kind]
 
 

@@ -476,3 +476,35 @@ def test_opposite_rotation_is_the_mirrored_kernel() -> None:
     mine = kernel(torch.tensor(0.6, dtype=torch.float64), 9, 6.0, 2.0, 0.0, 1.0)
     theirs = kernel(torch.tensor(-0.6, dtype=torch.float64), 9, 6.0, 2.0, 0.0, 1.0)
     torch.testing.assert_close(mine, theirs.flip(0), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(c, id=_id(c))
+        for c in WRONG_FORMULA
+        if c.cause in ("wrong_gradient", "no_gradient")
+    ],
+)
+def test_broken_derivative_is_shown_by_the_run_with_the_right_one(case: Case) -> None:
+    _, diagnosis = _diagnose(case)
+    finding = diagnosis.findings[0]
+    assert finding.sufficient
+    trial = finding.evidence["counterfactual"]
+    # All of them are broken derivatives of the same bowl.
+    values = train(lambda v: (v - 1) ** 2, 0.2, _maker(_plain(case)), case.steps).values
+    assert stays_at(values, 1.0, 0.04, None)
+    assert trial["outcome"] == "reached"
+    assert trial["final"] == pytest.approx(values[-1], abs=1e-6)
+    away = np.flatnonzero(np.abs(values - 1) > 0.04)
+    assert trial["steps_to_target"] == away[-1] + 1
+
+
+def test_broken_derivative_that_is_not_the_only_fault_says_so() -> None:
+    # In the other well the right derivative does not help either.
+    broken = _own(lambda v: (v.detach() ** 2 - 1) ** 2 - 0.2 * v.detach(), range=(-2.0, 2.0))
+    settings = OptimizerSettings("sgd", 0.02, steps=400)
+    finding = diagnose_objective(broken(), settings, -1.2).findings[0]
+    assert (finding.cause, finding.role, finding.sufficient) == ("no_gradient", "primary", False)
+    assert finding.evidence["counterfactual"]["outcome"] == "local_minimum"
+    assert "local minimum" in finding.explanation

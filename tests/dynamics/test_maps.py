@@ -26,6 +26,7 @@ from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.objective import Objective
 from tests.diagnosis.planting import bowl, needle, wave
 from tests.dynamics.independent import distance, stays_at, train
+from tests.landscape.planted import interval
 
 ELEMENTWISE = tuple(name for name in OPTIMIZERS if name != "lbfgs")
 STEPS = 200
@@ -158,14 +159,18 @@ def test_tables_are_as_exact_as_they_say(loss: str) -> None:
         np.testing.assert_allclose(one_by_one, truth[:200], rtol=0, atol=2 * bound * scale)
 
 
-def test_table_of_an_interval_ends_where_the_interval_does() -> None:
+def test_table_of_an_interval_ends_four_widths_beyond_it() -> None:
     losses, slopes = tabulate(bowl())
     inside = torch.tensor([-0.999, 0.3, 1.0, 2.9], dtype=torch.float64)
     np.testing.assert_allclose(losses(inside), 2 * (inside - 1) ** 2, rtol=0, atol=1e-12)
     np.testing.assert_allclose(slopes(inside), 4 * (inside - 1), rtol=0, atol=1e-12)
-    outside = torch.tensor([-1.1, 3.1, math.nan, math.inf, -math.inf], dtype=torch.float64)
-    assert torch.isnan(losses(outside)).all()
-    assert all(math.isnan(losses.at(float(value))) for value in outside)
+    outside = torch.tensor([-1.1, 3.1, -16.9, 18.9], dtype=torch.float64)
+    np.testing.assert_allclose(losses(outside), 2 * (outside - 1) ** 2, rtol=1e-9)
+    gone = torch.tensor([-17.1, 19.1, math.nan, math.inf, -math.inf], dtype=torch.float64)
+    assert torch.isnan(losses(gone)).all()
+    assert torch.isnan(slopes(gone)).all()
+    # One value at a time goes to the objective itself there.
+    assert all(math.isnan(losses.at(float(value))) for value in (*outside, *gone))
 
 
 def test_kink_of_the_table_is_undefined_as_torch_has_it() -> None:
@@ -434,3 +439,25 @@ def test_no_rate_works_on_the_photograph(loss: str, momentum: float) -> None:
         settings = OptimizerSettings("sgd", float(lr), momentum, steps=1500)
         values = np.array([step.value for step in descend(objective, settings, -math.pi / 4)])
         assert not stays_at(values, math.pi / 4, math.radians(1), math.pi)
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(-0.95, "reached"), (-1.05, "nonfinite")])
+def test_run_that_leaves_the_interval_comes_back_or_not(factor: float, outcome: str) -> None:
+    # v - 1 is multiplied by 1 - 2 lr each step: from 1.95, an end of the range, the first step
+    # leaves it.
+    objective = interval(lambda v: (v - 1) ** 2, 0.8, 2.0, target=1.0)
+    lr = (1 - factor) / 2
+    basins = run_basins(
+        objective, OptimizerSettings("sgd", steps=1500), lrs=np.array([lr]), starts=np.array([1.95])
+    )
+    assert OUTCOME_NAMES[int(basins.outcomes[0, 0])] == outcome
+    single = run(objective, OptimizerSettings("sgd", lr, steps=1500), 1.95)
+    assert single.outcome == outcome
+
+
+def test_what_is_singular_outside_spoils_its_own_place_only() -> None:
+    # Like a width that crosses zero.
+    objective = interval(lambda v: torch.exp(-1 / v**2), 0.5, 2.0)
+    losses, _ = tabulate(objective)
+    values = np.array([-3.0, -0.5, 0.3, 5.0])
+    np.testing.assert_allclose(losses(torch.as_tensor(values)), np.exp(-1 / values**2), atol=1e-6)

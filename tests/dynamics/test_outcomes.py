@@ -95,6 +95,20 @@ TAILS: dict[str, tuple[str, int, Array, float, bool]] = {
     ),
     "slow descent": ("unfinished", 0, 2.5 - 0.004 * t, 0.5, True),
     "decaying oscillation": ("unfinished", 0, 1.5 + 0.5 * 0.97**t * (-1.0) ** t, 0.5, True),
+    # Down to the target by half of the tail, then across its kink to and fro.
+    "arrival in the tail": (
+        "unfinished", 0,
+        TARGET + np.where(t < 30, 1.2 * (1 - t / 30), 0.01 * np.sin(7 * t)), 1.0, True,
+    ),
+    # A chaotic run that happens to end near the target has not come down to it.
+    "near the target by chance": (
+        "erratic", 0, np.append(1.0 + 1.8 * _logistic(TAIL - 1), TARGET), 0.5, True,
+    ),
+    "jitter at the other minimum": (
+        "local_minimum", 0, OTHER + 0.14 * (_logistic(TAIL) - 0.5), 0.1, True,
+    ),
+    "jitter up its walls": ("erratic", 0, OTHER + 0.8 * (_logistic(TAIL) - 0.5), 0.1, True),
+    "jitter at the target": ("erratic", 0, TARGET + 0.14 * (_logistic(TAIL) - 0.5), 0.1, True),
     "no gradient": ("frozen", 0, np.full(TAIL, 2.0), 0.0, False),
     "NaN": ("nonfinite", 0, NAN_LAST, math.nan, True),
     "infinite": ("nonfinite", 0, np.where(t < 30, 1.5, np.inf), 0.5, True),
@@ -272,3 +286,15 @@ def test_far_off_values_are_judged_like_near_ones(
     tails = Tails(values[:, None], _loss(values)[:, None], np.array([0.5]), np.array([True]))
     codes, periods = classify(landscape, tails)
     assert (OUTCOME_NAMES[codes[0]], int(periods[0])) == ("cycle", 2)
+
+
+def test_run_that_is_gone_from_an_interval_is_not_called_erratic() -> None:
+    parameter = Parameter("v", 0.0, 1.0, None, 0.5, 0.0)
+    points = (CriticalPoint(0.5, 0.0, 1.0, "minimum", True, (0.0, 1.0), 2.0),)
+    bowl_ = Landscape(parameter, points, Certificate(True, "given", 0, 0.0), 1.0, 1.0, 0.0)
+    growing = 0.5 + 10.0 * (-1.02) ** t
+    coming_back = np.append(growing[:-1], 0.9)
+    values = np.stack([growing, coming_back], axis=1)
+    tails = Tails(values, (values - 0.5) ** 2, np.ones(2), np.ones(2, dtype=np.bool_))
+    codes, _ = classify(bowl_, tails)
+    assert [OUTCOME_NAMES[code] for code in codes] == ["nonfinite", "erratic"]

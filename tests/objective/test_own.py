@@ -17,10 +17,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from gabordiag.dynamics.maps import run_basins
+from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.series import build_series
 from gabordiag.landscape.shortcut import SeriesObjective, cheap_objective
+from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.checks import check_objective
 from gabordiag.objective.loading import load_object
 from gabordiag.objective.numeric import differentiate, has_sharp_zero, measure_noise
@@ -339,6 +342,33 @@ class TestModule:
         # The zero of a root keeps its digits.
         assert cheap.loss_at(TARGET)[0] <= 1e-14
         assert cheap_objective(exact) is exact
+
+    def test_nothing_asks_an_expensive_module_more_than_that(self, image):
+        calls = []
+
+        class Counted(planted.WritesData):
+            def forward(self, x):
+                calls.append(1)
+                return super().forward(x)
+
+        objective = of(Counted(), image)
+        find_critical_points(objective)
+        assert len(calls) < 700
+        calls.clear()
+        # Autograd is asked at every point of a sweep; everything else comes from the series.
+        swept = sweep_objective(objective, 101)
+        assert len(calls) < 150
+        exact = sweep_objective(of(planted.Right(), image), 101)
+        np.testing.assert_allclose(swept.grad_numeric, exact.grad_numeric, atol=1e-6)
+        calls.clear()
+        settings = OptimizerSettings("sgd", steps=200)
+        basins = run_basins(objective, settings, np.array([1e-3, 1e-2]), np.linspace(-1, 1, 21))
+        assert len(calls) < 800
+        # No gradient reaches this module's parameter: the map is that of its values.
+        right = run_basins(
+            of(planted.Right(), image), settings, np.array([1e-3, 1e-2]), np.linspace(-1, 1, 21)
+        )
+        np.testing.assert_array_equal(basins.outcomes, right.outcomes)
 
     def test_outside_an_interval_the_series_asks_the_objective(self):
         objective = own_objective(lambda v: torch.tensor(math.exp(v.item())).double(), range=(0, 1))

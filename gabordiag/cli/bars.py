@@ -1,0 +1,82 @@
+"""Progress bars: one for what a command does, and below it one while images are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Bars:
+    """Bars on stderr that share one display, which is there while any of them is.
+
+    Args:
+        hidden: Show nothing.
+    """
+
+    def __init__(self, hidden: bool) -> None:
+        self._hidden = hidden
+        self._display: Progress | None = None
+        self._images: tuple[str, TaskID] | None = None
+
+    @contextmanager
+    def shown(self, text: str) -> Iterator[Callable[[int, int], None]]:
+        """Shows a bar; yields a function of (done, total)."""
+        display = self._open()
+        task = display.add_task(text, total=None)
+        try:
+            yield lambda done, total: display.update(task, completed=done, total=total)
+        finally:
+            self._remove(task)
+
+    def tell_images(self, what: str, done: int, total: int) -> None:
+        """Shows how many images are done, until all are."""
+        if self._images is None or self._images[0] != what:
+            self._forget_images()
+            self._images = what, self._open().add_task(what, total=total)
+        if done == total:
+            self._forget_images()
+        else:
+            self._open().update(self._images[1], completed=done, total=total)
+
+    def close(self) -> None:
+        """Takes away whatever is shown."""
+        if self._display is not None:
+            self._display.stop()
+        self._display, self._images = None, None
+
+    def _forget_images(self) -> None:
+        if self._images is not None:
+            self._remove(self._images[1])
+        self._images = None
+
+    def _open(self) -> Progress:
+        if self._display is None:
+            self._display = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+                expand=True,
+                disable=self._hidden,
+            )
+            self._display.start()
+        return self._display
+
+    def _remove(self, task: TaskID) -> None:
+        if self._display is None:
+            return
+        self._display.remove_task(task)
+        if not self._display.tasks:
+            self.close()

@@ -1,0 +1,117 @@
+"""Many images one by one: whose landscape holds the start in another basin than the target's.
+
+The mean over many images has a landscape of its own; what traps the start may be the doing of a few
+of them or of all. Each image's loss follows from its own Gram matrix, at no convolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.objective.experiment import ShortcutObjective
+from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.results import read_only
+
+# More images than this are sampled: some hundredths of a second each.
+MOST_SURVEYED = 200
+
+
+@dataclass(frozen=True)
+class NearStart:
+    """Where gradient flow from the start ends on one image's own landscape.
+
+    Attributes:
+        file: The image's name.
+        minimum: The minimum or kink of the start's basin; None where there is none.
+        loss: There.
+        is_target: It is the target's.
+        minima: How many minima and kinks the landscape has.
+        certified: Its list of critical points is proven complete.
+    """
+
+    file: str
+    minimum: float | None
+    loss: float | None
+    is_target: bool
+    minima: int
+    certified: bool
+
+    @property
+    def is_spurious(self) -> bool:
+        """Whether the start lies in the basin of another minimum than the target's."""
+        return self.minimum is not None and not self.is_target
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON takes them."""
+        return {
+            "file": self.file,
+            "minimum": self.minimum,
+            "loss": self.loss,
+            "is_target": self.is_target,
+            "minima": self.minima,
+            "certified": self.certified,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """The single images' landscapes, of all or of an even sample.
+
+    Attributes:
+        near_start: One an image.
+        losses: Of every image at the sweep's values (images, m).
+    """
+
+    near_start: tuple[NearStart, ...]
+    losses: FloatArray
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows under `images`."""
+        return {
+            "surveyed": len(self.near_start),
+            "spurious": sum(image.is_spurious for image in self.near_start),
+            "to_target": sum(image.is_target for image in self.near_start),
+            "near_start": [image.to_dict() for image in self.near_start],
+        }
+
+
+def survey_images(objective: Objective, values: FloatArray) -> Survey | None:
+    """Looks at every image alone, or at `MOST_SURVEYED` of them, evenly spread over the order.
+
+    Args:
+        objective: Over many images, through the shortcut.
+        values: Of the parameter (m,), at which the losses are wanted.
+
+    Returns:
+        None where the objective has not many images, or not their single Gram matrices.
+    """
+    if not isinstance(objective, ShortcutObjective) or not objective.has_single_images:
+        return None
+    images = objective.experiment.image_set
+    count = min(len(images), MOST_SURVEYED)
+    chosen = [index * len(images) // count for index in range(count)]
+    progress = objective.experiment.progress
+    losses, found = [], []
+    for done, index in enumerate(chosen, 1):
+        alone = objective.on_images([index])
+        losses.append(alone.loss_at(values))
+        found.append(_near_start(images.names[index], find_critical_points(alone)))
+        if progress is not None:
+            progress("looking at single images", done, count)
+    return Survey(tuple(found), read_only(np.stack(losses)))
+
+
+def _near_start(name: str, landscape: Landscape) -> NearStart:
+    point = landscape.attractor_of(landscape.parameter.start)
+    return NearStart(
+        file=name,
+        minimum=None if point is None else point.value,
+        loss=None if point is None else point.loss,
+        is_target=point is not None and point.is_target,
+        minima=len(landscape.attractors),
+        certified=landscape.certificate.certified,
+    )

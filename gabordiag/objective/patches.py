@@ -1,0 +1,90 @@
+"""Every kernel of a size at once: the Gram matrix of an image's patches.
+
+Along one parameter all kernels span some tens of dimensions, and `response.py` convolves with a
+basis of them. Several parameters together fill the space of kernels, and so does a parameter that
+may run anywhere; then the single pixels are the basis, and their responses are shifted images.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gabordiag.objective.response import TILE_SIDE, equal_parts, output_shape
+
+
+def patch_gram(padded: Tensor, kernel_size: int, extra: Tensor | None = None) -> Tensor:
+    """Returns the Gram matrix of the image's responses to every single pixel of a kernel.
+
+    With it the compressed response is exact for every kernel of that size, whatever its parameters.
+    The response to pixel (u, v) is the image shifted by (u, v). For two rows of the kernel, u and
+    u + d, let G(u, d) be the (K, K) block of inner products, and U_r (K, columns) the image's row r
+    shifted by 0, ..., K - 1. Then
+
+        G(u, d) = sum_{r=u}^{u+rows-1} U_r U_{r+d}^T,
+        G(u + 1, d) = G(u, d) + U_{u+rows} U_{u+rows+d}^T - U_u U_{u+d}^T :
+
+    K passes over the whole image instead of K^2 (K^2 + 1) / 2.
+
+    Args:
+        padded: Image (H, W), float64.
+        kernel_size: K.
+        extra: An additional image of the output's shape, joined as the last row of R.
+
+    Returns:
+        (K^2, K^2), or (K^2 + 1, K^2 + 1) with `extra`; divided by the number of output pixels.
+    """
+    size = kernel_size
+    rows, columns = output_shape(padded, size)
+    top, bottom = (
+        part.unfold(1, columns, 1).contiguous() for part in (padded[: size - 1], padded[rows:])
+    )
+    gram = padded.new_empty(size, size, size, size)
+    for down in range(size):
+        block = _first_block(padded, down, size)
+        changes = bottom[: size - 1 - down] @ bottom[down:].mT
+        changes -= top[: size - 1 - down] @ top[down:].mT
+        for upper in range(size - down):
+            gram[upper, :, upper + down] = block
+            gram[upper + down, :, upper] = block.T
+            if upper + 1 < size - down:
+                block = block + changes[upper]
+    gram = gram.reshape(size**2, size**2)
+    if extra is not None:
+        column = _correlate_with(padded, extra).reshape(-1, 1)
+        corner = extra.square().sum().reshape(1, 1)
+        gram = torch.cat([torch.cat([gram, column], 1), torch.cat([column.T, corner], 1)])
+    return gram / (rows * columns)
+
+
+def _first_block(padded: Tensor, down: int, size: int) -> Tensor:
+    """Returns G(0, down) (K, K): [v, w] is the sum of I[r, q + v] I[r + down, q + w].
+
+    With C[c, e] = sum_r I[r, c] I[r + down, e], one matrix product, it is a sum along the diagonal
+    e - c = w - v from c = v on; the next v drops the diagonal's first and takes one more.
+    """
+    rows, columns = output_shape(padded, size)
+    # Columns beyond the image's ends: every strip's diagonals then lie in one block of memory.
+    wide = torch.nn.functional.pad(padded, (size - 1, size - 1))
+    diagonals = []
+    for lo, hi in equal_parts(padded.shape[1], TILE_SIDE):
+        product = padded[:rows, lo:hi].T @ wide[down : down + rows, lo : hi + 2 * (size - 1)]
+        stride = product.shape[1] + 1
+        diagonals.append(product.as_strided((hi - lo, 2 * size - 1), (stride, 1)))
+    band = torch.cat(diagonals)
+    first = band[:columns].sum(0, keepdim=True)
+    edges = band[columns:] - band[: size - 1]
+    sums = torch.cat([first, first + edges.cumsum(0)])
+    # sums[v, size - 1 + w - v] -> block[v, w]
+    v = torch.arange(size, device=padded.device)
+    block: Tensor = sums[v[:, None], size - 1 + v[None, :] - v[:, None]]
+    return block
+
+
+def _correlate_with(padded: Tensor, extra: Tensor) -> Tensor:
+    """Returns the sums (K, K) of the image under `extra`, shifted by every pixel of a kernel."""
+    shape = padded.shape
+    product = torch.fft.rfft2(padded) * torch.fft.rfft2(extra, s=shape).conj()
+    size = shape[0] - extra.shape[0] + 1
+    sums: Tensor = torch.fft.irfft2(product, s=shape)[:size, :size]
+    return sums

@@ -1,0 +1,192 @@
+"""Many images: which files of a folder can be used, and each in turn, padded, with its noise.
+
+Nothing is kept but names: a picture is read when it is asked for, and again when it is asked for
+again, so that a thousand images take no more memory than one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gabordiag.errors import InputError, UsageError
+from gabordiag.images import FloatArray
+
+# Called with (what is being done, images done, images in all).
+ImageProgress = Callable[[str, int, int], None]
+
+# What file managers leave behind; hidden files are passed over as well.
+_NOT_MEANT = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
+# Skipped files that an error names; the others are counted.
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that is left out.
+
+    Attributes:
+        file: Its name.
+        why: The reason; reads on from the name.
+    """
+
+    file: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """The images of an experiment.
+
+    Attributes:
+        sources: Of those that are used: paths, built-in names or arrays.
+        names: Theirs, for people.
+        skipped: What was left out.
+    """
+
+    sources: tuple[Any, ...]
+    names: tuple[str, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def only(self, index: int) -> ImageSet:
+        """Returns the set of one of the images."""
+        return ImageSet((self.sources[index],), (self.names[index],))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {
+            "used": len(self),
+            "skipped": [{"file": entry.file, "why": entry.why} for entry in self.skipped],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One image, ready for convolution.
+
+    Attributes:
+        name: For people.
+        padded: Extended for the padding (H, W), float64.
+        noise: Of the target response (rows, columns), or None.
+    """
+
+    name: str
+    padded: Tensor
+    noise: Tensor | None
+
+
+def find_usable(
+    images: str | Path | Sequence[Any],
+    load: Callable[[Any], FloatArray],
+    *,
+    strict: bool = False,
+    progress: ImageProgress | None = None,
+) -> ImageSet:
+    """Reads every image once, and returns those that can be used.
+
+    Args:
+        images: A folder, whose files are taken in the order of their names, or a sequence of
+            paths, built-in names and 2-D arrays. Of a folder, hidden files and what file managers
+            leave (`Thumbs.db`, `desktop.ini`) are passed over; every other entry is taken for an
+            image, and named where it is none.
+        load: Returns the pixels of a source, or raises `InputError`.
+        strict: Refuse to leave anything out.
+        progress: Called after each image.
+
+    Raises:
+        InputError: No folder, none that can be used, or with `strict`, any that cannot.
+        UsageError: An empty sequence.
+    """
+    listed = _listed(images)
+    sources, names, skipped = [], [], []
+    for done, (name, source) in enumerate(listed, 1):
+        try:
+            load(source)
+        except InputError as error:
+            skipped.append(Skipped(name, _reason(error, source)))
+        else:
+            sources.append(source)
+            names.append(name)
+        if progress is not None:
+            progress("reading images", done, len(listed))
+    where = f" in {images}" if isinstance(images, (str, Path)) else ""
+    if not sources:
+        raise InputError(
+            f"None of the {len(listed)} images{where} can be used: {_told(skipped)}.",
+            "Give PNG, JPEG, TIFF or WebP images, or .npy arrays.",
+        )
+    if strict and skipped:
+        raise InputError(
+            f"{len(skipped)} of {len(listed)} images{where} cannot be used: {_told(skipped)}.",
+            "Remove them, or leave out --strict to go on without them.",
+        )
+    return ImageSet(tuple(sources), tuple(names), tuple(skipped))
+
+
+def target_noise(
+    pixels: FloatArray, shape: tuple[int, int], deviation: float, seed: int
+) -> FloatArray:
+    """Returns the noise (rows, columns) of one of many targets.
+
+    Its stream depends on the seed and on the image's own pixels alone, and so neither on the order
+    of the images nor on which others are there.
+    """
+    digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8).digest()
+    generator = np.random.default_rng([seed, int.from_bytes(digest, "big")])
+    return deviation * generator.standard_normal(shape)
+
+
+def _listed(images: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
+    """Returns (name, source) of everything that may be an image."""
+    if isinstance(images, (str, Path)):
+        return _folder(Path(images))
+    listed = [
+        (str(source), source) if isinstance(source, (str, Path)) else (f"array {index}", source)
+        for index, source in enumerate(images)
+    ]
+    if not listed:
+        raise UsageError("an empty list of images was given.", "Give at least one.")
+    return listed
+
+
+def _folder(folder: Path) -> list[tuple[str, Any]]:
+    try:
+        if not folder.is_dir():
+            what = f"{folder} is a file" if folder.exists() else f"No folder at {folder}"
+            raise InputError(f"{what}.", "Give a folder with --images, single files with --image.")
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{folder} cannot be listed: {reason}.", "Give another folder.") from None
+    meant = [entry for entry in entries if not _is_passed_over(entry.name)]
+    if not meant:
+        raise InputError(f"{folder} holds no images.", "Give a folder with images.")
+    return [(entry.name, entry) for entry in meant]
+
+
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _NOT_MEANT
+
+
+def _reason(error: InputError, source: Any) -> str:
+    """The error without the name that it begins with."""
+    text = " ".join(error.problem.split()).rstrip(".")
+    for beginning in (f"{source} ", "The image ", "the array "):
+        if text.startswith(beginning):
+            return text.removeprefix(beginning)
+    return "does not exist" if text.startswith("No image at") else f"cannot be used: {text}"
+
+
+def _told(skipped: Sequence[Skipped]) -> str:
+    named = "; ".join(f"{entry.file} {entry.why}" for entry in skipped[:_MOST_NAMED])
+    more = len(skipped) - _MOST_NAMED
+    return f"{named}; and {more} more" if more > 0 else named
