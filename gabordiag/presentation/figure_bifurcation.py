@@ -90,7 +90,15 @@ def draw_attractor(ax: Axes, view: View) -> list[Any]:
     ax.set_xlabel("learning rate")
     ax.set_ylabel(f"last {values.shape[1]} values of {axis.label}")
     dot = Line2D([], [], marker="o", linestyle="", color=INK, markersize=3, label="value of a run")
-    return [dot, *handles, *_attractor_handles(axis, landscape)]
+    return [dot, *handles, *_attractor_handles(axis, landscape), *_outside_note(axis, values)]
+
+
+def _outside_note(axis: ParameterAxis, values: FloatArray) -> list[Line2D]:
+    """A legend entry that says that some values cannot be seen, if that is so."""
+    if axis.period is not None or not ((values < axis.low) | (values > axis.high)).any():
+        return []
+    words = f"values outside {axis.show(axis.low)} to {axis.show(axis.high)}\nare not drawn"
+    return [Line2D([], [], linestyle="", label=words)]
 
 
 def _attractor_handles(axis: ParameterAxis, landscape: Mapping[str, Any]) -> list[Line2D]:
