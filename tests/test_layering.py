@@ -162,6 +162,7 @@ def test_the_whole_package_is_looked_at():
         ("dynamics.tabulate", "import chebpy"),
         ("presentation.figures", "from rich.console import Console"),
         ("presentation.console", "import typer"),
+        ("presentation.report", "from jinja2 import Environment"),
         ("landscape.critical", "import torch.optim"),
         ("landscape.critical", "from torch import optim"),
         ("landscape.critical", "from torch.optim import SGD"),

@@ -17,7 +17,7 @@ from gabordiag.dynamics.descent import Optimization, run_all
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.kernel_table import kernel_table
-from gabordiag.presentation import animation, film
+from gabordiag.presentation import animation, film, report
 from gabordiag.presentation.animation import Stage
 from gabordiag.presentation.storyboard import LONGEST, chosen_steps, storyboard
 from gabordiag.results import View
@@ -245,6 +245,15 @@ def test_the_gif_has_its_size_its_length_and_its_pictures(gif: bytes, stage: Sta
 
 def test_the_same_view_gives_the_same_bytes(jumping: View, gif: bytes) -> None:
     assert animation.animate(saved(jumping))["gif"] == gif
+
+
+def test_each_filter_has_an_animation_of_its_failing_run(jumping: View) -> None:
+    run = jumping.result["runs"][0]
+    case = {"symptom": {"run": run}, "landscape": jumping.result["landscape"]}
+    data = {f"round-{name}": table for name, table in jumping.data.items()}
+    made = report.films("reproduce", View({"cases": {"round": case}}, data))
+    assert {name.split(".")[0] for name in made} == {"round-animation"}
+    assert report.films("sweep", jumping) == {}
 
 
 def test_nothing_is_cut_off(stage: Stage) -> None:
