@@ -163,7 +163,9 @@ def _cells(block: Table, row: Sequence[str]) -> list[Text]:
         color = OUTCOME_COLORS.get(outcome_of(row[block.outcome_column]))
         if color is not None:
             # The figures' colour, on ground of its own: readable on dark and light terminals.
-            cells[block.outcome_column].stylize(f"{ink_on(color)} on {color}")
+            # Not the terminal's own white and black, which may be any grey.
+            ink = {"white": "#ffffff", "black": "#000000"}[ink_on(color)]
+            cells[block.outcome_column].stylize(f"{ink} on {color}")
     return cells
 
 

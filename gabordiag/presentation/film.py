@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-_COLORS = 255
+from gabordiag.presentation.palette import palette_of, reduce_to
 
 
 def to_gif(pictures: Sequence[Image.Image], milliseconds: Sequence[int]) -> bytes:
@@ -22,8 +22,10 @@ def to_gif(pictures: Sequence[Image.Image], milliseconds: Sequence[int]) -> byte
         pictures: RGB, of one size.
         milliseconds: How long each is shown.
     """
-    palette = _palette(pictures)
-    reduced = [_reduce(picture, palette) for picture in pictures]
+    # Some pictures stand for all: the first, the last, and others in between.
+    some = np.linspace(0, len(pictures) - 1, 12).astype(int).tolist()
+    palette = palette_of([pictures[index] for index in some])
+    reduced = [reduce_to(palette, picture) for picture in pictures]
     buffer = io.BytesIO()
     reduced[0].save(
         buffer,
@@ -36,31 +38,6 @@ def to_gif(pictures: Sequence[Image.Image], milliseconds: Sequence[int]) -> byte
         disposal=1,
     )
     return buffer.getvalue()
-
-
-def _reduce(picture: Image.Image, palette: Image.Image) -> Image.Image:
-    reduced = picture.quantize(palette=palette, dither=Image.Dither.NONE)
-    # Pillow looks colours up to six bits, which leaves a white ground slightly grey.
-    codes = np.array(reduced)
-    codes[(np.asarray(picture) == 255).all(axis=2)] = 0
-    exact = Image.fromarray(codes, "P")
-    exact.putpalette(palette.getpalette() or [])
-    return exact
-
-
-def _palette(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Colours that serve the first, the last, and some pictures in between."""
-    some = [pictures[i] for i in np.linspace(0, len(pictures) - 1, 12).astype(int).tolist()]
-    width, height = some[0].size
-    sheet = Image.new("RGB", (width, height * len(some)))
-    for row, picture in enumerate(some):
-        sheet.paste(picture, (0, row * height))
-    reduced = sheet.quantize(_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    found = reduced.getpalette() or []
-    palette = Image.new("P", (1, 1))
-    # Number 0 is the white of the ground.
-    palette.putpalette([255, 255, 255, *found[: 3 * _COLORS]])
-    return palette
 
 
 def to_mp4(gif: bytes) -> bytes | None:

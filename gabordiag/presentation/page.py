@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from gabordiag.presentation.blocks import Block, Verdict, caption, outcome_of
+from gabordiag.presentation.palette import palette_of, reduce_to
 from gabordiag.presentation.style import OUTCOME_COLORS, ink_on
 
 # What can be typed: `gabordiag sweep`, --lr 0.01. It must not be broken at its hyphens.
@@ -72,8 +73,9 @@ def _inlined(name: str, content: bytes) -> str:
 
 def _reduced(png: bytes) -> bytes:
     """Returns a picture of few colours with a palette of 256: a third of the size."""
-    with Image.open(io.BytesIO(png)) as picture:
-        reduced = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    with Image.open(io.BytesIO(png)) as file:
+        picture = file.convert("RGB")
+    reduced = reduce_to(palette_of([picture]), picture)
     buffer = io.BytesIO()
     reduced.save(buffer, format="PNG")
     return buffer.getvalue()

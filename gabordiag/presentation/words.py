@@ -262,7 +262,7 @@ def _remedies(result: Json) -> list[Block]:
         )
         for remedy in result["remedies"]
     )
-    return [Heading("What helps, each one tried"), Table(("", "remedy", "change", "ends"), rows)]
+    return [Heading("What helps, each one tried"), Table(("", "remedy", "change", "ends"), rows, 3)]
 
 
 def _reproduce(result: Json) -> list[Block]:

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from markdown_it import MarkdownIt
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from gabordiag.cli.main import run
@@ -32,7 +33,12 @@ from gabordiag.presentation.blocks import (
 from gabordiag.presentation.markdown import fenced, to_markdown
 from gabordiag.presentation.report import Wish, command_line, make_files
 from gabordiag.presentation.sheets import SHEETS, on_sheet
-from gabordiag.presentation.style import OUTCOME_COLORS
+from gabordiag.presentation.style import (
+    OUTCOME_COLORS,
+    POINT_STYLES,
+    TARGET_BAND,
+    TARGET_COLOR,
+)
 from gabordiag.results import View
 from gabordiag.runs import load_run
 from tests.presentation.test_figures import Valleys, sgd, words_in
@@ -128,6 +134,20 @@ def test_the_pictures_are_inside_in_the_order_of_the_text(files: dict[str, bytes
         kinds.append(kind)
         Image.open(io.BytesIO(base64.b64decode(content, validate=True))).verify()
     assert kinds == ["data:image/gif", "data:image/png", "data:image/png"]
+
+
+def test_colours_that_mean_something_stay(files: dict[str, bytes]) -> None:
+    parsed = Page(files["report.html"].decode("utf-8"))
+    content = base64.b64decode(str(parsed.all("img")[1]["src"]).split(",", 1)[1])
+    before = np.asarray(Image.open(io.BytesIO(files["optimize.png"])).convert("RGB")).astype(int)
+    after = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+    assert len(content) < 0.6 * len(files["optimize.png"])
+    for color in ("#ffffff", TARGET_COLOR, TARGET_BAND, POINT_STYLES["minimum"][1]):
+        rgb = [round(255 * part) for part in to_rgb(color)]
+        where = (before == rgb).all(axis=2)
+        assert where.sum() > 20, color
+        # Six bits a channel.
+        assert np.abs(after[where] - rgb).max() <= 4, color
 
 
 def test_a_phone_gets_the_narrow_figure(files: dict[str, bytes]) -> None:
