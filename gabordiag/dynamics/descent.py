@@ -293,14 +293,13 @@ def judge(
 ) -> Run:
     """Turns a trajectory into a `Run`: outcome, jumps, exponents."""
     outcome, period = judge_outcome(landscape, trajectory)
-    curvatures = np.empty(0)
+    values = trajectory.values
     height = landscape.largest_loss - landscape.smallest_loss
     at = jump_steps(trajectory.losses, height)
     half = len(trajectory) // 2
-    if settings.is_gradient_descent:
-        curvatures = objective.derivatives(trajectory.values[half:-1], 2)[2]
-    at_jumps = objective.derivatives(trajectory.values[at], 2)[2] if len(at) else np.empty(0)
-    products = trajectory.lrs[at] * at_jumps
+    late = values[half:-1] if settings.is_gradient_descent else values[:0]
+    curvatures = _curvatures(objective, np.concatenate([values[at], late]))
+    products = trajectory.lrs[at] * curvatures[: len(at)]
     return Run(
         settings=settings,
         loss_name=objective.loss_name,
@@ -310,12 +309,23 @@ def judge(
         outcome=outcome,
         period=period,
         jumps=tuple(
-            describe_jump(landscape, int(t), trajectory.values, trajectory.losses, float(product))
+            describe_jump(landscape, int(t), values, trajectory.losses, float(product))
             for t, product in zip(at, products, strict=True)
         ),
-        lyapunov=lyapunov_exponent(trajectory.lrs[half:-1], curvatures, settings.momentum),
+        lyapunov=lyapunov_exponent(
+            trajectory.lrs[half:-1], curvatures[len(at) :], settings.momentum
+        ),
         symptoms=count_symptoms(trajectory.losses, landscape.largest_loss),
     )
+
+
+def _curvatures(objective: Objective, values: FloatArray) -> FloatArray:
+    """Returns L'' at every value (n,); a run that settles or cycles repeats its values."""
+    if len(values) == 0:
+        return np.empty(0)
+    distinct, place = np.unique(values, return_inverse=True)
+    curvatures: FloatArray = objective.derivatives(distinct, 2)[2][place]
+    return curvatures
 
 
 def run_all(

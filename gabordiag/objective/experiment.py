@@ -360,9 +360,11 @@ class GaborObjective(Objective):
 
     def kernel_changes(self, values: Tensor) -> Tensor:
         """Returns the kernels' derivatives (n, K, K) along the parameter, in closed form."""
-        size = self.experiment.kernel_size
-        partials = gabor_partials(**self._arguments(values), kernel_size=size, dtype=values.dtype)
-        return partials[self.parameter.name]
+        name, size = self.parameter.name, self.experiment.kernel_size
+        partials = gabor_partials(
+            **self._arguments(values), kernel_size=size, dtype=values.dtype, names=[name]
+        )
+        return partials[name]
 
     def _arguments(self, values: Tensor) -> dict[str, float | Tensor]:
         return {**self._fixed, self.parameter.name: values}
