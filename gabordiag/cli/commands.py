@@ -357,7 +357,7 @@ def report_command(
     target.mkdir(parents=True, exist_ok=True)
     command = saved.document["command"]
     settings = saved.document["config"]
-    wish = report.Wish(formats, size, bool(settings.get("animate")))
+    wish = report.Wish(formats, size, bool(settings.get("animate")), to_send=True)
     with Bars(hidden=quiet or not sys.stderr.isatty()).shown("drawing") as bar:
         files = report.make_files(command, saved.view, settings, wish, bar)
     for name, content in files.items():

@@ -28,8 +28,8 @@ def to_html(
     told: Sequence[Block],
     settings: Sequence[tuple[str, str]],
     command_line: str,
-    pictures: Mapping[str, tuple[str, bytes]],
-    narrow: Mapping[str, tuple[str, bytes]],
+    pictures: Mapping[str, str],
+    narrow: Mapping[str, str],
 ) -> str:
     """Returns a report as one file that needs nothing else.
 
@@ -38,7 +38,7 @@ def to_html(
         told: What it says.
         settings: That it was run with, name and value.
         command_line: The same as a command.
-        pictures: Stem -> (file name, content) of the pictures there are.
+        pictures: Stem -> address of the pictures there are, as `inlined` makes it.
         narrow: The same for the width of a phone, where there are such.
     """
     environment = Environment(
@@ -55,19 +55,25 @@ def to_html(
         blocks=[(type(block).__name__, block) for block in told],
         settings=settings,
         command_line=command_line,
-        pictures={stem: _inlined(*picture) for stem, picture in pictures.items()},
-        narrow={stem: _inlined(*picture) for stem, picture in narrow.items()},
+        pictures=pictures,
+        narrow=narrow,
         caption=caption,
         outcome_of=outcome_of,
         badges={name: (color, ink_on(color)) for name, color in OUTCOME_COLORS.items()},
     )
 
 
-def _inlined(name: str, content: bytes) -> str:
-    """Returns a picture as an address that holds it."""
+def inlined(name: str, content: bytes, small: bool) -> str:
+    """Returns a picture as an address that holds it.
+
+    Args:
+        name: Of its file.
+        content: The file's.
+        small: Whether a PNG is reduced to 256 colours, a third of its size.
+    """
     form = name.rsplit(".", 1)[1]
     kind = _TYPES[form]
-    content = _reduced(content) if form == "png" else content
+    content = _reduced(content) if small and form == "png" else content
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 

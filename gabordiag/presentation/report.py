@@ -90,11 +90,14 @@ class Wish:
         formats: Of the figures, `png`, `svg`; the first is shown in the report. None draws nothing.
         size: `screen`, `column` (of a paper) or `slide`.
         animate: Whether the failing run becomes an animation.
+        to_send: Whether the page is made small, and its figures for phones too: twice the drawing,
+            which a run that has just been made does not wait for.
     """
 
     formats: tuple[str, ...] = ("png",)
     size: str = "screen"
     animate: bool = False
+    to_send: bool = False
 
 
 def make_files(
@@ -113,7 +116,7 @@ def make_files(
         wish: Which pictures.
         progress: Called with (pictures done, pictures in all).
     """
-    has_narrow = wish.size == "screen" and bool(wish.formats)
+    has_narrow = wish.to_send and wish.size == "screen" and bool(wish.formats)
     total = len(drawings(command, view)) * ((1 + has_narrow) if wish.formats else 0) + 1
     numbers = itertools.count(1)
 
@@ -131,12 +134,12 @@ def make_files(
     placed = {block.stem for block in told if isinstance(block, Picture)}
     told += [Picture(stem) for stem in shown if stem not in placed]
     text = markdown(command, told, given, shown)
-    pictures = {stem: (name, files[name]) for stem, name in shown.items()}
+    pictures = {stem: page.inlined(name, files[name], wish.to_send) for stem, name in shown.items()}
     rows = tuple((name, show_setting(value)) for name, value in given.items())
     narrow = {}
     if has_narrow:
         slim = draw(command, view, wish.formats[:1], "column", drawn)
-        narrow = {stem: (name, slim[name]) for stem, name in shown.items() if name in slim}
+        narrow = {s: page.inlined(n, slim[n], True) for s, n in shown.items() if n in slim}
     html = page.to_html(command, told, rows, command_line(command, given), pictures, narrow)
     return {**files, "report.md": text.encode("utf-8"), "report.html": html.encode("utf-8")}
 

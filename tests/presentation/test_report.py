@@ -105,7 +105,9 @@ def view() -> View:
 
 @pytest.fixture(scope="module")
 def files(view: View) -> dict[str, bytes]:
-    return make_files("optimize", view, {"lr": [6.0, 0.1]}, Wish(("png", "svg"), animate=True))
+    return make_files(
+        "optimize", view, {"lr": [6.0, 0.1]}, Wish(("png", "svg"), animate=True, to_send=True)
+    )
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -319,9 +321,17 @@ def test_the_report_from_the_folder_is_the_runs(small: list[str], call: list[str
     assert run([*call, *small, "--quiet", "--out=one"]) == 0
     assert run(["report", "one", "--quiet", "--out=two"]) == 0
     for path in Path("two").iterdir():
+        # What is sent is smaller, and has figures for phones.
+        if path.name == "report.html":
+            continue
         assert path.read_bytes() == (Path("one") / path.name).read_bytes(), path.name
     assert {"report.md", "report.html"} <= {path.name for path in Path("two").iterdir()}
-    parsed = Page(Path("one/report.html").read_text(encoding="utf-8"))
+    parsed, sent = (
+        Page(Path(f"{n}/report.html").read_text(encoding="utf-8")) for n in ("one", "two")
+    )
+    assert parsed.text == sent.text
+    assert [p["alt"] for p in parsed.all("img")] == [p["alt"] for p in sent.all("img")]
+    assert len(sent.all("source")) == len(sent.all("img"))
     assert "a <img src=x onerror=alert(1)>" in parsed.text
     assert all("onerror" not in attributes for attributes in parsed.all("img"))
 
