@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-GALLERY := comparison.png elongated-run.png elongated-basins.png elongated-sweep.png elongated-bifurcation.png \
+GALLERY := round-animation.gif comparison.png elongated-run.png elongated-basins.png elongated-sweep.png elongated-bifurcation.png \
 	round-run.png round-basins.png
 
 .PHONY: help install reproduce test check check-slow bench gallery format clean
@@ -15,7 +15,7 @@ help:
 	@echo "make check       formatter, linter, types, dependency audit, tests"
 	@echo "make check-slow  the long tests"
 	@echo "make bench       speed, as ratios measured side by side"
-	@echo "make gallery     the figures that README.md shows"
+	@echo "make gallery     the figures and the animation that README.md shows"
 	@echo "make format      formats the code"
 
 install: $(INSTALLED)
@@ -47,7 +47,7 @@ bench: $(INSTALLED)
 
 gallery: $(INSTALLED)
 	rm -rf runs/gallery-run
-	$(BIN)/gabordiag reproduce --quiet --out runs/gallery-run
+	$(BIN)/gabordiag reproduce --quiet --animate --out runs/gallery-run
 	cp $(addprefix runs/gallery-run/,$(GALLERY)) runs/gallery/
 	rm -rf runs/gallery-run
 

@@ -29,6 +29,10 @@ class View:
     result: Mapping[str, Any]
     data: Data = field(default_factory=dict)
 
+    def with_data(self, more: Data) -> View:
+        """Returns the same view with more arrays."""
+        return View(self.result, {**self.data, **more})
+
 
 class Result:
     """Base of everything that a public function returns."""

@@ -46,6 +46,7 @@ LIBRARY_HOMES = {
     "bokeh": ("presentation",),
     "chebpy": ("landscape",),
     "rich": ("presentation.console", "cli"),
+    "jinja2": ("presentation.page",),
     "typer": ("cli",),
     "torch.optim": ("dynamics",),
 }
@@ -162,6 +163,7 @@ def test_the_whole_package_is_looked_at():
         ("dynamics.tabulate", "import chebpy"),
         ("presentation.figures", "from rich.console import Console"),
         ("presentation.console", "import typer"),
+        ("presentation.report", "from jinja2 import Environment"),
         ("landscape.critical", "import torch.optim"),
         ("landscape.critical", "from torch import optim"),
         ("landscape.critical", "from torch.optim import SGD"),

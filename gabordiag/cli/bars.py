@@ -63,11 +63,12 @@ class Bars:
         if self._display is None:
             self._display = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=None),
                 TaskProgressColumn(),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
+                expand=True,
                 disable=self._hidden,
             )
             self._display.start()

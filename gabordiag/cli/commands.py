@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from gabordiag.cli.bars import Bars
 from gabordiag.cli.options import (
     ExperimentOptions,
+    FigureFormat,
+    FigureSize,
     InputOptions,
     OutputOptions,
     OwnOptions,
@@ -19,22 +23,27 @@ from gabordiag.cli.options import (
     refuse_beside_resume,
 )
 from gabordiag.cli.session import Session, experiment_from, thing_from
-from gabordiag.cli.values import parse_angle, parse_grid, parse_over
+from gabordiag.cli.values import parse_angle, parse_formats, parse_grid, parse_over, parse_size
 
 Optimizer = Annotated[str, typer.Option(help="A class of torch.optim, in lower case.")]
 Momentum = Annotated[float, typer.Option(help="For sgd and rmsprop.")]
 Nesterov = Annotated[bool, typer.Option("--nesterov", help="For sgd with momentum.")]
 Steps = Annotated[int, typer.Option(help="Optimizer steps.")]
 Schedule = Annotated[str, typer.Option(help="constant, step, exponential, cosine or one-cycle.")]
+Animate = Annotated[
+    bool, typer.Option("--animate", help="Write the failing run as an animation, at most 10 s.")
+]
 LrScan = Annotated[
     str, typer.Option("--lr", metavar="LO:HI:POINTS", help="Learning rates, log-spaced.")
 ]
 
 
-def reproduce_command(ctx: typer.Context, options: InputOptions, output: OutputOptions) -> None:
+def reproduce_command(
+    ctx: typer.Context, options: InputOptions, output: OutputOptions, animate: Animate = False
+) -> None:
     """The question's failure, explained, for two filters."""
     with Session(ctx, output) as session:
-        from gabordiag.diagnosis.reproduction import reproduce
+        from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
 
         tell = session.bars.tell_images
         experiment = experiment_from(options.settings(), progress=tell)
@@ -43,7 +52,7 @@ def reproduce_command(ctx: typer.Context, options: InputOptions, output: OutputO
             result = reproduce(
                 experiment, log=lambda name: folder.log(name, ["theta"]), progress=bar
             )
-        session.finish(result.view())
+        session.finish(result.view().with_data(kernel_tables(experiment) if animate else {}))
 
 
 def sweep_command(
@@ -121,6 +130,7 @@ def optimize_command(
             help="Go on with an interrupted run, in its folder.",
         ),
     ] = None,
+    animate: Animate = False,
 ) -> None:
     """Real torch optimizers, every step logged as it happens."""
     if resume is not None:
@@ -130,9 +140,11 @@ def optimize_command(
         from gabordiag.dynamics.descent import trajectory_name
         from gabordiag.dynamics.stochastic import FULL_LOSS
         from gabordiag.objective.batches import resolve_batch_size
+        from gabordiag.objective.kernel_table import kernel_table
 
         thing, keywords = thing_from(ctx, experiment, own, starts.start[0])
         objective = as_objective(thing, learn, **keywords)
+        keywords.pop("start", None)
         more = [] if resolve_batch_size(objective, batch_size) is None else [FULL_LOSS]
         total = len(optimizer) * len(lr) * len(starts.start) * (steps + 1) * (1 + len(more))
         with session.progress("optimizing", objective) as bar:
@@ -168,7 +180,7 @@ def optimize_command(
                 listeners=listener,
                 logged=logged,
             )
-        session.finish(result.view())
+        session.finish(result.view().with_data(kernel_table(objective) if animate else {}))
 
 
 def _starts(
@@ -418,34 +430,34 @@ def report_command(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write into [default: the run's own].")
     ] = None,
+    figure_format: FigureFormat = ["png"],  # noqa: B006
+    figure_size: FigureSize = "screen",
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no text for people.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Figures and report again, from a saved run."""
     from rich.console import Console
-    from rich.markup import escape
 
     from gabordiag.presentation import report, unfinished
-    from gabordiag.presentation.console import show_blocks
+    from gabordiag.presentation.console import say_where, show_blocks
     from gabordiag.runs import has_result, load_run, load_unfinished, write_report
 
-    pages: dict[str, str] = {}
+    formats, size = parse_formats(figure_format), parse_size(figure_size)
     if has_result(run):
         saved = load_run(run)
-        figures, text, told = report.redo(saved)
-        if saved.document["command"] == "explore":
-            from gabordiag.presentation.explorer import make_page
-
-            pages["page.html"] = make_page(saved.view)
+        settings = saved.document["config"]
+        wish = report.Wish(formats, size, bool(settings.get("animate")), to_send=True)
+        with Bars(hidden=quiet or not sys.stderr.isatty()).shown("drawing") as bar:
+            files, told = report.redo(saved, wish, bar)
+        view = saved.view
     else:
         partial = load_unfinished(run)
-        figures = unfinished.draw(partial)
-        text = unfinished.markdown(partial, sorted(figures))
-        told = unfinished.blocks(partial)
-    target = write_report(run if out is None else out, {**figures, **pages, "report.md": text})
+        files = unfinished.make_files(partial)
+        told, view = unfinished.blocks(partial), None
+    target = write_report(run if out is None else out, files)
     console = Console(quiet=quiet, highlight=False)
-    show_blocks(console, told)
-    console.print(f"Figures and report are in [bold]{escape(str(target))}[/bold].", soft_wrap=True)
+    show_blocks(console, told, view)
+    say_where(console, "Figures and report are in", target)
 
 
 def runs_command(
@@ -463,7 +475,8 @@ def runs_command(
     if json:
         print(to_json({"runs": listed}))
         return
-    Console(highlight=False).print(runs_table(listed) if listed else f"No runs under {root}.")
+    console = Console(highlight=False)
+    console.print(runs_table(console, listed) if listed else f"No runs under {root}.")
 
 
 ALL = (

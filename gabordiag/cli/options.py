@@ -57,6 +57,16 @@ def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
+FigureFormat = Annotated[
+    list[str],
+    typer.Option(help="png, svg or png,svg; repeatable.", rich_help_panel=OUTPUT),
+]
+FigureSize = Annotated[
+    str,
+    typer.Option(help="screen, column (of a paper) or slide.", rich_help_panel=OUTPUT),
+]
+
+
 def apply_resume(ctx: typer.Context, path: Path | None) -> Path | None:
     """Makes the settings of an interrupted run those of this call; none may be given beside it."""
     if path is None or ctx.resilient_parsing:
@@ -108,6 +118,8 @@ class OutputOptions(OptionGroup):
     no_plots: Annotated[
         bool, typer.Option("--no-plots", help="Draw no figures.", rich_help_panel=OUTPUT)
     ] = False
+    figure_format: FigureFormat = field(default_factory=lambda: ["png"])
+    figure_size: FigureSize = "screen"
     config: Annotated[
         Path | None,
         typer.Option(

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from gabordiag.cli.bars import Bars
 from gabordiag.cli.options import OUTPUT_NAMES, ExperimentOptions, OutputOptions, OwnOptions
+from gabordiag.cli.values import parse_formats, parse_size
 from gabordiag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ class Session:
     def __init__(self, ctx: typer.Context, output: OutputOptions) -> None:
         self.command = str(ctx.info_name)
         self.output = output
+        # Refused before anything is computed.
+        self._formats, self._size = (
+            parse_formats(output.figure_format),
+            parse_size(output.figure_size),
+        )
         # In the order in which the options are declared, not in which they were given.
         declared = [str(p.name) for p in ctx.command.params if p.name in ctx.params]
         if ctx.params.get("objective") is not None:
@@ -115,20 +121,20 @@ class Session:
 
         folder = self.folder
         folder.save_data(view.data)
-        figures = {} if self.output.no_plots else report.draw(self.command, view)
-        for name, picture in figures.items():
-            folder.write(name, picture)
-        given = {name: value for name, value in self.settings.items() if value is not None}
-        text = report.markdown(self.command, view, given, sorted(figures))
-        folder.write("report.md", text)
+        formats = () if self.output.no_plots else self._formats
+        wish = report.Wish(formats, self._size, bool(self.settings.get("animate")))
+        with self.progress("drawing") as bar:
+            files = report.make_files(self.command, view, self.settings, wish, bar)
+        for name, made in files.items():
+            folder.write(name, made)
         seconds = time.perf_counter() - self._started
-        files = [*folder.files(), "result.json"]
-        content = document(self.command, self.settings, seconds, files, view.result)
+        names = [*folder.files(), "result.json"]
+        content = document(self.command, self.settings, seconds, names, view.result)
         folder.finish(content)
         self._finished = True
         if self.output.json:
             self._stdout.close()
-            print(to_json(content))
+            print(to_json(content, plain=not _is_unicode(sys.stdout.encoding)))
         if not self.output.quiet:
             self._show(view, folder.path)
 
@@ -153,10 +159,14 @@ class Session:
             self._show(view, path)
 
     def _show(self, view: View, path: Path) -> None:
-        from gabordiag.presentation.console import show
+        from gabordiag.presentation.console import say_where, show
 
         show(self.console, self.command, view)
-        self.console.print(f"Everything is in [bold]{path}[/bold].", soft_wrap=True)
+        say_where(self.console, "Everything is in", path)
+
+
+def _is_unicode(encoding: str | None) -> bool:
+    return (encoding or "utf-8").lower().startswith("utf")
 
 
 def _settings(params: Mapping[str, Any]) -> dict[str, Any]:

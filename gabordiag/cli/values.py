@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gabordiag.errors import UsageError
 
 # One axis of a curve or a map.
 MAX_POINTS = 1_000_000
+FORMATS = ("png", "svg")
+SIZES = ("screen", "column", "slide")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PI = re.compile(rf"([+-]?)(?:({_NUMBER})\*?)?pi(?:/({_NUMBER}))?", re.IGNORECASE)
 _DEGREES = re.compile(rf"([+-]?{_NUMBER})\s*(?:deg|°)", re.IGNORECASE)
@@ -111,6 +114,31 @@ def parse_over(text: str) -> Over:
         return Over(name)
     points = _count(rest[2]) if len(rest) == 3 else None
     return Over(name, parse_angle(rest[0]), parse_angle(rest[1]), points)
+
+
+def parse_formats(texts: Sequence[str]) -> tuple[str, ...]:
+    """Returns the file formats of `png`, `svg` or `png,svg`, each once, in the order given.
+
+    Raises:
+        UsageError: Another format, or none.
+    """
+    return _names([part.strip().lower() for text in texts for part in text.split(",")], FORMATS)
+
+
+def parse_size(text: str) -> str:
+    """Returns the size of figures.
+
+    Raises:
+        UsageError: Another than `screen`, `column`, `slide`.
+    """
+    return _names([text.strip().lower()], SIZES)[0]
+
+
+def _names(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    for name in given:
+        if name not in known:
+            raise UsageError(f"figures come as {' or '.join(known)}, not as '{name}'.")
+    return tuple(dict.fromkeys(given))
 
 
 def _count(text: str) -> int:

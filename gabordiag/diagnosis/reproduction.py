@@ -16,7 +16,8 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import SYMPTOM_COUNT
 from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
 from gabordiag.landscape.sweep import Sweep, sweep_objective
-from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.experiment import Experiment, GaborObjective
+from gabordiag.objective.kernel_table import kernel_table
 from gabordiag.results import Data, Result
 
 STEPS = 2000
@@ -43,6 +44,11 @@ class Scenario:
     lr: float
     small_lr: float
     bifurcation: tuple[float, float]
+
+    def along_theta(self, experiment: Experiment) -> GaborObjective:
+        """Returns the objective of the question: this filter's angle, with rmse."""
+        sigma, gamma = self.filter["sigma"], self.filter["gamma"]
+        return replace(experiment, loss="rmse", sigma=sigma, gamma=gamma).along("theta")
 
 
 SCENARIOS = (
@@ -148,14 +154,19 @@ def reproduce(
     return Reproduction(cases)
 
 
+def kernel_tables(experiment: Experiment) -> Data:
+    """Returns the kernels that an animation shows, every file under its filter's name."""
+    tables = [kernel_table(s.along_theta(experiment), f"{s.name}-") for s in SCENARIOS]
+    return {name: columns for table in tables for name, columns in table.items()}
+
+
 def _run_scenario(
     experiment: Experiment,
     scenario: Scenario,
     log: Callable[[str], Log] | None,
     stage: Callable[[], None],
 ) -> Case:
-    sigma, gamma = scenario.filter["sigma"], scenario.filter["gamma"]
-    objective = replace(experiment, loss="rmse", sigma=sigma, gamma=gamma).along("theta")
+    objective = scenario.along_theta(experiment)
     smooth = objective.squared()
     assert smooth is not None
     sweep = sweep_objective(objective)

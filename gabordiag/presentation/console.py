@@ -1,82 +1,191 @@
-"""What a person sees on the terminal."""
+"""What a person sees on the terminal: nothing is cut off, however narrow it is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console, RenderableType
-from rich.markup import escape
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from gabordiag.presentation import words
+from gabordiag.presentation.blocks import (
+    Block,
+    Heading,
+    Listing,
+    Paragraph,
+    Sketch,
+    Table,
+    Verdict,
+    outcome_of,
+)
+from gabordiag.presentation.sketch import Letters, draw_letters
+from gabordiag.presentation.style import JUMP_COLOR, OUTCOME_COLORS, ink_on
 from gabordiag.results import View
 
-_OUTCOME_STYLES = {
-    "reached": "green",
-    "local_minimum": "yellow",
-    "plateau": "yellow",
-    "cycle": "magenta",
-    "erratic": "red",
-    "running": "red",
-    "unfinished": "cyan",
-    "frozen": "blue",
-    "nonfinite": "red",
+_GOOD, _BAD = OUTCOME_COLORS["reached"], JUMP_COLOR
+_WORD_STYLES = {
+    "works": f"bold {_GOOD}",
+    "does not": "dim",
+    "cause": f"bold {_BAD}",
+    "adds to it": "bold",
 }
-_WORD_STYLES = {"works": "green", "does not": "dim", "cause": "bold red", "adds to it": "yellow"}
+# Narrower terminals wrap no tables.
+_WRAPPING = 72
+# For terminals that know no more than ASCII.
+_PLAIN = str.maketrans(
+    {
+        "°": " deg",
+        "−": "-",
+        "–": "-",
+        "…": "...",
+        "•": "*",
+        "±": "+-",
+        "×": "x",
+        "″": "''",
+        "’": "'",
+        "▲": "^",
+        **{letter: f"^{i}" for i, letter in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+        "⁻": "^-",
+    }
+)
 
 
 def show(console: Console, command: str, view: View) -> None:
     """Prints what a command's result says."""
-    show_blocks(console, words.blocks(command, view))
+    show_blocks(console, words.blocks(command, view), view)
 
 
-def show_blocks(console: Console, told: Sequence[words.Block]) -> None:
-    """Prints blocks of text."""
+def show_blocks(console: Console, told: Sequence[Block], view: View | None = None) -> None:
+    """Prints blocks of text; sketches need what they are drawn from."""
     for block in told:
-        console.print(_render(block))
+        rendered = _render(console, speakable(console, block), view or View({}))
+        if rendered is not None:
+            console.print(rendered)
 
 
-def _render(block: words.Block) -> RenderableType:
-    if isinstance(block, words.Heading):
-        return Padding(Text(block.text, style="bold underline"), (1, 0, 0, 0))
-    if isinstance(block, words.Verdict):
-        style = "green" if block.good else "red"
-        title = block.word.replace("_", " ")
-        return Panel(Text(block.text, style="bold"), title=title, border_style=style, expand=True)
-    if isinstance(block, words.Listing):
-        grid = RichTable.grid(padding=(0, 1))
-        for item in block.items:
-            grid.add_row("•", Text(item))
-        return grid
-    if isinstance(block, words.Table):
-        return _table(block)
-    return Text(block.text)
+def speakable(console: Console, thing: Any) -> Any:
+    """Returns a text, or a block's texts, in letters that the console's encoding has."""
+    if _has_unicode(console):
+        return thing
+    if isinstance(thing, str):
+        plain = thing.translate(_PLAIN)
+        return plain.encode(console.encoding, "replace").decode(console.encoding)
+    if isinstance(thing, tuple):
+        return tuple(speakable(console, item) for item in thing)
+    if is_dataclass(thing) and not isinstance(thing, type):
+        texts = {entry.name: getattr(thing, entry.name) for entry in fields(thing)}
+        return replace(thing, **{name: speakable(console, text) for name, text in texts.items()})
+    return thing
 
 
-def _table(block: words.Table) -> RichTable:
-    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+def _has_unicode(console: Console) -> bool:
+    try:
+        "°−–…•▁█▲⁻".encode(console.encoding)
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _render(console: Console, block: Block, view: View) -> RenderableType | None:
+    rendered: RenderableType | None = None
+    match block:
+        case Heading(text):
+            rendered = Padding(Text(text, style="bold underline"), (1, 0, 0, 0))
+        case Paragraph(text):
+            rendered = Text(text)
+        case Verdict():
+            rendered = _panel(block)
+        case Listing(items):
+            rendered = _bullets(speakable(console, "•"), items)
+        case Table():
+            rendered = _table(console, block)
+        case Sketch(_, name) if name in view.data:
+            plain = not _has_unicode(console)
+            letters = draw_letters(block, view.data[name], console.width, ascii_only=plain)
+            rendered = _sketch(letters)
+    return rendered
+
+
+def _bullets(bullet: str, items: Sequence[str]) -> RichTable:
+    grid = RichTable.grid(padding=(0, 1))
+    for item in items:
+        grid.add_row(bullet, Text(item, overflow="fold"))
+    return grid
+
+
+def _panel(block: Verdict) -> Panel:
+    style = _GOOD if block.good else _BAD
+    title = Text(block.word.replace("_", " "))
+    return Panel(Text(block.text, style="bold"), title=title, border_style=style, expand=True)
+
+
+def _sketch(letters: Letters) -> Group:
+    lines = [Text(line, style="dim", no_wrap=True) for line in letters.bars]
+    for arrows in letters.arrows:
+        line = Text(no_wrap=True)
+        for arrow in arrows:
+            line.append(" " * (arrow.column - len(line)))
+            line.append(arrow.text, style=f"bold {_GOOD}" if arrow.good else "bold")
+        lines.append(line)
+    return Group(*lines, Text(letters.ends, style="dim", no_wrap=True))
+
+
+def _table(console: Console, block: Table) -> RenderableType:
+    """A table, or where its columns would become too narrow for their words, one line a cell."""
+    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in block.columns:
-        table.add_column(escape(title))
+        table.add_column(Text(title), overflow="fold")
     for row in block.rows:
-        cells = [Text(cell, style=_WORD_STYLES.get(cell, "")) for cell in row]
-        if block.outcome_column is not None:
-            name = row[block.outcome_column].split(" (")[0]
-            cells[block.outcome_column].stylize(_OUTCOME_STYLES.get(name, ""))
-        table.add_row(*cells)
-    return table
+        table.add_row(*_cells(block, row))
+    unbounded = console.options.update(max_width=10_000)
+    needs = Measurement.get(console, unbounded, table)
+    wraps_well = needs.minimum <= console.width and console.width >= _WRAPPING
+    return table if needs.maximum <= console.width or wraps_well else _stacked(block)
 
 
-def runs_table(listed: Sequence[Mapping[str, Any]]) -> RichTable:
+def _stacked(block: Table) -> RenderableType:
+    grid = RichTable.grid(padding=(0, 1))
+    grid.add_column(style="dim", overflow="fold", max_width=14)
+    grid.add_column(overflow="fold")
+    for row in block.rows:
+        for title, cell in zip(block.columns, _cells(block, row), strict=True):
+            grid.add_row(Text(title), cell)
+        grid.add_row("", "")
+    return grid
+
+
+def _cells(block: Table, row: Sequence[str]) -> list[Text]:
+    cells = [Text(cell, style=_WORD_STYLES.get(cell, ""), overflow="fold") for cell in row]
+    if block.outcome_column is not None:
+        color = OUTCOME_COLORS.get(outcome_of(row[block.outcome_column]))
+        if color is not None:
+            # The figures' colour, on ground of its own: readable on dark and light terminals.
+            # Not the terminal's own white and black, which may be any grey.
+            ink = {"white": "#ffffff", "black": "#000000"}[ink_on(color)]
+            cells[block.outcome_column].stylize(f"{ink} on {color}")
+    return cells
+
+
+def say_where(console: Console, words: str, path: Path) -> None:
+    """Prints where something is; a path is never broken, so that it can be copied."""
+    line = Text.assemble(f"{words} ", (speakable(console, str(path)), "bold"), ".")
+    console.print(line, soft_wrap=True)
+
+
+def runs_table(console: Console, listed: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Returns the table of run folders."""
-    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("started", "command", "status", "verdict", "folder"):
-        table.add_column(title)
-    for entry in listed:
-        cells = (entry.get(key) for key in ("started", "command", "status", "verdict", "run"))
-        table.add_row(*(Text("–" if cell is None else str(cell)) for cell in cells))
-    return table
+    keys = ("started", "command", "status", "verdict", "run")
+    rows = tuple(
+        tuple("–" if entry.get(key) is None else str(entry[key]) for key in keys)
+        for entry in listed
+    )
+    block = Table(("started", "command", "status", "verdict", "folder"), rows)
+    return _table(console, speakable(console, block))

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from gabordiag.presentation.figure_maps import cell_edges, setting_words
 from gabordiag.presentation.map_labels import stability_bound
 from gabordiag.presentation.parameter_axis import FloatArray, ParameterAxis, attractors
+from gabordiag.presentation.sheets import current_sheet
 from gabordiag.presentation.style import (
     BAND_STYLES,
     FAINT,
@@ -31,8 +32,8 @@ from gabordiag.results import View
 
 # Bands narrower than this share of the (logarithmic) axis are merged into their neighbours.
 _SLIVER = 0.012
-# Half the width of a letter of a bound's name, as a share of the axis.
-_HALF_LETTER = 0.0049
+# Half the width of a letter of a bound's name, in inches.
+_HALF_LETTER = 0.034
 
 
 def bifurcation_figure(view: View) -> Figure:
@@ -89,7 +90,15 @@ def draw_attractor(ax: Axes, view: View) -> list[Any]:
     ax.set_xlabel("learning rate")
     ax.set_ylabel(f"last {values.shape[1]} values of {axis.label}")
     dot = Line2D([], [], marker="o", linestyle="", color=INK, markersize=3, label="value of a run")
-    return [dot, *handles, *_attractor_handles(axis, landscape)]
+    return [dot, *handles, *_attractor_handles(axis, landscape), *_outside_note(axis, values)]
+
+
+def _outside_note(axis: ParameterAxis, values: FloatArray) -> list[Line2D]:
+    """A legend entry that says that some values cannot be seen, if that is so."""
+    if axis.period is not None or not ((values < axis.low) | (values > axis.high)).any():
+        return []
+    words = f"values outside {axis.show(axis.low)} to {axis.show(axis.high)}\nare not drawn"
+    return [Line2D([], [], linestyle="", label=words)]
 
 
 def _attractor_handles(axis: ParameterAxis, landscape: Mapping[str, Any]) -> list[Line2D]:
@@ -118,7 +127,7 @@ def _draw_bounds(ax: Axes, view: View, axis: ParameterAxis) -> None:
         place = "the target" if point["is_target"] else axis.show(point["value"])
         share = np.log(lr / low) / np.log(high / low)
         words = f"{formula} at {place}: {show_number(lr)}"
-        half = _HALF_LETTER * len(words)
+        half = _HALF_LETTER * len(words) / current_sheet().axes_width()
         row = next((i for i, end in enumerate(ends) if share - half > end), len(ends))
         ends[row : row + 1] = [share + half]
         ax.text(

@@ -268,5 +268,5 @@ def draw_landscape(
     single = draw_single_images(ax, axis, images)
     points = mark_critical_points(ax, axis, landscape, labels=labels)
     mark_values([ax], axis, target=landscape["target"], start=start)
-    ax.set_ylabel(f"loss ({loss_label(landscape)})")
+    ax.set_ylabel(loss_label(landscape))
     return [line, *single, *points, *bands]

@@ -29,6 +29,7 @@ from gabordiag.presentation.parameter_axis import (
     loss_label,
     own_attractor,
 )
+from gabordiag.presentation.sheets import current_sheet, fit_title
 from gabordiag.presentation.style import (
     OUTCOME_COLORS,
     drawing,
@@ -51,14 +52,19 @@ def basins_figure(view: View) -> Figure:
     with drawing():
         figure = new_figure(10.0, 8.8)
         axes = figure.subplots(
-            2, 2, height_ratios=[1.15, 3], width_ratios=[30, 1.3], sharex="col", sharey="row"
+            2,
+            2,
+            height_ratios=[1.15, 3],
+            width_ratios=[30, 2.4 if current_sheet().is_narrow else 1.3],
+            sharex="col",
+            sharey="row",
         )
         (loss, corner), (ground, strip) = axes
         corner.set_axis_off()
         draw_basins(loss, axis, landscape)
         draw_loss(loss, axis, view.data["sweep.csv"])
         points = mark_critical_points(loss, axis, landscape)
-        loss.set_ylabel(f"loss ({loss_label(landscape)})")
+        loss.set_ylabel(loss_label(landscape))
         draw_map(ground, view)
         ground.set_ylabel(f"learning rate ({setting_words(result)})")
         ends = {"target": landscape["target"], "start": result["start"]}
@@ -68,7 +74,7 @@ def basins_figure(view: View) -> Figure:
         figure.align_ylabels([loss, ground])
         headline, reason = basins_words(view)
         figure.suptitle(headline, x=0.01, ha="left")
-        loss.set_title(reason, pad=24, fontsize=10)
+        loss.set_title(fit_title(reason), pad=24, fontsize=10)
         figure.legend(
             handles=[*outcome_handles(grid, result.get("fractions")), *points],
             loc="outside lower left",

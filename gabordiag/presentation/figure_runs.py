@@ -29,6 +29,7 @@ from gabordiag.presentation.run_paths import (
     run_words,
     runs_title,
 )
+from gabordiag.presentation.sheets import current_sheet, fit_title
 from gabordiag.presentation.style import (
     INK,
     TARGET_COLOR,
@@ -55,10 +56,10 @@ def optimize_figure(view: View) -> Figure:
     with drawing():
         figure = new_figure(10.0, 10.6)
         windows = _windows(paths)
-        grid = figure.add_gridspec(3, len(windows), height_ratios=[2.2, 2.2, 3])
-        for column, window in enumerate(windows):
-            loss = figure.add_subplot(grid[0, column])
-            value = figure.add_subplot(grid[1, column], sharex=loss)
+        places, ground_place = _lay_out(figure, len(windows))
+        for column, (window, (upper, lower)) in enumerate(zip(windows, places, strict=False)):
+            loss = figure.add_subplot(upper)
+            value = figure.add_subplot(lower, sharex=loss)
             draw_losses(loss, landscape, paths, window)
             _draw_values(value, axis, landscape, paths, window)
             loss.set_xlabel("")
@@ -66,14 +67,27 @@ def optimize_figure(view: View) -> Figure:
             if len(windows) > 1:
                 loss.set_title(_window_words(window, column))
             value.set_ylabel("" if column else axis.label)
-            loss.set_ylabel("" if column else f"loss ({loss_label(landscape)})")
-        ground = figure.add_subplot(grid[2, :])
+            loss.set_ylabel("" if column else loss_label(landscape))
+        ground = figure.add_subplot(ground_place)
         entries = draw_paths(ground, axis, landscape, view.data["sweep.csv"], paths)
         figure.suptitle(runs_title(axis, paths), x=0.01, ha="left")
-        runs = [*run_handles(axis, paths), *batch_handles(paths)]
-        figure.legend(handles=[*runs, *entries], loc="outside lower left", ncols=2)
+        figure.legend(
+            handles=[*run_handles(axis, paths), *batch_handles(paths), *entries],
+            loc="outside lower left",
+            ncols=3 if current_sheet().is_wide and len(paths) == 1 else 2,
+        )
         figure.align_ylabels()
         return finish(figure)
+
+
+def _lay_out(figure: Figure, count: int) -> tuple[list[tuple[Any, Any]], Any]:
+    """Returns the places of loss and value for each stretch of steps, and of the landscape."""
+    if current_sheet().is_wide:
+        grid = figure.add_gridspec(2, 2, width_ratios=[3, 2])
+        return [(grid[0, 1], grid[1, 1])], grid[:, 0]
+    columns = 1 if current_sheet().is_narrow else count
+    grid = figure.add_gridspec(3, columns, height_ratios=[2.2, 2.2, 3])
+    return [(grid[0, column], grid[1, column]) for column in range(columns)], grid[2, :]
 
 
 def _windows(paths: Sequence[RunPath]) -> list[tuple[int, int]]:
@@ -119,7 +133,7 @@ def draw_losses(
     if crowded:
         _draw_rugs(ax, paths)
     _set_steps(ax, window)
-    ax.set_ylabel(f"loss ({loss_label(landscape)})")
+    ax.set_ylabel(loss_label(landscape))
 
 
 def _draw_batch_losses(ax: Axes, path: RunPath, window: tuple[int, int]) -> None:
@@ -276,8 +290,13 @@ def comparison_figure(views: Mapping[str, View]) -> Figure:
             `sweep.csv` and the run's trajectory.
     """
     with drawing():
-        figure = new_figure(5.4 * max(len(views), 1), 8.2)
-        axes = figure.subplots(2, max(len(views), 1), squeeze=False, height_ratios=[1, 1.3])
+        count = max(len(views), 1)
+        if current_sheet().is_narrow:
+            figure = new_figure(5.4, 6.5 * count)
+            axes = figure.subplots(2 * count, 1, height_ratios=[1, 1.3] * count).reshape(count, 2).T
+        else:
+            figure = new_figure(5.4 * count, 8.2)
+            axes = figure.subplots(2, count, squeeze=False, height_ratios=[1, 1.3])
         entries: dict[str, Any] = {}
         for (name, view), (loss, ground) in zip(views.items(), axes.T, strict=False):
             for handle in _draw_case(loss, ground, name, view):
@@ -300,7 +319,7 @@ def _draw_case(loss: Axes, ground: Axes, name: str, view: View) -> list[Any]:
     if not path.run["n_jumps"]:
         loss.set_title(f"{name.capitalize()} filter: {words}", fontsize=10)
     entries = draw_paths(ground, axis, landscape, view.data["sweep.csv"], [path])
-    ground.set_title(_cause_words(axis, view), fontsize=10, pad=24)
+    ground.set_title(fit_title(_cause_words(axis, view)), fontsize=10, pad=24)
     entries[0].set_label("the run, numbered by step")
     return entries
 

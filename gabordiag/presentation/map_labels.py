@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 
 from gabordiag.presentation.parameter_axis import (
     FloatArray,
@@ -24,6 +23,7 @@ from gabordiag.presentation.style import (
     OUTCOME_SHORT,
     LineStyle,
     halo,
+    ink_on,
     show_number,
 )
 from gabordiag.results import View
@@ -177,7 +177,7 @@ def _name_regions(ax: Axes, axis: ParameterAxis, view: View, rates: Sequence[flo
                 va="center",
                 fontsize=9.5,
                 fontweight="bold",
-                color=_ink_on(OUTCOME_COLORS[names[code]]),
+                color=ink_on(OUTCOME_COLORS[names[code]]),
                 zorder=2,
             )
 
@@ -207,8 +207,3 @@ def _box_shares(region: npt.NDArray[np.bool_], tall: int, wide: int) -> FloatArr
     inside = total[tall:, wide:] - total[:-tall, wide:] - total[tall:, :-wide]
     shares: FloatArray = (inside + total[:-tall, :-wide]) / (tall * wide)
     return shares
-
-
-def _ink_on(color: str) -> str:
-    red, green, blue = to_rgb(color)
-    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"

@@ -148,6 +148,7 @@ def own_attractor(
 
 
 def loss_label(landscape: Mapping[str, Any]) -> str:
-    """Returns the loss's name for an axis."""
+    """Returns the loss's name for an axis: loss (RMSE)."""
     name = str(landscape.get("loss", "loss"))
-    return name.upper() if name in ("rmse", "mse") else name
+    name = name.upper() if name in ("rmse", "mse") else name
+    return "loss" if name == "loss" else f"loss ({name})"

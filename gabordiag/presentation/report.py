@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from gabordiag.errors import GabordiagError, InputError
-from gabordiag.presentation import figures, words
+from gabordiag.presentation import animation, figures, page, words
+from gabordiag.presentation.blocks import Block, Picture, Table
+from gabordiag.presentation.explorer import make_page
+from gabordiag.presentation.markdown import fenced, to_markdown
+from gabordiag.presentation.sheets import on_sheet
 from gabordiag.results import View
 from gabordiag.runs import SavedRun
 
+# Settings that are no options.
+_ARGUMENTS = {("explain", "log")}
 Drawing = Callable[[View], Figure]
+Progress = Callable[[int, int], None]
 
 
 def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:
@@ -42,50 +52,165 @@ def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:
 
 
 def _reproduce_drawings(view: View) -> dict[str, tuple[Drawing, View]]:
-    result: dict[str, tuple[Drawing, View]] = {}
-    parts: dict[str, View] = {}
-    for name, case in view.result["cases"].items():
-        data = {
-            file.removeprefix(f"{name}-"): table
-            for file, table in view.data.items()
-            if file.startswith(f"{name}-")
-        }
-        landscape = case["landscape"]
-        parts[name] = View(case, data)
+    parts = cases(view)
+    result: dict[str, tuple[Drawing, View]] = {
+        "comparison": (lambda _: figures.comparison_figure(parts), view)
+    }
+    for name, part in parts.items():
+        case, data, landscape = part.result, part.data, part.result["landscape"]
+        result[f"{name}-run"] = (figures.optimize_figure, failing_run(part))
         result[f"{name}-sweep"] = (figures.sweep_figure, View(landscape, data))
-        failing = {"runs": [case["symptom"]["run"]], "landscape": landscape}
-        result[f"{name}-run"] = (figures.optimize_figure, View(failing, data))
         if "basins" in case:
             basins = View({**case["basins"], "landscape": landscape}, data)
             result[f"{name}-basins"] = (figures.basins_figure, basins)
         if "bifurcation" in case:
             diagram = View({**case["bifurcation"], "landscape": landscape}, data)
             result[f"{name}-bifurcation"] = (figures.bifurcation_figure, diagram)
-    result["comparison"] = (lambda _: figures.comparison_figure(parts), view)
     return result
 
 
-def draw(command: str, view: View, formats: Sequence[str] = ("png",)) -> dict[str, bytes]:
-    """Returns the figures of a command's run: file name -> content."""
+def cases(view: View) -> dict[str, View]:
+    """Returns the view of each case of `reproduce`, its files without the case's name."""
+    return {
+        name: View(
+            case,
+            {
+                file.removeprefix(f"{name}-"): table
+                for file, table in view.data.items()
+                if file.startswith(f"{name}-")
+            },
+        )
+        for name, case in view.result["cases"].items()
+    }
+
+
+def failing_run(case: View) -> View:
+    """Returns the view of the run that shows a case's symptom."""
+    result = case.result
+    runs = {"runs": [result["symptom"]["run"]], "landscape": result["landscape"]}
+    return View(runs, case.data)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which pictures a report gets.
+
+    Attributes:
+        formats: Of the figures, `png`, `svg`; the first is shown in the report. None draws nothing.
+        size: `screen`, `column` (of a paper) or `slide`.
+        animate: Whether the failing run becomes an animation.
+        to_send: Whether the page is made small, and its figures for phones too: twice the drawing,
+            which a run that has just been made does not wait for.
+    """
+
+    formats: tuple[str, ...] = ("png",)
+    size: str = "screen"
+    animate: bool = False
+    to_send: bool = False
+
+
+def make_files(
+    command: str,
+    view: View,
+    settings: Mapping[str, Any],
+    wish: Wish,
+    progress: Progress | None = None,
+) -> dict[str, bytes]:
+    """Returns everything that a person looks at: figures, animations, report.md, report.html.
+
+    Args:
+        command: That was run.
+        view: Of its result.
+        settings: That it was run with; those that are None are left out.
+        wish: Which pictures.
+        progress: Called with (pictures done, pictures in all).
+    """
+    has_narrow = wish.to_send and wish.size == "screen" and bool(wish.formats)
+    total = len(drawings(command, view)) * ((1 + has_narrow) if wish.formats else 0) + 1
+    numbers = itertools.count(1)
+
+    def drawn() -> None:
+        if progress is not None:
+            progress(next(numbers), total)
+
+    files = draw(command, view, wish.formats, wish.size, drawn)
+    if wish.animate:
+        files |= films(command, view)
+    given = {name: value for name, value in settings.items() if value is not None}
+    told = words.blocks(command, view)
+    shown = _shown(files, wish.formats)
+    # Whatever was drawn is shown: a figure without a place in the text comes after it.
+    placed = {block.stem for block in told if isinstance(block, Picture)}
+    told += [Picture(stem) for stem in shown if stem not in placed]
+    text = markdown(command, told, given, shown)
+    pictures = {stem: page.inlined(name, files[name], wish.to_send) for stem, name in shown.items()}
+    rows = tuple((name, show_setting(value)) for name, value in given.items())
+    narrow = {}
+    if has_narrow:
+        slim = draw(command, view, wish.formats[:1], "column", drawn)
+        narrow = {s: page.inlined(n, slim[n], True) for s, n in shown.items() if n in slim}
+    html = page.to_html(command, told, rows, command_line(command, given), pictures, narrow)
+    return {**files, "report.md": text.encode("utf-8"), "report.html": html.encode("utf-8")}
+
+
+def _shown(files: Mapping[str, bytes], formats: Sequence[str]) -> dict[str, str]:
+    """Returns stem -> file name of the pictures that a report shows."""
+    names = [name for form in (*formats[:1], "gif") for name in files if name.endswith("." + form)]
+    return {name.rsplit(".", 1)[0]: name for name in names}
+
+
+def films(command: str, view: View) -> dict[str, bytes]:
+    """Returns the animations of a command's runs: file name -> content."""
+    parts = {"": view} if command == "optimize" else {}
+    if command == "reproduce":
+        parts = {f"{name}-": failing_run(part) for name, part in cases(view).items()}
+    return {
+        f"{prefix}animation.{form}": content
+        for prefix, part in parts.items()
+        for form, content in animation.animate(part).items()
+    }
+
+
+def draw(
+    command: str,
+    view: View,
+    formats: Sequence[str] = ("png",),
+    size: str = "screen",
+    drawn: Callable[[], None] = lambda: None,
+) -> dict[str, bytes]:
+    """Returns the figures of a command's run: file name -> content.
+
+    Args:
+        command: That was run.
+        view: Of its result.
+        formats: `png`, `svg`.
+        size: `screen`, `column` (of a paper) or `slide`.
+        drawn: Called after every figure.
+    """
     rendered = {}
-    for stem, (function, part) in drawings(command, view).items():
-        figure = function(part)
-        for form in formats:
-            rendered[f"{stem}.{form}"] = figures.render(figure, form)
+    with on_sheet(size):
+        for stem, (function, part) in drawings(command, view).items() if formats else ():
+            figure = function(part)
+            for form in formats:
+                rendered[f"{stem}.{form}"] = figures.render(figure, form)
+            drawn()
     return rendered
 
 
-def redo(saved: SavedRun) -> tuple[dict[str, bytes], str, list[words.Block]]:
-    """Returns the figures, the report and the words of a saved run.
+def redo(
+    saved: SavedRun, wish: Wish, progress: Progress | None = None
+) -> tuple[dict[str, bytes], list[Block]]:
+    """Returns everything that a person looks at of a saved run, and its words.
 
     Raises:
         InputError: The folder's files do not hold what their command writes.
     """
     command = saved.document["command"]
     try:
-        figures = draw(command, saved.view)
-        text = markdown(command, saved.view, saved.document["config"], sorted(figures))
-        return figures, text, words.blocks(command, saved.view)
+        files = make_files(command, saved.view, saved.document["config"], wish, progress)
+        if command == "explore":
+            files["page.html"] = make_page(saved.view).encode("utf-8")
+        return files, words.blocks(command, saved.view)
     except (GabordiagError, MemoryError):
         raise
     except Exception as error:
@@ -98,11 +223,38 @@ def redo(saved: SavedRun) -> tuple[dict[str, bytes], str, list[words.Block]]:
 
 
 def markdown(
-    command: str, view: View, settings: Mapping[str, Any], figure_names: Sequence[str]
+    command: str, told: Sequence[Block], settings: Mapping[str, Any], pictures: Mapping[str, str]
 ) -> str:
-    """Returns the report: the sentence, the figures, the tables, how to repeat it."""
-    parts = [f"# gabordiag {command}", "", words.to_markdown(words.blocks(command, view))]
-    for name in figure_names:
-        parts += [f"![{words.caption(name)}]({name})", "", f"*{words.caption(name)}*", ""]
-    parts += words.settings_markdown(command, settings)
-    return "\n".join(parts) + "\n"
+    """Returns the report as Markdown: the sentence, the figures, the tables, how to repeat it."""
+    rows = tuple((name, show_setting(value)) for name, value in settings.items())
+    again = f"gabordiag {command} --config config.toml"
+    parts = [
+        f"# gabordiag {command}",
+        to_markdown(told, pictures),
+        "## To repeat it",
+        f"In this folder, or with all settings written out:\n\n{fenced(again)}",
+        fenced(command_line(command, settings)),
+        to_markdown([Table(("setting", "value"), rows)], {}),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def show_setting(value: Any) -> str:
+    """Returns a setting's value as text."""
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def command_line(command: str, settings: Mapping[str, Any]) -> str:
+    """Returns the command with all its settings, as a shell takes it."""
+    words = ["gabordiag", command]
+    for name, value in settings.items():
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words += [option] if value else []
+        elif (command, name) in _ARGUMENTS:
+            words.append(str(value))
+        else:
+            values = value if isinstance(value, (list, tuple)) else [value]
+            # With the sign of equality a negative number is no option.
+            words += [f"{option}={item}" for item in values]
+    return shlex.join(words)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import Any, Literal
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
+from gabordiag.presentation.sheets import current_sheet, fit
 from gabordiag.runs import write_atomically
 
 LineStyle = Literal["-", "--", "-.", ":"]
@@ -95,22 +98,24 @@ def drawing() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty figure of the given size in inches; call it inside `drawing`."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """Returns an empty figure of the given size in inches, or of the sheet's, inside `drawing`."""
+    figure = Figure(figsize=current_sheet().size(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def finish(figure: Figure) -> Figure:
     """Lays the figure out once and for all, so that every rendering is the same to the byte."""
+    fit(figure)
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
     figure.set_layout_engine(None)
     if figure.axes:
-        # The headline begins where the first axes do.
+        # The headline begins where the leftmost axes do.
+        left = min(ax.get_position().x0 for ax in figure.axes)
         for text in figure.texts:
-            text.set_x(figure.axes[0].get_position().x0)
+            text.set_x(left)
     return figure
 
 
@@ -127,9 +132,24 @@ def render(figure: Figure, fmt: str = "png") -> bytes:
     if fmt not in _METADATA:
         raise ValueError(f"format '{fmt}' is unknown; use one of {', '.join(_METADATA)}.")
     buffer = io.BytesIO()
+    sheet = current_sheet()
+    on_paper = sheet.dpi / sheet.scale
+    pixels: dict[str, Any] = {}
+    if fmt == "png":
+        pixels = {"dpi": sheet.dpi, "pil_kwargs": {"dpi": (on_paper, on_paper)}}
     with drawing():
-        figure.savefig(buffer, format=fmt, metadata=_METADATA[fmt])
-    return buffer.getvalue()
+        figure.savefig(buffer, format=fmt, metadata=_METADATA[fmt], **pixels)
+    content = buffer.getvalue()
+    return _scaled(content, figure, sheet.scale) if fmt == "svg" else content
+
+
+def _scaled(svg: bytes, figure: Figure, scale: float) -> bytes:
+    """Gives an SVG its size on paper; what is drawn keeps its own units."""
+    text = svg.decode("utf-8")
+    for name, inches in (("width", figure.get_figwidth()), ("height", figure.get_figheight())):
+        pattern = rf'(<svg [^>]*?\b{name}=")[^"]*"'
+        text = re.sub(pattern, rf'\g<1>{72 * inches * scale:g}pt"', text, count=1)
+    return text.encode("utf-8")
 
 
 def save(
@@ -162,6 +182,12 @@ def save(
 def halo(width: float = 3.0) -> list[AbstractPathEffect]:
     """Returns the white outline that keeps lines and words readable on any ground."""
     return [withStroke(linewidth=width, foreground="white")]
+
+
+def ink_on(color: str) -> str:
+    """Returns the ink that is readable on a colour, `white` or `black`."""
+    red, green, blue = to_rgb(color)
+    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"
 
 
 def legend_beside(ax: Axes, handles: Sequence[Any] | None = None, title: str | None = None) -> None:

@@ -5,27 +5,20 @@ Drawn and told from the logs alone; the landscape under them is known only to a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from gabordiag.presentation import page, report
+from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
 from gabordiag.presentation.figures import render
 from gabordiag.presentation.style import RUN_STYLES, drawing, finish, new_figure
-from gabordiag.presentation.words import (
-    Block,
-    Heading,
-    Listing,
-    Paragraph,
-    Table,
-    number,
-    settings_markdown,
-    to_markdown,
-)
+from gabordiag.presentation.words import number
 from gabordiag.runs import UnfinishedRun
 
-_FIGURE = "logged.png"
+_STEM = "logged"
 # Up to so many steps are drawn as single points too.
 _DOTTED = 60
 _STATES = {
@@ -45,6 +38,7 @@ def blocks(run: UnfinishedRun) -> list[Block]:
     ]
     if run.logs:
         told.append(_table(run))
+        told.append(Picture(_STEM))
     told.append(Listing((_next(run),)))
     return told
 
@@ -84,18 +78,23 @@ def _is_angle(run: UnfinishedRun, log: Mapping[str, Any]) -> bool:
     return run.settings.get("objective") is None and _parameter(log) in ("theta", "psi")
 
 
-def markdown(run: UnfinishedRun, figures: Sequence[str]) -> str:
-    """Returns the report."""
-    parts = [f"# gabordiag {run.command}, not finished", "", to_markdown(blocks(run))]
-    for name in figures:
-        parts += [f"![The steps that were logged]({name})", ""]
-    return "\n".join([*parts, *settings_markdown(run.command, run.settings)]) + "\n"
+def make_files(run: UnfinishedRun) -> dict[str, bytes]:
+    """Returns everything that a person looks at: the figure, report.md, report.html."""
+    files = draw(run)
+    told, settings = blocks(run), run.settings
+    shown = {name.rsplit(".", 1)[0]: name for name in files}
+    text = report.markdown(run.command, told, settings, shown)
+    pictures = {stem: page.inlined(name, files[name], True) for stem, name in shown.items()}
+    rows = tuple((name, report.show_setting(value)) for name, value in settings.items())
+    line = report.command_line(run.command, settings)
+    html = page.to_html(run.command, told, rows, line, pictures, {})
+    return {**files, "report.md": text.encode("utf-8"), "report.html": html.encode("utf-8")}
 
 
 def draw(run: UnfinishedRun) -> dict[str, bytes]:
     """Returns the figures: file name -> content; none if no step was logged."""
     logs = {name: log for name, log in run.logs.items() if len(_column(log, "step"))}
-    return {_FIGURE: render(_figure(run, logs), "png")} if logs else {}
+    return {f"{_STEM}.png": render(_figure(run, logs), "png")} if logs else {}
 
 
 def _figure(run: UnfinishedRun, logs: Mapping[str, Mapping[str, Any]]) -> Figure:

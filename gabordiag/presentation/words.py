@@ -7,10 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gabordiag.dynamics.outcomes import OUTCOMES
+from gabordiag.presentation.blocks import (
+    Block,
+    Heading,
+    Listing,
+    Mark,
+    Paragraph,
+    Picture,
+    Sketch,
+    Table,
+    Verdict,
+)
 from gabordiag.presentation.image_words import (
     batch_label,
     image_sentences,
@@ -22,58 +32,8 @@ from gabordiag.results import View
 Json = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Heading:
-    """A section's title."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """Plain text."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The sentence that matters most.
-
-    Attributes:
-        text: The sentence.
-        word: The verdict or outcome it rests on.
-        good: Whether there is nothing to mend.
-    """
-
-    text: str
-    word: str
-    good: bool
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Items, one a line."""
-
-    items: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        columns: Titles.
-        rows: Cells.
-        outcome_column: Index of the column that holds outcome names, or None.
-    """
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    outcome_column: int | None = None
-
-
-Block = Heading | Paragraph | Verdict | Listing | Table
+# Places on a sketch besides the target.
+_MOST_MARKS = 6
 
 
 def blocks(command: str, view: View) -> list[Block]:
@@ -123,6 +83,25 @@ def _span(landscape: Json, interval: Sequence[float] | None) -> str:
     return f"{shown(landscape, interval[0], 1)} … {shown(landscape, interval[1], 1)}"
 
 
+def _sketch(
+    landscape: Json, runs: Sequence[Json] = (), start: float | None = None, table: str = "sweep.csv"
+) -> Sketch:
+    """The landscape with its target, the runs' starts, and where they ended."""
+    target = landscape["target"]
+    marks = [] if target is None else [Mark(target, f"target {shown(landscape, target)}", True)]
+    starts = [run["start"] for run in runs] or [landscape["start"] if start is None else start]
+    counts: dict[str, list[float]] = {}
+    for place in dict.fromkeys(value for value in starts if value is not None):
+        counts.setdefault(f"start {shown(landscape, place)}", []).append(place)
+    for run in runs:
+        if run["final"] is not None:
+            counts.setdefault(f"end {_wrapped(landscape, run['final'])}", []).append(run["final"])
+    for words, values in list(counts.items())[:_MOST_MARKS]:
+        more = f" ({len(values)} runs)" if len(values) > 1 else ""
+        marks.append(Mark(values[0], words + more))
+    return Sketch(landscape, table, tuple(marks))
+
+
 def _landscape(landscape: Json) -> list[Block]:
     points = landscape["critical_points"]
     minima = sum(point["kind"] in ("minimum", "kink") for point in points)
@@ -147,7 +126,7 @@ def _landscape(landscape: Json) -> list[Block]:
         for point in points
     )
     columns = ("at", "kind", "loss", "curvature", "2 / curvature", "basin")
-    return [Heading("The landscape"), Paragraph(text), Table(columns, rows)]
+    return [Paragraph(text), Table(columns, rows)]
 
 
 def _gradient(landscape: Json) -> list[Block]:
@@ -178,7 +157,7 @@ def _surface(result: Json) -> list[Block]:
         + (f" ({which}the target)" if minima else "")
         + f" and {_counted(len(saddles), 'saddle', 'saddles')} found, {result['found']}."
     )
-    told: list[Block] = [Heading("The surface"), Paragraph(text)]
+    told: list[Block] = [Heading("The surface"), Paragraph(text), Picture("surface")]
     if not minima:
         lowest = result["minimum"]
         place = ", ".join(shown(axis, lowest[n]) for n, axis in zip(names, axes, strict=True))
@@ -198,6 +177,7 @@ def _surface(result: Json) -> list[Block]:
     if rows:
         columns = (*names, "kind", "loss", "eigenvalues", "2 / largest")
         told.append(Table(columns, rows))
+    told.append(Picture("surface-in-space"))
     return told
 
 
@@ -214,7 +194,8 @@ def _bending(point: Json) -> str:
 def _sweep(result: Json) -> list[Block]:
     if "parameters" in result:
         return _surface(result)
-    return [*_landscape(result), *_gradient(result)]
+    told: list[Block] = [Heading("The landscape"), Picture("sweep"), _sketch(result)]
+    return [*told, *_landscape(result), *_gradient(result)]
 
 
 def _run_rows(landscape: Json, runs: Sequence[Json]) -> tuple[tuple[str, ...], ...]:
@@ -226,7 +207,8 @@ def _run_rows(landscape: Json, runs: Sequence[Json]) -> tuple[tuple[str, ...], .
             run["loss"],
             f"{run['lr']:g}",
             shown(landscape, run["start"]),
-            run["outcome"] + (f" (period {run['period']})" if run["period"] else ""),
+            run["outcome"].replace("_", " ")
+            + (f" (period {run['period']})" if run["period"] else ""),
             _wrapped(landscape, run["final"]),
             number(run["final_loss"], 3),
             str(run["n_jumps"]),
@@ -257,12 +239,14 @@ _RUN_COLUMNS = ("optimizer", "loss", "lr", "start", "outcome", "end", "loss", "j
 
 def _optimize(result: Json) -> list[Block]:
     landscape, runs = result["landscape"], result["runs"]
-    told: list[Block] = [Heading("The runs"), Table(_RUN_COLUMNS, _run_rows(landscape, runs), 4)]
-    told += _chaos(runs)
+    told: list[Block] = [Heading("The runs"), Picture("animation"), Picture("optimize")]
+    told.append(Table(_RUN_COLUMNS, _run_rows(landscape, runs), 4))
     meanings = dict.fromkeys(run["outcome"] for run in runs)
     told.append(Listing(tuple(f"{name.replace('_', ' ')}: {OUTCOMES[name]}" for name in meanings)))
+    told += _chaos(runs)
     told += _batches(runs)
     told += [Paragraph(note) for note in result.get("notes", [])]
+    told += [Heading("The landscape"), _sketch(landscape, runs)]
     return [*told, *_landscape(landscape)]
 
 
@@ -299,7 +283,7 @@ def _theory(result: Json) -> list[Block]:
 
 def _basins(result: Json) -> list[Block]:
     shares = sorted(result["fractions"].items(), key=lambda item: -item[1])
-    rows = tuple((name, f"{share:.1%}", OUTCOMES[name]) for name, share in shares)
+    rows = tuple((name.replace("_", " "), f"{share:.1%}", OUTCOMES[name]) for name, share in shares)
     text = _windows(result)
     if result["best_lr"] is not None:
         text += (
@@ -309,8 +293,11 @@ def _basins(result: Json) -> list[Block]:
     return [
         Heading("Starts against learning rates"),
         Paragraph(text),
+        Picture("basins"),
         *_theory(result),
         Table(("outcome", "share", "meaning"), rows, 0),
+        Heading("The landscape"),
+        _sketch(result["landscape"], start=result["start"]),
         *_landscape(result["landscape"]),
     ]
 
@@ -325,6 +312,7 @@ def _bifurcate(result: Json) -> list[Block]:
     text = f"Attractor from {shown(landscape, result['start'])}, bands of learning rates:"
     return [
         Heading("Where the iterates end up"),
+        Picture("bifurcation"),
         Paragraph(text),
         Table(("behaviour", "from lr", "to lr"), rows),
     ]
@@ -332,13 +320,14 @@ def _bifurcate(result: Json) -> list[Block]:
 
 def _diagnose(result: Json) -> list[Block]:
     landscape = result["landscape"]
-    told: list[Block] = [_verdict(result)]
+    told: list[Block] = [_verdict(result), Picture("run")]
     if result["jump_story"]:
         told += [Heading("What happened"), Listing(tuple(result["jump_story"]))]
     told += _findings(result)
     told += _remedies(result)
     told += [Heading("The run"), Table(_RUN_COLUMNS, _run_rows(landscape, [result["run"]]), 4)]
     told += _chaos([result["run"]])
+    told += [Heading("The landscape"), Picture("sweep"), _sketch(landscape, [result["run"]])]
     return [*told, *_landscape(landscape), *_gradient(landscape)]
 
 
@@ -370,37 +359,55 @@ def _remedies(result: Json) -> list[Block]:
         )
         for remedy in result["remedies"]
     )
-    return [Heading("What helps, each one tried"), Table(("", "remedy", "change", "ends"), rows)]
+    return [Heading("What helps, each one tried"), Table(("", "remedy", "change", "ends"), rows, 3)]
 
 
 def _reproduce(result: Json) -> list[Block]:
     told: list[Block] = []
     for name, case in result["cases"].items():
-        run = case["symptom"]["run"]
-        symptom = "reproduced" if case["symptom"]["reproduced"] else "not reproduced"
-        told += [
-            Heading(f"The {name} filter"),
-            Paragraph(
-                f"sgd, {run['loss']}, lr {run['lr']:g}, {run['steps']} steps from "
-                f"{shown(case['landscape'], run['start'])}: the question's symptom is {symptom}: "
-                f"{run['symptoms']} times the loss fell below 30% of its largest and was back "
-                "above 60% one step later."
-            ),
-        ]
-        if "diagnosis" in case:
-            told.append(_verdict(case["diagnosis"]))
-            told.append(Listing(tuple(case["diagnosis"]["jump_story"])))
-            told += _findings(case["diagnosis"])
-            told += _remedies(case["diagnosis"])
-        told.append(Heading(f"Other runs of the {name} filter"))
-        told.append(Table(_RUN_COLUMNS, _run_rows(case["landscape"], case["runs"]), 4))
-        told += _chaos(case["runs"])
-        if "basins" in case:
-            basins = {**case["basins"], "landscape": case["landscape"]}
-            told += [Paragraph(_windows(basins)), *_theory(basins)]
-        told += _landscape(case["landscape"])
-        told += _gradient(case["landscape"])
+        told += _symptom(name, case)
+    told.append(Picture("comparison"))
+    for name, case in result["cases"].items():
+        told += _case(name, case)
     return told
+
+
+def _symptom(name: str, case: Json) -> list[Block]:
+    """The sentence on a filter, and what was seen."""
+    run = case["symptom"]["run"]
+    symptom = "reproduced" if case["symptom"]["reproduced"] else "not reproduced"
+    text = (
+        f"sgd, {run['loss']}, lr {run['lr']:g}, {run['steps']} steps from "
+        f"{shown(case['landscape'], run['start'])}: the question's symptom is {symptom}: "
+        f"{run['symptoms']} times the loss fell below 30% of its largest and was back "
+        "above 60% one step later."
+    )
+    told: list[Block] = [Heading(f"The {name} filter")]
+    if "diagnosis" in case:
+        told.append(_verdict(case["diagnosis"]))
+    return [*told, Paragraph(text)]
+
+
+def _case(name: str, case: Json) -> list[Block]:
+    """What happened with a filter, why, and what helps."""
+    landscape = case["landscape"]
+    told: list[Block] = [Heading(f"What happened with the {name} filter")]
+    told += [Picture(f"{name}-animation"), Picture(f"{name}-run")]
+    if "diagnosis" in case:
+        told.append(Listing(tuple(case["diagnosis"]["jump_story"])))
+        told += _findings(case["diagnosis"])
+        told += _remedies(case["diagnosis"])
+    if "basins" in case:
+        basins = {**case["basins"], "landscape": landscape}
+        told += [Heading(f"Starts and learning rates of the {name} filter")]
+        told += [Paragraph(_windows(basins)), Picture(f"{name}-basins"), *_theory(basins)]
+        told.append(Picture(f"{name}-bifurcation"))
+    told.append(Heading(f"Other runs of the {name} filter"))
+    told.append(Table(_RUN_COLUMNS, _run_rows(landscape, case["runs"]), 4))
+    told += _chaos(case["runs"])
+    told += [Heading(f"The landscape of the {name} filter"), Picture(f"{name}-sweep")]
+    told.append(_sketch(landscape, [case["symptom"]["run"]], table=f"{name}-sweep.csv"))
+    return [*told, *_landscape(landscape), *_gradient(landscape)]
 
 
 def _check(result: Json) -> list[Block]:
@@ -446,62 +453,3 @@ _TELLERS: dict[str, Callable[[Json], list[Block]]] = {
     "explain": _explain,
     "explore": _explore,
 }
-
-_CAPTIONS = {
-    "sweep": "The loss over the parameter, its gradient three ways, and how far they disagree",
-    "surface": "The loss over two parameters, with the direction downhill",
-    "surface-in-space": "The same as a surface in space",
-    "run": "The run: loss and parameter against the step, and its path on the landscape",
-    "optimize": "The runs: loss and parameter against the step, and their path on the landscape",
-    "basins": "Where every start ends at every learning rate",
-    "bifurcation": "Where the iterates end up against the rate, with the Lyapunov exponent",
-    "comparison": "One symptom, two causes",
-}
-
-
-def caption(file_name: str) -> str:
-    """Returns what a figure file shows."""
-    stem = file_name.rsplit(".", 1)[0]
-    if stem in _CAPTIONS:
-        return _CAPTIONS[stem]
-    case, _, kind = stem.rpartition("-")
-    text = _CAPTIONS.get(kind, kind)
-    return f"{text} ({case} filter)" if case else text
-
-
-def to_markdown(told: Sequence[Block]) -> str:
-    """Returns the blocks as Markdown."""
-    return "\n\n".join(_markdown(block) for block in told) + "\n"
-
-
-def _markdown(block: Block) -> str:
-    if isinstance(block, Heading):
-        return f"## {block.text}"
-    if isinstance(block, Verdict):
-        return f"> **{_escape(block.text)}**"
-    if isinstance(block, Listing):
-        return "\n".join(f"- {_escape(item)}" for item in block.items)
-    if isinstance(block, Table):
-        head = "| " + " | ".join(block.columns) + " |\n|" + "---|" * len(block.columns)
-        rows = ("| " + " | ".join(_escape(cell) for cell in row) + " |" for row in block.rows)
-        return "\n".join([head, *rows])
-    return _escape(block.text)
-
-
-def _escape(text: str) -> str:
-    """User text must not become markup."""
-    for character in "\\`*_<>|[]":
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.split())
-
-
-def settings_markdown(command: str, settings: Json) -> list[str]:
-    """Returns the lines of a report that say how to repeat a run."""
-    lines = ["## To repeat it", "", "```", f"gabordiag {command} --config config.toml", "```", ""]
-    lines += ["| setting | value |", "|---|---|"]
-    return [*lines, *(f"| {name} | {_cell(value)} |" for name, value in settings.items())]
-
-
-def _cell(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")

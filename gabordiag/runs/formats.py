@@ -34,9 +34,9 @@ def clean(value: Any) -> Any:
     return value
 
 
-def to_json(value: Any) -> str:
-    """Returns one JSON text with finite numbers only."""
-    return json.dumps(clean(value), allow_nan=False, indent=2, ensure_ascii=False)
+def to_json(value: Any, *, plain: bool = False) -> str:
+    """Returns one JSON text with finite numbers only; `plain` escapes what is not ASCII."""
+    return json.dumps(clean(value), allow_nan=False, indent=2, ensure_ascii=plain)
 
 
 def to_toml(settings: Mapping[str, Any]) -> str:

@@ -592,6 +592,14 @@ def test_the_exponent_is_drawn_with_its_zero(made: Made, drawn: Any) -> None:
     assert "2/L″ at the target: 1.33" in words_in(drawn["bifurcation"])
 
 
+def test_values_outside_the_range_are_said_to_be_missing(made: Made, drawn: Any) -> None:
+    view = made.bifurcation.view()
+    landscape = {**view.result["landscape"], "period": None, "range": [-1.5, 1.5]}
+    note = "values outside −85.9° to 85.9°"
+    assert note in words_in(figures.bifurcation_figure(changed(view, landscape=landscape)))
+    assert "values outside" not in words_in(drawn["bifurcation"])
+
+
 def test_an_undefined_exponent_is_said_to_be_undefined() -> None:
     adam = OptimizerSettings("adam", steps=150)
     diagram = run_bifurcation(Valleys(), adam, np.geomspace(0.01, 5, 20), tail=60)

@@ -1,0 +1,132 @@
+"""What a result says, as blocks: each of terminal, Markdown and page shows them in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A section's title."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The sentence that matters most.
+
+    Attributes:
+        text: The sentence.
+        word: The verdict or outcome it rests on.
+        good: Whether there is nothing to mend.
+    """
+
+    text: str
+    word: str
+    good: bool
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Items, one a line."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        columns: Titles.
+        rows: Cells.
+        outcome_column: Index of the column that holds outcome names, or None.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    outcome_column: int | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The place of a figure or an animation, if it was drawn; a terminal leaves it out.
+
+    Attributes:
+        stem: Of the file's name.
+    """
+
+    stem: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place on a sketch.
+
+    Attributes:
+        value: Of the parameter.
+        words: What is there.
+        good: Whether it is where one wants to be.
+    """
+
+    value: float
+    words: str
+    good: bool = False
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """The landscape in a few letters, for terminals; reports have figures.
+
+    Attributes:
+        landscape: Its JSON.
+        table: File name of the sweep.
+        marks: Target, start, ends.
+    """
+
+    landscape: Mapping[str, Any]
+    table: str
+    marks: tuple[Mark, ...]
+
+
+def outcome_of(cell: str) -> str:
+    """Returns the outcome that a cell of a table shows: `local_minimum` of "local minimum"."""
+    return cell.split(" (")[0].replace(" ", "_")
+
+
+Block = Heading | Paragraph | Verdict | Listing | Table | Picture | Sketch
+
+_CAPTIONS = {
+    "sweep": "The loss over the parameter, its gradient three ways, and how far they disagree",
+    "surface": "The loss over two parameters, with the direction downhill",
+    "surface-in-space": "The same as a surface in space",
+    "pairs": "The runs on the plane of every two parameters through the first run's end",
+    "plane": "Which starts of the plane reach the target",
+    "logged": "The steps that were logged",
+    "run": "The run: loss and parameter against the step, and its path on the landscape",
+    "optimize": "The runs: loss and parameter against the step, and their path on the landscape",
+    "animation": "The run, step by step; jumps in orange",
+    "basins": "Where every start ends at every learning rate",
+    "bifurcation": "Where the iterates end up against the rate, with the Lyapunov exponent",
+    "comparison": "One symptom, two causes",
+}
+
+
+def caption(file_name: str) -> str:
+    """Returns what a figure file, or a stem of one, shows."""
+    stem = file_name.split(".", 1)[0]
+    if stem in _CAPTIONS:
+        return _CAPTIONS[stem]
+    case, _, kind = stem.rpartition("-")
+    text = _CAPTIONS.get(kind, kind)
+    return f"{text} ({case} filter)" if case else text

@@ -1,0 +1,95 @@
+"""Blocks as one HTML page: pictures inside, light and dark, for a phone as for a desk.
+
+The template escapes everything that is put into it; no part of a page is built from strings here.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup, escape
+from PIL import Image
+
+from gabordiag.presentation.blocks import Block, Verdict, caption, outcome_of
+from gabordiag.presentation.palette import palette_of, reduce_to
+from gabordiag.presentation.style import OUTCOME_COLORS, ink_on
+
+# What can be typed: `gabordiag sweep`, --lr 0.01. It must not be broken at its hyphens.
+_TYPED = re.compile(r"(`[^`]+`|--[a-z][a-z0-9-]*(?: (?!--)[\w.+-]*\w)?)")
+_TYPES = {"png": "image/png", "svg": "image/svg+xml", "gif": "image/gif"}
+
+
+def to_html(
+    command: str,
+    told: Sequence[Block],
+    settings: Sequence[tuple[str, str]],
+    command_line: str,
+    pictures: Mapping[str, str],
+    narrow: Mapping[str, str],
+) -> str:
+    """Returns a report as one file that needs nothing else.
+
+    Args:
+        command: That was run.
+        told: What it says.
+        settings: That it was run with, name and value.
+        command_line: The same as a command.
+        pictures: Stem -> address of the pictures there are, as `inlined` makes it.
+        narrow: The same for the width of a phone, where there are such.
+    """
+    environment = Environment(
+        loader=PackageLoader("gabordiag.presentation", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["with_options"] = _with_options
+    template = environment.get_template("report.html")
+    return template.render(
+        command=command,
+        sentence=next((block.text for block in told if isinstance(block, Verdict)), ""),
+        blocks=[(type(block).__name__, block) for block in told],
+        settings=settings,
+        command_line=command_line,
+        pictures=pictures,
+        narrow=narrow,
+        caption=caption,
+        outcome_of=outcome_of,
+        badges={name: (color, ink_on(color)) for name, color in OUTCOME_COLORS.items()},
+    )
+
+
+def inlined(name: str, content: bytes, small: bool) -> str:
+    """Returns a picture as an address that holds it.
+
+    Args:
+        name: Of its file.
+        content: The file's.
+        small: Whether a PNG is reduced to 256 colours, a third of its size.
+    """
+    form = name.rsplit(".", 1)[1]
+    kind = _TYPES[form]
+    content = _reduced(content) if small and form == "png" else content
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _reduced(png: bytes) -> bytes:
+    """Returns a picture of few colours with a palette of 256: a third of the size."""
+    with Image.open(io.BytesIO(png)) as file:
+        picture = file.convert("RGB")
+    reduced = reduce_to(palette_of([picture]), picture)
+    buffer = io.BytesIO()
+    reduced.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _with_options(text: str) -> Markup:
+    """Returns the escaped text with what can be typed as code."""
+    parts = _TYPED.split(text)
+    code = Markup("<code>{}</code>")
+    marked = (code.format(p.strip("`")) if i % 2 else escape(p) for i, p in enumerate(parts))
+    return Markup("").join(marked)

@@ -1,0 +1,149 @@
+"""The landscape in letters: bars of the loss, and arrows below them at target, start and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gabordiag.presentation.blocks import Mark, Sketch
+from gabordiag.presentation.parameter_axis import FloatArray, ParameterAxis
+
+WIDEST = 72
+_BLOCKS, _ROWS = " ▁▂▃▄▅▆▇█", 3
+# Where the terminal has no blocks: a cell is empty, half or full.
+_ASCII, _ASCII_ROWS = " .#", 5
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """An arrow with its words, on one line with others.
+
+    Attributes:
+        column: Where the text begins.
+        text: Arrow and words.
+        good: Whether it is where one wants to be.
+    """
+
+    column: int
+    text: str
+    good: bool
+
+
+@dataclass(frozen=True)
+class Letters:
+    """A sketch, line by line.
+
+    Attributes:
+        bars: From the top.
+        arrows: Lines of arrows.
+        ends: The ends of the range.
+    """
+
+    bars: tuple[str, ...]
+    arrows: tuple[tuple[Arrow, ...], ...]
+    ends: str
+
+
+def draw_letters(
+    sketch: Sketch, table: Mapping[str, Any], width: int, *, ascii_only: bool = False
+) -> Letters:
+    """Returns the sketch in at most `width` columns.
+
+    Args:
+        sketch: What to draw.
+        table: The sweep: the parameter's values and the loss.
+        width: Columns of the terminal.
+        ascii_only: Use nothing beyond ASCII.
+    """
+    axis = ParameterAxis.of(sketch.landscape)
+    columns = min(width, WIDEST)
+    losses = lowest_of_columns(
+        np.asarray(table[axis.name], dtype=np.float64),
+        np.asarray(table["loss"], dtype=np.float64),
+        columns,
+    )
+    letters, rows = (_ASCII, _ASCII_ROWS) if ascii_only else (_BLOCKS, _ROWS)
+    low, high = (axis.show(value) for value in (axis.low, axis.high))
+    if ascii_only:
+        low, high = (end.replace("−", "-").replace("°", " deg") for end in (low, high))
+    return Letters(
+        _bars(losses, letters, rows),
+        _arrows(axis, sketch.marks, columns, "^" if ascii_only else "▲"),
+        low + high.rjust(max(1, columns - len(low))),
+    )
+
+
+def lowest_of_columns(values: FloatArray, losses: FloatArray, columns: int) -> FloatArray:
+    """Returns the lowest loss of every column, so that a narrow minimum is not lost; NaN if none.
+
+    Args:
+        values: Rising, (n,).
+        losses: (n,).
+        columns: How many, equally wide.
+    """
+    finite = np.isfinite(losses)
+    if not finite.any():
+        return np.full(columns, np.nan)
+    width = (values[-1] - values[0]) / columns
+    at = np.clip(((values - values[0]) / width).astype(int), 0, columns - 1)
+    # Columns between two values of a coarse table take what lies between them.
+    centres = values[0] + (np.arange(columns) + 0.5) * width
+    lowest: FloatArray = np.interp(centres, values[finite], losses[finite])
+    held = np.isin(np.arange(columns), at[finite])
+    lowest[held] = np.inf
+    np.minimum.at(lowest, at[finite], losses[finite])
+    return lowest
+
+
+def _bars(losses: FloatArray, letters: str, rows: int) -> tuple[str, ...]:
+    if not np.isfinite(losses).any():
+        return (" " * len(losses),) * rows
+    steps = len(letters) - 1
+    bottom, top = np.nanmin(losses), np.nanmax(losses)
+    room = (top - bottom) or 1.0
+    # The lowest bar is one step high: a bar of none looks like no data.
+    levels = 1 + np.nan_to_num(np.round((losses - bottom) / room * (steps * rows - 1)), nan=-1)
+    lines = []
+    for row in reversed(range(rows)):
+        cells = np.clip(levels - steps * row, 0, steps).astype(int)
+        lines.append("".join(letters[cell] for cell in cells))
+    return tuple(lines)
+
+
+def _arrows(
+    axis: ParameterAxis, marks: Sequence[Mark], columns: int, arrow: str
+) -> tuple[tuple[Arrow, ...], ...]:
+    """Puts each arrow on the first line where its words have room."""
+    lines: list[list[Arrow]] = []
+    for mark in marks:
+        places = axis.copies(mark.value if axis.period is None else _inside(axis, mark.value))
+        if not places:
+            continue
+        low, high = axis.limits
+        at = min(columns - 1, int((places[0] - low) / (high - low) * columns))
+        text = f"{arrow} {mark.words}"
+        begin = at
+        if at + len(text) > columns:
+            text = f"{mark.words} {arrow}"
+            begin = max(0, at + 1 - len(text))
+        made = Arrow(begin, text, mark.good)
+        for line in lines:
+            if all(_apart(made, other) for other in line):
+                line.append(made)
+                break
+        else:
+            lines.append([made])
+    return tuple(tuple(sorted(line, key=lambda one: one.column)) for line in lines)
+
+
+def _inside(axis: ParameterAxis, value: float) -> float:
+    assert axis.period is not None
+    return axis.low + (value - axis.low) % axis.period
+
+
+def _apart(one: Arrow, other: Arrow) -> bool:
+    first, second = sorted((one, other), key=lambda arrow: arrow.column)
+    return first.column + len(first.text) + 1 < second.column
