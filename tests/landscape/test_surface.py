@@ -81,6 +81,20 @@ def test_all_planted_points_are_found_and_told_apart(points):
     assert [p.is_target for p in surface.points].count(True) == 1
 
 
+def test_where_the_loss_falls_on_beyond_the_range():
+    # Between 1 and 3 it falls towards both; nothing is a minimum.
+    surface = sweep_surface(Planted(), (25, 14), ((None, None), (1.5, 2.8)))
+    result = surface.to_dict()
+    assert result["local_minima"] == []
+    assert result["minimum"]["kind"] == "grid point"
+    assert result["minimum"]["sigma"] == 2.8
+    places = {(round(abs(p["theta"]), 6), p["sigma"]) for p in result["edge_minima"]}
+    assert places == {(a, b) for a in (0.0, round(math.pi, 6)) for b in (1.5, 2.8)}
+    assert len(result["edge_minima"]) == 4
+    inside = sweep_surface(Planted(), (25, 14)).to_dict()
+    assert inside["edge_minima"] == []
+
+
 @pytest.fixture(scope="module")
 def small() -> Experiment:
     image = np.random.default_rng(3).random((24, 25))
