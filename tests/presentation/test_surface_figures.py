@@ -47,7 +47,7 @@ def marks_of(ax: Any, marker: str) -> list[tuple[float, ...]]:
 def places(points: Any) -> list[tuple[float, float]]:
     """Where the points are seen: those at one end of the period, at the other end as well."""
     found = [(round(math.degrees(p["theta"]), 6), round(p["wavelength"], 6)) for p in points]
-    return sorted(found + [(90.0, y) for x, y in found if x == -90])
+    return sorted(found + [(-x, y) for x, y in found if abs(x) == 90])
 
 
 def test_every_point_is_marked_by_its_kind(surface: Surface, drawn: dict[str, Figure]) -> None:
