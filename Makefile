@@ -12,7 +12,7 @@ GALLERY := comparison.png elongated-run.png elongated-basins.png elongated-sweep
 help:
 	@echo "make reproduce   the question's failure, explained, figures and report under runs/"
 	@echo "make test        the tests"
-	@echo "make check       formatter, linter, types, tests"
+	@echo "make check       formatter, linter, types, dependency audit, tests"
 	@echo "make check-slow  the long tests"
 	@echo "make bench       speed, as ratios measured side by side"
 	@echo "make gallery     the figures that README.md shows"
@@ -36,6 +36,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
 	$(MAKE) test
 
 check-slow: $(INSTALLED)

@@ -29,6 +29,9 @@ _HOMES = {
     "diagnose": "gabordiag.api",
     "explain": "gabordiag.api",
     "check": "gabordiag.api",
+    "optimize_jointly": "gabordiag.api_joint",
+    "diagnose_jointly": "gabordiag.api_joint",
+    "plane_basins": "gabordiag.api_joint",
     "TrajectoryLogger": "gabordiag.dynamics.logger",
 }
 
@@ -41,10 +44,13 @@ __all__ = [
     "bifurcate",
     "check",
     "diagnose",
+    "diagnose_jointly",
     "explain",
     "gabor_kernel",
     "gabor_partials",
     "optimize",
+    "optimize_jointly",
+    "plane_basins",
     "sweep",
 ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,12 +21,15 @@ from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.descent import Optimization, StepListener, run_all
+from gabordiag.dynamics.exploration import Exploration, explore_objective, in_float64
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.stochastic import run_all_batches
 from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
 from gabordiag.errors import UsageError
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
+from gabordiag.objective.batches import resolve_batch_size
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.expressions import parse_expression
 from gabordiag.objective.joint import JointObjective
@@ -58,7 +62,7 @@ def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own
     return own_objective(thing, **own)
 
 
-def as_joint(thing: Any, over: Sequence[str], **own: Any) -> JointObjective:
+def as_plane(thing: Any, over: Sequence[str], **own: Any) -> JointObjective:
     """Returns an objective of two parameters.
 
     Args:
@@ -74,12 +78,30 @@ def as_joint(thing: Any, over: Sequence[str], **own: Any) -> JointObjective:
             f"a surface is over two different parameters, not over {' and '.join(over) or 'none'}.",
             "Name one for a curve, such as theta, or two, such as theta and wavelength.",
         )
+    return as_joint(thing, over, **own)
+
+
+def as_joint(
+    thing: Any, learn: Sequence[str], log: Sequence[str] = (), *, direct: bool = False, **own: Any
+) -> JointObjective:
+    """Returns an objective of several parameters.
+
+    Args:
+        thing: An `Experiment`.
+        learn: The parameters' names.
+        log: Those of which the logarithm is moved, which keeps them positive.
+        direct: conv2d on the whole image at every evaluation.
+        own: Keywords of one's own objective; there is none of several parameters.
+
+    Raises:
+        UsageError: Names that cannot be learned together, or no experiment.
+    """
     if own or not isinstance(thing, Experiment):
         raise UsageError(
-            "one's own objective has one parameter; surfaces are of the Gabor experiment only.",
-            "Sweep one parameter of it.",
+            "one's own objective has one parameter; several are of the Gabor experiment only.",
+            "Take one parameter of it.",
         )
-    return JointObjective(thing, over)
+    return JointObjective(thing, learn, log, direct=direct)
 
 
 @overload
@@ -122,7 +144,7 @@ def sweep(
             raise UsageError("one parameter takes one number of points.")
         objective = as_objective(thing, over, **own)
         return sweep_objective(objective, points, survey=True)
-    joint = as_joint(thing, over, **own)
+    joint = as_plane(thing, over, **own)
     return sweep_surface(joint, (points, points) if isinstance(points, int) else points)
 
 
@@ -138,7 +160,9 @@ def optimize(
     schedule: str = "constant",
     over: str = "theta",
     direct: bool = False,
+    batch_size: int | None = None,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
+    logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
     **own: Any,
 ) -> Optimization:
     """Runs optimizers and returns every step.
@@ -154,7 +178,12 @@ def optimize(
         schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
         over: The learned parameter.
         direct: Full convolution at every step instead of the exact shortcut.
+        batch_size: Draw so many of an experiment's many images at every step, each image once an
+            epoch in an order seeded by the experiment's `seed`, as a shuffling DataLoader does.
+            Every run is then followed by the same on all images. As many as there are, or more:
+            all images at every step.
         listeners: Gives a function that is called with every step of the index-th run.
+        logged: Gives the rows that the index-th run has logged before it was interrupted.
         own: As in `as_objective`.
     """
     settings = [
@@ -164,7 +193,27 @@ def optimize(
     exact = as_objective(thing, over, **own)
     objective = as_objective(thing, over, direct=True, **own) if direct else exact
     starts = [exact.parameter.start] if start is None else [float(s) for s in _several(start)]
-    return run_all(objective, settings, starts, sweep=sweep_objective(exact), listeners=listeners)
+    drawn = resolve_batch_size(exact, batch_size)
+    landscape = sweep_objective(exact)
+    if drawn is not None:
+        return run_all_batches(
+            objective, exact, settings, starts, drawn, sweep=landscape, listeners=listeners
+        )
+    # The curvatures that a run is judged by need no convolutions.
+    table = objective if direct else None
+    done = run_all(
+        exact,
+        settings,
+        starts,
+        sweep=landscape,
+        listeners=listeners,
+        table=table,
+        logged=logged,
+    )
+    if batch_size is None:
+        return done
+    note = f"Batches of {batch_size} hold all images: every step is on all of them."
+    return replace(done, notes=(note,))
 
 
 def basins(
@@ -277,6 +326,34 @@ def diagnose(
     return diagnose_objective(
         objective, settings, sweep=sweep_, made_run=made, listener=listener, progress=progress
     )
+
+
+def explore(
+    thing: Any,
+    optimizer: str = "sgd",
+    lr: float = 0.01,
+    momentum: float = 0.0,
+    steps: int = DEFAULT_MAP_STEPS,
+    *,
+    nesterov: bool = False,
+    subject: str = "",
+    **own: Any,
+) -> Exploration:
+    """Measures what the interactive page needs; `gabordiag.presentation.explorer` makes the page.
+
+    Args:
+        thing: An `Experiment`, or one's own function or module.
+        optimizer: What the page opens with: `sgd`, `adam` or `rmsprop`.
+        lr: Learning rate that it opens with.
+        momentum: For sgd.
+        steps: Optimizer steps.
+        nesterov: For sgd with momentum.
+        subject: What is explored, in words, for the page's title.
+        own: As in `as_objective`.
+    """
+    objective = in_float64(as_objective(thing, **own))
+    settings = OptimizerSettings(optimizer, lr, momentum, nesterov, steps=steps)
+    return explore_objective(objective, settings, subject or objective.parameter.name)
 
 
 def explain(

@@ -13,7 +13,7 @@ and complex steps (Squire & Trapp 1998) pass through it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields
 
 import torch
@@ -24,6 +24,9 @@ from gabordiag.errors import ParameterError
 Scalar = float | Tensor
 PARAMETER_NAMES = ("theta", "wavelength", "sigma", "psi", "gamma")
 _POSITIVE = ("wavelength", "sigma", "gamma")
+
+# Beyond this angles have lost digits, and lengths in pixels their sense; and 1 / this.
+_LARGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class GaborParameters:
                 raise ParameterError(
                     f"{name} is {value:g}, but a Gabor filter needs {name} > 0.",
                     f"Give a positive {name}, such as {getattr(GaborParameters, name):g}.",
+                )
+            if abs(value) > _LARGEST or (name in _POSITIVE and value < 1 / _LARGEST):
+                raise ParameterError(
+                    f"{name} is {value:g}, which no filter on a pixel grid can mean.",
+                    f"Stay between {1 / _LARGEST:g} and {_LARGEST:g}.",
                 )
 
     def items(self) -> Iterator[tuple[str, float]]:
@@ -168,6 +176,7 @@ def gabor_partials(
     *,
     kernel_size: int = 31,
     dtype: torch.dtype | None = None,
+    names: Collection[str] = PARAMETER_NAMES,
 ) -> dict[str, Tensor]:
     """Returns the kernel's partial derivatives in closed form.
 
@@ -188,10 +197,11 @@ def gabor_partials(
         gamma: Aspect ratio.
         kernel_size: Side K, odd.
         dtype: As in `gabor_kernel`.
+        names: Of the parameters along which to differentiate.
 
     Returns:
-        One tensor of shape (*broadcast, K, K) for each name of `PARAMETER_NAMES`; its unit is one
-        over the parameter's.
+        One tensor of shape (*broadcast, K, K) for each of `names`; its unit is one over the
+        parameter's.
 
     Raises:
         ParameterError: `kernel_size` is even or below 3.
@@ -201,17 +211,24 @@ def gabor_partials(
     quadrature = t.envelope * torch.sin(t.phase)
     variance = t.sigma * t.sigma
     gamma_squared = t.gamma * t.gamma
-    y_squared = t.y_rot * t.y_rot
-    envelope_term = (1 - gamma_squared) * t.x_rot * t.y_rot / variance * carrier
-    carrier_term = 2 * math.pi * t.y_rot / t.wavelength * quadrature
-    distance = t.x_rot * t.x_rot + gamma_squared * y_squared
-    return {
-        "theta": -(envelope_term + carrier_term),
-        "wavelength": quadrature * 2 * math.pi * t.x_rot / (t.wavelength * t.wavelength),
-        "sigma": carrier * distance / (variance * t.sigma),
-        "psi": -quadrature,
-        "gamma": -carrier * t.gamma * y_squared / variance,
+
+    def along_theta() -> Tensor:
+        envelope_term = (1 - gamma_squared) * t.x_rot * t.y_rot / variance * carrier
+        carrier_term = 2 * math.pi * t.y_rot / t.wavelength * quadrature
+        return -(envelope_term + carrier_term)
+
+    def along_sigma() -> Tensor:
+        distance = t.x_rot * t.x_rot + gamma_squared * (t.y_rot * t.y_rot)
+        return carrier * distance / (variance * t.sigma)
+
+    formulas: dict[str, Callable[[], Tensor]] = {
+        "theta": along_theta,
+        "wavelength": lambda: quadrature * 2 * math.pi * t.x_rot / (t.wavelength * t.wavelength),
+        "sigma": along_sigma,
+        "psi": lambda: -quadrature,
+        "gamma": lambda: -carrier * t.gamma * (t.y_rot * t.y_rot) / variance,
     }
+    return {name: formulas[name]() for name in names}
 
 
 def theta_period(psi: float) -> float:

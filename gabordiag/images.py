@@ -25,6 +25,8 @@ SYNTHETIC_SHAPE = (512, 512)
 # Above this many pixels a compressed file is taken for a decompression bomb: more than a camera
 # makes, 0.7 GB as float64, and just below where Pillow itself begins to warn.
 MAX_PIXELS = 89_000_000
+# The loss is made of squares of responses; beyond these they overflow or vanish.
+_SMALLEST, _LARGEST = 1e-100, 1e100
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -66,7 +68,9 @@ def load_image(
     else:
         name = "the array"
         image = _checked_array(_as_array(source), name)
-    image = _validated(image, name) * pixel_scale
+    image = _validated(image, name)
+    _require_usable_size(float(np.abs(image).max()) * abs(pixel_scale), name)
+    image = image * pixel_scale
     if normalize == "whiten":
         image = _flatten_spectrum(image)
     if normalize != "none":
@@ -74,6 +78,14 @@ def load_image(
     if normalize in ("standardize", "whiten"):
         image = image / image.std()
     return image
+
+
+def _require_usable_size(largest: float, name: str) -> None:
+    if not _SMALLEST <= largest <= _LARGEST:
+        raise InputError(
+            f"{name} holds values up to {largest:.3g}, whose squares a double cannot hold.",
+            f"Scale it to between {_SMALLEST:g} and {_LARGEST:g}, for example with --pixel-scale.",
+        )
 
 
 def require_larger_than_kernel(image: FloatArray, kernel_size: int) -> None:

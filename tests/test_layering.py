@@ -29,6 +29,7 @@ ORDER = (
     {"dynamics"},
     {"diagnosis"},
     {"api"},
+    {"api_joint"},
     {"runs"},
     {"presentation"},
     {"cli"},

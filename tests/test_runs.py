@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gabordiag import runs
 from gabordiag.errors import InputError, OutputError
 from gabordiag.runs import (
     RunFolder,
@@ -131,7 +130,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left"):
         write_atomically(path, "new")
     assert path.read_text() == "old"
@@ -329,16 +328,26 @@ def test_unfinished_run_is_no_result(tmp_path: Path) -> None:
         load_run(tmp_path / "absent")
 
 
-def _create_many(root: str, count: int, queue: Any) -> None:
+def _create_many(root: str, out: str | None, count: int, queue: Any) -> None:
     os.chdir(root)
-    queue.put([str(RunFolder.create(None, "sweep", {}).path) for _ in range(count)])
+    made = []
+    for _ in range(count):
+        try:
+            folder = RunFolder.create(None if out is None else Path(out), "sweep", {})
+        except OutputError:
+            continue
+        made.append(str(folder.path))
+    queue.put(made)
 
 
-def test_processes_never_share_a_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("out", "count"), [(None, 25), ("new", 1), ("there", 1)])
+def test_processes_never_share_a_folder(tmp_path: Path, out: str | None, count: int) -> None:
+    (tmp_path / "there").mkdir()
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     workers = [
-        context.Process(target=_create_many, args=(str(tmp_path), 25, queue)) for _ in range(2)
+        context.Process(target=_create_many, args=(str(tmp_path), out, count, queue))
+        for _ in range(6)
     ]
     for worker in workers:
         worker.start()
@@ -346,8 +355,13 @@ def test_processes_never_share_a_folder(tmp_path: Path) -> None:
     for worker in workers:
         worker.join(timeout=60)
         assert worker.exitcode == 0
-    assert len(made) == len(set(made)) == 50
-    assert sorted(made) == sorted(f"runs/{entry.name}" for entry in (tmp_path / "runs").iterdir())
+    assert len(made) == len(set(made)) == (6 * count if out is None else 1)
+    for path in made:
+        assert json.loads((tmp_path / path / "status.json").read_text())["command"] == "sweep"
+        assert sorted(e.name for e in (tmp_path / path).iterdir()) == ["config.toml", "status.json"]
+    if out is None:
+        there = sorted(f"runs/{entry.name}" for entry in (tmp_path / "runs").iterdir())
+        assert sorted(made) == there
 
 
 def test_runs_are_listed_oldest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,11 @@ from gabordiag.cli.options import (
     InputOptions,
     OutputOptions,
     OwnOptions,
+    PageOutputOptions,
     StartOption,
     StartsOption,
+    apply_resume,
+    refuse_beside_resume,
 )
 from gabordiag.cli.session import Session, experiment_from, thing_from
 from gabordiag.cli.values import parse_angle, parse_grid, parse_over
@@ -105,19 +108,42 @@ def optimize_command(
     direct: Annotated[
         bool, typer.Option("--direct", help="Full convolution at every step: slow, the proof.")
     ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Draw so many of the images at every step [default: all of them]."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            is_eager=True,
+            callback=apply_resume,
+            help="Go on with an interrupted run, in its folder.",
+        ),
+    ] = None,
 ) -> None:
     """Real torch optimizers, every step logged as it happens."""
+    if resume is not None:
+        refuse_beside_resume(ctx)
     with Session(ctx, output) as session:
         from gabordiag.api import as_objective, optimize
         from gabordiag.dynamics.descent import trajectory_name
+        from gabordiag.dynamics.stochastic import FULL_LOSS
+        from gabordiag.objective.batches import resolve_batch_size
 
         thing, keywords = thing_from(ctx, experiment, own, starts.start[0])
         objective = as_objective(thing, learn, **keywords)
-        total = len(optimizer) * len(lr) * len(starts.start) * (steps + 1)
+        more = [] if resolve_batch_size(objective, batch_size) is None else [FULL_LOSS]
+        total = len(optimizer) * len(lr) * len(starts.start) * (steps + 1) * (1 + len(more))
         with session.progress("optimizing", objective) as bar:
 
+            def logged(index: int) -> Any:
+                if resume is None:
+                    return ()
+                return session.folder.logged(trajectory_name(index), [objective.parameter.name])
+
             def listener(index: int) -> Any:
-                log = session.folder.log(trajectory_name(index), [objective.parameter.name])
+                log = session.folder.log(trajectory_name(index), [objective.parameter.name], more)
 
                 def on_step(step: Any) -> None:
                     log(step)
@@ -127,6 +153,7 @@ def optimize_command(
                 return on_step
 
             result = optimize(
+                # An objective of one's own is made once; an experiment may be needed --direct too.
                 thing if own.objective is None else objective,
                 optimizer,
                 lr,
@@ -137,7 +164,9 @@ def optimize_command(
                 schedule=schedule,
                 over=learn,
                 direct=direct,
+                batch_size=batch_size,
                 listeners=listener,
+                logged=logged,
             )
         session.finish(result.view())
 
@@ -337,6 +366,53 @@ def explain_command(
         session.finish(result.view())
 
 
+def explore_command(
+    ctx: typer.Context,
+    experiment: ExperimentOptions,
+    start: StartOption,
+    own: OwnOptions,
+    output: PageOutputOptions,
+    optimizer: Annotated[str, typer.Option(help="sgd, adam or rmsprop, to begin with.")] = "sgd",
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate to begin with [default: 3, or 0.01 with --objective]."),
+    ] = None,
+    momentum: Annotated[float, typer.Option(help="For sgd, to begin with.")] = 0.0,
+    nesterov: Nesterov = False,
+    steps: Annotated[int, typer.Option(help="Optimizer steps, to begin with.")] = 1500,
+) -> None:
+    """One interactive page: move start, rate, optimizer; see the run."""
+    with Session(ctx, output) as session:
+        from gabordiag.presentation.explorer import make_page, require_bokeh, require_replaceable
+
+        require_bokeh()
+        require_replaceable(output.page)
+        from gabordiag.api import explore
+
+        rate = (3.0 if own.objective is None else 0.01) if lr is None else lr
+        session.settings["lr"] = rate
+        thing, keywords = thing_from(ctx, experiment, own, start.theta0)
+        result = explore(
+            thing, optimizer, rate, momentum, steps, nesterov=nesterov,
+            subject=_subject(experiment, own), **keywords,
+        )  # fmt: skip
+        page = make_page(result.view())
+        if output.page is not None:
+            session.finish_file(output.page, page, result.view())
+            return
+        session.folder.write("page.html", page)
+        session.finish(result.view())
+
+
+def _subject(experiment: ExperimentOptions, own: OwnOptions) -> str:
+    """What the page's title says is learned from."""
+    if own.objective is not None:
+        return Path(own.objective).name
+    if experiment.images is not None:
+        return f"the images of {Path(experiment.images).name}"
+    return ", ".join(Path(image).stem for image in experiment.image)
+
+
 def report_command(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[
@@ -347,23 +423,29 @@ def report_command(
 ) -> None:
     """Figures and report again, from a saved run."""
     from rich.console import Console
+    from rich.markup import escape
 
-    from gabordiag.presentation import report
-    from gabordiag.presentation.console import show
-    from gabordiag.runs import load_run, write_atomically
+    from gabordiag.presentation import report, unfinished
+    from gabordiag.presentation.console import show_blocks
+    from gabordiag.runs import has_result, load_run, load_unfinished, write_report
 
-    saved = load_run(run)
-    target = run if out is None else out
-    target.mkdir(parents=True, exist_ok=True)
-    command = saved.document["command"]
-    figures = report.draw(command, saved.view)
-    for name, content in figures.items():
-        write_atomically(target / name, content)
-    text = report.markdown(command, saved.view, saved.document["config"], sorted(figures))
-    write_atomically(target / "report.md", text)
+    pages: dict[str, str] = {}
+    if has_result(run):
+        saved = load_run(run)
+        figures, text, told = report.redo(saved)
+        if saved.document["command"] == "explore":
+            from gabordiag.presentation.explorer import make_page
+
+            pages["page.html"] = make_page(saved.view)
+    else:
+        partial = load_unfinished(run)
+        figures = unfinished.draw(partial)
+        text = unfinished.markdown(partial, sorted(figures))
+        told = unfinished.blocks(partial)
+    target = write_report(run if out is None else out, {**figures, **pages, "report.md": text})
     console = Console(quiet=quiet, highlight=False)
-    show(console, command, saved.view)
-    console.print(f"Figures and report are in [bold]{target}[/bold].", soft_wrap=True)
+    show_blocks(console, told)
+    console.print(f"Figures and report are in [bold]{escape(str(target))}[/bold].", soft_wrap=True)
 
 
 def runs_command(
@@ -393,6 +475,7 @@ ALL = (
     diagnose_command,
     check_command,
     explain_command,
+    explore_command,
     report_command,
     runs_command,
 )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import math
 import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
-
-import typer
+from types import FrameType
 
 from gabordiag.errors import GabordiagError
 
+_COLLECT_AFTER = 50_000
 EXIT_USAGE, EXIT_INPUT, EXIT_INTERRUPTED = 2, 3, 130
-# typer carries its own copy of click's exceptions; the base class is reached through a public one.
-_CLICK_EXCEPTION: type[Exception] = next(
-    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
-)
+_TIDYING_SECONDS = 2.0
 
 
 def main() -> None:
@@ -22,38 +24,101 @@ def main() -> None:
     # Threads that wait for each other shall sleep, not spin: on a machine that is shared, spinning
     # takes the time that the others need. Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.exit(run(sys.argv[1:]))
+    # Importing torch and laying out figures make objects by the million that live to the end; to
+    # walk them after every 700 new ones takes a tenth of the command's time.
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)
+    interruption = _Interruption()
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = _interrupted()
+    if interruption.came:
+        # A library may have turned it into an error of its own on the way here.
+        code = EXIT_INTERRUPTED
+    sys.exit(code)
+
+
+class _Interruption:
+    """Makes Ctrl-C, `kill` and a closed terminal one thing: `KeyboardInterrupt`."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._last = -math.inf
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # What the caller ignores (nohup, a shell's background job) stays ignored.
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._arrive)
+
+    def _arrive(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        now = time.monotonic()
+        # An impatient second one must not disturb the first one's tidying up.
+        if now - self._last > _TIDYING_SECONDS:
+            self._last = now
+            raise KeyboardInterrupt
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the command line and returns its exit code."""
-    from gabordiag.cli.app import app
-
     try:
+        from gabordiag.cli.app import app
+
         code = app(list(arguments), standalone_mode=False, prog_name="gabordiag")
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); there is nobody left to tell.
-        sys.stderr.close()
-        return 0
-    except (KeyboardInterrupt, typer.Abort):
-        print("Interrupted; what was logged is on disk.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _interrupted()
     except Exception as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output has gone (`| head`); there is nobody left to tell.
+            _drop_output()
+            return 0
+        if _is_abort(error):
+            return _interrupted()
         text, code = _explain(error)
         return _failed(text, code, "--debug" in arguments)
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    print("Interrupted; what was logged is on disk.", file=sys.stderr)
+    return EXIT_INTERRUPTED
+
+
+def _drop_output() -> None:
+    """Lets Python's own flush at the end succeed."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: Exception) -> tuple[str, int]:
     """Returns what to print, and the exit code."""
     if isinstance(error, GabordiagError):
         return str(error), error.exit_code
-    if isinstance(error, _CLICK_EXCEPTION):
+    if _is_click_exception(error):
         return _usage_message(error), EXIT_USAGE
     if isinstance(error, MemoryError):
         return "Not enough memory.\nUse a smaller image or map.", EXIT_INPUT
+    if isinstance(error, OSError) and error.filename is None:
+        # Files say their name; without one it is the terminal, or what stdout was sent to.
+        _drop_output()
+        return f"Cannot write the output: {error.strerror or error}.", EXIT_INPUT
     first = next(iter(f"{type(error).__name__}: {error}".splitlines()))
     return f"Internal error, {first}\nPlease report it with --debug.", EXIT_INPUT
+
+
+def _is_abort(error: Exception) -> bool:
+    typer = sys.modules.get("typer")
+    return typer is not None and isinstance(error, typer.Abort)
+
+
+def _is_click_exception(error: Exception) -> bool:
+    # typer carries its own copy of click's exceptions; the base class is reached through a public
+    # one. Imported here: typer takes a tenth of a second, in which Ctrl-C must be understood.
+    import typer
+
+    base = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+    return isinstance(error, base)
 
 
 def _failed(text: str, code: int, debug: bool) -> int:

@@ -57,6 +57,35 @@ def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
+def apply_resume(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Makes the settings of an interrupted run those of this call; none may be given beside it."""
+    if path is None or ctx.resilient_parsing:
+        return path
+    from gabordiag.runs.saved import CONFIG, require_interrupted
+
+    require_interrupted(path)
+    _apply_config(ctx, path / CONFIG)
+    return path
+
+
+def refuse_beside_resume(ctx: typer.Context) -> None:
+    """Refuses options that would change a run that is resumed.
+
+    Raises:
+        UsageError: One was given.
+    """
+    from gabordiag.errors import UsageError
+
+    harmless = {"resume", "json", "quiet", "no_plots", "debug"}
+    for name in sorted(set(ctx.params) - harmless):
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP"):
+            raise UsageError(
+                f"--{name.replace('_', '-')} cannot be given with --resume.",
+                "A run is resumed with the settings that it was started with.",
+            )
+
+
 @dataclass(frozen=True)
 class OutputOptions(OptionGroup):
     """Where results go."""
@@ -92,6 +121,27 @@ class OutputOptions(OptionGroup):
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OUTPUT)
     ] = False
+
+
+@dataclass(frozen=True)
+class PageOutputOptions(OutputOptions):
+    """Where a page goes: a file or a folder."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="The page, if the name ends in .html, else a folder for page and data "
+            "[default: a new one under runs/].",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+
+    @property
+    def page(self) -> Path | None:
+        """The file that the page alone goes to, or None for a folder."""
+        out = self.out
+        return out if out is not None and out.suffix == ".html" and not out.is_dir() else None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +16,14 @@ from rich.console import Console
 
 from gabordiag.cli.bars import Bars
 from gabordiag.cli.options import OUTPUT_NAMES, ExperimentOptions, OutputOptions, OwnOptions
-from gabordiag.errors import GabordiagError, UsageError
+from gabordiag.errors import UsageError
 
 if TYPE_CHECKING:
     from gabordiag.results import View
     from gabordiag.runs import RunFolder
+
+
+_IF_GIVEN = ("target_theta", "theta0", "start")
 
 
 class Session:
@@ -36,6 +39,9 @@ class Session:
         self.output = output
         # In the order in which the options are declared, not in which they were given.
         declared = [str(p.name) for p in ctx.command.params if p.name in ctx.params]
+        if ctx.params.get("objective") is not None:
+            # Their defaults are the experiment's; one's own objective has them only if given.
+            declared = [n for n in declared if n not in _IF_GIVEN or _was_given(ctx, n)]
         self.settings = _settings({name: ctx.params[name] for name in declared})
         # With --json stdout carries the object alone, text for people goes to stderr.
         self.console = Console(stderr=output.json, quiet=output.quiet, highlight=False)
@@ -44,8 +50,15 @@ class Session:
         ctx.obj = self
         self._started = time.perf_counter()
         self._folder: RunFolder | None = None
+        self._finished = False
+        self._stdout = ExitStack()
+        # Only `optimize` has the option.
+        self._resume: Path | None = ctx.params.get("resume")
 
     def __enter__(self) -> Session:
+        if self.output.json:
+            # What a user's objective prints must not come between the JSON and its reader.
+            self._stdout.enter_context(redirect_stdout(sys.stderr))
         return self
 
     def __exit__(
@@ -55,14 +68,15 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.bars.close()
-        if error is None or self._folder is None:
+        self._stdout.close()
+        folder = self._folder
+        if folder is None:
             return
-        self._folder.close_logs()
-        if isinstance(error, GabordiagError):
-            self._folder.discard_if_empty()
-        if self._folder.path.exists():
-            interrupted = isinstance(error, (KeyboardInterrupt, typer.Abort))
-            self._folder.set_status("interrupted" if interrupted else "failed")
+        if error is None or self._finished:
+            folder.release()
+            return
+        interrupted = isinstance(error, (KeyboardInterrupt, typer.Abort))
+        folder.abandon("interrupted" if interrupted else "failed")
 
     @property
     def folder(self) -> RunFolder:
@@ -70,7 +84,10 @@ class Session:
         if self._folder is None:
             from gabordiag.runs import RunFolder
 
-            self._folder = RunFolder.create(self.output.out, self.command, self.settings)
+            if self._resume is not None:
+                self._folder = RunFolder.resume(self._resume, self.command)
+            else:
+                self._folder = RunFolder.create(self.output.out, self.command, self.settings)
         return self._folder
 
     @contextmanager
@@ -108,10 +125,32 @@ class Session:
         files = [*folder.files(), "result.json"]
         content = document(self.command, self.settings, seconds, files, view.result)
         folder.finish(content)
+        self._finished = True
         if self.output.json:
+            self._stdout.close()
             print(to_json(content))
         if not self.output.quiet:
             self._show(view, folder.path)
+
+    def finish_file(self, path: Path, content: str, view: View) -> None:
+        """Writes one file instead of a folder; prints the JSON or the text for people."""
+        from gabordiag.errors import OutputError
+        from gabordiag.runs import document, to_json, write_atomically
+
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"Cannot write to {path.parent}: {error.strerror}.",
+                "Give another place with --out.",
+            ) from None
+        write_atomically(path, content)
+        seconds = time.perf_counter() - self._started
+        shown = document(self.command, self.settings, seconds, [path.name], view.result)
+        if self.output.json:
+            print(to_json(shown))
+        if not self.output.quiet:
+            self._show(view, path)
 
     def _show(self, view: View, path: Path) -> None:
         from gabordiag.presentation.console import show
@@ -123,7 +162,7 @@ class Session:
 def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
     settings = {}
     for name, value in params.items():
-        if name in OUTPUT_NAMES:
+        if name in OUTPUT_NAMES or name == "resume":
             continue
         settings[name] = _plain(value)
     # The configuration must work from any folder.

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from gabordiag.errors import UsageError
 
+# One axis of a curve or a map.
+MAX_POINTS = 1_000_000
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PI = re.compile(rf"([+-]?)(?:({_NUMBER})\*?)?pi(?:/({_NUMBER}))?", re.IGNORECASE)
 _DEGREES = re.compile(rf"([+-]?{_NUMBER})\s*(?:deg|°)", re.IGNORECASE)
@@ -113,6 +115,13 @@ def parse_over(text: str) -> Over:
 
 def _count(text: str) -> int:
     try:
-        return int(text)
+        count = int(text)
     except ValueError:
-        raise UsageError(f"'{text}' is no number of points.") from None
+        raise UsageError(f"'{_short(text)}' is no number of points.") from None
+    if not 1 <= count <= MAX_POINTS:
+        raise UsageError(f"{_short(text)} points are no grid.", f"Use 1 to {MAX_POINTS:,}.")
+    return count
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}..."

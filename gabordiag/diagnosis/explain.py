@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from gabordiag.diagnosis.log import Log, read_log
 from gabordiag.dynamics.outcomes import Jump, find_period, jump_steps, tail_length
+from gabordiag.errors import UsageError
 from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray, Parameter
 from gabordiag.results import Result
 
@@ -115,6 +116,11 @@ def explain_log(
         InputError: The log cannot be used.
         UsageError: A column that was asked for is not there.
     """
+    for name, number in (("period", period), ("target", target)):
+        if number is not None and not math.isfinite(number):
+            raise UsageError(f"the {name} {number} is not a finite number.")
+    if period is not None and not 1e-9 <= period <= 1e9:
+        raise UsageError(f"the period {period:g} is none.", "Give one from 1e-9 to 1e9.")
     log = read_log(source, value_column, loss_column)
     # Diverged logs overflow in differences; what is not finite is told as such.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -139,7 +145,8 @@ class _Reader:
             log.value_name, low, low + width, period, target, low, is_angle=is_angle
         )
         self.losses, self.values = log.losses, log.values
-        self.height = float(np.nanmax(self.losses) - np.nanmin(self.losses))
+        known = self.losses[np.isfinite(self.losses)]
+        self.height = float(np.ptp(known)) if len(known) else 0.0
         third = max(2, len(self.losses) // 3)
         self.last_losses, self.last_values = self.losses[-third:], self.values[-third:]
         self.first_losses = self.losses[:third]
@@ -207,7 +214,7 @@ class _Reader:
         length = max(tail_length(len(self.losses)), min(len(self.losses) // 2, 200))
         for series, own in ((self.values, self.parameter), (self.losses, None)):
             tail = series[-length:]
-            if not np.isfinite(tail).all():
+            if len(tail) < 2 or not np.isfinite(tail).all():
                 continue
             width = float(np.ptp(series[np.isfinite(series)])) or 1.0
             along = own or Parameter("loss", 0.0, width, None, None, 0.0)

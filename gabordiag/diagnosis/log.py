@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ _GRAD = ("grad", "gradient", "grad_theta", "dloss", "grad_analytic")
 _LR = ("lr", "learning_rate", "learning-rate", "rate")
 _OTHER = ("update", "time", "seconds", "wall_time", "timestamp", "momentum")
 _MAX_BAD_LINES = 0.5
+_LONGEST_LINE = 1_000_000
+_FORM = "Its first line must name the columns: step,theta,loss[,grad,lr]."
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ def read_log(
         raise InputError(f"{path} is a folder.", "Give the log file in it.")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            columns, skipped = _read_columns(file)
+            columns, skipped = _read_columns(_bounded_lines(path, file))
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text.", "Save the log as UTF-8 CSV.") from None
     except (OSError, csv.Error) as error:
@@ -93,9 +95,17 @@ def read_log(
     if not columns or not len(next(iter(columns.values()))):
         raise InputError(
             f"{path} holds no rows of numbers.",
-            "Its first line must name the columns: step,theta,loss[,grad,lr].",
+            _FORM,
         )
     return _pick(columns, skipped, str(path), value_column, loss_column)
+
+
+def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Yields the lines; refuses a file without line ends, which would fill the memory."""
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise InputError(f"{path} has a line of more than {_LONGEST_LINE:,} characters.", _FORM)
+        yield line
 
 
 def _read_columns(lines: Iterable[str]) -> tuple[dict[str, FloatArray], int]:

@@ -10,9 +10,10 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import torch
 
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import (
@@ -26,26 +27,12 @@ from gabordiag.dynamics.outcomes import (
     lyapunov_exponent,
     tail_length,
 )
+from gabordiag.dynamics.predictability import trusted_steps
+from gabordiag.dynamics.replay import Replay, Step, as_steps
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import Data, Result, finite_or_none, read_only
-
-
-class Step(NamedTuple):
-    """One logged step: the state before it, and what it changed.
-
-    `update` is the change that the optimizer made at this step, so value + update is the next
-    step's value; NaN in the last row, after which no step was made.
-    """
-
-    step: int
-    value: float
-    loss: float
-    grad: float
-    update: float
-    lr: float
-
 
 StepListener = Callable[[Step], None]
 
@@ -60,6 +47,8 @@ class Trajectory:
         gradients: At the values.
         updates: values[t + 1] - values[t]; NaN in the last place.
         lrs: Learning rate of every step.
+        full_losses: Of runs on batches, the loss over all images; `losses` and `gradients` are then
+            those of the batches.
     """
 
     values: FloatArray
@@ -67,11 +56,13 @@ class Trajectory:
     gradients: FloatArray
     updates: FloatArray
     lrs: FloatArray
+    full_losses: FloatArray | None = None
 
     @classmethod
-    def from_steps(cls, steps: Sequence[Step]) -> Trajectory:
-        """Collects logged steps."""
-        table = np.array([step[1:] for step in steps], dtype=np.float64).reshape(-1, 5)
+    def from_steps(cls, steps: Sequence[Sequence[float]]) -> Trajectory:
+        """Collects logged steps, their numbers, then the fields in their order."""
+        width = len(steps[0]) - 1 if steps else 5
+        table = np.array([step[1:] for step in steps], dtype=np.float64).reshape(-1, width)
         return cls(*(read_only(column.copy()) for column in table.T))
 
     def to_table(self, name: str) -> dict[str, FloatArray]:
@@ -83,7 +74,13 @@ class Trajectory:
             "grad": self.gradients,
             "update": self.updates,
             "lr": self.lrs,
+            **({} if self.full_losses is None else {"full_loss": self.full_losses}),
         }
+
+    @property
+    def landscape_losses(self) -> FloatArray:
+        """The losses as the landscape has them: over all images."""
+        return self.losses if self.full_losses is None else self.full_losses
 
     def __len__(self) -> int:
         return len(self.values)
@@ -103,7 +100,11 @@ class Run(Result):
         period: Of the cycle it ends in, 2 or more, else None.
         jumps: Every jump.
         lyapunov: Exponent over the second half of the run; None where it is not defined.
+        trusted_steps: For how many steps the path can be trusted, if the run is chaotic; None if it
+            is not, or the exponent is not known.
         symptoms: How often the loss went from below 30% to above 60% of the largest in one step.
+        batch_size: Images a step, of runs that compare batches with all images; else None.
+        batch: What drawing batches changed, as JSON shows it; None where none were drawn.
     """
 
     settings: OptimizerSettings
@@ -116,6 +117,9 @@ class Run(Result):
     jumps: tuple[Jump, ...]
     lyapunov: float | None
     symptoms: int
+    batch_size: int | None = None
+    batch: dict[str, Any] | None = None
+    trusted_steps: int | None = None
 
     @property
     def final(self) -> float:
@@ -125,12 +129,12 @@ class Run(Result):
     @property
     def final_loss(self) -> float:
         """The last loss."""
-        return float(self.trajectory.losses[-1])
+        return float(self.trajectory.landscape_losses[-1])
 
     @property
     def best_index(self) -> int:
         """Where the loss was lowest."""
-        losses = self.trajectory.losses
+        losses = self.trajectory.landscape_losses
         return int(np.nanargmin(losses)) if np.isfinite(losses).any() else 0
 
     @property
@@ -149,6 +153,11 @@ class Run(Result):
             return 0
         return round((self.final - goal) / period)
 
+    @property
+    def is_chaotic(self) -> bool | None:
+        """Whether rounding decides where the run goes; None where the exponent is not known."""
+        return None if self.lyapunov is None else self.trusted_steps is not None
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows, without the trajectory's file."""
         best = self.best_index
@@ -166,14 +175,22 @@ class Run(Result):
             "final": finite_or_none(self.final),
             "final_loss": finite_or_none(self.final_loss),
             "best": finite_or_none(float(self.trajectory.values[best])),
-            "best_loss": finite_or_none(float(self.trajectory.losses[best])),
+            "best_loss": finite_or_none(float(self.trajectory.landscape_losses[best])),
             "distance_to_target": self.distance_to_target,
             "turns": self.turns,
             "n_jumps": len(self.jumps),
             "jumps": [jump.to_dict() for jump in self.jumps],
             "lyapunov": finite_or_none(self.lyapunov),
+            "chaotic": self.is_chaotic,
+            "trusted_steps": self.trusted_steps,
             "symptoms": self.symptoms,
+            **self._batches(),
         }
+
+    def _batches(self) -> dict[str, Any]:
+        if self.batch_size is None:
+            return {}
+        return {"batch_size": self.batch_size, "batch": self.batch}
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,11 +199,14 @@ class Optimization(Result):
 
     Attributes:
         sweep: The landscape that they ran on.
-        runs: In the order of optimizers, rates, starts.
+        runs: In the order of optimizers, rates, starts; on batches, each followed by the same
+            without noise.
+        notes: What else to tell a person, in sentences.
     """
 
     sweep: Sweep
     runs: tuple[Run, ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows; trajectory files are named in the order of the runs."""
@@ -196,6 +216,7 @@ class Optimization(Result):
                 for index, run in enumerate(self.runs)
             ],
             "landscape": self.sweep.to_dict(),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     def data(self) -> Data:
@@ -212,10 +233,23 @@ def trajectory_name(index: int) -> str:
     return f"trajectory-{index:03d}.csv"
 
 
-def descend(objective: Objective, settings: OptimizerSettings, start: float) -> Iterator[Step]:
+def descend(
+    objective: Objective, settings: OptimizerSettings, start: float, logged: Sequence[Step] = ()
+) -> Iterator[Step]:
     """Yields every step of one run, the state before the first included.
 
     Ends early, after the row that shows it, when the value is no longer finite.
+
+    Args:
+        objective: What to minimise.
+        settings: How.
+        start: First value.
+        logged: The first steps as an interrupted run has logged them. They are made again with the
+            logged gradients, which brings back the optimizer's and the schedule's state whatever
+            it consists of, to the bit (see `replay`).
+
+    Raises:
+        InputError: The logged steps are not this run's.
     """
     value = objective.tensor(start).requires_grad_()
     optimizer = settings.build([value])
@@ -225,8 +259,10 @@ def descend(objective: Objective, settings: OptimizerSettings, start: float) -> 
         loss, value.grad = objective.loss_and_gradient(value)
         return loss
 
+    known = Replay(objective, settings, logged)
     for step in range(settings.steps + 1):
-        loss = evaluate()
+        objective.begin_step()
+        loss = known.loss(step, value, evaluate)
         grad = 0.0 if value.grad is None else value.grad.item()
         before, lr = value.item(), float(optimizer.param_groups[0]["lr"])
         if step == settings.steps or not math.isfinite(before):
@@ -236,6 +272,7 @@ def descend(objective: Objective, settings: OptimizerSettings, start: float) -> 
         optimizer.step(evaluate) if not settings.is_elementwise else optimizer.step()
         if schedule is not None:
             schedule.step()
+        known.compare(step, value.item() - before)
         yield Step(step, before, loss, grad, value.item() - before, lr)
 
 
@@ -247,6 +284,7 @@ def run(
     landscape: Landscape | None = None,
     listener: StepListener | None = None,
     table: Objective | None = None,
+    logged: Sequence[Step] = (),
 ) -> Run:
     """Runs one optimizer and judges the run.
 
@@ -258,13 +296,14 @@ def run(
         start: First value; the parameter's own start without.
         landscape: Of the objective, if it is already known.
         listener: Called with every step as it happens.
+        logged: The first steps, if the run was interrupted; the listener is not told them again.
     """
     landscape = find_critical_points(objective) if landscape is None else landscape
     start = objective.parameter.start if start is None else float(start)
     steps = []
-    for step in descend(objective if table is None else table, settings, start):
+    for step in descend(objective if table is None else table, settings, start, logged):
         steps.append(step)
-        if listener is not None:
+        if listener is not None and step.step >= len(logged):
             listener(step)
     return judge(objective, settings, landscape, Trajectory.from_steps(steps))
 
@@ -293,14 +332,15 @@ def judge(
 ) -> Run:
     """Turns a trajectory into a `Run`: outcome, jumps, exponents."""
     outcome, period = judge_outcome(landscape, trajectory)
-    curvatures = np.empty(0)
+    values = trajectory.values
     height = landscape.largest_loss - landscape.smallest_loss
     at = jump_steps(trajectory.losses, height)
     half = len(trajectory) // 2
-    if settings.is_gradient_descent:
-        curvatures = objective.derivatives(trajectory.values[half:-1], 2)[2]
-    at_jumps = objective.derivatives(trajectory.values[at], 2)[2] if len(at) else np.empty(0)
-    products = trajectory.lrs[at] * at_jumps
+    late = values[half:-1] if settings.is_gradient_descent else values[:0]
+    curvatures = _curvatures(objective, np.concatenate([values[at], late]))
+    products = trajectory.lrs[at] * curvatures[: len(at)]
+    lyapunov = lyapunov_exponent(trajectory.lrs[half:-1], curvatures[len(at) :], settings.momentum)
+    eps = torch.finfo(objective.dtype).eps
     return Run(
         settings=settings,
         loss_name=objective.loss_name,
@@ -310,12 +350,22 @@ def judge(
         outcome=outcome,
         period=period,
         jumps=tuple(
-            describe_jump(landscape, int(t), trajectory.values, trajectory.losses, float(product))
+            describe_jump(landscape, int(t), values, trajectory.losses, float(product))
             for t, product in zip(at, products, strict=True)
         ),
-        lyapunov=lyapunov_exponent(trajectory.lrs[half:-1], curvatures, settings.momentum),
+        lyapunov=lyapunov,
+        trusted_steps=trusted_steps(lyapunov, objective.parameter, trajectory.values, eps),
         symptoms=count_symptoms(trajectory.losses, landscape.largest_loss),
     )
+
+
+def _curvatures(objective: Objective, values: FloatArray) -> FloatArray:
+    """Returns L'' at every value (n,); a run that settles or cycles repeats its values."""
+    if len(values) == 0:
+        return np.empty(0)
+    distinct, place = np.unique(values, return_inverse=True)
+    curvatures: FloatArray = objective.derivatives(distinct, 2)[2][place]
+    return curvatures
 
 
 def run_all(
@@ -325,6 +375,8 @@ def run_all(
     *,
     sweep: Sweep | None = None,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
+    table: Objective | None = None,
+    logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
 ) -> Optimization:
     """Runs every setting from every start.
 
@@ -334,10 +386,20 @@ def run_all(
         starts: First values.
         sweep: Of the objective, if it is already known.
         listeners: Gives the listener of the index-th run.
+        table: The same objective in another form, to step on, as in `run`.
+        logged: Gives the first steps of the index-th run, if it was interrupted.
     """
     sweep = sweep_objective(objective) if sweep is None else sweep
     runs = [
-        run(objective, how, start, landscape=sweep.landscape, listener=listeners(index))
+        run(
+            objective,
+            how,
+            start,
+            landscape=sweep.landscape,
+            listener=listeners(index),
+            table=table,
+            logged=as_steps(logged(index)),
+        )
         for index, (how, start) in enumerate(itertools.product(settings, starts))
     ]
     return Optimization(sweep, tuple(runs))

@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -48,9 +49,17 @@ SCHEDULES: dict[str, Schedule] = {
     ),
     "cosine": lambda optimizer, lr, steps: lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps)),
     "one-cycle": lambda optimizer, lr, steps: lr_scheduler.OneCycleLR(
-        optimizer, lr, total_steps=max(1, steps) + 1, cycle_momentum=False
+        # As many rates as there are parameter groups.
+        optimizer,
+        [group["lr"] for group in optimizer.param_groups],
+        total_steps=max(1, steps) + 1,
+        cycle_momentum=False,
     ),
 }
+
+
+# Every step is kept and logged: more than this is a slip of the finger.
+MAX_STEPS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,10 @@ class OptimizerSettings:
             raise UsageError(f"learning rate {self.lr} is not a positive number.")
         if not 0 <= self.momentum < 1:
             raise UsageError(f"momentum {self.momentum} is not in [0, 1).")
-        if self.steps < 1:
-            raise UsageError(f"{self.steps} steps are no run.", "Use --steps 1 or more.")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise UsageError(
+                f"{self.steps} steps are no run.", f"Use --steps from 1 to {MAX_STEPS:,}."
+            )
         if self.momentum and "momentum" not in self._accepted():
             raise UsageError(
                 f"{self.optimizer} takes no momentum.", "Use sgd or rmsprop, or leave it out."
@@ -141,9 +152,11 @@ class BatchUpdate:
     """Many independent runs of one optimizer, each with its own learning rate, in one tensor.
 
     torch takes one rate a parameter group, and hundreds of groups cost more than the arithmetic.
-    Where the update is proportional to the rate and does not look at the value (measured, not
-    assumed: see `_is_proportional`), the optimizer runs once on a tensor of zeros at lr = 1; what
-    it leaves there is the update per unit rate. Otherwise each rate gets its group.
+    Where the update is proportional to the rate (measured, not assumed: see `_proportionality`),
+    the optimizer runs once at lr = 1, and what it leaves is the update per unit rate: on a tensor
+    of zeros, or on the values where it looks at them (adamw's weight decay). The rate of rprop is
+    no more than its first step size, of which torch keeps one for every element. For the rest
+    (asgd) each rate gets its group.
 
     Args:
         settings: Of the optimizer; its own lr is not used.
@@ -152,28 +165,30 @@ class BatchUpdate:
 
     def __init__(self, settings: OptimizerSettings, rates: Tensor) -> None:
         self._rates = rates
-        self._unit = _is_proportional(settings)
-        if self._unit:
+        self._proportional, self._sees_values = _proportionality(settings)
+        if self._proportional or settings.optimizer == "rprop":
             self._parameters = [torch.zeros_like(rates)]
             self._optimizer = settings.build(self._parameters, lr=1.0)
-            return
-        counts = torch.unique_consecutive(rates, return_counts=True)
-        self._parameters = [torch.zeros(int(n), dtype=rates.dtype) for n in counts[1]]
-        groups = [
-            {"params": [parameter], "lr": float(lr)}
-            for parameter, lr in zip(self._parameters, counts[0], strict=True)
-        ]
-        self._optimizer = settings.build(groups)
-        self._sizes = counts[1].tolist()
+            self._sizes = [len(rates)]
+        else:
+            counts = torch.unique_consecutive(rates, return_counts=True)
+            self._sizes = counts[1].tolist()
+            self._parameters = [torch.zeros(size, dtype=rates.dtype) for size in self._sizes]
+            groups = [
+                {"params": [parameter], "lr": float(lr)}
+                for parameter, lr in zip(self._parameters, counts[0], strict=True)
+            ]
+            self._optimizer = settings.build(groups)
+        if settings.optimizer == "rprop":
+            # A step without a slope moves nothing, but makes the state.
+            self._parameters[0].grad = torch.zeros_like(rates)
+            self._optimizer.step()
+            self._optimizer.state[self._parameters[0]]["step_size"].copy_(rates)
 
     def apply(self, values: Tensor, gradients: Tensor) -> None:
         """Moves the values (n,) one step, in place."""
-        if self._unit:
-            update = self._parameters[0]
-            update.zero_()
-            update.grad = gradients
-            self._optimizer.step()
-            values.addcmul_(update, self._rates)
+        if self._proportional:
+            self._move_in_proportion(values, gradients)
             return
         pieces = torch.split(values, self._sizes)
         slopes = torch.split(gradients, self._sizes)
@@ -183,22 +198,37 @@ class BatchUpdate:
         self._optimizer.step()
         torch.cat(self._parameters, out=values)
 
+    def _move_in_proportion(self, values: Tensor, gradients: Tensor) -> None:
+        update = self._parameters[0]
+        update.copy_(values) if self._sees_values else update.zero_()
+        update.grad = gradients
+        self._optimizer.step()
+        if self._sees_values:
+            update.sub_(values)
+        values.addcmul_(update, self._rates)
 
-def _is_proportional(settings: OptimizerSettings) -> bool:
-    """Whether doubling lr doubles every update exactly, whatever the value stands at."""
+
+@cache
+def _proportionality(settings: OptimizerSettings) -> tuple[bool, bool]:
+    """Whether doubling lr doubles every update, and whether an update looks at the value."""
     # Long stretches of alternating and of equal signs drive adaptive steps into their limits,
     # which need not scale with lr (rprop's do not).
     signs = torch.cat([(-1.0) ** torch.arange(40), torch.ones(40)])
     gradients = signs[:, None] * torch.tensor([[0.3, -2.0]], dtype=torch.float64)
 
-    def path(lr: float, start: float) -> Tensor:
-        parameter = torch.full((2,), start, dtype=torch.float64)
+    def updates(lr: float, value: float) -> Tensor:
+        parameter = torch.empty(2, dtype=torch.float64)
         optimizer = settings.build([parameter], lr=lr)
+        moves = []
         for gradient in gradients:
-            parameter.grad = gradient.clone()
+            parameter.fill_(value).grad = gradient.clone()
             optimizer.step()
-        return parameter - start
+            moves.append(parameter - value)
+        return torch.stack(moves)
 
-    once = path(0.25, 0.0)
-    doubled = torch.equal(path(0.5, 0.0), 2 * once)
-    return doubled and torch.allclose(path(0.25, 1.0), once, rtol=1e-12, atol=0)
+    # What is left of a value of 1 after a small update is rounded at 1e-16.
+    equal = partial(torch.allclose, rtol=1e-12, atol=1e-15)
+    from_zero, from_one = updates(0.25, 0.0), updates(0.25, 1.0)
+    doubles = torch.equal(updates(0.5, 0.0), 2 * from_zero)
+    doubles &= equal(updates(0.5, 1.0), 2 * from_one)
+    return doubles, not equal(from_one, from_zero)

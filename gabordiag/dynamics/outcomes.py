@@ -104,33 +104,34 @@ def classify(landscape: Landscape, tails: Tails) -> tuple[IntArray, IntArray]:
 
     goal = landscape.goal_value
     if goal is not None:
-        _set(codes, _stays_near(parameter, values, goal, finite), "reached")
+        assign(codes, _stays_near(parameter, values, goal, finite), "reached")
     for point in landscape.attractors:
         stays = _stays_near(parameter, values, point.value, finite & (codes < 0))
-        _set(codes, stays, "local_minimum")
+        assign(codes, stays, "local_minimum")
     at_rest = _near_any(parameter, values[-1], [point.value for point in landscape.points])
-    _set(codes, finite & ~tails.moved & ~at_rest, "frozen")
+    assign(codes, finite & ~tails.moved & ~at_rest, "frozen")
 
     periods[finite], drift = _find_periods(parameter, values[:, finite])
     drifts = np.zeros(count)
     drifts[finite] = drift
-    _set(codes, (periods >= 1) & (drifts != 0), "running")
-    _set(codes, periods >= 2, "cycle")
+    assign(codes, (periods >= 1) & (drifts != 0), "running")
+    assign(codes, periods >= 2, "cycle")
 
     move = np.zeros(count)
     move[finite] = np.ptp(values[:, finite], axis=0)
     slow = move <= PLATEAU_MOVE * parameter.tolerance
     flat = np.abs(tails.last_gradient) <= PLATEAU_SLOPE * landscape.largest_gradient
-    _set(codes, finite & slow & flat, "plateau")
+    assign(codes, finite & slow & flat, "plateau")
     arrivals = [point.value for point in landscape.attractors] + ([] if goal is None else [goal])
     ends = _last_stays(parameter, values, arrivals, finite & (codes < 0))
-    _set(codes, _descends(values, losses, finite, ends), "unfinished")
+    moves = np.abs(np.diff(values, axis=0))
+    assign(codes, descends(moves, losses, finite, ends), "unfinished")
     for point in landscape.attractors:
         if point.basin is not None and not point.is_target:
             reach = SETTLED_SHARE * (point.basin[1] - point.basin[0])
             settled = _stays_near(parameter, values, point.value, finite & (codes < 0), reach)
-            _set(codes, settled, "local_minimum")
-    _set(codes, codes < 0, "erratic")
+            assign(codes, settled, "local_minimum")
+    assign(codes, codes < 0, "erratic")
     return codes, np.where(periods >= 2, periods, 0)
 
 
@@ -143,7 +144,8 @@ def _is_gone(parameter: Parameter, values: FloatArray) -> BoolArray:
     return np.asarray(outside.all(axis=0), dtype=np.bool_)
 
 
-def _set(codes: IntArray, where: BoolArray, name: str) -> None:
+def assign(codes: IntArray, where: BoolArray, name: str) -> None:
+    """Gives an outcome, in place, to runs that have none yet (code below 0)."""
     codes[where & (codes < 0)] = CODES[name]
 
 
@@ -228,13 +230,19 @@ def find_period(parameter: Parameter, values: FloatArray) -> int:
     return int(periods[0]) if periods[0] >= 2 else 0
 
 
-def _descends(
-    values: FloatArray, losses: FloatArray, among: BoolArray, arrivals: IntArray
+def descends(
+    moves: FloatArray, losses: FloatArray, among: BoolArray, arrivals: IntArray
 ) -> BoolArray:
     """Whether the loss still goes down step by step, or the oscillation decays.
 
     A run that arrives within the tail is judged by its steps up to there: what comes after, a
     bounce across a kink, say, is no longer a descent. It has arrived too late to be called so.
+
+    Args:
+        moves: Lengths of the tail's steps (tail - 1, n).
+        losses: (tail, n).
+        among: Runs that are asked about (n,).
+        arrivals: Index since which a run stays where it belongs (n,); the tail's length for never.
     """
     result = np.zeros(losses.shape[1], dtype=np.bool_)
     some = losses[:, among]
@@ -247,10 +255,9 @@ def _descends(
     reached = np.take_along_axis(some, steps[None], axis=0)[0]
     steady = np.asarray(down) & (reached < some[0])
     decaying = np.zeros_like(steady)
-    moves = np.abs(np.diff(values[:, among], axis=0))
     if len(moves) >= 2 * DECAY_WINDOWS:
         edges = np.linspace(0, len(moves), DECAY_WINDOWS + 1).astype(int)[:-1]
-        peaks = np.maximum.reduceat(moves, edges, axis=0)
+        peaks = np.maximum.reduceat(moves[:, among], edges, axis=0)
         shrinks = (np.diff(peaks, axis=0) < 0).all(axis=0)
         decaying = np.asarray(shrinks & (peaks[-1] < (1 - DECAY_DROP) * peaks[0]))
     result[among] = steady | decaying

@@ -66,7 +66,8 @@ class Table:
 
     @cached_property
     def _rows(self) -> list[list[float]]:
-        rows: list[list[float]] = self.coefficients.tolist()
+        # Through NumPy, whose tolist is ten times torch's.
+        rows: list[list[float]] = self.coefficients.numpy().tolist()
         return rows
 
     def at(self, value: float) -> float:

@@ -156,7 +156,9 @@ class Landscape:
         return None if lowest is None else lowest.value
 
     def attractor_of(self, value: float) -> CriticalPoint | None:
-        """Returns the minimum or kink into whose basin the value falls."""
+        """Returns the minimum or kink into whose basin the value falls; of NaN, None."""
+        if not math.isfinite(value):
+            return None
         for point in self.attractors:
             if self.basin_around(point, value) is not None:
                 return point

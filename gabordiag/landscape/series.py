@@ -35,9 +35,8 @@ with np.errstate():
 
 ComplexArray = npt.NDArray[np.complex128]
 EPS = float(np.finfo(np.float64).eps)
-_EVALUATE_CHUNK = 8192
-# Complex numbers held at once when waves are summed: 64 MB.
-_WAVES = 2**22
+# Complex numbers held at once when waves are summed: 1 MB, which stays in the cache.
+_WAVES = 2**16
 # Relative deviation of the series from the function at which finer sampling is tried.
 _SERIES_TOLERANCE = 1e-11
 # Powers of two of samples: for anything, and for a user's loss whose every evaluation counts.
@@ -73,16 +72,15 @@ class TrigPolynomial:
 
     def derivatives(self, phi: FloatArray, order: int) -> FloatArray:
         """Returns f and its derivatives in phi, (order + 1, m), at phi (m,)."""
+        return sum_waves(phi, self.terms(order))
+
+    def terms(self, order: int) -> ComplexArray:
+        """Returns the coefficients of f and its derivatives, as `sum_waves` takes them."""
         k = np.arange(len(self.coefficients))
         powers = (1j * k)[:, None] ** np.arange(order + 1)
         weights = np.where(k == 0, 1.0, 2.0)
-        terms = (weights * self.coefficients)[:, None] * powers
-        block = max(1, _WAVES // len(k))
-        pieces = [
-            (np.exp(1j * np.multiply.outer(phi[lo : lo + block], k)) @ terms).real
-            for lo in range(0, max(1, len(phi)), block)
-        ]
-        return np.concatenate(pieces).T
+        terms: ComplexArray = (weights * self.coefficients)[:, None] * powers
+        return terms
 
     def bound(self, order: int) -> float:
         """Returns a bound on |f^(order)| everywhere: 2 sum k^order |c_k|."""
@@ -97,6 +95,22 @@ class TrigPolynomial:
         eps, an absolute one of up to 2 pi k eps.
         """
         return EPS * ((self.degree + 8) * self.bound(order) + 2 * math.pi * self.bound(order + 1))
+
+
+def sum_waves(phi: FloatArray, terms: ComplexArray) -> FloatArray:
+    """Returns Re(sum_k terms_k exp(i k phi)), (columns, m), at phi (m,).
+
+    Args:
+        phi: (m,).
+        terms: (n + 1, columns): the waves cost more than their sums, so several share them.
+    """
+    k = np.arange(len(terms))
+    block = max(1, _WAVES // len(k))
+    pieces = [
+        (np.exp(1j * np.multiply.outer(phi[lo : lo + block], k)) @ terms).real
+        for lo in range(0, max(1, len(phi)), block)
+    ]
+    return np.concatenate(pieces).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,19 +166,14 @@ class LossSeries:
 
     def evaluate(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Returns the smooth loss and its first two derivatives at values (n,)."""
-        pieces = [
-            self._evaluate(values[lo : lo + _EVALUATE_CHUNK])
-            for lo in range(0, len(values), _EVALUATE_CHUNK)
-        ]
-        smooth, slope, curvature = np.concatenate(pieces, axis=1)
-        return smooth, slope, curvature
-
-    def _evaluate(self, values: FloatArray) -> FloatArray:
         phi = self.angle(values)
-        slope, per_phi = self.derivative.derivatives(phi, 1)
+        terms = np.zeros((max(self.smooth.degree, self.derivative.degree) + 1, 3), dtype=complex)
+        terms[: self.smooth.degree + 1, :1] = self.smooth.terms(0)
+        terms[: self.derivative.degree + 1, 1:] = self.derivative.terms(1)
+        smooth, slope, per_phi = sum_waves(phi, terms)
         with np.errstate(divide="ignore", invalid="ignore"):
             curvature = per_phi / _value_slope(self.parameter, phi)
-        return np.stack([self.smooth.derivatives(phi, 0)[0], slope, curvature])
+        return smooth, slope, curvature
 
 
 _built: WeakKeyDictionary[Objective, LossSeries] = WeakKeyDictionary()

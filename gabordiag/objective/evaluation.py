@@ -220,6 +220,11 @@ class OwnObjective(Objective):
         self._takes_root_away = False
 
     @property
+    def has_state(self) -> bool:
+        """Whether an evaluation may depend on those before it: of a user's code, it may."""
+        return True
+
+    @property
     def dtype(self) -> torch.dtype:
         """Precision of the parameter."""
         return self.evaluator.dtype

@@ -73,6 +73,10 @@ DEVICES = ("cpu", "cuda", "mps")
 _RANGE_FACTORS = {"wavelength": (0.4, 2.5), "sigma": (0.4, 2.5), "gamma": (0.3, 3.0)}
 _UNITS = {"wavelength": "px", "sigma": "px"}
 _MAX_SAMPLES = 4096
+# Radians; farther off a double has no digits left for the angle.
+_FARTHEST_START = 1e6
+# Its square must be a double.
+_MAX_NOISE = 1e100
 # Relative norm of a kernel outside the span; sampling converges faster than geometrically, so the
 # step at which this is met leaves errors far below it.
 _SPAN_TOLERANCE = 1e-13
@@ -137,10 +141,14 @@ class Experiment:
     def __post_init__(self) -> None:
         _ = self.target_parameters
         validate_kernel_size(self.kernel_size)
-        if not math.isfinite(self.theta0):
-            raise ParameterError(f"the start is {self.theta0}, which is not a finite number.")
-        if not math.isfinite(self.target_noise) or self.target_noise < 0:
-            raise ParameterError(f"target noise {self.target_noise} is no standard deviation.")
+        if not abs(self.theta0) <= _FARTHEST_START:
+            raise ParameterError(
+                f"the start is {self.theta0}, which is no angle up to {_FARTHEST_START:g}."
+            )
+        if not 0 <= self.target_noise <= _MAX_NOISE:
+            raise ParameterError(
+                f"target noise {self.target_noise} is no deviation from 0 to {_MAX_NOISE:g}."
+            )
         find_loss(self.loss)
         if self.images is not None and not (isinstance(self.image, str) and self.image == "hopper"):
             raise UsageError("image and images exclude each other.", "Give one of them.")
@@ -190,11 +198,11 @@ class Experiment:
         require_larger_than_kernel(image, self.kernel_size)
         return image
 
-    def only(self, index: int) -> Experiment:
-        """Returns the same experiment on one of the many images."""
-        chosen = self.image_set.only(index)
+    def part(self, indices: Sequence[int]) -> Experiment:
+        """Returns the same experiment on some of the many images."""
+        chosen = self.image_set.part(indices)
         experiment = replace(self, images=chosen.sources, progress=None)
-        # It is known to be usable, and need not be read to find out.
+        # They are known to be usable, and need not be read to find out.
         experiment.__dict__["image_set"] = chosen
         return experiment
 
@@ -379,9 +387,11 @@ class GaborObjective(Objective):
 
     def kernel_changes(self, values: Tensor) -> Tensor:
         """Returns the kernels' derivatives (n, K, K) along the parameter, in closed form."""
-        size = self.experiment.kernel_size
-        partials = gabor_partials(**self._arguments(values), kernel_size=size, dtype=values.dtype)
-        return partials[self.parameter.name]
+        name, size = self.parameter.name, self.experiment.kernel_size
+        partials = gabor_partials(
+            **self._arguments(values), kernel_size=size, dtype=values.dtype, names=[name]
+        )
+        return partials[name]
 
     def _arguments(self, values: Tensor) -> dict[str, float | Tensor]:
         return {**self._fixed, self.parameter.name: values}
@@ -410,7 +420,7 @@ class ShortcutObjective(GaborObjective):
         """Returns the same objective on some of the many images, at no convolution.
 
         Args:
-            indices: Of `Experiment.image_set`. With one, its `experiment` is that on this image.
+            indices: Of `Experiment.image_set`.
 
         Raises:
             InputError: There are not many images, or so many that single ones were not kept.
@@ -418,8 +428,7 @@ class ShortcutObjective(GaborObjective):
         grams = self._measured[1]
         if grams is None:
             raise InputError("the experiment has one image only.", "Give several.")
-        own = self.experiment if len(indices) > 1 else self.experiment.only(indices[0])
-        part = ShortcutObjective(own, self.parameter.name)
+        part = ShortcutObjective(self.experiment.part(indices), self.parameter.name)
         part.__dict__["compressed"] = grams.compressed(indices).to(self.dtype, self.device)
         return part
 
@@ -433,13 +442,20 @@ class ShortcutObjective(GaborObjective):
         """Returns the same experiment with the smooth loss under the root, or None."""
         if not self.is_root:
             return None
-        settings = replace(self.experiment, loss=self.loss_definition.squared)
-        smooth = ShortcutObjective(settings, self.parameter.name)
-        # The compressed response does not depend on the loss.
-        smooth.__dict__["compressed"] = self.compressed
+        return self.with_loss(self.loss_definition.squared)
+
+    def with_loss(self, name: str) -> ShortcutObjective:
+        """Returns the same experiment with another loss."""
+        settings = replace(self.experiment, loss=name)
+        # The images and their compressed responses do not depend on the loss.
+        for known in ("image_set", "everywhere"):
+            if known in self.experiment.__dict__:
+                settings.__dict__[known] = self.experiment.__dict__[known]
+        other = ShortcutObjective(settings, self.parameter.name)
+        other.__dict__["compressed"] = self.compressed
         if "_measured" in self.__dict__:
-            smooth.__dict__["_measured"] = self._measured
-        return smooth
+            other.__dict__["_measured"] = self._measured
+        return other
 
     def _spanning_kernels(self) -> Tensor:
         """Kernels sampled ever finer until those in between add nothing beyond rounding."""
@@ -460,7 +476,7 @@ class ShortcutObjective(GaborObjective):
         the largest error on those of `checked_images`.
         """
         if len(self.experiment.image_set) > 1:
-            return max(self.on_images([index]).shortcut_error for index in self.checked_images)
+            return max(self._alone(index).shortcut_error for index in self.checked_images)
         parameter = self.parameter
         width = parameter.high - parameter.low
         some = parameter.low + width * np.arange(32) / 32
@@ -487,9 +503,12 @@ class ShortcutObjective(GaborObjective):
         The mean over all images is a sum of matrices, in which nothing is left to check.
         """
         count = len(self.experiment.image_set)
-        if not self.experiment.has_many_images or not self.has_single_images:
-            return ()
         return tuple(sorted({0, count // 2, count - 1}))
+
+    def _alone(self, index: int) -> ShortcutObjective:
+        if self.has_single_images:
+            return self.on_images([index])
+        return ShortcutObjective(self.experiment.part([index]), self.parameter.name)
 
     def _through(self, compressed: CompressedResponse) -> KernelLoss:
         noisy = self.experiment.target_noise > 0

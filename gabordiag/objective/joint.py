@@ -264,7 +264,7 @@ class JointObjective:
         else:
             losses = self._kernel_loss.loss(kernels)
         (cotangents,) = torch.autograd.grad(losses.sum(), kernels)
-        partials = gabor_partials(**arguments, kernel_size=size, dtype=dtype)
+        partials = gabor_partials(**arguments, kernel_size=size, dtype=dtype, names=self.names)
         columns = []
         for name in self.names:
             column = (cotangents * partials[name]).sum(dim=(-2, -1))

@@ -135,6 +135,9 @@ class Objective(ABC):
     loss_name: str = "loss"
     is_root: bool = False
 
+    def begin_step(self) -> None:  # noqa: B027 most losses are the same at every step
+        """Called before every step of an optimizer: a stochastic loss draws its sample here."""
+
     @abstractmethod
     def loss(self, values: Tensor) -> Tensor:
         """Returns the loss, elementwise, differentiable; values and result of shape (n,)."""
@@ -152,6 +155,11 @@ class Objective(ABC):
     def images(self) -> dict[str, Any] | None:
         """Which images the loss is the mean over, as JSON shows it; None without several."""
         return None
+
+    @property
+    def has_state(self) -> bool:
+        """Whether an evaluation may depend on those before it (random numbers, counters)."""
+        return False
 
     @property
     def dtype(self) -> torch.dtype:

@@ -7,6 +7,7 @@ again, so that a thousand images take no more memory than one.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from gabordiag.errors import InputError, UsageError
-from gabordiag.images import FloatArray
+from gabordiag.images import BUILT_IN, FloatArray
 
 # Called with (what is being done, images done, images in all).
 ImageProgress = Callable[[str, int, int], None]
@@ -57,9 +58,12 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.sources)
 
-    def only(self, index: int) -> ImageSet:
-        """Returns the set of one of the images."""
-        return ImageSet((self.sources[index],), (self.names[index],))
+    def part(self, indices: Sequence[int]) -> ImageSet:
+        """Returns the set of some of the images."""
+        return ImageSet(
+            tuple(self.sources[index] for index in indices),
+            tuple(self.names[index] for index in indices),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
@@ -103,7 +107,8 @@ def find_usable(
         progress: Called after each image.
 
     Raises:
-        InputError: No folder, none that can be used, or with `strict`, any that cannot.
+        InputError: No folder, a path where nothing is, no image that can be used, or with `strict`,
+            any that cannot.
         UsageError: An empty sequence.
     """
     listed = _listed(images)
@@ -112,10 +117,10 @@ def find_usable(
         try:
             load(source)
         except InputError as error:
-            skipped.append(Skipped(name, _reason(error, source)))
+            skipped.append(Skipped(_printable(name), _printable(_reason(error, source))))
         else:
             sources.append(source)
-            names.append(name)
+            names.append(_printable(name))
         if progress is not None:
             progress("reading images", done, len(listed))
     where = f" in {images}" if isinstance(images, (str, Path)) else ""
@@ -155,6 +160,12 @@ def _listed(images: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
     ]
     if not listed:
         raise UsageError("an empty list of images was given.", "Give at least one.")
+    for name, source in listed:
+        # Who names a file means it: a name with nothing behind it is a slip, not a broken file.
+        if isinstance(source, (str, Path)) and name not in BUILT_IN and not os.path.exists(source):
+            raise InputError(
+                f"No image at {name}.", f"Give files, or the built-ins {', '.join(BUILT_IN)}."
+            )
     return listed
 
 
@@ -183,7 +194,15 @@ def _reason(error: InputError, source: Any) -> str:
     for beginning in (f"{source} ", "The image ", "the array "):
         if text.startswith(beginning):
             return text.removeprefix(beginning)
-    return "does not exist" if text.startswith("No image at") else f"cannot be used: {text}"
+    return f"cannot be used: {text}"
+
+
+def _printable(text: str) -> str:
+    """A file name may hold any bytes; what is shown and saved is text."""
+    decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in decoded
+    )
 
 
 def _told(skipped: Sequence[Skipped]) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -103,7 +104,8 @@ def correlate_by_definition(padded: Tensor, kernel: Tensor) -> Tensor:
 def kernel_basis(kernels: Tensor) -> Tensor:
     """Returns an orthonormal basis (r, K, K) of the kernels (n, K, K), to rounding level."""
     side = kernels.shape[-1]
-    _, singular, basis = torch.linalg.svd(kernels.flatten(1), full_matrices=False)
+    with one_thread():
+        _, singular, basis = torch.linalg.svd(kernels.flatten(1), full_matrices=False)
     rank = int((singular > RANK_TOLERANCE * singular[0]).sum())
     leading: Tensor = basis[:rank]
     return leading.reshape(rank, side, side)
@@ -188,8 +190,23 @@ def response_gram(
         if extra is not None:
             responses[-1] = extra[top:bottom, left:right]
         flat = responses.flatten(1)
-        gram += flat @ flat.T
+        with one_thread():
+            gram += flat @ flat.T
     return gram / (rows * columns)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order, whatever the number of threads, so that results agree to the bit.
+
+    Only what sums over pixels or iterates is worth it; transforms are the same in any case.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _fft_responses(strip: Tensor, workspace: GramWorkspace, sums: Tensor, out: Tensor) -> None:
@@ -198,7 +215,8 @@ def _fft_responses(strip: Tensor, workspace: GramWorkspace, sums: Tensor, out: T
     # set the level of the transform's rounding.
     shape = (_fast_length(strip.shape[0]), _fast_length(strip.shape[1]))
     rows, columns = out.shape[1:]
-    mean = strip.mean()
+    with one_thread():
+        mean = strip.mean()
     spectrum = torch.fft.rfft2(strip - mean, s=shape)
     first = 0
     for kernels in workspace.spectra(shape):
@@ -288,9 +306,11 @@ def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:
     # unit diagonal first, because rounding is relative to the largest entry, and an additive image
     # may be far stronger or weaker than the responses.
     scale = gram.diagonal().clamp(min=torch.finfo(torch.float64).tiny).sqrt()
-    eigenvalues, vectors = torch.linalg.eigh(gram / scale / scale[:, None])
+    with one_thread():
+        eigenvalues, vectors = torch.linalg.eigh(gram / scale / scale[:, None])
     factor = eigenvalues.clamp(min=0).sqrt()[:, None] * vectors.T * scale
     rank = len(basis)
-    weights = factor[:, :rank] @ basis.flatten(1)
+    with one_thread():
+        weights = factor[:, :rank] @ basis.flatten(1)
     offset = factor[:, rank] if len(gram) > rank else torch.zeros_like(factor[:, 0])
     return CompressedResponse(weights, offset, rank)

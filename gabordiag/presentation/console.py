@@ -32,7 +32,12 @@ _WORD_STYLES = {"works": "green", "does not": "dim", "cause": "bold red", "adds 
 
 def show(console: Console, command: str, view: View) -> None:
     """Prints what a command's result says."""
-    for block in words.blocks(command, view):
+    show_blocks(console, words.blocks(command, view))
+
+
+def show_blocks(console: Console, told: Sequence[words.Block]) -> None:
+    """Prints blocks of text."""
+    for block in told:
         console.print(_render(block))
 
 

@@ -27,6 +27,8 @@ Table = Mapping[str, npt.NDArray[Any]]
 
 # More critical points than this are marked, but not each labelled with its place.
 _MAX_LABELS = 9
+# Of the single images behind their mean.
+_SINGLE = "#8C6BB1"
 
 
 def draw_basins(
@@ -81,6 +83,29 @@ def draw_loss(
         room = (top - bottom) or 1.0
         ax.set_ylim(bottom - 0.10 * room, top + 0.16 * room)
     return line
+
+
+def draw_single_images(ax: Axes, axis: ParameterAxis, images: Table | None) -> list[Line2D]:
+    """Draws the losses of single images behind their mean; returns the legend entry.
+
+    Args:
+        ax: Holds the mean, whose window grows to twice its height at most.
+        axis: Of the parameter.
+        images: `values` (m,) and `losses` (images, m) of `images.npz`, or None.
+    """
+    if images is None:
+        return []
+    values = np.asarray(images["values"], dtype=np.float64) * axis.scale
+    losses = np.asarray(images["losses"], dtype=np.float64)
+    alpha = min(0.6, max(0.25, 12 / len(losses)))
+    lines = ax.plot(values, losses.T, color=_SINGLE, linewidth=0.6, alpha=alpha, zorder=1)
+    bottom, top = ax.get_ylim()
+    highest = float(np.nanmax(losses))
+    ax.set_ylim(bottom, min(max(top, 1.04 * highest), 2 * top))
+    label = f"single images ({len(lines)})"
+    if highest > 2 * top:
+        label += ",\nsome go on above"
+    return [Line2D([], [], color=_SINGLE, linewidth=1.0, label=label)]
 
 
 def _shift_of(axis: ParameterAxis, low: float, high: float, left: float) -> float:
@@ -225,11 +250,23 @@ def draw_landscape(
     *,
     start: float | None,
     labels: bool = True,
+    images: Table | None = None,
 ) -> list[Any]:
-    """Draws loss, basins, critical points, target and start; returns the legend entries."""
+    """Draws loss, basins, critical points, target and start; returns the legend entries.
+
+    Args:
+        ax: To draw into.
+        axis: Of the parameter.
+        landscape: JSON of a landscape.
+        sweep: Its table.
+        start: Value to mark, or None.
+        labels: Write the critical points' places.
+        images: Single images' losses, drawn behind the mean over them.
+    """
     bands = draw_basins(ax, axis, landscape)
-    line = draw_loss(ax, axis, sweep)
+    line = draw_loss(ax, axis, sweep, label="loss" if images is None else "mean over all images")
+    single = draw_single_images(ax, axis, images)
     points = mark_critical_points(ax, axis, landscape, labels=labels)
     mark_values([ax], axis, target=landscape["target"], start=start)
     ax.set_ylabel(f"loss ({loss_label(landscape)})")
-    return [line, *points, *bands]
+    return [line, *single, *points, *bands]

@@ -21,6 +21,7 @@ from gabordiag.presentation.parameter_axis import (
 from gabordiag.presentation.run_paths import (
     MOST_NAMED,
     RunPath,
+    batch_handles,
     log_of,
     path_of,
     paths_of,
@@ -69,9 +70,8 @@ def optimize_figure(view: View) -> Figure:
         ground = figure.add_subplot(grid[2, :])
         entries = draw_paths(ground, axis, landscape, view.data["sweep.csv"], paths)
         figure.suptitle(runs_title(axis, paths), x=0.01, ha="left")
-        figure.legend(
-            handles=[*run_handles(axis, paths), *entries], loc="outside lower left", ncols=2
-        )
+        runs = [*run_handles(axis, paths), *batch_handles(paths)]
+        figure.legend(handles=[*runs, *entries], loc="outside lower left", ncols=2)
         figure.align_ylabels()
         return finish(figure)
 
@@ -107,6 +107,8 @@ def draw_losses(
     if not any(path.is_restless for path in paths) and _spans_decades(paths):
         ax.set_yscale("log")
     crowded = window[1] - window[0] > 2 * _DETAIL
+    for path in paths:
+        _draw_batch_losses(ax, path, window)
     for index, path in enumerate(paths):
         _draw_series(ax, path, path.steps, path.losses, window, thick=_thick(index, paths))
         _mark_end(ax, path, path.losses, window)
@@ -118,6 +120,15 @@ def draw_losses(
         _draw_rugs(ax, paths)
     _set_steps(ax, window)
     ax.set_ylabel(f"loss ({loss_label(landscape)})")
+
+
+def _draw_batch_losses(ax: Axes, path: RunPath, window: tuple[int, int]) -> None:
+    """Draws what a training loop on batches sees, faint behind the loss over all images."""
+    if path.batch_losses is None:
+        return
+    shown = (path.steps >= window[0]) & (path.steps <= window[1])
+    steps, losses = path.steps[shown], path.batch_losses[shown]
+    ax.plot(steps, losses, ".", color=path.look.color, alpha=0.3, markersize=3, zorder=2)
 
 
 def _show_height(ax: Axes, landscape: Mapping[str, Any]) -> None:

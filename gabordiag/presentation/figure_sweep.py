@@ -39,7 +39,11 @@ def sweep_figure(view: View) -> Figure:
     with drawing():
         figure = new_figure(10.0, 8.6)
         loss, gradient, mismatch = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2.6, 1.8])
-        legend_beside(loss, draw_landscape(loss, axis, landscape, sweep, start=landscape["start"]))
+        images = view.data.get("images.npz")
+        entries = draw_landscape(
+            loss, axis, landscape, sweep, start=landscape["start"], images=images
+        )
+        legend_beside(loss, entries)
         _draw_gradients(gradient, axis, landscape, sweep)
         _draw_mismatch(mismatch, axis, landscape, sweep)
         for ax in (gradient, mismatch):
@@ -73,7 +77,9 @@ def _sweep_title(landscape: Mapping[str, Any]) -> str:
     words = [f"{n} {kind if n == 1 else plural[kind]}" for kind, n in counts.items() if n]
     found = ", ".join(words) or "no critical point"
     proven = "proven complete" if landscape["certified"] else "not proven complete"
-    return f"The loss over {landscape['parameter']}: {found} ({proven})"
+    images = landscape.get("images")
+    mean = f", mean over {images['used']} images" if images and images["used"] > 1 else ""
+    return f"The loss over {landscape['parameter']}{mean}: {found} ({proven})"
 
 
 def _draw_gradients(

@@ -117,8 +117,9 @@ def _drawer(result: Result) -> _Drawer | None:
 def _plot_sweep(ax: Axes, result: Sweep) -> None:
     view = result.view()
     axis = ParameterAxis.of(view.result)
-    table = view.data["sweep.csv"]
-    entries = draw_landscape(ax, axis, view.result, table, start=view.result["start"])
+    table, images = view.data["sweep.csv"], view.data.get("images.npz")
+    start = view.result["start"]
+    entries = draw_landscape(ax, axis, view.result, table, start=start, images=images)
     axis.set_up(ax)
     legend_beside(ax, entries)
 

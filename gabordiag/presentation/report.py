@@ -7,8 +7,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from gabordiag.errors import GabordiagError, InputError
 from gabordiag.presentation import figures, words
 from gabordiag.results import View
+from gabordiag.runs import SavedRun
 
 Drawing = Callable[[View], Figure]
 
@@ -73,6 +75,28 @@ def draw(command: str, view: View, formats: Sequence[str] = ("png",)) -> dict[st
     return rendered
 
 
+def redo(saved: SavedRun) -> tuple[dict[str, bytes], str, list[words.Block]]:
+    """Returns the figures, the report and the words of a saved run.
+
+    Raises:
+        InputError: The folder's files do not hold what their command writes.
+    """
+    command = saved.document["command"]
+    try:
+        figures = draw(command, saved.view)
+        text = markdown(command, saved.view, saved.document["config"], sorted(figures))
+        return figures, text, words.blocks(command, saved.view)
+    except (GabordiagError, MemoryError):
+        raise
+    except Exception as error:
+        # What was changed by hand, or half copied, can be wrong in any way.
+        lines = str(error).strip().splitlines() or ["nothing more is known"]
+        reason = f"{type(error).__name__}: {lines[0]}"
+        raise InputError(
+            f"{saved.path} is damaged: its files do not fit together ({reason}).", "Run it again."
+        ) from error
+
+
 def markdown(
     command: str, view: View, settings: Mapping[str, Any], figure_names: Sequence[str]
 ) -> str:
@@ -80,12 +104,5 @@ def markdown(
     parts = [f"# gabordiag {command}", "", words.to_markdown(words.blocks(command, view))]
     for name in figure_names:
         parts += [f"![{words.caption(name)}]({name})", "", f"*{words.caption(name)}*", ""]
-    parts += ["## To repeat it", "", "```", f"gabordiag {command} --config config.toml", "```", ""]
-    parts += ["| setting | value |", "|---|---|"]
-    parts += [f"| {name} | {_cell(value)} |" for name, value in settings.items()]
+    parts += words.settings_markdown(command, settings)
     return "\n".join(parts) + "\n"
-
-
-def _cell(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -12,8 +12,10 @@ from matplotlib.lines import Line2D
 
 from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.presentation.figure_landscape import Table
+from gabordiag.presentation.image_words import batch_label
 from gabordiag.presentation.parameter_axis import FloatArray, ParameterAxis
 from gabordiag.presentation.style import (
+    INK,
     JUMP_COLOR,
     OUTCOME_COLORS,
     RUN_STYLES,
@@ -43,13 +45,17 @@ class Look:
 
 @dataclass(frozen=True)
 class RunPath:
-    """One run with its table and its look."""
+    """One run with its table and its look.
+
+    `losses` are those of the landscape, over all images; a run on batches has theirs beside them.
+    """
 
     run: Mapping[str, Any]
     steps: FloatArray
     values: FloatArray
     losses: FloatArray
     look: Look
+    batch_losses: FloatArray | None = None
 
     @property
     def is_restless(self) -> bool:
@@ -90,10 +96,13 @@ def path_of(
     run: Mapping[str, Any], table: Table, parameter: str, look: Look | None = None
 ) -> RunPath:
     """Returns a run with its table, ready to be drawn."""
-    steps, values, losses = (
-        np.asarray(table[key], dtype=np.float64) for key in ("step", parameter, "loss")
+    on_landscape = "full_loss" if "full_loss" in table else "loss"
+    steps, values, losses, logged = (
+        np.asarray(table[key], dtype=np.float64)
+        for key in ("step", parameter, on_landscape, "loss")
     )
-    return RunPath(run, steps, values, losses, _look(run, 0, 1) if look is None else look)
+    look = _look(run, 0, 1) if look is None else look
+    return RunPath(run, steps, values, losses, look, logged if run.get("batch") else None)
 
 
 def _look(run: Mapping[str, Any], index: int, count: int) -> Look:
@@ -116,6 +125,8 @@ def run_words(axis: ParameterAxis, run: Mapping[str, Any], *, start: bool = True
         words.append("Nesterov")
     if run.get("schedule", "constant") != "constant":
         words.append(str(run["schedule"]))
+    if drawn := batch_label(run):
+        words.append(drawn)
     if start:
         words.append(f"from {axis.show(run['start'])}")
     return ", ".join(words)
@@ -165,6 +176,17 @@ def run_handles(axis: ParameterAxis, paths: Sequence[RunPath]) -> list[Line2D]:
             )
         )
     return handles
+
+
+def batch_handles(paths: Sequence[RunPath]) -> list[Line2D]:
+    """Returns the legend entry of the batches' own losses, if there are any."""
+    drawn = [path for path in paths if path.batch_losses is not None]
+    if not drawn:
+        return []
+    color = drawn[0].look.color if len(drawn) == 1 else INK
+    label = "loss of the step's batch (lines: of all images)"
+    dots = Line2D([], [], color=color, marker=".", linestyle="", alpha=0.5, label=label)
+    return [dots]
 
 
 def _outcome_handles(paths: Sequence[RunPath]) -> list[Line2D]:

@@ -106,7 +106,7 @@ def finish(figure: Figure) -> Figure:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)
     if figure.axes:
         # The headline begins where the first axes do.
         for text in figure.texts:

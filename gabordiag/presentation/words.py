@@ -11,6 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gabordiag.dynamics.outcomes import OUTCOMES
+from gabordiag.presentation.image_words import (
+    batch_label,
+    image_sentences,
+    images_of,
+    skipped_lines,
+)
 from gabordiag.results import View
 
 Json = Mapping[str, Any]
@@ -73,7 +79,18 @@ Block = Heading | Paragraph | Verdict | Listing | Table
 def blocks(command: str, view: View) -> list[Block]:
     """Returns what a command's result says, in the order in which a person would ask."""
     tell = _TELLERS.get(command)
-    return tell(view.result) if tell is not None else []
+    return [*tell(view.result), *_images(view.result)] if tell is not None else []
+
+
+def _images(result: Json) -> list[Block]:
+    landscape = images_of(result)
+    if landscape is None:
+        return []
+    first, *more = image_sentences(landscape, shown(landscape, landscape["start"]))
+    skipped = skipped_lines(landscape)
+    told: list[Block] = [Heading("The images"), Paragraph(first)]
+    told += [Listing(skipped)] if skipped else []
+    return [*told, *(Paragraph(text) for text in more)]
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -212,7 +229,9 @@ def _sweep(result: Json) -> list[Block]:
 def _run_rows(landscape: Json, runs: Sequence[Json]) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
-            run["optimizer"] + (f", momentum {run['momentum']:g}" if run["momentum"] else ""),
+            run["optimizer"]
+            + (f", momentum {run['momentum']:g}" if run["momentum"] else "")
+            + batch_label(run, ", "),
             run["loss"],
             f"{run['lr']:g}",
             shown(landscape, run["start"]),
@@ -226,15 +245,41 @@ def _run_rows(landscape: Json, runs: Sequence[Json]) -> tuple[tuple[str, ...], .
     )
 
 
+def _chaos(runs: Sequence[Json]) -> list[Block]:
+    """Says of chaotic runs how far their path can be trusted."""
+    steps = [run["trusted_steps"] for run in runs if run.get("trusted_steps") is not None]
+    if not steps:
+        return []
+    which = "The run is" if len(runs) == 1 else f"{len(steps)} of {len(runs)} runs are"
+    fewest, most = min(steps), max(steps)
+    span = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    text = (
+        f"{which} chaotic: from {span} steps on, rounding decides the path, so that another "
+        "machine, precision or number of threads takes another one. Outcomes and rates of jumps "
+        "stay; single steps and exact counts do not."
+    )
+    return [Paragraph(text)]
+
+
 _RUN_COLUMNS = ("optimizer", "loss", "lr", "start", "outcome", "end", "loss", "jumps", "Lyapunov")
 
 
 def _optimize(result: Json) -> list[Block]:
     landscape, runs = result["landscape"], result["runs"]
     told: list[Block] = [Heading("The runs"), Table(_RUN_COLUMNS, _run_rows(landscape, runs), 4)]
+    told += _chaos(runs)
     meanings = dict.fromkeys(run["outcome"] for run in runs)
     told.append(Listing(tuple(f"{name.replace('_', ' ')}: {OUTCOMES[name]}" for name in meanings)))
+    told += _batches(runs)
+    told += [Paragraph(note) for note in result.get("notes", [])]
     return [*told, *_landscape(landscape)]
+
+
+def _batches(runs: Sequence[Json]) -> list[Block]:
+    told = tuple(run["batch"]["explanation"] for run in runs if run.get("batch"))
+    if not told:
+        return []
+    return [Heading("What the batches change"), *(Paragraph(text) for text in told)]
 
 
 def _windows(result: Json) -> str:
@@ -302,6 +347,7 @@ def _diagnose(result: Json) -> list[Block]:
     told += _findings(result)
     told += _remedies(result)
     told += [Heading("The run"), Table(_RUN_COLUMNS, _run_rows(landscape, [result["run"]]), 4)]
+    told += _chaos([result["run"]])
     return [*told, *_landscape(landscape), *_gradient(landscape)]
 
 
@@ -357,6 +403,7 @@ def _reproduce(result: Json) -> list[Block]:
             told += _remedies(case["diagnosis"])
         told.append(Heading(f"Other runs of the {name} filter"))
         told.append(Table(_RUN_COLUMNS, _run_rows(case["landscape"], case["runs"]), 4))
+        told += _chaos(case["runs"])
         if "basins" in case:
             basins = {**case["basins"], "landscape": case["landscape"]}
             told += [Paragraph(_windows(basins)), *_theory(basins)]
@@ -386,6 +433,17 @@ def _explain(result: Json) -> list[Block]:
     return told
 
 
+def _explore(result: Json) -> list[Block]:
+    text = (
+        "Open the page in a browser: start, rate, momentum, steps, optimizer and loss can be moved."
+    )
+    return [
+        Heading("The page"),
+        Paragraph(text),
+        *_landscape(result["losses"][result["loss"]]["landscape"]),
+    ]
+
+
 _TELLERS: dict[str, Callable[[Json], list[Block]]] = {
     "sweep": _sweep,
     "optimize": _optimize,
@@ -395,6 +453,7 @@ _TELLERS: dict[str, Callable[[Json], list[Block]]] = {
     "reproduce": _reproduce,
     "check": _check,
     "explain": _explain,
+    "explore": _explore,
 }
 
 _CAPTIONS = {
@@ -443,3 +502,15 @@ def _escape(text: str) -> str:
     for character in "\\`*_<>|[]":
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())
+
+
+def settings_markdown(command: str, settings: Json) -> list[str]:
+    """Returns the lines of a report that say how to repeat a run."""
+    lines = ["## To repeat it", "", "```", f"gabordiag {command} --config config.toml", "```", ""]
+    lines += ["| setting | value |", "|---|---|"]
+    return [*lines, *(f"| {name} | {_cell(value)} |" for name, value in settings.items())]
+
+
+def _cell(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -188,20 +188,21 @@ def test_batch_is_one_optimizer_for_every_rate(name: str) -> None:
     classes = {attribute.lower(): getattr(torch.optim, attribute) for attribute in dir(torch.optim)}
     rates = torch.tensor([0.001, 0.001, 0.02, 0.02, 0.3, 0.3], dtype=torch.float64)
     starts = torch.tensor([0.2, -1.3, 0.2, -1.3, 0.2, -1.3], dtype=torch.float64)
-    values = starts.clone()
+    values, path = starts.clone(), [starts.numpy()]
     update = BatchUpdate(OptimizerSettings(name, 1.0, steps=60), rates)
     for _ in range(60):
         update.apply(values, torch.sin(3 * values))
+        path.append(values.numpy().copy())
     alone = [
         train(
             lambda v: -torch.cos(3 * v) / 3,
             float(start),
             lambda p, rate=rate: classes[name](p, lr=float(rate)),
             60,
-        ).values[-1]
+        ).values
         for start, rate in zip(starts, rates, strict=True)
     ]
-    np.testing.assert_allclose(values.numpy(), alone, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(np.array(path).T, alone, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -211,13 +211,22 @@ def test_single_precision_finds_the_same_points(small):
     np.testing.assert_allclose(single.loss, double.loss, rtol=0, atol=1e-5 * double.loss.max())
 
 
-def test_a_loss_that_underflows_is_a_flat_surface():
-    image = np.random.default_rng(0).random((20, 20))
-    experiment = Experiment(image=image, pixel_scale=1e-200, kernel_size=5, loss="mse")
-    surface = gd.sweep(experiment, over=("theta", "sigma"), points=(5, 5))
-    assert (surface.loss == 0).all()
-    assert surface.minima == ()
-    assert surface.to_dict()["minimum"]["loss"] == 0
+class Flat(Planted):
+    """Says nothing about its parameters."""
+
+    def loss(self, coordinates: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(coordinates),), 0.25, dtype=torch.float64)
+
+    def loss_and_gradient(self, coordinates: Any, *, smooth: bool = False) -> tuple[Array, Array]:
+        return self.loss_at(coordinates), np.zeros(np.shape(coordinates))
+
+
+def test_a_flat_loss_has_no_points_and_draws():
+    surface = sweep_surface(Flat(), (5, 6))
+    assert surface.points == ()
+    result = surface.to_dict()
+    assert result["minimum"]["loss"] == 0.25
+    assert result["local_minima"] == result["edge_minima"] == []
     surface.plot()
 
 

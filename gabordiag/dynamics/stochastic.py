@@ -1,0 +1,369 @@
+"""Mini-batches: real optimizers on noisy gradients, and what the noise changes.
+
+Every run on batches has the noise-free run beside it: on all images at every step, from the same
+start, with the same settings. Both are judged on the landscape of the loss over all images.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gabordiag.dynamics.descent import (
+    Optimization,
+    Run,
+    StepListener,
+    Trajectory,
+    descend,
+    judge,
+    run,
+)
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.outcomes import tail_length
+from gabordiag.errors import UsageError
+from gabordiag.landscape.critical import CriticalPoint, Landscape
+from gabordiag.landscape.sweep import Sweep
+from gabordiag.objective.batches import BatchObjective
+from gabordiag.objective.experiment import DirectObjective, ShortcutObjective
+from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.results import finite_or_none, read_only
+
+# What a log has behind the columns of every log.
+FULL_LOSS = "full_loss"
+# Batches from which the scatter of the gradient is estimated, to 5%.
+NOISE_DRAWS = 200
+# Relative to the landscape's steepest gradient: no noise but rounding.
+_NO_NOISE = 1e-9
+# Epochs longer than so many times 1 / (lr L'') cancel no noise worth telling.
+_MEMORIES = 3
+
+
+class BatchStep(NamedTuple):
+    """One logged step; loss and gradient are the batch's, as a training loop sees them.
+
+    `full_loss` is the loss over all images at the same value.
+    """
+
+    step: int
+    value: float
+    loss: float
+    grad: float
+    update: float
+    lr: float
+    full_loss: float
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """How the batches' gradients scatter at one value.
+
+    Attributes:
+        value: Of the parameter.
+        full: Gradient of the loss over all images.
+        deviation: Standard deviation of a batch's gradient around its mean.
+    """
+
+    value: float
+    full: float
+    deviation: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Returns the fields as JSON takes them."""
+        return {
+            "value": self.value,
+            "full_gradient": finite_or_none(self.full),
+            "deviation": finite_or_none(self.deviation),
+        }
+
+
+@dataclass(frozen=True)
+class BatchEffect:
+    """What drawing batches changed in one run.
+
+    Attributes:
+        size: Images a step.
+        images: Of all.
+        epochs: How often the run saw each image.
+        start: Gradient noise at the start.
+        minimum: Gradient noise at the minimum in whose basin the run ends; None at a kink, and
+            where the tail does not stay in one basin.
+        left_at: First step outside the basin of the start, or None.
+        noise_free_left_at: The same of the noise-free run.
+        spread: Standard deviation of the second half of the run, or of its tail if only that stays
+            in the basin; None where `minimum` is.
+        predicted_spread: sqrt(lr s^2 / (L'' (2 - lr L''))), with s the gradient's deviation at the
+            minimum: the stationary one of plain gradient descent on a quadratic when batches are
+            drawn independently; about sqrt(lr s^2 / (2 L'')) for small lr. None elsewhere.
+        explanation: All of it in words.
+    """
+
+    size: int
+    images: int
+    epochs: float
+    start: GradientNoise
+    minimum: GradientNoise | None
+    left_at: int | None
+    noise_free_left_at: int | None
+    spread: float | None
+    predicted_spread: float | None
+    explanation: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {
+            "size": self.size,
+            "images": self.images,
+            "epochs": self.epochs,
+            "noise_at_start": self.start.to_dict(),
+            "noise_at_minimum": None if self.minimum is None else self.minimum.to_dict(),
+            "left_basin_at": self.left_at,
+            "noise_free_left_basin_at": self.noise_free_left_at,
+            "spread": self.spread,
+            "predicted_spread": self.predicted_spread,
+            "explanation": self.explanation,
+        }
+
+
+def run_all_batches(
+    objective: Objective,
+    exact: Objective,
+    settings: Sequence[OptimizerSettings],
+    starts: Sequence[float],
+    batch_size: int,
+    *,
+    sweep: Sweep,
+    listeners: Callable[[int], StepListener | None] = lambda index: None,
+) -> Optimization:
+    """Runs every setting from every start, on batches and on all images.
+
+    Args:
+        objective: Over many images; what is descended.
+        exact: The same through the shortcut, for what is measured beside the run.
+        settings: How, one or several.
+        starts: First values.
+        batch_size: Images a step, fewer than there are.
+        sweep: Of the objective.
+        listeners: Gives the listener of the index-th run; it is called with `BatchStep`s.
+
+    Returns:
+        Two runs for each setting and start: on batches, then noise-free. All draw the same batches.
+
+    Raises:
+        UsageError: No objective of an experiment.
+    """
+    if not isinstance(exact, ShortcutObjective):
+        raise UsageError("batches need an experiment and its shortcut.", "Give an Experiment.")
+    if not isinstance(objective, (ShortcutObjective, DirectObjective)):
+        raise UsageError("batches need an experiment to descend on.", "Give an Experiment.")
+    runs: list[Run] = []
+    for how, start in itertools.product(settings, starts):
+        batches = BatchObjective(objective, batch_size, exact.experiment.seed)
+        noisy = _run_batches(batches, exact, how, start, sweep.landscape, listeners(len(runs)))
+        tell = _with_full_loss(listeners(len(runs) + 1))
+        free = run(exact, how, start, landscape=sweep.landscape, listener=tell, table=objective)
+        free = replace(free, trajectory=_as_full(free.trajectory), batch_size=len_of(exact))
+        effect = measure_effect(exact, noisy, free, batch_size)
+        runs += [replace(noisy, batch=effect.to_dict(), batch_size=batch_size), free]
+    return Optimization(sweep, tuple(runs))
+
+
+def len_of(objective: ShortcutObjective) -> int:
+    """Returns how many images the loss is the mean over."""
+    return len(objective.experiment.image_set)
+
+
+def _with_full_loss(listener: Any) -> StepListener | None:
+    """Adapts a listener of `BatchStep`s to a run whose loss is that of all images."""
+    return None if listener is None else lambda step: listener(BatchStep(*step, step.loss))
+
+
+def _as_full(trajectory: Trajectory) -> Trajectory:
+    return replace(trajectory, full_losses=trajectory.losses)
+
+
+def _run_batches(
+    batches: BatchObjective,
+    exact: ShortcutObjective,
+    settings: OptimizerSettings,
+    start: float,
+    landscape: Landscape,
+    listener: Any,
+) -> Run:
+    rows = []
+    for step in descend(batches, settings, start):
+        row = BatchStep(*step, full_loss=float(exact.loss_at(step.value)[0]))
+        rows.append(row)
+        if listener is not None:
+            listener(row)
+    logged = Trajectory.from_steps(rows)
+    assert logged.full_losses is not None
+    gradients = exact.derivatives(logged.values)[1]
+    judged = replace(logged, losses=logged.full_losses, gradients=read_only(gradients))
+    result = judge(exact, settings, landscape, judged)
+    outcome = "local_minimum" if _hovers_elsewhere(result) else result.outcome
+    # The exponent of the noise-free map says nothing about a path that is driven by chance.
+    return replace(result, trajectory=logged, outcome=outcome, lyapunov=None)
+
+
+def _hovers_elsewhere(result: Run) -> bool:
+    """Whether noise alone keeps the run from rest in another minimum than the target."""
+    point, offsets = _end_basin(result)
+    if point is None or point.is_target or result.outcome in ("reached", "nonfinite", "frozen"):
+        return False
+    near = max(float(offsets.std()), result.landscape.parameter.tolerance)
+    return abs(float(offsets.mean())) <= near
+
+
+def _end_basin(result: Run) -> tuple[CriticalPoint | None, FloatArray]:
+    """Returns the minimum in whose basin the run ends, if any, and its offsets from there.
+
+    The tail must lie in the basin; the offsets are those of the second half of the run, if that
+    does, too: the longer, the better a spread is measured.
+    """
+    landscape, values = result.landscape, result.trajectory.values
+    last = float(values[-1])
+    point = landscape.attractor_of(last) if math.isfinite(last) else None
+    basin = None if point is None else landscape.basin_around(point, last)
+    if point is None or basin is None:
+        return None, np.empty(0)
+    for count in (len(values) // 2, tail_length(len(values) - 1)):
+        end = values[-count:]
+        if end.min() >= basin[0] and end.max() <= basin[1]:
+            return point, landscape.parameter.offset(end, point.value)
+    return None, np.empty(0)
+
+
+def measure_noise(exact: ShortcutObjective, value: float, batch_size: int) -> GradientNoise:
+    """Returns how the gradients of independently drawn batches scatter at a value."""
+    count = len_of(exact)
+    generator = np.random.default_rng([exact.experiment.seed, batch_size])
+    gradients = [
+        exact.on_images(generator.choice(count, batch_size, replace=False).tolist())
+        .gradient(value)
+        .item()
+        for _ in range(NOISE_DRAWS)
+    ]
+    return GradientNoise(value, exact.gradient(value).item(), float(np.std(gradients, ddof=1)))
+
+
+def measure_effect(exact: ShortcutObjective, noisy: Run, free: Run, batch_size: int) -> BatchEffect:
+    """Compares a run on batches with the noise-free run.
+
+    Args:
+        exact: The loss over all images.
+        noisy: The run on batches.
+        free: The run on all images from the same start.
+        batch_size: Images a step.
+    """
+    steps = len(noisy.trajectory) - 1
+    point, offsets = _end_basin(noisy)
+    minimum = spread = predicted = None
+    if point is not None and point.kind == "minimum":
+        minimum = measure_noise(exact, point.value, batch_size)
+        spread = float(offsets.std())
+        predicted = _predict_spread(noisy.settings, point, minimum)
+    effect = BatchEffect(
+        size=batch_size,
+        images=len_of(exact),
+        epochs=steps * batch_size / len_of(exact),
+        start=measure_noise(exact, noisy.start, batch_size),
+        minimum=minimum,
+        left_at=_leaves_basin(noisy),
+        noise_free_left_at=_leaves_basin(free),
+        spread=spread,
+        predicted_spread=predicted,
+    )
+    return replace(effect, explanation=explain_effect(effect, noisy))
+
+
+def _leaves_basin(result: Run) -> int | None:
+    landscape, values = result.landscape, result.trajectory.values
+    point = landscape.attractor_of(result.start)
+    basin = None if point is None else landscape.basin_around(point, result.start)
+    if basin is None:
+        return None
+    outside = np.flatnonzero(~((values >= basin[0]) & (values <= basin[1])))
+    return int(outside[0]) if len(outside) else None
+
+
+def _predict_spread(
+    settings: OptimizerSettings, point: CriticalPoint, noise: GradientNoise
+) -> float | None:
+    # w <- w - lr (L'' w + s n), n independent with variance 1:
+    # Var = (1 - lr L'')^2 Var + lr^2 s^2, so Var = lr s^2 / (L'' (2 - lr L'')).
+    curvature, lr = point.curvature, settings.lr
+    if not settings.is_gradient_descent or settings.momentum or curvature is None:
+        return None
+    if not 0 < lr * curvature < 2:
+        return None
+    return math.sqrt(lr / (curvature * (2 - lr * curvature))) * noise.deviation
+
+
+def explain_effect(effect: BatchEffect, noisy: Run) -> str:
+    """Returns in words what the batches changed."""
+    return " ".join([_scatter_words(effect), _basin_words(effect), _rest_words(effect, noisy)])
+
+
+def _scatter_words(effect: BatchEffect) -> str:
+    noise = effect.start
+    text = (
+        f"Batches of {effect.size} of {effect.images} images ({effect.epochs:.3g} epochs): at the "
+        f"start a batch's gradient scatters by {noise.deviation:.3g} around the full gradient of "
+        f"{noise.full:.3g}"
+    )
+    if noise.full != 0 and math.isfinite(noise.full):
+        text += f", {noise.deviation / abs(noise.full):.2g} times its size"
+    return text + "."
+
+
+def _basin_words(effect: BatchEffect) -> str:
+    noisy, free = effect.left_at, effect.noise_free_left_at
+    if noisy is None and free is None:
+        return "Neither with this noise nor without it does the run leave the basin of the start."
+    if noisy is None:
+        return f"Without noise the run leaves the basin of the start at step {free}, with it never."
+    if free is None:
+        return (
+            f"The noise led out of the basin of the start, at step {noisy}; without it the run "
+            "never leaves."
+        )
+    return f"The run leaves the basin of the start at step {noisy}, without noise at step {free}."
+
+
+def _rest_words(effect: BatchEffect, noisy: Run) -> str:
+    noise, spread = effect.minimum, effect.spread
+    point, _ = _end_basin(noisy)
+    parameter = noisy.landscape.parameter
+    if point is None:
+        return "In the end it stays in no basin."
+    if noise is None or spread is None:
+        return f"In the end it stays in the basin of the kink at {parameter.show(point.value)}."
+    if noise.deviation <= _NO_NOISE * noisy.landscape.largest_gradient:
+        return (
+            f"It ends in the basin of {parameter.show(point.value)}; at that minimum the gradient "
+            "of every image vanishes, and with it the noise of the batches."
+        )
+    text = (
+        f"It ends in the basin of {parameter.show(point.value)}, where a batch's gradient scatters "
+        f"by {noise.deviation:.3g}, and wanders there by {parameter.show(spread)} (standard "
+        "deviation)"
+    )
+    if effect.predicted_spread is None or point.curvature is None:
+        return f"{text}."
+    text += (
+        f"; sqrt(lr s² / (L'' (2 - lr L''))) predicts {parameter.show(effect.predicted_spread)} "
+        "for batches drawn independently of each other."
+    )
+    memory, epoch = 1 / (noisy.settings.lr * point.curvature), effect.images / effect.size
+    if epoch < _MEMORIES * memory:
+        text += (
+            f" Less is expected: an epoch of {math.ceil(epoch)} steps takes each image once, and "
+            f"the run forgets a step only in 1 / (lr L'') = {memory:.0f} steps, so that the noise "
+            "of an epoch partly cancels."
+        )
+    return text

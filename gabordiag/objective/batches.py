@@ -1,0 +1,82 @@
+"""The loss over mini-batches of many images, as a training loop with a DataLoader sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, RandomSampler
+
+from gabordiag.errors import UsageError
+from gabordiag.objective.experiment import DirectObjective, GaborObjective, ShortcutObjective
+from gabordiag.objective.objective import Objective
+
+
+def resolve_batch_size(objective: Objective, batch_size: int | None) -> int | None:
+    """Returns the batch size, or None where every batch would hold all images.
+
+    Raises:
+        UsageError: It is no number of images, or there are not many images to draw from.
+    """
+    if batch_size is None:
+        return None
+    if not isinstance(objective, GaborObjective) or not objective.experiment.has_many_images:
+        raise UsageError("batches are drawn from many images.", "Give --images DIR.")
+    if batch_size < 1:
+        raise UsageError(f"{batch_size} images are no batch.", "Use --batch-size 1 or more.")
+    return batch_size if batch_size < len(objective.experiment.image_set) else None
+
+
+def draw_batches(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Yields batches of indices for ever, as `DataLoader(shuffle=True)` draws them.
+
+    Every epoch takes each of the `count` images once, in a new order; its last batch is smaller
+    where the size does not divide their number.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = RandomSampler(range(count), generator=generator)
+    while True:
+        yield from BatchSampler(shuffled, batch_size, drop_last=False)
+
+
+class BatchObjective(Objective):
+    """The loss over a batch of the images, drawn anew at every step.
+
+    Args:
+        full: The loss over all of them.
+        batch_size: Images a step.
+        seed: Of the draws.
+    """
+
+    def __init__(
+        self, full: ShortcutObjective | DirectObjective, batch_size: int, seed: int
+    ) -> None:
+        self.full = full
+        self.parameter = full.parameter
+        self.loss_name = full.loss_name
+        self.is_root = full.is_root
+        self._batches = draw_batches(len(full.experiment.image_set), batch_size, seed)
+        self._part: Objective = full
+
+    def begin_step(self) -> None:
+        """Draws the next batch."""
+        self._part = self.full.on_images(next(self._batches))
+
+    def loss(self, values: Tensor) -> Tensor:
+        """Returns the batch's loss (n,) at the values (n,); of all images before the first step."""
+        return self._part.loss(values)
+
+    def smooth_loss(self, values: Tensor) -> Tensor:
+        """Returns the batch's loss without its root (n,)."""
+        return self._part.smooth_loss(values)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the experiment."""
+        return self.full.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the experiment."""
+        return self.full.device

@@ -1,0 +1,286 @@
+"""Files that survive: whole or absent, or streamed line by line; and who writes to a folder.
+
+Three promises, each kept by one piece here. A file that is written at once is there whole or not
+at all (written beside its place, synced, renamed). A log that is written line by line keeps every
+line that was reported, and at most one cut line after a kill. A folder belongs to one process at a
+time: it holds a lock on the folder's first file, which the system takes back however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from gabordiag.errors import InputError, OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing there tells a running process from a killed one.
+    fcntl = None  # type: ignore[assignment]
+
+PART = ".part-"
+_SYNC_SECONDS = 1.0
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file so that it is whole or absent, whatever happens meanwhile.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    temporary = None
+    try:
+        descriptor, temporary = _write_beside(path, content)
+        os.close(descriptor)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        _remove(temporary)
+
+
+def create_locked(path: Path, content: str) -> int:
+    """Creates a file, whole, that no other process can have created, and locks it.
+
+    Returns:
+        A descriptor; the lock lasts until it is closed.
+
+    Raises:
+        FileExistsError: Another process was first.
+        OSError: It cannot be written.
+    """
+    descriptor, temporary = _write_beside(path, content)
+    try:
+        _lock(descriptor)
+        # Unlike a rename, a link never replaces what is there; the lock is on the file, not on its
+        # name, so that nobody ever sees it unlocked.
+        os.link(temporary, path)
+    except FileExistsError:
+        os.close(descriptor)
+        raise
+    except OSError:
+        # A file system without links or locks: created empty first, which nobody else can either.
+        os.close(descriptor)
+        path.touch(exist_ok=False)
+        temporary.replace(path)
+        descriptor = os.open(path, os.O_RDWR)
+    finally:
+        _remove(temporary)
+    _sync_folder(path.parent)
+    return descriptor
+
+
+def lock(path: Path) -> int | None:
+    """Locks an existing file for this process; None if another process holds it.
+
+    Returns:
+        A descriptor; the lock lasts until it is closed.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    for _ in range(20):
+        try:
+            _lock(descriptor)
+        except BlockingIOError:
+            # Whoever only looks (`is_held`) holds it for an instant.
+            time.sleep(0.02)
+            continue
+        except OSError:
+            pass  # no locks on this file system
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def is_held(path: Path) -> bool | None:
+    """Whether a living process holds the file's lock; None where that cannot be known."""
+    if fcntl is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
+def _lock(descriptor: int) -> None:
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _write_beside(path: Path, content: str | bytes) -> tuple[int, Path]:
+    """Writes and syncs a temporary file in the same folder; returns it open."""
+    payload = content.encode("utf-8") if isinstance(content, str) else content
+    descriptor, name = tempfile.mkstemp(prefix=PART, dir=path.parent)
+    temporary = Path(name)
+    try:
+        _write_all(descriptor, payload)
+        os.fsync(descriptor)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+    except BaseException:
+        os.close(descriptor)
+        _remove(temporary)
+        raise
+    return descriptor, temporary
+
+
+def _write_all(descriptor: int, payload: bytes) -> None:
+    # On a disk that fills up, a write takes a part and only the next one fails.
+    rest = memoryview(payload)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _remove(temporary: Path | None) -> None:
+    if temporary is not None:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last through a power cut, where folders can be synced."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """Returns the error that says so."""
+    reason = error.strerror or str(error)
+    return OutputError(f"Cannot write {path}: {reason}.", "Give another place, or make room.")
+
+
+Row = tuple[float, ...]
+
+
+class TrajectoryFile:
+    """One run's CSV, written line by line; what was logged survives a kill.
+
+    A line goes to the system in one piece before the next step is made, which is what a kill
+    leaves; it is synced to the disk once a second, which is what a power cut leaves.
+
+    Args:
+        path: Of the file.
+        parameters: Names of their columns.
+        more: Columns after those of every trajectory.
+        resume: Keep the whole lines of an existing file and write after them.
+
+    Raises:
+        OutputError: It cannot be written.
+        InputError: The existing file cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        parameters: Sequence[str],
+        more: Sequence[str] = (),
+        *,
+        resume: bool = False,
+    ) -> None:
+        self.path = path
+        kept = whole_lines(path) if resume else b""
+        self._descriptor: int | None = None
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            self._descriptor = os.open(path, flags, 0o666)
+            os.ftruncate(self._descriptor, len(kept))
+            self._end = os.lseek(self._descriptor, 0, os.SEEK_END)
+        except OSError as error:
+            raise cannot_write(path, error) from None
+        self._synced = time.monotonic()
+        if not kept:
+            self._append(",".join(trajectory_columns(parameters, more)) + "\n")
+
+    def __call__(self, step: Sequence[float]) -> None:
+        """Writes one row: the step's number, then floats at full precision."""
+        number, *rest = step
+        self._append(",".join([str(int(number)), *(repr(float(v)) for v in rest)]) + "\n")
+
+    def _append(self, line: str) -> None:
+        assert self._descriptor is not None
+        payload = line.encode("utf-8")
+        try:
+            _write_all(self._descriptor, payload)
+            self._end += len(payload)
+            if time.monotonic() - self._synced > _SYNC_SECONDS:
+                os.fsync(self._descriptor)
+                self._synced = time.monotonic()
+        except OSError as error:
+            # A full disk may have taken half a line.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._end)
+            raise cannot_write(self.path, error) from None
+
+    def close(self) -> None:
+        """Syncs and closes; once."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
+        finally:
+            os.close(descriptor)
+
+
+def trajectory_columns(parameters: Sequence[str], more: Sequence[str] = ()) -> list[str]:
+    """Returns the columns of a trajectory's CSV, `more` after those of every trajectory."""
+    return ["step", *parameters, "loss", "grad", "update", "lr", *more]
+
+
+def whole_lines(path: Path) -> bytes:
+    """Returns a log's content up to its last line's end; nothing of an absent file.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    return content[: content.rfind(b"\n") + 1]
+
+
+def parse_rows(path: Path, content: bytes, columns: Sequence[str]) -> list[Row]:
+    """Returns the rows of a log's whole lines.
+
+    Args:
+        path: For the error.
+        content: From `whole_lines`; may be empty.
+        columns: What its first line must say.
+
+    Raises:
+        InputError: Other columns, cells that are no numbers, or steps that are not 0, 1, 2, ...
+    """
+    lines = content.split(b"\n")[:-1]
+    if lines and lines[0] != ",".join(columns).encode():
+        raise InputError(f"{path} is damaged: its first line is not {','.join(columns)}.")
+    rows = []
+    for number, line in enumerate(lines[1:]):
+        try:
+            row = tuple(float(cell) for cell in line.split(b","))
+        except ValueError:
+            row = ()
+        if len(row) != len(columns) or row[0] != number:
+            raise InputError(
+                f"{path} is damaged in line {number + 2}, which should be step {number}.",
+                "Run it again.",
+            )
+        rows.append(row)
+    return rows

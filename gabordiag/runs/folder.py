@@ -1,0 +1,344 @@
+"""A run's folder while the run goes on.
+
+A folder holds `config.toml` (all settings), `status.json` (running, finished, interrupted, failed),
+the data files, `result.json`, and the figures. Logs are written line by line as they happen;
+everything else is written to a temporary file, synced, and renamed (`files.py`).
+
+Nothing can be written after a kill. So the folder says `running` from its first moment on, the
+process holds a lock on its config.toml, and who reads `running` where nobody holds the lock knows
+that the run was interrupted (`saved.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gabordiag._version import __version__
+from gabordiag.errors import GabordiagError, InputError, OutputError
+from gabordiag.results import Data
+from gabordiag.runs.files import (
+    PART,
+    Row,
+    TrajectoryFile,
+    cannot_write,
+    create_locked,
+    lock,
+    parse_rows,
+    trajectory_columns,
+    whole_lines,
+    write_atomically,
+)
+from gabordiag.runs.formats import clean, encode_table, to_json, to_toml
+from gabordiag.runs.saved import (
+    CONFIG,
+    DEFAULT_ROOT,
+    RESULT,
+    SCHEMA,
+    STATUS,
+    require_interrupted,
+    still_running,
+)
+
+
+class RunFolder:
+    """A run's folder while the run goes on; `create` makes a new one, `resume` goes on with one.
+
+    Args:
+        path: A folder whose config.toml this process holds.
+        command: The command that runs.
+        descriptor: Of the locked config.toml.
+        made: Folders that were made for it, the innermost first.
+        resumed: Whether it holds an interrupted run.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        command: str,
+        descriptor: int,
+        made: Sequence[Path] = (),
+        *,
+        resumed: bool = False,
+    ) -> None:
+        self.path = path
+        self.command = command
+        self.resumed = resumed
+        self._descriptor: int | None = descriptor
+        self._made = made
+        self._started = datetime.now(UTC)
+        self._logs: list[TrajectoryFile] = []
+        self._written = {CONFIG}
+
+    @classmethod
+    def create(cls, out: Path | None, command: str, settings: Mapping[str, Any]) -> RunFolder:
+        """Makes a new folder: `out`, or one under `runs/` named by time and command.
+
+        Raises:
+            OutputError: It cannot be made, or `out` holds something already.
+        """
+        config = to_toml({"command": command, **settings})
+        made: list[Path] = []
+        try:
+            if out is None:
+                path, descriptor = _new_default(command, config, made)
+            else:
+                path, descriptor = _new_named(out, config, made)
+        except (OSError, OutputError) as error:
+            _remove_folders(made)
+            if isinstance(error, OutputError):
+                raise
+            place = out if out is not None else DEFAULT_ROOT
+            reason = error.strerror or str(error)
+            raise OutputError(
+                f"Cannot write to {place}: {reason}.", "Give another folder with --out."
+            ) from None
+        folder = cls(path, command, descriptor, made)
+        folder._begin()
+        return folder
+
+    @classmethod
+    def resume(cls, path: Path, command: str) -> RunFolder:
+        """Takes over an interrupted run's folder.
+
+        Raises:
+            InputError: It is no such folder, or another process writes to it.
+            OutputError: It may not be written to.
+        """
+        status = require_interrupted(path)
+        if status.get("command") != command:
+            raise InputError(f"{path} holds a run of `{status.get('command')}`, not `{command}`.")
+        try:
+            descriptor = lock(path / CONFIG)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputError(f"Cannot write to {path}: {reason}.") from None
+        if descriptor is None:
+            raise still_running(path)
+        for entry in path.glob(f"{PART}*"):
+            entry.unlink(missing_ok=True)
+        folder = cls(path, command, descriptor, resumed=True)
+        folder._begin()
+        return folder
+
+    def _begin(self) -> None:
+        try:
+            self.set_status("running")
+        except OutputError:
+            self.abandon("failed")
+            raise
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Writes a file so that it is whole or absent.
+
+        Raises:
+            OutputError: The disk is full, or the folder is gone.
+        """
+        self._written.add(name)
+        write_atomically(self.path / name, content)
+
+    def log(self, name: str, parameters: Sequence[str], more: Sequence[str] = ()) -> TrajectoryFile:
+        """Opens a trajectory's CSV in the folder; closed with the run.
+
+        Args:
+            name: Of the file.
+            parameters: Columns of the learned parameters.
+            more: Columns after those of every trajectory.
+        """
+        log = TrajectoryFile(self.path / name, parameters, more, resume=self.resumed)
+        self._logs.append(log)
+        self._written.add(name)
+        return log
+
+    def logged(self, name: str, parameters: Sequence[str]) -> list[Row]:
+        """Returns the steps that a resumed run has logged already.
+
+        Raises:
+            InputError: The log is damaged.
+        """
+        path = self.path / name
+        return parse_rows(path, whole_lines(path), trajectory_columns(parameters))
+
+    def save_data(self, data: Data) -> None:
+        """Writes arrays: `.csv` with full precision, `.npz` compressed; existing logs are kept."""
+        for name, columns in data.items():
+            if (self.path / name).exists():
+                continue
+            self.write(name, encode_table(name, columns))
+
+    def set_status(self, status: str) -> None:
+        """Records `running`, `finished`, `interrupted` or `failed`."""
+        seconds = (datetime.now(UTC) - self._started).total_seconds()
+        content = {
+            "command": self.command,
+            "status": status,
+            "started": self._started.isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "version": __version__,
+            "pid": os.getpid(),
+        }
+        self.write(STATUS, to_json(content) + "\n")
+
+    def close_logs(self) -> None:
+        """Closes all trajectory files."""
+        logs, self._logs = self._logs, []
+        for log in logs:
+            log.close()
+
+    def finish(self, document: Mapping[str, Any]) -> None:
+        """Writes result.json and marks the run finished."""
+        self.close_logs()
+        self.write(RESULT, to_json(document) + "\n")
+        self.set_status("finished")
+        self.release()
+
+    def abandon(self, status: str) -> None:
+        """Ends a run without a result: `interrupted`, or `failed`.
+
+        Nothing is raised: the reason is being told already, and a status that cannot be written
+        any more (full disk) is read as interrupted.
+        """
+        with contextlib.suppress(GabordiagError):
+            self.close_logs()
+        if status == "failed":
+            self.discard_if_empty()
+        if self.path.is_dir():
+            with contextlib.suppress(GabordiagError):
+                self.set_status(status)
+        self.release()
+
+    def release(self) -> None:
+        """Gives up the lock."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def discard_if_empty(self) -> None:
+        """Removes the folder again if no step was logged in it; the rest can be computed again."""
+        self.close_logs()
+        if self.resumed or any(_has_steps(self.path / name) for name in self._written):
+            return
+        for name in self._written:
+            (self.path / name).unlink(missing_ok=True)
+        _remove_folders(self._made)
+
+    def files(self) -> list[str]:
+        """Returns the names of all files in the folder."""
+        entries = (entry for entry in self.path.iterdir() if entry.is_file())
+        return sorted(entry.name for entry in entries if not entry.name.startswith("."))
+
+
+def document(
+    command: str,
+    settings: Mapping[str, Any],
+    seconds: float,
+    files: Iterable[str],
+    result: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns the top level of the JSON."""
+    cleaned: dict[str, Any] = clean(
+        {
+            "schema": SCHEMA,
+            "command": command,
+            "version": __version__,
+            "config": {key: value for key, value in settings.items() if value is not None},
+            "environment": environment(),
+            "seconds": round(seconds, 3),
+            "files": sorted(files),
+            "result": result,
+        }
+    )
+    return cleaned
+
+
+def environment() -> dict[str, Any]:
+    """Returns what a repetition may depend on."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def write_report(folder: Path, files: Mapping[str, str | bytes]) -> Path:
+    """Writes files into a folder, which is made if it is not there; returns it.
+
+    Raises:
+        OutputError: It cannot be written to.
+    """
+    made: list[Path] = []
+    try:
+        _make_folders(folder, made)
+        for name, content in files.items():
+            write_atomically(folder / name, content)
+    except OSError as error:
+        _remove_folders(made)
+        raise cannot_write(folder, error) from None
+    except OutputError:
+        _remove_folders(made)
+        raise
+    return folder
+
+
+def _has_steps(file: Path) -> bool:
+    return "trajectory-" in file.name and whole_lines(file).count(b"\n") > 1
+
+
+def _new_default(command: str, config: str, made: list[Path]) -> tuple[Path, int]:
+    _make_folders(DEFAULT_ROOT, made)
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    for attempt in range(1000):
+        # mkdir is atomic: of two processes in the same second, one gets the next number.
+        path = DEFAULT_ROOT / (f"{stamp}-{command}" + (f"-{attempt + 1}" if attempt else ""))
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        made.insert(0, path)
+        return path, create_locked(path / CONFIG, config)
+    raise OutputError(f"{DEFAULT_ROOT} holds a thousand runs of this second.", "Use --out.")
+
+
+def _new_named(out: Path, config: str, made: list[Path]) -> tuple[Path, int]:
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file.", "Give a folder with --out.")
+    taken = OutputError(
+        f"{out} is not empty, and nothing in it shall be lost.", "Give a new folder with --out."
+    )
+    if out.is_dir() and any(out.iterdir()):
+        raise taken
+    _make_folders(out, made)
+    try:
+        return out, create_locked(out / CONFIG, config)
+    except FileExistsError:
+        # Of two processes that found it empty, the other was first.
+        made.clear()
+        raise taken from None
+
+
+def _make_folders(path: Path, made: list[Path]) -> None:
+    """Makes a folder and its parents; those that were not there are put into `made`."""
+    for folder in reversed([path, *path.parents]):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            made.insert(0, folder)
+    if not path.is_dir():
+        raise NotADirectoryError(20, "a part of the path is a file")
+
+
+def _remove_folders(made: Sequence[Path]) -> None:
+    for folder in made:
+        # Not if somebody else has put something there meanwhile.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
