@@ -33,6 +33,7 @@ from gabordiag.cli.several import (
     refuse_for_several,
 )
 from gabordiag.cli.values import (
+    NamedValue,
     parse_angle,
     parse_formats,
     parse_grid,
@@ -50,7 +51,7 @@ Animate = Annotated[
     bool, typer.Option("--animate", help="Write the failing run as an animation, at most 10 s.")
 ]
 Rates = Annotated[
-    list[float | str],
+    list[NamedValue],
     typer.Option(
         parser=parse_named,
         metavar="[NAME=]RATE",

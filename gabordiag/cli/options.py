@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from gabordiag.cli.values import parse_angle, parse_named
+from gabordiag.cli.values import NamedValue, parse_angle, parse_named
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class StartsOption(OptionGroup):
     """Several starts, or one of several parameters."""
 
     start: Annotated[
-        list[float | str],
+        list[NamedValue],
         typer.Option(
             "--theta0",
             "--start",

@@ -224,7 +224,8 @@ def thing_from(
         if stray:
             raise UsageError(f"--{stray[0].replace('_', '-')} needs --objective.")
         tell = ctx.obj.bars.tell_images
-        return experiment_from(experiment.settings(), theta0=start, progress=tell), {}
+        more = {} if start is None else {"theta0": start}
+        return experiment_from(experiment.settings(), **more, progress=tell), {}
     from gabordiag.cli.values import parse_range
     from gabordiag.objective.loading import load_object
 

@@ -6,11 +6,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gabordiag.errors import UsageError
 
 # One axis of a curve or a map.
 MAX_POINTS = 1_000_000
+# What `parse_named` gives, float or str; typer takes no unions in lists.
+NamedValue = Any
 FORMATS = ("png", "svg")
 SIZES = ("screen", "column", "slide")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
