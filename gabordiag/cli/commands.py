@@ -76,6 +76,7 @@ def reproduce_command(
         tell = session.bars.tell_images
         experiment = experiment_from(options.settings(), progress=tell)
         folder = session.folder
+        session.draw_in_two()
         with session.progress("reproducing") as bar:
             result = reproduce(
                 experiment, log=lambda name: folder.log(name, ["theta"]), progress=bar
