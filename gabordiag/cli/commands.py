@@ -98,7 +98,10 @@ def sweep_command(
         ),
     ] = ["theta"],  # noqa: B006 typer copies it
 ) -> None:
-    """Loss, gradients, and every critical point with a proof; or a surface over two parameters."""
+    """Loss, gradients, and every critical point with a proof.
+
+    Given --over twice: the surface over two parameters, with the minima found.
+    """
     with Session(ctx, output) as session:
         from gabordiag.api import as_objective, as_plane
         from gabordiag.errors import UsageError

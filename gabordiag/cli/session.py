@@ -165,7 +165,8 @@ class Session:
         seconds = time.perf_counter() - self._started
         shown = document(self.command, self.settings, seconds, [path.name], view.result)
         if self.output.json:
-            print(to_json(shown))
+            self._stdout.close()
+            print(to_json(shown, plain=not _is_unicode(sys.stdout.encoding)))
         if not self.output.quiet:
             self._show(view, path)
 

@@ -36,7 +36,7 @@ OFFERED: dict[str, tuple[str, str, bool]] = {
 # The thresholds of `outcomes.py` that the page decides by.
 _RULES = (
     "TAIL_FRACTION", "MAX_PERIOD", "REPEAT_TOLERANCE", "ROUNDING_MOVE", "PLATEAU_MOVE",
-    "PLATEAU_SLOPE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "SYMPTOM_LOW",
+    "PLATEAU_SLOPE", "SETTLED_SHARE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "SYMPTOM_LOW",
     "SYMPTOM_HIGH",
 )  # fmt: skip
 # A series that fits worse than this, relative to the largest loss, would show something else.

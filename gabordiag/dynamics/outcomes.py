@@ -124,7 +124,8 @@ def classify(landscape: Landscape, tails: Tails) -> tuple[IntArray, IntArray]:
     assign(codes, finite & slow & flat, "plateau")
     arrivals = [point.value for point in landscape.attractors] + ([] if goal is None else [goal])
     ends = _last_stays(parameter, values, arrivals, finite & (codes < 0))
-    moves = np.abs(np.diff(values, axis=0))
+    with np.errstate(invalid="ignore"):
+        moves = np.abs(np.diff(values, axis=0))
     assign(codes, descends(moves, losses, finite, ends), "unfinished")
     for point in landscape.attractors:
         if point.basin is not None and not point.is_target:
@@ -200,6 +201,8 @@ def _find_periods(parameter: Parameter, values: FloatArray) -> tuple[IntArray, F
     length, count = values.shape
     periods = np.zeros(count, dtype=np.int64)
     drifts = np.zeros(count)
+    if length < 2:
+        return periods, drifts
     width = parameter.high - parameter.low
     # Values reduced once: rounding of a far-off value would otherwise look like motion.
     wrapped = parameter.wrap(values)

@@ -76,7 +76,7 @@ def surface_figure(view: View) -> Figure:
         bar = figure.colorbar(
             contours, ax=ax, pad=0.02, aspect=30, format=lambda x, _: show_number(x)
         )
-        bar.set_label(f"loss ({loss_label(view.result)})")
+        bar.set_label(loss_label(view.result))
         bar.outline.set_visible(False)
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
         figure.suptitle(surface_words(view.result), x=0.01, ha="left")
@@ -116,7 +116,7 @@ def surface_in_space_figure(view: View) -> Figure:
         first.set_up(ax)
         second.set_up(ax, vertical=True)
         ax.zaxis.set_rotate_label(False)
-        ax.set_zlabel(f"loss ({loss_label(view.result)})", rotation=90)
+        ax.set_zlabel(loss_label(view.result), rotation=90)
         ax.yaxis.labelpad = 10
         for label in ax.yaxis.get_majorticklabels():
             label.set_horizontalalignment("left")

@@ -29,7 +29,7 @@ def work(arguments: list[str], pipe: int) -> None:
     """Runs one command line in this process, which ends with it."""
 
     @contextmanager
-    def progress(self: Any, text: str) -> Iterator[Any]:
+    def progress(self: Any, text: str, objective: Any = None) -> Iterator[Any]:
         yield lambda done, total: os.write(pipe, struct.pack("q", done))
 
     session.Session.progress = progress  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ import pytest
 import gabordiag as gd
 from gabordiag.presentation import figures, words
 from gabordiag.presentation.image_words import image_sentences, images_of, skipped_lines
+from gabordiag.presentation.markdown import to_markdown
 from gabordiag.results import View
 from tests.objective.plain_images import SMALL
 
@@ -72,7 +73,7 @@ def test_the_words_are_made_from_json_alone(sweep, batches):
         view = result.view()
         saved = View(json.loads(json.dumps(view.result)), view.data)
         assert words.blocks(command, saved) == words.blocks(command, view)
-    told = words.to_markdown(words.blocks("optimize", batches.view()))
+    told = to_markdown(words.blocks("optimize", batches.view()), {})
     assert "What the batches change" in told
     assert "sgd, batches of 2" in told
     assert "sgd, all images" in told

@@ -34,7 +34,12 @@
     const slow = most - least <= rules.plateau_move * landscape.tolerance;
     const flat = Math.abs(tail.lastGradient) <= rules.plateau_slope * landscape.largestGradient;
     if (slow && flat) return told("plateau");
-    return told(descends(rules, values, losses()) ? "unfinished" : "erratic");
+    if (descends(rules, values, losses(), arrival(landscape, values))) return told("unfinished");
+    const settled = landscape.attractors.some(
+      (p) => p.basin !== null && !p.is_target
+        && staysNear(landscape, values, p.value, rules.settled_share * (p.basin[1] - p.basin[0])),
+    );
+    return told(settled ? "local_minimum" : "erratic");
   };
 
   // Judges a whole run.
@@ -81,12 +86,25 @@
     return [least, most];
   }
 
-  function staysNear(landscape, values, point) {
+  function staysNear(landscape, values, point, reach = landscape.tolerance) {
     // The last value rules most runs out.
     for (let t = values.length - 1; t >= 0; t--) {
-      if (!(Math.abs(landscape.offset(values[t], point)) <= landscape.tolerance)) return false;
+      if (!(Math.abs(landscape.offset(values[t], point)) <= reach)) return false;
     }
     return true;
+  }
+
+  // The index since which the values stay near the goal or a minimum; their number for never.
+  function arrival(landscape, values) {
+    const places = landscape.attractors.map((p) => p.value);
+    if (landscape.goal !== null) places.push(landscape.goal);
+    let since = values.length;
+    for (const place of places) {
+      let t = values.length;
+      while (t > 0 && Math.abs(landscape.offset(values[t - 1], place)) <= landscape.tolerance) t--;
+      since = Math.min(since, t);
+    }
+    return since;
   }
 
   // The shortest period, 0 for none, and the whole turns over it; 1 is rest, or a steady drift.
@@ -123,12 +141,13 @@
     return words.getFloat64(0) - value;
   }
 
-  // Whether the loss still goes down step by step, or the oscillation decays.
-  function descends(rules, values, losses) {
-    const steps = losses.length - 1;
+  // Whether the loss still goes down step by step, up to where the run arrives, or the oscillation
+  // decays.
+  function descends(rules, values, losses, arrived) {
+    const steps = losses.length - 1, before = Math.min(arrived, steps);
     let down = 0;
-    for (let t = 0; t < steps; t++) if (losses[t + 1] - losses[t] <= 0) down++;
-    if (down / steps >= rules.descent_share && losses[steps] < losses[0]) return true;
+    for (let t = 0; t < before; t++) if (losses[t + 1] - losses[t] <= 0) down++;
+    if (down >= rules.descent_share * before && losses[before] < losses[0]) return true;
     const windows = rules.decay_windows;
     if (steps < 2 * windows) return false;
     const peaks = [];
