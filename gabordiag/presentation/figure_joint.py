@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MultipleLocator
 
 from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.presentation.figure_maps import cell_edges, outcome_handles, outcome_mesh
@@ -24,7 +25,7 @@ from gabordiag.presentation.figure_surface import (
     mark_style,
     surface_axes,
 )
-from gabordiag.presentation.joint_words import axes_of, is_copy, run_settings
+from gabordiag.presentation.joint_words import axes_of, is_copy, run_settings, share_words
 from gabordiag.presentation.parameter_axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.run_paths import (
     MOST_NAMED,
@@ -37,13 +38,23 @@ from gabordiag.presentation.run_paths import (
     several_words,
 )
 from gabordiag.presentation.sheets import current_sheet, fit_title
-from gabordiag.presentation.style import INK, drawing, finish, halo, new_figure
+from gabordiag.presentation.style import INK, drawing, finish, halo, new_figure, show_number
 from gabordiag.results import View
 
 # Farther than so many windows away nothing is drawn: a run that blows up is no line.
 _FAR = 1e3
-_END_SIZE = 8
+# Steps of a run that does not settle.
+_STEPS: dict[str, Any] = {
+    "marker": "o",
+    "linestyle": "",
+    "markersize": 4,
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.5,
+}
+_START = {**mark_style("start"), "markersize": 8, "zorder": 6}
 _LOSS_LINES = 12
+# Losses that differ less are not drawn on a logarithm: its ticks could not be read.
+_DECADE = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,7 @@ def pairs_figure(view: View) -> Figure:
     """
     planes, paths = _planes(view.result, view), joint_paths(view)
     with drawing():
-        figure, losses, grounds = _lay_out(len(planes))
+        figure, losses, grounds, rows = _lay_out(len(planes))
         draw_joint_losses(losses, paths)
         levels = loss_levels(np.concatenate([plane.loss.ravel() for plane in planes]))
         contours = [
@@ -74,15 +85,16 @@ def pairs_figure(view: View) -> Figure:
             for ax, plane in zip(grounds, planes, strict=True)
         ]
         bar = figure.colorbar(
-            contours[0], ax=grounds, pad=0.015, aspect=30, format="{x:.3g}", shrink=0.9
+            contours[0], ax=grounds, pad=0.015, aspect=25 * rows, format=lambda x, _: show_number(x)
         )
         bar.set_label(loss_label(_first_run(view.result)))
         bar.outline.set_visible(False)
         figure.suptitle(joint_title(view.result), x=0.01, ha="left")
+        entries = [*joint_handles(paths), *_mark_handles(view.result, paths, planes)]
         figure.legend(
-            handles=[*joint_handles(paths), *_mark_handles(view.result, paths)],
+            handles=entries,
             loc="outside lower left",
-            ncols=1 if current_sheet().is_narrow else 2 if len(paths) > 1 else 4,
+            ncols=2 if len(paths) > 1 else len(entries),
         )
         return finish(figure)
 
@@ -120,7 +132,7 @@ def draw_joint_runs(ax: Axes, view: View) -> list[Line2D]:
     entries = joint_handles(paths)
     if len(planes) == 1:
         _draw_plane(ax, planes[0], loss_levels(planes[0].loss), view, paths)
-        entries += _mark_handles(view.result, paths)
+        entries += _mark_handles(view.result, paths, planes)
     else:
         draw_joint_losses(ax, paths)
     ax.set_title(joint_title(view.result), fontsize=10)
@@ -157,11 +169,8 @@ def draw_plane_map(ax: Axes, view: View) -> list[Line2D]:
 def plane_words(result: Mapping[str, Any]) -> str:
     """Returns what a plane of starts shows, in a sentence."""
     first, second = result["parameters"]
-    share = result["reached_share"]
-    if not share:
-        return f"No start over {first} and {second} reaches the target"
-    percent = "100%" if share == 1 else "Under 1%" if share < 0.01 else f"{min(share, 0.99):.0%}"
-    return f"{percent} of the starts over {first} and {second} reach the target"
+    share = share_words(result["reached_share"]).capitalize()
+    return f"{share} of the starts over {first} and {second} reach the target"
 
 
 def joint_title(result: Mapping[str, Any]) -> str:
@@ -198,9 +207,10 @@ def joint_handles(paths: Sequence[RunPath]) -> list[Line2D]:
 
 
 def draw_joint_losses(ax: Axes, paths: Sequence[RunPath]) -> None:
-    """Draws the losses against the step, on a logarithm wherever there is one."""
-    positive = [path.losses[np.isfinite(path.losses) & (path.losses > 0)] for path in paths]
-    if any(len(losses) for losses in positive):
+    """Draws the losses against the step, on a logarithm wherever they differ enough for one."""
+    losses = np.concatenate([path.losses for path in paths])
+    losses = losses[np.isfinite(losses) & (losses > 0)]
+    if len(losses) and losses.max() > _DECADE * losses.min():
         ax.set_yscale("log")
     for index, path in enumerate(paths):
         width = 0.8 if path.is_restless else 1.2 + 0.3 * max(0, MOST_NAMED - 1 - index) / 2
@@ -244,8 +254,8 @@ def _planes(result: Mapping[str, Any], view: View) -> list[_Plane]:
     return planes
 
 
-def _lay_out(count: int) -> tuple[Figure, Axes, list[Axes]]:
-    """Returns the figure, the place of the losses, and one for each of so many planes."""
+def _lay_out(count: int) -> tuple[Figure, Axes, list[Axes], int]:
+    """Returns the figure, the losses' place, one for each of so many planes, and their rows."""
     sheet = current_sheet()
     across = 3
     if sheet.is_narrow:
@@ -260,11 +270,11 @@ def _lay_out(count: int) -> tuple[Figure, Axes, list[Axes]]:
         losses, ground = figure.add_subplot(grid[0, 0]), grid[0, 1]
     else:
         figure = new_figure(10.0, 2.9 + (2.9 if across == 3 else 2.6) * down + 0.6)
-        grid = figure.add_gridspec(2, 1, height_ratios=[2.2, 2.9 * down])
+        grid = figure.add_gridspec(2, 1, height_ratios=[1.7, 2.9 * down])
         losses, ground = figure.add_subplot(grid[0, 0]), grid[1, 0]
     cells = ground.subgridspec(down, across)
     places = list(itertools.product(range(down), range(across)))[:count]
-    return figure, losses, [figure.add_subplot(cells[i, j]) for i, j in places]
+    return figure, losses, [figure.add_subplot(cells[i, j]) for i, j in places], down
 
 
 def _draw_plane(
@@ -272,7 +282,7 @@ def _draw_plane(
 ) -> QuadContourSet:
     contours = ax.contourf(
         plane.a * plane.x.scale, plane.b * plane.y.scale, plane.loss.T, levels=levels,
-        cmap=LOSS_COLORS, norm=loss_norm(levels), extend="both",
+        cmap=LOSS_COLORS, norm=loss_norm(levels),
     )  # fmt: skip
     for x, y, is_target in _targets(view.result, plane):
         ax.plot([x], [y], clip_on=False, zorder=4, **_target_style(is_target))
@@ -280,6 +290,12 @@ def _draw_plane(
         _draw_path(ax, plane, path, log_of(view, path.run))
     plane.x.set_up(ax)
     plane.y.set_up(ax, vertical=True)
+    if plane.x.unit == "rad" and plane.x.limits[1] - plane.x.limits[0] > 180:
+        # In a part of the sheet there is no room for a label every 45 degrees.
+        sheet = current_sheet()
+        step = 180 if sheet.is_narrow or sheet.is_wide else 90
+        ax.xaxis.set_major_locator(MultipleLocator(step))
+        ax.xaxis.set_minor_locator(MultipleLocator(45))
     ax.grid(False)
     return contours
 
@@ -290,33 +306,32 @@ def _draw_path(
     """Draws a run: one that settles as a line; of a restless one the first steps, then points."""
     values = [np.asarray(table[axis.name], dtype=np.float64) for axis in (plane.x, plane.y)]
     x, y = broken_at_wraps((plane.x, plane.y), values)
-    look = path.look
+    style: dict[str, Any] = {"color": path.look.color, "zorder": 5}
     if path.is_restless:
-        ax.plot(x, y, ".", color=look.color, markersize=2.5, markeredgewidth=0, zorder=5)
-        first = [column[: PATH_STEPS + 1] for column in values]
-        ax.plot(
-            *broken_at_wraps((plane.x, plane.y), first), color=look.color,
-            linewidth=0.7, alpha=0.8, zorder=5,
-        )  # fmt: skip
+        ax.plot(x, y, **_STEPS, **style)
+        early = [column[: PATH_STEPS + 1] for column in values]
+        joined = broken_at_wraps((plane.x, plane.y), early)
+        ax.plot(*joined, linewidth=0.8, path_effects=halo(1.8), **style)
     else:
-        ax.plot(
-            x, y, color=look.color, linestyle=look.line, linewidth=1.6,
-            path_effects=halo(2.6), zorder=5,
-        )  # fmt: skip
+        style |= {"linestyle": path.look.line, "path_effects": halo(2.6)}
+        ax.plot(x, y, linewidth=1.6, **style)
+    looks = (_START, _end_style(path.look.color))
+    for place, mark in zip(_ends(plane, values), looks, strict=False):
+        if place is not None:
+            ax.plot(*place, clip_on=False, **mark)
+
+
+def _ends(plane: _Plane, values: Sequence[FloatArray]) -> list[tuple[list[float], ...] | None]:
+    """Returns the places of the first and the last finite point; None outside the window."""
     seen = np.flatnonzero(np.isfinite(values[0]) & np.isfinite(values[1]))
-    if len(seen) == 0:
-        return
-    places = [
-        [
-            float(axis.wrap(column[at]))
+    places: list[tuple[list[float], ...] | None] = []
+    for at in seen[[0, -1]] if len(seen) else ():
+        spots = [
+            axis.copies(float(column[at]))[:1]
             for axis, column in zip((plane.x, plane.y), values, strict=True)
         ]
-        for at in (seen[0], seen[-1])
-    ]
-    (x0, y0), (x1, y1) = places
-    ax.plot([x0], [y0], clip_on=False, zorder=6, **{**mark_style("start"), "markersize": 8})
-    style = {"markersize": _END_SIZE, "markeredgecolor": "white", "zorder": 7}
-    ax.plot([x1], [y1], "o", color=look.color, **style)
+        places.append(tuple(spots) if all(spots) else None)
+    return places
 
 
 def broken_at_wraps(
@@ -337,21 +352,27 @@ def broken_at_wraps(
 
 def _targets(result: Mapping[str, Any], plane: _Plane) -> Iterator[tuple[float, float, bool]]:
     """Yields the places in the window of the target, and of the copies that runs are nearest to."""
+    own: list[tuple[float, float]] = []
+    # The target first: a copy that falls on it in this plane is not seen.
     for point, is_target in _goals(result):
         spots = itertools.product(
             plane.x.copies(point[plane.x.name]), plane.y.copies(point[plane.y.name])
         )
-        for x, y in spots:
-            yield x, y, is_target
+        for spot in spots:
+            if is_target:
+                own.append(spot)
+            if is_target or not any(np.allclose(spot, seen, atol=1e-6) for seen in own):
+                yield *spot, is_target
 
 
 def _goals(result: Mapping[str, Any]) -> list[tuple[Mapping[str, float], bool]]:
     runs = _runs(result)
     if "target" not in result:
         return [(runs[0]["target_copy"], True)]
-    copies = [(run["target_copy"], False) for run in runs if is_copy(result, run)]
-    # The target last: over a copy that falls on the same place of a plane.
-    return [*copies, (result["target"], True)]
+    return [
+        (result["target"], True),
+        *((run["target_copy"], False) for run in runs if is_copy(result, run)),
+    ]
 
 
 def _target_style(is_target: bool) -> dict[str, Any]:
@@ -361,20 +382,44 @@ def _target_style(is_target: bool) -> dict[str, Any]:
     return style
 
 
-def _mark_handles(result: Mapping[str, Any], paths: Sequence[RunPath]) -> list[Line2D]:
+def _end_style(color: str) -> dict[str, Any]:
+    return {
+        "marker": "s",
+        "color": color,
+        "linestyle": "",
+        "markersize": 8,
+        "markeredgecolor": "white",
+        "zorder": 7,
+    }
+
+
+def _mark_handles(
+    result: Mapping[str, Any], paths: Sequence[RunPath], planes: Sequence[_Plane]
+) -> list[Line2D]:
+    """Returns legend entries for what is marked on the planes."""
     color = paths[0].look.color if len(paths) == 1 else INK
-    start = {**mark_style("start"), "markersize": 8}
-    handles = [Line2D([], [], label="start", **start)]
-    end = Line2D([], [], color=color, marker="o", linestyle="", markersize=_END_SIZE)
-    end.set_label("end" if len(paths) == 1 else "end of a run")
-    handles.append(end)
-    if len(paths) > 1:
-        handles[0].set_label("start")
+    end = Line2D([], [], label="end" if len(paths) == 1 else "end of a run", **_end_style(color))
+    handles = [Line2D([], [], label="start", **_START), end]
+    if any(path.is_restless for path in paths):
+        steps = Line2D([], [], color=color, **_STEPS)
+        steps.set_label(f"steps of a run that jumps, the first {PATH_STEPS} joined")
+        handles.insert(0, steps)
+    if len(paths) == 1 and any(_leaves(plane, paths[0].run) for plane in planes):
+        end.set_label("end (outside some planes)")
     handles.append(Line2D([], [], label="target", **_target_style(True)))
-    if any(not is_target for _, is_target in _goals(result)):
+    drawn = itertools.chain.from_iterable(_targets(result, plane) for plane in planes)
+    if any(not is_target for _, _, is_target in drawn):
         words = "copy of the target: the same filter"
         handles.append(Line2D([], [], label=words, **_target_style(False)))
     return handles
+
+
+def _leaves(plane: _Plane, run: Mapping[str, Any]) -> bool:
+    final = [run["final"][axis.name] for axis in (plane.x, plane.y)]
+    return any(
+        value is None or not axis.copies(value)
+        for axis, value in zip((plane.x, plane.y), final, strict=True)
+    )
 
 
 def _plane_settings(result: Mapping[str, Any]) -> str:

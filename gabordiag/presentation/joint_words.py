@@ -55,9 +55,10 @@ def plane_of_starts(result: Json) -> list[Block]:
     rows = tuple(
         (name.replace("_", " "), f"{share:.1%}", OUTCOMES[name]) for name, share in shares if share
     )
+    share = share_words(result["reached_share"])
     text = (
-        f"With {run_settings(result)}, {result['reached_share']:.0%} of all starts over {first} "
-        f"and {second} reach the target within {result['steps']} steps."
+        f"With {run_settings(result)}, {share} of the starts over {first} and {second} reach the "
+        f"target within {result['steps']} steps."
     )
     return [
         Heading("Starts over two parameters"),
@@ -67,6 +68,13 @@ def plane_of_starts(result: Json) -> list[Block]:
         Heading("The surface under them"),
         *points_found(result["surface"]),
     ]
+
+
+def share_words(share: float) -> str:
+    """Returns a share in percent; none and all are said of no other share than these."""
+    if share in (0, 1):
+        return "none" if share == 0 else "all"
+    return f"{100 * share:.0f}%" if 0.01 <= share <= 0.99 else f"{100 * share:.2g}%"
 
 
 def rates_words(lr: float | Json) -> str:
@@ -157,7 +165,7 @@ def _parameters(result: Json, run: Json) -> tuple[tuple[str, ...], ...]:
                 wrapped(axis, run["start"][name]),
                 wrapped(axis, run["final"][name]),
                 wrapped(axis, run["target_copy"][name]),
-                shown(axis, apart, 3),
+                "–" if apart is None else shown(axis, apart, 2 if axis["unit"] == "rad" else 1),
                 f"yes, within {allowed}" if is_there else f"no, not within {allowed}",
             )
         )
@@ -190,10 +198,7 @@ def _turned(result: Json, run: Json) -> list[str]:
         return []
     names = []
     for name, axis in axes_of(result).items():
-        apart, period = run["target_copy"][name] - target[name], axis["period"]
-        if period is not None:
-            apart = math.remainder(apart, period)
-        if abs(apart) > _SAME:
+        if abs(_offset(axis, run["target_copy"][name] - target[name])) > _SAME:
             names.append(name)
     return names
 
@@ -204,7 +209,10 @@ def _curving(result: Json, run: Json) -> str:
     values = hessian["eigenvalues"]
     if None in values:
         return "At the run's end the loss has no finite second derivatives: it left the numbers."
-    where = "At the minimum where the run ends" if run["minimum"] else "Where the run ends"
+    where = "Where the run ends"
+    if run["minimum"]:
+        settled = run["outcome"] in ("reached", "local_minimum")
+        where = "At the minimum " + ("where the run ends" if settled else "nearest to its end")
     which = f" of {loss.squared}" if loss.is_root else ""
     moved = "".join(f", of {name} the logarithm" for name in run["logarithms"])
     units = f"angles in radians, lengths in pixels{moved}"
@@ -213,7 +221,7 @@ def _curving(result: Json, run: Json) -> str:
         down = sum(value <= 0 for value in values)
         return (
             f"{text}: along {down} of its {counted(len(values), 'direction', 'directions')} the "
-            "loss does not curve up, so this is no minimum, and no rate could be said to rest here."
+            "loss does not curve up, so this is no minimum, and at no rate would a run rest here."
         )
     if not run["minimum"]:
         return (
@@ -243,12 +251,25 @@ def _rest(hessian: Json, loss_name: str) -> str:
 
 def _at_target(result: Json, run: Json) -> list[Block]:
     """The same at the target, for a run that did not get there."""
-    hessian = result["target_hessian"]
-    if run["outcome"] == "reached" or not hessian["is_minimum"]:
+    hessian, there = result["target_hessian"], run["minimum"]
+    if not hessian["is_minimum"] or (there is not None and _is_at_target(result, run)):
         return []
     listed = _listed(hessian["eigenvalues"])
     text = f"At the target the eigenvalues are {listed}: {_rest(hessian, run['loss'])}"
     return [Paragraph(text.replace("rest here", "rest there"))]
+
+
+def _is_at_target(result: Json, run: Json) -> bool:
+    """Whether the minimum at a run's end is the target, up to its symmetries."""
+    axes, minimum, goal = axes_of(result), run["minimum"], run["target_copy"]
+    apart = (_offset(axis, minimum[name] - goal[name]) for name, axis in axes.items())
+    return all(
+        abs(offset) <= within for offset, within in zip(apart, result["tolerances"], strict=True)
+    )
+
+
+def _offset(axis: Json, apart: float) -> float:
+    return apart if axis["period"] is None else math.remainder(apart, axis["period"])
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -23,7 +23,9 @@ def shown(landscape: Json, value: float | None, digits: int = 2) -> str:
     if value is None:
         return "–"
     if landscape["unit"] == "rad":
-        return f"{math.degrees(value):.{digits}f}°"
+        text = f"{math.degrees(value):.{digits}f}"
+        # A zero has no sign.
+        return f"{text.removeprefix('-') if float(text) == 0 else text}°"
     return f"{value:.{digits + 2}g} {landscape['unit']}".strip()
 
 
