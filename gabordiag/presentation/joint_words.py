@@ -74,7 +74,9 @@ def share_words(share: float) -> str:
     """Returns a share in percent; none and all are said of no other share than these."""
     if share in (0, 1):
         return "none" if share == 0 else "all"
-    return f"{100 * share:.0f}%" if 0.01 <= share <= 0.99 else f"{100 * share:.2g}%"
+    if not 0.01 <= share <= 0.99:
+        return "under 1%" if share < 0.5 else "over 99%"
+    return f"{100 * share:.0f}%"
 
 
 def rates_words(lr: float | Json) -> str:
@@ -220,20 +222,20 @@ def _curving(result: Json, run: Json) -> str:
     if not hessian["is_minimum"]:
         down = sum(value <= 0 for value in values)
         return (
-            f"{text}: along {down} of its {counted(len(values), 'direction', 'directions')} the "
+            f"{text}. Along {down} of its {counted(len(values), 'direction', 'directions')} the "
             "loss does not curve up, so this is no minimum, and at no rate would a run rest here."
         )
     if not run["minimum"]:
         return (
-            f"{text}: the loss curves up in every direction, but there is no minimum within reach."
+            f"{text}. The loss curves up in every direction, but there is no minimum within reach."
         )
-    return f"{text}: {_rest(hessian, run['loss'])}"
+    return f"{text}. {_rest(hessian, run['loss'])}"
 
 
 def _rest(hessian: Json, loss_name: str) -> str:
     loss = find_loss(loss_name)
     text = (
-        f"the condition number is {number(hessian['condition_number'], 3)}: the slowest direction "
+        f"The condition number is {number(hessian['condition_number'], 3)}: the slowest direction "
         "needs about that many times more steps than the fastest; "
     )
     bound = number(hessian["stable_lr"], 3)
@@ -255,7 +257,7 @@ def _at_target(result: Json, run: Json) -> list[Block]:
     if not hessian["is_minimum"] or (there is not None and _is_at_target(result, run)):
         return []
     listed = _listed(hessian["eigenvalues"])
-    text = f"At the target the eigenvalues are {listed}: {_rest(hessian, run['loss'])}"
+    text = f"At the target the eigenvalues are {listed}. {_rest(hessian, run['loss'])}"
     return [Paragraph(text.replace("rest here", "rest there"))]
 
 
