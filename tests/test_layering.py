@@ -46,7 +46,7 @@ LIBRARY_HOMES = {
     "bokeh": ("presentation",),
     "chebpy": ("landscape",),
     "rich": ("presentation.console", "cli"),
-    "jinja2": ("presentation.page",),
+    "jinja2": ("presentation.page", "presentation.explorer"),
     "typer": ("cli",),
     "torch.optim": ("dynamics",),
 }

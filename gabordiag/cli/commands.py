@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,23 @@ from gabordiag.cli.options import (
     refuse_beside_resume,
 )
 from gabordiag.cli.session import Session, experiment_from, thing_from
-from gabordiag.cli.values import parse_angle, parse_formats, parse_grid, parse_over, parse_size
+from gabordiag.cli.several import (
+    Several,
+    diagnose_several,
+    one_parameter,
+    optimize_several,
+    plane_of_starts,
+    refuse_for_several,
+)
+from gabordiag.cli.values import (
+    NamedValue,
+    parse_angle,
+    parse_formats,
+    parse_grid,
+    parse_named,
+    parse_over,
+    parse_size,
+)
 
 Optimizer = Annotated[str, typer.Option(help="A class of torch.optim, in lower case.")]
 Momentum = Annotated[float, typer.Option(help="For sgd and rmsprop.")]
@@ -32,6 +49,17 @@ Steps = Annotated[int, typer.Option(help="Optimizer steps.")]
 Schedule = Annotated[str, typer.Option(help="constant, step, exponential, cosine or one-cycle.")]
 Animate = Annotated[
     bool, typer.Option("--animate", help="Write the failing run as an animation, at most 10 s.")
+]
+Rates = Annotated[
+    list[NamedValue],
+    typer.Option(
+        parser=parse_named,
+        metavar="[NAME=]RATE",
+        help="Learning rate; repeatable. With a name, that of one of several parameters.",
+    ),
+]
+Learned = Annotated[
+    list[str], typer.Option(metavar="NAME", help="The learned parameter; several, if repeated.")
 ]
 LrScan = Annotated[
     str, typer.Option("--lr", metavar="LO:HI:POINTS", help="Learning rates, log-spaced.")
@@ -48,6 +76,7 @@ def reproduce_command(
         tell = session.bars.tell_images
         experiment = experiment_from(options.settings(), progress=tell)
         folder = session.folder
+        session.draw_in_two()
         with session.progress("reproducing") as bar:
             result = reproduce(
                 experiment, log=lambda name: folder.log(name, ["theta"]), progress=bar
@@ -71,7 +100,7 @@ def sweep_command(
 ) -> None:
     """Loss, gradients, and every critical point with a proof; or a surface over two parameters."""
     with Session(ctx, output) as session:
-        from gabordiag.api import as_joint, as_objective
+        from gabordiag.api import as_objective, as_plane
         from gabordiag.errors import UsageError
         from gabordiag.landscape.surface import sweep_surface
         from gabordiag.landscape.sweep import sweep_objective
@@ -83,7 +112,7 @@ def sweep_command(
             )
         thing, keywords = thing_from(ctx, experiment, own, start.theta0)
         if len(swept) == 2:
-            joint = as_joint(thing, [what.name for what in swept], **keywords)
+            joint = as_plane(thing, [what.name for what in swept], **keywords)
             _ = session.folder
             with session.progress("sweeping") as bar:
                 counts = (swept[0].points, swept[1].points)
@@ -108,12 +137,15 @@ def optimize_command(
     optimizer: Annotated[
         list[str], typer.Option(help="A class of torch.optim, in lower case; repeatable.")
     ] = ["sgd"],  # noqa: B006
-    lr: Annotated[list[float], typer.Option(help="Learning rate; repeatable.")] = [0.01],  # noqa: B006
+    lr: Rates = [0.01],  # noqa: B006
     momentum: Momentum = 0.0,
     nesterov: Nesterov = False,
     schedule: Schedule = "constant",
     steps: Steps = 500,
-    learn: Annotated[str, typer.Option(help="The learned parameter.")] = "theta",
+    learn: Learned = ["theta"],  # noqa: B006
+    log: Annotated[
+        list[str], typer.Option(help="A parameter moved as its logarithm: it stays positive.")
+    ] = [],  # noqa: B006
     direct: Annotated[
         bool, typer.Option("--direct", help="Full convolution at every step: slow, the proof.")
     ] = False,
@@ -136,17 +168,23 @@ def optimize_command(
     if resume is not None:
         refuse_beside_resume(ctx)
     with Session(ctx, output) as session:
+        if len(learn) > 1 or log:
+            refuse_for_several(resume=resume, batch_size=batch_size, animate=animate)
+            wish = Several(learn, log, lr, starts.start, momentum, nesterov, schedule, steps)
+            optimize_several(session, ctx, experiment, own, wish, optimizer, direct)
+            return
         from gabordiag.api import as_objective, optimize
         from gabordiag.dynamics.descent import trajectory_name
         from gabordiag.dynamics.stochastic import FULL_LOSS
         from gabordiag.objective.batches import resolve_batch_size
         from gabordiag.objective.kernel_table import kernel_table
 
-        thing, keywords = thing_from(ctx, experiment, own, starts.start[0])
-        objective = as_objective(thing, learn, **keywords)
+        first, rates = one_parameter(starts.start, learn[0]), one_parameter(lr, learn[0])
+        thing, keywords = thing_from(ctx, experiment, own, first[0])
+        objective = as_objective(thing, learn[0], **keywords)
         keywords.pop("start", None)
         more = [] if resolve_batch_size(objective, batch_size) is None else [FULL_LOSS]
-        total = len(optimizer) * len(lr) * len(starts.start) * (steps + 1) * (1 + len(more))
+        total = len(optimizer) * len(rates) * len(first) * (steps + 1) * (1 + len(more))
         with session.progress("optimizing", objective) as bar:
 
             def logged(index: int) -> Any:
@@ -168,13 +206,13 @@ def optimize_command(
                 # An objective of one's own is made once; an experiment may be needed --direct too.
                 thing if own.objective is None else objective,
                 optimizer,
-                lr,
+                rates,
                 momentum,
                 steps,
-                _starts(ctx, starts, own, objective),
+                _starts(ctx, first, own, objective),
                 nesterov=nesterov,
                 schedule=schedule,
-                over=learn,
+                over=learn[0],
                 direct=direct,
                 batch_size=batch_size,
                 listeners=listener,
@@ -183,13 +221,11 @@ def optimize_command(
         session.finish(result.view().with_data(kernel_table(objective) if animate else {}))
 
 
-def _starts(
-    ctx: typer.Context, starts: StartsOption, own: OwnOptions, objective: Any
-) -> list[float]:
+def _starts(ctx: typer.Context, first: list[float], own: OwnOptions, objective: Any) -> list[float]:
     source = ctx.get_parameter_source("start")
     given = source is not None and source.name != "DEFAULT"
     theta = own.objective is None and objective.parameter.name == "theta"
-    return starts.start if given or theta else [objective.parameter.start]
+    return first if given or theta else [objective.parameter.start]
 
 
 def basins_command(
@@ -204,7 +240,10 @@ def basins_command(
     lr: LrScan = "1e-4:10:241",
     starts: Annotated[
         str | None,
-        typer.Option(metavar="LO:HI:POINTS", help="Starts [default: the whole range, 361]."),
+        typer.Option(
+            metavar="LO:HI:POINTS|NAME,NAME[:POINTS]",
+            help="Starts [default: the whole range, 361], or a plane of two parameters.",
+        ),
     ] = None,
     steps: Steps = 1500,
 ) -> None:
@@ -212,6 +251,11 @@ def basins_command(
     with Session(ctx, output) as session:
         import numpy as np
 
+        if starts is not None and "," in starts:
+            plane_of_starts(
+                session, ctx, experiment, own, starts, optimizer, lr, momentum, nesterov
+            )
+            return
         from gabordiag.api import as_objective, basins
 
         thing, keywords = thing_from(ctx, experiment, own, start.theta0)
@@ -270,15 +314,16 @@ def bifurcate_command(
 def diagnose_command(
     ctx: typer.Context,
     experiment: ExperimentOptions,
-    start: StartOption,
+    starts: StartsOption,
     own: OwnOptions,
     output: OutputOptions,
     optimizer: Optimizer = "sgd",
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.01,
+    lr: Rates = [0.01],  # noqa: B006
     momentum: Momentum = 0.0,
     nesterov: Nesterov = False,
     schedule: Schedule = "constant",
     steps: Steps = 500,
+    learn: Learned = ["theta"],  # noqa: B006
     log: Annotated[
         Path | None, typer.Option(help="A logged run to diagnose instead of making one.")
     ] = None,
@@ -288,14 +333,23 @@ def diagnose_command(
 ) -> None:
     """What is wrong, proved, and what fixes it, each cure tried."""
     with Session(ctx, output) as session:
+        if len(learn) > 1:
+            refuse_for_several(log=log)
+            wish = Several(learn, [], lr, starts.start, momentum, nesterov, schedule, steps)
+            healthy = diagnose_several(session, ctx, experiment, own, wish, optimizer)
+            raise typer.Exit(int(check and not healthy))
         from gabordiag.api import as_objective, diagnose
         from gabordiag.dynamics.descent import trajectory_name
         from gabordiag.dynamics.optimizers import OptimizerSettings
 
         # Refused before there is a folder.
-        OptimizerSettings(optimizer, lr, momentum, nesterov, schedule, steps)
-        thing, keywords = thing_from(ctx, experiment, own, start.theta0)
-        objective = as_objective(thing, **keywords)
+        (rate,) = one_parameter(lr, learn[0], at_most_one=True)
+        (first,) = one_parameter(starts.start, learn[0], at_most_one=True)
+        OptimizerSettings(optimizer, rate, momentum, nesterov, schedule, steps)
+        thing, keywords = thing_from(ctx, experiment, own, first)
+        objective = as_objective(thing, learn[0], **keywords)
+        (begin,) = _starts(ctx, [first], own, objective)
+        objective.parameter = replace(objective.parameter, start=begin)
         listener = None
         if log is None:
             listener = session.folder.log(trajectory_name(0), [objective.parameter.name])
@@ -303,7 +357,7 @@ def diagnose_command(
             result = diagnose(
                 objective,
                 optimizer,
-                lr,
+                rate,
                 momentum,
                 steps,
                 nesterov=nesterov,

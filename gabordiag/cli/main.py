@@ -17,6 +17,7 @@ from gabordiag.errors import GabordiagError
 _COLLECT_AFTER = 50_000
 EXIT_USAGE, EXIT_INPUT, EXIT_INTERRUPTED = 2, 3, 130
 _TIDYING_SECONDS = 2.0
+_LONG_NAME = 200
 
 
 def main() -> None:
@@ -103,6 +104,10 @@ def _explain(error: Exception) -> tuple[str, int]:
         # Files say their name; without one it is the terminal, or what stdout was sent to.
         _drop_output()
         return f"Cannot write the output: {error.strerror or error}.", EXIT_INPUT
+    if isinstance(error, OSError):
+        name = str(error.filename)
+        name = name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}..."
+        return f"Cannot use {name}: {error.strerror}.\nGive another path.", EXIT_INPUT
     first = next(iter(f"{type(error).__name__}: {error}".splitlines()))
     return f"Internal error, {first}\nPlease report it with --debug.", EXIT_INPUT
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from gabordiag.cli.values import parse_angle
+from gabordiag.cli.values import NamedValue, parse_angle, parse_named
 
 
 @dataclass(frozen=True)
@@ -274,15 +274,15 @@ class StartOption(OptionGroup):
 
 @dataclass(frozen=True)
 class StartsOption(OptionGroup):
-    """Several starts."""
+    """Several starts, or one of several parameters."""
 
     start: Annotated[
-        list[float],
+        list[NamedValue],
         typer.Option(
             "--theta0",
             "--start",
-            parser=parse_angle,
-            metavar="ANGLE",
+            parser=parse_named,
+            metavar="[NAME=]ANGLE",
             help="Where the optimizer starts; repeatable.",
             show_default="-pi/4",
             rich_help_panel=EXPERIMENT,

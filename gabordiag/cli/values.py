@@ -6,11 +6,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gabordiag.errors import UsageError
 
 # One axis of a curve or a map.
 MAX_POINTS = 1_000_000
+# What `parse_named` gives, float or str; typer takes no unions in lists.
+NamedValue = Any
 FORMATS = ("png", "svg")
 SIZES = ("screen", "column", "slide")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -66,7 +69,7 @@ def parse_grid(text: str) -> Grid:
     parts = str(text).split(":")
     if len(parts) != 3:
         raise UsageError(f"'{text}' is no grid.", "Write LO:HI:POINTS, such as 1e-4:10:241.")
-    return Grid(parse_angle(parts[0]), parse_angle(parts[1]), _count(parts[2]))
+    return Grid(parse_angle(parts[0]), parse_angle(parts[1]), parse_points(parts[2]))
 
 
 def parse_range(text: str) -> tuple[float, float]:
@@ -99,6 +102,34 @@ class Over:
         return self.low, self.high
 
 
+def parse_named(text: str | float) -> float | str:
+    """Returns the number of `0.1` or `45deg`; of `NAME=45deg` the text `NAME=<number>`.
+
+    Raises:
+        UsageError: The value is no number.
+    """
+    name, sign, value = str(text).rpartition("=")
+    number = parse_angle(value)
+    return f"{name.strip()}={number!r}" if sign else number
+
+
+def split_named(values: Sequence[float | str]) -> tuple[list[float], dict[str, float]]:
+    """Returns the numbers without a name, and those with one, as `parse_named` gives them.
+
+    Raises:
+        UsageError: A name twice.
+    """
+    plain = [float(value) for value in values if not isinstance(value, str)]
+    named: dict[str, float] = {}
+    for value in values:
+        if isinstance(value, str):
+            name, _, number = value.rpartition("=")
+            if name in named:
+                raise UsageError(f"{name} is given twice.")
+            named[name] = float(number)
+    return plain, named
+
+
 def parse_over(text: str) -> Over:
     """Returns what `--over` names.
 
@@ -112,7 +143,7 @@ def parse_over(text: str) -> Over:
         )
     if not rest:
         return Over(name)
-    points = _count(rest[2]) if len(rest) == 3 else None
+    points = parse_points(rest[2]) if len(rest) == 3 else None
     return Over(name, parse_angle(rest[0]), parse_angle(rest[1]), points)
 
 
@@ -141,7 +172,12 @@ def _names(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
-def _count(text: str) -> int:
+def parse_points(text: str) -> int:
+    """Returns a number of points.
+
+    Raises:
+        UsageError: None, or too many.
+    """
     try:
         count = int(text)
     except ValueError:

@@ -25,10 +25,10 @@ from gabordiag.landscape.shortcut import cheap_objective
 from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
 
-CELLS = 4096  # a power of two
+CELLS = 2048  # a power of two
 _ORDER = 6
 # So many cells on either side of a kink take the objective itself: the series lost digits there.
-_EXACT_CELLS = 24
+_EXACT_CELLS = 12
 # Of an objective that torch cannot batch, every evaluation counts.
 _CELLS_BEYOND, _CELLS_BEYOND_EXPENSIVE = 4096, 512
 _NODES = 0.5 - 0.5 * np.cos(np.pi * (2 * np.arange(_ORDER) + 1) / (2 * _ORDER))

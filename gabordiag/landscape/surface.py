@@ -120,13 +120,7 @@ class Surface(Result):
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
         names, objective = self.names, self.objective
-        lowest = np.unravel_index(int(np.argmin(self.loss)), self.loss.shape)
-        grid = {
-            names[0]: float(self.a[lowest[0]]),
-            names[1]: float(self.b[lowest[1]]),
-            "loss": float(self.loss[lowest]),
-            "kind": "grid point",
-        }
+        lowest = divmod(int(np.argmin(self.loss)), len(self.b))
         kinds: dict[str, list[dict[str, Any]]] = {}
         for point in self.points:
             shown = point.to_dict(names, is_root=objective.is_root)
@@ -142,8 +136,12 @@ class Surface(Result):
             "target": dict(zip(names, objective.target.tolist(), strict=True)),
             "start": dict(zip(names, objective.start.tolist(), strict=True)),
             # The grid's own lowest point where no minimum lies inside.
-            "minimum": minima[0] if minima else grid,
+            "minimum": minima[0] if minima else self._grid_point(*lowest, "grid point"),
             "local_minima": minima,
+            # A flat loss has no lowest points.
+            "edge_minima": [self._grid_point(i, j, "edge") for i, j in _edge_minima(self)]
+            if self.loss.max() > self.loss.min()
+            else [],
             "saddles": kinds.get("saddle", []),
             "maxima": kinds.get("maximum", []),
             "degenerate": kinds.get("degenerate", []),
@@ -155,6 +153,10 @@ class Surface(Result):
             "largest_loss": float(self.loss.max()),
             "smallest_loss": float(self.loss.min()),
         }
+
+    def _grid_point(self, i: int, j: int, kind: str) -> dict[str, Any]:
+        place = dict(zip(self.names, (float(self.a[i]), float(self.b[j])), strict=True))
+        return {**place, "loss": float(self.loss[i, j]), "kind": kind}
 
     def data(self) -> Data:
         """Returns what is saved as surface.npz."""
@@ -213,7 +215,7 @@ def sweep_surface(
 def _candidates(surface: Surface) -> FloatArray:
     """Returns where Newton's method starts (n, 2): lowest grid points, and mixed cells."""
     a, b = surface.a, surface.b
-    low = np.argwhere(_lowest(surface.loss))
+    low = np.argwhere(_lowest(surface))
     # The signs of a root's slopes are those of the loss under it.
     cells = np.argwhere(_changes_sign(surface.grad_a) & _changes_sign(surface.grad_b))
     middles = (cells + 0.5).astype(np.float64)
@@ -227,14 +229,41 @@ def _candidates(surface: Surface) -> FloatArray:
     )
 
 
-def _lowest(loss: FloatArray) -> BoolArray:
-    """Grid points not above any of their neighbours; beyond the edges nothing is lower."""
-    padded = np.pad(loss, 1, constant_values=np.inf)
-    result = np.ones(loss.shape, dtype=np.bool_)
-    for i in range(3):
-        for j in range(3):
-            result &= loss <= padded[i : i + loss.shape[0], j : j + loss.shape[1]]
-    return result
+def _whole_periods(surface: Surface) -> tuple[bool, bool]:
+    """Whether each axis is one period: what leaves at one end comes back at the other."""
+    first, second = (
+        parameter.period is not None
+        and math.isclose(axis[-1] - axis[0], parameter.period, rel_tol=1e-12)
+        for parameter, axis in zip(
+            surface.objective.parameters, (surface.a, surface.b), strict=True
+        )
+    )
+    return first, second
+
+
+def _lowest(surface: Surface) -> BoolArray:
+    """Grid points not above any of their neighbours; beyond an open edge nothing is lower."""
+    padded = surface.loss
+    for axis, is_whole in enumerate(_whole_periods(surface)):
+        ends = [padded.take([index], axis=axis) for index in (-2, 1)]
+        if not is_whole:
+            ends = [np.full_like(end, np.inf) for end in ends]
+        padded = np.concatenate([ends[0], padded, ends[1]], axis=axis)
+    around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
+    return np.asarray(surface.loss <= around.min(axis=(-2, -1)))
+
+
+def _edge_minima(surface: Surface) -> list[tuple[int, int]]:
+    """Grid points on an open edge that are lower than all around: the loss falls on outside."""
+    whole = _whole_periods(surface)
+    inner = [slice(None) if is_whole else slice(1, -1) for is_whole in whole]
+    lowest = _lowest(surface)
+    lowest[inner[0], inner[1]] = False
+    for axis, is_whole in enumerate(whole):
+        if is_whole:
+            # The period's end is its beginning.
+            lowest.swapaxes(0, axis)[-1] = False
+    return [(int(i), int(j)) for i, j in np.argwhere(lowest)]
 
 
 def _changes_sign(slope: FloatArray) -> BoolArray:
@@ -262,11 +291,10 @@ def find_critical_points(surface: Surface, starts: FloatArray) -> tuple[SurfaceP
     points = newton(objective, starts, _LONGEST_STEP * cell)
     low = np.array([surface.a[0], surface.b[0]])
     high = np.array([surface.a[-1], surface.b[-1]])
-    periods = [parameter.period for parameter in objective.parameters]
-    # A whole period is swept: what left it at one end is back at the other.
-    for index, period in enumerate(periods):
-        if period is not None and math.isclose(high[index] - low[index], period, rel_tol=1e-12):
-            points[:, index] = low[index] + np.mod(points[:, index] - low[index], period)
+    for index, is_whole in enumerate(_whole_periods(surface)):
+        if is_whole:
+            turned = np.mod(points[:, index] - low[index], high[index] - low[index])
+            points[:, index] = low[index] + turned
     inside = ((points >= low - 1e-9 * cell) & (points <= high + 1e-9 * cell)).all(axis=1)
     points = points[inside]
     if len(points) == 0:

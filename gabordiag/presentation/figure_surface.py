@@ -25,6 +25,7 @@ from gabordiag.presentation.style import (
     finish,
     halo,
     new_figure,
+    show_number,
 )
 from gabordiag.results import View
 
@@ -46,6 +47,7 @@ _MARKS: dict[str, tuple[str, str, str, float]] = {
     "minimum": (*POINT_STYLES["minimum"][:2], INK, 9),
     "kink": (*POINT_STYLES["kink"][:2], INK, 9),
     "saddle": ("X", "white", INK, 9),
+    "edge": ("s", "#56B4E9", INK, 7),
 }
 
 
@@ -71,7 +73,9 @@ def surface_figure(view: View) -> Figure:
         ax = figure.subplots()
         contours = draw_contours(ax, view)
         entries = mark_points(ax, view)
-        bar = figure.colorbar(contours, ax=ax, pad=0.02, aspect=30, format="{x:.3g}")
+        bar = figure.colorbar(
+            contours, ax=ax, pad=0.02, aspect=30, format=lambda x, _: show_number(x)
+        )
         bar.set_label(f"loss ({loss_label(view.result)})")
         bar.outline.set_visible(False)
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
@@ -260,7 +264,11 @@ def _label(ax: Axes, mark: _Mark) -> None:
 
 def _marks(result: Mapping[str, Any]) -> Iterator[_Mark]:
     """Yields saddles, minima, target and start, with the copies that are seen."""
-    kept = [*result["saddles"], *(p for p in result["local_minima"] if not p["is_target"])]
+    kept = [
+        *result["saddles"],
+        *result["edge_minima"],
+        *(p for p in result["local_minima"] if not p["is_target"]),
+    ]
     for point in kept:
         yield from _copies(result, point["kind"], point, point["loss"])
     targets = [p for p in result["local_minima"] if p["is_target"]] or [result["target"]]
@@ -300,6 +308,7 @@ def _entry(mark: _Mark) -> Line2D:
         "minimum": "other minimum",
         "kink": "other zero",
         "saddle": "saddle",
+        "edge": "falls on beyond the edge",
     }
     return Line2D([], [], label=words[mark.kind], **mark_style(mark.kind))
 

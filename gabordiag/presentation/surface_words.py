@@ -39,17 +39,26 @@ def points_found(result: Json) -> list[Block]:
         + f" and {counted(len(saddles), 'saddle', 'saddles')} found, {result['found']}."
     )
     told: list[Block] = [Paragraph(text)]
-    if not minima:
-        lowest = result["minimum"]
-        place = ", ".join(shown(axis, lowest[n]) for n, axis in zip(names, axes, strict=True))
+    if result["edge_minima"]:
+        places = [
+            f"{', '.join(shown(axis, p[n]) for n, axis in zip(names, axes, strict=True))} "
+            f"(loss {number(p['loss'])})"
+            for p in result["edge_minima"][:4]
+        ]
+        more = len(result["edge_minima"]) - len(places)
+        also = f" and {more} more places" if more else ""
         told.append(
-            Paragraph(f"The lowest value of the grid, {number(lowest['loss'])}, is at {place}.")
+            Paragraph(
+                f"At the edge of the range the loss falls on outward at {'; '.join(places)}{also}: "
+                "a descent may leave the range there."
+            )
         )
     rows = tuple(
         (
             *(shown(axis, point[name], 3) for name, axis in zip(names, axes, strict=True)),
             point["kind"] + (", the target" if point["is_target"] else ""),
-            number(point["loss"]),
+            # A kink is a zero: what is computed there is rounding.
+            number(0.0 if point["kind"] == "kink" else point["loss"]),
             _bending(point),
             number(point["stable_lr"], 3),
         )

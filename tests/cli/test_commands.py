@@ -213,6 +213,41 @@ def test_data_of_bifurcate(capsys: pytest.CaptureFixture[str], small: list[str])
         assert saved["lyapunov"].shape == saved["period"].shape == saved["lr"].shape == (9,)
 
 
+def test_a_surface_over_two_parameters(
+    capsys: pytest.CaptureFixture[str], small: list[str]
+) -> None:
+    pair = ["--over", "theta", "--over", "wavelength:3:8:21"]
+    code, out, err = _call(capsys, ["sweep", *pair, *small, "--json", "--out", "made"])
+    assert code == 0, err
+    shown = json.loads(out, parse_constant=_reject)
+    result = shown["result"]
+    assert result["parameters"] == ["theta", "wavelength"]
+    assert result["minimum"] == result["local_minima"][0]
+    assert result["minimum"]["theta"] == pytest.approx(math.pi / 4)
+    assert result["minimum"]["wavelength"] == pytest.approx(5)
+    assert result["points"] == [181, 21]
+    with np.load("made/surface.npz", allow_pickle=False) as saved:
+        assert set(saved.files) == {"a", "b", "loss", "grad_a", "grad_b"}
+        np.testing.assert_allclose(saved["a"], np.linspace(-np.pi / 2, np.pi / 2, 181))
+        np.testing.assert_allclose(saved["b"], np.linspace(3, 8, 21))
+        assert saved["loss"].shape == saved["grad_a"].shape == saved["grad_b"].shape == (181, 21)
+        # The slopes are those of the loss, as far as differences tell.
+        inner = np.gradient(saved["loss"], saved["a"], saved["b"], edge_order=2)
+        for mine, numeric in zip((saved["grad_a"], saved["grad_b"]), inner, strict=True):
+            assert np.abs(mine - numeric).max() < 0.05 * np.abs(mine).max()
+    assert {"surface.npz", "surface.png", "surface-in-space.png"} <= set(shown["files"])
+    assert "theta over -90.0° … 90.0° and wavelength over 3 px … 8 px" in " ".join(err.split())
+    code, _, err = _call(capsys, ["report", "made", "--out", "again"])
+    assert code == 0, err
+    for name in ("surface.png", "surface-in-space.png", "report.md"):
+        assert Path("again", name).read_bytes() == Path("made", name).read_bytes()
+    code, again, err = _call(
+        capsys, ["sweep", "--config", "made/config.toml", "--json", "--no-plots", "--out", "two"]
+    )
+    assert code == 0, err
+    assert json.loads(again)["result"] == result
+
+
 def test_figures_unless_unwanted(capsys: pytest.CaptureFixture[str], small: list[str]) -> None:
     _call(capsys, ["sweep", *small, "--out", "with", "--quiet"])
     _call(capsys, ["sweep", *small, "--out", "without", "--quiet", "--no-plots"])
@@ -318,6 +353,14 @@ WRONG_USAGE = [
     ["sweep", "--over", "theta:1"],
     ["sweep", "--over", "theta:2:1"],
     ["sweep", "--over", "theta:0:1:1"],
+    ["sweep", "--over", "theta:0:1e9"],
+    ["sweep", "--over", "sigma:0:3"],
+    ["sweep", "--over", "theta", "--over", "theta"],
+    ["sweep", "--over", "theta", "--over", "psi", "--over", "sigma"],
+    ["sweep", "--over", "theta", "--over", "colour"],
+    ["sweep", "--over", "theta", "--over", "sigma:3:2"],
+    ["sweep", "--over", "theta", "--over", "sigma:-1:2:9"],
+    ["sweep", "--over", "theta", "--over", "sigma", "--objective", "math:cos"],
     ["optimize", "--optimizer", "muon"],
     ["optimize", "--optimizer", "lion"],
     ["optimize", "--lr", "0"],

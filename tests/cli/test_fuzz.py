@@ -42,6 +42,8 @@ FOUND = [
     ["optimize", "--objective", "own.py:good", "--range", "0:1", "--start", "0.7", "--steps", "3"],
     # What the user's code prints came before the JSON.
     ["optimize", "--objective", "own.py:chatty", "--range", "0:1", "--steps", "3", "--json"],
+    # A path that the system refuses to look at.
+    ["report", "x" * 300, "--quiet"],
     ["sweep", *SMALL, "--over", "theta:0:1:99999999999"],
     ["basins", *SMALL, "--lr", "1e-3:1:99999999999"],
     ["optimize", *SMALL, "--steps", "9" * 400],

@@ -81,6 +81,20 @@ def test_all_planted_points_are_found_and_told_apart(points):
     assert [p.is_target for p in surface.points].count(True) == 1
 
 
+def test_where_the_loss_falls_on_beyond_the_range():
+    # Between 1 and 3 it falls towards both; nothing is a minimum.
+    surface = sweep_surface(Planted(), (25, 14), ((None, None), (1.5, 2.8)))
+    result = surface.to_dict()
+    assert result["local_minima"] == []
+    assert result["minimum"]["kind"] == "grid point"
+    assert result["minimum"]["sigma"] == 2.8
+    places = {(round(abs(p["theta"]), 6), p["sigma"]) for p in result["edge_minima"]}
+    assert places == {(a, b) for a in (0.0, round(math.pi, 6)) for b in (1.5, 2.8)}
+    assert len(result["edge_minima"]) == 4
+    inside = sweep_surface(Planted(), (25, 14)).to_dict()
+    assert inside["edge_minima"] == []
+
+
 @pytest.fixture(scope="module")
 def small() -> Experiment:
     image = np.random.default_rng(3).random((24, 25))
@@ -197,13 +211,22 @@ def test_single_precision_finds_the_same_points(small):
     np.testing.assert_allclose(single.loss, double.loss, rtol=0, atol=1e-5 * double.loss.max())
 
 
-def test_a_loss_that_underflows_is_a_flat_surface():
-    image = np.random.default_rng(0).random((20, 20))
-    experiment = Experiment(image=image, pixel_scale=1e-200, kernel_size=5, loss="mse")
-    surface = gd.sweep(experiment, over=("theta", "sigma"), points=(5, 5))
-    assert (surface.loss == 0).all()
-    assert surface.minima == ()
-    assert surface.to_dict()["minimum"]["loss"] == 0
+class Flat(Planted):
+    """Says nothing about its parameters."""
+
+    def loss(self, coordinates: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(coordinates),), 0.25, dtype=torch.float64)
+
+    def loss_and_gradient(self, coordinates: Any, *, smooth: bool = False) -> tuple[Array, Array]:
+        return self.loss_at(coordinates), np.zeros(np.shape(coordinates))
+
+
+def test_a_flat_loss_has_no_points_and_draws():
+    surface = sweep_surface(Flat(), (5, 6))
+    assert surface.points == ()
+    result = surface.to_dict()
+    assert result["minimum"]["loss"] == 0.25
+    assert result["local_minima"] == result["edge_minima"] == []
     surface.plot()
 
 
