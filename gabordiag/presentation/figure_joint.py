@@ -162,7 +162,9 @@ def draw_plane_map(ax: Axes, view: View) -> list[Line2D]:
     ax.set_xlabel("start: " + first.label)
     ax.set_ylabel("start: " + second.label)
     ax.grid(False)
-    marks = mark_points(ax, View({**surface, "saddles": []}, view.data), arrows=False)
+    # Minima, target and start only: on a map of outcomes more would hide it.
+    shown = View({**surface, "saddles": [], "edge_minima": []}, view.data)
+    marks = mark_points(ax, shown, arrows=False)
     return [*marks, Line2D([], [], color=INK, linewidth=0.8, label="lines of equal loss")]
 
 

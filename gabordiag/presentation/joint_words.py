@@ -257,8 +257,12 @@ def _at_target(result: Json, run: Json) -> list[Block]:
     if not hessian["is_minimum"] or (there is not None and _is_at_target(result, run)):
         return []
     listed = _listed(hessian["eigenvalues"])
-    text = f"At the target the eigenvalues are {listed}. {_rest(hessian, run['loss'])}"
-    return [Paragraph(text.replace("rest here", "rest there"))]
+    number_there = number(hessian["condition_number"], 3)
+    text = f"At the target the eigenvalues are {listed}, and the condition number is {number_there}"
+    if not find_loss(run["loss"]).is_root:
+        bound = number(hessian["stable_lr"], 3)
+        text += f"; no rate of plain gradient descent above {bound} can rest there"
+    return [Paragraph(f"{text}.")]
 
 
 def _is_at_target(result: Json, run: Json) -> bool:

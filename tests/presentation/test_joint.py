@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from PIL import Image
 
 import gabordiag as gd
 from gabordiag.api_joint import diagnose_jointly, optimize_jointly, plane_basins
+from gabordiag.cli.main import run
 from gabordiag.dynamics.joint import JointOptimization, JointRun
 from gabordiag.dynamics.plane import PlaneBasins
 from gabordiag.presentation import figures, report, words
@@ -23,6 +26,7 @@ from gabordiag.presentation.markdown import to_markdown
 from gabordiag.presentation.parameter_axis import ParameterAxis
 from gabordiag.presentation.style import OUTCOME_COLORS
 from gabordiag.results import View
+from gabordiag.runs import load_run
 
 LEARNED = ("theta", "sigma", "psi")
 
@@ -188,14 +192,14 @@ class TestPairs:
         figure = figures.pairs_figure(runs.view())
         drawn = [line[np.isfinite(line).all(axis=1)] for line in lines_of(figure)]
         for pair in runs.pairs:
-            for run in runs.runs:
-                path = np.stack([as_read(run, name) for name in pair.names], axis=1)
+            for one in runs.runs:
+                path = np.stack([as_read(one, name) for name in pair.names], axis=1)
                 assert any(line.shape == path.shape and np.allclose(line, path) for line in drawn)
 
     def test_the_losses_are_those_of_the_data(self, runs: JointOptimization) -> None:
         ax = figures.pairs_figure(runs.view()).axes[0]
-        for run, line in zip(runs.runs, ax.lines, strict=True):
-            np.testing.assert_array_equal(line.get_ydata(), run.trajectory.losses)
+        for one, line in zip(runs.runs, ax.lines, strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), one.trajectory.losses)
 
     def test_a_line_breaks_where_either_angle_wraps(self) -> None:
         period = 2 * math.pi
@@ -266,6 +270,37 @@ class TestReports:
         assert set(files) == {f"{stem}.png", "report.md", "report.html"}
         assert Picture(stem) in words.blocks(command, view)
         assert f"{stem}.png" in files["report.md"].decode()
+
+    @pytest.mark.parametrize(
+        ("command", "options", "stem"),
+        [
+            ("optimize", ["--learn", "theta", "--learn", "sigma", "--log", "sigma"], "pairs"),
+            ("diagnose", ["--learn", "theta", "--learn", "sigma"], None),
+            ("basins", ["--starts", "theta,sigma:5"], "plane"),
+        ],
+    )
+    def test_a_run_folder_says_what_was_said(
+        self,
+        command: str,
+        options: list[str],
+        stem: str | None,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        pixels = 255 * np.random.default_rng(0).random((30, 34))
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "noise.png")
+        small = ["--image", str(tmp_path / "noise.png"), "--kernel-size", "9", "--sigma", "2"]
+        few = ["--wavelength", "5", "--steps", "40", "--loss", "mse", "--lr", "0.01"]
+        out = tmp_path / "run"
+        assert run([command, *options, *small, *few, "--out", str(out)]) == 0
+        capsys.readouterr()
+        saved = load_run(out)
+        # The view of the folder gives the files that the run itself has written.
+        files, told = report.redo(saved, report.Wish())
+        assert set(files) == {"report.md", "report.html"} | ({f"{stem}.png"} if stem else set())
+        for name, content in files.items():
+            assert (out / name).read_bytes() == content, name
+        assert told == words.blocks(command, saved.view)
 
 
 def words_on(figure: Figure) -> str:
