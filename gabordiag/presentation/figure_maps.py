@@ -168,7 +168,9 @@ def draw_map(ax: Axes, view: View) -> QuadMesh:
     grid, axis = view.data["basins.npz"], map_axis(view)
     starts = np.asarray(grid["starts"], dtype=np.float64) * axis.scale
     rates = np.asarray(grid["lr"], dtype=np.float64)
-    mesh = _mesh(ax, cell_edges(starts), np.exp(cell_edges(np.log(rates))), grid["outcome"], grid)
+    mesh = outcome_mesh(
+        ax, cell_edges(starts), np.exp(cell_edges(np.log(rates))), grid["outcome"], grid
+    )
     ax.set_yscale("log")
     ax.set_ylim(rates[0], rates[-1])
     axis.set_up(ax)
@@ -189,13 +191,22 @@ def cell_edges(centres: FloatArray) -> FloatArray:
     return np.concatenate([[first], inner, [last]])
 
 
-def _mesh(
+def outcome_mesh(
     ax: Axes,
     x: FloatArray,
     y: FloatArray,
     codes: npt.NDArray[Any],
     grid: Mapping[str, npt.NDArray[Any]],
 ) -> QuadMesh:
+    """Draws cells in their outcomes' colours.
+
+    Args:
+        ax: To draw into.
+        x: Edges of the columns (n + 1,).
+        y: Edges of the rows (m + 1,).
+        codes: Of the outcomes (m, n).
+        grid: With `outcome_names`, in the order of the codes.
+    """
     colors = [OUTCOME_COLORS[str(name)] for name in grid["outcome_names"]]
     return ax.pcolormesh(
         x,
@@ -214,7 +225,7 @@ def _draw_strip(ax: Axes, axis: ParameterAxis, view: View) -> None:
     grid = view.data["basins.npz"]
     rates = np.asarray(grid["lr"], dtype=np.float64)
     column = np.asarray(grid["start_outcome"])[:, None]
-    _mesh(ax, np.array([0.0, 1.0]), np.exp(cell_edges(np.log(rates))), column, grid)
+    outcome_mesh(ax, np.array([0.0, 1.0]), np.exp(cell_edges(np.log(rates))), column, grid)
     ax.set_xlim(0, 1)
     ax.set_xticks([])
     ax.grid(False)

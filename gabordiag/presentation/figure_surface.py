@@ -30,7 +30,7 @@ from gabordiag.presentation.style import (
 from gabordiag.results import View
 
 # Low is light: there the marks are. Without the darkest part, on which arrows could not be seen.
-_COLORS = ListedColormap(colormaps["YlGnBu"](np.linspace(0, 0.85, 256)))
+LOSS_COLORS = ListedColormap(colormaps["YlGnBu"](np.linspace(0, 0.85, 256)))
 # The bands between the levels are of equal area but for the lowest, which are ever smaller: on a
 # linear scale one steep side takes all colours, and the valleys are a single one.
 _SHARES = np.linspace(0, 1, 22) ** 1.6
@@ -98,8 +98,8 @@ def surface_in_space_figure(view: View) -> Figure:
         ax.plot_surface(
             *np.meshgrid(x, y, indexing="ij"),
             loss,
-            cmap=_COLORS,
-            norm=_norm(_levels(loss)),
+            cmap=LOSS_COLORS,
+            norm=loss_norm(loss_levels(loss)),
             rcount=_LINES,
             ccount=_LINES,
             edgecolor=INK,
@@ -111,7 +111,7 @@ def surface_in_space_figure(view: View) -> Figure:
             height = mark.loss
             if height is None:
                 height = float(loss[np.abs(x - mark.x).argmin(), np.abs(y - mark.y).argmin()])
-            ax.plot([mark.x], [mark.y], [height], zorder=5, **_style(mark.kind))
+            ax.plot([mark.x], [mark.y], [height], zorder=5, **mark_style(mark.kind))
             entries.setdefault(mark.kind, _entry(mark))
         first.set_up(ax)
         second.set_up(ax, vertical=True)
@@ -155,8 +155,8 @@ def draw_contours(ax: Axes, view: View) -> QuadContourSet:
     """Draws filled contours and the gradient field into one Axes."""
     first, second = surface_axes(view.result)
     x, y, loss = _grid(view)
-    levels = _levels(loss)
-    contours = ax.contourf(x, y, loss.T, levels=levels, cmap=_COLORS, norm=_norm(levels))
+    levels = loss_levels(loss)
+    contours = ax.contourf(x, y, loss.T, levels=levels, cmap=LOSS_COLORS, norm=loss_norm(levels))
     lines = ax.contour(x, y, loss.T, levels=contours.levels, colors="white", linewidths=0.4)
     lines.set_alpha(0.6)
     first.set_up(ax)
@@ -166,14 +166,15 @@ def draw_contours(ax: Axes, view: View) -> QuadContourSet:
     return contours
 
 
-def _levels(loss: FloatArray) -> FloatArray:
+def loss_levels(loss: FloatArray) -> FloatArray:
+    """Returns the levels between the bands of colour of a loss of any shape."""
     levels = np.unique(np.quantile(loss, _SHARES))
     # A flat loss has one level only.
     return levels if len(levels) > 2 else levels[0] + np.array([-1e-12, 0.0, 1e-12])
 
 
-def _norm(levels: FloatArray) -> FuncNorm:
-    """Returns the scale on which the levels are equally far apart."""
+def loss_norm(levels: FloatArray) -> FuncNorm:
+    """Returns the scale of colours on which the levels are equally far apart."""
     even = np.linspace(0, 1, len(levels))
     scales = (lambda v: np.interp(v, levels, even), lambda v: np.interp(v, even, levels))
     return FuncNorm(scales, vmin=levels[0], vmax=levels[-1])
@@ -221,16 +222,24 @@ def _coarse(count: int, wanted: int) -> Any:
     return np.unique(((np.arange(wanted) + 0.5) * count / wanted).astype(int))
 
 
-def mark_points(ax: Axes, view: View) -> list[Line2D]:
-    """Marks minima, saddles, target and start; returns the legend entries."""
+def mark_points(ax: Axes, view: View, *, arrows: bool = True) -> list[Line2D]:
+    """Marks minima, saddles, target and start; returns the legend entries.
+
+    Args:
+        ax: With the contours.
+        view: Of a `Surface`.
+        arrows: Whether the gradient field is drawn too, and wants an entry.
+    """
     entries: dict[str, Line2D] = {}
     marks = list(_marks(view.result))
     others = [mark for mark in marks if mark.kind in ("minimum", "kink")]
     for mark in marks:
-        ax.plot([mark.x], [mark.y], clip_on=False, zorder=5, **_style(mark.kind))
+        ax.plot([mark.x], [mark.y], clip_on=False, zorder=5, **mark_style(mark.kind))
         entries.setdefault(mark.kind, _entry(mark))
         if mark in others and len(others) <= _MAX_LABELS:
             _label(ax, mark)
+    if not arrows:
+        return _in_order(entries)
     arrow = Line2D([], [], linestyle="", color=INK, marker=r"$\rightarrow$", markersize=12)
     arrow.set_label("downhill")
     return [*_in_order(entries), arrow]
@@ -278,7 +287,8 @@ def _copies(
         yield _Mark(kind, x, y, loss, words)
 
 
-def _style(kind: str) -> dict[str, Any]:
+def mark_style(kind: str) -> dict[str, Any]:
+    """Returns how `Axes.plot` draws a `target`, `start`, `minimum`, `kink` or `saddle`."""
     marker, face, edge, size = _MARKS[kind]
     return {
         "marker": marker,
@@ -300,7 +310,7 @@ def _entry(mark: _Mark) -> Line2D:
         "saddle": "saddle",
         "edge": "falls on beyond the edge",
     }
-    return Line2D([], [], label=words[mark.kind], **_style(mark.kind))
+    return Line2D([], [], label=words[mark.kind], **mark_style(mark.kind))
 
 
 def _in_order(entries: Mapping[str, Line2D]) -> list[Line2D]:

@@ -15,10 +15,19 @@ from matplotlib.figure import Figure
 from gabordiag.diagnosis.verdict import Diagnosis
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.descent import Optimization, Run
+from gabordiag.dynamics.joint import JointOptimization
 from gabordiag.dynamics.maps import Basins
+from gabordiag.dynamics.plane import PlaneBasins
 from gabordiag.landscape.surface import Surface
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation.figure_bifurcation import bifurcation_figure, draw_attractor
+from gabordiag.presentation.figure_joint import (
+    draw_joint_runs,
+    draw_plane_map,
+    pairs_figure,
+    plane_figure,
+    plane_words,
+)
 from gabordiag.presentation.figure_landscape import draw_landscape, mark_values
 from gabordiag.presentation.figure_maps import (
     basins_figure,
@@ -58,6 +67,8 @@ __all__ = [
     "comparison_figure",
     "notebook_png",
     "optimize_figure",
+    "pairs_figure",
+    "plane_figure",
     "plot",
     "render",
     "save",
@@ -71,11 +82,12 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
     """Draws a result into one Axes and returns it.
 
     A sweep shows the loss with its critical points; a surface, its contours; several runs, their
-    paths on the landscape; one run, its loss; basins, the map; a bifurcation, the attractor.
+    paths on the landscape; one run, its loss; basins, the map; a bifurcation, the attractor. Runs
+    of two parameters show their paths on the plane, of more, their losses.
 
     Args:
-        result: A `Sweep`, `Surface`, `Optimization`, `Run`, `Basins`, `Bifurcation` or
-            `Diagnosis`.
+        result: A `Sweep`, `Surface`, `Optimization`, `Run`, `Basins`, `Bifurcation`,
+            `Diagnosis`, `JointOptimization` or `PlaneBasins`.
         ax: Axes to draw into; a new figure's without.
 
     Raises:
@@ -159,6 +171,17 @@ def _plot_basins(ax: Axes, result: Basins) -> None:
     legend_beside(ax, outcome_handles(view.data["basins.npz"]))
 
 
+def _plot_joint_runs(ax: Axes, result: JointOptimization) -> None:
+    legend_beside(ax, draw_joint_runs(ax, result.view()))
+
+
+def _plot_plane(ax: Axes, result: PlaneBasins) -> None:
+    view = result.view()
+    marks = draw_plane_map(ax, view)
+    ax.set_title(plane_words(view.result), fontsize=10)
+    legend_beside(ax, [*outcome_handles(view.data["basins.npz"]), *marks])
+
+
 def _plot_bifurcation(ax: Axes, result: Bifurcation) -> None:
     legend_beside(ax, draw_attractor(ax, result.view()))
 
@@ -171,4 +194,6 @@ _DRAWERS: dict[type[Result], _Drawer] = {
     Basins: _plot_basins,
     Bifurcation: _plot_bifurcation,
     Diagnosis: _plot_diagnosis,
+    JointOptimization: _plot_joint_runs,
+    PlaneBasins: _plot_plane,
 }

@@ -40,6 +40,10 @@ def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:
         "basins": {"basins": figures.basins_figure},
         "bifurcate": {"bifurcation": figures.bifurcation_figure},
     }
+    if "learned" in view.result:
+        return {"pairs": (figures.pairs_figure, view)} if view.result.get("pairs") else {}
+    if command == "basins" and "parameters" in view.result:
+        return {"plane": (figures.plane_figure, view)}
     if command == "sweep" and "parameters" in view.result:
         surfaces = {
             "surface": figures.surface_figure,
@@ -175,7 +179,7 @@ def _shown(files: Mapping[str, bytes], formats: Sequence[str]) -> dict[str, str]
 
 def films(command: str, view: View) -> dict[str, bytes]:
     """Returns the animations of a command's runs: file name -> content."""
-    parts = {"": view} if command == "optimize" else {}
+    parts = {"": view} if command == "optimize" and "learned" not in view.result else {}
     if command == "reproduce":
         parts = {f"{name}-": failing_run(part) for name, part in cases(view).items()}
     return {

@@ -80,7 +80,7 @@ def paths_of(view: View) -> list[RunPath]:
     """Returns all runs of an `Optimization`'s view, each with its look."""
     runs = view.result["runs"]
     name = view.result["landscape"]["parameter"]
-    looks = [_look(run, index, len(runs)) for index, run in enumerate(runs)]
+    looks = [look_of(run, index, len(runs)) for index, run in enumerate(runs)]
     return [
         path_of(run, log_of(view, run), name, look) for run, look in zip(runs, looks, strict=True)
     ]
@@ -101,11 +101,12 @@ def path_of(
         np.asarray(table[key], dtype=np.float64)
         for key in ("step", parameter, on_landscape, "loss")
     )
-    look = _look(run, 0, 1) if look is None else look
+    look = look_of(run, 0, 1) if look is None else look
     return RunPath(run, steps, values, losses, look, logged if run.get("batch") else None)
 
 
-def _look(run: Mapping[str, Any], index: int, count: int) -> Look:
+def look_of(run: Mapping[str, Any], index: int, count: int) -> Look:
+    """Returns how the index-th of so many runs is drawn."""
     if count == 1:
         color, line, marker = RUN_STYLES[0]
         return Look(color, line, marker, JUMP_COLOR)
@@ -136,19 +137,25 @@ def runs_title(axis: ParameterAxis, paths: Sequence[RunPath]) -> str:
     """Returns how the runs ended, in a line."""
     if len(paths) == 1:
         run = paths[0].run
-        note = _jump_words(run, f" in {run['steps']} steps")
+        note = jump_words(run, f" in {run['steps']} steps")
         return f"{run_words(axis, run)}: {OUTCOMES[run['outcome']]}{note}"
-    reached = sum(path.run["outcome"] == "reached" for path in paths)
+    return several_words([path.run for path in paths])
+
+
+def several_words(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Returns how many of several runs reach the target."""
+    reached = sum(run["outcome"] == "reached" for run in runs)
     count = {
         0: "none of which reaches",
         1: "one of which reaches",
-        len(paths): "all of which reach",
+        len(runs): "all of which reach",
     }
     words = count.get(reached, f"{reached} of which reach")
-    return f"{len(paths)} runs, {words} the target"
+    return f"{len(runs)} runs, {words} the target"
 
 
-def _jump_words(run: Mapping[str, Any], within: str = "") -> str:
+def jump_words(run: Mapping[str, Any], within: str = "") -> str:
+    """Returns how often a run jumped, as the end of a sentence; nothing if it never did."""
     jumps = run["n_jumps"]
     return f", {jumps} jump{'s' if jumps > 1 else ''}{within}" if jumps else ""
 
@@ -172,7 +179,7 @@ def run_handles(axis: ParameterAxis, paths: Sequence[RunPath]) -> list[Line2D]:
                 linestyle=look.line,
                 marker=look.marker,
                 markersize=5,
-                label=f"{words}: {OUTCOMES[path.run['outcome']]}{_jump_words(path.run)}",
+                label=f"{words}: {OUTCOMES[path.run['outcome']]}{jump_words(path.run)}",
             )
         )
     return handles

@@ -5,7 +5,6 @@ Everything is taken from the JSON of a result; nothing is computed here. Angles 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,17 @@ from gabordiag.presentation.image_words import (
     images_of,
     skipped_lines,
 )
+from gabordiag.presentation.joint_words import joint_diagnosis, joint_runs, plane_of_starts
+from gabordiag.presentation.phrases import (
+    findings,
+    number,
+    remedies,
+    shown,
+    span,
+    verdict,
+    wrapped,
+)
+from gabordiag.presentation.surface_words import surface
 from gabordiag.results import View
 
 Json = Mapping[str, Any]
@@ -53,36 +63,6 @@ def _images(result: Json) -> list[Block]:
     return [*told, *(Paragraph(text) for text in more)]
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Returns a number for people; a dash where there is none."""
-    if value is None:
-        return "–"
-    return f"{value:.{digits}g}"
-
-
-def shown(landscape: Json, value: float | None, digits: int = 2) -> str:
-    """Returns a value of the parameter for people: degrees for angles, with its unit."""
-    if value is None:
-        return "–"
-    if landscape["unit"] == "rad":
-        return f"{math.degrees(value):.{digits}f}°"
-    return f"{value:.{digits + 2}g} {landscape['unit']}".strip()
-
-
-def _wrapped(landscape: Json, value: float | None) -> str:
-    """A value folded into one period."""
-    period = landscape["period"]
-    if value is None or period is None:
-        return shown(landscape, value)
-    return shown(landscape, (value + period / 2) % period - period / 2)
-
-
-def _span(landscape: Json, interval: Sequence[float] | None) -> str:
-    if interval is None:
-        return "–"
-    return f"{shown(landscape, interval[0], 1)} … {shown(landscape, interval[1], 1)}"
-
-
 def _sketch(
     landscape: Json, runs: Sequence[Json] = (), start: float | None = None, table: str = "sweep.csv"
 ) -> Sketch:
@@ -95,7 +75,7 @@ def _sketch(
         counts.setdefault(f"start {shown(landscape, place)}", []).append(place)
     for run in runs:
         if run["final"] is not None:
-            counts.setdefault(f"end {_wrapped(landscape, run['final'])}", []).append(run["final"])
+            counts.setdefault(f"end {wrapped(landscape, run['final'])}", []).append(run["final"])
     for words, values in list(counts.items())[:_MOST_MARKS]:
         more = f" ({len(values)} runs)" if len(values) > 1 else ""
         marks.append(Mark(values[0], words + more))
@@ -108,7 +88,7 @@ def _landscape(landscape: Json) -> list[Block]:
     proof = "proven complete" if landscape["certified"] else "not proven complete"
     reason = landscape["certificate"]["reason"]
     text = (
-        f"{landscape['parameter']} over {_span(landscape, landscape['range'])}: {minima} "
+        f"{landscape['parameter']} over {span(landscape, landscape['range'])}: {minima} "
         f"{'minimum' if minima == 1 else 'minima'} among {len(points)} critical points; the list "
         f"is {proof}: {reason}."
     )
@@ -121,7 +101,7 @@ def _landscape(landscape: Json) -> list[Block]:
             if point["slope"] is None
             else "slope ±" + number(point["slope"]),
             number(point["stable_lr"], 3),
-            _span(landscape, point["basin"]),
+            span(landscape, point["basin"]),
         )
         for point in points
     )
@@ -142,67 +122,9 @@ def _gradient(landscape: Json) -> list[Block]:
     return [Heading("The derivative"), Table(("compared", "largest relative error"), rows)]
 
 
-def _surface(result: Json) -> list[Block]:
-    """What was found over two parameters."""
-    axes = [{"unit": unit} for unit in result["units"]]
-    names, minima, saddles = result["parameters"], result["local_minima"], result["saddles"]
-    ranges = [
-        f"{name} over {_span(axis, span)}"
-        for name, axis, span in zip(names, axes, result["ranges"], strict=True)
-    ]
-    targets = sum(point["is_target"] for point in minima)
-    which = "" if len(minima) == targets == 1 else f"{targets or 'none'} of them "
-    text = (
-        f"{' and '.join(ranges)}: {_counted(len(minima), 'minimum', 'minima')}"
-        + (f" ({which}the target)" if minima else "")
-        + f" and {_counted(len(saddles), 'saddle', 'saddles')} found, {result['found']}."
-    )
-    told: list[Block] = [Heading("The surface"), Paragraph(text), Picture("surface")]
-    if result["edge_minima"]:
-        places = [
-            f"{', '.join(shown(axis, p[n]) for n, axis in zip(names, axes, strict=True))} "
-            f"(loss {number(p['loss'])})"
-            for p in result["edge_minima"][:4]
-        ]
-        more = len(result["edge_minima"]) - len(places)
-        also = f" and {more} more places" if more else ""
-        told.append(
-            Paragraph(
-                f"At the edge of the range the loss falls on outward at {'; '.join(places)}{also}: "
-                "a descent may leave the range there."
-            )
-        )
-    rows = tuple(
-        (
-            *(shown(axis, point[name], 3) for name, axis in zip(names, axes, strict=True)),
-            point["kind"] + (", the target" if point["is_target"] else ""),
-            # A kink is a zero: what is computed there is rounding.
-            number(0.0 if point["kind"] == "kink" else point["loss"]),
-            _bending(point),
-            number(point["stable_lr"], 3),
-        )
-        for point in [*minima, *saddles]
-    )
-    if rows:
-        columns = (*names, "kind", "loss", "eigenvalues", "2 / largest")
-        told.append(Table(columns, rows))
-    told.append(Picture("surface-in-space"))
-    return told
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
-
-
-def _bending(point: Json) -> str:
-    if point["eigenvalues"] is None:
-        return "slopes " + ", ".join(f"±{number(slope)}" for slope in point["slopes"])
-    return ", ".join(map(number, point["eigenvalues"]))
-
-
 def _sweep(result: Json) -> list[Block]:
     if "parameters" in result:
-        return _surface(result)
+        return surface(result)
     told: list[Block] = [Heading("The landscape"), Picture("sweep"), _sketch(result)]
     return [*told, *_landscape(result), *_gradient(result)]
 
@@ -218,7 +140,7 @@ def _run_rows(landscape: Json, runs: Sequence[Json]) -> tuple[tuple[str, ...], .
             shown(landscape, run["start"]),
             run["outcome"].replace("_", " ")
             + (f" (period {run['period']})" if run["period"] else ""),
-            _wrapped(landscape, run["final"]),
+            wrapped(landscape, run["final"]),
             number(run["final_loss"], 3),
             str(run["n_jumps"]),
             number(run["lyapunov"], 2),
@@ -247,6 +169,8 @@ _RUN_COLUMNS = ("optimizer", "loss", "lr", "start", "outcome", "end", "loss", "j
 
 
 def _optimize(result: Json) -> list[Block]:
+    if "learned" in result:
+        return joint_runs(result)
     landscape, runs = result["landscape"], result["runs"]
     told: list[Block] = [Heading("The runs"), Picture("animation"), Picture("optimize")]
     told.append(Table(_RUN_COLUMNS, _run_rows(landscape, runs), 4))
@@ -291,6 +215,8 @@ def _theory(result: Json) -> list[Block]:
 
 
 def _basins(result: Json) -> list[Block]:
+    if "parameters" in result:
+        return plane_of_starts(result)
     shares = sorted(result["fractions"].items(), key=lambda item: -item[1])
     rows = tuple((name.replace("_", " "), f"{share:.1%}", OUTCOMES[name]) for name, share in shares)
     text = _windows(result)
@@ -328,47 +254,18 @@ def _bifurcate(result: Json) -> list[Block]:
 
 
 def _diagnose(result: Json) -> list[Block]:
+    if "learned" in result:
+        return joint_diagnosis(result)
     landscape = result["landscape"]
-    told: list[Block] = [_verdict(result), Picture("run")]
+    told: list[Block] = [verdict(result), Picture("run")]
     if result["jump_story"]:
         told += [Heading("What happened"), Listing(tuple(result["jump_story"]))]
-    told += _findings(result)
-    told += _remedies(result)
+    told += findings(result)
+    told += remedies(result)
     told += [Heading("The run"), Table(_RUN_COLUMNS, _run_rows(landscape, [result["run"]]), 4)]
     told += _chaos([result["run"]])
     told += [Heading("The landscape"), Picture("sweep"), _sketch(landscape, [result["run"]])]
     return [*told, *_landscape(landscape), *_gradient(landscape)]
-
-
-def _verdict(result: Json) -> Verdict:
-    good = result["verdict"] in ("healthy", "equivalent_solution")
-    return Verdict(result["headline"], result["verdict"], good)
-
-
-_ROLES = {"primary": "cause", "contributing": "adds to it", "ruled_out": "ruled out"}
-
-
-def _findings(result: Json) -> list[Block]:
-    rows = tuple(
-        (_ROLES[f["role"]], f["cause"].replace("_", " "), f["explanation"])
-        for f in result["findings"]
-    )
-    return [Heading("Why"), Table(("role", "suspect", "measured"), rows)]
-
-
-def _remedies(result: Json) -> list[Block]:
-    if not result["remedies"]:
-        return []
-    rows = tuple(
-        (
-            "works" if remedy["works"] else "does not",
-            remedy["name"].replace("_", " "),
-            remedy["change"],
-            remedy["outcome"].replace("_", " "),
-        )
-        for remedy in result["remedies"]
-    )
-    return [Heading("What helps, each one tried"), Table(("", "remedy", "change", "ends"), rows, 3)]
 
 
 def _reproduce(result: Json) -> list[Block]:
@@ -393,7 +290,7 @@ def _symptom(name: str, case: Json) -> list[Block]:
     )
     told: list[Block] = [Heading(f"The {name} filter")]
     if "diagnosis" in case:
-        told.append(_verdict(case["diagnosis"]))
+        told.append(verdict(case["diagnosis"]))
     return [*told, Paragraph(text)]
 
 
@@ -404,8 +301,8 @@ def _case(name: str, case: Json) -> list[Block]:
     told += [Picture(f"{name}-animation"), Picture(f"{name}-run")]
     if "diagnosis" in case:
         told.append(Listing(tuple(case["diagnosis"]["jump_story"])))
-        told += _findings(case["diagnosis"])
-        told += _remedies(case["diagnosis"])
+        told += findings(case["diagnosis"])
+        told += remedies(case["diagnosis"])
     if "basins" in case:
         basins = {**case["basins"], "landscape": landscape}
         told += [Heading(f"Starts and learning rates of the {name} filter")]
@@ -434,9 +331,9 @@ def _check(result: Json) -> list[Block]:
 
 
 def _explain(result: Json) -> list[Block]:
-    told: list[Block] = [_verdict(result)]
+    told: list[Block] = [verdict(result)]
     if result["findings"]:
-        told += _findings(result)
+        told += findings(result)
     return told
 
 

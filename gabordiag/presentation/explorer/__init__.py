@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from gabordiag._version import __version__
 from gabordiag.errors import InputError, OutputError
-from gabordiag.presentation import words
+from gabordiag.presentation.phrases import shown
 from gabordiag.presentation.style import OUTCOME_COLORS
 from gabordiag.results import View
 from gabordiag.runs import clean
@@ -130,7 +130,7 @@ def _lead(result: Mapping[str, Any]) -> str:
 
 def _shown(parameter: Mapping[str, Any], end: str) -> str:
     digits = 1 if parameter["unit"] == "rad" else 2
-    text = words.shown(parameter, parameter[end], digits).replace(".0°", "°")
+    text = shown(parameter, parameter[end], digits).replace(".0°", "°")
     return text.replace("-", "\N{MINUS SIGN}")
 
 

@@ -1,0 +1,282 @@
+"""What is said about several parameters at once: their runs, a diagnosis, a plane of starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gabordiag.dynamics.outcomes import OUTCOMES
+from gabordiag.objective.losses import find_loss
+from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
+from gabordiag.presentation.phrases import (
+    counted,
+    findings,
+    number,
+    remedies,
+    shown,
+    verdict,
+    wrapped,
+)
+from gabordiag.presentation.surface_words import points_found
+
+Json = Mapping[str, Any]
+
+_RUN_COLUMNS = ("optimizer", "loss", "lr", "outcome", "steps", "final loss", "jumps")
+# Angles closer than this are the same: copies of a target are exact up to rounding.
+_SAME = 1e-9
+
+
+def joint_runs(result: Json) -> list[Block]:
+    """Returns what the runs of an optimization say, parameter by parameter."""
+    runs = result["runs"]
+    told: list[Block] = [Heading("The runs"), Picture("pairs")]
+    told.append(Table(_columns(runs, _RUN_COLUMNS), _numbered(runs, map(_row, runs)), _at(runs)))
+    meanings = dict.fromkeys(run["outcome"] for run in runs)
+    told.append(Listing(tuple(f"{name.replace('_', ' ')}: {OUTCOMES[name]}" for name in meanings)))
+    return [*told, *_ends(result, runs), *(Paragraph(note) for note in result.get("notes", []))]
+
+
+def joint_diagnosis(result: Json) -> list[Block]:
+    """Returns the verdict on a run of several parameters, why, what helps, and the run."""
+    run = result["run"]
+    told: list[Block] = [verdict(result), Picture("pairs")]
+    told += findings(result) if result["findings"] else []
+    told += remedies(result)
+    told += [Heading("The run"), Table(_RUN_COLUMNS, (_row(run),), 3)]
+    told += _ends(result, [run])
+    return [*told, *_at_target(result, run)]
+
+
+def plane_of_starts(result: Json) -> list[Block]:
+    """Returns which starts of a plane of two parameters reach the target."""
+    first, second = result["parameters"]
+    shares = sorted(result["fractions"].items(), key=lambda item: -item[1])
+    rows = tuple(
+        (name.replace("_", " "), f"{share:.1%}", OUTCOMES[name]) for name, share in shares if share
+    )
+    share = share_words(result["reached_share"])
+    text = (
+        f"With {run_settings(result)}, {share} of the starts over {first} and {second} reach the "
+        f"target within {result['steps']} steps."
+    )
+    return [
+        Heading("Starts over two parameters"),
+        Paragraph(text),
+        Picture("plane"),
+        Table(("outcome", "share", "meaning"), rows, 0),
+        Heading("The surface under them"),
+        *points_found(result["surface"]),
+    ]
+
+
+def share_words(share: float) -> str:
+    """Returns a share in percent; none and all are said of no other share than these."""
+    if share in (0, 1):
+        return "none" if share == 0 else "all"
+    if not 0.01 <= share <= 0.99:
+        return "under 1%" if share < 0.5 else "over 99%"
+    return f"{100 * share:.0f}%"
+
+
+def rates_words(lr: float | Json) -> str:
+    """Returns the learning rate, or each parameter's own."""
+    if isinstance(lr, Mapping):
+        return ", ".join(f"{name} {rate:g}" for name, rate in lr.items())
+    return f"{lr:g}"
+
+
+def run_settings(run: Json) -> str:
+    """Returns optimizer and rates in words, for a sentence: sgd, lr 0.01, momentum 0.9."""
+    words = [str(run["optimizer"]), f"lr {rates_words(run['lr'])}"]
+    if run["momentum"]:
+        words.append(f"momentum {run['momentum']:g}")
+    if run.get("nesterov"):
+        words.append("Nesterov")
+    if run.get("schedule", "constant") != "constant":
+        words.append(str(run["schedule"]))
+    return ", ".join(words)
+
+
+def is_copy(result: Json, run: Json) -> bool:
+    """Whether the target's copy that is nearest to a run's end is another than the target."""
+    return bool(_turned(result, run))
+
+
+def axes_of(result: Json) -> dict[str, Json]:
+    """Returns name -> unit and period of each learned parameter."""
+    return {
+        name: {"unit": unit, "period": period}
+        for name, unit, period in zip(
+            result["learned"], result["units"], result["periods"], strict=True
+        )
+    }
+
+
+def _columns(runs: Sequence[Json], columns: tuple[str, ...]) -> tuple[str, ...]:
+    return columns if len(runs) == 1 else ("run", *columns)
+
+
+def _numbered(runs: Sequence[Json], rows: Any) -> tuple[tuple[str, ...], ...]:
+    """Numbers the rows of several runs, a row a run."""
+    if len(runs) == 1:
+        return tuple(rows)
+    return tuple((str(index), *row) for index, row in enumerate(rows, 1))
+
+
+def _at(runs: Sequence[Json]) -> int:
+    return _RUN_COLUMNS.index("outcome") + (len(runs) > 1)
+
+
+def _row(run: Json) -> tuple[str, ...]:
+    momentum = f", momentum {run['momentum']:g}" if run["momentum"] else ""
+    period = f" (period {run['period']})" if run["period"] else ""
+    return (
+        run["optimizer"] + momentum,
+        run["loss"],
+        rates_words(run["lr"]),
+        run["outcome"].replace("_", " ") + period,
+        str(run["steps"]),
+        number(run["final_loss"], 3),
+        str(run["n_jumps"]),
+    )
+
+
+def _ends(result: Json, runs: Sequence[Json]) -> list[Block]:
+    """Where each run began and ended, and how the loss curves there."""
+    told: list[Block] = [Heading("Parameter by parameter")]
+    columns = ("parameter", "start", "end", "target", "distance", "there")
+    for index, run in enumerate(runs, 1):
+        if len(runs) > 1:
+            told.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
+        told.append(Table(columns, _parameters(result, run)))
+        told += [Paragraph(text) for text in _symmetry(result, run)]
+        told.append(Paragraph(_curving(result, run)))
+    return told
+
+
+def _parameters(result: Json, run: Json) -> tuple[tuple[str, ...], ...]:
+    rows = []
+    for (name, axis), within in zip(axes_of(result).items(), result["tolerances"], strict=True):
+        apart = run["distance_to_target"][name]
+        allowed = shown(axis, within)
+        is_there = apart is not None and apart <= within
+        rows.append(
+            (
+                name + (" (its logarithm is moved)" if name in run["logarithms"] else ""),
+                wrapped(axis, run["start"][name]),
+                wrapped(axis, run["final"][name]),
+                wrapped(axis, run["target_copy"][name]),
+                "–" if apart is None else shown(axis, apart, 2 if axis["unit"] == "rad" else 1),
+                f"yes, within {allowed}" if is_there else f"no, not within {allowed}",
+            )
+        )
+    return tuple(rows)
+
+
+def _symmetry(result: Json, run: Json) -> list[str]:
+    """The sentence on a run that ended at a copy of the target."""
+    turned = _turned(result, run)
+    if run["outcome"] != "reached" or not turned:
+        return []
+    axes = axes_of(result)
+    target = ", ".join(f"{n} {wrapped(axes[n], result['target'][n])}" for n in turned)
+    reasons = []
+    if "theta" in turned:
+        reasons.append("theta + 180° with psi turned to -psi is the same filter")
+    if "wavelength" in turned:
+        reasons.append("a negative wavelength with psi turned to -psi is the same filter")
+    signs = [name for name in turned if name in ("sigma", "gamma")]
+    if signs:
+        reasons.append(f"the sign of {' and '.join(signs)} changes nothing")
+    which = f"The target was made with {target}. The end is another copy of it: "
+    return [which + "; ".join(reasons) + "."]
+
+
+def _turned(result: Json, run: Json) -> list[str]:
+    """Names of the parameters in which a run's copy of the target is not the target itself."""
+    target = result.get("target")
+    if target is None:
+        return []
+    names = []
+    for name, axis in axes_of(result).items():
+        if abs(_offset(axis, run["target_copy"][name] - target[name])) > _SAME:
+            names.append(name)
+    return names
+
+
+def _curving(result: Json, run: Json) -> str:
+    """What the Hessian's eigenvalues at a run's end say."""
+    hessian, loss = run["hessian"], find_loss(run["loss"])
+    values = hessian["eigenvalues"]
+    if None in values:
+        return "At the run's end the loss has no finite second derivatives: it left the numbers."
+    where = "Where the run ends"
+    if run["minimum"]:
+        settled = run["outcome"] in ("reached", "local_minimum")
+        where = "At the minimum " + ("where the run ends" if settled else "nearest to its end")
+    which = f" of {loss.squared}" if loss.is_root else ""
+    moved = "".join(f", of {name} the logarithm" for name in run["logarithms"])
+    units = f"angles in radians, lengths in pixels{moved}"
+    text = f"{where}, the Hessian{which} has the eigenvalues {_listed(values)} ({units})"
+    if not hessian["is_minimum"]:
+        down = sum(value <= 0 for value in values)
+        return (
+            f"{text}. Along {down} of its {counted(len(values), 'direction', 'directions')} the "
+            "loss does not curve up, so this is no minimum, and at no rate would a run rest here."
+        )
+    if not run["minimum"]:
+        return (
+            f"{text}. The loss curves up in every direction, but there is no minimum within reach."
+        )
+    return f"{text}. {_rest(hessian, run['loss'])}"
+
+
+def _rest(hessian: Json, loss_name: str) -> str:
+    loss = find_loss(loss_name)
+    text = (
+        f"The condition number is {number(hessian['condition_number'], 3)}: the slowest direction "
+        "needs about that many times more steps than the fastest; "
+    )
+    bound = number(hessian["stable_lr"], 3)
+    if loss.is_root:
+        return (
+            f"{text}with {loss.squared} no rate of plain gradient descent above {bound} (2 / "
+            f"largest eigenvalue) can rest here. {loss_name} has a kink at its zero, at which no "
+            "fixed rate rests."
+        )
+    return (
+        f"{text}no rate of plain gradient descent above {bound} (2 / largest eigenvalue), the same "
+        "for all parameters, can rest here."
+    )
+
+
+def _at_target(result: Json, run: Json) -> list[Block]:
+    """The same at the target, for a run that did not get there."""
+    hessian, there = result["target_hessian"], run["minimum"]
+    if not hessian["is_minimum"] or (there is not None and _is_at_target(result, run)):
+        return []
+    listed = _listed(hessian["eigenvalues"])
+    number_there = number(hessian["condition_number"], 3)
+    text = f"At the target the eigenvalues are {listed}, and the condition number is {number_there}"
+    if not find_loss(run["loss"]).is_root:
+        bound = number(hessian["stable_lr"], 3)
+        text += f"; no rate of plain gradient descent above {bound} can rest there"
+    return [Paragraph(f"{text}.")]
+
+
+def _is_at_target(result: Json, run: Json) -> bool:
+    """Whether the minimum at a run's end is the target, up to its symmetries."""
+    axes, minimum, goal = axes_of(result), run["minimum"], run["target_copy"]
+    apart = (_offset(axis, minimum[name] - goal[name]) for name, axis in axes.items())
+    return all(
+        abs(offset) <= within for offset, within in zip(apart, result["tolerances"], strict=True)
+    )
+
+
+def _offset(axis: Json, apart: float) -> float:
+    return apart if axis["period"] is None else math.remainder(apart, axis["period"])
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(number(value, 3) for value in values)
