@@ -232,19 +232,22 @@ def run_from_log(
         log: The run.
 
     Raises:
-        InputError: The log has fewer than two rows.
+        InputError: The log has fewer than two rows, from the first that has a value.
     """
-    if len(log.values) < 2:
-        raise InputError("The log holds no step.", "Log at least two rows.")
-    gradients = log.gradients
-    if gradients is None:
-        finite = np.where(np.isfinite(log.values), log.values, log.values[0])
-        gradients = objective.gradient(finite)
-    lrs = np.full(len(log.values), settings.lr) if log.lrs is None else log.lrs
+    # A run starts somewhere.
+    first = int(np.argmax(np.isfinite(log.values))) if np.isfinite(log.values).any() else 0
+    values, losses = log.values[first:], log.losses[first:]
+    if len(values) < 2 or not math.isfinite(values[0]):
+        raise InputError("The log holds no step.", "Log at least two rows with values.")
+    if log.gradients is None:
+        gradients = objective.gradient(np.where(np.isfinite(values), values, values[0]))
+    else:
+        gradients = log.gradients[first:]
+    lrs = np.full(len(values), settings.lr) if log.lrs is None else log.lrs[first:]
     lrs = np.where(np.isfinite(lrs), lrs, settings.lr)
-    updates = np.append(np.diff(log.values), math.nan)
+    updates = np.append(np.diff(values), math.nan)
     trajectory = Trajectory(
-        log.values, log.losses, read_only(gradients), read_only(updates), read_only(lrs)
+        values, losses, read_only(gradients), read_only(updates), read_only(lrs)
     )
-    made_with = replace(settings, lr=float(lrs[0]), steps=len(log.values) - 1)
+    made_with = replace(settings, lr=float(lrs[0]), steps=len(values) - 1)
     return judge(objective, made_with, landscape, trajectory)
