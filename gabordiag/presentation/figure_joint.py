@@ -378,7 +378,7 @@ def _goals(result: Mapping[str, Any]) -> list[tuple[Mapping[str, float], bool]]:
 
 
 def _target_style(is_target: bool) -> dict[str, Any]:
-    style = {**mark_style("target"), "markersize": 15}
+    style = {**mark_style("target"), "markersize": 19}
     if not is_target:
         style |= {"markerfacecolor": "white", "markeredgecolor": style["markerfacecolor"]}
     return style
@@ -389,7 +389,7 @@ def _end_style(color: str) -> dict[str, Any]:
         "marker": "s",
         "color": color,
         "linestyle": "",
-        "markersize": 8,
+        "markersize": 6.5,
         "markeredgecolor": "white",
         "zorder": 7,
     }
