@@ -17,7 +17,13 @@ from gabordiag.diagnosis.facts import round_down
 from gabordiag.diagnosis.remedies import Remedy
 from gabordiag.diagnosis.verdict import HEALTHY, SHORTEST_TAIL
 from gabordiag.dynamics.descent import trajectory_name
-from gabordiag.dynamics.joint import JointRun, learning_rates, run_joint
+from gabordiag.dynamics.joint import (
+    JointRun,
+    PairSurface,
+    learning_rates,
+    pair_surfaces,
+    run_joint,
+)
 from gabordiag.dynamics.joint_batch import run_joint_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import tail_length
@@ -50,6 +56,7 @@ class JointDiagnosis(Result):
         run: The run under diagnosis.
         remedies: Every cure that was tried, those that work first.
         target_hessian: What the Hessian at the target says; see `condition`.
+        pairs: The loss on every pair's plane through the run's end.
     """
 
     verdict: str
@@ -58,6 +65,7 @@ class JointDiagnosis(Result):
     run: JointRun
     remedies: tuple[Remedy, ...]
     target_hessian: dict[str, Any]
+    pairs: tuple[PairSurface, ...] = ()
 
     @property
     def is_healthy(self) -> bool:
@@ -78,12 +86,15 @@ class JointDiagnosis(Result):
             "units": ["rad" if p.is_angle else p.unit for p in objective.parameters],
             "periods": [parameter.period for parameter in objective.parameters],
             "tolerances": objective.tolerance.tolist(),
+            "target": dict(zip(objective.names, objective.target.tolist(), strict=True)),
+            "pairs": [{"names": list(pair.names), "file": pair.file} for pair in self.pairs],
         }
 
     def data(self) -> Data:
-        """Returns what is saved as trajectory-000.csv."""
+        """Returns what is saved as trajectory-000.csv and pair-*.npz."""
         names = self.run.objective.names
-        return {trajectory_name(0): self.run.trajectory.to_table(names)}
+        planes = {p.file: {"a": p.a, "b": p.b, "loss": p.loss} for p in self.pairs}
+        return {trajectory_name(0): self.run.trajectory.to_table(names), **planes}
 
 
 class Trials:
@@ -489,4 +500,5 @@ def diagnose_several(
     """
     _ = learning_rates(objective, settings, own_lrs or {})
     run = run_joint(objective, settings, start, own_lrs, listener=listener)
-    return diagnose_joint(run, progress=progress)
+    diagnosis = diagnose_joint(run, progress=progress)
+    return replace(diagnosis, pairs=pair_surfaces(run))
