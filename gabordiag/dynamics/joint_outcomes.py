@@ -70,11 +70,12 @@ def classify_joint(
         assign(codes, finite & near.all(axis=0), "local_minimum")
     assign(codes, finite & ~tails.moved, "frozen")
 
-    periods, drifting = _find_periods(objective, values)
+    periods, drifting = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_)
+    periods[finite], drifting[finite] = _find_periods(objective, values[:, finite])
     assign(codes, finite & (periods >= 1) & drifting, "running")
     assign(codes, finite & (periods >= 2), "cycle")
 
-    scaled = values / objective.tolerance
+    scaled = np.where(finite[:, None], values, 0.0) / objective.tolerance
     slow = np.ptp(scaled, axis=0).max(axis=-1) <= PLATEAU_MOVE
     flat = tails.last_slopes <= PLATEAU_SLOPE * tails.steepest
     assign(codes, finite & slow & flat, "plateau")
@@ -98,14 +99,12 @@ def _find_periods(objective: JointObjective, values: FloatArray) -> tuple[IntArr
     origin = np.zeros(values.shape[-1])
 
     def apart(later: FloatArray, earlier: FloatArray) -> FloatArray:
-        with np.errstate(invalid="ignore"):
-            scaled = np.abs(objective.offsets(later - earlier, origin)) / objective.tolerance
+        scaled = np.abs(objective.offsets(later - earlier, origin)) / objective.tolerance
         return np.asarray(scaled.max(axis=(0, -1)))
 
     widths = np.array([p.high - p.low for p in objective.parameters])
     # Far-off values carry more rounding.
-    with np.errstate(invalid="ignore"):
-        spacing = 4 * np.spacing(np.abs(values).max(axis=0)) / objective.tolerance
+    spacing = 4 * np.spacing(np.abs(values).max(axis=0)) / objective.tolerance
     rest = np.maximum((ROUNDING_MOVE * widths / objective.tolerance).max(), spacing.max(axis=-1))
     steps = apart(values[1:], values[:-1])
     periods[steps <= rest] = 1
@@ -116,7 +115,6 @@ def _find_periods(objective: JointObjective, values: FloatArray) -> tuple[IntArr
     places = np.arange(count)
     drift = values[-1] - values[-1 - np.maximum(periods, 1), places]
     widest = np.abs(drift / widths).max(axis=-1) if count else np.zeros(0)
-    with np.errstate(invalid="ignore"):
-        # A repeat up to whole periods of an angle, of which some were passed.
-        drifting = np.asarray((periods >= 1) & (widest > 0.5))
+    # A repeat up to whole periods of an angle, of which some were passed.
+    drifting = np.asarray((periods >= 1) & (widest > 0.5))
     return periods, drifting

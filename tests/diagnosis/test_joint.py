@@ -1,0 +1,134 @@
+"""Verdicts on several learned parameters: planted causes, and what is advised, done by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gabordiag as gd
+from gabordiag.diagnosis.joint import JointDiagnosis
+from gabordiag.errors import UsageError
+from tests.dynamics.test_joint import by_hand, experiment
+
+NAMES = ("theta", "wavelength", "sigma", "psi")
+NEAR = {"theta": 0.9, "wavelength": 5.4, "sigma": 2.2, "psi": 0.1}
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return np.random.default_rng(8).random((33, 29))
+
+
+def diagnosed(image: np.ndarray, lr: Any, **settings: Any) -> JointDiagnosis:
+    start = settings.pop("start", NEAR)
+    loss = settings.pop("loss", "mse")
+    return gd.diagnose_jointly(experiment(image, loss=loss), NAMES, lr=lr, start=start, **settings)
+
+
+def reaches(values: np.ndarray) -> bool:
+    """Whether a hand-made run's last tenth stays at the target, within the stated tolerances."""
+    tail = values[-math.ceil(len(values) / 10) :, :4]
+    apart = np.abs(tail - [math.pi / 4, 5.0, 2.0, 0.0])
+    return bool((apart <= [math.radians(1), 0.01 * 10.5, 0.01 * 4.2, math.radians(1)]).all())
+
+
+def test_a_run_that_arrives_is_healthy(image: np.ndarray) -> None:
+    found = diagnosed(image, 0.02, optimizer="adam", steps=1200)
+    assert found.verdict == "healthy"
+    assert found.is_healthy
+    assert "Nothing needs to change" in found.headline
+    start = np.array(list(NEAR.values()))
+    assert reaches(by_hand(image, "adam", dict.fromkeys(NAMES, 0.02), start=start, steps=1200))
+
+
+def test_the_filter_turned_by_half_is_the_same(image: np.ndarray) -> None:
+    turned = {**NEAR, "theta": NEAR["theta"] - math.pi, "psi": -NEAR["psi"]}
+    found = diagnosed(image, 0.02, optimizer="adam", steps=1200, start=turned)
+    assert found.verdict == "equivalent_solution"
+    assert found.run.final[0] == pytest.approx(math.pi / 4 - math.pi, abs=0.02)
+
+
+def test_too_large_a_rate_is_named_and_the_advice_works(image: np.ndarray) -> None:
+    found = diagnosed(image, 1.0, steps=400)
+    assert found.verdict == "step_too_large"
+    finding = found.findings[0]
+    assert finding.sufficient
+    rate = finding.evidence["counterfactual"]["lr"]
+    steps = finding.evidence["counterfactual"]["steps"]
+    assert rate < found.target_hessian["stable_lr"]
+    start = np.array(list(NEAR.values()))
+    assert reaches(by_hand(image, "sgd", dict.fromkeys(NAMES, rate), start=start, steps=steps))
+    assert not reaches(by_hand(image, "sgd", dict.fromkeys(NAMES, 1.0), start=start, steps=400))
+
+
+def test_too_few_steps_are_named(image: np.ndarray) -> None:
+    rate = 0.3 * diagnosed(image, 0.02, optimizer="adam", steps=1200).target_hessian["stable_lr"]
+    enough = next(
+        steps
+        for steps in (500, 1000, 2000, 4000, 8000, 16000)
+        if reaches(
+            by_hand(
+                image, "sgd", dict.fromkeys(NAMES, rate),
+                start=np.array(list(NEAR.values())), steps=steps,
+            )
+        )
+    )  # fmt: skip
+    found = diagnosed(image, rate, steps=enough // 2)
+    if not found.is_healthy:
+        assert found.verdict == "step_too_small"
+        assert f"--steps {enough * 2}" in found.headline
+
+
+def test_remedies_that_work_come_first_and_were_tried(image: np.ndarray) -> None:
+    found = diagnosed(image, 0.2, loss="rmse", steps=300)
+    assert not found.is_healthy
+    works = [remedy.works for remedy in found.remedies]
+    assert works == sorted(works, reverse=True)
+    for remedy in found.remedies:
+        assert remedy.works == (remedy.outcome == "reached")
+    shown = found.to_dict()
+    assert {f["role"] for f in shown["findings"]} <= {"primary", "contributing", "ruled_out"}
+
+
+def test_a_few_steps_are_not_judged(image: np.ndarray) -> None:
+    found = diagnosed(image, 1e-4, steps=20)
+    assert found.verdict == "inconclusive"
+    assert "--steps" in found.headline
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"learn": ("theta", "theta")}, "not distinct"),
+        ({"learn": ("theta", "psi"), "log": ("psi",)}, "logarithm"),
+        ({"learn": ("theta", "sigma"), "start": {"gamma": 1.0}}, "not learned"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(
+    image: np.ndarray, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        gd.optimize_jointly(experiment(image), **arguments, steps=3)
+
+
+@pytest.mark.slow
+def test_the_photograph_with_four_parameters() -> None:
+    # From -45 degrees theta alone is caught at -46; with the others free Adam leaves through them.
+    four = gd.diagnose_jointly(
+        gd.Experiment(loss="mse"), NAMES, optimizer="adam", lr=0.02, steps=1000
+    )
+    assert four.verdict == "equivalent_solution"
+    assert math.degrees(four.run.final[0]) == pytest.approx(-135.0, abs=0.1)
+    near = {"theta": 0.7, "wavelength": 9.5, "sigma": 4.3, "psi": 0.1}
+    back = gd.optimize_jointly(
+        gd.Experiment(loss="mse"), NAMES, optimizer="adam", lr=0.02, steps=1000, start=near
+    ).runs[0]
+    assert back.outcome == "reached"
+    np.testing.assert_allclose(back.final, [math.pi / 4, 10.0, 4.0, 0.0], atol=1e-6)
+    # Theta and sigma alone do settle in another minimum.
+    two = gd.diagnose_jointly(gd.Experiment(loss="mse"), ("theta", "sigma"), lr=0.01, steps=1000)
+    assert two.verdict == "wrong_basin"
+    assert math.degrees(two.run.final[0]) == pytest.approx(-48.22, abs=0.1)
