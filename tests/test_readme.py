@@ -55,7 +55,7 @@ def run_example(index: int) -> list[str]:
     """Runs one of README's Python examples and returns what it prints."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(fenced("python")[index], "README.md", "exec"), {"__name__": "readme"})
+        exec(compile(fenced("python")[index], "README.md", "exec"), {"__name__": "__main__"})
     return printed.getvalue().splitlines()
 
 

@@ -48,7 +48,9 @@ def parse_angle(text: str | float) -> float:
 
 
 def _no_angle(text: str) -> UsageError:
-    return UsageError(f"'{text}' is no angle.", "Write a number, pi/4, -3*pi/4 or 45deg.")
+    return UsageError(
+        f"'{text}' is no number.", "Write 0.01, or for an angle pi/4, -3*pi/4 or 45deg."
+    )
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,8 @@ def check_gradient(facts: Facts) -> tuple[Finding, ...]:
             explanation=found.explanation.rstrip("."),
         )
         for found in report.findings
-        if found.name != "step_too_small" or not found.ok
+        # What could not be asked is not ruled out.
+        if not found.ok or (found.evidence and found.name != "step_too_small")
     )
     return tuple(_with_true_derivative(facts, found) for found in findings)
 

@@ -339,7 +339,11 @@ def judge(
     late = values[half:-1] if settings.is_gradient_descent else values[:0]
     curvatures = _curvatures(objective, np.concatenate([values[at], late]))
     products = trajectory.lrs[at] * curvatures[: len(at)]
-    lyapunov = lyapunov_exponent(trajectory.lrs[half:-1], curvatures[len(at) :], settings.momentum)
+    lyapunov = None
+    # A run that no gradient moved follows no map whose errors could grow.
+    if np.any(trajectory.gradients != 0):
+        late_lrs, bends = trajectory.lrs[half:-1], curvatures[len(at) :]
+        lyapunov = lyapunov_exponent(late_lrs, bends, settings.momentum)
     eps = torch.finfo(objective.dtype).eps
     return Run(
         settings=settings,

@@ -275,7 +275,11 @@ def recognise(
         if found <= tolerance and factor != 0:
             words = f"{mistake.explanation}, and is {factor:.6g} times that"
             return Match(mistake.name, words, factor, found)
-    return Match("unknown", "it matches none of the usual mistakes", None, error)
+    text = (
+        f"it is wrong, by up to {error:.2g} of its largest value, and matches none of the usual "
+        "mistakes"
+    )
+    return Match("unknown", text, None, error)
 
 
 def _error(given: Sequence[FloatArray], made: Sequence[FloatArray]) -> float:

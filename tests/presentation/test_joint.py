@@ -161,7 +161,7 @@ class TestWordsOnTheOthers:
         told = text_of("diagnose", diagnosis.view())
         for finding in diagnosis.findings:
             assert " ".join(finding.explanation.split()) in told
-        assert report.drawings("diagnose", diagnosis.view()) == {}
+        assert list(report.drawings("diagnose", diagnosis.view())) == ["pairs"]
 
     def test_a_plane_says_which_share_arrives(self, plane: PlaneBasins) -> None:
         view = plane.view()
@@ -275,7 +275,7 @@ class TestReports:
         ("command", "options", "stem"),
         [
             ("optimize", ["--learn", "theta", "--learn", "sigma", "--log", "sigma"], "pairs"),
-            ("diagnose", ["--learn", "theta", "--learn", "sigma"], None),
+            ("diagnose", ["--learn", "theta", "--learn", "sigma"], "pairs"),
             ("basins", ["--starts", "theta,sigma:5"], "plane"),
         ],
     )
