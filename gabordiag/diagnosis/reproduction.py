@@ -18,6 +18,7 @@ from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment, GaborObjective
 from gabordiag.objective.kernel_table import kernel_table
+from gabordiag.objective.response import one_thread
 from gabordiag.results import Data, Result
 
 STEPS = 2000
@@ -150,7 +151,10 @@ def reproduce(
         if progress is not None:
             progress(done, total)
 
-    cases = {s.name: _run_scenario(experiment, s, log, stage) for s in SCENARIOS}
+    # Tens of thousands of operations on some ten numbers each: waking a second thread for them
+    # takes longer than they do. Maps bring threads of their own.
+    with one_thread():
+        cases = {s.name: _run_scenario(experiment, s, log, stage) for s in SCENARIOS}
     return Reproduction(cases)
 
 

@@ -8,6 +8,7 @@ more than they bring. Whole blocks go to threads instead; torch releases the int
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -29,6 +30,8 @@ Progress = Callable[[int, int], None]
 _PROGRESS_EVERY = 25
 _CLASSIFY_CHUNK = 4096
 _BLOCK = 30_000
+# Whatever torch uses for one operation: a block is one thread's.
+_WORKERS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,7 @@ class BatchRuns:
             part = Tails(values, np.stack(rows), self.last_gradient[block], self.moved[block])
             return classify(landscape, part)
 
-        with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
+        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             pieces = list(pool.map(judge, range(0, self.tail.shape[1], _CLASSIFY_CHUNK)))
         codes = np.concatenate([piece[0] for piece in pieces])
         periods = np.concatenate([piece[1] for piece in pieces])
@@ -109,7 +112,7 @@ def descend_batch(
     def run_block(rates: FloatArray) -> BatchRuns:
         return _descend_block(table, settings, rates, starts, tail, keep_history, tell)
 
-    with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
         try:
             parts = list(pool.map(run_block, blocks))
         except BaseException:
