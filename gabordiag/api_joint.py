@@ -13,12 +13,8 @@ import numpy as np
 
 from gabordiag.api import as_joint, as_plane
 from gabordiag.diagnosis.joint import JointDiagnosis, diagnose_several
-from gabordiag.dynamics.joint import (
-    JointListener,
-    JointOptimization,
-    pair_surfaces,
-    run_joint,
-)
+from gabordiag.dynamics.joint import JointListener, run_joint
+from gabordiag.dynamics.joint_pairs import JointOptimization, pair_surfaces
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.plane import DEFAULT_POINTS, PlaneBasins, run_plane
 from gabordiag.errors import UsageError

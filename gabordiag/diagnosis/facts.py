@@ -25,7 +25,8 @@ from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical
 from gabordiag.landscape.shortcut import SeriesObjective
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.evaluation import OwnObjective
-from gabordiag.objective.experiment import Experiment, GaborObjective
+from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_objectives import GaborObjective
 from gabordiag.objective.objective import Objective, Parameter
 
 # The default scan of `basins`, whose numbers a diagnosis repeats.

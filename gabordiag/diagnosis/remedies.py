@@ -19,7 +19,7 @@ from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES
 from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel
-from gabordiag.objective.experiment import ShortcutObjective
+from gabordiag.objective.gabor_objectives import ShortcutObjective
 
 USUAL_RATES = (1e-3, 1e-2, 1e-1)
 DECAYS = ("exponential", "cosine", "step")

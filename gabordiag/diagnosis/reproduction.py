@@ -16,7 +16,8 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import SYMPTOM_COUNT
 from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
 from gabordiag.landscape.sweep import Sweep, sweep_objective
-from gabordiag.objective.experiment import Experiment, GaborObjective
+from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_objectives import GaborObjective
 from gabordiag.objective.kernel_table import kernel_table
 from gabordiag.objective.response import one_thread
 from gabordiag.results import Data, Result

@@ -164,7 +164,7 @@ def diagnose_objective(
     return Diagnosis(
         verdict=verdict,
         headline=headline(facts, verdict, findings, remedies),
-        findings=_with_roles(verdict, findings),
+        findings=with_roles(verdict, findings),
         run=made_run,
         sweep=sweep,
         windows=None if blocked else facts.windows,
@@ -250,7 +250,8 @@ def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
     return next((cause for cause in _EXPLANATORY if cause in present), "inconclusive")
 
 
-def _with_roles(verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+def with_roles(verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Gives every finding its role; the primary first, then contributing, then ruled out."""
     ranked = []
     for finding in findings:
         if finding.cause == verdict:

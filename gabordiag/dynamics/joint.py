@@ -7,7 +7,6 @@ them.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from gabordiag.dynamics.descent import trajectory_name
 from gabordiag.dynamics.joint_outcomes import JointTails, classify_joint
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, count_symptoms, jump_steps, tail_length
@@ -24,13 +22,12 @@ from gabordiag.errors import UsageError
 from gabordiag.landscape.surface import condition, newton
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
-from gabordiag.results import Data, Result, finite_or_none, read_only
+from gabordiag.results import Result, finite_or_none, read_only
 
 # Newton's steps from a run's end to the minimum it hangs about, of each parameter's range.
 _LONGEST_STEP = 0.02
 # A run whose end is farther than this many tolerances from the minimum found there has not settled.
 _NEAR_END = 30.0
-PAIR_POINTS = 61
 
 
 class JointStep(NamedTuple):
@@ -129,8 +126,8 @@ class JointJump:
         """Returns the fields as JSON names them."""
         return {
             "step": self.step,
-            "from": _named(names, self.start),
-            "to": _named(names, self.end),
+            "from": named(names, self.start),
+            "to": named(names, self.end),
             "loss_before": self.loss_before,
             "loss_after": self.loss_after,
             "lr_times_curvature": finite_or_none(self.lr_times_curvature),
@@ -195,7 +192,7 @@ class JointRun(Result):
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows, without the trajectory's file."""
         names, path, best = self.objective.names, self.trajectory, self.best_index
-        rates = _named(names, self.lrs)
+        rates = named(names, self.lrs)
         offsets = self.objective.offsets(self.final, self.nearest_copy)
         return {
             "optimizer": self.settings.optimizer,
@@ -206,17 +203,17 @@ class JointRun(Result):
             "loss": self.objective.loss_name,
             "learned": list(names),
             "logarithms": list(self.objective.logs),
-            "start": _named(names, self.start),
+            "start": named(names, self.start),
             "steps": len(path) - 1,
             "outcome": self.outcome,
             "period": self.period,
-            "final": _named(names, self.final),
+            "final": named(names, self.final),
             "final_loss": finite_or_none(float(path.losses[-1])),
-            "best": _named(names, path.values[best]),
+            "best": named(names, path.values[best]),
             "best_loss": finite_or_none(float(path.losses[best])),
-            "target_copy": _named(names, self.nearest_copy),
-            "distance_to_target": _named(names, np.abs(offsets)),
-            "minimum": None if self.minimum is None else _named(names, self.minimum),
+            "target_copy": named(names, self.nearest_copy),
+            "distance_to_target": named(names, np.abs(offsets)),
+            "minimum": None if self.minimum is None else named(names, self.minimum),
             "hessian": self.hessian,
             "n_jumps": len(self.jumps),
             "jumps": [jump.to_dict(names) for jump in self.jumps],
@@ -225,7 +222,8 @@ class JointRun(Result):
         }
 
 
-def _named(names: Sequence[str], values: FloatArray) -> dict[str, float | None]:
+def named(names: Sequence[str], values: FloatArray) -> dict[str, float | None]:
+    """Returns values (d,) by name, None where they are not finite."""
     return {name: finite_or_none(float(v)) for name, v in zip(names, values, strict=True)}
 
 
@@ -416,82 +414,3 @@ def _jumps(
         )
         for t, product in zip(at, largest, strict=True)
     )  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class PairSurface:
-    """The loss over two of the learned parameters, the others at a run's end."""
-
-    names: tuple[str, str]
-    a: FloatArray
-    b: FloatArray
-    loss: FloatArray
-
-    @property
-    def file(self) -> str:
-        """Where it is saved."""
-        return f"pair-{self.names[0]}-{self.names[1]}.npz"
-
-
-def pair_surfaces(run: JointRun, points: int = PAIR_POINTS) -> tuple[PairSurface, ...]:
-    """Returns the loss on every pair's plane through the run's last finite values."""
-    objective = JointObjective(run.objective.experiment, run.objective.names)
-    path = run.trajectory.values
-    end = path[np.isfinite(path).all(axis=1)][-1]
-    surfaces = []
-    for i, j in itertools.combinations(range(len(end)), 2):
-        axes = [_pair_axis(objective, index, path[:, index], points) for index in (i, j)]
-        grid = np.tile(end, (points, points, 1))
-        grid[..., i], grid[..., j] = np.meshgrid(*axes, indexing="ij")
-        loss = objective.loss_at(grid.reshape(-1, len(end))).reshape(points, points)
-        names = objective.names[i], objective.names[j]
-        surfaces.append(PairSurface(names, *(read_only(x) for x in (*axes, loss))))
-    return tuple(surfaces)
-
-
-def _pair_axis(objective: JointObjective, index: int, path: FloatArray, points: int) -> FloatArray:
-    """A whole period, or the range widened to hold the run, as far as it is a filter there."""
-    parameter = objective.parameters[index]
-    if parameter.period is not None:
-        return np.linspace(parameter.low, parameter.high, points)
-    finite = path[np.isfinite(path)]
-    width = parameter.high - parameter.low
-    low = max(min(parameter.low, float(finite.min())), 0.05 * width)
-    high = min(max(parameter.high, float(finite.max())), parameter.high + width)
-    return np.linspace(low, high, points)
-
-
-@dataclass(frozen=True, eq=False)
-class JointOptimization(Result):
-    """Runs of several parameters.
-
-    Attributes:
-        runs: In the order of optimizers and rates.
-        pairs: Of the first run: the loss on every pair's plane through its end.
-    """
-
-    runs: tuple[JointRun, ...]
-    pairs: tuple[PairSurface, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        objective = self.runs[0].objective
-        return {
-            "learned": list(objective.names),
-            "units": ["rad" if p.is_angle else p.unit for p in objective.parameters],
-            "periods": [parameter.period for parameter in objective.parameters],
-            "tolerances": objective.tolerance.tolist(),
-            "target": _named(objective.names, objective.target),
-            "runs": [
-                {**run.to_dict(), "trajectory": trajectory_name(index)}
-                for index, run in enumerate(self.runs)
-            ],
-            "pairs": [{"names": list(pair.names), "file": pair.file} for pair in self.pairs],
-        }
-
-    def data(self) -> Data:
-        """Returns what is saved as trajectory-*.csv and pair-*.npz."""
-        names = self.runs[0].objective.names
-        tables = {trajectory_name(i): r.trajectory.to_table(names) for i, r in enumerate(self.runs)}
-        planes = {p.file: {"a": p.a, "b": p.b, "loss": p.loss} for p in self.pairs}
-        return {**tables, **planes}

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from gabordiag.objective.experiment import ShortcutObjective
+from gabordiag.objective.gabor_objectives import ShortcutObjective
 
 # Directions of the response below this part of the strongest are left out of the solution.
 _CUTOFF = 1e-6

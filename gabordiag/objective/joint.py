@@ -19,7 +19,8 @@ from torch import Tensor
 
 from gabordiag.errors import UsageError
 from gabordiag.gabor import gabor_kernel, gabor_partials, theta_period
-from gabordiag.objective.experiment import DTYPES, DirectObjective, Experiment
+from gabordiag.objective.experiment import DTYPES, Experiment
+from gabordiag.objective.gabor_objectives import DirectObjective
 from gabordiag.objective.kernel_loss import KernelLoss
 from gabordiag.objective.losses import find_loss
 from gabordiag.objective.objective import CHUNK, FloatArray, Parameter, to_numpy

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.objective.experiment import ShortcutObjective
+from gabordiag.objective.gabor_objectives import ShortcutObjective
 from gabordiag.objective.objective import FloatArray
 from gabordiag.objective.response import output_shape
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from gabordiag.diagnosis.verdict import Diagnosis
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.descent import Optimization, Run
-from gabordiag.dynamics.joint import JointOptimization
+from gabordiag.dynamics.joint_pairs import JointOptimization
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.plane import PlaneBasins
 from gabordiag.landscape.surface import Surface

@@ -19,7 +19,7 @@ from PIL import Image
 from gabordiag._version import __version__
 from gabordiag.cli.main import run
 from gabordiag.dynamics import descent
-from gabordiag.objective.experiment import ShortcutObjective
+from gabordiag.objective.gabor_objectives import ShortcutObjective
 
 TOP_LEVEL = {
     "schema", "command", "version", "config", "environment", "seconds", "files", "result",

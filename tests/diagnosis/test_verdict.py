@@ -11,7 +11,8 @@ import pytest
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.landscape.sweep import Sweep, sweep_objective
-from gabordiag.objective.experiment import Experiment, ShortcutObjective
+from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_objectives import ShortcutObjective
 
 Diagnose = Callable[..., Diagnosis]
 ROUND = {"sigma": 3.0, "gamma": 1.0}

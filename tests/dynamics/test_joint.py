@@ -11,15 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gabordiag.dynamics.joint import (
-    JointTrajectory,
-    descend_joint,
-    joint_columns,
-    pair_surfaces,
-    run_joint,
-)
+from gabordiag.dynamics.joint import JointTrajectory, descend_joint, joint_columns, run_joint
 from gabordiag.dynamics.joint_batch import run_joint_batch
 from gabordiag.dynamics.joint_outcomes import JointTails, classify_joint
+from gabordiag.dynamics.joint_pairs import pair_surfaces
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.plane import run_plane

@@ -17,7 +17,8 @@ from PIL import Image
 import gabordiag as gd
 from gabordiag.api_joint import diagnose_jointly, optimize_jointly, plane_basins
 from gabordiag.cli.main import run
-from gabordiag.dynamics.joint import JointOptimization, JointRun
+from gabordiag.dynamics.joint import JointRun
+from gabordiag.dynamics.joint_pairs import JointOptimization
 from gabordiag.dynamics.plane import PlaneBasins
 from gabordiag.presentation import figures, report, words
 from gabordiag.presentation.blocks import Picture, Table, Verdict
