@@ -1,4 +1,7 @@
-"""The commands: each parses, calls, and hands the result to its `Session`."""
+"""The commands: each parses, calls, and hands the result to its `Session`.
+
+Those that run optimizers are in `learning.py`; `ALL` lists every one, in the order of the help.
+"""
 
 from __future__ import annotations
 

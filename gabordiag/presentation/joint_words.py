@@ -12,6 +12,7 @@ from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Pi
 from gabordiag.presentation.phrases import (
     counted,
     findings,
+    how_else,
     number,
     remedies,
     shown,
@@ -88,14 +89,7 @@ def rates_words(lr: float | Json) -> str:
 
 def run_settings(run: Json) -> str:
     """Returns optimizer and rates in words, for a sentence: sgd, lr 0.01, momentum 0.9."""
-    words = [str(run["optimizer"]), f"lr {rates_words(run['lr'])}"]
-    if run["momentum"]:
-        words.append(f"momentum {run['momentum']:g}")
-    if run.get("nesterov"):
-        words.append("Nesterov")
-    if run.get("schedule", "constant") != "constant":
-        words.append(str(run["schedule"]))
-    return ", ".join(words)
+    return ", ".join([str(run["optimizer"]), f"lr {rates_words(run['lr'])}", *how_else(run)])
 
 
 def is_copy(result: Json, run: Json) -> bool:

@@ -81,3 +81,15 @@ def remedies(result: Json) -> list[Block]:
         for remedy in result["remedies"]
     )
     return [Heading("What helps, each one tried"), Table(("", "remedy", "change", "ends"), rows, 3)]
+
+
+def how_else(run: Json) -> list[str]:
+    """Returns what a run's settings say beside optimizer and rate, each in words."""
+    words = []
+    if run["momentum"]:
+        words.append(f"momentum {run['momentum']:g}")
+    if run.get("nesterov"):
+        words.append("Nesterov")
+    if run.get("schedule", "constant") != "constant":
+        words.append(str(run["schedule"]))
+    return words

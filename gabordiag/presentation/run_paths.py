@@ -14,6 +14,7 @@ from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.presentation.figure_landscape import Table
 from gabordiag.presentation.image_words import batch_label
 from gabordiag.presentation.parameter_axis import FloatArray, ParameterAxis
+from gabordiag.presentation.phrases import how_else
 from gabordiag.presentation.style import (
     INK,
     JUMP_COLOR,
@@ -119,13 +120,7 @@ def look_of(run: Mapping[str, Any], index: int, count: int) -> Look:
 
 def run_words(axis: ParameterAxis, run: Mapping[str, Any], *, start: bool = True) -> str:
     """Returns a run's settings in words."""
-    words = [str(run["optimizer"]), f"lr {show_number(run['lr'])}"]
-    if run["momentum"]:
-        words.append(f"momentum {run['momentum']:g}")
-    if run.get("nesterov"):
-        words.append("Nesterov")
-    if run.get("schedule", "constant") != "constant":
-        words.append(str(run["schedule"]))
+    words = [str(run["optimizer"]), f"lr {show_number(run['lr'])}", *how_else(run)]
     if drawn := batch_label(run):
         words.append(drawn)
     if start:

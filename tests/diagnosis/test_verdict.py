@@ -171,7 +171,9 @@ def test_adaptive_optimizers_end_in_the_images_own_minimum(optimizer: str) -> No
     settings = OptimizerSettings(optimizer, 0.02, steps=1000)
     diagnosis = diagnose_objective(Experiment(loss="mse").along("theta"), settings)
     assert diagnosis.run.outcome == "local_minimum"
-    assert math.degrees(diagnosis.run.final) == pytest.approx(-46.343, abs=1.5)
+    # RMSprop jitters about it; where it jitters about is the minimum.
+    tail = diagnosis.run.trajectory.values[-100:]
+    assert math.degrees(tail.mean()) == pytest.approx(-46.343, abs=0.5)
     (basin,) = [finding for finding in diagnosis.findings if finding.cause == "wrong_basin"]
     assert basin.role != "ruled_out"
     # RMSprop's steps do not shrink: beside the target, too, it jitters by about the one degree that
