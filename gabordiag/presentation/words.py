@@ -337,9 +337,10 @@ def _check(result: Json) -> list[Block]:
 
 def _explain(result: Json) -> list[Block]:
     told: list[Block] = [verdict(result)]
-    if result["findings"]:
-        told += findings(result)
-    return told
+    told += [Paragraph(f"{note[0].upper()}{note[1:]}.") for note in result.get("notes", [])]
+    # The verdict's own finding says no more than its headline.
+    rest = [f["explanation"] for f in result["findings"] if f["explanation"] != result["headline"]]
+    return [*told, *(Paragraph(f"{text[0].upper()}{text[1:]}.") for text in rest)]
 
 
 def _explore(result: Json) -> list[Block]:
