@@ -15,7 +15,8 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.explain import Explanation, explain_log
+from gabordiag.diagnosis.explain import explain_log
+from gabordiag.diagnosis.explanation import Explanation
 from gabordiag.diagnosis.log import read_log, run_from_log
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.batch import Progress

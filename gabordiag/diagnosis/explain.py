@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.diagnosis.explanation import Explanation, LogFinding
 from gabordiag.diagnosis.log import Log, read_log
 from gabordiag.dynamics.outcomes import Jump, find_period, jump_steps, tail_length
 from gabordiag.errors import UsageError
 from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray, Parameter
-from gabordiag.results import Result
 
 # Below this nothing repeats three times.
 SHORTEST_LOG = 20
@@ -27,10 +26,15 @@ SHORTEST_LOG = 20
 WILD_SPREAD = 0.3
 # Loss must fall by this share of its range, between thirds, to be descending; noise averages out.
 DESCENT = 0.02
-# A value at rest: its last third moves less than this share of what the whole log covered.
-AT_REST = 1e-2
 # A jump of the loss counts as the run's own if the value moved by this share of its whole range.
 MOVED = 0.02
+# So many jumps in the second half of the log are a habit.
+RECURRING = 3
+# Before it broke, the loss grew by this factor within so many rows: divergence, not 0/0.
+GROWTH, GROWTH_ROWS = 10, 5
+# lr x curvature from which it is named as the reason: rest needs less than 2, and secants of a
+# cycle just beyond the bound are a little below it.
+NEAR_BOUND = 1.9
 # V-shaped loss: in a bounce across it, |g| is the same on both sides and loss + loss = |g| |dx|.
 KINK_MATCH = 0.2
 UNKNOWABLE = (
@@ -38,65 +42,6 @@ UNKNOWABLE = (
     "right, or which learning rates would work; `gabordiag diagnose --log` measures these on the "
     "objective"
 )
-
-
-@dataclass(frozen=True)
-class LogFinding:
-    """One thing that the log shows, rules out, or cannot tell."""
-
-    cause: str
-    role: str
-    evidence: dict[str, Any]
-    explanation: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        return {
-            "cause": self.cause,
-            "role": self.role,
-            "evidence": self.evidence,
-            "explanation": self.explanation,
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation(Result):
-    """What a log shows.
-
-    Attributes:
-        verdict: As a diagnosis's.
-        headline: One sentence to act on.
-        outcome: As a run's; None where only the landscape could tell.
-        period: Of the cycle it ends in, 2 or more, else None.
-        jumps: Rises of the loss by 30% of its range in one step.
-        findings: What supports the verdict, and what cannot be known.
-        steps: Rows of the log that were judged.
-        notes: What was left out of the log, or filled in, in words.
-    """
-
-    verdict: str
-    headline: str
-    outcome: str | None
-    period: int | None
-    jumps: tuple[Jump, ...]
-    findings: tuple[LogFinding, ...]
-    steps: int
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        return {
-            "verdict": self.verdict,
-            "headline": self.headline,
-            "outcome": self.outcome,
-            "outcome_reason": None if self.outcome else "only the landscape could tell",
-            "period": self.period,
-            "n_jumps": len(self.jumps),
-            "jumps": [jump.to_dict() for jump in self.jumps],
-            "findings": [finding.to_dict() for finding in self.findings],
-            "steps": self.steps,
-            "notes": list(self.notes),
-        }
 
 
 def explain_log(
@@ -253,8 +198,8 @@ class _Reader:
         row = int(np.argmax(bad))
         step, loss = self._step(row), float(self.losses[row])
         evidence = {"step": step, "loss": loss if math.isfinite(loss) else None}
-        before = self.losses[max(0, row - 5) : row]
-        grew = len(before) >= 2 and before[-1] > 10 * before[0] > 0
+        before = self.losses[max(0, row - GROWTH_ROWS) : row]
+        grew = len(before) >= 2 and before[-1] > GROWTH * before[0] > 0
         if grew:
             text = f"The loss grew without bound and broke at step {step}: lower the learning rate."
             return self._result("step_too_large", "nonfinite", text, evidence)
@@ -368,7 +313,7 @@ class _Reader:
         # Noise in the loss leaves the value where it is; a jump moves it.
         reach = MOVED * float(np.ptp(self.values))
         moved = self.jump_rows[[abs(jump.end - jump.start) > reach for jump in self.jumps]]
-        recurring = int((moved >= len(self.losses) // 2).sum()) >= 3
+        recurring = int((moved >= len(self.losses) // 2).sum()) >= RECURRING
         if not recurring and (spread <= WILD_SPREAD * self.height or self._falls()):
             return None
         evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": spread}
@@ -387,7 +332,7 @@ class _Reader:
 
     def _curvature_words(self, evidence: Mapping[str, Any]) -> str:
         product = evidence.get("lr_times_curvature")
-        if product is None or not math.isfinite(product) or product < 1.9:
+        if product is None or not math.isfinite(product) or product < NEAR_BOUND:
             return ""
         return f", lr x curvature {product:.3g} where rest needs less than 2"
 
