@@ -12,7 +12,9 @@ import pytest
 
 import gabordiag.diagnosis
 
-ROW = re.compile(r"^\| ([a-z_.]+) (_?[A-Z][A-Z_0-9]*) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+ROW = re.compile(
+    r"^\| ([a-z_.]+) (_?[A-Z][A-Z_0-9]*) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE
+)
 DOCS = Path(gabordiag.diagnosis.__file__).with_name("README.md").read_text(encoding="utf-8")
 ROWS = ROW.findall(DOCS)
 # Modules whose numbers decide verdicts.
