@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from gabordiag.cli.values import NamedValue, parse_angle, parse_named
+from gabordiag.cli.values import NamedValue, named, parse_angle, parse_named
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ def apply_resume(ctx: typer.Context, path: Path | None) -> Path | None:
     """Makes the settings of an interrupted run those of this call; none may be given beside it."""
     if path is None or ctx.resilient_parsing:
         return path
-    from gabordiag.runs.saved import CONFIG, require_interrupted
+    from gabordiag.runs.saved import CONFIG, find_run, require_interrupted
 
+    path = find_run(path)
     require_interrupted(path)
     _apply_config(ctx, path / CONFIG)
     return path
@@ -214,7 +215,7 @@ class ExperimentOptions(InputOptions):
         typer.Option(
             "--target-theta",
             "--target",
-            parser=parse_angle,
+            parser=named("--target", parse_angle),
             metavar="ANGLE",
             help="Orientation (or own parameter's value) that makes the target.",
             show_default="pi/4",
@@ -230,7 +231,7 @@ class ExperimentOptions(InputOptions):
     psi: Annotated[
         float,
         typer.Option(
-            parser=parse_angle,
+            parser=named("--psi", parse_angle),
             metavar="ANGLE",
             help="Carrier's phase.",
             show_default="0",
@@ -263,7 +264,7 @@ class StartOption(OptionGroup):
         typer.Option(
             "--theta0",
             "--start",
-            parser=parse_angle,
+            parser=named("--start", parse_angle),
             metavar="ANGLE",
             help="Where the optimizer starts.",
             show_default="-pi/4",
@@ -281,7 +282,7 @@ class StartsOption(OptionGroup):
         typer.Option(
             "--theta0",
             "--start",
-            parser=parse_named,
+            parser=named("--start", parse_named),
             metavar="[NAME=]ANGLE",
             help="Where the optimizer starts; repeatable.",
             show_default="-pi/4",
@@ -319,7 +320,7 @@ class OwnOptions(OptionGroup):
     period: Annotated[
         float | None,
         typer.Option(
-            parser=parse_angle,
+            parser=named("--period", parse_angle),
             metavar="ANGLE",
             help="The loss's period in the parameter.",
             rich_help_panel=OWN,

@@ -238,7 +238,7 @@ def thing_from(
         tell = ctx.obj.bars.tell_images
         more = {} if start is None else {"theta0": start}
         return experiment_from(experiment.settings(), **more, progress=tell), {}
-    from gabordiag.cli.values import parse_range
+    from gabordiag.cli.values import named, parse_range
     from gabordiag.objective.loading import load_object
 
     given = {name for name in ctx.params if _was_given(ctx, name)}
@@ -246,7 +246,7 @@ def thing_from(
         "param": own.param,
         "input": own.input,
         "target_output": own.target_output,
-        "range": None if own.range is None else parse_range(own.range),
+        "range": None if own.range is None else named("--range", parse_range)(own.range),
         "period": own.period,
         "target": experiment.target_theta if "target_theta" in given else None,
         "start": start if given & {"theta0", "start"} else None,

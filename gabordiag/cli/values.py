@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gabordiag.errors import UsageError
 
@@ -14,11 +14,24 @@ from gabordiag.errors import UsageError
 MAX_POINTS = 1_000_000
 # What `parse_named` gives, float or str; typer takes no unions in lists.
 NamedValue = Any
+Value = TypeVar("Value")
 FORMATS = ("png", "svg")
 SIZES = ("screen", "column", "slide")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PI = re.compile(rf"([+-]?)(?:({_NUMBER})\*?)?pi(?:/({_NUMBER}))?", re.IGNORECASE)
 _DEGREES = re.compile(rf"([+-]?{_NUMBER})\s*(?:deg|°)", re.IGNORECASE)
+
+
+def named(option: str, parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Returns the same parser, whose errors name the option that the text was given to."""
+
+    def parse_named_option(text: str) -> Value:
+        try:
+            return parse(text)
+        except UsageError as error:
+            raise UsageError(f"{option}: {error.problem}", error.advice) from None
+
+    return parse_named_option
 
 
 def parse_angle(text: str | float) -> float:

@@ -325,9 +325,10 @@ class Experiment:
             UsageError: The kernel has no such parameter.
         """
         if name not in PARAMETER_NAMES:
+            several = "; repeat the option for several" if "," in name else ""
             raise UsageError(
                 f"the kernel has no parameter '{name}'.",
-                f"Use one of {', '.join(PARAMETER_NAMES)}.",
+                f"Use one of {', '.join(PARAMETER_NAMES)}{several}.",
             )
         target = self.target_parameters.to_dict()[name]
         if name in ("theta", "psi"):

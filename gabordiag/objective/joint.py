@@ -59,7 +59,9 @@ class JointObjective:
         direct: bool = False,
     ) -> None:
         if len(set(names)) != len(names) or not names:
-            raise UsageError(f"the parameters {', '.join(names)} are not distinct.")
+            raise UsageError(
+                f"the parameters {', '.join(names) or 'none'} are not distinct.", "Name each once."
+            )
         for name in logs:
             if name not in names or name not in _POSITIVE:
                 raise UsageError(

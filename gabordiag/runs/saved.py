@@ -134,6 +134,12 @@ def still_running(path: Path) -> InputError:
     return InputError(f"{path} is still being written by another process.", "Wait, or end it.")
 
 
+def find_run(path: Path) -> Path:
+    """Returns the folder of a run; of a name alone, as `runs` lists it, that in `runs/`."""
+    inside = DEFAULT_ROOT / path
+    return inside if len(path.parts) == 1 and not path.exists() and inside.is_dir() else path
+
+
 def _require_folder(path: Path) -> None:
     if not path.is_dir():
         raise InputError(f"No run folder at {path}.", _LISTS)
