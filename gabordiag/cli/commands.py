@@ -143,7 +143,7 @@ def check_command(
 
 def explain_command(
     ctx: typer.Context,
-    log: Annotated[Path, typer.Argument(help="A CSV or JSON-lines log.")],
+    log: Annotated[Path, typer.Argument(help="A log: CSV, JSON lines or JSON.")],
     output: OutputOptions,
     value_column: Annotated[
         str | None, typer.Option(help="Name of the parameter's column.")

@@ -13,9 +13,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from gabordiag.cli.values import NamedValue, named, parse_angle, parse_named
 
@@ -32,6 +33,7 @@ class OptionGroup:
 EXPERIMENT = "The experiment"
 OWN = "Your own objective"
 OUTPUT = "Output"
+_METAVARS = {str: "NAME", float: "NUMBER", int: "INTEGER", Path: "PATH"}
 
 
 def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -164,6 +166,7 @@ class InputOptions(OptionGroup):
     image: Annotated[
         list[str],
         typer.Option(
+            metavar="PATH",
             help="An image or .npy file, or a built-in: hopper, noise, pink; given several times, "
             "the mean over them.",
             rich_help_panel=EXPERIMENT,
@@ -298,7 +301,8 @@ class OwnOptions(OptionGroup):
     objective: Annotated[
         str | None,
         typer.Option(
-            help="FILE.py:NAME or package.module:NAME, a loss function, a module or its factory.",
+            metavar="FILE.py:NAME",
+            help="A loss function, a module or its factory; also package.module:NAME.",
             rich_help_panel=OWN,
         ),
     ] = None
@@ -308,14 +312,19 @@ class OwnOptions(OptionGroup):
     ] = None
     input: Annotated[
         str | None,
-        typer.Option(help="The module's input: a .npy file or an image.", rich_help_panel=OWN),
+        typer.Option(
+            metavar="PATH", help="The module's input: a .npy file or an image.", rich_help_panel=OWN
+        ),
     ] = None
     target_output: Annotated[
         str | None,
-        typer.Option(help="The module's target output, a .npy file.", rich_help_panel=OWN),
+        typer.Option(
+            metavar="PATH", help="The module's target output, a .npy file.", rich_help_panel=OWN
+        ),
     ] = None
     range: Annotated[
-        str | None, typer.Option(help="LO:HI of the parameter.", rich_help_panel=OWN)
+        str | None,
+        typer.Option(metavar="LO:HI", help="Values of the parameter.", rich_help_panel=OWN),
     ] = None
     period: Annotated[
         float | None,
@@ -342,7 +351,7 @@ def expand_options(function: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(hint, type) and issubclass(hint, OptionGroup)
     }
     own = [p for name, p in signature.parameters.items() if name not in groups]
-    shown = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
+    shown = [p.replace(annotation=_told(hints[p.name]), kind=p.KEYWORD_ONLY) for p in own]
     for group in groups.values():
         field_hints = get_type_hints(group, include_extras=True)
         shown += [_parameter(entry, field_hints[entry.name]) for entry in fields(group)]
@@ -364,8 +373,18 @@ def _parameter(entry: dataclasses.Field[Any], annotation: Any) -> inspect.Parame
     if default is dataclasses.MISSING and entry.default_factory is not dataclasses.MISSING:
         default = entry.default_factory()
     return inspect.Parameter(
-        entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+        entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_told(annotation)
     )
+
+
+def _told(annotation: Any) -> Any:
+    """Lets the help say NUMBER instead of Python's name of the type, where nothing better is."""
+    base, *infos = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    kinds = {kind for kind in (*get_args(base), base) if kind in _METAVARS}
+    for info in infos:
+        if kinds and isinstance(info, OptionInfo) and info.metavar is None:
+            info.metavar = _METAVARS[kinds.pop()]
+    return annotation
 
 
 OUTPUT_NAMES = frozenset(entry.name for entry in fields(OutputOptions))

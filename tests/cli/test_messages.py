@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,12 @@ def test_a_run_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert (folder / "report.md").exists()
     told = refused(capsys, 3, "report", "nothing")
     assert "No run folder at nothing" in told
+
+
+@pytest.mark.parametrize("command", ["sweep", "optimize", "basins", "diagnose", "check", "explain"])
+def test_help_speaks_of_numbers_not_of_types(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run([command, "--help"]) == 0
+    options = capsys.readouterr().out.split("Options:")[1]
+    assert not re.search(r"<(str|float|int|path|list)", options)
