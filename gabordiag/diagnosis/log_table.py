@@ -116,6 +116,23 @@ class _Columns:
         self.skipped += 1
         self.trouble = self.trouble or trouble
 
+    def add_numbers(self, names: list[str], cells: list[str]) -> bool:
+        """Adds a row of numbers under the columns there are; returns whether it was one.
+
+        Nearly all rows of a long log are, and cell by cell they take five times as long.
+        """
+        if len(self.numbers) != len(names):
+            return False
+        try:
+            numbers = list(map(float, cells))
+        except ValueError:
+            return False
+        for name, number in zip(names, numbers, strict=True):
+            self.numbers[name].append(number)
+            self.marks[name].append(NUMBER)
+        self.count += 1
+        return True
+
     def add(self, row: dict[str, Any], line: int, decimal_comma: bool = False) -> None:
         """Adds a row; one without any number is skipped."""
         numbers = {name: _number(cell, decimal_comma) for name, cell in row.items()}
@@ -204,6 +221,8 @@ def _gather_cells(
         )
     columns = _Columns()
     for row in rows:
+        if len(row) == len(header) and columns.add_numbers(header, row):
+            continue
         cells, beyond = row[: len(header)], row[len(header) :]
         if not any(cell.strip() for cell in row):
             continue
