@@ -84,7 +84,10 @@ def parse_grid(text: str) -> Grid:
     parts = str(text).split(":")
     if len(parts) != 3:
         raise UsageError(f"'{text}' is no grid.", "Write LO:HI:POINTS, such as 1e-4:10:241.")
-    return Grid(parse_angle(parts[0]), parse_angle(parts[1]), parse_points(parts[2]))
+    low, high = parse_angle(parts[0]), parse_angle(parts[1])
+    if not math.isfinite(high - low):
+        raise UsageError(f"the ends of '{text}' are too far apart.", "Give a smaller range.")
+    return Grid(low, high, parse_points(parts[2]))
 
 
 def parse_range(text: str) -> tuple[float, float]:

@@ -25,6 +25,8 @@ from gabordiag.results import read_only
 # its basin holds.
 BESIDE_TARGET = 0.01
 DEFAULT_SCAN = (1e-4, 10.0, 241)
+# Beyond these, the ends of a logarithmic axis leave the doubles.
+_LOWEST, _HIGHEST = 1e-100, 1e100
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -123,12 +125,13 @@ def log_spaced(low: float, high: float, count: int) -> FloatArray:
     """Returns learning rates from low to high, evenly spaced in the logarithm.
 
     Raises:
-        UsageError: Not positive, not ascending, or fewer than 2.
+        UsageError: Not ascending, fewer than 2, or outside 1e-100 to 1e100.
     """
-    if not (0 < low < high < np.inf) or count < 2:
+    if not (_LOWEST <= low < high <= _HIGHEST) or count < 2:
         raise UsageError(
             f"learning rates from {low:g} to {high:g} over {count} points are no scan.",
-            "Give 0 < LO < HI and at least 2 points, such as 1e-4:10:241.",
+            f"Give {_LOWEST:g} <= LO < HI <= {_HIGHEST:g} and at least 2 points, such as "
+            "1e-4:10:241.",
         )
     return np.geomspace(low, high, count)
 

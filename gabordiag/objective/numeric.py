@@ -49,8 +49,10 @@ def measure_noise(function: Function, places: FloatArray, spacing: float) -> flo
     values = function((places[:, None] + offsets).ravel()).reshape(len(places), -1)
     if not np.isfinite(values).all():
         return math.inf
+    # Squares of values near the largest doubles would overflow.
+    scale = float(np.abs(values).max()) or 1.0
     deviations = []
-    for row in values:
+    for row in values / scale:
         squares = [
             np.mean(np.diff(row, order) ** 2)
             * math.factorial(order) ** 2
@@ -58,7 +60,7 @@ def measure_noise(function: Function, places: FloatArray, spacing: float) -> flo
             for order in _TABLE_ORDERS
         ]
         deviations.append(math.sqrt(np.mean(squares)))
-    return float(max(deviations))
+    return scale * float(max(deviations))
 
 
 def noise_spacing(width: float, largest: float, eps: float) -> float:

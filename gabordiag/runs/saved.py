@@ -149,6 +149,11 @@ def _require_known_schema(target: Path, content: Any) -> None:
     needed = {"schema", "command", "config", "files", "result"}
     if not isinstance(content, dict) or not needed <= set(content):
         raise InputError(f"{target} is not a gabordiag result.")
+    names, settings = content["files"], content["config"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{target} is damaged: its files have no names.", "Run it again.")
+    if not isinstance(settings, dict):
+        raise InputError(f"{target} is damaged: it holds no settings.", "Run it again.")
     if content["schema"] != SCHEMA:
         raise InputError(
             f"{target} has schema {content['schema']}, but this gabordiag reads {SCHEMA}.",

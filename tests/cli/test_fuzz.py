@@ -47,6 +47,14 @@ FOUND = [
     ["sweep", *SMALL, "--over", "theta:0:1:99999999999"],
     ["basins", *SMALL, "--lr", "1e-3:1:99999999999"],
     ["optimize", *SMALL, "--steps", "9" * 400],
+    # Losses near the largest double: their noise was measured by squares.
+    ["diagnose", "--objective", "own.py:huge", "--steps", "20", "--json"],
+    # A loss that does not depend on its parameter: no gradient to be relative to.
+    ["bifurcate", "--objective", "own.py:constant", "--lr", "1e-2:1:3", "--steps", "200"],
+    ["basins", "--objective", "own.py:text", "--lr", "1e-2:1:3", "--starts", "-1:1:3"],
+    # Ends whose difference is no double; rates whose axis is none.
+    ["basins", *SMALL, "--lr", "1e-2:1:3", "--starts", "-1e308:1e308:3"],
+    ["bifurcate", *SMALL, "--lr", "1e-300:1e300:3", "--steps", "200"],
 ]
 
 

@@ -36,6 +36,7 @@ EFFORTS = {
     "dynamics.joint": {"_LONGEST_STEP"},
     # Adam's own.
     "dynamics.theory": {"_ADAM_BETA1"},
+    "dynamics.windows": {"_LOWEST", "_HIGHEST"},
     "landscape.critical": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_ROWS_AT_ONCE"},
     # Where a period is guessed, no verdict is given; `test_own.py` tests the guesses.
