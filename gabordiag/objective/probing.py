@@ -1,4 +1,9 @@
-"""What the checks look at: losses and gradients at a value and at generic ones, runs, traces."""
+"""What the checks look at: losses and gradients at a value and at generic ones, runs, traces.
+
+`probe` measures once what most questions of `checks.py` need; `run_twice`, `trace`, `find_cut` and
+`find_unused` run the user's code again to name the line or the submodule at fault. Measuring is
+kept apart from judging: no question evaluates what another has evaluated already.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +25,12 @@ from gabordiag.objective.objective import FloatArray, Objective
 
 # A slope below this part of the largest one seen is not compared: rounding, or a flat place.
 _SMALL_SLOPE = 1e-3
+# Errors of a difference quotient above which its slope is clear, even where the error is estimated
+# ten times too small.
+_CLEAR = 20
 # Deviations of the noise by which the values have to spread: a hundred equal ones spread over 5.
-_DIFFERENT = 8
+# And what part of the largest value is rounding in any case.
+_DIFFERENT, _ROUNDING = 8, 1e-14
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +65,7 @@ class Probes:
         """Whether the loss depends on the parameter, as far as its noise lets one see."""
         finite = self.losses[np.isfinite(self.losses)]
         largest = float(np.abs(finite).max()) if len(finite) else 0.0
-        return bool(self.variation > _DIFFERENT * self.noise + 1e-14 * largest)
+        return bool(self.variation > _DIFFERENT * self.noise + _ROUNDING * largest)
 
     @property
     def zero(self) -> npt.NDArray[np.bool_]:
@@ -69,7 +78,7 @@ class Probes:
         """Places with a slope by differences that is well above its error (m,)."""
         slopes = np.abs(np.nan_to_num(self.numeric))
         clear: npt.NDArray[np.bool_] = slopes > np.maximum(
-            _SMALL_SLOPE * slopes.max(), 20 * self.error
+            _SMALL_SLOPE * slopes.max(), _CLEAR * self.error
         )
         return clear
 
