@@ -265,8 +265,8 @@ class OwnObjective(Objective):
             return None
         smooth = copy.copy(self)
         smooth.is_root, smooth._takes_root_away = False, True
-        squares = {loss.name: loss.squared for loss in LOSSES.values() if loss.is_root}
-        smooth.loss_name = squares.get(self.loss_name, f"{self.loss_name} squared")
+        known = LOSSES.get(self.loss_name)
+        smooth.loss_name = f"{self.loss_name} squared" if known is None else known.squared
         return smooth
 
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
@@ -334,12 +334,13 @@ class OwnObjective(Objective):
         width = parameter.high - parameter.low
         reach: FloatArray = np.full(len(points), width / (2 * math.pi))
         if parameter.period is None:
-            # The function may end where its range does; `differentiate` steps a tenth of the reach.
+            # The function may end where its range does; `differentiate` steps a tenth of the reach,
+            # here a little less than there is.
             low, high = parameter.low + 1e-3 * width, parameter.high - 1e-3 * width
             within = (points >= parameter.low) & (points <= parameter.high)
             points = np.where(within, np.clip(points, low, high), points)
             inside = np.minimum(points - parameter.low, parameter.high - points)
-            reach = np.where(within, np.minimum(reach, 10 * inside), reach)
+            reach = np.where(within, np.minimum(reach, 9 * inside), reach)
         return differentiate(lambda values: self._values(values, smooth), points, reach)
 
     @cached_property

@@ -21,7 +21,7 @@ from gabordiag.objective.evaluation import GENERIC, OwnObjective
 from gabordiag.objective.loading import user_code
 from gabordiag.objective.modules import ModuleLoss
 from gabordiag.objective.numeric import differentiate, measure_noise, noise_spacing
-from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.objective.objective import FloatArray, Objective, Parameter
 
 # A slope below this part of the largest one seen is not compared: rounding, or a flat place.
 _SMALL_SLOPE = 1e-3
@@ -97,14 +97,10 @@ def probe(objective: Objective, value: float) -> Probes:
         seen.append(objective.loss_at(values))
         return seen[-1]
 
-    inside: FloatArray = np.full(len(places), width)
-    if parameter.period is None:
-        inside = np.minimum(places - parameter.low, parameter.high - places)
-    # A value outside the range, or at its end, is asked about all the same.
-    reach = np.where(inside > 0, np.minimum(width / (2 * math.pi), 10 * inside), 1e-3 * width)
-    differences = differentiate(function, places, reach)
     eps = float(torch.finfo(objective.dtype).eps)
+    # Far above the rounding of the places, far below what the function changes over.
     spacing = noise_spacing(width, float(np.abs(places).max()), eps)
+    differences = differentiate(function, *_difference_places(parameter, places, spacing))
     noise = measure_noise(objective.loss_at, generic[:2], spacing)
     everything = np.concatenate(seen)
     finite = everything[np.isfinite(everything)]
@@ -119,6 +115,26 @@ def probe(objective: Objective, value: float) -> Probes:
         float(np.ptp(finite)) if len(finite) else 0.0,
         _largest(gradients),
     )
+
+
+def _difference_places(
+    parameter: Parameter, places: FloatArray, margin: float
+) -> tuple[FloatArray, FloatArray]:
+    """Returns where and how far to reach (m,), so that no difference leaves an interval.
+
+    `differentiate` steps a tenth of the reach, here a little less than there is. At the very end of
+    an interval the slope is that of a place `margin` inside; a value outside was asked about, and
+    is taken to be defined.
+    """
+    width = parameter.high - parameter.low
+    reach: FloatArray = np.full(len(places), width / (2 * math.pi))
+    if parameter.period is not None:
+        return places, reach
+    within = (places >= parameter.low) & (places <= parameter.high)
+    low, high = parameter.low + margin, parameter.high - margin
+    moved = np.where(within, np.clip(places, low, high), places)
+    inside = np.minimum(moved - parameter.low, parameter.high - moved)
+    return moved, np.where(within, np.minimum(reach, 9 * inside), 1e-3 * width)
 
 
 def _gradients(objective: Objective, value: float) -> dict[str, float]:
