@@ -19,14 +19,13 @@ from gabordiag.diagnosis.explain import explain_log
 from gabordiag.diagnosis.explanation import Explanation
 from gabordiag.diagnosis.log import read_log, run_from_log
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
-from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.descent import Optimization, StepListener, run_all
 from gabordiag.dynamics.exploration import Exploration, explore_objective, in_float64
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.stochastic import run_all_batches
-from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
+from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.errors import UsageError
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
@@ -37,8 +36,8 @@ from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.own import own_objective
 from gabordiag.objective.verify import Check, check_derivative, check_kernel
+from gabordiag.results import Progress
 
-DEFAULT_MAP_STEPS = 1500
 Several = Sequence[Any] | Any
 
 
@@ -223,7 +222,7 @@ def basins(
     momentum: float = 0.0,
     lr: tuple[float, float, int] = DEFAULT_SCAN,
     starts: npt.ArrayLike | int | None = None,
-    steps: int = DEFAULT_MAP_STEPS,
+    steps: int = SCAN_STEPS,
     *,
     nesterov: bool = False,
     start: float | None = None,
@@ -334,7 +333,7 @@ def explore(
     optimizer: str = "sgd",
     lr: float = 0.01,
     momentum: float = 0.0,
-    steps: int = DEFAULT_MAP_STEPS,
+    steps: int = SCAN_STEPS,
     *,
     nesterov: bool = False,
     subject: str = "",

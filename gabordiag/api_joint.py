@@ -20,8 +20,8 @@ from gabordiag.dynamics.plane import DEFAULT_POINTS, PlaneBasins, run_plane
 from gabordiag.errors import UsageError
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
+from gabordiag.results import Progress
 
-Progress = Callable[[int, int], None]
 DEFAULT_RATE = 0.01
 
 

@@ -6,7 +6,7 @@ run itself, the minimum it ends at, the Hessian there and at the target, and wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,9 +29,7 @@ from gabordiag.dynamics.outcomes import tail_length
 from gabordiag.landscape.surface import condition
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
-from gabordiag.results import Data, Result
-
-Progress = Callable[[int, int], None]
+from gabordiag.results import Data, Progress, Result
 
 
 @dataclass(frozen=True, eq=False)

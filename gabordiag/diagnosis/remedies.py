@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.diagnosis.facts import SCAN_STEPS, Bench, Facts, Trial, round_down
+from gabordiag.diagnosis.facts import Bench, Facts, Trial, round_down
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES
+from gabordiag.dynamics.windows import SCAN_STEPS
 from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel
 from gabordiag.objective.gabor_objectives import ShortcutObjective
 

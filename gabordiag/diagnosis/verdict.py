@@ -17,7 +17,6 @@ import numpy as np
 from gabordiag.diagnosis.causes import CAUSES, Finding
 from gabordiag.diagnosis.facts import Bench, Facts
 from gabordiag.diagnosis.remedies import Remedy, global_search, try_remedies
-from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.descent import Run, StepListener, run, trajectory_name
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
@@ -25,7 +24,7 @@ from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.checks import check_objective
 from gabordiag.objective.objective import Objective
-from gabordiag.results import Data, Result
+from gabordiag.results import Data, Progress, Result
 
 # A tail of fewer values cannot show a cycle three times, nor five windows of decay.
 SHORTEST_TAIL = 10

@@ -8,7 +8,6 @@ pair of critical points closer together than the grid may be missed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +17,8 @@ import numpy.typing as npt
 from gabordiag.errors import UsageError
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
-from gabordiag.results import Data, Result, finite_or_none, read_only
+from gabordiag.results import Data, Progress, Result, finite_or_none, read_only
 
-Progress = Callable[[int, int], None]
 Ends = tuple[float | None, float | None]
 BoolArray = npt.NDArray[np.bool_]
 

@@ -28,8 +28,7 @@ from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.modules import Leaves
 from gabordiag.objective.numeric import NumericDerivatives, differentiate
 from gabordiag.objective.objective import CHUNK, FloatArray, Objective, to_numpy
-
-Progress = Callable[[int, int], None]
+from gabordiag.results import Progress
 
 # Bytes that the graph of one batch may keep.
 _BATCH_BYTES = 256 * 2**20

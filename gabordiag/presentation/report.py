@@ -17,13 +17,12 @@ from gabordiag.presentation.explorer import make_page
 from gabordiag.presentation.markdown import fenced, to_markdown
 from gabordiag.presentation.second_drawer import SecondDrawer
 from gabordiag.presentation.sheets import on_sheet
-from gabordiag.results import View
+from gabordiag.results import Progress, View
 from gabordiag.runs import SavedRun
 
 # Settings that are no options.
 _ARGUMENTS = {("explain", "log")}
 Drawing = Callable[[View], Figure]
-Progress = Callable[[int, int], None]
 
 
 def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:
