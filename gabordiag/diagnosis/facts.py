@@ -35,7 +35,7 @@ from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objectives import GaborObjective
 from gabordiag.objective.objective import Objective, Parameter
 
-# Rates tried one by one where the optimizer cannot run as a batch.
+# Rates tried one by one where the optimizer cannot run as a batch: two a decade.
 SINGLE_RATES = tuple(10.0**exponent for exponent in np.arange(-4, 1.01, 0.5))
 
 

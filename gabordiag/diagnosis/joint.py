@@ -15,10 +15,7 @@ import numpy as np
 from gabordiag.diagnosis.causes import Finding
 from gabordiag.diagnosis.joint_causes import CAUSES
 from gabordiag.diagnosis.joint_remedies import REMEDIES
-from gabordiag.diagnosis.joint_trials import (
-    Trials,
-    show_values,
-)
+from gabordiag.diagnosis.joint_trials import Trials, show_values
 from gabordiag.diagnosis.remedies import Remedy
 from gabordiag.diagnosis.verdict import HEALTHY, SHORTEST_TAIL, with_roles
 from gabordiag.dynamics.descent import trajectory_name
@@ -113,7 +110,10 @@ def diagnose_joint(run: JointRun, *, progress: Progress | None = None) -> JointD
     findings = tuple(cause(trials) for cause in CAUSES)
     verdict = _verdict(run, findings)
     if verdict == "inconclusive" and tail_length(len(run.trajectory) - 1) < SHORTEST_TAIL:
-        text = f"{run.settings.steps} steps are too few to judge. Run at least --steps 100."
+        text = (
+            f"{run.settings.steps} steps are too few to judge. Run at least --steps "
+            f"{10 * SHORTEST_TAIL}."
+        )
         return JointDiagnosis(verdict, text, findings, run, (), hessian)
     remedies = tuple(r for remedy in REMEDIES if (r := remedy(trials)) is not None)
     remedies = tuple(sorted(remedies, key=lambda remedy: not remedy.works))

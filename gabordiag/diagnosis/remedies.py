@@ -237,10 +237,11 @@ def whiten_input(facts: Facts) -> Remedy | None:
 
 
 def coarse_to_fine(facts: Facts) -> Remedy | None:
-    """A broad, round envelope first, whose loss has one minimum; then the filter's own."""
+    """A small, round envelope first, whose loss has one minimum; then the filter's own."""
     experiment = facts.experiment
     if experiment is None or facts.parameter.name != "theta":
         return None
+    # The round filter of `reproduce`, at the wavelength in use: the photograph leaves it one minimum.
     coarse_sigma = min(experiment.sigma, 0.3 * experiment.wavelength)
     if experiment.gamma == 1 and experiment.sigma == coarse_sigma:
         return None

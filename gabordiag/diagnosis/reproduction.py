@@ -1,4 +1,9 @@
-"""The question's own failure, end to end, for two filters: one symptom, two causes."""
+"""The question's own failure, end to end, for two filters: one symptom, two causes.
+
+An experiment's image goes in; each filter's landscape, failing run, runs to compare, map of starts
+and rates, bifurcation and diagnosis come out. The elongated filter has a second minimum beside the
+start, which the image makes; the round one has none, and fails by its steps and its kink alone.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +30,8 @@ from gabordiag.results import Data, Progress, Result
 STEPS = 2000
 # 1.5 degrees apart: a third of the columns of `basins`, which for the picture is fine enough.
 MAP_STARTS = 121
+# Rates of the bifurcation diagram: enough to see the period double.
+BIFURCATION_RATES = 600
 Log = Callable[[Sequence[float]], None]
 
 
@@ -141,6 +148,9 @@ def reproduce(
         experiment: Image, padding, precision; filter and loss are the scenarios'.
         log: Given a trajectory's file name, returns a function that is called with every step.
         progress: Called with (stages done, stages in all).
+
+    Raises:
+        InputError: The image cannot be used.
     """
     total = 5 * len(SCENARIOS)
     done = 0
@@ -203,7 +213,7 @@ def _run_scenario(
     bifurcation = run_bifurcation(
         objective,
         OptimizerSettings("sgd", scenario.lr, steps=STEPS),
-        log_spaced(*scenario.bifurcation, 600),
+        log_spaced(*scenario.bifurcation, BIFURCATION_RATES),
         landscape=sweep.landscape,
         table=bench.table,
     )
