@@ -1,7 +1,8 @@
 """The Python interface: the options' names as keywords, results as frozen dataclasses.
 
 Each function takes an `Experiment`, or one's own function or module with the keywords of
-`gabordiag.objective.own.own_objective`, and computes; nothing prints or writes files.
+`gabordiag.objective.own.own_objective`, and computes; nothing prints or writes files. The command
+line calls the same functions.
 """
 
 from __future__ import annotations
@@ -138,6 +139,7 @@ def sweep(
 
     Raises:
         UsageError: An unknown parameter, or numbers of points that do not fit.
+        InputError: The image cannot be used, or one's own code failed.
     """
     if isinstance(over, str):
         if isinstance(points, tuple):
@@ -185,6 +187,11 @@ def optimize(
         listeners: Gives a function that is called with every step of the index-th run.
         logged: Gives the rows that the index-th run has logged before it was interrupted.
         own: As in `as_objective`.
+
+    Raises:
+        UsageError: Settings that torch has not, or batches of a single image.
+        InputError: The image cannot be used, one's own code failed, or the logged rows are not
+            these runs'.
     """
     settings = [
         OptimizerSettings(name, float(rate), momentum, nesterov, schedule, steps)
@@ -244,6 +251,10 @@ def basins(
         over: The learned parameter.
         progress: Called now and then with (steps done, steps in all).
         own: As in `as_objective`.
+
+    Raises:
+        UsageError: An optimizer that cannot run as a batch, or an empty grid.
+        InputError: The image cannot be used, or one's own code failed.
     """
     objective = as_objective(thing, over, **own)
     grid = default_starts(objective)
@@ -279,6 +290,10 @@ def bifurcate(
         over: The learned parameter.
         progress: Called now and then with (steps done, steps in all).
         own: As in `as_objective`.
+
+    Raises:
+        UsageError: An optimizer that cannot run as a batch, an empty scan, or too few steps.
+        InputError: The image cannot be used, or one's own code failed.
     """
     objective = as_objective(thing, over, **own)
     settings = OptimizerSettings(optimizer, lr[0], momentum, steps=steps)
@@ -316,6 +331,10 @@ def diagnose(
         listener: Called with every step of the run as it happens.
         progress: Called with (stages done, stages in all).
         own: As in `as_objective`.
+
+    Raises:
+        UsageError: Settings that torch has not.
+        InputError: The image cannot be used, one's own code failed, or the log cannot be used.
     """
     objective = as_objective(thing, over, **own)
     settings = OptimizerSettings(optimizer, lr, momentum, nesterov, schedule, steps)
@@ -350,6 +369,11 @@ def explore(
         nesterov: For sgd with momentum.
         subject: What is explored, in words, for the page's title.
         own: As in `as_objective`.
+
+    Raises:
+        UsageError: Settings that the page does not offer.
+        InputError: The image cannot be used, one's own code failed, or the loss follows no smooth
+            curve.
     """
     objective = in_float64(as_objective(thing, **own))
     settings = OptimizerSettings(optimizer, lr, momentum, nesterov, steps=steps)
@@ -372,6 +396,10 @@ def explain(
         period: Of the parameter, if it has one.
         value_column: Name of the parameter's column.
         loss_column: Name of the loss's column.
+
+    Raises:
+        InputError: The log cannot be used.
+        UsageError: A column that is not there, or a target or period that is no number.
     """
     return explain_log(
         source, target=target, period=period, value_column=value_column, loss_column=loss_column
@@ -394,7 +422,8 @@ def check(
         Without either, the check of gabordiag's own derivative.
 
     Raises:
-        UsageError: Both, or a formula that cannot be read.
+        UsageError: Both, a formula that cannot be read, or arguments that cannot be understood.
+        InputError: The function failed, or returned what is no kernel.
     """
     if kernel is not None and derivative is not None:
         raise UsageError("a kernel and a derivative are two checks.", "Give one of them.")
