@@ -241,7 +241,7 @@ def coarse_to_fine(facts: Facts) -> Remedy | None:
     experiment = facts.experiment
     if experiment is None or facts.parameter.name != "theta":
         return None
-    # The round filter of `reproduce`, at the wavelength in use: the photograph leaves it one minimum.
+    # The round filter of `reproduce` at this wavelength: the photograph leaves it one minimum.
     coarse_sigma = min(experiment.sigma, 0.3 * experiment.wavelength)
     if experiment.gamma == 1 and experiment.sigma == coarse_sigma:
         return None
