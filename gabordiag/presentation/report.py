@@ -1,4 +1,8 @@
-"""The files of a run for people: its figures and its report, from saved data alone."""
+"""The files of a run for people: its figures and its report, from saved data alone.
+
+`make_files` is what a command calls at its end, and `redo` what `gabordiag report` calls; both give
+file names and contents, and leave the writing to others. A figure is added in `drawings`.
+"""
 
 from __future__ import annotations
 
