@@ -1,7 +1,7 @@
 """Where the input image comes from: a file, an array, or a built-in; always a float64 matrix.
 
-Everything that cannot be used is refused here with a sentence, so that the rooms downstream may
-assume a finite, two-dimensional image that is larger than the kernel and not constant.
+Everything that cannot be used is refused here with a sentence, so that whatever computes with it
+may assume a finite, two-dimensional image that is larger than the kernel and not constant.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _flatten_spectrum(image: FloatArray) -> FloatArray:
     """Keeps the phases of the discrete Fourier transform and sets all amplitudes to 1.
 
     What an image prefers in orientation and scale lies in the amplitudes; frequencies that are
-    absent to rounding stay absent.
+    absent to rounding (1e-12 of the largest; an FFT rounds at some 1e-15) stay absent.
     """
     spectrum = np.fft.rfft2(image)
     amplitude = np.abs(spectrum)

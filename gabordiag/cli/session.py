@@ -1,4 +1,8 @@
-"""What every computing command does around its computation: folder, progress, output, exit."""
+"""What every computing command does around its computation: folder, progress, output, exit.
+
+A command opens a `Session` with its options, asks it for the folder when its inputs are checked,
+and hands it the result. However the command ends, the folder says so.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from gabordiag.runs import RunFolder
 
 
+# Options whose defaults are the experiment's: of one's own objective they count only if given.
 _IF_GIVEN = ("target_theta", "theta0", "start")
 
 
@@ -47,7 +52,6 @@ class Session:
         # In the order in which the options are declared, not in which they were given.
         declared = [str(p.name) for p in ctx.command.params if p.name in ctx.params]
         if ctx.params.get("objective") is not None:
-            # Their defaults are the experiment's; one's own objective has them only if given.
             declared = [n for n in declared if n not in _IF_GIVEN or _was_given(ctx, n)]
         self.settings = _settings({name: ctx.params[name] for name in declared})
         # With --json stdout carries the object alone, text for people goes to stderr.

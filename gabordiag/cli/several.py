@@ -1,4 +1,8 @@
-"""What the commands do when several parameters are learned at once."""
+"""What the commands do when several parameters are learned at once.
+
+`optimize`, `diagnose` and `basins` come here when several names are given: starts and rates may be
+given by name then, and `gabordiag.api_joint` is called instead of `gabordiag.api`.
+"""
 
 from __future__ import annotations
 

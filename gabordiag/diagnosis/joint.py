@@ -6,7 +6,7 @@ run itself, the minimum it ends at, the Hessian there and at the target, and wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,10 +15,7 @@ import numpy as np
 from gabordiag.diagnosis.causes import Finding
 from gabordiag.diagnosis.joint_causes import CAUSES
 from gabordiag.diagnosis.joint_remedies import REMEDIES
-from gabordiag.diagnosis.joint_trials import (
-    Trials,
-    show_values,
-)
+from gabordiag.diagnosis.joint_trials import Trials, show_values
 from gabordiag.diagnosis.remedies import Remedy
 from gabordiag.diagnosis.verdict import HEALTHY, SHORTEST_TAIL, with_roles
 from gabordiag.dynamics.descent import trajectory_name
@@ -29,9 +26,7 @@ from gabordiag.dynamics.outcomes import tail_length
 from gabordiag.landscape.surface import condition
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
-from gabordiag.results import Data, Result
-
-Progress = Callable[[int, int], None]
+from gabordiag.results import Data, Progress, Result
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +110,10 @@ def diagnose_joint(run: JointRun, *, progress: Progress | None = None) -> JointD
     findings = tuple(cause(trials) for cause in CAUSES)
     verdict = _verdict(run, findings)
     if verdict == "inconclusive" and tail_length(len(run.trajectory) - 1) < SHORTEST_TAIL:
-        text = f"{run.settings.steps} steps are too few to judge. Run at least --steps 100."
+        text = (
+            f"{run.settings.steps} steps are too few to judge. Run at least --steps "
+            f"{10 * SHORTEST_TAIL}."
+        )
         return JointDiagnosis(verdict, text, findings, run, (), hessian)
     remedies = tuple(r for remedy in REMEDIES if (r := remedy(trials)) is not None)
     remedies = tuple(sorted(remedies, key=lambda remedy: not remedy.works))

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.diagnosis.facts import SCAN_STEPS, Bench, Facts, Trial, round_down
+from gabordiag.diagnosis.facts import Bench, Facts, Trial, round_down
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES
+from gabordiag.dynamics.windows import SCAN_STEPS
 from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel
 from gabordiag.objective.gabor_objectives import ShortcutObjective
 
@@ -236,10 +237,11 @@ def whiten_input(facts: Facts) -> Remedy | None:
 
 
 def coarse_to_fine(facts: Facts) -> Remedy | None:
-    """A broad, round envelope first, whose loss has one minimum; then the filter's own."""
+    """A small, round envelope first, whose loss has one minimum; then the filter's own."""
     experiment = facts.experiment
     if experiment is None or facts.parameter.name != "theta":
         return None
+    # The round filter of `reproduce` at this wavelength: the photograph leaves it one minimum.
     coarse_sigma = min(experiment.sigma, 0.3 * experiment.wavelength)
     if experiment.gamma == 1 and experiment.sigma == coarse_sigma:
         return None

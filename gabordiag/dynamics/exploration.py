@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ _RULES = (
 _FOLLOWS = 1e-4
 # Gradients that differ by more, relative to the largest slope, are worth a warning on the page.
 _SAME_GRADIENT = 1e-5
+# Places at which they are compared.
 _COMPARED = 32
 
 
@@ -245,5 +246,5 @@ def in_float64(objective: Objective) -> Objective:
     """Returns an experiment's objective in float64 on the CPU, any other as it is."""
     if not isinstance(objective, ShortcutObjective):
         return objective
-    experiment = replace(objective.experiment, dtype="float64", device="cpu")
+    experiment = objective.experiment.on_same_images(dtype="float64", device="cpu")
     return ShortcutObjective(experiment, objective.parameter.name)

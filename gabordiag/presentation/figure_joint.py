@@ -1,4 +1,8 @@
-"""Several parameters at once: runs on the plane of every pair, and a map over a plane of starts."""
+"""Several parameters at once: runs on the plane of every pair, and a map over a plane of starts.
+
+More than two dimensions cannot be drawn: every pair of parameters has its plane through the first
+run's end, and all runs are seen from above on it.
+"""
 
 from __future__ import annotations
 

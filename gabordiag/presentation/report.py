@@ -1,4 +1,8 @@
-"""The files of a run for people: its figures and its report, from saved data alone."""
+"""The files of a run for people: its figures and its report, from saved data alone.
+
+`make_files` is what a command calls at its end, and `redo` what `gabordiag report` calls; both give
+file names and contents, and leave the writing to others. A figure is added in `drawings`.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,12 @@ from gabordiag.presentation.explorer import make_page
 from gabordiag.presentation.markdown import fenced, to_markdown
 from gabordiag.presentation.second_drawer import SecondDrawer
 from gabordiag.presentation.sheets import on_sheet
-from gabordiag.results import View
+from gabordiag.results import Progress, View
 from gabordiag.runs import SavedRun
 
 # Settings that are no options.
 _ARGUMENTS = {("explain", "log")}
 Drawing = Callable[[View], Figure]
-Progress = Callable[[int, int], None]
 
 
 def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:

@@ -41,7 +41,6 @@ from gabordiag.results import View
 
 Json = Mapping[str, Any]
 
-
 # Places on a sketch besides the target.
 _MOST_MARKS = 6
 

@@ -1,4 +1,8 @@
-"""Run folders read back: finished ones, what there is of others, and the list of all."""
+"""Run folders read back: finished ones, what there is of others, and the list of all.
+
+A folder may come from anywhere: nothing in it is run or unpickled, no name in it is followed out of
+it, and what is damaged is told in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -95,11 +99,11 @@ def load_unfinished(path: Path) -> UnfinishedRun:
         raise InputError(f"{path} is no run folder: it holds no {CONFIG}.", _LISTS)
     settings = read_config(path / CONFIG)
     command = str(settings.pop("command", status.get("command")))
-    logs = {file.name: read_log(file) for file in sorted(path.glob("*trajectory-*.csv"))}
+    logs = {file.name: read_trajectory(file) for file in sorted(path.glob("*trajectory-*.csv"))}
     return UnfinishedRun(path, command, str(status["status"]), settings, logs)
 
 
-def read_log(path: Path) -> dict[str, npt.NDArray[np.float64]]:
+def read_trajectory(path: Path) -> dict[str, npt.NDArray[np.float64]]:
     """Returns the columns of a trajectory that may have been cut off.
 
     Raises:

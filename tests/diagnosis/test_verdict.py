@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
+from gabordiag.diagnosis.facts import Facts
+from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective, tell_jumps
+from gabordiag.dynamics.descent import run
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
@@ -110,7 +113,29 @@ def test_question_jumps_are_told_with_their_numbers(question: Diagnosis) -> None
     )
     assert (jump.start, jump.end) == (before, after)
     assert f"step {jump.step}" in question.jump_story[0]
+    assert "(rest needs less than 2)" in question.jump_story[0]
     assert jump.left_basin
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        # Heavy ball rests below 2 (1 + 0.9) / L'' (Goh 2017); for the others it is another number.
+        ({"momentum": 0.9}, " (rest needs less than 3.8)."),
+        ({"momentum": 0.9, "nesterov": True}, "."),
+        ({"optimizer": "adam"}, "."),
+    ],
+)
+def test_the_bound_in_a_jumps_story_is_the_optimizers_own(
+    round_filter: tuple[ShortcutObjective, Sweep], how: dict[str, Any], words: str
+) -> None:
+    objective, sweep = round_filter
+    settings = OptimizerSettings(**{"lr": 1.0, "steps": 200, **how})
+    made = run(objective, settings, landscape=sweep.landscape)
+    assert made.jumps
+    story = tell_jumps(Facts(objective, sweep, made))[0]
+    product = f"lr x curvature {made.jumps[0].lr_times_curvature:.3g}"
+    assert product + words in story
 
 
 def test_headline_names_what_to_change_and_to_which_value(question: Diagnosis) -> None:
