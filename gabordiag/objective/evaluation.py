@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gabordiag.errors import InputError
 from gabordiag.objective.loading import user_code
+from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.modules import Leaves
 from gabordiag.objective.numeric import NumericDerivatives, differentiate
 from gabordiag.objective.objective import CHUNK, FloatArray, Objective, to_numpy
@@ -261,8 +262,8 @@ class OwnObjective(Objective):
             return None
         smooth = copy.copy(self)
         smooth.is_root, smooth._takes_root_away = False, True
-        known = {"rmse": "mse"}
-        smooth.loss_name = known.get(self.loss_name, f"{self.loss_name} squared")
+        known = LOSSES.get(self.loss_name)
+        smooth.loss_name = f"{self.loss_name} squared" if known is None else known.squared
         return smooth
 
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
