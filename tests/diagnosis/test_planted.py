@@ -350,18 +350,27 @@ def _number(text: str) -> float:
     return math.radians(float(text[:-3])) if text.endswith("deg") else float(text)
 
 
+def _follow_search(case: Case, thing: Thing, remedy: Remedy, start: float) -> bool:
+    parameter = _along(thing).parameter
+    text = re.search(r"= (\S+),", remedy.change)
+    assert text is not None
+    assert parameter.target is not None
+    apart = distance(_number(text[1]), parameter.target, parameter.period)
+    return bool(apart <= 0.01 * (parameter.high - parameter.low))
+
+
+# Remedies that say more than options can.
+FOLLOWED = {"global_search": _follow_search}
+
+
 def _follow(case: Case, thing: Thing, remedy: Remedy, start: float) -> bool:
     """Does what the remedy says, and nothing else; returns whether that arrives."""
+    if remedy.name in FOLLOWED:
+        return FOLLOWED[remedy.name](case, thing, remedy, start)
     parameter = _along(thing).parameter
-    assert parameter.target is not None
-    if remedy.name == "global_search":
-        text = re.search(r"= (\S+),", remedy.change)
-        assert text is not None
-        apart = distance(_number(text[1]), parameter.target, parameter.period)
-        return bool(apart <= 0.01 * (parameter.high - parameter.low))
     settings = _plain(case)
     options = re.findall(r"--([a-z-]+) (\S+?)(?=[,;)]|\s|$)", remedy.change)
-    assert options, f"{remedy.name} gives no options: write here how it is followed"
+    assert options, f"{remedy.name} gives no options: say in FOLLOWED how to follow it"
     for option, value in options:
         if option in ("lr", "momentum"):
             settings[option] = float(value)
