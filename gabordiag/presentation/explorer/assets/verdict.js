@@ -4,7 +4,8 @@
   "use strict";
 
   const digits = gabordiag.digits;
-  // Theory knows what rates these rest at; of the others only what is said here.
+  // Theory knows at what rates these rest. The others need no more than a name here, if they divide
+  // by the gradient's size.
   const GRADIENT_DESCENT = ["sgd", "heavy_ball", "nesterov"];
   const STEP_WORDS = { adam: "Adam", rmsprop: "RMSprop" };
 
@@ -110,12 +111,11 @@
 
   function whyRestless(a) {
     const { settings, landscape, goal, holds, own } = a;
-    if (settings.optimizer in STEP_WORDS) {
-      return `${STEP_WORDS[settings.optimizer]} divides by the gradient's own size, so a flatter loss does not shorten its ` +
-        `steps: at the end they are still about ${lengthWords(landscape, lastStep(a))} long.`;
-    }
     if (!GRADIENT_DESCENT.includes(settings.optimizer)) {
-      return `Its steps do not fade: at the end they are still about ${lengthWords(landscape, lastStep(a))} long.`;
+      const name = STEP_WORDS[settings.optimizer];
+      const fact = name === undefined ? "Its steps do not fade"
+        : `${name} divides by the gradient's own size, so a flatter loss does not shorten its steps`;
+      return `${fact}: at the end they are still about ${lengthWords(landscape, lastStep(a))} long.`;
     }
     if (!a.startsInside && a.staysInOwn) {
       const bound = a.escapes !== null && settings.lr > a.escapes.rate
