@@ -177,7 +177,7 @@ def optimize(
         steps: Optimizer steps.
         start: First value, or several; the experiment's own without.
         nesterov: For sgd with momentum.
-        schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
+        schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         over: The learned parameter.
         direct: Full convolution at every step instead of the exact shortcut.
         batch_size: Draw so many of an experiment's many images at every step, each image once an
@@ -324,7 +324,7 @@ def diagnose(
         momentum: For the optimizers that take it.
         steps: Optimizer steps.
         nesterov: For sgd with momentum.
-        schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
+        schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         over: The learned parameter.
         log: A run that was already made, as `TrajectoryLogger` writes it: diagnosed instead of a
             new one; `optimizer`, `lr` and `momentum` must be those it was made with.

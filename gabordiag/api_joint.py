@@ -53,7 +53,7 @@ def optimize_jointly(
         steps: Optimizer steps.
         start: Values by name; the experiment's own for the others.
         nesterov: For sgd with momentum.
-        schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
+        schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         log: Parameters of which the logarithm is moved.
         direct: Full convolution at every step instead of the exact shortcut.
         listeners: Gives a function that is called with every step of the index-th run.
@@ -105,7 +105,7 @@ def diagnose_jointly(
         steps: Optimizer steps.
         start: Values by name; the experiment's own for the others.
         nesterov: For sgd with momentum.
-        schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
+        schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         log: Parameters of which the logarithm is moved.
         listener: Called with every step of the run as it happens.
         progress: Called with (batches of changed runs made, about how many in all).

@@ -1,6 +1,8 @@
 """The commands: each parses, calls, and hands the result to its `Session`.
 
-Those that run optimizers are in `learning.py`; `ALL` lists every one, in the order of the help.
+Those that run optimizers are in `learning.py`; `ALL` lists every one, in the order of the help. Its
+name is the function's, less `_command`; what its result says is one entry of `TELLERS`
+(`presentation/words.py`), its figures are in `drawings` (`presentation/report.py`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from typer.models import OptionInfo
 
-from gabordiag.cli.values import NamedValue, named, parse_angle, parse_named
+from gabordiag.cli.values import NamedValue, named, one_of, parse_angle, parse_named
+from gabordiag.objective.losses import LOSSES
+from gabordiag.presentation.sheets import SHEETS
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ FigureFormat = Annotated[
 ]
 FigureSize = Annotated[
     str,
-    typer.Option(help="screen, column (of a paper) or slide.", rich_help_panel=OUTPUT),
+    typer.Option(help=f"What figures are for: {one_of(SHEETS)}", rich_help_panel=OUTPUT),
 ]
 
 
@@ -247,9 +249,7 @@ class ExperimentOptions(InputOptions):
     kernel_size: Annotated[
         int, typer.Option(help="Side of the kernel, odd, pixels.", rich_help_panel=EXPERIMENT)
     ] = 31
-    loss: Annotated[str, typer.Option(help="rmse, mse or cosine.", rich_help_panel=EXPERIMENT)] = (
-        "rmse"
-    )
+    loss: Annotated[str, typer.Option(help=one_of(LOSSES), rich_help_panel=EXPERIMENT)] = "rmse"
     target_noise: Annotated[
         float,
         typer.Option(

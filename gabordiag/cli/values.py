@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gabordiag.errors import UsageError
+from gabordiag.presentation.sheets import SHEETS
 
 # One axis of a curve or a map.
 MAX_POINTS = 1_000_000
@@ -16,7 +17,6 @@ MAX_POINTS = 1_000_000
 NamedValue = Any
 Value = TypeVar("Value")
 FORMATS = ("png", "svg")
-SIZES = ("screen", "column", "slide")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PI = re.compile(rf"([+-]?)(?:({_NUMBER})\*?)?pi(?:/({_NUMBER}))?", re.IGNORECASE)
 _DEGREES = re.compile(rf"([+-]?{_NUMBER})\s*(?:deg|°)", re.IGNORECASE)
@@ -165,6 +165,12 @@ def parse_over(text: str) -> Over:
     return Over(name, parse_angle(rest[0]), parse_angle(rest[1]), points)
 
 
+def one_of(names: Iterable[str]) -> str:
+    """Returns names as a help text lists them: first, second or last."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}."
+
+
 def parse_formats(texts: Sequence[str]) -> tuple[str, ...]:
     """Returns the file formats of `png`, `svg` or `png,svg`, each once, in the order given.
 
@@ -178,9 +184,9 @@ def parse_size(text: str) -> str:
     """Returns the size of figures.
 
     Raises:
-        UsageError: Another than `screen`, `column`, `slide`.
+        UsageError: It is none of `SHEETS`.
     """
-    return _names([text.strip().lower()], SIZES)[0]
+    return _names([text.strip().lower()], tuple(SHEETS))[0]
 
 
 def _names(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objectives import GaborObjective
+from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import Objective, Parameter
 
 # Rates tried one by one where the optimizer cannot run as a batch: two a decade.
@@ -252,6 +253,12 @@ class Facts:
         """The same with the loss's root taken away, if it has one."""
         smooth = self.objective.squared()
         return None if smooth is None else Bench(smooth)
+
+    @property
+    def without_root(self) -> str:
+        """What takes the root away: an option, or words where the loss is a user's function."""
+        name = self.objective.loss_name
+        return f"--loss {LOSSES[name].squared}" if name in LOSSES else "the loss's square"
 
     @cached_property
     def from_values(self) -> Bench | None:

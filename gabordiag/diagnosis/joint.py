@@ -17,7 +17,7 @@ from gabordiag.diagnosis.joint_causes import CAUSES
 from gabordiag.diagnosis.joint_remedies import REMEDIES
 from gabordiag.diagnosis.joint_trials import Trials, show_values
 from gabordiag.diagnosis.remedies import Remedy
-from gabordiag.diagnosis.verdict import HEALTHY, SHORTEST_TAIL, with_roles
+from gabordiag.diagnosis.verdict import HEALTHY, SHORTEST_TAIL, strongest, with_roles
 from gabordiag.dynamics.descent import trajectory_name
 from gabordiag.dynamics.joint import JointRun, learning_rates, run_joint
 from gabordiag.dynamics.joint_pairs import PairSurface, pair_surfaces
@@ -144,9 +144,7 @@ def _verdict(run: JointRun, findings: tuple[Finding, ...]) -> str:
     for finding in findings:
         if finding.present and finding.sufficient:
             return finding.cause
-    present = [finding.cause for finding in findings if finding.present]
-    order = ("no_working_lr", "wrong_basin", "step_too_large", "kink", "step_too_small")
-    return next((cause for cause in order if cause in present), "inconclusive")
+    return strongest(findings)
 
 
 def _headline(

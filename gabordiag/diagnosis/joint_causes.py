@@ -1,6 +1,7 @@
 """The suspects of a run of several parameters; each with its test and its counterfactual.
 
 `CAUSES` is ordered from the least intrusive change to the most, as for one parameter (`causes.py`).
+A cause is a function `trials -> Finding`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def kink(trials: Trials) -> Finding:
         f"the gradient of {trials.objective.loss_name} does not vanish at its zero, so a fixed "
         "step never settles; without the root the same run reaches the target"
     )
-    return Finding("kink", True, True, evidence, text, "Use --loss mse with the same rates.")
+    advice = f"Use --loss {squared.loss_name} with the same rates."
+    return Finding("kink", True, True, evidence, text, advice)
 
 
 def step_too_small(trials: Trials) -> Finding:

@@ -1,4 +1,7 @@
-"""The cures of a run of several parameters, each actually tried; `REMEDIES` has the cheap first."""
+"""The cures of a run of several parameters, each actually tried.
+
+A remedy is a function `trials -> Remedy | None`; `REMEDIES` has the cheap first.
+"""
 
 from __future__ import annotations
 

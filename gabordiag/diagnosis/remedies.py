@@ -2,7 +2,9 @@
 
 A remedy is a function `facts -> Remedy | None`: None where it does not apply (no image to whiten,
 no root to square). `REMEDIES` is ordered by what it costs the person, cheap first; those that work
-are listed before those that do not.
+are listed before those that do not. A test follows every `change` by its options and nothing else;
+what is no option is written there once more (`FOLLOWED` in `test_planted.py`). Runs of several
+parameters have their own table (`joint_remedies.py`).
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def mse_loss(facts: Facts) -> Remedy | None:
     if facts.squared is None:
         return None
     trial = facts.squared.confirmed(facts.settings, facts.start)
-    return _from_trial("mse_loss", f"--loss {facts.squared.objective.loss_name}", trial)
+    return _from_trial("mse_loss", facts.without_root, trial)
 
 
 def smaller_lr(facts: Facts) -> Remedy | None:

@@ -251,8 +251,14 @@ def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
     for finding in findings:
         if finding.present and finding.sufficient:
             return finding.cause
-    present = {finding.cause for finding in findings if finding.present}
-    return next((cause for cause in _EXPLANATORY if cause in present), "inconclusive")
+    return strongest(findings)
+
+
+def strongest(findings: tuple[Finding, ...]) -> str:
+    """Returns the cause that is present and explains most, where none alone suffices."""
+    present = [finding.cause for finding in findings if finding.present]
+    known = [cause for cause in _EXPLANATORY if cause in present]
+    return next(iter(known + present), "inconclusive")
 
 
 def with_roles(verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

@@ -91,7 +91,7 @@ class Experiment:
         gamma: Aspect ratio.
         kernel_size: Side of the kernel, odd.
         padding: `valid`, `same`, `circular`.
-        loss: `rmse`, `mse`, `cosine`.
+        loss: A name of `LOSSES`, such as `rmse`, `mse`, `cosine`.
         target_noise: Standard deviation of Gaussian noise added to the target response.
         dtype: `float64`, `float32`; the shortcut itself is always built in float64.
         seed: Of the noise and of synthetic images.

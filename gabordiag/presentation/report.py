@@ -105,7 +105,7 @@ class Wish:
 
     Attributes:
         formats: Of the figures, `png`, `svg`; the first is shown in the report. None draws nothing.
-        size: `screen`, `column` (of a paper) or `slide`.
+        size: A name of `SHEETS`.
         animate: Whether the failing run becomes an animation.
         to_send: Whether the page is made small, and its figures for phones too: twice the drawing,
             which a run that has just been made does not wait for.
@@ -206,7 +206,7 @@ def draw(
         command: That was run.
         view: Of its result.
         formats: `png`, `svg`.
-        size: `screen`, `column` (of a paper) or `slide`.
+        size: A name of `SHEETS`.
         drawn: Called after every figure.
         only: Stems of the figures wanted; all without.
     """

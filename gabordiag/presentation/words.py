@@ -47,7 +47,7 @@ _MOST_MARKS = 6
 
 def blocks(command: str, view: View) -> list[Block]:
     """Returns what a command's result says, in the order in which a person would ask."""
-    tell = _TELLERS.get(command)
+    tell = TELLERS.get(command)
     return [*tell(view.result), *_images(view.result)] if tell is not None else []
 
 
@@ -367,7 +367,8 @@ def _explore(result: Json) -> list[Block]:
     ]
 
 
-_TELLERS: dict[str, Callable[[Json], list[Block]]] = {
+# command -> (its result's JSON) -> what it says.
+TELLERS: dict[str, Callable[[Json], list[Block]]] = {
     "sweep": _sweep,
     "optimize": _optimize,
     "basins": _basins,

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.cli import hostile
-from tests.cli.fuzz import SMALL, Call, check_call, check_calls, command_options
+from tests.cli.fuzz import (
+    QUICK,
+    SMALL,
+    Call,
+    check_call,
+    check_calls,
+    command_options,
+    make_call,
+)
 
 # Calls that once broke a promise, word by word, because numbers mean other calls when there are
 # more options to choose from.
@@ -110,8 +118,7 @@ def test_ten_thousand_generated_calls(part: int) -> None:
 
 
 def test_every_command_and_option_is_generated() -> None:
-    from tests.cli.fuzz import make_call
-
+    assert set(QUICK) == set(command_options())
     seen = {(call.arguments[0], word) for call in map(make_call, range(3000))
             for word in call.arguments}  # fmt: skip
     for command, options in command_options().items():

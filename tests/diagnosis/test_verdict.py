@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from gabordiag.diagnosis.causes import Finding
 from gabordiag.diagnosis.facts import Facts
-from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective, tell_jumps
+from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective, strongest, tell_jumps
 from gabordiag.dynamics.descent import run
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.landscape.sweep import Sweep, sweep_objective
@@ -187,6 +188,17 @@ def test_too_few_steps_say_how_many_are_needed(round_mse: Diagnose) -> None:
     assert diagnosis.verdict == "inconclusive"
     needed = int(diagnosis.headline.split("--steps ")[1].rstrip("."))
     assert round_mse(1e-3, steps=needed).verdict != "inconclusive"
+
+
+def test_where_nothing_suffices_any_cause_that_is_present_is_the_verdict() -> None:
+    def found(*causes: str) -> tuple[Finding, ...]:
+        return tuple(Finding(cause, True, False, {}, "is there") for cause in causes)
+
+    absent = Finding("wrong_basin", False, False, {}, "is not there")
+    assert strongest((absent, *found("kink", "no_working_lr"))) == "no_working_lr"
+    assert strongest((absent, *found("unheard_of", "step_too_small"))) == "step_too_small"
+    assert strongest((absent, *found("unheard_of"))) == "unheard_of"
+    assert strongest((absent,)) == "inconclusive"
 
 
 @pytest.mark.slow

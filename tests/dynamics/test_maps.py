@@ -203,6 +203,7 @@ def test_kink_of_the_table_is_undefined_as_torch_has_it() -> None:
 def test_batch_is_one_optimizer_for_every_rate(name: str) -> None:
     # One torch optimizer a run, looked up by its name, on a gradient that changes its sign.
     classes = {attribute.lower(): getattr(torch.optim, attribute) for attribute in dir(torch.optim)}
+    kind = classes.get(name, OPTIMIZERS[name])
     rates = torch.tensor([0.001, 0.001, 0.02, 0.02, 0.3, 0.3], dtype=torch.float64)
     starts = torch.tensor([0.2, -1.3, 0.2, -1.3, 0.2, -1.3], dtype=torch.float64)
     values, path = starts.clone(), [starts.numpy()]
@@ -214,7 +215,7 @@ def test_batch_is_one_optimizer_for_every_rate(name: str) -> None:
         train(
             lambda v: -torch.cos(3 * v) / 3,
             float(start),
-            lambda p, rate=rate: classes[name](p, lr=float(rate)),
+            lambda p, rate=rate: kind(p, lr=float(rate)),
             60,
         ).values
         for start, rate in zip(starts, rates, strict=True)

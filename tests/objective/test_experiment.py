@@ -21,7 +21,7 @@ from gabordiag.objective.gabor_objectives import DirectObjective, ShortcutObject
 from gabordiag.objective.objective import Objective, Parameter
 from tests import reference
 
-LOSSES = ("rmse", "mse", "cosine")
+LOSSES = tuple(reference.LOSSES)
 PADDINGS = ("valid", "same", "circular")
 losses = pytest.mark.parametrize("loss", LOSSES)
 paddings = pytest.mark.parametrize("padding", PADDINGS)

@@ -224,7 +224,7 @@ class TestPeriod:
 
 
 class TestModule:
-    @pytest.mark.parametrize("loss", ["rmse", "mse", "cosine"])
+    @pytest.mark.parametrize("loss", reference.LOSSES)
     def test_the_loss_is_that_of_the_reference(self, image, loss):
         objective = of(planted.Right(), image, loss=loss)
         pixels = image[0, 0].tolist()

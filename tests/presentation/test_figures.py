@@ -182,6 +182,10 @@ def saved(view: View) -> View:
 NAMES = ("sweep", "optimize", "many", "broken", "basins", "bifurcation", "comparison")
 
 
+def test_every_figure_is_looked_at(drawn: dict[str, Figure]) -> None:
+    assert set(NAMES) == set(drawn)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_cut_off(drawn: dict[str, Figure], name: str) -> None:
     figure = drawn[name]
