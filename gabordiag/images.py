@@ -21,6 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 
 BUILT_IN = ("hopper", "noise", "pink")
 NORMALIZATIONS = ("none", "center", "standardize", "whiten")
+# About the photograph's size; powers of two, which transforms are quick at.
 SYNTHETIC_SHAPE = (512, 512)
 # Above this many pixels a compressed file is taken for a decompression bomb: more than a camera
 # makes, 0.7 GB as float64, and just below where Pillow itself begins to warn.

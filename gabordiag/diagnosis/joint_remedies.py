@@ -24,8 +24,10 @@ from gabordiag.diagnosis.joint_trials import (
 from gabordiag.diagnosis.remedies import Remedy
 from gabordiag.dynamics.joint import JointRun
 
+# What people try of Adam, whose steps are about as long as the rate: half a degree to some degrees.
 ADAM_RATES = (0.01, 0.03, 0.1)
 _ADAM: dict[str, Any] = {"optimizer": "adam", "momentum": 0.0, "nesterov": False}
+# As many as run at once at hardly more cost than one.
 RANDOM_STARTS = 12
 
 

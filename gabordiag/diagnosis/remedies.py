@@ -24,8 +24,11 @@ from gabordiag.dynamics.windows import SCAN_STEPS
 from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel
 from gabordiag.objective.gabor_objectives import ShortcutObjective
 
+# What people try of adaptive optimizers.
 USUAL_RATES = (1e-3, 1e-2, 1e-1)
 DECAYS = ("exponential", "cosine", "step")
+# Even starts by which the share that arrives is measured, one a degree of a half turn; and how sure
+# one wants to be that of the random ones at least one does.
 MULTI_START_GRID = 181
 CONFIDENCE = 0.99
 

@@ -17,6 +17,7 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.numeric import Function, measure_noise, noise_spacing
 from gabordiag.objective.objective import FloatArray, Parameter
 
+# Quarter, half and whole turns: what patterns of fourfold and twofold symmetry repeat after.
 _RADIANS = (math.pi / 2, math.pi, 2 * math.pi)
 _DEGREES = (180.0, 360.0)
 _ANGLE_NAMES = ("theta", "angle", "psi", "phi", "phase", "orientation")

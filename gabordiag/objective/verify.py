@@ -50,7 +50,8 @@ POINTS = (
     GaborParameters(1.04, 11.3, 4.3, -0.53, 1.19),
     GaborParameters(-2.58, 6.7, 2.9, 1.71, 0.71),
 )
-# Up to here a user's result counts as right: constants typed to six digits, or float32.
+# Up to here a user's result counts as right: constants typed to six digits; more where all was
+# computed in float32.
 TOLERANCE = 1e-5
 _FLOAT32_TOLERANCE = 1e-4
 # What gabordiag's own derivatives must meet.

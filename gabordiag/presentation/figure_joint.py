@@ -56,6 +56,7 @@ _STEPS: dict[str, Any] = {
     "markeredgewidth": 0.5,
 }
 _START = {**mark_style("start"), "markersize": 8, "zorder": 6}
+# Contours over a map of outcomes, at most about twice so many.
 _LOSS_LINES = 12
 # Losses that differ less are not drawn on a logarithm: its ticks could not be read.
 _DECADE = 10.0

@@ -21,6 +21,7 @@ from gabordiag.results import Data, View
 from gabordiag.runs.files import is_held, parse_rows, whole_lines
 from gabordiag.runs.formats import read_columns, read_config
 
+# Of result.json; a reader refuses another.
 SCHEMA = 1
 DEFAULT_ROOT = Path("runs")
 RESULT, CONFIG, STATUS = "result.json", "config.toml", "status.json"
