@@ -28,23 +28,26 @@ MODULES = (
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
-    "diagnosis.facts": {"SCAN_STEPS"},
     "diagnosis.joint": {"_USUAL_TRIALS"},
+    "diagnosis.joint_causes": {"_MOST_RATES"},
     "diagnosis.joint_remedies": {"RANDOM_STARTS"},
+    "diagnosis.joint_trials": {"ENOUGH_STEPS", "TRIED_STEPS", "_CALM"},
     "diagnosis.remedies": {"MULTI_START_GRID"},
     "dynamics.bifurcation": {"DEFAULT_TAIL"},
-    "dynamics.joint": {"_LONGEST_STEP"},
+    "dynamics.joint": {"_LONGEST_STEP", "_LAST_STEP"},
     # Adam's own.
     "dynamics.theory": {"_ADAM_BETA1"},
-    "dynamics.windows": {"_LOWEST", "_HIGHEST"},
+    "dynamics.windows": {"SCAN_STEPS", "_LOWEST", "_HIGHEST"},
     "landscape.critical": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
-    "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_ROWS_AT_ONCE"},
+    "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
+                          "_ROWS_AT_ONCE"},
     # Where a period is guessed, no verdict is given; `test_own.py` tests the guesses.
-    "objective.period": {"_TYPED", "_NOISE_FACTOR", "_NEAR"},
+    "objective.period": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
+                         "_ARGUMENT_ROUNDINGS"},
     "objective.mistakes": {"_DEGREE"},
     "objective.objective": {"_MOST_PERIODS", "CHUNK"},
     "objective.verify": {"DEFAULT_SIZE", "_COMPLEX_STEP", "_STEP"},
-}
+}  # fmt: skip
 
 
 def module_of(name: str) -> ModuleType:
