@@ -75,11 +75,10 @@ def read_log(
         UsageError: A column that was asked for is not there.
     """
     if isinstance(source, Mapping):
-        lengths = {len(np.atleast_1d(np.asarray(column))) for column in source.values()}
-        if len(lengths) != 1:
+        columns = {str(name): _column(column) for name, column in source.items()}
+        if len({len(column) for column in columns.values()}) != 1:
             raise InputError("The columns have different lengths, or there are none.")
-        columns = {name: np.asarray(c, dtype=np.float64) for name, c in source.items()}
-        return _pick(columns, 0, "the columns", value_column, loss_column)
+        return _pick(columns, 0, "the log", value_column, loss_column)
     path = Path(source)
     if not path.exists():
         raise InputError(f"No log at {path}.", "Give a CSV or JSON-lines file.")
@@ -98,6 +97,14 @@ def read_log(
             _FORM,
         )
     return _pick(columns, skipped, str(path), value_column, loss_column)
+
+
+def _column(column: Any) -> FloatArray:
+    """Returns one column of numbers (n,), NaN for what is none, as in a file."""
+    # Arrays and tensors have `tolist`; losses collected in a list may still carry their graph.
+    cells = column.tolist() if hasattr(column, "tolist") else column
+    numbers = [_number(cell) for cell in (cells if isinstance(cells, Iterable) else [cells])]
+    return np.array([math.nan if number is None else number for number in numbers])
 
 
 def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
