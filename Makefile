@@ -7,13 +7,14 @@ INSTALLED := .venv/.installed
 GALLERY := round-animation.gif comparison.png elongated-run.png elongated-basins.png elongated-sweep.png elongated-bifurcation.png \
 	round-run.png round-basins.png
 
-.PHONY: help install reproduce test check check-slow bench gallery format clean
+.PHONY: help install reproduce test check check-slow coverage bench gallery format clean
 
 help:
 	@echo "make reproduce   the question's failure, explained, figures and report under runs/"
 	@echo "make test        the tests"
 	@echo "make check       formatter, linter, types, dependency audit, tests"
 	@echo "make check-slow  the long tests"
+	@echo "make coverage    the tests, and the lines and branches that they leave out"
 	@echo "make bench       speed, as ratios measured side by side"
 	@echo "make gallery     the figures and the animation that README.md shows"
 	@echo "make format      formats the code"
@@ -42,6 +43,9 @@ check: $(INSTALLED)
 check-slow: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
 
+coverage: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov --cov-report=term-missing:skip-covered
+
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark_suite --benchmark-enable -s
 
@@ -56,4 +60,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage* *.egg-info

@@ -73,16 +73,21 @@ def run(arguments: Sequence[str]) -> int:
         from gabordiag.cli.app import app
 
         code = app(list(arguments), standalone_mode=False, prog_name="gabordiag")
+        # What typer makes of an interruption.
+        if code == EXIT_INTERRUPTED:
+            return _interrupted()
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _interrupted()
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of our output has gone (`| head`); there is nobody left to tell. Within a
+        # command typer makes an exit of it, with the code of an unhealthy verdict.
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        if not isinstance(cause, BrokenPipeError):
+            raise
+        _drop_output()
+        return 0
     except Exception as error:
-        if isinstance(error, BrokenPipeError):
-            # The reader of our output has gone (`| head`); there is nobody left to tell.
-            _drop_output()
-            return 0
-        if _is_abort(error):
-            return _interrupted()
         text, code = _explain(error)
         return _failed(text, code, "--debug" in arguments)
     return code if isinstance(code, int) else 0
@@ -117,11 +122,6 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"Cannot use {name}: {error.strerror}.\nGive another path.", EXIT_INPUT
     first = next(iter(f"{type(error).__name__}: {error}".splitlines()))
     return f"Internal error, {first}\nPlease report it with --debug.", EXIT_INPUT
-
-
-def _is_abort(error: Exception) -> bool:
-    typer = sys.modules.get("typer")
-    return typer is not None and isinstance(error, typer.Abort)
 
 
 def _is_click_exception(error: Exception) -> bool:

@@ -89,8 +89,7 @@ class Session:
         if error is None or self._finished:
             folder.release()
             return
-        interrupted = isinstance(error, (KeyboardInterrupt, typer.Abort))
-        folder.abandon("interrupted" if interrupted else "failed")
+        folder.abandon("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
 
     @property
     def folder(self) -> RunFolder:

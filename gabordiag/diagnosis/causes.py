@@ -76,6 +76,13 @@ def wrong_gradient(facts: Facts) -> Finding:
     errors = [e for e in (check.analytic_vs_autograd, check.analytic_vs_numeric) if e is not None]
     worst = max(errors, default=0.0)
     evidence = check.to_dict()
+    certificate = facts.landscape.certificate
+    if worst > WRONG_GRADIENT and not certificate.certified:
+        # At a jump of the loss, say, its differences are no derivative.
+        text = (
+            f"finite differences do not tell whether the derivative is right: {certificate.reason}"
+        )
+        return Finding("wrong_gradient", False, False, evidence, text)
     if worst > WRONG_GRADIENT:
         text = f"the derivative differs from finite differences by {worst:.1e} of its largest value"
         return Finding("wrong_gradient", True, False, evidence, text, "Correct the derivative.")
@@ -113,7 +120,9 @@ def target_unreachable(facts: Facts) -> Finding:
     """Is the lowest loss at the target at all?"""
     goal = facts.landscape.parameter.target
     attractors = facts.landscape.attractors
-    if goal is None or not attractors:
+    if not attractors:
+        return _without_minimum(facts)
+    if goal is None:
         text = "no target was given, the lowest minimum serves as one"
         return Finding("target_unreachable", False, False, {}, text)
     lowest = min(attractors, key=lambda point: point.loss)
@@ -131,6 +140,30 @@ def target_unreachable(facts: Facts) -> Finding:
         return Finding("target_unreachable", True, False, evidence, text, advice)
     text = f"the lowest loss of the whole range lies at the target ({loss:.3g})"
     return Finding("target_unreachable", False, False, evidence, text)
+
+
+def _without_minimum(facts: Facts) -> Finding:
+    """The loss of a range that holds no minimum: it is lowest at one of the ends."""
+    parameter, shown = facts.parameter, facts.parameter.show
+    if parameter.period is not None:
+        return Finding("target_unreachable", False, False, {}, "no minimum was found")
+    losses = facts.objective.loss_at([parameter.low, parameter.high])
+    end = (parameter.low, parameter.high)[int(np.argmin(losses))]
+    evidence = {"lowest": end, "lowest_loss": float(losses.min())}
+    goal, height = parameter.target, float(np.ptp(losses))
+    if goal is not None:
+        loss = float(facts.objective.loss_at(goal)[0])
+        near = abs(float(parameter.offset(end, goal))) <= parameter.tolerance
+        if near or loss - losses.min() <= UNREACHABLE * height:
+            text = f"the target {shown(goal)} is where the loss is lowest, an end of the range"
+            return Finding("target_unreachable", False, False, evidence, text)
+    word = "holds" if facts.landscape.certificate.certified else "shows"
+    text = (
+        f"the range {shown(parameter.low)} to {shown(parameter.high)} {word} no minimum: the loss "
+        f"is lowest at its end {shown(end)}, and descent leads out of it"
+    )
+    advice = "Choose a --range that holds the minimum."
+    return Finding("target_unreachable", True, False, evidence, text, advice)
 
 
 def flat_start(facts: Facts) -> Finding:
@@ -307,7 +340,10 @@ def no_working_lr(facts: Facts) -> Finding:
             f"{hold:.3g}, {escape / hold:.3g} times less"
         )
     elif hold is not None:
-        text += f": none leaves the start's basin (the target's holds up to {hold:.3g})"
+        why = "none leaves the start's basin"
+        if facts.own_basin is None:
+            why = "from there descent leads out of the range"
+        text += f": {why} (the target's basin holds up to {hold:.3g})"
     return Finding("no_working_lr", True, False, evidence, text)
 
 
@@ -327,8 +363,8 @@ def _apart(facts: Facts, point: CriticalPoint) -> str:
 
 
 def _span(facts: Facts, point: CriticalPoint) -> str:
-    if point.basin is None:
-        return ""
+    # Minima and kinks have one.
+    assert point.basin is not None
     low, high = (facts.parameter.show(edge, 1) for edge in point.basin)
     return f" ({low} to {high})"
 

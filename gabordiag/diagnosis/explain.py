@@ -172,7 +172,7 @@ class _Reader:
         length = max(tail_length(len(self.losses)), min(len(self.losses) // 2, 200))
         for series, own in ((self.values, self.parameter), (self.losses, None)):
             tail = series[-length:]
-            if len(tail) < 2 or not np.isfinite(tail).all():
+            if not np.isfinite(tail).all():
                 continue
             width = float(np.ptp(series[np.isfinite(series)])) or 1.0
             along = own or Parameter("loss", 0.0, width, None, None, 0.0)
@@ -252,8 +252,8 @@ class _Reader:
         shown = self.parameter.show(self.target)
         if turns:
             text = (
-                f"No failure: it ended at the target {shown} plus {turns} whole periods, the same "
-                "solution."
+                f"No failure: it ended at the target {shown} {'plus' if turns > 0 else 'minus'} "
+                f"{abs(turns)} period{'s' if abs(turns) > 1 else ''}, the same solution."
             )
             return self._result("equivalent_solution", "reached", text)
         text = f"Healthy: it reached the target {shown} and stays. Nothing needs to change."

@@ -296,14 +296,11 @@ class Facts:
     @cached_property
     def start_inside(self) -> float | None:
         """A start in the target's basin: half way from the target to the edge nearest the start."""
-        target = self.target_basin
-        if target is None or target.basin is None:
-            return None
         goal = self.landscape.goal_value
-        assert goal is not None
-        basin = self.landscape.basin_around(target, goal)
-        if basin is None:
+        found = None if goal is None else self.landscape.basin_of(goal)
+        if goal is None or found is None:
             return None
+        _, basin = found
         towards = float(self.parameter.offset(self.start, goal))
         edge = basin[0] if towards < 0 else basin[1]
         return goal + (edge - goal) / 2

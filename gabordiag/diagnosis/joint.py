@@ -17,12 +17,17 @@ from gabordiag.diagnosis.joint_causes import CAUSES
 from gabordiag.diagnosis.joint_remedies import REMEDIES
 from gabordiag.diagnosis.joint_trials import Trials, show_values
 from gabordiag.diagnosis.remedies import Remedy
-from gabordiag.diagnosis.verdict import HEALTHY, SHORTEST_TAIL, strongest, with_roles
+from gabordiag.diagnosis.verdict import (
+    HEALTHY,
+    is_too_short,
+    strongest,
+    too_short_headline,
+    with_roles,
+)
 from gabordiag.dynamics.descent import trajectory_name
 from gabordiag.dynamics.joint import JointRun, learning_rates, run_joint
 from gabordiag.dynamics.joint_pairs import PairSurface, pair_surfaces
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import tail_length
 from gabordiag.landscape.surface import condition
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
@@ -109,11 +114,8 @@ def diagnose_joint(run: JointRun, *, progress: Progress | None = None) -> JointD
         return JointDiagnosis(verdict, _healthy(run, verdict), (), run, (), hessian)
     findings = tuple(cause(trials) for cause in CAUSES)
     verdict = _verdict(run, findings)
-    if verdict == "inconclusive" and tail_length(len(run.trajectory) - 1) < SHORTEST_TAIL:
-        text = (
-            f"{run.settings.steps} steps are too few to judge. Run at least --steps "
-            f"{10 * SHORTEST_TAIL}."
-        )
+    if is_too_short(run):
+        text = too_short_headline(run)
         return JointDiagnosis(verdict, text, findings, run, (), hessian)
     remedies = tuple(r for remedy in REMEDIES if (r := remedy(trials)) is not None)
     remedies = tuple(sorted(remedies, key=lambda remedy: not remedy.works))
@@ -139,7 +141,7 @@ def _healthy(run: JointRun, verdict: str) -> str:
 
 
 def _verdict(run: JointRun, findings: tuple[Finding, ...]) -> str:
-    if tail_length(len(run.trajectory) - 1) < SHORTEST_TAIL:
+    if is_too_short(run):
         return "inconclusive"
     for finding in findings:
         if finding.present and finding.sufficient:

@@ -18,6 +18,7 @@ from gabordiag.diagnosis.causes import CAUSES, Finding
 from gabordiag.diagnosis.facts import Bench, Facts
 from gabordiag.diagnosis.remedies import Remedy, global_search, try_remedies
 from gabordiag.dynamics.descent import Run, StepListener, run, trajectory_name
+from gabordiag.dynamics.joint import JointRun
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
 from gabordiag.dynamics.windows import Windows
@@ -238,6 +239,12 @@ def _searches(facts: Facts) -> tuple[Remedy, ...]:
     return () if found is None else (found,)
 
 
+def is_too_short(run_: Run | JointRun) -> bool:
+    """Whether a run's tail shows too little; one that broke off before its last step is judged."""
+    steps = len(run_.trajectory) - 1
+    return steps >= run_.settings.steps and tail_length(steps) < SHORTEST_TAIL
+
+
 def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
     """Returns the verdict."""
     if facts.run.outcome == "reached":
@@ -246,7 +253,7 @@ def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
     for finding in findings:
         if finding.present and finding.cause in alone:
             return finding.cause
-    if tail_length(len(facts.run.trajectory) - 1) < SHORTEST_TAIL:
+    if is_too_short(facts.run):
         return "inconclusive"
     for finding in findings:
         if finding.present and finding.sufficient:
@@ -318,11 +325,15 @@ def _healthy_headline(facts: Facts, verdict: str) -> str:
     )
 
 
+def too_short_headline(run_: Run | JointRun) -> str:
+    """Returns the sentence on a run that cannot be judged."""
+    needed = 10 * SHORTEST_TAIL
+    return f"{run_.settings.steps} steps are too few to judge. Run at least --steps {needed}."
+
+
 def _inconclusive_headline(facts: Facts) -> str:
-    steps = len(facts.run.trajectory) - 1
-    if tail_length(steps) < SHORTEST_TAIL:
-        needed = 10 * SHORTEST_TAIL
-        return f"{steps} steps are too few to judge. Run at least --steps {needed}."
+    if is_too_short(facts.run):
+        return too_short_headline(facts.run)
     return (
         f"The run ends {facts.run.outcome.replace('_', ' ')}, and no cause that was tested "
         "explains it. Run more steps, or compare with --optimizer sgd."
@@ -371,12 +382,10 @@ def _rest_words(facts: Facts) -> str:
 
 
 def _edge_story(facts: Facts, jump: Jump, gradient: float) -> str:
-    basin_of = facts.landscape.attractor_of(jump.start)
-    if basin_of is None:
+    found = facts.landscape.basin_of(jump.start)
+    if found is None or not jump.left_basin:
         return "."
-    basin = facts.landscape.basin_around(basin_of, jump.start)
-    if basin is None or not jump.left_basin:
-        return "."
+    _, basin = found
     edge = basin[1] if jump.end > jump.start else basin[0]
     shown = facts.parameter.show
     text = f": past the edge of its basin at {shown(float(facts.parameter.wrap(edge)), 1)}"

@@ -79,7 +79,8 @@ def classify_joint(
     slow = np.ptp(scaled, axis=0).max(axis=-1) <= PLATEAU_MOVE
     flat = tails.last_slopes <= PLATEAU_SLOPE * tails.steepest
     assign(codes, finite & slow & flat, "plateau")
-    moves = np.sqrt((np.diff(scaled, axis=0) ** 2).sum(axis=-1))
+    # Unlike a sum of squares, `hypot` does not overflow on the way.
+    moves = np.hypot.reduce(np.diff(scaled, axis=0), axis=-1)
     assign(codes, descends(moves, losses, finite, _arrivals(reached)), "unfinished")
     assign(codes, codes < 0, "erratic")
     return codes, np.where(periods >= 2, periods, 0)

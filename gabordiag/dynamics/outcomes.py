@@ -381,9 +381,8 @@ def lyapunov_exponent(
     for lr, curvature in zip(lrs.tolist(), curvatures.tolist(), strict=True):
         v = momentum * v + curvature * w
         w = w - lr * v
+        # Never zero: the map's determinant is beta.
         length = math.hypot(w, v)
-        if length == 0:
-            return None
         total += math.log(length)
         w, v = w / length, v / length
     return total / len(curvatures)

@@ -226,11 +226,10 @@ def _end_basin(result: Run) -> tuple[CriticalPoint | None, FloatArray]:
     does, too: the longer, the better a spread is measured.
     """
     landscape, values = result.landscape, result.trajectory.values
-    last = float(values[-1])
-    point = landscape.attractor_of(last) if math.isfinite(last) else None
-    basin = None if point is None else landscape.basin_around(point, last)
-    if point is None or basin is None:
+    found = landscape.basin_of(float(values[-1]))
+    if found is None:
         return None, np.empty(0)
+    point, basin = found
     for count in (len(values) // 2, tail_length(len(values) - 1)):
         end = values[-count:]
         if end.min() >= basin[0] and end.max() <= basin[1]:
@@ -283,10 +282,10 @@ def measure_effect(exact: ShortcutObjective, noisy: Run, free: Run, batch_size: 
 
 def _leaves_basin(result: Run) -> int | None:
     landscape, values = result.landscape, result.trajectory.values
-    point = landscape.attractor_of(result.start)
-    basin = None if point is None else landscape.basin_around(point, result.start)
-    if basin is None:
+    found = landscape.basin_of(result.start)
+    if found is None:
         return None
+    _, basin = found
     outside = np.flatnonzero(~((values >= basin[0]) & (values <= basin[1])))
     return int(outside[0]) if len(outside) else None
 

@@ -157,11 +157,17 @@ class Landscape:
 
     def attractor_of(self, value: float) -> CriticalPoint | None:
         """Returns the minimum or kink into whose basin the value falls; of NaN, None."""
+        found = self.basin_of(value)
+        return None if found is None else found[0]
+
+    def basin_of(self, value: float) -> tuple[CriticalPoint, tuple[float, float]] | None:
+        """Returns the same with the copy of its basin that holds the value."""
         if not math.isfinite(value):
             return None
         for point in self.attractors:
-            if self.basin_around(point, value) is not None:
-                return point
+            basin = self.basin_around(point, value)
+            if basin is not None:
+                return point, basin
         return None
 
     def basin_around(self, point: CriticalPoint, value: float) -> tuple[float, float] | None:

@@ -151,15 +151,17 @@ class JointObjective:
     def offsets(self, values: npt.ArrayLike, point: npt.ArrayLike) -> FloatArray:
         """Returns values - point (..., d), to the nearest copy of every angle."""
         array, where = np.asarray(values, dtype=np.float64), np.asarray(point, dtype=np.float64)
-        columns = [
-            parameter.offset(array[..., index], float(where[index]))
-            for index, parameter in enumerate(self.parameters)
-        ]
+        # Runs may end at infinity.
+        with np.errstate(invalid="ignore", over="ignore"):
+            columns = [
+                parameter.offset(array[..., index], float(where[index]))
+                for index, parameter in enumerate(self.parameters)
+            ]
         return np.stack(columns, axis=-1)
 
     def distances(self, values: npt.ArrayLike, point: npt.ArrayLike) -> FloatArray:
         """Returns the largest offset (...) of values (..., d), in units of the tolerances."""
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             scaled = np.abs(self.offsets(values, point)) / self.tolerance
         largest: FloatArray = scaled.max(axis=-1)
         return largest

@@ -90,7 +90,8 @@ def _draw_path(
     finite = np.isfinite(x) & np.isfinite(y)
     # Shorter steps are seen from their points.
     long = finite[1:] & finite[:-1] & (np.abs(np.diff(x)) > 0.012 * width)
-    wraps = long & (np.abs(np.diff(raw) - np.diff(x)) > 1e-6 * width)
+    with np.errstate(invalid="ignore", over="ignore"):
+        wraps = long & (np.abs(np.diff(raw) - np.diff(x)) > 1e-6 * width)
     jumps = set((path.jumps - first).tolist())
     for t in np.flatnonzero(long)[:PATH_STEPS].tolist():
         ax.annotate(

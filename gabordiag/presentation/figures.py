@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gabordiag.diagnosis.joint import JointDiagnosis
 from gabordiag.diagnosis.verdict import Diagnosis
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.descent import Optimization, Run
@@ -87,7 +88,7 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
 
     Args:
         result: A `Sweep`, `Surface`, `Optimization`, `Run`, `Basins`, `Bifurcation`,
-            `Diagnosis`, `JointOptimization` or `PlaneBasins`.
+            `Diagnosis`, `JointOptimization`, `JointDiagnosis` or `PlaneBasins`.
         ax: Axes to draw into; a new figure's without.
 
     Raises:
@@ -171,7 +172,7 @@ def _plot_basins(ax: Axes, result: Basins) -> None:
     legend_beside(ax, outcome_handles(view.data["basins.npz"]))
 
 
-def _plot_joint_runs(ax: Axes, result: JointOptimization) -> None:
+def _plot_joint_runs(ax: Axes, result: JointOptimization | JointDiagnosis) -> None:
     legend_beside(ax, draw_joint_runs(ax, result.view()))
 
 
@@ -195,5 +196,6 @@ _DRAWERS: dict[type[Result], _Drawer] = {
     Bifurcation: _plot_bifurcation,
     Diagnosis: _plot_diagnosis,
     JointOptimization: _plot_joint_runs,
+    JointDiagnosis: _plot_joint_runs,
     PlaneBasins: _plot_plane,
 }

@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import gabordiag as gd
 from gabordiag.errors import InputError, UsageError
@@ -218,3 +220,102 @@ def test_missing_and_folder(tmp_path: Path) -> None:
         gd.explain(tmp_path / "nothing.csv")
     with pytest.raises(InputError, match="folder"):
         gd.explain(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["period", "target"])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_what_is_no_number_is_refused(name: str, number: float) -> None:
+    with pytest.raises(UsageError, match=f"{name} .* finite"):
+        gd.explain({"theta": T, "loss": T}, **{name: number})
+
+
+def test_a_sawtooth_in_noise_is_known_by_its_jumps() -> None:
+    # Every tooth has another height, so that neither loss nor value repeat; the jumps do.
+    heights = 1 + 0.15 * np.random.default_rng(0).standard_normal(20)
+    tooth = np.repeat(heights, 12) * (T % 12)
+    found = gd.explain({"theta": 0.1 * tooth, "loss": 1.5 - 0.08 * tooth})
+    assert (found.verdict, found.outcome, found.period) == ("step_too_large", "cycle", 12)
+
+
+def test_a_parameter_that_no_optimizer_holds() -> None:
+    found = gd.explain({"theta": np.ones(50), "loss": np.ones(50), "grad": np.full(50, 0.3)})
+    assert (found.verdict, found.outcome) == ("no_gradient", "frozen")
+    assert "the optimizer does not hold it" in found.headline
+
+
+def test_chaos_without_gradients_is_told_without_a_curvature() -> None:
+    log = descent(wave, wave_slope, 0.3, 3.0)
+    found = gd.explain({name: log[name] for name in ("theta", "loss", "lr")}, period=math.pi)
+    assert (found.verdict, found.outcome) == ("step_too_large", "erratic")
+    assert set(found.findings[0].evidence) == {"jumps", "spread"}
+    assert "try 0.3 instead of 3" in found.headline
+
+
+def test_still_on_its_way_to_a_target() -> None:
+    # With the target known, still descending is a verdict; without it, no complaint.
+    fall = 2 - T / 240
+    found = gd.explain({"theta": fall, "loss": fall**2}, target=0.0)
+    assert (found.verdict, found.outcome) == ("step_too_small", "unfinished")
+    assert gd.explain({"theta": fall, "loss": fall**2}).verdict == "healthy"
+
+
+def test_a_run_that_left_a_better_place() -> None:
+    # Down to zero, then off to 0.8, where it stays: loss 0.64.
+    path = np.concatenate([np.linspace(1, 0, 60), np.linspace(0, 0.8, 60), np.full(120, 0.8)])
+    found = gd.explain({"theta": path, "loss": path**2, "lr": np.full(240, 0.3)})
+    assert found.verdict == "step_too_large"
+    evidence = found.findings[0].evidence
+    assert evidence["last"] == pytest.approx(0.64)
+    assert evidence["best"] < 0.05
+    assert "0.03 instead of 0.3" in found.headline
+
+
+@pytest.mark.parametrize(("turns", "words"), [(-1, "minus 1 period,"), (3, "plus 3 periods,")])
+def test_turns_are_counted_from_the_target(turns: int, words: str) -> None:
+    log = descent(wave, wave_slope, 0.3 + turns * math.pi, 0.2)
+    found = gd.explain(log, target=0.0, period=math.pi)
+    assert found.verdict == "equivalent_solution"
+    assert words in found.headline
+
+
+def test_columns_may_be_tensors_and_hold_what_is_no_number() -> None:
+    theta, loss = torch.linspace(1, 0, 60), [torch.tensor(float(v)) for v in range(60, 0, -1)]
+    found = gd.explain({"name": ["run"] * 60, "theta": theta, "loss": loss})
+    assert (found.verdict, found.steps) == ("healthy", 60)
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({}, "different lengths, or there are none"),
+        ({"theta": [1.0, 2.0], "loss": [1.0]}, "different lengths"),
+        ({"theta": ["a", "b"], "loss": [1.0, 2.0]}, "no column of the parameter"),
+        ({"theta": np.ones((30, 2)), "loss": np.ones(30)}, "one number a row"),
+    ],
+)
+def test_unusable_columns_are_refused(columns: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        gd.explain(columns)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_any_short_log_says_how_many_it_has(count: int) -> None:
+    columns = {"theta": np.linspace(0, 1, count), "loss": np.linspace(1, 0, count)}
+    if count == 0:
+        with pytest.raises(InputError):
+            gd.explain(columns)
+        return
+    assert f"{count} steps are too few" in gd.explain(columns).headline
+
+
+def test_json_may_hold_null_and_true(tmp_path: Path) -> None:
+    rows = [{"step": i, "ok": True, "theta": 1 - i / 60, "loss": (1 - i / 60) ** 2, "grad": None}
+            for i in range(60)]  # fmt: skip
+    path = write(tmp_path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert gd.explain(path).verdict == "healthy"
+
+
+def test_a_field_that_no_csv_may_hold(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.csv", "step,theta,loss\n0,1," + "9" * 200_000 + "\n")
+    with pytest.raises(InputError, match="cannot be read as a log"):
+        gd.explain(path)

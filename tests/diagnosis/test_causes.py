@@ -1,0 +1,177 @@
+"""Verdicts on functions known on paper: ranges without a minimum, broken runs, logs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import gabordiag as gd
+from gabordiag.diagnosis.causes import Finding
+from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.errors import InputError
+from tests.diagnosis.planting import bowl, cardinal_gabor, double_well_points
+
+Function = Callable[[Tensor], Tensor]
+
+
+def _double_well(v: Tensor) -> Tensor:
+    return (v**2 - 1) ** 2 - v / 5
+
+
+def _finding(diagnosis: Diagnosis, cause: str) -> Finding:
+    return next(finding for finding in diagnosis.findings if finding.cause == cause)
+
+
+@pytest.mark.parametrize(
+    ("function", "low", "high", "end"),
+    [
+        (lambda v: v, 0.0, 1.0, 0.0),
+        (lambda v: -(v**3) - v, -1.0, 2.0, 2.0),
+        # A maximum at 1.1, so that the lower end is the left one.
+        (lambda v: -((v - 1.1) ** 2), 0.0, 2.0, 0.0),
+        # What no series follows: a bend, and a jump, whose differences are no derivative.
+        (lambda v: v + 0.9 * (v - 0.5).abs(), 0.0, 1.0, 0.0),
+        (lambda v: v + 0.3 * (v > 0.5), 0.0, 1.0, 0.0),
+    ],
+    ids=["line", "cubic", "hill", "bend", "jump"],
+)
+@pytest.mark.parametrize("target", [None, 0.7])
+def test_a_range_without_a_minimum_is_told(
+    function: Function, low: float, high: float, end: float, target: float | None
+) -> None:
+    found = gd.diagnose(function, range=(low, high), start=0.55, target=target, lr=0.01)
+    assert found.verdict == "target_unreachable"
+    assert "no minimum" in found.headline
+    assert "--range" in found.headline
+    evidence = _finding(found, "target_unreachable").evidence
+    assert evidence["lowest"] == end
+    assert evidence["lowest_loss"] == pytest.approx(float(function(torch.tensor(end))))
+
+
+def test_a_target_at_the_end_of_a_range_is_where_the_loss_is_lowest() -> None:
+    # Nothing turns at the end of a slope, but the target lies there.
+    found = gd.diagnose(lambda v: v, range=(0.0, 1.0), start=0.7, target=0.0, lr=0.01)
+    assert _finding(found, "target_unreachable").role == "ruled_out"
+
+
+def test_without_a_target_the_lowest_minimum_is_the_goal() -> None:
+    _, barrier, right = double_well_points()
+    found = gd.diagnose(_double_well, range=(-2.0, 2.0), start=0.4, lr=0.05)
+    assert found.verdict == "healthy"
+    assert found.run.final == pytest.approx(right, abs=1e-6)
+    other = gd.diagnose(_double_well, range=(-2.0, 2.0), start=-0.5, lr=0.02)
+    assert other.verdict == "wrong_basin"
+    advised = _finding(other, "wrong_basin").evidence["counterfactual"]
+    assert advised["outcome"] == "reached"
+    assert barrier < advised["start"] < right
+
+
+def test_a_start_that_leads_out_of_the_range_says_so() -> None:
+    # (v - 1)(v - 3) is minus the slope: a minimum at 1, a maximum at 3, falling from there on.
+    found = gd.diagnose(
+        lambda v: -(v**3) / 3 + 2 * v**2 - 3 * v,
+        range=(-0.5, 4.0), start=3.5, target=1.0, lr=0.0005, steps=300,
+    )  # fmt: skip
+    basin = _finding(found, "wrong_basin")
+    assert basin.role == "contributing"
+    assert "out of the range" in basin.explanation
+    assert basin.evidence["minimum"] is None
+    assert "the start's basin" not in found.headline
+    assert "descent leads out of the range" in found.headline
+
+
+@pytest.mark.parametrize("lr", [1e6, 1e40])
+def test_a_run_that_breaks_off_at_once_is_judged(lr: float) -> None:
+    # The factor 1 - 4 lr overflows float64 within 308 / log10(4 lr) steps: 47 and 8.
+    found = diagnose_objective(bowl(), OptimizerSettings("sgd", lr, steps=500), 0.2)
+    assert len(found.run.trajectory) < 60
+    assert found.verdict == "step_too_large"
+    assert "too few" not in found.headline
+    assert float(found.headline.split("--lr ")[1].split(",")[0]) < 2 / 4
+
+
+def test_a_derivative_that_is_wrong_elsewhere_is_found() -> None:
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, value: Tensor) -> Tensor:
+            ctx.save_for_backward(value)
+            return (value - 1) ** 2
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor) -> Tensor:
+            (value,) = ctx.saved_tensors
+            return grads[0] * torch.where(value > 2.6, -5 * (value - 1), 2 * (value - 1))
+
+    def loss(v: Tensor) -> Tensor:
+        result: Tensor = Square.apply(v)
+        return result
+
+    found = gd.diagnose(loss, range=(-1.0, 3.0), start=0.2, target=1.0, lr=1.1)
+    assert found.verdict == "wrong_gradient"
+    # At 3 it is -10 instead of 4, which is the loss's steepest slope.
+    error = _finding(found, "wrong_gradient").evidence["analytic_vs_autograd"]
+    assert error == pytest.approx(14 / 4)
+
+
+def test_a_gradient_that_breaks_on_the_way_is_named_with_its_step() -> None:
+    # At 1/2, where the first step leads, 0 x sqrt|v - 1/2| has the slope 0 x infinity.
+    def loss(v: Tensor) -> Tensor:
+        return (v - 1) ** 2 + 0 * (v - 0.5).abs().sqrt()
+
+    found = gd.diagnose(loss, range=(-1.0, 3.0), start=0.0, target=1.0, lr=0.25)
+    assert found.verdict == "nonfinite_gradient"
+    evidence = _finding(found, "nonfinite_gradient").evidence
+    assert (evidence["step"], evidence["loss"], evidence["value"]) == (1, 0.25, 0.5)
+    # No root is to blame.
+    assert "0/0" not in found.headline
+
+
+def test_where_no_rate_holds_the_target_none_is_promised() -> None:
+    # A root's slope times the least scanned rate is more than the tolerance of one degree.
+    steep = replace(cardinal_gabor("rmse"), pixel_scale=3e4)
+    found = gd.diagnose(steep, lr=0.5, steps=400)
+    assert found.to_dict()["hold_lr"] is None
+    kink = next(p for p in found.sweep.landscape.points if p.is_target)
+    assert kink.slope is not None
+    assert kink.slope * 1e-4 > math.radians(1)
+    assert {remedy.name for remedy in found.remedies if remedy.works} == {"global_search"}
+
+
+def test_a_log_is_diagnosed_like_the_run_it_came_from() -> None:
+    # The loop is written out, on 2 (v - 1)^2, past its bound of 2 / L'' = 1/2.
+    values = [0.2]
+    for _ in range(400):
+        values.append(values[-1] - 0.55 * 4 * (values[-1] - 1))
+    v = np.array(values)
+    columns = {"step": np.arange(401), "value": v, "loss": 2 * (v - 1) ** 2}
+    logged = {"grad": 4 * (v - 1), "lr": np.full(401, 0.55)}
+    for log in (columns, {**columns, **logged}):
+        found = gd.diagnose(bowl(), "sgd", 0.55, log=log)
+        assert found.verdict == "step_too_large"
+        assert found.run.start == 0.2
+        assert found.run.settings.steps == 400
+        path = found.run.trajectory
+        # What was not logged is filled in: gradients by the objective, rates by the settings.
+        np.testing.assert_allclose(path.gradients, logged["grad"], rtol=1e-12)
+        np.testing.assert_array_equal(path.lrs, logged["lr"])
+        np.testing.assert_allclose(path.updates[:-1], -0.55 * logged["grad"][:-1], rtol=1e-9)
+
+
+def test_a_log_may_begin_late_but_must_hold_a_step() -> None:
+    # Loggers that write the value after the step leave it out of the first row.
+    v = 1 - 0.8 * 0.6 ** np.arange(200)
+    values = np.concatenate([[math.nan, math.nan], v])
+    log = {"value": values, "loss": 2 * (values - 1) ** 2}
+    found = gd.diagnose(bowl(), "sgd", 0.1, log=log)
+    assert found.verdict == "healthy"
+    assert (found.run.start, len(found.run.trajectory)) == (v[0], 200)
+    with pytest.raises(InputError, match="no step"):
+        gd.diagnose(bowl(), "sgd", 0.1, log={"value": [0.3], "loss": [0.1]})
