@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import gabordiag as gd
-from gabordiag.diagnosis.causes import Finding
+from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.errors import InputError
