@@ -17,7 +17,13 @@ import torch
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.shortcut import cheap_objective
 from gabordiag.landscape.survey import Survey, survey_images
-from gabordiag.objective.numeric import differentiate, follows_closely
+from gabordiag.objective.evaluation import GENERIC
+from gabordiag.objective.numeric import (
+    differentiate,
+    follows_closely,
+    measure_fine_noise,
+    noise_spacing,
+)
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import Data, Result, finite_or_none, read_only
 
@@ -230,10 +236,13 @@ def _is_excused(
         inside = np.minimum(places - parameter.low, parameter.high - places)
         reach = np.where(inside > 0, np.minimum(reach, 9 * inside), reach)
     eps = float(torch.finfo(objective.dtype).eps)
+    low, width = parameter.low, parameter.high - parameter.low
+    spacing = noise_spacing(width, float(np.abs(places).max()), eps)
+    noise = measure_fine_noise(cheap.loss_at, low + width * np.array(GENERIC), spacing)
     wide = differentiate(cheap.loss_at, places, reach)
     fits = np.abs(asked - wide.first) <= _COARSE * scale + wide.first_error
     fits &= wide.first_error <= _COARSE * scale
-    excused[again] = fits | follows_closely(cheap.loss_at, places, asked, reach, eps)
+    excused[again] = fits | follows_closely(cheap.loss_at, places, asked, reach, noise)
     return excused
 
 

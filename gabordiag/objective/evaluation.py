@@ -24,7 +24,13 @@ from gabordiag.errors import InputError
 from gabordiag.objective.loading import user_code
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.modules import Leaves
-from gabordiag.objective.numeric import NumericDerivatives, differentiate, follows_closely
+from gabordiag.objective.numeric import (
+    NumericDerivatives,
+    differentiate,
+    follows_closely,
+    measure_fine_noise,
+    noise_spacing,
+)
 from gabordiag.objective.objective import CHUNK, FloatArray, Objective, to_numpy
 from gabordiag.objective.streams import RandomStreams
 from gabordiag.results import Progress
@@ -320,9 +326,11 @@ class OwnObjective(Objective):
             slopes: FloatArray = self._by_autograd(values, below, True)[below]
             return slopes
 
-        width = self.parameter.high - self.parameter.low
-        reach = width / (2 * math.pi)
-        return bool(follows_closely(function, points, exact, reach, self.eps).all())
+        low, high = self.parameter.low, self.parameter.high
+        spacing = noise_spacing(high - low, max(abs(low), abs(high)), self.eps)
+        noise = measure_fine_noise(function, points[:3], spacing)
+        reach = (high - low) / (2 * math.pi)
+        return bool(follows_closely(function, points, exact, reach, noise).all())
 
     @cached_property
     def batch_size(self) -> int:

@@ -17,6 +17,7 @@ from gabordiag.errors import InputError
 from gabordiag.objective.objective import FloatArray
 
 Function = Callable[[FloatArray], FloatArray]
+_EPS = float(np.finfo(np.float64).eps)
 
 # Points of one difference table. Its orders 5 and 6 are free of any smooth part, as long as the
 # function's finest wave spans some hundred spacings.
@@ -198,7 +199,7 @@ def follows_closely(
     values: FloatArray,
     slopes: FloatArray,
     reach: FloatArray | float,
-    eps: float,
+    noise: float,
 ) -> npt.NDArray[np.bool_]:
     """Whether slopes are those of a function's values close up, whatever extrapolation says.
 
@@ -211,22 +212,20 @@ def follows_closely(
         values: Where (n,).
         slopes: What is in question (n,).
         reach: The function's own scale, as in `differentiate`.
-        eps: Relative rounding of its argument.
+        noise: Of the function, rounding included, as `measure_fine_noise` has it.
 
     Returns:
         (n,); False also where no step shows anything: the function is level, or noise hides it.
     """
     reaches = np.broadcast_to(reach, values.shape)
     center = function(values)
-    spacing = noise_spacing(float(reaches.min()), float(np.abs(values).max()), eps)
-    noise = measure_fine_noise(function, values[:3], spacing)
     fits = np.zeros(len(values), dtype=np.bool_)
     for part in _CLOSE_STEPS:
         above, below = values + part * reaches, values - part * reaches
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             after = (function(above) - center) / (above - values)
             before = (center - function(below)) / (values - below)
-            rounding = 8 * np.maximum(eps * np.abs(center), noise) / (part * reaches)
+            rounding = 8 * np.maximum(_EPS * np.abs(center), noise) / (part * reaches)
             slack = _CLOSE * np.abs(slopes) + rounding
             inside = (slopes >= np.minimum(before, after) - slack) & (
                 slopes <= np.maximum(before, after) + slack
