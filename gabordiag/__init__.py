@@ -1,7 +1,20 @@
 """Why does a learned Gabor angle jump back? Landscape, dynamics, diagnosis.
 
-The public names are loaded when they are first used, so that `import gabordiag` costs nothing and
-the command line answers at once.
+The layers, in the order of the story; each imports only from those above it:
+
+    errors, results   what can go wrong; what every result can do (JSON, arrays, plot)
+    gabor, images     the kernel and its derivatives; where an image comes from
+    objective         what is minimised: a loss of one or of several parameters
+    landscape         what that loss looks like: every critical point, with a proof
+    dynamics          what an optimizer does on it: runs, outcomes, maps of many runs
+    diagnosis         why a run fails and what helps, each cause and cure tried
+    api, api_joint    the public functions, of one learned parameter and of several
+    runs              run folders on disk
+    presentation      figures, words, reports, the interactive page
+    cli               the command line
+
+Each package's own docstring says which of its files holds what. The public names are loaded when
+they are first used, so that `import gabordiag` costs nothing and the command line answers at once.
 """
 
 from __future__ import annotations
@@ -13,6 +26,7 @@ from gabordiag._version import __version__
 
 if TYPE_CHECKING:
     from gabordiag.api import basins, bifurcate, check, diagnose, explain, optimize, sweep
+    from gabordiag.api_joint import diagnose_jointly, optimize_jointly, plane_basins
     from gabordiag.dynamics.logger import TrajectoryLogger
     from gabordiag.gabor import GaborParameters, gabor_kernel, gabor_partials
     from gabordiag.objective.experiment import Experiment

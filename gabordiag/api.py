@@ -1,7 +1,8 @@
 """The Python interface: the options' names as keywords, results as frozen dataclasses.
 
 Each function takes an `Experiment`, or one's own function or module with the keywords of
-`gabordiag.objective.own.own_objective`, and computes; nothing prints or writes files.
+`gabordiag.objective.own.own_objective`, and computes; nothing prints or writes files. The command
+line calls the same functions.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.explain import Explanation, explain_log
+from gabordiag.diagnosis.explain import explain_log
+from gabordiag.diagnosis.explanation import Explanation
 from gabordiag.diagnosis.log import read_log, run_from_log
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
-from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.descent import Optimization, StepListener, run_all
 from gabordiag.dynamics.exploration import Exploration, explore_objective, in_float64
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.stochastic import run_all_batches
-from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
+from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.errors import UsageError
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
@@ -36,8 +37,8 @@ from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.own import own_objective
 from gabordiag.objective.verify import Check, check_derivative, check_kernel
+from gabordiag.results import Progress
 
-DEFAULT_MAP_STEPS = 1500
 Several = Sequence[Any] | Any
 
 
@@ -138,6 +139,7 @@ def sweep(
 
     Raises:
         UsageError: An unknown parameter, or numbers of points that do not fit.
+        InputError: The image cannot be used, or one's own code failed.
     """
     if isinstance(over, str):
         if isinstance(points, tuple):
@@ -175,7 +177,7 @@ def optimize(
         steps: Optimizer steps.
         start: First value, or several; the experiment's own without.
         nesterov: For sgd with momentum.
-        schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
+        schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         over: The learned parameter.
         direct: Full convolution at every step instead of the exact shortcut.
         batch_size: Draw so many of an experiment's many images at every step, each image once an
@@ -185,6 +187,11 @@ def optimize(
         listeners: Gives a function that is called with every step of the index-th run.
         logged: Gives the rows that the index-th run has logged before it was interrupted.
         own: As in `as_objective`.
+
+    Raises:
+        UsageError: Settings that torch has not, or batches of a single image.
+        InputError: The image cannot be used, one's own code failed, or the logged rows are not
+            these runs'.
     """
     settings = [
         OptimizerSettings(name, float(rate), momentum, nesterov, schedule, steps)
@@ -222,7 +229,7 @@ def basins(
     momentum: float = 0.0,
     lr: tuple[float, float, int] = DEFAULT_SCAN,
     starts: npt.ArrayLike | int | None = None,
-    steps: int = DEFAULT_MAP_STEPS,
+    steps: int = SCAN_STEPS,
     *,
     nesterov: bool = False,
     start: float | None = None,
@@ -244,6 +251,10 @@ def basins(
         over: The learned parameter.
         progress: Called now and then with (steps done, steps in all).
         own: As in `as_objective`.
+
+    Raises:
+        UsageError: An optimizer that cannot run as a batch, or an empty grid.
+        InputError: The image cannot be used, or one's own code failed.
     """
     objective = as_objective(thing, over, **own)
     grid = default_starts(objective)
@@ -279,6 +290,10 @@ def bifurcate(
         over: The learned parameter.
         progress: Called now and then with (steps done, steps in all).
         own: As in `as_objective`.
+
+    Raises:
+        UsageError: An optimizer that cannot run as a batch, an empty scan, or too few steps.
+        InputError: The image cannot be used, or one's own code failed.
     """
     objective = as_objective(thing, over, **own)
     settings = OptimizerSettings(optimizer, lr[0], momentum, steps=steps)
@@ -309,13 +324,17 @@ def diagnose(
         momentum: For the optimizers that take it.
         steps: Optimizer steps.
         nesterov: For sgd with momentum.
-        schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
+        schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         over: The learned parameter.
         log: A run that was already made, as `TrajectoryLogger` writes it: diagnosed instead of a
             new one; `optimizer`, `lr` and `momentum` must be those it was made with.
         listener: Called with every step of the run as it happens.
         progress: Called with (stages done, stages in all).
         own: As in `as_objective`.
+
+    Raises:
+        UsageError: Settings that torch has not.
+        InputError: The image cannot be used, one's own code failed, or the log cannot be used.
     """
     objective = as_objective(thing, over, **own)
     settings = OptimizerSettings(optimizer, lr, momentum, nesterov, schedule, steps)
@@ -333,7 +352,7 @@ def explore(
     optimizer: str = "sgd",
     lr: float = 0.01,
     momentum: float = 0.0,
-    steps: int = DEFAULT_MAP_STEPS,
+    steps: int = SCAN_STEPS,
     *,
     nesterov: bool = False,
     subject: str = "",
@@ -350,6 +369,11 @@ def explore(
         nesterov: For sgd with momentum.
         subject: What is explored, in words, for the page's title.
         own: As in `as_objective`.
+
+    Raises:
+        UsageError: Settings that the page does not offer.
+        InputError: The image cannot be used, one's own code failed, or the loss follows no smooth
+            curve.
     """
     objective = in_float64(as_objective(thing, **own))
     settings = OptimizerSettings(optimizer, lr, momentum, nesterov, steps=steps)
@@ -372,6 +396,10 @@ def explain(
         period: Of the parameter, if it has one.
         value_column: Name of the parameter's column.
         loss_column: Name of the loss's column.
+
+    Raises:
+        InputError: The log cannot be used.
+        UsageError: A column that is not there, or a target or period that is no number.
     """
     return explain_log(
         source, target=target, period=period, value_column=value_column, loss_column=loss_column
@@ -394,7 +422,8 @@ def check(
         Without either, the check of gabordiag's own derivative.
 
     Raises:
-        UsageError: Both, or a formula that cannot be read.
+        UsageError: Both, a formula that cannot be read, or arguments that cannot be understood.
+        InputError: The function failed, or returned what is no kernel.
     """
     if kernel is not None and derivative is not None:
         raise UsageError("a kernel and a derivative are two checks.", "Give one of them.")

@@ -1,6 +1,7 @@
 """The Python interface for several learned parameters of the Gabor experiment.
 
-Like `api.py`: the options' names as keywords, results as frozen dataclasses, nothing printed.
+Like `api.py`: the options' names as keywords, results as frozen dataclasses, nothing printed. Kept
+apart because several parameters have other starts and rates (by name), and no proven landscape.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from gabordiag.dynamics.plane import DEFAULT_POINTS, PlaneBasins, run_plane
 from gabordiag.errors import UsageError
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
+from gabordiag.results import Progress
 
-Progress = Callable[[int, int], None]
+# Of parameters without a rate of their own.
 DEFAULT_RATE = 0.01
 
 
@@ -51,10 +53,14 @@ def optimize_jointly(
         steps: Optimizer steps.
         start: Values by name; the experiment's own for the others.
         nesterov: For sgd with momentum.
-        schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
+        schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         log: Parameters of which the logarithm is moved.
         direct: Full convolution at every step instead of the exact shortcut.
         listeners: Gives a function that is called with every step of the index-th run.
+
+    Raises:
+        UsageError: Names, starts or rates that cannot be, or no experiment.
+        InputError: The image cannot be used.
     """
     judged_on = as_joint(thing, learn, log)
     objective = as_joint(thing, learn, log, direct=True) if direct else judged_on
@@ -99,10 +105,14 @@ def diagnose_jointly(
         steps: Optimizer steps.
         start: Values by name; the experiment's own for the others.
         nesterov: For sgd with momentum.
-        schedule: `constant`, `step`, `exponential`, `cosine`, `one-cycle`.
+        schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         log: Parameters of which the logarithm is moved.
         listener: Called with every step of the run as it happens.
         progress: Called with (batches of changed runs made, about how many in all).
+
+    Raises:
+        UsageError: Names, starts or rates that cannot be, or no experiment.
+        InputError: The image cannot be used.
     """
     objective = as_joint(thing, learn, log)
     rates, own_lrs = joint_rates(lr)
@@ -141,6 +151,10 @@ def plane_basins(
         points: Starts along each parameter.
         nesterov: For sgd with momentum.
         progress: Called now and then with (steps done, steps in all).
+
+    Raises:
+        UsageError: Names, rates or points that cannot be, or no experiment.
+        InputError: The image cannot be used, or the loss is too fine for a map.
     """
     objective = as_plane(thing, starts)
     rates, own_lrs = joint_rates(lr)

@@ -6,8 +6,10 @@ y indexes rows, both in pixels):
     g(x, y) = exp(-(x'^2 + gamma^2 y'^2) / (2 sigma^2)) * cos(2 pi x' / wavelength + psi)
     x' = x cos(theta) + y sin(theta),   y' = -x sin(theta) + y cos(theta)
 
-Everything here is elementwise torch without `abs`, `conj` or branches, so that autograd, `vmap`
-and complex steps (Squire & Trapp 1998) pass through it.
+`GaborParameters` checks the values of one filter; `gabor_kernel` and `gabor_partials` make kernels
+and their derivatives from numbers or tensors, a whole batch at once. Everything here is elementwise
+torch without `abs`, `conj` or branches, so that autograd, `vmap` and complex steps (Squire & Trapp
+1998) pass through it.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ from gabordiag.errors import ParameterError
 
 Scalar = float | Tensor
 PARAMETER_NAMES = ("theta", "wavelength", "sigma", "psi", "gamma")
-_POSITIVE = ("wavelength", "sigma", "gamma")
+# There is no filter at 0 and below.
+POSITIVE_NAMES = ("wavelength", "sigma", "gamma")
 
-# Beyond this angles have lost digits, and lengths in pixels their sense; and 1 / this.
+# Beyond this an angle has lost six of its sixteen digits to whole turns, and a length in pixels its
+# sense; so has a length below 1 / this.
 _LARGEST = 1e6
 
 
@@ -54,15 +58,16 @@ class GaborParameters:
         for name, value in self.items():
             if not math.isfinite(value):
                 raise ParameterError(f"{name} is {value}, which is not a finite number.")
-            if name in _POSITIVE and value <= 0:
+            if name in POSITIVE_NAMES and value <= 0:
                 raise ParameterError(
                     f"{name} is {value:g}, but a Gabor filter needs {name} > 0.",
                     f"Give a positive {name}, such as {getattr(GaborParameters, name):g}.",
                 )
-            if abs(value) > _LARGEST or (name in _POSITIVE and value < 1 / _LARGEST):
+            lowest = 1 / _LARGEST if name in POSITIVE_NAMES else -_LARGEST
+            if not lowest <= value <= _LARGEST:
                 raise ParameterError(
                     f"{name} is {value:g}, which no filter on a pixel grid can mean.",
-                    f"Stay between {1 / _LARGEST:g} and {_LARGEST:g}.",
+                    f"Stay between {lowest:g} and {_LARGEST:g}.",
                 )
 
     def items(self) -> Iterator[tuple[str, float]]:
@@ -119,6 +124,8 @@ def _terms(
             dtype = tensors[0].dtype
             for tensor in tensors[1:]:
                 dtype = torch.promote_types(dtype, tensor.dtype)
+            if not (dtype.is_floating_point or dtype.is_complex):
+                dtype = torch.float64
     theta, wavelength, sigma, psi, gamma = (
         torch.as_tensor(value, dtype=dtype, device=device)[..., None, None] for value in given
     )
@@ -153,8 +160,8 @@ def gabor_kernel(
         psi: Phase, radians.
         gamma: Aspect ratio.
         kernel_size: Side K of the square kernel, odd.
-        dtype: Defaults to the tensors' common type, float64 where there is none. Complex types
-            work (complex step).
+        dtype: Defaults to the tensors' common type, float64 where there is none or it is one of
+            integers. Complex types work (complex step).
 
     Returns:
         Tensor of shape (*broadcast, K, K).
@@ -235,7 +242,7 @@ def theta_period(psi: float) -> float:
     """Returns the period of the kernel in theta, radians.
 
     Turning by pi maps (x', y') to (-x', -y'), which is psi -> -psi: the same kernel exactly when
-    sin(psi) = 0. The tolerance is the rounding of psi itself.
+    sin(psi) = 0. The tolerance is the rounding of psi itself: no multiple of pi is a double.
     """
     rounding = 4 * math.ulp(max(1.0, abs(psi)))
     return math.pi if abs(math.sin(psi)) <= rounding else 2 * math.pi

@@ -1,7 +1,7 @@
 """Where the input image comes from: a file, an array, or a built-in; always a float64 matrix.
 
-Everything that cannot be used is refused here with a sentence, so that the rooms downstream may
-assume a finite, two-dimensional image that is larger than the kernel and not constant.
+Everything that cannot be used is refused here with a sentence, so that whatever computes with it
+may assume a finite, two-dimensional image that is larger than the kernel and not constant.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 
 BUILT_IN = ("hopper", "noise", "pink")
 NORMALIZATIONS = ("none", "center", "standardize", "whiten")
+# About the photograph's size; powers of two, which transforms are quick at.
 SYNTHETIC_SHAPE = (512, 512)
 # Above this many pixels a compressed file is taken for a decompression bomb: more than a camera
 # makes, 0.7 GB as float64, and just below where Pillow itself begins to warn.
@@ -109,7 +110,7 @@ def _flatten_spectrum(image: FloatArray) -> FloatArray:
     """Keeps the phases of the discrete Fourier transform and sets all amplitudes to 1.
 
     What an image prefers in orientation and scale lies in the amplitudes; frequencies that are
-    absent to rounding stay absent.
+    absent to rounding (1e-12 of the largest; an FFT rounds at some 1e-15) stay absent.
     """
     spectrum = np.fft.rfft2(image)
     amplitude = np.abs(spectrum)

@@ -6,7 +6,7 @@ Results are frozen dataclasses with read-only NumPy arrays, so that they can be 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 Data = Mapping[str, Mapping[str, npt.NDArray[Any]]]
+# What long work tells of itself: called with (done, in all).
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,14 @@ def test_partials_are_the_reference_partials(values):
         np.testing.assert_allclose(partial.numpy(), expected, rtol=0, atol=tolerance, err_msg=name)
 
 
+def test_a_tensor_of_integers_rounds_no_other_parameter():
+    kernel = gabor_kernel(torch.tensor([0, 1]), 7.3, 2.6, 0.4, 0.7, kernel_size=5)
+    assert kernel.dtype == torch.float64
+    for index, theta in enumerate((0.0, 1.0)):
+        expected = reference.kernel(5, theta=theta, wavelength=7.3, sigma=2.6, psi=0.4, gamma=0.7)
+        np.testing.assert_allclose(kernel[index].numpy(), expected, rtol=0, atol=1e-15)
+
+
 def test_rows_are_y_and_columns_are_x():
     # theta = 0: the carrier runs along x, so rows share their zero crossings and columns do not.
     kernel = gabor_kernel(0.0, 4.0, 50.0, 0.0, 1.0, kernel_size=5)
@@ -260,6 +268,15 @@ def test_lengths_must_be_positive(name, value):
 @pytest.mark.parametrize("name", ["theta", "psi"])
 def test_angles_may_be_anything_finite(name):
     assert getattr(GaborParameters(**{name: -1e4}), name) == -1e4
+
+
+@pytest.mark.parametrize(("name", "lowest"), [("theta", -1e6), ("psi", -1e6), ("sigma", 1e-6)])
+@pytest.mark.parametrize("side", [1, -1])
+def test_what_no_grid_can_show_is_refused_with_the_limits_of_that_value(name, lowest, side):
+    beyond = 1e7 if side > 0 else lowest * (10 if lowest < 0 else 0.1)
+    with pytest.raises(ParameterError, match="no filter on a pixel grid") as caught:
+        GaborParameters(**{name: beyond})
+    assert f"{lowest:g} and 1e+06" in caught.value.advice
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 4, 30, -3, 3.5])

@@ -11,8 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import (
+    array_shapes,
+    arrays,
+    boolean_dtypes,
+    complex_number_dtypes,
+    floating_dtypes,
+    integer_dtypes,
+    unicode_string_dtypes,
+    unsigned_integer_dtypes,
+)
 from PIL import Image, ImageFile
 
 from gabordiag import images
@@ -493,6 +503,78 @@ def test_damaged_bytes_never_escape_as_anything_else(tmp_path, ending, data):
         assert np.isfinite(image).all()
         return
     assert str(path) in refused.problem
+
+
+ARRAYS = arrays(
+    st.one_of(
+        floating_dtypes(endianness="=", sizes=(16, 32, 64)),
+        integer_dtypes(endianness="="),
+        unsigned_integer_dtypes(endianness="="),
+        boolean_dtypes(),
+        complex_number_dtypes(endianness="="),
+        unicode_string_dtypes(endianness="=", max_len=3),
+    ),
+    array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6),
+)
+
+
+@settings(max_examples=300)
+@given(ARRAYS)
+@example(np.array([[1e300, 1.0]]))
+@example(np.array([[1e-200, 0.0]]))
+def test_any_array_is_used_as_it_is_or_refused(array):
+    usable = (
+        array.ndim == 2
+        and array.dtype.kind in "fiub"
+        and array.size > 0
+        and bool(np.isfinite(array).all())
+        and bool((array != array.flat[0]).any())
+        and 1e-100 <= np.abs(array.astype(np.float64)).max() <= 1e100
+    )
+    if usable:
+        assert np.array_equal(load_image(array), array.astype(np.float64))
+    else:
+        assert refusal(array).advice
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    mode=st.sampled_from(["1", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "P"]),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    ending=st.sampled_from(["png", "tif", "webp", "jpg"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_picture_that_can_be_saved_becomes_its_grey(tmp_path, mode, size, ending, seed):
+    path = tmp_path / f"a.{ending}"
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    try:
+        Image.fromarray(noise, "RGBA").convert("RGB").convert(mode).save(path, lossless=True)
+    except (OSError, ValueError):
+        # No such mode in this format.
+        return
+    with Image.open(path) as picture:
+        grey = np.asarray(picture.convert("L"), dtype=np.float64) / 255
+    if grey.min() == grey.max():
+        assert "constant" in refusal(path).problem
+    else:
+        assert np.array_equal(load_image(path), grey)
+
+
+@settings(max_examples=60)
+@given(
+    shape=st.tuples(st.integers(2, 24), st.integers(2, 24)),
+    seed=st.integers(0, 2**32 - 1),
+    scale=st.floats(1e-6, 1e6),
+)
+def test_normalizations_of_any_image(shape, seed, scale):
+    image = 3 + np.random.default_rng(seed).standard_normal(shape)
+    for how in ("center", "standardize", "whiten"):
+        done = load_image(image, pixel_scale=scale, normalize=how)
+        assert abs(done.mean()) <= 1e-12 * np.abs(done).max()
+        if how != "center":
+            assert done.std() == pytest.approx(1.0)
+    amplitudes = np.abs(np.fft.fft2(done)).ravel()[1:]
+    assert amplitudes.max() == pytest.approx(amplitudes.min())
 
 
 class TestKernelFits:

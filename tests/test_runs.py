@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import math
@@ -25,10 +26,12 @@ from gabordiag.runs import (
     clean,
     document,
     encode_table,
+    files,
     list_runs,
     load_run,
     read_columns,
     read_config,
+    read_status,
     to_json,
     to_toml,
     write_atomically,
@@ -221,6 +224,26 @@ def test_status_goes_from_running_to_finished(tmp_path: Path) -> None:
     }  # fmt: skip
     folder.finish(document("sweep", {}, 0.0, [], {}))
     assert status() == "finished"
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="no locks on this system")
+@pytest.mark.parametrize("links", [True, False])
+def test_a_run_that_goes_on_is_nobody_elses(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*paths: Path) -> None:
+        raise OSError(errno.EPERM, "no hard links on this file system")
+
+    if not links:
+        monkeypatch.setattr(files.os, "link", refuse)
+    path = tmp_path / "run"
+    folder = RunFolder.create(path, "optimize", {})
+    assert read_status(path)["status"] == "running"
+    with pytest.raises(InputError, match="still being written"):
+        RunFolder.resume(path, "optimize")
+    folder.release()
+    assert read_status(path)["status"] == "interrupted"
+    RunFolder.resume(path, "optimize").release()
 
 
 def test_folder_without_results_can_be_taken_back(tmp_path: Path) -> None:

@@ -1,1 +1,12 @@
-"""The command line: parse, call, show, exit code; nothing else."""
+"""The command line: parse, call, show, exit code; nothing else.
+
+    entry          `main` (runs the app, turns errors into exit codes), `app` (which commands)
+    commands       `commands` (and the list of all), `learning` (those that run optimizers),
+                   `several` (the same for several learned parameters)
+    options        `options` (shared groups of them), `learning_options`, `values` (texts that stand
+                   for numbers)
+    around each    `session` (folder, progress, result, exit), `bars` (progress bars)
+
+What computes, draws or writes is imported when a command runs, so that help and mistakes are
+answered at once.
+"""

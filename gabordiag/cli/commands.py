@@ -1,6 +1,8 @@
 """The commands: each parses, calls, and hands the result to its `Session`.
 
-Those that run optimizers are in `learning.py`; `ALL` lists every one, in the order of the help.
+Those that run optimizers are in `learning.py`; `ALL` lists every one, in the order of the help. Its
+name is the function's, less `_command`; what its result says is one entry of `TELLERS`
+(`presentation/words.py`), its figures are in `drawings` (`presentation/report.py`).
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from gabordiag.cli.options import (
 )
 from gabordiag.cli.session import Session, experiment_from, thing_from
 from gabordiag.cli.values import (
+    named,
     parse_angle,
     parse_formats,
     parse_over,
@@ -83,7 +86,7 @@ def sweep_command(
         from gabordiag.landscape.surface import sweep_surface
         from gabordiag.landscape.sweep import sweep_objective
 
-        swept = [parse_over(text) for text in over]
+        swept = [named("--over", parse_over)(text) for text in over]
         if len(swept) > 2:
             raise UsageError(
                 f"{len(swept)} parameters cannot be swept at once.", "Give --over once or twice."
@@ -142,7 +145,7 @@ def check_command(
 
 def explain_command(
     ctx: typer.Context,
-    log: Annotated[Path, typer.Argument(help="A CSV or JSON-lines log.")],
+    log: Annotated[Path, typer.Argument(help="A log: CSV, JSON lines or JSON.")],
     output: OutputOptions,
     value_column: Annotated[
         str | None, typer.Option(help="Name of the parameter's column.")
@@ -150,11 +153,15 @@ def explain_command(
     loss_column: Annotated[str | None, typer.Option(help="Name of the loss's column.")] = None,
     period: Annotated[
         float | None,
-        typer.Option(parser=parse_angle, metavar="ANGLE", help="The parameter's period."),
+        typer.Option(
+            parser=named("--period", parse_angle), metavar="ANGLE", help="The parameter's period."
+        ),
     ] = None,
     target: Annotated[
         float | None,
-        typer.Option(parser=parse_angle, metavar="ANGLE", help="The value to be reached."),
+        typer.Option(
+            parser=named("--target", parse_angle), metavar="ANGLE", help="The value to be reached."
+        ),
     ] = None,
 ) -> None:
     """The same diagnosis from a log alone."""
@@ -215,7 +222,7 @@ def _subject(experiment: ExperimentOptions, own: OwnOptions) -> str:
 
 
 def report_command(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or its name in runs/.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder to write into [default: the run's own].")
     ] = None,
@@ -229,8 +236,9 @@ def report_command(
 
     from gabordiag.presentation import report, unfinished
     from gabordiag.presentation.console import say_where, show_blocks
-    from gabordiag.runs import has_result, load_run, load_unfinished, write_report
+    from gabordiag.runs import find_run, has_result, load_run, load_unfinished, write_report
 
+    run = find_run(run)
     formats, size = parse_formats(figure_format), parse_size(figure_size)
     if has_result(run):
         saved = load_run(run)

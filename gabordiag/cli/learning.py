@@ -38,6 +38,7 @@ from gabordiag.cli.several import (
     refuse_for_several,
 )
 from gabordiag.cli.values import (
+    named,
     parse_grid,
 )
 
@@ -174,10 +175,10 @@ def basins_command(
 
         thing, keywords = thing_from(ctx, experiment, own, start.theta0)
         objective = as_objective(thing, **keywords)
-        rates = parse_grid(lr)
+        rates = named("--lr", parse_grid)(lr)
         grid = None
         if starts is not None:
-            ends = parse_grid(starts)
+            ends = named("--starts", parse_grid)(starts)
             grid = np.linspace(ends.low, ends.high, ends.points)
         _ = session.folder
         with session.progress("mapping starts and rates", objective) as bar:
@@ -211,7 +212,7 @@ def bifurcate_command(
 
         thing, keywords = thing_from(ctx, experiment, own, start.theta0)
         objective = as_objective(thing, **keywords)
-        rates = parse_grid(lr)
+        rates = named("--lr", parse_grid)(lr)
         _ = session.folder
         with session.progress("following the attractor", objective) as bar:
             result = bifurcate(

@@ -8,6 +8,7 @@ import typer
 
 from gabordiag.cli.values import (
     NamedValue,
+    named,
     parse_named,
 )
 
@@ -22,7 +23,7 @@ Animate = Annotated[
 Rates = Annotated[
     list[NamedValue],
     typer.Option(
-        parser=parse_named,
+        parser=named("--lr", parse_named),
         metavar="[NAME=]RATE",
         help="Learning rate; repeatable. With a name, that of one of several parameters.",
     ),

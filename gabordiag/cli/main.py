@@ -1,4 +1,7 @@
-"""Entry point: runs the app and turns errors into exit codes, in this one place."""
+"""Entry point: runs the app and turns errors into exit codes, in this one place.
+
+Whatever goes wrong on the user's side is told in two lines without a traceback; `--debug` shows it.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,13 @@ from types import FrameType
 
 from gabordiag.errors import GabordiagError
 
+# New objects between two collections of garbage; Python's own 700 suit small programs.
 _COLLECT_AFTER = 50_000
+# 130 is 128 + SIGINT, as shells have it.
 EXIT_USAGE, EXIT_INPUT, EXIT_INTERRUPTED = 2, 3, 130
+# For so long a second Ctrl-C changes nothing.
 _TIDYING_SECONDS = 2.0
+# Letters of a path that an error shows.
 _LONG_NAME = 200
 
 

@@ -13,11 +13,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
-from gabordiag.cli.values import NamedValue, parse_angle, parse_named
+from gabordiag.cli.values import NamedValue, named, one_of, parse_angle, parse_named
+from gabordiag.objective.losses import LOSSES
+from gabordiag.presentation.sheets import SHEETS
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class OptionGroup:
 EXPERIMENT = "The experiment"
 OWN = "Your own objective"
 OUTPUT = "Output"
+_METAVARS = {str: "NAME", float: "NUMBER", int: "INTEGER", Path: "PATH"}
 
 
 def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -63,7 +67,7 @@ FigureFormat = Annotated[
 ]
 FigureSize = Annotated[
     str,
-    typer.Option(help="screen, column (of a paper) or slide.", rich_help_panel=OUTPUT),
+    typer.Option(help=f"What figures are for: {one_of(SHEETS)}", rich_help_panel=OUTPUT),
 ]
 
 
@@ -71,8 +75,9 @@ def apply_resume(ctx: typer.Context, path: Path | None) -> Path | None:
     """Makes the settings of an interrupted run those of this call; none may be given beside it."""
     if path is None or ctx.resilient_parsing:
         return path
-    from gabordiag.runs.saved import CONFIG, require_interrupted
+    from gabordiag.runs.saved import CONFIG, find_run, require_interrupted
 
+    path = find_run(path)
     require_interrupted(path)
     _apply_config(ctx, path / CONFIG)
     return path
@@ -163,6 +168,7 @@ class InputOptions(OptionGroup):
     image: Annotated[
         list[str],
         typer.Option(
+            metavar="PATH",
             help="An image or .npy file, or a built-in: hopper, noise, pink; given several times, "
             "the mean over them.",
             rich_help_panel=EXPERIMENT,
@@ -214,7 +220,7 @@ class ExperimentOptions(InputOptions):
         typer.Option(
             "--target-theta",
             "--target",
-            parser=parse_angle,
+            parser=named("--target", parse_angle),
             metavar="ANGLE",
             help="Orientation (or own parameter's value) that makes the target.",
             show_default="pi/4",
@@ -230,7 +236,7 @@ class ExperimentOptions(InputOptions):
     psi: Annotated[
         float,
         typer.Option(
-            parser=parse_angle,
+            parser=named("--psi", parse_angle),
             metavar="ANGLE",
             help="Carrier's phase.",
             show_default="0",
@@ -243,9 +249,7 @@ class ExperimentOptions(InputOptions):
     kernel_size: Annotated[
         int, typer.Option(help="Side of the kernel, odd, pixels.", rich_help_panel=EXPERIMENT)
     ] = 31
-    loss: Annotated[str, typer.Option(help="rmse, mse or cosine.", rich_help_panel=EXPERIMENT)] = (
-        "rmse"
-    )
+    loss: Annotated[str, typer.Option(help=one_of(LOSSES), rich_help_panel=EXPERIMENT)] = "rmse"
     target_noise: Annotated[
         float,
         typer.Option(
@@ -263,7 +267,7 @@ class StartOption(OptionGroup):
         typer.Option(
             "--theta0",
             "--start",
-            parser=parse_angle,
+            parser=named("--start", parse_angle),
             metavar="ANGLE",
             help="Where the optimizer starts.",
             show_default="-pi/4",
@@ -281,7 +285,7 @@ class StartsOption(OptionGroup):
         typer.Option(
             "--theta0",
             "--start",
-            parser=parse_named,
+            parser=named("--start", parse_named),
             metavar="[NAME=]ANGLE",
             help="Where the optimizer starts; repeatable.",
             show_default="-pi/4",
@@ -297,7 +301,8 @@ class OwnOptions(OptionGroup):
     objective: Annotated[
         str | None,
         typer.Option(
-            help="FILE.py:NAME or package.module:NAME, a loss function, a module or its factory.",
+            metavar="FILE.py:NAME",
+            help="A loss function, a module or its factory; also package.module:NAME.",
             rich_help_panel=OWN,
         ),
     ] = None
@@ -307,19 +312,24 @@ class OwnOptions(OptionGroup):
     ] = None
     input: Annotated[
         str | None,
-        typer.Option(help="The module's input: a .npy file or an image.", rich_help_panel=OWN),
+        typer.Option(
+            metavar="PATH", help="The module's input: a .npy file or an image.", rich_help_panel=OWN
+        ),
     ] = None
     target_output: Annotated[
         str | None,
-        typer.Option(help="The module's target output, a .npy file.", rich_help_panel=OWN),
+        typer.Option(
+            metavar="PATH", help="The module's target output, a .npy file.", rich_help_panel=OWN
+        ),
     ] = None
     range: Annotated[
-        str | None, typer.Option(help="LO:HI of the parameter.", rich_help_panel=OWN)
+        str | None,
+        typer.Option(metavar="LO:HI", help="Values of the parameter.", rich_help_panel=OWN),
     ] = None
     period: Annotated[
         float | None,
         typer.Option(
-            parser=parse_angle,
+            parser=named("--period", parse_angle),
             metavar="ANGLE",
             help="The loss's period in the parameter.",
             rich_help_panel=OWN,
@@ -341,7 +351,7 @@ def expand_options(function: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(hint, type) and issubclass(hint, OptionGroup)
     }
     own = [p for name, p in signature.parameters.items() if name not in groups]
-    shown = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
+    shown = [p.replace(annotation=_told(hints[p.name]), kind=p.KEYWORD_ONLY) for p in own]
     for group in groups.values():
         field_hints = get_type_hints(group, include_extras=True)
         shown += [_parameter(entry, field_hints[entry.name]) for entry in fields(group)]
@@ -363,8 +373,18 @@ def _parameter(entry: dataclasses.Field[Any], annotation: Any) -> inspect.Parame
     if default is dataclasses.MISSING and entry.default_factory is not dataclasses.MISSING:
         default = entry.default_factory()
     return inspect.Parameter(
-        entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+        entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_told(annotation)
     )
+
+
+def _told(annotation: Any) -> Any:
+    """Lets the help say NUMBER instead of Python's name of the type, where nothing better is."""
+    base, *infos = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    kinds = {kind for kind in (*get_args(base), base) if kind in _METAVARS}
+    for info in infos:
+        if kinds and isinstance(info, OptionInfo) and info.metavar is None:
+            info.metavar = _METAVARS[kinds.pop()]
+    return annotation
 
 
 OUTPUT_NAMES = frozenset(entry.name for entry in fields(OutputOptions))

@@ -1,4 +1,8 @@
-"""What every computing command does around its computation: folder, progress, output, exit."""
+"""What every computing command does around its computation: folder, progress, output, exit.
+
+A command opens a `Session` with its options, asks it for the folder when its inputs are checked,
+and hands it the result. However the command ends, the folder says so.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from gabordiag.runs import RunFolder
 
 
+# Options whose defaults are the experiment's: of one's own objective they count only if given.
 _IF_GIVEN = ("target_theta", "theta0", "start")
 
 
@@ -47,7 +52,6 @@ class Session:
         # In the order in which the options are declared, not in which they were given.
         declared = [str(p.name) for p in ctx.command.params if p.name in ctx.params]
         if ctx.params.get("objective") is not None:
-            # Their defaults are the experiment's; one's own objective has them only if given.
             declared = [n for n in declared if n not in _IF_GIVEN or _was_given(ctx, n)]
         self.settings = _settings({name: ctx.params[name] for name in declared})
         # With --json stdout carries the object alone, text for people goes to stderr.
@@ -237,7 +241,7 @@ def thing_from(
         tell = ctx.obj.bars.tell_images
         more = {} if start is None else {"theta0": start}
         return experiment_from(experiment.settings(), **more, progress=tell), {}
-    from gabordiag.cli.values import parse_range
+    from gabordiag.cli.values import named, parse_range
     from gabordiag.objective.loading import load_object
 
     given = {name for name in ctx.params if _was_given(ctx, name)}
@@ -245,7 +249,7 @@ def thing_from(
         "param": own.param,
         "input": own.input,
         "target_output": own.target_output,
-        "range": None if own.range is None else parse_range(own.range),
+        "range": None if own.range is None else named("--range", parse_range)(own.range),
         "period": own.period,
         "target": experiment.target_theta if "target_theta" in given else None,
         "start": start if given & {"theta0", "start"} else None,

@@ -1,4 +1,8 @@
-"""What the commands do when several parameters are learned at once."""
+"""What the commands do when several parameters are learned at once.
+
+`optimize`, `diagnose` and `basins` come here when several names are given: starts and rates may be
+given by name then, and `gabordiag.api_joint` is called instead of `gabordiag.api`.
+"""
 
 from __future__ import annotations
 
@@ -203,7 +207,7 @@ def plane_of_starts(
         UsageError: A scan of rates, or no two names.
     """
     from gabordiag.api_joint import plane_basins
-    from gabordiag.cli.values import parse_angle, parse_points
+    from gabordiag.cli.values import named, parse_angle, parse_points
     from gabordiag.dynamics.plane import DEFAULT_POINTS
 
     names, _, count = starts.partition(":")
@@ -211,7 +215,7 @@ def plane_of_starts(
     given = {name for name in ("lr", "steps") if _is_given(ctx, name)}
     if "lr" in given and ":" in lr:
         raise UsageError("a plane of starts is at one learning rate.", "Give --lr 0.01, say.")
-    rate = parse_angle(lr) if "lr" in given else _PLANE_RATE
+    rate = named("--lr", parse_angle)(lr) if "lr" in given else _PLANE_RATE
     steps = ctx.params["steps"] if "steps" in given else _PLANE_STEPS
     session.settings |= {"lr": f"{rate!r}", "steps": steps}
     thing = _thing(ctx, experiment, own, None)
@@ -223,7 +227,7 @@ def plane_of_starts(
             rate,
             momentum,
             steps,
-            points=parse_points(count) if count else DEFAULT_POINTS,
+            points=named("--starts", parse_points)(count) if count else DEFAULT_POINTS,
             nesterov=nesterov,
             progress=bar,
         )

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gabordiag.errors import UsageError
+from gabordiag.presentation.sheets import SHEETS
 
 # One axis of a curve or a map.
 MAX_POINTS = 1_000_000
 # What `parse_named` gives, float or str; typer takes no unions in lists.
 NamedValue = Any
+Value = TypeVar("Value")
 FORMATS = ("png", "svg")
-SIZES = ("screen", "column", "slide")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PI = re.compile(rf"([+-]?)(?:({_NUMBER})\*?)?pi(?:/({_NUMBER}))?", re.IGNORECASE)
 _DEGREES = re.compile(rf"([+-]?{_NUMBER})\s*(?:deg|°)", re.IGNORECASE)
+
+
+def named(option: str, parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Returns the same parser, whose errors name the option that the text was given to."""
+
+    def parse_named_option(text: str) -> Value:
+        try:
+            return parse(text)
+        except UsageError as error:
+            raise UsageError(f"{option}: {error.problem}", error.advice) from None
+
+    return parse_named_option
 
 
 def parse_angle(text: str | float) -> float:
@@ -71,7 +84,10 @@ def parse_grid(text: str) -> Grid:
     parts = str(text).split(":")
     if len(parts) != 3:
         raise UsageError(f"'{text}' is no grid.", "Write LO:HI:POINTS, such as 1e-4:10:241.")
-    return Grid(parse_angle(parts[0]), parse_angle(parts[1]), parse_points(parts[2]))
+    low, high = parse_angle(parts[0]), parse_angle(parts[1])
+    if not math.isfinite(high - low):
+        raise UsageError(f"the ends of '{text}' are too far apart.", "Give a smaller range.")
+    return Grid(low, high, parse_points(parts[2]))
 
 
 def parse_range(text: str) -> tuple[float, float]:
@@ -149,6 +165,12 @@ def parse_over(text: str) -> Over:
     return Over(name, parse_angle(rest[0]), parse_angle(rest[1]), points)
 
 
+def one_of(names: Iterable[str]) -> str:
+    """Returns names as a help text lists them: first, second or last."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}."
+
+
 def parse_formats(texts: Sequence[str]) -> tuple[str, ...]:
     """Returns the file formats of `png`, `svg` or `png,svg`, each once, in the order given.
 
@@ -162,9 +184,9 @@ def parse_size(text: str) -> str:
     """Returns the size of figures.
 
     Raises:
-        UsageError: Another than `screen`, `column`, `slide`.
+        UsageError: It is none of `SHEETS`.
     """
-    return _names([text.strip().lower()], SIZES)[0]
+    return _names([text.strip().lower()], tuple(SHEETS))[0]
 
 
 def _names(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -3,7 +3,9 @@
 A test says whether the cause is present, and whether taking it away alone, everything else left as
 it is, makes the run reach the target. `CAUSES` is ordered from the least intrusive change to the
 most; the first that is present and sufficient is the primary one. To add a cause: write a function
-`facts -> Finding` and put it in its place in the table.
+`facts -> Finding`, put it in its place in the table, and plant it in `test_planted.py`. One that is
+present but not sufficient becomes the verdict where no other is. Runs of several parameters have
+their own table (`joint_causes.py`).
 
 Thresholds that decide a verdict:
 
@@ -108,7 +110,9 @@ def nonfinite_gradient(facts: Facts) -> Finding:
         text += ": the derivative of a square root at exactly zero is 0/0"
     if trial is not None:
         evidence["counterfactual"] = trial.to_dict()
-    advice = "Use --loss mse, or add a small constant under the root." if sufficient else ""
+    advice = ""
+    if sufficient:
+        advice = f"Use {facts.without_root}, or add a small constant under the root."
     return Finding("nonfinite_gradient", True, sufficient, evidence, text, advice)
 
 
@@ -208,7 +212,7 @@ def kink(facts: Facts) -> Finding:
         f"the slope of {facts.objective.loss_name} is {target.slope:.3g} right up to its zero, so "
         f"a fixed step never settles: it bounces across the target by about {shown}"
     )
-    advice = "Use --loss mse with the same learning rate." if sufficient else ""
+    advice = f"Use {facts.without_root} with the same learning rate." if sufficient else ""
     return Finding("kink", True, sufficient, evidence, text, advice)
 
 

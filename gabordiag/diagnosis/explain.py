@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.diagnosis.explanation import Explanation, LogFinding
 from gabordiag.diagnosis.log import Log, read_log
 from gabordiag.dynamics.outcomes import Jump, find_period, jump_steps, tail_length
 from gabordiag.errors import UsageError
 from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray, Parameter
-from gabordiag.results import Result
 
 # Below this nothing repeats three times.
 SHORTEST_LOG = 20
@@ -27,72 +26,22 @@ SHORTEST_LOG = 20
 WILD_SPREAD = 0.3
 # Loss must fall by this share of its range, between thirds, to be descending; noise averages out.
 DESCENT = 0.02
-# A value at rest: its last third moves less than this share of what the whole log covered.
-AT_REST = 1e-2
 # A jump of the loss counts as the run's own if the value moved by this share of its whole range.
 MOVED = 0.02
+# So many jumps in the second half of the log are a habit.
+RECURRING = 3
+# Before it broke, the loss grew by this factor within so many rows: divergence, not 0/0.
+GROWTH, GROWTH_ROWS = 10, 5
+# lr x curvature from which it is named as the reason: rest needs less than 2, and secants of a
+# cycle just beyond the bound are a little below it.
+NEAR_BOUND = 1.9
 # V-shaped loss: in a bounce across it, |g| is the same on both sides and loss + loss = |g| |dx|.
 KINK_MATCH = 0.2
 UNKNOWABLE = (
     "a log alone cannot tell whether another minimum is in the way, whether the derivative is "
-    "right, or which learning rates would work; `gabordiag diagnose` measures these"
+    "right, or which learning rates would work; `gabordiag diagnose --log` measures these on the "
+    "objective"
 )
-
-
-@dataclass(frozen=True)
-class LogFinding:
-    """One thing that the log shows, rules out, or cannot tell."""
-
-    cause: str
-    role: str
-    evidence: dict[str, Any]
-    explanation: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        return {
-            "cause": self.cause,
-            "role": self.role,
-            "evidence": self.evidence,
-            "explanation": self.explanation,
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation(Result):
-    """What a log shows.
-
-    Attributes:
-        verdict: As a diagnosis's.
-        headline: One sentence to act on.
-        outcome: As a run's; None where only the landscape could tell.
-        period: Of the cycle it ends in, 2 or more, else None.
-        jumps: Rises of the loss by 30% of its range in one step.
-        findings: What supports the verdict, and what cannot be known.
-        steps: Rows of the log.
-    """
-
-    verdict: str
-    headline: str
-    outcome: str | None
-    period: int | None
-    jumps: tuple[Jump, ...]
-    findings: tuple[LogFinding, ...]
-    steps: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        return {
-            "verdict": self.verdict,
-            "headline": self.headline,
-            "outcome": self.outcome,
-            "outcome_reason": None if self.outcome else "only the landscape could tell",
-            "period": self.period,
-            "n_jumps": len(self.jumps),
-            "jumps": [jump.to_dict() for jump in self.jumps],
-            "findings": [finding.to_dict() for finding in self.findings],
-            "steps": self.steps,
-        }
 
 
 def explain_log(
@@ -150,6 +99,9 @@ class _Reader:
         third = max(2, len(self.losses) // 3)
         self.last_losses, self.last_values = self.losses[-third:], self.values[-third:]
         self.first_losses = self.losses[:third]
+        # Rows may be some steps apart; what repeats or lasts is then counted in rows.
+        self.stride = int(np.median(np.diff(log.steps))) if len(log.steps) > 1 else 1
+        self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
         self.jumps = self._find_jumps()
         self.period = self._find_period()
 
@@ -179,16 +131,24 @@ class _Reader:
         findings.append(LogFinding("inconclusive", "contributing", {}, UNKNOWABLE))
         period = self.period or None
         return Explanation(
-            verdict, headline, outcome, period, self.jumps, tuple(findings), len(self.losses)
+            verdict,
+            headline,
+            outcome,
+            period,
+            self.jumps,
+            tuple(findings),
+            len(self.losses),
+            self.log.notes,
         )
 
+    def _step(self, row: int) -> int:
+        return int(self.log.steps[row])
+
     def _find_jumps(self) -> tuple[Jump, ...]:
-        if not self.height > 0:
-            return ()
         products = self._lr_times_curvature()
         return tuple(
             Jump(
-                step=int(t),
+                step=self._step(t),
                 start=float(self.values[t]),
                 end=float(self.values[t + 1]),
                 loss_before=float(self.losses[t]),
@@ -197,7 +157,7 @@ class _Reader:
                 left_basin=False,
                 landed_near=None,
             )
-            for t in jump_steps(self.losses, self.height)
+            for t in self.jump_rows
         )
 
     def _lr_times_curvature(self) -> FloatArray | None:
@@ -223,8 +183,7 @@ class _Reader:
 
     def _jump_period(self) -> int:
         """The gap between jumps, where it is always the same: a sawtooth with some noise."""
-        steps = [jump.step for jump in self.jumps]
-        gaps = np.diff(steps)
+        gaps = np.diff(self.jump_rows)
         if len(gaps) >= 3 and gaps.min() == gaps.max() and gaps[0] >= 2:
             return int(gaps[0])
         return 0
@@ -236,24 +195,32 @@ class _Reader:
             bad[:-1] |= ~np.isfinite(gradients[:-1])
         if not bad.any():
             return None
-        step = int(np.argmax(bad))
-        loss = float(self.losses[step])
+        row = int(np.argmax(bad))
+        step, loss = self._step(row), float(self.losses[row])
         evidence = {"step": step, "loss": loss if math.isfinite(loss) else None}
-        before = self.losses[max(0, step - 5) : step]
-        grew = len(before) >= 2 and before[-1] > 10 * before[0] > 0
+        before = self.losses[max(0, row - GROWTH_ROWS) : row]
+        grew = len(before) >= 2 and before[-1] > GROWTH * before[0] > 0
         if grew:
             text = f"The loss grew without bound and broke at step {step}: lower the learning rate."
             return self._result("step_too_large", "nonfinite", text, evidence)
+        cells = [("the loss", loss), (self.log.value_name, float(self.values[row]))]
+        if gradients is not None and np.isfinite(gradients).any():
+            cells.append(("the gradient", float(gradients[row])))
+        broken = [f"{name} is {cell}" for name, cell in cells if not math.isfinite(cell)]
+        sound = [f"{name} {cell:.3g}" for name, cell in cells if math.isfinite(cell)]
+        but = f" ({', '.join(sound)})" if sound else ""
         text = (
-            f"At step {step} a number stopped being finite (loss {loss:.3g}): "
-            "look for 0/0 there, such as a square root at zero loss, and use the squared loss."
+            f"At step {step} {' and '.join(broken)}{but}: look for 0/0 just before, such as a "
+            "square root at zero loss, and use the squared loss."
         )
         return self._result("nonfinite_gradient", "nonfinite", text, evidence)
 
     def _too_short(self) -> Explanation | None:
         if len(self.losses) >= SHORTEST_LOG:
             return None
-        text = f"{len(self.losses)} steps are too few to judge: log at least {SHORTEST_LOG}."
+        text = (
+            f"{len(self.losses)} {self._rows()} are too few to judge: log at least {SHORTEST_LOG}."
+        )
         return self._result("inconclusive", None, text)
 
     def _frozen(self) -> Explanation | None:
@@ -317,8 +284,8 @@ class _Reader:
             return self._result("kink", "cycle", text, evidence)
         outcome = "running" if self._drifts() else "cycle"
         text = (
-            f"It repeats a cycle of {self.period} steps for ever (loss {swing.min():.3g} to "
-            f"{swing.max():.3g}){self._curvature_words(evidence)}: {self._smaller_rate()}."
+            f"It repeats a cycle of {self.period} {self._rows()} for ever (loss {swing.min():.3g} "
+            f"to {swing.max():.3g}){self._curvature_words(evidence)}: {self._smaller_rate()}."
         )
         return self._result("step_too_large", outcome, text, evidence)
 
@@ -331,7 +298,7 @@ class _Reader:
     def _kink_slope(self) -> float | None:
         """The slope of a V across which the run bounces, or None."""
         gradients = self.log.gradients
-        if gradients is None or self.period != 2:
+        if gradients is None or self.period != 2 or self.stride != 1:
             return None
         a, b = (abs(float(g)) for g in gradients[-3:-1])
         step = abs(float(self.parameter.offset(self.values[-2] - self.values[-3], 0.0)))
@@ -345,8 +312,8 @@ class _Reader:
         spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
         # Noise in the loss leaves the value where it is; a jump moves it.
         reach = MOVED * float(np.ptp(self.values))
-        moved = [jump for jump in self.jumps if abs(jump.end - jump.start) > reach]
-        recurring = sum(jump.step >= len(self.losses) // 2 for jump in moved) >= 3
+        moved = self.jump_rows[[abs(jump.end - jump.start) > reach for jump in self.jumps]]
+        recurring = int((moved >= len(self.losses) // 2).sum()) >= RECURRING
         if not recurring and (spread <= WILD_SPREAD * self.height or self._falls()):
             return None
         evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": spread}
@@ -365,21 +332,30 @@ class _Reader:
 
     def _curvature_words(self, evidence: Mapping[str, Any]) -> str:
         product = evidence.get("lr_times_curvature")
-        if product is None or not math.isfinite(product) or product < 1.9:
+        if product is None or not math.isfinite(product) or product < NEAR_BOUND:
             return ""
         return f", lr x curvature {product:.3g} where rest needs less than 2"
 
+    def _rows(self) -> str:
+        return "steps" if self.stride == 1 else f"logged rows ({self.stride} steps apart)"
+
     def _smaller_rate(self) -> str:
+        return (
+            f"a smaller learning rate, try {self._rate()}, ends this; whether it then finds the "
+            "target depends on the start"
+        )
+
+    def _rate(self) -> str:
         lrs = self.log.lrs
         if lrs is None or not np.isfinite(lrs[-1]):
-            return "divide the learning rate by 10"
+            return "a tenth"
         products = self._lr_times_curvature()
         rate = float(lrs[-1]) / 10
         if products is not None and np.isfinite(products).any():
             largest = float(np.nanmax(products[np.isfinite(products)]))
             if largest > 2:
                 rate = float(lrs[-1]) / largest
-        return f"try --lr {rate:.2g} instead of {lrs[-1]:g}"
+        return f"{rate:.2g} instead of {lrs[-1]:g}"
 
     def _descending(self) -> Explanation | None:
         half = len(self.last_losses) // 2
@@ -387,13 +363,11 @@ class _Reader:
         if drop <= DESCENT * self.height or not self._falls():
             return None
         evidence = {"drop_in_last_third": drop}
+        count = f"{len(self.losses)} {self._rows()}"
         if self.target is not None:
-            text = f"Still descending after {len(self.losses)} steps: run more, or raise the rate."
+            text = f"Still descending after {count}: run more, or raise the rate."
             return self._result("step_too_small", "unfinished", text, evidence)
-        text = (
-            f"Nothing looks wrong: after {len(self.losses)} steps the loss is still going down. "
-            "Run more steps."
-        )
+        text = f"Nothing looks wrong: after {count} the loss is still going down. Run more steps."
         return self._result("healthy", "unfinished", text)
 
     def _settled(self) -> Explanation:
@@ -411,7 +385,7 @@ class _Reader:
         if last - best > WILD_SPREAD * self.height and self.height > 0:
             text = (
                 f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. "
-                f"Keep the best step, and {self._smaller_rate()}."
+                f"Keep the best step, and try a smaller learning rate, {self._rate()}."
             )
             return self._result("step_too_large", None, text, {"best": best, "last": last})
         text = (

@@ -20,18 +20,23 @@ from gabordiag.dynamics.descent import Run, Trajectory, descend, judge_outcome
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.tabulate import TabulatedObjective
-from gabordiag.dynamics.windows import DEFAULT_SCAN, Windows, log_spaced, measure_windows
+from gabordiag.dynamics.windows import (
+    DEFAULT_SCAN,
+    SCAN_STEPS,
+    Windows,
+    log_spaced,
+    measure_windows,
+)
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
 from gabordiag.landscape.shortcut import SeriesObjective
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objectives import GaborObjective
+from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import Objective, Parameter
 
-# The default scan of `basins`, whose numbers a diagnosis repeats.
-SCAN_STEPS = 1500
-# Rates tried one by one where the optimizer cannot run as a batch.
+# Rates tried one by one where the optimizer cannot run as a batch: two a decade.
 SINGLE_RATES = tuple(10.0**exponent for exponent in np.arange(-4, 1.01, 0.5))
 
 
@@ -133,6 +138,7 @@ class Bench:
         """Returns which rates work from the start, or None where they cannot be scanned."""
         if not settings.is_elementwise or settings.schedule != "constant":
             return None
+        # The default scan of `basins`, whose numbers a diagnosis repeats.
         scan = replace(settings, steps=SCAN_STEPS)
         key = (scan.optimizer, scan.momentum, scan.nesterov, start)
         if key not in self._windows:
@@ -247,6 +253,12 @@ class Facts:
         """The same with the loss's root taken away, if it has one."""
         smooth = self.objective.squared()
         return None if smooth is None else Bench(smooth)
+
+    @property
+    def without_root(self) -> str:
+        """What takes the root away: an option, or words where the loss is a user's function."""
+        name = self.objective.loss_name
+        return f"--loss {LOSSES[name].squared}" if name in LOSSES else "the loss's square"
 
     @cached_property
     def from_values(self) -> Bench | None:

@@ -6,7 +6,7 @@ run itself, the minimum it ends at, the Hessian there and at the target, and wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,13 @@ from gabordiag.diagnosis.joint_causes import CAUSES
 from gabordiag.diagnosis.joint_remedies import REMEDIES
 from gabordiag.diagnosis.joint_trials import Trials, show_values
 from gabordiag.diagnosis.remedies import Remedy
-from gabordiag.diagnosis.verdict import HEALTHY, is_too_short, too_short_headline, with_roles
+from gabordiag.diagnosis.verdict import (
+    HEALTHY,
+    is_too_short,
+    strongest,
+    too_short_headline,
+    with_roles,
+)
 from gabordiag.dynamics.descent import trajectory_name
 from gabordiag.dynamics.joint import JointRun, learning_rates, run_joint
 from gabordiag.dynamics.joint_pairs import PairSurface, pair_surfaces
@@ -25,9 +31,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.landscape.surface import condition
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
-from gabordiag.results import Data, Result
-
-Progress = Callable[[int, int], None]
+from gabordiag.results import Data, Progress, Result
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +146,7 @@ def _verdict(run: JointRun, findings: tuple[Finding, ...]) -> str:
     for finding in findings:
         if finding.present and finding.sufficient:
             return finding.cause
-    present = [finding.cause for finding in findings if finding.present]
-    order = ("no_working_lr", "wrong_basin", "step_too_large", "kink", "step_too_small")
-    return next((cause for cause in order if cause in present), "inconclusive")
+    return strongest(findings)
 
 
 def _headline(

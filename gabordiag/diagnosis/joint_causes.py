@@ -1,6 +1,7 @@
 """The suspects of a run of several parameters; each with its test and its counterfactual.
 
 `CAUSES` is ordered from the least intrusive change to the most, as for one parameter (`causes.py`).
+A cause is a function `trials -> Finding`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from gabordiag.diagnosis.causes import Finding
 from gabordiag.diagnosis.facts import round_down
 from gabordiag.diagnosis.joint_trials import (
     CLOSER,
+    ENOUGH_STEPS,
     SAFE,
+    TRIED_STEPS,
     Trials,
     evidence_of,
     first_reached,
@@ -23,6 +26,9 @@ from gabordiag.diagnosis.joint_trials import (
 
 # Rates that people try; above the largest one nothing settles on a Gabor landscape.
 SCANNED_RATES = tuple(float(f"{10.0**e:.1g}") for e in np.arange(-4, 0.01, 0.5))
+# Smaller rates that are tried, over some one and a half decades: still smaller ones take more steps
+# than anybody waits for.
+_MOST_RATES = 4
 
 
 def kink(trials: Trials) -> Finding:
@@ -41,7 +47,8 @@ def kink(trials: Trials) -> Finding:
         f"the gradient of {trials.objective.loss_name} does not vanish at its zero, so a fixed "
         "step never settles; without the root the same run reaches the target"
     )
-    return Finding("kink", True, True, evidence, text, "Use --loss mse with the same rates.")
+    advice = f"Use --loss {squared.loss_name} with the same rates."
+    return Finding("kink", True, True, evidence, text, advice)
 
 
 def step_too_small(trials: Trials) -> Finding:
@@ -75,7 +82,9 @@ def step_too_large(trials: Trials) -> Finding:
     below = largest if bound is None else min(largest, SAFE * bound)
     rates = sorted({round_down(below), *(r for r in SCANNED_RATES if r < below)}, reverse=True)
     trial = first_reached(
-        trials.at_once(rates=rates[:4], steps=max(trials.run.settings.steps, 1500))
+        trials.at_once(
+            rates=rates[:_MOST_RATES], steps=max(trials.run.settings.steps, ENOUGH_STEPS)
+        )
     )
     reached = trial.outcome == "reached"
     evidence["counterfactual"] = evidence_of(trial)
@@ -116,7 +125,7 @@ def wrong_basin(trials: Trials) -> Finding:
 
 def no_working_lr(trials: Trials) -> Finding:
     """Does any of the usual rates reach the target from this start?"""
-    steps = max(trials.run.settings.steps, 1000)
+    steps = max(trials.run.settings.steps, TRIED_STEPS)
     runs = trials.at_once(rates=SCANNED_RATES, steps=steps)
     tried = {rate: run.outcome for rate, run in zip(SCANNED_RATES, runs, strict=True)}
     working = [rate for rate, outcome in tried.items() if outcome == "reached"]

@@ -1,4 +1,7 @@
-"""The cures of a run of several parameters, each actually tried; `REMEDIES` has the cheap first."""
+"""The cures of a run of several parameters, each actually tried.
+
+A remedy is a function `trials -> Remedy | None`; `REMEDIES` has the cheap first.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import numpy as np
 from gabordiag.diagnosis.facts import round_down
 from gabordiag.diagnosis.joint_trials import (
     CLOSER,
+    ENOUGH_STEPS,
     SAFE,
+    TRIED_STEPS,
     Trials,
     calm_rate,
     evidence_of,
@@ -19,8 +24,10 @@ from gabordiag.diagnosis.joint_trials import (
 from gabordiag.diagnosis.remedies import Remedy
 from gabordiag.dynamics.joint import JointRun
 
+# What people try of Adam, whose steps are about as long as the rate: half a degree to some degrees.
 ADAM_RATES = (0.01, 0.03, 0.1)
 _ADAM: dict[str, Any] = {"optimizer": "adam", "momentum": 0.0, "nesterov": False}
+# As many as run at once at hardly more cost than one.
 RANDOM_STARTS = 12
 
 
@@ -40,7 +47,7 @@ def smaller_lr(trials: Trials) -> Remedy | None:
     rates = [round_down(top), round_down(top / 3)]
     if rates[0] >= largest and len(set(trials.run.lrs.tolist())) == 1:
         return None
-    steps = max(trials.run.settings.steps, 1500)
+    steps = max(trials.run.settings.steps, ENOUGH_STEPS)
     best = first_reached(trials.at_once(rates=rates, steps=steps))
     return _tried("smaller_lr", f"--lr {best.lrs[0]:g} --steps {steps}", best)
 
@@ -61,7 +68,7 @@ def own_rates(trials: Trials) -> Remedy | None:
 
 def adaptive(trials: Trials) -> Remedy | None:
     """Adam at usual rates."""
-    steps = max(trials.run.settings.steps, 1000)
+    steps = max(trials.run.settings.steps, TRIED_STEPS)
     best = first_reached(trials.at_once(rates=ADAM_RATES, steps=steps, **_ADAM))
     return _tried("adaptive", f"--optimizer adam --lr {best.lrs[0]:g} --steps {steps}", best)
 
@@ -69,7 +76,7 @@ def adaptive(trials: Trials) -> Remedy | None:
 def start_in_basin(trials: Trials) -> Remedy | None:
     """A start on the straight way to the target, with a rate that the target holds."""
     way = trials.objective.offsets(trials.objective.target, trials.run.start)
-    steps = max(trials.run.settings.steps, 1500)
+    steps = max(trials.run.settings.steps, ENOUGH_STEPS)
     starts = [trials.run.start + share * way for share in CLOSER]
     run = first_reached(trials.at_once(starts, [calm_rate(trials)], steps=steps))
     change = f"{start_options(trials.objective, run.start)} --lr {run.lrs[0]:g} --steps {steps}"
@@ -82,7 +89,7 @@ def multi_start(trials: Trials) -> Remedy | None:
     generator = np.random.default_rng(0)
     low = np.array([p.low for p in objective.parameters])
     high = np.array([p.high for p in objective.parameters])
-    steps = max(trials.run.settings.steps, 1000)
+    steps = max(trials.run.settings.steps, TRIED_STEPS)
     starts = list(generator.uniform(low, high, (RANDOM_STARTS, len(low))))
     runs = trials.at_once(starts, [0.03], steps=steps, **_ADAM)
     arrived = [r for r in runs if r.outcome == "reached"]

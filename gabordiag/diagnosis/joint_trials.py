@@ -1,4 +1,8 @@
-"""Changed runs of a run of several parameters: what causes and remedies are proved by."""
+"""Changed runs of a run of several parameters: what causes and remedies are proved by.
+
+Several parameters have neither a proven landscape nor tables, so that every question costs a run;
+those of one question are made at once (`joint_batch.py`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import numpy as np
 from gabordiag.diagnosis.facts import round_down
 from gabordiag.dynamics.joint import JointRun
 from gabordiag.dynamics.joint_batch import run_joint_batch
+from gabordiag.dynamics.windows import SCAN_STEPS
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
 
@@ -18,6 +23,11 @@ from gabordiag.objective.objective import FloatArray
 CLOSER = (0.5, 0.75, 0.9)
 # Past the bound of a quadratic nothing rests; a little below it, everything does.
 SAFE = 0.9
+# Steps that a changed run gets at least: where a rate is shown to work, as many as in the scan for
+# one parameter; where many rates, starts or an adaptive optimizer are tried, fewer do.
+ENOUGH_STEPS, TRIED_STEPS = SCAN_STEPS, 1000
+# Where no theory bounds the rate: below 2 / L'' of the question's two filters (0.020 and 0.41).
+_CALM = 0.01
 
 
 class Trials:
@@ -68,9 +78,8 @@ class Trials:
         objective = self.objective
         if not objective.is_root:
             return None
-        experiment = replace(objective.experiment, loss=objective.loss_definition.squared)
-        # The compressed response does not depend on the loss.
-        experiment.__dict__["everywhere"] = objective.experiment.everywhere
+        squared = objective.loss_definition.squared
+        experiment = objective.experiment.on_same_images(loss=squared)
         return JointObjective(experiment, objective.names, objective.logs)
 
     @property
@@ -103,7 +112,7 @@ def show_values(objective: JointObjective, values: FloatArray) -> str:
 
 
 def start_options(objective: JointObjective, values: FloatArray) -> str:
-    """The options that give a start."""
+    """Returns the options that give a start."""
     texts = []
     for parameter, value in zip(objective.parameters, values, strict=True):
         text = f"{np.degrees(value):.4g}deg" if parameter.is_angle else f"{value:.4g}"
@@ -114,9 +123,9 @@ def start_options(objective: JointObjective, values: FloatArray) -> str:
 def calm_rate(trials: Trials) -> float:
     """Returns a rate at which the target surely holds a run."""
     bound = trials.bound
-    return round_down(SAFE * bound / 2) if bound is not None else 0.01
+    return round_down(SAFE * bound / 2) if bound is not None else _CALM
 
 
 def first_reached(runs: Sequence[JointRun]) -> JointRun:
-    """The first run that reached the target, or the first at all."""
+    """Returns the first run that reached the target, or the first at all."""
     return next((run for run in runs if run.outcome == "reached"), runs[0])

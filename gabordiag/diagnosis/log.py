@@ -1,24 +1,20 @@
-"""Reading a log from elsewhere: columns found, values made numbers, nothing trusted.
+"""A logged run from elsewhere: which columns are step, value, loss, gradient and rate.
 
-A log is CSV with a header, or JSON lines: step, a value column, loss; gradient and rate if there.
-It is read line by line, so that its length does not matter beyond the numbers themselves.
+In comes a file (`log_table.py` reads it) or columns by name; out comes a `Log`, whose rows all hold
+a value and a loss, but for those at which the run broke. Nothing in a log is trusted or run.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.diagnosis.log_table import BLANK, NUMBER, Table, read_table
 from gabordiag.dynamics.descent import Run, Trajectory, judge
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.errors import InputError, UsageError
@@ -27,14 +23,22 @@ from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import read_only
 
 # Column names by which logs call these things; compared in lower case.
-_STEP = ("step", "iteration", "iter", "epoch", "t", "batch")
+_STEP = (
+    "step", "global_step", "_step", "trainer/global_step", "iteration", "iter", "epoch", "t",
+    "batch",
+)  # fmt: skip
 _LOSS = ("loss", "train_loss", "training_loss", "train/loss", "objective", "cost")
 _GRAD = ("grad", "gradient", "grad_theta", "dloss", "grad_analytic")
 _LR = ("lr", "learning_rate", "learning-rate", "rate")
-_OTHER = ("update", "time", "seconds", "wall_time", "timestamp", "momentum")
+_OTHER = (
+    "update", "time", "seconds", "wall_time", "wall time", "timestamp", "_timestamp", "_runtime",
+    "momentum", "accuracy", "acc",
+)  # fmt: skip
+# More lines than this share without numbers: it is another kind of file.
 _MAX_BAD_LINES = 0.5
-_LONGEST_LINE = 1_000_000
-_FORM = "Its first line must name the columns: step,theta,loss[,grad,lr]."
+
+
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +51,9 @@ class Log:
         losses: Of the loss.
         gradients: Of the gradient, or None.
         lrs: Of the learning rate, or None.
-        skipped: Lines that held no numbers.
+        steps: As numbered by the log where it numbers them upwards, else 0, 1, ...
+        skipped: Lines and rows that were left out.
+        notes: What was left out or filled in, in words, for people.
     """
 
     value_name: str
@@ -55,7 +61,9 @@ class Log:
     losses: FloatArray
     gradients: FloatArray | None
     lrs: FloatArray | None
+    steps: FloatArray
     skipped: int
+    notes: tuple[str, ...] = ()
 
 
 def read_log(
@@ -66,7 +74,7 @@ def read_log(
     """Returns the columns of a log.
 
     Args:
-        source: A CSV or JSON-lines file, or columns by name.
+        source: A CSV, JSON-lines or JSON file, or columns by name.
         value_column: Name of the parameter's column; the first that is nothing else without.
         loss_column: Name of the loss's column; found by name without.
 
@@ -75,110 +83,34 @@ def read_log(
         UsageError: A column that was asked for is not there.
     """
     if isinstance(source, Mapping):
-        columns = {str(name): _column(column) for name, column in source.items()}
-        if len({len(column) for column in columns.values()}) != 1:
-            raise InputError("The columns have different lengths, or there are none.")
-        return _pick(columns, 0, "the log", value_column, loss_column)
-    path = Path(source)
-    if not path.exists():
-        raise InputError(f"No log at {path}.", "Give a CSV or JSON-lines file.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder.", "Give the log file in it.")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            columns, skipped = _read_columns(_bounded_lines(path, file))
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text.", "Save the log as UTF-8 CSV.") from None
-    except (OSError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a log ({error}).") from None
-    if not columns or not len(next(iter(columns.values()))):
-        raise InputError(
-            f"{path} holds no rows of numbers.",
-            _FORM,
-        )
-    return _pick(columns, skipped, str(path), value_column, loss_column)
+        return _pick(_as_table(source), "the log", value_column, loss_column)
+    return _pick(read_table(Path(source)), str(source), value_column, loss_column)
 
 
-def _column(column: Any) -> FloatArray:
-    """Returns one column of numbers (n,), NaN for what is none, as in a file."""
-    # Arrays and tensors have `tolist`; losses collected in a list may still carry their graph.
-    cells = column.tolist() if hasattr(column, "tolist") else column
-    numbers = [_number(cell) for cell in (cells if isinstance(cells, Iterable) else [cells])]
-    return np.array([math.nan if number is None else number for number in numbers])
-
-
-def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
-    """Yields the lines; refuses a file without line ends, which would fill the memory."""
-    while line := file.readline(_LONGEST_LINE):
-        if len(line) == _LONGEST_LINE:
-            raise InputError(f"{path} has a line of more than {_LONGEST_LINE:,} characters.", _FORM)
-        yield line
-
-
-def _read_columns(lines: Iterable[str]) -> tuple[dict[str, FloatArray], int]:
-    stream = (line for line in lines if line.strip())
-    first = next(stream, None)
-    if first is None:
-        return {}, 0
-    rest = chain([first], stream)
-    if first.lstrip().startswith("{"):
-        return _collect(_json_rows(rest))
-    return _collect(_csv_rows(rest))
-
-
-def _csv_rows(lines: Iterable[str]) -> Iterator[dict[str, Any] | None]:
-    reader = csv.reader(lines)
-    header = [name.strip() for name in next(reader)]
-    for row in reader:
-        yield dict(zip(header, row, strict=False)) if len(row) == len(header) else None
-
-
-def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, Any] | None]:
-    for line in lines:
+def _as_table(source: Mapping[str, npt.ArrayLike]) -> Table:
+    columns = {}
+    for name, column in source.items():
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        yield row if isinstance(row, dict) else None
+            columns[name] = np.array(column, dtype=np.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"Column '{name}' cannot be read as numbers ({error}).") from None
+    if {column.ndim for column in columns.values()} - {1}:
+        raise InputError("A column is one number a row; at least one of these has another shape.")
+    if len({len(column) for column in columns.values()}) != 1:
+        raise InputError("The columns have different lengths, or there are none.")
+    marks = {name: np.full(len(column), NUMBER, np.uint8) for name, column in columns.items()}
+    return Table(columns, marks, {}, 0)
 
 
-def _collect(rows: Iterable[dict[str, Any] | None]) -> tuple[dict[str, FloatArray], int]:
-    """Gathers numeric columns; a row in which no column is a number is skipped."""
-    columns: dict[str, array[float]] = {}
-    count = skipped = 0
-    for row in rows:
-        numbers = {} if row is None else {str(k): _number(v) for k, v in row.items()}
-        if not any(value is not None for value in numbers.values()):
-            skipped += 1
-            continue
-        for name, value in numbers.items():
-            if name not in columns:
-                columns[name] = array("d", [math.nan]) * count
-            columns[name].append(math.nan if value is None else value)
-        count += 1
-        for column in columns.values():
-            if len(column) < count:
-                column.append(math.nan)
-    return {name: np.array(column) for name, column in columns.items()}, skipped
-
-
-def _number(cell: Any) -> float | None:
-    if isinstance(cell, bool) or cell is None:
-        return None
-    try:
-        return float(cell)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _pick(
-    columns: Mapping[str, FloatArray],
-    skipped: int,
-    where: str,
-    value_column: str | None,
-    loss_column: str | None,
-) -> Log:
-    usable = {name: c for name, c in columns.items() if not np.isnan(c).all() or name in _GRAD}
+def _pick(table: Table, where: str, value_column: str | None, loss_column: str | None) -> Log:
+    columns = table.columns
+    total = len(table) + table.skipped
+    if table.skipped > _MAX_BAD_LINES * total:
+        raise InputError(
+            f"{table.skipped} of {total} lines of {where} are no rows of numbers: {table.trouble}."
+        )
+    usable = [name for name, marks in table.marks.items() if (marks == NUMBER).any()]
+    usable.sort(key=lambda name: bool(np.isnan(columns[name]).all()))
     loss = _find(columns, loss_column, _LOSS) or next(
         (name for name in usable if "loss" in name.lower()), None
     )
@@ -191,22 +123,104 @@ def _pick(
     free = [n for n in usable if n != loss and not _is_known(n, known)]
     value = _find(columns, value_column, ()) or next(iter(free), None)
     if value is None:
+        unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
         raise InputError(
-            f"{where} has no column of the parameter's values.", "Name it with --value-column."
+            f"{where} has no column of the parameter's values among {', '.join(columns)}"
+            f"{unreadable}.",
+            "Name it with --value-column.",
         )
     gradient = _find(columns, None, (f"grad_{value.lower()}", *_GRAD))
-    rate = _find(columns, None, _LR)
-    total = len(columns[loss]) + skipped
-    if skipped > _MAX_BAD_LINES * total:
-        raise InputError(f"{skipped} of {total} lines of {where} hold no numbers.")
+    rate, step = _find(columns, None, _LR), _find(columns, None, _STEP)
+    keep, notes = _rows(table, value, loss)
+    count = int(keep.sum())
+    if count == 0:
+        raise InputError(f"No row of {where} holds both {value} and {loss}.")
+    chosen = ""
+    if len(free) > 1 and value_column is None:
+        chosen = f"the parameter is {value}, not {', '.join(n for n in free if n != value)}"
     return Log(
         value_name=value,
-        values=read_only(columns[value]),
-        losses=read_only(columns[loss]),
-        gradients=None if gradient is None else read_only(columns[gradient]),
-        lrs=None if rate is None else read_only(columns[rate]),
-        skipped=skipped,
+        values=read_only(columns[value][keep]),
+        losses=read_only(columns[loss][keep]),
+        gradients=None if gradient is None else read_only(columns[gradient][keep]),
+        lrs=None if rate is None else read_only(columns[rate][keep]),
+        steps=read_only(_numbering(None if step is None else columns[step][keep], count)),
+        skipped=table.skipped + len(table) - count,
+        notes=tuple(note for note in (chosen, *_skipped_lines(table), *notes) if note),
     )
+
+
+def _skipped_lines(table: Table) -> tuple[str, ...]:
+    if not table.skipped:
+        return ()
+    lines = "1 line was" if table.skipped == 1 else f"{table.skipped} lines were"
+    return (f"{lines} left out: {table.trouble}",)
+
+
+def _rows(table: Table, value: str, loss: str) -> tuple[BoolArray, tuple[str, ...]]:
+    """Returns which rows (n,) are steps of the run, and what to tell of the others.
+
+    An empty cell is no measurement, as where a validation row stands between training rows. But
+    some writers, pandas among them, leave a NaN empty: cells that are empty from some row to the
+    end, for longer than ever before, are where the run broke, unless the last line was cut off.
+    A NaN after which numbers follow did not end the run: a NaN cannot be descended from.
+    """
+    columns, marks = table.columns, table.marks
+    absent = (marks[value] != NUMBER) | (marks[loss] != NUMBER)
+    filled = np.flatnonzero(~absent)
+    if len(filled) == 0:
+        return ~absent, ()
+    last = int(filled[-1])
+    notes = []
+    keep = ~absent
+    trailing = np.arange(len(table)) > last
+    blank = (marks[value] == BLANK) | (marks[loss] == BLANK)
+    ours = trailing & blank & ~_of_another_kind(table, absent)
+    if table.is_cut and ours[-1:].any():
+        ours[-1] = False
+    if ours.sum() > _longest_run(absent[:last]):
+        keep |= ours
+        first = value if marks[value][ours][0] == BLANK else loss
+        notes.append(f"{first} is empty from some row to the end, which is read as NaN")
+    broken = keep & (np.isnan(columns[value]) | np.isnan(columns[loss]))
+    passing = broken & (np.arange(len(table)) < _last_sound(keep & ~broken))
+    keep &= ~passing
+    left = int((absent & ~keep).sum())
+    if left:
+        cells = [f"{name}: {table.unreadable[name]}" for name in (value, loss)
+                 if name in table.unreadable]  # fmt: skip
+        because = f" ({'; '.join(cells)})" if cells else ""
+        rows = "1 row without" if left == 1 else f"{left} rows without"
+        notes.append(f"{rows} {value} or {loss} left out{because}")
+    if passing.any():
+        notes.append(f"NaN {int(passing.sum())} times on the way, after which the run went on")
+    return keep, tuple(notes)
+
+
+def _of_another_kind(table: Table, absent: BoolArray) -> BoolArray:
+    """Which rows (n,) hold something that no row of a step holds, such as a validation loss."""
+    other = np.zeros(len(table), dtype=np.bool_)
+    for marks in table.marks.values():
+        if (marks[~absent] != NUMBER).all():
+            other |= marks == NUMBER
+    return other
+
+
+def _longest_run(marks: BoolArray) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], marks.astype(np.int8), [0]])))
+    return int(np.diff(edges)[::2].max(initial=0))
+
+
+def _last_sound(sound: BoolArray) -> int:
+    places = np.flatnonzero(sound)
+    return int(places[-1]) if len(places) else -1
+
+
+def _numbering(steps: FloatArray | None, count: int) -> FloatArray:
+    """The log's own step numbers, where they ascend; an epoch that repeats numbers no steps."""
+    if steps is not None and np.isfinite(steps).all() and (np.diff(steps) > 0).all():
+        return np.floor(steps)
+    return np.arange(count, dtype=np.float64)
 
 
 def _is_known(name: str, known: set[str]) -> bool:

@@ -2,7 +2,9 @@
 
 A remedy is a function `facts -> Remedy | None`: None where it does not apply (no image to whiten,
 no root to square). `REMEDIES` is ordered by what it costs the person, cheap first; those that work
-are listed before those that do not.
+are listed before those that do not. A test follows every `change` by its options and nothing else;
+what is no option is written there once more (`FOLLOWED` in `test_planted.py`). Runs of several
+parameters have their own table (`joint_remedies.py`).
 """
 
 from __future__ import annotations
@@ -14,15 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.diagnosis.facts import SCAN_STEPS, Bench, Facts, Trial, round_down
+from gabordiag.diagnosis.facts import Bench, Facts, Trial, round_down
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES
+from gabordiag.dynamics.windows import SCAN_STEPS
 from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel
 from gabordiag.objective.gabor_objectives import ShortcutObjective
 
+# What people try of adaptive optimizers.
 USUAL_RATES = (1e-3, 1e-2, 1e-1)
 DECAYS = ("exponential", "cosine", "step")
+# Even starts by which the share that arrives is measured, one a degree of a half turn; and how sure
+# one wants to be that of the random ones at least one does.
 MULTI_START_GRID = 181
 CONFIDENCE = 0.99
 
@@ -71,7 +77,7 @@ def mse_loss(facts: Facts) -> Remedy | None:
     if facts.squared is None:
         return None
     trial = facts.squared.confirmed(facts.settings, facts.start)
-    return _from_trial("mse_loss", f"--loss {facts.squared.objective.loss_name}", trial)
+    return _from_trial("mse_loss", facts.without_root, trial)
 
 
 def smaller_lr(facts: Facts) -> Remedy | None:
@@ -236,10 +242,11 @@ def whiten_input(facts: Facts) -> Remedy | None:
 
 
 def coarse_to_fine(facts: Facts) -> Remedy | None:
-    """A broad, round envelope first, whose loss has one minimum; then the filter's own."""
+    """A small, round envelope first, whose loss has one minimum; then the filter's own."""
     experiment = facts.experiment
     if experiment is None or facts.parameter.name != "theta":
         return None
+    # The round filter of `reproduce` at this wavelength: the photograph leaves it one minimum.
     coarse_sigma = min(experiment.sigma, 0.3 * experiment.wavelength)
     if experiment.gamma == 1 and experiment.sigma == coarse_sigma:
         return None

@@ -1,4 +1,9 @@
-"""The question's own failure, end to end, for two filters: one symptom, two causes."""
+"""The question's own failure, end to end, for two filters: one symptom, two causes.
+
+An experiment's image goes in; each filter's landscape, failing run, runs to compare, map of starts
+and rates, bifurcation and diagnosis come out. The elongated filter has a second minimum beside the
+start, which the image makes; the round one has none, and fails by its steps and its kink alone.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +13,25 @@ from typing import Any
 
 from gabordiag.diagnosis.facts import Bench
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
-from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.descent import Run, run, trajectory_name
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import SYMPTOM_COUNT
-from gabordiag.dynamics.windows import DEFAULT_SCAN, log_spaced
+from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objectives import GaborObjective
 from gabordiag.objective.kernel_table import kernel_table
 from gabordiag.objective.response import one_thread
-from gabordiag.results import Data, Result
+from gabordiag.results import Data, Progress, Result
 
+# Of the failing run: long enough for some hundred jumps.
 STEPS = 2000
-MAP_STEPS = 1500
 # 1.5 degrees apart: a third of the columns of `basins`, which for the picture is fine enough.
 MAP_STARTS = 121
+# Rates of the bifurcation diagram: enough to see the period double.
+BIFURCATION_RATES = 600
 Log = Callable[[Sequence[float]], None]
 
 
@@ -53,6 +59,7 @@ class Scenario:
         return replace(experiment, loss="rmse", sigma=sigma, gamma=gamma).along("theta")
 
 
+# Rates at which the loss jumps back over and over; the diagrams begin where runs come to rest.
 SCENARIOS = (
     Scenario("elongated", {"sigma": 4.0, "gamma": 0.5}, 3.0, 0.01, (0.1, 10.0)),
     Scenario("round", {"sigma": 3.0, "gamma": 1.0}, 1.0, 0.01, (0.003, 3.0)),
@@ -142,6 +149,9 @@ def reproduce(
         experiment: Image, padding, precision; filter and loss are the scenarios'.
         log: Given a trajectory's file name, returns a function that is called with every step.
         progress: Called with (stages done, stages in all).
+
+    Raises:
+        InputError: The image cannot be used.
     """
     total = 5 * len(SCENARIOS)
     done = 0
@@ -196,7 +206,7 @@ def _run_scenario(
         )
         runs.append(made)
     stage()
-    scan = OptimizerSettings("sgd", scenario.lr, steps=MAP_STEPS)
+    scan = OptimizerSettings("sgd", scenario.lr, steps=SCAN_STEPS)
     rates = log_spaced(*DEFAULT_SCAN)
     starts = default_starts(objective, MAP_STARTS)
     basins = run_basins(objective, scan, rates, starts, sweep=sweep, table=bench.table)
@@ -204,7 +214,7 @@ def _run_scenario(
     bifurcation = run_bifurcation(
         objective,
         OptimizerSettings("sgd", scenario.lr, steps=STEPS),
-        log_spaced(*scenario.bifurcation, 600),
+        log_spaced(*scenario.bifurcation, BIFURCATION_RATES),
         landscape=sweep.landscape,
         table=bench.table,
     )

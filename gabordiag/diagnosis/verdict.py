@@ -17,7 +17,6 @@ import numpy as np
 from gabordiag.diagnosis.causes import CAUSES, Finding
 from gabordiag.diagnosis.facts import Bench, Facts
 from gabordiag.diagnosis.remedies import Remedy, global_search, try_remedies
-from gabordiag.dynamics.batch import Progress
 from gabordiag.dynamics.descent import Run, StepListener, run, trajectory_name
 from gabordiag.dynamics.joint import JointRun
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -26,7 +25,7 @@ from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.checks import check_objective
 from gabordiag.objective.objective import Objective
-from gabordiag.results import Data, Result
+from gabordiag.results import Data, Progress, Result
 
 # A tail of fewer values cannot show a cycle three times, nor five windows of decay.
 SHORTEST_TAIL = 10
@@ -134,6 +133,9 @@ def diagnose_objective(
 ) -> Diagnosis:
     """Runs the optimizer, tests every suspect, tries every cure.
 
+    In this order: the landscape; the run; whether there is a gradient to trust; if so, or if the
+    run arrived all the same, every cause of `CAUSES`; and if it did not, the remedies.
+
     Args:
         objective: What is minimised.
         settings: Optimizer, rate, steps.
@@ -143,6 +145,9 @@ def diagnose_objective(
         bench: Of the objective, if there is one already.
         listener: Called with every step of the run as it happens.
         progress: Called with (stages done, stages in all).
+
+    Raises:
+        InputError: The loss is not finite somewhere in the range, or the user's code failed.
     """
     tell = progress or (lambda done, total: None)
     sweep = sweep_objective(objective) if sweep is None else sweep
@@ -253,8 +258,14 @@ def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
     for finding in findings:
         if finding.present and finding.sufficient:
             return finding.cause
-    present = {finding.cause for finding in findings if finding.present}
-    return next((cause for cause in _EXPLANATORY if cause in present), "inconclusive")
+    return strongest(findings)
+
+
+def strongest(findings: tuple[Finding, ...]) -> str:
+    """Returns the cause that is present and explains most, where none alone suffices."""
+    present = [finding.cause for finding in findings if finding.present]
+    known = [cause for cause in _EXPLANATORY if cause in present]
+    return next(iter(known + present), "inconclusive")
 
 
 def with_roles(verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
@@ -352,7 +363,7 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
         f"{jump.loss_before:.3g}; the gradient there was {gradient:.3g}"
     ]
     if jump.lr_times_curvature is not None and np.isfinite(jump.lr_times_curvature):
-        parts.append(f", lr x curvature {jump.lr_times_curvature:.3g} (rest needs less than 2)")
+        parts.append(f", lr x curvature {jump.lr_times_curvature:.3g}{_rest_words(facts)}")
     landed = float(parameter.wrap(jump.end))
     parts.append(
         f". The step of {shown(jump.end - jump.start, 1)} put it at {shown(landed)}, loss "
@@ -360,6 +371,14 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
     )
     parts.append(_edge_story(facts, jump, gradient))
     return "".join(parts)
+
+
+def _rest_words(facts: Facts) -> str:
+    """What lr x curvature has to be below at a minimum, where theory says so: Goh 2017."""
+    settings = facts.settings
+    if settings.optimizer != "sgd" or settings.nesterov:
+        return ""
+    return f" (rest needs less than {2 * (1 + settings.momentum):g})"
 
 
 def _edge_story(facts: Facts, jump: Jump, gradient: float) -> str:

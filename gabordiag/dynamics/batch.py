@@ -25,10 +25,13 @@ from gabordiag.dynamics.tabulate import Table, TabulatedObjective
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape
 from gabordiag.objective.objective import FloatArray
+from gabordiag.results import Progress
 
-Progress = Callable[[int, int], None]
+# Steps between two reports, after which an interruption is noticed as well.
 _PROGRESS_EVERY = 25
+# Runs judged at once: their tails are some megabytes.
 _CLASSIFY_CHUNK = 4096
+# Runs of a block: torch spreads operations on 32768 numbers and more over threads.
 _BLOCK = 30_000
 # Whatever torch uses for one operation: a block is one thread's.
 _WORKERS = os.cpu_count() or 1
@@ -42,7 +45,8 @@ class BatchRuns:
         shape: (rates, starts).
         tail: The last values (tail, n).
         last_gradient: At the last value (n,).
-        moved: Whether any gradient other than zero arrived in the first steps (n,).
+        moved: Whether a gradient other than zero arrived at the first or at the last step (n,);
+            what moves a value without any, weight decay, leads on from a flat start.
         history: Every value (steps + 1, n), or None where it was not asked for.
     """
 
@@ -102,6 +106,9 @@ def descend_batch(
         tail: How many of the last values are kept; a tenth of the steps without.
         keep_history: Keep every value.
         progress: Called now and then with (steps done, steps in all).
+
+    Raises:
+        UsageError: The optimizer cannot run as a batch.
     """
     require_batchable(settings)
     tail = tail_length(settings.steps) if tail is None else tail
@@ -172,7 +179,7 @@ def _descend_block(
 
     record(0, values)
     slopes = gradient(values)
-    moved = slopes != 0
+    moved_at_first = slopes != 0
     for step in range(1, steps + 1):
         update.apply(values, slopes)
         slopes = gradient(values)
@@ -181,4 +188,5 @@ def _descend_block(
             tell(_PROGRESS_EVERY)
     tell(steps % _PROGRESS_EVERY)
     shape = (len(lrs), len(starts))
+    moved = moved_at_first | (slopes != 0)
     return BatchRuns(shape, kept, slopes.numpy(), moved.numpy(), history)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.dynamics.batch import Progress, descend_batch
+from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import (
+    MAX_PERIOD,
     OUTCOME_NAMES,
     ROUNDING_MOVE,
     IntArray,
@@ -26,9 +27,10 @@ from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.series import build_series
 from gabordiag.objective.objective import FloatArray, Objective
-from gabordiag.results import Data, Result, read_only
+from gabordiag.results import Data, Progress, Result, read_only
 
-DEFAULT_TAIL = 192
+# The longest cycle that is looked for, as often as a cycle must be seen.
+DEFAULT_TAIL = 3 * MAX_PERIOD
 # An exponent within this of zero is neither: a cycle about to double has exactly zero.
 CHAOS_THRESHOLD = 5e-3
 
@@ -84,6 +86,7 @@ class Bifurcation(Result):
         return {
             "optimizer": self.settings.optimizer,
             "momentum": self.settings.momentum,
+            "nesterov": self.settings.nesterov,
             "steps": self.settings.steps,
             "start": self.start,
             "lr": [float(self.lrs[0]), float(self.lrs[-1])],

@@ -290,13 +290,16 @@ def run(
 
     Args:
         objective: What to minimise.
-        table: The same objective, tabulated: the optimizer then steps on it, some ten times faster,
-            with gradients that agree to the table's error.
         settings: How.
         start: First value; the parameter's own start without.
         landscape: Of the objective, if it is already known.
         listener: Called with every step as it happens.
+        table: The same objective in another form, tabulated or direct: the optimizer then steps on
+            it, and only the judging is done on `objective`.
         logged: The first steps, if the run was interrupted; the listener is not told them again.
+
+    Raises:
+        InputError: The user's code failed, or the logged steps are not this run's.
     """
     landscape = find_critical_points(objective) if landscape is None else landscape
     start = objective.parameter.start if start is None else float(start)
@@ -392,6 +395,9 @@ def run_all(
         listeners: Gives the listener of the index-th run.
         table: The same objective in another form, to step on, as in `run`.
         logged: Gives the first steps of the index-th run, if it was interrupted.
+
+    Raises:
+        InputError: The user's code failed, or the logged steps are not these runs'.
     """
     sweep = sweep_objective(objective) if sweep is None else sweep
     runs = [

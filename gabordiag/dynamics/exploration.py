@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ from gabordiag.objective.objective import Objective
 from gabordiag.objective.principal_pictures import ResponsePictures, picture_responses
 from gabordiag.results import Data, Result, finite_or_none
 
-# The optimizers that the page offers: name -> (in words, class of torch.optim, takes momentum).
+# The optimizers that the page offers: name -> (in words, name in `OPTIMIZERS`, takes momentum).
+# `optimizers.js` writes each once more, `verdict.js` knows what theory says of its rates.
 OFFERED: dict[str, tuple[str, str, bool]] = {
     "sgd": ("SGD", "sgd", False),
     "heavy_ball": ("SGD with momentum (heavy ball)", "sgd", True),
@@ -43,6 +44,7 @@ _RULES = (
 _FOLLOWS = 1e-4
 # Gradients that differ by more, relative to the largest slope, are worth a warning on the page.
 _SAME_GRADIENT = 1e-5
+# Places at which they are compared.
 _COMPARED = 32
 
 
@@ -151,16 +153,15 @@ def offered_name(settings: OptimizerSettings) -> str:
     Raises:
         UsageError: The page does not offer it.
     """
-    known = {"sgd", "adam", "rmsprop"}
-    plain = settings.optimizer != "rmsprop" or not settings.momentum
-    if settings.optimizer not in known or settings.schedule != "constant" or not plain:
-        raise UsageError(
-            f"the page does not offer {settings.label}.",
-            "Use sgd (with --momentum, with --nesterov), adam or rmsprop at a constant rate.",
-        )
-    if settings.optimizer != "sgd" or not settings.momentum:
-        return settings.optimizer
-    return "nesterov" if settings.nesterov else "heavy_ball"
+    wanted = (settings.optimizer, settings.momentum > 0, settings.nesterov)
+    for name, (_, optimizer, momentum) in OFFERED.items():
+        if (optimizer, momentum, name == "nesterov") == wanted and settings.schedule == "constant":
+            return name
+    *most, last = dict.fromkeys(optimizer for _, optimizer, _ in OFFERED.values())
+    raise UsageError(
+        f"the page does not offer {settings.label}.",
+        f"Use {', '.join(most)} or {last} at a constant rate, --momentum and --nesterov with sgd.",
+    )
 
 
 def explore_objective(
@@ -245,5 +246,5 @@ def in_float64(objective: Objective) -> Objective:
     """Returns an experiment's objective in float64 on the CPU, any other as it is."""
     if not isinstance(objective, ShortcutObjective):
         return objective
-    experiment = replace(objective.experiment, dtype="float64", device="cpu")
+    experiment = objective.experiment.on_same_images(dtype="float64", device="cpu")
     return ShortcutObjective(experiment, objective.parameter.name)

@@ -19,6 +19,7 @@ from gabordiag.dynamics.joint_outcomes import JointTails, classify_joint
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, count_symptoms, jump_steps, tail_length
 from gabordiag.errors import UsageError
+from gabordiag.gabor import POSITIVE_NAMES
 from gabordiag.landscape.surface import condition, newton
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
@@ -26,6 +27,8 @@ from gabordiag.results import Result, finite_or_none, read_only
 
 # Newton's steps from a run's end to the minimum it hangs about, of each parameter's range.
 _LONGEST_STEP = 0.02
+# Of the tolerances: a step that would still be made from a minimum is nothing beside them.
+_LAST_STEP = 1e-3
 # A run whose end is farther than this many tolerances from the minimum found there has not settled.
 _NEAR_END = 30.0
 
@@ -113,7 +116,17 @@ class JointTrajectory:
 
 @dataclass(frozen=True, eq=False)
 class JointJump:
-    """One step across which the loss rose by a large part of the landscape's height."""
+    """One step across which the loss rose by a large part of the height that the run has seen.
+
+    Attributes:
+        step: Index of the values before the jump.
+        start: The values before (d,); `from` in JSON.
+        end: The values after (d,); `to` in JSON.
+        loss_before: At `start`.
+        loss_after: At `end`.
+        lr_times_curvature: Largest eigenvalue at `start` of the Hessian in coordinates, each
+            weighted by its rate: lr^(1/2) H lr^(1/2); above 2 a quadratic diverges.
+    """
 
     step: int
     start: FloatArray
@@ -330,7 +343,7 @@ def _require_start(objective: JointObjective, values: FloatArray) -> None:
     for name, value in zip(objective.names, values, strict=True):
         if not math.isfinite(value):
             raise UsageError(f"the start {name} = {value} is not a finite number.")
-        if name in ("wavelength", "sigma", "gamma") and value <= 0:
+        if name in POSITIVE_NAMES and value <= 0:
             raise UsageError(f"the start {name} = {value:g} is no filter.", f"Give {name} > 0.")
 
 
@@ -389,9 +402,8 @@ def _minimum_at(objective: JointObjective, end: FloatArray) -> FloatArray | None
     hessian = plain.hessian(found[None], smooth=True)[0]
     if not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian)[0] <= 0:
         return None
-    # The step that would still be made is nothing beside the tolerances.
     left = np.abs(np.linalg.solve(hessian, slopes)) / plain.tolerance
-    return found if left.max() < 1e-3 else None
+    return found if left.max() < _LAST_STEP else None
 
 
 def _jumps(

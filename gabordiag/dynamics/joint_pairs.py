@@ -18,12 +18,22 @@ from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
 from gabordiag.results import Data, Result, read_only
 
+# Of each parameter: enough for contours, and ten pairs are drawn in one figure.
 PAIR_POINTS = 61
+# A length is shown down to this part of its range at least; at 0 there is no filter.
+_LOWEST = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class PairSurface:
-    """The loss over two of the learned parameters, the others at a run's end."""
+    """The loss over two of the learned parameters, the others at a run's end.
+
+    Attributes:
+        names: Of the two.
+        a: Values of the first (n,).
+        b: Values of the second (n,).
+        loss: (n, n).
+    """
 
     names: tuple[str, str]
     a: FloatArray
@@ -59,7 +69,7 @@ def _pair_axis(objective: JointObjective, index: int, path: FloatArray, points: 
         return np.linspace(parameter.low, parameter.high, points)
     finite = path[np.isfinite(path)]
     width = parameter.high - parameter.low
-    low = max(min(parameter.low, float(finite.min())), 0.05 * width)
+    low = max(min(parameter.low, float(finite.min())), _LOWEST * width)
     high = min(max(parameter.high, float(finite.max())), parameter.high + width)
     return np.linspace(low, high, points)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.dynamics.batch import Progress, descend_batch, require_batchable
+from gabordiag.dynamics.batch import descend_batch, require_batchable
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES
 from gabordiag.dynamics.tabulate import TabulatedObjective
@@ -23,7 +23,7 @@ from gabordiag.dynamics.windows import Windows, measure_windows
 from gabordiag.errors import UsageError
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.objective import FloatArray, Objective
-from gabordiag.results import Data, Result, read_only
+from gabordiag.results import Data, Progress, Result, read_only
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +83,7 @@ class Basins(Result):
         return {
             "optimizer": self.settings.optimizer,
             "momentum": self.settings.momentum,
+            "nesterov": self.settings.nesterov,
             "steps": self.settings.steps,
             "fractions": self.fractions,
             **self.windows.to_dict(),
@@ -109,7 +110,7 @@ class Basins(Result):
 
 
 def default_starts(objective: Objective, count: int = 361) -> FloatArray:
-    """Returns starts over the whole range, both ends included.
+    """Returns starts over the whole range, both ends included; 361 are two a degree of a half turn.
 
     Raises:
         UsageError: Fewer than 2.

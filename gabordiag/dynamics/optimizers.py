@@ -2,6 +2,10 @@
 
 Nothing here reimplements an optimizer. A class of `torch.optim` that works on a single number is
 listed in `OPTIMIZERS` and usable everywhere; a schedule is one line in `SCHEDULES`.
+
+All that torch has are there. One's own is a `torch.optim.Optimizer` in a module beside this one,
+made as `Class(parameters, lr=...)`; every element of a tensor is moved as if it were alone
+(`is_elementwise` has the exception), because that makes a tensor of values a batch of runs.
 """
 
 from __future__ import annotations
@@ -40,7 +44,8 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 
 Schedule = Callable[[torch.optim.Optimizer, float, int], lr_scheduler.LRScheduler | None]
 
-# name -> (optimizer, lr, steps) -> scheduler. Ends: step 1e-3 lr, exponential 1e-2 lr, cosine 0.
+# name -> (optimizer, lr, steps) -> scheduler, whose step() needs no loss (as ReduceLROnPlateau's
+# does). Ends: step 1e-3 lr, exponential 1e-2 lr, cosine 0.
 SCHEDULES: dict[str, Schedule] = {
     "constant": lambda optimizer, lr, steps: None,
     "step": lambda optimizer, lr, steps: lr_scheduler.StepLR(optimizer, max(1, steps // 4), 0.1),

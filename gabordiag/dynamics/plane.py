@@ -6,13 +6,13 @@ range of a parameter is evaluated exactly from there on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from gabordiag.dynamics.batch import require_batchable
 from gabordiag.dynamics.joint import learning_rates
 from gabordiag.dynamics.joint_outcomes import JointTails, classify_joint
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -22,14 +22,16 @@ from gabordiag.landscape.plane_series import PlaneSeries, build_plane_series
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
-from gabordiag.results import Data, Result, read_only
+from gabordiag.results import Data, Progress, Result, read_only
 
-Progress = Callable[[int, int], None]
+# Starts along each parameter, some 1700 in all.
 DEFAULT_POINTS = 41
 # Of the surface under the map, on which the minima are looked for.
 _SURFACE_POINTS = 121
 # Below this part of the largest, a square root has lost its digits.
 _NEAR_ZERO = 1e-14
+# Steps between two reports of progress.
+_PROGRESS_EVERY = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +68,7 @@ class PlaneBasins(Result):
             "parameters": list(names),
             "optimizer": self.settings.optimizer,
             "momentum": self.settings.momentum,
+            "nesterov": self.settings.nesterov,
             "lr": lrs[names[0]] if len(set(lrs.values())) == 1 else lrs,
             "steps": self.settings.steps,
             "fractions": shares,
@@ -107,11 +110,7 @@ def run_plane(
     """
     if len(objective.parameters) != 2 or objective.logs:
         raise UsageError("a plane of starts needs two parameters as they are.")
-    if not settings.is_elementwise or settings.schedule != "constant":
-        raise UsageError(
-            "a map needs an optimizer that acts elementwise, at a constant rate.",
-            "Use any optimizer but lbfgs, with --schedule constant.",
-        )
+    require_batchable(settings)
     if min(points) < 2:
         raise UsageError("a plane needs at least 2 starts along each parameter.")
     lrs = learning_rates(objective, settings, own_lrs or {})
@@ -196,6 +195,6 @@ def _descend(
         for column, slope in zip(columns, slopes.T, strict=True):
             column.grad = torch.tensor(slope.copy())
         optimizer.step()
-        if progress is not None and step % 10 == 0:
+        if progress is not None and step % _PROGRESS_EVERY == 0:
             progress(step, settings.steps)
     return JointTails(tail, losses, scaled, moved, steepest)

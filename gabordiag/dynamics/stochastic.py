@@ -166,13 +166,13 @@ def run_all_batches(
         noisy = _run_batches(batches, exact, how, start, sweep.landscape, listeners(len(runs)))
         tell = _with_full_loss(listeners(len(runs) + 1))
         free = run(exact, how, start, landscape=sweep.landscape, listener=tell, table=objective)
-        free = replace(free, trajectory=_as_full(free.trajectory), batch_size=len_of(exact))
+        free = replace(free, trajectory=_as_full(free.trajectory), batch_size=image_count(exact))
         effect = measure_effect(exact, noisy, free, batch_size)
         runs += [replace(noisy, batch=effect.to_dict(), batch_size=batch_size), free]
     return Optimization(sweep, tuple(runs))
 
 
-def len_of(objective: ShortcutObjective) -> int:
+def image_count(objective: ShortcutObjective) -> int:
     """Returns how many images the loss is the mean over."""
     return len(objective.experiment.image_set)
 
@@ -239,7 +239,7 @@ def _end_basin(result: Run) -> tuple[CriticalPoint | None, FloatArray]:
 
 def measure_noise(exact: ShortcutObjective, value: float, batch_size: int) -> GradientNoise:
     """Returns how the gradients of independently drawn batches scatter at a value."""
-    count = len_of(exact)
+    count = image_count(exact)
     generator = np.random.default_rng([exact.experiment.seed, batch_size])
     gradients = [
         exact.on_images(generator.choice(count, batch_size, replace=False).tolist())
@@ -268,8 +268,8 @@ def measure_effect(exact: ShortcutObjective, noisy: Run, free: Run, batch_size: 
         predicted = _predict_spread(noisy.settings, point, minimum)
     effect = BatchEffect(
         size=batch_size,
-        images=len_of(exact),
-        epochs=steps * batch_size / len_of(exact),
+        images=image_count(exact),
+        epochs=steps * batch_size / image_count(exact),
         start=measure_noise(exact, noisy.start, batch_size),
         minimum=minimum,
         left_at=_leaves_basin(noisy),

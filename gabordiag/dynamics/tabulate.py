@@ -19,13 +19,16 @@ import torch
 from torch import Tensor
 
 from gabordiag.dynamics.outcomes import FAR_OUT
+from gabordiag.errors import InputError
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.series import build_series
 from gabordiag.landscape.shortcut import cheap_objective
 from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
 
-CELLS = 2048  # a power of two
+# A power of two, so that a mask is the remainder; with a quintic on each, the error of a Gabor
+# landscape is at most some 1e-12 of the largest value (see `Table.error`).
+CELLS = 2048
 _ORDER = 6
 # So many cells on either side of a kink take the objective itself: the series lost digits there.
 _EXACT_CELLS = 12
@@ -64,6 +67,11 @@ class Table:
         # A column at a time is gathered twice as fast as rows of six.
         return tuple(self.coefficients.T.contiguous())
 
+    @property
+    def _width(self) -> float:
+        """Exact, because the number of cells is a power of two: an interval's end belongs to it."""
+        return self.cell * self.cells
+
     @cached_property
     def _rows(self) -> list[list[float]]:
         # Through NumPy, whose tolist is ten times torch's.
@@ -74,8 +82,11 @@ class Table:
         """Returns the function at one value, in plain Python: no array is worth its overhead."""
         if not math.isfinite(value) or value == self.kink:
             return math.nan
-        position = (value - self.origin) / self.cell
+        distance = value - self.origin
+        position = distance / self.cell
         index = math.floor(position)
+        if not self.is_periodic and distance == self._width:
+            index = self.cells - 1
         position -= index
         if self.is_periodic:
             index %= self.cells
@@ -86,8 +97,11 @@ class Table:
 
     def __call__(self, values: Tensor) -> Tensor:
         """Returns the function at values (n,)."""
-        position = (values - self.origin).mul_(1 / self.cell)
-        index = torch.floor(position)
+        position = values - self.origin
+        is_end = None if self.is_periodic else position == self._width
+        index = torch.floor(position.mul_(1 / self.cell))
+        if is_end is not None:
+            index.masked_fill_(is_end, self.cells - 1)
         position.sub_(index)
         # The number of cells is a power of two: the mask is the remainder, of negatives as well.
         # What is not finite lands in some cell, and stays NaN through `position`.
@@ -131,13 +145,21 @@ class TabulatedObjective(Objective):
         """Returns loss and gradient (1,) at one value (1,)."""
         at, parameter = value.item(), self.parameter
         if parameter.period is None and not parameter.low <= at <= parameter.high:
-            return self._objective.loss_and_gradient(value)
+            try:
+                return self._objective.loss_and_gradient(value)
+            except InputError:
+                # A trial that leaves where the loss is defined has broken down; who tries has not.
+                return math.nan, torch.full_like(value, math.nan)
         losses, slopes = self.tables
         return losses.at(at), torch.tensor([slopes.at(at)], dtype=torch.float64)
 
 
 def tabulate(objective: Objective) -> tuple[Table, Table]:
-    """Returns tables of the loss and of its gradient."""
+    """Returns tables of the loss and of its gradient.
+
+    Raises:
+        InputError: The loss is not finite somewhere in the range.
+    """
     objective = cheap_objective(objective)
     parameter = objective.parameter
     origin = parameter.low
@@ -156,11 +178,15 @@ def tabulate(objective: Objective) -> tuple[Table, Table]:
     is_periodic = parameter.period is not None
     outside = None if is_periodic else _Beyond(objective)
     for index, (level, truth, kink) in enumerate(zip(at_nodes, expected, kinks, strict=True)):
-        coefficients = torch.as_tensor(level @ _TO_POWERS)
+        # Where a slope is 0/0 or infinite, the cell has none.
+        with np.errstate(invalid="ignore"):
+            coefficients = torch.as_tensor(level @ _TO_POWERS)
         beyond = None if outside is None else outside.level(index)
         table = Table(origin, cell, CELLS, is_periodic, coefficients, kink, 0.0, beyond)
-        error = np.abs(table(torch.as_tensor(halfway)).numpy() - truth).max()
-        tables.append(replace(table, error=float(error / np.abs(truth).max())))
+        error = float(np.abs(table(torch.as_tensor(halfway)).numpy() - truth).max())
+        largest = float(np.abs(truth).max())
+        # Of a flat loss the slope is zero everywhere.
+        tables.append(replace(table, error=error / largest if largest else error))
     return tables[0], tables[1]
 
 
@@ -168,7 +194,8 @@ class _Beyond:
     """Loss and gradient around an interval: tabulated when the first run gets there.
 
     Evaluated cell by cell rather than as one series: what is singular out there (a width that
-    crosses zero) spoils its own cell only. Farther out than `FAR_OUT` widths there is NaN.
+    crosses zero) spoils its own cell only. Where a user's function refuses to be evaluated there is
+    NaN, as there is farther out than `FAR_OUT` widths.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -199,12 +226,24 @@ class _Beyond:
         nodes = edges[:-1][needed][:, None] + cell * _NODES
         there = nodes.ravel()
         levels = np.full((2, cells, _ORDER), np.nan)
-        values = np.stack([self._objective.loss_at(there), self._objective.gradient(there)])
-        levels[:, needed] = values.reshape(2, *nodes.shape)
+        levels[:, needed] = _where_defined(self._objective, there).reshape(2, *nodes.shape)
         return tuple(
             Table(origin, cell, cells, False, torch.as_tensor(level @ _TO_POWERS), None, math.nan)
             for level in levels
         )
+
+
+def _where_defined(objective: Objective, values: FloatArray) -> FloatArray:
+    """Returns loss and gradient (2, n) at values (n,); NaN where the user's code raises."""
+    try:
+        return np.stack([objective.loss_at(values), objective.gradient(values)])
+    except InputError:
+        if len(values) == 1:
+            return np.full((2, 1), np.nan)
+    # Mostly a function ends somewhere: halves that lie on one side of that place take few calls.
+    middle = len(values) // 2
+    halves = [_where_defined(objective, part) for part in (values[:middle], values[middle:])]
+    return np.concatenate(halves, axis=1)
 
 
 def _kink(objective: Objective) -> float | None:

@@ -14,6 +14,7 @@ from gabordiag.landscape.critical import CriticalPoint, Landscape
 
 # Differences above this are explained in words.
 REMARKABLE = 0.10
+# torch's default.
 _ADAM_BETA1 = 0.9
 _ADAM_FAMILY = ("adam", "adamw", "nadam", "radam")
 
@@ -92,7 +93,7 @@ def _bound(
         return (
             2 * (1 + beta) / target.curvature,
             f"rest needs lr < {factor} / curvature",
-            "the bound is local; half a degree beside the target the curvature already differs, "
+            "the bound is local; a little beside the target the curvature already differs, "
             "and a run that settles slowly does not arrive within the steps",
         )
     if settings.optimizer in _ADAM_FAMILY:

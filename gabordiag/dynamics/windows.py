@@ -1,7 +1,9 @@
 """Which learning rates work from one start, measured: the window, what escapes, what holds.
 
-Three families of runs over a scan of rates, every step kept: from the start, and from half a degree
-on either side of the target.
+Three families of runs over a scan of rates, every step kept: from the start, and from a little on
+either side of the target. From the start one sees which rates arrive, and which at least get out of
+its basin; from beside the target, which the target's basin holds. Where the second begin above the
+last, no rate works.
 """
 
 from __future__ import annotations
@@ -18,13 +20,18 @@ from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray, left_bas
 from gabordiag.dynamics.tabulate import TabulatedObjective
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray
 from gabordiag.results import read_only
 
-# Radians, or the parameter's own unit: how far beside the target the runs start that measure what
-# its basin holds.
+# How far beside the target the runs start that measure what its basin holds: 0.01 rad of an angle,
+# 0.57 of the tolerance; as much of the tolerance of any other parameter, whatever its unit.
 BESIDE_TARGET = 0.01
+# Lowest and highest rate and how many: 48 a decade.
 DEFAULT_SCAN = (1e-4, 10.0, 241)
+# Beyond these, the ends of a logarithmic axis leave the doubles.
+_LOWEST, _HIGHEST = 1e-100, 1e100
+# Steps of every run of a scan: enough for a rate a hundredth of what the basin holds.
+SCAN_STEPS = 1500
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -123,12 +130,13 @@ def log_spaced(low: float, high: float, count: int) -> FloatArray:
     """Returns learning rates from low to high, evenly spaced in the logarithm.
 
     Raises:
-        UsageError: Not positive, not ascending, or fewer than 2.
+        UsageError: Not ascending, fewer than 2, or outside 1e-100 to 1e100.
     """
-    if not (0 < low < high < np.inf) or count < 2:
+    if not (_LOWEST <= low < high <= _HIGHEST) or count < 2:
         raise UsageError(
             f"learning rates from {low:g} to {high:g} over {count} points are no scan.",
-            "Give 0 < LO < HI and at least 2 points, such as 1e-4:10:241.",
+            f"Give {_LOWEST:g} <= LO < HI <= {_HIGHEST:g} and at least 2 points, such as "
+            "1e-4:10:241.",
         )
     return np.geomspace(low, high, count)
 
@@ -152,7 +160,8 @@ def measure_windows(
     """
     landscape = table.landscape
     goal = landscape.goal_value
-    beside = [] if goal is None else [goal - BESIDE_TARGET, goal + BESIDE_TARGET]
+    aside = BESIDE_TARGET / ANGLE_TOLERANCE * landscape.parameter.tolerance
+    beside = [] if goal is None else [goal - aside, goal + aside]
     starts = np.array([start, *beside])
     runs = descend_batch(table, settings, lrs, starts, keep_history=True)
     codes, periods = runs.classify(landscape, table.tables[0])

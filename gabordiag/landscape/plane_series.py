@@ -18,9 +18,12 @@ from gabordiag.errors import InputError
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray, Parameter
 
-# Coefficients below this part of the largest are dropped, and mean that the series is long enough.
+# Last coefficients below this part of the largest mean that the series is long enough: far below
+# what moves a run from one basin to another. A tenth of it is dropped.
 _TOLERANCE = 1e-10
-_SIZES = (17, 33, 65, 129, 257)
+# Basis functions of each parameter to begin with, and at most; doubled, and odd, in between.
+_FIRST_SIZE, _LARGEST_SIZE = 17, 257
+# Random places between the samples at which the error is measured.
 _CHECKS = 64
 
 
@@ -63,7 +66,7 @@ def build_plane_series(objective: JointObjective) -> PlaneSeries:
         InputError: The loss does not become a series of moderate length.
     """
     first, second = objective.parameters
-    sizes = [_SIZES[0], _SIZES[0]]
+    sizes = [_FIRST_SIZE, _FIRST_SIZE]
     while True:
         nodes = [_nodes(p, size) for p, size in zip((first, second), sizes, strict=True)]
         grid = np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1)
@@ -80,7 +83,7 @@ def build_plane_series(objective: JointObjective) -> PlaneSeries:
         for axis in (0, 1):
             if tails[axis] > _TOLERANCE * largest:
                 sizes[axis] = 2 * sizes[axis] - 1
-        if max(sizes) > _SIZES[-1]:
+        if max(sizes) > _LARGEST_SIZE:
             raise InputError(
                 f"the loss over {first.name} and {second.name} is too fine for a map.",
                 "Map one parameter, or a smaller kernel.",

@@ -3,6 +3,9 @@
 Landscapes, sweeps and maps ask for thousands of values. Of a user's module that torch cannot batch,
 or that takes milliseconds, its series gives them at once and to a stated error; where the series
 loses digits (near the zero of a root) or says nothing (outside an interval), the module is asked.
+
+Any smooth loss has a series; the Gabor experiment has its exact shortcut besides, which goes
+through the responses (`objective/response.py`).
 """
 
 from __future__ import annotations

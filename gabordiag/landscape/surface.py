@@ -8,7 +8,6 @@ pair of critical points closer together than the grid may be missed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,12 +17,12 @@ import numpy.typing as npt
 from gabordiag.errors import UsageError
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
-from gabordiag.results import Data, Result, finite_or_none, read_only
+from gabordiag.results import Data, Progress, Result, finite_or_none, read_only
 
-Progress = Callable[[int, int], None]
 Ends = tuple[float | None, float | None]
 BoolArray = npt.NDArray[np.bool_]
 
+# Over a half turn one a degree, both ends included.
 DEFAULT_POINTS = 181
 # Steps of Newton's method; from a cell of the grid it takes some five.
 _NEWTON_STEPS = 30
@@ -36,7 +35,13 @@ _ZERO_SLOPE, _SAME = 1e-9, 1e-2
 _ZERO_CURVATURE = 1e-7
 # A zero of rmse: the loss there, relative to the largest, is rounding.
 _ZERO_LOSS = 1e-7
+# Rows of the grid between two reports of progress.
 _ROWS_AT_ONCE = 16
+# A step shorter than this part of the longest is the last one: the error is squared in every step,
+# and below the root of rounding nothing is left of it.
+_LAST_STEP = 1e-7
+# A point outside the range by this part of a cell is on its edge but for rounding.
+_ON_EDGE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,7 @@ def sweep_surface(
     surface = Surface(objective, a, b, loss, grad_a, grad_b, ())
     if loss.max() == loss.min():
         return surface
-    return replace(surface, points=find_critical_points(surface, _candidates(surface)))
+    return replace(surface, points=find_surface_points(surface, _candidates(surface)))
 
 
 def _candidates(surface: Surface) -> FloatArray:
@@ -278,7 +283,7 @@ def _changes_sign(slope: FloatArray) -> BoolArray:
     return np.asarray(mixed | unknown)
 
 
-def find_critical_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePoint, ...]:
+def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePoint, ...]:
     """Returns the critical points inside the surface's range to which Newton's method leads.
 
     Args:
@@ -295,7 +300,8 @@ def find_critical_points(surface: Surface, starts: FloatArray) -> tuple[SurfaceP
         if is_whole:
             turned = np.mod(points[:, index] - low[index], high[index] - low[index])
             points[:, index] = low[index] + turned
-    inside = ((points >= low - 1e-9 * cell) & (points <= high + 1e-9 * cell)).all(axis=1)
+    slack = _ON_EDGE * cell
+    inside = ((points >= low - slack) & (points <= high + slack)).all(axis=1)
     points = points[inside]
     if len(points) == 0:
         return ()
@@ -330,8 +336,7 @@ def newton(objective: JointObjective, starts: FloatArray, longest: FloatArray) -
         ratio = np.abs(steps / longest).max(axis=1, keepdims=True)
         steps = steps / np.maximum(ratio, 1.0)
         points[moving] = at + steps
-        # The error is squared in every step: after one this short it is rounding.
-        moving = moving[ratio[:, 0] > 1e-7]
+        moving = moving[ratio[:, 0] > _LAST_STEP]
     return points
 
 

@@ -1,6 +1,6 @@
 """A sweep: the loss and its gradient, three ways, over one parameter.
 
-The three gradients are independent of each other: the closed form, torch's autograd, and central
+The three gradients are independent of each other: the closed form, torch's autograd, and
 differences of the loss alone. Where they agree, the derivative is right.
 """
 
@@ -18,6 +18,7 @@ from gabordiag.landscape.survey import Survey, survey_images
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import Data, Result, finite_or_none, read_only
 
+# Over a half turn four a degree, both ends included.
 DEFAULT_POINTS = 721
 
 
@@ -27,7 +28,7 @@ class GradientCheck:
 
     Attributes:
         analytic_vs_autograd: Closed form against autograd.
-        analytic_vs_numeric: Closed form against central differences.
+        analytic_vs_numeric: Closed form against differences of the loss.
         shortcut_vs_direct: The exact shortcut against the whole image, loss and gradient; None
             where no shortcut is in use.
     """
@@ -56,7 +57,7 @@ class Sweep(Result):
         loss: (m,).
         grad_analytic: Closed form (m,); NaN where the formula is 0/0.
         grad_autograd: torch's (m,).
-        grad_numeric: Central differences (m,).
+        grad_numeric: Differences of the loss (m,), as `numeric_gradient` takes them.
         gradient_check: Their disagreement.
         survey: The single images of many, if they were looked at.
     """
@@ -120,6 +121,7 @@ def sweep_objective(
 
     Raises:
         UsageError: Fewer than 2 points, an empty range, or values that cannot be.
+        InputError: The loss is not finite somewhere in the range.
     """
     values = objective.parameter.grid(low, high, DEFAULT_POINTS if points is None else points)
     loss, autograd = objective.derivatives(values)
@@ -129,7 +131,7 @@ def sweep_objective(
     cheap = cheap_objective(objective)
     analytic = cheap.gradient(values)
     step = difference_step(cheap)
-    numeric = (cheap.loss_at(values + step) - cheap.loss_at(values - step)) / (2 * step)
+    numeric = numeric_gradient(cheap, values, step)
     return Sweep(
         landscape=landscape,
         loss_name=objective.loss_name,
@@ -141,6 +143,29 @@ def sweep_objective(
         gradient_check=_check(objective, landscape, values, (analytic, autograd, numeric), step),
         survey=survey_images(objective, values) if survey else None,
     )
+
+
+def numeric_gradient(objective: Objective, values: FloatArray, step: float) -> FloatArray:
+    """Returns the slopes (n,) of the loss at ascending values (n,), from differences of it alone.
+
+    Central ones, (f(v + h) - f(v - h)) / 2h; at the ends of an interval, where a function may end,
+    (4 f(v + h) - 3 f(v) - f(v + 2h)) / 2h into the interval. Both err by some h^2.
+    """
+    parameter = objective.parameter
+    inwards = np.zeros(len(values))
+    if parameter.period is None:
+        # What was asked for beyond the range is taken to be defined.
+        low, high = min(parameter.low, values[0]), max(parameter.high, values[-1])
+        inwards = np.where(values - step < low, step, np.where(values + step > high, -step, 0.0))
+    slopes = np.empty(len(values))
+    inner, at_end = inwards == 0, inwards != 0
+    v = values[inner]
+    slopes[inner] = (objective.loss_at(v + step) - objective.loss_at(v - step)) / (2 * step)
+    if at_end.any():
+        v, h = values[at_end], inwards[at_end]
+        near, far = objective.loss_at(v + h), objective.loss_at(v + 2 * h)
+        slopes[at_end] = (4 * near - 3 * objective.loss_at(v) - far) / (2 * h)
+    return slopes
 
 
 def difference_step(objective: Objective) -> float:

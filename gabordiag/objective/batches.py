@@ -1,4 +1,9 @@
-"""The loss over mini-batches of many images, as a training loop with a DataLoader sees it."""
+"""The loss over mini-batches of many images, as a training loop with a DataLoader sees it.
+
+The draws are those of torch's own samplers. The loss over a batch is the objective's own
+`on_images`, which needs no convolution where it goes through the shortcut: every image's Gram
+matrix is kept.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Is the gradient there, is it right, and does the objective say anything about its parameter?
 
-Questions to ask before any landscape: each is answered by evaluations at the value in question and
-at a few generic ones, and where the answer is bad, by following the graph to the line at fault.
+Questions to ask of any objective before any landscape: each is answered by evaluations at the value
+in question and at a few generic ones (`probing.py`), and where the answer is bad, by following the
+graph to the line at fault (`cuts.py`). Whether a Gabor formula is right asks `verify.py`.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ from gabordiag.objective.probing import (
 )
 from gabordiag.results import finite_or_none
 
-# Relative error |a - n| / (|a| + |n|) above which a gradient is wrong (CS231n).
-_WRONG = 1e-2
+# Relative error |a - n| / (|a| + |n|) above which a gradient is wrong (CS231n), if it is also this
+# many errors of the differences away.
+_WRONG, _BEYOND = 1e-2, 10
 # Spread of a factor over the places, up to which it is called one factor.
 _SAME_FACTOR = 1e-2
 # A loss this small beside the largest one seen is zero up to rounding.
 _ZERO = 1e-9
 # A gradient this much smaller than its neighbours' does not move at their learning rate.
 _FAR_SMALLER = 1e-3
+# Sums in another order differ by so many roundings; that is no randomness.
+_REORDERED = 64
 
 
 @dataclass(frozen=True)
@@ -230,7 +234,7 @@ def _check_gradient_right(
     if not use.any():
         return Finding(name, True, {}, "There is no gradient to compare with differences.")
     errors = np.abs(autograd - numeric)[use] / (np.abs(autograd) + np.abs(numeric))[use]
-    beyond = (np.abs(autograd - numeric) > 10 * probes.error)[use]
+    beyond = (np.abs(autograd - numeric) > _BEYOND * probes.error)[use]
     evidence: dict[str, Any] = {
         "max_relative_error": float(errors.max()),
         "gradient": autograd[use].tolist(),
@@ -269,9 +273,8 @@ def _check_repeats(objective: Objective, value: float) -> Finding:
         losses += again
     spread = float(np.ptp(losses))
     evidence = {"losses": [finite_or_none(loss) for loss in losses], "submodule": culprit}
-    # Sums in another order differ by rounding; that is no randomness.
     eps = float(torch.finfo(objective.dtype).eps)
-    if not spread > 64 * eps * max(abs(loss) for loss in losses):
+    if not spread > _REORDERED * eps * max(abs(loss) for loss in losses):
         return Finding(name, True, evidence, "Evaluations at the same value agree.")
     where = f", first in {culprit}" if culprit else ""
     sentence = f"Evaluations at the same value differ by {spread:.3g}{where}."

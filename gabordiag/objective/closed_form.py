@@ -13,8 +13,11 @@ from torch import Tensor
 
 from gabordiag.objective.gabor_objectives import ShortcutObjective
 
-# Directions of the response below this part of the strongest are left out of the solution.
+# Directions of the response below this part of the strongest are left out of the solution: beyond,
+# it would amplify the target's rounding and noise by more than a million.
 _CUTOFF = 1e-6
+# Frequencies along each side, by zero padding: several within the one octave that a Gabor filter
+# passes. Larger kernels take as many as they have pixels.
 _SPECTRUM_SIZE = 128
 
 
@@ -30,14 +33,14 @@ def least_squares_kernel(objective: ShortcutObjective) -> Tensor:
 
 
 def kernel_orientation(kernel: Tensor) -> float:
-    """Returns the orientation of a kernel's carrier in [-pi/2, pi/2), radians.
+    """Returns the orientation of the carrier of a kernel (K, K) in [-pi/2, pi/2), radians.
 
     The mean direction of the energy spectrum. Orientation has period pi, so angles are doubled
     before averaging (Granlund 1978): theta = arg(sum |G(f)|^2 exp(2 i angle(f))) / 2.
     """
-    size = (_SPECTRUM_SIZE, _SPECTRUM_SIZE)
-    energy = torch.fft.fft2(kernel.double(), s=size).abs().square()
-    frequency = torch.fft.fftfreq(_SPECTRUM_SIZE, dtype=torch.float64)
+    size = max(_SPECTRUM_SIZE, len(kernel))
+    energy = torch.fft.fft2(kernel.double(), s=(size, size)).abs().square()
+    frequency = torch.fft.fftfreq(size, dtype=torch.float64)
     angle = torch.atan2(frequency[:, None], frequency[None, :])
     real = float((energy * torch.cos(2 * angle)).sum())
     imaginary = float((energy * torch.sin(2 * angle)).sum())

@@ -1,6 +1,9 @@
 """A user's code as an `Objective`: batched where torch can do that, else one by one.
 
-All global random streams stay as they were, and so does the module (`modules.py`).
+In goes an `Evaluator`, the loss of one value (a function here, a module in `modules.py`); out comes
+what every landscape, optimizer and diagnosis takes. The user's gradient may be what is wrong: it is
+believed about the landscape only where differences of values confirm it. All global random streams
+stay as they were, and so does the module.
 """
 
 from __future__ import annotations
@@ -21,19 +24,19 @@ from torch import Tensor
 
 from gabordiag.errors import InputError
 from gabordiag.objective.loading import user_code
+from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.modules import Leaves
 from gabordiag.objective.numeric import NumericDerivatives, differentiate
 from gabordiag.objective.objective import CHUNK, FloatArray, Objective, to_numpy
-
-Progress = Callable[[int, int], None]
+from gabordiag.results import Progress
 
 # Bytes that the graph of one batch may keep.
 _BATCH_BYTES = 256 * 2**20
 # An evaluation whose graph is larger costs milliseconds: then every one counts.
 _CHEAP_BYTES = 2**20
 # Derivatives by autograd are believed where they agree this well with differences of values
-# (above this a gradient counts as wrong: CS231n).
-_TRUST = 1e-2
+# (above this a gradient counts as wrong: CS231n), or within so many errors of the differences.
+_TRUST, _TRUSTED_ERRORS = 1e-2, 4
 # Fractions of a range at which a function is tried out: irrational, so that nothing special lies
 # there.
 GENERIC = (0.1180339887, 0.3819660113, 0.6360098248, 0.8541019662)
@@ -261,8 +264,8 @@ class OwnObjective(Objective):
             return None
         smooth = copy.copy(self)
         smooth.is_root, smooth._takes_root_away = False, True
-        known = {"rmse": "mse"}
-        smooth.loss_name = known.get(self.loss_name, f"{self.loss_name} squared")
+        known = LOSSES.get(self.loss_name)
+        smooth.loss_name = f"{self.loss_name} squared" if known is None else known.squared
         return smooth
 
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
@@ -278,7 +281,7 @@ class OwnObjective(Objective):
         points = np.atleast_1d(np.asarray(values, dtype=np.float64))
         if order == 0:
             return self._values(points, smooth)[None]
-        # The first derivative of the loss itself is whatever autograd makes of it.
+        # The first derivative of the loss itself is whatever autograd makes of it, right or wrong.
         trusted = self._trusted_order if smooth or order > 1 else 1
         if smooth and trusted == 0:
             return self._numeric(points, order, smooth)
@@ -330,12 +333,13 @@ class OwnObjective(Objective):
         width = parameter.high - parameter.low
         reach: FloatArray = np.full(len(points), width / (2 * math.pi))
         if parameter.period is None:
-            # The function may end where its range does; a tenth of the reach is stepped.
+            # The function may end where its range does; `differentiate` steps a tenth of the reach,
+            # here a little less than there is.
             low, high = parameter.low + 1e-3 * width, parameter.high - 1e-3 * width
             within = (points >= parameter.low) & (points <= parameter.high)
             points = np.where(within, np.clip(points, low, high), points)
             inside = np.minimum(points - parameter.low, parameter.high - points)
-            reach = np.where(within, np.minimum(reach, 10 * inside), reach)
+            reach = np.where(within, np.minimum(reach, 9 * inside), reach)
         return differentiate(lambda values: self._values(values, smooth), points, reach)
 
     @cached_property
@@ -351,7 +355,7 @@ class OwnObjective(Objective):
             except (InputError, RuntimeError):
                 # No second derivative of some operation, say.
                 return order - 1
-            tolerance = _TRUST * np.abs(expected).max() + 4 * error
+            tolerance = _TRUST * np.abs(expected).max() + _TRUSTED_ERRORS * error
             if not (np.abs(exact - expected) <= tolerance).all():
                 return order - 1
         return 2
@@ -403,6 +407,7 @@ class OwnObjective(Objective):
         if not torch.equal(single, again):
             return False
         scale = single.abs().amax(dim=1, keepdim=True)
+        # Another order of summation costs some digits, never half of them.
         agrees: Tensor = (batched - single).abs() <= math.sqrt(self.eps) * scale
         return bool(agrees.all())
 

@@ -35,10 +35,7 @@ from gabordiag.gabor import (
 from gabordiag.images import load_image, require_larger_than_kernel
 from gabordiag.objective.image_grams import ImageGrams
 from gabordiag.objective.losses import find_loss
-from gabordiag.objective.objective import (
-    FloatArray,
-    Parameter,
-)
+from gabordiag.objective.objective import FloatArray, Parameter
 from gabordiag.objective.patches import fold_even, patch_gram
 from gabordiag.objective.pictures import (
     ImageProgress,
@@ -63,13 +60,19 @@ if TYPE_CHECKING:
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 DEVICES = ("cpu", "cuda", "mps")
-# Sweeps of the non-periodic parameters look this far around the target's own value.
+# Sweeps of the non-periodic parameters look this far around the target's own value: somewhat more
+# than an octave to either side, in which a filter turns into one of another scale.
 _RANGE_FACTORS = {"wavelength": (0.4, 2.5), "sigma": (0.4, 2.5), "gamma": (0.3, 3.0)}
 _UNITS = {"wavelength": "px", "sigma": "px"}
-# Radians; farther off a double has no digits left for the angle.
+# Radians; farther off an angle has lost more than six digits to whole turns.
 _FARTHEST_START = 1e6
 # Its square must be a double.
 _MAX_NOISE = 1e100
+# What comes from the images alone, in float64 on the CPU: whatever the loss, precision and device.
+_FROM_IMAGES = (
+    "image_set", "pixels", "padded", "noise", "_pixel_gram", "everywhere", "everywhere_even",
+)  # fmt: skip
+_LEAVES_IMAGES = frozenset({"loss", "dtype", "device", "progress"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ class Experiment:
     Attributes:
         image: Path, built-in name, or 2-D array.
         pixel_scale: Factor on the pixels.
-        normalize: `none`, `center`, `standardize`.
+        normalize: `none`, `center`, `standardize`, `whiten`; see `load_image`.
         target_theta: Orientation that made the target response, radians.
         theta0: Where the optimizer starts, radians.
         wavelength: Pixels.
@@ -88,7 +91,7 @@ class Experiment:
         gamma: Aspect ratio.
         kernel_size: Side of the kernel, odd.
         padding: `valid`, `same`, `circular`.
-        loss: `rmse`, `mse`, `cosine`.
+        loss: A name of `LOSSES`, such as `rmse`, `mse`, `cosine`.
         target_noise: Standard deviation of Gaussian noise added to the target response.
         dtype: `float64`, `float32`; the shortcut itself is always built in float64.
         seed: Of the noise and of synthetic images.
@@ -194,23 +197,26 @@ class Experiment:
         experiment.__dict__["image_set"] = chosen
         return experiment
 
+    def on_same_images(self, **settings: Any) -> Experiment:
+        """Returns the experiment with another loss, dtype, device or progress.
+
+        No image is read or convolved again: what is known of them is handed on.
+        """
+        assert settings.keys() <= _LEAVES_IMAGES
+        experiment = replace(self, **settings)
+        known = {name: self.__dict__[name] for name in _FROM_IMAGES if name in self.__dict__}
+        experiment.__dict__.update(known)
+        return experiment
+
     def in_double(self) -> Experiment:
         """Returns the same experiment in float64 on the CPU, without reading an image again."""
-        experiment = replace(self, dtype="float64", device="cpu", progress=None)
-        for name in ("image_set", "_pixel_gram"):
-            if name in self.__dict__:
-                experiment.__dict__[name] = self.__dict__[name]
-        return experiment
+        return self.on_same_images(dtype="float64", device="cpu", progress=None)
 
     def picture(self, index: int) -> Picture:
         """Returns one of the images, read now, padded, with its target's noise."""
         pixels = self._load(self.image_set.sources[index])
         padded = pad_image(torch.as_tensor(pixels), self.kernel_size, self.padding)
-        noise = None
-        if self.target_noise > 0:
-            shape = output_shape(padded, self.kernel_size)
-            noise = torch.as_tensor(target_noise(pixels, shape, self.target_noise, self.seed))
-        return Picture(self.image_set.names[index], padded, noise)
+        return Picture(self.image_set.names[index], padded, self._noise_of(pixels, padded))
 
     def pictures(self) -> Iterator[Picture]:
         """Yields every image, padded, with its target's noise; one at a time is in memory."""
@@ -235,13 +241,13 @@ class Experiment:
     @cached_property
     def noise(self) -> Tensor | None:
         """The target's noise, of the output's shape, or None; of many images, the first's."""
+        return self._noise_of(self.pixels, self.padded)
+
+    def _noise_of(self, pixels: FloatArray, padded: Tensor) -> Tensor | None:
         if self.target_noise == 0:
             return None
-        if self.images is not None:
-            return self.picture(0).noise
-        shape = output_shape(self.padded, self.kernel_size)
-        noise = np.random.default_rng(self.seed).standard_normal(shape)
-        return torch.as_tensor(self.target_noise * noise)
+        shape = output_shape(padded, self.kernel_size)
+        return torch.as_tensor(target_noise(pixels, shape, self.target_noise, self.seed))
 
     def torch_device(self) -> torch.device:
         """Returns the device.
@@ -325,9 +331,10 @@ class Experiment:
             UsageError: The kernel has no such parameter.
         """
         if name not in PARAMETER_NAMES:
+            several = "; repeat the option for several" if "," in name else ""
             raise UsageError(
                 f"the kernel has no parameter '{name}'.",
-                f"Use one of {', '.join(PARAMETER_NAMES)}.",
+                f"Use one of {', '.join(PARAMETER_NAMES)}{several}.",
             )
         target = self.target_parameters.to_dict()[name]
         if name in ("theta", "psi"):

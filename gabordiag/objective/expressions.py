@@ -31,6 +31,7 @@ from gabordiag.errors import UsageError
 Value = Tensor | float
 Node = Callable[[dict[str, Tensor]], Tensor]
 
+# Far above what anybody writes, far below what could take seconds or exhaust Python's stack.
 MAX_LENGTH = 10_000
 MAX_DEPTH = 50
 # Of a constant exponent; Gabor derivatives need 4.

@@ -1,5 +1,6 @@
 """The question's experiment as objectives of one parameter: through the shortcut, or directly.
 
+An `Experiment` and a parameter's name go in; the other parameters stand at the target's values.
 `ShortcutObjective` evaluates on compressed responses (`response.py`), exact and independent of the
 image's size; `DirectObjective` convolves the whole image every time, as a person's training loop
 does. Each checks the other.
@@ -8,7 +9,6 @@ does. Each checks the other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -19,10 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gabordiag.errors import InputError
-from gabordiag.gabor import (
-    gabor_kernel,
-    gabor_partials,
-)
+from gabordiag.gabor import gabor_kernel, gabor_partials
 from gabordiag.objective.experiment import DTYPES, Experiment
 from gabordiag.objective.image_grams import ImageGrams
 from gabordiag.objective.kernel_loss import KernelLoss
@@ -34,9 +31,7 @@ from gabordiag.objective.objective import (
     Parameter,
     to_numpy,
 )
-from gabordiag.objective.pictures import (
-    Picture,
-)
+from gabordiag.objective.pictures import Picture
 from gabordiag.objective.response import (
     CompressedResponse,
     correlate,
@@ -44,7 +39,10 @@ from gabordiag.objective.response import (
     kernel_basis,
 )
 
-_MAX_SAMPLES = 4096
+# Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
+# the default filter's (52 over theta, fewer over the others), and far more than any filter was seen
+# to need, so that the doubling ends.
+_FIRST_SAMPLES, _MAX_SAMPLES = 64, 4096
 # Relative norm of a kernel outside the span; sampling converges faster than geometrically, so the
 # step at which this is met leaves errors far below it.
 _SPAN_TOLERANCE = 1e-13
@@ -147,12 +145,8 @@ class ShortcutObjective(GaborObjective):
 
     def with_loss(self, name: str) -> ShortcutObjective:
         """Returns the same experiment with another loss."""
-        settings = replace(self.experiment, loss=name)
-        # The images and their compressed responses do not depend on the loss.
-        for known in ("image_set", "everywhere"):
-            if known in self.experiment.__dict__:
-                settings.__dict__[known] = self.experiment.__dict__[known]
-        other = ShortcutObjective(settings, self.parameter.name)
+        experiment = self.experiment.on_same_images(loss=name)
+        other = ShortcutObjective(experiment, self.parameter.name)
         other.__dict__["compressed"] = self.compressed
         if "_measured" in self.__dict__:
             other.__dict__["_measured"] = self._measured
@@ -161,7 +155,7 @@ class ShortcutObjective(GaborObjective):
     def _spanning_kernels(self) -> Tensor:
         """Kernels sampled ever finer until those in between add nothing beyond rounding."""
         parameter = self.parameter
-        count = 64
+        count = _FIRST_SAMPLES
         while True:
             kernels = self.kernels(torch.as_tensor(_sample_points(parameter, count)))
             between = self.kernels(torch.as_tensor(_sample_points(parameter, 2 * count)[1::2]))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import UsageError
-from gabordiag.gabor import gabor_kernel, gabor_partials, theta_period
+from gabordiag.gabor import POSITIVE_NAMES, gabor_kernel, gabor_partials, theta_period
 from gabordiag.objective.experiment import DTYPES, Experiment
 from gabordiag.objective.gabor_objectives import DirectObjective
 from gabordiag.objective.kernel_loss import KernelLoss
@@ -27,7 +27,6 @@ from gabordiag.objective.objective import CHUNK, FloatArray, Parameter, to_numpy
 
 # What stays the same filter with the other sign: the envelope knows only the squares.
 _EVEN = ("sigma", "gamma")
-_POSITIVE = ("wavelength", "sigma", "gamma")
 
 
 class JointObjective:
@@ -59,12 +58,14 @@ class JointObjective:
         direct: bool = False,
     ) -> None:
         if len(set(names)) != len(names) or not names:
-            raise UsageError(f"the parameters {', '.join(names)} are not distinct.")
+            raise UsageError(
+                f"the parameters {', '.join(names) or 'none'} are not distinct.", "Name each once."
+            )
         for name in logs:
-            if name not in names or name not in _POSITIVE:
+            if name not in names or name not in POSITIVE_NAMES:
                 raise UsageError(
                     f"{name} cannot be learned as a logarithm.",
-                    f"Name a learned one of {', '.join(_POSITIVE)}.",
+                    f"Name a learned one of {', '.join(POSITIVE_NAMES)}.",
                 )
         self.experiment = experiment
         self.parameters = tuple(_parameter(experiment, name, names) for name in names)

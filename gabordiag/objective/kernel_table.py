@@ -1,4 +1,7 @@
-"""The kernels along the learned parameter, as an animation shows them turning."""
+"""The kernels along the learned parameter, as an animation shows them turning.
+
+Saved with the run, because what draws has nothing to compute.
+"""
 
 from __future__ import annotations
 

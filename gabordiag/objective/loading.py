@@ -49,6 +49,7 @@ class Location(NamedTuple):
         return f"line {self.line} of {Path(self.file).name}"
 
 
+# Whose code a frame may run, ascending by how much an error message should be about it.
 _NOT_THE_USERS, _INSTALLED, _THE_USERS = range(3)
 
 

@@ -2,17 +2,23 @@
 
 A loss is written twice, independently: on the whole images, as a person would write it in torch
 (`direct`), and on compressed responses, whose inner products are those of the images divided by
-the number of pixels (`compressed`, `gradient`). Tests hold one against the other.
+the number of pixels (`compressed`, `gradient`). Tests hold one against the other. Inner products
+are all that is left of the pixels: a loss that looks at each of them (mean absolute error, Huber)
+has no compressed form, and is the `loss` of a module of one's own instead.
+
+Command lines list `LOSSES` in their help, for which torch is not loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from gabordiag.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -28,8 +34,8 @@ class Loss:
             response - target, formed before rounding could cancel.
         gradient: (residual, response, target, d_response (n, r)) -> (n,), the closed form of the
             derivative of `compressed` along d_response.
-        is_root: The loss is the square root of a smooth function that can reach zero: a kink there.
-        squared: Name of the smooth loss under the root; its own name for all others.
+        root_of: Name of the smooth loss of which it is the square root, with a kink at zero; empty
+            for a loss that is smooth itself.
     """
 
     name: str
@@ -37,8 +43,17 @@ class Loss:
     pooled: Callable[[Tensor], Tensor]
     compressed: Callable[[Tensor, Tensor, Tensor], Tensor]
     gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-    is_root: bool = False
-    squared: str = ""
+    root_of: str = ""
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it has a kink at its zero."""
+        return bool(self.root_of)
+
+    @property
+    def squared(self) -> str:
+        """Name of the smooth loss under the root; its own name where there is none."""
+        return self.root_of or self.name
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -116,11 +131,9 @@ def _cosine_gradient(residual: Tensor, response: Tensor, target: Tensor, change:
 LOSSES = {
     loss.name: loss
     for loss in (
-        Loss(
-            "rmse", _rmse_direct, _rmse_pooled, _rmse, _rmse_gradient, is_root=True, squared="mse"
-        ),
-        Loss("mse", _mse_direct, _mse_pooled, _mse, _mse_gradient, squared="mse"),
-        Loss("cosine", _cosine_direct, _cosine_pooled, _cosine, _cosine_gradient, squared="cosine"),
+        Loss("rmse", _rmse_direct, _rmse_pooled, _rmse, _rmse_gradient, root_of="mse"),
+        Loss("mse", _mse_direct, _mse_pooled, _mse, _mse_gradient),
+        Loss("cosine", _cosine_direct, _cosine_pooled, _cosine, _cosine_gradient),
     )
 }
 

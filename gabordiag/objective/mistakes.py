@@ -3,6 +3,9 @@
 Each mistake is a function that makes what somebody with that mistake would have made; the one that
 agrees with what was given at every parameter point is the one. Points are generic: no symmetric
 angle, psi off 0 and pi, gamma off 1, so that no two mistakes look alike.
+
+The Gabor function is written once more here, in NumPy on any grid and in the parts that a mistake
+leaves out: shifted, stretched and torn formulas cannot be had from `gabordiag.gabor`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ closures hold on to the original, is run itself in the same way.
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -118,10 +119,33 @@ def _no_parameter(module: nn.Module, name: str) -> str:
     return f"the module has no parameter '{name}'."
 
 
+def _require_no_arguments(module: nn.Module) -> None:
+    """Refuses a module whose forward needs an input that was not given."""
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):
+        # No signature to read: calling it will tell.
+        return
+    needed = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if needed:
+        raise InputError(
+            f"{type(module).__name__} takes {', '.join(needed)}, but was given no input.",
+            "Give it an image or a .npy file with --input, or input=... in Python.",
+        )
+
+
 def _list_parameters(parameters: Mapping[str, Tensor]) -> str:
     if not parameters:
         return "It has no parameters at all."
-    some = [f"{name} {tuple(tensor.shape)}" for name, tensor in list(parameters.items())[:8]]
+    some = [
+        f"{name} {tuple(tensor.shape)}" if tensor.ndim else name
+        for name, tensor in list(parameters.items())[:8]
+    ]
     more = ", ..." if len(parameters) > len(some) else ""
     return f"Its parameters: {', '.join(some)}{more}."
 
@@ -288,6 +312,7 @@ class ModuleLoss:
     def _first_working(self, source: Input | None) -> tuple[Any, ...]:
         """Returns the first reading of the input with which forward runs; the first if none."""
         if source is None:
+            _require_no_arguments(self.module)
             return ()
         parts = source if isinstance(source, tuple) else (source,)
         readings = [_readings(part, self.dtype, self.device) for part in parts]

@@ -27,6 +27,11 @@ _FIRST_STEP = 0.1
 _GRID, _FINER = 65, 9
 # A loss is zero when it is this small beside its largest value.
 _ZERO = 1e-6
+# Shares of the range: the step by which the sides of a zero are told straight from curved, and the
+# width down to which its place is refined, far below that step.
+_SIDE, _REFINED = 1e-4, 1e-9
+# How far the ratio of two heights may be from 1/2 of a straight side; of a parabola it is 1/4.
+_STRAIGHT = 0.05
 
 
 def measure_noise(function: Function, places: FloatArray, spacing: float) -> float:
@@ -49,8 +54,10 @@ def measure_noise(function: Function, places: FloatArray, spacing: float) -> flo
     values = function((places[:, None] + offsets).ravel()).reshape(len(places), -1)
     if not np.isfinite(values).all():
         return math.inf
+    # Squares of values near the largest doubles would overflow.
+    scale = float(np.abs(values).max()) or 1.0
     deviations = []
-    for row in values:
+    for row in values / scale:
         squares = [
             np.mean(np.diff(row, order) ** 2)
             * math.factorial(order) ** 2
@@ -58,7 +65,7 @@ def measure_noise(function: Function, places: FloatArray, spacing: float) -> flo
             for order in _TABLE_ORDERS
         ]
         deviations.append(math.sqrt(np.mean(squares)))
-    return float(max(deviations))
+    return scale * float(max(deviations))
 
 
 def noise_spacing(width: float, largest: float, eps: float) -> float:
@@ -75,7 +82,8 @@ def noise_spacing(width: float, largest: float, eps: float) -> float:
 def has_sharp_zero(function: Function, low: float, high: float, guesses: FloatArray) -> bool:
     """Whether a function that is nowhere negative falls to a zero like |x|, as a root does.
 
-    Looked for at the guesses, and where a grid over the range and its refinements lead.
+    Looked for at the guesses, and where a grid over the range and its refinements lead. Of a zero
+    at the end of the range only the side inside is looked at: the function may end there.
 
     Args:
         function: (n,) -> (n,).
@@ -88,28 +96,33 @@ def has_sharp_zero(function: Function, low: float, high: float, guesses: FloatAr
     if not np.isfinite(values).any() or np.nanmin(values) < 0:
         return False
     largest = float(np.nanmax(values))
-    if any(_is_sharp_zero(function, guess, 1e-4 * (high - low), largest) for guess in guesses):
+    if any(_is_sharp_zero(function, guess, (low, high), largest) for guess in guesses):
         return True
     width = (high - low) / (_GRID - 1)
     place = float(grid[int(np.nanargmin(values))])
-    while width > 1e-9 * (high - low):
+    while width > _REFINED * (high - low):
         finer = np.linspace(max(place - width, low), min(place + width, high), _FINER)
         values = function(finer)
         if not np.isfinite(values).any():
             return False
         place = float(finer[int(np.nanargmin(values))])
         width *= 2 / (_FINER - 1)
-    return _is_sharp_zero(function, place, 1e-4 * (high - low), largest)
+    return _is_sharp_zero(function, place, (low, high), largest)
 
 
-def _is_sharp_zero(function: Function, place: float, step: float, largest: float) -> bool:
-    offsets = step * np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
-    far, near, zero, near_above, far_above = function(place + offsets)
+def _is_sharp_zero(
+    function: Function, place: float, ends: tuple[float, float], largest: float
+) -> bool:
+    low, high = ends
+    step = _SIDE * (high - low)
+    is_inside = low <= place <= high
+    sides = [s for s in (-step, step) if not is_inside or low <= place + s <= high]
+    zero, *heights = function(place + np.array([0.0, *(f * s for s in sides for f in (0.5, 1.0))]))
     if not 0 <= zero <= _ZERO * largest:
         return False
-    # A root's two sides are straight: half the way is half the height. A square's is a quarter.
-    ratios = np.array([near / far, near_above / far_above]) if min(far, far_above) > 0 else [0.0]
-    return bool(np.all(np.abs(np.asarray(ratios) - 0.5) < 0.05))
+    # A root's sides are straight: half the way is half the height.
+    pairs = zip(heights[::2], heights[1::2], strict=True)
+    return all(far > 0 and abs(near / far - 0.5) < _STRAIGHT for near, far in pairs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from gabordiag.errors import UsageError
 
 FloatArray = npt.NDArray[np.float64]
 
+# How close counts as being there: a turn that the eye hardly sees, or as small a part of a range.
 ANGLE_TOLERANCE = math.radians(1.0)
 RANGE_TOLERANCE = 0.01
 # More repetitions of the same than this are a mistake.

@@ -59,8 +59,8 @@ def own_objective(
         period: Of the loss in the value; looked for without, 0 for none.
         start: Where an optimizer starts; the module's own value, or the middle of the range,
             without.
-        loss: For a module, `rmse`, `mse`, `cosine`, or a function of output and target. A function
-            is its own loss.
+        loss: For a module, a name of `LOSSES`, such as `rmse`, or a function of output and target.
+            A function is its own loss.
         seed: Of the random numbers that evaluations draw (dropout).
 
     Raises:

@@ -1,4 +1,9 @@
-"""The range, the period and the start of a user's parameter: as given, or found by trying."""
+"""The range, the period and the start of a user's parameter: as given, or found by trying.
+
+Whatever follows needs to know where to look and what repeats; of a function only its values are
+known. A period is believed when values one period apart agree to the function's own noise, which is
+measured, at several places where nothing special lies.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +17,24 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.numeric import Function, measure_noise, noise_spacing
 from gabordiag.objective.objective import FloatArray, Parameter
 
+# Quarter, half and whole turns: what patterns of fourfold and twofold symmetry repeat after.
 _RADIANS = (math.pi / 2, math.pi, 2 * math.pi)
 _DEGREES = (180.0, 360.0)
 _ANGLE_NAMES = ("theta", "angle", "psi", "phi", "phase", "orientation")
 # A width that was typed (3.1416) means the period next to it.
 _TYPED = 1e-4
-# How far two values may differ and still count as equal, in deviations of the noise.
-_NOISE_FACTOR = 16
+# How far two values may differ and still count as equal: in deviations of the noise; in roundings
+# of the largest value; and in roundings of the argument, times the slope.
+_NOISE_FACTOR, _VALUE_ROUNDINGS, _ARGUMENT_ROUNDINGS = 16, 8, 4
+# A function that varies by no more than this many such differences is constant.
+_CONSTANT = 4
 # Only where the difference is this small beside the variation is the noise looked at.
 _NEAR = 0.1
 # A given period is refused when the loss differs by this part of its variation after it.
 _NO_PERIOD = 0.01
 # Where a function without a range is tried out, around its start: nothing special lies there.
 _AROUND = (0.0713057, 0.3137091, 0.8911413, -0.5573129, 1.3719327)
+# The same as fractions of a range.
 _INSIDE = (0.1180339887, 0.3819660113, 0.5130009317, 0.6360098248, 0.8541019662)
 
 
@@ -67,9 +77,9 @@ def choose_parameter(
 ) -> Parameter:
     """Returns the parameter with its range, period and start.
 
-    A period is looked for among pi/2, pi, 2 pi, 180, 360 and the range's own width, unless it is
-    given. Without a range it is one period around 0. A range narrower than the period is an
-    interval; a wider one is cut down to one period.
+    A period is looked for among pi/2, pi, 2 pi, 180, 360 and the range's own width, as far as they
+    fit into the range, so that a range narrower than the period is an interval. With a period,
+    given or found, the range is one period from its lower end, or around 0 where none is given.
 
     Args:
         name: The parameter's.
@@ -130,7 +140,7 @@ def find_period(
     if not np.isfinite(values).all():
         return None
     variation = float(np.ptp(values))
-    if variation <= 4 * _tolerance(function, places, values, eps):
+    if variation <= _CONSTANT * _tolerance(function, places, values, eps):
         return math.pi if math.pi in candidates else None
     for period in sorted(candidates):
         try:
@@ -150,7 +160,9 @@ def _tolerance(function: Function, places: FloatArray, values: FloatArray, eps: 
     largest = float(np.abs(places).max())
     noise = measure_noise(function, places[:3], noise_spacing(1.0, largest, eps))
     steepest = float(np.abs(np.diff(values) / np.diff(places)).max())
-    return _NOISE_FACTOR * noise + eps * (8 * float(np.abs(values).max()) + 4 * largest * steepest)
+    rounding = _VALUE_ROUNDINGS * float(np.abs(values).max())
+    rounding += _ARGUMENT_ROUNDINGS * largest * steepest
+    return _NOISE_FACTOR * noise + eps * rounding
 
 
 def _refuse_false_period(

@@ -140,10 +140,11 @@ def find_usable(
 def target_noise(
     pixels: FloatArray, shape: tuple[int, int], deviation: float, seed: int
 ) -> FloatArray:
-    """Returns the noise (rows, columns) of one of many targets.
+    """Returns the noise (rows, columns) of an image's target response.
 
     Its stream depends on the seed and on the image's own pixels alone, and so neither on the order
-    of the images nor on which others are there.
+    of the images nor on which others are there. Nor is it the stream of a built-in image of the
+    same seed, which would make the image its own noise.
     """
     digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8).digest()
     generator = np.random.default_rng([seed, int.from_bytes(digest, "big")])

@@ -33,6 +33,7 @@ _BLOCK_SHARE = 1 / 3
 _REST = 0.003
 # Angles at which coordinates are sampled, and the relative size below which harmonics are dropped.
 _SAMPLES, _NEGLIGIBLE = 256, 1e-7
+# The largest signed 8-bit number.
 _LEVELS = 127
 
 

@@ -1,4 +1,9 @@
-"""What the checks look at: losses and gradients at a value and at generic ones, runs, traces."""
+"""What the checks look at: losses and gradients at a value and at generic ones, runs, traces.
+
+`probe` measures once what most questions of `checks.py` need; `run_twice`, `trace`, `find_cut` and
+`find_unused` run the user's code again to name the line or the submodule at fault. Measuring is
+kept apart from judging: no question evaluates what another has evaluated already.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +21,16 @@ from gabordiag.objective.evaluation import GENERIC, OwnObjective
 from gabordiag.objective.loading import user_code
 from gabordiag.objective.modules import ModuleLoss
 from gabordiag.objective.numeric import differentiate, measure_noise, noise_spacing
-from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.objective.objective import FloatArray, Objective, Parameter
 
 # A slope below this part of the largest one seen is not compared: rounding, or a flat place.
 _SMALL_SLOPE = 1e-3
+# Errors of a difference quotient above which its slope is clear, even where the error is estimated
+# ten times too small.
+_CLEAR = 20
 # Deviations of the noise by which the values have to spread: a hundred equal ones spread over 5.
-_DIFFERENT = 8
+# And what part of the largest value is rounding in any case.
+_DIFFERENT, _ROUNDING = 8, 1e-14
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +65,7 @@ class Probes:
         """Whether the loss depends on the parameter, as far as its noise lets one see."""
         finite = self.losses[np.isfinite(self.losses)]
         largest = float(np.abs(finite).max()) if len(finite) else 0.0
-        return bool(self.variation > _DIFFERENT * self.noise + 1e-14 * largest)
+        return bool(self.variation > _DIFFERENT * self.noise + _ROUNDING * largest)
 
     @property
     def zero(self) -> npt.NDArray[np.bool_]:
@@ -69,7 +78,7 @@ class Probes:
         """Places with a slope by differences that is well above its error (m,)."""
         slopes = np.abs(np.nan_to_num(self.numeric))
         clear: npt.NDArray[np.bool_] = slopes > np.maximum(
-            _SMALL_SLOPE * slopes.max(), 20 * self.error
+            _SMALL_SLOPE * slopes.max(), _CLEAR * self.error
         )
         return clear
 
@@ -88,14 +97,10 @@ def probe(objective: Objective, value: float) -> Probes:
         seen.append(objective.loss_at(values))
         return seen[-1]
 
-    inside: FloatArray = np.full(len(places), width)
-    if parameter.period is None:
-        inside = np.minimum(places - parameter.low, parameter.high - places)
-    # A value outside the range, or at its end, is asked about all the same.
-    reach = np.where(inside > 0, np.minimum(width / (2 * math.pi), 10 * inside), 1e-3 * width)
-    differences = differentiate(function, places, reach)
     eps = float(torch.finfo(objective.dtype).eps)
+    # Far above the rounding of the places, far below what the function changes over.
     spacing = noise_spacing(width, float(np.abs(places).max()), eps)
+    differences = differentiate(function, *_difference_places(parameter, places, spacing))
     noise = measure_noise(objective.loss_at, generic[:2], spacing)
     everything = np.concatenate(seen)
     finite = everything[np.isfinite(everything)]
@@ -110,6 +115,26 @@ def probe(objective: Objective, value: float) -> Probes:
         float(np.ptp(finite)) if len(finite) else 0.0,
         _largest(gradients),
     )
+
+
+def _difference_places(
+    parameter: Parameter, places: FloatArray, margin: float
+) -> tuple[FloatArray, FloatArray]:
+    """Returns where and how far to reach (m,), so that no difference leaves an interval.
+
+    `differentiate` steps a tenth of the reach, here a little less than there is. At the very end of
+    an interval the slope is that of a place `margin` inside; a value outside was asked about, and
+    is taken to be defined.
+    """
+    width = parameter.high - parameter.low
+    reach: FloatArray = np.full(len(places), width / (2 * math.pi))
+    if parameter.period is not None:
+        return places, reach
+    within = (places >= parameter.low) & (places <= parameter.high)
+    low, high = parameter.low + margin, parameter.high - margin
+    moved = np.where(within, np.clip(places, low, high), places)
+    inside = np.minimum(moved - parameter.low, parameter.high - moved)
+    return moved, np.where(within, np.minimum(reach, 9 * inside), 1e-3 * width)
 
 
 def _gradients(objective: Objective, value: float) -> dict[str, float]:

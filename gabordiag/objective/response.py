@@ -282,18 +282,6 @@ class CompressedResponse:
         )
 
 
-def compress(padded: Tensor, kernels: Tensor, extra: Tensor | None = None) -> CompressedResponse:
-    """Builds the compressed response that is exact on the span of the given kernels.
-
-    Args:
-        padded: Image (H, W) from `pad_image`, float64.
-        kernels: (n, K, K), spanning every kernel that will be asked for.
-        extra: An additive image of the output's shape, or None.
-    """
-    basis = kernel_basis(kernels)
-    return factor_gram(response_gram(padded, basis, extra), basis)
-
-
 def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:
     """Returns the compressed response that has the given inner products.
 

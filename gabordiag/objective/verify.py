@@ -2,7 +2,9 @@
 
 gabordiag's own derivatives are held against autograd, complex steps and central differences; a
 user's function or formula against gabordiag's own, at several generic filters (at a symmetric one,
-such as the question's antipode, most mistakes do not show).
+such as the question's antipode, most mistakes do not show). A wrong one is compared with what the
+usual mistakes would make (`mistakes.py`). This is `gabordiag check`; whether an objective's
+gradient can be trusted asks `checks.py`.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ from gabordiag.objective.mistakes import (
 from gabordiag.objective.objective import FloatArray
 from gabordiag.results import Result, finite_or_none
 
+# Small, because functions of single numbers are called pixel by pixel; the formulas do not care.
 DEFAULT_SIZE = 15
-# Generic filters that fit a small kernel.
+# Generic filters that fit it.
 POINTS = (
     GaborParameters(0.37, 7.3, 2.6, 0.81, 0.63),
     GaborParameters(-1.13, 5.9, 3.1, -1.27, 1.44),
@@ -47,12 +50,15 @@ POINTS = (
     GaborParameters(1.04, 11.3, 4.3, -0.53, 1.19),
     GaborParameters(-2.58, 6.7, 2.9, 1.71, 0.71),
 )
-# Up to here a user's result counts as right: constants typed to six digits, or float32.
+# Up to here a user's result counts as right: constants typed to six digits; more where all was
+# computed in float32.
 TOLERANCE = 1e-5
 _FLOAT32_TOLERANCE = 1e-4
 # What gabordiag's own derivatives must meet.
 _REFERENCE_TOLERANCE = {"autograd": 1e-11, "complex_step": 1e-11, "numeric": 1e-7}
+# Nothing cancels in a complex step: as small as one likes (Squire & Trapp 1998).
 _COMPLEX_STEP = 1e-30
+# Of fourth-order differences: near eps^(1/5), where truncation h^4 and cancellation eps / h meet.
 _STEP = 2e-4
 
 # Other names that arguments go by.
@@ -240,11 +246,9 @@ def _sentence(user: _UserField, match: Match) -> str:
     if match.explanation.startswith("it "):
         words = f"your {user.what} {match.explanation.removeprefix('it ')}"
     missing = [f"{name} = {_NEUTRAL[name]:g}" for name in _NEUTRAL if name not in user.takes]
-    return (
-        f"{words} (compared at {' and '.join(missing)}, which it does not take)"
-        if (missing)
-        else words
-    )
+    if not missing:
+        return words
+    return f"{words} (compared at {' and '.join(missing)}, which it does not take)"
 
 
 class _UserField:
@@ -301,6 +305,7 @@ class _UserField:
 
     def _one_by_one(self, point: GaborParameters) -> Any:
         if "x" not in self.takes:
+            # OpenCV's ksize is a pair.
             side = (self.kernel_size, self.kernel_size)
             return self._call({**point.to_dict(), "kernel_size": side})
         x, y = _grid(self.kernel_size)

@@ -1,4 +1,7 @@
-"""What a result says, as blocks: each of terminal, Markdown and page shows them in its own way."""
+"""What a result says, as blocks: each of terminal, Markdown and page shows them in its own way.
+
+Whoever tells a result knows nothing of where it is shown, and all three show the same.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What a person sees on the terminal: nothing is cut off, however narrow it is."""
+"""What a person sees on the terminal: nothing is cut off, however narrow it is.
+
+Blocks become rich's texts and tables; a table that would be squeezed becomes a list, and letters
+that the terminal's encoding lacks become plain ones.
+"""
 
 from __future__ import annotations
 

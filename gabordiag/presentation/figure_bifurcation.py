@@ -1,4 +1,8 @@
-"""Where the runs of one start end up, against the learning rate."""
+"""Where the runs of one start end up, against the learning rate.
+
+Every rate's last values are dots over bands of equal behaviour; below them the Lyapunov exponent,
+whose sign tells chaos from a long cycle. Bands too thin to see are given to their neighbours.
+"""
 
 from __future__ import annotations
 

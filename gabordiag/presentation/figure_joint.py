@@ -1,4 +1,8 @@
-"""Several parameters at once: runs on the plane of every pair, and a map over a plane of starts."""
+"""Several parameters at once: runs on the plane of every pair, and a map over a plane of starts.
+
+More than two dimensions cannot be drawn: every pair of parameters has its plane through the first
+run's end, and all runs are seen from above on it.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +56,7 @@ _STEPS: dict[str, Any] = {
     "markeredgewidth": 0.5,
 }
 _START = {**mark_style("start"), "markersize": 8, "zorder": 6}
+# Contours over a map of outcomes, at most about twice so many.
 _LOSS_LINES = 12
 # Losses that differ less are not drawn on a logarithm: its ticks could not be read.
 _DECADE = 10.0

@@ -1,4 +1,8 @@
-"""The loss along its parameter, with all that is known about it; the ground of other figures."""
+"""The loss along its parameter, with all that is known about it; the ground of other figures.
+
+Each part draws a landscape's JSON and a sweep's table into given Axes and returns legend entries,
+so that a figure made of several parts has one legend.
+"""
 
 from __future__ import annotations
 

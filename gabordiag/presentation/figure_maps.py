@@ -1,4 +1,8 @@
-"""The map of outcomes: where every start ends at every learning rate."""
+"""The map of outcomes: where every start ends at every learning rate.
+
+It stands under its landscape, on the same axis, so that regions and basins can be compared; the
+column of the start, too thin to be seen in the map, is drawn again beside it.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,7 @@ from gabordiag.presentation.parameter_axis import (
     loss_label,
     own_attractor,
 )
+from gabordiag.presentation.phrases import how_else
 from gabordiag.presentation.sheets import current_sheet, fit_title
 from gabordiag.presentation.style import (
     OUTCOME_COLORS,
@@ -135,8 +140,7 @@ def _failures(result: Mapping[str, Any]) -> str:
 
 def setting_words(result: Mapping[str, Any]) -> str:
     """Returns optimizer and steps in words."""
-    momentum = f", momentum {result['momentum']:g}" if result["momentum"] else ""
-    return f"{result['optimizer']}{momentum}, {result['steps']} steps"
+    return ", ".join([str(result["optimizer"]), *how_else(result), f"{result['steps']} steps"])
 
 
 def outcome_handles(

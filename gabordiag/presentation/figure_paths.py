@@ -1,4 +1,8 @@
-"""Runs on their landscape: the path, step by step; and two such pictures side by side."""
+"""Runs on their landscape: the path, step by step.
+
+A run that settles is drawn whole. Of one that jumps for ever a thousand arrows would be a scribble:
+some steps are drawn, from shortly before the first jump on, and numbered.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Runs against the step: loss and value; and the figures made of these and of the paths."""
+"""Runs against the step: loss and value; and the figures made of these and of the paths.
+
+A run that jumps is shown twice, some steps around the first jump and all of them; one that settles,
+once, on a logarithm where the loss falls by decades.
+"""
 
 from __future__ import annotations
 

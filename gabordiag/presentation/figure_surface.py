@@ -1,4 +1,7 @@
-"""The loss over two parameters: from above as contours, and as a surface in space."""
+"""The loss over two parameters: from above as contours, and as a surface in space.
+
+From above one reads where things lie and which way is down; in space, how steep it is.
+"""
 
 from __future__ import annotations
 

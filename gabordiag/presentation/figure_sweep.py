@@ -1,4 +1,7 @@
-"""A sweep: the loss, its gradient three ways, and how far the three are apart."""
+"""A sweep: the loss, its gradient three ways, and how far the three are apart.
+
+Three gradients that agree look like one curve: how well they agree shows on a logarithm below.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pictures in a row as a file: GIF with Pillow, MP4 where ffmpeg is installed."""
+"""Pictures in a row as a file: GIF with Pillow, MP4 where ffmpeg is installed.
+
+One palette for all pictures keeps the file small and the colours from flickering.
+"""
 
 from __future__ import annotations
 

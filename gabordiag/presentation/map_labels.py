@@ -1,4 +1,8 @@
-"""What is written into the map of outcomes: the rates that matter, the regions' names."""
+"""What is written into the map of outcomes: the rates that matter, the regions' names.
+
+Words in the map spare the reader the way to the legend. They need the Axes' final size: what has no
+room is not written.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Pictures of few colours: a palette in which the colours that mean something stay as they are."""
+"""Pictures of few colours: a palette in which the colours that mean something stay as they are.
+
+256 colours make a third of the file. A palette that is free to choose would shift the outcomes'
+colours, which the legends explain.
+"""
 
 from __future__ import annotations
 

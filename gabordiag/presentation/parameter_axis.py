@@ -1,4 +1,8 @@
-"""The parameter as people read it: degrees, a window, copies of what is periodic."""
+"""The parameter as people read it: degrees, a window, copies of what is periodic.
+
+It answers from a landscape's JSON what `Parameter` and `Landscape` answer of live objects, because
+a saved run has nothing else.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The files of a run for people: its figures and its report, from saved data alone."""
+"""The files of a run for people: its figures and its report, from saved data alone.
+
+`make_files` is what a command calls at its end, and `redo` what `gabordiag report` calls; both give
+file names and contents, and leave the writing to others. A figure is added in `drawings`.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,12 @@ from gabordiag.presentation.explorer import make_page
 from gabordiag.presentation.markdown import fenced, to_markdown
 from gabordiag.presentation.second_drawer import SecondDrawer
 from gabordiag.presentation.sheets import on_sheet
-from gabordiag.results import View
+from gabordiag.results import Progress, View
 from gabordiag.runs import SavedRun
 
 # Settings that are no options.
 _ARGUMENTS = {("explain", "log")}
 Drawing = Callable[[View], Figure]
-Progress = Callable[[int, int], None]
 
 
 def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:
@@ -102,7 +105,7 @@ class Wish:
 
     Attributes:
         formats: Of the figures, `png`, `svg`; the first is shown in the report. None draws nothing.
-        size: `screen`, `column` (of a paper) or `slide`.
+        size: A name of `SHEETS`.
         animate: Whether the failing run becomes an animation.
         to_send: Whether the page is made small, and its figures for phones too: twice the drawing,
             which a run that has just been made does not wait for.
@@ -203,7 +206,7 @@ def draw(
         command: That was run.
         view: Of its result.
         formats: `png`, `svg`.
-        size: `screen`, `column` (of a paper) or `slide`.
+        size: A name of `SHEETS`.
         drawn: Called after every figure.
         only: Stems of the figures wanted; all without.
     """

@@ -1,4 +1,8 @@
-"""A run with its log and its look; what is said about runs in titles and legends."""
+"""A run with its log and its look; what is said about runs in titles and legends.
+
+One run is blue with orange jumps; several have a colour, line and marker each; many, the colour of
+their outcome.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Every figure is laid out in inches at ten-point letters, and the sheet is then scaled to its size: a
 column's letters end at seven points, a slide's at twelve. On a narrow sheet legends stand below and
-titles take more lines.
+titles take more lines. Another size is one entry of `SHEETS`, which the command line lists in its
+help, for which matplotlib is not loaded.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Letters an inch: of a bold headline, of an axes' title, of a legend.
 _HEADLINE, _TITLE, _LEGEND = 9.4, 12.0, 12.5
@@ -71,7 +73,7 @@ def on_sheet(name: str) -> Iterator[None]:
     """Figures that are begun and rendered inside are of this size.
 
     Args:
-        name: `screen`, `column` or `slide`.
+        name: Of `SHEETS`.
     """
     token = _current.set(SHEETS[name])
     try:

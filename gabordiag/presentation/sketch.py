@@ -11,7 +11,9 @@ import numpy as np
 from gabordiag.presentation.blocks import Mark, Sketch
 from gabordiag.presentation.parameter_axis import FloatArray, ParameterAxis
 
+# Columns at most: as wide as the text around it.
 WIDEST = 72
+# Letters of an eighth of a line each, and lines.
 _BLOCKS, _ROWS = " ▁▂▃▄▅▆▇█", 3
 # Where the terminal has no blocks: a cell is empty, half or full.
 _ASCII, _ASCII_ROWS = " .#", 5

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gabordiag.dynamics.outcomes import OUTCOMES
+from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
 from gabordiag.presentation.blocks import (
     Block,
     Heading,
@@ -41,14 +41,13 @@ from gabordiag.results import View
 
 Json = Mapping[str, Any]
 
-
 # Places on a sketch besides the target.
 _MOST_MARKS = 6
 
 
 def blocks(command: str, view: View) -> list[Block]:
     """Returns what a command's result says, in the order in which a person would ask."""
-    tell = _TELLERS.get(command)
+    tell = TELLERS.get(command)
     return [*tell(view.result), *_images(view.result)] if tell is not None else []
 
 
@@ -159,7 +158,8 @@ def _chaos(runs: Sequence[Json]) -> list[Block]:
     steps = [run["trusted_steps"] for run in runs if run.get("trusted_steps") is not None]
     if not steps:
         return []
-    which = "The run is" if len(runs) == 1 else f"{len(steps)} of {len(runs)} runs are"
+    verb = "is" if len(steps) == 1 else "are"
+    which = "The run is" if len(runs) == 1 else f"{len(steps)} of {len(runs)} runs {verb}"
     fewest, most = min(steps), max(steps)
     span = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     text = (
@@ -173,15 +173,28 @@ def _chaos(runs: Sequence[Json]) -> list[Block]:
 _RUN_COLUMNS = ("optimizer", "loss", "lr", "start", "outcome", "end", "loss", "jumps", "Lyapunov")
 
 
+def _meanings(runs: Sequence[Json]) -> Listing:
+    """Explains the words of the table of runs that occur in it."""
+    items = [
+        f"{name.replace('_', ' ')}: {OUTCOMES[name]}"
+        for name in dict.fromkeys(run["outcome"] for run in runs)
+    ]
+    if any(run["n_jumps"] for run in runs):
+        items.append(
+            f"jumps: steps on which the loss rises by {JUMP_RISE:.0%} of the landscape's height"
+        )
+    if any(run["lyapunov"] is not None for run in runs):
+        items.append("Lyapunov: two runs side by side part by this exponent a step; above 0, chaos")
+    return Listing(tuple(items))
+
+
 def _optimize(result: Json) -> list[Block]:
     if "learned" in result:
         return joint_runs(result)
     landscape, runs = result["landscape"], result["runs"]
     told: list[Block] = [Heading("The runs"), Picture("animation"), Picture("optimize")]
     told.append(Table(_RUN_COLUMNS, _run_rows(landscape, runs), 4))
-    meanings = dict.fromkeys(run["outcome"] for run in runs)
-    told.append(Listing(tuple(f"{name.replace('_', ' ')}: {OUTCOMES[name]}" for name in meanings)))
-    told += _chaos(runs)
+    told += [_meanings(runs), *_chaos(runs)]
     told += _batches(runs)
     told += [Paragraph(note) for note in result.get("notes", [])]
     told += [Heading("The landscape"), _sketch(landscape, runs)]
@@ -268,7 +281,7 @@ def _diagnose(result: Json) -> list[Block]:
     told += findings(result)
     told += remedies(result)
     told += [Heading("The run"), Table(_RUN_COLUMNS, _run_rows(landscape, [result["run"]]), 4)]
-    told += _chaos([result["run"]])
+    told += [_meanings([result["run"]]), *_chaos([result["run"]])]
     told += [Heading("The landscape"), Picture("sweep"), _sketch(landscape, [result["run"]])]
     return [*told, *_landscape(landscape), *_gradient(landscape)]
 
@@ -315,7 +328,7 @@ def _case(name: str, case: Json) -> list[Block]:
         told.append(Picture(f"{name}-bifurcation"))
     told.append(Heading(f"Other runs of the {name} filter"))
     told.append(Table(_RUN_COLUMNS, _run_rows(landscape, case["runs"]), 4))
-    told += _chaos(case["runs"])
+    told += [_meanings(case["runs"]), *_chaos(case["runs"])]
     told += [Heading(f"The landscape of the {name} filter"), Picture(f"{name}-sweep")]
     told.append(_sketch(landscape, [case["symptom"]["run"]], table=f"{name}-sweep.csv"))
     return [*told, *_landscape(landscape), *_gradient(landscape)]
@@ -337,9 +350,10 @@ def _check(result: Json) -> list[Block]:
 
 def _explain(result: Json) -> list[Block]:
     told: list[Block] = [verdict(result)]
-    if result["findings"]:
-        told += findings(result)
-    return told
+    told += [Paragraph(f"{note[0].upper()}{note[1:]}.") for note in result.get("notes", [])]
+    # The verdict's own finding says no more than its headline.
+    rest = [f["explanation"] for f in result["findings"] if f["explanation"] != result["headline"]]
+    return [*told, *(Paragraph(f"{text[0].upper()}{text[1:]}.") for text in rest)]
 
 
 def _explore(result: Json) -> list[Block]:
@@ -353,7 +367,8 @@ def _explore(result: Json) -> list[Block]:
     ]
 
 
-_TELLERS: dict[str, Callable[[Json], list[Block]]] = {
+# command -> (its result's JSON) -> what it says.
+TELLERS: dict[str, Callable[[Json], list[Block]]] = {
     "sweep": _sweep,
     "optimize": _optimize,
     "basins": _basins,

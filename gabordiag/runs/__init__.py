@@ -1,4 +1,12 @@
-"""Run folders: created, streamed to, listed, loaded; every file whole or absent."""
+"""Run folders: created, streamed to, listed, loaded; every file whole or absent.
+
+    `folder`    a run's folder while the run goes on, and its result.json
+    `saved`     folders read back, finished or not, and the list of all
+    `files`     how files survive a kill or a full disk, and who may write to a folder
+    `formats`   JSON, TOML and tables
+
+Nobody outside needs to know which: the names below are all there is to use.
+"""
 
 from gabordiag.runs.files import TrajectoryFile, write_atomically
 from gabordiag.runs.folder import RunFolder, document, environment, write_report
@@ -15,6 +23,7 @@ from gabordiag.runs.saved import (
     SCHEMA,
     SavedRun,
     UnfinishedRun,
+    find_run,
     has_result,
     list_runs,
     load_run,
@@ -33,6 +42,7 @@ __all__ = [
     "document",
     "encode_table",
     "environment",
+    "find_run",
     "has_result",
     "list_runs",
     "load_run",

@@ -22,8 +22,12 @@ try:
 except ImportError:  # Windows: nothing there tells a running process from a killed one.
     fcntl = None  # type: ignore[assignment]
 
+# How a file begins that is not whole yet.
 PART = ".part-"
+# The most that a power cut takes of a log: syncing every line would take longer than the steps do.
 _SYNC_SECONDS = 1.0
+# Waiting for whoever only looks, 0.4 s in all.
+_LOCK_TRIES, _LOCK_SECONDS = 20, 0.02
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -69,6 +73,8 @@ def create_locked(path: Path, content: str) -> int:
         path.touch(exist_ok=False)
         temporary.replace(path)
         descriptor = os.open(path, os.O_RDWR)
+        with contextlib.suppress(OSError):
+            _lock(descriptor)
     finally:
         _remove(temporary)
     _sync_folder(path.parent)
@@ -82,12 +88,12 @@ def lock(path: Path) -> int | None:
         A descriptor; the lock lasts until it is closed.
     """
     descriptor = os.open(path, os.O_RDWR)
-    for _ in range(20):
+    for _ in range(_LOCK_TRIES):
         try:
             _lock(descriptor)
         except BlockingIOError:
             # Whoever only looks (`is_held`) holds it for an instant.
-            time.sleep(0.02)
+            time.sleep(_LOCK_SECONDS)
             continue
         except OSError:
             pass  # no locks on this file system

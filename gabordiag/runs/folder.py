@@ -12,6 +12,7 @@ that the run was interrupted (`saved.py`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -334,7 +335,7 @@ def _make_folders(path: Path, made: list[Path]) -> None:
             folder.mkdir()
             made.insert(0, folder)
     if not path.is_dir():
-        raise NotADirectoryError(20, "a part of the path is a file")
+        raise NotADirectoryError(errno.ENOTDIR, "a part of the path is a file")
 
 
 def _remove_folders(made: Sequence[Path]) -> None:

@@ -1,4 +1,8 @@
-"""What is written into run folders, and read back from them: JSON, TOML, tables."""
+"""What is written into run folders, and read back from them: JSON, TOML, tables.
+
+Numbers are written in as many digits as bring them back to the bit. JSON has no infinity and no
+NaN: they become null, which every reader takes.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +97,12 @@ def encode_table(name: str, columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 
 def read_columns(path: Path) -> dict[str, npt.NDArray[np.float64]]:
-    """Returns the numeric columns of a CSV that gabordiag wrote."""
+    """Returns the numeric columns of a CSV that gabordiag wrote.
+
+    Raises:
+        ValueError: It holds no header, or a cell that is no number.
+        OSError: It cannot be read.
+    """
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     if not rows:

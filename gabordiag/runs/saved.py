@@ -1,4 +1,8 @@
-"""Run folders read back: finished ones, what there is of others, and the list of all."""
+"""Run folders read back: finished ones, what there is of others, and the list of all.
+
+A folder may come from anywhere: nothing in it is run or unpickled, no name in it is followed out of
+it, and what is damaged is told in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from gabordiag.results import Data, View
 from gabordiag.runs.files import is_held, parse_rows, whole_lines
 from gabordiag.runs.formats import read_columns, read_config
 
+# Of result.json; a reader refuses another.
 SCHEMA = 1
 DEFAULT_ROOT = Path("runs")
 RESULT, CONFIG, STATUS = "result.json", "config.toml", "status.json"
@@ -95,11 +100,11 @@ def load_unfinished(path: Path) -> UnfinishedRun:
         raise InputError(f"{path} is no run folder: it holds no {CONFIG}.", _LISTS)
     settings = read_config(path / CONFIG)
     command = str(settings.pop("command", status.get("command")))
-    logs = {file.name: read_log(file) for file in sorted(path.glob("*trajectory-*.csv"))}
+    logs = {file.name: read_trajectory(file) for file in sorted(path.glob("*trajectory-*.csv"))}
     return UnfinishedRun(path, command, str(status["status"]), settings, logs)
 
 
-def read_log(path: Path) -> dict[str, npt.NDArray[np.float64]]:
+def read_trajectory(path: Path) -> dict[str, npt.NDArray[np.float64]]:
     """Returns the columns of a trajectory that may have been cut off.
 
     Raises:
@@ -134,6 +139,12 @@ def still_running(path: Path) -> InputError:
     return InputError(f"{path} is still being written by another process.", "Wait, or end it.")
 
 
+def find_run(path: Path) -> Path:
+    """Returns the folder of a run; of a name alone, as `runs` lists it, that in `runs/`."""
+    inside = DEFAULT_ROOT / path
+    return inside if len(path.parts) == 1 and not path.exists() and inside.is_dir() else path
+
+
 def _require_folder(path: Path) -> None:
     if not path.is_dir():
         raise InputError(f"No run folder at {path}.", _LISTS)
@@ -143,6 +154,11 @@ def _require_known_schema(target: Path, content: Any) -> None:
     needed = {"schema", "command", "config", "files", "result"}
     if not isinstance(content, dict) or not needed <= set(content):
         raise InputError(f"{target} is not a gabordiag result.")
+    names, settings = content["files"], content["config"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{target} is damaged: its files have no names.", "Run it again.")
+    if not isinstance(settings, dict):
+        raise InputError(f"{target} is damaged: it holds no settings.", "Run it again.")
     if content["schema"] != SCHEMA:
         raise InputError(
             f"{target} has schema {content['schema']}, but this gabordiag reads {SCHEMA}.",

@@ -30,6 +30,9 @@ import typer.main
 
 from gabordiag.cli.app import app
 from gabordiag.cli.main import run
+from gabordiag.dynamics.optimizers import OPTIMIZERS, SCHEDULES
+from gabordiag.objective.losses import LOSSES
+from gabordiag.presentation.sheets import SHEETS
 from tests.cli import hostile
 
 # A call on these small inputs that takes longer than this hangs: of processor time, which does not
@@ -69,10 +72,9 @@ EXPRESSIONS = ("x", "theta", "-x_rot", "1/0", "exp(1e9)",
                "[1]*9", "'a'", "nan", "1e999", "ü")  # fmt: skip
 STEPS = ("1", "2", "3", "10", "25", "0", "-5", "1.5", "99999999999", "9" * 400, "abc")
 CHOICES = {
-    "optimizer": ("sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax", "nadam",
-                  "radam", "rprop", "asgd", "lbfgs", "SGD", "muon", "sparseadam"),
-    "schedule": ("constant", "step", "exponential", "cosine", "one-cycle", "onecycle"),
-    "loss": ("rmse", "mse", "cosine", "mae"),
+    "optimizer": (*OPTIMIZERS, "SGD", "muon", "sparseadam"),
+    "schedule": (*SCHEDULES, "onecycle"),
+    "loss": (*LOSSES, "mae"),
     "normalize": ("none", "center", "standardize", "whiten", "min-max"),
     "padding": ("valid", "same", "circular", "reflect"),
     "dtype": ("float64", "float32", "float16", "int"),
@@ -89,7 +91,8 @@ CHOICES = {
     "range": RANGES,
     "value_column": ("theta", "w", "loss", "absent"),
     "loss_column": ("loss", "theta", "absent"),
-    "format": ("png", "svg", "gif"),
+    "figure_format": ("png", "svg", "png,svg", "gif"),
+    "figure_size": (*SHEETS, "poster"),
     "steps": STEPS,
     "lr": FLOATS,
 }  # fmt: skip
@@ -108,6 +111,8 @@ QUICK = {
     # Half a minute if nothing is wrong, so that something always is.
     "reproduce": ["--image", "constant.png"],
 }
+# Its page takes seconds, and has tests of its own.
+LEFT_OUT = {"explore"}
 # The costly ones are rarer.
 WEIGHTS = {"diagnose": 2, "basins": 2, "bifurcate": 2, "reproduce": 1, "runs": 1}
 PATHS = ("image", "input", "target_output", "log", "config", "resume", "run", "root", "out")
@@ -122,7 +127,7 @@ def command_options() -> dict[str, list[Any]]:
     return {
         name: [p for p in command.params if p.name not in IGNORED]
         for name, command in group.commands.items()
-        if name in QUICK
+        if name not in LEFT_OUT
     }
 
 

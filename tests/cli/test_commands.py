@@ -5,21 +5,29 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
 from PIL import Image
 
 from gabordiag._version import __version__
+from gabordiag.cli.app import app
 from gabordiag.cli.main import run
 from gabordiag.dynamics import descent
+from gabordiag.dynamics.exploration import OFFERED
+from gabordiag.dynamics.optimizers import SCHEDULES
 from gabordiag.objective.gabor_objectives import ShortcutObjective
+from gabordiag.objective.losses import LOSSES
+from gabordiag.presentation import words
+from gabordiag.presentation.sheets import SHEETS
 
 TOP_LEVEL = {
     "schema", "command", "version", "config", "environment", "seconds", "files", "result",
@@ -362,7 +370,7 @@ WRONG_USAGE = [
     ["sweep", "--over", "theta", "--over", "sigma:-1:2:9"],
     ["sweep", "--over", "theta", "--over", "sigma", "--objective", "math:cos"],
     ["optimize", "--optimizer", "muon"],
-    ["optimize", "--optimizer", "lion"],
+    ["optimize", "--optimizer", "none-such"],
     ["optimize", "--lr", "0"],
     ["optimize", "--lr", "-1"],
     ["optimize", "--lr", "nan"],
@@ -370,7 +378,7 @@ WRONG_USAGE = [
     ["optimize", "--momentum", "1"],
     ["optimize", "--optimizer", "adam", "--momentum", "0.9"],
     ["optimize", "--nesterov"],
-    ["optimize", "--schedule", "linear"],
+    ["optimize", "--schedule", "none-such"],
     ["optimize", "--learn", "colour"],
     ["basins", "--lr", "1:2"],
     ["basins", "--lr", "2:1:5"],
@@ -558,6 +566,31 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     listed = {line.split()[0] for line in out.splitlines() if line.startswith("  ")}
     assert set(COMMANDS) <= listed
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "names"),
+    [
+        ("optimize", "schedule", SCHEDULES),
+        ("diagnose", "schedule", SCHEDULES),
+        ("sweep", "loss", LOSSES),
+        ("sweep", "figure_size", SHEETS),
+        ("explore", "optimizer", {kind for _, kind, _ in OFFERED.values()}),
+    ],
+)
+def test_help_of_an_option_names_every_choice(
+    command: str, option: str, names: Collection[str]
+) -> None:
+    group: Any = typer.main.get_command(app)
+    (found,) = [p for p in group.commands[command].params if p.name == option]
+    assert names
+    assert set(names) <= set(re.findall(r"[\w-]+", found.help))
+
+
+def test_every_command_that_makes_a_run_says_what_came_of_it() -> None:
+    group: Any = typer.main.get_command(app)
+    makers = {n for n, c in group.commands.items() if "no_plots" in {p.name for p in c.params}}
+    assert set(words.TELLERS) == makers
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["diagnose", "--help"]])

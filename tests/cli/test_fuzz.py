@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.cli import hostile
-from tests.cli.fuzz import SMALL, Call, check_call, check_calls, command_options
+from tests.cli.fuzz import (
+    QUICK,
+    SMALL,
+    Call,
+    check_call,
+    check_calls,
+    command_options,
+    make_call,
+)
 
 # Calls that once broke a promise, word by word, because numbers mean other calls when there are
 # more options to choose from.
@@ -47,6 +55,14 @@ FOUND = [
     ["sweep", *SMALL, "--over", "theta:0:1:99999999999"],
     ["basins", *SMALL, "--lr", "1e-3:1:99999999999"],
     ["optimize", *SMALL, "--steps", "9" * 400],
+    # Losses near the largest double: their noise was measured by squares.
+    ["diagnose", "--objective", "own.py:huge", "--steps", "20", "--json"],
+    # A loss that does not depend on its parameter: no gradient to be relative to.
+    ["bifurcate", "--objective", "own.py:constant", "--lr", "1e-2:1:3", "--steps", "200"],
+    ["basins", "--objective", "own.py:text", "--lr", "1e-2:1:3", "--starts", "-1:1:3"],
+    # Ends whose difference is no double; rates whose axis is none.
+    ["basins", *SMALL, "--lr", "1e-2:1:3", "--starts", "-1e308:1e308:3"],
+    ["bifurcate", *SMALL, "--lr", "1e-300:1e300:3", "--steps", "200"],
 ]
 
 
@@ -102,8 +118,7 @@ def test_ten_thousand_generated_calls(part: int) -> None:
 
 
 def test_every_command_and_option_is_generated() -> None:
-    from tests.cli.fuzz import make_call
-
+    assert set(QUICK) == set(command_options())
     seen = {(call.arguments[0], word) for call in map(make_call, range(3000))
             for word in call.arguments}  # fmt: skip
     for command, options in command_options().items():

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
+from gabordiag.diagnosis.causes import Finding
+from gabordiag.diagnosis.facts import Facts
+from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective, strongest, tell_jumps
+from gabordiag.dynamics.descent import run
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
@@ -113,6 +118,34 @@ def test_question_jumps_are_told_with_their_numbers(question: Diagnosis) -> None
     assert jump.left_basin
 
 
+@pytest.mark.parametrize(
+    ("how", "bounds"),
+    [
+        # Heavy ball rests below 2 (1 + 0.9) / L'' (Goh 2017); for the others it is another number.
+        ({}, {"2"}),
+        ({"momentum": 0.9}, {"3.8"}),
+        ({"momentum": 0.9, "nesterov": True}, set()),
+        ({"optimizer": "adam"}, set()),
+    ],
+)
+def test_the_bound_in_a_jumps_story_is_the_optimizers_own(
+    round_filter: tuple[ShortcutObjective, Sweep], how: dict[str, Any], bounds: set[str]
+) -> None:
+    objective, sweep = round_filter
+    made = run(
+        objective,
+        OptimizerSettings(**{"lr": 1.0, "steps": 200, **how}),
+        landscape=sweep.landscape,
+    )
+    assert made.jumps
+    facts, told = Facts(objective, sweep, made), set()
+    # Each jump told as if it were the first.
+    for index in range(len(made.jumps)):
+        facts.run = replace(made, jumps=made.jumps[index:])
+        told |= set(re.findall(r"rest needs less than ([^)]*)\)", tell_jumps(facts)[0]))
+    assert told == bounds
+
+
 def test_headline_names_what_to_change_and_to_which_value(question: Diagnosis) -> None:
     cure = next(remedy for remedy in question.remedies if remedy.works)
     assert cure.change in question.headline
@@ -162,6 +195,17 @@ def test_too_few_steps_say_how_many_are_needed(round_mse: Diagnose) -> None:
     assert diagnosis.verdict == "inconclusive"
     needed = int(diagnosis.headline.split("--steps ")[1].rstrip("."))
     assert round_mse(1e-3, steps=needed).verdict != "inconclusive"
+
+
+def test_where_nothing_suffices_any_cause_that_is_present_is_the_verdict() -> None:
+    def found(*causes: str) -> tuple[Finding, ...]:
+        return tuple(Finding(cause, True, False, {}, "is there") for cause in causes)
+
+    absent = Finding("wrong_basin", False, False, {}, "is not there")
+    assert strongest((absent, *found("kink", "no_working_lr"))) == "no_working_lr"
+    assert strongest((absent, *found("unheard_of", "step_too_small"))) == "step_too_small"
+    assert strongest((absent, *found("unheard_of"))) == "unheard_of"
+    assert strongest((absent,)) == "inconclusive"
 
 
 @pytest.mark.slow

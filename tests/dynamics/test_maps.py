@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.objective import Objective
+from gabordiag.objective.own import own_objective
 from tests.diagnosis.planting import bowl, needle, wave
 from tests.dynamics.independent import distance, stays_at, train
 from tests.landscape.planted import interval
@@ -170,8 +172,23 @@ def test_table_of_an_interval_ends_four_widths_beyond_it() -> None:
     gone = torch.tensor([-17.1, 19.1, math.nan, math.inf, -math.inf], dtype=torch.float64)
     assert torch.isnan(losses(gone)).all()
     assert torch.isnan(slopes(gone)).all()
+    # Both ends belong to the interval.
+    ends = torch.tensor([-1.0, 3.0], dtype=torch.float64)
+    np.testing.assert_allclose(losses(ends), [8, 8], rtol=0, atol=1e-11)
+    assert [losses.at(float(end)) for end in ends] == pytest.approx([8, 8], abs=1e-11)
     # One value at a time goes to the objective itself there.
     assert all(math.isnan(losses.at(float(value))) for value in (*outside, *gone))
+
+
+@pytest.mark.parametrize("high", [0.7, 1 / 3, 2.1, 1e-3, 97.3])
+def test_a_run_may_start_at_either_end_of_an_interval(high: float) -> None:
+    objective = interval(lambda v: (v / high) ** 2, -0.1 * high, high)
+    table = TabulatedObjective(objective, find_critical_points(objective))
+    for end in (-0.1 * high, high):
+        loss, slope = table.loss_and_gradient(torch.tensor([end], dtype=torch.float64))
+        assert slope is not None
+        assert loss == pytest.approx((end / high) ** 2, abs=1e-12)
+        assert slope.item() == pytest.approx(2 * end / high**2, rel=1e-9)
 
 
 def test_kink_of_the_table_is_undefined_as_torch_has_it() -> None:
@@ -187,6 +204,7 @@ def test_kink_of_the_table_is_undefined_as_torch_has_it() -> None:
 def test_batch_is_one_optimizer_for_every_rate(name: str) -> None:
     # One torch optimizer a run, looked up by its name, on a gradient that changes its sign.
     classes = {attribute.lower(): getattr(torch.optim, attribute) for attribute in dir(torch.optim)}
+    kind = classes.get(name, OPTIMIZERS[name])
     rates = torch.tensor([0.001, 0.001, 0.02, 0.02, 0.3, 0.3], dtype=torch.float64)
     starts = torch.tensor([0.2, -1.3, 0.2, -1.3, 0.2, -1.3], dtype=torch.float64)
     values, path = starts.clone(), [starts.numpy()]
@@ -198,7 +216,7 @@ def test_batch_is_one_optimizer_for_every_rate(name: str) -> None:
         train(
             lambda v: -torch.cos(3 * v) / 3,
             float(start),
-            lambda p, rate=rate: classes[name](p, lr=float(rate)),
+            lambda p, rate=rate: kind(p, lr=float(rate)),
             60,
         ).values
         for start, rate in zip(starts, rates, strict=True)
@@ -499,3 +517,69 @@ def test_where_no_start_arrives_there_is_no_best_rate() -> None:
 def test_one_start_is_no_map(count: int) -> None:
     with pytest.raises(UsageError, match="no map"):
         gd.basins(bowl(), starts=count)
+
+
+def _ends_at_its_range(value: Tensor) -> Tensor:
+    """(v - 0.3)^2 on [0, 1], and nowhere else."""
+    if not 0 <= value.detach() <= 1:
+        raise ValueError("outside")
+    return (value - 0.3) ** 2
+
+
+def test_where_a_function_refuses_to_be_evaluated_is_nan() -> None:
+    objective = own_objective(_ends_at_its_range, range=(0.0, 1.0), target=0.3)
+    losses, slopes = tabulate(objective)
+    values = torch.tensor([-2.0, -0.1, 0.0, 0.7, 1.0, 1.1, 3.0], dtype=torch.float64)
+    expected = torch.where((values >= 0) & (values <= 1), (values - 0.3) ** 2, math.nan)
+    np.testing.assert_allclose(losses(values), expected, atol=1e-12)
+    np.testing.assert_array_equal(torch.isnan(slopes(values)), torch.isnan(expected))
+
+
+def test_runs_that_leave_where_a_function_is_defined_have_broken_down() -> None:
+    # d <- (1 - 2 lr) d: at rates below 1/2 it never overshoots; at 1.2 it is thrown out.
+    objective = own_objective(_ends_at_its_range, range=(0.0, 1.0), target=0.3)
+    settings = OptimizerSettings("sgd", 1.2, steps=200)
+    basins = run_basins(objective, settings, np.array([0.3, 1.2]), np.array([0.0, 0.8, 1.0]))
+    names = [[OUTCOME_NAMES[code] for code in row] for row in basins.outcomes]
+    assert names == [["reached"] * 3, ["nonfinite"] * 3]
+    table = TabulatedObjective(objective, basins.sweep.landscape)
+    values = [step.value for step in descend(table, settings, 0.8)]
+    assert not math.isfinite(values[-1])
+    assert not 0 <= values[-2] <= 1
+
+
+@pytest.mark.parametrize("size", [1.0, 0.004, 250.0])
+def test_windows_do_not_hang_on_the_parameters_unit(size: float) -> None:
+    def well(values: Tensor) -> Tensor:
+        return ((values / size) ** 2 - 1) ** 2 / 4 + values / size / 20
+
+    # The same wells, ever wider: rates grow with the square of the width.
+    objective = interval(well, -2 * size, 2 * size, target=-size)
+    windows = _windows(objective, 0.9 * size, size**2 * log_spaced(1e-2, 4.0, 41))
+    assert windows.hold_lr is not None
+    # L'' = 3 v^2 - 1 at the minimum beside -1, where v^3 - v + 1/20 = 0.
+    root = min(np.roots([1, 0, -1, 0.05]).real)
+    bound = size**2 * 2 / (3 * root**2 - 1)
+    assert bound / (windows.lrs[1] / windows.lrs[0]) ** 2 < windows.hold_lr < bound
+
+
+def test_a_flat_loss_has_a_map() -> None:
+    objective = interval(lambda v: 0 * v + 1.0, 0.0, 1.0, target=0.5)
+    basins = run_basins(objective, OptimizerSettings(steps=40), np.array([0.1]), np.array([0.2]))
+    assert OUTCOME_NAMES[int(basins.outcomes[0, 0])] in ("frozen", "plateau")
+    assert basins.table_error == 0
+
+
+def test_weight_decay_out_of_a_flat_start_has_moved() -> None:
+    # From 1, adamw's decay alone, 0.99 a step, leads below 1/2, where the slope begins.
+    table: Any = SimpleNamespace(tables=(None, lambda v: torch.where(v < 0.5, 1.0, 0.0).to(v)))
+    for steps, moved in ((60, False), (80, True)):
+        settings = OptimizerSettings("adamw", 1.0, steps=steps)
+        runs = descend_batch(table, settings, np.array([1.0]), np.array([1.0]))
+        assert runs.moved.tolist() == [moved], steps
+
+
+def test_maps_say_that_nesterov_was_on() -> None:
+    settings = OptimizerSettings("sgd", 1.0, 0.9, nesterov=True, steps=20)
+    basins = run_basins(bowl(), settings, np.array([0.1]), np.array([0.2]))
+    assert basins.to_dict()["nesterov"] is True

@@ -21,7 +21,7 @@ from gabordiag.objective.gabor_objectives import DirectObjective, ShortcutObject
 from gabordiag.objective.objective import Objective, Parameter
 from tests import reference
 
-LOSSES = ("rmse", "mse", "cosine")
+LOSSES = tuple(reference.LOSSES)
 PADDINGS = ("valid", "same", "circular")
 losses = pytest.mark.parametrize("loss", LOSSES)
 paddings = pytest.mark.parametrize("padding", PADDINGS)
@@ -400,6 +400,31 @@ class TestSettings:
         # 3136 values: five deviations of the mean and of the standard deviation.
         assert first.mean().item() == pytest.approx(0, abs=5 * 0.5 / 56)
         assert first.std().item() == pytest.approx(0.5, rel=5 / (56 * math.sqrt(2)))
+
+    @pytest.mark.parametrize("builtin", ["noise", "pink"])
+    def test_noise_is_not_the_built_in_image_of_the_same_seed(self, builtin):
+        experiment = Experiment(image=builtin, padding="same", target_noise=0.5, seed=3, **SMALL)
+        pixels, noise = experiment.pixels.ravel(), experiment.noise.numpy().ravel()
+        # Of n independent pairs the correlation scatters by 1 / sqrt(n).
+        assert abs(np.corrcoef(pixels, noise)[0, 1]) < 5 / math.sqrt(len(pixels))
+
+    def test_the_noise_of_one_image_is_that_of_a_single_one_of_many(self, texture):
+        options = {"target_noise": 0.5, "seed": 3, **SMALL}
+        alone = Experiment(image=texture(), **options)
+        assert torch.equal(alone.noise, Experiment(images=[texture()], **options).noise)
+
+    def test_another_loss_or_precision_reads_no_image_again(self, texture, tmp_path):
+        path = tmp_path / "image.npy"
+        np.save(path, texture())
+        experiment = Experiment(image=path, target_noise=0.5, **SMALL)
+        everywhere, noise = experiment.everywhere_even, experiment.noise
+        path.unlink()
+        for changes in ({"loss": "mse"}, {"dtype": "float32"}):
+            other = experiment.on_same_images(**changes)
+            assert other.everywhere_even is everywhere
+            assert other.noise is noise
+            assert {**other.to_dict(), **experiment.to_dict()} == experiment.to_dict()
+            assert all(other.to_dict()[name] == value for name, value in changes.items())
 
     def test_the_lowest_mse_under_noise_is_the_noises_energy(self, texture):
         experiment = Experiment(image=texture(), loss="mse", target_noise=0.5, **SMALL)

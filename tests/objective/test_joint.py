@@ -18,7 +18,7 @@ from gabordiag.objective.patches import fold_even, patch_gram
 from tests import reference
 
 PAIRS = list(itertools.combinations(PARAMETER_NAMES, 2))
-LOSSES = ("rmse", "mse", "cosine")
+LOSSES = tuple(reference.LOSSES)
 PADDINGS = ("valid", "same", "circular")
 SIZE = 5
 TARGET = {"theta": 0.7, "wavelength": 3.5, "sigma": 1.3, "gamma": 0.8}

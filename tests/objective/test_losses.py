@@ -14,7 +14,7 @@ from gabordiag.errors import UsageError
 from gabordiag.objective.losses import LOSSES, find_loss
 from tests import reference
 
-losses = pytest.mark.parametrize("name", ["rmse", "mse", "cosine"])
+losses = pytest.mark.parametrize("name", LOSSES)
 
 
 def vectors(seed: int, count: int = 5, length: int = 12):
@@ -31,16 +31,22 @@ def compressed_arguments(outputs, target):
     return response - goal, response, goal
 
 
+def test_every_loss_has_a_scalar_formula():
+    assert set(LOSSES) == set(reference.LOSSES)
+
+
 @losses
 @given(seed=st.integers(0, 10**6))
-def test_both_forms_are_the_scalar_formula(name, seed):
+def test_all_forms_are_the_scalar_formula(name, seed):
     outputs, target, _ = vectors(seed)
     expected = [reference.LOSSES[name](output, target) for output in outputs]
     loss = find_loss(name)
     direct = loss.direct(torch.as_tensor(outputs), torch.as_tensor(target))
     compressed = loss.compressed(*compressed_arguments(outputs, target))
-    np.testing.assert_allclose(direct, expected, rtol=1e-13)
-    np.testing.assert_allclose(compressed, expected, rtol=1e-13)
+    parts = ((outputs - target) ** 2, outputs**2, outputs * target, 0 * outputs + target**2)
+    pooled = loss.pooled(torch.as_tensor(np.mean(parts, axis=-1)))
+    for found in (direct, compressed, pooled):
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
 @losses
@@ -125,17 +131,25 @@ def test_rmse_at_its_zero_is_zero_with_an_undefined_gradient():
     assert find_loss("mse").gradient(*arguments, torch.as_tensor(changes)).item() == 0
 
 
-def test_which_losses_have_a_root():
-    assert {name: loss.is_root for name, loss in LOSSES.items()} == {
-        "rmse": True,
-        "mse": False,
-        "cosine": False,
-    }
-    assert {name: loss.squared for name, loss in LOSSES.items()} == {
-        "rmse": "mse",
-        "mse": "mse",
-        "cosine": "cosine",
-    }
+def test_rmse_is_the_root_of_mse():
+    assert find_loss("rmse").is_root
+    assert find_loss("rmse").squared == "mse"
+    assert [find_loss(name).squared for name in ("mse", "cosine")] == ["mse", "cosine"]
+
+
+@losses
+def test_only_roots_have_a_kink_and_their_squares_have_none(name):
+    outputs, target, changes = vectors(4)
+    loss = find_loss(name)
+    smooth = find_loss(loss.squared)
+    away = compressed_arguments(outputs, target)
+    power = 2 if loss.is_root else 1
+    np.testing.assert_allclose(loss.compressed(*away) ** power, smooth.compressed(*away))
+    at_zero = compressed_arguments(target[None], target)
+    for one in (loss, smooth):
+        slope = one.gradient(*at_zero, torch.as_tensor(changes[:1])).item()
+        assert math.isnan(slope) if one.is_root else slope == 0
+    assert not smooth.is_root
 
 
 @losses

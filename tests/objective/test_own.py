@@ -224,7 +224,7 @@ class TestPeriod:
 
 
 class TestModule:
-    @pytest.mark.parametrize("loss", ["rmse", "mse", "cosine"])
+    @pytest.mark.parametrize("loss", reference.LOSSES)
     def test_the_loss_is_that_of_the_reference(self, image, loss):
         objective = of(planted.Right(), image, loss=loss)
         pixels = image[0, 0].tolist()
@@ -812,3 +812,12 @@ class TestNumeric:
     )
     def test_sharp_zeros(self, function, sharp):
         assert has_sharp_zero(function, -1.0, 1.0, np.array([])) == sharp
+
+    @pytest.mark.parametrize("guesses", [[], [0.0]])
+    @pytest.mark.parametrize(("power", "sharp"), [(1, True), (2, False)])
+    def test_a_zero_at_the_end_is_looked_at_from_inside(self, power, sharp, guesses):
+        def ends(values):
+            assert (values >= 0).all()
+            return values**power
+
+        assert has_sharp_zero(ends, 0.0, 1.0, np.array(guesses)) == sharp

@@ -15,9 +15,10 @@ from gabordiag.gabor import gabor_kernel
 from gabordiag.objective import response
 from gabordiag.objective.response import (
     PADDINGS,
-    compress,
+    CompressedResponse,
     correlate,
     correlate_by_definition,
+    factor_gram,
     kernel_basis,
     output_shape,
     pad_image,
@@ -30,6 +31,11 @@ paddings = pytest.mark.parametrize("padding", PADDINGS)
 
 def random_kernels(count: int, size: int, seed: int = 0) -> torch.Tensor:
     return torch.as_tensor(np.random.default_rng(seed).standard_normal((count, size, size)))
+
+
+def compress(padded, kernels, extra=None) -> CompressedResponse:
+    basis = kernel_basis(kernels)
+    return factor_gram(response_gram(padded, basis, extra), basis)
 
 
 def responses_by_loops(image, kernels, padding) -> np.ndarray:

@@ -36,7 +36,7 @@ from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.objective import Objective, Parameter
 from gabordiag.presentation import figures
 from gabordiag.presentation.figure_bifurcation import merged_bands
-from gabordiag.presentation.figure_maps import basins_words, cell_edges, map_axis
+from gabordiag.presentation.figure_maps import basins_words, cell_edges, map_axis, setting_words
 from gabordiag.presentation.figure_runs import without_wraps
 from gabordiag.presentation.map_labels import rate_lines
 from gabordiag.presentation.parameter_axis import ParameterAxis
@@ -180,6 +180,10 @@ def saved(view: View) -> View:
 # --- all figures ----------------------------------------------------------------------------------
 
 NAMES = ("sweep", "optimize", "many", "broken", "basins", "bifurcation", "comparison")
+
+
+def test_every_figure_is_looked_at(drawn: dict[str, Figure]) -> None:
+    assert set(NAMES) == set(drawn)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -555,6 +559,11 @@ def test_no_bound_is_drawn_where_theory_gives_none(made: Made) -> None:
     view = made.basins.view()
     axis = map_axis(view)
     assert not any("L″" in line.words for line in rate_lines(changed(view, optimizer="adam"), axis))
+    # Nesterov's is another one than heavy ball's.
+    settings = OptimizerSettings("sgd", 0.1, 0.5, nesterov=True, steps=40)
+    made_so = run_basins(Valleys(), settings, np.geomspace(0.01, 4, 9), np.linspace(-3, 3, 5))
+    assert not any("L″" in line.words for line in rate_lines(made_so.view(), axis))
+    assert setting_words(made_so.to_dict()) == "sgd, momentum 0.5, Nesterov, 40 steps"
     heavy = rate_lines(changed(view, momentum=0.5), axis)
     assert heavy[-1].words == "2(1 + momentum)/L″ at the target = 2"
     assert heavy[-1].lr == pytest.approx(2)

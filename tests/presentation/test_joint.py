@@ -25,6 +25,7 @@ from gabordiag.presentation.blocks import Picture, Table, Verdict
 from gabordiag.presentation.figure_joint import broken_at_wraps
 from gabordiag.presentation.markdown import to_markdown
 from gabordiag.presentation.parameter_axis import ParameterAxis
+from gabordiag.presentation.sheets import SHEETS
 from gabordiag.presentation.style import OUTCOME_COLORS
 from gabordiag.results import View
 from gabordiag.runs import load_run
@@ -262,7 +263,7 @@ class TestPlane:
 
 class TestReports:
     @pytest.mark.parametrize(("command", "stem"), [("optimize", "pairs"), ("basins", "plane")])
-    @pytest.mark.parametrize("size", ["screen", "column", "slide"])
+    @pytest.mark.parametrize("size", SHEETS)
     def test_the_picture_has_its_place(
         self, command: str, stem: str, size: str, runs: JointOptimization, plane: PlaneBasins
     ) -> None:

@@ -350,7 +350,7 @@ def test_formats_and_sizes_of_figures(small: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["--figure-format=bmp", "--figure-format=png,", "--figure-size=poster"]
+    "option", ["--figure-format=bmp", "--figure-format=png,", "--figure-size=none-such"]
 )
 def test_unknown_formats_are_refused_before_anything_is_made(
     small: list[str], option: str, capsys: pytest.CaptureFixture[str]
@@ -396,7 +396,14 @@ def test_an_svg_holds_the_figures_words_as_text(view: View, draw: Draw) -> None:
         assert " ".join(line.split()) in words
 
 
-@pytest.mark.parametrize(("size", "inches"), [("screen", 10.0), ("column", 3.5), ("slide", 13.333)])
+INCHES = {"screen": 10.0, "column": 3.5, "slide": 13.333}
+
+
+def test_every_size_is_measured() -> None:
+    assert set(INCHES) == set(SHEETS)
+
+
+@pytest.mark.parametrize(("size", "inches"), INCHES.items())
 def test_every_size_has_its_inches(draw: Draw, size: str, inches: float) -> None:
     made = draw(size, ("png", "svg"))
     with Image.open(io.BytesIO(made["optimize.png"])) as picture:
@@ -407,7 +414,7 @@ def test_every_size_has_its_inches(draw: Draw, size: str, inches: float) -> None
     assert float(root.attrib["width"].removesuffix("pt")) / 72 == pytest.approx(inches, rel=0.01)
 
 
-@pytest.mark.parametrize("size", ["column", "slide"])
+@pytest.mark.parametrize("size", [name for name, sheet in SHEETS.items() if sheet.width])
 def test_nothing_is_cut_off_on_any_sheet(view: View, size: str) -> None:
     with on_sheet(size):
         function, part = report.drawings("optimize", view)["optimize"]

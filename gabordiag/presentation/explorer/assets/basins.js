@@ -6,6 +6,7 @@
 (function (gabordiag) {
   "use strict";
 
+  // Shorter than a frame of the screen.
   const SLICE_MS = 14;
   const STRIDES = [8, 4, 2, 1];
 

@@ -4,6 +4,7 @@
   "use strict";
 
   const digits = gabordiag.digits;
+  // Positions of the rate's slider, as in the default scan of `basins`; how long a run is played.
   const PER_DECADE = 48;
   const PLAY_SECONDS = 12;
 

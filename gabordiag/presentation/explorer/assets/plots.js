@@ -4,6 +4,7 @@
   "use strict";
 
   const { ndarray } = Bokeh.require("core/util/ndarray");
+  // Points of a curve; the last moves that are drawn; steps that can still be told apart.
   const CURVE_POINTS = 721;
   const SHOWN_MOVES = 10;
   const FEW_STEPS = 150;

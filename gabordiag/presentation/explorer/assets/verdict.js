@@ -4,6 +4,9 @@
   "use strict";
 
   const digits = gabordiag.digits;
+  // Theory knows at what rates these rest. The others need no more than a name here, if they divide
+  // by the gradient's size.
+  const GRADIENT_DESCENT = ["sgd", "heavy_ball", "nesterov"];
   const STEP_WORDS = { adam: "Adam", rmsprop: "RMSprop" };
 
   // Returns {headline, why} of a judged run.
@@ -42,7 +45,7 @@
   function holdRate(landscape, point, settings) {
     if (point === null) return null;
     const beta = settings.optimizer === "sgd" ? 0 : settings.momentum;
-    if (settings.optimizer in STEP_WORDS) return null;
+    if (!GRADIENT_DESCENT.includes(settings.optimizer)) return null;
     // Velocity makes a bounce longer by what depends on the path.
     if (point.slope !== null && beta > 0) return null;
     if (point.slope !== null) return { rate: landscape.tolerance / point.slope, formula: "tolerance / slope" };
@@ -108,9 +111,11 @@
 
   function whyRestless(a) {
     const { settings, landscape, goal, holds, own } = a;
-    if (settings.optimizer in STEP_WORDS) {
-      return `${STEP_WORDS[settings.optimizer]} divides by the gradient's own size, so a flatter loss does not shorten its ` +
-        `steps: at the end they are still about ${lengthWords(landscape, lastStep(a))} long.`;
+    if (!GRADIENT_DESCENT.includes(settings.optimizer)) {
+      const name = STEP_WORDS[settings.optimizer];
+      const fact = name === undefined ? "Its steps do not fade"
+        : `${name} divides by the gradient's own size, so a flatter loss does not shorten its steps`;
+      return `${fact}: at the end they are still about ${lengthWords(landscape, lastStep(a))} long.`;
     }
     if (!a.startsInside && a.staysInOwn) {
       const bound = a.escapes !== null && settings.lr > a.escapes.rate

@@ -1,0 +1,276 @@
+"""The text of a log as columns of numbers; empty cells are kept apart from a written NaN.
+
+In comes a file: lines of cells under a line of names (separated by commas, semicolons, tabs or
+blanks; with decimal commas where the comma does not separate), JSON lines, or one JSON value (a
+list of rows, or columns by name). Out comes a `Table`. Lines are read one by one, so that only the
+numbers take memory; no cell is ever run.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from gabordiag.errors import InputError
+from gabordiag.objective.objective import FloatArray
+
+NUMBER, BLANK, UNREADABLE = range(3)
+# How writers spell that there is no value.
+_NOTHING = frozenset(("", "none", "null", "na", "n/a", "-", "<na>"))
+# A line of a log is some hundred characters; one without end would fill the memory.
+_LONGEST_LINE = 1_000_000
+# One JSON value has to be held whole.
+_LARGEST_JSON = 64 * 2**20
+# Tried in this order where they occur equally often.
+_SEPARATORS = (",", ";", "\t")
+FORM = "Its first line must name the columns: step,theta,loss[,grad,lr]."
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Columns of n rows.
+
+    Attributes:
+        columns: Numbers by name (n,); NaN where a cell is NaN or holds no number.
+        marks: By name, `NUMBER` (NaN too), `BLANK` or `UNREADABLE` (n,).
+        unreadable: The first unreadable cell of a column, in words.
+        skipped: Lines that were left out: no number in them, or not a cell under every name.
+        trouble: The first such line, in words; empty if there is none.
+        is_cut: The last line has no end: the writer was stopped in it.
+    """
+
+    columns: dict[str, FloatArray]
+    marks: dict[str, npt.NDArray[np.uint8]]
+    unreadable: dict[str, str]
+    skipped: int
+    trouble: str = ""
+    is_cut: bool = False
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 0
+
+
+def read_table(path: Path) -> Table:
+    """Returns the columns of a file.
+
+    Raises:
+        InputError: It is missing, a folder, no UTF-8 text, no table, or has no row of numbers.
+    """
+    if not path.exists():
+        raise InputError(f"No log at {path}.", "Give a CSV or JSON-lines file.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder.", "Give the log file in it.")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = _Lines(path, file)
+            table = _gather(path, lines).table(lines.is_cut)
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text.", "Save the log as UTF-8 CSV.") from None
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as a log ({error}).") from None
+    if not len(table):
+        because = f": {table.trouble}" if table.trouble else ""
+        raise InputError(f"{path} holds no rows of numbers{because}.", FORM)
+    return table
+
+
+class _Lines:
+    """The lines of a file, counted; refuses one without an end."""
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self.path, self.file = path, file
+        self.number = 0
+        self.is_cut = False
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self.file.readline(_LONGEST_LINE):
+            if len(line) == _LONGEST_LINE:
+                most = f"{_LONGEST_LINE:,} characters"
+                raise InputError(f"{self.path} has a line of more than {most}.", FORM)
+            self.number += 1
+            self.is_cut = not line.endswith(("\n", "\r"))
+            yield line
+
+
+class _Columns:
+    """Grows columns row by row."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, array[float]] = {}
+        self.marks: dict[str, bytearray] = {}
+        self.unreadable: dict[str, str] = {}
+        self.count = self.skipped = 0
+        self.trouble = ""
+
+    def skip(self, trouble: str) -> None:
+        self.skipped += 1
+        self.trouble = self.trouble or trouble
+
+    def add_numbers(self, names: list[str], cells: list[str]) -> bool:
+        """Adds a row of numbers under the columns there are; returns whether it was one.
+
+        Nearly all rows of a long log are, and cell by cell they take five times as long.
+        """
+        if len(self.numbers) != len(names):
+            return False
+        try:
+            numbers = list(map(float, cells))
+        except ValueError:
+            return False
+        for name, number in zip(names, numbers, strict=True):
+            self.numbers[name].append(number)
+            self.marks[name].append(NUMBER)
+        self.count += 1
+        return True
+
+    def add(self, row: dict[str, Any], line: int, decimal_comma: bool = False) -> None:
+        """Adds a row; one without any number is skipped."""
+        numbers = {name: _number(cell, decimal_comma) for name, cell in row.items()}
+        if all(number is None for number in numbers.values()):
+            self.skip(f"no cell of line {line} is a number")
+            return
+        for name, number in numbers.items():
+            if name not in self.numbers:
+                self.numbers[name] = array("d", [math.nan]) * self.count
+                self.marks[name] = bytearray([BLANK]) * self.count
+            mark = NUMBER if number is not None else _mark(row[name])
+            if mark == UNREADABLE:
+                self.unreadable.setdefault(name, f"{str(row[name])[:20]!r} in line {line}")
+            self.numbers[name].append(math.nan if number is None else number)
+            self.marks[name].append(mark)
+        self.count += 1
+        for name, column in self.numbers.items():
+            if len(column) < self.count:
+                column.append(math.nan)
+                self.marks[name].append(BLANK)
+
+    def table(self, is_cut: bool) -> Table:
+        return Table(
+            {name: np.frombuffer(column) for name, column in self.numbers.items()},
+            {name: np.frombuffer(marks, dtype=np.uint8) for name, marks in self.marks.items()},
+            self.unreadable,
+            self.skipped,
+            self.trouble,
+            is_cut,
+        )
+
+
+def _mark(cell: Any) -> int:
+    blank = cell is None or (isinstance(cell, str) and cell.strip().lower() in _NOTHING)
+    return BLANK if blank else UNREADABLE
+
+
+def _number(cell: Any, decimal_comma: bool) -> float | None:
+    if isinstance(cell, bool) or cell is None:
+        return None
+    if decimal_comma and isinstance(cell, str):
+        cell = cell.replace(",", ".")
+    try:
+        return float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _gather(path: Path, lines: _Lines) -> _Columns:
+    stream = iter(lines)
+    first = next((line for line in stream if line.strip()), None)
+    if first is None:
+        return _Columns()
+    rest = chain([first], stream)
+    if not first.lstrip().startswith(("{", "[")):
+        return _gather_cells(path, lines, rest, _separator(first))
+    whole = _whole_json(path)
+    return _gather_json_lines(lines, rest) if whole is None else _gather_rows(whole)
+
+
+def _separator(header: str) -> str | None:
+    """Returns what separates the names; None for blanks."""
+    best = max(_SEPARATORS, key=header.count)
+    if best not in header:
+        # One name alone is a column; several, separated by blanks, are what numpy.savetxt writes.
+        return None
+    return best
+
+
+def _gather_cells(
+    path: Path, lines: _Lines, text: Iterable[str], separator: str | None
+) -> _Columns:
+    rows: Iterator[list[str]]
+    if separator is None:
+        rows = (line.split() for line in text)
+    else:
+        rows = csv.reader(text, delimiter=separator)
+    # numpy.savetxt writes the names behind a number sign.
+    header = next(rows)
+    header = [name.strip() for name in [header[0].lstrip("# "), *header[1:]]]
+    header = header[1:] if separator is None and not header[0] else header
+    if header and all(_number(name, separator != ",") is not None for name in header):
+        raise InputError(
+            f"{path} begins with numbers instead of the columns' names.",
+            "Write a first line such as step,theta,loss above them.",
+        )
+    columns = _Columns()
+    for row in rows:
+        if len(row) == len(header) and columns.add_numbers(header, row):
+            continue
+        cells, beyond = row[: len(header)], row[len(header) :]
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(cells) < len(header) or any(cell.strip() for cell in beyond):
+            text_ = f"line {lines.number} has {len(row)} cells under {len(header)} names"
+            columns.skip(text_ + (" (decimal commas?)" if beyond and separator == "," else ""))
+            continue
+        columns.add(dict(zip(header, cells, strict=True)), lines.number, separator != ",")
+    return columns
+
+
+def _gather_json_lines(lines: _Lines, text: Iterable[str]) -> _Columns:
+    columns = _Columns()
+    for line in text:
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            columns.add(row, lines.number)
+        else:
+            columns.skip(f"line {lines.number} is no JSON object")
+    return columns
+
+
+def _whole_json(path: Path) -> Any | None:
+    """Returns the rows of a file that is one JSON value: a list, or columns by name; else None."""
+    if not path.is_file() or path.stat().st_size > _LARGEST_JSON:
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(content, list):
+        return content
+    columns = {name: cells for name, cells in content.items() if isinstance(cells, list)}
+    if not columns:
+        return [content]
+    return [dict(zip(columns, cells, strict=True)) for cells in zip_longest(*columns.values())]
+
+
+def _gather_rows(rows: list[Any]) -> _Columns:
+    columns = _Columns()
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, dict):
+            columns.add(row, number)
+        else:
+            columns.skip(f"row {number} is no JSON object")
+    return columns

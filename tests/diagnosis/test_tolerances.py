@@ -1,0 +1,83 @@
+"""The table of tolerances in the docs of `diagnosis` says what the code says, and all of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import gabordiag.diagnosis
+
+ROW = re.compile(
+    r"^\| ([a-z_.]+) (_?[A-Z][A-Z_0-9]*) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE
+)
+DOCS = Path(gabordiag.diagnosis.__file__).with_name("README.md").read_text(encoding="utf-8")
+ROWS = ROW.findall(DOCS)
+# Modules whose numbers decide verdicts.
+MODULES = (
+    "diagnosis.causes", "diagnosis.explain", "diagnosis.facts", "diagnosis.joint",
+    "diagnosis.joint_causes", "diagnosis.joint_remedies", "diagnosis.joint_trials", "diagnosis.log",
+    "diagnosis.remedies", "diagnosis.verdict", "dynamics.bifurcation", "dynamics.joint",
+    "dynamics.joint_outcomes", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
+    "landscape.critical", "landscape.surface", "objective.checks", "objective.mistakes",
+    "objective.objective", "objective.period", "objective.probing", "objective.verify",
+)  # fmt: skip
+# Numbers in these that decide nothing: how much is tried or searched, and how finely.
+EFFORTS = {
+    "diagnosis.joint": {"_USUAL_TRIALS"},
+    "diagnosis.joint_causes": {"_MOST_RATES"},
+    "diagnosis.joint_remedies": {"RANDOM_STARTS"},
+    "diagnosis.joint_trials": {"ENOUGH_STEPS", "TRIED_STEPS", "_CALM"},
+    "diagnosis.remedies": {"MULTI_START_GRID"},
+    "dynamics.bifurcation": {"DEFAULT_TAIL"},
+    "dynamics.joint": {"_LONGEST_STEP", "_LAST_STEP"},
+    # Adam's own.
+    "dynamics.theory": {"_ADAM_BETA1"},
+    "dynamics.windows": {"SCAN_STEPS", "_LOWEST", "_HIGHEST"},
+    "landscape.critical": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
+    "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
+                          "_ROWS_AT_ONCE"},
+    # Where a period is guessed, no verdict is given; `test_own.py` tests the guesses.
+    "objective.period": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
+                         "_ARGUMENT_ROUNDINGS"},
+    "objective.mistakes": {"_DEGREE"},
+    "objective.objective": {"_MOST_PERIODS", "CHUNK"},
+    "objective.verify": {"DEFAULT_SIZE", "_COMPLEX_STEP", "_STEP"},
+}  # fmt: skip
+
+
+def module_of(name: str) -> ModuleType:
+    return import_module(f"gabordiag.{name}")
+
+
+def numbers_of(module: ModuleType) -> set[str]:
+    """Numbers that a module defines itself, at its top."""
+    source = Path(str(module.__file__)).read_text(encoding="utf-8")
+    names = {
+        name
+        for line in source.splitlines()
+        if (match := re.match(r"^((?:_?[A-Z][A-Z_0-9]*(?:, )?)+)(?:: [^=]+)? = ", line))
+        for name in match[1].split(", ")
+    }
+    return {n for n in names if type(getattr(module, n, None)) in (int, float)}
+
+
+def test_table_is_there() -> None:
+    assert len(ROWS) > 40
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}.{row[1]}")
+def test_value_in_the_table_is_the_codes(row: tuple[str, ...]) -> None:
+    place, name, value, *_ = row
+    stated = float(value.split()[0])
+    assert math.isclose(float(getattr(module_of(place), name)), stated, rel_tol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_number_is_left_out(name: str) -> None:
+    told = {constant for place, constant, *_ in ROWS if place == name}
+    assert numbers_of(module_of(name)) - told == EFFORTS.get(name, set())

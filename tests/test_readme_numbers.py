@@ -1,0 +1,283 @@
+"""Every figure that README states, against a fresh run; it is read from the text itself."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import gabordiag as gd
+from gabordiag.api_joint import optimize_jointly
+from gabordiag.cli.values import parse_angle
+from gabordiag.diagnosis import reproduction
+from gabordiag.dynamics.descent import Run
+from gabordiag.dynamics.maps import default_starts
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.dynamics.windows import DEFAULT_SCAN
+from gabordiag.landscape.survey import MOST_SURVEYED
+from gabordiag.presentation.storyboard import LONGEST
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+TEXT = " ".join(README.split())
+START = -math.pi / 4
+
+
+@pytest.fixture(scope="module")
+def elongated() -> gd.Experiment:
+    return gd.Experiment()
+
+
+@pytest.fixture(scope="module")
+def question_s_run(elongated: gd.Experiment) -> Run:
+    lr, steps = numbers(r"With rmse and lr ([\d.]+) the loss fell .*? times in (\d+) steps")
+    return gd.optimize(elongated, lr=lr, steps=int(steps)).runs[0]
+
+
+def round_filter(**settings: Any) -> gd.Experiment:
+    """The second filter, as README describes it."""
+    sigma, gamma = numbers(r"With a round filter \(sigma ([\d.]+), gamma ([\d.]+)\)")
+    return gd.Experiment(sigma=sigma, gamma=gamma, **settings)
+
+
+def numbers(pattern: str) -> list[float]:
+    match = re.search(pattern, TEXT)
+    assert match is not None, pattern
+    return [float(group) for group in match.groups()]
+
+
+def photograph() -> npt.NDArray[np.float64]:
+    from matplotlib import cbook, image
+
+    with cbook.get_sample_data("grace_hopper.jpg") as file:
+        pixels = image.imread(file)
+    # Luma of ITU-R BT.601.
+    return np.asarray(pixels @ [0.299, 0.587, 0.114] / 255)
+
+
+def test_numbers_of_the_answer(elongated: gd.Experiment) -> None:
+    sweep = gd.sweep(elongated)
+    check = sweep.gradient_check
+    autograd, numeric = numbers(
+        r"differs from autograd by less than (\S+) of its .*? finite differences by less than "
+        r"(\S+)\. "
+    )
+    assert check.analytic_vs_autograd is not None
+    assert check.analytic_vs_autograd < autograd
+    assert check.analytic_vs_numeric is not None
+    assert check.analytic_vs_numeric < numeric
+    (spurious,) = numbers(r"a second one at (-[\d.]+)°")
+    minima = [math.degrees(p.value) for p in sweep.landscape.attractors]
+    assert [round(value, 3) for value in minima] == [spurious, 45.0]
+    assert sweep.landscape.certificate.certified
+
+
+def test_rates_of_the_answer(elongated: gd.Experiment) -> None:
+    rates = gd.basins(elongated, lr=DEFAULT_SCAN, starts=2).windows
+    escape, hold, factor = numbers(
+        r"start's basin takes ([\d.]+) or more, the target's basin holds at most ([\d.]+): "
+        r"(\d+) times less"
+    )
+    assert rates.working_lr == []
+    assert rates.escape_lr == pytest.approx(escape, rel=5e-3)
+    assert rates.hold_lr == pytest.approx(hold, rel=5e-3)
+    assert rates.escape_lr / rates.hold_lr == pytest.approx(factor, rel=5e-3)
+    smooth = gd.basins(gd.Experiment(loss="mse"), lr=DEFAULT_SCAN, starts=2).windows
+    escape, hold = numbers(r"With mse it is ([\d.]+) against ([\d.]+)\.")
+    assert smooth.escape_lr == pytest.approx(escape, rel=5e-3)
+    assert smooth.hold_lr == pytest.approx(hold, rel=5e-3)
+
+
+def test_symptom_count_of_the_answer(question_s_run: Run) -> None:
+    (count,) = numbers(r"was back above 60% one step later about (\d+) times")
+    # Chaotic: rounding decides single jumps, not how many there are.
+    assert question_s_run.symptoms == pytest.approx(count, rel=0.15)
+
+
+def test_advice_of_the_answer_followed_literally() -> None:
+    start, lr = numbers(r"`--start ([\d.]+)deg --lr ([\d.]+)`")
+    (run,) = gd.optimize(gd.Experiment(), lr=lr, start=math.radians(start), steps=2000).runs
+    assert run.outcome == "reached"
+    lr, steps = numbers(r"`--normalize whiten --lr ([\d.]+) --steps (\d+)`")
+    (run,) = gd.optimize(gd.Experiment(normalize="whiten"), lr=lr, steps=int(steps)).runs
+    assert run.outcome == "reached"
+
+
+def test_setting_of_the_answer(elongated: gd.Experiment) -> None:
+    stated = numbers(
+        r"`hopper` that matplotlib ships \((\d+) x (\d+), kernel (\d+) x \3, wavelength (\d+)\), "
+        r"plain gradient descent from (-?\d+)° towards (\d+)°"
+    )
+    image = photograph()
+    assert stated[:2] == list(image.shape)
+    assert stated[2:4] == [elongated.kernel_size, elongated.wavelength]
+    assert [math.radians(angle) for angle in stated[4:]] == [
+        elongated.theta0, elongated.target_theta
+    ]  # fmt: skip
+    sigma, gamma = numbers(r"elongated filter \(sigma ([\d.]+), gamma ([\d.]+)\)")
+    assert (elongated.sigma, elongated.gamma) == (sigma, gamma)
+
+
+def test_second_minimum_lies_so_far_from_the_start(elongated: gd.Experiment) -> None:
+    (apart,) = numbers(r"a second one at -46.343°, ([\d.]+)° from the start")
+    spurious = gd.sweep(elongated).landscape.attractors[0].value
+    assert round(abs(math.degrees(spurious - START)), 1) == apart
+
+
+def test_photograph_has_more_energy_along_its_axes() -> None:
+    assert "more energy along horizontals and verticals than along diagonals" in TEXT
+    # Energy of the spectrum about one wave in ten pixels, by its direction.
+    image = photograph()
+    rows, columns = np.meshgrid(*map(np.fft.fftfreq, image.shape), indexing="ij")
+    energy = np.abs(np.fft.fft2(image - image.mean())) ** 2
+    ring = np.abs(np.hypot(rows, columns) - 0.1) < 0.05
+    angle = np.degrees(np.arctan2(rows, columns)) % 90
+    axes = energy[ring & ((angle < 10) | (angle > 80))].mean()
+    diagonals = energy[ring & (np.abs(angle - 45) < 10)].mean()
+    assert axes > 2 * diagonals
+
+
+def test_flattened_spectrum_has_one_minimum() -> None:
+    assert "With the image's spectrum flattened it is gone." in TEXT
+    landscape = gd.sweep(gd.Experiment(normalize="whiten")).landscape
+    assert landscape.certificate.certified
+    assert [round(math.degrees(p.value), 3) for p in landscape.attractors] == [45.0]
+
+
+def test_scan_of_the_answer(elongated: gd.Experiment) -> None:
+    count, low, high = numbers(r"Of (\d+) rates from (\S+) to (\d+) none does")
+    assert (low, high, int(count)) == DEFAULT_SCAN
+    assert "Momentum 0.9 does not help." in TEXT
+    for momentum in (0.0, 0.9):
+        rates = gd.basins(elongated, lr=DEFAULT_SCAN, starts=2, momentum=momentum).windows
+        assert rates.working_lr == []
+
+
+def test_round_filter_of_the_answer() -> None:
+    low, high, first, last = numbers(
+        r"mse reaches the target with every scanned rate from ([\d.]+) to ([\d.]+), rmse only from "
+        r"([\d.]+) to ([\d.]+) and a few strays"
+    )
+    assert len(gd.sweep(round_filter()).landscape.attractors) == 1
+    (window,) = gd.basins(round_filter(loss="mse"), lr=DEFAULT_SCAN, starts=2).windows.working_lr
+    assert window == pytest.approx((low, high), rel=0.02)
+    (window, *strays) = gd.basins(round_filter(), lr=DEFAULT_SCAN, starts=2).windows.working_lr
+    assert window == pytest.approx((first, last), rel=0.02)
+    # Single rates, above it.
+    assert 1 <= len(strays) <= 6
+    assert all(high < 1.2 * low for low, high in strays)
+
+
+def test_animation_s_caption() -> None:
+    assert "it descends for eight steps" in README
+    (degrees,) = numbers(r"one step of ([\d.]+)° throws it past the target")
+    scenario = next(s for s in reproduction.SCENARIOS if s.name == "round")
+    (run,) = gd.optimize(round_filter(), lr=scenario.lr, steps=20).runs
+    path = run.trajectory
+    assert (np.diff(path.losses[:9]) < 0).all()
+    assert path.losses[9] > path.losses[8]
+    assert round(abs(math.degrees(path.updates[8])), 1) == degrees
+    assert path.values[8] < math.pi / 4 < path.values[9]
+
+
+def test_rests_up_to_two_over_the_curvature(elongated: gd.Experiment) -> None:
+    assert "rests at -46.3° up to 2 / L'' of that minimum, then flips between two values" in TEXT
+    spurious = gd.sweep(elongated).landscape.attractors[0]
+    assert spurious.curvature is not None
+    bound = 2 / spurious.curvature
+    below, above = gd.optimize(elongated, lr=[0.95 * bound, 1.02 * bound], steps=600).runs
+    assert below.outcome == "local_minimum"
+    assert math.degrees(below.final) == pytest.approx(-46.3, abs=0.05)
+    assert (above.outcome, above.period) == ("cycle", 2)
+
+
+def test_trusted_steps(question_s_run: Run) -> None:
+    steps, lr = numbers(r"`trusted_steps` is about (\d+) for the question's run at lr (\d+)")
+    assert question_s_run.settings.lr == lr
+    assert question_s_run.trusted_steps == pytest.approx(steps, abs=1)
+
+
+def test_theta_and_sigma_have_so_many_minima(elongated: gd.Experiment) -> None:
+    assert "theta and sigma have five minima, one of them the target" in README
+    minima = gd.sweep(elongated, ("theta", "sigma")).minima
+    assert len(minima) == 5
+    assert sum(point.is_target for point in minima) == 1
+
+
+def test_four_parameters_at_once() -> None:
+    command = re.search(r"`gabordiag optimize (--learn theta .*?)`", README, re.DOTALL)
+    assert command is not None
+    words = command[1].split()
+    options = list(zip(words[::2], words[1::2], strict=True))
+    learned = [value for name, value in options if name == "--learn"]
+    given = dict(options)
+    theta, psi = numbers(r"ends at (-?\d+)° with psi (\d+)")
+    done = optimize_jointly(
+        gd.Experiment(loss=given["--loss"]),
+        learned,
+        given["--optimizer"],
+        float(given["--lr"]),
+        steps=int(given["--steps"]),
+    )
+    final = dict(zip(learned, done.runs[0].final, strict=True))
+    assert math.degrees(final["theta"]) == pytest.approx(theta, abs=1)
+    assert math.degrees(final["psi"]) == pytest.approx(psi, abs=1)
+
+
+def test_basis_of_the_shortcut(elongated: gd.Experiment) -> None:
+    (dimensions,) = numbers(r"span a space of some (\d+) dimensions")
+    angles = np.linspace(-math.pi, math.pi, 1500, endpoint=False)
+    kernels = [gd.gabor_kernel(a, 10.0, 4.0, gamma=0.5).numpy().ravel() for a in angles]
+    singular = np.linalg.svd(np.array(kernels), compute_uv=False)
+    rank = int((singular > 1e-15 * singular[0]).sum())
+    assert rank == pytest.approx(dimensions, abs=2)
+    check = gd.sweep(elongated).gradient_check
+    assert "some 1e-14" in README
+    assert check.shortcut_vs_direct is not None
+    assert 1e-16 < check.shortcut_vs_direct < 1e-13
+
+
+def test_size_of_the_maps(elongated: gd.Experiment) -> None:
+    starts, rates, steps, more = numbers(
+        r"The map above is (\d+) starts x (\d+) rates x (\d+) real optimizer steps; `gabordiag "
+        r"basins` takes (\d+) starts"
+    )
+    assert starts == reproduction.MAP_STARTS
+    assert (rates, steps) == (DEFAULT_SCAN[2], reproduction.MAP_STEPS)
+    assert more == len(default_starts(elongated.along("theta")))
+
+
+def test_no_green_on_the_line_of_the_start(elongated: gd.Experiment) -> None:
+    assert "There is no green on the line at -45°." in README
+    starts = np.array([START - math.radians(0.5), START, START + math.radians(0.5)])
+    map_ = gd.basins(elongated, starts=starts)
+    assert map_.outcomes.shape == (DEFAULT_SCAN[2], len(starts))
+    assert OUTCOME_NAMES.index("reached") not in map_.outcomes[:, 1]
+
+
+def test_limits() -> None:
+    (seconds,) = numbers(r"as a GIF of at most (\d+) s")
+    assert seconds * 1000 >= LONGEST
+    (most,) = numbers(r"an even sample of (\d+) where there are more")
+    assert most == MOST_SURVEYED
+
+
+def test_page_s_numbers_are_those_of_its_own_tests() -> None:
+    steps, error = numbers(r"For the first (\d+) steps .*? equals torch to (\S+), tested")
+    start, lr = numbers(r"at (\d+)° with mse and ([\d.]+) it does")
+    tests = (Path(__file__).parent / "presentation/test_explorer.py").read_text(encoding="utf-8")
+    assert f'("start-number", "{start:g}"), ("lr-number", "{lr:g}")' in tests
+    assert f"{error:.0e}".replace("e-0", "e-") in tests
+    assert f"{steps:g}" in tests
+    assert "from_minus_45_degrees_no_position_of_the_rate_slider_reaches_the_target" in tests
+
+
+def test_angles_of_the_options_table() -> None:
+    row = next(line for line in README.splitlines() if line.startswith("| `--target`, `--start`"))
+    examples = re.findall(r"`([^`]+)`", row.split("|")[2])
+    expected = (0.8, math.pi / 4, -3 * math.pi / 4, math.pi / 4)
+    assert [parse_angle(example) for example in examples] == pytest.approx(expected)
