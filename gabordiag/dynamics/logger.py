@@ -11,6 +11,7 @@ with TrajectoryLogger("run.csv", theta=layer.theta) as log:
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
@@ -83,6 +84,7 @@ class TrajectoryLogger:
             self._file.write(_line(self.columns))
             self._file.flush()
         except OSError as error:
+            self._close()
             raise OutputError(
                 f"{self.path} cannot be written: {error.strerror or error}.",
                 "Choose another path, in a folder that exists.",
@@ -99,9 +101,14 @@ class TrajectoryLogger:
             if kind is None and self._last is not None:
                 self._write(None)
         finally:
-            if self._file is not None:
-                self._file.close()
-            self._file = None
+            self._close()
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            # Every row was flushed; what could not be written then has been told.
+            with contextlib.suppress(OSError):
+                file.close()
 
     def step(self, loss: Tensor | float, lr: Any = math.nan) -> None:
         """Logs the state before an optimizer step: value, loss, gradient, learning rate.

@@ -183,7 +183,9 @@ def tabulate(objective: Objective) -> tuple[Table, Table]:
     is_periodic = parameter.period is not None
     outside = None if is_periodic else _Beyond(objective)
     for index, (level, truth, kink) in enumerate(zip(at_nodes, expected, kinks, strict=True)):
-        coefficients = torch.as_tensor(level @ _TO_POWERS)
+        # Where a slope is 0/0 or infinite, the cell has none.
+        with np.errstate(invalid="ignore"):
+            coefficients = torch.as_tensor(level @ _TO_POWERS)
         beyond = None if outside is None else outside.level(index)
         table = Table(origin, cell, cells, is_periodic, coefficients, kink, 0.0, beyond)
         error = float(np.abs(table(torch.as_tensor(halfway)).numpy() - truth).max())

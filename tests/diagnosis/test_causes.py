@@ -33,13 +33,13 @@ def _finding(diagnosis: Diagnosis, cause: str) -> Finding:
 @pytest.mark.parametrize(
     ("function", "low", "high", "end"),
     [
-        (lambda v: v, 0.0, 1.0, 0.0),
+        (lambda v: v + 1, 0.0, 1.0, 0.0),
         (lambda v: -(v**3) - v, -1.0, 2.0, 2.0),
         # A maximum at 1.1, so that the lower end is the left one.
         (lambda v: -((v - 1.1) ** 2), 0.0, 2.0, 0.0),
         # What no series follows: a bend, and a jump, whose differences are no derivative.
-        (lambda v: v + 0.9 * (v - 0.5).abs(), 0.0, 1.0, 0.0),
-        (lambda v: v + 0.3 * (v > 0.5), 0.0, 1.0, 0.0),
+        (lambda v: v + 0.9 * (v - 0.5).abs() + 1, 0.0, 1.0, 0.0),
+        (lambda v: v + 0.3 * (v > 0.5) + 1, 0.0, 1.0, 0.0),
     ],
     ids=["line", "cubic", "hill", "bend", "jump"],
 )
@@ -58,7 +58,7 @@ def test_a_range_without_a_minimum_is_told(
 
 def test_a_target_at_the_end_of_a_range_is_where_the_loss_is_lowest() -> None:
     # Nothing turns at the end of a slope, but the target lies there.
-    found = gd.diagnose(lambda v: v, range=(0.0, 1.0), start=0.7, target=0.0, lr=0.01)
+    found = gd.diagnose(lambda v: v + 1, range=(0.0, 1.0), start=0.7, target=0.0, lr=0.01)
     assert _finding(found, "target_unreachable").role == "ruled_out"
 
 

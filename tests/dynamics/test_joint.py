@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -51,6 +52,7 @@ def by_hand(
     logs: tuple[str, ...] = (),
     start: np.ndarray = START,
     steps: int = STEPS,
+    decay: float = 1.0,
 ) -> np.ndarray:
     """The usual loop on conv2d of the whole image; returns theta, wavelength, sigma, psi, loss."""
     pixels = torch.as_tensor(image)[None, None]
@@ -75,6 +77,7 @@ def by_hand(
         optimizer = TORCH[name](
             [{"params": [v], "lr": rates[n]} for n, v in zip(NAMES, moved, strict=True)]
         )
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
     rows = []
 
     def values() -> list[Tensor]:
@@ -90,6 +93,7 @@ def by_hand(
         loss = closure()
         rows.append([*(v.item() for v in values()), loss.item()])
         optimizer.step(closure) if name == "lbfgs" else optimizer.step()
+        schedule.step()
     return np.array(rows)
 
 
@@ -122,11 +126,36 @@ def test_run_equals_a_loop_written_by_hand(
     assert np.ptp(expected[:, :4], axis=0).min() > 1e-3
 
 
-def test_batches_of_runs_are_the_single_runs(image: np.ndarray) -> None:
+def test_a_schedule_lowers_every_rate(image: np.ndarray) -> None:
+    # The documented schedule: down to a hundredth over the steps.
+    expected = by_hand(image, "adam", OWN, decay=0.01 ** (1 / STEPS))
+    objective = JointObjective(experiment(image), NAMES)
+    settings = OptimizerSettings("adam", schedule="exponential", steps=STEPS)
+    run = run_joint(objective, settings, START, OWN)
+    np.testing.assert_allclose(run.trajectory.values, expected[:, :4], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(run.trajectory.lrs[-1], 0.01 * np.array(list(OWN.values())))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"optimizer": "adam"}, {"optimizer": "sgd", "schedule": "cosine"}]
+)
+def test_batches_of_runs_are_the_single_runs(image: np.ndarray, settings: dict[str, Any]) -> None:
     objective = JointObjective(experiment(image), NAMES, ("sigma",))
     starts = np.stack([START, START + 0.1, START - 0.05])
     lrs = np.array([[0.01] * 4, [0.02] * 4, [0.01, 0.03, 0.02, 0.01]])
-    settings = OptimizerSettings("adam", steps=STEPS)
+    _assert_batch_is_single_runs(objective, OptimizerSettings(**settings, steps=STEPS), starts, lrs)
+
+
+def test_a_batch_of_lbfgs_is_single_runs(image: np.ndarray) -> None:
+    objective = JointObjective(experiment(image), NAMES)
+    lrs = np.full((2, 4), 0.5)
+    settings = OptimizerSettings("lbfgs", steps=8)
+    _assert_batch_is_single_runs(objective, settings, np.stack([START, START + 0.05]), lrs)
+
+
+def _assert_batch_is_single_runs(
+    objective: JointObjective, settings: OptimizerSettings, starts: np.ndarray, lrs: np.ndarray
+) -> None:
     for runs, start, rates in zip(
         run_joint_batch(objective, settings, starts, lrs), starts, lrs, strict=True
     ):
@@ -135,6 +164,32 @@ def test_batches_of_runs_are_the_single_runs(image: np.ndarray) -> None:
         np.testing.assert_allclose(runs.trajectory.values, single.trajectory.values, atol=1e-9)
         assert runs.outcome == single.outcome
         np.testing.assert_array_equal(runs.trajectory.lrs, single.trajectory.lrs)
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "logs"),
+    [("sgd", 1e200, ("sigma",)), ("sgd", 1e6, ("sigma",)), ("adam", 1e308, ())],
+)
+def test_a_run_that_overflows_is_told_without_a_warning(
+    image: np.ndarray, name: str, lr: float, logs: tuple[str, ...]
+) -> None:
+    objective = JointObjective(experiment(image), ("theta", "sigma"), logs)
+    run = run_joint(objective, OptimizerSettings(name, lr, steps=200), np.array([0.9, 2.2]))
+    assert run.outcome == "nonfinite"
+    assert len(run.trajectory) < 10
+    shown = run.to_dict()
+    assert shown["hessian"]["eigenvalues"] == [None, None]
+    assert json.loads(json.dumps(shown, allow_nan=False))["final_loss"] is None
+    table = run.trajectory.to_table(("theta", "sigma"))
+    assert table["grad"][0] == pytest.approx(np.linalg.norm(run.trajectory.gradients[0]))
+
+
+def test_a_filter_too_narrow_to_be_one_has_no_curvature(image: np.ndarray) -> None:
+    # sigma squared underflows to 0, and the middle of the envelope is exp(-0 / 0).
+    objective = JointObjective(experiment(image), ("theta", "sigma"))
+    run = run_joint(objective, OptimizerSettings("sgd", 0.1, steps=5), np.array([0.9, 1e-200]))
+    assert run.outcome == "nonfinite"
+    assert run.to_dict()["hessian"]["is_minimum"] is False
 
 
 def test_table_has_a_column_for_everything(image: np.ndarray) -> None:
@@ -278,3 +333,21 @@ def test_pairs_hold_the_loss_through_the_end(image: np.ndarray) -> None:
     pair = pairs[1]
     point = np.array([pair.a[3], run.final[1], pair.b[6]])
     assert pair.loss[3, 6] == pytest.approx(float(objective.loss_at(point[None])[0]), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("names", "logs", "settings", "points", "words"),
+    [
+        (("theta", "sigma", "psi"), (), {}, (3, 3), "two parameters"),
+        (("theta", "sigma"), ("sigma",), {}, (3, 3), "two parameters as they are"),
+        (("theta", "sigma"), (), {"optimizer": "lbfgs"}, (3, 3), "acts elementwise"),
+        (("theta", "sigma"), (), {"schedule": "step"}, (3, 3), "constant rate"),
+        (("theta", "sigma"), (), {}, (3, 1), "at least 2 starts"),
+    ],
+)
+def test_no_plane_of_starts(
+    image: np.ndarray, names: Any, logs: Any, settings: Any, points: Any, words: str
+) -> None:
+    objective = JointObjective(experiment(image), names, logs)
+    with pytest.raises(UsageError, match=words):
+        run_plane(objective, OptimizerSettings(**settings, steps=5), points)

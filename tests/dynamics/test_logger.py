@@ -6,6 +6,8 @@ import csv
 import gc
 import math
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -219,3 +221,37 @@ def test_wrong_use(tmp_path):
         TrajectoryLogger(tmp_path / "nowhere" / "log.csv", theta=layer.theta),
     ):
         pass
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """Lets no file grow beyond so many bytes: what a full disk does to one."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [10, 500])
+def test_a_disk_without_room_is_told_and_the_file_closed(tmp_path, size):
+    layer = Layer()
+    log = TrajectoryLogger(tmp_path / "log.csv", theta=layer.theta)
+
+    def fill() -> None:
+        with room(size), log:
+            for _ in range(100):
+                log.step(1.0, lr=0.1)
+
+    # At the header, or on the way; warnings of files left open are errors here.
+    with pytest.raises(OutputError, match=r"log\.csv cannot be written: File too large"):
+        fill()
+    gc.collect()
+    with pytest.raises(UsageError, match="not open"):
+        log.step(1.0)
+    whole = (tmp_path / "log.csv").read_text().split("\n")[:-1]
+    assert all(line.count(",") == 5 for line in whole)
+    assert len(whole) > 5 or size == 10

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import gabordiag as gd
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.descent import descend, run
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
@@ -480,6 +481,42 @@ def test_what_is_singular_outside_spoils_its_own_place_only() -> None:
     losses, _ = tabulate(objective)
     values = np.array([-3.0, -0.5, 0.3, 5.0])
     np.testing.assert_allclose(losses(torch.as_tensor(values)), np.exp(-1 / values**2), atol=1e-6)
+
+
+def test_a_map_that_is_interrupted_stops_at_the_next_report() -> None:
+    # 50 rates from 3000 starts are five blocks, each of four reports.
+    objective = bowl()
+    table = TabulatedObjective(objective, find_critical_points(objective))
+    settings = OptimizerSettings("sgd", steps=100)
+    told: list[int] = []
+
+    def interrupt(done: int, total: int) -> None:
+        told.append(done)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        descend_batch(
+            table, settings, np.geomspace(1e-3, 1e-1, 50), np.linspace(-1, 3, 3000),
+            progress=interrupt,
+        )  # fmt: skip
+    # At the most every block makes one report; those that had not begun make none.
+    assert 1 <= len(told) <= 5
+
+
+def test_where_no_start_arrives_there_is_no_best_rate() -> None:
+    # Too slow by far: 20 steps of a rate of 1e-9 from starts away from the target.
+    made = run_basins(
+        bowl(), OptimizerSettings("sgd", steps=20), np.array([1e-9, 2e-9]), np.array([-0.9, 2.9])
+    )
+    assert made.best_lr is None
+    assert made.to_dict()["reachable_share"] == 0.0
+    assert made.windows.hold_lr is not None
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_start_is_no_map(count: int) -> None:
+    with pytest.raises(UsageError, match="no map"):
+        gd.basins(bowl(), starts=count)
 
 
 def _ends_at_its_range(value: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from gabordiag.dynamics.outcomes import (
     classify,
     count_symptoms,
     describe_jump,
+    find_period,
     jump_steps,
     left_basin,
     lyapunov_exponent,
@@ -298,3 +299,27 @@ def test_run_that_is_gone_from_an_interval_is_not_called_erratic() -> None:
     tails = Tails(values, (values - 0.5) ** 2, np.ones(2), np.ones(2, dtype=np.bool_))
     codes, _ = classify(bowl_, tails)
     assert [OUTCOME_NAMES[code] for code in codes] == ["nonfinite", "erratic"]
+
+
+def test_a_start_outside_the_basin_has_left_it(landscape: Landscape) -> None:
+    # A run from beside the target, where its basin is narrower than that.
+    target = landscape.target
+    assert target is not None
+    assert left_basin(landscape, target, TARGET + 2.0, np.array([TARGET]))
+    assert not left_basin(landscape, None, TARGET, np.array([TARGET + 2.0]))
+
+
+def test_basins_are_found_by_value(landscape: Landscape) -> None:
+    target = landscape.target
+    assert landscape.basin_of(TARGET + 2 * math.pi + 1.0) == (
+        target,
+        pytest.approx((TARGET + 1.5 * math.pi, TARGET + 2.5 * math.pi)),
+    )
+    assert landscape.basin_of(math.nan) is None
+    assert landscape.attractor_of(math.inf) is None
+    # A maximum has none.
+    assert landscape.basin_around(landscape.points[1], TARGET) is None
+
+
+def test_a_single_value_repeats_nothing() -> None:
+    assert find_period(Parameter("v", 0.0, 1.0, None, None, 0.0), np.array([0.3])) == 0

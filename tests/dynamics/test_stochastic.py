@@ -11,12 +11,21 @@ import torch
 
 import gabordiag as gd
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.stochastic import GradientNoise, _predict_spread, measure_noise
+from gabordiag.dynamics.stochastic import (
+    BatchEffect,
+    GradientNoise,
+    _basin_words,
+    _predict_spread,
+    _scatter_words,
+    measure_noise,
+    run_all_batches,
+)
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.batches import draw_batches
 from gabordiag.objective.experiment import Experiment
+from tests.diagnosis.planting import bowl
 from tests.objective.plain_images import SMALL, mean_loss, plain_loop
 
 
@@ -196,3 +205,56 @@ def test_batches_need_many_images_and_a_shortcut(pictures):
     direct = Experiment(images=pictures, loss="mse", **SMALL).along(direct=True)
     with pytest.raises(UsageError, match="shortcut"):
         gd.optimize(direct, batch_size=2, steps=1)
+
+
+def test_other_optimizers_wander_without_a_prediction(hovering, grained):
+    other, _ = hovering
+    experiment = Experiment(images=grained, loss="mse", **SMALL)
+    noisy, _ = gd.optimize(
+        experiment, "adam", lr=1e-3, start=other.value, steps=200, batch_size=4
+    ).runs
+    assert noisy.batch["predicted_spread"] is None
+    assert noisy.batch["explanation"].endswith("(standard deviation).")
+
+
+def test_a_run_that_forgets_within_an_epoch_is_predicted_as_it_is(hovering, grained):
+    # 1 / (lr L'') is two steps, an epoch 8: no part of the noise is said to cancel.
+    other, _ = hovering
+    experiment = Experiment(images=grained, loss="mse", **SMALL)
+    lr = 0.25 * other.stable_lr
+    noisy, _ = gd.optimize(experiment, lr=lr, start=other.value, steps=600, batch_size=4).runs
+    assert noisy.outcome == "local_minimum"
+    assert "predicts" in noisy.batch["explanation"]
+    assert "Less is expected" not in noisy.batch["explanation"]
+
+
+def test_a_run_that_breaks_down_ends_in_no_basin(grained):
+    experiment = Experiment(images=grained, loss="mse", **SMALL)
+    noisy, free = gd.optimize(experiment, lr=1e308, steps=30, batch_size=5).runs
+    assert (noisy.outcome, free.outcome) == ("nonfinite", "nonfinite")
+    assert noisy.batch["explanation"].endswith("In the end it stays in no basin.")
+    # Both leave the start's basin with their first step.
+    assert "at step 1, without noise at step 1." in noisy.batch["explanation"]
+
+
+@pytest.mark.parametrize(
+    ("noisy", "free", "words"),
+    [
+        (None, None, "Neither with this noise nor without it"),
+        (None, 7, "Without noise the run leaves the basin of the start at step 7, with it never."),
+        (3, None, "The noise led out of the basin of the start, at step 3"),
+        (3, 7, "leaves the basin of the start at step 3, without noise at step 7."),
+    ],
+)
+def test_what_is_said_of_the_basin(noisy, free, words):
+    noise = GradientNoise(0.0, 0.0, 1.0)
+    effect = BatchEffect(2, 9, 1.0, noise, None, noisy, free, None, None)
+    assert words in _basin_words(effect)
+    # Around a gradient of zero nothing is a multiple of its size.
+    assert "times its size" not in _scatter_words(effect)
+
+
+def test_batches_descend_on_images_only(pictures):
+    exact = Experiment(images=pictures, loss="mse", **SMALL).along()
+    with pytest.raises(UsageError, match="an experiment to descend on"):
+        run_all_batches(bowl(), exact, [], [], 2, sweep=sweep_objective(exact, points=9))
