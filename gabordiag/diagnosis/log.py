@@ -91,7 +91,10 @@ def _as_table(source: Mapping[str, npt.ArrayLike]) -> Table:
     columns = {}
     for name, column in source.items():
         try:
-            columns[name] = np.array(column, dtype=np.float64)
+            if isinstance(column, (list, tuple)):
+                # Losses that were collected as tensors.
+                column = [cell.item() if hasattr(cell, "item") else cell for cell in column]
+            columns[name] = np.array(np.asarray(column), dtype=np.float64)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"Column '{name}' cannot be read as numbers ({error}).") from None
     if {column.ndim for column in columns.values()} - {1}:
