@@ -371,11 +371,15 @@ def lyapunov_exponent(
     Returns:
         Per step; None where the orbit or its curvature is not finite, or empty.
     """
-    if len(curvatures) == 0 or not np.isfinite(curvatures).all():
+    if len(curvatures) == 0:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        products = lrs * curvatures
+    if not np.isfinite(products).all():
         return None
     if momentum == 0:
         # A factor of exactly zero (superstable) would be minus infinity: bounded by rounding.
-        factors = np.maximum(np.abs(1 - lrs * curvatures), np.finfo(np.float64).tiny)
+        factors = np.maximum(np.abs(1 - products), np.finfo(np.float64).tiny)
         return float(np.log(factors).mean())
     w, v, total = 1.0, 0.0, 0.0
     for lr, curvature in zip(lrs.tolist(), curvatures.tolist(), strict=True):

@@ -323,3 +323,7 @@ def test_basins_are_found_by_value(landscape: Landscape) -> None:
 
 def test_a_single_value_repeats_nothing() -> None:
     assert find_period(Parameter("v", 0.0, 1.0, None, None, 0.0), np.array([0.3])) == 0
+
+
+def test_a_factor_beyond_the_doubles_has_no_exponent() -> None:
+    assert lyapunov_exponent(np.array([1e308]), np.array([-66.0])) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from gabordiag.dynamics.stochastic import (
     GradientNoise,
     _basin_words,
     _predict_spread,
+    _rest_words,
     _scatter_words,
     measure_noise,
     run_all_batches,
@@ -217,15 +219,15 @@ def test_other_optimizers_wander_without_a_prediction(hovering, grained):
     assert noisy.batch["explanation"].endswith("(standard deviation).")
 
 
-def test_a_run_that_forgets_within_an_epoch_is_predicted_as_it_is(hovering, grained):
-    # 1 / (lr L'') is two steps, an epoch 8: no part of the noise is said to cancel.
-    other, _ = hovering
-    experiment = Experiment(images=grained, loss="mse", **SMALL)
-    lr = 0.25 * other.stable_lr
-    noisy, _ = gd.optimize(experiment, lr=lr, start=other.value, steps=600, batch_size=4).runs
-    assert noisy.outcome == "local_minimum"
-    assert "predicts" in noisy.batch["explanation"]
-    assert "Less is expected" not in noisy.batch["explanation"]
+@pytest.mark.parametrize(("lr_curvature", "cancels"), [(1.0, False), (0.1, True)])
+def test_what_an_epoch_cancels_is_said_of_slow_runs_only(hovering, lr_curvature, cancels):
+    # An epoch of 30 images in fours takes 8 steps; a run forgets in 1 / (lr L'') = 1 or 10.
+    other, result = hovering
+    settings = OptimizerSettings("sgd", lr_curvature / other.curvature)
+    noisy = replace(result.runs[0], settings=settings)
+    noise = GradientNoise(other.value, 0.0, 1.0)
+    effect = BatchEffect(4, 30, 1.0, noise, noise, None, None, 0.1, 0.1)
+    assert ("Less is expected" in _rest_words(effect, noisy)) == cancels
 
 
 def test_a_run_that_breaks_down_ends_in_no_basin(grained):
