@@ -7,7 +7,7 @@ a value and a loss, but for those at which the run broke. Nothing in a log is tr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def _pick(table: Table, where: str, value_column: str | None, loss_column: str |
     )
     if loss is None:
         raise InputError(
-            f"{where} has no loss column among {', '.join(columns) or 'none'}.",
+            f"{where} has no loss column among {_listed(columns) or 'none'}.",
             "Name it with --loss-column.",
         )
     known = {*_STEP, *_LOSS, *_GRAD, *_LR, *_OTHER}
@@ -112,7 +112,7 @@ def _pick(table: Table, where: str, value_column: str | None, loss_column: str |
     if value is None:
         unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
         raise InputError(
-            f"{where} has no column of the parameter's values among {', '.join(columns)}"
+            f"{where} has no column of the parameter's values among {_listed(columns)}"
             f"{unreadable}.",
             "Name it with --value-column.",
         )
@@ -210,6 +210,11 @@ def _numbering(steps: FloatArray | None, count: int) -> FloatArray:
     return np.arange(count, dtype=np.float64)
 
 
+def _listed(names: Iterable[str]) -> str:
+    """Names as a message lists them: in one line, of any length and content."""
+    return ", ".join(" ".join(name.split())[:40] for name in names)
+
+
 def _is_constant(column: FloatArray) -> bool:
     known = column[~np.isnan(column)]
     return bool((known == known[:1]).all())
@@ -226,7 +231,7 @@ def _find(
 ) -> str | None:
     if wanted is not None:
         if wanted not in columns:
-            raise UsageError(f"the log has no column '{wanted}'.", f"It has {', '.join(columns)}.")
+            raise UsageError(f"the log has no column '{wanted}'.", f"It has {_listed(columns)}.")
         return wanted
     lower = {name.lower(): name for name in columns}
     return next((lower[name] for name in names if name in lower), None)

@@ -251,7 +251,8 @@ def _gather_cells(
         rows = csv.reader(text, delimiter=separator)
     # numpy.savetxt writes the names behind a number sign.
     header = next(rows)
-    header = [name.strip() for name in [header[0].lstrip("# "), *header[1:]]]
+    # A name that was quoted over several lines is still one line of a message.
+    header = [" ".join(name.split()) for name in [header[0].lstrip("# "), *header[1:]]]
     header = header[1:] if separator is None and not header[0] else header
     if header and all(_number(name, separator != ",") is not None for name in header):
         raise InputError(

@@ -48,6 +48,7 @@ def test_any_bytes(tmp_path_factory: Any, content: bytes) -> None:
 
 
 @given(TABLES)
+@example('\n0.0,",0.0\n0.0,"\n0.0,0.0')
 def test_any_table(tmp_path_factory: Any, text: str) -> None:
     path = tmp_path_factory.mktemp("log") / "log.csv"
     path.write_text(text, encoding="utf-8")
