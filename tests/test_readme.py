@@ -81,3 +81,18 @@ def test_loop_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (headline,) = run_example(3)
     assert "cycle of 2 steps" in headline
     assert len((tmp_path / "run.csv").read_text().splitlines()) == 101
+
+
+def test_places_of_the_developer_part_exist() -> None:
+    part = README[README.index("### To extend it") : README.index("## Licence")]
+    quoted = {" ".join(text.split()) for text in re.findall(r"`([^`]+)`", part)}
+    known = [*(ROOT / "gabordiag").rglob("*.*"), *(ROOT / "tests").rglob("*.py")]
+    files = {name for name in quoted if re.fullmatch(r"[\w/]+\.(py|js|md)", name)}
+    assert len(files) > 20
+    for name in files - {"presentation/figure_NAME.py"}:
+        assert any(str(path).endswith(f"/{name}") for path in known), name
+    sources = "\n".join(p.read_text("utf-8") for p in known if p.suffix in (".py", ".js"))
+    names = {name for name in quoted if re.fullmatch(r"_?[A-Z][A-Z_]+", name)}
+    assert len(names) > 10
+    for name in names:
+        assert re.search(rf"\b{name}\b(: [^=\n]+)? = ", sources), name

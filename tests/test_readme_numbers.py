@@ -18,7 +18,7 @@ from gabordiag.diagnosis import reproduction
 from gabordiag.dynamics.descent import Run
 from gabordiag.dynamics.maps import default_starts
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
-from gabordiag.dynamics.windows import DEFAULT_SCAN
+from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS
 from gabordiag.landscape.survey import MOST_SURVEYED
 from gabordiag.presentation.storyboard import LONGEST
 
@@ -247,7 +247,7 @@ def test_size_of_the_maps(elongated: gd.Experiment) -> None:
         r"basins` takes (\d+) starts"
     )
     assert starts == reproduction.MAP_STARTS
-    assert (rates, steps) == (DEFAULT_SCAN[2], reproduction.MAP_STEPS)
+    assert (rates, steps) == (DEFAULT_SCAN[2], SCAN_STEPS)
     assert more == len(default_starts(elongated.along("theta")))
 
 

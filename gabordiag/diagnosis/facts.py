@@ -104,7 +104,10 @@ class Bench:
 
     def trial(self, settings: OptimizerSettings, start: float) -> Trial:
         """Runs the optimizer from the start and judges the run."""
-        trajectory = Trajectory.from_steps(list(descend(self.table, settings, start)))
+        return self._judged(self.table, settings, start)
+
+    def _judged(self, on: Objective, settings: OptimizerSettings, start: float) -> Trial:
+        trajectory = Trajectory.from_steps(list(descend(on, settings, start)))
         outcome, _ = judge_outcome(self.landscape, trajectory)
         return Trial(
             settings, start, outcome, float(trajectory.values[-1]), self._arrival(trajectory)
@@ -121,7 +124,15 @@ class Bench:
             return trial
         nudge = 1e-6 * self.landscape.parameter.tolerance
         neighbours = (self.trial(settings, start + sign * nudge) for sign in (1, -1))
-        return next((other for other in neighbours if not other.reached), trial)
+        other = next((other for other in neighbours if not other.reached), trial)
+        if other.reached and self._is_at_rest(start):
+            return self._judged(self.objective, settings, start)
+        return other
+
+    def _is_at_rest(self, start: float) -> bool:
+        """Whether what would move a run from here is the tables' error, not the loss's slope."""
+        slope = abs(float(self.objective.gradient(start)[0]))
+        return slope <= 10 * self.table.tables[1].error * self.landscape.largest_gradient
 
     def _arrival(self, trajectory: Trajectory) -> int | None:
         goal = self.landscape.goal_value

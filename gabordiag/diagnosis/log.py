@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.log_table import BLANK, NUMBER, Table, read_table
+from gabordiag.diagnosis.log_table import BLANK, NUMBER, Table, as_table, read_table
 from gabordiag.dynamics.descent import Run, Trajectory, judge
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.errors import InputError, UsageError
@@ -83,26 +83,8 @@ def read_log(
         UsageError: A column that was asked for is not there.
     """
     if isinstance(source, Mapping):
-        return _pick(_as_table(source), "the log", value_column, loss_column)
+        return _pick(as_table(source), "the log", value_column, loss_column)
     return _pick(read_table(Path(source)), str(source), value_column, loss_column)
-
-
-def _as_table(source: Mapping[str, npt.ArrayLike]) -> Table:
-    columns = {}
-    for name, column in source.items():
-        try:
-            if isinstance(column, (list, tuple)):
-                # Losses that were collected as tensors.
-                column = [cell.item() if hasattr(cell, "item") else cell for cell in column]
-            columns[name] = np.array(np.asarray(column), dtype=np.float64)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"Column '{name}' cannot be read as numbers ({error}).") from None
-    if {column.ndim for column in columns.values()} - {1}:
-        raise InputError("A column is one number a row; at least one of these has another shape.")
-    if len({len(column) for column in columns.values()}) != 1:
-        raise InputError("The columns have different lengths, or there are none.")
-    marks = {name: np.full(len(column), NUMBER, np.uint8) for name, column in columns.items()}
-    return Table(columns, marks, {}, 0)
 
 
 def _pick(table: Table, where: str, value_column: str | None, loss_column: str | None) -> Log:

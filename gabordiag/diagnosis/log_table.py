@@ -12,7 +12,7 @@ import csv
 import json
 import math
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -84,6 +84,38 @@ def read_table(path: Path) -> Table:
     return table
 
 
+def as_table(source: Mapping[str, Any]) -> Table:
+    """Returns the columns of a mapping, read cell by cell as those of a file are.
+
+    Args:
+        source: Name -> cells (n,): arrays, tensors, or lists of numbers or of 0-dim tensors.
+
+    Raises:
+        InputError: No column, columns of different lengths, or of another shape.
+    """
+    columns = _Columns("row")
+    cells = {str(name): _cells(name, column) for name, column in source.items()}
+    if len({len(column) for column in cells.values()}) != 1:
+        raise InputError("The columns have different lengths, or there are none.")
+    for row, numbers in enumerate(zip(*cells.values(), strict=True), 1):
+        columns.add(dict(zip(cells, numbers, strict=True)), row, keep=True)
+    return columns.table(is_cut=False)
+
+
+def _cells(name: str, column: Any) -> list[Any]:
+    # Arrays and tensors have `tolist`; losses gathered in a list may still carry their graph.
+    cells = column.tolist() if hasattr(column, "tolist") else column
+    if not isinstance(cells, Iterable) or isinstance(cells, str):
+        cells = [cells]
+    try:
+        numbers = [cell.item() if hasattr(cell, "item") else cell for cell in cells]
+    except (ValueError, RuntimeError):
+        numbers = [[]]
+    if any(isinstance(number, Sequence) and not isinstance(number, str) for number in numbers):
+        raise InputError(f"A column is one number a row; '{name}' has another shape.")
+    return numbers
+
+
 class _Lines:
     """The lines of a file, counted; refuses one without an end."""
 
@@ -103,9 +135,14 @@ class _Lines:
 
 
 class _Columns:
-    """Grows columns row by row."""
+    """Grows columns row by row.
 
-    def __init__(self) -> None:
+    Args:
+        unit: What a row is counted as, in words.
+    """
+
+    def __init__(self, unit: str = "line") -> None:
+        self.unit = unit
         self.numbers: dict[str, array[float]] = {}
         self.marks: dict[str, bytearray] = {}
         self.unreadable: dict[str, str] = {}
@@ -133,11 +170,13 @@ class _Columns:
         self.count += 1
         return True
 
-    def add(self, row: dict[str, Any], line: int, decimal_comma: bool = False) -> None:
-        """Adds a row; one without any number is skipped."""
+    def add(
+        self, row: dict[str, Any], line: int, decimal_comma: bool = False, keep: bool = False
+    ) -> None:
+        """Adds a row; one without any number is skipped, unless all are to be kept."""
         numbers = {name: _number(cell, decimal_comma) for name, cell in row.items()}
-        if all(number is None for number in numbers.values()):
-            self.skip(f"no cell of line {line} is a number")
+        if not keep and all(number is None for number in numbers.values()):
+            self.skip(f"no cell of {self.unit} {line} is a number")
             return
         for name, number in numbers.items():
             if name not in self.numbers:
@@ -145,7 +184,7 @@ class _Columns:
                 self.marks[name] = bytearray([BLANK]) * self.count
             mark = NUMBER if number is not None else _mark(row[name])
             if mark == UNREADABLE:
-                self.unreadable.setdefault(name, f"{str(row[name])[:20]!r} in line {line}")
+                self.unreadable.setdefault(name, f"{str(row[name])[:20]!r} in {self.unit} {line}")
             self.numbers[name].append(math.nan if number is None else number)
             self.marks[name].append(mark)
         self.count += 1
@@ -267,7 +306,7 @@ def _whole_json(path: Path) -> Any | None:
 
 
 def _gather_rows(rows: list[Any]) -> _Columns:
-    columns = _Columns()
+    columns = _Columns("row")
     for number, row in enumerate(rows, 1):
         if isinstance(row, dict):
             columns.add(row, number)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gabordiag.errors import InputError
 from gabordiag.objective.objective import FloatArray
 
 Function = Callable[[FloatArray], FloatArray]
@@ -83,7 +84,7 @@ def has_sharp_zero(function: Function, low: float, high: float, guesses: FloatAr
     """Whether a function that is nowhere negative falls to a zero like |x|, as a root does.
 
     Looked for at the guesses, and where a grid over the range and its refinements lead. Of a zero
-    at the end of the range only the side inside is looked at: the function may end there.
+    at the end of the range only the side inside is looked at where the function ends there.
 
     Args:
         function: (n,) -> (n,).
@@ -115,9 +116,14 @@ def _is_sharp_zero(
 ) -> bool:
     low, high = ends
     step = _SIDE * (high - low)
-    is_inside = low <= place <= high
-    sides = [s for s in (-step, step) if not is_inside or low <= place + s <= high]
-    zero, *heights = function(place + np.array([0.0, *(f * s for s in sides for f in (0.5, 1.0))]))
+    sides = [place + side * step * np.array([0.5, 1.0]) for side in (-1, 1)]
+    inside = [side for side in sides if low <= side.min() and side.max() <= high]
+    try:
+        zero, *heights = function(np.concatenate([[place], *sides]))
+    except InputError:
+        if len(inside) != 1:
+            raise
+        zero, *heights = function(np.concatenate([[place], *inside]))
     if not 0 <= zero <= _ZERO * largest:
         return False
     # A root's sides are straight: half the way is half the height.

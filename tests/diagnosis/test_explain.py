@@ -248,7 +248,7 @@ def test_chaos_without_gradients_is_told_without_a_curvature() -> None:
     found = gd.explain({name: log[name] for name in ("theta", "loss", "lr")}, period=math.pi)
     assert (found.verdict, found.outcome) == ("step_too_large", "erratic")
     assert set(found.findings[0].evidence) == {"jumps", "spread"}
-    assert "try 0.3 instead of 3," in found.headline
+    assert "try 0.3 instead of 3" in found.headline
 
 
 def test_still_on_its_way_to_a_target() -> None:
@@ -267,7 +267,7 @@ def test_a_run_that_left_a_better_place() -> None:
     evidence = found.findings[0].evidence
     assert evidence["last"] == pytest.approx(0.64)
     assert evidence["best"] < 0.05
-    assert "0.03 instead of 0.3." in found.headline
+    assert "0.03 instead of 0.3" in found.headline
 
 
 @pytest.mark.parametrize(("turns", "words"), [(-1, "minus 1 period,"), (3, "plus 3 periods,")])
@@ -278,9 +278,9 @@ def test_turns_are_counted_from_the_target(turns: int, words: str) -> None:
     assert words in found.headline
 
 
-def test_columns_may_be_tensors() -> None:
+def test_columns_may_be_tensors_and_hold_what_is_no_number() -> None:
     theta, loss = torch.linspace(1, 0, 60), [torch.tensor(float(v)) for v in range(60, 0, -1)]
-    found = gd.explain({"theta": theta, "loss": loss})
+    found = gd.explain({"name": ["run"] * 60, "theta": theta, "loss": loss})
     assert (found.verdict, found.steps) == ("healthy", 60)
 
 
@@ -289,7 +289,7 @@ def test_columns_may_be_tensors() -> None:
     [
         ({}, "different lengths, or there are none"),
         ({"theta": [1.0, 2.0], "loss": [1.0]}, "different lengths"),
-        ({"theta": ["a", "b"], "loss": [1.0, 2.0]}, "'theta' cannot be read as numbers"),
+        ({"theta": ["a", "b"], "loss": [1.0, 2.0]}, "no column of the parameter"),
         ({"theta": np.ones((30, 2)), "loss": np.ones(30)}, "one number a row"),
     ],
 )

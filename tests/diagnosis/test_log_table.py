@@ -175,7 +175,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_columns_that_are_no_numbers() -> None:
-    with pytest.raises(InputError, match="'theta' cannot be read as numbers"):
+    with pytest.raises(InputError, match="theta: 'a' in row 1"):
         read_log({"theta": ["a", "b"], "loss": [1.0, 2.0]})
     with pytest.raises(InputError, match="one number a row"):
         read_log({"theta": [[1.0], [2.0]], "loss": [[1.0], [2.0]]})

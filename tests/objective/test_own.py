@@ -817,7 +817,12 @@ class TestNumeric:
     @pytest.mark.parametrize(("power", "sharp"), [(1, True), (2, False)])
     def test_a_zero_at_the_end_is_looked_at_from_inside(self, power, sharp, guesses):
         def ends(values):
-            assert (values >= 0).all()
+            if (values < 0).any():
+                raise InputError("The function ends at zero.")
             return values**power
 
         assert has_sharp_zero(ends, 0.0, 1.0, np.array(guesses)) == sharp
+
+    @pytest.mark.parametrize("guesses", [[], [0.0]])
+    def test_a_zero_at_the_end_that_is_passed_is_no_root(self, guesses):
+        assert not has_sharp_zero(lambda v: v, 0.0, 1.0, np.array(guesses))
