@@ -13,13 +13,14 @@ Thresholds that decide a verdict:
 |---|---|---|
 | WRONG_GRADIENT 1e-2 (CS231n) | derivative ruled out, or suspicious | `wrong_gradient` |
 | GOOD_GRADIENT 1e-4 (CS231n) | "agrees" | "suspicious", said so, no verdict |
-| UNREACHABLE 1e-3 of the height | target counts as the lowest | `target_unreachable` |
-| FLAT_SLOPE 1e-3 of the steepest | the start is flat | it is not |
+| UNREACHABLE 1e-3 of the height (`unreachable.py`) | target counts as the lowest | not |
+| FLAT_SLOPE 1e-3 of the steepest, FLAT_RISE 1e-2 of height / range | the start is flat | not |
 | outcomes' own | see `gabordiag.dynamics.outcomes` | |
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,44 +28,14 @@ from typing import Any
 import numpy as np
 
 from gabordiag.diagnosis.facts import Facts, Trial
-from gabordiag.landscape.critical import CriticalPoint
+from gabordiag.diagnosis.finding import Finding
+from gabordiag.diagnosis.unreachable import target_unreachable
+from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
+from gabordiag.results import finite_or_none
 
 WRONG_GRADIENT = 1e-2
 GOOD_GRADIENT = 1e-4
-UNREACHABLE = 1e-3
-FLAT_SLOPE = 1e-3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the test of one cause found.
-
-    Attributes:
-        cause: Its name.
-        present: Whether it is there at all.
-        sufficient: Whether its removal alone turned the run into `reached`.
-        evidence: The figures.
-        explanation: In words, for people.
-        advice: What to change, with the value; empty unless `sufficient` or it stands alone.
-        role: `primary`, `contributing` or `ruled_out`; given by the verdict.
-    """
-
-    cause: str
-    present: bool
-    sufficient: bool
-    evidence: dict[str, Any]
-    explanation: str
-    advice: str = ""
-    role: str = "ruled_out"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        return {
-            "cause": self.cause,
-            "role": self.role,
-            "evidence": {**self.evidence, "removal_reaches_target": self.sufficient},
-            "explanation": self.explanation,
-        }
+FLAT_SLOPE, FLAT_RISE = 1e-3, 1e-2
 
 
 Test = Callable[[Facts], Finding]
@@ -74,17 +45,24 @@ def wrong_gradient(facts: Facts) -> Finding:
     """Closed form, autograd and finite differences against each other over the whole range."""
     check = facts.sweep.gradient_check
     errors = [e for e in (check.analytic_vs_autograd, check.analytic_vs_numeric) if e is not None]
-    worst = max(errors, default=0.0)
     evidence = check.to_dict()
-    certificate = facts.landscape.certificate
+    if not errors:
+        text = "the derivative could not be compared with finite differences"
+        return Finding("wrong_gradient", False, False, evidence, text)
+    worst, certificate = max(errors), facts.landscape.certificate
     if worst > WRONG_GRADIENT and not certificate.certified:
-        # At a jump of the loss, say, its differences are no derivative.
+        # At the steps of a loss that is rounded, say, its differences are no derivative.
         text = (
             f"finite differences do not tell whether the derivative is right: {certificate.reason}"
         )
         return Finding("wrong_gradient", False, False, evidence, text)
     if worst > WRONG_GRADIENT:
-        text = f"the derivative differs from finite differences by {worst:.1e} of its largest value"
+        where = _worst_place(facts)
+        evidence["value"] = where
+        text = (
+            f"the derivative differs from finite differences by {worst:.1e} of its largest value, "
+            f"most at {facts.parameter.show(where)}"
+        )
         return Finding("wrong_gradient", True, False, evidence, text, "Correct the derivative.")
     word = "agrees with" if worst <= GOOD_GRADIENT else "is suspiciously far from"
     text = (
@@ -92,6 +70,16 @@ def wrong_gradient(facts: Facts) -> Finding:
         f"they differ by at most {worst:.1e} of its largest value"
     )
     return Finding("wrong_gradient", False, False, evidence, text)
+
+
+def _worst_place(facts: Facts) -> float:
+    sweep, check = facts.sweep, facts.sweep.gradient_check
+    other = sweep.grad_numeric
+    if (check.analytic_vs_autograd or 0.0) >= (check.analytic_vs_numeric or 0.0):
+        other = sweep.grad_autograd
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(sweep.grad_analytic - other)
+    return float(sweep.values[int(np.nanargmax(np.where(np.isfinite(apart), apart, np.nan)))])
 
 
 def nonfinite_gradient(facts: Facts) -> Finding:
@@ -116,104 +104,69 @@ def nonfinite_gradient(facts: Facts) -> Finding:
     return Finding("nonfinite_gradient", True, sufficient, evidence, text, advice)
 
 
-def target_unreachable(facts: Facts) -> Finding:
-    """Is the lowest loss at the target at all?"""
-    goal = facts.landscape.parameter.target
-    attractors = facts.landscape.attractors
-    if not attractors:
-        return _without_minimum(facts)
-    if goal is None:
-        text = "no target was given, the lowest minimum serves as one"
-        return Finding("target_unreachable", False, False, {}, text)
-    lowest = min(attractors, key=lambda point: point.loss)
-    loss = float(facts.objective.loss_at(goal)[0])
-    height = facts.landscape.largest_loss - facts.landscape.smallest_loss
-    distance = abs(float(facts.parameter.offset(lowest.value, goal)))
-    evidence = {"lowest": lowest.value, "lowest_loss": lowest.loss, "loss_at_target": loss}
-    shown = facts.parameter.show
-    if distance > facts.parameter.tolerance and loss - lowest.loss > UNREACHABLE * height:
-        text = (
-            f"the loss is lowest at {shown(lowest.value)} ({lowest.loss:.4g}), not at the target "
-            f"{shown(goal)} ({loss:.4g}): the target was made by another convention or input"
-        )
-        advice = f"Compare the two kernels' conventions; here {shown(lowest.value)} fits best."
-        return Finding("target_unreachable", True, False, evidence, text, advice)
-    text = f"the lowest loss of the whole range lies at the target ({loss:.3g})"
-    return Finding("target_unreachable", False, False, evidence, text)
-
-
-def _without_minimum(facts: Facts) -> Finding:
-    """The loss of a range that holds no minimum: it is lowest at one of the ends."""
-    parameter, shown = facts.parameter, facts.parameter.show
-    if parameter.period is not None:
-        return Finding("target_unreachable", False, False, {}, "no minimum was found")
-    losses = facts.objective.loss_at([parameter.low, parameter.high])
-    end = (parameter.low, parameter.high)[int(np.argmin(losses))]
-    evidence = {"lowest": end, "lowest_loss": float(losses.min())}
-    goal, height = parameter.target, float(np.ptp(losses))
-    if goal is not None:
-        loss = float(facts.objective.loss_at(goal)[0])
-        near = abs(float(parameter.offset(end, goal))) <= parameter.tolerance
-        if near or loss - losses.min() <= UNREACHABLE * height:
-            text = f"the target {shown(goal)} is where the loss is lowest, an end of the range"
-            return Finding("target_unreachable", False, False, evidence, text)
-    word = "holds" if facts.landscape.certificate.certified else "shows"
-    text = (
-        f"the range {shown(parameter.low)} to {shown(parameter.high)} {word} no minimum: the loss "
-        f"is lowest at its end {shown(end)}, and descent leads out of it"
-    )
-    advice = "Choose a --range that holds the minimum."
-    return Finding("target_unreachable", True, False, evidence, text, advice)
-
-
 def flat_start(facts: Facts) -> Finding:
     """Does the run start where there is no slope, and would it work a little beside?"""
     slope = abs(float(facts.run.trajectory.gradients[0]))
-    share = slope / facts.landscape.largest_gradient if facts.landscape.largest_gradient else 0.0
+    landscape, width = facts.landscape, facts.parameter.high - facts.parameter.low
+    share = slope / landscape.largest_gradient if landscape.largest_gradient else 0.0
+    # Beside a steep wall every slope is small; it is flat if it is small for the height, too.
+    flat = slope <= FLAT_RISE * (landscape.largest_loss - landscape.smallest_loss) / width
     evidence: dict[str, Any] = {"gradient_at_start": slope, "share_of_largest": share}
+    nudge = 5 * facts.parameter.tolerance
     stuck = facts.run.outcome in ("plateau", "frozen", "unfinished")
-    present = stuck and share <= FLAT_SLOPE
+    # A run that has left is not held up by its start.
+    values = facts.run.trajectory.values
+    halfway = abs(float(values[len(values) // 2]) - facts.start)
+    present = stuck and flat and share <= FLAT_SLOPE and halfway <= nudge
     if not present:
         text = f"the gradient at the start is {share:.2g} of the steepest"
         return Finding("flat_start", False, False, evidence, text)
-    nudge = 5 * facts.parameter.tolerance
     trials = [facts.bench.trial(facts.settings, facts.start + sign * nudge) for sign in (1, -1)]
     trial = next((t for t in trials if t.reached), trials[0])
     evidence["counterfactual"] = trial.to_dict()
     where = facts.parameter.show(facts.start)
     text = (
         f"at the start {where} the gradient is {slope:.2g}, {share:.1g} of the steepest: "
-        "a maximum or a plateau, from which nothing moves"
+        "a maximum, an inflection or a plateau, which a descent hardly leaves"
     )
     advice = f"Start at {facts.parameter.show(trial.start)}." if trial.reached else ""
     return Finding("flat_start", True, trial.reached, evidence, text, advice)
 
 
 def kink(facts: Facts) -> Finding:
-    """Does the run bounce across the zero of a root-type loss, and would the square settle?"""
-    target = facts.landscape.target
-    if not facts.objective.is_root or target is None or target.slope is None:
-        text = f"the loss ({facts.objective.loss_name}) is smooth at its minimum"
+    """Does the run bounce across a kink at the target, and would a loss without it settle?"""
+    slope = facts.kink_slope
+    if slope is None:
+        text = f"the loss ({facts.objective.loss_name}) is smooth at the target"
+        if not facts.is_minimum_at_target:
+            text = "there is no minimum at the target that could be a kink"
         return Finding("kink", False, False, {}, text)
-    bounce = facts.settings.lr * target.slope
-    evidence: dict[str, Any] = {"slope": target.slope, "bounce": bounce}
-    shown = facts.parameter.show(bounce)
+    bounce = facts.settings.lr * slope
+    evidence: dict[str, Any] = {"slope": finite_or_none(slope), "bounce": finite_or_none(bounce)}
+    shown = f"by up to lr x slope = {facts.parameter.show(bounce)}"
+    if math.isinf(slope):
+        shown = "ever farther, as the slope grows towards it"
     if not _bounces_at_target(facts):
-        text = (
-            f"the kink at the target makes the iterate bounce by about lr x slope = {shown}, "
-            "but this run does not bounce there: steps against the basin's width explain it"
-        )
-        return Finding("kink", False, False, evidence, text)
+        text = f"the kink at the target makes the iterate bounce {shown}, "
+        but = "but this run does not bounce there"
+        if facts.run.outcome == "reached":
+            but = f"within the tolerance of {facts.parameter.show(facts.parameter.tolerance)}"
+        return Finding("kink", False, False, evidence, text + but)
     trial = _squared_trial(facts)
     sufficient = trial is not None and trial.reached
     if trial is not None:
         evidence["counterfactual"] = trial.to_dict()
+    how = "grows without bound" if math.isinf(slope) else f"is {slope:.3g} right"
     text = (
-        f"the slope of {facts.objective.loss_name} is {target.slope:.3g} right up to its zero, so "
-        f"a fixed step never settles: it bounces across the target by about {shown}"
+        f"the slope of {facts.objective.loss_name} {how} beside its minimum, so a fixed step never "
+        f"settles: it bounces across the target {shown}"
     )
     advice = f"Use {facts.without_root} with the same learning rate." if sufficient else ""
     return Finding("kink", True, sufficient, evidence, text, advice)
+
+
+def _begin(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def _bounces_at_target(facts: Facts) -> bool:
@@ -271,16 +224,24 @@ def step_too_large(facts: Facts) -> Finding:
         trial = facts.bench.tuned(facts.settings, facts.start, below=lr)
     if trial is not None:
         evidence["counterfactual"] = trial.to_dict()
-    present = trial is not None or (hold is not None and lr > hold)
-    if not present:
-        held = "" if hold is None else f"; the target's basin holds rates up to {hold:.3g}"
-        text = f"the rate {lr:g} is not too large{held}"
+    # Between two scanned rates, and beyond the scan, the run's own is tried.
+    holds = lr <= hold if hold is not None and lr <= hold else facts.holds_own_rate
+    if trial is None and holds is not False:
+        text = f"the rate {lr:g} is not too large"
+        if hold is not None and windows is not None:
+            up_to = "every scanned rate" if windows.holds_all else "rates"
+            text += f"; the target's basin holds {up_to} up to {max(hold, lr):.3g}"
+        elif holds is None:
+            text = f"no smaller rate than {lr:g} was found that reaches the target"
         return Finding("step_too_large", False, False, evidence, text)
     text = f"the rate {lr:g} is too large"
-    if hold is not None and lr > hold:
-        text = (
-            f"the rate {lr:g} is {lr / hold:.3g} times what the target's basin holds ({hold:.3g})"
-        )
+    if holds is False:
+        text = f"the rate {lr:g} is more than the target's basin holds"
+        if hold is not None and windows is not None and not windows.holds_all:
+            text = (
+                f"the rate {lr:g} is {lr / hold:.3g} times what the target's basin holds "
+                f"({hold:.3g})"
+            )
     advice = ""
     if trial is not None:
         advice = f"Use {facts.tuning(trial)}, which arrives in {trial.steps_to_target} steps."
@@ -293,6 +254,8 @@ def wrong_basin(facts: Facts) -> Finding:
     shown = facts.parameter.show
     if target is None or facts.starts_in_target_basin:
         text = "the start lies in the target's basin"
+        if target is None or not facts.is_minimum_at_target:
+            text = "there is no minimum at the target whose basin the start could miss"
         return Finding("wrong_basin", False, False, {}, text)
     evidence: dict[str, Any] = {
         "start": facts.start,
@@ -310,8 +273,8 @@ def wrong_basin(facts: Facts) -> Finding:
     if own is not None:
         text = (
             f"the start {shown(facts.start)} lies {_apart(facts, own)} from a minimum at "
-            f"{shown(own.value)} (loss {own.loss:.4g}), in whose basin{_span(facts, own)} "
-            "descent stays"
+            f"{shown(own.value)} (loss {own.loss:.4g}{_as_low(facts, own)}), in whose "
+            f"basin{_span(facts, own)} descent stays"
         )
     advice = ""
     if sufficient and inside is not None:
@@ -334,10 +297,15 @@ def no_working_lr(facts: Facts) -> Finding:
         return Finding("no_working_lr", False, False, evidence, text)
     text = f"of {len(windows.lrs)} learning rates from {windows.lrs[0]:g} to {windows.lrs[-1]:g} "
     text += "none reaches the target from this start"
-    if escape is not None and hold is not None:
+    if escape is not None and hold is not None and escape > hold:
         text += (
             f": leaving the start's basin takes {escape:.3g}, the target's basin holds at most "
             f"{hold:.3g}, {escape / hold:.3g} times less"
+        )
+    elif escape is not None and hold is not None:
+        text += (
+            f": some that the target's basin holds (up to {hold:.3g}) leave the start's (from "
+            f"{escape:.3g} on), but none of them comes to rest there"
         )
     elif hold is not None:
         why = "none leaves the start's basin"
@@ -360,6 +328,14 @@ def stability_bound(facts: Facts, point: CriticalPoint) -> float | None:
 
 def _apart(facts: Facts, point: CriticalPoint) -> str:
     return facts.parameter.show(abs(float(facts.parameter.offset(facts.start, point.value))))
+
+
+def _as_low(facts: Facts, point: CriticalPoint) -> str:
+    """A twin of the target's minimum is no worse, only elsewhere: half a period on, say."""
+    target, landscape = facts.target_basin, facts.landscape
+    slack = SAME_LOSS * (landscape.largest_loss - landscape.smallest_loss)
+    is_twin = target is not None and point.loss <= target.loss + slack
+    return ", as low as the target's" if is_twin else ""
 
 
 def _span(facts: Facts, point: CriticalPoint) -> str:

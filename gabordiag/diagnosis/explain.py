@@ -16,7 +16,13 @@ import numpy.typing as npt
 
 from gabordiag.diagnosis.explanation import Explanation, LogFinding
 from gabordiag.diagnosis.log import Log, read_log
-from gabordiag.dynamics.outcomes import Jump, find_period, jump_steps, tail_length
+from gabordiag.dynamics.outcomes import (
+    DESCENT_SHARE,
+    Jump,
+    find_period,
+    jump_steps,
+    tail_length,
+)
 from gabordiag.errors import UsageError
 from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray, Parameter
 
@@ -32,6 +38,8 @@ MOVED = 0.02
 RECURRING = 3
 # Before it broke, the loss grew by this factor within so many rows: divergence, not 0/0.
 GROWTH, GROWTH_ROWS = 10, 5
+# It still grows without bound where its last tenth is this many times the tenth before.
+GROWING = 2
 # lr x curvature from which it is named as the reason: rest needs less than 2, and secants of a
 # cycle just beyond the bound are a little below it.
 NEAR_BOUND = 1.9
@@ -109,8 +117,9 @@ class _Reader:
         looks = (
             self._nonfinite,
             self._too_short,
-            self._frozen,
             self._reached,
+            self._frozen,
+            self._rising,
             self._cycle,
             self._wild,
             self._descending,
@@ -138,8 +147,13 @@ class _Reader:
             self.jumps,
             tuple(findings),
             len(self.losses),
-            self.log.notes,
+            self.log.notes + self._gaps(),
         )
+
+    def _gaps(self) -> tuple[str, ...]:
+        if self.stride == 1:
+            return ()
+        return (f"rows are {self.stride} steps apart; what happens between them is not seen",)
 
     def _step(self, row: int) -> int:
         return int(self.log.steps[row])
@@ -184,9 +198,11 @@ class _Reader:
     def _jump_period(self) -> int:
         """The gap between jumps, where it is always the same: a sawtooth with some noise."""
         gaps = np.diff(self.jump_rows)
-        if len(gaps) >= 3 and gaps.min() == gaps.max() and gaps[0] >= 2:
-            return int(gaps[0])
-        return 0
+        if len(gaps) < 3 or gaps.min() != gaps.max() or gaps[0] < 2:
+            return 0
+        # A decaying oscillation jumps regularly, too, in the beginning.
+        goes_on = len(self.losses) - 1 - self.jump_rows[-1] <= gaps[0]
+        return int(gaps[0]) if goes_on else 0
 
     def _nonfinite(self) -> Explanation | None:
         bad = ~(np.isfinite(self.losses) & np.isfinite(self.values))
@@ -234,10 +250,32 @@ class _Reader:
             )
         else:
             text = (
-                f"{self.log.value_name} never moves: no gradient reaches it. Look for .data, "
-                ".detach(), torch.no_grad() or a new Parameter on its way to the loss."
+                f"{self.log.value_name} never moves: no gradient reaches it, or the optimizer does "
+                "not hold it. Look for .data, .detach(), torch.no_grad() or a new Parameter on its "
+                "way to the loss."
             )
         return self._result("no_gradient", "frozen", text)
+
+    def _rising(self) -> Explanation | None:
+        """Uphill step after step in one direction; or ever higher across a minimum."""
+        tenth = max(2, len(self.losses) // 10)
+        before, end = (float(np.median(self.losses[-n * tenth :][:tenth])) for n in (2, 1))
+        begin = float(np.median(self.losses[:tenth]))
+        ups = float(np.mean(np.diff(self.losses) > 0))
+        steps = np.sign(self.parameter.offset(np.diff(self.values), 0.0))
+        turns = float(np.mean(steps[1:] != steps[:-1]))
+        shown = f"from {begin:.3g} to {end:.3g}"
+        evidence = {"begin": begin, "end": end, "share_of_rises": ups}
+        if end - begin > WILD_SPREAD * self.height and ups >= DESCENT_SHARE and turns <= 1 - ups:
+            text = (
+                f"The loss rises at nearly every step, {shown}, and {self.log.value_name} moves "
+                "one way: it climbs. Check the gradient's sign, and that the loss is minimised."
+            )
+            return self._result("wrong_gradient", "running", text, evidence)
+        if end > GROWTH * begin > 0 and end > GROWING * before:
+            text = f"The loss grows without bound, {shown}: {self._smaller_rate()}."
+            return self._result("step_too_large", "erratic", text, evidence)
+        return None
 
     def _reached(self) -> Explanation | None:
         if self.target is None:
@@ -375,6 +413,13 @@ class _Reader:
         best = min(float(np.median(part)) for part in np.array_split(self.losses, 10))
         last = float(np.median(self.last_losses))
         if self.target is not None:
+            in_radians = math.radians(float(self.values[-1]))
+            if abs(self.parameter.offset(in_radians, self.target)) <= self._tolerance():
+                text = (
+                    f"It settled at {self.values[-1]:.4g}, which in degrees is the target: give "
+                    "--target and --period in the log's unit."
+                )
+                return self._result("inconclusive", None, text)
             away = float(self.parameter.offset(self.values[-1], self.target))
             text = (
                 f"It settled {self.parameter.show(abs(away))} away from the target, at loss "

@@ -21,11 +21,12 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.tabulate import TabulatedObjective
 from gabordiag.dynamics.windows import (
-    DEFAULT_SCAN,
     SCAN_STEPS,
     Windows,
-    log_spaced,
+    beside_target,
     measure_windows,
+    rate_scale,
+    suitable_rates,
 )
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
 from gabordiag.landscape.shortcut import SeriesObjective
@@ -36,7 +37,15 @@ from gabordiag.objective.gabor_objectives import GaborObjective
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import Objective, Parameter
 
-# Rates tried one by one where the optimizer cannot run as a batch: two a decade.
+# Places within the tolerance of the target at which a minimum is looked for.
+_LOOKED_AT = 65
+# Parts of the tolerance beside the target at which slopes are compared: of a smooth minimum they
+# shrink in proportion, of a kink they stay, of a cusp they grow.
+_BESIDE_KINK, _SIDES = (1e-2, 1e-3), np.array([-1.0, 1.0])
+_KEEPS_SLOPE, _GROWS = 0.5, 1.5
+# L-BFGS scales its steps itself, and one of them costs hundreds of others.
+LBFGS_RATES = (1.0, 0.1)
+# Rates tried one by one where the rate is not constant: two a decade.
 SINGLE_RATES = tuple(10.0**exponent for exponent in np.arange(-4, 1.01, 0.5))
 
 
@@ -91,6 +100,7 @@ class Bench:
         self.objective = objective
         self._landscape = landscape
         self._windows: dict[tuple[Any, ...], Windows | None] = {}
+        self._trials: dict[tuple[OptimizerSettings, float], Trial] = {}
 
     @cached_property
     def landscape(self) -> Landscape:
@@ -103,14 +113,16 @@ class Bench:
         return TabulatedObjective(self.objective, self.landscape)
 
     def trial(self, settings: OptimizerSettings, start: float) -> Trial:
-        """Runs the optimizer from the start and judges the run."""
-        return self._judged(self.table, settings, start)
+        """Runs the optimizer from the start and judges the run; once for each."""
+        if (settings, start) not in self._trials:
+            self._trials[settings, start] = self._judged(self.table, settings, start)
+        return self._trials[settings, start]
 
     def _judged(self, on: Objective, settings: OptimizerSettings, start: float) -> Trial:
         trajectory = Trajectory.from_steps(list(descend(on, settings, start)))
         outcome, _ = judge_outcome(self.landscape, trajectory)
         return Trial(
-            settings, start, outcome, float(trajectory.values[-1]), self._arrival(trajectory)
+            settings, start, outcome, float(trajectory.values[-1]), self.arrival(trajectory)
         )
 
     def confirmed(self, settings: OptimizerSettings, start: float) -> Trial:
@@ -134,7 +146,8 @@ class Bench:
         slope = abs(float(self.objective.gradient(start)[0]))
         return slope <= 10 * self.table.tables[1].error * self.landscape.largest_gradient
 
-    def _arrival(self, trajectory: Trajectory) -> int | None:
+    def arrival(self, trajectory: Trajectory) -> int | None:
+        """Returns the first step from which on a path stays at the goal, None if it never does."""
         goal = self.landscape.goal_value
         if goal is None:
             return None
@@ -153,8 +166,21 @@ class Bench:
         scan = replace(settings, steps=SCAN_STEPS)
         key = (scan.optimizer, scan.momentum, scan.nesterov, start)
         if key not in self._windows:
-            self._windows[key] = measure_windows(self.table, scan, log_spaced(*DEFAULT_SCAN), start)
+            rates = suitable_rates(self.landscape, scan)
+            self._windows[key] = measure_windows(self.table, scan, rates, start)
         return self._windows[key]
+
+    def holds(self, settings: OptimizerSettings) -> bool | None:
+        """Whether the target's basin holds the settings' own rate, between those of a scan.
+
+        None where it cannot be asked: no minimum at the target, or no batch.
+        """
+        beside = beside_target(self.landscape)
+        if not beside or not settings.is_elementwise or settings.schedule != "constant":
+            return None
+        scan = replace(settings, steps=SCAN_STEPS)
+        held = measure_windows(self.table, scan, np.array([settings.lr]), beside[0]).held
+        return bool(held[0])
 
     def outcomes(
         self, settings: OptimizerSettings, rates: Sequence[float], start: float
@@ -172,7 +198,10 @@ class Bench:
         """
         windows = self.windows(settings, start)
         if windows is None:
-            return sorted(SINGLE_RATES, reverse=True)
+            if not settings.is_elementwise:
+                return list(LBFGS_RATES)
+            scale = rate_scale(self.landscape, settings)
+            return sorted((scale * rate for rate in SINGLE_RATES), reverse=True)
         hold = windows.hold_lr
         if hold is None:
             return []
@@ -206,7 +235,8 @@ class Bench:
             return None
         rates = [lr for lr in self.rates(settings, start) if above < lr < below]
         counts = {settings.steps}
-        if more_steps:
+        # Where nothing could be scanned, more steps are for starts that lead there.
+        if more_steps and (windows is not None or self._leads_to_target(start)):
             counts |= {max(settings.steps, steps) for steps in (SCAN_STEPS, 4 * SCAN_STEPS)}
         for steps in sorted(counts):
             for lr in dict.fromkeys(rates):
@@ -214,6 +244,11 @@ class Bench:
                 if trial.reached:
                     return trial
         return None
+
+    def _leads_to_target(self, start: float) -> bool:
+        goal = self.landscape.goal_value
+        own = self.landscape.attractor_of(start)
+        return goal is not None and own is not None and own is self.landscape.attractor_of(goal)
 
 
 class Facts:
@@ -238,6 +273,11 @@ class Facts:
     def parameter(self) -> Parameter:
         """The learned parameter."""
         return self.objective.parameter
+
+    @property
+    def goal_name(self) -> str:
+        """What a run should reach, in words."""
+        return "the lowest minimum" if self.parameter.target is None else "the target"
 
     @property
     def landscape(self) -> Landscape:
@@ -289,15 +329,57 @@ class Facts:
         return self.bench.windows(self.settings, self.start)
 
     @cached_property
+    def holds_own_rate(self) -> bool | None:
+        """Whether the target's basin holds the run's own rate; None where that has no answer."""
+        return self.bench.holds(self.settings)
+
+    @cached_property
+    def is_minimum_at_target(self) -> bool:
+        """Whether there is a minimum within the tolerance of the target, listed or only seen."""
+        goal, landscape = self.parameter.target, self.landscape
+        if goal is None:
+            return bool(landscape.attractors)
+        if landscape.target is not None or landscape.certificate.certified:
+            return landscape.target is not None
+        places = goal + self.parameter.tolerance * np.linspace(-1, 1, _LOOKED_AT)
+        if self.parameter.period is None:
+            places = places[(places >= self.parameter.low) & (places <= self.parameter.high)]
+        losses = self.objective.loss_at(places)
+        return 0 < int(np.argmin(losses)) < len(losses) - 1
+
+    @cached_property
+    def kink_slope(self) -> float | None:
+        """The slope right beside the target where it does not vanish towards it, else None.
+
+        Infinite where it grows towards it.
+        """
+        target = self.landscape.target
+        if target is None or target.slope is not None:
+            return None if target is None else target.slope
+        beside = target.value + self.parameter.tolerance * np.outer(_BESIDE_KINK, _SIDES)
+        at_end = (beside < self.parameter.low) | (beside > self.parameter.high)
+        if self.parameter.period is None and at_end.any():
+            return None
+        near, nearer = (self.objective.gradient(places) for places in beside)
+        if not ((nearer * _SIDES > 0).all() and (near * _SIDES > 0).all()):
+            return None
+        growth = np.min(nearer / near)
+        if growth > _GROWS:
+            return math.inf
+        return float(np.abs(nearer).max()) if growth > _KEEPS_SLOPE else None
+
+    @cached_property
     def own_basin(self) -> CriticalPoint | None:
         """The minimum into whose basin the start falls."""
         return self.landscape.attractor_of(self.start)
 
     @cached_property
     def target_basin(self) -> CriticalPoint | None:
-        """The target's minimum."""
+        """The target's minimum, if there is one."""
         goal = self.landscape.goal_value
-        return None if goal is None else self.landscape.attractor_of(goal)
+        if goal is None or not self.is_minimum_at_target:
+            return None
+        return self.landscape.attractor_of(goal)
 
     @property
     def starts_in_target_basin(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.diagnosis.causes import Finding
+from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.joint_causes import CAUSES
 from gabordiag.diagnosis.joint_remedies import REMEDIES
 from gabordiag.diagnosis.joint_trials import Trials, show_values

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.diagnosis.causes import Finding
 from gabordiag.diagnosis.facts import round_down
+from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.joint_trials import (
     CLOSER,
     ENOUGH_STEPS,

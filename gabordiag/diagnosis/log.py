@@ -106,6 +106,8 @@ def _pick(table: Table, where: str, value_column: str | None, loss_column: str |
         )
     known = {*_STEP, *_LOSS, *_GRAD, *_LR, *_OTHER}
     free = [n for n in usable if n != loss and not _is_known(n, known)]
+    # A column that never changes is a setting, where another one does change.
+    free.sort(key=lambda name: (name.lower() != "theta", _is_constant(columns[name])))
     value = _find(columns, value_column, ()) or next(iter(free), None)
     if value is None:
         unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
@@ -208,9 +210,15 @@ def _numbering(steps: FloatArray | None, count: int) -> FloatArray:
     return np.arange(count, dtype=np.float64)
 
 
+def _is_constant(column: FloatArray) -> bool:
+    known = column[~np.isnan(column)]
+    return bool((known == known[:1]).all())
+
+
 def _is_known(name: str, known: set[str]) -> bool:
     lower = name.lower()
-    return lower in known or lower.startswith("grad") or "loss" in lower
+    measured = lower.startswith("grad") or "loss" in lower or "acc" in lower.split("_")
+    return lower in known or measured or "accuracy" in lower
 
 
 def _find(

@@ -20,7 +20,7 @@ from gabordiag.diagnosis.facts import Bench, Facts, Trial, round_down
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES
-from gabordiag.dynamics.windows import SCAN_STEPS
+from gabordiag.dynamics.windows import SCAN_STEPS, rate_scale
 from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel
 from gabordiag.objective.gabor_objectives import ShortcutObjective
 
@@ -115,18 +115,22 @@ def momentum(facts: Facts) -> Remedy | None:
 
 def adaptive(facts: Facts) -> Remedy | None:
     """Adam and Rprop over usual rates."""
+    # Both step by about the rate: in a range of thousandths, thousandths of the usual ones.
+    scale = rate_scale(facts.landscape, OptimizerSettings("adam"))
+    rates = tuple(scale * rate for rate in USUAL_RATES)
     tried = {
         (name, lr): outcome
         for name in ("adam", "rprop")
         for lr, outcome in zip(
-            USUAL_RATES,
+            rates,
             facts.bench.outcomes(
-                OptimizerSettings(name, steps=facts.settings.steps), USUAL_RATES, facts.start
+                OptimizerSettings(name, steps=facts.settings.steps), rates, facts.start
             ),
             strict=True,
         )
     }
-    name, lr = next((key for key, outcome in tried.items() if outcome == "reached"), ("adam", 0.01))
+    usual = ("adam", rates[1])
+    name, lr = next((key for key, outcome in tried.items() if outcome == "reached"), usual)
     trial = facts.bench.confirmed(
         OptimizerSettings(name, lr, steps=facts.settings.steps), facts.start
     )
@@ -214,9 +218,14 @@ def multi_start(facts: Facts) -> Remedy | None:
     codes, _ = descend_batch(facts.bench.table, scan, np.array([lr]), starts).classify(
         facts.landscape, facts.bench.table.tables[0]
     )
-    share = float((codes == CODES["reached"]).mean())
-    if share == 0:
+    reached = codes[0] == CODES["reached"]
+    goal = facts.landscape.goal_value
+    assert goal is not None
+    away = np.abs(parameter.offset(starts, goal)) > parameter.tolerance
+    # Runs that begin at the target and do not move find nothing.
+    if not (reached & away).any():
         return None
+    share = float(reached.mean())
     count = 1 if share == 1 else math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - share))
     generator = np.random.default_rng(0)
     drawn = generator.uniform(parameter.low, parameter.high, count)

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from gabordiag.diagnosis.causes import CAUSES, Finding
+from gabordiag.diagnosis.causes import CAUSES
 from gabordiag.diagnosis.facts import Bench, Facts
+from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.remedies import Remedy, global_search, try_remedies
 from gabordiag.dynamics.descent import Run, StepListener, run, trajectory_name
 from gabordiag.dynamics.joint import JointRun
@@ -37,6 +36,8 @@ GRADIENT_CAUSES = {
     "nondeterministic",
     "flat_objective",
 }
+# What is told of a run that ends at the target all the same.
+_FLAWS = GRADIENT_CAUSES | {"target_unreachable"}
 # What the same run is repeated with, in words, and the bench for it.
 _SUBSTITUTES: dict[str, tuple[str, Callable[[Facts], Bench | None]]] = {
     "no_gradient": ("with the right one", lambda facts: facts.from_values),
@@ -54,14 +55,21 @@ ADVICE = {
     "nondeterministic": "Call .eval(), or fix the random numbers, while the parameter is learned.",
     "flat_objective": "Check the input and the parameter's name: nothing can be learned from this.",
 }
+# The same by what the line at fault does.
+ADVICE_BY_DEED = {
+    "clamp": "Start inside the limits, or leave them out while the parameter is learned.",
+    "step": "Leave the rounding out while the parameter is learned.",
+    "integer": "Keep the value a floating-point number all the way to the loss.",
+    "init": "Compute in forward what depends on the parameter.",
+}
 HEALTHY = ("healthy", "equivalent_solution")
 # Where nothing alone suffices: the cause that leaves the others no chance comes first.
 _EXPLANATORY = (
+    "flat_start",
     "no_working_lr",
     "wrong_basin",
     "step_too_large",
     "kink",
-    "flat_start",
     "step_too_small",
 )
 
@@ -159,7 +167,9 @@ def diagnose_objective(
     findings = check_gradient(facts)
     blocked = any(finding.present for finding in findings)
     if not blocked or made_run.outcome == "reached":
-        findings = _without_repeats((*(cause.test(facts) for cause in CAUSES), *findings))
+        findings = _all_findings(facts, findings)
+    # A wrong derivative that only the sweep has seen blocks as much.
+    blocked = blocked or any(f.present and f.cause == "wrong_gradient" for f in findings)
     tell(3, 4)
     verdict = judge_findings(facts, findings)
     # Without a gradient to trust no descent can be mended; only looking everywhere helps.
@@ -216,7 +226,7 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     trial = changed.trial(facts.settings, facts.start)
     ends = f"ends at {facts.parameter.show(trial.final)} ({trial.outcome.replace('_', ' ')})"
     if trial.reached:
-        ends = f"reaches the target after {trial.steps_to_target} steps"
+        ends = f"reaches {facts.goal_name} after {trial.steps_to_target} steps"
     return replace(
         finding,
         sufficient=trial.reached,
@@ -225,11 +235,20 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     )
 
 
-def _without_repeats(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Of two findings about one cause keeps the one that is present, else the first."""
+def _all_findings(facts: Facts, checked: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Tests every cause; of two findings about one keeps what is present, the checked one first."""
+    is_random = any(found.present and found.cause == "nondeterministic" for found in checked)
     kept: dict[str, Finding] = {}
-    for finding in findings:
-        if finding.cause not in kept or (finding.present and not kept[finding.cause].present):
+    for cause in CAUSES:
+        finding = cause.test(facts)
+        if cause.name == "wrong_gradient" and finding.present:
+            if is_random:
+                # Differences of a random loss show no slope.
+                continue
+            finding = _with_true_derivative(facts, finding)
+        kept[cause.name] = finding
+    for finding in checked:
+        if finding.cause not in kept or finding.present:
             kept[finding.cause] = finding
     return tuple(kept.values())
 
@@ -278,9 +297,12 @@ def with_roles(verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ..
             role = "contributing"
         else:
             role = "ruled_out"
-        # What is true of the start or the rate but did no harm is no finding of a healthy run.
+        # What is true of the start or the rate but did no harm is no finding of a healthy run; what
+        # is wrong with the loss or its gradient is one.
         if not (finding.present and verdict in HEALTHY):
             ranked.append(replace(finding, role=role))
+        elif finding.cause in _FLAWS:
+            ranked.append(replace(finding, role="contributing"))
     order = ("primary", "contributing", "ruled_out")
     return tuple(sorted(ranked, key=lambda finding: order.index(finding.role)))
 
@@ -290,7 +312,7 @@ def headline(
 ) -> str:
     """Returns the sentence that a person can act on."""
     if verdict in HEALTHY:
-        return _healthy_headline(facts, verdict)
+        return _healthy_headline(facts, verdict, findings)
     if verdict == "inconclusive":
         return _inconclusive_headline(facts)
     finding = next(f for f in findings if f.cause == verdict)
@@ -298,30 +320,42 @@ def headline(
     if finding.advice:
         return f"{sentence} {finding.advice}"
     if verdict in ADVICE:
-        return f"{sentence} {ADVICE[verdict]}"
+        return f"{sentence} {_code_advice(finding)}"
     cure = next((remedy for remedy in remedies if remedy.works), None)
     if cure is None:
         return f"{sentence} None of the {len(remedies)} remedies tried helps."
     return f"{sentence} What works: {cure.change}."
 
 
-def _healthy_headline(facts: Facts, verdict: str) -> str:
+def _code_advice(finding: Finding) -> str:
+    where = finding.evidence.get("where") or {}
+    return ADVICE_BY_DEED.get(where.get("kind", ""), ADVICE.get(finding.cause, finding.advice))
+
+
+def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> str:
     run_, parameter = facts.run, facts.parameter
     goal = facts.landscape.goal_value
     assert goal is not None
+    flaw = next((f for f in findings if f.present and f.cause in _FLAWS), None)
+    nothing = "Nothing needs to change."
+    if flaw is not None:
+        # With what instead of it the run ends where it ended anyway says nothing.
+        said = flaw.explanation.split("; with")[0]
+        nothing = f"All the same: {said[0].lower()}{said[1:]}. {_code_advice(flaw)}"
+    what = facts.goal_name
     if verdict == "equivalent_solution":
         turns = abs(run_.turns)
         return (
-            f"No failure: {parameter.name} ended at {parameter.show(run_.final)}, the target "
+            f"No failure: {parameter.name} ended at {parameter.show(run_.final)}, {what} "
             f"{parameter.show(goal)} {'plus' if run_.turns > 0 else 'minus'} {turns} "
             f"period{'s' if turns > 1 else ''} of {parameter.show(parameter.period or 0.0, 0)}: "
-            "the same filter. Nothing needs to change."
+            f"the same {'filter' if facts.experiment else 'solution'}. {nothing}"
         )
-    trial = facts.bench.trial(facts.settings, facts.start)
-    when = "" if trial.steps_to_target is None else f" after {trial.steps_to_target} steps"
+    arrival = facts.bench.arrival(run_.trajectory)
+    when = "" if arrival is None else f" after {arrival} step{'s' if arrival != 1 else ''}"
     return (
-        f"Healthy: {parameter.name} reaches the target {parameter.show(goal)}{when} and stays "
-        f"(loss {run_.final_loss:.3g}). Nothing needs to change."
+        f"Healthy: {parameter.name} reaches {what} {parameter.show(goal)}{when} and stays "
+        f"(loss {run_.final_loss:.3g}). {nothing}"
     )
 
 
@@ -334,9 +368,10 @@ def too_short_headline(run_: Run | JointRun) -> str:
 def _inconclusive_headline(facts: Facts) -> str:
     if is_too_short(facts.run):
         return too_short_headline(facts.run)
+    compare = "" if facts.settings.optimizer == "sgd" else ", or compare with --optimizer sgd"
     return (
         f"The run ends {facts.run.outcome.replace('_', ' ')}, and no cause that was tested "
-        "explains it. Run more steps, or compare with --optimizer sgd."
+        f"explains it. Run more steps{compare}."
     )
 
 
@@ -362,7 +397,7 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
         f"{title}, step {jump.step}: {parameter.name} stood at {shown(where)} with loss "
         f"{jump.loss_before:.3g}; the gradient there was {gradient:.3g}"
     ]
-    if jump.lr_times_curvature is not None and np.isfinite(jump.lr_times_curvature):
+    if jump.lr_times_curvature is not None and math.isfinite(jump.lr_times_curvature):
         parts.append(f", lr x curvature {jump.lr_times_curvature:.3g}{_rest_words(facts)}")
     landed = float(parameter.wrap(jump.end))
     parts.append(

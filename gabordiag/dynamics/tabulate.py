@@ -33,7 +33,7 @@ _ORDER = 6
 # So many cells on either side of a kink take the objective itself: the series lost digits there.
 _EXACT_CELLS = 12
 # Of an objective that torch cannot batch, every evaluation counts.
-_CELLS_BEYOND, _CELLS_BEYOND_EXPENSIVE = 4096, 512
+_CELLS_BEYOND, _CELLS_EXPENSIVE = 4096, 512
 _NODES = 0.5 - 0.5 * np.cos(np.pi * (2 * np.arange(_ORDER) + 1) / (2 * _ORDER))
 _TO_POWERS = np.linalg.inv(np.vander(_NODES, _ORDER, increasing=True)).T
 
@@ -166,11 +166,16 @@ def tabulate(objective: Objective) -> tuple[Table, Table]:
     if parameter.period is not None and parameter.target is not None:
         origin = parameter.target
     width = parameter.high - parameter.low
-    cell = width / CELLS
-    exact = _exact_cells(parameter, origin, cell)
-    nodes = origin + cell * (np.arange(CELLS)[:, None] + _NODES)
-    halfway = origin + cell * (np.arange(0, CELLS, 7) + 0.5)
-    at_nodes = _evaluate(objective, nodes, exact)
+    resolved = build_series(objective).is_resolved
+    cells = CELLS if resolved or not _is_expensive(objective) else _CELLS_EXPENSIVE
+    cell = width / cells
+    nodes = origin + cell * (np.arange(cells)[:, None] + _NODES)
+    halfway = origin + cell * (np.arange(0, cells, 7) + 0.5)
+    if resolved:
+        at_nodes = _from_series(objective, nodes, _exact_cells(parameter, origin, cell))
+    else:
+        # No series follows it (kinks, jumps, a needle): it is asked itself.
+        at_nodes = _ask(objective, nodes)
     expected = np.stack([objective.loss_at(halfway), objective.gradient(halfway)])
     # torch's own gradient of a root at exactly zero loss is 0/0; the table shows it, too.
     kinks = (None, _kink(objective))
@@ -182,7 +187,7 @@ def tabulate(objective: Objective) -> tuple[Table, Table]:
         with np.errstate(invalid="ignore"):
             coefficients = torch.as_tensor(level @ _TO_POWERS)
         beyond = None if outside is None else outside.level(index)
-        table = Table(origin, cell, CELLS, is_periodic, coefficients, kink, 0.0, beyond)
+        table = Table(origin, cell, cells, is_periodic, coefficients, kink, 0.0, beyond)
         error = float(np.abs(table(torch.as_tensor(halfway)).numpy() - truth).max())
         largest = float(np.abs(truth).max())
         # Of a flat loss the slope is zero everywhere.
@@ -218,15 +223,13 @@ class _Beyond:
     def _build(self) -> tuple[Table, ...]:
         parameter = self._objective.parameter
         width = parameter.high - parameter.low
-        is_expensive = isinstance(self._objective, OwnObjective) and self._objective.is_expensive
-        cells = _CELLS_BEYOND_EXPENSIVE if is_expensive else _CELLS_BEYOND
+        cells = _CELLS_EXPENSIVE if _is_expensive(self._objective) else _CELLS_BEYOND
         origin, cell = parameter.low - FAR_OUT * width, (2 * FAR_OUT + 1) * width / cells
         edges = origin + cell * np.arange(cells + 1)
         needed = (edges[:-1] < parameter.low) | (edges[1:] > parameter.high)
         nodes = edges[:-1][needed][:, None] + cell * _NODES
-        there = nodes.ravel()
         levels = np.full((2, cells, _ORDER), np.nan)
-        levels[:, needed] = _where_defined(self._objective, there).reshape(2, *nodes.shape)
+        levels[:, needed] = _where_defined(self._objective, nodes.ravel()).reshape(2, *nodes.shape)
         return tuple(
             Table(origin, cell, cells, False, torch.as_tensor(level @ _TO_POWERS), None, math.nan)
             for level in levels
@@ -264,8 +267,19 @@ def _exact_cells(parameter: Parameter, origin: float, cell: float) -> np.ndarray
     return near[(near >= 0) & (near < CELLS)]
 
 
-def _evaluate(objective: Objective, nodes: FloatArray, exact: np.ndarray) -> FloatArray:
-    """Returns loss and gradient at the nodes, (2, cells, 6)."""
+def _is_expensive(objective: Objective) -> bool:
+    return isinstance(objective, OwnObjective) and objective.is_expensive
+
+
+def _ask(objective: Objective, nodes: FloatArray) -> FloatArray:
+    """Returns loss and gradient at the nodes, (2, cells, 6), from the objective itself."""
+    values = nodes.ravel()
+    levels: FloatArray = np.stack([objective.loss_at(values), objective.gradient(values)])
+    return levels.reshape(2, *nodes.shape)
+
+
+def _from_series(objective: Objective, nodes: FloatArray, exact: np.ndarray) -> FloatArray:
+    """Returns loss and gradient at the nodes, (2, cells, 6), from the objective's series."""
     series = build_series(objective)
     smooth, slope, _ = series.evaluate(nodes.ravel())
     if objective.is_root:

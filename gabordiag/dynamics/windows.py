@@ -8,6 +8,7 @@ last, no rate works.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray, left_basin
 from gabordiag.dynamics.tabulate import TabulatedObjective
 from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import CriticalPoint
+from gabordiag.landscape.critical import CriticalPoint, Landscape
 from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray
 from gabordiag.results import read_only
 
@@ -32,6 +33,13 @@ DEFAULT_SCAN = (1e-4, 10.0, 241)
 _LOWEST, _HIGHEST = 1e-100, 1e100
 # Steps of every run of a scan: enough for a rate a hundredth of what the basin holds.
 SCAN_STEPS = 1500
+# Decades about 1 of natural rates that the default scan suits; decades that it needs below what a
+# minimum holds; and decades by which no scan is moved further.
+_SUITED, _ROOM, _MOST_DECADES = 2.0, 0.5, 90
+# Optimizers whose steps are proportional to the gradient, and those whose steps are as long as the
+# rate whatever the gradient.
+_PROPORTIONAL = ("sgd", "asgd")
+_NORMALISED = ("adam", "adamw", "adamax", "nadam", "radam", "rmsprop", "rprop", "adagrad")
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -81,6 +89,11 @@ class Windows:
         broken = np.flatnonzero(~self.held[first:])
         last = first + (int(broken[0]) if len(broken) else len(self.held) - first) - 1
         return float(self.lrs[last])
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether the target's basin holds rates up to the scan's end: `hold_lr` is no limit."""
+        return self.hold_lr is not None and bool(self.held[-1])
 
     @property
     def failure_below(self) -> str | None:
@@ -141,6 +154,57 @@ def log_spaced(low: float, high: float, count: int) -> FloatArray:
     return np.geomspace(low, high, count)
 
 
+def rate_scale(landscape: Landscape, settings: OptimizerSettings) -> float:
+    """Returns the power of ten by which usual rates do not fit a loss and a parameter, mostly 1.
+
+    A rate has a unit, and so a scale: the loss times 1e8 is learned with rates 1e8 times smaller,
+    a parameter in thousandths with steps a thousand times shorter.
+    """
+    width = landscape.parameter.high - landscape.parameter.low
+    height = landscape.largest_loss - landscape.smallest_loss
+    natural, bound = 0.0, None
+    if settings.optimizer in _PROPORTIONAL and 0 < height < math.inf:
+        # The mean slope, height / width, takes a step across the range.
+        natural, bound = 2 * math.log10(width) - math.log10(height), _bound(landscape)
+    elif settings.optimizer in _NORMALISED:
+        natural = math.log10(width)
+    decades = 0 if abs(natural) <= _SUITED else round(natural)
+    if bound is not None:
+        # What the target's minimum holds has to lie in the scan, however sharp or flat it is.
+        lowest, highest = (math.log10(bound / rate) for rate in DEFAULT_SCAN[:2])
+        decades = min(max(decades, math.ceil(highest)), math.floor(lowest - _ROOM))
+    return float(10.0 ** max(-_MOST_DECADES, min(decades, _MOST_DECADES)))
+
+
+def _bound(landscape: Landscape) -> float | None:
+    """Returns about what the target's minimum holds of plain descent, where theory knows it."""
+    target = landscape.target
+    if target is None:
+        return None
+    if target.slope:
+        return landscape.parameter.tolerance / target.slope
+    return target.stable_lr
+
+
+def suitable_rates(landscape: Landscape, settings: OptimizerSettings) -> FloatArray:
+    """Returns the rates to scan: the default ones, on the scale that fits."""
+    low, high, count = DEFAULT_SCAN
+    scale = rate_scale(landscape, settings)
+    return log_spaced(low * scale, high * scale, count)
+
+
+def beside_target(landscape: Landscape) -> list[float]:
+    """Returns the two starts that measure what the target's basin holds.
+
+    None where the target is no minimum: nothing is held there.
+    """
+    goal, parameter = landscape.goal_value, landscape.parameter
+    if goal is None or (parameter.target is not None and landscape.target is None):
+        return []
+    aside = BESIDE_TARGET / ANGLE_TOLERANCE * parameter.tolerance
+    return [goal - aside, goal + aside]
+
+
 def measure_windows(
     table: TabulatedObjective,
     settings: OptimizerSettings,
@@ -160,15 +224,14 @@ def measure_windows(
     """
     landscape = table.landscape
     goal = landscape.goal_value
-    aside = BESIDE_TARGET / ANGLE_TOLERANCE * landscape.parameter.tolerance
-    beside = [] if goal is None else [goal - aside, goal + aside]
+    beside = beside_target(landscape)
     starts = np.array([start, *beside])
     runs = descend_batch(table, settings, lrs, starts, keep_history=True)
     codes, periods = runs.classify(landscape, table.tables[0])
     assert runs.history is not None
     history = runs.history.reshape(-1, len(lrs), len(starts))
     own = landscape.attractor_of(start)
-    target = None if goal is None else landscape.attractor_of(goal)
+    target = None if goal is None or not beside else landscape.attractor_of(goal)
     reached = (codes[:, 1:] == CODES["reached"]).all(axis=1) & bool(beside)
 
     def left(point: CriticalPoint | None, column: int) -> BoolArray:

@@ -1,16 +1,9 @@
-"""Every critical point of a loss, with a proof that none is missing.
+"""Every critical point of a loss: where it lies, of which kind, and what flows into it.
 
-The critical points of the smooth loss (mse under rmse) are the roots of its derivative D, a
-trigonometric polynomial in phi with a known error (`series.py`). Cells of phi are bisected until
-each is proven to hold no root or exactly one. On a cell with middle m and half-width h, Taylor's
-theorem bounds the variation of D:
-
-    |D(phi) - D(m)| <= sum_{j=1}^{q} |D^(j)(m)| h^j / j!  +  B_{q+1} h^{q+1} / (q+1)!
-
-with B the global bound from the coefficients. If |D(m)| exceeds that and the error, the cell is
-empty. If the same holds for D', D is monotone there, and its signs at the ends decide between one
-root and none. What stays undecided down to the smallest cell is a double root or a flat loss; then
-nothing is claimed.
+The critical points of the smooth loss (mse under rmse) are the roots of its derivative, a
+trigonometric polynomial with a known error (`series.py`); `proof.py` proves how many there are.
+Where the proof fails, or the series does not tell their kinds, the loss's own values do
+(`doubtful.py`).
 """
 
 from __future__ import annotations
@@ -21,19 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.landscape.series import LossSeries, TrigPolynomial, build_series
+from gabordiag.landscape.doubtful import highest_between, kink_slope, look_beside
+from gabordiag.landscape.proof import Certificate, isolate_roots
+from gabordiag.landscape.series import LossSeries, build_series
 from gabordiag.landscape.shortcut import cheap_objective
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
 
-_TAYLOR_ORDER = 8
-_MAX_DEPTH = 40
-_MAX_CELLS = 200_000
-# Fractions of a cell by which the first grid is shifted, so that no root sits on an edge;
-# irrational and unrelated, because symmetric losses have roots at simple fractions.
-_OFFSETS = (0.3819660112501051, 0.7071067811865476, 0.1415926535897932)
-# A loss that varies by less than this part of itself is flat: rounding. Noise above that part of
-# the variation is what keeps a series from following it.
-_FLAT, _NOISY = 1e-12, 1e-4
+# A Newton step longer than this part of the range leads to another root, if to any.
+_NEWTON_REACH = 1e-4
+# Minima whose losses differ by less than this part of the landscape's height are equally low.
+SAME_LOSS = 1e-9
 # A zero of rmse: the loss there, relative to the largest, is rounding.
 _ZERO_LOSS = 1e-9
 
@@ -45,10 +35,11 @@ class CriticalPoint:
     Attributes:
         value: Of the parameter; in [-P/2, P/2) for a periodic one.
         loss: There.
-        curvature: Second derivative of the loss in use; None at a kink.
+        curvature: Second derivative of the loss in use; None at a kink, and at a minimum that no
+            parabola fits (a quartic, a cusp).
         kind: `minimum`, `maximum`, `inflection` or `kink`.
         is_target: It is the minimum that belongs to the target value.
-        basin: For minima and kinks, the neighbouring maxima (or ends of the range).
+        basin: For minima and kinks, the neighbouring maxima or inflections (or ends of the range).
         stable_lr: 2 / curvature, the bound of plain gradient descent; None except at minima.
         slope: At a kink, |dloss/dvalue| on either side.
     """
@@ -72,23 +63,6 @@ class CriticalPoint:
         fields = asdict(self)
         fields["basin"] = None if self.basin is None else list(self.basin)
         return fields
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What was proven about the list of critical points.
-
-    Attributes:
-        certified: Every cell is proven empty or proven to hold exactly one root.
-        reason: In words, why or why not.
-        cells: Cells that the proof took.
-        error: Bound on the series' error that the proof includes, in units of the derivative.
-    """
-
-    certified: bool
-    reason: str
-    cells: int
-    error: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,11 +123,23 @@ class Landscape:
 
     @property
     def goal_value(self) -> float | None:
-        """Where a run should end: the target, or without one the lowest minimum."""
-        if self.parameter.target is not None:
-            return self.parameter.target
-        lowest = min(self.attractors, key=lambda point: point.loss, default=None)
-        return None if lowest is None else lowest.value
+        """Where a run should end: the target, or without one the lowest minimum.
+
+        Of several that are equally low, the one into whose basin the start falls, or the nearest.
+        """
+        parameter = self.parameter
+        if parameter.target is not None or not self.attractors:
+            return parameter.target
+        own = self.attractor_of(parameter.start)
+        lowest = min(point.loss for point in self.attractors)
+        level = lowest + SAME_LOSS * (self.largest_loss - self.smallest_loss)
+        equals = [point for point in self.attractors if point.loss <= level]
+        if own in equals:
+            return own.value
+        return min(equals, key=lambda point: abs(self._from_start(point.value))).value
+
+    def _from_start(self, value: float) -> float:
+        return float(self.parameter.offset(value, self.parameter.start))
 
     def attractor_of(self, value: float) -> CriticalPoint | None:
         """Returns the minimum or kink into whose basin the value falls; of NaN, None."""
@@ -184,8 +170,11 @@ def find_critical_points(objective: Objective) -> Landscape:
     """Returns all critical points of the objective with a certificate."""
     objective = cheap_objective(objective)
     series = build_series(objective)
-    brackets, certificate = isolate_roots(series)
-    candidates = series.roots if brackets is None else _bisect(series, brackets)
+    brackets, doubtful, certificate = isolate_roots(series)
+    if certificate.certified:
+        candidates = _bisect(series, brackets)
+    else:
+        candidates = _with_doubtful(series, doubtful)
     values = _polish(objective, candidates)
     values = _snap_to_target(objective, np.unique(objective.parameter.wrap(values)))
     grid_values = series.value(np.linspace(0, series.span, 1001))
@@ -195,102 +184,18 @@ def find_critical_points(objective: Objective) -> Landscape:
         points=_classify(objective, values, series, float(losses.max()), certificate.certified),
         certificate=certificate,
         largest_loss=float(losses.max()),
-        largest_gradient=float(np.nanmax(np.abs(gradients))),
+        largest_gradient=float(np.abs(gradients[np.isfinite(gradients)]).max(initial=0.0)),
         smallest_loss=float(losses.min()),
         images=objective.images,
     )
 
 
-def isolate_roots(series: LossSeries) -> tuple[FloatArray | None, Certificate]:
-    """Proves how many roots the derivative has and where.
-
-    Returns:
-        Brackets (m, 2) in phi that hold exactly one root each, or None if the proof failed; and
-        the certificate.
-    """
-    if not series.is_resolved:
-        return None, Certificate(False, _why_unresolved(series), 0, series.error)
-    reason, cells = "", 0
-    for offset in _OFFSETS:
-        brackets, reason, used = _isolate(series, offset)
-        cells += used
-        if brackets is not None:
-            return brackets, Certificate(True, reason, cells, series.error)
-    return None, Certificate(False, reason, cells, series.error)
-
-
-def _why_unresolved(series: LossSeries) -> str:
-    values = series.smooth.derivatives(np.linspace(0, series.span, 257), 0)[0]
-    variation, noise = float(np.ptp(values)), series.noise
-    if variation <= _FLAT * float(np.abs(values).max()):
-        return "the loss is flat to within the error of its evaluation"
-    if noise > _NOISY * variation:
-        return f"the loss's noise ({noise:.2g}) hides its slope: it varies by {variation:.3g}"
-    return (
-        f"the loss is not smooth enough: {series.samples} evaluations do not follow its kinks, "
-        "jumps or fine ripples"
-    )
-
-
-def _isolate(series: LossSeries, offset: float) -> tuple[FloatArray | None, str, int]:
-    count = 2 * max(series.derivative.degree, 8)
-    edges = _first_edges(series, count, offset)
-    middles, halves = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
-    found, used = [], 0
-    for _ in range(_MAX_DEPTH):
-        used += len(middles)
-        status = _judge(series, middles, halves)
-        one = status == 1
-        found.append(np.stack([(middles - halves)[one], (middles + halves)[one]], axis=1))
-        middles, halves = middles[status < 0], halves[status < 0]
-        if len(middles) == 0:
-            brackets = np.concatenate(found)
-            reason = f"each of {used} cells is proven empty or proven to hold exactly one root"
-            return brackets[np.argsort(brackets[:, 0])], reason, used
-        if used + 2 * len(middles) > _MAX_CELLS:
-            break
-        halves = np.repeat(halves / 2, 2)
-        middles = np.repeat(middles, 2) + halves * np.tile([-1.0, 1.0], len(middles))
-    where = float(series.value(middles[:1])[0])
-    reason = (
-        f"near {series.parameter.show(where)} a double root or a stretch that is flat to rounding "
-        "cannot be told from none"
-    )
-    return None, reason, used
-
-
-def _first_edges(series: LossSeries, count: int, offset: float) -> FloatArray:
-    inner = series.span * (np.arange(count) + offset) / count
-    if series.parameter.period is not None:
-        return np.append(inner, inner[0] + series.span)
-    return np.concatenate([[0.0], inner, [series.span]])
-
-
-def _judge(series: LossSeries, middles: FloatArray, halves: FloatArray) -> FloatArray:
-    """Returns 0 for cells proven empty, 1 for cells proven to hold one root, -1 for the rest."""
-    polynomial = series.derivative
-    tower = polynomial.derivatives(middles, _TAYLOR_ORDER + 1)
-    status = np.full(len(middles), -1.0)
-    monotone = np.abs(tower[1]) > _variation(polynomial, tower[1:], halves, 1) + series.slope_error
-    empty = np.abs(tower[0]) > _variation(polynomial, tower[:-1], halves, 0) + series.error
-    low = polynomial.derivatives(middles - halves, 0)[0]
-    high = polynomial.derivatives(middles + halves, 0)[0]
-    clear = np.minimum(np.abs(low), np.abs(high)) > series.error
-    status[monotone & clear & (low * high < 0)] = 1
-    status[monotone & clear & (low * high > 0)] = 0
-    status[empty] = 0
-    return status
-
-
-def _variation(
-    polynomial: TrigPolynomial, tower: FloatArray, halves: FloatArray, order: int
-) -> FloatArray:
-    """Taylor bound on how far the function tower[0] departs from its middle value."""
-    total = np.zeros_like(halves)
-    for j in range(1, _TAYLOR_ORDER + 1):
-        total += np.abs(tower[j]) * halves**j / math.factorial(j)
-    last = _TAYLOR_ORDER + 1
-    return total + polynomial.bound(order + last) * halves**last / math.factorial(last)
+def _with_doubtful(series: LossSeries, doubtful: FloatArray) -> FloatArray:
+    """Returns the roots that chebpy finds, and the middles of stretches where it may miss one."""
+    found = series.angle(series.roots)
+    held = [bool(((found >= low) & (found <= high)).any()) for low, high in doubtful]
+    missed = doubtful[~np.array(held, dtype=np.bool_)].mean(axis=1)
+    return np.concatenate([series.roots, series.value(missed)])
 
 
 def _bisect(series: LossSeries, brackets: FloatArray) -> FloatArray:
@@ -308,11 +213,13 @@ def _polish(objective: Objective, values: FloatArray) -> FloatArray:
     """Two Newton steps on the objective's own derivatives, each kept only where it helps."""
     if len(values) == 0:
         return values
+    width = objective.parameter.high - objective.parameter.low
     _, first, second = objective.derivatives(values, 2, smooth=True)
     for _ in range(2):
         with np.errstate(divide="ignore", invalid="ignore"):
             trial = values - first / second
-        trial = np.where(np.isfinite(trial), trial, values)
+        near = np.abs(trial - values) <= _NEWTON_REACH * width
+        trial = np.where(near, trial, values)
         _, first_trial, second_trial = objective.derivatives(trial, 2, smooth=True)
         better = np.abs(first_trial) < np.abs(first)
         values = np.where(better, trial, values)
@@ -346,25 +253,31 @@ def _classify(
 ) -> tuple[CriticalPoint, ...]:
     if len(values) == 0:
         return ()
+    slopes, rounding = _slopes(series, values, certified)
+    clear = slopes > rounding
+    told = {point.value: point for point in look_beside(objective, series, values, clear)}
+    values = np.sort(np.concatenate([values[clear], list(told)]))
     smooth, _, second = objective.derivatives(values, 2, smooth=True)
     losses = objective.loss_at(values)
-    slopes, rounding = _slopes(series, values, certified)
     points: list[CriticalPoint] = []
     for index, (square, curvature) in enumerate(zip(smooth, second, strict=True)):
         value, loss = float(values[index]), float(losses[index])
         if objective.is_root and loss <= _ZERO_LOSS * largest:
-            # Near its zero, smooth = curvature d^2 / 2, so the root is sqrt(curvature / 2) |d|.
-            slope = math.sqrt(max(curvature, 0.0) / 2)
+            slope = kink_slope(objective, value, max(float(curvature), 0.0))
             points.append(CriticalPoint(value, loss, None, "kink", slope=slope))
             continue
         # d^2 sqrt(s) = s'' / (2 sqrt s) where s' = 0.
         own = float(curvature / (2 * math.sqrt(square))) if objective.is_root else float(curvature)
-        kind = "inflection"
-        if slopes[index] > rounding[index]:
-            kind = "minimum" if curvature > 0 else "maximum"
-        stable = 2 / own if kind == "minimum" else None
-        points.append(CriticalPoint(value, loss, own, kind, stable_lr=stable))
-    return _with_basins(objective.parameter, points)
+        seen = told.get(value)
+        if seen is None:
+            kind, bends = "minimum" if curvature > 0 else "maximum", True
+        else:
+            kind, bends = seen.kind, seen.confirms(float(curvature))
+        stable = 2 / own if kind == "minimum" and bends and own > 0 else None
+        # Of a minimum that is flatter or sharper than any parabola no curvature is claimed.
+        shown = own if bends or kind != "minimum" else None
+        points.append(CriticalPoint(value, loss, shown, kind, stable_lr=stable))
+    return _with_basins(objective, points)
 
 
 def _slopes(
@@ -382,17 +295,38 @@ def _slopes(
     return np.abs(slope), rounding
 
 
-def _with_basins(parameter: Parameter, points: list[CriticalPoint]) -> tuple[CriticalPoint, ...]:
-    maxima = [point.value for point in points if point.kind == "maximum"]
+def _with_basins(objective: Objective, points: list[CriticalPoint]) -> tuple[CriticalPoint, ...]:
+    parameter = objective.parameter
     attractors = [point for point in points if point.is_attractor]
+    # Gradient flow ends at an inflection, too: who comes down to it goes no farther.
+    edges = [point.value for point in points if not point.is_attractor]
+    edges += _missing_edges(objective, points)
     target = _target_point(parameter, attractors)
     result = []
     for point in points:
         if point.is_attractor:
-            basin = _basin(parameter, point.value, maxima)
+            basin = _basin(parameter, point.value, edges)
             point = replace(point, basin=basin, is_target=point is target)
         result.append(point)
     return tuple(result)
+
+
+def _missing_edges(objective: Objective, points: list[CriticalPoint]) -> list[float]:
+    """Returns what divides neighbouring attractors between which no other point is listed.
+
+    A proven list has none: then the loss jumps there, or it is level, and nothing flows.
+    """
+    edges: list[float] = []
+    following = points[1:]
+    if objective.parameter.period is not None and len(points) > 1:
+        first = points[0]
+        following = [*following, replace(first, value=first.value + objective.parameter.period)]
+    for left, right in zip(points, following, strict=False):
+        if left.is_attractor and right.is_attractor:
+            top = highest_between(objective, left.value, right.value)
+            level = [math.nextafter(left.value, math.inf), math.nextafter(right.value, -math.inf)]
+            edges += level if top is None else [top]
+    return edges
 
 
 def _target_point(parameter: Parameter, attractors: list[CriticalPoint]) -> CriticalPoint | None:
@@ -403,16 +337,16 @@ def _target_point(parameter: Parameter, attractors: list[CriticalPoint]) -> Crit
     return attractors[nearest] if distances[nearest] <= parameter.tolerance else None
 
 
-def _basin(parameter: Parameter, value: float, maxima: list[float]) -> tuple[float, float]:
-    """The neighbouring maxima; the whole period or the range's ends where there are none."""
+def _basin(parameter: Parameter, value: float, edges: list[float]) -> tuple[float, float]:
+    """The neighbouring edges; the whole period or the range's ends where there are none."""
     period = parameter.period
     if period is None:
-        low = max((m for m in maxima if m < value), default=parameter.low)
-        return low, min((m for m in maxima if m > value), default=parameter.high)
-    if not maxima:
+        low = max((m for m in edges if m < value), default=parameter.low)
+        return low, min((m for m in edges if m > value), default=parameter.high)
+    if not edges:
         return value - period / 2, value + period / 2
-    below = max(m - period * math.ceil((m - value) / period) for m in maxima)
-    above = min(m - period * math.floor((m - value) / period) for m in maxima)
+    below = max(m - period * math.ceil((m - value) / period) for m in edges)
+    above = min(m - period * math.floor((m - value) / period) for m in edges)
     return _wrap_interval(parameter, below, above)
 
 

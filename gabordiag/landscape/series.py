@@ -25,6 +25,13 @@ import numpy.typing as npt
 import torch
 
 from gabordiag.errors import InputError
+from gabordiag.landscape.angles import (
+    angle_of,
+    landmarks,
+    sign_changes,
+    value_of,
+    value_slope,
+)
 from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.numeric import measure_noise, noise_spacing
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
@@ -49,8 +56,8 @@ _RESOLVED = 0.25
 _ROUGH = 1e-4
 # Above this degree chebpy's root-finding takes minutes.
 _MAX_ROOT_DEGREE = 300
-# Where the series does not converge: points searched for sign changes, and bisections of each.
-_SIGN_GRID, _SIGN_STEPS = 721, 40
+# Where the series does not converge: points searched for sign changes.
+_SIGN_GRID = 721
 # Noise below this, relative to the largest value, is float64's own rounding.
 _ROUNDING = 2e-14
 
@@ -154,15 +161,11 @@ class LossSeries:
 
     def value(self, phi: FloatArray) -> FloatArray:
         """Returns the parameter's values at phi."""
-        return _value(self.parameter, phi)
+        return value_of(self.parameter, phi)
 
     def angle(self, values: FloatArray) -> FloatArray:
         """Returns phi of the parameter's values, which must lie in the range of an interval."""
-        parameter = self.parameter
-        if parameter.period is not None:
-            return 2 * math.pi * (values - parameter.low) / parameter.period
-        middle, half = (parameter.low + parameter.high) / 2, (parameter.high - parameter.low) / 2
-        return np.arccos(np.clip((middle - values) / half, -1.0, 1.0))
+        return angle_of(self.parameter, values)
 
     def evaluate(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Returns the smooth loss and its first two derivatives at values (n,)."""
@@ -172,7 +175,7 @@ class LossSeries:
         terms[: self.derivative.degree + 1, 1:] = self.derivative.terms(1)
         smooth, slope, per_phi = sum_waves(phi, terms)
         with np.errstate(divide="ignore", invalid="ignore"):
-            curvature = per_phi / _value_slope(self.parameter, phi)
+            curvature = per_phi / value_slope(self.parameter, phi)
         return smooth, slope, curvature
 
 
@@ -304,8 +307,9 @@ def _build(samples: _Samples, degree: int | None) -> LossSeries:
             roots = _chebpy_roots(fun, derivative)
         if roots is not None:
             return roots
-        phi = _sign_changes(lambda phi: derivative.derivatives(phi, 0)[0], span)
-        return _value(parameter, phi)
+        grid = np.linspace(0, span, _SIGN_GRID)
+        phi = sign_changes(lambda phi: derivative.derivatives(phi, 0)[0], grid)
+        return value_of(parameter, phi)
 
     check = _deviation_of_values if samples.is_own else _deviation
     error, slope_error = check(samples, smooth, derivative)
@@ -357,12 +361,12 @@ def _deviation(
     largest sampled one (Ehlich & Zeller 1964, doi 10.1007/BF01111276); 2 is used.
     """
     parameter = samples.objective.parameter
-    phi = _check_grid(parameter, 8 * max(derivative.degree, 8))
-    values = _value(parameter, phi)
+    phi = np.append(_check_grid(parameter, 8 * max(derivative.degree, 8)), landmarks(parameter))
+    values = value_of(parameter, phi)
     _, first, second = samples.objective.derivatives(values, 2, smooth=True)
     ours, slope = derivative.derivatives(phi, 1)
     # dD/dphi = smooth''(value) dvalue/dphi
-    true_slope = second * _value_slope(parameter, phi)
+    true_slope = second * value_slope(parameter, phi)
     return (
         2 * float(np.max(np.abs(ours - first))) + derivative.rounding(0),
         2 * float(np.max(np.abs(slope - true_slope))) + derivative.rounding(1),
@@ -382,7 +386,8 @@ def _deviation_of_values(
     degree = max(smooth.degree, 8)
     # An interval's waves are even in phi: its half turn counts twice, mirrored about 0.
     phi = _check_grid(parameter, (6 if parameter.period is not None else 3) * degree)
-    ours, true = smooth.derivatives(phi, 0)[0], samples(_value(parameter, phi))
+    phi = np.append(phi, landmarks(parameter))
+    ours, true = smooth.derivatives(phi, 0)[0], samples(value_of(parameter, phi))
     apart = 2 * float(np.max(np.abs(ours - true)))
     apart += smooth.rounding(0)
     error = _per_value(parameter, smooth, apart)
@@ -411,34 +416,10 @@ def _per_value(parameter: Parameter, smooth: TrigPolynomial, apart: float) -> fl
 
 def _objective_roots(objective: Objective, series: LossSeries) -> FloatArray:
     """Returns where the objective's own derivative changes its sign, kinks and jumps included."""
-    return series.value(
-        _sign_changes(
-            lambda phi: objective.derivatives(series.value(phi), 1, smooth=True)[1], series.span
-        )
-    )
 
+    def slope(phi: FloatArray) -> FloatArray:
+        slopes: FloatArray = objective.derivatives(series.value(phi), 1, smooth=True)[1]
+        return slopes
 
-def _sign_changes(slope: Callable[[FloatArray], FloatArray], span: float) -> FloatArray:
-    """Returns the angles in [0, span] at which a function changes its sign, by bisection."""
-    grid = np.linspace(0, span, _SIGN_GRID)
-    slopes = slope(grid)
-    at = np.flatnonzero(slopes[:-1] * slopes[1:] < 0)
-    low, high, sign = grid[at], grid[at + 1], np.sign(slopes[at])
-    for _ in range(_SIGN_STEPS if len(at) else 0):
-        middle = (low + high) / 2
-        left = np.sign(slope(middle)) == sign
-        low, high = np.where(left, middle, low), np.where(left, high, middle)
-    return (low + high) / 2
-
-
-def _value(parameter: Parameter, phi: FloatArray) -> FloatArray:
-    if parameter.period is not None:
-        return parameter.low + parameter.period * phi / (2 * math.pi)
-    middle, half = (parameter.low + parameter.high) / 2, (parameter.high - parameter.low) / 2
-    return middle - half * np.cos(phi)
-
-
-def _value_slope(parameter: Parameter, phi: FloatArray) -> FloatArray:
-    if parameter.period is not None:
-        return np.full_like(phi, parameter.period / (2 * math.pi))
-    return (parameter.high - parameter.low) / 2 * np.sin(phi)
+    grid = np.append(np.linspace(0, series.span, _SIGN_GRID), landmarks(objective.parameter))
+    return series.value(sign_changes(slope, np.unique(grid)))

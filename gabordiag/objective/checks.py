@@ -7,15 +7,22 @@ graph to the line at fault (`cuts.py`). Whether a Gabor formula is right asks `v
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from gabordiag.objective.cuts import Cut, custom_backward
 from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.modules import ModuleLoss
+from gabordiag.objective.numeric import (
+    follows_closely,
+    measure_fine_noise,
+    noise_spacing,
+)
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.probing import (
     Probes,
@@ -32,6 +39,13 @@ from gabordiag.results import finite_or_none
 _WRONG, _BEYOND = 1e-2, 10
 # Spread of a factor over the places, up to which it is called one factor.
 _SAME_FACTOR = 1e-2
+# What `follows_closely` steps of the reach.
+_STEPPED = 1e-3
+# Factors that come of degrees.
+_DEGREES = (
+    (math.pi / 180, ", pi / 180: per degree where the value is in radians"),
+    (180 / math.pi, ", 180 / pi: per radian where the value is in degrees"),
+)
 # A loss this small beside the largest one seen is zero up to rounding.
 _ZERO = 1e-9
 # A gradient this much smaller than its neighbours' does not move at their learning rate.
@@ -234,13 +248,18 @@ def _check_gradient_right(
     if not use.any():
         return Finding(name, True, {}, "There is no gradient to compare with differences.")
     errors = np.abs(autograd - numeric)[use] / (np.abs(autograd) + np.abs(numeric))[use]
-    beyond = (np.abs(autograd - numeric) > _BEYOND * probes.error)[use]
+    wrong = (np.abs(autograd - numeric) > _BEYOND * probes.error)[use] & (errors > _WRONG)
+    if wrong.any():
+        right = _follows_closely(objective, probes, use)
+        wrong &= ~right
+        # Differences that do not see what is there are no measure of it.
+        errors[right & (errors > _WRONG)] = 0.0
     evidence: dict[str, Any] = {
         "max_relative_error": float(errors.max()),
         "gradient": autograd[use].tolist(),
         "slope": numeric[use].tolist(),
     }
-    if not (beyond & (errors > _WRONG)).any():
+    if not wrong.any():
         return Finding(name, True, evidence, "The gradient agrees with differences of the loss.")
     ratios = autograd[use] / numeric[use]
     factor = float(np.median(ratios))
@@ -248,12 +267,41 @@ def _check_gradient_right(
     cut = _wrong_part(objective, value)
     how = f"is {factor:.4g} times what" if is_factor else "is not what"
     because = "" if cut is None else f"; {cut.sentence}"
-    sentence = f"The gradient {how} differences of the loss show{because}."
+    near = (
+        words
+        for known, words in _DEGREES
+        if is_factor and math.isclose(factor, known, rel_tol=1e-3)
+    )
+    as_degrees = next(near, "")
+    sentence = f"The gradient {how} differences of the loss show{as_degrees}{because}."
     more = {
         "factor": factor if is_factor else None,
         "where": None if cut is None else cut.to_dict(),
     }
     return Finding(name, False, {**evidence, **more}, sentence)
+
+
+def _follows_closely(
+    objective: Objective, probes: Probes, use: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Whether the gradient at the places in use fits the loss close up, as far as it is defined."""
+    parameter, places, reach = objective.parameter, probes.places[use], probes.reach[use]
+    inside = np.ones(len(places), dtype=np.bool_)
+    if parameter.period is None:
+        inside = np.minimum(places - parameter.low, parameter.high - places) >= _STEPPED * reach
+    fits = np.zeros(len(places), dtype=np.bool_)
+    if inside.any():
+        spacing = noise_spacing(
+            parameter.high - parameter.low,
+            float(np.abs(places).max()),
+            float(torch.finfo(objective.dtype).eps),
+        )
+        noise = measure_fine_noise(objective.loss_at, probes.places[1:], spacing)
+        slopes = probes.autograd[use][inside]
+        fits[inside] = follows_closely(
+            objective.loss_at, places[inside], slopes, reach[inside], noise
+        )
+    return fits
 
 
 def _wrong_part(objective: Objective, value: float) -> Cut | None:

@@ -3,17 +3,15 @@
 In goes an `Evaluator`, the loss of one value (a function here, a module in `modules.py`); out comes
 what every landscape, optimizer and diagnosis takes. The user's gradient may be what is wrong: it is
 believed about the landscape only where differences of values confirm it. All global random streams
-stay as they were, and so does the module.
+stay as they were (`streams.py`), and so does the module.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import random
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -26,8 +24,15 @@ from gabordiag.errors import InputError
 from gabordiag.objective.loading import user_code
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.modules import Leaves
-from gabordiag.objective.numeric import NumericDerivatives, differentiate
+from gabordiag.objective.numeric import (
+    NumericDerivatives,
+    differentiate,
+    follows_closely,
+    measure_fine_noise,
+    noise_spacing,
+)
 from gabordiag.objective.objective import CHUNK, FloatArray, Objective, to_numpy
+from gabordiag.objective.streams import RandomStreams
 from gabordiag.results import Progress
 
 # Bytes that the graph of one batch may keep.
@@ -137,56 +142,6 @@ def _number(result: Any) -> Tensor:
             f"The objective returns a {type(result).__name__}, not a loss.",
             "Return a tensor with one element.",
         ) from None
-
-
-class RandomStreams:
-    """The objective's own place in torch's, NumPy's and Python's global random streams.
-
-    Whatever an evaluation draws, it draws from streams that start at a seed and go on from one
-    evaluation to the next; the program's own streams stand still meanwhile.
-
-    Args:
-        seed: Where they start; None for where the program's stand now.
-        device: Whose stream is looked after beside the CPU's.
-    """
-
-    def __init__(self, seed: int | None, device: torch.device) -> None:
-        self._device = device
-        if seed is None:
-            self._state = self._get()
-            return
-        legacy = np.random.RandomState(seed)
-        cuda = torch.Generator(device).manual_seed(seed).get_state() if self._on_cuda else None
-        generator = torch.Generator().manual_seed(seed)
-        python = random.Random(seed)
-        self._state = generator.get_state(), legacy.get_state(), python.getstate(), cuda
-
-    @property
-    def _on_cuda(self) -> bool:
-        return self._device.type == "cuda"
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """Draws from the objective's streams in the block."""
-        outside = self._get()
-        self._set(self._state)
-        try:
-            yield
-        finally:
-            self._state = self._get()
-            self._set(outside)
-
-    def _get(self) -> tuple[Any, ...]:
-        legacy = np.random.get_state()  # noqa: NPY002 - user code may draw from it
-        cuda = torch.cuda.get_rng_state(self._device) if self._on_cuda else None
-        return torch.get_rng_state(), legacy, random.getstate(), cuda
-
-    def _set(self, state: tuple[Any, ...]) -> None:
-        torch.set_rng_state(state[0])
-        np.random.set_state(state[1])  # noqa: NPY002
-        random.setstate(state[2])
-        if state[3] is not None:
-            torch.cuda.set_rng_state(state[3], self._device)
 
 
 class OwnObjective(Objective):
@@ -356,9 +311,26 @@ class OwnObjective(Objective):
                 # No second derivative of some operation, say.
                 return order - 1
             tolerance = _TRUST * np.abs(expected).max() + _TRUSTED_ERRORS * error
-            if not (np.abs(exact - expected) <= tolerance).all():
+            if not (np.abs(exact - expected) <= tolerance).all() and not self._fits(points, order):
                 return order - 1
         return 2
+
+    def _fits(self, points: FloatArray, order: int) -> bool:
+        """Whether derivatives by autograd are those of the values, or slopes, close up."""
+        below = order - 1
+        exact = self._by_autograd(points, order, True)[order]
+
+        def function(values: FloatArray) -> FloatArray:
+            if below == 0:
+                return self._values(values, True)
+            slopes: FloatArray = self._by_autograd(values, below, True)[below]
+            return slopes
+
+        low, high = self.parameter.low, self.parameter.high
+        spacing = noise_spacing(high - low, max(abs(low), abs(high)), self.eps)
+        noise = measure_fine_noise(function, points[:3], spacing)
+        reach = (high - low) / (2 * math.pi)
+        return bool(follows_closely(function, points, exact, reach, noise).all())
 
     @cached_property
     def batch_size(self) -> int:

@@ -144,6 +144,39 @@ def _degrees(field: Field) -> Iterator[Mistake]:
         yield Mistake("degrees", f"it takes every angle {how}", both)
 
 
+def _quarter_turns(field: Field) -> Iterator[Mistake]:
+    """Angles measured from the other axis, or along the stripes instead of across."""
+    for sign, word in ((1, "+"), (-1, "-")):
+
+        def turn(angle: float, sign: int = sign) -> float:
+            return angle + sign * math.pi / 2
+
+        words = f"it is turned by 90 degrees (theta {word} 90 degrees)"
+        yield Mistake("unknown", words, _at(field, "theta", turn))
+
+
+def _normalised() -> Iterator[Mistake]:
+    """Kernels divided by something of their own."""
+    measures: tuple[tuple[str, Callable[[FloatArray], float]], ...] = (
+        ("sum", lambda kernel: float(kernel.sum())),
+        ("sum of magnitudes", lambda kernel: float(np.abs(kernel).sum())),
+        ("Euclidean norm", lambda kernel: float(np.linalg.norm(kernel))),
+        ("largest magnitude", lambda kernel: float(np.abs(kernel).max())),
+    )
+    for name, measure in measures:
+
+        def divided(
+            values: GaborParameters,
+            x: FloatArray,
+            y: FloatArray,
+            measure: Callable[[FloatArray], float] = measure,
+        ) -> FloatArray:
+            kernel = kernel_field(values, x, y)
+            return kernel / measure(kernel)
+
+        yield Mistake("scaled", f"it is divided by its own {name}", divided)
+
+
 def _other_formulas(field: Field) -> Iterator[Mistake]:
     """Formulas that differ in how a parameter enters; the JSON has no name for them."""
     for words, name, change in (
@@ -192,6 +225,11 @@ def derivative_mistakes(wrt: str) -> list[Mistake]:
                 "the term from the envelope has the opposite sign",
                 lambda v, x, y: carrier(v, x, y) - envelope(v, x, y),
             ),
+            Mistake(
+                "unknown",
+                "the term from the cosine has the opposite sign",
+                lambda v, x, y: envelope(v, x, y) - carrier(v, x, y),
+            ),
         ]
     backwards = _at(right, "theta", lambda theta: -theta)
     # d/dtheta of g(-theta) is -g'(-theta).
@@ -203,6 +241,7 @@ def derivative_mistakes(wrt: str) -> list[Mistake]:
         Mistake("degrees", "it is per degree, not per radian", _times(_DEGREE, right)),
         Mistake("degrees", "it is multiplied by 180/pi", _times(1 / _DEGREE, right)),
         *_degrees(right),
+        *_quarter_turns(right),
     ]
     return [*found, *_other_formulas(right)]
 
@@ -227,9 +266,9 @@ def kernel_mistakes(kernel_size: int) -> list[Mistake]:
     ]
     for step in (0.5, -0.5, 1.0, -1.0, half, half + 0.5, half + 1):
         for dx, dy in ((step, step), (step, 0.0), (0.0, step)):
-            words = f"its grid is off centre by ({-dx:+g}, {-dy:+g}) pixels in x and y"
+            words = f"its grid is off centre by ({0 - dx:+g}, {0 - dy:+g}) pixels in x and y"
             found.append(Mistake("off_center", words, _moved(right, dx, dy)))
-    found += [*_degrees(right), *_other_formulas(right)]
+    found += [*_degrees(right), *_quarter_turns(right), *_normalised(), *_other_formulas(right)]
     for words, spacing in (
         ("its grid runs from -K/2 to K/2, with a step above 1", kernel_size / (kernel_size - 1)),
         ("its grid runs from -1 to 1 instead of counting pixels", 1 / half),
@@ -251,6 +290,7 @@ def recognise(
     mistakes: Sequence[tuple[Mistake, Sequence[FloatArray]]],
     points: Sequence[GaborParameters],
     tolerance: float,
+    terms: Sequence[tuple[str, Sequence[FloatArray]]] = (),
 ) -> Match:
     """Returns what was given: right, a mistake, the right thing or a mistake with a factor.
 
@@ -260,6 +300,7 @@ def recognise(
         mistakes: Each with what it makes.
         points: The filters.
         tolerance: Relative error up to which arrays agree.
+        terms: What the right one is the sum of, by name; each may have a factor of its own.
     """
     error = _error(given, right)
     if error <= tolerance:
@@ -282,7 +323,43 @@ def recognise(
         f"it is wrong, by up to {error:.2g} of its largest value, and matches none of the usual "
         "mistakes"
     )
-    return Match("unknown", text, None, error)
+    return _weighted_terms(given, terms, tolerance) or Match("unknown", text, None, error)
+
+
+def _weighted_terms(
+    given: Sequence[FloatArray],
+    terms: Sequence[tuple[str, Sequence[FloatArray]]],
+    tolerance: float,
+) -> Match | None:
+    """Recognises a sum of the right terms with wrong factors, by least squares over all points."""
+    if not terms:
+        return None
+    columns = np.stack([np.concatenate([a.ravel() for a in made]) for _, made in terms], axis=1)
+    wanted = np.concatenate([array.ravel() for array in given])
+    factors = np.linalg.lstsq(columns, wanted, rcond=None)[0]
+    made = [
+        np.sum([f * arrays[i] for f, (_, arrays) in zip(factors, terms, strict=True)], axis=0)
+        for i in range(len(given))
+    ]
+    error = _error(given, made)
+    if error > tolerance:
+        return None
+    wrong = [
+        f"the term from the {name} is {factor:.6g} times the right one"
+        for factor, (name, _) in zip(factors, terms, strict=True)
+        if not math.isclose(factor, 1, rel_tol=10 * tolerance)
+    ]
+    return Match("unknown", " and ".join(wrong), None, error)
+
+
+def derivative_terms(wrt: str) -> list[tuple[str, Field]]:
+    """Returns the terms of a partial derivative that has several, by name."""
+    if wrt != "theta":
+        return []
+    return [
+        ("Gaussian envelope", lambda v, x, y: _envelope_part("theta", v, x, y)),
+        ("cosine", lambda v, x, y: _carrier_part("theta", v, x, y)),
+    ]
 
 
 def _error(given: Sequence[FloatArray], made: Sequence[FloatArray]) -> float:

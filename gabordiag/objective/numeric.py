@@ -11,19 +11,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from gabordiag.errors import InputError
 from gabordiag.objective.objective import FloatArray
 
 Function = Callable[[FloatArray], FloatArray]
+_EPS = float(np.finfo(np.float64).eps)
 
 # Points of one difference table. Its orders 5 and 6 are free of any smooth part, as long as the
 # function's finest wave spans some hundred spacings.
 _TABLE_POINTS = 9
 _TABLE_ORDERS = (5, 6)
+# Part of a spacing at which ripples show that they are no noise.
+_CLOSE_UP = 1e-3
 # Steps of the extrapolation: from a tenth of a radian down by factors of two.
 _LEVELS = 8
 _FIRST_STEP = 0.1
+# Steps, of a function's own scale, at which a slope is looked at close up, and how well it fits.
+_CLOSE_STEPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+_CLOSE = 1e-2
 # Points of the search for a sharp zero, and of each refinement.
 _GRID, _FINER = 65, 9
 # A loss is zero when it is this small beside its largest value.
@@ -67,6 +74,18 @@ def measure_noise(function: Function, places: FloatArray, spacing: float) -> flo
         ]
         deviations.append(math.sqrt(np.mean(squares)))
     return scale * float(max(deviations))
+
+
+def measure_fine_noise(function: Function, places: FloatArray, spacing: float) -> float:
+    """Returns a function's noise, as `measure_noise`, of what may be smooth much closer up.
+
+    Ripples finer than the spacing look like noise until the spacing is finer still. Exactly none
+    at all close up is no proof: a function that rounds to float32 is constant from one of its
+    numbers to the next.
+    """
+    noise = measure_noise(function, places, spacing)
+    close = measure_noise(function, places, _CLOSE_UP * spacing)
+    return close if 0 < close < noise / 10 else noise
 
 
 def noise_spacing(width: float, largest: float, eps: float) -> float:
@@ -173,6 +192,47 @@ def differentiate(
         first, first_error = _extrapolate((above - below) / width)
         second, second_error = _extrapolate((above - 2 * center + below) / (width / 2) ** 2)
     return NumericDerivatives(first, first_error, second, second_error)
+
+
+def follows_closely(
+    function: Function,
+    values: FloatArray,
+    slopes: FloatArray,
+    reach: FloatArray | float,
+    noise: float,
+) -> npt.NDArray[np.bool_]:
+    """Whether slopes are those of a function's values close up, whatever extrapolation says.
+
+    Central differences are the derivative of neither side of a kink, and extrapolation is led
+    astray by ripples finer than its steps and by poles. A slope that is right lies between the two
+    one-sided difference quotients, at some step that is small enough.
+
+    Args:
+        function: (n,) -> (n,).
+        values: Where (n,).
+        slopes: What is in question (n,).
+        reach: The function's own scale, as in `differentiate`.
+        noise: Of the function, rounding included, as `measure_fine_noise` has it.
+
+    Returns:
+        (n,); False also where no step shows anything: the function is level, or noise hides it.
+    """
+    reaches = np.broadcast_to(reach, values.shape)
+    center = function(values)
+    fits = np.zeros(len(values), dtype=np.bool_)
+    for part in _CLOSE_STEPS:
+        above, below = values + part * reaches, values - part * reaches
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            after = (function(above) - center) / (above - values)
+            before = (center - function(below)) / (values - below)
+            rounding = 8 * np.maximum(_EPS * np.abs(center), noise) / (part * reaches)
+            slack = _CLOSE * np.abs(slopes) + rounding
+            inside = (slopes >= np.minimum(before, after) - slack) & (
+                slopes <= np.maximum(before, after) + slack
+            )
+            telling = (rounding <= _CLOSE * np.abs(slopes)) & ((after != 0) | (before != 0))
+        fits |= inside & telling
+    return fits
 
 
 def _extrapolate(column: FloatArray) -> tuple[FloatArray, FloatArray]:

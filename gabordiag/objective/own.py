@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from gabordiag.errors import InputError, UsageError
-from gabordiag.objective.evaluation import Evaluator, FunctionLoss, OwnObjective, RandomStreams
+from gabordiag.objective.evaluation import Evaluator, FunctionLoss, OwnObjective
 from gabordiag.objective.loading import user_code
 from gabordiag.objective.losses import find_loss
 from gabordiag.objective.modules import (
@@ -28,6 +28,7 @@ from gabordiag.objective.modules import (
 from gabordiag.objective.numeric import has_sharp_zero
 from gabordiag.objective.objective import FloatArray
 from gabordiag.objective.period import Wishes, choose_parameter
+from gabordiag.objective.streams import RandomStreams
 
 
 def own_objective(

@@ -44,6 +44,7 @@ class Probes:
         arrives: Whether any gradient arrives, be it zero (m,).
         numeric: By differences of values (m,).
         error: Of `numeric` (m,).
+        reach: The loss's own scale around the places (m,).
         noise: Standard deviation of the loss's noise.
         variation: Largest minus smallest of all values seen.
         neighbours: Sizes of the gradients of a module's other parameters, by name; the largest of
@@ -56,6 +57,7 @@ class Probes:
     arrives: npt.NDArray[np.bool_]
     numeric: FloatArray
     error: FloatArray
+    reach: FloatArray
     noise: float
     variation: float
     neighbours: dict[str, float]
@@ -100,7 +102,8 @@ def probe(objective: Objective, value: float) -> Probes:
     eps = float(torch.finfo(objective.dtype).eps)
     # Far above the rounding of the places, far below what the function changes over.
     spacing = noise_spacing(width, float(np.abs(places).max()), eps)
-    differences = differentiate(function, *_difference_places(parameter, places, spacing))
+    compared, reach = _difference_places(parameter, places, spacing)
+    differences = differentiate(function, compared, reach)
     noise = measure_noise(objective.loss_at, generic[:2], spacing)
     everything = np.concatenate(seen)
     finite = everything[np.isfinite(everything)]
@@ -111,6 +114,7 @@ def probe(objective: Objective, value: float) -> Probes:
         np.array(["" in slopes for slopes in gradients]),
         differences.first,
         differences.first_error,
+        reach,
         noise if math.isfinite(noise) else 0.0,
         float(np.ptp(finite)) if len(finite) else 0.0,
         _largest(gradients),
@@ -230,7 +234,7 @@ def find_cut(objective: OwnObjective, value: float) -> Cut | None:
     """Returns where the graph from the parameter to the loss ends, as far as it can be told."""
     tracer, loss = trace(objective, value)
     if tracer.is_linked(loss):
-        lost = [*tracer.events, *filter(None, [custom_backward(loss)])]
+        lost = [*tracer.events, *filter(None, [custom_backward(loss)]), *tracer.cuts]
         return lost[0] if lost else None
     cut = tracer.cut_of(loss)
     if cut is None and tracer.escapes:

@@ -30,9 +30,11 @@ from gabordiag.gabor import (
 from gabordiag.objective.expressions import Expression
 from gabordiag.objective.loading import user_code
 from gabordiag.objective.mistakes import (
+    Field,
     Match,
     Mistake,
     derivative_mistakes,
+    derivative_terms,
     kernel_mistakes,
     recognise,
 )
@@ -51,9 +53,10 @@ POINTS = (
     GaborParameters(-2.58, 6.7, 2.9, 1.71, 0.71),
 )
 # Up to here a user's result counts as right: constants typed to six digits; more where all was
-# computed in float32.
+# computed in float32 or float16.
 TOLERANCE = 1e-5
-_FLOAT32_TOLERANCE = 1e-4
+_FLOAT32_TOLERANCE, _FLOAT16_TOLERANCE = 1e-4, 3e-3
+_TOLERANCES = {4: _FLOAT32_TOLERANCE, 2: _FLOAT16_TOLERANCE}
 # What gabordiag's own derivatives must meet.
 _REFERENCE_TOLERANCE = {"autograd": 1e-11, "complex_step": 1e-11, "numeric": 1e-7}
 # Nothing cancels in a complex step: as small as one likes (Squire & Trapp 1998).
@@ -179,7 +182,7 @@ def check_derivative(
     def right(point: GaborParameters, size: int) -> Tensor:
         return _closed_form(point, wrt, size)
 
-    verdict = _judge(user, right, lambda size: derivative_mistakes(wrt))
+    verdict = _judge(user, right, lambda size: derivative_mistakes(wrt), derivative_terms(wrt))
     return Check("derivative", wrt, reference, verdict)
 
 
@@ -222,6 +225,7 @@ def _judge(
     user: _UserField,
     right: Callable[[GaborParameters, int], Tensor],
     mistakes: Callable[[int], list[Mistake]],
+    terms: list[tuple[str, Field]] | None = None,
 ) -> UserCheck:
     points = [user.neutralised(point) for point in POINTS]
     given = [user(point) for point in points]
@@ -230,9 +234,10 @@ def _judge(
     expected: list[FloatArray] = [right(point, size).numpy() for point in points]
     if not all(np.isfinite(array).all() for array in given):
         return UserCheck(False, math.inf, "unknown", f"your {user.what} is not finite everywhere")
-    tolerance = _FLOAT32_TOLERANCE if user.is_float32 else TOLERANCE
+    tolerance = _TOLERANCES.get(user.itemsize, TOLERANCE)
     made = [(mistake, [mistake.field(p, x, y) for p in points]) for mistake in mistakes(size)]
-    match = recognise(given, expected, made, points, tolerance)
+    summands = [(name, [term(p, x, y) for p in points]) for name, term in terms or []]
+    match = recognise(given, expected, made, points, tolerance, summands)
     error = max(
         float(np.abs(mine - theirs).max() / np.abs(theirs).max())
         for mine, theirs in zip(given, expected, strict=True)
@@ -258,13 +263,13 @@ class _UserField:
         what: For people.
         kernel_size: Side of the grid; the function's own where it takes none.
         takes: Which of the filter's parameters, of x, y and of kernel_size it takes.
-        is_float32: Its results are no finer than that.
+        itemsize: Bytes of the coarsest floats that it returns.
     """
 
     def __init__(self, function: Callable[..., Any], kernel_size: int, what: str) -> None:
         self.what = what
         self.kernel_size = kernel_size
-        self.is_float32 = False
+        self.itemsize = 8
         self._function = function
         self._arguments = _read_arguments(function)
         self.takes = frozenset(canonical for _, canonical in self._arguments)
@@ -327,7 +332,8 @@ class _UserField:
                 f"Your {self.what} returns {array.dtype} values, not real numbers.",
                 "Return an array or a tensor of floats.",
             )
-        self.is_float32 |= array.dtype.itemsize < 8 and np.issubdtype(array.dtype, np.floating)
+        if np.issubdtype(array.dtype, np.floating):
+            self.itemsize = min(self.itemsize, array.dtype.itemsize)
         side = (self.kernel_size, self.kernel_size)
         if array.ndim == 0 and "x" in self.takes:
             return np.full(side, float(array))

@@ -319,3 +319,65 @@ def test_a_field_that_no_csv_may_hold(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", "step,theta,loss\n0,1," + "9" * 200_000 + "\n")
     with pytest.raises(InputError, match="cannot be read as a log"):
         gd.explain(path)
+
+
+def test_climbing_is_no_healthy_run() -> None:
+    # The sign of the derivative is wrong: from 0.3 up to the maximum at pi / 2.
+    log = descent(wave, lambda x: -wave_slope(x), 0.3, 0.02)
+    found = gd.explain({name: log[name] for name in ("theta", "loss")})
+    assert found.verdict == "wrong_gradient"
+    assert "sign" in found.headline
+
+
+@pytest.mark.parametrize(("momentum", "lr"), [(0.0, 1.02), (0.9, 2.1)])
+def test_divergence_that_is_still_finite_is_told(momentum: float, lr: float) -> None:
+    # Heavy ball on x^2 rests below 2 (1 + beta) / L'' = 1 + beta.
+    x, velocity, rows = 0.5, 0.0, []
+    for _ in range(200):
+        rows.append((x, bowl(x)))
+        velocity = momentum * velocity + bowl_slope(x)
+        x -= lr * velocity
+    values, losses = np.array(rows).T
+    found = gd.explain({"theta": values, "loss": losses})
+    assert found.verdict == "step_too_large"
+    assert "grows without bound" in found.headline
+
+
+def test_oscillation_that_decays_is_no_cycle() -> None:
+    # Heavy ball, momentum 0.9, lr 0.5 on x^2: the factors have the modulus sqrt(0.9).
+    x, velocity, rows = 1.0, 0.0, []
+    for _ in range(400):
+        rows.append((x, bowl(x)))
+        velocity = 0.9 * velocity + bowl_slope(x)
+        x -= 0.5 * velocity
+    values, losses = np.array(rows).T
+    assert gd.explain({"theta": values, "loss": losses}).verdict == "healthy"
+
+
+def test_resting_at_the_target_is_healthy() -> None:
+    columns = {"theta": np.full(60, 0.5), "loss": np.zeros(60), "grad": np.zeros(60)}
+    assert gd.explain(columns, target=0.5).verdict == "healthy"
+
+
+def test_parameter_is_a_column_that_moves() -> None:
+    log = descent(bowl, bowl_slope, 1.0, 0.1)
+    columns = {"sigma": np.full(200, 4.0), "val_acc": log["loss"], "w": log["theta"], **log}
+    del columns["theta"]
+    found = gd.explain(columns)
+    assert found.verdict == "healthy"
+    assert found.notes == ("the parameter is w, not sigma",)
+
+
+def test_rows_far_apart_are_told() -> None:
+    log = descent(bowl, bowl_slope, 1.0, 0.05)
+    found = gd.explain({name: column[::10] for name, column in log.items()})
+    assert found.notes == ("rows are 10 steps apart; what happens between them is not seen",)
+
+
+def test_degrees_beside_a_target_in_radians() -> None:
+    values = 45 + 10 * 0.9 ** np.arange(200)
+    found = gd.explain(
+        {"theta": values, "loss": (values - 45) ** 2}, target=math.pi / 4, period=math.pi
+    )
+    assert found.verdict == "inconclusive"
+    assert "in degrees is the target" in found.headline

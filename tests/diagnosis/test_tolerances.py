@@ -21,9 +21,11 @@ ROWS = ROW.findall(DOCS)
 MODULES = (
     "diagnosis.causes", "diagnosis.explain", "diagnosis.facts", "diagnosis.joint",
     "diagnosis.joint_causes", "diagnosis.joint_remedies", "diagnosis.joint_trials", "diagnosis.log",
-    "diagnosis.remedies", "diagnosis.verdict", "dynamics.bifurcation", "dynamics.joint",
+    "diagnosis.remedies", "diagnosis.unreachable", "diagnosis.verdict", "dynamics.bifurcation",
+    "dynamics.joint",
     "dynamics.joint_outcomes", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
-    "landscape.critical", "landscape.surface", "objective.checks", "objective.mistakes",
+    "landscape.critical", "landscape.doubtful", "landscape.proof", "landscape.surface",
+    "landscape.sweep", "objective.checks", "objective.mistakes",
     "objective.objective", "objective.period", "objective.probing", "objective.verify",
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
@@ -37,13 +39,20 @@ EFFORTS = {
     "dynamics.joint": {"_LONGEST_STEP", "_LAST_STEP"},
     # Adam's own.
     "dynamics.theory": {"_ADAM_BETA1"},
-    "dynamics.windows": {"SCAN_STEPS", "_LOWEST", "_HIGHEST"},
-    "landscape.critical": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
+    "diagnosis.facts": {"_LOOKED_AT"},
+    "dynamics.windows": {
+        "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",
+    },
+    "landscape.critical": {"_NEWTON_REACH"},
+    "landscape.doubtful": {"_RIPPLES", "_BETWEEN", "_BESIDE_KINK"},
+    "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
+    "landscape.sweep": {"DEFAULT_POINTS"},
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
                           "_ROWS_AT_ONCE"},
     # Where a period is guessed, no verdict is given; `test_own.py` tests the guesses.
     "objective.period": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
                          "_ARGUMENT_ROUNDINGS"},
+    "objective.checks": {"_STEPPED"},
     "objective.mistakes": {"_DEGREE"},
     "objective.objective": {"_MOST_PERIODS", "CHUNK"},
     "objective.verify": {"DEFAULT_SIZE", "_COMPLEX_STEP", "_STEP"},

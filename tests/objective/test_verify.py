@@ -109,6 +109,18 @@ class TestDerivative:
             (swapped(RIGHT), "swapped_axes", "exchanged"),
             (f"{ENVELOPE} {FROM_CARRIER}", "missing_envelope_term", "-1 times"),
             (f"-{ENVELOPE} ({FROM_CARRIER} - {FROM_ENVELOPE})", "unknown", "opposite sign"),
+            (
+                f"-{ENVELOPE} ({FROM_ENVELOPE} - {FROM_CARRIER})",
+                "unknown",
+                "cosine has the opposite",
+            ),
+            (f"-{ENVELOPE} (2 {FROM_ENVELOPE} + {FROM_CARRIER})", "unknown", "envelope is 2 times"),
+            (
+                f"-{ENVELOPE} ({FROM_ENVELOPE} + 0.3 {FROM_CARRIER})",
+                "unknown",
+                "cosine is 0.3 times",
+            ),
+            (turned(RIGHT, "(theta + pi/2)"), "unknown", "turned by 90 degrees"),
             (f"({RIGHT}) sigma^2/2", "scaled", "0.5 sigma^2 times"),
             (f"({RIGHT}) lambda/gamma", "scaled", "wavelength gamma^-1 times"),
             (f"({RIGHT}) (1 + sigma)", "scaled", "depends on the parameters"),
@@ -198,6 +210,10 @@ def kernel(
     return result
 
 
+def _divided(values, power):
+    return values / (np.abs(np.asarray(values)) ** power).sum() ** (1 / power)
+
+
 class TestKernel:
     def test_right_ones(self):
         def scikit_image(theta, wavelength, sigma, psi, gamma, kernel_size):
@@ -216,7 +232,10 @@ class TestKernel:
             ]
             return gabor_kernel(*values, kernel_size=ksize)[None, None]
 
-        for function in (gabor_kernel, kernel, scikit_image, float32):
+        def float16(theta, lam, sigma, psi, gamma, ksize):
+            return np.asarray(kernel(theta, lam, sigma, psi, gamma, ksize), dtype=np.float16)
+
+        for function in (gabor_kernel, kernel, scikit_image, float32, float16):
             check = check_kernel(function)
             assert check.ok, check.user
             assert check.wrt is None
@@ -228,7 +247,7 @@ class TestKernel:
             ({"axes": (1, -1)}, "opposite_rotation", "opposite way"),
             ({"axes": (-1, 1)}, "opposite_rotation", "and is turned by 180"),
             ({"shift": (0.5, 0.5)}, "off_center", "(-0.5, -0.5)"),
-            ({"shift": (-1.0, 0.0)}, "off_center", "(+1, -0)"),
+            ({"shift": (-1.0, 0.0)}, "off_center", "(+1, +0)"),
             ({"shift": (7.0, 7.0)}, "off_center", "(-7, -7)"),
             ({"spacing": 15 / 14}, "unknown", "-K/2 to K/2"),
             ({"spacing": 1 / 7}, "unknown", "-1 to 1"),
@@ -252,6 +271,13 @@ class TestKernel:
                 "scaled",
                 "0.159155 sigma^-2 gamma times",
             ),
+            (
+                lambda t, w, s, p, g, k: _divided(kernel(t, w, s, p, g, k), 1),
+                "scaled",
+                "magnitudes",
+            ),
+            (lambda t, w, s, p, g, k: _divided(kernel(t, w, s, p, g, k), 2), "scaled", "norm"),
+            (lambda t, w, s, p, g, k: kernel(t - math.pi / 2, w, s, p, g, k), "unknown", "turned"),
             (lambda t, w, s, p, g, k: kernel(t, w, s, p, g**0.5, k), "unknown", "gamma^2 belongs"),
             (lambda t, w, s, p, g, k: kernel(t, w, s, p, 1.0, k), "unknown", "leaves gamma out"),
             (lambda t, w, s, p, g, k: kernel(t, w, s, 0.0, g, k), "unknown", "leaves psi out"),

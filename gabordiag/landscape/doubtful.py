@@ -1,0 +1,210 @@
+"""Critical points of which the series cannot tell the kind: there the loss's own values decide.
+
+The slope of the derivative says whether a root of it is a minimum or a maximum. At a double root,
+at the end of an interval, and where the loss has kinks that no series follows, that slope is
+rounding. Then the loss is looked at on either side, ever farther off, until it differs from the
+loss at the point by more than its noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gabordiag.landscape.series import LossSeries
+from gabordiag.objective.evaluation import GENERIC
+from gabordiag.objective.numeric import measure_fine_noise, noise_spacing
+from gabordiag.objective.objective import FloatArray, Objective, Parameter
+
+Function = Callable[[FloatArray], FloatArray]
+# Deviations of the noise, or roundings, by which two losses have to differ.
+_NOISE_FACTOR = 16
+# Distances at which the loss is looked at, of the range's width, ascending.
+_DISTANCES: FloatArray = np.power(4.0, -np.arange(14.0, 0.0, -1.0))
+# Noise above this part of the loss is looked at more closely: it may be ripples.
+_RIPPLES = 1e-6
+# A curvature counts where the loss rises as it says, to this part.
+_BEND = 0.25
+# Places that are looked at between two minima.
+_BETWEEN = 65
+# Where a kink's slope is looked at, of the range's width, and how well both sides agree.
+_BESIDE_KINK, _SAME_SLOPE = 1e-6, 1e-2
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the loss's values tell of a critical point.
+
+    Attributes:
+        value: Of the parameter; the middle of what rounding makes of one multiple root.
+        kind: `minimum`, `maximum` or `inflection`.
+        bend: Second derivative by differences of the loss; None where there is none to see.
+    """
+
+    value: float
+    kind: str
+    bend: float | None
+
+    def confirms(self, curvature: float) -> bool:
+        """Whether the loss bends as a curvature says."""
+        return self.bend is not None and abs(curvature - self.bend) <= _BEND * abs(self.bend)
+
+
+def look_beside(
+    objective: Objective, series: LossSeries, values: FloatArray, clear: npt.NDArray[np.bool_]
+) -> list[Told]:
+    """Tells the kinds of doubtful critical points from values of the smooth loss.
+
+    Args:
+        objective: Whose points they are.
+        series: Of it.
+        values: All its critical points, ascending (m,).
+        clear: Those that are not in doubt (m,); nothing is read from beyond them.
+
+    Returns:
+        One for every doubtful point of which they tell anything; points that rounding made of one
+        root are one.
+    """
+    if clear.all():
+        return []
+
+    def smooth(places: FloatArray) -> FloatArray:
+        losses: FloatArray = objective.derivatives(places, 0, smooth=True)[0]
+        return losses
+
+    parameter, doubtful = objective.parameter, values[~clear]
+    noise = _NOISE_FACTOR * _noise(objective, smooth, series)
+    reach = _reach(parameter, _rises(smooth, parameter, doubtful), noise)
+    groups = _grouped(doubtful, reach)
+    centers = np.array([doubtful[group].mean() for group in groups])
+    reaches = np.array([reach[group].max() for group in groups])
+    centers = _snapped(smooth, parameter, centers, reaches, noise)
+    rises = _rises(smooth, parameter, centers)
+    known = np.concatenate([centers, values[clear]])
+    told = (
+        _tell(parameter, float(center), rises[:, index], known, noise)
+        for index, center in enumerate(centers)
+    )
+    return [point for point in told if point is not None]
+
+
+def _noise(objective: Objective, smooth: Function, series: LossSeries) -> float:
+    """Returns the deviation of the smooth loss's noise, rounding included."""
+    rounding = float(np.finfo(np.float64).eps * series.smooth.bound(0))
+    if series.noise <= _RIPPLES * series.smooth.bound(0):
+        return max(series.noise, rounding)
+    parameter = objective.parameter
+    width = parameter.high - parameter.low
+    spacing = noise_spacing(width, max(abs(parameter.low), abs(parameter.high)), 0.0)
+    places = parameter.low + width * np.array(GENERIC)
+    return max(measure_fine_noise(smooth, places, spacing), rounding)
+
+
+def kink_slope(objective: Objective, value: float, curvature: float) -> float:
+    """Returns |dloss/dvalue| beside a root's zero; the steeper side's where they differ.
+
+    Args:
+        objective: Whose loss is a root.
+        value: Its zero.
+        curvature: Of the smooth loss there.
+    """
+    # Near its zero, smooth = curvature d^2 / 2, so the root is sqrt(curvature / 2) |d|.
+    slope = math.sqrt(curvature / 2)
+    parameter = objective.parameter
+    step = _BESIDE_KINK * (parameter.high - parameter.low)
+    beside = [value - step, value + step]
+    if parameter.period is None:
+        beside = [place for place in beside if parameter.low <= place <= parameter.high]
+    zero, *above = objective.loss_at([value, *beside])
+    steepest = float(max(above) - zero) / step
+    return slope if abs(steepest - slope) <= _SAME_SLOPE * slope else steepest
+
+
+def highest_between(objective: Objective, low: float, high: float) -> float | None:
+    """Returns where the loss is highest between two places, None if nothing between is higher."""
+    places = np.linspace(low, high, _BETWEEN)
+    losses = objective.loss_at(places)
+    top = int(np.argmax(losses))
+    return float(places[top]) if losses[top] > max(losses[0], losses[-1]) else None
+
+
+def _rises(smooth: Function, parameter: Parameter, values: FloatArray) -> FloatArray:
+    """Returns loss(value -+ distance) - loss(value), (2, m, distances); NaN outside an interval."""
+    offsets = (parameter.high - parameter.low) * _DISTANCES
+    points = values[None, :, None] + np.array([-1.0, 1.0])[:, None, None] * offsets
+    rises = np.full(points.shape, np.nan)
+    inside = np.ones(points.shape, dtype=np.bool_)
+    if parameter.period is None:
+        inside = (points >= parameter.low) & (points <= parameter.high)
+    rises[inside] = smooth(points[inside])
+    return rises - smooth(values)[None, :, None]
+
+
+def _reach(parameter: Parameter, rises: FloatArray, noise: float) -> FloatArray:
+    """Returns how far one has to go for the loss to differ (m,)."""
+    clear = np.max(np.abs(np.nan_to_num(rises)), axis=0) > noise
+    first = np.where(np.max(clear, axis=1), np.argmax(clear, axis=1), 0)
+    reach: FloatArray = (parameter.high - parameter.low) * _DISTANCES[first]
+    return reach
+
+
+def _grouped(values: FloatArray, reach: FloatArray) -> list[slice]:
+    """Points closer together than one can see are one."""
+    near = np.diff(values) <= np.maximum(reach[1:], reach[:-1])
+    edges = [0, *(np.flatnonzero(~near) + 1).tolist(), len(values)]
+    return [slice(lo, hi) for lo, hi in itertools.pairwise(edges)]
+
+
+def _snapped(
+    smooth: Function, parameter: Parameter, centers: FloatArray, reach: FloatArray, noise: float
+) -> FloatArray:
+    """Replaces a point that cannot be told from the target by the target."""
+    if parameter.target is None:
+        return centers
+    distances = np.abs(parameter.offset(centers, parameter.target))
+    nearest = int(np.argmin(distances))
+    losses = smooth(np.array([centers[nearest], parameter.target]))
+    if distances[nearest] <= reach[nearest] and losses[1] <= losses[0] + noise:
+        centers[nearest] = parameter.wrap(parameter.target)
+    return centers
+
+
+def _tell(
+    parameter: Parameter, value: float, rises: FloatArray, known: FloatArray, noise: float
+) -> Told | None:
+    """Returns what is seen, or None where the loss is level on both sides."""
+    width = parameter.high - parameter.low
+    apart = np.abs(parameter.offset(known, value))
+    limit = 0.5 * apart[apart > 0].min(initial=width)
+    seen = np.where(width * _DISTANCES <= limit, rises, np.nan)
+    below, above = (_sign(side, noise) for side in seen)
+    if below == above == 0:
+        return None
+    kind = "inflection"
+    if min(below, above) >= 0:
+        kind = "minimum"
+    elif max(below, above) <= 0:
+        kind = "maximum"
+    return Told(value, kind, _bend(seen, width * _DISTANCES, noise))
+
+
+def _sign(rises: FloatArray, noise: float) -> float:
+    """Returns 1 where the loss rises on this side, -1 where it falls, 0 where it does neither."""
+    clear = np.flatnonzero(np.abs(np.nan_to_num(rises)) > noise)
+    return float(np.sign(rises[clear[0]])) if len(clear) else 0.0
+
+
+def _bend(rises: FloatArray, offsets: FloatArray, noise: float) -> float | None:
+    """Returns (f(v + d) - 2 f(v) + f(v - d)) / d^2; at an end of the range, of its own side twice.
+
+    At the smallest d at which the noise adds no more than some hundredths.
+    """
+    ends = np.isnan(rises).all(axis=1)
+    total = 2 * rises[int(np.argmin(ends))] if ends.any() else rises.sum(axis=0)
+    clear = np.flatnonzero(np.abs(np.nan_to_num(total)) > 16 * noise)
+    return float(total[clear[0]] / offsets[clear[0]] ** 2) if len(clear) else None

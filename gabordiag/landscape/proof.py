@@ -1,0 +1,156 @@
+"""How many roots the derivative of a series has, proven.
+
+The derivative D of the smooth loss is a trigonometric polynomial in phi with a known error
+(`series.py`). Cells of phi are bisected until each is proven to hold no root or exactly one. On a
+cell with middle m and half-width h, Taylor's theorem bounds the variation of D:
+
+    |D(phi) - D(m)| <= sum_{j=1}^{q} |D^(j)(m)| h^j / j!  +  B_{q+1} h^{q+1} / (q+1)!
+
+with B the global bound from the coefficients. If |D(m)| exceeds that and the error, the cell is
+empty. If the same holds for D', D is monotone there, and its signs at the ends decide between one
+root and none. What stays undecided down to the smallest cell is a double root or a flat loss; then
+nothing is claimed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from gabordiag.landscape.series import LossSeries, TrigPolynomial
+from gabordiag.objective.objective import FloatArray
+
+_TAYLOR_ORDER = 8
+_MAX_DEPTH = 40
+_MAX_CELLS = 200_000
+# Fractions of a cell by which the first grid is shifted, so that no root sits on an edge;
+# irrational and unrelated, because symmetric losses have roots at simple fractions.
+_OFFSETS = (0.3819660112501051, 0.7071067811865476, 0.1415926535897932)
+# A loss that varies by less than this part of itself is flat: rounding. Noise above that part of
+# the variation is what keeps a series from following it.
+_FLAT, _NOISY = 1e-12, 1e-4
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was proven about the list of critical points.
+
+    Attributes:
+        certified: Every cell is proven empty or proven to hold exactly one root.
+        reason: In words, why or why not.
+        cells: Cells that the proof took.
+        error: Bound on the series' error that the proof includes, in units of the derivative.
+    """
+
+    certified: bool
+    reason: str
+    cells: int
+    error: float
+
+
+def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certificate]:
+    """Proves how many roots the derivative has and where.
+
+    Returns:
+        Brackets (m, 2) in phi that hold exactly one root each; stretches (k, 2) of which nothing
+        could be proven, none where the proof succeeds; and the certificate.
+    """
+    nothing = np.empty((0, 2))
+    if not series.is_resolved:
+        certificate = Certificate(False, _why_unresolved(series), 0, series.error)
+        return nothing, nothing, certificate
+    cells = 0
+    for offset in _OFFSETS:
+        brackets, doubtful, used = _isolate(series, offset)
+        cells += used
+        if len(doubtful) == 0:
+            reason = f"each of {used} cells is proven empty or proven to hold exactly one root"
+            return brackets, doubtful, Certificate(True, reason, cells, series.error)
+    where = float(series.value(doubtful[0].mean(keepdims=True))[0])
+    reason = (
+        f"near {series.parameter.show(where)} a double root or a stretch that is flat to rounding "
+        "cannot be told from none"
+    )
+    return brackets, doubtful, Certificate(False, reason, cells, series.error)
+
+
+def _why_unresolved(series: LossSeries) -> str:
+    values = series.smooth.derivatives(np.linspace(0, series.span, 257), 0)[0]
+    variation, noise = float(np.ptp(values)), series.noise
+    if variation <= _FLAT * float(np.abs(values).max()):
+        return "the loss is flat to within the error of its evaluation"
+    if noise > _NOISY * variation:
+        return (
+            f"the loss is noisy (by {noise:.2g}, where it varies by {variation:.3g} in all): no "
+            "series follows it"
+        )
+    return (
+        f"the loss is not smooth enough: {series.samples} evaluations do not follow its kinks, "
+        "jumps or fine ripples"
+    )
+
+
+def _isolate(series: LossSeries, offset: float) -> tuple[FloatArray, FloatArray, int]:
+    """Returns brackets of one root each, stretches left in doubt, and the cells it took."""
+    count = 2 * max(series.derivative.degree, 8)
+    edges = _first_edges(series, count, offset)
+    middles, halves = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
+    found, used = [], 0
+    for _ in range(_MAX_DEPTH):
+        used += len(middles)
+        status = _judge(series, middles, halves)
+        one = status == 1
+        found.append(np.stack([(middles - halves)[one], (middles + halves)[one]], axis=1))
+        middles, halves = middles[status < 0], halves[status < 0]
+        if len(middles) == 0 or used + 2 * len(middles) > _MAX_CELLS:
+            break
+        halves = np.repeat(halves / 2, 2)
+        middles = np.repeat(middles, 2) + halves * np.tile([-1.0, 1.0], len(middles))
+    brackets = np.concatenate(found)
+    return brackets[np.argsort(brackets[:, 0])], _stretches(middles, halves), used
+
+
+def _stretches(middles: FloatArray, halves: FloatArray) -> FloatArray:
+    """Joins adjacent cells, all of one width; returns their ends (k, 2)."""
+    if len(middles) == 0:
+        return np.empty((0, 2))
+    gap = np.diff(middles) > 2.5 * halves[:-1]
+    first = np.flatnonzero(np.append(True, gap))
+    last = np.append(first[1:] - 1, len(middles) - 1)
+    return np.stack([middles[first] - halves[first], middles[last] + halves[last]], axis=1)
+
+
+def _first_edges(series: LossSeries, count: int, offset: float) -> FloatArray:
+    inner = series.span * (np.arange(count) + offset) / count
+    if series.parameter.period is not None:
+        return np.append(inner, inner[0] + series.span)
+    return np.concatenate([[0.0], inner, [series.span]])
+
+
+def _judge(series: LossSeries, middles: FloatArray, halves: FloatArray) -> FloatArray:
+    """Returns 0 for cells proven empty, 1 for cells proven to hold one root, -1 for the rest."""
+    polynomial = series.derivative
+    tower = polynomial.derivatives(middles, _TAYLOR_ORDER + 1)
+    status = np.full(len(middles), -1.0)
+    monotone = np.abs(tower[1]) > _variation(polynomial, tower[1:], halves, 1) + series.slope_error
+    empty = np.abs(tower[0]) > _variation(polynomial, tower[:-1], halves, 0) + series.error
+    low = polynomial.derivatives(middles - halves, 0)[0]
+    high = polynomial.derivatives(middles + halves, 0)[0]
+    clear = np.minimum(np.abs(low), np.abs(high)) > series.error
+    status[monotone & clear & (low * high < 0)] = 1
+    status[monotone & clear & (low * high > 0)] = 0
+    status[empty] = 0
+    return status
+
+
+def _variation(
+    polynomial: TrigPolynomial, tower: FloatArray, halves: FloatArray, order: int
+) -> FloatArray:
+    """Taylor bound on how far the function tower[0] departs from its middle value."""
+    total = np.zeros_like(halves)
+    for j in range(1, _TAYLOR_ORDER + 1):
+        total += np.abs(tower[j]) * halves**j / math.factorial(j)
+    last = _TAYLOR_ORDER + 1
+    return total + polynomial.bound(order + last) * halves**last / math.factorial(last)
