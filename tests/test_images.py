@@ -611,3 +611,16 @@ def test_pixel_limit_speaks_before_pillow_does():
     # The message counts whole millions, and no size may fall between the two limits.
     assert images.MAX_PIXELS % 1_000_000 == 0
     assert 24_000_000 < images.MAX_PIXELS <= Image.MAX_IMAGE_PIXELS
+
+
+def test_a_tiff_of_32_bit_integers_is_taken_as_16_bits(tmp_path):
+    # How some versions of Pillow open 16 bits; what is in it decides, not how it was opened.
+    values = np.random.default_rng(0).integers(0, 65536, (8, 9), dtype=np.int32)
+    Image.fromarray(values).save(tmp_path / "deep.tiff")
+    np.testing.assert_array_equal(load_image(tmp_path / "deep.tiff"), values / 65535)
+
+
+def test_without_matplotlib_there_is_no_photograph(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="matplotlib, which is not installed"):
+        load_image("hopper")

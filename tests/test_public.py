@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 import gabordiag as gd
+from gabordiag.errors import UsageError
 
 NAMES = {
     "GaborParameters",
@@ -80,3 +82,26 @@ def test_function_as_objective() -> None:
     result = gd.diagnose(loss, range=(0, 2), start=0.1, target=1.0, optimizer="sgd", lr=0.1)
     assert result.verdict == "healthy"
     assert math.isclose(result.run.final, 1.0, abs_tol=0.02)
+
+
+def test_what_is_public_is_listed() -> None:
+    assert set(dir(gd)) >= NAMES
+    assert "annotations" not in dir(gd)
+
+
+def test_an_experiment_takes_no_keywords_of_a_function() -> None:
+    experiment = gd.Experiment(image="noise", kernel_size=9)
+    with pytest.raises(UsageError, match="an experiment takes no range, period"):
+        gd.sweep(experiment, range=(0, 1), period=1.0)
+
+
+def test_a_kernel_is_checked_by_itself() -> None:
+    def kernel(theta, wavelength, sigma, psi, gamma, kernel_size):
+        # The textbook's, turned the other way.
+        return gd.gabor_kernel(-theta, wavelength, sigma, psi, gamma, kernel_size=kernel_size)
+
+    found = gd.check(kernel=kernel)
+    assert not found.ok
+    assert found.user.best_match == "opposite_rotation"
+    with pytest.raises(UsageError, match="two checks"):
+        gd.check(kernel=kernel, derivative="cos(theta)")

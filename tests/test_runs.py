@@ -425,3 +425,88 @@ def test_list_survives_damaged_folders(tmp_path: Path, content: str) -> None:
     (tmp_path / "run/result.json").write_text(content)
     listed: Sequence[dict[str, Any]] = list_runs(tmp_path)
     assert [entry["verdict"] for entry in listed] == [None]
+
+
+def test_of_two_that_create_a_file_the_second_is_told(tmp_path: Path) -> None:
+    held = files.create_locked(tmp_path / "config.toml", "mine")
+    try:
+        with pytest.raises(FileExistsError):
+            files.create_locked(tmp_path / "config.toml", "theirs")
+        assert files.is_held(tmp_path / "config.toml") is True
+        assert files.lock(tmp_path / "config.toml") is None
+    finally:
+        os.close(held)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["config.toml"]
+    assert (tmp_path / "config.toml").read_text() == "mine"
+    assert files.is_held(tmp_path / "config.toml") is False
+
+
+def test_of_two_that_found_a_folder_empty_the_second_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "made"
+
+    def first(path: Path, content: str) -> int:
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr("gabordiag.runs.folder.create_locked", first)
+    with pytest.raises(OutputError, match="made"):
+        RunFolder.create(out, "sweep", {})
+    # It may hold the other's files by now.
+    assert out.is_dir()
+
+
+def test_where_it_cannot_be_known_who_holds_a_file_nothing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert files.is_held(tmp_path / "absent") is None
+    (tmp_path / "config.toml").write_text("a = 1")
+    # Windows has no fcntl.
+    monkeypatch.setattr(files, "fcntl", None)
+    assert files.is_held(tmp_path / "config.toml") is None
+    descriptor = files.lock(tmp_path / "config.toml")
+    assert descriptor is not None
+    os.close(descriptor)
+
+
+def test_a_log_that_is_a_folder_can_be_neither_written_nor_read(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").mkdir()
+    with pytest.raises(OutputError, match=r"Cannot write .*log\.csv"):
+        TrajectoryFile(tmp_path / "log.csv", ["theta"])
+    with pytest.raises(InputError, match=r"log\.csv cannot be read"):
+        files.whole_lines(tmp_path / "log.csv")
+
+
+def test_a_log_may_be_closed_twice(tmp_path: Path) -> None:
+    log = TrajectoryFile(tmp_path / "log.csv", ["theta"])
+    log.close()
+    log.close()
+    assert (tmp_path / "log.csv").read_text() == "step,theta,loss,grad,update,lr\n"
+
+
+def test_a_run_of_another_command_is_not_resumed(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "made", "sweep", {"sigma": 4.0})
+    with pytest.raises(InputError):
+        RunFolder.resume(tmp_path / "made", "sweep")
+    folder.abandon("interrupted")
+    with pytest.raises(InputError, match="holds a run of `sweep`, not `optimize`"):
+        RunFolder.resume(tmp_path / "made", "optimize")
+    # What a kill left of a file that was being written goes.
+    (tmp_path / "made" / ".part-1").write_text("half")
+    RunFolder.resume(tmp_path / "made", "sweep").abandon("interrupted")
+    assert not (tmp_path / "made" / ".part-1").exists()
+
+
+def test_a_thousand_runs_of_one_second_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def taken(self: Path, *arguments: Any, **keywords: Any) -> None:
+        if self.name != "runs":
+            raise FileExistsError(errno.EEXIST, "File exists")
+        os.mkdir(self)
+
+    monkeypatch.setattr(Path, "mkdir", taken)
+    with pytest.raises(OutputError, match="a thousand runs of this second"):
+        RunFolder.create(None, "sweep", {})

@@ -373,13 +373,8 @@ def _targets(result: Mapping[str, Any], plane: _Plane) -> Iterator[tuple[float, 
 
 
 def _goals(result: Mapping[str, Any]) -> list[tuple[Mapping[str, float], bool]]:
-    runs = _runs(result)
-    if "target" not in result:
-        return [(runs[0]["target_copy"], True)]
-    return [
-        (result["target"], True),
-        *((run["target_copy"], False) for run in runs if is_copy(result, run)),
-    ]
+    copies = (run["target_copy"] for run in _runs(result) if is_copy(result, run))
+    return [(result["target"], True), *((copy, False) for copy in copies)]
 
 
 def _target_style(is_target: bool) -> dict[str, Any]:

@@ -189,10 +189,7 @@ def _symmetry(result: Json, run: Json) -> list[str]:
 
 def _turned(result: Json, run: Json) -> list[str]:
     """Names of the parameters in which a run's copy of the target is not the target itself."""
-    target = result.get("target")
-    if target is None:
-        return []
-    names = []
+    target, names = result["target"], []
     for name, axis in axes_of(result).items():
         if abs(_offset(axis, run["target_copy"][name] - target[name])) > _SAME:
             names.append(name)

@@ -618,3 +618,24 @@ def test_module_runs_like_the_script() -> None:
     )
     assert done.returncode == 2
     assert done.stdout == ""
+
+
+def test_a_page_of_many_images_is_named_after_their_folder(
+    capsys: pytest.CaptureFixture[str], image: str
+) -> None:
+    Path("photos").mkdir()
+    for index in range(2):
+        pixels = np.random.default_rng(index).integers(0, 256, (30, 34), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"photos/{index}.png")
+    options = ["--images", "photos", "--loss", "mse", *FILTER]
+    code, _, err = _call(capsys, ["explore", *options, "--quiet", "--out", "page.html"])
+    assert code == 0, err
+    assert "the images of photos" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_a_page_below_a_file_is_3(capsys: pytest.CaptureFixture[str], small: list[str]) -> None:
+    Path("file").write_text("mine")
+    code, out, err = _call(capsys, ["explore", *small, "--out", "file/page.html"])
+    _assert_refused(code, out, err, 3)
+    assert "Cannot write to file" in err
+    assert Path("file").read_text() == "mine"

@@ -10,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gabordiag.errors import InputError
 from gabordiag.landscape.series import TrigPolynomial, build_series
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.own import own_objective
 from tests.landscape.planted import Planted, interval, waves
 
 # Generic places: no fraction of any grid.
@@ -180,3 +182,13 @@ def test_half_the_period_halves_the_series(texture):
         (double.derivative.coefficients[::2][:shared] * turn),
         atol=1e-10 * short.derivative.bound(0),
     )
+
+
+@pytest.mark.parametrize(
+    ("loss", "low"),
+    [(torch.log, -1.0), (lambda v: torch.where((v - 0.5).abs() < 1e-3, torch.nan, v), 0.0)],
+    ids=["half", "gap"],
+)
+def test_a_range_in_which_the_loss_is_not_finite_is_refused(loss, low):
+    with pytest.raises(InputError, match="is not finite at"):
+        build_series(own_objective(loss, range=(low, 1.0)))

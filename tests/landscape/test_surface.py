@@ -268,3 +268,15 @@ def test_no_minimum_of_a_ten_times_finer_grid_is_missed(other):
     for i, j in lowest:
         apart = np.abs(joint.offsets(found, [a[i], b[j]])) / cell
         assert apart.max(axis=1).min() <= 1.5
+
+
+def test_a_surface_is_over_two_parameters():
+    image = np.random.default_rng(0).random((20, 20))
+    experiment = Experiment(image=image, kernel_size=9, wavelength=5.0, sigma=2.0, loss="mse")
+    with pytest.raises(UsageError, match="needs two parameters"):
+        sweep_surface(JointObjective(experiment, ("theta", "sigma", "psi")))
+    # sigma squared underflows to 0, and the middle of the envelope is exp(-0 / 0).
+    with pytest.raises(UsageError, match="not finite everywhere"):
+        sweep_surface(
+            JointObjective(experiment, ("theta", "sigma")), (5, 5), ((None, None), (1e-200, 1.0))
+        )

@@ -826,3 +826,40 @@ class TestNumeric:
     @pytest.mark.parametrize("guesses", [[], [0.0]])
     def test_a_zero_at_the_end_that_is_passed_is_no_root(self, guesses):
         assert not has_sharp_zero(lambda v: v, 0.0, 1.0, np.array(guesses))
+
+
+class TestModulesThatCannotBe:
+    def test_without_any_parameter(self):
+        with pytest.raises(UsageError, match="It has no parameters at all"):
+            own_objective(nn.ReLU(), param="theta")
+
+    def test_a_part_that_is_not_there(self, image):
+        with pytest.raises(UsageError, match=r"no parameter 'layers\.0\.theta'"):
+            own_objective(nn.Conv2d(1, 1, 3), param="layers.0.theta", input=image)
+
+    def test_only_one_parameter_but_of_many_numbers(self, image):
+        with pytest.raises(UsageError, match="needs --param"):
+            own_objective(nn.Conv2d(1, 1, 3, bias=False), input=image)
+
+    def test_a_lazy_module_that_never_ran(self, image):
+        with pytest.raises(UsageError, match="has no shape yet"):
+            own_objective(nn.LazyConv2d(1, 3), param="weight[0,0,0,0]", input=image)
+
+    @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+    def test_a_scripted_module(self, image):
+        scripted = torch.jit.trace(nn.Conv2d(1, 1, 3), torch.ones(1, 1, 5, 5))
+        with pytest.raises(UsageError, match="a scripted module cannot be studied"):
+            own_objective(scripted, param="weight[0,0,0,0]", input=image)
+
+    @pytest.mark.parametrize(
+        ("content", "words"), [(b"no array", "cannot be read as a .npy"), (None, "cannot be read")]
+    )
+    def test_an_input_that_is_no_array(self, tmp_path, content, words):
+        if content is not None:
+            (tmp_path / "input.npy").write_bytes(content)
+        with pytest.raises(InputError, match=words):
+            own_objective(nn.Conv2d(1, 1, 3), param="weight[0,0,0,0]", input=tmp_path / "input.npy")
+
+    def test_an_input_of_words(self):
+        with pytest.raises(InputError, match="holds no numbers"):
+            own_objective(nn.Conv2d(1, 1, 3), param="weight[0,0,0,0]", input=[["a", "b"]])

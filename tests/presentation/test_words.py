@@ -1,0 +1,110 @@
+"""What is said and drawn where there is no rate, no minimum or no gradient to tell of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gabordiag as gd
+from gabordiag.dynamics.maps import run_basins
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.presentation import words
+from gabordiag.presentation.blocks import Paragraph
+from gabordiag.presentation.figure_maps import basins_words
+from gabordiag.presentation.joint_words import _at_target, _symmetry, joint_runs
+from gabordiag.presentation.phrases import how_else
+from tests.diagnosis.planting import cardinal_gabor
+from tests.dynamics.test_joint import experiment
+
+NAMES = ("theta", "wavelength", "sigma", "psi")
+
+
+def _text(blocks: list[Any]) -> str:
+    return " ".join(block.text for block in blocks if isinstance(block, Paragraph))
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return np.random.default_rng(8).random((33, 29))
+
+
+def test_a_map_on_which_nothing_arrives_says_so() -> None:
+    # Slope times the least rate is far more than one degree.
+    steep = replace(cardinal_gabor("rmse"), pixel_scale=3e6).along("theta")
+    rates, starts = np.geomspace(1e-2, 10, 5), np.linspace(-1.5, 1.5, 7)
+    made = run_basins(steep, OptimizerSettings("sgd", steps=200), rates, starts)
+    assert made.windows.hold_lr is None
+    assert made.best_lr is None
+    headline, reason = basins_words(made.view())
+    assert headline == "No scanned learning rate brings the run from −42.1° to the target"
+    assert reason == "At no scanned rate does the target's basin hold its runs"
+    assert made.plot().get_title("left") == headline
+    told = _text(words.blocks("basins", made.view()))
+    assert "At best" not in told
+
+
+def test_nesterov_and_a_schedule_are_told() -> None:
+    run = {"momentum": 0.9, "nesterov": True, "schedule": "cosine"}
+    assert how_else(run) == ["momentum 0.9", "Nesterov", "cosine"]
+    assert how_else({"momentum": 0.0}) == []
+
+
+TARGET = {"theta": 0.8, "wavelength": 5.0, "sigma": 2.0, "psi": 0.1}
+RESULT = {
+    "learned": NAMES, "units": ("rad", "px", "px", "rad"), "target": TARGET,
+    "periods": (2 * np.pi, None, None, 2 * np.pi), "tolerances": (0.02, 0.1, 0.04, 0.02),
+    "target_hessian": {"is_minimum": True, "eigenvalues": [1.0, 4.0], "condition_number": 4.0,
+                       "stable_lr": 0.5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("copy", "reasons"),
+    [
+        ({}, []),
+        ({"theta": 0.8 - np.pi, "psi": -0.1}, ["theta + 180° with psi turned to -psi"]),
+        ({"wavelength": -5.0, "psi": -0.1}, ["a negative wavelength with psi turned to -psi"]),
+        ({"sigma": -2.0}, ["the sign of sigma changes nothing"]),
+    ],
+)
+def test_a_copy_of_the_target_is_explained(copy: dict[str, float], reasons: list[str]) -> None:
+    run = {"outcome": "reached", "target_copy": {**TARGET, **copy}}
+    told = " ".join(_symmetry(RESULT, run))
+    every = ("theta + 180°", "a negative wavelength", "the sign of")
+    assert [words for words in every if words in told] == [
+        next(words for words in every if reason.startswith(words)) for reason in reasons
+    ]
+    assert all(reason in told for reason in reasons)
+    assert _symmetry(RESULT, {**run, "outcome": "cycle"}) == []
+
+
+def test_a_run_is_compared_with_the_target_only_from_elsewhere() -> None:
+    run = {"loss": "mse", "target_copy": TARGET, "minimum": {**TARGET, "theta": 0.8 + 2 * np.pi}}
+    assert _at_target(RESULT, run) == []
+    for minimum in (None, {**TARGET, "sigma": 2.1}):
+        told = _text(_at_target(RESULT, {**run, "minimum": minimum}))
+        assert "the condition number is 4; no rate of plain gradient descent above 0.5" in told
+    root = _text(_at_target(RESULT, {**run, "loss": "rmse", "minimum": None}))
+    assert root.endswith("the condition number is 4.")
+
+
+def test_a_run_that_broke_down_has_no_curvature_to_tell(image: np.ndarray) -> None:
+    made = gd.optimize_jointly(
+        experiment(image), ("theta", "sigma"), "adam", 1e308, steps=60, start={"sigma": 2.2}
+    )
+    assert "left the numbers" in _text(joint_runs(made.to_dict()))
+    assert made.plot() is not None
+
+
+def test_a_diagnosis_of_several_parameters_can_be_drawn(image: np.ndarray) -> None:
+    found = gd.diagnose_jointly(
+        experiment(image), ("theta", "sigma"), lr=1e-4, steps=20, start={"theta": 0.9}
+    )
+    ax = found.plot()
+    # The run, from its start, on the plane of the two.
+    starts = [line.get_xydata()[0] for line in ax.lines if len(line.get_xydata()) == 1]
+    assert any(np.allclose(at, [np.degrees(0.9), 2.0]) for at in starts)
+    assert found._repr_png_()[:8] == b"\x89PNG\r\n\x1a\n"
