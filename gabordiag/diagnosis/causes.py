@@ -165,6 +165,11 @@ def kink(facts: Facts) -> Finding:
     return Finding("kink", True, sufficient, evidence, text, advice)
 
 
+def _steps(trial: Trial) -> str:
+    count = trial.steps_to_target
+    return f"{count} step{'s' if count != 1 else ''}"
+
+
 def _begin(words: str) -> str:
     return words[0].upper() + words[1:]
 
@@ -207,7 +212,7 @@ def step_too_small(facts: Facts) -> Finding:
     advice = ""
     if trial is not None:
         evidence["counterfactual"] = trial.to_dict()
-        advice = f"Use {facts.tuning(trial)}, which arrives in {trial.steps_to_target} steps."
+        advice = f"Use {facts.tuning(trial)}, which arrives in {_steps(trial)}."
     return Finding("step_too_small", True, sufficient, evidence, text, advice)
 
 
@@ -244,7 +249,7 @@ def step_too_large(facts: Facts) -> Finding:
             )
     advice = ""
     if trial is not None:
-        advice = f"Use {facts.tuning(trial)}, which arrives in {trial.steps_to_target} steps."
+        advice = f"Use {facts.tuning(trial)}, which arrives in {_steps(trial)}."
     return Finding("step_too_large", True, trial is not None, evidence, text, advice)
 
 
@@ -286,9 +291,12 @@ def no_working_lr(facts: Facts) -> Finding:
     """Is what escapes the start's basin more than the target's basin holds?"""
     windows = facts.windows
     if windows is None:
-        text = "learning rates were not scanned for this optimizer"
+        text = "learning rates were not scanned for this optimizer and schedule"
         return Finding("no_working_lr", False, False, {}, text)
     evidence: dict[str, Any] = windows.to_dict()
+    if not facts.is_minimum_at_target:
+        text = "there is no minimum at the target that a rate could lead to"
+        return Finding("no_working_lr", False, False, evidence, text)
     escape, hold = windows.escape_lr, windows.hold_lr
     if windows.working_lr or windows.starts_in_target_basin:
         text = "there are learning rates that reach the target from this start"

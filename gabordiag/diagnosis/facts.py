@@ -201,7 +201,7 @@ class Bench:
             if not settings.is_elementwise:
                 return list(LBFGS_RATES)
             scale = rate_scale(self.landscape, settings)
-            return sorted((scale * rate for rate in SINGLE_RATES), reverse=True)
+            return [round_down(scale * rate) for rate in reversed(SINGLE_RATES)]
         hold = windows.hold_lr
         if hold is None:
             return []

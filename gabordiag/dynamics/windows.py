@@ -196,13 +196,18 @@ def suitable_rates(landscape: Landscape, settings: OptimizerSettings) -> FloatAr
 def beside_target(landscape: Landscape) -> list[float]:
     """Returns the two starts that measure what the target's basin holds.
 
-    None where the target is no minimum: nothing is held there.
+    None where the target is no minimum, or an end of the range: nothing is held there.
     """
     goal, parameter = landscape.goal_value, landscape.parameter
     if goal is None or (parameter.target is not None and landscape.target is None):
         return []
-    aside = BESIDE_TARGET / ANGLE_TOLERANCE * parameter.tolerance
-    return [goal - aside, goal + aside]
+    found = landscape.basin_of(goal)
+    if found is None:
+        return []
+    # A basin may be narrower than the tolerance.
+    inside = min(goal - found[1][0], found[1][1] - goal) / 2
+    aside = min(BESIDE_TARGET / ANGLE_TOLERANCE * parameter.tolerance, inside)
+    return [goal - aside, goal + aside] if aside > 0 else []
 
 
 def measure_windows(
