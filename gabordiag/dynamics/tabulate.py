@@ -34,6 +34,9 @@ _ORDER = 6
 _EXACT_CELLS = 12
 # Of an objective that torch cannot batch, every evaluation counts.
 _CELLS_BEYOND, _CELLS_EXPENSIVE = 4096, 512
+# Of a stretch in which a function is refused somewhere, asked one by one: at first, on both sides
+# of an interval together, a quarter of its width apart.
+_PROBES = 33
 _NODES = 0.5 - 0.5 * np.cos(np.pi * (2 * np.arange(_ORDER) + 1) / (2 * _ORDER))
 _TO_POWERS = np.linalg.inv(np.vander(_NODES, _ORDER, increasing=True)).T
 
@@ -237,16 +240,33 @@ class _Beyond:
 
 
 def _where_defined(objective: Objective, values: FloatArray) -> FloatArray:
-    """Returns loss and gradient (2, n) at values (n,); NaN where the user's code raises."""
+    """Returns loss and gradient (2, n) at ascending values (n,); NaN where the user's code raises.
+
+    A stretch at whose ends, and at `_PROBES` places in all, it raises is taken to be refused whole:
+    to ask at each of its values takes minutes.
+    """
     try:
-        return np.stack([objective.loss_at(values), objective.gradient(values)])
+        return _both(objective, values)
     except InputError:
-        if len(values) == 1:
-            return np.full((2, 1), np.nan)
+        probes = np.linspace(0, len(values) - 1, min(len(values), _PROBES)).astype(np.int64)
+    if not any(_is_defined(objective, values[place : place + 1]) for place in probes):
+        return np.full((2, len(values)), np.nan)
     # Mostly a function ends somewhere: halves that lie on one side of that place take few calls.
     middle = len(values) // 2
     halves = [_where_defined(objective, part) for part in (values[:middle], values[middle:])]
     return np.concatenate(halves, axis=1)
+
+
+def _is_defined(objective: Objective, value: FloatArray) -> bool:
+    try:
+        _both(objective, value)
+    except InputError:
+        return False
+    return True
+
+
+def _both(objective: Objective, values: FloatArray) -> FloatArray:
+    return np.stack([objective.loss_at(values), objective.gradient(values)])
 
 
 def _kink(objective: Objective) -> float | None:
@@ -273,9 +293,7 @@ def _is_expensive(objective: Objective) -> bool:
 
 def _ask(objective: Objective, nodes: FloatArray) -> FloatArray:
     """Returns loss and gradient at the nodes, (2, cells, 6), from the objective itself."""
-    values = nodes.ravel()
-    levels: FloatArray = np.stack([objective.loss_at(values), objective.gradient(values)])
-    return levels.reshape(2, *nodes.shape)
+    return _both(objective, nodes.ravel()).reshape(2, *nodes.shape)
 
 
 def _from_series(objective: Objective, nodes: FloatArray, exact: np.ndarray) -> FloatArray:

@@ -535,6 +535,22 @@ def test_where_a_function_refuses_to_be_evaluated_is_nan() -> None:
     np.testing.assert_array_equal(torch.isnan(slopes(values)), torch.isnan(expected))
 
 
+def _ends_and_begins_again(value: Tensor) -> Tensor:
+    """(v - 0.3)^2 on [0, 1], [-1.75, -1] and [2, 2.5]: a hole on either side, and nothing beyond."""
+    at = float(value.detach())
+    if not (0 <= at <= 1 or -1.75 <= at <= -1 or 2 <= at <= 2.5):
+        raise ValueError("outside")
+    return (value - 0.3) ** 2
+
+
+def test_a_function_that_is_defined_again_farther_out_is_tabulated_there() -> None:
+    losses, _ = tabulate(own_objective(_ends_and_begins_again, range=(0.0, 1.0), target=0.3))
+    values = torch.tensor([-2.0, -1.5, -0.5, 0.5, 1.5, 2.25, 2.75], dtype=torch.float64)
+    defined = torch.tensor([False, True, False, True, False, True, False])
+    expected = torch.where(defined, (values - 0.3) ** 2, math.nan)
+    np.testing.assert_allclose(losses(values), expected, atol=1e-12)
+
+
 def test_runs_that_leave_where_a_function_is_defined_have_broken_down() -> None:
     # d <- (1 - 2 lr) d: at rates below 1/2 it never overshoots; at 1.2 it is thrown out.
     objective = own_objective(_ends_at_its_range, range=(0.0, 1.0), target=0.3)
