@@ -213,13 +213,17 @@ def _polish(objective: Objective, values: FloatArray) -> FloatArray:
     """Two Newton steps on the objective's own derivatives, each kept only where it helps."""
     if len(values) == 0:
         return values
-    width = objective.parameter.high - objective.parameter.low
+    parameter = objective.parameter
+    width = parameter.high - parameter.low
     _, first, second = objective.derivatives(values, 2, smooth=True)
     for _ in range(2):
         with np.errstate(divide="ignore", invalid="ignore"):
             trial = values - first / second
         near = np.abs(trial - values) <= _NEWTON_REACH * width
         trial = np.where(near, trial, values)
+        if parameter.period is None:
+            # A user's function may end where its range does.
+            trial = np.clip(trial, parameter.low, parameter.high)
         _, first_trial, second_trial = objective.derivatives(trial, 2, smooth=True)
         better = np.abs(first_trial) < np.abs(first)
         values = np.where(better, trial, values)

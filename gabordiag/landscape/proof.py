@@ -22,8 +22,12 @@ import numpy as np
 from gabordiag.landscape.series import LossSeries, TrigPolynomial
 from gabordiag.objective.objective import FloatArray
 
+# Cells are at most half a wave of the highest term wide, so that its phase turns by pi/2 within
+# their half: what Taylor's rest leaves of it, (pi/2)^9 / 9! = 2e-4 of its size, is small beside it.
 _TAYLOR_ORDER = 8
+# Halved so often, a cell is 1e-12 of the first: a root that is still in doubt is a double one.
 _MAX_DEPTH = 40
+# Some seconds of work; a landscape that is not told by then is called uncertified.
 _MAX_CELLS = 200_000
 # Fractions of a cell by which the first grid is shifted, so that no root sits on an edge;
 # irrational and unrelated, because symmetric losses have roots at simple fractions.

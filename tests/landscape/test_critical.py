@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gabordiag.gabor import PARAMETER_NAMES
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.own import own_objective
 from tests.landscape.independent import Derivative, assert_sign_changes
 from tests.landscape.planted import Planted, interval, waves
 
@@ -697,3 +698,13 @@ def test_attractors_are_minima_and_kinks():
     kinds = {"minimum": True, "kink": True, "maximum": False, "inflection": False}
     for kind, attracts in kinds.items():
         assert CriticalPoint(0.0, 0.0, None, kind).is_attractor == attracts
+
+
+def test_a_function_that_ends_at_its_range_is_not_asked_beyond_it():
+    # The slope's root lies at the end itself: Newton's steps fall on either side of it.
+    def ends(value: torch.Tensor) -> torch.Tensor:
+        assert 0 <= value.detach() <= 1
+        return value**2
+
+    landscape = find_critical_points(own_objective(ends, range=(0.0, 1.0)))
+    assert [(point.kind, point.value) for point in landscape.points] == [("minimum", 0.0)]
