@@ -259,7 +259,16 @@ def _classify(
         return ()
     slopes, rounding = _slopes(series, values, certified)
     clear = slopes > rounding
-    told = {point.value: point for point in look_beside(objective, series, values, clear)}
+    target = None if certified else _missed_target(objective, values)
+    if target is not None:
+        place = int(np.searchsorted(values, target))
+        values, clear = np.insert(values, place, target), np.insert(clear, place, False)
+    told = {
+        point.value: point
+        for point in look_beside(objective, series, values, clear)
+        # The target is no root: unless the loss rises on both sides, it is no critical point.
+        if point.value != target or point.kind == "minimum"
+    }
     values = np.sort(np.concatenate([values[clear], list(told)]))
     smooth, _, second = objective.derivatives(values, 2, smooth=True)
     losses = objective.loss_at(values)
@@ -282,6 +291,18 @@ def _classify(
         shown = own if bends or kind != "minimum" else None
         points.append(CriticalPoint(value, loss, shown, kind, stable_lr=stable))
     return _with_basins(objective, points)
+
+
+def _missed_target(objective: Objective, values: FloatArray) -> float | None:
+    """Returns the target if it is none of the critical points (m,): what the series did not follow.
+
+    There the question is asked, so there the loss itself is looked at.
+    """
+    parameter = objective.parameter
+    if parameter.target is None:
+        return None
+    target = float(parameter.wrap(parameter.target))
+    return None if target in values else target
 
 
 def _slopes(

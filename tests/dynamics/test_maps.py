@@ -536,7 +536,7 @@ def test_where_a_function_refuses_to_be_evaluated_is_nan() -> None:
 
 
 def _ends_and_begins_again(value: Tensor) -> Tensor:
-    """(v - 0.3)^2 on [0, 1], [-1.75, -1] and [2, 2.5]: a hole on either side, and nothing beyond."""
+    """(v - 0.3)^2 on [0, 1], [-1.75, -1] and [2, 2.5]: a hole on either side."""
     at = float(value.detach())
     if not (0 <= at <= 1 or -1.75 <= at <= -1 or 2 <= at <= 2.5):
         raise ValueError("outside")

@@ -708,3 +708,29 @@ def test_a_function_that_ends_at_its_range_is_not_asked_beyond_it():
 
     landscape = find_critical_points(own_objective(ends, range=(0.0, 1.0)))
     assert [(point.kind, point.value) for point in landscape.points] == [("minimum", 0.0)]
+
+
+def rough(value: torch.Tensor) -> torch.Tensor:
+    """(v - 1)^2 + sum of 2^-k (1 - cos(pi 7^k (v - 1))), k < 6: 0 at 1, above 0 elsewhere."""
+    waves = (0.5**k * (1 - torch.cos(math.pi * 7**k * (value - 1))) for k in range(6))
+    return sum(waves, (value - 1) ** 2)
+
+
+def test_a_target_that_the_series_missed_is_looked_at():
+    # L'' at 1 is 2 + pi^2 (1 + 24.5 + ... + 24.5^5) = 9.08e7: its basin is some 1e-4 wide.
+    landscape = find_critical_points(own_objective(rough, range=(-3.0, 3.0), target=1.0))
+    assert not landscape.certificate.certified
+    (target,) = (point for point in landscape.points if point.is_target)
+    assert (target.value, target.loss, target.kind) == (1.0, 0.0, "minimum")
+    bend = 2 + math.pi**2 * sum(24.5**k for k in range(6))
+    assert target.curvature == pytest.approx(bend, rel=1e-9)
+
+
+@pytest.mark.parametrize("target", [0.731, 2.2])
+def test_a_target_on_a_slope_is_no_critical_point(target):
+    def slope(value: torch.Tensor) -> torch.Tensor:
+        return value + torch.abs(value) / 3 + torch.cos(value)
+
+    landscape = find_critical_points(own_objective(slope, range=(-1.0, 3.0), target=target))
+    assert not landscape.certificate.certified
+    assert target not in [point.value for point in landscape.points]
