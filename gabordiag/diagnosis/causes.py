@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from gabordiag.diagnosis.facts import Facts, Trial
-from gabordiag.diagnosis.finding import Finding
+from gabordiag.diagnosis.finding import Finding, times
 from gabordiag.diagnosis.unreachable import target_unreachable
 from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
 from gabordiag.results import finite_or_none
@@ -244,7 +244,7 @@ def step_too_large(facts: Facts) -> Finding:
         text = f"the rate {lr:g} is more than the target's basin holds"
         if hold is not None and windows is not None and not windows.holds_all:
             text = (
-                f"the rate {lr:g} is {lr / hold:.3g} times what the target's basin holds "
+                f"the rate {lr:g} is {times(lr / hold)} times what the target's basin holds "
                 f"({hold:.3g})"
             )
     advice = ""
@@ -308,7 +308,7 @@ def no_working_lr(facts: Facts) -> Finding:
     if escape is not None and hold is not None and escape > hold:
         text += (
             f": leaving the start's basin takes {escape:.3g}, the target's basin holds at most "
-            f"{hold:.3g}, {escape / hold:.3g} times less"
+            f"{hold:.3g}, {times(escape / hold)} times less"
         )
     elif escape is not None and hold is not None:
         text += (

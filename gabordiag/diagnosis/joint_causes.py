@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gabordiag.diagnosis.facts import round_down
-from gabordiag.diagnosis.finding import Finding
+from gabordiag.diagnosis.finding import Finding, times
 from gabordiag.diagnosis.joint_trials import (
     CLOSER,
     ENOUGH_STEPS,
@@ -91,7 +91,7 @@ def step_too_large(trials: Trials) -> Finding:
     text = f"the largest rate {largest:g} is too large: the run ends {trials.run.outcome}"
     if beyond and bound is not None:
         text = (
-            f"the largest rate {largest:g} is {largest / bound:.3g} times what the target holds "
+            f"the largest rate {largest:g} is {times(largest / bound)} times what the target holds "
             f"({bound:.3g}, 2 / the Hessian's largest eigenvalue)"
         )
     advice = f"Use --lr {trial.lrs[0]:g} --steps {trial.settings.steps}." if reached else ""

@@ -398,10 +398,14 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
         f"{jump.loss_before:.3g}; the gradient there was {gradient:.3g}"
     ]
     if jump.lr_times_curvature is not None and math.isfinite(jump.lr_times_curvature):
-        parts.append(f", lr x curvature {jump.lr_times_curvature:.3g}{_rest_words(facts)}")
-    landed = float(parameter.wrap(jump.end))
+        # Where the loss bends downwards nothing rests at any rate.
+        rest = _rest_words(facts) if jump.lr_times_curvature > 0 else ""
+        parts.append(f", lr x curvature {jump.lr_times_curvature:.3g}{rest}")
+    step, landed = jump.end - jump.start, float(parameter.wrap(jump.end))
+    is_folded = not math.isclose(where + step, landed, abs_tol=parameter.tolerance)
+    modulo = f" (modulo {shown(parameter.period, 0)})" if parameter.period and is_folded else ""
     parts.append(
-        f". The step of {shown(jump.end - jump.start, 1)} put it at {shown(landed)}, loss "
+        f". The step of {shown(step, 1)} put it at {shown(landed)}{modulo}, loss "
         f"{jump.loss_after:.3g}"
     )
     parts.append(_edge_story(facts, jump, gradient))

@@ -119,31 +119,52 @@ def test_question_jumps_are_told_with_their_numbers(question: Diagnosis) -> None
 
 
 @pytest.mark.parametrize(
-    ("how", "bounds"),
+    ("how", "bound"),
     [
         # Heavy ball rests below 2 (1 + 0.9) / L'' (Goh 2017); for the others it is another number.
-        ({}, {"2"}),
-        ({"momentum": 0.9}, {"3.8"}),
-        ({"momentum": 0.9, "nesterov": True}, set()),
-        ({"optimizer": "adam"}, set()),
+        ({}, ["2"]),
+        ({"momentum": 0.9}, ["3.8"]),
+        ({"momentum": 0.9, "nesterov": True}, []),
+        ({"optimizer": "adam", "lr": 10.0}, []),
     ],
 )
+@pytest.mark.parametrize("loss", ["mse", "rmse"])
 def test_the_bound_in_a_jumps_story_is_the_optimizers_own(
-    round_filter: tuple[ShortcutObjective, Sweep], how: dict[str, Any], bounds: set[str]
+    round_filter: tuple[ShortcutObjective, Sweep], loss: str, how: dict[str, Any], bound: list[str]
 ) -> None:
     objective, sweep = round_filter
+    if loss == "mse":
+        objective = objective.squared()
+        sweep = sweep_objective(objective)
     made = run(
         objective,
         OptimizerSettings(**{"lr": 1.0, "steps": 200, **how}),
         landscape=sweep.landscape,
     )
     assert made.jumps
-    facts, told = Facts(objective, sweep, made), set()
+    facts, downwards = Facts(objective, sweep, made), 0
     # Each jump told as if it were the first.
-    for index in range(len(made.jumps)):
+    for index, jump in enumerate(made.jumps):
         facts.run = replace(made, jumps=made.jumps[index:])
-        told |= set(re.findall(r"rest needs less than ([^)]*)\)", tell_jumps(facts)[0]))
-    assert told == bounds
+        told = re.findall(r"rest needs less than ([^)]*)\)", tell_jumps(facts)[0])
+        # Where the loss bends downwards nothing rests at any rate.
+        assert jump.lr_times_curvature is not None
+        assert told == (bound if jump.lr_times_curvature > 0 else [])
+        downwards += jump.lr_times_curvature <= 0
+    # A root bends downwards on both sides of its kink; its square upwards around its minimum.
+    assert downwards > 0 if loss == "rmse" else downwards < len(made.jumps)
+
+
+@pytest.mark.parametrize(("lr", "is_folded"), [(0.3, False), (30.0, True)])
+def test_a_step_beyond_the_period_says_so(
+    round_filter: tuple[ShortcutObjective, Sweep], lr: float, is_folded: bool
+) -> None:
+    objective, sweep = round_filter
+    settings = OptimizerSettings(lr=lr, steps=100)
+    facts = Facts(objective, sweep, run(objective, settings, landscape=sweep.landscape))
+    stories = tell_jumps(facts)
+    assert stories
+    assert all(("(modulo 180°)" in story) == is_folded for story in stories)
 
 
 def test_headline_names_what_to_change_and_to_which_value(question: Diagnosis) -> None:
