@@ -31,6 +31,8 @@ Table = Mapping[str, npt.NDArray[Any]]
 
 # More critical points than this are marked, but not each labelled with its place.
 _MAX_LABELS = 9
+# So many points stand apart at full size; more are drawn smaller.
+_MAX_POINTS = 60
 # Of the single images behind their mean.
 _SINGLE = "#8C6BB1"
 
@@ -124,6 +126,7 @@ def mark_critical_points(
     """Marks the critical points, each with its place; returns the legend entries."""
     handles: dict[str, Line2D] = {}
     points = landscape["critical_points"]
+    shrunk = min(1.0, math.sqrt(_MAX_POINTS / max(len(points), 1)))
     # Target and start have lines with names of their own.
     named = [value for value in (landscape["target"], landscape["start"]) if value is not None]
     for point in points:
@@ -134,10 +137,10 @@ def mark_critical_points(
                 [x],
                 [point["loss"]],
                 marker,
-                markersize=size,
+                markersize=size * shrunk,
                 markerfacecolor=face,
                 markeredgecolor=INK,
-                markeredgewidth=1.0,
+                markeredgewidth=shrunk,
                 clip_on=False,
                 zorder=5,
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gabordiag.diagnosis.finding import times
 from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
 from gabordiag.presentation.blocks import (
     Block,
@@ -43,6 +44,8 @@ Json = Mapping[str, Any]
 
 # Places on a sketch besides the target.
 _MOST_MARKS = 6
+# Rows of critical points; of more, the lowest minima.
+_MOST_POINTS = 24
 
 
 def blocks(command: str, view: View) -> list[Block]:
@@ -91,6 +94,11 @@ def _landscape(landscape: Json) -> list[Block]:
         f"{'minimum' if minima == 1 else 'minima'} among {len(points)} critical points; the list "
         f"is {proof}: {reason}."
     )
+    listed = points
+    if len(points) > _MOST_POINTS:
+        lowest = sorted((p for p in points if p["basin"] is not None), key=lambda p: p["loss"])
+        listed = sorted(lowest[:_MOST_POINTS], key=lambda p: p["value"])
+        text += f" The {len(listed)} lowest minima follow; result.json has all points."
     rows = tuple(
         (
             shown(landscape, point["value"], 3),
@@ -102,7 +110,7 @@ def _landscape(landscape: Json) -> list[Block]:
             number(point["stable_lr"], 3),
             span(landscape, point["basin"]),
         )
-        for point in points
+        for point in listed
     )
     columns = ("at", "kind", "loss", "curvature", "2 / curvature", "basin")
     return [Paragraph(text), Table(columns, rows)]
@@ -216,13 +224,16 @@ def _windows(result: Json) -> str:
         more = f" (and {len(working) - 3} more)" if len(working) > 3 else ""
         return f"From {start} the learning rates {spans}{more} reach the target."
     text = f"From {start} no scanned learning rate reaches the target."
-    if result["escape_lr"] is not None and result["hold_lr"] is not None:
-        text += (
-            f" Leaving the start's basin takes {result['escape_lr']:.3g}; the target's basin holds "
-            f"at most {result['hold_lr']:.3g}: {result['escape_lr'] / result['hold_lr']:.3g} times "
-            "less."
-        )
-    return text
+    escape, hold = result["escape_lr"], result["hold_lr"]
+    if escape is None or hold is None:
+        return text
+    text += (
+        f" Leaving the start's basin takes {escape:.3g}; the target's basin holds at most "
+        f"{hold:.3g}"
+    )
+    if escape <= hold:
+        return f"{text}: none of the rates between comes to rest there."
+    return f"{text}: {times(escape / hold)} times less."
 
 
 def _theory(result: Json) -> list[Block]:

@@ -25,6 +25,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+import gabordiag as gd
 import gabordiag.presentation
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.descent import Optimization, run_all
@@ -366,6 +367,22 @@ def test_the_mismatch_is_relative_and_positive(kinked: Sweep, drawn: Any) -> Non
     assert kept.sum() > 100
     np.testing.assert_allclose(shown[kept], expected[kept])
     assert (shown[kept] > 0).all()
+
+
+def test_ones_own_loss_has_no_closed_form_and_ripples_are_not_compared() -> None:
+    # Differences across a ripple of 0.02 at this step differ by far more than the check says.
+    sweep = gd.sweep(lambda v: (v - 1) ** 2 + torch.cos(3e4 * v) / 50, range=(-1.0, 3.0))
+    figure = figures.sweep_figure(sweep.view())
+    said = words_in(figure)
+    assert "closed form" not in said
+    assert "derivative of the values" in said
+    curves = {str(line.get_label()): line for line in figure.axes[2].lines}
+    (out,) = (line for label, line in curves.items() if label.startswith("not compared"))
+    (told,) = (line for label, line in curves.items() if "differences" in label)
+    worst = sweep.gradient_check.analytic_vs_numeric
+    assert worst is not None
+    assert np.nanmin(np.asarray(out.get_ydata())) > worst
+    assert np.nanmax(np.asarray(told.get_ydata()), initial=0.0) <= worst * (1 + 1e-6)
 
 
 def test_target_and_start_are_named(drawn: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import gabordiag as gd
 from gabordiag.dynamics.maps import run_basins
@@ -44,6 +45,36 @@ def test_a_map_on_which_nothing_arrives_says_so() -> None:
     assert made.plot().get_title("left") == headline
     told = _text(words.blocks("basins", made.view()))
     assert "At best" not in told
+
+
+@pytest.mark.parametrize(
+    ("escape", "hold", "said"),
+    [
+        (4.0, 2.0, "takes 4; the target's basin holds at most 2: 2 times less."),
+        (4974.0, 2.0, "takes 4.97e+03; the target's basin holds at most 2: 2487 times less."),
+        (1.0, 2.0, "takes 1; the target's basin holds at most 2: none of the rates between comes"),
+        (None, 2.0, "no scanned learning rate reaches the target."),
+    ],
+)
+def test_what_escapes_and_what_is_held(escape: float | None, hold: float, said: str) -> None:
+    result = {
+        "working_lr": [], "escape_lr": escape, "hold_lr": hold,
+        "landscape": {"unit": ""}, "start": 0.5,
+    }  # fmt: skip
+    assert said in words._windows(result)
+
+
+def test_of_many_critical_points_the_lowest_are_listed() -> None:
+    # Minima at every 2 pi / 40, ever higher with v^2.
+    found = gd.sweep(lambda v: v**2 - torch.cos(40 * v), range=(-3.0, 3.0)).to_dict()
+    minima = [p for p in found["critical_points"] if p["basin"] is not None]
+    assert len(minima) > 30
+    text, table = words._landscape({**found, "start": None})
+    assert "The 24 lowest minima follow; result.json has all points." in text.text
+    listed = [float(row[0]) for row in table.rows]
+    assert listed == sorted(listed)
+    lowest = sorted(minima, key=lambda p: p["loss"])[:24]
+    np.testing.assert_allclose(listed, sorted(p["value"] for p in lowest), atol=1e-3)
 
 
 def test_nesterov_and_a_schedule_are_told() -> None:
