@@ -29,7 +29,7 @@ from gabordiag.dynamics.windows import (
     suitable_rates,
 )
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
-from gabordiag.landscape.shortcut import SeriesObjective
+from gabordiag.landscape.series_objective import SeriesObjective
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.experiment import Experiment

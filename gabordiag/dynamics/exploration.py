@@ -19,7 +19,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.factored import FactoredSeries, factor_series
-from gabordiag.landscape.shortcut import cheap_objective
+from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.objective.gabor_objectives import ShortcutObjective
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.principal_pictures import ResponsePictures, picture_responses

@@ -22,7 +22,7 @@ from gabordiag.dynamics.outcomes import FAR_OUT
 from gabordiag.errors import InputError
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.series import build_series
-from gabordiag.landscape.shortcut import cheap_objective
+from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
 

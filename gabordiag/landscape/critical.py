@@ -17,7 +17,7 @@ import numpy as np
 from gabordiag.landscape.doubtful import highest_between, kink_slope, look_beside
 from gabordiag.landscape.proof import Certificate, isolate_roots
 from gabordiag.landscape.series import LossSeries, build_series
-from gabordiag.landscape.shortcut import cheap_objective
+from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
 
 # A Newton step longer than this part of the range leads to another root, if to any.

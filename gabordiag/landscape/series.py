@@ -188,7 +188,7 @@ def build_series(objective: Objective) -> LossSeries:
     Raises:
         InputError: The loss is not finite somewhere in the range.
     """
-    # An objective that is made of its series (`shortcut.py`) needs no other.
+    # An objective that is made of its series (`series_objective.py`) needs no other.
     own = getattr(objective, "series", None)
     if isinstance(own, LossSeries):
         return own

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gabordiag.landscape.critical import Landscape, find_critical_points
-from gabordiag.landscape.shortcut import SeriesObjective
+from gabordiag.landscape.series_objective import SeriesObjective
 from gabordiag.objective.gabor_objectives import ShortcutObjective
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import read_only

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from gabordiag.landscape.critical import Landscape, find_critical_points
-from gabordiag.landscape.shortcut import cheap_objective
+from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.landscape.survey import Survey, survey_images
 from gabordiag.objective.evaluation import GENERIC
 from gabordiag.objective.numeric import (

@@ -8,7 +8,8 @@
                        every kernel of a size at once)
     many images        `pictures` (which files can be used), `image_grams`, `batches`
     a user's code      `own` (the front door), `loading`, `modules`, `period`, `evaluation`,
-                       `numeric` (noise and derivatives from values alone)
+                       `numeric` (noise and derivatives from values alone), `streams` (its random
+                       numbers)
     is it right?       of an objective's gradient: `checks`, `probing` (what they measure), `cuts`
                        (the line that cuts the graph); of a Gabor formula: `verify`, `mistakes`,
                        `expressions`

@@ -55,7 +55,7 @@ _REORDERED = 64
 
 
 @dataclass(frozen=True)
-class Finding:
+class Answer:
     """The answer to one question.
 
     Attributes:
@@ -91,7 +91,7 @@ class CheckReport:
     """
 
     value: float
-    findings: tuple[Finding, ...]
+    findings: tuple[Answer, ...]
 
     @property
     def ok(self) -> bool:
@@ -99,7 +99,7 @@ class CheckReport:
         return not self.problems
 
     @property
-    def problems(self) -> tuple[Finding, ...]:
+    def problems(self) -> tuple[Answer, ...]:
         """What was found; where one explains others, it comes first."""
         return tuple(finding for finding in self.findings if not finding.ok)
 
@@ -141,7 +141,7 @@ def check_objective(objective: Objective, value: float | None = None) -> CheckRe
 
 def _check_dependence(
     objective: Objective, probes: Probes, unused: Cut | None, repeats: bool
-) -> Finding:
+) -> Answer:
     name, label = "flat_objective", objective.parameter.name
     evidence: dict[str, Any] = {
         "loss": finite_or_none(float(probes.losses[0])),
@@ -150,23 +150,23 @@ def _check_dependence(
         "is_used": unused is None,
     }
     if probes.depends:
-        return Finding(name, True, evidence, f"The loss depends on {label}.")
+        return Answer(name, True, evidence, f"The loss depends on {label}.")
     if unused is not None and unused.kind == "init":
         # Told as a cut graph: the value was used, but only once.
-        return Finding(name, True, evidence, f"The loss depends on the {label} of __init__ only.")
+        return Answer(name, True, evidence, f"The loss depends on the {label} of __init__ only.")
     if not repeats and unused is None:
-        return Finding(name, True, evidence, "The loss varies no more than it does at one value.")
+        return Answer(name, True, evidence, "The loss varies no more than it does at one value.")
     because = "" if unused is None else f"; {unused.sentence}"
     sentence = (
         f"The loss does not depend on {label}: over the whole range it varies by "
         f"{probes.variation:.3g}{because}."
     )
-    return Finding(name, False, evidence, sentence)
+    return Answer(name, False, evidence, sentence)
 
 
 def _check_gradient_exists(
     objective: Objective, value: float, probes: Probes, unused: Cut | None
-) -> Finding:
+) -> Answer:
     label = objective.parameter.name
     evidence: dict[str, Any] = {
         "gradient": finite_or_none(float(probes.autograd[0])) if probes.arrives[0] else None,
@@ -174,9 +174,9 @@ def _check_gradient_exists(
         "arrives": bool(probes.arrives.all()),
     }
 
-    def broken(sentence: str, cut: Cut | None = None) -> Finding:
+    def broken(sentence: str, cut: Cut | None = None) -> Answer:
         where = None if cut is None else cut.to_dict()
-        return Finding("no_gradient", False, {**evidence, "where": where}, sentence)
+        return Answer("no_gradient", False, {**evidence, "where": where}, sentence)
 
     if unused is not None and unused.kind == "init":
         return broken(
@@ -196,7 +196,7 @@ def _check_gradient_exists(
         for event in tracer.events:
             place = objective.parameter.show(value)
             return broken(f"At {label} = {place} the gradient is zero: {event.sentence}.", event)
-    return Finding("no_gradient", True, evidence, f"A gradient reaches {label}.")
+    return Answer("no_gradient", True, evidence, f"A gradient reaches {label}.")
 
 
 def _is_missing(probes: Probes) -> bool:
@@ -211,7 +211,7 @@ def _is_frozen(objective: Objective) -> bool:
     return isinstance(objective.evaluator, ModuleLoss) and objective.evaluator.is_frozen
 
 
-def _check_finite(objective: Objective, probes: Probes) -> Finding:
+def _check_finite(objective: Objective, probes: Probes) -> Answer:
     name = "nonfinite_gradient"
     bad_loss, bad_slope = ~np.isfinite(probes.losses), ~np.isfinite(probes.autograd)
     evidence: dict[str, Any] = {
@@ -221,10 +221,10 @@ def _check_finite(objective: Objective, probes: Probes) -> Finding:
         "places": len(probes.places),
     }
     if not probes.losses.any():
-        return Finding(name, True, evidence, "Not asked: the loss is zero everywhere.")
+        return Answer(name, True, evidence, "Not asked: the loss is zero everywhere.")
     bad = bad_loss if bad_loss.any() else bad_slope
     if not bad.any():
-        return Finding(name, True, evidence, "Losses and gradients are finite.")
+        return Answer(name, True, evidence, "Losses and gradients are finite.")
     at = int(np.argmax(bad))
     place, loss = float(probes.places[at]), float(probes.losses[at])
     where = f"at {objective.parameter.name} = {objective.parameter.show(place)}"
@@ -234,19 +234,19 @@ def _check_finite(objective: Objective, probes: Probes) -> Finding:
         sentence = f"The gradient is not finite {where}: the loss is zero, and a root's slope 0/0."
     else:
         sentence = f"The gradient is not finite {where}, although the loss is {loss:.6g}."
-    return Finding(name, False, {**evidence, "value": place}, sentence)
+    return Answer(name, False, {**evidence, "value": place}, sentence)
 
 
 def _check_gradient_right(
     objective: Objective, value: float, probes: Probes, repeats: bool
-) -> Finding:
+) -> Answer:
     name = "wrong_gradient"
     if not repeats:
-        return Finding(name, True, {}, "Not asked: differences of a random loss show no slope.")
+        return Answer(name, True, {}, "Not asked: differences of a random loss show no slope.")
     numeric, autograd = probes.numeric, probes.autograd
     use = probes.clear & np.isfinite(autograd) & ~probes.zero
     if not use.any():
-        return Finding(name, True, {}, "There is no gradient to compare with differences.")
+        return Answer(name, True, {}, "There is no gradient to compare with differences.")
     errors = np.abs(autograd - numeric)[use] / (np.abs(autograd) + np.abs(numeric))[use]
     wrong = (np.abs(autograd - numeric) > _BEYOND * probes.error)[use] & (errors > _WRONG)
     if wrong.any():
@@ -260,7 +260,7 @@ def _check_gradient_right(
         "slope": numeric[use].tolist(),
     }
     if not wrong.any():
-        return Finding(name, True, evidence, "The gradient agrees with differences of the loss.")
+        return Answer(name, True, evidence, "The gradient agrees with differences of the loss.")
     ratios = autograd[use] / numeric[use]
     factor = float(np.median(ratios))
     is_factor = bool(np.ptp(ratios) <= _SAME_FACTOR * abs(factor))
@@ -278,7 +278,7 @@ def _check_gradient_right(
         "factor": factor if is_factor else None,
         "where": None if cut is None else cut.to_dict(),
     }
-    return Finding(name, False, {**evidence, **more}, sentence)
+    return Answer(name, False, {**evidence, **more}, sentence)
 
 
 def _follows_closely(
@@ -312,7 +312,7 @@ def _wrong_part(objective: Objective, value: float) -> Cut | None:
     return next((cut for cut in (custom_backward(loss), *tracer.cuts) if cut is not None), None)
 
 
-def _check_repeats(objective: Objective, value: float) -> Finding:
+def _check_repeats(objective: Objective, value: float) -> Answer:
     name = "nondeterministic"
     losses = [float(objective.loss_at(value)[0]) for _ in range(3)]
     culprit = None
@@ -323,25 +323,25 @@ def _check_repeats(objective: Objective, value: float) -> Finding:
     evidence = {"losses": [finite_or_none(loss) for loss in losses], "submodule": culprit}
     eps = float(torch.finfo(objective.dtype).eps)
     if not spread > _REORDERED * eps * max(abs(loss) for loss in losses):
-        return Finding(name, True, evidence, "Evaluations at the same value agree.")
+        return Answer(name, True, evidence, "Evaluations at the same value agree.")
     where = f", first in {culprit}" if culprit else ""
     sentence = f"Evaluations at the same value differ by {spread:.3g}{where}."
-    return Finding(name, False, evidence, sentence)
+    return Answer(name, False, evidence, sentence)
 
 
-def _check_neighbours(objective: Objective, probes: Probes) -> Finding:
+def _check_neighbours(objective: Objective, probes: Probes) -> Answer:
     """Compares with the gradients of the module's other parameters, at the same places."""
     name = "step_too_small"
-    fine = Finding(name, True, {}, "There are no other gradients to compare with.")
+    fine = Answer(name, True, {}, "There are no other gradients to compare with.")
     own = float(np.abs(probes.autograd[np.isfinite(probes.autograd)]).max(initial=0.0))
     typical = float(np.median(list(probes.neighbours.values()) or [0.0]))
     if not (probes.depends and own > 0 and typical > 0):
         return fine
     evidence = {"gradient": own, "typical_of_others": typical, "ratio": own / typical}
     if own >= _FAR_SMALLER * typical:
-        return Finding(name, True, evidence, "The gradient is not far below other parameters'.")
+        return Answer(name, True, evidence, "The gradient is not far below other parameters'.")
     sentence = (
         f"The gradient is {own / typical:.1e} of what the module's other parameters typically "
         f"get: at their learning rate {objective.parameter.name} hardly moves."
     )
-    return Finding(name, False, evidence, sentence)
+    return Answer(name, False, evidence, sentence)

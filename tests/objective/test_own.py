@@ -22,7 +22,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.series import build_series
-from gabordiag.landscape.shortcut import SeriesObjective, cheap_objective
+from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.checks import check_objective
 from gabordiag.objective.loading import load_object
