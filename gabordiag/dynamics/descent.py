@@ -341,7 +341,8 @@ def judge(
     half = len(trajectory) // 2
     late = values[half:-1] if settings.is_gradient_descent else values[:0]
     curvatures = _curvatures(objective, np.concatenate([values[at], late]))
-    products = trajectory.lrs[at] * curvatures[: len(at)]
+    with np.errstate(over="ignore"):
+        products = trajectory.lrs[at] * curvatures[: len(at)]
     lyapunov = None
     # A run that no gradient moved follows no map whose errors could grow.
     if np.any(trajectory.gradients != 0):

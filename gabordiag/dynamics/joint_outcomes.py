@@ -60,6 +60,9 @@ def classify_joint(
     codes = np.full(count, -1, dtype=np.int64)
     finite = np.isfinite(values).all(axis=(0, 2)) & np.isfinite(losses).all(axis=0)
     finite &= np.isfinite(tails.last_slopes)
+    with np.errstate(invalid="ignore"):
+        # So far out a double cannot say where in its period an angle is.
+        finite &= (np.spacing(np.abs(values)) <= objective.tolerance).all(axis=(0, 2))
     codes[~finite] = CODES["nonfinite"]
 
     apart = objective.target_distances(values)

@@ -137,9 +137,15 @@ def classify(landscape: Landscape, tails: Tails) -> tuple[IntArray, IntArray]:
 
 
 def _is_gone(parameter: Parameter, values: FloatArray) -> BoolArray:
-    """Whether the whole tail lies far outside an interval."""
+    """Whether the whole tail lies far outside an interval.
+
+    Or so far out along a period that a double cannot say where in it: there whole periods that are
+    taken off leave a remainder that is rounding.
+    """
     if parameter.period is not None:
-        return np.zeros(values.shape[1], dtype=np.bool_)
+        with np.errstate(invalid="ignore"):
+            blurred = np.spacing(np.abs(values).max(axis=0)) > parameter.tolerance
+        return np.asarray(blurred, dtype=np.bool_)
     reach = FAR_OUT * (parameter.high - parameter.low)
     outside = (values < parameter.low - reach) | (values > parameter.high + reach)
     return np.asarray(outside.all(axis=0), dtype=np.bool_)

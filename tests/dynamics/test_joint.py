@@ -274,6 +274,7 @@ PLANTED: dict[str, tuple[str, np.ndarray]] = {
     "turning": ("running", _path(1.2 + math.pi * t, 6.0)),
     "chaos": ("erratic", _path(1.2 + 0.3 * _logistic(), 6.0 + 0.3 * _logistic()[::-1])),
     "descent": ("unfinished", _path(1.2 - 0.001 * t, 7.0 - 0.01 * t)),
+    "too far out to be an angle": ("nonfinite", _path(1e300 * (-1.0) ** t, 5.0)),
     "infinite": ("nonfinite", _path(np.where(t < 30, 1.0, np.inf), 5.0)),
 }
 

@@ -112,6 +112,8 @@ TAILS: dict[str, tuple[str, int, Array, float, bool]] = {
     "jitter at the target": ("erratic", 0, TARGET + 0.14 * (_logistic(TAIL) - 0.5), 0.1, True),
     "no gradient": ("frozen", 0, np.full(TAIL, 2.0), 0.0, False),
     "NaN": ("nonfinite", 0, NAN_LAST, math.nan, True),
+    # Doubles near 1e300 lie 1e284 apart: which angle that is, is rounding.
+    "too far out to be an angle": ("nonfinite", 0, 1e300 * (-1.0) ** t, 0.5, True),
     "infinite": ("nonfinite", 0, np.where(t < 30, 1.5, np.inf), 0.5, True),
 }  # fmt: skip
 
