@@ -7,6 +7,7 @@ values of the last steps are kept, with their period and Lyapunov exponent.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,10 @@ from gabordiag.dynamics.outcomes import (
     IntArray,
     lyapunov_exponent,
 )
-from gabordiag.dynamics.tabulate import TabulatedObjective
-from gabordiag.errors import UsageError
+from gabordiag.dynamics.tabulate import TabulatedObjective, is_expensive
+from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
-from gabordiag.landscape.series import build_series
+from gabordiag.landscape.series import LossSeries, build_series
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import Data, Progress, Result, read_only
 
@@ -180,13 +181,30 @@ def _exponents(
 
 
 def loss_curvatures(objective: Objective, values: FloatArray) -> FloatArray:
-    """Returns L'' of the loss in use at many values (n,), from the exact series.
+    """Returns L'' of the loss in use at many values (n,): from its series, or from itself.
 
-    For a root r = sqrt(s):  r'' = s'' / (2 r) - s'^2 / (4 r^3).
+    The series of a loss with kinks or jumps ripples, and that of an interval ends with it: there
+    the loss is asked. NaN where it has none, or where asking takes too long.
     """
-    series = build_series(objective)
+    series, parameter = build_series(objective), objective.parameter
+    finite = np.isfinite(values)
+    told = finite & series.is_resolved
+    if parameter.period is None:
+        told &= (values >= parameter.low) & (values <= parameter.high)
+    curvatures = np.full(len(values), np.nan)
+    curvatures[told] = _series_curvatures(series, values[told], objective.is_root)
+    asked = finite & ~told
+    if asked.any() and not is_expensive(objective):
+        distinct, place = np.unique(values[asked], return_inverse=True)
+        with suppress(InputError):
+            curvatures[asked] = objective.derivatives(distinct, 2)[2][place]
+    return curvatures
+
+
+def _series_curvatures(series: LossSeries, values: FloatArray, is_root: bool) -> FloatArray:
+    """For a root r = sqrt(s):  r'' = s'' / (2 r) - s'^2 / (4 r^3)."""
     smooth, slope, curvature = series.evaluate(values)
-    if not objective.is_root:
+    if not is_root:
         return curvature
     with np.errstate(divide="ignore", invalid="ignore"):
         root = np.sqrt(np.maximum(smooth, 0.0))

@@ -170,7 +170,7 @@ def tabulate(objective: Objective) -> tuple[Table, Table]:
         origin = parameter.target
     width = parameter.high - parameter.low
     resolved = build_series(objective).is_resolved
-    cells = CELLS if resolved or not _is_expensive(objective) else _CELLS_EXPENSIVE
+    cells = CELLS if resolved or not is_expensive(objective) else _CELLS_EXPENSIVE
     cell = width / cells
     nodes = origin + cell * (np.arange(cells)[:, None] + _NODES)
     halfway = origin + cell * (np.arange(0, cells, 7) + 0.5)
@@ -226,7 +226,7 @@ class _Beyond:
     def _build(self) -> tuple[Table, ...]:
         parameter = self._objective.parameter
         width = parameter.high - parameter.low
-        cells = _CELLS_EXPENSIVE if _is_expensive(self._objective) else _CELLS_BEYOND
+        cells = _CELLS_EXPENSIVE if is_expensive(self._objective) else _CELLS_BEYOND
         origin, cell = parameter.low - FAR_OUT * width, (2 * FAR_OUT + 1) * width / cells
         edges = origin + cell * np.arange(cells + 1)
         needed = (edges[:-1] < parameter.low) | (edges[1:] > parameter.high)
@@ -287,7 +287,8 @@ def _exact_cells(parameter: Parameter, origin: float, cell: float) -> np.ndarray
     return near[(near >= 0) & (near < CELLS)]
 
 
-def _is_expensive(objective: Objective) -> bool:
+def is_expensive(objective: Objective) -> bool:
+    """Whether evaluations cost too much to make a hundred thousand of them."""
     return isinstance(objective, OwnObjective) and objective.is_expensive
 
 

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from gabordiag.dynamics.bifurcation import Bifurcation, loss_curvatures, run_bifurcation
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -15,6 +16,7 @@ from gabordiag.dynamics.windows import log_spaced
 from gabordiag.errors import UsageError
 from gabordiag.objective.objective import Objective
 from tests.diagnosis.planting import Known, bowl, wave
+from tests.landscape.planted import interval
 
 STEPS = 3000
 
@@ -181,6 +183,23 @@ def test_curvature_of_a_root() -> None:
     found = loss_curvatures(wave(root=True), values)
     np.testing.assert_allclose(found, expected, rtol=1e-8)
     np.testing.assert_allclose(loss_curvatures(wave(), values), np.cos(values - 0.5), atol=1e-10)
+
+
+def test_a_slope_that_jumps_bends_nowhere() -> None:
+    # 3 (v - 1) above 1, 1 - v below: L'' = 0 off the kink, so that errors neither grow nor shrink.
+    objective = interval(lambda v: torch.maximum(3 * (v - 1), 1 - v), -3.0, 3.0, target=1.0)
+    values = np.array([-7.0, -0.4, 0.9, 1.1, 2.2, 9.0, math.inf])
+    expected = [0.0] * 6 + [math.nan]
+    np.testing.assert_array_equal(loss_curvatures(objective, values), expected)
+    lrs = np.array([0.03, 0.07, 0.11, 0.3])
+    made = run_bifurcation(objective, OptimizerSettings(steps=400), lrs, start=0.2, tail=100)
+    np.testing.assert_array_equal(made.lyapunov, 0.0)
+
+
+def test_beyond_an_interval_the_loss_is_asked() -> None:
+    objective = interval(lambda v: v**4, -1.0, 1.0, target=0.0)
+    values = np.array([-3.0, -0.5, 0.0, 1.0, 2.0])
+    np.testing.assert_allclose(loss_curvatures(objective, values), 12 * values**2, atol=1e-9)
 
 
 @pytest.mark.parametrize("steps", [10, 192])
