@@ -3,7 +3,7 @@
 A remedy is a function `facts -> Remedy | None`: None where it does not apply (no image to whiten,
 no root to square). `REMEDIES` is ordered by what it costs the person, cheap first; those that work
 are listed before those that do not. A test follows every `change` by its options and nothing else;
-what is no option is written there once more (`FOLLOWED` in `test_planted.py`). Runs of several
+what is no option is written there once more (`FOLLOWED` in `following.py`). Runs of several
 parameters have their own table (`joint_remedies.py`).
 """
 
