@@ -135,7 +135,11 @@ def adaptive(facts: Facts) -> Remedy | None:
         OptimizerSettings(name, lr, steps=facts.settings.steps), facts.start
     )
     outcomes = {f"{name} {lr:g}": outcome for (name, lr), outcome in tried.items()}
-    return _from_trial("adaptive", f"--optimizer {name} --lr {lr:g}", trial, tried=outcomes)
+    change = f"--optimizer {name} --lr {lr:g}"
+    # They are tried at a constant rate.
+    if facts.settings.schedule != trial.settings.schedule:
+        change += f" --schedule {trial.settings.schedule}"
+    return _from_trial("adaptive", change, trial, tried=outcomes)
 
 
 def start_in_basin(facts: Facts) -> Remedy | None:

@@ -307,6 +307,9 @@ OPTIMIZERS = [
     Attack("one cycle", HEALTHY, steep_bowl, {**AT_ONE, "lr": 0.6, "schedule": "one-cycle"}),
     # 1.4^125 = 1.8e18, then 0.76^125 = 1.3e-15, 0.976^125 = 0.048, 0.9976^125 = 0.74: 68 away.
     Attack("steps down too late", TOO_LARGE, steep_bowl, {**AT_ONE, "lr": 0.6, "schedule": "step"}),
+    # Rates sum up to 0.005 x 500 / ln 100 = 0.54: 0.8 exp(-4 x 0.54) = 0.09 are left.
+    Attack("decays too early", TOO_SMALL, steep_bowl,
+           {**AT_ONE, "lr": 0.005, "schedule": "exponential"}),
     # Steps grow from 0.01 by 1.2 until they have summed up to 0.33, at 0.075: too short to leave.
     Attack("Rprop", WRONG_BASIN, double_well,
            {**RIGHT_WELL, "optimizer": "rprop", "start": -1.3, "lr": 0.01}),
