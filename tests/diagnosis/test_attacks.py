@@ -173,9 +173,15 @@ ENDS = [
     # Factors 0.8 and -1.4 about a minimum that is an end of the range.
     Attack("minimum at the end", HEALTHY, bowl,
            {"range": (1.0, 3.0), "target": 1.0, "start": 2.0, "lr": 0.1}),
+    Attack("minimum at the end", TOO_LARGE, bowl,
+           {"range": (1.0, 3.0), "target": 1.0, "start": 2.0, "lr": 1.2}),
     # 1 - lr L'' t per step: (0.998)^500 = 0.37 of the way is left, 0.37 > 0.02.
     Attack("minimum at the end", TOO_SMALL, bowl,
            {"range": (1.0, 3.0), "target": 1.0, "start": 2.0, "lr": 0.001}),
+    # Where 1.97 - 0.1 k bounces between 1.07 and 0.97; the tolerance is 0.02. The square's factor
+    # is 0.8, and any rate below 0.02 bounces within the tolerance.
+    Attack("kink at the end", {"kink", "step_too_large"}, lambda v: (v - 1).abs(),
+           {"range": (1.0, 3.0), "target": 1.0, "start": 1.97, "lr": 0.1}),
     # (sqrt v - 1)^2: the slope is infinite at the end 0; at 1 L'' = 1/2, factor 0.95.
     Attack("root's domain", HEALTHY, lambda v: (v.sqrt() - 1) ** 2,
            {"range": (0.0, 4.0), "target": 1.0, "start": 0.2, "lr": 0.1}),
@@ -331,6 +337,7 @@ ATTACKS = [
 QUICK = {
     "1e-8, two wells: healthy",
     "1e8: healthy",
+    "minimum at the end: step_too_large",
     "clamped: flat_start or no_gradient",
     "modulus: healthy",
     "three a turn: equivalent_solution",
