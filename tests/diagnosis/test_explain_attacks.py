@@ -175,6 +175,11 @@ ATTACKS = [
     Attack("grows", TOO_LARGE, descent(bowl, bowl_slope, 0.2, 0.6, steps=100)),
     Attack("grows, target", TOO_LARGE, descent(bowl, bowl_slope, 0.2, 0.6, steps=100),
            {"target": 1.0}),
+    # Uphill from 0.3 to the maximum at pi / 2, where it rests after a tenth of the steps.
+    Attack("climbs and rests", {"wrong_gradient"},
+           descent(wave, lambda x: -wave_slope(x), 0.3, 0.1), HALF_TURN),
+    Attack("climbs and rests, target", {"wrong_gradient"},
+           descent(wave, lambda x: -wave_slope(x), 0.3, 0.1), {**HALF_TURN, "target": 0.0}),
     # The loss was zero: what comes then is 0/0, after no growth at all.
     Attack("broken at the end", {"nonfinite_gradient"}, broken_at_the_end(FINE)),
     Attack("twelve rows", {"inconclusive"}, rows(FINE, slice(12))),
