@@ -453,6 +453,10 @@ class _Reader:
                 "first (`gabordiag sweep`)."
             )
             return self._result("wrong_basin", "local_minimum", text, {"distance": abs(away)})
+        lowest, settled = float(self.losses.min()), float(self.last_losses.min())
+        if lowest < settled - float(np.ptp(self.last_losses)):
+            # More than the noise that it settled in.
+            best = min(best, lowest)
         if last - best > WILD_SPREAD * self.height and self.height > 0:
             text = (
                 f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. "

@@ -168,8 +168,10 @@ ATTACKS = [
     Attack("small bounce", {"kink"}, BOUNCE),
     # Resumed once: one jump back is no habit.
     Attack("resumed once", HEALTHY, rows(BOUNCE, RESUMED), {"target": 1.0}),
-    # lr L'' = 2.4 > 2 at 0: two values x, -x with lr sin 2x = 2x. Every seventh row shows both.
+    # lr L'' = 2.4 > 2 at 0: two values x, -x with lr sin 2x = 2x. Every seventh row shows both,
+    # every tenth always the same one; that the loss is higher than at the start shows all the same.
     Attack("every seventh of a cycle", TOO_LARGE, rows(CYCLE, slice(None, None, 7)), HALF_TURN),
+    Attack("every tenth of a cycle", TOO_LARGE, rows(CYCLE, slice(None, None, 10)), HALF_TURN),
     Attack("every tenth of chaos", TOO_LARGE, rows(CHAOS, slice(None, None, 10)), HALF_TURN),
     # 1.4 a step.
     Attack("grows", TOO_LARGE, descent(bowl, bowl_slope, 0.2, 0.6, steps=100)),
@@ -208,6 +210,11 @@ ATTACKS = [
 def test_verdict_is_true_of_what_was_logged(attack: Attack) -> None:
     found = gd.explain(attack.log, **attack.keywords)
     assert found.verdict in attack.verdicts, found.headline
+    # "The lowest of the log but for noise", it says.
+    if "the lowest of the log" in found.headline:
+        losses = np.asarray(attack.log.get("loss", attack.log.get("train/loss")), dtype=float)
+        tail = losses[-len(losses) // 3 :]
+        assert np.median(tail) <= losses.min() + np.ptp(tail)
 
 
 def test_a_log_without_the_parameter_is_refused() -> None:
