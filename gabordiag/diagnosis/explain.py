@@ -429,10 +429,35 @@ class _Reader:
         evidence = {"drop_in_last_third": drop}
         count = f"{len(self.losses)} {self._rows()}"
         if self.target is not None:
+            passed = self._passed_target()
+            if passed is not None:
+                return passed
             text = f"Still descending after {count}: run more, or raise the rate."
             return self._result("step_too_small", "unfinished", text, evidence)
         text = f"Nothing looks wrong: after {count} the loss is still going down. Run more steps."
         return self._result("healthy", "unfinished", text)
+
+    def _passed_target(self) -> Explanation | None:
+        """Has it left the target behind, downhill? More steps lead farther away."""
+        assert self.target is not None
+        offsets = self.parameter.offset(self.values, self.target)
+        # Of a periodic parameter the sign changes half a period away, too.
+        near = np.abs(np.diff(self.values)) >= np.abs(offsets[:-1])
+        crossed = np.flatnonzero((offsets[:-1] * offsets[1:] <= 0) & near)
+        if len(crossed) == 0:
+            return None
+        row = int(crossed[-1])
+        there, now = float(self.losses[row : row + 2].min()), float(self.last_losses[-1])
+        leaves = bool((np.diff(np.abs(offsets[row + 1 :])) >= 0).all())
+        if not leaves or there - now <= DESCENT * self.height:
+            return None
+        text = (
+            f"It passed the target {self.parameter.show(self.target)} at step {self._step(row)} "
+            f"with loss {there:.3g} and is still descending, now at loss {now:.3g}: the loss is "
+            "lower elsewhere. Check the target, and what the loss is compared with."
+        )
+        evidence = {"step": self._step(row), "loss_at_target": there, "loss": now}
+        return self._result("target_unreachable", "unfinished", text, evidence)
 
     def _settled(self) -> Explanation:
         # Medians of tenths: a single low value is noise.

@@ -182,6 +182,12 @@ ATTACKS = [
            descent(wave, lambda x: -wave_slope(x), 0.3, 0.1), HALF_TURN),
     Attack("climbs and rests, target", {"wrong_gradient"},
            descent(wave, lambda x: -wave_slope(x), 0.3, 0.1), {**HALF_TURN, "target": 0.0}),
+    # From 1 over the target 2, of loss -ln 5, to 15, of loss -ln 230. From 1 to a target of 20 it
+    # is on its way.
+    Attack("beyond the target", {"target_unreachable"}, descent(well, well_slope, 1.0, 0.2),
+           {"target": 2.0}),
+    Attack("towards the target", {"step_too_small"}, descent(well, well_slope, 1.0, 0.2),
+           {"target": 20.0}),
     # The loss was zero: what comes then is 0/0, after no growth at all.
     Attack("broken at the end", {"nonfinite_gradient"}, broken_at_the_end(FINE)),
     Attack("twelve rows", {"inconclusive"}, rows(FINE, slice(12))),
