@@ -287,7 +287,7 @@ def _option(facts: Facts, value: float) -> str:
     """A value as the command line takes it."""
     if facts.parameter.is_angle:
         return f"{math.degrees(value):.4g}deg"
-    return f"{value:.4g}"
+    return f"{value:.{facts.parameter.figures(value)}g}"
 
 
 REMEDIES: tuple[Callable[[Facts], Remedy | None], ...] = (

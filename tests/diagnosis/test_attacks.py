@@ -170,6 +170,11 @@ SCALE = [
     # v in units of 1e4: lr L'' = 0.074 at LEFT, and the first step is 770.
     Attack("range of 4e4", WRONG_BASIN, lambda v: double_well(1e-4 * v),
            {"range": (-2e4, 2e4), "target": 1e4 * RIGHT, "start": -1.5e4, "lr": 1e6}),
+    # A narrow range far from zero: four figures of a value are no value in it.
+    Attack("far from zero", TOO_LARGE, lambda v: bowl(v - 1e6),
+           {"range": (1e6 - 1, 1e6 + 3), "target": 1e6 + 1, "start": 1e6 + 0.2, "lr": 1.2}),
+    Attack("far from zero, two wells", WRONG_BASIN, lambda v: double_well(v - 1e6),
+           {"range": (1e6 - 2, 1e6 + 2), "target": 1e6 + RIGHT, "start": 1e6 - 1.5, "lr": 0.02}),
 ]  # fmt: skip
 ENDS = [
     # Factors 0.8 and -1.4 about a minimum that is an end of the range.
