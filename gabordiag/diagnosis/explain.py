@@ -238,9 +238,9 @@ class _Reader:
     def _too_short(self) -> Explanation | None:
         if len(self.losses) >= SHORTEST_LOG:
             return None
-        text = (
-            f"{len(self.losses)} {self._rows()} are too few to judge: log at least {SHORTEST_LOG}."
-        )
+        count = len(self.losses)
+        few = "1 step is" if count == 1 else f"{count} {self._rows()} are"
+        text = f"{few} too few to judge: log at least {SHORTEST_LOG}."
         return self._result("inconclusive", None, text)
 
     def _frozen(self) -> Explanation | None:

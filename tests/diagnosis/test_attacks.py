@@ -407,6 +407,13 @@ def test_verdict_is_true_and_its_advice_works(attack: Attack) -> None:
             assert follow(plan, remedy.name, remedy.change), remedy
 
 
+@pytest.mark.parametrize(("steps", "words"), [(1, "1 step is too few"), (9, "9 steps are too few")])
+def test_a_run_too_short_to_judge_says_so(steps: int, words: str) -> None:
+    found = gd.diagnose(steep_bowl, **AT_ONE, lr=1e-3, steps=steps)
+    assert found.verdict == "inconclusive"
+    assert words in found.headline
+
+
 def test_ids_are_unique_and_few_are_quick() -> None:
     ids = [_id(attack) for attack in ATTACKS]
     assert len(set(ids)) == len(ids)
