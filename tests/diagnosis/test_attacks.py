@@ -88,6 +88,12 @@ def twins(v: Tensor) -> Tensor:
     return (v**2 - 1) ** 2
 
 
+def huber(v: Tensor) -> Tensor:
+    """L'' = 1 within 0.1 of 1, slopes of 0.1 beyond."""
+    apart = (v - 1).abs()
+    return torch.where(apart > 0.1, 0.1 * apart - 0.005, apart**2 / 2)
+
+
 def needle(v: Tensor) -> Tensor:
     """A well at 1 of width 0.003, L'' = 2 / 0.003^2 = 2.2e5, at the foot of 0.1 cos v.
 
@@ -185,6 +191,16 @@ ENDS = [
     # 1 - lr L'' t per step: (0.998)^500 = 0.37 of the way is left, 0.37 > 0.02.
     Attack("minimum at the end", TOO_SMALL, bowl,
            {"range": (1.0, 3.0), "target": 1.0, "start": 2.0, "lr": 0.001}),
+    # Half a tolerance inside the end, which the run crosses: L'' = 2 there, too.
+    Attack("minimum beside the end", TOO_LARGE, lambda v: (v - 1.01) ** 2,
+           {"range": (1.0, 3.0), "target": 1.01, "start": 2.0, "lr": 1.2}),
+    Attack("minimum beside the end", HEALTHY, lambda v: (v - 1.01) ** 2,
+           {"range": (1.0, 3.0), "target": 1.01, "start": 2.0, "lr": 0.1}),
+    # The minimum lies where the period is cut: -pi and pi are one place.
+    Attack("on the seam", HEALTHY, lambda v: 1 + torch.cos(v),
+           {"period": 2 * math.pi, "target": math.pi, "start": 2.0, "lr": 0.1}),
+    Attack("on the seam", {"healthy", "equivalent_solution"}, lambda v: 1 + torch.cos(v),
+           {"period": 2 * math.pi, "target": math.pi, "start": -2.0, "lr": 0.1}),
     # Where 1.97 - 0.1 k bounces between 1.07 and 0.97; the tolerance is 0.02. The square's factor
     # is 0.8, and any rate below 0.02 bounces within the tolerance.
     Attack("kink at the end", {"kink", "step_too_large"}, lambda v: (v - 1).abs(),
@@ -231,6 +247,13 @@ KINKS = [
     # where it stays.
     Attack("slopes 3 and -1", {"kink"}, lambda v: torch.maximum(3 * (v - 1), 1 - v),
            {**AT_ONE, "start": 0.23, "lr": 0.1}),
+    # |d|^(3/2) is no kink, but of infinite curvature: a cycle where 2 d = lr 3/2 d^(1/2), that is
+    # d = (3/4 lr)^2, which attracts: 0.0056, and 0.56.
+    Attack("power 3/2", HEALTHY, lambda v: (v - 1).abs() ** 1.5, {**AT_ONE, "lr": 0.1}),
+    Attack("power 3/2", TOO_LARGE, lambda v: (v - 1).abs() ** 1.5, {**AT_ONE, "lr": 1.0}),
+    # Across it 0.3 a step is a cycle between 0.15 on both sides; 500 steps of 0.001 are 0.5 of 0.8.
+    Attack("Huber", TOO_LARGE, huber, {**AT_ONE, "lr": 3.0}),
+    Attack("Huber", TOO_SMALL, huber, {**AT_ONE, "lr": 0.01}),
     # |d|^(1/2): steps of lr / (2 sqrt|d|) grow without bound towards 1, where no rate rests.
     # The square is the modulus, which bounces between 0.93 and 1.03.
     Attack("cusp, power 1/2", {"kink", "no_working_lr", "step_too_large"},
@@ -284,6 +307,12 @@ NEEDLES = [
     # Exactly on the cosine's top no slope is left at all.
     Attack("needle from the top", {"flat_start"}, needle,
            {"range": (-3.0, 3.0), "target": 1.0, "start": 0.0, "lr": 0.01}),
+    # ln(1 + 100 d^2): L'' = 200 at 1, slopes of at most 10: factor 0, and -9.
+    Attack("logarithm", HEALTHY, lambda v: torch.log(1 + 100 * bowl(v)), {**AT_ONE, "lr": 0.005}),
+    Attack("logarithm", TOO_LARGE, lambda v: torch.log(1 + 100 * bowl(v)), {**AT_ONE, "lr": 0.05}),
+    # A minimum every 2 pi / 60 = 0.1, for the slope of the ripples is 18, of the bowl 1.6.
+    Attack("ripples", WRONG_BASIN, lambda v: bowl(v) + 0.3 * (1 - torch.cos(60 * (v - 1))),
+           {**AT_ONE, "lr": 0.001}),
     # 0.2 is thousands of minima away, and steps of 0.01 x 1650 leave the range.
     Attack("rough", {"no_working_lr", "step_too_large", "wrong_basin"}, rough,
            {**AT_ONE, "lr": 0.01}),
@@ -329,6 +358,14 @@ OPTIMIZERS = [
     Attack("one cycle", HEALTHY, steep_bowl, {**AT_ONE, "lr": 0.6, "schedule": "one-cycle"}),
     # 1.4^125 = 1.8e18, then 0.76^125 = 1.3e-15, 0.976^125 = 0.048, 0.9976^125 = 0.74: 68 away.
     Attack("steps down too late", TOO_LARGE, steep_bowl, {**AT_ONE, "lr": 0.6, "schedule": "step"}),
+    # Under a cosine the mean of ln|1 - 2 lr (1 + cos x)| is ln lr for lr > 1/4: the rate may begin
+    # far above 1/2, as long as it is below 1.
+    Attack("cosine from 0.6", HEALTHY, steep_bowl, {**AT_ONE, "lr": 0.6, "schedule": "cosine"}),
+    Attack("cosine from 0.9", HEALTHY, steep_bowl, {**AT_ONE, "lr": 0.9, "schedule": "cosine"}),
+    Attack("cosine from 1.1", TOO_LARGE, steep_bowl, {**AT_ONE, "lr": 1.1, "schedule": "cosine"}),
+    # From a height of 6.4 a heavy ball rolls over the barrier of 1.0, though the start lies in the
+    # right basin and its rate is a twentieth of what that holds.
+    Attack("rolls over", TOO_LARGE, double_well, {**RIGHT_WELL, "start": 1.9, "lr": 0.02, **HEAVY}),
     # Rates sum up to 0.005 x 500 / ln 100 = 0.54: 0.8 exp(-4 x 0.54) = 0.09 are left.
     Attack("decays too early", TOO_SMALL, steep_bowl,
            {**AT_ONE, "lr": 0.005, "schedule": "exponential"}),
