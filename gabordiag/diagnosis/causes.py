@@ -183,7 +183,7 @@ def _bounces_at_target(facts: Facts) -> bool:
     late = values[len(values) // 2 :]
     if not np.isfinite(late).all():
         return False
-    basin = facts.landscape.basin_around(target, float(late[0]))
+    basin = facts.landscape.reach_around(target, float(late[0]))
     if basin is None or late.min() < basin[0] or late.max() > basin[1]:
         return False
     sides = np.sign(facts.parameter.offset(late, goal))

@@ -40,6 +40,9 @@ RECURRING = 3
 GROWTH, GROWTH_ROWS = 10, 5
 # It still grows without bound where its last tenth is this many times the tenth before.
 GROWING = 2
+# At rest is a value within this share of its longest way from where it ended; uphill for so many
+# rows before is no single jump.
+RESTING, CLIMB_ROWS = 0.01, 5
 # lr x curvature from which it is named as the reason: rest needs less than 2, and secants of a
 # cycle just beyond the bound are a little below it.
 NEAR_BOUND = 1.9
@@ -119,7 +122,8 @@ class _Reader:
             self._too_short,
             self._reached,
             self._frozen,
-            self._rising,
+            self._climbing,
+            self._growing,
             self._cycle,
             self._wild,
             self._descending,
@@ -234,9 +238,9 @@ class _Reader:
     def _too_short(self) -> Explanation | None:
         if len(self.losses) >= SHORTEST_LOG:
             return None
-        text = (
-            f"{len(self.losses)} {self._rows()} are too few to judge: log at least {SHORTEST_LOG}."
-        )
+        count = len(self.losses)
+        few = "1 step is" if count == 1 else f"{count} {self._rows()} are"
+        text = f"{few} too few to judge: log at least {SHORTEST_LOG}."
         return self._result("inconclusive", None, text)
 
     def _frozen(self) -> Explanation | None:
@@ -256,22 +260,44 @@ class _Reader:
             )
         return self._result("no_gradient", "frozen", text)
 
-    def _rising(self) -> Explanation | None:
-        """Uphill step after step in one direction; or ever higher across a minimum."""
+    def _way(self) -> int:
+        """Returns how many rows pass until the value is where it comes to rest."""
+        apart = np.abs(self.parameter.offset(self.values, float(self.values[-1])))
+        away = np.flatnonzero(apart > RESTING * apart.max())
+        return int(away[-1]) + 2 if len(away) else 0
+
+    def _climbing(self) -> Explanation | None:
+        """Uphill step after step in one direction, for ever or up to a maximum."""
+        way = self._way()
+        if way < CLIMB_ROWS:
+            return None
+        tenth = max(2, way // 10)
+        losses, values = self.losses[:way], self.values[:way]
+        begin, end = float(np.median(losses[:tenth])), float(np.median(losses[-tenth:]))
+        ups = float(np.mean(np.diff(losses) > 0))
+        steps = np.sign(self.parameter.offset(np.diff(values), 0.0))
+        turns = float(np.mean(steps[1:] != steps[:-1]))
+        if not (
+            end - begin > WILD_SPREAD * self.height and ups >= DESCENT_SHARE and turns <= 1 - ups
+        ):
+            return None
+        evidence = {"begin": begin, "end": end, "share_of_rises": ups}
+        text = (
+            f"The loss rises at nearly every step, from {begin:.3g} to {end:.3g}, and "
+            f"{self.log.value_name} moves one way: it climbs. Check the gradient's sign, and that "
+            "the loss is minimised."
+        )
+        outcome = "running" if way == len(self.losses) else None
+        return self._result("wrong_gradient", outcome, text, evidence)
+
+    def _growing(self) -> Explanation | None:
+        """Ever higher across a minimum."""
         tenth = max(2, len(self.losses) // 10)
         before, end = (float(np.median(self.losses[-n * tenth :][:tenth])) for n in (2, 1))
         begin = float(np.median(self.losses[:tenth]))
         ups = float(np.mean(np.diff(self.losses) > 0))
-        steps = np.sign(self.parameter.offset(np.diff(self.values), 0.0))
-        turns = float(np.mean(steps[1:] != steps[:-1]))
         shown = f"from {begin:.3g} to {end:.3g}"
         evidence = {"begin": begin, "end": end, "share_of_rises": ups}
-        if end - begin > WILD_SPREAD * self.height and ups >= DESCENT_SHARE and turns <= 1 - ups:
-            text = (
-                f"The loss rises at nearly every step, {shown}, and {self.log.value_name} moves "
-                "one way: it climbs. Check the gradient's sign, and that the loss is minimised."
-            )
-            return self._result("wrong_gradient", "running", text, evidence)
         if end > GROWTH * begin > 0 and end > GROWING * before:
             text = f"The loss grows without bound, {shown}: {self._smaller_rate()}."
             return self._result("step_too_large", "erratic", text, evidence)
@@ -403,10 +429,35 @@ class _Reader:
         evidence = {"drop_in_last_third": drop}
         count = f"{len(self.losses)} {self._rows()}"
         if self.target is not None:
+            passed = self._passed_target()
+            if passed is not None:
+                return passed
             text = f"Still descending after {count}: run more, or raise the rate."
             return self._result("step_too_small", "unfinished", text, evidence)
         text = f"Nothing looks wrong: after {count} the loss is still going down. Run more steps."
         return self._result("healthy", "unfinished", text)
+
+    def _passed_target(self) -> Explanation | None:
+        """Has it left the target behind, downhill? More steps lead farther away."""
+        assert self.target is not None
+        offsets = self.parameter.offset(self.values, self.target)
+        # Of a periodic parameter the sign changes half a period away, too.
+        near = np.abs(np.diff(self.values)) >= np.abs(offsets[:-1])
+        crossed = np.flatnonzero((offsets[:-1] * offsets[1:] <= 0) & near)
+        if len(crossed) == 0:
+            return None
+        row = int(crossed[-1])
+        there, now = float(self.losses[row : row + 2].min()), float(self.last_losses[-1])
+        leaves = bool((np.diff(np.abs(offsets[row + 1 :])) >= 0).all())
+        if not leaves or there - now <= DESCENT * self.height:
+            return None
+        text = (
+            f"It passed the target {self.parameter.show(self.target)} at step {self._step(row)} "
+            f"with loss {there:.3g} and is still descending, now at loss {now:.3g}: the loss is "
+            "lower elsewhere. Check the target, and what the loss is compared with."
+        )
+        evidence = {"step": self._step(row), "loss_at_target": there, "loss": now}
+        return self._result("target_unreachable", "unfinished", text, evidence)
 
     def _settled(self) -> Explanation:
         # Medians of tenths: a single low value is noise.
@@ -427,6 +478,10 @@ class _Reader:
                 "first (`gabordiag sweep`)."
             )
             return self._result("wrong_basin", "local_minimum", text, {"distance": abs(away)})
+        lowest, settled = float(self.losses.min()), float(self.last_losses.min())
+        if lowest < settled - float(np.ptp(self.last_losses)):
+            # More than the noise that it settled in.
+            best = min(best, lowest)
         if last - best > WILD_SPREAD * self.height and self.height > 0:
             text = (
                 f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. "

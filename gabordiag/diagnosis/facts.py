@@ -21,6 +21,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.tabulate import TabulatedObjective
 from gabordiag.dynamics.windows import (
+    PROPORTIONAL,
     SCAN_STEPS,
     Windows,
     beside_target,
@@ -111,6 +112,32 @@ class Bench:
     def table(self) -> TabulatedObjective:
         """The tabulated objective."""
         return TabulatedObjective(self.objective, self.landscape)
+
+    @cached_property
+    def kink_slope(self) -> float | None:
+        """The slope right beside the target where it does not vanish towards it, else None.
+
+        Infinite where it grows towards it.
+        """
+        target, parameter = self.landscape.target, self.landscape.parameter
+        if target is None or target.slope is not None:
+            return None if target is None else target.slope
+        beside = target.value + parameter.tolerance * np.outer(_BESIDE_KINK, _SIDES)
+        at_end = (beside < parameter.low) | (beside > parameter.high)
+        if parameter.period is None and at_end.any():
+            return None
+        near, nearer = (self.objective.gradient(places) for places in beside)
+        if not ((nearer * _SIDES > 0).all() and (near * _SIDES > 0).all()):
+            return None
+        growth = np.min(nearer / near)
+        if growth > _GROWS:
+            return math.inf
+        return float(np.abs(nearer).max()) if growth > _KEEPS_SLOPE else None
+
+    def _throws(self, settings: OptimizerSettings) -> bool:
+        """Whether steps grow without bound towards the target: what stays near it was lucky."""
+        keeps_rate = settings.optimizer in PROPORTIONAL and settings.schedule == "constant"
+        return keeps_rate and self.kink_slope == math.inf
 
     def trial(self, settings: OptimizerSettings, start: float) -> Trial:
         """Runs the optimizer from the start and judges the run; once for each."""
@@ -229,6 +256,8 @@ class Bench:
             below: Only rates below this.
             more_steps: Allow more steps than the settings' own.
         """
+        if self._throws(settings):
+            return None
         windows = self.windows(settings, start)
         if windows is not None and not (windows.working_lr or windows.starts_in_target_basin):
             # Rates that the target's basin holds do not lead out of another; more steps neither.
@@ -347,26 +376,10 @@ class Facts:
         losses = self.objective.loss_at(places)
         return 0 < int(np.argmin(losses)) < len(losses) - 1
 
-    @cached_property
+    @property
     def kink_slope(self) -> float | None:
-        """The slope right beside the target where it does not vanish towards it, else None.
-
-        Infinite where it grows towards it.
-        """
-        target = self.landscape.target
-        if target is None or target.slope is not None:
-            return None if target is None else target.slope
-        beside = target.value + self.parameter.tolerance * np.outer(_BESIDE_KINK, _SIDES)
-        at_end = (beside < self.parameter.low) | (beside > self.parameter.high)
-        if self.parameter.period is None and at_end.any():
-            return None
-        near, nearer = (self.objective.gradient(places) for places in beside)
-        if not ((nearer * _SIDES > 0).all() and (near * _SIDES > 0).all()):
-            return None
-        growth = np.min(nearer / near)
-        if growth > _GROWS:
-            return math.inf
-        return float(np.abs(nearer).max()) if growth > _KEEPS_SLOPE else None
+        """The slope beside the target, if it is a kink; infinite, if it is a cusp."""
+        return self.bench.kink_slope
 
     @cached_property
     def own_basin(self) -> CriticalPoint | None:

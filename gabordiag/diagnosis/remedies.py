@@ -3,7 +3,7 @@
 A remedy is a function `facts -> Remedy | None`: None where it does not apply (no image to whiten,
 no root to square). `REMEDIES` is ordered by what it costs the person, cheap first; those that work
 are listed before those that do not. A test follows every `change` by its options and nothing else;
-what is no option is written there once more (`FOLLOWED` in `test_planted.py`). Runs of several
+what is no option is written there once more (`FOLLOWED` in `following.py`). Runs of several
 parameters have their own table (`joint_remedies.py`).
 """
 
@@ -135,7 +135,11 @@ def adaptive(facts: Facts) -> Remedy | None:
         OptimizerSettings(name, lr, steps=facts.settings.steps), facts.start
     )
     outcomes = {f"{name} {lr:g}": outcome for (name, lr), outcome in tried.items()}
-    return _from_trial("adaptive", f"--optimizer {name} --lr {lr:g}", trial, tried=outcomes)
+    change = f"--optimizer {name} --lr {lr:g}"
+    # They are tried at a constant rate.
+    if facts.settings.schedule != trial.settings.schedule:
+        change += f" --schedule {trial.settings.schedule}"
+    return _from_trial("adaptive", change, trial, tried=outcomes)
 
 
 def start_in_basin(facts: Facts) -> Remedy | None:
@@ -283,7 +287,7 @@ def _option(facts: Facts, value: float) -> str:
     """A value as the command line takes it."""
     if facts.parameter.is_angle:
         return f"{math.degrees(value):.4g}deg"
-    return f"{value:.4g}"
+    return f"{value:.{facts.parameter.figures(value)}g}"
 
 
 REMEDIES: tuple[Callable[[Facts], Remedy | None], ...] = (

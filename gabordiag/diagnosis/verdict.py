@@ -362,7 +362,9 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
 def too_short_headline(run_: Run | JointRun) -> str:
     """Returns the sentence on a run that cannot be judged."""
     needed = 10 * SHORTEST_TAIL
-    return f"{run_.settings.steps} steps are too few to judge. Run at least --steps {needed}."
+    steps = run_.settings.steps
+    few = "1 step is" if steps == 1 else f"{steps} steps are"
+    return f"{few} too few to judge. Run at least --steps {needed}."
 
 
 def _inconclusive_headline(facts: Facts) -> str:

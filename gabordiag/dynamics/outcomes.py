@@ -346,7 +346,7 @@ def left_basin(
     """Whether any of the values lies outside the copy of the point's basin that holds `start`."""
     if point is None:
         return False
-    basin = landscape.basin_around(point, start)
+    basin = landscape.reach_around(point, start)
     if basin is None:
         return True
     inside = (values >= basin[0]) & (values <= basin[1])

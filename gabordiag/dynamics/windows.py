@@ -38,7 +38,7 @@ SCAN_STEPS = 1500
 _SUITED, _ROOM, _MOST_DECADES = 2.0, 0.5, 90
 # Optimizers whose steps are proportional to the gradient, and those whose steps are as long as the
 # rate whatever the gradient.
-_PROPORTIONAL = ("sgd", "asgd")
+PROPORTIONAL = ("sgd", "asgd")
 _NORMALISED = ("adam", "adamw", "adamax", "nadam", "radam", "rmsprop", "rprop", "adagrad")
 BoolArray = npt.NDArray[np.bool_]
 
@@ -163,7 +163,7 @@ def rate_scale(landscape: Landscape, settings: OptimizerSettings) -> float:
     width = landscape.parameter.high - landscape.parameter.low
     height = landscape.largest_loss - landscape.smallest_loss
     natural, bound = 0.0, None
-    if settings.optimizer in _PROPORTIONAL and 0 < height < math.inf:
+    if settings.optimizer in PROPORTIONAL and 0 < height < math.inf:
         # The mean slope, height / width, takes a step across the range.
         natural, bound = 2 * math.log10(width) - math.log10(height), _bound(landscape)
     elif settings.optimizer in _NORMALISED:
@@ -194,20 +194,26 @@ def suitable_rates(landscape: Landscape, settings: OptimizerSettings) -> FloatAr
 
 
 def beside_target(landscape: Landscape) -> list[float]:
-    """Returns the two starts that measure what the target's basin holds.
+    """Returns the starts that measure what the target's basin holds, one on each side.
 
-    None where the target is no minimum, or an end of the range: nothing is held there.
+    A target that is an end of the range has one side; one that is no minimum holds nothing.
     """
     goal, parameter = landscape.goal_value, landscape.parameter
     if goal is None or (parameter.target is not None and landscape.target is None):
         return []
     found = landscape.basin_of(goal)
-    if found is None:
+    reach = None if found is None else landscape.reach_around(found[0], goal)
+    if found is None or reach is None:
         return []
+    sides = [
+        (sign, abs(edge - goal))
+        for sign, edge, end in zip((-1, 1), found[1], reach, strict=True)
+        if math.isfinite(end)
+    ]
     # A basin may be narrower than the tolerance.
-    inside = min(goal - found[1][0], found[1][1] - goal) / 2
+    inside = min(width for _, width in sides) / 2
     aside = min(BESIDE_TARGET / ANGLE_TOLERANCE * parameter.tolerance, inside)
-    return [goal - aside, goal + aside] if aside > 0 else []
+    return [goal + sign * aside for sign, _ in sides] if aside > 0 else []
 
 
 def measure_windows(

@@ -165,6 +165,21 @@ class Landscape:
         shift = 0.0 if period is None else period * math.floor((value - lo) / period)
         return (lo + shift, hi + shift) if lo + shift <= value <= hi + shift else None
 
+    def reach_around(self, point: CriticalPoint, value: float) -> tuple[float, float] | None:
+        """Returns the same, open to the side on which the point is itself an end of the range.
+
+        A run that crosses such a minimum is still at it: beyond lies no other basin.
+        """
+        parameter = self.parameter
+        if point.basin is None or parameter.period is not None:
+            return self.basin_around(point, value)
+        low, high = point.basin
+        if point.value - parameter.low <= parameter.tolerance:
+            low = -math.inf
+        if parameter.high - point.value <= parameter.tolerance:
+            high = math.inf
+        return (low, high) if low <= value <= high else None
+
 
 def find_critical_points(objective: Objective) -> Landscape:
     """Returns all critical points of the objective with a certificate."""

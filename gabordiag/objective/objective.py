@@ -109,7 +109,19 @@ class Parameter:
         """Returns the value for people: degrees for angles, with its unit."""
         if self.is_angle:
             return f"{math.degrees(value):.{digits}f}°"
-        return f"{value:.{digits + 2}g}{' ' + self.unit if self.unit else ''}"
+        return f"{value:.{self.figures(value, digits)}g}{' ' + self.unit if self.unit else ''}"
+
+    def figures(self, value: float, digits: int = 2) -> int:
+        """Returns how many significant figures of a value tell it to a tenth of the tolerance.
+
+        That is for two digits; fewer are coarser. Four figures will do, unless the range is narrow
+        and far from zero; values that left it have no more.
+        """
+        width = self.high - self.low
+        if value == 0 or not self.low - width <= value <= self.high + width:
+            return digits + 2
+        before = math.floor(math.log10(abs(value))) + 1
+        return max(digits + 2, math.ceil(before - math.log10(self.tolerance) + digits - 1))
 
     @property
     def scale(self) -> float:

@@ -7,7 +7,6 @@ loop of the test's own, never by the code that named the cause.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,12 +17,12 @@ import torch
 from torch import Tensor
 
 from gabordiag.api import as_objective
-from gabordiag.diagnosis.remedies import Remedy
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.objective import Objective
+from tests.diagnosis.following import Plan, follow, maker
 from tests.diagnosis.planting import (
     CARDINAL_FILTER,
     CARDINAL_SCALE,
@@ -41,7 +40,7 @@ from tests.diagnosis.planting import (
     plateau,
     wave,
 )
-from tests.dynamics.independent import Log, distance, gabor_loss, kernel, stays_at, train
+from tests.dynamics.independent import gabor_loss, kernel, stays_at, train
 
 Thing = Objective | Experiment
 LEFT, BARRIER, RIGHT = double_well_points()
@@ -304,41 +303,6 @@ def _loss_of(objective: Objective) -> Callable[[Tensor], Tensor]:
     return lambda value: objective.loss(value.reshape(1))[0]
 
 
-def _maker(settings: dict[str, Any]) -> Callable[[list[Tensor]], torch.optim.Optimizer]:
-    classes = {name.lower(): getattr(torch.optim, name) for name in dir(torch.optim)}
-    keywords = {"lr": settings["lr"]}
-    if settings["momentum"]:
-        keywords |= {"momentum": settings["momentum"], "nesterov": settings["nesterov"]}
-        if settings["optimizer"] != "sgd":
-            del keywords["nesterov"]
-    return lambda parameters: classes[settings["optimizer"]](parameters, **keywords)
-
-
-def _scheduler(settings: dict[str, Any]) -> Callable[[torch.optim.Optimizer], Any] | None:
-    """Returns torch's scheduler of the documented name; ends at 1e-3, 1e-2 and 0 of lr."""
-    schedulers, steps = torch.optim.lr_scheduler, settings["steps"]
-    makers: dict[str, Any] = {
-        "constant": None,
-        "exponential": lambda o: schedulers.ExponentialLR(o, 0.01 ** (1 / steps)),
-        "cosine": lambda o: schedulers.CosineAnnealingLR(o, steps),
-        "step": lambda o: schedulers.StepLR(o, steps // 4, 0.1),
-    }
-    return makers[settings["schedule"]]  # type: ignore[no-any-return]
-
-
-def _run(thing: Thing, settings: dict[str, Any], start: float) -> Log:
-    loss = _loss_of(_along(thing))
-    return train(loss, start, _maker(settings), settings["steps"], _scheduler(settings))
-
-
-def _arrives(thing: Thing, settings: dict[str, Any], start: float) -> bool:
-    parameter = _along(thing).parameter
-    values = _run(thing, settings, start).values
-    tolerance = math.radians(1) if parameter.is_angle else 0.01 * (parameter.high - parameter.low)
-    assert parameter.target is not None
-    return stays_at(values, parameter.target, tolerance, parameter.period)
-
-
 def _plain(case: Case) -> dict[str, Any]:
     return {
         "optimizer": case.optimizer, "lr": case.lr, "steps": case.steps, "momentum": 0.0,
@@ -346,56 +310,35 @@ def _plain(case: Case) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _number(text: str) -> float:
-    return math.radians(float(text[:-3])) if text.endswith("deg") else float(text)
+def _remake(thing: Thing) -> Callable[[str, str], Callable[[Tensor], Tensor]]:
+    """Returns what makes another loss of an option: the experiment with it, or without the root."""
+
+    def remake(option: str, value: str) -> Callable[[Tensor], Tensor]:
+        if isinstance(thing, Experiment):
+            assert option in ("loss", "normalize"), option
+            return _loss_of(replace(thing, **{option: value}).along("theta"))
+        assert (option, value) == ("loss", "mse")
+        squared = thing.squared()
+        assert squared is not None
+        return _loss_of(squared)
+
+    return remake
 
 
-def _follow_search(case: Case, thing: Thing, remedy: Remedy, start: float) -> bool:
-    parameter = _along(thing).parameter
-    text = re.search(r"= (\S+),", remedy.change)
-    assert text is not None
+def _plan(case: Case, thing: Thing) -> Plan:
+    objective = _along(thing)
+    parameter = objective.parameter
     assert parameter.target is not None
-    apart = distance(_number(text[1]), parameter.target, parameter.period)
-    return bool(apart <= 0.01 * (parameter.high - parameter.low))
-
-
-# Remedies that say more than options can.
-FOLLOWED = {"global_search": _follow_search}
-
-
-def _follow(case: Case, thing: Thing, remedy: Remedy, start: float) -> bool:
-    """Does what the remedy says, and nothing else; returns whether that arrives."""
-    if remedy.name in FOLLOWED:
-        return FOLLOWED[remedy.name](case, thing, remedy, start)
-    parameter = _along(thing).parameter
-    settings = _plain(case)
-    options = re.findall(r"--([a-z-]+) (\S+?)(?=[,;)]|\s|$)", remedy.change)
-    assert options, f"{remedy.name} gives no options: say in FOLLOWED how to follow it"
-    for option, value in options:
-        if option in ("lr", "momentum"):
-            settings[option] = float(value)
-        elif option == "steps":
-            settings["steps"] = int(value)
-        elif option in ("optimizer", "schedule"):
-            settings[option] = value
-        elif option == "start":
-            start = _number(value)
-        elif option == "loss" and not isinstance(thing, Experiment):
-            assert value == "mse"
-            squared = thing.squared()
-            assert squared is not None
-            thing = squared
-        else:
-            assert option in ("loss", "normalize"), remedy.change
-            assert isinstance(thing, Experiment)
-            thing = replace(thing, **{option: value})
-    if settings["optimizer"] != case.optimizer:
-        settings |= {"momentum": 0.0, "nesterov": False}
-    if remedy.name == "multi_start":
-        count = int(re.search(r"(\d+) random starts", remedy.change)[1])  # type: ignore[index]
-        drawn = np.random.default_rng(1).uniform(parameter.low, parameter.high, count)
-        return any(_arrives(thing, settings, float(value)) for value in drawn)
-    return _arrives(thing, settings, start)
+    return Plan(
+        loss=_loss_of(objective),
+        settings=_plain(case),
+        start=parameter.start if case.start is None else case.start,
+        goal=parameter.target,
+        span=(parameter.low, parameter.high),
+        period=parameter.period,
+        is_angle=parameter.is_angle,
+        remake=_remake(thing),
+    )
 
 
 def _diagnose(case: Case) -> tuple[Thing, Diagnosis]:
@@ -406,7 +349,7 @@ def _diagnose(case: Case) -> tuple[Thing, Diagnosis]:
 @pytest.mark.parametrize("case", _params())
 def test_planted_cause_is_named_and_its_first_remedy_works(case: Case) -> None:
     thing, diagnosis = _diagnose(case)
-    start = _along(thing).parameter.start if case.start is None else case.start
+    plan = _plan(case, thing)
     told = f"{diagnosis.verdict}: {diagnosis.headline}"
     assert diagnosis.verdict == case.cause, told
     primary = [finding.cause for finding in diagnosis.findings if finding.role == "primary"]
@@ -416,19 +359,19 @@ def test_planted_cause_is_named_and_its_first_remedy_works(case: Case) -> None:
         assert primary == [case.cause]
     if case.cause in ("healthy", "equivalent_solution"):
         assert diagnosis.is_healthy
-        assert _arrives(thing, _plain(case), start)
+        assert plan.arrives
         return
     assert not diagnosis.is_healthy
     if not case.curable:
         return
-    assert not _arrives(thing, _plain(case), start), "planted wrongly: the run arrives"
+    assert not plan.arrives, "planted wrongly: the run arrives"
     assert diagnosis.remedies[0].works, [r.change for r in diagnosis.remedies]
     # Where most remedies fail, all that are said to work are followed, not only the first.
     every = _is_slow(case) and case.cause in ("wrong_basin", "no_working_lr")
     for remedy in diagnosis.remedies if every else diagnosis.remedies[:1]:
         # Two runs, one after the other: more than options can say.
         if remedy.works and remedy.name != "coarse_to_fine":
-            assert _follow(case, thing, remedy, start), remedy
+            assert follow(plan, remedy.name, remedy.change), remedy
 
 
 def test_table_is_large_and_a_quarter_of_it_healthy() -> None:
@@ -450,7 +393,7 @@ def test_decay_that_is_said_to_work_works() -> None:
         diagnosis = diagnose_objective(objective, case.settings, sweep=sweep)
         for remedy in diagnosis.remedies:
             if remedy.name == "lr_decay" and remedy.works:
-                assert _follow(case, experiment, remedy, experiment.theta0)
+                assert follow(_plan(case, experiment), remedy.name, remedy.change)
 
 
 def test_landscape_of_cardinal_noise_is_as_planted() -> None:
@@ -503,7 +446,7 @@ def test_broken_derivative_is_shown_by_the_run_with_the_right_one(case: Case) ->
     assert finding.sufficient
     trial = finding.evidence["counterfactual"]
     # All of them are broken derivatives of the same bowl.
-    values = train(lambda v: (v - 1) ** 2, 0.2, _maker(_plain(case)), case.steps).values
+    values = train(lambda v: (v - 1) ** 2, 0.2, maker(_plain(case)), case.steps).values
     assert stays_at(values, 1.0, 0.04, None)
     assert trial["outcome"] == "reached"
     assert trial["final"] == pytest.approx(values[-1], abs=1e-6)

@@ -122,6 +122,22 @@ class TestCutGraphs:
         assert where["line"] == loss.__code__.co_firstlineno + 1
         assert where["kind"] == "escape"
 
+    @pytest.mark.parametrize(
+        ("loss", "kind"),
+        [
+            # The graph is whole, but all that goes through it is multiplied by zero.
+            (lambda v: (v.data - 1) ** 2 + 0 * v, "data"),
+            (lambda v: (v.int().double() - 1) ** 2, "integer"),
+        ],
+        ids=["linked by a zero", "integers"],
+    )
+    def test_a_function_that_leaves_the_graph(self, loss, kind):
+        report = check_objective(own_objective(loss, range=(-1.0, 3.0), target=1.0), 0.2)
+        assert problems(report) == ["no_gradient"]
+        where = report.problems[0].evidence["where"]
+        assert where["line"] == loss.__code__.co_firstlineno
+        assert where["kind"] == kind
+
     def test_a_weight_that_a_function_holds_on_to(self, image):
         module = planted.WithConv()
 
@@ -157,6 +173,40 @@ class TestWrongGradients:
         report = check_objective(of(module, image))
         assert problems(report) == ["wrong_gradient"]
         assert report.problems[0].evidence["factor"] == pytest.approx(-3, rel=1e-6)
+
+    @pytest.mark.parametrize(
+        ("function", "slope", "factor"),
+        [
+            # The sign is wrong in a fortieth of the range.
+            (
+                lambda v: (v - 1) ** 2,
+                lambda v: torch.where((v > 0.5) & (v < 0.6), -2 * (v - 1), 2 * (v - 1)),
+                None,
+            ),
+            # The domain ends with the range: differences beyond it do not exist.
+            (
+                lambda v: (v / 3).asin() ** 2,
+                lambda v: -2 * (v / 3).asin() / (9 - v**2).sqrt(),
+                -1.0,
+            ),
+        ],
+        ids=["in a part", "at the domain's end"],
+    )
+    def test_a_slope_of_ones_own(self, function, slope, factor):
+        class Own(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, v):
+                ctx.save_for_backward(v)
+                return function(v)
+
+            @staticmethod
+            def backward(ctx, grad):
+                return grad * slope(*ctx.saved_tensors)
+
+        report = check_objective(own_objective(Own.apply, range=(-1.0, 3.0), target=1.0), 0.2)
+        assert problems(report) == ["wrong_gradient"]
+        found = report.problems[0].evidence["factor"]
+        assert found == (None if factor is None else pytest.approx(factor, rel=1e-6))
 
     def test_zero_over_zero_at_the_target(self, image):
         objective = of(planted.Right(), image, loss="rmse")
@@ -233,6 +283,31 @@ class TestHealth:
     def test_of_functions(self):
         assert check_objective(own_objective(lambda v: torch.sin(v) ** 2)).ok
         assert check_objective(own_objective(lambda v: (v - 1).abs(), range=(0.0, 3.0))).ok
+
+    @pytest.mark.parametrize(
+        ("loss", "span"),
+        [
+            (lambda v: 1e6 + (v - 1) ** 2, (-1.0, 3.0)),
+            (lambda v: 1e-12 * (v - 1) ** 2, (-1.0, 3.0)),
+            (lambda v: 1e8 * (v - 1) ** 2, (-1.0, 3.0)),
+            (lambda v: ((1e4 * v) ** 2 - 1) ** 2, (-2e-4, 2e-4)),
+            (lambda v: (v - 1) ** 4, (-1.0, 3.0)),
+            # Slopes are infinite at both ends, at one, in the middle.
+            (lambda v: (v.asin() - 0.5) ** 2, (-1.0, 1.0)),
+            (lambda v: (v.sqrt() - 1) ** 2, (0.0, 4.0)),
+            (lambda v: (v - 1).abs().sqrt(), (-1.0, 3.0)),
+            (lambda v: torch.maximum(3 * (v - 1), 1 - v), (-1.0, 3.0)),
+            # Staircases of 2^-11 and 2^-24, whose gradient is that of the ramp.
+            (lambda v: (v.to(torch.float16).to(torch.float64) - 1) ** 2, (-1.0, 3.0)),
+            (lambda v: (v.to(torch.float32) - 1) ** 2, (-1.0, 3.0)),
+            # 0.003 wide, 2.2e5 steep; 9e-4 of the range.
+            (lambda v: 1 - torch.exp(-(((v - 1) / 0.003) ** 2)) + 0.1 * torch.cos(v), (-3.0, 3.0)),
+        ],
+    )
+    def test_of_functions_that_differences_hardly_follow(self, loss, span):
+        start = span[0] + 0.31 * (span[1] - span[0])
+        report = check_objective(own_objective(loss, range=span), start)
+        assert report.ok, report.problems
 
     def test_at_a_flat_place(self):
         # A minimum is no clamp: the gradient is zero and everything is right.

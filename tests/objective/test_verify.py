@@ -128,6 +128,12 @@ class TestDerivative:
             ("1", "unknown", "none of the usual"),
             (f"-{ENVELOPE} sin{PHASE}", "unknown", "none of the usual"),
             ("sqrt(-1 - x^2)", "unknown", "not finite"),
+            # One column of the grid is 0/0.
+            (f"({RIGHT}) x/x", "unknown", "not finite"),
+            (RIGHT.replace("gamma^2", "gamma"), "unknown", "gamma where gamma^2 belongs"),
+            # Of another sign where theta is negative: no power of theta fits.
+            (f"theta ({RIGHT})", "scaled", "depends on the parameters"),
+            (f"1.00003 ({RIGHT})", "scaled", "1.00003 times"),
         ],
     )
     def test_planted_mistakes(self, text, match, words):
@@ -148,6 +154,8 @@ class TestDerivative:
             ("wavelength", f"{ENVELOPE} sin{PHASE} 2 pi x'/lambda", "scaled"),
             ("sigma", f"{ENVELOPE} cos{PHASE} (x'^2 + gamma^2 y'^2)/sigma^3", "correct"),
             ("sigma", f"{ENVELOPE} cos{PHASE} (x'^2 + gamma^2 y'^2)/sigma^2", "scaled"),
+            # By sigma^2 instead: d sigma / d sigma^2 = 1 / (2 sigma).
+            ("sigma", f"{ENVELOPE} cos{PHASE} (x'^2 + gamma^2 y'^2)/(2 sigma^4)", "scaled"),
             ("psi", f"-{ENVELOPE} sin{PHASE}", "correct"),
             ("psi", f"-{ENVELOPE} cos{PHASE}", "unknown"),
             ("gamma", f"-{ENVELOPE} cos{PHASE} gamma y'^2/sigma^2", "correct"),
@@ -188,6 +196,33 @@ class TestDerivative:
             check = check_derivative(function)
             assert check.user.best_match == "correct", function.__name__
             assert check.user.max_relative_error < 1e-12
+
+    @pytest.mark.parametrize(
+        ("change", "right"),
+        [
+            (lambda x, y, slope: slope, True),
+            # One rounding of each: 2^-24 and 2^-11.
+            (lambda x, y, slope: slope.astype(np.float32), True),
+            (lambda x, y, slope: slope.astype(np.float16), True),
+            # Four digits of pi are 2.3e-6 off.
+            (lambda x, y, slope: slope * 3.1416 / math.pi, True),
+            (lambda x, y, slope: np.where(y > 5, -slope, slope), False),
+            (lambda x, y, slope: np.where((x == 0) & (y == 0), np.nan, slope), False),
+        ],
+        ids=["right", "float32", "float16", "pi", "sign of some rows", "nan in one place"],
+    )
+    def test_what_differs_in_some_places_or_digits(self, change, right):
+        def slope(x, y, theta, wavelength, sigma, psi, gamma):
+            numbers = map(float, (theta, wavelength, sigma, psi, gamma))
+            names = ("theta", "wavelength", "sigma", "psi", "gamma")
+            values = dict(zip(names, numbers, strict=True))
+            one = np.vectorize(lambda u, v: reference.partials(u, v, **values)["theta"])
+            return change(np.asarray(x), np.asarray(y), one(np.asarray(x), np.asarray(y)))
+
+        check = check_derivative(slope)
+        assert check.ok == right
+        # No factor or missing term is the reason.
+        assert check.user.best_match == ("correct" if right else "unknown")
 
     def test_unknown_parameter(self):
         with pytest.raises(UsageError, match="no parameter 'lambda'"):
@@ -266,6 +301,12 @@ class TestKernel:
             (lambda t, w, s, p, g, k: kernel(t * math.pi / 180, w, s, p, g, k), "degrees", "theta"),
             (lambda t, w, s, p, g, k: kernel(t, w, s, p * math.pi / 180, g, k), "degrees", "psi"),
             (lambda t, w, s, p, g, k: 3 * kernel(t, w, s, p, g, k), "scaled", "3 times"),
+            (lambda t, w, s, p, g, k: -kernel(t, w, s, p, g, k), "scaled", "-1 times"),
+            (
+                lambda t, w, s, p, g, k: kernel(t, w, s, p, g, k) / kernel(t, w, s, p, g, k).sum(),
+                "scaled",
+                "its own sum",
+            ),
             (
                 lambda t, w, s, p, g, k: kernel(t, w, s, p, g, k) * g / (2 * math.pi * s**2),
                 "scaled",
