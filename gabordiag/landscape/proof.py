@@ -8,7 +8,8 @@ cell with middle m and half-width h, Taylor's theorem bounds the variation of D:
 
 with B the global bound from the coefficients. If |D(m)| exceeds that and the error, the cell is
 empty. If the same holds for D', D is monotone there, and its signs at the ends decide between one
-root and none. What stays undecided down to the smallest cell is a double root or a flat loss; then
+root and none. Where |D(m)| and its variation together are within the error, no bisection decides;
+that, and what stays undecided down to the smallest cell, is a double root or a flat loss: then
 nothing is claimed.
 """
 
@@ -16,8 +17,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
+import numpy.typing as npt
 
 from gabordiag.landscape.series import LossSeries, TrigPolynomial
 from gabordiag.objective.objective import FloatArray
@@ -27,7 +30,7 @@ from gabordiag.objective.objective import FloatArray
 _TAYLOR_ORDER = 8
 # Halved so often, a cell is 1e-12 of the first: a root that is still in doubt is a double one.
 _MAX_DEPTH = 40
-# Some seconds of work; a landscape that is not told by then is called uncertified.
+# Far more than any proof that succeeds takes; what is open by then stays so.
 _MAX_CELLS = 200_000
 # Fractions of a cell by which the first grid is shifted, so that no root sits on an edge;
 # irrational and unrelated, because symmetric losses have roots at simple fractions.
@@ -35,6 +38,15 @@ _OFFSETS = (0.3819660112501051, 0.7071067811865476, 0.1415926535897932)
 # A loss that varies by less than this part of itself is flat: rounding. Noise above that part of
 # the variation is what keeps a series from following it.
 _FLAT, _NOISY = 1e-12, 1e-4
+
+
+class _Cell(IntEnum):
+    """What is proven of a cell."""
+
+    EMPTY = 0
+    ONE = 1
+    OPEN = 2
+    HOPELESS = 3
 
 
 @dataclass(frozen=True)
@@ -101,29 +113,36 @@ def _isolate(series: LossSeries, offset: float) -> tuple[FloatArray, FloatArray,
     count = 2 * max(series.derivative.degree, 8)
     edges = _first_edges(series, count, offset)
     middles, halves = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
-    found, used = [], 0
+    found, hopeless, used = [], [], 0
     for _ in range(_MAX_DEPTH):
         used += len(middles)
         status = _judge(series, middles, halves)
-        one = status == 1
-        found.append(np.stack([(middles - halves)[one], (middles + halves)[one]], axis=1))
-        middles, halves = middles[status < 0], halves[status < 0]
+        found.append(_ends(middles, halves, status == _Cell.ONE))
+        hopeless.append(_ends(middles, halves, status == _Cell.HOPELESS))
+        middles, halves = middles[status == _Cell.OPEN], halves[status == _Cell.OPEN]
         if len(middles) == 0 or used + 2 * len(middles) > _MAX_CELLS:
             break
         halves = np.repeat(halves / 2, 2)
         middles = np.repeat(middles, 2) + halves * np.tile([-1.0, 1.0], len(middles))
-    brackets = np.concatenate(found)
-    return brackets[np.argsort(brackets[:, 0])], _stretches(middles, halves), used
+    hopeless.append(_ends(middles, halves, np.ones(len(middles), dtype=np.bool_)))
+    brackets, doubtful = np.concatenate(found), np.concatenate(hopeless)
+    return brackets[np.argsort(brackets[:, 0])], _joined(doubtful), used
 
 
-def _stretches(middles: FloatArray, halves: FloatArray) -> FloatArray:
-    """Joins adjacent cells, all of one width; returns their ends (k, 2)."""
-    if len(middles) == 0:
-        return np.empty((0, 2))
-    gap = np.diff(middles) > 2.5 * halves[:-1]
+def _ends(middles: FloatArray, halves: FloatArray, where: npt.NDArray[np.bool_]) -> FloatArray:
+    return np.stack([(middles - halves)[where], (middles + halves)[where]], axis=1)
+
+
+def _joined(cells: FloatArray) -> FloatArray:
+    """Joins adjacent cells (m, 2) to stretches (k, 2)."""
+    if len(cells) == 0:
+        return cells
+    low, high = cells[np.argsort(cells[:, 0])].T
+    # Ends of neighbours differ by their rounding, by far less than the smallest cell.
+    gap = low[1:] - high[:-1] > 0.5 * float(np.diff(cells).min())
     first = np.flatnonzero(np.append(True, gap))
-    last = np.append(first[1:] - 1, len(middles) - 1)
-    return np.stack([middles[first] - halves[first], middles[last] + halves[last]], axis=1)
+    last = np.append(first[1:] - 1, len(low) - 1)
+    return np.stack([low[first], high[last]], axis=1)
 
 
 def _first_edges(series: LossSeries, count: int, offset: float) -> FloatArray:
@@ -134,18 +153,20 @@ def _first_edges(series: LossSeries, count: int, offset: float) -> FloatArray:
 
 
 def _judge(series: LossSeries, middles: FloatArray, halves: FloatArray) -> FloatArray:
-    """Returns 0 for cells proven empty, 1 for cells proven to hold one root, -1 for the rest."""
+    """Returns for every cell what is proven of it."""
     polynomial = series.derivative
     tower = polynomial.derivatives(middles, _TAYLOR_ORDER + 1)
-    status = np.full(len(middles), -1.0)
+    status = np.full(len(middles), _Cell.OPEN)
     monotone = np.abs(tower[1]) > _variation(polynomial, tower[1:], halves, 1) + series.slope_error
-    empty = np.abs(tower[0]) > _variation(polynomial, tower[:-1], halves, 0) + series.error
+    level, variation = np.abs(tower[0]), _variation(polynomial, tower[:-1], halves, 0)
     low = polynomial.derivatives(middles - halves, 0)[0]
     high = polynomial.derivatives(middles + halves, 0)[0]
     clear = np.minimum(np.abs(low), np.abs(high)) > series.error
-    status[monotone & clear & (low * high < 0)] = 1
-    status[monotone & clear & (low * high > 0)] = 0
-    status[empty] = 0
+    status[monotone & clear & (low * high < 0)] = _Cell.ONE
+    status[monotone & clear & (low * high > 0)] = _Cell.EMPTY
+    status[level > variation + series.error] = _Cell.EMPTY
+    # |D| is within its error on all of the cell, so on all its parts: neither of the above.
+    status[level + variation <= series.error] = _Cell.HOPELESS
     return status
 
 
