@@ -96,8 +96,13 @@ def test_same_settings_give_the_same_numbers(place: Path) -> None:
     assert first == again
     for name in COMMANDS:
         _compare_data(place, "first", "again", name)
-    # Other threads: the sums over the image are made in one order, so that even a chaotic run is
-    # the same; what is computed in batches may differ in its last digits.
+
+
+@pytest.mark.slow
+def test_other_numbers_of_threads_give_the_same_numbers(place: Path) -> None:
+    first = _results(place, "first", None, COMMANDS)
+    # The sums over the image are made in one order, so that even a chaotic run is the same; what is
+    # computed in batches may differ in its last digits.
     _assert_close(_results(place, "alone", "1", COMMANDS), first)
     for name in ("trajectory-000.csv", "trajectory-001.csv"):
         logs = [(place / f"{who}-optimize" / name).read_bytes() for who in ("first", "alone")]

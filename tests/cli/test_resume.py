@@ -125,7 +125,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("share", [0.03, 0.61])
+@pytest.mark.parametrize("share", [pytest.param(0.03, marks=pytest.mark.slow), 0.61])
 def test_resumed_run_is_the_uninterrupted_one(
     place: Path, whole: Any, name: str, share: float
 ) -> None:

@@ -43,7 +43,7 @@ def _finding(diagnosis: Diagnosis, cause: str) -> Finding:
     ],
     ids=["line", "cubic", "hill", "bend", "jump"],
 )
-@pytest.mark.parametrize("target", [None, 0.7])
+@pytest.mark.parametrize("target", [None, pytest.param(0.7, marks=pytest.mark.slow)])
 def test_a_range_without_a_minimum_is_told(
     function: Function, low: float, high: float, end: float, target: float | None
 ) -> None:
@@ -134,6 +134,7 @@ def test_a_gradient_that_breaks_on_the_way_is_named_with_its_step() -> None:
     assert "0/0" not in found.headline
 
 
+@pytest.mark.slow
 def test_rates_are_scanned_on_the_scale_of_the_loss() -> None:
     # A root's slope times the least usual rate is more than the tolerance of one degree.
     steep = replace(cardinal_gabor("rmse"), pixel_scale=3e4)

@@ -51,6 +51,7 @@ def test_the_filter_turned_by_half_is_the_same(image: np.ndarray) -> None:
     assert found.run.final[0] == pytest.approx(math.pi / 4 - math.pi, abs=0.02)
 
 
+@pytest.mark.slow
 def test_too_large_a_rate_is_named_and_the_advice_works(image: np.ndarray) -> None:
     found = diagnosed(image, 1.0, steps=200)
     assert found.verdict == "step_too_large"
@@ -78,6 +79,7 @@ def test_too_few_steps_are_named(image: np.ndarray) -> None:
     assert found.headline.endswith(f"Use --steps {4 * few}.")
 
 
+@pytest.mark.slow
 def test_remedies_that_work_come_first_and_were_tried(image: np.ndarray) -> None:
     found = diagnosed(image, 0.2, loss="rmse", steps=150)
     assert not found.is_healthy

@@ -7,6 +7,7 @@ loop of the test's own, never by the code that named the cause.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -288,9 +289,11 @@ def _is_slow(case: Case) -> bool:
 
 
 def _params() -> list[Any]:
-    params = []
+    """All cases; the first three quick ones of each cause in the default run."""
+    params, quick = [], Counter[str]()
     for case in CASES:
-        marks = [pytest.mark.slow] if _is_slow(case) else []
+        marks = [pytest.mark.slow] if _is_slow(case) or quick[case.cause] == 3 else []
+        quick[case.cause] += not marks
         params.append(pytest.param(case, id=_id(case), marks=marks))
     return params
 

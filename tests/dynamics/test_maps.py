@@ -101,7 +101,7 @@ def _is_chaotic(loss: str, settings: OptimizerSettings, path: npt.NDArray[np.flo
     [
         ("sgd", 0.0, "mse"),
         ("sgd", 0.0, "rmse"),
-        ("sgd", 0.9, "mse"),
+        pytest.param("sgd", 0.9, "mse", marks=pytest.mark.slow),
         ("adam", 0.0, "mse"),
         pytest.param("rmsprop", 0.0, "mse", marks=pytest.mark.slow),
         pytest.param("rprop", 0.0, "mse", marks=pytest.mark.slow),

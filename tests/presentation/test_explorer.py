@@ -162,7 +162,7 @@ def test_runs_equal_a_torch_loop_on_conv2d(browser, pages, loss):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["default", "own"])
+@pytest.mark.parametrize("name", ["default", pytest.param("own", marks=pytest.mark.slow)])
 def test_runs_equal_gabordiags(browser, pages, name):
     """On the default experiment and on an own loss with a kink, whose series is Chebyshev's."""
     show(browser, pages(name))
@@ -446,7 +446,7 @@ def test_a_gradient_that_is_not_the_losss_own_is_warned_of(browser, tmp_path):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["default", "own"])
+@pytest.mark.parametrize("name", ["default", pytest.param("own", marks=pytest.mark.slow)])
 def test_it_fits_a_phone_and_follows_dark_mode(browser, pages, name):
     browser.resize(390, 844, dark=True)
     browser.open(pages(name))

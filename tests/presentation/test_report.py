@@ -360,6 +360,7 @@ def test_unknown_formats_are_refused_before_anything_is_made(
     assert not Path("one").exists()
 
 
+@pytest.mark.slow
 def test_an_animation_is_made_saved_and_made_again(small: list[str]) -> None:
     call = ["optimize", *small, "--quiet", "--no-plots", "--lr=0.5", "--steps=40", "--animate"]
     assert run([*call, "--out=one"]) == 0

@@ -21,6 +21,7 @@ def view() -> View:
     return gd.diagnose(experiment, lr=0.1, steps=30).view()
 
 
+@pytest.mark.slow
 def test_the_second_process_draws_the_same_bytes(view: View) -> None:
     second = SecondDrawer()
     second.ask("diagnose", view, ["run"], ("png",), "screen")
@@ -36,7 +37,7 @@ def test_figures_come_in_order_and_all_of_them(view: View) -> None:
     assert list(shared) == list(alone)
 
 
-@pytest.mark.parametrize("name", ["false", "no such program"])
+@pytest.mark.parametrize("name", [pytest.param("false", marks=pytest.mark.slow), "no such program"])
 def test_without_the_process_the_figures_are_drawn_here(
     view: View, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
