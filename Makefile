@@ -30,8 +30,8 @@ $(INSTALLED): pyproject.toml .ci/constraints.txt
 reproduce: $(INSTALLED)
 	$(BIN)/gabordiag reproduce
 
+# A file's tests go to one process, so that what they share is made once.
 test: $(INSTALLED)
-	# What a file prepares is prepared once.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(INSTALLED)
