@@ -92,7 +92,7 @@ def _pick(table: Table, where: str, value_column: str | None, loss_column: str |
     total = len(table) + table.skipped
     if table.skipped > _MAX_BAD_LINES * total:
         raise InputError(
-            f"{table.skipped} of {total} lines of {where} are no rows of numbers: {table.trouble}."
+            f"{table.skipped} of {total} rows of {where} hold no numbers: {table.trouble}."
         )
     usable = [name for name, marks in table.marks.items() if (marks == NUMBER).any()]
     usable.sort(key=lambda name: bool(np.isnan(columns[name]).all()))

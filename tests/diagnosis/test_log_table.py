@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gabordiag.diagnosis.explain import explain_log
 from gabordiag.diagnosis.log import read_log
@@ -53,6 +54,7 @@ FORMS = {
     "numpy.savetxt": savetxt(" "),
     "numpy.savetxt with commas": savetxt(","),
     "JSON lines": "".join(json.dumps(row) + "\n" for row in ROWS),
+    "JSON lines with blank ones": "".join(json.dumps(row) + "\n\n" for row in ROWS),
     "a list of rows": json.dumps(ROWS),
     "an indented list of rows": json.dumps(ROWS, indent=1),
     "columns by name": json.dumps({"step": STEP, "theta": THETA, "loss": LOSS, "note": "mine"}),
@@ -166,7 +168,9 @@ def test_other_columns_are_told(tmp_path: Path) -> None:
         ("step,theta,loss\n" + "0,0,5,1,0\n" * 9, r"5 cells under 3 names \(decimal commas\?\)"),
         ("step,theta,loss\n0,a,b\n1,,c\n2,d,e\n", "theta: 'a' in line 2"),
         ("step,theta,loss\n0,1,\n1,,2\n", "No row .* holds both theta and loss"),
-        ('{"loss": 1}\nloss 2\n[3]\n4\n', "3 of 4 lines .*: line 2 is no JSON object"),
+        ('[{"theta": 1, "loss": 2}, 3, 4]', "2 of 3 rows .*: row 2 is no JSON object"),
+        ('{"note": "mine", "theta": 0.5}', "has no loss column among note, theta"),
+        ('{"loss": 1}\nloss 2\n[3]\n4\n', "3 of 4 rows .*: line 2 is no JSON object"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, text: str, says: str) -> None:
@@ -179,3 +183,9 @@ def test_columns_that_are_no_numbers() -> None:
         read_log({"theta": ["a", "b"], "loss": [1.0, 2.0]})
     with pytest.raises(InputError, match="one number a row"):
         read_log({"theta": [[1.0], [2.0]], "loss": [[1.0], [2.0]]})
+
+
+def test_tensors_of_several_numbers_are_no_column() -> None:
+    pairs = [torch.ones(2), torch.zeros(2)]
+    with pytest.raises(InputError, match="one number a row"):
+        read_log({"theta": pairs, "loss": [1.0, 2.0]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import gabordiag as gd
 from gabordiag.dynamics.maps import run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.presentation import words
+from gabordiag.presentation import figure_maps, words
 from gabordiag.presentation.blocks import Paragraph
 from gabordiag.presentation.figure_maps import basins_words
 from gabordiag.presentation.joint_words import _at_target, _symmetry, joint_runs
@@ -139,3 +140,32 @@ def test_a_diagnosis_of_several_parameters_can_be_drawn(image: np.ndarray) -> No
     starts = [line.get_xydata()[0] for line in ax.lines if len(line.get_xydata()) == 1]
     assert any(np.allclose(at, [np.degrees(0.9), 2.0]) for at in starts)
     assert found._repr_png_()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "said"),
+    [
+        (None, None, ""),
+        ("plateau", "plateau", "At every rate the run fails: hardly moves"),
+        (None, "cycle", "At every rate the run fails: repeats a cycle"),
+        ("unfinished", "erratic", "Smaller rates: still descending .*; larger rates: jumps about"),
+    ],
+)
+def test_why_a_start_inside_fails_at_every_rate(
+    below: str | None, above: str | None, said: str
+) -> None:
+    result = {"working_lr": [], "failure_below": below, "failure_above": above}
+    told = figure_maps._failures(result)
+    assert re.search(said, told)
+    assert bool(told) == bool(said)
+    assert figure_maps._failures({**result, "working_lr": [[0.1, 0.2]]}) == ""
+
+
+def test_several_parameters_plot_themselves(image: np.ndarray) -> None:
+    few = {"steps": 20, "lr": 0.01}
+    found = gd.diagnose_jointly(experiment(image), ("theta", "sigma"), **few)
+    assert found.plot().get_xlabel() == "theta [degrees]"
+    plane = gd.plane_basins(experiment(image), ("theta", "sigma"), points=(5, 4), **few)
+    ax = plane.plot()
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("start: theta [degrees]", "start: sigma [px]")
+    assert ax.get_title("left")
