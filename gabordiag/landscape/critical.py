@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.landscape.doubtful import highest_between, kink_slope, look_beside
+from gabordiag.landscape.doubtful import Told, highest_between, kink_slope, look_beside
 from gabordiag.landscape.proof import Certificate, isolate_roots
 from gabordiag.landscape.series import LossSeries, build_series
 from gabordiag.landscape.series_objective import cheap_objective
@@ -274,16 +274,9 @@ def _classify(
         return ()
     slopes, rounding = _slopes(series, values, certified)
     clear = slopes > rounding
-    target = None if certified else _missed_target(objective, values)
-    if target is not None:
-        place = int(np.searchsorted(values, target))
-        values, clear = np.insert(values, place, target), np.insert(clear, place, False)
-    told = {
-        point.value: point
-        for point in look_beside(objective, series, values, clear)
-        # The target is no root: unless the loss rises on both sides, it is no critical point.
-        if point.value != target or point.kind == "minimum"
-    }
+    told = {point.value: point for point in look_beside(objective, series, values, clear)}
+    if not certified:
+        told.update(_missed_target(objective, series, np.append(values[clear], list(told))))
     values = np.sort(np.concatenate([values[clear], list(told)]))
     smooth, _, second = objective.derivatives(values, 2, smooth=True)
     losses = objective.loss_at(values)
@@ -308,16 +301,28 @@ def _classify(
     return _with_basins(objective, points)
 
 
-def _missed_target(objective: Objective, values: FloatArray) -> float | None:
-    """Returns the target if it is none of the critical points (m,): what the series did not follow.
+def _missed_target(
+    objective: Objective, series: LossSeries, found: FloatArray
+) -> dict[float, Told]:
+    """Returns the target with what the loss tells of it, if it is a minimum and was not found.
 
-    There the question is asked, so there the loss itself is looked at.
+    There the question is asked, so where no series follows the loss it is looked at there. The
+    target is no root: unless the loss rises on both sides, it is no critical point.
+
+    Args:
+        objective: Whose target it is.
+        series: Of it.
+        found: The critical points (m,).
     """
     parameter = objective.parameter
     if parameter.target is None:
-        return None
+        return {}
     target = float(parameter.wrap(parameter.target))
-    return None if target in values else target
+    if target in found:
+        return {}
+    values = np.sort(np.append(found, target))
+    told = look_beside(objective, series, values, values != target)
+    return {target: told[0]} if told and told[0].kind == "minimum" else {}
 
 
 def _slopes(

@@ -118,10 +118,13 @@ class Parameter:
         and far from zero; values that left it have no more.
         """
         width = self.high - self.low
-        if value == 0 or not self.low - width <= value <= self.high + width:
+        is_near = self.low - width <= value <= self.high + width
+        if value == 0 or not is_near or not 0 < self.tolerance < math.inf:
             return digits + 2
         before = math.floor(math.log10(abs(value))) + 1
-        return max(digits + 2, math.ceil(before - math.log10(self.tolerance) + digits - 1))
+        needed = math.ceil(before - math.log10(self.tolerance) + digits - 1)
+        # A double has 17.
+        return min(17, max(digits + 2, needed))
 
     @property
     def scale(self) -> float:

@@ -63,6 +63,8 @@ FOUND = [
     # Ends whose difference is no double; rates whose axis is none.
     ["basins", *SMALL, "--lr", "1e-2:1:3", "--starts", "-1e308:1e308:3"],
     ["bifurcate", *SMALL, "--lr", "1e-300:1e300:3", "--steps", "200"],
+    # A target beside a log whose range is infinite.
+    ["explain", "inf.csv", "--target", "1e300", "--json"],
     # A rate whose product with a curvature overflows.
     ["optimize", *SMALL, "--lr", "1e308", "--schedule", "step", "--psi", "1", "--steps", "20"],
 ]
