@@ -411,15 +411,15 @@ class _Reader:
 
     def _rate(self) -> str:
         lrs = self.log.lrs
-        if lrs is None or not np.isfinite(lrs[-1]):
+        if lrs is None or not np.isfinite(lrs).any():
             return "a tenth"
-        products = self._lr_times_curvature()
-        rate = float(lrs[-1]) / 10
-        if products is not None and np.isfinite(products).any():
-            largest = float(np.nanmax(products[np.isfinite(products)]))
-            if largest > 2:
-                rate = float(lrs[-1]) / largest
-        return f"{rate:.2g} instead of {lrs[-1]:g}"
+        # A schedule's last rates may be tiny: its largest made the steps too long.
+        low, high = float(np.nanmin(lrs)), float(np.nanmax(lrs))
+        rate, products = high / 10, self._lr_times_curvature()
+        if products is not None:
+            steep = np.isfinite(products) & (products > 2)
+            rate = float((lrs[:-1][steep] / products[steep]).min()) if steep.any() else rate
+        return f"{rate:.2g} instead of {f'{low:g} to ' if low < high else ''}{high:g}"
 
     def _descending(self) -> Explanation | None:
         half = len(self.last_losses) // 2

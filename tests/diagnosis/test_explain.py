@@ -259,6 +259,19 @@ def test_still_on_its_way_to_a_target() -> None:
     assert gd.explain({"theta": fall, "loss": fall**2}).verdict == "healthy"
 
 
+def test_a_schedules_last_rate_is_not_the_one_to_change() -> None:
+    # sin(v)^2 with warm restarts: thrown about at 3, the top, not by the last rate, 0.0185.
+    rates = 1.5 * (1 + np.cos(np.pi * (T % 20) / 20))
+    value, rows = 0.3, []
+    for lr in rates:
+        rows.append((value, math.sin(value) ** 2))
+        value -= lr * math.sin(2 * value)
+    values, losses = np.array(rows).T
+    found = gd.explain({"theta": values, "loss": losses, "lr": rates}, period=math.pi)
+    assert found.verdict == "step_too_large"
+    assert f"try 0.3 instead of {rates.min():g} to 3" in found.headline
+
+
 def test_a_run_that_left_a_better_place() -> None:
     # Down to zero, then off to 0.8, where it stays: loss 0.64.
     path = np.concatenate([np.linspace(1, 0, 60), np.linspace(0, 0.8, 60), np.full(120, 0.8)])
