@@ -15,16 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.diagnosis.explanation import Explanation, LogFinding
-from gabordiag.diagnosis.log import Log, read_log
+from gabordiag.diagnosis.log import read_log
+from gabordiag.diagnosis.log_measures import LogMeasures
 from gabordiag.dynamics.outcomes import (
     DESCENT_SHARE,
-    Jump,
-    find_period,
-    jump_steps,
     tail_length,
 )
 from gabordiag.errors import UsageError
-from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray, Parameter
+from gabordiag.objective.objective import ANGLE_TOLERANCE
 
 # Below this nothing repeats three times.
 SHORTEST_LOG = 20
@@ -87,34 +85,8 @@ def explain_log(
         return _Reader(log, target, period).explain()
 
 
-class _Reader:
+class _Reader(LogMeasures):
     """Looks at a log from one side after the other; the first that applies gives the verdict."""
-
-    def __init__(self, log: Log, target: float | None, period: float | None) -> None:
-        self.log = log
-        self.target = target
-        finite = log.values[np.isfinite(log.values)]
-        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-        if period is not None:
-            low, high = -period / 2, period / 2
-        is_angle = period is not None and any(
-            math.isclose(period, whole) for whole in (math.pi, 2 * math.pi)
-        )
-        width = high - low if high > low else max(abs(high), 1.0)
-        self.parameter = Parameter(
-            log.value_name, low, low + width, period, target, low, is_angle=is_angle
-        )
-        self.losses, self.values = log.losses, log.values
-        known = self.losses[np.isfinite(self.losses)]
-        self.height = float(np.ptp(known)) if len(known) else 0.0
-        third = max(2, len(self.losses) // 3)
-        self.last_losses, self.last_values = self.losses[-third:], self.values[-third:]
-        self.first_losses = self.losses[:third]
-        # Rows may be some steps apart; what repeats or lasts is then counted in rows.
-        self.stride = int(np.median(np.diff(log.steps))) if len(log.steps) > 1 else 1
-        self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
-        self.jumps = self._find_jumps()
-        self.period = self._find_period()
 
     def explain(self) -> Explanation:
         looks = (
@@ -151,62 +123,8 @@ class _Reader:
             self.jumps,
             tuple(findings),
             len(self.losses),
-            self.log.notes + self._gaps(),
+            self.log.notes + self.gaps(),
         )
-
-    def _gaps(self) -> tuple[str, ...]:
-        if self.stride == 1:
-            return ()
-        return (f"rows are {self.stride} steps apart; what happens between them is not seen",)
-
-    def _step(self, row: int) -> int:
-        return int(self.log.steps[row])
-
-    def _find_jumps(self) -> tuple[Jump, ...]:
-        products = self._lr_times_curvature()
-        return tuple(
-            Jump(
-                step=self._step(t),
-                start=float(self.values[t]),
-                end=float(self.values[t + 1]),
-                loss_before=float(self.losses[t]),
-                loss_after=float(self.losses[t + 1]),
-                lr_times_curvature=None if products is None else float(products[t]),
-                left_basin=False,
-                landed_near=None,
-            )
-            for t in self.jump_rows
-        )
-
-    def _lr_times_curvature(self) -> FloatArray | None:
-        """Lr x the secant's curvature over every step (n - 1,), where both were logged."""
-        if self.log.gradients is None or self.log.lrs is None:
-            return None
-        change = self.parameter.offset(np.diff(self.values), 0.0)
-        product: FloatArray = self.log.lrs[:-1] * np.diff(self.log.gradients) / change
-        return product
-
-    def _find_period(self) -> int:
-        length = max(tail_length(len(self.losses)), min(len(self.losses) // 2, 200))
-        for series, own in ((self.values, self.parameter), (self.losses, None)):
-            tail = series[-length:]
-            if not np.isfinite(tail).all():
-                continue
-            width = float(np.ptp(series[np.isfinite(series)])) or 1.0
-            along = own or Parameter("loss", 0.0, width, None, None, 0.0)
-            period = find_period(along, tail)
-            if period >= 2:
-                return period
-        return self._jump_period()
-
-    def _jump_period(self) -> int:
-        """The gap between jumps, where it is always the same: a sawtooth with some noise."""
-        gaps = np.diff(self.jump_rows)
-        if len(gaps) < 3 or gaps.min() != gaps.max() or gaps[0] < 2:
-            return 0
-        # A decaying oscillation jumps regularly, too, in the beginning.
-        goes_on = len(self.losses) - 1 - self.jump_rows[-1] <= gaps[0]
-        return int(gaps[0]) if goes_on else 0
 
     def _nonfinite(self) -> Explanation | None:
         bad = ~(np.isfinite(self.losses) & np.isfinite(self.values))
@@ -216,7 +134,7 @@ class _Reader:
         if not bad.any():
             return None
         row = int(np.argmax(bad))
-        step, loss = self._step(row), float(self.losses[row])
+        step, loss = self.step(row), float(self.losses[row])
         evidence = {"step": step, "loss": loss if math.isfinite(loss) else None}
         before = self.losses[max(0, row - GROWTH_ROWS) : row]
         grew = len(before) >= 2 and before[-1] > GROWTH * before[0] > 0
@@ -239,7 +157,7 @@ class _Reader:
         if len(self.losses) >= SHORTEST_LOG:
             return None
         count = len(self.losses)
-        few = "1 step is" if count == 1 else f"{count} {self._rows()} are"
+        few = "1 step is" if count == 1 else f"{count} {self.rows()} are"
         text = f"{few} too few to judge: log at least {SHORTEST_LOG}."
         return self._result("inconclusive", None, text)
 
@@ -335,7 +253,7 @@ class _Reader:
             "loss_low": float(swing.min()),
             "loss_high": float(swing.max()),
         }
-        products = self._lr_times_curvature()
+        products = self.lr_times_curvature()
         if products is not None and np.isfinite(products[-self.period :]).any():
             evidence["lr_times_curvature"] = float(np.nanmax(products[-self.period :]))
         slope = self._kink_slope()
@@ -348,7 +266,7 @@ class _Reader:
             return self._result("kink", "cycle", text, evidence)
         outcome = "running" if self._drifts() else "cycle"
         text = (
-            f"It repeats a cycle of {self.period} {self._rows()} for ever (loss {swing.min():.3g} "
+            f"It repeats a cycle of {self.period} {self.rows()} for ever (loss {swing.min():.3g} "
             f"to {swing.max():.3g}){self._curvature_words(evidence)}: {self._smaller_rate()}."
         )
         return self._result("step_too_large", outcome, text, evidence)
@@ -400,26 +318,11 @@ class _Reader:
             return ""
         return f", lr x curvature {product:.3g} where rest needs less than 2"
 
-    def _rows(self) -> str:
-        return "steps" if self.stride == 1 else f"logged rows ({self.stride} steps apart)"
-
     def _smaller_rate(self) -> str:
         return (
-            f"a smaller learning rate, try {self._rate()}, ends this; whether it then finds the "
+            f"a smaller learning rate, try {self.rate()}, ends this; whether it then finds the "
             "target depends on the start"
         )
-
-    def _rate(self) -> str:
-        lrs = self.log.lrs
-        if lrs is None or not np.isfinite(lrs).any():
-            return "a tenth"
-        # A schedule's last rates may be tiny: its largest made the steps too long.
-        low, high = float(np.nanmin(lrs)), float(np.nanmax(lrs))
-        rate, products = high / 10, self._lr_times_curvature()
-        if products is not None:
-            steep = np.isfinite(products) & (products > 2)
-            rate = float((lrs[:-1][steep] / products[steep]).min()) if steep.any() else rate
-        return f"{rate:.2g} instead of {f'{low:g} to ' if low < high else ''}{high:g}"
 
     def _descending(self) -> Explanation | None:
         half = len(self.last_losses) // 2
@@ -427,7 +330,7 @@ class _Reader:
         if drop <= DESCENT * self.height or not self._falls():
             return None
         evidence = {"drop_in_last_third": drop}
-        count = f"{len(self.losses)} {self._rows()}"
+        count = f"{len(self.losses)} {self.rows()}"
         if self.target is not None:
             passed = self._passed_target()
             if passed is not None:
@@ -452,11 +355,11 @@ class _Reader:
         if not leaves or there - now <= DESCENT * self.height:
             return None
         text = (
-            f"It passed the target {self.parameter.show(self.target)} at step {self._step(row)} "
+            f"It passed the target {self.parameter.show(self.target)} at step {self.step(row)} "
             f"with loss {there:.3g} and is still descending, now at loss {now:.3g}: the loss is "
             "lower elsewhere. Check the target, and what the loss is compared with."
         )
-        evidence = {"step": self._step(row), "loss_at_target": there, "loss": now}
+        evidence = {"step": self.step(row), "loss_at_target": there, "loss": now}
         return self._result("target_unreachable", "unfinished", text, evidence)
 
     def _settled(self) -> Explanation:
@@ -485,7 +388,7 @@ class _Reader:
         if last - best > WILD_SPREAD * self.height and self.height > 0:
             text = (
                 f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. "
-                f"Keep the best step, and try a smaller learning rate, {self._rate()}."
+                f"Keep the best step, and try a smaller learning rate, {self.rate()}."
             )
             return self._result("step_too_large", None, text, {"best": best, "last": last})
         text = (
