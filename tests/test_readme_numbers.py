@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +282,9 @@ def test_angles_of_the_options_table() -> None:
     examples = re.findall(r"`([^`]+)`", row.split("|")[2])
     expected = (0.8, math.pi / 4, -3 * math.pi / 4, math.pi / 4)
     assert [parse_angle(example) for example in examples] == pytest.approx(expected)
+
+
+def test_coverage_below_which_it_fails() -> None:
+    with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as file:
+        settings = tomllib.load(file)
+    assert numbers(r"fails below (\d+)%") == [settings["tool"]["coverage"]["report"]["fail_under"]]
