@@ -2,7 +2,8 @@
 
 The layers, in the order of the story; each imports only from those above it:
 
-    errors, results   what can go wrong; what every result can do (JSON, arrays, plot)
+    errors, wording   what can go wrong; numbers as people read them
+    results           what every result can do (JSON, arrays, plot)
     gabor, images     the kernel and its derivatives; where an image comes from
     objective         what is minimised: a loss of one or of several parameters
     landscape         what that loss looks like: every critical point, with a proof

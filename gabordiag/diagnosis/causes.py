@@ -28,15 +28,15 @@ from typing import Any
 import numpy as np
 
 from gabordiag.diagnosis.facts import Facts, Trial
-from gabordiag.diagnosis.finding import Finding, times
+from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.unreachable import target_unreachable
 from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
 from gabordiag.results import finite_or_none
+from gabordiag.wording import counted, times
 
 WRONG_GRADIENT = 1e-2
 GOOD_GRADIENT = 1e-4
 FLAT_SLOPE, FLAT_RISE = 1e-3, 1e-2
-
 
 Test = Callable[[Facts], Finding]
 
@@ -166,8 +166,8 @@ def kink(facts: Facts) -> Finding:
 
 
 def _steps(trial: Trial) -> str:
-    count = trial.steps_to_target
-    return f"{count} step{'s' if count != 1 else ''}"
+    assert trial.steps_to_target is not None
+    return counted(trial.steps_to_target, "step", "steps")
 
 
 def _begin(words: str) -> str:

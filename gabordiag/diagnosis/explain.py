@@ -17,12 +17,10 @@ import numpy.typing as npt
 from gabordiag.diagnosis.explanation import Explanation, LogFinding
 from gabordiag.diagnosis.log import read_log
 from gabordiag.diagnosis.log_measures import LogMeasures
-from gabordiag.dynamics.outcomes import (
-    DESCENT_SHARE,
-    tail_length,
-)
+from gabordiag.dynamics.outcomes import DESCENT_SHARE, tail_length
 from gabordiag.errors import UsageError
 from gabordiag.objective.objective import ANGLE_TOLERANCE
+from gabordiag.wording import counted
 
 # Below this nothing repeats three times.
 SHORTEST_LOG = 20
@@ -156,8 +154,7 @@ class _Reader(LogMeasures):
     def _too_short(self) -> Explanation | None:
         if len(self.losses) >= SHORTEST_LOG:
             return None
-        count = len(self.losses)
-        few = "1 step is" if count == 1 else f"{count} {self.rows()} are"
+        few = counted(len(self.losses), "step is", f"{self.rows()} are")
         text = f"{few} too few to judge: log at least {SHORTEST_LOG}."
         return self._result("inconclusive", None, text)
 

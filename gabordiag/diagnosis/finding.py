@@ -6,11 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 
-def times(ratio: float) -> str:
-    """Returns how many times one number is another, for people: 1.24, 82.5, 2487, 1.3e+06."""
-    return f"{ratio:.0f}" if 1e3 <= ratio < 1e6 else f"{ratio:.3g}"
-
-
 @dataclass(frozen=True)
 class Finding:
     """What the test of one cause found.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gabordiag.diagnosis.facts import round_down
-from gabordiag.diagnosis.finding import Finding, times
+from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.joint_trials import (
     CLOSER,
     ENOUGH_STEPS,
@@ -23,6 +23,7 @@ from gabordiag.diagnosis.joint_trials import (
     show_values,
     start_options,
 )
+from gabordiag.wording import times
 
 # Rates that people try; above the largest one nothing settles on a Gabor landscape.
 SCANNED_RATES = tuple(float(f"{10.0**e:.1g}") for e in np.arange(-4, 0.01, 0.5))

@@ -25,6 +25,7 @@ from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.checks import check_objective
 from gabordiag.objective.objective import Objective
 from gabordiag.results import Data, Progress, Result
+from gabordiag.wording import counted
 
 # A tail of fewer values cannot show a cycle three times, nor five windows of decay.
 SHORTEST_TAIL = 10
@@ -226,7 +227,9 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     trial = changed.trial(facts.settings, facts.start)
     ends = f"ends at {facts.parameter.show(trial.final)} ({trial.outcome.replace('_', ' ')})"
     if trial.reached:
-        ends = f"reaches {facts.goal_name} after {trial.steps_to_target} steps"
+        assert trial.steps_to_target is not None
+        count = counted(trial.steps_to_target, "step", "steps")
+        ends = f"reaches {facts.goal_name} after {count}"
     return replace(
         finding,
         sufficient=trial.reached,
@@ -352,7 +355,7 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
             f"the same {'filter' if facts.experiment else 'solution'}. {nothing}"
         )
     arrival = facts.bench.arrival(run_.trajectory)
-    when = "" if arrival is None else f" after {arrival} step{'s' if arrival != 1 else ''}"
+    when = "" if arrival is None else f" after {counted(arrival, 'step', 'steps')}"
     return (
         f"Healthy: {parameter.name} reaches {what} {parameter.show(goal)}{when} and stays "
         f"(loss {run_.final_loss:.3g}). {nothing}"
@@ -362,8 +365,7 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
 def too_short_headline(run_: Run | JointRun) -> str:
     """Returns the sentence on a run that cannot be judged."""
     needed = 10 * SHORTEST_TAIL
-    steps = run_.settings.steps
-    few = "1 step is" if steps == 1 else f"{steps} steps are"
+    few = counted(run_.settings.steps, "step is", "steps are")
     return f"{few} too few to judge. Run at least --steps {needed}."
 
 

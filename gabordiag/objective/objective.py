@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import UsageError
+from gabordiag.wording import significant_figures
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -112,19 +113,8 @@ class Parameter:
         return f"{value:.{self.figures(value, digits)}g}{' ' + self.unit if self.unit else ''}"
 
     def figures(self, value: float, digits: int = 2) -> int:
-        """Returns how many significant figures of a value tell it to a tenth of the tolerance.
-
-        That is for two digits; fewer are coarser. Four figures will do, unless the range is narrow
-        and far from zero; values that left it have no more.
-        """
-        width = self.high - self.low
-        is_near = self.low - width <= value <= self.high + width
-        if value == 0 or not is_near or not 0 < self.tolerance < math.inf:
-            return digits + 2
-        before = math.floor(math.log10(abs(value))) + 1
-        needed = math.ceil(before - math.log10(self.tolerance) + digits - 1)
-        # A double has 17.
-        return min(17, max(digits + 2, needed))
+        """Returns how many significant figures of a value tell it, as `significant_figures`."""
+        return significant_figures(value, self.low, self.high, self.tolerance, digits)
 
     @property
     def scale(self) -> float:

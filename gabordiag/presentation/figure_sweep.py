@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from gabordiag.presentation.figure_landscape import Table, draw_landscape
 from gabordiag.presentation.parameter_axis import FloatArray, ParameterAxis
+from gabordiag.presentation.phrases import exact_derivative
 from gabordiag.presentation.style import (
     FAINT,
     INK,
@@ -91,7 +92,7 @@ def _draw_gradients(
 ) -> None:
     values, analytic, autograd = _broken_at_kinks(axis, landscape, sweep)
     ax.axhline(0, color=FAINT, linewidth=0.8)
-    ax.plot(values, analytic, color="#9CCBEB", linewidth=6, label=_exact(landscape))
+    ax.plot(values, analytic, color="#9CCBEB", linewidth=6, label=exact_derivative(landscape))
     ax.plot(values, autograd, color="#003E66", linewidth=1.4, linestyle="--", label="autograd")
     # A difference quotient across a kink is the derivative of neither side.
     numeric = np.where(np.isfinite(sweep["grad_analytic"]), sweep["grad_numeric"], np.nan)
@@ -125,12 +126,6 @@ def _broken_at_kinks(
     )
 
 
-def _exact(landscape: Mapping[str, Any]) -> str:
-    # One's own objective has no closed form: its values' own derivative stands in.
-    is_own = landscape["gradient_check"]["shortcut_vs_direct"] is None
-    return "derivative of the values" if is_own else "closed form"
-
-
 def _draw_mismatch(
     ax: Axes, axis: ParameterAxis, landscape: Mapping[str, Any], sweep: Table
 ) -> None:
@@ -150,7 +145,7 @@ def _draw_mismatch(
         # What the check left out, because there a difference quotient is no derivative.
         is_out = apart > (math.inf if worst is None else worst * (1 + 1e-9))
         note = "equal" if worst == 0 else f"at most {show_number(worst, 1)}" if worst else "unknown"
-        label = f"{_exact(landscape)} − {words}\n({note})"
+        label = f"{exact_derivative(landscape)} − {words}\n({note})"
         _dots(ax, x, np.where(is_out, np.nan, apart), marker, color, label)
         if is_out.any():
             label = "not compared\n(an end, a kink, ripples)"

@@ -10,7 +10,6 @@ from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.objective.losses import find_loss
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
 from gabordiag.presentation.phrases import (
-    counted,
     findings,
     how_else,
     number,
@@ -20,6 +19,7 @@ from gabordiag.presentation.phrases import (
     wrapped,
 )
 from gabordiag.presentation.surface_words import points_found
+from gabordiag.wording import counted
 
 Json = Mapping[str, Any]
 

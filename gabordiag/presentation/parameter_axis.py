@@ -16,6 +16,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
+from gabordiag.wording import significant_figures
+
 FloatArray = npt.NDArray[np.float64]
 
 # No 30 between 15 and 45: start and target of the question stand at ±45.
@@ -69,7 +71,9 @@ class ParameterAxis:
         if self.unit == "rad":
             text = f"{value * self.scale:.1f}".removesuffix(".0")
             return f"{'0' if text == '-0' else text}°".replace("-", "−")
-        text = f"{value:.4g}".replace("-", "−")
+        # Of a window, as of a range, a hundredth is the tolerance.
+        count = significant_figures(value, self.low, self.high, (self.high - self.low) / 100)
+        text = f"{value:.{count}g}".replace("-", "−")
         return f"{text} {self.unit}" if self.unit else text
 
     def wrap(self, values: npt.ArrayLike) -> FloatArray:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gabordiag.presentation.blocks import Block, Heading, Table, Verdict
+from gabordiag.wording import significant_figures
 
 Json = Mapping[str, Any]
 
@@ -26,7 +27,11 @@ def shown(landscape: Json, value: float | None, digits: int = 2) -> str:
         text = f"{math.degrees(value):.{digits}f}"
         # A zero has no sign.
         return f"{text.removeprefix('-') if float(text) == 0 else text}°"
-    return f"{value:.{digits + 2}g} {landscape['unit']}".strip()
+    count = digits + 2
+    if "tolerance" in landscape:
+        low, high = landscape["range"]
+        count = significant_figures(value, low, high, landscape["tolerance"], digits)
+    return f"{value:.{count}g} {landscape['unit']}".strip()
 
 
 def wrapped(landscape: Json, value: float | None) -> str:
@@ -44,9 +49,11 @@ def span(landscape: Json, interval: Sequence[float] | None) -> str:
     return f"{shown(landscape, interval[0], 1)} … {shown(landscape, interval[1], 1)}"
 
 
-def counted(count: int, one: str, many: str) -> str:
-    """Returns a number with its noun."""
-    return f"{count} {one if count == 1 else many}"
+def exact_derivative(landscape: Json) -> str:
+    """Returns what a sweep's exact derivative is, in words."""
+    # One's own objective has no closed form: its values' own derivative stands in.
+    is_own = landscape["gradient_check"]["shortcut_vs_direct"] is None
+    return "derivative of its values" if is_own else "closed form"
 
 
 def verdict(result: Json) -> Verdict:

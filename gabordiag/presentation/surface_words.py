@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gabordiag.presentation.blocks import Block, Heading, Paragraph, Picture, Table
-from gabordiag.presentation.phrases import counted, number, shown, span
+from gabordiag.presentation.phrases import number, shown, span
+from gabordiag.wording import counted
 
 Json = Mapping[str, Any]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gabordiag.diagnosis.finding import times
 from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
 from gabordiag.presentation.blocks import (
     Block,
@@ -29,6 +28,7 @@ from gabordiag.presentation.image_words import (
 )
 from gabordiag.presentation.joint_words import joint_diagnosis, joint_runs, plane_of_starts
 from gabordiag.presentation.phrases import (
+    exact_derivative,
     findings,
     number,
     remedies,
@@ -39,6 +39,7 @@ from gabordiag.presentation.phrases import (
 )
 from gabordiag.presentation.surface_words import surface
 from gabordiag.results import View
+from gabordiag.wording import times
 
 Json = Mapping[str, Any]
 
@@ -120,9 +121,7 @@ def _gradient(landscape: Json) -> list[Block]:
     check = landscape.get("gradient_check")
     if check is None:
         return []
-    # One's own objective has no closed form: its values' own derivative stands in.
-    is_own = check["shortcut_vs_direct"] is None
-    exact = "the derivative of its values" if is_own else "closed form"
+    exact = exact_derivative(landscape)
     names = {
         "analytic_vs_autograd": f"{exact} against autograd",
         "analytic_vs_numeric": f"{exact} against finite differences",

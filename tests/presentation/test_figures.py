@@ -375,7 +375,7 @@ def test_ones_own_loss_has_no_closed_form_and_ripples_are_not_compared() -> None
     figure = figures.sweep_figure(sweep.view())
     said = words_in(figure)
     assert "closed form" not in said
-    assert "derivative of the values" in said
+    assert "derivative of its values" in said
     curves = {str(line.get_label()): line for line in figure.axes[2].lines}
     (out,) = (line for label, line in curves.items() if label.startswith("not compared"))
     (told,) = (line for label, line in curves.items() if "differences" in label)

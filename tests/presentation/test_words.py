@@ -17,6 +17,7 @@ from gabordiag.presentation import figure_maps, words
 from gabordiag.presentation.blocks import Paragraph
 from gabordiag.presentation.figure_maps import basins_words
 from gabordiag.presentation.joint_words import _at_target, _symmetry, joint_runs
+from gabordiag.presentation.parameter_axis import ParameterAxis
 from gabordiag.presentation.phrases import how_else
 from tests.diagnosis.planting import cardinal_gabor
 from tests.dynamics.test_joint import experiment
@@ -169,3 +170,14 @@ def test_several_parameters_plot_themselves(image: np.ndarray) -> None:
     ax = plane.plot()
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("start: theta [degrees]", "start: sigma [px]")
     assert ax.get_title("left")
+
+
+def test_a_narrow_range_far_from_zero_is_told_with_as_many_figures_as_it_needs() -> None:
+    # A bowl at 1000001.25 in a range 4 wide: the tolerance is 0.04.
+    found = gd.sweep(lambda v: (v - 1000001.25) ** 2, range=(1e6, 1e6 + 4.0)).to_dict()
+    _, table = words._landscape(found)
+    assert table.rows[0][0] == "1000001.25"
+    assert table.rows[0][-1] == "1000000 … 1000004"
+    axis = ParameterAxis.of(found)
+    assert axis.show(1000001.25) == "1000001.25"
+    assert axis.show(-0.5) == "−0.5"
