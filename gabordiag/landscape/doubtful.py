@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.landscape.series import LossSeries
-from gabordiag.objective.evaluation import GENERIC
-from gabordiag.objective.numeric import measure_fine_noise, noise_spacing
+from gabordiag.objective.numeric import measure_fine_noise
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
 
 Function = Callable[[FloatArray], FloatArray]
@@ -98,11 +97,8 @@ def _noise(objective: Objective, smooth: Function, series: LossSeries) -> float:
     rounding = float(np.finfo(np.float64).eps * series.smooth.bound(0))
     if series.noise <= _RIPPLES * series.smooth.bound(0):
         return max(series.noise, rounding)
-    parameter = objective.parameter
-    width = parameter.high - parameter.low
-    spacing = noise_spacing(width, max(abs(parameter.low), abs(parameter.high)), 0.0)
-    places = parameter.low + width * np.array(GENERIC)
-    return max(measure_fine_noise(smooth, places, spacing), rounding)
+    low, high = objective.parameter.low, objective.parameter.high
+    return max(measure_fine_noise(smooth, low, high, 0.0), rounding)
 
 
 def kink_slope(objective: Objective, value: float, curvature: float) -> float:

@@ -17,12 +17,10 @@ import torch
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.landscape.survey import Survey, survey_images
-from gabordiag.objective.evaluation import GENERIC
 from gabordiag.objective.numeric import (
     differentiate,
     follows_closely,
     measure_fine_noise,
-    noise_spacing,
 )
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import Data, Result, finite_or_none, read_only
@@ -236,9 +234,7 @@ def _is_excused(
         inside = np.minimum(places - parameter.low, parameter.high - places)
         reach = np.where(inside > 0, np.minimum(reach, 9 * inside), reach)
     eps = float(torch.finfo(objective.dtype).eps)
-    low, width = parameter.low, parameter.high - parameter.low
-    spacing = noise_spacing(width, float(np.abs(places).max()), eps)
-    noise = measure_fine_noise(cheap.loss_at, low + width * np.array(GENERIC), spacing)
+    noise = measure_fine_noise(cheap.loss_at, parameter.low, parameter.high, eps)
     wide = differentiate(cheap.loss_at, places, reach)
     fits = np.abs(asked - wide.first) <= _COARSE * scale + wide.first_error
     fits &= wide.first_error <= _COARSE * scale

@@ -18,11 +18,7 @@ import torch
 from gabordiag.objective.cuts import Cut, custom_backward
 from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.modules import ModuleLoss
-from gabordiag.objective.numeric import (
-    follows_closely,
-    measure_fine_noise,
-    noise_spacing,
-)
+from gabordiag.objective.numeric import follows_closely, measure_fine_noise
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.probing import (
     Probes,
@@ -291,12 +287,8 @@ def _follows_closely(
         inside = np.minimum(places - parameter.low, parameter.high - places) >= _STEPPED * reach
     fits = np.zeros(len(places), dtype=np.bool_)
     if inside.any():
-        spacing = noise_spacing(
-            parameter.high - parameter.low,
-            float(np.abs(places).max()),
-            float(torch.finfo(objective.dtype).eps),
-        )
-        noise = measure_fine_noise(objective.loss_at, probes.places[1:], spacing)
+        eps = float(torch.finfo(objective.dtype).eps)
+        noise = measure_fine_noise(objective.loss_at, parameter.low, parameter.high, eps)
         slopes = probes.autograd[use][inside]
         fits[inside] = follows_closely(
             objective.loss_at, places[inside], slopes, reach[inside], noise

@@ -25,11 +25,11 @@ from gabordiag.objective.loading import user_code
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.modules import Leaves
 from gabordiag.objective.numeric import (
+    GENERIC,
     NumericDerivatives,
     differentiate,
     follows_closely,
     measure_fine_noise,
-    noise_spacing,
 )
 from gabordiag.objective.objective import CHUNK, FloatArray, Objective, to_numpy
 from gabordiag.objective.streams import RandomStreams
@@ -42,9 +42,6 @@ _CHEAP_BYTES = 2**20
 # Derivatives by autograd are believed where they agree this well with differences of values
 # (above this a gradient counts as wrong: CS231n), or within so many errors of the differences.
 _TRUST, _TRUSTED_ERRORS = 1e-2, 4
-# Fractions of a range at which a function is tried out: irrational, so that nothing special lies
-# there.
-GENERIC = (0.1180339887, 0.3819660113, 0.6360098248, 0.8541019662)
 
 
 class Evaluator(Protocol):
@@ -327,8 +324,7 @@ class OwnObjective(Objective):
             return slopes
 
         low, high = self.parameter.low, self.parameter.high
-        spacing = noise_spacing(high - low, max(abs(low), abs(high)), self.eps)
-        noise = measure_fine_noise(function, points[:3], spacing)
+        noise = measure_fine_noise(function, low, high, self.eps)
         reach = (high - low) / (2 * math.pi)
         return bool(follows_closely(function, points, exact, reach, noise).all())
 

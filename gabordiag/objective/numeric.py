@@ -19,6 +19,9 @@ from gabordiag.objective.objective import FloatArray
 Function = Callable[[FloatArray], FloatArray]
 _EPS = float(np.finfo(np.float64).eps)
 
+# Fractions of a range at which a function is tried out: irrational, so that nothing special lies
+# there.
+GENERIC = (0.1180339887, 0.3819660113, 0.6360098248, 0.8541019662)
 # Points of one difference table. Its orders 5 and 6 are free of any smooth part, as long as the
 # function's finest wave spans some hundred spacings.
 _TABLE_POINTS = 9
@@ -76,13 +79,21 @@ def measure_noise(function: Function, places: FloatArray, spacing: float) -> flo
     return scale * float(max(deviations))
 
 
-def measure_fine_noise(function: Function, places: FloatArray, spacing: float) -> float:
+def measure_fine_noise(function: Function, low: float, high: float, eps: float) -> float:
     """Returns a function's noise, as `measure_noise`, of what may be smooth much closer up.
 
     Ripples finer than the spacing look like noise until the spacing is finer still. Exactly none
     at all close up is no proof: a function that rounds to float32 is constant from one of its
     numbers to the next.
+
+    Args:
+        function: (n,) -> (n,).
+        low: Lower end of the range, at generic places of which it is measured.
+        high: Upper end.
+        eps: Relative rounding of its argument.
     """
+    places = low + (high - low) * np.array(GENERIC)
+    spacing = noise_spacing(high - low, max(abs(low), abs(high)), eps)
     noise = measure_noise(function, places, spacing)
     close = measure_noise(function, places, _CLOSE_UP * spacing)
     return close if 0 < close < noise / 10 else noise

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from gabordiag.objective.cuts import Cut, ValueTracer, custom_backward, use_in_init
-from gabordiag.objective.evaluation import GENERIC, OwnObjective
+from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.loading import user_code
 from gabordiag.objective.modules import ModuleLoss
-from gabordiag.objective.numeric import differentiate, measure_noise, noise_spacing
+from gabordiag.objective.numeric import GENERIC, differentiate, measure_noise, noise_spacing
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
 
 # A slope below this part of the largest one seen is not compared: rounding, or a flat place.
