@@ -6,12 +6,15 @@ The layers, in the order of the story; each imports only from those above it:
     results           what every result can do (JSON, arrays, plot)
     gabor, images     the kernel and its derivatives; where an image comes from
     objective         what is minimised: a loss of one or of several parameters
+    own               a user's function or module as an objective
+    checks            is a kernel, a derivative, a graph right?
     landscape         what that loss looks like: every critical point, with a proof
     dynamics          what an optimizer does on it: runs, outcomes, maps of many runs
     diagnosis         why a run fails and what helps, each cause and cure tried
-    api, api_joint    the public functions, of one learned parameter and of several
     runs              run folders on disk
-    presentation      figures, words, reports, the interactive page
+    presentation      figures, words, reports
+    explorer          the interactive page
+    api, api_joint    the public functions, of one learned parameter and of several
     cli               the command line
 
 Each package's own docstring says which of its files holds what. The public names are loaded when

@@ -1,7 +1,7 @@
 """The Python interface: the options' names as keywords, results as frozen dataclasses.
 
 Each function takes an `Experiment`, or one's own function or module with the keywords of
-`gabordiag.objective.own.own_objective`, and computes; nothing prints or writes files. The command
+`gabordiag.own.custom.own_objective`, and computes; nothing prints or writes files. The command
 line calls the same functions.
 """
 
@@ -10,36 +10,40 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.explain import explain_log
-from gabordiag.diagnosis.explanation import Explanation
-from gabordiag.diagnosis.log import read_log, run_from_log
+from gabordiag.checks.expressions import parse_expression
+from gabordiag.checks.verify import Check, check_derivative, check_kernel
+from gabordiag.diagnosis.log.explain import explain_log
+from gabordiag.diagnosis.log.explanation import Explanation
+from gabordiag.diagnosis.log.readers import read_log, run_from_log
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.descent import Optimization, StepListener, run_all
-from gabordiag.dynamics.exploration import Exploration, explore_objective, in_float64
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.stochastic import run_all_batches
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.errors import UsageError
+from gabordiag.explorer.exploration import Exploration, explore_objective, in_float64
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.batches import resolve_batch_size
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.expressions import parse_expression
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import Objective
-from gabordiag.objective.own import own_objective
-from gabordiag.objective.verify import Check, check_derivative, check_kernel
-from gabordiag.results import Progress
+from gabordiag.own.custom import own_objective
+from gabordiag.results import Progress, set_painter
 
 Several = Sequence[Any] | Any
+
+# Results that are handed out can show themselves; matplotlib is imported when the first does.
+set_painter(lambda: import_module("gabordiag.presentation.figures.drawings"))
 
 
 def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own: Any) -> Objective:
@@ -358,7 +362,7 @@ def explore(
     subject: str = "",
     **own: Any,
 ) -> Exploration:
-    """Measures what the interactive page needs; `gabordiag.presentation.explorer` makes the page.
+    """Measures what the interactive page needs; `gabordiag.explorer.page` makes the page.
 
     Args:
         thing: An `Experiment`, or one's own function or module.

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -57,13 +56,37 @@ class Result:
         Args:
             ax: Axes to draw into; a new figure's without.
         """
-        # Imports run from the numbers to the pictures; only this call goes back, and only when
-        # somebody asks a result to show itself.
-        return import_module("gabordiag.presentation.figures").plot(self, ax)
+        return _painter().plot(self, ax)
 
     def _repr_png_(self) -> bytes | None:
-        png: bytes | None = import_module("gabordiag.presentation.figures").notebook_png(self)
-        return png
+        return _painter().notebook_png(self)
+
+
+class Painter(Protocol):
+    """Draws results."""
+
+    def plot(self, result: Result, ax: Any = None, /) -> Any:
+        """Draws the result into the Axes, or into those of a new figure, and returns them."""
+
+    def notebook_png(self, result: Result, /) -> bytes | None:
+        """Returns what a notebook shows of the result; None where there is no drawing."""
+
+
+def _no_painter() -> Painter:
+    raise RuntimeError("results draw themselves once gabordiag's public functions are loaded")
+
+
+_painter: Callable[[], Painter] = _no_painter
+
+
+def set_painter(load: Callable[[], Painter]) -> None:
+    """Sets what draws results, so that the numbers need not know of the pictures.
+
+    Args:
+        load: Returns the painter; called when a result is first asked to show itself.
+    """
+    global _painter
+    _painter = load
 
 
 def read_only(array: npt.ArrayLike) -> npt.NDArray[Any]:

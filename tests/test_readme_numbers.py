@@ -21,7 +21,7 @@ from gabordiag.dynamics.maps import default_starts
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS
 from gabordiag.landscape.survey import MOST_SURVEYED
-from gabordiag.presentation.storyboard import LONGEST
+from gabordiag.presentation.animation.storyboard import LONGEST
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 TEXT = " ".join(README.split())

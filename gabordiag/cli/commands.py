@@ -54,7 +54,6 @@ def reproduce_command(
         tell = session.bars.tell_images
         experiment = experiment_from(options.settings(), progress=tell)
         folder = session.folder
-        session.draw_in_two()
         with session.progress("reproducing") as bar:
             result = reproduce(
                 experiment, log=lambda name: folder.log(name, ["theta"]), progress=bar
@@ -128,7 +127,7 @@ def check_command(
     with Session(ctx, output) as session:
         from gabordiag.api import check
         from gabordiag.errors import UsageError
-        from gabordiag.objective.loading import load_object
+        from gabordiag.own.loading import load_object
 
         if sum(given is not None for given in (kernel, derivative, derivative_expr)) > 1:
             raise UsageError(
@@ -166,7 +165,7 @@ def explain_command(
 ) -> None:
     """The same diagnosis from a log alone."""
     with Session(ctx, output) as session:
-        from gabordiag.diagnosis.explain import explain_log
+        from gabordiag.diagnosis.log.explain import explain_log
 
         result = explain_log(
             log, target=target, period=period, value_column=value_column, loss_column=loss_column
@@ -191,7 +190,7 @@ def explore_command(
 ) -> None:
     """One interactive page: move start, rate, optimizer; see the run."""
     with Session(ctx, output) as session:
-        from gabordiag.presentation.explorer import make_page, require_bokeh, require_replaceable
+        from gabordiag.explorer.page import make_page, require_bokeh, require_replaceable
 
         require_bokeh()
         require_replaceable(output.page)
@@ -234,6 +233,7 @@ def report_command(
     """Figures and report again, from a saved run."""
     from rich.console import Console
 
+    from gabordiag.explorer.page import page_files
     from gabordiag.presentation import report, unfinished
     from gabordiag.presentation.console import say_where, show_blocks
     from gabordiag.runs import find_run, has_result, load_run, load_unfinished, write_report
@@ -245,7 +245,7 @@ def report_command(
         settings = saved.document["config"]
         wish = report.Wish(formats, size, bool(settings.get("animate")), to_send=True)
         with Bars(hidden=quiet or not sys.stderr.isatty()).shown("drawing") as bar:
-            files, told = report.redo(saved, wish, bar)
+            files, told = report.redo(saved, wish, bar, page_files)
         view = saved.view
     else:
         partial = load_unfinished(run)

@@ -20,7 +20,7 @@ from typer.models import OptionInfo
 
 from gabordiag.cli.values import NamedValue, named, one_of, parse_angle, parse_named
 from gabordiag.objective.losses import LOSSES
-from gabordiag.presentation.sheets import SHEETS
+from gabordiag.presentation.figures.sheets import SHEETS
 
 
 @dataclass(frozen=True)

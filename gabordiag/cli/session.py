@@ -24,7 +24,6 @@ from gabordiag.cli.values import parse_formats, parse_size
 from gabordiag.errors import UsageError
 
 if TYPE_CHECKING:
-    from gabordiag.presentation.second_drawer import SecondDrawer
     from gabordiag.results import View
     from gabordiag.runs import RunFolder
 
@@ -62,7 +61,6 @@ class Session:
         self._started = time.perf_counter()
         self._folder: RunFolder | None = None
         self._finished = False
-        self._second: SecondDrawer | None = None
         self._stdout = ExitStack()
         # Only `optimize` has the option.
         self._resume: Path | None = ctx.params.get("resume")
@@ -80,8 +78,6 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.bars.close()
-        if self._second is not None:
-            self._second.close()
         self._stdout.close()
         folder = self._folder
         if folder is None:
@@ -121,13 +117,6 @@ class Session:
             if is_own:
                 objective.progress = None
 
-    def draw_in_two(self) -> None:
-        """Starts a second process that will draw half of the figures; for commands with many."""
-        from gabordiag.presentation.second_drawer import SecondDrawer
-
-        if not self.output.no_plots:
-            self._second = SecondDrawer()
-
     def finish(self, view: View) -> None:
         """Writes data, figures, report and result.json; prints the JSON or the text for people."""
         from gabordiag.presentation import report
@@ -138,7 +127,7 @@ class Session:
         formats = () if self.output.no_plots else self._formats
         wish = report.Wish(formats, self._size, bool(self.settings.get("animate")))
         with self.progress("drawing") as bar:
-            files = report.make_files(self.command, view, self.settings, wish, bar, self._second)
+            files = report.make_files(self.command, view, self.settings, wish, bar)
         for name, made in files.items():
             folder.write(name, made)
         seconds = time.perf_counter() - self._started
@@ -242,7 +231,7 @@ def thing_from(
         more = {} if start is None else {"theta0": start}
         return experiment_from(experiment.settings(), **more, progress=tell), {}
     from gabordiag.cli.values import named, parse_range
-    from gabordiag.objective.loading import load_object
+    from gabordiag.own.loading import load_object
 
     given = {name for name in ctx.params if _was_given(ctx, name)}
     keywords = {

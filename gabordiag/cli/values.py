@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gabordiag.errors import UsageError
-from gabordiag.presentation.sheets import SHEETS
+from gabordiag.presentation.figures.sheets import SHEETS
 
 # One axis of a curve or a map.
 MAX_POINTS = 1_000_000

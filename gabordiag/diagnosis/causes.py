@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.diagnosis.facts import Facts, Trial
+from gabordiag.diagnosis.evidence import Facts, Trial
 from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.unreachable import target_unreachable
 from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.diagnosis.facts import round_down
+from gabordiag.diagnosis.evidence import round_down
 from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.joint_trials import (
     CLOSER,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.diagnosis.facts import round_down
+from gabordiag.diagnosis.evidence import round_down
 from gabordiag.diagnosis.joint_trials import (
     CLOSER,
     ENOUGH_STEPS,

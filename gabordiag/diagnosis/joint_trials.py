@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.diagnosis.facts import round_down
+from gabordiag.diagnosis.evidence import round_down
 from gabordiag.dynamics.joint import JointRun
 from gabordiag.dynamics.joint_batch import run_joint_batch
 from gabordiag.dynamics.windows import SCAN_STEPS

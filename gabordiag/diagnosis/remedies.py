@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.diagnosis.facts import Bench, Facts, Trial, round_down
+from gabordiag.diagnosis.evidence import Bench, Facts, Trial, round_down
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES
 from gabordiag.dynamics.windows import SCAN_STEPS, rate_scale
 from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel
-from gabordiag.objective.gabor_objectives import ShortcutObjective
+from gabordiag.objective.gabor_objective import ShortcutObjective
 
 # What people try of adaptive optimizers.
 USUAL_RATES = (1e-3, 1e-2, 1e-1)

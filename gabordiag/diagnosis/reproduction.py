@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gabordiag.diagnosis.facts import Bench
+from gabordiag.diagnosis.evidence import Bench
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.descent import Run, run, trajectory_name
@@ -21,7 +21,7 @@ from gabordiag.dynamics.outcomes import SYMPTOM_COUNT
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_objectives import GaborObjective
+from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.kernel_table import kernel_table
 from gabordiag.objective.response import one_thread
 from gabordiag.results import Data, Progress, Result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gabordiag.diagnosis.facts import Facts
+from gabordiag.diagnosis.evidence import Facts
 from gabordiag.diagnosis.finding import Finding
 from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
 

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gabordiag.checks.gradient import check_objective
 from gabordiag.diagnosis.causes import CAUSES
-from gabordiag.diagnosis.facts import Bench, Facts
+from gabordiag.diagnosis.evidence import Bench, Facts
 from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.remedies import Remedy, global_search, try_remedies
 from gabordiag.dynamics.descent import Run, StepListener, run, trajectory_name
@@ -22,7 +23,6 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.sweep import Sweep, sweep_objective
-from gabordiag.objective.checks import check_objective
 from gabordiag.objective.objective import Objective
 from gabordiag.results import Data, Progress, Result
 from gabordiag.wording import counted

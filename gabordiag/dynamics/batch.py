@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gabordiag.dynamics.optimizers import BatchUpdate, OptimizerSettings
 from gabordiag.dynamics.outcomes import IntArray, Tails, classify, tail_length
-from gabordiag.dynamics.tabulate import Table, TabulatedObjective
+from gabordiag.dynamics.tables import Table, TabulatedObjective
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape
 from gabordiag.objective.objective import FloatArray

@@ -23,7 +23,7 @@ from gabordiag.dynamics.outcomes import (
     IntArray,
     lyapunov_exponent,
 )
-from gabordiag.dynamics.tabulate import TabulatedObjective, is_expensive
+from gabordiag.dynamics.tables import TabulatedObjective, is_expensive
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.series import LossSeries, build_series

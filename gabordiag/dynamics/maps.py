@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gabordiag.dynamics.batch import descend_batch, require_batchable
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES
-from gabordiag.dynamics.tabulate import TabulatedObjective
+from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.theory import Theory, hold_theory
 from gabordiag.dynamics.windows import Windows, measure_windows
 from gabordiag.errors import UsageError

@@ -29,7 +29,7 @@ from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.batches import BatchObjective
-from gabordiag.objective.gabor_objectives import DirectObjective, ShortcutObjective
+from gabordiag.objective.gabor_objective import DirectObjective, ShortcutObjective
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import finite_or_none, read_only
 

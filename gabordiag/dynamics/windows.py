@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray, left_basin
-from gabordiag.dynamics.tabulate import TabulatedObjective
+from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape
 from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray

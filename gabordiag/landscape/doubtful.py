@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.landscape.series import LossSeries
-from gabordiag.objective.numeric import measure_fine_noise
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.own.numeric import measure_fine_noise
 
 Function = Callable[[FloatArray], FloatArray]
 # Deviations of the noise, or roundings, by which two losses have to differ.

@@ -32,9 +32,9 @@ from gabordiag.landscape.angles import (
     value_of,
     value_slope,
 )
-from gabordiag.objective.evaluation import OwnObjective
-from gabordiag.objective.numeric import measure_noise, noise_spacing
 from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.own.evaluation import OwnObjective
+from gabordiag.own.numeric import measure_noise, noise_spacing
 
 with np.errstate():
     # Imported, it sets NumPy's error handling for the whole program; this puts it back.

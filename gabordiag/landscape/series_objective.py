@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from gabordiag.landscape.series import build_series
-from gabordiag.objective.evaluation import OwnObjective
 from gabordiag.objective.objective import Objective
+from gabordiag.own.evaluation import OwnObjective
 
 # Below this part of the largest value, the square root of a series has lost half its digits.
 _NEAR_ZERO = 1e-6

@@ -13,7 +13,7 @@ import numpy as np
 
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.series_objective import SeriesObjective
-from gabordiag.objective.gabor_objectives import ShortcutObjective
+from gabordiag.objective.gabor_objective import ShortcutObjective
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import read_only
 

@@ -17,12 +17,12 @@ import torch
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.landscape.survey import Survey, survey_images
-from gabordiag.objective.numeric import (
+from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.own.numeric import (
     differentiate,
     follows_closely,
     measure_fine_noise,
 )
-from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import Data, Result, finite_or_none, read_only
 
 # Over a half turn four a degree, both ends included.

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, RandomSampler
 
 from gabordiag.errors import UsageError
-from gabordiag.objective.gabor_objectives import DirectObjective, GaborObjective, ShortcutObjective
+from gabordiag.objective.gabor_objective import DirectObjective, GaborObjective, ShortcutObjective
 from gabordiag.objective.objective import Objective
 
 

@@ -34,16 +34,16 @@ from gabordiag.gabor import (
 )
 from gabordiag.images import load_image, require_larger_than_kernel
 from gabordiag.objective.image_grams import ImageGrams
-from gabordiag.objective.losses import find_loss
-from gabordiag.objective.objective import FloatArray, Parameter
-from gabordiag.objective.patches import fold_even, patch_gram
-from gabordiag.objective.pictures import (
+from gabordiag.objective.image_set import (
     ImageProgress,
     ImageSet,
     Picture,
     find_usable,
     target_noise,
 )
+from gabordiag.objective.losses import find_loss
+from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.objective.patches import fold_even, patch_gram
 from gabordiag.objective.response import (
     PADDINGS,
     CompressedResponse,
@@ -56,7 +56,7 @@ from gabordiag.objective.response import (
 )
 
 if TYPE_CHECKING:
-    from gabordiag.objective.gabor_objectives import GaborObjective
+    from gabordiag.objective.gabor_objective import GaborObjective
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 DEVICES = ("cpu", "cuda", "mps")
@@ -320,7 +320,7 @@ class Experiment:
             direct: conv2d on the whole image at every evaluation, instead of the shortcut.
         """
         # The objectives are made of experiments; only this call goes the other way.
-        from gabordiag.objective.gabor_objectives import DirectObjective, ShortcutObjective
+        from gabordiag.objective.gabor_objective import DirectObjective, ShortcutObjective
 
         return DirectObjective(self, name) if direct else ShortcutObjective(self, name)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from gabordiag.errors import UsageError
 from gabordiag.gabor import POSITIVE_NAMES, gabor_kernel, gabor_partials, theta_period
 from gabordiag.objective.experiment import DTYPES, Experiment
-from gabordiag.objective.gabor_objectives import DirectObjective
+from gabordiag.objective.gabor_objective import DirectObjective
 from gabordiag.objective.kernel_loss import KernelLoss
 from gabordiag.objective.losses import find_loss
 from gabordiag.objective.objective import CHUNK, FloatArray, Parameter, to_numpy

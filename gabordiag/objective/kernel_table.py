@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gabordiag.objective.gabor_objectives import GaborObjective
+from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.objective import Objective
 from gabordiag.results import Data
 

@@ -30,8 +30,8 @@ from gabordiag.presentation.blocks import (
     Verdict,
     outcome_of,
 )
+from gabordiag.presentation.figures.style import JUMP_COLOR, OUTCOME_COLORS, ink_on
 from gabordiag.presentation.sketch import Letters, draw_letters
-from gabordiag.presentation.style import JUMP_COLOR, OUTCOME_COLORS, ink_on
 from gabordiag.results import View
 
 _GOOD, _BAD = OUTCOME_COLORS["reached"], JUMP_COLOR

@@ -14,9 +14,9 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 from PIL import Image
 
+from gabordiag.presentation.animation.palette import palette_of, reduce_to
 from gabordiag.presentation.blocks import Block, Verdict, caption, outcome_of
-from gabordiag.presentation.palette import palette_of, reduce_to
-from gabordiag.presentation.style import OUTCOME_COLORS, ink_on
+from gabordiag.presentation.figures.style import OUTCOME_COLORS, ink_on
 
 # What can be typed: `gabordiag sweep`, --lr 0.01. It must not be broken at its hyphens.
 _TYPED = re.compile(r"(`[^`]+`|--[a-z][a-z0-9-]*(?: (?!--)[\w.+-]*\w)?)")

@@ -15,12 +15,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from gabordiag.errors import GabordiagError, InputError
-from gabordiag.presentation import animation, figures, page, words
+from gabordiag.presentation import page, words
+from gabordiag.presentation.animation import frames as animation
 from gabordiag.presentation.blocks import Block, Picture, Table
-from gabordiag.presentation.explorer import make_page
+from gabordiag.presentation.figures import drawings as figures
+from gabordiag.presentation.figures.sheets import on_sheet
 from gabordiag.presentation.markdown import fenced, to_markdown
-from gabordiag.presentation.second_drawer import SecondDrawer
-from gabordiag.presentation.sheets import on_sheet
 from gabordiag.results import Progress, View
 from gabordiag.runs import SavedRun
 
@@ -123,7 +123,6 @@ def make_files(
     settings: Mapping[str, Any],
     wish: Wish,
     progress: Progress | None = None,
-    second: SecondDrawer | None = None,
 ) -> dict[str, bytes]:
     """Returns everything that a person looks at: figures, animations, report.md, report.html.
 
@@ -133,7 +132,6 @@ def make_files(
         settings: That it was run with; those that are None are left out.
         wish: Which pictures.
         progress: Called with (pictures done, pictures in all).
-        second: Draws half of the figures meanwhile.
     """
     has_narrow = wish.to_send and wish.size == "screen" and bool(wish.formats)
     total = len(drawings(command, view)) * ((1 + has_narrow) if wish.formats else 0) + 1
@@ -143,18 +141,7 @@ def make_files(
         if progress is not None:
             progress(next(numbers), total)
 
-    stems = list(drawings(command, view)) if wish.formats else []
-    # The one drawn first takes longest; every other one from the second on goes to the helper.
-    given_away = stems[1::2] if second is not None else []
-    if second is not None:
-        second.ask(command, view, given_away, wish.formats, wish.size)
-    own = [stem for stem in stems if stem not in given_away]
-    files = draw(command, view, wish.formats, wish.size, drawn, only=own)
-    received = {} if second is None else second.answer()
-    if given_away and not received:
-        received = draw(command, view, wish.formats, wish.size, drawn, only=given_away)
-    made = {**files, **received}
-    files = {f"{s}.{f}": made[f"{s}.{f}"] for s in stems for f in wish.formats}
+    files = draw(command, view, wish.formats, wish.size, drawn)
     if wish.animate:
         files |= films(command, view)
     given = {name: value for name, value in settings.items() if value is not None}
@@ -198,7 +185,6 @@ def draw(
     formats: Sequence[str] = ("png",),
     size: str = "screen",
     drawn: Callable[[], None] = lambda: None,
-    only: Sequence[str] | None = None,
 ) -> dict[str, bytes]:
     """Returns the figures of a command's run: file name -> content.
 
@@ -208,13 +194,10 @@ def draw(
         formats: `png`, `svg`.
         size: A name of `SHEETS`.
         drawn: Called after every figure.
-        only: Stems of the figures wanted; all without.
     """
     rendered = {}
     with on_sheet(size):
         for stem, (function, part) in drawings(command, view).items() if formats else ():
-            if only is not None and stem not in only:
-                continue
             figure = function(part)
             for form in formats:
                 rendered[f"{stem}.{form}"] = figures.render(figure, form)
@@ -223,9 +206,18 @@ def draw(
 
 
 def redo(
-    saved: SavedRun, wish: Wish, progress: Progress | None = None
+    saved: SavedRun,
+    wish: Wish,
+    progress: Progress | None = None,
+    pages: Callable[[str, View], Mapping[str, bytes]] = lambda command, view: {},
 ) -> tuple[dict[str, bytes], list[Block]]:
     """Returns everything that a person looks at of a saved run, and its words.
+
+    Args:
+        saved: The run.
+        wish: Which pictures.
+        progress: Called with (pictures done, pictures in all).
+        pages: Returns further files made from a command's view, such as the interactive page.
 
     Raises:
         InputError: The folder's files do not hold what their command writes.
@@ -233,8 +225,7 @@ def redo(
     command = saved.document["command"]
     try:
         files = make_files(command, saved.view, saved.document["config"], wish, progress)
-        if command == "explore":
-            files["page.html"] = make_page(saved.view).encode("utf-8")
+        files |= pages(command, saved.view)
         return files, words.blocks(command, saved.view)
     except (GabordiagError, MemoryError):
         raise

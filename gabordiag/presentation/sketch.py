@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gabordiag.presentation.blocks import Mark, Sketch
-from gabordiag.presentation.parameter_axis import FloatArray, ParameterAxis
+from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 
 # Columns at most: as wide as the text around it.
 WIDEST = 72

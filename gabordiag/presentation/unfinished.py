@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from gabordiag.presentation import page, report
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
-from gabordiag.presentation.figures import render
+from gabordiag.presentation.figures.drawings import render
+from gabordiag.presentation.figures.style import RUN_STYLES, drawing, finish, new_figure
 from gabordiag.presentation.phrases import number
-from gabordiag.presentation.style import RUN_STYLES, drawing, finish, new_figure
 from gabordiag.runs import UnfinishedRun
 
 _STEM = "logged"

@@ -20,7 +20,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import gabordiag as gd
 from gabordiag.dynamics.maps import run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.tabulate import TabulatedObjective
+from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.windows import log_spaced
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.sweep import sweep_objective

@@ -32,7 +32,7 @@ from gabordiag.cli.app import app
 from gabordiag.cli.main import run
 from gabordiag.dynamics.optimizers import OPTIMIZERS, SCHEDULES
 from gabordiag.objective.losses import LOSSES
-from gabordiag.presentation.sheets import SHEETS
+from gabordiag.presentation.figures.sheets import SHEETS
 from tests.cli import hostile
 
 # A call on these small inputs that takes longer than this hangs: of processor time, which does not

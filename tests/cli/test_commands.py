@@ -22,12 +22,12 @@ from gabordiag._version import __version__
 from gabordiag.cli.app import app
 from gabordiag.cli.main import run
 from gabordiag.dynamics import descent
-from gabordiag.dynamics.exploration import OFFERED
 from gabordiag.dynamics.optimizers import SCHEDULES
-from gabordiag.objective.gabor_objectives import ShortcutObjective
+from gabordiag.explorer.exploration import OFFERED
+from gabordiag.objective.gabor_objective import ShortcutObjective
 from gabordiag.objective.losses import LOSSES
 from gabordiag.presentation import words
-from gabordiag.presentation.sheets import SHEETS
+from gabordiag.presentation.figures.sheets import SHEETS
 
 TOP_LEVEL = {
     "schema", "command", "version", "config", "environment", "seconds", "files", "result",

@@ -19,14 +19,15 @@ DOCS = Path(gabordiag.diagnosis.__file__).with_name("README.md").read_text(encod
 ROWS = ROW.findall(DOCS)
 # Modules whose numbers decide verdicts.
 MODULES = (
-    "diagnosis.causes", "diagnosis.explain", "diagnosis.facts", "diagnosis.joint",
-    "diagnosis.joint_causes", "diagnosis.joint_remedies", "diagnosis.joint_trials", "diagnosis.log",
+    "diagnosis.causes", "diagnosis.log.explain", "diagnosis.evidence", "diagnosis.joint",
+    "diagnosis.joint_causes", "diagnosis.joint_remedies", "diagnosis.joint_trials",
+    "diagnosis.log.readers",
     "diagnosis.remedies", "diagnosis.unreachable", "diagnosis.verdict", "dynamics.bifurcation",
     "dynamics.joint",
     "dynamics.joint_outcomes", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
     "landscape.critical", "landscape.doubtful", "landscape.proof", "landscape.surface",
-    "landscape.sweep", "objective.checks", "objective.mistakes",
-    "objective.objective", "objective.period", "objective.probing", "objective.verify",
+    "landscape.sweep", "checks.gradient", "checks.mistakes",
+    "objective.objective", "own.period", "checks.probing", "checks.verify",
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
@@ -39,7 +40,7 @@ EFFORTS = {
     "dynamics.joint": {"_LONGEST_STEP", "_LAST_STEP"},
     # Adam's own.
     "dynamics.theory": {"_ADAM_BETA1"},
-    "diagnosis.facts": {"_LOOKED_AT"},
+    "diagnosis.evidence": {"_LOOKED_AT"},
     "dynamics.windows": {
         "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",
     },
@@ -50,12 +51,12 @@ EFFORTS = {
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
                           "_ROWS_AT_ONCE"},
     # Where a period is guessed, no verdict is given; `test_own.py` tests the guesses.
-    "objective.period": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
+    "own.period": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
                          "_ARGUMENT_ROUNDINGS"},
-    "objective.checks": {"_STEPPED"},
-    "objective.mistakes": {"_DEGREE"},
+    "checks.gradient": {"_STEPPED"},
+    "checks.mistakes": {"_DEGREE"},
     "objective.objective": {"_MOST_PERIODS", "CHUNK"},
-    "objective.verify": {"DEFAULT_SIZE", "_COMPLEX_STEP", "_STEP"},
+    "checks.verify": {"DEFAULT_SIZE", "_COMPLEX_STEP", "_STEP"},
 }  # fmt: skip
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from gabordiag.diagnosis.causes import Finding
-from gabordiag.diagnosis.facts import Facts
+from gabordiag.diagnosis.evidence import Facts
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective, strongest, tell_jumps
 from gabordiag.dynamics.descent import run
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_objectives import ShortcutObjective
+from gabordiag.objective.gabor_objective import ShortcutObjective
 
 Diagnose = Callable[..., Diagnosis]
 ROUND = {"sigma": 3.0, "gamma": 1.0}

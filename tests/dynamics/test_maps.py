@@ -20,13 +20,13 @@ from gabordiag.dynamics.descent import descend, run
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OPTIMIZERS, BatchUpdate, OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
-from gabordiag.dynamics.tabulate import TabulatedObjective, tabulate
+from gabordiag.dynamics.tables import TabulatedObjective, tabulate
 from gabordiag.dynamics.windows import Windows, log_spaced, measure_windows
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.objective import Objective
-from gabordiag.objective.own import own_objective
+from gabordiag.own.custom import own_objective
 from tests.diagnosis.planting import bowl, needle, wave
 from tests.dynamics.independent import distance, stays_at, train
 from tests.landscape.planted import interval

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gabordiag.gabor import PARAMETER_NAMES
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.own import own_objective
+from gabordiag.own.custom import own_objective
 from tests.landscape.independent import Derivative, assert_sign_changes
 from tests.landscape.planted import Planted, interval, waves
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gabordiag.errors import InputError
 from gabordiag.landscape.series import TrigPolynomial, build_series
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.own import own_objective
+from gabordiag.own.custom import own_objective
 from tests.landscape.planted import Planted, interval, waves
 
 # Generic places: no fraction of any grid.

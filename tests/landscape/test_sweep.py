@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gabordiag.landscape.sweep import difference_step, numeric_gradient, sweep_objective
-from gabordiag.objective.own import own_objective
+from gabordiag.own.custom import own_objective
 
 
 def ends_at_its_range(value: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gabordiag.errors import InputError, ParameterError, UsageError
 from gabordiag.gabor import PARAMETER_NAMES
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_objectives import DirectObjective, ShortcutObjective
+from gabordiag.objective.gabor_objective import DirectObjective, ShortcutObjective
 from gabordiag.objective.objective import Objective, Parameter
 from tests import reference
 

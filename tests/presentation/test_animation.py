@@ -17,9 +17,11 @@ from gabordiag.dynamics.descent import Optimization, run_all
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.kernel_table import kernel_table
-from gabordiag.presentation import animation, film, report
-from gabordiag.presentation.animation import Stage
-from gabordiag.presentation.storyboard import LONGEST, chosen_steps, storyboard
+from gabordiag.presentation import report
+from gabordiag.presentation.animation import film
+from gabordiag.presentation.animation import frames as animation
+from gabordiag.presentation.animation.frames import Stage
+from gabordiag.presentation.animation.storyboard import LONGEST, chosen_steps, storyboard
 from gabordiag.results import View
 from tests.presentation.test_figures import Valleys, saved, sgd
 from tests.reference import kernel

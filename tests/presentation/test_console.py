@@ -20,8 +20,8 @@ from gabordiag.dynamics.descent import run_all
 from gabordiag.presentation import words
 from gabordiag.presentation.blocks import Listing, Mark, Sketch, Table, Verdict
 from gabordiag.presentation.console import runs_table, say_where, show, speakable
+from gabordiag.presentation.figures.style import OUTCOME_COLORS, ink_on
 from gabordiag.presentation.sketch import draw_letters, lowest_of_columns
-from gabordiag.presentation.style import OUTCOME_COLORS, ink_on
 from gabordiag.results import View
 from tests.presentation.test_figures import Valleys, sgd
 

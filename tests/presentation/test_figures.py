@@ -35,13 +35,13 @@ from gabordiag.dynamics.outcomes import OUTCOME_NAMES, OUTCOMES
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.objective import Objective, Parameter
-from gabordiag.presentation import figures
-from gabordiag.presentation.figure_bifurcation import merged_bands
-from gabordiag.presentation.figure_maps import basins_words, cell_edges, map_axis, setting_words
-from gabordiag.presentation.figure_runs import without_wraps
-from gabordiag.presentation.map_labels import rate_lines
-from gabordiag.presentation.parameter_axis import ParameterAxis
-from gabordiag.presentation.style import OUTCOME_COLORS, OUTCOME_SHORT, show_number
+from gabordiag.presentation.figures import drawings as figures
+from gabordiag.presentation.figures.axis import ParameterAxis
+from gabordiag.presentation.figures.bifurcation import merged_bands
+from gabordiag.presentation.figures.map_labels import rate_lines
+from gabordiag.presentation.figures.maps import basins_words, cell_edges, map_axis, setting_words
+from gabordiag.presentation.figures.runs import without_wraps
+from gabordiag.presentation.figures.style import OUTCOME_COLORS, OUTCOME_SHORT, show_number
 from gabordiag.results import Result, View
 
 DEGREE = 180 / math.pi
@@ -235,8 +235,9 @@ def test_the_callers_settings_neither_change_nor_matter(
 
 
 def test_pyplot_is_never_imported() -> None:
-    folder = Path(gabordiag.presentation.__file__).parent
-    for path in [*folder.glob("figure*.py"), folder / "style.py", folder / "map_labels.py"]:
+    files = list(Path(gabordiag.presentation.__file__).parent.rglob("*.py"))
+    assert len(files) > 20
+    for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert "pyplot" not in {node.module, *(alias.name for alias in node.names)}

@@ -20,13 +20,14 @@ from gabordiag.cli.main import run
 from gabordiag.dynamics.joint import JointRun
 from gabordiag.dynamics.joint_pairs import JointOptimization
 from gabordiag.dynamics.plane import PlaneBasins
-from gabordiag.presentation import figures, report, words
+from gabordiag.presentation import report, words
 from gabordiag.presentation.blocks import Picture, Table, Verdict
-from gabordiag.presentation.figure_joint import broken_at_wraps
+from gabordiag.presentation.figures import drawings as figures
+from gabordiag.presentation.figures.axis import ParameterAxis
+from gabordiag.presentation.figures.joint import broken_at_wraps
+from gabordiag.presentation.figures.sheets import SHEETS
+from gabordiag.presentation.figures.style import OUTCOME_COLORS
 from gabordiag.presentation.markdown import to_markdown
-from gabordiag.presentation.parameter_axis import ParameterAxis
-from gabordiag.presentation.sheets import SHEETS
-from gabordiag.presentation.style import OUTCOME_COLORS
 from gabordiag.results import View
 from gabordiag.runs import load_run
 

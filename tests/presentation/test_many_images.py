@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import gabordiag as gd
-from gabordiag.presentation import figures, words
+from gabordiag.presentation import words
+from gabordiag.presentation.figures import drawings as figures
 from gabordiag.presentation.image_words import image_sentences, images_of, skipped_lines
 from gabordiag.presentation.markdown import to_markdown
 from gabordiag.results import View

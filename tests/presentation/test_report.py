@@ -30,15 +30,15 @@ from gabordiag.presentation.blocks import (
     Verdict,
     caption,
 )
-from gabordiag.presentation.markdown import fenced, to_markdown
-from gabordiag.presentation.report import Wish, command_line, make_files
-from gabordiag.presentation.sheets import SHEETS, on_sheet
-from gabordiag.presentation.style import (
+from gabordiag.presentation.figures.sheets import SHEETS, on_sheet
+from gabordiag.presentation.figures.style import (
     OUTCOME_COLORS,
     POINT_STYLES,
     TARGET_BAND,
     TARGET_COLOR,
 )
+from gabordiag.presentation.markdown import fenced, to_markdown
+from gabordiag.presentation.report import Wish, command_line, make_files
 from gabordiag.results import View
 from gabordiag.runs import load_run
 from tests.presentation.test_figures import Valleys, sgd, words_in

@@ -13,8 +13,9 @@ from matplotlib.quiver import Quiver
 
 import gabordiag as gd
 from gabordiag.landscape.surface import Surface
-from gabordiag.presentation import figures, report, words
-from gabordiag.presentation.figure_surface import surface_words
+from gabordiag.presentation import report, words
+from gabordiag.presentation.figures import drawings as figures
+from gabordiag.presentation.figures.surface import surface_words
 from gabordiag.results import View
 
 

@@ -13,11 +13,12 @@ import torch
 import gabordiag as gd
 from gabordiag.dynamics.maps import run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.presentation import figure_maps, words
+from gabordiag.presentation import words
 from gabordiag.presentation.blocks import Paragraph
-from gabordiag.presentation.figure_maps import basins_words
+from gabordiag.presentation.figures import maps as figure_maps
+from gabordiag.presentation.figures.axis import ParameterAxis
+from gabordiag.presentation.figures.maps import basins_words
 from gabordiag.presentation.joint_words import _at_target, _symmetry, joint_runs
-from gabordiag.presentation.parameter_axis import ParameterAxis
 from gabordiag.presentation.phrases import how_else
 from tests.diagnosis.planting import cardinal_gabor
 from tests.dynamics.test_joint import experiment

@@ -1,0 +1,6 @@
+"""Is a kernel, a derivative, a graph right?
+
+of a Gabor formula           `verify`, `mistakes` (the usual ones), `expressions` (typed formulas)
+of an objective's gradient   `gradient` (the answers), `probing` (what they measure), `cuts` (the
+line that cuts the graph)
+"""

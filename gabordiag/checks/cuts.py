@@ -1,0 +1,373 @@
+"""Where the graph from a parameter to the loss is cut: which line of the user's code, and how.
+
+One forward pass is run under a `TorchFunctionMode` that follows the parameter's value from tensor
+to tensor by the memory that it reaches, and compares that with torch's graph. A tensor that
+carries the value but not the graph marks the cut.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+import sys
+import textwrap
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, resolve_name
+
+from gabordiag.own.loading import Location, calling_location
+
+# What turns a tensor into something that torch does not follow.
+_ESCAPES = frozenset(
+    ("item", "tolist", "numpy", "__array__", "__float__", "__int__", "__index__", "__complex__")
+)
+_CLAMPS = frozenset(
+    ("clamp", "clip", "clamp_", "clip_", "clamp_min", "clamp_max", "hardtanh", "relu", "relu6")
+)
+_STEPS = frozenset(("round", "floor", "ceil", "trunc", "sign", "heaviside", "fix", "round_"))
+
+# Kind of cut -> what the line does; {target} is the tensor that is written to.
+_DEEDS = {
+    "data_write": "writes into {target}.data, past torch's graph",
+    "no_grad_write": "writes into {target} under torch.no_grad()",
+    "data": "takes .data, which leaves torch's graph",
+    "detach": "calls detach(), which leaves torch's graph",
+    "no_grad": "computes under torch.no_grad()",
+    "new_parameter": "makes a new Parameter, which starts a graph of its own",
+    "copy": "makes a new tensor from the value",
+    "integer": "turns the value into integers or truth values",
+    "escape": "turns the value into a plain number or array ({target})",
+    "operation": "calls {target}, which torch does not differentiate",
+    "init": "uses {target} once, in __init__; forward never does",
+    "custom_backward": "defines the backward of {target}",
+    "clamp": "clamps the value ({target}), and it lies outside the limits",
+    "step": "rounds the value ({target}), whose slope is zero",
+    "unused": "never uses {target}",
+}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One place at which the graph ends.
+
+    Attributes:
+        kind: A key of the list of deeds, such as `data_write` or `detach`.
+        location: The line of the user's code, or None where it cannot be told.
+        target: What is written to or called; may be empty.
+    """
+
+    kind: str
+    location: Location | None
+    target: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """What happens there, such as "line 41 of my_layer.py calls detach(), ..."."""
+        deed = _DEEDS[self.kind].format(target=self.target or "a tensor")
+        return f"{self.location or 'the code'} {deed}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as evidence."""
+        place = self.location
+        return {
+            "kind": self.kind,
+            "file": None if place is None else place.file,
+            "line": None if place is None else place.line,
+            "code": None if place is None else place.code,
+            "target": self.target or None,
+        }
+
+
+class ValueTracer(TorchFunctionMode):
+    """Follows the value of one leaf through a forward pass.
+
+    Attributes:
+        escapes: Where the value was turned into something that is no tensor.
+        events: Clamps that hold the value, and roundings, in the order of their occurrence.
+        cuts: Every place where some tensor lost the graph, whether or not it reached the loss.
+        is_used: Whether any operation took the value.
+
+    Args:
+        leaf: The parameter.
+        names: Tensors by name, so that a cut can say what is written to.
+    """
+
+    def __init__(self, leaf: Tensor, names: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.escapes: list[Cut] = []
+        self.events: list[Cut] = []
+        self.cuts: list[Cut] = []
+        self.is_used = False
+        self._leaf = leaf
+        self._names = {id(tensor): name for name, tensor in names.items()}
+        self._names_by_memory = {_memory(tensor): name for name, tensor in names.items()}
+        # Tensors are kept, so that neither their memory nor their id is given to another.
+        self._kept: list[Tensor] = []
+        self._reached: set[int] = set()
+        self._cut_tensors: dict[int, Cut] = {}
+        self._cut_memory: dict[int, Cut] = {}
+        self._linked_nodes: dict[Any, bool] = {}
+        self._reach(leaf)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Runs the operation and follows the value through it."""
+        kwargs = kwargs or {}
+        inputs = [t for t in _tensors((args, kwargs)) if self.carries(t)]
+        linked = any(self.is_linked(t) for t in inputs)
+        earlier = next((cut for t in inputs if (cut := self.cut_of(t)) is not None), None)
+        # A write into itself is no arrival of the value.
+        writes = bool(inputs) and _is_write(func) and not self.carries(args[0])
+        result = func(*args, **kwargs)
+        if inputs:
+            frame = sys._getframe(1)
+            name = _name(func)
+            self.is_used |= writes or name in _ESCAPES or bool(_tensors(result))
+            if writes:
+                self._follow_write(args[0], name, frame)
+            elif name in _ESCAPES:
+                self.escapes.append(Cut("escape", calling_location(frame), name.strip("_")))
+            else:
+                self._follow(name, linked, earlier, inputs, result, frame)
+        return result
+
+    def carries(self, tensor: Tensor) -> bool:
+        """Whether the tensor's memory was reached by the value."""
+        return _memory(tensor) in self._reached
+
+    def is_linked(self, tensor: Tensor) -> bool:
+        """Whether torch's graph leads from the tensor to the leaf."""
+        if tensor is self._leaf:
+            return True
+        if not tensor.requires_grad or tensor.grad_fn is None:
+            return False
+        return self._leads_to_leaf(tensor.grad_fn)
+
+    def cut_of(self, tensor: Tensor) -> Cut | None:
+        """Returns where the graph of a tensor that carries the value was cut, if it was."""
+        if self.is_linked(tensor) or not self.carries(tensor):
+            return None
+        found = self._cut_tensors.get(id(tensor))
+        return self._cut_memory.get(_memory(tensor)) if found is None else found
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Follows the block; also sees new Parameters being made, which no mode is told of."""
+        # A profiler that runs already keeps its place: it could not be given it back.
+        is_free = sys.getprofile() is None
+        if is_free:
+            sys.setprofile(self._see_call)
+        try:
+            with self:
+                yield
+        finally:
+            if is_free:
+                sys.setprofile(None)
+
+    def _see_call(self, frame: types.FrameType, event: str, argument: Any) -> None:
+        if event != "call" or frame.f_code is not nn.Parameter.__new__.__code__:
+            return
+        data = frame.f_locals.get("data")
+        if isinstance(data, Tensor) and self.carries(data) and self.is_linked(data):
+            cut = Cut("new_parameter", calling_location(frame.f_back))
+            self.cuts.append(cut)
+            self._cut_memory[_memory(data)] = cut
+
+    def _reach(self, tensor: Tensor) -> None:
+        self._kept.append(tensor)
+        self._reached.add(_memory(tensor))
+
+    def _follow_write(self, target: Tensor, name: str, frame: types.FrameType) -> None:
+        base = target._base if target._is_view() and target._base is not None else target
+        # An alias made by .data or detach() needs no gradient; the tensor itself does.
+        is_alias = name == "data" or not (base.requires_grad or id(base) in self._names)
+        kind = "data_write" if is_alias or torch.is_grad_enabled() else "no_grad_write"
+        cut = Cut(kind, calling_location(frame), self._name_of(base))
+        self.cuts.append(cut)
+        self._reach(target)
+        # Whoever shares the memory and has no graph got the value here.
+        self._cut_memory[_memory(target)] = cut
+        if name == "data":
+            self._cut_tensors[id(target)] = cut
+
+    def _name_of(self, tensor: Tensor) -> str:
+        return self._names.get(id(tensor), self._names_by_memory.get(_memory(tensor), ""))
+
+    def _follow(
+        self,
+        name: str,
+        linked: bool,
+        earlier: Cut | None,
+        inputs: list[Tensor],
+        result: Any,
+        frame: types.FrameType,
+    ) -> None:
+        self._note_lost_slope(name, inputs, result, frame)
+        for tensor in _tensors(result):
+            self._reach(tensor)
+            if self.is_linked(tensor) or id(tensor) in self._names:
+                continue
+            cut = earlier
+            if linked and not _is_in_custom_forward(frame):
+                cut = Cut(_kind(name, tensor), calling_location(frame), name)
+                self.cuts.append(cut)
+            if cut is not None:
+                self._cut_tensors[id(tensor)] = cut
+
+    def _note_lost_slope(
+        self, name: str, inputs: list[Tensor], result: Any, frame: types.FrameType
+    ) -> None:
+        if name in _STEPS:
+            self.events.append(Cut("step", calling_location(frame), name))
+        if name in _CLAMPS and isinstance(result, Tensor) and _all_moved(inputs[0], result):
+            self.events.append(Cut("clamp", calling_location(frame), name))
+
+    def _leads_to_leaf(self, node: Any) -> bool:
+        stack = [node]
+        while stack:
+            current = stack[-1]
+            if current in self._linked_nodes:
+                stack.pop()
+                continue
+            if getattr(current, "variable", None) is self._leaf:
+                self._linked_nodes[current] = True
+                continue
+            following = [entry[0] for entry in current.next_functions if entry[0] is not None]
+            unknown = [entry for entry in following if entry not in self._linked_nodes]
+            if unknown:
+                stack.extend(unknown)
+            else:
+                self._linked_nodes[current] = any(self._linked_nodes[n] for n in following)
+        return self._linked_nodes[node]
+
+
+def _all_moved(before: Tensor, after: Tensor) -> bool:
+    """Whether no element of a clamp's input lay inside its limits."""
+    if before.shape != after.shape:
+        return False
+    return before is after or bool((before.detach() != after.detach()).all())
+
+
+def _memory(tensor: Tensor) -> int:
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):
+        # Sparse tensors have no storage of their own.
+        return id(tensor)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [tensor for part in value for tensor in _tensors(part)]
+    return []
+
+
+def _name(func: Callable[..., Any]) -> str:
+    """Returns `cos` for torch.Tensor.cos, `data` for its property's getter or setter."""
+    parts = str(resolve_name(func) or getattr(func, "__name__", func)).split(".")
+    return parts[-2] if parts[-1] in ("__get__", "__set__") else parts[-1]
+
+
+def _is_write(func: Callable[..., Any]) -> bool:
+    name = getattr(func, "__name__", "")
+    if name in ("__set__", "__setitem__"):
+        return True
+    return name.endswith("_") and not name.endswith("__")
+
+
+def _kind(name: str, result: Tensor) -> str:
+    if name in ("data", "detach"):
+        return name
+    if name in ("tensor", "new_tensor", "as_tensor", "asarray", "from_numpy"):
+        return "copy"
+    if not result.is_floating_point():
+        return "integer"
+    return "operation" if torch.is_grad_enabled() else "no_grad"
+
+
+def _is_in_custom_forward(frame: types.FrameType | None) -> bool:
+    """Whether a custom Function's forward runs, where torch turns gradients off itself."""
+    while frame is not None:
+        if isinstance(frame.f_locals.get("ctx"), torch.autograd.function.FunctionCtx):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def custom_backward(loss: Tensor) -> Cut | None:
+    """Returns the backward of the first custom `torch.autograd.Function` in a loss's graph."""
+    seen, queue = set(), [loss.grad_fn]
+    while queue:
+        node = queue.pop(0)
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        function = getattr(node, "_forward_cls", None)
+        if function is not None and function.__module__.split(".")[0] != "torch":
+            return Cut("custom_backward", _definition(function.backward), function.__name__)
+        queue.extend(entry[0] for entry in node.next_functions)
+    return None
+
+
+def _definition(function: Callable[..., Any]) -> Location | None:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return None
+    try:
+        lines, line = inspect.getsourcelines(code)
+    except (OSError, TypeError):
+        return Location(code.co_filename, code.co_firstlineno, code.co_name, "")
+    # Decorators stand above it.
+    above = next((i for i, text in enumerate(lines) if text.lstrip().startswith("def ")), 0)
+    return Location(code.co_filename, line + above, code.co_name, lines[above].strip())
+
+
+def use_in_init(module: nn.Module, parameter: str) -> Cut | None:
+    """Returns the line of __init__ that computes something from the parameter, from its source.
+
+    Args:
+        module: The whole module.
+        parameter: Dotted name; it is looked for in the class of the module that owns it.
+    """
+    owner, _, name = parameter.rpartition(".")
+    init = type(module.get_submodule(owner)).__init__
+    code = getattr(init, "__code__", None)
+    try:
+        lines, first = inspect.getsourcelines(init)
+    except (OSError, TypeError):
+        return None
+    if code is None or Path(code.co_filename).parent.name == "modules":
+        return None
+    tree = ast.parse(textwrap.dedent("".join(lines)))
+    for node in ast.walk(tree):
+        if _reads_attribute(node, name):
+            line = first + node.lineno - 1  # type: ignore[attr-defined]
+            text = lines[line - first].strip()
+            return Cut("init", Location(code.co_filename, line, "__init__", text), f"self.{name}")
+    return None
+
+
+def _reads_attribute(node: ast.AST, name: str) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr == name
+        and isinstance(node.ctx, ast.Load)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    )

@@ -1,0 +1,255 @@
+"""What the checks look at: losses and gradients at a value and at generic ones, runs, traces.
+
+`probe` measures once what most questions of `checks.py` need; `run_twice`, `trace`, `find_cut` and
+`find_unused` run the user's code again to name the line or the submodule at fault. Measuring is
+kept apart from judging: no question evaluates what another has evaluated already.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from gabordiag.checks.cuts import Cut, ValueTracer, custom_backward, use_in_init
+from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.own.evaluation import OwnObjective
+from gabordiag.own.loading import user_code
+from gabordiag.own.modules import ModuleLoss
+from gabordiag.own.numeric import GENERIC, differentiate, measure_noise, noise_spacing
+
+# A slope below this part of the largest one seen is not compared: rounding, or a flat place.
+_SMALL_SLOPE = 1e-3
+# Errors of a difference quotient above which its slope is clear, even where the error is estimated
+# ten times too small.
+_CLEAR = 20
+# Deviations of the noise by which the values have to spread: a hundred equal ones spread over 5.
+# And what part of the largest value is rounding in any case.
+_DIFFERENT, _ROUNDING = 8, 1e-14
+
+
+@dataclass(frozen=True, eq=False)
+class Probes:
+    """Losses and slopes at the places: the value in question first, generic ones after it.
+
+    Attributes:
+        places: (m,).
+        losses: (m,).
+        autograd: What an optimizer gets (m,); 0 where nothing arrives.
+        arrives: Whether any gradient arrives, be it zero (m,).
+        numeric: By differences of values (m,).
+        error: Of `numeric` (m,).
+        reach: The loss's own scale around the places (m,).
+        noise: Standard deviation of the loss's noise.
+        variation: Largest minus smallest of all values seen.
+        neighbours: Sizes of the gradients of a module's other parameters, by name; the largest of
+            all places.
+    """
+
+    places: FloatArray
+    losses: FloatArray
+    autograd: FloatArray
+    arrives: npt.NDArray[np.bool_]
+    numeric: FloatArray
+    error: FloatArray
+    reach: FloatArray
+    noise: float
+    variation: float
+    neighbours: dict[str, float]
+
+    @property
+    def depends(self) -> bool:
+        """Whether the loss depends on the parameter, as far as its noise lets one see."""
+        finite = self.losses[np.isfinite(self.losses)]
+        largest = float(np.abs(finite).max()) if len(finite) else 0.0
+        return bool(self.variation > _DIFFERENT * self.noise + _ROUNDING * largest)
+
+    @property
+    def zero(self) -> npt.NDArray[np.bool_]:
+        """Places at which no gradient but zero arrives (m,)."""
+        zero: npt.NDArray[np.bool_] = ~self.arrives | (self.autograd == 0)
+        return zero
+
+    @property
+    def clear(self) -> npt.NDArray[np.bool_]:
+        """Places with a slope by differences that is well above its error (m,)."""
+        slopes = np.abs(np.nan_to_num(self.numeric))
+        clear: npt.NDArray[np.bool_] = slopes > np.maximum(
+            _SMALL_SLOPE * slopes.max(), _CLEAR * self.error
+        )
+        return clear
+
+
+def probe(objective: Objective, value: float) -> Probes:
+    """Evaluates an objective at a value and at generic ones of its range."""
+    parameter = objective.parameter
+    width = parameter.high - parameter.low
+    generic = parameter.low + width * np.array(GENERIC)
+    places = np.concatenate([[value], generic])
+    losses = objective.loss_at(places)
+    gradients = [_gradients(objective, float(place)) for place in places]
+    seen = [losses]
+
+    def function(values: FloatArray) -> FloatArray:
+        seen.append(objective.loss_at(values))
+        return seen[-1]
+
+    eps = float(torch.finfo(objective.dtype).eps)
+    # Far above the rounding of the places, far below what the function changes over.
+    spacing = noise_spacing(width, float(np.abs(places).max()), eps)
+    compared, reach = _difference_places(parameter, places, spacing)
+    differences = differentiate(function, compared, reach)
+    noise = measure_noise(objective.loss_at, generic[:2], spacing)
+    everything = np.concatenate(seen)
+    finite = everything[np.isfinite(everything)]
+    return Probes(
+        places,
+        losses,
+        np.array([slopes.get("", 0.0) for slopes in gradients]),
+        np.array(["" in slopes for slopes in gradients]),
+        differences.first,
+        differences.first_error,
+        reach,
+        noise if math.isfinite(noise) else 0.0,
+        float(np.ptp(finite)) if len(finite) else 0.0,
+        _largest(gradients),
+    )
+
+
+def _difference_places(
+    parameter: Parameter, places: FloatArray, margin: float
+) -> tuple[FloatArray, FloatArray]:
+    """Returns where and how far to reach (m,), so that no difference leaves an interval.
+
+    `differentiate` steps a tenth of the reach, here a little less than there is. At the very end of
+    an interval the slope is that of a place `margin` inside; a value outside was asked about, and
+    is taken to be defined.
+    """
+    width = parameter.high - parameter.low
+    reach: FloatArray = np.full(len(places), width / (2 * math.pi))
+    if parameter.period is not None:
+        return places, reach
+    within = (places >= parameter.low) & (places <= parameter.high)
+    low, high = parameter.low + margin, parameter.high - margin
+    moved = np.where(within, np.clip(places, low, high), places)
+    inside = np.minimum(moved - parameter.low, parameter.high - moved)
+    return moved, np.where(within, np.minimum(reach, 9 * inside), 1e-3 * width)
+
+
+def _gradients(objective: Objective, value: float) -> dict[str, float]:
+    """Returns the gradient as an optimizer gets it, as '', if any; the other parameters' by name.
+
+    Another parameter's is the root mean square over its elements.
+    """
+    if not isinstance(objective, OwnObjective):
+        leaf = objective.tensor(value).requires_grad_()
+        _, slope = objective.loss_and_gradient(leaf)
+        return {} if slope is None else {"": slope.item()}
+    leaves = objective.evaluator.leaves(value)
+    with objective.streams():
+        loss = objective.evaluator.run(leaves)
+    if not loss.requires_grad:
+        return {}
+    learned = {name: t for name, t in leaves.tensors.items() if t.requires_grad}
+    others = {name: t for name, t in learned.items() if t is not leaves.parameter}
+    asked = [leaves.parameter, *others.values()]
+    with user_code("computing the gradient"):
+        slopes = torch.autograd.grad(loss, asked, allow_unused=True)
+    result = {}
+    for name, gradient in zip(("", *others), slopes, strict=True):
+        if gradient is not None and name:
+            result[name] = float(gradient.square().mean().sqrt())
+        elif gradient is not None:
+            result[name] = float(gradient.flatten()[leaves.index])
+    return result
+
+
+def _largest(gradients: list[dict[str, float]]) -> dict[str, float]:
+    largest: dict[str, float] = {}
+    for slopes in gradients:
+        for name, size in slopes.items():
+            if name and math.isfinite(size):
+                largest[name] = max(largest.get(name, 0.0), size)
+    return largest
+
+
+def run_twice(objective: OwnObjective, value: float) -> tuple[list[float], str | None]:
+    """Evaluates twice on the same tensors; returns both losses and the submodule that differs."""
+    records: list[list[tuple[nn.Module, int, int]]] = []
+
+    def record(module: nn.Module, inputs: Any, output: Any) -> None:
+        records[-1].append((module, _fingerprint(inputs), _fingerprint(output)))
+
+    leaves = objective.evaluator.leaves(value)
+    losses = []
+    handle = nn.modules.module.register_module_forward_hook(record)
+    try:
+        for _ in range(2):
+            records.append([])
+            with torch.no_grad(), objective.streams():
+                losses.append(float(objective.evaluator.run(leaves)))
+    finally:
+        handle.remove()
+    for (module, inputs, output), (again, same_inputs, other) in zip(*records, strict=False):
+        if module is again and inputs == same_inputs and output != other:
+            return losses, _module_name(objective, module)
+    return losses, None
+
+
+def _module_name(objective: OwnObjective, module: nn.Module) -> str:
+    kind = type(module).__name__
+    if isinstance(objective.evaluator, ModuleLoss):
+        for name, part in objective.evaluator.module.named_modules():
+            if part is module and name:
+                return f"{name} ({kind})"
+    return kind
+
+
+def _fingerprint(value: Any) -> int:
+    if isinstance(value, Tensor):
+        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        return hash(data.numpy().tobytes())
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, (list, tuple)):
+        return hash(tuple(_fingerprint(part) for part in value))
+    return 0
+
+
+def trace(objective: OwnObjective, value: float) -> tuple[ValueTracer, Tensor]:
+    """Follows the value through one forward pass; returns the tracer and the loss."""
+    leaves = objective.evaluator.leaves(value)
+    tracer = ValueTracer(leaves.parameter, leaves.tensors)
+    with objective.streams(), tracer.watching():
+        loss = objective.evaluator.run(leaves)
+    return tracer, loss
+
+
+def find_cut(objective: OwnObjective, value: float) -> Cut | None:
+    """Returns where the graph from the parameter to the loss ends, as far as it can be told."""
+    tracer, loss = trace(objective, value)
+    if tracer.is_linked(loss):
+        lost = [*tracer.events, *filter(None, [custom_backward(loss)]), *tracer.cuts]
+        return lost[0] if lost else None
+    cut = tracer.cut_of(loss)
+    if cut is None and tracer.escapes:
+        cut = tracer.escapes[-1]
+    return cut
+
+
+def find_unused(objective: OwnObjective, value: float) -> Cut | None:
+    """Returns why a loss that does not depend on the parameter does not, None if unknown."""
+    tracer, _ = trace(objective, value)
+    if tracer.is_used:
+        return None
+    evaluator = objective.evaluator
+    if isinstance(evaluator, ModuleLoss):
+        early = use_in_init(evaluator.module, evaluator.element.name)
+        if early is not None:
+            return early
+    return Cut("unused", None, objective.parameter.name)

@@ -1,0 +1,420 @@
+"""Is a Gabor kernel, or one of its derivatives, right? And if not, what is wrong with it?
+
+gabordiag's own derivatives are held against autograd, complex steps and central differences; a
+user's function or formula against gabordiag's own, at several generic filters (at a symmetric one,
+such as the question's antipode, most mistakes do not show). A wrong one is compared with what the
+usual mistakes would make (`mistakes.py`). This is `gabordiag check`; whether an objective's
+gradient can be trusted asks `checks.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gabordiag.checks.expressions import Expression
+from gabordiag.checks.mistakes import (
+    Field,
+    Match,
+    Mistake,
+    derivative_mistakes,
+    derivative_terms,
+    kernel_mistakes,
+    recognise,
+)
+from gabordiag.errors import InputError, UsageError
+from gabordiag.gabor import (
+    PARAMETER_NAMES,
+    GaborParameters,
+    gabor_kernel,
+    gabor_partials,
+    validate_kernel_size,
+)
+from gabordiag.objective.objective import FloatArray
+from gabordiag.own.loading import user_code
+from gabordiag.results import Result, finite_or_none
+
+# Small, because functions of single numbers are called pixel by pixel; the formulas do not care.
+DEFAULT_SIZE = 15
+# Generic filters that fit it.
+POINTS = (
+    GaborParameters(0.37, 7.3, 2.6, 0.81, 0.63),
+    GaborParameters(-1.13, 5.9, 3.1, -1.27, 1.44),
+    GaborParameters(2.21, 9.7, 2.2, 2.35, 0.48),
+    GaborParameters(-0.69, 4.6, 3.7, 0.29, 0.87),
+    GaborParameters(1.04, 11.3, 4.3, -0.53, 1.19),
+    GaborParameters(-2.58, 6.7, 2.9, 1.71, 0.71),
+)
+# Up to here a user's result counts as right: constants typed to six digits; more where all was
+# computed in float32 or float16.
+TOLERANCE = 1e-5
+_FLOAT32_TOLERANCE, _FLOAT16_TOLERANCE = 1e-4, 3e-3
+_TOLERANCES = {4: _FLOAT32_TOLERANCE, 2: _FLOAT16_TOLERANCE}
+# What gabordiag's own derivatives must meet.
+_REFERENCE_TOLERANCE = {"autograd": 1e-11, "complex_step": 1e-11, "numeric": 1e-7}
+# Nothing cancels in a complex step: as small as one likes (Squire & Trapp 1998).
+_COMPLEX_STEP = 1e-30
+# Of fourth-order differences: near eps^(1/5), where truncation h^4 and cancellation eps / h meet.
+_STEP = 2e-4
+
+# Other names that arguments go by.
+_ALIASES = {
+    "x": ("x", "xs", "xx"),
+    "y": ("y", "ys", "yy"),
+    "theta": ("theta", "angle", "orientation", "th"),
+    "wavelength": ("wavelength", "lambda_", "lambd", "lamda", "lmbda", "lam", "lamb", "wl"),
+    "sigma": ("sigma", "sig", "std"),
+    "psi": ("psi", "phi", "phase", "offset", "phase_offset"),
+    "gamma": ("gamma", "aspect", "aspect_ratio"),
+    "kernel_size": ("kernel_size", "ksize", "size", "k", "n", "filter_size", "kernel_width"),
+}
+_CANONICAL = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
+# What a function without such an argument is compared at.
+_NEUTRAL = {"psi": 0.0, "gamma": 1.0}
+
+
+@dataclass(frozen=True)
+class UserCheck:
+    """What was found out about the user's function.
+
+    Attributes:
+        ok: It is right.
+        max_relative_error: Against the right one, relative to its largest value; infinite where the
+            function is not finite.
+        best_match: `correct`, or the mistake's name.
+        explanation: In words.
+        factor: Between the user's and what `best_match` would make; None where there is no one.
+    """
+
+    ok: bool
+    max_relative_error: float
+    best_match: str
+    explanation: str
+    factor: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON takes them."""
+        return {
+            "ok": self.ok,
+            "max_relative_error": finite_or_none(self.max_relative_error),
+            "best_match": self.best_match,
+            "explanation": self.explanation,
+            "factor": finite_or_none(self.factor),
+        }
+
+
+@dataclass(frozen=True)
+class Check(Result):
+    """The answer of `gabordiag check`.
+
+    Attributes:
+        what: `derivative` or `kernel`.
+        wrt: The parameter of the derivative; None for a kernel.
+        reference: Largest relative error of gabordiag's closed form against `autograd`,
+            `complex_step` and `numeric`; for a kernel, of all five derivatives.
+        user: About the user's function, or None.
+    """
+
+    what: str
+    wrt: str | None
+    reference: dict[str, float]
+    user: UserCheck | None
+
+    @property
+    def reference_ok(self) -> bool:
+        """Whether gabordiag's own derivatives agree with each other."""
+        return all(self.reference[name] <= most for name, most in _REFERENCE_TOLERANCE.items())
+
+    @property
+    def ok(self) -> bool:
+        """Whether all that was looked at is right."""
+        return self.reference_ok and (self.user is None or self.user.ok)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {
+            "ok": self.ok,
+            "what": self.what,
+            "wrt": self.wrt,
+            "reference": {name: finite_or_none(e) for name, e in self.reference.items()},
+            "user": None if self.user is None else self.user.to_dict(),
+        }
+
+
+def check_derivative(
+    function: Callable[..., Any] | Expression | None = None,
+    wrt: str = "theta",
+    *,
+    kernel_size: int = DEFAULT_SIZE,
+) -> Check:
+    """Checks a partial derivative of the Gabor kernel.
+
+    Args:
+        function: A parsed expression; or a function of the point, `f(x, y, theta, wavelength,
+            sigma, psi, gamma)`, elementwise; or one that makes the whole grid, `f(theta,
+            wavelength, sigma, psi, gamma, kernel_size)`. Arguments are passed by name where their
+            names are known (also lambda_, phi, ksize, ...), else in that order; as torch tensors,
+            NumPy arrays or floats, whichever the function takes. None: gabordiag's own.
+        wrt: Of which parameter.
+        kernel_size: Of the grid, odd.
+
+    Raises:
+        UsageError: No such parameter, or a function whose arguments cannot be understood.
+        InputError: The function failed, or returned what is no grid of numbers.
+    """
+    if wrt not in PARAMETER_NAMES:
+        raise UsageError(
+            f"the kernel has no parameter '{wrt}'.", f"Use one of {', '.join(PARAMETER_NAMES)}."
+        )
+    kernel_size = validate_kernel_size(kernel_size)
+    reference = _reference(wrt, kernel_size)
+    if function is None:
+        return Check("derivative", wrt, reference, None)
+    user = _UserField(function, kernel_size, "derivative")
+
+    def right(point: GaborParameters, size: int) -> Tensor:
+        return _closed_form(point, wrt, size)
+
+    verdict = _judge(user, right, lambda size: derivative_mistakes(wrt), derivative_terms(wrt))
+    return Check("derivative", wrt, reference, verdict)
+
+
+def check_kernel(
+    function: Callable[..., Any] | None = None, *, kernel_size: int = DEFAULT_SIZE
+) -> Check:
+    """Checks a Gabor kernel.
+
+    Args:
+        function: As in `check_derivative`, usually `f(theta, wavelength, sigma, psi, gamma,
+            kernel_size)` with a square result; without psi or gamma it is compared at 0 and 1.
+        kernel_size: Side of the kernel, odd.
+
+    Raises:
+        UsageError: A function whose arguments cannot be understood.
+        InputError: The function failed, or returned what is no kernel.
+    """
+    kernel_size = validate_kernel_size(kernel_size)
+    references = [_reference(name, kernel_size) for name in PARAMETER_NAMES]
+    reference = {name: max(each[name] for each in references) for name in _REFERENCE_TOLERANCE}
+    if function is None:
+        return Check("kernel", None, reference, None)
+    user = _UserField(function, kernel_size, "kernel")
+
+    def right(point: GaborParameters, size: int) -> Tensor:
+        values: dict[str, Any] = point.to_dict()
+        return gabor_kernel(**values, kernel_size=size)
+
+    verdict = _judge(user, right, kernel_mistakes)
+    return Check("kernel", None, reference, verdict)
+
+
+def _grid(kernel_size: int) -> tuple[FloatArray, FloatArray]:
+    steps = np.arange(kernel_size, dtype=np.float64) - kernel_size // 2
+    x, y = np.meshgrid(steps, steps)
+    return x, y
+
+
+def _judge(
+    user: _UserField,
+    right: Callable[[GaborParameters, int], Tensor],
+    mistakes: Callable[[int], list[Mistake]],
+    terms: list[tuple[str, Field]] | None = None,
+) -> UserCheck:
+    points = [user.neutralised(point) for point in POINTS]
+    given = [user(point) for point in points]
+    size = user.kernel_size
+    x, y = _grid(size)
+    expected: list[FloatArray] = [right(point, size).numpy() for point in points]
+    if not all(np.isfinite(array).all() for array in given):
+        return UserCheck(False, math.inf, "unknown", f"your {user.what} is not finite everywhere")
+    tolerance = _TOLERANCES.get(user.itemsize, TOLERANCE)
+    made = [(mistake, [mistake.field(p, x, y) for p in points]) for mistake in mistakes(size)]
+    summands = [(name, [term(p, x, y) for p in points]) for name, term in terms or []]
+    match = recognise(given, expected, made, points, tolerance, summands)
+    error = max(
+        float(np.abs(mine - theirs).max() / np.abs(theirs).max())
+        for mine, theirs in zip(given, expected, strict=True)
+    )
+    words = _sentence(user, match)
+    return UserCheck(match.name == "correct", error, match.name, words, match.factor)
+
+
+def _sentence(user: _UserField, match: Match) -> str:
+    words = f"your {user.what}: {match.explanation}"
+    if match.explanation.startswith("it "):
+        words = f"your {user.what} {match.explanation.removeprefix('it ')}"
+    missing = [f"{name} = {_NEUTRAL[name]:g}" for name in _NEUTRAL if name not in user.takes]
+    if not missing:
+        return words
+    return f"{words} (compared at {' and '.join(missing)}, which it does not take)"
+
+
+class _UserField:
+    """The user's function, whatever its arguments, as a grid of values at a filter.
+
+    Attributes:
+        what: For people.
+        kernel_size: Side of the grid; the function's own where it takes none.
+        takes: Which of the filter's parameters, of x, y and of kernel_size it takes.
+        itemsize: Bytes of the coarsest floats that it returns.
+    """
+
+    def __init__(self, function: Callable[..., Any], kernel_size: int, what: str) -> None:
+        self.what = what
+        self.kernel_size = kernel_size
+        self.itemsize = 8
+        self._function = function
+        self._arguments = _read_arguments(function)
+        self.takes = frozenset(canonical for _, canonical in self._arguments)
+        if {"x", "y"} & self.takes and not {"x", "y"} <= self.takes:
+            raise UsageError("a function of one coordinate is no kernel.", "Take both x and y.")
+
+    def neutralised(self, point: GaborParameters) -> GaborParameters:
+        """Returns the filter at which a function that takes less can be compared."""
+        values = point.to_dict()
+        values.update({name: v for name, v in _NEUTRAL.items() if name not in self.takes})
+        return GaborParameters(**values)
+
+    def __call__(self, point: GaborParameters) -> FloatArray:
+        """Returns the values (K, K) at a filter."""
+        readings = [self._as_tensors, self._as_arrays, self._one_by_one]
+        errors: list[Exception] = []
+        for reading in readings:
+            try:
+                return self._as_grid(reading(point))
+            except InputError:
+                raise
+            except Exception as error:
+                errors.append(error)
+        # A TypeError may only mean that this kind of number is not taken; the user's own mistake
+        # is the one that is not.
+        telling = next((e for e in errors if not isinstance(e, TypeError)), errors[-1])
+        with user_code(f"calling your {self.what}"):
+            raise telling
+
+    def _as_tensors(self, point: GaborParameters) -> Any:
+        x, y = (torch.as_tensor(grid) for grid in _grid(self.kernel_size))
+        values = {k: torch.tensor(v, dtype=torch.float64) for k, v in point.items()}
+        return self._call({"x": x, "y": y, **values, "kernel_size": self.kernel_size})
+
+    def _as_arrays(self, point: GaborParameters) -> Any:
+        x, y = _grid(self.kernel_size)
+        return self._call({"x": x, "y": y, **point.to_dict(), "kernel_size": self.kernel_size})
+
+    def _one_by_one(self, point: GaborParameters) -> Any:
+        if "x" not in self.takes:
+            # OpenCV's ksize is a pair.
+            side = (self.kernel_size, self.kernel_size)
+            return self._call({**point.to_dict(), "kernel_size": side})
+        x, y = _grid(self.kernel_size)
+        places = zip(x.ravel().tolist(), y.ravel().tolist(), strict=True)
+        values = [float(self._call({"x": a, "y": b, **point.to_dict()})) for a, b in places]
+        return np.reshape(values, x.shape)
+
+    def _call(self, values: dict[str, Any]) -> Any:
+        if all(name is None for name, _ in self._arguments):
+            return self._function(*(values[canonical] for _, canonical in self._arguments))
+        return self._function(**{str(name): values[c] for name, c in self._arguments})
+
+    def _as_grid(self, result: Any) -> FloatArray:
+        if isinstance(result, Tensor):
+            result = result.detach().cpu().numpy()
+        array = np.asarray(result)
+        if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+            raise InputError(
+                f"Your {self.what} returns {array.dtype} values, not real numbers.",
+                "Return an array or a tensor of floats.",
+            )
+        if np.issubdtype(array.dtype, np.floating):
+            self.itemsize = min(self.itemsize, array.dtype.itemsize)
+        side = (self.kernel_size, self.kernel_size)
+        if array.ndim == 0 and "x" in self.takes:
+            return np.full(side, float(array))
+        shape = array.shape
+        array = array.reshape([n for n in shape if n != 1])
+        if array.shape != side and not {"x", "kernel_size"} & self.takes and _is_centred(array):
+            self.kernel_size = len(array)
+        elif array.shape != side:
+            raise InputError(
+                f"Your {self.what} has shape {shape}, not {side}.",
+                "Return one square kernel of side kernel_size.",
+            )
+        return array.astype(np.float64)
+
+
+def _is_centred(array: FloatArray) -> bool:
+    """Whether an array has one middle pixel."""
+    return array.ndim == 2 and array.shape[0] == array.shape[1] and array.shape[0] % 2 == 1
+
+
+def _read_arguments(function: Callable[..., Any]) -> list[tuple[str | None, str]]:
+    """Returns (name, or None for by position; what it means) for every argument to be passed.
+
+    Raises:
+        UsageError: An argument without default whose name is not known, or too few of them.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    plain = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    known = [(p.name, _CANONICAL[p.name.lower()]) for p in plain if p.name.lower() in _CANONICAL]
+    unknown = [p for p in plain if p.name.lower() not in _CANONICAL and p.default is p.empty]
+    by_position = any(p.kind == p.POSITIONAL_ONLY for p in plain)
+    if not unknown and not by_position and {c for _, c in known} >= {"theta"}:
+        return list(known)
+    needed = [p for p in plain if p.default is p.empty]
+    orders = (("x", "y", *PARAMETER_NAMES), (*PARAMETER_NAMES, "kernel_size"))
+    if by_position and not unknown:
+        return [(None, canonical) for _, canonical in known]
+    for order in orders:
+        if len(needed) == len(order):
+            return [(None, canonical) for canonical in order]
+    names = ", ".join(p.name for p in unknown) or "its arguments"
+    raise UsageError(
+        f"it is not clear what {names} of {getattr(function, '__name__', 'the function')} means.",
+        f"Name the arguments {', '.join(_ALIASES)}.",
+    )
+
+
+def _reference(wrt: str, kernel_size: int) -> dict[str, float]:
+    errors = dict.fromkeys(_REFERENCE_TOLERANCE, 0.0)
+    for point in POINTS:
+        closed = _closed_form(point, wrt, kernel_size)
+        scale = closed.abs().max()
+        for name, derivative in _derivatives(point, wrt, kernel_size).items():
+            error = float((derivative - closed).abs().max() / scale)
+            errors[name] = max(errors[name], error)
+    return errors
+
+
+def _closed_form(point: GaborParameters, wrt: str, kernel_size: int) -> Tensor:
+    values: dict[str, Any] = point.to_dict()
+    return gabor_partials(**values, kernel_size=kernel_size)[wrt]
+
+
+def _derivatives(point: GaborParameters, wrt: str, kernel_size: int) -> dict[str, Tensor]:
+    """Returns the derivative (K, K) by three methods that share no formula with the closed one."""
+
+    def kernel(value: Tensor) -> Tensor:
+        values: dict[str, Any] = {**point.to_dict(), wrt: value}
+        return gabor_kernel(**values, kernel_size=kernel_size, dtype=value.dtype)
+
+    value = torch.tensor(getattr(point, wrt), dtype=torch.float64)
+    by_autograd: Tensor = torch.func.jacrev(kernel)(value)
+    shifted = kernel(torch.complex(value, torch.full_like(value, _COMPLEX_STEP)))
+    # Fourth order: (-f(2h) + 8 f(h) - 8 f(-h) + f(-2h)) / (12 h)
+    weights = zip((-1, 8, -8, 1), (2, 1, -1, -2), strict=True)
+    pieces = [weight * kernel(value + offset * _STEP) for weight, offset in weights]
+    return {
+        "autograd": by_autograd,
+        "complex_step": shifted.imag / _COMPLEX_STEP,
+        "numeric": torch.stack(pieces).sum(0) / (12 * _STEP),
+    }

@@ -1,0 +1,272 @@
+"""A logged run from elsewhere: which columns are step, value, loss, gradient and rate.
+
+In comes a file (`log_table.py` reads it) or columns by name; out comes a `Log`, whose rows all hold
+a value and a loss, but for those at which the run broke. Nothing in a log is trusted or run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gabordiag.diagnosis.log.table import BLANK, NUMBER, Table, as_table, read_table
+from gabordiag.dynamics.descent import Run, Trajectory, judge
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.errors import InputError, UsageError
+from gabordiag.landscape.critical import Landscape
+from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.results import read_only
+
+# Column names by which logs call these things; compared in lower case.
+_STEP = (
+    "step", "global_step", "_step", "trainer/global_step", "iteration", "iter", "epoch", "t",
+    "batch",
+)  # fmt: skip
+_LOSS = ("loss", "train_loss", "training_loss", "train/loss", "objective", "cost")
+_GRAD = ("grad", "gradient", "grad_theta", "dloss", "grad_analytic")
+_LR = ("lr", "learning_rate", "learning-rate", "rate")
+_OTHER = (
+    "update", "time", "seconds", "wall_time", "wall time", "timestamp", "_timestamp", "_runtime",
+    "momentum", "accuracy", "acc",
+)  # fmt: skip
+# More lines than this share without numbers: it is another kind of file.
+_MAX_BAD_LINES = 0.5
+
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """The columns of a log; all of length n.
+
+    Attributes:
+        value_name: Of the parameter's column.
+        values: Of the parameter.
+        losses: Of the loss.
+        gradients: Of the gradient, or None.
+        lrs: Of the learning rate, or None.
+        steps: As numbered by the log where it numbers them upwards, else 0, 1, ...
+        skipped: Lines and rows that were left out.
+        notes: What was left out or filled in, in words, for people.
+    """
+
+    value_name: str
+    values: FloatArray
+    losses: FloatArray
+    gradients: FloatArray | None
+    lrs: FloatArray | None
+    steps: FloatArray
+    skipped: int
+    notes: tuple[str, ...] = ()
+
+
+def read_log(
+    source: str | Path | Mapping[str, npt.ArrayLike],
+    value_column: str | None = None,
+    loss_column: str | None = None,
+) -> Log:
+    """Returns the columns of a log.
+
+    Args:
+        source: A CSV, JSON-lines or JSON file, or columns by name.
+        value_column: Name of the parameter's column; the first that is nothing else without.
+        loss_column: Name of the loss's column; found by name without.
+
+    Raises:
+        InputError: It is missing, empty, no table, or has no usable columns.
+        UsageError: A column that was asked for is not there.
+    """
+    if isinstance(source, Mapping):
+        return _pick(as_table(source), "the log", value_column, loss_column)
+    return _pick(read_table(Path(source)), str(source), value_column, loss_column)
+
+
+def _pick(table: Table, where: str, value_column: str | None, loss_column: str | None) -> Log:
+    columns = table.columns
+    total = len(table) + table.skipped
+    if table.skipped > _MAX_BAD_LINES * total:
+        raise InputError(
+            f"{table.skipped} of {total} rows of {where} hold no numbers: {table.trouble}."
+        )
+    usable = [name for name, marks in table.marks.items() if (marks == NUMBER).any()]
+    usable.sort(key=lambda name: bool(np.isnan(columns[name]).all()))
+    loss = _find(columns, loss_column, _LOSS) or next(
+        (name for name in usable if "loss" in name.lower()), None
+    )
+    if loss is None:
+        raise InputError(
+            f"{where} has no loss column among {_listed(columns) or 'none'}.",
+            "Name it with --loss-column.",
+        )
+    known = {*_STEP, *_LOSS, *_GRAD, *_LR, *_OTHER}
+    free = [n for n in usable if n != loss and not _is_known(n, known)]
+    # A column that never changes is a setting, where another one does change.
+    free.sort(key=lambda name: (name.lower() != "theta", _is_constant(columns[name])))
+    value = _find(columns, value_column, ()) or next(iter(free), None)
+    if value is None:
+        unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
+        raise InputError(
+            f"{where} has no column of the parameter's values among {_listed(columns)}"
+            f"{unreadable}.",
+            "Name it with --value-column.",
+        )
+    gradient = _find(columns, None, (f"grad_{value.lower()}", *_GRAD))
+    rate, step = _find(columns, None, _LR), _find(columns, None, _STEP)
+    keep, notes = _rows(table, value, loss)
+    count = int(keep.sum())
+    if count == 0:
+        raise InputError(f"No row of {where} holds both {value} and {loss}.")
+    chosen = ""
+    if len(free) > 1 and value_column is None:
+        chosen = f"the parameter is {value}, not {', '.join(n for n in free if n != value)}"
+    return Log(
+        value_name=value,
+        values=read_only(columns[value][keep]),
+        losses=read_only(columns[loss][keep]),
+        gradients=None if gradient is None else read_only(columns[gradient][keep]),
+        lrs=None if rate is None else read_only(columns[rate][keep]),
+        steps=read_only(_numbering(None if step is None else columns[step][keep], count)),
+        skipped=table.skipped + len(table) - count,
+        notes=tuple(note for note in (chosen, *_skipped_lines(table), *notes) if note),
+    )
+
+
+def _skipped_lines(table: Table) -> tuple[str, ...]:
+    if not table.skipped:
+        return ()
+    lines = "1 line was" if table.skipped == 1 else f"{table.skipped} lines were"
+    return (f"{lines} left out: {table.trouble}",)
+
+
+def _rows(table: Table, value: str, loss: str) -> tuple[BoolArray, tuple[str, ...]]:
+    """Returns which rows (n,) are steps of the run, and what to tell of the others.
+
+    An empty cell is no measurement, as where a validation row stands between training rows. But
+    some writers, pandas among them, leave a NaN empty: cells that are empty from some row to the
+    end, for longer than ever before, are where the run broke, unless the last line was cut off.
+    A NaN after which numbers follow did not end the run: a NaN cannot be descended from.
+    """
+    columns, marks = table.columns, table.marks
+    absent = (marks[value] != NUMBER) | (marks[loss] != NUMBER)
+    filled = np.flatnonzero(~absent)
+    if len(filled) == 0:
+        return ~absent, ()
+    last = int(filled[-1])
+    notes = []
+    keep = ~absent
+    trailing = np.arange(len(table)) > last
+    blank = (marks[value] == BLANK) | (marks[loss] == BLANK)
+    ours = trailing & blank & ~_of_another_kind(table, absent)
+    if table.is_cut and ours[-1:].any():
+        ours[-1] = False
+    if ours.sum() > _longest_run(absent[:last]):
+        keep |= ours
+        first = value if marks[value][ours][0] == BLANK else loss
+        notes.append(f"{first} is empty from some row to the end, which is read as NaN")
+    broken = keep & (np.isnan(columns[value]) | np.isnan(columns[loss]))
+    passing = broken & (np.arange(len(table)) < _last_sound(keep & ~broken))
+    keep &= ~passing
+    left = int((absent & ~keep).sum())
+    if left:
+        cells = [f"{name}: {table.unreadable[name]}" for name in (value, loss)
+                 if name in table.unreadable]  # fmt: skip
+        because = f" ({'; '.join(cells)})" if cells else ""
+        rows = "1 row without" if left == 1 else f"{left} rows without"
+        notes.append(f"{rows} {value} or {loss} left out{because}")
+    if passing.any():
+        notes.append(f"NaN {int(passing.sum())} times on the way, after which the run went on")
+    return keep, tuple(notes)
+
+
+def _of_another_kind(table: Table, absent: BoolArray) -> BoolArray:
+    """Which rows (n,) hold something that no row of a step holds, such as a validation loss."""
+    other = np.zeros(len(table), dtype=np.bool_)
+    for marks in table.marks.values():
+        if (marks[~absent] != NUMBER).all():
+            other |= marks == NUMBER
+    return other
+
+
+def _longest_run(marks: BoolArray) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], marks.astype(np.int8), [0]])))
+    return int(np.diff(edges)[::2].max(initial=0))
+
+
+def _last_sound(sound: BoolArray) -> int:
+    places = np.flatnonzero(sound)
+    return int(places[-1]) if len(places) else -1
+
+
+def _numbering(steps: FloatArray | None, count: int) -> FloatArray:
+    """The log's own step numbers, where they ascend; an epoch that repeats numbers no steps."""
+    if steps is not None and np.isfinite(steps).all() and (np.diff(steps) > 0).all():
+        return np.floor(steps)
+    return np.arange(count, dtype=np.float64)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names as a message lists them: in one line, of any length and content."""
+    return ", ".join(" ".join(name.split())[:40] for name in names)
+
+
+def _is_constant(column: FloatArray) -> bool:
+    known = column[~np.isnan(column)]
+    return bool((known == known[:1]).all())
+
+
+def _is_known(name: str, known: set[str]) -> bool:
+    lower = name.lower()
+    measured = lower.startswith("grad") or "loss" in lower or "acc" in lower.split("_")
+    return lower in known or measured or "accuracy" in lower
+
+
+def _find(
+    columns: Mapping[str, FloatArray], wanted: str | None, names: tuple[str, ...]
+) -> str | None:
+    if wanted is not None:
+        if wanted not in columns:
+            raise UsageError(f"the log has no column '{wanted}'.", f"It has {_listed(columns)}.")
+        return wanted
+    lower = {name.lower(): name for name in columns}
+    return next((lower[name] for name in names if name in lower), None)
+
+
+def run_from_log(
+    objective: Objective, settings: OptimizerSettings, landscape: Landscape, log: Log
+) -> Run:
+    """Returns a logged run as if it had just been made on the objective.
+
+    What was not logged is filled in: gradients from the objective, rates from the settings.
+
+    Args:
+        objective: What the run minimised.
+        settings: Of its optimizer.
+        landscape: Of the objective.
+        log: The run.
+
+    Raises:
+        InputError: The log has fewer than two rows, from the first that has a value.
+    """
+    # A run starts somewhere.
+    first = int(np.argmax(np.isfinite(log.values))) if np.isfinite(log.values).any() else 0
+    values, losses = log.values[first:], log.losses[first:]
+    if len(values) < 2 or not math.isfinite(values[0]):
+        raise InputError("The log holds no step.", "Log at least two rows with values.")
+    if log.gradients is None:
+        gradients = objective.gradient(np.where(np.isfinite(values), values, values[0]))
+    else:
+        gradients = log.gradients[first:]
+    lrs = np.full(len(values), settings.lr) if log.lrs is None else log.lrs[first:]
+    lrs = np.where(np.isfinite(lrs), lrs, settings.lr)
+    updates = np.append(np.diff(values), math.nan)
+    trajectory = Trajectory(
+        values, losses, read_only(gradients), read_only(updates), read_only(lrs)
+    )
+    made_with = replace(settings, lr=float(lrs[0]), steps=len(values) - 1)
+    return judge(objective, made_with, landscape, trajectory)

@@ -1,0 +1,315 @@
+"""The loss and its gradient as tables, for when they are needed a hundred million times.
+
+Along a period, or an interval, the function is replaced on each of many equal cells by the quintic
+through six Chebyshev points of that cell. Cells start at the target, so that the kink of rmse lies
+between two cells and each of its sides stays smooth. The largest error, measured at points between
+the nodes, is kept beside the table.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gabordiag.dynamics.outcomes import FAR_OUT
+from gabordiag.errors import InputError
+from gabordiag.landscape.critical import Landscape
+from gabordiag.landscape.series import build_series
+from gabordiag.landscape.series_objective import cheap_objective
+from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.own.evaluation import OwnObjective
+
+# A power of two, so that a mask is the remainder; with a quintic on each, the error of a Gabor
+# landscape is at most some 1e-12 of the largest value (see `Table.error`).
+CELLS = 2048
+_ORDER = 6
+# So many cells on either side of a kink take the objective itself: the series lost digits there.
+_EXACT_CELLS = 12
+# Of an objective that torch cannot batch, every evaluation counts.
+_CELLS_BEYOND, _CELLS_EXPENSIVE = 4096, 512
+# Of a stretch in which a function is refused somewhere, asked one by one: at first, on both sides
+# of an interval together, a quarter of its width apart.
+_PROBES = 33
+_NODES = 0.5 - 0.5 * np.cos(np.pi * (2 * np.arange(_ORDER) + 1) / (2 * _ORDER))
+_TO_POWERS = np.linalg.inv(np.vander(_NODES, _ORDER, increasing=True)).T
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A piecewise quintic on equal cells.
+
+    Attributes:
+        origin: Value at which the first cell starts.
+        cell: Width of a cell.
+        cells: How many.
+        is_periodic: Whether the last cell is followed by the first.
+        coefficients: (cells, 6), powers of the position in the cell, 0 to 1.
+        kink: A value at which the function is 0/0, or None.
+        error: Largest error seen between the nodes, relative to the largest value.
+        beyond: The function outside an interval; NaN there without.
+    """
+
+    origin: float
+    cell: float
+    cells: int
+    is_periodic: bool
+    coefficients: Tensor
+    kink: float | None
+    error: float
+    beyond: Callable[[Tensor], Tensor] | None = None
+
+    @cached_property
+    def _columns(self) -> tuple[Tensor, ...]:
+        # A column at a time is gathered twice as fast as rows of six.
+        return tuple(self.coefficients.T.contiguous())
+
+    @property
+    def _width(self) -> float:
+        """Exact, because the number of cells is a power of two: an interval's end belongs to it."""
+        return self.cell * self.cells
+
+    @cached_property
+    def _rows(self) -> list[list[float]]:
+        # Through NumPy, whose tolist is ten times torch's.
+        rows: list[list[float]] = self.coefficients.numpy().tolist()
+        return rows
+
+    def at(self, value: float) -> float:
+        """Returns the function at one value, in plain Python: no array is worth its overhead."""
+        if not math.isfinite(value) or value == self.kink:
+            return math.nan
+        distance = value - self.origin
+        position = distance / self.cell
+        index = math.floor(position)
+        if not self.is_periodic and distance == self._width:
+            index = self.cells - 1
+        position -= index
+        if self.is_periodic:
+            index %= self.cells
+        elif not 0 <= index < self.cells:
+            return math.nan
+        a, b, c, d, e, f = self._rows[index]
+        return a + position * (b + position * (c + position * (d + position * (e + position * f))))
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Returns the function at values (n,)."""
+        position = values - self.origin
+        is_end = None if self.is_periodic else position == self._width
+        index = torch.floor(position.mul_(1 / self.cell))
+        if is_end is not None:
+            index.masked_fill_(is_end, self.cells - 1)
+        position.sub_(index)
+        # The number of cells is a power of two: the mask is the remainder, of negatives as well.
+        # What is not finite lands in some cell, and stays NaN through `position`.
+        place = index.to(torch.int64).bitwise_and_(self.cells - 1)
+        *lower, highest = self._columns
+        result = highest.index_select(0, place)
+        for column in reversed(lower):
+            result.mul_(position).add_(column.index_select(0, place))
+        if not self.is_periodic:
+            outside = (index < 0) | (index >= self.cells)
+            if outside.any():
+                there = math.nan if self.beyond is None else self.beyond(values[outside])
+                result[outside] = there
+        if self.kink is not None:
+            at_kink = values == self.kink
+            if at_kink.any():
+                result.masked_fill_(at_kink, math.nan)
+        return result
+
+
+class TabulatedObjective(Objective):
+    """An objective through its tables: for one value at a time some hundred times faster.
+
+    Trials of causes and remedies run on it; the run that is diagnosed itself does not. Not
+    differentiable by autograd: `loss_and_gradient` is what optimizers need.
+    """
+
+    def __init__(self, objective: Objective, landscape: Landscape) -> None:
+        self._objective = objective
+        self.parameter = objective.parameter
+        self.loss_name = objective.loss_name
+        self.is_root = objective.is_root
+        self.landscape = landscape
+        self.tables = tabulate(objective)
+
+    def loss(self, values: Tensor) -> Tensor:
+        """Returns the loss (n,) at the values (n,)."""
+        return self.tables[0](values)
+
+    def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
+        """Returns loss and gradient (1,) at one value (1,)."""
+        at, parameter = value.item(), self.parameter
+        if parameter.period is None and not parameter.low <= at <= parameter.high:
+            try:
+                return self._objective.loss_and_gradient(value)
+            except InputError:
+                # A trial that leaves where the loss is defined has broken down; who tries has not.
+                return math.nan, torch.full_like(value, math.nan)
+        losses, slopes = self.tables
+        return losses.at(at), torch.tensor([slopes.at(at)], dtype=torch.float64)
+
+
+def tabulate(objective: Objective) -> tuple[Table, Table]:
+    """Returns tables of the loss and of its gradient.
+
+    Raises:
+        InputError: The loss is not finite somewhere in the range.
+    """
+    objective = cheap_objective(objective)
+    parameter = objective.parameter
+    origin = parameter.low
+    if parameter.period is not None and parameter.target is not None:
+        origin = parameter.target
+    width = parameter.high - parameter.low
+    resolved = build_series(objective).is_resolved
+    cells = CELLS if resolved or not is_expensive(objective) else _CELLS_EXPENSIVE
+    cell = width / cells
+    nodes = origin + cell * (np.arange(cells)[:, None] + _NODES)
+    halfway = origin + cell * (np.arange(0, cells, 7) + 0.5)
+    if resolved:
+        at_nodes = _from_series(objective, nodes, _exact_cells(parameter, origin, cell))
+    else:
+        # No series follows it (kinks, jumps, a needle): it is asked itself.
+        at_nodes = _ask(objective, nodes)
+    expected = np.stack([objective.loss_at(halfway), objective.gradient(halfway)])
+    # torch's own gradient of a root at exactly zero loss is 0/0; the table shows it, too.
+    kinks = (None, _kink(objective))
+    tables = []
+    is_periodic = parameter.period is not None
+    outside = None if is_periodic else _Beyond(objective)
+    for index, (level, truth, kink) in enumerate(zip(at_nodes, expected, kinks, strict=True)):
+        # Where a slope is 0/0 or infinite, the cell has none.
+        with np.errstate(invalid="ignore"):
+            coefficients = torch.as_tensor(level @ _TO_POWERS)
+        beyond = None if outside is None else outside.level(index)
+        table = Table(origin, cell, cells, is_periodic, coefficients, kink, 0.0, beyond)
+        error = float(np.abs(table(torch.as_tensor(halfway)).numpy() - truth).max())
+        largest = float(np.abs(truth).max())
+        # Of a flat loss the slope is zero everywhere.
+        tables.append(replace(table, error=error / largest if largest else error))
+    return tables[0], tables[1]
+
+
+class _Beyond:
+    """Loss and gradient around an interval: tabulated when the first run gets there.
+
+    Evaluated cell by cell rather than as one series: what is singular out there (a width that
+    crosses zero) spoils its own cell only. Where a user's function refuses to be evaluated there is
+    NaN, as there is farther out than `FAR_OUT` widths.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+        # Maps run their blocks in threads.
+        self._lock = threading.Lock()
+        self._tables: tuple[Table, ...] | None = None
+
+    def level(self, index: int) -> Callable[[Tensor], Tensor]:
+        """Returns the loss (0) or its gradient (1) as a function of values (n,)."""
+
+        def function(values: Tensor) -> Tensor:
+            with self._lock:
+                if self._tables is None:
+                    self._tables = self._build()
+            return self._tables[index](values)
+
+        return function
+
+    def _build(self) -> tuple[Table, ...]:
+        parameter = self._objective.parameter
+        width = parameter.high - parameter.low
+        cells = _CELLS_EXPENSIVE if is_expensive(self._objective) else _CELLS_BEYOND
+        origin, cell = parameter.low - FAR_OUT * width, (2 * FAR_OUT + 1) * width / cells
+        edges = origin + cell * np.arange(cells + 1)
+        needed = (edges[:-1] < parameter.low) | (edges[1:] > parameter.high)
+        nodes = edges[:-1][needed][:, None] + cell * _NODES
+        levels = np.full((2, cells, _ORDER), np.nan)
+        levels[:, needed] = _where_defined(self._objective, nodes.ravel()).reshape(2, *nodes.shape)
+        return tuple(
+            Table(origin, cell, cells, False, torch.as_tensor(level @ _TO_POWERS), None, math.nan)
+            for level in levels
+        )
+
+
+def _where_defined(objective: Objective, values: FloatArray) -> FloatArray:
+    """Returns loss and gradient (2, n) at ascending values (n,); NaN where the user's code raises.
+
+    A stretch at whose ends, and at `_PROBES` places in all, it raises is taken to be refused whole:
+    to ask at each of its values takes minutes.
+    """
+    try:
+        return _both(objective, values)
+    except InputError:
+        probes = np.linspace(0, len(values) - 1, min(len(values), _PROBES)).astype(np.int64)
+    if not any(_is_defined(objective, values[place : place + 1]) for place in probes):
+        return np.full((2, len(values)), np.nan)
+    # Mostly a function ends somewhere: halves that lie on one side of that place take few calls.
+    middle = len(values) // 2
+    halves = [_where_defined(objective, part) for part in (values[:middle], values[middle:])]
+    return np.concatenate(halves, axis=1)
+
+
+def _is_defined(objective: Objective, value: FloatArray) -> bool:
+    try:
+        _both(objective, value)
+    except InputError:
+        return False
+    return True
+
+
+def _both(objective: Objective, values: FloatArray) -> FloatArray:
+    return np.stack([objective.loss_at(values), objective.gradient(values)])
+
+
+def _kink(objective: Objective) -> float | None:
+    target = objective.parameter.target
+    if target is None or not objective.is_root or objective.loss_at(target)[0] > 0:
+        return None
+    return target
+
+
+def _exact_cells(parameter: Parameter, origin: float, cell: float) -> np.ndarray:
+    """Cells near the target, in which a root-type loss nears its kink."""
+    if parameter.target is None:
+        return np.empty(0, dtype=np.int64)
+    center = math.floor((parameter.target - origin) / cell)
+    near = np.arange(center - _EXACT_CELLS, center + _EXACT_CELLS)
+    if parameter.period is not None:
+        return np.unique(near % CELLS)
+    return near[(near >= 0) & (near < CELLS)]
+
+
+def is_expensive(objective: Objective) -> bool:
+    """Whether evaluations cost too much to make a hundred thousand of them."""
+    return isinstance(objective, OwnObjective) and objective.is_expensive
+
+
+def _ask(objective: Objective, nodes: FloatArray) -> FloatArray:
+    """Returns loss and gradient at the nodes, (2, cells, 6), from the objective itself."""
+    return _both(objective, nodes.ravel()).reshape(2, *nodes.shape)
+
+
+def _from_series(objective: Objective, nodes: FloatArray, exact: np.ndarray) -> FloatArray:
+    """Returns loss and gradient at the nodes, (2, cells, 6), from the objective's series."""
+    series = build_series(objective)
+    smooth, slope, _ = series.evaluate(nodes.ravel())
+    if objective.is_root:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            root = np.sqrt(np.maximum(smooth, 0.0))
+            levels = np.stack([root, slope / (2 * root)])
+    else:
+        levels = np.stack([smooth, slope])
+    levels = levels.reshape(2, *nodes.shape)
+    if objective.is_root and len(exact):
+        near = nodes[exact].ravel()
+        levels[0, exact] = objective.loss_at(near).reshape(-1, _ORDER)
+        levels[1, exact] = objective.gradient(near).reshape(-1, _ORDER)
+    return levels

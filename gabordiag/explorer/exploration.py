@@ -1,0 +1,250 @@
+"""What the interactive page is made of: coefficients, critical points, and the rules of outcomes.
+
+The page runs the optimizers itself, so nothing here is a table of runs. Every loss that it offers
+comes as its factored series with its landscape; everything is computed in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gabordiag.dynamics import outcomes
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.errors import InputError, UsageError
+from gabordiag.explorer.factored import FactoredSeries, factor_series
+from gabordiag.explorer.pictures import ResponsePictures, picture_responses
+from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.series_objective import cheap_objective
+from gabordiag.objective.gabor_objective import ShortcutObjective
+from gabordiag.objective.objective import Objective
+from gabordiag.results import Data, Result, finite_or_none
+
+# The optimizers that the page offers: name -> (in words, name in `OPTIMIZERS`, takes momentum).
+# `optimizers.js` writes each once more, `verdict.js` knows what theory says of its rates.
+OFFERED: dict[str, tuple[str, str, bool]] = {
+    "sgd": ("SGD", "sgd", False),
+    "heavy_ball": ("SGD with momentum (heavy ball)", "sgd", True),
+    "nesterov": ("SGD with Nesterov momentum", "sgd", True),
+    "adam": ("Adam", "adam", False),
+    "rmsprop": ("RMSprop", "rmsprop", False),
+}
+# The thresholds of `outcomes.py` that the page decides by.
+_RULES = (
+    "TAIL_FRACTION", "MAX_PERIOD", "REPEAT_TOLERANCE", "ROUNDING_MOVE", "PLATEAU_MOVE",
+    "PLATEAU_SLOPE", "SETTLED_SHARE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "SYMPTOM_LOW",
+    "SYMPTOM_HIGH",
+)  # fmt: skip
+# A series that fits worse than this, relative to the largest loss, would show something else.
+_FOLLOWS = 1e-4
+# Gradients that differ by more, relative to the largest slope, are worth a warning on the page.
+_SAME_GRADIENT = 1e-5
+# Places at which they are compared.
+_COMPARED = 32
+
+
+@dataclass(frozen=True, eq=False)
+class ExploredLoss:
+    """One loss that the page offers.
+
+    Attributes:
+        name: `mse`, `rmse`, or what one's own objective calls its loss.
+        is_root: The loss is the square root of what the series gives.
+        landscape: Its critical points.
+        series: Of the smooth loss.
+        gradient_error: Largest difference between the objective's own gradient and the series'
+            derivative, relative to the largest slope; None where neither is finite.
+    """
+
+    name: str
+    is_root: bool
+    landscape: Landscape
+    series: FactoredSeries
+    gradient_error: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON takes them."""
+        error = self.gradient_error
+        return {
+            "is_root": self.is_root,
+            "landscape": {**self.landscape.to_dict(), "goal": self.landscape.goal_value},
+            "series": self.series.to_dict(),
+            "gradient_error": finite_or_none(error),
+            "gradient_differs": error is not None and not error <= _SAME_GRADIENT,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Exploration(Result):
+    """Everything that the page needs.
+
+    Attributes:
+        settings: Optimizer, rate, momentum and steps that it opens with.
+        start: The start that it opens with.
+        loss_name: The loss that it opens with.
+        losses: Those it offers.
+        filter: Constant parameters of the kernel and its side, or None for an own objective.
+        pictures: Responses along theta, or None for an own objective.
+        subject: What is explored, in words.
+    """
+
+    settings: OptimizerSettings
+    start: float
+    loss_name: str
+    losses: tuple[ExploredLoss, ...]
+    filter: Mapping[str, float] | None
+    pictures: ResponsePictures | None
+    subject: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        settings, pictures = self.settings, self.pictures
+        return {
+            "subject": self.subject,
+            "parameter": self.losses[0].landscape.parameter.name,
+            "optimizer": offered_name(settings),
+            "loss": self.loss_name,
+            "start": self.start,
+            "lr": settings.lr,
+            "momentum": settings.momentum,
+            "steps": settings.steps,
+            "losses": {loss.name: loss.to_dict() for loss in self.losses},
+            "optimizers": {
+                name: {"words": words, "takes_momentum": momentum}
+                for name, (words, _, momentum) in OFFERED.items()
+            },
+            "rules": outcome_rules(),
+            "filter": None if self.filter is None else dict(self.filter),
+            "pictures": None
+            if pictures is None
+            else {"block": pictures.block, "is_whole": pictures.is_whole, "rest": pictures.rest},
+        }
+
+    def data(self) -> Data:
+        """Returns what is saved as pictures.npz, where there are pictures."""
+        pictures = self.pictures
+        if pictures is None:
+            return {}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "components": pictures.components,
+            "scales": pictures.scales,
+            "cosines": pictures.cosines,
+            "sines": pictures.sines,
+            "target": pictures.target,
+            "image": pictures.image,
+        }
+        return {"pictures.npz": arrays}
+
+
+def outcome_rules() -> dict[str, Any]:
+    """Returns names, meanings and thresholds of the outcomes, as the page takes them."""
+    thresholds = {name.lower(): getattr(outcomes, name) for name in _RULES}
+    return {**thresholds, "outcomes": dict(outcomes.OUTCOMES)}
+
+
+def offered_name(settings: OptimizerSettings) -> str:
+    """Returns the page's name of an optimizer.
+
+    Raises:
+        UsageError: The page does not offer it.
+    """
+    wanted = (settings.optimizer, settings.momentum > 0, settings.nesterov)
+    for name, (_, optimizer, momentum) in OFFERED.items():
+        if (optimizer, momentum, name == "nesterov") == wanted and settings.schedule == "constant":
+            return name
+    *most, last = dict.fromkeys(optimizer for _, optimizer, _ in OFFERED.values())
+    raise UsageError(
+        f"the page does not offer {settings.label}.",
+        f"Use {', '.join(most)} or {last} at a constant rate, --momentum and --nesterov with sgd.",
+    )
+
+
+def explore_objective(
+    objective: Objective, settings: OptimizerSettings, subject: str
+) -> Exploration:
+    """Measures all that the page needs.
+
+    Args:
+        objective: What to minimise: the experiment along theta, or one's own.
+        settings: What the page opens with.
+        subject: What is explored, in words.
+
+    Raises:
+        InputError: The loss follows no smooth curve.
+        UsageError: Settings that the page does not offer.
+    """
+    offered_name(settings)
+    own = not isinstance(objective, ShortcutObjective)
+    offered = _offered(objective) if own else _all(objective)
+    losses = tuple(_explore(one) for one in offered)
+    base = objective if isinstance(objective, ShortcutObjective) else None
+    constants = None
+    if base is not None:
+        constants = base.experiment.target_parameters.to_dict()
+        constants["kernel_size"] = base.experiment.kernel_size
+    return Exploration(
+        settings=settings,
+        start=objective.parameter.start,
+        loss_name=objective.loss_name,
+        losses=losses,
+        filter=constants,
+        pictures=None if base is None else picture_responses(base),
+        subject=subject,
+    )
+
+
+def _offered(objective: Objective) -> list[Objective]:
+    """An own objective, and what is under its root where it can be had."""
+    squared = objective.squared()
+    return [objective] if squared is None else [objective, squared]
+
+
+def _all(objective: Objective) -> list[Objective]:
+    """The experiment with rmse and mse, and with its own loss where that is another."""
+    assert isinstance(objective, ShortcutObjective)
+    names = dict.fromkeys(["rmse", "mse", objective.loss_name])
+    return [objective.with_loss(name) for name in names]
+
+
+def _explore(objective: Objective) -> ExploredLoss:
+    cheap = cheap_objective(objective)
+    landscape = find_critical_points(cheap)
+    series = factor_series(cheap, landscape)
+    if not series.error <= _FOLLOWS:
+        raise InputError(
+            f"the loss along {objective.parameter.name} has kinks, jumps or noise that no smooth "
+            "curve follows, and the page runs on such a curve.",
+            "Choose a --range where it is smooth, or use `gabordiag optimize`.",
+        )
+    return ExploredLoss(
+        objective.loss_name,
+        objective.is_root,
+        landscape,
+        series,
+        _gradient_error(objective, landscape, series),
+    )
+
+
+def _gradient_error(
+    objective: Objective, landscape: Landscape, series: FactoredSeries
+) -> float | None:
+    parameter = objective.parameter
+    width = parameter.high - parameter.low
+    values = parameter.low + width * (np.arange(_COMPARED) + math.sqrt(2) - 1) / _COMPARED
+    given, true = objective.gradient(values), series.slope(values, objective.is_root)
+    apart = np.abs(given - true)
+    scale = max(landscape.largest_gradient, float(np.abs(true).max()))
+    return float(apart.max() / scale) if scale > 0 and np.isfinite(apart).all() else None
+
+
+def in_float64(objective: Objective) -> Objective:
+    """Returns an experiment's objective in float64 on the CPU, any other as it is."""
+    if not isinstance(objective, ShortcutObjective):
+        return objective
+    experiment = objective.experiment.on_same_images(dtype="float64", device="cpu")
+    return ShortcutObjective(experiment, objective.parameter.name)

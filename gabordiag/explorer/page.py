@@ -1,0 +1,175 @@
+"""`gabordiag explore`: one interactive HTML page that needs nothing but itself.
+
+Bokeh draws, the JavaScript files in `assets` compute: `landscape.js` evaluates the series,
+`optimizers.js` descends on it, `outcomes.js` judges, `basins.js` maps, `verdict.js` finds words,
+`pictures.js` shows kernels and responses, `plots.js` fills the figures, `page.js` holds all this
+together. Scripts, Bokeh's own and the data are written into the page, whose content security policy
+forbids the browser any request.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gabordiag._version import __version__
+from gabordiag.errors import InputError, OutputError
+from gabordiag.presentation.figures.style import OUTCOME_COLORS
+from gabordiag.presentation.phrases import shown
+from gabordiag.results import View
+from gabordiag.runs import clean
+
+SCRIPTS = (
+    "landscape.js", "optimizers.js", "outcomes.js", "verdict.js", "basins.js", "pictures.js",
+    "plots.js",
+    "page.js",
+)  # fmt: skip
+# How every page begins, by which one is known again.
+MARK = "<!doctype html>\n<!-- gabordiag explore -->\n"
+_FOLDER = resources.files(__package__) / "assets"
+
+
+def require_bokeh() -> None:
+    """Says what to do where Bokeh is missing.
+
+    Raises:
+        InputError: It is.
+    """
+    if find_spec("bokeh") is None:
+        raise InputError(
+            "The page is drawn by Bokeh, which is not installed.",
+            "Install it with: pip install 'gabordiag[explore]'",
+        )
+
+
+def require_replaceable(path: Path | None) -> None:
+    """Refuses to write the page over a file that is no page of gabordiag's.
+
+    Raises:
+        OutputError: It would.
+    """
+    if path is None or not path.exists():
+        return
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            ours = file.read(len(MARK)) == MARK
+    except OSError as error:
+        raise OutputError(f"Cannot read {path}: {error.strerror}.", "Give another name.") from None
+    if not ours:
+        raise OutputError(
+            f"{path} is there already and is no page of gabordiag's, so it is not overwritten.",
+            "Give another name with --out.",
+        )
+
+
+def page_files(command: str, view: View) -> dict[str, bytes]:
+    """Returns the page of an `explore` run as file name -> content; nothing of other commands."""
+    return {"page.html": make_page(view).encode("utf-8")} if command == "explore" else {}
+
+
+def make_page(view: View) -> str:
+    """Returns the page of an `Exploration`, live or saved.
+
+    Args:
+        view: Its JSON, and `pictures.npz` where there are pictures.
+
+    Raises:
+        InputError: Bokeh is missing.
+    """
+    require_bokeh()
+    import jinja2
+    from bokeh.resources import Resources
+
+    from gabordiag.explorer.figures import make_figures
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(_read("page.html"))
+    bokeh = Resources(mode="inline", components=["bokeh"]).render_js()
+    return MARK + template.render(
+        bokeh=bokeh,
+        style=_read("page.css"),
+        scripts="\n".join(_read(name) for name in SCRIPTS),
+        data=_embed(_page_data(view)),
+        items=_embed(make_figures(view.result)),
+        result=view.result,
+        title=_title(view.result),
+        lead=_lead(view.result),
+        version=__version__,
+    )
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _embed(value: Any) -> str:
+    """Returns JSON that cannot end the script element it stands in."""
+    text = json.dumps(clean(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _title(result: Mapping[str, Any]) -> str:
+    parameter = parameter_of(result)
+    if result["filter"] is None:
+        return f"Where does gradient descent on {parameter['parameter']} end?"
+    return f"Can gradient descent turn a Gabor kernel to {_shown(parameter, 'target')}?"
+
+
+def _lead(result: Mapping[str, Any]) -> str:
+    parameter = parameter_of(result)
+    start, target = _shown(parameter, "start"), _shown(parameter, "target")
+    if result["filter"] is None:
+        aim = "" if parameter["target"] is None else f", which should end at {target}"
+        return f"{result['subject']}: the loss of one number, {parameter['parameter']}{aim}."
+    image = result["subject"]
+    return f"The kernel learns its angle on the image {image}, from {start} towards {target}."
+
+
+def _shown(parameter: Mapping[str, Any], end: str) -> str:
+    digits = 1 if parameter["unit"] == "rad" else 2
+    text = shown(parameter, parameter[end], digits).replace(".0°", "°")
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def parameter_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the landscape of the loss that the page opens with: range, period, unit."""
+    landscape: Mapping[str, Any] = result["losses"][result["loss"]]["landscape"]
+    return landscape
+
+
+def _page_data(view: View) -> dict[str, Any]:
+    data: dict[str, Any] = {**view.result, "colors": OUTCOME_COLORS}
+    if "pictures.npz" in view.data:
+        data["pictures"] = {**view.result["pictures"], **_packed(view.data["pictures.npz"])}
+    return data
+
+
+def _packed(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """Returns the pictures as base64 of bytes, row by row."""
+    target = np.asarray(arrays["target"], dtype=np.float64)
+    low, high = float(target.min()), float(target.max())
+    step = (high - low) / 255 or 1.0
+    rows, columns = target.shape
+    return {
+        "rows": rows,
+        "columns": columns,
+        "scales": arrays["scales"],
+        "cosines": arrays["cosines"],
+        "sines": arrays["sines"],
+        "components": _base64(arrays["components"].astype(np.int8)),
+        "image": _base64(arrays["image"].astype(np.uint8)),
+        "target": _base64(np.round((target - low) / step).astype(np.uint8)),
+        "target_levels": {"low": low, "step": step},
+    }
+
+
+def _base64(array: npt.NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")

@@ -1,0 +1,199 @@
+"""The range, the period and the start of a user's parameter: as given, or found by trying.
+
+Whatever follows needs to know where to look and what repeats; of a function only its values are
+known. A period is believed when values one period apart agree to the function's own noise, which is
+measured, at several places where nothing special lies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gabordiag.errors import InputError, UsageError
+from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.own.numeric import Function, measure_noise, noise_spacing
+
+# Quarter, half and whole turns: what patterns of fourfold and twofold symmetry repeat after.
+_RADIANS = (math.pi / 2, math.pi, 2 * math.pi)
+_DEGREES = (180.0, 360.0)
+_ANGLE_NAMES = ("theta", "angle", "psi", "phi", "phase", "orientation")
+# A width that was typed (3.1416) means the period next to it.
+_TYPED = 1e-4
+# How far two values may differ and still count as equal: in deviations of the noise; in roundings
+# of the largest value; and in roundings of the argument, times the slope.
+_NOISE_FACTOR, _VALUE_ROUNDINGS, _ARGUMENT_ROUNDINGS = 16, 8, 4
+# A function that varies by no more than this many such differences is constant.
+_CONSTANT = 4
+# Only where the difference is this small beside the variation is the noise looked at.
+_NEAR = 0.1
+# A given period is refused when the loss differs by this part of its variation after it.
+_NO_PERIOD = 0.01
+# Where a function without a range is tried out, around its start: nothing special lies there.
+_AROUND = (0.0713057, 0.3137091, 0.8911413, -0.5573129, 1.3719327)
+# The same as fractions of a range.
+_INSIDE = (0.1180339887, 0.3819660113, 0.5130009317, 0.6360098248, 0.8541019662)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user said about the parameter; None where nothing.
+
+    Attributes:
+        range: Lowest and highest value.
+        period: The loss's period; 0 for none.
+        start: Where an optimizer starts.
+        target: The value that made the target.
+    """
+
+    range: tuple[float, float] | None = None
+    period: float | None = None
+    start: float | None = None
+    target: float | None = None
+
+    def __post_init__(self) -> None:
+        numbers = [*(self.range or ()), self.period, self.start, self.target]
+        if not all(number is None or math.isfinite(number) for number in numbers):
+            raise UsageError("range, period, start and target have to be finite numbers.")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise UsageError("the range is empty.", "Give LO < HI.")
+        if self.period is not None and self.period < 0:
+            raise UsageError(f"a period of {self.period:g} is none.", "Give P > 0, or 0 for none.")
+
+    def places(self, own_value: float | None = None) -> FloatArray:
+        """Returns generic values at which the function may be tried out (5,)."""
+        if self.range is not None:
+            low, high = self.range
+            return low + (high - low) * np.array(_INSIDE)
+        around = (self.start, own_value, self.target, 0.0)
+        return next(value for value in around if value is not None) + np.array(_AROUND)
+
+
+def choose_parameter(
+    name: str, function: Function, wishes: Wishes, own_value: float | None, eps: float
+) -> Parameter:
+    """Returns the parameter with its range, period and start.
+
+    A period is looked for among pi/2, pi, 2 pi, 180, 360 and the range's own width, as far as they
+    fit into the range, so that a range narrower than the period is an interval. With a period,
+    given or found, the range is one period from its lower end, or around 0 where none is given.
+
+    Args:
+        name: The parameter's.
+        function: The loss (n,) at values (n,).
+        wishes: What the user said.
+        own_value: What a module's parameter stands at; None for a function.
+        eps: Relative rounding of the function's argument.
+
+    Raises:
+        UsageError: No range is given where there is no period; or a start or target outside.
+        InputError: The period that is given is none.
+    """
+    places = wishes.places(own_value)
+    values = function(places)
+    if not np.isfinite(values).any():
+        raise InputError(
+            f"The loss is not finite at {name} = {places[0]:.6g} and other values nearby.",
+            "Give --start or --range where it is.",
+        )
+    if wishes.period is None:
+        period = find_period(function, places, _candidates(wishes.range), eps)
+    else:
+        period = wishes.period or None
+        if period is not None:
+            _refuse_false_period(function, places, values, period)
+    low, high = _range(name, wishes.range, period)
+    start = next((v for v in (wishes.start, own_value) if v is not None), (low + high) / 2)
+    if period is None:
+        for what, value in (("start", wishes.start), ("target", wishes.target)):
+            if value is not None and not low <= value <= high:
+                raise UsageError(
+                    f"the {what} {value:g} lies outside the range {low:g} to {high:g}.",
+                    "Widen --range.",
+                )
+        start = min(max(start, low), high)
+    is_angle = _is_angle(name, high - low, period)
+    unit = "deg" if period in _DEGREES else ""
+    return Parameter(name, low, high, period, wishes.target, start, is_angle, unit)
+
+
+def _candidates(given: tuple[float, float] | None) -> Sequence[float]:
+    if given is None:
+        return (*_RADIANS, *_DEGREES)
+    width = given[1] - given[0]
+    within = [period for period in (*_RADIANS, *_DEGREES) if period <= width * (1 + _TYPED)]
+    return [*within, width]
+
+
+def find_period(
+    function: Function, places: FloatArray, candidates: Sequence[float], eps: float
+) -> float | None:
+    """Returns the first candidate P with f(v + P) = f(v), to the noise, at all places; or None.
+
+    A function that is constant to its noise has no period of its own; pi is returned for it where
+    that is a candidate.
+    """
+    values = function(places)
+    if not np.isfinite(values).all():
+        return None
+    variation = float(np.ptp(values))
+    if variation <= _CONSTANT * _tolerance(function, places, values, eps):
+        return math.pi if math.pi in candidates else None
+    for period in sorted(candidates):
+        try:
+            apart = np.abs(function(places + period) - values).max()
+            # Rounding grows with the argument: it is measured where the function was shifted to.
+            if apart <= _NEAR * variation and (
+                apart <= _tolerance(function, places + period, values, eps)
+            ):
+                return period
+        except InputError:
+            # It does not go on so far.
+            continue
+    return None
+
+
+def _tolerance(function: Function, places: FloatArray, values: FloatArray, eps: float) -> float:
+    largest = float(np.abs(places).max())
+    noise = measure_noise(function, places[:3], noise_spacing(1.0, largest, eps))
+    steepest = float(np.abs(np.diff(values) / np.diff(places)).max())
+    rounding = _VALUE_ROUNDINGS * float(np.abs(values).max())
+    rounding += _ARGUMENT_ROUNDINGS * largest * steepest
+    return _NOISE_FACTOR * noise + eps * rounding
+
+
+def _refuse_false_period(
+    function: Function, places: FloatArray, values: FloatArray, period: float
+) -> None:
+    again, shifted = function(places), function(places + period)
+    apart, noise = np.abs(shifted - values), np.abs(again - values)
+    if np.nanmax(apart) > _NO_PERIOD * np.ptp(values) + _NOISE_FACTOR * np.nanmax(noise):
+        raise InputError(
+            f"The loss does not repeat after {period:.6g}: at {places[0]:.6g} and one period on it "
+            f"is {values[0]:.6g} and {shifted[0]:.6g}.",
+            "Leave --period out, and give --range.",
+        )
+
+
+def _range(
+    name: str, given: tuple[float, float] | None, period: float | None
+) -> tuple[float, float]:
+    if period is not None:
+        low = -period / 2 if given is None else given[0]
+        return low, low + period
+    if given is None:
+        raise UsageError(
+            f"the loss has no period in {name} that could be found, so its range is unknown.",
+            "Give --range LO:HI.",
+        )
+    return given
+
+
+def _is_angle(name: str, width: float, period: float | None) -> bool:
+    if period is not None:
+        return any(math.isclose(period, p, rel_tol=_TYPED) for p in _RADIANS)
+    # Degrees called theta span more than two turns of radians.
+    return any(word in name.lower() for word in _ANGLE_NAMES) and width <= 4 * math.pi

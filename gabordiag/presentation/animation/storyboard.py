@@ -1,0 +1,167 @@
+"""What an animation shows when: which steps of a run, how long, and where the ball is in between.
+
+A descent is shown at a pace that can be followed, the first jumps slowly, what follows quickly, all
+within ten seconds. Places between two steps lie on an arc: an optimizer does not roll, it hops.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gabordiag.presentation.figures.axis import FloatArray
+from gabordiag.presentation.figures.run_paths import RunPath
+
+# All in milliseconds. GIF knows hundredths of a second, and players slow down what is below two.
+FRAME = 40
+LONGEST = 9_900
+_OPENING, _CLOSING = 800, 1_700
+_AFTER_JUMP, _AFTER_QUICK_JUMP = 800, 120
+_JUMP, _QUICK_JUMP = 640, 160
+# The way to a jump that is shown slowly takes this long, each step of it so long.
+_APPROACH, _LONGEST_STEP = 2_000, 240
+_SLOW_JUMPS = 2
+# Steps of a run that comes to rest, ever further apart.
+_CALM_STEPS = 80
+_MOST_STEPS = 400
+_STEPS_OF_A_CYCLE = 40
+# A run rests where it is this much nearer to its end than it ever was far.
+_AT_REST = 1e-3
+# Height of an arc, as a share of the landscape's: of a jump, of the longest other step.
+_HIGH, _LOW = 0.28, 0.10
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of an animation.
+
+    Attributes:
+        step: The last step that the run has reached.
+        value: Where the ball is, in the parameter's unit, not wrapped.
+        height: Where it is on the axis of the loss.
+        milliseconds: How long it is shown.
+        jump: Step from which the jump under way, or just made, starts; None without.
+        arc: The way from there so far: (m, 2) values and heights.
+    """
+
+    step: int
+    value: float
+    height: float
+    milliseconds: int
+    jump: int | None = None
+    arc: FloatArray | None = None
+
+
+def storyboard(path: RunPath, period: float | None) -> list[Frame]:
+    """Returns the pictures of a run, at most `LONGEST` milliseconds.
+
+    Args:
+        path: The run.
+        period: Of the parameter: of a longer step, whole periods are left out.
+    """
+    steps = chosen_steps(path)
+    first = steps[0]
+    frames = [Frame(first, float(path.values[first]), float(path.losses[first]), _OPENING)]
+    left = LONGEST - _OPENING - _CLOSING
+    for shot in _shots(path, steps, period):
+        left -= sum(frame.milliseconds for frame in shot)
+        if left < 0:
+            break
+        frames += shot
+    last = frames[-1]
+    return [*frames, Frame(last.step, last.value, last.height, _CLOSING, last.jump, last.arc)]
+
+
+def chosen_steps(path: RunPath) -> list[int]:
+    """Returns the steps worth showing: all around the first jumps, or ever fewer of a calm run."""
+    broken = np.flatnonzero(~np.isfinite(path.values) | ~np.isfinite(path.losses))
+    last = int(broken[0]) - 1 if len(broken) else len(path.values) - 1
+    if last < 1:
+        return [0]
+    if path.is_restless:
+        most = _MOST_STEPS if len(path.jumps) else _STEPS_OF_A_CYCLE
+        return list(range(path.window, min(path.window + most, last) + 1))
+    away = np.abs(path.values[: last + 1] - path.values[last])
+    moving = np.flatnonzero(away > _AT_REST * away.max())
+    if len(moving):
+        last = min(last, int(1.2 * moving[-1]) + 5)
+    spread = np.geomspace(1, last + 1, _CALM_STEPS)
+    return sorted({round(float(number)) - 1 for number in spread})
+
+
+def _shots(path: RunPath, steps: Sequence[int], period: float | None) -> Iterator[list[Frame]]:
+    """Yields the pictures of one step after the other."""
+    jumps = set(path.jumps.tolist())
+    told = 0
+    for index, (here, there) in enumerate(itertools.pairwise(steps)):
+        slow = told < _SLOW_JUMPS
+        if here in jumps:
+            told += 1
+            hold = _AFTER_JUMP if slow else _AFTER_QUICK_JUMP
+            yield _hop(path, here, there, period, _JUMP if slow else _QUICK_JUMP, hold)
+            continue
+        pace = _pace(path, steps, index) if slow else FRAME
+        yield _hop(path, here, there, period, pace, 0)
+
+
+def _pace(path: RunPath, steps: Sequence[int], index: int) -> int:
+    """Milliseconds of a step, so that the way to the next jump takes as long as it may."""
+    if not path.is_restless:
+        return min(_LONGEST_STEP, (LONGEST - _OPENING - _CLOSING) // len(steps))
+    before = [int(t) for t in path.jumps if t < steps[index]]
+    after = [int(t) for t in path.jumps if t >= steps[index]]
+    if not (before or after):
+        return _LONGEST_STEP
+    begin = before[-1] if before else steps[0]
+    end = after[0] if after else steps[-1]
+    return min(_LONGEST_STEP, max(FRAME, _APPROACH // max(1, end - begin)))
+
+
+def _hop(
+    path: RunPath, here: int, there: int, period: float | None, duration: int, hold: int
+) -> list[Frame]:
+    count = max(1, duration // FRAME)
+    travel = float(path.values[there] - path.values[here])
+    if period is not None:
+        # The ball of a step of many turns goes the remainder.
+        travel = math.fmod(travel, period)
+    is_jump = here in path.jumps
+    eased = _ease(np.arange(count + 1) / count)
+    heights = (1 - eased) * path.losses[here] + eased * path.losses[there]
+    lift = _lift(path, travel, period, is_jump)
+    arc = np.stack([path.values[here] + eased * travel, heights + lift * 4 * eased * (1 - eased)])
+    arc = arc.T
+    frames = []
+    for k in range(1, count + 1):
+        at_end = k == count
+        value = path.values[there] if at_end else arc[k, 0]
+        frames.append(
+            Frame(
+                there if at_end else here,
+                float(value),
+                float(arc[k, 1]),
+                FRAME + (hold if at_end else 0),
+                here if is_jump else None,
+                arc[: k + 1] if is_jump else None,
+            )
+        )
+    return frames
+
+
+def _ease(share: FloatArray) -> FloatArray:
+    """Slow, fast, slow: 3 s^2 - 2 s^3."""
+    return share * share * (3 - 2 * share)
+
+
+def _lift(path: RunPath, travel: float, period: float | None, is_jump: bool) -> float:
+    finite = path.losses[np.isfinite(path.losses)]
+    height = float(finite.max() - finite.min())
+    if is_jump:
+        return _HIGH * height
+    if period is None:
+        return _LOW * height
+    return _LOW * height * min(1.0, abs(travel) / (period / 4))

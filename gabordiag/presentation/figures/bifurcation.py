@@ -1,0 +1,249 @@
+"""Where the runs of one start end up, against the learning rate.
+
+Every rate's last values are dots over bands of equal behaviour; below them the Lyapunov exponent,
+whose sign tells chaos from a long cycle. Bands too thin to see are given to their neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, attractors
+from gabordiag.presentation.figures.map_labels import stability_bound
+from gabordiag.presentation.figures.maps import cell_edges, setting_words
+from gabordiag.presentation.figures.sheets import current_sheet
+from gabordiag.presentation.figures.style import (
+    BAND_STYLES,
+    FAINT,
+    INK,
+    OUTCOME_COLORS,
+    TARGET_COLOR,
+    drawing,
+    finish,
+    halo,
+    legend_beside,
+    new_figure,
+    show_number,
+)
+from gabordiag.results import View
+
+# Bands narrower than this share of the (logarithmic) axis are merged into their neighbours.
+_SLIVER = 0.012
+# Half the width of a letter of a bound's name, in inches.
+_HALF_LETTER = 0.034
+
+
+def bifurcation_figure(view: View) -> Figure:
+    """Draws where the runs of one start end up, and the Lyapunov exponent below.
+
+    Args:
+        view: Of a `Bifurcation`; needs `bifurcation.npz`.
+    """
+    result = view.result
+    with drawing():
+        figure = new_figure(10.0, 7.6)
+        values, exponent = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.2])
+        legend_beside(values, draw_attractor(values, view))
+        _draw_exponent(exponent, view)
+        values.set_xlabel("")
+        axis = ParameterAxis.of(result["landscape"])
+        figure.suptitle(
+            f"Where the runs from {axis.show(result['start'])} end up, by learning rate"
+            f" ({setting_words(result)})",
+            x=0.01,
+            ha="left",
+        )
+        figure.align_ylabels()
+        return finish(figure)
+
+
+def draw_attractor(ax: Axes, view: View) -> list[Any]:
+    """Draws the last values of every run; returns the legend entries."""
+    result, table = view.result, view.data["bifurcation.npz"]
+    landscape = result["landscape"]
+    axis = ParameterAxis.of(landscape)
+    rates = np.asarray(table["lr"], dtype=np.float64)
+    values = np.asarray(table["values"], dtype=np.float64)
+    handles: list[Any] = _draw_bands(ax, view)
+    ax.plot(
+        np.repeat(rates, values.shape[1]),
+        axis.wrap(values).ravel(),
+        "o",
+        color=INK,
+        markersize=0.9,
+        markeredgewidth=0,
+        alpha=0.5,
+        rasterized=True,
+        zorder=2,
+    )
+    for point in attractors(landscape):
+        for y in axis.copies(point["value"]):
+            color = TARGET_COLOR if point["is_target"] else "#0072B2"
+            ax.axhline(y, color=color, linewidth=0.8, linestyle="-", alpha=0.6, zorder=1)
+    _draw_bounds(ax, view, axis)
+    ax.set_xscale("log")
+    ax.set_xlim(rates[0], rates[-1])
+    axis.set_up(ax, vertical=True)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel(f"last {values.shape[1]} values of {axis.label}")
+    dot = Line2D([], [], marker="o", linestyle="", color=INK, markersize=3, label="value of a run")
+    return [dot, *handles, *_attractor_handles(axis, landscape), *_outside_note(axis, values)]
+
+
+def _outside_note(axis: ParameterAxis, values: FloatArray) -> list[Line2D]:
+    """A legend entry that says that some values cannot be seen, if that is so."""
+    if axis.period is not None or not ((values < axis.low) | (values > axis.high)).any():
+        return []
+    words = f"values outside {axis.show(axis.low)} to {axis.show(axis.high)}\nare not drawn"
+    return [Line2D([], [], linestyle="", label=words)]
+
+
+def _attractor_handles(axis: ParameterAxis, landscape: Mapping[str, Any]) -> list[Line2D]:
+    handles = []
+    for point in attractors(landscape):
+        name = "target" if point["is_target"] else "minimum at"
+        color = TARGET_COLOR if point["is_target"] else "#0072B2"
+        label = f"{name} {axis.show(point['value'])}"
+        handles.append(Line2D([], [], color=color, linewidth=1.2, label=label))
+    return handles
+
+
+def _draw_bounds(ax: Axes, view: View, axis: ParameterAxis) -> None:
+    """Draws 2/L″ of every minimum, named above the axes in rows that do not collide."""
+    result = view.result
+    low, high = (float(lr) for lr in result["lr"])
+    ends: list[float] = []
+    bounds = [
+        (*bound, point)
+        for point in attractors(result["landscape"])
+        if (bound := stability_bound(result, point)) is not None and low <= bound[0] <= high
+    ]
+    for lr, formula, point in sorted(bounds, key=lambda bound: bound[0]):
+        color = TARGET_COLOR if point["is_target"] else "#0072B2"
+        ax.axvline(lr, color=color, linewidth=1.4, linestyle="--", zorder=3)
+        place = "the target" if point["is_target"] else axis.show(point["value"])
+        share = np.log(lr / low) / np.log(high / low)
+        words = f"{formula} at {place}: {show_number(lr)}"
+        half = _HALF_LETTER * len(words) / current_sheet().axes_width()
+        row = next((i for i, end in enumerate(ends) if share - half > end), len(ends))
+        ends[row : row + 1] = [share + half]
+        ax.text(
+            lr,
+            1.015 + 0.045 * row,
+            words,
+            transform=ax.get_xaxis_transform(),
+            ha="left" if share < half else "right" if share > 1 - half else "center",
+            va="bottom",
+            fontsize=9,
+            color=color,
+        )
+
+
+def _draw_bands(ax: Axes, view: View) -> list[Patch]:
+    handles = {}
+    for kind, low, high in merged_bands(view):
+        color, hatch = BAND_STYLES[kind]
+        band = ax.axvspan(low, high, zorder=0, facecolor=color, hatch=hatch, edgecolor="white")
+        band.set_linewidth(0)
+        handles[kind] = Patch(facecolor=color, hatch=hatch, edgecolor="white", linewidth=0)
+        handles[kind].set_label(_band_words(kind, view))
+    return [handles[kind] for kind in BAND_STYLES if kind in handles]
+
+
+def _band_words(kind: str, view: View) -> str:
+    chaos = "chaos: no period,\nexponent above 0"
+    if not np.isfinite(np.asarray(view.data["bifurcation.npz"]["lyapunov"])).any():
+        chaos = "no period found"
+    return {
+        "settled": "settles",
+        "cycle": "repeats a cycle",
+        "chaos": chaos,
+        "other": "neither: no period,\nexponent not above 0",
+        "nonfinite": "NaN, infinity, or gone",
+    }[kind]
+
+
+def merged_bands(view: View) -> list[tuple[str, float, float]]:
+    """Returns the stretches of equal behaviour without gaps and without slivers too thin to see.
+
+    The smallest sliver is given to its wider neighbour until none is left.
+    """
+    rates = np.asarray(view.data["bifurcation.npz"]["lr"], dtype=np.float64)
+    kinds = _kinds_by_rate(view, rates)
+    cells = np.log(np.asarray(rates))
+    borders = np.clip(cell_edges(cells), cells[0], cells[-1])
+    bands = [[kind, borders[i], borders[i + 1]] for i, kind in enumerate(kinds)]
+    bands = _joined(bands)
+    least = _SLIVER * (cells[-1] - cells[0])
+    while len(bands) > 1:
+        widths = [high - low for _, low, high in bands]
+        i = int(np.argmin(widths))
+        if widths[i] >= least:
+            break
+        sides = [j for j in (i - 1, i + 1) if 0 <= j < len(bands)]
+        bands[i][0] = bands[max(sides, key=lambda j: widths[j])][0]
+        bands = _joined(bands)
+    return [(str(kind), float(np.exp(low)), float(np.exp(high))) for kind, low, high in bands]
+
+
+def _kinds_by_rate(view: View, rates: FloatArray) -> list[str]:
+    table = view.data["bifurcation.npz"]
+    kinds = ["other"] * len(rates)
+    for band in view.result["bands"]:
+        low, high = band["lr"]
+        for i in np.flatnonzero((rates >= low) & (rates <= high)).tolist():
+            kinds[i] = band["kind"]
+    names = [str(name) for name in table["outcome_names"]]
+    broken = np.asarray(table["outcome"]) == names.index("nonfinite")
+    return ["nonfinite" if bad else kind for bad, kind in zip(broken, kinds, strict=True)]
+
+
+def _joined(bands: list[list[Any]]) -> list[list[Any]]:
+    joined = [bands[0]]
+    for kind, low, high in bands[1:]:
+        if joined[-1][0] == kind:
+            joined[-1][2] = high
+        else:
+            joined.append([kind, low, high])
+    return joined
+
+
+def _draw_exponent(ax: Axes, view: View) -> None:
+    table = view.data["bifurcation.npz"]
+    rates = np.asarray(table["lr"], dtype=np.float64)
+    exponents = np.asarray(table["lyapunov"], dtype=np.float64)
+    _draw_bands(ax, view)
+    ax.axhline(0, color=FAINT, linewidth=1.0)
+    ax.set_xscale("log")
+    ax.set_xlim(rates[0], rates[-1])
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("Lyapunov exponent\nper step")
+    finite = exponents[np.isfinite(exponents)]
+    if len(finite) == 0:
+        ax.text(
+            0.5,
+            0.6,
+            "not defined for this optimizer or these runs",
+            transform=ax.transAxes,
+            ha="center",
+            path_effects=halo(4),
+        )
+        ax.set_yticks([0.0])
+        return
+    ax.plot(rates, exponents, color=INK, linewidth=0.9)
+    # A superstable cycle's exponent is minus infinity but for rounding: the axis stops short of it.
+    top = max(float(finite.max()), 0.2)
+    ax.set_ylim(max(float(finite.min()), -3 * top) - 0.1 * top, 1.15 * top)
+    above = ax.fill_between(
+        rates, 0, np.where(exponents > 0, exponents, 0.0), color=OUTCOME_COLORS["erratic"]
+    )
+    above.set_alpha(0.5)
+    above.set_label("above 0: neighbours part,\nthe run is chaotic")
+    legend_beside(ax, [above])

@@ -1,0 +1,437 @@
+"""Several parameters at once: runs on the plane of every pair, and a map over a plane of starts.
+
+More than two dimensions cannot be drawn: every pair of parameters has its plane through the first
+run's end, and all runs are seen from above on it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MultipleLocator
+
+from gabordiag.dynamics.outcomes import OUTCOMES
+from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
+from gabordiag.presentation.figures.maps import cell_edges, outcome_handles, outcome_mesh
+from gabordiag.presentation.figures.run_paths import (
+    MOST_NAMED,
+    PATH_STEPS,
+    RunPath,
+    jump_words,
+    log_of,
+    look_of,
+    path_of,
+    several_words,
+)
+from gabordiag.presentation.figures.sheets import current_sheet, fit_title
+from gabordiag.presentation.figures.style import INK, drawing, finish, halo, new_figure, show_number
+from gabordiag.presentation.figures.surface import (
+    LOSS_COLORS,
+    loss_levels,
+    loss_norm,
+    mark_points,
+    mark_style,
+    surface_axes,
+)
+from gabordiag.presentation.joint_words import axes_of, is_copy, run_settings, share_words
+from gabordiag.results import View
+
+# Farther than so many windows away nothing is drawn: a run that blows up is no line.
+_FAR = 1e3
+# Steps of a run that does not settle.
+_STEPS: dict[str, Any] = {
+    "marker": "o",
+    "linestyle": "",
+    "markersize": 4,
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.5,
+}
+_START = {**mark_style("start"), "markersize": 8, "zorder": 6}
+# Contours over a map of outcomes, at most about twice so many.
+_LOSS_LINES = 12
+# Losses that differ less are not drawn on a logarithm: its ticks could not be read.
+_DECADE = 10.0
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """The loss over two of the parameters."""
+
+    x: ParameterAxis
+    y: ParameterAxis
+    a: FloatArray
+    b: FloatArray
+    loss: FloatArray
+
+
+def pairs_figure(view: View) -> Figure:
+    """Draws the runs on the plane of every pair through the first one's end, and their losses.
+
+    Args:
+        view: Of a `JointOptimization`, or of a `JointDiagnosis` with pairs; needs the runs'
+            trajectories and every pair's table.
+    """
+    planes, paths = _planes(view.result, view), joint_paths(view)
+    with drawing():
+        figure, losses, grounds, rows = _lay_out(len(planes))
+        draw_joint_losses(losses, paths)
+        levels = loss_levels(np.concatenate([plane.loss.ravel() for plane in planes]))
+        contours = [
+            _draw_plane(ax, plane, levels, view, paths)
+            for ax, plane in zip(grounds, planes, strict=True)
+        ]
+        bar = figure.colorbar(
+            contours[0], ax=grounds, pad=0.015, aspect=25 * rows, format=lambda x, _: show_number(x)
+        )
+        bar.set_label(loss_label(_first_run(view.result)))
+        bar.outline.set_visible(False)
+        figure.suptitle(joint_title(view.result), x=0.01, ha="left")
+        entries = [*joint_handles(paths), *_mark_handles(view.result, paths, planes)]
+        figure.legend(
+            handles=entries,
+            loc="outside lower left",
+            ncols=2 if len(paths) > 1 else len(entries),
+        )
+        return finish(figure)
+
+
+def plane_figure(view: View) -> Figure:
+    """Draws which starts of a plane of two parameters reach the target, over the loss's contours.
+
+    Args:
+        view: Of a `PlaneBasins`; needs `basins.npz` and `surface.npz`.
+    """
+    with drawing():
+        figure = new_figure(9.2, 7.4)
+        ax = figure.subplots()
+        marks = draw_plane_map(ax, view)
+        figure.suptitle(plane_words(view.result), x=0.01, ha="left")
+        ax.set_title(fit_title(_plane_settings(view.result)), fontsize=10)
+        figure.legend(
+            handles=[
+                *outcome_handles(view.data["basins.npz"], view.result["fractions"]),
+                *marks,
+            ],
+            loc="outside lower left",
+            ncols=1 if current_sheet().is_narrow else 2,
+        )
+        return finish(figure)
+
+
+def draw_joint_runs(ax: Axes, view: View) -> list[Line2D]:
+    """Draws runs into one Axes: two parameters on their plane, others by loss against step.
+
+    Returns:
+        The legend entries.
+    """
+    planes, paths = _planes(view.result, view), joint_paths(view)
+    entries = joint_handles(paths)
+    if len(planes) == 1:
+        _draw_plane(ax, planes[0], loss_levels(planes[0].loss), view, paths)
+        entries += _mark_handles(view.result, paths, planes)
+    else:
+        draw_joint_losses(ax, paths)
+    ax.set_title(joint_title(view.result), fontsize=10)
+    return entries
+
+
+def draw_plane_map(ax: Axes, view: View) -> list[Line2D]:
+    """Draws the map of outcomes with the loss's contours, minima and target into one Axes.
+
+    Returns:
+        The marks' legend entries.
+    """
+    surface, grid = view.result["surface"], view.data["basins.npz"]
+    first, second = surface_axes(surface)
+    codes = np.asarray(grid["outcome"])
+    a, codes = _closed(first, np.asarray(grid["a"], dtype=np.float64), codes)
+    b, turned = _closed(second, np.asarray(grid["b"], dtype=np.float64), codes.T)
+    outcome_mesh(ax, cell_edges(a * first.scale), cell_edges(b * second.scale), turned, grid)
+    table = view.data["surface.npz"]
+    x, y = np.asarray(table["a"]) * first.scale, np.asarray(table["b"]) * second.scale
+    loss = np.asarray(table["loss"])
+    levels = loss_levels(loss)[:: max(1, len(loss_levels(loss)) // _LOSS_LINES)]
+    for color, width, alpha in (("white", 1.8, 0.35), (INK, 0.6, 0.75)):
+        ax.contour(x, y, loss.T, levels=levels, colors=color, linewidths=width, alpha=alpha)
+    first.set_up(ax)
+    second.set_up(ax, vertical=True)
+    ax.set_xlabel("start: " + first.label)
+    ax.set_ylabel("start: " + second.label)
+    ax.grid(False)
+    # Minima, target and start only: on a map of outcomes more would hide it.
+    shown = View({**surface, "saddles": [], "edge_minima": []}, view.data)
+    marks = mark_points(ax, shown, arrows=False)
+    return [*marks, Line2D([], [], color=INK, linewidth=0.8, label="lines of equal loss")]
+
+
+def plane_words(result: Mapping[str, Any]) -> str:
+    """Returns what a plane of starts shows, in a sentence."""
+    first, second = result["parameters"]
+    share = share_words(result["reached_share"]).capitalize()
+    return f"{share} of the starts over {first} and {second} reach the target"
+
+
+def joint_title(result: Mapping[str, Any]) -> str:
+    """Returns how the runs ended, in a line."""
+    runs = _runs(result)
+    if len(runs) > 1:
+        return several_words(runs)
+    return f"{run_settings(runs[0])}: {_outcome(result, runs[0])}"
+
+
+def joint_paths(view: View) -> list[RunPath]:
+    """Returns all runs with their logs, of their first parameter's values, and their looks."""
+    runs, name = _runs(view.result), view.result["learned"][0]
+    return [
+        path_of(run, log_of(view, run), name, look_of(run, index, len(runs)))
+        for index, run in enumerate(runs)
+    ]
+
+
+def joint_handles(paths: Sequence[RunPath]) -> list[Line2D]:
+    """Returns the runs' legend entries: each named, or if they are many, each outcome."""
+    entries: dict[str, tuple[RunPath, int]] = {}
+    for path in paths:
+        outcome = OUTCOMES[path.run["outcome"]]
+        words = f"{run_settings(path.run)}: {outcome}{jump_words(path.run)}"
+        words = outcome if len(paths) > MOST_NAMED else "the run" if len(paths) == 1 else words
+        entries[words] = (path, entries.get(words, (path, 0))[1] + 1)
+    handles = []
+    for words, (path, count) in entries.items():
+        look, more = path.look, f": {count} runs" if len(paths) > MOST_NAMED else ""
+        line = Line2D([], [], color=look.color, linestyle=look.line, label=words + more)
+        handles.append(line)
+    return handles
+
+
+def draw_joint_losses(ax: Axes, paths: Sequence[RunPath]) -> None:
+    """Draws the losses against the step, on a logarithm wherever they differ enough for one."""
+    losses = np.concatenate([path.losses for path in paths])
+    losses = losses[np.isfinite(losses) & (losses > 0)]
+    if len(losses) and losses.max() > _DECADE * losses.min():
+        ax.set_yscale("log")
+    for index, path in enumerate(paths):
+        width = 0.8 if path.is_restless else 1.2 + 0.3 * max(0, MOST_NAMED - 1 - index) / 2
+        ax.plot(
+            path.steps, path.losses, color=path.look.color, linestyle=path.look.line,
+            linewidth=width, zorder=3,
+        )  # fmt: skip
+    ax.set_xlabel("step")
+    ax.set_ylabel(loss_label(paths[0].run))
+    ax.margins(x=0.01)
+
+
+def _runs(result: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Returns the runs of an optimization, or the one of a diagnosis."""
+    return result["runs"] if "runs" in result else [result["run"]]
+
+
+def _first_run(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _runs(result)[0]
+
+
+def _outcome(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    words = OUTCOMES[run["outcome"]]
+    if run["outcome"] == "reached" and is_copy(result, run):
+        words = "reaches a copy of the target, the same filter, and stays"
+    return words + jump_words(run, f" in {run['steps']} steps")
+
+
+def _planes(result: Mapping[str, Any], view: View) -> list[_Plane]:
+    axes, planes = axes_of(result), []
+    for pair in result.get("pairs", []):
+        table = view.data[pair["file"]]
+        a, b, loss = (np.asarray(table[key], dtype=np.float64) for key in ("a", "b", "loss"))
+        x, y = (
+            ParameterAxis(
+                name, float(at[0]), float(at[-1]), axes[name]["period"], axes[name]["unit"]
+            )
+            for name, at in zip(pair["names"], (a, b), strict=True)
+        )
+        planes.append(_Plane(x, y, a, b, loss))
+    return planes
+
+
+def _lay_out(count: int) -> tuple[Figure, Axes, list[Axes], int]:
+    """Returns the figure, the losses' place, one for each of so many planes, and their rows."""
+    sheet = current_sheet()
+    across = 3
+    if sheet.is_narrow:
+        across = 1 if count == 1 else 2
+    elif sheet.is_wide:
+        across = {1: 1, 3: 2, 6: 3}.get(count, 4)
+    across = min(across, count)
+    down = -(-count // across)
+    if sheet.is_wide or (count == 1 and not sheet.is_narrow):
+        figure = new_figure(10.0, 5.0)
+        grid = figure.add_gridspec(1, 2, width_ratios=[1.0, 1.4 if count == 1 else 2.2])
+        losses, ground = figure.add_subplot(grid[0, 0]), grid[0, 1]
+    else:
+        figure = new_figure(10.0, 2.9 + (2.9 if across == 3 else 2.6) * down + 0.6)
+        grid = figure.add_gridspec(2, 1, height_ratios=[1.7, 2.9 * down])
+        losses, ground = figure.add_subplot(grid[0, 0]), grid[1, 0]
+    cells = ground.subgridspec(down, across)
+    places = list(itertools.product(range(down), range(across)))[:count]
+    return figure, losses, [figure.add_subplot(cells[i, j]) for i, j in places], down
+
+
+def _draw_plane(
+    ax: Axes, plane: _Plane, levels: FloatArray, view: View, paths: Sequence[RunPath]
+) -> QuadContourSet:
+    contours = ax.contourf(
+        plane.a * plane.x.scale, plane.b * plane.y.scale, plane.loss.T, levels=levels,
+        cmap=LOSS_COLORS, norm=loss_norm(levels),
+    )  # fmt: skip
+    for x, y, is_target in _targets(view.result, plane):
+        ax.plot([x], [y], clip_on=False, zorder=4, **_target_style(is_target))
+    for path in paths:
+        _draw_path(ax, plane, path, log_of(view, path.run))
+    plane.x.set_up(ax)
+    plane.y.set_up(ax, vertical=True)
+    if plane.x.unit == "rad" and plane.x.limits[1] - plane.x.limits[0] > 180:
+        # In a part of the sheet there is no room for a label every 45 degrees.
+        sheet = current_sheet()
+        step = 180 if sheet.is_narrow or sheet.is_wide else 90
+        ax.xaxis.set_major_locator(MultipleLocator(step))
+        ax.xaxis.set_minor_locator(MultipleLocator(45))
+    ax.grid(False)
+    return contours
+
+
+def _draw_path(
+    ax: Axes, plane: _Plane, path: RunPath, table: Mapping[str, npt.NDArray[Any]]
+) -> None:
+    """Draws a run: one that settles as a line; of a restless one the first steps, then points."""
+    values = [np.asarray(table[axis.name], dtype=np.float64) for axis in (plane.x, plane.y)]
+    x, y = broken_at_wraps((plane.x, plane.y), values)
+    style: dict[str, Any] = {"color": path.look.color, "zorder": 5}
+    if path.is_restless:
+        ax.plot(x, y, **_STEPS, **style)
+        early = [column[: PATH_STEPS + 1] for column in values]
+        joined = broken_at_wraps((plane.x, plane.y), early)
+        ax.plot(*joined, linewidth=0.8, path_effects=halo(1.8), **style)
+    else:
+        style |= {"linestyle": path.look.line, "path_effects": halo(2.6)}
+        ax.plot(x, y, linewidth=1.6, **style)
+    looks = (_START, _end_style(path.look.color))
+    for place, mark in zip(_ends(plane, values), looks, strict=False):
+        if place is not None:
+            ax.plot(*place, clip_on=False, **mark)
+
+
+def _ends(plane: _Plane, values: Sequence[FloatArray]) -> list[tuple[list[float], ...] | None]:
+    """Returns the places of the first and the last finite point; None outside the window."""
+    seen = np.flatnonzero(np.isfinite(values[0]) & np.isfinite(values[1]))
+    places: list[tuple[list[float], ...] | None] = []
+    for at in seen[[0, -1]] if len(seen) else ():
+        spots = [
+            axis.copies(float(column[at]))[:1]
+            for axis, column in zip((plane.x, plane.y), values, strict=True)
+        ]
+        places.append(tuple(spots) if all(spots) else None)
+    return places
+
+
+def broken_at_wraps(
+    axes: Sequence[ParameterAxis], values: Sequence[FloatArray]
+) -> tuple[FloatArray, ...]:
+    """Returns both columns folded into the window, with a gap wherever one of them wraps."""
+    folded, turned = [], np.zeros(max(0, len(values[0]) - 1), dtype=np.bool_)
+    for axis, column in zip(axes, values, strict=True):
+        width = axis.limits[1] - axis.limits[0]
+        with np.errstate(invalid="ignore", over="ignore"):
+            inside = axis.wrap(column)
+            turned |= np.abs(np.diff(inside) - np.diff(column) * axis.scale) > 1e-6 * width
+            middle = sum(axis.limits) / 2
+            folded.append(np.where(np.abs(inside - middle) > _FAR * width, np.nan, inside))
+    at = np.flatnonzero(turned) + 1
+    return tuple(np.insert(column, at, np.nan) for column in folded)
+
+
+def _targets(result: Mapping[str, Any], plane: _Plane) -> Iterator[tuple[float, float, bool]]:
+    """Yields the places in the window of the target, and of the copies that runs are nearest to."""
+    own: list[tuple[float, float]] = []
+    # The target first: a copy that falls on it in this plane is not seen.
+    for point, is_target in _goals(result):
+        spots = itertools.product(
+            plane.x.copies(point[plane.x.name]), plane.y.copies(point[plane.y.name])
+        )
+        for spot in spots:
+            if is_target:
+                own.append(spot)
+            if is_target or not any(np.allclose(spot, seen, atol=1e-6) for seen in own):
+                yield *spot, is_target
+
+
+def _goals(result: Mapping[str, Any]) -> list[tuple[Mapping[str, float], bool]]:
+    copies = (run["target_copy"] for run in _runs(result) if is_copy(result, run))
+    return [(result["target"], True), *((copy, False) for copy in copies)]
+
+
+def _target_style(is_target: bool) -> dict[str, Any]:
+    style = {**mark_style("target"), "markersize": 19}
+    if not is_target:
+        style |= {"markerfacecolor": "white", "markeredgecolor": style["markerfacecolor"]}
+    return style
+
+
+def _end_style(color: str) -> dict[str, Any]:
+    return {
+        "marker": "s",
+        "color": color,
+        "linestyle": "",
+        "markersize": 6.5,
+        "markeredgecolor": "white",
+        "zorder": 7,
+    }
+
+
+def _mark_handles(
+    result: Mapping[str, Any], paths: Sequence[RunPath], planes: Sequence[_Plane]
+) -> list[Line2D]:
+    """Returns legend entries for what is marked on the planes."""
+    color = paths[0].look.color if len(paths) == 1 else INK
+    end = Line2D([], [], label="end" if len(paths) == 1 else "end of a run", **_end_style(color))
+    handles = [Line2D([], [], label="start", **_START), end]
+    if any(path.is_restless for path in paths):
+        steps = Line2D([], [], color=color, **_STEPS)
+        steps.set_label(f"steps of a run that jumps, the first {PATH_STEPS} joined")
+        handles.insert(0, steps)
+    if len(paths) == 1 and any(_leaves(plane, paths[0].run) for plane in planes):
+        end.set_label("end (outside some planes)")
+    handles.append(Line2D([], [], label="target", **_target_style(True)))
+    drawn = itertools.chain.from_iterable(_targets(result, plane) for plane in planes)
+    if any(not is_target for _, _, is_target in drawn):
+        words = "copy of the target: the same filter"
+        handles.append(Line2D([], [], label=words, **_target_style(False)))
+    return handles
+
+
+def _leaves(plane: _Plane, run: Mapping[str, Any]) -> bool:
+    final = [run["final"][axis.name] for axis in (plane.x, plane.y)]
+    return any(
+        value is None or not axis.copies(value)
+        for axis, value in zip((plane.x, plane.y), final, strict=True)
+    )
+
+
+def _plane_settings(result: Mapping[str, Any]) -> str:
+    return f"{run_settings(result)}, {result['steps']} steps, from every point of the plane"
+
+
+def _closed(
+    axis: ParameterAxis, centres: FloatArray, codes: npt.NDArray[Any]
+) -> tuple[FloatArray, npt.NDArray[Any]]:
+    """Repeats the first cells of a whole period at its other end, which is the same place."""
+    if axis.period is None or centres[-1] - centres[0] > 0.999999 * axis.period:
+        return centres, codes
+    return np.append(centres, centres[0] + axis.period), np.concatenate([codes, codes[:1]])

@@ -1,0 +1,279 @@
+"""The loss along its parameter, with all that is known about it; the ground of other figures.
+
+Each part draws a landscape's JSON and a sweep's table into given Axes and returns legend entries,
+so that a figure made of several parts has one legend.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from gabordiag.presentation.figures.axis import ParameterAxis, attractors, loss_label
+from gabordiag.presentation.figures.style import (
+    INK,
+    OTHER_BANDS,
+    POINT_STYLES,
+    TARGET_BAND,
+    TARGET_COLOR,
+    LineStyle,
+    halo,
+)
+
+Table = Mapping[str, npt.NDArray[Any]]
+
+# More critical points than this are marked, but not each labelled with its place.
+_MAX_LABELS = 9
+# So many points stand apart at full size; more are drawn smaller.
+_MAX_POINTS = 60
+# Of the single images behind their mean.
+_SINGLE = "#8C6BB1"
+
+
+def draw_basins(
+    ax: Axes, axis: ParameterAxis, landscape: Mapping[str, Any], *, vertical: bool = False
+) -> list[Patch]:
+    """Shades the basins; returns their legend entries."""
+    span = ax.axhspan if vertical else ax.axvspan
+    handles = []
+    others = 0
+    for point in attractors(landscape):
+        if point["is_target"]:
+            color = TARGET_BAND
+        else:
+            color = OTHER_BANDS[others % len(OTHER_BANDS)]
+            others += 1
+        for low, high in axis.spans(*point["basin"]):
+            span(low, high, color=color, linewidth=0, zorder=0)
+        if point["is_target"] or others == 1:
+            words = "basin of the target" if point["is_target"] else "basin of another minimum"
+            handles.append(Patch(facecolor=color, edgecolor="#CCCCCC", label=words))
+    for point in landscape["critical_points"]:
+        if point["kind"] == "maximum":
+            line = ax.axhline if vertical else ax.axvline
+            for edge in axis.copies(point["value"]):
+                line(edge, color="#BBBBBB", linewidth=0.7, linestyle=(0, (1, 2)), zorder=0.5)
+    return sorted(handles, key=lambda patch: "target" not in str(patch.get_label()))
+
+
+def draw_loss(
+    ax: Axes,
+    axis: ParameterAxis,
+    sweep: Table,
+    *,
+    color: str = INK,
+    linewidth: float = 1.6,
+    label: str = "loss",
+) -> Line2D:
+    """Draws the loss of a sweep's table, repeated by the period where the window is wider."""
+    values = np.asarray(sweep[axis.name], dtype=np.float64)
+    loss = np.asarray(sweep["loss"], dtype=np.float64)
+    line = Line2D([], [])
+    low, high = float(values[0]), float(values[-1])
+    for left, _ in axis.spans(low, high):
+        # The piece's shift: a copy that is cut off begins at the window's edge.
+        shift = _shift_of(axis, low, high, left / axis.scale)
+        (line,) = ax.plot(
+            (values + shift) * axis.scale, loss, color=color, linewidth=linewidth, label=label
+        )
+    finite = loss[np.isfinite(loss)]
+    if len(finite):
+        bottom, top = float(finite.min()), float(finite.max())
+        room = (top - bottom) or 1.0
+        ax.set_ylim(bottom - 0.10 * room, top + 0.16 * room)
+    return line
+
+
+def draw_single_images(ax: Axes, axis: ParameterAxis, images: Table | None) -> list[Line2D]:
+    """Draws the losses of single images behind their mean; returns the legend entry.
+
+    Args:
+        ax: Holds the mean, whose window grows to twice its height at most.
+        axis: Of the parameter.
+        images: `values` (m,) and `losses` (images, m) of `images.npz`, or None.
+    """
+    if images is None:
+        return []
+    values = np.asarray(images["values"], dtype=np.float64) * axis.scale
+    losses = np.asarray(images["losses"], dtype=np.float64)
+    alpha = min(0.6, max(0.25, 12 / len(losses)))
+    lines = ax.plot(values, losses.T, color=_SINGLE, linewidth=0.6, alpha=alpha, zorder=1)
+    bottom, top = ax.get_ylim()
+    highest = float(np.nanmax(losses))
+    ax.set_ylim(bottom, min(max(top, 1.04 * highest), 2 * top))
+    label = f"single images ({len(lines)})"
+    if highest > 2 * top:
+        label += ",\nsome go on above"
+    return [Line2D([], [], color=_SINGLE, linewidth=1.0, label=label)]
+
+
+def _shift_of(axis: ParameterAxis, low: float, high: float, left: float) -> float:
+    if axis.period is None:
+        return 0.0
+    return axis.period * math.floor((left - low) / axis.period + 1e-9)
+
+
+def mark_critical_points(
+    ax: Axes, axis: ParameterAxis, landscape: Mapping[str, Any], *, labels: bool = True
+) -> list[Line2D]:
+    """Marks the critical points, each with its place; returns the legend entries."""
+    handles: dict[str, Line2D] = {}
+    points = landscape["critical_points"]
+    shrunk = min(1.0, math.sqrt(_MAX_POINTS / max(len(points), 1)))
+    # Target and start have lines with names of their own.
+    named = [value for value in (landscape["target"], landscape["start"]) if value is not None]
+    for point in points:
+        kind = point["kind"]
+        marker, face, size = POINT_STYLES[kind]
+        for x in axis.copies(point["value"]):
+            (line,) = ax.plot(
+                [x],
+                [point["loss"]],
+                marker,
+                markersize=size * shrunk,
+                markerfacecolor=face,
+                markeredgecolor=INK,
+                markeredgewidth=shrunk,
+                clip_on=False,
+                zorder=5,
+            )
+            if labels and len(points) <= _MAX_LABELS and point["value"] not in named:
+                _label_point(ax, axis, point, x, [v for value in named for v in axis.copies(value)])
+            words = "kink (loss 0, slope jumps)" if kind == "kink" else kind
+            handles.setdefault(kind, _legend_copy(line, words))
+    return list(handles.values())
+
+
+def _label_point(
+    ax: Axes, axis: ParameterAxis, point: Mapping[str, Any], x: float, lines: Sequence[float]
+) -> None:
+    """Writes the point's place above a maximum or below a minimum, beside the given lines."""
+    below = point["basin"] is not None
+    low, high = axis.limits
+    left, right = (x - low) / (high - low) < 0.03, (x - low) / (high - low) > 0.97
+    close = [line for line in lines if abs(line - x) < 0.06 * (high - low)]
+    left |= any(line <= x for line in close)
+    right |= any(line > x for line in close)
+    ax.annotate(
+        axis.show(point["value"]),
+        (x, point["loss"]),
+        xytext=(4 * (left - right), -7 if below else 7),
+        textcoords="offset points",
+        ha="left" if left else "right" if right else "center",
+        va="top" if below else "bottom",
+        fontsize=8,
+        color=INK,
+        path_effects=halo(),
+        zorder=6,
+    )
+
+
+def _legend_copy(line: Line2D, label: str) -> Line2D:
+    copy = Line2D([], [], linestyle="", label=label)
+    copy.set_marker(line.get_marker())
+    copy.set_markersize(line.get_markersize())
+    copy.set_markerfacecolor(line.get_markerfacecolor())
+    copy.set_markeredgecolor(line.get_markeredgecolor())
+    return copy
+
+
+class _Mark(NamedTuple):
+    """A value with a line of its own."""
+
+    value: float
+    label: str
+    color: str
+    style: LineStyle
+
+
+def mark_values(
+    axes: Sequence[Axes],
+    axis: ParameterAxis,
+    *,
+    target: float | None,
+    start: float | None,
+    outlined: Sequence[Axes] = (),
+) -> None:
+    """Draws target and start as vertical lines, labelled above the first axes.
+
+    Args:
+        axes: To draw into.
+        axis: Of the parameter.
+        target: Its value, if there is one.
+        start: Its value, if there is one.
+        outlined: More axes, of many colours, where the lines are outlined.
+    """
+    marks: list[_Mark] = []
+    if target is not None and start == target:
+        marks.append(_Mark(target, f"start and target {axis.show(target)}", TARGET_COLOR, "-"))
+    else:
+        if target is not None:
+            marks.append(_Mark(target, f"target {axis.show(target)}", TARGET_COLOR, "-"))
+        if start is not None:
+            marks.append(_Mark(start, f"start {axis.show(start)}", INK, "--"))
+    places = [(x, mark) for mark in marks for x in axis.copies(mark.value)]
+    first = [*axes, *outlined][0]
+    for x, mark in places:
+        for ax in [*axes, *outlined]:
+            line = ax.axvline(x, color=mark.color, linewidth=1.3, linestyle=mark.style, zorder=4)
+            if ax in outlined:
+                line.set_path_effects(halo(3.2))
+        first.text(
+            x,
+            1.015,
+            mark.label,
+            transform=first.get_xaxis_transform(),
+            ha=_side(x, [place for place, _ in places], axis),
+            va="bottom",
+            fontsize=9,
+            color=mark.color,
+        )
+
+
+def _side(x: float, places: Sequence[float], axis: ParameterAxis) -> str:
+    """Where a label stands to its line: centred, or away from an edge or a close neighbour."""
+    low, high = axis.limits
+    width = high - low
+    near = [other for other in places if other != x and abs(other - x) < 0.2 * width]
+    if (x - low) / width < 0.08 or any(other < x for other in near):
+        return "left"
+    if (x - low) / width > 0.92 or near:
+        return "right"
+    return "center"
+
+
+def draw_landscape(
+    ax: Axes,
+    axis: ParameterAxis,
+    landscape: Mapping[str, Any],
+    sweep: Table,
+    *,
+    start: float | None,
+    labels: bool = True,
+    images: Table | None = None,
+) -> list[Any]:
+    """Draws loss, basins, critical points, target and start; returns the legend entries.
+
+    Args:
+        ax: To draw into.
+        axis: Of the parameter.
+        landscape: JSON of a landscape.
+        sweep: Its table.
+        start: Value to mark, or None.
+        labels: Write the critical points' places.
+        images: Single images' losses, drawn behind the mean over them.
+    """
+    bands = draw_basins(ax, axis, landscape)
+    line = draw_loss(ax, axis, sweep, label="loss" if images is None else "mean over all images")
+    single = draw_single_images(ax, axis, images)
+    points = mark_critical_points(ax, axis, landscape, labels=labels)
+    mark_values([ax], axis, target=landscape["target"], start=start)
+    ax.set_ylabel(loss_label(landscape))
+    return [line, *single, *points, *bands]

@@ -1,0 +1,207 @@
+"""A run with its log and its look; what is said about runs in titles and legends.
+
+One run is blue with orange jumps; several have a colour, line and marker each; many, the colour of
+their outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.lines import Line2D
+
+from gabordiag.dynamics.outcomes import OUTCOMES
+from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
+from gabordiag.presentation.figures.landscape import Table
+from gabordiag.presentation.figures.style import (
+    INK,
+    JUMP_COLOR,
+    OUTCOME_COLORS,
+    RUN_STYLES,
+    LineStyle,
+    show_number,
+)
+from gabordiag.presentation.image_words import batch_label
+from gabordiag.presentation.phrases import how_else
+from gabordiag.results import View
+
+# More runs than this are told apart by their outcome only.
+MOST_NAMED = len(RUN_STYLES)
+# Steps of a restless run that are drawn on the landscape.
+PATH_STEPS = 24
+# They begin this far before the first jump, if that is late.
+_BEFORE_JUMP = 12
+_RESTLESS = ("erratic", "cycle", "running")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one run is drawn."""
+
+    color: str
+    line: LineStyle
+    marker: str
+    jump: str
+
+
+@dataclass(frozen=True)
+class RunPath:
+    """One run with its table and its look.
+
+    `losses` are those of the landscape, over all images; a run on batches has theirs beside them.
+    """
+
+    run: Mapping[str, Any]
+    steps: FloatArray
+    values: FloatArray
+    losses: FloatArray
+    look: Look
+    batch_losses: FloatArray | None = None
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether it jumps or goes on without coming to rest."""
+        return bool(self.run["n_jumps"]) or self.run["outcome"] in _RESTLESS
+
+    @property
+    def window(self) -> int:
+        """Step from which the run is worth following: its start, or shortly before it jumps."""
+        jumps = self.jumps
+        if len(jumps) == 0 or jumps[0] + 2 < PATH_STEPS:
+            return 0
+        return int(jumps[0]) - _BEFORE_JUMP
+
+    @property
+    def jumps(self) -> npt.NDArray[np.int64]:
+        """Indices of the points before the jumps."""
+        return np.array([jump["step"] for jump in self.run["jumps"]], dtype=np.int64)
+
+
+def paths_of(view: View) -> list[RunPath]:
+    """Returns all runs of an `Optimization`'s view, each with its look."""
+    runs = view.result["runs"]
+    name = view.result["landscape"]["parameter"]
+    looks = [look_of(run, index, len(runs)) for index, run in enumerate(runs)]
+    return [
+        path_of(run, log_of(view, run), name, look) for run, look in zip(runs, looks, strict=True)
+    ]
+
+
+def log_of(view: View, run: Mapping[str, Any]) -> Table:
+    """Returns a run's log; a case of a larger run may hold it without the case's prefix."""
+    name = str(run.get("trajectory", "trajectory-000.csv"))
+    return next(table for file, table in view.data.items() if name.endswith(file))
+
+
+def path_of(
+    run: Mapping[str, Any], table: Table, parameter: str, look: Look | None = None
+) -> RunPath:
+    """Returns a run with its table, ready to be drawn."""
+    on_landscape = "full_loss" if "full_loss" in table else "loss"
+    steps, values, losses, logged = (
+        np.asarray(table[key], dtype=np.float64)
+        for key in ("step", parameter, on_landscape, "loss")
+    )
+    look = look_of(run, 0, 1) if look is None else look
+    return RunPath(run, steps, values, losses, look, logged if run.get("batch") else None)
+
+
+def look_of(run: Mapping[str, Any], index: int, count: int) -> Look:
+    """Returns how the index-th of so many runs is drawn."""
+    if count == 1:
+        color, line, marker = RUN_STYLES[0]
+        return Look(color, line, marker, JUMP_COLOR)
+    if count <= MOST_NAMED:
+        color, line, marker = RUN_STYLES[index]
+        return Look(color, line, marker, color)
+    color = OUTCOME_COLORS[run["outcome"]]
+    return Look(color, "-", "o", color)
+
+
+def run_words(axis: ParameterAxis, run: Mapping[str, Any], *, start: bool = True) -> str:
+    """Returns a run's settings in words."""
+    words = [str(run["optimizer"]), f"lr {show_number(run['lr'])}", *how_else(run)]
+    if drawn := batch_label(run):
+        words.append(drawn)
+    if start:
+        words.append(f"from {axis.show(run['start'])}")
+    return ", ".join(words)
+
+
+def runs_title(axis: ParameterAxis, paths: Sequence[RunPath]) -> str:
+    """Returns how the runs ended, in a line."""
+    if len(paths) == 1:
+        run = paths[0].run
+        note = jump_words(run, f" in {run['steps']} steps")
+        return f"{run_words(axis, run)}: {OUTCOMES[run['outcome']]}{note}"
+    return several_words([path.run for path in paths])
+
+
+def several_words(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Returns how many of several runs reach the target."""
+    reached = sum(run["outcome"] == "reached" for run in runs)
+    count = {
+        0: "none of which reaches",
+        1: "one of which reaches",
+        len(runs): "all of which reach",
+    }
+    words = count.get(reached, f"{reached} of which reach")
+    return f"{len(runs)} runs, {words} the target"
+
+
+def jump_words(run: Mapping[str, Any], within: str = "") -> str:
+    """Returns how often a run jumped, as the end of a sentence; nothing if it never did."""
+    jumps = run["n_jumps"]
+    return f", {jumps} jump{'s' if jumps > 1 else ''}{within}" if jumps else ""
+
+
+def run_handles(axis: ParameterAxis, paths: Sequence[RunPath]) -> list[Line2D]:
+    """Returns legend entries for several runs: each named, or if they are many, each outcome."""
+    if len(paths) > MOST_NAMED:
+        return _outcome_handles(paths)
+    if len(paths) == 1:
+        return []
+    several_starts = len({path.run["start"] for path in paths}) > 1
+    handles = []
+    for path in paths:
+        words = run_words(axis, path.run, start=several_starts)
+        look = path.look
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=look.color,
+                linestyle=look.line,
+                marker=look.marker,
+                markersize=5,
+                label=f"{words}: {OUTCOMES[path.run['outcome']]}{jump_words(path.run)}",
+            )
+        )
+    return handles
+
+
+def batch_handles(paths: Sequence[RunPath]) -> list[Line2D]:
+    """Returns the legend entry of the batches' own losses, if there are any."""
+    drawn = [path for path in paths if path.batch_losses is not None]
+    if not drawn:
+        return []
+    color = drawn[0].look.color if len(drawn) == 1 else INK
+    label = "loss of the step's batch (lines: of all images)"
+    dots = Line2D([], [], color=color, marker=".", linestyle="", alpha=0.5, label=label)
+    return [dots]
+
+
+def _outcome_handles(paths: Sequence[RunPath]) -> list[Line2D]:
+    handles = []
+    for outcome, color in OUTCOME_COLORS.items():
+        rates = [show_number(p.run["lr"]) for p in paths if p.run["outcome"] == outcome]
+        if rates:
+            listed = ", ".join(rates[:4]) + (", …" if len(rates) > 4 else "")
+            count = f"{len(rates)} run{'s' if len(rates) > 1 else ''}"
+            label = f"{OUTCOMES[outcome]}: {count} (lr {listed})"
+            handles.append(Line2D([], [], color=color, marker="o", markersize=5, label=label))
+    return handles

@@ -1,0 +1,210 @@
+"""Colours, markers and the one style sheet; how a figure is begun and turned into bytes.
+
+The colours are told apart by colour-blind readers (most are Okabe & Ito's) and differ in
+lightness, so that a grey print keeps most of them; line styles, markers and words do the rest.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patheffects import AbstractPathEffect, withStroke
+
+from gabordiag.presentation.figures.sheets import current_sheet, fit
+from gabordiag.runs import write_atomically
+
+LineStyle = Literal["-", "--", "-.", ":"]
+
+# One fixed colour per outcome, the same in every figure, page and table.
+OUTCOME_COLORS: dict[str, str] = {
+    "reached": "#009E73",
+    "local_minimum": "#56B4E9",
+    "plateau": "#8C6D1F",
+    "cycle": "#F0C808",
+    "erratic": "#5E2380",
+    "running": "#D55E00",
+    "unfinished": "#BDBDBD",
+    "frozen": "#6E6E6E",
+    "nonfinite": "#000000",
+}
+# What is written into the regions of a map, where a legend's sentence is too long.
+OUTCOME_SHORT: dict[str, str] = {
+    "reached": "reaches the target",
+    "local_minimum": "other minimum",
+    "plateau": "plateau",
+    "cycle": "cycle",
+    "erratic": "jumps about",
+    "running": "runs off",
+    "unfinished": "too slow",
+    "frozen": "frozen",
+    "nonfinite": "NaN",
+}
+# Where an orbit ends up, as the bands behind a bifurcation diagram: colour and hatch.
+BAND_STYLES: dict[str, tuple[str, str]] = {
+    "settled": ("#D5EEE5", ""),
+    "cycle": ("#FBF0BF", "//"),
+    "chaos": ("#DACDE4", ""),
+    "other": ("#EFEFEF", ".."),
+    "nonfinite": ("#CFCFCF", "xx"),
+}
+# Critical points: marker, face colour, size.
+POINT_STYLES: dict[str, tuple[str, str, float]] = {
+    "minimum": ("o", "#0072B2", 8),
+    "maximum": ("^", "white", 8),
+    "kink": ("v", "#E69F00", 9),
+    "inflection": ("s", "#CC79A7", 7),
+}
+# Runs: colour, line style, marker. No green: green says that the target is reached.
+RUN_STYLES: tuple[tuple[str, LineStyle, str], ...] = (
+    ("#0072B2", "-", "o"),
+    ("#D55E00", "--", "s"),
+    ("#CC79A7", "-.", "^"),
+    ("#000000", ":", "D"),
+    ("#E69F00", "-", "v"),
+    ("#56B4E9", "--", "P"),
+)
+INK = "#222222"
+FAINT = "#777777"
+JUMP_COLOR = "#D55E00"
+TARGET_COLOR = "#00694D"
+TARGET_BAND = "#CFEADF"
+OTHER_BANDS = ("#EEF4FB", "#F5F5F5")
+
+_STYLE_SHEET = "gabordiag.presentation.figures.gabordiag"
+# What each format would otherwise stamp with the day or the version it was written by.
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draws in the one style, whatever the caller has set, and leaves the caller's settings."""
+    with matplotlib.style.context(["default", _STYLE_SHEET], after_reset=True):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure of the given size in inches, or of the sheet's, inside `drawing`."""
+    figure = Figure(figsize=current_sheet().size(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def finish(figure: Figure) -> Figure:
+    """Lays the figure out once and for all, so that every rendering is the same to the byte."""
+    fit(figure)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine(None)
+    if figure.axes:
+        # The headline begins where the leftmost axes do.
+        left = min(ax.get_position().x0 for ax in figure.axes)
+        for text in figure.texts:
+            text.set_x(left)
+    return figure
+
+
+def render(figure: Figure, fmt: str = "png") -> bytes:
+    """Returns the figure as a file's bytes: the same figure gives the same bytes.
+
+    Args:
+        figure: Any matplotlib figure.
+        fmt: `png`, `svg` or `pdf`.
+
+    Raises:
+        ValueError: Another format.
+    """
+    if fmt not in _METADATA:
+        raise ValueError(f"format '{fmt}' is unknown; use one of {', '.join(_METADATA)}.")
+    buffer = io.BytesIO()
+    sheet = current_sheet()
+    on_paper = sheet.dpi / sheet.scale
+    pixels: dict[str, Any] = {}
+    if fmt == "png":
+        pixels = {"dpi": sheet.dpi, "pil_kwargs": {"dpi": (on_paper, on_paper)}}
+    with drawing():
+        figure.savefig(buffer, format=fmt, metadata=_METADATA[fmt], **pixels)
+    content = buffer.getvalue()
+    return _scaled(content, figure, sheet.scale) if fmt == "svg" else content
+
+
+def _scaled(svg: bytes, figure: Figure, scale: float) -> bytes:
+    """Gives an SVG its size on paper; what is drawn keeps its own units."""
+    text = svg.decode("utf-8")
+    for name, inches in (("width", figure.get_figwidth()), ("height", figure.get_figheight())):
+        pattern = rf'(<svg [^>]*?\b{name}=")[^"]*"'
+        text = re.sub(pattern, rf'\g<1>{72 * inches * scale:g}pt"', text, count=1)
+    return text.encode("utf-8")
+
+
+def save(
+    figure: Figure, path: str | os.PathLike[str], formats: Sequence[str] = ("png",)
+) -> dict[str, bytes]:
+    """Writes the figure in one or several formats; a file is whole or not there.
+
+    Args:
+        figure: Any matplotlib figure.
+        path: Without or with a suffix, which the format's own replaces.
+        formats: As `render` takes them.
+
+    Returns:
+        File name -> what was written.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    stem = Path(path)
+    if stem.suffix.removeprefix(".") in _METADATA:
+        stem = stem.with_suffix("")
+    written: dict[str, bytes] = {}
+    for fmt in formats:
+        target = stem.with_name(f"{stem.name}.{fmt}")
+        written[target.name] = render(figure, fmt)
+        write_atomically(target, written[target.name])
+    return written
+
+
+def halo(width: float = 3.0) -> list[AbstractPathEffect]:
+    """Returns the white outline that keeps lines and words readable on any ground."""
+    return [withStroke(linewidth=width, foreground="white")]
+
+
+def ink_on(color: str) -> str:
+    """Returns the ink that is readable on a colour, `white` or `black`."""
+    red, green, blue = to_rgb(color)
+    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"
+
+
+def legend_beside(ax: Axes, handles: Sequence[Any] | None = None, title: str | None = None) -> None:
+    """Puts the legend to the right of the axes, outside the data."""
+    found = ax.get_legend_handles_labels()[0] if handles is None else list(handles)
+    if found:
+        legend = ax.legend(handles=found, loc="upper left", bbox_to_anchor=(1.01, 1.0), title=title)
+        legend.get_title().set_fontsize(9)
+        legend.set_alignment("left")
+
+
+def show_number(value: float, digits: int = 3) -> str:
+    """Returns a positive number in a few digits: 0.00261, 1.33, 2.61×10⁻⁵."""
+    if value == 0 or 1e-4 <= value < 1e4:
+        return f"{value:.{digits}g}" if value < 10 ** (digits - 1) else f"{value:.0f}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

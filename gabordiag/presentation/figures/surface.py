@@ -1,0 +1,328 @@
+"""The loss over two parameters: from above as contours, and as a surface in space.
+
+From above one reads where things lie and which way is down; in space, how steep it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import FuncNorm, ListedColormap
+from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
+from gabordiag.presentation.figures.style import (
+    INK,
+    POINT_STYLES,
+    TARGET_COLOR,
+    drawing,
+    finish,
+    halo,
+    new_figure,
+    show_number,
+)
+from gabordiag.results import View
+
+# Low is light: there the marks are. Without the darkest part, on which arrows could not be seen.
+LOSS_COLORS = ListedColormap(colormaps["YlGnBu"](np.linspace(0, 0.85, 256)))
+# The bands between the levels are of equal area but for the lowest, which are ever smaller: on a
+# linear scale one steep side takes all colours, and the valleys are a single one.
+_SHARES = np.linspace(0, 1, 22) ** 1.6
+# Arrows along the longer side of the axes; more hide the contours.
+_ARROWS = 17
+# Grid lines of the surface in space, each way.
+_LINES = 70
+# More minima than this are marked, but not each labelled with its place.
+_MAX_LABELS = 6
+# Marker, face, edge, size.
+_MARKS: dict[str, tuple[str, str, str, float]] = {
+    "target": ("*", TARGET_COLOR, "white", 17),
+    "start": ("D", "none", INK, 12),
+    "minimum": (*POINT_STYLES["minimum"][:2], INK, 9),
+    "kink": (*POINT_STYLES["kink"][:2], INK, 9),
+    "saddle": ("X", "white", INK, 9),
+    "edge": ("s", "#56B4E9", INK, 7),
+}
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """One point of the plane, as people read it."""
+
+    kind: str
+    x: float
+    y: float
+    loss: float | None
+    words: str
+
+
+def surface_figure(view: View) -> Figure:
+    """Draws the contours with the gradient field, minima, saddles, target and start.
+
+    Args:
+        view: Of a `Surface`; needs `surface.npz`.
+    """
+    with drawing():
+        figure = new_figure(9.6, 6.6)
+        ax = figure.subplots()
+        contours = draw_contours(ax, view)
+        entries = mark_points(ax, view)
+        bar = figure.colorbar(
+            contours, ax=ax, pad=0.02, aspect=30, format=lambda x, _: show_number(x)
+        )
+        bar.set_label(loss_label(view.result))
+        bar.outline.set_visible(False)
+        figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
+        figure.suptitle(surface_words(view.result), x=0.01, ha="left")
+        return finish(figure)
+
+
+def surface_in_space_figure(view: View) -> Figure:
+    """Draws the loss as a surface in space, with the same marks.
+
+    Args:
+        view: Of a `Surface`; needs `surface.npz`.
+    """
+    first, second = surface_axes(view.result)
+    x, y, loss = _grid(view)
+    with drawing():
+        figure = new_figure(9.6, 7.4)
+        # Marks stay in front of the surface: a minimum is seldom seen from the side.
+        ax: Any = figure.add_subplot(projection="3d", computed_zorder=False)
+        ax.plot_surface(
+            *np.meshgrid(x, y, indexing="ij"),
+            loss,
+            cmap=LOSS_COLORS,
+            norm=loss_norm(loss_levels(loss)),
+            rcount=_LINES,
+            ccount=_LINES,
+            edgecolor=INK,
+            linewidth=0.12,
+            zorder=1,
+        )
+        entries: dict[str, Line2D] = {}
+        for mark in _marks(view.result):
+            height = mark.loss
+            if height is None:
+                height = float(loss[np.abs(x - mark.x).argmin(), np.abs(y - mark.y).argmin()])
+            ax.plot([mark.x], [mark.y], [height], zorder=5, **mark_style(mark.kind))
+            entries.setdefault(mark.kind, _entry(mark))
+        first.set_up(ax)
+        second.set_up(ax, vertical=True)
+        ax.zaxis.set_rotate_label(False)
+        ax.set_zlabel(loss_label(view.result), rotation=90)
+        ax.yaxis.labelpad = 10
+        for label in ax.yaxis.get_majorticklabels():
+            label.set_horizontalalignment("left")
+        # Steeply from above: walls at the rim would hide the valleys behind them.
+        ax.view_init(elev=56, azim=-62)
+        ax.set_box_aspect((1.25, 1.0, 0.5), zoom=1.05)
+        ax.zaxis.set_major_locator(MaxNLocator(5))
+        figure.legend(handles=_in_order(entries), loc="outside lower center", ncols=len(entries))
+        figure.suptitle(surface_words(view.result), x=0.01, ha="left")
+        return finish(figure)
+
+
+def surface_axes(result: Mapping[str, Any]) -> tuple[ParameterAxis, ParameterAxis]:
+    """Returns the two axes of a surface's JSON."""
+    columns = zip(
+        result["parameters"], result["ranges"], result["periods"], result["units"], strict=True
+    )
+    first, second = (
+        ParameterAxis(name, low, high, period, unit) for name, (low, high), period, unit in columns
+    )
+    return first, second
+
+
+def surface_words(result: Mapping[str, Any]) -> str:
+    """Returns what the surface shows, in a sentence."""
+    minima, saddles = result["local_minima"], len(result["saddles"])
+    names = " and ".join(result["parameters"])
+    if not minima:
+        return f"The loss over {names}: no minimum found inside"
+    count = f"{len(minima)} {'minimum' if len(minima) == 1 else 'minima'}"
+    also = f", {saddles} {'saddle' if saddles == 1 else 'saddles'}" if saddles else ""
+    return f"The loss over {names}: {count}{also} found"
+
+
+def draw_contours(ax: Axes, view: View) -> QuadContourSet:
+    """Draws filled contours and the gradient field into one Axes."""
+    first, second = surface_axes(view.result)
+    x, y, loss = _grid(view)
+    levels = loss_levels(loss)
+    contours = ax.contourf(x, y, loss.T, levels=levels, cmap=LOSS_COLORS, norm=loss_norm(levels))
+    lines = ax.contour(x, y, loss.T, levels=contours.levels, colors="white", linewidths=0.4)
+    lines.set_alpha(0.6)
+    first.set_up(ax)
+    second.set_up(ax, vertical=True)
+    ax.grid(False)
+    _draw_arrows(ax, view)
+    return contours
+
+
+def loss_levels(loss: FloatArray) -> FloatArray:
+    """Returns the levels between the bands of colour of a loss of any shape."""
+    levels = np.unique(np.quantile(loss, _SHARES))
+    # A flat loss has one level only.
+    return levels if len(levels) > 2 else levels[0] + np.array([-1e-12, 0.0, 1e-12])
+
+
+def loss_norm(levels: FloatArray) -> FuncNorm:
+    """Returns the scale of colours on which the levels are equally far apart."""
+    even = np.linspace(0, 1, len(levels))
+    scales = (lambda v: np.interp(v, levels, even), lambda v: np.interp(v, even, levels))
+    return FuncNorm(scales, vmin=levels[0], vmax=levels[-1])
+
+
+def _draw_arrows(ax: Axes, view: View) -> None:
+    """Draws the downhill direction at some points, across the contours as they are seen."""
+    x, y, _ = _grid(view)
+    table = view.data["surface.npz"]
+    box = ax.get_window_extent()
+    sides = np.array([box.width, box.height])
+    columns, rows = np.maximum(2, np.round(_ARROWS * sides / sides.max())).astype(int)
+    i, j = _coarse(len(x), columns), _coarse(len(y), rows)
+    # Slopes per part of the axis, in which the picture is isotropic but for its sides.
+    across = -np.asarray(table["grad_a"])[np.ix_(i, j)] * (x[-1] - x[0]) / sides[0]
+    along = -np.asarray(table["grad_b"])[np.ix_(i, j)] * (y[-1] - y[0]) / sides[1]
+    first, second = surface_axes(view.result)
+    across, along = across / first.scale, along / second.scale
+    length = np.hypot(across, along)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        across, along = across / length, along / length
+    at_x, at_y = np.meshgrid(x[i], y[j], indexing="ij")
+    keep = np.isfinite(across) & np.isfinite(along)
+    ax.quiver(
+        at_x[keep],
+        at_y[keep],
+        across[keep],
+        along[keep],
+        angles="uv",
+        pivot="mid",
+        scale=2.1 * columns,
+        width=0.0019,
+        headwidth=4.5,
+        headlength=5,
+        headaxislength=4.5,
+        color=INK,
+        alpha=0.75,
+        zorder=2,
+    )
+
+
+def _coarse(count: int, wanted: int) -> Any:
+    """Indices spread over a grid's axis, none on its ends."""
+    wanted = min(wanted, count)
+    return np.unique(((np.arange(wanted) + 0.5) * count / wanted).astype(int))
+
+
+def mark_points(ax: Axes, view: View, *, arrows: bool = True) -> list[Line2D]:
+    """Marks minima, saddles, target and start; returns the legend entries.
+
+    Args:
+        ax: With the contours.
+        view: Of a `Surface`.
+        arrows: Whether the gradient field is drawn too, and wants an entry.
+    """
+    entries: dict[str, Line2D] = {}
+    marks = list(_marks(view.result))
+    others = [mark for mark in marks if mark.kind in ("minimum", "kink")]
+    for mark in marks:
+        ax.plot([mark.x], [mark.y], clip_on=False, zorder=5, **mark_style(mark.kind))
+        entries.setdefault(mark.kind, _entry(mark))
+        if mark in others and len(others) <= _MAX_LABELS:
+            _label(ax, mark)
+    if not arrows:
+        return _in_order(entries)
+    arrow = Line2D([], [], linestyle="", color=INK, marker=r"$\rightarrow$", markersize=12)
+    arrow.set_label("downhill")
+    return [*_in_order(entries), arrow]
+
+
+def _label(ax: Axes, mark: _Mark) -> None:
+    low, high = ax.get_xlim()
+    left = mark.x > low + 0.8 * (high - low)
+    ax.annotate(
+        mark.words,
+        (mark.x, mark.y),
+        xytext=(-8 if left else 8, -11),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="center",
+        fontsize=8,
+        color=INK,
+        path_effects=halo(),
+        zorder=6,
+    )
+
+
+def _marks(result: Mapping[str, Any]) -> Iterator[_Mark]:
+    """Yields saddles, minima, target and start, with the copies that are seen."""
+    kept = [
+        *result["saddles"],
+        *result["edge_minima"],
+        *(p for p in result["local_minima"] if not p["is_target"]),
+    ]
+    for point in kept:
+        yield from _copies(result, point["kind"], point, point["loss"])
+    targets = [p for p in result["local_minima"] if p["is_target"]] or [result["target"]]
+    for point in targets:
+        yield from _copies(result, "target", point, point.get("loss"))
+    yield from _copies(result, "start", result["start"], None)
+
+
+def _copies(
+    result: Mapping[str, Any], kind: str, point: Mapping[str, Any], loss: float | None
+) -> Iterator[_Mark]:
+    first, second = surface_axes(result)
+    a, b = point[first.name], point[second.name]
+    words = f"{first.show(a)}, {second.show(b)}"
+    for x, y in itertools.product(first.copies(a), second.copies(b)):
+        yield _Mark(kind, x, y, loss, words)
+
+
+def mark_style(kind: str) -> dict[str, Any]:
+    """Returns how `Axes.plot` draws a `target`, `start`, `minimum`, `kink` or `saddle`."""
+    marker, face, edge, size = _MARKS[kind]
+    return {
+        "marker": marker,
+        "markerfacecolor": face,
+        "markeredgecolor": edge,
+        "markeredgewidth": 1.6 if kind == "start" else 1.1,
+        "markersize": size,
+        "linestyle": "",
+        "path_effects": halo(1.5) if kind == "start" else [],
+    }
+
+
+def _entry(mark: _Mark) -> Line2D:
+    words = {
+        "target": f"target ({mark.words})",
+        "start": f"start ({mark.words})",
+        "minimum": "other minimum",
+        "kink": "other zero",
+        "saddle": "saddle",
+        "edge": "falls on beyond the edge",
+    }
+    return Line2D([], [], label=words[mark.kind], **mark_style(mark.kind))
+
+
+def _in_order(entries: Mapping[str, Line2D]) -> list[Line2D]:
+    return [entries[kind] for kind in _MARKS if kind in entries]
+
+
+def _grid(view: View) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Returns both axes as people read them, and the loss (m, k)."""
+    first, second = surface_axes(view.result)
+    table = view.data["surface.npz"]
+    a, b, loss = (np.asarray(table[name], dtype=np.float64) for name in ("a", "b", "loss"))
+    return a * first.scale, b * second.scale, loss
