@@ -191,8 +191,10 @@ CALLS: dict[str, list[str]] = {
     "reproduce": ["reproduce"],
 }  # fmt: skip
 
-# Calls that take more than two seconds; of the diagnoses one stays in the default run.
+# Calls that take more than a second or two, where others cover the default run.
 SLOW = {
+    "diagnose-wrong-basin", "diagnose-module-float32", "sweep-function-kink",
+    "sweep-theta-photograph-round", "optimize-photograph", "optimize-batches",
     "diagnose-adam", "diagnose-chaotic", "diagnose-function-kink", "diagnose-function-periodic",
     "diagnose-function-step-too-large", "diagnose-kink", "diagnose-log", "diagnose-momentum",
     "diagnose-step-too-small", "explore", "reproduce",
@@ -207,7 +209,7 @@ def write_inputs(folder: Path) -> None:
     _write_logs(folder)
 
 
-def _pixels(rows: int, columns: int, seed: int) -> np.ndarray:
+def texture(rows: int, columns: int, seed: int = 0) -> np.ndarray:
     """(rows, columns) in [0, 1]: a texture with energy at every orientation."""
     r, c = np.mgrid[:rows, :columns]
     chirp = (7 * r * r + (3 + seed) * r * c + 5 * c * c + 11 * r) % 64
@@ -216,11 +218,11 @@ def _pixels(rows: int, columns: int, seed: int) -> np.ndarray:
 
 
 def _write_images(folder: Path) -> None:
-    np.save(folder / "small.npy", _pixels(40, 34, 0))
-    np.save(folder / "layer-input.npy", _pixels(18, 17, 1))
+    np.save(folder / "small.npy", texture(40, 34, 0))
+    np.save(folder / "layer-input.npy", texture(18, 17, 1))
     (folder / "images").mkdir()
     for seed in range(4):
-        np.save(folder / "images" / f"{seed}.npy", _pixels(30 + seed, 28, seed))
+        np.save(folder / "images" / f"{seed}.npy", texture(30 + seed, 28, seed))
 
 
 def _write_logs(folder: Path) -> None:

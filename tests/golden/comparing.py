@@ -67,7 +67,7 @@ _KIND = {name: kind for kind, names in KINDS.items() for name in names}
 # (call, path, relative tolerance): with the reason above each group.
 SENSITIVE = [
     # A finite difference of a loss: the loss's rounding, divided by a step of about 1e-6.
-    ("*", "data.sweep.csv.grad_numeric", 1e-7),
+    ("*", "data.*sweep.csv.grad_numeric*", 1e-7),
     # Where on the path the loss is lowest: at a minimum it changes by one rounding unit over about
     # sqrt(eps loss / curvature) = 1e-8, and rounding picks the place.
     ("*", "*.best", 1e-7),
@@ -76,6 +76,10 @@ SENSITIVE = [
     ("*", "*.multi_start.evidence.share", 0.1),
     # The coarse stage is a run at a large rate with momentum; it comes by after a chaotic time.
     ("diagnose-momentum", "*.coarse_to_fine.evidence.*", math.inf),
+    # Of 800 rates those at the edge of a regime, and most of those among chaos, are judged by
+    # rounding; so are some of 87 001 cells of the map.
+    ("reproduce", "*.bifurcation.bands*", math.inf),
+    ("reproduce", "*.basins.fractions.*", 0.01),
 ]
 
 # (call, path, reason): differences that a new version means to make.
@@ -226,7 +230,8 @@ class _Comparison:
             self._scales[kind] = max(self._scales.get(kind, 0.0), abs(number))
 
     def add(self, path: str, expected: Any, got: Any) -> None:
-        if not any(self._applies(rule, path) for rule in DIFFERENCES):
+        meant = any(self._applies(rule, path) for rule in DIFFERENCES)
+        if not meant and self._tolerance(path) < math.inf:
             self.found.append(Mismatch(path, expected, got))
 
     def compare(self, path: str, expected: Any, got: Any, growth: float = 1.0) -> None:
@@ -246,9 +251,7 @@ class _Comparison:
                 agree = abs(expected - got) <= self._tolerance(path, growth) * scale
             if not agree:
                 self.add(path, expected, got)
-        elif (expected != got or type(expected) is not type(got)) and not math.isinf(
-            self._tolerance(path, growth)
-        ):
+        elif expected != got or type(expected) is not type(got):
             self.add(path, expected, got)
 
     def compare_columns(
@@ -303,9 +306,9 @@ class _Comparison:
         for index, (one, other) in enumerate(zip(want, have, strict=False)):
             self._compare_dicts(f"{path}.{index}", one, other, _growth(run, one["step"]))
 
-    def _tolerance(self, path: str, growth: float) -> float:
+    def _tolerance(self, path: str, growth: float = 1.0) -> float:
         listed = [rule[2] for rule in SENSITIVE if self._applies(rule, path)]
-        return max(self._relative * growth, *listed, 0.0)
+        return max([self._relative * growth, *listed])
 
     def _applies(self, rule: tuple[str, str, Any], path: str) -> bool:
         return fnmatchcase(self.call, rule[0]) and fnmatchcase(path, rule[1])
