@@ -74,6 +74,9 @@ SENSITIVE = [
     ("*", "*.best.*", 1e-7),
     # A share of 181 or so random starts and rates, of which those at large rates run chaotically.
     ("*", "*.multi_start.evidence.share", 0.1),
+    ("*", "*.multi_start.evidence.starts_for_99_percent", math.inf),
+    # A remedy that fails, at a rate at which runs are chaotic: how it fails is decided by rounding.
+    ("diagnose-chaotic", "*.remedies.momentum.*outcome", math.inf),
     # The coarse stage is a run at a large rate with momentum; it comes by after a chaotic time.
     ("diagnose-momentum", "*.coarse_to_fine.evidence.*", math.inf),
     # The module has no derivative, so gradients and curvatures are differences of losses.
