@@ -16,7 +16,7 @@ import gabordiag as gd
 from gabordiag.api_joint import optimize_jointly
 from gabordiag.cli.values import parse_angle
 from gabordiag.diagnosis import reproduction
-from gabordiag.dynamics.descent import Run
+from gabordiag.dynamics.run import Run
 from gabordiag.dynamics.maps import default_starts
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS

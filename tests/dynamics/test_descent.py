@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gabordiag.dynamics.descent import Run, Step, descend, run, run_all
+from gabordiag.dynamics.run import Run, Step, descend, run, run_all
 from gabordiag.dynamics.optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings
 from gabordiag.errors import UsageError
 from gabordiag.images import load_image
@@ -149,8 +149,8 @@ def test_schedules_are_torchs(image: np.ndarray, schedule: str) -> None:
     log = train(_by_hand(image, "mse"), START, make, STEPS, TORCH_SCHEDULES[schedule])
     settings = OptimizerSettings("sgd", 0.02, schedule=schedule, steps=STEPS)
     result = run(_experiment(image, "mse").along("theta"), settings)
-    np.testing.assert_allclose(result.trajectory.lrs, log.rates, rtol=1e-12)
-    np.testing.assert_allclose(result.trajectory.values, log.values, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(result.trajectory.lr, log.rates, rtol=1e-12)
+    np.testing.assert_allclose(result.trajectory.value, log.values, rtol=0, atol=1e-9)
     assert np.ptp(log.rates) > 0.01
 
 
@@ -169,7 +169,7 @@ def test_every_schedule_is_compared() -> None:
 )
 def test_schedules_follow_their_formulas(schedule: str, share: Callable[[int], float]) -> None:
     settings = OptimizerSettings("sgd", 0.4, schedule=schedule, steps=100)
-    rates = run(_bowl(), settings, 0.5).trajectory.lrs
+    rates = run(_bowl(), settings, 0.5).trajectory.lr
     expected = [0.4 * share(t) for t in range(101)]
     np.testing.assert_allclose(rates, expected, rtol=1e-9, atol=1e-15)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import gabordiag as gd
 from gabordiag.dynamics.batch import descend_batch
-from gabordiag.dynamics.descent import descend, run
+from gabordiag.dynamics.run import descend, run
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OPTIMIZERS, BatchUpdate, OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
@@ -120,9 +120,9 @@ def test_cells_equal_single_runs(name: str, momentum: float, loss: str) -> None:
         single = OptimizerSettings(name, lr, momentum, steps=STEPS)
         alone = run(objective, single, start, landscape=landscape)
         if name == "sgd" and momentum == 0 and loss == "mse":
-            chaotic = _amplification(loss, lr, alone.trajectory.values) > CHAOTIC
+            chaotic = _amplification(loss, lr, alone.trajectory.value) > CHAOTIC
         else:
-            chaotic = _is_chaotic(loss, single, alone.trajectory.values)
+            chaotic = _is_chaotic(loss, single, alone.trajectory.value)
         if chaotic:
             continue
         compared += 1
@@ -140,7 +140,7 @@ def test_chaos_is_recognised_where_it_is() -> None:
 
     def amplification(lr: float) -> float:
         settings = OptimizerSettings("sgd", lr, steps=STEPS)
-        return _amplification("mse", lr, run(objective, settings, 0.3).trajectory.values)
+        return _amplification("mse", lr, run(objective, settings, 0.3).trajectory.value)
 
     assert amplification(20 / largest) > CHAOTIC
     assert amplification(0.1 / largest) < 1e6

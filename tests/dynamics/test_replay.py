@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gabordiag.dynamics.descent import descend
+from gabordiag.dynamics.run import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Step
 from gabordiag.errors import InputError

@@ -20,7 +20,7 @@ import torch
 from gabordiag import api
 from gabordiag.cli.main import run as command
 from gabordiag.dynamics.batch import descend_batch
-from gabordiag.dynamics.descent import descend
+from gabordiag.dynamics.run import descend
 from gabordiag.dynamics.maps import run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Tails, classify, tail_length
