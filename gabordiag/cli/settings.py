@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from gabordiag.cli.values import Named
 from gabordiag.errors import UsageError
 
 # Where results go and how they are shown: a repetition does not depend on these.
@@ -94,6 +95,8 @@ def _resolved(path: str) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Named):
+        return str(value) if value.name else value.value
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
