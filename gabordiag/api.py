@@ -210,8 +210,8 @@ def optimize(
         lr: Learning rate, or several; or one for each parameter by name (0.01 for the others).
         momentum: For the optimizers that take it.
         steps: Optimizer steps.
-        start: First value, or several. Of several parameters, values by name, or one sequence of
-            values; a single number is that of the first parameter. Default: the parameters' own.
+        start: First value, or several. Of several parameters, values by name or a sequence of
+            values, or several of these. Default: the parameters' own.
         nesterov: For sgd with momentum.
         schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         over: The learned parameter, or several.
@@ -241,7 +241,9 @@ def optimize(
     # A custom objective is made once: it may count, or draw random numbers.
     is_twofold = direct and isinstance(thing, Experiment)
     stepped = as_joint(thing, names, log_scale, direct=True, **own) if is_twofold else exact
-    starts = [start] if len(names) > 1 or not isinstance(start, Sequence) else list(start)
+    starts = _points(start, len(exact.space))
+    for point in starts:
+        exact.space.point(point)
     if not isinstance(exact, OfLine):
         if batch_size is not None:
             raise UsageError("batches are for one learned parameter.", "Leave --batch-size out.")
@@ -271,6 +273,13 @@ def optimize(
         return done
     note = f"Batches of {batch_size} hold all images: every step is on all of them."
     return replace(done, notes=(note,))
+
+
+def _points(start: Any, d: int) -> list[Any]:
+    """Returns one or several starts as a list: of several parameters, a sequence may be one."""
+    if not isinstance(start, Sequence) or (d > 1 and not isinstance(start[0], (Mapping, Sequence))):
+        return [start]
+    return list(start)
 
 
 def _rates(lr: Several | Mapping[str, float]) -> tuple[list[float], Mapping[str, float] | None]:
@@ -435,6 +444,7 @@ def plane_basins(
     points: tuple[int, int] | int = DEFAULT_POINTS,
     nesterov: bool = False,
     progress: Progress | None = None,
+    **own: Any,
 ) -> PlaneBasins:
     """Returns which starts of a plane of two parameters reach the target, at one learning rate.
 
@@ -448,12 +458,13 @@ def plane_basins(
         points: Starts along each parameter.
         nesterov: For sgd with momentum.
         progress: Called now and then with (steps done, steps in all).
+        own: As in `as_objective`.
 
     Raises:
         UsageError: Names, rates or points that cannot be, or no experiment.
         InputError: The image cannot be used, or the loss is too fine for a map.
     """
-    objective = as_plane(thing, starts)
+    objective = as_plane(thing, starts, **own)
     (rate, *_), own_rates = _rates(lr)
     settings = OptimizerSettings(optimizer, rate, momentum, nesterov, steps=steps)
     counts = (points, points) if isinstance(points, int) else points
