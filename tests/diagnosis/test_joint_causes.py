@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from gabordiag.diagnosis import joint_causes
-from gabordiag.diagnosis.causes import Finding
 from gabordiag.diagnosis.joint import _headline
 from gabordiag.diagnosis.joint_causes import kink, no_working_lr, step_too_large, wrong_basin
 from gabordiag.diagnosis.joint_trials import Trials
 from gabordiag.dynamics.joint import JointRun, run_joint
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.objective.joint import JointObjective
+from gabordiag.results import Finding
 from tests.diagnosis.planting import cardinal_gabor
 
 
