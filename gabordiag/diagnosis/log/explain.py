@@ -369,6 +369,8 @@ class _Reader(LogRun):
         calm = spread <= WILD_SPREAD * self.height or self._falls()
         if not recurring and (calm or self.outcome == "unfinished"):
             return None
+        if not self.follows_value and not self._progress():
+            return None
         evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": spread}
         products = [j.lr_times_curvature for j in self.jumps if j.lr_times_curvature is not None]
         if products:
@@ -468,8 +470,8 @@ class _Reader(LogRun):
 
     def _fallen_back(self) -> Explanation | None:
         begin, best, last = self.levels
-        gained = begin - best
-        if last - best <= max(CLEAR * self.noise, LOST * gained):
+        least = max(CLEAR * self.noise, LOST * (begin - best), PROGRESS * abs(last))
+        if last - best <= least:
             return None
         evidence = {"best": best, "last": last}
         text = (

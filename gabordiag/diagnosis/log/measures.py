@@ -37,6 +37,8 @@ KINK_CHANGE = 4
 KINK_MATCH = 0.2
 # Steps that differ by less than this part of their size are equal; losses, by that of theirs.
 EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
+# Up to this ratio, which is 1 for noise, the loss is a function of the value.
+NEUMANN = 0.5
 # A change is no noise from so many standard errors on.
 CLEAR = 3
 
@@ -232,11 +234,24 @@ class LogRun:
 
     @cached_property
     def noise(self) -> float:
-        """Standard error of the level of a tenth of the log, as the last third scatters."""
+        """Standard error of a change between tenths of the log, as the last third scatters."""
         rises = np.abs(np.diff(self.last_losses))
         deviation = float(np.median(rises)) / 0.6745 / math.sqrt(2)
-        # Of a median: pi / 2 times the variance of a mean.
-        return deviation * math.sqrt(math.pi / 2 / max(1, len(self.losses) // 10))
+        # Of two medians, each with pi / 2 times the variance of a mean.
+        return deviation * math.sqrt(math.pi / max(1, len(self.losses) // 10))
+
+    @cached_property
+    def follows_value(self) -> bool:
+        """Whether rows with nearly the same value have similar losses; in noise they have not.
+
+        Von Neumann's ratio of the nearest fifth of all neighbours: the mean square of their changes
+        over twice the variance of all losses.
+        """
+        values = self.parameter.wrap(self.values)
+        order = np.argsort(values, kind="stable")
+        gaps = np.diff(values[order])
+        changes = np.diff(self.losses[order])[np.argsort(gaps, kind="stable")[: len(gaps) // 5]]
+        return float(np.square(changes).mean()) <= NEUMANN * 2 * float(np.var(self.losses))
 
     @property
     def last_losses(self) -> FloatArray:
