@@ -364,7 +364,7 @@ class _Reader(LogRun):
         spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
         # Noise in the loss leaves the value where it is; a jump moves it.
         reach = MOVED * float(np.ptp(self.values))
-        moved = self.jump_rows[[abs(jump.end - jump.start) > reach for jump in self.jumps]]
+        moved = self.jump_rows[[abs(jump.end - jump.start)[0] > reach for jump in self.jumps]]
         recurring = int((moved >= len(self.losses) // 2).sum()) >= RECURRING
         calm = spread <= WILD_SPREAD * self.height or self._falls()
         if not recurring and (calm or self.outcome == "unfinished"):

@@ -16,15 +16,15 @@ from gabordiag.diagnosis.log.readers import Log
 from gabordiag.dynamics.outcomes import (
     OUTCOME_NAMES,
     Jump,
+    Surroundings,
     Tails,
     classify,
     find_period,
     jump_steps,
     tail_length,
 )
-from gabordiag.landscape.critical import Landscape
-from gabordiag.landscape.proof import Certificate
 from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.objective.space import Space
 
 # Longest stretch at the end in which a period beyond the tail's reach is looked for.
 LONG_TAIL = 200
@@ -115,13 +115,11 @@ class LogRun:
         # Of a slope that was not logged nothing follows.
         steepest, last = (known.max(), known[-1]) if known.any() else (1.0, 0.0)
         moved = bool(known.any() or np.ptp(self.values) > 0)
-        landscape = Landscape(
-            self.parameter, (), Certificate(False, "a log", 0, 0.0), math.inf, steepest, -math.inf
-        )
+        goals = np.array([] if self.target is None else [self.target])
         codes, periods = classify(
-            landscape,
+            Surroundings(Space((self.parameter,)), goals[:, None], steepest=steepest),
             Tails(
-                self.values[-tail:, None],
+                self.values[-tail:, None, None],
                 self.losses[-tail:, None],
                 np.array([last]),
                 np.array([moved]),
@@ -163,8 +161,8 @@ class LogRun:
         return tuple(
             Jump(
                 step=self.step(t),
-                start=float(self.values[t]),
-                end=float(self.values[t + 1]),
+                start=self.values[t : t + 1],
+                end=self.values[t + 1 : t + 2],
                 loss_before=float(self.losses[t]),
                 loss_after=float(self.losses[t + 1]),
                 lr_times_curvature=None if products is None else float(products[t]),
