@@ -29,6 +29,8 @@ SHORTEST_LOG = 20
 WILD_SPREAD = 0.3
 # Loss must fall by this share of its range, between thirds, to be descending; noise averages out.
 DESCENT = 0.02
+# Noise hides a descent that brings the value nearer by this share of its way in the last third.
+NEARING = 0.2
 # A loss that fell by less than this share of its size, to a value that still moves, has not fallen.
 PROGRESS = 0.01
 # A run has left a better place when it has lost so much of what it had gained.
@@ -47,9 +49,8 @@ RESTING, CLIMB_ROWS = 0.01, 5
 # lr x curvature from which it is named as the reason: convergence needs less than 2, and secants of
 # a cycle just beyond the bound are a little below it.
 NEAR_BOUND = 1.9
-# Noise about the target: the mean is off by at most this part of the noise, the noise is this part
-# of the way, and so near is the loss to the lowest level.
-CENTRED, HOVERING = 0.5, 0.1
+# Noise about the target: at most this part of the way, and of what the loss has gained.
+HOVERING = 0.15
 # Degrees beside a target in radians: they agree to this part of the target.
 SAME_ANGLE = 0.01
 UNKNOWABLE = (
@@ -342,23 +343,29 @@ class _Reader(LogRun):
 
     def _hovering(self) -> Explanation | None:
         """Noise, or steps that do not shrink, about the target."""
-        if self.target is None or self.outcome != "erratic":
+        if self.outcome != "erratic" or not self._surrounds_target():
             return None
-        offsets = self.parameter.offset(self.tail, self.target)
-        mean, noise = float(offsets.mean()), float(offsets.std())
+        assert self.target is not None
+        offsets = self.parameter.offset(self.values, self.target)
+        late, way = offsets[-len(self.last_losses) :], float(np.abs(offsets).max())
+        noise = float(late.std())
         begin, best, last = self.levels
-        way = float(np.abs(self.parameter.offset(self.values, self.target)).max())
-        if not (
-            abs(mean) <= CENTRED * noise <= CENTRED * HOVERING * way
-            and last - best <= HOVERING * (begin - best)
-        ):
+        is_calm = noise <= HOVERING * way and last - best <= HOVERING * (begin - best)
+        if not is_calm or abs(late.mean()) > noise:
             return None
         text = (
             f"Healthy but for noise: it stays about the target "
-            f"{self.parameter.show(self.target)}, on average {self.parameter.show(abs(mean))} "
-            f"away, within {self.parameter.show(noise)}. A rate that decays would settle it."
+            f"{self.parameter.show(self.target)}, within {self.parameter.show(noise)}. A rate that "
+            "decays would settle it."
         )
         return self._result("healthy", "reached", text)
+
+    def _surrounds_target(self) -> bool:
+        """Whether the last third lies on both sides of the target, if there is one."""
+        if self.target is None:
+            return False
+        offsets = self.parameter.offset(self.values[-len(self.last_losses) :], self.target)
+        return bool(offsets.min() < 0 < offsets.max())
 
     def _wild(self) -> Explanation | None:
         spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
@@ -403,8 +410,10 @@ class _Reader(LogRun):
         falls = self._falls() and self.trend(self.losses) > DESCENT * self.height
         if self.target is not None:
             away = np.abs(self.parameter.offset(self.values, self.target))
-            falls = falls or self.trend(away) > 0
-        if self.outcome != "unfinished" and not (self.outcome == "erratic" and falls):
+            falls = falls or self.trend(away) > NEARING * float(np.mean(away[-len(self.tail) :]))
+        if self.outcome == "unfinished":
+            falls = self.remaining() > self.parameter.tolerance
+        if self.outcome not in ("unfinished", "erratic") or not falls:
             return None
         if self.target is None and not self._progress():
             return None
@@ -451,7 +460,7 @@ class _Reader(LogRun):
         return bool(fall > CLEAR * self.noise and much)
 
     def _resting_elsewhere(self) -> Explanation | None:
-        if self.target is None or not self._progress():
+        if self.target is None or not self._progress() or self._surrounds_target():
             return None
         final, last = float(self.values[-1]), self.levels[2]
         if abs(math.radians(final) - self.target) <= SAME_ANGLE * abs(self.target):

@@ -39,8 +39,10 @@ KINK_MATCH = 0.2
 EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
 # Up to this ratio, which is 1 for noise, the loss is a function of the value.
 NEUMANN = 0.5
-# A change is no noise from so many standard errors on.
-CLEAR = 3
+# Noise is not taken for correlated more than this.
+CORRELATED = 0.95
+# A change is no noise from so many standard errors on; a trend, which has to be large as well.
+CLEAR, TREND = 3, 2
 
 
 class LogRun:
@@ -274,9 +276,26 @@ class LogRun:
         return begin, best, last
 
     def trend(self, series: FloatArray) -> float:
-        """Returns by how much the last third of a series falls, 0 where that may be noise."""
-        parts = np.array_split(series[-max(6, len(series) // 3) :], 3)
-        medians = [float(np.median(part)) for part in parts]
-        error = max(float(np.std(part)) / math.sqrt(len(part)) for part in parts)
-        drop = medians[0] - medians[2]
-        return drop if medians[0] > medians[1] > medians[2] and drop > CLEAR * error else 0.0
+        """Returns by how much the last third of a series falls, 0 where that may be noise.
+
+        That of the line through it; its error is from what a parabola leaves, a noise whose
+        neighbours are correlated by r, so that n rows are as good as n (1 - r) / (1 + r).
+        """
+        part = series[-max(6, len(series) // 3) :]
+        rows = np.linspace(0.0, 1.0, len(part))
+        fall = -float(np.polyfit(rows, part, 1)[0])
+        noise = part - np.polyval(np.polyfit(rows, part, 2), rows)
+        energy = float(np.square(noise).sum())
+        r = float(noise[1:] @ noise[:-1]) / energy if energy else 0.0
+        r = min(max(r, 0.0), CORRELATED)
+        error = math.sqrt(12 * energy * (1 + r) / (1 - r)) / len(part)
+        return fall if fall > TREND * error else 0.0
+
+    def remaining(self) -> float:
+        """How far the value is from where it comes to rest, if its steps shrink by one factor."""
+        half = (len(self.tail) - 1) // 2
+        if half < 1:
+            return math.inf
+        steps = np.diff(self.tail[[-1 - 2 * half, -1 - half, -1]])
+        factor = float(steps[1] / steps[0]) if steps[0] else 0.0
+        return abs(float(steps[1]) * factor / (1 - factor)) if 0 <= factor < 1 else math.inf
