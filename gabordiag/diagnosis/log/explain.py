@@ -297,7 +297,7 @@ class _Reader(LogRun):
         return self._result("step_too_large", "erratic", text, evidence)
 
     def _kink(self) -> Explanation | None:
-        slope = self.kink_slope() if self.outcome in ("cycle", "erratic") else None
+        slope = self.kink_slope if self.outcome in ("cycle", "erratic") else None
         if slope is None:
             return None
         evidence = self._swing()
@@ -358,7 +358,9 @@ class _Reader(LogRun):
             f"{self.parameter.show(self.target)}, within {self.parameter.show(noise)}. A rate that "
             "decays would settle it."
         )
-        return self._result("healthy", "reached", text)
+        # Without a period the range is not known, nor whether this is within 1% of it.
+        outcome = "reached" if self.parameter.period is None else self.outcome
+        return self._result("healthy", outcome, text)
 
     def _surrounds_target(self) -> bool:
         """Whether the last third lies on both sides of the target, if there is one."""
@@ -374,7 +376,7 @@ class _Reader(LogRun):
         moved = self.jump_rows[[abs(jump.end - jump.start)[0] > reach for jump in self.jumps]]
         recurring = int((moved >= len(self.losses) // 2).sum()) >= RECURRING
         calm = spread <= WILD_SPREAD * self.height or self._falls()
-        if not recurring and (calm or self.outcome == "unfinished"):
+        if not recurring and (calm or not self.jumps or self.outcome == "unfinished"):
             return None
         if not self.follows_value and not self._progress():
             return None

@@ -131,7 +131,8 @@ class LogRun:
         if outcome in ("erratic", "unfinished"):
             if self._runs_off():
                 return "running", 0
-            longer = self._longer_period()
+            # Bounces across a kink have any period; there the tail decides, as of any run.
+            longer = self._longer_period() if self.kink_slope is None else 0
             if longer:
                 return "cycle", longer
         return outcome, period
@@ -196,6 +197,7 @@ class LogRun:
             rate = float((lrs[:-1][steep] / products[steep]).min()) if steep.any() else rate
         return f"{rate:.2g} instead of {f'{low:g} to ' if low < high else ''}{high:g}"
 
+    @cached_property
     def kink_slope(self) -> float | None:
         """The slope of a V across which the run bounces at the end, or None.
 
