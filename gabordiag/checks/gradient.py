@@ -1,8 +1,8 @@
 """Is the gradient there, is it right, and does the objective say anything about its parameter?
 
-Questions to ask of any objective before any landscape: each is answered by evaluations at the value
-in question and at a few generic ones (`probing.py`), and where the answer is bad, by following the
-graph to the line at fault (`cuts.py`). Whether a Gabor formula is right asks `verify.py`.
+Each question is answered by evaluations at one value and at a few generic ones (`probing.py`), and
+where the answer is bad, by following the graph to the line at fault (`cuts.py`). `verify.py` checks
+the formulas of Gabor kernels.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _DEGREES = (
 _ZERO = 1e-9
 # A gradient this much smaller than its neighbours' does not move at their learning rate.
 _FAR_SMALLER = 1e-3
-# Sums in another order differ by so many roundings; that is no randomness.
+# Sums in another order differ by so many roundings; that is not randomness.
 _REORDERED = 64
 
 
@@ -193,7 +193,7 @@ def _check_gradient_right(objective: Objective, value: float, probes: Probes) ->
     if wrong.any():
         right = _follows_closely(objective, probes, use)
         wrong &= ~right
-        # Differences that do not see what is there are no measure of it.
+        # Differences that miss a feature are not a measure of the gradient there.
         errors[right & (errors > _WRONG)] = 0.0
     evidence: dict[str, Any] = {
         "max_relative_error": float(errors.max()),

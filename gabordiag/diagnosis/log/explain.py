@@ -44,7 +44,7 @@ GROWTH, GROWTH_ROWS = 10, 5
 # It still grows without bound where its last tenth is this many times the tenth before.
 GROWING = 2
 # At rest is a value within this share of its longest way from where it ended; uphill for so many
-# rows before is no single jump.
+# rows before is more than a single jump.
 RESTING, CLIMB_ROWS = 0.01, 5
 # lr x curvature from which it is named as the reason: convergence needs less than 2, and secants of
 # a cycle just beyond the bound are a little below it.
@@ -427,7 +427,8 @@ class _Reader(LogRun):
         if passed is not None:
             return passed
         text = f"Still descending after {count}: run more steps, or raise the rate."
-        evidence = {"drop_in_last_third": float(self.last_losses[0] - self.last_losses[-1])}
+        before, after = np.split(self.last_losses, [len(self.last_losses) // 2])
+        evidence = {"drop_in_last_third": float(np.median(before) - np.median(after))}
         return self._result("step_too_small", "unfinished", text, evidence)
 
     def _passed_target(self) -> Explanation | None:

@@ -41,7 +41,7 @@ EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
 NEUMANN = 0.5
 # Noise is not taken for correlated more than this.
 CORRELATED = 0.95
-# A change is no noise from so many standard errors on; a trend, which has to be large as well.
+# A change is not noise from so many standard errors on; a trend, which has to be large as well.
 CLEAR, TREND = 3, 2
 
 
@@ -60,7 +60,7 @@ class LogRun:
         height: Span of the finite losses.
         stride: Steps between two rows.
         jump_rows: Rows before a jump of the loss.
-        jumps: The same, described.
+        jumps: These jumps, described.
     """
 
     def __init__(self, log: Log, target: float | None, period: float | None) -> None:
@@ -264,8 +264,8 @@ class LogRun:
     def levels(self) -> tuple[float, float, float]:
         """Losses at the beginning, in the best tenth, and at the end.
 
-        Medians, of which a single low value is no part; but one that is lower than the end by more
-        than the noise there is no noise.
+        Medians, so that a single low value does not count, unless it is lower than the end by more
+        than the noise there.
         """
         medians = [float(np.median(part)) for part in np.array_split(self.losses, 10)]
         first, last, best = float(np.median(self.losses[:3])), medians[-1], min(medians)

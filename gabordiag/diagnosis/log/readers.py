@@ -1,6 +1,6 @@
 """A logged run from elsewhere: which columns are step, value, loss, gradient and rate.
 
-In comes a file (`log_table.py` reads it) or columns by name; out comes a `Log`, whose rows all hold
+In comes a file (read by `table.py`) or columns by name; out comes a `Log`, whose rows all hold
 a value and a loss, but for those at which the run broke. Nothing in a log is trusted or run.
 """
 
@@ -22,7 +22,7 @@ from gabordiag.landscape.critical import Landscape
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import read_only
 
-# Column names by which logs call these things; compared in lower case.
+# Column names by which logs call these; compared in lower case.
 _STEP = (
     "step", "global_step", "_step", "trainer/global_step", "iteration", "iter", "epoch", "t",
     "batch",
@@ -77,8 +77,8 @@ def read_log(
 
     Args:
         source: A CSV, JSON-lines or JSON file, or columns by name.
-        value_column: Name of the parameter's column; the first that is nothing else without.
-        loss_column: Name of the loss's column; found by name without.
+        value_column: Name of the parameter's column. Default: the first that is nothing else.
+        loss_column: Name of the loss's column. Default: found by its name.
 
     Raises:
         InputError: It is missing, empty, no table, or has no usable columns.
@@ -170,9 +170,9 @@ def _defects(table: Table) -> tuple[str, ...]:
 
 
 def _rows(table: Table, value: str, loss: str) -> tuple[BoolArray, tuple[str, ...]]:
-    """Returns which rows (n,) are steps of the run, and what to tell of the others.
+    """Returns which rows (n,) are steps of the run, and what to report of the others.
 
-    An empty cell is no measurement, as where a validation row stands between training rows. But
+    An empty cell is not a measurement, as where a validation row stands between training rows. But
     some writers, pandas among them, leave a NaN empty: cells that are empty from some row to the
     end, for longer than ever before, are where the run broke, unless the last line was cut off.
     A NaN after which numbers follow did not end the run: a NaN cannot be descended from.

@@ -70,7 +70,7 @@ def read_table(path: Path) -> Table:
     """Returns the columns of a file.
 
     Raises:
-        InputError: It is missing, a folder, no UTF-8 text, no table, or has no row of numbers.
+        InputError: It is missing, a folder, not UTF-8 text, not a table, or has no row of numbers.
     """
     if not path.exists():
         raise InputError(f"No log at {path}.", "Give a CSV or JSON-lines file.")
@@ -315,7 +315,7 @@ def _gather_json_lines(lines: _Lines, text: Iterable[str]) -> _Columns:
         if isinstance(row, dict):
             columns.add(row, lines.number)
         else:
-            columns.skip(f"line {lines.number} is no JSON object")
+            columns.skip(f"line {lines.number} is not a JSON object")
     return columns
 
 
@@ -347,5 +347,5 @@ def _gather_rows(rows: list[Any]) -> _Columns:
         if isinstance(row, dict):
             columns.add(row, number)
         else:
-            columns.skip(f"row {number} is no JSON object")
+            columns.skip(f"row {number} is not a JSON object")
     return columns
