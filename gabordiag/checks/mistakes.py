@@ -202,13 +202,7 @@ def derivative_mistakes(wrt: str) -> list[Mistake]:
     right = derivative_field(wrt)
     found = [Mistake("sign_flipped", "it has the opposite sign", _times(-1, right))]
     if wrt == "theta":
-
-        def carrier(v: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
-            return _carrier_part("theta", v, x, y)
-
-        def envelope(v: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
-            return _envelope_part("theta", v, x, y)
-
+        (_, envelope), (_, carrier) = derivative_terms(wrt)
         found += [
             Mistake(
                 "missing_envelope_term",
