@@ -21,8 +21,7 @@ import numpy.typing as npt
 from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
 from gabordiag.diagnosis.joint import JointDiagnosis, diagnose_several
-from gabordiag.diagnosis.log.explain import explain_log
-from gabordiag.diagnosis.log.explanation import Explanation
+from gabordiag.diagnosis.log.explain import Explanation, explain_log
 from gabordiag.diagnosis.log.readers import read_log, run_from_log
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation

@@ -28,10 +28,9 @@ from typing import Any
 import numpy as np
 
 from gabordiag.diagnosis.evidence import Facts, Trial
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.unreachable import target_unreachable
 from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
-from gabordiag.results import finite_or_none
+from gabordiag.results import Finding, finite_or_none
 from gabordiag.wording import counted, times
 
 WRONG_GRADIENT = 1e-2

@@ -15,7 +15,6 @@ from typing import Any
 from gabordiag.checks.gradient import check_objective
 from gabordiag.diagnosis.causes import CAUSES
 from gabordiag.diagnosis.evidence import Bench, Facts
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.remedies import Remedy, global_search, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
@@ -23,7 +22,7 @@ from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name, traj
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.objective import Objective
-from gabordiag.results import Data, Progress, Result
+from gabordiag.results import Data, Finding, Progress, Result
 from gabordiag.wording import counted
 
 # A tail of fewer values cannot show a cycle three times, nor five windows of decay.
@@ -192,24 +191,10 @@ def check_gradient(facts: Facts) -> tuple[Finding, ...]:
     """Asks, before anything else, whether there is a gradient that can be trusted.
 
     Returns:
-        A finding for each question of `check_objective`; what is present comes with its
-        counterfactual. A gradient far smaller than its neighbours' is told as evidence, but blocks
-        nothing.
+        The findings of `check_objective`; what is present comes with its counterfactual.
     """
-    report = check_objective(facts.objective, facts.start)
-    findings = (
-        Finding(
-            found.name,
-            present=not found.ok and found.name != "step_too_small",
-            sufficient=False,
-            evidence=found.evidence,
-            explanation=found.explanation.rstrip("."),
-        )
-        for found in report.findings
-        # What could not be asked is not ruled out.
-        if not found.ok or (found.evidence and found.name != "step_too_small")
-    )
-    return tuple(_with_true_derivative(facts, found) for found in findings)
+    findings = check_objective(facts.objective, facts.start)
+    return tuple(_with_true_derivative(facts, finding) for finding in findings)
 
 
 def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from gabordiag.diagnosis.causes import Finding
 from gabordiag.diagnosis.evidence import Facts
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective, strongest, tell_jumps
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -18,6 +17,7 @@ from gabordiag.dynamics.run import run
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objective import ShortcutObjective
+from gabordiag.results import Finding
 
 Diagnose = Callable[..., Diagnosis]
 ROUND = {"sigma": 3.0, "gamma": 1.0}
