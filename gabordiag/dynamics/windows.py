@@ -19,6 +19,7 @@ from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray, left_basin
 from gabordiag.dynamics.tables import TabulatedObjective
+from gabordiag.dynamics.theory import stability_bound
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape
 from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray
@@ -165,7 +166,10 @@ def rate_scale(landscape: Landscape, settings: OptimizerSettings) -> float:
     natural, bound = 0.0, None
     if settings.optimizer in PROPORTIONAL and 0 < height < math.inf:
         # The mean slope, height / width, takes a step across the range.
-        natural, bound = 2 * math.log10(width) - math.log10(height), _bound(landscape)
+        natural = 2 * math.log10(width) - math.log10(height)
+        if (target := landscape.target) is not None:
+            theory = stability_bound(target, OptimizerSettings(), landscape.parameter.tolerance)
+            bound = None if theory is None else theory.bound
     elif settings.optimizer in _NORMALISED:
         natural = math.log10(width)
     decades = 0 if abs(natural) <= _SUITED else round(natural)
@@ -174,16 +178,6 @@ def rate_scale(landscape: Landscape, settings: OptimizerSettings) -> float:
         lowest, highest = (math.log10(bound / rate) for rate in DEFAULT_SCAN[:2])
         decades = min(max(decades, math.ceil(highest)), math.floor(lowest - _ROOM))
     return float(10.0 ** max(-_MOST_DECADES, min(decades, _MOST_DECADES)))
-
-
-def _bound(landscape: Landscape) -> float | None:
-    """Returns about what the target's minimum holds of plain descent, where theory knows it."""
-    target = landscape.target
-    if target is None:
-        return None
-    if target.slope:
-        return landscape.parameter.tolerance / target.slope
-    return target.stable_lr
 
 
 def suitable_rates(landscape: Landscape, settings: OptimizerSettings) -> FloatArray:

@@ -146,7 +146,7 @@ def test_the_bound_in_a_jumps_story_is_the_optimizers_own(
     # Each jump told as if it were the first.
     for index, jump in enumerate(made.jumps):
         facts.run = replace(made, jumps=made.jumps[index:])
-        told = re.findall(r"rest needs less than ([^)]*)\)", tell_jumps(facts)[0])
+        told = re.findall(r"stability needs less than ([^)]*)\)", tell_jumps(facts)[0])
         # Where the loss bends downwards nothing rests at any rate.
         assert jump.lr_times_curvature is not None
         assert told == (bound if jump.lr_times_curvature > 0 else [])

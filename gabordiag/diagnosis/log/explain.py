@@ -19,6 +19,7 @@ from gabordiag.diagnosis.log.measures import LogMeasures
 from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, tail_length
 from gabordiag.errors import UsageError
+from gabordiag.landscape.critical import PLAIN_LIMIT
 from gabordiag.objective.objective import ANGLE_TOLERANCE
 from gabordiag.wording import counted
 
@@ -39,9 +40,9 @@ GROWING = 2
 # At rest is a value within this share of its longest way from where it ended; uphill for so many
 # rows before is no single jump.
 RESTING, CLIMB_ROWS = 0.01, 5
-# lr x curvature from which it is named as the reason: rest needs less than 2, and secants of a
-# cycle just beyond the bound are a little below it.
-NEAR_BOUND = 1.9
+# lr x curvature from which it is named as the reason: secants of a cycle just beyond the bound are
+# a little below it.
+NEAR_BOUND = 0.95 * PLAIN_LIMIT
 # V-shaped loss: in a bounce across it, |g| is the same on both sides and loss + loss = |g| |dx|.
 KINK_MATCH = 0.2
 UNKNOWABLE = (
@@ -313,7 +314,7 @@ class _Reader(LogMeasures):
         product = evidence.get("lr_times_curvature")
         if product is None or not math.isfinite(product) or product < NEAR_BOUND:
             return ""
-        return f", lr x curvature {product:.3g} where rest needs less than 2"
+        return f", lr x curvature {product:.3g} where stability needs less than {PLAIN_LIMIT:g}"
 
     def _smaller_rate(self) -> str:
         return (
