@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from gabordiag.api_joint import optimize_jointly
 
 import gabordiag as gd
-from gabordiag.api_joint import optimize_jointly
 from gabordiag.cli.values import parse_angle
 from gabordiag.diagnosis import reproduction
-from gabordiag.dynamics.run import Run
 from gabordiag.dynamics.maps import default_starts
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.dynamics.run import Run
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS
 from gabordiag.landscape.survey import MOST_SURVEYED
 from gabordiag.presentation.animation.storyboard import LONGEST

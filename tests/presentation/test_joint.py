@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gabordiag.api_joint import diagnose_jointly, optimize_jointly, plane_basins
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
 import gabordiag as gd
-from gabordiag.api_joint import diagnose_jointly, optimize_jointly, plane_basins
 from gabordiag.cli.main import run
-from gabordiag.dynamics.run import Run
 from gabordiag.dynamics.pairs import JointOptimization
 from gabordiag.dynamics.plane import PlaneBasins
+from gabordiag.dynamics.run import Run
 from gabordiag.presentation import report, words
 from gabordiag.presentation.blocks import Picture, Table, Verdict
 from gabordiag.presentation.figures import drawings as figures
