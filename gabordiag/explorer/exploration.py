@@ -1,7 +1,8 @@
-"""What the interactive page is made of: coefficients, critical points, and the rules of outcomes.
+"""The data of the interactive page: series, critical points, bounds, thresholds, and a diagnosis.
 
-The page runs the optimizers itself, so nothing here is a table of runs. Every loss that it offers
-comes as its factored series with its landscape; everything is computed in float64.
+The page runs the optimizers itself, so nothing here is a table of runs. Every loss comes as its
+factored series with its landscape, in float64. What the page says of the settings it opens with is
+what `diagnose` says of them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.diagnosis.causes import FLAT_RISE, FLAT_SLOPE
+from gabordiag.diagnosis.verdict import SHORTEST_TAIL, Diagnosis, diagnose_objective
 from gabordiag.dynamics import outcomes
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.theory import bound_entry, stability_bound
+from gabordiag.dynamics.windows import SCAN_STEPS, beside_target, suitable_rates
 from gabordiag.errors import InputError, UsageError
 from gabordiag.explorer.factored import FactoredSeries, factor_series
 from gabordiag.explorer.pictures import ResponsePictures, picture_responses
@@ -26,7 +31,7 @@ from gabordiag.objective.objective import Objective
 from gabordiag.results import Data, Result, finite_or_none
 
 # The optimizers that the page offers: name -> (in words, name in `OPTIMIZERS`, takes momentum).
-# `optimizers.js` writes each once more, `verdict.js` knows what theory says of its rates.
+# `optimizers.js` implements each once more.
 OFFERED: dict[str, tuple[str, str, bool]] = {
     "sgd": ("SGD", "sgd", False),
     "heavy_ball": ("SGD with momentum (heavy ball)", "sgd", True),
@@ -34,12 +39,22 @@ OFFERED: dict[str, tuple[str, str, bool]] = {
     "adam": ("Adam", "adam", False),
     "rmsprop": ("RMSprop", "rmsprop", False),
 }
-# The thresholds of `outcomes.py` that the page decides by.
+# The thresholds of `outcomes.py` that the page decides by, and those of the diagnosis.
 _RULES = (
     "TAIL_FRACTION", "MAX_PERIOD", "REPEAT_TOLERANCE", "ROUNDING_MOVE", "PLATEAU_MOVE",
     "PLATEAU_SLOPE", "SETTLED_SHARE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "SYMPTOM_LOW",
     "SYMPTOM_HIGH",
 )  # fmt: skip
+_DIAGNOSIS_RULES = {
+    "flat_slope": FLAT_SLOPE,
+    "flat_rise": FLAT_RISE,
+    "shortest_tail": SHORTEST_TAIL,
+    "scan_steps": SCAN_STEPS,
+}
+# Causes that lie in the loss and its gradient: if present, they come first for every run.
+_FOR_EVERY_RUN = {
+    "no_gradient", "wrong_gradient", "nondeterministic", "flat_objective", "target_unreachable",
+}  # fmt: skip
 # A series that fits worse than this, relative to the largest loss, would show something else.
 _FOLLOWS = 1e-4
 # Gradients that differ by more, relative to the largest slope, are worth a warning on the page.
@@ -53,26 +68,43 @@ class ExploredLoss:
     """One loss that the page offers.
 
     Attributes:
-        name: `mse`, `rmse`, or what one's own objective calls its loss.
+        name: `mse`, `rmse`, or what a custom objective calls its loss.
         is_root: The loss is the square root of what the series gives.
+        squared: Name of the loss under the root, where there is one.
         landscape: Its critical points.
         series: Of the smooth loss.
-        gradient_error: Largest difference between the objective's own gradient and the series'
+        gradient_error: Largest difference between the objective's gradient and the series'
             derivative, relative to the largest slope; None where neither is finite.
     """
 
     name: str
     is_root: bool
+    squared: str | None
     landscape: Landscape
     series: FactoredSeries
     gradient_error: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as JSON takes them."""
-        error = self.gradient_error
+        """Returns the fields as JSON takes them, with what the scans of learning rates need."""
+        error, landscape = self.gradient_error, self.landscape
+        scans = {name: suitable_rates(landscape, _plain(name)) for name in OFFERED}
         return {
             "is_root": self.is_root,
-            "landscape": {**self.landscape.to_dict(), "goal": self.landscape.goal_value},
+            "squared": self.squared,
+            "landscape": {**landscape.to_dict(), "goal": landscape.goal_value},
+            # Of plain descent; an optimizer's `bound` says which multiple of it is its own.
+            "bounds": [
+                None if theory is None else {"lr": theory.bound, "symbol": theory.entry.formula}
+                for theory in (
+                    stability_bound(point, OptimizerSettings(), landscape.parameter.tolerance)
+                    for point in landscape.points
+                )
+            ],
+            "beside_target": beside_target(landscape),
+            "scans": {
+                name: {"low": lrs[0], "high": lrs[-1], "count": len(lrs)}
+                for name, lrs in scans.items()
+            },
             "series": self.series.to_dict(),
             "gradient_error": finite_or_none(error),
             "gradient_differs": error is not None and not error <= _SAME_GRADIENT,
@@ -88,8 +120,9 @@ class Exploration(Result):
         start: The start that it opens with.
         loss_name: The loss that it opens with.
         losses: Those it offers.
-        filter: Constant parameters of the kernel and its side, or None for an own objective.
-        pictures: Responses along theta, or None for an own objective.
+        diagnosis: Of the run that it opens with.
+        filter: Constant parameters of the kernel and its side; None for a custom objective.
+        pictures: Responses along theta; None for a custom objective.
         subject: What is explored, in words.
     """
 
@@ -97,6 +130,7 @@ class Exploration(Result):
     start: float
     loss_name: str
     losses: tuple[ExploredLoss, ...]
+    diagnosis: Diagnosis
     filter: Mapping[str, float] | None
     pictures: ResponsePictures | None
     subject: str
@@ -115,14 +149,26 @@ class Exploration(Result):
             "steps": settings.steps,
             "losses": {loss.name: loss.to_dict() for loss in self.losses},
             "optimizers": {
-                name: {"words": words, "takes_momentum": momentum}
+                name: {"words": words, "takes_momentum": momentum, "bound": _bound(name)}
                 for name, (words, _, momentum) in OFFERED.items()
             },
+            "diagnosis": self._diagnosis(),
             "rules": outcome_rules(),
             "filter": None if self.filter is None else dict(self.filter),
             "pictures": None
             if pictures is None
             else {"block": pictures.block, "is_whole": pictures.is_whole, "rest": pictures.rest},
+        }
+
+    def _diagnosis(self) -> dict[str, Any]:
+        found = self.diagnosis
+        always = next((f for f in found.findings if f.present and f.cause in _FOR_EVERY_RUN), None)
+        return {
+            "verdict": found.verdict,
+            "headline": found.headline,
+            "for_every_run": None
+            if always is None
+            else {"cause": always.cause, "explanation": always.explanation},
         }
 
     def data(self) -> Data:
@@ -142,9 +188,22 @@ class Exploration(Result):
 
 
 def outcome_rules() -> dict[str, Any]:
-    """Returns names, meanings and thresholds of the outcomes, as the page takes them."""
+    """Returns names, meanings and thresholds of the outcomes and causes, as the page takes them."""
     thresholds = {name.lower(): getattr(outcomes, name) for name in _RULES}
-    return {**thresholds, "outcomes": dict(outcomes.OUTCOMES)}
+    return {**thresholds, **_DIAGNOSIS_RULES, "outcomes": dict(outcomes.OUTCOMES)}
+
+
+def _plain(name: str) -> OptimizerSettings:
+    """Settings of an offered optimizer, with some momentum where it takes any."""
+    _, optimizer, momentum = OFFERED[name]
+    return OptimizerSettings(
+        optimizer, momentum=0.9 if momentum else 0.0, nesterov=name == "nesterov"
+    )
+
+
+def _bound(name: str) -> dict[str, Any] | None:
+    entry = bound_entry(_plain(name))
+    return None if entry is None or entry.is_estimate else entry.to_dict()
 
 
 def offered_name(settings: OptimizerSettings) -> str:
@@ -170,7 +229,7 @@ def explore_objective(
     """Measures all that the page needs.
 
     Args:
-        objective: What to minimise: the experiment along theta, or one's own.
+        objective: The experiment along theta, or a custom objective.
         settings: What the page opens with.
         subject: What is explored, in words.
 
@@ -192,6 +251,7 @@ def explore_objective(
         start=objective.parameter.start,
         loss_name=objective.loss_name,
         losses=losses,
+        diagnosis=diagnose_objective(objective, settings),
         filter=constants,
         pictures=None if base is None else picture_responses(base),
         subject=subject,
@@ -199,7 +259,7 @@ def explore_objective(
 
 
 def _offered(objective: Objective) -> list[Objective]:
-    """An own objective, and what is under its root where it can be had."""
+    """A custom objective, and what is under its root where it has one."""
     squared = objective.squared()
     return [objective] if squared is None else [objective, squared]
 
@@ -221,9 +281,11 @@ def _explore(objective: Objective) -> ExploredLoss:
             "curve follows, and the page runs on such a curve.",
             "Choose a --range where it is smooth, or use `gabordiag optimize`.",
         )
+    squared = objective.squared()
     return ExploredLoss(
         objective.loss_name,
         objective.is_root,
+        None if squared is None else squared.loss_name,
         landscape,
         series,
         _gradient_error(objective, landscape, series),

@@ -1,10 +1,10 @@
 """`gabordiag explore`: one interactive HTML page that needs nothing but itself.
 
 Bokeh draws, the JavaScript files in `assets` compute: `landscape.js` evaluates the series,
-`optimizers.js` descends on it, `outcomes.js` judges, `basins.js` maps, `verdict.js` finds words,
-`pictures.js` shows kernels and responses, `plots.js` fills the figures, `page.js` holds all this
-together. Scripts, Bokeh's own and the data are written into the page, whose content security policy
-forbids the browser any request.
+`optimizers.js` descends on it, `outcomes.js` classifies runs, `basins.js` fills the map,
+`windows.js` scans learning rates, `verdict.js` finds the cause of a failure, `pictures.js` shows
+kernels and responses, `plots.js` fills the figures, `page.js` connects them. Bokeh, the scripts and
+the data are written into the page, whose content security policy forbids the browser any request.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from gabordiag.results import View
 from gabordiag.runs import clean
 
 SCRIPTS = (
-    "landscape.js", "optimizers.js", "outcomes.js", "verdict.js", "basins.js", "pictures.js",
-    "plots.js",
-    "page.js",
+    "landscape.js", "optimizers.js", "outcomes.js", "basins.js", "windows.js", "verdict.js",
+    "pictures.js", "plots.js", "page.js",
 )  # fmt: skip
 # How every page begins, by which one is known again.
 MARK = "<!doctype html>\n<!-- gabordiag explore -->\n"

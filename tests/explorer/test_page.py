@@ -122,7 +122,7 @@ def page_runs(browser: Browser, several: list[dict[str, Any]]) -> list[dict[str,
         page.set(settings);
         const {run} = page, shown = page.plots.model("losses-dots").data;
         return {values: [...run.values], losses: [...run.losses], shown: [...shown.y],
-                outcome: page.judged.outcome, headline: page.told.headline};
+                outcome: page.judged.outcome, headline: page.explained.headline};
       });
     """
     found: list[dict[str, Any]] = browser.run(script, several)

@@ -173,11 +173,12 @@
       this.showSettings();
       this.run = gabordiag.descend(this.objective, this.settings);
       this.judged = gabordiag.judge(this.rules, this.run);
-      this.told = gabordiag.tellRun(this.rules, this.run, this.judged);
+      this.explained = this.explain();
       element("verdict").dataset.outcome = this.judged.outcome;
+      element("verdict").dataset.cause = this.explained.cause;
       element("verdict-chip").style.background = this.data.colors[this.judged.outcome];
-      element("verdict-text").textContent = this.told.headline;
-      element("why").textContent = this.told.why;
+      element("verdict-text").textContent = this.explained.headline;
+      element("why").textContent = this.explained.why;
       if (this.drawnLoss !== this.settings.loss) {
         this.plots.drawLandscape(this.objective);
         this.drawnLoss = this.settings.loss;
@@ -186,6 +187,30 @@
       element("shown").max = this.run.values.length - 1;
       this.showStep(this.run.values.length - 1);
       this.refreshMap();
+    }
+
+    // What the run does and why; of the settings that the page opens with, in the words of diagnose.
+    explain() {
+      const { rules, run, judged, data, objective } = this;
+      const squared = objective.squared in this.objectives ? this.bench(this.objectives[objective.squared]) : null;
+      const bench = this.bench(objective), always = data.diagnosis.for_every_run;
+      const explained = gabordiag.explainRun({ rules, run, judged, bench, squared, bound: this.bound, always });
+      const isOpening = Object.entries(this.opening).every(([name, value]) => this.settings[name] === value);
+      return isOpening ? { ...explained, cause: data.diagnosis.verdict, why: data.diagnosis.headline } : explained;
+    }
+
+    // The trials on a loss, kept while optimizer, momentum and steps stay.
+    bench(objective) {
+      const { optimizer, momentum, steps } = this.settings, key = JSON.stringify([optimizer, momentum, steps]);
+      if (this.benchKey !== key) this.benches = {};
+      this.benchKey = key;
+      return (this.benches[objective.name] ??= new gabordiag.Bench(this.rules, objective, { ...this.settings }));
+    }
+
+    // The largest stable rate at the target, by theory.
+    get bound() {
+      const { optimizer, momentum } = this.settings;
+      return gabordiag.stabilityBound(this.data.optimizers[optimizer], this.landscape.goalPoint, momentum);
     }
 
     // Shows the run up to one step.
@@ -268,11 +293,11 @@
     }
 
     drawHold() {
-      const hold = gabordiag.holdRate(this.landscape, this.landscape.goalPoint, this.settings);
-      this.plots.drawHold(hold === null ? null : hold.rate);
-      element("map-lines").textContent = hold === null
+      const { bound } = this;
+      this.plots.drawHold(bound === null ? null : bound.lr);
+      element("map-lines").textContent = bound === null
         ? "White line: the target."
-        : `White line: the target. Dashed: what its basin holds at most, ${hold.formula} = ${digits(hold.rate)}.`;
+        : `White line: the target. Dashed: the largest stable rate there by theory, ${bound.symbol} = ${digits(bound.lr)}.`;
     }
 
     // --- pictures ---------------------------------------------------------------------------------
