@@ -51,15 +51,15 @@ _DIAGNOSIS_RULES = {
     "shortest_tail": SHORTEST_TAIL,
     "scan_steps": SCAN_STEPS,
 }
-# Causes that lie in the loss and its gradient: if present, they come first for every run.
+# Causes in the loss or its gradient: where one is present, it is the cause of every failure.
 _FOR_EVERY_RUN = {
     "no_gradient", "wrong_gradient", "nondeterministic", "flat_objective", "target_unreachable",
 }  # fmt: skip
-# A series that fits worse than this, relative to the largest loss, would show something else.
+# Largest error of a series, relative to the largest loss, with which the page shows it.
 _FOLLOWS = 1e-4
-# Gradients that differ by more, relative to the largest slope, are worth a warning on the page.
+# The page warns of gradients that differ by more, relative to the largest slope.
 _SAME_GRADIENT = 1e-5
-# Places at which they are compared.
+# Number of values at which they are compared.
 _COMPARED = 32
 
 
@@ -119,11 +119,11 @@ class Exploration(Result):
         settings: Optimizer, rate, momentum and steps that it opens with.
         start: The start that it opens with.
         loss_name: The loss that it opens with.
-        losses: Those it offers.
+        losses: The losses that it offers.
         diagnosis: Of the run that it opens with.
         filter: Constant parameters of the kernel and its side; None for a custom objective.
         pictures: Responses along theta; None for a custom objective.
-        subject: What is explored, in words.
+        subject: Name of the image or of the custom objective.
     """
 
     settings: OptimizerSettings
@@ -231,10 +231,10 @@ def explore_objective(
     Args:
         objective: The experiment along theta, or a custom objective.
         settings: What the page opens with.
-        subject: What is explored, in words.
+        subject: Name of the image or of the custom objective.
 
     Raises:
-        InputError: The loss follows no smooth curve.
+        InputError: The loss is not smooth.
         UsageError: Settings that the page does not offer.
     """
     offered_name(settings)
@@ -265,7 +265,7 @@ def _offered(objective: Objective) -> list[Objective]:
 
 
 def _all(objective: Objective) -> list[Objective]:
-    """The experiment with rmse and mse, and with its own loss where that is another."""
+    """The experiment with rmse, mse, and its own loss."""
     assert isinstance(objective, ShortcutObjective)
     names = dict.fromkeys(["rmse", "mse", objective.loss_name])
     return [objective.with_loss(name) for name in names]
@@ -277,9 +277,9 @@ def _explore(objective: Objective) -> ExploredLoss:
     series = factor_series(cheap, landscape)
     if not series.error <= _FOLLOWS:
         raise InputError(
-            f"the loss along {objective.parameter.name} has kinks, jumps or noise that no smooth "
-            "curve follows, and the page runs on such a curve.",
-            "Choose a --range where it is smooth, or use `gabordiag optimize`.",
+            f"the loss along {objective.parameter.name} has kinks, jumps or noise, so no smooth "
+            "series describes it, and the page runs on such a series.",
+            "Choose a --range where the loss is smooth, or use `gabordiag optimize`.",
         )
     squared = objective.squared()
     return ExploredLoss(
@@ -305,7 +305,7 @@ def _gradient_error(
 
 
 def in_float64(objective: Objective) -> Objective:
-    """Returns an experiment's objective in float64 on the CPU, any other as it is."""
+    """Returns an experiment's objective in float64 on the CPU; any other unchanged."""
     if not isinstance(objective, ShortcutObjective):
         return objective
     experiment = objective.experiment.on_same_images(dtype="float64", device="cpu")

@@ -1,7 +1,7 @@
-// The map of outcomes, start x learning rate, computed in the page for the optimizer at hand.
+// The map of outcomes, start x learning rate, computed in the page for the current optimizer.
 //
-// Coarse first, then finer, in slices of some milliseconds, so that the page stays at hand. Runs go
-// on the tabulated gradient and are judged by the same code as the single run.
+// Coarse first, then finer, in slices of some milliseconds, so that the page stays responsive. Runs use
+// the tabulated gradient and are classified by the same code as the single run.
 
 (function (gabordiag) {
   "use strict";

@@ -45,7 +45,7 @@
     const rate = (2 * Math.PI) / period;
     return function (value) {
       const distance = value - origin;
-      // Whole periods are taken off, so that a value far away loses no more than it must.
+      // Whole periods are subtracted first, so that values far away lose no digits.
       const phi = rate * (distance - period * Math.floor(distance / period));
       const [q, slope] = fourier(cosines, sines, phi);
       if (zero === null) return [q, slope * rate, 1, 0];
@@ -84,7 +84,7 @@
       this.tables = null;
     }
 
-    // [loss, gradient]; at the very zero of a root the gradient is 0/0, as torch's is.
+    // [loss, gradient]; at the zero of a root the gradient is 0/0 = NaN, as in torch.
     at(value) {
       const [q, slope, h, dh] = this.parts(value);
       if (!this.isRoot) return [h * h * q, 2 * h * dh * q + h * h * slope];

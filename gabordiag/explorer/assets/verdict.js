@@ -13,9 +13,9 @@
   // Where no single change suffices: the cause that leaves the others no chance comes first.
   const EXPLANATORY = ["flat_start", "no_working_lr", "wrong_basin", "step_too_large", "kink", "step_too_small"];
 
-  // Returns {headline, cause, why}. about: {rules, run, judged, bench, squared, bound, always};
-  // bench and squared hold trials on the loss and on the loss under its root (or null), bound is the
-  // target's, always the finding that holds for every run (or null).
+  // Returns {headline, cause, why}. about: {rules, run, judged, bench, squared, optimizer, always};
+  // bench and squared hold trials on the loss and on the loss under its root (or null), optimizer is
+  // its entry of the page's data, always the finding that holds for every run (or null).
   gabordiag.explainRun = function (about) {
     const { run, judged } = about, { landscape } = run.objective;
     const goal = landscape.goalPoint, own = landscape.attractorOf(run.settings.start);
@@ -23,6 +23,7 @@
       ...about, landscape, goal, own, objective: run.objective, settings: run.settings,
       goalName: landscape.hasTarget ? "target" : "lowest minimum",
       startsInside: goal !== null && own === goal,
+      bound: gabordiag.stabilityBound(about.optimizer, goal, run.settings.momentum),
     };
     const found = judged.outcome === "reached" ? { cause: "healthy", why: whyReached(a) } : findCause(a);
     return { headline: HEADLINES[judged.outcome](a), ...found };
@@ -30,7 +31,7 @@
 
   function findCause(a) {
     const { rules, run, settings, always } = a;
-    if (always !== null) return { cause: always.cause, why: `${sentence(always.explanation)}` };
+    if (always !== null) return { cause: always.cause, why: sentence(always.explanation) };
     const broken = run.gradients.findIndex((g, t) => !Number.isFinite(g) && Number.isFinite(run.losses[t]));
     if (broken >= 0) {
       return { cause: "nonfinite_gradient", why: `At step ${broken} the loss is zero, where the derivative of a ` +
@@ -71,13 +72,14 @@
   }
 
   function kink(a) {
-    const { objective, landscape, goal, settings, squared, goalName } = a, { start, lr } = settings;
+    const { objective, landscape, goal, settings, squared, goalName, optimizer } = a, { start, lr } = settings;
     if (goal === null || goal.slope === null || !bouncesAtTarget(a)) return null;
     const nudge = 1e-6 * landscape.tolerance;
     const sufficient = squared !== null && [start, start + nudge, start - nudge].every((value) => squared.reaches(value, lr));
+    const length = optimizer.bound === null ? "" : ` by up to lr × slope = ${landscape.show(lr * goal.slope)}`;
     const advice = sufficient ? ` At the same rate ${squared.objective.name} reaches the ${goalName}.` : "";
     return { sufficient, why: `The slope of ${objective.name} does not vanish at the ${goalName} (a kink), so a fixed rate ` +
-      `never converges: the steps across it are up to lr × slope = ${landscape.show(lr * goal.slope)} long.${advice}` };
+      `never converges: it bounces across${length}.${advice}` };
   }
 
   // Whether the run's second half stays in the target's basin and keeps crossing the target.
@@ -128,7 +130,7 @@
       : `the ${goalName}'s basin is stable up to ${digits(hold)}`;
     let leaving = own === null ? "descent leads out of the range" : "none leaves the start's basin";
     if (escape !== null) leaving = `leaving the start's basin takes ${digits(escape)}`;
-    const times = escape !== null && hold !== null && escape > hold ? `, ${digits(escape / hold, 2)} times less` : "";
+    const times = escape !== null && hold !== null && escape > hold ? `, ${digits(escape / hold)} times less` : "";
     return { sufficient: false, why: `None of ${lrs.length} learning rates from ${digits(lrs[0])} to ` +
       `${digits(lrs[lrs.length - 1])} reaches the ${goalName} from this start: ${leaving}, and ${stable}${times}.` };
   }
