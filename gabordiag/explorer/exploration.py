@@ -7,12 +7,10 @@ what `diagnose` says of them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from gabordiag.diagnosis.causes import FLAT_RISE, FLAT_SLOPE
@@ -28,7 +26,7 @@ from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.objective.gabor_objective import ShortcutObjective
 from gabordiag.objective.objective import Objective
-from gabordiag.results import Data, Result, finite_or_none
+from gabordiag.results import Data, Result
 
 # The optimizers that the page offers: name -> (in words, name in `OPTIMIZERS`, takes momentum).
 # `optimizers.js` implements each once more.
@@ -57,10 +55,6 @@ _FOR_EVERY_RUN = {
 }  # fmt: skip
 # Largest error of a series, relative to the largest loss, with which the page shows it.
 _FOLLOWS = 1e-4
-# The page warns of gradients that differ by more, relative to the largest slope.
-_SAME_GRADIENT = 1e-5
-# Number of values at which they are compared.
-_COMPARED = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +67,6 @@ class ExploredLoss:
         squared: Name of the loss under the root, where there is one.
         landscape: Its critical points.
         series: Of the smooth loss.
-        gradient_error: Largest difference between the objective's gradient and the series'
-            derivative, relative to the largest slope; None where neither is finite.
     """
 
     name: str
@@ -82,11 +74,10 @@ class ExploredLoss:
     squared: str | None
     landscape: Landscape
     series: FactoredSeries
-    gradient_error: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON takes them, with what the scans of learning rates need."""
-        error, landscape = self.gradient_error, self.landscape
+        landscape = self.landscape
         scans = {name: suitable_rates(landscape, _plain(name)) for name in OFFERED}
         return {
             "is_root": self.is_root,
@@ -106,8 +97,6 @@ class ExploredLoss:
                 for name, lrs in scans.items()
             },
             "series": self.series.to_dict(),
-            "gradient_error": finite_or_none(error),
-            "gradient_differs": error is not None and not error <= _SAME_GRADIENT,
         }
 
 
@@ -238,14 +227,13 @@ def explore_objective(
         UsageError: Settings that the page does not offer.
     """
     offered_name(settings)
-    own = not isinstance(objective, ShortcutObjective)
-    offered = _offered(objective) if own else _all(objective)
-    losses = tuple(_explore(one) for one in offered)
-    base = objective if isinstance(objective, ShortcutObjective) else None
-    constants = None
-    if base is not None:
-        constants = base.experiment.target_parameters.to_dict()
-        constants["kernel_size"] = base.experiment.kernel_size
+    losses = tuple(_explore(one) for one in _offered(objective))
+    constants, pictures = None, None
+    if isinstance(objective, ShortcutObjective):
+        experiment = objective.experiment
+        constants = experiment.target_parameters.to_dict()
+        constants["kernel_size"] = experiment.kernel_size
+        pictures = picture_responses(objective)
     return Exploration(
         settings=settings,
         start=objective.parameter.start,
@@ -253,22 +241,18 @@ def explore_objective(
         losses=losses,
         diagnosis=diagnose_objective(objective, settings),
         filter=constants,
-        pictures=None if base is None else picture_responses(base),
+        pictures=pictures,
         subject=subject,
     )
 
 
 def _offered(objective: Objective) -> list[Objective]:
-    """A custom objective, and what is under its root where it has one."""
+    """The experiment with rmse, mse and its own loss; a custom objective, and its square."""
+    if isinstance(objective, ShortcutObjective):
+        names = dict.fromkeys(["rmse", "mse", objective.loss_name])
+        return [objective.with_loss(name) for name in names]
     squared = objective.squared()
     return [objective] if squared is None else [objective, squared]
-
-
-def _all(objective: Objective) -> list[Objective]:
-    """The experiment with rmse, mse, and its own loss."""
-    assert isinstance(objective, ShortcutObjective)
-    names = dict.fromkeys(["rmse", "mse", objective.loss_name])
-    return [objective.with_loss(name) for name in names]
 
 
 def _explore(objective: Objective) -> ExploredLoss:
@@ -288,20 +272,7 @@ def _explore(objective: Objective) -> ExploredLoss:
         None if squared is None else squared.loss_name,
         landscape,
         series,
-        _gradient_error(objective, landscape, series),
     )
-
-
-def _gradient_error(
-    objective: Objective, landscape: Landscape, series: FactoredSeries
-) -> float | None:
-    parameter = objective.parameter
-    width = parameter.high - parameter.low
-    values = parameter.low + width * (np.arange(_COMPARED) + math.sqrt(2) - 1) / _COMPARED
-    given, true = objective.gradient(values), series.slope(values, objective.is_root)
-    apart = np.abs(given - true)
-    scale = max(landscape.largest_gradient, float(np.abs(true).max()))
-    return float(apart.max() / scale) if scale > 0 and np.isfinite(apart).all() else None
 
 
 def in_float64(objective: Objective) -> Objective:

@@ -341,10 +341,10 @@
       parts.push(`The loss comes from ${series.cosines.length + series.sines.length} coefficients and differs from the computed one by ${digits(series.error, 1)} of its largest value.`);
       parts.push(landscape.certified ? "The list of minima is proven complete." : "The list of minima could not be proven complete.");
       parts.push("Runs agree with torch to rounding; in a chaotic run, rounding differences grow with every step.");
-      if (data.losses[data.loss].gradient_differs) {
-        element("warning").textContent = "The gradient from your code is not the derivative of its loss. " +
-          "This page descends the derivative; gabordiag diagnose reports what is wrong with the gradient.";
-        element("warning").hidden = false;
+      const { for_every_run: flaw } = data.diagnosis;
+      element("warning").hidden = flaw === null;
+      if (flaw !== null) {
+        element("warning").textContent = `Whatever the settings: ${flaw.explanation}. This page descends the derivative of the loss.`;
       }
       element("facts").textContent = parts.join(" ");
     }

@@ -31,7 +31,7 @@
 
   function findCause(a) {
     const { rules, run, settings, always } = a;
-    if (always !== null) return { cause: always.cause, why: sentence(always.explanation) };
+    if (always !== null) return { cause: always.cause, why: `${always.explanation[0].toUpperCase()}${always.explanation.slice(1)}.` };
     const broken = run.gradients.findIndex((g, t) => !Number.isFinite(g) && Number.isFinite(run.losses[t]));
     if (broken >= 0) {
       return { cause: "nonfinite_gradient", why: `At step ${broken} the loss is zero, where the derivative of a ` +
@@ -52,7 +52,6 @@
     return { cause, why: present.get(cause) + symptomWords(a) };
   }
 
-  const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
   const span = (landscape, [low, high]) => `${landscape.show(low)} to ${landscape.show(high)}`;
   const basinWords = ({ landscape, goal, goalName }) => `the ${goalName}'s basin, ${span(landscape, goal.basin)}`;
 

@@ -120,7 +120,7 @@ def _draw_bounds(ax: Axes, view: View, axis: ParameterAxis) -> None:
     low, high = (float(lr) for lr in result["lr"])
     ends: list[float] = []
     points = {point["value"]: point for point in attractors(result["landscape"])}
-    exact = (bound for bound in result["bounds"] if not bound["is_estimate"])
+    exact = (bound for bound in result.get("bounds", ()) if not bound["is_estimate"])
     for bound in sorted(exact, key=lambda bound: bound["bound"]):
         lr, formula, point = bound["bound"], bound["symbol"], points[bound["value"]]
         if not low <= lr <= high:

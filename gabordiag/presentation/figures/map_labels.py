@@ -63,7 +63,7 @@ def rate_lines(view: View, axis: ParameterAxis) -> list[RateLine]:
         words = f"the {name}'s basin holds up to {show_number(hold)}"
         lines.append(RateLine(hold, words, False, goal_basin, "-"))
     theory = result["theory"]
-    if theory is not None and not theory["is_estimate"]:
+    if theory is not None and not theory.get("is_estimate", True):
         words = f"{theory['symbol']} at the {name} = {show_number(theory['bound'])}"
         lines.append(RateLine(theory["bound"], words, True, goal_basin, "--"))
     rates = view.data["basins.npz"]["lr"]
