@@ -577,6 +577,7 @@ def test_the_headline_says_whether_a_rate_works(made: Made, drawn: Any) -> None:
     ("how", "words", "bound"),
     [
         # L'' = 3/2: 2 (1 + beta) / L'' for heavy ball, / (1 + 2 beta) for Nesterov.
+        ({}, "2/L″ at the target = 1.33", 4 / 3),
         ({"momentum": 0.5}, "2(1 + β)/L″ at the target = 2", 2.0),
         (
             {"momentum": 0.5, "nesterov": True},
