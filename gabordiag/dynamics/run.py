@@ -229,15 +229,14 @@ class Run(Result):
     @property
     def offsets(self) -> FloatArray | None:
         """From the goal to the last values (d,), whole periods taken off; None without a goal."""
-        end = self.trajectory.values[-1]
-        if self.goal is None or not np.isfinite(end).all():
+        if self.goal is None:
             return None
-        return self.space.offsets(end, self.goal)
+        return self.space.offsets(self.trajectory.values[-1], self.goal)
 
     @property
     def distance_to_target(self) -> float | None:
         """From the last value to the nearest copy of the target, of the only parameter."""
-        return None if self.offsets is None else abs(float(self.offsets[0]))
+        return None if self.offsets is None else finite_or_none(abs(float(self.offsets[0])))
 
     @property
     def turns(self) -> int:
