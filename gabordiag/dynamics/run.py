@@ -36,7 +36,7 @@ from gabordiag.dynamics.predictability import trusted_steps
 from gabordiag.dynamics.replay import Step, as_steps, log_columns
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.surface import condition, newton
-from gabordiag.landscape.sweep import Sweep
+from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.joint import JointObjective, OfLine
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.objective.space import Space
@@ -674,7 +674,7 @@ def run_all(
         settings: How, one or several.
         starts: First values, each as `Space.point` takes them.
         lr: Learning rates of single parameters, by name.
-        sweep: Of an objective of one parameter.
+        sweep: Of an objective of one parameter, if it is already known.
         listeners: Gives the listener of the index-th run.
         stepped: The same objective in another form, to step on, as in `run`.
         logged: Gives the first rows that the index-th run has logged, if it was interrupted.
@@ -683,6 +683,8 @@ def run_all(
         InputError: The user's code failed, or the logged steps are not these runs'.
     """
     objective = as_joint(objective)
+    if sweep is None and isinstance(objective, OfLine):
+        sweep = sweep_objective(objective.line)
     runs = tuple(
         run(
             objective,
