@@ -157,7 +157,8 @@ class Exploration(Result):
             "headline": found.headline,
             "for_every_run": None
             if always is None
-            else {"cause": always.cause, "explanation": always.explanation},
+            # Without what the opening run does with the right gradient.
+            else {"cause": always.cause, "explanation": always.explanation.split("; with")[0]},
         }
 
     def data(self) -> Data:
