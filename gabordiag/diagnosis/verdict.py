@@ -19,6 +19,7 @@ from gabordiag.diagnosis.remedies import Remedy, global_search, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
 from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name, trajectory_tables
+from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.objective import Objective
@@ -401,11 +402,9 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
 
 
 def _rest_words(facts: Facts) -> str:
-    """What lr x curvature has to be below at a minimum, where theory says so: Goh 2017."""
-    settings = facts.settings
-    if settings.optimizer != "sgd" or settings.nesterov:
-        return ""
-    return f" (rest needs less than {2 * (1 + settings.momentum):g})"
+    """What lr x curvature must stay below at a minimum, where theory has a number."""
+    limit = curvature_limit(facts.settings)
+    return "" if limit is None else f" (stability needs less than {limit:.3g})"
 
 
 def _edge_story(facts: Facts, jump: Jump, gradient: float) -> str:

@@ -20,6 +20,7 @@ from gabordiag.diagnosis.log.measures import CLEAR, LogRun
 from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
 from gabordiag.errors import UsageError
+from gabordiag.landscape.critical import PLAIN_LIMIT
 from gabordiag.results import Finding, Result
 from gabordiag.wording import counted
 
@@ -46,9 +47,9 @@ GROWING = 2
 # At rest is a value within this share of its longest way from where it ended; uphill for so many
 # rows before is more than a single jump.
 RESTING, CLIMB_ROWS = 0.01, 5
-# lr x curvature from which it is named as the reason: convergence needs less than 2, and secants of
-# a cycle just beyond the bound are a little below it.
-NEAR_BOUND = 1.9
+# lr x curvature from which it is named as the reason: secants of a cycle just beyond the bound are
+# a little below it.
+NEAR_BOUND = 0.95 * PLAIN_LIMIT
 # Noise about the target: at most this part of the way, and of what the loss has gained.
 HOVERING = 0.15
 # Degrees beside a target in radians: they agree to this part of the target.
@@ -399,7 +400,7 @@ class _Reader(LogRun):
         product = evidence.get("lr_times_curvature")
         if product is None or not math.isfinite(product) or product < NEAR_BOUND:
             return ""
-        return f", lr x curvature {product:.3g} where convergence needs less than 2"
+        return f", lr x curvature {product:.3g} where stability needs less than {PLAIN_LIMIT:g}"
 
     def _smaller_rate(self) -> str:
         return (
