@@ -68,6 +68,9 @@ def test_numbers_of_the_answer(elongated: gd.Experiment) -> None:
     assert check.analytic_vs_autograd < autograd
     assert check.analytic_vs_numeric is not None
     assert check.analytic_vs_numeric < numeric
+    start, lr = numbers(r"from (\d+)°, mse and lr ([\d.]+) reach the target")
+    (run,) = gd.optimize(gd.Experiment(loss="mse"), lr=lr, start=math.radians(start)).runs
+    assert run.outcome == "reached"
     (spurious,) = numbers(r"a second one at (-[\d.]+)°")
     minima = [math.degrees(p.value) for p in sweep.landscape.attractors]
     assert [round(value, 3) for value in minima] == [spurious, 45.0]
