@@ -14,7 +14,7 @@ The layers, in the order of the story; each imports only from those above it:
     runs              run folders on disk
     presentation      figures, words, reports
     explorer          the interactive page
-    api, api_joint    the public functions, of one learned parameter and of several
+    api               the public functions
     cli               the command line
 
 Each package's own docstring says which of its files holds what. The public names are loaded when
@@ -29,8 +29,16 @@ from typing import TYPE_CHECKING, Any
 from gabordiag._version import __version__
 
 if TYPE_CHECKING:
-    from gabordiag.api import basins, bifurcate, check, diagnose, explain, optimize, sweep
-    from gabordiag.api_joint import diagnose_jointly, optimize_jointly, plane_basins
+    from gabordiag.api import (
+        basins,
+        bifurcate,
+        check,
+        diagnose,
+        explain,
+        optimize,
+        plane_basins,
+        sweep,
+    )
     from gabordiag.dynamics.logger import TrajectoryLogger
     from gabordiag.gabor import GaborParameters, gabor_kernel, gabor_partials
     from gabordiag.objective.experiment import Experiment
@@ -47,9 +55,7 @@ _HOMES = {
     "diagnose": "gabordiag.api",
     "explain": "gabordiag.api",
     "check": "gabordiag.api",
-    "optimize_jointly": "gabordiag.api_joint",
-    "diagnose_jointly": "gabordiag.api_joint",
-    "plane_basins": "gabordiag.api_joint",
+    "plane_basins": "gabordiag.api",
     "TrajectoryLogger": "gabordiag.dynamics.logger",
 }
 
@@ -62,12 +68,10 @@ __all__ = [
     "bifurcate",
     "check",
     "diagnose",
-    "diagnose_jointly",
     "explain",
     "gabor_kernel",
     "gabor_partials",
     "optimize",
-    "optimize_jointly",
     "plane_basins",
     "sweep",
 ]

@@ -7,6 +7,7 @@ line calls the same functions.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,14 +20,16 @@ import numpy.typing as npt
 
 from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
+from gabordiag.diagnosis.joint import JointDiagnosis, diagnose_several
 from gabordiag.diagnosis.log.explain import explain_log
 from gabordiag.diagnosis.log.explanation import Explanation
 from gabordiag.diagnosis.log.readers import read_log, run_from_log
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
-from gabordiag.dynamics.descent import Optimization, StepListener, run_all
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.plane import DEFAULT_POINTS, PlaneBasins, run_plane
+from gabordiag.dynamics.run import Optimization, StepListener, run_all
 from gabordiag.dynamics.stochastic import run_all_batches
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.errors import UsageError
@@ -35,12 +38,15 @@ from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.batches import resolve_batch_size
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.joint import JointObjective
+from gabordiag.objective.gabor_joint import GaborJoint
+from gabordiag.objective.joint import JointObjective, OfLine
 from gabordiag.objective.objective import Objective
 from gabordiag.own.custom import own_objective
 from gabordiag.results import Progress, set_painter
 
 Several = Sequence[Any] | Any
+# Of parameters without a rate of their own.
+DEFAULT_RATE = 0.01
 
 # Results that are handed out can show themselves; matplotlib is imported when the first does.
 set_painter(lambda: import_module("gabordiag.presentation.figures.drawings"))
@@ -67,13 +73,56 @@ def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own
     return own_objective(thing, **own)
 
 
+def as_joint(
+    thing: Any,
+    over: Sequence[str],
+    log_scale: Sequence[str] = (),
+    *,
+    direct: bool = False,
+    **own: Any,
+) -> JointObjective:
+    """Returns an objective of one parameter or of several, over points (n, d).
+
+    Args:
+        thing: An `Experiment`, an objective, a function or a module.
+        over: The parameters' names.
+        log_scale: Those of which the logarithm is moved, which keeps them positive.
+        direct: conv2d on the whole image at every evaluation.
+        own: For a function or module, the keywords of `own_objective`.
+
+    Raises:
+        UsageError: Names that cannot be learned together, or keywords that do not belong here.
+    """
+    if isinstance(thing, JointObjective):
+        return thing
+    if len(over) != 1:
+        if own or not isinstance(thing, Experiment):
+            raise UsageError(
+                "a custom objective can have only one parameter; several are supported for the "
+                "Gabor experiment.",
+                "Take one parameter of it.",
+            )
+        return GaborJoint(thing, over, log_scale, direct=direct)
+    line = as_objective(thing, over[0], direct=direct, **own)
+    stray = sorted(set(log_scale) - {line.parameter.name})
+    if stray or (log_scale and line.parameter.low <= 0):
+        raise UsageError(
+            f"{(stray or log_scale)[0]} cannot be learned as a logarithm.",
+            "Name a learned parameter that is positive over its whole range.",
+        )
+    if log_scale:
+        line = copy.copy(line)
+        line.parameter = replace(line.parameter, is_log=True)
+    return OfLine(line)
+
+
 def as_plane(thing: Any, over: Sequence[str], **own: Any) -> JointObjective:
     """Returns an objective of two parameters.
 
     Args:
         thing: An `Experiment`.
         over: The parameters' names.
-        own: Keywords of one's own objective; there is none of two parameters.
+        own: Keywords of a custom objective.
 
     Raises:
         UsageError: Not two different parameters, or no experiment.
@@ -86,27 +135,8 @@ def as_plane(thing: Any, over: Sequence[str], **own: Any) -> JointObjective:
     return as_joint(thing, over, **own)
 
 
-def as_joint(
-    thing: Any, learn: Sequence[str], log: Sequence[str] = (), *, direct: bool = False, **own: Any
-) -> JointObjective:
-    """Returns an objective of several parameters.
-
-    Args:
-        thing: An `Experiment`.
-        learn: The parameters' names.
-        log: Those of which the logarithm is moved, which keeps them positive.
-        direct: conv2d on the whole image at every evaluation.
-        own: Keywords of one's own objective; there is none of several parameters.
-
-    Raises:
-        UsageError: Names that cannot be learned together, or no experiment.
-    """
-    if own or not isinstance(thing, Experiment):
-        raise UsageError(
-            "one's own objective has one parameter; several are of the Gabor experiment only.",
-            "Take one parameter of it.",
-        )
-    return JointObjective(thing, learn, log, direct=direct)
+def _names(over: str | Sequence[str]) -> list[str]:
+    return [over] if isinstance(over, str) else list(over)
 
 
 @overload
@@ -157,14 +187,15 @@ def sweep(
 def optimize(
     thing: Any,
     optimizer: Several = "sgd",
-    lr: Several = 0.01,
+    lr: Several | Mapping[str, float] = 0.01,
     momentum: float = 0.0,
     steps: int = 500,
-    start: Several = None,
+    start: Several | Mapping[str, float] = None,
     *,
     nesterov: bool = False,
     schedule: str = "constant",
-    over: str = "theta",
+    over: str | Sequence[str] = "theta",
+    log_scale: Sequence[str] = (),
     direct: bool = False,
     batch_size: int | None = None,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
@@ -174,15 +205,17 @@ def optimize(
     """Runs optimizers and returns every step.
 
     Args:
-        thing: An `Experiment`, or one's own function or module.
+        thing: An `Experiment`, or your own function or module.
         optimizer: A name of torch.optim in lower case, or several.
-        lr: Learning rate, or several.
+        lr: Learning rate, or several; or one for each parameter by name (0.01 for the others).
         momentum: For the optimizers that take it.
         steps: Optimizer steps.
-        start: First value, or several; the experiment's own without.
+        start: First value, or several. Of several parameters, values by name, or one sequence of
+            values; a single number is that of the first parameter. Default: the parameters' own.
         nesterov: For sgd with momentum.
         schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
-        over: The learned parameter.
+        over: The learned parameter, or several.
+        log_scale: Those of which the logarithm is moved, which keeps them positive.
         direct: Full convolution at every step instead of the exact shortcut.
         batch_size: Draw so many of an experiment's many images at every step, each image once an
             epoch in an order seeded by the experiment's `seed`, as a shuffling DataLoader does.
@@ -193,38 +226,58 @@ def optimize(
         own: As in `as_objective`.
 
     Raises:
-        UsageError: Settings that torch has not, or batches of a single image.
-        InputError: The image cannot be used, one's own code failed, or the logged rows are not
-            these runs'.
+        UsageError: Settings that torch.optim does not support, names, starts or rates that cannot
+            be, or batches of a single image.
+        InputError: The image cannot be used, your code failed, or the logged rows are not these
+            runs'.
     """
+    names = _names(over)
+    rates, own_rates = _rates(lr)
     settings = [
-        OptimizerSettings(name, float(rate), momentum, nesterov, schedule, steps)
-        for name, rate in itertools.product(_several(optimizer), _several(lr))
+        OptimizerSettings(name, rate, momentum, nesterov, schedule, steps)
+        for name, rate in itertools.product(_several(optimizer), rates)
     ]
-    exact = as_objective(thing, over, **own)
-    objective = as_objective(thing, over, direct=True, **own) if direct else exact
-    starts = [exact.parameter.start] if start is None else [float(s) for s in _several(start)]
-    drawn = resolve_batch_size(exact, batch_size)
-    landscape = sweep_objective(exact)
-    if drawn is not None:
-        return run_all_batches(
-            objective, exact, settings, starts, drawn, sweep=landscape, listeners=listeners
+    exact = as_joint(thing, names, log_scale, **own)
+    # A custom objective is made once: it may count, or draw random numbers.
+    is_twofold = direct and isinstance(thing, Experiment)
+    stepped = as_joint(thing, names, log_scale, direct=True, **own) if is_twofold else exact
+    starts = [start] if len(names) > 1 or not isinstance(start, Sequence) else list(start)
+    if not isinstance(exact, OfLine):
+        if batch_size is not None:
+            raise UsageError("batches are for one learned parameter.", "Leave --batch-size out.")
+        return run_all(
+            exact, settings, starts, own_rates, listeners=listeners, stepped=stepped, logged=logged
         )
-    # The curvatures that a run is judged by need no convolutions.
-    table = objective if direct else None
+    landscape = sweep_objective(exact.line)
+    drawn = resolve_batch_size(exact.line, batch_size)
+    if drawn is not None:
+        assert isinstance(stepped, OfLine)
+        first = [float(exact.space.point(value)[0]) for value in starts]
+        return run_all_batches(
+            stepped.line, exact.line, settings, first, drawn, sweep=landscape, listeners=listeners
+        )
     done = run_all(
         exact,
         settings,
         starts,
+        own_rates,
         sweep=landscape,
         listeners=listeners,
-        table=table,
+        # The curvatures that a run is judged by need no convolutions.
+        stepped=stepped,
         logged=logged,
     )
     if batch_size is None:
         return done
     note = f"Batches of {batch_size} hold all images: every step is on all of them."
     return replace(done, notes=(note,))
+
+
+def _rates(lr: Several | Mapping[str, float]) -> tuple[list[float], Mapping[str, float] | None]:
+    """Returns the learning rates for all parameters, and those by name."""
+    if isinstance(lr, Mapping):
+        return [DEFAULT_RATE], {name: float(rate) for name, rate in lr.items()}
+    return [float(rate) for rate in _several(lr)] or [DEFAULT_RATE], None
 
 
 def basins(
@@ -266,7 +319,7 @@ def basins(
         grid = default_starts(objective, starts)
     elif starts is not None:
         grid = np.asarray(starts, dtype=np.float64)
-    settings = OptimizerSettings(optimizer, lr[0], momentum, nesterov, steps=steps)
+    settings = OptimizerSettings(optimizer, float(lr[0]), momentum, nesterov, steps=steps)
     return run_basins(objective, settings, log_spaced(*lr), grid, start=start, progress=progress)
 
 
@@ -307,48 +360,104 @@ def bifurcate(
 def diagnose(
     thing: Any,
     optimizer: str = "sgd",
-    lr: float = 0.01,
+    lr: float | Mapping[str, float] = 0.01,
     momentum: float = 0.0,
     steps: int = 500,
+    start: Any = None,
     *,
     nesterov: bool = False,
     schedule: str = "constant",
-    over: str = "theta",
-    log: str | Path | Mapping[str, npt.ArrayLike] | None = None,
+    over: str | Sequence[str] = "theta",
+    log_scale: Sequence[str] = (),
+    from_log: str | Path | Mapping[str, npt.ArrayLike] | None = None,
     listener: StepListener | None = None,
     progress: Progress | None = None,
     **own: Any,
-) -> Diagnosis:
+) -> Diagnosis | JointDiagnosis:
     """Runs one optimizer and says what is wrong, why, and what fixes it.
 
     Args:
-        thing: An `Experiment`, or one's own function or module.
+        thing: An `Experiment`, or your own function or module.
         optimizer: A name of torch.optim in lower case.
-        lr: Learning rate.
+        lr: Learning rate, or one for each parameter by name (0.01 for the others).
         momentum: For the optimizers that take it.
         steps: Optimizer steps.
+        start: First value; of several parameters, values by name or in order. Default: the
+            parameters' own.
         nesterov: For sgd with momentum.
         schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
-        over: The learned parameter.
-        log: A run that was already made, as `TrajectoryLogger` writes it: diagnosed instead of a
-            new one; `optimizer`, `lr` and `momentum` must be those it was made with.
+        over: The learned parameter, or several.
+        log_scale: Those of which the logarithm is moved, which keeps them positive.
+        from_log: A run that was already made, as `TrajectoryLogger` writes it: diagnosed instead of
+            a new one; `optimizer`, `lr` and `momentum` must be those it was made with.
         listener: Called with every step of the run as it happens.
         progress: Called with (stages done, stages in all).
         own: As in `as_objective`.
 
     Raises:
-        UsageError: Settings that torch has not.
-        InputError: The image cannot be used, one's own code failed, or the log cannot be used.
+        UsageError: Settings that torch.optim does not support, or names, starts or rates that
+            cannot be.
+        InputError: The image cannot be used, your code failed, or the log cannot be used.
     """
-    objective = as_objective(thing, over, **own)
-    settings = OptimizerSettings(optimizer, lr, momentum, nesterov, schedule, steps)
-    sweep_ = sweep_objective(objective, survey=True)
+    (rate, *_), own_rates = _rates(lr)
+    settings = OptimizerSettings(optimizer, rate, momentum, nesterov, schedule, steps)
+    objective = as_joint(thing, _names(over), log_scale, **own)
+    if not isinstance(objective, OfLine):
+        if from_log is not None:
+            raise UsageError("a log is of one learned parameter.", "Leave it out.")
+        return diagnose_several(
+            objective, settings, start, own_rates, listener=listener, progress=progress
+        )
+    line = objective.line
+    sweep_ = sweep_objective(line, survey=True)
     made = None
-    if log is not None:
-        made = run_from_log(objective, settings, sweep_.landscape, read_log(log))
+    if from_log is not None:
+        made = run_from_log(line, settings, sweep_.landscape, read_log(from_log))
     return diagnose_objective(
-        objective, settings, sweep=sweep_, made_run=made, listener=listener, progress=progress
+        line,
+        replace(settings, lr=float(objective.space.rates(own_rates or rate)[0])),
+        None if start is None else float(objective.space.point(start)[0]),
+        sweep=sweep_,
+        made_run=made,
+        listener=listener,
+        progress=progress,
     )
+
+
+def plane_basins(
+    thing: Any,
+    starts: tuple[str, str],
+    optimizer: str = "sgd",
+    lr: float | Mapping[str, float] = 0.01,
+    momentum: float = 0.0,
+    steps: int = 500,
+    *,
+    points: tuple[int, int] | int = DEFAULT_POINTS,
+    nesterov: bool = False,
+    progress: Progress | None = None,
+) -> PlaneBasins:
+    """Returns which starts of a plane of two parameters reach the target, at one learning rate.
+
+    Args:
+        thing: An `Experiment`.
+        starts: The two parameters, both learned.
+        optimizer: Any elementwise optimizer of torch.optim.
+        lr: Learning rate, or one for each parameter by name (0.01 for the other).
+        momentum: For the optimizers that take it.
+        steps: Optimizer steps.
+        points: Starts along each parameter.
+        nesterov: For sgd with momentum.
+        progress: Called now and then with (steps done, steps in all).
+
+    Raises:
+        UsageError: Names, rates or points that cannot be, or no experiment.
+        InputError: The image cannot be used, or the loss is too fine for a map.
+    """
+    objective = as_plane(thing, starts)
+    (rate, *_), own_rates = _rates(lr)
+    settings = OptimizerSettings(optimizer, rate, momentum, nesterov, steps=steps)
+    counts = (points, points) if isinstance(points, int) else points
+    return run_plane(objective, settings, counts, own_rates, progress=progress)
 
 
 def explore(

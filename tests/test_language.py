@@ -54,23 +54,22 @@ KNOWN: dict[str, str] = {
     """,
     "is no grid": """
         gabordiag/api.py gabordiag/checks/verify.py gabordiag/cli/values.py
-        gabordiag/diagnosis/causes.py gabordiag/dynamics/joint.py gabordiag/dynamics/maps.py
-        gabordiag/dynamics/windows.py gabordiag/objective/batches.py
-        gabordiag/objective/objective.py gabordiag/own/custom.py gabordiag/own/modules.py
-        gabordiag/presentation/figures/sweep.py gabordiag/runs/formats.py
+        gabordiag/diagnosis/causes.py gabordiag/dynamics/maps.py gabordiag/dynamics/windows.py
+        gabordiag/objective/batches.py gabordiag/objective/objective.py gabordiag/own/custom.py
+        gabordiag/own/modules.py gabordiag/presentation/figures/sweep.py
+        gabordiag/runs/formats.py
     """,
     "torch has not": """
-        gabordiag/api.py gabordiag/dynamics/optimizers.py gabordiag/dynamics/tables.py
+        gabordiag/dynamics/optimizers.py gabordiag/dynamics/tables.py
         gabordiag/landscape/survey.py
     """,
     "without.": """
-        gabordiag/api.py gabordiag/checks/gradient.py gabordiag/cli/several.py
-        gabordiag/diagnosis/__init__.py gabordiag/diagnosis/joint.py
-        gabordiag/diagnosis/joint_trials.py gabordiag/diagnosis/log/readers.py
-        gabordiag/diagnosis/verdict.py gabordiag/dynamics/batch.py
-        gabordiag/dynamics/bifurcation.py gabordiag/dynamics/descent.py
-        gabordiag/dynamics/joint.py gabordiag/dynamics/logger.py gabordiag/dynamics/maps.py
-        gabordiag/dynamics/tables.py gabordiag/landscape/surface.py gabordiag/landscape/sweep.py
+        gabordiag/checks/gradient.py gabordiag/cli/several.py gabordiag/diagnosis/__init__.py
+        gabordiag/diagnosis/joint.py gabordiag/diagnosis/joint_trials.py
+        gabordiag/diagnosis/log/readers.py gabordiag/diagnosis/verdict.py
+        gabordiag/dynamics/batch.py gabordiag/dynamics/bifurcation.py
+        gabordiag/dynamics/logger.py gabordiag/dynamics/maps.py gabordiag/dynamics/tables.py
+        gabordiag/landscape/surface.py gabordiag/landscape/sweep.py
         gabordiag/objective/response.py gabordiag/own/custom.py
         gabordiag/presentation/animation/storyboard.py
         gabordiag/presentation/figures/drawings.py gabordiag/results.py
@@ -90,8 +89,7 @@ KNOWN: dict[str, str] = {
         gabordiag/diagnosis/log/explanation.py gabordiag/diagnosis/log/readers.py
         gabordiag/diagnosis/unreachable.py gabordiag/diagnosis/verdict.py
         gabordiag/dynamics/batch.py gabordiag/dynamics/bifurcation.py
-        gabordiag/dynamics/descent.py gabordiag/dynamics/joint_batch.py
-        gabordiag/dynamics/logger.py gabordiag/dynamics/outcomes.py gabordiag/dynamics/replay.py
+        gabordiag/dynamics/logger.py gabordiag/dynamics/outcomes.py
         gabordiag/dynamics/stochastic.py gabordiag/explorer/assets/outcomes.js
         gabordiag/explorer/assets/page.js gabordiag/explorer/assets/verdict.js
         gabordiag/landscape/critical.py gabordiag/landscape/doubtful.py

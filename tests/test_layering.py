@@ -34,7 +34,6 @@ ORDER = (
     {"presentation"},
     {"explorer"},
     {"api"},
-    {"api_joint"},
     {"cli"},
     {"__main__"},
 )

@@ -12,11 +12,10 @@ import numpy.typing as npt
 import pytest
 
 import gabordiag as gd
-from gabordiag.api_joint import optimize_jointly
 from gabordiag.cli.values import parse_angle
 from gabordiag.diagnosis import reproduction
-from gabordiag.dynamics.descent import Run
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.dynamics.run import Run
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS
 from gabordiag.presentation.animation.storyboard import LONGEST
 
@@ -227,8 +226,8 @@ def test_animation_s_caption() -> None:
     path = run.trajectory
     assert (np.diff(path.losses[:9]) < 0).all()
     assert path.losses[9] > path.losses[8]
-    assert round(abs(math.degrees(path.updates[8])), 1) == degrees
-    assert path.values[8] < math.pi / 4 < path.values[9]
+    assert round(abs(math.degrees(path.updates[8, 0])), 1) == degrees
+    assert path.values[8, 0] < math.pi / 4 < path.values[9, 0]
 
 
 def test_settles_up_to_two_over_the_curvature(elongated: gd.Experiment) -> None:
@@ -265,12 +264,12 @@ def test_four_parameters_at_once() -> None:
     learned = [value for name, value in options if name == "--learn"]
     given = dict(options)
     theta, psi = numbers(r"ends at (-?\d+)° with psi (\d+)")
-    done = optimize_jointly(
+    done = gd.optimize(
         gd.Experiment(loss=given["--loss"]),
-        learned,
         given["--optimizer"],
         float(given["--lr"]),
         steps=int(given["--steps"]),
+        over=learned,
     )
     final = dict(zip(learned, done.runs[0].final, strict=True))
     assert math.degrees(final["theta"]) == pytest.approx(theta, abs=1)

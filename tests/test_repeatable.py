@@ -155,7 +155,7 @@ def test_chaotic_path_parts_from_the_exact_one_when_it_is_said_to() -> None:
         exact = [Decimal("0.3125")]
         for _ in range(100):
             exact.append(4 * exact[-1] * (1 - exact[-1]))
-    apart = np.abs(run.trajectory.values[:100] - np.array([float(x) for x in exact[:100]]))
+    apart = np.abs(run.trajectory.value[:100] - np.array([float(x) for x in exact[:100]]))
     parted = int(np.argmax(apart > run.landscape.parameter.tolerance))
     # Rounding has chance in it: a handful of steps more or less.
     assert told["trusted_steps"] <= parted + 3

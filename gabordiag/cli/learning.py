@@ -89,8 +89,8 @@ def optimize_command(
             optimize_several(session, ctx, experiment, own, wish, optimizer, direct)
             return
         from gabordiag.api import as_objective, optimize
-        from gabordiag.dynamics.descent import trajectory_name
-        from gabordiag.dynamics.stochastic import FULL_LOSS
+        from gabordiag.dynamics.replay import FULL_LOSS
+        from gabordiag.dynamics.run import trajectory_name
         from gabordiag.objective.batches import resolve_batch_size
         from gabordiag.objective.kernel_table import kernel_table
 
@@ -111,7 +111,7 @@ def optimize_command(
                 log = session.folder.log(trajectory_name(index), [objective.parameter.name], more)
 
                 def on_step(step: Any) -> None:
-                    log(step)
+                    log(step.row())
                     if step.step % 50 == 0:
                         bar(index * (steps + 1) + step.step, total)
 
@@ -254,8 +254,8 @@ def diagnose_command(
             healthy = diagnose_several(session, ctx, experiment, own, wish, optimizer)
             raise typer.Exit(int(check and not healthy))
         from gabordiag.api import as_objective, diagnose
-        from gabordiag.dynamics.descent import trajectory_name
         from gabordiag.dynamics.optimizers import OptimizerSettings
+        from gabordiag.dynamics.run import trajectory_name
 
         # Refused before there is a folder.
         (rate,) = one_parameter(lr, learn[0], at_most_one=True)
@@ -267,7 +267,8 @@ def diagnose_command(
         objective.parameter = replace(objective.parameter, start=begin)
         listener = None
         if log is None:
-            listener = session.folder.log(trajectory_name(0), [objective.parameter.name])
+            write = session.folder.log(trajectory_name(0), [objective.parameter.name])
+            listener = lambda step: write(step.row())  # noqa: E731
         with session.progress("diagnosing", objective) as bar:
             result = diagnose(
                 objective,
@@ -277,7 +278,7 @@ def diagnose_command(
                 steps,
                 nesterov=nesterov,
                 schedule=schedule,
-                log=log,
+                from_log=log,
                 listener=listener,
                 progress=bar,
             )

@@ -1,7 +1,7 @@
 """What the commands do when several parameters are learned at once.
 
 `optimize`, `diagnose` and `basins` come here when several names are given: starts and rates may be
-given by name then, and `gabordiag.api_joint` is called instead of `gabordiag.api`.
+given by name then, and those go to `gabordiag.api` by name.
 """
 
 from __future__ import annotations
@@ -116,12 +116,12 @@ def _thing(
 
 
 def _logger(session: Session, index: int, names: Sequence[str]) -> Any:
-    from gabordiag.dynamics.descent import trajectory_name
-    from gabordiag.dynamics.joint import joint_columns, joint_row
+    from gabordiag.dynamics.replay import log_columns
+    from gabordiag.dynamics.run import trajectory_name
 
-    more = joint_columns(names)[1 + len(names) + 4 :]
+    more = log_columns(names)[1 + len(names) + 4 :]
     log = session.folder.log(trajectory_name(index), names, more)
-    return lambda step: log(joint_row(step))
+    return lambda step: log(step.row())
 
 
 def optimize_several(
@@ -134,14 +134,13 @@ def optimize_several(
     direct: bool,
 ) -> None:
     """`optimize` with several `--learn`."""
-    from gabordiag.api_joint import optimize_jointly
+    from gabordiag.api import optimize
 
     theta0, named = wish.starts()
     thing = _thing(ctx, experiment, own, theta0)
     with session.progress("optimizing"):
-        result = optimize_jointly(
+        result = optimize(
             thing,
-            wish.learn,
             optimizers,
             wish.rates(),
             wish.momentum,
@@ -149,7 +148,8 @@ def optimize_several(
             named,
             nesterov=wish.nesterov,
             schedule=wish.schedule,
-            log=wish.log,
+            over=wish.learn,
+            log_scale=wish.log,
             direct=direct,
             listeners=lambda index: _logger(session, index, wish.learn),
         )
@@ -165,7 +165,7 @@ def diagnose_several(
     optimizer: str,
 ) -> bool:
     """`diagnose` with several `--learn`; returns whether the verdict is healthy."""
-    from gabordiag.api_joint import diagnose_jointly
+    from gabordiag.api import diagnose
 
     theta0, named = wish.starts()
     rates = wish.rates()
@@ -173,9 +173,8 @@ def diagnose_several(
         raise UsageError("a diagnosis is of one run: one --lr, or one for each parameter by name.")
     thing = _thing(ctx, experiment, own, theta0)
     with session.progress("diagnosing") as bar:
-        result = diagnose_jointly(
+        result = diagnose(
             thing,
-            wish.learn,
             optimizer,
             rates if isinstance(rates, dict) else rates[0],
             wish.momentum,
@@ -183,11 +182,12 @@ def diagnose_several(
             named,
             nesterov=wish.nesterov,
             schedule=wish.schedule,
+            over=wish.learn,
             listener=_logger(session, 0, wish.learn),
             progress=bar,
         )
     session.finish(result.view())
-    return result.is_healthy
+    return bool(result.is_healthy)
 
 
 def plane_of_starts(
@@ -206,7 +206,7 @@ def plane_of_starts(
     Raises:
         UsageError: A scan of rates, or no two names.
     """
-    from gabordiag.api_joint import plane_basins
+    from gabordiag.api import plane_basins
     from gabordiag.cli.values import named, parse_angle, parse_points
     from gabordiag.dynamics.plane import DEFAULT_POINTS
 

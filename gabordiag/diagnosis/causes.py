@@ -85,12 +85,12 @@ def _worst_place(facts: Facts) -> float:
 def nonfinite_gradient(facts: Facts) -> Finding:
     """NaN in the gradient where the loss was still finite: 0/0 of a root at zero loss, say."""
     path = facts.run.trajectory
-    bad = np.flatnonzero(np.isfinite(path.losses) & ~np.isfinite(path.gradients))
+    bad = np.flatnonzero(np.isfinite(path.losses) & ~np.isfinite(path.gradient))
     if len(bad) == 0:
         return Finding("nonfinite_gradient", False, False, {}, "every gradient was finite")
     step = int(bad[0])
     loss = float(path.losses[step])
-    evidence: dict[str, Any] = {"step": step, "loss": loss, "value": float(path.values[step])}
+    evidence: dict[str, Any] = {"step": step, "loss": loss, "value": float(path.value[step])}
     trial = _squared_trial(facts)
     sufficient = trial is not None and trial.reached
     text = f"at step {step} the loss was {loss:.3g} and its gradient NaN"
@@ -106,7 +106,7 @@ def nonfinite_gradient(facts: Facts) -> Finding:
 
 def flat_start(facts: Facts) -> Finding:
     """Does the run start where there is no slope, and would it work a little beside?"""
-    slope = abs(float(facts.run.trajectory.gradients[0]))
+    slope = abs(float(facts.run.trajectory.gradient[0]))
     landscape, width = facts.landscape, facts.parameter.high - facts.parameter.low
     share = slope / landscape.largest_gradient if landscape.largest_gradient else 0.0
     # Beside a steep wall every slope is small; it is flat if it is small for the height, too.
@@ -115,7 +115,7 @@ def flat_start(facts: Facts) -> Finding:
     nudge = 5 * facts.parameter.tolerance
     stuck = facts.run.outcome in ("plateau", "frozen", "unfinished")
     # A run that has left is not held up by its start.
-    values = facts.run.trajectory.values
+    values = facts.run.trajectory.value
     halfway = abs(float(values[len(values) // 2]) - facts.start)
     present = stuck and flat and share <= FLAT_SLOPE and halfway <= nudge
     if not present:
@@ -179,7 +179,7 @@ def _bounces_at_target(facts: Facts) -> bool:
     target, goal = facts.target_basin, facts.landscape.goal_value
     if facts.run.outcome == "reached" or target is None or goal is None:
         return False
-    values = facts.run.trajectory.values
+    values = facts.run.trajectory.value
     late = values[len(values) // 2 :]
     if not np.isfinite(late).all():
         return False

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from gabordiag.dynamics.batch import descend_batch
-from gabordiag.dynamics.descent import Run, Trajectory, descend, judge_outcome
+from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES, surroundings
+from gabordiag.dynamics.run import Run, Trajectory, judge_outcome
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.windows import (
     PROPORTIONAL,
@@ -34,6 +35,7 @@ from gabordiag.landscape.series_objective import SeriesObjective
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objective import GaborObjective
+from gabordiag.objective.joint import OfLine
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import Objective, Parameter
 from gabordiag.own.evaluation import OwnObjective
@@ -146,10 +148,12 @@ class Bench:
         return self._trials[settings, start]
 
     def _judged(self, on: Objective, settings: OptimizerSettings, start: float) -> Trial:
-        trajectory = Trajectory.from_steps(list(descend(on, settings, start)))
-        outcome, _ = judge_outcome(self.landscape, trajectory)
+        first, rate = np.array([[start]]), np.array([[settings.lr]])
+        states = list(descend(OfLine(on), settings, first, rate))
+        trajectory = Trajectory.from_states(states, 0)
+        outcome, _ = judge_outcome(surroundings(self.landscape), trajectory)
         return Trial(
-            settings, start, outcome, float(trajectory.values[-1]), self.arrival(trajectory)
+            settings, start, outcome, float(trajectory.value[-1]), self.arrival(trajectory)
         )
 
     def confirmed(self, settings: OptimizerSettings, start: float) -> Trial:
@@ -180,7 +184,7 @@ class Bench:
             return None
         parameter = self.landscape.parameter
         with np.errstate(invalid="ignore"):
-            near = np.abs(parameter.offset(trajectory.values, goal)) <= parameter.tolerance
+            near = np.abs(parameter.offset(trajectory.value, goal)) <= parameter.tolerance
         away = np.flatnonzero(~near)
         first = int(away[-1]) + 1 if len(away) else 0
         return first if first < len(near) else None
@@ -321,7 +325,7 @@ class Facts:
     @property
     def start(self) -> float:
         """Of the run."""
-        return self.run.start
+        return float(self.run.start)
 
     @property
     def experiment(self) -> Experiment | None:

@@ -15,7 +15,7 @@ import numpy as np
 from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.joint_causes import CAUSES
 from gabordiag.diagnosis.joint_remedies import REMEDIES
-from gabordiag.diagnosis.joint_trials import Trials, show_values
+from gabordiag.diagnosis.joint_trials import Trials
 from gabordiag.diagnosis.remedies import Remedy
 from gabordiag.diagnosis.verdict import (
     HEALTHY,
@@ -24,10 +24,17 @@ from gabordiag.diagnosis.verdict import (
     too_short_headline,
     with_roles,
 )
-from gabordiag.dynamics.descent import trajectory_name
-from gabordiag.dynamics.joint import JointRun, learning_rates, run_joint
-from gabordiag.dynamics.joint_pairs import PairSurface, pair_surfaces
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.pairs import PairSurface, pair_surfaces
+from gabordiag.dynamics.run import (
+    Run,
+    describe_space,
+    describe_surroundings,
+    run,
+    surroundings_data,
+    trajectory_name,
+    trajectory_tables,
+)
 from gabordiag.landscape.surface import condition
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
@@ -51,7 +58,7 @@ class JointDiagnosis(Result):
     verdict: str
     headline: str
     findings: tuple[Finding, ...]
-    run: JointRun
+    run: Run
     remedies: tuple[Remedy, ...]
     target_hessian: dict[str, Any]
     pairs: tuple[PairSurface, ...] = ()
@@ -63,7 +70,6 @@ class JointDiagnosis(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        objective = self.run.objective
         return {
             "verdict": self.verdict,
             "headline": self.headline,
@@ -71,26 +77,20 @@ class JointDiagnosis(Result):
             "run": {**self.run.to_dict(), "trajectory": trajectory_name(0)},
             "remedies": [remedy.to_dict() for remedy in self.remedies],
             "target_hessian": self.target_hessian,
-            "learned": list(objective.names),
-            "units": ["rad" if p.is_angle else p.unit for p in objective.parameters],
-            "periods": [parameter.period for parameter in objective.parameters],
-            "tolerances": objective.tolerance.tolist(),
-            "target": dict(zip(objective.names, objective.target.tolist(), strict=True)),
-            "pairs": [{"names": list(pair.names), "file": pair.file} for pair in self.pairs],
+            **describe_space(self.run.space),
+            **describe_surroundings(None, self.pairs),
         }
 
     def data(self) -> Data:
         """Returns what is saved as trajectory-000.csv and pair-*.npz."""
-        names = self.run.objective.names
-        planes = {p.file: {"a": p.a, "b": p.b, "loss": p.loss} for p in self.pairs}
-        return {trajectory_name(0): self.run.trajectory.to_table(names), **planes}
+        return trajectory_tables([self.run]) | surroundings_data(None, self.pairs)
 
 
 # Batches of trials in a full diagnosis, for the progress bar.
 _USUAL_TRIALS = 11
 
 
-def diagnose_joint(run: JointRun, *, progress: Progress | None = None) -> JointDiagnosis:
+def diagnose_joint(run: Run, *, progress: Progress | None = None) -> JointDiagnosis:
     """Tests every suspect and tries every cure on a run of several parameters.
 
     Args:
@@ -107,10 +107,10 @@ def diagnose_joint(run: JointRun, *, progress: Progress | None = None) -> JointD
 
     trials = Trials(run, tell)
     objective = run.objective
-    at = objective.coordinates(objective.target)[None]
+    at = objective.space.coordinates(objective.goals[0])[None]
     hessian = condition(np.linalg.eigvalsh(objective.hessian(at, smooth=True)[0]))
     if run.outcome == "reached":
-        verdict = "healthy" if _is_base(run) else "equivalent_solution"
+        verdict = "healthy" if run.is_at_base else "equivalent_solution"
         return JointDiagnosis(verdict, _healthy(run, verdict), (), run, (), hessian)
     findings = tuple(cause(trials) for cause in CAUSES)
     verdict = _verdict(run, findings)
@@ -123,14 +123,8 @@ def diagnose_joint(run: JointRun, *, progress: Progress | None = None) -> JointD
     return JointDiagnosis(verdict, headline, with_roles(verdict, findings), run, remedies, hessian)
 
 
-def _is_base(run: JointRun) -> bool:
-    """Whether the run ended at the target's own values, not at a copy or whole turns away."""
-    apart = np.abs(run.final - run.objective.target) / run.objective.tolerance
-    return bool((apart <= 1.0).all())
-
-
-def _healthy(run: JointRun, verdict: str) -> str:
-    ends = show_values(run.objective, run.final)
+def _healthy(run: Run, verdict: str) -> str:
+    ends = run.objective.space.show(run.final)
     if verdict == "healthy":
         return f"Healthy: the run reaches the target ({ends}). Nothing needs to change."
     return (
@@ -140,7 +134,7 @@ def _healthy(run: JointRun, verdict: str) -> str:
     )
 
 
-def _verdict(run: JointRun, findings: tuple[Finding, ...]) -> str:
+def _verdict(run: Run, findings: tuple[Finding, ...]) -> str:
     if is_too_short(run):
         return "inconclusive"
     for finding in findings:
@@ -150,7 +144,7 @@ def _verdict(run: JointRun, findings: tuple[Finding, ...]) -> str:
 
 
 def _headline(
-    run: JointRun, verdict: str, findings: tuple[Finding, ...], remedies: tuple[Remedy, ...]
+    run: Run, verdict: str, findings: tuple[Finding, ...], remedies: tuple[Remedy, ...]
 ) -> str:
     if verdict == "inconclusive":
         ends = run.outcome.replace("_", " ")
@@ -187,7 +181,6 @@ def diagnose_several(
     Raises:
         UsageError: A start or a rate that cannot be.
     """
-    _ = learning_rates(objective, settings, own_lrs or {})
-    run = run_joint(objective, settings, start, own_lrs, listener=listener)
-    diagnosis = diagnose_joint(run, progress=progress)
-    return replace(diagnosis, pairs=pair_surfaces(run))
+    made = run(objective, settings, start, own_lrs, listener=listener)
+    diagnosis = diagnose_joint(made, progress=progress)
+    return replace(diagnosis, pairs=pair_surfaces(objective, made.trajectory.values))

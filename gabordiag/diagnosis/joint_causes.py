@@ -20,7 +20,6 @@ from gabordiag.diagnosis.joint_trials import (
     Trials,
     evidence_of,
     first_reached,
-    show_values,
     start_options,
 )
 from gabordiag.wording import times
@@ -64,7 +63,7 @@ def step_too_small(trials: Trials) -> Finding:
     if longer.outcome == "reached":
         advice = f"Use --steps {steps}."
     else:
-        (longer,) = trials.at_once(rates=[3 * trials.run.lrs])
+        (longer,) = trials.at_once(rates=[3 * trials.run.rates])
         advice = "Use three times the learning rates."
     reached = longer.outcome == "reached"
     evidence = {"counterfactual": evidence_of(longer)}
@@ -73,7 +72,7 @@ def step_too_small(trials: Trials) -> Finding:
 
 def step_too_large(trials: Trials) -> Finding:
     """Is the rate above what the target holds, and does a smaller one arrive?"""
-    largest, bound = float(trials.run.lrs.max()), trials.bound
+    largest, bound = float(trials.run.rates.max()), trials.bound
     evidence: dict[str, Any] = {"largest_lr": largest, "bound_at_target": bound}
     wild = trials.run.outcome in ("cycle", "erratic", "running", "nonfinite")
     beyond = bound is not None and largest > bound
@@ -95,7 +94,7 @@ def step_too_large(trials: Trials) -> Finding:
             f"the largest rate {largest:g} is {times(largest / bound)} times what the target holds "
             f"({bound:.3g}, 2 / the Hessian's largest eigenvalue)"
         )
-    advice = f"Use --lr {trial.lrs[0]:g} --steps {trial.settings.steps}." if reached else ""
+    advice = f"Use --lr {trial.rates[0]:g} --steps {trial.settings.steps}." if reached else ""
     return Finding("step_too_large", True, reached, evidence, text, advice)
 
 
@@ -105,21 +104,21 @@ def wrong_basin(trials: Trials) -> Finding:
     if run.minimum is None or run.outcome != "local_minimum":
         text = "the run did not settle at another minimum"
         return Finding("wrong_basin", False, False, {}, text)
-    way = objective.offsets(objective.target, run.start)
+    way = objective.space.offsets(objective.goals[0], run.start)
     trial = first_reached(trials.at_once(starts=[run.start + share * way for share in CLOSER]))
     reached = trial.outcome == "reached"
-    names = objective.names
-    loss = float(objective.loss_at(objective.coordinates(run.minimum)[None])[0])
+    names = objective.space.names
+    loss = float(objective.loss_at(objective.space.coordinates(run.minimum)[None])[0])
     evidence = {
         "minimum": dict(zip(names, run.minimum.tolist(), strict=True)),
         "minimum_loss": loss,
         "counterfactual": evidence_of(trial),
     }
-    where = show_values(objective, run.minimum)
+    where = objective.space.show(run.minimum)
     text = f"the run settled at another minimum, {where} (loss {loss:.4g})"
     advice = ""
     if reached:
-        nearer = show_values(objective, trial.start)
+        nearer = objective.space.show(trial.start)
         advice = f"Start at {nearer}: {start_options(objective, trial.start)}."
     return Finding("wrong_basin", True, reached, evidence, text, advice)
 

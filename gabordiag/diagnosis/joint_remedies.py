@@ -22,7 +22,7 @@ from gabordiag.diagnosis.joint_trials import (
     start_options,
 )
 from gabordiag.diagnosis.remedies import Remedy
-from gabordiag.dynamics.joint import JointRun
+from gabordiag.dynamics.run import Run
 
 # What people try of Adam, whose steps are about as long as the rate: half a degree to some degrees.
 ADAM_RATES = (0.01, 0.03, 0.1)
@@ -42,14 +42,14 @@ def mse_loss(trials: Trials) -> Remedy | None:
 
 def smaller_lr(trials: Trials) -> Remedy | None:
     """One rate for all, from just under what the target holds downwards."""
-    bound, largest = trials.bound, float(trials.run.lrs.max())
+    bound, largest = trials.bound, float(trials.run.rates.max())
     top = largest / 3 if bound is None else SAFE * bound
     rates = [round_down(top), round_down(top / 3)]
-    if rates[0] >= largest and len(set(trials.run.lrs.tolist())) == 1:
+    if rates[0] >= largest and len(set(trials.run.rates.tolist())) == 1:
         return None
     steps = max(trials.run.settings.steps, ENOUGH_STEPS)
     best = first_reached(trials.at_once(rates=rates, steps=steps))
-    return _tried("smaller_lr", f"--lr {best.lrs[0]:g} --steps {steps}", best)
+    return _tried("smaller_lr", f"--lr {best.rates[0]:g} --steps {steps}", best)
 
 
 def own_rates(trials: Trials) -> Remedy | None:
@@ -57,12 +57,12 @@ def own_rates(trials: Trials) -> Remedy | None:
     objective = trials.objective
     if trials.run.settings.optimizer != "sgd" or objective.is_root:
         return None
-    at = objective.coordinates(objective.target)[None]
+    at = objective.space.coordinates(objective.goals[0])[None]
     curvatures = np.diagonal(objective.hessian(at)[0])
     if (curvatures <= 0).any():
         return None
     rates = np.array([round_down(0.5 / float(curvature)) for curvature in curvatures])
-    change = " ".join(f"--lr {n}={r:g}" for n, r in zip(objective.names, rates, strict=True))
+    change = " ".join(f"--lr {n}={r:g}" for n, r in zip(objective.space.names, rates, strict=True))
     return _tried("own_rates", change, trials.at_once(rates=[rates])[0])
 
 
@@ -70,16 +70,16 @@ def adaptive(trials: Trials) -> Remedy | None:
     """Adam at usual rates."""
     steps = max(trials.run.settings.steps, TRIED_STEPS)
     best = first_reached(trials.at_once(rates=ADAM_RATES, steps=steps, **_ADAM))
-    return _tried("adaptive", f"--optimizer adam --lr {best.lrs[0]:g} --steps {steps}", best)
+    return _tried("adaptive", f"--optimizer adam --lr {best.rates[0]:g} --steps {steps}", best)
 
 
 def start_in_basin(trials: Trials) -> Remedy | None:
     """A start on the straight way to the target, with a rate that the target holds."""
-    way = trials.objective.offsets(trials.objective.target, trials.run.start)
+    way = trials.objective.space.offsets(trials.objective.goals[0], trials.run.start)
     steps = max(trials.run.settings.steps, ENOUGH_STEPS)
     starts = [trials.run.start + share * way for share in CLOSER]
     run = first_reached(trials.at_once(starts, [calm_rate(trials)], steps=steps))
-    change = f"{start_options(trials.objective, run.start)} --lr {run.lrs[0]:g} --steps {steps}"
+    change = f"{start_options(trials.objective, run.start)} --lr {run.rates[0]:g} --steps {steps}"
     return _tried("start_in_basin", change, run)
 
 
@@ -87,8 +87,8 @@ def multi_start(trials: Trials) -> Remedy | None:
     """Random starts over the ranges: how many arrive, so how many one needs."""
     objective = trials.objective
     generator = np.random.default_rng(0)
-    low = np.array([p.low for p in objective.parameters])
-    high = np.array([p.high for p in objective.parameters])
+    low = np.array([p.low for p in objective.space.parameters])
+    high = np.array([p.high for p in objective.space.parameters])
     steps = max(trials.run.settings.steps, TRIED_STEPS)
     starts = list(generator.uniform(low, high, (RANDOM_STARTS, len(low))))
     runs = trials.at_once(starts, [0.03], steps=steps, **_ADAM)
@@ -106,7 +106,7 @@ def _needed(share: float) -> str:
     return str(1 if share >= 1 else int(np.ceil(np.log(0.01) / np.log(1 - share))))
 
 
-def _tried(name: str, change: str, run: JointRun, **evidence: Any) -> Remedy:
+def _tried(name: str, change: str, run: Run, **evidence: Any) -> Remedy:
     reached = run.outcome == "reached"
     return Remedy(name, reached, change, run.outcome, {**evidence_of(run), **evidence})
 

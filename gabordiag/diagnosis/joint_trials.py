@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from gabordiag.diagnosis.evidence import round_down
-from gabordiag.dynamics.joint import JointRun
-from gabordiag.dynamics.joint_batch import run_joint_batch
+from gabordiag.dynamics.run import Run, run_many
 from gabordiag.dynamics.windows import SCAN_STEPS
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
@@ -38,7 +37,7 @@ class Trials:
         tell: Called after every batch of trials.
     """
 
-    def __init__(self, run: JointRun, tell: Callable[[], None]) -> None:
+    def __init__(self, run: Run, tell: Callable[[], None]) -> None:
         self.run = run
         self.objective = run.objective
         self._tell = tell
@@ -49,7 +48,7 @@ class Trials:
         rates: Sequence[float | FloatArray] | None = None,
         objective: JointObjective | None = None,
         **settings: Any,
-    ) -> tuple[JointRun, ...]:
+    ) -> tuple[Run, ...]:
         """Returns runs with some things changed and everything else as it was.
 
         Args:
@@ -62,9 +61,9 @@ class Trials:
         places = np.broadcast_to(
             self.run.start if starts is None else np.array(starts), (count, len(self.run.start))
         )
-        lrs = [self.run.lrs] * count if rates is None else list(rates) * (count // len(rates))
+        lrs = [self.run.rates] * count if rates is None else list(rates) * (count // len(rates))
         table = np.array([np.broadcast_to(lr, places.shape[1:]) for lr in lrs])
-        runs = run_joint_batch(
+        runs = run_many(
             self.objective if objective is None else objective,
             replace(self.run.settings, **settings),
             places,
@@ -75,12 +74,7 @@ class Trials:
 
     def squared(self) -> JointObjective | None:
         """Returns the objective without its root, or None."""
-        objective = self.objective
-        if not objective.is_root:
-            return None
-        squared = objective.loss_definition.squared
-        experiment = objective.experiment.on_same_images(loss=squared)
-        return JointObjective(experiment, objective.names, objective.logs)
+        return self.objective.squared()
 
     @property
     def bound(self) -> float | None:
@@ -91,30 +85,22 @@ class Trials:
         """
         if not self.run.settings.is_gradient_descent or self.objective.is_root:
             return None
-        at = self.objective.coordinates(self.objective.target)[None]
+        at = self.objective.space.coordinates(self.objective.goals[0])[None]
         largest = float(np.linalg.eigvalsh(self.objective.hessian(at)[0])[-1])
         return 2 * (1 + self.run.settings.momentum) / largest if largest > 0 else None
 
 
-def evidence_of(run: JointRun) -> dict[str, Any]:
+def evidence_of(run: Run) -> dict[str, Any]:
     """Returns what of a run stands in the evidence."""
     shown = run.to_dict()
     names = ("optimizer", "lr", "momentum", "loss", "start", "steps", "outcome", "final")
     return {name: shown[name] for name in (*names, "final_loss")}
 
 
-def show_values(objective: JointObjective, values: FloatArray) -> str:
-    """Returns values (d,) for people."""
-    return ", ".join(
-        f"{parameter.name} {parameter.show(float(value))}"
-        for parameter, value in zip(objective.parameters, values, strict=True)
-    )
-
-
 def start_options(objective: JointObjective, values: FloatArray) -> str:
     """Returns the options that give a start."""
     texts = []
-    for parameter, value in zip(objective.parameters, values, strict=True):
+    for parameter, value in zip(objective.space.parameters, values, strict=True):
         text = f"{np.degrees(value):.4g}deg" if parameter.is_angle else f"{value:.4g}"
         texts.append(f"--start {parameter.name}={text}")
     return " ".join(texts)
@@ -126,6 +112,6 @@ def calm_rate(trials: Trials) -> float:
     return round_down(SAFE * bound / 2) if bound is not None else _CALM
 
 
-def first_reached(runs: Sequence[JointRun]) -> JointRun:
+def first_reached(runs: Sequence[Run]) -> Run:
     """Returns the first run that reached the target, or the first at all."""
     return next((run for run in runs if run.outcome == "reached"), runs[0])

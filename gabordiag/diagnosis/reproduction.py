@@ -14,10 +14,10 @@ from typing import Any
 from gabordiag.diagnosis.evidence import Bench
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
-from gabordiag.dynamics.descent import Run, run, trajectory_name
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import SYMPTOM_COUNT
+from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
@@ -111,7 +111,7 @@ class Case:
     def data(self) -> Data:
         """Returns the arrays, every file under the filter's name."""
         tables = {
-            trajectory_name(index): run_.trajectory.to_table("theta")
+            trajectory_name(index): run_.trajectory.to_table(["theta"])
             for index, run_ in enumerate(self.runs)
         }
         parts = {**tables, **self.basins.data(), **self.bifurcation.data()}
@@ -201,8 +201,8 @@ def _run_scenario(
             what.objective,
             settings,
             landscape=what.landscape,
-            listener=None if log is None else log(name),
-            table=what.table if index else None,
+            listener=_writer(log, name),
+            stepped=what.table if index else None,
         )
         runs.append(made)
     stage()
@@ -224,3 +224,11 @@ def _run_scenario(
     )
     stage()
     return Case(scenario, sweep, runs[0], tuple(runs), basins, bifurcation, diagnosis)
+
+
+def _writer(log: Callable[[str], Log] | None, name: str) -> StepListener | None:
+    """Returns what writes a run's steps into the log of that name."""
+    if log is None:
+        return None
+    write = log(name)
+    return lambda step: write(step.row())

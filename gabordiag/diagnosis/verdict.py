@@ -17,10 +17,9 @@ from gabordiag.diagnosis.causes import CAUSES
 from gabordiag.diagnosis.evidence import Bench, Facts
 from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.remedies import Remedy, global_search, try_remedies
-from gabordiag.dynamics.descent import Run, StepListener, run, trajectory_name
-from gabordiag.dynamics.joint import JointRun
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
+from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name, trajectory_tables
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.objective import Objective
@@ -125,8 +124,7 @@ class Diagnosis(Result):
 
     def data(self) -> Data:
         """Returns what is saved as trajectory-000.csv and sweep.csv."""
-        name = self.sweep.landscape.parameter.name
-        return {trajectory_name(0): self.run.trajectory.to_table(name), **self.sweep.data()}
+        return {**trajectory_tables([self.run]), **self.sweep.data()}
 
 
 def diagnose_objective(
@@ -261,7 +259,7 @@ def _searches(facts: Facts) -> tuple[Remedy, ...]:
     return () if found is None else (found,)
 
 
-def is_too_short(run_: Run | JointRun) -> bool:
+def is_too_short(run_: Run) -> bool:
     """Whether a run's tail shows too little; one that broke off before its last step is judged."""
     steps = len(run_.trajectory) - 1
     return steps >= run_.settings.steps and tail_length(steps) < SHORTEST_TAIL
@@ -362,7 +360,7 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
     )
 
 
-def too_short_headline(run_: Run | JointRun) -> str:
+def too_short_headline(run_: Run) -> str:
     """Returns the sentence on a run that cannot be judged."""
     needed = 10 * SHORTEST_TAIL
     few = counted(run_.settings.steps, "step is", "steps are")
@@ -395,8 +393,9 @@ def tell_jumps(facts: Facts) -> tuple[str, ...]:
 def _tell(title: str, facts: Facts, jump: Jump) -> str:
     parameter, path = facts.parameter, facts.run.trajectory
     shown = parameter.show
-    gradient = float(path.gradients[jump.step])
-    where = float(parameter.wrap(jump.start))
+    gradient = float(path.gradient[jump.step])
+    start, end = float(jump.start[0]), float(jump.end[0])
+    where = float(parameter.wrap(start))
     parts = [
         f"{title}, step {jump.step}: {parameter.name} stood at {shown(where)} with loss "
         f"{jump.loss_before:.3g}; the gradient there was {gradient:.3g}"
@@ -405,7 +404,7 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
         # Where the loss bends downwards nothing rests at any rate.
         rest = _rest_words(facts) if jump.lr_times_curvature > 0 else ""
         parts.append(f", lr x curvature {jump.lr_times_curvature:.3g}{rest}")
-    step, landed = jump.end - jump.start, float(parameter.wrap(jump.end))
+    step, landed = end - start, float(parameter.wrap(end))
     is_folded = not math.isclose(where + step, landed, abs_tol=parameter.tolerance)
     modulo = f" (modulo {shown(parameter.period, 0)})" if parameter.period and is_folded else ""
     parts.append(
@@ -425,14 +424,15 @@ def _rest_words(facts: Facts) -> str:
 
 
 def _edge_story(facts: Facts, jump: Jump, gradient: float) -> str:
-    found = facts.landscape.basin_of(jump.start)
+    start, end = float(jump.start[0]), float(jump.end[0])
+    found = facts.landscape.basin_of(start)
     if found is None or not jump.left_basin:
         return "."
     _, basin = found
-    edge = basin[1] if jump.end > jump.start else basin[0]
+    edge = basin[1] if end > start else basin[0]
     shown = facts.parameter.show
     text = f": past the edge of its basin at {shown(float(facts.parameter.wrap(edge)), 1)}"
     plain = facts.settings.optimizer == "sgd" and facts.settings.momentum == 0
     if plain and gradient and math.isfinite(gradient):
-        text += f". A rate below {abs((edge - jump.start) / gradient):.2g} would have stayed"
+        text += f". A rate below {abs((edge - start) / gradient):.2g} would have stayed"
     return text + "."

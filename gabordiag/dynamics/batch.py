@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.dynamics.optimizers import BatchUpdate, OptimizerSettings
-from gabordiag.dynamics.outcomes import IntArray, Tails, classify, tail_length
+from gabordiag.dynamics.outcomes import IntArray, Tails, classify, surroundings, tail_length
 from gabordiag.dynamics.tables import Table, TabulatedObjective
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape
@@ -58,13 +58,15 @@ class BatchRuns:
 
     def classify(self, landscape: Landscape, losses: Table) -> tuple[IntArray, IntArray]:
         """Returns outcome codes and periods (rates, starts); in blocks, to bound the memory."""
+        around = surroundings(landscape)
 
         def judge(lo: int) -> tuple[IntArray, IntArray]:
             block = slice(lo, lo + _CLASSIFY_CHUNK)
             values = np.ascontiguousarray(self.tail[:, block])
             rows = [losses(torch.as_tensor(row)).numpy() for row in values]
-            part = Tails(values, np.stack(rows), self.last_gradient[block], self.moved[block])
-            return classify(landscape, part)
+            slope = np.abs(self.last_gradient[block]) * landscape.parameter.tolerance
+            part = Tails(values[..., None], np.stack(rows), slope, self.moved[block])
+            return classify(around, part)
 
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             pieces = list(pool.map(judge, range(0, self.tail.shape[1], _CLASSIFY_CHUNK)))

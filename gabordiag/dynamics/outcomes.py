@@ -1,7 +1,8 @@
 """From trajectories to outcomes: reached, cycle, erratic, ...; and the events on the way.
 
-One piece of code judges a single run and a map of a hundred thousand: arrays of shape
-(tail, runs). The tail is the last tenth of the steps.
+One piece of code judges a single run and a map of a hundred thousand, of one parameter or of
+several: arrays of shape (tail, runs, parameters). The tail is the last tenth of the steps. What is
+compared is measured in the parameters' tolerances.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from gabordiag.landscape.critical import CriticalPoint, Landscape
 from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.objective.space import Space
 from gabordiag.results import finite_or_none
 
 BoolArray = npt.NDArray[np.bool_]
@@ -53,6 +55,8 @@ PLATEAU_SLOPE = 1e-3
 # jitter about a minimum without a period; at the bottom of its basin, so much of its width, they
 # have arrived there as far as they can.
 SETTLED_SHARE = 0.05
+# A value so near to a critical point, in tolerances, lies on it but for rounding.
+_AT_REST = 1e-6
 # Share of the tail's steps that go down in what counts as still descending.
 DESCENT_SHARE = 0.9
 # Windows of the tail in which the largest moves all shrink: a decaying oscillation, which by chance
@@ -74,81 +78,135 @@ def tail_length(steps: int) -> int:
 
 
 @dataclass(frozen=True)
-class Tails:
-    """What is judged, of n runs.
+class Attractor:
+    """A minimum other than the target at which runs end.
 
     Attributes:
-        values: Of the parameter, not wrapped, (tail, n).
+        values: (d,).
+        settled: A run whose tail stays so near, in tolerances, has settled, though it is not at
+            rest: its optimizer's steps do not shrink with the slope. None: no nearer than 1 counts.
+    """
+
+    values: FloatArray
+    settled: float | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What outcomes are judged by: the parameters, and what is known of the landscape.
+
+    Attributes:
+        space: What was learned.
+        goals: Values (m, d) that count as the target; m = 0 where there is none.
+        attractors: Minima other than the target, as far as they are known.
+        rest_points: Values (k, d) at which no gradient is expected.
+        steepest: Largest slope per tolerance; see `Tails.last_slope`.
+    """
+
+    space: Space
+    goals: FloatArray
+    attractors: tuple[Attractor, ...] = ()
+    rest_points: FloatArray | None = None
+    steepest: float = math.nan
+
+
+def surroundings(landscape: Landscape) -> Surroundings:
+    """Returns what a landscape of one parameter says to a judgement of runs."""
+    parameter, goal = landscape.parameter, landscape.goal_value
+    attractors = []
+    for point in landscape.attractors:
+        settled = None
+        if point.basin is not None and not point.is_target:
+            settled = SETTLED_SHARE * (point.basin[1] - point.basin[0]) / parameter.tolerance
+        attractors.append(Attractor(np.array([point.value]), settled))
+    return Surroundings(
+        Space((parameter,)),
+        np.array([] if goal is None else [[goal]]).reshape(-1, 1),
+        tuple(attractors),
+        np.array([[point.value] for point in landscape.points]).reshape(-1, 1),
+        landscape.largest_gradient * parameter.tolerance,
+    )
+
+
+@dataclass(frozen=True)
+class Tails:
+    """What is judged, of n runs of d parameters.
+
+    Attributes:
+        values: Of the parameters, not wrapped, (tail, n, d).
         losses: (tail, n).
-        last_gradient: At the last value (n,).
+        last_slope: Length of the gradient at the last value, each component times the parameter's
+            tolerance (n,): the change of the loss over a tolerance.
         moved: Whether any gradient other than zero arrived in the whole run (n,).
     """
 
     values: FloatArray
     losses: FloatArray
-    last_gradient: FloatArray
+    last_slope: FloatArray
     moved: BoolArray
 
 
-def classify(landscape: Landscape, tails: Tails) -> tuple[IntArray, IntArray]:
+def classify(around: Surroundings, tails: Tails) -> tuple[IntArray, IntArray]:
     """Returns the outcome codes (n,) and periods (n,), 0 where no period of 2 or more was found."""
-    parameter = landscape.parameter
-    values, losses = tails.values, tails.losses
+    space, values, losses = around.space, tails.values, tails.losses
     count = values.shape[1]
     codes = np.full(count, -1, dtype=np.int64)
     periods = np.zeros(count, dtype=np.int64)
 
-    finite = np.isfinite(values).all(axis=0) & np.isfinite(losses).all(axis=0)
-    finite &= np.isfinite(tails.last_gradient) & ~_is_gone(parameter, values)
+    finite = np.isfinite(values).all(axis=(0, 2)) & np.isfinite(losses).all(axis=0)
+    finite &= np.isfinite(tails.last_slope) & ~_is_gone(space, values)
     codes[~finite] = CODES["nonfinite"]
 
-    goal = landscape.goal_value
-    if goal is not None:
-        assign(codes, _stays_near(parameter, values, goal, finite), "reached")
-    for point in landscape.attractors:
-        stays = _stays_near(parameter, values, point.value, finite & (codes < 0))
+    assign(codes, _stays_near(space, values, around.goals, finite), "reached")
+    for point in around.attractors:
+        stays = _stays_near(space, values, point.values[None], finite & (codes < 0))
         assign(codes, stays, "local_minimum")
-    at_rest = _near_any(parameter, values[-1], [point.value for point in landscape.points])
+    at_rest = np.zeros(count, dtype=np.bool_)
+    if around.rest_points is not None:
+        at_rest = _nearest(space, values[-1], around.rest_points) <= _AT_REST
     assign(codes, finite & ~tails.moved & ~at_rest, "frozen")
 
-    periods[finite], drift = _find_periods(parameter, values[:, finite])
-    drifts = np.zeros(count)
-    drifts[finite] = drift
-    assign(codes, (periods >= 1) & (drifts != 0), "running")
+    drifting = np.zeros(count, dtype=np.bool_)
+    periods[finite], drifting[finite] = _find_periods(space, values[:, finite])
+    assign(codes, (periods >= 1) & drifting, "running")
     assign(codes, periods >= 2, "cycle")
 
-    move = np.zeros(count)
-    move[finite] = np.ptp(values[:, finite], axis=0)
-    slow = move <= PLATEAU_MOVE * parameter.tolerance
-    flat = np.abs(tails.last_gradient) <= PLATEAU_SLOPE * landscape.largest_gradient
+    with np.errstate(invalid="ignore", over="ignore"):
+        moves = np.diff(values, axis=0) / space.tolerance
+        # Unlike a sum of squares, `hypot` does not overflow on the way.
+        lengths = np.abs(moves[..., 0]) if len(space) == 1 else np.hypot.reduce(moves, axis=-1)
+        extent = (np.ptp(values, axis=0) / space.tolerance).max(axis=-1)
+    slow = extent <= PLATEAU_MOVE
+    flat = tails.last_slope <= PLATEAU_SLOPE * around.steepest
     assign(codes, finite & slow & flat, "plateau")
-    arrivals = [point.value for point in landscape.attractors] + ([] if goal is None else [goal])
-    ends = _last_stays(parameter, values, arrivals, finite & (codes < 0))
-    with np.errstate(invalid="ignore"):
-        moves = np.abs(np.diff(values, axis=0))
-    assign(codes, descends(moves, losses, finite, ends), "unfinished")
-    for point in landscape.attractors:
-        if point.basin is not None and not point.is_target:
-            reach = SETTLED_SHARE * (point.basin[1] - point.basin[0])
-            settled = _stays_near(parameter, values, point.value, finite & (codes < 0), reach)
+    ends = _last_stays(space, values, around, finite & (codes < 0))
+    assign(codes, descends(lengths, losses, finite, ends), "unfinished")
+    for point in around.attractors:
+        if point.settled is not None:
+            among = finite & (codes < 0)
+            settled = _stays_near(space, values, point.values[None], among, point.settled)
             assign(codes, settled, "local_minimum")
     assign(codes, codes < 0, "erratic")
     return codes, np.where(periods >= 2, periods, 0)
 
 
-def _is_gone(parameter: Parameter, values: FloatArray) -> BoolArray:
-    """Whether the whole tail lies far outside an interval.
+def _is_gone(space: Space, values: FloatArray) -> BoolArray:
+    """Whether the whole tail lies far outside an interval (n,).
 
     Or so far out along a period that a double cannot say where in it: there whole periods that are
     taken off leave a remainder that is rounding.
     """
-    if parameter.period is not None:
-        with np.errstate(invalid="ignore"):
-            blurred = np.spacing(np.abs(values).max(axis=0)) > parameter.tolerance
-        return np.asarray(blurred, dtype=np.bool_)
-    reach = FAR_OUT * (parameter.high - parameter.low)
-    outside = (values < parameter.low - reach) | (values > parameter.high + reach)
-    return np.asarray(outside.all(axis=0), dtype=np.bool_)
+    gone = np.zeros(values.shape[1], dtype=np.bool_)
+    for index, parameter in enumerate(space.parameters):
+        column = values[..., index]
+        if parameter.period is not None:
+            with np.errstate(invalid="ignore"):
+                gone |= np.spacing(np.abs(column).max(axis=0)) > parameter.tolerance
+            continue
+        reach = FAR_OUT * (parameter.high - parameter.low)
+        outside = (column < parameter.low - reach) | (column > parameter.high + reach)
+        gone |= outside.all(axis=0)
+    return gone
 
 
 def assign(codes: IntArray, where: BoolArray, name: str) -> None:
@@ -156,86 +214,79 @@ def assign(codes: IntArray, where: BoolArray, name: str) -> None:
     codes[where & (codes < 0)] = CODES[name]
 
 
+def _nearest(space: Space, values: FloatArray, points: FloatArray) -> FloatArray:
+    """Returns the distances (...) of values (..., d) to the nearest point, in tolerances."""
+    nearest = np.full(values.shape[:-1], np.inf)
+    for point in points:
+        nearest = np.fmin(nearest, space.distances(values, point))
+    return nearest
+
+
 def _stays_near(
-    parameter: Parameter,
-    values: FloatArray,
-    point: float,
-    among: BoolArray,
-    reach: float | None = None,
+    space: Space, values: FloatArray, points: FloatArray, among: BoolArray, reach: float = 1.0
 ) -> BoolArray:
-    """Whether the whole tail lies within `reach` of a point; the parameter's tolerance without."""
-    reach = parameter.tolerance if reach is None else reach
+    """Whether the whole tail lies within `reach` tolerances of one of the points (m, d)."""
     near = np.zeros(values.shape[1], dtype=np.bool_)
     # The last value rules most runs out before the whole tail is looked at.
-    last = among & np.isfinite(values[-1])
-    last[last] = np.abs(parameter.offset(values[-1, last], point)) <= reach
-    offsets = np.abs(parameter.offset(values[:, last], point))
-    near[last] = (offsets <= reach).all(axis=0)
+    last = among & (_nearest(space, values[-1], points) <= reach)
+    near[last] = (_nearest(space, values[:, last], points) <= reach).all(axis=0)
     return near
 
 
 def _last_stays(
-    parameter: Parameter, values: FloatArray, points: list[float], among: BoolArray
+    space: Space, values: FloatArray, around: Surroundings, among: BoolArray
 ) -> IntArray:
-    """Returns since which index (n,) a run stays near one of the points; the length for never."""
-    length, count = values.shape
+    """Returns since which index (n,) a run stays near one minimum; the tail's length for never."""
+    length, count = values.shape[:2]
     since = np.full(count, length)
-    for point in points:
-        last = among & np.isfinite(values[-1])
-        last[last] = np.abs(parameter.offset(values[-1, last], point)) <= parameter.tolerance
-        away = np.abs(parameter.offset(values[:, last], point)) > parameter.tolerance
+    for points in [*(point.values[None] for point in around.attractors), around.goals]:
+        last = among & (_nearest(space, values[-1], points) <= 1.0)
+        away = _nearest(space, values[:, last], points) > 1.0
         # Counted from the end: the first value that is away.
         stays = np.where(away.any(axis=0), np.argmax(away[::-1], axis=0), length)
         since[last] = np.minimum(since[last], length - stays)
     return since
 
 
-def _near_any(parameter: Parameter, values: FloatArray, points: list[float]) -> BoolArray:
-    near = np.zeros(len(values), dtype=np.bool_)
-    with np.errstate(invalid="ignore"):
-        for point in points:
-            near |= np.abs(parameter.offset(values, point)) <= 1e-6 * parameter.tolerance
-    return near
+def _find_periods(space: Space, values: FloatArray) -> tuple[IntArray, BoolArray]:
+    """Returns the shortest common period (n,), 0 where there is none, and whether it drifts.
 
-
-def _find_periods(parameter: Parameter, values: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Returns the shortest period (n,), 0 where there is none, and the drift over it.
-
-    The drift counts whole parameter periods. Period 1 is found only together with a drift or as
-    rest (drift 0).
+    A drift is a repeat up to whole parameter periods of which some were passed. Period 1 is found
+    only together with a drift or as rest.
     """
-    length, count = values.shape
+    length, count = values.shape[:2]
     periods = np.zeros(count, dtype=np.int64)
-    drifts = np.zeros(count)
-    if length < 2:
-        return periods, drifts
-    width = parameter.high - parameter.low
+    drifting = np.zeros(count, dtype=np.bool_)
+    if length < 2 or count == 0:
+        return periods, drifting
+    origin = np.zeros(len(space))
     # Values reduced once: rounding of a far-off value would otherwise look like motion.
-    wrapped = parameter.wrap(values)
-    steps = np.abs(parameter.offset(np.diff(wrapped, axis=0), 0.0)).max(axis=0)
-    spacing = np.spacing(np.abs(values).max(axis=0))
-    rest = np.maximum(ROUNDING_MOVE * width, 4 * spacing)
+    wrapped = space.wrap(values)
+    steps = space.distances(np.diff(wrapped, axis=0), origin).max(axis=0)
+    spacing = np.spacing(np.abs(values).max(axis=0)) / space.tolerance
+    rest = np.maximum(ROUNDING_MOVE * space.width / space.tolerance, 4 * spacing).max(axis=-1)
     periods[steps <= rest] = 1
     threshold = np.maximum(REPEAT_TOLERANCE * steps, rest)
     for period in range(2, min(MAX_PERIOD, length // 3) + 1):
         # The last values decide for most runs; only candidates are compared over the whole tail.
-        ends = np.abs(parameter.offset(wrapped[-1] - wrapped[-1 - period], 0.0))
+        ends = space.distances(wrapped[-1] - wrapped[-1 - period], origin)
         candidates = np.flatnonzero((periods == 0) & (ends <= threshold))
         if len(candidates) == 0:
             continue
         some = wrapped[:, candidates]
-        errors = np.abs(parameter.offset(some[period:] - some[:-period], 0.0)).max(axis=0)
+        errors = space.distances(some[period:] - some[:-period], origin).max(axis=0)
         periods[candidates[errors <= threshold[candidates]]] = period
-    if parameter.period is not None:
-        found = np.flatnonzero(periods)
-        moved = values[-1, found] - values[-1 - periods[found], found]
-        drifts[found] = np.round(moved / parameter.period)
-    return periods, drifts
+    found = np.flatnonzero(periods)
+    moved = values[-1, found] - values[-1 - periods[found], found]
+    for index, parameter in enumerate(space.parameters):
+        if parameter.period is not None:
+            drifting[found] |= np.round(moved[:, index] / parameter.period) != 0
+    return periods, drifting
 
 
 def find_period(parameter: Parameter, values: FloatArray) -> int:
     """Returns the shortest period of one series (n,), at least 2, or 0 where there is none."""
-    periods, _ = _find_periods(parameter, values[:, None])
+    periods, _ = _find_periods(Space((parameter,)), values[:, None, None])
     return int(periods[0]) if periods[0] >= 2 else 0
 
 
@@ -278,66 +329,47 @@ class Jump:
     """One step across which the loss rose by a large part of the landscape's height.
 
     Attributes:
-        step: Index of the value before the jump.
-        start: The value before; `from` in JSON.
-        end: The value after; `to` in JSON.
+        step: Index of the values before the jump.
+        start: The values before (d,); `from` in JSON.
+        end: The values after (d,); `to` in JSON.
         loss_before: At `start`.
         loss_after: At `end`.
-        lr_times_curvature: lr L'' at `start`; above 2 a quadratic diverges.
-        left_basin: Whether the step crossed the edge of the basin it started in.
+        lr_times_curvature: Largest eigenvalue at `start` of lr^(1/2) H lr^(1/2), with H the Hessian
+            in coordinates; lr L'' of one parameter. Above 2 a quadratic diverges.
+        left_basin: Whether the step crossed the edge of the basin it started in; None where no
+            basins are known.
         landed_near: The minimum into whose basin it fell, or None.
     """
 
     step: int
-    start: float
-    end: float
+    start: FloatArray
+    end: FloatArray
     loss_before: float
     loss_after: float
     lr_times_curvature: float | None
-    left_basin: bool
-    landed_near: float | None
+    left_basin: bool | None = None
+    landed_near: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as JSON names them."""
-        return {
+    def to_dict(self, space: Space | None = None) -> dict[str, Any]:
+        """Returns the fields as JSON names them; without a space, of one parameter."""
+        named = (lambda values: finite_or_none(float(values[0]))) if space is None else space.named
+        fields = {
             "step": self.step,
-            "from": self.start,
-            "to": self.end,
+            "from": named(self.start),
+            "to": named(self.end),
             "loss_before": self.loss_before,
             "loss_after": self.loss_after,
             "lr_times_curvature": finite_or_none(self.lr_times_curvature),
-            "left_basin": self.left_basin,
-            "landed_near": self.landed_near,
         }
+        if self.left_basin is not None:
+            fields |= {"left_basin": self.left_basin, "landed_near": self.landed_near}
+        return fields
 
 
 def jump_steps(losses: FloatArray, height: float) -> IntArray:
     """Returns the indices t at which loss[t + 1] - loss[t] is a jump of a landscape's height."""
     with np.errstate(invalid="ignore"):
         return np.flatnonzero(np.diff(losses) > JUMP_RISE * height)
-
-
-def describe_jump(
-    landscape: Landscape,
-    step: int,
-    values: FloatArray,
-    losses: FloatArray,
-    lr_times_curvature: float | None,
-) -> Jump:
-    """Returns the jump from values[step] to values[step + 1] with what the landscape says of it."""
-    start, end = float(values[step]), float(values[step + 1])
-    before = landscape.attractor_of(start)
-    landed = landscape.attractor_of(end)
-    return Jump(
-        step=step,
-        start=start,
-        end=end,
-        loss_before=float(losses[step]),
-        loss_after=float(losses[step + 1]),
-        lr_times_curvature=lr_times_curvature,
-        left_basin=left_basin(landscape, before, start, np.array([end])),
-        landed_near=None if landed is None else landed.value,
-    )
 
 
 def left_basin(

@@ -6,17 +6,27 @@ range of a parameter is evaluated exactly from there on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
+from torch import Tensor
 
 from gabordiag.dynamics.batch import require_batchable
-from gabordiag.dynamics.joint import learning_rates
-from gabordiag.dynamics.joint_outcomes import JointTails, classify_joint
+from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES, OUTCOMES, IntArray, tail_length
+from gabordiag.dynamics.outcomes import (
+    OUTCOME_NAMES,
+    OUTCOMES,
+    Attractor,
+    IntArray,
+    Surroundings,
+    Tails,
+    classify,
+    tail_length,
+)
 from gabordiag.errors import UsageError
 from gabordiag.landscape.plane_series import PlaneSeries, build_plane_series
 from gabordiag.landscape.surface import Surface, sweep_surface
@@ -92,7 +102,7 @@ def run_plane(
     objective: JointObjective,
     settings: OptimizerSettings,
     points: tuple[int, int] = (DEFAULT_POINTS, DEFAULT_POINTS),
-    own_lrs: dict[str, float] | None = None,
+    own_lrs: Mapping[str, float] | None = None,
     *,
     progress: Progress | None = None,
 ) -> PlaneBasins:
@@ -108,22 +118,24 @@ def run_plane(
     Raises:
         UsageError: Not two parameters, a logarithm, or an optimizer that cannot run as a batch.
     """
-    if len(objective.parameters) != 2 or objective.logs:
+    if len(objective.space) != 2 or any(p.is_log for p in objective.space.parameters):
         raise UsageError("a plane of starts needs two parameters as they are.")
     require_batchable(settings)
     if min(points) < 2:
         raise UsageError("a plane needs at least 2 starts along each parameter.")
-    lrs = learning_rates(objective, settings, own_lrs or {})
+    lrs = objective.space.rates(own_lrs or settings.lr)
     surface = sweep_surface(objective, (_SURFACE_POINTS, _SURFACE_POINTS))
     field = _Field(objective, build_plane_series(objective))
     a, b = (
         _starts(p.low, p.high, n, p.period is not None)
-        for p, n in zip(objective.parameters, points, strict=True)
+        for p, n in zip(objective.space.parameters, points, strict=True)
     )
     starts = np.stack(np.meshgrid(a, b, indexing="ij"), axis=-1).reshape(-1, 2)
-    tails = _descend(field, settings, lrs, starts, progress)
-    others = np.array([p.values for p in surface.minima if not p.is_target]).reshape(-1, 2)
-    codes, _ = classify_joint(objective, others, tails)
+    tails, steepest = _tails(field, settings, lrs, starts, progress)
+    others = tuple(Attractor(np.array(p.values)) for p in surface.minima if not p.is_target)
+    codes, _ = classify(
+        Surroundings(objective.space, objective.goals, others, None, steepest), tails
+    )
     outcomes = read_only(codes.reshape(len(a), len(b)))
     return PlaneBasins(
         surface, settings, lrs, read_only(a), read_only(b), outcomes, field.series.error
@@ -134,67 +146,66 @@ def _starts(low: float, high: float, count: int, periodic: bool) -> FloatArray:
     return np.linspace(low, high, count, endpoint=not periodic)
 
 
-class _Field:
+class _Field(JointObjective):
     """Loss and slopes at many points: by the series inside the ranges, exactly outside."""
 
     def __init__(self, objective: JointObjective, series: PlaneSeries) -> None:
         self.objective, self.series = objective, series
+        self.space = objective.space
+        self.loss_name, self.is_root = objective.loss_name, objective.is_root
         self._bounds = [
             (index, p.low, p.high)
-            for index, p in enumerate(objective.parameters)
+            for index, p in enumerate(objective.space.parameters)
             if p.period is None
         ]
 
-    def __call__(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Returns losses (n,) and slopes (n, 2) at values (n, 2)."""
+    def loss(self, coordinates: Tensor) -> Tensor:
+        """Returns the exact loss (n,) at points (n, 2)."""
+        return self.objective.loss(coordinates)
+
+    def loss_and_gradient(
+        self, coordinates: npt.ArrayLike, *, smooth: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
+        """Returns losses (n,) and slopes (n, 2) at points (n, 2)."""
+        values = np.asarray(coordinates, dtype=np.float64)
         outside = np.zeros(len(values), dtype=np.bool_)
         for index, low, high in self._bounds:
             outside |= (values[:, index] < low) | (values[:, index] > high)
         finite = np.isfinite(values).all(axis=1)
         result = np.full((len(values), 3), np.nan)
         inside = finite & ~outside
-        smooth, *slopes = self.series(values[inside])
-        if self.objective.is_root:
+        level, *slopes = self.series(values[inside])
+        if self.is_root and not smooth:
             with np.errstate(divide="ignore", invalid="ignore"):
-                root = np.sqrt(np.maximum(smooth, _NEAR_ZERO * self.series.largest))
-            smooth, slopes = root, [slope / (2 * root) for slope in slopes]
-        result[inside] = np.stack([smooth, *slopes], axis=1)
+                root = np.sqrt(np.maximum(level, _NEAR_ZERO * self.series.largest))
+            level, slopes = root, [slope / (2 * root) for slope in slopes]
+        result[inside] = np.stack([level, *slopes], axis=1)
         there = finite & outside
         if there.any():
-            losses, exact = self.objective.loss_and_gradient(values[there])
+            losses, exact = self.objective.loss_and_gradient(values[there], smooth=smooth)
             result[there] = np.concatenate([losses[:, None], exact], axis=1)
         return result[:, 0], result[:, 1:]
 
 
-def _descend(
+def _tails(
     field: _Field,
     settings: OptimizerSettings,
     lrs: FloatArray,
     starts: FloatArray,
     progress: Progress | None,
-) -> JointTails:
-    """Runs all starts (n, 2) in one optimizer: a tensor a parameter, a group each."""
-    columns = [torch.tensor(column.copy()) for column in starts.T]
-    groups: Any = [{"params": [x], "lr": float(lr)} for x, lr in zip(columns, lrs, strict=True)]
-    optimizer = settings.build(groups, lr=float(lrs[0]))
+) -> tuple[Tails, float]:
+    """Runs all starts (n, 2); returns what is judged, and the steepest slope that was met."""
     length = tail_length(settings.steps)
-    tail, losses = np.empty((length, *starts.shape)), np.empty((length, len(starts)))
-    tolerance = field.objective.tolerance
+    values, losses = [], []
     moved, steepest = np.zeros(len(starts), dtype=np.bool_), 0.0
-    for step in range(settings.steps + 1):
-        values = np.stack([column.numpy() for column in columns], axis=1)
-        loss, slopes = field(values)
-        scaled = np.linalg.norm(slopes * tolerance, axis=1)
-        moved |= scaled > 0
-        steepest = max(steepest, float(np.nan_to_num(scaled).max()))
-        if step > settings.steps - length:
-            kept = step - (settings.steps - length) - 1
-            tail[kept], losses[kept] = values, loss
-        if step == settings.steps:
-            break
-        for column, slope in zip(columns, slopes.T, strict=True):
-            column.grad = torch.tensor(slope.copy())
-        optimizer.step()
-        if progress is not None and step % _PROGRESS_EVERY == 0:
-            progress(step, settings.steps)
-    return JointTails(tail, losses, scaled, moved, steepest)
+    last = np.zeros(len(starts))
+    for state in descend(field, settings, starts, np.broadcast_to(lrs, starts.shape)):
+        last = np.hypot.reduce(state.gradients * field.space.tolerance, axis=1)
+        moved |= last > 0
+        steepest = max(steepest, float(np.nan_to_num(last).max()))
+        if state.step > settings.steps - length:
+            values.append(state.values)
+            losses.append(state.losses)
+        if progress is not None and state.step % _PROGRESS_EVERY == 0:
+            progress(state.step, settings.steps)
+    return Tails(np.array(values), np.array(losses), last, moved), steepest

@@ -13,35 +13,95 @@ evaluates several times a step, and of one's own objective, which may draw rando
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.errors import InputError
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.joint import JointObjective
+from gabordiag.objective.objective import FloatArray
 
 
 class Step(NamedTuple):
-    """One logged step: the state before it, and what it changed.
+    """One logged step of one run: the state before it, and what it changed.
 
-    `update` is the change that the optimizer made at this step, so value + update is the next
-    step's value; NaN in the last row, after which no step was made.
+    Attributes:
+        step: Its number.
+        values: Of the parameters (d,).
+        loss: At the values.
+        gradients: Of the coordinates (d,).
+        updates: The changes that the optimizer made at this step (d,), so values + updates are the
+            next step's values; NaN in the last row, after which no step was made.
+        lrs: Learning rates (d,).
+        full_loss: Of runs on batches, the loss over all images; `loss` and `gradients` are then
+            those of the batch.
     """
 
     step: int
-    value: float
+    values: FloatArray
     loss: float
-    grad: float
-    update: float
-    lr: float
+    gradients: FloatArray
+    updates: FloatArray
+    lrs: FloatArray
+    full_loss: float | None = None
+
+    def row(self) -> list[float]:
+        """Returns the row of a log, under `log_columns`."""
+        full = [] if self.full_loss is None else [self.full_loss]
+        lr = float(self.lrs[0])
+        if len(self.values) == 1:
+            numbers = (self.values[0], self.loss, self.gradients[0], self.updates[0], lr)
+            return [float(self.step), *map(float, numbers), *full]
+        lengths = (math.hypot(*self.gradients), math.hypot(*self.updates), lr)
+        several = np.concatenate([self.gradients, self.updates, self.lrs]).tolist()
+        return [float(self.step), *self.values.tolist(), self.loss, *lengths, *several, *full]
 
 
-def as_steps(rows: Sequence[Sequence[float]]) -> list[Step]:
-    """Returns the rows of a log as steps."""
-    return [Step(int(number), *rest) for number, *rest in rows]
+# What a log of runs on batches has behind the columns of every log.
+FULL_LOSS = "full_loss"
+
+
+def log_columns(names: Sequence[str], *, has_full_loss: bool = False) -> list[str]:
+    """Returns the columns of a log.
+
+    Of several parameters `grad` and `update` are the lengths of the vectors whose components
+    follow; `lr` is the first parameter's.
+    """
+    kinds = ("grad", "update", "lr")
+    several = [f"{kind}_{name}" for kind in kinds for name in names] if len(names) > 1 else []
+    full = [FULL_LOSS] if has_full_loss else []
+    return ["step", *names, "loss", *kinds, *several, *full]
+
+
+def as_steps(rows: Sequence[Sequence[float]], d: int = 1) -> list[Step]:
+    """Returns the rows of a log as steps of d parameters."""
+    steps = []
+    for number, *rest in rows:
+        table = np.array(rest, dtype=np.float64)
+        if d == 1:
+            values, gradients, updates, lrs = table[:1], table[2:3], table[3:4], table[4:5]
+        else:
+            values = table[:d]
+            gradients, updates, lrs = table[d + 4 : 4 * d + 4].reshape(3, d)
+        steps.append(Step(int(number), values, float(table[d]), gradients, updates, lrs))
+    return steps
+
+
+class Learned(Protocol):
+    """What an optimizer moves, with the gradients that it sees."""
+
+    def evaluate(self) -> FloatArray:
+        """Returns the losses (n,), and leaves the gradients with the optimizer."""
+
+    def gradients(self) -> FloatArray | None:
+        """Returns the gradients (n, d) that the optimizer has, or None where none arrives."""
+
+    def give(self, gradients: Tensor | None) -> None:
+        """Leaves other gradients (n, d) with the optimizer."""
 
 
 class Replay:
@@ -57,61 +117,70 @@ class Replay:
     """
 
     def __init__(
-        self, objective: Objective, settings: OptimizerSettings, logged: Sequence[Step]
+        self, objective: JointObjective, settings: OptimizerSettings, logged: Sequence[Step]
     ) -> None:
         if len(logged) > settings.steps + 1:
             raise InputError(f"The log has {len(logged) - 1} steps, the run {settings.steps}.")
         self._logged = logged
+        self._objective = objective
         self._again = objective.has_state or not settings.is_elementwise
+        self._arrives = True
         # An evaluation may differ from the logged one by so much, relative: other threads, another
         # processor. A changed image, filter or function differs by more.
         self._rounding = math.sqrt(torch.finfo(objective.dtype).eps)
 
-    def loss(self, step: int, value: Tensor, evaluate: Callable[[], float]) -> float:
-        """Returns the loss of a step, and leaves its gradient in the value.
+    def evaluate(
+        self,
+        step: int,
+        values: FloatArray,
+        learned: Learned,
+    ) -> FloatArray:
+        """Returns the losses (n,) of a step, and leaves the gradients with the optimizer.
 
         Args:
             step: Its number.
-            value: What is learned.
-            evaluate: Evaluates the loss and leaves the gradient in the value.
+            values: Of the parameters (n, d).
+            learned: What the optimizer moves.
 
         Raises:
-            InputError: The log's value, or the first evaluation, is another.
+            InputError: The log's values, or the first evaluation, are others.
         """
         if step >= len(self._logged):
-            return evaluate()
+            return learned.evaluate()
         row = self._logged[step]
-        if not _same(row.value, value.item()):
-            raise _no_fit(step, "value", row.value, value.item())
-        # The first step is always evaluated: it tells whether this is the same experiment.
+        if not _same(row.values, values[0]):
+            raise _no_fit(step, "value", row.values, values[0])
+        # The first step is always evaluated: it shows whether this is the same experiment.
         if step == 0 or self._again:
-            loss = evaluate()
-            grad = 0.0 if value.grad is None else value.grad.item()
-            tolerance = self._rounding * max(abs(row.loss), abs(row.grad))
-            for what, was, now in (("loss", row.loss, loss), ("gradient", row.grad, grad)):
-                if not (_same(was, now) or abs(was - now) <= tolerance):
+            loss, arrived = learned.evaluate()[0], learned.gradients()
+            grads = np.zeros_like(row.gradients) if arrived is None else arrived[0]
+            tolerance = self._rounding * max(abs(row.loss), float(np.abs(row.gradients).max()))
+            for what, was, now in (("loss", row.loss, loss), ("gradient", row.gradients, grads)):
+                if not _same(was, now, tolerance):
                     raise _no_fit(step, what, was, now)
-        # A gradient that never arrives (None) is logged as 0; to an optimizer it is not the same.
-        if value.grad is not None:
-            value.grad = torch.full_like(value, row.grad)
-        return row.loss
+            # A gradient that never arrives is logged as 0; to an optimizer it is not the same.
+            self._arrives = arrived is not None
+        if self._arrives:
+            learned.give(self._objective.tensor(row.gradients))
+        return np.array([row.loss])
 
-    def compare(self, step: int, update: float) -> None:
-        """Compares what a step changed with what the log says.
+    def compare(self, step: int, updates: FloatArray) -> None:
+        """Compares what a step changed (n, d) with what the log says.
 
         Raises:
             InputError: It changed something else.
         """
-        if step < len(self._logged) and not _same(self._logged[step].update, update):
-            raise _no_fit(step, "update", self._logged[step].update, update)
+        if step < len(self._logged) and not _same(self._logged[step].updates, updates[0]):
+            raise _no_fit(step, "update", self._logged[step].updates, updates[0])
 
 
-def _same(one: float, other: float) -> bool:
-    return one == other or (math.isnan(one) and math.isnan(other))
+def _same(one: FloatArray | float, other: FloatArray | float, tolerance: float = 0.0) -> bool:
+    return np.allclose(one, other, rtol=0.0, atol=tolerance, equal_nan=True)
 
 
-def _no_fit(step: int, what: str, was: float, now: float) -> InputError:
+def _no_fit(step: int, what: str, was: FloatArray | float, now: FloatArray | float) -> InputError:
+    shown, found = (", ".join(repr(x) for x in np.atleast_1d(v).tolist()) for v in (was, now))
     return InputError(
-        f"The log does not continue: at step {step} its {what} is {was!r}, but now {now!r}.",
+        f"The log does not continue: at step {step} its {what} is {shown}, but now {found}.",
         "The image, the objective or the log has changed, or evaluations differ; run it again.",
     )

@@ -10,52 +10,37 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from gabordiag.dynamics.descent import (
+from gabordiag.dynamics.descend import descend
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.outcomes import tail_length
+from gabordiag.dynamics.run import (
     Optimization,
     Run,
     StepListener,
     Trajectory,
-    descend,
     judge,
+    one_step,
     run,
 )
-from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import tail_length
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.batches import BatchObjective
 from gabordiag.objective.gabor_objective import DirectObjective, ShortcutObjective
+from gabordiag.objective.joint import OfLine
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import finite_or_none, read_only
 
-# What a log has behind the columns of every log.
-FULL_LOSS = "full_loss"
 # Batches from which the scatter of the gradient is estimated, to 5%.
 NOISE_DRAWS = 200
 # Relative to the landscape's steepest gradient: no noise but rounding.
 _NO_NOISE = 1e-9
 # Epochs longer than so many times 1 / (lr L'') cancel no noise worth telling.
 _MEMORIES = 3
-
-
-class BatchStep(NamedTuple):
-    """One logged step; loss and gradient are the batch's, as a training loop sees them.
-
-    `full_loss` is the loss over all images at the same value.
-    """
-
-    step: int
-    value: float
-    loss: float
-    grad: float
-    update: float
-    lr: float
-    full_loss: float
 
 
 @dataclass(frozen=True)
@@ -148,7 +133,7 @@ def run_all_batches(
         starts: First values.
         batch_size: Images a step, fewer than there are.
         sweep: Of the objective.
-        listeners: Gives the listener of the index-th run; it is called with `BatchStep`s.
+        listeners: Gives the listener of the index-th run; its steps have a `full_loss`.
 
     Returns:
         Two runs for each setting and start: on batches, then noise-free. All draw the same batches.
@@ -165,11 +150,16 @@ def run_all_batches(
         batches = BatchObjective(objective, batch_size, exact.experiment.seed)
         noisy = _run_batches(batches, exact, how, start, sweep.landscape, listeners(len(runs)))
         tell = _with_full_loss(listeners(len(runs) + 1))
-        free = run(exact, how, start, landscape=sweep.landscape, listener=tell, table=objective)
+        free = run(exact, how, start, landscape=sweep.landscape, listener=tell, stepped=objective)
         free = replace(free, trajectory=_as_full(free.trajectory), batch_size=image_count(exact))
         effect = measure_effect(exact, noisy, free, batch_size)
         runs += [replace(noisy, batch=effect.to_dict(), batch_size=batch_size), free]
-    return Optimization(sweep, tuple(runs))
+    return Optimization(tuple(runs), sweep)
+
+
+def _landscape(result: Run) -> Landscape:
+    assert result.landscape is not None
+    return result.landscape
 
 
 def image_count(objective: ShortcutObjective) -> int:
@@ -177,9 +167,9 @@ def image_count(objective: ShortcutObjective) -> int:
     return len(objective.experiment.image_set)
 
 
-def _with_full_loss(listener: Any) -> StepListener | None:
-    """Adapts a listener of `BatchStep`s to a run whose loss is that of all images."""
-    return None if listener is None else lambda step: listener(BatchStep(*step, step.loss))
+def _with_full_loss(listener: StepListener | None) -> StepListener | None:
+    """Adapts a listener of runs on batches to a run whose loss is that of all images."""
+    return listener and (lambda step: listener(step._replace(full_loss=step.loss)))
 
 
 def _as_full(trajectory: Trajectory) -> Trajectory:
@@ -192,18 +182,20 @@ def _run_batches(
     settings: OptimizerSettings,
     start: float,
     landscape: Landscape,
-    listener: Any,
+    listener: StepListener | None,
 ) -> Run:
-    rows = []
-    for step in descend(batches, settings, start):
-        row = BatchStep(*step, full_loss=float(exact.loss_at(step.value)[0]))
-        rows.append(row)
+    steps = []
+    first, rate = np.array([[start]]), np.array([[settings.lr]])
+    for state in descend(OfLine(batches), settings, first, rate):
+        step = one_step(state)
+        step = step._replace(full_loss=float(exact.loss_at(step.values)[0]))
+        steps.append(step)
         if listener is not None:
-            listener(row)
-    logged = Trajectory.from_steps(rows)
+            listener(step)
+    logged = Trajectory.from_steps(steps)
     assert logged.full_losses is not None
-    gradients = exact.derivatives(logged.values)[1]
-    judged = replace(logged, losses=logged.full_losses, gradients=read_only(gradients))
+    gradients = read_only(exact.derivatives(logged.value)[1][:, None])
+    judged = replace(logged, losses=logged.full_losses, gradients=gradients)
     result = judge(exact, settings, landscape, judged)
     outcome = "local_minimum" if _hovers_elsewhere(result) else result.outcome
     # The exponent of the noise-free map says nothing about a path that is driven by chance.
@@ -215,7 +207,7 @@ def _hovers_elsewhere(result: Run) -> bool:
     point, offsets = _end_basin(result)
     if point is None or point.is_target or result.outcome in ("reached", "nonfinite", "frozen"):
         return False
-    near = max(float(offsets.std()), result.landscape.parameter.tolerance)
+    near = max(float(offsets.std()), _landscape(result).parameter.tolerance)
     return abs(float(offsets.mean())) <= near
 
 
@@ -225,7 +217,7 @@ def _end_basin(result: Run) -> tuple[CriticalPoint | None, FloatArray]:
     The tail must lie in the basin; the offsets are those of the second half of the run, if that
     does, too: the longer, the better a spread is measured.
     """
-    landscape, values = result.landscape, result.trajectory.values
+    landscape, values = _landscape(result), result.trajectory.value
     found = landscape.basin_of(float(values[-1]))
     if found is None:
         return None, np.empty(0)
@@ -281,7 +273,7 @@ def measure_effect(exact: ShortcutObjective, noisy: Run, free: Run, batch_size: 
 
 
 def _leaves_basin(result: Run) -> int | None:
-    landscape, values = result.landscape, result.trajectory.values
+    landscape, values = _landscape(result), result.trajectory.value
     found = landscape.basin_of(result.start)
     if found is None:
         return None
@@ -337,12 +329,12 @@ def _basin_words(effect: BatchEffect) -> str:
 def _rest_words(effect: BatchEffect, noisy: Run) -> str:
     noise, spread = effect.minimum, effect.spread
     point, _ = _end_basin(noisy)
-    parameter = noisy.landscape.parameter
+    parameter = _landscape(noisy).parameter
     if point is None:
         return "In the end it stays in no basin."
     if noise is None or spread is None:
         return f"In the end it stays in the basin of the kink at {parameter.show(point.value)}."
-    if noise.deviation <= _NO_NOISE * noisy.landscape.largest_gradient:
+    if noise.deviation <= _NO_NOISE * _landscape(noisy).largest_gradient:
         return (
             f"It ends in the basin of {parameter.show(point.value)}; at that minimum the gradient "
             "of every image vanishes, and with it the noise of the batches."

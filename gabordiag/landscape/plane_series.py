@@ -65,7 +65,7 @@ def build_plane_series(objective: JointObjective) -> PlaneSeries:
     Raises:
         InputError: The loss does not become a series of moderate length.
     """
-    first, second = objective.parameters
+    first, second = objective.space.parameters
     sizes = [_FIRST_SIZE, _FIRST_SIZE]
     while True:
         nodes = [_nodes(p, size) for p, size in zip((first, second), sizes, strict=True)]

@@ -114,7 +114,7 @@ class Surface(Result):
     @property
     def names(self) -> tuple[str, str]:
         """Of the two parameters."""
-        first, second = self.objective.names
+        first, second = self.objective.space.names
         return first, second
 
     @property
@@ -133,13 +133,15 @@ class Surface(Result):
         minima = kinds.get("minimum", [])
         return {
             "parameters": list(names),
-            "units": ["rad" if p.is_angle else p.unit for p in objective.parameters],
+            "units": ["rad" if p.is_angle else p.unit for p in objective.space.parameters],
             "ranges": [[float(v[0]), float(v[-1])] for v in (self.a, self.b)],
-            "periods": [parameter.period for parameter in objective.parameters],
+            "periods": [parameter.period for parameter in objective.space.parameters],
             "points": [len(self.a), len(self.b)],
             "loss": objective.loss_name,
-            "target": dict(zip(names, objective.target.tolist(), strict=True)),
-            "start": dict(zip(names, objective.start.tolist(), strict=True)),
+            "target": None
+            if objective.space.target is None
+            else objective.space.named(objective.space.target),
+            "start": objective.space.named(objective.space.start),
             # The grid's own lowest point where no minimum lies inside.
             "minimum": minima[0] if minima else self._grid_point(*lowest, "grid point"),
             "local_minima": minima,
@@ -152,9 +154,7 @@ class Surface(Result):
             "degenerate": kinds.get("degenerate", []),
             "found": "by Newton's method from every cell in which both slopes change sign and from "
             "every lowest grid point; this is a search, not a proof",
-            "images": objective.experiment.image_set.to_dict()
-            if objective.experiment.has_many_images
-            else None,
+            "images": objective.images,
             "largest_loss": float(self.loss.max()),
             "smallest_loss": float(self.loss.min()),
         }
@@ -188,18 +188,19 @@ def sweep_surface(
         UsageError: Not two parameters, fewer than 2 points, an empty range, or values that cannot
             be.
     """
-    if len(objective.parameters) != 2:
+    if len(objective.space.parameters) != 2:
         raise UsageError("a surface needs two parameters.", "Give --over twice.")
     counts = points or (None, None)
     a, b = (
         parameter.grid(*ends, DEFAULT_POINTS if count is None else count)
-        for parameter, count, ends in zip(objective.parameters, counts, ranges, strict=True)
+        for parameter, count, ends in zip(objective.space.parameters, counts, ranges, strict=True)
     )
     rows = []
     for first in range(0, len(a), _ROWS_AT_ONCE):
         some = a[first : first + _ROWS_AT_ONCE]
         grid = np.stack(np.meshgrid(some, b, indexing="ij"), axis=-1)
-        losses, slopes = objective.loss_and_gradient(objective.coordinates(grid).reshape(-1, 2))
+        places = objective.space.coordinates(grid).reshape(-1, 2)
+        losses, slopes = objective.loss_and_gradient(places)
         rows.append(np.concatenate([losses[:, None], slopes], axis=1).reshape(*grid.shape[:2], 3))
         if progress is not None:
             progress(min(first + _ROWS_AT_ONCE, len(a)), len(a))
@@ -240,7 +241,7 @@ def _whole_periods(surface: Surface) -> tuple[bool, bool]:
         parameter.period is not None
         and math.isclose(axis[-1] - axis[0], parameter.period, rel_tol=1e-12)
         for parameter, axis in zip(
-            surface.objective.parameters, (surface.a, surface.b), strict=True
+            surface.objective.space.parameters, (surface.a, surface.b), strict=True
         )
     )
     return first, second
@@ -305,7 +306,7 @@ def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePo
     points = points[inside]
     if len(points) == 0:
         return ()
-    slopes = objective.loss_and_gradient(objective.coordinates(points), smooth=True)[1]
+    slopes = objective.loss_and_gradient(objective.space.coordinates(points), smooth=True)[1]
     scales = np.array([np.nanmax(np.abs(g)) for g in (surface.grad_a, surface.grad_b)])
     if objective.is_root:
         # d(l^2) = 2 l dl
@@ -343,8 +344,8 @@ def newton(objective: JointObjective, starts: FloatArray, longest: FloatArray) -
 def _distinct(objective: JointObjective, points: FloatArray, apart: FloatArray) -> FloatArray:
     kept: list[FloatArray] = []
     for point in points:
-        near = (np.abs(objective.offsets(np.array(kept), point)) <= apart) if kept else np.empty(0)
-        if not (len(kept) and near.all(axis=1).any()):
+        offsets = objective.space.offsets(np.array(kept).reshape(-1, len(point)), point)
+        if not (np.abs(offsets) <= apart).all(axis=1).any():
             kept.append(point)
     return np.array(kept).reshape(-1, points.shape[1])
 
@@ -356,7 +357,9 @@ def _classified(
         return ()
     losses = objective.loss_at(points)
     spectra = np.linalg.eigvalsh(objective.hessian(points, smooth=True))
-    reached = objective.target_distances(points) <= 1.0
+    reached = np.zeros(len(points), dtype=np.bool_)
+    for goal in objective.goals:
+        reached |= objective.space.distances(points, goal) <= 1.0
     found = [
         SurfacePoint(
             (float(point[0]), float(point[1])),

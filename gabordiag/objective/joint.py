@@ -1,200 +1,88 @@
-"""The experiment as a function of several of its parameters at once.
+"""A scalar loss of d parameters, over points (n, d): what optimizers move on.
 
-What an optimizer moves are *coordinates*: a parameter's value, or its logarithm, which keeps it
-positive. The kernels of several parameters span no small space, so the compressed response is the
-one that is exact for every kernel (`Experiment.everywhere`).
+`OfLine` makes one of a loss of one parameter, so that a run of one is a run of several with d = 1.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import cached_property
+from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.errors import UsageError
-from gabordiag.gabor import POSITIVE_NAMES, gabor_kernel, gabor_partials, theta_period
-from gabordiag.objective.experiment import DTYPES, Experiment
-from gabordiag.objective.gabor_objective import DirectObjective
-from gabordiag.objective.kernel_loss import KernelLoss
-from gabordiag.objective.losses import find_loss
-from gabordiag.objective.objective import CHUNK, FloatArray, Parameter, to_numpy
-
-# What stays the same filter with the other sign: the envelope knows only the squares.
-_EVEN = ("sigma", "gamma")
+from gabordiag.objective.objective import CHUNK, FloatArray, Objective, to_numpy
+from gabordiag.objective.space import Space
 
 
-class JointObjective:
-    """The experiment's loss of d parameters; the others stand at the target's values.
+class JointObjective(ABC):
+    """A scalar loss of d parameters.
 
     Attributes:
-        experiment: All settings.
-        parameters: What is learned, in order (d).
-        logs: Names of those of which the logarithm is moved.
-        loss_name: Of the loss.
-        is_root: It is a square root, with a kink at zero.
-
-    Args:
-        experiment: All settings.
-        names: Of the learned parameters.
-        logs: Of those that are moved as logarithms; `wavelength`, `sigma` or `gamma`.
-        direct: conv2d on the whole image at every evaluation, instead of the shortcut.
-
-    Raises:
-        UsageError: A name twice, an unknown one, or a logarithm of an angle.
+        space: What is learned.
+        loss_name: Name of the loss, for people.
+        is_root: The loss is sqrt(smooth_loss): its zeros are kinks, not smooth minima.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        names: Sequence[str],
-        logs: Sequence[str] = (),
-        *,
-        direct: bool = False,
-    ) -> None:
-        if len(set(names)) != len(names) or not names:
-            raise UsageError(
-                f"the parameters {', '.join(names) or 'none'} are not distinct.", "Name each once."
-            )
-        for name in logs:
-            if name not in names or name not in POSITIVE_NAMES:
-                raise UsageError(
-                    f"{name} cannot be learned as a logarithm.",
-                    f"Name a learned one of {', '.join(POSITIVE_NAMES)}.",
-                )
-        self.experiment = experiment
-        self.parameters = tuple(_parameter(experiment, name, names) for name in names)
-        self.logs = tuple(logs)
-        self.loss_definition = find_loss(experiment.loss)
-        self.loss_name = experiment.loss
-        self.is_root = self.loss_definition.is_root
-        self._fixed = experiment.target_parameters.to_dict()
-        self._direct = DirectObjective(experiment, names[0]) if direct else None
-        self._is_log = np.array([name in self.logs for name in names])
-
-    def in_double(self) -> JointObjective:
-        """Returns the same objective in float64 on the CPU, through the shortcut."""
-        if self.dtype == torch.float64 and self.experiment.device == "cpu":
-            return self
-        return JointObjective(self.experiment.in_double(), self.names, self.logs)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the parameters (d)."""
-        return tuple(parameter.name for parameter in self.parameters)
+    space: Space
+    loss_name: str = "loss"
+    is_root: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the experiment."""
-        return DTYPES[self.experiment.dtype]
+        """Precision in which the loss is computed."""
+        return torch.float64
 
     @property
-    def target(self) -> FloatArray:
-        """Values (d,) that made the target."""
-        return np.array([self._fixed[name] for name in self.names])
+    def device(self) -> torch.device:
+        """Where the loss is computed."""
+        return torch.device("cpu")
 
     @property
-    def start(self) -> FloatArray:
-        """Values (d,) where an optimizer starts: the experiment's angle, the target's others."""
-        return np.array([parameter.start for parameter in self.parameters])
+    def has_state(self) -> bool:
+        """Whether an evaluation may depend on those before it (random numbers, counters)."""
+        return False
 
     @property
-    def tolerance(self) -> FloatArray:
-        """How close (d,) counts as being there."""
-        return np.array([parameter.tolerance for parameter in self.parameters])
+    def images(self) -> dict[str, Any] | None:
+        """Which images the loss is the mean over, as JSON shows it; None without several."""
+        return None
 
-    def values(self, coordinates: npt.ArrayLike) -> FloatArray:
-        """Returns the parameters' values (..., d) at coordinates (..., d)."""
-        array = np.asarray(coordinates, dtype=np.float64)
-        with np.errstate(over="ignore"):
-            result: FloatArray = np.where(
-                self._is_log, np.exp(np.where(self._is_log, array, 0.0)), array
-            )
-        return result
+    @property
+    def goals(self) -> FloatArray:
+        """Values (m, d) of the target and of what is the same up to a symmetry; m = 0 without."""
+        target = self.space.target
+        return np.empty((0, len(self.space))) if target is None else target[None]
 
-    def coordinates(self, values: npt.ArrayLike) -> FloatArray:
-        """Returns the coordinates (..., d) of values (..., d)."""
-        array = np.asarray(values, dtype=np.float64)
-        result: FloatArray = np.where(
-            self._is_log, np.log(np.where(self._is_log, array, 1.0)), array
-        )
-        return result
+    def begin_step(self) -> None:  # noqa: B027 most losses are the same at every step
+        """Called before every step of an optimizer: a stochastic loss draws its sample here."""
 
-    def copies(self) -> FloatArray:
-        """Returns all values (m, d) of the target's filter, up to whole periods.
+    def in_double(self) -> JointObjective:
+        """Returns the same objective in float64 on the CPU, where it has such a form."""
+        return self
 
-        g(theta + pi, psi) = g(theta, -psi), and cos is even: g(-wavelength, psi) =
-        g(wavelength, -psi). A sign of sigma or gamma changes nothing; psi + pi turns the kernel's
-        sign, and is another filter to every loss here.
-        """
-        copies = [dict(self._fixed)]
-        for name, turned in (
-            ("theta", self._fixed["theta"] + math.pi),
-            ("wavelength", -self._fixed["wavelength"]),
-        ):
-            if name in self.names:
-                copies += [{**copy, name: turned, "psi": -copy["psi"]} for copy in copies]
-        if "psi" not in self.names:
-            # The phase stands where it is: -psi must be the same, or both moves cancel.
-            is_even = theta_period(self._fixed["psi"]) == math.pi
-            copies = [c for c in copies if is_even or c["psi"] == self._fixed["psi"]]
-        for name in _EVEN:
-            if name in self.names:
-                copies += [{**copy, name: -copy[name]} for copy in copies]
-        return np.array([[copy[name] for name in self.names] for copy in copies])
+    def in_values(self) -> JointObjective:
+        """Returns the same objective with every parameter moved as it is, none as a logarithm."""
+        return self
 
-    def offsets(self, values: npt.ArrayLike, point: npt.ArrayLike) -> FloatArray:
-        """Returns values - point (..., d), to the nearest copy of every angle."""
-        array, where = np.asarray(values, dtype=np.float64), np.asarray(point, dtype=np.float64)
-        # Runs may end at infinity.
-        with np.errstate(invalid="ignore", over="ignore"):
-            columns = [
-                parameter.offset(array[..., index], float(where[index]))
-                for index, parameter in enumerate(self.parameters)
-            ]
-        return np.stack(columns, axis=-1)
+    def squared(self) -> JointObjective | None:
+        """Returns the same objective with the root of its loss taken away, or None without one."""
+        return None
 
-    def distances(self, values: npt.ArrayLike, point: npt.ArrayLike) -> FloatArray:
-        """Returns the largest offset (...) of values (..., d), in units of the tolerances."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            scaled = np.abs(self.offsets(values, point)) / self.tolerance
-        largest: FloatArray = scaled.max(axis=-1)
-        return largest
+    @abstractmethod
+    def loss(self, coordinates: Tensor) -> Tensor:
+        """Returns the loss (n,) at coordinates (n, d), differentiable."""
 
-    def target_distances(self, values: npt.ArrayLike) -> FloatArray:
-        """Returns the distances (...) to the nearest copy of the target."""
-        nearest: FloatArray = np.min([self.distances(values, c) for c in self.copies()], axis=0)
-        return nearest
+    def smooth_loss(self, coordinates: Tensor) -> Tensor:
+        """Returns the smooth function under the root, or the loss itself where there is no root."""
+        return self.loss(coordinates)
 
     def tensor(self, coordinates: npt.ArrayLike) -> Tensor:
         """Returns coordinates as a tensor (n, d) that `loss` takes."""
         array = np.atleast_2d(np.asarray(coordinates, dtype=np.float64))
-        return torch.tensor(array, dtype=self.dtype, device=self.experiment.torch_device())
-
-    def kernels(self, coordinates: Tensor) -> Tensor:
-        """Returns the kernels (n, K, K) at coordinates (n, d)."""
-        return gabor_kernel(
-            **self._arguments(coordinates),
-            kernel_size=self.experiment.kernel_size,
-            dtype=coordinates.dtype,
-        )
-
-    def loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the loss (n,) at coordinates (n, d), differentiable."""
-        kernels = self.kernels(coordinates)
-        return self._kernel_loss.loss(kernels) if self._direct is None else self._whole(kernels)
-
-    def smooth_loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the loss without its root (n,)."""
-        kernels = self.kernels(coordinates)
-        if self._direct is None:
-            return self._kernel_loss.smooth_loss(kernels)
-        return self._whole(kernels, smooth=True)
+        return torch.tensor(array, dtype=self.dtype, device=self.device)
 
     def loss_at(self, coordinates: npt.ArrayLike) -> FloatArray:
         """Returns the losses (n,) at coordinates (n, d)."""
@@ -202,19 +90,29 @@ class JointObjective:
             chunks = torch.split(self.tensor(coordinates), CHUNK)
             return to_numpy(torch.cat([self.loss(chunk) for chunk in chunks]))
 
+    def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
+        """Returns losses (n,) and the gradients (n, d) that an optimizer sees at coordinates.
+
+        None where no gradient reaches the coordinates.
+        """
+        losses, slopes = self.loss_and_gradient(coordinates.detach().cpu().numpy())
+        return losses, torch.tensor(slopes, dtype=coordinates.dtype, device=coordinates.device)
+
     def loss_and_gradient(
         self, coordinates: npt.ArrayLike, *, smooth: bool = False
     ) -> tuple[FloatArray, FloatArray]:
-        """Returns losses (n,) and gradients (n, d), the kernels' derivatives in closed form.
-
-        dloss/dparameter = <dloss/dkernel, dkernel/dparameter>: whatever the number of parameters,
-        two products with the compressed response.
-        """
+        """Returns losses (n,) and gradients (n, d); of `smooth_loss`, if `smooth`."""
         pieces = [
             self._slopes(chunk, smooth) for chunk in torch.split(self.tensor(coordinates), CHUNK)
         ]
         losses, slopes = zip(*pieces, strict=True)
         return to_numpy(torch.cat(losses)), to_numpy(torch.cat(slopes))
+
+    def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
+        at = coordinates.requires_grad_()
+        losses = (self.smooth_loss if smooth else self.loss)(at)
+        (slopes,) = torch.autograd.grad(losses.sum(), at, allow_unused=True, materialize_grads=True)
+        return losses.detach(), slopes
 
     def hessian(self, coordinates: npt.ArrayLike, *, smooth: bool = False) -> FloatArray:
         """Returns the second derivatives (n, d, d) by autograd."""
@@ -231,55 +129,69 @@ class JointObjective:
             pieces.append(torch.stack(rows, dim=-1))
         return to_numpy(torch.cat(pieces))
 
-    @cached_property
-    def _kernel_loss(self) -> KernelLoss:
-        device = self.experiment.torch_device()
-        target = torch.tensor(self.coordinates(self.target)[None], dtype=self.dtype, device=device)
-        experiment = self.experiment
-        # cos(-u + psi) = cos(u + psi) at every u where sin(psi) = 0.
-        is_even = "psi" not in self.names and theta_period(experiment.psi) == math.pi
-        compressed = experiment.everywhere_even if is_even else experiment.everywhere
-        return KernelLoss(
-            compressed.to(self.dtype, device),
-            self.kernels(target),
-            self.loss_definition,
-            self.experiment.target_noise > 0,
-        )
 
-    def _whole(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
-        assert self._direct is not None
-        return self._direct.loss_of(kernels, smooth=smooth)
+class OfLine(JointObjective):
+    """A loss of one parameter as a loss of d = 1 parameters.
 
-    def _arguments(self, coordinates: Tensor) -> dict[str, float | Tensor]:
-        moved = {
-            name: torch.exp(column) if name in self.logs else column
-            for name, column in zip(self.names, coordinates.unbind(-1), strict=True)
-        }
-        return {**self._fixed, **moved}
+    Attributes:
+        line: The loss of one parameter.
+    """
 
-    def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
-        arguments = self._arguments(coordinates)
-        size, dtype = self.experiment.kernel_size, coordinates.dtype
-        kernels = gabor_kernel(**arguments, kernel_size=size, dtype=dtype).requires_grad_()
-        if self._direct is not None:
-            losses = self._whole(kernels, smooth=smooth)
-        elif smooth:
-            losses = self._kernel_loss.smooth_loss(kernels)
-        else:
-            losses = self._kernel_loss.loss(kernels)
-        (cotangents,) = torch.autograd.grad(losses.sum(), kernels)
-        partials = gabor_partials(**arguments, kernel_size=size, dtype=dtype, names=self.names)
-        columns = []
-        for name in self.names:
-            column = (cotangents * partials[name]).sum(dim=(-2, -1))
+    def __init__(self, line: Objective) -> None:
+        self.line = line
+        self.space = Space((line.parameter,))
+        self.loss_name = line.loss_name
+        self.is_root = line.is_root
+        self._is_log = line.parameter.is_log
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the line."""
+        return self.line.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the line."""
+        return self.line.device
+
+    @property
+    def has_state(self) -> bool:
+        """Whether evaluations of the line may depend on those before."""
+        return self.line.has_state
+
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """Which images the line's loss is the mean over."""
+        return self.line.images
+
+    def begin_step(self) -> None:
+        """Begins a step of the line."""
+        self.line.begin_step()
+
+    def loss(self, coordinates: Tensor) -> Tensor:
+        """Returns the loss (n,) at coordinates (n, 1)."""
+        return self.line.loss(self._values(coordinates))
+
+    def smooth_loss(self, coordinates: Tensor) -> Tensor:
+        """Returns the loss without its root (n,) at coordinates (n, 1)."""
+        return self.line.smooth_loss(self._values(coordinates))
+
+    def _values(self, coordinates: Tensor) -> Tensor:
+        column = coordinates[:, 0]
+        return torch.exp(column) if self._is_log else column
+
+    def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
+        """Returns losses (n,) and gradients (n, 1), one point after the other.
+
+        A gradient that reaches some points only counts as zero at the others.
+        """
+        losses, slopes = [], []
+        for value in torch.split(self._values(coordinates.detach()), 1):
+            loss, slope = self.line.loss_and_gradient(value.clone().requires_grad_())
+            losses.append(loss)
             # dvalue/dcoordinate of a logarithm is the value.
-            columns.append(column * arguments[name] if name in self.logs else column)
-        return losses.detach(), torch.stack(columns, dim=-1)
-
-
-def _parameter(experiment: Experiment, name: str, learned: Sequence[str]) -> Parameter:
-    """The parameter's range; a turn by pi is a whole period only where the phase stays at 0."""
-    parameter = experiment.parameter(name)
-    if name != "theta" or "psi" not in learned:
-        return parameter
-    return replace(parameter, low=-math.pi, high=math.pi, period=2 * math.pi)
+            slopes.append(slope * value if self._is_log and slope is not None else slope)
+        if all(slope is None for slope in slopes):
+            return np.array(losses), None
+        found = [coordinates.new_zeros(1) if slope is None else slope for slope in slopes]
+        return np.array(losses), torch.stack(found)

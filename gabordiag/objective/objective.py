@@ -46,6 +46,7 @@ class Parameter:
         is_angle: Radians inside, degrees for people.
         unit: For people, where it is no angle ("px", "").
         is_positive: There is no loss at 0 and below.
+        is_log: What an optimizer moves is the value's logarithm, which keeps it positive.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Parameter:
     is_angle: bool = False
     unit: str = ""
     is_positive: bool = False
+    is_log: bool = False
 
     @property
     def tolerance(self) -> float:

@@ -48,7 +48,7 @@ def test_every_parameter_takes_its_own_rate_and_start(capsys: pytest.CaptureFixt
     )  # fmt: skip
     assert list(found["final"].values()) == same.runs[0].final.tolist()
     log = np.genfromtxt("one/trajectory-000.csv", delimiter=",", names=True)
-    np.testing.assert_array_equal(log["sigma"], same.runs[0].trajectory.values[:, 1])
+    np.testing.assert_array_equal(log["sigma"], same.runs[0].trajectory.value[:, 1])
     settings = tomllib.loads(Path("one/config.toml").read_text(encoding="utf-8"))
     assert settings["lr"] == ["theta=0.01", "sigma=0.1"]
     code, again, err = _call(capsys, "optimize", "--config", "one/config.toml", "--out", "two")

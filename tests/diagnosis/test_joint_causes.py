@@ -12,16 +12,17 @@ from gabordiag.diagnosis.causes import Finding
 from gabordiag.diagnosis.joint import _headline
 from gabordiag.diagnosis.joint_causes import kink, no_working_lr, step_too_large, wrong_basin
 from gabordiag.diagnosis.joint_trials import Trials
-from gabordiag.dynamics.joint import JointRun, run_joint
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.objective.joint import JointObjective
+from gabordiag.dynamics.run import Run
+from gabordiag.dynamics.run import run as run_one
+from gabordiag.objective.gabor_joint import GaborJoint
 from tests.diagnosis.planting import cardinal_gabor
 
 
 def _trials(loss: str, lr: float, steps: int) -> Trials:
     """From beside the antidiagonal, where the image has a minimum of its own."""
-    objective = JointObjective(cardinal_gabor(loss), ("theta", "sigma"))
-    run = run_joint(objective, OptimizerSettings("sgd", lr, steps=steps))
+    objective = GaborJoint(cardinal_gabor(loss), ("theta", "sigma"))
+    run = run_one(objective, OptimizerSettings("sgd", lr, steps=steps))
     return Trials(run, lambda: None)
 
 
@@ -38,7 +39,7 @@ def test_another_minimum_is_named_and_the_advised_start_arrives(caught: Trials) 
     assert found.sufficient
     assert found.evidence["minimum"]["theta"] == pytest.approx(-math.pi / 4, abs=1e-6)
     start = np.array(list(found.evidence["counterfactual"]["start"].values()))
-    again = run_joint(caught.objective, caught.run.settings, start)
+    again = run_one(caught.objective, caught.run.settings, start)
     assert np.abs(again.final - caught.objective.target).max() < 0.02
     assert f"--start theta={math.degrees(start[0]):.4g}deg" in found.advice
 
@@ -79,7 +80,7 @@ def test_a_rate_beyond_the_targets_bound_is_told_even_where_it_settles(caught: T
 
 
 def test_the_headline_says_what_there_is_to_say(caught: Trials) -> None:
-    run: JointRun = caught.run
+    run: Run = caught.run
     finding = Finding("wrong_basin", True, False, {}, "the run settled elsewhere")
     assert _headline(run, "wrong_basin", (finding,), ()) == (
         "The run settled elsewhere. None of the 0 remedies tried helps."

@@ -13,8 +13,8 @@ import pytest
 from gabordiag.diagnosis.causes import Finding
 from gabordiag.diagnosis.evidence import Facts
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective, strongest, tell_jumps
-from gabordiag.dynamics.descent import run
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.run import run
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objective import ShortcutObjective
@@ -110,8 +110,8 @@ def test_question_jumps_are_told_with_their_numbers(question: Diagnosis) -> None
     assert question.jump_story
     jump = question.run.jumps[0]
     before, after = (
-        question.run.trajectory.values[jump.step],
-        question.run.trajectory.values[jump.step + 1],
+        question.run.trajectory.value[jump.step],
+        question.run.trajectory.value[jump.step + 1],
     )
     assert (jump.start, jump.end) == (before, after)
     assert f"step {jump.step}" in question.jump_story[0]
@@ -237,7 +237,7 @@ def test_adaptive_optimizers_end_in_the_images_own_minimum(optimizer: str) -> No
     diagnosis = diagnose_objective(Experiment(loss="mse").along("theta"), settings)
     assert diagnosis.run.outcome == "local_minimum"
     # RMSprop jitters about it; where it jitters about is the minimum.
-    tail = diagnosis.run.trajectory.values[-100:]
+    tail = diagnosis.run.trajectory.value[-100:]
     assert math.degrees(tail.mean()) == pytest.approx(-46.343, abs=0.5)
     (basin,) = [finding for finding in diagnosis.findings if finding.cause == "wrong_basin"]
     assert basin.role != "ruled_out"

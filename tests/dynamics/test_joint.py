@@ -12,17 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from gabordiag.dynamics.joint import JointTrajectory, descend_joint, joint_columns, run_joint
-from gabordiag.dynamics.joint_batch import run_joint_batch
-from gabordiag.dynamics.joint_outcomes import JointTails, classify_joint
-from gabordiag.dynamics.joint_pairs import pair_surfaces
+from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Attractor, Surroundings, Tails, classify
+from gabordiag.dynamics.pairs import pair_surfaces
 from gabordiag.dynamics.plane import run_plane
+from gabordiag.dynamics.replay import log_columns
+from gabordiag.dynamics.run import Trajectory, run_many
+from gabordiag.dynamics.run import run as run_one
 from gabordiag.errors import UsageError
 from gabordiag.landscape.plane_series import build_plane_series
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.joint import JointObjective
+from gabordiag.objective.gabor_joint import GaborJoint
 
 NAMES = ("theta", "wavelength", "sigma", "psi")
 START = np.array([0.9, 5.6, 2.3, 0.2])
@@ -119,8 +120,8 @@ def test_run_equals_a_loop_written_by_hand(
     image: np.ndarray, name: str, rates: dict[str, float], logs: tuple[str, ...], direct: bool
 ) -> None:
     expected = by_hand(image, name, rates, logs)
-    objective = JointObjective(experiment(image), NAMES, logs, direct=direct)
-    run = run_joint(objective, OptimizerSettings(name, rates["theta"], steps=STEPS), START, rates)
+    objective = GaborJoint(experiment(image), NAMES, logs, direct=direct)
+    run = run_one(objective, OptimizerSettings(name, rates["theta"], steps=STEPS), START, rates)
     np.testing.assert_allclose(run.trajectory.values, expected[:, :4], rtol=0, atol=1e-9)
     np.testing.assert_allclose(run.trajectory.losses, expected[:, 4], rtol=0, atol=1e-10)
     assert np.ptp(expected[:, :4], axis=0).min() > 1e-3
@@ -129,9 +130,9 @@ def test_run_equals_a_loop_written_by_hand(
 def test_a_schedule_lowers_every_rate(image: np.ndarray) -> None:
     # The documented schedule: down to a hundredth over the steps.
     expected = by_hand(image, "adam", OWN, decay=0.01 ** (1 / STEPS))
-    objective = JointObjective(experiment(image), NAMES)
+    objective = GaborJoint(experiment(image), NAMES)
     settings = OptimizerSettings("adam", schedule="exponential", steps=STEPS)
-    run = run_joint(objective, settings, START, OWN)
+    run = run_one(objective, settings, START, OWN)
     np.testing.assert_allclose(run.trajectory.values, expected[:, :4], rtol=0, atol=1e-9)
     np.testing.assert_allclose(run.trajectory.lrs[-1], 0.01 * np.array(list(OWN.values())))
 
@@ -140,27 +141,27 @@ def test_a_schedule_lowers_every_rate(image: np.ndarray) -> None:
     "settings", [{"optimizer": "adam"}, {"optimizer": "sgd", "schedule": "cosine"}]
 )
 def test_batches_of_runs_are_the_single_runs(image: np.ndarray, settings: dict[str, Any]) -> None:
-    objective = JointObjective(experiment(image), NAMES, ("sigma",))
+    objective = GaborJoint(experiment(image), NAMES, ("sigma",))
     starts = np.stack([START, START + 0.1, START - 0.05])
     lrs = np.array([[0.01] * 4, [0.02] * 4, [0.01, 0.03, 0.02, 0.01]])
     _assert_batch_is_single_runs(objective, OptimizerSettings(**settings, steps=STEPS), starts, lrs)
 
 
 def test_a_batch_of_lbfgs_is_single_runs(image: np.ndarray) -> None:
-    objective = JointObjective(experiment(image), NAMES)
+    objective = GaborJoint(experiment(image), NAMES)
     lrs = np.full((2, 4), 0.5)
     settings = OptimizerSettings("lbfgs", steps=8)
     _assert_batch_is_single_runs(objective, settings, np.stack([START, START + 0.05]), lrs)
 
 
 def _assert_batch_is_single_runs(
-    objective: JointObjective, settings: OptimizerSettings, starts: np.ndarray, lrs: np.ndarray
+    objective: GaborJoint, settings: OptimizerSettings, starts: np.ndarray, lrs: np.ndarray
 ) -> None:
     for runs, start, rates in zip(
-        run_joint_batch(objective, settings, starts, lrs), starts, lrs, strict=True
+        run_many(objective, settings, starts, lrs), starts, lrs, strict=True
     ):
         own = dict(zip(NAMES, rates.tolist(), strict=True))
-        single = run_joint(objective, settings, start, own)
+        single = run_one(objective, settings, start, own)
         np.testing.assert_allclose(runs.trajectory.values, single.trajectory.values, atol=1e-9)
         assert runs.outcome == single.outcome
         np.testing.assert_array_equal(runs.trajectory.lrs, single.trajectory.lrs)
@@ -173,8 +174,8 @@ def _assert_batch_is_single_runs(
 def test_a_run_that_overflows_is_told_without_a_warning(
     image: np.ndarray, name: str, lr: float, logs: tuple[str, ...]
 ) -> None:
-    objective = JointObjective(experiment(image), ("theta", "sigma"), logs)
-    run = run_joint(objective, OptimizerSettings(name, lr, steps=200), np.array([0.9, 2.2]))
+    objective = GaborJoint(experiment(image), ("theta", "sigma"), logs)
+    run = run_one(objective, OptimizerSettings(name, lr, steps=200), np.array([0.9, 2.2]))
     assert run.outcome == "nonfinite"
     assert len(run.trajectory) < 10
     shown = run.to_dict()
@@ -186,18 +187,18 @@ def test_a_run_that_overflows_is_told_without_a_warning(
 
 def test_a_filter_too_narrow_to_be_one_has_no_curvature(image: np.ndarray) -> None:
     # sigma squared underflows to 0, and the middle of the envelope is exp(-0 / 0).
-    objective = JointObjective(experiment(image), ("theta", "sigma"))
-    run = run_joint(objective, OptimizerSettings("sgd", 0.1, steps=5), np.array([0.9, 1e-200]))
+    objective = GaborJoint(experiment(image), ("theta", "sigma"))
+    run = run_one(objective, OptimizerSettings("sgd", 0.1, steps=5), np.array([0.9, 1e-200]))
     assert run.outcome == "nonfinite"
     assert run.to_dict()["hessian"]["is_minimum"] is False
 
 
 def test_table_has_a_column_for_everything(image: np.ndarray) -> None:
-    objective = JointObjective(experiment(image), ("theta", "sigma"))
+    objective = GaborJoint(experiment(image), ("theta", "sigma"))
     settings = OptimizerSettings("sgd", 0.02, steps=5)
-    steps = list(descend_joint(objective, settings, np.array([0.9, 2.3]), np.array([0.02, 0.02])))
-    table = JointTrajectory.from_steps(steps).to_table(("theta", "sigma"))
-    assert list(table) == joint_columns(("theta", "sigma"))
+    states = list(descend(objective, settings, np.array([[0.9, 2.3]]), np.array([[0.02, 0.02]])))
+    table = Trajectory.from_states(states, 0).to_table(("theta", "sigma"))
+    assert list(table) == log_columns(("theta", "sigma"))
     assert list(table)[:7] == ["step", "theta", "sigma", "loss", "grad", "update", "lr"]
     np.testing.assert_allclose(table["grad"], np.hypot(table["grad_theta"], table["grad_sigma"]))
     np.testing.assert_allclose(table["theta"][1:], (table["theta"] + table["update_theta"])[:-1])
@@ -209,21 +210,21 @@ def test_table_has_a_column_for_everything(image: np.ndarray) -> None:
         ({"gamma": 0.1}, {}, START, "not learned"),
         ({"theta": -1.0}, {}, START, "not a positive"),
         ({"theta": 0.1}, {"optimizer": "lbfgs"}, START, "one learning rate"),
-        ({}, {}, np.array([0.9, -1.0, 2.0, 0.0]), "no filter"),
+        ({}, {}, np.array([0.9, -1.0, 2.0, 0.0]), "out of range"),
         ({}, {}, np.array([math.nan, 5.0, 2.0, 0.0]), "not a finite"),
     ],
 )
 def test_what_cannot_be_run_is_refused(
     image: np.ndarray, lrs: dict[str, float], settings: Any, start: np.ndarray, message: str
 ) -> None:
-    objective = JointObjective(experiment(image), NAMES)
+    objective = GaborJoint(experiment(image), NAMES)
     with pytest.raises(UsageError, match=message):
-        run_joint(objective, OptimizerSettings(**settings, steps=2), start, lrs)
+        run_one(objective, OptimizerSettings(**settings, steps=2), start, lrs)
 
 
 def test_near_the_target_four_parameters_come_back(image: np.ndarray) -> None:
-    objective = JointObjective(experiment(image), NAMES)
-    run = run_joint(objective, OptimizerSettings("adam", 0.02, steps=1500), START)
+    objective = GaborJoint(experiment(image), NAMES)
+    run = run_one(objective, OptimizerSettings("adam", 0.02, steps=1500), START)
     assert run.outcome == "reached"
     np.testing.assert_allclose(run.final, [math.pi / 4, 5.0, 2.0, 0.0], atol=1e-3)
     # The bound by the largest eigenvalue, against the Hessian by differences of hand-made losses.
@@ -233,13 +234,13 @@ def test_near_the_target_four_parameters_come_back(image: np.ndarray) -> None:
 
 
 def test_gradient_descent_rests_below_the_bound_and_not_above(image: np.ndarray) -> None:
-    objective = JointObjective(experiment(image), ("theta", "wavelength"))
-    target = objective.target
+    objective = GaborJoint(experiment(image), ("theta", "wavelength"))
+    target = objective.space.target
     curvature = np.linalg.eigvalsh(objective.hessian(target[None])[0])[-1]
     start = target + np.array([0.01, 0.0])
     for factor, rests in ((0.95, True), (1.05, False)):
         settings = OptimizerSettings("sgd", factor * 2 / curvature, steps=2000)
-        run = run_joint(objective, settings, start)
+        run = run_one(objective, settings, start)
         loss = run.trajectory.losses
         assert (loss[-1] < loss[0]) == rests
 
@@ -281,15 +282,14 @@ PLANTED: dict[str, tuple[str, np.ndarray]] = {
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_tail_made_by_hand(image: np.ndarray, name: str) -> None:
-    objective = JointObjective(experiment(image), ("theta", "wavelength"))
+    objective = GaborJoint(experiment(image), ("theta", "wavelength"))
     outcome, path = PLANTED[name]
     with np.errstate(invalid="ignore"):
         losses = np.abs(path - BASE).sum(axis=1)
     slope = 0.0 if outcome in ("plateau", "reached", "local_minimum") else 1.0
-    tails = JointTails(
-        path[:, None], losses[:, None], np.array([slope]), np.array([True]), steepest=1.0
-    )
-    codes, periods = classify_joint(objective, OTHER[None], tails)
+    tails = Tails(path[:, None], losses[:, None], np.array([slope]), np.array([True]))
+    around = Surroundings(objective.space, objective.goals, (Attractor(OTHER),), steepest=1.0)
+    codes, periods = classify(around, tails)
     assert OUTCOME_NAMES[int(codes[0])] == outcome
     assert int(periods[0]) == {"two-cycle": 2, "periods 2 and 3": 6}.get(name, 0)
 
@@ -299,10 +299,12 @@ def test_tail_made_by_hand(image: np.ndarray, name: str) -> None:
 
 @pytest.mark.parametrize("pair", [("theta", "wavelength"), ("theta", "psi"), ("sigma", "gamma")])
 def test_series_of_a_plane_is_the_loss(image: np.ndarray, pair: tuple[str, str]) -> None:
-    objective = JointObjective(experiment(image), pair)
+    objective = GaborJoint(experiment(image), pair)
     series = build_plane_series(objective)
     generator = np.random.default_rng(2)
-    low, high = (np.array([getattr(p, e) for p in objective.parameters]) for e in ("low", "high"))
+    low, high = (
+        np.array([getattr(p, e) for p in objective.space.parameters]) for e in ("low", "high")
+    )
     places = generator.uniform(low, high, (50, 2))
     losses, slopes = objective.loss_and_gradient(places, smooth=True)
     ours = series(places)
@@ -313,21 +315,21 @@ def test_series_of_a_plane_is_the_loss(image: np.ndarray, pair: tuple[str, str])
 
 @pytest.mark.parametrize("loss", ["mse", "rmse"])
 def test_cells_of_a_plane_are_single_runs(image: np.ndarray, loss: str) -> None:
-    objective = JointObjective(experiment(image, loss=loss), ("theta", "sigma"))
+    objective = GaborJoint(experiment(image, loss=loss), ("theta", "sigma"))
     settings = OptimizerSettings("sgd", 0.01, steps=300)
     plane = run_plane(objective, settings, (7, 5))
     assert plane.outcomes.shape == (7, 5)
     shown = plane.to_dict()
     assert sum(shown["fractions"].values()) == pytest.approx(1.0)
     for i, k in ((0, 0), (1, 3), (3, 2), (5, 4), (6, 1)):
-        single = run_joint(objective, settings, np.array([plane.a[i], plane.b[k]]))
+        single = run_one(objective, settings, np.array([plane.a[i], plane.b[k]]))
         assert OUTCOME_NAMES[plane.outcomes[i, k]] == single.outcome
 
 
 def test_pairs_hold_the_loss_through_the_end(image: np.ndarray) -> None:
-    objective = JointObjective(experiment(image), ("theta", "wavelength", "sigma"))
-    run = run_joint(objective, OptimizerSettings("sgd", 0.01, steps=30), START[:3])
-    pairs = pair_surfaces(run, points=9)
+    objective = GaborJoint(experiment(image), ("theta", "wavelength", "sigma"))
+    run = run_one(objective, OptimizerSettings("sgd", 0.01, steps=30), START[:3])
+    pairs = pair_surfaces(objective, run.trajectory.values, points=9)
     assert [pair.names for pair in pairs] == [
         ("theta", "wavelength"), ("theta", "sigma"), ("wavelength", "sigma"),
     ]  # fmt: skip
@@ -349,6 +351,6 @@ def test_pairs_hold_the_loss_through_the_end(image: np.ndarray) -> None:
 def test_no_plane_of_starts(
     image: np.ndarray, names: Any, logs: Any, settings: Any, points: Any, words: str
 ) -> None:
-    objective = JointObjective(experiment(image), names, logs)
+    objective = GaborJoint(experiment(image), names, logs)
     with pytest.raises(UsageError, match=words):
         run_plane(objective, OptimizerSettings(**settings, steps=5), points)

@@ -62,18 +62,18 @@ def test_a_run_is_the_training_loop(pictures, loss, direct):
     theta = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
     sgd = torch.optim.SGD([theta], lr=0.02, momentum=0.5)
     for step, drawn in enumerate(itertools.islice(draw_batches(7, 3, 4), 9)):
-        assert noisy.trajectory.values[step] == pytest.approx(theta.item(), rel=1e-9)
+        assert noisy.trajectory.value[step] == pytest.approx(theta.item(), rel=1e-9)
         sgd.zero_grad()
         batch = mean_loss([pictures[index] for index in drawn], theta, loss)
         batch.backward()
         assert noisy.trajectory.losses[step] == pytest.approx(batch.item(), rel=1e-9)
-        assert noisy.trajectory.gradients[step] == pytest.approx(theta.grad.item(), rel=1e-8)
+        assert noisy.trajectory.gradient[step] == pytest.approx(theta.grad.item(), rel=1e-8)
         full, _ = plain_loop(pictures, theta.item(), loss)
         assert noisy.trajectory.full_losses[step] == pytest.approx(full, rel=1e-9)
         sgd.step()
     assert (noisy.batch_size, free.batch_size) == (3, 7)
     alone = gd.optimize(experiment, lr=0.02, momentum=0.5, steps=8).runs[0]
-    np.testing.assert_allclose(free.trajectory.values, alone.trajectory.values, rtol=1e-9)
+    np.testing.assert_allclose(free.trajectory.value, alone.trajectory.value, rtol=1e-9)
     np.testing.assert_array_equal(free.trajectory.full_losses, free.trajectory.losses)
 
 
@@ -89,16 +89,18 @@ def test_the_listeners_get_every_column(pictures):
     )
     assert sorted(told) == [0, 1, 2, 3]
     for index, rows in told.items():
-        table = result.runs[index].trajectory.to_table("theta")
+        table = result.runs[index].trajectory.to_table(["theta"])
         assert list(table) == ["step", "theta", "loss", "grad", "update", "lr", "full_loss"]
-        np.testing.assert_array_equal(np.array(rows), np.array(list(table.values())).T)
+        np.testing.assert_array_equal(
+            np.array([step.row() for step in rows]), np.array(list(table.values())).T
+        )
 
 
 def test_lbfgs_draws_once_a_step(pictures):
     experiment = Experiment(images=pictures, loss="mse", theta0=0.6, **SMALL)
     noisy, _ = gd.optimize(experiment, "lbfgs", lr=0.1, steps=4, batch_size=3).runs
     for step, drawn in enumerate(itertools.islice(draw_batches(7, 3, 0), 5)):
-        value, _ = plain_loop([pictures[i] for i in drawn], noisy.trajectory.values[step], "mse")
+        value, _ = plain_loop([pictures[i] for i in drawn], noisy.trajectory.value[step], "mse")
         assert noisy.trajectory.losses[step] == pytest.approx(value, rel=1e-9)
 
 
@@ -149,7 +151,7 @@ class TestWhatIsSaid:
         other, result = hovering
         noisy, free = result.runs
         assert (noisy.outcome, free.outcome) == ("local_minimum", "local_minimum")
-        assert noisy.trajectory.values[300:].std() > 1e-3
+        assert noisy.trajectory.value[300:].std() > 1e-3
         assert noisy.lyapunov is None
         batch = noisy.to_dict()["batch"]
         assert batch["left_basin_at"] is None
@@ -176,7 +178,7 @@ class TestWhatIsSaid:
         )
         noisy, free = result.runs
         low, high = other.basin
-        inside = (noisy.trajectory.values >= low) & (noisy.trajectory.values <= high)
+        inside = (noisy.trajectory.value >= low) & (noisy.trajectory.value <= high)
         assert not inside.all()
         assert noisy.batch["left_basin_at"] == int(np.argmin(inside))
         assert noisy.batch["noise_free_left_basin_at"] is None
@@ -194,7 +196,7 @@ def test_a_batch_of_all_images_is_no_batch(pictures):
     experiment = Experiment(images=pictures, loss="mse", **SMALL)
     result = gd.optimize(experiment, lr=0.01, steps=4, batch_size=7)
     assert len(result.runs) == 1
-    assert "full_loss" not in result.runs[0].trajectory.to_table("theta")
+    assert "full_loss" not in result.runs[0].trajectory.to_table(["theta"])
     assert "Batches of 7 hold all images" in result.to_dict()["notes"][0]
     assert "batch" not in result.to_dict()["runs"][0]
 

@@ -16,8 +16,10 @@ import gabordiag as gd
 from gabordiag.errors import UsageError
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_joint import GaborJoint
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import Parameter
+from gabordiag.objective.space import Space
 
 Array = npt.NDArray[np.float64]
 
@@ -30,15 +32,13 @@ class Planted(JointObjective):
     """
 
     def __init__(self) -> None:
-        self.experiment = Experiment(image="noise")
-        self.parameters = (
-            Parameter("theta", -math.pi, math.pi, 2 * math.pi, 0.0, 0.5, is_angle=True),
-            Parameter("sigma", 0.0, 4.0, None, 1.0, 2.5, unit="px"),
+        self.space = Space(
+            (
+                Parameter("theta", -math.pi, math.pi, 2 * math.pi, 0.0, 0.5, is_angle=True),
+                Parameter("sigma", 0.0, 4.0, None, 1.0, 2.5, unit="px"),
+            )
         )
-        self.logs = ()
-        self.loss_name, self.is_root = "planted", False
-        self._fixed = {"theta": 0.0, "sigma": 1.0, "psi": 1.0, "wavelength": 1.0, "gamma": 1.0}
-        self._is_log = np.array([False, False])
+        self.loss_name = "planted"
 
     def loss(self, coordinates: torch.Tensor) -> torch.Tensor:
         a, b = coordinates.unbind(-1)
@@ -110,7 +110,7 @@ def test_a_row_is_the_sweep_of_one_parameter(other, loss):
     )
     value = {"wavelength": 4.0, "sigma": 2.0, "gamma": 0.5, "psi": 0.5}[other]
     sweep = gd.sweep(experiment, over="theta", points=41)
-    joint = JointObjective(experiment, ("theta", other))
+    joint = GaborJoint(experiment, ("theta", other))
     # Of the five values the middle one is the experiment's own.
     surface = sweep_surface(joint, (41, 5), ((None, None), (value / 2, value * 3 / 2)))
     assert surface.b[2] == value
@@ -157,7 +157,7 @@ def test_eigenvalues_are_those_of_the_loss_in_use(small):
     assert kink["eigenvalues"] is kink["stable_lr"] is None
     # The steepest and the flattest rise on a small ring around the zero.
     turns = np.linspace(0, math.pi, 1801)
-    ring = surface.objective.target + 1e-6 * np.column_stack([np.cos(turns), np.sin(turns)])
+    ring = surface.objective.space.target + 1e-6 * np.column_stack([np.cos(turns), np.sin(turns)])
     rises = surface.objective.loss_at(ring) / 1e-6
     np.testing.assert_allclose(kink["slopes"], [rises.min(), rises.max()], rtol=1e-4)
 
@@ -193,7 +193,7 @@ def test_ones_own_loss_has_no_surface():
 
 @pytest.mark.parametrize("name", ["wavelength", "sigma", "gamma"])
 def test_positive_parameters_are_swept_above_zero(small, name):
-    joint = JointObjective(small, ("theta", name))
+    joint = GaborJoint(small, ("theta", name))
     for low in (-1.0, 0.0):
         with pytest.raises(UsageError, match="above 0"):
             sweep_surface(joint, (5, 5), ((None, None), (low, 3.0)))
@@ -256,7 +256,7 @@ def test_lowest_points_of_known_grids():
 @pytest.mark.parametrize("other", ["wavelength", "sigma", "psi"])
 def test_no_minimum_of_a_ten_times_finer_grid_is_missed(other):
     experiment = Experiment()
-    joint = JointObjective(experiment, ("theta", other))
+    joint = GaborJoint(experiment, ("theta", other))
     surface = sweep_surface(joint, (61, 61))
     a, b = (np.linspace(v[0], v[-1], 601) for v in (surface.a, surface.b))
     rows = [joint.loss_at(np.stack(np.broadcast_arrays(value, b), axis=-1)) for value in a.tolist()]
@@ -274,9 +274,9 @@ def test_a_surface_is_over_two_parameters():
     image = np.random.default_rng(0).random((20, 20))
     experiment = Experiment(image=image, kernel_size=9, wavelength=5.0, sigma=2.0, loss="mse")
     with pytest.raises(UsageError, match="needs two parameters"):
-        sweep_surface(JointObjective(experiment, ("theta", "sigma", "psi")))
+        sweep_surface(GaborJoint(experiment, ("theta", "sigma", "psi")))
     # sigma squared underflows to 0, and the middle of the envelope is exp(-0 / 0).
     with pytest.raises(UsageError, match="not finite everywhere"):
         sweep_surface(
-            JointObjective(experiment, ("theta", "sigma")), (5, 5), ((None, None), (1e-200, 1.0))
+            GaborJoint(experiment, ("theta", "sigma")), (5, 5), ((None, None), (1e-200, 1.0))
         )

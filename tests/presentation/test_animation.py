@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from gabordiag.diagnosis.reproduction import kernel_tables
-from gabordiag.dynamics.descent import Optimization, run_all
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.run import Optimization, run_all
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.kernel_table import kernel_table
 from gabordiag.presentation import report

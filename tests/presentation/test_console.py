@@ -16,7 +16,7 @@ from rich.console import Console
 
 from gabordiag.cli.main import run
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
-from gabordiag.dynamics.descent import run_all
+from gabordiag.dynamics.run import run_all
 from gabordiag.presentation import words
 from gabordiag.presentation.blocks import Listing, Mark, Sketch, Table, Verdict
 from gabordiag.presentation.console import runs_table, say_where, show, speakable

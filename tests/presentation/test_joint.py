@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gabordiag.api_joint import diagnose_jointly, optimize_jointly, plane_basins
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
 import gabordiag as gd
-from gabordiag.api_joint import diagnose_jointly, optimize_jointly, plane_basins
 from gabordiag.cli.main import run
-from gabordiag.dynamics.joint import JointRun
-from gabordiag.dynamics.joint_pairs import JointOptimization
+from gabordiag.dynamics.pairs import JointOptimization
 from gabordiag.dynamics.plane import PlaneBasins
+from gabordiag.dynamics.run import Run
 from gabordiag.presentation import report, words
 from gabordiag.presentation.blocks import Picture, Table, Verdict
 from gabordiag.presentation.figures import drawings as figures
@@ -65,7 +65,7 @@ def lines_of(figure: Figure) -> list[np.ndarray]:
     return [np.array(line.get_xydata()) for ax in figure.axes[1:] for line in ax.lines]
 
 
-def as_read(run: JointRun, name: str) -> np.ndarray:
+def as_read(run: Run, name: str) -> np.ndarray:
     """A run's values as the axes show them: angles in degrees from -180 to 180."""
     values = run.trajectory.values[:, LEARNED.index(name)]
     return values if name == "sigma" else (np.degrees(values) + 180) % 360 - 180

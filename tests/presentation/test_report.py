@@ -19,7 +19,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from gabordiag.cli.main import run
-from gabordiag.dynamics.descent import run_all
+from gabordiag.dynamics.run import run_all
 from gabordiag.presentation import page, report
 from gabordiag.presentation.blocks import (
     Heading,

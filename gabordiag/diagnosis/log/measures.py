@@ -68,8 +68,8 @@ class LogMeasures:
         return tuple(
             Jump(
                 step=self.step(t),
-                start=float(self.values[t]),
-                end=float(self.values[t + 1]),
+                start=self.values[t : t + 1],
+                end=self.values[t + 1 : t + 2],
                 loss_before=float(self.losses[t]),
                 loss_after=float(self.losses[t + 1]),
                 lr_times_curvature=None if products is None else float(products[t]),

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.diagnosis.log.table import BLANK, NUMBER, Table, as_table, read_table
-from gabordiag.dynamics.descent import Run, Trajectory, judge
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.run import Run, Trajectory, judge
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import Landscape
 from gabordiag.objective.objective import FloatArray, Objective
@@ -265,8 +265,7 @@ def run_from_log(
     lrs = np.full(len(values), settings.lr) if log.lrs is None else log.lrs[first:]
     lrs = np.where(np.isfinite(lrs), lrs, settings.lr)
     updates = np.append(np.diff(values), math.nan)
-    trajectory = Trajectory(
-        values, losses, read_only(gradients), read_only(updates), read_only(lrs)
-    )
+    columns = (read_only(column[:, None]) for column in (gradients, updates, lrs))
+    trajectory = Trajectory(values[:, None], losses, *columns)
     made_with = replace(settings, lr=float(lrs[0]), steps=len(values) - 1)
     return judge(objective, made_with, landscape, trajectory)

@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from gabordiag.diagnosis.joint import JointDiagnosis
 from gabordiag.diagnosis.verdict import Diagnosis
 from gabordiag.dynamics.bifurcation import Bifurcation
-from gabordiag.dynamics.descent import Optimization, Run
-from gabordiag.dynamics.joint_pairs import JointOptimization
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.plane import PlaneBasins
+from gabordiag.dynamics.run import Optimization, Run
 from gabordiag.landscape.surface import Surface
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation.figures.axis import ParameterAxis
@@ -88,7 +87,7 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
 
     Args:
         result: A `Sweep`, `Surface`, `Optimization`, `Run`, `Basins`, `Bifurcation`,
-            `Diagnosis`, `JointOptimization`, `JointDiagnosis` or `PlaneBasins`.
+            `Diagnosis`, `JointDiagnosis` or `PlaneBasins`.
         ax: Axes to draw into; a new figure's without.
 
     Raises:
@@ -145,12 +144,15 @@ def _plot_surface(ax: Axes, result: Surface) -> None:
 
 
 def _plot_runs(ax: Axes, result: Optimization) -> None:
-    legend_beside(ax, draw_runs(ax, result.view()))
+    draw = draw_runs if result.sweep is not None else draw_joint_runs
+    legend_beside(ax, draw(ax, result.view()))
 
 
 def _plot_run(ax: Axes, result: Run) -> None:
+    if result.landscape is None:
+        raise TypeError("a single run of several parameters has no drawing; plot the result of all")
     landscape = result.landscape.to_dict() | {"loss": result.loss_name}
-    table = result.trajectory.to_table(landscape["parameter"])
+    table = result.trajectory.to_table([landscape["parameter"]])
     path = path_of(result.to_dict(), table, landscape["parameter"])
     draw_losses(ax, landscape, [path], (0, max(1, len(result.trajectory) - 1)))
     ax.set_title(runs_title(ParameterAxis.of(landscape), [path]), fontsize=10)
@@ -172,7 +174,7 @@ def _plot_basins(ax: Axes, result: Basins) -> None:
     legend_beside(ax, outcome_handles(view.data["basins.npz"]))
 
 
-def _plot_joint_runs(ax: Axes, result: JointOptimization | JointDiagnosis) -> None:
+def _plot_joint_runs(ax: Axes, result: JointDiagnosis) -> None:
     legend_beside(ax, draw_joint_runs(ax, result.view()))
 
 
@@ -195,7 +197,6 @@ _DRAWERS: dict[type[Result], _Drawer] = {
     Basins: _plot_basins,
     Bifurcation: _plot_bifurcation,
     Diagnosis: _plot_diagnosis,
-    JointOptimization: _plot_joint_runs,
     JointDiagnosis: _plot_joint_runs,
     PlaneBasins: _plot_plane,
 }

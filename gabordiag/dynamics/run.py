@@ -1,0 +1,701 @@
+"""Runs of one parameter or of several, judged.
+
+A run keeps every step; outcome, jumps and exponents come from the steps and from what is known of
+the loss: of one parameter its landscape, of several the minimum at which the run ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from gabordiag.dynamics.descend import State, descend
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.outcomes import (
+    OUTCOME_NAMES,
+    Attractor,
+    Jump,
+    Surroundings,
+    Tails,
+    classify,
+    count_symptoms,
+    jump_steps,
+    left_basin,
+    lyapunov_exponent,
+    surroundings,
+    tail_length,
+)
+from gabordiag.dynamics.pairs import PairSurface, pair_surfaces
+from gabordiag.dynamics.predictability import trusted_steps
+from gabordiag.dynamics.replay import Step, as_steps, log_columns
+from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.surface import condition, newton
+from gabordiag.landscape.sweep import Sweep
+from gabordiag.objective.joint import JointObjective, OfLine
+from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.objective.space import Space
+from gabordiag.results import Data, Result, finite_or_none, read_only
+
+StepListener = Callable[[Step], None]
+
+# Newton's steps from a run's end to the minimum near it, of each parameter's range.
+_LONGEST_STEP = 0.02
+# Of the tolerances: a step that would still be made from a minimum is nothing beside them.
+_LAST_STEP = 1e-3
+# A run whose end is farther than this many tolerances from the minimum found there has not settled.
+_NEAR_END = 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """All steps of a run; arrays of length steps + 1 (shorter if it became non-finite).
+
+    Attributes:
+        values: Of the parameters, as the optimizer left them, not wrapped (steps + 1, d).
+        losses: At the values (steps + 1,).
+        gradients: Of the coordinates, at the values (steps + 1, d).
+        updates: values[t + 1] - values[t] (steps + 1, d); NaN in the last row.
+        lrs: Learning rates of every step (steps + 1, d).
+        full_losses: Of runs on batches, the loss over all images; `losses` and `gradients` are then
+            those of the batches.
+    """
+
+    values: FloatArray
+    losses: FloatArray
+    gradients: FloatArray
+    updates: FloatArray
+    lrs: FloatArray
+    full_losses: FloatArray | None = None
+
+    @classmethod
+    def from_steps(cls, steps: Sequence[Step]) -> Trajectory:
+        """Collects the steps of one run."""
+        _, values, losses, gradients, updates, lrs, full = zip(*steps, strict=True)
+        columns = (values, losses, gradients, updates, lrs)
+        arrays: list[Any] = [read_only(np.array(column, dtype=np.float64)) for column in columns]
+        arrays.append(None if full[0] is None else read_only(np.array(full)))
+        return cls(*arrays)
+
+    @classmethod
+    def from_states(cls, states: Sequence[State], index: int) -> Trajectory:
+        """Collects the steps of the index-th run of several."""
+        _, *columns = zip(*states, strict=True)
+        return cls(*(read_only(np.array([row[index] for row in column])) for column in columns))
+
+    @property
+    def value(self) -> FloatArray:
+        """Values (steps + 1,) of the only parameter."""
+        return _only(self.values)
+
+    @property
+    def gradient(self) -> FloatArray:
+        """Gradients (steps + 1,) of the only parameter."""
+        return _only(self.gradients)
+
+    @property
+    def update(self) -> FloatArray:
+        """Updates (steps + 1,) of the only parameter."""
+        return _only(self.updates)
+
+    @property
+    def lr(self) -> FloatArray:
+        """Learning rates (steps + 1,) of the only parameter."""
+        return _only(self.lrs)
+
+    def steps(self) -> list[Step]:
+        """Returns the steps as they were logged."""
+        full = [None] * len(self) if self.full_losses is None else self.full_losses.tolist()
+        columns = (self.values, self.losses, self.gradients, self.updates, self.lrs)
+        return [Step(t, *row) for t, row in enumerate(zip(*columns, full, strict=True))]
+
+    def to_table(self, names: Sequence[str]) -> dict[str, FloatArray]:
+        """Returns the columns of a trajectory CSV, the parameters' under their names."""
+        table = np.array([step.row() for step in self.steps()])
+        columns = log_columns(names, has_full_loss=self.full_losses is not None)
+        return dict(zip(columns, table.T, strict=True))
+
+    @property
+    def landscape_losses(self) -> FloatArray:
+        """The losses as the landscape has them: over all images."""
+        return self.losses if self.full_losses is None else self.full_losses
+
+    def __len__(self) -> int:
+        return len(self.losses)
+
+
+def _only(array: FloatArray) -> FloatArray:
+    (column,) = array.T
+    return np.asarray(column)
+
+
+@dataclass(frozen=True, eq=False)
+class Run(Result):
+    """One run of one parameter or of several, judged.
+
+    Attributes:
+        settings: Optimizer, schedule, steps.
+        rates: Learning rate of each parameter (d,).
+        objective: What it ran on; not shown.
+        landscape: Of one parameter; None of several.
+        trajectory: Every step.
+        outcome: A name of `OUTCOMES`.
+        period: Of the cycle it ends in, 2 or more, else None.
+        jumps: Every jump.
+        symptoms: How often the loss went from below 30% to above 60% of the largest in one step.
+        lyapunov: Exponent over the second half of the run; None where it is not defined.
+        trusted_steps: For how many steps the path can be trusted, if the run is chaotic; None if it
+            is not, or the exponent is not known.
+        minimum: Of several parameters, the minimum (d,) at which the run ends, or None.
+        hessian: Of several parameters, the eigenvalues there, or else at the run's end, of the
+            smooth loss in coordinates, and what they say; see `condition`.
+        batch_size: Images a step, of runs that compare batches with all images; else None.
+        batch: What drawing batches changed, as JSON shows it; None where none were drawn.
+    """
+
+    settings: OptimizerSettings
+    rates: FloatArray
+    objective: JointObjective
+    landscape: Landscape | None
+    trajectory: Trajectory
+    outcome: str
+    period: int | None
+    jumps: tuple[Jump, ...]
+    symptoms: int
+    lyapunov: float | None = None
+    trusted_steps: int | None = None
+    minimum: FloatArray | None = None
+    hessian: dict[str, Any] | None = None
+    batch_size: int | None = None
+    batch: dict[str, Any] | None = None
+
+    @property
+    def space(self) -> Space:
+        """What was learned."""
+        return self.objective.space
+
+    @property
+    def loss_name(self) -> str:
+        """Of the loss in use."""
+        return self.objective.loss_name
+
+    @property
+    def lr(self) -> float | dict[str, float]:
+        """The learning rate, or those by name where they differ."""
+        rates = self.rates.tolist()
+        same = len(set(rates)) == 1
+        return rates[0] if same else dict(zip(self.space.names, rates, strict=True))
+
+    @property
+    def start(self) -> Any:
+        """The first value, a float; of several parameters, an array (d,)."""
+        return self._plain(self.trajectory.values[0])
+
+    @property
+    def final(self) -> Any:
+        """The last value, a float; of several parameters, an array (d,)."""
+        return self._plain(self.trajectory.values[-1])
+
+    def _plain(self, values: FloatArray) -> Any:
+        return float(values[0]) if len(self.space) == 1 else values
+
+    @property
+    def final_loss(self) -> float:
+        """The last loss."""
+        return float(self.trajectory.landscape_losses[-1])
+
+    @property
+    def best_index(self) -> int:
+        """Where the loss was lowest."""
+        losses = self.trajectory.landscape_losses
+        return int(np.nanargmin(losses)) if np.isfinite(losses).any() else 0
+
+    @property
+    def goal(self) -> FloatArray | None:
+        """Where the run should end (d,): of the copies of the target, the nearest to its end."""
+        goals = _goals(self.objective, self.landscape)
+        if len(goals) == 0:
+            return None
+        end = self.trajectory.values[-1]
+        apart = [float(self.space.distances(end, goal)) for goal in goals]
+        nearest: FloatArray = goals[int(np.argmin(np.nan_to_num(apart)))]
+        return nearest
+
+    @property
+    def offsets(self) -> FloatArray | None:
+        """From the goal to the last values (d,), whole periods taken off; None without a goal."""
+        end = self.trajectory.values[-1]
+        if self.goal is None or not np.isfinite(end).all():
+            return None
+        return self.space.offsets(end, self.goal)
+
+    @property
+    def distance_to_target(self) -> float | None:
+        """From the last value to the nearest copy of the target, of the only parameter."""
+        return None if self.offsets is None else abs(float(self.offsets[0]))
+
+    @property
+    def turns(self) -> int:
+        """Whole periods between the last value and the nearest copy of the target."""
+        goal, period = self.goal, self.space.parameters[0].period
+        end = self.trajectory.values[-1]
+        if goal is None or period is None or not np.isfinite(end).all():
+            return 0
+        return round(float(end[0] - goal[0]) / period)
+
+    @property
+    def is_at_base(self) -> bool:
+        """Whether it ended at the target's own values, not at a copy or whole periods away."""
+        if self.landscape is not None:
+            return self.turns == 0
+        target = self.space.target
+        assert target is not None
+        apart = np.abs(self.trajectory.values[-1] - target) / self.space.tolerance
+        return bool((apart <= 1.0).all())
+
+    @property
+    def is_chaotic(self) -> bool | None:
+        """Whether rounding decides where the run goes; None where the exponent is not known."""
+        return None if self.lyapunov is None else self.trusted_steps is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows, without the trajectory's file."""
+        space, path, best, offsets = self.space, self.trajectory, self.best_index, self.offsets
+        is_one = len(space) == 1
+        return {
+            "optimizer": self.settings.optimizer,
+            "lr": self.lr,
+            "momentum": self.settings.momentum,
+            "nesterov": self.settings.nesterov,
+            "schedule": self.settings.schedule,
+            "loss": self.loss_name,
+            **({} if is_one else {"learned": list(space.names)}),
+            **_logarithms(space),
+            "start": space.named(path.values[0]),
+            "steps": len(path) - 1,
+            "outcome": self.outcome,
+            "period": self.period,
+            "final": space.named(path.values[-1]),
+            "final_loss": finite_or_none(self.final_loss),
+            "best": space.named(path.values[best]),
+            "best_loss": finite_or_none(float(path.landscape_losses[best])),
+            "distance_to_target": None if offsets is None else space.named(np.abs(offsets)),
+            **({"turns": self.turns} if is_one else self._ends()),
+            "n_jumps": len(self.jumps),
+            "jumps": [jump.to_dict(space) for jump in self.jumps],
+            "lyapunov": finite_or_none(self.lyapunov),
+            "chaotic": self.is_chaotic,
+            "trusted_steps": self.trusted_steps,
+            "symptoms": self.symptoms,
+            **self._batches(),
+        }
+
+    def _ends(self) -> dict[str, Any]:
+        goal, minimum = self.goal, self.minimum
+        return {
+            "target_copy": None if goal is None else self.space.named(goal),
+            "minimum": None if minimum is None else self.space.named(minimum),
+            "hessian": self.hessian,
+        }
+
+    def _batches(self) -> dict[str, Any]:
+        if self.batch_size is None:
+            return {}
+        return {"batch_size": self.batch_size, "batch": self.batch}
+
+
+def _logarithms(space: Space) -> dict[str, Any]:
+    names = [parameter.name for parameter in space.parameters if parameter.is_log]
+    return {"logarithms": names} if names or len(space) > 1 else {}
+
+
+def _goals(objective: JointObjective, landscape: Landscape | None) -> FloatArray:
+    """Returns the values (m, d) that count as the target."""
+    if landscape is None:
+        return objective.goals
+    return surroundings(landscape).goals
+
+
+@dataclass(frozen=True, eq=False)
+class Optimization(Result):
+    """Several runs of the same parameters.
+
+    Attributes:
+        runs: In the order of optimizers, rates, starts; on batches, each followed by the same
+            without noise.
+        sweep: Of one parameter, the landscape that they ran on; None of several.
+        pairs: Of several, the loss on every pair's plane through the first run's end.
+        notes: What else to say to a person, in sentences.
+    """
+
+    runs: tuple[Run, ...]
+    sweep: Sweep | None = None
+    pairs: tuple[PairSurface, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows; trajectory files are named in the order of the runs."""
+        return {
+            **describe_space(self.runs[0].space),
+            "runs": [
+                {**run.to_dict(), "trajectory": trajectory_name(index)}
+                for index, run in enumerate(self.runs)
+            ],
+            **describe_surroundings(self.sweep, self.pairs),
+            **({"notes": list(self.notes)} if self.notes else {}),
+        }
+
+    def data(self) -> Data:
+        """Returns what is saved: trajectory-*.csv, and sweep.csv or pair-*.npz."""
+        return trajectory_tables(self.runs) | surroundings_data(self.sweep, self.pairs)
+
+
+def trajectory_tables(runs: Sequence[Run]) -> dict[str, Mapping[str, FloatArray]]:
+    """Returns file name -> column -> array of the runs' logs."""
+    return {trajectory_name(i): r.trajectory.to_table(r.space.names) for i, r in enumerate(runs)}
+
+
+def describe_space(space: Space) -> dict[str, Any]:
+    """Returns several parameters as JSON shows them; nothing of one, which its landscape shows."""
+    if len(space) == 1:
+        return {}
+    return {
+        "learned": list(space.names),
+        "units": ["rad" if p.is_angle else p.unit for p in space.parameters],
+        "periods": [parameter.period for parameter in space.parameters],
+        "tolerances": space.tolerance.tolist(),
+        "target": None if space.target is None else space.named(space.target),
+    }
+
+
+def describe_surroundings(sweep: Sweep | None, pairs: Sequence[PairSurface]) -> dict[str, Any]:
+    """Returns as JSON what runs are shown on: a landscape, or the planes of pairs."""
+    if sweep is not None:
+        return {"landscape": sweep.to_dict()}
+    return {"pairs": [{"names": list(pair.names), "file": pair.file} for pair in pairs]}
+
+
+def surroundings_data(sweep: Sweep | None, pairs: Sequence[PairSurface]) -> dict[str, Any]:
+    """Returns the arrays of the same: sweep.csv, or pair-*.npz."""
+    if sweep is not None:
+        return dict(sweep.data())
+    return {pair.file: {"a": pair.a, "b": pair.b, "loss": pair.loss} for pair in pairs}
+
+
+def trajectory_name(index: int) -> str:
+    """Returns the file name of the index-th run's log."""
+    return f"trajectory-{index:03d}.csv"
+
+
+def run(
+    objective: JointObjective | Objective,
+    settings: OptimizerSettings,
+    start: Any = None,
+    lr: float | Mapping[str, float] | None = None,
+    *,
+    landscape: Landscape | None = None,
+    listener: StepListener | None = None,
+    stepped: JointObjective | Objective | None = None,
+    logged: Sequence[Step] = (),
+) -> Run:
+    """Runs one optimizer and judges the run.
+
+    Args:
+        objective: What to minimise.
+        settings: How.
+        start: First values, as `Space.point` takes them. Default: the parameters' own start.
+        lr: Learning rates of single parameters, by name. Default: the settings'.
+        landscape: Of an objective of one parameter, if it is already known.
+        listener: Called with every step as it happens.
+        stepped: The same objective in another form, tabulated or direct: the optimizer then steps
+            on it, and only the judging is done on `objective`.
+        logged: The first steps, if the run was interrupted; the listener does not get them again.
+
+    Raises:
+        UsageError: A start or a rate that cannot be.
+        InputError: The user's code failed, or the logged steps are not this run's.
+    """
+    objective, on = as_joint(objective), as_joint(objective if stepped is None else stepped)
+    landscape = _landscape(objective, landscape)
+    first = objective.space.point(start)
+    rates = objective.space.rates(settings.lr if lr is None else lr, settings.lr)
+    steps = []
+    for state in descend(on, settings, first[None], rates[None], logged):
+        step = one_step(state)
+        steps.append(step)
+        if listener is not None and step.step >= len(logged):
+            listener(step)
+    return judge(objective, settings, landscape, Trajectory.from_steps(steps), rates)
+
+
+def one_step(state: State) -> Step:
+    """Returns the step of a single run."""
+    number, values, losses, gradients, updates, lrs = state
+    return Step(number, values[0], float(losses[0]), gradients[0], updates[0], lrs[0])
+
+
+def as_joint(objective: JointObjective | Objective) -> JointObjective:
+    """Returns an objective of one parameter as one of d = 1; others as they are."""
+    return objective if isinstance(objective, JointObjective) else OfLine(objective)
+
+
+def _landscape(objective: JointObjective, known: Landscape | None) -> Landscape | None:
+    if known is None and isinstance(objective, OfLine):
+        return find_critical_points(objective.line)
+    return known
+
+
+def run_many(
+    objective: JointObjective, settings: OptimizerSettings, starts: FloatArray, lrs: FloatArray
+) -> tuple[Run, ...]:
+    """Runs an optimizer from several starts, or at several rates, and judges every run.
+
+    Args:
+        objective: Of d parameters.
+        settings: Optimizer, schedule, steps; its own rate is not used.
+        starts: Values (n, d).
+        lrs: Learning rates (n, d).
+    """
+    landscape = _landscape(objective, None)
+    groups = (
+        [slice(None)] if settings.is_elementwise else [slice(i, i + 1) for i in range(len(lrs))]
+    )
+    runs = []
+    for group in groups:
+        states = list(descend(objective, settings, starts[group], lrs[group]))
+        for index, rates in enumerate(lrs[group]):
+            trajectory = Trajectory.from_states(states, index)
+            runs.append(judge(objective, settings, landscape, trajectory, rates))
+    return tuple(runs)
+
+
+def judge_outcome(around: Surroundings, trajectory: Trajectory) -> tuple[str, int | None]:
+    """Returns the outcome and the period of a trajectory's tail."""
+    tail = tail_length(len(trajectory) - 1)
+    gradients = trajectory.gradients
+    codes, periods = classify(
+        around,
+        Tails(
+            trajectory.values[-tail:, None],
+            trajectory.losses[-tail:, None],
+            _slopes(around.space, gradients[-1:]),
+            np.array([bool(np.any(gradients != 0))]),
+        ),
+    )
+    return OUTCOME_NAMES[int(codes[0])], int(periods[0]) or None
+
+
+def _slopes(space: Space, gradients: FloatArray) -> FloatArray:
+    """Returns the lengths (n,) of gradients (n, d), each component per tolerance."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.hypot.reduce(gradients * space.tolerance, axis=-1))
+
+
+def judge(
+    objective: JointObjective | Objective,
+    settings: OptimizerSettings,
+    landscape: Landscape | None,
+    trajectory: Trajectory,
+    rates: FloatArray | None = None,
+) -> Run:
+    """Turns a trajectory into a `Run`: outcome, jumps, exponents.
+
+    Args:
+        objective: What was minimised.
+        settings: How.
+        landscape: Of one parameter; None of several.
+        trajectory: Every step.
+        rates: Learning rate of each parameter (d,). Default: the settings'.
+    """
+    objective = as_joint(objective)
+    if rates is None:
+        rates = objective.space.rates(settings.lr)
+    if landscape is not None and isinstance(objective, OfLine):
+        return _judge_on_line(objective, settings, landscape, trajectory, rates)
+    return _judge_of_several(objective, settings, trajectory, rates)
+
+
+def _judge_on_line(
+    objective: OfLine,
+    settings: OptimizerSettings,
+    landscape: Landscape,
+    trajectory: Trajectory,
+    rates: FloatArray,
+) -> Run:
+    outcome, period = judge_outcome(surroundings(landscape), trajectory)
+    values, lrs = trajectory.value, trajectory.lr
+    at = jump_steps(trajectory.losses, landscape.largest_loss - landscape.smallest_loss)
+    half = len(trajectory) // 2
+    late = values[half:-1] if settings.is_gradient_descent else values[:0]
+    curvatures = _curvatures(objective, np.concatenate([values[at], late]))
+    with np.errstate(over="ignore"):
+        products = lrs[at] * curvatures[: len(at)]
+    lyapunov = None
+    # A run that no gradient moved follows no map whose errors could grow.
+    if np.any(trajectory.gradients != 0):
+        lyapunov = lyapunov_exponent(lrs[half:-1], curvatures[len(at) :], settings.momentum)
+    eps = torch.finfo(objective.dtype).eps
+    jumps = []
+    for t, product in zip(at.tolist(), products.tolist(), strict=True):
+        before, after = float(values[t]), float(values[t + 1])
+        own, landed = landscape.attractor_of(before), landscape.attractor_of(after)
+        jumps.append(
+            Jump(
+                *_ends(trajectory, t),
+                product,
+                left_basin(landscape, own, before, np.array([after])),
+                None if landed is None else landed.value,
+            )
+        )
+    return Run(
+        settings,
+        rates,
+        objective,
+        landscape,
+        trajectory,
+        outcome,
+        period,
+        tuple(jumps),
+        count_symptoms(trajectory.losses, landscape.largest_loss),
+        lyapunov,
+        trusted_steps(lyapunov, objective.line.parameter, values, eps),
+    )
+
+
+def _ends(trajectory: Trajectory, t: int) -> tuple[int, FloatArray, FloatArray, float, float]:
+    values, losses = trajectory.values, trajectory.losses
+    return t, values[t], values[t + 1], float(losses[t]), float(losses[t + 1])
+
+
+def _curvatures(objective: OfLine, values: FloatArray) -> FloatArray:
+    """Returns the second derivative along the coordinate at every value (n,)."""
+    if len(values) == 0:
+        return np.empty(0)
+    # A run that settles or cycles repeats its values.
+    distinct, place = np.unique(values, return_inverse=True)
+    _, first, second = objective.line.derivatives(distinct, 2)
+    if objective.line.parameter.is_log:
+        # With v = exp(c): d^2 L / dc^2 = L'' v^2 + L' v.
+        second = second * distinct**2 + first * distinct
+    curvatures: FloatArray = second[place]
+    return curvatures
+
+
+def _judge_of_several(
+    objective: JointObjective,
+    settings: OptimizerSettings,
+    trajectory: Trajectory,
+    rates: FloatArray,
+) -> Run:
+    space, end = objective.space, trajectory.values[-1]
+    minimum = minimum_at(objective, end) if np.isfinite(end).all() else None
+    at = end if minimum is None else minimum
+    spectrum = np.full(len(end), math.nan)
+    if np.isfinite(at).all():
+        hessian = objective.hessian(space.coordinates(at)[None], smooth=True)[0]
+        if np.isfinite(hessian).all():
+            spectrum = np.linalg.eigvalsh(hessian)
+    others: tuple[Attractor, ...] = ()
+    if minimum is not None:
+        apart = [float(space.distances(minimum, goal)) for goal in objective.goals]
+        others = (Attractor(minimum),) if min(apart, default=math.inf) > 1.0 else ()
+    slopes = _slopes(space, trajectory.gradients)
+    steepest = float(np.nanmax(slopes)) if np.isfinite(slopes).any() else math.nan
+    around = Surroundings(space, objective.goals, others, None, steepest)
+    outcome, period = judge_outcome(around, trajectory)
+    finite = trajectory.losses[np.isfinite(trajectory.losses)]
+    height = float(np.ptp(finite)) if len(finite) else 0.0
+    return Run(
+        settings,
+        rates,
+        objective,
+        None,
+        trajectory,
+        outcome,
+        period,
+        _jumps_of_several(objective, rates, trajectory, height),
+        count_symptoms(trajectory.losses, float(finite.max()) if len(finite) else 0.0),
+        minimum=minimum,
+        hessian=condition(spectrum),
+    )
+
+
+def minimum_at(objective: JointObjective, end: FloatArray) -> FloatArray | None:
+    """Returns the minimum (d,) to which Newton's method leads from a run's end, if it is near."""
+    plain, space = objective.in_values(), objective.space
+    found = newton(plain, end[None], _LONGEST_STEP * space.width)[0]
+    if not np.isfinite(found).all() or float(space.distances(found, end)) > _NEAR_END:
+        return None
+    slopes = plain.loss_and_gradient(found[None], smooth=True)[1][0]
+    hessian = plain.hessian(found[None], smooth=True)[0]
+    if not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian)[0] <= 0:
+        return None
+    left = np.abs(np.linalg.solve(hessian, slopes)) / space.tolerance
+    return found if left.max() < _LAST_STEP else None
+
+
+def _jumps_of_several(
+    objective: JointObjective, lrs: FloatArray, path: Trajectory, height: float
+) -> tuple[Jump, ...]:
+    at = jump_steps(path.losses, height) if height > 0 else np.empty(0, dtype=np.int64)
+    if len(at) == 0:
+        return ()
+    # With one rate a parameter it is the preconditioned Hessian that counts.
+    root = np.sqrt(lrs)
+    hessians = objective.hessian(objective.space.coordinates(path.values[at]))
+    largest = [
+        float(np.linalg.eigvalsh(h * np.outer(root, root))[-1]) if np.isfinite(h).all() else None
+        for h in hessians
+    ]
+    return tuple(
+        Jump(*_ends(path, t), product) for t, product in zip(at.tolist(), largest, strict=True)
+    )
+
+
+def run_all(
+    objective: JointObjective | Objective,
+    settings: Sequence[OptimizerSettings],
+    starts: Sequence[Any],
+    lr: Mapping[str, float] | None = None,
+    *,
+    sweep: Sweep | None = None,
+    listeners: Callable[[int], StepListener | None] = lambda index: None,
+    stepped: JointObjective | Objective | None = None,
+    logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
+) -> Optimization:
+    """Runs every setting from every start.
+
+    Args:
+        objective: What to minimise.
+        settings: How, one or several.
+        starts: First values, each as `Space.point` takes them.
+        lr: Learning rates of single parameters, by name.
+        sweep: Of an objective of one parameter.
+        listeners: Gives the listener of the index-th run.
+        stepped: The same objective in another form, to step on, as in `run`.
+        logged: Gives the first rows that the index-th run has logged, if it was interrupted.
+
+    Raises:
+        InputError: The user's code failed, or the logged steps are not these runs'.
+    """
+    objective = as_joint(objective)
+    runs = tuple(
+        run(
+            objective,
+            how,
+            start,
+            lr,
+            landscape=None if sweep is None else sweep.landscape,
+            listener=listeners(index),
+            stepped=stepped,
+            logged=as_steps(logged(index), len(objective.space)),
+        )
+        for index, (how, start) in enumerate(itertools.product(settings, starts))
+    )
+    pairs = pair_surfaces(objective, runs[0].trajectory.values) if len(objective.space) > 1 else ()
+    return Optimization(runs, sweep, pairs)

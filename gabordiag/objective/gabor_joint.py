@@ -1,0 +1,207 @@
+"""The experiment as a function of several of its parameters at once.
+
+The kernels of several parameters span no small space, so the compressed response is the one that is
+exact for every kernel (`Experiment.everywhere`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gabordiag.errors import UsageError
+from gabordiag.gabor import POSITIVE_NAMES, gabor_kernel, gabor_partials, theta_period
+from gabordiag.objective.experiment import DTYPES, Experiment
+from gabordiag.objective.gabor_objective import DirectObjective
+from gabordiag.objective.joint import JointObjective
+from gabordiag.objective.kernel_loss import KernelLoss
+from gabordiag.objective.losses import find_loss
+from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.objective.space import Space
+
+# What stays the same filter with the other sign: the envelope knows only the squares.
+_EVEN = ("sigma", "gamma")
+
+
+class GaborJoint(JointObjective):
+    """The experiment's loss of d parameters; the others stand at the target's values.
+
+    Attributes:
+        experiment: All settings.
+
+    Args:
+        experiment: All settings.
+        names: Of the learned parameters.
+        logs: Of those that are moved as logarithms; `wavelength`, `sigma` or `gamma`.
+        direct: conv2d on the whole image at every evaluation, instead of the shortcut.
+
+    Raises:
+        UsageError: A name twice, an unknown one, or a logarithm of an angle.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        names: Sequence[str],
+        logs: Sequence[str] = (),
+        *,
+        direct: bool = False,
+    ) -> None:
+        for name in logs:
+            if name not in names or name not in POSITIVE_NAMES:
+                raise UsageError(
+                    f"{name} cannot be learned as a logarithm.",
+                    f"Name a learned one of {', '.join(POSITIVE_NAMES)}.",
+                )
+        self.experiment = experiment
+        self.space = Space(
+            tuple(
+                replace(_parameter(experiment, name, names), is_log=name in logs) for name in names
+            )
+        )
+        self.loss_definition = find_loss(experiment.loss)
+        self.loss_name = experiment.loss
+        self.is_root = self.loss_definition.is_root
+        self._fixed = experiment.target_parameters.to_dict()
+        self._direct = DirectObjective(experiment, names[0]) if direct else None
+
+    @property
+    def _logs(self) -> tuple[str, ...]:
+        return tuple(parameter.name for parameter in self.space.parameters if parameter.is_log)
+
+    def in_double(self) -> GaborJoint:
+        """Returns the same objective in float64 on the CPU, through the shortcut."""
+        if self.dtype == torch.float64 and self.experiment.device == "cpu" and not self._direct:
+            return self
+        return GaborJoint(self.experiment.in_double(), self.space.names, self._logs)
+
+    def in_values(self) -> GaborJoint:
+        """Returns the same objective through the shortcut, no parameter as a logarithm."""
+        return GaborJoint(self.experiment, self.space.names)
+
+    def squared(self) -> GaborJoint | None:
+        """Returns the same experiment with the smooth loss under the root, or None."""
+        if not self.is_root:
+            return None
+        experiment = self.experiment.on_same_images(loss=self.loss_definition.squared)
+        return GaborJoint(experiment, self.space.names, self._logs)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the experiment."""
+        return DTYPES[self.experiment.dtype]
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the experiment."""
+        return self.experiment.torch_device()
+
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """Which images the loss is the mean over, as JSON shows it; None with a single one."""
+        many = self.experiment.has_many_images
+        return self.experiment.image_set.to_dict() if many else None
+
+    @property
+    def goals(self) -> FloatArray:
+        """All values (m, d) of the target's filter, up to whole periods.
+
+        g(theta + pi, psi) = g(theta, -psi), and cos is even: g(-wavelength, psi) =
+        g(wavelength, -psi). A sign of sigma or gamma changes nothing; psi + pi turns the kernel's
+        sign, and is another filter to every loss here.
+        """
+        copies = [dict(self._fixed)]
+        for name, turned in (
+            ("theta", self._fixed["theta"] + math.pi),
+            ("wavelength", -self._fixed["wavelength"]),
+        ):
+            if name in self.space.names:
+                copies += [{**copy, name: turned, "psi": -copy["psi"]} for copy in copies]
+        if "psi" not in self.space.names:
+            # The phase stands where it is: -psi must be the same, or both moves cancel.
+            is_even = theta_period(self._fixed["psi"]) == math.pi
+            copies = [c for c in copies if is_even or c["psi"] == self._fixed["psi"]]
+        for name in _EVEN:
+            if name in self.space.names:
+                copies += [{**copy, name: -copy[name]} for copy in copies]
+        return np.array([[copy[name] for name in self.space.names] for copy in copies])
+
+    def kernels(self, coordinates: Tensor) -> Tensor:
+        """Returns the kernels (n, K, K) at coordinates (n, d)."""
+        return gabor_kernel(
+            **self._arguments(coordinates),
+            kernel_size=self.experiment.kernel_size,
+            dtype=coordinates.dtype,
+        )
+
+    def loss(self, coordinates: Tensor) -> Tensor:
+        """Returns the loss (n,) at coordinates (n, d), differentiable."""
+        kernels = self.kernels(coordinates)
+        return self._kernel_loss.loss(kernels) if self._direct is None else self._whole(kernels)
+
+    def smooth_loss(self, coordinates: Tensor) -> Tensor:
+        """Returns the loss without its root (n,)."""
+        kernels = self.kernels(coordinates)
+        if self._direct is None:
+            return self._kernel_loss.smooth_loss(kernels)
+        return self._whole(kernels, smooth=True)
+
+    @cached_property
+    def _kernel_loss(self) -> KernelLoss:
+        experiment, target = self.experiment, self.space.target
+        assert target is not None
+        # cos(-u + psi) = cos(u + psi) at every u where sin(psi) = 0.
+        is_even = "psi" not in self.space.names and theta_period(experiment.psi) == math.pi
+        compressed = experiment.everywhere_even if is_even else experiment.everywhere
+        return KernelLoss(
+            compressed.to(self.dtype, self.device),
+            self.kernels(self.tensor(self.space.coordinates(target))),
+            self.loss_definition,
+            self.experiment.target_noise > 0,
+        )
+
+    def _whole(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
+        assert self._direct is not None
+        return self._direct.loss_of(kernels, smooth=smooth)
+
+    def _arguments(self, coordinates: Tensor) -> dict[str, float | Tensor]:
+        moved = {
+            name: torch.exp(column) if name in self._logs else column
+            for name, column in zip(self.space.names, coordinates.unbind(-1), strict=True)
+        }
+        return {**self._fixed, **moved}
+
+    def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
+        arguments = self._arguments(coordinates)
+        size, dtype = self.experiment.kernel_size, coordinates.dtype
+        kernels = gabor_kernel(**arguments, kernel_size=size, dtype=dtype).requires_grad_()
+        if self._direct is not None:
+            losses = self._whole(kernels, smooth=smooth)
+        elif smooth:
+            losses = self._kernel_loss.smooth_loss(kernels)
+        else:
+            losses = self._kernel_loss.loss(kernels)
+        (cotangents,) = torch.autograd.grad(losses.sum(), kernels)
+        names = self.space.names
+        partials = gabor_partials(**arguments, kernel_size=size, dtype=dtype, names=names)
+        columns = []
+        for name in names:
+            column = (cotangents * partials[name]).sum(dim=(-2, -1))
+            # dvalue/dcoordinate of a logarithm is the value.
+            columns.append(column * arguments[name] if name in self._logs else column)
+        return losses.detach(), torch.stack(columns, dim=-1)
+
+
+def _parameter(experiment: Experiment, name: str, learned: Sequence[str]) -> Parameter:
+    """The parameter's range; a turn by pi is a whole period only where the phase stays at 0."""
+    parameter = experiment.parameter(name)
+    if name != "theta" or "psi" not in learned:
+        return parameter
+    return replace(parameter, low=-math.pi, high=math.pi, period=2 * math.pi)
