@@ -312,7 +312,7 @@ class Experiment:
 
     @cached_property
     def everywhere_even(self) -> CompressedResponse:
-        """The same for every even kernel, g(-x, -y) = g(x, y): a quarter of the arithmetic."""
+        """As `everywhere`, for even kernels, g(-x, -y) = g(x, y): a quarter of the arithmetic."""
         return self._from_pixels(fold_even(self._pixel_gram, self.kernel_size))
 
     @cached_property
