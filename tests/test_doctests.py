@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 import gabordiag as gd
+from tests.test_public import NAMES
 
-PUBLIC = sorted(set(gd.__all__) - {"__version__"})
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    thing = getattr(gd, name)
-    (example,) = doctest.DocTestFinder(recurse=False).find(thing, name, module=False, globs={})
+    finder = doctest.DocTestFinder(recurse=False)
+    (example,) = finder.find(getattr(gd, name), name, module=False, globs={})
     assert example.examples, f"{name} has no example"
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     report: list[str] = []
