@@ -40,23 +40,20 @@ PHRASES = {
 # Files in which a phrase still stands. Only to be shortened.
 KNOWN: dict[str, str] = {
     "one's own": """
-        gabordiag/api.py gabordiag/cli/learning.py gabordiag/cli/options.py
-        gabordiag/cli/session.py gabordiag/cli/several.py gabordiag/dynamics/__init__.py
-        gabordiag/dynamics/logger.py gabordiag/dynamics/optimizers.py
-        gabordiag/dynamics/replay.py gabordiag/explorer/exploration.py
-        gabordiag/objective/kernel_table.py gabordiag/objective/losses.py
-        gabordiag/presentation/phrases.py gabordiag/presentation/unfinished.py
+        gabordiag/cli/learning.py gabordiag/cli/options.py gabordiag/cli/session.py
+        gabordiag/cli/several.py gabordiag/dynamics/__init__.py gabordiag/dynamics/logger.py
+        gabordiag/dynamics/optimizers.py gabordiag/dynamics/replay.py
+        gabordiag/explorer/exploration.py gabordiag/presentation/phrases.py
+        gabordiag/presentation/unfinished.py
     """,
     "for ever": """
         gabordiag/diagnosis/log/explain.py gabordiag/dynamics/outcomes.py
-        gabordiag/explorer/assets/verdict.js gabordiag/objective/batches.py
-        gabordiag/presentation/figures/paths.py
+        gabordiag/explorer/assets/verdict.js gabordiag/presentation/figures/paths.py
     """,
     "is no grid": """
-        gabordiag/api.py gabordiag/checks/verify.py gabordiag/cli/values.py
-        gabordiag/diagnosis/causes.py gabordiag/dynamics/maps.py gabordiag/dynamics/windows.py
-        gabordiag/objective/batches.py gabordiag/objective/objective.py gabordiag/own/custom.py
-        gabordiag/own/modules.py gabordiag/presentation/figures/sweep.py
+        gabordiag/checks/verify.py gabordiag/cli/values.py gabordiag/diagnosis/causes.py
+        gabordiag/dynamics/maps.py gabordiag/dynamics/windows.py
+        gabordiag/objective/objective.py gabordiag/presentation/figures/sweep.py
         gabordiag/runs/formats.py
     """,
     "torch has not": """
@@ -70,7 +67,6 @@ KNOWN: dict[str, str] = {
         gabordiag/dynamics/batch.py gabordiag/dynamics/bifurcation.py
         gabordiag/dynamics/logger.py gabordiag/dynamics/maps.py gabordiag/dynamics/tables.py
         gabordiag/landscape/surface.py gabordiag/landscape/sweep.py
-        gabordiag/objective/response.py gabordiag/own/custom.py
         gabordiag/presentation/animation/storyboard.py
         gabordiag/presentation/figures/drawings.py gabordiag/results.py
     """,
@@ -94,8 +90,7 @@ KNOWN: dict[str, str] = {
         gabordiag/explorer/assets/page.js gabordiag/explorer/assets/verdict.js
         gabordiag/landscape/critical.py gabordiag/landscape/doubtful.py
         gabordiag/landscape/proof.py gabordiag/objective/gabor_objective.py
-        gabordiag/objective/objective.py gabordiag/own/loading.py gabordiag/own/modules.py
-        gabordiag/own/numeric.py gabordiag/presentation/animation/storyboard.py
+        gabordiag/objective/objective.py gabordiag/presentation/animation/storyboard.py
         gabordiag/presentation/blocks.py gabordiag/presentation/console.py
         gabordiag/presentation/figures/bifurcation.py gabordiag/presentation/joint_words.py
         gabordiag/presentation/markdown.py gabordiag/presentation/page.py
@@ -106,17 +101,16 @@ KNOWN: dict[str, str] = {
     """,
     "wish": """
         gabordiag/cli/commands.py gabordiag/cli/learning.py gabordiag/cli/session.py
-        gabordiag/cli/several.py gabordiag/own/custom.py gabordiag/own/period.py
-        gabordiag/presentation/report.py
+        gabordiag/cli/several.py gabordiag/presentation/report.py
     """,
     "rests": """
         gabordiag/diagnosis/causes.py gabordiag/diagnosis/evidence.py
         gabordiag/diagnosis/joint_trials.py gabordiag/diagnosis/log/explain.py
         gabordiag/diagnosis/reproduction.py gabordiag/diagnosis/verdict.py
         gabordiag/dynamics/theory.py gabordiag/explorer/assets/verdict.js
-        gabordiag/landscape/survey.py gabordiag/objective/response.py
-        gabordiag/presentation/animation/storyboard.py gabordiag/presentation/blocks.py
-        gabordiag/presentation/joint_words.py gabordiag/presentation/words.py
+        gabordiag/landscape/survey.py gabordiag/presentation/animation/storyboard.py
+        gabordiag/presentation/blocks.py gabordiag/presentation/joint_words.py
+        gabordiag/presentation/words.py
     """,
     "holds a rate": """
         gabordiag/diagnosis/causes.py gabordiag/diagnosis/joint_trials.py
@@ -130,8 +124,7 @@ KNOWN: dict[str, str] = {
     "The same ...": """
         gabordiag/cli/commands.py gabordiag/diagnosis/evidence.py
         gabordiag/diagnosis/log/__init__.py gabordiag/diagnosis/log/explain.py
-        gabordiag/objective/experiment.py gabordiag/objective/gabor_objective.py
-        gabordiag/presentation/joint_words.py
+        gabordiag/objective/gabor_objective.py gabordiag/presentation/joint_words.py
     """,
 }
 
