@@ -52,6 +52,20 @@ class TrajectoryLogger:
         UsageError: No parameter, or a name that is a column already.
         InputError: Not one number, or computed from a parameter instead of being one.
         OutputError: The file cannot be written.
+
+    Example:
+        >>> import torch, gabordiag as gd
+        >>> theta = torch.tensor(0.3, requires_grad=True)
+        >>> optimizer = torch.optim.SGD([theta], lr=0.1)
+        >>> with gd.TrajectoryLogger("run.csv", theta=theta) as log:
+        ...     for _ in range(100):
+        ...         optimizer.zero_grad()
+        ...         loss = torch.sin(theta) ** 2
+        ...         loss.backward()
+        ...         log.step(loss, lr=0.1)
+        ...         optimizer.step()
+        >>> gd.explain("run.csv", target=0.0).verdict
+        'healthy'
     """
 
     def __init__(self, path: str | Path, **parameters: Source) -> None:
