@@ -48,7 +48,7 @@ Several = Sequence[Any] | Any
 DEFAULT_RATE = 0.01
 
 # Results that are handed out can show themselves; matplotlib is imported when the first does.
-set_painter(lambda: import_module("gabordiag.presentation.figures.drawings"))
+set_painter(lambda: import_module("gabordiag.presentation.registry"))
 
 
 def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own: Any) -> Objective:

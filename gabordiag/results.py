@@ -54,7 +54,7 @@ class Result:
         """Draws the result and returns the matplotlib Axes.
 
         Args:
-            ax: Axes to draw into; a new figure's without.
+            ax: Axes to draw into. Default: those of a new figure.
         """
         return _painter().plot(self, ax)
 

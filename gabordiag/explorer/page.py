@@ -22,8 +22,8 @@ import numpy.typing as npt
 
 from gabordiag._version import __version__
 from gabordiag.errors import InputError, OutputError
+from gabordiag.objective.objective import Parameter
 from gabordiag.presentation.figures.style import OUTCOME_COLORS
-from gabordiag.presentation.phrases import shown
 from gabordiag.results import View
 from gabordiag.runs import clean
 
@@ -134,7 +134,7 @@ def _lead(result: Mapping[str, Any]) -> str:
 
 def _shown(parameter: Mapping[str, Any], end: str) -> str:
     digits = 1 if parameter["unit"] == "rad" else 2
-    text = shown(parameter, parameter[end], digits).replace(".0°", "°")
+    text = Parameter.from_dict(parameter).show(parameter[end], digits).replace(".0°", "°")
     return text.replace("-", "\N{MINUS SIGN}")
 
 

@@ -9,6 +9,7 @@ Where the proof fails, or the series does not tell their kinds, the loss's own v
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -71,6 +72,12 @@ class CriticalPoint:
         fields["basin"] = None if self.basin is None else list(self.basin)
         return fields
 
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> CriticalPoint:
+        """Returns the point of a result's JSON: the inverse of `to_dict`."""
+        basin = saved["basin"]
+        return cls(**{**saved, "basin": None if basin is None else (basin[0], basin[1])})
+
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
@@ -106,15 +113,9 @@ class Landscape:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        parameter, certificate = self.parameter, self.certificate
+        certificate = self.certificate
         return {
-            "parameter": parameter.name,
-            "unit": "rad" if parameter.is_angle else parameter.unit,
-            "range": [parameter.low, parameter.high],
-            "period": parameter.period,
-            "target": parameter.target,
-            "start": parameter.start,
-            "tolerance": parameter.tolerance,
+            **self.parameter.to_dict(),
             "critical_points": [point.to_dict() for point in self.points],
             "certified": certificate.certified,
             "certificate": {
@@ -127,6 +128,37 @@ class Landscape:
             "largest_gradient": self.largest_gradient,
             **({} if self.images is None else {"images": self.images}),
         }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Landscape:
+        """Returns the landscape of a result's JSON: the inverse of `to_dict`.
+
+        Args:
+            saved: As `to_dict` gives it; what it holds besides is not read.
+        """
+        certificate = saved["certificate"]
+        return cls(
+            parameter=Parameter.from_dict(saved),
+            points=tuple(CriticalPoint.from_dict(point) for point in saved["critical_points"]),
+            certificate=Certificate(
+                saved["certified"],
+                certificate["reason"],
+                certificate["cells"],
+                certificate["error_bound"],
+            ),
+            largest_loss=saved["largest_loss"],
+            largest_gradient=saved["largest_gradient"],
+            smallest_loss=saved["smallest_loss"],
+            images=saved.get("images"),
+        )
+
+    @property
+    def goal(self) -> CriticalPoint | None:
+        """The critical point where a run should end; None where the target is none."""
+        if self.parameter.target is not None:
+            return self.target
+        value = self.goal_value
+        return next((point for point in self.attractors if point.value == value), None)
 
     @property
     def goal_value(self) -> float | None:

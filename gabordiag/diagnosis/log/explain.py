@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import PLAIN_LIMIT
-from gabordiag.results import Finding, Result
+from gabordiag.results import Data, Finding, Result
 from gabordiag.wording import counted
 
 # Below this nothing repeats three times.
@@ -74,6 +74,7 @@ class Explanation(Result):
         findings: What supports the verdict, and what cannot be known.
         steps: Rows of the log that were judged.
         notes: What was left out of the log, or filled in, in words.
+        logged: `step` and `loss` of every row (n,).
     """
 
     verdict: str
@@ -84,6 +85,7 @@ class Explanation(Result):
     findings: tuple[Finding, ...]
     steps: int
     notes: tuple[str, ...] = ()
+    logged: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
@@ -99,6 +101,10 @@ class Explanation(Result):
             "steps": self.steps,
             "notes": list(self.notes),
         }
+
+    def data(self) -> Data:
+        """Returns what is saved as log.csv."""
+        return {"log.csv": self.logged}
 
 
 def explain_log(
@@ -176,6 +182,7 @@ class _Reader(LogRun):
             tuple(findings),
             len(self.losses),
             self.log.notes + self.gaps(),
+            {"step": np.asarray(self.log.steps, dtype=np.float64), "loss": self.losses},
         )
 
     def _nonfinite(self) -> Explanation | None:
