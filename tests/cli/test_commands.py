@@ -637,5 +637,5 @@ def test_a_page_below_a_file_is_3(capsys: pytest.CaptureFixture[str], small: lis
     Path("file").write_text("mine")
     code, out, err = _call(capsys, ["explore", *small, "--out", "file/page.html"])
     _assert_refused(code, out, err, 3)
-    assert "Cannot write to file" in err
+    assert "Cannot write file: " in err
     assert Path("file").read_text() == "mine"
