@@ -242,7 +242,7 @@ def thing_from(
         "period": own.period,
         "target": experiment.target_theta if "target_theta" in given else None,
         "start": start if given & {"theta0", "start"} else None,
-        "loss": experiment.loss,
+        "loss": experiment.loss if "loss" in given else None,
     }
     keywords = {name: value for name, value in keywords.items() if value is not None}
     return load_object(own.objective), keywords

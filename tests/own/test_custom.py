@@ -471,12 +471,12 @@ class TestElements:
         ("path", "words"),
         [
             ("theta", "no parameter 'theta'"),
-            ("layers.1.theta", "shape"),
+            ("layers.1.theta", "4 are learned"),
             ("layers.1.theta[2,0]", "shape"),
             ("layers.1.theta[0]", "shape"),
             ("fixed", "no torch.nn.Parameter"),
             ("count", "gradients do not reach"),
-            ("layers.1.theta[", "no parameter's path"),
+            ("layers.1.theta[", "not a valid path"),
             (None, "--param"),
         ],
     )
@@ -519,7 +519,7 @@ class TestWhatIsTaken:
     @pytest.mark.parametrize(
         ("thing", "options", "error", "words"),
         [
-            (3, {}, UsageError, "no objective"),
+            (3, {}, UsageError, "is not an objective"),
             (lambda a, b: a, {}, UsageError, "2 arguments"),
             (nn.Linear, {}, UsageError, "needs arguments"),
             (lambda: 3, {"param": "theta"}, InputError, "returns a int"),
@@ -848,7 +848,7 @@ class TestModulesThatCannotBe:
     @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
     def test_a_scripted_module(self, image):
         scripted = torch.jit.trace(nn.Conv2d(1, 1, 3), torch.ones(1, 1, 5, 5))
-        with pytest.raises(UsageError, match="a scripted module cannot be studied"):
+        with pytest.raises(InputError, match="a scripted module cannot be studied"):
             own_objective(scripted, param="weight[0,0,0,0]", input=image)
 
     @pytest.mark.parametrize(
