@@ -315,7 +315,7 @@ def _starts(start: Any, size: int, *, is_own: bool) -> list[Any]:
 def _held(objective: Any) -> tuple[str, ...]:
     """Returns as notes what is held fixed beside the parameters of a custom objective."""
     held = objective.held_fixed if isinstance(objective, UserObjective) else None
-    return () if held is None else (f"{held[0].upper()}{held[1:]}.",)
+    return () if held is None else (f"Only some of the numbers are learned: {held}.",)
 
 
 def _rates(lr: Several | Mapping[str, float]) -> tuple[list[float], Mapping[str, float] | None]:

@@ -42,6 +42,7 @@ _CHEAP_BYTES = 2**20
 # Derivatives by autograd are believed where they agree this well with differences of values
 # (above this a gradient counts as wrong: CS231n), or within so many errors of the differences.
 _TRUST, _TRUSTED_ERRORS = 1e-2, 4
+_IS_NO_VECTOR = ("0-d tensor", "0-dim tensor", "tensor of dimension 0")
 _A_VECTOR = (
     "It was given one number. Of a function of a vector give one start for each component: "
     "--start A,B,... on the command line, start=(a, b, ...) in Python."
@@ -149,8 +150,8 @@ class FunctionLoss:
             with user_code("running the objective"):
                 result = self.function(point)
         except InputError as error:
-            # What torch raises where a 0-dim tensor is indexed, unpacked, or asked for its length.
-            if self.shape == () and "0-d" in str(error.__cause__):
+            # What torch says where a 0-dim tensor is indexed, unpacked, or asked for its length.
+            if self.shape == () and any(words in error.problem for words in _IS_NO_VECTOR):
                 raise InputError(error.problem, _A_VECTOR) from error.__cause__
             raise
         if not isinstance(result, Tensor):
@@ -158,7 +159,7 @@ class FunctionLoss:
         if result.numel() != 1 or result.is_complex():
             shape, kind = tuple(result.shape), "complex " if result.is_complex() else ""
             advice = "Reduce it to the loss, for example with .mean()."
-            if self.shape and result.shape == self.shape:
+            if result.ndim == 1 and (self.shape or self.held):
                 advice += " If it is a function of one number, give its starts as a list."
             raise InputError(
                 f"The objective returns a {kind}tensor of shape {shape}, not one real number.",
