@@ -202,7 +202,7 @@ class TestTensors:
             own_objective(Forgot(), param=param)
 
 
-class Unspeakable(Exception):
+class UnspeakableError(Exception):
     def __str__(self):
         raise RuntimeError("no words")
 
@@ -212,7 +212,7 @@ class Base(BaseException):
 
 
 class TestExceptions:
-    @pytest.mark.parametrize("kind", [Base, Unspeakable, SystemExit, BaseExceptionGroup])
+    @pytest.mark.parametrize("kind", [Base, UnspeakableError, SystemExit, BaseExceptionGroup])
     def test_whatever_is_raised_is_told_with_its_line(self, kind):
         def loss(v):
             raise kind("broken", [Base()]) if kind is BaseExceptionGroup else kind("broken")
