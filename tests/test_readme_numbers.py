@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from gabordiag.api_joint import optimize_jointly
 
 import gabordiag as gd
 from gabordiag.cli.values import parse_angle
@@ -217,12 +216,12 @@ def test_four_parameters_at_once() -> None:
     learned = [value for name, value in options if name == "--learn"]
     given = dict(options)
     theta, psi = numbers(r"ends at (-?\d+)° with psi (\d+)")
-    done = optimize_jointly(
+    done = gd.optimize(
         gd.Experiment(loss=given["--loss"]),
-        learned,
         given["--optimizer"],
         float(given["--lr"]),
         steps=int(given["--steps"]),
+        over=learned,
     )
     final = dict(zip(learned, done.runs[0].final, strict=True))
     assert math.degrees(final["theta"]) == pytest.approx(theta, abs=1)
