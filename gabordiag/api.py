@@ -457,15 +457,16 @@ def diagnose(
                 "a diagnosis of several parameters needs to know where they should end.",
                 "Give a target for each.",
             )
-        return diagnose_several(
+        several = diagnose_several(
             objective, settings, start, own_rates, listener=listener, progress=progress
         )
+        return replace(several, headline=" ".join((several.headline, *_held(objective))))
     line = objective.line
     sweep_ = sweep_objective(line, survey=True)
     made = None
     if from_log is not None:
         made = run_from_log(line, settings, sweep_.landscape, read_log(from_log))
-    return diagnose_objective(
+    diagnosis = diagnose_objective(
         line,
         replace(settings, lr=float(objective.space.rates(own_rates or rate)[0])),
         None if start is None else float(objective.space.point(start)[0]),
@@ -474,6 +475,7 @@ def diagnose(
         listener=listener,
         progress=progress,
     )
+    return replace(diagnosis, headline=" ".join((diagnosis.headline, *_held(line))))
 
 
 def plane_basins(

@@ -403,6 +403,21 @@ class TestModule:
         )
         assert alone.notes == ()
 
+    def test_a_diagnosis_of_one_element_says_so_too(self):
+        found = gd.diagnose(
+            bowl, start=(-0.5, 0.6, 0.1), range=(-1, 1), over="v[1]", lr=0.1, period=0
+        )
+        assert found.verdict == "healthy"
+        assert "v[0] is held at -0.5, v[2] is held at 0.1" in found.headline
+
+    def test_a_plane_is_shown_of_the_five_that_moved_most(self):
+        layer = nn.Conv2d(1, 1, 3, bias=False).double()
+        image = torch.randn(1, 1, 12, 12, generator=torch.Generator().manual_seed(0)).double()
+        options = {"param": "weight", "input": image, "loss": "mse", "range": (-2, 2), "period": 0}
+        made = gd.optimize(layer, lr=0.1, steps=100, target=np.full(9, 0.2), **options)
+        assert made.runs[0].outcome == "reached"
+        assert len(made.pairs) == 10
+
     def test_of_many_held_elements_the_number_is_given(self):
         objective = own_objective(
             nn.Linear(5, 2), param="weight[0,0]", input=torch.ones(5), target=0.1, range=(-1, 1)
