@@ -28,7 +28,7 @@ from gabordiag.own.modules import (
     read_tensor,
 )
 from gabordiag.own.numeric import has_sharp_zero
-from gabordiag.own.period import Wishes, choose_parameter
+from gabordiag.own.period import ParameterRequest, choose_parameter
 from gabordiag.own.streams import RandomStreams
 from gabordiag.own.vector import CustomObjective
 
@@ -39,7 +39,7 @@ DEFAULT_LOSS = "rmse"
 
 
 def own_objective(
-    thing: Any,
+    subject: Any,
     *,
     param: str | Sequence[str] | None = None,
     input: Input | None = None,
@@ -57,7 +57,7 @@ def own_objective(
     or `range` a pair.
 
     Args:
-        thing: A function of one number (a 0-dim tensor) or of a vector (d,) that returns the loss;
+        subject: A function of one number (a 0-dim tensor) or of a vector (d,) that returns the loss;
             or a `torch.nn.Module`, or a function without arguments that returns one.
         param: For a module, what is learned: `theta`, `layers.0.theta[1,0]`, or several of these;
             `theta` alone names all elements of a tensor.
@@ -81,37 +81,37 @@ def own_objective(
         UsageError: Arguments that do not belong together, or are not enough.
         InputError: The user's code failed, or returned what is not a loss.
     """
-    module = as_module(thing, param)
+    module = as_module(subject, param)
     own_values: Sequence[float | None] = [None]
     device = torch.device("cpu")
     if module is None:
         _refuse_module_options(param=param, input=input, target_output=target_output, loss=loss)
         size = _vector_size(start=start, target=target, period=period, range=range)
-        name = _argument_name(thing)
+        name = _argument_name(subject)
         names = [name] if size is None else [f"{name}[{i}]" for i in np.arange(size)]
         own_values = [None] * len(names)
     else:
         elements = find_elements(module, param)
         names = [element.label for element in elements]
         device = module.get_parameter(elements[0].name).device
-    wishes = _wishes(names, range=range, period=period, start=start, target=target)
+    requests = _requests(names, range=range, period=period, start=start, target=target)
     evaluator: Evaluator
     with RandomStreams(seed, device)():
         if module is None:
-            places = _places(wishes, own_values)
-            evaluator = FunctionLoss(thing, places[:, 0] if size is None else places, name)
+            places = _places(requests, own_values)
+            evaluator = FunctionLoss(subject, places[:, 0] if size is None else places, name)
             loss_name = "loss"
         else:
             evaluator = prepared = ModuleLoss(module, elements, input)
             own_values = prepared.own_values
-            places = _places(wishes, own_values)
-            loss_name = _set_target(prepared, places, wishes, target_output, loss)
+            places = _places(requests, own_values)
+            loss_name = _set_target(prepared, places, requests, target_output, loss)
     # The others stand where nothing special lies: at a start, the loss may not depend on one.
     generic = np.array([row[i % len(row)] for i, row in enumerate(places.T)])
     lines = []
-    for i, wish in enumerate(wishes):
+    for i, request in enumerate(requests):
         line = OwnObjective(evaluator.along([i], generic), loss_name, places[:, i], seed)
-        line.parameter = choose_parameter(names[i], line.loss_at, wish, own_values[i], line.eps)
+        line.parameter = choose_parameter(names[i], line.loss_at, request, own_values[i], line.eps)
         lines.append(line)
     is_unknown = module is None or callable(loss) or loss_name == "loss"
     if len(lines) == 1:
@@ -132,9 +132,9 @@ def _has_root(line: OwnObjective, has_target: bool) -> bool:
     return has_sharp_zero(line.loss_at, parameter.low, parameter.high, guesses)
 
 
-def _places(wishes: Sequence[Wishes], own_values: Sequence[float | None]) -> FloatArray:
+def _places(requests: Sequence[ParameterRequest], own_values: Sequence[float | None]) -> FloatArray:
     """Returns generic points (n, d) at which the objective may be tried out."""
-    columns = [wish.places(own) for wish, own in zip(wishes, own_values, strict=True)]
+    columns = [request.places(own) for request, own in zip(requests, own_values, strict=True)]
     return np.stack(columns, axis=1)
 
 
@@ -165,7 +165,7 @@ def _vector_size(*, range: Any, **given: Any) -> int | None:
     return next(iter(sizes.values()), None)
 
 
-def _wishes(names: Sequence[str], *, range: Any, **given: Any) -> list[Wishes]:
+def _requests(names: Sequence[str], *, range: Any, **given: Any) -> list[ParameterRequest]:
     """Returns what is asked of each parameter.
 
     Raises:
@@ -180,7 +180,7 @@ def _wishes(names: Sequence[str], *, range: Any, **given: Any) -> list[Wishes]:
     columns = {what: _one_each(names, what, value) for what, value in given.items()}
     columns["range"] = _one_each(names, "range", pairs)
     return [
-        Wishes(**{what: column[i] for what, column in columns.items()})
+        ParameterRequest(**{what: column[i] for what, column in columns.items()})
         for i in np.arange(len(names))
     ]
 
@@ -208,44 +208,44 @@ def _one_each(names: Sequence[str], what: str, given: Any) -> list[Any]:
     return values
 
 
-def as_module(thing: Any, param: str | Sequence[str] | None = None) -> nn.Module | None:
-    """Returns the module that a thing is or makes, or None for a function of a value.
+def as_module(subject: Any, param: str | Sequence[str] | None = None) -> nn.Module | None:
+    """Returns the module that an object is or makes, or None for a function of a value.
 
     A callable with exactly one argument that it needs is a function; one that needs none makes a
     module, unless it takes arguments and no `param` is named.
 
     Raises:
-        UsageError: It is none of these.
+        UsageError: It is neither a function, nor a module, nor makes one.
         InputError: Making the module failed, or made something else.
     """
-    if isinstance(thing, nn.Module):
-        return thing
-    if not callable(thing):
+    if isinstance(subject, nn.Module):
+        return subject
+    if not callable(subject):
         raise UsageError(
-            f"a {type(thing).__name__} is not an objective.",
+            f"a {type(subject).__name__} is not an objective.",
             "Give a function of one number or vector, a torch.nn.Module, or a function that "
             "returns one.",
         )
-    needed, taken = _count_arguments(thing)
-    if isinstance(thing, type) and needed:
+    needed, taken = _count_arguments(subject)
+    if isinstance(subject, type) and needed:
         raise UsageError(
-            f"{thing.__name__} needs arguments to be made.",
+            f"{subject.__name__} needs arguments to be made.",
             "Name a function without arguments that makes the module.",
         )
     if needed > 1:
         raise UsageError(
-            f"{_name(thing)} needs {needed} arguments; an objective is a function of one.",
+            f"{_name(subject)} needs {needed} arguments; an objective is a function of one.",
             "Fix the others, for example with functools.partial, or take them as one vector: "
-            f"lambda v: {_name(thing)}({', '.join(f'v[{i}]' for i in range(needed))}).",
+            f"lambda v: {_name(subject)}({', '.join(f'v[{i}]' for i in range(needed))}).",
         )
-    if needed == 1 or (taken > 0 and param is None and not isinstance(thing, type)):
+    if needed == 1 or (taken > 0 and param is None and not isinstance(subject, type)):
         return None
     # From where the user's code left the random streams, which it may have seeded.
     with RandomStreams(None, torch.device("cpu"))(), user_code("making the module"):
-        made = thing()
+        made = subject()
     if not isinstance(made, nn.Module):
         raise InputError(
-            f"{_name(thing)} takes no argument and returns a {type(made).__name__}, not a module.",
+            f"{_name(subject)} takes no argument and returns a {type(made).__name__}, not a module.",
             "Give a function of one number or vector, or one that returns a torch.nn.Module.",
         )
     return made
@@ -290,7 +290,7 @@ def _refuse_module_options(**options: Any) -> None:
 def _set_target(
     module: ModuleLoss,
     places: FloatArray,
-    wishes: Sequence[Wishes],
+    requests: Sequence[ParameterRequest],
     target_output: Input | None,
     loss: str | LossFunction | None,
 ) -> str:
@@ -300,7 +300,7 @@ def _set_target(
         _try_original(module, points)
     chosen = DEFAULT_LOSS if loss is None else loss
     function = find_loss(chosen) if isinstance(chosen, str) else chosen
-    targets = [wish.target for wish in wishes]
+    targets = [request.target for request in requests]
     if target_output is not None:
         module.set_target(read_tensor(target_output), function)
         return chosen if isinstance(chosen, str) else _name(chosen)

@@ -239,7 +239,7 @@ def _require_no_arguments(module: nn.Module) -> None:
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):
-        # No signature to read: calling it will tell.
+        # There is no signature to read; calling it shows what it needs.
         return
     needed = [
         name

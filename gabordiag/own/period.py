@@ -39,8 +39,8 @@ _INSIDE = (0.1180339887, 0.3819660113, 0.5130009317, 0.6360098248, 0.8541019662)
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the user said about the parameter; None where nothing.
+class ParameterRequest:
+    """What the user asks of a parameter; None where nothing is given.
 
     Attributes:
         range: Lowest and highest value.
@@ -61,7 +61,9 @@ class Wishes:
         if self.range is not None and not self.range[0] < self.range[1]:
             raise UsageError("the range is empty.", "Give LO < HI.")
         if self.period is not None and self.period < 0:
-            raise UsageError(f"a period of {self.period:g} is none.", "Give P > 0, or 0 for none.")
+            raise UsageError(
+                f"{self.period:g} is not a valid period.", "Give P > 0, or 0 for none."
+            )
 
     def places(self, own_value: float | None = None) -> FloatArray:
         """Returns generic values at which the function may be tried out (5,)."""
@@ -73,7 +75,7 @@ class Wishes:
 
 
 def choose_parameter(
-    name: str, function: Function, wishes: Wishes, own_value: float | None, eps: float
+    name: str, function: Function, request: ParameterRequest, own_value: float | None, eps: float
 ) -> Parameter:
     """Returns the parameter with its range, period and start.
 
@@ -84,31 +86,31 @@ def choose_parameter(
     Args:
         name: The parameter's.
         function: The loss (n,) at values (n,).
-        wishes: What the user said.
+        request: What the user asks of it.
         own_value: What a module's parameter stands at; None for a function.
         eps: Relative rounding of the function's argument.
 
     Raises:
         UsageError: No range is given where there is no period; or a start or target outside.
-        InputError: The period that is given is none.
+        InputError: The loss does not repeat after the given period.
     """
-    places = wishes.places(own_value)
+    places = request.places(own_value)
     values = function(places)
     if not np.isfinite(values).any():
         raise InputError(
             f"The loss is not finite at {name} = {places[0]:.6g} and other values nearby.",
             "Give --start or --range where it is.",
         )
-    if wishes.period is None:
-        period = find_period(function, places, _candidates(wishes.range), eps)
+    if request.period is None:
+        period = find_period(function, places, _candidates(request.range), eps)
     else:
-        period = wishes.period or None
+        period = request.period or None
         if period is not None:
             _refuse_false_period(function, places, values, period)
-    low, high = _range(name, wishes.range, period)
-    start = next((v for v in (wishes.start, own_value) if v is not None), (low + high) / 2)
+    low, high = _range(name, request.range, period)
+    start = next((v for v in (request.start, own_value) if v is not None), (low + high) / 2)
     if period is None:
-        for what, value in (("start", wishes.start), ("target", wishes.target)):
+        for what, value in (("start", request.start), ("target", request.target)):
             if value is not None and not low <= value <= high:
                 raise UsageError(
                     f"the {what} {value:g} lies outside the range {low:g} to {high:g}.",
@@ -117,7 +119,7 @@ def choose_parameter(
         start = min(max(start, low), high)
     is_angle = _is_angle(name, high - low, period)
     unit = "deg" if period in _DEGREES else ""
-    return Parameter(name, low, high, period, wishes.target, start, is_angle, unit)
+    return Parameter(name, low, high, period, request.target, start, is_angle, unit)
 
 
 def _candidates(given: tuple[float, float] | None) -> Sequence[float]:

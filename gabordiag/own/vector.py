@@ -162,7 +162,7 @@ class CustomObjective(UserObjective, JointObjective):
         if not any(logs):
             return coordinates
         is_log = torch.tensor(logs, device=coordinates.device)
-        # The exponential of what is no logarithm could overflow.
+        # The exponential of a plain value could overflow.
         exponents = torch.where(is_log, coordinates, torch.zeros_like(coordinates))
         return torch.where(is_log, torch.exp(exponents), coordinates)
 

@@ -58,6 +58,7 @@ class TestOwnLoss:
         objective = of(lambda w: w**2, target_output=torch.tensor(4.0), loss="mse")
         np.testing.assert_allclose(objective.loss_at([1.0]), [9.0], rtol=1e-6)
 
+    @pytest.mark.slow
     def test_a_diagnosis_of_it(self):
         module = Module(self.LOSSES[0], torch.tensor(0.0, dtype=torch.float64))
         options = {"lr": 0.1, "range": (-2.0, 4.0)}

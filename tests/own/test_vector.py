@@ -289,6 +289,7 @@ class TestSome:
         assert run.space.names == ("v[0]",)
         assert run.landscape is not None
 
+    @pytest.mark.slow
     def test_a_diagnosis_names_the_cause(self):
         stiff = make_bowl(lambda v: 10 * v[0] ** 2 + v[1] ** 2 + v[2] ** 2, target=(0, 0, 0))
         # 2 / 20 is the largest stable rate.
