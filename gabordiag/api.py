@@ -1,6 +1,6 @@
 """The Python interface: the options' names as keywords, results as frozen dataclasses.
 
-Each function takes an `Experiment`, or one's own function or module with the keywords of
+Each function takes an `Experiment`, or your own function or module with the keywords of
 `gabordiag.own.custom.own_objective`, and computes; nothing prints or writes files. The command
 line calls the same functions.
 """
@@ -22,8 +22,7 @@ from torch.nn import Module
 from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
 from gabordiag.diagnosis.joint import JointDiagnosis, diagnose_several
-from gabordiag.diagnosis.log.explain import explain_log
-from gabordiag.diagnosis.log.explanation import Explanation
+from gabordiag.diagnosis.log.explain import Explanation, explain_log
 from gabordiag.diagnosis.log.readers import read_log, run_from_log
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
@@ -178,7 +177,7 @@ def sweep(
         over: The parameter, or two. Of a function or module of several parameters, the others are
             held at their start.
         points: Values of each, over one period or the whole range: one number for both of two, or
-            two numbers. Without, 721 of one parameter, 181 of each of two.
+            two numbers. Default: 721 of one parameter, 181 of each of two.
         own: As in `as_objective`.
 
     Returns:
@@ -187,7 +186,14 @@ def sweep(
 
     Raises:
         UsageError: An unknown parameter, or numbers of points that do not fit.
-        InputError: The image cannot be used, or one's own code failed.
+        InputError: The image cannot be used, or your code failed.
+
+    Example:
+        >>> import gabordiag as gd
+        >>> double_well = lambda v: (v**2 - 1) ** 2
+        >>> found = gd.sweep(double_well, range=(-2, 2), start=0.1, target=1.0)
+        >>> [(point.kind, round(abs(point.value), 6)) for point in found.landscape.points]
+        [('minimum', 1.0), ('maximum', 0.0), ('minimum', 1.0)]
     """
     if isinstance(over, str):
         if isinstance(points, tuple):
@@ -224,8 +230,8 @@ def optimize(
         lr: Learning rate, or several; or one for each parameter by name (0.01 for the others).
         momentum: For the optimizers that take it.
         steps: Optimizer steps.
-        start: First value, or several. Of several parameters, values by name, or one sequence of
-            values; a single number is that of the first parameter. Default: the parameters' own.
+        start: First value, or several. Of several parameters, values by name or a sequence of
+            values, or several of these. Default: the parameters' own.
         nesterov: For sgd with momentum.
         schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         over: The learned parameter, or several.
@@ -239,11 +245,25 @@ def optimize(
         logged: Gives the rows that the index-th run has logged before it was interrupted.
         own: As in `as_objective`.
 
+    Returns:
+        An `Optimization`: `runs`, one for each combination of start, optimizer and rate, each with
+        its `outcome` and its `trajectory` (steps + 1 rows).
+
     Raises:
         UsageError: Settings that torch.optim does not support, names, starts or rates that cannot
             be, or batches of a single image.
         InputError: The image cannot be used, your code failed, or the logged rows are not these
             runs'.
+
+    Example:
+        >>> import numpy as np, gabordiag as gd
+        >>> chessboard = (np.indices((32, 32)) // 8).sum(axis=0) % 2
+        >>> experiment = gd.Experiment(
+        ...     chessboard, wavelength=6, sigma=2, kernel_size=11, loss="mse", theta0=0
+        ... )
+        >>> run = gd.optimize(experiment, lr=0.01, steps=50).runs[0]
+        >>> run.outcome, run.trajectory.losses.shape
+        ('reached', (51,))
     """
     names = _names(over)
     rates, own_rates = _rates(lr)
@@ -256,7 +276,11 @@ def optimize(
     # A custom objective is made once: it may count, or draw random numbers.
     is_twofold = direct and isinstance(thing, Experiment)
     stepped = as_joint(thing, names, log_scale, direct=True, **own) if is_twofold else exact
-    starts = _starts(start, len(exact.space), is_own="start" in own)
+    is_own = "start" in own and own["start"] is start
+    # The objective has its start already.
+    starts = [None] if is_own else _points(start, len(exact.space))
+    for point in starts:
+        exact.space.point(point)
     if not isinstance(exact, OfLine):
         if batch_size is not None:
             raise UsageError("batches are for one learned parameter.", "Leave --batch-size out.")
@@ -302,20 +326,17 @@ def _vector_start(thing: Any, start: Any, own: Mapping[str, Any]) -> dict[str, S
     return {"start": first} if is_vector else {}
 
 
-def _starts(start: Any, size: int, *, is_own: bool) -> list[Any]:
-    """Returns the first values of every run: one, or several in a list."""
-    if not is_own and size == 1:
-        return list(start) if isinstance(start, Sequence) else [start]
-    if isinstance(start, list) and start and (np.ndim(start[0]) or isinstance(start[0], Mapping)):
-        return start
-    # The objective has its start already.
-    return [None if is_own else start]
-
-
 def _held(objective: Any) -> tuple[str, ...]:
     """Returns as notes what is held fixed beside the parameters of a custom objective."""
     held = objective.held_fixed if isinstance(objective, UserObjective) else None
     return () if held is None else (f"Only some of the numbers are learned: {held}.",)
+
+
+def _points(start: Any, d: int) -> list[Any]:
+    """Returns one or several starts as a list: of several parameters, a sequence may be one."""
+    if not isinstance(start, Sequence) or (d > 1 and not isinstance(start[0], (Mapping, Sequence))):
+        return [start]
+    return list(start)
 
 
 def _rates(lr: Several | Mapping[str, float]) -> tuple[list[float], Mapping[str, float] | None]:
@@ -342,21 +363,37 @@ def basins(
     """Returns where every start ends at every learning rate.
 
     Args:
-        thing: An `Experiment`, or one's own function or module.
+        thing: An `Experiment`, or your own function or module.
         optimizer: Any elementwise optimizer of torch.optim.
         momentum: For the optimizers that take it.
         lr: Lowest and highest rate and how many, log-spaced.
-        starts: Values, or how many over the whole range (361 without).
+        starts: Values (n,) in the parameter's unit, or how many over the whole range. Default: 361.
         steps: Optimizer steps.
         nesterov: For sgd with momentum.
-        start: The start that is asked about.
+        start: The start whose learning rates `windows` lists. Default: the parameter's own.
         over: The learned parameter.
         progress: Called now and then with (steps done, steps in all).
         own: As in `as_objective`.
 
+    Returns:
+        A `Basins`: `outcomes` (rates, starts), as indices of `OUTCOME_NAMES`, and `windows`, the
+        learning rates that work from `start`.
+
     Raises:
         UsageError: An optimizer that cannot run as a batch, or an empty grid.
-        InputError: The image cannot be used, or one's own code failed.
+        InputError: The image cannot be used, or your code failed.
+
+    Example:
+        >>> import gabordiag as gd
+        >>> double_well = lambda v: (v**2 - 1) ** 2
+        >>> found = gd.basins(
+        ...     double_well, range=(-2, 2), start=0.1, target=1.0,
+        ...     lr=(0.01, 1.0, 5), starts=9, steps=100,
+        ... )
+        >>> found.outcomes.shape
+        (5, 9)
+        >>> round(found.windows.hold_lr, 3)  # The scanned rate below 2 / L'' = 0.25.
+        0.1
     """
     objective = as_objective(thing, over, **own)
     grid = default_starts(objective)
@@ -383,19 +420,33 @@ def bifurcate(
     """Returns where the iterates from one start end up, against the learning rate.
 
     Args:
-        thing: An `Experiment`, or one's own function or module.
+        thing: An `Experiment`, or your own function or module.
         optimizer: Any elementwise optimizer of torch.optim.
         momentum: For the optimizers that take it.
         lr: Lowest and highest rate and how many, log-spaced.
         steps: Optimizer steps; the last 192 are kept.
-        start: First value.
+        start: First value. Default: the parameter's own.
         over: The learned parameter.
         progress: Called now and then with (steps done, steps in all).
         own: As in `as_objective`.
 
+    Returns:
+        A `Bifurcation`: `values` (rates, 192), the last iterates in the parameter's unit; `periods`
+        (rates,), 0 where none was found; `lyapunov` (rates,), the mean of ln|1 - lr L''| along the
+        path for plain descent, above 0 for chaos.
+
     Raises:
         UsageError: An optimizer that cannot run as a batch, an empty scan, or too few steps.
-        InputError: The image cannot be used, or one's own code failed.
+        InputError: The image cannot be used, or your code failed.
+
+    Example:
+        >>> import gabordiag as gd
+        >>> double_well = lambda v: (v**2 - 1) ** 2
+        >>> found = gd.bifurcate(
+        ...     double_well, range=(-2, 2), start=0.9, target=1.0, lr=(0.1, 0.3, 3), steps=500
+        ... )
+        >>> found.periods.tolist()  # At 0.3, past 2 / L'' = 0.25, the run flips between two values.
+        [1, 1, 2]
     """
     objective = as_objective(thing, over, **own)
     settings = OptimizerSettings(optimizer, lr[0], momentum, steps=steps)
@@ -439,15 +490,29 @@ def diagnose(
         progress: Called with (stages done, stages in all).
         own: As in `as_objective`.
 
+    Returns:
+        A `Diagnosis`, of several parameters a `JointDiagnosis`: `verdict`, `headline`, `findings`
+        and `remedies`.
+
     Raises:
         UsageError: Settings that torch.optim does not support, or names, starts or rates that
             cannot be.
         InputError: The image cannot be used, your code failed, or the log cannot be used.
+
+    Example:
+        >>> import numpy as np, gabordiag as gd
+        >>> chessboard = (np.indices((32, 32)) // 8).sum(axis=0) % 2
+        >>> experiment = gd.Experiment(
+        ...     chessboard, wavelength=6, sigma=2, kernel_size=11, loss="mse", theta0=0
+        ... )
+        >>> gd.diagnose(experiment, lr=0.01, steps=50).verdict
+        'healthy'
     """
     (rate, *_), own_rates = _rates(lr)
     settings = OptimizerSettings(optimizer, rate, momentum, nesterov, schedule, steps)
     own |= _vector_start(thing, start, own)
-    (start,) = _starts(start, 2, is_own="start" in own)
+    if "start" in own:
+        start = None
     objective = as_joint(thing, _names(over), log_scale, **own)
     if not isinstance(objective, OfLine):
         if from_log is not None:
@@ -530,7 +595,7 @@ def explore(
     """Measures what the interactive page needs; `gabordiag.explorer.page` makes the page.
 
     Args:
-        thing: An `Experiment`, or one's own function or module.
+        thing: An `Experiment`, or your own function or module.
         optimizer: What the page opens with: `sgd`, `adam` or `rmsprop`.
         lr: Learning rate that it opens with.
         momentum: For sgd.
@@ -541,7 +606,7 @@ def explore(
 
     Raises:
         UsageError: Settings that the page does not offer.
-        InputError: The image cannot be used, one's own code failed, or the loss follows no smooth
+        InputError: The image cannot be used, your code failed, or the loss follows no smooth
             curve.
     """
     objective = in_float64(as_objective(thing, **own))
@@ -560,15 +625,26 @@ def explain(
     """Diagnoses a run from its log alone.
 
     Args:
-        source: A CSV or JSON-lines file, or columns by name.
-        target: The value that should have been reached, if known.
-        period: Of the parameter, if it has one.
+        source: A CSV or JSON-lines file, or columns (n,) by name.
+        target: The value that should have been reached, if known, in the column's unit.
+        period: Of the parameter, if it has one, in the column's unit.
         value_column: Name of the parameter's column.
         loss_column: Name of the loss's column.
 
+    Returns:
+        An `Explanation`: `verdict`, `headline`, `outcome`, `jumps` and `findings`.
+
     Raises:
         InputError: The log cannot be used.
-        UsageError: A column that is not there, or a target or period that is no number.
+        UsageError: A column that is not there, or a target or period that is not a number.
+
+    Example:
+        >>> import numpy as np, gabordiag as gd
+        >>> theta = 0.3 * (-1.0) ** np.arange(60)
+        >>> log = {"theta": theta, "loss": np.sin(theta) ** 2, "grad": np.sin(2 * theta)}
+        >>> found = gd.explain(log, target=0.0, period=np.pi)
+        >>> found.verdict, found.outcome, found.period
+        ('step_too_large', 'cycle', 2)
     """
     return explain_log(
         source, target=target, period=period, value_column=value_column, loss_column=loss_column
@@ -583,16 +659,27 @@ def check(
     """Says whether a Gabor kernel, or one of its derivatives, is right.
 
     Args:
-        kernel: A function that returns a kernel.
-        derivative: A function that returns a derivative, or its formula as text.
-        wrt: The parameter of the derivative.
+        kernel: A function of (theta, wavelength, sigma, psi, gamma, kernel_size), radians and
+            pixels, that returns a kernel (kernel_size, kernel_size).
+        derivative: A function of the same arguments that returns a derivative of the kernel, or its
+            formula as text.
+        wrt: The parameter of the derivative: `theta`, `wavelength`, `sigma`, `psi` or `gamma`.
 
     Returns:
-        Without either, the check of gabordiag's own derivative.
+        A `Check`: `ok`, and in `user` the largest error, relative to the right one's largest value,
+        and the known mistake that matches best. With neither argument it checks gabordiag's own
+        derivative.
 
     Raises:
         UsageError: Both, a formula that cannot be read, or arguments that cannot be understood.
-        InputError: The function failed, or returned what is no kernel.
+        InputError: The function failed, or did not return a kernel.
+
+    Example:
+        >>> import gabordiag as gd
+        >>> formula = "exp(-(xp^2 + gamma^2 yp^2) / (2 sigma^2)) sin(2 pi xp / lambda + psi)"
+        >>> found = gd.check(derivative=formula, wrt="psi")
+        >>> found.ok, found.user.best_match
+        (False, 'sign_flipped')
     """
     if kernel is not None and derivative is not None:
         raise UsageError("a kernel and a derivative are two checks.", "Give one of them.")

@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 
 from gabordiag.diagnosis.evidence import Facts, Trial
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.unreachable import target_unreachable
+from gabordiag.dynamics.theory import stability_bound
 from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
-from gabordiag.results import finite_or_none
+from gabordiag.results import Finding, finite_or_none
 from gabordiag.wording import counted, times
 
 WRONG_GRADIENT = 1e-2
@@ -223,7 +223,10 @@ def step_too_large(facts: Facts) -> Finding:
     evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold}
     if target is not None and target.curvature is not None:
         evidence["lr_times_curvature"] = lr * target.curvature
-        evidence["bound"] = stability_bound(facts, target)
+        theory = stability_bound(target, facts.settings, facts.parameter.tolerance)
+        # Of an estimate no evidence is made.
+        exact = theory is not None and not theory.entry.is_estimate
+        evidence["bound"] = theory.bound if theory is not None and exact else None
     trial = None
     if facts.run.outcome != "unfinished":
         trial = facts.bench.tuned(facts.settings, facts.start, below=lr)
@@ -321,17 +324,6 @@ def no_working_lr(facts: Facts) -> Finding:
             why = "from there descent leads out of the range"
         text += f": {why} (the target's basin holds up to {hold:.3g})"
     return Finding("no_working_lr", True, False, evidence, text)
-
-
-def stability_bound(facts: Facts, point: CriticalPoint) -> float | None:
-    """Returns the rate above which the optimizer cannot rest at a minimum, by its curvature.
-
-    2 / L'' for gradient descent, 2 (1 + beta) / L'' for heavy ball (Goh 2017). None where theory
-    has no number (other optimizers depend on the gradients' history; kinks hold no rate).
-    """
-    if point.curvature is None or not facts.settings.is_gradient_descent or point.curvature <= 0:
-        return None
-    return 2 * (1 + facts.settings.momentum) / point.curvature
 
 
 def _apart(facts: Facts, point: CriticalPoint) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.joint_causes import CAUSES
 from gabordiag.diagnosis.joint_remedies import REMEDIES
 from gabordiag.diagnosis.joint_trials import Trials
@@ -38,7 +37,7 @@ from gabordiag.dynamics.run import (
 from gabordiag.landscape.surface import condition
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
-from gabordiag.results import Data, Progress, Result
+from gabordiag.results import Data, Finding, Progress, Result
 
 
 @dataclass(frozen=True, eq=False)

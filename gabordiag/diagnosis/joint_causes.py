@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from gabordiag.diagnosis.evidence import round_down
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.joint_trials import (
     CLOSER,
     ENOUGH_STEPS,
@@ -22,6 +21,7 @@ from gabordiag.diagnosis.joint_trials import (
     first_reached,
     start_options,
 )
+from gabordiag.results import Finding
 from gabordiag.wording import times
 
 # Rates that people try; above the largest one nothing settles on a Gabor landscape.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gabordiag.diagnosis.evidence import Facts
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
+from gabordiag.results import Finding
 
 # Part of the landscape's height by which the lowest loss may lie below the target's.
 UNREACHABLE = 1e-3

@@ -15,15 +15,15 @@ from typing import Any
 from gabordiag.checks.gradient import check_objective
 from gabordiag.diagnosis.causes import CAUSES
 from gabordiag.diagnosis.evidence import Bench, Facts
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.remedies import Remedy, global_search, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
 from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name, trajectory_tables
+from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.objective import Objective
-from gabordiag.results import Data, Progress, Result
+from gabordiag.results import Data, Finding, Progress, Result
 from gabordiag.wording import counted
 
 # A tail of fewer values cannot show a cycle three times, nor five windows of decay.
@@ -192,24 +192,10 @@ def check_gradient(facts: Facts) -> tuple[Finding, ...]:
     """Asks, before anything else, whether there is a gradient that can be trusted.
 
     Returns:
-        A finding for each question of `check_objective`; what is present comes with its
-        counterfactual. A gradient far smaller than its neighbours' is told as evidence, but blocks
-        nothing.
+        The findings of `check_objective`; what is present comes with its counterfactual.
     """
-    report = check_objective(facts.objective, facts.start)
-    findings = (
-        Finding(
-            found.name,
-            present=not found.ok and found.name != "step_too_small",
-            sufficient=False,
-            evidence=found.evidence,
-            explanation=found.explanation.rstrip("."),
-        )
-        for found in report.findings
-        # What could not be asked is not ruled out.
-        if not found.ok or (found.evidence and found.name != "step_too_small")
-    )
-    return tuple(_with_true_derivative(facts, found) for found in findings)
+    findings = check_objective(facts.objective, facts.start)
+    return tuple(_with_true_derivative(facts, finding) for finding in findings)
 
 
 def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
@@ -416,11 +402,9 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
 
 
 def _rest_words(facts: Facts) -> str:
-    """What lr x curvature has to be below at a minimum, where theory says so: Goh 2017."""
-    settings = facts.settings
-    if settings.optimizer != "sgd" or settings.nesterov:
-        return ""
-    return f" (rest needs less than {2 * (1 + settings.momentum):g})"
+    """What lr x curvature must stay below at a minimum, where theory has a number."""
+    limit = curvature_limit(facts.settings)
+    return "" if limit is None else f" (stability needs less than {limit:.3g})"
 
 
 def _edge_story(facts: Facts, jump: Jump, gradient: float) -> str:

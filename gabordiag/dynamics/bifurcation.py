@@ -24,6 +24,7 @@ from gabordiag.dynamics.outcomes import (
     lyapunov_exponent,
 )
 from gabordiag.dynamics.tables import TabulatedObjective, is_expensive
+from gabordiag.dynamics.theory import stability_bound
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.series import LossSeries, build_series
@@ -83,7 +84,7 @@ class Bifurcation(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        goal = self.landscape.target
+        goal, tolerance = self.landscape.target, self.landscape.parameter.tolerance
         return {
             "optimizer": self.settings.optimizer,
             "momentum": self.settings.momentum,
@@ -94,6 +95,11 @@ class Bifurcation(Result):
             "points": len(self.lrs),
             "tail": self.values.shape[1],
             "target_stable_lr": None if goal is None else goal.stable_lr,
+            "bounds": [
+                {"value": point.value, **theory.to_dict()}
+                for point in self.landscape.attractors
+                if (theory := stability_bound(point, self.settings, tolerance)) is not None
+            ],
             "landscape": self.landscape.to_dict(),
             "bands": [{"kind": kind, "lr": [low, high]} for kind, low, high in self.bands],
         }

@@ -24,8 +24,15 @@ from gabordiag.objective.objective import FloatArray, Objective, Parameter
 _NEWTON_REACH = 1e-4
 # Minima whose losses differ by less than this part of the landscape's height are equally low.
 SAME_LOSS = 1e-9
+# Plain gradient descent is stable at a minimum for lr x curvature below this.
+PLAIN_LIMIT = 2.0
 # A zero of rmse: the loss there, relative to the largest, is rounding.
 _ZERO_LOSS = 1e-9
+
+
+def stable_lr(curvature: float) -> float | None:
+    """Returns the largest stable rate of plain gradient descent, 2 / L''; None unless L'' > 0."""
+    return PLAIN_LIMIT / curvature if curvature > 0 else None
 
 
 @dataclass(frozen=True)
@@ -294,7 +301,7 @@ def _classify(
             kind, bends = "minimum" if curvature > 0 else "maximum", True
         else:
             kind, bends = seen.kind, seen.confirms(float(curvature))
-        stable = 2 / own if kind == "minimum" and bends and own > 0 else None
+        stable = stable_lr(own) if kind == "minimum" and bends else None
         # Of a minimum that is flatter or sharper than any parabola no curvature is claimed.
         shown = own if bends or kind != "minimum" else None
         points.append(CriticalPoint(value, loss, shown, kind, stable_lr=stable))

@@ -57,8 +57,8 @@ def own_objective(
     or `range` a pair.
 
     Args:
-        subject: A function of one number (a 0-dim tensor) or of a vector (d,) that returns the loss;
-            or a `torch.nn.Module`, or a function without arguments that returns one.
+        subject: A function of one number (a 0-dim tensor) or of a vector (d,) that returns the
+            loss; or a `torch.nn.Module`, or a function without arguments that returns one.
         param: For a module, what is learned: `theta`, `layers.0.theta[1,0]`, or several of these;
             `theta` alone names all elements of a tensor.
         input: For a module, its input: a tensor, an array, a `.npy` file or an image; a tuple of
@@ -222,7 +222,7 @@ def as_module(subject: Any, param: str | Sequence[str] | None = None) -> nn.Modu
         return subject
     if not callable(subject):
         raise UsageError(
-            f"a {type(subject).__name__} is not an objective.",
+            f"a {type(subject).__name__} cannot be an objective.",
             "Give a function of one number or vector, a torch.nn.Module, or a function that "
             "returns one.",
         )
@@ -245,7 +245,8 @@ def as_module(subject: Any, param: str | Sequence[str] | None = None) -> nn.Modu
         made = subject()
     if not isinstance(made, nn.Module):
         raise InputError(
-            f"{_name(subject)} takes no argument and returns a {type(made).__name__}, not a module.",
+            f"{_name(subject)} takes no argument and returns a {type(made).__name__}, not a "
+            "module.",
             "Give a function of one number or vector, or one that returns a torch.nn.Module.",
         )
     return made

@@ -161,7 +161,7 @@ def _find(module: nn.Module, parameters: Mapping[str, Tensor], path: str) -> lis
     match = _PATH.fullmatch(path.strip())
     if match is None:
         raise UsageError(
-            f"'{path}' is not a valid path of a parameter.", "Write theta or layers.0.theta[1,0]."
+            f"'{path}' is not the path of a parameter.", "Write theta or layers.0.theta[1,0]."
         )
     name = match["name"].strip()
     if name not in parameters:

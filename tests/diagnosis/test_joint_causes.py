@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from gabordiag.diagnosis import joint_causes
-from gabordiag.diagnosis.causes import Finding
 from gabordiag.diagnosis.joint import _headline
 from gabordiag.diagnosis.joint_causes import kink, no_working_lr, step_too_large, wrong_basin
 from gabordiag.diagnosis.joint_trials import Trials
@@ -16,6 +15,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import Run
 from gabordiag.dynamics.run import run as run_one
 from gabordiag.objective.gabor_joint import GaborJoint
+from gabordiag.results import Finding
 from tests.diagnosis.planting import cardinal_gabor
 
 

@@ -21,7 +21,7 @@ ROWS = ROW.findall(DOCS)
 MODULES = (
     "diagnosis.causes", "diagnosis.log.explain", "diagnosis.evidence", "diagnosis.joint",
     "diagnosis.joint_causes", "diagnosis.joint_remedies", "diagnosis.joint_trials",
-    "diagnosis.log.readers",
+    "diagnosis.log.measures", "diagnosis.log.readers",
     "diagnosis.remedies", "diagnosis.unreachable", "diagnosis.verdict", "dynamics.bifurcation",
     "dynamics.joint",
     "dynamics.joint_outcomes", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",

@@ -573,18 +573,31 @@ def test_the_headline_says_whether_a_rate_works(made: Made, drawn: Any) -> None:
         assert sentence in words_in(drawn["basins"])
 
 
-def test_no_bound_is_drawn_where_theory_gives_none(made: Made) -> None:
-    view = made.basins.view()
-    axis = map_axis(view)
-    assert not any("L″" in line.words for line in rate_lines(changed(view, optimizer="adam"), axis))
-    # Nesterov's is another one than heavy ball's.
-    settings = OptimizerSettings("sgd", 0.1, 0.5, nesterov=True, steps=40)
-    made_so = run_basins(Valleys(), settings, np.geomspace(0.01, 4, 9), np.linspace(-3, 3, 5))
-    assert not any("L″" in line.words for line in rate_lines(made_so.view(), axis))
-    assert setting_words(made_so.to_dict()) == "sgd, momentum 0.5, Nesterov, 40 steps"
-    heavy = rate_lines(changed(view, momentum=0.5), axis)
-    assert heavy[-1].words == "2(1 + momentum)/L″ at the target = 2"
-    assert heavy[-1].lr == pytest.approx(2)
+@pytest.mark.parametrize(
+    ("how", "words", "bound"),
+    [
+        # L'' = 3/2: 2 (1 + beta) / L'' for heavy ball, / (1 + 2 beta) for Nesterov.
+        ({}, "2/L″ at the target = 1.33", 4 / 3),
+        ({"momentum": 0.5}, "2(1 + β)/L″ at the target = 2", 2.0),
+        (
+            {"momentum": 0.5, "nesterov": True},
+            "2(1 + β)/((1 + 2β)L″) at the target = 1",
+            1.0,
+        ),
+        # Adam's bound is an estimate, and no line.
+        ({"optimizer": "adam"}, None, None),
+    ],
+)
+def test_the_bound_that_is_drawn_is_the_optimizers_own(
+    how: dict[str, Any], words: str | None, bound: float | None
+) -> None:
+    settings = OptimizerSettings(lr=0.1, steps=40, **how)
+    basins = run_basins(Valleys(), settings, np.geomspace(0.01, 4, 9), np.linspace(-3, 3, 5))
+    lines = rate_lines(basins.view(), map_axis(basins.view()))
+    drawn = [(line.words, line.lr) for line in lines if "at the target" in line.words]
+    assert drawn == ([] if words is None else [(words, pytest.approx(bound))])
+    if how.get("nesterov"):
+        assert setting_words(basins.to_dict()) == "sgd, momentum 0.5, Nesterov, 40 steps"
 
 
 def test_without_a_target_the_lowest_minimum_is_the_goal() -> None:

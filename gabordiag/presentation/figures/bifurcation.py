@@ -16,7 +16,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, attractors
-from gabordiag.presentation.figures.map_labels import stability_bound
 from gabordiag.presentation.figures.maps import cell_edges, setting_words
 from gabordiag.presentation.figures.sheets import current_sheet
 from gabordiag.presentation.figures.style import (
@@ -116,16 +115,16 @@ def _attractor_handles(axis: ParameterAxis, landscape: Mapping[str, Any]) -> lis
 
 
 def _draw_bounds(ax: Axes, view: View, axis: ParameterAxis) -> None:
-    """Draws 2/L″ of every minimum, named above the axes in rows that do not collide."""
+    """Draws the stability bound of every minimum, named above the axes in rows."""
     result = view.result
     low, high = (float(lr) for lr in result["lr"])
     ends: list[float] = []
-    bounds = [
-        (*bound, point)
-        for point in attractors(result["landscape"])
-        if (bound := stability_bound(result, point)) is not None and low <= bound[0] <= high
-    ]
-    for lr, formula, point in sorted(bounds, key=lambda bound: bound[0]):
+    points = {point["value"]: point for point in attractors(result["landscape"])}
+    exact = (bound for bound in result.get("bounds", ()) if not bound["is_estimate"])
+    for bound in sorted(exact, key=lambda bound: bound["bound"]):
+        lr, formula, point = bound["bound"], bound["symbol"], points[bound["value"]]
+        if not low <= lr <= high:
+            continue
         color = TARGET_COLOR if point["is_target"] else "#0072B2"
         ax.axvline(lr, color=color, linewidth=1.4, linestyle="--", zorder=3)
         place = "the target" if point["is_target"] else axis.show(point["value"])

@@ -6,9 +6,8 @@ room is not written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,29 +62,12 @@ def rate_lines(view: View, axis: ParameterAxis) -> list[RateLine]:
     if (hold := result["hold_lr"]) is not None:
         words = f"the {name}'s basin holds up to {show_number(hold)}"
         lines.append(RateLine(hold, words, False, goal_basin, "-"))
-    if (bound := stability_bound(result, goal)) is not None:
-        words = f"{bound[1]} at the {name} = {show_number(bound[0])}"
-        lines.append(RateLine(bound[0], words, True, goal_basin, "--"))
+    theory = result["theory"]
+    if theory is not None and not theory.get("is_estimate", True):
+        words = f"{theory['symbol']} at the {name} = {show_number(theory['bound'])}"
+        lines.append(RateLine(theory["bound"], words, True, goal_basin, "--"))
     rates = view.data["basins.npz"]["lr"]
     return [line for line in lines if rates[0] <= line.lr <= rates[-1]]
-
-
-def stability_bound(
-    result: Mapping[str, Any], point: Mapping[str, Any] | None
-) -> tuple[float, str] | None:
-    """Returns the largest rate at which a minimum is stable, and its formula; None if unknown.
-
-    Plain gradient descent: 2/L″; heavy ball: 2(1 + β)/L″ (Goh 2017, Distill). The other
-    optimizers rescale the gradient, and their bounds are no learning rates of the landscape's.
-    """
-    if point is None or point["stable_lr"] is None:
-        return None
-    if result["optimizer"] != "sgd" or result.get("nesterov"):
-        return None
-    momentum = result["momentum"]
-    if momentum:
-        return point["stable_lr"] * (1 + momentum), "2(1 + momentum)/L″"
-    return point["stable_lr"], "2/L″"
 
 
 def draw_rate_line(ax: Axes, axis: ParameterAxis, line: RateLine) -> None:
