@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
-from gabordiag.diagnosis.joint import JointDiagnosis, diagnose_several
 from gabordiag.diagnosis.log.explain import explain_log
 from gabordiag.diagnosis.log.explanation import Explanation
 from gabordiag.diagnosis.log.readers import read_log, run_from_log
@@ -373,7 +372,7 @@ def diagnose(
     listener: StepListener | None = None,
     progress: Progress | None = None,
     **own: Any,
-) -> Diagnosis | JointDiagnosis:
+) -> Diagnosis:
     """Runs one optimizer and says what is wrong, why, and what fixes it.
 
     Args:
@@ -402,21 +401,20 @@ def diagnose(
     (rate, *_), own_rates = _rates(lr)
     settings = OptimizerSettings(optimizer, rate, momentum, nesterov, schedule, steps)
     objective = as_joint(thing, _names(over), log_scale, **own)
-    if not isinstance(objective, OfLine):
+    made = sweep_ = None
+    if isinstance(objective, OfLine):
+        sweep_ = sweep_objective(objective.line, survey=True)
+        # Of one parameter it is the settings' rate.
+        settings = replace(settings, lr=float(objective.space.rates(own_rates or rate)[0]))
         if from_log is not None:
-            raise UsageError("a log is of one learned parameter.", "Leave it out.")
-        return diagnose_several(
-            objective, settings, start, own_rates, listener=listener, progress=progress
-        )
-    line = objective.line
-    sweep_ = sweep_objective(line, survey=True)
-    made = None
-    if from_log is not None:
-        made = run_from_log(line, settings, sweep_.landscape, read_log(from_log))
+            made = run_from_log(objective.line, settings, sweep_.landscape, read_log(from_log))
+    elif from_log is not None:
+        raise UsageError("a log is of one learned parameter.", "Leave it out.")
     return diagnose_objective(
-        line,
-        replace(settings, lr=float(objective.space.rates(own_rates or rate)[0])),
-        None if start is None else float(objective.space.point(start)[0]),
+        objective,
+        settings,
+        start,
+        own_rates,
         sweep=sweep_,
         made_run=made,
         listener=listener,

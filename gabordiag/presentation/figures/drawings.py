@@ -12,7 +12,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gabordiag.diagnosis.joint import JointDiagnosis
 from gabordiag.diagnosis.verdict import Diagnosis
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.maps import Basins
@@ -87,7 +86,7 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
 
     Args:
         result: A `Sweep`, `Surface`, `Optimization`, `Run`, `Basins`, `Bifurcation`,
-            `Diagnosis`, `JointDiagnosis` or `PlaneBasins`.
+            `Diagnosis` or `PlaneBasins`.
         ax: Axes to draw into; a new figure's without.
 
     Raises:
@@ -160,6 +159,9 @@ def _plot_run(ax: Axes, result: Run) -> None:
 
 def _plot_diagnosis(ax: Axes, result: Diagnosis) -> None:
     view = result.view()
+    if result.sweep is None:
+        legend_beside(ax, draw_joint_runs(ax, view))
+        return
     runs = {"runs": [view.result["run"]], "landscape": view.result["landscape"]}
     legend_beside(ax, draw_runs(ax, View(runs, view.data)))
 
@@ -172,10 +174,6 @@ def _plot_basins(ax: Axes, result: Basins) -> None:
     mark_values([], map_axis(view), outlined=[ax], **ends)
     ax.set_title(basins_words(view)[0], fontsize=10, pad=20)
     legend_beside(ax, outcome_handles(view.data["basins.npz"]))
-
-
-def _plot_joint_runs(ax: Axes, result: JointDiagnosis) -> None:
-    legend_beside(ax, draw_joint_runs(ax, result.view()))
 
 
 def _plot_plane(ax: Axes, result: PlaneBasins) -> None:
@@ -197,6 +195,5 @@ _DRAWERS: dict[type[Result], _Drawer] = {
     Basins: _plot_basins,
     Bifurcation: _plot_bifurcation,
     Diagnosis: _plot_diagnosis,
-    JointDiagnosis: _plot_joint_runs,
     PlaneBasins: _plot_plane,
 }
