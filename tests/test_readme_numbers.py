@@ -13,12 +13,11 @@ import numpy.typing as npt
 import pytest
 
 import gabordiag as gd
-from gabordiag.api_joint import optimize_jointly
 from gabordiag.cli.values import parse_angle
 from gabordiag.diagnosis import reproduction
-from gabordiag.dynamics.run import Run
 from gabordiag.dynamics.maps import default_starts
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.dynamics.run import Run
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS
 from gabordiag.landscape.survey import MOST_SURVEYED
 from gabordiag.presentation.animation.storyboard import LONGEST
@@ -217,12 +216,12 @@ def test_four_parameters_at_once() -> None:
     learned = [value for name, value in options if name == "--learn"]
     given = dict(options)
     theta, psi = numbers(r"ends at (-?\d+)° with psi (\d+)")
-    done = optimize_jointly(
+    done = gd.optimize(
         gd.Experiment(loss=given["--loss"]),
-        learned,
         given["--optimizer"],
         float(given["--lr"]),
         steps=int(given["--steps"]),
+        over=learned,
     )
     final = dict(zip(learned, done.runs[0].final, strict=True))
     assert math.degrees(final["theta"]) == pytest.approx(theta, abs=1)

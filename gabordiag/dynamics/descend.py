@@ -19,7 +19,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Replay, Step
 from gabordiag.errors import UsageError
 from gabordiag.objective.joint import JointObjective
-from gabordiag.objective.objective import FloatArray, to_numpy
+from gabordiag.objective.objective import FloatArray
 
 
 class State(NamedTuple):
@@ -77,16 +77,26 @@ def descend(
         found = learned.gradients()
         gradients = np.zeros(starts.shape) if found is None else found
         rates = learned.rates()
-        if step == settings.steps or not np.isfinite(before).all(axis=1).any():
+        if step == settings.steps or not _is_any_finite(before):
             yield State(step, before, losses, gradients, np.full(starts.shape, math.nan), rates)
             return
         learned.step(closure)
         after = learned.values()
-        with np.errstate(invalid="ignore", over="ignore"):
-            updates = after - before
+        updates = _subtract(after, before)
         known.compare(step, updates)
         yield State(step, before, losses, gradients, updates, rates)
         before = after
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def _subtract(later: FloatArray, earlier: FloatArray) -> FloatArray:
+    return later - earlier
+
+
+def _is_any_finite(values: FloatArray) -> bool:
+    """Whether all values of a run are finite, of any run."""
+    # A sum is finite only if every summand is; it is the quickest test of a few numbers.
+    return any(math.isfinite(sum(run)) or all(map(math.isfinite, run)) for run in values.tolist())
 
 
 class _Learned:
@@ -100,6 +110,7 @@ class _Learned:
         lrs: FloatArray,
     ) -> None:
         self._objective, self._shape = objective, starts.shape
+        self._first_rates = lrs.astype(np.float64)
         rates, self._group_of = np.unique(lrs.ravel(), return_inverse=True)
         if not settings.is_elementwise and (len(rates) > 1 or len(starts) > 1):
             raise UsageError("lbfgs takes one learning rate for all parameters.", "Give --lr once.")
@@ -109,6 +120,8 @@ class _Learned:
             for i in range(len(rates))
         ]
         self._leaves = [self._flat[place] for place in self._places]
+        self._is_single = len(self._leaves) == 1
+        self._given: Tensor | None = None
         groups = [
             {"params": [leaf], "lr": float(lr)}
             for leaf, lr in zip(self._leaves, rates, strict=True)
@@ -117,19 +130,23 @@ class _Learned:
         self._schedule = settings.build_schedule(self._optimizer)
 
     def _coordinates(self) -> Tensor:
-        """Returns the coordinates of all runs (n, d)."""
-        if len(self._leaves) == 1:
-            return self._leaves[0].clone().reshape(self._shape)
+        """Returns the coordinates of all runs (n, d), not to be written to."""
+        if self._is_single:
+            return self._leaves[0].view(self._shape)
         for place, leaf in zip(self._places, self._leaves, strict=True):
             self._flat[place] = leaf
         return self._flat.clone().reshape(self._shape)
 
     def values(self) -> FloatArray:
         """Returns the values of all runs (n, d)."""
-        return self._objective.space.values(to_numpy(self._coordinates()))
+        # For a few numbers a list is the quickest way out of torch.
+        flat = self._leaves[0] if self._is_single else self._coordinates()
+        return self._objective.space.values(np.array(flat.tolist()).reshape(self._shape))
 
     def rates(self) -> FloatArray:
         """Returns the current learning rates (n, d)."""
+        if self._schedule is None:
+            return self._first_rates
         now = np.array([float(group["lr"]) for group in self._optimizer.param_groups])
         return now[self._group_of].reshape(self._shape)
 
@@ -141,19 +158,16 @@ class _Learned:
 
     def give(self, gradients: Tensor | None) -> None:
         """Leaves gradients (n, d) with the optimizer; None where none arrives."""
-        columns = None if gradients is None else gradients.flatten()
+        given = None if gradients is None else gradients.reshape(-1)
         for place, leaf in zip(self._places, self._leaves, strict=True):
-            leaf.grad = None if columns is None else columns[place]
+            # Of a single tensor the places are all there are, in order.
+            leaf.grad = given if given is None or self._is_single else given[place]
+        self._given = given
 
     def gradients(self) -> FloatArray | None:
         """Returns the gradients (n, d) that the optimizer has, or None where it has none."""
-        found = [leaf.grad for leaf in self._leaves if leaf.grad is not None]
-        if not found:
-            return None
-        result = np.empty(len(self._group_of))
-        for place, slopes in zip(self._places, found, strict=True):
-            result[place.cpu().numpy()] = to_numpy(slopes)
-        return result.reshape(self._shape)
+        given = self._given
+        return None if given is None else np.array(given.tolist()).reshape(self._shape)
 
     def step(self, closure: Any) -> None:
         """Makes one step of the optimizer and of the schedule."""

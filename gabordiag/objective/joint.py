@@ -184,10 +184,13 @@ class OfLine(JointObjective):
         return torch.exp(column) if self._is_log else column
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
-        """Returns losses (n,) and gradients (n, 1), one point after the other.
+        """Returns losses (n,) and the n gradients, one point after the other.
 
         A gradient that reaches some points only counts as zero at the others.
         """
+        if len(coordinates) == 1 and not self._is_log:
+            loss, slope = self.line.loss_and_gradient(coordinates.view(1).detach().requires_grad_())
+            return np.array([loss]), slope
         losses, slopes = [], []
         for value in torch.split(self._values(coordinates.detach()), 1):
             loss, slope = self.line.loss_and_gradient(value.clone().requires_grad_())

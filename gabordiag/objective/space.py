@@ -70,13 +70,15 @@ class Space:
         return None if None in targets else np.array(targets, dtype=np.float64)
 
     @cached_property
-    def _is_log(self) -> npt.NDArray[np.bool_]:
-        return np.array([parameter.is_log for parameter in self.parameters])
+    def _is_log(self) -> npt.NDArray[np.bool_] | None:
+        """Which are moved as logarithms (d,); None where none is."""
+        flags = np.array([parameter.is_log for parameter in self.parameters])
+        return flags if flags.any() else None
 
     def values(self, coordinates: npt.ArrayLike) -> FloatArray:
         """Returns the parameters' values (..., d) at coordinates (..., d)."""
         array = np.asarray(coordinates, dtype=np.float64)
-        if not self._is_log.any():
+        if self._is_log is None:
             return array
         with np.errstate(over="ignore"):
             return np.where(self._is_log, np.exp(np.where(self._is_log, array, 0.0)), array)
@@ -84,7 +86,7 @@ class Space:
     def coordinates(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the coordinates (..., d) of values (..., d)."""
         array = np.asarray(values, dtype=np.float64)
-        if not self._is_log.any():
+        if self._is_log is None:
             return array
         return np.where(self._is_log, np.log(np.where(self._is_log, array, 1.0)), array)
 

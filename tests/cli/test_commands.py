@@ -21,7 +21,7 @@ from PIL import Image
 from gabordiag._version import __version__
 from gabordiag.cli.app import app
 from gabordiag.cli.main import run
-from gabordiag.dynamics import descent
+from gabordiag.dynamics import run as run_module
 from gabordiag.dynamics.optimizers import SCHEDULES
 from gabordiag.explorer.exploration import OFFERED
 from gabordiag.objective.gabor_objective import ShortcutObjective
@@ -536,7 +536,7 @@ def test_failure_of_the_program_itself_is_told_in_two_lines(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("something nobody thought of")
 
-    monkeypatch.setattr(descent, "judge", broken)
+    monkeypatch.setattr(run_module, "judge", broken)
     code, out, err = _call(capsys, ["optimize", *small, "--steps", "5", "--out", "made"])
     assert code == 3
     assert out == ""

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gabordiag.cli.main import run
-from gabordiag.dynamics import descent
+from gabordiag.dynamics import run as run_module
 
 LONG = [sys.executable, "-m", "gabordiag", "optimize", "--image", "image.npy", "--kernel-size=9",
         "--wavelength=5", "--sigma=2", "--steps", "1000000", "--no-plots", "--out",
@@ -88,7 +88,7 @@ def test_too_little_memory_says_what_to_do(
     def full(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(descent, "judge", full)
+    monkeypatch.setattr(run_module, "judge", full)
     arguments = [*LONG[3:], "--steps", "5", "--no-plots"]
     assert run(arguments) == 3
     assert capsys.readouterr().err.splitlines() == [

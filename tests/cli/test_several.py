@@ -42,13 +42,13 @@ def test_every_parameter_takes_its_own_rate_and_start(capsys: pytest.CaptureFixt
     (found,) = shown["result"]["runs"]
     assert found["lr"] == {"theta": 0.01, "sigma": 0.1}
     assert found["start"] == {"theta": math.radians(50), "sigma": 2.4}
-    same = gd.optimize_jointly(
-        _experiment(), ("theta", "sigma"), lr={"sigma": 0.1, "theta": 0.01}, steps=30,
+    same = gd.optimize(
+        _experiment(), over=("theta", "sigma"), lr={"sigma": 0.1, "theta": 0.01}, steps=30,
         start={"theta": math.radians(50), "sigma": 2.4},
     )  # fmt: skip
     assert list(found["final"].values()) == same.runs[0].final.tolist()
     log = np.genfromtxt("one/trajectory-000.csv", delimiter=",", names=True)
-    np.testing.assert_array_equal(log["sigma"], same.runs[0].trajectory.value[:, 1])
+    np.testing.assert_array_equal(log["sigma"], same.runs[0].trajectory.values[:, 1])
     settings = tomllib.loads(Path("one/config.toml").read_text(encoding="utf-8"))
     assert settings["lr"] == ["theta=0.01", "sigma=0.1"]
     code, again, err = _call(capsys, "optimize", "--config", "one/config.toml", "--out", "two")

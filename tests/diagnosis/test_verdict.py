@@ -13,8 +13,8 @@ import pytest
 from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.evidence import Facts
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective, strongest, tell_jumps
-from gabordiag.dynamics.run import run
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.run import run
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objective import ShortcutObjective

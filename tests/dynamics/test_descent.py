@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from gabordiag.dynamics.run import Run, Step, descend, run, run_all
 from gabordiag.dynamics.optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings
+from gabordiag.dynamics.replay import Step
+from gabordiag.dynamics.run import Run, run, run_all
 from gabordiag.errors import UsageError
 from gabordiag.images import load_image
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.objective import Objective
 from tests.dynamics.independent import Log, gabor_loss, kernel, train
+from tests.dynamics.single import steps_of
 from tests.landscape.planted import interval
 
 FILTER = {"wavelength": 5.0, "sigma": 2.0, "gamma": 0.8}
@@ -43,11 +45,11 @@ def _by_hand(image: np.ndarray, loss: str) -> Callable[[Tensor], Tensor]:
 
 def _assert_same(run_: Run, log: Log) -> None:
     path = run_.trajectory
-    np.testing.assert_allclose(path.values, log.values, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(path.value, log.values, rtol=0, atol=1e-9)
     np.testing.assert_allclose(path.losses, log.losses, rtol=0, atol=1e-9)
     scale = np.abs(log.gradients).max()
-    np.testing.assert_allclose(path.gradients, log.gradients, rtol=0, atol=1e-9 * scale)
-    np.testing.assert_array_equal(path.lrs, log.rates)
+    np.testing.assert_allclose(path.gradient, log.gradients, rtol=0, atol=1e-9 * scale)
+    np.testing.assert_array_equal(path.lr, log.rates)
 
 
 # Rates of mse settle; those of rmse keep bouncing, but not so far that rounding grows.
@@ -223,17 +225,17 @@ def test_rows_are_the_states_between_the_steps() -> None:
     path = result.trajectory
     assert [step.step for step in seen] == list(range(26))
     assert len(path) == 26
-    assert path.values[0] == 0.2
-    np.testing.assert_array_equal(path.updates[:-1], np.diff(path.values))
-    assert math.isnan(path.updates[-1])
+    assert path.value[0] == 0.2
+    np.testing.assert_array_equal(path.update[:-1], np.diff(path.value))
+    assert math.isnan(path.update[-1])
     # 4 (v - 1), and the update of plain descent.
-    np.testing.assert_allclose(path.gradients, 4 * (path.values - 1), rtol=1e-14, atol=1e-15)
-    np.testing.assert_allclose(path.updates[:-1], -0.1 * path.gradients[:-1], rtol=0, atol=1e-15)
-    assert [step.value for step in seen] == path.values.tolist()
+    np.testing.assert_allclose(path.gradient, 4 * (path.value - 1), rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(path.update[:-1], -0.1 * path.gradient[:-1], rtol=0, atol=1e-15)
+    assert [step.values[0] for step in seen] == path.value.tolist()
 
 
 def test_steps_are_handed_out_as_they_happen() -> None:
-    steps = descend(_bowl(), OptimizerSettings("sgd", 0.1, steps=10**9), 0.2)
+    steps = steps_of(_bowl(), OptimizerSettings("sgd", 0.1, steps=10**9), 0.2)
     assert next(steps).step == 0
     assert next(steps).step == 1
 
@@ -241,12 +243,12 @@ def test_steps_are_handed_out_as_they_happen() -> None:
 def test_nonfinite_value_ends_the_run_after_the_row_that_shows_it() -> None:
     # The root's derivative at exactly zero is 0/0: 0.75 in steps of 0.25 is exact in binary.
     objective = interval(lambda v: ((v - 1) ** 2).sqrt(), -1.0, 3.0, target=1.0)
-    steps = list(descend(objective, OptimizerSettings("sgd", 0.25, steps=50), 1.75))
-    assert [step.value for step in steps[:4]] == [1.75, 1.5, 1.25, 1.0]
+    steps = list(steps_of(objective, OptimizerSettings("sgd", 0.25, steps=50), 1.75))
+    assert [step.values[0] for step in steps[:4]] == [1.75, 1.5, 1.25, 1.0]
     assert steps[3].loss == 0
-    assert math.isnan(steps[3].grad)
+    assert math.isnan(steps[3].gradients[0])
     assert len(steps) == 5
-    assert math.isnan(steps[4].value)
+    assert math.isnan(steps[4].values[0])
 
 
 def test_overflow_ends_the_run_as_nonfinite() -> None:

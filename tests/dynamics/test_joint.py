@@ -13,15 +13,13 @@ import torch
 from torch import Tensor
 
 from gabordiag.dynamics.descend import descend
-from gabordiag.dynamics.replay import log_columns
-from gabordiag.dynamics.run import Trajectory
-from gabordiag.dynamics.run import run as run_one
-from gabordiag.dynamics.run import run_many
-from gabordiag.dynamics.joint_outcomes import JointTails, classify_joint
-from gabordiag.dynamics.pairs import pair_surfaces
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Attractor, Surroundings, Tails, classify
+from gabordiag.dynamics.pairs import pair_surfaces
 from gabordiag.dynamics.plane import run_plane
+from gabordiag.dynamics.replay import log_columns
+from gabordiag.dynamics.run import Trajectory, run_many
+from gabordiag.dynamics.run import run as run_one
 from gabordiag.errors import UsageError
 from gabordiag.landscape.plane_series import build_plane_series
 from gabordiag.objective.experiment import Experiment
@@ -198,9 +196,9 @@ def test_a_filter_too_narrow_to_be_one_has_no_curvature(image: np.ndarray) -> No
 def test_table_has_a_column_for_everything(image: np.ndarray) -> None:
     objective = GaborJoint(experiment(image), ("theta", "sigma"))
     settings = OptimizerSettings("sgd", 0.02, steps=5)
-    steps = list(descend_joint(objective, settings, np.array([0.9, 2.3]), np.array([0.02, 0.02])))
-    table = JointTrajectory.from_steps(steps).to_table(("theta", "sigma"))
-    assert list(table) == joint_columns(("theta", "sigma"))
+    states = list(descend(objective, settings, np.array([[0.9, 2.3]]), np.array([[0.02, 0.02]])))
+    table = Trajectory.from_states(states, 0).to_table(("theta", "sigma"))
+    assert list(table) == log_columns(("theta", "sigma"))
     assert list(table)[:7] == ["step", "theta", "sigma", "loss", "grad", "update", "lr"]
     np.testing.assert_allclose(table["grad"], np.hypot(table["grad_theta"], table["grad_sigma"]))
     np.testing.assert_allclose(table["theta"][1:], (table["theta"] + table["update_theta"])[:-1])
@@ -212,7 +210,7 @@ def test_table_has_a_column_for_everything(image: np.ndarray) -> None:
         ({"gamma": 0.1}, {}, START, "not learned"),
         ({"theta": -1.0}, {}, START, "not a positive"),
         ({"theta": 0.1}, {"optimizer": "lbfgs"}, START, "one learning rate"),
-        ({}, {}, np.array([0.9, -1.0, 2.0, 0.0]), "no filter"),
+        ({}, {}, np.array([0.9, -1.0, 2.0, 0.0]), "out of range"),
         ({}, {}, np.array([math.nan, 5.0, 2.0, 0.0]), "not a finite"),
     ],
 )
@@ -237,7 +235,7 @@ def test_near_the_target_four_parameters_come_back(image: np.ndarray) -> None:
 
 def test_gradient_descent_rests_below_the_bound_and_not_above(image: np.ndarray) -> None:
     objective = GaborJoint(experiment(image), ("theta", "wavelength"))
-    target = objective.target
+    target = objective.space.target
     curvature = np.linalg.eigvalsh(objective.hessian(target[None])[0])[-1]
     start = target + np.array([0.01, 0.0])
     for factor, rests in ((0.95, True), (1.05, False)):
@@ -289,10 +287,9 @@ def test_tail_made_by_hand(image: np.ndarray, name: str) -> None:
     with np.errstate(invalid="ignore"):
         losses = np.abs(path - BASE).sum(axis=1)
     slope = 0.0 if outcome in ("plateau", "reached", "local_minimum") else 1.0
-    tails = JointTails(
-        path[:, None], losses[:, None], np.array([slope]), np.array([True]), steepest=1.0
-    )
-    codes, periods = classify_joint(objective, OTHER[None], tails)
+    tails = Tails(path[:, None], losses[:, None], np.array([slope]), np.array([True]))
+    around = Surroundings(objective.space, objective.goals, (Attractor(OTHER),), steepest=1.0)
+    codes, periods = classify(around, tails)
     assert OUTCOME_NAMES[int(codes[0])] == outcome
     assert int(periods[0]) == {"two-cycle": 2, "periods 2 and 3": 6}.get(name, 0)
 
@@ -305,7 +302,9 @@ def test_series_of_a_plane_is_the_loss(image: np.ndarray, pair: tuple[str, str])
     objective = GaborJoint(experiment(image), pair)
     series = build_plane_series(objective)
     generator = np.random.default_rng(2)
-    low, high = (np.array([getattr(p, e) for p in objective.parameters]) for e in ("low", "high"))
+    low, high = (
+        np.array([getattr(p, e) for p in objective.space.parameters]) for e in ("low", "high")
+    )
     places = generator.uniform(low, high, (50, 2))
     losses, slopes = objective.loss_and_gradient(places, smooth=True)
     ours = series(places)
@@ -330,7 +329,7 @@ def test_cells_of_a_plane_are_single_runs(image: np.ndarray, loss: str) -> None:
 def test_pairs_hold_the_loss_through_the_end(image: np.ndarray) -> None:
     objective = GaborJoint(experiment(image), ("theta", "wavelength", "sigma"))
     run = run_one(objective, OptimizerSettings("sgd", 0.01, steps=30), START[:3])
-    pairs = pair_surfaces(run, points=9)
+    pairs = pair_surfaces(objective, run.trajectory.values, points=9)
     assert [pair.names for pair in pairs] == [
         ("theta", "wavelength"), ("theta", "sigma"), ("wavelength", "sigma"),
     ]  # fmt: skip

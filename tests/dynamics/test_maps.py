@@ -16,10 +16,10 @@ from torch import Tensor
 
 import gabordiag as gd
 from gabordiag.dynamics.batch import descend_batch
-from gabordiag.dynamics.run import descend, run
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OPTIMIZERS, BatchUpdate, OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.dynamics.run import run
 from gabordiag.dynamics.tables import TabulatedObjective, tabulate
 from gabordiag.dynamics.windows import Windows, log_spaced, measure_windows
 from gabordiag.errors import UsageError
@@ -29,6 +29,7 @@ from gabordiag.objective.objective import Objective
 from gabordiag.own.custom import own_objective
 from tests.diagnosis.planting import bowl, needle, wave
 from tests.dynamics.independent import distance, stays_at, train
+from tests.dynamics.single import steps_of
 from tests.landscape.planted import interval
 
 ELEMENTWISE = tuple(name for name in OPTIMIZERS if name != "lbfgs")
@@ -89,8 +90,8 @@ class Jittered(Objective):
 
 def _is_chaotic(loss: str, settings: OptimizerSettings, path: npt.NDArray[np.float64]) -> bool:
     """Whether a jittered run parts company on the way."""
-    steps = descend(Jittered(loss), settings, float(path[0]))
-    neighbour = np.array([step.value for step in steps])
+    steps = steps_of(Jittered(loss), settings, float(path[0]))
+    neighbour = np.array([step.values[0] for step in steps])
     if len(neighbour) != len(path):
         return True
     return not bool((np.abs(neighbour - path) < PARTED).all())
@@ -457,7 +458,7 @@ def test_no_rate_works_on_the_photograph(loss: str, momentum: float) -> None:
     objective = Experiment(loss=loss).along("theta")
     for lr in np.geomspace(1e-4, 10.0, 241)[::8]:
         settings = OptimizerSettings("sgd", float(lr), momentum, steps=1500)
-        values = np.array([step.value for step in descend(objective, settings, -math.pi / 4)])
+        values = np.array([step.values[0] for step in steps_of(objective, settings, -math.pi / 4)])
         assert not stays_at(values, math.pi / 4, math.radians(1), math.pi)
 
 
@@ -559,7 +560,7 @@ def test_runs_that_leave_where_a_function_is_defined_have_broken_down() -> None:
     names = [[OUTCOME_NAMES[code] for code in row] for row in basins.outcomes]
     assert names == [["reached"] * 3, ["nonfinite"] * 3]
     table = TabulatedObjective(objective, basins.sweep.landscape)
-    values = [step.value for step in descend(table, settings, 0.8)]
+    values = [step.values[0] for step in steps_of(table, settings, 0.8)]
     assert not math.isfinite(values[-1])
     assert not 0 <= values[-2] <= 1
 

@@ -8,22 +8,27 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
+from torch import Tensor
 
+from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import (
     CODES,
     OUTCOME_NAMES,
+    Jump,
     Tails,
     classify,
     count_symptoms,
-    describe_jump,
     find_period,
     jump_steps,
     left_basin,
     lyapunov_exponent,
+    surroundings,
     tail_length,
 )
+from gabordiag.dynamics.run import Trajectory
+from gabordiag.dynamics.run import judge as judge_run
 from gabordiag.landscape.critical import Certificate, CriticalPoint, Landscape
-from gabordiag.objective.objective import Parameter
+from gabordiag.objective.objective import Objective, Parameter
 
 Array = npt.NDArray[np.float64]
 # One period of 2 pi: target at 0.5, another minimum at 0.5 - pi, maxima half way between.
@@ -118,18 +123,26 @@ TAILS: dict[str, tuple[str, int, Array, float, bool]] = {
 }  # fmt: skip
 
 
-def _tails(names: list[str]) -> Tails:
+def judge(
+    landscape: Landscape, values: Array, losses: Array, gradients: Array, moved: Array
+) -> tuple[Array, Array]:
+    """Outcome codes and periods of runs (tail, n) of one parameter."""
+    slopes = np.abs(gradients) * landscape.parameter.tolerance
+    return classify(surroundings(landscape), Tails(values[..., None], losses, slopes, moved))
+
+
+def _judge(landscape: Landscape, names: list[str]) -> tuple[Array, Array]:
     values = np.stack([TAILS[name][2] for name in names], axis=1)
     with np.errstate(invalid="ignore"):
         losses = _loss(values)
     gradients = np.array([TAILS[name][3] for name in names])
     moved = np.array([TAILS[name][4] for name in names])
-    return Tails(values, losses, gradients, moved)
+    return judge(landscape, values, losses, gradients, moved)
 
 
 @pytest.mark.parametrize("name", TAILS)
 def test_tail_made_by_hand(landscape: Landscape, name: str) -> None:
-    codes, periods = classify(landscape, _tails([name]))
+    codes, periods = _judge(landscape, [name])
     outcome, period = TAILS[name][:2]
     assert OUTCOME_NAMES[codes[0]] == outcome
     if outcome in ("cycle", "running", "erratic", "unfinished"):
@@ -142,8 +155,8 @@ def test_every_outcome_is_made() -> None:
 
 def test_batch_is_judged_like_single_runs(landscape: Landscape) -> None:
     names = list(TAILS)
-    codes, periods = classify(landscape, _tails(names))
-    singles = [classify(landscape, _tails([name])) for name in names]
+    codes, periods = _judge(landscape, names)
+    singles = [_judge(landscape, [name]) for name in names]
     assert codes.tolist() == [int(code[0]) for code, _ in singles]
     assert periods.tolist() == [int(period[0]) for _, period in singles]
 
@@ -153,8 +166,8 @@ def test_batch_is_judged_like_single_runs(landscape: Landscape) -> None:
 def test_shortest_period_is_found(landscape: Landscape, period: int, amplitude: float) -> None:
     shape = np.random.default_rng(period).uniform(-1, 1, period)
     values = 1.8 + amplitude / 2 * np.tile(shape, 200 // period + 1)[:200]
-    tails = Tails(values[:, None], _loss(values)[:, None], np.array([0.5]), np.array([True]))
-    codes, periods = classify(landscape, tails)
+    tails = (values[:, None], _loss(values)[:, None], np.array([0.5]), np.array([True]))
+    codes, periods = judge(landscape, *tails)
     assert periods.tolist() == [period]
     assert codes[0] == CODES["cycle"]
 
@@ -162,8 +175,8 @@ def test_shortest_period_is_found(landscape: Landscape, period: int, amplitude: 
 def test_period_is_not_read_into_what_was_seen_less_than_three_times(landscape: Landscape) -> None:
     shape = np.random.default_rng(1).uniform(1.0, 2.6, 25)
     values = np.tile(shape, 3)[:60]
-    tails = Tails(values[:, None], _loss(values)[:, None], np.array([0.5]), np.array([True]))
-    assert classify(landscape, tails)[1].tolist() == [0]
+    tails = (values[:, None], _loss(values)[:, None], np.array([0.5]), np.array([True]))
+    assert judge(landscape, *tails)[1].tolist() == [0]
 
 
 @pytest.mark.parametrize("degrees", [0.99, 1.01])
@@ -171,8 +184,8 @@ def test_one_degree_decides(landscape: Landscape, degrees: float) -> None:
     # A single value outside is enough.
     values = np.full(TAIL, TARGET)
     values[TAIL // 2] += math.radians(degrees)
-    tails = Tails(values[:, None], _loss(values)[:, None], np.array([0.0]), np.array([True]))
-    reached = classify(landscape, tails)[0][0] == CODES["reached"]
+    tails = (values[:, None], _loss(values)[:, None], np.array([0.0]), np.array([True]))
+    reached = judge(landscape, *tails)[0][0] == CODES["reached"]
     assert reached == (degrees < 1)
 
 
@@ -187,11 +200,30 @@ def test_jumps_are_rises_by_a_third_of_the_height() -> None:
     assert jump_steps(losses, 1.0).tolist() == [2, 7]
 
 
+class Bent(Objective):
+    """L'' = 7 everywhere."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self.parameter = parameter
+
+    def loss(self, values: Tensor) -> Tensor:
+        return 3.5 * values**2
+
+
+def only_jump(landscape: Landscape, values: Array, losses: Array, lr: float) -> Jump:
+    """The jump of a run with these values and losses."""
+    columns = (values, np.ones_like(values), np.zeros_like(values), np.full_like(values, lr))
+    path, gradients, updates, lrs = (column[:, None] for column in columns)
+    made = Trajectory(path, losses, gradients, updates, lrs)
+    settings = OptimizerSettings("sgd", 0.5, steps=len(values) - 1)
+    (jump,) = judge_run(Bent(landscape.parameter), settings, landscape, made).jumps
+    return jump
+
+
 def test_jump_tells_where_it_stood_and_landed(landscape: Landscape) -> None:
     values = np.array([0.4, 0.6, 0.6 + math.pi - 0.2, 0.5])
     losses = np.array([0.1, 0.05, 1.5, 0.0])
-    jump = describe_jump(landscape, 1, values, losses, 3.5)
-    shown = jump.to_dict()
+    shown = only_jump(landscape, values, losses, 0.5).to_dict()
     assert shown["step"] == 1
     assert (shown["from"], shown["to"]) == (0.6, values[2])
     assert (shown["loss_before"], shown["loss_after"]) == (0.05, 1.5)
@@ -202,7 +234,7 @@ def test_jump_tells_where_it_stood_and_landed(landscape: Landscape) -> None:
 
 def test_jump_within_the_basin_left_nothing(landscape: Landscape) -> None:
     values, losses = np.array([0.5, 1.9]), np.array([0.0, 1.4])
-    jump = describe_jump(landscape, 0, values, losses, math.nan)
+    jump = only_jump(landscape, values, losses, math.nan)
     assert not jump.left_basin
     assert jump.landed_near == TARGET
     assert jump.to_dict()["lr_times_curvature"] is None
@@ -286,8 +318,8 @@ def test_far_off_values_are_judged_like_near_ones(
     # Whole turns away from the origin the spacing of floats must not look like motion.
     shift = make(np.zeros(1))[0]
     values = 1.5 + 0.4 * (-1.0) ** t + shift
-    tails = Tails(values[:, None], _loss(values)[:, None], np.array([0.5]), np.array([True]))
-    codes, periods = classify(landscape, tails)
+    tails = (values[:, None], _loss(values)[:, None], np.array([0.5]), np.array([True]))
+    codes, periods = judge(landscape, *tails)
     assert (OUTCOME_NAMES[codes[0]], int(periods[0])) == ("cycle", 2)
 
 
@@ -298,8 +330,8 @@ def test_run_that_is_gone_from_an_interval_is_not_called_erratic() -> None:
     growing = 0.5 + 10.0 * (-1.02) ** t
     coming_back = np.append(growing[:-1], 0.9)
     values = np.stack([growing, coming_back], axis=1)
-    tails = Tails(values, (values - 0.5) ** 2, np.ones(2), np.ones(2, dtype=np.bool_))
-    codes, _ = classify(bowl_, tails)
+    moved = np.ones(2, dtype=np.bool_)
+    codes, _ = judge(bowl_, values, (values - 0.5) ** 2, np.ones(2), moved)
     assert [OUTCOME_NAMES[code] for code in codes] == ["nonfinite", "erratic"]
 
 

@@ -89,9 +89,11 @@ def test_the_listeners_get_every_column(pictures):
     )
     assert sorted(told) == [0, 1, 2, 3]
     for index, rows in told.items():
-        table = result.runs[index].trajectory.to_table("theta")
+        table = result.runs[index].trajectory.to_table(["theta"])
         assert list(table) == ["step", "theta", "loss", "grad", "update", "lr", "full_loss"]
-        np.testing.assert_array_equal(np.array(rows), np.array(list(table.values())).T)
+        np.testing.assert_array_equal(
+            np.array([step.row() for step in rows]), np.array(list(table.values())).T
+        )
 
 
 def test_lbfgs_draws_once_a_step(pictures):
@@ -194,7 +196,7 @@ def test_a_batch_of_all_images_is_no_batch(pictures):
     experiment = Experiment(images=pictures, loss="mse", **SMALL)
     result = gd.optimize(experiment, lr=0.01, steps=4, batch_size=7)
     assert len(result.runs) == 1
-    assert "full_loss" not in result.runs[0].trajectory.to_table("theta")
+    assert "full_loss" not in result.runs[0].trajectory.to_table(["theta"])
     assert "Batches of 7 hold all images" in result.to_dict()["notes"][0]
     assert "batch" not in result.to_dict()["runs"][0]
 

@@ -20,10 +20,9 @@ import torch
 from gabordiag import api
 from gabordiag.cli.main import run as command
 from gabordiag.dynamics.batch import descend_batch
-from gabordiag.dynamics.run import descend
 from gabordiag.dynamics.maps import run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Tails, classify, tail_length
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Tails, classify, surroundings, tail_length
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.explorer import page as explorer
 from gabordiag.explorer.page import SCRIPTS, make_page
@@ -33,6 +32,7 @@ from gabordiag.own.custom import own_objective
 from gabordiag.presentation.figures.style import OUTCOME_COLORS
 from gabordiag.results import View
 from tests.dynamics import independent
+from tests.dynamics.single import steps_of
 from tests.explorer.chromium import Browser
 
 MEGABYTE = 1_000_000
@@ -177,7 +177,7 @@ def test_runs_equal_gabordiags(browser, pages, name):
     for objective, (label, (settings, _)), start in product(objectives, OPTIMIZERS.items(), starts):
         lr = 0.02 if label in ("adam", "rmsprop") else 0.0012 if name == "default" else 0.02
         how = OptimizerSettings(**settings, lr=lr, steps=50)
-        truth = np.array([step[1:3] for step in descend(objective, how, start)])
+        truth = np.array([step.row()[1:3] for step in steps_of(objective, how, start)])
         wish = {"optimizer": label, "loss": objective.loss_name, "lr": lr, "start": start}
         cases.append(({**wish, "momentum": 0.9, "steps": 50}, truth[:, 0], truth[:, 1]))
     assert_same_runs(browser, cases)
@@ -242,7 +242,10 @@ def test_outcomes_are_pythons(browser, pages):
     # No gradient ever, and a vanishing last one, now and then: frozen and plateau.
     moved = np.arange(values.shape[1]) % 5 != 3
     gradients[np.arange(values.shape[1]) % 7 == 4] = 0.0
-    codes, periods = classify(landscape, Tails(values, losses, gradients, moved))
+    codes, periods = classify(
+        surroundings(landscape),
+        Tails(values[..., None], losses, np.abs(gradients) * landscape.parameter.tolerance, moved),
+    )
     sent = [
         {"values": texts(v), "losses": texts(w), "gradient": str(g), "moved": bool(m)}
         for v, w, g, m in zip(values.T, losses.T, gradients, moved, strict=True)

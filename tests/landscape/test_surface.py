@@ -17,7 +17,9 @@ from gabordiag.errors import UsageError
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_joint import GaborJoint
+from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import Parameter
+from gabordiag.objective.space import Space
 
 Array = npt.NDArray[np.float64]
 
@@ -30,15 +32,13 @@ class Planted(JointObjective):
     """
 
     def __init__(self) -> None:
-        self.experiment = Experiment(image="noise")
-        self.parameters = (
-            Parameter("theta", -math.pi, math.pi, 2 * math.pi, 0.0, 0.5, is_angle=True),
-            Parameter("sigma", 0.0, 4.0, None, 1.0, 2.5, unit="px"),
+        self.space = Space(
+            (
+                Parameter("theta", -math.pi, math.pi, 2 * math.pi, 0.0, 0.5, is_angle=True),
+                Parameter("sigma", 0.0, 4.0, None, 1.0, 2.5, unit="px"),
+            )
         )
-        self.logs = ()
-        self.loss_name, self.is_root = "planted", False
-        self._fixed = {"theta": 0.0, "sigma": 1.0, "psi": 1.0, "wavelength": 1.0, "gamma": 1.0}
-        self._is_log = np.array([False, False])
+        self.loss_name = "planted"
 
     def loss(self, coordinates: torch.Tensor) -> torch.Tensor:
         a, b = coordinates.unbind(-1)
@@ -157,7 +157,7 @@ def test_eigenvalues_are_those_of_the_loss_in_use(small):
     assert kink["eigenvalues"] is kink["stable_lr"] is None
     # The steepest and the flattest rise on a small ring around the zero.
     turns = np.linspace(0, math.pi, 1801)
-    ring = surface.objective.target + 1e-6 * np.column_stack([np.cos(turns), np.sin(turns)])
+    ring = surface.objective.space.target + 1e-6 * np.column_stack([np.cos(turns), np.sin(turns)])
     rises = surface.objective.loss_at(ring) / 1e-6
     np.testing.assert_allclose(kink["slopes"], [rises.min(), rises.max()], rtol=1e-4)
 

@@ -102,7 +102,7 @@ def test_the_shortcut_is_the_whole_image(names, loss, noise):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_derivatives_are_limits_of_differences(loss, logs):
     joint = GaborJoint(small(0.3, loss=loss), PARAMETER_NAMES, logs)
-    at = joint.coordinates(points_of(PARAMETER_NAMES, 4))
+    at = joint.space.coordinates(points_of(PARAMETER_NAMES, 4))
     step = 1e-5
     for smooth in (False, True):
         slopes = joint.loss_and_gradient(at, smooth=smooth)[1]
@@ -126,8 +126,8 @@ def test_derivatives_are_limits_of_differences(loss, logs):
 
 def test_the_others_stand_at_the_target():
     joint = GaborJoint(small(0.6), ("sigma", "psi"))
-    np.testing.assert_array_equal(joint.target, [TARGET["sigma"], 0.6])
-    assert joint.loss_at(joint.target[None])[0] == 0
+    np.testing.assert_array_equal(joint.space.target, [TARGET["sigma"], 0.6])
+    assert joint.loss_at(joint.space.target[None])[0] == 0
     kernel = joint.kernels(joint.tensor([[2.0, 0.1]]))[0]
     expected = gabor_kernel(**{**TARGET, "sigma": 2.0, "psi": 0.1}, kernel_size=SIZE)
     torch.testing.assert_close(kernel, expected)
@@ -169,21 +169,21 @@ def test_copies_are_all_that_have_the_targets_kernel(names, psi):
         kernel = np.array(reference.kernel(7, **{**fixed, **values}))
         return bool(np.abs(kernel - target).max() < 1e-12)
 
-    copies = joint.copies()
+    copies = joint.goals
     assert all(is_target(dict(zip(names, copy, strict=True))) for copy in copies.tolist())
     candidates = _candidates(names, fixed)
     verdicts = [is_target(values) for values in candidates]
     assert {True, False} == set(verdicts)
     places = np.array([[values[name] for name in names] for values in candidates])
-    near = joint.target_distances(places) < 1e-6
+    near = np.min([joint.space.distances(places, goal) for goal in joint.goals], axis=0) < 1e-6
     np.testing.assert_array_equal(near, verdicts)
 
 
 def test_half_a_period_of_phase_is_no_copy():
     joint = GaborJoint(small(0.3), ("theta", "psi"))
     turned = [TARGET["theta"], 0.3 + math.pi]
-    assert joint.target_distances(turned) > 1
-    kernels = joint.kernels(joint.tensor([turned, joint.target]))
+    assert min(joint.space.distances(turned, goal) for goal in joint.goals) > 1
+    kernels = joint.kernels(joint.tensor([turned, joint.space.target]))
     torch.testing.assert_close(kernels[0], -kernels[1])
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gabordiag.dynamics.run import Optimization, run_all
 from PIL import Image
 
 from gabordiag.diagnosis.reproduction import kernel_tables
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.run import Optimization, run_all
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.kernel_table import kernel_table
 from gabordiag.presentation import report

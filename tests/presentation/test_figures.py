@@ -28,10 +28,10 @@ from matplotlib.figure import Figure
 import gabordiag as gd
 import gabordiag.presentation
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
-from gabordiag.dynamics.run import Optimization, run_all
 from gabordiag.dynamics.maps import Basins, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, OUTCOMES
+from gabordiag.dynamics.run import Optimization, run_all
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.objective import Objective, Parameter

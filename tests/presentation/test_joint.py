@@ -15,11 +15,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import gabordiag as gd
-from gabordiag.api_joint import diagnose_jointly, optimize_jointly, plane_basins
+from gabordiag.api import diagnose, optimize, plane_basins
 from gabordiag.cli.main import run
-from gabordiag.dynamics.run import Run
-from gabordiag.dynamics.pairs import JointOptimization
 from gabordiag.dynamics.plane import PlaneBasins
+from gabordiag.dynamics.run import Optimization, Run
 from gabordiag.presentation import report, words
 from gabordiag.presentation.blocks import Picture, Table, Verdict
 from gabordiag.presentation.figures import drawings as figures
@@ -41,8 +40,8 @@ def experiment() -> gd.Experiment:
 
 
 @pytest.fixture(scope="module")
-def runs(experiment: gd.Experiment) -> JointOptimization:
-    return optimize_jointly(experiment, LEARNED, ["adam", "sgd"], 0.05, steps=60)
+def runs(experiment: gd.Experiment) -> Optimization:
+    return optimize(experiment, ["adam", "sgd"], 0.05, steps=60, over=LEARNED)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +81,7 @@ def hessian(*eigenvalues: float) -> dict[str, Any]:
 
 
 class TestWordsOnRuns:
-    def test_each_parameter_is_compared_with_its_own_tolerance(
-        self, runs: JointOptimization
-    ) -> None:
+    def test_each_parameter_is_compared_with_its_own_tolerance(self, runs: Optimization) -> None:
         tolerances = dict(zip(LEARNED, runs.view().result["tolerances"], strict=True))
         apart = {"theta": 2 * tolerances["theta"], "sigma": 0.5 * tolerances["sigma"], "psi": 0.0}
         view = planted(runs.view(), distance_to_target=apart)
@@ -93,7 +90,7 @@ class TestWordsOnRuns:
         assert there == {"theta": "no", "sigma": "yes", "psi": "yes"}
         assert tables[1].rows[0][4] == f"{math.degrees(apart['theta']):.2f}°"
 
-    def test_an_end_at_a_copy_is_explained(self, runs: JointOptimization) -> None:
+    def test_an_end_at_a_copy_is_explained(self, runs: Optimization) -> None:
         target = runs.view().result["target"]
         turned = {**target, "theta": target["theta"] + math.pi, "psi": -target["psi"]}
         there = planted(runs.view(), outcome="reached", target_copy=turned)
@@ -103,13 +100,13 @@ class TestWordsOnRuns:
         assert "copy of the target" in words_on(figures.pairs_figure(there))
 
     @pytest.mark.parametrize("turns", [0, 1, -2])
-    def test_whole_turns_are_no_copy(self, runs: JointOptimization, turns: int) -> None:
+    def test_whole_turns_are_no_copy(self, runs: Optimization, turns: int) -> None:
         target = runs.view().result["target"]
         same = {**target, "theta": target["theta"] + turns * 2 * math.pi}
         view = planted(runs.view(), outcome="reached", target_copy=same)
         assert "same filter" not in text_of("optimize", view)
 
-    def test_the_hessian_of_a_minimum(self, runs: JointOptimization) -> None:
+    def test_the_hessian_of_a_minimum(self, runs: Optimization) -> None:
         view = planted(
             runs.view(),
             outcome="reached",
@@ -120,21 +117,21 @@ class TestWordsOnRuns:
         assert "The condition number is 128" in told
         assert "gradient descent above 0.0312 (2 / largest eigenvalue)" in told
 
-    def test_no_bound_without_a_minimum(self, runs: JointOptimization) -> None:
+    def test_no_bound_without_a_minimum(self, runs: Optimization) -> None:
         view = planted(runs.view(), hessian=hessian(-2.0, -1.0, 64.0), minimum=None)
         told = text_of("optimize", view)
         assert "Along 2 of its 3 directions" in told
         assert "condition number" not in told
         assert "0.0312" not in told
 
-    def test_a_root_is_said_to_hold_no_rate(self, runs: JointOptimization) -> None:
+    def test_a_root_is_said_to_hold_no_rate(self, runs: Optimization) -> None:
         target = runs.view().result["target"]
         view = planted(runs.view(), loss="rmse", hessian=hessian(1.0, 2.0, 4.0), minimum=target)
         told = text_of("optimize", view)
         assert "the Hessian of mse" in told
         assert "rmse has a kink at its zero" in told
 
-    def test_a_run_that_broke_down(self, runs: JointOptimization) -> None:
+    def test_a_run_that_broke_down(self, runs: Optimization) -> None:
         nothing = dict.fromkeys(LEARNED)
         view = planted(
             runs.view(),
@@ -148,7 +145,7 @@ class TestWordsOnRuns:
         assert "no finite second derivatives" in text_of("optimize", view)
         assert figures.pairs_figure(view).axes
 
-    def test_own_rates_and_several_runs_are_told_apart(self, runs: JointOptimization) -> None:
+    def test_own_rates_and_several_runs_are_told_apart(self, runs: Optimization) -> None:
         own = planted(runs.view(), lr={"theta": 0.5, "sigma": 0.25, "psi": 0.125})
         assert "theta 0.5, sigma 0.25, psi 0.125" in text_of("optimize", own)
         told = text_of("optimize", runs.view())
@@ -158,7 +155,7 @@ class TestWordsOnRuns:
 
 class TestWordsOnTheOthers:
     def test_a_diagnosis_begins_with_its_verdict(self, experiment: gd.Experiment) -> None:
-        diagnosis = diagnose_jointly(experiment, ("theta", "sigma"), "sgd", 1e-5, steps=40)
+        diagnosis = diagnose(experiment, "sgd", 1e-5, steps=40, over=("theta", "sigma"))
         first = words.blocks("diagnose", diagnosis.view())[0]
         assert first == Verdict(diagnosis.headline, diagnosis.verdict, diagnosis.is_healthy)
         told = text_of("diagnose", diagnosis.view())
@@ -191,7 +188,7 @@ class TestWordsOnTheOthers:
 
 
 class TestPairs:
-    def test_the_paths_are_those_of_the_data(self, runs: JointOptimization) -> None:
+    def test_the_paths_are_those_of_the_data(self, runs: Optimization) -> None:
         figure = figures.pairs_figure(runs.view())
         drawn = [line[np.isfinite(line).all(axis=1)] for line in lines_of(figure)]
         for pair in runs.pairs:
@@ -199,7 +196,7 @@ class TestPairs:
                 path = np.stack([as_read(one, name) for name in pair.names], axis=1)
                 assert any(line.shape == path.shape and np.allclose(line, path) for line in drawn)
 
-    def test_the_losses_are_those_of_the_data(self, runs: JointOptimization) -> None:
+    def test_the_losses_are_those_of_the_data(self, runs: Optimization) -> None:
         ax = figures.pairs_figure(runs.view()).axes[0]
         for one, line in zip(runs.runs, ax.lines, strict=True):
             np.testing.assert_array_equal(line.get_ydata(), one.trajectory.losses)
@@ -213,7 +210,7 @@ class TestPairs:
         np.testing.assert_allclose(x, [170, 175, nan, -175, nan, -170], atol=1e-9)
         np.testing.assert_allclose(y, [0, 5, nan, 10, nan, 170], atol=1e-9)
 
-    def test_every_pair_has_a_plane_with_its_own_window(self, runs: JointOptimization) -> None:
+    def test_every_pair_has_a_plane_with_its_own_window(self, runs: Optimization) -> None:
         axes = figures.pairs_figure(runs.view()).axes[1 : 1 + len(runs.pairs)]
         assert len(axes) == math.comb(len(LEARNED), 2)
         for ax, pair in zip(axes, runs.pairs, strict=True):
@@ -221,10 +218,10 @@ class TestPairs:
             assert ax.get_ylabel().split()[0] == pair.names[1]
 
     def test_two_parameters_are_plotted_on_their_plane_more_by_their_losses(
-        self, runs: JointOptimization, experiment: gd.Experiment
+        self, runs: Optimization, experiment: gd.Experiment
     ) -> None:
         assert runs.plot().get_xlabel() == "step"
-        two = optimize_jointly(experiment, ("theta", "sigma"), "adam", 0.05, steps=5)
+        two = optimize(experiment, "adam", 0.05, steps=5, over=("theta", "sigma"))
         assert two.plot().get_xlabel() == "theta [degrees]"
 
 
@@ -266,7 +263,7 @@ class TestReports:
     @pytest.mark.parametrize(("command", "stem"), [("optimize", "pairs"), ("basins", "plane")])
     @pytest.mark.parametrize("size", SHEETS)
     def test_the_picture_has_its_place(
-        self, command: str, stem: str, size: str, runs: JointOptimization, plane: PlaneBasins
+        self, command: str, stem: str, size: str, runs: Optimization, plane: PlaneBasins
     ) -> None:
         view = (runs if command == "optimize" else plane).view()
         files = report.make_files(command, view, {}, report.Wish(size=size, animate=True))

@@ -126,16 +126,16 @@ def test_a_run_is_compared_with_the_target_only_from_elsewhere() -> None:
 
 
 def test_a_run_that_broke_down_has_no_curvature_to_tell(image: np.ndarray) -> None:
-    made = gd.optimize_jointly(
-        experiment(image), ("theta", "sigma"), "adam", 1e308, steps=60, start={"sigma": 2.2}
+    made = gd.optimize(
+        experiment(image), "adam", 1e308, steps=60, start={"sigma": 2.2}, over=("theta", "sigma")
     )
     assert "left the numbers" in _text(joint_runs(made.to_dict()))
     assert made.plot() is not None
 
 
 def test_a_diagnosis_of_several_parameters_can_be_drawn(image: np.ndarray) -> None:
-    found = gd.diagnose_jointly(
-        experiment(image), ("theta", "sigma"), lr=1e-4, steps=20, start={"theta": 0.9}
+    found = gd.diagnose(
+        experiment(image), over=("theta", "sigma"), lr=1e-4, steps=20, start={"theta": 0.9}
     )
     ax = found.plot()
     # The run, from its start, on the plane of the two.
@@ -165,7 +165,7 @@ def test_why_a_start_inside_fails_at_every_rate(
 
 def test_several_parameters_plot_themselves(image: np.ndarray) -> None:
     few = {"steps": 20, "lr": 0.01}
-    found = gd.diagnose_jointly(experiment(image), ("theta", "sigma"), **few)
+    found = gd.diagnose(experiment(image), over=("theta", "sigma"), **few)
     assert found.plot().get_xlabel() == "theta [degrees]"
     plane = gd.plane_basins(experiment(image), ("theta", "sigma"), points=(5, 4), **few)
     ax = plane.plot()
