@@ -766,14 +766,15 @@ class SpaceBench(Bench):
         From the run's own start the scan's rates, the largest first; from others those that the
         target surely holds.
         """
-        scan = self._scanned(settings, starts[0])
-        windows = self.windows(settings, self._start)
+        scan, hold = self._scanned(settings, starts[0]), self.bound(settings)
+        is_own = np.array_equal(starts[0], self._start)
         rates = list(LBFGS_RATES)
-        if windows is not None:
-            hold = windows.hold_lr or 0.0
-            rates = [lr for lr in windows.lrs.tolist() if lr <= hold][::-1]
-            if not np.array_equal(starts[0], self._start):
-                rates = rates[:2]
+        if settings.is_elementwise:
+            if hold is None:
+                windows = self.windows(settings, self._start)
+                hold = None if windows is None else windows.hold_lr
+            rates = [lr for lr in self._rates(scan)[::-1] if hold is not None and lr <= hold]
+            rates = rates if is_own else rates[:2]
         rates = [lr for lr in rates if above < lr < below]
         if not rates:
             return None

@@ -117,9 +117,7 @@ def test_what_cannot_be_learned_is_refused(
 @pytest.mark.slow
 def test_the_photograph_with_four_parameters() -> None:
     # From -45 degrees theta alone is caught at -46; with the others free Adam leaves through them.
-    four = gd.diagnose(
-        gd.Experiment(loss="mse"), over=NAMES, optimizer="adam", lr=0.02, steps=1000
-    )
+    four = gd.diagnose(gd.Experiment(loss="mse"), over=NAMES, optimizer="adam", lr=0.02, steps=1000)
     assert four.verdict == "equivalent_solution"
     assert math.degrees(four.run.final[0]) == pytest.approx(-135.0, abs=0.1)
     near = {"theta": 0.7, "wavelength": 9.5, "sigma": 4.3, "psi": 0.1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from gabordiag.diagnosis import verdict
 from gabordiag.diagnosis.causes import CAUSES, Cause, landscape_missing
 from gabordiag.diagnosis.evidence import Facts
 from gabordiag.diagnosis.finding import Finding
+from gabordiag.diagnosis.remedies import REMEDIES, own_rates
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run
@@ -78,9 +81,19 @@ def well(a: Tensor, b: Tensor) -> Tensor:
 LEFT, _, RIGHT = np.sort(np.roots([4, 0, -4, -0.2]).real).tolist()
 
 
-def diagnosed(plane: Plane, lr: float = 0.1, steps: int = 300, **how: Any) -> Diagnosis:
-    optimizer = how.pop("optimizer", "sgd")
-    return diagnose_objective(plane, OptimizerSettings(optimizer, lr, steps=steps, **how))
+def diagnosed(
+    plane: Plane,
+    lr: float = 0.1,
+    steps: int = 300,
+    *,
+    cures: Any = (),
+    own: Any = None,
+    optimizer: str = "sgd",
+) -> Diagnosis:
+    """What is found; remedies are tried only where a test asks for them."""
+    settings = OptimizerSettings(optimizer, lr, steps=steps)
+    with patch.object(verdict, "REMEDIES", cures):
+        return diagnose_objective(plane, settings, lr=own)
 
 
 def finding(diagnosis: Diagnosis, cause: str) -> Finding:
@@ -99,7 +112,7 @@ def test_a_healthy_run_is_asked_for_flaws_alone() -> None:
 
 
 def test_every_cause_is_asked_and_every_remedy_that_applies_is_tried() -> None:
-    found = diagnosed(Plane(bowl), lr=0.6)
+    found = diagnosed(Plane(bowl), lr=0.6, cures=REMEDIES)
     asked = {f.cause for f in found.findings if f.evidence.get("asked", True)}
     assert {cause.name for cause in CAUSES} <= asked
     assert {"no_gradient", "nondeterministic", "flat_objective"} <= asked
@@ -190,8 +203,7 @@ def test_a_rate_beyond_the_bound_is_named_with_it() -> None:
 
 
 def test_ratios_of_own_rates_are_kept() -> None:
-    settings = OptimizerSettings("sgd", 0.6, steps=200)
-    found = diagnose_objective(Plane(bowl), settings, lr={"a": 0.6, "b": 1.2})
+    found = diagnosed(Plane(bowl), steps=200, own={"a": 0.6, "b": 1.2})
     rates = finding(found, "step_too_large").evidence["counterfactual"]["lr"]
     assert rates["b"] == pytest.approx(2 * rates["a"])
     assert 4 * rates["a"] < 2
@@ -199,7 +211,7 @@ def test_ratios_of_own_rates_are_kept() -> None:
 
 
 def test_own_rates_are_half_of_one_over_the_curvatures() -> None:
-    found = diagnosed(Plane(bowl), lr=0.6)
+    found = diagnosed(Plane(bowl), lr=0.6, cures=(own_rates,))
     own = next(remedy for remedy in found.remedies if remedy.name == "own_rates")
     assert own.change == "--lr a=0.12 --lr b=0.5"
     assert own.works

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.evidence import Facts
+from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective, strongest, tell_jumps
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run
