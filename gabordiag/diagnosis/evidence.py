@@ -533,11 +533,15 @@ class SpaceBench(Bench):
         optimizer: Of the run under diagnosis.
         rates: Of that run (d,): the optimizer keeps their ratios, and the largest is that of the
             settings. Other optimizers take one rate for all parameters.
-        start: Of that run (d,).
+        start: Of that run (d,), from which more rates are tried; None on another objective.
     """
 
     def __init__(
-        self, objective: JointObjective, optimizer: str, rates: FloatArray, start: FloatArray
+        self,
+        objective: JointObjective,
+        optimizer: str,
+        rates: FloatArray,
+        start: FloatArray | None = None,
     ) -> None:
         self.objective = objective
         self._optimizer, self._own_ratios, self._start = optimizer, rates / rates.max(), start
@@ -663,9 +667,12 @@ class SpaceBench(Bench):
         trial = self.trial(replace(settings, steps=steps), start)
         return trial if trial.reached else None
 
+    def _is_own(self, start: FloatArray) -> bool:
+        return self._start is not None and np.array_equal(start, self._start)
+
     def _scanned(self, settings: OptimizerSettings, start: FloatArray) -> OptimizerSettings:
         """Settings of a scan: with more steps, but a schedule is made for a number of steps."""
-        steps = SCAN_STEPS if np.array_equal(start, self._start) else TRIED_STEPS
+        steps = SCAN_STEPS if self._is_own(start) else TRIED_STEPS
         is_constant = settings.schedule == "constant"
         return replace(settings, steps=max(settings.steps, steps if is_constant else 0))
 
@@ -767,11 +774,12 @@ class SpaceBench(Bench):
         target surely holds.
         """
         scan, hold = self._scanned(settings, starts[0]), self.bound(settings)
-        is_own = np.array_equal(starts[0], self._start)
+        is_own = self._is_own(starts[0])
         rates = list(LBFGS_RATES)
         if settings.is_elementwise:
             if hold is None:
-                windows = self.windows(settings, self._start)
+                home = starts[0] if self._start is None else self._start
+                windows = self.windows(settings, home)
                 hold = None if windows is None else windows.hold_lr
             rates = [lr for lr in self._rates(scan)[::-1] if hold is not None and lr <= hold]
             rates = rates if is_own else rates[:2]
@@ -877,7 +885,6 @@ class Facts:
             GaborJoint(changed, names, logs),
             self.run.settings.optimizer,
             self.run.rates[places],
-            self.start[places],
         )
 
     @cached_property
