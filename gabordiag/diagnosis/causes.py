@@ -243,11 +243,8 @@ def step_too_small(facts: Facts) -> Finding:
 
 def step_too_large(facts: Facts) -> Finding:
     """Is the rate more than the target's basin holds, and would a smaller one reach it?"""
-    hold, target, lr = facts.hold_lr, facts.target_basin, facts.settings.lr
-    evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold}
-    if target is not None and target.curvature is not None:
-        evidence["lr_times_curvature"] = lr * target.curvature
-        evidence["bound"] = stability_bound(facts, target)
+    hold, lr = facts.hold_lr, facts.settings.lr
+    evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold} | _theory(facts)
     trial = None
     if facts.run.outcome != "unfinished":
         trial = facts.bench.tuned(facts.settings, facts.start, below=lr)
@@ -383,6 +380,17 @@ def _why_none(facts: Facts, escape: float | None, hold: float | None) -> str:
     if facts.own_basin is None:
         why = "from there descent leads out of the range"
     return f": {why} (the target's basin holds up to {hold:.3g})"
+
+
+def _theory(facts: Facts) -> dict[str, Any]:
+    """What theory says of the rates that hold the target."""
+    target = facts.target_basin
+    if isinstance(facts.bench, SpaceBench):
+        return {"bound": facts.bench.bound(facts.settings)}
+    if target is None or target.curvature is None:
+        return {}
+    product = facts.settings.lr * target.curvature
+    return {"lr_times_curvature": product, "bound": stability_bound(facts, target)}
 
 
 def stability_bound(facts: Facts, point: CriticalPoint) -> float | None:

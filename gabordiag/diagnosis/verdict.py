@@ -213,13 +213,15 @@ def diagnose_objective(
         # Without a gradient to trust no descent can be mended; only looking everywhere helps.
         remedies = try_remedies(facts, (global_search,) if blocked else REMEDIES, tell)
     tell(total - done)
+    # Of several parameters a scan costs runs, which a healthy run does not need.
+    is_costly = sweep is None and verdict in HEALTHY
     return Diagnosis(
         verdict=verdict,
         headline=headline(facts, verdict, findings, remedies),
         findings=with_roles(verdict, findings),
         run=made_run,
         sweep=sweep,
-        windows=None if blocked or (not remedies and sweep is None) else facts.windows,
+        windows=None if blocked or is_costly else facts.windows,
         remedies=remedies,
         jump_story=tell_jumps(facts),
         **({} if sweep is not None else _surroundings(facts)),
