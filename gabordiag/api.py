@@ -390,7 +390,7 @@ def diagnose(
         from_log: A run that was already made, as `TrajectoryLogger` writes it: diagnosed instead of
             a new one; `optimizer`, `lr` and `momentum` must be those it was made with.
         listener: Called with every step of the run as it happens.
-        progress: Called with (stages done, stages in all).
+        progress: Called with (causes and remedies done, about how many in all).
         own: As in `as_objective`.
 
     Raises:
