@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
+
+# Control characters, those that turn the writing direction, and bytes of names that are not UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def counted(count: int, one: str, many: str) -> str:
     """Returns a number with its noun."""
     return f"{count} {one if count == 1 else many}"
+
+
+def printable(text: str) -> str:
+    """Returns a text with its control characters escaped, so that no terminal obeys them."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def times(ratio: float) -> str:

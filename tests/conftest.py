@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import settings
 
+import gabordiag.api  # noqa: F401 results can draw themselves from here on
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.objective.experiment import Experiment
 

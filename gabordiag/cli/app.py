@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections import Counter
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from gabordiag._version import __version__
 from gabordiag.cli import commands
-from gabordiag.cli.options import expand_options
+from gabordiag.errors import UsageError
 
 app = typer.Typer(
     name="gabordiag",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Why does my learned Gabor angle jump back? Measures the loss landscape, runs the "
     "optimizer, names the cause, tries the remedies.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class _Command(TyperCommand):
+    """A command whose options with one value are given once; click takes the last silently."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for option, count in Counter(order).items():
+            if count > 1 and not (getattr(option, "is_flag", True) or option.multiple):
+                raise UsageError(f"{option.opts[-1]} is given {count} times.", "Give it once.")
+        return super().parse_args(ctx, args)
 
 
 def _version(show: bool) -> None:
@@ -29,13 +42,16 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
+    ctx: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    pass
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 for _function in commands.ALL:
-    app.command(_function.__name__.removesuffix("_command"))(expand_options(_function))
+    app.command(_function.__name__.removesuffix("_command"), cls=_Command)(_function)

@@ -33,8 +33,10 @@ from gabordiag.cli.options import (
     OwnOptions,
     PageOutputOptions,
     StartOption,
+    with_options,
 )
-from gabordiag.cli.session import Session, experiment_from, thing_from
+from gabordiag.cli.session import Session, experiment_from, subject_from
+from gabordiag.cli.settings import Settings
 from gabordiag.cli.values import (
     named,
     parse_angle,
@@ -44,16 +46,14 @@ from gabordiag.cli.values import (
 )
 
 
-def reproduce_command(
-    ctx: typer.Context, options: InputOptions, output: OutputOptions, animate: Animate = False
-) -> None:
+@with_options(InputOptions, OutputOptions)
+def reproduce_command(settings: Settings, animate: Animate = False) -> None:
     """The question's failure, explained, for two filters."""
-    with Session(ctx, output) as session:
+    with Session(settings) as session:
         from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
 
-        tell = session.bars.tell_images
-        experiment = experiment_from(options.settings(), progress=tell)
-        folder = session.folder
+        experiment = experiment_from(session)
+        folder = session.open_folder()
         with session.progress("reproducing") as bar:
             result = reproduce(
                 experiment, log=lambda name: folder.log(name, ["theta"]), progress=bar
@@ -61,12 +61,9 @@ def reproduce_command(
         session.finish(result.view().with_data(kernel_tables(experiment) if animate else {}))
 
 
+@with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def sweep_command(
-    ctx: typer.Context,
-    experiment: ExperimentOptions,
-    start: StartOption,
-    own: OwnOptions,
-    output: OutputOptions,
+    settings: Settings,
     over: Annotated[
         list[str],
         typer.Option(
@@ -79,7 +76,7 @@ def sweep_command(
 
     Given --over twice: the surface over two parameters, with the minima found.
     """
-    with Session(ctx, output) as session:
+    with Session(settings) as session:
         from gabordiag.api import as_objective, as_plane
         from gabordiag.errors import UsageError
         from gabordiag.landscape.surface import sweep_surface
@@ -90,10 +87,14 @@ def sweep_command(
             raise UsageError(
                 f"{len(swept)} parameters cannot be swept at once.", "Give --over once or twice."
             )
-        thing, keywords = thing_from(ctx, experiment, own, start.theta0)
+        subject, keywords = subject_from(session, settings["theta0"])
+        if settings["objective"] is None:
+            for what in swept:
+                if what.name in ("theta", "psi"):
+                    session.warn_of_degrees("--over", *what.ends)
         if len(swept) == 2:
-            joint = as_plane(thing, [what.name for what in swept], **keywords)
-            _ = session.folder
+            joint = as_plane(subject, [what.name for what in swept], **keywords)
+            session.open_folder()
             with session.progress("sweeping") as bar:
                 counts = (swept[0].points, swept[1].points)
                 ranges = (swept[0].ends, swept[1].ends)
@@ -101,16 +102,16 @@ def sweep_command(
             session.finish(surface.view())
             return
         (what,) = swept
-        objective = as_objective(thing, what.name, **keywords)
-        _ = session.folder
+        objective = as_objective(subject, what.name, **keywords)
+        session.open_folder()
         with session.progress("sweeping", objective):
             result = sweep_objective(objective, what.points, what.low, what.high, survey=True)
         session.finish(result.view())
 
 
+@with_options(OutputOptions)
 def check_command(
-    ctx: typer.Context,
-    output: OutputOptions,
+    settings: Settings,
     kernel: Annotated[
         str | None, typer.Option(metavar="FILE.py:NAME", help="A function that returns a kernel.")
     ] = None,
@@ -124,7 +125,7 @@ def check_command(
     wrt: Annotated[str, typer.Option(help="theta, wavelength, sigma, psi or gamma.")] = "theta",
 ) -> None:
     """Is a kernel or a derivative right, and if not, what is wrong?"""
-    with Session(ctx, output) as session:
+    with Session(settings) as session:
         from gabordiag.api import check
         from gabordiag.errors import UsageError
         from gabordiag.own.loading import load_object
@@ -142,10 +143,10 @@ def check_command(
         session.finish(result.view())
 
 
+@with_options(OutputOptions)
 def explain_command(
-    ctx: typer.Context,
+    settings: Settings,
     log: Annotated[Path, typer.Argument(help="A log: CSV, JSON lines or JSON.")],
-    output: OutputOptions,
     value_column: Annotated[
         str | None, typer.Option(help="Name of the parameter's column.")
     ] = None,
@@ -164,7 +165,7 @@ def explain_command(
     ] = None,
 ) -> None:
     """The same diagnosis from a log alone."""
-    with Session(ctx, output) as session:
+    with Session(settings) as session:
         from gabordiag.diagnosis.log.explain import explain_log
 
         result = explain_log(
@@ -173,12 +174,9 @@ def explain_command(
         session.finish(result.view())
 
 
+@with_options(ExperimentOptions, StartOption, OwnOptions, PageOutputOptions)
 def explore_command(
-    ctx: typer.Context,
-    experiment: ExperimentOptions,
-    start: StartOption,
-    own: OwnOptions,
-    output: PageOutputOptions,
+    settings: Settings,
     optimizer: Annotated[str, typer.Option(help="sgd, adam or rmsprop, to begin with.")] = "sgd",
     lr: Annotated[
         float | None,
@@ -189,35 +187,37 @@ def explore_command(
     steps: Annotated[int, typer.Option(help="Optimizer steps, to begin with.")] = 1500,
 ) -> None:
     """One interactive page: move start, rate, optimizer; see the run."""
-    with Session(ctx, output) as session:
+    with Session(settings) as session:
         from gabordiag.explorer.page import make_page, require_bokeh, require_replaceable
 
         require_bokeh()
-        require_replaceable(output.page)
+        out = settings["out"]
+        # A file, not a folder with such a name.
+        page = out if out is not None and out.suffix == ".html" and not out.is_dir() else None
+        require_replaceable(page)
         from gabordiag.api import explore
 
-        rate = (3.0 if own.objective is None else 0.01) if lr is None else lr
-        session.settings["lr"] = rate
-        thing, keywords = thing_from(ctx, experiment, own, start.theta0)
+        if lr is None:
+            lr = settings["lr"] = 3.0 if settings["objective"] is None else 0.01
+        subject, keywords = subject_from(session, settings["theta0"])
         result = explore(
-            thing, optimizer, rate, momentum, steps, nesterov=nesterov,
-            subject=_subject(experiment, own), **keywords,
+            subject, optimizer, lr, momentum, steps, nesterov=nesterov,
+            subject=_title(settings), **keywords,
         )  # fmt: skip
-        page = make_page(result.view())
-        if output.page is not None:
-            session.finish_file(output.page, page, result.view())
-            return
-        session.folder.write("page.html", page)
-        session.finish(result.view())
+        view = result.view()
+        if page is not None:
+            session.finish_file(page, make_page(view), view)
+        else:
+            session.finish(view, {"page.html": make_page(view)})
 
 
-def _subject(experiment: ExperimentOptions, own: OwnOptions) -> str:
+def _title(settings: Settings) -> str:
     """What the page's title says is learned from."""
-    if own.objective is not None:
-        return Path(own.objective).name
-    if experiment.images is not None:
-        return f"the images of {Path(experiment.images).name}"
-    return ", ".join(Path(image).stem for image in experiment.image)
+    if settings["objective"] is not None:
+        return Path(settings["objective"]).name
+    if settings["images"] is not None:
+        return f"the images of {Path(settings['images']).name}"
+    return ", ".join(Path(image).stem for image in settings["image"])
 
 
 def report_command(

@@ -26,9 +26,10 @@ from gabordiag.cli.options import (
     StartOption,
     StartsOption,
     apply_resume,
-    refuse_beside_resume,
+    with_options,
 )
-from gabordiag.cli.session import Session, thing_from
+from gabordiag.cli.session import Session, subject_from
+from gabordiag.cli.settings import Settings
 from gabordiag.cli.several import (
     Several,
     diagnose_several,
@@ -38,28 +39,28 @@ from gabordiag.cli.several import (
     refuse_for_several,
 )
 from gabordiag.cli.values import (
+    Named,
     named,
     parse_grid,
 )
+from gabordiag.errors import UsageError
 
 
+@with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
 def optimize_command(
-    ctx: typer.Context,
-    experiment: ExperimentOptions,
-    starts: StartsOption,
-    own: OwnOptions,
-    output: OutputOptions,
+    settings: Settings,
     optimizer: Annotated[
         list[str], typer.Option(help="A class of torch.optim, in lower case; repeatable.")
     ] = ["sgd"],  # noqa: B006
-    lr: Rates = [0.01],  # noqa: B006
+    lr: Rates = [Named(0.01)],  # noqa: B006, B008
     momentum: Momentum = 0.0,
     nesterov: Nesterov = False,
     schedule: Schedule = "constant",
     steps: Steps = 500,
     learn: Learned = ["theta"],  # noqa: B006
-    log: Annotated[
-        list[str], typer.Option(help="A parameter moved as its logarithm: it stays positive.")
+    log_scale: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="A parameter moved as its logarithm: it stays positive."),
     ] = [],  # noqa: B006
     direct: Annotated[
         bool, typer.Option("--direct", help="Full convolution at every step: slow, the proof.")
@@ -81,12 +82,18 @@ def optimize_command(
 ) -> None:
     """Real torch optimizers, every step logged as it happens."""
     if resume is not None:
-        refuse_beside_resume(ctx)
-    with Session(ctx, output) as session:
-        if len(learn) > 1 or log:
+        stray = sorted(settings.typed - {"resume", "json", "quiet", "no_plots", "debug"})
+        if stray:
+            raise UsageError(
+                f"--{stray[0].replace('_', '-')} cannot be given with --resume.",
+                "A run is resumed with the settings that it was started with.",
+            )
+    with Session(settings) as session:
+        start = settings["start"]
+        if len(learn) > 1 or log_scale:
             refuse_for_several(resume=resume, batch_size=batch_size, animate=animate)
-            wish = Several(learn, log, lr, starts.start, momentum, nesterov, schedule, steps)
-            optimize_several(session, ctx, experiment, own, wish, optimizer, direct)
+            wish = Several(learn, log_scale, lr, start, momentum, nesterov, schedule, steps)
+            optimize_several(session, wish, optimizer, direct)
             return
         from gabordiag.api import as_objective, optimize
         from gabordiag.dynamics.replay import FULL_LOSS
@@ -94,9 +101,9 @@ def optimize_command(
         from gabordiag.objective.batches import resolve_batch_size
         from gabordiag.objective.kernel_table import kernel_table
 
-        first, rates = one_parameter(starts.start, learn[0]), one_parameter(lr, learn[0])
-        thing, keywords = thing_from(ctx, experiment, own, first[0])
-        objective = as_objective(thing, learn[0], **keywords)
+        first, rates = one_parameter(start, learn[0]), one_parameter(lr, learn[0])
+        subject, keywords = subject_from(session, first[0])
+        objective = as_objective(subject, learn[0], **keywords)
         keywords.pop("start", None)
         more = [] if resolve_batch_size(objective, batch_size) is None else [FULL_LOSS]
         total = len(optimizer) * len(rates) * len(first) * (steps + 1) * (1 + len(more))
@@ -105,10 +112,14 @@ def optimize_command(
             def logged(index: int) -> Any:
                 if resume is None:
                     return ()
-                return session.folder.logged(trajectory_name(index), [objective.parameter.name])
+                return session.open_folder().logged(
+                    trajectory_name(index), [objective.parameter.name]
+                )
 
             def listener(index: int) -> Any:
-                log = session.folder.log(trajectory_name(index), [objective.parameter.name], more)
+                log = session.open_folder().log(
+                    trajectory_name(index), [objective.parameter.name], more
+                )
 
                 def on_step(step: Any) -> None:
                     log(step.row())
@@ -118,13 +129,13 @@ def optimize_command(
                 return on_step
 
             result = optimize(
-                # An objective of one's own is made once; an experiment may be needed --direct too.
-                thing if own.objective is None else objective,
+                # A custom objective is made once; an experiment may be needed --direct too.
+                subject if settings["objective"] is None else objective,
                 optimizer,
                 rates,
                 momentum,
                 steps,
-                _starts(ctx, first, own, objective),
+                _starts(settings, first, objective),
                 nesterov=nesterov,
                 schedule=schedule,
                 over=learn[0],
@@ -136,19 +147,14 @@ def optimize_command(
         session.finish(result.view().with_data(kernel_table(objective) if animate else {}))
 
 
-def _starts(ctx: typer.Context, first: list[float], own: OwnOptions, objective: Any) -> list[float]:
-    source = ctx.get_parameter_source("start")
-    given = source is not None and source.name != "DEFAULT"
-    theta = own.objective is None and objective.parameter.name == "theta"
-    return first if given or theta else [objective.parameter.start]
+def _starts(settings: Settings, first: list[float], objective: Any) -> list[float]:
+    is_theta = settings["objective"] is None and objective.parameter.name == "theta"
+    return first if is_theta or "start" in settings.given else [objective.parameter.start]
 
 
+@with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def basins_command(
-    ctx: typer.Context,
-    experiment: ExperimentOptions,
-    start: StartOption,
-    own: OwnOptions,
-    output: OutputOptions,
+    settings: Settings,
     optimizer: Optimizer = "sgd",
     momentum: Momentum = 0.0,
     nesterov: Nesterov = False,
@@ -163,24 +169,24 @@ def basins_command(
     steps: Steps = 1500,
 ) -> None:
     """Where every start ends at every learning rate."""
-    with Session(ctx, output) as session:
+    with Session(settings) as session:
         import numpy as np
 
         if starts is not None and "," in starts:
-            plane_of_starts(
-                session, ctx, experiment, own, starts, optimizer, lr, momentum, nesterov
-            )
+            plane_of_starts(session, starts, optimizer, lr, momentum, nesterov)
             return
         from gabordiag.api import as_objective, basins
 
-        thing, keywords = thing_from(ctx, experiment, own, start.theta0)
-        objective = as_objective(thing, **keywords)
+        subject, keywords = subject_from(session, settings["theta0"])
+        objective = as_objective(subject, **keywords)
         rates = named("--lr", parse_grid)(lr)
         grid = None
         if starts is not None:
             ends = named("--starts", parse_grid)(starts)
+            if settings["objective"] is None:
+                session.warn_of_degrees("--starts", ends.low, ends.high)
             grid = np.linspace(ends.low, ends.high, ends.points)
-        _ = session.folder
+        session.open_folder()
         with session.progress("mapping starts and rates", objective) as bar:
             result = basins(
                 objective,
@@ -195,25 +201,22 @@ def basins_command(
         session.finish(result.view())
 
 
+@with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def bifurcate_command(
-    ctx: typer.Context,
-    experiment: ExperimentOptions,
-    start: StartOption,
-    own: OwnOptions,
-    output: OutputOptions,
+    settings: Settings,
     optimizer: Optimizer = "sgd",
     momentum: Momentum = 0.0,
     lr: LrScan = "1e-2:10:800",
     steps: Steps = 2000,
 ) -> None:
     """Where the iterates end up, against the learning rate."""
-    with Session(ctx, output) as session:
+    with Session(settings) as session:
         from gabordiag.api import as_objective, bifurcate
 
-        thing, keywords = thing_from(ctx, experiment, own, start.theta0)
-        objective = as_objective(thing, **keywords)
+        subject, keywords = subject_from(session, settings["theta0"])
+        objective = as_objective(subject, **keywords)
         rates = named("--lr", parse_grid)(lr)
-        _ = session.folder
+        session.open_folder()
         with session.progress("following the attractor", objective) as bar:
             result = bifurcate(
                 objective,
@@ -226,48 +229,44 @@ def bifurcate_command(
         session.finish(result.view())
 
 
+@with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
 def diagnose_command(
-    ctx: typer.Context,
-    experiment: ExperimentOptions,
-    starts: StartsOption,
-    own: OwnOptions,
-    output: OutputOptions,
+    settings: Settings,
     optimizer: Optimizer = "sgd",
-    lr: Rates = [0.01],  # noqa: B006
+    lr: Rates = [Named(0.01)],  # noqa: B006, B008
     momentum: Momentum = 0.0,
     nesterov: Nesterov = False,
     schedule: Schedule = "constant",
     steps: Steps = 500,
     learn: Learned = ["theta"],  # noqa: B006
-    log: Annotated[
-        Path | None, typer.Option(help="A logged run to diagnose instead of making one.")
+    from_log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A logged run to diagnose instead of making one."),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 1 when the verdict is unhealthy.")
     ] = False,
 ) -> None:
     """What is wrong, proved, and what fixes it, each cure tried."""
-    with Session(ctx, output) as session:
+    with Session(settings) as session:
         if len(learn) > 1:
-            refuse_for_several(log=log)
-            wish = Several(learn, [], lr, starts.start, momentum, nesterov, schedule, steps)
-            healthy = diagnose_several(session, ctx, experiment, own, wish, optimizer)
+            refuse_for_several(from_log=from_log)
+            wish = Several(learn, [], lr, settings["start"], momentum, nesterov, schedule, steps)
+            healthy = diagnose_several(session, wish, optimizer)
             raise typer.Exit(int(check and not healthy))
         from gabordiag.api import as_objective, diagnose
-        from gabordiag.dynamics.optimizers import OptimizerSettings
         from gabordiag.dynamics.run import trajectory_name
 
-        # Refused before there is a folder.
         (rate,) = one_parameter(lr, learn[0], at_most_one=True)
-        (first,) = one_parameter(starts.start, learn[0], at_most_one=True)
-        OptimizerSettings(optimizer, rate, momentum, nesterov, schedule, steps)
-        thing, keywords = thing_from(ctx, experiment, own, first)
-        objective = as_objective(thing, learn[0], **keywords)
-        (begin,) = _starts(ctx, [first], own, objective)
+        (first,) = one_parameter(settings["start"], learn[0], at_most_one=True)
+        subject, keywords = subject_from(session, first)
+        objective = as_objective(subject, learn[0], **keywords)
+        (begin,) = _starts(settings, [first], objective)
+
         objective.parameter = replace(objective.parameter, start=begin)
         listener = None
-        if log is None:
-            write = session.folder.log(trajectory_name(0), [objective.parameter.name])
+        if from_log is None:
+            write = session.open_folder().log(trajectory_name(0), [objective.parameter.name])
             listener = lambda step: write(step.row())  # noqa: E731
         with session.progress("diagnosing", objective) as bar:
             result = diagnose(
@@ -278,7 +277,7 @@ def diagnose_command(
                 steps,
                 nesterov=nesterov,
                 schedule=schedule,
-                from_log=log,
+                from_log=from_log,
                 listener=listener,
                 progress=bar,
             )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gabordiag.cli.values import (
-    NamedValue,
+    Named,
     named,
     parse_named,
 )
@@ -21,10 +21,11 @@ Animate = Annotated[
     bool, typer.Option("--animate", help="Write the failing run as an animation, at most 10 s.")
 ]
 Rates = Annotated[
-    list[NamedValue],
+    list[Named],
     typer.Option(
         parser=named("--lr", parse_named),
         metavar="[NAME=]RATE",
+        show_default="0.01",
         help="Learning rate; repeatable. With a name, that of one of several parameters.",
     ),
 ]

@@ -1,6 +1,7 @@
 """Entry point: runs the app and turns errors into exit codes, in this one place.
 
-Whatever goes wrong on the user's side is told in two lines without a traceback; `--debug` shows it.
+Whatever goes wrong on the user's side is reported in two lines without a traceback, which `--debug`
+shows.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import gc
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -16,6 +18,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from gabordiag.errors import GabordiagError
+from gabordiag.wording import printable
 
 # New objects between two collections of garbage; Python's own 700 suit small programs.
 _COLLECT_AFTER = 50_000
@@ -23,19 +26,26 @@ _COLLECT_AFTER = 50_000
 EXIT_USAGE, EXIT_INPUT, EXIT_INTERRUPTED = 2, 3, 130
 # For so long a second Ctrl-C changes nothing.
 _TIDYING_SECONDS = 2.0
+# How libraries say that memory is short; few of them raise a MemoryError.
+_OUT_OF_MEMORY = re.compile(
+    r"allocate memory|out of memory|bad_alloc|not enough memory|start new thread", re.IGNORECASE
+)
 # Letters of a path that an error shows.
 _LONG_NAME = 200
 
 
 def main() -> None:
     """Runs the command line and exits."""
-    # Threads that wait for each other shall sleep, not spin: on a machine that is shared, spinning
+    # Threads that wait for each other sleep instead of spinning: on a shared machine, spinning
     # takes the time that the others need. Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Importing torch and laying out figures make objects by the million that live to the end; to
     # walk them after every 700 new ones takes a tenth of the command's time.
     gc.set_threshold(_COLLECT_AFTER, 20, 20)
     interruption = _Interruption()
+    _repair_streams()
+    if "--json" in sys.argv:
+        _keep_stdout_for_json()
     try:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
@@ -43,7 +53,33 @@ def main() -> None:
     if interruption.came:
         # A library may have turned it into an error of its own on the way here.
         code = EXIT_INTERRUPTED
+    if "--json" in sys.argv:
+        # What a user's code prints at exit must not follow the JSON.
+        sys.stdout = sys.stderr
     sys.exit(code)
+
+
+def _repair_streams() -> None:
+    """Makes closed standard streams (`>&-`) and a width of no columns usable."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free number is this one; left free, the next file would be written to.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            stream = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+    for name in ("COLUMNS", "LINES"):
+        if not os.environ.get(name, "1").strip("0"):
+            del os.environ[name]
+
+
+def _keep_stdout_for_json() -> None:
+    """Sends what any code writes to descriptor 1 to stderr; `sys.stdout` alone is still stdout."""
+    out = sys.stdout
+    sys.stdout = open(os.dup(1), "w", encoding=out.encoding, errors=out.errors)  # noqa: SIM115
+    os.dup2(2, 1)
 
 
 class _Interruption:
@@ -110,7 +146,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), error.exit_code
     if _is_click_exception(error):
         return _usage_message(error), EXIT_USAGE
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
         return "Not enough memory.\nUse a smaller image or map.", EXIT_INPUT
     if isinstance(error, OSError) and error.filename is None:
         # Files say their name; without one it is the terminal, or what stdout was sent to.
@@ -140,7 +176,7 @@ def _failed(text: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     # Callers of errors may embed user text; two lines are what is promised.
     lines = [line for line in text.splitlines() if line.strip()][:2]
-    print("gabordiag: " + "\n".join(lines), file=sys.stderr)
+    print("gabordiag: " + "\n".join(map(printable, lines)), file=sys.stderr)
     return code
 
 

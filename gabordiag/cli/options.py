@@ -1,39 +1,28 @@
-"""The options that several commands share, each defined once, as groups of dataclass fields.
+"""The options that several commands share, each defined once, in groups.
 
-A command takes a group as one argument; `expand_options` shows typer the single fields. Defaults
-and meanings are those of the interface; nothing here imports torch.
+A command names its groups with `with_options`, and reads what they were set to from its `Settings`.
+Defaults and meanings are those of the interface; nothing here imports torch.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from typer.models import OptionInfo
 
-from gabordiag.cli.values import NamedValue, named, one_of, parse_angle, parse_named
+from gabordiag.cli.settings import Settings
+from gabordiag.cli.values import Named, named, one_of, parse_angle, parse_named
 from gabordiag.objective.losses import LOSSES
 from gabordiag.presentation.figures.sheets import SHEETS
 
-
-@dataclass(frozen=True)
-class OptionGroup:
-    """Marks a dataclass whose fields are options."""
-
-    def settings(self) -> dict[str, Any]:
-        """Returns the fields by name."""
-        return dataclasses.asdict(self)
-
-
 EXPERIMENT = "The experiment"
-OWN = "Your own objective"
+OWN = "A custom objective"
 OUTPUT = "Output"
 _METAVARS = {str: "NAME", float: "NUMBER", int: "INTEGER", Path: "PATH"}
 
@@ -51,12 +40,13 @@ def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
         raise UsageError(
             f"{path} holds the settings of `{command}`.", f"Use it with `gabordiag {command}`."
         )
-    known = {parameter.name for parameter in ctx.command.params}
-    if isinstance(settings.get("image"), str):
-        settings["image"] = [settings["image"]]
-    unknown = sorted(set(settings) - known)
+    known = {str(parameter.name): parameter for parameter in ctx.command.params}
+    unknown = sorted(set(settings) - set(known))
     if unknown:
         raise UsageError(f"{path} has unknown settings: {', '.join(unknown)}.", "Remove them.")
+    for name, value in settings.items():
+        if getattr(known[name], "multiple", False) and not isinstance(value, list):
+            settings[name] = [value]
     ctx.default_map = {**(ctx.default_map or {}), **settings}
     return path
 
@@ -83,26 +73,7 @@ def apply_resume(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-def refuse_beside_resume(ctx: typer.Context) -> None:
-    """Refuses options that would change a run that is resumed.
-
-    Raises:
-        UsageError: One was given.
-    """
-    from gabordiag.errors import UsageError
-
-    harmless = {"resume", "json", "quiet", "no_plots", "debug"}
-    for name in sorted(set(ctx.params) - harmless):
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP"):
-            raise UsageError(
-                f"--{name.replace('_', '-')} cannot be given with --resume.",
-                "A run is resumed with the settings that it was started with.",
-            )
-
-
-@dataclass(frozen=True)
-class OutputOptions(OptionGroup):
+class OutputOptions:
     """Where results go."""
 
     out: Annotated[
@@ -123,7 +94,7 @@ class OutputOptions(OptionGroup):
     no_plots: Annotated[
         bool, typer.Option("--no-plots", help="Draw no figures.", rich_help_panel=OUTPUT)
     ] = False
-    figure_format: FigureFormat = field(default_factory=lambda: ["png"])
+    figure_format: FigureFormat = ["png"]  # noqa: RUF012 typer copies it
     figure_size: FigureSize = "screen"
     config: Annotated[
         Path | None,
@@ -140,7 +111,6 @@ class OutputOptions(OptionGroup):
     ] = False
 
 
-@dataclass(frozen=True)
 class PageOutputOptions(OutputOptions):
     """Where a page goes: a file or a folder."""
 
@@ -154,15 +124,8 @@ class PageOutputOptions(OutputOptions):
         ),
     ] = None
 
-    @property
-    def page(self) -> Path | None:
-        """The file that the page alone goes to, or None for a folder."""
-        out = self.out
-        return out if out is not None and out.suffix == ".html" and not out.is_dir() else None
 
-
-@dataclass(frozen=True)
-class InputOptions(OptionGroup):
+class InputOptions:
     """The image, and how it is computed with."""
 
     image: Annotated[
@@ -173,7 +136,7 @@ class InputOptions(OptionGroup):
             "the mean over them.",
             rich_help_panel=EXPERIMENT,
         ),
-    ] = field(default_factory=lambda: ["hopper"])
+    ] = ["hopper"]  # noqa: RUF012
     images: Annotated[
         Path | None,
         typer.Option(
@@ -211,7 +174,6 @@ class InputOptions(OptionGroup):
     seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=EXPERIMENT)] = 0
 
 
-@dataclass(frozen=True)
 class ExperimentOptions(InputOptions):
     """The question's experiment."""
 
@@ -222,7 +184,8 @@ class ExperimentOptions(InputOptions):
             "--target",
             parser=named("--target", parse_angle),
             metavar="ANGLE",
-            help="Orientation (or own parameter's value) that makes the target.",
+            help="Orientation (or the custom parameter's value) that makes the target; a bare "
+            "number is in radians.",
             show_default="pi/4",
             rich_help_panel=EXPERIMENT,
         ),
@@ -238,7 +201,7 @@ class ExperimentOptions(InputOptions):
         typer.Option(
             parser=named("--psi", parse_angle),
             metavar="ANGLE",
-            help="Carrier's phase.",
+            help="Carrier's phase; a bare number is in radians.",
             show_default="0",
             rich_help_panel=EXPERIMENT,
         ),
@@ -258,8 +221,7 @@ class ExperimentOptions(InputOptions):
     ] = 0.0
 
 
-@dataclass(frozen=True)
-class StartOption(OptionGroup):
+class StartOption:
     """One start."""
 
     theta0: Annotated[
@@ -269,34 +231,32 @@ class StartOption(OptionGroup):
             "--start",
             parser=named("--start", parse_angle),
             metavar="ANGLE",
-            help="Where the optimizer starts.",
+            help="Where the optimizer starts; a bare number is in radians.",
             show_default="-pi/4",
             rich_help_panel=EXPERIMENT,
         ),
     ] = -math.pi / 4
 
 
-@dataclass(frozen=True)
-class StartsOption(OptionGroup):
+class StartsOption:
     """Several starts, or one of several parameters."""
 
     start: Annotated[
-        list[NamedValue],
+        list[Named],
         typer.Option(
             "--theta0",
             "--start",
             parser=named("--start", parse_named),
             metavar="[NAME=]ANGLE",
-            help="Where the optimizer starts; repeatable.",
+            help="Where the optimizer starts; repeatable. A bare number is in radians.",
             show_default="-pi/4",
             rich_help_panel=EXPERIMENT,
         ),
-    ] = field(default_factory=lambda: [-math.pi / 4])
+    ] = [Named(-math.pi / 4)]  # noqa: RUF012
 
 
-@dataclass(frozen=True)
-class OwnOptions(OptionGroup):
-    """One's own objective instead of the experiment."""
+class OwnOptions:
+    """A custom objective instead of the experiment."""
 
     objective: Annotated[
         str | None,
@@ -311,11 +271,13 @@ class OwnOptions(OptionGroup):
         typer.Option(help="The module's parameter, as layers.0.theta[1,0].", rich_help_panel=OWN),
     ] = None
     input: Annotated[
-        str | None,
+        list[str],
         typer.Option(
-            metavar="PATH", help="The module's input: a .npy file or an image.", rich_help_panel=OWN
+            metavar="PATH",
+            help="The module's input: a .npy file or an image; repeatable, the inputs in order.",
+            rich_help_panel=OWN,
         ),
-    ] = None
+    ] = []  # noqa: RUF012
     target_output: Annotated[
         str | None,
         typer.Option(
@@ -337,54 +299,45 @@ class OwnOptions(OptionGroup):
     ] = None
 
 
-def expand_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Lets typer see the fields of every `OptionGroup` argument as options of the command.
+Command = Callable[..., None]
 
-    The function is then called with the groups filled in. Order: the function's own options, then
-    the groups' in the order of its arguments.
+
+def with_options(*groups: type) -> Callable[[Command], Command]:
+    """Makes typer see a command's own options and those of the groups.
+
+    The command is called with its `Settings` and its own options. Order in the help: the command's
+    own options, then the groups' in the order given.
     """
-    hints = get_type_hints(function, include_extras=True)
-    signature = inspect.signature(function)
-    groups = {
-        name: hint
-        for name, hint in hints.items()
-        if isinstance(hint, type) and issubclass(hint, OptionGroup)
-    }
-    own = [p for name, p in signature.parameters.items() if name not in groups]
-    shown = [p.replace(annotation=_told(hints[p.name]), kind=p.KEYWORD_ONLY) for p in own]
-    for group in groups.values():
-        field_hints = get_type_hints(group, include_extras=True)
-        shown += [_parameter(entry, field_hints[entry.name]) for entry in fields(group)]
 
-    @functools.wraps(function)
-    def command(**values: Any) -> Any:
-        arguments = {p.name: values[p.name] for p in own}
-        for name, group in groups.items():
-            arguments[name] = group(**{entry.name: values[entry.name] for entry in fields(group)})
-        return function(**arguments)
+    def decorate(function: Command) -> Command:
+        hints = get_type_hints(function, include_extras=True)
+        _, *own = inspect.signature(function).parameters.values()
+        kind = inspect.Parameter.KEYWORD_ONLY
+        shown = [p.replace(annotation=_with_metavar(hints[p.name]), kind=kind) for p in own]
+        for group in groups:
+            for name, hint in get_type_hints(group, include_extras=True).items():
+                default = getattr(group, name)
+                shown.append(
+                    inspect.Parameter(name, kind, default=default, annotation=_with_metavar(hint))
+                )
 
-    command.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in shown}
-    return command
+        @functools.wraps(function)
+        def command(ctx: typer.Context, **values: Any) -> None:
+            function(Settings(ctx), **{p.name: values[p.name] for p in own})
 
+        ctx = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_ONLY, annotation=typer.Context)
+        command.__signature__ = inspect.Signature([ctx, *shown])  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in (ctx, *shown)}
+        return command
 
-def _parameter(entry: dataclasses.Field[Any], annotation: Any) -> inspect.Parameter:
-    default = entry.default
-    if default is dataclasses.MISSING and entry.default_factory is not dataclasses.MISSING:
-        default = entry.default_factory()
-    return inspect.Parameter(
-        entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_told(annotation)
-    )
+    return decorate
 
 
-def _told(annotation: Any) -> Any:
-    """Lets the help say NUMBER instead of Python's name of the type, where nothing better is."""
+def _with_metavar(annotation: Any) -> Any:
+    """Makes the help say NUMBER instead of Python's name of the type, where nothing better is."""
     base, *infos = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
     kinds = {kind for kind in (*get_args(base), base) if kind in _METAVARS}
     for info in infos:
         if kinds and isinstance(info, OptionInfo) and info.metavar is None:
             info.metavar = _METAVARS[kinds.pop()]
     return annotation
-
-
-OUTPUT_NAMES = frozenset(entry.name for entry in fields(OutputOptions))

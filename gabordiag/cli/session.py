@@ -1,26 +1,26 @@
 """What every computing command does around its computation: folder, progress, output, exit.
 
-A command opens a `Session` with its options, asks it for the folder when its inputs are checked,
-and hands it the result. However the command ends, the folder says so.
+A command opens a `Session` with its settings, opens the folder when its inputs are checked, and
+hands it the result. However the command ends, the folder says so.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 
 from gabordiag.cli.bars import Bars
-from gabordiag.cli.options import OUTPUT_NAMES, ExperimentOptions, OutputOptions, OwnOptions
-from gabordiag.cli.values import parse_formats, parse_size
+from gabordiag.cli.settings import Settings
+from gabordiag.cli.values import Bare, parse_formats, parse_size
 from gabordiag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,45 +28,40 @@ if TYPE_CHECKING:
     from gabordiag.runs import RunFolder
 
 
-# Options whose defaults are the experiment's: of one's own objective they count only if given.
-_IF_GIVEN = ("target_theta", "theta0", "start")
+# Of the experiment; a custom objective has its own.
+_EXPERIMENT_ONLY = (
+    "image", "images", "strict", "pixel_scale", "normalize", "padding", "dtype", "device",
+    "wavelength", "sigma", "psi", "gamma", "kernel_size", "target_noise",
+    "learn", "direct", "batch_size", "animate",
+)  # fmt: skip
+_CUSTOM_ONLY = ("param", "input", "target_output", "range", "period")
+_ANGLES = {"target_theta": "--target", "theta0": "--start", "psi": "--psi"}
 
 
 class Session:
     """One command's run: opens the folder, shows progress, writes and prints the result.
 
     Args:
-        ctx: typer's context, for the settings.
-        output: The output options.
+        settings: Of the call.
     """
 
-    def __init__(self, ctx: typer.Context, output: OutputOptions) -> None:
-        self.command = str(ctx.info_name)
-        self.output = output
+    def __init__(self, settings: Settings) -> None:
+        self.command = settings.command
+        self.settings = settings
         # Refused before anything is computed.
-        self._formats, self._size = (
-            parse_formats(output.figure_format),
-            parse_size(output.figure_size),
-        )
-        # In the order in which the options are declared, not in which they were given.
-        declared = [str(p.name) for p in ctx.command.params if p.name in ctx.params]
-        if ctx.params.get("objective") is not None:
-            declared = [n for n in declared if n not in _IF_GIVEN or _was_given(ctx, n)]
-        self.settings = _settings({name: ctx.params[name] for name in declared})
+        self._formats = parse_formats(settings["figure_format"])
+        self._size = parse_size(settings["figure_size"])
+        self._json, quiet = settings["json"], settings["quiet"]
         # With --json stdout carries the object alone, text for people goes to stderr.
-        self.console = Console(stderr=output.json, quiet=output.quiet, highlight=False)
-        self.bars = Bars(hidden=output.quiet or not sys.stderr.isatty())
-        # Whoever makes the experiment finds where to report the reading of its images.
-        ctx.obj = self
+        self.console = Console(stderr=self._json, quiet=quiet, highlight=False)
+        self.bars = Bars(hidden=quiet or not sys.stderr.isatty())
         self._started = time.perf_counter()
         self._folder: RunFolder | None = None
         self._finished = False
         self._stdout = ExitStack()
-        # Only `optimize` has the option.
-        self._resume: Path | None = ctx.params.get("resume")
 
     def __enter__(self) -> Session:
-        if self.output.json:
+        if self._json:
             # What a user's objective prints must not come between the JSON and its reader.
             self._stdout.enter_context(redirect_stdout(sys.stderr))
         return self
@@ -87,16 +82,17 @@ class Session:
             return
         folder.abandon("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
 
-    @property
-    def folder(self) -> RunFolder:
-        """The run's folder; made when first asked for, which is after the inputs were checked."""
+    def open_folder(self) -> RunFolder:
+        """Returns the run's folder; made by the first call, which is after inputs were checked."""
         if self._folder is None:
             from gabordiag.runs import RunFolder
 
-            if self._resume is not None:
-                self._folder = RunFolder.resume(self._resume, self.command)
+            settings = self.settings
+            # Only `optimize` has the option.
+            if (resumed := settings.get("resume")) is not None:
+                self._folder = RunFolder.resume(resumed, self.command)
             else:
-                self._folder = RunFolder.create(self.output.out, self.command, self.settings)
+                self._folder = RunFolder.create(settings["out"], self.command, settings.recorded())
         return self._folder
 
     @contextmanager
@@ -117,137 +113,140 @@ class Session:
             if is_own:
                 objective.progress = None
 
-    def finish(self, view: View) -> None:
-        """Writes data, figures, report and result.json; prints the JSON or the text for people."""
-        from gabordiag.presentation import report
-        from gabordiag.runs import document, to_json
+    def warn_of_degrees(self, option: str, *values: float | None) -> None:
+        """Warns of angles without a unit beyond 2 pi, which were probably meant in degrees."""
+        for value in values:
+            if isinstance(value, Bare) and abs(value) > math.tau and not self.settings["quiet"]:
+                print(
+                    f"gabordiag: {option}: a number without a unit is in radians, so {value:g} "
+                    f"means {math.degrees(value):.2f} degrees. Did you mean {value:g}deg?",
+                    file=sys.stderr,
+                )
 
-        folder = self.folder
+    def finish(self, view: View, extra: Mapping[str, str] = {}) -> None:
+        """Writes data, figures, report and result.json; prints the JSON or the text for people.
+
+        Args:
+            view: Of the result.
+            extra: More files by name.
+        """
+        from gabordiag.presentation import report
+
+        folder, settings = self.open_folder(), self.settings.recorded()
         folder.save_data(view.data)
-        formats = () if self.output.no_plots else self._formats
-        wish = report.Wish(formats, self._size, bool(self.settings.get("animate")))
+        formats = () if self.settings["no_plots"] else self._formats
+        wish = report.Wish(formats, self._size, bool(settings.get("animate")))
         with self.progress("drawing") as bar:
-            files = report.make_files(self.command, view, self.settings, wish, bar)
+            files = report.make_files(self.command, view, settings, wish, bar)
+        files |= {name: text.encode() for name, text in extra.items()}
         for name, made in files.items():
             folder.write(name, made)
-        seconds = time.perf_counter() - self._started
-        names = [*folder.files(), "result.json"]
-        content = document(self.command, self.settings, seconds, names, view.result)
+        content = self._document(view, [*folder.files(), "result.json"])
         folder.finish(content)
         self._finished = True
-        if self.output.json:
-            self._stdout.close()
-            print(to_json(content, plain=not _is_unicode(sys.stdout.encoding)))
-        if not self.output.quiet:
-            self._show(view, folder.path)
+        self._print(content, view, folder.path)
 
     def finish_file(self, path: Path, content: str, view: View) -> None:
         """Writes one file instead of a folder; prints the JSON or the text for people."""
-        from gabordiag.errors import OutputError
-        from gabordiag.runs import document, to_json, write_atomically
+        from gabordiag.runs import write_report
 
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"Cannot write to {path.parent}: {error.strerror}.",
-                "Give another place with --out.",
-            ) from None
-        write_atomically(path, content)
+        write_report(path.parent, {path.name: content})
+        self._print(self._document(view, [path.name]), view, path)
+
+    def _document(self, view: View, files: Sequence[str]) -> dict[str, Any]:
+        from gabordiag.runs import document
+
         seconds = time.perf_counter() - self._started
-        shown = document(self.command, self.settings, seconds, [path.name], view.result)
-        if self.output.json:
-            self._stdout.close()
-            print(to_json(shown, plain=not _is_unicode(sys.stdout.encoding)))
-        if not self.output.quiet:
-            self._show(view, path)
+        return document(self.command, self.settings.recorded(), seconds, files, view.result)
 
-    def _show(self, view: View, path: Path) -> None:
+    def _print(self, content: Mapping[str, Any], view: View, path: Path) -> None:
         from gabordiag.presentation.console import say_where, show
+        from gabordiag.runs import to_json
 
-        show(self.console, self.command, view)
-        say_where(self.console, "Everything is in", path)
+        if self._json:
+            self._stdout.close()
+            print(to_json(content, plain=not _is_unicode(sys.stdout.encoding)))
+        if not self.settings["quiet"]:
+            show(self.console, self.command, view)
+            say_where(self.console, "Everything is in", path)
 
 
 def _is_unicode(encoding: str | None) -> bool:
     return (encoding or "utf-8").lower().startswith("utf")
 
 
-def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
-    settings = {}
-    for name, value in params.items():
-        if name in OUTPUT_NAMES or name == "resume":
-            continue
-        settings[name] = _plain(value)
-    # The configuration must work from any folder.
-    if image := settings.get("image"):
-        resolved = [_resolved(name) for name in image]
-        settings["image"] = resolved[0] if len(resolved) == 1 else resolved
-    if settings.get("images") is not None:
-        settings["images"] = _resolved(settings["images"])
-        # Not the default image that it stands in for.
-        settings.pop("image", None)
-    return settings
-
-
-def _resolved(path: str) -> str:
-    return str(Path(path).resolve()) if Path(path).exists() else path
-
-
-def _plain(value: Any) -> Any:
-    """An option's value as JSON and TOML take it."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def experiment_from(options: Mapping[str, Any], **more: Any) -> Any:
-    """Returns a checked `Experiment` from option values."""
+def experiment_from(session: Session, **more: Any) -> Any:
+    """Returns a checked `Experiment` of the call's settings; `more` are others of it."""
     from dataclasses import fields
 
     from gabordiag.objective.experiment import Experiment
 
+    settings = session.settings
+    if settings["images"] is not None:
+        if "image" in settings.chosen:
+            raise UsageError("--image and --images exclude each other.", "Give one of them.")
+        # Not the default image that it stands in for.
+        settings.pop("image", None)
+    for name, option in _ANGLES.items():
+        session.warn_of_degrees(option, settings.get(name))
+    learned = settings.get("learn", [])
+    for value, name in settings.get("start", []):
+        if (name or (learned[0] if len(learned) == 1 else "theta")) in ("theta", "psi"):
+            session.warn_of_degrees("--start", value)
     known = {entry.name for entry in fields(Experiment)}
-    settings = {name: value for name, value in {**options, **more}.items() if name in known}
-    image = settings.pop("image")
-    if settings["images"] is not None and image != ["hopper"]:
-        raise UsageError("--image and --images exclude each other.", "Give one of them.")
+    values = {name: value for name, value in {**settings, **more}.items() if name in known}
+    image = values.pop("image", [])
     if len(image) > 1:
-        settings["images"] = image
-    else:
-        settings["image"] = image[0]
-    return Experiment(**settings).prepare()
+        values["images"] = image
+    elif image:
+        (values["image"],) = image
+    if settings["strict"] and values["images"] is None:
+        raise UsageError("--strict has no effect on a single image.", "Leave it out.")
+    return Experiment(**values, progress=session.bars.tell_images).prepare()
 
 
-def thing_from(
-    ctx: typer.Context, experiment: ExperimentOptions, own: OwnOptions, start: float | None
-) -> tuple[Any, dict[str, Any]]:
-    """Returns what is to be studied, and the keywords that `gabordiag.api` takes with it."""
-    if own.objective is None:
-        stray = [name for name, value in own.settings().items() if value is not None]
+def subject_from(session: Session, start: float | None = None) -> tuple[Any, dict[str, Any]]:
+    """Returns what the call is about, and the keywords that `gabordiag.api` takes with it.
+
+    Args:
+        session: Of the call. What has no effect on the subject is left out of its settings.
+        start: Where an optimizer starts, if one number says it.
+
+    Returns:
+        An `Experiment` and no keywords, or a custom objective and those of `own_objective`.
+
+    Raises:
+        UsageError: Settings that have no effect were given.
+        InputError: The image or the user's code cannot be used.
+    """
+    settings = session.settings
+    if settings["objective"] is None:
+        stray = [name for name in _CUSTOM_ONLY if name in settings.chosen]
         if stray:
             raise UsageError(f"--{stray[0].replace('_', '-')} needs --objective.")
-        tell = ctx.obj.bars.tell_images
-        more = {} if start is None else {"theta0": start}
-        return experiment_from(experiment.settings(), **more, progress=tell), {}
+        return experiment_from(session, **({} if start is None else {"theta0": start})), {}
     from gabordiag.cli.values import named, parse_range
     from gabordiag.own.loading import load_object
 
-    given = {name for name in ctx.params if _was_given(ctx, name)}
+    settings.leave_out(_EXPERIMENT_ONLY, "beside --objective")
+    is_started = bool(settings.given & {"theta0", "start"})
     keywords = {
-        "param": own.param,
-        "input": own.input,
-        "target_output": own.target_output,
-        "range": None if own.range is None else named("--range", parse_range)(own.range),
-        "period": own.period,
-        "target": experiment.target_theta if "target_theta" in given else None,
-        "start": start if given & {"theta0", "start"} else None,
-        "loss": experiment.loss,
+        "param": settings["param"],
+        "input": _one_or_several(settings["input"]),
+        "target_output": settings["target_output"],
+        "range": None
+        if settings["range"] is None
+        else named("--range", parse_range)(settings["range"]),
+        "period": settings["period"],
+        "target": settings.if_given("target_theta"),
+        "start": start if is_started else None,
+        "loss": settings.if_given("loss"),
+        "seed": settings["seed"],
     }
-    keywords = {name: value for name, value in keywords.items() if value is not None}
-    return load_object(own.objective), keywords
+    for name in ("theta0", "start"):
+        settings.if_given(name)
+    return load_object(settings["objective"]), {k: v for k, v in keywords.items() if v is not None}
 
 
-def _was_given(ctx: typer.Context, name: str) -> bool:
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name not in ("DEFAULT",)
+def _one_or_several(values: Sequence[str]) -> str | tuple[str, ...] | None:
+    return (values[0] if len(values) == 1 else tuple(values)) if values else None

@@ -10,11 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import typer
-
-from gabordiag.cli.options import ExperimentOptions, OwnOptions
-from gabordiag.cli.session import Session, thing_from
-from gabordiag.cli.values import split_named
+from gabordiag.cli.session import Session, subject_from
+from gabordiag.cli.values import Named, split_named
 from gabordiag.errors import UsageError
 
 # Of a plane of starts, where no other is given.
@@ -38,8 +35,8 @@ class Several:
 
     learn: Sequence[str]
     log: Sequence[str]
-    lr: Sequence[float | str]
-    start: Sequence[float | str]
+    lr: Sequence[Named]
+    start: Sequence[Named]
     momentum: float
     nesterov: bool
     schedule: str
@@ -73,9 +70,7 @@ class Several:
         return (plain[0] if plain else None), named
 
 
-def one_parameter(
-    values: Sequence[float | str], name: str, *, at_most_one: bool = False
-) -> list[float]:
+def one_parameter(values: Sequence[Named], name: str, *, at_most_one: bool = False) -> list[float]:
     """Returns the numbers for the one learned parameter, with its name or without.
 
     Raises:
@@ -104,13 +99,12 @@ def refuse_for_several(**options: Any) -> None:
             )
 
 
-def _thing(
-    ctx: typer.Context, experiment: ExperimentOptions, own: OwnOptions, theta0: float | None
-) -> Any:
-    thing, keywords = thing_from(ctx, experiment, own, theta0)
+def _thing(session: Session, theta0: float | None) -> Any:
+    thing, keywords = subject_from(session, theta0)
     if keywords:
         raise UsageError(
-            "one's own objective has one parameter; several are of the Gabor experiment only."
+            "a custom objective can have only one parameter; several are supported for the "
+            "Gabor experiment."
         )
     return thing
 
@@ -120,15 +114,12 @@ def _logger(session: Session, index: int, names: Sequence[str]) -> Any:
     from gabordiag.dynamics.run import trajectory_name
 
     more = log_columns(names)[1 + len(names) + 4 :]
-    log = session.folder.log(trajectory_name(index), names, more)
+    log = session.open_folder().log(trajectory_name(index), names, more)
     return lambda step: log(step.row())
 
 
 def optimize_several(
     session: Session,
-    ctx: typer.Context,
-    experiment: ExperimentOptions,
-    own: OwnOptions,
     wish: Several,
     optimizers: Sequence[str],
     direct: bool,
@@ -137,7 +128,7 @@ def optimize_several(
     from gabordiag.api import optimize
 
     theta0, named = wish.starts()
-    thing = _thing(ctx, experiment, own, theta0)
+    thing = _thing(session, theta0)
     with session.progress("optimizing"):
         result = optimize(
             thing,
@@ -158,9 +149,6 @@ def optimize_several(
 
 def diagnose_several(
     session: Session,
-    ctx: typer.Context,
-    experiment: ExperimentOptions,
-    own: OwnOptions,
     wish: Several,
     optimizer: str,
 ) -> bool:
@@ -171,7 +159,7 @@ def diagnose_several(
     rates = wish.rates()
     if isinstance(rates, list) and len(rates) > 1:
         raise UsageError("a diagnosis is of one run: one --lr, or one for each parameter by name.")
-    thing = _thing(ctx, experiment, own, theta0)
+    thing = _thing(session, theta0)
     with session.progress("diagnosing") as bar:
         result = diagnose(
             thing,
@@ -192,9 +180,6 @@ def diagnose_several(
 
 def plane_of_starts(
     session: Session,
-    ctx: typer.Context,
-    experiment: ExperimentOptions,
-    own: OwnOptions,
     starts: str,
     optimizer: str,
     lr: str,
@@ -212,13 +197,13 @@ def plane_of_starts(
 
     names, _, count = starts.partition(":")
     first, _, second = (part.strip() for part in names.partition(","))
-    given = {name for name in ("lr", "steps") if _is_given(ctx, name)}
+    given = session.settings.given
     if "lr" in given and ":" in lr:
         raise UsageError("a plane of starts is at one learning rate.", "Give --lr 0.01, say.")
     rate = named("--lr", parse_angle)(lr) if "lr" in given else _PLANE_RATE
-    steps = ctx.params["steps"] if "steps" in given else _PLANE_STEPS
+    steps = session.settings["steps"] if "steps" in given else _PLANE_STEPS
     session.settings |= {"lr": f"{rate!r}", "steps": steps}
-    thing = _thing(ctx, experiment, own, None)
+    thing = _thing(session, None)
     with session.progress("mapping a plane of starts") as bar:
         result = plane_basins(
             thing,
@@ -232,8 +217,3 @@ def plane_of_starts(
             progress=bar,
         )
     session.finish(result.view())
-
-
-def _is_given(ctx: typer.Context, name: str) -> bool:
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"

@@ -6,15 +6,13 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 
 from gabordiag.errors import UsageError
 from gabordiag.presentation.figures.sheets import SHEETS
 
 # One axis of a curve or a map.
 MAX_POINTS = 1_000_000
-# What `parse_named` gives, float or str; typer takes no unions in lists.
-NamedValue = Any
 Value = TypeVar("Value")
 FORMATS = ("png", "svg")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -22,8 +20,22 @@ _PI = re.compile(rf"([+-]?)(?:({_NUMBER})\*?)?pi(?:/({_NUMBER}))?", re.IGNORECAS
 _DEGREES = re.compile(rf"([+-]?{_NUMBER})\s*(?:deg|°)", re.IGNORECASE)
 
 
+class Bare(float):
+    """A number written without a unit, which as an angle is in radians."""
+
+
+class Named(NamedTuple):
+    """`VALUE` or `NAME=VALUE`; without a name, of whatever is learned."""
+
+    value: float
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value!r}" if self.name else repr(self.value)
+
+
 def named(option: str, parse: Callable[[str], Value]) -> Callable[[str], Value]:
-    """Returns the same parser, whose errors name the option that the text was given to."""
+    """Returns a parser whose errors name the option that the text was given to."""
 
     def parse_named_option(text: str) -> Value:
         try:
@@ -37,6 +49,8 @@ def named(option: str, parse: Callable[[str], Value]) -> Callable[[str], Value]:
 def parse_angle(text: str | float) -> float:
     """Returns a number, or an angle in radians: `0.5`, `pi/4`, `-pi/4`, `3*pi/4`, `45deg`.
 
+    A text without a unit becomes `Bare`.
+
     Raises:
         UsageError: Anything else.
     """
@@ -49,20 +63,20 @@ def parse_angle(text: str | float) -> float:
         sign, factor, divisor = match.groups()
         value = math.pi * float(factor or 1) / float(divisor or 1) if float(divisor or 1) else 0.0
         if divisor and float(divisor) == 0:
-            raise _no_angle(text)
+            raise _not_an_angle(text)
         return -value if sign == "-" else value
     try:
         value = float(stripped)
     except ValueError:
-        raise _no_angle(text) from None
+        raise _not_an_angle(text) from None
     if not math.isfinite(value):
         raise UsageError(f"'{text}' is not a finite number.")
-    return value
+    return Bare(value)
 
 
-def _no_angle(text: str) -> UsageError:
+def _not_an_angle(text: str) -> UsageError:
     return UsageError(
-        f"'{text}' is no number.", "Write 0.01, or for an angle pi/4, -3*pi/4 or 45deg."
+        f"'{text}' is not a number.", "Write 0.01, or for an angle pi/4, -3*pi/4 or 45deg."
     )
 
 
@@ -83,7 +97,9 @@ def parse_grid(text: str) -> Grid:
     """
     parts = str(text).split(":")
     if len(parts) != 3:
-        raise UsageError(f"'{text}' is no grid.", "Write LO:HI:POINTS, such as 1e-4:10:241.")
+        raise UsageError(
+            f"'{text}' is not a valid grid.", "Write LO:HI:POINTS, such as 1e-4:10:241."
+        )
     low, high = parse_angle(parts[0]), parse_angle(parts[1])
     if not math.isfinite(high - low):
         raise UsageError(f"the ends of '{text}' are too far apart.", "Give a smaller range.")
@@ -98,7 +114,7 @@ def parse_range(text: str) -> tuple[float, float]:
     """
     parts = str(text).split(":")
     if len(parts) != 2:
-        raise UsageError(f"'{text}' is no range.", "Write LO:HI, such as 0:2.")
+        raise UsageError(f"'{text}' is not a valid range.", "Write LO:HI, such as 0:2.")
     low, high = parse_angle(parts[0]), parse_angle(parts[1])
     if not low < high:
         raise UsageError(f"the range {text} is empty.", "Give LO < HI.")
@@ -120,32 +136,33 @@ class Over:
         return self.low, self.high
 
 
-def parse_named(text: str | float) -> float | str:
-    """Returns the number of `0.1` or `45deg`; of `NAME=45deg` the text `NAME=<number>`.
+def parse_named(text: str | float | Named) -> Named:
+    """Returns the number of `0.1` or `45deg`, and the name of `NAME=45deg`.
 
     Raises:
-        UsageError: The value is no number.
+        UsageError: The value is not a number.
     """
-    name, sign, value = str(text).rpartition("=")
-    number = parse_angle(value)
-    return f"{name.strip()}={number!r}" if sign else number
+    if isinstance(text, Named):
+        return text
+    if isinstance(text, (int, float)):
+        return Named(float(text))
+    name, _, value = text.rpartition("=")
+    return Named(parse_angle(value), name.strip())
 
 
-def split_named(values: Sequence[float | str]) -> tuple[list[float], dict[str, float]]:
-    """Returns the numbers without a name, and those with one, as `parse_named` gives them.
+def split_named(values: Sequence[Named]) -> tuple[list[float], dict[str, float]]:
+    """Returns the numbers without a name, and those with one.
 
     Raises:
         UsageError: A name twice.
     """
-    plain = [float(value) for value in values if not isinstance(value, str)]
     named: dict[str, float] = {}
-    for value in values:
-        if isinstance(value, str):
-            name, _, number = value.rpartition("=")
-            if name in named:
-                raise UsageError(f"{name} is given twice.")
-            named[name] = float(number)
-    return plain, named
+    for value, name in values:
+        if name in named:
+            raise UsageError(f"{name} is given twice.")
+        if name:
+            named[name] = value
+    return [value for value, name in values if not name], named
 
 
 def parse_over(text: str) -> Over:
@@ -205,9 +222,9 @@ def parse_points(text: str) -> int:
     try:
         count = int(text)
     except ValueError:
-        raise UsageError(f"'{_short(text)}' is no number of points.") from None
+        raise UsageError(f"'{_short(text)}' is not a number of points.") from None
     if not 1 <= count <= MAX_POINTS:
-        raise UsageError(f"{_short(text)} points are no grid.", f"Use 1 to {MAX_POINTS:,}.")
+        raise UsageError(f"{_short(text)} points are not possible.", f"Use 1 to {MAX_POINTS:,}.")
     return count
 
 

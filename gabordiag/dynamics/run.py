@@ -36,7 +36,7 @@ from gabordiag.dynamics.predictability import trusted_steps
 from gabordiag.dynamics.replay import Step, as_steps, log_columns
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.surface import condition, newton
-from gabordiag.landscape.sweep import Sweep
+from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.joint import JointObjective, OfLine
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.objective.space import Space
@@ -229,15 +229,14 @@ class Run(Result):
     @property
     def offsets(self) -> FloatArray | None:
         """From the goal to the last values (d,), whole periods taken off; None without a goal."""
-        end = self.trajectory.values[-1]
-        if self.goal is None or not np.isfinite(end).all():
+        if self.goal is None:
             return None
-        return self.space.offsets(end, self.goal)
+        return self.space.offsets(self.trajectory.values[-1], self.goal)
 
     @property
     def distance_to_target(self) -> float | None:
         """From the last value to the nearest copy of the target, of the only parameter."""
-        return None if self.offsets is None else abs(float(self.offsets[0]))
+        return None if self.offsets is None else finite_or_none(abs(float(self.offsets[0])))
 
     @property
     def turns(self) -> int:
@@ -675,7 +674,7 @@ def run_all(
         settings: How, one or several.
         starts: First values, each as `Space.point` takes them.
         lr: Learning rates of single parameters, by name.
-        sweep: Of an objective of one parameter.
+        sweep: Of an objective of one parameter, if it is already known.
         listeners: Gives the listener of the index-th run.
         stepped: The same objective in another form, to step on, as in `run`.
         logged: Gives the first rows that the index-th run has logged, if it was interrupted.
@@ -684,6 +683,8 @@ def run_all(
         InputError: The user's code failed, or the logged steps are not these runs'.
     """
     objective = as_joint(objective)
+    if sweep is None and isinstance(objective, OfLine):
+        sweep = sweep_objective(objective.line)
     runs = tuple(
         run(
             objective,

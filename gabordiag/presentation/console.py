@@ -33,6 +33,7 @@ from gabordiag.presentation.blocks import (
 from gabordiag.presentation.figures.style import JUMP_COLOR, OUTCOME_COLORS, ink_on
 from gabordiag.presentation.sketch import Letters, draw_letters
 from gabordiag.results import View
+from gabordiag.wording import printable
 
 _GOOD, _BAD = OUTCOME_COLORS["reached"], JUMP_COLOR
 _WORD_STYLES = {
@@ -77,10 +78,11 @@ def show_blocks(console: Console, told: Sequence[Block], view: View | None = Non
 
 def speakable(console: Console, thing: Any) -> Any:
     """Returns a text, or a block's texts, in letters that the console's encoding has."""
-    if _has_unicode(console):
-        return thing
     if isinstance(thing, str):
-        plain = thing.translate(_PLAIN)
+        shown = printable(thing)
+        if _has_unicode(console):
+            return shown
+        plain = shown.translate(_PLAIN)
         return plain.encode(console.encoding, "replace").decode(console.encoding)
     if isinstance(thing, tuple):
         return tuple(speakable(console, item) for item in thing)

@@ -23,6 +23,7 @@ from gabordiag.presentation.figures.sheets import on_sheet
 from gabordiag.presentation.markdown import fenced, to_markdown
 from gabordiag.results import Progress, View
 from gabordiag.runs import SavedRun
+from gabordiag.wording import printable
 
 # Settings that are no options.
 _ARGUMENTS = {("explain", "log")}
@@ -158,7 +159,11 @@ def make_files(
         slim = draw(command, view, wish.formats[:1], "column", drawn)
         narrow = {s: page.inlined(n, slim[n], True) for s, n in shown.items() if n in slim}
     html = page.to_html(command, told, rows, command_line(command, given), pictures, narrow)
-    return {**files, "report.md": text.encode("utf-8"), "report.html": html.encode("utf-8")}
+    return {
+        **files,
+        "report.md": printable(text).encode("utf-8"),
+        "report.html": printable(html).encode("utf-8"),
+    }
 
 
 def _shown(files: Mapping[str, bytes], formats: Sequence[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ time: it holds a lock on the folder's first file, which the system takes back ho
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import tempfile
 import time
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gabordiag.errors import InputError, OutputError
+from gabordiag.runs.formats import Row, csv_line, parse_csv
 
 try:
     import fcntl
@@ -168,9 +170,6 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
     return OutputError(f"Cannot write {path}: {reason}.", "Give another place, or make room.")
 
 
-Row = tuple[float, ...]
-
-
 class TrajectoryFile:
     """One run's CSV, written line by line; what was logged survives a kill.
 
@@ -208,16 +207,16 @@ class TrajectoryFile:
             raise cannot_write(path, error) from None
         self._synced = time.monotonic()
         if not kept:
-            self._append(",".join(trajectory_columns(parameters, more)) + "\n")
+            self._append(trajectory_columns(parameters, more))
 
     def __call__(self, step: Sequence[float]) -> None:
         """Writes one row: the step's number, then floats at full precision."""
         number, *rest = step
-        self._append(",".join([str(int(number)), *(repr(float(v)) for v in rest)]) + "\n")
+        self._append([int(number), *map(float, rest)])
 
-    def _append(self, line: str) -> None:
+    def _append(self, cells: Sequence[object]) -> None:
         assert self._descriptor is not None
-        payload = line.encode("utf-8")
+        payload = csv_line(cells).encode("utf-8")
         try:
             _write_all(self._descriptor, payload)
             self._end += len(payload)
@@ -263,30 +262,31 @@ def whole_lines(path: Path) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
-def parse_rows(path: Path, content: bytes, columns: Sequence[str]) -> list[Row]:
-    """Returns the rows of a log's whole lines.
+def parse_rows(
+    path: Path, content: bytes, expected: Sequence[str] | None = None
+) -> tuple[list[str], list[Row]]:
+    """Returns the columns and the rows of a log's whole lines.
 
     Args:
         path: For the error.
         content: From `whole_lines`; may be empty.
-        columns: What its first line must say.
+        expected: What its columns must be.
 
     Raises:
-        InputError: Other columns, cells that are no numbers, or steps that are not 0, 1, 2, ...
+        InputError: Other columns, cells that are not numbers, or steps that are not 0, 1, 2, ...
     """
-    lines = content.split(b"\n")[:-1]
-    if lines and lines[0] != ",".join(columns).encode():
-        raise InputError(f"{path} is damaged: its first line is not {','.join(columns)}.")
-    rows = []
-    for number, line in enumerate(lines[1:]):
-        try:
-            row = tuple(float(cell) for cell in line.split(b","))
-        except ValueError:
-            row = ()
-        if len(row) != len(columns) or row[0] != number:
+    if not content:
+        return list(expected or ()), []
+    try:
+        columns, rows = parse_csv(content)
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error}).", "Run it again.") from None
+    if expected is not None and columns != list(expected):
+        raise InputError(f"{path} is damaged: its first line is not {','.join(expected)}.")
+    for number, row in enumerate(rows):
+        if not row or row[0] != number:
             raise InputError(
                 f"{path} is damaged in line {number + 2}, which should be step {number}.",
                 "Run it again.",
             )
-        rows.append(row)
-    return rows
+    return columns, rows

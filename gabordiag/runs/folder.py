@@ -27,7 +27,6 @@ from gabordiag.errors import GabordiagError, InputError, OutputError
 from gabordiag.results import Data
 from gabordiag.runs.files import (
     PART,
-    Row,
     TrajectoryFile,
     cannot_write,
     create_locked,
@@ -37,7 +36,7 @@ from gabordiag.runs.files import (
     whole_lines,
     write_atomically,
 )
-from gabordiag.runs.formats import clean, encode_table, to_json, to_toml
+from gabordiag.runs.formats import Row, clean, encode_table, to_json, to_toml
 from gabordiag.runs.saved import (
     CONFIG,
     DEFAULT_ROOT,
@@ -165,7 +164,7 @@ class RunFolder:
             InputError: The log is damaged.
         """
         path = self.path / name
-        return parse_rows(path, whole_lines(path), trajectory_columns(parameters))
+        return parse_rows(path, whole_lines(path), trajectory_columns(parameters))[1]
 
     def save_data(self, data: Data) -> None:
         """Writes arrays: `.csv` with full precision, `.npz` compressed; existing logs are kept."""

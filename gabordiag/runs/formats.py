@@ -10,8 +10,9 @@ import csv
 import io
 import json
 import math
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ import numpy.typing as npt
 
 from gabordiag.errors import InputError
 
+Row = tuple[float, ...]
 _COMMENT = "# All settings of a gabordiag run; pass this file back with --config to repeat it.\n"
+_CONTROL = re.compile("[\x7f-\x9f]")
+# A byte of a file name that is not UTF-8, as `clean` writes it.
+_RAW_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 
 def clean(value: Any) -> Any:
@@ -33,6 +38,9 @@ def clean(value: Any) -> Any:
         return [clean(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, str):
+        # The bytes of a file name that is not UTF-8 come as surrogates, which no encoding takes.
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -40,7 +48,9 @@ def clean(value: Any) -> Any:
 
 def to_json(value: Any, *, plain: bool = False) -> str:
     """Returns one JSON text with finite numbers only; `plain` escapes what is not ASCII."""
-    return json.dumps(clean(value), allow_nan=False, indent=2, ensure_ascii=plain)
+    text = json.dumps(clean(value), allow_nan=False, indent=2, ensure_ascii=plain)
+    # JSON allows these unescaped, but a terminal obeys them.
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def to_toml(settings: Mapping[str, Any]) -> str:
@@ -57,8 +67,8 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        # JSON's escapes are a subset of TOML's basic strings', but for DEL.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+        # JSON's escapes are a subset of TOML's basic strings'.
+        return to_json(value)
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, (list, tuple)):
@@ -70,14 +80,24 @@ def read_config(path: Path) -> dict[str, Any]:
     """Returns the settings of a config.toml: names and plain values, no tables or dates.
 
     Raises:
-        InputError: It is missing or no TOML.
+        InputError: It is missing or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"No configuration at {path}.", "Give a run's config.toml.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is no readable TOML file ({error}).") from None
+        raise InputError(f"{path} is not a readable TOML file ({error}).") from None
+    return {name: _with_raw_bytes(value) for name, value in settings.items()}
+
+
+def _with_raw_bytes(value: Any) -> Any:
+    """Returns a setting with the bytes that `clean` wrote as text."""
+    if isinstance(value, list):
+        return [_with_raw_bytes(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return _RAW_BYTE.sub(lambda found: chr(int(found[1], 16)), value)
 
 
 def encode_table(name: str, columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
@@ -86,27 +106,54 @@ def encode_table(name: str, columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
     if name.endswith(".npz"):
         np.savez_compressed(buffer, **columns)  # type: ignore[arg-type]
         return buffer.getvalue()
-    text = io.StringIO()
-    text.write(",".join(columns) + "\n")
-    for row in zip(*(column.tolist() for column in columns.values()), strict=True):
-        cells = [repr(v) if isinstance(v, float) else str(v) for v in row]
-        if next(iter(columns)) == "step":
-            cells[0] = str(int(row[0]))
-        text.write(",".join(cells) + "\n")
-    return text.getvalue().encode("utf-8")
+    first, *_ = columns
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    lines = [csv_line(columns)]
+    lines += [csv_line([int(row[0]), *row[1:]] if first == "step" else row) for row in rows]
+    return "".join(lines).encode("utf-8")
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """Returns one line of CSV: floats at full precision, names quoted where they need it."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def parse_csv(content: bytes) -> tuple[list[str], list[Row]]:
+    """Returns the columns' names and the rows of a CSV; a row without its numbers is empty.
+
+    Raises:
+        ValueError: It is not text, or holds no header.
+    """
+    lines = csv.reader(io.StringIO(content.decode("utf-8"), newline=""))
+    columns = next(lines, None)
+    if columns is None:
+        raise ValueError("empty table")
+    rows: list[Row] = []
+    for line in lines:
+        try:
+            rows.append(tuple(map(float, line)) if len(line) == len(columns) else ())
+        except ValueError:
+            rows.append(())
+    return columns, rows
+
+
+def as_columns(columns: Sequence[str], rows: Sequence[Row]) -> dict[str, npt.NDArray[np.float64]]:
+    """Returns the columns of rows by name."""
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(columns))
+    return {name: table[:, index].copy() for index, name in enumerate(columns)}
 
 
 def read_columns(path: Path) -> dict[str, npt.NDArray[np.float64]]:
     """Returns the numeric columns of a CSV that gabordiag wrote.
 
     Raises:
-        ValueError: It holds no header, or a cell that is no number.
+        ValueError: It holds no header, or a cell that is not a number.
         OSError: It cannot be read.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    if not rows:
-        raise ValueError("empty table")
-    table = np.array([[float(cell) for cell in row] for row in rows[1:]], dtype=np.float64)
-    table = table.reshape(len(rows) - 1, len(rows[0]))
-    return {name: table[:, index].copy() for index, name in enumerate(rows[0])}
+    columns, rows = parse_csv(path.read_bytes())
+    for number, row in enumerate(rows):
+        if not row:
+            raise ValueError(f"line {number + 2} does not hold {len(columns)} numbers")
+    return as_columns(columns, rows)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gabordiag.errors import InputError
 from gabordiag.results import Data, View
 from gabordiag.runs.files import is_held, parse_rows, whole_lines
-from gabordiag.runs.formats import read_columns, read_config
+from gabordiag.runs.formats import as_columns, read_columns, read_config
 
 # Of result.json; a reader refuses another.
 SCHEMA = 1
@@ -110,11 +110,7 @@ def read_trajectory(path: Path) -> dict[str, npt.NDArray[np.float64]]:
     Raises:
         InputError: It is damaged otherwise.
     """
-    content = whole_lines(path)
-    columns = content[: content.find(b"\n") + 1].decode("utf-8", "replace").strip().split(",")
-    rows = parse_rows(path, content, columns)
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(columns))
-    return {name: table[:, index].copy() for index, name in enumerate(columns)}
+    return as_columns(*parse_rows(path, whole_lines(path)))
 
 
 def require_interrupted(path: Path) -> dict[str, Any]:

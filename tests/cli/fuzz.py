@@ -115,7 +115,18 @@ QUICK = {
 LEFT_OUT = {"explore"}
 # The costly ones are rarer.
 WEIGHTS = {"diagnose": 2, "basins": 2, "bifurcate": 2, "reproduce": 1, "runs": 1}
-PATHS = ("image", "input", "target_output", "log", "config", "resume", "run", "root", "out")
+PATHS = (
+    "image",
+    "input",
+    "target_output",
+    "log",
+    "from_log",
+    "config",
+    "resume",
+    "run",
+    "root",
+    "out",
+)
 # Shown by --help alone, which ends the call.
 IGNORED = {"help", "install_completion", "show_completion"}
 
@@ -201,6 +212,7 @@ def _path(chance: random.Random, name: str) -> str:
         "input": tuple(hostile.images()),
         "target_output": tuple(hostile.images()),
         "log": tuple(hostile.logs()),
+        "from_log": tuple(hostile.logs()),
         "config": (*hostile.CONFIGS, *(f"made/{n}/config.toml" for n in ("sweep", "optimize"))),
         "resume": tuple(f"made/{n}" for n in RUN_FOLDERS),
         "run": tuple(f"made/{n}" for n in RUN_FOLDERS),

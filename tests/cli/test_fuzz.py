@@ -43,7 +43,7 @@ FOUND = [
     ["bifurcate", *SMALL, "--sigma", "1e-320", "--gamma", "1e-320", "--kernel-size", "7"],
     ["diagnose", *SMALL, "--steps", "20", "--psi", "1e308deg", "--json"],
     # Rows of a log that hold no value.
-    ["diagnose", *SMALL, "--steps", "20", "--log", "script.csv", "--json"],
+    ["diagnose", *SMALL, "--steps", "20", "--from-log", "script.csv", "--json"],
     # A run folder whose data are gone.
     ["report", "made/no-data", "--quiet"],
     # --start came twice to an objective of one's own.

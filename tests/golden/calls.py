@@ -15,8 +15,8 @@ import numpy as np
 HERE = Path(__file__).parent
 
 # Options whose names may change, in one place.
-LOG_SCALE = "--log"
-FROM_LOG = "--log"
+LOG_SCALE = "--log-scale"
+FROM_LOG = "--from-log"
 
 # The photograph costs more than a small image, so it is taken where a call is cheap.
 ROUND = ["--sigma", "3", "--gamma", "1"]

@@ -274,7 +274,7 @@ class TestReports:
     @pytest.mark.parametrize(
         ("command", "options", "stem"),
         [
-            ("optimize", ["--learn", "theta", "--learn", "sigma", "--log", "sigma"], "pairs"),
+            ("optimize", ["--learn", "theta", "--learn", "sigma", "--log-scale", "sigma"], "pairs"),
             ("diagnose", ["--learn", "theta", "--learn", "sigma"], "pairs"),
             ("basins", ["--starts", "theta,sigma:5"], "plane"),
         ],

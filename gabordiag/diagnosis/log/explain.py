@@ -46,8 +46,8 @@ NEAR_BOUND = 1.9
 KINK_MATCH = 0.2
 UNKNOWABLE = (
     "a log alone cannot tell whether another minimum is in the way, whether the derivative is "
-    "right, or which learning rates would work; `gabordiag diagnose --log` measures these on the "
-    "objective"
+    "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these "
+    "on the objective"
 )
 
 
