@@ -114,6 +114,8 @@ class JointObjective(ABC):
     def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
         at = coordinates.requires_grad_()
         losses = (self.smooth_loss if smooth else self.loss)(at)
+        if not losses.requires_grad:
+            return losses, torch.zeros_like(at)
         (slopes,) = torch.autograd.grad(losses.sum(), at, allow_unused=True, materialize_grads=True)
         return losses.detach(), slopes
 
@@ -123,10 +125,16 @@ class JointObjective(ABC):
         pieces = []
         for chunk in torch.split(self.tensor(coordinates), CHUNK):
             at = chunk.requires_grad_()
-            (slopes,) = torch.autograd.grad(function(at).sum(), at, create_graph=True)
+            total = function(at).sum()
+            # Without a graph the loss is constant to autograd, or its slopes are.
+            slopes = at * 0.0
+            if total.requires_grad:
+                (slopes,) = torch.autograd.grad(total, at, create_graph=True)
             # The points are independent: the sum's derivatives are each point's own.
             rows = [
                 torch.autograd.grad(column.sum(), at, retain_graph=True)[0]
+                if column.requires_grad
+                else torch.zeros_like(at)
                 for column in slopes.unbind(-1)
             ]
             pieces.append(torch.stack(rows, dim=-1))

@@ -268,3 +268,11 @@ def test_the_report_is_finite_where_the_run_is_not() -> None:
     found = diagnosed(Plane(bowl), lr=1e30)
     assert found.verdict == "step_too_large"
     assert math.isfinite(found.to_dict()["hold_lr"])
+
+
+def test_a_graph_that_is_cut_altogether_is_named_with_both_parameters() -> None:
+    found = diagnosed(Plane(lambda a, b: bowl(a.detach(), b.detach())))
+    assert found.verdict == "no_gradient"
+    assert "depends on a" in found.headline
+    assert "depends on b" in found.headline
+    assert found.run.outcome == "frozen"
