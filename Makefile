@@ -1,11 +1,10 @@
-# Everything starts from a fresh clone with Python 3.11+ and make; the first target that needs them
-# installs the pinned packages into .venv, later ones find them there.
+# Everything starts from a fresh clone with make and Python 3.11+ with venv; the first target that
+# needs them installs the pinned packages into .venv, later ones find them there.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-GALLERY := round-animation.gif comparison.png elongated-run.png elongated-basins.png elongated-sweep.png elongated-bifurcation.png \
-	round-run.png round-basins.png
+GALLERY := elongated-sweep.png elongated-basins.png elongated-run.png round-animation.gif
 
 .PHONY: help install reproduce test check check-slow coverage bench gallery format clean
 
@@ -22,7 +21,8 @@ help:
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml .ci/constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gabordiag needs Python 3.11 or newer")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gabordiag needs Python 3.11 or newer")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable ".[dev]"
 	touch $@

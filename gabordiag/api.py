@@ -1,6 +1,6 @@
 """The Python interface: the options' names as keywords, results as frozen dataclasses.
 
-Each function takes an `Experiment`, or one's own function or module with the keywords of
+Each function takes an `Experiment`, or your own function or module with the keywords of
 `gabordiag.own.custom.own_objective`, and computes; nothing prints or writes files. The command
 line calls the same functions.
 """
@@ -20,8 +20,7 @@ import numpy.typing as npt
 
 from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
-from gabordiag.diagnosis.log.explain import explain_log
-from gabordiag.diagnosis.log.explanation import Explanation
+from gabordiag.diagnosis.log.explain import Explanation, explain_log
 from gabordiag.diagnosis.log.readers import read_log, run_from_log
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
@@ -48,7 +47,7 @@ Several = Sequence[Any] | Any
 DEFAULT_RATE = 0.01
 
 # Results that are handed out can show themselves; matplotlib is imported when the first does.
-set_painter(lambda: import_module("gabordiag.presentation.figures.drawings"))
+set_painter(lambda: import_module("gabordiag.presentation.registry"))
 
 
 def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own: Any) -> Objective:
@@ -160,10 +159,10 @@ def sweep(
     """Returns the loss and its gradient over one parameter, or over two.
 
     Args:
-        thing: An `Experiment`; over one parameter also one's own function or module.
+        thing: An `Experiment`; over one parameter also your own function or module.
         over: The parameter, or two.
         points: Values of each, over one period or the whole range: one number for both of two, or
-            two numbers. Without, 721 of one parameter, 181 of each of two.
+            two numbers. Default: 721 of one parameter, 181 of each of two.
         own: As in `as_objective`.
 
     Returns:
@@ -172,7 +171,14 @@ def sweep(
 
     Raises:
         UsageError: An unknown parameter, or numbers of points that do not fit.
-        InputError: The image cannot be used, or one's own code failed.
+        InputError: The image cannot be used, or your code failed.
+
+    Example:
+        >>> import gabordiag as gd
+        >>> double_well = lambda v: (v**2 - 1) ** 2
+        >>> found = gd.sweep(double_well, range=(-2, 2), start=0.1, target=1.0)
+        >>> [(point.kind, round(abs(point.value), 6)) for point in found.landscape.points]
+        [('minimum', 1.0), ('maximum', 0.0), ('minimum', 1.0)]
     """
     if isinstance(over, str):
         if isinstance(points, tuple):
@@ -209,8 +215,8 @@ def optimize(
         lr: Learning rate, or several; or one for each parameter by name (0.01 for the others).
         momentum: For the optimizers that take it.
         steps: Optimizer steps.
-        start: First value, or several. Of several parameters, values by name, or one sequence of
-            values; a single number is that of the first parameter. Default: the parameters' own.
+        start: First value, or several. Of several parameters, values by name or a sequence of
+            values, or several of these. Default: the parameters' own.
         nesterov: For sgd with momentum.
         schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         over: The learned parameter, or several.
@@ -224,11 +230,25 @@ def optimize(
         logged: Gives the rows that the index-th run has logged before it was interrupted.
         own: As in `as_objective`.
 
+    Returns:
+        An `Optimization`: `runs`, one for each combination of start, optimizer and rate, each with
+        its `outcome` and its `trajectory` (steps + 1 rows).
+
     Raises:
         UsageError: Settings that torch.optim does not support, names, starts or rates that cannot
             be, or batches of a single image.
         InputError: The image cannot be used, your code failed, or the logged rows are not these
             runs'.
+
+    Example:
+        >>> import numpy as np, gabordiag as gd
+        >>> chessboard = (np.indices((32, 32)) // 8).sum(axis=0) % 2
+        >>> experiment = gd.Experiment(
+        ...     chessboard, wavelength=6, sigma=2, kernel_size=11, loss="mse", theta0=0
+        ... )
+        >>> run = gd.optimize(experiment, lr=0.01, steps=50).runs[0]
+        >>> run.outcome, run.trajectory.losses.shape
+        ('reached', (51,))
     """
     names = _names(over)
     rates, own_rates = _rates(lr)
@@ -240,7 +260,9 @@ def optimize(
     # A custom objective is made once: it may count, or draw random numbers.
     is_twofold = direct and isinstance(thing, Experiment)
     stepped = as_joint(thing, names, log_scale, direct=True, **own) if is_twofold else exact
-    starts = [start] if len(names) > 1 or not isinstance(start, Sequence) else list(start)
+    starts = _points(start, len(exact.space))
+    for point in starts:
+        exact.space.point(point)
     if not isinstance(exact, OfLine):
         if batch_size is not None:
             raise UsageError("batches are for one learned parameter.", "Leave --batch-size out.")
@@ -272,6 +294,13 @@ def optimize(
     return replace(done, notes=(note,))
 
 
+def _points(start: Any, d: int) -> list[Any]:
+    """Returns one or several starts as a list: of several parameters, a sequence may be one."""
+    if not isinstance(start, Sequence) or (d > 1 and not isinstance(start[0], (Mapping, Sequence))):
+        return [start]
+    return list(start)
+
+
 def _rates(lr: Several | Mapping[str, float]) -> tuple[list[float], Mapping[str, float] | None]:
     """Returns the learning rates for all parameters, and those by name."""
     if isinstance(lr, Mapping):
@@ -296,21 +325,37 @@ def basins(
     """Returns where every start ends at every learning rate.
 
     Args:
-        thing: An `Experiment`, or one's own function or module.
+        thing: An `Experiment`, or your own function or module.
         optimizer: Any elementwise optimizer of torch.optim.
         momentum: For the optimizers that take it.
         lr: Lowest and highest rate and how many, log-spaced.
-        starts: Values, or how many over the whole range (361 without).
+        starts: Values (n,) in the parameter's unit, or how many over the whole range. Default: 361.
         steps: Optimizer steps.
         nesterov: For sgd with momentum.
-        start: The start that is asked about.
+        start: The start whose learning rates `windows` lists. Default: the parameter's own.
         over: The learned parameter.
         progress: Called now and then with (steps done, steps in all).
         own: As in `as_objective`.
 
+    Returns:
+        A `Basins`: `outcomes` (rates, starts), as indices of `OUTCOME_NAMES`, and `windows`, the
+        learning rates that work from `start`.
+
     Raises:
         UsageError: An optimizer that cannot run as a batch, or an empty grid.
-        InputError: The image cannot be used, or one's own code failed.
+        InputError: The image cannot be used, or your code failed.
+
+    Example:
+        >>> import gabordiag as gd
+        >>> double_well = lambda v: (v**2 - 1) ** 2
+        >>> found = gd.basins(
+        ...     double_well, range=(-2, 2), start=0.1, target=1.0,
+        ...     lr=(0.01, 1.0, 5), starts=9, steps=100,
+        ... )
+        >>> found.outcomes.shape
+        (5, 9)
+        >>> round(found.windows.hold_lr, 3)  # The scanned rate below 2 / L'' = 0.25.
+        0.1
     """
     objective = as_objective(thing, over, **own)
     grid = default_starts(objective)
@@ -337,19 +382,33 @@ def bifurcate(
     """Returns where the iterates from one start end up, against the learning rate.
 
     Args:
-        thing: An `Experiment`, or one's own function or module.
+        thing: An `Experiment`, or your own function or module.
         optimizer: Any elementwise optimizer of torch.optim.
         momentum: For the optimizers that take it.
         lr: Lowest and highest rate and how many, log-spaced.
         steps: Optimizer steps; the last 192 are kept.
-        start: First value.
+        start: First value. Default: the parameter's own.
         over: The learned parameter.
         progress: Called now and then with (steps done, steps in all).
         own: As in `as_objective`.
 
+    Returns:
+        A `Bifurcation`: `values` (rates, 192), the last iterates in the parameter's unit; `periods`
+        (rates,), 0 where none was found; `lyapunov` (rates,), the mean of ln|1 - lr L''| along the
+        path for plain descent, above 0 for chaos.
+
     Raises:
         UsageError: An optimizer that cannot run as a batch, an empty scan, or too few steps.
-        InputError: The image cannot be used, or one's own code failed.
+        InputError: The image cannot be used, or your code failed.
+
+    Example:
+        >>> import gabordiag as gd
+        >>> double_well = lambda v: (v**2 - 1) ** 2
+        >>> found = gd.bifurcate(
+        ...     double_well, range=(-2, 2), start=0.9, target=1.0, lr=(0.1, 0.3, 3), steps=500
+        ... )
+        >>> found.periods.tolist()  # At 0.3, past 2 / L'' = 0.25, the run flips between two values.
+        [1, 1, 2]
     """
     objective = as_objective(thing, over, **own)
     settings = OptimizerSettings(optimizer, lr[0], momentum, steps=steps)
@@ -393,10 +452,22 @@ def diagnose(
         progress: Called with (causes and remedies done, about how many in all).
         own: As in `as_objective`.
 
+    Returns:
+        A `Diagnosis`: `verdict`, `headline`, `findings` and `remedies`.
+
     Raises:
         UsageError: Settings that torch.optim does not support, or names, starts or rates that
             cannot be.
         InputError: The image cannot be used, your code failed, or the log cannot be used.
+
+    Example:
+        >>> import numpy as np, gabordiag as gd
+        >>> chessboard = (np.indices((32, 32)) // 8).sum(axis=0) % 2
+        >>> experiment = gd.Experiment(
+        ...     chessboard, wavelength=6, sigma=2, kernel_size=11, loss="mse", theta0=0
+        ... )
+        >>> gd.diagnose(experiment, lr=0.01, steps=50).verdict
+        'healthy'
     """
     (rate, *_), own_rates = _rates(lr)
     settings = OptimizerSettings(optimizer, rate, momentum, nesterov, schedule, steps)
@@ -433,6 +504,7 @@ def plane_basins(
     points: tuple[int, int] | int = DEFAULT_POINTS,
     nesterov: bool = False,
     progress: Progress | None = None,
+    **own: Any,
 ) -> PlaneBasins:
     """Returns which starts of a plane of two parameters reach the target, at one learning rate.
 
@@ -446,12 +518,13 @@ def plane_basins(
         points: Starts along each parameter.
         nesterov: For sgd with momentum.
         progress: Called now and then with (steps done, steps in all).
+        own: As in `as_objective`.
 
     Raises:
         UsageError: Names, rates or points that cannot be, or no experiment.
         InputError: The image cannot be used, or the loss is too fine for a map.
     """
-    objective = as_plane(thing, starts)
+    objective = as_plane(thing, starts, **own)
     (rate, *_), own_rates = _rates(lr)
     settings = OptimizerSettings(optimizer, rate, momentum, nesterov, steps=steps)
     counts = (points, points) if isinstance(points, int) else points
@@ -472,7 +545,7 @@ def explore(
     """Measures what the interactive page needs; `gabordiag.explorer.page` makes the page.
 
     Args:
-        thing: An `Experiment`, or one's own function or module.
+        thing: An `Experiment`, or your own function or module.
         optimizer: What the page opens with: `sgd`, `adam` or `rmsprop`.
         lr: Learning rate that it opens with.
         momentum: For sgd.
@@ -483,7 +556,7 @@ def explore(
 
     Raises:
         UsageError: Settings that the page does not offer.
-        InputError: The image cannot be used, one's own code failed, or the loss follows no smooth
+        InputError: The image cannot be used, your code failed, or the loss follows no smooth
             curve.
     """
     objective = in_float64(as_objective(thing, **own))
@@ -502,15 +575,26 @@ def explain(
     """Diagnoses a run from its log alone.
 
     Args:
-        source: A CSV or JSON-lines file, or columns by name.
-        target: The value that should have been reached, if known.
-        period: Of the parameter, if it has one.
+        source: A CSV or JSON-lines file, or columns (n,) by name.
+        target: The value that should have been reached, if known, in the column's unit.
+        period: Of the parameter, if it has one, in the column's unit.
         value_column: Name of the parameter's column.
         loss_column: Name of the loss's column.
 
+    Returns:
+        An `Explanation`: `verdict`, `headline`, `outcome`, `jumps` and `findings`.
+
     Raises:
         InputError: The log cannot be used.
-        UsageError: A column that is not there, or a target or period that is no number.
+        UsageError: A column that is not there, or a target or period that is not a number.
+
+    Example:
+        >>> import numpy as np, gabordiag as gd
+        >>> theta = 0.3 * (-1.0) ** np.arange(60)
+        >>> log = {"theta": theta, "loss": np.sin(theta) ** 2, "grad": np.sin(2 * theta)}
+        >>> found = gd.explain(log, target=0.0, period=np.pi)
+        >>> found.verdict, found.outcome, found.period
+        ('step_too_large', 'cycle', 2)
     """
     return explain_log(
         source, target=target, period=period, value_column=value_column, loss_column=loss_column
@@ -525,16 +609,27 @@ def check(
     """Says whether a Gabor kernel, or one of its derivatives, is right.
 
     Args:
-        kernel: A function that returns a kernel.
-        derivative: A function that returns a derivative, or its formula as text.
-        wrt: The parameter of the derivative.
+        kernel: A function of (theta, wavelength, sigma, psi, gamma, kernel_size), radians and
+            pixels, that returns a kernel (kernel_size, kernel_size).
+        derivative: A function of the same arguments that returns a derivative of the kernel, or its
+            formula as text.
+        wrt: The parameter of the derivative: `theta`, `wavelength`, `sigma`, `psi` or `gamma`.
 
     Returns:
-        Without either, the check of gabordiag's own derivative.
+        A `Check`: `ok`, and in `user` the largest error, relative to the right one's largest value,
+        and the known mistake that matches best. With neither argument it checks gabordiag's own
+        derivative.
 
     Raises:
         UsageError: Both, a formula that cannot be read, or arguments that cannot be understood.
-        InputError: The function failed, or returned what is no kernel.
+        InputError: The function failed, or did not return a kernel.
+
+    Example:
+        >>> import gabordiag as gd
+        >>> formula = "exp(-(xp^2 + gamma^2 yp^2) / (2 sigma^2)) sin(2 pi xp / lambda + psi)"
+        >>> found = gd.check(derivative=formula, wrt="psi")
+        >>> found.ok, found.user.best_match
+        (False, 'sign_flipped')
     """
     if kernel is not None and derivative is not None:
         raise UsageError("a kernel and a derivative are two checks.", "Give one of them.")

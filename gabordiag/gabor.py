@@ -6,10 +6,10 @@ y indexes rows, both in pixels):
     g(x, y) = exp(-(x'^2 + gamma^2 y'^2) / (2 sigma^2)) * cos(2 pi x' / wavelength + psi)
     x' = x cos(theta) + y sin(theta),   y' = -x sin(theta) + y cos(theta)
 
-`GaborParameters` checks the values of one filter; `gabor_kernel` and `gabor_partials` make kernels
-and their derivatives from numbers or tensors, a whole batch at once. Everything here is elementwise
-torch without `abs`, `conj` or branches, so that autograd, `vmap` and complex steps (Squire & Trapp
-1998) pass through it.
+`GaborParameters` checks the values of one filter; `gabor_kernel` and `gabor_partials` compute
+kernels and their derivatives from numbers or tensors, a whole batch at once. They use elementwise
+torch operations only, and neither `abs` nor `conj` nor branches, so that autograd, `vmap` and
+complex steps (Squire & Trapp 1998) pass through them.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from gabordiag.errors import ParameterError
 
 Scalar = float | Tensor
 PARAMETER_NAMES = ("theta", "wavelength", "sigma", "psi", "gamma")
-# There is no filter at 0 and below.
+# A filter exists only for values above 0.
 POSITIVE_NAMES = ("wavelength", "sigma", "gamma")
 
-# Beyond this an angle has lost six of its sixteen digits to whole turns, and a length in pixels its
-# sense; so has a length below 1 / this.
+# Beyond this an angle has lost six of its sixteen digits to whole turns, and a length in pixels is
+# meaningless; so is a length below 1 / this.
 _LARGEST = 1e6
 
 
 @dataclass(frozen=True)
 class GaborParameters:
-    """One Gabor filter.
+    """The five parameters of one Gabor filter, checked.
 
     Attributes:
         theta: Orientation of the carrier's normal, radians.
@@ -46,6 +46,11 @@ class GaborParameters:
 
     Raises:
         ParameterError: A value that is not finite, or not positive where it has to be.
+
+    Example:
+        >>> import gabordiag as gd
+        >>> gd.GaborParameters(theta=0.5, sigma=3.0, gamma=1.0).to_dict()
+        {'theta': 0.5, 'wavelength': 10.0, 'sigma': 3.0, 'psi': 0.0, 'gamma': 1.0}
     """
 
     theta: float = math.pi / 4
@@ -66,7 +71,7 @@ class GaborParameters:
             lowest = 1 / _LARGEST if name in POSITIVE_NAMES else -_LARGEST
             if not lowest <= value <= _LARGEST:
                 raise ParameterError(
-                    f"{name} is {value:g}, which no filter on a pixel grid can mean.",
+                    f"{name} is {value:g}, far outside of what a pixel grid can resolve.",
                     f"Stay between {lowest:g} and {_LARGEST:g}.",
                 )
 
@@ -80,7 +85,7 @@ class GaborParameters:
 
 
 def validate_kernel_size(kernel_size: int) -> int:
-    """Returns `kernel_size` if a centred grid of that side exists.
+    """Returns `kernel_size` as an int, if a centred grid of that side exists.
 
     Raises:
         ParameterError: Not odd, or smaller than 3.
@@ -95,7 +100,7 @@ def validate_kernel_size(kernel_size: int) -> int:
 
 @dataclass(frozen=True)
 class _Terms:
-    """The pieces of which the kernel and all its derivatives are products; (..., K, K) each."""
+    """The factors of the kernel and of its derivatives, tensors of shape (..., K, K) each."""
 
     x_rot: Tensor
     y_rot: Tensor
@@ -151,24 +156,40 @@ def gabor_kernel(
     kernel_size: int = 31,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Returns the Gabor kernel, batched over whatever shapes the parameters broadcast to.
+    """Returns the real Gabor kernel, one for each element of the broadcast parameters.
+
+        g(x, y) = exp(-(x'^2 + gamma^2 y'^2) / (2 sigma^2)) cos(2 pi x' / wavelength + psi)
+        x' = x cos(theta) + y sin(theta),   y' = -x sin(theta) + y cos(theta)
+
+    on the integer grid centred at 0. OpenCV's `getGaborKernel` is this kernel turned by 180
+    degrees, which is the same where psi is 0 or pi.
 
     Args:
-        theta: Orientation, radians; number or tensor of any shape.
-        wavelength: Pixels.
-        sigma: Pixels.
-        psi: Phase, radians.
-        gamma: Aspect ratio.
+        theta: Orientation, radians; like all parameters a number, or a tensor of any shape.
+        wavelength: Of the carrier, pixels.
+        sigma: Standard deviation of the envelope along x', pixels.
+        psi: Phase of the carrier, radians.
+        gamma: Aspect ratio: the envelope's deviation along y' is sigma / gamma.
         kernel_size: Side K of the square kernel, odd.
-        dtype: Defaults to the tensors' common type, float64 where there is none or it is one of
-            integers. Complex types work (complex step).
+        dtype: Default: the tensors' common type, or float64 where there is none or it is an integer
+            type. Complex types work (complex step).
 
     Returns:
-        Tensor of shape (*broadcast, K, K).
+        Tensor of shape (*broadcast, K, K); rows are y, columns are x.
 
     Raises:
         ParameterError: `kernel_size` is even or below 3. Values are not validated here (they may
             be learned tensors); `GaborParameters` does that.
+
+    Example:
+        >>> import torch, gabordiag as gd
+        >>> theta = torch.tensor([0.0, 0.5, 1.0], requires_grad=True)
+        >>> kernels = gd.gabor_kernel(theta, wavelength=6.0, sigma=2.0, kernel_size=9)
+        >>> kernels.shape
+        torch.Size([3, 9, 9])
+        >>> kernels.sum().backward()
+        >>> theta.grad.shape
+        torch.Size([3])
     """
     terms = _terms(theta, wavelength, sigma, psi, gamma, kernel_size, dtype)
     return terms.envelope * torch.cos(terms.phase)
@@ -197,21 +218,30 @@ def gabor_partials(
         dg/dgamma      = -E cos p gamma y'^2 / sigma^2
 
     Args:
-        theta: As in `gabor_kernel`, like all the others.
+        theta: Radians; all parameters as in `gabor_kernel`.
         wavelength: Pixels.
         sigma: Pixels.
         psi: Radians.
         gamma: Aspect ratio.
         kernel_size: Side K, odd.
         dtype: As in `gabor_kernel`.
-        names: Of the parameters along which to differentiate.
+        names: The parameters with respect to which to differentiate.
 
     Returns:
         One tensor of shape (*broadcast, K, K) for each of `names`; its unit is one over the
-        parameter's.
+        parameter's (per radian, per pixel).
 
     Raises:
         ParameterError: `kernel_size` is even or below 3.
+
+    Example:
+        >>> import torch, gabordiag as gd
+        >>> theta = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+        >>> kernel = gd.gabor_kernel(theta, kernel_size=9)
+        >>> (by_autograd,) = torch.autograd.grad(kernel[2, 3], theta)
+        >>> closed_form = gd.gabor_partials(theta, kernel_size=9)["theta"]
+        >>> torch.allclose(closed_form[2, 3], by_autograd)
+        True
     """
     t = _terms(theta, wavelength, sigma, psi, gamma, kernel_size, dtype)
     carrier = t.envelope * torch.cos(t.phase)

@@ -54,7 +54,7 @@ class Result:
         """Draws the result and returns the matplotlib Axes.
 
         Args:
-            ax: Axes to draw into; a new figure's without.
+            ax: Axes to draw into. Default: those of a new figure.
         """
         return _painter().plot(self, ax)
 
@@ -101,3 +101,37 @@ def finite_or_none(value: float | None) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     return float(value)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the test of one cause found.
+
+    Attributes:
+        cause: Its name.
+        present: Whether it is there at all.
+        sufficient: Whether its removal alone turned the run into `reached`; None where no run can
+            be made, as from a log.
+        evidence: What was measured, as JSON takes it.
+        explanation: In words, without a full stop.
+        advice: What to change, with the value; empty unless `sufficient` or it stands alone.
+        role: `primary`, `contributing` or `ruled_out`; given by the verdict.
+    """
+
+    cause: str
+    present: bool
+    sufficient: bool | None
+    evidence: dict[str, Any]
+    explanation: str
+    advice: str = ""
+    role: str = "ruled_out"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        tried = {} if self.sufficient is None else {"removal_reaches_target": self.sufficient}
+        return {
+            "cause": self.cause,
+            "role": self.role,
+            "evidence": {**self.evidence, **tried},
+            "explanation": self.explanation,
+        }

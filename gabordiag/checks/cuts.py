@@ -59,7 +59,7 @@ class Cut:
 
     Attributes:
         kind: A key of the list of deeds, such as `data_write` or `detach`.
-        location: The line of the user's code, or None where it cannot be told.
+        location: The line of the user's code, or None where it is unknown.
         target: What is written to or called; may be empty.
     """
 
@@ -89,7 +89,7 @@ class ValueTracer(TorchFunctionMode):
     """Follows the value of one leaf through a forward pass.
 
     Attributes:
-        escapes: Where the value was turned into something that is no tensor.
+        escapes: Where the value was turned into something other than a tensor.
         events: Clamps that hold the value, and roundings, in the order of their occurrence.
         cuts: Every place where some tensor lost the graph, whether or not it reached the loss.
         is_used: Whether any operation took the value.
@@ -128,7 +128,7 @@ class ValueTracer(TorchFunctionMode):
         inputs = [t for t in _tensors((args, kwargs)) if self.carries(t)]
         linked = any(self.is_linked(t) for t in inputs)
         earlier = next((cut for t in inputs if (cut := self.cut_of(t)) is not None), None)
-        # A write into itself is no arrival of the value.
+        # A write into itself does not bring the value anywhere.
         writes = bool(inputs) and _is_write(func) and not self.carries(args[0])
         result = func(*args, **kwargs)
         if inputs:
@@ -164,7 +164,7 @@ class ValueTracer(TorchFunctionMode):
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Follows the block; also sees new Parameters being made, which no mode is told of."""
+        """Follows the block; also sees new Parameters being made, which modes do not see."""
         # A profiler that runs already keeps its place: it could not be given it back.
         is_free = sys.getprofile() is None
         if is_free:

@@ -31,7 +31,7 @@ from gabordiag.errors import UsageError
 Value = Tensor | float
 Node = Callable[[dict[str, Tensor]], Tensor]
 
-# Far above what anybody writes, far below what could take seconds or exhaust Python's stack.
+# Above what people write, below what could take seconds or exhaust Python's stack.
 MAX_LENGTH = 10_000
 MAX_DEPTH = 50
 # Of a constant exponent; Gabor derivatives need 4.
@@ -142,7 +142,7 @@ def parse_expression(text: str) -> Expression:
     """Returns the formula that a text writes down.
 
     Raises:
-        UsageError: It is no formula, or too long, too deep, or with too large a power.
+        UsageError: It is not a formula, or is too long, too deep, or with too large a power.
     """
     if len(text) > MAX_LENGTH:
         raise UsageError(
@@ -319,7 +319,7 @@ class _Parser:
             return token
         name = self._token
         if name.text not in _FUNCTIONS and name.text not in (*_POWERS, *_CONSTANTS):
-            raise _error(f"{_shown(name)} is no known function", name.position)
+            raise _error(f"{_shown(name)} is not a known function", name.position)
         self._next += 1
         return name
 
@@ -351,7 +351,7 @@ class _Parser:
         return applied if power is None else self._raise_to(applied, power)
 
     def _bare_argument(self, function: Token, depth: int) -> _Part:
-        """Reads the theta of cos theta; of cos 2 theta nobody knows how far it goes."""
+        """Reads the theta of cos theta; in cos 2 theta it is not clear where it ends."""
         first = self._token
         argument = self._power(depth + 1)
         following = self._token

@@ -1,14 +1,13 @@
 """Is the gradient there, is it right, and does the objective say anything about its parameter?
 
-Questions to ask of any objective before any landscape: each is answered by evaluations at the value
-in question and at a few generic ones (`probing.py`), and where the answer is bad, by following the
-graph to the line at fault (`cuts.py`). Whether a Gabor formula is right asks `verify.py`.
+Each question is answered by evaluations at one value and at a few generic ones (`probing.py`), and
+where the answer is bad, by following the graph to the line at fault (`cuts.py`). `verify.py` checks
+the formulas of Gabor kernels.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from gabordiag.objective.objective import Objective
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.modules import ModuleLoss
 from gabordiag.own.numeric import follows_closely, measure_fine_noise
-from gabordiag.results import finite_or_none
+from gabordiag.results import Finding, finite_or_none
 
 # Relative error |a - n| / (|a| + |n|) above which a gradient is wrong (CS231n), if it is also this
 # many errors of the differences away.
@@ -46,74 +45,21 @@ _DEGREES = (
 _ZERO = 1e-9
 # A gradient this much smaller than its neighbours' does not move at their learning rate.
 _FAR_SMALLER = 1e-3
-# Sums in another order differ by so many roundings; that is no randomness.
+# Sums in another order differ by so many roundings; that is not randomness.
 _REORDERED = 64
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The answer to one question.
-
-    Attributes:
-        name: The cause of failure that is looked for: `nondeterministic`, `flat_objective`,
-            `no_gradient`, `nonfinite_gradient`, `wrong_gradient`, or `step_too_small`.
-        ok: It was not found.
-        evidence: What was measured, as JSON takes it.
-        explanation: One sentence.
-    """
-
-    name: str
-    ok: bool
-    evidence: dict[str, Any]
-    explanation: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as JSON takes them."""
-        return {
-            "cause": self.name,
-            "ok": self.ok,
-            "evidence": self.evidence,
-            "explanation": self.explanation,
-        }
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """All answers.
-
-    Attributes:
-        value: Of the parameter, at which it was asked.
-        findings: One for each question.
-    """
-
-    value: float
-    findings: tuple[Answer, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Nothing was found."""
-        return not self.problems
-
-    @property
-    def problems(self) -> tuple[Answer, ...]:
-        """What was found; where one explains others, it comes first."""
-        return tuple(finding for finding in self.findings if not finding.ok)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        return {
-            "ok": self.ok,
-            "value": self.value,
-            "findings": [finding.to_dict() for finding in self.findings],
-        }
-
-
-def check_objective(objective: Objective, value: float | None = None) -> CheckReport:
+def check_objective(objective: Objective, value: float | None = None) -> tuple[Finding, ...]:
     """Looks for what makes a gradient useless, before any optimizer is to blame.
 
     Args:
-        objective: Any; of a user's own, the line at fault is looked for as well.
-        value: Of the parameter, where it is asked; its start without.
+        objective: Any; of a custom one, the line at fault is looked for as well.
+        value: Of the parameter, where it is evaluated. Default: the parameter's own start.
+
+    Returns:
+        A finding for each cause that could be tested, without a trial of its removal. Where one
+        explains others, it comes first. A gradient far smaller than those of the module's other
+        parameters is reported as `step_too_small`, never as present: it blocks nothing.
 
     Raises:
         InputError: The user's code failed.
@@ -125,19 +71,19 @@ def check_objective(objective: Objective, value: float | None = None) -> CheckRe
         unused = find_unused(objective, value)
     repeats = _check_repeats(objective, value)
     findings = (
-        _check_dependence(objective, probes, unused, repeats.ok),
+        _check_dependence(objective, probes, unused, not repeats.present),
         _check_gradient_exists(objective, value, probes, unused),
         _check_finite(objective, probes),
-        _check_gradient_right(objective, value, probes, repeats.ok),
+        None if repeats.present else _check_gradient_right(objective, value, probes),
         repeats,
         _check_neighbours(objective, probes),
     )
-    return CheckReport(value, findings)
+    return tuple(finding for finding in findings if finding is not None)
 
 
 def _check_dependence(
     objective: Objective, probes: Probes, unused: Cut | None, repeats: bool
-) -> Answer:
+) -> Finding:
     name, label = "flat_objective", objective.parameter.name
     evidence: dict[str, Any] = {
         "loss": finite_or_none(float(probes.losses[0])),
@@ -146,23 +92,25 @@ def _check_dependence(
         "is_used": unused is None,
     }
     if probes.depends:
-        return Answer(name, True, evidence, f"The loss depends on {label}.")
+        return Finding(name, False, False, evidence, f"The loss depends on {label}")
     if unused is not None and unused.kind == "init":
-        # Told as a cut graph: the value was used, but only once.
-        return Answer(name, True, evidence, f"The loss depends on the {label} of __init__ only.")
+        # Reported as a cut graph: the value was used, but only once.
+        text = f"The loss depends on the {label} of __init__ only"
+        return Finding(name, False, False, evidence, text)
     if not repeats and unused is None:
-        return Answer(name, True, evidence, "The loss varies no more than it does at one value.")
+        text = "The loss varies no more than it does at one value"
+        return Finding(name, False, False, evidence, text)
     because = "" if unused is None else f"; {unused.sentence}"
-    sentence = (
+    text = (
         f"The loss does not depend on {label}: over the whole range it varies by "
-        f"{probes.variation:.3g}{because}."
+        f"{probes.variation:.3g}{because}"
     )
-    return Answer(name, False, evidence, sentence)
+    return Finding(name, True, False, evidence, text)
 
 
 def _check_gradient_exists(
     objective: Objective, value: float, probes: Probes, unused: Cut | None
-) -> Answer:
+) -> Finding:
     label = objective.parameter.name
     evidence: dict[str, Any] = {
         "gradient": finite_or_none(float(probes.autograd[0])) if probes.arrives[0] else None,
@@ -170,29 +118,29 @@ def _check_gradient_exists(
         "arrives": bool(probes.arrives.all()),
     }
 
-    def broken(sentence: str, cut: Cut | None = None) -> Answer:
+    def broken(text: str, cut: Cut | None = None) -> Finding:
         where = None if cut is None else cut.to_dict()
-        return Answer("no_gradient", False, {**evidence, "where": where}, sentence)
+        return Finding("no_gradient", True, False, {**evidence, "where": where}, text)
 
     if unused is not None and unused.kind == "init":
         return broken(
-            f"What an optimizer does to {label} changes nothing: {unused.sentence}.", unused
+            f"What an optimizer does to {label} changes nothing: {unused.sentence}", unused
         )
     if _is_frozen(objective):
-        return broken(f"{label} has requires_grad = False: no gradient is computed for it.")
+        return broken(f"{label} has requires_grad = False: no gradient is computed for it")
     if probes.depends and _is_missing(probes):
         cut = find_cut(objective, value) if isinstance(objective, OwnObjective) else None
         what = (
             "the gradient that arrives is zero" if probes.arrives.all() else "no gradient arrives"
         )
         because = "" if cut is None else f": {cut.sentence}"
-        return broken(f"The loss depends on {label}, but {what}{because}.", cut)
+        return broken(f"The loss depends on {label}, but {what}{because}", cut)
     if probes.depends and probes.zero[0] and isinstance(objective, OwnObjective):
         tracer, _ = trace(objective, value)
         for event in tracer.events:
             place = objective.parameter.show(value)
-            return broken(f"At {label} = {place} the gradient is zero: {event.sentence}.", event)
-    return Answer("no_gradient", True, evidence, f"A gradient reaches {label}.")
+            return broken(f"At {label} = {place} the gradient is zero: {event.sentence}", event)
+    return Finding("no_gradient", False, False, evidence, f"A gradient reaches {label}")
 
 
 def _is_missing(probes: Probes) -> bool:
@@ -207,7 +155,7 @@ def _is_frozen(objective: Objective) -> bool:
     return isinstance(objective.evaluator, ModuleLoss) and objective.evaluator.is_frozen
 
 
-def _check_finite(objective: Objective, probes: Probes) -> Answer:
+def _check_finite(objective: Objective, probes: Probes) -> Finding:
     name = "nonfinite_gradient"
     bad_loss, bad_slope = ~np.isfinite(probes.losses), ~np.isfinite(probes.autograd)
     evidence: dict[str, Any] = {
@@ -217,38 +165,35 @@ def _check_finite(objective: Objective, probes: Probes) -> Answer:
         "places": len(probes.places),
     }
     if not probes.losses.any():
-        return Answer(name, True, evidence, "Not asked: the loss is zero everywhere.")
+        return Finding(name, False, False, evidence, "The loss is zero everywhere")
     bad = bad_loss if bad_loss.any() else bad_slope
     if not bad.any():
-        return Answer(name, True, evidence, "Losses and gradients are finite.")
+        return Finding(name, False, False, evidence, "Losses and gradients are finite")
     at = int(np.argmax(bad))
     place, loss = float(probes.places[at]), float(probes.losses[at])
     where = f"at {objective.parameter.name} = {objective.parameter.show(place)}"
     if bad_loss.any():
-        sentence = f"The loss is not finite {where}."
+        text = f"The loss is not finite {where}"
     elif loss <= _ZERO * np.abs(probes.losses).max():
-        sentence = f"The gradient is not finite {where}: the loss is zero, and a root's slope 0/0."
+        text = f"The gradient is not finite {where}: the loss is zero, and a root's slope 0/0"
     else:
-        sentence = f"The gradient is not finite {where}, although the loss is {loss:.6g}."
-    return Answer(name, False, {**evidence, "value": place}, sentence)
+        text = f"The gradient is not finite {where}, although the loss is {loss:.6g}"
+    return Finding(name, True, False, {**evidence, "value": place}, text)
 
 
-def _check_gradient_right(
-    objective: Objective, value: float, probes: Probes, repeats: bool
-) -> Answer:
+def _check_gradient_right(objective: Objective, value: float, probes: Probes) -> Finding | None:
+    """Compares with differences of the loss, where these show a slope; a random loss's do not."""
     name = "wrong_gradient"
-    if not repeats:
-        return Answer(name, True, {}, "Not asked: differences of a random loss show no slope.")
     numeric, autograd = probes.numeric, probes.autograd
     use = probes.clear & np.isfinite(autograd) & ~probes.zero
     if not use.any():
-        return Answer(name, True, {}, "There is no gradient to compare with differences.")
+        return None
     errors = np.abs(autograd - numeric)[use] / (np.abs(autograd) + np.abs(numeric))[use]
     wrong = (np.abs(autograd - numeric) > _BEYOND * probes.error)[use] & (errors > _WRONG)
     if wrong.any():
         right = _follows_closely(objective, probes, use)
         wrong &= ~right
-        # Differences that do not see what is there are no measure of it.
+        # Differences that miss a feature are not a measure of the gradient there.
         errors[right & (errors > _WRONG)] = 0.0
     evidence: dict[str, Any] = {
         "max_relative_error": float(errors.max()),
@@ -256,7 +201,8 @@ def _check_gradient_right(
         "slope": numeric[use].tolist(),
     }
     if not wrong.any():
-        return Answer(name, True, evidence, "The gradient agrees with differences of the loss.")
+        text = "The gradient agrees with differences of the loss"
+        return Finding(name, False, False, evidence, text)
     ratios = autograd[use] / numeric[use]
     factor = float(np.median(ratios))
     is_factor = bool(np.ptp(ratios) <= _SAME_FACTOR * abs(factor))
@@ -269,12 +215,12 @@ def _check_gradient_right(
         if is_factor and math.isclose(factor, known, rel_tol=1e-3)
     )
     as_degrees = next(near, "")
-    sentence = f"The gradient {how} differences of the loss show{as_degrees}{because}."
+    text = f"The gradient {how} differences of the loss show{as_degrees}{because}"
     more = {
         "factor": factor if is_factor else None,
         "where": None if cut is None else cut.to_dict(),
     }
-    return Answer(name, False, {**evidence, **more}, sentence)
+    return Finding(name, True, False, {**evidence, **more}, text)
 
 
 def _follows_closely(
@@ -304,7 +250,7 @@ def _wrong_part(objective: Objective, value: float) -> Cut | None:
     return next((cut for cut in (custom_backward(loss), *tracer.cuts) if cut is not None), None)
 
 
-def _check_repeats(objective: Objective, value: float) -> Answer:
+def _check_repeats(objective: Objective, value: float) -> Finding:
     name = "nondeterministic"
     losses = [float(objective.loss_at(value)[0]) for _ in range(3)]
     culprit = None
@@ -315,25 +261,21 @@ def _check_repeats(objective: Objective, value: float) -> Answer:
     evidence = {"losses": [finite_or_none(loss) for loss in losses], "submodule": culprit}
     eps = float(torch.finfo(objective.dtype).eps)
     if not spread > _REORDERED * eps * max(abs(loss) for loss in losses):
-        return Answer(name, True, evidence, "Evaluations at the same value agree.")
+        return Finding(name, False, False, evidence, "Evaluations at the same value agree")
     where = f", first in {culprit}" if culprit else ""
-    sentence = f"Evaluations at the same value differ by {spread:.3g}{where}."
-    return Answer(name, False, evidence, sentence)
+    text = f"Evaluations at the same value differ by {spread:.3g}{where}"
+    return Finding(name, True, False, evidence, text)
 
 
-def _check_neighbours(objective: Objective, probes: Probes) -> Answer:
+def _check_neighbours(objective: Objective, probes: Probes) -> Finding | None:
     """Compares with the gradients of the module's other parameters, at the same places."""
-    name = "step_too_small"
-    fine = Answer(name, True, {}, "There are no other gradients to compare with.")
     own = float(np.abs(probes.autograd[np.isfinite(probes.autograd)]).max(initial=0.0))
     typical = float(np.median(list(probes.neighbours.values()) or [0.0]))
-    if not (probes.depends and own > 0 and typical > 0):
-        return fine
-    evidence = {"gradient": own, "typical_of_others": typical, "ratio": own / typical}
-    if own >= _FAR_SMALLER * typical:
-        return Answer(name, True, evidence, "The gradient is not far below other parameters'.")
-    sentence = (
+    if not (probes.depends and 0 < own < _FAR_SMALLER * typical):
+        return None
+    text = (
         f"The gradient is {own / typical:.1e} of what the module's other parameters typically "
-        f"get: at their learning rate {objective.parameter.name} hardly moves."
+        f"get: at their learning rate {objective.parameter.name} hardly moves"
     )
-    return Answer(name, False, evidence, sentence)
+    evidence = {"gradient": own, "typical_of_others": typical, "ratio": own / typical}
+    return Finding("step_too_small", False, False, evidence, text)

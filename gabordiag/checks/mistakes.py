@@ -1,11 +1,11 @@
-"""Which mistake is it? A wrong kernel or derivative, told by trying the usual ones.
+"""Which mistake is it? A wrong kernel or derivative, identified by trying the usual ones.
 
 Each mistake is a function that makes what somebody with that mistake would have made; the one that
 agrees with what was given at every parameter point is the one. Points are generic: no symmetric
 angle, psi off 0 and pi, gamma off 1, so that no two mistakes look alike.
 
 The Gabor function is written once more here, in NumPy on any grid and in the parts that a mistake
-leaves out: shifted, stretched and torn formulas cannot be had from `gabordiag.gabor`.
+leaves out: `gabordiag.gabor` does not provide shifted, stretched or partial formulas.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Match:
     Attributes:
         name: As in the JSON.
         explanation: In words.
-        factor: Between what was given and what the mistake makes; None where it is none, or
+        factor: Between what was given and what the mistake makes; None where there is none, or it
             depends on the parameters.
         error: Of the match, relative.
     """
@@ -202,13 +202,7 @@ def derivative_mistakes(wrt: str) -> list[Mistake]:
     right = derivative_field(wrt)
     found = [Mistake("sign_flipped", "it has the opposite sign", _times(-1, right))]
     if wrt == "theta":
-
-        def carrier(v: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
-            return _carrier_part("theta", v, x, y)
-
-        def envelope(v: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
-            return _envelope_part("theta", v, x, y)
-
+        (_, envelope), (_, carrier) = derivative_terms(wrt)
         found += [
             Mistake(
                 "missing_envelope_term",
@@ -292,7 +286,7 @@ def recognise(
     tolerance: float,
     terms: Sequence[tuple[str, Sequence[FloatArray]]] = (),
 ) -> Match:
-    """Returns what was given: right, a mistake, the right thing or a mistake with a factor.
+    """Returns what was given: right, a mistake, or one of these with a factor.
 
     Args:
         given: What is judged, one array a point.

@@ -1,7 +1,7 @@
 """What the checks look at: losses and gradients at a value and at generic ones, runs, traces.
 
-`probe` measures once what most questions of `checks.py` need; `run_twice`, `trace`, `find_cut` and
-`find_unused` run the user's code again to name the line or the submodule at fault. Measuring is
+`probe` measures once what most questions of `gradient.py` need; `run_twice`, `trace`, `find_cut`
+and `find_unused` run the user's code again to name the line or the submodule at fault. Measuring is
 kept apart from judging: no question evaluates what another has evaluated already.
 """
 
@@ -64,7 +64,7 @@ class Probes:
 
     @property
     def depends(self) -> bool:
-        """Whether the loss depends on the parameter, as far as its noise lets one see."""
+        """Whether the loss depends on the parameter, as far as its noise allows to see."""
         finite = self.losses[np.isfinite(self.losses)]
         largest = float(np.abs(finite).max()) if len(finite) else 0.0
         return bool(self.variation > _DIFFERENT * self.noise + _ROUNDING * largest)
@@ -231,7 +231,7 @@ def trace(objective: OwnObjective, value: float) -> tuple[ValueTracer, Tensor]:
 
 
 def find_cut(objective: OwnObjective, value: float) -> Cut | None:
-    """Returns where the graph from the parameter to the loss ends, as far as it can be told."""
+    """Returns where the graph from the parameter to the loss ends, as far as the trace shows."""
     tracer, loss = trace(objective, value)
     if tracer.is_linked(loss):
         lost = [*tracer.events, *filter(None, [custom_backward(loss)]), *tracer.cuts]

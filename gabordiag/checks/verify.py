@@ -3,8 +3,8 @@
 gabordiag's own derivatives are held against autograd, complex steps and central differences; a
 user's function or formula against gabordiag's own, at several generic filters (at a symmetric one,
 such as the question's antipode, most mistakes do not show). A wrong one is compared with what the
-usual mistakes would make (`mistakes.py`). This is `gabordiag check`; whether an objective's
-gradient can be trusted asks `checks.py`.
+usual mistakes would make (`mistakes.py`). This is `gabordiag check`; `gradient.py` asks whether an
+objective's gradient can be trusted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from gabordiag.objective.objective import FloatArray
 from gabordiag.own.loading import user_code
 from gabordiag.results import Result, finite_or_none
 
-# Small, because functions of single numbers are called pixel by pixel; the formulas do not care.
+# Small, because functions of single numbers are called pixel by pixel.
 DEFAULT_SIZE = 15
 # Generic filters that fit it.
 POINTS = (
@@ -59,7 +59,7 @@ _FLOAT32_TOLERANCE, _FLOAT16_TOLERANCE = 1e-4, 3e-3
 _TOLERANCES = {4: _FLOAT32_TOLERANCE, 2: _FLOAT16_TOLERANCE}
 # What gabordiag's own derivatives must meet.
 _REFERENCE_TOLERANCE = {"autograd": 1e-11, "complex_step": 1e-11, "numeric": 1e-7}
-# Nothing cancels in a complex step: as small as one likes (Squire & Trapp 1998).
+# Nothing cancels in a complex step, however small it is (Squire & Trapp 1998).
 _COMPLEX_STEP = 1e-30
 # Of fourth-order differences: near eps^(1/5), where truncation h^4 and cancellation eps / h meet.
 _STEP = 2e-4
@@ -90,7 +90,7 @@ class UserCheck:
             function is not finite.
         best_match: `correct`, or the mistake's name.
         explanation: In words.
-        factor: Between the user's and what `best_match` would make; None where there is no one.
+        factor: Between the user's and what `best_match` would make; None if it is not constant.
     """
 
     ok: bool
@@ -167,7 +167,7 @@ def check_derivative(
 
     Raises:
         UsageError: No such parameter, or a function whose arguments cannot be understood.
-        InputError: The function failed, or returned what is no grid of numbers.
+        InputError: The function failed, or did not return a grid of numbers.
     """
     if wrt not in PARAMETER_NAMES:
         raise UsageError(
@@ -198,7 +198,7 @@ def check_kernel(
 
     Raises:
         UsageError: A function whose arguments cannot be understood.
-        InputError: The function failed, or returned what is no kernel.
+        InputError: The function failed, or did not return a kernel.
     """
     kernel_size = validate_kernel_size(kernel_size)
     references = [_reference(name, kernel_size) for name in PARAMETER_NAMES]
@@ -274,7 +274,9 @@ class _UserField:
         self._arguments = _read_arguments(function)
         self.takes = frozenset(canonical for _, canonical in self._arguments)
         if {"x", "y"} & self.takes and not {"x", "y"} <= self.takes:
-            raise UsageError("a function of one coordinate is no kernel.", "Take both x and y.")
+            raise UsageError(
+                "a function of one coordinate cannot make a kernel.", "Take both x and y."
+            )
 
     def neutralised(self, point: GaborParameters) -> GaborParameters:
         """Returns the filter at which a function that takes less can be compared."""
@@ -295,9 +297,9 @@ class _UserField:
                 errors.append(error)
         # A TypeError may only mean that this kind of number is not taken; the user's own mistake
         # is the one that is not.
-        telling = next((e for e in errors if not isinstance(e, TypeError)), errors[-1])
+        cause = next((e for e in errors if not isinstance(e, TypeError)), errors[-1])
         with user_code(f"calling your {self.what}"):
-            raise telling
+            raise cause
 
     def _as_tensors(self, point: GaborParameters) -> Any:
         x, y = (torch.as_tensor(grid) for grid in _grid(self.kernel_size))

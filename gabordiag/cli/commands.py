@@ -1,8 +1,8 @@
 """The commands: each parses, calls, and hands the result to its `Session`.
 
 Those that run optimizers are in `learning.py`; `ALL` lists every one, in the order of the help. Its
-name is the function's, less `_command`; what its result says is one entry of `TELLERS`
-(`presentation/words.py`), its figures are in `drawings` (`presentation/report.py`).
+name is the function's, less `_command`; what its result says and which figures it has is
+one row of `KINDS` (`presentation/registry.py`).
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def report_command(
 
     from gabordiag.explorer.page import page_files
     from gabordiag.presentation import report, unfinished
-    from gabordiag.presentation.console import say_where, show_blocks
+    from gabordiag.presentation.console import print_location, show_blocks
     from gabordiag.runs import find_run, has_result, load_run, load_unfinished, write_report
 
     run = find_run(run)
@@ -243,18 +243,17 @@ def report_command(
     if has_result(run):
         saved = load_run(run)
         settings = saved.document["config"]
-        wish = report.Wish(formats, size, bool(settings.get("animate")), to_send=True)
+        options = report.ReportOptions(formats, size, bool(settings.get("animate")), to_send=True)
         with Bars(hidden=quiet or not sys.stderr.isatty()).shown("drawing") as bar:
-            files, told = report.redo(saved, wish, bar, page_files)
-        view = saved.view
+            files, blocks = report.redo(saved, options, bar, page_files)
     else:
         partial = load_unfinished(run)
         files = unfinished.make_files(partial)
-        told, view = unfinished.blocks(partial), None
+        blocks = unfinished.blocks(partial)
     target = write_report(run if out is None else out, files)
     console = Console(quiet=quiet, highlight=False)
-    show_blocks(console, told, view)
-    say_where(console, "Figures and report are in", target)
+    show_blocks(console, blocks)
+    print_location(console, "Figures and report are in", target)
 
 
 def runs_command(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,20 +31,18 @@ from gabordiag.cli.options import (
 )
 from gabordiag.cli.session import Session, subject_from
 from gabordiag.cli.settings import Settings
-from gabordiag.cli.several import (
-    Several,
-    diagnose_several,
-    one_parameter,
-    optimize_several,
-    plane_of_starts,
-    refuse_for_several,
-)
 from gabordiag.cli.values import (
     Named,
     named,
+    parse_angle,
     parse_grid,
+    parse_points,
+    split_named,
 )
 from gabordiag.errors import UsageError
+
+# Of a plane of starts, where no other is given.
+_PLANE_RATE, _PLANE_STEPS = 0.01, 500
 
 
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
@@ -89,37 +88,30 @@ def optimize_command(
                 "A run is resumed with the settings that it was started with.",
             )
     with Session(settings) as session:
-        start = settings["start"]
-        if len(learn) > 1 or log_scale:
-            refuse_for_several(resume=resume, batch_size=batch_size, animate=animate)
-            wish = Several(learn, log_scale, lr, start, momentum, nesterov, schedule, steps)
-            optimize_several(session, wish, optimizer, direct)
-            return
-        from gabordiag.api import as_objective, optimize
-        from gabordiag.dynamics.replay import FULL_LOSS
+        from gabordiag.api import as_joint, optimize
         from gabordiag.dynamics.run import trajectory_name
         from gabordiag.objective.batches import resolve_batch_size
         from gabordiag.objective.kernel_table import kernel_table
 
-        first, rates = one_parameter(start, learn[0]), one_parameter(lr, learn[0])
-        subject, keywords = subject_from(session, first[0])
-        objective = as_objective(subject, learn[0], **keywords)
-        keywords.pop("start", None)
-        more = [] if resolve_batch_size(objective, batch_size) is None else [FULL_LOSS]
-        total = len(optimizer) * len(rates) * len(first) * (steps + 1) * (1 + len(more))
-        with session.progress("optimizing", objective) as bar:
+        starts, rates = _starts(settings, learn), _rates(lr, learn)
+        subject, keywords = _subject(session, starts)
+        objective = as_joint(subject, learn, log_scale, **keywords)
+        line = getattr(objective, "line", None)
+        if line is None and animate:
+            raise UsageError("--animate is for one learned parameter.", "Leave it out.")
+        draws = line is not None and resolve_batch_size(line, batch_size) is not None
+        names, columns = _columns(objective.space.names, draws)
+        count = len(optimizer) * (1 if isinstance(rates, dict) else len(rates)) * len(starts)
+        total = count * (steps + 1) * (1 + draws)
+        with session.progress("optimizing", line) as bar:
 
             def logged(index: int) -> Any:
                 if resume is None:
                     return ()
-                return session.open_folder().logged(
-                    trajectory_name(index), [objective.parameter.name]
-                )
+                return session.open_folder().logged(trajectory_name(index), names, columns)
 
             def listener(index: int) -> Any:
-                log = session.open_folder().log(
-                    trajectory_name(index), [objective.parameter.name], more
-                )
+                log = session.open_folder().log(trajectory_name(index), names, columns)
 
                 def on_step(step: Any) -> None:
                     log(step.row())
@@ -135,21 +127,86 @@ def optimize_command(
                 rates,
                 momentum,
                 steps,
-                _starts(settings, first, objective),
+                starts,
                 nesterov=nesterov,
                 schedule=schedule,
-                over=learn[0],
+                over=learn,
+                log_scale=log_scale,
                 direct=direct,
                 batch_size=batch_size,
                 listeners=listener,
                 logged=logged,
             )
-        session.finish(result.view().with_data(kernel_table(objective) if animate else {}))
+        more = kernel_table(line) if animate and line is not None else {}
+        session.finish(result.view().with_data(more))
 
 
-def _starts(settings: Settings, first: list[float], objective: Any) -> list[float]:
-    is_theta = settings["objective"] is None and objective.parameter.name == "theta"
-    return first if is_theta or "start" in settings.given else [objective.parameter.start]
+def _starts(settings: Settings, learn: Sequence[str]) -> list[Any]:
+    """Returns the starts that are asked for, as `Space.point` takes them; None for the own one.
+
+    Of several parameters each start has values by name; a name that is repeated gives several
+    starts, in order. A value without a name is theta's.
+
+    Raises:
+        UsageError: A name that is not learned, or names with different numbers of values.
+    """
+    given: list[Named] = settings["start"] if "start" in settings.given else []
+    if len(learn) == 1:
+        _refuse_stray(given, learn)
+        return [value for value, _ in given] or [None]
+    by_name: dict[str, list[float]] = {}
+    for value, name in given:
+        by_name.setdefault(name or "theta", []).append(value)
+    counts = {name: len(values) for name, values in by_name.items()}
+    count = max(counts.values(), default=1)
+    if any(number not in (1, count) for number in counts.values()):
+        raise UsageError(
+            "the starts have " + ", ".join(f"{n} values of {name}" for name, n in counts.items()),
+            "Give each name once, or as often as the others.",
+        )
+    return [
+        {name: values[index % len(values)] for name, values in by_name.items()}
+        for index in range(count)
+    ]
+
+
+def _rates(values: Sequence[Named], learn: Sequence[str]) -> list[float] | dict[str, float]:
+    """Returns the learning rates, or those of several parameters by name.
+
+    Raises:
+        UsageError: Rates with and without a name, or a name that is not learned.
+    """
+    if len(learn) == 1:
+        _refuse_stray(values, learn)
+        # Those without a name come first.
+        return [value for value, _ in sorted(values, key=lambda rate: bool(rate.name))]
+    plain, by_name = split_named(values)
+    if plain and by_name:
+        raise UsageError(
+            "rates with and without a name cannot be mixed.", "Name all of them, or none."
+        )
+    return by_name or plain
+
+
+def _refuse_stray(values: Sequence[Named], learn: Sequence[str]) -> None:
+    stray = sorted({name for _, name in values} - {"", *learn})
+    if stray:
+        raise UsageError(
+            f"{stray[0]} is not learned, only {learn[0]} is.", f"Add --learn {stray[0]}."
+        )
+
+
+def _subject(session: Session, starts: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
+    """Returns what is learned from, and keywords for it."""
+    first = starts[0]
+    return subject_from(session, first.get("theta") if isinstance(first, dict) else first)
+
+
+def _columns(names: Sequence[str], draws: bool = False) -> tuple[list[str], list[str]]:
+    """Returns the columns of a log: the parameters', and those after the common ones."""
+    from gabordiag.dynamics.replay import log_columns
+
+    return list(names), log_columns(names, has_full_loss=draws)[1 + len(names) + 4 :]
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
@@ -173,7 +230,7 @@ def basins_command(
         import numpy as np
 
         if starts is not None and "," in starts:
-            plane_of_starts(session, starts, optimizer, lr, momentum, nesterov)
+            _plane_of_starts(session, starts, optimizer, lr, momentum, nesterov)
             return
         from gabordiag.api import as_objective, basins
 
@@ -199,6 +256,47 @@ def basins_command(
                 progress=bar,
             )
         session.finish(result.view())
+
+
+def _plane_of_starts(
+    session: Session,
+    starts: str,
+    optimizer: str,
+    lr: str,
+    momentum: float,
+    nesterov: bool,
+) -> None:
+    """`basins` over the starts of two parameters, at one learning rate.
+
+    Raises:
+        UsageError: A scan of rates, or no two names.
+    """
+    from gabordiag.api import plane_basins
+    from gabordiag.dynamics.plane import DEFAULT_POINTS
+
+    names, _, count = starts.partition(":")
+    first, _, second = (part.strip() for part in names.partition(","))
+    given = session.settings.given
+    if "lr" in given and ":" in lr:
+        raise UsageError("a plane of starts is at one learning rate.", "Give --lr 0.01, say.")
+    rate = named("--lr", parse_angle)(lr) if "lr" in given else _PLANE_RATE
+    steps = session.settings["steps"] if "steps" in given else _PLANE_STEPS
+    session.settings |= {"lr": f"{rate!r}", "steps": steps}
+    subject, keywords = subject_from(session)
+    with session.progress("mapping a plane of starts") as bar:
+        result = plane_basins(
+            subject,
+            (first, second),
+            optimizer,
+            rate,
+            momentum,
+            steps,
+            points=named("--starts", parse_points)(count) if count else DEFAULT_POINTS,
+            nesterov=nesterov,
+            progress=bar,
+            **keywords,
+        )
+    session.finish(result.view())
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
@@ -249,34 +347,40 @@ def diagnose_command(
 ) -> None:
     """What is wrong, proved, and what fixes it, each cure tried."""
     with Session(settings) as session:
-        if len(learn) > 1:
-            refuse_for_several(from_log=from_log)
-            wish = Several(learn, [], lr, settings["start"], momentum, nesterov, schedule, steps)
-            healthy = diagnose_several(session, wish, optimizer)
-            raise typer.Exit(int(check and not healthy))
-        from gabordiag.api import as_objective, diagnose
+        from gabordiag.api import as_joint, diagnose
         from gabordiag.dynamics.run import trajectory_name
 
-        (rate,) = one_parameter(lr, learn[0], at_most_one=True)
-        (first,) = one_parameter(settings["start"], learn[0], at_most_one=True)
-        subject, keywords = subject_from(session, first)
-        objective = as_objective(subject, learn[0], **keywords)
-        (begin,) = _starts(settings, [first], objective)
-
-        objective.parameter = replace(objective.parameter, start=begin)
+        starts, rates = _starts(settings, learn), _rates(lr, learn)
+        if len(starts) > 1 or (isinstance(rates, list) and len(rates) > 1):
+            raise UsageError("a diagnosis is of one run: one --start, and one --lr for each name.")
+        subject, keywords = _subject(session, starts)
+        objective = as_joint(subject, learn, **keywords)
+        line = getattr(objective, "line", None)
+        if line is None and from_log is not None:
+            raise UsageError("--from-log is for one learned parameter.", "Leave it out.")
+        start = objective.space.point(starts[0])
         listener = None
         if from_log is None:
-            write = session.open_folder().log(trajectory_name(0), [objective.parameter.name])
-            listener = lambda step: write(step.row())  # noqa: E731
-        with session.progress("diagnosing", objective) as bar:
+            names, columns = _columns(objective.space.names)
+
+            @cache
+            def log() -> Any:
+                return session.open_folder().log(trajectory_name(0), names, columns)
+
+            def listener(step: Any) -> None:
+                log()(step.row())
+
+        with session.progress("diagnosing", line) as bar:
             result = diagnose(
                 objective,
                 optimizer,
-                rate,
+                rates if isinstance(rates, dict) else rates[0],
                 momentum,
                 steps,
+                start,
                 nesterov=nesterov,
                 schedule=schedule,
+                over=learn,
                 from_log=from_log,
                 listener=listener,
                 progress=bar,

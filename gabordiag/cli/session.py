@@ -24,6 +24,7 @@ from gabordiag.cli.values import Bare, parse_formats, parse_size
 from gabordiag.errors import UsageError
 
 if TYPE_CHECKING:
+    from gabordiag.presentation.blocks import Block
     from gabordiag.results import View
     from gabordiag.runs import RunFolder
 
@@ -135,23 +136,24 @@ class Session:
         folder, settings = self.open_folder(), self.settings.recorded()
         folder.save_data(view.data)
         formats = () if self.settings["no_plots"] else self._formats
-        wish = report.Wish(formats, self._size, bool(settings.get("animate")))
+        options = report.ReportOptions(formats, self._size, bool(settings.get("animate")))
         with self.progress("drawing") as bar:
-            files = report.make_files(self.command, view, settings, wish, bar)
+            files, blocks = report.make_files(self.command, view, settings, options, bar)
         files |= {name: text.encode() for name, text in extra.items()}
         for name, made in files.items():
             folder.write(name, made)
         content = self._document(view, [*folder.files(), "result.json"])
         folder.finish(content)
         self._finished = True
-        self._print(content, view, folder.path)
+        self._print(content, blocks, folder.path)
 
     def finish_file(self, path: Path, content: str, view: View) -> None:
         """Writes one file instead of a folder; prints the JSON or the text for people."""
+        from gabordiag.presentation.registry import blocks_of
         from gabordiag.runs import write_report
 
         write_report(path.parent, {path.name: content})
-        self._print(self._document(view, [path.name]), view, path)
+        self._print(self._document(view, [path.name]), blocks_of(self.command, view), path)
 
     def _document(self, view: View, files: Sequence[str]) -> dict[str, Any]:
         from gabordiag.runs import document
@@ -159,16 +161,16 @@ class Session:
         seconds = time.perf_counter() - self._started
         return document(self.command, self.settings.recorded(), seconds, files, view.result)
 
-    def _print(self, content: Mapping[str, Any], view: View, path: Path) -> None:
-        from gabordiag.presentation.console import say_where, show
+    def _print(self, content: Mapping[str, Any], blocks: Sequence[Block], path: Path) -> None:
+        from gabordiag.presentation.console import print_location, show_blocks
         from gabordiag.runs import to_json
 
         if self._json:
             self._stdout.close()
             print(to_json(content, plain=not _is_unicode(sys.stdout.encoding)))
         if not self.settings["quiet"]:
-            show(self.console, self.command, view)
-            say_where(self.console, "Everything is in", path)
+            show_blocks(self.console, blocks)
+            print_location(self.console, "Everything is in", path)
 
 
 def _is_unicode(encoding: str | None) -> bool:

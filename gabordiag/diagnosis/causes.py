@@ -27,13 +27,14 @@ from typing import Any
 import numpy as np
 
 from gabordiag.diagnosis.evidence import Facts, SpaceBench, Trial, first_reached
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.unreachable import target_unreachable
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.dynamics.theory import stability_bound
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.objective import FloatArray
+from gabordiag.results import Finding
 from gabordiag.wording import counted, times
 
 WRONG_GRADIENT = 1e-2
@@ -389,19 +390,13 @@ def _theory(facts: Facts) -> dict[str, Any]:
         return {"bound": facts.bench.bound(facts.settings)}
     if target is None or target.curvature is None:
         return {}
-    product = facts.settings.lr * target.curvature
-    return {"lr_times_curvature": product, "bound": stability_bound(facts, target)}
-
-
-def stability_bound(facts: Facts, point: CriticalPoint) -> float | None:
-    """Returns the rate above which the optimizer cannot rest at a minimum, by its curvature.
-
-    2 / L'' for gradient descent, 2 (1 + beta) / L'' for heavy ball (Goh 2017). None where theory
-    has no number (other optimizers depend on the gradients' history; kinks hold no rate).
-    """
-    if point.curvature is None or not facts.settings.is_gradient_descent or point.curvature <= 0:
-        return None
-    return 2 * (1 + facts.settings.momentum) / point.curvature
+    theory = stability_bound(target, facts.settings, float(facts.space.tolerance[0]))
+    # Of an estimate no evidence is made.
+    exact = theory is not None and not theory.entry.is_estimate
+    return {
+        "lr_times_curvature": facts.settings.lr * target.curvature,
+        "bound": theory.bound if theory is not None and exact else None,
+    }
 
 
 def _apart(facts: Facts, point: CriticalPoint) -> str:

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.diagnosis.evidence import Facts, SpaceBench
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.landscape.critical import SAME_LOSS, Landscape
 from gabordiag.objective.objective import FloatArray
+from gabordiag.results import Finding
 
 # Part of the landscape's height by which the lowest loss may lie below the target's.
 UNREACHABLE = 1e-3

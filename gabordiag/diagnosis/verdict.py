@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.checks.gradient import Answer, check_objective
+from gabordiag.checks.gradient import check_objective
 from gabordiag.diagnosis.causes import CAUSES
 from gabordiag.diagnosis.evidence import Bench, Facts, arrival
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.remedies import REMEDIES, Remedy, global_search, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
@@ -33,12 +32,13 @@ from gabordiag.dynamics.run import (
     trajectory_name,
     trajectory_tables,
 )
+from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.surface import condition
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.joint import JointObjective, OfLine, Restriction
 from gabordiag.objective.objective import Objective
-from gabordiag.results import Data, Progress, Result
+from gabordiag.results import Data, Finding, Progress, Result
 from gabordiag.wording import counted
 
 # A tail of fewer values cannot show a cycle three times, nor five windows of decay.
@@ -246,38 +246,35 @@ def check_gradient(facts: Facts) -> tuple[Finding, ...]:
     Of several parameters the same is asked along each of them, the others at the start.
 
     Returns:
-        A finding for each question of `check_objective`; what is present comes with its
-        counterfactual. A gradient far smaller than its neighbours' is told as evidence, but blocks
-        nothing.
+        The findings of `check_objective`; what is present comes with its counterfactual.
     """
     lines = (
         [facts.line]
         if facts.line is not None
         else [Restriction(facts.objective, index, facts.start) for index in range(len(facts.space))]
     )
-    reports = [
-        check_objective(line, float(value)) for line, value in zip(lines, facts.start, strict=True)
-    ]
-    asked = zip(*(report.findings for report in reports), strict=True)
-    found = (_merged(facts.space.names, answers) for answers in asked)
-    return tuple(_with_true_derivative(facts, finding) for finding in found if finding is not None)
+    pairs = zip(facts.space.names, lines, facts.start.tolist(), strict=True)
+    asked = {name: check_objective(line, value) for name, line, value in pairs}
+    causes = dict.fromkeys(finding.cause for found in asked.values() for finding in found)
+    return tuple(_with_true_derivative(facts, _merged(cause, asked)) for cause in causes)
 
 
-def _merged(names: Sequence[str], answers: Sequence[Answer]) -> Finding | None:
-    """The answers to one question along every parameter; None where it could not be asked."""
-    bad = [answer for answer in answers if not answer.ok]
-    name = answers[0].name
-    # What could not be asked is not ruled out.
-    if not bad and (name == "step_too_small" or not any(answer.evidence for answer in answers)):
-        return None
-    evidence = answers[0].evidence
-    if len(answers) > 1:
-        pairs = zip(names, answers, strict=True)
-        evidence = {parameter: answer.evidence for parameter, answer in pairs}
-    said = dict.fromkeys(answer.explanation.rstrip(".") for answer in bad or answers)
+def _merged(cause: str, asked: Mapping[str, Sequence[Finding]]) -> Finding:
+    """The findings about one cause along every parameter."""
+    found = {
+        name: finding
+        for name, findings in asked.items()
+        for finding in findings
+        if finding.cause == cause
+    }
+    if len(asked) == 1:
+        return next(iter(found.values()))
+    bad = [finding for finding in found.values() if finding.present]
+    said = dict.fromkeys(f.explanation.rstrip(".") for f in bad or found.values())
     first, *others = said
     text = "; ".join([first, *(other[0].lower() + other[1:] for other in others)])
-    return Finding(name, bool(bad) and name != "step_too_small", False, evidence, text)
+    evidence = {name: finding.evidence for name, finding in found.items()}
+    return Finding(cause, bool(bad), False, evidence, text)
 
 
 def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
@@ -499,11 +496,9 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
 
 
 def _rest_words(facts: Facts) -> str:
-    """What lr x curvature has to be below at a minimum, where theory says so: Goh 2017."""
-    settings = facts.settings
-    if settings.optimizer != "sgd" or settings.nesterov:
-        return ""
-    return f" (rest needs less than {2 * (1 + settings.momentum):g})"
+    """What lr x curvature must stay below at a minimum, where theory has a number."""
+    limit = curvature_limit(facts.settings)
+    return "" if limit is None else f" (stability needs less than {limit:.3g})"
 
 
 def _edge_story(facts: Facts, jump: Jump, gradient: float) -> str:

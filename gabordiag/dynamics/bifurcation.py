@@ -24,11 +24,12 @@ from gabordiag.dynamics.outcomes import (
     lyapunov_exponent,
 )
 from gabordiag.dynamics.tables import TabulatedObjective, is_expensive
+from gabordiag.dynamics.theory import Theory, stability_bound
 from gabordiag.errors import InputError, UsageError
-from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
 from gabordiag.landscape.series import LossSeries, build_series
 from gabordiag.objective.objective import FloatArray, Objective
-from gabordiag.results import Data, Progress, Result, read_only
+from gabordiag.results import Data, Progress, Result, View, read_only
 
 # The longest cycle that is looked for, as often as a cycle must be seen.
 DEFAULT_TAIL = 3 * MAX_PERIOD
@@ -62,11 +63,15 @@ class Bifurcation(Result):
     outcomes: npt.NDArray[np.int8]
 
     @property
+    def kinds(self) -> list[str]:
+        """Behaviour at each rate: `settled`, `cycle`, `chaos` or `other`."""
+        return [self._kind(index) for index in range(len(self.lrs))]
+
+    @property
     def bands(self) -> list[tuple[str, float, float]]:
         """Stretches of equal behaviour: (`settled` | `cycle` | `chaos` | `other`, low, high)."""
-        kinds = [self._kind(index) for index in range(len(self.lrs))]
         bands: list[tuple[str, float, float]] = []
-        for kind, lr in zip(kinds, self.lrs.tolist(), strict=True):
+        for kind, lr in zip(self.kinds, self.lrs.tolist(), strict=True):
             if bands and bands[-1][0] == kind:
                 bands[-1] = (kind, bands[-1][1], lr)
             else:
@@ -81,6 +86,16 @@ class Bifurcation(Result):
         exponent = self.lyapunov[index]
         return "chaos" if np.isnan(exponent) or exponent > CHAOS_THRESHOLD else "other"
 
+    @property
+    def bounds(self) -> list[tuple[Theory, CriticalPoint]]:
+        """The stability bounds of the minima, where theory has one."""
+        tolerance = self.landscape.parameter.tolerance
+        return [
+            (theory, point)
+            for point in self.landscape.attractors
+            if (theory := stability_bound(point, self.settings, tolerance)) is not None
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
         goal = self.landscape.target
@@ -94,9 +109,27 @@ class Bifurcation(Result):
             "points": len(self.lrs),
             "tail": self.values.shape[1],
             "target_stable_lr": None if goal is None else goal.stable_lr,
+            "bounds": [{"value": point.value, **theory.to_dict()} for theory, point in self.bounds],
             "landscape": self.landscape.to_dict(),
             "bands": [{"kind": kind, "lr": [low, high]} for kind, low, high in self.bands],
         }
+
+    @classmethod
+    def from_view(cls, view: View) -> Bifurcation:
+        """Returns the diagram of a saved run: the inverse of `view`."""
+        saved, table = view.result, view.data["bifurcation.npz"]
+        columns = ("lr", "values", "lyapunov", "period", "outcome")
+        return cls(
+            Landscape.from_dict(saved["landscape"]),
+            OptimizerSettings(
+                saved["optimizer"],
+                momentum=saved["momentum"],
+                nesterov=saved["nesterov"],
+                steps=saved["steps"],
+            ),
+            saved["start"],
+            *(read_only(table[name]) for name in columns),
+        )
 
     def data(self) -> Data:
         """Returns what is saved as bifurcation.npz."""

@@ -1,4 +1,4 @@
-"""A log of one's own training loop, which `gabordiag explain` reads.
+"""A log of a training loop, which `gabordiag explain` reads.
 
 with TrajectoryLogger("run.csv", theta=layer.theta) as log:
     for image in images:
@@ -39,8 +39,8 @@ class TrajectoryLogger:
 
     A row is written, and flushed, at once, so that it is there when the loop crashes. Its `update`,
     what the optimizer did at this step, is known only later: it stands as `nan` until the next
-    step, or the end of the block, fills it in. After an exception it stays `nan`, because nobody
-    knows whether the optimizer still moved.
+    step, or the end of the block, fills it in. After an exception it stays `nan`: whether
+    the optimizer still moved is unknown.
 
     Args:
         path: Of the CSV file; an existing one is replaced.
@@ -52,6 +52,20 @@ class TrajectoryLogger:
         UsageError: No parameter, or a name that is a column already.
         InputError: Not one number, or computed from a parameter instead of being one.
         OutputError: The file cannot be written.
+
+    Example:
+        >>> import torch, gabordiag as gd
+        >>> theta = torch.tensor(0.3, requires_grad=True)
+        >>> optimizer = torch.optim.SGD([theta], lr=0.1)
+        >>> with gd.TrajectoryLogger("run.csv", theta=theta) as log:
+        ...     for _ in range(100):
+        ...         optimizer.zero_grad()
+        ...         loss = torch.sin(theta) ** 2
+        ...         loss.backward()
+        ...         log.step(loss, lr=0.1)
+        ...         optimizer.step()
+        >>> gd.explain("run.csv", target=0.0).verdict
+        'healthy'
     """
 
     def __init__(self, path: str | Path, **parameters: Source) -> None:
@@ -106,7 +120,7 @@ class TrajectoryLogger:
     def _close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            # Every row was flushed; what could not be written then has been told.
+            # Every row was flushed; a failure was reported then.
             with contextlib.suppress(OSError):
                 file.close()
 
@@ -117,7 +131,7 @@ class TrajectoryLogger:
 
         Args:
             loss: As a tensor with one element, or a number. Its graph is not kept.
-            lr: The learning rate of this step; `nan` without.
+            lr: The learning rate of this step. Default: `nan`.
 
         Raises:
             UsageError: Outside the `with` block.

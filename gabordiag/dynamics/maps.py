@@ -23,7 +23,7 @@ from gabordiag.dynamics.windows import Windows, measure_windows
 from gabordiag.errors import UsageError
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.objective import FloatArray, Objective
-from gabordiag.results import Data, Progress, Result, read_only
+from gabordiag.results import Data, Progress, Result, View, read_only
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +93,30 @@ class Basins(Result):
             "theory": None if self.theory is None else self.theory.to_dict(),
             "landscape": self.sweep.to_dict(),
         }
+
+    @classmethod
+    def from_view(cls, view: View) -> Basins:
+        """Returns the map of a saved run: the inverse of `view`."""
+        saved, grid = view.result, view.data["basins.npz"]
+        sweep = Sweep.from_view(View(saved["landscape"], view.data))
+        own = sweep.landscape.attractor_of(saved["start"])
+        windows = Windows(
+            start=saved["start"],
+            lrs=read_only(grid["lr"]),
+            outcomes=read_only(grid["start_outcome"]),
+            periods=read_only(grid["start_period"]),
+            escaped=read_only(grid["escaped"]),
+            held=read_only(grid["held"]),
+            starts_in_target_basin=own is not None and own is sweep.landscape.goal,
+        )
+        starts, outcomes = read_only(grid["starts"]), read_only(grid["outcome"])
+        settings = OptimizerSettings(
+            saved["optimizer"],
+            momentum=saved["momentum"],
+            nesterov=saved["nesterov"],
+            steps=saved["steps"],
+        )
+        return cls(sweep, settings, starts, outcomes, windows, saved["table_error"])
 
     def data(self) -> Data:
         """Returns what is saved as basins.npz and sweep.csv."""

@@ -1,9 +1,9 @@
-"""Which learning rates work from one start, measured: the window, what escapes, what holds.
+"""Which learning rates reach the target from one start, measured by a scan.
 
-Three families of runs over a scan of rates, every step kept: from the start, and from a little on
-either side of the target. From the start one sees which rates arrive, and which at least get out of
-its basin; from beside the target, which the target's basin holds. Where the second begin above the
-last, no rate works.
+Three families of runs over the scanned rates, every step kept: from the start, and from a little
+on either side of the target. Those from the start show which rates reach the target, and which at
+least leave the start's basin; those beside the target, up to which rate its basin is stable. Where
+leaving takes a larger rate than the target's basin allows, no rate works.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray, left_basin
 from gabordiag.dynamics.tables import TabulatedObjective
+from gabordiag.dynamics.theory import stability_bound
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape
 from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray
 from gabordiag.results import read_only
 
-# How far beside the target the runs start that measure what its basin holds: 0.01 rad of an angle,
-# 0.57 of the tolerance; as much of the tolerance of any other parameter, whatever its unit.
+# Offset from the target at which the runs beside it start: 0.01 rad of an angle, 0.57 of the
+# tolerance; the same share of the tolerance of any other parameter.
 BESIDE_TARGET = 0.01
 # Lowest and highest rate and how many: 48 a decade.
 DEFAULT_SCAN = (1e-4, 10.0, 241)
-# Beyond these, the ends of a logarithmic axis leave the doubles.
+# Beyond these, the ends of a logarithmic axis overflow float64.
 _LOWEST, _HIGHEST = 1e-100, 1e100
-# Steps of every run of a scan: enough for a rate a hundredth of what the basin holds.
+# Steps of every run of a scan: enough for a rate a hundredth of the largest stable one.
 SCAN_STEPS = 1500
-# Decades about 1 of natural rates that the default scan suits; decades that it needs below what a
-# minimum holds; and decades by which no scan is moved further.
+# Decades around 1 of natural rates that the default scan covers; decades that it needs below the
+# stability bound; largest shift of a scan in decades.
 _SUITED, _ROOM, _MOST_DECADES = 2.0, 0.5, 90
-# Optimizers whose steps are proportional to the gradient, and those whose steps are as long as the
-# rate whatever the gradient.
+# Optimizers whose steps are proportional to the gradient, and those whose steps are about as long
+# as the rate, whatever the gradient.
 PROPORTIONAL = ("sgd", "asgd")
 _NORMALISED = ("adam", "adamw", "adamax", "nadam", "radam", "rmsprop", "rprop", "adagrad")
 BoolArray = npt.NDArray[np.bool_]
@@ -45,16 +46,16 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """What a scan of learning rates shows from one start.
+    """Result of a scan of learning rates from one start.
 
     Attributes:
         start: The start.
         lrs: Learning rates, ascending (l,).
         outcomes: Codes into `OUTCOME_NAMES` of the run from the start (l,).
-        periods: Of the cycle that it ends in, 0 where none (l,).
-        escaped: Whether it left the basin it starts in (l,).
+        periods: Period of the cycle that it ends in, 0 where there is none (l,).
+        escaped: Whether it left the basin of the start (l,).
         held: Whether the runs from beside the target stayed in its basin and reached it (l,).
-        starts_in_target_basin: No escape is needed.
+        starts_in_target_basin: Whether the start lies in the target's basin.
     """
 
     start: float
@@ -72,16 +73,17 @@ class Windows:
 
     @property
     def escape_lr(self) -> float | None:
-        """The smallest scanned rate at which the run leaves the basin it starts in."""
+        """The smallest scanned rate that leaves the start's basin."""
         if self.starts_in_target_basin or not self.escaped.any():
             return None
         return float(self.lrs[int(np.argmax(self.escaped))])
 
     @property
     def hold_lr(self) -> float | None:
-        """The largest scanned rate up to which the target's basin holds the runs beside it.
+        """The largest stable scanned rate in the target's basin.
 
-        Rates too small to arrive within the steps, at the scan's lower end, do not count against.
+        Rates at the scan's lower end that are too small to reach the target within the steps are
+        skipped.
         """
         if not self.held.any():
             return None
@@ -92,17 +94,17 @@ class Windows:
 
     @property
     def holds_all(self) -> bool:
-        """Whether the target's basin holds rates up to the scan's end: `hold_lr` is no limit."""
+        """Whether the largest scanned rate is still stable, so that `hold_lr` is no limit."""
         return self.hold_lr is not None and bool(self.held[-1])
 
     @property
     def failure_below(self) -> str | None:
-        """Commonest failure of the run from the start at rates too small, or None."""
+        """Most common failure of the run from the start at rates too small, or None."""
         return self._commonest_failure(self.lrs < self._divide)
 
     @property
     def failure_above(self) -> str | None:
-        """Commonest failure of the run from the start at rates too large, or None."""
+        """Most common failure of the run from the start at rates too large, or None."""
         return self._commonest_failure(self.lrs >= self._divide)
 
     @property
@@ -147,7 +149,7 @@ def log_spaced(low: float, high: float, count: int) -> FloatArray:
     """
     if not (_LOWEST <= low < high <= _HIGHEST) or count < 2:
         raise UsageError(
-            f"learning rates from {low:g} to {high:g} over {count} points are no scan.",
+            f"{low:g} to {high:g} over {count} points is not a valid scan of learning rates.",
             f"Give {_LOWEST:g} <= LO < HI <= {_HIGHEST:g} and at least 2 points, such as "
             "1e-4:10:241.",
         )
@@ -155,48 +157,41 @@ def log_spaced(low: float, high: float, count: int) -> FloatArray:
 
 
 def rate_scale(landscape: Landscape, settings: OptimizerSettings) -> float:
-    """Returns the power of ten by which usual rates do not fit a loss and a parameter, mostly 1.
+    """Returns the power of ten that scales the default scan to a loss and a parameter, mostly 1.
 
-    A rate has a unit, and so a scale: the loss times 1e8 is learned with rates 1e8 times smaller,
-    a parameter in thousandths with steps a thousand times shorter.
+    A learning rate has a unit: a loss 1e8 times larger needs rates 1e8 times smaller, a parameter
+    in thousandths steps a thousand times shorter.
     """
     width = landscape.parameter.high - landscape.parameter.low
     height = landscape.largest_loss - landscape.smallest_loss
     natural, bound = 0.0, None
     if settings.optimizer in PROPORTIONAL and 0 < height < math.inf:
         # The mean slope, height / width, takes a step across the range.
-        natural, bound = 2 * math.log10(width) - math.log10(height), _bound(landscape)
+        natural = 2 * math.log10(width) - math.log10(height)
+        if (target := landscape.target) is not None:
+            theory = stability_bound(target, OptimizerSettings(), landscape.parameter.tolerance)
+            bound = None if theory is None else theory.bound
     elif settings.optimizer in _NORMALISED:
         natural = math.log10(width)
     decades = 0 if abs(natural) <= _SUITED else round(natural)
     if bound is not None:
-        # What the target's minimum holds has to lie in the scan, however sharp or flat it is.
+        # The stability bound at the target must lie in the scan, however sharp or flat it is.
         lowest, highest = (math.log10(bound / rate) for rate in DEFAULT_SCAN[:2])
         decades = min(max(decades, math.ceil(highest)), math.floor(lowest - _ROOM))
     return float(10.0 ** max(-_MOST_DECADES, min(decades, _MOST_DECADES)))
 
 
-def _bound(landscape: Landscape) -> float | None:
-    """Returns about what the target's minimum holds of plain descent, where theory knows it."""
-    target = landscape.target
-    if target is None:
-        return None
-    if target.slope:
-        return landscape.parameter.tolerance / target.slope
-    return target.stable_lr
-
-
 def suitable_rates(landscape: Landscape, settings: OptimizerSettings) -> FloatArray:
-    """Returns the rates to scan: the default ones, on the scale that fits."""
+    """Returns the rates to scan: the default ones, scaled to the loss and the parameter."""
     low, high, count = DEFAULT_SCAN
     scale = rate_scale(landscape, settings)
     return log_spaced(low * scale, high * scale, count)
 
 
 def beside_target(landscape: Landscape) -> list[float]:
-    """Returns the starts that measure what the target's basin holds, one on each side.
+    """Returns the starts on either side of the target from which its basin's stability is measured.
 
-    A target that is an end of the range has one side; one that is no minimum holds nothing.
+    A target at an end of the range has one side; a target without a minimum has none.
     """
     goal, parameter = landscape.goal_value, landscape.parameter
     if goal is None or (parameter.target is not None and landscape.target is None):
@@ -226,9 +221,9 @@ def measure_windows(
 
     Args:
         table: The tabulated objective.
-        settings: Optimizer and steps, constant schedule; its own lr is not used.
-        lrs: Ascending rates (l,).
-        start: The start that is asked about.
+        settings: Optimizer and steps, constant schedule; its lr is not used.
+        lrs: Learning rates, ascending (l,).
+        start: Start of the runs.
 
     Raises:
         UsageError: The optimizer cannot run as a batch.

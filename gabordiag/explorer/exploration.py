@@ -1,21 +1,24 @@
-"""What the interactive page is made of: coefficients, critical points, and the rules of outcomes.
+"""The data of the interactive page: series, critical points, bounds, thresholds, and a diagnosis.
 
-The page runs the optimizers itself, so nothing here is a table of runs. Every loss that it offers
-comes as its factored series with its landscape; everything is computed in float64.
+The page runs the optimizers itself, so nothing here is a table of runs. Every loss comes as its
+factored series with its landscape, in float64. What the page says of the settings it opens with is
+what `diagnose` says of them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from gabordiag.diagnosis.causes import FLAT_RISE, FLAT_SLOPE
+from gabordiag.diagnosis.verdict import SHORTEST_TAIL, Diagnosis, diagnose_objective
 from gabordiag.dynamics import outcomes
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.theory import bound_entry, stability_bound
+from gabordiag.dynamics.windows import SCAN_STEPS, beside_target, suitable_rates
 from gabordiag.errors import InputError, UsageError
 from gabordiag.explorer.factored import FactoredSeries, factor_series
 from gabordiag.explorer.pictures import ResponsePictures, picture_responses
@@ -23,10 +26,10 @@ from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.objective.gabor_objective import ShortcutObjective
 from gabordiag.objective.objective import Objective
-from gabordiag.results import Data, Result, finite_or_none
+from gabordiag.results import Data, Result
 
 # The optimizers that the page offers: name -> (in words, name in `OPTIMIZERS`, takes momentum).
-# `optimizers.js` writes each once more, `verdict.js` knows what theory says of its rates.
+# `optimizers.js` implements each once more.
 OFFERED: dict[str, tuple[str, str, bool]] = {
     "sgd": ("SGD", "sgd", False),
     "heavy_ball": ("SGD with momentum (heavy ball)", "sgd", True),
@@ -34,18 +37,24 @@ OFFERED: dict[str, tuple[str, str, bool]] = {
     "adam": ("Adam", "adam", False),
     "rmsprop": ("RMSprop", "rmsprop", False),
 }
-# The thresholds of `outcomes.py` that the page decides by.
+# The thresholds of `outcomes.py` that the page decides by, and those of the diagnosis.
 _RULES = (
     "TAIL_FRACTION", "MAX_PERIOD", "REPEAT_TOLERANCE", "ROUNDING_MOVE", "PLATEAU_MOVE",
     "PLATEAU_SLOPE", "SETTLED_SHARE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "SYMPTOM_LOW",
     "SYMPTOM_HIGH",
 )  # fmt: skip
-# A series that fits worse than this, relative to the largest loss, would show something else.
+_DIAGNOSIS_RULES = {
+    "flat_slope": FLAT_SLOPE,
+    "flat_rise": FLAT_RISE,
+    "shortest_tail": SHORTEST_TAIL,
+    "scan_steps": SCAN_STEPS,
+}
+# Causes in the loss or its gradient: where one is present, it is the cause of every failure.
+_FOR_EVERY_RUN = {
+    "no_gradient", "wrong_gradient", "nondeterministic", "flat_objective", "target_unreachable",
+}  # fmt: skip
+# Largest error of a series, relative to the largest loss, with which the page shows it.
 _FOLLOWS = 1e-4
-# Gradients that differ by more, relative to the largest slope, are worth a warning on the page.
-_SAME_GRADIENT = 1e-5
-# Places at which they are compared.
-_COMPARED = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,29 +62,41 @@ class ExploredLoss:
     """One loss that the page offers.
 
     Attributes:
-        name: `mse`, `rmse`, or what one's own objective calls its loss.
+        name: `mse`, `rmse`, or what a custom objective calls its loss.
         is_root: The loss is the square root of what the series gives.
+        squared: Name of the loss under the root, where there is one.
         landscape: Its critical points.
         series: Of the smooth loss.
-        gradient_error: Largest difference between the objective's own gradient and the series'
-            derivative, relative to the largest slope; None where neither is finite.
     """
 
     name: str
     is_root: bool
+    squared: str | None
     landscape: Landscape
     series: FactoredSeries
-    gradient_error: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as JSON takes them."""
-        error = self.gradient_error
+        """Returns the fields as JSON takes them, with what the scans of learning rates need."""
+        landscape = self.landscape
+        scans = {name: suitable_rates(landscape, _plain(name)) for name in OFFERED}
         return {
             "is_root": self.is_root,
-            "landscape": {**self.landscape.to_dict(), "goal": self.landscape.goal_value},
+            "squared": self.squared,
+            "landscape": {**landscape.to_dict(), "goal": landscape.goal_value},
+            # Of plain descent; an optimizer's `bound` says which multiple of it is its own.
+            "bounds": [
+                None if theory is None else {"lr": theory.bound, "symbol": theory.entry.formula}
+                for theory in (
+                    stability_bound(point, OptimizerSettings(), landscape.parameter.tolerance)
+                    for point in landscape.points
+                )
+            ],
+            "beside_target": beside_target(landscape),
+            "scans": {
+                name: {"low": lrs[0], "high": lrs[-1], "count": len(lrs)}
+                for name, lrs in scans.items()
+            },
             "series": self.series.to_dict(),
-            "gradient_error": finite_or_none(error),
-            "gradient_differs": error is not None and not error <= _SAME_GRADIENT,
         }
 
 
@@ -87,16 +108,18 @@ class Exploration(Result):
         settings: Optimizer, rate, momentum and steps that it opens with.
         start: The start that it opens with.
         loss_name: The loss that it opens with.
-        losses: Those it offers.
-        filter: Constant parameters of the kernel and its side, or None for an own objective.
-        pictures: Responses along theta, or None for an own objective.
-        subject: What is explored, in words.
+        losses: The losses that it offers.
+        diagnosis: Of the run that it opens with.
+        filter: Constant parameters of the kernel and its side; None for a custom objective.
+        pictures: Responses along theta; None for a custom objective.
+        subject: Name of the image or of the custom objective.
     """
 
     settings: OptimizerSettings
     start: float
     loss_name: str
     losses: tuple[ExploredLoss, ...]
+    diagnosis: Diagnosis
     filter: Mapping[str, float] | None
     pictures: ResponsePictures | None
     subject: str
@@ -115,14 +138,27 @@ class Exploration(Result):
             "steps": settings.steps,
             "losses": {loss.name: loss.to_dict() for loss in self.losses},
             "optimizers": {
-                name: {"words": words, "takes_momentum": momentum}
+                name: {"words": words, "takes_momentum": momentum, "bound": _bound(name)}
                 for name, (words, _, momentum) in OFFERED.items()
             },
+            "diagnosis": self._diagnosis(),
             "rules": outcome_rules(),
             "filter": None if self.filter is None else dict(self.filter),
             "pictures": None
             if pictures is None
             else {"block": pictures.block, "is_whole": pictures.is_whole, "rest": pictures.rest},
+        }
+
+    def _diagnosis(self) -> dict[str, Any]:
+        found = self.diagnosis
+        always = next((f for f in found.findings if f.present and f.cause in _FOR_EVERY_RUN), None)
+        return {
+            "verdict": found.verdict,
+            "headline": found.headline,
+            "for_every_run": None
+            if always is None
+            # Without what the opening run does with the right gradient.
+            else {"cause": always.cause, "explanation": always.explanation.split("; with")[0]},
         }
 
     def data(self) -> Data:
@@ -142,9 +178,22 @@ class Exploration(Result):
 
 
 def outcome_rules() -> dict[str, Any]:
-    """Returns names, meanings and thresholds of the outcomes, as the page takes them."""
+    """Returns names, meanings and thresholds of the outcomes and causes, as the page takes them."""
     thresholds = {name.lower(): getattr(outcomes, name) for name in _RULES}
-    return {**thresholds, "outcomes": dict(outcomes.OUTCOMES)}
+    return {**thresholds, **_DIAGNOSIS_RULES, "outcomes": dict(outcomes.OUTCOMES)}
+
+
+def _plain(name: str) -> OptimizerSettings:
+    """Settings of an offered optimizer, with some momentum where it takes any."""
+    _, optimizer, momentum = OFFERED[name]
+    return OptimizerSettings(
+        optimizer, momentum=0.9 if momentum else 0.0, nesterov=name == "nesterov"
+    )
+
+
+def _bound(name: str) -> dict[str, Any] | None:
+    entry = bound_entry(_plain(name))
+    return None if entry is None or entry.is_estimate else entry.to_dict()
 
 
 def offered_name(settings: OptimizerSettings) -> str:
@@ -170,45 +219,41 @@ def explore_objective(
     """Measures all that the page needs.
 
     Args:
-        objective: What to minimise: the experiment along theta, or one's own.
+        objective: The experiment along theta, or a custom objective.
         settings: What the page opens with.
-        subject: What is explored, in words.
+        subject: Name of the image or of the custom objective.
 
     Raises:
-        InputError: The loss follows no smooth curve.
+        InputError: The loss is not smooth.
         UsageError: Settings that the page does not offer.
     """
     offered_name(settings)
-    own = not isinstance(objective, ShortcutObjective)
-    offered = _offered(objective) if own else _all(objective)
-    losses = tuple(_explore(one) for one in offered)
-    base = objective if isinstance(objective, ShortcutObjective) else None
-    constants = None
-    if base is not None:
-        constants = base.experiment.target_parameters.to_dict()
-        constants["kernel_size"] = base.experiment.kernel_size
+    losses = tuple(_explore(one) for one in _offered(objective))
+    constants, pictures = None, None
+    if isinstance(objective, ShortcutObjective):
+        experiment = objective.experiment
+        constants = experiment.target_parameters.to_dict()
+        constants["kernel_size"] = experiment.kernel_size
+        pictures = picture_responses(objective)
     return Exploration(
         settings=settings,
         start=objective.parameter.start,
         loss_name=objective.loss_name,
         losses=losses,
+        diagnosis=diagnose_objective(objective, settings),
         filter=constants,
-        pictures=None if base is None else picture_responses(base),
+        pictures=pictures,
         subject=subject,
     )
 
 
 def _offered(objective: Objective) -> list[Objective]:
-    """An own objective, and what is under its root where it can be had."""
+    """The experiment with rmse, mse and its own loss; a custom objective, and its square."""
+    if isinstance(objective, ShortcutObjective):
+        names = dict.fromkeys(["rmse", "mse", objective.loss_name])
+        return [objective.with_loss(name) for name in names]
     squared = objective.squared()
     return [objective] if squared is None else [objective, squared]
-
-
-def _all(objective: Objective) -> list[Objective]:
-    """The experiment with rmse and mse, and with its own loss where that is another."""
-    assert isinstance(objective, ShortcutObjective)
-    names = dict.fromkeys(["rmse", "mse", objective.loss_name])
-    return [objective.with_loss(name) for name in names]
 
 
 def _explore(objective: Objective) -> ExploredLoss:
@@ -217,33 +262,22 @@ def _explore(objective: Objective) -> ExploredLoss:
     series = factor_series(cheap, landscape)
     if not series.error <= _FOLLOWS:
         raise InputError(
-            f"the loss along {objective.parameter.name} has kinks, jumps or noise that no smooth "
-            "curve follows, and the page runs on such a curve.",
-            "Choose a --range where it is smooth, or use `gabordiag optimize`.",
+            f"the loss along {objective.parameter.name} has kinks, jumps or noise, so no smooth "
+            "series describes it, and the page runs on such a series.",
+            "Choose a --range where the loss is smooth, or use `gabordiag optimize`.",
         )
+    squared = objective.squared()
     return ExploredLoss(
         objective.loss_name,
         objective.is_root,
+        None if squared is None else squared.loss_name,
         landscape,
         series,
-        _gradient_error(objective, landscape, series),
     )
 
 
-def _gradient_error(
-    objective: Objective, landscape: Landscape, series: FactoredSeries
-) -> float | None:
-    parameter = objective.parameter
-    width = parameter.high - parameter.low
-    values = parameter.low + width * (np.arange(_COMPARED) + math.sqrt(2) - 1) / _COMPARED
-    given, true = objective.gradient(values), series.slope(values, objective.is_root)
-    apart = np.abs(given - true)
-    scale = max(landscape.largest_gradient, float(np.abs(true).max()))
-    return float(apart.max() / scale) if scale > 0 and np.isfinite(apart).all() else None
-
-
 def in_float64(objective: Objective) -> Objective:
-    """Returns an experiment's objective in float64 on the CPU, any other as it is."""
+    """Returns an experiment's objective in float64 on the CPU; any other unchanged."""
     if not isinstance(objective, ShortcutObjective):
         return objective
     experiment = objective.experiment.on_same_images(dtype="float64", device="cpu")

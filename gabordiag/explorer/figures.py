@@ -1,7 +1,7 @@
-"""The page's Bokeh figures, empty: the page's own JavaScript fills and colours them.
+"""The page's Bokeh figures, empty: `plots.js` fills and colours them.
 
-Every figure and source has a name by which `page.js` finds it. No tool is active: a finger that
-scrolls the page must not be caught by a plot.
+Every figure and source has a name by which `plots.js` finds it. No tool is active, so that a finger
+on a plot scrolls the page.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from gabordiag.presentation.figures.style import (
 Direction = Literal["width", "height"]
 # Widths follow the page; heights are given here, in CSS pixels.
 _HEIGHTS = {"landscape": 300, "slope": 200, "losses": 230, "values": 230, "map": 400}
-# Room for the longest tick labels, the same everywhere: plots above each other line up.
-_LEFT_BORDER = 64
+# Room for the longest tick labels, the same in every plot, so that plots line up.
+_LEFT_BORDER = 72
 # Of the steps; size and opacity follow their number.
 _DOTS: dict[str, Any] = {"size": 8, "color": JUMP_COLOR, "line_alpha": 0}
 START_COLOR = "#0072B2"
 _MARKERS = {"o": "circle", "^": "triangle", "v": "inverted_triangle", "s": "square"}
-# One finger scrolls, two zoom the page, as everywhere.
+# One finger scrolls the page, two zoom it.
 _TOUCH = ".bk-events { touch-action: pan-x pan-y pinch-zoom !important; }"
 
 
 def make_figures(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the figures as Bokeh's JSON items, each for the element of the same name."""
+    """Returns the figures as Bokeh JSON items, each for the element of the same name."""
     landscape = result["losses"][result["loss"]]["landscape"]
     unit = "degrees" if landscape["unit"] == "rad" else landscape["unit"]
     label = f"{result['parameter']} [{unit}]" if unit else str(result["parameter"])
@@ -90,7 +90,7 @@ def _guides(plot: figure, name: str, *, along: Direction = "height") -> None:
 
 
 def _band(plot: figure, name: str) -> None:
-    """Adds the target's basin, in two parts where it reaches over the period's end."""
+    """Adds the target's basin, in two parts where it crosses the end of the period."""
     for part in ("a", "b"):
         band = BoxAnnotation(name=f"{name}-basin-{part}", fill_color=TARGET_COLOR, fill_alpha=0.13)
         band.line_alpha = 0
@@ -132,7 +132,7 @@ def _slope(label: str, unit: str) -> figure:
 
 
 def _curve(plot: figure, name: str) -> None:
-    """Adds a line in the page's own ink, which depends on light or dark."""
+    """Adds a line whose color follows light or dark mode."""
     plot.line("x", "y", source=_source(name, "x", "y"), line_width=2).tags = ["ink"]
 
 

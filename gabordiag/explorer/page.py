@@ -1,10 +1,10 @@
-"""`gabordiag explore`: one interactive HTML page that needs nothing but itself.
+"""`gabordiag explore`: one self-contained interactive HTML page.
 
 Bokeh draws, the JavaScript files in `assets` compute: `landscape.js` evaluates the series,
-`optimizers.js` descends on it, `outcomes.js` judges, `basins.js` maps, `verdict.js` finds words,
-`pictures.js` shows kernels and responses, `plots.js` fills the figures, `page.js` holds all this
-together. Scripts, Bokeh's own and the data are written into the page, whose content security policy
-forbids the browser any request.
+`optimizers.js` descends on it, `outcomes.js` classifies runs, `basins.js` fills the map,
+`windows.js` scans learning rates, `verdict.js` finds the cause of a failure, `pictures.js` shows
+kernels and responses, `plots.js` fills the figures, `page.js` connects them. Bokeh, the scripts and
+the data are written into the page, whose content security policy forbids the browser any request.
 """
 
 from __future__ import annotations
@@ -22,26 +22,25 @@ import numpy.typing as npt
 
 from gabordiag._version import __version__
 from gabordiag.errors import InputError, OutputError
+from gabordiag.objective.objective import Parameter
 from gabordiag.presentation.figures.style import OUTCOME_COLORS
-from gabordiag.presentation.phrases import shown
 from gabordiag.results import View
 from gabordiag.runs import clean
 
 SCRIPTS = (
-    "landscape.js", "optimizers.js", "outcomes.js", "verdict.js", "basins.js", "pictures.js",
-    "plots.js",
-    "page.js",
+    "landscape.js", "optimizers.js", "outcomes.js", "basins.js", "windows.js", "verdict.js",
+    "pictures.js", "plots.js", "page.js",
 )  # fmt: skip
-# How every page begins, by which one is known again.
+# Every page begins with this, by which it is recognized.
 MARK = "<!doctype html>\n<!-- gabordiag explore -->\n"
 _FOLDER = resources.files(__package__) / "assets"
 
 
 def require_bokeh() -> None:
-    """Says what to do where Bokeh is missing.
+    """Checks that Bokeh is installed.
 
     Raises:
-        InputError: It is.
+        InputError: Bokeh is missing.
     """
     if find_spec("bokeh") is None:
         raise InputError(
@@ -51,10 +50,10 @@ def require_bokeh() -> None:
 
 
 def require_replaceable(path: Path | None) -> None:
-    """Refuses to write the page over a file that is no page of gabordiag's.
+    """Checks that a path is free, or holds a page that gabordiag wrote.
 
     Raises:
-        OutputError: It would.
+        OutputError: It holds another file, or cannot be read.
     """
     if path is None or not path.exists():
         return
@@ -65,18 +64,18 @@ def require_replaceable(path: Path | None) -> None:
         raise OutputError(f"Cannot read {path}: {error.strerror}.", "Give another name.") from None
     if not ours:
         raise OutputError(
-            f"{path} is there already and is no page of gabordiag's, so it is not overwritten.",
+            f"{path} exists and was not written by gabordiag, so it is not overwritten.",
             "Give another name with --out.",
         )
 
 
 def page_files(command: str, view: View) -> dict[str, bytes]:
-    """Returns the page of an `explore` run as file name -> content; nothing of other commands."""
+    """Returns the page of an `explore` run as file name -> content; empty for other commands."""
     return {"page.html": make_page(view).encode("utf-8")} if command == "explore" else {}
 
 
 def make_page(view: View) -> str:
-    """Returns the page of an `Exploration`, live or saved.
+    """Returns the page of an `Exploration`, computed now or saved.
 
     Args:
         view: Its JSON, and `pictures.npz` where there are pictures.
@@ -111,7 +110,7 @@ def _read(name: str) -> str:
 
 
 def _embed(value: Any) -> str:
-    """Returns JSON that cannot end the script element it stands in."""
+    """Returns JSON that cannot end the script element around it."""
     text = json.dumps(clean(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
@@ -135,7 +134,7 @@ def _lead(result: Mapping[str, Any]) -> str:
 
 def _shown(parameter: Mapping[str, Any], end: str) -> str:
     digits = 1 if parameter["unit"] == "rad" else 2
-    text = shown(parameter, parameter[end], digits).replace(".0°", "°")
+    text = Parameter.from_dict(parameter).show(parameter[end], digits).replace(".0°", "°")
     return text.replace("-", "\N{MINUS SIGN}")
 
 

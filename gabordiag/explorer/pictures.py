@@ -1,14 +1,14 @@
-"""The response image of every theta at once, as a few small pictures: what a page can show live.
+"""The response images of every theta as a sum of a few small pictures, which a page can show live.
 
-A response is linear in the kernel, and the responses to the kernels of every theta lie, to less
-than can be seen, in a space of some fifteen dimensions. With the principal directions of the
+A response is linear in the kernel, and the responses to the kernels of every theta lie, up to an
+invisible error, in a space of some fifteen dimensions. With the principal directions of the
 compressed responses, response(theta) = sum_j c_j(theta) R_j: each R_j is one picture, kept in 8
 bits at reduced resolution, each c_j a Fourier series.
 
 The reduced picture is the mean over blocks of s x s pixels, which is linear as well: the image is
-averaged first and correlated with stride s. The blocks stay small beside the carrier's wavelength,
-which would vanish otherwise; of an image that is too large then, the middle is shown. All pictures
-together keep to a number of bytes.
+averaged first and correlated with stride s. Blocks stay smaller than a third of the wavelength,
+which averaging would remove otherwise; of an image that is still too large, the middle is shown.
+The total size of the pictures is limited.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gabordiag.objective.gabor_objective import ShortcutObjective
 from gabordiag.objective.objective import FloatArray
 from gabordiag.objective.response import output_shape
 
-# Bytes of all pictures together, and pixels of the longer side, at most.
+# Largest total size of the pictures in bytes, and largest side in pixels.
 _BYTES, _LONGEST = 600_000, 200
 # Blocks are at most this part of a wavelength wide: averaging then keeps 83% of a carrier.
 _BLOCK_SHARE = 1 / 3
@@ -48,9 +48,9 @@ class ResponsePictures:
             phi = 2 pi theta / period; (r, n + 1).
         sines: (r, n + 1).
         target: The target response at the same resolution, noise included (rows, columns).
-        image: The part of the image they belong to, 8 bits from its darkest to its brightest.
-        block: Pixels of the image that one pixel here stands for, along each side.
-        is_whole: Whether all of the response is shown, not just its middle.
+        image: The same part of the image, 8 bits from its darkest to its brightest pixel.
+        block: Side of the block of image pixels that is averaged into one pixel.
+        is_whole: Whether the whole response is shown, not only its middle.
         rest: Root mean square of what is left out, relative to the responses.
     """
 

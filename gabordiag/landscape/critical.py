@@ -9,6 +9,7 @@ Where the proof fails, or the series does not tell their kinds, the loss's own v
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,8 +25,15 @@ from gabordiag.objective.objective import FloatArray, Objective, Parameter
 _NEWTON_REACH = 1e-4
 # Minima whose losses differ by less than this part of the landscape's height are equally low.
 SAME_LOSS = 1e-9
+# Plain gradient descent is stable at a minimum for lr x curvature below this.
+PLAIN_LIMIT = 2.0
 # A zero of rmse: the loss there, relative to the largest, is rounding.
 _ZERO_LOSS = 1e-9
+
+
+def stable_lr(curvature: float) -> float | None:
+    """Returns the largest stable rate of plain gradient descent, 2 / L''; None unless L'' > 0."""
+    return PLAIN_LIMIT / curvature if curvature > 0 else None
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,12 @@ class CriticalPoint:
         fields["basin"] = None if self.basin is None else list(self.basin)
         return fields
 
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> CriticalPoint:
+        """Returns the point of a result's JSON: the inverse of `to_dict`."""
+        basin = saved["basin"]
+        return cls(**{**saved, "basin": None if basin is None else (basin[0], basin[1])})
+
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
@@ -99,15 +113,9 @@ class Landscape:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        parameter, certificate = self.parameter, self.certificate
+        certificate = self.certificate
         return {
-            "parameter": parameter.name,
-            "unit": "rad" if parameter.is_angle else parameter.unit,
-            "range": [parameter.low, parameter.high],
-            "period": parameter.period,
-            "target": parameter.target,
-            "start": parameter.start,
-            "tolerance": parameter.tolerance,
+            **self.parameter.to_dict(),
             "critical_points": [point.to_dict() for point in self.points],
             "certified": certificate.certified,
             "certificate": {
@@ -120,6 +128,37 @@ class Landscape:
             "largest_gradient": self.largest_gradient,
             **({} if self.images is None else {"images": self.images}),
         }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Landscape:
+        """Returns the landscape of a result's JSON: the inverse of `to_dict`.
+
+        Args:
+            saved: As `to_dict` gives it; what it holds besides is not read.
+        """
+        certificate = saved["certificate"]
+        return cls(
+            parameter=Parameter.from_dict(saved),
+            points=tuple(CriticalPoint.from_dict(point) for point in saved["critical_points"]),
+            certificate=Certificate(
+                saved["certified"],
+                certificate["reason"],
+                certificate["cells"],
+                certificate["error_bound"],
+            ),
+            largest_loss=saved["largest_loss"],
+            largest_gradient=saved["largest_gradient"],
+            smallest_loss=saved["smallest_loss"],
+            images=saved.get("images"),
+        )
+
+    @property
+    def goal(self) -> CriticalPoint | None:
+        """The critical point where a run should end; None where the target is none."""
+        if self.parameter.target is not None:
+            return self.target
+        value = self.goal_value
+        return next((point for point in self.attractors if point.value == value), None)
 
     @property
     def goal_value(self) -> float | None:
@@ -294,7 +333,7 @@ def _classify(
             kind, bends = "minimum" if curvature > 0 else "maximum", True
         else:
             kind, bends = seen.kind, seen.confirms(float(curvature))
-        stable = 2 / own if kind == "minimum" and bends and own > 0 else None
+        stable = stable_lr(own) if kind == "minimum" and bends else None
         # Of a minimum that is flatter or sharper than any parabola no curvature is claimed.
         shown = own if bends or kind != "minimum" else None
         points.append(CriticalPoint(value, loss, shown, kind, stable_lr=stable))

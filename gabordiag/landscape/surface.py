@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.errors import UsageError
+from gabordiag.landscape.critical import stable_lr
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray
 from gabordiag.results import Data, Progress, Result, finite_or_none, read_only
@@ -84,7 +85,7 @@ class SurfacePoint:
             "kind": self.kind,
             "eigenvalues": curved,
             "slopes": slopes,
-            "stable_lr": 2 / curved[1] if curved and self.kind == "minimum" else None,
+            "stable_lr": stable_lr(curved[1]) if curved and self.kind == "minimum" else None,
             "is_target": self.is_target,
         }
 
@@ -393,6 +394,6 @@ def condition(eigenvalues: FloatArray) -> dict[str, Any]:
     return {
         "eigenvalues": [finite_or_none(float(value)) for value in eigenvalues],
         "condition_number": high / low if is_minimum else None,
-        "stable_lr": 2 / high if high > 0 else None,
+        "stable_lr": stable_lr(high),
         "is_minimum": is_minimum,
     }

@@ -6,6 +6,7 @@ of them or of all. Each image's loss follows from its own Gram matrix, at no con
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,11 @@ class Survey:
 
     near_start: tuple[NearStart, ...]
     losses: FloatArray
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any], losses: FloatArray) -> Survey:
+        """Returns the survey of a result's JSON and saved losses: the inverse of `to_dict`."""
+        return cls(tuple(NearStart(**image) for image in saved["near_start"]), losses)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows under `images`."""

@@ -23,10 +23,12 @@ from gabordiag.own.numeric import (
     follows_closely,
     measure_fine_noise,
 )
-from gabordiag.results import Data, Result, finite_or_none, read_only
+from gabordiag.results import Data, Result, View, finite_or_none, read_only
 
 # Over a half turn four a degree, both ends included.
 DEFAULT_POINTS = 721
+# Columns of sweep.csv.
+_GRADIENTS = ("grad_analytic", "grad_autograd", "grad_numeric")
 BoolArray = npt.NDArray[np.bool_]
 # A disagreement above this part of the largest gradient (CS231n) is looked at more closely.
 _SUSPICIOUS = 1e-4
@@ -93,9 +95,24 @@ class Sweep(Result):
             **landscape,
             "loss": self.loss_name,
             "range": [float(self.values[0]), float(self.values[-1])],
+            "parameter_range": landscape["range"],
             "points": len(self.values),
             "gradient_check": self.gradient_check.to_dict(),
         }
+
+    @classmethod
+    def from_view(cls, view: View) -> Sweep:
+        """Returns the sweep of a saved run: the inverse of `view`."""
+        saved, table = view.result, view.data["sweep.csv"]
+        landscape, images = Landscape.from_dict(saved), view.data.get("images.npz")
+        return cls(
+            landscape=landscape,
+            loss_name=saved["loss"],
+            values=read_only(table[landscape.parameter.name]),
+            **{name: read_only(table[name]) for name in ("loss", *_GRADIENTS)},
+            gradient_check=GradientCheck(**saved["gradient_check"]),
+            survey=None if images is None else Survey.from_dict(saved["images"], images["losses"]),
+        )
 
     def data(self) -> Data:
         """Returns what is saved as sweep.csv, and of single images as images.npz."""
@@ -106,10 +123,7 @@ class Sweep(Result):
             **single,
             "sweep.csv": {
                 self.landscape.parameter.name: self.values,
-                "loss": self.loss,
-                "grad_analytic": self.grad_analytic,
-                "grad_autograd": self.grad_autograd,
-                "grad_numeric": self.grad_numeric,
+                **{name: getattr(self, name) for name in ("loss", *_GRADIENTS)},
             },
         }
 

@@ -22,7 +22,7 @@ def resolve_batch_size(objective: Objective, batch_size: int | None) -> int | No
     """Returns the batch size, or None where every batch would hold all images.
 
     Raises:
-        UsageError: It is no number of images, or there are not many images to draw from.
+        UsageError: It is not a number of images, or there are not many images to draw from.
     """
     if batch_size is None:
         return None
@@ -34,7 +34,7 @@ def resolve_batch_size(objective: Objective, batch_size: int | None) -> int | No
 
 
 def draw_batches(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Yields batches of indices for ever, as `DataLoader(shuffle=True)` draws them.
+    """Yields batches of indices without end, as `DataLoader(shuffle=True)` draws them.
 
     Every epoch takes each of the `count` images once, in a new order; its last batch is smaller
     where the size does not divide their number.

@@ -77,7 +77,11 @@ _LEAVES_IMAGES = frozenset({"loss", "dtype", "device", "progress"})
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """All settings of the experiment; INTERFACE's options by the same names.
+    """The question's experiment: all settings, none of them computed yet.
+
+    A hard-coded Gabor kernel with `target_theta` makes a target response r* from the image (by
+    `torch.nn.functional.conv2d`); the learned kernel makes r. With e = r - r* and P output pixels
+    the loss is mse = |e|^2 / P, rmse its root, or cosine = 1 - <r, r*> / (|r| |r*|).
 
     Attributes:
         image: Path, built-in name, or 2-D array.
@@ -107,6 +111,17 @@ class Experiment:
         ParameterError: A filter that cannot exist.
         UsageError: An unknown choice, or both `image` and `images`.
         InputError: An unusable image; raised when it is first needed, or by `prepare`.
+
+    Example:
+        >>> import numpy as np, gabordiag as gd
+        >>> chessboard = (np.indices((32, 32)) // 8).sum(axis=0) % 2
+        >>> experiment = gd.Experiment(
+        ...     chessboard, wavelength=6, sigma=2, kernel_size=11, loss="mse", theta0=0
+        ... )
+        >>> experiment.target_parameters
+        GaborParameters(theta=0.785..., wavelength=6, sigma=2, psi=0.0, gamma=0.5)
+        >>> [point.kind for point in gd.sweep(experiment).landscape.points]
+        ['maximum', 'minimum']
     """
 
     image: str | Path | npt.ArrayLike = "hopper"
@@ -134,11 +149,11 @@ class Experiment:
         validate_kernel_size(self.kernel_size)
         if not abs(self.theta0) <= _FARTHEST_START:
             raise ParameterError(
-                f"the start is {self.theta0}, which is no angle up to {_FARTHEST_START:g}."
+                f"the start is {self.theta0}, not an angle of at most {_FARTHEST_START:g} rad."
             )
         if not 0 <= self.target_noise <= _MAX_NOISE:
             raise ParameterError(
-                f"target noise {self.target_noise} is no deviation from 0 to {_MAX_NOISE:g}."
+                f"target noise is {self.target_noise}, not between 0 and {_MAX_NOISE:g}."
             )
         find_loss(self.loss)
         if self.images is not None and not (isinstance(self.image, str) and self.image == "hopper"):
@@ -297,7 +312,7 @@ class Experiment:
 
     @cached_property
     def everywhere_even(self) -> CompressedResponse:
-        """The same for every even kernel, g(-x, -y) = g(x, y): a quarter of the arithmetic."""
+        """As `everywhere`, for even kernels, g(-x, -y) = g(x, y): a quarter of the arithmetic."""
         return self._from_pixels(fold_even(self._pixel_gram, self.kernel_size))
 
     @cached_property

@@ -21,7 +21,7 @@ def kernel_table(objective: Objective, prefix: str = "") -> Data:
     """Returns what is saved as kernels.npz: the kernels over the parameter's range.
 
     Args:
-        objective: Whose kernels; one's own objective has none.
+        objective: Whose kernels; a custom objective has none.
         prefix: Of the file's name.
 
     Returns:

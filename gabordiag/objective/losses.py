@@ -4,7 +4,7 @@ A loss is written twice, independently: on the whole images, as a person would w
 (`direct`), and on compressed responses, whose inner products are those of the images divided by
 the number of pixels (`compressed`, `gradient`). Tests hold one against the other. Inner products
 are all that is left of the pixels: a loss that looks at each of them (mean absolute error, Huber)
-has no compressed form, and is the `loss` of a module of one's own instead.
+has no compressed form, and is given as the `loss` of a custom module instead.
 
 Command lines list `LOSSES` in their help, for which torch is not loaded.
 """

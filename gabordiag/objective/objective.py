@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,38 @@ class Parameter:
     is_positive: bool = False
     is_log: bool = False
 
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Parameter:
+        """Returns the parameter of a result's JSON: the inverse of `to_dict`, but for positivity.
+
+        Args:
+            saved: As `to_dict` gives it; what it holds besides is not read.
+        """
+        low, high = saved.get("parameter_range", saved["range"])
+        unit = saved["unit"]
+        return cls(
+            saved["parameter"],
+            low,
+            high,
+            saved["period"],
+            saved["target"],
+            saved["start"],
+            is_angle=unit == "rad",
+            unit="" if unit == "rad" else unit,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {
+            "parameter": self.name,
+            "unit": "rad" if self.is_angle else self.unit,
+            "range": [self.low, self.high],
+            "period": self.period,
+            "target": self.target,
+            "start": self.start,
+            "tolerance": self.tolerance,
+        }
+
     @property
     def tolerance(self) -> float:
         """How close counts as being there: 1 degree, or 1% of the range."""
@@ -108,10 +140,14 @@ class Parameter:
             )
         return np.linspace(low, high, points)
 
-    def show(self, value: float, digits: int = 2) -> str:
-        """Returns the value for people: degrees for angles, with its unit."""
+    def show(self, value: float | None, digits: int = 2) -> str:
+        """Returns the value for people: degrees for angles, with its unit; of None, a dash."""
+        if value is None:
+            return "–"
         if self.is_angle:
-            return f"{math.degrees(value):.{digits}f}°"
+            text = f"{math.degrees(value):.{digits}f}"
+            # Zero has no sign.
+            return f"{text.removeprefix('-') if float(text) == 0 else text}°"
         return f"{value:.{self.figures(value, digits)}g}{' ' + self.unit if self.unit else ''}"
 
     def figures(self, value: float, digits: int = 2) -> int:

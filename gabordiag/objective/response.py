@@ -86,7 +86,7 @@ def correlate_by_definition(padded: Tensor, kernel: Tensor) -> Tensor:
     """Returns one direct response (P,) as the sum over the kernel's pixels of shifted images.
 
     Not differentiable, but in float64 some twenty times faster than conv2d, and the definition
-    itself; the run-time check of the shortcut rests on it.
+    itself; the run-time check of the shortcut compares with it.
     """
     kernel_size = kernel.shape[-1]
     rows, columns = output_shape(padded, kernel_size)
@@ -170,7 +170,7 @@ def response_gram(
         padded: Image (H, W), float64.
         basis: (r, K, K).
         extra: An additional image of the output's shape, joined as the last row of R.
-        workspace: Of the basis, shared between images; its own without.
+        workspace: Of the basis, shared between images. Default: a new one.
 
     Returns:
         (r, r), or (r + 1, r + 1) with `extra`.

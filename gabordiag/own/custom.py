@@ -27,7 +27,7 @@ from gabordiag.own.modules import (
     read_tensor,
 )
 from gabordiag.own.numeric import has_sharp_zero
-from gabordiag.own.period import Wishes, choose_parameter
+from gabordiag.own.period import ParameterRequest, choose_parameter
 from gabordiag.own.streams import RandomStreams
 
 
@@ -56,19 +56,19 @@ def own_objective(
             compared with.
         target_output: For a module, the output to compare with, instead: a tensor, an array or a
             `.npy` file. With neither, the module's output is the loss.
-        range: Lowest and highest value; one period around 0 without.
-        period: Of the loss in the value; looked for without, 0 for none.
-        start: Where an optimizer starts; the module's own value, or the middle of the range,
-            without.
+        range: Lowest and highest value. Default: one period around 0.
+        period: Of the loss in the value, 0 for none. Default: it is looked for.
+        start: Where an optimizer starts. Default: the module's own value, or the middle of the
+            range.
         loss: For a module, a name of `LOSSES`, such as `rmse`, or a function of output and target.
             A function is its own loss.
         seed: Of the random numbers that evaluations draw (dropout).
 
     Raises:
         UsageError: Arguments that do not belong together, or are not enough.
-        InputError: The user's code failed, or returned what is no loss.
+        InputError: The user's code failed, or did not return a loss.
     """
-    wishes = Wishes(range, period, start, target)
+    request = ParameterRequest(range, period, start, target)
     module = as_module(thing, param)
     own_value = None
     evaluator: Evaluator
@@ -76,17 +76,17 @@ def own_objective(
         _refuse_module_options(param=param, input=input, target_output=target_output)
         name, loss_name = _argument_name(thing), "loss"
         with RandomStreams(seed, torch.device("cpu"))():
-            evaluator = FunctionLoss(thing, wishes.places())
+            evaluator = FunctionLoss(thing, request.places())
     else:
         element = find_element(module, param)
         with RandomStreams(seed, module.get_parameter(element.name).device)():
             prepared = ModuleLoss(module, element, input)
-            loss_name = _set_target(prepared, wishes, target_output, loss)
+            loss_name = _set_target(prepared, request, target_output, loss)
         own_value, name = prepared.own_value, element.label
         evaluator = prepared
-    objective = OwnObjective(evaluator, loss_name, wishes.places(own_value), seed)
+    objective = OwnObjective(evaluator, loss_name, request.places(own_value), seed)
     objective.parameter = choose_parameter(
-        name, objective.loss_at, wishes, own_value, objective.eps
+        name, objective.loss_at, request, own_value, objective.eps
     )
     if not evaluator.is_root and (module is None or callable(loss)):
         guesses = np.array([] if target is None else [target])
@@ -109,7 +109,7 @@ def as_module(thing: Any, param: str | None = None) -> nn.Module | None:
         return thing
     if not callable(thing):
         raise UsageError(
-            f"a {type(thing).__name__} is no objective.",
+            f"a {type(thing).__name__} cannot be an objective.",
             "Give a function of one value, a torch.nn.Module, or a function that returns one.",
         )
     needed, taken = _count_arguments(thing)
@@ -174,19 +174,19 @@ def _refuse_module_options(**options: Any) -> None:
 
 def _set_target(
     module: ModuleLoss,
-    wishes: Wishes,
+    request: ParameterRequest,
     target_output: Input | None,
     loss: str | LossFunction,
 ) -> str:
     """Gives the module its target and loss; returns the loss's name."""
     function = find_loss(loss) if isinstance(loss, str) else loss
-    places = wishes.places(module.own_value)
+    places = request.places(module.own_value)
     if not module.is_original and _is_constant(module, places):
         _try_original(module, places)
     if target_output is not None:
         module.set_target(read_tensor(target_output), function)
-    elif wishes.target is not None:
-        module.set_target(module.output(module.tensor(wishes.target)), function)
+    elif request.target is not None:
+        module.set_target(module.output(module.tensor(request.target)), function)
     elif not module.has_scalar_output:
         raise UsageError(
             "a module with more than one output needs something to compare it with.",

@@ -1,6 +1,6 @@
 """The user's own code: how it is found, and how its errors are shown.
 
-A file is run only because it was named; an error that its code raises is told with the user's own
+A file is run only because it was named; an error that its code raises is shown with the user's own
 file and line, and gabordiag's stack stays behind `--debug` (as the cause of the `InputError`).
 """
 

@@ -75,7 +75,9 @@ def find_element(module: nn.Module, path: str | None) -> Element:
         return _only_element(parameters)
     match = _PATH.fullmatch(path.strip())
     if match is None:
-        raise UsageError(f"'{path}' is no parameter's path.", "Write theta or layers.0.theta[1,0].")
+        raise UsageError(
+            f"'{path}' is not the path of a parameter.", "Write theta or layers.0.theta[1,0]."
+        )
     name = match["name"].strip()
     if name not in parameters:
         raise UsageError(_no_parameter(module, name), _list_parameters(parameters))
@@ -124,7 +126,7 @@ def _require_no_arguments(module: nn.Module) -> None:
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):
-        # No signature to read: calling it will tell.
+        # No signature to read: calling it will show what it needs.
         return
     needed = [
         name

@@ -38,7 +38,7 @@ _CLOSE = 1e-2
 _GRID, _FINER = 65, 9
 # A loss is zero when it is this small beside its largest value.
 _ZERO = 1e-6
-# Shares of the range: the step by which the sides of a zero are told straight from curved, and the
+# Shares of the range: the step by which the sides of a zero are found straight or curved, and the
 # width down to which its place is refined, far below that step.
 _SIDE, _REFINED = 1e-4, 1e-9
 # How far the ratio of two heights may be from 1/2 of a straight side; of a parabola it is 1/4.
@@ -241,8 +241,8 @@ def follows_closely(
             inside = (slopes >= np.minimum(before, after) - slack) & (
                 slopes <= np.maximum(before, after) + slack
             )
-            telling = (rounding <= _CLOSE * np.abs(slopes)) & ((after != 0) | (before != 0))
-        fits |= inside & telling
+            is_clear = (rounding <= _CLOSE * np.abs(slopes)) & ((after != 0) | (before != 0))
+        fits |= inside & is_clear
     return fits
 
 

@@ -39,8 +39,8 @@ _INSIDE = (0.1180339887, 0.3819660113, 0.5130009317, 0.6360098248, 0.8541019662)
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the user said about the parameter; None where nothing.
+class ParameterRequest:
+    """What the user said about the parameter; None where nothing was said.
 
     Attributes:
         range: Lowest and highest value.
@@ -73,7 +73,7 @@ class Wishes:
 
 
 def choose_parameter(
-    name: str, function: Function, wishes: Wishes, own_value: float | None, eps: float
+    name: str, function: Function, request: ParameterRequest, own_value: float | None, eps: float
 ) -> Parameter:
     """Returns the parameter with its range, period and start.
 
@@ -84,7 +84,7 @@ def choose_parameter(
     Args:
         name: The parameter's.
         function: The loss (n,) at values (n,).
-        wishes: What the user said.
+        request: What the user said.
         own_value: What a module's parameter stands at; None for a function.
         eps: Relative rounding of the function's argument.
 
@@ -92,23 +92,23 @@ def choose_parameter(
         UsageError: No range is given where there is no period; or a start or target outside.
         InputError: The period that is given is none.
     """
-    places = wishes.places(own_value)
+    places = request.places(own_value)
     values = function(places)
     if not np.isfinite(values).any():
         raise InputError(
             f"The loss is not finite at {name} = {places[0]:.6g} and other values nearby.",
             "Give --start or --range where it is.",
         )
-    if wishes.period is None:
-        period = find_period(function, places, _candidates(wishes.range), eps)
+    if request.period is None:
+        period = find_period(function, places, _candidates(request.range), eps)
     else:
-        period = wishes.period or None
+        period = request.period or None
         if period is not None:
             _refuse_false_period(function, places, values, period)
-    low, high = _range(name, wishes.range, period)
-    start = next((v for v in (wishes.start, own_value) if v is not None), (low + high) / 2)
+    low, high = _range(name, request.range, period)
+    start = next((v for v in (request.start, own_value) if v is not None), (low + high) / 2)
     if period is None:
-        for what, value in (("start", wishes.start), ("target", wishes.target)):
+        for what, value in (("start", request.start), ("target", request.target)):
             if value is not None and not low <= value <= high:
                 raise UsageError(
                     f"the {what} {value:g} lies outside the range {low:g} to {high:g}.",
@@ -117,7 +117,7 @@ def choose_parameter(
         start = min(max(start, low), high)
     is_angle = _is_angle(name, high - low, period)
     unit = "deg" if period in _DEGREES else ""
-    return Parameter(name, low, high, period, wishes.target, start, is_angle, unit)
+    return Parameter(name, low, high, period, request.target, start, is_angle, unit)
 
 
 def _candidates(given: tuple[float, float] | None) -> Sequence[float]:

@@ -1,11 +1,13 @@
-"""How a person sees it: figures, animation, report, console. Draws, computes nothing.
+"""Figures, animations, reports and terminal output. Nothing is computed here.
 
     the report         `report` (all files of a run, live or saved), `unfinished` (of a run without
                        a result), `markdown`, `page` (HTML)
-    what is said       `blocks` (its form), `words` (every command's), `joint_words`,
-                       `surface_words`, `image_words`, `phrases` (what all of them say alike)
+    results            `restored` (JSON and arrays as objects), `registry` (what is said and drawn
+                       of every kind of result)
+    what is said       `blocks` (its form), `words` (one parameter), `joint_words`, `surface_words`,
+                       `image_words`, `rates` (learning rates), `phrases` (shared by all)
     the terminal       `console`, `sketch` (the landscape in letters)
     the pictures       `figures`, `animation`
 
-All is made of a `View`, a result's JSON and arrays, so that a saved run looks as it did live.
+All is made from a `View`, a result's JSON and arrays, so that a saved run looks as it did live.
 """

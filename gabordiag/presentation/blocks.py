@@ -1,13 +1,12 @@
-"""What a result says, as blocks: each of terminal, Markdown and page shows them in its own way.
-
-Whoever tells a result knows nothing of where it is shown, and all three show the same.
-"""
+"""What a result says, as blocks, which terminal, Markdown and HTML render each in its own way."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gabordiag.landscape.sweep import Sweep
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ class Verdict:
 
     Attributes:
         text: The sentence.
-        word: The verdict or outcome it rests on.
-        good: Whether there is nothing to mend.
+        word: The verdict or outcome.
+        good: Whether nothing has to be fixed.
     """
 
     text: str
@@ -79,7 +78,7 @@ class Mark:
     Attributes:
         value: Of the parameter.
         words: What is there.
-        good: Whether it is where one wants to be.
+        good: Whether it is the target.
     """
 
     value: float
@@ -92,13 +91,11 @@ class Sketch:
     """The landscape in a few letters, for terminals; reports have figures.
 
     Attributes:
-        landscape: Its JSON.
-        table: File name of the sweep.
+        sweep: The landscape.
         marks: Target, start, ends.
     """
 
-    landscape: Mapping[str, Any]
-    table: str
+    sweep: Sweep = field(compare=False)
     marks: tuple[Mark, ...]
 
 
@@ -112,15 +109,16 @@ Block = Heading | Paragraph | Verdict | Listing | Table | Picture | Sketch
 _CAPTIONS = {
     "sweep": "The loss over the parameter, its gradient three ways, and how far they disagree",
     "surface": "The loss over two parameters, with the direction downhill",
-    "surface-in-space": "The same as a surface in space",
+    "surface-in-space": "The loss over two parameters as a surface in space",
     "pairs": "The runs on the plane of every two parameters through the first run's end",
     "plane": "Which starts of the plane reach the target",
     "logged": "The steps that were logged",
+    "log": "The logged loss against the step; jumps in orange",
     "run": "The run: loss and parameter against the step, and its path on the landscape",
     "optimize": "The runs: loss and parameter against the step, and their path on the landscape",
     "animation": "The run, step by step; jumps in orange",
     "basins": "Where every start ends at every learning rate",
-    "bifurcation": "Where the iterates end up against the rate, with the Lyapunov exponent",
+    "bifurcation": "Where the iterates end up, by learning rate, with the Lyapunov exponent",
     "comparison": "One symptom, two causes",
 }
 

@@ -1,7 +1,7 @@
-"""What a person sees on the terminal: nothing is cut off, however narrow it is.
+"""Blocks on a terminal, of any width.
 
-Blocks become rich's texts and tables; a table that would be squeezed becomes a list, and letters
-that the terminal's encoding lacks become plain ones.
+They become rich's texts and tables; a table that would be squeezed becomes a list, and letters that
+the terminal's encoding lacks become plain ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from gabordiag.presentation import words
 from gabordiag.presentation.blocks import (
     Block,
     Heading,
@@ -32,7 +31,6 @@ from gabordiag.presentation.blocks import (
 )
 from gabordiag.presentation.figures.style import JUMP_COLOR, OUTCOME_COLORS, ink_on
 from gabordiag.presentation.sketch import Letters, draw_letters
-from gabordiag.results import View
 from gabordiag.wording import printable
 
 _GOOD, _BAD = OUTCOME_COLORS["reached"], JUMP_COLOR
@@ -40,7 +38,7 @@ _WORD_STYLES = {
     "works": f"bold {_GOOD}",
     "does not": "dim",
     "cause": f"bold {_BAD}",
-    "adds to it": "bold",
+    "contributes": "bold",
 }
 # Narrower terminals wrap no tables.
 _WRAPPING = 72
@@ -63,33 +61,30 @@ _PLAIN = str.maketrans(
 )
 
 
-def show(console: Console, command: str, view: View) -> None:
-    """Prints what a command's result says."""
-    show_blocks(console, words.blocks(command, view), view)
-
-
-def show_blocks(console: Console, told: Sequence[Block], view: View | None = None) -> None:
-    """Prints blocks of text; sketches need what they are drawn from."""
-    for block in told:
-        rendered = _render(console, speakable(console, block), view or View({}))
+def show_blocks(console: Console, blocks: Sequence[Block]) -> None:
+    """Prints blocks of text."""
+    for block in blocks:
+        rendered = _render(console, to_encodable(console, block))
         if rendered is not None:
             console.print(rendered)
 
 
-def speakable(console: Console, thing: Any) -> Any:
+def to_encodable(console: Console, block: Any) -> Any:
     """Returns a text, or a block's texts, in letters that the console's encoding has."""
-    if isinstance(thing, str):
-        shown = printable(thing)
+    if isinstance(block, str):
+        shown = printable(block)
         if _has_unicode(console):
             return shown
         plain = shown.translate(_PLAIN)
         return plain.encode(console.encoding, "replace").decode(console.encoding)
-    if isinstance(thing, tuple):
-        return tuple(speakable(console, item) for item in thing)
-    if is_dataclass(thing) and not isinstance(thing, type):
-        texts = {entry.name: getattr(thing, entry.name) for entry in fields(thing)}
-        return replace(thing, **{name: speakable(console, text) for name, text in texts.items()})
-    return thing
+    if isinstance(block, tuple):
+        return tuple(to_encodable(console, item) for item in block)
+    if isinstance(block, Sketch):
+        return replace(block, marks=to_encodable(console, block.marks))
+    if is_dataclass(block) and not isinstance(block, type):
+        texts = {entry.name: getattr(block, entry.name) for entry in fields(block)}
+        return replace(block, **{name: to_encodable(console, text) for name, text in texts.items()})
+    return block
 
 
 def _has_unicode(console: Console) -> bool:
@@ -100,7 +95,7 @@ def _has_unicode(console: Console) -> bool:
     return True
 
 
-def _render(console: Console, block: Block, view: View) -> RenderableType | None:
+def _render(console: Console, block: Block) -> RenderableType | None:
     rendered: RenderableType | None = None
     match block:
         case Heading(text):
@@ -110,13 +105,12 @@ def _render(console: Console, block: Block, view: View) -> RenderableType | None
         case Verdict():
             rendered = _panel(block)
         case Listing(items):
-            rendered = _bullets(speakable(console, "•"), items)
+            rendered = _bullets(to_encodable(console, "•"), items)
         case Table():
             rendered = _table(console, block)
-        case Sketch(_, name) if name in view.data:
+        case Sketch():
             plain = not _has_unicode(console)
-            letters = draw_letters(block, view.data[name], console.width, ascii_only=plain)
-            rendered = _sketch(letters)
+            rendered = _sketch(draw_letters(block, console.width, ascii_only=plain))
     return rendered
 
 
@@ -180,9 +174,9 @@ def _cells(block: Table, row: Sequence[str]) -> list[Text]:
     return cells
 
 
-def say_where(console: Console, words: str, path: Path) -> None:
-    """Prints where something is; a path is never broken, so that it can be copied."""
-    line = Text.assemble(f"{words} ", (speakable(console, str(path)), "bold"), ".")
+def print_location(console: Console, words: str, path: Path) -> None:
+    """Prints where something is, with the path on one line, so that it can be copied."""
+    line = Text.assemble(f"{words} ", (to_encodable(console, str(path)), "bold"), ".")
     console.print(line, soft_wrap=True)
 
 
@@ -194,4 +188,4 @@ def runs_table(console: Console, listed: Sequence[Mapping[str, Any]]) -> Rendera
         for entry in listed
     )
     block = Table(("started", "command", "status", "verdict", "folder"), rows)
-    return _table(console, speakable(console, block))
+    return _table(console, to_encodable(console, block))

@@ -1,9 +1,13 @@
-"""What is said about many images: how many, which were skipped and why, whose landscape traps."""
+"""Many images in words: how many, which were skipped and why, which trap the start."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from gabordiag.landscape.critical import Landscape
+from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph
+from gabordiag.wording import counted
 
 Json = Mapping[str, Any]
 
@@ -11,37 +15,28 @@ Json = Mapping[str, Any]
 _MOST_LISTED = 20
 
 
-def images_of(result: Json) -> Json | None:
-    """Returns the landscape that says which images a result is about, or None with a single one."""
-    if "cases" in result:
-        return images_of(next(iter(result["cases"].values())))
-    landscape: Json = result if "critical_points" in result and "unit" in result else {}
-    landscape = landscape or result.get("landscape") or {}
-    return landscape if landscape.get("images") else None
+def image_blocks(landscape: Landscape) -> list[Block]:
+    """Returns how many images a landscape is the mean over, and what their own landscapes show.
 
-
-def image_sentences(landscape: Json, start: str) -> list[str]:
-    """Returns how many images there are, and what their own landscapes say of the start.
-
-    Args:
-        landscape: With `images`.
-        start: The start, for people.
+    Nothing of a single image.
     """
-    images = landscape["images"]
-    used, skipped = images["used"], len(images["skipped"])
-    text = f"The loss is the mean over {_count(used, 'image')}, each counting the same."
-    if skipped:
-        text += f" {_count(skipped, 'file')} could not be used and {_were(skipped)} skipped:"
-    return [text, *([_survey(images, start)] if "surveyed" in images else [])]
-
-
-def skipped_lines(landscape: Json) -> tuple[str, ...]:
-    """Returns each skipped file with the reason."""
-    skipped = landscape["images"]["skipped"]
+    images = landscape.images
+    if not images:
+        return []
+    used, skipped = images["used"], images["skipped"]
+    text = f"The loss is the mean over {counted(used, 'image', 'images')}, weighted equally."
     lines = [f"{entry['file']} {entry['why']}" for entry in skipped[:_MOST_LISTED]]
+    if skipped:
+        were = "was" if len(skipped) == 1 else "were"
+        text += f" {counted(len(skipped), 'file', 'files')} could not be used and {were} skipped:"
     if len(skipped) > _MOST_LISTED:
         lines.append(f"and {len(skipped) - _MOST_LISTED} more, see result.json")
-    return tuple(lines)
+    blocks: list[Block] = [Heading("The images"), Paragraph(text)]
+    blocks += [Listing(tuple(lines))] if skipped else []
+    if "surveyed" in images:
+        parameter = landscape.parameter
+        blocks.append(Paragraph(_survey(images, parameter.show(parameter.start))))
+    return blocks
 
 
 def batch_label(run: Json, before: str = "") -> str:
@@ -74,11 +69,3 @@ def _survey(images: Json, start: str) -> str:
     if uncertified:
         text += f" For {uncertified} of them the list of minima is not proven complete."
     return text
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _were(number: int) -> str:
-    return "was" if number == 1 else "were"

@@ -8,15 +8,16 @@ from typing import Any
 
 from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.objective.losses import find_loss
+from gabordiag.objective.objective import Parameter
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
 from gabordiag.presentation.phrases import (
     findings,
     how_else,
     number,
+    outcome_name,
     remedies,
-    shown,
+    show_wrapped,
     verdict,
-    wrapped,
 )
 from gabordiag.presentation.surface_words import points_found
 from gabordiag.wording import counted
@@ -99,10 +100,12 @@ def is_copy(result: Json, run: Json) -> bool:
     return bool(_turned(result, run))
 
 
-def axes_of(result: Json) -> dict[str, Json]:
-    """Returns name -> unit and period of each learned parameter."""
+def axes_of(result: Json) -> dict[str, Parameter]:
+    """Returns name -> the learned parameter, of which the result holds unit and period."""
     return {
-        name: {"unit": unit, "period": period}
+        name: Parameter(
+            name, -math.inf, math.inf, period, None, 0.0, unit == "rad", unit.removeprefix("rad")
+        )
         for name, unit, period in zip(
             result["learned"], result["units"], result["periods"], strict=True
         )
@@ -126,12 +129,11 @@ def _at(runs: Sequence[Json]) -> int:
 
 def _row(run: Json) -> tuple[str, ...]:
     momentum = f", momentum {run['momentum']:g}" if run["momentum"] else ""
-    period = f" (period {run['period']})" if run["period"] else ""
     return (
         run["optimizer"] + momentum,
         run["loss"],
         rates_words(run["lr"]),
-        run["outcome"].replace("_", " ") + period,
+        outcome_name(run),
         str(run["steps"]),
         number(run["final_loss"], 3),
         str(run["n_jumps"]),
@@ -154,16 +156,16 @@ def _ends(result: Json, runs: Sequence[Json]) -> list[Block]:
 def _parameters(result: Json, run: Json) -> tuple[tuple[str, ...], ...]:
     rows = []
     for (name, axis), within in zip(axes_of(result).items(), result["tolerances"], strict=True):
-        apart = run["distance_to_target"][name]
-        allowed = shown(axis, within)
+        apart = (run["distance_to_target"] or {}).get(name)
+        allowed = axis.show(within)
         is_there = apart is not None and apart <= within
         rows.append(
             (
                 name + (" (its logarithm is moved)" if name in run["logarithms"] else ""),
-                wrapped(axis, run["start"][name]),
-                wrapped(axis, run["final"][name]),
-                wrapped(axis, run["target_copy"][name]),
-                "–" if apart is None else shown(axis, apart, 2 if axis["unit"] == "rad" else 1),
+                show_wrapped(axis, run["start"][name]),
+                show_wrapped(axis, run["final"][name]),
+                show_wrapped(axis, run["target_copy"][name]),
+                "–" if apart is None else axis.show(apart, 2 if axis.is_angle else 1),
                 f"yes, within {allowed}" if is_there else f"no, not within {allowed}",
             )
         )
@@ -176,7 +178,7 @@ def _symmetry(result: Json, run: Json) -> list[str]:
     if run["outcome"] != "reached" or not turned:
         return []
     axes = axes_of(result)
-    target = ", ".join(f"{n} {wrapped(axes[n], result['target'][n])}" for n in turned)
+    target = ", ".join(f"{n} {show_wrapped(axes[n], result['target'][n])}" for n in turned)
     reasons = []
     if "theta" in turned:
         reasons.append("theta + 180° with psi turned to -psi is the same filter")
@@ -267,8 +269,8 @@ def _is_at_target(result: Json, run: Json) -> bool:
     )
 
 
-def _offset(axis: Json, apart: float) -> float:
-    return apart if axis["period"] is None else math.remainder(apart, axis["period"])
+def _offset(axis: Parameter, apart: float) -> float:
+    return apart if axis.period is None else math.remainder(apart, axis.period)
 
 
 def _listed(values: Sequence[float]) -> str:

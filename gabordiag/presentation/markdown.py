@@ -21,14 +21,14 @@ _MARKUP = re.compile(r"([\\`*_<>|\[\]~#$&])")
 _STARTER = re.compile(r"^(\d*)([-+.)])(?=\s)")
 
 
-def to_markdown(told: Sequence[Block], pictures: Mapping[str, str]) -> str:
+def to_markdown(blocks: Sequence[Block], pictures: Mapping[str, str]) -> str:
     """Returns the blocks as Markdown.
 
     Args:
-        told: The blocks.
+        blocks: The blocks.
         pictures: Stem -> file name of every picture there is; others are left out.
     """
-    parts = [_markdown(block, pictures) for block in told]
+    parts = [_markdown(block, pictures) for block in blocks]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

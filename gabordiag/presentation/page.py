@@ -1,4 +1,4 @@
-"""Blocks as one HTML page: pictures inside, light and dark, for a phone as for a desk.
+"""Blocks as one HTML page with its pictures inside, for screens and phones, light and dark.
 
 The template escapes everything that is put into it; no part of a page is built from strings here.
 """
@@ -25,7 +25,7 @@ _TYPES = {"png": "image/png", "svg": "image/svg+xml", "gif": "image/gif"}
 
 def to_html(
     command: str,
-    told: Sequence[Block],
+    blocks: Sequence[Block],
     settings: Sequence[tuple[str, str]],
     command_line: str,
     pictures: Mapping[str, str],
@@ -35,11 +35,11 @@ def to_html(
 
     Args:
         command: That was run.
-        told: What it says.
+        blocks: What it says.
         settings: That it was run with, name and value.
-        command_line: The same as a command.
+        command_line: The command with all its settings.
         pictures: Stem -> address of the pictures there are, as `inlined` makes it.
-        narrow: The same for the width of a phone, where there are such.
+        narrow: Stem -> address of the pictures for the width of a phone, where there are any.
     """
     environment = Environment(
         loader=PackageLoader("gabordiag.presentation", "."),
@@ -51,8 +51,8 @@ def to_html(
     template = environment.get_template("report.html")
     return template.render(
         command=command,
-        sentence=next((block.text for block in told if isinstance(block, Verdict)), ""),
-        blocks=[(type(block).__name__, block) for block in told],
+        sentence=next((block.text for block in blocks if isinstance(block, Verdict)), ""),
+        blocks=[(type(block).__name__, block) for block in blocks],
         settings=settings,
         command_line=command_line,
         pictures=pictures,

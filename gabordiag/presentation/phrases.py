@@ -1,13 +1,15 @@
-"""What all tellers say in the same words: numbers, values, ranges; verdict, causes and cures."""
+"""Phrases that several results share: numbers, values, intervals; verdict, causes and remedies."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gabordiag.landscape.critical import Landscape
+from gabordiag.landscape.sweep import Sweep
+from gabordiag.objective.objective import Parameter
 from gabordiag.presentation.blocks import Block, Heading, Table, Verdict
-from gabordiag.wording import significant_figures
+from gabordiag.wording import counted
 
 Json = Mapping[str, Any]
 
@@ -19,41 +21,49 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
-def shown(landscape: Json, value: float | None, digits: int = 2) -> str:
-    """Returns a value of the parameter for people: degrees for angles, with its unit."""
-    if value is None:
-        return "–"
-    if landscape["unit"] == "rad":
-        text = f"{math.degrees(value):.{digits}f}"
-        # A zero has no sign.
-        return f"{text.removeprefix('-') if float(text) == 0 else text}°"
-    count = digits + 2
-    if "tolerance" in landscape:
-        low, high = landscape["range"]
-        count = significant_figures(value, low, high, landscape["tolerance"], digits)
-    return f"{value:.{count}g} {landscape['unit']}".strip()
-
-
-def wrapped(landscape: Json, value: float | None) -> str:
+def show_wrapped(parameter: Parameter, value: float | None) -> str:
     """Returns a value folded into one period, for people."""
-    period = landscape["period"]
-    if value is None or period is None:
-        return shown(landscape, value)
-    return shown(landscape, (value + period / 2) % period - period / 2)
+    return parameter.show(None if value is None else float(parameter.wrap(value)))
 
 
-def span(landscape: Json, interval: Sequence[float] | None) -> str:
+def show_interval(parameter: Parameter, interval: Sequence[float] | None) -> str:
     """Returns an interval of the parameter for people."""
     if interval is None:
         return "–"
-    return f"{shown(landscape, interval[0], 1)} … {shown(landscape, interval[1], 1)}"
+    return " … ".join(parameter.show(end, 1) for end in interval)
 
 
-def exact_derivative(landscape: Json) -> str:
+def describe_points(landscape: Landscape) -> str:
+    """Returns how many critical points of each kind there are; a kink is a minimum."""
+    kinds = [point.kind for point in landscape.points]
+    kinks = kinds.count("kink")
+    minima = counted(kinds.count("minimum") + kinks, "minimum", "minima")
+    if kinks:
+        minima += " (a kink)" if len(landscape.attractors) == 1 else f" ({kinks} with a kink)"
+    others = [
+        counted(kinds.count(kind), kind, plural)
+        for kind, plural in (("maximum", "maxima"), ("inflection", "inflections"))
+        if kind in kinds
+    ]
+    return ", ".join([minima, *others]) if kinds else "no critical point"
+
+
+def exact_derivative(sweep: Sweep) -> str:
     """Returns what a sweep's exact derivative is, in words."""
-    # One's own objective has no closed form: its values' own derivative stands in.
-    is_own = landscape["gradient_check"]["shortcut_vs_direct"] is None
-    return "derivative of its values" if is_own else "closed form"
+    # A custom objective has no closed form: the derivative of its interpolated values stands in.
+    is_custom = sweep.gradient_check.shortcut_vs_direct is None
+    return "derivative of its values" if is_custom else "closed form"
+
+
+def goal_name(parameter: Parameter) -> str:
+    """Returns what the goal of a descent is called."""
+    return "target" if parameter.target is not None else "lowest minimum"
+
+
+def outcome_name(run: Json) -> str:
+    """Returns a run's outcome as tables show it, a cycle with its period."""
+    period = f" (period {run['period']})" if run["period"] else ""
+    return str(run["outcome"]).replace("_", " ") + period
 
 
 def verdict(result: Json) -> Verdict:
@@ -62,20 +72,20 @@ def verdict(result: Json) -> Verdict:
     return Verdict(result["headline"], result["verdict"], good)
 
 
-_ROLES = {"primary": "cause", "contributing": "adds to it", "ruled_out": "ruled out"}
+_ROLES = {"primary": "cause", "contributing": "contributes", "ruled_out": "ruled out"}
 
 
 def findings(result: Json) -> list[Block]:
-    """Returns the suspects with what was measured of each."""
+    """Returns the suspected causes with what was measured for each."""
     rows = tuple(
         (_ROLES[f["role"]], f["cause"].replace("_", " "), f["explanation"])
         for f in result["findings"]
     )
-    return [Heading("Why"), Table(("role", "suspect", "measured"), rows)]
+    return [Heading("Why"), Table(("role", "cause", "measured"), rows)]
 
 
 def remedies(result: Json) -> list[Block]:
-    """Returns the cures that were tried."""
+    """Returns the remedies that were tried."""
     if not result["remedies"]:
         return []
     rows = tuple(

@@ -1,7 +1,7 @@
 """The files of a run for people: its figures and its report, from saved data alone.
 
-`make_files` is what a command calls at its end, and `redo` what `gabordiag report` calls; both give
-file names and contents, and leave the writing to others. A figure is added in `drawings`.
+`make_files` is what a command calls at its end, and `redo` what `gabordiag report` calls; both
+return file names and contents, and leave the writing to others.
 """
 
 from __future__ import annotations
@@ -12,104 +12,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from gabordiag.errors import GabordiagError, InputError
-from gabordiag.presentation import page, words
-from gabordiag.presentation.animation import frames as animation
+from gabordiag.presentation import page
+from gabordiag.presentation.animation.frames import animate
 from gabordiag.presentation.blocks import Block, Picture, Table
-from gabordiag.presentation.figures import drawings as figures
 from gabordiag.presentation.figures.sheets import on_sheet
+from gabordiag.presentation.figures.style import render
 from gabordiag.presentation.markdown import fenced, to_markdown
+from gabordiag.presentation.registry import KINDS, Drawings
+from gabordiag.presentation.restored import restore
 from gabordiag.results import Progress, View
 from gabordiag.runs import SavedRun
 from gabordiag.wording import printable
 
-# Settings that are no options.
+# Settings that are arguments, not options.
 _ARGUMENTS = {("explain", "log")}
-Drawing = Callable[[View], Figure]
-
-
-def drawings(command: str, view: View) -> dict[str, tuple[Drawing, View]]:
-    """Returns the figures of a command's run: file stem -> (function, what it draws).
-
-    The place to add a figure.
-    """
-    if command == "reproduce":
-        return _reproduce_drawings(view)
-    table: dict[str, dict[str, Drawing]] = {
-        "sweep": {"sweep": figures.sweep_figure},
-        "optimize": {"optimize": figures.optimize_figure},
-        "diagnose": {"sweep": figures.sweep_figure, "run": figures.optimize_figure},
-        "basins": {"basins": figures.basins_figure},
-        "bifurcate": {"bifurcation": figures.bifurcation_figure},
-    }
-    if "learned" in view.result:
-        return {"pairs": (figures.pairs_figure, view)} if view.result.get("pairs") else {}
-    if command == "basins" and "parameters" in view.result:
-        return {"plane": (figures.plane_figure, view)}
-    if command == "sweep" and "parameters" in view.result:
-        surfaces = {
-            "surface": figures.surface_figure,
-            "surface-in-space": figures.surface_in_space_figure,
-        }
-        return {stem: (function, view) for stem, function in surfaces.items()}
-    if command == "diagnose":
-        landscape = view.result["landscape"]
-        view = View({**landscape, "runs": [view.result["run"]], "landscape": landscape}, view.data)
-    return {stem: (function, view) for stem, function in table.get(command, {}).items()}
-
-
-def _reproduce_drawings(view: View) -> dict[str, tuple[Drawing, View]]:
-    parts = cases(view)
-    result: dict[str, tuple[Drawing, View]] = {
-        "comparison": (lambda _: figures.comparison_figure(parts), view)
-    }
-    for name, part in parts.items():
-        case, data, landscape = part.result, part.data, part.result["landscape"]
-        result[f"{name}-run"] = (figures.optimize_figure, failing_run(part))
-        result[f"{name}-sweep"] = (figures.sweep_figure, View(landscape, data))
-        if "basins" in case:
-            basins = View({**case["basins"], "landscape": landscape}, data)
-            result[f"{name}-basins"] = (figures.basins_figure, basins)
-        if "bifurcation" in case:
-            diagram = View({**case["bifurcation"], "landscape": landscape}, data)
-            result[f"{name}-bifurcation"] = (figures.bifurcation_figure, diagram)
-    return result
-
-
-def cases(view: View) -> dict[str, View]:
-    """Returns the view of each case of `reproduce`, its files without the case's name."""
-    return {
-        name: View(
-            case,
-            {
-                file.removeprefix(f"{name}-"): table
-                for file, table in view.data.items()
-                if file.startswith(f"{name}-")
-            },
-        )
-        for name, case in view.result["cases"].items()
-    }
-
-
-def failing_run(case: View) -> View:
-    """Returns the view of the run that shows a case's symptom."""
-    result = case.result
-    runs = {"runs": [result["symptom"]["run"]], "landscape": result["landscape"]}
-    return View(runs, case.data)
 
 
 @dataclass(frozen=True)
-class Wish:
+class ReportOptions:
     """Which pictures a report gets.
 
     Attributes:
-        formats: Of the figures, `png`, `svg`; the first is shown in the report. None draws nothing.
+        formats: Of the figures, `png`, `svg`; the first is shown in the report. Empty: no figures.
         size: A name of `SHEETS`.
         animate: Whether the failing run becomes an animation.
-        to_send: Whether the page is made small, and its figures for phones too: twice the drawing,
-            which a run that has just been made does not wait for.
+        to_send: Whether the page is made small, and its figures drawn a second time for phones,
+            which a run that has just finished does not wait for.
     """
 
     formats: tuple[str, ...] = ("png",)
@@ -122,45 +51,78 @@ def make_files(
     command: str,
     view: View,
     settings: Mapping[str, Any],
-    wish: Wish,
+    options: ReportOptions,
     progress: Progress | None = None,
-) -> dict[str, bytes]:
-    """Returns everything that a person looks at: figures, animations, report.md, report.html.
+) -> tuple[dict[str, bytes], list[Block]]:
+    """Returns the files that a person looks at, and what they say.
 
     Args:
         command: That was run.
         view: Of its result.
         settings: That it was run with; those that are None are left out.
-        wish: Which pictures.
+        options: Which pictures.
         progress: Called with (pictures done, pictures in all).
+
+    Returns:
+        Figures, animations, report.md and report.html by name; and the report's blocks.
     """
-    has_narrow = wish.to_send and wish.size == "screen" and bool(wish.formats)
-    total = len(drawings(command, view)) * ((1 + has_narrow) if wish.formats else 0) + 1
+    restored = restore(command, view)
+    kind = KINDS[type(restored)]
+    drawings = kind.figures(restored)
+    has_narrow = options.to_send and options.size == "screen" and bool(options.formats)
+    total = len(drawings) * ((1 + has_narrow) if options.formats else 0) + 1
     numbers = itertools.count(1)
 
     def drawn() -> None:
         if progress is not None:
             progress(next(numbers), total)
 
-    files = draw(command, view, wish.formats, wish.size, drawn)
-    if wish.animate:
-        files |= films(command, view)
-    given = {name: value for name, value in settings.items() if value is not None}
-    told = words.blocks(command, view)
-    shown = _shown(files, wish.formats)
-    # Whatever was drawn is shown: a figure without a place in the text comes after it.
-    placed = {block.stem for block in told if isinstance(block, Picture)}
-    told += [Picture(stem) for stem in shown if stem not in placed]
-    text = markdown(command, told, given, shown)
-    pictures = {stem: page.inlined(name, files[name], wish.to_send) for stem, name in shown.items()}
-    rows = tuple((name, show_setting(value)) for name, value in given.items())
+    files = draw(drawings, options.formats, options.size, drawn)
+    if options.animate:
+        for prefix, runs in kind.films(restored).items():
+            films = animate(runs).items()
+            files |= {f"{prefix}animation.{form}": content for form, content in films}
+    blocks = kind.blocks(restored)
+    shown = _shown(files, options.formats)
+    # A figure without a place in the text comes after it.
+    placed = {block.stem for block in blocks if isinstance(block, Picture)}
+    blocks += [Picture(stem) for stem in shown if stem not in placed]
     narrow = {}
     if has_narrow:
-        slim = draw(command, view, wish.formats[:1], "column", drawn)
+        slim = draw(drawings, options.formats[:1], "column", drawn)
         narrow = {s: page.inlined(n, slim[n], True) for s, n in shown.items() if n in slim}
-    html = page.to_html(command, told, rows, command_line(command, given), pictures, narrow)
+    pages = make_pages(command, blocks, settings, files, shown, narrow, small=options.to_send)
+    return {**files, **pages}, blocks
+
+
+def make_pages(
+    command: str,
+    blocks: Sequence[Block],
+    settings: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    shown: Mapping[str, str],
+    narrow: Mapping[str, str],
+    *,
+    small: bool,
+) -> dict[str, bytes]:
+    """Returns report.md and report.html.
+
+    Args:
+        command: That was run.
+        blocks: What the report says.
+        settings: That the command was run with; those that are None are left out.
+        files: Contents of the pictures by name.
+        shown: Stem -> name of the pictures that are shown.
+        narrow: Stem -> address of those for phones.
+        small: Whether pictures inside the page are reduced to 256 colours.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    rows = tuple((name, show_setting(value)) for name, value in given.items())
+    pictures = {stem: page.inlined(name, files[name], small) for stem, name in shown.items()}
+    line = command_line(command, given)
+    text = markdown(command, blocks, given, shown)
+    html = page.to_html(command, blocks, rows, line, pictures, narrow)
     return {
-        **files,
         "report.md": printable(text).encode("utf-8"),
         "report.html": printable(html).encode("utf-8"),
     }
@@ -172,55 +134,41 @@ def _shown(files: Mapping[str, bytes], formats: Sequence[str]) -> dict[str, str]
     return {name.rsplit(".", 1)[0]: name for name in names}
 
 
-def films(command: str, view: View) -> dict[str, bytes]:
-    """Returns the animations of a command's runs: file name -> content."""
-    parts = {"": view} if command == "optimize" and "learned" not in view.result else {}
-    if command == "reproduce":
-        parts = {f"{name}-": failing_run(part) for name, part in cases(view).items()}
-    return {
-        f"{prefix}animation.{form}": content
-        for prefix, part in parts.items()
-        for form, content in animation.animate(part).items()
-    }
-
-
 def draw(
-    command: str,
-    view: View,
+    drawings: Drawings,
     formats: Sequence[str] = ("png",),
     size: str = "screen",
     drawn: Callable[[], None] = lambda: None,
 ) -> dict[str, bytes]:
-    """Returns the figures of a command's run: file name -> content.
+    """Returns figures as files: name -> content.
 
     Args:
-        command: That was run.
-        view: Of its result.
+        drawings: File stem -> function that draws the figure.
         formats: `png`, `svg`.
         size: A name of `SHEETS`.
         drawn: Called after every figure.
     """
     rendered = {}
     with on_sheet(size):
-        for stem, (function, part) in drawings(command, view).items() if formats else ():
-            figure = function(part)
+        for stem, drawing in drawings.items() if formats else ():
+            figure = drawing()
             for form in formats:
-                rendered[f"{stem}.{form}"] = figures.render(figure, form)
+                rendered[f"{stem}.{form}"] = render(figure, form)
             drawn()
     return rendered
 
 
 def redo(
     saved: SavedRun,
-    wish: Wish,
+    options: ReportOptions,
     progress: Progress | None = None,
     pages: Callable[[str, View], Mapping[str, bytes]] = lambda command, view: {},
 ) -> tuple[dict[str, bytes], list[Block]]:
-    """Returns everything that a person looks at of a saved run, and its words.
+    """Returns the files of a saved run that a person looks at, and what they say.
 
     Args:
         saved: The run.
-        wish: Which pictures.
+        options: Which pictures.
         progress: Called with (pictures done, pictures in all).
         pages: Returns further files made from a command's view, such as the interactive page.
 
@@ -229,9 +177,8 @@ def redo(
     """
     command = saved.document["command"]
     try:
-        files = make_files(command, saved.view, saved.document["config"], wish, progress)
-        files |= pages(command, saved.view)
-        return files, words.blocks(command, saved.view)
+        files, blocks = make_files(command, saved.view, saved.document["config"], options, progress)
+        return {**files, **pages(command, saved.view)}, blocks
     except (GabordiagError, MemoryError):
         raise
     except Exception as error:
@@ -244,14 +191,14 @@ def redo(
 
 
 def markdown(
-    command: str, told: Sequence[Block], settings: Mapping[str, Any], pictures: Mapping[str, str]
+    command: str, blocks: Sequence[Block], settings: Mapping[str, Any], pictures: Mapping[str, str]
 ) -> str:
-    """Returns the report as Markdown: the sentence, the figures, the tables, how to repeat it."""
+    """Returns the report as Markdown: the blocks, and how to repeat the run."""
     rows = tuple((name, show_setting(value)) for name, value in settings.items())
     again = f"gabordiag {command} --config config.toml"
     parts = [
         f"# gabordiag {command}",
-        to_markdown(told, pictures),
+        to_markdown(blocks, pictures),
         "## To repeat it",
         f"In this folder, or with all settings written out:\n\n{fenced(again)}",
         fenced(command_line(command, settings)),

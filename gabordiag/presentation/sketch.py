@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from gabordiag.presentation.blocks import Mark, Sketch
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
+from gabordiag.presentation.figures.landscape import axis_of
 
 # Columns at most: as wide as the text around it.
 WIDEST = 72
@@ -26,7 +26,7 @@ class Arrow:
     Attributes:
         column: Where the text begins.
         text: Arrow and words.
-        good: Whether it is where one wants to be.
+        good: Whether it marks the target.
     """
 
     column: int
@@ -49,24 +49,17 @@ class Letters:
     ends: str
 
 
-def draw_letters(
-    sketch: Sketch, table: Mapping[str, Any], width: int, *, ascii_only: bool = False
-) -> Letters:
+def draw_letters(sketch: Sketch, width: int, *, ascii_only: bool = False) -> Letters:
     """Returns the sketch in at most `width` columns.
 
     Args:
         sketch: What to draw.
-        table: The sweep: the parameter's values and the loss.
         width: Columns of the terminal.
         ascii_only: Use nothing beyond ASCII.
     """
-    axis = ParameterAxis.of(sketch.landscape)
+    axis = axis_of(sketch.sweep)
     columns = min(width, WIDEST)
-    losses = lowest_of_columns(
-        np.asarray(table[axis.name], dtype=np.float64),
-        np.asarray(table["loss"], dtype=np.float64),
-        columns,
-    )
+    losses = lowest_of_columns(sketch.sweep.values, sketch.sweep.loss, columns)
     letters, rows = (_ASCII, _ASCII_ROWS) if ascii_only else (_BLOCKS, _ROWS)
     low, high = (axis.show(value) for value in (axis.low, axis.high))
     if ascii_only:

@@ -1,4 +1,4 @@
-"""What is said about the loss over two parameters: what was found on it."""
+"""The loss over two parameters in words: the minima and saddles that were found."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gabordiag.presentation.blocks import Block, Heading, Paragraph, Picture, Table
-from gabordiag.presentation.phrases import number, shown, span
+from gabordiag.presentation.figures.surface import surface_axes
+from gabordiag.presentation.phrases import number, show_interval
 from gabordiag.wording import counted
 
 Json = Mapping[str, Any]
@@ -14,22 +15,22 @@ Json = Mapping[str, Any]
 
 def surface(result: Json) -> list[Block]:
     """Returns what a surface says, with its two pictures."""
-    told = points_found(result)
+    blocks = points_found(result)
     return [
         Heading("The surface"),
-        told[0],
+        blocks[0],
         Picture("surface"),
-        *told[1:],
+        *blocks[1:],
         Picture("surface-in-space"),
     ]
 
 
 def points_found(result: Json) -> list[Block]:
     """Returns what was found over two parameters: a sentence, then the minima and saddles."""
-    axes = [{"unit": unit} for unit in result["units"]]
+    axes = [axis.parameter for axis in surface_axes(result)]
     names, minima, saddles = result["parameters"], result["local_minima"], result["saddles"]
     ranges = [
-        f"{name} over {span(axis, ends)}"
+        f"{name} over {show_interval(axis, ends)}"
         for name, axis, ends in zip(names, axes, result["ranges"], strict=True)
     ]
     targets = sum(point["is_target"] for point in minima)
@@ -39,16 +40,16 @@ def points_found(result: Json) -> list[Block]:
         + (f" ({which}the target)" if minima else "")
         + f" and {counted(len(saddles), 'saddle', 'saddles')} found, {result['found']}."
     )
-    told: list[Block] = [Paragraph(text)]
+    blocks: list[Block] = [Paragraph(text)]
     if result["edge_minima"]:
         places = [
-            f"{', '.join(shown(axis, p[n]) for n, axis in zip(names, axes, strict=True))} "
+            f"{', '.join(axis.show(p[n]) for n, axis in zip(names, axes, strict=True))} "
             f"(loss {number(p['loss'])})"
             for p in result["edge_minima"][:4]
         ]
         more = len(result["edge_minima"]) - len(places)
         also = f" and {more} more places" if more else ""
-        told.append(
+        blocks.append(
             Paragraph(
                 f"At the edge of the range the loss falls on outward at {'; '.join(places)}{also}: "
                 "a descent may leave the range there."
@@ -56,7 +57,7 @@ def points_found(result: Json) -> list[Block]:
         )
     rows = tuple(
         (
-            *(shown(axis, point[name], 3) for name, axis in zip(names, axes, strict=True)),
+            *(axis.show(point[name], 3) for name, axis in zip(names, axes, strict=True)),
             point["kind"] + (", the target" if point["is_target"] else ""),
             # A kink is a zero: what is computed there is rounding.
             number(0.0 if point["kind"] == "kink" else point["loss"]),
@@ -67,8 +68,8 @@ def points_found(result: Json) -> list[Block]:
     )
     if rows:
         columns = (*names, "kind", "loss", "eigenvalues", "2 / largest")
-        told.append(Table(columns, rows))
-    return told
+        blocks.append(Table(columns, rows))
+    return blocks
 
 
 def _bending(point: Json) -> str:

@@ -1,14 +1,16 @@
-"""What a run says in words: blocks of text and tables, for the terminal and for reports alike.
-
-Everything is taken from the JSON of a result; nothing is computed here. Angles become degrees.
-"""
+"""What results of one parameter say: blocks of text and tables, for terminal and reports alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gabordiag.dynamics.bifurcation import Bifurcation
+from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
+from gabordiag.landscape.critical import CriticalPoint, Landscape
+from gabordiag.landscape.sweep import Sweep
+from gabordiag.objective.objective import Parameter
 from gabordiag.presentation.blocks import (
     Block,
     Heading,
@@ -20,26 +22,21 @@ from gabordiag.presentation.blocks import (
     Table,
     Verdict,
 )
-from gabordiag.presentation.image_words import (
-    batch_label,
-    image_sentences,
-    images_of,
-    skipped_lines,
-)
-from gabordiag.presentation.joint_words import joint_diagnosis, joint_runs, plane_of_starts
+from gabordiag.presentation.figures.run_paths import Runs
+from gabordiag.presentation.image_words import batch_label, image_blocks
 from gabordiag.presentation.phrases import (
+    describe_points,
     exact_derivative,
     findings,
     number,
+    outcome_name,
     remedies,
-    shown,
-    span,
+    show_interval,
+    show_wrapped,
     verdict,
-    wrapped,
 )
-from gabordiag.presentation.surface_words import surface
-from gabordiag.results import View
-from gabordiag.wording import times
+from gabordiag.presentation.rates import rate_words
+from gabordiag.presentation.restored import Case, Diagnosed, Explored, Reproduced
 
 Json = Mapping[str, Any]
 
@@ -47,304 +44,102 @@ Json = Mapping[str, Any]
 _MOST_MARKS = 6
 # Rows of critical points; of more, the lowest minima.
 _MOST_POINTS = 24
-
-
-def blocks(command: str, view: View) -> list[Block]:
-    """Returns what a command's result says, in the order in which a person would ask."""
-    tell = TELLERS.get(command)
-    return [*tell(view.result), *_images(view.result)] if tell is not None else []
-
-
-def _images(result: Json) -> list[Block]:
-    landscape = images_of(result)
-    if landscape is None:
-        return []
-    first, *more = image_sentences(landscape, shown(landscape, landscape["start"]))
-    skipped = skipped_lines(landscape)
-    told: list[Block] = [Heading("The images"), Paragraph(first)]
-    told += [Listing(skipped)] if skipped else []
-    return [*told, *(Paragraph(text) for text in more)]
-
-
-def _sketch(
-    landscape: Json, runs: Sequence[Json] = (), start: float | None = None, table: str = "sweep.csv"
-) -> Sketch:
-    """The landscape with its target, the runs' starts, and where they ended."""
-    target = landscape["target"]
-    marks = [] if target is None else [Mark(target, f"target {shown(landscape, target)}", True)]
-    starts = [run["start"] for run in runs] or [landscape["start"] if start is None else start]
-    counts: dict[str, list[float]] = {}
-    for place in dict.fromkeys(value for value in starts if value is not None):
-        counts.setdefault(f"start {shown(landscape, place)}", []).append(place)
-    for run in runs:
-        if run["final"] is not None:
-            counts.setdefault(f"end {wrapped(landscape, run['final'])}", []).append(run["final"])
-    for words, values in list(counts.items())[:_MOST_MARKS]:
-        more = f" ({len(values)} runs)" if len(values) > 1 else ""
-        marks.append(Mark(values[0], words + more))
-    return Sketch(landscape, table, tuple(marks))
-
-
-def _landscape(landscape: Json) -> list[Block]:
-    points = landscape["critical_points"]
-    minima = sum(point["kind"] in ("minimum", "kink") for point in points)
-    proof = "proven complete" if landscape["certified"] else "not proven complete"
-    reason = landscape["certificate"]["reason"]
-    text = (
-        f"{landscape['parameter']} over {span(landscape, landscape['range'])}: {minima} "
-        f"{'minimum' if minima == 1 else 'minima'} among {len(points)} critical points; the list "
-        f"is {proof}: {reason}."
-    )
-    listed = points
-    if len(points) > _MOST_POINTS:
-        lowest = sorted((p for p in points if p["basin"] is not None), key=lambda p: p["loss"])
-        listed = sorted(lowest[:_MOST_POINTS], key=lambda p: p["value"])
-        text += f" The {len(listed)} lowest minima follow; result.json has all points."
-    rows = tuple(
-        (
-            shown(landscape, point["value"], 3),
-            point["kind"] + (", the target" if point["is_target"] else ""),
-            number(point["loss"]),
-            number(point["curvature"])
-            if point["slope"] is None
-            else "slope ±" + number(point["slope"]),
-            number(point["stable_lr"], 3),
-            span(landscape, point["basin"]),
-        )
-        for point in listed
-    )
-    columns = ("at", "kind", "loss", "curvature", "2 / curvature", "basin")
-    return [Paragraph(text), Table(columns, rows)]
-
-
-def _gradient(landscape: Json) -> list[Block]:
-    check = landscape.get("gradient_check")
-    if check is None:
-        return []
-    exact = exact_derivative(landscape)
-    names = {
-        "analytic_vs_autograd": f"{exact} against autograd",
-        "analytic_vs_numeric": f"{exact} against finite differences",
-        "shortcut_vs_direct": "exact shortcut against the whole image",
-    }
-    rows = tuple(
-        (text, number(check[key], 2)) for key, text in names.items() if check[key] is not None
-    )
-    return [Heading("The derivative"), Table(("compared", "largest relative error"), rows)]
-
-
-def _sweep(result: Json) -> list[Block]:
-    if "parameters" in result:
-        return surface(result)
-    told: list[Block] = [Heading("The landscape"), Picture("sweep"), _sketch(result)]
-    return [*told, *_landscape(result), *_gradient(result)]
-
-
-def _run_rows(landscape: Json, runs: Sequence[Json]) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        (
-            run["optimizer"]
-            + (f", momentum {run['momentum']:g}" if run["momentum"] else "")
-            + batch_label(run, ", "),
-            run["loss"],
-            f"{run['lr']:g}",
-            shown(landscape, run["start"]),
-            run["outcome"].replace("_", " ")
-            + (f" (period {run['period']})" if run["period"] else ""),
-            wrapped(landscape, run["final"]),
-            number(run["final_loss"], 3),
-            str(run["n_jumps"]),
-            number(run["lyapunov"], 2),
-        )
-        for run in runs
-    )
-
-
-def _chaos(runs: Sequence[Json]) -> list[Block]:
-    """Says of chaotic runs how far their path can be trusted."""
-    steps = [run["trusted_steps"] for run in runs if run.get("trusted_steps") is not None]
-    if not steps:
-        return []
-    verb = "is" if len(steps) == 1 else "are"
-    which = "The run is" if len(runs) == 1 else f"{len(steps)} of {len(runs)} runs {verb}"
-    fewest, most = min(steps), max(steps)
-    span = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-    text = (
-        f"{which} chaotic: from {span} steps on, rounding decides the path, so that another "
-        "machine, precision or number of threads takes another one. Outcomes and rates of jumps "
-        "stay; single steps and exact counts do not."
-    )
-    return [Paragraph(text)]
-
-
 _RUN_COLUMNS = ("optimizer", "loss", "lr", "start", "outcome", "end", "loss", "jumps", "Lyapunov")
 
 
-def _meanings(runs: Sequence[Json]) -> Listing:
-    """Explains the words of the table of runs that occur in it."""
-    items = [
-        f"{name.replace('_', ' ')}: {OUTCOMES[name]}"
-        for name in dict.fromkeys(run["outcome"] for run in runs)
+def sweep(made: Sweep) -> list[Block]:
+    """Returns the landscape, its critical points, and how well the gradients agree."""
+    return [
+        Heading("The landscape"),
+        Picture("sweep"),
+        _sketch(made),
+        *_points(made.landscape),
+        *_gradient(made),
+        *image_blocks(made.landscape),
     ]
-    if any(run["n_jumps"] for run in runs):
-        items.append(
-            f"jumps: steps on which the loss rises by {JUMP_RISE:.0%} of the landscape's height"
-        )
-    if any(run["lyapunov"] is not None for run in runs):
-        items.append("Lyapunov: two runs side by side part by this exponent a step; above 0, chaos")
-    return Listing(tuple(items))
 
 
-def _optimize(result: Json) -> list[Block]:
-    if "learned" in result:
-        return joint_runs(result)
-    landscape, runs = result["landscape"], result["runs"]
-    told: list[Block] = [Heading("The runs"), Picture("animation"), Picture("optimize")]
-    told.append(Table(_RUN_COLUMNS, _run_rows(landscape, runs), 4))
-    told += [_meanings(runs), *_chaos(runs)]
-    told += _batches(runs)
-    told += [Paragraph(note) for note in result.get("notes", [])]
-    told += [Heading("The landscape"), _sketch(landscape, runs)]
-    return [*told, *_landscape(landscape)]
+def runs(made: Runs) -> list[Block]:
+    """Returns the runs in a table, and their landscape."""
+    return [
+        Heading("The runs"),
+        Picture("animation"),
+        Picture("optimize"),
+        *_run_table(made),
+        *_batches(made.runs),
+        *(Paragraph(note) for note in made.notes),
+        *_ground(made),
+        *image_blocks(made.sweep.landscape),
+    ]
 
 
-def _batches(runs: Sequence[Json]) -> list[Block]:
-    told = tuple(run["batch"]["explanation"] for run in runs if run.get("batch"))
-    if not told:
-        return []
-    return [Heading("What the batches change"), *(Paragraph(text) for text in told)]
-
-
-def _windows(result: Json) -> str:
-    working = result["working_lr"]
-    start = shown(result["landscape"], result["start"])
-    if working:
-        spans = " and ".join(f"{low:.3g} to {high:.3g}" for low, high in working[:3])
-        more = f" (and {len(working) - 3} more)" if len(working) > 3 else ""
-        return f"From {start} the learning rates {spans}{more} reach the target."
-    text = f"From {start} no scanned learning rate reaches the target."
-    escape, hold = result["escape_lr"], result["hold_lr"]
-    if escape is None or hold is None:
-        return text
-    text += (
-        f" Leaving the start's basin takes {escape:.3g}; the target's basin holds at most "
-        f"{hold:.3g}"
-    )
-    if escape <= hold:
-        return f"{text}: none of the rates between comes to rest there."
-    return f"{text}: {times(escape / hold)} times less."
-
-
-def _theory(result: Json) -> list[Block]:
-    theory = result.get("theory")
-    if not theory:
-        return []
-    return [Paragraph(theory["explanation"])]
-
-
-def _basins(result: Json) -> list[Block]:
-    if "parameters" in result:
-        return plane_of_starts(result)
-    shares = sorted(result["fractions"].items(), key=lambda item: -item[1])
+def basins(made: Basins) -> list[Block]:
+    """Returns which learning rates work from where, and the landscape."""
+    shares = sorted(made.fractions.items(), key=lambda item: -item[1])
     rows = tuple((name.replace("_", " "), f"{share:.1%}", OUTCOMES[name]) for name, share in shares)
-    text = _windows(result)
-    if result["best_lr"] is not None:
-        text += (
-            f" At best, with lr {result['best_lr']:.3g}, {result['reachable_share']:.0%} of all "
-            "starts reach it."
-        )
+    best = ""
+    if made.best_lr is not None:
+        share = made.reached_share.max()
+        best = f" At lr {made.best_lr:.3g}, the best, {share:.0%} of all starts reach it."
     return [
         Heading("Starts against learning rates"),
-        Paragraph(text),
+        Paragraph(_rates(made) + best),
         Picture("basins"),
-        *_theory(result),
+        *_theory(made),
         Table(("outcome", "share", "meaning"), rows, 0),
         Heading("The landscape"),
-        _sketch(result["landscape"], start=result["start"]),
-        *_landscape(result["landscape"]),
+        _sketch(made.sweep, start=made.windows.start),
+        *_points(made.sweep.landscape),
+        *image_blocks(made.sweep.landscape),
     ]
 
 
-def _bifurcate(result: Json) -> list[Block]:
-    landscape = result["landscape"]
+def bifurcation(made: Bifurcation) -> list[Block]:
+    """Returns the bands of learning rates with equal behaviour."""
     rows = tuple(
-        (band["kind"], f"{band['lr'][0]:.3g}", f"{band['lr'][1]:.3g}")
-        for band in result["bands"]
-        if band["lr"][1] > 1.02 * band["lr"][0]
+        (kind, f"{low:.3g}", f"{high:.3g}") for kind, low, high in made.bands if high > 1.02 * low
     )
-    text = f"Attractor from {shown(landscape, result['start'])}, bands of learning rates:"
+    start = made.landscape.parameter.show(made.start)
     return [
         Heading("Where the iterates end up"),
         Picture("bifurcation"),
-        Paragraph(text),
+        Paragraph(f"Attractor from {start}, bands of learning rates:"),
         Table(("behaviour", "from lr", "to lr"), rows),
+        *image_blocks(made.landscape),
     ]
 
 
-def _diagnose(result: Json) -> list[Block]:
-    if "learned" in result:
-        return joint_diagnosis(result)
-    landscape = result["landscape"]
-    told: list[Block] = [verdict(result), Picture("run")]
-    if result["jump_story"]:
-        told += [Heading("What happened"), Listing(tuple(result["jump_story"]))]
-    told += findings(result)
-    told += remedies(result)
-    told += [Heading("The run"), Table(_RUN_COLUMNS, _run_rows(landscape, [result["run"]]), 4)]
-    told += [_meanings([result["run"]]), *_chaos([result["run"]])]
-    told += [Heading("The landscape"), Picture("sweep"), _sketch(landscape, [result["run"]])]
-    return [*told, *_landscape(landscape), *_gradient(landscape)]
+def diagnosis(made: Diagnosed) -> list[Block]:
+    """Returns the verdict, what happened, why, what helps, and the run on its landscape."""
+    blocks: list[Block] = [verdict(made.verdict), Picture("run")]
+    if made.verdict["jump_story"]:
+        blocks += [Heading("What happened"), Listing(tuple(made.verdict["jump_story"]))]
+    return [
+        *blocks,
+        *findings(made.verdict),
+        *remedies(made.verdict),
+        Heading("The run"),
+        *_run_table(made.runs),
+        *_ground(made.runs, Picture("sweep")),
+        *_gradient(made.runs.sweep),
+        *image_blocks(made.runs.sweep.landscape),
+    ]
 
 
-def _reproduce(result: Json) -> list[Block]:
-    told: list[Block] = []
-    for name, case in result["cases"].items():
-        told += _symptom(name, case)
-    told.append(Picture("comparison"))
-    for name, case in result["cases"].items():
-        told += _case(name, case)
-    return told
+def reproduction(made: Reproduced) -> list[Block]:
+    """Returns the symptom of each filter, then what happened, why, and what helps."""
+    blocks: list[Block] = []
+    for name, case in made.cases.items():
+        blocks += _symptom(name, case)
+    blocks.append(Picture("comparison"))
+    for name, case in made.cases.items():
+        blocks += _case(name, case)
+    first = next(iter(made.cases.values()))
+    return [*blocks, *image_blocks(first.failing.sweep.landscape)]
 
 
-def _symptom(name: str, case: Json) -> list[Block]:
-    """The sentence on a filter, and what was seen."""
-    run = case["symptom"]["run"]
-    symptom = "reproduced" if case["symptom"]["reproduced"] else "not reproduced"
-    text = (
-        f"sgd, {run['loss']}, lr {run['lr']:g}, {run['steps']} steps from "
-        f"{shown(case['landscape'], run['start'])}: the question's symptom is {symptom}: "
-        f"{run['symptoms']} times the loss fell below 30% of its largest and was back "
-        "above 60% one step later."
-    )
-    told: list[Block] = [Heading(f"The {name} filter")]
-    if "diagnosis" in case:
-        told.append(verdict(case["diagnosis"]))
-    return [*told, Paragraph(text)]
-
-
-def _case(name: str, case: Json) -> list[Block]:
-    """What happened with a filter, why, and what helps."""
-    landscape = case["landscape"]
-    told: list[Block] = [Heading(f"What happened with the {name} filter")]
-    told += [Picture(f"{name}-animation"), Picture(f"{name}-run")]
-    if "diagnosis" in case:
-        told.append(Listing(tuple(case["diagnosis"]["jump_story"])))
-        told += findings(case["diagnosis"])
-        told += remedies(case["diagnosis"])
-    if "basins" in case:
-        basins = {**case["basins"], "landscape": landscape}
-        told += [Heading(f"Starts and learning rates of the {name} filter")]
-        told += [Paragraph(_windows(basins)), Picture(f"{name}-basins"), *_theory(basins)]
-        told.append(Picture(f"{name}-bifurcation"))
-    told.append(Heading(f"Other runs of the {name} filter"))
-    told.append(Table(_RUN_COLUMNS, _run_rows(landscape, case["runs"]), 4))
-    told += [_meanings(case["runs"]), *_chaos(case["runs"])]
-    told += [Heading(f"The landscape of the {name} filter"), Picture(f"{name}-sweep")]
-    told.append(_sketch(landscape, [case["symptom"]["run"]], table=f"{name}-sweep.csv"))
-    return [*told, *_landscape(landscape), *_gradient(landscape)]
-
-
-def _check(result: Json) -> list[Block]:
+def check(result: Json) -> list[Block]:
+    """Returns whether a kernel or a derivative is right, and how well the references agree."""
     user = result.get("user") or {}
     text = user.get("explanation") or "gabordiag's own kernel and derivatives agree."
     reference = result.get("reference") or {}
@@ -358,34 +153,200 @@ def _check(result: Json) -> list[Block]:
     ]
 
 
-def _explain(result: Json) -> list[Block]:
-    told: list[Block] = [verdict(result)]
-    told += [Paragraph(f"{note[0].upper()}{note[1:]}.") for note in result.get("notes", [])]
+def explanation(result: Json) -> list[Block]:
+    """Returns the verdict on a log, and what the log does not show."""
     # The verdict's own finding says no more than its headline.
-    rest = [f["explanation"] for f in result["findings"] if f["explanation"] != result["headline"]]
-    return [*told, *(Paragraph(f"{text[0].upper()}{text[1:]}.") for text in rest)]
+    more = [f["explanation"] for f in result["findings"] if f["explanation"] != result["headline"]]
+    sentences = [f"{text[0].upper()}{text[1:]}." for text in [*result.get("notes", []), *more]]
+    return [verdict(result), Picture("log"), *(Paragraph(text) for text in sentences)]
 
 
-def _explore(result: Json) -> list[Block]:
+def exploration(made: Explored) -> list[Block]:
+    """Returns what can be done on the interactive page, and the landscape it opens with."""
     text = (
-        "Open the page in a browser: start, rate, momentum, steps, optimizer and loss can be moved."
+        "Open the page in a browser: start, learning rate, momentum, steps, optimizer and loss can "
+        "be changed."
     )
-    return [
-        Heading("The page"),
-        Paragraph(text),
-        *_landscape(result["losses"][result["loss"]]["landscape"]),
+    return [Heading("The page"), Paragraph(text), *_points(made.landscape)]
+
+
+def _sketch(made: Sweep, runs: Sequence[Json] = (), start: float | None = None) -> Sketch:
+    """The landscape with its target, the runs' starts, and where they ended."""
+    parameter = made.landscape.parameter
+    target = parameter.target
+    marks = [] if target is None else [Mark(target, f"target {parameter.show(target)}", True)]
+    starts = [run["start"] for run in runs] or [parameter.start if start is None else start]
+    counts: dict[str, list[float]] = {}
+    for place in dict.fromkeys(value for value in starts if value is not None):
+        counts.setdefault(f"start {parameter.show(place)}", []).append(place)
+    for run in runs:
+        if run["final"] is not None:
+            words = f"end {show_wrapped(parameter, run['final'])}"
+            counts.setdefault(words, []).append(run["final"])
+    for words, values in list(counts.items())[:_MOST_MARKS]:
+        more = f" ({len(values)} runs)" if len(values) > 1 else ""
+        marks.append(Mark(values[0], words + more))
+    return Sketch(made, tuple(marks))
+
+
+def _ground(made: Runs, *pictures: Picture) -> list[Block]:
+    """The runs' landscape."""
+    sketch = _sketch(made.sweep, made.runs)
+    return [Heading("The landscape"), *pictures, sketch, *_points(made.sweep.landscape)]
+
+
+def _points(landscape: Landscape) -> list[Block]:
+    points, parameter, certificate = landscape.points, landscape.parameter, landscape.certificate
+    proof = "proven complete" if certificate.certified else "not proven complete"
+    span = show_interval(parameter, (parameter.low, parameter.high))
+    text = (
+        f"{parameter.name} over {span}: {describe_points(landscape)}; the list is {proof}: "
+        f"{certificate.reason}."
+    )
+    if len(points) > _MOST_POINTS:
+        lowest = sorted(landscape.attractors, key=lambda point: point.loss)[:_MOST_POINTS]
+        points = tuple(sorted(lowest, key=lambda point: point.value))
+        text += f" The {len(points)} lowest minima follow; result.json has all points."
+    if any(point.stable_lr is not None for point in points):
+        text += (
+            " Plain gradient descent is stable at a minimum up to the learning rate 2 / curvature."
+        )
+    rows = tuple(_point_row(parameter, point) for point in points)
+    columns = ("at", "kind", "loss", "curvature", "2 / curvature", "basin")
+    return [Paragraph(text), Table(columns, rows)]
+
+
+def _point_row(parameter: Parameter, point: CriticalPoint) -> tuple[str, ...]:
+    bend = number(point.curvature) if point.slope is None else f"slope ±{number(point.slope)}"
+    return (
+        parameter.show(point.value, 3),
+        point.kind + (", the target" if point.is_target else ""),
+        number(point.loss),
+        bend,
+        number(point.stable_lr, 3),
+        show_interval(parameter, point.basin),
+    )
+
+
+def _gradient(made: Sweep) -> list[Block]:
+    check, exact = made.gradient_check, exact_derivative(made)
+    compared = {
+        f"{exact} against autograd": check.analytic_vs_autograd,
+        f"{exact} against finite differences": check.analytic_vs_numeric,
+        "exact shortcut against the whole image": check.shortcut_vs_direct,
+    }
+    rows = tuple((text, number(error, 2)) for text, error in compared.items() if error is not None)
+    return [Heading("The derivative"), Table(("compared", "largest relative error"), rows)]
+
+
+def _run_table(made: Runs) -> list[Block]:
+    """The runs, the meanings of the words in their table, and how far they can be trusted."""
+    parameter, runs = made.sweep.landscape.parameter, made.runs
+    rows = tuple(
+        (
+            run["optimizer"]
+            + (f", momentum {run['momentum']:g}" if run["momentum"] else "")
+            + batch_label(run, ", "),
+            run["loss"],
+            f"{run['lr']:g}",
+            parameter.show(run["start"]),
+            outcome_name(run),
+            show_wrapped(parameter, run["final"]),
+            number(run["final_loss"], 3),
+            str(run["n_jumps"]),
+            number(run["lyapunov"], 2),
+        )
+        for run in runs
+    )
+    return [Table(_RUN_COLUMNS, rows, 4), _meanings(runs), *_chaos(runs)]
+
+
+def _meanings(runs: Sequence[Json]) -> Listing:
+    """Explains the words of the table of runs that occur in it."""
+    items = [
+        f"{name.replace('_', ' ')}: {OUTCOMES[name]}"
+        for name in dict.fromkeys(run["outcome"] for run in runs)
     ]
+    if any(run["n_jumps"] for run in runs):
+        items.append(
+            f"jumps: steps on which the loss rises by {JUMP_RISE:.0%} of the landscape's height"
+        )
+    if any(run["lyapunov"] is not None for run in runs):
+        items.append(
+            "Lyapunov: the exponent, per step, with which two nearby runs diverge from each other; "
+            "above 0, the run is chaotic"
+        )
+    return Listing(tuple(items))
 
 
-# command -> (its result's JSON) -> what it says.
-TELLERS: dict[str, Callable[[Json], list[Block]]] = {
-    "sweep": _sweep,
-    "optimize": _optimize,
-    "basins": _basins,
-    "bifurcate": _bifurcate,
-    "diagnose": _diagnose,
-    "reproduce": _reproduce,
-    "check": _check,
-    "explain": _explain,
-    "explore": _explore,
-}
+def _chaos(runs: Sequence[Json]) -> list[Block]:
+    """Says how far the paths of chaotic runs can be trusted."""
+    steps = [run["trusted_steps"] for run in runs if run.get("trusted_steps") is not None]
+    if not steps:
+        return []
+    verb = "is" if len(steps) == 1 else "are"
+    which = "The run is" if len(runs) == 1 else f"{len(steps)} of {len(runs)} runs {verb}"
+    fewest, most = min(steps), max(steps)
+    span = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    text = (
+        f"{which} chaotic: from step {span} on, rounding decides the path, so that another "
+        "machine, precision or number of threads takes another one. Outcomes and rates of jumps "
+        "are reproducible; single steps and exact counts are not."
+    )
+    return [Paragraph(text)]
+
+
+def _batches(runs: Sequence[Json]) -> list[Block]:
+    texts = [run["batch"]["explanation"] for run in runs if run.get("batch")]
+    if not texts:
+        return []
+    return [Heading("What the batches change"), *(Paragraph(text) for text in texts)]
+
+
+def _rates(made: Basins) -> str:
+    headline, reason = rate_words(made, made.sweep.landscape.parameter.show)
+    return f"{headline}. {reason}."
+
+
+def _theory(made: Basins) -> list[Block]:
+    return [] if made.theory is None else [Paragraph(made.theory.explanation)]
+
+
+def _symptom(name: str, case: Case) -> list[Block]:
+    """The verdict on a filter, and what was seen."""
+    (run,) = case.failing.runs
+    symptom = "reproduced" if case.reproduced else "not reproduced"
+    start = case.failing.sweep.landscape.parameter.show(run["start"])
+    text = (
+        f"sgd, {run['loss']}, lr {run['lr']:g}, {run['steps']} steps from {start}: the question's "
+        f"symptom is {symptom}: {run['symptoms']} times the loss fell below 30% of its largest and "
+        "was back above 60% one step later."
+    )
+    blocks: list[Block] = [Heading(f"The {name} filter")]
+    if case.diagnosis is not None:
+        blocks.append(verdict(case.diagnosis))
+    return [*blocks, Paragraph(text)]
+
+
+def _case(name: str, case: Case) -> list[Block]:
+    """What happened with a filter, why, and what helps."""
+    made = case.failing.sweep
+    blocks: list[Block] = [Heading(f"What happened with the {name} filter")]
+    blocks += [Picture(f"{name}-animation"), Picture(f"{name}-run")]
+    if case.diagnosis is not None:
+        blocks.append(Listing(tuple(case.diagnosis["jump_story"])))
+        blocks += [*findings(case.diagnosis), *remedies(case.diagnosis)]
+    if case.basins is not None:
+        blocks += [Heading(f"Starts and learning rates of the {name} filter")]
+        blocks += [Paragraph(_rates(case.basins)), Picture(f"{name}-basins")]
+        blocks += [*_theory(case.basins), Picture(f"{name}-bifurcation")]
+    return [
+        *blocks,
+        Heading(f"Other runs of the {name} filter"),
+        *_run_table(case.others),
+        Heading(f"The landscape of the {name} filter"),
+        Picture(f"{name}-sweep"),
+        _sketch(made, case.failing.runs),
+        *_points(made.landscape),
+        *_gradient(made),
+    ]

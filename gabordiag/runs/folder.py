@@ -157,14 +157,14 @@ class RunFolder:
         self._written.add(name)
         return log
 
-    def logged(self, name: str, parameters: Sequence[str]) -> list[Row]:
-        """Returns the steps that a resumed run has logged already.
+    def logged(self, name: str, parameters: Sequence[str], more: Sequence[str] = ()) -> list[Row]:
+        """Returns the steps that a resumed run has logged already; arguments as of `log`.
 
         Raises:
             InputError: The log is damaged.
         """
         path = self.path / name
-        return parse_rows(path, whole_lines(path), trajectory_columns(parameters))[1]
+        return parse_rows(path, whole_lines(path), trajectory_columns(parameters, more))[1]
 
     def save_data(self, data: Data) -> None:
         """Writes arrays: `.csv` with full precision, `.npz` compressed; existing logs are kept."""

@@ -26,8 +26,8 @@ from gabordiag.dynamics.optimizers import SCHEDULES
 from gabordiag.explorer.exploration import OFFERED
 from gabordiag.objective.gabor_objective import ShortcutObjective
 from gabordiag.objective.losses import LOSSES
-from gabordiag.presentation import words
 from gabordiag.presentation.figures.sheets import SHEETS
+from gabordiag.presentation.restored import READERS
 
 TOP_LEVEL = {
     "schema", "command", "version", "config", "environment", "seconds", "files", "result",
@@ -590,7 +590,7 @@ def test_help_of_an_option_names_every_choice(
 def test_every_command_that_makes_a_run_says_what_came_of_it() -> None:
     group: Any = typer.main.get_command(app)
     makers = {n for n, c in group.commands.items() if "no_plots" in {p.name for p in c.params}}
-    assert set(words.TELLERS) == makers
+    assert set(READERS) == makers
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["diagnose", "--help"]])
@@ -637,5 +637,5 @@ def test_a_page_below_a_file_is_3(capsys: pytest.CaptureFixture[str], small: lis
     Path("file").write_text("mine")
     code, out, err = _call(capsys, ["explore", *small, "--out", "file/page.html"])
     _assert_refused(code, out, err, 3)
-    assert "Cannot write to file" in err
+    assert "Cannot write file: " in err
     assert Path("file").read_text() == "mine"

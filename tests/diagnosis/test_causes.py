@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 import gabordiag as gd
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.errors import InputError
+from gabordiag.results import Finding
 from tests.diagnosis.planting import bowl, cardinal_gabor, double_well_points
 
 Function = Callable[[Tensor], Tensor]

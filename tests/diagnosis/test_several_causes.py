@@ -10,11 +10,11 @@ import pytest
 from gabordiag.diagnosis import evidence
 from gabordiag.diagnosis.causes import kink, no_working_lr, step_too_large, wrong_basin
 from gabordiag.diagnosis.evidence import Facts
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.verdict import headline
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run as run_one
 from gabordiag.objective.gabor_joint import GaborJoint
+from gabordiag.results import Finding
 from tests.diagnosis.planting import cardinal_gabor
 
 

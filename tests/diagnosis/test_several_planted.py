@@ -16,7 +16,6 @@ from torch import Tensor
 from gabordiag.diagnosis import verdict
 from gabordiag.diagnosis.causes import CAUSES, Cause, landscape_missing
 from gabordiag.diagnosis.evidence import Facts
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.remedies import REMEDIES, own_rates
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -25,6 +24,7 @@ from gabordiag.errors import UsageError
 from gabordiag.objective.joint import JointObjective
 from gabordiag.objective.objective import FloatArray, Parameter
 from gabordiag.objective.space import Space
+from gabordiag.results import Finding
 
 Function = Callable[[Tensor, Tensor], Tensor]
 

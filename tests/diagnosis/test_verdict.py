@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from gabordiag.diagnosis.evidence import Facts
-from gabordiag.diagnosis.finding import Finding
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective, strongest, tell_jumps
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objective import ShortcutObjective
+from gabordiag.results import Finding
 
 Diagnose = Callable[..., Diagnosis]
 ROUND = {"sigma": 3.0, "gamma": 1.0}
@@ -121,10 +121,10 @@ def test_question_jumps_are_told_with_their_numbers(question: Diagnosis) -> None
 @pytest.mark.parametrize(
     ("how", "bound"),
     [
-        # Heavy ball rests below 2 (1 + 0.9) / L'' (Goh 2017); for the others it is another number.
+        # Heavy ball: 2 (1 + 0.9) (Goh 2017); Nesterov: 2 (1 + 0.9) / (1 + 2 x 0.9) = 1.357.
         ({}, ["2"]),
         ({"momentum": 0.9}, ["3.8"]),
-        ({"momentum": 0.9, "nesterov": True}, []),
+        ({"momentum": 0.9, "nesterov": True}, ["1.36"]),
         ({"optimizer": "adam", "lr": 10.0}, []),
     ],
 )
@@ -146,7 +146,7 @@ def test_the_bound_in_a_jumps_story_is_the_optimizers_own(
     # Each jump told as if it were the first.
     for index, jump in enumerate(made.jumps):
         facts.run = replace(made, jumps=made.jumps[index:])
-        told = re.findall(r"rest needs less than ([^)]*)\)", tell_jumps(facts)[0])
+        told = re.findall(r"stability needs less than ([^)]*)\)", tell_jumps(facts)[0])
         # Where the loss bends downwards nothing rests at any rate.
         assert jump.lr_times_curvature is not None
         assert told == (bound if jump.lr_times_curvature > 0 else [])

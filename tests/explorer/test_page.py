@@ -19,14 +19,20 @@ import torch
 
 from gabordiag import api
 from gabordiag.cli.main import run as command
+from gabordiag.diagnosis import verdict
+from gabordiag.diagnosis.evidence import Bench
+from gabordiag.diagnosis.verdict import diagnose_objective
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.maps import run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Tails, classify, surroundings, tail_length
 from gabordiag.dynamics.tables import TabulatedObjective
+from gabordiag.dynamics.theory import stability_bound
 from gabordiag.explorer import page as explorer
+from gabordiag.explorer.exploration import in_float64
 from gabordiag.explorer.page import SCRIPTS, make_page
 from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.own.custom import own_objective
 from gabordiag.presentation.figures.style import OUTCOME_COLORS
@@ -122,7 +128,8 @@ def page_runs(browser: Browser, several: list[dict[str, Any]]) -> list[dict[str,
         page.set(settings);
         const {run} = page, shown = page.plots.model("losses-dots").data;
         return {values: [...run.values], losses: [...run.losses], shown: [...shown.y],
-                outcome: page.judged.outcome, headline: page.told.headline};
+                outcome: page.judged.outcome, cause: page.explained.cause,
+                headline: page.explained.headline};
       });
     """
     found: list[dict[str, Any]] = browser.run(script, several)
@@ -277,6 +284,77 @@ def test_tails_are_as_long_as_pythons(browser, pages):
     steps = [1, 9, 10, 11, 19, 50, 500, 1501, 20000]
     script = "return arguments[0].map(n => gabordiag.tailLength(gabordiag.page.rules, n))"
     assert browser.run(script, steps) == [tail_length(n) for n in steps]
+
+
+# --- causes and bounds ----------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+def test_it_opens_with_the_verdict_of_diagnose(browser, pages):
+    """-45 degrees, rmse, lr 3: no rate works from there, which the kink does not explain."""
+    show(browser, pages("default"))
+    found = explored("default").diagnosis
+    script = "const {dataset} = document.getElementById('verdict'); return dataset.cause"
+    assert browser.run(script) == found.verdict == "no_working_lr"
+    assert browser.driver.find_element("id", "why").text == found.headline
+    # Beside it, in the page's own words, the same numbers.
+    page_runs(browser, [{"lr": 2.9, "steps": 1500}])
+    assert browser.run(script) == "no_working_lr"
+    shown = browser.driver.find_element("id", "why").text
+    assert found.windows is not None
+    assert f"takes {found.windows.escape_lr:.3g}, " in shown
+    assert f"stable up to {found.windows.hold_lr:.3g}, " in shown
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("loss", ["mse", "rmse"])
+def test_causes_are_those_of_diagnose(browser, pages, monkeypatch, loss):
+    """Other starts, rates and optimizers than those that the page opens with."""
+    show(browser, pages("small"))
+    monkeypatch.setattr(verdict, "try_remedies", lambda facts: ())
+    objective = in_float64(Experiment(image=small_image(), **SMALL, loss=loss).along())
+    sweep, bench = sweep_objective(objective), Bench(objective)
+    cases = [
+        ("sgd", 0.6, 1e-4), ("sgd", 0.6, 0.03), ("sgd", 0.6, 0.5), ("sgd", -0.7, 0.02),
+        ("sgd", -0.7, 3.0), ("sgd", 1.3, 0.2), ("adam", -0.7, 0.05), ("adam", 0.6, 0.3),
+        ("heavy_ball", 0.6, 0.2), ("nesterov", -0.7, 0.05), ("nesterov", 0.5, 0.4),
+        ("rmsprop", 0.5, 0.2),
+    ]  # fmt: skip
+    shared = {"loss": loss, "momentum": 0.9, "steps": 300}
+    given = [{"optimizer": name, "start": start, "lr": lr, **shared} for name, start, lr in cases]
+    shown = [run["cause"] for run in page_runs(browser, given)]
+    expected = []
+    for name, start, lr in cases:
+        settings = OptimizerSettings(**OPTIMIZERS[name][0], lr=lr, steps=300)
+        found = diagnose_objective(objective, settings, start, sweep=sweep, bench=bench)
+        expected.append("healthy" if found.is_healthy else found.verdict)
+    assert shown == expected
+    assert len(set(expected)) >= 4
+
+
+@pytest.mark.browser
+def test_bounds_are_those_of_the_table_at_any_momentum(browser, pages):
+    show(browser, pages("small"))
+    script = """
+      const page = gabordiag.page;
+      return arguments[0].map(settings => (page.set(settings), page.bound));
+    """
+    how = list(product(("mse", "rmse"), OPTIMIZERS, (0.3, 0.7)))
+    given = [{"loss": loss, "optimizer": name, "momentum": beta} for loss, name, beta in how]
+    for (loss, name, beta), shown in zip(how, browser.run(script, given), strict=True):
+        options = dict(OPTIMIZERS[name][0])
+        if "momentum" in options:
+            options["momentum"] = beta
+        settings = OptimizerSettings(**options)
+        (landscape,) = [one.landscape for one in explored("small").losses if one.name == loss]
+        theory = stability_bound(landscape.target, settings, landscape.parameter.tolerance)
+        if theory is None or theory.entry.is_estimate:
+            assert shown is None
+        else:
+            assert shown == {
+                "lr": pytest.approx(theory.bound, rel=1e-12),
+                "symbol": theory.entry.formula,
+            }
 
 
 # --- the map --------------------------------------------------------------------------------------
@@ -439,13 +517,16 @@ def test_a_gradient_that_is_not_the_losss_own_is_warned_of(browser, tmp_path):
         # The value of the loss with twice its gradient.
         return 2 * loss - loss.detach()
 
-    for name, function in (("wrong", doubled), ("right", lambda value: (value - 0.3) ** 2)):
+    functions = [(doubled, "wrong_gradient"), (lambda value: (value - 0.3) ** 2, None)]
+    for function, expected in functions:
         found = api.explore(function, range=(-1.0, 1.0), start=0.8, lr=0.01, steps=STEPS)
-        path = tmp_path / f"{name}.html"
+        path = tmp_path / f"{expected}.html"
         path.write_text(make_page(found.view()), encoding="utf-8")
         browser.open(path)
         shown = browser.driver.find_element("id", "warning").text
-        assert ("not the derivative" in shown) == (name == "wrong")
+        assert (shown != "") == (expected is not None)
+        flaw = found.to_dict()["diagnosis"]["for_every_run"]
+        assert (None if flaw is None else flaw["cause"]) == expected
 
 
 @pytest.mark.browser

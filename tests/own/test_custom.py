@@ -476,7 +476,7 @@ class TestElements:
             ("layers.1.theta[0]", "shape"),
             ("fixed", "no torch.nn.Parameter"),
             ("count", "gradients do not reach"),
-            ("layers.1.theta[", "no parameter's path"),
+            ("layers.1.theta[", "not the path of a parameter"),
             (None, "--param"),
         ],
     )
@@ -519,7 +519,7 @@ class TestWhatIsTaken:
     @pytest.mark.parametrize(
         ("thing", "options", "error", "words"),
         [
-            (3, {}, UsageError, "no objective"),
+            (3, {}, UsageError, "cannot be an objective"),
             (lambda a, b: a, {}, UsageError, "2 arguments"),
             (nn.Linear, {}, UsageError, "needs arguments"),
             (lambda: 3, {"param": "theta"}, InputError, "returns a int"),

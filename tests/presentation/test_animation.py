@@ -14,23 +14,28 @@ from PIL import Image
 
 from gabordiag.diagnosis.reproduction import kernel_tables
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.run import Optimization, run_all
+from gabordiag.dynamics.run import Optimization
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.kernel_table import kernel_table
-from gabordiag.presentation import report
 from gabordiag.presentation.animation import film
 from gabordiag.presentation.animation import frames as animation
 from gabordiag.presentation.animation.frames import Stage
 from gabordiag.presentation.animation.storyboard import LONGEST, chosen_steps, storyboard
+from gabordiag.presentation.registry import KINDS
+from gabordiag.presentation.restored import restore
 from gabordiag.results import View
-from tests.presentation.test_figures import Valleys, saved, sgd
+from tests.presentation.test_figures import Valleys, descend, saved, sgd
 from tests.reference import kernel
 
 PERIOD = 2 * math.pi
 
 
 def view_of(*settings: OptimizerSettings, start: float = -1.0) -> View:
-    return run_all(Valleys(), list(settings), [start]).view()
+    return descend(Valleys(), list(settings), start).view()
+
+
+def stage_of(view: View) -> Stage:
+    return Stage.set_up(restore("optimize", view))
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +47,12 @@ def jumping() -> View:
 
 @pytest.fixture(scope="module")
 def stage(jumping: View) -> Stage:
-    return Stage.set_up(jumping)
+    return stage_of(jumping)
 
 
 @pytest.fixture(scope="module")
 def gif(jumping: View) -> bytes:
-    return animation.animate(jumping)["gif"]
+    return animation.animate(restore("optimize", jumping))["gif"]
 
 
 # --- the plan -------------------------------------------------------------------------------------
@@ -116,7 +121,7 @@ def test_jumps_are_marked_in_the_loss_below(stage: Stage) -> None:
 
 def test_a_step_of_many_turns_goes_its_remainder() -> None:
     view = view_of(sgd(60.0, 40))
-    path = Stage.set_up(view).path
+    path = stage_of(view).path
     long = np.flatnonzero(np.abs(np.diff(path.values)) > 2 * PERIOD)
     assert len(long)
     frames = storyboard(path, PERIOD)
@@ -129,7 +134,7 @@ def test_a_step_of_many_turns_goes_its_remainder() -> None:
     ("lr", "steps"), [(6.0, 3000), (0.01, 3000), (1e-4, 50), (1.4, 500), (0.1, 1), (60.0, 500)]
 )
 def test_no_animation_is_longer_than_ten_seconds(lr: float, steps: int) -> None:
-    path = Stage.set_up(view_of(sgd(lr, steps))).path
+    path = stage_of(view_of(sgd(lr, steps))).path
     frames = storyboard(path, PERIOD)
     assert sum(frame.milliseconds for frame in frames) <= LONGEST < 10_000
     assert all(frame.milliseconds % 10 == 0 for frame in frames)
@@ -138,14 +143,14 @@ def test_no_animation_is_longer_than_ten_seconds(lr: float, steps: int) -> None:
 
 def test_a_late_jump_is_waited_for(jumping: View) -> None:
     """A long rest before the jump is left out."""
-    path = Stage.set_up(jumping).path
+    path = stage_of(jumping).path
     late = {**path.run, "jumps": [{**path.run["jumps"][0], "step": 200}]}
     steps = chosen_steps(type(path)(late, path.steps, path.values, path.losses, path.look))
     assert 150 < steps[0] < 200
 
 
 def test_a_run_that_rests_is_not_shown_resting() -> None:
-    path = Stage.set_up(view_of(sgd(0.3, 2000))).path
+    path = stage_of(view_of(sgd(0.3, 2000))).path
     steps = chosen_steps(path)
     assert steps[-1] < 200
     assert abs(path.values[steps[-1]] - path.values[-1]) < 2e-3
@@ -157,11 +162,11 @@ def test_a_run_that_breaks_down_ends_before(jumping: View) -> None:
     log["theta"], log["loss"] = log["theta"].copy(), log["loss"].copy()
     log["theta"][7:] = log["loss"][7:] = math.nan
     broken = View(jumping.result, data)
-    assert Stage.set_up(broken).frames[-1].step == 6
+    assert stage_of(broken).frames[-1].step == 6
 
 
 def test_of_several_runs_the_one_with_most_jumps_is_shown() -> None:
-    stage = Stage.set_up(view_of(sgd(0.1, 60), sgd(6.0, 60)))
+    stage = stage_of(view_of(sgd(0.1, 60), sgd(6.0, 60)))
     assert stage.path.run["lr"] == 6.0
 
 
@@ -177,7 +182,7 @@ def small_kernel(theta: float) -> Any:
 def small() -> tuple[Experiment, Optimization]:
     pixels = np.random.default_rng(0).standard_normal((40, 34))
     experiment = Experiment(image=pixels, wavelength=6.0, sigma=2.0, kernel_size=9)
-    return experiment, run_all(experiment.along("theta"), [sgd(0.5, 30)], [-0.7])
+    return experiment, descend(experiment.along("theta"), [sgd(0.5, 30)], -0.7)
 
 
 def test_saved_kernels_are_the_formula(small: tuple[Experiment, Optimization]) -> None:
@@ -191,7 +196,7 @@ def test_saved_kernels_are_the_formula(small: tuple[Experiment, Optimization]) -
 def test_the_kernel_turns_with_the_ball(small: tuple[Experiment, Optimization]) -> None:
     experiment, runs = small
     view = saved(runs.view().with_data(kernel_table(experiment.along("theta"))))
-    stage = Stage.set_up(view)
+    stage = stage_of(view)
     for frame in stage.frames[:: max(1, len(stage.frames) // 7)]:
         stage.show(frame)
         shown = np.asarray(stage.actors["kernel"].get_array())
@@ -209,15 +214,15 @@ def test_both_filters_have_their_kernels() -> None:
 
 def test_an_own_objective_has_no_kernels(jumping: View) -> None:
     assert kernel_table(Valleys()) == {}
-    assert "kernel" not in Stage.set_up(jumping).actors
+    assert "kernel" not in stage_of(jumping).actors
 
 
 def test_outside_the_saved_range_no_wrong_kernel_is_shown() -> None:
     pixels = np.random.default_rng(0).standard_normal((30, 30))
     experiment = Experiment(image=pixels, wavelength=6.0, sigma=2.0, kernel_size=9, loss="mse")
     objective = experiment.along("sigma")
-    view = run_all(objective, [sgd(0.01, 5)], [3.0]).view().with_data(kernel_table(objective))
-    stage = Stage.set_up(view)
+    view = descend(objective, [sgd(0.01, 5)], 3.0).view().with_data(kernel_table(objective))
+    stage = stage_of(view)
     outside = type(stage.frames[0])(0, -4.0, 0.0, 40)
     stage.show(outside)
     assert not np.asarray(stage.actors["kernel"].get_array()).any()
@@ -246,16 +251,18 @@ def test_the_gif_has_its_size_its_length_and_its_pictures(gif: bytes, stage: Sta
 
 
 def test_the_same_view_gives_the_same_bytes(jumping: View, gif: bytes) -> None:
-    assert animation.animate(saved(jumping))["gif"] == gif
+    assert animation.animate(restore("optimize", saved(jumping)))["gif"] == gif
 
 
 def test_each_filter_has_an_animation_of_its_failing_run(jumping: View) -> None:
     run = jumping.result["runs"][0]
-    case = {"symptom": {"run": run}, "landscape": jumping.result["landscape"]}
+    symptom = {"reproduced": True, "run": run}
+    case = {"symptom": symptom, "landscape": jumping.result["landscape"], "runs": [run]}
     data = {f"round-{name}": table for name, table in jumping.data.items()}
-    made = report.films("reproduce", View({"cases": {"round": case}}, data))
-    assert {name.split(".")[0] for name in made} == {"round-animation"}
-    assert report.films("sweep", jumping) == {}
+    made = restore("reproduce", View({"cases": {"round": case}}, data))
+    (film,) = KINDS[type(made)].films(made).items()
+    assert film[0] == "round-"
+    assert [path.run for path in film[1].paths] == [run]
 
 
 def test_nothing_is_cut_off(stage: Stage) -> None:

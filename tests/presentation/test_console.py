@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ from rich.console import Console
 
 from gabordiag.cli.main import run
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
-from gabordiag.dynamics.run import run_all
-from gabordiag.presentation import words
+from gabordiag.presentation import registry
 from gabordiag.presentation.blocks import Listing, Mark, Sketch, Table, Verdict
-from gabordiag.presentation.console import runs_table, say_where, show, speakable
+from gabordiag.presentation.console import (
+    print_location,
+    runs_table,
+    show_blocks,
+    to_encodable,
+)
 from gabordiag.presentation.figures.style import OUTCOME_COLORS, ink_on
 from gabordiag.presentation.sketch import draw_letters, lowest_of_columns
 from gabordiag.results import View
-from tests.presentation.test_figures import Valleys, sgd
+from tests.presentation.test_figures import Valleys, descend, sgd
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -35,14 +40,14 @@ def diagnosis() -> Diagnosis:
 
 @pytest.fixture(scope="module")
 def runs() -> View:
-    return run_all(Valleys(), [sgd(6.0, 200), sgd(0.1, 200)], [-1.0]).view()
+    return descend(Valleys(), [sgd(6.0, 200), sgd(0.1, 200)], -1.0).view()
 
 
 def screen(command: str, view: View, width: int, **options: Any) -> str:
     """What a console prints."""
     file = io.TextIOWrapper(io.BytesIO(), encoding=options.pop("encoding", "utf-8"))
     console = Console(file=file, width=width, highlight=False, **options)
-    show(console, command, view)
+    show_blocks(console, registry.blocks_of(command, view))
     file.flush()
     assert isinstance(file.buffer, io.BytesIO)
     return file.buffer.getvalue().decode(file.encoding)
@@ -67,7 +72,7 @@ def test_every_word_is_there_whole(diagnosis: Diagnosis, width: int) -> None:
     """Of the verdict, the lists and the tables; a table's titles may be beside its cells."""
     text = screen("diagnose", diagnosis.view(), width)
     found = said(text)
-    for block in words.blocks("diagnose", diagnosis.view()):
+    for block in registry.blocks_of("diagnose", diagnosis.view()):
         texts: tuple[str, ...] = ()
         if isinstance(block, Verdict):
             texts = (block.text, block.word.replace("_", " "))
@@ -98,7 +103,7 @@ def test_a_wide_table_becomes_lines_on_a_narrow_terminal(runs: View) -> None:
 def test_a_path_is_one_line_however_long() -> None:
     console = Console(file=io.StringIO(), width=20, highlight=False)
     path = Path("/a/very/long/path/to [bold]somewhere[/bold]/run")
-    say_where(console, "Everything is in", path)
+    print_location(console, "Everything is in", path)
     assert console.file.getvalue() == f"Everything is in {path}.\n"  # type: ignore[attr-defined]
 
 
@@ -141,9 +146,9 @@ def test_terminals_without_these_letters_get_others(
 
 def test_other_letters_are_replaced_not_fatal() -> None:
     console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=40)
-    assert speakable(console, "θ = 3° → x") == "? = 3 deg ? x"
+    assert to_encodable(console, "θ = 3° → x") == "? = 3 deg ? x"
     unicode = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), width=40)
-    assert speakable(unicode, "θ = 3°") == "θ = 3°"
+    assert to_encodable(unicode, "θ = 3°") == "θ = 3°"
 
 
 def test_the_program_runs_where_stdout_is_ascii(
@@ -177,9 +182,9 @@ def test_runs_are_listed_on_narrow_terminals() -> None:
 # --- the sketch -----------------------------------------------------------------------------------
 
 
-def sketch_of(view: View) -> tuple[Sketch, Any]:
-    (sketch,) = [b for b in words.blocks("optimize", view) if isinstance(b, Sketch)]
-    return sketch, view.data["sweep.csv"]
+def sketch_of(view: View) -> Sketch:
+    (sketch,) = [b for b in registry.blocks_of("optimize", view) if isinstance(b, Sketch)]
+    return sketch
 
 
 def heights(bars: tuple[str, ...], letters: str = BLOCKS) -> np.ndarray[Any, Any]:
@@ -189,8 +194,8 @@ def heights(bars: tuple[str, ...], letters: str = BLOCKS) -> np.ndarray[Any, Any
 @pytest.mark.parametrize("width", [30, 40, 72])
 @pytest.mark.parametrize("ascii_only", [False, True])
 def test_the_sketchs_valleys_are_the_landscapes(runs: View, width: int, ascii_only: bool) -> None:
-    sketch, table = sketch_of(runs)
-    letters = draw_letters(sketch, table, width, ascii_only=ascii_only)
+    sketch = sketch_of(runs)
+    letters = draw_letters(sketch, width, ascii_only=ascii_only)
     assert {len(line) for line in letters.bars} == {width}
     assert "".join(letters.bars).isascii() == ascii_only
     height = heights(letters.bars, " .#" if ascii_only else BLOCKS)
@@ -217,8 +222,8 @@ def test_a_coarse_table_fills_every_column() -> None:
 
 
 def test_arrows_point_where_things_are(runs: View) -> None:
-    sketch, table = sketch_of(runs)
-    letters = draw_letters(sketch, table, 72)
+    sketch = sketch_of(runs)
+    letters = draw_letters(sketch, 72)
     shown = [arrow for line in letters.arrows for arrow in line]
     found = {}
     for arrow in shown:
@@ -234,9 +239,9 @@ def test_arrows_point_where_things_are(runs: View) -> None:
 
 @pytest.mark.parametrize("width", [30, 40, 72])
 def test_arrows_words_do_not_overlap(runs: View, width: int) -> None:
-    sketch, table = sketch_of(runs)
+    sketch = sketch_of(runs)
     close = tuple(Mark(math.radians(v), f"mark {v}") for v in (58, 59, 60, 61, -180, 179, 180))
-    letters = draw_letters(Sketch(sketch.landscape, sketch.table, close), table, width)
+    letters = draw_letters(Sketch(sketch.sweep, close), width)
     assert sum(len(line) for line in letters.arrows) == len(close)
     for line in letters.arrows:
         for left, right in itertools.pairwise(line):
@@ -246,16 +251,16 @@ def test_arrows_words_do_not_overlap(runs: View, width: int) -> None:
 
 
 def test_a_mark_outside_an_interval_is_left_out(runs: View) -> None:
-    sketch, table = sketch_of(runs)
-    interval = {**sketch.landscape, "period": None}
+    sketch = sketch_of(runs)
+    landscape = sketch.sweep.landscape
+    interval = replace(landscape, parameter=replace(landscape.parameter, period=None))
     marks = (Mark(9.0, "far"), Mark(0.0, "here"))
-    letters = draw_letters(Sketch(interval, sketch.table, marks), table, 40)
+    letters = draw_letters(Sketch(replace(sketch.sweep, landscape=interval), marks), 40)
     assert [arrow.text for line in letters.arrows for arrow in line] == ["▲ here"]
 
 
 def test_a_flat_and_an_undefined_landscape(runs: View) -> None:
-    sketch, table = sketch_of(runs)
-    flat = {**table, "loss": np.ones_like(table["loss"])}
-    assert set("".join(draw_letters(sketch, flat, 40).bars)) <= set(BLOCKS)
-    nothing = {**table, "loss": np.full_like(table["loss"], math.nan)}
-    assert set("".join(draw_letters(sketch, nothing, 40).bars)) == {" "}
+    sketch = sketch_of(runs)
+    for value, letters in ((1.0, set(BLOCKS)), (math.nan, {" "})):
+        sweep = replace(sketch.sweep, loss=np.full_like(sketch.sweep.loss, value))
+        assert set("".join(draw_letters(Sketch(sweep, sketch.marks), 40).bars)) <= letters

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -30,18 +30,29 @@ import gabordiag.presentation
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES, OUTCOMES
+from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, OUTCOMES
 from gabordiag.dynamics.run import Optimization, run_all
+from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.objective import Objective, Parameter
-from gabordiag.presentation.figures import drawings as figures
+from gabordiag.presentation import registry as figures
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.bifurcation import merged_bands
 from gabordiag.presentation.figures.map_labels import rate_lines
-from gabordiag.presentation.figures.maps import basins_words, cell_edges, map_axis, setting_words
-from gabordiag.presentation.figures.runs import without_wraps
-from gabordiag.presentation.figures.style import OUTCOME_COLORS, OUTCOME_SHORT, show_number
+from gabordiag.presentation.figures.maps import cell_edges, map_axis, setting_words
+from gabordiag.presentation.figures.run_paths import Runs
+from gabordiag.presentation.figures.runs import Failure, without_wraps
+from gabordiag.presentation.figures.style import (
+    OUTCOME_COLORS,
+    OUTCOME_SHORT,
+    render,
+    save,
+    show_number,
+)
+from gabordiag.presentation.rates import rate_words
+from gabordiag.presentation.registry import KINDS
+from gabordiag.presentation.restored import restore
 from gabordiag.results import Result, View
 
 DEGREE = 180 / math.pi
@@ -73,16 +84,32 @@ class Made:
     bifurcation: Bifurcation
 
     def figures(self) -> dict[str, Figure]:
-        views = {"valleys": self.runs.view(), "the same": self.runs.view()}
+        failures = {name: Failure(shown(self.runs)) for name in ("valleys", "the same")}
         return {
-            "sweep": figures.sweep_figure(self.sweep.view()),
-            "optimize": figures.optimize_figure(self.runs.view()),
-            "many": figures.optimize_figure(self.many.view()),
-            "broken": figures.optimize_figure(self.broken.view()),
-            "basins": figures.basins_figure(self.basins.view()),
-            "bifurcation": figures.bifurcation_figure(self.bifurcation.view()),
-            "comparison": figures.comparison_figure(views),
+            "sweep": figures.sweep_figure(self.sweep),
+            "optimize": figures.optimize_figure(shown(self.runs)),
+            "many": figures.optimize_figure(shown(self.many)),
+            "broken": figures.optimize_figure(shown(self.broken)),
+            "basins": figures.basins_figure(self.basins),
+            "bifurcation": figures.bifurcation_figure(self.bifurcation),
+            "comparison": figures.comparison_figure(failures),
         }
+
+
+def drawings_of(command: str, view: View) -> figures.Drawings:
+    """The figures of a command's report."""
+    restored = restore(command, view)
+    return KINDS[type(restored)].figures(restored)
+
+
+def shown(result: Optimization) -> Runs:
+    """The runs as figures take them."""
+    return cast("Runs", restore("optimize", result.view()))
+
+
+def descend(objective: Objective, settings: list[OptimizerSettings], start: float) -> Optimization:
+    """The runs from one start, on their landscape."""
+    return run_all(objective, settings, [start], sweep=sweep_objective(objective))
 
 
 def sgd(lr: float, steps: int, momentum: float = 0.0) -> OptimizerSettings:
@@ -106,11 +133,11 @@ def made(kinked: Sweep) -> Made:
     broken = run_all(objective, [sgd(1.0, 5)], start, sweep=sweep)
     lost = replace(
         broken.runs[0].trajectory,
-        values=np.array([-1.0, math.nan]),
+        values=np.array([[-1.0], [math.nan]]),
         losses=np.array([0.3, math.nan]),
-        gradients=np.array([1.0, math.nan]),
-        updates=np.array([math.nan, math.nan]),
-        lrs=np.ones(2),
+        gradients=np.array([[1.0], [math.nan]]),
+        updates=np.array([[math.nan], [math.nan]]),
+        lrs=np.ones((2, 1)),
     )
     return Made(
         sweep=kinked,
@@ -139,7 +166,7 @@ def png(drawn: dict[str, Figure]) -> Callable[[str], bytes]:
 
     @cache
     def of(name: str) -> bytes:
-        return figures.render(drawn[name])
+        return render(drawn[name])
 
     return of
 
@@ -205,21 +232,22 @@ def test_angles_are_shown_in_degrees(drawn: dict[str, Figure], name: str) -> Non
 
 @pytest.mark.parametrize("fmt", ["png", "svg", "pdf"])
 def test_two_renderings_are_the_same_bytes(drawn: dict[str, Figure], fmt: str) -> None:
-    content = figures.render(drawn["broken"], fmt)
-    assert figures.render(drawn["broken"], fmt) == content
+    content = render(drawn["broken"], fmt)
+    assert render(drawn["broken"], fmt) == content
     assert b"date" not in content.lower()
     assert b"Matplotlib" not in content
 
 
 def test_saved_data_draw_the_same_picture(made: Made, png: Callable[[str], bytes]) -> None:
-    redrawn = {
-        "sweep": figures.sweep_figure(saved(made.sweep.view())),
-        "optimize": figures.optimize_figure(saved(made.runs.view())),
-        "basins": figures.basins_figure(saved(made.basins.view())),
-        "bifurcation": figures.bifurcation_figure(saved(made.bifurcation.view())),
+    redrawn: dict[str, Result] = {
+        "sweep": made.sweep,
+        "optimize": made.runs,
+        "basins": made.basins,
+        "bifurcate": made.bifurcation,
     }
-    for name, figure in redrawn.items():
-        assert figures.render(figure) == png(name), name
+    for command, result in redrawn.items():
+        for stem, draw in drawings_of(command, saved(result.view())).items():
+            assert render(draw()) == png(stem), stem
 
 
 def test_the_callers_settings_neither_change_nor_matter(
@@ -227,9 +255,9 @@ def test_the_callers_settings_neither_change_nor_matter(
 ) -> None:
     with matplotlib.rc_context({"font.size": 21, "axes.grid": False, "lines.linewidth": 7}):
         before = dict(matplotlib.rcParams)
-        figure = figures.sweep_figure(made.sweep.view())
+        figure = figures.sweep_figure(made.sweep)
         figures.plot(made.sweep)
-        content = figures.render(figure)
+        content = render(figure)
         assert dict(matplotlib.rcParams) == before
     assert content == png("sweep")
 
@@ -275,7 +303,7 @@ def test_numbers_in_words(value: float, text: str) -> None:
 
 
 def angle_axis(low: float = -math.pi / 2, high: float = math.pi / 2) -> ParameterAxis:
-    return ParameterAxis("theta", low, high, math.pi, "rad")
+    return ParameterAxis.over("theta", low, high, math.pi, "rad")
 
 
 @given(st.floats(-1e4, 1e4))
@@ -300,15 +328,15 @@ def test_a_basin_across_the_periods_end_is_shown_in_two_pieces() -> None:
 def test_copies_fill_a_wide_window() -> None:
     axis = angle_axis(-math.pi, math.pi)
     np.testing.assert_allclose(axis.copies(math.pi / 4), [-135, 45])
-    assert ParameterAxis("sigma", 1, 5, None, "px").copies(7.0) == []
+    assert ParameterAxis.over("sigma", 1, 5, None, "px").copies(7.0) == []
 
 
 def test_values_in_words() -> None:
     assert angle_axis().show(-math.pi / 4) == "−45°"
     assert angle_axis().show(math.radians(-46.343)) == "−46.3°"
     assert angle_axis().show(-1e-9) == "0°"
-    assert ParameterAxis("sigma", 1, 5, None, "px").show(2.5) == "2.5 px"
-    assert ParameterAxis("x", 1, 5, None, "").label == "x"
+    assert ParameterAxis.over("sigma", 1, 5, None, "px").show(2.5) == "2.5 px"
+    assert ParameterAxis.over("x", 1, 5, None, "").parameter.label == "x"
 
 
 def test_no_line_crosses_a_wrap() -> None:
@@ -373,7 +401,7 @@ def test_the_mismatch_is_relative_and_positive(kinked: Sweep, drawn: Any) -> Non
 def test_ones_own_loss_has_no_closed_form_and_ripples_are_not_compared() -> None:
     # Differences across a ripple of 0.02 at this step differ by far more than the check says.
     sweep = gd.sweep(lambda v: (v - 1) ** 2 + torch.cos(3e4 * v) / 50, range=(-1.0, 3.0))
-    figure = figures.sweep_figure(sweep.view())
+    figure = figures.sweep_figure(sweep)
     said = words_in(figure)
     assert "closed form" not in said
     assert "derivative of its values" in said
@@ -395,19 +423,16 @@ def test_target_and_start_are_named(drawn: Any) -> None:
 
 
 def test_a_sweep_of_nothing_but_nan_still_draws(kinked: Sweep) -> None:
-    view = kinked.view()
-    table = {name: column.copy() for name, column in view.data["sweep.csv"].items()}
-    for name in table:
-        if name != "theta":
-            table[name][:] = np.nan
-    figures.sweep_figure(View(view.result, {"sweep.csv": table}))
+    nothing = np.full_like(kinked.loss, np.nan)
+    columns = ("loss", "grad_analytic", "grad_autograd", "grad_numeric")
+    figures.sweep_figure(replace(kinked, **dict.fromkeys(columns, nothing)))
 
 
 def test_a_parameter_in_pixels_without_a_period() -> None:
     pixels = np.random.default_rng(1).standard_normal((30, 30))
     experiment = Experiment(image=pixels, wavelength=5.0, sigma=2.0, kernel_size=9)
     sweep = sweep_objective(experiment.along("wavelength"), points=41)
-    words = words_in(figures.sweep_figure(sweep.view()))
+    words = words_in(figures.sweep_figure(sweep))
     assert "wavelength [px]" in words
     assert "start and target 5 px" in words
     assert "degrees" not in words
@@ -463,12 +488,12 @@ def test_many_runs_are_summed_up_by_outcome(made: Made, drawn: Any) -> None:
 
 def test_several_runs_are_named_and_look_different() -> None:
     objective = Valleys()
-    several = run_all(
+    several = descend(
         objective,
         [sgd(0.1, 20), sgd(0.2, 20, 0.5), OptimizerSettings("adam", 0.1, steps=20)],
-        [0.5],
+        0.5,
     )
-    figure = figures.optimize_figure(several.view())
+    figure = figures.optimize_figure(shown(several))
     assert "sgd, lr 0.2, momentum 0.5: " in words_in(figure)
     handles = figure.legends[0].legend_handles[:3]
     assert len({handle.get_color() for handle in handles}) == 3
@@ -483,20 +508,24 @@ def test_a_run_that_breaks_down_says_where(drawn: Any) -> None:
 
 
 def test_a_run_of_one_step_draws() -> None:
-    figures.optimize_figure(run_all(Valleys(), [sgd(0.1, 1)], [-1.0]).view())
+    figures.optimize_figure(shown(descend(Valleys(), [sgd(0.1, 1)], -1.0)))
 
 
 def test_a_case_may_hold_its_logs_without_the_cases_name(made: Made) -> None:
     view = made.runs.view()
     run = {**view.result["runs"][0], "trajectory": "elongated-trajectory-000.csv"}
-    case = {"symptom": {"run": run}, "landscape": view.result["landscape"]}
-    figure = figures.comparison_figure({"elongated": View(case, view.data), "round": view})
+    runs = Runs.of(made.runs.sweep, [run], view)
+    failures = {"elongated": Failure(runs), "round": Failure(shown(made.runs), made.basins)}
+    figure = figures.comparison_figure(failures)
     left, right = figure.axes[0].lines[0], figure.axes[1].lines[0]
     np.testing.assert_array_equal(left.get_ydata(), made.runs.runs[0].trajectory.losses[:61])
     np.testing.assert_array_equal(right.get_ydata(), left.get_ydata())
     words = words_in(figure)
-    assert "Elongated filter: the loss jumps back" in words
-    assert "Cause: the start lies in another basin, of −60°" in words
+    assert "Elongated filter: the loss jumps repeatedly" in words
+    assert "The start lies in the basin of another minimum, at −60°" in words
+    assert " ".join(rate_words(made.basins, angle_axis().show)[1].split()) in " ".join(
+        words.split()
+    )
 
 
 # --- maps -----------------------------------------------------------------------------------------
@@ -544,53 +573,72 @@ def test_the_legend_names_only_what_occurs(made: Made, drawn: Any) -> None:
 def test_the_rates_that_matter_are_drawn_in_words(made: Made, drawn: Any) -> None:
     result = made.basins.to_dict()
     words = words_in(drawn["basins"])
-    assert f"leaves the start's basin from {show_number(result['escape_lr'])} on" in words
-    assert f"the target's basin holds up to {show_number(result['hold_lr'])}" in words
+    escape, hold = show_number(result["escape_lr"]), show_number(result["hold_lr"])
+    assert f"smallest learning rate that leaves the start's basin: {escape}" in words
+    assert f"largest stable learning rate in the target's basin: {hold}" in words
     # L'' = cos v - 2 cos(2 v) = 3/2 at 60 degrees.
-    assert "2/L″ at the target = 1.33" in words
+    assert "stability bound 2/L″ of the target: 1.33" in words
     heights = [line.get_ydata()[0] for line in drawn["basins"].axes[2].lines]
     for rate in (result["escape_lr"], result["hold_lr"], 4 / 3):
         assert any(abs(height / rate - 1) < 1e-9 for height in heights)
 
 
-def changed(view: View, **changes: Any) -> View:
-    return View({**view.result, **changes}, view.data)
-
-
 def test_the_headline_says_whether_a_rate_works(made: Made, drawn: Any) -> None:
-    view = made.basins.view()
-    none = changed(view, working_lr=[], escape_lr=2.0, hold_lr=0.5)
-    assert basins_words(none) == (
+    rates = np.array([0.25, 0.5, 1.0, 2.0, 4.0, 8.0])
+    show = map_axis(made.basins).show
+
+    def scanned(reached: str, escaped: str, held: str) -> tuple[str, str]:
+        """The words on a scan of six rates: which reach, which leave, which are stable."""
+        reach, leave, stable = (
+            np.array([letter == "x" for letter in row]) for row in (reached, escaped, held)
+        )
+        outcomes = np.where(reach, CODES["reached"], CODES["erratic"])
+        windows = Windows(-1.0, rates, outcomes, 0 * outcomes, leave, stable, False)
+        return rate_words(replace(made.basins, windows=windows), show)
+
+    assert scanned("......", "...xxx", "xx....") == (
         "No scanned learning rate brings the run from −57.3° to the target",
-        "Leaving the start's basin takes a rate of 2 or more; "
-        "the target's basin holds up to 0.5, 4 times less",
+        "The smallest learning rate that leaves the start's basin is 2; "
+        "the largest stable learning rate in the target's basin is 0.5, 4 times less",
     )
-    some = changed(view, working_lr=[[0.1, 0.2], [0.4, 0.5]])
-    assert basins_words(some)[0] == (
-        "From −57.3° the target is reached at learning rates 0.1 to 0.5, with gaps"
+    assert scanned("xx.xx.", "x.....", "xx....")[0] == (
+        "From −57.3° the target is reached at learning rates 0.25 to 0.5 and 2 to 4"
     )
-    for sentence in basins_words(view):
-        assert sentence in words_in(drawn["basins"])
+    assert scanned("x.x.x.", "x.....", "xx....")[0].endswith("0.25 to 0.25 and 1 to 1 and 1 more")
+    for sentence in rate_words(made.basins, show):
+        assert sentence in words_in(drawn["basins"]).replace("\n", " ")
 
 
-def test_no_bound_is_drawn_where_theory_gives_none(made: Made) -> None:
-    view = made.basins.view()
-    axis = map_axis(view)
-    assert not any("L″" in line.words for line in rate_lines(changed(view, optimizer="adam"), axis))
-    # Nesterov's is another one than heavy ball's.
-    settings = OptimizerSettings("sgd", 0.1, 0.5, nesterov=True, steps=40)
-    made_so = run_basins(Valleys(), settings, np.geomspace(0.01, 4, 9), np.linspace(-3, 3, 5))
-    assert not any("L″" in line.words for line in rate_lines(made_so.view(), axis))
-    assert setting_words(made_so.to_dict()) == "sgd, momentum 0.5, Nesterov, 40 steps"
-    heavy = rate_lines(changed(view, momentum=0.5), axis)
-    assert heavy[-1].words == "2(1 + momentum)/L″ at the target = 2"
-    assert heavy[-1].lr == pytest.approx(2)
+@pytest.mark.parametrize(
+    ("how", "formula", "bound"),
+    [
+        # L'' = 3/2: 2 (1 + beta) / L'' for heavy ball, / (1 + 2 beta) for Nesterov.
+        ({}, "2/L″", 4 / 3),
+        ({"momentum": 0.5}, "2(1 + β)/L″", 2.0),
+        ({"momentum": 0.5, "nesterov": True}, "2(1 + β)/((1 + 2β)L″)", 1.0),
+        # Adam's bound is an estimate, and no line.
+        ({"optimizer": "adam"}, None, None),
+    ],
+)
+def test_the_bound_that_is_drawn_is_the_optimizers_own(
+    how: dict[str, Any], formula: str | None, bound: float | None
+) -> None:
+    settings = OptimizerSettings(lr=0.1, steps=40, **how)
+    basins = run_basins(Valleys(), settings, np.geomspace(0.01, 4, 9), np.linspace(-3, 3, 5))
+    drawn = [line for line in rate_lines(basins) if "stability bound" in line.words]
+    if formula is None:
+        assert not drawn
+    else:
+        assert drawn[0].words.startswith(f"stability bound {formula} of the target")
+        assert drawn[0].lr == pytest.approx(bound)
+    if how.get("nesterov"):
+        assert setting_words(basins.settings) == "sgd, momentum 0.5, Nesterov, 40 steps"
 
 
 def test_without_a_target_the_lowest_minimum_is_the_goal() -> None:
     objective = Valleys(target=None)
     basins = run_basins(objective, sgd(1.0, 60), np.geomspace(0.01, 2, 12), np.linspace(-3, 3, 13))
-    words = words_in(figures.basins_figure(basins.view()))
+    words = words_in(figures.basins_figure(basins))
     assert "target" not in words.replace(OUTCOMES["reached"], "").replace(
         OUTCOME_SHORT["reached"], ""
     )
@@ -620,35 +668,25 @@ def test_the_exponent_is_drawn_with_its_zero(made: Made, drawn: Any) -> None:
 
 
 def test_values_outside_the_range_are_said_to_be_missing(made: Made, drawn: Any) -> None:
-    view = made.bifurcation.view()
-    landscape = {**view.result["landscape"], "period": None, "range": [-1.5, 1.5]}
+    landscape = made.bifurcation.landscape
+    narrow = replace(landscape.parameter, period=None, low=-1.5, high=1.5)
+    diagram = replace(made.bifurcation, landscape=replace(landscape, parameter=narrow))
     note = "values outside −85.9° to 85.9°"
-    assert note in words_in(figures.bifurcation_figure(changed(view, landscape=landscape)))
+    assert note in words_in(figures.bifurcation_figure(diagram))
     assert "values outside" not in words_in(drawn["bifurcation"])
 
 
 def test_an_undefined_exponent_is_said_to_be_undefined() -> None:
     adam = OptimizerSettings("adam", steps=150)
     diagram = run_bifurcation(Valleys(), adam, np.geomspace(0.01, 5, 20), tail=60)
-    words = words_in(figures.bifurcation_figure(diagram.view()))
+    words = words_in(figures.bifurcation_figure(diagram))
     assert "not defined" in words
     assert "2/L″" not in words
 
 
-def bands_view(kinds: list[str], nonfinite: tuple[int, ...] = ()) -> View:
-    rates = np.geomspace(0.1, 10, len(kinds))
-    outcome = np.zeros(len(kinds), dtype=np.int8)
-    outcome[list(nonfinite)] = OUTCOME_NAMES.index("nonfinite")
-    bands = [
-        {"kind": kind, "lr": [rate, rate]} for kind, rate in zip(kinds, rates.tolist(), strict=True)
-    ]
-    table = {"lr": rates, "outcome": outcome, "outcome_names": np.array(OUTCOME_NAMES)}
-    return View({"bands": bands}, {"bifurcation.npz": table})
-
-
 def test_bands_have_no_gaps_and_no_slivers() -> None:
     kinds = ["settled"] * 200 + ["cycle"] * 100 + ["chaos"] * 50 + ["cycle"] + ["chaos"] * 149
-    bands = merged_bands(bands_view(kinds))
+    bands = merged_bands(np.geomspace(0.1, 10, len(kinds)), kinds)
     assert [kind for kind, _, _ in bands] == ["settled", "cycle", "chaos"]
     assert bands[0][1] == pytest.approx(0.1)
     assert bands[-1][2] == pytest.approx(10)
@@ -657,9 +695,15 @@ def test_bands_have_no_gaps_and_no_slivers() -> None:
     assert bands[0][2] == pytest.approx(0.1 * 100 ** (199.5 / 499))
 
 
-def test_runs_that_break_down_are_not_called_chaos() -> None:
-    bands = merged_bands(bands_view(["settled"] * 10 + ["chaos"] * 10, tuple(range(10, 20))))
-    assert [kind for kind, _, _ in bands] == ["settled", "nonfinite"]
+def test_runs_that_break_down_are_not_called_chaos(made: Made) -> None:
+    lost = np.full_like(made.bifurcation.outcomes, CODES["nonfinite"])
+    lyapunov = np.full_like(made.bifurcation.lyapunov, np.nan)
+    periods = np.zeros_like(made.bifurcation.periods)
+    broken = replace(made.bifurcation, outcomes=lost, lyapunov=lyapunov, periods=periods)
+    assert set(broken.kinds) == {"chaos"}
+    words = words_in(figures.bifurcation_figure(broken))
+    assert "diverges" in words
+    assert "no period found" not in words
 
 
 # --- plot, render, save ---------------------------------------------------------------------------
@@ -686,6 +730,25 @@ def test_results_show_themselves_in_a_notebook(made: Made) -> None:
         assert content.startswith(b"\x89PNG")
 
 
+def test_a_log_and_a_check_draw_themselves() -> None:
+    losses = np.exp(-np.arange(60.0) / 9)
+    ax = gd.explain({"loss": losses, "theta": losses}).plot()
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), losses)
+    check = gd.check()
+    bars = check.plot().patches
+    assert len(bars) == len(check.reference)
+    ends = [bar.get_x() + bar.get_width() for bar in bars]
+    np.testing.assert_allclose(ends, [max(e, 1e-17) for e in check.reference.values()])
+
+
+def test_a_single_run_of_several_parameters_shows_its_losses() -> None:
+    pixels = np.random.default_rng(1).standard_normal((30, 30))
+    experiment = Experiment(image=pixels, wavelength=5.0, sigma=2.0, kernel_size=9)
+    run = gd.optimize(experiment, "adam", 0.01, steps=9, over=("theta", "sigma")).runs[0]
+    (line,) = run.plot().lines
+    np.testing.assert_array_equal(line.get_ydata(), run.trajectory.losses)
+
+
 def test_a_result_without_a_drawing() -> None:
     class Other(Result):
         pass
@@ -696,17 +759,17 @@ def test_a_result_without_a_drawing() -> None:
 
 
 def test_save_writes_each_format_whole(tmp_path: Path, drawn: dict[str, Figure]) -> None:
-    written = figures.save(drawn["broken"], tmp_path / "run.png", ("png", "svg"))
+    written = save(drawn["broken"], tmp_path / "run.png", ("png", "svg"))
     assert sorted(written) == ["run.png", "run.svg"]
     assert {path.name for path in tmp_path.iterdir()} == set(written)
     for name, content in written.items():
         assert (tmp_path / name).read_bytes() == content
     with pytest.raises(ValueError, match="format 'bmp' is unknown"):
-        figures.render(drawn["broken"], "bmp")
+        render(drawn["broken"], "bmp")
 
 
 def test_meshes_and_clouds_are_pictures_inside_an_svg(drawn: dict[str, Figure]) -> None:
     for name in ("basins", "bifurcation"):
-        content = figures.render(drawn[name], "svg")
+        content = render(drawn[name], "svg")
         assert b"<image" in content
         assert len(content) < 600_000

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import gabordiag as gd
-from gabordiag.api import diagnose, optimize, plane_basins
+from gabordiag.api import plane_basins
 from gabordiag.cli.main import run
 from gabordiag.dynamics.plane import PlaneBasins
 from gabordiag.dynamics.run import Optimization, Run
-from gabordiag.presentation import report, words
+from gabordiag.presentation import registry, report
+from gabordiag.presentation import registry as figures
 from gabordiag.presentation.blocks import Picture, Table, Verdict
-from gabordiag.presentation.figures import drawings as figures
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.joint import broken_at_wraps
 from gabordiag.presentation.figures.sheets import SHEETS
@@ -29,6 +29,7 @@ from gabordiag.presentation.figures.style import OUTCOME_COLORS
 from gabordiag.presentation.markdown import to_markdown
 from gabordiag.results import View
 from gabordiag.runs import load_run
+from tests.presentation.test_figures import drawings_of
 
 LEARNED = ("theta", "sigma", "psi")
 
@@ -41,7 +42,7 @@ def experiment() -> gd.Experiment:
 
 @pytest.fixture(scope="module")
 def runs(experiment: gd.Experiment) -> Optimization:
-    return optimize(experiment, ["adam", "sgd"], 0.05, steps=60, over=LEARNED)
+    return gd.optimize(experiment, ["adam", "sgd"], 0.05, steps=60, over=LEARNED)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def planted(view: View, **changes: Any) -> View:
 
 
 def text_of(command: str, view: View) -> str:
-    return " ".join(to_markdown(words.blocks(command, view), {}).split())
+    return " ".join(to_markdown(registry.blocks_of(command, view), {}).split())
 
 
 def lines_of(figure: Figure) -> list[np.ndarray]:
@@ -85,7 +86,7 @@ class TestWordsOnRuns:
         tolerances = dict(zip(LEARNED, runs.view().result["tolerances"], strict=True))
         apart = {"theta": 2 * tolerances["theta"], "sigma": 0.5 * tolerances["sigma"], "psi": 0.0}
         view = planted(runs.view(), distance_to_target=apart)
-        tables = [b for b in words.blocks("optimize", view) if isinstance(b, Table)]
+        tables = [b for b in registry.blocks_of("optimize", view) if isinstance(b, Table)]
         there = {row[0]: row[-1].split(",")[0] for row in tables[1].rows}
         assert there == {"theta": "no", "sigma": "yes", "psi": "yes"}
         assert tables[1].rows[0][4] == f"{math.degrees(apart['theta']):.2f}°"
@@ -155,13 +156,13 @@ class TestWordsOnRuns:
 
 class TestWordsOnTheOthers:
     def test_a_diagnosis_begins_with_its_verdict(self, experiment: gd.Experiment) -> None:
-        diagnosis = diagnose(experiment, "sgd", 1e-5, steps=40, over=("theta", "sigma"))
-        first = words.blocks("diagnose", diagnosis.view())[0]
+        diagnosis = gd.diagnose(experiment, "sgd", 1e-5, steps=40, over=("theta", "sigma"))
+        first = registry.blocks_of("diagnose", diagnosis.view())[0]
         assert first == Verdict(diagnosis.headline, diagnosis.verdict, diagnosis.is_healthy)
         told = text_of("diagnose", diagnosis.view())
         for finding in diagnosis.findings:
             assert " ".join(finding.explanation.split()) in told
-        assert list(report.drawings("diagnose", diagnosis.view())) == ["pairs"]
+        assert list(drawings_of("diagnose", diagnosis.view())) == ["pairs"]
 
     def test_a_plane_says_which_share_arrives(self, plane: PlaneBasins) -> None:
         view = plane.view()
@@ -203,7 +204,7 @@ class TestPairs:
 
     def test_a_line_breaks_where_either_angle_wraps(self) -> None:
         period = 2 * math.pi
-        axes = [ParameterAxis(n, -math.pi, math.pi, period, "rad") for n in ("theta", "psi")]
+        axes = [ParameterAxis.over(n, -math.pi, math.pi, period, "rad") for n in ("theta", "psi")]
         degrees = np.array([[170.0, 175.0, 185.0, 190.0], [0.0, 5.0, 10.0, -190.0]])
         x, y = broken_at_wraps(axes, list(np.radians(degrees)))
         nan = math.nan
@@ -221,7 +222,7 @@ class TestPairs:
         self, runs: Optimization, experiment: gd.Experiment
     ) -> None:
         assert runs.plot().get_xlabel() == "step"
-        two = optimize(experiment, "adam", 0.05, steps=5, over=("theta", "sigma"))
+        two = gd.optimize(experiment, "adam", 0.05, steps=5, over=("theta", "sigma"))
         assert two.plot().get_xlabel() == "theta [degrees]"
 
 
@@ -266,9 +267,11 @@ class TestReports:
         self, command: str, stem: str, size: str, runs: Optimization, plane: PlaneBasins
     ) -> None:
         view = (runs if command == "optimize" else plane).view()
-        files = report.make_files(command, view, {}, report.Wish(size=size, animate=True))
+        files, _ = report.make_files(
+            command, view, {}, report.ReportOptions(size=size, animate=True)
+        )
         assert set(files) == {f"{stem}.png", "report.md", "report.html"}
-        assert Picture(stem) in words.blocks(command, view)
+        assert Picture(stem) in registry.blocks_of(command, view)
         assert f"{stem}.png" in files["report.md"].decode()
 
     @pytest.mark.parametrize(
@@ -296,11 +299,11 @@ class TestReports:
         capsys.readouterr()
         saved = load_run(out)
         # The view of the folder gives the files that the run itself has written.
-        files, told = report.redo(saved, report.Wish())
+        files, told = report.redo(saved, report.ReportOptions())
         assert set(files) == {"report.md", "report.html"} | ({f"{stem}.png"} if stem else set())
         for name, content in files.items():
             assert (out / name).read_bytes() == content, name
-        assert told == words.blocks(command, saved.view)
+        assert told == registry.blocks_of(command, saved.view)
 
 
 def words_on(figure: Figure) -> str:

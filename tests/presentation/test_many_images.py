@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import gabordiag as gd
-from gabordiag.presentation import words
-from gabordiag.presentation.figures import drawings as figures
-from gabordiag.presentation.image_words import image_sentences, images_of, skipped_lines
+from gabordiag.presentation import registry
+from gabordiag.presentation import registry as figures
+from gabordiag.presentation.blocks import Listing, Paragraph
+from gabordiag.presentation.image_words import image_blocks
 from gabordiag.presentation.markdown import to_markdown
+from gabordiag.presentation.restored import restore
 from gabordiag.results import View
 from tests.objective.plain_images import SMALL
 
@@ -38,7 +41,7 @@ def labels(figure) -> str:
 
 
 def test_single_images_are_drawn_behind_their_mean(sweep):
-    figure = figures.sweep_figure(sweep.view())
+    figure = figures.sweep_figure(sweep)
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 61]
     mean = next(line for line in lines if line.get_label() == "mean over all images")
     single = [line for line in lines if line is not mean]
@@ -49,7 +52,7 @@ def test_single_images_are_drawn_behind_their_mean(sweep):
     assert "single images (6)" in labels(figure)
     assert "The loss over theta, mean over 6 images: " in figure.texts[0].get_text()
     top = figure.axes[0].get_ylim()[1]
-    assert ("go on above" in labels(figure)) == (sweep.survey.losses.max() > top)
+    assert ("exceed the window" in labels(figure)) == (sweep.survey.losses.max() > top)
 
 
 def test_plot_shows_them_too(sweep):
@@ -59,7 +62,7 @@ def test_plot_shows_them_too(sweep):
 
 def test_batch_losses_are_dots_and_the_line_is_over_all_images(batches):
     noisy = batches.runs[0].trajectory
-    figure = figures.optimize_figure(batches.view())
+    figure = figures.optimize_figure(restore("optimize", batches.view()))
     lines = {line.get_linestyle(): line for line in figure.axes[0].lines[:1]}
     np.testing.assert_array_equal(lines["None"].get_ydata(), noisy.losses)
     drawn = [line.get_ydata() for line in figure.axes[0].lines]
@@ -73,15 +76,23 @@ def test_the_words_are_made_from_json_alone(sweep, batches):
     for command, result in (("sweep", sweep), ("optimize", batches)):
         view = result.view()
         saved = View(json.loads(json.dumps(view.result)), view.data)
-        assert words.blocks(command, saved) == words.blocks(command, view)
-    told = to_markdown(words.blocks("optimize", batches.view()), {})
+        assert registry.blocks_of(command, saved) == registry.blocks_of(command, view)
+    told = to_markdown(registry.blocks_of("optimize", batches.view()), {})
     assert "What the batches change" in told
     assert "sgd, batches of 2" in told
     assert "sgd, all images" in told
 
 
-def landscape(**images):
-    return {"start": 0.0, "unit": "rad", "images": {"used": 8, "skipped": [], **images}}
+@pytest.fixture
+def blocks(sweep):
+    """The blocks on a landscape over many images that are described in JSON."""
+    parameter = replace(sweep.landscape.parameter, start=0.0)
+
+    def made(**images):
+        images = {"used": 8, "skipped": [], **images}
+        return image_blocks(replace(sweep.landscape, parameter=parameter, images=images))
+
+    return made
 
 
 def near(certified: bool = True):
@@ -91,22 +102,23 @@ def near(certified: bool = True):
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
-        ({"used": 1}, "The loss is the mean over 1 image, each counting the same."),
-        ({}, "The loss is the mean over 8 images, each counting the same."),
+        ({"used": 1}, "The loss is the mean over 1 image, weighted equally."),
+        ({}, "The loss is the mean over 8 images, weighted equally."),
         (
             {"skipped": [{"file": "a", "why": "is damaged"}]},
-            "The loss is the mean over 8 images, each counting the same. 1 file could not be used "
+            "The loss is the mean over 8 images, weighted equally. 1 file could not be used "
             "and was skipped:",
         ),
         (
             {"surveyed": 8, "spurious": 1, "to_target": 7, "near_start": [near()] * 8},
-            "Taken one by one, 1 of 8 images has a spurious minimum near the start: downhill from "
-            "0° its loss leads to a minimum that is not the target; of 7 it leads to the target.",
+            "Taken one by one, 1 of 8 images has a spurious minimum near the start: downhill "
+            "from 0.00° its loss leads to a minimum that is not the target; of 7 it leads to the "
+            "target.",
         ),
         (
             {"surveyed": 8, "spurious": 0, "to_target": 8, "near_start": [near()] * 8},
             "Taken one by one, none of 8 images has a spurious minimum near the start: downhill "
-            "from 0° the loss of each leads to the target.",
+            "from 0.00° the loss of each leads to the target.",
         ),
         (
             {
@@ -117,24 +129,23 @@ def near(certified: bool = True):
                 "near_start": [near(), near(False)],
             },
             "Taken one by one, 120 of 200 images, an even sample of the 900, have a spurious "
-            "minimum near the start: downhill from 0° their loss leads to a minimum that is not "
+            "minimum near the start: downhill from 0.00° their loss leads to a minimum that is not "
             "the target; of 80 it leads to the target. For 1 of them the list of minima is not "
             "proven complete.",
         ),
     ],
 )
-def test_sentences(images, expected):
-    assert image_sentences(landscape(**images), "0°")[-1] == expected
+def test_sentences(blocks, images, expected):
+    assert [b.text for b in blocks(**images) if isinstance(b, Paragraph)][-1] == expected
 
 
-def test_long_lists_of_skipped_files_end():
+def test_long_lists_of_skipped_files_end(blocks):
     skipped = [{"file": f"{n}.png", "why": "is damaged"} for n in range(30)]
-    lines = skipped_lines(landscape(skipped=skipped))
+    (lines,) = [block.items for block in blocks(skipped=skipped) if isinstance(block, Listing)]
     assert len(lines) == 21
     assert lines[0] == "0.png is damaged"
     assert lines[-1] == "and 10 more, see result.json"
 
 
-def test_results_without_many_images_say_nothing():
-    assert images_of({"headline": "x"}) is None
-    assert images_of({"landscape": {"unit": "rad"}}) is None
+def test_a_landscape_of_one_image_says_nothing(sweep):
+    assert image_blocks(replace(sweep.landscape, images=None)) == []

@@ -7,6 +7,8 @@ import io
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from gabordiag.cli.main import run
-from gabordiag.dynamics.run import run_all
-from gabordiag.presentation import page, report
+from gabordiag.presentation import page, registry, report
 from gabordiag.presentation.blocks import (
     Heading,
     Listing,
@@ -30,6 +31,7 @@ from gabordiag.presentation.blocks import (
     Verdict,
     caption,
 )
+from gabordiag.presentation.figures.run_paths import Runs
 from gabordiag.presentation.figures.sheets import SHEETS, on_sheet
 from gabordiag.presentation.figures.style import (
     OUTCOME_COLORS,
@@ -38,10 +40,10 @@ from gabordiag.presentation.figures.style import (
     TARGET_COLOR,
 )
 from gabordiag.presentation.markdown import fenced, to_markdown
-from gabordiag.presentation.report import Wish, command_line, make_files
+from gabordiag.presentation.report import ReportOptions, command_line, make_files
 from gabordiag.results import View
 from gabordiag.runs import load_run
-from tests.presentation.test_figures import Valleys, sgd, words_in
+from tests.presentation.test_figures import Valleys, descend, drawings_of, sgd, words_in
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -100,14 +102,13 @@ def make(told: list[Any], settings: dict[str, str] | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def view() -> View:
-    return run_all(Valleys(), [sgd(6.0, 200), sgd(0.1, 200)], [-1.0]).view()
+    return descend(Valleys(), [sgd(6.0, 200), sgd(0.1, 200)], -1.0).view()
 
 
 @pytest.fixture(scope="module")
 def files(view: View) -> dict[str, bytes]:
-    return make_files(
-        "optimize", view, {"lr": [6.0, 0.1]}, Wish(("png", "svg"), animate=True, to_send=True)
-    )
+    options = ReportOptions(("png", "svg"), animate=True, to_send=True)
+    return make_files("optimize", view, {"lr": [6.0, 0.1]}, options)[0]
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -245,9 +246,13 @@ def test_markdown_shows_the_pictures_that_there_are(files: dict[str, bytes]) -> 
 
 
 def test_a_figure_without_a_place_comes_last(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = report.drawings("optimize", view)
-    monkeypatch.setattr(report, "drawings", lambda *_: {"surface": drawn["optimize"], **drawn})
-    made = make_files("optimize", view, {}, Wish(size="slide"))
+    kind = registry.KINDS[Runs]
+
+    def drawings(runs: Runs) -> registry.Drawings:
+        return {"surface": partial(registry.optimize_figure, runs), **kind.figures(runs)}
+
+    monkeypatch.setitem(registry.KINDS, Runs, replace(kind, figures=drawings))
+    made, _ = make_files("optimize", view, {}, ReportOptions(size="slide"))
     assert re.findall(r"\]\((.*?)\)", made["report.md"].decode("utf-8")) == [
         "optimize.png",
         "surface.png",
@@ -255,7 +260,7 @@ def test_a_figure_without_a_place_comes_last(view: View, monkeypatch: pytest.Mon
 
 
 def test_without_figures_there_is_a_report(view: View) -> None:
-    made = make_files("optimize", view, {}, Wish(formats=()))
+    made, _ = make_files("optimize", view, {}, ReportOptions(formats=()))
     assert set(made) == {"report.md", "report.html"}
     assert not Page(made["report.html"].decode("utf-8")).all("img")
 
@@ -385,15 +390,15 @@ Draw = Callable[[str, tuple[str, ...]], dict[str, bytes]]
 
 @pytest.fixture(scope="module")
 def draw(view: View) -> Draw:
-    return lambda size, formats: report.draw("optimize", view, formats, size)
+    return lambda size, formats: report.draw(drawings_of("optimize", view), formats, size)
 
 
 def test_an_svg_holds_the_figures_words_as_text(view: View, draw: Draw) -> None:
     content = draw("screen", ("svg",))["optimize.svg"]
     assert draw("screen", ("svg",))["optimize.svg"] == content
     words = svg_words(content)
-    function, part = report.drawings("optimize", view)["optimize"]
-    for line in words_in(function(part)).splitlines():
+    drawing = drawings_of("optimize", view)["optimize"]
+    for line in words_in(drawing()).splitlines():
         assert " ".join(line.split()) in words
 
 
@@ -418,8 +423,7 @@ def test_every_size_has_its_inches(draw: Draw, size: str, inches: float) -> None
 @pytest.mark.parametrize("size", [name for name, sheet in SHEETS.items() if sheet.width])
 def test_nothing_is_cut_off_on_any_sheet(view: View, size: str) -> None:
     with on_sheet(size):
-        function, part = report.drawings("optimize", view)["optimize"]
-        figure = function(part)
+        figure = drawings_of("optimize", view)["optimize"]()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     extent = figure.get_tightbbox(renderer).bounds
     width, height = figure.get_size_inches()

@@ -13,10 +13,12 @@ from matplotlib.quiver import Quiver
 
 import gabordiag as gd
 from gabordiag.landscape.surface import Surface
-from gabordiag.presentation import report, words
-from gabordiag.presentation.figures import drawings as figures
+from gabordiag.presentation import registry, report
+from gabordiag.presentation import registry as figures
+from gabordiag.presentation.blocks import Paragraph, Table
 from gabordiag.presentation.figures.surface import surface_words
 from gabordiag.results import View
+from tests.presentation.test_figures import drawings_of
 
 
 @pytest.fixture(scope="module")
@@ -131,19 +133,19 @@ def test_colours_rise_with_the_loss(surface: Surface, drawn: dict[str, Figure]) 
 def test_saved_data_draw_the_same_pictures(surface: Surface) -> None:
     view = surface.view()
     again = View(json.loads(json.dumps(view.result)), view.data)
-    assert report.draw("sweep", again) == report.draw("sweep", view)
-    assert set(report.draw("sweep", view)) == {"surface.png", "surface-in-space.png"}
+    assert report.draw(drawings_of("sweep", again)) == report.draw(drawings_of("sweep", view))
+    assert set(drawings_of("sweep", view)) == {"surface", "surface-in-space"}
 
 
 def test_the_words_count_what_was_found(surface: Surface) -> None:
     result = surface.to_dict()
-    told = words.blocks("sweep", surface.view())
-    (table,) = [block for block in told if isinstance(block, words.Table)]
+    told = registry.blocks_of("sweep", surface.view())
+    (table,) = [block for block in told if isinstance(block, Table)]
     assert len(table.rows) == len(result["local_minima"]) + len(result["saddles"])
     assert table.columns[:2] == ("theta", "wavelength")
     assert table.rows[0][:4] == ("45.000°", "5 px", "kink, the target", "0")
     assert f"{len(result['local_minima'])} minima" in surface_words(result)
-    text = "\n".join(block.text for block in told if isinstance(block, words.Paragraph))
+    text = "\n".join(block.text for block in told if isinstance(block, Paragraph))
     assert "(1 of them the target)" in text
     assert "not a proof" in text
 
@@ -154,8 +156,8 @@ def test_a_surface_without_any_minimum_draws(surface: Surface) -> None:
     result = {**part.to_dict(), "local_minima": [], "saddles": [], "edge_minima": []}
     view = View(result, part.data())
     assert surface_words(result).endswith("no minimum found inside")
-    assert all(report.draw("sweep", view).values())
-    assert words.blocks("sweep", view)
+    assert all(report.draw(drawings_of("sweep", view)).values())
+    assert registry.blocks_of("sweep", view)
 
 
 def test_plot_draws_the_contours(surface: Surface) -> None:

@@ -11,17 +11,20 @@ import pytest
 import torch
 
 import gabordiag as gd
-from gabordiag.dynamics.maps import run_basins
+from gabordiag.dynamics.maps import Basins, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.presentation import words
+from gabordiag.dynamics.outcomes import CODES
+from gabordiag.dynamics.windows import Windows
+from gabordiag.presentation import registry, words
 from gabordiag.presentation.blocks import Paragraph
-from gabordiag.presentation.figures import maps as figure_maps
 from gabordiag.presentation.figures.axis import ParameterAxis
-from gabordiag.presentation.figures.maps import basins_words
+from gabordiag.presentation.figures.maps import map_axis
 from gabordiag.presentation.joint_words import _at_target, _symmetry, joint_runs
-from gabordiag.presentation.phrases import how_else
+from gabordiag.presentation.phrases import describe_points, how_else
+from gabordiag.presentation.rates import rate_words
 from tests.diagnosis.planting import cardinal_gabor
 from tests.dynamics.test_joint import experiment
+from tests.presentation.test_figures import Valleys, sgd
 
 NAMES = ("theta", "wavelength", "sigma", "psi")
 
@@ -42,42 +45,74 @@ def test_a_map_on_which_nothing_arrives_says_so() -> None:
     made = run_basins(steep, OptimizerSettings("sgd", steps=200), rates, starts)
     assert made.windows.hold_lr is None
     assert made.best_lr is None
-    headline, reason = basins_words(made.view())
+    headline, reason = rate_words(made, map_axis(made).show)
     assert headline == "No scanned learning rate brings the run from −42.1° to the target"
-    assert reason == "At no scanned rate does the target's basin hold its runs"
-    assert made.plot().get_title("left") == headline
-    told = _text(words.blocks("basins", made.view()))
-    assert "At best" not in told
+    assert reason == "No scanned learning rate is stable in the target's basin"
+    assert registry.plot(made).get_title("left") == headline
+    told = _text(registry.blocks_of("basins", made.view()))
+    assert "the best" not in told
+
+
+@pytest.fixture(scope="module")
+def scan() -> Basins:
+    return run_basins(Valleys(), sgd(1.0, 60), np.geomspace(0.01, 1, 5), np.linspace(-3, 3, 5))
+
+
+def scanned(scan: Basins, start: float, **seen: str) -> Basins:
+    """The same map with other outcomes, escapes or stable runs of its scan, one letter a rate."""
+    rates = np.geomspace(0.5, 4096.0, len(next(iter(seen.values()))))
+    letters = {"r": "reached", "c": "cycle", "p": "plateau", "u": "unfinished", "e": "erratic"}
+    names = seen.get("outcomes", "e" * len(rates))
+    outcomes = np.array([CODES[letters[letter]] for letter in names])
+    escaped, held = (
+        np.array([letter == "x" for letter in seen.get(name, "." * len(rates))])
+        for name in ("escaped", "held")
+    )
+    inside = start > 0
+    windows = Windows(start, rates, outcomes, 0 * outcomes, escaped, held, inside)
+    return replace(scan, windows=windows)
 
 
 @pytest.mark.parametrize(
-    ("escape", "hold", "said"),
+    ("escaped", "held", "said"),
     [
-        (4.0, 2.0, "takes 4; the target's basin holds at most 2: 2 times less."),
-        (4974.0, 2.0, "takes 4.97e+03; the target's basin holds at most 2: 2487 times less."),
-        (1.0, 2.0, "takes 1; the target's basin holds at most 2: none of the rates between comes"),
-        (None, 2.0, "no scanned learning rate reaches the target."),
+        (
+            ".x",
+            "x.",
+            "is 4096; the largest stable learning rate in the target's basin is 0.5, 8192",
+        ),
+        ("xx", "xx", "is 0.5; the largest stable learning rate in the target's basin is 4096"),
+        ("..", "xx", "No scanned learning rate leaves the start's basin; the largest"),
+        ("xx", "..", "No scanned learning rate is stable in the target's basin"),
     ],
 )
-def test_what_escapes_and_what_is_held(escape: float | None, hold: float, said: str) -> None:
-    result = {
-        "working_lr": [], "escape_lr": escape, "hold_lr": hold,
-        "landscape": {"unit": ""}, "start": 0.5,
-    }  # fmt: skip
-    assert said in words._windows(result)
+def test_what_escapes_and_what_is_stable(scan: Basins, escaped: str, held: str, said: str) -> None:
+    headline, reason = rate_words(scanned(scan, -1.0, escaped=escaped, held=held), str)
+    assert headline == "No scanned learning rate brings the run from -1.0 to the target"
+    assert said in reason
 
 
 def test_of_many_critical_points_the_lowest_are_listed() -> None:
     # Minima at every 2 pi / 40, ever higher with v^2.
-    found = gd.sweep(lambda v: v**2 - torch.cos(40 * v), range=(-3.0, 3.0)).to_dict()
-    minima = [p for p in found["critical_points"] if p["basin"] is not None]
+    found = gd.sweep(lambda v: v**2 - torch.cos(40 * v), range=(-3.0, 3.0)).landscape
+    minima = found.attractors
     assert len(minima) > 30
-    text, table = words._landscape({**found, "start": None})
+    text, table = words._points(found)
     assert "The 24 lowest minima follow; result.json has all points." in text.text
     listed = [float(row[0]) for row in table.rows]
     assert listed == sorted(listed)
-    lowest = sorted(minima, key=lambda p: p["loss"])[:24]
-    np.testing.assert_allclose(listed, sorted(p["value"] for p in lowest), atol=1e-3)
+    lowest = sorted(minima, key=lambda p: p.loss)[:24]
+    np.testing.assert_allclose(listed, sorted(p.value for p in lowest), atol=1e-3)
+
+
+def test_a_kink_is_counted_as_a_minimum() -> None:
+    kinked = gd.sweep(replace(cardinal_gabor("rmse"), theta0=-0.7), points=91)
+    minima = len(kinked.landscape.attractors)
+    assert any(point.kind == "kink" for point in kinked.landscape.points)
+    said = describe_points(kinked.landscape)
+    assert said.startswith(f"{minima} minima (1 with a kink), ")
+    assert said in registry.sweep_figure(kinked).texts[0].get_text()
+    assert said in _text(registry.blocks_of("sweep", kinked.view()))
 
 
 def test_nesterov_and_a_schedule_are_told() -> None:
@@ -145,22 +180,19 @@ def test_a_diagnosis_of_several_parameters_can_be_drawn(image: np.ndarray) -> No
 
 
 @pytest.mark.parametrize(
-    ("below", "above", "said"),
+    ("outcomes", "said"),
     [
-        (None, None, ""),
-        ("plateau", "plateau", "At every rate the run fails: hardly moves"),
-        (None, "cycle", "At every rate the run fails: repeats a cycle"),
-        ("unfinished", "erratic", "Smaller rates: still descending .*; larger rates: jumps about"),
+        ("rrrr", ""),
+        ("pppp", ". At every learning rate the run fails: hardly moves.*"),
+        ("uuee", ". Smaller learning rates: still descending .*; larger ones: jumps about.*"),
     ],
 )
-def test_why_a_start_inside_fails_at_every_rate(
-    below: str | None, above: str | None, said: str
-) -> None:
-    result = {"working_lr": [], "failure_below": below, "failure_above": above}
-    told = figure_maps._failures(result)
-    assert re.search(said, told)
-    assert bool(told) == bool(said)
-    assert figure_maps._failures({**result, "working_lr": [[0.1, 0.2]]}) == ""
+def test_why_a_start_inside_fails_at_every_rate(scan: Basins, outcomes: str, said: str) -> None:
+    basins = scanned(scan, 1.0, outcomes=outcomes, held="xx..")
+    assert basins.windows.hold_lr is not None
+    reason = rate_words(basins, str)[1]
+    inside = "The start lies in the target's basin, where learning rates up to 10.1 are stable"
+    assert re.fullmatch(re.escape(inside) + said, reason)
 
 
 def test_several_parameters_plot_themselves(image: np.ndarray) -> None:
@@ -175,10 +207,10 @@ def test_several_parameters_plot_themselves(image: np.ndarray) -> None:
 
 def test_a_narrow_range_far_from_zero_is_told_with_as_many_figures_as_it_needs() -> None:
     # A bowl at 1000001.25 in a range 4 wide: the tolerance is 0.04.
-    found = gd.sweep(lambda v: (v - 1000001.25) ** 2, range=(1e6, 1e6 + 4.0)).to_dict()
-    _, table = words._landscape(found)
+    found = gd.sweep(lambda v: (v - 1000001.25) ** 2, range=(1e6, 1e6 + 4.0)).landscape
+    _, table = words._points(found)
     assert table.rows[0][0] == "1000001.25"
     assert table.rows[0][-1] == "1000000 … 1000004"
-    axis = ParameterAxis.of(found)
+    axis = ParameterAxis.of(found.parameter)
     assert axis.show(1000001.25) == "1000001.25"
     assert axis.show(-0.5) == "−0.5"

@@ -1,5 +1,5 @@
-"""The same diagnosis from a log alone.
+"""The diagnosis from a log alone.
 
 `table` (rows and columns of a file), `readers` (which column is what), `measures` (what the
-columns show), `explain` (the verdict), `explanation` (what it says)
+columns show), `explain` (the verdict)
 """

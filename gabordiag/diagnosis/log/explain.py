@@ -1,25 +1,27 @@
-"""The same diagnosis from a log alone, with what it cannot know said plainly.
+"""The diagnosis from a log alone, with what it cannot know said plainly.
 
 Without the landscape there are no basins and no proof; there is what the loss and the value did,
 and, where gradients were logged, the curvature of secants: (g[t+1] - g[t]) / (x[t+1] - x[t]).
+`measures.py` says how the run ended, as of any run; here that becomes a verdict.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.log.explanation import Explanation, LogFinding
-from gabordiag.diagnosis.log.measures import LogMeasures
+from gabordiag.diagnosis.log.measures import CLEAR, LogRun
 from gabordiag.diagnosis.log.readers import read_log
-from gabordiag.dynamics.outcomes import DESCENT_SHARE, tail_length
+from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
 from gabordiag.errors import UsageError
-from gabordiag.objective.objective import ANGLE_TOLERANCE
+from gabordiag.landscape.critical import PLAIN_LIMIT
+from gabordiag.results import Data, Finding, Result
 from gabordiag.wording import counted
 
 # Below this nothing repeats three times.
@@ -28,6 +30,12 @@ SHORTEST_LOG = 20
 WILD_SPREAD = 0.3
 # Loss must fall by this share of its range, between thirds, to be descending; noise averages out.
 DESCENT = 0.02
+# Noise hides a descent that brings the value nearer by this share of its way in the last third.
+NEARING = 0.2
+# A loss that fell by less than this share of its size, to a value that still moves, has not fallen.
+PROGRESS = 0.01
+# A run has left a better place when it has lost so much of what it had gained.
+LOST = 0.5
 # A jump of the loss counts as the run's own if the value moved by this share of its whole range.
 MOVED = 0.02
 # So many jumps in the second half of the log are a habit.
@@ -37,18 +45,66 @@ GROWTH, GROWTH_ROWS = 10, 5
 # It still grows without bound where its last tenth is this many times the tenth before.
 GROWING = 2
 # At rest is a value within this share of its longest way from where it ended; uphill for so many
-# rows before is no single jump.
+# rows before is more than a single jump.
 RESTING, CLIMB_ROWS = 0.01, 5
-# lr x curvature from which it is named as the reason: rest needs less than 2, and secants of a
-# cycle just beyond the bound are a little below it.
-NEAR_BOUND = 1.9
-# V-shaped loss: in a bounce across it, |g| is the same on both sides and loss + loss = |g| |dx|.
-KINK_MATCH = 0.2
+# lr x curvature from which it is named as the reason: secants of a cycle just beyond the bound are
+# a little below it.
+NEAR_BOUND = 0.95 * PLAIN_LIMIT
+# Noise about the target: at most this part of the way, and of what the loss has gained.
+HOVERING = 0.15
+# Degrees beside a target in radians: they agree to this part of the target.
+SAME_ANGLE = 0.01
 UNKNOWABLE = (
     "a log alone cannot tell whether another minimum is in the way, whether the derivative is "
-    "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these "
-    "on the objective"
+    "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these on "
+    "the objective"
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation(Result):
+    """What a log shows.
+
+    Attributes:
+        verdict: As a diagnosis's.
+        headline: One sentence to act on.
+        outcome: As a run's; None where only the landscape could show it.
+        period: Of the cycle it ends in, 2 or more, else None.
+        jumps: Rises of the loss by 30% of its range in one step.
+        findings: What supports the verdict, and what cannot be known.
+        steps: Rows of the log that were judged.
+        notes: What was left out of the log, or filled in, in words.
+        logged: `step` and `loss` of every row (n,).
+    """
+
+    verdict: str
+    headline: str
+    outcome: str | None
+    period: int | None
+    jumps: tuple[Jump, ...]
+    findings: tuple[Finding, ...]
+    steps: int
+    notes: tuple[str, ...] = ()
+    logged: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {
+            "verdict": self.verdict,
+            "headline": self.headline,
+            "outcome": self.outcome,
+            "outcome_reason": None if self.outcome else "only the landscape could tell",
+            "period": self.period,
+            "n_jumps": len(self.jumps),
+            "jumps": [jump.to_dict() for jump in self.jumps],
+            "findings": [finding.to_dict() for finding in self.findings],
+            "steps": self.steps,
+            "notes": list(self.notes),
+        }
+
+    def data(self) -> Data:
+        """Returns what is saved as log.csv."""
+        return {"log.csv": self.logged}
 
 
 def explain_log(
@@ -76,27 +132,32 @@ def explain_log(
         if number is not None and not math.isfinite(number):
             raise UsageError(f"the {name} {number} is not a finite number.")
     if period is not None and not 1e-9 <= period <= 1e9:
-        raise UsageError(f"the period {period:g} is none.", "Give one from 1e-9 to 1e9.")
+        raise UsageError(f"the period {period:g} is out of range.", "Give one from 1e-9 to 1e9.")
     log = read_log(source, value_column, loss_column)
-    # Diverged logs overflow in differences; what is not finite is told as such.
+    # Diverged logs overflow in differences; what is not finite is reported as such.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return _Reader(log, target, period).explain()
 
 
-class _Reader(LogMeasures):
+class _Reader(LogRun):
     """Looks at a log from one side after the other; the first that applies gives the verdict."""
 
     def explain(self) -> Explanation:
         looks = (
             self._nonfinite,
             self._too_short,
+            self._overflow,
             self._reached,
             self._frozen,
             self._climbing,
             self._growing,
-            self._cycle,
+            self._kink,
+            self._repeating,
+            self._hovering,
             self._wild,
             self._descending,
+            self._resting_elsewhere,
+            self._fallen_back,
             self._settled,
         )
         return next(found for look in looks if (found := look()) is not None)
@@ -110,18 +171,18 @@ class _Reader(LogMeasures):
     ) -> Explanation:
         findings = []
         if verdict not in ("healthy", "equivalent_solution", "inconclusive"):
-            findings.append(LogFinding(verdict, "primary", evidence or {}, headline))
-        findings.append(LogFinding("inconclusive", "contributing", {}, UNKNOWABLE))
-        period = self.period or None
+            findings.append(Finding(verdict, True, None, evidence or {}, headline, role="primary"))
+        findings.append(Finding("inconclusive", True, None, {}, UNKNOWABLE, role="contributing"))
         return Explanation(
             verdict,
             headline,
             outcome,
-            period,
+            self.period or None if outcome in ("cycle", "running") else None,
             self.jumps,
             tuple(findings),
             len(self.losses),
             self.log.notes + self.gaps(),
+            {"step": np.asarray(self.log.steps, dtype=np.float64), "loss": self.losses},
         )
 
     def _nonfinite(self) -> Explanation | None:
@@ -151,12 +212,37 @@ class _Reader(LogMeasures):
         )
         return self._result("nonfinite_gradient", "nonfinite", text, evidence)
 
+    def _overflow(self) -> Explanation | None:
+        is_bounded = math.isfinite(self.height) and math.isfinite(np.ptp(self.values))
+        if is_bounded and self.outcome != "nonfinite":
+            return None
+        largest = float(max(np.abs(self.losses).max(), np.abs(self.values).max()))
+        text = f"The run diverged, up to {largest:.3g}: lower the learning rate."
+        return self._result("step_too_large", "nonfinite", text, {"largest": largest})
+
     def _too_short(self) -> Explanation | None:
         if len(self.losses) >= SHORTEST_LOG:
             return None
         few = counted(len(self.losses), "step is", f"{self.rows()} are")
         text = f"{few} too few to judge: log at least {SHORTEST_LOG}."
         return self._result("inconclusive", None, text)
+
+    def _reached(self) -> Explanation | None:
+        if self.outcome != "reached":
+            return None
+        assert self.target is not None
+        turns = 0
+        if self.parameter.period is not None:
+            turns = round((float(self.tail[-1]) - self.target) / self.parameter.period)
+        shown = self.parameter.show(self.target)
+        if turns:
+            text = (
+                f"No failure: it ended at the target {shown} {'plus' if turns > 0 else 'minus'} "
+                f"{abs(turns)} period{'s' if abs(turns) > 1 else ''}, the same solution."
+            )
+            return self._result("equivalent_solution", "reached", text)
+        text = f"Healthy: it reached the target {shown} and stays. Nothing needs to change."
+        return self._result("healthy", "reached", text)
 
     def _frozen(self) -> Explanation | None:
         if np.ptp(self.values) > 0:
@@ -176,13 +262,13 @@ class _Reader(LogMeasures):
         return self._result("no_gradient", "frozen", text)
 
     def _way(self) -> int:
-        """Returns how many rows pass until the value is where it comes to rest."""
+        """Returns how many rows pass until the value is where it stays."""
         apart = np.abs(self.parameter.offset(self.values, float(self.values[-1])))
         away = np.flatnonzero(apart > RESTING * apart.max())
         return int(away[-1]) + 2 if len(away) else 0
 
     def _climbing(self) -> Explanation | None:
-        """Uphill step after step in one direction, for ever or up to a maximum."""
+        """Uphill step after step in one direction, without an end or up to a maximum."""
         way = self._way()
         if way < CLIMB_ROWS:
             return None
@@ -210,90 +296,97 @@ class _Reader(LogMeasures):
         tenth = max(2, len(self.losses) // 10)
         before, end = (float(np.median(self.losses[-n * tenth :][:tenth])) for n in (2, 1))
         begin = float(np.median(self.losses[:tenth]))
+        if not (end > GROWTH * begin > 0 and end > GROWING * before):
+            return None
         ups = float(np.mean(np.diff(self.losses) > 0))
-        shown = f"from {begin:.3g} to {end:.3g}"
         evidence = {"begin": begin, "end": end, "share_of_rises": ups}
-        if end > GROWTH * begin > 0 and end > GROWING * before:
-            text = f"The loss grows without bound, {shown}: {self._smaller_rate()}."
-            return self._result("step_too_large", "erratic", text, evidence)
-        return None
+        shown = f"from {begin:.3g} to {end:.3g}"
+        text = f"The loss grows without bound, {shown}: {self._smaller_rate()}."
+        return self._result("step_too_large", "erratic", text, evidence)
 
-    def _reached(self) -> Explanation | None:
-        if self.target is None:
+    def _kink(self) -> Explanation | None:
+        slope = self.kink_slope if self.outcome in ("cycle", "erratic") else None
+        if slope is None:
             return None
-        tail = self.values[-max(2, tail_length(len(self.values))) :]
-        offsets = np.abs(self.parameter.offset(tail, self.target))
-        if offsets.max() > self._tolerance():
-            return None
-        turns = 0
-        if self.parameter.period is not None:
-            turns = round((float(tail[-1]) - self.target) / self.parameter.period)
-        shown = self.parameter.show(self.target)
-        if turns:
-            text = (
-                f"No failure: it ended at the target {shown} {'plus' if turns > 0 else 'minus'} "
-                f"{abs(turns)} period{'s' if abs(turns) > 1 else ''}, the same solution."
-            )
-            return self._result("equivalent_solution", "reached", text)
-        text = f"Healthy: it reached the target {shown} and stays. Nothing needs to change."
-        return self._result("healthy", "reached", text)
-
-    def _tolerance(self) -> float:
-        return ANGLE_TOLERANCE if self.parameter.is_angle else self.parameter.tolerance
-
-    def _cycle(self) -> Explanation | None:
-        if not self.period:
-            return None
-        swing = self.losses[-self.period :]
-        evidence: dict[str, Any] = {
-            "period": self.period,
-            "loss_low": float(swing.min()),
-            "loss_high": float(swing.max()),
-        }
-        products = self.lr_times_curvature()
-        if products is not None and np.isfinite(products[-self.period :]).any():
-            evidence["lr_times_curvature"] = float(np.nanmax(products[-self.period :]))
-        slope = self._kink_slope()
-        if slope is not None:
+        evidence = self._swing()
+        shown = ""
+        if self.log.gradients is not None:
             evidence["slope"] = slope
-            text = (
-                f"It bounces across a V-shaped minimum with period {self.period}: the slope "
-                f"{slope:.3g} does not vanish there. Use the squared loss (mse), or decay the rate."
-            )
-            return self._result("kink", "cycle", text, evidence)
-        outcome = "running" if self._drifts() else "cycle"
+            shown = f": the slope {slope:.3g} does not vanish there"
+        repeat = f" with period {self.period}" if self.period else ""
         text = (
-            f"It repeats a cycle of {self.period} {self.rows()} for ever (loss {swing.min():.3g} "
-            f"to {swing.max():.3g}){self._curvature_words(evidence)}: {self._smaller_rate()}."
+            f"It bounces across a V-shaped minimum{repeat}{shown}. Use the squared loss (mse), or "
+            "decay the rate."
         )
-        return self._result("step_too_large", outcome, text, evidence)
+        return self._result("kink", self.outcome, text, evidence)
 
-    def _drifts(self) -> bool:
-        period = self.parameter.period
-        if period is None or not self.period:
+    def _swing(self) -> dict[str, Any]:
+        losses = self.losses[-(self.period or len(self.tail)) :]
+        return {
+            "period": self.period or None,
+            "loss_low": float(losses.min()),
+            "loss_high": float(losses.max()),
+        }
+
+    def _repeating(self) -> Explanation | None:
+        if self.outcome not in ("cycle", "running"):
+            return None
+        evidence = self._swing()
+        products = self.lr_times_curvature
+        if self.period and products is not None and np.isfinite(products[-self.period :]).any():
+            evidence["lr_times_curvature"] = float(np.nanmax(products[-self.period :]))
+        low, high = evidence["loss_low"], evidence["loss_high"]
+        if self.outcome == "running":
+            step = self.parameter.show(float(self.tail[-1] - self.tail[-2]))
+            text = (
+                f"{self.log.value_name} runs off, at the end by {step} a step, and the loss (from "
+                f"{low:.3g} to {high:.3g}) is that of before: {self._smaller_rate()}."
+            )
+        else:
+            text = (
+                f"It repeats a cycle of {self.period} {self.rows()} (loss {low:.3g} to "
+                f"{high:.3g}){self._curvature_words(evidence)}: {self._smaller_rate()}."
+            )
+        return self._result("step_too_large", self.outcome, text, evidence)
+
+    def _hovering(self) -> Explanation | None:
+        """Noise, or steps that do not shrink, about the target."""
+        if self.outcome != "erratic" or not self._surrounds_target():
+            return None
+        assert self.target is not None
+        offsets = self.parameter.offset(self.values, self.target)
+        late, way = offsets[-len(self.last_losses) :], float(np.abs(offsets).max())
+        noise = float(late.std())
+        begin, best, last = self.levels
+        is_calm = noise <= HOVERING * way and last - best <= HOVERING * (begin - best)
+        if not is_calm or abs(late.mean()) > noise:
+            return None
+        text = (
+            f"Healthy but for noise: it stays about the target "
+            f"{self.parameter.show(self.target)}, within {self.parameter.show(noise)}. A rate that "
+            "decays would settle it."
+        )
+        # Without a period the range is not known, nor whether this is within 1% of it.
+        outcome = "reached" if self.parameter.period is None else self.outcome
+        return self._result("healthy", outcome, text)
+
+    def _surrounds_target(self) -> bool:
+        """Whether the last third lies on both sides of the target, if there is one."""
+        if self.target is None:
             return False
-        return abs(float(self.values[-1] - self.values[-1 - self.period])) > period / 2
-
-    def _kink_slope(self) -> float | None:
-        """The slope of a V across which the run bounces, or None."""
-        gradients = self.log.gradients
-        if gradients is None or self.period != 2 or self.stride != 1:
-            return None
-        a, b = (abs(float(g)) for g in gradients[-3:-1])
-        step = abs(float(self.parameter.offset(self.values[-2] - self.values[-3], 0.0)))
-        both = float(self.losses[-2] + self.losses[-3])
-        if not (a > 0 and b > 0 and step > 0):
-            return None
-        straight = abs(both - (a + b) / 2 * step) <= KINK_MATCH * both
-        return (a + b) / 2 if straight and abs(a - b) <= KINK_MATCH * max(a, b) else None
+        offsets = self.parameter.offset(self.values[-len(self.last_losses) :], self.target)
+        return bool(offsets.min() < 0 < offsets.max())
 
     def _wild(self) -> Explanation | None:
         spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
         # Noise in the loss leaves the value where it is; a jump moves it.
         reach = MOVED * float(np.ptp(self.values))
-        moved = self.jump_rows[[abs(jump.end - jump.start) > reach for jump in self.jumps]]
+        moved = self.jump_rows[[abs(jump.end - jump.start)[0] > reach for jump in self.jumps]]
         recurring = int((moved >= len(self.losses) // 2).sum()) >= RECURRING
-        if not recurring and (spread <= WILD_SPREAD * self.height or self._falls()):
+        calm = spread <= WILD_SPREAD * self.height or self._falls()
+        if not recurring and (calm or not self.jumps or self.outcome == "unfinished"):
+            return None
+        if not self.follows_value and not self._progress():
             return None
         evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": spread}
         products = [j.lr_times_curvature for j in self.jumps if j.lr_times_curvature is not None]
@@ -303,17 +396,18 @@ class _Reader(LogMeasures):
             f"The loss falls and jumps back {len(self.jumps)} times without a period"
             f"{self._curvature_words(evidence)}: {self._smaller_rate()}."
         )
-        return self._result("step_too_large", "erratic", text, evidence)
+        return self._result("step_too_large", self.outcome, text, evidence)
 
     def _falls(self) -> bool:
-        drop = float(np.median(self.first_losses) - np.median(self.last_losses))
+        third = max(2, len(self.losses) // 3)
+        drop = float(np.median(self.losses[:third]) - np.median(self.last_losses))
         return drop > DESCENT * self.height
 
     def _curvature_words(self, evidence: Mapping[str, Any]) -> str:
         product = evidence.get("lr_times_curvature")
         if product is None or not math.isfinite(product) or product < NEAR_BOUND:
             return ""
-        return f", lr x curvature {product:.3g} where rest needs less than 2"
+        return f", lr x curvature {product:.3g} where stability needs less than {PLAIN_LIMIT:g}"
 
     def _smaller_rate(self) -> str:
         return (
@@ -322,20 +416,28 @@ class _Reader(LogMeasures):
         )
 
     def _descending(self) -> Explanation | None:
-        half = len(self.last_losses) // 2
-        drop = float(np.median(self.last_losses[:half]) - np.median(self.last_losses[half:]))
-        if drop <= DESCENT * self.height or not self._falls():
-            return None
-        evidence = {"drop_in_last_third": drop}
-        count = f"{len(self.losses)} {self.rows()}"
+        """Still on its way: as a run's tail shows, or more slowly than its noise hides."""
+        falls = self._falls() and self.trend(self.losses) > DESCENT * self.height
         if self.target is not None:
-            passed = self._passed_target()
-            if passed is not None:
-                return passed
-            text = f"Still descending after {count}: run more, or raise the rate."
-            return self._result("step_too_small", "unfinished", text, evidence)
-        text = f"Nothing looks wrong: after {count} the loss is still going down. Run more steps."
-        return self._result("healthy", "unfinished", text)
+            away = np.abs(self.parameter.offset(self.values, self.target))
+            falls = falls or self.trend(away) > NEARING * float(np.mean(away[-len(self.tail) :]))
+        if self.outcome == "unfinished":
+            falls = self.remaining() > self.parameter.tolerance
+        if self.outcome not in ("unfinished", "erratic") or not falls:
+            return None
+        if self.target is None and not self._progress():
+            return None
+        count = f"{len(self.losses)} {self.rows()}"
+        if self.target is None:
+            text = f"Nothing looks wrong: after {count} the loss still goes down. Run more steps."
+            return self._result("healthy", "unfinished", text)
+        passed = self._passed_target()
+        if passed is not None:
+            return passed
+        text = f"Still descending after {count}: run more steps, or raise the rate."
+        before, after = np.split(self.last_losses, [len(self.last_losses) // 2])
+        evidence = {"drop_in_last_third": float(np.median(before) - np.median(after))}
+        return self._result("step_too_small", "unfinished", text, evidence)
 
     def _passed_target(self) -> Explanation | None:
         """Has it left the target behind, downhill? More steps lead farther away."""
@@ -359,37 +461,56 @@ class _Reader(LogMeasures):
         evidence = {"step": self.step(row), "loss_at_target": there, "loss": now}
         return self._result("target_unreachable", "unfinished", text, evidence)
 
+    def _progress(self) -> bool:
+        """Whether the loss has fallen: clearly, and by much, or until the value came to rest."""
+        begin, _, last = self.levels
+        fall = begin - last
+        steps = np.abs(self.parameter.offset(np.diff(self.values), 0.0))
+        rests = steps[-len(self.tail) :].max() <= RESTING * steps.max()
+        much = rests or fall > PROGRESS * abs(begin)
+        return bool(fall > CLEAR * self.noise and much)
+
+    def _resting_elsewhere(self) -> Explanation | None:
+        if self.target is None or not self._progress() or self._surrounds_target():
+            return None
+        final, last = float(self.values[-1]), self.levels[2]
+        if abs(math.radians(final) - self.target) <= SAME_ANGLE * abs(self.target):
+            text = (
+                f"It settled at {final:.4g}, which in degrees is the target: give --target and "
+                "--period in the log's unit."
+            )
+            return self._result("inconclusive", None, text)
+        away = float(np.median(np.abs(self.parameter.offset(self.tail, self.target))))
+        text = (
+            f"It settled {self.parameter.show(away)} away from the target, at loss {last:.3g}: "
+            "another minimum. Start nearer to the target, or search the range first (`gabordiag "
+            "sweep`)."
+        )
+        return self._result("wrong_basin", "local_minimum", text, {"distance": away})
+
+    def _fallen_back(self) -> Explanation | None:
+        begin, best, last = self.levels
+        least = max(CLEAR * self.noise, LOST * (begin - best), PROGRESS * abs(last))
+        if last - best <= least:
+            return None
+        evidence = {"best": best, "last": last}
+        text = (
+            f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. "
+            f"Keep the best step, and try a smaller learning rate, {self.rate()}."
+        )
+        return self._result("step_too_large", None, text, evidence)
+
     def _settled(self) -> Explanation:
-        # Medians of tenths: a single low value is noise.
-        best = min(float(np.median(part)) for part in np.array_split(self.losses, 10))
-        last = float(np.median(self.last_losses))
-        if self.target is not None:
-            in_radians = math.radians(float(self.values[-1]))
-            if abs(self.parameter.offset(in_radians, self.target)) <= self._tolerance():
-                text = (
-                    f"It settled at {self.values[-1]:.4g}, which in degrees is the target: give "
-                    "--target and --period in the log's unit."
-                )
-                return self._result("inconclusive", None, text)
-            away = float(self.parameter.offset(self.values[-1], self.target))
+        begin, _, last = self.levels
+        if not self._progress():
             text = (
-                f"It settled {self.parameter.show(abs(away))} away from the target, at loss "
-                f"{last:.3g}: another minimum. Start nearer to the target, or search the range "
-                "first (`gabordiag sweep`)."
+                f"The loss has not fallen: {begin:.4g} at the beginning, {last:.4g} at the end. "
+                "Try other learning rates, larger and smaller, and check that the gradient "
+                "arrives."
             )
-            return self._result("wrong_basin", "local_minimum", text, {"distance": abs(away)})
-        lowest, settled = float(self.losses.min()), float(self.last_losses.min())
-        if lowest < settled - float(np.ptp(self.last_losses)):
-            # More than the noise that it settled in.
-            best = min(best, lowest)
-        if last - best > WILD_SPREAD * self.height and self.height > 0:
-            text = (
-                f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. "
-                f"Keep the best step, and try a smaller learning rate, {self.rate()}."
-            )
-            return self._result("step_too_large", None, text, {"best": best, "last": last})
+            return self._result("no_progress", None, text, {"begin": begin, "last": last})
         text = (
             f"Nothing looks wrong: the loss settled at {last:.3g}, the lowest of the log but for "
-            "noise. Whether a lower minimum exists, only the landscape tells."
+            "noise. Only the landscape shows whether a lower minimum exists."
         )
         return self._result("healthy", None, text)

@@ -1,20 +1,51 @@
-"""What a log holds, measured: its jumps, its period, the curvature of its secants.
+"""A log as a run of which less is known: its outcome, jumps, bounce and levels of loss.
 
-From these `explain.py` draws its conclusions. Rows of a log may be some steps apart.
+The outcome is that of `dynamics.outcomes.classify`, as for any run; what a log lacks makes it
+vaguer, never different. Without a landscape no minima are known, the range is what the log covers,
+and the steepest slope the largest gradient logged. Rows of a log may be some steps apart.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 
 from gabordiag.diagnosis.log.readers import Log
-from gabordiag.dynamics.outcomes import Jump, find_period, jump_steps, tail_length
+from gabordiag.dynamics.outcomes import (
+    OUTCOME_NAMES,
+    Jump,
+    Surroundings,
+    Tails,
+    classify,
+    find_period,
+    jump_steps,
+    tail_length,
+)
 from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.objective.space import Space
+
+# Longest stretch at the end in which a period beyond the tail's reach is looked for.
+LONG_TAIL = 200
+# Jumps of the loss that come so many rows apart, always as many, are a sawtooth. A chaotic run of
+# two or four bands jumps regularly, too.
+SAWTOOTH_ROWS = 5
+# Across a kink the gradient changes by so many times what its slope beside the kink explains.
+KINK_CHANGE = 4
+# Steps to both sides that differ by less than this part of their sum come of one slope.
+KINK_MATCH = 0.2
+# Steps that differ by less than this part of their size are equal; losses, by that of theirs.
+EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
+# Up to this ratio, which is 1 for noise, the loss is a function of the value.
+NEUMANN = 0.5
+# Noise is not taken for correlated more than this.
+CORRELATED = 0.95
+# A change is not noise from so many standard errors on; a trend, which has to be large as well.
+CLEAR, TREND = 3, 2
 
 
-class LogMeasures:
+class LogRun:
     """A log (n rows) and what is measured on it.
 
     Args:
@@ -25,18 +56,17 @@ class LogMeasures:
     Attributes:
         parameter: The logged one; its range is that of the log, or its period.
         losses, values: (n,).
+        tail: Values that `classify` judges.
         height: Span of the finite losses.
-        first_losses, last_losses, last_values: Those of the first and of the last third.
         stride: Steps between two rows.
         jump_rows: Rows before a jump of the loss.
-        jumps: The same, described.
-        period: In rows; 0 where nothing repeats.
+        jumps: These jumps, described.
     """
 
     def __init__(self, log: Log, target: float | None, period: float | None) -> None:
-        self.log = log
-        self.target = target
-        finite = log.values[np.isfinite(log.values)]
+        self.log, self.target = log, target
+        self.losses, self.values = log.losses, log.values
+        finite = self.values[np.isfinite(self.values)]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
         if period is not None:
             low, high = -period / 2, period / 2
@@ -47,24 +77,90 @@ class LogMeasures:
         self.parameter = Parameter(
             log.value_name, low, low + width, period, target, low, is_angle=is_angle
         )
-        self.losses, self.values = log.losses, log.values
         known = self.losses[np.isfinite(self.losses)]
         self.height = float(np.ptp(known)) if len(known) else 0.0
-        third = max(2, len(self.losses) // 3)
-        self.last_losses, self.last_values = self.losses[-third:], self.values[-third:]
-        self.first_losses = self.losses[:third]
+        self.tail = self.values[-tail_length(max(1, len(self.values) - 1)) :]
         # Rows may be some steps apart; what repeats or lasts is then counted in rows.
         self.stride = int(np.median(np.diff(log.steps))) if len(log.steps) > 1 else 1
         self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
         self.jumps = self._find_jumps()
-        self.period = self._find_period()
 
     def step(self, row: int) -> int:
         """Returns a row's step, as the log numbers them."""
         return int(self.log.steps[row])
 
+    def rows(self) -> str:
+        """Returns what rows are called."""
+        return "steps" if self.stride == 1 else f"logged rows ({self.stride} steps apart)"
+
+    def gaps(self) -> tuple[str, ...]:
+        """Returns what has to be said of steps between the rows."""
+        if self.stride == 1:
+            return ()
+        return (f"rows are {self.stride} steps apart; what happens between them is not seen",)
+
+    @property
+    def outcome(self) -> str:
+        """As a run's; `plateau` means settled: the log does not show whether in a minimum."""
+        return self._judgement[0]
+
+    @property
+    def period(self) -> int:
+        """In rows; 0 where nothing repeats."""
+        return self._judgement[1]
+
+    @cached_property
+    def _judgement(self) -> tuple[str, int]:
+        tail = len(self.tail)
+        gradients = np.zeros(1) if self.log.gradients is None else self.log.gradients
+        known = np.abs(gradients[np.isfinite(gradients)])
+        # Of a slope that was not logged nothing follows.
+        steepest, last = (known.max(), known[-1]) if known.any() else (1.0, 0.0)
+        moved = bool(known.any() or np.ptp(self.values) > 0)
+        goals = np.array([] if self.target is None else [self.target])
+        codes, periods = classify(
+            Surroundings(Space((self.parameter,)), goals[:, None], steepest=steepest),
+            Tails(
+                self.values[-tail:, None, None],
+                self.losses[-tail:, None],
+                np.array([last]),
+                np.array([moved]),
+            ),
+        )
+        outcome, period = OUTCOME_NAMES[int(codes[0])], int(periods[0])
+        if outcome in ("erratic", "unfinished"):
+            if self._runs_off():
+                return "running", 0
+            # Bounces across a kink have any period; there the tail decides, as of any run.
+            longer = self._longer_period() if self.kink_slope is None else 0
+            if longer:
+                return "cycle", longer
+        return outcome, period
+
+    def _runs_off(self) -> bool:
+        """Whether steps and losses are all equal: whole periods of a parameter that has one."""
+        steps, losses = np.diff(self.tail), self.losses[-len(self.tail) :]
+        even = np.ptp(steps) <= EQUAL_STEPS * abs(steps.mean()) > 0
+        return bool(even and np.ptp(losses) <= EQUAL_LOSSES * np.abs(losses).max())
+
+    def _longer_period(self) -> int:
+        """Returns a period that the tail is too short for, of the values or of the losses."""
+        length = max(len(self.tail), min(len(self.losses) // 2, LONG_TAIL))
+        loss = Parameter("loss", 0.0, self.height or 1.0, None, None, 0.0)
+        for along, series in ((self.parameter, self.values), (loss, self.losses)):
+            if np.isfinite(series[-length:]).all():
+                period = find_period(along, series[-length:])
+                if period:
+                    return period
+        gaps = np.diff(self.jump_rows)
+        if len(gaps) < 3 or gaps.min() != gaps.max() or gaps[0] < SAWTOOTH_ROWS:
+            return 0
+        # A decaying oscillation jumps regularly, too, in the beginning.
+        goes_on = len(self.losses) - 1 - self.jump_rows[-1] <= gaps[0]
+        return int(gaps[0]) if goes_on else 0
+
     def _find_jumps(self) -> tuple[Jump, ...]:
-        products = self.lr_times_curvature()
+        products = self.lr_times_curvature
         return tuple(
             Jump(
                 step=self.step(t),
@@ -79,6 +175,7 @@ class LogMeasures:
             for t in self.jump_rows
         )
 
+    @cached_property
     def lr_times_curvature(self) -> FloatArray | None:
         """Lr x the secant's curvature over every step (n - 1,), where both were logged."""
         if self.log.gradients is None or self.log.lrs is None:
@@ -87,32 +184,6 @@ class LogMeasures:
         product: FloatArray = self.log.lrs[:-1] * np.diff(self.log.gradients) / change
         return product
 
-    def _find_period(self) -> int:
-        length = max(tail_length(len(self.losses)), min(len(self.losses) // 2, 200))
-        for series, own in ((self.values, self.parameter), (self.losses, None)):
-            tail = series[-length:]
-            if not np.isfinite(tail).all():
-                continue
-            width = float(np.ptp(series[np.isfinite(series)])) or 1.0
-            along = own or Parameter("loss", 0.0, width, None, None, 0.0)
-            period = find_period(along, tail)
-            if period >= 2:
-                return period
-        return self._jump_period()
-
-    def _jump_period(self) -> int:
-        """The gap between jumps, where it is always the same: a sawtooth with some noise."""
-        gaps = np.diff(self.jump_rows)
-        if len(gaps) < 3 or gaps.min() != gaps.max() or gaps[0] < 2:
-            return 0
-        # A decaying oscillation jumps regularly, too, in the beginning.
-        goes_on = len(self.losses) - 1 - self.jump_rows[-1] <= gaps[0]
-        return int(gaps[0]) if goes_on else 0
-
-    def rows(self) -> str:
-        """Returns what rows are called."""
-        return "steps" if self.stride == 1 else f"logged rows ({self.stride} steps apart)"
-
     def rate(self) -> str:
         """Returns the rate to try, and instead of which: 1 / curvature if known, else a tenth."""
         lrs = self.log.lrs
@@ -120,14 +191,113 @@ class LogMeasures:
             return "a tenth"
         # A schedule's last rates may be tiny: its largest made the steps too long.
         low, high = float(np.nanmin(lrs)), float(np.nanmax(lrs))
-        rate, products = high / 10, self.lr_times_curvature()
+        rate, products = high / 10, self.lr_times_curvature
         if products is not None:
             steep = np.isfinite(products) & (products > 2)
             rate = float((lrs[:-1][steep] / products[steep]).min()) if steep.any() else rate
         return f"{rate:.2g} instead of {f'{low:g} to ' if low < high else ''}{high:g}"
 
-    def gaps(self) -> tuple[str, ...]:
-        """Returns what has to be said of steps between the rows."""
-        if self.stride == 1:
-            return ()
-        return (f"rows are {self.stride} steps apart; what happens between them is not seen",)
+    @cached_property
+    def kink_slope(self) -> float | None:
+        """The slope of a V across which the run bounces at the end, or None.
+
+        On both sides of the minimum the gradient points away from it. Across a smooth minimum it
+        changes by its slope beside the minimum times the way, whatever the period; across a V by
+        twice its size, however near the two values lie. Where no gradients were logged, the steps
+        of a plain descent, which are proportional to them, have to do.
+        """
+        slopes = self.log.gradients
+        if slopes is None and self.stride == 1:
+            slopes = -np.append(self.parameter.offset(np.diff(self.values), 0.0), math.nan)
+        if slopes is None:
+            return None
+        x = self.parameter.offset(self.values, float(self.tail[-1]))
+        tail = x[-len(self.tail) :]
+        x = x - (tail.min() + tail.max()) / 2
+        reach = 3 * float(np.ptp(tail))
+        use = np.isfinite(slopes) & (np.abs(x) <= reach)
+        left, right = use & (slopes < 0), use & (slopes > 0)
+        if not (left[-len(tail) :].any() and right[-len(tail) :].any()):
+            return None
+        a = int(np.argmax(np.where(left, x, -np.inf)))
+        b = int(np.argmin(np.where(right, x, np.inf)))
+        gap, change, bend = x[b] - x[a], slopes[b] - slopes[a], math.nan
+        for near, side in ((a, left), (b, right)):
+            away = np.abs(x[side] - x[near])
+            far = away > EQUAL_STEPS * float(np.ptp(tail))
+            if far.any():
+                bends = np.abs(slopes[side] - slopes[near])[far] / away[far]
+                bend = float(np.fmax(bend, bends.max()))
+        # With a single value on either side nothing is known of the slope beside.
+        is_kink = gap > 0 and change > KINK_CHANGE * bend * gap
+        if self.log.gradients is None:
+            is_kink &= abs(slopes[a] + slopes[b]) <= KINK_MATCH * change
+        return float(change) / 2 if is_kink else None
+
+    @cached_property
+    def noise(self) -> float:
+        """Standard error of a change between tenths of the log, as the last third scatters."""
+        rises = np.abs(np.diff(self.last_losses))
+        deviation = float(np.median(rises)) / 0.6745 / math.sqrt(2)
+        # Of two medians, each with pi / 2 times the variance of a mean.
+        return deviation * math.sqrt(math.pi / max(1, len(self.losses) // 10))
+
+    @cached_property
+    def follows_value(self) -> bool:
+        """Whether rows with nearly the same value have similar losses; in noise they have not.
+
+        Von Neumann's ratio of the nearest fifth of all neighbours: the mean square of their changes
+        over twice the variance of all losses.
+        """
+        values = self.parameter.wrap(self.values)
+        order = np.argsort(values, kind="stable")
+        gaps = np.diff(values[order])
+        changes = np.diff(self.losses[order])[np.argsort(gaps, kind="stable")[: len(gaps) // 5]]
+        return float(np.square(changes).mean()) <= NEUMANN * 2 * float(np.var(self.losses))
+
+    @property
+    def last_losses(self) -> FloatArray:
+        """Those of the last third."""
+        return self.losses[-max(2, len(self.losses) // 3) :]
+
+    @cached_property
+    def levels(self) -> tuple[float, float, float]:
+        """Losses at the beginning, in the best tenth, and at the end.
+
+        Medians, so that a single low value does not count, unless it is lower than the end by more
+        than the noise there.
+        """
+        medians = [float(np.median(part)) for part in np.array_split(self.losses, 10)]
+        first, last, best = float(np.median(self.losses[:3])), medians[-1], min(medians)
+        # Much happens in the first tenth, unless it is noise.
+        is_noise = abs(first - medians[0]) <= CLEAR * self.noise * math.sqrt(len(self.losses) / 10)
+        begin = medians[0] if is_noise else first
+        lowest = float(self.losses.min())
+        if lowest < self.last_losses.min() - float(np.ptp(self.last_losses)):
+            best = min(best, lowest)
+        return begin, best, last
+
+    def trend(self, series: FloatArray) -> float:
+        """Returns by how much the last third of a series falls, 0 where that may be noise.
+
+        That of the line through it; its error is from what a parabola leaves, a noise whose
+        neighbours are correlated by r, so that n rows are as good as n (1 - r) / (1 + r).
+        """
+        part = series[-max(6, len(series) // 3) :]
+        rows = np.linspace(0.0, 1.0, len(part))
+        fall = -float(np.polyfit(rows, part, 1)[0])
+        noise = part - np.polyval(np.polyfit(rows, part, 2), rows)
+        energy = float(np.square(noise).sum())
+        r = float(noise[1:] @ noise[:-1]) / energy if energy else 0.0
+        r = min(max(r, 0.0), CORRELATED)
+        error = math.sqrt(12 * energy * (1 + r) / (1 - r)) / len(part)
+        return fall if fall > TREND * error else 0.0
+
+    def remaining(self) -> float:
+        """How far the value is from where it comes to rest, if its steps shrink by one factor."""
+        half = (len(self.tail) - 1) // 2
+        if half < 1:
+            return math.inf
+        steps = np.diff(self.tail[[-1 - 2 * half, -1 - half, -1]])
+        factor = float(steps[1] / steps[0]) if steps[0] else 0.0
+        return abs(float(steps[1]) * factor / (1 - factor)) if 0 <= factor < 1 else math.inf

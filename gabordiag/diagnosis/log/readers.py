@@ -1,6 +1,6 @@
 """A logged run from elsewhere: which columns are step, value, loss, gradient and rate.
 
-In comes a file (`log_table.py` reads it) or columns by name; out comes a `Log`, whose rows all hold
+In comes a file (read by `table.py`) or columns by name; out comes a `Log`, whose rows all hold
 a value and a loss, but for those at which the run broke. Nothing in a log is trusted or run.
 """
 
@@ -22,7 +22,7 @@ from gabordiag.landscape.critical import Landscape
 from gabordiag.objective.objective import FloatArray, Objective
 from gabordiag.results import read_only
 
-# Column names by which logs call these things; compared in lower case.
+# Column names by which logs call these; compared in lower case.
 _STEP = (
     "step", "global_step", "_step", "trainer/global_step", "iteration", "iter", "epoch", "t",
     "batch",
@@ -36,6 +36,8 @@ _OTHER = (
 )  # fmt: skip
 # More lines than this share without numbers: it is another kind of file.
 _MAX_BAD_LINES = 0.5
+# Rates that rise by more than this, row after row, are those of a range test.
+_RANGE_TEST = 10
 
 
 BoolArray = npt.NDArray[np.bool_]
@@ -75,8 +77,8 @@ def read_log(
 
     Args:
         source: A CSV, JSON-lines or JSON file, or columns by name.
-        value_column: Name of the parameter's column; the first that is nothing else without.
-        loss_column: Name of the loss's column; found by name without.
+        value_column: Name of the parameter's column. Default: the first that is nothing else.
+        loss_column: Name of the loss's column. Default: found by its name.
 
     Raises:
         InputError: It is missing, empty, no table, or has no usable columns.
@@ -106,10 +108,16 @@ def _pick(table: Table, where: str, value_column: str | None, loss_column: str |
         )
     known = {*_STEP, *_LOSS, *_GRAD, *_LR, *_OTHER}
     free = [n for n in usable if n != loss and not _is_known(n, known)]
+    rate, step = _find(columns, None, _LR), _find(columns, None, _STEP)
+    # What counts 0, 1, 2 is the step, whatever its name.
+    counters = [n for n in free if n.lower() != "theta" and _counts(columns[n])]
+    free = [name for name in free if name not in counters]
+    step = step or next(iter(counters), None)
     # A column that never changes is a setting, where another one does change.
     free.sort(key=lambda name: (name.lower() != "theta", _is_constant(columns[name])))
     value = _find(columns, value_column, ()) or next(iter(free), None)
     if value is None:
+        _refuse_range_test(where, columns[loss], None if rate is None else columns[rate])
         unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
         raise InputError(
             f"{where} has no column of the parameter's values among {_listed(columns)}"
@@ -117,7 +125,6 @@ def _pick(table: Table, where: str, value_column: str | None, loss_column: str |
             "Name it with --value-column.",
         )
     gradient = _find(columns, None, (f"grad_{value.lower()}", *_GRAD))
-    rate, step = _find(columns, None, _LR), _find(columns, None, _STEP)
     keep, notes = _rows(table, value, loss)
     count = int(keep.sum())
     if count == 0:
@@ -133,21 +140,39 @@ def _pick(table: Table, where: str, value_column: str | None, loss_column: str |
         lrs=None if rate is None else read_only(columns[rate][keep]),
         steps=read_only(_numbering(None if step is None else columns[step][keep], count)),
         skipped=table.skipped + len(table) - count,
-        notes=tuple(note for note in (chosen, *_skipped_lines(table), *notes) if note),
+        notes=tuple(note for note in (chosen, *_defects(table), *notes) if note),
     )
 
 
-def _skipped_lines(table: Table) -> tuple[str, ...]:
-    if not table.skipped:
-        return ()
-    lines = "1 line was" if table.skipped == 1 else f"{table.skipped} lines were"
-    return (f"{lines} left out: {table.trouble}",)
+def _refuse_range_test(where: str, losses: FloatArray, lrs: FloatArray | None) -> None:
+    """Raises if the log is that of a learning-rate range test, which follows no parameter."""
+    if lrs is None or not np.isfinite(lrs).all() or not (np.diff(lrs) > 0).all():
+        return
+    if not lrs[-1] > _RANGE_TEST * lrs[0] > 0:
+        return
+    sound = np.isfinite(losses)
+    best = int(np.argmin(np.where(sound, losses, np.inf)))
+    breaks = "" if sound.all() else f", and it is not finite from lr {lrs[np.argmin(sound)]:.3g} on"
+    raise InputError(
+        f"{where} is a learning-rate range test (lr rises from {lrs[0]:.3g} to {lrs[-1]:.3g}), "
+        "not a run of a parameter.",
+        f"Its loss is lowest, {losses[best]:.4g}, at lr {lrs[best]:.3g}{breaks}. Train at a "
+        "smaller rate and log the parameter.",
+    )
+
+
+def _defects(table: Table) -> tuple[str, ...]:
+    notes = [f"two columns or more are named {name}; the first is used" for name in table.repeated]
+    if table.skipped:
+        lines = "1 line was" if table.skipped == 1 else f"{table.skipped} lines were"
+        notes.append(f"{lines} left out: {table.trouble}")
+    return tuple(notes)
 
 
 def _rows(table: Table, value: str, loss: str) -> tuple[BoolArray, tuple[str, ...]]:
-    """Returns which rows (n,) are steps of the run, and what to tell of the others.
+    """Returns which rows (n,) are steps of the run, and what to report of the others.
 
-    An empty cell is no measurement, as where a validation row stands between training rows. But
+    An empty cell is not a measurement, as where a validation row stands between training rows. But
     some writers, pandas among them, leave a NaN empty: cells that are empty from some row to the
     end, for longer than ever before, are where the run broke, unless the last line was cut off.
     A NaN after which numbers follow did not end the run: a NaN cannot be descended from.
@@ -218,6 +243,15 @@ def _listed(names: Iterable[str]) -> str:
 def _is_constant(column: FloatArray) -> bool:
     known = column[~np.isnan(column)]
     return bool((known == known[:1]).all())
+
+
+def _counts(column: FloatArray) -> bool:
+    """Whether a column numbers its rows: whole numbers, each as much larger than the last."""
+    known = column[~np.isnan(column)]
+    rises = np.diff(known)
+    if len(rises) < 2 or not np.isfinite(rises).all():
+        return False
+    return bool(rises[0] >= 1 and (rises == rises[0]).all() and (known % 1 == 0).all())
 
 
 def _is_known(name: str, known: set[str]) -> bool:

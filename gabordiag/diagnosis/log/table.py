@@ -12,6 +12,7 @@ import csv
 import json
 import math
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -29,10 +30,13 @@ NUMBER, BLANK, UNREADABLE = range(3)
 _NOTHING = frozenset(("", "none", "null", "na", "n/a", "-", "<na>"))
 # A line of a log is some hundred characters; one without end would fill the memory.
 _LONGEST_LINE = 1_000_000
+# Blanks before a file's first sign, at most.
+_LONGEST_BLANK = 1000
 # One JSON value has to be held whole.
 _LARGEST_JSON = 64 * 2**20
 # Tried in this order where they occur equally often.
 _SEPARATORS = (",", ";", "\t")
+_JSON = ("{", "[")
 FORM = "Its first line must name the columns: step,theta,loss[,grad,lr]."
 
 
@@ -47,6 +51,7 @@ class Table:
         skipped: Lines that were left out: no number in them, or not a cell under every name.
         trouble: The first such line, in words; empty if there is none.
         is_cut: The last line has no end: the writer was stopped in it.
+        repeated: Names that stand over more than one column; the first of them keeps the name.
     """
 
     columns: dict[str, FloatArray]
@@ -55,6 +60,7 @@ class Table:
     skipped: int
     trouble: str = ""
     is_cut: bool = False
+    repeated: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -64,7 +70,7 @@ def read_table(path: Path) -> Table:
     """Returns the columns of a file.
 
     Raises:
-        InputError: It is missing, a folder, no UTF-8 text, no table, or has no row of numbers.
+        InputError: It is missing, a folder, not UTF-8 text, not a table, or has no row of numbers.
     """
     if not path.exists():
         raise InputError(f"No log at {path}.", "Give a CSV or JSON-lines file.")
@@ -148,9 +154,10 @@ class _Columns:
         self.unreadable: dict[str, str] = {}
         self.count = self.skipped = 0
         self.trouble = ""
+        self.repeated: tuple[str, ...] = ()
 
-    def skip(self, trouble: str) -> None:
-        self.skipped += 1
+    def skip(self, trouble: str, lines: int = 1) -> None:
+        self.skipped += lines
         self.trouble = self.trouble or trouble
 
     def add_numbers(self, names: list[str], cells: list[str]) -> bool:
@@ -201,6 +208,7 @@ class _Columns:
             self.skipped,
             self.trouble,
             is_cut,
+            self.repeated,
         )
 
 
@@ -221,15 +229,17 @@ def _number(cell: Any, decimal_comma: bool) -> float | None:
 
 
 def _gather(path: Path, lines: _Lines) -> _Columns:
+    whole = _whole_json(path)
+    if whole is not None:
+        return _gather_rows(whole)
     stream = iter(lines)
     first = next((line for line in stream if line.strip()), None)
     if first is None:
         return _Columns()
-    rest = chain([first], stream)
-    if not first.lstrip().startswith(("{", "[")):
-        return _gather_cells(path, lines, rest, _separator(first))
-    whole = _whole_json(path)
-    return _gather_json_lines(lines, rest) if whole is None else _gather_rows(whole)
+    text = chain([first], stream)
+    if first.lstrip().startswith(_JSON):
+        return _gather_json_lines(lines, text)
+    return _gather_cells(path, lines, text, _separator(first))
 
 
 def _separator(header: str) -> str | None:
@@ -260,11 +270,20 @@ def _gather_cells(
             "Write a first line such as step,theta,loss above them.",
         )
     columns = _Columns()
+    columns.repeated = tuple(name for name, count in Counter(header).items() if count > 1)
+    header = _distinct(header)
+    end = lines.number
     for row in rows:
+        start, end = end + 1, lines.number
         if len(row) == len(header) and columns.add_numbers(header, row):
             continue
         cells, beyond = row[: len(header)], row[len(header) :]
         if not any(cell.strip() for cell in row):
+            continue
+        inside = [line for cell in row for line in cell.splitlines()[1:]] if end > start else []
+        swallowed = sum(line.count(separator or ",") == len(header) - 1 for line in inside)
+        if swallowed:
+            columns.skip(f"the quote in line {start} holds {swallowed} more rows", swallowed + 1)
             continue
         if len(cells) < len(header) or any(cell.strip() for cell in beyond):
             text_ = f"line {lines.number} has {len(row)} cells under {len(header)} names"
@@ -272,6 +291,16 @@ def _gather_cells(
             continue
         columns.add(dict(zip(header, cells, strict=True)), lines.number, separator != ",")
     return columns
+
+
+def _distinct(header: list[str]) -> list[str]:
+    """Returns the names, a repeated one with the number of its repeat: loss, loss.1."""
+    seen: Counter[str] = Counter()
+    names = []
+    for name in header:
+        names.append(f"{name}.{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return names
 
 
 def _gather_json_lines(lines: _Lines, text: Iterable[str]) -> _Columns:
@@ -286,7 +315,7 @@ def _gather_json_lines(lines: _Lines, text: Iterable[str]) -> _Columns:
         if isinstance(row, dict):
             columns.add(row, lines.number)
         else:
-            columns.skip(f"line {lines.number} is no JSON object")
+            columns.skip(f"line {lines.number} is not a JSON object")
     return columns
 
 
@@ -294,10 +323,16 @@ def _whole_json(path: Path) -> Any | None:
     """Returns the rows of a file that is one JSON value: a list, or columns by name; else None."""
     if not path.is_file() or path.stat().st_size > _LARGEST_JSON:
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError):
-        return None
+    with path.open(encoding="utf-8-sig") as file:
+        start = file.read(_LONGEST_BLANK)
+        if not start.lstrip().startswith(_JSON):
+            return None
+        try:
+            content = json.loads(start + file.read())
+        except UnicodeDecodeError:
+            raise
+        except (ValueError, RecursionError):
+            return None
     if isinstance(content, list):
         return content
     columns = {name: cells for name, cells in content.items() if isinstance(cells, list)}
@@ -312,5 +347,5 @@ def _gather_rows(rows: list[Any]) -> _Columns:
         if isinstance(row, dict):
             columns.add(row, number)
         else:
-            columns.skip(f"row {number} is no JSON object")
+            columns.skip(f"row {number} is not a JSON object")
     return columns

@@ -1,7 +1,7 @@
-// The map of outcomes, start x learning rate, computed in the page for the optimizer at hand.
+// The map of outcomes, start x learning rate, computed in the page for the current optimizer.
 //
-// Coarse first, then finer, in slices of some milliseconds, so that the page stays at hand. Runs go
-// on the tabulated gradient and are judged by the same code as the single run.
+// Coarse first, then finer, in slices of some milliseconds, so that the page stays responsive. Runs use
+// the tabulated gradient and are classified by the same code as the single run.
 
 (function (gabordiag) {
   "use strict";
@@ -21,27 +21,30 @@
     };
   };
 
-  // Returns the outcome of one cell.
+  // Returns the outcome of one run, and its least and largest value (NaN if the run breaks off).
   gabordiag.runCell = function (rules, objective, gradient, settings, start, lr) {
     const { steps } = settings;
     const tail = gabordiag.tailLength(rules, steps), kept = new Float64Array(tail);
     const optimizer = gabordiag.makeOptimizer(settings, lr);
     const first = steps - tail + 1;
-    let value = start, slope = gradient(value);
+    let value = start, slope = gradient(value), least = start, most = start;
     const moved = slope !== 0;
     for (let step = 1; step <= steps; step++) {
       value = optimizer.step(value, slope);
       slope = gradient(value);
       if (step >= first) kept[step - first] = value;
-      if (value !== value) return "nonfinite";
+      if (value < least) least = value;
+      if (value > most) most = value;
+      if (value !== value) return { outcome: "nonfinite", least: NaN, most: NaN };
     }
-    return gabordiag.classify(rules, objective.landscape, {
+    const { outcome } = gabordiag.classify(rules, objective.landscape, {
       values: kept,
       lossAt: (index) => objective.loss(kept[index]),
       lastGradient: slope,
       moved,
       isInside: true,
-    }).outcome;
+    });
+    return { outcome, least, most };
   };
 
   // Fills the map in the background. Calls show(codes, share done) after every slice; returns a
@@ -58,7 +61,7 @@
       do {
         if (next >= cells.length) break;
         const { row, column, size } = cells[next++];
-        const outcome = gabordiag.runCell(rules, objective, gradient, settings, grid.starts[column], grid.lrs[row]);
+        const { outcome } = gabordiag.runCell(rules, objective, gradient, settings, grid.starts[column], grid.lrs[row]);
         paint(codes, grid, row, column, size, codeOf(outcome));
         done++;
       } while (performance.now() < until);

@@ -45,7 +45,7 @@
     const rate = (2 * Math.PI) / period;
     return function (value) {
       const distance = value - origin;
-      // Whole periods are taken off, so that a value far away loses no more than it must.
+      // Whole periods are subtracted first, so that values far away lose no digits.
       const phi = rate * (distance - period * Math.floor(distance / period));
       const [q, slope] = fourier(cosines, sines, phi);
       if (zero === null) return [q, slope * rate, 1, 0];
@@ -73,7 +73,10 @@
     constructor(name, spec) {
       this.name = name;
       this.isRoot = spec.is_root;
-      this.landscape = new Landscape(spec.landscape);
+      this.squared = spec.squared;
+      this.scans = spec.scans;
+      this.beside = spec.beside_target;
+      this.landscape = new Landscape(spec.landscape, spec.bounds);
       this.parts = spec.series.period === null ? intervalParts(spec.series) : periodicParts(spec.series);
       this.origin = spec.series.origin;
       this.degree = spec.series.cosines.length;
@@ -81,7 +84,7 @@
       this.tables = null;
     }
 
-    // [loss, gradient]; at the very zero of a root the gradient is 0/0, as torch's is.
+    // [loss, gradient]; at the zero of a root the gradient is 0/0 = NaN, as in torch.
     at(value) {
       const [q, slope, h, dh] = this.parts(value);
       if (!this.isRoot) return [h * h * q, 2 * h * dh * q + h * h * slope];
@@ -176,7 +179,8 @@
 
   // The critical points, with what `Landscape` and `Parameter` of the package answer about them.
   class Landscape {
-    constructor(json) {
+    // json: the landscape; bounds: what plain descent holds at each of its points, or null.
+    constructor(json, bounds) {
       [this.low, this.high] = json.range;
       this.period = json.period;
       this.goal = json.goal;
@@ -185,7 +189,8 @@
       this.isAngle = json.unit === "rad";
       this.unit = this.isAngle ? "°" : json.unit;
       this.scale = this.isAngle ? 180 / Math.PI : 1;
-      this.points = json.critical_points;
+      this.points = json.critical_points.map((point, index) => ({ ...point, bound: bounds[index] }));
+      this.smallestLoss = json.smallest_loss;
       this.largestLoss = json.largest_loss;
       this.largestGradient = json.largest_gradient;
       this.certified = json.certified;

@@ -3,50 +3,22 @@
 (function (gabordiag) {
   "use strict";
 
-  class Momentum {
-    // v <- beta v + g, value <- value - lr v; torch's first v is g itself, which this gives, too.
-    constructor(lr, momentum) {
-      this.lr = lr;
-      this.momentum = momentum;
-      this.velocity = 0;
+  class Descent {
+    // v <- beta v + g; value <- value - lr v, or - lr (g + beta v) for Nesterov. torch's first v is g,
+    // as it is here.
+    constructor(lr, momentum, isNesterov = false) {
+      Object.assign(this, { lr, momentum, isNesterov, velocity: 0 });
     }
 
     step(value, gradient) {
       this.velocity = this.momentum * this.velocity + gradient;
-      return value - this.lr * this.velocity;
-    }
-  }
-
-  class Plain {
-    constructor(lr) {
-      this.lr = lr;
-    }
-
-    step(value, gradient) {
-      return value - this.lr * gradient;
-    }
-  }
-
-  class Nesterov {
-    constructor(lr, momentum) {
-      this.lr = lr;
-      this.momentum = momentum;
-      this.velocity = 0;
-    }
-
-    step(value, gradient) {
-      this.velocity = this.momentum * this.velocity + gradient;
-      return value - this.lr * (gradient + this.momentum * this.velocity);
+      return value - this.lr * (this.isNesterov ? gradient + this.momentum * this.velocity : this.velocity);
     }
   }
 
   class Adam {
     constructor(lr) {
-      this.lr = lr;
-      this.mean = 0;
-      this.square = 0;
-      this.power1 = 1;
-      this.power2 = 1;
+      Object.assign(this, { lr, mean: 0, square: 0, power1: 1, power2: 1 });
     }
 
     step(value, gradient) {
@@ -62,8 +34,7 @@
 
   class RMSprop {
     constructor(lr) {
-      this.lr = lr;
-      this.square = 0;
+      Object.assign(this, { lr, square: 0 });
     }
 
     step(value, gradient) {
@@ -73,11 +44,17 @@
     }
   }
 
-  const KINDS = { sgd: Plain, heavy_ball: Momentum, nesterov: Nesterov, adam: Adam, rmsprop: RMSprop };
+  const KINDS = {
+    sgd: (lr) => new Descent(lr, 0),
+    heavy_ball: (lr, momentum) => new Descent(lr, momentum),
+    nesterov: (lr, momentum) => new Descent(lr, momentum, true),
+    adam: (lr) => new Adam(lr),
+    rmsprop: (lr) => new RMSprop(lr),
+  };
 
   // settings: {optimizer, lr, momentum}.
   gabordiag.makeOptimizer = function (settings, lr = settings.lr) {
-    return new KINDS[settings.optimizer](lr, settings.momentum);
+    return KINDS[settings.optimizer](lr, settings.momentum);
   };
 
   // One run, every step kept; it ends early, after the row that shows it, when the value is no

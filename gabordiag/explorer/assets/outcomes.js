@@ -1,4 +1,4 @@
-// From a run's tail to its outcome: gabordiag/dynamics/outcomes.py for one run, with its thresholds.
+// The outcome of one run from its tail: gabordiag/dynamics/outcomes.py, with its thresholds.
 
 (function (gabordiag) {
   "use strict";
@@ -13,36 +13,36 @@
     // Losses and periods are worked out where they decide: most cells of a map need neither.
     const losses = once(() => Float64Array.from(values, (_, index) => tail.lossAt(index)));
     const repeat = once(() => findPeriod(rules, landscape, values));
-    const told = (outcome) => ({
+    const result = (outcome) => ({
       outcome,
       get period() {
         return outcome !== "nonfinite" && repeat().period >= 2 ? repeat().period : 0;
       },
     });
-    if (!allFinite(values) || !Number.isFinite(tail.lastGradient)) return told("nonfinite");
-    if (!tail.isInside && !allFinite(losses())) return told("nonfinite");
-    if (landscape.goal !== null && staysNear(landscape, values, landscape.goal)) return told("reached");
-    if (landscape.attractors.some((p) => staysNear(landscape, values, p.value))) return told("local_minimum");
+    if (!allFinite(values) || !Number.isFinite(tail.lastGradient)) return result("nonfinite");
+    if (!tail.isInside && !allFinite(losses())) return result("nonfinite");
+    if (landscape.goal !== null && staysNear(landscape, values, landscape.goal)) return result("reached");
+    if (landscape.attractors.some((p) => staysNear(landscape, values, p.value))) return result("local_minimum");
     const atRest = landscape.points.some(
       (p) => Math.abs(landscape.offset(last, p.value)) <= 1e-6 * landscape.tolerance,
     );
-    if (!tail.moved && !atRest) return told("frozen");
+    if (!tail.moved && !atRest) return result("frozen");
     const { period, drift } = repeat();
-    if (period >= 1 && drift !== 0) return told("running");
-    if (period >= 2) return told("cycle");
+    if (period >= 1 && drift !== 0) return result("running");
+    if (period >= 2) return result("cycle");
     const [least, most] = extent(values);
     const slow = most - least <= rules.plateau_move * landscape.tolerance;
     const flat = Math.abs(tail.lastGradient) <= rules.plateau_slope * landscape.largestGradient;
-    if (slow && flat) return told("plateau");
-    if (descends(rules, values, losses(), arrival(landscape, values))) return told("unfinished");
+    if (slow && flat) return result("plateau");
+    if (descends(rules, values, losses(), arrival(landscape, values))) return result("unfinished");
     const settled = landscape.attractors.some(
       (p) => p.basin !== null && !p.is_target
         && staysNear(landscape, values, p.value, rules.settled_share * (p.basin[1] - p.basin[0])),
     );
-    return told(settled ? "local_minimum" : "erratic");
+    return result(settled ? "local_minimum" : "erratic");
   };
 
-  // Judges a whole run.
+  // Classifies a whole run.
   gabordiag.judge = function (rules, run) {
     const count = run.values.length;
     const tail = gabordiag.tailLength(rules, count - 1);
@@ -107,7 +107,7 @@
     return since;
   }
 
-  // The shortest period, 0 for none, and the whole turns over it; 1 is rest, or a steady drift.
+  // The shortest period, 0 for none, and the whole turns over it; 1 is a value at rest, or a steady drift.
   function findPeriod(rules, landscape, values) {
     const length = values.length, width = landscape.high - landscape.low;
     // Values reduced once: rounding of a far-off value would otherwise look like motion.
@@ -117,9 +117,9 @@
       largest = Math.max(largest, Math.abs(values[t]));
       if (t > 0) longest = Math.max(longest, Math.abs(landscape.offset(wrapped[t] - wrapped[t - 1], 0)));
     }
-    const rest = Math.max(rules.rounding_move * width, 4 * spacing(largest));
-    const threshold = Math.max(rules.repeat_tolerance * longest, rest);
-    let period = longest <= rest ? 1 : 0;
+    const still = Math.max(rules.rounding_move * width, 4 * spacing(largest));
+    const threshold = Math.max(rules.repeat_tolerance * longest, still);
+    let period = longest <= still ? 1 : 0;
     const most = Math.min(rules.max_period, Math.floor(length / 3));
     for (let p = 2; period === 0 && p <= most; p++) {
       let repeats = true;

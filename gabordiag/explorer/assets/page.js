@@ -1,4 +1,4 @@
-// The page: controls, plots, map and pictures held together.
+// The page: connects controls, plots, map and pictures.
 
 (function (gabordiag) {
   "use strict";
@@ -94,7 +94,7 @@
       for (const name of ["optimizer", "loss"]) {
         element(name).addEventListener("change", () => this.set({ [name]: element(name).value }));
       }
-      // A number that cannot be used goes when the field is left.
+      // An invalid number is replaced when the field loses focus.
       for (const id of ["start-number", "lr-number", "momentum-number", "steps-number"]) {
         element(id).addEventListener("change", () => this.showSettings());
       }
@@ -146,7 +146,7 @@
     showSettings() {
       const { settings, landscape } = this;
       const put = (id, value) => {
-        // Not under the fingers of whoever is typing.
+        // A field that is being typed into is left alone.
         if (document.activeElement !== element(id) || element(id).type !== "number") element(id).value = value;
       };
       const start = settings.start * landscape.scale;
@@ -173,11 +173,12 @@
       this.showSettings();
       this.run = gabordiag.descend(this.objective, this.settings);
       this.judged = gabordiag.judge(this.rules, this.run);
-      this.told = gabordiag.tellRun(this.rules, this.run, this.judged);
+      this.explained = this.explain();
       element("verdict").dataset.outcome = this.judged.outcome;
+      element("verdict").dataset.cause = this.explained.cause;
       element("verdict-chip").style.background = this.data.colors[this.judged.outcome];
-      element("verdict-text").textContent = this.told.headline;
-      element("why").textContent = this.told.why;
+      element("verdict-text").textContent = this.explained.headline;
+      element("why").textContent = this.explained.why;
       if (this.drawnLoss !== this.settings.loss) {
         this.plots.drawLandscape(this.objective);
         this.drawnLoss = this.settings.loss;
@@ -186,6 +187,30 @@
       element("shown").max = this.run.values.length - 1;
       this.showStep(this.run.values.length - 1);
       this.refreshMap();
+    }
+
+    // What the run does and why; for the settings that the page opens with, in the words of diagnose.
+    explain() {
+      const { rules, run, judged, data, objective } = this;
+      const squared = objective.squared in this.objectives ? this.bench(this.objectives[objective.squared]) : null;
+      const bench = this.bench(objective), always = data.diagnosis.for_every_run, optimizer = data.optimizers[run.settings.optimizer];
+      const explained = gabordiag.explainRun({ rules, run, judged, bench, squared, optimizer, always });
+      const isOpening = Object.entries(this.opening).every(([name, value]) => this.settings[name] === value);
+      return isOpening ? { ...explained, cause: data.diagnosis.verdict, why: data.diagnosis.headline } : explained;
+    }
+
+    // The trials on a loss, kept while optimizer, momentum and steps stay.
+    bench(objective) {
+      const { optimizer, momentum, steps } = this.settings, key = JSON.stringify([optimizer, momentum, steps]);
+      if (this.benchKey !== key) this.benches = {};
+      this.benchKey = key;
+      return (this.benches[objective.name] ??= new gabordiag.Bench(this.rules, objective, { ...this.settings }));
+    }
+
+    // The largest stable rate at the target, by theory.
+    get bound() {
+      const { optimizer, momentum } = this.settings;
+      return gabordiag.stabilityBound(this.data.optimizers[optimizer], this.landscape.goalPoint, momentum);
     }
 
     // Shows the run up to one step.
@@ -202,7 +227,7 @@
       const last = this.run.values.length - 1, began = performance.now();
       element("play").textContent = "❚❚ Pause";
       const frame = (now) => {
-        // Slow at first, when there is most to see; all of it in a dozen seconds.
+        // Slow at first; the whole run takes PLAY_SECONDS.
         const t = (now - began) / 1000, share = clamp(t / PLAY_SECONDS, 0, 1);
         const step = Math.min(last, Math.floor(6 * t + last * share ** 3));
         if (step !== this.shown) this.showStep(step);
@@ -268,11 +293,11 @@
     }
 
     drawHold() {
-      const hold = gabordiag.holdRate(this.landscape, this.landscape.goalPoint, this.settings);
-      this.plots.drawHold(hold === null ? null : hold.rate);
-      element("map-lines").textContent = hold === null
+      const { bound } = this;
+      this.plots.drawHold(bound === null ? null : bound.lr);
+      element("map-lines").textContent = bound === null
         ? "White line: the target."
-        : `White line: the target. Dashed: what its basin holds at most, ${hold.formula} = ${digits(hold.rate)}.`;
+        : `White line: the target. Dashed: the largest stable rate there by theory, ${bound.symbol} = ${digits(bound.lr)}.`;
     }
 
     // --- pictures ---------------------------------------------------------------------------------
@@ -315,11 +340,11 @@
       }
       parts.push(`The loss comes from ${series.cosines.length + series.sines.length} coefficients and differs from the computed one by ${digits(series.error, 1)} of its largest value.`);
       parts.push(landscape.certified ? "The list of minima is proven complete." : "The list of minima could not be proven complete.");
-      parts.push("Runs are those of torch, digit for digit at first; where a run is chaotic, rounding decides in the end.");
-      if (data.losses[data.loss].gradient_differs) {
-        element("warning").textContent = "Beware: the gradient that your code gives is not the derivative of its loss. " +
-          "This page descends the derivative; gabordiag diagnose tells what is wrong with the gradient.";
-        element("warning").hidden = false;
+      parts.push("Runs agree with torch to rounding; in a chaotic run, rounding differences grow with every step.");
+      const { for_every_run: flaw } = data.diagnosis;
+      element("warning").hidden = flaw === null;
+      if (flaw !== null) {
+        element("warning").textContent = `Whatever the settings: ${flaw.explanation}. This page descends the derivative of the loss.`;
       }
       element("facts").textContent = parts.join(" ");
     }

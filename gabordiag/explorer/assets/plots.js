@@ -1,10 +1,10 @@
-// The Bokeh figures: what the page shows of a landscape, a run and a map is filled in here.
+// Fills the Bokeh figures: landscape, run and map.
 
 (function (gabordiag) {
   "use strict";
 
   const { ndarray } = Bokeh.require("core/util/ndarray");
-  // Points of a curve; the last moves that are drawn; steps that can still be told apart.
+  // Points of a curve; number of last moves drawn; most steps that are drawn large.
   const CURVE_POINTS = 721;
   const SHOWN_MOVES = 10;
   const FEW_STEPS = 150;
@@ -70,7 +70,7 @@
       this.ticks(plot.below[0]);
     }
 
-    // Degrees are read at multiples of 30 or 45, not of 20.
+    // Ticks of degrees at multiples of 30 or 45, not of 20.
     ticks(axis) {
       const { landscape } = this;
       if (!landscape.isAngle) return;
@@ -133,7 +133,7 @@
       }
     }
 
-    // The last step worth looking at: of a run that has settled, a little after it did.
+    // The last step shown at first: of a run that has settled, a little after it did.
     interesting(judged) {
       const { landscape, run } = this, count = run.values.length;
       if (!["reached", "local_minimum", "plateau"].includes(judged.outcome)) return Math.max(1, run.settings.steps);

@@ -1,193 +1,193 @@
-// A run in words: what it does, and one sentence of why.
+// A run in words: what it does, and why it fails. Causes are tested in the order of
+// gabordiag/diagnosis/causes.py, each by the same trials; the first whose removal alone makes the run
+// reach the target is the cause, and where none does, the one that explains most.
 
 (function (gabordiag) {
   "use strict";
 
   const digits = gabordiag.digits;
-  // Theory knows at what rates these rest. The others need no more than a name here, if they divide
-  // by the gradient's size.
-  const GRADIENT_DESCENT = ["sgd", "heavy_ball", "nesterov"];
-  const STEP_WORDS = { adam: "Adam", rmsprop: "RMSprop" };
+  const CAUSES = [
+    ["flat_start", flatStart], ["kink", kink], ["step_too_small", stepTooSmall],
+    ["step_too_large", stepTooLarge], ["wrong_basin", wrongBasin], ["no_working_lr", noWorkingRate],
+  ];
+  // Where no single change suffices: the cause that leaves the others no chance comes first.
+  const EXPLANATORY = ["flat_start", "no_working_lr", "wrong_basin", "step_too_large", "kink", "step_too_small"];
 
-  // Returns {headline, why} of a judged run.
-  gabordiag.tellRun = function (rules, run, judged) {
-    const about = describe(rules, run, judged);
-    const [headline, why] = TELLERS[judged.outcome](about);
-    return { headline, why };
-  };
-
-  // What the sentences are made of.
-  function describe(rules, run, judged) {
-    const { objective, settings } = run;
-    const landscape = objective.landscape, goal = landscape.goalPoint;
-    const own = landscape.attractorOf(settings.start);
-    return {
-      rules, run, judged, objective, settings, landscape, goal, own,
+  // Returns {headline, cause, why}. about: {rules, run, judged, bench, squared, optimizer, always};
+  // bench and squared hold trials on the loss and on the loss under its root (or null), optimizer is
+  // its entry of the page's data, always the finding that holds for every run (or null).
+  gabordiag.explainRun = function (about) {
+    const { run, judged } = about, { landscape } = run.objective;
+    const goal = landscape.goalPoint, own = landscape.attractorOf(run.settings.start);
+    const a = {
+      ...about, landscape, goal, own, objective: run.objective, settings: run.settings,
       goalName: landscape.hasTarget ? "target" : "lowest minimum",
       startsInside: goal !== null && own === goal,
-      staysInOwn: own !== null && staysIn(landscape, own, run),
-      symptoms: gabordiag.countSymptoms(rules, run),
-      holds: holdRate(landscape, goal, settings),
-      escapes: holdRate(landscape, own, settings),
-      last: run.values[run.values.length - 1],
+      bound: gabordiag.stabilityBound(about.optimizer, goal, run.settings.momentum),
     };
-  }
+    const found = judged.outcome === "reached" ? { cause: "healthy", why: whyReached(a) } : findCause(a);
+    return { headline: HEADLINES[judged.outcome](a), ...found };
+  };
 
-  // Whether a run never leaves the basin it starts in.
-  function staysIn(landscape, point, run) {
-    const basin = landscape.basinAround(point, run.settings.start);
-    return basin !== null && run.values.every((value) => value >= basin[0] && value <= basin[1]);
-  }
-
-  // The largest rate that rests at a point, by theory, with its formula; null where there is none.
-  // Goh 2017 for heavy ball; Nesterov's from the same 2 x 2 matrix. At a kink, whose slope does not
-  // fade, the bounce lr x slope must stay within the tolerance.
-  function holdRate(landscape, point, settings) {
-    if (point === null) return null;
-    const beta = settings.optimizer === "sgd" ? 0 : settings.momentum;
-    if (!GRADIENT_DESCENT.includes(settings.optimizer)) return null;
-    // Velocity makes a bounce longer by what depends on the path.
-    if (point.slope !== null && beta > 0) return null;
-    if (point.slope !== null) return { rate: landscape.tolerance / point.slope, formula: "tolerance / slope" };
-    if (point.curvature === null || point.curvature <= 0) return null;
-    if (settings.optimizer === "nesterov" && beta > 0) {
-      return { rate: (2 * (1 + beta)) / ((1 + 2 * beta) * point.curvature), formula: "2 (1 + β) / ((1 + 2β) L″)" };
+  function findCause(a) {
+    const { rules, run, settings, always } = a;
+    if (always !== null) return { cause: always.cause, why: `${always.explanation[0].toUpperCase()}${always.explanation.slice(1)}.` };
+    const broken = run.gradients.findIndex((g, t) => !Number.isFinite(g) && Number.isFinite(run.losses[t]));
+    if (broken >= 0) {
+      return { cause: "nonfinite_gradient", why: `At step ${broken} the loss is zero, where the derivative of a ` +
+        "square root is 0/0; torch gives NaN as well. Use the squared loss, or start beside this value." };
     }
-    const formula = beta > 0 ? "2 (1 + β) / L″" : "2 / L″";
-    return { rate: (2 * (1 + beta)) / point.curvature, formula };
+    if (run.values.length > settings.steps && gabordiag.tailLength(rules, settings.steps) < rules.shortest_tail) {
+      return { cause: "inconclusive", why: `Too few steps to find a cause: at least ${10 * rules.shortest_tail} are needed.` };
+    }
+    const present = new Map();
+    for (const [cause, test] of CAUSES) {
+      const found = test(a);
+      if (found === null) continue;
+      if (found.sufficient) return { cause, why: found.why + symptomWords(a) };
+      present.set(cause, found.why);
+    }
+    const cause = EXPLANATORY.find((name) => present.has(name));
+    if (cause === undefined) return { cause: "inconclusive", why: "No cause that was tested explains it. Run more steps." };
+    return { cause, why: present.get(cause) + symptomWords(a) };
   }
-
-  gabordiag.holdRate = holdRate;
 
   const span = (landscape, [low, high]) => `${landscape.show(low)} to ${landscape.show(high)}`;
+  const basinWords = ({ landscape, goal, goalName }) => `the ${goalName}'s basin, ${span(landscape, goal.basin)}`;
 
-  function tellReached(a) {
-    const { landscape, run, settings } = a;
+  // --- causes: null if absent, else {sufficient, why} ----------------------------------------------
+
+  function flatStart({ rules, run, judged, landscape, settings, bench, goalName }) {
+    const { start, lr } = settings, { values } = run;
+    const slope = Math.abs(run.gradients[0]), nudge = 5 * landscape.tolerance;
+    const rise = (landscape.largestLoss - landscape.smallestLoss) / (landscape.high - landscape.low);
+    const flat = slope <= rules.flat_slope * landscape.largestGradient && slope <= rules.flat_rise * rise;
+    const stuck = ["plateau", "frozen", "unfinished"].includes(judged.outcome);
+    if (!flat || !stuck || Math.abs(values[values.length >> 1] - start) > nudge) return null;
+    const beside = [start + nudge, start - nudge].find((value) => bench.reaches(value, lr));
+    const advice = beside === undefined ? "" : ` A start of ${landscape.show(beside)} reaches the ${goalName}.`;
+    return { sufficient: beside !== undefined, why: "The start is a maximum, an inflection or a plateau: the slope there " +
+      `is below ${digits(100 * rules.flat_slope)}% of the steepest, and descent hardly leaves it.${advice}` };
+  }
+
+  function kink(a) {
+    const { objective, landscape, goal, settings, squared, goalName, optimizer } = a, { start, lr } = settings;
+    if (goal === null || goal.slope === null || !bouncesAtTarget(a)) return null;
+    const nudge = 1e-6 * landscape.tolerance;
+    const sufficient = squared !== null && [start, start + nudge, start - nudge].every((value) => squared.reaches(value, lr));
+    const length = optimizer.bound === null ? "" : ` by up to lr × slope = ${landscape.show(lr * goal.slope)}`;
+    const advice = sufficient ? ` At the same rate ${squared.objective.name} reaches the ${goalName}.` : "";
+    return { sufficient, why: `The slope of ${objective.name} does not vanish at the ${goalName} (a kink), so a fixed rate ` +
+      `never converges: it bounces across${length}.${advice}` };
+  }
+
+  // Whether the run's second half stays in the target's basin and keeps crossing the target.
+  function bouncesAtTarget({ run, landscape, goal }) {
+    const late = run.values.subarray(run.values.length >> 1), basin = landscape.basinAround(goal, late[0]);
+    if (basin === null || !late.every((value) => value >= basin[0] && value <= basin[1])) return false;
+    let crossings = 0;
+    for (let t = 1; t < late.length; t++) {
+      if (Math.sign(landscape.offset(late[t], goal.value)) !== Math.sign(landscape.offset(late[t - 1], goal.value))) crossings++;
+    }
+    return crossings >= Math.floor(late.length / 4);
+  }
+
+  function stepTooSmall({ judged, settings, startsInside, bench, goalName }) {
+    if (judged.outcome !== "unfinished") return null;
+    const found = startsInside ? bench.tuned(settings.start, true, { above: settings.lr, moreSteps: false }) : null;
+    const advice = found === null ? "" : ` A rate of ${digits(found.lr)} reaches the ${goalName} in as many.`;
+    return { sufficient: found !== null, why: `${settings.steps} steps of this rate are too few.${advice}` };
+  }
+
+  function stepTooLarge({ judged, settings, startsInside, bench, bound, goalName }) {
+    const { lr, start, steps } = settings, { hold } = bench;
+    const found = judged.outcome === "unfinished" ? null : bench.tuned(start, startsInside, { below: lr });
+    const unstable = bench.objective.beside.length > 0 && !(hold !== null && lr <= hold) && !bench.holds(lr);
+    if (found === null && !unstable) return null;
+    const theory = bound === null ? "" : ` (theory: ${bound.symbol} = ${digits(bound.lr)})`;
+    const limit = unstable && hold !== null ? `: the ${goalName}'s basin is stable up to ${digits(hold)}${theory}` : "";
+    const count = found === null || found.steps === steps ? "" : ` in ${found.steps} steps`;
+    const advice = found === null ? "" : ` A rate of ${digits(found.lr)} reaches the ${goalName}${count}.`;
+    return { sufficient: found !== null, why: `The rate ${digits(lr)} is too large${limit}.${advice}` };
+  }
+
+  function wrongBasin(a) {
+    const { landscape, settings, own, goal, startsInside, bench, goalName } = a;
+    if (goal === null || goal.basin === null || startsInside) return null;
+    // Half way from the target to the edge that is nearer to the start.
+    const edge = goal.basin[landscape.offset(settings.start, goal.value) < 0 ? 0 : 1];
+    const inside = goal.value + (edge - goal.value) / 2, sufficient = bench.reaches(inside, settings.lr);
+    const leads = own === null ? "out of the range" : `to the minimum at ${landscape.show(own.value)}`;
+    const advice = sufficient ? ` A start of ${landscape.show(landscape.wrap(inside))} reaches the ${goalName}.` : "";
+    return { sufficient, why: `The start lies outside ${basinWords(a)}: from here descent leads ${leads}.${advice}` };
+  }
+
+  function noWorkingRate({ settings, startsInside, goal, own, bench, goalName }) {
+    const { working, escape } = bench.windows(settings.start), { hold, lrs } = bench;
+    if (goal === null || working.length > 0 || startsInside) return null;
+    const stable = hold === null ? `no scanned rate is stable in the ${goalName}'s basin`
+      : `the ${goalName}'s basin is stable up to ${digits(hold)}`;
+    let leaving = own === null ? "descent leads out of the range" : "none leaves the start's basin";
+    if (escape !== null) leaving = `leaving the start's basin takes ${digits(escape)}`;
+    const times = escape !== null && hold !== null && escape > hold ? `, ${digits(escape / hold)} times less` : "";
+    return { sufficient: false, why: `None of ${lrs.length} learning rates from ${digits(lrs[0])} to ` +
+      `${digits(lrs[lrs.length - 1])} reaches the ${goalName} from this start: ${leaving}, and ${stable}${times}.` };
+  }
+
+  // --- words --------------------------------------------------------------------------------------
+
+  function whyReached(a) {
+    const { landscape, startsInside, settings, bound, goalName } = a;
+    if (!startsInside) {
+      return `The start lies outside ${basinWords(a)}: long steps or momentum carried the run over. ` +
+        "The map shows whether nearby starts and rates do the same.";
+    }
+    const below = bound !== null && settings.lr <= bound.lr;
+    const why = below ? `the rate is below ${bound.symbol} = ${digits(bound.lr)}` : "the steps are small enough to stay in it";
+    return `The start lies in ${basinWords(a)}, and ${why}.`;
+  }
+
+  function symptomWords({ rules, run, judged }) {
+    const count = ["cycle", "erratic", "running"].includes(judged.outcome) ? gabordiag.countSymptoms(rules, run) : 0;
+    if (count === 0) return "";
+    const [low, high] = [rules.symptom_low, rules.symptom_high].map((share) => `${100 * share}%`);
+    return ` ${count === 1 ? "Once" : `${count} times`} the loss rose from below ${low} to above ${high} of its largest value in one step.`;
+  }
+
+  const lastValue = (run) => run.values[run.values.length - 1];
+
+  function reachedWords({ landscape, run, goalName }) {
     let since = run.values.length - 1;
     while (since > 0 && Math.abs(landscape.offset(run.values[since - 1], landscape.goal)) <= landscape.tolerance) since--;
-    const turns = landscape.period === null ? 0 : Math.round((a.last - landscape.goal) / landscape.period);
-    const away = turns === 0 ? "" : `, ${Math.abs(turns)} whole turn${Math.abs(turns) > 1 ? "s" : ""} on`;
-    const headline = `Reaches the ${a.goalName}, ${landscape.show(landscape.goal)}${away}, by step ${since} and stays.`;
-    if (!a.startsInside) {
-      return [headline, `The start lies outside the ${a.goalName}'s basin: a long step or momentum carried it over. ` +
-        "Neighbours on the map tell whether that was luck."];
-    }
-    const inside = `The start lies in the ${a.goalName}'s basin, ${span(landscape, a.goal.basin)}`;
-    if (a.goal.slope !== null && a.holds !== null) {
-      const bounce = settings.lr * a.goal.slope, within = landscape.tolerance / 50;
-      const length = bounce < within ? `under ${landscape.show(within, 2)}` : landscape.show(bounce, 2);
-      return [headline, `${inside}, and the bounce across its kink, lr × slope, is small: ${length}.`];
-    }
-    if (a.holds !== null && settings.lr <= a.holds.rate) {
-      return [headline, `${inside}, and the rate is below ${a.holds.formula} = ${digits(a.holds.rate)}, up to which it holds.`];
-    }
-    return [headline, `${inside}, and the steps are small enough to stay in it.`];
+    const turns = landscape.period === null ? 0 : Math.abs(Math.round((lastValue(run) - landscape.goal) / landscape.period));
+    const away = turns === 0 ? "" : `, ${turns} whole turn${turns > 1 ? "s" : ""} on`;
+    return `Reaches the ${goalName}, ${landscape.show(landscape.goal)}${away}, by step ${since} and stays.`;
   }
 
-  function tellMinimum(a) {
-    const { landscape } = a;
-    const point = landscape.attractors.find((p) => Math.abs(landscape.offset(a.last, p.value)) <= landscape.tolerance);
-    const headline = `Settles at ${landscape.show(point.value)}, another minimum, not at the ${a.goalName}.`;
-    if (a.startsInside) return [headline, `The steps left the ${a.goalName}'s basin, ${span(landscape, a.goal.basin)}, and came to rest elsewhere.`];
-    const outside = `The start lies outside the ${a.goalName}'s basin, ${span(landscape, a.goal.basin)}`;
-    if (!a.staysInOwn) return [headline, `${outside}; long steps left its own basin, too, and ended here.`];
-    let why = `${outside}: downhill leads here.`;
-    if (a.holds !== null && a.escapes !== null && a.escapes.rate > a.holds.rate) {
-      why += ` A rate that does not rest here (above ${digits(a.escapes.rate)}) is more than the ${a.goalName} holds (${digits(a.holds.rate)}).`;
-    }
-    return [headline, why];
+  function minimumWords({ landscape, run, goalName }) {
+    const last = lastValue(run);
+    const point = landscape.attractors.find((p) => Math.abs(landscape.offset(last, p.value)) <= landscape.tolerance);
+    const where = point === undefined ? landscape.wrap(last) : point.value;
+    return `Converges to ${landscape.show(where)}, another minimum, not to the ${goalName}.`;
   }
 
-  // The median step of the run's last tenth.
-  function lastStep({ rules, run }) {
-    const { values } = run, last = values.length - 1;
-    const count = Math.min(last, gabordiag.tailLength(rules, last));
-    const steps = Float64Array.from({ length: count }, (_, t) => Math.abs(values[last - t] - values[last - t - 1]));
-    return steps.sort()[Math.floor(count / 2)];
-  }
-
-  // A length in one or two figures.
-  const lengthWords = (landscape, length) => landscape.show(length, length * landscape.scale < 10 ? 1 : 0);
-
-  function whyRestless(a) {
-    const { settings, landscape, goal, holds, own } = a;
-    if (!GRADIENT_DESCENT.includes(settings.optimizer)) {
-      const name = STEP_WORDS[settings.optimizer];
-      const fact = name === undefined ? "Its steps do not fade"
-        : `${name} divides by the gradient's own size, so a flatter loss does not shorten its steps`;
-      return `${fact}: at the end they are still about ${lengthWords(landscape, lastStep(a))} long.`;
-    }
-    if (!a.startsInside && a.staysInOwn) {
-      const bound = a.escapes !== null && settings.lr > a.escapes.rate
-        ? `, above ${a.escapes.formula} = ${digits(a.escapes.rate)} there,` : "";
-      return `It never leaves the basin of ${landscape.show(own.value)}, where it starts: the rate${bound} is too large ` +
-        "to rest and too small to get out.";
-    }
-    if (goal === null) return "The rate is too large for every minimum.";
-    const basin = goal.basin === null ? null : goal.basin[1] - goal.basin[0];
-    if (goal.slope !== null) {
-      const bounce = (settings.lr * goal.slope) / (settings.optimizer === "sgd" ? 1 : 1 - settings.momentum);
-      const length = lengthWords(landscape, bounce);
-      if (basin !== null && bounce > basin / 2) {
-        return `The slope of ${a.objective.name} does not fade at the ${a.goalName} (a kink): every step there is about ` +
-          `${length} long, and its basin is only ${landscape.show(basin, 0)} wide.`;
-      }
-      if (bounce > landscape.tolerance && a.startsInside) {
-        return `${a.objective.name} has a kink at the ${a.goalName}: its slope does not fade, so steps of about ${length} ` +
-          "bounce across it for ever.";
-      }
-    }
-    if (!a.startsInside && a.escapes !== null && settings.lr > a.escapes.rate) {
-      const beyond = holds !== null && settings.lr > holds.rate ? `, and above the ${digits(holds.rate)} that the ${a.goalName} holds` : "";
-      return `The start lies outside the ${a.goalName}'s basin, and the rate is above ${digits(a.escapes.rate)}, ` +
-        `where its own minimum lets go${beyond}.`;
-    }
-    if (holds !== null && settings.lr > holds.rate) {
-      return `The rate is above ${holds.formula} = ${digits(holds.rate)}: steps at the ${a.goalName} overshoot by more than they correct.`;
-    }
-    return `Its long steps never come to rest at the ${a.goalName}.`;
-  }
-
-  function symptomWords(a) {
-    if (a.symptoms === 0) return "";
-    const times = a.symptoms === 1 ? "Once" : `${a.symptoms} times`;
-    return ` ${times} the loss went from good (below 30%) back to terrible (above 60%) in one step.`;
-  }
-
-  function tellUnfinished(a) {
-    const { landscape } = a;
-    const towards = landscape.attractorOf(a.last);
-    const aim = towards === null ? ""
-      : `On the way to ${landscape.show(towards.value)}, ${towards === a.goal ? `the ${a.goalName}` : `which is not the ${a.goalName}`}. `;
-    return [`Still descending when the steps end, at ${landscape.show(landscape.wrap(a.last))}.`,
-      `${aim}It needs more steps or a larger rate.`];
-  }
-
-  function tellNonfinite(a) {
-    const { landscape, run } = a;
+  function nonfiniteWords({ landscape, run }) {
     const out = landscape.period === null
       ? run.values.findIndex((v) => Number.isFinite(v) && !(v >= landscape.low && v <= landscape.high)) : -1;
-    if (out >= 0) {
-      return [`Leaves the range ${span(landscape, [landscape.low, landscape.high])} at step ${out}.`,
-        "This page knows the loss only inside; gabordiag optimize goes on outside."];
-    }
-    if (a.objective.isRoot && run.values.some((v) => v === a.objective.zero)) {
-      return ["The gradient becomes 0/0 = NaN, and every later step with it.",
-        `A root has no slope at its exact zero; torch says NaN as well. Start beside it.`];
-    }
-    return ["Runs off to infinity.", "The rate is too large for this momentum."];
+    if (out >= 0) return `Leaves the range ${span(landscape, [landscape.low, landscape.high])}, all that this page knows, at step ${out}.`;
+    return Number.isFinite(lastValue(run)) || run.losses.some((loss) => loss === 0)
+      ? "The gradient becomes NaN, and every later step with it." : "Diverges to infinity.";
   }
 
-  const TELLERS = {
-    reached: tellReached,
-    local_minimum: tellMinimum,
-    plateau: (a) => [`Hardly moves, at ${a.landscape.show(a.landscape.wrap(a.last))}, where there is no minimum.`,
-      "The slope there is less than a thousandth of the landscape's steepest."],
-    cycle: (a) => [`Repeats the same ${a.judged.period} values for ever.`, whyRestless(a) + symptomWords(a)],
-    erratic: (a) => ["Jumps about for ever.", whyRestless(a) + symptomWords(a)],
-    running: (a) => ["Runs off by whole turns; the loss repeats.", whyRestless(a) + symptomWords(a)],
-    unfinished: tellUnfinished,
-    frozen: () => ["Never moves.", "No gradient arrives: the loss is exactly flat where it starts."],
-    nonfinite: tellNonfinite,
+  const HEADLINES = {
+    reached: reachedWords,
+    local_minimum: minimumWords,
+    plateau: ({ landscape, run }) => `Hardly moves at ${landscape.show(landscape.wrap(lastValue(run)))}, where there is no minimum.`,
+    cycle: ({ judged }) => `Never converges: repeats a cycle of ${judged.period} values.`,
+    erratic: () => "Never converges: jumps without a pattern.",
+    running: () => "Never converges: drifts by whole turns while the loss repeats.",
+    unfinished: ({ landscape, run }) => `Still descending at ${landscape.show(landscape.wrap(lastValue(run)))} when the steps end.`,
+    frozen: () => "Never moves: the gradient is exactly zero.",
+    nonfinite: nonfiniteWords,
   };
 })((globalThis.gabordiag ??= {}));

@@ -21,16 +21,13 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
+from gabordiag.landscape.critical import Landscape
+from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation.animation.film import to_gif, to_mp4
 from gabordiag.presentation.animation.storyboard import Frame, storyboard
-from gabordiag.presentation.figures.axis import (
-    FloatArray,
-    ParameterAxis,
-    attractors,
-    loss_label,
-)
-from gabordiag.presentation.figures.landscape import draw_basins, draw_loss, mark_values
-from gabordiag.presentation.figures.run_paths import RunPath, paths_of, runs_title
+from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
+from gabordiag.presentation.figures.landscape import axis_of, draw_basins, draw_loss, mark_values
+from gabordiag.presentation.figures.run_paths import RunPath, Runs, runs_title
 from gabordiag.presentation.figures.style import (
     INK,
     JUMP_COLOR,
@@ -39,24 +36,19 @@ from gabordiag.presentation.figures.style import (
     halo,
     show_number,
 )
-from gabordiag.results import View
 
-_KERNELS = "kernels.npz"
 # Inches at 100 dots each.
 _WIDTH, _HEIGHT, _DPI = 8.0, 4.0, 100
 _BALL, _BLUE = 13, "#0072B2"
 
 
-def animate(view: View) -> dict[str, bytes]:
-    """Returns the animation of an `Optimization`'s run that shows most.
-
-    Args:
-        view: Needs `sweep.csv`, the run's trajectory, and for the kernels `kernels.npz`.
+def animate(runs: Runs) -> dict[str, bytes]:
+    """Returns the animation of the run with the most jumps.
 
     Returns:
         `gif`, and `mp4` where ffmpeg is installed.
     """
-    stage = Stage.set_up(view)
+    stage = Stage.set_up(runs)
     pictures = list(stage.pictures())
     gif = to_gif(pictures, [frame.milliseconds for frame in stage.frames])
     mp4 = to_mp4(gif)
@@ -84,26 +76,26 @@ class Stage:
     actors: Mapping[str, Any]
 
     @classmethod
-    def set_up(cls, view: View) -> Stage:
-        """Chooses the run, plans the pictures, and draws what stands still."""
-        landscape = view.result["landscape"]
-        path = _most_telling(paths_of(view))
-        frames = storyboard(path, landscape["period"])
-        axis = ParameterAxis.of(landscape, _window(landscape, frames))
-        kernels = next((t for name, t in view.data.items() if name.endswith(_KERNELS)), None)
+    def set_up(cls, runs: Runs) -> Stage:
+        """Chooses the run, plans the pictures, and draws what does not move."""
+        sweep, kernels = runs.sweep, runs.kernels
+        path = max(runs.paths, key=lambda path: int(path.run["n_jumps"]))
+        usual = axis_of(sweep)
+        frames = storyboard(path, usual.period)
+        axis = ParameterAxis.of(usual.parameter, _window(usual, frames))
         with drawing():
             figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI)
             FigureCanvasAgg(figure)
             places = _lay_out(figure, kernels is not None)
-            title = runs_title(ParameterAxis.of(landscape), [path])
+            title = runs_title(usual, [path])
             figure.text(0.012, 0.975, title, fontsize=11, fontweight="bold", va="top")
             actors: dict[str, Any] = {
                 "caption": figure.text(0.012, 0.905, "", fontsize=11, va="top", animated=True)
             }
-            actors |= _set_landscape(places["landscape"], axis, landscape, view, path)
-            actors |= _set_losses(places["losses"], landscape, path, frames)
+            actors |= _set_landscape(places["landscape"], axis, sweep, path)
+            actors |= _set_losses(places["losses"], sweep.landscape, path, frames)
             if kernels is not None:
-                actors |= _set_kernels(places, axis, landscape, kernels)
+                actors |= _set_kernels(places, axis, kernels)
             return cls(figure, axis, path, frames, kernels, actors)
 
     def pictures(self) -> Iterator[Image.Image]:
@@ -169,19 +161,14 @@ class Stage:
         return np.insert(shown, gaps, np.nan), np.insert(heights, gaps, heights[gaps])
 
 
-def _most_telling(paths: Sequence[RunPath]) -> RunPath:
-    """Returns the run with the most jumps, or the first."""
-    return max(paths, key=lambda path: int(path.run["n_jumps"]))
-
-
-def _window(landscape: Mapping[str, Any], frames: Sequence[Frame]) -> tuple[float, float] | None:
-    """Returns a window on all that the run passes until its first jump has landed, or None.
+def _window(usual: ParameterAxis, frames: Sequence[Frame]) -> tuple[float, float]:
+    """Returns a window on all that the run passes until its first jump has landed.
 
     It shows a valley whole that the end of the period would cut. Where the run stays inside the
-    usual window, or goes further than that, nothing is gained. Without a period the window is wide
-    enough for all that is shown, but for what runs off.
+    usual window, or goes further than that, the usual window is kept. Without a period the window
+    holds all that is shown, up to one width beyond the usual one.
     """
-    (left, right), period = landscape["range"], landscape["period"]
+    left, right, period = usual.low, usual.high, usual.period
     if period is None:
         most, room = right - left, 0.02 * (right - left)
         values = [frame.value + side for frame in frames for side in (-room, room)]
@@ -191,7 +178,7 @@ def _window(landscape: Mapping[str, Any], frames: Sequence[Frame]) -> tuple[floa
     early = [frame.value for frame in frames if frame.step <= jump + 1]
     low, high = min(early), max(early)
     if (left <= low and high <= right) or high - low > 1.2 * period:
-        return None
+        return left, right
     half = max(period, 1.15 * (high - low)) / 2
     return (low + high) / 2 - half, (low + high) / 2 + half
 
@@ -209,25 +196,24 @@ def _lay_out(figure: Figure, with_kernels: bool) -> dict[str, Axes]:
     return places
 
 
-def _set_landscape(
-    ax: Axes, axis: ParameterAxis, landscape: Mapping[str, Any], view: View, path: RunPath
-) -> dict[str, Artist]:
-    if len(attractors(landscape)) > 1:
-        draw_basins(ax, axis, landscape)
-        _name_basins(ax, axis, landscape)
-    draw_loss(ax, axis, view.data["sweep.csv"])
+def _set_landscape(ax: Axes, axis: ParameterAxis, sweep: Sweep, path: RunPath) -> dict[str, Artist]:
+    if len(sweep.landscape.attractors) > 1:
+        draw_basins(ax, axis, sweep.landscape)
+        _name_basins(ax, axis, sweep.landscape)
+    draw_loss(ax, axis, sweep)
     low, high = ax.get_ylim()
     # Room for the arcs of jumps.
     ax.set_ylim(low, high + 0.18 * (high - low))
     axis.set_up(ax)
     ax.xaxis.labelpad = 1
     # Of the start, which may have copies in a window this wide, only where the run begins.
-    target = landscape["target"]
+    target = nearest = axis.parameter.target
     if target is not None:
         copies = [x / axis.scale for x in axis.copies(target)]
-        target = min(copies, key=lambda copy: abs(copy - landscape["target"]), default=None)
-    mark_values([ax], replace(axis, period=None), target=target, start=path.run["start"])
-    ax.set_ylabel(loss_label(landscape))
+        nearest = min(copies, key=lambda copy: abs(copy - target), default=None)
+    once = replace(axis, parameter=replace(axis.parameter, period=None))
+    mark_values([ax], once, target=nearest, start=path.run["start"])
+    ax.set_ylabel(loss_label(sweep.loss_name))
     return {
         "trail": ax.plot(
             [], [], "o", color=_BLUE, alpha=0.7, markersize=5.5, markeredgewidth=0, animated=True
@@ -246,11 +232,12 @@ def _set_landscape(
     }
 
 
-def _name_basins(ax: Axes, axis: ParameterAxis, landscape: Mapping[str, Any]) -> None:
+def _name_basins(ax: Axes, axis: ParameterAxis, landscape: Landscape) -> None:
     low, high = axis.limits
-    for point in attractors(landscape):
-        words = "basin of the target" if point["is_target"] else "basin of another minimum"
-        for left, right in axis.spans(*point["basin"]):
+    for point in landscape.attractors:
+        assert point.basin is not None
+        words = "basin of the target" if point.is_target else "basin of another minimum"
+        for left, right in axis.spans(*point.basin):
             if right - left > 0.3 * (high - low):
                 ax.text(
                     (left + right) / 2,
@@ -260,19 +247,19 @@ def _name_basins(ax: Axes, axis: ParameterAxis, landscape: Mapping[str, Any]) ->
                     ha="center",
                     va="top",
                     fontsize=8.5,
-                    color=TARGET_COLOR if point["is_target"] else INK,
+                    color=TARGET_COLOR if point.is_target else INK,
                     path_effects=halo(2.5),
                     zorder=4.5,
                 )
 
 
 def _set_losses(
-    ax: Axes, landscape: Mapping[str, Any], path: RunPath, frames: Sequence[Frame]
+    ax: Axes, landscape: Landscape, path: RunPath, frames: Sequence[Frame]
 ) -> dict[str, Artist]:
     first, last = (float(path.steps[frame.step]) for frame in (frames[0], frames[-1]))
     room = 0.02 * max(last - first, 1.0)
     ax.set_xlim(first - room, last + room)
-    bottom, top = landscape["smallest_loss"], landscape["largest_loss"]
+    bottom, top = landscape.smallest_loss, landscape.largest_loss
     slack = 0.12 * ((top - bottom) or 1.0)
     ax.set_ylim(bottom - slack, top + slack)
     ax.set_xlabel("step", labelpad=1)
@@ -289,7 +276,6 @@ def _set_losses(
 def _set_kernels(
     places: Mapping[str, Axes],
     axis: ParameterAxis,
-    landscape: Mapping[str, Any],
     kernels: Mapping[str, Any],
 ) -> dict[str, Artist]:
     actors: dict[str, Artist] = {}
@@ -306,7 +292,7 @@ def _set_kernels(
         )
         if name == "kernel":
             actors["kernel"] = image
-    target = landscape["target"]
+    target = axis.parameter.target
     words = "target" if target is None else f"target at {axis.show(target)}"
     above: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 10}
     kernel, goal = places["kernel"], places["target"]
@@ -343,10 +329,7 @@ def _nearest(saved: np.ndarray[Any, Any], value: float, period: float | None) ->
 
 def _folded(axis: ParameterAxis, value: float) -> str:
     """A value in words, within one period around zero."""
-    period = axis.period
-    if period is not None:
-        value = (value + period / 2) % period - period / 2
-    return axis.show(value)
+    return axis.show(float(axis.parameter.wrap(value)))
 
 
 def _caption(axis: ParameterAxis, path: RunPath, frame: Frame, at_end: bool) -> str:

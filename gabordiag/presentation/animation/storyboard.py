@@ -25,11 +25,11 @@ _JUMP, _QUICK_JUMP = 640, 160
 # The way to a jump that is shown slowly takes this long, each step of it so long.
 _APPROACH, _LONGEST_STEP = 2_000, 240
 _SLOW_JUMPS = 2
-# Steps of a run that comes to rest, ever further apart.
+# Steps of a run that converges, further and further apart.
 _CALM_STEPS = 80
 _MOST_STEPS = 400
 _STEPS_OF_A_CYCLE = 40
-# A run rests where it is this much nearer to its end than it ever was far.
+# A run has converged once its distance to the end is this share of the largest one.
 _AT_REST = 1e-3
 # Height of an arc, as a share of the landscape's: of a jump, of the longest other step.
 _HIGH, _LOW = 0.28, 0.10
@@ -77,7 +77,7 @@ def storyboard(path: RunPath, period: float | None) -> list[Frame]:
 
 
 def chosen_steps(path: RunPath) -> list[int]:
-    """Returns the steps worth showing: all around the first jumps, or ever fewer of a calm run."""
+    """Returns the steps worth showing: all around the first jumps, or ever fewer of a descent."""
     broken = np.flatnonzero(~np.isfinite(path.values) | ~np.isfinite(path.losses))
     last = int(broken[0]) - 1 if len(broken) else len(path.values) - 1
     if last < 1:
@@ -96,11 +96,11 @@ def chosen_steps(path: RunPath) -> list[int]:
 def _shots(path: RunPath, steps: Sequence[int], period: float | None) -> Iterator[list[Frame]]:
     """Yields the pictures of one step after the other."""
     jumps = set(path.jumps.tolist())
-    told = 0
+    seen = 0
     for index, (here, there) in enumerate(itertools.pairwise(steps)):
-        slow = told < _SLOW_JUMPS
+        slow = seen < _SLOW_JUMPS
         if here in jumps:
-            told += 1
+            seen += 1
             hold = _AFTER_JUMP if slow else _AFTER_QUICK_JUMP
             yield _hop(path, here, there, period, _JUMP if slow else _QUICK_JUMP, hold)
             continue

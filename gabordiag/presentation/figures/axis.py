@@ -1,22 +1,16 @@
-"""The parameter as people read it: degrees, a window, copies of what is periodic.
-
-It answers from a landscape's JSON what `Parameter` and `Landscape` answer of live objects, because
-a saved run has nothing else.
-"""
+"""A parameter as an axis: degrees, a window, copies of what is periodic."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
-from gabordiag.wording import significant_figures
+from gabordiag.objective.objective import Parameter
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,58 +20,60 @@ _DEGREE_STEPS = (1, 2, 5, 10, 15, 45, 90, 180, 360)
 
 @dataclass(frozen=True)
 class ParameterAxis:
-    """The parameter as people read it, over a window.
+    """A parameter over a window.
 
     Attributes:
-        name: Of the parameter.
-        low: Lower end of the window, in the data's unit.
+        parameter: The parameter.
+        low: Lower end of the window, in the parameter's unit.
         high: Upper end.
-        period: In the data's unit, or None.
-        unit: `rad`, `px` or empty, as in the result.
     """
 
-    name: str
+    parameter: Parameter
     low: float
     high: float
-    period: float | None
-    unit: str
 
     @classmethod
-    def of(
-        cls, landscape: Mapping[str, Any], window: tuple[float, float] | None = None
+    def of(cls, parameter: Parameter, window: tuple[float, float] | None = None) -> ParameterAxis:
+        """Returns the axis of a parameter over its own range or another window."""
+        low, high = (parameter.low, parameter.high) if window is None else window
+        return cls(parameter, low, high)
+
+    @classmethod
+    def over(
+        cls, name: str, low: float, high: float, period: float | None, unit: str
     ) -> ParameterAxis:
-        """Returns the axis of a landscape's JSON, over its own range or another window."""
-        low, high = landscape["range"] if window is None else window
-        return cls(landscape["parameter"], low, high, landscape["period"], landscape["unit"])
+        """Returns the axis of a parameter of which no more is known than its window and unit."""
+        is_angle = unit == "rad"
+        known = Parameter(name, low, high, period, None, low, is_angle, "" if is_angle else unit)
+        return cls(known, low, high)
+
+    @property
+    def name(self) -> str:
+        """Of the parameter."""
+        return self.parameter.name
+
+    @property
+    def period(self) -> float | None:
+        """In the parameter's unit, or None."""
+        return self.parameter.period
 
     @property
     def scale(self) -> float:
-        """Factor from the data to what people read."""
-        return 180 / math.pi if self.unit == "rad" else 1.0
+        """Factor from the parameter's unit to the displayed one."""
+        return self.parameter.scale
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The window as people read it."""
+        """The window in the displayed unit."""
         return self.low * self.scale, self.high * self.scale
 
-    @property
-    def label(self) -> str:
-        """Axis label with the unit."""
-        unit = "degrees" if self.unit == "rad" else self.unit
-        return f"{self.name} [{unit}]" if unit else self.name
-
     def show(self, value: float) -> str:
-        """Returns a value in words: −46.3°, 10 px."""
-        if self.unit == "rad":
-            text = f"{value * self.scale:.1f}".removesuffix(".0")
-            return f"{'0' if text == '-0' else text}°".replace("-", "−")
-        # Of a window, as of a range, a hundredth is the tolerance.
-        count = significant_figures(value, self.low, self.high, (self.high - self.low) / 100)
-        text = f"{value:.{count}g}".replace("-", "−")
-        return f"{text} {self.unit}" if self.unit else text
+        """Returns a value as figures print it: −46.3°, 10 px."""
+        digits = 1 if self.parameter.is_angle else 2
+        return self.parameter.show(value, digits).replace(".0°", "°").replace("-", "−")
 
     def wrap(self, values: npt.ArrayLike) -> FloatArray:
-        """Returns the values as people read them, moved by whole periods around the window."""
+        """Returns the values in the displayed unit, moved by whole periods around the window."""
         array = np.asarray(values, dtype=np.float64)
         if self.period is not None:
             first = (self.low + self.high - self.period) / 2
@@ -87,11 +83,11 @@ class ParameterAxis:
         return array * self.scale
 
     def copies(self, value: float) -> list[float]:
-        """Returns the value's copies inside the window, as people read them."""
+        """Returns the value's copies inside the window, in the displayed unit."""
         return [middle for middle, _ in self.spans(value, value)]
 
     def spans(self, low: float, high: float) -> list[tuple[float, float]]:
-        """Returns the visible pieces of an interval and of its copies, as people read them."""
+        """Returns the visible pieces of an interval and of its copies, in the displayed unit."""
         shifts = [0.0]
         if self.period is not None:
             first = math.ceil((self.low - high) / self.period - 1e-9)
@@ -106,57 +102,21 @@ class ParameterAxis:
                 pieces.append((left * self.scale, right * self.scale))
         return pieces
 
-    def contains(self, basin: Sequence[float] | None, value: float | None) -> bool:
-        """Whether a value or one of its copies lies in a basin."""
-        if basin is None or value is None:
-            return False
-        low, high = basin
-        shift = (
-            0.0 if self.period is None else self.period * math.floor((value - low) / self.period)
-        )
-        return low + shift <= value <= high + shift
-
-    def set_up(self, ax: Axes, *, vertical: bool = False, label: bool = True) -> None:
+    def set_up(self, ax: Axes, *, vertical: bool = False) -> None:
         """Gives an axis the window, the label and ticks at round numbers."""
         axis = ax.yaxis if vertical else ax.xaxis
         low, high = self.limits
         (ax.set_ylim if vertical else ax.set_xlim)(low, high)
-        if self.unit == "rad":
+        if self.parameter.is_angle:
             step = next((s for s in _DEGREE_STEPS if (high - low) / s <= 9), 360)
             axis.set_major_locator(MultipleLocator(step))
             if step in (45, 90):
                 axis.set_minor_locator(MultipleLocator(step // 3))
             axis.set_major_formatter(lambda x, _: f"{x:g}".replace("-", "−"))
-        if label:
-            axis.set_label_text(self.label)
+        axis.set_label_text(self.parameter.label)
 
 
-def goal_point(landscape: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Returns where a run should end: the target's critical point, without one the lowest."""
-    if landscape["target"] is not None:
-        return next((p for p in landscape["critical_points"] if p["is_target"]), None)
-    return min(attractors(landscape), key=lambda p: float(p["loss"]), default=None)
-
-
-def goal_name(landscape: Mapping[str, Any]) -> str:
-    """Returns what the goal is called."""
-    return "target" if landscape["target"] is not None else "lowest minimum"
-
-
-def attractors(landscape: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Returns the minima and kinks."""
-    return [p for p in landscape["critical_points"] if p["basin"] is not None]
-
-
-def own_attractor(
-    axis: ParameterAxis, landscape: Mapping[str, Any], value: float | None
-) -> Mapping[str, Any] | None:
-    """Returns the minimum or kink whose basin holds the value."""
-    return next((p for p in attractors(landscape) if axis.contains(p["basin"], value)), None)
-
-
-def loss_label(landscape: Mapping[str, Any]) -> str:
+def loss_label(name: str) -> str:
     """Returns the loss's name for an axis: loss (RMSE)."""
-    name = str(landscape.get("loss", "loss"))
     name = name.upper() if name in ("rmse", "mse") else name
     return "loss" if name == "loss" else f"loss ({name})"

@@ -1,12 +1,12 @@
 """Where the runs of one start end up, against the learning rate.
 
 Every rate's last values are dots over bands of equal behaviour; below them the Lyapunov exponent,
-whose sign tells chaos from a long cycle. Bands too thin to see are given to their neighbours.
+whose sign separates chaos from a long cycle. Bands too thin to see are merged into a neighbour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, attractors
-from gabordiag.presentation.figures.map_labels import stability_bound
+from gabordiag.dynamics.bifurcation import Bifurcation
+from gabordiag.dynamics.outcomes import CODES
+from gabordiag.landscape.critical import Landscape
+from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.maps import cell_edges, setting_words
 from gabordiag.presentation.figures.sheets import current_sheet
 from gabordiag.presentation.figures.style import (
@@ -32,7 +34,6 @@ from gabordiag.presentation.figures.style import (
     new_figure,
     show_number,
 )
-from gabordiag.results import View
 
 # Bands narrower than this share of the (logarithmic) axis are merged into their neighbours.
 _SLIVER = 0.012
@@ -40,23 +41,18 @@ _SLIVER = 0.012
 _HALF_LETTER = 0.034
 
 
-def bifurcation_figure(view: View) -> Figure:
-    """Draws where the runs of one start end up, and the Lyapunov exponent below.
-
-    Args:
-        view: Of a `Bifurcation`; needs `bifurcation.npz`.
-    """
-    result = view.result
+def bifurcation_figure(diagram: Bifurcation) -> Figure:
+    """Draws where the runs of one start end up, and the Lyapunov exponent below."""
     with drawing():
         figure = new_figure(10.0, 7.6)
         values, exponent = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.2])
-        legend_beside(values, draw_attractor(values, view))
-        _draw_exponent(exponent, view)
+        draw_attractor(values, diagram)
+        _draw_exponent(exponent, diagram)
         values.set_xlabel("")
-        axis = ParameterAxis.of(result["landscape"])
+        axis = ParameterAxis.of(diagram.landscape.parameter)
         figure.suptitle(
-            f"Where the runs from {axis.show(result['start'])} end up, by learning rate"
-            f" ({setting_words(result)})",
+            f"Where the runs from {axis.show(diagram.start)} end up, by learning rate"
+            f" ({setting_words(diagram.settings)})",
             x=0.01,
             ha="left",
         )
@@ -64,14 +60,11 @@ def bifurcation_figure(view: View) -> Figure:
         return finish(figure)
 
 
-def draw_attractor(ax: Axes, view: View) -> list[Any]:
-    """Draws the last values of every run; returns the legend entries."""
-    result, table = view.result, view.data["bifurcation.npz"]
-    landscape = result["landscape"]
-    axis = ParameterAxis.of(landscape)
-    rates = np.asarray(table["lr"], dtype=np.float64)
-    values = np.asarray(table["values"], dtype=np.float64)
-    handles: list[Any] = _draw_bands(ax, view)
+def draw_attractor(ax: Axes, diagram: Bifurcation) -> None:
+    """Draws the last values of every run, with a legend."""
+    landscape, rates, values = diagram.landscape, diagram.lrs, diagram.values
+    axis = ParameterAxis.of(landscape.parameter)
+    handles: list[Any] = _draw_bands(ax, diagram)
     ax.plot(
         np.repeat(rates, values.shape[1]),
         axis.wrap(values).ravel(),
@@ -83,18 +76,19 @@ def draw_attractor(ax: Axes, view: View) -> list[Any]:
         rasterized=True,
         zorder=2,
     )
-    for point in attractors(landscape):
-        for y in axis.copies(point["value"]):
-            color = TARGET_COLOR if point["is_target"] else "#0072B2"
+    for point in landscape.attractors:
+        for y in axis.copies(point.value):
+            color = TARGET_COLOR if point.is_target else "#0072B2"
             ax.axhline(y, color=color, linewidth=0.8, linestyle="-", alpha=0.6, zorder=1)
-    _draw_bounds(ax, view, axis)
+    bounds = _draw_bounds(ax, diagram, axis)
     ax.set_xscale("log")
     ax.set_xlim(rates[0], rates[-1])
     axis.set_up(ax, vertical=True)
     ax.set_xlabel("learning rate")
-    ax.set_ylabel(f"last {values.shape[1]} values of {axis.label}")
+    ax.set_ylabel(f"last {values.shape[1]} values of {axis.parameter.label}")
     dot = Line2D([], [], marker="o", linestyle="", color=INK, markersize=3, label="value of a run")
-    return [dot, *handles, *_attractor_handles(axis, landscape), *_outside_note(axis, values)]
+    points = _attractor_handles(axis, landscape)
+    legend_beside(ax, [dot, *handles, *points, *bounds, *_outside_note(axis, values)])
 
 
 def _outside_note(axis: ParameterAxis, values: FloatArray) -> list[Line2D]:
@@ -105,30 +99,34 @@ def _outside_note(axis: ParameterAxis, values: FloatArray) -> list[Line2D]:
     return [Line2D([], [], linestyle="", label=words)]
 
 
-def _attractor_handles(axis: ParameterAxis, landscape: Mapping[str, Any]) -> list[Line2D]:
+def _attractor_handles(axis: ParameterAxis, landscape: Landscape) -> list[Line2D]:
     handles = []
-    for point in attractors(landscape):
-        name = "target" if point["is_target"] else "minimum at"
-        color = TARGET_COLOR if point["is_target"] else "#0072B2"
-        label = f"{name} {axis.show(point['value'])}"
+    for point in landscape.attractors:
+        name = "target" if point.is_target else "minimum at"
+        color = TARGET_COLOR if point.is_target else "#0072B2"
+        label = f"{name} {axis.show(point.value)}"
         handles.append(Line2D([], [], color=color, linewidth=1.2, label=label))
     return handles
 
 
-def _draw_bounds(ax: Axes, view: View, axis: ParameterAxis) -> None:
-    """Draws 2/L″ of every minimum, named above the axes in rows that do not collide."""
-    result = view.result
-    low, high = (float(lr) for lr in result["lr"])
+def _draw_bounds(ax: Axes, diagram: Bifurcation, axis: ParameterAxis) -> list[Line2D]:
+    """Draws the stability bound of every minimum, labelled above the axes in rows without overlap.
+
+    Returns:
+        The legend entry that explains the formula, if there is a bound.
+    """
+    low, high = diagram.lrs[[0, -1]].tolist()
     ends: list[float] = []
     bounds = [
-        (*bound, point)
-        for point in attractors(result["landscape"])
-        if (bound := stability_bound(result, point)) is not None and low <= bound[0] <= high
+        (theory, point)
+        for theory, point in diagram.bounds
+        if not theory.entry.is_estimate and low <= theory.bound <= high
     ]
-    for lr, formula, point in sorted(bounds, key=lambda bound: bound[0]):
-        color = TARGET_COLOR if point["is_target"] else "#0072B2"
+    for theory, point in sorted(bounds, key=lambda pair: pair[0].bound):
+        lr, formula = theory.bound, theory.entry.formula
+        color = TARGET_COLOR if point.is_target else "#0072B2"
         ax.axvline(lr, color=color, linewidth=1.4, linestyle="--", zorder=3)
-        place = "the target" if point["is_target"] else axis.show(point["value"])
+        place = "the target" if point.is_target else axis.show(point.value)
         share = np.log(lr / low) / np.log(high / low)
         words = f"{formula} at {place}: {show_number(lr)}"
         half = _HALF_LETTER * len(words) / current_sheet().axes_width()
@@ -144,43 +142,52 @@ def _draw_bounds(ax: Axes, view: View, axis: ParameterAxis) -> None:
             fontsize=9,
             color=color,
         )
+    label = (
+        "stability bound: above it the\nminimum is unstable (L″: second\nderivative of the loss)"
+    )
+    return [Line2D([], [], color=INK, linestyle="--", label=label)] if bounds else []
 
 
-def _draw_bands(ax: Axes, view: View) -> list[Patch]:
+def _draw_bands(ax: Axes, diagram: Bifurcation) -> list[Patch]:
     handles = {}
-    for kind, low, high in merged_bands(view):
+    diverged = diagram.outcomes == CODES["nonfinite"]
+    kinds = [
+        "nonfinite" if bad else kind for bad, kind in zip(diverged, diagram.kinds, strict=True)
+    ]
+    for kind, low, high in merged_bands(diagram.lrs, kinds):
         color, hatch = BAND_STYLES[kind]
         band = ax.axvspan(low, high, zorder=0, facecolor=color, hatch=hatch, edgecolor="white")
         band.set_linewidth(0)
         handles[kind] = Patch(facecolor=color, hatch=hatch, edgecolor="white", linewidth=0)
-        handles[kind].set_label(_band_words(kind, view))
+        handles[kind].set_label(_band_words(kind, diagram))
     return [handles[kind] for kind in BAND_STYLES if kind in handles]
 
 
-def _band_words(kind: str, view: View) -> str:
+def _band_words(kind: str, diagram: Bifurcation) -> str:
     chaos = "chaos: no period,\nexponent above 0"
-    if not np.isfinite(np.asarray(view.data["bifurcation.npz"]["lyapunov"])).any():
+    if not np.isfinite(diagram.lyapunov).any():
         chaos = "no period found"
     return {
-        "settled": "settles",
+        "settled": "converges",
         "cycle": "repeats a cycle",
         "chaos": chaos,
         "other": "neither: no period,\nexponent not above 0",
-        "nonfinite": "NaN, infinity, or gone",
+        "nonfinite": "diverges (NaN or infinity)",
     }[kind]
 
 
-def merged_bands(view: View) -> list[tuple[str, float, float]]:
+def merged_bands(rates: FloatArray, kinds: Sequence[str]) -> list[tuple[str, float, float]]:
     """Returns the stretches of equal behaviour without gaps and without slivers too thin to see.
 
-    The smallest sliver is given to its wider neighbour until none is left.
+    The smallest sliver is merged into its wider neighbour until none is left.
+
+    Args:
+        rates: Learning rates, ascending (l,).
+        kinds: Behaviour at each of them (l,).
     """
-    rates = np.asarray(view.data["bifurcation.npz"]["lr"], dtype=np.float64)
-    kinds = _kinds_by_rate(view, rates)
-    cells = np.log(np.asarray(rates))
+    cells = np.log(rates)
     borders = np.clip(cell_edges(cells), cells[0], cells[-1])
-    bands = [[kind, borders[i], borders[i + 1]] for i, kind in enumerate(kinds)]
-    bands = _joined(bands)
+    bands = _joined([[kind, borders[i], borders[i + 1]] for i, kind in enumerate(kinds)])
     least = _SLIVER * (cells[-1] - cells[0])
     while len(bands) > 1:
         widths = [high - low for _, low, high in bands]
@@ -193,18 +200,6 @@ def merged_bands(view: View) -> list[tuple[str, float, float]]:
     return [(str(kind), float(np.exp(low)), float(np.exp(high))) for kind, low, high in bands]
 
 
-def _kinds_by_rate(view: View, rates: FloatArray) -> list[str]:
-    table = view.data["bifurcation.npz"]
-    kinds = ["other"] * len(rates)
-    for band in view.result["bands"]:
-        low, high = band["lr"]
-        for i in np.flatnonzero((rates >= low) & (rates <= high)).tolist():
-            kinds[i] = band["kind"]
-    names = [str(name) for name in table["outcome_names"]]
-    broken = np.asarray(table["outcome"]) == names.index("nonfinite")
-    return ["nonfinite" if bad else kind for bad, kind in zip(broken, kinds, strict=True)]
-
-
 def _joined(bands: list[list[Any]]) -> list[list[Any]]:
     joined = [bands[0]]
     for kind, low, high in bands[1:]:
@@ -215,11 +210,9 @@ def _joined(bands: list[list[Any]]) -> list[list[Any]]:
     return joined
 
 
-def _draw_exponent(ax: Axes, view: View) -> None:
-    table = view.data["bifurcation.npz"]
-    rates = np.asarray(table["lr"], dtype=np.float64)
-    exponents = np.asarray(table["lyapunov"], dtype=np.float64)
-    _draw_bands(ax, view)
+def _draw_exponent(ax: Axes, diagram: Bifurcation) -> None:
+    rates, exponents = diagram.lrs, diagram.lyapunov
+    _draw_bands(ax, diagram)
     ax.axhline(0, color=FAINT, linewidth=1.0)
     ax.set_xscale("log")
     ax.set_xlim(rates[0], rates[-1])
@@ -245,5 +238,5 @@ def _draw_exponent(ax: Axes, view: View) -> None:
         rates, 0, np.where(exponents > 0, exponents, 0.0), color=OUTCOME_COLORS["erratic"]
     )
     above.set_alpha(0.5)
-    above.set_label("above 0: neighbours part,\nthe run is chaotic")
+    above.set_label("above 0: chaos, nearby runs\ndiverge from each other")
     legend_beside(ax, [above])

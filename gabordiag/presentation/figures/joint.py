@@ -92,7 +92,7 @@ def pairs_figure(view: View) -> Figure:
         bar = figure.colorbar(
             contours[0], ax=grounds, pad=0.015, aspect=25 * rows, format=lambda x, _: show_number(x)
         )
-        bar.set_label(loss_label(_first_run(view.result)))
+        bar.set_label(loss_label(_first_run(view.result)["loss"]))
         bar.outline.set_visible(False)
         figure.suptitle(joint_title(view.result), x=0.01, ha="left")
         entries = [*joint_handles(paths), *_mark_handles(view.result, paths, planes)]
@@ -118,7 +118,7 @@ def plane_figure(view: View) -> Figure:
         ax.set_title(fit_title(_plane_settings(view.result)), fontsize=10)
         figure.legend(
             handles=[
-                *outcome_handles(view.data["basins.npz"], view.result["fractions"]),
+                *outcome_handles(view.data["basins.npz"]["outcome"], view.result["fractions"]),
                 *marks,
             ],
             loc="outside lower left",
@@ -155,7 +155,7 @@ def draw_plane_map(ax: Axes, view: View) -> list[Line2D]:
     codes = np.asarray(grid["outcome"])
     a, codes = _closed(first, np.asarray(grid["a"], dtype=np.float64), codes)
     b, turned = _closed(second, np.asarray(grid["b"], dtype=np.float64), codes.T)
-    outcome_mesh(ax, cell_edges(a * first.scale), cell_edges(b * second.scale), turned, grid)
+    outcome_mesh(ax, cell_edges(a * first.scale), cell_edges(b * second.scale), turned)
     table = view.data["surface.npz"]
     x, y = np.asarray(table["a"]) * first.scale, np.asarray(table["b"]) * second.scale
     loss = np.asarray(table["loss"])
@@ -164,8 +164,8 @@ def draw_plane_map(ax: Axes, view: View) -> list[Line2D]:
         ax.contour(x, y, loss.T, levels=levels, colors=color, linewidths=width, alpha=alpha)
     first.set_up(ax)
     second.set_up(ax, vertical=True)
-    ax.set_xlabel("start: " + first.label)
-    ax.set_ylabel("start: " + second.label)
+    ax.set_xlabel("start: " + first.parameter.label)
+    ax.set_ylabel("start: " + second.parameter.label)
     ax.grid(False)
     # Minima, target and start only: on a map of outcomes more would hide it.
     shown = View({**surface, "saddles": [], "edge_minima": []}, view.data)
@@ -226,7 +226,7 @@ def draw_joint_losses(ax: Axes, paths: Sequence[RunPath]) -> None:
             linewidth=width, zorder=3,
         )  # fmt: skip
     ax.set_xlabel("step")
-    ax.set_ylabel(loss_label(paths[0].run))
+    ax.set_ylabel(loss_label(paths[0].run["loss"]))
     ax.margins(x=0.01)
 
 
@@ -252,9 +252,7 @@ def _planes(result: Mapping[str, Any], view: View) -> list[_Plane]:
         table = view.data[pair["file"]]
         a, b, loss = (np.asarray(table[key], dtype=np.float64) for key in ("a", "b", "loss"))
         x, y = (
-            ParameterAxis(
-                name, float(at[0]), float(at[-1]), axes[name]["period"], axes[name]["unit"]
-            )
+            ParameterAxis.of(axes[name], (float(at[0]), float(at[-1])))
             for name, at in zip(pair["names"], (a, b), strict=True)
         )
         planes.append(_Plane(x, y, a, b, loss))
@@ -297,7 +295,7 @@ def _draw_plane(
         _draw_path(ax, plane, path, log_of(view, path.run))
     plane.x.set_up(ax)
     plane.y.set_up(ax, vertical=True)
-    if plane.x.unit == "rad" and plane.x.limits[1] - plane.x.limits[0] > 180:
+    if plane.x.parameter.is_angle and plane.x.limits[1] - plane.x.limits[0] > 180:
         # In a part of the sheet there is no room for a label every 45 degrees.
         sheet = current_sheet()
         step = 180 if sheet.is_narrow or sheet.is_wide else 90

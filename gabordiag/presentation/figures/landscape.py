@@ -1,22 +1,24 @@
 """The loss along its parameter, with all that is known about it; the ground of other figures.
 
-Each part draws a landscape's JSON and a sweep's table into given Axes and returns legend entries,
-so that a figure made of several parts has one legend.
+Each part draws a landscape or a sweep into given Axes and returns legend entries, so that a figure
+made of several parts has one legend.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from gabordiag.presentation.figures.axis import ParameterAxis, attractors, loss_label
+from gabordiag.landscape.critical import CriticalPoint, Landscape
+from gabordiag.landscape.survey import Survey
+from gabordiag.landscape.sweep import Sweep
+from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.style import (
     INK,
     OTHER_BANDS,
@@ -27,8 +29,6 @@ from gabordiag.presentation.figures.style import (
     halo,
 )
 
-Table = Mapping[str, npt.NDArray[Any]]
-
 # More critical points than this are marked, but not each labelled with its place.
 _MAX_LABELS = 9
 # So many points stand apart at full size; more are drawn smaller.
@@ -37,28 +37,35 @@ _MAX_POINTS = 60
 _SINGLE = "#8C6BB1"
 
 
+def axis_of(sweep: Sweep) -> ParameterAxis:
+    """Returns the axis of a sweep's parameter, over the values of the sweep."""
+    low, high = sweep.values[[0, -1]].tolist()
+    return ParameterAxis.of(sweep.landscape.parameter, (low, high))
+
+
 def draw_basins(
-    ax: Axes, axis: ParameterAxis, landscape: Mapping[str, Any], *, vertical: bool = False
+    ax: Axes, axis: ParameterAxis, landscape: Landscape, *, vertical: bool = False
 ) -> list[Patch]:
     """Shades the basins; returns their legend entries."""
     span = ax.axhspan if vertical else ax.axvspan
     handles = []
     others = 0
-    for point in attractors(landscape):
-        if point["is_target"]:
+    for point in landscape.attractors:
+        assert point.basin is not None
+        if point.is_target:
             color = TARGET_BAND
         else:
             color = OTHER_BANDS[others % len(OTHER_BANDS)]
             others += 1
-        for low, high in axis.spans(*point["basin"]):
+        for low, high in axis.spans(*point.basin):
             span(low, high, color=color, linewidth=0, zorder=0)
-        if point["is_target"] or others == 1:
-            words = "basin of the target" if point["is_target"] else "basin of another minimum"
+        if point.is_target or others == 1:
+            words = "basin of the target" if point.is_target else "basin of another minimum"
             handles.append(Patch(facecolor=color, edgecolor="#CCCCCC", label=words))
-    for point in landscape["critical_points"]:
-        if point["kind"] == "maximum":
+    for point in landscape.points:
+        if point.kind == "maximum":
             line = ax.axhline if vertical else ax.axvline
-            for edge in axis.copies(point["value"]):
+            for edge in axis.copies(point.value):
                 line(edge, color="#BBBBBB", linewidth=0.7, linestyle=(0, (1, 2)), zorder=0.5)
     return sorted(handles, key=lambda patch: "target" not in str(patch.get_label()))
 
@@ -66,22 +73,19 @@ def draw_basins(
 def draw_loss(
     ax: Axes,
     axis: ParameterAxis,
-    sweep: Table,
+    sweep: Sweep,
     *,
-    color: str = INK,
-    linewidth: float = 1.6,
     label: str = "loss",
 ) -> Line2D:
-    """Draws the loss of a sweep's table, repeated by the period where the window is wider."""
-    values = np.asarray(sweep[axis.name], dtype=np.float64)
-    loss = np.asarray(sweep["loss"], dtype=np.float64)
+    """Draws the loss of a sweep, repeated by the period where the window is wider."""
+    values, loss = sweep.values, sweep.loss
     line = Line2D([], [])
     low, high = float(values[0]), float(values[-1])
     for left, _ in axis.spans(low, high):
         # The piece's shift: a copy that is cut off begins at the window's edge.
         shift = _shift_of(axis, low, high, left / axis.scale)
         (line,) = ax.plot(
-            (values + shift) * axis.scale, loss, color=color, linewidth=linewidth, label=label
+            (values + shift) * axis.scale, loss, color=INK, linewidth=1.6, label=label
         )
     finite = loss[np.isfinite(loss)]
     if len(finite):
@@ -91,18 +95,15 @@ def draw_loss(
     return line
 
 
-def draw_single_images(ax: Axes, axis: ParameterAxis, images: Table | None) -> list[Line2D]:
+def _draw_single_images(ax: Axes, values: FloatArray, survey: Survey) -> list[Line2D]:
     """Draws the losses of single images behind their mean; returns the legend entry.
 
     Args:
         ax: Holds the mean, whose window grows to twice its height at most.
-        axis: Of the parameter.
-        images: `values` (m,) and `losses` (images, m) of `images.npz`, or None.
+        values: Of the parameter in the displayed unit (m,).
+        survey: Of the single images.
     """
-    if images is None:
-        return []
-    values = np.asarray(images["values"], dtype=np.float64) * axis.scale
-    losses = np.asarray(images["losses"], dtype=np.float64)
+    losses = survey.losses
     alpha = min(0.6, max(0.25, 12 / len(losses)))
     lines = ax.plot(values, losses.T, color=_SINGLE, linewidth=0.6, alpha=alpha, zorder=1)
     bottom, top = ax.get_ylim()
@@ -110,7 +111,7 @@ def draw_single_images(ax: Axes, axis: ParameterAxis, images: Table | None) -> l
     ax.set_ylim(bottom, min(max(top, 1.04 * highest), 2 * top))
     label = f"single images ({len(lines)})"
     if highest > 2 * top:
-        label += ",\nsome go on above"
+        label += ",\nsome exceed the window"
     return [Line2D([], [], color=_SINGLE, linewidth=1.0, label=label)]
 
 
@@ -121,21 +122,21 @@ def _shift_of(axis: ParameterAxis, low: float, high: float, left: float) -> floa
 
 
 def mark_critical_points(
-    ax: Axes, axis: ParameterAxis, landscape: Mapping[str, Any], *, labels: bool = True
+    ax: Axes, axis: ParameterAxis, landscape: Landscape, *, labels: bool = True
 ) -> list[Line2D]:
     """Marks the critical points, each with its place; returns the legend entries."""
     handles: dict[str, Line2D] = {}
-    points = landscape["critical_points"]
+    points, parameter = landscape.points, landscape.parameter
     shrunk = min(1.0, math.sqrt(_MAX_POINTS / max(len(points), 1)))
     # Target and start have lines with names of their own.
-    named = [value for value in (landscape["target"], landscape["start"]) if value is not None]
+    named = [value for value in (parameter.target, parameter.start) if value is not None]
     for point in points:
-        kind = point["kind"]
+        kind = point.kind
         marker, face, size = POINT_STYLES[kind]
-        for x in axis.copies(point["value"]):
+        for x in axis.copies(point.value):
             (line,) = ax.plot(
                 [x],
-                [point["loss"]],
+                [point.loss],
                 marker,
                 markersize=size * shrunk,
                 markerfacecolor=face,
@@ -144,26 +145,26 @@ def mark_critical_points(
                 clip_on=False,
                 zorder=5,
             )
-            if labels and len(points) <= _MAX_LABELS and point["value"] not in named:
+            if labels and len(points) <= _MAX_LABELS and point.value not in named:
                 _label_point(ax, axis, point, x, [v for value in named for v in axis.copies(value)])
-            words = "kink (loss 0, slope jumps)" if kind == "kink" else kind
+            words = "minimum with a kink\n(loss 0, slope jumps)" if kind == "kink" else kind
             handles.setdefault(kind, _legend_copy(line, words))
     return list(handles.values())
 
 
 def _label_point(
-    ax: Axes, axis: ParameterAxis, point: Mapping[str, Any], x: float, lines: Sequence[float]
+    ax: Axes, axis: ParameterAxis, point: CriticalPoint, x: float, lines: Sequence[float]
 ) -> None:
     """Writes the point's place above a maximum or below a minimum, beside the given lines."""
-    below = point["basin"] is not None
+    below = point.is_attractor
     low, high = axis.limits
     left, right = (x - low) / (high - low) < 0.03, (x - low) / (high - low) > 0.97
     close = [line for line in lines if abs(line - x) < 0.06 * (high - low)]
     left |= any(line <= x for line in close)
     right |= any(line > x for line in close)
     ax.annotate(
-        axis.show(point["value"]),
-        (x, point["loss"]),
+        axis.show(point.value),
+        (x, point.loss),
         xytext=(4 * (left - right), -7 if below else 7),
         textcoords="offset points",
         ha="left" if left else "right" if right else "center",
@@ -252,28 +253,25 @@ def _side(x: float, places: Sequence[float], axis: ParameterAxis) -> str:
 def draw_landscape(
     ax: Axes,
     axis: ParameterAxis,
-    landscape: Mapping[str, Any],
-    sweep: Table,
+    sweep: Sweep,
     *,
     start: float | None,
     labels: bool = True,
-    images: Table | None = None,
 ) -> list[Any]:
     """Draws loss, basins, critical points, target and start; returns the legend entries.
 
     Args:
         ax: To draw into.
         axis: Of the parameter.
-        landscape: JSON of a landscape.
-        sweep: Its table.
+        sweep: Its landscape; single images' losses are drawn behind the mean over them.
         start: Value to mark, or None.
         labels: Write the critical points' places.
-        images: Single images' losses, drawn behind the mean over them.
     """
+    landscape, survey = sweep.landscape, sweep.survey
     bands = draw_basins(ax, axis, landscape)
-    line = draw_loss(ax, axis, sweep, label="loss" if images is None else "mean over all images")
-    single = draw_single_images(ax, axis, images)
+    line = draw_loss(ax, axis, sweep, label="loss" if survey is None else "mean over all images")
+    single = [] if survey is None else _draw_single_images(ax, sweep.values * axis.scale, survey)
     points = mark_critical_points(ax, axis, landscape, labels=labels)
-    mark_values([ax], axis, target=landscape["target"], start=start)
-    ax.set_ylabel(loss_label(landscape))
+    mark_values([ax], axis, target=landscape.parameter.target, start=start)
+    ax.set_ylabel(loss_label(sweep.loss_name))
     return [line, *single, *points, *bands]

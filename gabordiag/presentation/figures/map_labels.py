@@ -1,26 +1,20 @@
-"""What is written into the map of outcomes: the rates that matter, the regions' names.
+"""Labels inside the map of outcomes: the learning rates that matter, the regions' names.
 
-Words in the map spare the reader the way to the legend. They need the Axes' final size: what has no
-room is not written.
+They need the Axes' final size; a label without room is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from gabordiag.presentation.figures.axis import (
-    FloatArray,
-    ParameterAxis,
-    goal_name,
-    goal_point,
-    own_attractor,
-)
+from gabordiag.dynamics.maps import Basins
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.style import (
     INK,
     OUTCOME_COLORS,
@@ -30,7 +24,8 @@ from gabordiag.presentation.figures.style import (
     ink_on,
     show_number,
 )
-from gabordiag.results import View
+from gabordiag.presentation.phrases import goal_name
+from gabordiag.presentation.rates import escape_words, stable_words
 
 # A region's name is written where its box holds hardly anything else.
 _PURE = 0.95
@@ -40,7 +35,7 @@ _LETTER, _LINE = 0.10, 0.20
 
 @dataclass(frozen=True)
 class RateLine:
-    """A learning rate that means something for one basin."""
+    """A learning rate that matters for one basin."""
 
     lr: float
     words: str
@@ -49,43 +44,25 @@ class RateLine:
     style: LineStyle
 
 
-def rate_lines(view: View, axis: ParameterAxis) -> list[RateLine]:
-    """Returns the rates that the map shows: what escapes, what holds, what theory allows."""
-    result = view.result
-    landscape = result["landscape"]
-    name, goal = goal_name(landscape), goal_point(landscape)
-    own = own_attractor(axis, landscape, result["start"])
-    goal_basin = None if goal is None else goal["basin"]
+def rate_lines(basins: Basins) -> list[RateLine]:
+    """Returns the rates that the map shows: what leaves a basin, what is stable, and the bound."""
+    landscape, windows = basins.sweep.landscape, basins.windows
+    name, goal = goal_name(landscape.parameter), landscape.goal
+    own = landscape.attractor_of(windows.start)
+    goal_basin = None if goal is None else goal.basin
     lines = []
-    if (escape := result["escape_lr"]) is not None:
-        words = f"leaves the start's basin from {show_number(escape)} on"
-        lines.append(RateLine(escape, words, True, None if own is None else own["basin"], "-"))
-    if (hold := result["hold_lr"]) is not None:
-        words = f"the {name}'s basin holds up to {show_number(hold)}"
+    if (escape := windows.escape_lr) is not None:
+        words = f"{escape_words()}: {show_number(escape)}"
+        lines.append(RateLine(escape, words, True, None if own is None else own.basin, "-"))
+    if (hold := windows.hold_lr) is not None:
+        words = f"{stable_words(name)}: {show_number(hold)}"
         lines.append(RateLine(hold, words, False, goal_basin, "-"))
-    if (bound := stability_bound(result, goal)) is not None:
-        words = f"{bound[1]} at the {name} = {show_number(bound[0])}"
-        lines.append(RateLine(bound[0], words, True, goal_basin, "--"))
-    rates = view.data["basins.npz"]["lr"]
+    theory = basins.theory
+    if theory is not None and not theory.entry.is_estimate:
+        words = f"stability bound {theory.entry.formula} of the {name}: {show_number(theory.bound)}"
+        lines.append(RateLine(theory.bound, words, True, goal_basin, "--"))
+    rates = basins.lrs
     return [line for line in lines if rates[0] <= line.lr <= rates[-1]]
-
-
-def stability_bound(
-    result: Mapping[str, Any], point: Mapping[str, Any] | None
-) -> tuple[float, str] | None:
-    """Returns the largest rate at which a minimum is stable, and its formula; None if unknown.
-
-    Plain gradient descent: 2/L″; heavy ball: 2(1 + β)/L″ (Goh 2017, Distill). The other
-    optimizers rescale the gradient, and their bounds are no learning rates of the landscape's.
-    """
-    if point is None or point["stable_lr"] is None:
-        return None
-    if result["optimizer"] != "sgd" or result.get("nesterov"):
-        return None
-    momentum = result["momentum"]
-    if momentum:
-        return point["stable_lr"] * (1 + momentum), "2(1 + momentum)/L″"
-    return point["stable_lr"], "2/L″"
 
 
 def draw_rate_line(ax: Axes, axis: ParameterAxis, line: RateLine) -> None:
@@ -105,18 +82,18 @@ def draw_rate_line(ax: Axes, axis: ParameterAxis, line: RateLine) -> None:
         )
 
 
-def write_map_labels(ax: Axes, axis: ParameterAxis, view: View) -> None:
+def write_map_labels(ax: Axes, axis: ParameterAxis, basins: Basins) -> None:
     """Writes what the rates mean, and the outcomes' names into their regions.
 
     Args:
         ax: Holds the map, with its final size.
         axis: Of the starts.
-        view: Of a `Basins`.
+        basins: The map.
     """
-    lines = rate_lines(view, axis)
+    lines = rate_lines(basins)
     for line in lines:
         _write_words(ax, axis, line)
-    _name_regions(ax, axis, view, [line.lr for line in lines])
+    _name_regions(ax, axis, basins, [line.lr for line in lines])
 
 
 def _inches(ax: Axes) -> tuple[float, float]:
@@ -150,38 +127,36 @@ def _write_words(ax: Axes, axis: ParameterAxis, line: RateLine) -> None:
     )
 
 
-def _name_regions(ax: Axes, axis: ParameterAxis, view: View, rates: Sequence[float]) -> None:
+def _name_regions(ax: Axes, axis: ParameterAxis, basins: Basins, rates: Sequence[float]) -> None:
     """Writes the outcomes' names into the regions that are large enough for them."""
-    grid = view.data["basins.npz"]
-    codes = np.asarray(grid["outcome"])
-    names = [str(name) for name in grid["outcome_names"]]
+    codes = basins.outcomes
     width, height = _inches(ax)
     rows, columns = codes.shape
     tall = max(1, round(_LINE / height * rows))
     taken = np.zeros(codes.shape, dtype=np.bool_)
     for lr in rates:
-        row = int(np.searchsorted(grid["lr"], lr))
+        row = int(np.searchsorted(basins.lrs, lr))
         taken[max(0, row - 2 * tall) : row + 2 * tall] = True
-    landscape = view.result["landscape"]
-    starts = np.asarray(grid["starts"], dtype=np.float64) * axis.scale
-    for value in (view.result["start"], landscape["target"]):
+    starts = basins.starts * axis.scale
+    for value in (basins.windows.start, axis.parameter.target):
         for x in axis.copies(value) if value is not None else []:
             column = int(np.searchsorted(starts, x))
             taken[:, max(0, column - 2) : column + 3] = True
     for code in np.unique(codes).tolist():
-        wide = max(1, round(_LETTER * len(OUTCOME_SHORT[names[code]]) / width * columns))
+        name = OUTCOME_NAMES[code]
+        wide = max(1, round(_LETTER * len(OUTCOME_SHORT[name]) / width * columns))
         spot = _spot((codes == code) & ~taken, taken, tall, wide)
         if spot is not None:
             row, column = spot
             ax.text(
                 float(starts[min(column, columns - 1)]),
-                float(grid["lr"][min(row, rows - 1)]),
-                OUTCOME_SHORT[names[code]],
+                float(basins.lrs[min(row, rows - 1)]),
+                OUTCOME_SHORT[name],
                 ha="center",
                 va="center",
                 fontsize=9.5,
                 fontweight="bold",
-                color=ink_on(OUTCOME_COLORS[names[code]]),
+                color=ink_on(OUTCOME_COLORS[name]),
                 zorder=2,
             )
 

@@ -7,6 +7,7 @@ column of the start, too thin to be seen in the map, is drawn again beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,10 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from gabordiag.dynamics.outcomes import OUTCOMES
-from gabordiag.presentation.figures.axis import (
-    FloatArray,
-    ParameterAxis,
-    goal_name,
-    goal_point,
-    loss_label,
-    own_attractor,
-)
+from gabordiag.dynamics.maps import Basins
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES, OUTCOMES
+from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import (
     draw_basins,
     draw_loss,
@@ -38,22 +34,16 @@ from gabordiag.presentation.figures.style import (
     OUTCOME_COLORS,
     drawing,
     finish,
+    legend_beside,
     new_figure,
-    show_number,
 )
 from gabordiag.presentation.phrases import how_else
-from gabordiag.results import View
+from gabordiag.presentation.rates import rate_words
 
 
-def basins_figure(view: View) -> Figure:
-    """Draws the map of outcomes under its landscape.
-
-    Args:
-        view: Of a `Basins`; needs `basins.npz` and `sweep.csv`.
-    """
-    result, grid = view.result, view.data["basins.npz"]
-    landscape = result["landscape"]
-    axis = map_axis(view)
+def basins_figure(basins: Basins) -> Figure:
+    """Draws the map of outcomes under its landscape."""
+    sweep, axis = basins.sweep, map_axis(basins)
     with drawing():
         figure = new_figure(10.0, 8.8)
         axes = figure.subplots(
@@ -66,98 +56,75 @@ def basins_figure(view: View) -> Figure:
         )
         (loss, corner), (ground, strip) = axes
         corner.set_axis_off()
-        draw_basins(loss, axis, landscape)
-        draw_loss(loss, axis, view.data["sweep.csv"])
-        points = mark_critical_points(loss, axis, landscape)
-        loss.set_ylabel(loss_label(landscape))
-        draw_map(ground, view)
-        ground.set_ylabel(f"learning rate ({setting_words(result)})")
-        ends = {"target": landscape["target"], "start": result["start"]}
-        mark_values([loss], axis, outlined=[ground], **ends)
-        _draw_strip(strip, axis, view)
+        draw_basins(loss, axis, sweep.landscape)
+        draw_loss(loss, axis, sweep)
+        points = mark_critical_points(loss, axis, sweep.landscape)
+        loss.set_ylabel(loss_label(sweep.loss_name))
+        draw_map(ground, basins)
+        ground.set_ylabel(f"learning rate ({setting_words(basins.settings)})")
+        mark_values([loss], axis, outlined=[ground], **_ends(basins))
+        _draw_strip(strip, axis, basins)
         loss.tick_params(labelbottom=False)
         figure.align_ylabels([loss, ground])
-        headline, reason = basins_words(view)
+        headline, reason = rate_words(basins, axis.show)
         figure.suptitle(headline, x=0.01, ha="left")
-        loss.set_title(fit_title(reason), pad=24, fontsize=10)
+        loss.set_title(
+            fit_title(reason.replace("; ", ";\n").replace(". ", ".\n")), pad=24, fontsize=10
+        )
         figure.legend(
-            handles=[*outcome_handles(grid, result.get("fractions")), *points],
+            handles=[*outcome_handles(basins.outcomes, basins.fractions), *points],
             loc="outside lower left",
             ncols=2,
         )
         finish(figure)
-        write_map_labels(ground, map_axis(view), view)
+        write_map_labels(ground, axis, basins)
         return figure
 
 
-def map_axis(view: View) -> ParameterAxis:
+def draw_map_alone(ax: Axes, basins: Basins) -> None:
+    """Draws the map with its labels and legend into one Axes of any figure."""
+    axis = map_axis(basins)
+    draw_map(ax, basins)
+    mark_values([], axis, outlined=[ax], **_ends(basins))
+    ax.set_title(rate_words(basins, axis.show)[0], fontsize=10, pad=20)
+    legend_beside(ax, outcome_handles(basins.outcomes))
+
+
+def _ends(basins: Basins) -> dict[str, float | None]:
+    return {"target": basins.sweep.landscape.parameter.target, "start": basins.windows.start}
+
+
+def map_axis(basins: Basins) -> ParameterAxis:
     """Returns the axis of the starts."""
-    starts = view.data["basins.npz"]["starts"]
-    low, high = float(starts[0]), float(starts[-1])
-    landscape = view.result["landscape"]
-    return ParameterAxis.of(landscape, (low, high) if high > low else None)
+    low, high = basins.starts[[0, -1]].tolist()
+    return ParameterAxis.of(basins.sweep.landscape.parameter, (low, high) if high > low else None)
 
 
-def basins_words(view: View) -> tuple[str, str]:
-    """Returns what the map shows, in a sentence, and why, in another."""
-    result, axis = view.result, map_axis(view)
-    start, working = axis.show(result["start"]), result["working_lr"]
-    goal = goal_name(result["landscape"])
-    if not working:
-        headline = f"No scanned learning rate brings the run from {start} to the {goal}"
-    else:
-        low, high = show_number(working[0][0]), show_number(working[-1][1])
-        gaps = "" if len(working) == 1 else ", with gaps"
-        headline = f"From {start} the {goal} is reached at learning rates {low} to {high}{gaps}"
-    return headline, _reason(result, axis, goal)
-
-
-def _reason(result: Mapping[str, Any], axis: ParameterAxis, goal: str) -> str:
-    escape, hold = result["escape_lr"], result["hold_lr"]
-    own = own_attractor(axis, result["landscape"], result["start"])
-    if hold is None:
-        return f"At no scanned rate does the {goal}'s basin hold its runs"
-    holds = f"the {goal}'s basin holds up to {show_number(hold)}"
-    if own is not None and own is goal_point(result["landscape"]):
-        return f"The start lies in the {goal}'s basin; {holds}{_failures(result)}"
-    if escape is None:
-        return f"No scanned rate leaves the start's basin; {holds}"
-    factor = f", {show_number(escape / hold, 2)} times less" if escape > hold else ""
-    return (
-        f"Leaving the start's basin takes a rate of {show_number(escape)} or more; {holds}{factor}"
-    )
-
-
-def _failures(result: Mapping[str, Any]) -> str:
-    """Returns what goes wrong on either side, where nothing keeps the start from the target."""
-    below, above = result["failure_below"], result["failure_above"]
-    if result["working_lr"] or above is None:
-        return ""
-    if below in (None, above):
-        return f".\nAt every rate the run fails: {OUTCOMES[above]}"
-    return f".\nSmaller rates: {OUTCOMES[below]}; larger rates: {OUTCOMES[above]}"
-
-
-def setting_words(result: Mapping[str, Any]) -> str:
+def setting_words(settings: OptimizerSettings) -> str:
     """Returns optimizer and steps in words."""
-    return ", ".join([str(result["optimizer"]), *how_else(result), f"{result['steps']} steps"])
+    return ", ".join([settings.optimizer, *how_else(asdict(settings)), f"{settings.steps} steps"])
 
 
 def outcome_handles(
-    grid: Mapping[str, npt.NDArray[Any]], fractions: Mapping[str, float] | None = None
+    outcomes: npt.NDArray[Any], fractions: Mapping[str, float] | None = None
 ) -> list[Patch]:
-    """Returns legend entries in words for the outcomes that occur in a map."""
-    names = [str(name) for name in grid["outcome_names"]]
+    """Returns legend entries in words for the outcomes that occur in a map.
+
+    Args:
+        outcomes: Codes into `OUTCOME_NAMES`, of any shape.
+        fractions: Share of each outcome by name, to be mentioned.
+    """
     handles = []
-    for code in np.unique(grid["outcome"]).tolist():
-        share = (fractions or {}).get(names[code])
+    for code in np.unique(outcomes).tolist():
+        name = OUTCOME_NAMES[code]
+        share = (fractions or {}).get(name)
         note = "" if share is None else f" ({_percent(share)} of the map)"
         handles.append(
             Patch(
-                facecolor=OUTCOME_COLORS[names[code]],
+                facecolor=OUTCOME_COLORS[name],
                 edgecolor="#666666",
                 linewidth=0.5,
-                label=OUTCOMES[names[code]] + note,
+                label=OUTCOMES[name] + note,
             )
         )
     return handles
@@ -167,23 +134,19 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}%" if share >= 0.01 else "under 1%"
 
 
-def draw_map(ax: Axes, view: View) -> QuadMesh:
+def draw_map(ax: Axes, basins: Basins) -> None:
     """Draws the map with the rates that matter into one Axes; `write_map_labels` names them."""
-    grid, axis = view.data["basins.npz"], map_axis(view)
-    starts = np.asarray(grid["starts"], dtype=np.float64) * axis.scale
-    rates = np.asarray(grid["lr"], dtype=np.float64)
-    mesh = outcome_mesh(
-        ax, cell_edges(starts), np.exp(cell_edges(np.log(rates))), grid["outcome"], grid
-    )
+    axis, rates = map_axis(basins), basins.lrs
+    starts = cell_edges(basins.starts * axis.scale)
+    outcome_mesh(ax, starts, np.exp(cell_edges(np.log(rates))), basins.outcomes)
     ax.set_yscale("log")
     ax.set_ylim(rates[0], rates[-1])
     axis.set_up(ax)
-    ax.set_xlabel("start: " + axis.label)
+    ax.set_xlabel("start: " + axis.parameter.label)
     ax.set_ylabel("learning rate")
     ax.grid(False)
-    for line in rate_lines(view, axis):
+    for line in rate_lines(basins):
         draw_rate_line(ax, axis, line)
-    return mesh
 
 
 def cell_edges(centres: FloatArray) -> FloatArray:
@@ -200,7 +163,6 @@ def outcome_mesh(
     x: FloatArray,
     y: FloatArray,
     codes: npt.NDArray[Any],
-    grid: Mapping[str, npt.NDArray[Any]],
 ) -> QuadMesh:
     """Draws cells in their outcomes' colours.
 
@@ -208,10 +170,9 @@ def outcome_mesh(
         ax: To draw into.
         x: Edges of the columns (n + 1,).
         y: Edges of the rows (m + 1,).
-        codes: Of the outcomes (m, n).
-        grid: With `outcome_names`, in the order of the codes.
+        codes: Of the outcomes, into `OUTCOME_NAMES` (m, n).
     """
-    colors = [OUTCOME_COLORS[str(name)] for name in grid["outcome_names"]]
+    colors = [OUTCOME_COLORS[name] for name in OUTCOME_NAMES]
     return ax.pcolormesh(
         x,
         y,
@@ -224,14 +185,12 @@ def outcome_mesh(
     )
 
 
-def _draw_strip(ax: Axes, axis: ParameterAxis, view: View) -> None:
+def _draw_strip(ax: Axes, axis: ParameterAxis, basins: Basins) -> None:
     """Draws the column of the start alone, wide enough to be read."""
-    grid = view.data["basins.npz"]
-    rates = np.asarray(grid["lr"], dtype=np.float64)
-    column = np.asarray(grid["start_outcome"])[:, None]
-    outcome_mesh(ax, np.array([0.0, 1.0]), np.exp(cell_edges(np.log(rates))), column, grid)
+    rates = np.exp(cell_edges(np.log(basins.lrs)))
+    outcome_mesh(ax, np.array([0.0, 1.0]), rates, basins.windows.outcomes[:, None])
     ax.set_xlim(0, 1)
     ax.set_xticks([])
     ax.grid(False)
     ax.tick_params(left=False, labelleft=False, which="both")
-    ax.set_xlabel(f"only\n{axis.show(view.result['start'])}", fontsize=9)
+    ax.set_xlabel(f"only\n{axis.show(basins.windows.start)}", fontsize=9)

@@ -1,12 +1,12 @@
 """Runs on their landscape: the path, step by step.
 
-A run that settles is drawn whole. Of one that jumps for ever a thousand arrows would be a scribble:
-some steps are drawn, from shortly before the first jump on, and numbered.
+A run that converges is drawn whole. Of one that keeps jumping, a thousand arrows would be
+unreadable: some steps are drawn, from shortly before the first jump on, and numbered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from gabordiag.presentation.figures.axis import ParameterAxis
-from gabordiag.presentation.figures.landscape import Table, draw_landscape
+from gabordiag.presentation.figures.landscape import axis_of, draw_landscape
 from gabordiag.presentation.figures.run_paths import (
     MOST_NAMED,
     PATH_STEPS,
     Look,
     RunPath,
-    paths_of,
+    Runs,
     run_handles,
 )
-from gabordiag.presentation.figures.style import INK, halo
-from gabordiag.results import View
+from gabordiag.presentation.figures.style import INK, halo, legend_beside
 
 # Steps of each of several restless runs that are drawn.
 _STEPS_EACH = 8
@@ -32,29 +31,21 @@ _STEPS_EACH = 8
 _NUMBERED = 9
 
 
-def draw_runs(ax: Axes, view: View) -> list[Any]:
-    """Draws the runs of an `Optimization` on their landscape; returns the legend entries."""
-    landscape = view.result["landscape"]
-    axis, paths = ParameterAxis.of(landscape), paths_of(view)
-    entries = draw_paths(ax, axis, landscape, view.data["sweep.csv"], paths)
-    return [*run_handles(axis, paths), *entries]
+def draw_runs(ax: Axes, runs: Runs) -> None:
+    """Draws runs on their landscape, with a legend that names them."""
+    legend_beside(ax, [*run_handles(axis_of(runs.sweep), runs.paths), *draw_paths(ax, runs)])
 
 
-def draw_paths(
-    ax: Axes,
-    axis: ParameterAxis,
-    landscape: Mapping[str, Any],
-    sweep: Table,
-    paths: Sequence[RunPath],
-) -> list[Any]:
+def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
     """Draws the runs on the landscape; returns the legend entries.
 
-    A run that settles is drawn whole; of a restless one, some steps with arrows.
+    A run that converges is drawn whole; of any other, some steps with arrows.
     """
+    axis, paths = axis_of(runs.sweep), runs.paths
     starts = {path.run["start"] for path in paths}
     start = starts.pop() if len(starts) == 1 else None
     restless = any(path.is_restless for path in paths)
-    entries = draw_landscape(ax, axis, landscape, sweep, start=start, labels=not restless)
+    entries = draw_landscape(ax, axis, runs.sweep, start=start, labels=not restless)
     wraps = False
     for path in paths:
         first, last = _stretch(path, len(paths))

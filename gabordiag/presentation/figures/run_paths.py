@@ -1,4 +1,4 @@
-"""A run with its log and its look; what is said about runs in titles and legends.
+"""Runs with their logs and styles; how titles and legends describe them.
 
 One run is blue with orange jumps; several have a colour, line and marker each; many, the colour of
 their outcome.
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from matplotlib.lines import Line2D
 
 from gabordiag.dynamics.outcomes import OUTCOMES
+from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
-from gabordiag.presentation.figures.landscape import Table
 from gabordiag.presentation.figures.style import (
     INK,
     JUMP_COLOR,
@@ -29,7 +29,8 @@ from gabordiag.presentation.image_words import batch_label
 from gabordiag.presentation.phrases import how_else
 from gabordiag.results import View
 
-# More runs than this are told apart by their outcome only.
+Table = Mapping[str, npt.NDArray[Any]]
+# More runs than this are distinguished by their outcome only.
 MOST_NAMED = len(RUN_STYLES)
 # Steps of a restless run that are drawn on the landscape.
 PATH_STEPS = 24
@@ -64,7 +65,7 @@ class RunPath:
 
     @property
     def is_restless(self) -> bool:
-        """Whether it jumps or goes on without coming to rest."""
+        """Whether it jumps, or does not converge."""
         return bool(self.run["n_jumps"]) or self.run["outcome"] in _RESTLESS
 
     @property
@@ -81,14 +82,46 @@ class RunPath:
         return np.array([jump["step"] for jump in self.run["jumps"]], dtype=np.int64)
 
 
-def paths_of(view: View) -> list[RunPath]:
-    """Returns all runs of an `Optimization`'s view, each with its look."""
-    runs = view.result["runs"]
-    name = view.result["landscape"]["parameter"]
-    looks = [look_of(run, index, len(runs)) for index, run in enumerate(runs)]
-    return [
-        path_of(run, log_of(view, run), name, look) for run, look in zip(runs, looks, strict=True)
-    ]
+@dataclass(frozen=True)
+class Runs:
+    """Runs of one parameter on their landscape.
+
+    Attributes:
+        sweep: The landscape.
+        paths: The runs.
+        notes: Further remarks, in sentences.
+        kernels: The kernel at values of the parameter and at the target, for an animation.
+    """
+
+    sweep: Sweep
+    paths: tuple[RunPath, ...]
+    notes: tuple[str, ...] = ()
+    kernels: Table | None = None
+
+    @classmethod
+    def of(
+        cls, sweep: Sweep, runs: Sequence[Mapping[str, Any]], view: View, notes: Sequence[str] = ()
+    ) -> Runs:
+        """Returns runs given as JSON.
+
+        Args:
+            sweep: Their landscape.
+            runs: The runs' JSON.
+            view: Holds their logs.
+            notes: Further remarks.
+        """
+        name, count = sweep.landscape.parameter.name, len(runs)
+        paths = [
+            path_of(run, log_of(view, run), name, look_of(run, index, count))
+            for index, run in enumerate(runs)
+        ]
+        kernels = next((t for file, t in view.data.items() if file.endswith("kernels.npz")), None)
+        return cls(sweep, tuple(paths), tuple(notes), kernels)
+
+    @property
+    def runs(self) -> list[Mapping[str, Any]]:
+        """The runs' JSON."""
+        return [path.run for path in self.paths]
 
 
 def log_of(view: View, run: Mapping[str, Any]) -> Table:

@@ -1,12 +1,14 @@
 """Runs against the step: loss and value; and the figures made of these and of the paths.
 
-A run that jumps is shown twice, some steps around the first jump and all of them; one that settles,
-once, on a logarithm where the loss falls by decades.
+A run that jumps is shown twice, some steps around the first jump and all of them; one that
+converges, once, on a logarithmic axis where the loss falls by decades.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,26 +16,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gabordiag.presentation.figures.axis import (
-    FloatArray,
-    ParameterAxis,
-    loss_label,
-    own_attractor,
-)
-from gabordiag.presentation.figures.landscape import draw_basins
+from gabordiag.dynamics.maps import Basins
+from gabordiag.dynamics.outcomes import OUTCOMES
+from gabordiag.dynamics.run import Run
+from gabordiag.landscape.critical import Landscape
+from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
+from gabordiag.presentation.figures.landscape import axis_of, draw_basins
 from gabordiag.presentation.figures.paths import draw_paths
 from gabordiag.presentation.figures.run_paths import (
     MOST_NAMED,
     RunPath,
+    Runs,
     batch_handles,
-    log_of,
     path_of,
-    paths_of,
     run_handles,
     run_words,
     runs_title,
 )
-from gabordiag.presentation.figures.sheets import current_sheet, fit_title
+from gabordiag.presentation.figures.sheets import current_sheet
 from gabordiag.presentation.figures.style import (
     INK,
     TARGET_COLOR,
@@ -41,22 +41,18 @@ from gabordiag.presentation.figures.style import (
     finish,
     halo,
     new_figure,
-    show_number,
 )
-from gabordiag.results import View
+from gabordiag.presentation.joint_words import run_settings
+from gabordiag.presentation.rates import place_words, rate_words
 
 # Some steps get a column of their own where there is too much to see in all of them.
 _DETAIL = 60
 
 
-def optimize_figure(view: View) -> Figure:
-    """Draws one or several runs: loss and value against the step, the path on the landscape.
-
-    Args:
-        view: Of an `Optimization`; needs `sweep.csv` and every run's trajectory.
-    """
-    landscape = view.result["landscape"]
-    axis, paths = ParameterAxis.of(landscape), paths_of(view)
+def optimize_figure(runs: Runs) -> Figure:
+    """Draws one or several runs: loss and value against the step, the path on the landscape."""
+    sweep, paths = runs.sweep, runs.paths
+    axis = axis_of(sweep)
     with drawing():
         figure = new_figure(10.0, 10.6)
         windows = _windows(paths)
@@ -64,16 +60,16 @@ def optimize_figure(view: View) -> Figure:
         for column, (window, (upper, lower)) in enumerate(zip(windows, places, strict=False)):
             loss = figure.add_subplot(upper)
             value = figure.add_subplot(lower, sharex=loss)
-            draw_losses(loss, landscape, paths, window)
-            _draw_values(value, axis, landscape, paths, window)
+            draw_losses(loss, sweep.landscape, paths, window)
+            _draw_values(value, axis, sweep.landscape, paths, window)
             loss.set_xlabel("")
             loss.tick_params(labelbottom=False)
             if len(windows) > 1:
                 loss.set_title(_window_words(window, column))
-            value.set_ylabel("" if column else axis.label)
-            loss.set_ylabel("" if column else loss_label(landscape))
+            value.set_ylabel("" if column else axis.parameter.label)
+            loss.set_ylabel("" if column else loss_label(sweep.loss_name))
         ground = figure.add_subplot(ground_place)
-        entries = draw_paths(ground, axis, landscape, view.data["sweep.csv"], paths)
+        entries = draw_paths(ground, runs)
         figure.suptitle(runs_title(axis, paths), x=0.01, ha="left")
         figure.legend(
             handles=[*run_handles(axis, paths), *batch_handles(paths), *entries],
@@ -110,14 +106,26 @@ def _window_words(window: tuple[int, int], column: int) -> str:
     return f"the first {last} steps" if first == 0 else f"steps {first} to {last}: the first jump"
 
 
+def draw_run(ax: Axes, run: Run) -> None:
+    """Draws the loss of a single run, of one parameter or of several, against the step."""
+    table = run.trajectory.to_table(run.space.names)
+    path = path_of(run.to_dict(), table, run.space.names[0])
+    draw_losses(ax, run.landscape, [path], (0, max(1, len(path.steps) - 1)))
+    if run.landscape is None:
+        title = f"{run_settings(path.run)}: {OUTCOMES[path.run['outcome']]}"
+    else:
+        title = runs_title(ParameterAxis.of(run.landscape.parameter), [path])
+    ax.set_title(title, fontsize=10)
+
+
 def draw_losses(
-    ax: Axes, landscape: Mapping[str, Any], paths: Sequence[RunPath], window: tuple[int, int]
+    ax: Axes, landscape: Landscape | None, paths: Sequence[RunPath], window: tuple[int, int]
 ) -> None:
     """Draws the loss against the step with the jumps marked.
 
     Args:
         ax: To draw into.
-        landscape: For the loss's name.
+        landscape: For the loss's range; None where it is not known.
         paths: The runs.
         window: First and last step that are shown.
     """
@@ -132,12 +140,12 @@ def draw_losses(
         _mark_end(ax, path, path.losses, window)
         if len(paths) <= MOST_NAMED and not crowded:
             _draw_jumps(ax, path, window)
-    if ax.get_yscale() == "linear":
+    if ax.get_yscale() == "linear" and landscape is not None:
         _show_height(ax, landscape)
     if crowded:
         _draw_rugs(ax, paths)
     _set_steps(ax, window)
-    ax.set_ylabel(loss_label(landscape))
+    ax.set_ylabel(loss_label(paths[0].run["loss"]))
 
 
 def _draw_batch_losses(ax: Axes, path: RunPath, window: tuple[int, int]) -> None:
@@ -149,9 +157,9 @@ def _draw_batch_losses(ax: Axes, path: RunPath, window: tuple[int, int]) -> None
     ax.plot(steps, losses, ".", color=path.look.color, alpha=0.3, markersize=3, zorder=2)
 
 
-def _show_height(ax: Axes, landscape: Mapping[str, Any]) -> None:
+def _show_height(ax: Axes, landscape: Landscape) -> None:
     """Shows the landscape's whole height, so that a loss that stays high is seen to be high."""
-    bottom, top = landscape["smallest_loss"], landscape["largest_loss"]
+    bottom, top = landscape.smallest_loss, landscape.largest_loss
     room = 0.05 * ((top - bottom) or 1.0)
     low, high = ax.get_ylim()
     ax.set_ylim(min(low, bottom - room), max(high, top + room))
@@ -257,13 +265,13 @@ def _draw_rugs(ax: Axes, paths: Sequence[RunPath]) -> None:
 def _draw_values(
     ax: Axes,
     axis: ParameterAxis,
-    landscape: Mapping[str, Any],
+    landscape: Landscape,
     paths: Sequence[RunPath],
     window: tuple[int, int],
 ) -> None:
     draw_basins(ax, axis, landscape, vertical=True)
-    if landscape["target"] is not None:
-        for y in axis.copies(landscape["target"]):
+    if landscape.parameter.target is not None:
+        for y in axis.copies(landscape.parameter.target):
             ax.axhline(y, color=TARGET_COLOR, linewidth=1.3, zorder=1)
     for index, path in enumerate(paths):
         steps, values = without_wraps(axis, path.steps, path.values)
@@ -285,16 +293,27 @@ def without_wraps(
     return np.insert(steps, at, steps[at]), np.insert(wrapped, at, np.nan)
 
 
-def comparison_figure(views: Mapping[str, View]) -> Figure:
+@dataclass(frozen=True)
+class Failure:
+    """A failing run on its landscape, for a comparison.
+
+    Attributes:
+        runs: The run alone.
+        basins: Which rates work on the landscape, where that is known.
+    """
+
+    runs: Runs
+    basins: Basins | None = None
+
+
+def comparison_figure(failures: Mapping[str, Failure]) -> Figure:
     """Draws failing runs on their landscapes side by side: one symptom, two causes.
 
     Args:
-        views: Name of the filter (`elongated`, `round`) -> its view: of an `Optimization`, or of a
-            case of `reproduce` (`symptom`, `landscape`, and perhaps `basins`). Each needs
-            `sweep.csv` and the run's trajectory.
+        failures: Name of the filter (`elongated`, `round`) -> its failing run.
     """
     with drawing():
-        count = max(len(views), 1)
+        count = max(len(failures), 1)
         if current_sheet().is_narrow:
             figure = new_figure(5.4, 6.5 * count)
             axes = figure.subplots(2 * count, 1, height_ratios=[1, 1.3] * count).reshape(count, 2).T
@@ -302,57 +321,37 @@ def comparison_figure(views: Mapping[str, View]) -> Figure:
             figure = new_figure(5.4 * count, 8.2)
             axes = figure.subplots(2, count, squeeze=False, height_ratios=[1, 1.3])
         entries: dict[str, Any] = {}
-        for (name, view), (loss, ground) in zip(views.items(), axes.T, strict=False):
-            for handle in _draw_case(loss, ground, name, view):
+        for (name, failure), (loss, ground) in zip(failures.items(), axes.T, strict=False):
+            for handle in _draw_failure(loss, ground, name, failure):
                 entries.setdefault(str(handle.get_label()), handle)
-        causes = {_has_other_basin(view) for view in views.values()}
+        causes = {_starts_elsewhere(failure.runs) for failure in failures.values()}
         title = "One symptom, two causes" if len(causes) == 2 else "The runs on their landscapes"
         figure.suptitle(title, x=0.01, ha="left")
         figure.legend(handles=list(entries.values()), loc="outside lower left", ncols=3)
         return finish(figure)
 
 
-def _draw_case(loss: Axes, ground: Axes, name: str, view: View) -> list[Any]:
-    landscape = view.result["landscape"]
-    axis, path = ParameterAxis.of(landscape), _failing_path(view)
-    last = int(path.steps[-1])
-    window = (path.window, min(path.window + _DETAIL, last))
-    draw_losses(loss, landscape, [path], window)
+def _draw_failure(loss: Axes, ground: Axes, name: str, failure: Failure) -> list[Any]:
+    runs = failure.runs
+    (path,) = runs.paths
+    window = (path.window, min(path.window + _DETAIL, int(path.steps[-1])))
+    draw_losses(loss, runs.sweep.landscape, runs.paths, window)
+    axis = axis_of(runs.sweep)
     words = run_words(axis, path.run)
-    loss.set_title(f"{name.capitalize()} filter: the loss jumps back\n({words})", fontsize=10)
-    if not path.run["n_jumps"]:
-        loss.set_title(f"{name.capitalize()} filter: {words}", fontsize=10)
-    entries = draw_paths(ground, axis, landscape, view.data["sweep.csv"], [path])
-    ground.set_title(fit_title(_cause_words(axis, view)), fontsize=10, pad=24)
+    jumps = ": the loss jumps repeatedly" if path.run["n_jumps"] else ""
+    loss.set_title(f"{name.capitalize()} filter{jumps}\n({words})", fontsize=10)
+    entries = draw_paths(ground, runs)
+    reasons = [place_words(runs.sweep.landscape, path.run["start"], axis.show)]
+    if failure.basins is not None:
+        reasons.append(rate_words(failure.basins, axis.show)[1])
+    # Of a start in the goal's basin, the second says the first, too.
+    reason = reasons[-1] if reasons[-1].startswith(reasons[0]) else ". ".join(reasons)
+    ground.set_title("\n".join(textwrap.wrap(reason, 62)), fontsize=10, pad=24)
     entries[0].set_label("the run, numbered by step")
     return entries
 
 
-def _failing_path(view: View) -> RunPath:
-    """Returns the run that shows the symptom, or else the one that shows it most."""
-    result = view.result
-    run = (result.get("symptom") or {}).get("run")
-    if run is None:
-        run = max(result["runs"], key=lambda one: one.get("symptoms", one["n_jumps"]))
-    return path_of(run, log_of(view, run), result["landscape"]["parameter"])
-
-
-def _has_other_basin(view: View) -> bool:
-    landscape, run = view.result["landscape"], _failing_path(view).run
-    own = own_attractor(ParameterAxis.of(landscape), landscape, run["start"])
-    return own is not None and not own["is_target"]
-
-
-def _cause_words(axis: ParameterAxis, view: View) -> str:
-    landscape, run = view.result["landscape"], _failing_path(view).run
-    windows = view.result.get("basins") or {}
-    hold, escape = windows.get("hold_lr"), windows.get("escape_lr")
-    own = own_attractor(axis, landscape, run["start"])
-    if own is not None and not own["is_target"]:
-        words = f"Cause: the start lies in another basin, of {axis.show(own['value'])}"
-        needs = "" if escape is None else f"leaving it takes a rate of {show_number(escape)},\n"
-    else:
-        words, needs = "Cause: the steps are too large for the target's basin", ""
-    holds = "" if hold is None else f"the target's basin holds up to {show_number(hold)}"
-    reason = needs + holds
-    return f"{words};\n{reason}" if reason else words
+def _starts_elsewhere(runs: Runs) -> bool:
+    """Whether the run starts in the basin of another minimum than the target's."""
+    own = runs.sweep.landscape.attractor_of(runs.paths[0].run["start"])
+    return own is not None and not own.is_target

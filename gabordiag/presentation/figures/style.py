@@ -1,7 +1,7 @@
 """Colours, markers and the one style sheet; how a figure is begun and turned into bytes.
 
-The colours are told apart by colour-blind readers (most are Okabe & Ito's) and differ in
-lightness, so that a grey print keeps most of them; line styles, markers and words do the rest.
+Colour-blind readers can distinguish the colours (most are Okabe & Ito's), which also differ in
+lightness, so that a grey print keeps most of them; line styles, markers and words do the same.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ OUTCOME_SHORT: dict[str, str] = {
     "local_minimum": "other minimum",
     "plateau": "plateau",
     "cycle": "cycle",
-    "erratic": "jumps about",
-    "running": "runs off",
-    "unfinished": "too slow",
+    "erratic": "no period",
+    "running": "drifts off",
+    "unfinished": "still descending",
     "frozen": "frozen",
-    "nonfinite": "NaN",
+    "nonfinite": "diverges",
 }
 # Where an orbit ends up, as the bands behind a bifurcation diagram: colour and hatch.
 BAND_STYLES: dict[str, tuple[str, str]] = {
@@ -92,7 +92,7 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draws in the one style, whatever the caller has set, and leaves the caller's settings."""
+    """Draws in one style; the caller's settings of matplotlib neither matter nor change."""
     with matplotlib.style.context(["default", _STYLE_SHEET], after_reset=True):
         yield
 
@@ -105,7 +105,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def finish(figure: Figure) -> Figure:
-    """Lays the figure out once and for all, so that every rendering is the same to the byte."""
+    """Fixes the layout, so that every rendering is the same to the byte."""
     fit(figure)
     engine = figure.get_layout_engine()
     if engine is not None:

@@ -27,6 +27,7 @@ from gabordiag.presentation.figures.style import (
     drawing,
     finish,
     halo,
+    legend_beside,
     new_figure,
     show_number,
 )
@@ -79,7 +80,7 @@ def surface_figure(view: View) -> Figure:
         bar = figure.colorbar(
             contours, ax=ax, pad=0.02, aspect=30, format=lambda x, _: show_number(x)
         )
-        bar.set_label(loss_label(view.result))
+        bar.set_label(loss_label(view.result["loss"]))
         bar.outline.set_visible(False)
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
         figure.suptitle(surface_words(view.result), x=0.01, ha="left")
@@ -119,7 +120,7 @@ def surface_in_space_figure(view: View) -> Figure:
         first.set_up(ax)
         second.set_up(ax, vertical=True)
         ax.zaxis.set_rotate_label(False)
-        ax.set_zlabel(loss_label(view.result), rotation=90)
+        ax.set_zlabel(loss_label(view.result["loss"]), rotation=90)
         ax.yaxis.labelpad = 10
         for label in ax.yaxis.get_majorticklabels():
             label.set_horizontalalignment("left")
@@ -138,7 +139,8 @@ def surface_axes(result: Mapping[str, Any]) -> tuple[ParameterAxis, ParameterAxi
         result["parameters"], result["ranges"], result["periods"], result["units"], strict=True
     )
     first, second = (
-        ParameterAxis(name, low, high, period, unit) for name, (low, high), period, unit in columns
+        ParameterAxis.over(name, low, high, period, unit)
+        for name, (low, high), period, unit in columns
     )
     return first, second
 
@@ -152,6 +154,13 @@ def surface_words(result: Mapping[str, Any]) -> str:
     count = f"{len(minima)} {'minimum' if len(minima) == 1 else 'minima'}"
     also = f", {saddles} {'saddle' if saddles == 1 else 'saddles'}" if saddles else ""
     return f"The loss over {names}: {count}{also} found"
+
+
+def draw_surface(ax: Axes, view: View) -> None:
+    """Draws the contours with all marks, a title and a legend into one Axes."""
+    draw_contours(ax, view)
+    ax.set_title(surface_words(view.result), fontsize=10)
+    legend_beside(ax, mark_points(ax, view))
 
 
 def draw_contours(ax: Axes, view: View) -> QuadContourSet:

@@ -168,9 +168,9 @@ def test_other_columns_are_told(tmp_path: Path) -> None:
         ("step,theta,loss\n" + "0,0,5,1,0\n" * 9, r"5 cells under 3 names \(decimal commas\?\)"),
         ("step,theta,loss\n0,a,b\n1,,c\n2,d,e\n", "theta: 'a' in line 2"),
         ("step,theta,loss\n0,1,\n1,,2\n", "No row .* holds both theta and loss"),
-        ('[{"theta": 1, "loss": 2}, 3, 4]', "2 of 3 rows .*: row 2 is no JSON object"),
+        ('[{"theta": 1, "loss": 2}, 3, 4]', "2 of 3 rows .*: row 2 is not a JSON object"),
         ('{"note": "mine", "theta": 0.5}', "has no loss column among note, theta"),
-        ('{"loss": 1}\nloss 2\n[3]\n4\n', "3 of 4 rows .*: line 2 is no JSON object"),
+        ('{"loss": 1}\nloss 2\n[3]\n4\n', "3 of 4 rows .*: line 2 is not a JSON object"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, text: str, says: str) -> None:

@@ -1,0 +1,75 @@
+"""A log without its landscape, and the errors that a check has measured."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gabordiag.presentation.figures.style import (
+    FAINT,
+    JUMP_COLOR,
+    RUN_STYLES,
+    drawing,
+    finish,
+    legend_beside,
+    new_figure,
+    show_number,
+)
+from gabordiag.results import View
+
+# Losses that span more than this factor are drawn on a logarithmic axis, unless they jump.
+_DECADES = 1e3
+
+
+def log_figure(view: View) -> Figure:
+    """Draws the loss of an `Explanation`'s log against the step, with the jumps."""
+    with drawing():
+        figure = new_figure(9.0, 4.2)
+        draw_explanation(figure.subplots(), view)
+        return finish(figure)
+
+
+def draw_explanation(ax: Axes, view: View) -> None:
+    """Draws the loss of an `Explanation`'s log against the step, with the jumps."""
+    steps, losses = (view.data["log.csv"][name] for name in ("step", "loss"))
+    ax.plot(steps, losses, ".-", color=RUN_STYLES[0][0], linewidth=1.0, markersize=3, label="loss")
+    jumps = view.result["jumps"]
+    for jump in jumps:
+        at = np.searchsorted(steps, jump["step"])
+        line = ax.plot(steps[at : at + 2], losses[at : at + 2], color=JUMP_COLOR, linewidth=2)[0]
+        if jump is jumps[0]:
+            line.set_label(f"jump of the loss ({len(jumps)})")
+    positive = losses[np.isfinite(losses) & (losses > 0)]
+    if not jumps and len(positive) and positive.max() > _DECADES * positive.min():
+        ax.set_yscale("log")
+    ax.set_xlabel("step")
+    ax.set_ylabel("loss")
+    ax.set_title(f"Verdict: {view.result['verdict'].replace('_', ' ')}", fontsize=10)
+    legend_beside(ax)
+
+
+def draw_check(ax: Axes, view: View) -> None:
+    """Draws the largest relative errors of a `Check` as bars on a logarithmic axis."""
+    result = view.result
+    errors = {
+        f"reference: {name.replace('_', ' ')}": error for name, error in result["reference"].items()
+    }
+    if result["user"] is not None:
+        errors["the checked function"] = result["user"]["max_relative_error"]
+    # A logarithm has no zero: an exact agreement has no bar, only its number.
+    known = [error for error in errors.values() if error]
+    left = min([1e-17, *(error / 10 for error in known)])
+    for row, (name, error) in enumerate(errors.items()):
+        color = FAINT if name.startswith("reference") else JUMP_COLOR
+        ax.barh(row, max(error or left, left) - left, left=left, color=color, height=0.6)
+        text = "unknown" if error is None else show_number(error)
+        ax.annotate(text, (max(error or left, left), row), (4, 0), textcoords="offset points",
+                    va="center", fontsize=9)  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_xlim(left, 100 * max([left, *known]))
+    ax.set_yticks(range(len(errors)), list(errors))
+    ax.invert_yaxis()
+    ax.set_xlabel("largest relative error")
+    wrt = "the kernel" if result["wrt"] is None else f"the derivative by {result['wrt']}"
+    ax.set_title(f"Check of {wrt}: {'right' if result['ok'] else 'wrong'}", fontsize=10)

@@ -1,0 +1,153 @@
+"""Plain technical English: phrases that slow a reader down, and what to write instead."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+_NOUNS = (
+    "angle derivative filter function grid image kernel log loss maps? module number objective "
+    "parameter picture range scan step"
+).replace(" ", "|")
+
+# Phrase -> (what it looks like, what to write instead).
+PHRASES = {
+    "one's own": (r"\bone's own\b", "a custom objective; your objective"),
+    "for ever": (r"\bfor ever\b", "without end; over and over"),
+    "is no grid": (
+        rf"(?<!there )\b(is|are) no (an? )?({_NOUNS})\b",
+        "'x' is not a valid grid; at least 2 starts are needed",
+    ),
+    "torch has not": (r"\bhas not(?=[,.;]| (many|a|the|any)\b)", "torch does not support"),
+    "without.": (r"\bwithout\.(?=\s|$)", "Default: the parameter's own start."),
+    "as far as they can": (r"\bas far as (they|it) can\b", "say how far"),
+    "shall": (r"\bshall\b", "must; is to"),
+    "told": (
+        r"(?<!\.)\b(tell|tells|told|telling)\b(?! \w* ?apart)",
+        "report; describe; say; distinguish",
+    ),
+    "wish": (r"\bwish(es|ed)?\b", "request; options"),
+    "rests": (r"\brests\b|\b(come|comes|came) to rest\b", "converges; settles"),
+    "holds a rate": (r"\bholds (up to|at most|a rate|no rate)\b", "stays stable up to"),
+    "who comes down": (r"\bwho comes down\b", "say which run"),
+    "The same ...": (r'"""The same\b', "a docstring that stands alone"),
+}
+
+# Files in which a phrase still stands. Only to be shortened.
+KNOWN: dict[str, str] = {
+    "one's own": """
+        gabordiag/dynamics/__init__.py gabordiag/dynamics/logger.py
+        gabordiag/dynamics/optimizers.py gabordiag/dynamics/replay.py
+        gabordiag/explorer/exploration.py gabordiag/presentation/phrases.py
+        gabordiag/presentation/unfinished.py
+    """,
+    "for ever": """
+        gabordiag/diagnosis/log/explain.py gabordiag/dynamics/outcomes.py
+        gabordiag/explorer/assets/verdict.js gabordiag/presentation/figures/paths.py
+    """,
+    "is no grid": """
+        gabordiag/checks/verify.py gabordiag/diagnosis/causes.py gabordiag/dynamics/maps.py
+        gabordiag/dynamics/windows.py gabordiag/objective/objective.py
+        gabordiag/presentation/figures/sweep.py
+    """,
+    "torch has not": """
+        gabordiag/dynamics/optimizers.py gabordiag/dynamics/tables.py
+        gabordiag/landscape/survey.py
+    """,
+    "without.": """
+        gabordiag/checks/gradient.py gabordiag/cli/several.py gabordiag/diagnosis/__init__.py
+        gabordiag/diagnosis/joint.py gabordiag/diagnosis/joint_trials.py
+        gabordiag/diagnosis/log/readers.py gabordiag/diagnosis/verdict.py
+        gabordiag/dynamics/batch.py gabordiag/dynamics/bifurcation.py
+        gabordiag/dynamics/logger.py gabordiag/dynamics/maps.py gabordiag/dynamics/tables.py
+        gabordiag/landscape/surface.py gabordiag/landscape/sweep.py
+        gabordiag/presentation/animation/storyboard.py
+        gabordiag/presentation/figures/drawings.py gabordiag/results.py
+    """,
+    "as far as they can": """
+        gabordiag/checks/probing.py gabordiag/dynamics/outcomes.py
+    """,
+    "shall": """
+        gabordiag/runs/folder.py
+    """,
+    "told": """
+        gabordiag/checks/cuts.py gabordiag/checks/gradient.py gabordiag/checks/mistakes.py
+        gabordiag/checks/probing.py gabordiag/checks/verify.py gabordiag/cli/commands.py
+        gabordiag/cli/main.py gabordiag/diagnosis/README.md gabordiag/diagnosis/causes.py
+        gabordiag/diagnosis/joint.py gabordiag/diagnosis/joint_trials.py
+        gabordiag/diagnosis/log/explain.py gabordiag/diagnosis/log/explanation.py
+        gabordiag/diagnosis/log/readers.py gabordiag/diagnosis/unreachable.py
+        gabordiag/diagnosis/verdict.py gabordiag/dynamics/batch.py
+        gabordiag/dynamics/bifurcation.py gabordiag/dynamics/logger.py
+        gabordiag/dynamics/outcomes.py gabordiag/dynamics/stochastic.py
+        gabordiag/explorer/assets/outcomes.js gabordiag/explorer/assets/page.js
+        gabordiag/explorer/assets/verdict.js gabordiag/landscape/critical.py
+        gabordiag/landscape/doubtful.py gabordiag/landscape/proof.py
+        gabordiag/objective/gabor_objective.py gabordiag/objective/objective.py
+        gabordiag/presentation/animation/storyboard.py gabordiag/presentation/blocks.py
+        gabordiag/presentation/console.py gabordiag/presentation/figures/bifurcation.py
+        gabordiag/presentation/joint_words.py gabordiag/presentation/markdown.py
+        gabordiag/presentation/page.py gabordiag/presentation/report.py
+        gabordiag/presentation/surface_words.py gabordiag/presentation/unfinished.py
+        gabordiag/presentation/words.py gabordiag/results.py gabordiag/runs/files.py
+        gabordiag/runs/folder.py gabordiag/runs/saved.py gabordiag/wording.py
+    """,
+    "wish": """
+        gabordiag/cli/commands.py gabordiag/cli/learning.py gabordiag/cli/session.py
+        gabordiag/cli/several.py gabordiag/presentation/report.py
+    """,
+    "rests": """
+        gabordiag/diagnosis/causes.py gabordiag/diagnosis/evidence.py
+        gabordiag/diagnosis/joint_trials.py gabordiag/diagnosis/log/explain.py
+        gabordiag/diagnosis/reproduction.py gabordiag/diagnosis/verdict.py
+        gabordiag/dynamics/theory.py gabordiag/explorer/assets/verdict.js
+        gabordiag/landscape/survey.py gabordiag/presentation/animation/storyboard.py
+        gabordiag/presentation/blocks.py gabordiag/presentation/joint_words.py
+        gabordiag/presentation/words.py
+    """,
+    "holds a rate": """
+        gabordiag/diagnosis/causes.py gabordiag/diagnosis/joint_trials.py
+        gabordiag/explorer/assets/page.js gabordiag/presentation/figures/map_labels.py
+        gabordiag/presentation/figures/maps.py gabordiag/presentation/figures/runs.py
+        gabordiag/presentation/words.py
+    """,
+    "who comes down": """
+        gabordiag/landscape/critical.py
+    """,
+    "The same ...": """
+        gabordiag/cli/commands.py gabordiag/diagnosis/evidence.py
+        gabordiag/diagnosis/log/__init__.py gabordiag/diagnosis/log/explain.py
+        gabordiag/objective/gabor_objective.py gabordiag/presentation/joint_words.py
+    """,
+}
+
+
+@cache
+def texts() -> dict[str, str]:
+    """Returns every file's text by its path, in one line, without the marks of comments."""
+    kinds = ("py", "js", "html", "md")
+    paths = [p for kind in kinds for p in (ROOT / "gabordiag").rglob(f"*.{kind}")]
+    paths += [ROOT / "README.md", *(ROOT / ".github").glob("*.md")]
+    lines = {path: path.read_text(encoding="utf-8").splitlines() for path in paths}
+    return {
+        path.relative_to(ROOT).as_posix(): " ".join(
+            " ".join(re.sub(r"^\s*(#|//)+", "", line) for line in lines[path]).split()
+        )
+        for path in paths
+    }
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_phrase_is_avoided(phrase: str) -> None:
+    pattern, instead = PHRASES[phrase]
+    found = {
+        name: text[max(0, match.start() - 40) : match.end() + 20]
+        for name, text in texts().items()
+        if (match := re.search(pattern, text, re.IGNORECASE))
+    }
+    new = {name: found[name] for name in found.keys() - set(KNOWN.get(phrase, "").split())}
+    assert not new, f"write instead: {instead}"
