@@ -307,7 +307,7 @@ def _astray(facts: Facts) -> tuple[dict[str, Any], str] | str:
 
 
 def _in_another_basin(facts: Facts) -> tuple[dict[str, Any], str] | str:
-    """The same of one parameter: where gradient flow from the start leads."""
+    """Evidence and words of one parameter: where gradient flow from the start leads."""
     own, target, show = facts.own_basin, facts.target_basin, facts.space.show
     if target is None or not facts.is_minimum_at_target:
         return "there is no minimum at the target whose basin the start could miss"

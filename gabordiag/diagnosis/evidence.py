@@ -593,7 +593,7 @@ class SpaceBench(Bench):
         """The largest rate at which gradient descent holds the target; None where unknown.
 
         2 (1 + beta) / the largest eigenvalue of the Hessian at the target (Goh 2017), of
-        r^(1/2) H r^(1/2) with ratios r of the rates; a root's zero holds no rate at all.
+        r^(1/2) H r^(1/2) with ratios r of the rates; at a root's zero no rate is stable.
         """
         if not settings.is_gradient_descent or self.objective.is_root:
             return None

@@ -59,7 +59,7 @@ def _losses(facts: Facts, *values: npt.ArrayLike) -> FloatArray:
 
 
 def _of_several(facts: Facts) -> Finding:
-    """The same where the minima are not all known: by the run, and by Newton's method."""
+    """Several parameters, whose minima are not all known: by the run and by Newton's method."""
     bench, space, run = facts.bench, facts.space, facts.run
     assert isinstance(bench, SpaceBench)
     beside = bench.nearest_minimum

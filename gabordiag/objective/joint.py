@@ -270,7 +270,7 @@ class Restriction(Objective):
 
 
 class Differences(JointObjective):
-    """The same loss with gradients by central differences of its values.
+    """A loss with its gradients by central differences of its values.
 
     Args:
         objective: Whose gradient is not trusted.
