@@ -871,7 +871,7 @@ class Facts:
         """Returns the bench of the experiment with some settings changed.
 
         Args:
-            names: Of the learned parameters; all without.
+            names: Of the learned parameters. Default: all of them.
             changes: Of the experiment.
         """
         assert self.experiment is not None

@@ -69,13 +69,13 @@ class Remedy:
 
 
 def try_remedies(
-    facts: Facts, remedies: Sequence[Try], tell: Callable[[], None]
+    facts: Facts, remedies: Sequence[Try], tick: Callable[[], None]
 ) -> tuple[Remedy, ...]:
     """Tries every remedy that applies; those that work first, then cheap before dear."""
     tried = []
     for function in remedies:
         tried.append(function(facts))
-        tell()
+        tick()
     found = [remedy for remedy in tried if remedy is not None]
     return tuple(sorted(found, key=lambda remedy: not remedy.works))
 

@@ -171,7 +171,7 @@ def diagnose_objective(
     Args:
         objective: What is minimised.
         settings: Optimizer, rate, steps.
-        start: First values, as `Space.point` takes them; the parameters' own without.
+        start: First values, as `Space.point` takes them. Default: the parameters' own.
         lr: Learning rates of single parameters, by name.
         sweep: Of an objective of one parameter, if it is already known.
         made_run: The run to diagnose, if it was already made.
@@ -186,7 +186,7 @@ def diagnose_objective(
     total = 2 + len(CAUSES) + len(REMEDIES)
     done = 0
 
-    def tell(count: int = 1) -> None:
+    def tick(count: int = 1) -> None:
         nonlocal done
         done += count
         if progress is not None:
@@ -195,24 +195,24 @@ def diagnose_objective(
     objective = as_joint(objective)
     if sweep is None and isinstance(objective, OfLine):
         sweep = sweep_objective(objective.line)
-    tell()
+    tick()
     if made_run is None:
         known = None if sweep is None else sweep.landscape
         made_run = run(objective, settings, start, lr, landscape=known, listener=listener)
-    tell()
+    tick()
     facts = Facts(made_run, sweep, bench)
     findings = check_gradient(facts)
     blocked = any(finding.present for finding in findings)
     if not blocked or made_run.outcome == "reached":
-        findings = _all_findings(facts, findings, tell)
+        findings = _all_findings(facts, findings, tick)
     # A wrong derivative that only the sweep has seen blocks as much.
     blocked = blocked or any(f.present and f.cause == "wrong_gradient" for f in findings)
     verdict = judge_findings(facts, findings)
     remedies: tuple[Remedy, ...] = ()
     if verdict not in HEALTHY and not (sweep is None and is_too_short(made_run)):
         # Without a gradient to trust no descent can be mended; only looking everywhere helps.
-        remedies = try_remedies(facts, (global_search,) if blocked else REMEDIES, tell)
-    tell(total - done)
+        remedies = try_remedies(facts, (global_search,) if blocked else REMEDIES, tick)
+    tick(total - done)
     # Of several parameters a scan costs runs, which a healthy run does not need.
     is_costly = sweep is None and verdict in HEALTHY
     return Diagnosis(
@@ -302,7 +302,7 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
 
 
 def _all_findings(
-    facts: Facts, checked: tuple[Finding, ...], tell: Callable[[], None]
+    facts: Facts, checked: tuple[Finding, ...], tick: Callable[[], None]
 ) -> tuple[Finding, ...]:
     """Tests every cause; of two findings about one keeps what is present, the checked one first."""
     is_random = any(found.present and found.cause == "nondeterministic" for found in checked)
@@ -313,7 +313,7 @@ def _all_findings(
         if only_flaws and cause.name not in _FLAWS:
             continue
         finding = cause.ask(facts)
-        tell()
+        tick()
         if cause.name == "wrong_gradient" and finding.present:
             if is_random:
                 # Differences of a random loss show no slope.
