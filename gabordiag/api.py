@@ -21,7 +21,6 @@ from torch.nn import Module
 
 from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
-from gabordiag.diagnosis.joint import JointDiagnosis, diagnose_several
 from gabordiag.diagnosis.log.explain import Explanation, explain_log
 from gabordiag.diagnosis.log.readers import read_log, run_from_log
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
@@ -469,7 +468,7 @@ def diagnose(
     listener: StepListener | None = None,
     progress: Progress | None = None,
     **own: Any,
-) -> Diagnosis | JointDiagnosis:
+) -> Diagnosis:
     """Runs one optimizer and says what is wrong, why, and what fixes it.
 
     Args:
@@ -487,12 +486,11 @@ def diagnose(
         from_log: A run that was already made, as `TrajectoryLogger` writes it: diagnosed instead of
             a new one; `optimizer`, `lr` and `momentum` must be those it was made with.
         listener: Called with every step of the run as it happens.
-        progress: Called with (stages done, stages in all).
+        progress: Called with (causes and remedies done, about how many in all).
         own: As in `as_objective`.
 
     Returns:
-        A `Diagnosis`, of several parameters a `JointDiagnosis`: `verdict`, `headline`, `findings`
-        and `remedies`.
+        A `Diagnosis`: `verdict`, `headline`, `findings` and `remedies`.
 
     Raises:
         UsageError: Settings that torch.optim does not support, or names, starts or rates that
@@ -514,33 +512,27 @@ def diagnose(
     if "start" in own:
         start = None
     objective = as_joint(thing, _names(over), log_scale, **own)
-    if not isinstance(objective, OfLine):
+    made = sweep_ = None
+    if isinstance(objective, OfLine):
+        sweep_ = sweep_objective(objective.line, survey=True)
+        # Of one parameter it is the settings' rate.
+        settings = replace(settings, lr=float(objective.space.rates(own_rates or rate)[0]))
         if from_log is not None:
-            raise UsageError("a log is of one learned parameter.", "Leave it out.")
-        if len(objective.goals) == 0:
-            raise UsageError(
-                "a diagnosis of several parameters needs to know where they should end.",
-                "Give a target for each.",
-            )
-        several = diagnose_several(
-            objective, settings, start, own_rates, listener=listener, progress=progress
-        )
-        return replace(several, headline=" ".join((several.headline, *_held(objective))))
-    line = objective.line
-    sweep_ = sweep_objective(line, survey=True)
-    made = None
-    if from_log is not None:
-        made = run_from_log(line, settings, sweep_.landscape, read_log(from_log))
+            made = run_from_log(objective.line, settings, sweep_.landscape, read_log(from_log))
+    elif from_log is not None:
+        raise UsageError("a log is of one learned parameter.", "Leave it out.")
     diagnosis = diagnose_objective(
-        line,
-        replace(settings, lr=float(objective.space.rates(own_rates or rate)[0])),
-        None if start is None else float(objective.space.point(start)[0]),
+        objective,
+        settings,
+        start,
+        own_rates,
         sweep=sweep_,
         made_run=made,
         listener=listener,
         progress=progress,
     )
-    return replace(diagnosis, headline=" ".join((diagnosis.headline, *_held(line))))
+    held = _held(objective.line if isinstance(objective, OfLine) else objective)
+    return replace(diagnosis, headline=" ".join((diagnosis.headline, *held)))
 
 
 def plane_basins(

@@ -60,7 +60,6 @@ KNOWN: dict[str, str] = {
     """,
     "without.": """
         gabordiag/checks/gradient.py gabordiag/cli/several.py gabordiag/diagnosis/__init__.py
-        gabordiag/diagnosis/joint.py gabordiag/diagnosis/joint_trials.py
         gabordiag/diagnosis/log/readers.py gabordiag/diagnosis/verdict.py
         gabordiag/dynamics/batch.py gabordiag/dynamics/bifurcation.py
         gabordiag/dynamics/logger.py gabordiag/dynamics/maps.py gabordiag/dynamics/tables.py
@@ -78,7 +77,6 @@ KNOWN: dict[str, str] = {
         gabordiag/checks/cuts.py gabordiag/checks/gradient.py gabordiag/checks/mistakes.py
         gabordiag/checks/probing.py gabordiag/checks/verify.py gabordiag/cli/commands.py
         gabordiag/cli/main.py gabordiag/diagnosis/README.md gabordiag/diagnosis/causes.py
-        gabordiag/diagnosis/joint.py gabordiag/diagnosis/joint_trials.py
         gabordiag/diagnosis/log/explain.py gabordiag/diagnosis/log/explanation.py
         gabordiag/diagnosis/log/readers.py gabordiag/diagnosis/unreachable.py
         gabordiag/diagnosis/verdict.py gabordiag/dynamics/batch.py
@@ -102,7 +100,7 @@ KNOWN: dict[str, str] = {
     """,
     "rests": """
         gabordiag/diagnosis/causes.py gabordiag/diagnosis/evidence.py
-        gabordiag/diagnosis/joint_trials.py gabordiag/diagnosis/log/explain.py
+        gabordiag/diagnosis/log/explain.py
         gabordiag/diagnosis/reproduction.py gabordiag/diagnosis/verdict.py
         gabordiag/dynamics/theory.py gabordiag/explorer/assets/verdict.js
         gabordiag/landscape/survey.py gabordiag/presentation/animation/storyboard.py
@@ -110,7 +108,7 @@ KNOWN: dict[str, str] = {
         gabordiag/presentation/words.py
     """,
     "holds a rate": """
-        gabordiag/diagnosis/causes.py gabordiag/diagnosis/joint_trials.py
+        gabordiag/diagnosis/causes.py
         gabordiag/explorer/assets/page.js gabordiag/presentation/figures/map_labels.py
         gabordiag/presentation/figures/maps.py gabordiag/presentation/figures/runs.py
         gabordiag/presentation/words.py

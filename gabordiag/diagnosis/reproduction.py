@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gabordiag.diagnosis.evidence import Bench
+from gabordiag.diagnosis.evidence import LineBench
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
@@ -186,7 +186,7 @@ def _run_scenario(
     assert smooth is not None
     sweep = sweep_objective(objective)
     stage()
-    bench, squared = Bench(objective, sweep.landscape), Bench(smooth)
+    bench, squared = LineBench(objective, sweep.landscape), LineBench(smooth)
     planned = (
         (bench, OptimizerSettings("sgd", scenario.lr, steps=STEPS)),
         (bench, OptimizerSettings("sgd", scenario.lr, momentum=0.9, steps=STEPS)),

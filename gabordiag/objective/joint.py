@@ -13,8 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.objective.objective import CHUNK, FloatArray, Objective, to_numpy
+from gabordiag.objective.objective import CHUNK, FloatArray, Objective, Parameter, to_numpy
 from gabordiag.objective.space import Space
+
+# Of each range: the step of central differences, about the cube root of a double's rounding.
+_DIFFERENCE = 1e-5
 
 
 class JointObjective(ABC):
@@ -71,6 +74,10 @@ class JointObjective(ABC):
         """Returns the same objective with the root of its loss taken away, or None without one."""
         return None
 
+    def along(self, index: int, at: FloatArray) -> Objective:
+        """Returns the loss along one parameter, the others fixed at values (d,)."""
+        return Restriction(self, index, at)
+
     @abstractmethod
     def loss(self, coordinates: Tensor) -> Tensor:
         """Returns the loss (n,) at coordinates (n, d), differentiable."""
@@ -111,6 +118,8 @@ class JointObjective(ABC):
     def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
         at = coordinates.requires_grad_()
         losses = (self.smooth_loss if smooth else self.loss)(at)
+        if not losses.requires_grad:
+            return losses, torch.zeros_like(at)
         (slopes,) = torch.autograd.grad(losses.sum(), at, allow_unused=True, materialize_grads=True)
         return losses.detach(), slopes
 
@@ -120,10 +129,16 @@ class JointObjective(ABC):
         pieces = []
         for chunk in torch.split(self.tensor(coordinates), CHUNK):
             at = chunk.requires_grad_()
-            (slopes,) = torch.autograd.grad(function(at).sum(), at, create_graph=True)
+            total = function(at).sum()
+            # Without a graph the loss is constant to autograd, or its slopes are.
+            slopes = at * 0.0
+            if total.requires_grad:
+                (slopes,) = torch.autograd.grad(total, at, create_graph=True)
             # The points are independent: the sum's derivatives are each point's own.
             rows = [
                 torch.autograd.grad(column.sum(), at, retain_graph=True)[0]
+                if column.requires_grad
+                else torch.zeros_like(at)
                 for column in slopes.unbind(-1)
             ]
             pieces.append(torch.stack(rows, dim=-1))
@@ -198,3 +213,93 @@ class OfLine(JointObjective):
             return np.array(losses), None
         found = [coordinates.new_zeros(1) if slope is None else slope for slope in slopes]
         return np.array(losses), torch.stack(found)
+
+
+class Restriction(Objective):
+    """A loss of several parameters along one of them, the others fixed.
+
+    Attributes:
+        parent: The loss of several.
+        index: Of the parameter that varies.
+
+    Args:
+        parent: The loss of several.
+        index: Of the parameter that varies.
+        at: Values (d,) of all.
+    """
+
+    def __init__(self, parent: JointObjective, index: int, at: FloatArray) -> None:
+        self.parent, self.index = parent, index
+        self.parameter: Parameter = parent.space.parameters[index]
+        self.loss_name, self.is_root = parent.loss_name, parent.is_root
+        self._at = parent.space.coordinates(at)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the parent."""
+        return self.parent.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parent."""
+        return self.parent.device
+
+    @property
+    def has_state(self) -> bool:
+        """Whether evaluations of the parent may depend on those before."""
+        return self.parent.has_state
+
+    def loss(self, values: Tensor) -> Tensor:
+        """Returns the loss (n,) at values (n,)."""
+        return self.parent.loss(self._points(values))
+
+    def smooth_loss(self, values: Tensor) -> Tensor:
+        """Returns the loss without its root (n,) at values (n,)."""
+        return self.parent.smooth_loss(self._points(values))
+
+    def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
+        """Returns the loss at one value (1,) and the slope that an optimizer of all sees there."""
+        losses, slopes = self.parent.step_gradient(self._points(value.detach()))
+        if slopes is None:
+            return float(losses[0]), None
+        slope = slopes[:, self.index]
+        # dcoordinate/dvalue of a logarithm is one over the value.
+        return float(losses[0]), slope / value.detach() if self.parameter.is_log else slope
+
+    def _points(self, values: Tensor) -> Tensor:
+        fixed = self.parent.tensor(self._at).expand(len(values), -1).unbind(-1)
+        moved = torch.log(values) if self.parameter.is_log else values
+        columns = [moved if i == self.index else column for i, column in enumerate(fixed)]
+        return torch.stack(columns, dim=-1)
+
+
+class Differences(JointObjective):
+    """A loss with its gradients by central differences of its values.
+
+    Args:
+        objective: Whose gradient is not trusted.
+    """
+
+    def __init__(self, objective: JointObjective) -> None:
+        self.objective, self.space = objective, objective.space
+        self.loss_name, self.is_root = objective.loss_name, objective.is_root
+        self._step = np.diag(_DIFFERENCE * self.space.width)
+
+    def loss(self, coordinates: Tensor) -> Tensor:
+        """Returns the loss (n,) at coordinates (n, d)."""
+        return self.objective.loss(coordinates)
+
+    def loss_and_gradient(
+        self, coordinates: npt.ArrayLike, *, smooth: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
+        """Returns losses (n,) and differences (n, d)."""
+        values = self.space.values(np.atleast_2d(np.asarray(coordinates, dtype=np.float64)))
+        sides = np.stack([values[:, None] + self._step, values[:, None] - self._step])
+        points = self.space.coordinates(sides)
+        with torch.no_grad():
+            function = self.objective.smooth_loss if smooth else self.objective.loss
+            high, low = to_numpy(
+                function(self.tensor(points.reshape(-1, len(self.space))))
+            ).reshape(points.shape[:-1])
+        apart = np.diagonal(points[0] - points[1], axis1=-2, axis2=-1)
+        return self.loss_at(coordinates), (high - low) / apart

@@ -108,6 +108,10 @@ class CustomObjective(UserObjective, JointObjective):
         other.is_root, other._takes_root_away = self.is_root, self._takes_root_away
         return other
 
+    def along(self, index: int, at: npt.ArrayLike) -> OwnObjective:
+        """Returns the loss along one parameter, the others fixed at values (d,)."""
+        return self.line(self.space.names[index], at)
+
     def line(self, name: str, at: npt.ArrayLike | None = None) -> OwnObjective:
         """Returns the loss along one parameter, the others held fixed.
 

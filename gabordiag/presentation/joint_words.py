@@ -43,6 +43,8 @@ def joint_diagnosis(result: Json) -> list[Block]:
     """Returns the verdict on a run of several parameters, why, what helps, and the run."""
     run = result["run"]
     told: list[Block] = [verdict(result), Picture("pairs")]
+    if result["jump_story"]:
+        told += [Heading("What happened"), Listing(tuple(result["jump_story"]))]
     told += findings(result) if result["findings"] else []
     told += remedies(result)
     told += [Heading("The run"), Table(_RUN_COLUMNS, (_row(run),), 3)]

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gabordiag.checks.verify import Check
-from gabordiag.diagnosis.joint import JointDiagnosis
 from gabordiag.diagnosis.log.explain import Explanation
 from gabordiag.diagnosis.reproduction import Reproduction
 from gabordiag.diagnosis.verdict import Diagnosis
@@ -183,7 +182,6 @@ _COMMANDS: dict[type[Result], str] = {
     PlaneBasins: "basins",
     Bifurcation: "bifurcate",
     Diagnosis: "diagnose",
-    JointDiagnosis: "diagnose",
     Reproduction: "reproduce",
     Check: "check",
     Explanation: "explain",

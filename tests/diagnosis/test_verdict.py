@@ -142,7 +142,7 @@ def test_the_bound_in_a_jumps_story_is_the_optimizers_own(
         landscape=sweep.landscape,
     )
     assert made.jumps
-    facts, downwards = Facts(objective, sweep, made), 0
+    facts, downwards = Facts(made, sweep), 0
     # Each jump told as if it were the first.
     for index, jump in enumerate(made.jumps):
         facts.run = replace(made, jumps=made.jumps[index:])

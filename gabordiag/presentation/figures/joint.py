@@ -77,7 +77,7 @@ def pairs_figure(view: View) -> Figure:
     """Draws the runs on the plane of every pair through the first one's end, and their losses.
 
     Args:
-        view: Of a `JointOptimization`, or of a `JointDiagnosis` with pairs; needs the runs'
+        view: Of an `Optimization` or a `Diagnosis` of several parameters; needs the runs'
             trajectories and every pair's table.
     """
     planes, paths = _planes(view.result, view), joint_paths(view)
