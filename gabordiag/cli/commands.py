@@ -103,6 +103,8 @@ def sweep_command(
             return
         (what,) = swept
         objective = as_objective(subject, what.name, **keywords)
+        # Refused before there is a folder.
+        objective.parameter.grid(what.low, what.high)
         session.open_folder()
         with session.progress("sweeping", objective):
             result = sweep_objective(objective, what.points, what.low, what.high, survey=True)

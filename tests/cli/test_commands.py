@@ -427,7 +427,8 @@ BAD_INPUT = [
 def test_bad_input_is_3(
     capsys: pytest.CaptureFixture[str], image: str, arguments: list[str]
 ) -> None:
-    options = ["--image", image, *FILTER]
+    pairs = {"--image": image, **dict(zip(FILTER[::2], FILTER[1::2], strict=True))}
+    options = [f"{n}={v}" for n, v in pairs.items() if n not in arguments]
     _assert_refused(*_call(capsys, [arguments[0], *options, *arguments[1:]]), 3)
 
 

@@ -371,6 +371,8 @@ def _targets(result: Mapping[str, Any], plane: _Plane) -> Iterator[tuple[float, 
 
 
 def _goals(result: Mapping[str, Any]) -> list[tuple[Mapping[str, float], bool]]:
+    if result["target"] is None:
+        return []
     copies = (run["target_copy"] for run in _runs(result) if is_copy(result, run))
     return [(result["target"], True), *((copy, False) for copy in copies)]
 
