@@ -40,7 +40,7 @@ from gabordiag.objective.response import (
 )
 
 # Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
-# the default filter's (52 over theta, fewer over the others), and far more than any filter was seen
+# the default filter's (50 over theta, fewer over the others), and far more than any filter was seen
 # to need, so that the doubling ends.
 _FIRST_SAMPLES, _MAX_SAMPLES = 64, 4096
 # Relative norm of a kernel outside the span; sampling converges faster than geometrically, so the
