@@ -37,9 +37,9 @@ from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.batches import resolve_batch_size
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_joint import GaborJoint
-from gabordiag.objective.joint import JointObjective, OfLine
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.gabor_objective import GaborObjective
+from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Objective, OfLine
 from gabordiag.own.custom import own_objective
 from gabordiag.own.evaluation import UserObjective
 from gabordiag.own.vector import CustomObjective
@@ -54,11 +54,11 @@ DEFAULT_PARAMETER = "theta"
 set_painter(lambda: import_module("gabordiag.presentation.registry"))
 
 
-def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own: Any) -> Objective:
+def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own: Any) -> Line:
     """Returns an objective of one parameter.
 
     Args:
-        thing: An `Experiment`, an `Objective`, a function or a module.
+        thing: An `Experiment`, an `Line`, a function or a module.
         over: The parameter that varies; of a function or module of several, the others are held at
             their start.
         direct: For an experiment, conv2d on the whole image at every evaluation.
@@ -67,7 +67,7 @@ def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own
     Raises:
         UsageError: Keywords that do not belong to the kind of thing given, or no such parameter.
     """
-    if isinstance(thing, Objective):
+    if isinstance(thing, Line):
         return thing
     if isinstance(thing, Experiment):
         if own:
@@ -77,14 +77,14 @@ def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own
     return objective.line(over) if isinstance(objective, CustomObjective) else objective
 
 
-def as_joint(
+def as_objective_of(
     thing: Any,
     over: Sequence[str],
     log_scale: Sequence[str] = (),
     *,
     direct: bool = False,
     **own: Any,
-) -> JointObjective:
+) -> Objective:
     """Returns an objective of one parameter or of several, over points (n, d).
 
     Args:
@@ -98,13 +98,13 @@ def as_joint(
     Raises:
         UsageError: Names that cannot be learned together, or keywords that do not belong here.
     """
-    if isinstance(thing, JointObjective):
+    if isinstance(thing, Objective):
         return thing
     if isinstance(thing, Experiment) and len(over) != 1:
         if own:
             raise UsageError(f"an experiment takes no {', '.join(own)}.")
-        return GaborJoint(thing, over, log_scale, direct=direct)
-    if isinstance(thing, (Experiment, Objective)):
+        return GaborObjective(thing, over, log_scale, direct=direct)
+    if isinstance(thing, (Experiment, Line)):
         line = as_objective(thing, over[0], direct=direct, **own)
     else:
         made = own_objective(thing, **own)
@@ -127,7 +127,7 @@ def as_joint(
     return OfLine(line)
 
 
-def as_plane(thing: Any, over: Sequence[str], **own: Any) -> JointObjective:
+def as_plane(thing: Any, over: Sequence[str], **own: Any) -> Objective:
     """Returns an objective of two parameters.
 
     Args:
@@ -143,7 +143,12 @@ def as_plane(thing: Any, over: Sequence[str], **own: Any) -> JointObjective:
             f"a surface is over two different parameters, not over {' and '.join(over) or 'none'}.",
             "Name one for a curve, such as theta, or two, such as theta and wavelength.",
         )
-    return as_joint(thing, over, **own)
+    plane = as_objective_of(thing, over, **own)
+    if len(plane.space) != 2:
+        raise UsageError(
+            "the objective has one parameter, and a surface is over two.", "Name one for a curve."
+        )
+    return plane
 
 
 def _names(over: str | Sequence[str]) -> list[str]:
@@ -199,8 +204,8 @@ def sweep(
             raise UsageError("one parameter takes one number of points.")
         objective = as_objective(thing, over, **own)
         return sweep_objective(objective, points, survey=True)
-    joint = as_plane(thing, over, **own)
-    return sweep_surface(joint, (points, points) if isinstance(points, int) else points)
+    plane = as_plane(thing, over, **own)
+    return sweep_surface(plane, (points, points) if isinstance(points, int) else points)
 
 
 def optimize(
@@ -271,10 +276,10 @@ def optimize(
         for name, rate in itertools.product(_several(optimizer), rates)
     ]
     own |= _vector_start(thing, start, own)
-    exact = as_joint(thing, names, log_scale, **own)
+    exact = as_objective_of(thing, names, log_scale, **own)
     # A custom objective is made once: it may count, or draw random numbers.
     is_twofold = direct and isinstance(thing, Experiment)
-    stepped = as_joint(thing, names, log_scale, direct=True, **own) if is_twofold else exact
+    stepped = as_objective_of(thing, names, log_scale, direct=True, **own) if is_twofold else exact
     is_own = "start" in own and own["start"] is start
     # The objective has its start already.
     starts = [None] if is_own else _points(start, len(exact.space))
@@ -318,7 +323,7 @@ def _vector_start(thing: Any, start: Any, own: Mapping[str, Any]) -> dict[str, S
     Of a tuple or an array the length says how many components there are; a list holds several
     starts.
     """
-    if isinstance(thing, (Experiment, Objective, JointObjective, Module)) or "param" in own:
+    if isinstance(thing, (Experiment, Line, Objective, Module)) or "param" in own:
         return {}
     first = start[0] if isinstance(start, list) and start else start
     is_vector = isinstance(first, (tuple, list)) or getattr(first, "ndim", 0) == 1
@@ -511,7 +516,7 @@ def diagnose(
     own |= _vector_start(thing, start, own)
     if "start" in own:
         start = None
-    objective = as_joint(thing, _names(over), log_scale, **own)
+    objective = as_objective_of(thing, _names(over), log_scale, **own)
     made = sweep_ = None
     if isinstance(objective, OfLine):
         sweep_ = sweep_objective(objective.line, survey=True)

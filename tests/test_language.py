@@ -73,7 +73,7 @@ KNOWN: dict[str, str] = {
         gabordiag/dynamics/outcomes.py gabordiag/dynamics/stochastic.py
         gabordiag/landscape/critical.py gabordiag/landscape/doubtful.py
         gabordiag/landscape/proof.py gabordiag/objective/gabor_objective.py
-        gabordiag/objective/objective.py gabordiag/presentation/joint_words.py
+        gabordiag/objective/objective.py gabordiag/presentation/space_words.py
         gabordiag/results.py gabordiag/runs/files.py gabordiag/runs/folder.py
         gabordiag/runs/saved.py gabordiag/wording.py
     """,
@@ -81,7 +81,7 @@ KNOWN: dict[str, str] = {
         gabordiag/diagnosis/causes.py gabordiag/diagnosis/evidence.py
         gabordiag/diagnosis/log/explain.py gabordiag/diagnosis/log/measures.py
         gabordiag/diagnosis/reproduction.py gabordiag/diagnosis/verdict.py
-        gabordiag/landscape/survey.py gabordiag/presentation/joint_words.py
+        gabordiag/landscape/survey.py gabordiag/presentation/space_words.py
     """,
     "holds a rate": """
         gabordiag/diagnosis/causes.py
@@ -91,7 +91,7 @@ KNOWN: dict[str, str] = {
     """,
     "The same ...": """
         gabordiag/cli/commands.py gabordiag/diagnosis/evidence.py
-        gabordiag/objective/gabor_objective.py gabordiag/presentation/joint_words.py
+        gabordiag/objective/gabor_objective.py gabordiag/presentation/space_words.py
     """,
 }
 

@@ -93,12 +93,12 @@ def sweep_command(
                 if what.name in ("theta", "psi"):
                     session.warn_of_degrees("--over", *what.ends)
         if len(swept) == 2:
-            joint = as_plane(subject, [what.name for what in swept], **keywords)
+            plane = as_plane(subject, [what.name for what in swept], **keywords)
             session.open_folder()
             with session.progress("sweeping") as bar:
                 counts = (swept[0].points, swept[1].points)
                 ranges = (swept[0].ends, swept[1].ends)
-                surface = sweep_surface(joint, counts, ranges, progress=bar)
+                surface = sweep_surface(plane, counts, ranges, progress=bar)
             session.finish(surface.view())
             return
         (what,) = swept

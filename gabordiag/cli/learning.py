@@ -201,13 +201,13 @@ def _learned(
     session: Session, learn: Sequence[str], log_scale: Sequence[str] = ()
 ) -> tuple[Any, Any, Sequence[str]]:
     """Returns the objective, what it was made of, and the names of what is learned."""
-    from gabordiag.api import as_joint
+    from gabordiag.api import as_objective_of
 
     settings = session.settings
     given: list[Named] = settings["start"] if "start" in settings.given else []
     first = next((value for value, name in given if name in ("", "theta")), None)
     subject, keywords = subject_from(session, first)
-    objective = as_joint(subject, learn, log_scale, **keywords)
+    objective = as_objective_of(subject, learn, log_scale, **keywords)
     is_custom = settings["objective"] is not None
     return objective, subject, objective.space.names if is_custom else learn
 

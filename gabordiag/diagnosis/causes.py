@@ -33,7 +33,7 @@ from gabordiag.dynamics.theory import stability_bound
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
 from gabordiag.landscape.sweep import Sweep
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.space import FloatArray
 from gabordiag.results import Finding
 from gabordiag.wording import counted, times
 

@@ -26,7 +26,7 @@ from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, surroundings, tail
 from gabordiag.dynamics.run import (
     Run,
     Trajectory,
-    as_joint,
+    as_objective_of,
     judge_outcome,
     minimum_at,
     run_many,
@@ -47,12 +47,12 @@ from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical
 from gabordiag.landscape.series_objective import SeriesObjective
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_joint import GaborJoint
-from gabordiag.objective.gabor_objective import GaborObjective, ShortcutObjective
-from gabordiag.objective.joint import Differences, JointObjective, OfLine
+from gabordiag.objective.gabor_line import GaborLine, ShortcutObjective
+from gabordiag.objective.gabor_objective import GaborObjective
+from gabordiag.objective.line import Line
 from gabordiag.objective.losses import LOSSES
-from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray, Objective
-from gabordiag.objective.space import Space
+from gabordiag.objective.objective import Differences, Objective, OfLine
+from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray, Space
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.results import finite_or_none
 
@@ -156,7 +156,7 @@ class Bench(ABC):
         space: What is learned.
     """
 
-    objective: JointObjective
+    objective: Objective
 
     @property
     def space(self) -> Space:
@@ -299,7 +299,7 @@ class LineBench(Bench):
         landscape: Of it, if it is already known.
     """
 
-    def __init__(self, line: Objective, landscape: Landscape | None = None) -> None:
+    def __init__(self, line: Line, landscape: Landscape | None = None) -> None:
         self.line = line
         self.objective = OfLine(line)
         self._landscape = landscape
@@ -370,7 +370,7 @@ class LineBench(Bench):
                 self._trials[settings, start] = self._judged(self.table, settings, start)
             yield self._trials[settings, start]
 
-    def _judged(self, on: Objective, settings: OptimizerSettings, start: float) -> Trial:
+    def _judged(self, on: Line, settings: OptimizerSettings, start: float) -> Trial:
         first, rate = np.array([[start]]), np.array([[settings.lr]])
         states = list(descend(OfLine(on), settings, first, rate))
         trajectory = Trajectory.from_states(states, 0)
@@ -538,7 +538,7 @@ class SpaceBench(Bench):
 
     def __init__(
         self,
-        objective: JointObjective,
+        objective: Objective,
         optimizer: str,
         rates: FloatArray,
         start: FloatArray | None = None,
@@ -824,7 +824,7 @@ class Facts:
             raise UsageError("a diagnosis of several parameters needs the target of each.")
         self.bench = bench or self._bench(self.objective)
 
-    def _bench(self, objective: JointObjective) -> Bench:
+    def _bench(self, objective: Objective) -> Bench:
         if not isinstance(objective, OfLine):
             return SpaceBench(objective, self.run.settings.optimizer, self.run.rates, self.start)
         known = self.landscape if objective is self.objective else None
@@ -841,7 +841,7 @@ class Facts:
         return "the lowest minimum" if self.space.target is None else "the target"
 
     @property
-    def line(self) -> Objective | None:
+    def line(self) -> Line | None:
         """The objective of one parameter, where there is only one."""
         return self.objective.line if isinstance(self.objective, OfLine) else None
 
@@ -865,7 +865,7 @@ class Facts:
     def experiment(self) -> Experiment | None:
         """The Gabor experiment behind the objective, if it is one."""
         source = self.objective if self.line is None else self.line
-        return source.experiment if isinstance(source, GaborObjective | GaborJoint) else None
+        return source.experiment if isinstance(source, GaborLine | GaborObjective) else None
 
     def with_experiment(self, names: Sequence[str] = (), **changes: Any) -> Bench:
         """Returns the bench of the experiment with some settings changed.
@@ -882,7 +882,7 @@ class Facts:
         logs = [p.name for p in self.space.parameters if p.is_log and p.name in names]
         places = [self.space.names.index(name) for name in names]
         return SpaceBench(
-            GaborJoint(changed, names, logs),
+            GaborObjective(changed, names, logs),
             self.run.settings.optimizer,
             self.run.rates[places],
         )
@@ -891,7 +891,7 @@ class Facts:
     def squared(self) -> Bench | None:
         """The same with the loss's root taken away, if it has one."""
         smooth = (self.line or self.objective).squared()
-        return None if smooth is None else self._bench(as_joint(smooth))
+        return None if smooth is None else self._bench(as_objective_of(smooth))
 
     @property
     def without_root(self) -> str:

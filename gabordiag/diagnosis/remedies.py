@@ -30,8 +30,8 @@ from gabordiag.diagnosis.evidence import (
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.gabor import gabor_kernel
 from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel, solve_kernel
-from gabordiag.objective.gabor_joint import GaborJoint
-from gabordiag.objective.gabor_objective import ShortcutObjective
+from gabordiag.objective.gabor_line import ShortcutObjective
+from gabordiag.objective.gabor_objective import GaborObjective
 
 DECAYS = ("exponential", "cosine", "step")
 Try = Callable[[Facts], "Remedy | None"]
@@ -236,7 +236,7 @@ def _solved_kernel(facts: Facts) -> Tensor | None:
         return None
     if isinstance(facts.line, ShortcutObjective):
         return least_squares_kernel(facts.line)
-    if not isinstance(facts.objective, GaborJoint):
+    if not isinstance(facts.objective, GaborObjective):
         return None
     experiment = facts.objective.experiment
     size, compressed = experiment.kernel_size, experiment.everywhere

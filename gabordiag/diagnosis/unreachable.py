@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from gabordiag.diagnosis.evidence import Facts, SpaceBench
 from gabordiag.landscape.critical import SAME_LOSS, Landscape
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.space import FloatArray
 from gabordiag.results import Finding
 
 # Part of the landscape's height by which the lowest loss may lie below the target's.

@@ -24,7 +24,7 @@ from gabordiag.dynamics.pairs import PairSurface, pair_surfaces
 from gabordiag.dynamics.run import (
     Run,
     StepListener,
-    as_joint,
+    as_objective_of,
     describe_space,
     describe_surroundings,
     run,
@@ -36,8 +36,8 @@ from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.surface import condition
 from gabordiag.landscape.sweep import Sweep, sweep_objective
-from gabordiag.objective.joint import JointObjective, OfLine
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Objective, OfLine
 from gabordiag.results import Data, Finding, Progress, Result
 from gabordiag.wording import counted
 
@@ -151,7 +151,7 @@ class Diagnosis(Result):
 
 
 def diagnose_objective(
-    objective: JointObjective | Objective,
+    objective: Objective | Line,
     settings: OptimizerSettings,
     start: Any = None,
     lr: Mapping[str, float] | None = None,
@@ -192,7 +192,7 @@ def diagnose_objective(
         if progress is not None:
             progress(done, total)
 
-    objective = as_joint(objective)
+    objective = as_objective_of(objective)
     if sweep is None and isinstance(objective, OfLine):
         sweep = sweep_objective(objective.line)
     tick()

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gabordiag.objective.joint import JointObjective
-from gabordiag.objective.objective import FloatArray
-from gabordiag.objective.space import Space
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray, Space
 from gabordiag.own.evaluation import UserObjective
 from gabordiag.results import read_only
 
@@ -50,7 +49,7 @@ class PairSurface:
 
 
 def pair_surfaces(
-    objective: JointObjective, path: FloatArray, points: int = PAIR_POINTS
+    objective: Objective, path: FloatArray, points: int = PAIR_POINTS
 ) -> tuple[PairSurface, ...]:
     """Returns the loss on every pair's plane through the last finite values of a path (n, d).
 

@@ -22,7 +22,8 @@ import numpy as np
 
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.series import TrigPolynomial, build_series
-from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray, Parameter
 
 # The smooth loss there, relative to its largest value, up to which a zero is taken as exact: it is
 # then known to some 1e-13 of the range.
@@ -105,7 +106,7 @@ class FactoredSeries:
         }
 
 
-def factor_series(objective: Objective, landscape: Landscape) -> FactoredSeries:
+def factor_series(objective: Line, landscape: Landscape) -> FactoredSeries:
     """Returns the series of the smooth loss with the goal's zero taken out, where it has one.
 
     Args:
@@ -122,11 +123,11 @@ def factor_series(objective: Objective, landscape: Landscape) -> FactoredSeries:
     return _plain(objective, largest)
 
 
-def _plain(objective: Objective, largest: float) -> FactoredSeries:
+def _plain(objective: Line, largest: float) -> FactoredSeries:
     return _checked(objective, None, build_series(objective).smooth, largest)
 
 
-def _factor(objective: Objective, zero: float, degree: int, largest: float) -> FactoredSeries:
+def _factor(objective: Line, zero: float, degree: int, largest: float) -> FactoredSeries:
     parameter = objective.parameter
     if parameter.period is not None:
         # Halfway between the nodes that hold the zero: none comes nearer than half a spacing.
@@ -161,7 +162,7 @@ def _trimmed(coefficients: np.ndarray) -> TrigPolynomial:
 
 
 def _checked(
-    objective: Objective, zero: float | None, quotient: TrigPolynomial, largest: float
+    objective: Line, zero: float | None, quotient: TrigPolynomial, largest: float
 ) -> FactoredSeries:
     parameter = objective.parameter
     series = FactoredSeries(parameter, zero, quotient, 0.0)
@@ -170,7 +171,7 @@ def _checked(
     return FactoredSeries(parameter, zero, quotient, float(apart / largest) if largest else 0.0)
 
 
-def _smooth(objective: Objective, values: FloatArray) -> FloatArray:
+def _smooth(objective: Line, values: FloatArray) -> FloatArray:
     levels: FloatArray = objective.derivatives(values, 0, smooth=True)[0]
     return levels
 

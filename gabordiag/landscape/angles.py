@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.objective.space import FloatArray, Parameter
 
 # Distances from the target, of the range's width, at which a series has to be right: the minimum
 # that belongs there may be narrower than the spacing of any samples.

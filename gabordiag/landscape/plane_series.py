@@ -15,8 +15,8 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from gabordiag.errors import InputError
-from gabordiag.objective.joint import JointObjective
-from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray, Parameter
 
 # Last coefficients below this part of the largest mean that the series is long enough: far below
 # what moves a run from one basin to another. A tenth of it is dropped.
@@ -59,7 +59,7 @@ class PlaneSeries:
         return np.stack([(u * (level @ v)).sum(axis=0) for level in self._levels])
 
 
-def build_plane_series(objective: JointObjective) -> PlaneSeries:
+def build_plane_series(objective: Objective) -> PlaneSeries:
     """Builds the series of an objective of two parameters over their ranges.
 
     Raises:

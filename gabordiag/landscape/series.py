@@ -32,7 +32,8 @@ from gabordiag.landscape.angles import (
     value_of,
     value_slope,
 )
-from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.numeric import measure_noise, noise_spacing
 
@@ -179,10 +180,10 @@ class LossSeries:
         return smooth, slope, curvature
 
 
-_built: WeakKeyDictionary[Objective, LossSeries] = WeakKeyDictionary()
+_built: WeakKeyDictionary[Line, LossSeries] = WeakKeyDictionary()
 
 
-def build_series(objective: Objective) -> LossSeries:
+def build_series(objective: Line) -> LossSeries:
     """Builds the series of an objective's smooth loss over its parameter's range; once for each.
 
     Raises:
@@ -197,7 +198,7 @@ def build_series(objective: Objective) -> LossSeries:
     return _built[objective]
 
 
-def _build_finest(objective: Objective) -> LossSeries:
+def _build_finest(objective: Line) -> LossSeries:
     samples = _Samples(objective)
     series = _build(samples, None)
     best = series
@@ -229,7 +230,7 @@ def _tolerance(samples: _Samples, series: LossSeries) -> float:
 class _Samples:
     """The smooth loss, each value computed once."""
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Line) -> None:
         self.objective = objective
         self.is_own = isinstance(objective, OwnObjective)
         self.count = 0
@@ -414,7 +415,7 @@ def _per_value(parameter: Parameter, smooth: TrigPolynomial, apart: float) -> fl
     return degree**2 * apart * 2 / width
 
 
-def _objective_roots(objective: Objective, series: LossSeries) -> FloatArray:
+def _objective_roots(objective: Line, series: LossSeries) -> FloatArray:
     """Returns where the objective's own derivative changes its sign, kinks and jumps included."""
 
     def slope(phi: FloatArray) -> FloatArray:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.landscape.series import build_series
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.line import Line
 from gabordiag.own.evaluation import OwnObjective
 
 # Below this part of the largest value, the square root of a series has lost half its digits.
@@ -29,7 +29,7 @@ _GOOD_ENOUGH = 1e-4
 _COMPARED = (0.1573094, 0.4142136, 0.7320508)
 
 
-class SeriesObjective(Objective):
+class SeriesObjective(Line):
     """An objective through its series; float64, differentiable as often as one likes.
 
     Attributes:
@@ -37,7 +37,7 @@ class SeriesObjective(Objective):
         series: `build_series` of it.
     """
 
-    def __init__(self, original: Objective) -> None:
+    def __init__(self, original: Line) -> None:
         self.original = original
         self.series = build_series(original)
         self.parameter = original.parameter
@@ -104,7 +104,7 @@ class SeriesObjective(Objective):
         return total
 
 
-def cheap_objective(objective: Objective) -> Objective:
+def cheap_objective(objective: Line) -> Line:
     """Returns a user's expensive objective through its series, anything else as it is.
 
     Its own series is kept, so that whoever builds one again gets it for nothing. A series that does

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from gabordiag.objective.gabor_objective import ShortcutObjective
+from gabordiag.objective.gabor_line import ShortcutObjective
 
 # Directions of the response below this part of the strongest are left out of the solution: beyond,
 # it would amplify the target's rounding and noise by more than a million.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.losses import find_loss
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import Evaluator, FunctionLoss, OwnObjective
 from gabordiag.own.loading import user_code
 from gabordiag.own.modules import (

@@ -1,4 +1,4 @@
-"""A user's code as an `Objective`: batched where torch can do that, else one by one.
+"""A user's code as an `Line`: batched where torch can do that, else one by one.
 
 In goes an `Evaluator`, the loss of one value (a function here, a module in `modules.py`); out comes
 what every landscape, optimizer and diagnosis takes. The user's gradient may be what is wrong: it is
@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError
+from gabordiag.objective.line import CHUNK, Line, to_numpy
 from gabordiag.objective.losses import LOSSES
-from gabordiag.objective.objective import CHUNK, FloatArray, Objective, to_numpy
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import user_code
 from gabordiag.own.modules import Leaves, Slots, held_phrases
 from gabordiag.own.numeric import (
@@ -350,7 +351,7 @@ class UserObjective:
             return result
 
 
-class OwnObjective(UserObjective, Objective):
+class OwnObjective(UserObjective, Line):
     """A user's function or module along one parameter.
 
     The derivatives of `smooth_loss` are those of the function that the values show: by autograd

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from gabordiag.errors import InputError, UsageError
 from gabordiag.images import load_image
 from gabordiag.objective.losses import Loss, find_loss
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import user_code
 
 Input = str | Path | npt.ArrayLike | Tensor | tuple[Any, ...]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.errors import InputError
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.space import FloatArray
 
 Function = Callable[[FloatArray], FloatArray]
 _EPS = float(np.finfo(np.float64).eps)

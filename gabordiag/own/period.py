@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gabordiag.errors import InputError, UsageError
-from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.numeric import Function, measure_noise, noise_spacing
 
 # Quarter, half and whole turns: what patterns of fourfold and twofold symmetry repeat after.

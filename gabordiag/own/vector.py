@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError, UsageError
-from gabordiag.objective.joint import JointObjective
-from gabordiag.objective.objective import FloatArray, Parameter, to_numpy
-from gabordiag.objective.space import Space
+from gabordiag.objective.line import to_numpy
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray, Parameter, Space
 from gabordiag.own.evaluation import (
     Evaluator,
     FunctionLoss,
@@ -34,7 +34,7 @@ _TRIED = (-0.7639320225, -0.2360679775, 0.0260018634, 0.2720196204, 0.7082039324
 _INSIDE = 1e-3
 
 
-class CustomObjective(UserObjective, JointObjective):
+class CustomObjective(UserObjective, Objective):
     """A user's function or module of several parameters.
 
     As in `OwnObjective`, the derivatives of the smooth loss are those of the function that the

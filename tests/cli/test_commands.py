@@ -24,7 +24,7 @@ from gabordiag.cli.main import run
 from gabordiag.dynamics import run as run_module
 from gabordiag.dynamics.optimizers import SCHEDULES
 from gabordiag.explorer.exploration import OFFERED
-from gabordiag.objective.gabor_objective import ShortcutObjective
+from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.losses import LOSSES
 from gabordiag.presentation.figures.sheets import SHEETS
 from gabordiag.presentation.restored import READERS

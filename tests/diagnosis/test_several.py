@@ -11,7 +11,7 @@ import pytest
 import gabordiag as gd
 from gabordiag.diagnosis.verdict import Diagnosis
 from gabordiag.errors import UsageError
-from tests.dynamics.test_joint import by_hand, experiment
+from tests.dynamics.test_space_runs import by_hand, experiment
 
 NAMES = ("theta", "wavelength", "sigma", "psi")
 NEAR = {"theta": 0.9, "wavelength": 5.4, "sigma": 2.2, "psi": 0.1}

@@ -13,14 +13,14 @@ from gabordiag.diagnosis.evidence import Facts
 from gabordiag.diagnosis.verdict import headline
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run as run_one
-from gabordiag.objective.gabor_joint import GaborJoint
+from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.results import Finding
 from tests.diagnosis.planting import cardinal_gabor
 
 
 def _facts(loss: str, lr: float, steps: int) -> Facts:
     """From beside the antidiagonal, where the image has a minimum of its own."""
-    objective = GaborJoint(cardinal_gabor(loss), ("theta", "sigma"))
+    objective = GaborObjective(cardinal_gabor(loss), ("theta", "sigma"))
     return Facts(run_one(objective, OptimizerSettings("sgd", lr, steps=steps)))
 
 

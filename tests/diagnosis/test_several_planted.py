@@ -21,15 +21,14 @@ from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run
 from gabordiag.errors import UsageError
-from gabordiag.objective.joint import JointObjective
-from gabordiag.objective.objective import FloatArray, Parameter
-from gabordiag.objective.space import Space
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray, Parameter, Space
 from gabordiag.results import Finding
 
 Function = Callable[[Tensor, Tensor], Tensor]
 
 
-class Plane(JointObjective):
+class Plane(Objective):
     """A loss of a and b on [-1, 3] each, target (1, 1) unless it is given."""
 
     def __init__(

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import gabordiag as gd
-from gabordiag.api import as_joint
+from gabordiag.api import as_objective_of
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.surface import sweep_surface
@@ -213,7 +213,7 @@ class TestFunction:
             own_objective(lambda v: v**2, start=(0.1, 0.2), range=(0, 1))
         with pytest.raises(UsageError, match="as one vector"):
             own_objective(lambda a, b: a + b, start=(0.1, 0.2))
-        with pytest.raises(UsageError, match="where they should end"):
+        with pytest.raises(UsageError, match="needs the target of each"):
             gd.diagnose(bowl, start=(0, 0, 0), range=(-1, 1))
 
     @pytest.mark.parametrize(
@@ -429,7 +429,9 @@ class TestModule:
 class TestJoint:
     def test_a_log_scale_of_a_line(self):
         options = {"start": (1.0, 0.5), "range": ((0.1, 5), (-1, 1)), "period": 0}
-        joint = as_joint(lambda v: torch.log(v[0]) ** 2 + v[1], ["v[0]"], ["v[0]"], **options)
+        joint = as_objective_of(
+            lambda v: torch.log(v[0]) ** 2 + v[1], ["v[0]"], ["v[0]"], **options
+        )
         assert joint.space.parameters[0].is_log
 
     def test_a_surface_in_values_of_what_moves_as_a_logarithm(self):

@@ -8,7 +8,7 @@ from typing import Any
 
 from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.objective.losses import LOSSES
-from gabordiag.objective.objective import Parameter
+from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
 from gabordiag.presentation.phrases import (
     findings,
@@ -29,7 +29,7 @@ _RUN_COLUMNS = ("optimizer", "loss", "lr", "outcome", "steps", "final loss", "ju
 _SAME = 1e-9
 
 
-def joint_runs(result: Json) -> list[Block]:
+def space_runs(result: Json) -> list[Block]:
     """Returns what the runs of an optimization say, parameter by parameter."""
     runs = result["runs"]
     told: list[Block] = [Heading("The runs"), Picture("pairs")]
@@ -197,7 +197,8 @@ def _symmetry(result: Json, run: Json) -> list[str]:
 
 def _turned(result: Json, run: Json) -> list[str]:
     """Names of the parameters in which a run's copy of the target is not the target itself."""
-    target, names = result["target"], []
+    names: list[str] = []
+    target = result["target"]
     if target is None:
         return names
     for name, axis in axes_of(result).items():
