@@ -68,8 +68,8 @@ _KIND = {name: kind for kind, names in KINDS.items() for name in names}
 SENSITIVE = [
     # A finite difference of a loss: the loss's rounding, divided by a step of about 1e-6.
     ("*", "data.*sweep.csv.grad_numeric*", 1e-7),
-    # The basis of the kernels is cut above their rounding; a second derivative at small sigma, where
-    # kernels change fast, magnifies what is cut (1.3e-12 seen against an uncut basis).
+    # The basis of the kernels is cut above their rounding. A second derivative at small sigma,
+    # where kernels change fast, magnifies what is cut: 1.3e-12 against the former cut.
     ("optimize-sigma", "*.curvature", 1e-11),
     # Where on the path the loss is lowest: at a minimum it changes by one rounding unit over about
     # sqrt(eps loss / curvature) = 1e-8, and rounding picks the place.
