@@ -67,10 +67,10 @@ from gabordiag.presentation.restored import (
     Diagnosed,
     Explained,
     Explored,
-    JointDiagnosed,
-    JointRuns,
     PlaneView,
     Reproduced,
+    SpaceDiagnosed,
+    SpaceRuns,
     SurfaceView,
     restore,
 )
@@ -114,7 +114,7 @@ def _of_diagnosis(diagnosed: Diagnosed) -> Drawings:
     return {"sweep": partial(sweep_figure, runs.sweep), "run": partial(optimize_figure, runs)}
 
 
-def _of_pairs(view: JointRuns | JointDiagnosed) -> Drawings:
+def _of_pairs(view: SpaceRuns | SpaceDiagnosed) -> Drawings:
     return {"pairs": partial(pairs_figure, view)} if view.result.get("pairs") else {}
 
 
@@ -138,7 +138,7 @@ def _draw_first_case(ax: Axes, reproduced: Reproduced) -> None:
     draw_runs(ax, next(iter(reproduced.cases.values())).failing)
 
 
-def _draw_joint_runs(ax: Axes, view: View) -> None:
+def _draw_runs_of_space(ax: Axes, view: View) -> None:
     legend_beside(ax, draw_space_runs(ax, view))
 
 
@@ -157,12 +157,12 @@ KINDS: dict[type, Kind] = {
         draw_surface,
     ),
     Runs: Kind(words.runs, _each(optimize=optimize_figure), draw_runs, lambda runs: {"": runs}),
-    JointRuns: Kind(_of_json(space_words.space_runs), _of_pairs, _draw_joint_runs),
+    SpaceRuns: Kind(_of_json(space_words.space_runs), _of_pairs, _draw_runs_of_space),
     Basins: Kind(words.basins, _each(basins=basins_figure), draw_map_alone),
     PlaneView: Kind(_of_json(space_words.plane_of_starts), _each(plane=plane_figure), _draw_plane),
     Bifurcation: Kind(words.bifurcation, _each(bifurcation=bifurcation_figure), draw_attractor),
     Diagnosed: Kind(words.diagnosis, _of_diagnosis, lambda ax, found: draw_runs(ax, found.runs)),
-    JointDiagnosed: Kind(_of_json(space_words.joint_diagnosis), _of_pairs, _draw_joint_runs),
+    SpaceDiagnosed: Kind(_of_json(space_words.space_diagnosis), _of_pairs, _draw_runs_of_space),
     Reproduced: Kind(
         words.reproduction,
         _of_reproduction,

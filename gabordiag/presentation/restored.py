@@ -71,11 +71,11 @@ class SurfaceView(View):
     """A loss over two parameters."""
 
 
-class JointRuns(View):
+class SpaceRuns(View):
     """Runs of several parameters."""
 
 
-class JointDiagnosed(View):
+class SpaceDiagnosed(View):
     """The diagnosis of a run of several parameters."""
 
 
@@ -159,7 +159,7 @@ READERS: dict[str, Callable[[View], Any]] = {
 }
 _OF_SEVERAL: dict[str, type[View]] = {
     "sweep": SurfaceView,
-    "optimize": JointRuns,
-    "diagnose": JointDiagnosed,
+    "optimize": SpaceRuns,
+    "diagnose": SpaceDiagnosed,
     "basins": PlaneView,
 }

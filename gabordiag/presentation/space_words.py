@@ -39,7 +39,7 @@ def space_runs(result: Json) -> list[Block]:
     return [*told, *_ends(result, runs), *(Paragraph(note) for note in result.get("notes", []))]
 
 
-def joint_diagnosis(result: Json) -> list[Block]:
+def space_diagnosis(result: Json) -> list[Block]:
     """Returns the verdict on a run of several parameters, why, what helps, and the run."""
     run = result["run"]
     told: list[Block] = [verdict(result), Picture("pairs")]
