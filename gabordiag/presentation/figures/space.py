@@ -408,7 +408,8 @@ def _mark_handles(
         handles.insert(0, steps)
     if len(paths) == 1 and any(_leaves(plane, paths[0].run) for plane in planes):
         end.set_label("end (outside some planes)")
-    handles.append(Line2D([], [], label="target", **_target_style(True)))
+    if result["target"] is not None:
+        handles.append(Line2D([], [], label="target", **_target_style(True)))
     drawn = itertools.chain.from_iterable(_targets(result, plane) for plane in planes)
     if any(not is_target for _, _, is_target in drawn):
         words = "copy of the target: the same filter"
