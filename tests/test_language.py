@@ -40,15 +40,14 @@ PHRASES = {
 # Files in which a phrase still stands. Only to be shortened.
 KNOWN: dict[str, str] = {
     "one's own": """
-        gabordiag/dynamics/__init__.py gabordiag/dynamics/optimizers.py
-        gabordiag/dynamics/replay.py
+        gabordiag/dynamics/optimizers.py gabordiag/dynamics/replay.py
     """,
     "for ever": """
         gabordiag/dynamics/outcomes.py
     """,
     "is no grid": """
-        gabordiag/diagnosis/causes.py gabordiag/dynamics/maps.py
-        gabordiag/objective/objective.py gabordiag/presentation/figures/sweep.py
+        gabordiag/diagnosis/causes.py gabordiag/dynamics/maps.py gabordiag/objective/space.py
+        gabordiag/presentation/figures/sweep.py
     """,
     "torch has not": """
         gabordiag/dynamics/optimizers.py gabordiag/dynamics/tables.py
@@ -72,10 +71,10 @@ KNOWN: dict[str, str] = {
         gabordiag/dynamics/batch.py gabordiag/dynamics/bifurcation.py
         gabordiag/dynamics/outcomes.py gabordiag/dynamics/stochastic.py
         gabordiag/landscape/critical.py gabordiag/landscape/doubtful.py
-        gabordiag/landscape/proof.py gabordiag/objective/gabor_objective.py
-        gabordiag/objective/objective.py gabordiag/presentation/space_words.py
-        gabordiag/results.py gabordiag/runs/files.py gabordiag/runs/folder.py
-        gabordiag/runs/saved.py gabordiag/wording.py
+        gabordiag/landscape/proof.py gabordiag/objective/gabor_line.py
+        gabordiag/objective/space.py gabordiag/presentation/space_words.py gabordiag/results.py
+        gabordiag/runs/files.py gabordiag/runs/folder.py gabordiag/runs/saved.py
+        gabordiag/wording.py
     """,
     "rests": """
         gabordiag/diagnosis/causes.py gabordiag/diagnosis/evidence.py
@@ -91,7 +90,7 @@ KNOWN: dict[str, str] = {
     """,
     "The same ...": """
         gabordiag/cli/commands.py gabordiag/diagnosis/evidence.py
-        gabordiag/objective/gabor_objective.py gabordiag/presentation/space_words.py
+        gabordiag/objective/gabor_line.py gabordiag/presentation/space_words.py
     """,
 }
 

@@ -25,7 +25,7 @@ MODULES = (
     "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
     "landscape.critical", "landscape.doubtful", "landscape.proof", "landscape.surface",
     "landscape.sweep", "checks.gradient", "checks.mistakes",
-    "objective.objective", "own.period", "checks.probing", "checks.verify",
+    "objective.space", "own.period", "checks.probing", "checks.verify",
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
@@ -52,7 +52,7 @@ EFFORTS = {
                          "_ARGUMENT_ROUNDINGS"},
     "checks.gradient": {"_STEPPED"},
     "checks.mistakes": {"_DEGREE"},
-    "objective.objective": {"_MOST_PERIODS", "CHUNK"},
+    "objective.space": {"_MOST_PERIODS"},
     "checks.verify": {"DEFAULT_SIZE", "_COMPLEX_STEP", "_STEP"},
 }  # fmt: skip
 
