@@ -35,7 +35,8 @@ def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _call(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str]:
     capsys.readouterr()
-    small = [] if arguments[0] in ("check", "report", "runs") else ["--image", "image.npy", *FILTER]
+    has_no_image = arguments[0] in ("check", "report", "runs") or "--objective" in arguments
+    small = [] if has_no_image else ["--image", "image.npy", *FILTER]
     code = run([*arguments, *([] if "--resume" in arguments else small)])
     return code, capsys.readouterr().err
 

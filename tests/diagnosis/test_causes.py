@@ -158,7 +158,7 @@ def test_a_log_is_diagnosed_like_the_run_it_came_from() -> None:
     columns = {"step": np.arange(401), "value": v, "loss": 2 * (v - 1) ** 2}
     logged = {"grad": 4 * (v - 1), "lr": np.full(401, 0.55)}
     for log in (columns, {**columns, **logged}):
-        found = gd.diagnose(bowl(), "sgd", 0.55, log=log)
+        found = gd.diagnose(bowl(), "sgd", 0.55, from_log=log)
         assert found.verdict == "step_too_large"
         assert found.run.start == 0.2
         assert found.run.settings.steps == 400
@@ -174,8 +174,8 @@ def test_a_log_may_begin_late_but_must_hold_a_step() -> None:
     v = 1 - 0.8 * 0.6 ** np.arange(200)
     values = np.concatenate([[math.nan, math.nan], v])
     log = {"value": values, "loss": 2 * (values - 1) ** 2}
-    found = gd.diagnose(bowl(), "sgd", 0.1, log=log)
+    found = gd.diagnose(bowl(), "sgd", 0.1, from_log=log)
     assert found.verdict == "healthy"
     assert (found.run.start, len(found.run.trajectory)) == (v[0], 200)
     with pytest.raises(InputError, match="no step"):
-        gd.diagnose(bowl(), "sgd", 0.1, log={"value": [0.3], "loss": [0.1]})
+        gd.diagnose(bowl(), "sgd", 0.1, from_log={"value": [0.3], "loss": [0.1]})

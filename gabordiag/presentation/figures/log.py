@@ -20,6 +20,8 @@ from gabordiag.results import View
 
 # Losses that span more than this factor are drawn on a logarithmic axis, unless they jump.
 _DECADES = 1e3
+# Losses beyond this are not drawn.
+_LARGEST = 1e300
 
 
 def log_figure(view: View) -> Figure:
@@ -33,6 +35,8 @@ def log_figure(view: View) -> Figure:
 def draw_explanation(ax: Axes, view: View) -> None:
     """Draws the loss of an `Explanation`'s log against the step, with the jumps."""
     steps, losses = (view.data["log.csv"][name] for name in ("step", "loss"))
+    # Their differences would not be doubles.
+    losses = np.where(np.abs(losses) < _LARGEST, losses, np.nan)
     ax.plot(steps, losses, ".-", color=RUN_STYLES[0][0], linewidth=1.0, markersize=3, label="loss")
     jumps = view.result["jumps"]
     for jump in jumps:
