@@ -80,7 +80,7 @@ class OptimizerSettings:
         steps: Number of optimizer steps, >= 1.
 
     Raises:
-        UsageError: A combination that torch has not, or a number out of range.
+        UsageError: A combination that torch.optim does not support, or a number out of range.
     """
 
     optimizer: str = "sgd"
@@ -160,7 +160,7 @@ class BatchUpdate:
     Where the update is proportional to the rate (measured, not assumed: see `_proportionality`),
     the optimizer runs once at lr = 1, and what it leaves is the update per unit rate: on a tensor
     of zeros, or on the values where it looks at them (adamw's weight decay). The rate of rprop is
-    no more than its first step size, of which torch keeps one for every element. For the rest
+    no more than its first step size, and torch keeps one of these for every element. For the rest
     (asgd) each rate gets its group.
 
     Args:

@@ -7,7 +7,7 @@ a state has to be kept, none has to be trusted when it is read, and every logged
 before it: a log that was changed, or belongs to another run, does not fit.
 
 The loss is evaluated again only where the log does not hold all that the run used: by LBFGS, which
-evaluates several times a step, and of one's own objective, which may draw random numbers or count.
+evaluates several times a step, and of a custom objective, which may draw random numbers or count.
 """
 
 from __future__ import annotations
