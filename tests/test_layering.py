@@ -181,7 +181,7 @@ def test_the_checker_catches(module, source):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("landscape.sweep", "from gabordiag.objective.objective import Objective"),
+        ("landscape.sweep", "from gabordiag.objective.objective import Line"),
         ("landscape.sweep", "from gabordiag.landscape.critical import Landscape"),
         ("landscape.sweep", "from .critical import Landscape"),
         ("landscape.sweep", "from . import critical"),

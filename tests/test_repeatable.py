@@ -17,7 +17,7 @@ from torch import Tensor
 
 import gabordiag as gd
 from gabordiag.dynamics.predictability import trusted_steps
-from gabordiag.objective.objective import Parameter
+from gabordiag.objective.space import Parameter
 
 SMALL = ["--image", "image.npy", "--kernel-size", "9", "--wavelength", "5", "--sigma", "2"]
 COMMANDS = {

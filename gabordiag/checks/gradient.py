@@ -23,7 +23,7 @@ from gabordiag.checks.probing import (
     run_twice,
     trace,
 )
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.line import Line
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.modules import ModuleLoss
 from gabordiag.own.numeric import follows_closely, measure_fine_noise
@@ -49,7 +49,7 @@ _FAR_SMALLER = 1e-3
 _REORDERED = 64
 
 
-def check_objective(objective: Objective, value: float | None = None) -> tuple[Finding, ...]:
+def check_objective(objective: Line, value: float | None = None) -> tuple[Finding, ...]:
     """Looks for what makes a gradient useless, before any optimizer is to blame.
 
     Args:
@@ -82,7 +82,7 @@ def check_objective(objective: Objective, value: float | None = None) -> tuple[F
 
 
 def _check_dependence(
-    objective: Objective, probes: Probes, unused: Cut | None, repeats: bool
+    objective: Line, probes: Probes, unused: Cut | None, repeats: bool
 ) -> Finding:
     name, label = "flat_objective", objective.parameter.name
     evidence: dict[str, Any] = {
@@ -109,7 +109,7 @@ def _check_dependence(
 
 
 def _check_gradient_exists(
-    objective: Objective, value: float, probes: Probes, unused: Cut | None
+    objective: Line, value: float, probes: Probes, unused: Cut | None
 ) -> Finding:
     label = objective.parameter.name
     evidence: dict[str, Any] = {
@@ -149,13 +149,13 @@ def _is_missing(probes: Probes) -> bool:
     return bool(probes.zero.all() or (clear.any() and probes.zero[clear].all()))
 
 
-def _is_frozen(objective: Objective) -> bool:
+def _is_frozen(objective: Line) -> bool:
     if not isinstance(objective, OwnObjective):
         return False
     return isinstance(objective.evaluator, ModuleLoss) and objective.evaluator.is_frozen
 
 
-def _check_finite(objective: Objective, probes: Probes) -> Finding:
+def _check_finite(objective: Line, probes: Probes) -> Finding:
     name = "nonfinite_gradient"
     bad_loss, bad_slope = ~np.isfinite(probes.losses), ~np.isfinite(probes.autograd)
     evidence: dict[str, Any] = {
@@ -181,7 +181,7 @@ def _check_finite(objective: Objective, probes: Probes) -> Finding:
     return Finding(name, True, False, {**evidence, "value": place}, text)
 
 
-def _check_gradient_right(objective: Objective, value: float, probes: Probes) -> Finding | None:
+def _check_gradient_right(objective: Line, value: float, probes: Probes) -> Finding | None:
     """Compares with differences of the loss, where these show a slope; a random loss's do not."""
     name = "wrong_gradient"
     numeric, autograd = probes.numeric, probes.autograd
@@ -224,7 +224,7 @@ def _check_gradient_right(objective: Objective, value: float, probes: Probes) ->
 
 
 def _follows_closely(
-    objective: Objective, probes: Probes, use: npt.NDArray[np.bool_]
+    objective: Line, probes: Probes, use: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
     """Whether the gradient at the places in use fits the loss close up, as far as it is defined."""
     parameter, places, reach = objective.parameter, probes.places[use], probes.reach[use]
@@ -242,7 +242,7 @@ def _follows_closely(
     return fits
 
 
-def _wrong_part(objective: Objective, value: float) -> Cut | None:
+def _wrong_part(objective: Line, value: float) -> Cut | None:
     """A custom backward, or a place where part of the graph is cut."""
     if not isinstance(objective, OwnObjective):
         return None
@@ -250,7 +250,7 @@ def _wrong_part(objective: Objective, value: float) -> Cut | None:
     return next((cut for cut in (custom_backward(loss), *tracer.cuts) if cut is not None), None)
 
 
-def _check_repeats(objective: Objective, value: float) -> Finding:
+def _check_repeats(objective: Line, value: float) -> Finding:
     name = "nondeterministic"
     losses = [float(objective.loss_at(value)[0]) for _ in range(3)]
     culprit = None
@@ -267,7 +267,7 @@ def _check_repeats(objective: Objective, value: float) -> Finding:
     return Finding(name, True, False, evidence, text)
 
 
-def _check_neighbours(objective: Objective, probes: Probes) -> Finding | None:
+def _check_neighbours(objective: Line, probes: Probes) -> Finding | None:
     """Compares with the gradients of the module's other parameters, at the same places."""
     own = float(np.abs(probes.autograd[np.isfinite(probes.autograd)]).max(initial=0.0))
     typical = float(np.median(list(probes.neighbours.values()) or [0.0]))

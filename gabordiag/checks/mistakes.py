@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gabordiag.gabor import GaborParameters
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.space import FloatArray
 
 # From a filter and grids x, y to the values there.
 Field = Callable[[GaborParameters, FloatArray, FloatArray], FloatArray]

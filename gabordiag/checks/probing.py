@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from gabordiag.checks.cuts import Cut, ValueTracer, custom_backward, use_in_init
-from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.loading import user_code
 from gabordiag.own.modules import ModuleLoss
@@ -85,7 +86,7 @@ class Probes:
         return clear
 
 
-def probe(objective: Objective, value: float) -> Probes:
+def probe(objective: Line, value: float) -> Probes:
     """Evaluates an objective at a value and at generic ones of its range."""
     parameter = objective.parameter
     width = parameter.high - parameter.low
@@ -141,7 +142,7 @@ def _difference_places(
     return moved, np.where(within, np.minimum(reach, 9 * inside), 1e-3 * width)
 
 
-def _gradients(objective: Objective, value: float) -> dict[str, float]:
+def _gradients(objective: Line, value: float) -> dict[str, float]:
     """Returns the gradient as an optimizer gets it, as '', if any; the other parameters' by name.
 
     Another parameter's is the root mean square over its elements.

@@ -37,7 +37,7 @@ from gabordiag.gabor import (
     gabor_partials,
     validate_kernel_size,
 )
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import user_code
 from gabordiag.results import Result, finite_or_none
 

@@ -5,7 +5,8 @@
                    `several` (the same for several learned parameters)
     options        `options` (shared groups of them), `learning_options`, `values` (texts that stand
                    for numbers)
-    around each    `session` (folder, progress, result, exit), `bars` (progress bars)
+    around each    `settings` (what was asked), `session` (folder, progress, result, exit),
+                   `bars` (progress bars)
 
 What computes, draws or writes is imported when a command runs, so that help and mistakes are
 answered at once.

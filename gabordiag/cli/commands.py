@@ -93,16 +93,18 @@ def sweep_command(
                 if what.name in ("theta", "psi"):
                     session.warn_of_degrees("--over", *what.ends)
         if len(swept) == 2:
-            joint = as_plane(subject, [what.name for what in swept], **keywords)
+            plane = as_plane(subject, [what.name for what in swept], **keywords)
             session.open_folder()
             with session.progress("sweeping") as bar:
                 counts = (swept[0].points, swept[1].points)
                 ranges = (swept[0].ends, swept[1].ends)
-                surface = sweep_surface(joint, counts, ranges, progress=bar)
+                surface = sweep_surface(plane, counts, ranges, progress=bar)
             session.finish(surface.view())
             return
         (what,) = swept
         objective = as_objective(subject, what.name, **keywords)
+        # Refused before there is a folder.
+        objective.parameter.grid(what.low, what.high)
         session.open_folder()
         with session.progress("sweeping", objective):
             result = sweep_objective(objective, what.points, what.low, what.high, survey=True)

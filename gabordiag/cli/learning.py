@@ -88,14 +88,13 @@ def optimize_command(
                 "A run is resumed with the settings that it was started with.",
             )
     with Session(settings) as session:
-        from gabordiag.api import as_joint, optimize
+        from gabordiag.api import optimize
         from gabordiag.dynamics.run import trajectory_name
         from gabordiag.objective.batches import resolve_batch_size
         from gabordiag.objective.kernel_table import kernel_table
 
-        starts, rates = _starts(settings, learn), _rates(lr, learn)
-        subject, keywords = _subject(session, starts)
-        objective = as_joint(subject, learn, log_scale, **keywords)
+        objective, subject, names = _learned(session, learn, log_scale)
+        starts, rates = _starts(settings, names), _rates(lr, names)
         line = getattr(objective, "line", None)
         if line is None and animate:
             raise UsageError("--animate is for one learned parameter.", "Leave it out.")
@@ -154,6 +153,8 @@ def _starts(settings: Settings, learn: Sequence[str]) -> list[Any]:
     if len(learn) == 1:
         _refuse_stray(given, learn)
         return [value for value, _ in given] or [None]
+    if any(isinstance(value, tuple) for value, _ in given):
+        return [value for value, _ in given]
     by_name: dict[str, list[float]] = {}
     for value, name in given:
         by_name.setdefault(name or "theta", []).append(value)
@@ -196,10 +197,19 @@ def _refuse_stray(values: Sequence[Named], learn: Sequence[str]) -> None:
         )
 
 
-def _subject(session: Session, starts: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
-    """Returns what is learned from, and keywords for it."""
-    first = starts[0]
-    return subject_from(session, first.get("theta") if isinstance(first, dict) else first)
+def _learned(
+    session: Session, learn: Sequence[str], log_scale: Sequence[str] = ()
+) -> tuple[Any, Any, Sequence[str]]:
+    """Returns the objective, what it was made of, and the names of what is learned."""
+    from gabordiag.api import as_objective_of
+
+    settings = session.settings
+    given: list[Named] = settings["start"] if "start" in settings.given else []
+    first = next((value for value, name in given if name in ("", "theta")), None)
+    subject, keywords = subject_from(session, first)
+    objective = as_objective_of(subject, learn, log_scale, **keywords)
+    is_custom = settings["objective"] is not None
+    return objective, subject, objective.space.names if is_custom else learn
 
 
 def _columns(names: Sequence[str], draws: bool = False) -> tuple[list[str], list[str]]:
@@ -347,14 +357,13 @@ def diagnose_command(
 ) -> None:
     """What is wrong, proved, and what fixes it, each cure tried."""
     with Session(settings) as session:
-        from gabordiag.api import as_joint, diagnose
+        from gabordiag.api import diagnose
         from gabordiag.dynamics.run import trajectory_name
 
-        starts, rates = _starts(settings, learn), _rates(lr, learn)
+        objective, _, names = _learned(session, learn)
+        starts, rates = _starts(settings, names), _rates(lr, names)
         if len(starts) > 1 or (isinstance(rates, list) and len(rates) > 1):
             raise UsageError("a diagnosis is of one run: one --start, and one --lr for each name.")
-        subject, keywords = _subject(session, starts)
-        objective = as_joint(subject, learn, **keywords)
         line = getattr(objective, "line", None)
         if line is None and from_log is not None:
             raise UsageError("--from-log is for one learned parameter.", "Leave it out.")

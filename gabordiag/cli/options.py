@@ -17,7 +17,7 @@ import typer
 from typer.models import OptionInfo
 
 from gabordiag.cli.settings import Settings
-from gabordiag.cli.values import Named, named, one_of, parse_angle, parse_named
+from gabordiag.cli.values import Named, named, one_of, parse_angle, parse_named, parse_point
 from gabordiag.objective.losses import LOSSES
 from gabordiag.presentation.figures.sheets import SHEETS
 
@@ -182,8 +182,8 @@ class ExperimentOptions(InputOptions):
         typer.Option(
             "--target-theta",
             "--target",
-            parser=named("--target", parse_angle),
-            metavar="ANGLE",
+            parser=named("--target", parse_point),
+            metavar="ANGLE[,ANGLE...]",
             help="Orientation (or the custom parameter's value) that makes the target; a bare "
             "number is in radians.",
             show_default="pi/4",
@@ -229,7 +229,7 @@ class StartOption:
         typer.Option(
             "--theta0",
             "--start",
-            parser=named("--start", parse_angle),
+            parser=named("--start", parse_point),
             metavar="ANGLE",
             help="Where the optimizer starts; a bare number is in radians.",
             show_default="-pi/4",
@@ -267,9 +267,12 @@ class OwnOptions:
         ),
     ] = None
     param: Annotated[
-        str | None,
-        typer.Option(help="The module's parameter, as layers.0.theta[1,0].", rich_help_panel=OWN),
-    ] = None
+        list[str],
+        typer.Option(
+            help="The module's parameter, as layers.0.theta[1,0], or all of a tensor; repeatable.",
+            rich_help_panel=OWN,
+        ),
+    ] = []  # noqa: RUF012
     input: Annotated[
         list[str],
         typer.Option(
@@ -285,9 +288,13 @@ class OwnOptions:
         ),
     ] = None
     range: Annotated[
-        str | None,
-        typer.Option(metavar="LO:HI", help="Values of the parameter.", rich_help_panel=OWN),
-    ] = None
+        list[str],
+        typer.Option(
+            metavar="LO:HI",
+            help="Values of the parameter; of several, once for all or once for each.",
+            rich_help_panel=OWN,
+        ),
+    ] = []  # noqa: RUF012
     period: Annotated[
         float | None,
         typer.Option(

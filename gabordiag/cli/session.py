@@ -58,6 +58,8 @@ class Session:
         self.bars = Bars(hidden=quiet or not sys.stderr.isatty())
         self._started = time.perf_counter()
         self._folder: RunFolder | None = None
+        # Said once the call is accepted: an error has two lines at most.
+        self._warnings: list[str] = []
         self._finished = False
         self._stdout = ExitStack()
 
@@ -88,6 +90,7 @@ class Session:
         if self._folder is None:
             from gabordiag.runs import RunFolder
 
+            self._print_warnings()
             settings = self.settings
             # Only `optimize` has the option.
             if (resumed := settings.get("resume")) is not None:
@@ -95,6 +98,10 @@ class Session:
             else:
                 self._folder = RunFolder.create(settings["out"], self.command, settings.recorded())
         return self._folder
+
+    def _print_warnings(self) -> None:
+        for warning in self._warnings:
+            print(warning, file=sys.stderr)
 
     @contextmanager
     def progress(self, text: str, objective: Any = None) -> Iterator[Callable[[int, int], None]]:
@@ -118,10 +125,9 @@ class Session:
         """Warns of angles without a unit beyond 2 pi, which were probably meant in degrees."""
         for value in values:
             if isinstance(value, Bare) and abs(value) > math.tau and not self.settings["quiet"]:
-                print(
+                self._warnings.append(
                     f"gabordiag: {option}: a number without a unit is in radians, so {value:g} "
-                    f"means {math.degrees(value):.2f} degrees. Did you mean {value:g}deg?",
-                    file=sys.stderr,
+                    f"means {math.degrees(value):.2f} degrees. Did you mean {value:g}deg?"
                 )
 
     def finish(self, view: View, extra: Mapping[str, str] = {}) -> None:
@@ -152,6 +158,7 @@ class Session:
         from gabordiag.presentation.registry import blocks_of
         from gabordiag.runs import write_report
 
+        self._print_warnings()
         write_report(path.parent, {path.name: content})
         self._print(self._document(view, [path.name]), blocks_of(self.command, view), path)
 
@@ -207,7 +214,7 @@ def experiment_from(session: Session, **more: Any) -> Any:
     return Experiment(**values, progress=session.bars.tell_images).prepare()
 
 
-def subject_from(session: Session, start: float | None = None) -> tuple[Any, dict[str, Any]]:
+def subject_from(session: Session, start: Any = None) -> tuple[Any, dict[str, Any]]:
     """Returns what the call is about, and the keywords that `gabordiag.api` takes with it.
 
     Args:
@@ -226,6 +233,8 @@ def subject_from(session: Session, start: float | None = None) -> tuple[Any, dic
         stray = [name for name in _CUSTOM_ONLY if name in settings.chosen]
         if stray:
             raise UsageError(f"--{stray[0].replace('_', '-')} needs --objective.")
+        if any(isinstance(value, tuple) for value in (start, settings.get("target_theta"))):
+            raise UsageError("the experiment has one angle.", "Give one number, such as 45deg.")
         return experiment_from(session, **({} if start is None else {"theta0": start})), {}
     from gabordiag.cli.values import named, parse_range
     from gabordiag.own.loading import load_object
@@ -233,12 +242,10 @@ def subject_from(session: Session, start: float | None = None) -> tuple[Any, dic
     settings.leave_out(_EXPERIMENT_ONLY, "beside --objective")
     is_started = bool(settings.given & {"theta0", "start"})
     keywords = {
-        "param": settings["param"],
+        "param": _one_or_several(settings["param"]),
         "input": _one_or_several(settings["input"]),
         "target_output": settings["target_output"],
-        "range": None
-        if settings["range"] is None
-        else named("--range", parse_range)(settings["range"]),
+        "range": _one_or_several([named("--range", parse_range)(r) for r in settings["range"]]),
         "period": settings["period"],
         "target": settings.if_given("target_theta"),
         "start": start if is_started else None,
@@ -250,5 +257,5 @@ def subject_from(session: Session, start: float | None = None) -> tuple[Any, dic
     return load_object(settings["objective"]), {k: v for k, v in keywords.items() if v is not None}
 
 
-def _one_or_several(values: Sequence[str]) -> str | tuple[str, ...] | None:
+def _one_or_several(values: Sequence[Any]) -> Any:
     return (values[0] if len(values) == 1 else tuple(values)) if values else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from gabordiag.cli.values import Named
+from gabordiag.cli.values import Named, write_point
 from gabordiag.errors import UsageError
 
 # Where results go and how they are shown: a repetition does not depend on these.
@@ -27,7 +27,7 @@ _NOT_RECORDED = frozenset(
 )
 _FILES = ("image", "images", "input", "target_output", "from_log")
 # Recorded as a list only if there are several.
-_USUALLY_ONE = ("image", "input")
+_USUALLY_ONE = ("image", "input", "param", "range")
 
 
 class Settings(dict[str, Any]):
@@ -97,6 +97,8 @@ def _resolved(path: str) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Named):
         return str(value) if value.name else value.value
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, tuple):
+        return write_point(value)
+    if isinstance(value, list):
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gabordiag.errors import UsageError
 from gabordiag.presentation.figures.sheets import SHEETS
@@ -27,11 +27,12 @@ class Bare(float):
 class Named(NamedTuple):
     """`VALUE` or `NAME=VALUE`; without a name, of whatever is learned."""
 
-    value: float
+    value: Any
     name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}={self.value!r}" if self.name else repr(self.value)
+        text = write_point(self.value)
+        return f"{self.name}={text}" if self.name else text
 
 
 def named(option: str, parse: Callable[[str], Value]) -> Callable[[str], Value]:
@@ -136,6 +137,22 @@ class Over:
         return self.low, self.high
 
 
+def parse_point(text: str | float) -> float | tuple[float, ...]:
+    """Returns a number, as `parse_angle`; of `A,B,...` a tuple, one number for each parameter.
+
+    Raises:
+        UsageError: One of them is not a number.
+    """
+    if isinstance(text, str) and "," in text:
+        return tuple(parse_angle(part) for part in text.split(","))
+    return parse_angle(text)
+
+
+def write_point(value: float | Sequence[float]) -> str:
+    """Returns the text that `parse_point` reads."""
+    return ",".join(map(repr, value)) if isinstance(value, Sequence) else repr(value)
+
+
 def parse_named(text: str | float | Named) -> Named:
     """Returns the number of `0.1` or `45deg`, and the name of `NAME=45deg`.
 
@@ -147,7 +164,7 @@ def parse_named(text: str | float | Named) -> Named:
     if isinstance(text, (int, float)):
         return Named(float(text))
     name, _, value = text.rpartition("=")
-    return Named(parse_angle(value), name.strip())
+    return Named(parse_point(value), name.strip())
 
 
 def split_named(values: Sequence[Named]) -> tuple[list[float], dict[str, float]]:

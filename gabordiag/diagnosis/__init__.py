@@ -1,9 +1,8 @@
 """Why a run fails and what helps: measured, each cause tried with and without.
 
 `evidence` holds what was measured, `causes` tests each suspect, `remedies` tries each cure,
-`verdict` puts them into one sentence; `joint`, `joint_causes`, `joint_remedies`, `joint_trials`
-do the same for several parameters. `log` judges a log alone. `reproduction` is the question's own
-failure.
+`verdict` puts them into one sentence, for one parameter and for several. `log` judges a log alone.
+`reproduction` is the question's own failure.
 
 Every number that decides a verdict, and what happens on both sides of it, stands in `README.md`
 beside this file; a test compares it with the code.

@@ -4,8 +4,8 @@ A test says whether the cause is present, and whether taking it away alone, ever
 it is, makes the run reach the target. `CAUSES` is ordered from the least intrusive change to the
 most; the first that is present and sufficient is the primary one. To add a cause: write a function
 `facts -> Finding`, put it in its place in the table, and plant it in `test_planted.py`. One that is
-present but not sufficient becomes the verdict where no other is. Runs of several parameters have
-their own table (`joint_causes.py`).
+present but not sufficient becomes the verdict where no other is. The table is that of one parameter
+and of several; what cannot be asked of a run is reported with the reason (`Cause.needs`).
 
 Thresholds that decide a verdict:
 
@@ -20,36 +20,43 @@ Thresholds that decide a verdict:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from gabordiag.diagnosis.evidence import Facts, Trial
+from gabordiag.diagnosis.evidence import Facts, SpaceBench, Trial, first_reached
 from gabordiag.diagnosis.unreachable import target_unreachable
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.theory import stability_bound
+from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
-from gabordiag.results import Finding, finite_or_none
+from gabordiag.landscape.sweep import Sweep
+from gabordiag.objective.space import FloatArray
+from gabordiag.results import Finding
 from gabordiag.wording import counted, times
 
 WRONG_GRADIENT = 1e-2
 GOOD_GRADIENT = 1e-4
 FLAT_SLOPE, FLAT_RISE = 1e-3, 1e-2
+# Tolerances beside a flat start at which the run is tried; how many times more steps a run gets
+# that is still on its way.
+_NUDGE, _LONGER = 5, 4
 
 Test = Callable[[Facts], Finding]
 
 
 def wrong_gradient(facts: Facts) -> Finding:
     """Closed form, autograd and finite differences against each other over the whole range."""
-    check = facts.sweep.gradient_check
+    assert facts.sweep is not None
+    check, certificate = facts.sweep.gradient_check, facts.sweep.landscape.certificate
     errors = [e for e in (check.analytic_vs_autograd, check.analytic_vs_numeric) if e is not None]
     evidence = check.to_dict()
     if not errors:
         text = "the derivative could not be compared with finite differences"
         return Finding("wrong_gradient", False, False, evidence, text)
-    worst, certificate = max(errors), facts.landscape.certificate
+    worst = max(errors)
     if worst > WRONG_GRADIENT and not certificate.certified:
         # At the steps of a loss that is rounded, say, its differences are no derivative.
         text = (
@@ -57,11 +64,11 @@ def wrong_gradient(facts: Facts) -> Finding:
         )
         return Finding("wrong_gradient", False, False, evidence, text)
     if worst > WRONG_GRADIENT:
-        where = _worst_place(facts)
+        where = _worst_place(facts.sweep)
         evidence["value"] = where
         text = (
             f"the derivative differs from finite differences by {worst:.1e} of its largest value, "
-            f"most at {facts.parameter.show(where)}"
+            f"most at {facts.space.show(where)}"
         )
         return Finding("wrong_gradient", True, False, evidence, text, "Correct the derivative.")
     word = "agrees with" if worst <= GOOD_GRADIENT else "is suspiciously far from"
@@ -72,9 +79,8 @@ def wrong_gradient(facts: Facts) -> Finding:
     return Finding("wrong_gradient", False, False, evidence, text)
 
 
-def _worst_place(facts: Facts) -> float:
-    sweep, check = facts.sweep, facts.sweep.gradient_check
-    other = sweep.grad_numeric
+def _worst_place(sweep: Sweep) -> float:
+    check, other = sweep.gradient_check, sweep.grad_numeric
     if (check.analytic_vs_autograd or 0.0) >= (check.analytic_vs_numeric or 0.0):
         other = sweep.grad_autograd
     with np.errstate(invalid="ignore"):
@@ -85,12 +91,16 @@ def _worst_place(facts: Facts) -> float:
 def nonfinite_gradient(facts: Facts) -> Finding:
     """NaN in the gradient where the loss was still finite: 0/0 of a root at zero loss, say."""
     path = facts.run.trajectory
-    bad = np.flatnonzero(np.isfinite(path.losses) & ~np.isfinite(path.gradient))
+    bad = np.flatnonzero(np.isfinite(path.losses) & ~np.isfinite(path.gradients).all(axis=1))
     if len(bad) == 0:
         return Finding("nonfinite_gradient", False, False, {}, "every gradient was finite")
     step = int(bad[0])
     loss = float(path.losses[step])
-    evidence: dict[str, Any] = {"step": step, "loss": loss, "value": float(path.value[step])}
+    evidence: dict[str, Any] = {
+        "step": step,
+        "loss": loss,
+        "value": facts.space.named(path.values[step]),
+    }
     trial = _squared_trial(facts)
     sufficient = trial is not None and trial.reached
     text = f"at step {step} the loss was {loss:.3g} and its gradient NaN"
@@ -106,57 +116,68 @@ def nonfinite_gradient(facts: Facts) -> Finding:
 
 def flat_start(facts: Facts) -> Finding:
     """Does the run start where there is no slope, and would it work a little beside?"""
-    slope = abs(float(facts.run.trajectory.gradient[0]))
-    landscape, width = facts.landscape, facts.parameter.high - facts.parameter.low
-    share = slope / landscape.largest_gradient if landscape.largest_gradient else 0.0
+    space, values = facts.space, facts.run.trajectory.values
+    slopes = np.abs(facts.run.trajectory.gradients[0])
+    slope, height = float(np.hypot.reduce(slopes * space.tolerance)), facts.bench.height
+    share = slope / facts.bench.steepest if facts.bench.steepest else 0.0
     # Beside a steep wall every slope is small; it is flat if it is small for the height, too.
-    flat = slope <= FLAT_RISE * (landscape.largest_loss - landscape.smallest_loss) / width
-    evidence: dict[str, Any] = {"gradient_at_start": slope, "share_of_largest": share}
-    nudge = 5 * facts.parameter.tolerance
+    flat = float(np.hypot.reduce(slopes * space.width)) <= FLAT_RISE * height
+    evidence: dict[str, Any] = {"gradient_at_start": space.named(slopes), "share_of_largest": share}
     stuck = facts.run.outcome in ("plateau", "frozen", "unfinished")
     # A run that has left is not held up by its start.
-    values = facts.run.trajectory.value
-    halfway = abs(float(values[len(values) // 2]) - facts.start)
-    present = stuck and flat and share <= FLAT_SLOPE and halfway <= nudge
+    halfway = np.abs(values[len(values) // 2] - facts.start) / space.tolerance
+    present = stuck and flat and share <= FLAT_SLOPE and float(halfway.max()) <= _NUDGE
     if not present:
         text = f"the gradient at the start is {share:.2g} of the steepest"
         return Finding("flat_start", False, False, evidence, text)
-    trials = [facts.bench.trial(facts.settings, facts.start + sign * nudge) for sign in (1, -1)]
-    trial = next((t for t in trials if t.reached), trials[0])
-    evidence["counterfactual"] = trial.to_dict()
-    where = facts.parameter.show(facts.start)
-    text = (
-        f"at the start {where} the gradient is {slope:.2g}, {share:.1g} of the steepest: "
-        "a maximum, an inflection or a plateau, which a descent hardly leaves"
+    nudges = np.diag(_NUDGE * space.tolerance)
+    trial = first_reached(
+        facts.bench.trials(facts.settings, facts.start + np.concatenate([nudges, -nudges]))
     )
-    advice = f"Start at {facts.parameter.show(trial.start)}." if trial.reached else ""
+    evidence["counterfactual"] = trial.to_dict()
+    where = space.show(facts.start)
+    text = (
+        f"at the start {where} the gradient is {_numbers(facts, slopes, '.2g')}, {share:.1g} of "
+        "the steepest: a maximum, an inflection or a plateau, which a descent hardly leaves"
+    )
+    advice = f"Start at {space.show(trial.start)}." if trial.reached else ""
     return Finding("flat_start", True, trial.reached, evidence, text, advice)
+
+
+def _numbers(facts: Facts, values: FloatArray, form: str) -> str:
+    """One number, or several by their parameters' names."""
+    shown = [format(value, form) for value in values.tolist()]
+    if len(shown) == 1:
+        return shown[0]
+    return ", ".join(f"{n} {text}" for n, text in zip(facts.space.names, shown, strict=True))
 
 
 def kink(facts: Facts) -> Finding:
     """Does the run bounce across a kink at the target, and would a loss without it settle?"""
-    slope = facts.kink_slope
+    slope, space = facts.kink_slope, facts.space
     if slope is None:
         text = f"the loss ({facts.objective.loss_name}) is smooth at the target"
         if not facts.is_minimum_at_target:
             text = "there is no minimum at the target that could be a kink"
         return Finding("kink", False, False, {}, text)
-    bounce = facts.settings.lr * slope
-    evidence: dict[str, Any] = {"slope": finite_or_none(slope), "bounce": finite_or_none(bounce)}
-    shown = f"by up to lr x slope = {facts.parameter.show(bounce)}"
-    if math.isinf(slope):
+    bounce = facts.run.rates * slope
+    evidence: dict[str, Any] = {"slope": space.named(slope), "bounce": space.named(bounce)}
+    shown = f"by up to lr x slope = {space.show(bounce)}"
+    if np.isinf(slope).any():
         shown = "ever farther, as the slope grows towards it"
     if not _bounces_at_target(facts):
         text = f"the kink at the target makes the iterate bounce {shown}, "
         but = "but this run does not bounce there"
         if facts.run.outcome == "reached":
-            but = f"within the tolerance of {facts.parameter.show(facts.parameter.tolerance)}"
+            but = f"within the tolerance of {space.show(space.tolerance)}"
         return Finding("kink", False, False, evidence, text + but)
     trial = _squared_trial(facts)
     sufficient = trial is not None and trial.reached
     if trial is not None:
         evidence["counterfactual"] = trial.to_dict()
-    how = "grows without bound" if math.isinf(slope) else f"is {slope:.3g} right"
+    how = f"is {_numbers(facts, slope, '.3g')} right"
+    if np.isinf(slope).any():
+        how = "grows without bound"
     text = (
         f"the slope of {facts.objective.loss_name} {how} beside its minimum, so a fixed step never "
         f"settles: it bounces across the target {shown}"
@@ -176,18 +197,20 @@ def _begin(words: str) -> str:
 
 def _bounces_at_target(facts: Facts) -> bool:
     """Whether the run's second half stays in the target's basin and keeps crossing the target."""
-    target, goal = facts.target_basin, facts.landscape.goal_value
-    if facts.run.outcome == "reached" or target is None or goal is None:
+    goal = facts.run.goal
+    if facts.run.outcome == "reached" or goal is None:
         return False
-    values = facts.run.trajectory.value
+    values = facts.run.trajectory.values
     late = values[len(values) // 2 :]
     if not np.isfinite(late).all():
         return False
-    basin = facts.landscape.reach_around(target, float(late[0]))
-    if basin is None or late.min() < basin[0] or late.max() > basin[1]:
-        return False
-    sides = np.sign(facts.parameter.offset(late, goal))
-    crossings = int((sides[1:] != sides[:-1]).sum())
+    if facts.landscape is not None:
+        target = facts.target_basin
+        basin = target and facts.landscape.reach_around(target, float(late[0, 0]))
+        if not basin or late.min() < basin[0] or late.max() > basin[1]:
+            return False
+    sides = np.sign(facts.space.offsets(late, goal))
+    crossings = int((sides[1:] != sides[:-1]).sum(axis=0).max())
     return crossings >= len(late) // 4
 
 
@@ -203,10 +226,13 @@ def step_too_small(facts: Facts) -> Finding:
         text = "the run has stopped descending, so its steps are not too small"
         return Finding("step_too_small", False, False, evidence, text)
     trial = None
-    if facts.starts_in_target_basin:
+    if facts.starts_in_target_basin is not False:
         trial = facts.bench.tuned(
             facts.settings, facts.start, above=facts.settings.lr, more_steps=False
         )
+    if trial is None and isinstance(facts.bench, SpaceBench):
+        steps = _LONGER * facts.settings.steps
+        trial = facts.bench.longer(facts.settings, facts.start, steps)
     sufficient = trial is not None
     text = f"after {facts.settings.steps} steps of lr {facts.settings.lr:g} it is still descending"
     advice = ""
@@ -218,15 +244,8 @@ def step_too_small(facts: Facts) -> Finding:
 
 def step_too_large(facts: Facts) -> Finding:
     """Is the rate more than the target's basin holds, and would a smaller one reach it?"""
-    windows, target, lr = facts.windows, facts.target_basin, facts.settings.lr
-    hold = None if windows is None else windows.hold_lr
-    evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold}
-    if target is not None and target.curvature is not None:
-        evidence["lr_times_curvature"] = lr * target.curvature
-        theory = stability_bound(target, facts.settings, facts.parameter.tolerance)
-        # Of an estimate no evidence is made.
-        exact = theory is not None and not theory.entry.is_estimate
-        evidence["bound"] = theory.bound if theory is not None and exact else None
+    hold, lr = facts.hold_lr, facts.settings.lr
+    evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold} | _theory(facts)
     trial = None
     if facts.run.outcome != "unfinished":
         trial = facts.bench.tuned(facts.settings, facts.start, below=lr)
@@ -234,10 +253,11 @@ def step_too_large(facts: Facts) -> Finding:
         evidence["counterfactual"] = trial.to_dict()
     # Between two scanned rates, and beyond the scan, the run's own is tried.
     holds = lr <= hold if hold is not None and lr <= hold else facts.holds_own_rate
+    holds_all = facts.windows is not None and facts.windows.holds_all
     if trial is None and holds is not False:
         text = f"the rate {lr:g} is not too large"
-        if hold is not None and windows is not None:
-            up_to = "every scanned rate" if windows.holds_all else "rates"
+        if hold is not None:
+            up_to = "every scanned rate" if holds_all else "rates"
             text += f"; the target's basin holds {up_to} up to {max(hold, lr):.3g}"
         elif holds is None:
             text = f"no smaller rate than {lr:g} was found that reaches the target"
@@ -245,7 +265,7 @@ def step_too_large(facts: Facts) -> Finding:
     text = f"the rate {lr:g} is too large"
     if holds is False:
         text = f"the rate {lr:g} is more than the target's basin holds"
-        if hold is not None and windows is not None and not windows.holds_all:
+        if hold is not None and not holds_all:
             text = (
                 f"the rate {lr:g} is {times(lr / hold)} times what the target's basin holds "
                 f"({hold:.3g})"
@@ -257,37 +277,57 @@ def step_too_large(facts: Facts) -> Finding:
 
 
 def wrong_basin(facts: Facts) -> Finding:
-    """Does gradient flow from the start lead elsewhere, and would a start inside work?"""
-    own, target = facts.own_basin, facts.target_basin
-    shown = facts.parameter.show
-    if target is None or facts.starts_in_target_basin:
-        text = "the start lies in the target's basin"
-        if target is None or not facts.is_minimum_at_target:
-            text = "there is no minimum at the target whose basin the start could miss"
-        return Finding("wrong_basin", False, False, {}, text)
+    """Does the run lead to another minimum, and would another start work?"""
+    astray = _astray(facts) if facts.landscape is None else _in_another_basin(facts)
+    if isinstance(astray, str):
+        return Finding("wrong_basin", False, False, {}, astray)
+    evidence, text = astray
+    trial = None
+    if facts.starts_inside:
+        trial = first_reached(facts.bench.trials(facts.settings, np.stack(facts.starts_inside)))
+        evidence["counterfactual"] = trial.to_dict()
+    advice = ""
+    if trial is not None and trial.reached:
+        advice = f"Start at {facts.space.show(trial.start)}: {facts.options(trial.start)}."
+        if facts.target_basin is not None:
+            inside = f"inside the target's basin{_span(facts, facts.target_basin)}"
+            advice = f"Start at {facts.space.show(trial.start)}, {inside}."
+    return Finding("wrong_basin", True, bool(advice), evidence, text, advice)
+
+
+def _astray(facts: Facts) -> tuple[dict[str, Any], str] | str:
+    """Evidence and words of a run that settled elsewhere; of one that did not, words alone."""
+    run, space = facts.run, facts.space
+    if run.minimum is None or run.outcome != "local_minimum":
+        return "the run did not settle at another minimum"
+    loss = float(facts.objective.loss_at(space.coordinates(run.minimum)[None])[0])
+    evidence = {"minimum": space.named(run.minimum), "minimum_loss": loss}
+    where = space.show(run.minimum)
+    return evidence, f"the run settled at another minimum, {where} (loss {loss:.4g})"
+
+
+def _in_another_basin(facts: Facts) -> tuple[dict[str, Any], str] | str:
+    """Evidence and words of one parameter: where gradient flow from the start leads."""
+    own, target, show = facts.own_basin, facts.target_basin, facts.space.show
+    if target is None or not facts.is_minimum_at_target:
+        return "there is no minimum at the target whose basin the start could miss"
+    if facts.starts_in_target_basin:
+        return "the start lies in the target's basin"
     evidence: dict[str, Any] = {
-        "start": facts.start,
+        "start": facts.run.start,
         "minimum": None if own is None else own.value,
         "minimum_loss": None if own is None else own.loss,
         "basin": None if own is None or own.basin is None else list(own.basin),
         "target_basin": None if target.basin is None else list(target.basin),
     }
-    inside = facts.start_inside
-    trial = None if inside is None else facts.bench.trial(facts.settings, inside)
-    if trial is not None:
-        evidence["counterfactual"] = trial.to_dict()
-    sufficient = trial is not None and trial.reached
-    text = f"from the start {shown(facts.start)} descent leads out of the range, not to the target"
+    text = f"from the start {show(facts.start)} descent leads out of the range, not to the target"
     if own is not None:
         text = (
-            f"the start {shown(facts.start)} lies {_apart(facts, own)} from a minimum at "
-            f"{shown(own.value)} (loss {own.loss:.4g}{_as_low(facts, own)}), in whose "
+            f"the start {show(facts.start)} lies {_apart(facts, own)} from a minimum at "
+            f"{show(own.value)} (loss {own.loss:.4g}{_as_low(facts, own)}), in whose "
             f"basin{_span(facts, own)} descent stays"
         )
-    advice = ""
-    if sufficient and inside is not None:
-        advice = f"Start at {shown(inside)}, inside the target's basin{_span(facts, target)}."
-    return Finding("wrong_basin", True, sufficient, evidence, text, advice)
+    return evidence, text
 
 
 def no_working_lr(facts: Facts) -> Finding:
@@ -296,7 +336,7 @@ def no_working_lr(facts: Facts) -> Finding:
     if windows is None:
         text = "learning rates were not scanned for this optimizer and schedule"
         return Finding("no_working_lr", False, False, {}, text)
-    evidence: dict[str, Any] = windows.to_dict()
+    evidence: dict[str, Any] = windows.to_dict() | _tried(facts, windows)
     if not facts.is_minimum_at_target:
         text = "there is no minimum at the target that a rate could lead to"
         return Finding("no_working_lr", False, False, evidence, text)
@@ -306,42 +346,75 @@ def no_working_lr(facts: Facts) -> Finding:
         if not windows.working_lr:
             text = "no escape is needed: the start lies in the target's basin"
         return Finding("no_working_lr", False, False, evidence, text)
-    text = f"of {len(windows.lrs)} learning rates from {windows.lrs[0]:g} to {windows.lrs[-1]:g} "
-    text += "none reaches the target from this start"
-    if escape is not None and hold is not None and escape > hold:
-        text += (
-            f": leaving the start's basin takes {escape:.3g}, the target's basin holds at most "
-            f"{hold:.3g}, {times(escape / hold)} times less"
-        )
-    elif escape is not None and hold is not None:
-        text += (
-            f": some that the target's basin holds (up to {hold:.3g}) leave the start's (from "
-            f"{escape:.3g} on), but none of them comes to rest there"
-        )
-    elif hold is not None:
-        why = "none leaves the start's basin"
-        if facts.own_basin is None:
-            why = "from there descent leads out of the range"
-        text += f": {why} (the target's basin holds up to {hold:.3g})"
+    text = (
+        f"of {len(windows.lrs)} learning rates from {windows.lrs[0]:g} to {windows.lrs[-1]:g} "
+        f"none reaches the target from this start{_why_none(facts, escape, hold)}"
+    )
     return Finding("no_working_lr", True, False, evidence, text)
 
 
+def _tried(facts: Facts, windows: Windows) -> dict[str, Any]:
+    """The outcome at each of the few rates that are tried of several parameters."""
+    if facts.landscape is not None:
+        return {}
+    pairs = zip(windows.lrs.tolist(), windows.outcomes.tolist(), strict=True)
+    return {"tried": {f"{lr:g}": OUTCOME_NAMES[code] for lr, code in pairs}}
+
+
+def _why_none(facts: Facts, escape: float | None, hold: float | None) -> str:
+    """What the measured windows say about why no rate works."""
+    if hold is None:
+        return ""
+    if facts.landscape is None:
+        return f" (the target's basin holds up to {hold:.3g})"
+    if escape is not None and escape > hold:
+        return (
+            f": leaving the start's basin takes {escape:.3g}, the target's basin holds at most "
+            f"{hold:.3g}, {times(escape / hold)} times less"
+        )
+    if escape is not None:
+        return (
+            f": some that the target's basin holds (up to {hold:.3g}) leave the start's (from "
+            f"{escape:.3g} on), but none of them comes to rest there"
+        )
+    why = "none leaves the start's basin"
+    if facts.own_basin is None:
+        why = "from there descent leads out of the range"
+    return f": {why} (the target's basin holds up to {hold:.3g})"
+
+
+def _theory(facts: Facts) -> dict[str, Any]:
+    """What theory says of the rates that hold the target."""
+    target = facts.target_basin
+    if isinstance(facts.bench, SpaceBench):
+        return {"bound": facts.bench.bound(facts.settings)}
+    if target is None or target.curvature is None:
+        return {}
+    theory = stability_bound(target, facts.settings, float(facts.space.tolerance[0]))
+    # Of an estimate no evidence is made.
+    exact = theory is not None and not theory.entry.is_estimate
+    return {
+        "lr_times_curvature": facts.settings.lr * target.curvature,
+        "bound": theory.bound if theory is not None and exact else None,
+    }
+
+
 def _apart(facts: Facts, point: CriticalPoint) -> str:
-    return facts.parameter.show(abs(float(facts.parameter.offset(facts.start, point.value))))
+    apart = np.abs(facts.space.offsets(facts.start, np.array([point.value])))
+    return facts.space.show(apart)
 
 
 def _as_low(facts: Facts, point: CriticalPoint) -> str:
     """A twin of the target's minimum is no worse, only elsewhere: half a period on, say."""
-    target, landscape = facts.target_basin, facts.landscape
-    slack = SAME_LOSS * (landscape.largest_loss - landscape.smallest_loss)
-    is_twin = target is not None and point.loss <= target.loss + slack
+    target = facts.target_basin
+    is_twin = target is not None and point.loss <= target.loss + SAME_LOSS * facts.bench.height
     return ", as low as the target's" if is_twin else ""
 
 
 def _span(facts: Facts, point: CriticalPoint) -> str:
     # Minima and kinks have one.
     assert point.basin is not None
-    low, high = (facts.parameter.show(edge, 1) for edge in point.basin)
+    low, high = (facts.space.parameters[0].show(edge, 1) for edge in point.basin)
     return f" ({low} to {high})"
 
 
@@ -353,15 +426,33 @@ class Cause:
         name: As in the interface.
         test: Its test.
         stands_alone: Primary as soon as it is present: nothing after it can be trusted.
+        needs: Says what a run lacks that the test needs; None or "" where nothing does.
     """
 
     name: str
     test: Test
-    stands_alone: bool = field(default=False)
+    stands_alone: bool = False
+    needs: Callable[[Facts], str] | None = None
+
+    def ask(self, facts: Facts) -> Finding:
+        """Tests the cause; where that is impossible, says why."""
+        why = self.needs(facts) if self.needs is not None else ""
+        if not why:
+            return self.test(facts)
+        evidence = {"asked": False, "why": why}
+        return Finding(self.name, False, False, evidence, f"not asked: {why}")
+
+
+def landscape_missing(facts: Facts) -> str:
+    """Says that a landscape is missing."""
+    if facts.landscape is not None:
+        return ""
+    return "it needs the landscape of one parameter, and several are learned"
 
 
 CAUSES = (
-    Cause("wrong_gradient", wrong_gradient, stands_alone=True),
+    # Of several parameters `check_objective` asks the same along each of them.
+    Cause("wrong_gradient", wrong_gradient, stands_alone=True, needs=landscape_missing),
     Cause("nonfinite_gradient", nonfinite_gradient, stands_alone=True),
     Cause("target_unreachable", target_unreachable, stands_alone=True),
     Cause("flat_start", flat_start),

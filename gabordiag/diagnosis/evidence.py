@@ -1,27 +1,39 @@
-"""What a diagnosis rests on: the objective, its landscape, the run, and trials of changed runs.
+"""What a diagnosis rests on: the objective, the run, and trials of changed runs.
 
-A `Bench` is an objective on which trials are cheap: its landscape and its tables, from which a run
-of a thousand steps takes some hundredths of a second, with real torch optimizers. The run under
-diagnosis itself is made on the objective, not on the tables.
+A `Bench` is an objective on which changed runs are made. Of one parameter (`LineBench`) it has the
+landscape and tables, from which a run of a thousand steps takes some hundredths of a second, with
+real torch optimizers. Several parameters (`SpaceBench`) have neither: every question costs runs of
+the objective itself, and those of one question are made at once. The run under diagnosis is always
+made on the objective.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES, surroundings
-from gabordiag.dynamics.run import Run, Trajectory, judge_outcome
+from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, surroundings, tail_length
+from gabordiag.dynamics.run import (
+    Run,
+    Trajectory,
+    as_objective_of,
+    judge_outcome,
+    minimum_at,
+    run_many,
+)
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.windows import (
+    BESIDE_TARGET,
     PROPORTIONAL,
     SCAN_STEPS,
     Windows,
@@ -30,15 +42,19 @@ from gabordiag.dynamics.windows import (
     rate_scale,
     suitable_rates,
 )
+from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
 from gabordiag.landscape.series_objective import SeriesObjective
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import GaborLine, ShortcutObjective
 from gabordiag.objective.gabor_objective import GaborObjective
-from gabordiag.objective.joint import OfLine
+from gabordiag.objective.line import Line
 from gabordiag.objective.losses import LOSSES
-from gabordiag.objective.objective import Objective, Parameter
+from gabordiag.objective.objective import Differences, Objective, OfLine
+from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray, Space
 from gabordiag.own.evaluation import OwnObjective
+from gabordiag.results import finite_or_none
 
 # Places within the tolerance of the target at which a minimum is looked for.
 _LOOKED_AT = 65
@@ -50,6 +66,25 @@ _KEEPS_SLOPE, _GROWS = 0.5, 1.5
 LBFGS_RATES = (1.0, 0.1)
 # Rates tried one by one where the rate is not constant: two a decade.
 SINGLE_RATES = tuple(10.0**exponent for exponent in np.arange(-4, 1.01, 0.5))
+# What people try of adaptive optimizers, whose steps are about as long as the rate.
+USUAL_RATES = (1e-3, 1e-2, 1e-1)
+# Of several parameters. Rates that people try; above the largest nothing settles on a Gabor
+# landscape. Less than a quadratic's bound holds, by this part: a little below it everything does.
+SCANNED_RATES = tuple(float(f"{10.0**e:.1g}") for e in np.arange(-4, 0.01, 0.5))
+SAFE = 0.9
+# Adam's rates from half a degree to some degrees; the one for starts anywhere.
+ADAM_RATES = (0.01, 0.03, 0.1)
+_ANYWHERE = 0.03
+# Steps at least, of runs from other starts and with other optimizers; shares of the straight way
+# from the start to the target at which other starts are tried; random starts; places at which
+# slopes are measured.
+TRIED_STEPS = 1000
+CLOSER = (0.5, 0.75, 0.9)
+RANDOM_STARTS = 12
+_MEASURED_AT = 256
+# Even starts of one parameter by which the share that arrives is measured: one a degree of a half
+# turn.
+MULTI_START_GRID = 181
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,18 +92,26 @@ class Trial:
     """A changed run and what became of it.
 
     Attributes:
-        settings: Optimizer, rate, schedule, steps.
-        start: First value.
+        space: What was learned.
+        loss_name: Of the loss in use.
+        settings: Optimizer, schedule, steps, and the largest rate.
+        rates: Of each parameter (d,).
+        start: First values (d,).
         outcome: A name of `OUTCOMES`.
-        final: Last value.
-        steps_to_target: First step from which on the value stays within tolerance; None if it
-            never does.
+        final: Last values (d,).
+        final_loss: Last loss.
+        steps_to_target: First step from which on the values stay within tolerance; None if they
+            never do.
     """
 
+    space: Space
+    loss_name: str
     settings: OptimizerSettings
-    start: float
+    rates: FloatArray
+    start: FloatArray
     outcome: str
-    final: float
+    final: FloatArray
+    final_loss: float
     steps_to_target: int | None
 
     @property
@@ -78,29 +121,187 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON takes them."""
+        is_same = len(set(self.rates.tolist())) == 1
         return {
             "optimizer": self.settings.optimizer,
-            "lr": self.settings.lr,
+            "lr": float(self.rates[0]) if is_same else self.space.named(self.rates),
             "momentum": self.settings.momentum,
             "schedule": self.settings.schedule,
+            "loss": self.loss_name,
             "steps": self.settings.steps,
-            "start": self.start,
+            "start": self.space.named(self.start),
             "outcome": self.outcome,
-            "final": self.final,
+            "final": self.space.named(self.final),
+            "final_loss": finite_or_none(self.final_loss),
             "steps_to_target": self.steps_to_target,
         }
 
 
-class Bench:
-    """An objective with its landscape and its tables, on which trials are cheap.
+def first_reached(trials: Iterable[Trial]) -> Trial:
+    """Returns the first trial that reached the target, or the first at all."""
+    first = None
+    for trial in trials:
+        if trial.reached:
+            return trial
+        first = first or trial
+    assert first is not None
+    return first
+
+
+class Bench(ABC):
+    """An objective on which changed runs are made and judged.
+
+    Attributes:
+        objective: What is minimised.
+        space: What is learned.
+    """
+
+    objective: Objective
+
+    @property
+    def space(self) -> Space:
+        """What is learned."""
+        return self.objective.space
+
+    @property
+    @abstractmethod
+    def goal(self) -> FloatArray | None:
+        """The values (d,) that runs should reach, or None."""
+
+    @property
+    @abstractmethod
+    def height(self) -> float:
+        """The largest loss of the ranges less the smallest, as far as they are known."""
+
+    @property
+    @abstractmethod
+    def steepest(self) -> float:
+        """The largest slope, of a change by each parameter's tolerance."""
+
+    @property
+    @abstractmethod
+    def is_minimum_at_target(self) -> bool:
+        """Whether there is a minimum within the tolerance of the target."""
+
+    @abstractmethod
+    def trials(self, settings: OptimizerSettings, starts: FloatArray) -> Iterable[Trial]:
+        """Returns the runs from starts (n, d), each made once; all at once or as they are read."""
+
+    @abstractmethod
+    def windows(self, settings: OptimizerSettings, start: FloatArray) -> Windows | None:
+        """Returns which rates work from the start, or None where they cannot be scanned."""
+
+    @abstractmethod
+    def holds(self, settings: OptimizerSettings) -> bool | None:
+        """Whether the target's basin holds the settings' own rate; None where that is unknown."""
+
+    @abstractmethod
+    def tuned(
+        self,
+        settings: OptimizerSettings,
+        *starts: FloatArray,
+        above: float = 0.0,
+        below: float = math.inf,
+        more_steps: bool = True,
+    ) -> Trial | None:
+        """Returns a run that reaches the target from a start at some rate, or None.
+
+        Args:
+            settings: Whose rate is varied; its steps are tried first, then more.
+            starts: First values (d,), any of them.
+            above: Only rates above this.
+            below: Only rates below this.
+            more_steps: Allow more steps than the settings' own.
+        """
+
+    @abstractmethod
+    def usual_rates(self, settings: OptimizerSettings) -> tuple[float, ...]:
+        """Returns what people try of an adaptive optimizer, on the scale of the parameters."""
+
+    @abstractmethod
+    def outcomes(
+        self, settings: OptimizerSettings, rates: Sequence[float], start: FloatArray
+    ) -> list[str]:
+        """Returns the outcome at every rate, all at once; the optimizer must be elementwise."""
+
+    @abstractmethod
+    def search(
+        self, settings: OptimizerSettings, start: FloatArray
+    ) -> tuple[OptimizerSettings, float] | None:
+        """Returns what runs from anywhere are made with, and the share of starts that arrive.
+
+        None where no rate is known for it, or none arrives.
+
+        Args:
+            settings: Of the run.
+            start: Of the run.
+        """
+
+    def drawn(self, count: int) -> FloatArray:
+        """Returns so many random starts (count, d) over the ranges, always the same."""
+        low = [parameter.low for parameter in self.space.parameters]
+        high = [parameter.high for parameter in self.space.parameters]
+        return np.random.default_rng(0).uniform(low, high, (count, len(low)))
+
+    def trial(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
+        """Runs the optimizer from the start and judges the run; once for each."""
+        return next(iter(self.trials(settings, start[None])))
+
+    def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
+        """Returns a trial that reached the target only if its neighbours did, too.
+
+        At a rate that is too large a run wanders before it arrives, if it does, and a hair beside
+        the start it may not: luck, not a cure.
+        """
+        nudge = 1e-6 * self.space.tolerance
+        trials = iter(self.trials(settings, np.stack([start, start + nudge, start - nudge])))
+        trial = next(trials)
+        if not trial.reached:
+            return trial
+        return next((other for other in trials if not other.reached), trial)
+
+    @cached_property
+    def kink_slope(self) -> FloatArray | None:
+        """The slopes (d,) right beside the target where they do not vanish towards it, else None.
+
+        Infinite where they grow towards it; zero along a parameter without a kink.
+        """
+        return None if self.goal is None else self._slopes_beside(self.goal)
+
+    def _slopes_beside(self, point: FloatArray) -> FloatArray | None:
+        slopes = np.zeros(len(point))
+        for index, parameter in enumerate(self.space.parameters):
+            beside = np.tile(point, (len(_BESIDE_KINK), len(_SIDES), 1))
+            beside[..., index] += parameter.tolerance * np.outer(_BESIDE_KINK, _SIDES)
+            at_end = (beside < parameter.low) | (beside > parameter.high)
+            if parameter.period is None and at_end[..., index].any():
+                continue
+            near, nearer = (self._gradients(places)[:, index] for places in beside)
+            if not ((nearer * _SIDES > 0).all() and (near * _SIDES > 0).all()):
+                continue
+            growth = np.min(nearer / near)
+            if growth > _GROWS:
+                slopes[index] = math.inf
+            elif growth > _KEEPS_SLOPE:
+                slopes[index] = np.abs(nearer).max()
+        return slopes if slopes.any() else None
+
+    def _gradients(self, values: FloatArray) -> FloatArray:
+        """Returns the gradients (n, d) of the coordinates at values (n, d)."""
+        return self.objective.loss_and_gradient(self.space.coordinates(values))[1]
+
+
+class LineBench(Bench):
+    """An objective of one parameter with its landscape and its tables, on which trials are cheap.
 
     Args:
-        objective: What is minimised.
+        line: What is minimised.
         landscape: Of it, if it is already known.
     """
 
-    def __init__(self, objective: Objective, landscape: Landscape | None = None) -> None:
-        self.objective = objective
+    def __init__(self, line: Line, landscape: Landscape | None = None) -> None:
+        self.line = line
+        self.objective = OfLine(line)
         self._landscape = landscape
         self._windows: dict[tuple[Any, ...], Windows | None] = {}
         self._trials: dict[tuple[OptimizerSettings, float], Trial] = {}
@@ -108,97 +309,106 @@ class Bench:
     @cached_property
     def landscape(self) -> Landscape:
         """All critical points."""
-        return self._landscape or find_critical_points(self.objective)
+        return self._landscape or find_critical_points(self.line)
 
     @cached_property
     def table(self) -> TabulatedObjective:
         """The tabulated objective."""
-        return TabulatedObjective(self.objective, self.landscape)
+        return TabulatedObjective(self.line, self.landscape)
+
+    @property
+    def goal(self) -> FloatArray | None:
+        """The target, or the lowest minimum without one."""
+        goal = self.landscape.goal_value
+        return None if goal is None else np.array([goal])
+
+    @property
+    def height(self) -> float:
+        """Of the landscape."""
+        return self.landscape.largest_loss - self.landscape.smallest_loss
+
+    @property
+    def steepest(self) -> float:
+        """Of the landscape."""
+        return self.landscape.largest_gradient * self.landscape.parameter.tolerance
 
     @cached_property
-    def kink_slope(self) -> float | None:
-        """The slope right beside the target where it does not vanish towards it, else None.
+    def is_minimum_at_target(self) -> bool:
+        """Whether there is a minimum within the tolerance of the target, listed or only seen."""
+        landscape, parameter = self.landscape, self.landscape.parameter
+        goal = parameter.target
+        if goal is None:
+            return bool(landscape.attractors)
+        if landscape.target is not None or landscape.certificate.certified:
+            return landscape.target is not None
+        places = goal + parameter.tolerance * np.linspace(-1, 1, _LOOKED_AT)
+        if parameter.period is None:
+            places = places[(places >= parameter.low) & (places <= parameter.high)]
+        losses = self.line.loss_at(places)
+        return 0 < int(np.argmin(losses)) < len(losses) - 1
 
-        Infinite where it grows towards it.
-        """
-        target, parameter = self.landscape.target, self.landscape.parameter
+    @cached_property
+    def kink_slope(self) -> FloatArray | None:
+        """The slope (1,) right beside the target: the landscape's, or else measured."""
+        target = self.landscape.target
         if target is None or target.slope is not None:
-            return None if target is None else target.slope
-        beside = target.value + parameter.tolerance * np.outer(_BESIDE_KINK, _SIDES)
-        at_end = (beside < parameter.low) | (beside > parameter.high)
-        if parameter.period is None and at_end.any():
-            return None
-        near, nearer = (self.objective.gradient(places) for places in beside)
-        if not ((nearer * _SIDES > 0).all() and (near * _SIDES > 0).all()):
-            return None
-        growth = np.min(nearer / near)
-        if growth > _GROWS:
-            return math.inf
-        return float(np.abs(nearer).max()) if growth > _KEEPS_SLOPE else None
+            return None if target is None else np.array([target.slope])
+        return self._slopes_beside(np.array([target.value]))
+
+    def _gradients(self, values: FloatArray) -> FloatArray:
+        return self.line.gradient(values[:, 0])[:, None]
 
     def _throws(self, settings: OptimizerSettings) -> bool:
         """Whether steps grow without bound towards the target: what stays near it was lucky."""
         keeps_rate = settings.optimizer in PROPORTIONAL and settings.schedule == "constant"
-        return keeps_rate and self.kink_slope == math.inf
+        return keeps_rate and self.kink_slope is not None and bool(np.isinf(self.kink_slope[0]))
 
-    def trial(self, settings: OptimizerSettings, start: float) -> Trial:
-        """Runs the optimizer from the start and judges the run; once for each."""
-        if (settings, start) not in self._trials:
-            self._trials[settings, start] = self._judged(self.table, settings, start)
-        return self._trials[settings, start]
+    def trials(self, settings: OptimizerSettings, starts: FloatArray) -> Iterator[Trial]:
+        """Yields the run from each start, made when it is asked for."""
+        for start in starts[:, 0].tolist():
+            if (settings, start) not in self._trials:
+                self._trials[settings, start] = self._judged(self.table, settings, start)
+            yield self._trials[settings, start]
 
-    def _judged(self, on: Objective, settings: OptimizerSettings, start: float) -> Trial:
+    def _judged(self, on: Line, settings: OptimizerSettings, start: float) -> Trial:
         first, rate = np.array([[start]]), np.array([[settings.lr]])
         states = list(descend(OfLine(on), settings, first, rate))
         trajectory = Trajectory.from_states(states, 0)
         outcome, _ = judge_outcome(surroundings(self.landscape), trajectory)
         return Trial(
-            settings, start, outcome, float(trajectory.value[-1]), self.arrival(trajectory)
+            self.space,
+            self.line.loss_name,
+            settings,
+            rate[0],
+            first[0],
+            outcome,
+            trajectory.values[-1],
+            float(trajectory.losses[-1]),
+            arrival(self.space, self.goal, trajectory),
         )
 
-    def confirmed(self, settings: OptimizerSettings, start: float) -> Trial:
-        """Returns a trial that reached the target only if its neighbour did, too.
+    def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
+        """Returns a trial that reached the target only if its neighbours did, too."""
+        trial = super().confirmed(settings, start)
+        if trial.reached and self._is_at_rest(start):
+            return self._judged(self.line, settings, float(start[0]))
+        return trial
 
-        At a rate that is too large a run wanders before it arrives, if it does, and a hair beside
-        the start it may not: luck, not a cure.
-        """
-        trial = self.trial(settings, start)
-        if not trial.reached:
-            return trial
-        nudge = 1e-6 * self.landscape.parameter.tolerance
-        neighbours = (self.trial(settings, start + sign * nudge) for sign in (1, -1))
-        other = next((other for other in neighbours if not other.reached), trial)
-        if other.reached and self._is_at_rest(start):
-            return self._judged(self.objective, settings, start)
-        return other
-
-    def _is_at_rest(self, start: float) -> bool:
+    def _is_at_rest(self, start: FloatArray) -> bool:
         """Whether what would move a run from here is the tables' error, not the loss's slope."""
-        slope = abs(float(self.objective.gradient(start)[0]))
+        slope = abs(float(self.line.gradient(start)[0]))
         return slope <= 10 * self.table.tables[1].error * self.landscape.largest_gradient
 
-    def arrival(self, trajectory: Trajectory) -> int | None:
-        """Returns the first step from which on a path stays at the goal, None if it never does."""
-        goal = self.landscape.goal_value
-        if goal is None:
-            return None
-        parameter = self.landscape.parameter
-        with np.errstate(invalid="ignore"):
-            near = np.abs(parameter.offset(trajectory.value, goal)) <= parameter.tolerance
-        away = np.flatnonzero(~near)
-        first = int(away[-1]) + 1 if len(away) else 0
-        return first if first < len(near) else None
-
-    def windows(self, settings: OptimizerSettings, start: float) -> Windows | None:
+    def windows(self, settings: OptimizerSettings, start: FloatArray) -> Windows | None:
         """Returns which rates work from the start, or None where they cannot be scanned."""
         if not settings.is_elementwise or settings.schedule != "constant":
             return None
         # The default scan of `basins`, whose numbers a diagnosis repeats.
         scan = replace(settings, steps=SCAN_STEPS)
-        key = (scan.optimizer, scan.momentum, scan.nesterov, start)
+        key = (scan.optimizer, scan.momentum, scan.nesterov, float(start[0]))
         if key not in self._windows:
             rates = suitable_rates(self.landscape, scan)
-            self._windows[key] = measure_windows(self.table, scan, rates, start)
+            self._windows[key] = measure_windows(self.table, scan, rates, float(start[0]))
         return self._windows[key]
 
     def holds(self, settings: OptimizerSettings) -> bool | None:
@@ -213,15 +423,44 @@ class Bench:
         held = measure_windows(self.table, scan, np.array([settings.lr]), beside[0]).held
         return bool(held[0])
 
+    def usual_rates(self, settings: OptimizerSettings) -> tuple[float, ...]:
+        """Returns the usual ones on the scale of the range: thousandths have smaller ones."""
+        scale = rate_scale(self.landscape, settings)
+        return tuple(scale * rate for rate in USUAL_RATES)
+
     def outcomes(
-        self, settings: OptimizerSettings, rates: Sequence[float], start: float
+        self, settings: OptimizerSettings, rates: Sequence[float], start: FloatArray
     ) -> list[str]:
         """Returns the outcome at every rate, all at once; the optimizer must be elementwise."""
-        runs = descend_batch(self.table, settings, np.array(rates), np.array([start]))
-        codes, _ = runs.classify(self.landscape, self.table.tables[0])
+        codes = self._codes(settings, np.array(rates), start)
         return [OUTCOME_NAMES[code] for code in codes[:, 0]]
 
-    def rates(self, settings: OptimizerSettings, start: float) -> list[float]:
+    def _codes(
+        self, settings: OptimizerSettings, rates: FloatArray, starts: FloatArray
+    ) -> npt.NDArray[np.int64]:
+        runs = descend_batch(self.table, settings, rates, starts)
+        return runs.classify(self.landscape, self.table.tables[0])[0]
+
+    def search(
+        self, settings: OptimizerSettings, start: FloatArray
+    ) -> tuple[OptimizerSettings, float] | None:
+        """Returns the settings at half the rate that the target's basin holds, and the share."""
+        parameter, goal = self.landscape.parameter, self.landscape.goal_value
+        windows = self.windows(settings, start)
+        if windows is None or windows.hold_lr is None:
+            return None
+        lr = round_down(windows.hold_lr / 2)
+        starts = parameter.low + (parameter.high - parameter.low) * (
+            (np.arange(MULTI_START_GRID) + 0.5) / MULTI_START_GRID
+        )
+        scan = replace(settings, lr=lr, steps=max(SCAN_STEPS, settings.steps))
+        reached = self._codes(scan, np.array([lr]), starts)[0] == CODES["reached"]
+        assert goal is not None
+        away = np.abs(parameter.offset(starts, goal)) > parameter.tolerance
+        # Runs that begin at the target and do not move find nothing.
+        return (scan, float(reached.mean())) if (reached & away).any() else None
+
+    def rates(self, settings: OptimizerSettings, start: FloatArray) -> list[float]:
         """Returns the learning rates to try from a start, the safest first.
 
         Well inside the measured windows, and never above what the target's basin holds: a run that
@@ -245,23 +484,25 @@ class Bench:
     def tuned(
         self,
         settings: OptimizerSettings,
-        start: float,
-        *,
+        *starts: FloatArray,
         above: float = 0.0,
         below: float = math.inf,
         more_steps: bool = True,
     ) -> Trial | None:
-        """Returns a run that reaches the target from the start at some rate, or None.
-
-        Args:
-            settings: Whose rate is varied; its steps are tried first, then more.
-            start: First value.
-            above: Only rates above this.
-            below: Only rates below this.
-            more_steps: Allow more steps than the settings' own.
-        """
+        """Returns a run that reaches the target from a start at some rate, or None."""
         if self._throws(settings):
             return None
+        tried = (self._tuned(settings, start, above, below, more_steps) for start in starts)
+        return next((trial for trial in tried if trial is not None), None)
+
+    def _tuned(
+        self,
+        settings: OptimizerSettings,
+        start: FloatArray,
+        above: float,
+        below: float,
+        more_steps: bool,
+    ) -> Trial | None:
         windows = self.windows(settings, start)
         if windows is not None and not (windows.working_lr or windows.starts_in_target_basin):
             # Rates that the target's basin holds do not lead out of another; more steps neither.
@@ -278,65 +519,379 @@ class Bench:
                     return trial
         return None
 
-    def _leads_to_target(self, start: float) -> bool:
+    def _leads_to_target(self, start: FloatArray) -> bool:
         goal = self.landscape.goal_value
-        own = self.landscape.attractor_of(start)
+        own = self.landscape.attractor_of(float(start[0]))
         return goal is not None and own is not None and own is self.landscape.attractor_of(goal)
+
+
+class SpaceBench(Bench):
+    """An objective of several parameters; trials are runs of it, those of a question at once.
+
+    Args:
+        objective: What is minimised, with a target.
+        optimizer: Of the run under diagnosis.
+        rates: Of that run (d,): the optimizer keeps their ratios, and the largest is that of the
+            settings. Other optimizers take one rate for all parameters.
+        start: Of that run (d,), from which more rates are tried; None on another objective.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: str,
+        rates: FloatArray,
+        start: FloatArray | None = None,
+    ) -> None:
+        self.objective = objective
+        self._optimizer, self._own_ratios, self._start = optimizer, rates / rates.max(), start
+        self._trials: dict[tuple[OptimizerSettings, bytes], Trial] = {}
+        self._paths: dict[tuple[OptimizerSettings, bytes], Run] = {}
+        self._windows: dict[tuple[Any, ...], Windows | None] = {}
+
+    @property
+    def goal(self) -> FloatArray:
+        """The target's own values."""
+        goal: FloatArray = self.objective.goals[0]
+        return goal
+
+    @cached_property
+    def _measured(self) -> tuple[float, float]:
+        """Height and steepest slope, of random places over the ranges."""
+        low = np.array([parameter.low for parameter in self.space.parameters])
+        places = low + self.space.width * np.random.default_rng(0).random((_MEASURED_AT, len(low)))
+        losses, slopes = self.objective.loss_and_gradient(self.space.coordinates(places))
+        lengths = np.hypot.reduce(slopes * self.space.tolerance, axis=1)
+        return float(np.ptp(losses[np.isfinite(losses)])), float(np.nanmax(lengths))
+
+    @property
+    def height(self) -> float:
+        """Over random places."""
+        return self._measured[0]
+
+    @property
+    def steepest(self) -> float:
+        """Over random places."""
+        return self._measured[1]
+
+    @cached_property
+    def nearest_minimum(self) -> FloatArray | None:
+        """The minimum (d,) to which Newton's method leads from the target, or None."""
+        return minimum_at(self.objective, self.goal)
+
+    @property
+    def is_minimum_at_target(self) -> bool:
+        """Whether Newton's method stays there, as far as it finds a minimum at all."""
+        found = self.nearest_minimum
+        return found is None or float(self.space.distances(found, self.goal)) <= 1.0
+
+    def _ratios(self, settings: OptimizerSettings) -> FloatArray:
+        is_own = settings.optimizer == self._optimizer
+        return self._own_ratios if is_own else np.ones(len(self.space))
+
+    def bound(self, settings: OptimizerSettings) -> float | None:
+        """The largest rate at which gradient descent holds the target; None where unknown.
+
+        2 (1 + beta) / the largest eigenvalue of the Hessian at the target (Goh 2017), of
+        r^(1/2) H r^(1/2) with ratios r of the rates; at a root's zero no rate is stable.
+        """
+        if not settings.is_gradient_descent or self.objective.is_root:
+            return None
+        root = np.sqrt(self._ratios(settings))
+        hessian = self.objective.hessian(self.space.coordinates(self.goal)[None])[0]
+        if not np.isfinite(hessian).all():
+            return None
+        largest = float(np.linalg.eigvalsh(hessian * np.outer(root, root))[-1])
+        return 2 * (1 + settings.momentum) / largest if largest > 0 else None
+
+    def trials(self, settings: OptimizerSettings, starts: FloatArray) -> list[Trial]:
+        """Returns the runs from starts (n, d), those not made yet made at once."""
+        return self._made([settings] * len(starts), starts)
+
+    def _at(
+        self, settings: OptimizerSettings, rates: Sequence[float], starts: FloatArray
+    ) -> list[Trial]:
+        """Returns the runs at every rate from every start (n, d), all at once."""
+        how = [replace(settings, lr=lr) for lr in rates for _ in starts]
+        return self._made(how, np.tile(starts, (len(rates), 1)))
+
+    def _made(self, settings: Sequence[OptimizerSettings], starts: FloatArray) -> list[Trial]:
+        """Returns the runs with settings that differ in the rate alone, one from each start."""
+        keys = [(how, start.tobytes()) for how, start in zip(settings, starts, strict=True)]
+        new = [i for i, key in enumerate(keys) if key not in self._trials]
+        if new:
+            rates = np.array([settings[i].lr * self._ratios(settings[i]) for i in new])
+            runs = run_many(self.objective, settings[new[0]], starts[new], rates)
+            for i, made in zip(new, runs, strict=True):
+                self._trials[keys[i]] = self._trial(settings[i], made, made.trajectory)
+                self._paths[keys[i]] = made
+        return [self._trials[key] for key in keys]
+
+    def _trial(self, settings: OptimizerSettings, made: Run, path: Trajectory) -> Trial:
+        return Trial(
+            self.space,
+            self.objective.loss_name,
+            settings,
+            made.rates,
+            path.values[0],
+            made.outcome,
+            path.values[-1],
+            float(path.losses[-1]),
+            arrival(self.space, made.goal, path),
+        )
+
+    def shortened(self, trial: Trial, steps: int) -> Trial | None:
+        """Returns a trial that arrives as it is after fewer steps, None if it does not by then."""
+        arrived = trial.steps_to_target
+        if not trial.reached or arrived is None or trial.settings.schedule != "constant":
+            return None
+        if arrived > steps + 1 - tail_length(steps):
+            return None
+        made = self._paths[trial.settings, trial.start.tobytes()]
+        path = made.trajectory
+        columns = (path.values, path.losses, path.gradients, path.updates, path.lrs)
+        cut = Trajectory(*(column[: steps + 1] for column in columns))
+        return self._trial(replace(trial.settings, steps=steps), made, cut)
+
+    def longer(self, settings: OptimizerSettings, start: FloatArray, steps: int) -> Trial | None:
+        """Returns the run that arrives from the start in more steps, or None; a scan may have it.
+
+        Args:
+            settings: Whose steps do not suffice.
+            start: First values (d,).
+            steps: More of them.
+        """
+        scan = self._scanned(settings, start)
+        if steps <= scan.steps and self.windows(settings, start) is not None:
+            return self.shortened(self.trial(scan, start), steps)
+        trial = self.trial(replace(settings, steps=steps), start)
+        return trial if trial.reached else None
+
+    def _is_own(self, start: FloatArray) -> bool:
+        return self._start is not None and np.array_equal(start, self._start)
+
+    def _scanned(self, settings: OptimizerSettings, start: FloatArray) -> OptimizerSettings:
+        """Settings of a scan: with more steps, but a schedule is made for a number of steps."""
+        steps = SCAN_STEPS if self._is_own(start) else TRIED_STEPS
+        is_constant = settings.schedule == "constant"
+        return replace(settings, steps=max(settings.steps, steps if is_constant else 0))
+
+    def _rates(self, settings: OptimizerSettings) -> list[float]:
+        """The settings' own, usual rates, and two a little below what the target holds."""
+        bound = self.bound(settings)
+        if bound is None:
+            return sorted({*SCANNED_RATES, settings.lr})
+        # A loss in other units has other rates.
+        low, high = SCANNED_RATES[1], SCANNED_RATES[-1]
+        scale = 1.0 if low <= bound <= high else 10.0 ** round(math.log10(bound) + 1)
+        safe = [round_down(SAFE * bound), round_down(SAFE * bound / 3)]
+        return sorted(
+            {*(float(f"{scale * rate:.3g}") for rate in SCANNED_RATES), *safe, settings.lr}
+        )
+
+    def windows(self, settings: OptimizerSettings, start: FloatArray) -> Windows | None:
+        """Returns which rates work from the start; None for optimizers that are not elementwise.
+
+        What the target holds says theory, or else runs from beside it. Basins are not known, so
+        that nothing is said about leaving them.
+        """
+        if not settings.is_elementwise:
+            return None
+        scan = self._scanned(settings, start)
+        key = (scan, start.tobytes())
+        if key not in self._windows:
+            rates, bound = self._rates(scan), self.bound(scan)
+            starts = start[None]
+            if bound is None:
+                aside = BESIDE_TARGET / ANGLE_TOLERANCE * self.space.tolerance
+                starts = np.stack([start, self.goal + aside, self.goal - aside])
+            outcomes = np.array([t.outcome for t in self._at(scan, rates, starts)])
+            table = outcomes.reshape(len(rates), len(starts))
+            reached, lrs = table == "reached", np.array(rates)
+            held = reached[:, 1:].all(axis=1) if bound is None else lrs < bound
+            self._windows[key] = Windows(
+                self.space.named(start),
+                lrs,
+                np.array([CODES[name] for name in table[:, 0]], dtype=np.int8),
+                np.zeros(len(lrs), dtype=np.int64),
+                np.zeros(len(lrs), dtype=np.bool_),
+                held,
+                starts_in_target_basin=False,
+            )
+        return self._windows[key]
+
+    def holds(self, settings: OptimizerSettings) -> bool | None:
+        """Whether theory says that the target holds the settings' rate; None without a theory."""
+        bound = self.bound(settings)
+        return None if bound is None else settings.lr <= bound
+
+    def usual_rates(self, settings: OptimizerSettings) -> tuple[float, ...]:
+        """Returns those for angles and pixels."""
+        return ADAM_RATES
+
+    def outcomes(
+        self, settings: OptimizerSettings, rates: Sequence[float], start: FloatArray
+    ) -> list[str]:
+        """Returns the outcome at every rate, all at once; the optimizer must be elementwise.
+
+        What confirms them, and what a search asks for, is made along with them.
+        """
+        how, starts = self._anywhere(settings)
+        nudge = 1e-6 * self.space.tolerance
+        places = np.stack([start, start + nudge, start - nudge])
+        all_settings = [replace(settings, lr=lr) for lr in rates for _ in places]
+        all_starts = np.tile(places, (len(rates), 1))
+        if replace(settings, lr=how.lr) == how:
+            all_settings += [how] * len(starts)
+            all_starts = np.concatenate([all_starts, starts])
+        made = self._made(all_settings, all_starts)
+        return [trial.outcome for trial in made[: len(rates) * len(places) : len(places)]]
+
+    def _anywhere(self, settings: OptimizerSettings) -> tuple[OptimizerSettings, FloatArray]:
+        """Adam, with which many starts arrive, and random starts."""
+        scan = OptimizerSettings("adam", _ANYWHERE, steps=max(settings.steps, TRIED_STEPS))
+        return scan, self.drawn(RANDOM_STARTS)
+
+    def search(
+        self, settings: OptimizerSettings, start: FloatArray
+    ) -> tuple[OptimizerSettings, float] | None:
+        """Returns Adam's settings and the share of random starts."""
+        scan, starts = self._anywhere(settings)
+        reached = [trial.reached for trial in self.trials(scan, starts)]
+        return (scan, float(np.mean(reached))) if any(reached) else None
+
+    def tuned(
+        self,
+        settings: OptimizerSettings,
+        *starts: FloatArray,
+        above: float = 0.0,
+        below: float = math.inf,
+        more_steps: bool = True,
+    ) -> Trial | None:
+        """Returns a run that reaches the target from a start at some rate, or None.
+
+        From the run's own start the scan's rates, the largest first; from others those that the
+        target surely holds.
+        """
+        scan, hold = self._scanned(settings, starts[0]), self.bound(settings)
+        is_own = self._is_own(starts[0])
+        rates = list(LBFGS_RATES)
+        if settings.is_elementwise:
+            if hold is None:
+                home = starts[0] if self._start is None else self._start
+                windows = self.windows(settings, home)
+                hold = None if windows is None else windows.hold_lr
+            rates = [lr for lr in self._rates(scan)[::-1] if hold is not None and lr <= hold]
+            rates = rates if is_own else rates[:2]
+        rates = [lr for lr in rates if above < lr < below]
+        if not rates:
+            return None
+        places = np.stack(starts)
+        for trial in self._at(scan, rates, places):
+            short = self.shortened(trial, settings.steps)
+            if short is not None or (more_steps and trial.reached):
+                return short or trial
+        return None
+
+
+def arrival(space: Space, goal: FloatArray | None, trajectory: Trajectory) -> int | None:
+    """Returns the first step from which on a path stays at the goal, None if it never does."""
+    if goal is None:
+        return None
+    near = space.distances(trajectory.values, goal) <= 1.0
+    away = np.flatnonzero(~near)
+    first = int(away[-1]) + 1 if len(away) else 0
+    return first if first < len(near) else None
 
 
 class Facts:
     """Everything measured about one run.
 
     Args:
-        objective: What was minimised.
-        sweep: Its landscape and gradient check.
         run: The run under diagnosis.
+        sweep: Of one parameter, its landscape and gradient check; None of several.
         bench: Of the objective, if there is one already.
+
+    Raises:
+        UsageError: Several parameters without a target.
     """
 
-    def __init__(
-        self, objective: Objective, sweep: Sweep, run: Run, bench: Bench | None = None
-    ) -> None:
-        self.objective = objective
-        self.sweep = sweep
+    def __init__(self, run: Run, sweep: Sweep | None = None, bench: Bench | None = None) -> None:
         self.run = run
-        self.bench = Bench(objective, sweep.landscape) if bench is None else bench
+        self.objective = run.objective
+        self.sweep = sweep
+        if sweep is None and len(self.objective.goals) == 0:
+            raise UsageError("a diagnosis of several parameters needs the target of each.")
+        self.bench = bench or self._bench(self.objective)
+
+    def _bench(self, objective: Objective) -> Bench:
+        if not isinstance(objective, OfLine):
+            return SpaceBench(objective, self.run.settings.optimizer, self.run.rates, self.start)
+        known = self.landscape if objective is self.objective else None
+        return LineBench(objective.line, known)
 
     @property
-    def parameter(self) -> Parameter:
-        """The learned parameter."""
-        return self.objective.parameter
+    def space(self) -> Space:
+        """What was learned."""
+        return self.run.space
 
     @property
     def goal_name(self) -> str:
         """What a run should reach, in words."""
-        return "the lowest minimum" if self.parameter.target is None else "the target"
+        return "the lowest minimum" if self.space.target is None else "the target"
 
     @property
-    def landscape(self) -> Landscape:
-        """Its critical points."""
-        return self.sweep.landscape
+    def line(self) -> Line | None:
+        """The objective of one parameter, where there is only one."""
+        return self.objective.line if isinstance(self.objective, OfLine) else None
+
+    @property
+    def landscape(self) -> Landscape | None:
+        """Of one parameter, its critical points; None of several."""
+        return None if self.sweep is None else self.sweep.landscape
 
     @property
     def settings(self) -> OptimizerSettings:
-        """Of the run."""
-        return self.run.settings
+        """Of the run; the rate is the largest of the parameters'."""
+        return replace(self.run.settings, lr=float(self.run.rates.max()))
 
     @property
-    def start(self) -> float:
-        """Of the run."""
-        return float(self.run.start)
+    def start(self) -> FloatArray:
+        """First values (d,) of the run."""
+        start: FloatArray = self.run.trajectory.values[0]
+        return start
 
     @property
     def experiment(self) -> Experiment | None:
         """The Gabor experiment behind the objective, if it is one."""
-        return self.objective.experiment if isinstance(self.objective, GaborObjective) else None
+        source = self.objective if self.line is None else self.line
+        return source.experiment if isinstance(source, GaborLine | GaborObjective) else None
+
+    def with_experiment(self, names: Sequence[str] = (), **changes: Any) -> Bench:
+        """Returns the bench of the experiment with some settings changed.
+
+        Args:
+            names: Of the learned parameters. Default: all of them.
+            changes: Of the experiment.
+        """
+        assert self.experiment is not None
+        changed = replace(self.experiment, **changes)
+        names = names or self.space.names
+        if len(names) == 1:
+            return LineBench(ShortcutObjective(changed, names[0]))
+        logs = [p.name for p in self.space.parameters if p.is_log and p.name in names]
+        places = [self.space.names.index(name) for name in names]
+        return SpaceBench(
+            GaborObjective(changed, names, logs),
+            self.run.settings.optimizer,
+            self.run.rates[places],
+        )
 
     @cached_property
     def squared(self) -> Bench | None:
         """The same with the loss's root taken away, if it has one."""
-        smooth = self.objective.squared()
-        return None if smooth is None else Bench(smooth)
+        smooth = (self.line or self.objective).squared()
+        return None if smooth is None else self._bench(as_objective_of(smooth))
 
     @property
     def without_root(self) -> str:
@@ -351,69 +906,76 @@ class Facts:
         None for anything but a user's own objective, whose derivative may be what is broken, and
         where no series follows its values.
         """
-        if not isinstance(self.objective, OwnObjective):
+        if self.line is None:
+            return None if self.experiment else self._bench(Differences(self.objective))
+        if not isinstance(self.line, OwnObjective):
             return None
-        series = SeriesObjective(self.objective)
-        return Bench(series) if series.series.is_resolved else None
+        series = SeriesObjective(self.line)
+        return LineBench(series) if series.series.is_resolved else None
 
     @cached_property
     def windows(self) -> Windows | None:
         """Which rates work from the run's start."""
         return self.bench.windows(self.settings, self.start)
 
+    @property
+    def hold_lr(self) -> float | None:
+        """What the target's basin holds, of the scanned rates."""
+        return None if self.windows is None else self.windows.hold_lr
+
     @cached_property
     def holds_own_rate(self) -> bool | None:
         """Whether the target's basin holds the run's own rate; None where that has no answer."""
         return self.bench.holds(self.settings)
 
-    @cached_property
+    @property
     def is_minimum_at_target(self) -> bool:
-        """Whether there is a minimum within the tolerance of the target, listed or only seen."""
-        goal, landscape = self.parameter.target, self.landscape
-        if goal is None:
-            return bool(landscape.attractors)
-        if landscape.target is not None or landscape.certificate.certified:
-            return landscape.target is not None
-        places = goal + self.parameter.tolerance * np.linspace(-1, 1, _LOOKED_AT)
-        if self.parameter.period is None:
-            places = places[(places >= self.parameter.low) & (places <= self.parameter.high)]
-        losses = self.objective.loss_at(places)
-        return 0 < int(np.argmin(losses)) < len(losses) - 1
+        """Whether there is a minimum within the tolerance of the target."""
+        return self.bench.is_minimum_at_target
 
     @property
-    def kink_slope(self) -> float | None:
-        """The slope beside the target, if it is a kink; infinite, if it is a cusp."""
+    def kink_slope(self) -> FloatArray | None:
+        """The slopes (d,) beside the target, if it is a kink; infinite, if it is a cusp."""
         return self.bench.kink_slope
 
     @cached_property
     def own_basin(self) -> CriticalPoint | None:
-        """The minimum into whose basin the start falls."""
-        return self.landscape.attractor_of(self.start)
+        """The minimum into whose basin the start falls; None of several parameters."""
+        return None if self.landscape is None else self.landscape.attractor_of(float(self.start[0]))
 
     @cached_property
     def target_basin(self) -> CriticalPoint | None:
-        """The target's minimum, if there is one."""
-        goal = self.landscape.goal_value
-        if goal is None or not self.is_minimum_at_target:
+        """The target's minimum, if there is one; None of several parameters."""
+        if self.landscape is None or self.bench.goal is None or not self.is_minimum_at_target:
             return None
-        return self.landscape.attractor_of(goal)
+        return self.landscape.attractor_of(float(self.bench.goal[0]))
 
     @property
-    def starts_in_target_basin(self) -> bool:
-        """Whether gradient flow leads from the start to the target."""
+    def starts_in_target_basin(self) -> bool | None:
+        """Whether gradient flow leads from the start to the target; None of several."""
+        if self.landscape is None:
+            return None
         return self.own_basin is not None and self.own_basin is self.target_basin
 
     @cached_property
-    def start_inside(self) -> float | None:
-        """A start in the target's basin: half way from the target to the edge nearest the start."""
-        goal = self.landscape.goal_value
-        found = None if goal is None else self.landscape.basin_of(goal)
-        if goal is None or found is None:
-            return None
-        _, basin = found
-        towards = float(self.parameter.offset(self.start, goal))
-        edge = basin[0] if towards < 0 else basin[1]
-        return goal + (edge - goal) / 2
+    def starts_inside(self) -> tuple[FloatArray, ...]:
+        """Starts that may lead to the target.
+
+        Of one parameter, half way from the target to the edge of its basin nearest the start; of
+        several, some on the straight way from the start.
+        """
+        goal = self.bench.goal
+        if goal is None:
+            return ()
+        if self.landscape is None:
+            way = self.space.offsets(goal, self.start)
+            return tuple(self.start + share * way for share in CLOSER)
+        found = self.landscape.basin_of(float(goal[0]))
+        if found is None:
+            return ()
+        towards = float(self.space.offsets(self.start, goal)[0])
+        edge = found[1][0] if towards < 0 else found[1][1]
+        return (goal + (edge - goal) / 2,)
 
     def changed(self, **changes: Any) -> OptimizerSettings:
         """Returns the run's settings with some of them changed."""
@@ -421,10 +983,27 @@ class Facts:
 
     def tuning(self, trial: Trial) -> str:
         """Returns the options that make a trial's rate and steps of the run's."""
-        options = f"--lr {trial.settings.lr:g}"
+        rates = dict(zip(trial.space.names, trial.rates.tolist(), strict=True))
+        options = f"--lr {trial.rates[0]:g}"
+        if len(set(rates.values())) > 1:
+            options = " ".join(f"--lr {name}={rate:g}" for name, rate in rates.items())
         if trial.settings.steps != self.settings.steps:
             options += f" --steps {trial.settings.steps}"
         return options
+
+    def options(self, values: FloatArray) -> str:
+        """Returns the options that give a start (d,)."""
+        if len(values) == 1:
+            return f"--start {self.option(0, values)}"
+        pairs = (f"{name}={self.option(i, values)}" for i, name in enumerate(self.space.names))
+        return " ".join(f"--start {pair}" for pair in pairs)
+
+    def option(self, index: int, values: FloatArray) -> str:
+        """Returns a parameter's value as the command line takes it."""
+        parameter, value = self.space.parameters[index], float(values[index])
+        if parameter.is_angle:
+            return f"{math.degrees(value):.4g}deg"
+        return f"{value:.{parameter.figures(value)}g}"
 
 
 def round_down(value: float, digits: int = 2) -> float:

@@ -1,35 +1,41 @@
 """The cures, each one actually tried; the place to add another.
 
 A remedy is a function `facts -> Remedy | None`: None where it does not apply (no image to whiten,
-no root to square). `REMEDIES` is ordered by what it costs the person, cheap first; those that work
-are listed before those that do not. A test follows every `change` by its options and nothing else;
-what is no option is written there once more (`FOLLOWED` in `following.py`). Runs of several
-parameters have their own table (`joint_remedies.py`).
+no root to square, one parameter where several are needed). `REMEDIES` is the table of one parameter
+and of several, ordered by what it costs the person, cheap first; those that work are listed before
+those that do not. A test follows every `change` by its options and nothing else; what is no option
+is written there once more (`FOLLOWED` in `following.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from gabordiag.diagnosis.evidence import Bench, Facts, Trial, round_down
-from gabordiag.dynamics.batch import descend_batch
+from gabordiag.diagnosis.evidence import (
+    TRIED_STEPS,
+    Facts,
+    LineBench,
+    SpaceBench,
+    Trial,
+    first_reached,
+    round_down,
+)
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import CODES
-from gabordiag.dynamics.windows import SCAN_STEPS, rate_scale
-from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel
-from gabordiag.objective.gabor_objective import ShortcutObjective
+from gabordiag.gabor import gabor_kernel
+from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel, solve_kernel
+from gabordiag.objective.gabor_line import ShortcutObjective
+from gabordiag.objective.gabor_objective import GaborObjective
 
-# What people try of adaptive optimizers.
-USUAL_RATES = (1e-3, 1e-2, 1e-1)
 DECAYS = ("exponential", "cosine", "step")
-# Even starts by which the share that arrives is measured, one a degree of a half turn; and how sure
-# one wants to be that of the random ones at least one does.
-MULTI_START_GRID = 181
+Try = Callable[[Facts], "Remedy | None"]
+# How sure one wants to be that of the random starts at least one arrives.
 CONFIDENCE = 0.99
 
 
@@ -62,10 +68,16 @@ class Remedy:
         }
 
 
-def try_remedies(facts: Facts) -> tuple[Remedy, ...]:
+def try_remedies(
+    facts: Facts, remedies: Sequence[Try], tick: Callable[[], None]
+) -> tuple[Remedy, ...]:
     """Tries every remedy that applies; those that work first, then cheap before dear."""
-    tried = [remedy for function in REMEDIES if (remedy := function(facts)) is not None]
-    return tuple(sorted(tried, key=lambda remedy: not remedy.works))
+    tried = []
+    for function in remedies:
+        tried.append(function(facts))
+        tick()
+    found = [remedy for remedy in tried if remedy is not None]
+    return tuple(sorted(found, key=lambda remedy: not remedy.works))
 
 
 def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy:
@@ -82,8 +94,7 @@ def mse_loss(facts: Facts) -> Remedy | None:
 
 def smaller_lr(facts: Facts) -> Remedy | None:
     """A rate just under what the target's basin holds."""
-    windows, lr = facts.windows, facts.settings.lr
-    hold = None if windows is None else windows.hold_lr
+    hold, lr = facts.hold_lr, facts.settings.lr
     rate = round_down(0.95 * hold) if hold is not None else lr / 10
     if rate >= lr:
         return None
@@ -94,11 +105,12 @@ def smaller_lr(facts: Facts) -> Remedy | None:
 
 
 def lr_decay(facts: Facts) -> Remedy | None:
-    """A schedule that lowers the rate over the same steps."""
-    if facts.settings.schedule != "constant":
+    """A schedule that lowers the rate over the same steps; no help to one that settles anyway."""
+    settles = facts.landscape is None and facts.run.outcome in ("local_minimum", "unfinished")
+    if facts.settings.schedule != "constant" or settles:
         return None
     trials = [facts.bench.confirmed(facts.changed(schedule=s), facts.start) for s in DECAYS]
-    trial = next((t for t in trials if t.reached), trials[0])
+    trial = first_reached(trials)
     tried = {t.settings.schedule: t.outcome for t in trials}
     return _from_trial("lr_decay", f"--schedule {trial.settings.schedule}", trial, tried=tried)
 
@@ -113,29 +125,42 @@ def momentum(facts: Facts) -> Remedy | None:
     return _from_trial("momentum", f"--momentum {value:g}", trial)
 
 
+def own_rates(facts: Facts) -> Remedy | None:
+    """Each of several parameters its own rate, one over its curvature at the target."""
+    bench = facts.bench
+    if not isinstance(bench, SpaceBench) or facts.settings.optimizer != "sgd":
+        return None
+    if facts.objective.is_root:
+        return None
+    at = facts.space.coordinates(bench.goal)[None]
+    curvatures = np.diagonal(facts.objective.hessian(at)[0])
+    if not (curvatures > 0).all():
+        return None
+    rates = np.array([round_down(0.5 / float(curvature)) for curvature in curvatures])
+    own = SpaceBench(facts.objective, "sgd", rates, facts.start)
+    trial = own.confirmed(facts.changed(lr=float(rates.max())), facts.start)
+    return _from_trial("own_rates", facts.tuning(trial), trial)
+
+
 def adaptive(facts: Facts) -> Remedy | None:
     """Adam and Rprop over usual rates."""
+    steps = facts.settings.steps
+    if facts.landscape is None:
+        steps = max(steps, TRIED_STEPS)
     # Both step by about the rate: in a range of thousandths, thousandths of the usual ones.
-    scale = rate_scale(facts.landscape, OptimizerSettings("adam"))
-    rates = tuple(scale * rate for rate in USUAL_RATES)
-    tried = {
-        (name, lr): outcome
-        for name in ("adam", "rprop")
-        for lr, outcome in zip(
-            rates,
-            facts.bench.outcomes(
-                OptimizerSettings(name, steps=facts.settings.steps), rates, facts.start
-            ),
-            strict=True,
-        )
-    }
+    rates = facts.bench.usual_rates(OptimizerSettings("adam"))
+    tried: dict[tuple[str, float], str] = {}
+    for name in ("adam", "rprop"):
+        # Of several parameters a run costs too much to make it for the record.
+        if facts.landscape is None and "reached" in tried.values():
+            break
+        found = facts.bench.outcomes(OptimizerSettings(name, steps=steps), rates, facts.start)
+        tried |= {(name, lr): outcome for lr, outcome in zip(rates, found, strict=True)}
     usual = ("adam", rates[1])
     name, lr = next((key for key, outcome in tried.items() if outcome == "reached"), usual)
-    trial = facts.bench.confirmed(
-        OptimizerSettings(name, lr, steps=facts.settings.steps), facts.start
-    )
+    trial = facts.bench.confirmed(OptimizerSettings(name, lr, steps=steps), facts.start)
     outcomes = {f"{name} {lr:g}": outcome for (name, lr), outcome in tried.items()}
-    change = f"--optimizer {name} --lr {lr:g}"
+    change = f"--optimizer {name} {facts.tuning(trial)}"
     # They are tried at a constant rate.
     if facts.settings.schedule != trial.settings.schedule:
         change += f" --schedule {trial.settings.schedule}"
@@ -143,158 +168,157 @@ def adaptive(facts: Facts) -> Remedy | None:
 
 
 def start_in_basin(facts: Facts) -> Remedy | None:
-    """A start inside the target's basin, with a rate that the basin holds."""
-    inside, target = facts.start_inside, facts.target_basin
-    if inside is None or target is None or facts.starts_in_target_basin:
+    """A start inside the target's basin, or on the way to it, with a rate that the basin holds."""
+    starts, target = facts.starts_inside, facts.target_basin
+    if not starts or facts.starts_in_target_basin:
         return None
-    trial = facts.bench.tuned(facts.settings, inside)
-    evidence = {"interval": list(target.basin or ())}
+    if facts.landscape is not None and target is None:
+        return None
+    trial = facts.bench.tuned(facts.settings, *starts)
+    evidence = {} if target is None else {"interval": list(target.basin or ())}
     if trial is None:
-        trial = facts.bench.trial(facts.settings, inside)
-    start = _option(facts, inside)
-    return _from_trial(
-        "start_in_basin", f"--start {start} {facts.tuning(trial)}", trial, **evidence
-    )
+        trial = facts.bench.trial(facts.settings, starts[0])
+    change = f"{facts.options(trial.start)} {facts.tuning(trial)}"
+    return _from_trial("start_in_basin", change, trial, **evidence)
 
 
 def normalize_input(facts: Facts) -> Remedy | None:
     """The image with zero mean and unit deviation, all else equal."""
     if facts.experiment is None or facts.experiment.normalize != "none":
         return None
-    bench = _experiment_bench(facts, normalize="standardize")
+    bench = facts.with_experiment(normalize="standardize")
     trial = bench.confirmed(facts.settings, facts.start)
     return _from_trial("normalize_input", "--normalize standardize", trial)
-
-
-def global_search(facts: Facts) -> Remedy | None:
-    """The lowest critical point of the whole range, without any descent."""
-    attractors = facts.landscape.attractors
-    goal = facts.landscape.goal_value
-    if not attractors or goal is None:
-        return None
-    lowest = min(attractors, key=lambda point: point.loss)
-    distance = abs(float(facts.parameter.offset(lowest.value, goal)))
-    works = distance <= facts.parameter.tolerance
-    certificate = facts.landscape.certificate
-    evidence = {
-        "value": lowest.value,
-        "loss": lowest.loss,
-        "certified": certificate.certified,
-        "distance_to_target": distance,
-    }
-    word = "certified" if certificate.certified else "found"
-    change = (
-        f"{facts.parameter.name} = {_option(facts, lowest.value)}, the lowest {word} minimum of "
-        f"the whole range (`gabordiag sweep`)"
-    )
-    return Remedy("global_search", works, change, "reached" if works else "local_minimum", evidence)
-
-
-def closed_form(facts: Facts) -> Remedy | None:
-    """Least squares for the kernel, its orientation, then descent from there."""
-    objective = facts.objective
-    if not isinstance(objective, ShortcutObjective) or objective.parameter.name != "theta":
-        return None
-    theta = kernel_orientation(least_squares_kernel(objective))
-    # Orientation has period pi; where the loss does not, the half turn is the other candidate.
-    candidates = [theta] if objective.parameter.period == math.pi else [theta, theta + math.pi]
-    start = min(candidates, key=lambda value: float(objective.loss_at(value)[0]))
-    trial = facts.bench.tuned(facts.settings, start)
-    if trial is None:
-        trial = facts.bench.trial(facts.settings, start)
-    change = (
-        "solve for the kernel by least squares (the response is linear in it), take its "
-        f"orientation as --start {_option(facts, start)} {facts.tuning(trial)}"
-    )
-    return _from_trial("closed_form", change, trial, orientation=start)
-
-
-def multi_start(facts: Facts) -> Remedy | None:
-    """Random starts, as many as bring one to the target with 99% confidence."""
-    parameter, settings = facts.parameter, facts.settings
-    if facts.windows is None or facts.windows.hold_lr is None:
-        return None
-    lr = round_down(facts.windows.hold_lr / 2)
-    starts = parameter.low + (parameter.high - parameter.low) * (
-        (np.arange(MULTI_START_GRID) + 0.5) / MULTI_START_GRID
-    )
-    scan = replace(settings, lr=lr, steps=max(SCAN_STEPS, settings.steps))
-    codes, _ = descend_batch(facts.bench.table, scan, np.array([lr]), starts).classify(
-        facts.landscape, facts.bench.table.tables[0]
-    )
-    reached = codes[0] == CODES["reached"]
-    goal = facts.landscape.goal_value
-    assert goal is not None
-    away = np.abs(parameter.offset(starts, goal)) > parameter.tolerance
-    # Runs that begin at the target and do not move find nothing.
-    if not (reached & away).any():
-        return None
-    share = float(reached.mean())
-    count = 1 if share == 1 else math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - share))
-    generator = np.random.default_rng(0)
-    drawn = generator.uniform(parameter.low, parameter.high, count)
-    trials = (facts.bench.trial(scan, float(start)) for start in drawn)
-    trial = next((t for t in trials if t.reached), None)
-    if trial is None:
-        trial = facts.bench.trial(scan, float(drawn[0]))
-    change = f"run from {count} random starts with --lr {lr:g} --steps {scan.steps}, keep the best"
-    return _from_trial("multi_start", change, trial, share=share, starts_for_99_percent=count)
 
 
 def whiten_input(facts: Facts) -> Remedy | None:
     """The image with a flat spectrum, which has no preferred orientation; then a rate that fits."""
     if facts.experiment is None or facts.experiment.normalize == "whiten":
         return None
-    bench = _experiment_bench(facts, normalize="whiten")
+    bench = facts.with_experiment(normalize="whiten")
     trial = bench.tuned(facts.settings, facts.start)
-    minima = len(bench.landscape.attractors)
     if trial is None:
         trial = bench.trial(facts.settings, facts.start)
-    change = f"--normalize whiten {facts.tuning(trial)}"
-    return _from_trial("whiten_input", change, trial, minima=minima)
+    evidence = {}
+    if isinstance(bench, LineBench):
+        evidence["minima"] = len(bench.landscape.attractors)
+    return _from_trial(
+        "whiten_input", f"--normalize whiten {facts.tuning(trial)}", trial, **evidence
+    )
+
+
+def closed_form(facts: Facts) -> Remedy | None:
+    """Least squares for the kernel, its orientation, then descent from there."""
+    kernel, names = _solved_kernel(facts), facts.space.names
+    if kernel is None:
+        return None
+    theta, index = kernel_orientation(kernel), names.index("theta")
+    # Orientation has period pi; where the loss does not, the half turn is the other candidate.
+    is_half = facts.space.parameters[index].period == math.pi
+    starts = np.tile(facts.start, (1 if is_half else 2, 1))
+    starts[:, index] = [theta, theta + math.pi][: len(starts)]
+    losses = facts.objective.loss_at(facts.space.coordinates(starts))
+    start = starts[int(np.argmin(losses))]
+    trial = facts.bench.tuned(facts.settings, start)
+    if trial is None:
+        trial = facts.bench.trial(facts.settings, start)
+    option = f"--start {'theta=' if len(names) > 1 else ''}{facts.option(index, start)}"
+    change = (
+        "solve for the kernel by least squares (the response is linear in it), take its "
+        f"orientation as {option} {facts.tuning(trial)}"
+    )
+    return _from_trial("closed_form", change, trial, orientation=float(start[index]))
+
+
+def _solved_kernel(facts: Facts) -> Tensor | None:
+    """The kernel that least squares gives, where theta is learned and the response is linear."""
+    if "theta" not in facts.space.names:
+        return None
+    if isinstance(facts.line, ShortcutObjective):
+        return least_squares_kernel(facts.line)
+    if not isinstance(facts.objective, GaborObjective):
+        return None
+    experiment = facts.objective.experiment
+    size, compressed = experiment.kernel_size, experiment.everywhere
+    target = gabor_kernel(
+        **experiment.target_parameters.to_dict(), kernel_size=size, dtype=torch.float64
+    )
+    return solve_kernel(compressed.weights, compressed(target) + compressed.extra, size)
+
+
+def global_search(facts: Facts) -> Remedy | None:
+    """The lowest critical point of the whole range, without any descent."""
+    goal, landscape = facts.bench.goal, facts.landscape
+    if landscape is None or not landscape.attractors or goal is None:
+        return None
+    lowest = min(landscape.attractors, key=lambda point: point.loss)
+    at = np.array([lowest.value])
+    distance = abs(float(facts.space.offsets(at, goal)[0]))
+    works = distance <= landscape.parameter.tolerance
+    evidence = {
+        "value": lowest.value,
+        "loss": lowest.loss,
+        "certified": landscape.certificate.certified,
+        "distance_to_target": distance,
+    }
+    word = "certified" if landscape.certificate.certified else "found"
+    change = (
+        f"{landscape.parameter.name} = {facts.option(0, at)}, the lowest {word} minimum of "
+        f"the whole range (`gabordiag sweep`)"
+    )
+    return Remedy("global_search", works, change, "reached" if works else "local_minimum", evidence)
+
+
+def multi_start(facts: Facts) -> Remedy | None:
+    """Random starts, as many as bring one to the target with 99% confidence."""
+    found = facts.bench.search(facts.settings, facts.start)
+    if found is None:
+        return None
+    scan, share = found
+    count = 1 if share == 1 else math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - share))
+    trial = first_reached(facts.bench.trial(scan, start) for start in facts.bench.drawn(count))
+    how = f"--lr {scan.lr:g} --steps {scan.steps}"
+    if scan.optimizer != facts.settings.optimizer:
+        how = f"--optimizer {scan.optimizer} {how}"
+    change = f"run from {count} random starts with {how}, keep the best"
+    return _from_trial("multi_start", change, trial, share=share, starts_for_99_percent=count)
 
 
 def coarse_to_fine(facts: Facts) -> Remedy | None:
     """A small, round envelope first, whose loss has one minimum; then the filter's own."""
     experiment = facts.experiment
-    if experiment is None or facts.parameter.name != "theta":
+    if experiment is None or "theta" not in facts.space.names:
         return None
     # The round filter of `reproduce` at this wavelength: the photograph leaves it one minimum.
     coarse_sigma = min(experiment.sigma, 0.3 * experiment.wavelength)
     if experiment.gamma == 1 and experiment.sigma == coarse_sigma:
         return None
-    coarse = _experiment_bench(facts, gamma=1.0, sigma=coarse_sigma)
-    first = coarse.tuned(facts.settings, facts.start)
+    # The envelope stays as it is meanwhile.
+    names = [name for name in facts.space.names if name not in ("sigma", "gamma")]
+    places = [facts.space.names.index(name) for name in names]
+    coarse = facts.with_experiment(names, gamma=1.0, sigma=coarse_sigma)
+    first = coarse.tuned(facts.settings, facts.start[places])
     if first is None:
-        first = coarse.trial(facts.settings, facts.start)
-    second = facts.bench.tuned(facts.settings, first.final)
+        first = coarse.trial(facts.settings, facts.start[places])
+    start = facts.start.copy()
+    start[places] = first.final
+    second = facts.bench.tuned(facts.settings, start)
     if second is None:
-        second = facts.bench.trial(facts.settings, first.final)
+        second = facts.bench.trial(facts.settings, start)
+    what = "".join(f"--learn {name} " for name in names if len(facts.space) > 1)
     change = (
-        f"first --sigma {coarse_sigma:g} --gamma 1 {facts.tuning(first)}, then the filter itself "
-        f"from where that ends, {facts.tuning(second)}"
+        f"first {what}--sigma {coarse_sigma:g} --gamma 1 {facts.tuning(first)}, then the filter "
+        f"itself from where that ends, {facts.tuning(second)}"
     )
     return _from_trial("coarse_to_fine", change, second, coarse=first.to_dict())
 
 
-def _experiment_bench(facts: Facts, **changes: Any) -> Bench:
-    assert facts.experiment is not None
-    changed = replace(facts.experiment, **changes)
-    return Bench(ShortcutObjective(changed, facts.parameter.name))
-
-
-def _option(facts: Facts, value: float) -> str:
-    """A value as the command line takes it."""
-    if facts.parameter.is_angle:
-        return f"{math.degrees(value):.4g}deg"
-    return f"{value:.{facts.parameter.figures(value)}g}"
-
-
-REMEDIES: tuple[Callable[[Facts], Remedy | None], ...] = (
+REMEDIES: tuple[Try, ...] = (
     mse_loss,
     smaller_lr,
     lr_decay,
     momentum,
+    own_rates,
     adaptive,
     start_in_basin,
     normalize_input,

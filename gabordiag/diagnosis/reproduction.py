@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gabordiag.diagnosis.evidence import Bench
+from gabordiag.diagnosis.evidence import LineBench
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
@@ -21,7 +21,7 @@ from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_objective import GaborObjective
+from gabordiag.objective.gabor_line import GaborLine
 from gabordiag.objective.kernel_table import kernel_table
 from gabordiag.objective.response import one_thread
 from gabordiag.results import Data, Progress, Result
@@ -53,7 +53,7 @@ class Scenario:
     small_lr: float
     bifurcation: tuple[float, float]
 
-    def along_theta(self, experiment: Experiment) -> GaborObjective:
+    def along_theta(self, experiment: Experiment) -> GaborLine:
         """Returns the objective of the question: this filter's angle, with rmse."""
         sigma, gamma = self.filter["sigma"], self.filter["gamma"]
         return replace(experiment, loss="rmse", sigma=sigma, gamma=gamma).along("theta")
@@ -186,7 +186,7 @@ def _run_scenario(
     assert smooth is not None
     sweep = sweep_objective(objective)
     stage()
-    bench, squared = Bench(objective, sweep.landscape), Bench(smooth)
+    bench, squared = LineBench(objective, sweep.landscape), LineBench(smooth)
     planned = (
         (bench, OptimizerSettings("sgd", scenario.lr, steps=STEPS)),
         (bench, OptimizerSettings("sgd", scenario.lr, momentum=0.9, steps=STEPS)),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from gabordiag.diagnosis.evidence import Facts
-from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
+from gabordiag.diagnosis.evidence import Facts, SpaceBench
+from gabordiag.landscape.critical import SAME_LOSS, Landscape
+from gabordiag.objective.space import FloatArray
 from gabordiag.results import Finding
 
 # Part of the landscape's height by which the lowest loss may lie below the target's.
@@ -14,29 +16,32 @@ UNREACHABLE = 1e-3
 
 def target_unreachable(facts: Facts) -> Finding:
     """Is there a minimum at the target, and is it the lowest?"""
+    if facts.landscape is None:
+        return _of_several(facts)
     goal, attractors = facts.landscape.parameter.target, facts.landscape.attractors
     if not attractors:
-        return _without_minimum(facts)
+        return _without_minimum(facts, facts.landscape)
     if goal is None:
         text = "no target was given, the lowest minimum serves as one"
         return Finding("target_unreachable", False, False, {}, text)
     lowest = min(attractors, key=lambda point: point.loss)
-    loss = float(facts.objective.loss_at(goal)[0])
-    height = facts.landscape.largest_loss - facts.landscape.smallest_loss
-    elsewhere = abs(float(facts.parameter.offset(lowest.value, goal))) > facts.parameter.tolerance
+    loss, height = float(_losses(facts, goal)[0]), facts.bench.height
+    elsewhere = float(facts.space.distances([lowest.value], [goal])) > 1.0
     evidence = {"lowest": lowest.value, "lowest_loss": lowest.loss, "loss_at_target": loss}
-    shown = facts.parameter.show
+    shown = facts.space.show
     there = f"{shown(lowest.value)} ({lowest.loss:.4g})"
     if elsewhere and loss - lowest.loss > UNREACHABLE * height:
         text = f"the loss is lowest at {there}, not at the target {shown(goal)} ({loss:.4g})"
         if facts.experiment is not None:
             text += ": the target was made by another convention or input"
-        return Finding("target_unreachable", True, False, evidence, text, _compare(facts, lowest))
+        return Finding(
+            "target_unreachable", True, False, evidence, text, _compare(facts, lowest.value)
+        )
     if not facts.is_minimum_at_target:
         text = f"there is no minimum at the target {shown(goal)} (loss {loss:.4g})"
         if loss > lowest.loss + SAME_LOSS * height:
             text += f"; the lowest is at {there}"
-            advice = _compare(facts, lowest)
+            advice = _compare(facts, lowest.value)
         else:
             text += f": at {there} the loss is as low, it does not tell the two apart"
             advice = "Nothing in this loss leads to the target: change the loss or the input."
@@ -47,22 +52,58 @@ def target_unreachable(facts: Facts) -> Finding:
     return Finding("target_unreachable", False, False, evidence, text)
 
 
-def _without_minimum(facts: Facts) -> Finding:
+def _losses(facts: Facts, *values: npt.ArrayLike) -> FloatArray:
+    """Returns the losses (n,) at n places of the parameters."""
+    places = np.array(values, dtype=np.float64).reshape(-1, len(facts.space))
+    return facts.objective.loss_at(facts.space.coordinates(places))
+
+
+def _of_several(facts: Facts) -> Finding:
+    """Several parameters, whose minima are not all known: by the run and by Newton's method."""
+    bench, space, run = facts.bench, facts.space, facts.run
+    assert isinstance(bench, SpaceBench)
+    beside = bench.nearest_minimum
+    known = [run.trajectory.values[run.best_index], run.minimum, beside]
+    places = [place for place in known if place is not None]
+    losses = _losses(facts, bench.goal, *places)
+    loss, lowest = float(losses[0]), places[int(np.nanargmin(losses[1:]))]
+    lowest_loss, shown = float(np.nanmin(losses[1:])), space.show
+    apart = min(float(space.distances(lowest, goal)) for goal in facts.objective.goals)
+    evidence = {
+        "lowest": space.named(lowest), "lowest_loss": lowest_loss, "loss_at_target": loss,
+    }  # fmt: skip
+    there = f"{shown(lowest)} ({lowest_loss:.4g})"
+    if apart > 1.0 and loss - lowest_loss > UNREACHABLE * bench.height:
+        text = f"the loss is lower at {there} than at the target {shown(bench.goal)} ({loss:.4g})"
+        return Finding("target_unreachable", True, False, evidence, text, _compare(facts, lowest))
+    if (
+        beside is not None
+        and not bench.is_minimum_at_target
+        and loss > lowest_loss + SAME_LOSS * bench.height
+    ):
+        text = f"there is no minimum at the target {shown(bench.goal)} (loss {loss:.4g})"
+        text += f"; the nearest is at {shown(beside)}"
+        return Finding("target_unreachable", True, False, evidence, text, _compare(facts, beside))
+    text = f"no loss lower than at the target ({loss:.3g}) was found elsewhere"
+    return Finding("target_unreachable", False, False, evidence, text)
+
+
+def _without_minimum(facts: Facts, landscape: Landscape) -> Finding:
     """The loss of a range that holds no minimum: it is lowest at one of the ends."""
-    parameter, shown = facts.parameter, facts.parameter.show
+    parameter, shown = landscape.parameter, landscape.parameter.show
     if parameter.period is not None or facts.is_minimum_at_target:
         return Finding("target_unreachable", False, False, {}, "no minimum was found")
-    losses = facts.objective.loss_at([parameter.low, parameter.high])
+    losses = _losses(facts, parameter.low, parameter.high)
     end = (parameter.low, parameter.high)[int(np.argmin(losses))]
     evidence = {"lowest": end, "lowest_loss": float(losses.min())}
     goal, height = parameter.target, float(np.ptp(losses))
     if goal is not None:
-        loss = float(facts.objective.loss_at(goal)[0])
+        loss = float(_losses(facts, goal)[0])
         near = abs(float(parameter.offset(end, goal))) <= parameter.tolerance
         if near or loss - losses.min() <= UNREACHABLE * height:
             text = f"the target {shown(goal)} is where the loss is lowest, an end of the range"
             return Finding("target_unreachable", False, False, evidence, text)
-    word = "holds" if facts.landscape.certificate.certified else "shows"
+    word = "holds" if landscape.certificate.certified else "shows"
     text = (
         f"the range {shown(parameter.low)} to {shown(parameter.high)} {word} no minimum: the loss "
         f"is lowest at its end {shown(end)}, and descent leads out of it"
@@ -71,8 +112,8 @@ def _without_minimum(facts: Facts) -> Finding:
     return Finding("target_unreachable", True, False, evidence, text, advice)
 
 
-def _compare(facts: Facts, lowest: CriticalPoint) -> str:
-    fits = f"here {facts.parameter.show(lowest.value)} fits best."
+def _compare(facts: Facts, lowest: npt.ArrayLike) -> str:
+    fits = f"here {facts.space.show(lowest)} fits best."
     if facts.experiment is not None:
         return f"Compare the two kernels' conventions; {fits}"
     return f"Check the target, and what the loss is compared with; {fits}"

@@ -8,21 +8,36 @@ where none does, `no_working_lr` explains why, if it holds; else the strongest c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from gabordiag.checks.gradient import check_objective
 from gabordiag.diagnosis.causes import CAUSES
-from gabordiag.diagnosis.evidence import Bench, Facts
-from gabordiag.diagnosis.remedies import Remedy, global_search, try_remedies
+from gabordiag.diagnosis.evidence import Bench, Facts, arrival
+from gabordiag.diagnosis.remedies import REMEDIES, Remedy, global_search, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
-from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name, trajectory_tables
+from gabordiag.dynamics.pairs import PairSurface, pair_surfaces
+from gabordiag.dynamics.run import (
+    Run,
+    StepListener,
+    as_objective_of,
+    describe_space,
+    describe_surroundings,
+    run,
+    surroundings_data,
+    trajectory_name,
+    trajectory_tables,
+)
 from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
+from gabordiag.landscape.surface import condition
 from gabordiag.landscape.sweep import Sweep, sweep_objective
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Objective, OfLine
 from gabordiag.results import Data, Finding, Progress, Result
 from gabordiag.wording import counted
 
@@ -63,6 +78,8 @@ ADVICE_BY_DEED = {
     "init": "Compute in forward what depends on the parameter.",
 }
 HEALTHY = ("healthy", "equivalent_solution")
+# What of the landscape a diagnosis shows itself.
+_OF_LANDSCAPE = ("critical_points", "gradient_check")
 # Where nothing alone suffices: the cause that leaves the others no chance comes first.
 _EXPLANATORY = (
     "flat_start",
@@ -83,20 +100,24 @@ class Diagnosis(Result):
         headline: One sentence: what is wrong and what to change to which value.
         findings: Every suspect, the primary first, then contributing, then ruled out.
         run: The run under diagnosis.
-        sweep: Its landscape.
+        sweep: Of one parameter, its landscape; None of several.
         windows: Which rates work, where they could be scanned.
         remedies: Every cure that was tried, those that work first.
         jump_story: The first and the worst jump told in words; empty without jumps.
+        target_hessian: Of several parameters, what the Hessian at the target says; see `condition`.
+        pairs: Of several, the loss on every pair's plane through the run's end.
     """
 
     verdict: str
     headline: str
     findings: tuple[Finding, ...]
     run: Run
-    sweep: Sweep
+    sweep: Sweep | None
     windows: Windows | None
     remedies: tuple[Remedy, ...]
     jump_story: tuple[str, ...]
+    target_hessian: dict[str, Any] | None = None
+    pairs: tuple[PairSurface, ...] = ()
 
     @property
     def is_healthy(self) -> bool:
@@ -105,32 +126,35 @@ class Diagnosis(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        landscape = self.sweep.to_dict()
         windows = self.windows
-        return {
+        shown = {
             "verdict": self.verdict,
             "headline": self.headline,
             "findings": [finding.to_dict() for finding in self.findings],
             "run": {**self.run.to_dict(), "trajectory": trajectory_name(0)},
-            "critical_points": landscape["critical_points"],
             "working_lr": None if windows is None else windows.to_dict()["working_lr"],
             "escape_lr": None if windows is None else windows.escape_lr,
             "hold_lr": None if windows is None else windows.hold_lr,
-            "gradient_check": landscape["gradient_check"],
             "remedies": [remedy.to_dict() for remedy in self.remedies],
             "jump_story": list(self.jump_story),
-            "landscape": landscape,
+            **describe_space(self.run.space),
+            **describe_surroundings(self.sweep, self.pairs),
         }
+        if self.sweep is None:
+            return {**shown, "target_hessian": self.target_hessian}
+        landscape = shown["landscape"]
+        return {**shown, **{name: landscape[name] for name in _OF_LANDSCAPE}}
 
     def data(self) -> Data:
-        """Returns what is saved as trajectory-000.csv and sweep.csv."""
-        return {**trajectory_tables([self.run]), **self.sweep.data()}
+        """Returns what is saved: trajectory-000.csv, and sweep.csv or pair-*.npz."""
+        return trajectory_tables([self.run]) | surroundings_data(self.sweep, self.pairs)
 
 
 def diagnose_objective(
-    objective: Objective,
+    objective: Objective | Line,
     settings: OptimizerSettings,
-    start: float | None = None,
+    start: Any = None,
+    lr: Mapping[str, float] | None = None,
     *,
     sweep: Sweep | None = None,
     made_run: Run | None = None,
@@ -140,62 +164,117 @@ def diagnose_objective(
 ) -> Diagnosis:
     """Runs the optimizer, tests every suspect, tries every cure.
 
-    In this order: the landscape; the run; whether there is a gradient to trust; if so, or if the
-    run arrived all the same, every cause of `CAUSES`; and if it did not, the remedies.
+    In this order: the landscape of one parameter; the run; whether there is a gradient to trust; if
+    so, or if the run arrived all the same, every cause of `CAUSES`; and if it did not, the
+    remedies.
 
     Args:
         objective: What is minimised.
         settings: Optimizer, rate, steps.
-        start: First value; the parameter's own without.
-        sweep: Of the objective, if it is already known.
+        start: First values, as `Space.point` takes them. Default: the parameters' own.
+        lr: Learning rates of single parameters, by name.
+        sweep: Of an objective of one parameter, if it is already known.
         made_run: The run to diagnose, if it was already made.
         bench: Of the objective, if there is one already.
         listener: Called with every step of the run as it happens.
-        progress: Called with (stages done, stages in all).
+        progress: Called with (causes and remedies done, about how many in all).
 
     Raises:
+        UsageError: A start or a rate that cannot be, or several parameters without a target.
         InputError: The loss is not finite somewhere in the range, or the user's code failed.
     """
-    tell = progress or (lambda done, total: None)
-    sweep = sweep_objective(objective) if sweep is None else sweep
-    tell(1, 4)
+    total = 2 + len(CAUSES) + len(REMEDIES)
+    done = 0
+
+    def tick(count: int = 1) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    objective = as_objective_of(objective)
+    if sweep is None and isinstance(objective, OfLine):
+        sweep = sweep_objective(objective.line)
+    tick()
     if made_run is None:
-        made_run = run(objective, settings, start, landscape=sweep.landscape, listener=listener)
-    tell(2, 4)
-    facts = Facts(objective, sweep, made_run, bench)
+        known = None if sweep is None else sweep.landscape
+        made_run = run(objective, settings, start, lr, landscape=known, listener=listener)
+    tick()
+    facts = Facts(made_run, sweep, bench)
     findings = check_gradient(facts)
     blocked = any(finding.present for finding in findings)
     if not blocked or made_run.outcome == "reached":
-        findings = _all_findings(facts, findings)
+        findings = _all_findings(facts, findings, tick)
     # A wrong derivative that only the sweep has seen blocks as much.
     blocked = blocked or any(f.present and f.cause == "wrong_gradient" for f in findings)
-    tell(3, 4)
     verdict = judge_findings(facts, findings)
-    # Without a gradient to trust no descent can be mended; only looking everywhere helps.
     remedies: tuple[Remedy, ...] = ()
-    if verdict not in HEALTHY:
-        remedies = _searches(facts) if blocked else try_remedies(facts)
-    tell(4, 4)
+    if verdict not in HEALTHY and not (sweep is None and is_too_short(made_run)):
+        # Without a gradient to trust no descent can be mended; only looking everywhere helps.
+        remedies = try_remedies(facts, (global_search,) if blocked else REMEDIES, tick)
+    tick(total - done)
+    # Of several parameters a scan costs runs, which a healthy run does not need.
+    is_costly = sweep is None and verdict in HEALTHY
     return Diagnosis(
         verdict=verdict,
         headline=headline(facts, verdict, findings, remedies),
         findings=with_roles(verdict, findings),
         run=made_run,
         sweep=sweep,
-        windows=None if blocked else facts.windows,
+        windows=None if blocked or is_costly else facts.windows,
         remedies=remedies,
         jump_story=tell_jumps(facts),
+        **({} if sweep is not None else _surroundings(facts)),
     )
+
+
+def _surroundings(facts: Facts) -> dict[str, Any]:
+    """What a diagnosis of several parameters shows instead of a landscape."""
+    objective = facts.objective
+    at = facts.space.coordinates(objective.goals[0])[None]
+    hessian = objective.hessian(at, smooth=True)[0]
+    spectrum = np.full(len(hessian), math.nan)
+    if np.isfinite(hessian).all():
+        spectrum = np.linalg.eigvalsh(hessian)
+    pairs = pair_surfaces(objective, facts.run.trajectory.values)
+    return {"target_hessian": condition(spectrum), "pairs": pairs}
 
 
 def check_gradient(facts: Facts) -> tuple[Finding, ...]:
     """Asks, before anything else, whether there is a gradient that can be trusted.
 
+    Of several parameters the same is asked along each of them, the others at the start.
+
     Returns:
         The findings of `check_objective`; what is present comes with its counterfactual.
     """
-    findings = check_objective(facts.objective, facts.start)
-    return tuple(_with_true_derivative(facts, finding) for finding in findings)
+    lines = (
+        [facts.line]
+        if facts.line is not None
+        else [facts.objective.along(index, facts.start) for index in range(len(facts.space))]
+    )
+    pairs = zip(facts.space.names, lines, facts.start.tolist(), strict=True)
+    asked = {name: check_objective(line, value) for name, line, value in pairs}
+    causes = dict.fromkeys(finding.cause for found in asked.values() for finding in found)
+    return tuple(_with_true_derivative(facts, _merged(cause, asked)) for cause in causes)
+
+
+def _merged(cause: str, asked: Mapping[str, Sequence[Finding]]) -> Finding:
+    """The findings about one cause along every parameter."""
+    found = {
+        name: finding
+        for name, findings in asked.items()
+        for finding in findings
+        if finding.cause == cause
+    }
+    if len(asked) == 1:
+        return next(iter(found.values()))
+    bad = [finding for finding in found.values() if finding.present]
+    said = dict.fromkeys(f.explanation.rstrip(".") for f in bad or found.values())
+    first, *others = said
+    text = "; ".join([first, *(other[0].lower() + other[1:] for other in others)])
+    evidence = {name: finding.evidence for name, finding in found.items()}
+    return Finding(cause, bool(bad), False, evidence, text)
 
 
 def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
@@ -209,7 +288,7 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     if changed is None:
         return finding
     trial = changed.trial(facts.settings, facts.start)
-    ends = f"ends at {facts.parameter.show(trial.final)} ({trial.outcome.replace('_', ' ')})"
+    ends = f"ends at {facts.space.show(trial.final)} ({trial.outcome.replace('_', ' ')})"
     if trial.reached:
         assert trial.steps_to_target is not None
         count = counted(trial.steps_to_target, "step", "steps")
@@ -222,12 +301,19 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     )
 
 
-def _all_findings(facts: Facts, checked: tuple[Finding, ...]) -> tuple[Finding, ...]:
+def _all_findings(
+    facts: Facts, checked: tuple[Finding, ...], tick: Callable[[], None]
+) -> tuple[Finding, ...]:
     """Tests every cause; of two findings about one keeps what is present, the checked one first."""
     is_random = any(found.present and found.cause == "nondeterministic" for found in checked)
     kept: dict[str, Finding] = {}
+    # Of several parameters each question costs runs: a healthy one is asked for flaws alone.
+    only_flaws = facts.landscape is None and facts.run.outcome == "reached"
     for cause in CAUSES:
-        finding = cause.test(facts)
+        if only_flaws and cause.name not in _FLAWS:
+            continue
+        finding = cause.ask(facts)
+        tick()
         if cause.name == "wrong_gradient" and finding.present:
             if is_random:
                 # Differences of a random loss show no slope.
@@ -235,14 +321,10 @@ def _all_findings(facts: Facts, checked: tuple[Finding, ...]) -> tuple[Finding, 
             finding = _with_true_derivative(facts, finding)
         kept[cause.name] = finding
     for finding in checked:
-        if finding.cause not in kept or finding.present:
+        known = kept.get(finding.cause)
+        if known is None or finding.present or not known.evidence.get("asked", True):
             kept[finding.cause] = finding
     return tuple(kept.values())
-
-
-def _searches(facts: Facts) -> tuple[Remedy, ...]:
-    found = global_search(facts)
-    return () if found is None else (found,)
 
 
 def is_too_short(run_: Run) -> bool:
@@ -254,7 +336,7 @@ def is_too_short(run_: Run) -> bool:
 def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
     """Returns the verdict."""
     if facts.run.outcome == "reached":
-        return "healthy" if facts.run.turns == 0 else "equivalent_solution"
+        return "healthy" if facts.run.is_at_base else "equivalent_solution"
     alone = {cause.name for cause in CAUSES if cause.stands_alone} | GRADIENT_CAUSES
     for finding in findings:
         if finding.present and finding.cause in alone:
@@ -320,28 +402,35 @@ def _code_advice(finding: Finding) -> str:
 
 
 def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> str:
-    run_, parameter = facts.run, facts.parameter
-    goal = facts.landscape.goal_value
-    assert goal is not None
     flaw = next((f for f in findings if f.present and f.cause in _FLAWS), None)
     nothing = "Nothing needs to change."
     if flaw is not None:
         # With what instead of it the run ends where it ended anyway says nothing.
         said = flaw.explanation.split("; with")[0]
         nothing = f"All the same: {said[0].lower()}{said[1:]}. {_code_advice(flaw)}"
-    what = facts.goal_name
+    what, run_, goal = facts.goal_name, facts.run, facts.bench.goal
+    assert goal is not None
+    if facts.landscape is None and verdict == "equivalent_solution":
+        return (
+            f"No failure: the run ended at {facts.space.show(run_.final)}, which is the target's "
+            "filter up to its symmetries (theta + 180° with psi turned to -psi; whole turns; signs "
+            f"of lengths). {nothing}"
+        )
+    names = " and ".join(facts.space.names)
     if verdict == "equivalent_solution":
+        parameter = facts.space.parameters[0]
         turns = abs(run_.turns)
         return (
             f"No failure: {parameter.name} ended at {parameter.show(run_.final)}, {what} "
-            f"{parameter.show(goal)} {'plus' if run_.turns > 0 else 'minus'} {turns} "
+            f"{facts.space.show(goal)} {'plus' if run_.turns > 0 else 'minus'} {turns} "
             f"period{'s' if turns > 1 else ''} of {parameter.show(parameter.period or 0.0, 0)}: "
             f"the same {'filter' if facts.experiment else 'solution'}. {nothing}"
         )
-    arrival = facts.bench.arrival(run_.trajectory)
-    when = "" if arrival is None else f" after {counted(arrival, 'step', 'steps')}"
+    step = arrival(facts.space, run_.goal, run_.trajectory)
+    when = "" if step is None else f" after {counted(step, 'step', 'steps')}"
+    reaches, stays = ("reaches", "stays") if len(facts.space) == 1 else ("reach", "stay")
     return (
-        f"Healthy: {parameter.name} reaches {what} {parameter.show(goal)}{when} and stays "
+        f"Healthy: {names} {reaches} {what} {facts.space.show(goal)}{when} and {stays} "
         f"(loss {run_.final_loss:.3g}). {nothing}"
     )
 
@@ -377,24 +466,29 @@ def tell_jumps(facts: Facts) -> tuple[str, ...]:
 
 
 def _tell(title: str, facts: Facts, jump: Jump) -> str:
-    parameter, path = facts.parameter, facts.run.trajectory
-    shown = parameter.show
-    gradient = float(path.gradient[jump.step])
-    start, end = float(jump.start[0]), float(jump.end[0])
-    where = float(parameter.wrap(start))
+    space, path = facts.space, facts.run.trajectory
+    parameter = space.parameters[0]
+    gradient = float(path.gradients[jump.step, 0])
+    where = space.wrap(jump.start)
+    stood = f"{space.names[0]} stood at" if len(space) == 1 else "the run stood at"
     parts = [
-        f"{title}, step {jump.step}: {parameter.name} stood at {shown(where)} with loss "
-        f"{jump.loss_before:.3g}; the gradient there was {gradient:.3g}"
+        f"{title}, step {jump.step}: {stood} {space.show(where)} with loss {jump.loss_before:.3g}"
     ]
+    if len(space) == 1:
+        parts.append(f"; the gradient there was {gradient:.3g}")
     if jump.lr_times_curvature is not None and math.isfinite(jump.lr_times_curvature):
         # Where the loss bends downwards nothing rests at any rate.
         rest = _rest_words(facts) if jump.lr_times_curvature > 0 else ""
         parts.append(f", lr x curvature {jump.lr_times_curvature:.3g}{rest}")
-    step, landed = end - start, float(parameter.wrap(end))
-    is_folded = not math.isclose(where + step, landed, abs_tol=parameter.tolerance)
+    landed = space.wrap(jump.end)
+    if facts.landscape is None:
+        parts.append(f". The step put it at {space.show(landed)}, loss {jump.loss_after:.3g}.")
+        return "".join(parts)
+    step, shown = float(jump.end[0] - jump.start[0]), parameter.show
+    is_folded = not math.isclose(where[0] + step, landed[0], abs_tol=parameter.tolerance)
     modulo = f" (modulo {shown(parameter.period, 0)})" if parameter.period and is_folded else ""
     parts.append(
-        f". The step of {shown(step, 1)} put it at {shown(landed)}{modulo}, loss "
+        f". The step of {shown(step, 1)} put it at {space.show(landed)}{modulo}, loss "
         f"{jump.loss_after:.3g}"
     )
     parts.append(_edge_story(facts, jump, gradient))
@@ -409,13 +503,15 @@ def _rest_words(facts: Facts) -> str:
 
 def _edge_story(facts: Facts, jump: Jump, gradient: float) -> str:
     start, end = float(jump.start[0]), float(jump.end[0])
-    found = facts.landscape.basin_of(start)
-    if found is None or not jump.left_basin:
+    landscape = facts.landscape
+    found = None if landscape is None else landscape.basin_of(start)
+    if landscape is None or found is None or not jump.left_basin:
         return "."
     _, basin = found
     edge = basin[1] if end > start else basin[0]
-    shown = facts.parameter.show
-    text = f": past the edge of its basin at {shown(float(facts.parameter.wrap(edge)), 1)}"
+    parameter = landscape.parameter
+    edge_shown = parameter.show(float(parameter.wrap(edge)), 1)
+    text = f": past the edge of its basin at {edge_shown}"
     plain = facts.settings.optimizer == "sgd" and facts.settings.momentum == 0
     if plain and gradient and math.isfinite(gradient):
         text += f". A rate below {abs((edge - start) / gradient):.2g} would have stayed"

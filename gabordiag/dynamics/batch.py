@@ -24,7 +24,7 @@ from gabordiag.dynamics.outcomes import IntArray, Tails, classify, surroundings,
 from gabordiag.dynamics.tables import Table, TabulatedObjective
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.space import FloatArray
 from gabordiag.results import Progress
 
 # Steps between two reports, after which an interruption is noticed as well.

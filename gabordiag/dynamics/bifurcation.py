@@ -28,7 +28,8 @@ from gabordiag.dynamics.theory import Theory, stability_bound
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
 from gabordiag.landscape.series import LossSeries, build_series
-from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Progress, Result, View, read_only
 
 # The longest cycle that is looked for, as often as a cycle must be seen.
@@ -146,7 +147,7 @@ class Bifurcation(Result):
 
 
 def run_bifurcation(
-    objective: Objective,
+    objective: Line,
     settings: OptimizerSettings,
     lrs: FloatArray,
     *,
@@ -201,7 +202,7 @@ def run_bifurcation(
 
 
 def _exponents(
-    objective: Objective, settings: OptimizerSettings, lrs: FloatArray, kept: FloatArray
+    objective: Line, settings: OptimizerSettings, lrs: FloatArray, kept: FloatArray
 ) -> FloatArray:
     if not settings.is_gradient_descent:
         return np.full(len(lrs), np.nan)
@@ -213,7 +214,7 @@ def _exponents(
     return np.array([np.nan if e is None else e for e in exponents])
 
 
-def loss_curvatures(objective: Objective, values: FloatArray) -> FloatArray:
+def loss_curvatures(objective: Line, values: FloatArray) -> FloatArray:
     """Returns L'' of the loss in use at many values (n,): from its series, or from itself.
 
     The series of a loss with kinks or jumps ripples, and that of an interval ends with it: there

@@ -18,8 +18,8 @@ from torch import Tensor
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Replay, Step
 from gabordiag.errors import UsageError
-from gabordiag.objective.joint import JointObjective
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray
 
 
 class State(NamedTuple):
@@ -43,7 +43,7 @@ class State(NamedTuple):
 
 
 def descend(
-    objective: JointObjective,
+    objective: Objective,
     settings: OptimizerSettings,
     starts: FloatArray,
     lrs: FloatArray,
@@ -104,7 +104,7 @@ class _Learned:
 
     def __init__(
         self,
-        objective: JointObjective,
+        objective: Objective,
         settings: OptimizerSettings,
         starts: FloatArray,
         lrs: FloatArray,

@@ -22,7 +22,8 @@ from gabordiag.dynamics.theory import Theory, hold_theory
 from gabordiag.dynamics.windows import Windows, measure_windows
 from gabordiag.errors import UsageError
 from gabordiag.landscape.sweep import Sweep, sweep_objective
-from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Progress, Result, View, read_only
 
 
@@ -133,7 +134,7 @@ class Basins(Result):
         return {"basins.npz": grid, **self.sweep.data()}
 
 
-def default_starts(objective: Objective, count: int = 361) -> FloatArray:
+def default_starts(objective: Line, count: int = 361) -> FloatArray:
     """Returns starts over the whole range, both ends included; 361 are two a degree of a half turn.
 
     Raises:
@@ -145,7 +146,7 @@ def default_starts(objective: Objective, count: int = 361) -> FloatArray:
 
 
 def run_basins(
-    objective: Objective,
+    objective: Line,
     settings: OptimizerSettings,
     lrs: FloatArray,
     starts: FloatArray | None = None,

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.landscape.critical import CriticalPoint, Landscape
-from gabordiag.objective.objective import FloatArray, Parameter
-from gabordiag.objective.space import Space
+from gabordiag.objective.space import FloatArray, Parameter, Space
 from gabordiag.results import finite_or_none
 
 BoolArray = npt.NDArray[np.bool_]

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gabordiag.objective.joint import JointObjective
-from gabordiag.objective.objective import FloatArray
-from gabordiag.objective.space import Space
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray, Space
+from gabordiag.own.evaluation import UserObjective
 from gabordiag.results import read_only
 
 # Of each parameter: enough for contours, and ten pairs are drawn in one figure.
 PAIR_POINTS = 61
+# Of a custom objective whose evaluations are expensive.
+_FEW_POINTS = 16
+# Parameters of which the pairs are shown, those that moved most.
+_MOST_SHOWN = 5
 # A length is shown down to this part of its range at least; at 0 there is no filter.
 _LOWEST = 0.05
 
@@ -45,13 +49,20 @@ class PairSurface:
 
 
 def pair_surfaces(
-    objective: JointObjective, path: FloatArray, points: int = PAIR_POINTS
+    objective: Objective, path: FloatArray, points: int = PAIR_POINTS
 ) -> tuple[PairSurface, ...]:
-    """Returns the loss on every pair's plane through the last finite values of a path (n, d)."""
+    """Returns the loss on every pair's plane through the last finite values of a path (n, d).
+
+    Of many parameters, on the planes of those that moved most.
+    """
+    if isinstance(objective, UserObjective) and objective.is_expensive:
+        points = min(points, _FEW_POINTS)
     space, objective = objective.space, objective.in_values()
-    end = path[np.isfinite(path).all(axis=1)][-1]
+    finite = path[np.isfinite(path).all(axis=1)]
+    end, moved = finite[-1], np.ptp(finite, axis=0) / space.tolerance
+    shown = sorted(np.argsort(-moved, kind="stable")[:_MOST_SHOWN].tolist())
     surfaces = []
-    for i, j in itertools.combinations(range(len(end)), 2):
+    for i, j in itertools.combinations(shown, 2):
         axes = [_pair_axis(space, index, path[:, index], points) for index in (i, j)]
         grid = np.tile(end, (points, points, 1))
         grid[..., i], grid[..., j] = np.meshgrid(*axes, indexing="ij")

@@ -30,8 +30,8 @@ from gabordiag.dynamics.outcomes import (
 from gabordiag.errors import UsageError
 from gabordiag.landscape.plane_series import PlaneSeries, build_plane_series
 from gabordiag.landscape.surface import Surface, sweep_surface
-from gabordiag.objective.joint import JointObjective
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Progress, Result, read_only
 
 # Starts along each parameter, some 1700 in all.
@@ -99,7 +99,7 @@ class PlaneBasins(Result):
 
 
 def run_plane(
-    objective: JointObjective,
+    objective: Objective,
     settings: OptimizerSettings,
     points: tuple[int, int] = (DEFAULT_POINTS, DEFAULT_POINTS),
     own_lrs: Mapping[str, float] | None = None,
@@ -146,10 +146,10 @@ def _starts(low: float, high: float, count: int, periodic: bool) -> FloatArray:
     return np.linspace(low, high, count, endpoint=not periodic)
 
 
-class _Field(JointObjective):
+class _Field(Objective):
     """Loss and slopes at many points: by the series inside the ranges, exactly outside."""
 
-    def __init__(self, objective: JointObjective, series: PlaneSeries) -> None:
+    def __init__(self, objective: Objective, series: PlaneSeries) -> None:
         self.objective, self.series = objective, series
         self.space = objective.space
         self.loss_name, self.is_root = objective.loss_name, objective.is_root

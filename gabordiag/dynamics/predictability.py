@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.objective.space import FloatArray, Parameter
 
 
 def trusted_steps(

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.errors import InputError
-from gabordiag.objective.joint import JointObjective
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray
 
 
 class Step(NamedTuple):
@@ -117,7 +117,7 @@ class Replay:
     """
 
     def __init__(
-        self, objective: JointObjective, settings: OptimizerSettings, logged: Sequence[Step]
+        self, objective: Objective, settings: OptimizerSettings, logged: Sequence[Step]
     ) -> None:
         if len(logged) > settings.steps + 1:
             raise InputError(f"The log has {len(logged) - 1} steps, the run {settings.steps}.")

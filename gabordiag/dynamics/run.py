@@ -37,9 +37,9 @@ from gabordiag.dynamics.replay import Step, as_steps, log_columns
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.surface import condition, newton
 from gabordiag.landscape.sweep import Sweep, sweep_objective
-from gabordiag.objective.joint import JointObjective, OfLine
-from gabordiag.objective.objective import FloatArray, Objective
-from gabordiag.objective.space import Space
+from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Objective, OfLine
+from gabordiag.objective.space import FloatArray, Space
 from gabordiag.results import Data, Result, finite_or_none, read_only
 
 StepListener = Callable[[Step], None]
@@ -160,7 +160,7 @@ class Run(Result):
 
     settings: OptimizerSettings
     rates: FloatArray
-    objective: JointObjective
+    objective: Objective
     landscape: Landscape | None
     trajectory: Trajectory
     outcome: str
@@ -313,7 +313,7 @@ def _logarithms(space: Space) -> dict[str, Any]:
     return {"logarithms": names} if names or len(space) > 1 else {}
 
 
-def _goals(objective: JointObjective, landscape: Landscape | None) -> FloatArray:
+def _goals(objective: Objective, landscape: Landscape | None) -> FloatArray:
     """Returns the values (m, d) that count as the target."""
     if landscape is None:
         return objective.goals
@@ -392,14 +392,14 @@ def trajectory_name(index: int) -> str:
 
 
 def run(
-    objective: JointObjective | Objective,
+    objective: Objective | Line,
     settings: OptimizerSettings,
     start: Any = None,
     lr: float | Mapping[str, float] | None = None,
     *,
     landscape: Landscape | None = None,
     listener: StepListener | None = None,
-    stepped: JointObjective | Objective | None = None,
+    stepped: Objective | Line | None = None,
     logged: Sequence[Step] = (),
 ) -> Run:
     """Runs one optimizer and judges the run.
@@ -419,7 +419,10 @@ def run(
         UsageError: A start or a rate that cannot be.
         InputError: The user's code failed, or the logged steps are not this run's.
     """
-    objective, on = as_joint(objective), as_joint(objective if stepped is None else stepped)
+    objective, on = (
+        as_objective_of(objective),
+        as_objective_of(objective if stepped is None else stepped),
+    )
     landscape = _landscape(objective, landscape)
     first = objective.space.point(start)
     rates = objective.space.rates(settings.lr if lr is None else lr, settings.lr)
@@ -438,19 +441,19 @@ def one_step(state: State) -> Step:
     return Step(number, values[0], float(losses[0]), gradients[0], updates[0], lrs[0])
 
 
-def as_joint(objective: JointObjective | Objective) -> JointObjective:
+def as_objective_of(objective: Objective | Line) -> Objective:
     """Returns an objective of one parameter as one of d = 1; others as they are."""
-    return objective if isinstance(objective, JointObjective) else OfLine(objective)
+    return objective if isinstance(objective, Objective) else OfLine(objective)
 
 
-def _landscape(objective: JointObjective, known: Landscape | None) -> Landscape | None:
+def _landscape(objective: Objective, known: Landscape | None) -> Landscape | None:
     if known is None and isinstance(objective, OfLine):
         return find_critical_points(objective.line)
     return known
 
 
 def run_many(
-    objective: JointObjective, settings: OptimizerSettings, starts: FloatArray, lrs: FloatArray
+    objective: Objective, settings: OptimizerSettings, starts: FloatArray, lrs: FloatArray
 ) -> tuple[Run, ...]:
     """Runs an optimizer from several starts, or at several rates, and judges every run.
 
@@ -496,7 +499,7 @@ def _slopes(space: Space, gradients: FloatArray) -> FloatArray:
 
 
 def judge(
-    objective: JointObjective | Objective,
+    objective: Objective | Line,
     settings: OptimizerSettings,
     landscape: Landscape | None,
     trajectory: Trajectory,
@@ -511,7 +514,7 @@ def judge(
         trajectory: Every step.
         rates: Learning rate of each parameter (d,). Default: the settings'.
     """
-    objective = as_joint(objective)
+    objective = as_objective_of(objective)
     if rates is None:
         rates = objective.space.rates(settings.lr)
     if landscape is not None and isinstance(objective, OfLine):
@@ -586,7 +589,7 @@ def _curvatures(objective: OfLine, values: FloatArray) -> FloatArray:
 
 
 def _judge_of_several(
-    objective: JointObjective,
+    objective: Objective,
     settings: OptimizerSettings,
     trajectory: Trajectory,
     rates: FloatArray,
@@ -624,7 +627,7 @@ def _judge_of_several(
     )
 
 
-def minimum_at(objective: JointObjective, end: FloatArray) -> FloatArray | None:
+def minimum_at(objective: Objective, end: FloatArray) -> FloatArray | None:
     """Returns the minimum (d,) to which Newton's method leads from a run's end, if it is near."""
     plain, space = objective.in_values(), objective.space
     found = newton(plain, end[None], _LONGEST_STEP * space.width)[0]
@@ -639,7 +642,7 @@ def minimum_at(objective: JointObjective, end: FloatArray) -> FloatArray | None:
 
 
 def _jumps_of_several(
-    objective: JointObjective, lrs: FloatArray, path: Trajectory, height: float
+    objective: Objective, lrs: FloatArray, path: Trajectory, height: float
 ) -> tuple[Jump, ...]:
     at = jump_steps(path.losses, height) if height > 0 else np.empty(0, dtype=np.int64)
     if len(at) == 0:
@@ -657,14 +660,14 @@ def _jumps_of_several(
 
 
 def run_all(
-    objective: JointObjective | Objective,
+    objective: Objective | Line,
     settings: Sequence[OptimizerSettings],
     starts: Sequence[Any],
     lr: Mapping[str, float] | None = None,
     *,
     sweep: Sweep | None = None,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
-    stepped: JointObjective | Objective | None = None,
+    stepped: Objective | Line | None = None,
     logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
 ) -> Optimization:
     """Runs every setting from every start.
@@ -682,7 +685,7 @@ def run_all(
     Raises:
         InputError: The user's code failed, or the logged steps are not these runs'.
     """
-    objective = as_joint(objective)
+    objective = as_objective_of(objective)
     if sweep is None and isinstance(objective, OfLine):
         sweep = sweep_objective(objective.line)
     runs = tuple(

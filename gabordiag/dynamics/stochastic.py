@@ -30,9 +30,10 @@ from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.batches import BatchObjective
-from gabordiag.objective.gabor_objective import DirectObjective, ShortcutObjective
-from gabordiag.objective.joint import OfLine
-from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.objective.gabor_line import DirectObjective, ShortcutObjective
+from gabordiag.objective.line import Line
+from gabordiag.objective.objective import OfLine
+from gabordiag.objective.space import FloatArray
 from gabordiag.results import finite_or_none, read_only
 
 # Batches from which the scatter of the gradient is estimated, to 5%.
@@ -115,8 +116,8 @@ class BatchEffect:
 
 
 def run_all_batches(
-    objective: Objective,
-    exact: Objective,
+    objective: Line,
+    exact: Line,
     settings: Sequence[OptimizerSettings],
     starts: Sequence[float],
     batch_size: int,

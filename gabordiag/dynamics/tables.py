@@ -23,7 +23,8 @@ from gabordiag.errors import InputError
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.series import build_series
 from gabordiag.landscape.series_objective import cheap_objective
-from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 
 # A power of two, so that a mask is the remainder; with a quintic on each, the error of a Gabor
@@ -125,14 +126,14 @@ class Table:
         return result
 
 
-class TabulatedObjective(Objective):
+class TabulatedObjective(Line):
     """An objective through its tables: for one value at a time some hundred times faster.
 
     Trials of causes and remedies run on it; the run that is diagnosed itself does not. Not
     differentiable by autograd: `loss_and_gradient` is what optimizers need.
     """
 
-    def __init__(self, objective: Objective, landscape: Landscape) -> None:
+    def __init__(self, objective: Line, landscape: Landscape) -> None:
         self._objective = objective
         self.parameter = objective.parameter
         self.loss_name = objective.loss_name
@@ -157,7 +158,7 @@ class TabulatedObjective(Objective):
         return losses.at(at), torch.tensor([slopes.at(at)], dtype=torch.float64)
 
 
-def tabulate(objective: Objective) -> tuple[Table, Table]:
+def tabulate(objective: Line) -> tuple[Table, Table]:
     """Returns tables of the loss and of its gradient.
 
     Raises:
@@ -206,7 +207,7 @@ class _Beyond:
     NaN, as there is farther out than `FAR_OUT` widths.
     """
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Line) -> None:
         self._objective = objective
         # Maps run their blocks in threads.
         self._lock = threading.Lock()
@@ -239,7 +240,7 @@ class _Beyond:
         )
 
 
-def _where_defined(objective: Objective, values: FloatArray) -> FloatArray:
+def _where_defined(objective: Line, values: FloatArray) -> FloatArray:
     """Returns loss and gradient (2, n) at ascending values (n,); NaN where the user's code raises.
 
     A stretch at whose ends, and at `_PROBES` places in all, it raises is taken to be refused whole:
@@ -257,7 +258,7 @@ def _where_defined(objective: Objective, values: FloatArray) -> FloatArray:
     return np.concatenate(halves, axis=1)
 
 
-def _is_defined(objective: Objective, value: FloatArray) -> bool:
+def _is_defined(objective: Line, value: FloatArray) -> bool:
     try:
         _both(objective, value)
     except InputError:
@@ -265,11 +266,11 @@ def _is_defined(objective: Objective, value: FloatArray) -> bool:
     return True
 
 
-def _both(objective: Objective, values: FloatArray) -> FloatArray:
+def _both(objective: Line, values: FloatArray) -> FloatArray:
     return np.stack([objective.loss_at(values), objective.gradient(values)])
 
 
-def _kink(objective: Objective) -> float | None:
+def _kink(objective: Line) -> float | None:
     target = objective.parameter.target
     if target is None or not objective.is_root or objective.loss_at(target)[0] > 0:
         return None
@@ -287,17 +288,17 @@ def _exact_cells(parameter: Parameter, origin: float, cell: float) -> np.ndarray
     return near[(near >= 0) & (near < CELLS)]
 
 
-def is_expensive(objective: Objective) -> bool:
+def is_expensive(objective: Line) -> bool:
     """Whether evaluations cost too much to make a hundred thousand of them."""
     return isinstance(objective, OwnObjective) and objective.is_expensive
 
 
-def _ask(objective: Objective, nodes: FloatArray) -> FloatArray:
+def _ask(objective: Line, nodes: FloatArray) -> FloatArray:
     """Returns loss and gradient at the nodes, (2, cells, 6), from the objective itself."""
     return _both(objective, nodes.ravel()).reshape(2, *nodes.shape)
 
 
-def _from_series(objective: Objective, nodes: FloatArray, exact: np.ndarray) -> FloatArray:
+def _from_series(objective: Line, nodes: FloatArray, exact: np.ndarray) -> FloatArray:
     """Returns loss and gradient at the nodes, (2, cells, 6), from the objective's series."""
     series = build_series(objective)
     smooth, slope, _ = series.evaluate(nodes.ravel())

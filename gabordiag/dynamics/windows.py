@@ -22,7 +22,7 @@ from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.theory import stability_bound
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape
-from gabordiag.objective.objective import ANGLE_TOLERANCE, FloatArray
+from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray
 from gabordiag.results import read_only
 
 # Offset from the target at which the runs beside it start: 0.01 rad of an angle, 0.57 of the

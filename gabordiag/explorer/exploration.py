@@ -24,8 +24,8 @@ from gabordiag.explorer.factored import FactoredSeries, factor_series
 from gabordiag.explorer.pictures import ResponsePictures, picture_responses
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.series_objective import cheap_objective
-from gabordiag.objective.gabor_objective import ShortcutObjective
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.gabor_line import ShortcutObjective
+from gabordiag.objective.line import Line
 from gabordiag.results import Data, Result
 
 # The optimizers that the page offers: name -> (in words, name in `OPTIMIZERS`, takes momentum).
@@ -213,9 +213,7 @@ def offered_name(settings: OptimizerSettings) -> str:
     )
 
 
-def explore_objective(
-    objective: Objective, settings: OptimizerSettings, subject: str
-) -> Exploration:
+def explore_objective(objective: Line, settings: OptimizerSettings, subject: str) -> Exploration:
     """Measures all that the page needs.
 
     Args:
@@ -247,7 +245,7 @@ def explore_objective(
     )
 
 
-def _offered(objective: Objective) -> list[Objective]:
+def _offered(objective: Line) -> list[Line]:
     """The experiment with rmse, mse and its own loss; a custom objective, and its square."""
     if isinstance(objective, ShortcutObjective):
         names = dict.fromkeys(["rmse", "mse", objective.loss_name])
@@ -256,7 +254,7 @@ def _offered(objective: Objective) -> list[Objective]:
     return [objective] if squared is None else [objective, squared]
 
 
-def _explore(objective: Objective) -> ExploredLoss:
+def _explore(objective: Line) -> ExploredLoss:
     cheap = cheap_objective(objective)
     landscape = find_critical_points(cheap)
     series = factor_series(cheap, landscape)
@@ -276,7 +274,7 @@ def _explore(objective: Objective) -> ExploredLoss:
     )
 
 
-def in_float64(objective: Objective) -> Objective:
+def in_float64(objective: Line) -> Line:
     """Returns an experiment's objective in float64 on the CPU; any other unchanged."""
     if not isinstance(objective, ShortcutObjective):
         return objective

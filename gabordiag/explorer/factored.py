@@ -23,7 +23,8 @@ import numpy as np
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.series import Series, build_series
 from gabordiag.objective.angles import angle_of, middle_and_half, nodes, span_of, value_of
-from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray, Parameter
 
 # The smooth loss there, relative to its largest value, up to which a zero is taken as exact: it is
 # then known to some 1e-13 of the range.
@@ -93,7 +94,7 @@ class FactoredSeries:
         }
 
 
-def factor_series(objective: Objective, landscape: Landscape) -> FactoredSeries:
+def factor_series(objective: Line, landscape: Landscape) -> FactoredSeries:
     """Returns the series of the smooth loss with the goal's zero taken out, where it has one.
 
     Args:
@@ -118,7 +119,7 @@ def factor_series(objective: Objective, landscape: Landscape) -> FactoredSeries:
     return plain
 
 
-def _quotient(objective: Objective, zero: float, degree: int) -> Series:
+def _quotient(objective: Line, zero: float, degree: int) -> Series:
     parameter = objective.parameter
     if parameter.period is None:
         # As many nodes as keep the nearest one farthest from the zero.
@@ -136,7 +137,7 @@ def _quotient(objective: Objective, zero: float, degree: int) -> Series:
     return series.chopped(_NEGLIGIBLE * float(np.abs(series.coefficients).max()))
 
 
-def _smooth(objective: Objective, values: FloatArray) -> FloatArray:
+def _smooth(objective: Line, values: FloatArray) -> FloatArray:
     levels: FloatArray = objective.derivatives(values, 0, smooth=True)[0]
     return levels
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from gabordiag._version import __version__
 from gabordiag.errors import InputError, OutputError
-from gabordiag.objective.objective import Parameter
+from gabordiag.objective.space import Parameter
 from gabordiag.presentation.figures.style import OUTCOME_COLORS
 from gabordiag.results import View
 from gabordiag.runs import clean

@@ -21,9 +21,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.objective.gabor_objective import ShortcutObjective
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.response import output_shape
+from gabordiag.objective.space import FloatArray
 
 # Largest total size of the pictures in bytes, and largest side in pixels.
 _BYTES, _LONGEST = 600_000, 200

@@ -19,7 +19,8 @@ from gabordiag.landscape.doubtful import Told, highest_between, kink_slope, look
 from gabordiag.landscape.proof import Certificate, isolate_roots
 from gabordiag.landscape.series import EPS, LossSeries, bisect, build_series, rough_roots
 from gabordiag.landscape.series_objective import cheap_objective
-from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray, Parameter
 
 # A Newton step longer than this part of the range leads to another root, if to any.
 _NEWTON_REACH = 1e-4
@@ -220,7 +221,7 @@ class Landscape:
         return (low, high) if low <= value <= high else None
 
 
-def find_critical_points(objective: Objective) -> Landscape:
+def find_critical_points(objective: Line) -> Landscape:
     """Returns all critical points of the objective with a certificate."""
     objective = cheap_objective(objective)
     series = build_series(objective)
@@ -260,7 +261,7 @@ def _roots(series: LossSeries, brackets: FloatArray, doubtful: FloatArray) -> Fl
     return series.value(np.concatenate([crossings, (low + high)[~crossed] / 2]))
 
 
-def _polish(objective: Objective, values: FloatArray) -> FloatArray:
+def _polish(objective: Line, values: FloatArray) -> FloatArray:
     """Two Newton steps on the objective's own derivatives, each kept only where it helps."""
     if len(values) == 0:
         return values
@@ -283,7 +284,7 @@ def _polish(objective: Objective, values: FloatArray) -> FloatArray:
     return values
 
 
-def _snap_to_target(objective: Objective, values: FloatArray) -> FloatArray:
+def _snap_to_target(objective: Line, values: FloatArray) -> FloatArray:
     """Replaces a root that equals the target to rounding by the target itself."""
     parameter = objective.parameter
     if parameter.target is None or len(values) == 0:
@@ -301,7 +302,7 @@ def _snap_to_target(objective: Objective, values: FloatArray) -> FloatArray:
 
 
 def _classify(
-    objective: Objective,
+    objective: Line,
     values: FloatArray,
     series: LossSeries,
     largest: float,
@@ -338,9 +339,7 @@ def _classify(
     return _with_basins(objective, points)
 
 
-def _missed_target(
-    objective: Objective, series: LossSeries, found: FloatArray
-) -> dict[float, Told]:
+def _missed_target(objective: Line, series: LossSeries, found: FloatArray) -> dict[float, Told]:
     """Returns the target with what the loss tells of it, if it is a minimum and was not found.
 
     There the question is asked, so where no series follows the loss it is looked at there. The
@@ -377,7 +376,7 @@ def _slopes(
     return np.abs(slope), rounding
 
 
-def _with_basins(objective: Objective, points: list[CriticalPoint]) -> tuple[CriticalPoint, ...]:
+def _with_basins(objective: Line, points: list[CriticalPoint]) -> tuple[CriticalPoint, ...]:
     parameter = objective.parameter
     attractors = [point for point in points if point.is_attractor]
     # Gradient flow ends at an inflection, too: who comes down to it goes no farther.
@@ -393,7 +392,7 @@ def _with_basins(objective: Objective, points: list[CriticalPoint]) -> tuple[Cri
     return tuple(result)
 
 
-def _missing_edges(objective: Objective, points: list[CriticalPoint]) -> list[float]:
+def _missing_edges(objective: Line, points: list[CriticalPoint]) -> list[float]:
     """Returns what divides neighbouring attractors between which no other point is listed.
 
     A proven list has none: then the loss jumps there, or it is level, and nothing flows.

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.landscape.series import LossSeries
-from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.numeric import measure_fine_noise
 
 Function = Callable[[FloatArray], FloatArray]
@@ -55,7 +56,7 @@ class Told:
 
 
 def look_beside(
-    objective: Objective, series: LossSeries, values: FloatArray, clear: npt.NDArray[np.bool_]
+    objective: Line, series: LossSeries, values: FloatArray, clear: npt.NDArray[np.bool_]
 ) -> list[Told]:
     """Tells the kinds of doubtful critical points from values of the smooth loss.
 
@@ -92,7 +93,7 @@ def look_beside(
     return [point for point in told if point is not None]
 
 
-def _noise(objective: Objective, smooth: Function, series: LossSeries) -> float:
+def _noise(objective: Line, smooth: Function, series: LossSeries) -> float:
     """Returns the deviation of the smooth loss's noise, rounding included."""
     rounding = float(np.finfo(np.float64).eps * series.smooth.bound(0))
     if series.noise <= _RIPPLES * series.smooth.bound(0):
@@ -101,7 +102,7 @@ def _noise(objective: Objective, smooth: Function, series: LossSeries) -> float:
     return max(measure_fine_noise(smooth, low, high, 0.0), rounding)
 
 
-def kink_slope(objective: Objective, value: float, curvature: float) -> float:
+def kink_slope(objective: Line, value: float, curvature: float) -> float:
     """Returns |dloss/dvalue| beside a root's zero; the steeper side's where they differ.
 
     Args:
@@ -121,7 +122,7 @@ def kink_slope(objective: Objective, value: float, curvature: float) -> float:
     return slope if abs(steepest - slope) <= _SAME_SLOPE * slope else steepest
 
 
-def highest_between(objective: Objective, low: float, high: float) -> float | None:
+def highest_between(objective: Line, low: float, high: float) -> float | None:
     """Returns where the loss is highest between two places, None if nothing between is higher."""
     places = np.linspace(low, high, _BETWEEN)
     losses = objective.loss_at(places)

@@ -11,8 +11,8 @@ import numpy as np
 
 from gabordiag.errors import InputError
 from gabordiag.landscape.series import Series, fit_series
-from gabordiag.objective.joint import JointObjective
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray
 
 # Last coefficients below this part of the largest loss mean that the series is long enough: far
 # below what moves a run from one basin to another.
@@ -38,7 +38,7 @@ class PlaneSeries:
     largest: float
 
 
-def build_plane_series(objective: JointObjective) -> PlaneSeries:
+def build_plane_series(objective: Objective) -> PlaneSeries:
     """Builds the series of an objective of two parameters over their ranges.
 
     Raises:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.landscape.series import LossSeries, Series
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.space import FloatArray
 
 # Cells are at most half a wave of the highest term wide, so that its phase turns by pi/2 within
 # their half: what Taylor's rest leaves of it, (pi/2)^9 / 9! = 2e-4 of its size, is small beside it.

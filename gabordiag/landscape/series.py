@@ -31,7 +31,8 @@ from gabordiag.objective.angles import (
     value_of,
     value_slope,
 )
-from gabordiag.objective.objective import FloatArray, Objective, Parameter
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.numeric import measure_noise, noise_spacing
 
@@ -322,10 +323,10 @@ class LossSeries:
         return smooth, slope, curvature
 
 
-_built: WeakKeyDictionary[Objective, LossSeries] = WeakKeyDictionary()
+_built: WeakKeyDictionary[Line, LossSeries] = WeakKeyDictionary()
 
 
-def build_series(objective: Objective) -> LossSeries:
+def build_series(objective: Line) -> LossSeries:
     """Builds the series of an objective's smooth loss over its parameter's range; once for each.
 
     Raises:
@@ -340,7 +341,7 @@ def build_series(objective: Objective) -> LossSeries:
     return _built[objective]
 
 
-def _build_finest(objective: Objective) -> LossSeries:
+def _build_finest(objective: Line) -> LossSeries:
     samples, counts = _Samples(objective), [1 << _FIRST_POWER]
     best = series = _build(samples, counts)
     # Symmetry can make the last coefficients vanish early. The deviation on a finer grid decides:
@@ -377,7 +378,7 @@ def _tolerance(samples: _Samples, series: LossSeries) -> float:
 class _Samples:
     """The smooth loss, each value computed once."""
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Line) -> None:
         self.objective = objective
         self.is_own = isinstance(objective, OwnObjective)
         self.count = 0
@@ -488,7 +489,7 @@ def landmarks(parameter: Parameter) -> FloatArray:
     return np.mod(angle_of(parameter, values), 2 * math.pi)
 
 
-def rough_roots(objective: Objective, series: LossSeries) -> FloatArray:
+def rough_roots(objective: Line, series: LossSeries) -> FloatArray:
     """Returns the values at which the derivative of a loss changes sign that no series follows.
 
     The roots of its series are ripples: the objective's own derivative is asked, kinks and jumps

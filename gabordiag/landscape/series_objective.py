@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gabordiag.landscape.series import build_series
 from gabordiag.objective.angles import middle_and_half
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.line import Line
 from gabordiag.own.evaluation import OwnObjective
 
 # Below this part of the largest value, the square root of a series has lost half its digits.
@@ -30,7 +30,7 @@ _GOOD_ENOUGH = 1e-4
 _COMPARED = (0.1573094, 0.4142136, 0.7320508)
 
 
-class SeriesObjective(Objective):
+class SeriesObjective(Line):
     """An objective through its series; float64, differentiable as often as one likes.
 
     Attributes:
@@ -38,7 +38,7 @@ class SeriesObjective(Objective):
         series: `build_series` of it.
     """
 
-    def __init__(self, original: Objective) -> None:
+    def __init__(self, original: Line) -> None:
         self.original = original
         self.series = build_series(original)
         self.parameter = original.parameter
@@ -103,7 +103,7 @@ class SeriesObjective(Objective):
         return total
 
 
-def cheap_objective(objective: Objective) -> Objective:
+def cheap_objective(objective: Line) -> Line:
     """Returns a user's expensive objective through its series, anything else as it is.
 
     Its own series is kept, so that whoever builds one again gets it for nothing. A series that does

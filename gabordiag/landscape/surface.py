@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import stable_lr
-from gabordiag.objective.joint import JointObjective
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Progress, Result, finite_or_none, read_only
 
 Ends = tuple[float | None, float | None]
@@ -104,7 +104,7 @@ class Surface(Result):
         points: Critical points that were found, the lowest first.
     """
 
-    objective: JointObjective
+    objective: Objective
     a: FloatArray
     b: FloatArray
     loss: FloatArray
@@ -171,7 +171,7 @@ class Surface(Result):
 
 
 def sweep_surface(
-    objective: JointObjective,
+    objective: Objective,
     points: tuple[int | None, int | None] | None = None,
     ranges: tuple[Ends, Ends] = ((None, None), (None, None)),
     *,
@@ -317,7 +317,7 @@ def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePo
     return _classified(surface, objective, distinct)
 
 
-def newton(objective: JointObjective, starts: FloatArray, longest: FloatArray) -> FloatArray:
+def newton(objective: Objective, starts: FloatArray, longest: FloatArray) -> FloatArray:
     """Returns where Newton's method on the smooth loss leads from starts (n, d), values.
 
     Args:
@@ -342,7 +342,7 @@ def newton(objective: JointObjective, starts: FloatArray, longest: FloatArray) -
     return points
 
 
-def _distinct(objective: JointObjective, points: FloatArray, apart: FloatArray) -> FloatArray:
+def _distinct(objective: Objective, points: FloatArray, apart: FloatArray) -> FloatArray:
     kept: list[FloatArray] = []
     for point in points:
         offsets = objective.space.offsets(np.array(kept).reshape(-1, len(point)), point)
@@ -352,7 +352,7 @@ def _distinct(objective: JointObjective, points: FloatArray, apart: FloatArray) 
 
 
 def _classified(
-    surface: Surface, objective: JointObjective, points: FloatArray
+    surface: Surface, objective: Objective, points: FloatArray
 ) -> tuple[SurfacePoint, ...]:
     if len(points) == 0:
         return ()
@@ -374,7 +374,7 @@ def _classified(
     return tuple(sorted(found, key=lambda point: point.loss))
 
 
-def _kind(objective: JointObjective, spectrum: FloatArray, share: float) -> str:
+def _kind(objective: Objective, spectrum: FloatArray, share: float) -> str:
     if objective.is_root and share <= _ZERO_LOSS:
         return "kink"
     small = _ZERO_CURVATURE * np.abs(spectrum).max()

@@ -14,8 +14,9 @@ import numpy as np
 
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.series_objective import SeriesObjective
-from gabordiag.objective.gabor_objective import ShortcutObjective
-from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.objective.gabor_line import ShortcutObjective
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray
 from gabordiag.results import read_only
 
 # More images than this are sampled: some hundredths of a second each.
@@ -86,7 +87,7 @@ class Survey:
         }
 
 
-def survey_images(objective: Objective, values: FloatArray) -> Survey | None:
+def survey_images(objective: Line, values: FloatArray) -> Survey | None:
     """Looks at every image alone, or at `MOST_SURVEYED` of them, evenly spread over the order.
 
     Args:

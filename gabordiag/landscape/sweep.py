@@ -17,7 +17,8 @@ import torch
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.landscape.survey import Survey, survey_images
-from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.numeric import (
     differentiate,
     follows_closely,
@@ -129,7 +130,7 @@ class Sweep(Result):
 
 
 def sweep_objective(
-    objective: Objective,
+    objective: Line,
     points: int | None = None,
     low: float | None = None,
     high: float | None = None,
@@ -171,7 +172,7 @@ def sweep_objective(
     )
 
 
-def numeric_gradient(objective: Objective, values: FloatArray, step: float) -> FloatArray:
+def numeric_gradient(objective: Line, values: FloatArray, step: float) -> FloatArray:
     """Returns the slopes (n,) of the loss at ascending values (n,), from differences of it alone.
 
     Central ones, (f(v + h) - f(v - h)) / 2h; at the ends of an interval, where a function may end,
@@ -194,7 +195,7 @@ def numeric_gradient(objective: Objective, values: FloatArray, step: float) -> F
     return slopes
 
 
-def difference_step(objective: Objective) -> float:
+def difference_step(objective: Line) -> float:
     """Returns the step of central differences, in the parameter's unit.
 
     h = eps^(1/3) balances truncation h^2 against cancellation eps / h, on the parameter's scale
@@ -207,7 +208,7 @@ def difference_step(objective: Objective) -> float:
 
 
 def _check(
-    objective: Objective,
+    objective: Line,
     landscape: Landscape,
     values: FloatArray,
     gradients: tuple[FloatArray, FloatArray, FloatArray],
@@ -228,7 +229,7 @@ def _check(
 
 
 def _is_excused(
-    objective: Objective, values: FloatArray, slopes: FloatArray, numeric: FloatArray, scale: float
+    objective: Line, values: FloatArray, slopes: FloatArray, numeric: FloatArray, scale: float
 ) -> BoolArray:
     """Whether it is the difference quotient (n,) that is wrong, not the slope (n,): looks again.
 

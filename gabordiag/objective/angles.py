@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.objective.space import FloatArray, Parameter
 
 
 def span_of(parameter: Parameter) -> float:

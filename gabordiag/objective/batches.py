@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, RandomSampler
 
 from gabordiag.errors import UsageError
-from gabordiag.objective.gabor_objective import DirectObjective, GaborObjective, ShortcutObjective
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.gabor_line import DirectObjective, GaborLine, ShortcutObjective
+from gabordiag.objective.line import Line
 
 
-def resolve_batch_size(objective: Objective, batch_size: int | None) -> int | None:
+def resolve_batch_size(objective: Line, batch_size: int | None) -> int | None:
     """Returns the batch size, or None where every batch would hold all images.
 
     Raises:
@@ -26,7 +26,7 @@ def resolve_batch_size(objective: Objective, batch_size: int | None) -> int | No
     """
     if batch_size is None:
         return None
-    if not isinstance(objective, GaborObjective) or not objective.experiment.has_many_images:
+    if not isinstance(objective, GaborLine) or not objective.experiment.has_many_images:
         raise UsageError("batches are drawn from many images.", "Give --images DIR.")
     if batch_size < 1:
         raise UsageError(f"{batch_size} images are no batch.", "Use --batch-size 1 or more.")
@@ -45,7 +45,7 @@ def draw_batches(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
         yield from BatchSampler(shuffled, batch_size, drop_last=False)
 
 
-class BatchObjective(Objective):
+class BatchObjective(Line):
     """The loss over a batch of the images, drawn anew at every step.
 
     Args:
@@ -62,7 +62,7 @@ class BatchObjective(Objective):
         self.loss_name = full.loss_name
         self.is_root = full.is_root
         self._batches = draw_batches(len(full.experiment.image_set), batch_size, seed)
-        self._part: Objective = full
+        self._part: Line = full
 
     def begin_step(self) -> None:
         """Draws the next batch."""

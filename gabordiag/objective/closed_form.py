@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from gabordiag.objective.gabor_objective import ShortcutObjective
+from gabordiag.objective.gabor_line import ShortcutObjective
 
 # Directions of the response below this part of the strongest are left out of the solution: beyond,
 # it would amplify the target's rounding and noise by more than a million.
@@ -26,10 +26,14 @@ def least_squares_kernel(objective: ShortcutObjective) -> Tensor:
 
     With compressed responses W g and target t:  g = pinv(W) t, weak directions left out.
     """
-    weights = objective.compressed.weights.double()
-    inverse: Tensor = torch.linalg.pinv(weights, rtol=_CUTOFF)
     size = objective.experiment.kernel_size
-    return (inverse @ objective.target_response.double()).reshape(size, size).cpu()
+    return solve_kernel(objective.compressed.weights, objective.target_response, size)
+
+
+def solve_kernel(weights: Tensor, response: Tensor, size: int) -> Tensor:
+    """Returns the same of compressed responses W (r, K^2), a target's (r,), and K."""
+    inverse: Tensor = torch.linalg.pinv(weights.double(), rtol=_CUTOFF)
+    return (inverse @ response.double()).reshape(size, size).cpu()
 
 
 def kernel_orientation(kernel: Tensor) -> float:

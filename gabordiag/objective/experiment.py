@@ -1,7 +1,7 @@
 """The question's experiment: a fixed Gabor kernel makes a target response, another learns to.
 
 The target response is the image's response to the kernel with `target_theta`; the learner sees
-the loss between its own response and that. `Experiment.along` turns it into an `Objective` of one
+the loss between its own response and that. `Experiment.along` turns it into an `Line` of one
 of the five parameters, through the exact shortcut (`response.py`) or by conv2d on the whole image.
 
 With many images the loss is the mean over all of them. Let e_i be image i's residual and P_i its
@@ -42,7 +42,6 @@ from gabordiag.objective.image_set import (
     target_noise,
 )
 from gabordiag.objective.losses import find_loss
-from gabordiag.objective.objective import FloatArray, Parameter
 from gabordiag.objective.patches import fold_even, patch_gram
 from gabordiag.objective.response import (
     PADDINGS,
@@ -54,9 +53,10 @@ from gabordiag.objective.response import (
     pad_image,
     response_gram,
 )
+from gabordiag.objective.space import FloatArray, Parameter
 
 if TYPE_CHECKING:
-    from gabordiag.objective.gabor_objective import GaborObjective
+    from gabordiag.objective.gabor_line import GaborLine
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 DEVICES = ("cpu", "cuda", "mps")
@@ -327,7 +327,7 @@ class Experiment:
         pixels = len(gram) - (self.target_noise > 0)
         return factor_gram(gram, torch.eye(pixels, dtype=torch.float64))
 
-    def along(self, name: str = "theta", *, direct: bool = False) -> GaborObjective:
+    def along(self, name: str = "theta", *, direct: bool = False) -> GaborLine:
         """Returns the experiment as a function of one of its parameters, the others fixed.
 
         Args:
@@ -335,7 +335,7 @@ class Experiment:
             direct: conv2d on the whole image at every evaluation, instead of the shortcut.
         """
         # The objectives are made of experiments; only this call goes the other way.
-        from gabordiag.objective.gabor_objective import DirectObjective, ShortcutObjective
+        from gabordiag.objective.gabor_line import DirectObjective, ShortcutObjective
 
         return DirectObjective(self, name) if direct else ShortcutObjective(self, name)
 

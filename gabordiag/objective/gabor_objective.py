@@ -1,73 +1,96 @@
-"""The question's experiment as objectives of one parameter: through the shortcut, or directly.
+"""The experiment as a function of several of its parameters at once.
 
-An `Experiment` and a parameter's name go in; the other parameters stand at the target's values.
-`ShortcutObjective` evaluates on compressed responses (`response.py`), exact and independent of the
-image's size; `DirectObjective` convolves the whole image every time, as a person's training loop
-does. Each checks the other.
+The kernels of several parameters span no small space, so the compressed response is the one that is
+exact for every kernel (`Experiment.everywhere`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from gabordiag.errors import InputError
-from gabordiag.gabor import gabor_kernel, gabor_partials
-from gabordiag.objective.angles import nodes, value_of
+from gabordiag.errors import UsageError
+from gabordiag.gabor import POSITIVE_NAMES, gabor_kernel, gabor_partials, theta_period
 from gabordiag.objective.experiment import DTYPES, Experiment
-from gabordiag.objective.image_grams import ImageGrams
-from gabordiag.objective.image_set import Picture
+from gabordiag.objective.gabor_line import DirectObjective
 from gabordiag.objective.kernel_loss import KernelLoss
 from gabordiag.objective.losses import find_loss
-from gabordiag.objective.objective import (
-    CHUNK,
-    FloatArray,
-    Objective,
-    Parameter,
-    to_numpy,
-)
-from gabordiag.objective.response import (
-    CompressedResponse,
-    correlate,
-    correlate_by_definition,
-    kernel_basis,
-)
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray, Parameter, Space
 
-# Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
-# the default filter's (50 over theta, fewer over the others), and far more than any filter was seen
-# to need, so that the doubling ends.
-_FIRST_SAMPLES, _MAX_SAMPLES = 64, 4096
-# Relative norm of a kernel outside the span; sampling converges faster than geometrically, so the
-# step at which this is met leaves errors far below it.
-_SPAN_TOLERANCE = 1e-13
-# Images and target responses that the direct path keeps between evaluations.
-_KEPT_BYTES = 2**28
+# What stays the same filter with the other sign: the envelope knows only the squares.
+_EVEN = ("sigma", "gamma")
 
 
 class GaborObjective(Objective):
-    """The experiment along one parameter; the others stand at the target's values."""
+    """The experiment's loss of d parameters; the others stand at the target's values.
 
-    def __init__(self, experiment: Experiment, name: str) -> None:
+    Attributes:
+        experiment: All settings.
+
+    Args:
+        experiment: All settings.
+        names: Of the learned parameters.
+        logs: Of those that are moved as logarithms; `wavelength`, `sigma` or `gamma`.
+        direct: conv2d on the whole image at every evaluation, instead of the shortcut.
+
+    Raises:
+        UsageError: A name twice, an unknown one, or a logarithm of an angle.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        names: Sequence[str],
+        logs: Sequence[str] = (),
+        *,
+        direct: bool = False,
+    ) -> None:
+        for name in logs:
+            if name not in names or name not in POSITIVE_NAMES:
+                raise UsageError(
+                    f"{name} cannot be learned as a logarithm.",
+                    f"Name a learned one of {', '.join(POSITIVE_NAMES)}.",
+                )
         self.experiment = experiment
-        self.parameter = experiment.parameter(name)
+        self.space = Space(
+            tuple(
+                replace(_parameter(experiment, name, names), is_log=name in logs) for name in names
+            )
+        )
         self.loss_definition = find_loss(experiment.loss)
         self.loss_name = experiment.loss
         self.is_root = self.loss_definition.is_root
-        self._device = experiment.torch_device()
         self._fixed = experiment.target_parameters.to_dict()
+        self._direct = DirectObjective(experiment, names[0]) if direct else None
 
     @property
-    def images(self) -> dict[str, Any] | None:
-        """Which images the loss is the mean over, as JSON shows it; None with a single one."""
-        many = self.experiment.has_many_images
-        return self.experiment.image_set.to_dict() if many else None
+    def _logs(self) -> tuple[str, ...]:
+        return tuple(parameter.name for parameter in self.space.parameters if parameter.is_log)
+
+    def in_double(self) -> GaborObjective:
+        """Returns the same objective in float64 on the CPU, through the shortcut."""
+        if self.dtype == torch.float64 and self.experiment.device == "cpu" and not self._direct:
+            return self
+        return GaborObjective(self.experiment.in_double(), self.space.names, self._logs)
+
+    def in_values(self) -> GaborObjective:
+        """Returns the same objective through the shortcut, no parameter as a logarithm."""
+        return GaborObjective(self.experiment, self.space.names)
+
+    def squared(self) -> GaborObjective | None:
+        """Returns the same experiment with the smooth loss under the root, or None."""
+        if not self.is_root:
+            return None
+        experiment = self.experiment.on_same_images(loss=self.loss_definition.squared)
+        return GaborObjective(experiment, self.space.names, self._logs)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -77,289 +100,107 @@ class GaborObjective(Objective):
     @property
     def device(self) -> torch.device:
         """Device of the experiment."""
-        return self._device
-
-    def kernels(self, values: Tensor) -> Tensor:
-        """Returns the kernels (n, K, K) at the parameter's values (n,)."""
-        return gabor_kernel(
-            **self._arguments(values), kernel_size=self.experiment.kernel_size, dtype=values.dtype
-        )
-
-    def kernel_changes(self, values: Tensor) -> Tensor:
-        """Returns the kernels' derivatives (n, K, K) along the parameter, in closed form."""
-        name, size = self.parameter.name, self.experiment.kernel_size
-        partials = gabor_partials(
-            **self._arguments(values), kernel_size=size, dtype=values.dtype, names=[name]
-        )
-        return partials[name]
-
-    def _arguments(self, values: Tensor) -> dict[str, float | Tensor]:
-        return {**self._fixed, self.parameter.name: values}
-
-    def _target_kernel(self, dtype: torch.dtype) -> Tensor:
-        assert self.parameter.target is not None
-        target = torch.tensor([self.parameter.target], dtype=dtype, device=self._device)
-        return self.kernels(target)
-
-
-class ShortcutObjective(GaborObjective):
-    """Through compressed responses: exact, and independent of the image's size once built."""
-
-    @cached_property
-    def compressed(self) -> CompressedResponse:
-        """The compressed response on the span of every kernel of the parameter's range."""
-        return self._measured[0]
-
-    @cached_property
-    def _measured(self) -> tuple[CompressedResponse, ImageGrams | None]:
-        grams = ImageGrams() if self.experiment.has_many_images else None
-        exact = self.experiment.compress(self._spanning_kernels(), grams)
-        return exact.to(self.dtype, self.device), grams
-
-    def on_images(self, indices: Sequence[int]) -> ShortcutObjective:
-        """Returns the same objective on some of the many images, at no convolution.
-
-        Args:
-            indices: Of `Experiment.image_set`.
-
-        Raises:
-            InputError: There are not many images, or so many that single ones were not kept.
-        """
-        grams = self._measured[1]
-        if grams is None:
-            raise InputError("the experiment has one image only.", "Give several.")
-        part = ShortcutObjective(self.experiment.part(indices), self.parameter.name)
-        part.__dict__["compressed"] = grams.compressed(indices).to(self.dtype, self.device)
-        return part
-
-    @property
-    def has_single_images(self) -> bool:
-        """Whether `on_images` works."""
-        grams = self._measured[1]
-        return grams is not None and grams.is_complete
-
-    def squared(self) -> ShortcutObjective | None:
-        """Returns the same experiment with the smooth loss under the root, or None."""
-        if not self.is_root:
-            return None
-        return self.with_loss(self.loss_definition.squared)
-
-    def with_loss(self, name: str) -> ShortcutObjective:
-        """Returns the same experiment with another loss."""
-        experiment = self.experiment.on_same_images(loss=name)
-        other = ShortcutObjective(experiment, self.parameter.name)
-        other.__dict__["compressed"] = self.compressed
-        if "_measured" in self.__dict__:
-            other.__dict__["_measured"] = self._measured
-        return other
-
-    def _spanning_kernels(self) -> Tensor:
-        """Kernels sampled ever finer until those in between add nothing beyond rounding."""
-        parameter = self.parameter
-        count = _FIRST_SAMPLES
-        while True:
-            kernels = self.kernels(_sample_points(parameter, count))
-            between = self.kernels(_sample_points(parameter, 2 * count)[1::2])
-            if _is_spanned(between, kernels) or count >= _MAX_SAMPLES:
-                return torch.cat([kernels, self._target_kernel(torch.float64).cpu()])
-            count *= 2
-
-    @cached_property
-    def shortcut_error(self) -> float:
-        """Largest error against shifted images of the whole picture, at two generic values.
-
-        Relative to the largest loss and gradient among some values of the range. Of many images,
-        the largest error on those of `checked_images`.
-        """
-        if len(self.experiment.image_set) > 1:
-            return max(self._alone(index).shortcut_error for index in self.checked_images)
-        parameter = self.parameter
-        width = parameter.high - parameter.low
-        some = parameter.low + width * np.arange(32) / 32
-        scales = (self.loss_at(some).max(), np.nanmax(np.abs(self.gradient(some))))
-        direct = DirectObjective(self.experiment, parameter.name)
-        errors = []
-        for value in parameter.low + width * np.array([0.2360679775, 0.6180339887]):
-            ours = (self.loss_at(value)[0], self.gradient(value)[0])
-            for mine, theirs, scale in zip(ours, direct.by_definition(value), scales, strict=True):
-                errors.append(abs(mine - theirs) / scale)
-        return float(max(errors))
+        return self.experiment.torch_device()
 
     @property
     def images(self) -> dict[str, Any] | None:
-        """The same, and which of them the shortcut is checked on."""
-        told = super().images
-        names = self.experiment.image_set.names
-        return told and {**told, "checked": [names[index] for index in self.checked_images]}
+        """Which images the loss is the mean over, as JSON shows it; None with a single one."""
+        many = self.experiment.has_many_images
+        return self.experiment.image_set.to_dict() if many else None
 
     @property
-    def checked_images(self) -> tuple[int, ...]:
-        """The first, the middle and the last of many images: those that are checked directly.
+    def goals(self) -> FloatArray:
+        """All values (m, d) of the target's filter, up to whole periods.
 
-        The mean over all images is a sum of matrices, in which nothing is left to check.
+        g(theta + pi, psi) = g(theta, -psi), and cos is even: g(-wavelength, psi) =
+        g(wavelength, -psi). A sign of sigma or gamma changes nothing; psi + pi turns the kernel's
+        sign, and is another filter to every loss here.
         """
-        count = len(self.experiment.image_set)
-        return tuple(sorted({0, count // 2, count - 1}))
+        copies = [dict(self._fixed)]
+        for name, turned in (
+            ("theta", self._fixed["theta"] + math.pi),
+            ("wavelength", -self._fixed["wavelength"]),
+        ):
+            if name in self.space.names:
+                copies += [{**copy, name: turned, "psi": -copy["psi"]} for copy in copies]
+        if "psi" not in self.space.names:
+            # The phase stands where it is: -psi must be the same, or both moves cancel.
+            is_even = theta_period(self._fixed["psi"]) == math.pi
+            copies = [c for c in copies if is_even or c["psi"] == self._fixed["psi"]]
+        for name in _EVEN:
+            if name in self.space.names:
+                copies += [{**copy, name: -copy[name]} for copy in copies]
+        return np.array([[copy[name] for name in self.space.names] for copy in copies])
 
-    def _alone(self, index: int) -> ShortcutObjective:
-        if self.has_single_images:
-            return self.on_images([index])
-        return ShortcutObjective(self.experiment.part([index]), self.parameter.name)
+    def kernels(self, coordinates: Tensor) -> Tensor:
+        """Returns the kernels (n, K, K) at coordinates (n, d)."""
+        return gabor_kernel(
+            **self._arguments(coordinates),
+            kernel_size=self.experiment.kernel_size,
+            dtype=coordinates.dtype,
+        )
 
-    def _through(self, compressed: CompressedResponse) -> KernelLoss:
-        noisy = self.experiment.target_noise > 0
-        return KernelLoss(compressed, self._target_kernel(self.dtype), self.loss_definition, noisy)
+    def loss(self, coordinates: Tensor) -> Tensor:
+        """Returns the loss (n,) at coordinates (n, d), differentiable."""
+        kernels = self.kernels(coordinates)
+        return self._kernel_loss.loss(kernels) if self._direct is None else self._whole(kernels)
 
-    @cached_property
-    def _inside(self) -> KernelLoss:
-        return self._through(self.compressed)
-
-    @cached_property
-    def _outside(self) -> KernelLoss:
-        return self._through(self.experiment.everywhere.to(self.dtype, self.device))
-
-    def _at(self, values: Tensor) -> KernelLoss:
-        """Returns what is exact at the values: a run may leave the range that is looked at."""
-        parameter = self.parameter
-        if parameter.period is not None:
-            return self._inside
-        outside = (values < parameter.low) | (values > parameter.high)
-        return self._outside if bool(outside.any()) else self._inside
-
-    @property
-    def target_response(self) -> Tensor:
-        """Compressed form (r,) of the target response."""
-        return self._inside.target_response
-
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the loss (n,) at the values (n,)."""
-        return self._at(values.detach()).loss(self.kernels(values))
-
-    def smooth_loss(self, values: Tensor) -> Tensor:
+    def smooth_loss(self, coordinates: Tensor) -> Tensor:
         """Returns the loss without its root (n,)."""
-        return self._at(values.detach()).smooth_loss(self.kernels(values))
-
-    def gradient(self, values: npt.ArrayLike) -> FloatArray:
-        """Returns the closed-form derivative (n,); NaN at exactly zero loss of `rmse`."""
-        with torch.no_grad():
-            pieces = [
-                self._at(chunk).slopes(self.kernels(chunk), self.kernel_changes(chunk))
-                for chunk in torch.split(self.tensor(values), CHUNK)
-            ]
-        return to_numpy(torch.cat(pieces))
-
-
-class DirectObjective(GaborObjective):
-    """By conv2d on the whole image: what a person's training loop computes.
-
-    Many images are read and convolved one after the other at every evaluation; the first ones, up
-    to some hundred megabytes, stay in memory.
-    """
-
-    def __init__(
-        self, experiment: Experiment, name: str, indices: Sequence[int] | None = None
-    ) -> None:
-        super().__init__(experiment, name)
-        self._indices = indices
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def on_images(self, indices: Sequence[int]) -> DirectObjective:
-        """Returns the same objective on some of the many images."""
-        part = DirectObjective(self.experiment, self.parameter.name, indices)
-        part._kept = self._kept
-        return part
-
-    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields every padded image with its target response (P,)."""
-        experiment = self.experiment
-        chosen = range(len(experiment.image_set)) if self._indices is None else self._indices
-        for index in chosen:
-            if index not in self._kept:
-                one = experiment.picture(index) if experiment.has_many_images else None
-                pair = self._pair(one or next(experiment.pictures()))
-                if sum(map(_pair_bytes, self._kept.values())) > _KEPT_BYTES:
-                    yield pair
-                    continue
-                self._kept[index] = pair
-            yield self._kept[index]
-
-    def _pair(self, picture: Picture) -> tuple[Tensor, Tensor]:
-        padded = picture.padded.to(dtype=self.dtype, device=self.device)
-        with torch.no_grad():
-            response = correlate(padded, self._target_kernel(self.dtype))[0]
-        if picture.noise is not None:
-            response = response + picture.noise.flatten().to(response)
-        return padded, response
-
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the loss (n,) at the values (n,)."""
-        return self.loss_of(self.kernels(values))
-
-    def smooth_loss(self, values: Tensor) -> Tensor:
-        """Returns the loss without its root (n,)."""
-        return self.loss_of(self.kernels(values), smooth=True)
-
-    def loss_of(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
-        """Returns the loss (n,) of any kernels (n, K, K); without its root, if `smooth`."""
-        definition = self.loss_definition
-        if smooth:
-            definition = find_loss(definition.squared)
-        if not self.experiment.has_many_images:
-            ((padded, target),) = self._pairs()
-            return definition.direct(correlate(padded, kernels), target)
-        moments = [
-            # Responses are computed again for the gradient: those of all images would fill memory.
-            checkpoint(_moments, padded, kernels, target, use_reentrant=False)
-            for padded, target in self._pairs()
-        ]
-        return definition.pooled(torch.stack(moments).mean(dim=0))
-
-    def by_definition(self, value: float) -> tuple[float, float]:
-        """Returns loss and derivative at one value from shifted images, without conv2d or FFT.
-
-        Of one image; of many, the first.
-        """
-        at = torch.tensor([value], dtype=torch.float64)
-        padded, target = self.experiment.padded, self._target_by_definition
-        output = correlate_by_definition(padded, self.kernels(at)[0]).requires_grad_()
-        change = correlate_by_definition(padded, self.kernel_changes(at)[0])
-        loss = self.loss_definition.direct(output[None], target)[0]
-        # Chain rule: dloss/dvalue = <dloss/doutput, doutput/dvalue>.
-        (dloss_doutput,) = torch.autograd.grad(loss, output)
-        return loss.item(), (dloss_doutput * change).sum().item()
+        kernels = self.kernels(coordinates)
+        if self._direct is None:
+            return self._kernel_loss.smooth_loss(kernels)
+        return self._whole(kernels, smooth=True)
 
     @cached_property
-    def _target_by_definition(self) -> Tensor:
-        kernel = self._target_kernel(torch.float64).cpu()[0]
-        target = correlate_by_definition(self.experiment.padded, kernel)
-        noise = self.experiment.noise
-        return target if noise is None else target + noise.flatten()
+    def _kernel_loss(self) -> KernelLoss:
+        experiment, target = self.experiment, self.space.target
+        assert target is not None
+        # cos(-u + psi) = cos(u + psi) at every u where sin(psi) = 0.
+        is_even = "psi" not in self.space.names and theta_period(experiment.psi) == math.pi
+        compressed = experiment.everywhere_even if is_even else experiment.everywhere
+        return KernelLoss(
+            compressed.to(self.dtype, self.device),
+            self.kernels(self.tensor(self.space.coordinates(target))),
+            self.loss_definition,
+            self.experiment.target_noise > 0,
+        )
+
+    def _whole(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
+        assert self._direct is not None
+        return self._direct.loss_of(kernels, smooth=smooth)
+
+    def _arguments(self, coordinates: Tensor) -> dict[str, float | Tensor]:
+        moved = {
+            name: torch.exp(column) if name in self._logs else column
+            for name, column in zip(self.space.names, coordinates.unbind(-1), strict=True)
+        }
+        return {**self._fixed, **moved}
+
+    def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
+        arguments = self._arguments(coordinates)
+        size, dtype = self.experiment.kernel_size, coordinates.dtype
+        kernels = gabor_kernel(**arguments, kernel_size=size, dtype=dtype).requires_grad_()
+        if self._direct is not None:
+            losses = self._whole(kernels, smooth=smooth)
+        elif smooth:
+            losses = self._kernel_loss.smooth_loss(kernels)
+        else:
+            losses = self._kernel_loss.loss(kernels)
+        (cotangents,) = torch.autograd.grad(losses.sum(), kernels)
+        names = self.space.names
+        partials = gabor_partials(**arguments, kernel_size=size, dtype=dtype, names=names)
+        columns = []
+        for name in names:
+            column = (cotangents * partials[name]).sum(dim=(-2, -1))
+            # dvalue/dcoordinate of a logarithm is the value.
+            columns.append(column * arguments[name] if name in self._logs else column)
+        return losses.detach(), torch.stack(columns, dim=-1)
 
 
-def _moments(padded: Tensor, kernels: Tensor, target: Tensor) -> Tensor:
-    """Returns the four means over one image's pixels (4, n) that `Loss.pooled` takes."""
-    outputs = correlate(padded, kernels)
-    difference = outputs - target
-    return torch.stack(
-        [
-            (difference * difference).mean(dim=-1),
-            (outputs * outputs).mean(dim=-1),
-            (outputs * target).mean(dim=-1),
-            (target * target).mean().expand(len(outputs)),
-        ]
-    )
-
-
-def _pair_bytes(pair: tuple[Tensor, Tensor]) -> int:
-    return pair[0].nbytes + pair[1].nbytes
-
-
-def _sample_points(parameter: Parameter, count: int) -> Tensor:
-    return torch.as_tensor(value_of(parameter, nodes(parameter, count)))
-
-
-def _is_spanned(kernels: Tensor, spanning: Tensor) -> bool:
-    """Whether `kernels` lie in the span of `spanning`, as far as the basis's own cut tells."""
-    basis, flat = kernel_basis(spanning).flatten(1), kernels.flatten(1)
-    outside = flat - (flat @ basis.T) @ basis
-    return bool(outside.norm(dim=1).max() <= _SPAN_TOLERANCE * flat.norm(dim=1).max())
+def _parameter(experiment: Experiment, name: str, learned: Sequence[str]) -> Parameter:
+    """The parameter's range; a turn by pi is a whole period only where the phase stays at 0."""
+    parameter = experiment.parameter(name)
+    if name != "theta" or "psi" not in learned:
+        return parameter
+    return replace(parameter, low=-math.pi, high=math.pi, period=2 * math.pi)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gabordiag.objective.gabor_objective import GaborObjective
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.gabor_line import GaborLine
+from gabordiag.objective.line import Line
 from gabordiag.results import Data
 
 FILE = "kernels.npz"
@@ -17,7 +17,7 @@ FILE = "kernels.npz"
 COUNT = 181
 
 
-def kernel_table(objective: Objective, prefix: str = "") -> Data:
+def kernel_table(objective: Line, prefix: str = "") -> Data:
     """Returns what is saved as kernels.npz: the kernels over the parameter's range.
 
     Args:
@@ -28,7 +28,7 @@ def kernel_table(objective: Objective, prefix: str = "") -> Data:
         File name -> columns: the parameter's values (n,), `kernels` (n, K, K) in single precision,
         and `target_kernel` (K, K). Empty where there are no kernels.
     """
-    if not isinstance(objective, GaborObjective):
+    if not isinstance(objective, GaborLine):
         return {}
     parameter = objective.parameter
     values = np.linspace(parameter.low, parameter.high, COUNT)

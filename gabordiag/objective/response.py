@@ -28,10 +28,10 @@ PADDINGS = ("valid", "same", "circular")
 # Singular values up to this part of the kernels' Frobenius norm are rounding. An entry is computed
 # from a phase p with some 6 roundings, so that its cosine is off by 3 eps |p|, and from an envelope
 # with some 8, off by 4 eps; within two deviations of the envelope |p| <= 4 pi sigma / wavelength,
-# 5 for the default. That makes 20 eps of the envelope, whose norm is sqrt(2) times the kernel's:
-# a matrix E with |E|_2 <= |E|_F <= 28 eps |G|_F, by which singular values can move (Weyl). The SVD
-# adds a few eps |G|_2. Seen were 7.4 eps |G|_F. What is cut of n kernels is, in each dropped
-# direction, at most this part of their root mean square norm: their own rounding.
+# 5 for the default. That makes 20 eps of the envelope, whose norm is sqrt(2) times the kernel's: a
+# matrix E with |E|_2 <= |E|_F <= 28 eps |G|_F, by which singular values can move (Weyl). The SVD
+# adds a few eps |G|_2. Seen were 7.4 eps |G|_F. What is cut of the n kernels is at most this part
+# of one kernel's root mean square norm in each dropped direction: their own rounding.
 RANK_TOLERANCE = 32 * torch.finfo(torch.float64).eps
 # Working memory of one strip of responses, and of one strip of conv2d's unfolded patches.
 STRIP_BYTES = 256 * 2**20

@@ -1,6 +1,7 @@
-"""A user's code as an `Objective`: a function, or a parameter of a module.
+"""A user's code as an objective: a function, or parameters of a module.
 
-`custom` (the front door), `loading` (FILE.py:NAME, and calls of the user's code), `modules`,
-`period`, `evaluation` (in batches or one by one), `numeric` (noise and derivatives from values
-alone), `streams` (random numbers)
+`custom` (what is taken, and with which options), `loading` (FILE.py:NAME, and calls of the user's
+code), `modules`, `period`, `evaluation` (in batches or one by one, and along one parameter),
+`vector` (over several parameters), `numeric` (noise and derivatives from values alone), `streams`
+(random numbers)
 """

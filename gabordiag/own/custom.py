@@ -1,137 +1,253 @@
-"""The front door for a user's own function or module.
+"""A user's own function or module as an objective of one parameter or of several.
 
-`own_objective` takes (a) a function of one value that returns the loss, or (b) a module, or a
-function without arguments that returns one, of which one element of one parameter is learned.
+`own_objective` takes (a) a function of one number, or of a vector, that returns the loss, or (b) a
+module, or a function without arguments that returns one, of which some elements are learned.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.losses import find_loss
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import Evaluator, FunctionLoss, OwnObjective
 from gabordiag.own.loading import user_code
 from gabordiag.own.modules import (
     Input,
     LossFunction,
     ModuleLoss,
-    find_element,
+    find_elements,
     read_tensor,
 )
 from gabordiag.own.numeric import has_sharp_zero
 from gabordiag.own.period import ParameterRequest, choose_parameter
 from gabordiag.own.streams import RandomStreams
+from gabordiag.own.vector import CustomObjective
+
+# A number for each parameter: by name, or in order; or the only parameter's.
+Numbers = float | Mapping[str, float] | npt.ArrayLike | Tensor
+# The loss of a module's output and target unless another is named.
+DEFAULT_LOSS = "rmse"
 
 
 def own_objective(
-    thing: Any,
+    subject: Any,
     *,
-    param: str | None = None,
+    param: str | Sequence[str] | None = None,
     input: Input | None = None,
-    target: float | None = None,
+    target: Numbers | None = None,
     target_output: Input | None = None,
-    range: tuple[float, float] | None = None,
-    period: float | None = None,
-    start: float | None = None,
-    loss: str | LossFunction = "rmse",
+    range: Any = None,
+    period: Numbers | None = None,
+    start: Numbers | None = None,
+    loss: str | LossFunction | None = None,
     seed: int = 0,
-) -> OwnObjective:
+) -> OwnObjective | CustomObjective:
     """Returns a user's function or module as an objective.
 
+    A function is one of a vector if `start`, `target` or `period` has a number for each component,
+    or `range` a pair.
+
     Args:
-        thing: A function of one value (a 0-dim tensor) that returns the loss; or a
-            `torch.nn.Module`, or a function without arguments that returns one.
-        param: For a module, the learned number: `theta` or `layers.0.theta[1,0]`.
+        subject: A function of one number (a 0-dim tensor) or of a vector (d,) that returns the
+            loss; or a `torch.nn.Module`, or a function without arguments that returns one.
+        param: For a module, what is learned: `theta`, `layers.0.theta[1,0]`, or several of these;
+            `theta` alone names all elements of a tensor.
         input: For a module, its input: a tensor, an array, a `.npy` file or an image; a tuple of
             these for several; none for a module that needs none.
-        target: The value that made the target. A module's output there is what its output is
-            compared with.
+        target: The values that made the target. A module's output there is what its output is
+            compared with; of a module that returns its own loss, where the parameters should end.
         target_output: For a module, the output to compare with, instead: a tensor, an array or a
             `.npy` file. With neither, the module's output is the loss.
-        range: Lowest and highest value. Default: one period around 0.
-        period: Of the loss in the value, 0 for none. Default: it is looked for.
-        start: Where an optimizer starts. Default: the module's own value, or the middle of the
+        range: Lowest and highest value, for all parameters, or such a pair for each. Default: one
+            period around 0.
+        period: Of the loss in each value, one for all or one each; 0 for none. Default: it is
+            looked for.
+        start: Where an optimizer starts. Default: a module's own values, else the middle of the
             range.
-        loss: For a module, a name of `LOSSES`, such as `rmse`, or a function of output and target.
-            A function is its own loss.
+        loss: For a module, a name of `LOSSES`, or a function of output and target. A function is
+            its own loss, and so is a module that returns one number. Default: `rmse`.
         seed: Of the random numbers that evaluations draw (dropout).
 
     Raises:
         UsageError: Arguments that do not belong together, or are not enough.
-        InputError: The user's code failed, or did not return a loss.
+        InputError: The user's code failed, or returned what is not a loss.
     """
-    request = ParameterRequest(range, period, start, target)
-    module = as_module(thing, param)
-    own_value = None
-    evaluator: Evaluator
+    module = as_module(subject, param)
+    own_values: Sequence[float | None] = [None]
+    device = torch.device("cpu")
     if module is None:
-        _refuse_module_options(param=param, input=input, target_output=target_output)
-        name, loss_name = _argument_name(thing), "loss"
-        with RandomStreams(seed, torch.device("cpu"))():
-            evaluator = FunctionLoss(thing, request.places())
+        _refuse_module_options(param=param, input=input, target_output=target_output, loss=loss)
+        size = _vector_size(start=start, target=target, period=period, range=range)
+        name = _argument_name(subject)
+        names = [name] if size is None else [f"{name}[{i}]" for i in np.arange(size)]
+        own_values = [None] * len(names)
     else:
-        element = find_element(module, param)
-        with RandomStreams(seed, module.get_parameter(element.name).device)():
-            prepared = ModuleLoss(module, element, input)
-            loss_name = _set_target(prepared, request, target_output, loss)
-        own_value, name = prepared.own_value, element.label
-        evaluator = prepared
-    objective = OwnObjective(evaluator, loss_name, request.places(own_value), seed)
-    objective.parameter = choose_parameter(
-        name, objective.loss_at, request, own_value, objective.eps
-    )
-    if not evaluator.is_root and (module is None or callable(loss)):
-        guesses = np.array([] if target is None else [target])
-        low, high = objective.parameter.low, objective.parameter.high
-        objective.is_root = has_sharp_zero(objective.loss_at, low, high, guesses)
+        elements = find_elements(module, param)
+        names = [element.label for element in elements]
+        device = module.get_parameter(elements[0].name).device
+    requests = _requests(names, range=range, period=period, start=start, target=target)
+    evaluator: Evaluator
+    with RandomStreams(seed, device)():
+        if module is None:
+            places = _places(requests, own_values)
+            evaluator = FunctionLoss(subject, places[:, 0] if size is None else places, name)
+            loss_name = "loss"
+        else:
+            evaluator = prepared = ModuleLoss(module, elements, input)
+            own_values = prepared.own_values
+            places = _places(requests, own_values)
+            loss_name = _set_target(prepared, places, requests, target_output, loss)
+    # The others stand where nothing special lies: at a start, the loss may not depend on one.
+    generic = np.array([row[i % len(row)] for i, row in enumerate(places.T)])
+    lines = []
+    for i, request in enumerate(requests):
+        line = OwnObjective(evaluator.along([i], generic), loss_name, places[:, i], seed)
+        line.parameter = choose_parameter(names[i], line.loss_at, request, own_values[i], line.eps)
+        lines.append(line)
+    is_unknown = module is None or callable(loss) or loss_name == "loss"
+    if len(lines) == 1:
+        (line,) = lines
+        line.is_root |= is_unknown and _has_root(line, target is not None)
+        return line
+    parameters = [line.parameter for line in lines]
+    objective = CustomObjective(evaluator, loss_name, places, seed, parameters)
+    if is_unknown and not objective.is_root and objective.space.target is not None:
+        at = objective.space.target
+        objective.is_root = all(_has_root(objective.line(n, at), True) for n in names)
     return objective
 
 
-def as_module(thing: Any, param: str | None = None) -> nn.Module | None:
-    """Returns the module that a thing is or makes, or None for a function of a value.
+def _has_root(line: OwnObjective, has_target: bool) -> bool:
+    parameter = line.parameter
+    guesses = np.array([parameter.target] if has_target else [])
+    return has_sharp_zero(line.loss_at, parameter.low, parameter.high, guesses)
+
+
+def _places(requests: Sequence[ParameterRequest], own_values: Sequence[float | None]) -> FloatArray:
+    """Returns generic points (n, d) at which the objective may be tried out."""
+    columns = [request.places(own) for request, own in zip(requests, own_values, strict=True)]
+    return np.stack(columns, axis=1)
+
+
+def _plain(given: Any) -> Any:
+    """Returns arrays and tensors as numbers or lists of them."""
+    return given.tolist() if isinstance(given, (np.ndarray, np.generic, Tensor)) else given
+
+
+def _vector_size(*, range: Any, **given: Any) -> int | None:
+    """Returns how many components a function's argument has; None where it is one number.
+
+    Raises:
+        UsageError: The numbers given do not agree.
+    """
+    sizes = {
+        name: len(value)
+        for name, value in ((name, _plain(value)) for name, value in given.items())
+        if isinstance(value, (list, tuple))
+    }
+    pairs = _plain(range)
+    if isinstance(pairs, (list, tuple)) and any(isinstance(p, (list, tuple)) for p in pairs):
+        sizes["range"] = len(pairs)
+    if len(set(sizes.values())) > 1:
+        counts = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise UsageError(
+            f"the numbers of components differ: {counts}.", "Give one for each component."
+        )
+    return next(iter(sizes.values()), None)
+
+
+def _requests(names: Sequence[str], *, range: Any, **given: Any) -> list[ParameterRequest]:
+    """Returns what is asked of each parameter.
+
+    Raises:
+        UsageError: Numbers for other parameters, or not one for each.
+    """
+    pairs = _plain(range)
+    if pairs is None or not any(isinstance(pair, (list, tuple)) for pair in pairs):
+        pairs = [pairs] * len(names)
+    given["period"] = _plain(given["period"])
+    if not isinstance(given["period"], (list, tuple, Mapping)):
+        given["period"] = [given["period"]] * len(names)
+    columns = {what: _one_each(names, what, value) for what, value in given.items()}
+    columns["range"] = _one_each(names, "range", pairs)
+    return [
+        ParameterRequest(**{what: column[i] for what, column in columns.items()})
+        for i in np.arange(len(names))
+    ]
+
+
+def _one_each(names: Sequence[str], what: str, given: Any) -> list[Any]:
+    value = _plain(given)
+    if isinstance(value, Mapping):
+        stray = sorted(set(value) - set(names))
+        if stray:
+            raise UsageError(
+                f"a {what} for {stray[0]}, which is not learned.",
+                f"Learned are {', '.join(names)}.",
+            )
+        return [_plain(value.get(name)) for name in names]
+    if value is None:
+        return [None] * len(names)
+    values = [_plain(v) for v in value] if isinstance(value, (list, tuple)) else [value]
+    if len(values) != len(names):
+        raise UsageError(
+            f"the {what} has {len(values)} numbers, and {len(names)} are learned.",
+            f"Give one for each of {', '.join(names)}.",
+        )
+    if what == "range":
+        return [None if pair is None else tuple(map(_plain, pair)) for pair in values]
+    return values
+
+
+def as_module(subject: Any, param: str | Sequence[str] | None = None) -> nn.Module | None:
+    """Returns the module that an object is or makes, or None for a function of a value.
 
     A callable with exactly one argument that it needs is a function; one that needs none makes a
     module, unless it takes arguments and no `param` is named.
 
     Raises:
-        UsageError: It is none of these.
+        UsageError: It is neither a function, nor a module, nor makes one.
         InputError: Making the module failed, or made something else.
     """
-    if isinstance(thing, nn.Module):
-        return thing
-    if not callable(thing):
+    if isinstance(subject, nn.Module):
+        return subject
+    if not callable(subject):
         raise UsageError(
-            f"a {type(thing).__name__} cannot be an objective.",
-            "Give a function of one value, a torch.nn.Module, or a function that returns one.",
+            f"a {type(subject).__name__} cannot be an objective.",
+            "Give a function of one number or vector, a torch.nn.Module, or a function that "
+            "returns one.",
         )
-    needed, taken = _count_arguments(thing)
-    if isinstance(thing, type) and needed:
+    needed, taken = _count_arguments(subject)
+    if isinstance(subject, type) and needed:
         raise UsageError(
-            f"{thing.__name__} needs arguments to be made.",
+            f"{subject.__name__} needs arguments to be made.",
             "Name a function without arguments that makes the module.",
         )
     if needed > 1:
         raise UsageError(
-            f"{_name(thing)} needs {needed} arguments; an objective is a function of one value.",
-            "Fix the others, for example with functools.partial.",
+            f"{_name(subject)} needs {needed} arguments; an objective is a function of one.",
+            "Fix the others, for example with functools.partial, or take them as one vector: "
+            f"lambda v: {_name(subject)}({', '.join(f'v[{i}]' for i in range(needed))}).",
         )
-    if needed == 1 or (taken > 0 and param is None and not isinstance(thing, type)):
+    if needed == 1 or (taken > 0 and param is None and not isinstance(subject, type)):
         return None
     # From where the user's code left the random streams, which it may have seeded.
     with RandomStreams(None, torch.device("cpu"))(), user_code("making the module"):
-        made = thing()
+        made = subject()
     if not isinstance(made, nn.Module):
         raise InputError(
-            f"{_name(thing)} takes no argument and returns a {type(made).__name__}, no module.",
-            "Give a function of one value, or one that returns a torch.nn.Module.",
+            f"{_name(subject)} takes no argument and returns a {type(made).__name__}, not a "
+            "module.",
+            "Give a function of one number or vector, or one that returns a torch.nn.Module.",
         )
     return made
 
@@ -174,40 +290,51 @@ def _refuse_module_options(**options: Any) -> None:
 
 def _set_target(
     module: ModuleLoss,
-    request: ParameterRequest,
+    places: FloatArray,
+    requests: Sequence[ParameterRequest],
     target_output: Input | None,
-    loss: str | LossFunction,
+    loss: str | LossFunction | None,
 ) -> str:
     """Gives the module its target and loss; returns the loss's name."""
-    function = find_loss(loss) if isinstance(loss, str) else loss
-    places = request.places(module.own_value)
-    if not module.is_original and _is_constant(module, places):
-        _try_original(module, places)
+    points = [module.tensor(place) for place in places]
+    if not module.is_original and _is_constant(module, points):
+        _try_original(module, points)
+    chosen = DEFAULT_LOSS if loss is None else loss
+    function = find_loss(chosen) if isinstance(chosen, str) else chosen
+    targets = [request.target for request in requests]
     if target_output is not None:
         module.set_target(read_tensor(target_output), function)
-    elif request.target is not None:
-        module.set_target(module.output(module.tensor(request.target)), function)
-    elif not module.has_scalar_output:
+        return chosen if isinstance(chosen, str) else _name(chosen)
+    has_target = None not in targets
+    at = np.array(targets if has_target else module.own_values, dtype=np.float64)
+    output = module.output(module.tensor(at))
+    if output.numel() == 1:
+        if loss is not None:
+            raise UsageError(
+                "the module returns one number, which is its loss; another loss has no effect.",
+                "Leave --loss out, or give the output to compare with as --target-output.",
+            )
+        return "loss"
+    if not has_target:
         raise UsageError(
             "a module with more than one output needs something to compare it with.",
             "Give --target VALUE or --target-output FILE.npy.",
         )
-    else:
-        return "loss"
-    return loss if isinstance(loss, str) else _name(loss)
+    module.set_target(output, function)
+    return chosen if isinstance(chosen, str) else _name(chosen)
 
 
-def _is_constant(module: ModuleLoss, places: FloatArray) -> bool:
-    outputs = [module.output(module.tensor(float(place))) for place in places[:3]]
+def _is_constant(module: ModuleLoss, points: Sequence[Tensor]) -> bool:
+    outputs = [module.output(point) for point in points[:3]]
     return all(torch.equal(output, outputs[0]) for output in outputs[1:])
 
 
-def _try_original(module: ModuleLoss, places: FloatArray) -> None:
+def _try_original(module: ModuleLoss, points: Sequence[Tensor]) -> None:
     """Runs the user's own module where only that depends on the parameter.
 
     A closure made in __init__ holds on to the original, and a copy's copy of it still does.
     """
     copied = module.module
     module.use_original()
-    if _is_constant(module, places):
+    if _is_constant(module, points):
         module.module, module.is_original = copied, False

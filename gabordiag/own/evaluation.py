@@ -1,4 +1,4 @@
-"""A user's code as an `Objective`: batched where torch can do that, else one by one.
+"""A user's code as an `Line`: batched where torch can do that, else one by one.
 
 In goes an `Evaluator`, the loss of one value (a function here, a module in `modules.py`); out comes
 what every landscape, optimizer and diagnosis takes. The user's gradient may be what is wrong: it is
@@ -11,9 +11,9 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError
+from gabordiag.objective.line import CHUNK, Line, to_numpy
 from gabordiag.objective.losses import LOSSES
-from gabordiag.objective.objective import CHUNK, FloatArray, Objective, to_numpy
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import user_code
-from gabordiag.own.modules import Leaves
+from gabordiag.own.modules import Leaves, Slots, held_phrases
 from gabordiag.own.numeric import (
     GENERIC,
     NumericDerivatives,
@@ -42,85 +43,134 @@ _CHEAP_BYTES = 2**20
 # Derivatives by autograd are believed where they agree this well with differences of values
 # (above this a gradient counts as wrong: CS231n), or within so many errors of the differences.
 _TRUST, _TRUSTED_ERRORS = 1e-2, 4
+_IS_NO_VECTOR = ("0-d tensor", "0-dim tensor", "tensor of dimension 0")
+_A_VECTOR = (
+    "It was given one number. Of a function of a vector give one start for each component: "
+    "--start A,B,... on the command line, start=(a, b, ...) in Python."
+)
 
 
 class Evaluator(Protocol):
-    """What an `OwnObjective` evaluates: the user's function or module."""
+    """What is evaluated: the user's function or module, at points.
+
+    A point has the shape `shape`: () where one number varies, (d,) where several do.
+    """
+
+    shape: tuple[int, ...]
+    held: tuple[str, ...]
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the value."""
+        """Precision of a point."""
 
     @property
     def device(self) -> torch.device:
-        """Where the value lives."""
+        """Where a point lives."""
 
     @property
     def is_root(self) -> bool:
         """Whether the loss is known to be the root of `smooth`."""
 
-    def loss(self, value: Tensor) -> Tensor:
-        """Returns the loss (0-dim) at a value (0-dim)."""
+    def loss(self, point: Tensor) -> Tensor:
+        """Returns the loss (0-dim) at a point."""
 
-    def smooth(self, value: Tensor) -> Tensor:
+    def smooth(self, point: Tensor) -> Tensor:
         """Returns the loss without its root."""
 
+    def along(self, indices: Sequence[int], at: FloatArray) -> Evaluator:
+        """Returns the loss of some of the numbers, the others held fixed at `at` (d,)."""
+
     def leaves(self, value: float) -> Leaves:
-        """Returns what a training pass starts from."""
+        """Returns what a training pass starts from, where one number varies."""
 
     def run(self, leaves: Leaves) -> Tensor:
         """Returns the loss (0-dim) as a training loop computes it."""
 
 
 class FunctionLoss:
-    """A function of one value that returns the loss.
+    """A function of one number, or of a vector, that returns the loss.
 
     Attributes:
         function: The user's.
+        shape: Of its argument, () or (d,).
+        held: Phrases that say which components are held fixed, and at what.
         dtype: float64, or float32 where only that works.
         device: The CPU.
         is_root: Nothing is known of a function.
 
     Args:
         function: The user's.
-        places: Values at which it may be tried out.
+        places: Where it may be tried out: values (n,), or points (n, d) of a vector.
+        name: Of its argument.
     """
 
     is_root = False
 
-    def __init__(self, function: Callable[[Tensor], Any], places: FloatArray) -> None:
+    def __init__(
+        self, function: Callable[[Tensor], Any], places: FloatArray, name: str = "value"
+    ) -> None:
         self.function = function
+        self.shape = places.shape[1:]
+        self.held: tuple[str, ...] = ()
+        self._name = name
         self.dtype, self.device = torch.float64, torch.device("cpu")
         # Fixed float32 tensors inside, such as a convolution's input, refuse float64.
-        if not self._runs(float(places[0])):
+        if not self._runs(places[0]):
             self.dtype = torch.float32
-            if not self._runs(float(places[0])):
+            if not self._runs(places[0]):
                 self.dtype = torch.float64
 
-    def _runs(self, value: float) -> bool:
+    def _runs(self, point: FloatArray) -> bool:
         try:
-            self.loss(torch.tensor(value, dtype=self.dtype))
+            self.loss(torch.tensor(point, dtype=self.dtype))
         except InputError:
             return False
         return True
 
-    def loss(self, value: Tensor) -> Tensor:
-        """Returns the loss (0-dim) at a value (0-dim)."""
-        with user_code("running the objective"):
-            result = self.function(value)
+    def along(self, indices: Sequence[int], at: FloatArray) -> FunctionLoss:
+        """Returns the loss of some components of the vector, the others held fixed.
+
+        Args:
+            indices: Of those that vary.
+            at: Values of all components (d,).
+        """
+        if self.shape == ():
+            return self
+        restricted = copy.copy(self)
+        base = torch.tensor(at, dtype=self.dtype)
+        slots = Slots(base, {index: place for place, index in enumerate(indices)})
+        restricted.function = lambda point: self.function(slots.fill(point))
+        restricted.shape = () if len(indices) == 1 else (len(indices),)
+        others = {f"{self._name}[{i}]": float(v) for i, v in enumerate(at) if i not in indices}
+        restricted.held = held_phrases(others)
+        return restricted
+
+    def loss(self, point: Tensor) -> Tensor:
+        """Returns the loss (0-dim) at a point."""
+        try:
+            with user_code("running the objective"):
+                result = self.function(point)
+        except InputError as error:
+            # What torch says where a 0-dim tensor is indexed, unpacked, or asked for its length.
+            if self.shape == () and any(words in error.problem for words in _IS_NO_VECTOR):
+                raise InputError(error.problem, _A_VECTOR) from error.__cause__
+            raise
         if not isinstance(result, Tensor):
             result = _number(result)
         if result.numel() != 1 or result.is_complex():
             shape, kind = tuple(result.shape), "complex " if result.is_complex() else ""
+            advice = "Reduce it to the loss, for example with .mean()."
+            if result.ndim == 1 and (self.shape or self.held):
+                advice += " If it is a function of one number, give its starts as a list."
             raise InputError(
                 f"The objective returns a {kind}tensor of shape {shape}, not one real number.",
-                "Reduce it to the loss, for example with .mean().",
+                advice,
             )
         return result.reshape(()).to(self.dtype)
 
-    def smooth(self, value: Tensor) -> Tensor:
+    def smooth(self, point: Tensor) -> Tensor:
         """Returns the loss: of a function, no root is known."""
-        return self.loss(value)
+        return self.loss(point)
 
     def leaves(self, value: float) -> Leaves:
         """Returns the value as a leaf."""
@@ -141,16 +191,13 @@ def _number(result: Any) -> Tensor:
         ) from None
 
 
-class OwnObjective(Objective):
-    """A user's function or module along one parameter.
-
-    The derivatives of `smooth_loss` are those of the function that the values show: by autograd
-    where that agrees with differences of values, by differences where it does not (a graph that
-    is cut). The derivatives of `loss` are what an optimizer would get, right or wrong; zero where
-    no gradient arrives.
+class UserObjective:
+    """What a user's function or module is evaluated with: batches, random streams, progress.
 
     Attributes:
         evaluator: The function or module.
+        loss_name: For people.
+        is_root: The loss is sqrt(smooth_loss).
         progress: Called with (evaluations done, evaluations in all) of one request, where
             evaluations go one by one; None for nothing.
         samples: Evaluations so far.
@@ -158,7 +205,7 @@ class OwnObjective(Objective):
     Args:
         evaluator: The function or module.
         loss_name: For people.
-        places: Values at which it may be tried out.
+        places: Where it may be tried out: values (n,), or points (n, d).
         seed: Of the random numbers that evaluations draw.
     """
 
@@ -171,8 +218,13 @@ class OwnObjective(Objective):
         self.progress: Progress | None = None
         self.samples = 0
         self.streams = RandomStreams(seed, evaluator.device)
-        self._places = places
+        self._places, self._seed = places, seed
         self._takes_root_away = False
+
+    @property
+    def held_fixed(self) -> str | None:
+        """Says which numbers beside the parameters are held fixed, and where; None without any."""
+        return ", ".join(self.evaluator.held) or None
 
     @property
     def has_state(self) -> bool:
@@ -181,21 +233,21 @@ class OwnObjective(Objective):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the parameter."""
+        """Precision of the parameters."""
         return self.evaluator.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the parameter lives."""
+        """Where the parameters live."""
         return self.evaluator.device
 
     @property
     def eps(self) -> float:
-        """Relative rounding of the parameter."""
+        """Relative rounding of the parameters."""
         return float(torch.finfo(self.dtype).eps)
 
     def loss(self, values: Tensor) -> Tensor:
-        """Returns the loss (n,) at the values (n,)."""
+        """Returns the losses (n,) at n values, or at points (n, d)."""
         if self._takes_root_away:
             return self._smooth(values)
         return self._evaluate(self.evaluator.loss, values)
@@ -210,7 +262,7 @@ class OwnObjective(Objective):
         loss = self._evaluate(self.evaluator.loss, values)
         return loss * loss
 
-    def squared(self) -> OwnObjective | None:
+    def squared(self) -> Self | None:
         """Returns the objective with the root of its loss taken away, or None without one."""
         if not self.is_root:
             return None
@@ -220,124 +272,20 @@ class OwnObjective(Objective):
         smooth.loss_name = f"{self.loss_name} squared" if known is None else known.squared
         return smooth
 
-    def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
-        """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it."""
-        loss = self.loss(value)[0]
-        # `backward` would also fill the gradients of a module that the function holds on to.
-        return loss.item(), _gradient(loss, value)
-
-    def derivatives(
-        self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False
-    ) -> FloatArray:
-        """Returns the loss and its derivatives, (order + 1, n); see the class."""
-        points = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        if order == 0:
-            return self._values(points, smooth)[None]
-        # The first derivative of the loss itself is whatever autograd makes of it, right or wrong.
-        trusted = self._trusted_order if smooth or order > 1 else 1
-        if smooth and trusted == 0:
-            return self._numeric(points, order, smooth)
-        levels = self._by_autograd(points, min(order, max(trusted, 1)), smooth)
-        doubtful = np.zeros(len(points), dtype=np.bool_)
-        if smooth:
-            # 0/0 of a root at zero loss; or torch's choice of 0 for the slope of |x| there.
-            doubtful = ~np.isfinite(levels).all(axis=0) & np.isfinite(levels[0])
-            if (self.is_root or self._takes_root_away) and not self.evaluator.is_root:
-                doubtful |= levels[0] == 0
-        if len(levels) <= order:
-            missing = self._numeric(points, order, smooth)[len(levels) :]
-            levels = np.concatenate([levels, missing])
-        if doubtful.any():
-            levels[:, doubtful] = self._numeric(points[doubtful], order, smooth)
-        return levels
-
-    def _values(self, points: FloatArray, smooth: bool) -> FloatArray:
-        with torch.no_grad():
-            values = self.tensor(points)
-            return to_numpy(self.smooth_loss(values) if smooth else self.loss(values))
-
-    def _by_autograd(self, points: FloatArray, order: int, smooth: bool) -> FloatArray:
-        function = self.smooth_loss if smooth else self.loss
-        pieces = []
-        for chunk in torch.split(self.tensor(points), self.batch_size):
-            value = chunk.detach().requires_grad_()
-            levels = [function(value)]
-            for level in range(order):
-                slope = _gradient(levels[-1].sum(), value, create_graph=level + 1 < order)
-                levels.append(torch.zeros_like(value) if slope is None else slope)
-            pieces.append(torch.stack([level.detach() for level in levels]))
-        return to_numpy(torch.cat(pieces, dim=1))
-
-    def _numeric(self, points: FloatArray, order: int, smooth: bool) -> FloatArray:
-        if order > 2:
-            raise NotImplementedError("differences of values give two derivatives")
-        distinct, places = np.unique(points, return_inverse=True)
-        slopes = self.differences(distinct, smooth=smooth)
-        levels = np.stack([self._values(distinct, smooth), slopes.first, slopes.second])
-        return levels[: order + 1, places]
-
-    def differences(self, points: FloatArray, *, smooth: bool = False) -> NumericDerivatives:
-        """Returns derivatives at points (n,) from values alone, 17 evaluations each.
-
-        At the ends of an interval they are those a thousandth of the range inside.
-        """
-        parameter = self.parameter
-        width = parameter.high - parameter.low
-        reach: FloatArray = np.full(len(points), width / (2 * math.pi))
-        if parameter.period is None:
-            # The function may end where its range does; `differentiate` steps a tenth of the reach,
-            # here a little less than there is.
-            low, high = parameter.low + 1e-3 * width, parameter.high - 1e-3 * width
-            within = (points >= parameter.low) & (points <= parameter.high)
-            points = np.where(within, np.clip(points, low, high), points)
-            inside = np.minimum(points - parameter.low, parameter.high - points)
-            reach = np.where(within, np.minimum(reach, 9 * inside), reach)
-        return differentiate(lambda values: self._values(values, smooth), points, reach)
-
-    @cached_property
-    def _trusted_order(self) -> int:
-        """The highest derivative by autograd that differences of values confirm."""
-        parameter = self.parameter
-        points = parameter.low + (parameter.high - parameter.low) * np.array(GENERIC)
-        numeric = self.differences(points, smooth=True)
-        shown = ((numeric.first, numeric.first_error), (numeric.second, numeric.second_error))
-        for order, (expected, error) in enumerate(shown, 1):
-            try:
-                exact = self._by_autograd(points, order, True)[order]
-            except (InputError, RuntimeError):
-                # No second derivative of some operation, say.
-                return order - 1
-            tolerance = _TRUST * np.abs(expected).max() + _TRUSTED_ERRORS * error
-            if not (np.abs(exact - expected) <= tolerance).all() and not self._fits(points, order):
-                return order - 1
-        return 2
-
-    def _fits(self, points: FloatArray, order: int) -> bool:
-        """Whether derivatives by autograd are those of the values, or slopes, close up."""
-        below = order - 1
-        exact = self._by_autograd(points, order, True)[order]
-
-        def function(values: FloatArray) -> FloatArray:
-            if below == 0:
-                return self._values(values, True)
-            slopes: FloatArray = self._by_autograd(values, below, True)[below]
-            return slopes
-
-        low, high = self.parameter.low, self.parameter.high
-        noise = measure_fine_noise(function, low, high, self.eps)
-        reach = (high - low) / (2 * math.pi)
-        return bool(follows_closely(function, points, exact, reach, noise).all())
-
     @cached_property
     def batch_size(self) -> int:
         """Evaluations that go at once: 1 where torch cannot batch the user's code."""
-        values = self.tensor(self._places)
+        values = self._tried
         return max(1, min(CHUNK, _BATCH_BYTES // self._graph_bytes)) if self._batches(values) else 1
 
     @property
     def is_expensive(self) -> bool:
         """Whether one evaluation costs so much that every one counts."""
         return self.batch_size == 1 or self._graph_bytes > _CHEAP_BYTES
+
+    @property
+    def _tried(self) -> Tensor:
+        return torch.tensor(self._places, dtype=self.dtype, device=self.device)
 
     @cached_property
     def _graph_bytes(self) -> int:
@@ -349,7 +297,7 @@ class OwnObjective(Objective):
             kept += tensor.numel() * tensor.element_size()
             return tensor
 
-        value = self.tensor(self._places[:1]).requires_grad_()
+        value = self._tried[:1].requires_grad_()
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
         with torch.enable_grad(), hooks:
             self._one_by_one(self.evaluator.loss, value)
@@ -363,13 +311,13 @@ class OwnObjective(Objective):
             try:
                 with torch.enable_grad():
                     loss = evaluate(self.evaluator.loss, leaf)
-                    slope = _gradient(loss.sum(), leaf)
+                    slope = gradient_of(loss.sum(), leaf)
             except Exception:
                 # What torch cannot batch raises many kinds of errors; whether the user's code is
                 # at fault shows one by one.
                 return False
-            slope = torch.zeros_like(loss) if slope is None else slope
-            results.append(torch.stack([loss.detach(), slope]))
+            slope = torch.zeros_like(leaf) if slope is None else slope
+            results.append(torch.stack([loss.detach(), *slope.reshape(len(leaf), -1).T]))
         single, again, batched = results
         # A batch of random numbers is another draw: nothing can be compared.
         if not torch.equal(single, again):
@@ -403,10 +351,133 @@ class OwnObjective(Objective):
             return result
 
 
-def _gradient(loss: Tensor, value: Tensor, create_graph: bool = False) -> Tensor | None:
+class OwnObjective(UserObjective, Line):
+    """A user's function or module along one parameter.
+
+    The derivatives of `smooth_loss` are those of the function that the values show: by autograd
+    where that agrees with differences of values, by differences where it does not (a graph that
+    is cut). The derivatives of `loss` are what an optimizer would get, right or wrong; zero where
+    no gradient arrives.
+    """
+
+    def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
+        """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it."""
+        loss = self.loss(value)[0]
+        # `backward` would also fill the gradients of a module that the function holds on to.
+        return loss.item(), gradient_of(loss, value)
+
+    def derivatives(
+        self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False
+    ) -> FloatArray:
+        """Returns the loss and its derivatives, (order + 1, n); see the class."""
+        points = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        if order == 0:
+            return self._values(points, smooth)[None]
+        # The first derivative of the loss itself is whatever autograd makes of it, right or wrong.
+        trusted = self.trusted_order if smooth or order > 1 else 1
+        if smooth and trusted == 0:
+            return self._numeric(points, order, smooth)
+        levels = self._by_autograd(points, min(order, max(trusted, 1)), smooth)
+        doubtful = np.zeros(len(points), dtype=np.bool_)
+        if smooth:
+            # 0/0 of a root at zero loss; or torch's choice of 0 for the slope of |x| there.
+            doubtful = ~np.isfinite(levels).all(axis=0) & np.isfinite(levels[0])
+            if (self.is_root or self._takes_root_away) and not self.evaluator.is_root:
+                doubtful |= levels[0] == 0
+        if len(levels) <= order:
+            missing = self._numeric(points, order, smooth)[len(levels) :]
+            levels = np.concatenate([levels, missing])
+        if doubtful.any():
+            levels[:, doubtful] = self._numeric(points[doubtful], order, smooth)
+        return levels
+
+    def _values(self, points: FloatArray, smooth: bool) -> FloatArray:
+        with torch.no_grad():
+            values = self.tensor(points)
+            return to_numpy(self.smooth_loss(values) if smooth else self.loss(values))
+
+    def _by_autograd(self, points: FloatArray, order: int, smooth: bool) -> FloatArray:
+        function = self.smooth_loss if smooth else self.loss
+        pieces = []
+        for chunk in torch.split(self.tensor(points), self.batch_size):
+            value = chunk.detach().requires_grad_()
+            levels = [function(value)]
+            for level in range(order):
+                slope = gradient_of(levels[-1].sum(), value, create_graph=level + 1 < order)
+                levels.append(torch.zeros_like(value) if slope is None else slope)
+            pieces.append(torch.stack([level.detach() for level in levels]))
+        return to_numpy(torch.cat(pieces, dim=1))
+
+    def _numeric(self, points: FloatArray, order: int, smooth: bool) -> FloatArray:
+        if order > 2:
+            raise NotImplementedError("differences of values give two derivatives")
+        distinct, places = np.unique(points, return_inverse=True)
+        slopes = self.differences(distinct, smooth=smooth)
+        levels = np.stack([self._values(distinct, smooth), slopes.first, slopes.second])
+        return levels[: order + 1, places]
+
+    def differences(self, points: FloatArray, *, smooth: bool = False) -> NumericDerivatives:
+        """Returns derivatives at points (n,) from values alone, 17 evaluations each.
+
+        At the ends of an interval they are those a thousandth of the range inside.
+        """
+        parameter = self.parameter
+        width = parameter.high - parameter.low
+        reach: FloatArray = np.full(len(points), width / (2 * math.pi))
+        if parameter.period is None:
+            # The function may end where its range does; `differentiate` steps a tenth of the reach,
+            # here a little less than there is.
+            low, high = parameter.low + 1e-3 * width, parameter.high - 1e-3 * width
+            within = (points >= parameter.low) & (points <= parameter.high)
+            points = np.where(within, np.clip(points, low, high), points)
+            inside = np.minimum(points - parameter.low, parameter.high - points)
+            reach = np.where(within, np.minimum(reach, 9 * inside), reach)
+        return differentiate(lambda values: self._values(values, smooth), points, reach)
+
+    @cached_property
+    def trusted_order(self) -> int:
+        """The highest derivative by autograd that differences of values confirm."""
+        parameter = self.parameter
+        points = parameter.low + (parameter.high - parameter.low) * np.array(GENERIC)
+        numeric = self.differences(points, smooth=True)
+        shown = ((numeric.first, numeric.first_error), (numeric.second, numeric.second_error))
+        for order, (expected, error) in enumerate(shown, 1):
+            try:
+                exact = self._by_autograd(points, order, True)[order]
+            except (InputError, RuntimeError):
+                # No second derivative of some operation, say.
+                return order - 1
+            tolerance = _TRUST * np.abs(expected).max() + _TRUSTED_ERRORS * error
+            if not (np.abs(exact - expected) <= tolerance).all() and not self._fits(points, order):
+                return order - 1
+        return 2
+
+    def _fits(self, points: FloatArray, order: int) -> bool:
+        """Whether derivatives by autograd are those of the values, or slopes, close up."""
+        below = order - 1
+        exact = self._by_autograd(points, order, True)[order]
+
+        def function(values: FloatArray) -> FloatArray:
+            if below == 0:
+                return self._values(values, True)
+            slopes: FloatArray = self._by_autograd(values, below, True)[below]
+            return slopes
+
+        low, high = self.parameter.low, self.parameter.high
+        noise = measure_fine_noise(function, low, high, self.eps)
+        reach = (high - low) / (2 * math.pi)
+        return bool(follows_closely(function, points, exact, reach, noise).all())
+
+
+def gradient_of(
+    loss: Tensor, value: Tensor, *, create_graph: bool = False, keep_graph: bool = False
+) -> Tensor | None:
     """Returns dloss/dvalue, or None where the loss's graph does not lead to the value."""
     if not loss.requires_grad:
         return None
+    keep = keep_graph or create_graph
     with user_code("computing the gradient"):
-        (slope,) = torch.autograd.grad(loss, value, create_graph=create_graph, allow_unused=True)
+        (slope,) = torch.autograd.grad(
+            loss, value, retain_graph=keep, create_graph=create_graph, allow_unused=True
+        )
     return slope

@@ -1,6 +1,6 @@
 """The user's own code: how it is found, and how its errors are shown.
 
-A file is run only because it was named; an error that its code raises is shown with the user's own
+A file is run only because it was named; an error that its code raises is reported with the user's
 file and line, and gabordiag's stack stays behind `--debug` (as the cause of the `InputError`).
 """
 
@@ -117,14 +117,18 @@ def user_code(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except GabordiagError:
+    except (GabordiagError, KeyboardInterrupt, GeneratorExit):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise _as_input_error(error, what) from error
 
 
 def _as_input_error(error: BaseException, what: str) -> InputError:
-    lines = str(error).strip().splitlines()
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:
+        # An exception of the user's may fail to describe itself.
+        lines = []
     message = type(error).__name__ + (f": {lines[0]}" if lines else "")
     where = error_location(error)
     if where is None:

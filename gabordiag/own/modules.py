@@ -1,4 +1,4 @@
-"""One element of one parameter of a module, as the argument of a loss.
+"""Elements of a module's parameters as the argument of a loss.
 
 The module itself is never touched: `torch.func.functional_call` runs a deep copy of it, and even
 there every tensor is replaced by a clone for the time of the call, so that a forward that writes
@@ -12,7 +12,7 @@ import copy
 import inspect
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +26,17 @@ from torch import Tensor, nn
 from gabordiag.errors import InputError, UsageError
 from gabordiag.images import load_image
 from gabordiag.objective.losses import Loss, find_loss
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import user_code
 
 Input = str | Path | npt.ArrayLike | Tensor | tuple[Any, ...]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 RUNNING = "running the module"
 _PATH = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<index>\s*-?\d+\s*(,\s*-?\d+\s*)*)\])?")
+# More elements at once are not studied: each has a range that is found by evaluations.
+_MOST_ELEMENTS = 256
+# More elements of one tensor that are held fixed are not named one by one.
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -64,15 +69,95 @@ class Leaves:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def find_element(module: nn.Module, path: str | None) -> Element:
-    """Returns the element that a path such as `layers.0.theta[1,0]` names.
+class Slots:
+    """A tensor of which some entries are components of a point.
+
+    Attributes:
+        base: The tensor, with the values of the entries that are held fixed.
+
+    Args:
+        base: As above.
+        places: Component of the point by flat index into the tensor.
+    """
+
+    def __init__(self, base: Tensor, places: Mapping[int, int]) -> None:
+        self.base = base
+        table = torch.full((base.numel(),), -1)
+        table[list(places)] = torch.tensor(list(places.values()), dtype=torch.long)
+        table = table.reshape(base.shape).to(base.device)
+        self._is_learned, self._places = table >= 0, table.clamp(min=0)
+
+    def fill(self, point: Tensor) -> Tensor:
+        """Returns the tensor at a point: (d,), or 0-dim where only one number is learned."""
+        values = point if point.ndim == 0 else point[self._places.to(point.device)]
+        return torch.where(self._is_learned, values.to(self.base), self.base)
+
+
+def find_elements(module: nn.Module, paths: str | Sequence[str] | None) -> tuple[Element, ...]:
+    """Returns the elements that paths such as `layers.0.theta[1,0]` name.
+
+    Args:
+        module: The user's.
+        paths: One or several; that of a whole tensor names all its elements in order. None for the
+            only number of a module that has only one.
 
     Raises:
-        UsageError: No such parameter, or not one number of it, or no path where one is needed.
+        UsageError: No such parameter, an element named twice, or no path where one is needed.
+        InputError: The module or the parameter cannot be studied.
     """
+    _refuse_unusable(module)
     parameters = dict(module.named_parameters(remove_duplicate=False))
-    if path is None:
-        return _only_element(parameters)
+    if paths is None:
+        paths = [_only_name(parameters)]
+    elements = [
+        element
+        for path in ([paths] if isinstance(paths, str) else paths)
+        for element in _find(module, parameters, path)
+    ]
+    if len(elements) > _MOST_ELEMENTS:
+        raise UsageError(
+            f"{len(elements)} numbers are named; at most {_MOST_ELEMENTS} can be studied together.",
+            "Name some of them, such as weight[0,0].",
+        )
+    numbers = [(element.name, element.index) for element in elements]
+    for count, element in enumerate(elements):
+        if numbers[count] in numbers[:count]:
+            raise UsageError(f"{element.label} is named twice.", "Name every number once.")
+    return tuple(elements)
+
+
+def _refuse_unusable(module: nn.Module) -> None:
+    """Refuses modules that cannot be copied and run with other tensors.
+
+    Raises:
+        InputError: With what to do instead.
+    """
+    name = type(module).__name__
+    if "_parameters" not in vars(module) and not isinstance(module, torch.jit.ScriptModule):
+        raise InputError(
+            f"{name}.__init__ does not call super().__init__(), so it is not a complete module.",
+            "Call super().__init__() first.",
+        )
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise InputError(
+            "a scripted module cannot be studied.", "Give the module before scripting."
+        )
+    for label, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            continue
+        if tensor.is_meta:
+            raise InputError(
+                f"{label} is on the meta device and holds no values.",
+                "Load the weights, or make the module on the CPU.",
+            )
+        if tensor.layout != torch.strided:
+            raise InputError(
+                f"{label} is a sparse tensor, which cannot be studied.",
+                "Make it dense with .to_dense().",
+            )
+
+
+def _find(module: nn.Module, parameters: Mapping[str, Tensor], path: str) -> list[Element]:
     match = _PATH.fullmatch(path.strip())
     if match is None:
         raise UsageError(
@@ -82,31 +167,59 @@ def find_element(module: nn.Module, path: str | None) -> Element:
     if name not in parameters:
         raise UsageError(_no_parameter(module, name), _list_parameters(parameters))
     tensor = parameters[name]
+    _refuse_values(name, tensor)
     # Of several names of one tied tensor, functional_call takes the first.
     first = next(n for n, parameter in module.named_parameters() if parameter is tensor)
-    if isinstance(tensor, nn.parameter.UninitializedParameter):
-        raise UsageError(f"{name} has no shape yet.", "Run the lazy module once before.")
-    if not tensor.is_floating_point():
-        raise UsageError(f"{name} holds {tensor.dtype} values, which gradients do not reach.")
     shape = tuple(tensor.shape)
     if match["index"] is None:
-        if tensor.numel() != 1:
+        if tensor.numel() == 1:
+            return [Element(first, 0, name)]
+        if tensor.numel() > _MOST_ELEMENTS:
             example = ",".join("0" * len(shape))
-            raise UsageError(f"{name} has shape {shape}.", f"Name one number: {name}[{example}].")
-        return Element(first, 0, name)
+            raise UsageError(
+                f"{name} has shape {shape}, more than {_MOST_ELEMENTS} numbers.",
+                f"Name some of them, such as {name}[{example}].",
+            )
+        return [
+            Element(first, flat, _label(name, index))
+            for flat, index in enumerate(np.ndindex(*shape))
+        ]
     index = tuple(int(part) for part in match["index"].split(","))
     inside = all(-size <= place < size for place, size in zip(index, shape, strict=False))
     if len(index) != len(shape) or not inside:
         raise UsageError(f"{name} has shape {shape}, and no [{match['index']}].")
     flat = np.ravel_multi_index([i % size for i, size in zip(index, shape, strict=True)], shape)
-    return Element(first, int(flat), f"{name}[{','.join(map(str, index))}]")
+    return [Element(first, int(flat), _label(name, index))]
 
 
-def _only_element(parameters: Mapping[str, Tensor]) -> Element:
+def _label(name: str, index: Sequence[int]) -> str:
+    return f"{name}[{','.join(map(str, index))}]"
+
+
+def _refuse_values(name: str, tensor: Tensor) -> None:
+    if isinstance(tensor, nn.parameter.UninitializedParameter):
+        raise UsageError(f"{name} has no shape yet.", "Run the lazy module once before.")
+    if tensor.is_complex():
+        raise UsageError(
+            f"{name} holds complex numbers, and what is learned here is real.",
+            "Make its real and imaginary part two real parameters, joined by torch.complex in "
+            "forward.",
+        )
+    if not tensor.is_floating_point():
+        raise UsageError(f"{name} holds {tensor.dtype} values, which gradients do not reach.")
+    if tensor.dtype not in (torch.float64, torch.float32, torch.float16):
+        raise InputError(
+            f"{name} is in {str(tensor.dtype).removeprefix('torch.')}, which is too coarse to "
+            "study.",
+            "Give the module in single precision: module.float().",
+        )
+
+
+def _only_name(parameters: Mapping[str, Tensor]) -> str:
     if len(parameters) == 1:
         name, tensor = next(iter(parameters.items()))
         if tensor.numel() == 1:
-            return Element(name, 0, name)
+            return name
     raise UsageError("a module needs --param.", _list_parameters(parameters))
 
 
@@ -126,7 +239,7 @@ def _require_no_arguments(module: nn.Module) -> None:
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):
-        # No signature to read: calling it will show what it needs.
+        # There is no signature to read; calling it shows what it needs.
         return
     needed = [
         name
@@ -153,24 +266,25 @@ def _list_parameters(parameters: Mapping[str, Tensor]) -> str:
 
 
 class ModuleLoss:
-    """The loss of a module as a function of one element of its parameters.
+    """The loss of a module as a function of elements of its parameters.
 
     Attributes:
         module: What is run: a copy of the user's module, or that itself.
-        element: Which number varies.
+        elements: Which numbers vary, d of them.
+        shape: Of a point: () of one element, else (d,).
+        held: Phrases that say which numbers beside the elements are held fixed, and at what.
         is_original: `module` is the user's own.
         loss_function: Between output and target; None where the output is the loss.
 
     Args:
         module: The user's module.
-        element: From `find_element`.
+        elements: From `find_elements`.
         source: Its input: a tensor, an array, a path, or a tuple of these; None for none.
     """
 
-    def __init__(self, module: nn.Module, element: Element, source: Input | None) -> None:
-        if isinstance(module, torch.jit.ScriptModule):
-            raise UsageError("a scripted module cannot be studied.", "Give the module itself.")
-        self.element = element
+    def __init__(
+        self, module: nn.Module, elements: tuple[Element, ...], source: Input | None
+    ) -> None:
         self.loss_function: Loss | LossFunction | None = None
         self._user_module = module
         self._target: Tensor | None = None
@@ -179,14 +293,53 @@ class ModuleLoss:
         except Exception:
             # Tensors with a history cannot be copied, locks and files neither.
             self.module, self.is_original = module, True
-        parameter = module.get_parameter(element.name)
+        parameters = {e.name: module.get_parameter(e.name) for e in elements}
         # Tensor.register_hook changes what the user's loop gets; so it does here.
-        self._hooks = tuple((parameter._backward_hooks or {}).values())
-        self._base = parameter.detach().clone(memory_format=torch.contiguous_format)
-        mask = torch.zeros(parameter.numel(), dtype=torch.bool, device=parameter.device)
-        mask[element.index] = True
-        self._mask = mask.reshape(parameter.shape)
+        self._hooks = {n: tuple((p._backward_hooks or {}).values()) for n, p in parameters.items()}
+        self._learn(
+            elements,
+            {
+                name: parameter.detach().clone(memory_format=torch.contiguous_format)
+                for name, parameter in parameters.items()
+            },
+        )
+        self.held = _held(elements, {name: slot.base for name, slot in self._slots.items()})
         self._arguments = self._first_working(source)
+
+    def _learn(self, elements: tuple[Element, ...], bases: Mapping[str, Tensor]) -> None:
+        self.elements = elements
+        self.shape: tuple[int, ...] = () if len(elements) == 1 else (len(elements),)
+        self._slots = {
+            name: Slots(base, {e.index: i for i, e in enumerate(elements) if e.name == name})
+            for name, base in bases.items()
+        }
+
+    def along(self, indices: Sequence[int], at: FloatArray) -> ModuleLoss:
+        """Returns the loss of some of the elements, the others held fixed.
+
+        Args:
+            indices: Of those that vary.
+            at: Values of all elements (d,).
+        """
+        if self.shape == ():
+            return self
+        restricted = copy.copy(self)
+        point = self.tensor(at)
+        bases = {name: slot.fill(point) for name, slot in self._slots.items()}
+        restricted._learn(tuple(self.elements[index] for index in indices), bases)
+        restricted.held = self.held + held_phrases(
+            {
+                e.label: v
+                for i, (e, v) in enumerate(zip(self.elements, at, strict=True))
+                if i not in indices
+            }
+        )
+        return restricted
+
+    @property
+    def element(self) -> Element:
+        """The number that varies; the first of several."""
+        return self.elements[0]
 
     @property
     def is_root(self) -> bool:
@@ -199,24 +352,23 @@ class ModuleLoss:
         return not self._user_module.get_parameter(self.element.name).requires_grad
 
     @property
-    def own_value(self) -> float:
-        """What the element stands at."""
-        return float(self._base.flatten()[self.element.index])
+    def own_values(self) -> list[float]:
+        """What the elements stand at."""
+        return [float(self._slots[e.name].base.flatten()[e.index]) for e in self.elements]
 
     @property
     def dtype(self) -> torch.dtype:
         """The parameter's precision."""
-        return self._base.dtype
+        return self._slots[self.element.name].base.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the parameter lives."""
-        return self._base.device
+        return self._slots[self.element.name].base.device
 
     @property
-    def has_scalar_output(self) -> bool:
-        """Whether the output is one number, and so may be the loss."""
-        return self.output(self.tensor(self.own_value)).numel() == 1
+    def _own_output(self) -> Tensor:
+        return self.output(self.tensor(self.own_values))
 
     def use_original(self) -> None:
         """Runs the user's own module from now on."""
@@ -225,37 +377,58 @@ class ModuleLoss:
     def set_target(self, target: Tensor, loss: Loss | LossFunction) -> None:
         """Sets the output to compare with, and by which loss.
 
+        Args:
+            target: For a loss of `LOSSES`, of the output's shape; for a function, anything that it
+                takes, such as labels.
+            loss: One of `LOSSES`, or a function of output and target.
+
         Raises:
-            InputError: The target's shape is not the output's.
+            InputError: The target's shape is not the output's, or one of them is complex.
         """
-        output = self.output(self.tensor(self.own_value))
-        if target.shape != output.shape:
-            raise InputError(
-                f"The target output has shape {tuple(target.shape)}, "
-                f"the module's output {tuple(output.shape)}."
-            )
-        self._target = target.to(output)
+        output = self._own_output
+        if isinstance(loss, Loss):
+            if output.is_complex() or target.is_complex():
+                raise InputError(
+                    f"The module's output is complex, and {loss.name} compares real numbers."
+                    if output.is_complex()
+                    else "The target output is complex, and the module's output is real.",
+                    "Return torch.view_as_real(output), whose mse is half the mean of |error|^2, "
+                    "or give a function of output and target with loss=... in Python.",
+                )
+            if target.shape != output.shape:
+                raise InputError(
+                    f"The target output has shape {tuple(target.shape)}, "
+                    f"the module's output {tuple(output.shape)}.",
+                    "For labels, let forward take them and return the loss, or give a function of "
+                    "output and labels with loss=... in Python.",
+                )
+        if target.shape == output.shape:
+            self._target = target.to(output)
+        else:
+            is_real = target.is_floating_point() or target.is_complex()
+            self._target = target.to(output.device if is_real else torch.long)
         self.loss_function = loss
 
-    def tensor(self, value: float) -> Tensor:
-        """Returns the value as the 0-dim tensor that `loss` takes."""
-        return torch.tensor(value, dtype=self.dtype, device=self.device)
+    def tensor(self, values: npt.ArrayLike) -> Tensor:
+        """Returns values (d,) as the point that `loss` takes."""
+        array = np.asarray(values, dtype=np.float64).reshape(self.shape)
+        return torch.tensor(array, dtype=self.dtype, device=self.device)
 
-    def output(self, value: Tensor) -> Tensor:
-        """Returns the module's output at one value of the element, without a graph."""
+    def output(self, point: Tensor) -> Tensor:
+        """Returns the module's output at a point, without a graph."""
         with torch.no_grad():
-            return self._run(self._replacements(value)).detach()
+            return self._run(self._replacements(point)).detach()
 
-    def loss(self, value: Tensor) -> Tensor:
-        """Returns the loss (0-dim) at one value (0-dim) of the element."""
-        return self._compare(self._run(self._replacements(value)), self.loss_function)
+    def loss(self, point: Tensor) -> Tensor:
+        """Returns the loss (0-dim) at a point."""
+        return self._compare(self._run(self._replacements(point)), self.loss_function)
 
-    def smooth(self, value: Tensor) -> Tensor:
+    def smooth(self, point: Tensor) -> Tensor:
         """Returns the loss without its root."""
         function = self.loss_function
         if isinstance(function, Loss):
             function = find_loss(function.squared)
-        return self._compare(self._run(self._replacements(value)), function)
+        return self._compare(self._run(self._replacements(point)), function)
 
     def leaves(self, value: float) -> Leaves:
         """Returns fresh leaves for `run`: every tensor of the module, the element at `value`."""
@@ -266,7 +439,7 @@ class ModuleLoss:
             tensors[name] = nn.Parameter(tensors[name], requires_grad=learned)
         leaf = tensors[self.element.name]
         leaf.data.view(-1)[self.element.index] = value
-        self._hook(leaf)
+        self._hook(self.element.name, leaf)
         return Leaves(leaf, self.element.index, tensors)
 
     def run(self, leaves: Leaves) -> Tensor:
@@ -274,18 +447,23 @@ class ModuleLoss:
         return self._compare(self._run(dict(leaves.tensors)), self.loss_function)
 
     def _clones(self) -> dict[str, Tensor]:
-        tensors = [*self.module.named_parameters(), *self.module.named_buffers()]
+        tensors = dict((*self.module.named_parameters(), *self.module.named_buffers()))
+        tensors |= {name: slot.base for name, slot in self._slots.items()}
         return {
-            name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in tensors
+            name: t.detach().clone(memory_format=torch.contiguous_format)
+            for name, t in tensors.items()
         }
 
-    def _replacements(self, value: Tensor) -> dict[str, Tensor]:
-        element = torch.where(self._mask, value.to(self._base), self._base)
-        self._hook(element)
-        return {**self._clones(), self.element.name: element}
+    def _replacements(self, point: Tensor) -> dict[str, Tensor]:
+        tensors = self._clones()
+        learned = {element.name for element in self.elements}
+        for name in learned:
+            tensors[name] = self._slots[name].fill(point)
+            self._hook(name, tensors[name])
+        return tensors
 
-    def _hook(self, tensor: Any) -> None:
-        for hook in self._hooks if tensor.requires_grad else ():
+    def _hook(self, name: str, tensor: Any) -> None:
+        for hook in self._hooks[name] if tensor.requires_grad else ():
             tensor.register_hook(hook)
 
     def _run(self, replacements: dict[str, Tensor]) -> Tensor:
@@ -294,7 +472,8 @@ class ModuleLoss:
         if not isinstance(output, Tensor):
             raise InputError(
                 f"The module returns a {type(output).__name__}, not a tensor.",
-                "Wrap it in a module that returns the one tensor to compare with the target.",
+                f"Wrap it in a module whose forward returns one tensor, {_one_entry(output)}: the "
+                "loss, or what to compare with the target.",
             )
         return output
 
@@ -304,6 +483,11 @@ class ModuleLoss:
 
     def _compare(self, output: Tensor, function: Loss | LossFunction | None) -> Tensor:
         if function is None:
+            if output.is_complex():
+                raise InputError(
+                    "The module returns a complex number, which is not a loss.",
+                    "Return a real one, such as .abs() or .real.",
+                )
             return output.reshape(())
         assert self._target is not None
         if isinstance(function, Loss):
@@ -328,6 +512,38 @@ class ModuleLoss:
                 continue
             return arguments
         return choices[0]
+
+
+def held_phrases(values: Mapping[str, float]) -> tuple[str, ...]:
+    """Returns a phrase for each number that is held fixed; values by name."""
+    return tuple(f"{name} is held at {value:.6g}" for name, value in values.items())
+
+
+def _held(elements: Sequence[Element], tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Returns phrases for those entries of the tensors that are not among the elements."""
+    phrases: tuple[str, ...] = ()
+    for name, tensor in tensors.items():
+        learned = {element.index for element in elements if element.name == name}
+        count = tensor.numel() - len(learned)
+        if count > _MOST_NAMED:
+            phrases += (f"the other {count} elements of {name} are held at their values",)
+            continue
+        others = {
+            _label(name, index): float(tensor[index])
+            for flat, index in enumerate(np.ndindex(*tensor.shape))
+            if flat not in learned
+        }
+        phrases += held_phrases(others)
+    return phrases
+
+
+def _one_entry(output: Any) -> str:
+    """Returns how to take one tensor out of what a module returns."""
+    if isinstance(output, Mapping) and output:
+        return f"such as output[{next(iter(output))!r}]"
+    if isinstance(output, Sequence) and output and not isinstance(output, str):
+        return "such as output[0]"
+    return "computed from its output"
 
 
 def _readings(source: Any, dtype: torch.dtype, device: torch.device) -> list[Tensor]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.errors import InputError
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.space import FloatArray
 
 Function = Callable[[FloatArray], FloatArray]
 _EPS = float(np.finfo(np.float64).eps)
@@ -38,7 +38,7 @@ _CLOSE = 1e-2
 _GRID, _FINER = 65, 9
 # A loss is zero when it is this small beside its largest value.
 _ZERO = 1e-6
-# Shares of the range: the step by which the sides of a zero are found straight or curved, and the
+# Shares of the range: the step by which the sides of a zero are judged straight or curved, and the
 # width down to which its place is refined, far below that step.
 _SIDE, _REFINED = 1e-4, 1e-9
 # How far the ratio of two heights may be from 1/2 of a straight side; of a parabola it is 1/4.
@@ -83,7 +83,7 @@ def measure_fine_noise(function: Function, low: float, high: float, eps: float) 
     """Returns a function's noise, as `measure_noise`, of what may be smooth much closer up.
 
     Ripples finer than the spacing look like noise until the spacing is finer still. Exactly none
-    at all close up is no proof: a function that rounds to float32 is constant from one of its
+    at all close up does not count: a function that rounds to float32 is constant from one of its
     numbers to the next.
 
     Args:
@@ -241,8 +241,8 @@ def follows_closely(
             inside = (slopes >= np.minimum(before, after) - slack) & (
                 slopes <= np.maximum(before, after) + slack
             )
-            is_clear = (rounding <= _CLOSE * np.abs(slopes)) & ((after != 0) | (before != 0))
-        fits |= inside & is_clear
+            is_resolved = (rounding <= _CLOSE * np.abs(slopes)) & ((after != 0) | (before != 0))
+        fits |= inside & is_resolved
     return fits
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gabordiag.errors import InputError, UsageError
-from gabordiag.objective.objective import FloatArray, Parameter
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.numeric import Function, measure_noise, noise_spacing
 
 # Quarter, half and whole turns: what patterns of fourfold and twofold symmetry repeat after.
@@ -40,7 +40,7 @@ _INSIDE = (0.1180339887, 0.3819660113, 0.5130009317, 0.6360098248, 0.8541019662)
 
 @dataclass(frozen=True)
 class ParameterRequest:
-    """What the user said about the parameter; None where nothing was said.
+    """What the user asks of a parameter; None where nothing is given.
 
     Attributes:
         range: Lowest and highest value.
@@ -61,7 +61,9 @@ class ParameterRequest:
         if self.range is not None and not self.range[0] < self.range[1]:
             raise UsageError("the range is empty.", "Give LO < HI.")
         if self.period is not None and self.period < 0:
-            raise UsageError(f"a period of {self.period:g} is none.", "Give P > 0, or 0 for none.")
+            raise UsageError(
+                f"{self.period:g} is not a valid period.", "Give P > 0, or 0 for none."
+            )
 
     def places(self, own_value: float | None = None) -> FloatArray:
         """Returns generic values at which the function may be tried out (5,)."""
@@ -84,13 +86,13 @@ def choose_parameter(
     Args:
         name: The parameter's.
         function: The loss (n,) at values (n,).
-        request: What the user said.
+        request: What the user asks of it.
         own_value: What a module's parameter stands at; None for a function.
         eps: Relative rounding of the function's argument.
 
     Raises:
         UsageError: No range is given where there is no period; or a start or target outside.
-        InputError: The period that is given is none.
+        InputError: The loss does not repeat after the given period.
     """
     places = request.places(own_value)
     values = function(places)

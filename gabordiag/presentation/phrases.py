@@ -7,7 +7,7 @@ from typing import Any
 
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.sweep import Sweep
-from gabordiag.objective.objective import Parameter
+from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import Block, Heading, Table, Verdict
 from gabordiag.wording import counted
 

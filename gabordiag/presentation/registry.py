@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gabordiag.checks.verify import Check
-from gabordiag.diagnosis.joint import JointDiagnosis
 from gabordiag.diagnosis.log.explain import Explanation
 from gabordiag.diagnosis.reproduction import Reproduction
 from gabordiag.diagnosis.verdict import Diagnosis
@@ -24,16 +23,9 @@ from gabordiag.dynamics.plane import PlaneBasins
 from gabordiag.dynamics.run import Optimization, Run
 from gabordiag.landscape.surface import Surface
 from gabordiag.landscape.sweep import Sweep
-from gabordiag.presentation import joint_words, words
+from gabordiag.presentation import space_words, words
 from gabordiag.presentation.blocks import Block
 from gabordiag.presentation.figures.bifurcation import bifurcation_figure, draw_attractor
-from gabordiag.presentation.figures.joint import (
-    draw_joint_runs,
-    draw_plane_map,
-    pairs_figure,
-    plane_figure,
-    plane_words,
-)
 from gabordiag.presentation.figures.log import draw_check, draw_explanation, log_figure
 from gabordiag.presentation.figures.map_labels import write_map_labels
 from gabordiag.presentation.figures.maps import (
@@ -49,6 +41,13 @@ from gabordiag.presentation.figures.runs import (
     comparison_figure,
     draw_run,
     optimize_figure,
+)
+from gabordiag.presentation.figures.space import (
+    draw_plane_map,
+    draw_space_runs,
+    pairs_figure,
+    plane_figure,
+    plane_words,
 )
 from gabordiag.presentation.figures.style import (
     drawing,
@@ -140,7 +139,7 @@ def _draw_first_case(ax: Axes, reproduced: Reproduced) -> None:
 
 
 def _draw_joint_runs(ax: Axes, view: View) -> None:
-    legend_beside(ax, draw_joint_runs(ax, view))
+    legend_beside(ax, draw_space_runs(ax, view))
 
 
 def _draw_plane(ax: Axes, view: View) -> None:
@@ -158,12 +157,12 @@ KINDS: dict[type, Kind] = {
         draw_surface,
     ),
     Runs: Kind(words.runs, _each(optimize=optimize_figure), draw_runs, lambda runs: {"": runs}),
-    JointRuns: Kind(_of_json(joint_words.joint_runs), _of_pairs, _draw_joint_runs),
+    JointRuns: Kind(_of_json(space_words.space_runs), _of_pairs, _draw_joint_runs),
     Basins: Kind(words.basins, _each(basins=basins_figure), draw_map_alone),
-    PlaneView: Kind(_of_json(joint_words.plane_of_starts), _each(plane=plane_figure), _draw_plane),
+    PlaneView: Kind(_of_json(space_words.plane_of_starts), _each(plane=plane_figure), _draw_plane),
     Bifurcation: Kind(words.bifurcation, _each(bifurcation=bifurcation_figure), draw_attractor),
     Diagnosed: Kind(words.diagnosis, _of_diagnosis, lambda ax, found: draw_runs(ax, found.runs)),
-    JointDiagnosed: Kind(_of_json(joint_words.joint_diagnosis), _of_pairs, _draw_joint_runs),
+    JointDiagnosed: Kind(_of_json(space_words.joint_diagnosis), _of_pairs, _draw_joint_runs),
     Reproduced: Kind(
         words.reproduction,
         _of_reproduction,
@@ -183,7 +182,6 @@ _COMMANDS: dict[type[Result], str] = {
     PlaneBasins: "basins",
     Bifurcation: "bifurcate",
     Diagnosis: "diagnose",
-    JointDiagnosis: "diagnose",
     Reproduction: "reproduce",
     Check: "check",
     Explanation: "explain",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from gabordiag.objective.objective import Parameter
+from gabordiag.objective.space import Parameter
 from gabordiag.presentation import report
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
 from gabordiag.presentation.figures.style import (

@@ -10,7 +10,7 @@ from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
 from gabordiag.landscape.critical import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
-from gabordiag.objective.objective import Parameter
+from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import (
     Block,
     Heading,

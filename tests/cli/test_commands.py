@@ -24,7 +24,7 @@ from gabordiag.cli.main import run
 from gabordiag.dynamics import run as run_module
 from gabordiag.dynamics.optimizers import SCHEDULES
 from gabordiag.explorer.exploration import OFFERED
-from gabordiag.objective.gabor_objective import ShortcutObjective
+from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.losses import LOSSES
 from gabordiag.presentation.figures.sheets import SHEETS
 from gabordiag.presentation.restored import READERS
@@ -427,7 +427,8 @@ BAD_INPUT = [
 def test_bad_input_is_3(
     capsys: pytest.CaptureFixture[str], image: str, arguments: list[str]
 ) -> None:
-    options = ["--image", image, *FILTER]
+    pairs = {"--image": image, **dict(zip(FILTER[::2], FILTER[1::2], strict=True))}
+    options = [f"{n}={v}" for n, v in pairs.items() if n not in arguments]
     _assert_refused(*_call(capsys, [arguments[0], *options, *arguments[1:]]), 3)
 
 

@@ -78,7 +78,8 @@ def whole(place: Path) -> Any:
     @cache
     def make(name: str) -> Path:
         folder = place / "whole" / name.replace(" ", "-")
-        options = ["--image", "image.npy", "--loss", "mse", *FILTER, "--steps", "30", *RUNS[name]]
+        image = [] if name.startswith("own") else ["--image", "image.npy", "--loss", "mse", *FILTER]
+        options = [*image, "--steps", "30", *RUNS[name]]
         if "--loss" in RUNS[name]:
             options.remove("--loss")
             options.remove("mse")

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.objective import Objective, Parameter
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import Parameter
 
 Function = Callable[[Tensor], Tensor]
 
 
-class Known(Objective):
+class Known(Line):
     """A function of one number on an interval or over a period.
 
     Args:

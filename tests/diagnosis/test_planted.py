@@ -22,7 +22,7 @@ from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.line import Line
 from tests.diagnosis.following import Plan, follow, maker
 from tests.diagnosis.planting import (
     CARDINAL_FILTER,
@@ -43,7 +43,7 @@ from tests.diagnosis.planting import (
 )
 from tests.dynamics.independent import gabor_loss, kernel, stays_at, train
 
-Thing = Objective | Experiment
+Thing = Line | Experiment
 LEFT, BARRIER, RIGHT = double_well_points()
 
 
@@ -199,7 +199,7 @@ NONFINITE = [
 ]
 
 
-def _own(function: Callable[[Tensor], Tensor], **keywords: Any) -> Callable[[], Objective]:
+def _own(function: Callable[[Tensor], Tensor], **keywords: Any) -> Callable[[], Line]:
     return lambda: as_objective(function, **keywords)
 
 
@@ -227,7 +227,7 @@ def _with_slope(wrong: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]
 BOWL_RANGE = {"range": (-1.0, 3.0), "target": 1.0}
 
 
-def _opposite_rotation() -> Objective:
+def _opposite_rotation() -> Line:
     """The learner turns the other way than the filter that made the target: minimum at -pi/4."""
     mine = gabor_loss(
         flat_noise(), "mse", target=-math.pi / 4, size=SIZE, wavelength=WAVELENGTH, sigma=2.0,
@@ -298,11 +298,11 @@ def _params() -> list[Any]:
     return params
 
 
-def _along(thing: Thing) -> Objective:
+def _along(thing: Thing) -> Line:
     return thing.along("theta") if isinstance(thing, Experiment) else thing
 
 
-def _loss_of(objective: Objective) -> Callable[[Tensor], Tensor]:
+def _loss_of(objective: Line) -> Callable[[Tensor], Tensor]:
     return lambda value: objective.loss(value.reshape(1))[0]
 
 

@@ -19,32 +19,29 @@ DOCS = Path(gabordiag.diagnosis.__file__).with_name("README.md").read_text(encod
 ROWS = ROW.findall(DOCS)
 # Modules whose numbers decide verdicts.
 MODULES = (
-    "diagnosis.causes", "diagnosis.log.explain", "diagnosis.evidence", "diagnosis.joint",
-    "diagnosis.joint_causes", "diagnosis.joint_remedies", "diagnosis.joint_trials",
+    "diagnosis.causes", "diagnosis.log.explain", "diagnosis.evidence",
     "diagnosis.log.measures", "diagnosis.log.readers",
     "diagnosis.remedies", "diagnosis.unreachable", "diagnosis.verdict", "dynamics.bifurcation",
-    "dynamics.joint",
-    "dynamics.joint_outcomes", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
+    "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
     "landscape.critical", "landscape.doubtful", "landscape.proof", "landscape.surface",
     "landscape.sweep", "checks.gradient", "checks.mistakes",
     "objective.objective", "own.period", "checks.probing", "checks.verify",
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
-    "diagnosis.joint": {"_USUAL_TRIALS"},
-    "diagnosis.joint_causes": {"_MOST_RATES"},
-    "diagnosis.joint_remedies": {"RANDOM_STARTS"},
-    "diagnosis.joint_trials": {"ENOUGH_STEPS", "TRIED_STEPS", "_CALM"},
-    "diagnosis.remedies": {"MULTI_START_GRID"},
+    "diagnosis.causes": {"_NUDGE", "_LONGER"},
     "dynamics.bifurcation": {"DEFAULT_TAIL"},
-    "dynamics.joint": {"_LONGEST_STEP", "_LAST_STEP"},
+    "dynamics.run": {"_LONGEST_STEP", "_LAST_STEP"},
     # Adam's own.
     "dynamics.theory": {"_ADAM_BETA1"},
-    "diagnosis.evidence": {"_LOOKED_AT"},
+    "diagnosis.evidence": {
+        "_LOOKED_AT", "_ANYWHERE", "TRIED_STEPS", "RANDOM_STARTS", "_MEASURED_AT",
+        "MULTI_START_GRID",
+    },
     "dynamics.windows": {
         "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",
     },
-    "landscape.critical": {"_NEWTON_REACH"},
+    "landscape.critical": {"_NEWTON_REACH", "PLAIN_LIMIT"},
     "landscape.doubtful": {"_RIPPLES", "_BETWEEN", "_BESIDE_KINK"},
     "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
     "landscape.sweep": {"DEFAULT_POINTS"},

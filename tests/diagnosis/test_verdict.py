@@ -16,7 +16,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_objective import ShortcutObjective
+from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.results import Finding
 
 Diagnose = Callable[..., Diagnosis]
@@ -142,7 +142,7 @@ def test_the_bound_in_a_jumps_story_is_the_optimizers_own(
         landscape=sweep.landscape,
     )
     assert made.jumps
-    facts, downwards = Facts(objective, sweep, made), 0
+    facts, downwards = Facts(made, sweep), 0
     # Each jump told as if it were the first.
     for index, jump in enumerate(made.jumps):
         facts.run = replace(made, jumps=made.jumps[index:])
@@ -161,7 +161,7 @@ def test_a_step_beyond_the_period_says_so(
 ) -> None:
     objective, sweep = round_filter
     settings = OptimizerSettings(lr=lr, steps=100)
-    facts = Facts(objective, sweep, run(objective, settings, landscape=sweep.landscape))
+    facts = Facts(run(objective, settings, landscape=sweep.landscape), sweep)
     stories = tell_jumps(facts)
     assert stories
     assert all(("(modulo 180°)" in story) == is_folded for story in stories)

@@ -10,10 +10,10 @@ from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Step
 from gabordiag.dynamics.run import one_step
-from gabordiag.objective.joint import OfLine
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.line import Line
+from gabordiag.objective.objective import OfLine
 
 
-def steps_of(objective: Objective, settings: OptimizerSettings, start: float) -> Iterator[Step]:
+def steps_of(objective: Line, settings: OptimizerSettings, start: float) -> Iterator[Step]:
     first, lr = np.array([[start]]), np.array([[settings.lr]])
     return (one_step(state) for state in descend(OfLine(objective), settings, first, lr))

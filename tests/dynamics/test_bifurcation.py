@@ -14,7 +14,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.windows import log_spaced
 from gabordiag.errors import UsageError
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.line import Line
 from tests.diagnosis.planting import Known, bowl, wave
 from tests.landscape.planted import interval
 
@@ -34,9 +34,7 @@ def _rate(r: float) -> float:
     return (r - 1) / 3
 
 
-def _at(
-    objective: Objective, rates: list[float], start: float, momentum: float = 0.0
-) -> Bifurcation:
+def _at(objective: Line, rates: list[float], start: float, momentum: float = 0.0) -> Bifurcation:
     settings = OptimizerSettings("sgd", 1.0, momentum, steps=STEPS)
     return run_bifurcation(objective, settings, np.array(rates), start=start)
 

@@ -17,7 +17,7 @@ from gabordiag.dynamics.run import Run, run, run_all
 from gabordiag.errors import UsageError
 from gabordiag.images import load_image
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.line import Line
 from tests.dynamics.independent import Log, gabor_loss, kernel, train
 from tests.dynamics.single import steps_of
 from tests.landscape.planted import interval
@@ -176,7 +176,7 @@ def test_schedules_follow_their_formulas(schedule: str, share: Callable[[int], f
     np.testing.assert_allclose(rates, expected, rtol=1e-9, atol=1e-15)
 
 
-def _bowl() -> Objective:
+def _bowl() -> Line:
     return interval(lambda v: 2 * (v - 1) ** 2, -1.0, 3.0, target=1.0)
 
 

@@ -25,7 +25,7 @@ from gabordiag.dynamics.windows import Windows, log_spaced, measure_windows
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.line import Line
 from gabordiag.own.custom import own_objective
 from tests.diagnosis.planting import bowl, needle, wave
 from tests.dynamics.independent import distance, stays_at, train
@@ -40,7 +40,7 @@ JITTER, PARTED = 1e-11, 1e-3
 
 
 @cache
-def _objective(loss: str) -> Objective:
+def _objective(loss: str) -> Line:
     image = np.random.default_rng(4).random((48, 48))
     return Experiment(
         image=image, pixel_scale=4.0, kernel_size=11, wavelength=5.0, sigma=2.0, loss=loss
@@ -65,7 +65,7 @@ def _amplification(loss: str, lr: float, values: npt.NDArray[np.float64]) -> flo
     return math.exp(min(largest, 700.0))
 
 
-class Jittered(Objective):
+class Jittered(Line):
     """An objective whose gradient is off by far more than the table's, and far less than matters.
 
     At every step, not only at the start: a run can forget its start, and then blow up its rounding.
@@ -262,7 +262,7 @@ def test_batch_keeps_every_value_of_every_run() -> None:
     np.testing.assert_array_equal(runs.tail, runs.history[-4:])
 
 
-def _windows(objective: Objective, start: float, lrs: npt.NDArray[np.float64]) -> Windows:
+def _windows(objective: Line, start: float, lrs: npt.NDArray[np.float64]) -> Windows:
     table = TabulatedObjective(objective, find_critical_points(objective))
     return measure_windows(table, OptimizerSettings("sgd", 1.0, steps=600), lrs, start)
 

@@ -28,7 +28,8 @@ from gabordiag.dynamics.outcomes import (
 from gabordiag.dynamics.run import Trajectory
 from gabordiag.dynamics.run import judge as judge_run
 from gabordiag.landscape.critical import Certificate, CriticalPoint, Landscape
-from gabordiag.objective.objective import Objective, Parameter
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import Parameter
 
 Array = npt.NDArray[np.float64]
 # One period of 2 pi: target at 0.5, another minimum at 0.5 - pi, maxima half way between.
@@ -200,7 +201,7 @@ def test_jumps_are_rises_by_a_third_of_the_height() -> None:
     assert jump_steps(losses, 1.0).tolist() == [2, 7]
 
 
-class Bent(Objective):
+class Bent(Line):
     """L'' = 7 everywhere."""
 
     def __init__(self, parameter: Parameter) -> None:

@@ -11,7 +11,7 @@ from gabordiag.dynamics.descend import State, descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Step
 from gabordiag.errors import InputError
-from gabordiag.objective.joint import OfLine
+from gabordiag.objective.objective import OfLine
 from tests.diagnosis.planting import bowl
 
 # Everything is a multiple of a power of two, so that both do the same to the bit.

@@ -12,7 +12,7 @@ import torch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.theory import BOUNDS, curvature_limit, hold_theory, stability_bound
 from gabordiag.landscape.critical import Certificate, CriticalPoint, Landscape
-from gabordiag.objective.objective import Parameter
+from gabordiag.objective.space import Parameter
 
 CURVATURE, SLOPE = 8.0, 5.0
 TOLERANCE = math.pi / 180

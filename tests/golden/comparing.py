@@ -90,6 +90,7 @@ SENSITIVE = [
 
 # (call, path, reason): differences that a new version means to make.
 DIFFERENCES: list[tuple[str, str, str]] = [
+    ("diagnose-two", "result.findings", "a healthy run of several parameters is asked for flaws"),
     ("explore", "*.gradient_*", "diagnose judges the gradient, and the page shows its finding"),
 ]
 

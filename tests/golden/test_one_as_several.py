@@ -11,9 +11,6 @@ import pytest
 import gabordiag as gd
 from tests.golden.calls import texture
 
-pytestmark = pytest.mark.xfail(
-    strict=False, reason="optimize and diagnose do not take several parameters in `over` yet"
-)
 BASE = {"kernel_size": 9, "wavelength": 5, "sigma": 2}
 # Loss, learning rate, steps, start in degrees: a chaotic run, one that converges, a kink.
 RUNS = [("mse", 0.2, 300, -45), ("mse", 0.02, 150, 38), ("rmse", 0.05, 150, 38)]

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gabordiag.objective.objective import Objective, Parameter
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import Parameter
 
 
-class Planted(Objective):
+class Planted(Line):
     """A function of one number as an objective.
 
     Args:

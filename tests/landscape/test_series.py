@@ -14,7 +14,7 @@ from gabordiag.errors import InputError
 from gabordiag.landscape.series import Series, build_series
 from gabordiag.objective.angles import nodes, value_of
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.objective import Parameter
+from gabordiag.objective.space import Parameter
 from gabordiag.own.custom import own_objective
 from tests.landscape.planted import Planted, interval, waves
 

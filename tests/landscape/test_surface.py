@@ -16,15 +16,14 @@ import gabordiag as gd
 from gabordiag.errors import UsageError
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_joint import GaborJoint
-from gabordiag.objective.joint import JointObjective
-from gabordiag.objective.objective import Parameter
-from gabordiag.objective.space import Space
+from gabordiag.objective.gabor_objective import GaborObjective
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import Parameter, Space
 
 Array = npt.NDArray[np.float64]
 
 
-class Planted(JointObjective):
+class Planted(Objective):
     """-cos(2a) - cos(a) / 2 + (b - 1)^2 (b - 3)^2: twelve critical points, known in closed form.
 
     Along a: minima at 0 and pi, maxima where cos a = -1/8. Along b: minima at 1 and 3, a maximum
@@ -110,7 +109,7 @@ def test_a_row_is_the_sweep_of_one_parameter(other, loss):
     )
     value = {"wavelength": 4.0, "sigma": 2.0, "gamma": 0.5, "psi": 0.5}[other]
     sweep = gd.sweep(experiment, over="theta", points=41)
-    joint = GaborJoint(experiment, ("theta", other))
+    joint = GaborObjective(experiment, ("theta", other))
     # Of the five values the middle one is the experiment's own.
     surface = sweep_surface(joint, (41, 5), ((None, None), (value / 2, value * 3 / 2)))
     assert surface.b[2] == value
@@ -193,7 +192,7 @@ def test_ones_own_loss_has_no_surface():
 
 @pytest.mark.parametrize("name", ["wavelength", "sigma", "gamma"])
 def test_positive_parameters_are_swept_above_zero(small, name):
-    joint = GaborJoint(small, ("theta", name))
+    joint = GaborObjective(small, ("theta", name))
     for low in (-1.0, 0.0):
         with pytest.raises(UsageError, match="above 0"):
             sweep_surface(joint, (5, 5), ((None, None), (low, 3.0)))
@@ -256,7 +255,7 @@ def test_lowest_points_of_known_grids():
 @pytest.mark.parametrize("other", ["wavelength", "sigma", "psi"])
 def test_no_minimum_of_a_ten_times_finer_grid_is_missed(other):
     experiment = Experiment()
-    joint = GaborJoint(experiment, ("theta", other))
+    joint = GaborObjective(experiment, ("theta", other))
     surface = sweep_surface(joint, (61, 61))
     a, b = (np.linspace(v[0], v[-1], 601) for v in (surface.a, surface.b))
     rows = [joint.loss_at(np.stack(np.broadcast_arrays(value, b), axis=-1)) for value in a.tolist()]
@@ -274,9 +273,9 @@ def test_a_surface_is_over_two_parameters():
     image = np.random.default_rng(0).random((20, 20))
     experiment = Experiment(image=image, kernel_size=9, wavelength=5.0, sigma=2.0, loss="mse")
     with pytest.raises(UsageError, match="needs two parameters"):
-        sweep_surface(GaborJoint(experiment, ("theta", "sigma", "psi")))
+        sweep_surface(GaborObjective(experiment, ("theta", "sigma", "psi")))
     # sigma squared underflows to 0, and the middle of the envelope is exp(-0 / 0).
     with pytest.raises(UsageError, match="not finite everywhere"):
         sweep_surface(
-            GaborJoint(experiment, ("theta", "sigma")), (5, 5), ((None, None), (1e-200, 1.0))
+            GaborObjective(experiment, ("theta", "sigma")), (5, 5), ((None, None), (1e-200, 1.0))
         )

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from gabordiag.errors import InputError, ParameterError, UsageError
 from gabordiag.gabor import PARAMETER_NAMES
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_objective import DirectObjective, ShortcutObjective
-from gabordiag.objective.objective import Objective, Parameter
+from gabordiag.objective.gabor_line import DirectObjective, ShortcutObjective
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import Parameter
 from tests import reference
 
 LOSSES = tuple(reference.LOSSES)
@@ -560,7 +561,7 @@ class TestParameter:
         assert Parameter("gamma", 0, 1, None, None, 0.5).label == "gamma"
 
 
-class Quartic(Objective):
+class Quartic(Line):
     """x^4, or its root x^2, with every derivative known."""
 
     def __init__(self, *, root: bool) -> None:

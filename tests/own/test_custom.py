@@ -469,7 +469,7 @@ class TestElements:
         ("path", "words"),
         [
             ("theta", "no parameter 'theta'"),
-            ("layers.1.theta", "shape"),
+            ("layers.1.theta", "4 are learned"),
             ("layers.1.theta[2,0]", "shape"),
             ("layers.1.theta[0]", "shape"),
             ("fixed", "no torch.nn.Parameter"),
@@ -841,7 +841,7 @@ class TestModulesThatCannotBe:
     @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
     def test_a_scripted_module(self, image):
         scripted = torch.jit.trace(nn.Conv2d(1, 1, 3), torch.ones(1, 1, 5, 5))
-        with pytest.raises(UsageError, match="a scripted module cannot be studied"):
+        with pytest.raises(InputError, match="a scripted module cannot be studied"):
             own_objective(scripted, param="weight[0,0,0,0]", input=image)
 
     @pytest.mark.parametrize(

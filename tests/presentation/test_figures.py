@@ -35,7 +35,8 @@ from gabordiag.dynamics.run import Optimization, run_all
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.objective import Objective, Parameter
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import Parameter
 from gabordiag.presentation import registry as figures
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.bifurcation import merged_bands
@@ -58,7 +59,7 @@ from gabordiag.results import Result, View
 DEGREE = 180 / math.pi
 
 
-class Valleys(Objective):
+class Valleys(Line):
     """1 - cos v + cos(2 v) / 2: minima at ±60 degrees, maxima at 0 and 180; or without a target."""
 
     loss_name = "valleys"
@@ -107,7 +108,7 @@ def shown(result: Optimization) -> Runs:
     return cast("Runs", restore("optimize", result.view()))
 
 
-def descend(objective: Objective, settings: list[OptimizerSettings], start: float) -> Optimization:
+def descend(objective: Line, settings: list[OptimizerSettings], start: float) -> Optimization:
     """The runs from one start, on their landscape."""
     return run_all(objective, settings, [start], sweep=sweep_objective(objective))
 

@@ -16,7 +16,7 @@ from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, run_basins
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.sweep import Sweep, sweep_objective
-from gabordiag.objective.objective import Parameter
+from gabordiag.objective.space import Parameter
 from tests.presentation.test_figures import Valleys, saved, sgd
 
 

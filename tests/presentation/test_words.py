@@ -19,11 +19,11 @@ from gabordiag.presentation import registry, words
 from gabordiag.presentation.blocks import Paragraph
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.maps import map_axis
-from gabordiag.presentation.joint_words import _at_target, _symmetry, joint_runs
 from gabordiag.presentation.phrases import describe_points, how_else
 from gabordiag.presentation.rates import rate_words
+from gabordiag.presentation.space_words import _at_target, _symmetry, space_runs
 from tests.diagnosis.planting import cardinal_gabor
-from tests.dynamics.test_joint import experiment
+from tests.dynamics.test_space_runs import experiment
 from tests.presentation.test_figures import Valleys, sgd
 
 NAMES = ("theta", "wavelength", "sigma", "psi")
@@ -164,7 +164,7 @@ def test_a_run_that_broke_down_has_no_curvature_to_tell(image: np.ndarray) -> No
     made = gd.optimize(
         experiment(image), "adam", 1e308, steps=60, start={"sigma": 2.2}, over=("theta", "sigma")
     )
-    assert "left the numbers" in _text(joint_runs(made.to_dict()))
+    assert "left the numbers" in _text(space_runs(made.to_dict()))
     assert made.plot() is not None
 
 

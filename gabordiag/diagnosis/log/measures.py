@@ -23,8 +23,7 @@ from gabordiag.dynamics.outcomes import (
     jump_steps,
     tail_length,
 )
-from gabordiag.objective.objective import FloatArray, Parameter
-from gabordiag.objective.space import Space
+from gabordiag.objective.space import FloatArray, Parameter, Space
 
 # Longest stretch at the end in which a period beyond the tail's reach is looked for.
 LONG_TAIL = 200

@@ -19,7 +19,8 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import Run, Trajectory, judge
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import Landscape
-from gabordiag.objective.objective import FloatArray, Objective
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray
 from gabordiag.results import read_only
 
 # Column names by which logs call these; compared in lower case.
@@ -272,7 +273,7 @@ def _find(
 
 
 def run_from_log(
-    objective: Objective, settings: OptimizerSettings, landscape: Landscape, log: Log
+    objective: Line, settings: OptimizerSettings, landscape: Landscape, log: Log
 ) -> Run:
     """Returns a logged run as if it had just been made on the objective.
 

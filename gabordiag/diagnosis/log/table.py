@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.errors import InputError
-from gabordiag.objective.objective import FloatArray
+from gabordiag.objective.space import FloatArray
 
 NUMBER, BLANK, UNREADABLE = range(3)
 # How writers spell that there is no value.

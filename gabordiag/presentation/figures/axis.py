@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
-from gabordiag.objective.objective import Parameter
+from gabordiag.objective.space import Parameter
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -41,7 +41,7 @@ def draw_explanation(ax: Axes, view: View) -> None:
         if jump is jumps[0]:
             line.set_label(f"jump of the loss ({len(jumps)})")
     positive = losses[np.isfinite(losses) & (losses > 0)]
-    if not jumps and len(positive) and positive.max() > _DECADES * positive.min():
+    if not jumps and len(positive) and positive.max() / _DECADES > positive.min():
         ax.set_yscale("log")
     ax.set_xlabel("step")
     ax.set_ylabel("loss")

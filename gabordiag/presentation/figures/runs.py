@@ -42,8 +42,8 @@ from gabordiag.presentation.figures.style import (
     halo,
     new_figure,
 )
-from gabordiag.presentation.joint_words import run_settings
 from gabordiag.presentation.rates import place_words, rate_words
+from gabordiag.presentation.space_words import run_settings
 
 # Some steps get a column of their own where there is too much to see in all of them.
 _DETAIL = 60

@@ -23,7 +23,7 @@ from gabordiag.dynamics.run import run as run_one
 from gabordiag.errors import UsageError
 from gabordiag.landscape.plane_series import build_plane_series
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_joint import GaborJoint
+from gabordiag.objective.gabor_objective import GaborObjective
 
 NAMES = ("theta", "wavelength", "sigma", "psi")
 START = np.array([0.9, 5.6, 2.3, 0.2])
@@ -120,7 +120,7 @@ def test_run_equals_a_loop_written_by_hand(
     image: np.ndarray, name: str, rates: dict[str, float], logs: tuple[str, ...], direct: bool
 ) -> None:
     expected = by_hand(image, name, rates, logs)
-    objective = GaborJoint(experiment(image), NAMES, logs, direct=direct)
+    objective = GaborObjective(experiment(image), NAMES, logs, direct=direct)
     run = run_one(objective, OptimizerSettings(name, rates["theta"], steps=STEPS), START, rates)
     np.testing.assert_allclose(run.trajectory.values, expected[:, :4], rtol=0, atol=1e-9)
     np.testing.assert_allclose(run.trajectory.losses, expected[:, 4], rtol=0, atol=1e-10)
@@ -130,7 +130,7 @@ def test_run_equals_a_loop_written_by_hand(
 def test_a_schedule_lowers_every_rate(image: np.ndarray) -> None:
     # The documented schedule: down to a hundredth over the steps.
     expected = by_hand(image, "adam", OWN, decay=0.01 ** (1 / STEPS))
-    objective = GaborJoint(experiment(image), NAMES)
+    objective = GaborObjective(experiment(image), NAMES)
     settings = OptimizerSettings("adam", schedule="exponential", steps=STEPS)
     run = run_one(objective, settings, START, OWN)
     np.testing.assert_allclose(run.trajectory.values, expected[:, :4], rtol=0, atol=1e-9)
@@ -141,21 +141,21 @@ def test_a_schedule_lowers_every_rate(image: np.ndarray) -> None:
     "settings", [{"optimizer": "adam"}, {"optimizer": "sgd", "schedule": "cosine"}]
 )
 def test_batches_of_runs_are_the_single_runs(image: np.ndarray, settings: dict[str, Any]) -> None:
-    objective = GaborJoint(experiment(image), NAMES, ("sigma",))
+    objective = GaborObjective(experiment(image), NAMES, ("sigma",))
     starts = np.stack([START, START + 0.1, START - 0.05])
     lrs = np.array([[0.01] * 4, [0.02] * 4, [0.01, 0.03, 0.02, 0.01]])
     _assert_batch_is_single_runs(objective, OptimizerSettings(**settings, steps=STEPS), starts, lrs)
 
 
 def test_a_batch_of_lbfgs_is_single_runs(image: np.ndarray) -> None:
-    objective = GaborJoint(experiment(image), NAMES)
+    objective = GaborObjective(experiment(image), NAMES)
     lrs = np.full((2, 4), 0.5)
     settings = OptimizerSettings("lbfgs", steps=8)
     _assert_batch_is_single_runs(objective, settings, np.stack([START, START + 0.05]), lrs)
 
 
 def _assert_batch_is_single_runs(
-    objective: GaborJoint, settings: OptimizerSettings, starts: np.ndarray, lrs: np.ndarray
+    objective: GaborObjective, settings: OptimizerSettings, starts: np.ndarray, lrs: np.ndarray
 ) -> None:
     for runs, start, rates in zip(
         run_many(objective, settings, starts, lrs), starts, lrs, strict=True
@@ -174,7 +174,7 @@ def _assert_batch_is_single_runs(
 def test_a_run_that_overflows_is_told_without_a_warning(
     image: np.ndarray, name: str, lr: float, logs: tuple[str, ...]
 ) -> None:
-    objective = GaborJoint(experiment(image), ("theta", "sigma"), logs)
+    objective = GaborObjective(experiment(image), ("theta", "sigma"), logs)
     run = run_one(objective, OptimizerSettings(name, lr, steps=200), np.array([0.9, 2.2]))
     assert run.outcome == "nonfinite"
     assert len(run.trajectory) < 10
@@ -187,14 +187,14 @@ def test_a_run_that_overflows_is_told_without_a_warning(
 
 def test_a_filter_too_narrow_to_be_one_has_no_curvature(image: np.ndarray) -> None:
     # sigma squared underflows to 0, and the middle of the envelope is exp(-0 / 0).
-    objective = GaborJoint(experiment(image), ("theta", "sigma"))
+    objective = GaborObjective(experiment(image), ("theta", "sigma"))
     run = run_one(objective, OptimizerSettings("sgd", 0.1, steps=5), np.array([0.9, 1e-200]))
     assert run.outcome == "nonfinite"
     assert run.to_dict()["hessian"]["is_minimum"] is False
 
 
 def test_table_has_a_column_for_everything(image: np.ndarray) -> None:
-    objective = GaborJoint(experiment(image), ("theta", "sigma"))
+    objective = GaborObjective(experiment(image), ("theta", "sigma"))
     settings = OptimizerSettings("sgd", 0.02, steps=5)
     states = list(descend(objective, settings, np.array([[0.9, 2.3]]), np.array([[0.02, 0.02]])))
     table = Trajectory.from_states(states, 0).to_table(("theta", "sigma"))
@@ -217,13 +217,13 @@ def test_table_has_a_column_for_everything(image: np.ndarray) -> None:
 def test_what_cannot_be_run_is_refused(
     image: np.ndarray, lrs: dict[str, float], settings: Any, start: np.ndarray, message: str
 ) -> None:
-    objective = GaborJoint(experiment(image), NAMES)
+    objective = GaborObjective(experiment(image), NAMES)
     with pytest.raises(UsageError, match=message):
         run_one(objective, OptimizerSettings(**settings, steps=2), start, lrs)
 
 
 def test_near_the_target_four_parameters_come_back(image: np.ndarray) -> None:
-    objective = GaborJoint(experiment(image), NAMES)
+    objective = GaborObjective(experiment(image), NAMES)
     run = run_one(objective, OptimizerSettings("adam", 0.02, steps=1500), START)
     assert run.outcome == "reached"
     np.testing.assert_allclose(run.final, [math.pi / 4, 5.0, 2.0, 0.0], atol=1e-3)
@@ -234,7 +234,7 @@ def test_near_the_target_four_parameters_come_back(image: np.ndarray) -> None:
 
 
 def test_gradient_descent_rests_below_the_bound_and_not_above(image: np.ndarray) -> None:
-    objective = GaborJoint(experiment(image), ("theta", "wavelength"))
+    objective = GaborObjective(experiment(image), ("theta", "wavelength"))
     target = objective.space.target
     curvature = np.linalg.eigvalsh(objective.hessian(target[None])[0])[-1]
     start = target + np.array([0.01, 0.0])
@@ -282,7 +282,7 @@ PLANTED: dict[str, tuple[str, np.ndarray]] = {
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_tail_made_by_hand(image: np.ndarray, name: str) -> None:
-    objective = GaborJoint(experiment(image), ("theta", "wavelength"))
+    objective = GaborObjective(experiment(image), ("theta", "wavelength"))
     outcome, path = PLANTED[name]
     with np.errstate(invalid="ignore"):
         losses = np.abs(path - BASE).sum(axis=1)
@@ -299,7 +299,7 @@ def test_tail_made_by_hand(image: np.ndarray, name: str) -> None:
 
 @pytest.mark.parametrize("pair", [("theta", "wavelength"), ("theta", "psi"), ("sigma", "gamma")])
 def test_series_of_a_plane_is_the_loss(image: np.ndarray, pair: tuple[str, str]) -> None:
-    objective = GaborJoint(experiment(image), pair)
+    objective = GaborObjective(experiment(image), pair)
     series = build_plane_series(objective)
     generator = np.random.default_rng(2)
     low, high = (
@@ -315,7 +315,7 @@ def test_series_of_a_plane_is_the_loss(image: np.ndarray, pair: tuple[str, str])
 
 @pytest.mark.parametrize("loss", ["mse", "rmse"])
 def test_cells_of_a_plane_are_single_runs(image: np.ndarray, loss: str) -> None:
-    objective = GaborJoint(experiment(image, loss=loss), ("theta", "sigma"))
+    objective = GaborObjective(experiment(image, loss=loss), ("theta", "sigma"))
     settings = OptimizerSettings("sgd", 0.01, steps=300)
     plane = run_plane(objective, settings, (7, 5))
     assert plane.outcomes.shape == (7, 5)
@@ -327,7 +327,7 @@ def test_cells_of_a_plane_are_single_runs(image: np.ndarray, loss: str) -> None:
 
 
 def test_pairs_hold_the_loss_through_the_end(image: np.ndarray) -> None:
-    objective = GaborJoint(experiment(image), ("theta", "wavelength", "sigma"))
+    objective = GaborObjective(experiment(image), ("theta", "wavelength", "sigma"))
     run = run_one(objective, OptimizerSettings("sgd", 0.01, steps=30), START[:3])
     pairs = pair_surfaces(objective, run.trajectory.values, points=9)
     assert [pair.names for pair in pairs] == [
@@ -351,6 +351,6 @@ def test_pairs_hold_the_loss_through_the_end(image: np.ndarray) -> None:
 def test_no_plane_of_starts(
     image: np.ndarray, names: Any, logs: Any, settings: Any, points: Any, words: str
 ) -> None:
-    objective = GaborJoint(experiment(image), names, logs)
+    objective = GaborObjective(experiment(image), names, logs)
     with pytest.raises(UsageError, match=words):
         run_plane(objective, OptimizerSettings(**settings, steps=5), points)

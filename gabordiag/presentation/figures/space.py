@@ -42,7 +42,7 @@ from gabordiag.presentation.figures.surface import (
     mark_style,
     surface_axes,
 )
-from gabordiag.presentation.joint_words import axes_of, is_copy, run_settings, share_words
+from gabordiag.presentation.space_words import axes_of, is_copy, run_settings, share_words
 from gabordiag.results import View
 
 # Farther than so many windows away nothing is drawn: a run that blows up is no line.
@@ -77,13 +77,13 @@ def pairs_figure(view: View) -> Figure:
     """Draws the runs on the plane of every pair through the first one's end, and their losses.
 
     Args:
-        view: Of a `JointOptimization`, or of a `JointDiagnosis` with pairs; needs the runs'
+        view: Of an `Optimization` or a `Diagnosis` of several parameters; needs the runs'
             trajectories and every pair's table.
     """
-    planes, paths = _planes(view.result, view), joint_paths(view)
+    planes, paths = _planes(view.result, view), space_paths(view)
     with drawing():
         figure, losses, grounds, rows = _lay_out(len(planes))
-        draw_joint_losses(losses, paths)
+        draw_space_losses(losses, paths)
         levels = loss_levels(np.concatenate([plane.loss.ravel() for plane in planes]))
         contours = [
             _draw_plane(ax, plane, levels, view, paths)
@@ -94,8 +94,8 @@ def pairs_figure(view: View) -> Figure:
         )
         bar.set_label(loss_label(_first_run(view.result)["loss"]))
         bar.outline.set_visible(False)
-        figure.suptitle(joint_title(view.result), x=0.01, ha="left")
-        entries = [*joint_handles(paths), *_mark_handles(view.result, paths, planes)]
+        figure.suptitle(space_title(view.result), x=0.01, ha="left")
+        entries = [*space_handles(paths), *_mark_handles(view.result, paths, planes)]
         figure.legend(
             handles=entries,
             loc="outside lower left",
@@ -127,20 +127,20 @@ def plane_figure(view: View) -> Figure:
         return finish(figure)
 
 
-def draw_joint_runs(ax: Axes, view: View) -> list[Line2D]:
+def draw_space_runs(ax: Axes, view: View) -> list[Line2D]:
     """Draws runs into one Axes: two parameters on their plane, others by loss against step.
 
     Returns:
         The legend entries.
     """
-    planes, paths = _planes(view.result, view), joint_paths(view)
-    entries = joint_handles(paths)
+    planes, paths = _planes(view.result, view), space_paths(view)
+    entries = space_handles(paths)
     if len(planes) == 1:
         _draw_plane(ax, planes[0], loss_levels(planes[0].loss), view, paths)
         entries += _mark_handles(view.result, paths, planes)
     else:
-        draw_joint_losses(ax, paths)
-    ax.set_title(joint_title(view.result), fontsize=10)
+        draw_space_losses(ax, paths)
+    ax.set_title(space_title(view.result), fontsize=10)
     return entries
 
 
@@ -180,7 +180,7 @@ def plane_words(result: Mapping[str, Any]) -> str:
     return f"{share} of the starts over {first} and {second} reach the target"
 
 
-def joint_title(result: Mapping[str, Any]) -> str:
+def space_title(result: Mapping[str, Any]) -> str:
     """Returns how the runs ended, in a line."""
     runs = _runs(result)
     if len(runs) > 1:
@@ -188,7 +188,7 @@ def joint_title(result: Mapping[str, Any]) -> str:
     return f"{run_settings(runs[0])}: {_outcome(result, runs[0])}"
 
 
-def joint_paths(view: View) -> list[RunPath]:
+def space_paths(view: View) -> list[RunPath]:
     """Returns all runs with their logs, of their first parameter's values, and their looks."""
     runs, name = _runs(view.result), view.result["learned"][0]
     return [
@@ -197,7 +197,7 @@ def joint_paths(view: View) -> list[RunPath]:
     ]
 
 
-def joint_handles(paths: Sequence[RunPath]) -> list[Line2D]:
+def space_handles(paths: Sequence[RunPath]) -> list[Line2D]:
     """Returns the runs' legend entries: each named, or if they are many, each outcome."""
     entries: dict[str, tuple[RunPath, int]] = {}
     for path in paths:
@@ -213,7 +213,7 @@ def joint_handles(paths: Sequence[RunPath]) -> list[Line2D]:
     return handles
 
 
-def draw_joint_losses(ax: Axes, paths: Sequence[RunPath]) -> None:
+def draw_space_losses(ax: Axes, paths: Sequence[RunPath]) -> None:
     """Draws the losses against the step, on a logarithm wherever they differ enough for one."""
     losses = np.concatenate([path.losses for path in paths])
     losses = losses[np.isfinite(losses) & (losses > 0)]
@@ -371,6 +371,8 @@ def _targets(result: Mapping[str, Any], plane: _Plane) -> Iterator[tuple[float, 
 
 
 def _goals(result: Mapping[str, Any]) -> list[tuple[Mapping[str, float], bool]]:
+    if result["target"] is None:
+        return []
     copies = (run["target_copy"] for run in _runs(result) if is_copy(result, run))
     return [(result["target"], True), *((copy, False) for copy in copies)]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import gabordiag as gd
-from gabordiag.diagnosis.joint import JointDiagnosis
+from gabordiag.diagnosis.verdict import Diagnosis
 from gabordiag.errors import UsageError
-from tests.dynamics.test_joint import by_hand, experiment
+from tests.dynamics.test_space_runs import by_hand, experiment
 
 NAMES = ("theta", "wavelength", "sigma", "psi")
 NEAR = {"theta": 0.9, "wavelength": 5.4, "sigma": 2.2, "psi": 0.1}
@@ -22,10 +22,10 @@ def image() -> np.ndarray:
     return np.random.default_rng(8).random((33, 29))
 
 
-def diagnosed(image: np.ndarray, lr: Any, **settings: Any) -> JointDiagnosis:
+def diagnosed(image: np.ndarray, lr: Any, **settings: Any) -> Diagnosis:
     start = settings.pop("start", NEAR)
     loss = settings.pop("loss", "mse")
-    return gd.diagnose_jointly(experiment(image, loss=loss), NAMES, lr=lr, start=start, **settings)
+    return gd.diagnose(experiment(image, loss=loss), over=NAMES, lr=lr, start=start, **settings)
 
 
 def reaches(values: np.ndarray) -> bool:
@@ -74,9 +74,11 @@ def test_too_few_steps_are_named(image: np.ndarray) -> None:
 
     few = next(n for n in (100, 200, 400, 800, 1600) if not arrives(n) and arrives(4 * n))
     found = diagnosed(image, rate, steps=few)
-    # Four times as many are tried, and those are the ones that arrived by hand.
     assert found.verdict == "step_too_small"
-    assert found.headline.endswith(f"Use --steps {4 * few}.")
+    advised = found.findings[0].evidence["counterfactual"]
+    assert f"Use --lr {advised['lr']:g}, which arrives in" in found.headline
+    assert advised["steps"] == few
+    assert reaches(by_hand(image, "sgd", dict.fromkeys(NAMES, advised["lr"]), (), start, few))
 
 
 @pytest.mark.slow
@@ -100,33 +102,31 @@ def test_a_few_steps_are_not_judged(image: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"learn": ("theta", "theta")}, "not distinct"),
-        ({"learn": ("theta", "psi"), "log": ("psi",)}, "logarithm"),
-        ({"learn": ("theta", "sigma"), "start": {"gamma": 1.0}}, "not learned"),
+        ({"over": ("theta", "theta")}, "not distinct"),
+        ({"over": ("theta", "psi"), "log_scale": ("psi",)}, "logarithm"),
+        ({"over": ("theta", "sigma"), "start": {"gamma": 1.0}}, "not learned"),
     ],
 )
 def test_what_cannot_be_learned_is_refused(
     image: np.ndarray, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        gd.optimize_jointly(experiment(image), **arguments, steps=3)
+        gd.optimize(experiment(image), **arguments, steps=3)
 
 
 @pytest.mark.slow
 def test_the_photograph_with_four_parameters() -> None:
     # From -45 degrees theta alone is caught at -46; with the others free Adam leaves through them.
-    four = gd.diagnose_jointly(
-        gd.Experiment(loss="mse"), NAMES, optimizer="adam", lr=0.02, steps=1000
-    )
+    four = gd.diagnose(gd.Experiment(loss="mse"), over=NAMES, optimizer="adam", lr=0.02, steps=1000)
     assert four.verdict == "equivalent_solution"
     assert math.degrees(four.run.final[0]) == pytest.approx(-135.0, abs=0.1)
     near = {"theta": 0.7, "wavelength": 9.5, "sigma": 4.3, "psi": 0.1}
-    back = gd.optimize_jointly(
-        gd.Experiment(loss="mse"), NAMES, optimizer="adam", lr=0.02, steps=1000, start=near
+    back = gd.optimize(
+        gd.Experiment(loss="mse"), over=NAMES, optimizer="adam", lr=0.02, steps=1000, start=near
     ).runs[0]
     assert back.outcome == "reached"
     np.testing.assert_allclose(back.final, [math.pi / 4, 10.0, 4.0, 0.0], atol=1e-6)
     # Theta and sigma alone do settle in another minimum.
-    two = gd.diagnose_jointly(gd.Experiment(loss="mse"), ("theta", "sigma"), lr=0.01, steps=1000)
+    two = gd.diagnose(gd.Experiment(loss="mse"), over=("theta", "sigma"), lr=0.01, steps=1000)
     assert two.verdict == "wrong_basin"
     assert math.degrees(two.run.final[0]) == pytest.approx(-48.22, abs=0.1)

@@ -13,7 +13,7 @@ import torch
 from gabordiag.errors import UsageError
 from gabordiag.gabor import PARAMETER_NAMES, gabor_kernel
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_joint import GaborJoint
+from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.patches import fold_even, patch_gram
 from tests import reference
 
@@ -76,7 +76,7 @@ def test_every_pair_is_that_of_scalar_loops(names, loss, padding):
         experiment = small(psi, loss=loss, padding=padding)
         points = points_of(names, 3)
         expected = np.array([by_reference(experiment, names, point) for point in points])
-        losses, slopes = GaborJoint(experiment, names).loss_and_gradient(points)
+        losses, slopes = GaborObjective(experiment, names).loss_and_gradient(points)
         ours = np.column_stack([losses, slopes])
         largest = np.abs(expected).max(axis=0)
         assert (np.abs(ours - expected) <= 1e-10 * largest).all()
@@ -88,7 +88,7 @@ def test_every_pair_is_that_of_scalar_loops(names, loss, padding):
 def test_the_shortcut_is_the_whole_image(names, loss, noise):
     for psi in (0.0, math.pi, 0.6):
         experiment = small(psi, loss=loss, target_noise=noise)
-        joint, direct = (GaborJoint(experiment, names, direct=d) for d in (False, True))
+        joint, direct = (GaborObjective(experiment, names, direct=d) for d in (False, True))
         points = points_of(names, 6)
         for smooth in (False, True):
             ours = joint.loss_and_gradient(points, smooth=smooth)
@@ -101,7 +101,7 @@ def test_the_shortcut_is_the_whole_image(names, loss, noise):
 @pytest.mark.parametrize("logs", [(), ("sigma",), ("wavelength", "sigma", "gamma")])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_derivatives_are_limits_of_differences(loss, logs):
-    joint = GaborJoint(small(0.3, loss=loss), PARAMETER_NAMES, logs)
+    joint = GaborObjective(small(0.3, loss=loss), PARAMETER_NAMES, logs)
     at = joint.space.coordinates(points_of(PARAMETER_NAMES, 4))
     step = 1e-5
     for smooth in (False, True):
@@ -125,7 +125,7 @@ def test_derivatives_are_limits_of_differences(loss, logs):
 
 
 def test_the_others_stand_at_the_target():
-    joint = GaborJoint(small(0.6), ("sigma", "psi"))
+    joint = GaborObjective(small(0.6), ("sigma", "psi"))
     np.testing.assert_array_equal(joint.space.target, [TARGET["sigma"], 0.6])
     assert joint.loss_at(joint.space.target[None])[0] == 0
     kernel = joint.kernels(joint.tensor([[2.0, 0.1]]))[0]
@@ -161,7 +161,7 @@ def _candidates(names: tuple[str, ...], fixed: dict[str, float]) -> list[dict[st
     ids="-".join,
 )
 def test_copies_are_all_that_have_the_targets_kernel(names, psi):
-    joint = GaborJoint(small(psi), names)
+    joint = GaborObjective(small(psi), names)
     fixed = {**TARGET, "psi": psi}
     target = np.array(reference.kernel(7, **fixed))
 
@@ -180,7 +180,7 @@ def test_copies_are_all_that_have_the_targets_kernel(names, psi):
 
 
 def test_half_a_period_of_phase_is_no_copy():
-    joint = GaborJoint(small(0.3), ("theta", "psi"))
+    joint = GaborObjective(small(0.3), ("theta", "psi"))
     turned = [TARGET["theta"], 0.3 + math.pi]
     assert min(joint.space.distances(turned, goal) for goal in joint.goals) > 1
     kernels = joint.kernels(joint.tensor([turned, joint.space.target]))
@@ -209,4 +209,4 @@ def test_folded_pixels_weigh_even_kernels_alike(size, noisy):
 )
 def test_what_cannot_be_learned_is_refused(names, logs):
     with pytest.raises(UsageError):
-        GaborJoint(small(), names, logs)
+        GaborObjective(small(), names, logs)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gabordiag.dynamics.outcomes import OUTCOMES
-from gabordiag.objective.losses import find_loss
-from gabordiag.objective.objective import Parameter
+from gabordiag.objective.losses import LOSSES
+from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
 from gabordiag.presentation.phrases import (
     findings,
@@ -29,7 +29,7 @@ _RUN_COLUMNS = ("optimizer", "loss", "lr", "outcome", "steps", "final loss", "ju
 _SAME = 1e-9
 
 
-def joint_runs(result: Json) -> list[Block]:
+def space_runs(result: Json) -> list[Block]:
     """Returns what the runs of an optimization say, parameter by parameter."""
     runs = result["runs"]
     told: list[Block] = [Heading("The runs"), Picture("pairs")]
@@ -43,6 +43,8 @@ def joint_diagnosis(result: Json) -> list[Block]:
     """Returns the verdict on a run of several parameters, why, what helps, and the run."""
     run = result["run"]
     told: list[Block] = [verdict(result), Picture("pairs")]
+    if result["jump_story"]:
+        told += [Heading("What happened"), Listing(tuple(result["jump_story"]))]
     told += findings(result) if result["findings"] else []
     told += remedies(result)
     told += [Heading("The run"), Table(_RUN_COLUMNS, (_row(run),), 3)]
@@ -162,9 +164,13 @@ def _parameters(result: Json, run: Json) -> tuple[tuple[str, ...], ...]:
                 name + (" (its logarithm is moved)" if name in run["logarithms"] else ""),
                 show_wrapped(axis, run["start"][name]),
                 show_wrapped(axis, run["final"][name]),
-                show_wrapped(axis, run["target_copy"][name]),
+                "–" if run["target_copy"] is None else show_wrapped(axis, run["target_copy"][name]),
                 "–" if apart is None else axis.show(apart, 2 if axis.is_angle else 1),
-                f"yes, within {allowed}" if is_there else f"no, not within {allowed}",
+                "–"
+                if run["target_copy"] is None
+                else f"yes, within {allowed}"
+                if is_there
+                else f"no, not within {allowed}",
             )
         )
     return tuple(rows)
@@ -191,7 +197,10 @@ def _symmetry(result: Json, run: Json) -> list[str]:
 
 def _turned(result: Json, run: Json) -> list[str]:
     """Names of the parameters in which a run's copy of the target is not the target itself."""
-    target, names = result["target"], []
+    names: list[str] = []
+    target = result["target"]
+    if target is None:
+        return names
     for name, axis in axes_of(result).items():
         if abs(_offset(axis, run["target_copy"][name] - target[name])) > _SAME:
             names.append(name)
@@ -200,7 +209,7 @@ def _turned(result: Json, run: Json) -> list[str]:
 
 def _curving(result: Json, run: Json) -> str:
     """What the Hessian's eigenvalues at a run's end say."""
-    hessian, loss = run["hessian"], find_loss(run["loss"])
+    hessian, squared = run["hessian"], _under_root(run["loss"])
     values = hessian["eigenvalues"]
     if None in values:
         return "At the run's end the loss has no finite second derivatives: it left the numbers."
@@ -208,7 +217,7 @@ def _curving(result: Json, run: Json) -> str:
     if run["minimum"]:
         settled = run["outcome"] in ("reached", "local_minimum")
         where = "At the minimum " + ("where the run ends" if settled else "nearest to its end")
-    which = f" of {loss.squared}" if loss.is_root else ""
+    which = "" if squared is None else f" of {squared}"
     moved = "".join(f", of {name} the logarithm" for name in run["logarithms"])
     units = f"angles in radians, lengths in pixels{moved}"
     text = f"{where}, the Hessian{which} has the eigenvalues {_listed(values)} ({units})"
@@ -225,16 +234,22 @@ def _curving(result: Json, run: Json) -> str:
     return f"{text}. {_rest(hessian, run['loss'])}"
 
 
+def _under_root(loss_name: str) -> str | None:
+    """The name of the loss under the root, or None where the loss has no root."""
+    loss = LOSSES.get(loss_name)
+    return loss.squared if loss is not None and loss.is_root else None
+
+
 def _rest(hessian: Json, loss_name: str) -> str:
-    loss = find_loss(loss_name)
+    squared = _under_root(loss_name)
     text = (
         f"The condition number is {number(hessian['condition_number'], 3)}: the slowest direction "
         "needs about that many times more steps than the fastest; "
     )
     bound = number(hessian["stable_lr"], 3)
-    if loss.is_root:
+    if squared is not None:
         return (
-            f"{text}with {loss.squared} no rate of plain gradient descent above {bound} (2 / "
+            f"{text}with {squared} no rate of plain gradient descent above {bound} (2 / "
             f"largest eigenvalue) can rest here. {loss_name} has a kink at its zero, at which no "
             "fixed rate rests."
         )
@@ -252,7 +267,7 @@ def _at_target(result: Json, run: Json) -> list[Block]:
     listed = _listed(hessian["eigenvalues"])
     number_there = number(hessian["condition_number"], 3)
     text = f"At the target the eigenvalues are {listed}, and the condition number is {number_there}"
-    if not find_loss(run["loss"]).is_root:
+    if _under_root(run["loss"]) is None:
         bound = number(hessian["stable_lr"], 3)
         text += f"; no rate of plain gradient descent above {bound} can rest there"
     return [Paragraph(f"{text}.")]
@@ -261,6 +276,8 @@ def _at_target(result: Json, run: Json) -> list[Block]:
 def _is_at_target(result: Json, run: Json) -> bool:
     """Whether the minimum at a run's end is the target, up to its symmetries."""
     axes, minimum, goal = axes_of(result), run["minimum"], run["target_copy"]
+    if goal is None:
+        return False
     apart = (_offset(axis, minimum[name] - goal[name]) for name, axis in axes.items())
     return all(
         abs(offset) <= within for offset, within in zip(apart, result["tolerances"], strict=True)

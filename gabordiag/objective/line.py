@@ -1,0 +1,149 @@
+"""The small interface that everything downstream uses: a scalar loss of one scalar parameter.
+
+A `Line` knows its parameter (range, period, target, start) and evaluates its loss on a
+tensor of values, elementwise and differentiably. Landscapes, optimizers and diagnoses are built on
+nothing else, so that whatever implements this interface gets all of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gabordiag.objective.space import FloatArray, Parameter
+
+# Values evaluated at once: bounds memory at some hundred kernels.
+CHUNK = 256
+
+
+class Line(ABC):
+    """A scalar loss of one scalar parameter.
+
+    Attributes:
+        parameter: What is learned.
+        loss_name: Name of the loss, for people.
+        is_root: The loss is sqrt(smooth_loss): its zeros are kinks, not smooth minima.
+    """
+
+    parameter: Parameter
+    loss_name: str = "loss"
+    is_root: bool = False
+
+    def begin_step(self) -> None:  # noqa: B027 most losses are the same at every step
+        """Called before every step of an optimizer: a stochastic loss draws its sample here."""
+
+    @abstractmethod
+    def loss(self, values: Tensor) -> Tensor:
+        """Returns the loss, elementwise, differentiable; values and result of shape (n,)."""
+
+    def smooth_loss(self, values: Tensor) -> Tensor:
+        """Returns the smooth function under the root, or the loss itself where there is no root."""
+        return self.loss(values)
+
+    @property
+    def shortcut_error(self) -> float | None:
+        """Largest relative error of a shortcut against the direct computation, or None."""
+        return None
+
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """Which images the loss is the mean over, as JSON shows it; None without several."""
+        return None
+
+    @property
+    def has_state(self) -> bool:
+        """Whether an evaluation may depend on those before it (random numbers, counters)."""
+        return False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision in which the loss is computed."""
+        return torch.float64
+
+    @property
+    def device(self) -> torch.device:
+        """Where the loss is computed."""
+        return torch.device("cpu")
+
+    def tensor(self, values: npt.ArrayLike) -> Tensor:
+        """Returns the values as a tensor (n,) that `loss` takes."""
+        array = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        return torch.tensor(array, dtype=self.dtype, device=self.device)
+
+    def loss_at(self, values: npt.ArrayLike) -> FloatArray:
+        """Returns the losses (n,) of any number of values."""
+        with torch.no_grad():
+            return _in_chunks(self.tensor(values), self.loss)
+
+    def derivatives(
+        self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False
+    ) -> FloatArray:
+        """Returns the loss and its derivatives by autograd.
+
+        Args:
+            values: (n,).
+            order: Highest derivative.
+            smooth: Of `smooth_loss` instead of `loss`.
+
+        Returns:
+            (order + 1, n): the loss, the first derivative, ...
+        """
+        function = self.smooth_loss if smooth else self.loss
+
+        def tower(chunk: Tensor) -> Tensor:
+            chunk = chunk.detach().requires_grad_()
+            levels = [function(chunk)]
+            for level in range(order):
+                if not levels[-1].requires_grad:  # constant, as every derivative of it
+                    levels.append(torch.zeros_like(chunk))
+                    continue
+                (derivative,) = torch.autograd.grad(
+                    levels[-1].sum(),
+                    chunk,
+                    create_graph=level + 1 < order,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+                levels.append(derivative)
+            return torch.stack([level.detach() for level in levels], dim=-1)
+
+        levels = _in_chunks(self.tensor(values), tower)
+        transposed: FloatArray = np.ascontiguousarray(levels.T)
+        return transposed
+
+    def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
+        """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it.
+
+        None where no gradient reaches the value: the loss does not depend on it in torch's graph.
+        """
+        value.grad = None
+        loss = self.loss(value)[0]
+        if loss.requires_grad:
+            torch.autograd.backward(loss)
+        return loss.item(), value.grad
+
+    def squared(self) -> Line | None:
+        """Returns the same objective with the root of its loss taken away, or None without one."""
+        return None
+
+    def gradient(self, values: npt.ArrayLike) -> FloatArray:
+        """Returns dloss/dparameter (n,): in closed form where there is one, else by autograd."""
+        slope: FloatArray = self.derivatives(values)[1]
+        return slope
+
+
+def _in_chunks(values: Tensor, function: Callable[[Tensor], Tensor]) -> FloatArray:
+    pieces = [function(chunk) for chunk in torch.split(values, CHUNK)]
+    return to_numpy(torch.cat(pieces))
+
+
+def to_numpy(tensor: Tensor) -> FloatArray:
+    """Returns a float64 copy outside torch."""
+    array: FloatArray = tensor.detach().cpu().numpy().astype(np.float64)
+    return array
