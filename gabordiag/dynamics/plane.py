@@ -174,7 +174,7 @@ class _Field(Objective):
         finite = np.isfinite(values).all(axis=1)
         result = np.full((len(values), 3), np.nan)
         inside = finite & ~outside
-        level, *slopes = self.series(values[inside])
+        level, *slopes = self.series.smooth.value_and_slopes(values[inside])
         if self.is_root and not smooth:
             with np.errstate(divide="ignore", invalid="ignore"):
                 root = np.sqrt(np.maximum(level, _NEAR_ZERO * self.series.largest))

@@ -15,13 +15,14 @@ beside the zero as anywhere. This is what the interactive page carries and evalu
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gabordiag.landscape.critical import Landscape
-from gabordiag.landscape.series import TrigPolynomial, build_series
+from gabordiag.landscape.series import Series, build_series
+from gabordiag.objective.angles import angle_of, middle_and_half, nodes, span_of, value_of
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray, Parameter
 
@@ -45,43 +46,25 @@ class FactoredSeries:
     Attributes:
         parameter: Whose values it takes.
         zero: The value at which w vanishes, or None, where w is 1.
-        quotient: q in the angle phi: 2 pi (value - origin) / period with a period, otherwise
-            value = middle - half cos(phi).
+        quotient: q; along a period its angle may begin anywhere.
         error: Largest deviation from the objective on a grid, relative to the largest loss.
     """
 
     parameter: Parameter
     zero: float | None
-    quotient: TrigPolynomial
+    quotient: Series
     error: float
-
-    @property
-    def origin(self) -> float:
-        """Where phi is 0 along a period."""
-        return self.parameter.low if self.zero is None else self.zero
 
     def smooth(self, values: FloatArray) -> FloatArray:
         """Returns S (n,) at values (n,), inside an interval's range."""
-        q = self.quotient.derivatives(_angle(self.parameter, self.origin, values), 0)[0]
-        smooth: FloatArray = q * _weight(self.parameter, self.zero, values)
+        q = self.quotient.value_and_slopes(values[:, None])[0]
+        smooth: FloatArray = q * _weight(self.parameter, self.zero, values)[0]
         return smooth
 
     def slope(self, values: FloatArray, is_root: bool) -> FloatArray:
         """Returns the loss's derivative (n,): of S, or of sqrt(S); NaN at a zero of the root."""
-        parameter, zero = self.parameter, self.zero
-        phi = _angle(parameter, self.origin, values)
-        q, per_phi = self.quotient.derivatives(phi, 1)
-        weight, weight_slope = _weight(parameter, zero, values), np.zeros_like(values)
-        if parameter.period is not None:
-            rate = 2 * math.pi / parameter.period
-            slope = per_phi * rate
-            if zero is not None:
-                weight_slope = rate * np.sin(rate * (values - zero))
-        else:
-            half = (parameter.high - parameter.low) / 2
-            slope = per_phi / (half * np.sin(phi))
-            if zero is not None:
-                weight_slope = 2 * (values - zero) / half**2
+        q, slope = self.quotient.value_and_slopes(values[:, None])
+        weight, weight_slope = _weight(self.parameter, self.zero, values)
         smooth_slope: FloatArray = weight_slope * q + weight * slope
         if not is_root:
             return smooth_slope
@@ -90,15 +73,20 @@ class FactoredSeries:
         return smooth_slope
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what the page evaluates: q = sum_k cosines_k cos(k phi) + sines_k sin(k phi)."""
-        parameter, weights = self.parameter, np.full(self.quotient.degree + 1, 2.0)
-        weights[0] = 1.0
-        c = weights * self.quotient.coefficients
+        """Returns what the page evaluates: q = sum_k cosines_k cos(k phi) + sines_k sin(k phi).
+
+        Along a period phi = 2 pi (value - origin) / period begins at the zero, where there is one.
+        """
+        parameter, c = self.parameter, self.quotient.waves
+        origin = parameter.low if self.zero is None else self.zero
+        if parameter.period is not None:
+            begins = angle_of(self.quotient.parameters[0], np.array([origin]))
+            c = c * np.exp(1j * np.arange(len(c)) * begins)
         return {
             "period": parameter.period,
             "low": parameter.low,
             "high": parameter.high,
-            "origin": self.origin,
+            "origin": origin,
             "zero": self.zero,
             "cosines": c.real.tolist(),
             "sines": (-c.imag).tolist() if parameter.period is not None else [],
@@ -113,62 +101,40 @@ def factor_series(objective: Line, landscape: Landscape) -> FactoredSeries:
         objective: Whose smooth loss; its series is built if it is not known yet.
         landscape: Of the objective.
     """
-    series, parameter = build_series(objective), objective.parameter
-    largest = float(np.abs(series.smooth.derivatives(_phis(parameter, _CHECKED), 0)[0]).max())
-    zero = landscape.goal_value
+    parameter, smooth = objective.parameter, build_series(objective).smooth
+    values = value_of(parameter, span_of(parameter) * (np.arange(_CHECKED) + _SHIFT) / _CHECKED)
+    exact = _smooth(objective, values)
+    largest = float(np.abs(exact).max())
+
+    def checked(zero: float | None, quotient: Series) -> FactoredSeries:
+        series = FactoredSeries(parameter, zero, quotient, 0.0)
+        apart = float(np.abs(series.smooth(values) - exact).max())
+        return replace(series, error=apart / largest if largest else 0.0)
+
+    plain, zero = checked(None, smooth), landscape.goal_value
     if zero is not None and _smooth(objective, np.array([zero]))[0] <= _EXACT_ZERO * largest:
-        factored = _factor(objective, zero, series.smooth.degree, largest)
-        if factored.error <= max(_GOOD_ENOUGH, 10 * _plain(objective, largest).error):
+        factored = checked(zero, _quotient(objective, zero, smooth.degree))
+        if factored.error <= max(_GOOD_ENOUGH, 10 * plain.error):
             return factored
-    return _plain(objective, largest)
+    return plain
 
 
-def _plain(objective: Line, largest: float) -> FactoredSeries:
-    return _checked(objective, None, build_series(objective).smooth, largest)
-
-
-def _factor(objective: Line, zero: float, degree: int, largest: float) -> FactoredSeries:
+def _quotient(objective: Line, zero: float, degree: int) -> Series:
     parameter = objective.parameter
-    if parameter.period is not None:
-        # Halfway between the nodes that hold the zero: none comes nearer than half a spacing.
+    if parameter.period is None:
+        # As many nodes as keep the nearest one farthest from the zero.
+        at = angle_of(parameter, np.array([zero]))
+        counts = range(degree + _SPARE, degree + 2 * _SPARE)
+        count = max(counts, key=lambda n: n * float(np.abs(nodes(parameter, n) - at).min()))
+    else:
+        # The zero lies halfway between two nodes.
         count = 2 * degree + _SPARE
-        phi = 2 * math.pi * (np.arange(count) + 0.5) / count
-        values = zero + parameter.period * phi / (2 * math.pi)
-        q = _smooth(objective, values) / _weight(parameter, zero, values)
-        k = np.arange(count // 2)
-        coefficients = np.fft.fft(q)[: count // 2] / count * np.exp(-1j * math.pi * k / count)
-        return _checked(objective, zero, _trimmed(coefficients), largest)
-    phi = _far_from(parameter, zero, degree)
-    values = _value(parameter, phi)
-    q = _smooth(objective, values) / _weight(parameter, zero, values)
-    # Chebyshev's points are evenly spaced in phi: a cosine transform, written as its sum.
-    waves = np.cos(np.multiply.outer(np.arange(len(phi)), phi))
-    return _checked(objective, zero, _trimmed((waves @ q / len(phi)).astype(complex)), largest)
-
-
-def _far_from(parameter: Parameter, zero: float, degree: int) -> FloatArray:
-    """Returns Chebyshev's angles, as many as keep the nearest one farthest from the zero."""
-    at = _angle(parameter, zero, np.array([zero]))[0]
-    candidates = [
-        math.pi * (np.arange(count) + 0.5) / count
-        for count in range(degree + _SPARE, degree + 2 * _SPARE)
-    ]
-    return max(candidates, key=lambda phi: len(phi) * float(np.abs(phi - at).min()))
-
-
-def _trimmed(coefficients: np.ndarray) -> TrigPolynomial:
-    large = np.flatnonzero(np.abs(coefficients) > _NEGLIGIBLE * np.abs(coefficients).max())
-    return TrigPolynomial(coefficients[: int(large[-1]) + 1] if len(large) else coefficients[:1])
-
-
-def _checked(
-    objective: Line, zero: float | None, quotient: TrigPolynomial, largest: float
-) -> FactoredSeries:
-    parameter = objective.parameter
-    series = FactoredSeries(parameter, zero, quotient, 0.0)
-    values = _value(parameter, _phis(parameter, _CHECKED))
-    apart = np.abs(series.smooth(values) - _smooth(objective, values)).max()
-    return FactoredSeries(parameter, zero, quotient, float(apart / largest) if largest else 0.0)
+        low = zero + parameter.period / (2 * count)
+        parameter = replace(parameter, low=low, high=low + parameter.period)
+    values = value_of(parameter, nodes(parameter, count))
+    samples = _smooth(objective, values) / _weight(parameter, zero, values)[0]
+    series = Series.from_samples((parameter,), samples)
+    return series.chopped(_NEGLIGIBLE * float(np.abs(series.coefficients).max()))
 
 
 def _smooth(objective: Line, values: FloatArray) -> FloatArray:
@@ -176,29 +142,16 @@ def _smooth(objective: Line, values: FloatArray) -> FloatArray:
     return levels
 
 
-def _phis(parameter: Parameter, count: int) -> FloatArray:
-    span = math.pi if parameter.period is None else 2 * math.pi
-    return span * (np.arange(count) + _SHIFT) / count
-
-
-def _value(parameter: Parameter, phi: FloatArray) -> FloatArray:
-    if parameter.period is not None:
-        return parameter.low + parameter.period * phi / (2 * math.pi)
-    middle, half = (parameter.low + parameter.high) / 2, (parameter.high - parameter.low) / 2
-    return middle - half * np.cos(phi)
-
-
-def _angle(parameter: Parameter, origin: float, values: FloatArray) -> FloatArray:
-    if parameter.period is not None:
-        return 2 * math.pi * (values - origin) / parameter.period
-    middle, half = (parameter.low + parameter.high) / 2, (parameter.high - parameter.low) / 2
-    return np.arccos(np.clip((middle - values) / half, -1.0, 1.0))
-
-
-def _weight(parameter: Parameter, zero: float | None, values: FloatArray) -> FloatArray:
+def _weight(
+    parameter: Parameter, zero: float | None, values: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Returns w and its slope (n,)."""
     if zero is None:
-        return np.ones_like(values)
+        return np.ones_like(values), np.zeros_like(values)
     if parameter.period is not None:
         # 1 - cos u without its cancellation.
-        return 2 * np.sin(math.pi * (values - zero) / parameter.period) ** 2
-    return ((values - zero) / ((parameter.high - parameter.low) / 2)) ** 2
+        rate = 2 * math.pi / parameter.period
+        u = rate * (values - zero)
+        return 2 * np.sin(u / 2) ** 2, rate * np.sin(u)
+    half = middle_and_half(parameter)[1]
+    return ((values - zero) / half) ** 2, 2 * (values - zero) / half**2

@@ -17,7 +17,7 @@ import numpy as np
 
 from gabordiag.landscape.doubtful import Told, highest_between, kink_slope, look_beside
 from gabordiag.landscape.proof import Certificate, isolate_roots
-from gabordiag.landscape.series import LossSeries, build_series
+from gabordiag.landscape.series import EPS, LossSeries, bisect, build_series, rough_roots
 from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray, Parameter
@@ -226,10 +226,10 @@ def find_critical_points(objective: Line) -> Landscape:
     objective = cheap_objective(objective)
     series = build_series(objective)
     brackets, doubtful, certificate = isolate_roots(series)
-    if certificate.certified:
-        candidates = _bisect(series, brackets)
+    if series.is_resolved:
+        candidates = _roots(series, brackets, doubtful)
     else:
-        candidates = _with_doubtful(series, doubtful)
+        candidates = rough_roots(objective, series)
     values = _polish(objective, candidates)
     values = _snap_to_target(objective, np.unique(objective.parameter.wrap(values)))
     grid_values = series.value(np.linspace(0, series.span, 1001))
@@ -245,23 +245,20 @@ def find_critical_points(objective: Line) -> Landscape:
     )
 
 
-def _with_doubtful(series: LossSeries, doubtful: FloatArray) -> FloatArray:
-    """Returns the roots that chebpy finds, and the middles of stretches where it may miss one."""
-    found = series.angle(series.roots)
-    held = [bool(((found >= low) & (found <= high)).any()) for low, high in doubtful]
-    missed = doubtful[~np.array(held, dtype=np.bool_)].mean(axis=1)
-    return np.concatenate([series.roots, series.value(missed)])
+def _roots(series: LossSeries, brackets: FloatArray, doubtful: FloatArray) -> FloatArray:
+    """Returns the roots, as values: those in brackets to rounding, one in each doubtful stretch.
 
-
-def _bisect(series: LossSeries, brackets: FloatArray) -> FloatArray:
-    """Returns the roots, as values, of the series inside the brackets, to its rounding."""
-    low, high = brackets[:, 0].copy(), brackets[:, 1].copy()
-    sign = np.sign(series.derivative.derivatives(low, 0)[0])
-    for _ in range(52):
-        middle = (low + high) / 2
-        left = np.sign(series.derivative.derivatives(middle, 0)[0]) == sign
-        low, high = np.where(left, middle, low), np.where(left, high, middle)
-    return series.value((low + high) / 2)
+    In such a stretch D is zero to within its error: where its sign differs between the ends, it is
+    followed to the change, otherwise the middle stands for what may be a double root. D is even in
+    phi at an interval's ends, so the middle of a stretch there is the end.
+    """
+    if series.parameter.period is None:
+        doubtful = np.where(doubtful[:, :1] <= 0, 0.0, doubtful)
+        doubtful = np.where(doubtful[:, 1:] >= series.span, series.span, doubtful)
+    low, high = np.concatenate([brackets, doubtful]).T
+    crossed = np.sign(series.slope(low)) != np.sign(series.slope(high))
+    crossings = bisect(series.slope, low[crossed], high[crossed])
+    return series.value(np.concatenate([crossings, (low + high)[~crossed] / 2]))
 
 
 def _polish(objective: Line, values: FloatArray) -> FloatArray:
@@ -274,8 +271,9 @@ def _polish(objective: Line, values: FloatArray) -> FloatArray:
     for _ in range(2):
         with np.errstate(divide="ignore", invalid="ignore"):
             trial = values - first / second
-        near = np.abs(trial - values) <= _NEWTON_REACH * width
-        trial = np.where(near, trial, values)
+        length = np.abs(trial - values) / width
+        # A step within the rounding of the range finds nothing.
+        trial = np.where((length > EPS) & (length <= _NEWTON_REACH), trial, values)
         if parameter.period is None:
             # A user's function may end where its range does.
             trial = np.clip(trial, parameter.low, parameter.high)

@@ -22,7 +22,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.landscape.series import LossSeries, TrigPolynomial
+from gabordiag.landscape.series import LossSeries, Series
 from gabordiag.objective.space import FloatArray
 
 # Cells are at most half a wave of the highest term wide, so that its phase turns by pi/2 within
@@ -159,8 +159,7 @@ def _judge(series: LossSeries, middles: FloatArray, halves: FloatArray) -> Float
     status = np.full(len(middles), _Cell.OPEN)
     monotone = np.abs(tower[1]) > _variation(polynomial, tower[1:], halves, 1) + series.slope_error
     level, variation = np.abs(tower[0]), _variation(polynomial, tower[:-1], halves, 0)
-    low = polynomial.derivatives(middles - halves, 0)[0]
-    high = polynomial.derivatives(middles + halves, 0)[0]
+    low, high = series.slope(middles - halves), series.slope(middles + halves)
     clear = np.minimum(np.abs(low), np.abs(high)) > series.error
     status[monotone & clear & (low * high < 0)] = _Cell.ONE
     status[monotone & clear & (low * high > 0)] = _Cell.EMPTY
@@ -170,9 +169,7 @@ def _judge(series: LossSeries, middles: FloatArray, halves: FloatArray) -> Float
     return status
 
 
-def _variation(
-    polynomial: TrigPolynomial, tower: FloatArray, halves: FloatArray, order: int
-) -> FloatArray:
+def _variation(polynomial: Series, tower: FloatArray, halves: FloatArray, order: int) -> FloatArray:
     """Taylor bound on how far the function tower[0] departs from its middle value."""
     total = np.zeros_like(halves)
     for j in range(1, _TAYLOR_ORDER + 1):

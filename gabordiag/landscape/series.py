@@ -1,34 +1,33 @@
-"""The smooth loss along its parameter as one trigonometric polynomial with a stated error.
+"""A function of one or two parameters as a series, and the smooth loss as one with a stated error.
 
-A periodic parameter gives a Fourier series (chebpy's `trigfun`); an interval gives a Chebyshev
-series (`chebfun`), which is a cosine series in the angle phi with value = middle - half cos(phi).
-Either way the derivative D = d(smooth loss)/d(value) becomes a real trigonometric polynomial in an
-angle phi, and one root-finder and one proof (`critical.py`) serve both.
+Each parameter stands for an angle phi (`objective/angles.py`), so that a Fourier series along a
+period and a Chebyshev series along an interval are the same sum of waves; one transform finds both,
+and one proof (`proof.py`) serves the derivative D = d(smooth loss)/d(value) along either.
 
 A loss with noise (float32, dropout) is followed down to its noise and no further; what remains is
-in the stated error. A user's own loss is judged by its values alone, because its gradient may be
-what is wrong, and because each evaluation may be expensive.
+in the stated error. A custom loss is judged by its values alone, because its gradient may be what
+is wrong, and because each evaluation may be expensive.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from numpy.polynomial import chebyshev
 
 from gabordiag.errors import InputError
-from gabordiag.landscape.angles import (
+from gabordiag.objective.angles import (
     angle_of,
-    landmarks,
-    sign_changes,
+    middle_and_half,
+    nodes,
+    span_of,
     value_of,
     value_slope,
 )
@@ -37,72 +36,171 @@ from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.numeric import measure_noise, noise_spacing
 
-with np.errstate():
-    # Imported, it sets NumPy's error handling for the whole program; this puts it back.
-    import chebpy
-
 ComplexArray = npt.NDArray[np.complex128]
 EPS = float(np.finfo(np.float64).eps)
 # Complex numbers held at once when waves are summed: 1 MB, which stays in the cache.
 _WAVES = 2**16
 # Relative deviation of the series from the function at which finer sampling is tried.
 _SERIES_TOLERANCE = 1e-11
-# Powers of two of samples: for anything, and for a user's loss whose every evaluation counts.
-_MAX_POWER, _MAX_POWER_EXPENSIVE = 11, 9
+# Powers of two of samples: at first, for any loss, and for a custom loss that is expensive.
+_FIRST_POWER, _MAX_POWER, _MAX_POWER_EXPENSIVE = 4, 11, 9
+# Last coefficients of up to this many times what counts as zero may be the samples' rounding.
+_PLATEAU = 64
 # Places at which noise is measured, as fractions of the range.
 _NOISE_PLACES = (0.2360679775, 0.6180339887, 0.9098300563)
 # An error this large beside the derivative's own bound: the series does not follow the loss.
 _RESOLVED = 0.25
-# Noise above this, relative to the largest value: signs of differences are chance.
-_ROUGH = 1e-4
-# Above this degree chebpy's root-finding takes minutes.
-_MAX_ROOT_DEGREE = 300
-# Where the series does not converge: points searched for sign changes.
-_SIGN_GRID = 721
 # Noise below this, relative to the largest value, is float64's own rounding.
 _ROUNDING = 2e-14
+# Noise above this, relative to the largest value: signs of differences are chance.
+_ROUGH = 1e-4
+# Where the series does not follow the loss: points searched for sign changes.
+_SIGN_GRID = 721
+_BISECTIONS = 52
+# Distances from the target, of the range's width, at which a series has to be right: the minimum
+# that belongs there may be narrower than the spacing of any samples.
+_BESIDE_TARGET = 4.0 ** -np.arange(2, 9)
 
 
 @dataclass(frozen=True, eq=False)
-class TrigPolynomial:
-    """f(phi) = Re(c_0 + 2 sum_{k=1}^{n} c_k exp(i k phi)).
+class Series:
+    """f = sum_kl C_kl u_k v_l, with u_k and v_l basis functions of the first and second parameter.
+
+    Along a period they are 1, cos phi, sin phi, cos 2 phi, sin 2 phi, ..., an odd number of them;
+    along an interval 1, cos phi, cos 2 phi, ..., the Chebyshev polynomials of cos phi.
 
     Attributes:
-        coefficients: c (n + 1,).
+        parameters: One or two.
+        coefficients: C (p,) or (p, q).
     """
 
-    coefficients: ComplexArray
+    parameters: tuple[Parameter, ...]
+    coefficients: FloatArray
+
+    @classmethod
+    def from_samples(cls, parameters: tuple[Parameter, ...], samples: FloatArray) -> Series:
+        """Returns the series through samples (p,) or (p, q) at the parameters' `nodes`."""
+        for axis, parameter in enumerate(parameters):
+            along = _transform(parameter, np.moveaxis(samples, axis, 0))
+            samples = np.moveaxis(along, 0, axis)
+        return cls(parameters, samples)
+
+    def tails(self, axis: int) -> tuple[float, float]:
+        """Returns the largest coefficients of the last eighth along a parameter, and before it."""
+        along = np.abs(np.moveaxis(self.coefficients, axis, 0))
+        few = max(3, len(along) // 8)
+        return float(along[-few:].max()), float(along[-2 * few : -few].max())
+
+    def chopped(self, below: float) -> Series:
+        """Returns the series without its last coefficients up to a size."""
+        used = np.argwhere(np.abs(self.coefficients) > below)
+        sizes = used.max(axis=0) + 1 if len(used) else np.ones(self.coefficients.ndim, dtype=int)
+        # Sines come with their cosines: an odd number in all.
+        kept = tuple(
+            slice(int(size) + (parameter.period is not None and size % 2 == 0))
+            for size, parameter in zip(sizes, self.parameters, strict=True)
+        )
+        return Series(self.parameters, self.coefficients[kept])
+
+    def derivative(self, axis: int = 0) -> Series:
+        """Returns df/d(value of one parameter)."""
+        parameter, c = self.parameters[axis], np.moveaxis(self.coefficients, axis, 0)
+        if parameter.period is None:
+            # cos phi = (middle - value) / half
+            slopes = np.asarray(chebyshev.chebder(c), dtype=float) / -middle_and_half(parameter)[1]
+        else:
+            # a cos k phi + b sin k phi -> k (b cos k phi - a sin k phi) dphi/dvalue
+            slopes, k = np.zeros_like(c), np.arange(1, len(c) // 2 + 1)
+            rates = (2 * math.pi / parameter.period * k).reshape(-1, *[1] * (c.ndim - 1))
+            slopes[1::2], slopes[2::2] = rates * c[2::2], -rates * c[1::2]
+        return Series(self.parameters, np.moveaxis(slopes, 0, axis))
+
+    @cached_property
+    def _levels(self) -> tuple[Series, ...]:
+        return self, *(self.derivative(axis) for axis in range(len(self.parameters)))
+
+    def value_and_slopes(self, values: FloatArray) -> FloatArray:
+        """Returns f and its d slopes (1 + d, n) at values (n, d) inside the ranges."""
+        sizes = self.coefficients.shape
+        bases = [
+            _basis(parameter, values[:, axis], sizes[axis])
+            for axis, parameter in enumerate(self.parameters)
+        ]
+        return np.stack([level._sum(bases) for level in self._levels])
+
+    def _sum(self, bases: list[FloatArray]) -> FloatArray:
+        parts = [basis[:size] for basis, size in zip(bases, self.coefficients.shape, strict=True)]
+        total = np.tensordot(self.coefficients, parts[-1], 1)
+        for part in reversed(parts[:-1]):
+            total = (part * total).sum(axis=-2)
+        return total
+
+    # Of one parameter, f(phi) = Re(sum_{k=0}^{n} c_k exp(i k phi)).
+
+    @cached_property
+    def waves(self) -> ComplexArray:
+        """The coefficients c (n + 1,) of a series of one parameter."""
+        if self.parameters[0].period is None:
+            return self.coefficients.astype(np.complex128)
+        # Re((a - i b) exp(i k phi)) = a cos k phi + b sin k phi
+        constant, a, b = self.coefficients[:1], self.coefficients[1::2], self.coefficients[2::2]
+        return np.concatenate([constant, a - 1j * b])
 
     @property
     def degree(self) -> int:
         """The highest frequency n."""
-        return len(self.coefficients) - 1
+        return len(self.waves) - 1
 
     def derivatives(self, phi: FloatArray, order: int) -> FloatArray:
         """Returns f and its derivatives in phi, (order + 1, m), at phi (m,)."""
         return sum_waves(phi, self.terms(order))
 
     def terms(self, order: int) -> ComplexArray:
-        """Returns the coefficients of f and its derivatives, as `sum_waves` takes them."""
-        k = np.arange(len(self.coefficients))
-        powers = (1j * k)[:, None] ** np.arange(order + 1)
-        weights = np.where(k == 0, 1.0, 2.0)
-        terms: ComplexArray = (weights * self.coefficients)[:, None] * powers
+        """Returns the coefficients of f and its derivatives in phi, as `sum_waves` takes them."""
+        powers = (1j * np.arange(len(self.waves)))[:, None] ** np.arange(order + 1)
+        terms: ComplexArray = self.waves[:, None] * powers
         return terms
 
     def bound(self, order: int) -> float:
-        """Returns a bound on |f^(order)| everywhere: 2 sum k^order |c_k|."""
-        k = np.arange(len(self.coefficients), dtype=np.float64)
-        magnitudes = np.abs(self.coefficients) * np.where(k == 0, 1.0, 2.0)
-        return float((k**order * magnitudes).sum())
+        """Returns a bound on the derivative in phi of some order everywhere: sum k^order |c_k|."""
+        k = np.arange(len(self.waves), dtype=np.float64)
+        return float((k**order * np.abs(self.waves)).sum())
 
     def rounding(self, order: int) -> float:
-        """Returns a bound on the rounding error of evaluating f^(order).
+        """Returns a bound on the rounding error of evaluating the derivative of some order.
 
         Each of the n + 1 terms carries a few roundings and the phase k phi one of relative size
         eps, an absolute one of up to 2 pi k eps.
         """
         return EPS * ((self.degree + 8) * self.bound(order) + 2 * math.pi * self.bound(order + 1))
+
+
+def _transform(parameter: Parameter, samples: FloatArray) -> FloatArray:
+    """Returns coefficients (p, ...) of samples (m, ...) at the parameter's nodes."""
+    if parameter.period is None:
+        # A function even in phi over a whole turn.
+        count = len(samples) - 1
+        around = np.concatenate([samples, samples[-2:0:-1]])
+        cosines: FloatArray = np.fft.rfft(around, axis=0).real / count
+        cosines[[0, -1]] /= 2
+        return cosines
+    # Of an even number of samples, the last wave's sine is zero at all of them: it is left out.
+    count = len(samples)
+    waves = np.fft.rfft(samples, axis=0)[: (count + 1) // 2] / count
+    pairs = np.stack([2 * waves[1:].real, -2 * waves[1:].imag], axis=1)
+    return np.concatenate([waves[:1].real, pairs.reshape(-1, *samples.shape[1:])])
+
+
+def _basis(parameter: Parameter, values: FloatArray, size: int) -> FloatArray:
+    """Returns the basis functions (size, n) at values (n,)."""
+    if parameter.period is None:
+        middle, half = middle_and_half(parameter)
+        return np.asarray(chebyshev.chebvander((middle - values) / half, size - 1).T)
+    phi = angle_of(parameter, values)
+    waves = np.cumprod(np.tile(np.exp(1j * phi), (size // 2, 1)), axis=0)
+    # Interleaved, so that the last rows are the highest waves.
+    rows = np.stack([waves.real, waves.imag], axis=1).reshape(size - 1, len(values))
+    return np.concatenate([np.ones((1, len(values))), rows])
 
 
 def sum_waves(phi: FloatArray, terms: ComplexArray) -> FloatArray:
@@ -121,39 +219,79 @@ def sum_waves(phi: FloatArray, terms: ComplexArray) -> FloatArray:
     return np.concatenate(pieces).T
 
 
+def fit_series(
+    function: Callable[[FloatArray], FloatArray],
+    parameters: tuple[Parameter, ...],
+    counts: list[int],
+    tolerance: float,
+    most: int,
+) -> tuple[Series, float, bool]:
+    """Samples a function ever finer until the last coefficients of its series have died away.
+
+    Args:
+        function: Its values (n,) at values (n, d) of the parameters.
+        parameters: d of them.
+        counts: Nodes of each to begin with; doubled where needed, in place.
+        tolerance: What counts as zero of a coefficient, relative to the largest sample.
+        most: The largest count.
+
+    Returns:
+        The series, the largest sample's size, and whether the coefficients have died away.
+    """
+    while True:
+        places = [value_of(p, nodes(p, n)) for p, n in zip(parameters, counts, strict=True)]
+        grid = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1)
+        samples = function(grid.reshape(-1, len(parameters))).reshape(grid.shape[:-1])
+        series = Series.from_samples(parameters, samples)
+        largest = float(np.abs(samples).max())
+        zero = tolerance * largest
+        tails = [series.tails(axis) for axis in range(len(counts))]
+        # Small ones that decay no further are the samples' rounding.
+        long = [
+            axis
+            for axis, (last, other) in enumerate(tails)
+            if last > zero and (last > _PLATEAU * zero or last < other / 4)
+        ]
+        if not long or any(counts[axis] >= most for axis in long):
+            rounding = max(last for last, _ in tails)
+            below = zero if long else min(max(4 * rounding, zero / 16), max(2 * rounding, zero))
+            # Waves as high as the rounding of the samples are none.
+            flat = series.chopped(2 * zero)
+            shorter = flat if flat.coefficients.size == 1 else series.chopped(below)
+            return shorter, largest, not long
+        for axis in long:
+            counts[axis] *= 2
+
+
 @dataclass(frozen=True, eq=False)
 class LossSeries:
-    """The smooth loss's derivative D along the parameter, in the angle phi.
+    """The smooth loss S along one parameter and its derivative D, in the angle phi.
 
     Attributes:
-        parameter: Whose values phi stands for.
-        smooth: The smooth loss itself, S(phi).
-        derivative: D(phi).
-        span: phi runs over [0, span]: 2 pi for a period, pi for an interval.
+        smooth: S(phi).
+        derivative: D(phi) = dS/d(value).
         error: Bound on |D - true derivative|, rounding included, from a check on a finer grid.
         slope_error: The same for dD/dphi.
-        find_roots: Computes `roots`.
         samples: Evaluations of the objective that it took.
         noise: Standard deviation of the noise in the smooth loss; rounding included.
     """
 
-    parameter: Parameter
-    smooth: TrigPolynomial
-    derivative: TrigPolynomial
-    span: float
+    smooth: Series
+    derivative: Series
     error: float
     slope_error: float
-    find_roots: Callable[[], FloatArray] = field(repr=False)
     samples: int
     noise: float = 0.0
 
-    @cached_property
-    def roots(self) -> FloatArray:
-        """Roots of the derivative as chebpy finds them, as values, for where the proof fails.
+    @property
+    def parameter(self) -> Parameter:
+        """Whose values phi stands for."""
+        return self.smooth.parameters[0]
 
-        Where the series does not converge: the sign changes of the objective's own derivative.
-        """
-        return self.find_roots()
+    @property
+    def span(self) -> float:
+        """The end of phi's range [0, span]: 2 pi for a period, pi for an interval."""
+        return span_of(self.parameter)
 
     @property
     def is_resolved(self) -> bool:
@@ -167,6 +305,11 @@ class LossSeries:
     def angle(self, values: FloatArray) -> FloatArray:
         """Returns phi of the parameter's values, which must lie in the range of an interval."""
         return angle_of(self.parameter, values)
+
+    def slope(self, phi: FloatArray) -> FloatArray:
+        """Returns D at phi."""
+        slope: FloatArray = self.derivative.derivatives(phi, 0)[0]
+        return slope
 
     def evaluate(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Returns the smooth loss and its first two derivatives at values (n,)."""
@@ -199,32 +342,37 @@ def build_series(objective: Line) -> LossSeries:
 
 
 def _build_finest(objective: Line) -> LossSeries:
-    samples = _Samples(objective)
-    series = _build(samples, None)
-    best = series
-    # chebpy judges convergence by the last coefficient alone, which symmetry can make vanish early.
-    # The deviation on a finer grid decides: refine while that helps.
-    while series.error > _tolerance(samples, series):
-        degree = 2 * max(series.derivative.degree, 16)
-        if degree > samples.max_degree:
-            break
-        series = _build(samples, degree)
+    samples, counts = _Samples(objective), [1 << _FIRST_POWER]
+    best = series = _build(samples, counts)
+    # Symmetry can make the last coefficients vanish early. The deviation on a finer grid decides:
+    # refine while that helps.
+    while series.error > _tolerance(samples, series) and 2 * counts[0] <= samples.most:
+        counts[0] *= 2
+        series = _build(samples, counts)
         if series.error < best.error / 2:
             best = series
         elif best.is_resolved:
             break
-    if best.is_resolved or samples.noise > _ROUGH * samples.scale:
-        return best
-    # Kinks or jumps: the roots of the series are its ripples.
-    roots = _objective_roots(objective, best)
-    return replace(best, find_roots=lambda: roots)
+    return best
+
+
+def _build(samples: _Samples, counts: list[int]) -> LossSeries:
+    # A coefficient from n samples carries the noise divided by sqrt(n).
+    noise = samples.relative_noise
+    tolerance = min(noise / 2, 0.1) if noise > _ROUNDING else EPS
+    parameters = (samples.objective.parameter,)
+    smooth, *_ = fit_series(lambda v: samples(v[:, 0]), parameters, counts, tolerance, samples.most)
+    derivative = smooth.derivative()
+    check = _deviation_of_values if samples.is_own else _deviation
+    error, slope_error = check(samples, smooth, derivative)
+    return LossSeries(smooth, derivative, error, slope_error, samples.count, samples.noise)
 
 
 def _tolerance(samples: _Samples, series: LossSeries) -> float:
     """The error of D below which no refinement can help."""
     exact = _SERIES_TOLERANCE * series.derivative.bound(0)
     # Values deviate from their series by some deviations of the noise; a check reports twice that.
-    return max(exact, _per_value(samples.objective.parameter, series.smooth, 8 * samples.noise))
+    return max(exact, _per_value(series.smooth, 8 * samples.noise))
 
 
 class _Samples:
@@ -236,19 +384,15 @@ class _Samples:
         self.count = 0
         self._known: dict[float, float] = {}
         expensive = isinstance(objective, OwnObjective) and objective.is_expensive
-        self.max_power = _MAX_POWER_EXPENSIVE if expensive else _MAX_POWER
+        # The largest number of nodes.
+        self.most = 1 << (_MAX_POWER_EXPENSIVE if expensive else _MAX_POWER)
         parameter = objective.parameter
         width = parameter.high - parameter.low
         places = parameter.low + width * np.array(_NOISE_PLACES)
         eps = float(torch.finfo(objective.dtype).eps)
         largest = max(abs(parameter.low), abs(parameter.high))
-        self.scale = float(np.abs(self(places)).max())
+        self._scale = float(np.abs(self(places)).max())
         self.noise = measure_noise(self, places, noise_spacing(width, largest, eps))
-
-    @property
-    def max_degree(self) -> int:
-        """The largest degree that is tried."""
-        return 1 << (self.max_power - 1)
 
     def __call__(self, values: npt.ArrayLike) -> FloatArray:
         points = np.atleast_1d(np.asarray(values, dtype=np.float64))
@@ -268,93 +412,10 @@ class _Samples:
     @property
     def relative_noise(self) -> float:
         """The noise relative to the largest value seen at first."""
-        return self.noise / self.scale if self.scale > 0 else 0.0
+        return self.noise / self._scale if self._scale > 0 else 0.0
 
 
-@contextmanager
-def _preferences(relative_noise: float, max_power: int) -> Iterator[None]:
-    """Lets chebpy stop at the noise; its preferences, and what numpy and it warn of, come back."""
-    settings = chebpy.UserPreferences(), np.errstate(divide="ignore", invalid="ignore")
-    with settings[0] as preferences, settings[1], warnings.catch_warnings():
-        # What did not converge shows in the error that is stated.
-        warnings.filterwarnings("ignore", message="The .* constructor did not converge")
-        preferences.maxpow2 = max_power
-        if relative_noise > _ROUNDING:
-            # A coefficient from n samples carries the noise divided by sqrt(n).
-            preferences.eps = min(relative_noise / 2, 0.1)
-        yield
-
-
-def _build(samples: _Samples, degree: int | None) -> LossSeries:
-    parameter = samples.objective.parameter
-    domain = [parameter.low, parameter.high]
-    limits = samples.relative_noise, samples.max_power
-    with _preferences(*limits):
-        if parameter.period is not None:
-            size = None if degree is None else 2 * degree + 1
-            fun = chebpy.trigfun(samples, domain, size)
-            smooth = _from_fourier(fun)
-            k = np.arange(len(smooth.coefficients))
-            rate = 2 * math.pi / parameter.period
-            derivative = TrigPolynomial(1j * rate * k * smooth.coefficients)
-            span = 2 * math.pi
-        else:
-            fun = chebpy.chebfun(samples, domain, None if degree is None else degree + 1)
-            smooth, derivative = _from_chebyshev(fun), _from_chebyshev(fun.diff())
-            span = math.pi
-
-    def find_roots() -> FloatArray:
-        with _preferences(*limits):
-            roots = _chebpy_roots(fun, derivative)
-        if roots is not None:
-            return roots
-        grid = np.linspace(0, span, _SIGN_GRID)
-        phi = sign_changes(lambda phi: derivative.derivatives(phi, 0)[0], grid)
-        return value_of(parameter, phi)
-
-    check = _deviation_of_values if samples.is_own else _deviation
-    error, slope_error = check(samples, smooth, derivative)
-    return LossSeries(
-        parameter,
-        smooth,
-        derivative,
-        span,
-        error,
-        slope_error,
-        find_roots,
-        samples.count,
-        samples.noise,
-    )
-
-
-def _chebpy_roots(fun: chebpy.chebfun.Chebfun, derivative: TrigPolynomial) -> FloatArray | None:
-    """Returns chebpy's roots of the derivative, or None where it cannot find them."""
-    # Of a series that did not converge, the roots would be ripples, and take gigabytes to find.
-    if derivative.degree > _MAX_ROOT_DEGREE:
-        return None
-    try:
-        return np.sort(np.real(np.asarray(fun.diff().roots(), dtype=np.complex128)))
-    except np.linalg.LinAlgError:
-        # Coefficients that vanish exactly make its matrix infinite.
-        return None
-
-
-def _from_fourier(fun: chebpy.chebfun.Chebfun) -> TrigPolynomial:
-    # Coefficients come in FFT order for points counted from the left end, where phi = 0.
-    coefficients = np.asarray(fun.funs[0].onefun.coeffs, dtype=np.complex128)
-    return TrigPolynomial(coefficients[: (len(coefficients) + 1) // 2])
-
-
-def _from_chebyshev(fun: chebpy.chebfun.Chebfun) -> TrigPolynomial:
-    # T_k(x) at x = -cos(phi) is (-1)^k cos(k phi).
-    a = np.asarray(fun.funs[0].onefun.coeffs, dtype=np.float64)
-    k = np.arange(len(a))
-    return TrigPolynomial(((-1.0) ** k * a * np.where(k == 0, 1.0, 0.5)).astype(np.complex128))
-
-
-def _deviation(
-    samples: _Samples, smooth: TrigPolynomial, derivative: TrigPolynomial
-) -> tuple[float, float]:
+def _deviation(samples: _Samples, smooth: Series, derivative: Series) -> tuple[float, float]:
     """Bounds the error of D and of dD/dphi by comparing with autograd on a finer grid.
 
     The error is itself a trigonometric polynomial of about the degree that sampling could not see;
@@ -375,7 +436,7 @@ def _deviation(
 
 
 def _deviation_of_values(
-    samples: _Samples, smooth: TrigPolynomial, derivative: TrigPolynomial
+    samples: _Samples, smooth: Series, derivative: Series
 ) -> tuple[float, float]:
     """Bounds the same errors from values of the loss alone, on a grid that the series has not seen.
 
@@ -391,7 +452,7 @@ def _deviation_of_values(
     ours, true = smooth.derivatives(phi, 0)[0], samples(value_of(parameter, phi))
     apart = 2 * float(np.max(np.abs(ours - true)))
     apart += smooth.rounding(0)
-    error = _per_value(parameter, smooth, apart)
+    error = _per_value(smooth, apart)
     return error + derivative.rounding(0), 2 * degree * error + derivative.rounding(1)
 
 
@@ -402,25 +463,79 @@ def _check_grid(parameter: Parameter, count: int) -> FloatArray:
     here, too: hence an odd number of points, and over a period an irrational offset.
     """
     count |= 1
-    if parameter.period is None:
-        return math.pi * (np.arange(count) + 0.5) / count
-    return 2 * math.pi * (np.arange(count) + 0.41421356) / count
+    shift = 0.5 if parameter.period is None else 0.41421356
+    return span_of(parameter) * (np.arange(count) + shift) / count
 
 
-def _per_value(parameter: Parameter, smooth: TrigPolynomial, apart: float) -> float:
+def _per_value(smooth: Series, apart: float) -> float:
     """Bounds the derivative in the value of an error of at most `apart`, of twice the degree."""
+    parameter = smooth.parameters[0]
     degree, width = 2 * max(smooth.degree, 8), parameter.high - parameter.low
     if parameter.period is not None:
         return degree * apart * 2 * math.pi / width
     return degree**2 * apart * 2 / width
 
 
-def _objective_roots(objective: Line, series: LossSeries) -> FloatArray:
-    """Returns where the objective's own derivative changes its sign, kinks and jumps included."""
+def landmarks(parameter: Parameter) -> FloatArray:
+    """Returns angles at the target and on either side of it, none where there is no target."""
+    if parameter.target is None:
+        return np.empty(0)
+    offsets = (parameter.high - parameter.low) * np.concatenate(
+        [-_BESIDE_TARGET, [0.0], _BESIDE_TARGET[::-1]]
+    )
+    values = parameter.target + offsets
+    if parameter.period is None:
+        return angle_of(parameter, values[(values >= parameter.low) & (values <= parameter.high)])
+    return np.mod(angle_of(parameter, values), 2 * math.pi)
+
+
+def rough_roots(objective: Line, series: LossSeries) -> FloatArray:
+    """Returns the values at which the derivative of a loss changes sign that no series follows.
+
+    The roots of its series are ripples: the objective's own derivative is asked, kinks and jumps
+    included. Of a noisy loss its signs would be chance; there the series counts.
+    """
 
     def slope(phi: FloatArray) -> FloatArray:
         slopes: FloatArray = objective.derivatives(series.value(phi), 1, smooth=True)[1]
         return slopes
 
-    grid = np.append(np.linspace(0, series.span, _SIGN_GRID), landmarks(objective.parameter))
+    grid = np.linspace(0, series.span, _SIGN_GRID)
+    if series.noise > _ROUGH * series.smooth.bound(0):
+        return series.value(sign_changes(series.slope, grid))
+    grid = np.append(grid, landmarks(series.parameter))
     return series.value(sign_changes(slope, np.unique(grid)))
+
+
+def sign_changes(slope: Callable[[FloatArray], FloatArray], grid: FloatArray) -> FloatArray:
+    """Returns the angles at which a function changes its sign, by bisection.
+
+    Where it stays zero in between, those at which that begins and ends.
+
+    Args:
+        slope: (n,) -> (n,).
+        grid: Angles at which it is looked at, ascending.
+    """
+    signs = np.sign(np.nan_to_num(slope(grid)))
+    known = np.flatnonzero(signs)
+    change = signs[known[:-1]] * signs[known[1:]] < 0
+    before, after = known[:-1][change], known[1:][change]
+    # A stretch of zeros has two ends, each found from its own side.
+    stretch = after > before + 1
+    inside = grid[np.concatenate([before, after[stretch]])]
+    outside = grid[np.concatenate([before + 1, after[stretch] - 1])]
+    return np.unique(bisect(slope, inside, outside))
+
+
+def bisect(
+    slope: Callable[[FloatArray], FloatArray], inside: FloatArray, outside: FloatArray
+) -> FloatArray:
+    """Returns the angles (n,) at which a function leaves the sign that it has at `inside`."""
+    if len(inside) == 0:
+        return inside
+    signs = np.sign(slope(inside))
+    for _ in range(_BISECTIONS):
+        middle = (inside + outside) / 2
+        same = np.sign(slope(middle)) == signs
+        inside, outside = np.where(same, middle, inside), np.where(same, outside, middle)
+    return (inside + outside) / 2

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.landscape.series import build_series
+from gabordiag.objective.angles import middle_and_half
 from gabordiag.objective.line import Line
 from gabordiag.own.evaluation import OwnObjective
 
@@ -43,10 +44,8 @@ class SeriesObjective(Line):
         self.parameter = original.parameter
         self.loss_name = original.loss_name
         self.is_root = original.is_root
-        smooth = self.series.smooth
-        weights = np.where(np.arange(smooth.degree + 1) == 0, 1.0, 2.0)
-        self._cosines = torch.as_tensor(weights * smooth.coefficients.real)
-        self._sines = torch.as_tensor(-weights * smooth.coefficients.imag)
+        waves = self.series.smooth.waves
+        self._cosines, self._sines = torch.tensor(waves.real), torch.tensor(-waves.imag)
 
     def loss(self, values: Tensor) -> Tensor:
         """Returns the loss (n,) at the values (n,)."""
@@ -94,7 +93,7 @@ class SeriesObjective(Line):
             waves = phi[:, None] * torch.arange(len(self._cosines), dtype=phi.dtype)
             return torch.cos(waves) @ self._cosines + torch.sin(waves) @ self._sines
         # cos(k phi) = T_k(cos phi) by recurrence: phi itself has no derivative at the ends.
-        middle, half = (parameter.low + parameter.high) / 2, (parameter.high - parameter.low) / 2
+        middle, half = middle_and_half(parameter)
         x = ((middle - values) / half).clamp(-1.0, 1.0)
         before, now = torch.ones_like(x), x
         total = self._cosines[0] * before

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gabordiag.errors import InputError
 from gabordiag.gabor import gabor_kernel, gabor_partials
+from gabordiag.objective.angles import nodes, value_of
 from gabordiag.objective.experiment import DTYPES, Experiment
 from gabordiag.objective.image_grams import ImageGrams
 from gabordiag.objective.image_set import Picture
@@ -152,8 +153,8 @@ class ShortcutObjective(GaborLine):
         parameter = self.parameter
         count = _FIRST_SAMPLES
         while True:
-            kernels = self.kernels(torch.as_tensor(_sample_points(parameter, count)))
-            between = self.kernels(torch.as_tensor(_sample_points(parameter, 2 * count)[1::2]))
+            kernels = self.kernels(_sample_points(parameter, count))
+            between = self.kernels(_sample_points(parameter, 2 * count)[1::2])
             if _is_spanned(between, kernels) or count >= _MAX_SAMPLES:
                 return torch.cat([kernels, self._target_kernel(torch.float64).cpu()])
             count *= 2
@@ -348,12 +349,8 @@ def _pair_bytes(pair: tuple[Tensor, Tensor]) -> int:
     return pair[0].nbytes + pair[1].nbytes
 
 
-def _sample_points(parameter: Parameter, count: int) -> FloatArray:
-    """Equispaced over a period, Chebyshev points (both ends included) over an interval."""
-    if parameter.period is not None:
-        return parameter.low + parameter.period * np.arange(count) / count
-    middle, half = (parameter.low + parameter.high) / 2, (parameter.high - parameter.low) / 2
-    return middle - half * np.cos(np.pi * np.arange(count + 1) / count)
+def _sample_points(parameter: Parameter, count: int) -> Tensor:
+    return torch.as_tensor(value_of(parameter, nodes(parameter, count)))
 
 
 def _is_spanned(kernels: Tensor, spanning: Tensor) -> bool:

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gabordiag.errors import InputError
-from gabordiag.landscape.series import TrigPolynomial, build_series
+from gabordiag.landscape.series import Series, build_series
+from gabordiag.objective.angles import nodes, value_of
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.space import Parameter
 from gabordiag.own.custom import own_objective
 from tests.landscape.planted import Planted, interval, waves
 
@@ -20,17 +22,18 @@ from tests.landscape.planted import Planted, interval, waves
 ANGLES = np.sort(np.random.default_rng(0).uniform(0, 2 * math.pi, 200))
 
 
-def random_polynomial(degree: int, seed: int) -> TrigPolynomial:
-    rng = np.random.default_rng(seed)
-    coefficients = rng.standard_normal(degree + 1) + 1j * rng.standard_normal(degree + 1)
-    coefficients[0] = coefficients[0].real
-    return TrigPolynomial(coefficients)
+PERIOD = Parameter("turn", 0.0, 2 * math.pi, 2 * math.pi, None, 0.0)
+INTERVAL = Parameter("way", -1.0, 3.0, None, None, 0.0)
 
 
-class TestTrigPolynomial:
+def random_polynomial(degree: int, seed: int) -> Series:
+    return Series((PERIOD,), np.random.default_rng(seed).standard_normal(2 * degree + 1))
+
+
+class TestSeriesOfOneParameter:
     def test_derivatives_term_by_term(self):
-        # 3 + 2 Re((1 - 2i) e^{2 i phi} / 2) = 3 + cos 2phi + 2 sin 2phi
-        polynomial = TrigPolynomial(np.array([3, 0, 0.5 - 1j]))
+        # 3 + cos 2phi + 2 sin 2phi
+        polynomial = Series((PERIOD,), np.array([3.0, 0, 0, 1, 2]))
         assert polynomial.degree == 2
         cos, sin = np.cos(2 * ANGLES), np.sin(2 * ANGLES)
         expected = [
@@ -49,7 +52,7 @@ class TestTrigPolynomial:
 
     @pytest.mark.parametrize("order", [0, 1, 5])
     def test_bound_is_reached_by_one_wave(self, order):
-        polynomial = TrigPolynomial(np.array([0, 0, 0, 0.5]))  # cos(3 phi)
+        polynomial = Series((INTERVAL,), np.array([0.0, 0, 0, 1]))  # cos(3 phi)
         crest = np.array([0.0, math.pi / 6])
         reached = np.abs(polynomial.derivatives(crest, order)[order]).max()
         assert reached == pytest.approx(polynomial.bound(order), rel=1e-12)
@@ -60,14 +63,43 @@ class TestTrigPolynomial:
         polynomial = random_polynomial(degree, seed)
         k = np.arange(degree + 1)
         phases = np.multiply.outer(ANGLES.astype(np.longdouble), k.astype(np.longdouble))
-        # d^m/dphi^m of 2 Re(c e^{ik phi}) shifts the phase by m quarter turns.
-        c = polynomial.coefficients.astype(np.clongdouble) * np.clongdouble(1j) ** order
+        # d^m/dphi^m of Re(c e^{ik phi}) shifts the phase by m quarter turns.
+        a = polynomial.coefficients
+        waves = np.append(a[:1], a[1::2] - 1j * a[2::2])
+        c = waves.astype(np.clongdouble) * np.clongdouble(1j) ** order
         terms = (c.real * np.cos(phases) - c.imag * np.sin(phases)) * k.astype(
             np.longdouble
         ) ** order
-        exact = (terms * np.where(k == 0, 1, 2)).sum(axis=1)
+        exact = terms.sum(axis=1)
         error = np.abs(polynomial.derivatives(ANGLES, order)[order] - exact).max()
         assert error <= polynomial.rounding(order)
+
+
+@pytest.mark.parametrize("parameters", [(PERIOD,), (INTERVAL,), (PERIOD, INTERVAL)])
+@pytest.mark.parametrize("counts", [(16, 16), (9, 12)])
+def test_samples_and_slopes_in_closed_form(parameters, counts):
+    # 1 + cos 2a - sin 3a along a, 2 - b + b^3 along b.
+    functions = {
+        "turn": (
+            lambda a: 1 + np.cos(2 * a) - np.sin(3 * a),
+            lambda a: -2 * np.sin(2 * a) - 3 * np.cos(3 * a),
+        ),
+        "way": (lambda b: 2 - b + b**3, lambda b: 3 * b**2 - 1),
+    }
+    used = [functions[parameter.name] for parameter in parameters]
+    places = [value_of(p, nodes(p, n)) for p, n in zip(parameters, counts, strict=False)]
+    samples = used[0][0](places[0])
+    if len(parameters) == 2:
+        samples = np.multiply.outer(samples, used[1][0](places[1]))
+    series = Series.from_samples(parameters, samples).chopped(1e-12)
+    low, high = np.array([(p.low, p.high) for p in parameters]).T
+    values = np.random.default_rng(1).uniform(low, high, (30, len(parameters)))
+    levels = series.value_and_slopes(values)
+    for row, axis in enumerate([None, *range(len(parameters))]):
+        factors = [f[int(axis == i)](values[:, i]) for i, f in enumerate(used)]
+        np.testing.assert_allclose(levels[row], np.prod(factors, axis=0), atol=1e-11)
+    # Each is as short as it can be.
+    assert series.coefficients.shape == tuple({"turn": 7, "way": 4}[p.name] for p in parameters)
 
 
 def deviation(objective, derivative, second) -> None:
@@ -155,7 +187,7 @@ def test_the_loss_along_psi_has_degree_two(texture):
         image=texture(), loss="mse", kernel_size=9, wavelength=5.0, sigma=2.0, psi=0.0
     )
     series = build_series(experiment.along("psi"))
-    magnitudes = np.abs(series.derivative.coefficients)
+    magnitudes = np.abs(series.derivative.waves)
     assert magnitudes[1:3].max() > 1e-3
     assert magnitudes[3:].max(initial=0) < 1e-12 * magnitudes.max()
 
@@ -173,13 +205,13 @@ def test_half_the_period_halves_the_series(texture):
     objective = Experiment(**options).along()
     short = build_series(objective)
     double = build_series(Planted(objective.loss, -math.pi, math.pi))
-    odd = np.abs(double.derivative.coefficients[1::2])
-    assert odd.max() < 1e-11 * np.abs(double.derivative.coefficients).max()
-    shared = min(len(short.derivative.coefficients), len(double.derivative.coefficients[::2]))
+    odd = np.abs(double.derivative.waves[1::2])
+    assert odd.max() < 1e-11 * np.abs(double.derivative.waves).max()
+    shared = min(len(short.derivative.waves), len(double.derivative.waves[::2]))
     turn = np.exp(1j * np.arange(shared) * math.pi)  # the ranges start half a period apart
     np.testing.assert_allclose(
-        short.derivative.coefficients[:shared],
-        (double.derivative.coefficients[::2][:shared] * turn),
+        short.derivative.waves[:shared],
+        (double.derivative.waves[::2][:shared] * turn),
         atol=1e-10 * short.derivative.bound(0),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
 import random
@@ -10,7 +9,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import chebpy
 import numpy as np
 import pytest
 import torch
@@ -666,16 +664,11 @@ class TestNothingIsTouched:
         torch.testing.assert_close(module.theta.grad, twin.theta.grad, rtol=0, atol=0)
 
     def test_global_settings(self, image):
-        preferences = copy.copy(chebpy.UserPreferences().__dict__)
         errors, dtype = np.geterr(), torch.get_default_dtype()
         build_series(of(planted.Right(dtype=torch.float32), image))
         build_series(own_objective(lambda v: (v - 0.3).abs(), range=(0.0, 1.0)))
         assert np.geterr() == errors
         assert torch.get_default_dtype() == dtype
-        now = chebpy.UserPreferences()
-        assert all(getattr(now, key) is value for key, value in preferences.items())
-        assert now.eps == np.finfo(float).eps
-        assert now.maxpow2 == 16
 
 
 class TestLoading:
