@@ -38,6 +38,7 @@ from gabordiag.landscape.surface import condition
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
+from gabordiag.own.plain_loop import PlainLoop, as_plain_loop
 from gabordiag.results import Data, Finding, Progress, Result
 from gabordiag.wording import counted
 
@@ -192,16 +193,21 @@ def diagnose_objective(
         if progress is not None:
             progress(done, total)
 
-    objective = as_objective_of(objective)
+    objective, loop = as_objective_of(objective), None
     if sweep is None and isinstance(objective, OfLine):
         sweep = sweep_objective(objective.line)
     tick()
     if made_run is None:
         known = None if sweep is None else sweep.landscape
-        made_run = run(objective, settings, start, lr, landscape=known, listener=listener)
+        loop = as_plain_loop(objective)
+        if isinstance(loop, PlainLoop):
+            loop.may_fail = True
+        made_run = run(
+            objective, settings, start, lr, landscape=known, listener=listener, stepped=loop
+        )
     tick()
     facts = Facts(made_run, sweep, bench)
-    findings = check_gradient(facts)
+    findings = _with_state(facts, loop, check_gradient(facts))
     blocked = any(finding.present for finding in findings)
     if not blocked or made_run.outcome == "reached":
         findings = _all_findings(facts, findings, tick)
@@ -257,6 +263,20 @@ def check_gradient(facts: Facts) -> tuple[Finding, ...]:
     asked = {name: check_objective(line, value) for name, line, value in pairs}
     causes = dict.fromkeys(finding.cause for found in asked.values() for finding in found)
     return tuple(_with_true_derivative(facts, _merged(cause, asked)) for cause in causes)
+
+
+def _with_state(
+    facts: Facts, loop: Objective | None, findings: tuple[Finding, ...]
+) -> tuple[Finding, ...]:
+    """Adds what a module's state, carried from step to step, does to the run."""
+    if not isinstance(loop, PlainLoop):
+        return findings
+    path = facts.run.trajectory
+    repeats = not any(f.present and f.cause == "nondeterministic" for f in findings)
+    found = loop.compare(path.values, path.losses, repeats)
+    if found is None:
+        return findings
+    return (found, *(finding for finding in findings if finding.cause != found.cause))
 
 
 def _merged(cause: str, asked: Mapping[str, Sequence[Finding]]) -> Finding:
@@ -336,7 +356,10 @@ def is_too_short(run_: Run) -> bool:
 def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
     """Returns the verdict."""
     if facts.run.outcome == "reached":
-        return "healthy" if facts.run.is_at_base else "equivalent_solution"
+        # Where a loop of the module does not do what its landscape says, arriving is luck.
+        lucky = (f.cause for f in findings if f.present and f.evidence.get("decides"))
+        healthy = "healthy" if facts.run.is_at_base else "equivalent_solution"
+        return next(lucky, healthy)
     alone = {cause.name for cause in CAUSES if cause.stands_alone} | GRADIENT_CAUSES
     for finding in findings:
         if finding.present and finding.cause in alone:

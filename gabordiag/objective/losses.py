@@ -96,12 +96,13 @@ def _rmse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: T
 
 def _cosine_direct(outputs: Tensor, target: Tensor) -> Tensor:
     lengths = _dot(outputs, outputs).sqrt() * _dot(target, target).sqrt()
-    return 1 - (outputs @ target) / lengths
+    # Rounding may bring the quotient above 1.
+    return (1 - (outputs @ target) / lengths).clamp(min=0)
 
 
 def _cosine_pooled(means: Tensor) -> Tensor:
     lengths = (means[1] * means[3]).sqrt()
-    return 1 - means[2] / lengths
+    return (1 - means[2] / lengths).clamp(min=0)
 
 
 def _unit(vector: Tensor) -> Tensor:
