@@ -50,6 +50,7 @@ _DEEDS = {
     "clamp": "clamps the value ({target}), and it lies outside the limits",
     "step": "rounds the value ({target}), whose slope is zero",
     "unused": "never uses {target}",
+    "frozen": "leaves {target} with requires_grad = False",
 }
 
 

@@ -48,6 +48,8 @@ class Probes:
         reach: The loss's own scale around the places (m,).
         noise: Standard deviation of the loss's noise.
         rounding: Of the largest loss at the places, in the loss's own precision.
+        scale: What the loss without its root is a difference of; see `Line.scale`.
+        power: 2 where the loss is a root, else 1.
         variation: Largest minus smallest of all values seen.
         neighbours: Sizes of the gradients of a module's other parameters, by name; the largest of
             all places.
@@ -62,6 +64,8 @@ class Probes:
     reach: FloatArray
     noise: float
     rounding: float
+    scale: float
+    power: int
     variation: float
     neighbours: dict[str, float]
 
@@ -70,7 +74,10 @@ class Probes:
         """Whether the loss depends on the parameter, as far as its noise allows to see."""
         finite = self.losses[np.isfinite(self.losses)]
         largest = float(np.abs(finite).max()) if len(finite) else 0.0
-        return bool(self.variation > _DIFFERENT * self.noise + _ROUNDING * largest)
+        if self.variation <= _DIFFERENT * self.noise + _ROUNDING * largest:
+            return False
+        # The loss may be the root of what varies.
+        return bool(self.variation**self.power > _ROUNDING * self.scale)
 
     @property
     def zero(self) -> npt.NDArray[np.bool_]:
@@ -122,6 +129,8 @@ def probe(objective: Line, value: float) -> Probes:
         reach,
         float(noises.max()),
         rounding,
+        objective.scale,
+        2 if objective.is_root else 1,
         float(np.ptp(finite)) if len(finite) else 0.0,
         _largest(gradients),
     )

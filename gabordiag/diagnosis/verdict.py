@@ -77,6 +77,7 @@ ADVICE_BY_DEED = {
     "step": "Leave the rounding out while the parameter is learned.",
     "integer": "Keep the value a floating-point number all the way to the loss.",
     "init": "Compute in forward what depends on the parameter.",
+    "frozen": "Set its requires_grad to True: module.requires_grad_().",
 }
 HEALTHY = ("healthy", "equivalent_solution")
 # What of the landscape a diagnosis shows itself.
@@ -308,6 +309,9 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     if changed is None:
         return finding
     trial = changed.trial(facts.settings, facts.start)
+    if trial.outcome == "frozen":
+        # The values show no slope either: there is none that would be the right one.
+        return finding
     ends = f"ends at {facts.space.show(trial.final)} ({trial.outcome.replace('_', ' ')})"
     if trial.reached:
         assert trial.steps_to_target is not None

@@ -50,6 +50,14 @@ class Loss:
         """Whether it has a kink at its zero."""
         return bool(self.root_of)
 
+    def scale(self, energy: float) -> float:
+        """Returns what the loss without its root is a difference of.
+
+        Args:
+            energy: Mean square of the target.
+        """
+        return 1.0 if self.name == "cosine" else energy
+
     @property
     def squared(self) -> str:
         """Name of the smooth loss under the root; its own name where there is none."""

@@ -73,6 +73,10 @@ class Evaluator(Protocol):
     def is_root(self) -> bool:
         """Whether the loss is known to be the root of `smooth`."""
 
+    @property
+    def scale(self) -> float:
+        """What the loss without its root is a difference of; 0 where that is unknown."""
+
     def loss(self, point: Tensor) -> Tensor:
         """Returns the loss (0-dim) at a point."""
 
@@ -108,6 +112,7 @@ class FunctionLoss:
     """
 
     is_root = False
+    scale = 0.0
 
     def __init__(
         self, function: Callable[[Tensor], Any], places: FloatArray, name: str = "value"
@@ -252,6 +257,11 @@ class UserObjective:
     def eps(self) -> float:
         """Relative rounding of the parameters."""
         return float(torch.finfo(self.dtype).eps)
+
+    @property
+    def scale(self) -> float:
+        """What the loss without its root is a difference of; 0 where that is unknown."""
+        return self.evaluator.scale
 
     @property
     def loss_eps(self) -> float:

@@ -350,6 +350,13 @@ class ModuleLoss:
         return isinstance(self.loss_function, Loss) and self.loss_function.is_root
 
     @property
+    def scale(self) -> float:
+        """What the loss without its root is a difference of; 0 where that is unknown."""
+        if not isinstance(self.loss_function, Loss) or self._target is None:
+            return 0.0
+        return self.loss_function.scale(float(self._target.double().square().mean()))
+
+    @property
     def is_frozen(self) -> bool:
         """Whether the parameter has requires_grad = False."""
         return not self._user_module.get_parameter(self.element.name).requires_grad
