@@ -103,16 +103,16 @@ def nonfinite_gradient(facts: Facts) -> Finding:
         "loss": loss,
         "value": facts.space.named(path.values[step]),
     }
-    trial = _squared_trial(facts)
-    sufficient = trial is not None and trial.reached
+    square = facts.squared_trial
+    sufficient = square is not None and square[1].reached
     text = f"at step {step} the loss was {loss:.3g} and its gradient NaN"
     if loss == 0 and facts.objective.is_root:
         text += ": the derivative of a square root at exactly zero is 0/0"
-    if trial is not None:
-        evidence["counterfactual"] = trial.to_dict()
+    if square is not None:
+        evidence["counterfactual"] = square[1].to_dict()
     advice = ""
-    if sufficient:
-        advice = f"Use {facts.without_root}, or add a small constant under the root."
+    if square is not None and sufficient:
+        advice = f"Use {square[0]}, or add a small constant under the root."
     return Finding("nonfinite_gradient", True, sufficient, evidence, text, advice)
 
 
@@ -173,10 +173,10 @@ def kink(facts: Facts) -> Finding:
         if facts.run.outcome == "reached":
             but = f"within the tolerance of {space.show(space.tolerance)}"
         return Finding("kink", False, False, evidence, text + but)
-    trial = _squared_trial(facts)
-    sufficient = trial is not None and trial.reached
-    if trial is not None:
-        evidence["counterfactual"] = trial.to_dict()
+    square = facts.squared_trial
+    sufficient = square is not None and square[1].reached
+    if square is not None:
+        evidence["counterfactual"] = square[1].to_dict()
     how = f"is {_numbers(facts, slope, '.3g')} right"
     if np.isinf(slope).any():
         how = "grows without bound"
@@ -184,7 +184,9 @@ def kink(facts: Facts) -> Finding:
         f"the slope of {facts.objective.loss_name} {how} beside its minimum, so a fixed step never "
         f"settles: it bounces across the target {shown}"
     )
-    advice = f"Use {facts.without_root} with the same learning rate." if sufficient else ""
+    advice = ""
+    if square is not None and sufficient:
+        advice = f"Use {square[0]} with the same learning rate."
     return Finding("kink", True, sufficient, evidence, text, advice)
 
 
@@ -214,10 +216,6 @@ def _bounces_at_target(facts: Facts) -> bool:
     sides = np.sign(facts.space.offsets(late, goal))
     crossings = int((sides[1:] != sides[:-1]).sum(axis=0).max())
     return crossings >= len(late) // 4
-
-
-def _squared_trial(facts: Facts) -> Trial | None:
-    return None if facts.squared is None else facts.squared.confirmed(facts.settings, facts.start)
 
 
 def step_too_small(facts: Facts) -> Finding:

@@ -17,7 +17,7 @@ import numpy as np
 from gabordiag.checks.gradient import check_objective
 from gabordiag.diagnosis.causes import CAUSES
 from gabordiag.diagnosis.evidence import Bench, Facts, arrival
-from gabordiag.diagnosis.remedies import REMEDIES, Remedy, global_search, try_remedies
+from gabordiag.diagnosis.remedies import OF_CODE, REMEDIES, Remedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
 from gabordiag.dynamics.pairs import PairSurface, pair_surfaces
@@ -58,7 +58,6 @@ _FLAWS = GRADIENT_CAUSES | {"target_unreachable"}
 _SUBSTITUTES: dict[str, tuple[str, Callable[[Facts], Bench | None]]] = {
     "no_gradient": ("with the right one", lambda facts: facts.from_values),
     "wrong_gradient": ("with the right one", lambda facts: facts.from_values),
-    "nonfinite_gradient": ("with the squared loss", lambda facts: facts.squared),
     "nondeterministic": ("without the noise", lambda facts: facts.from_values),
 }
 # What to change where no option of a run can help: the code.
@@ -66,18 +65,10 @@ ADVICE = {
     "no_gradient": "Compute the output from the parameter with torch operations alone, such as "
     "torch.nn.functional.conv2d(input, kernel(theta)), without .data, detach or no_grad.",
     "wrong_gradient": "Correct the derivative, or leave it to autograd.",
-    "nonfinite_gradient": "Use the squared loss, or start beside the value where the gradient "
-    "breaks.",
+    "nonfinite_gradient": "Keep arguments off the value where the slope is infinite: a small "
+    "constant under a root, a divisor that is never zero.",
     "nondeterministic": "Call .eval(), or fix the random numbers, while the parameter is learned.",
     "flat_objective": "Check the input and the parameter's name: nothing can be learned from this.",
-}
-# The same by what the line at fault does.
-ADVICE_BY_DEED = {
-    "clamp": "Start inside the limits, or leave them out while the parameter is learned.",
-    "step": "Leave the rounding out while the parameter is learned.",
-    "integer": "Keep the value a floating-point number all the way to the loss.",
-    "init": "Compute in forward what depends on the parameter.",
-    "frozen": "Set its requires_grad to True: module.requires_grad_().",
 }
 HEALTHY = ("healthy", "equivalent_solution")
 # What of the landscape a diagnosis shows itself.
@@ -214,11 +205,12 @@ def diagnose_objective(
         findings = _all_findings(facts, findings, tick)
     # A wrong derivative that only the sweep has seen blocks as much.
     blocked = blocked or any(f.present and f.cause == "wrong_gradient" for f in findings)
+    facts.faults = tuple(f for f in findings if f.present and f.cause in GRADIENT_CAUSES)
     verdict = judge_findings(facts, findings)
     remedies: tuple[Remedy, ...] = ()
     if verdict not in HEALTHY and not (sweep is None and is_too_short(made_run)):
         # Without a gradient to trust no descent can be mended; only looking everywhere helps.
-        remedies = try_remedies(facts, (global_search,) if blocked else REMEDIES, tick)
+        remedies = try_remedies(facts, OF_CODE if blocked else REMEDIES, tick)
     tick(total - done)
     # Of several parameters a scan costs runs, which a healthy run does not need.
     is_costly = sweep is None and verdict in HEALTHY
@@ -305,10 +297,15 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     parameter has none to try.
     """
     instead, bench = _SUBSTITUTES.get(finding.cause, ("", lambda facts: None))
-    changed = bench(facts) if finding.present else None
-    if changed is None:
+    if not finding.present:
         return finding
-    trial = changed.trial(facts.settings, facts.start)
+    if finding.cause == "nonfinite_gradient" and facts.squared_trial is not None:
+        words, trial = facts.squared_trial
+        instead = f"with {words}"
+    elif (changed := bench(facts)) is not None:
+        trial = changed.trial(facts.settings, facts.start)
+    else:
+        return finding
     if trial.outcome == "frozen":
         # The values show no slope either: there is none that would be the right one.
         return finding
@@ -413,19 +410,26 @@ def headline(
         return _inconclusive_headline(facts)
     finding = next(f for f in findings if f.cause == verdict)
     sentence = finding.explanation[0].upper() + finding.explanation[1:] + "."
-    if finding.advice:
+    repair = next((remedy for remedy in remedies if remedy.name == "repair_code"), None)
+    if repair is not None and verdict in GRADIENT_CAUSES:
+        return f"{sentence} {repair.change[0].upper()}{repair.change[1:]}."
+    cure = next((remedy for remedy in remedies if remedy.works), None)
+    # What presupposes the target is advice only where nothing else works.
+    is_answer = verdict == "wrong_basin" and cure is not None and not cure.needs_target
+    if finding.advice and not is_answer:
         return f"{sentence} {finding.advice}"
     if verdict in ADVICE:
         return f"{sentence} {_code_advice(finding)}"
-    cure = next((remedy for remedy in remedies if remedy.works), None)
     if cure is None:
         return f"{sentence} None of the {len(remedies)} remedies tried helps."
     return f"{sentence} What works: {cure.change}."
 
 
 def _code_advice(finding: Finding) -> str:
-    where = finding.evidence.get("where") or {}
-    return ADVICE_BY_DEED.get(where.get("kind", ""), ADVICE.get(finding.cause, finding.advice))
+    repair = (finding.evidence.get("where") or {}).get("repair")
+    if repair:
+        return f"{repair[0].upper()}{repair[1:]}."
+    return finding.advice or ADVICE[finding.cause]
 
 
 def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> str:
