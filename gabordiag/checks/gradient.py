@@ -102,7 +102,9 @@ def _check_dependence(
         return Finding(name, False, False, evidence, text)
     because = "" if unused is None else f"; {unused.sentence}"
     if unused is None and probes.scale and probes.variation:
-        because = f", rounding beside the responses that it compares (mean square {probes.scale:.3g})"
+        because = (
+            f", rounding beside the responses that it compares (mean square {probes.scale:.3g})"
+        )
         evidence["scale"] = probes.scale
     text = (
         f"The loss does not depend on {label}: over the whole range it varies by "
@@ -131,9 +133,7 @@ def _check_gradient_exists(
         )
     if _is_frozen(objective):
         frozen = Cut("frozen", None, label)
-        return broken(
-            f"{label} has requires_grad = False: no gradient is computed for it", frozen
-        )
+        return broken(f"{label} has requires_grad = False: no gradient is computed for it", frozen)
     if probes.depends and _is_missing(probes):
         cut = find_cut(objective, value) if isinstance(objective, OwnObjective) else None
         what = (

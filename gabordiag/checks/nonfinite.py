@@ -130,11 +130,16 @@ def _without_root(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 _ROOT_OUT = "leave the root out (the loss is lowest where it was)"
 _ROOT = (
-    Repair(f"write torch.sqrt(x + {_EPS:g}): a small constant inside the root", _first(lambda x: x + _EPS)),
+    Repair(
+        f"write torch.sqrt(x + {_EPS:g}): a small constant inside the root",
+        _first(lambda x: x + _EPS),
+    ),
     Repair(_ROOT_OUT, _without_root),
 )
 _NORM = (
-    Repair(f"write (x.square().sum(dim) + {_EPS:g}).sqrt(): a small constant inside it", _smooth_norm),
+    Repair(
+        f"write (x.square().sum(dim) + {_EPS:g}).sqrt(): a small constant inside it", _smooth_norm
+    ),
     Repair(f"write x.square().sum(dim): {_ROOT_OUT}", _without_root),
 )
 _ARC = (
@@ -149,7 +154,9 @@ _LOG = (
 _DIVISION = (
     Repair("write torch.where(x == 0, 1, x) as the divisor x: a safe one", _safe_division),
 )
-_POWER = (Repair(f"write (x + {_EPS:g}) ** p: a small constant inside it", _first(lambda x: x + _EPS)),)
+_POWER = (
+    Repair(f"write (x + {_EPS:g}) ** p: a small constant inside it", _first(lambda x: x + _EPS)),
+)
 _EXP = (
     Repair(
         f"write x.clamp(max={_LARGEST_EXPONENT:g}) as its argument",
@@ -169,7 +176,9 @@ _REPAIRS = {
     **dict.fromkeys(("pow", "__pow__"), _POWER),
     **dict.fromkeys(("exp", "expm1", "sinh", "cosh"), _EXP),
     "std": (
-        Repair(f"write (x.var(dim) + {_EPS:g}).sqrt(): a small constant inside it", _smooth_deviation),
+        Repair(
+            f"write (x.var(dim) + {_EPS:g}).sqrt(): a small constant inside it", _smooth_deviation
+        ),
     ),
     "atan2": (
         Repair(

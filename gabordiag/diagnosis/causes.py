@@ -246,7 +246,9 @@ def step_too_small(facts: Facts) -> Finding:
         )
     if trial is not None:
         evidence["counterfactual"] = trial.to_dict()
-        advice = f"Use {facts.tuning(trial)}, which arrives in {_steps(trial)}{_unit(facts, trial)}."
+        advice = (
+            f"Use {facts.tuning(trial)}, which arrives in {_steps(trial)}{_unit(facts, trial)}."
+        )
     return Finding("step_too_small", True, sufficient, evidence, text, advice)
 
 

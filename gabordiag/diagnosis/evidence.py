@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ from gabordiag.objective.line import Line
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import Differences, Objective, OfLine
 from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray, Space
-from gabordiag.own.evaluation import OwnObjective
+from gabordiag.own.evaluation import OwnObjective, UserObjective
 from gabordiag.own.rewritten import rewritten
 from gabordiag.results import Finding, finite_or_none
 
@@ -813,9 +813,9 @@ class SpaceBench(Bench):
         places = np.stack(starts)
         for trial in self._at(scan, rates, places):
             short = self.shortened(trial, settings.steps)
-            if short is not None or (more_steps and trial.reached):
-                if self.confirmed(trial.settings, trial.start).reached:
-                    return short or trial
+            found = short or (trial if more_steps and trial.reached else None)
+            if found is not None and self.confirmed(trial.settings, trial.start).reached:
+                return found
         return None
 
 
@@ -871,6 +871,12 @@ class Facts:
     def line(self) -> Line | None:
         """The objective of one parameter, where there is only one."""
         return self.objective.line if isinstance(self.objective, OfLine) else None
+
+    @property
+    def loss_eps(self) -> float:
+        """Relative rounding of the loss, as far as it is known."""
+        source = self.line or self.objective
+        return source.loss_eps if isinstance(source, Line | UserObjective) else 0.0
 
     @property
     def landscape(self) -> Landscape | None:
@@ -957,7 +963,7 @@ class Facts:
         assert isinstance(self.bench, LineBench)
         tried = []
         for repair in culprit.repairs:
-            changed = rewritten(line, lambda repair=repair: Repaired(culprit, repair))
+            changed = rewritten(line, partial(Repaired, culprit, repair))
             trial = self.bench.typed(changed, self.settings, float(self.start[0]))
             tried.append((culprit.advice(repair), trial, culprit))
             if trial.reached:

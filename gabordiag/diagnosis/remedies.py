@@ -3,8 +3,9 @@
 A remedy is a function `facts -> Remedy | None`: None where it does not apply (no image to whiten,
 no root to square, one parameter where several are needed). `REMEDIES` is the table of one parameter
 and of several, ordered by what it costs the person, cheap first; those that work are listed before
-those that do not, and those that presuppose the target after those that do not. A test follows every `change` by its options and nothing else; what is no option
-is written there once more (`FOLLOWED` in `following.py`).
+those that do not, and those that presuppose the target after those that do not. A test follows
+every `change` by its options and nothing else; what is no option is written there once more
+(`FOLLOWED` in `following.py`).
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy
 def _with_optimizer(facts: Facts, name: str) -> str:
     """Returns the options that make another optimizer of the run's, which may have momentum."""
     no_momentum = " --momentum 0" if facts.settings.momentum else ""
-    nesterov = " --no-nesterov" if facts.settings.nesterov else ""
+    nesterov = ", without nesterov" if facts.settings.nesterov else ""
     return f"--optimizer {name}{no_momentum}{nesterov}"
 
 
@@ -119,10 +120,9 @@ def repair_code(facts: Facts) -> Remedy | None:
             if found is not None:
                 words, trial, culprit = found
                 return _from_trial("repair_code", words, trial, where=culprit.to_dict())
-        elif where and (trial := fault.evidence.get("counterfactual")):
-            evidence = {**trial, "where": where}
-            change, works = where["repair"], fault.sufficient
-            return Remedy("repair_code", works, change, trial["outcome"], evidence)
+        elif where and (made := fault.evidence.get("counterfactual")):
+            evidence, works = {**made, "where": where}, bool(fault.sufficient)
+            return Remedy("repair_code", works, where["repair"], made["outcome"], evidence)
     return None
 
 
@@ -156,7 +156,7 @@ def momentum(facts: Facts) -> Remedy | None:
     value = 0.0 if facts.settings.momentum else 0.9
     settings = facts.changed(momentum=value, nesterov=False)
     trial = facts.bench.confirmed(settings, facts.start)
-    nesterov = " --no-nesterov" if facts.settings.nesterov else ""
+    nesterov = ", without nesterov" if facts.settings.nesterov else ""
     return _from_trial("momentum", f"--momentum {value:g}{nesterov}", trial)
 
 

@@ -44,6 +44,8 @@ from gabordiag.wording import counted
 
 # A tail of fewer values cannot show a cycle three times, nor five windows of decay.
 SHORTEST_TAIL = 10
+# Relative rounding of a loss above which it is said: that of float16 and bfloat16.
+_COARSE = 5e-4
 # Found by `check_objective`: no landscape explains a run whose gradient is missing or wrong.
 GRADIENT_CAUSES = {
     "no_gradient",
@@ -404,25 +406,46 @@ def headline(
     facts: Facts, verdict: str, findings: tuple[Finding, ...], remedies: tuple[Remedy, ...]
 ) -> str:
     """Returns the sentence that a person can act on."""
+    return _sentence(facts, verdict, findings, remedies) + _quantised(facts)
+
+
+def _quantised(facts: Facts) -> str:
+    """Says that the loss comes in so few digits that they decide how near a run can get."""
+    eps = facts.loss_eps
+    if eps < _COARSE:
+        return ""
+    return (
+        " The loss is quantised: it is computed in half precision, and known to "
+        f"{100 * eps:.2g}% of its value only. Compute it in single or double precision."
+    )
+
+
+def _sentence(
+    facts: Facts, verdict: str, findings: tuple[Finding, ...], remedies: tuple[Remedy, ...]
+) -> str:
     if verdict in HEALTHY:
         return _healthy_headline(facts, verdict, findings)
     if verdict == "inconclusive":
         return _inconclusive_headline(facts)
     finding = next(f for f in findings if f.cause == verdict)
     sentence = finding.explanation[0].upper() + finding.explanation[1:] + "."
+    return f"{sentence} {_advice(verdict, finding, remedies)}"
+
+
+def _advice(verdict: str, finding: Finding, remedies: tuple[Remedy, ...]) -> str:
     repair = next((remedy for remedy in remedies if remedy.name == "repair_code"), None)
     if repair is not None and verdict in GRADIENT_CAUSES:
-        return f"{sentence} {repair.change[0].upper()}{repair.change[1:]}."
+        return f"{repair.change[0].upper()}{repair.change[1:]}."
     cure = next((remedy for remedy in remedies if remedy.works), None)
     # What presupposes the target is advice only where nothing else works.
     is_answer = verdict == "wrong_basin" and cure is not None and not cure.needs_target
     if finding.advice and not is_answer:
-        return f"{sentence} {finding.advice}"
+        return finding.advice
     if verdict in ADVICE:
-        return f"{sentence} {_code_advice(finding)}"
+        return _code_advice(finding)
     if cure is None:
-        return f"{sentence} None of the {len(remedies)} remedies tried helps."
-    return f"{sentence} What works: {cure.change}."
+        return f"None of the {len(remedies)} remedies tried helps."
+    return f"What works: {cure.change}."
 
 
 def _code_advice(finding: Finding) -> str:

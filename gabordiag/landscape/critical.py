@@ -237,7 +237,10 @@ def find_critical_points(objective: Line) -> Landscape:
     height = float(np.ptp(losses)) ** (2 if objective.is_root else 1)
     if objective.scale and height <= FLAT * objective.scale:
         reason = "the loss varies by the rounding of the responses that it compares"
-        candidates, certificate = candidates[:0], replace(certificate, certified=False, reason=reason)
+        candidates, certificate = (
+            candidates[:0],
+            replace(certificate, certified=False, reason=reason),
+        )
     values = _polish(objective, candidates)
     values = _snap_to_target(objective, np.unique(objective.parameter.wrap(values)))
     return Landscape(

@@ -154,12 +154,12 @@ class PlainLoop(Objective):
             "state": changed_state(self._given.module, self._module.module),
         }
         text = (
-            f"at step {steps[first]} of a training loop the loss is {losses[steps][first]:.6g}, and "
-            f"{fresh[first]:.6g} for a fresh module at the same value{self._kept_words()}"
+            f"at step {steps[first]} of a training loop the loss is {losses[steps][first]:.6g}, "
+            f"and {fresh[first]:.6g} for a fresh module at the same value{self._kept_words()}"
         )
         advice = (
-            "Let forward give the same at every call: take out what it carries from one call to the "
-            "next, or fix it while the parameter is learned."
+            "Let forward give the same at every call: take out what it carries from one call to "
+            "the next, or fix it while the parameter is learned."
         )
         return Finding("nondeterministic", True, False, evidence, text, advice)
 

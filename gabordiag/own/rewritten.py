@@ -60,6 +60,6 @@ def rewritten(line: OwnObjective, *rewrites: Rewrite, squared: bool = False) -> 
     # What was found out of the loss is not true of the other.
     for name in ("batch_size", "trusted_order", "_graph_bytes"):
         vars(other).pop(name, None)
-    other.evaluator = _Rewritten(line.evaluator, rewrites, squared=squared)  # type: ignore[assignment]
+    other.evaluator = _Rewritten(line.evaluator, rewrites, squared=squared)
     other.is_root = other.takes_root_away = False
     return other
