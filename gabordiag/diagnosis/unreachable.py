@@ -12,6 +12,8 @@ from gabordiag.results import Finding
 
 # Part of the landscape's height by which the lowest loss may lie below the target's.
 UNREACHABLE = 1e-3
+# Evaluations of a loss at a value, to see whether it is random.
+_AGAIN = 3
 
 
 def target_unreachable(facts: Facts) -> Finding:
@@ -54,12 +56,15 @@ def target_unreachable(facts: Facts) -> Finding:
 
 def _better_seen(facts: Facts) -> Finding | None:
     """Without a target: a lower loss that the run itself passed than where it ended."""
-    run = facts.run
-    best, lower = run.trajectory.landscape_losses[run.best_index], UNREACHABLE * facts.bench.height
-    noise = run.final_loss * facts.loss_eps
-    if run.outcome != "reached" or not run.final_loss - best > lower + 16 * abs(noise):
+    run, lower = facts.run, UNREACHABLE * facts.bench.height
+    best = run.trajectory.landscape_losses[run.best_index]
+    if run.outcome != "reached" or not run.final_loss - best > lower:
         return None
     value, end = run.trajectory.values[run.best_index], run.trajectory.values[-1]
+    # Of a random loss, some value is always lower.
+    again = _losses(facts, *[value] * _AGAIN, *[end] * _AGAIN)
+    if not again[_AGAIN:].min() - again[:_AGAIN].max() > lower:
+        return None
     text = (
         f"the run ends with loss {run.final_loss:.4g} at {facts.space.show(end)}, and "
         f"had seen {best:.4g} at {facts.space.show(value)}: no minimum is known there"
