@@ -67,14 +67,20 @@ def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own
     Raises:
         UsageError: Keywords that do not belong to the kind of thing given, or no such parameter.
     """
+    _refuse_foreign(thing, own)
     if isinstance(thing, Line):
         return thing
     if isinstance(thing, Experiment):
-        if own:
-            raise UsageError(f"an experiment takes no {', '.join(own)}.")
         return thing.along(over, direct=direct)
     objective = own_objective(thing, **own)
     return objective.line(over) if isinstance(objective, CustomObjective) else objective
+
+
+def _refuse_foreign(thing: Any, own: Mapping[str, Any]) -> None:
+    """Refuses keywords for functions and modules beside what has its parameters already."""
+    if own and isinstance(thing, (Experiment, Line, Objective)):
+        kind = "an experiment" if isinstance(thing, Experiment) else "an objective"
+        raise UsageError(f"{kind} takes no {', '.join(own)}.", "Leave it out.")
 
 
 def as_objective_of(
@@ -98,11 +104,10 @@ def as_objective_of(
     Raises:
         UsageError: Names that cannot be learned together, or keywords that do not belong here.
     """
+    _refuse_foreign(thing, own)
     if isinstance(thing, Objective):
         return thing
     if isinstance(thing, Experiment) and len(over) != 1:
-        if own:
-            raise UsageError(f"an experiment takes no {', '.join(own)}.")
         return GaborObjective(thing, over, log_scale, direct=direct)
     if isinstance(thing, (Experiment, Line)):
         line = as_objective(thing, over[0], direct=direct, **own)

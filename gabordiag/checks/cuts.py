@@ -50,6 +50,30 @@ _DEEDS = {
     "clamp": "clamps the value ({target}), and it lies outside the limits",
     "step": "rounds the value ({target}), whose slope is zero",
     "unused": "never uses {target}",
+    "frozen": "leaves {target} with requires_grad = False",
+}
+# Kind of cut -> what to write instead.
+_REPAIRS = {
+    "data_write": "compute a new tensor from the parameter in forward, instead of writing into "
+    "{target}.data",
+    "no_grad_write": "compute a new tensor from the parameter in forward, instead of writing into "
+    "{target}",
+    "data": "leave .data out",
+    "detach": "leave .detach() out",
+    "no_grad": "take the line out of torch.no_grad()",
+    "new_parameter": "use the tensor itself, not nn.Parameter(tensor)",
+    "copy": "torch.stack([...]) instead of torch.tensor([...]) keeps the graph",
+    "integer": "keep the value a floating-point number all the way to the loss",
+    "escape": "torch's own functions on the tensor (torch.sin for math.sin or numpy.sin) instead "
+    "of {target}()",
+    "operation": "an operation that torch differentiates instead of {target}",
+    "init": "compute in forward what depends on {target}",
+    "custom_backward": "correct the backward of {target}, or delete it and leave the derivative "
+    "to autograd",
+    "clamp": "leave {target} out while the parameter is learned, or start inside its limits",
+    "step": "leave {target} out while the parameter is learned",
+    "unused": "use {target} in forward, or learn what forward uses",
+    "frozen": "{target}.requires_grad_()",
 }
 
 
@@ -73,6 +97,13 @@ class Cut:
         deed = _DEEDS[self.kind].format(target=self.target or "a tensor")
         return f"{self.location or 'the code'} {deed}"
 
+    @property
+    def repair(self) -> str:
+        """What to write there instead."""
+        words = _REPAIRS[self.kind].format(target=self.target or "the tensor")
+        place = self.location
+        return words if place is None else f"in {place} ({place.code}): {words}"
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as evidence."""
         place = self.location
@@ -82,6 +113,7 @@ class Cut:
             "line": None if place is None else place.line,
             "code": None if place is None else place.code,
             "target": self.target or None,
+            "repair": self.repair,
         }
 
 

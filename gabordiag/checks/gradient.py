@@ -101,6 +101,11 @@ def _check_dependence(
         text = "The loss varies no more than it does at one value"
         return Finding(name, False, False, evidence, text)
     because = "" if unused is None else f"; {unused.sentence}"
+    if unused is None and probes.scale and probes.variation:
+        because = (
+            f", rounding beside the responses that it compares (mean square {probes.scale:.3g})"
+        )
+        evidence["scale"] = probes.scale
     text = (
         f"The loss does not depend on {label}: over the whole range it varies by "
         f"{probes.variation:.3g}{because}"
@@ -127,7 +132,8 @@ def _check_gradient_exists(
             f"What an optimizer does to {label} changes nothing: {unused.sentence}", unused
         )
     if _is_frozen(objective):
-        return broken(f"{label} has requires_grad = False: no gradient is computed for it")
+        frozen = Cut("frozen", None, label)
+        return broken(f"{label} has requires_grad = False: no gradient is computed for it", frozen)
     if probes.depends and _is_missing(probes):
         cut = find_cut(objective, value) if isinstance(objective, OwnObjective) else None
         what = (

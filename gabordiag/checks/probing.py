@@ -22,7 +22,7 @@ from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.loading import user_code
 from gabordiag.own.modules import ModuleLoss
-from gabordiag.own.numeric import GENERIC, differentiate, measure_noise, noise_spacing
+from gabordiag.own.numeric import GENERIC, differentiate, noise_at, noise_spacing
 
 # A slope below this part of the largest one seen is not compared: rounding, or a flat place.
 _SMALL_SLOPE = 1e-3
@@ -47,6 +47,9 @@ class Probes:
         error: Of `numeric` (m,).
         reach: The loss's own scale around the places (m,).
         noise: Standard deviation of the loss's noise.
+        rounding: Of the largest loss at the places, in the loss's own precision.
+        scale: What the loss without its root is a difference of; see `Line.scale`.
+        power: 2 where the loss is a root, else 1.
         variation: Largest minus smallest of all values seen.
         neighbours: Sizes of the gradients of a module's other parameters, by name; the largest of
             all places.
@@ -60,6 +63,9 @@ class Probes:
     error: FloatArray
     reach: FloatArray
     noise: float
+    rounding: float
+    scale: float
+    power: int
     variation: float
     neighbours: dict[str, float]
 
@@ -68,7 +74,10 @@ class Probes:
         """Whether the loss depends on the parameter, as far as its noise allows to see."""
         finite = self.losses[np.isfinite(self.losses)]
         largest = float(np.abs(finite).max()) if len(finite) else 0.0
-        return bool(self.variation > _DIFFERENT * self.noise + _ROUNDING * largest)
+        if self.variation <= _DIFFERENT * self.noise + _ROUNDING * largest:
+            return False
+        # The loss may be the root of what varies.
+        return bool(self.variation**self.power > _ROUNDING * self.scale)
 
     @property
     def zero(self) -> npt.NDArray[np.bool_]:
@@ -104,8 +113,10 @@ def probe(objective: Line, value: float) -> Probes:
     # Far above the rounding of the places, far below what the function changes over.
     spacing = noise_spacing(width, float(np.abs(places).max()), eps)
     compared, reach = _difference_places(parameter, places, spacing)
-    differences = differentiate(function, compared, reach)
-    noise = measure_noise(objective.loss_at, generic[:2], spacing)
+    noises = _noises(objective, compared, spacing)
+    # What is rounded to few digits is level from one of them to the next, and shows no noise.
+    rounding = objective.loss_eps * float(np.abs(losses[np.isfinite(losses)]).max(initial=0.0))
+    differences = differentiate(function, compared, reach, np.maximum(noises, rounding))
     everything = np.concatenate(seen)
     finite = everything[np.isfinite(everything)]
     return Probes(
@@ -116,10 +127,26 @@ def probe(objective: Line, value: float) -> Probes:
         differences.first,
         differences.first_error,
         reach,
-        noise if math.isfinite(noise) else 0.0,
+        float(noises.max()),
+        rounding,
+        objective.scale,
+        2 if objective.is_root else 1,
         float(np.ptp(finite)) if len(finite) else 0.0,
         _largest(gradients),
     )
+
+
+def _noises(objective: Line, places: FloatArray, spacing: float) -> FloatArray:
+    """Returns the noise (m,) at places (m,); where none can be measured, the largest of all."""
+    parameter = objective.parameter
+    if parameter.period is None:
+        margin = 5 * spacing
+        within = (places >= parameter.low) & (places <= parameter.high)
+        inside = np.clip(places, parameter.low + margin, parameter.high - margin)
+        places = np.where(within, inside, places)
+    noises = noise_at(objective.loss_at, places, spacing)
+    known = np.isfinite(noises)
+    return np.where(known, noises, noises[known].max(initial=0.0))
 
 
 def _difference_places(

@@ -20,15 +20,17 @@ Thresholds that decide a verdict:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from gabordiag.diagnosis.evidence import Facts, SpaceBench, Trial, first_reached
 from gabordiag.diagnosis.unreachable import target_unreachable
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES, tail_length
 from gabordiag.dynamics.theory import stability_bound
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
@@ -101,16 +103,16 @@ def nonfinite_gradient(facts: Facts) -> Finding:
         "loss": loss,
         "value": facts.space.named(path.values[step]),
     }
-    trial = _squared_trial(facts)
-    sufficient = trial is not None and trial.reached
+    square = facts.squared_trial
+    sufficient = square is not None and square[1].reached
     text = f"at step {step} the loss was {loss:.3g} and its gradient NaN"
     if loss == 0 and facts.objective.is_root:
         text += ": the derivative of a square root at exactly zero is 0/0"
-    if trial is not None:
-        evidence["counterfactual"] = trial.to_dict()
+    if square is not None:
+        evidence["counterfactual"] = square[1].to_dict()
     advice = ""
-    if sufficient:
-        advice = f"Use {facts.without_root}, or add a small constant under the root."
+    if square is not None and sufficient:
+        advice = f"Use {square[0]}, or add a small constant under the root."
     return Finding("nonfinite_gradient", True, sufficient, evidence, text, advice)
 
 
@@ -171,10 +173,10 @@ def kink(facts: Facts) -> Finding:
         if facts.run.outcome == "reached":
             but = f"within the tolerance of {space.show(space.tolerance)}"
         return Finding("kink", False, False, evidence, text + but)
-    trial = _squared_trial(facts)
-    sufficient = trial is not None and trial.reached
-    if trial is not None:
-        evidence["counterfactual"] = trial.to_dict()
+    square = facts.squared_trial
+    sufficient = square is not None and square[1].reached
+    if square is not None:
+        evidence["counterfactual"] = square[1].to_dict()
     how = f"is {_numbers(facts, slope, '.3g')} right"
     if np.isinf(slope).any():
         how = "grows without bound"
@@ -182,7 +184,9 @@ def kink(facts: Facts) -> Finding:
         f"the slope of {facts.objective.loss_name} {how} beside its minimum, so a fixed step never "
         f"settles: it bounces across the target {shown}"
     )
-    advice = f"Use {facts.without_root} with the same learning rate." if sufficient else ""
+    advice = ""
+    if square is not None and sufficient:
+        advice = f"Use {square[0]} with the same learning rate."
     return Finding("kink", True, sufficient, evidence, text, advice)
 
 
@@ -214,15 +218,12 @@ def _bounces_at_target(facts: Facts) -> bool:
     return crossings >= len(late) // 4
 
 
-def _squared_trial(facts: Facts) -> Trial | None:
-    return None if facts.squared is None else facts.squared.confirmed(facts.settings, facts.start)
-
-
 def step_too_small(facts: Facts) -> Finding:
     """Is the run still on its way, and would a larger rate arrive in the same steps?"""
     outcome = facts.run.outcome
     evidence: dict[str, Any] = {"lr": facts.settings.lr, "steps": facts.settings.steps}
-    if outcome != "unfinished":
+    rounded = _rounded_away(facts)
+    if outcome != "unfinished" and rounded is None:
         text = "the run has stopped descending, so its steps are not too small"
         return Finding("step_too_small", False, False, evidence, text)
     trial = None
@@ -235,11 +236,52 @@ def step_too_small(facts: Facts) -> Finding:
         trial = facts.bench.longer(facts.settings, facts.start, steps)
     sufficient = trial is not None
     text = f"after {facts.settings.steps} steps of lr {facts.settings.lr:g} it is still descending"
-    advice = ""
+    advice = "" if rounded is None else "Give the module in double precision (module.double())."
+    if rounded is not None:
+        evidence |= rounded
+        text = (
+            f"the steps are rounded away: the last digit of {facts.space.show(facts.run.final)} in "
+            f"{rounded['precision']} is {rounded['last_digit']:.2g}, and the steps are "
+            f"{rounded['step']:.2g}, so that nothing moves"
+        )
     if trial is not None:
         evidence["counterfactual"] = trial.to_dict()
-        advice = f"Use {facts.tuning(trial)}, which arrives in {_steps(trial)}."
+        advice = (
+            f"Use {facts.tuning(trial)}, which arrives in {_steps(trial)}{_unit(facts, trial)}."
+        )
     return Finding("step_too_small", True, sufficient, evidence, text, advice)
+
+
+def _rounded_away(facts: Facts) -> dict[str, Any] | None:
+    """What is lost of the steps where gradients arrive and the parameters do not move at all."""
+    path, dtype = facts.run.trajectory, facts.objective.dtype
+    tail = tail_length(len(path) - 1)
+    updates, slopes = path.updates[-tail:-1], np.abs(path.gradients[-tail:-1])
+    if facts.run.outcome in ("reached", "local_minimum") or len(updates) == 0:
+        return None
+    if np.any(updates != 0) or not (slopes.max(axis=1) > 0).all() or not np.isfinite(slopes).all():
+        return None
+    at, steps = int(np.argmax(slopes[-1])), path.lrs[-1] * slopes[-1]
+    value = np.abs(path.values[-1, at])
+    return {
+        "precision": str(dtype).removeprefix("torch."),
+        "last_digit": float(torch.finfo(dtype).eps * 2.0 ** np.floor(np.log2(max(value, 1e-300)))),
+        "step": float(steps[at]),
+    }
+
+
+def _unit(facts: Facts, trial: Trial) -> str:
+    """Says that it is the parameter's unit that asks for such a rate, where it is."""
+    rate = float(trial.rates.max())
+    if len(facts.space) > 1 or not trial.settings.is_gradient_descent or 1e-4 <= rate <= 10:
+        return ""
+    # With v = s u the slope is s times larger, and a step of u is lr s dL/dv: the rate s^2 smaller.
+    scale = 10.0 ** round(math.log10(rate) / 2)
+    name = facts.space.names[0]
+    return (
+        f"; so {'large' if rate > 1 else 'small'} a rate comes of the parameter's unit: learn "
+        f"{name} / {scale:g} instead, with --lr {rate / scale**2:.2g}"
+    )
 
 
 def step_too_large(facts: Facts) -> Finding:

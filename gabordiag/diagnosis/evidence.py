@@ -13,12 +13,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.checks.nonfinite import Culprit, Repaired, find_culprit
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -53,8 +54,9 @@ from gabordiag.objective.line import Line
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import Differences, Objective, OfLine
 from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray, Space
-from gabordiag.own.evaluation import OwnObjective
-from gabordiag.results import finite_or_none
+from gabordiag.own.evaluation import OwnObjective, UserObjective
+from gabordiag.own.rewritten import rewritten
+from gabordiag.results import Finding, finite_or_none
 
 # Places within the tolerance of the target at which a minimum is looked for.
 _LOOKED_AT = 65
@@ -370,17 +372,34 @@ class LineBench(Bench):
                 self._trials[settings, start] = self._judged(self.table, settings, start)
             yield self._trials[settings, start]
 
+    def typed(self, on: OwnObjective, settings: OptimizerSettings, start: float) -> Trial:
+        """Runs a loss in which something else is written, on the loss itself.
+
+        It counts as reached only if the runs a hair beside the start arrive, too.
+        """
+        nudge = 0.0 if on.is_expensive else 1e-6 * float(self.space.tolerance[0])
+        starts = dict.fromkeys((start, start + nudge, start - nudge))
+        trials = (self._judged(on, settings, place) for place in starts)
+        first = next(trials)
+        return next((t for t in trials if not t.reached), first) if first.reached else first
+
+    def breaks_at(
+        self, on: OwnObjective, settings: OptimizerSettings, start: float
+    ) -> float | None:
+        """Returns the first value at which a run on another loss gets no finite gradient."""
+        path = _descended(on, settings, start)
+        bad = np.flatnonzero(np.isfinite(path.value) & ~np.isfinite(path.gradient))
+        return float(path.value[bad[0]]) if len(bad) else None
+
     def _judged(self, on: Line, settings: OptimizerSettings, start: float) -> Trial:
-        first, rate = np.array([[start]]), np.array([[settings.lr]])
-        states = list(descend(OfLine(on), settings, first, rate))
-        trajectory = Trajectory.from_states(states, 0)
+        trajectory = _descended(on, settings, start)
         outcome, _ = judge_outcome(surroundings(self.landscape), trajectory)
         return Trial(
             self.space,
             self.line.loss_name,
             settings,
-            rate[0],
-            first[0],
+            np.array([settings.lr]),
+            np.array([start]),
             outcome,
             trajectory.values[-1],
             float(trajectory.losses[-1]),
@@ -514,7 +533,7 @@ class LineBench(Bench):
             counts |= {max(settings.steps, steps) for steps in (SCAN_STEPS, 4 * SCAN_STEPS)}
         for steps in sorted(counts):
             for lr in dict.fromkeys(rates):
-                trial = self.trial(replace(settings, lr=lr, steps=steps), start)
+                trial = self.confirmed(replace(settings, lr=lr, steps=steps), start)
                 if trial.reached:
                     return trial
         return None
@@ -523,6 +542,11 @@ class LineBench(Bench):
         goal = self.landscape.goal_value
         own = self.landscape.attractor_of(float(start[0]))
         return goal is not None and own is not None and own is self.landscape.attractor_of(goal)
+
+
+def _descended(on: Line, settings: OptimizerSettings, start: float) -> Trajectory:
+    states = descend(OfLine(on), settings, np.array([[start]]), np.array([[settings.lr]]))
+    return Trajectory.from_states(list(states), 0)
 
 
 class SpaceBench(Bench):
@@ -789,8 +813,9 @@ class SpaceBench(Bench):
         places = np.stack(starts)
         for trial in self._at(scan, rates, places):
             short = self.shortened(trial, settings.steps)
-            if short is not None or (more_steps and trial.reached):
-                return short or trial
+            found = short or (trial if more_steps and trial.reached else None)
+            if found is not None and self.confirmed(trial.settings, trial.start).reached:
+                return found
         return None
 
 
@@ -818,6 +843,8 @@ class Facts:
 
     def __init__(self, run: Run, sweep: Sweep | None = None, bench: Bench | None = None) -> None:
         self.run = run
+        # Of the gradient and the code, as far as they are known already.
+        self.faults: tuple[Finding, ...] = ()
         self.objective = run.objective
         self.sweep = sweep
         if sweep is None and len(self.objective.goals) == 0:
@@ -844,6 +871,12 @@ class Facts:
     def line(self) -> Line | None:
         """The objective of one parameter, where there is only one."""
         return self.objective.line if isinstance(self.objective, OfLine) else None
+
+    @property
+    def loss_eps(self) -> float:
+        """Relative rounding of the loss, as far as it is known."""
+        source = self.line or self.objective
+        return source.loss_eps if isinstance(source, Line | UserObjective) else 0.0
 
     @property
     def landscape(self) -> Landscape | None:
@@ -898,6 +931,45 @@ class Facts:
         """What takes the root away: an option, or words where the loss is a user's function."""
         name = self.objective.loss_name
         return f"--loss {LOSSES[name].squared}" if name in LOSSES else "the loss's square"
+
+    @cached_property
+    def squared_trial(self) -> tuple[str, Trial] | None:
+        """The run with the loss's square, as it would be typed, and what to type; None without."""
+        if self.squared is None:
+            return None
+        line = self.line
+        if not isinstance(line, OwnObjective) or self.objective.loss_name in LOSSES:
+            return self.without_root, self.squared.confirmed(self.settings, self.start)
+        square, start = rewritten(line, squared=True), float(self.start[0])
+        assert isinstance(self.bench, LineBench)
+        trial = self.bench.typed(square, self.settings, start)
+        broken = None
+        if trial.outcome == "nonfinite":
+            broken = self.bench.breaks_at(square, self.settings, start)
+        found = None if broken is None else self.repaired(square, broken)
+        if found is None:
+            return self.without_root, trial
+        return f"{self.without_root}, and {found[0]}", found[1]
+
+    def repaired(self, line: OwnObjective, value: float) -> tuple[str, Trial, Culprit] | None:
+        """The run with the operation rewritten that makes the gradient infinite or NaN at a value.
+
+        Returns:
+            What to write, the run, and the operation; None where no repair of it is known.
+        """
+        culprit = find_culprit(line, value)
+        if culprit is None or not culprit.repairs:
+            return None
+        assert isinstance(self.bench, LineBench)
+        tried = []
+        for repair in culprit.repairs:
+            changed = rewritten(line, partial(Repaired, culprit, repair))
+            trial = self.bench.typed(changed, self.settings, float(self.start[0]))
+            tried.append((culprit.advice(repair), trial, culprit))
+            if trial.reached:
+                return tried[-1]
+        # A repair that does not arrive may still be what the gradient needs.
+        return next((found for found in tried if found[1].outcome != "nonfinite"), tried[0])
 
     @cached_property
     def from_values(self) -> Bench | None:

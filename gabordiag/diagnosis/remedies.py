@@ -3,8 +3,9 @@
 A remedy is a function `facts -> Remedy | None`: None where it does not apply (no image to whiten,
 no root to square, one parameter where several are needed). `REMEDIES` is the table of one parameter
 and of several, ordered by what it costs the person, cheap first; those that work are listed before
-those that do not. A test follows every `change` by its options and nothing else; what is no option
-is written there once more (`FOLLOWED` in `following.py`).
+those that do not, and those that presuppose the target after those that do not. A test follows
+every `change` by its options and nothing else; what is no option is written there once more
+(`FOLLOWED` in `following.py`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from gabordiag.gabor import gabor_kernel
 from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel, solve_kernel
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.gabor_objective import GaborObjective
+from gabordiag.own.evaluation import OwnObjective
 
 DECAYS = ("exponential", "cosine", "step")
 Try = Callable[[Facts], "Remedy | None"]
@@ -57,6 +59,11 @@ class Remedy:
     outcome: str
     evidence: dict[str, Any]
 
+    @property
+    def needs_target(self) -> bool:
+        """Whether it presupposes what is looked for: a start beside the target, say."""
+        return bool(self.evidence.get("needs_target"))
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
         return {
@@ -76,20 +83,47 @@ def try_remedies(
     for function in remedies:
         tried.append(function(facts))
         tick()
-    found = [remedy for remedy in tried if remedy is not None]
-    return tuple(sorted(found, key=lambda remedy: not remedy.works))
+    return tuple(sorted((remedy for remedy in tried if remedy is not None), key=_rank))
+
+
+def _rank(remedy: Remedy) -> tuple[bool, bool, bool]:
+    """Code at fault first; then what works, and of that what needs no answer to begin with."""
+    return remedy.name != "repair_code", not remedy.works, remedy.needs_target
 
 
 def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy:
-    return Remedy(name, trial.reached, change, trial.outcome, {**trial.to_dict(), **evidence})
+    # Trials count as reached only where their neighbours arrive, too: `Bench.confirmed`.
+    shown = {**trial.to_dict(), "robust": trial.reached, **evidence}
+    return Remedy(name, trial.reached, change, trial.outcome, shown)
+
+
+def _with_optimizer(facts: Facts, name: str) -> str:
+    """Returns the options that make another optimizer of the run's, which may have momentum."""
+    no_momentum = " --momentum 0" if facts.settings.momentum else ""
+    nesterov = ", without nesterov" if facts.settings.nesterov else ""
+    return f"--optimizer {name}{no_momentum}{nesterov}"
 
 
 def mse_loss(facts: Facts) -> Remedy | None:
     """The loss without its root, all else equal."""
-    if facts.squared is None:
+    if facts.squared_trial is None:
         return None
-    trial = facts.squared.confirmed(facts.settings, facts.start)
-    return _from_trial("mse_loss", facts.without_root, trial)
+    return _from_trial("mse_loss", *facts.squared_trial)
+
+
+def repair_code(facts: Facts) -> Remedy | None:
+    """What to write in the line at fault, run as it would be typed; the right derivative, else."""
+    for fault in facts.faults:
+        where, value = fault.evidence.get("where"), fault.evidence.get("value")
+        if fault.cause == "nonfinite_gradient" and isinstance(facts.line, OwnObjective):
+            found = facts.repaired(facts.line, float(value)) if value is not None else None
+            if found is not None:
+                words, trial, culprit = found
+                return _from_trial("repair_code", words, trial, where=culprit.to_dict())
+        elif where and (made := fault.evidence.get("counterfactual")):
+            evidence, works = {**made, "where": where}, bool(fault.sufficient)
+            return Remedy("repair_code", works, where["repair"], made["outcome"], evidence)
+    return None
 
 
 def smaller_lr(facts: Facts) -> Remedy | None:
@@ -98,7 +132,7 @@ def smaller_lr(facts: Facts) -> Remedy | None:
     rate = round_down(0.95 * hold) if hold is not None else lr / 10
     if rate >= lr:
         return None
-    trial = facts.bench.trial(facts.changed(lr=rate), facts.start)
+    trial = facts.bench.confirmed(facts.changed(lr=rate), facts.start)
     if not trial.reached:
         trial = facts.bench.tuned(facts.settings, facts.start, below=lr) or trial
     return _from_trial("smaller_lr", facts.tuning(trial), trial, hold_lr=hold)
@@ -122,7 +156,8 @@ def momentum(facts: Facts) -> Remedy | None:
     value = 0.0 if facts.settings.momentum else 0.9
     settings = facts.changed(momentum=value, nesterov=False)
     trial = facts.bench.confirmed(settings, facts.start)
-    return _from_trial("momentum", f"--momentum {value:g}", trial)
+    nesterov = ", without nesterov" if facts.settings.nesterov else ""
+    return _from_trial("momentum", f"--momentum {value:g}{nesterov}", trial)
 
 
 def own_rates(facts: Facts) -> Remedy | None:
@@ -160,7 +195,7 @@ def adaptive(facts: Facts) -> Remedy | None:
     name, lr = next((key for key, outcome in tried.items() if outcome == "reached"), usual)
     trial = facts.bench.confirmed(OptimizerSettings(name, lr, steps=steps), facts.start)
     outcomes = {f"{name} {lr:g}": outcome for (name, lr), outcome in tried.items()}
-    change = f"--optimizer {name} {facts.tuning(trial)}"
+    change = f"{_with_optimizer(facts, name)} {facts.tuning(trial)}"
     # They are tried at a constant rate.
     if facts.settings.schedule != trial.settings.schedule:
         change += f" --schedule {trial.settings.schedule}"
@@ -179,7 +214,7 @@ def start_in_basin(facts: Facts) -> Remedy | None:
     if trial is None:
         trial = facts.bench.trial(facts.settings, starts[0])
     change = f"{facts.options(trial.start)} {facts.tuning(trial)}"
-    return _from_trial("start_in_basin", change, trial, **evidence)
+    return _from_trial("start_in_basin", change, trial, needs_target=True, **evidence)
 
 
 def normalize_input(facts: Facts) -> Remedy | None:
@@ -276,10 +311,10 @@ def multi_start(facts: Facts) -> Remedy | None:
         return None
     scan, share = found
     count = 1 if share == 1 else math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - share))
-    trial = first_reached(facts.bench.trial(scan, start) for start in facts.bench.drawn(count))
+    trial = first_reached(facts.bench.confirmed(scan, start) for start in facts.bench.drawn(count))
     how = f"--lr {scan.lr:g} --steps {scan.steps}"
     if scan.optimizer != facts.settings.optimizer:
-        how = f"--optimizer {scan.optimizer} {how}"
+        how = f"{_with_optimizer(facts, scan.optimizer)} {how}"
     change = f"run from {count} random starts with {how}, keep the best"
     return _from_trial("multi_start", change, trial, share=share, starts_for_99_percent=count)
 
@@ -313,7 +348,11 @@ def coarse_to_fine(facts: Facts) -> Remedy | None:
     return _from_trial("coarse_to_fine", change, second, coarse=first.to_dict())
 
 
+# Of a gradient that cannot be trusted: no descent can be mended but by the code.
+OF_CODE: tuple[Try, ...] = (repair_code, global_search)
+
 REMEDIES: tuple[Try, ...] = (
+    repair_code,
     mse_loss,
     smaller_lr,
     lr_decay,

@@ -12,6 +12,8 @@ from gabordiag.results import Finding
 
 # Part of the landscape's height by which the lowest loss may lie below the target's.
 UNREACHABLE = 1e-3
+# Evaluations of a loss at a value, to see whether it is random.
+_AGAIN = 3
 
 
 def target_unreachable(facts: Facts) -> Finding:
@@ -23,7 +25,7 @@ def target_unreachable(facts: Facts) -> Finding:
         return _without_minimum(facts, facts.landscape)
     if goal is None:
         text = "no target was given, the lowest minimum serves as one"
-        return Finding("target_unreachable", False, False, {}, text)
+        return _better_seen(facts) or Finding("target_unreachable", False, False, {}, text)
     lowest = min(attractors, key=lambda point: point.loss)
     loss, height = float(_losses(facts, goal)[0]), facts.bench.height
     elsewhere = float(facts.space.distances([lowest.value], [goal])) > 1.0
@@ -50,6 +52,26 @@ def target_unreachable(facts: Facts) -> Finding:
     if elsewhere:
         text = f"the minimum at the target ({loss:.4g}) is as low as the one at {there}, or nearly"
     return Finding("target_unreachable", False, False, evidence, text)
+
+
+def _better_seen(facts: Facts) -> Finding | None:
+    """Without a target: a lower loss that the run itself passed than where it ended."""
+    run, lower = facts.run, UNREACHABLE * facts.bench.height
+    best = run.trajectory.landscape_losses[run.best_index]
+    if run.outcome != "reached" or not run.final_loss - best > lower:
+        return None
+    value, end = run.trajectory.values[run.best_index], run.trajectory.values[-1]
+    # Of a random loss, some value is always lower.
+    again = _losses(facts, *[value] * _AGAIN, *[end] * _AGAIN)
+    if not again[_AGAIN:].min() - again[:_AGAIN].max() > lower:
+        return None
+    text = (
+        f"the run ends with loss {run.final_loss:.4g} at {facts.space.show(end)}, and "
+        f"had seen {best:.4g} at {facts.space.show(value)}: no minimum is known there"
+    )
+    evidence = {"lowest": facts.space.named(value), "lowest_loss": float(best)}
+    advice = "Look at the loss there with `gabordiag sweep`: it may jump, or be random."
+    return Finding("target_unreachable", True, False, {**evidence, "decides": True}, text, advice)
 
 
 def _losses(facts: Facts, *values: npt.ArrayLike) -> FloatArray:
@@ -94,6 +116,15 @@ def _without_minimum(facts: Facts, landscape: Landscape) -> Finding:
     if parameter.period is not None or facts.is_minimum_at_target:
         return Finding("target_unreachable", False, False, {}, "no minimum was found")
     losses = _losses(facts, parameter.low, parameter.high)
+    assert facts.sweep is not None
+    seen = int(np.argmin(facts.sweep.loss))
+    if losses.min() - facts.sweep.loss[seen] > UNREACHABLE * facts.bench.height:
+        # Inside the range it is lower than at both ends: noise hides a minimum there.
+        text = (
+            "no minimum stands out from the noise of the loss, which is lowest inside the range, "
+            f"near {shown(float(facts.sweep.values[seen]))}"
+        )
+        return Finding("target_unreachable", False, False, {}, text)
     end = (parameter.low, parameter.high)[int(np.argmin(losses))]
     evidence = {"lowest": end, "lowest_loss": float(losses.min())}
     goal, height = parameter.target, float(np.ptp(losses))

@@ -17,7 +17,7 @@ import numpy as np
 from gabordiag.checks.gradient import check_objective
 from gabordiag.diagnosis.causes import CAUSES
 from gabordiag.diagnosis.evidence import Bench, Facts, arrival
-from gabordiag.diagnosis.remedies import REMEDIES, Remedy, global_search, try_remedies
+from gabordiag.diagnosis.remedies import OF_CODE, REMEDIES, Remedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
 from gabordiag.dynamics.pairs import PairSurface, pair_surfaces
@@ -38,11 +38,14 @@ from gabordiag.landscape.surface import condition
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
+from gabordiag.own.plain_loop import PlainLoop, as_plain_loop
 from gabordiag.results import Data, Finding, Progress, Result
 from gabordiag.wording import counted
 
 # A tail of fewer values cannot show a cycle three times, nor five windows of decay.
 SHORTEST_TAIL = 10
+# Relative rounding of a loss above which it is said: that of float16 and bfloat16.
+_COARSE = 5e-4
 # Found by `check_objective`: no landscape explains a run whose gradient is missing or wrong.
 GRADIENT_CAUSES = {
     "no_gradient",
@@ -57,7 +60,6 @@ _FLAWS = GRADIENT_CAUSES | {"target_unreachable"}
 _SUBSTITUTES: dict[str, tuple[str, Callable[[Facts], Bench | None]]] = {
     "no_gradient": ("with the right one", lambda facts: facts.from_values),
     "wrong_gradient": ("with the right one", lambda facts: facts.from_values),
-    "nonfinite_gradient": ("with the squared loss", lambda facts: facts.squared),
     "nondeterministic": ("without the noise", lambda facts: facts.from_values),
 }
 # What to change where no option of a run can help: the code.
@@ -65,17 +67,10 @@ ADVICE = {
     "no_gradient": "Compute the output from the parameter with torch operations alone, such as "
     "torch.nn.functional.conv2d(input, kernel(theta)), without .data, detach or no_grad.",
     "wrong_gradient": "Correct the derivative, or leave it to autograd.",
-    "nonfinite_gradient": "Use the squared loss, or start beside the value where the gradient "
-    "breaks.",
+    "nonfinite_gradient": "Keep arguments off the value where the slope is infinite: a small "
+    "constant under a root, a divisor that is never zero.",
     "nondeterministic": "Call .eval(), or fix the random numbers, while the parameter is learned.",
     "flat_objective": "Check the input and the parameter's name: nothing can be learned from this.",
-}
-# The same by what the line at fault does.
-ADVICE_BY_DEED = {
-    "clamp": "Start inside the limits, or leave them out while the parameter is learned.",
-    "step": "Leave the rounding out while the parameter is learned.",
-    "integer": "Keep the value a floating-point number all the way to the loss.",
-    "init": "Compute in forward what depends on the parameter.",
 }
 HEALTHY = ("healthy", "equivalent_solution")
 # What of the landscape a diagnosis shows itself.
@@ -192,26 +187,32 @@ def diagnose_objective(
         if progress is not None:
             progress(done, total)
 
-    objective = as_objective_of(objective)
+    objective, loop = as_objective_of(objective), None
     if sweep is None and isinstance(objective, OfLine):
         sweep = sweep_objective(objective.line)
     tick()
     if made_run is None:
         known = None if sweep is None else sweep.landscape
-        made_run = run(objective, settings, start, lr, landscape=known, listener=listener)
+        loop = as_plain_loop(objective)
+        if isinstance(loop, PlainLoop):
+            loop.may_fail = True
+        made_run = run(
+            objective, settings, start, lr, landscape=known, listener=listener, stepped=loop
+        )
     tick()
     facts = Facts(made_run, sweep, bench)
-    findings = check_gradient(facts)
+    findings = _with_state(facts, loop, check_gradient(facts))
     blocked = any(finding.present for finding in findings)
     if not blocked or made_run.outcome == "reached":
         findings = _all_findings(facts, findings, tick)
     # A wrong derivative that only the sweep has seen blocks as much.
     blocked = blocked or any(f.present and f.cause == "wrong_gradient" for f in findings)
+    facts.faults = tuple(f for f in findings if f.present and f.cause in GRADIENT_CAUSES)
     verdict = judge_findings(facts, findings)
     remedies: tuple[Remedy, ...] = ()
     if verdict not in HEALTHY and not (sweep is None and is_too_short(made_run)):
         # Without a gradient to trust no descent can be mended; only looking everywhere helps.
-        remedies = try_remedies(facts, (global_search,) if blocked else REMEDIES, tick)
+        remedies = try_remedies(facts, OF_CODE if blocked else REMEDIES, tick)
     tick(total - done)
     # Of several parameters a scan costs runs, which a healthy run does not need.
     is_costly = sweep is None and verdict in HEALTHY
@@ -259,6 +260,20 @@ def check_gradient(facts: Facts) -> tuple[Finding, ...]:
     return tuple(_with_true_derivative(facts, _merged(cause, asked)) for cause in causes)
 
 
+def _with_state(
+    facts: Facts, loop: Objective | None, findings: tuple[Finding, ...]
+) -> tuple[Finding, ...]:
+    """Adds what a module's state, carried from step to step, does to the run."""
+    if not isinstance(loop, PlainLoop):
+        return findings
+    path = facts.run.trajectory
+    repeats = not any(f.present and f.cause == "nondeterministic" for f in findings)
+    found = loop.compare(path.values, path.losses, repeats)
+    if found is None:
+        return findings
+    return (found, *(finding for finding in findings if finding.cause != found.cause))
+
+
 def _merged(cause: str, asked: Mapping[str, Sequence[Finding]]) -> Finding:
     """The findings about one cause along every parameter."""
     found = {
@@ -284,10 +299,18 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     parameter has none to try.
     """
     instead, bench = _SUBSTITUTES.get(finding.cause, ("", lambda facts: None))
-    changed = bench(facts) if finding.present else None
-    if changed is None:
+    if not finding.present:
         return finding
-    trial = changed.trial(facts.settings, facts.start)
+    if finding.cause == "nonfinite_gradient" and facts.squared_trial is not None:
+        words, trial = facts.squared_trial
+        instead = f"with {words}"
+    elif (changed := bench(facts)) is not None:
+        trial = changed.trial(facts.settings, facts.start)
+    else:
+        return finding
+    if trial.outcome == "frozen":
+        # The values show no slope either: there is none that would be the right one.
+        return finding
     ends = f"ends at {facts.space.show(trial.final)} ({trial.outcome.replace('_', ' ')})"
     if trial.reached:
         assert trial.steps_to_target is not None
@@ -336,7 +359,10 @@ def is_too_short(run_: Run) -> bool:
 def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
     """Returns the verdict."""
     if facts.run.outcome == "reached":
-        return "healthy" if facts.run.is_at_base else "equivalent_solution"
+        # Where a loop of the module does not do what its landscape says, arriving is luck.
+        lucky = (f.cause for f in findings if f.present and f.evidence.get("decides"))
+        healthy = "healthy" if facts.run.is_at_base else "equivalent_solution"
+        return next(lucky, healthy)
     alone = {cause.name for cause in CAUSES if cause.stands_alone} | GRADIENT_CAUSES
     for finding in findings:
         if finding.present and finding.cause in alone:
@@ -380,25 +406,53 @@ def headline(
     facts: Facts, verdict: str, findings: tuple[Finding, ...], remedies: tuple[Remedy, ...]
 ) -> str:
     """Returns the sentence that a person can act on."""
+    return _sentence(facts, verdict, findings, remedies) + _quantised(facts)
+
+
+def _quantised(facts: Facts) -> str:
+    """Says that the loss comes in so few digits that they decide how near a run can get."""
+    eps = facts.loss_eps
+    if eps < _COARSE:
+        return ""
+    return (
+        " The loss is quantised: it is computed in half precision, and known to "
+        f"{100 * eps:.2g}% of its value only. Compute it in single or double precision."
+    )
+
+
+def _sentence(
+    facts: Facts, verdict: str, findings: tuple[Finding, ...], remedies: tuple[Remedy, ...]
+) -> str:
     if verdict in HEALTHY:
         return _healthy_headline(facts, verdict, findings)
     if verdict == "inconclusive":
         return _inconclusive_headline(facts)
     finding = next(f for f in findings if f.cause == verdict)
     sentence = finding.explanation[0].upper() + finding.explanation[1:] + "."
-    if finding.advice:
-        return f"{sentence} {finding.advice}"
-    if verdict in ADVICE:
-        return f"{sentence} {_code_advice(finding)}"
+    return f"{sentence} {_advice(verdict, finding, remedies)}"
+
+
+def _advice(verdict: str, finding: Finding, remedies: tuple[Remedy, ...]) -> str:
+    repair = next((remedy for remedy in remedies if remedy.name == "repair_code"), None)
+    if repair is not None and verdict in GRADIENT_CAUSES:
+        return f"{repair.change[0].upper()}{repair.change[1:]}."
     cure = next((remedy for remedy in remedies if remedy.works), None)
+    # What presupposes the target is advice only where nothing else works.
+    is_answer = verdict == "wrong_basin" and cure is not None and not cure.needs_target
+    if finding.advice and not is_answer:
+        return finding.advice
+    if verdict in ADVICE:
+        return _code_advice(finding)
     if cure is None:
-        return f"{sentence} None of the {len(remedies)} remedies tried helps."
-    return f"{sentence} What works: {cure.change}."
+        return f"None of the {len(remedies)} remedies tried helps."
+    return f"What works: {cure.change}."
 
 
 def _code_advice(finding: Finding) -> str:
-    where = finding.evidence.get("where") or {}
-    return ADVICE_BY_DEED.get(where.get("kind", ""), ADVICE.get(finding.cause, finding.advice))
+    repair = (finding.evidence.get("where") or {}).get("repair")
+    if repair:
+        return f"{repair[0].upper()}{repair[1:]}."
+    return finding.advice or ADVICE[finding.cause]
 
 
 def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> str:

@@ -156,14 +156,14 @@ def classify(around: Surroundings, tails: Tails) -> tuple[IntArray, IntArray]:
     finite &= np.isfinite(tails.last_slope) & ~_is_gone(space, values)
     codes[~finite] = CODES["nonfinite"]
 
-    assign(codes, _stays_near(space, values, around.goals, finite), "reached")
+    # Where no gradient arrives, lying beside a minimum is no success.
+    no_slope = around.goals if around.rest_points is None else around.rest_points
+    at_rest = _nearest(space, values[-1], no_slope) <= _AT_REST
+    assign(codes, finite & ~tails.moved & ~at_rest, "frozen")
+    assign(codes, _stays_near(space, values, around.goals, finite & (codes < 0)), "reached")
     for point in around.attractors:
         stays = _stays_near(space, values, point.values[None], finite & (codes < 0))
         assign(codes, stays, "local_minimum")
-    at_rest = np.zeros(count, dtype=np.bool_)
-    if around.rest_points is not None:
-        at_rest = _nearest(space, values[-1], around.rest_points) <= _AT_REST
-    assign(codes, finite & ~tails.moved & ~at_rest, "frozen")
 
     drifting = np.zeros(count, dtype=np.bool_)
     periods[finite], drifting[finite] = _find_periods(space, values[:, finite])
@@ -185,6 +185,8 @@ def classify(around: Surroundings, tails: Tails) -> tuple[IntArray, IntArray]:
             among = finite & (codes < 0)
             settled = _stays_near(space, values, point.values[None], among, point.settled)
             assign(codes, settled, "local_minimum")
+    # What does not move at all is not erratic, whatever the slope: its steps are rounded away.
+    assign(codes, periods == 1, "plateau")
     assign(codes, codes < 0, "erratic")
     return codes, np.where(periods >= 2, periods, 0)
 

@@ -40,6 +40,7 @@ from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
 from gabordiag.objective.space import FloatArray, Space
+from gabordiag.own.plain_loop import as_plain_loop
 from gabordiag.results import Data, Result, finite_or_none, read_only
 
 StepListener = Callable[[Step], None]
@@ -412,17 +413,16 @@ def run(
         landscape: Of an objective of one parameter, if it is already known.
         listener: Called with every step as it happens.
         stepped: The same objective in another form, tabulated or direct: the optimizer then steps
-            on it, and only the judging is done on `objective`.
+            on it, and only the judging is done on `objective`. Default: a user's module in a loop
+            that carries its state from step to step.
         logged: The first steps, if the run was interrupted; the listener does not get them again.
 
     Raises:
         UsageError: A start or a rate that cannot be.
         InputError: The user's code failed, or the logged steps are not this run's.
     """
-    objective, on = (
-        as_objective_of(objective),
-        as_objective_of(objective if stepped is None else stepped),
-    )
+    objective = as_objective_of(objective)
+    on = as_plain_loop(objective) if stepped is None else as_objective_of(stepped)
     landscape = _landscape(objective, landscape)
     first = objective.space.point(start)
     rates = objective.space.rates(settings.lr if lr is None else lr, settings.lr)

@@ -28,6 +28,8 @@ _NEWTON_REACH = 1e-4
 SAME_LOSS = 1e-9
 # Plain gradient descent is stable at a minimum for lr x curvature below this.
 PLAIN_LIMIT = 2.0
+# A loss that varies by so little beside its scale (`Line.scale`) is flat but for rounding.
+FLAT = 1e-14
 # A zero of rmse: the loss there, relative to the largest, is rounding.
 _ZERO_LOSS = 1e-9
 
@@ -230,10 +232,17 @@ def find_critical_points(objective: Line) -> Landscape:
         candidates = _roots(series, brackets, doubtful)
     else:
         candidates = rough_roots(objective, series)
-    values = _polish(objective, candidates)
-    values = _snap_to_target(objective, np.unique(objective.parameter.wrap(values)))
     grid_values = series.value(np.linspace(0, series.span, 1001))
     losses, gradients = objective.derivatives(grid_values)[:2]
+    height = float(np.ptp(losses)) ** (2 if objective.is_root else 1)
+    if objective.scale and height <= FLAT * objective.scale:
+        reason = "the loss varies by the rounding of the responses that it compares"
+        candidates, certificate = (
+            candidates[:0],
+            replace(certificate, certified=False, reason=reason),
+        )
+    values = _polish(objective, candidates)
+    values = _snap_to_target(objective, np.unique(objective.parameter.wrap(values)))
     return Landscape(
         parameter=objective.parameter,
         points=_classify(objective, values, series, float(losses.max()), certificate.certified),

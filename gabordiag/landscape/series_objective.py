@@ -55,12 +55,12 @@ class SeriesObjective(Line):
     def smooth_loss(self, values: Tensor) -> Tensor:
         """Returns the loss without its root (n,)."""
         result = self._sum(values)
-        if self.is_root:
-            near = result.detach() < _NEAR_ZERO * self.series.smooth.bound(0)
-            # The value from the objective; the slope, which needs no more digits, from the series,
-            # because the objective's own may be what is broken.
-            exact = self._ask(result.detach(), values.detach(), near)
-            result = result + (exact - result).detach()
+        # Near zero the value is the objective's: a series has no digits left there, nor the sign.
+        # The slope, which needs no more digits, is the series', because the objective's own may be
+        # what is broken.
+        near = result.detach().abs() < _NEAR_ZERO * self.series.smooth.bound(0)
+        exact = self._ask(result.detach(), values.detach(), near)
+        result = result + (exact - result).detach()
         if self.parameter.period is None:
             outside = (values < self.parameter.low) | (values > self.parameter.high)
             result = self._ask(result, values, outside)

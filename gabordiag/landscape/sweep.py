@@ -35,6 +35,8 @@ BoolArray = npt.NDArray[np.bool_]
 _SUSPICIOUS = 1e-4
 # How well differences over a wide stretch have to be known, and to agree, of the same.
 _COARSE = 0.03
+# So many errors of the differences away a slope is another.
+_BEYOND = 10
 
 
 @dataclass(frozen=True)
@@ -250,9 +252,15 @@ def _is_excused(
         reach = np.where(inside > 0, np.minimum(reach, 9 * inside), reach)
     eps = float(torch.finfo(objective.dtype).eps)
     noise = measure_fine_noise(cheap.loss_at, parameter.low, parameter.high, eps)
-    wide = differentiate(cheap.loss_at, places, reach)
+    # A loss in few digits is level from one of them to the next, and shows no noise.
+    rounding = objective.loss_eps * float(np.abs(cheap.loss_at(places)).max())
+    wide = differentiate(cheap.loss_at, places, reach, max(noise, rounding))
     fits = np.abs(asked - wide.first) <= _COARSE * scale + wide.first_error
     fits &= wide.first_error <= _COARSE * scale
+    # Where noise is all that differences show, they refute nothing.
+    fits |= (wide.first_error > _COARSE * scale) & (
+        np.abs(asked - wide.first) <= _BEYOND * wide.first_error
+    )
     excused[again] = fits | follows_closely(cheap.loss_at, places, asked, reach, noise)
     return excused
 

@@ -226,6 +226,11 @@ class ShortcutObjective(GaborLine):
         """Compressed form (r,) of the target response."""
         return self._inside.target_response
 
+    @property
+    def scale(self) -> float:
+        """From the energy of the target response."""
+        return self.loss_definition.scale(float(self.target_response.square().sum()))
+
     def loss(self, values: Tensor) -> Tensor:
         """Returns the loss (n,) at the values (n,)."""
         return self._at(values.detach()).loss(self.kernels(values))

@@ -71,6 +71,20 @@ class Line(ABC):
         """Where the loss is computed."""
         return torch.device("cpu")
 
+    @property
+    def scale(self) -> float:
+        """Size of what the loss without its root is a difference of; 0 where that is unknown.
+
+        The energy of the target response: the differences of two responses are rounded at its
+        digits, however small they are.
+        """
+        return 0.0
+
+    @property
+    def loss_eps(self) -> float:
+        """Relative rounding of the losses, which may be coarser than that of the parameter."""
+        return float(torch.finfo(self.dtype).eps)
+
     def tensor(self, values: npt.ArrayLike) -> Tensor:
         """Returns the values as a tensor (n,) that `loss` takes."""
         array = np.atleast_1d(np.asarray(values, dtype=np.float64))

@@ -50,6 +50,14 @@ class Loss:
         """Whether it has a kink at its zero."""
         return bool(self.root_of)
 
+    def scale(self, energy: float) -> float:
+        """Returns what the loss without its root is a difference of.
+
+        Args:
+            energy: Mean square of the target.
+        """
+        return 1.0 if self.name == "cosine" else energy
+
     @property
     def squared(self) -> str:
         """Name of the smooth loss under the root; its own name where there is none."""
@@ -96,12 +104,13 @@ def _rmse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: T
 
 def _cosine_direct(outputs: Tensor, target: Tensor) -> Tensor:
     lengths = _dot(outputs, outputs).sqrt() * _dot(target, target).sqrt()
-    return 1 - (outputs @ target) / lengths
+    # Rounding may bring the quotient above 1.
+    return (1 - (outputs @ target) / lengths).clamp(min=0)
 
 
 def _cosine_pooled(means: Tensor) -> Tensor:
     lengths = (means[1] * means[3]).sqrt()
-    return 1 - means[2] / lengths
+    return (1 - means[2] / lengths).clamp(min=0)
 
 
 def _unit(vector: Tensor) -> Tensor:

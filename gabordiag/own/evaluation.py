@@ -25,7 +25,7 @@ from gabordiag.objective.line import CHUNK, Line, to_numpy
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import user_code
-from gabordiag.own.modules import Leaves, Slots, held_phrases
+from gabordiag.own.modules import Leaves, Slots, coarser, held_phrases
 from gabordiag.own.numeric import (
     GENERIC,
     NumericDerivatives,
@@ -53,11 +53,13 @@ _A_VECTOR = (
 class Evaluator(Protocol):
     """What is evaluated: the user's function or module, at points.
 
-    A point has the shape `shape`: () where one number varies, (d,) where several do.
+    A point has the shape `shape`: () where one number varies, (d,) where several do. `precision` is
+    the coarsest of the losses so far.
     """
 
     shape: tuple[int, ...]
     held: tuple[str, ...]
+    precision: torch.dtype
 
     @property
     def dtype(self) -> torch.dtype:
@@ -71,6 +73,10 @@ class Evaluator(Protocol):
     def is_root(self) -> bool:
         """Whether the loss is known to be the root of `smooth`."""
 
+    @property
+    def scale(self) -> float:
+        """What the loss without its root is a difference of; 0 where that is unknown."""
+
     def loss(self, point: Tensor) -> Tensor:
         """Returns the loss (0-dim) at a point."""
 
@@ -80,8 +86,8 @@ class Evaluator(Protocol):
     def along(self, indices: Sequence[int], at: FloatArray) -> Evaluator:
         """Returns the loss of some of the numbers, the others held fixed at `at` (d,)."""
 
-    def leaves(self, value: float) -> Leaves:
-        """Returns what a training pass starts from, where one number varies."""
+    def leaves(self, *values: float) -> Leaves:
+        """Returns what a training pass starts from, at the values (d,)."""
 
     def run(self, leaves: Leaves) -> Tensor:
         """Returns the loss (0-dim) as a training loop computes it."""
@@ -96,6 +102,7 @@ class FunctionLoss:
         held: Phrases that say which components are held fixed, and at what.
         dtype: float64, or float32 where only that works.
         device: The CPU.
+        precision: The coarsest of the losses so far.
         is_root: Nothing is known of a function.
 
     Args:
@@ -105,6 +112,7 @@ class FunctionLoss:
     """
 
     is_root = False
+    scale = 0.0
 
     def __init__(
         self, function: Callable[[Tensor], Any], places: FloatArray, name: str = "value"
@@ -114,6 +122,7 @@ class FunctionLoss:
         self.held: tuple[str, ...] = ()
         self._name = name
         self.dtype, self.device = torch.float64, torch.device("cpu")
+        self.precision = torch.float64
         # Fixed float32 tensors inside, such as a convolution's input, refuse float64.
         if not self._runs(places[0]):
             self.dtype = torch.float32
@@ -166,15 +175,17 @@ class FunctionLoss:
                 f"The objective returns a {kind}tensor of shape {shape}, not one real number.",
                 advice,
             )
+        self.precision = coarser(self.precision, result.dtype)
         return result.reshape(()).to(self.dtype)
 
     def smooth(self, point: Tensor) -> Tensor:
         """Returns the loss: of a function, no root is known."""
         return self.loss(point)
 
-    def leaves(self, value: float) -> Leaves:
-        """Returns the value as a leaf."""
-        return Leaves(torch.tensor(value, dtype=self.dtype, requires_grad=True))
+    def leaves(self, *values: float) -> Leaves:
+        """Returns the value, or the vector, as a leaf."""
+        start = torch.tensor(values, dtype=self.dtype).reshape(self.shape)
+        return Leaves(start.requires_grad_())
 
     def run(self, leaves: Leaves) -> Tensor:
         """Returns the loss at the leaf."""
@@ -198,6 +209,7 @@ class UserObjective:
         evaluator: The function or module.
         loss_name: For people.
         is_root: The loss is sqrt(smooth_loss).
+        takes_root_away: The loss is the square of what the evaluator gives.
         progress: Called with (evaluations done, evaluations in all) of one request, where
             evaluations go one by one; None for nothing.
         samples: Evaluations so far.
@@ -219,7 +231,7 @@ class UserObjective:
         self.samples = 0
         self.streams = RandomStreams(seed, evaluator.device)
         self._places, self._seed = places, seed
-        self._takes_root_away = False
+        self.takes_root_away = False
 
     @property
     def held_fixed(self) -> str | None:
@@ -246,9 +258,19 @@ class UserObjective:
         """Relative rounding of the parameters."""
         return float(torch.finfo(self.dtype).eps)
 
+    @property
+    def scale(self) -> float:
+        """What the loss without its root is a difference of; 0 where that is unknown."""
+        return self.evaluator.scale
+
+    @property
+    def loss_eps(self) -> float:
+        """Relative rounding of the losses so far: their own precision may be the coarser one."""
+        return max(self.eps, float(torch.finfo(self.evaluator.precision).eps))
+
     def loss(self, values: Tensor) -> Tensor:
         """Returns the losses (n,) at n values, or at points (n, d)."""
-        if self._takes_root_away:
+        if self.takes_root_away:
             return self._smooth(values)
         return self._evaluate(self.evaluator.loss, values)
 
@@ -267,7 +289,7 @@ class UserObjective:
         if not self.is_root:
             return None
         smooth = copy.copy(self)
-        smooth.is_root, smooth._takes_root_away = False, True
+        smooth.is_root, smooth.takes_root_away = False, True
         known = LOSSES.get(self.loss_name)
         smooth.loss_name = f"{self.loss_name} squared" if known is None else known.squared
         return smooth
@@ -329,6 +351,8 @@ class UserObjective:
 
     def _evaluate(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         self.samples += len(values)
+        if len(values) == 0:
+            return values.new_empty(0)
         if len(values) == 1 or self.batch_size == 1:
             return self._one_by_one(one, values)
         return torch.cat(
@@ -382,7 +406,7 @@ class OwnObjective(UserObjective, Line):
         if smooth:
             # 0/0 of a root at zero loss; or torch's choice of 0 for the slope of |x| there.
             doubtful = ~np.isfinite(levels).all(axis=0) & np.isfinite(levels[0])
-            if (self.is_root or self._takes_root_away) and not self.evaluator.is_root:
+            if (self.is_root or self.takes_root_away) and not self.evaluator.is_root:
                 doubtful |= levels[0] == 0
         if len(levels) <= order:
             missing = self._numeric(points, order, smooth)[len(levels) :]

@@ -8,6 +8,7 @@ closures hold on to the original, is run itself in the same way.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import re
@@ -66,7 +67,7 @@ class Leaves:
 
     parameter: Tensor
     index: int = 0
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Slots:
@@ -274,6 +275,7 @@ class ModuleLoss:
         shape: Of a point: () of one element, else (d,).
         held: Phrases that say which numbers beside the elements are held fixed, and at what.
         is_original: `module` is the user's own.
+        precision: The coarsest of the outputs so far.
         loss_function: Between output and target; None where the output is the loss.
 
     Args:
@@ -287,6 +289,7 @@ class ModuleLoss:
     ) -> None:
         self.loss_function: Loss | LossFunction | None = None
         self._user_module = module
+        self._carries, self.precision = False, torch.float64
         self._target: Tensor | None = None
         try:
             self.module, self.is_original = copy.deepcopy(module), False
@@ -347,6 +350,13 @@ class ModuleLoss:
         return isinstance(self.loss_function, Loss) and self.loss_function.is_root
 
     @property
+    def scale(self) -> float:
+        """What the loss without its root is a difference of; 0 where that is unknown."""
+        if not isinstance(self.loss_function, Loss) or self._target is None:
+            return 0.0
+        return self.loss_function.scale(float(self._target.double().square().mean()))
+
+    @property
     def is_frozen(self) -> bool:
         """Whether the parameter has requires_grad = False."""
         return not self._user_module.get_parameter(self.element.name).requires_grad
@@ -373,6 +383,17 @@ class ModuleLoss:
     def use_original(self) -> None:
         """Runs the user's own module from now on."""
         self.module, self.is_original = self._user_module, True
+
+    def in_a_loop(self) -> ModuleLoss:
+        """Returns the same with a module that keeps from one run to the next what it writes.
+
+        Not one that cannot be copied: the user's own stays as it is.
+        """
+        looped = copy.copy(self)
+        looped._carries = not self.is_original
+        if looped._carries:
+            looped.module = copy.deepcopy(self.module)
+        return looped
 
     def set_target(self, target: Tensor, loss: Loss | LossFunction) -> None:
         """Sets the output to compare with, and by which loss.
@@ -430,21 +451,47 @@ class ModuleLoss:
             function = find_loss(function.squared)
         return self._compare(self._run(self._replacements(point)), function)
 
-    def leaves(self, value: float) -> Leaves:
-        """Returns fresh leaves for `run`: every tensor of the module, the element at `value`."""
-        tensors = self._clones()
+    def leaves(self, *values: float, as_given: bool = False) -> Leaves:
+        """Returns fresh leaves for `run`: every tensor of the module, the elements at `values`.
+
+        Args:
+            values: Of the elements (d,).
+            as_given: Leave a frozen parameter frozen, instead of asking what its gradient would be.
+        """
+        tensors, asked = self._clones(), {element.name for element in self.elements}
         for name, parameter in self.module.named_parameters():
-            # Of a frozen parameter one asks what its gradient would be.
-            learned = parameter.requires_grad or name == self.element.name
+            learned = parameter.requires_grad or (name in asked and not as_given)
             tensors[name] = nn.Parameter(tensors[name], requires_grad=learned)
-        leaf = tensors[self.element.name]
-        leaf.data.view(-1)[self.element.index] = value
-        self._hook(self.element.name, leaf)
-        return Leaves(leaf, self.element.index, tensors)
+        for name in asked:
+            self._hook(name, tensors[name])
+        leaves = Leaves(tensors[self.element.name], self.element.index, tensors)
+        self.put(leaves, values)
+        return leaves
+
+    def put(self, leaves: Leaves, values: Sequence[float] | FloatArray) -> None:
+        """Gives the elements other values (d,)."""
+        for element, value in zip(self.elements, values, strict=True):
+            leaves.tensors[element.name].data.view(-1)[element.index] = float(value)
 
     def run(self, leaves: Leaves) -> Tensor:
         """Returns the loss (0-dim) as a training loop computes it from the leaves."""
-        return self._compare(self._run(dict(leaves.tensors)), self.loss_function)
+        tensors = leaves.tensors if self._carries else dict(leaves.tensors)
+        return self._compare(self._run(tensors), self.loss_function)
+
+    def gradient(self, loss: Tensor, leaves: Leaves) -> Tensor | None:
+        """Returns the gradient (d,) of a loss that `run` gave, None where none arrives."""
+        names = dict.fromkeys(element.name for element in self.elements)
+        asked = {n: leaves.tensors[n] for n in names if leaves.tensors[n].requires_grad}
+        if not loss.requires_grad or not asked:
+            return None
+        found = torch.autograd.grad(loss, list(asked.values()), allow_unused=True)
+        slopes = {n: g.flatten() for n, g in zip(asked, found, strict=True) if g is not None}
+        if not slopes:
+            return None
+        none = loss.new_zeros(())
+        return torch.stack(
+            [slopes[e.name][e.index] if e.name in slopes else none for e in self.elements]
+        )
 
     def _clones(self) -> dict[str, Tensor]:
         tensors = dict((*self.module.named_parameters(), *self.module.named_buffers()))
@@ -478,10 +525,11 @@ class ModuleLoss:
         return output
 
     def _call(self, replacements: dict[str, Tensor], arguments: tuple[Any, ...]) -> Any:
-        with attributes_kept(self.module):
+        with contextlib.nullcontext() if self._carries else attributes_kept(self.module):
             return torch.func.functional_call(self.module, replacements, arguments)
 
     def _compare(self, output: Tensor, function: Loss | LossFunction | None) -> Tensor:
+        self.precision = coarser(self.precision, output.dtype)
         if function is None:
             if output.is_complex():
                 raise InputError(
@@ -512,6 +560,13 @@ class ModuleLoss:
                 continue
             return arguments
         return choices[0]
+
+
+def coarser(one: torch.dtype, other: torch.dtype) -> torch.dtype:
+    """Returns the type with fewer digits; integers are exact."""
+    if not (other.is_floating_point or other.is_complex):
+        return one
+    return other if torch.finfo(other).eps > torch.finfo(one).eps else one
 
 
 def held_phrases(values: Mapping[str, float]) -> tuple[str, ...]:
@@ -608,6 +663,33 @@ def attributes_kept(module: nn.Module) -> Iterator[None]:
                 container.extend(content) if isinstance(container, list) else (
                     container.update(content)
                 )
+
+
+def changed_state(before: nn.Module, after: nn.Module) -> list[str]:
+    """Returns the names of what one copy of a module has written to and another has not."""
+    names = []
+    for (name, one), (_, other) in zip(before.named_modules(), after.named_modules(), strict=False):
+        was, now = (vars(part) | dict(part.named_buffers(recurse=False)) for part in (one, other))
+        prefix = f"{name}." if name else ""
+        names += [
+            prefix + key
+            for key, value in now.items()
+            if not key.startswith("_") and not _is_same(was.get(key), value)
+        ]
+    return names
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and torch.equal(one, other)
+    plain = (bool, int, float, str, tuple, list, dict, set, type(None), Tensor)
+    if not (isinstance(one, plain) and isinstance(other, plain)):
+        # Copies of an object are not equal; of one that is none, nothing is said.
+        return True
+    try:
+        return bool(one == other)
+    except (RuntimeError, ValueError):
+        return True
 
 
 def _containers(part: nn.Module) -> list[tuple[Any, Any]]:

@@ -48,6 +48,21 @@ _STRAIGHT = 0.05
 def measure_noise(function: Function, places: FloatArray, spacing: float) -> float:
     """Returns the standard deviation of a function's noise, the largest of several places.
 
+    Args:
+        function: (n,) -> (n,).
+        places: Where to look (m,).
+        spacing: As in `noise_at`.
+
+    Returns:
+        In the unit of the function; 0 where its values show none, infinity where they are not
+        finite.
+    """
+    return float(noise_at(function, places, spacing).max())
+
+
+def noise_at(function: Function, places: FloatArray, spacing: float) -> FloatArray:
+    """Returns the standard deviation of a function's noise at several places.
+
     The k-th difference of independent noise of deviation s has the variance s^2 binom(2k, k),
     while that of a smooth function falls like spacing^k (Moré & Wild 2011, doi 10.1137/100786125).
 
@@ -58,25 +73,22 @@ def measure_noise(function: Function, places: FloatArray, spacing: float) -> flo
             rounding of its argument.
 
     Returns:
-        In the unit of the function; 0 where its values show none, infinity where they are not
-        finite.
+        (m,), in the unit of the function; infinity where values are not finite.
     """
     offsets = spacing * (np.arange(_TABLE_POINTS) - _TABLE_POINTS // 2)
     values = function((places[:, None] + offsets).ravel()).reshape(len(places), -1)
-    if not np.isfinite(values).all():
-        return math.inf
+    deviations = np.full(len(places), math.inf)
+    finite = np.isfinite(values).all(axis=1)
     # Squares of values near the largest doubles would overflow.
-    scale = float(np.abs(values).max()) or 1.0
-    deviations = []
-    for row in values / scale:
-        squares = [
-            np.mean(np.diff(row, order) ** 2)
-            * math.factorial(order) ** 2
-            / math.factorial(2 * order)
-            for order in _TABLE_ORDERS
-        ]
-        deviations.append(math.sqrt(np.mean(squares)))
-    return scale * float(max(deviations))
+    scale = float(np.abs(values[finite]).max(initial=0.0)) or 1.0
+    squares = [
+        np.mean(np.diff(values[finite] / scale, order) ** 2, axis=1)
+        * math.factorial(order) ** 2
+        / math.factorial(2 * order)
+        for order in _TABLE_ORDERS
+    ]
+    deviations[finite] = scale * np.sqrt(np.mean(squares, axis=0))
+    return deviations
 
 
 def measure_fine_noise(function: Function, low: float, high: float, eps: float) -> float:
@@ -179,7 +191,10 @@ class NumericDerivatives:
 
 
 def differentiate(
-    function: Function, values: FloatArray, reach: FloatArray | float
+    function: Function,
+    values: FloatArray,
+    reach: FloatArray | float,
+    noise: FloatArray | float = 0.0,
 ) -> NumericDerivatives:
     """Differentiates a function by Ridders' extrapolation of central differences.
 
@@ -191,6 +206,7 @@ def differentiate(
         function: (n,) -> (n,).
         values: Where (n,).
         reach: The function's own scale (a radian for angles); the largest step is a tenth of it.
+        noise: Of the function's values, (n,) or of all; no error is less than what it makes of it.
     """
     values = np.asarray(values, dtype=np.float64)
     steps = _FIRST_STEP * np.broadcast_to(reach, values.shape) / 2.0 ** np.arange(_LEVELS)[:, None]
@@ -200,8 +216,10 @@ def differentiate(
     # What was really stepped, after rounding.
     width = (values + steps) - (values - steps)
     with np.errstate(invalid="ignore", over="ignore"):
-        first, first_error = _extrapolate((above - below) / width)
-        second, second_error = _extrapolate((above - 2 * center + below) / (width / 2) ** 2)
+        first, first_error = _extrapolate((above - below) / width, 2 * noise / width)
+        second, second_error = _extrapolate(
+            (above - 2 * center + below) / (width / 2) ** 2, 4 * noise / (width / 2) ** 2
+        )
     return NumericDerivatives(first, first_error, second, second_error)
 
 
@@ -246,8 +264,11 @@ def follows_closely(
     return fits
 
 
-def _extrapolate(column: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Neville's scheme on estimates (levels, n) with halved steps; returns best and error (n,)."""
+def _extrapolate(column: FloatArray, least: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Neville's scheme on estimates (levels, n) with halved steps; returns best and error (n,).
+
+    `least` (levels, n) is what the error of an estimate is at least.
+    """
     count = column.shape[1]
     best, error = np.full(count, np.nan), np.full(count, np.inf)
     previous = [column[0]]
@@ -260,6 +281,7 @@ def _extrapolate(column: FloatArray) -> tuple[FloatArray, FloatArray]:
             apart = np.abs(current[order] - current[order - 1])
             coarser = np.abs(current[order] - previous[order - 1])
             apart = np.nan_to_num(np.maximum(apart, coarser), nan=np.inf)
+            apart = np.maximum(apart, least[level])
             better = apart < error
             best = np.where(better, current[order], best)
             error = np.where(better, apart, error)

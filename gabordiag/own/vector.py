@@ -105,7 +105,7 @@ class CustomObjective(UserObjective, Objective):
             self._seed,
             parameters,
         )
-        other.is_root, other._takes_root_away = self.is_root, self._takes_root_away
+        other.is_root, other.takes_root_away = self.is_root, self.takes_root_away
         return other
 
     def along(self, index: int, at: npt.ArrayLike) -> OwnObjective:
@@ -130,7 +130,7 @@ class CustomObjective(UserObjective, Objective):
             self._seed,
         )
         line.parameter = parameter
-        line.is_root, line._takes_root_away = self.is_root, self._takes_root_away
+        line.is_root, line.takes_root_away = self.is_root, self.takes_root_away
         return line
 
     def _chosen(
@@ -204,7 +204,7 @@ class CustomObjective(UserObjective, Objective):
         # 0/0 of a root at its zero; or torch's choice of 0 for the slope of |x| there.
         doubtful = ~np.all([np.isfinite(x.reshape(len(x), -1)).all(axis=1) for x in found], axis=0)
         doubtful &= np.isfinite(losses)
-        if (self.is_root or self._takes_root_away) and not self.evaluator.is_root:
+        if (self.is_root or self.takes_root_away) and not self.evaluator.is_root:
             doubtful |= losses == 0
         if doubtful.any():
             for level, numeric in zip(found, self._numeric(points[doubtful], smooth), strict=True):
@@ -305,7 +305,7 @@ class CustomObjective(UserObjective, Objective):
             return 2
 
     def _one_smooth(self, point: Tensor) -> Tensor:
-        if self.evaluator.is_root and (self.is_root or self._takes_root_away):
+        if self.evaluator.is_root and (self.is_root or self.takes_root_away):
             return self.evaluator.smooth(point)
         loss = self.evaluator.loss(point)
-        return loss * loss if self.is_root or self._takes_root_away else loss
+        return loss * loss if self.is_root or self.takes_root_away else loss

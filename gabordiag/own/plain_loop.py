@@ -1,0 +1,173 @@
+"""A module's loss as a plain training loop meets it: what a step leaves behind, the next one finds.
+
+Landscapes are made of evaluations that start from the same module each time. A loop's do not: a
+kernel that was kept from the first step, a counter or a running mean goes on from step to step.
+Runs are made here, so that a module whose state matters shows it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gabordiag.errors import InputError
+from gabordiag.objective.line import to_numpy
+from gabordiag.objective.objective import Objective, OfLine
+from gabordiag.objective.space import FloatArray
+from gabordiag.own.evaluation import UserObjective
+from gabordiag.own.loading import user_code
+from gabordiag.own.modules import ModuleLoss, changed_state
+from gabordiag.results import Finding
+
+# What torch says where a graph is asked for gradients once more.
+_SECOND_TIME = "backward through the graph a second time"
+# Steps of a run at which its loss is computed again, from the module as it was given.
+_COMPARED = 64
+# Roundings of the largest loss by which two evaluations may differ.
+_ROUNDINGS = 4096
+# Part of the largest loss by which the two differ where the state decides what a run finds.
+_DECIDES = 1e-3
+
+
+class PlainLoop(Objective):
+    """The steps of one run of a user's module, its state carried from each to the next.
+
+    Attributes:
+        space: What is learned.
+        may_fail: Take a step whose backward pass fails for lack of a graph as one without a
+            gradient, instead of raising.
+        failure: Why a step got no gradient, in a sentence; empty where every one did.
+
+    Args:
+        objective: Of several parameters or, through `OfLine`, of one.
+        user: What evaluates it.
+        module: Its module.
+    """
+
+    def __init__(self, objective: Objective, user: UserObjective, module: ModuleLoss) -> None:
+        self.space, self.loss_name = objective.space, objective.loss_name
+        self.is_root = objective.is_root
+        self.may_fail, self.failure = False, ""
+        self._objective, self._user = objective, user
+        self._given, self._module = module, module.in_a_loop()
+        self._leaves = self._module.leaves(*module.own_values, as_given=True)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the parameters."""
+        return self._user.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self._user.device
+
+    @property
+    def has_state(self) -> bool:
+        """Whether a step depends on those before: here it does."""
+        return True
+
+    def loss(self, coordinates: Tensor) -> Tensor:
+        """Returns the losses (n,) of the module as it was given."""
+        return self._objective.loss(coordinates)
+
+    def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
+        """Returns the loss (1,) of the next step and its gradient (1, d); None where none arrives.
+
+        Raises:
+            InputError: The user's code failed.
+        """
+        values = self.space.values(to_numpy(coordinates))[0]
+        self._module.put(self._leaves, values)
+        with self._user.streams():
+            loss = self._module.run(self._leaves)
+            slopes = self._gradient(loss)
+        losses = to_numpy(loss.detach()).reshape(1)
+        if slopes is None:
+            return losses, None
+        logs = [parameter.is_log for parameter in self.space.parameters]
+        # dvalue/dcoordinate of a logarithm is the value.
+        factor = torch.tensor(np.where(logs, values, 1.0)).to(slopes)
+        return losses, (slopes * factor)[None]
+
+    def _gradient(self, loss: Tensor) -> Tensor | None:
+        try:
+            with user_code("computing the gradient"):
+                return self._module.gradient(loss, self._leaves)
+        except InputError as error:
+            if _SECOND_TIME not in error.problem:
+                raise
+            kept = self._kept_words()
+            self.failure = (
+                "the second backward pass of a training loop fails, because the first one's graph "
+                f"is used again{kept}"
+            )
+            if not self.may_fail:
+                raise InputError(
+                    f"{self.failure[0].upper()}{self.failure[1:]}.",
+                    "Compute in forward, at every step, what depends on the parameter.",
+                ) from error
+            return None
+
+    def _kept_words(self) -> str:
+        names = changed_state(self._given.module, self._module.module)
+        return f": the module keeps {', '.join(names)} from one step to the next" if names else ""
+
+    def compare(self, values: FloatArray, losses: FloatArray, repeats: bool) -> Finding | None:
+        """Compares a run's losses with those of the module as it was given.
+
+        Args:
+            values: Of the run (steps + 1, d).
+            losses: Of the run (steps + 1,).
+            repeats: Whether evaluations at the same value agree.
+
+        Returns:
+            What the state that is carried does to the run; None where it does nothing.
+        """
+        if self.failure:
+            advice = "Compute in forward, at every step, what depends on the parameter."
+            return Finding("no_gradient", True, False, {"carried": True}, self.failure, advice)
+        if not repeats:
+            return None
+        steps = np.unique(np.linspace(0, len(losses) - 1, _COMPARED).astype(np.int64))
+        inside = np.isfinite(values[steps]).all(axis=1) & np.isfinite(losses[steps])
+        for index, parameter in enumerate(self.space.parameters):
+            column = values[steps, index]
+            if parameter.period is None:
+                inside &= (column >= parameter.low) & (column <= parameter.high)
+        steps = steps[inside]
+        if len(steps) == 0:
+            return None
+        fresh = self._objective.loss_at(self.space.coordinates(values[steps]))
+        apart, scale = np.abs(losses[steps] - fresh), float(np.abs(losses[steps]).max())
+        rounding = _ROUNDINGS * self._user.loss_eps * max(scale, float(np.abs(fresh).max()))
+        if not apart.max() > rounding:
+            return None
+        first = int(np.argmax(apart > rounding))
+        evidence = {
+            "carried": True,
+            "decides": bool(apart.max() > _DECIDES * max(scale, float(np.abs(fresh).max()))),
+            "step": int(steps[first]),
+            "loss": float(losses[steps][first]),
+            "fresh_loss": float(fresh[first]),
+            "state": changed_state(self._given.module, self._module.module),
+        }
+        text = (
+            f"at step {steps[first]} of a training loop the loss is {losses[steps][first]:.6g}, "
+            f"and {fresh[first]:.6g} for a fresh module at the same value{self._kept_words()}"
+        )
+        advice = (
+            "Let forward give the same at every call: take out what it carries from one call to "
+            "the next, or fix it while the parameter is learned."
+        )
+        return Finding("nondeterministic", True, False, evidence, text, advice)
+
+
+def as_plain_loop(objective: Objective) -> Objective:
+    """Returns a user's module as a loop that carries its state; anything else as it is."""
+    user = objective.line if isinstance(objective, OfLine) else objective
+    if not isinstance(user, UserObjective) or not isinstance(user.evaluator, ModuleLoss):
+        return objective
+    # The loss without its root is not what the module's loop would compute.
+    return objective if user.takes_root_away else PlainLoop(objective, user, user.evaluator)
