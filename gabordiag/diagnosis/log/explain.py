@@ -68,8 +68,8 @@ class Explanation(Result):
     Attributes:
         verdict: As a diagnosis's.
         headline: One sentence to act on.
-        outcome: As a run's; None where only the landscape could show it.
-        period: Of the cycle it ends in, 2 or more, else None.
+        possible: Outcomes that agree with the log: one, where that of the run is certain.
+        period: Rows after which values or losses repeat at the end, 2 or more, else None.
         jumps: Rises of the loss by 30% of its range in one step.
         findings: What supports the verdict, and what cannot be known.
         steps: Rows of the log that were judged.
@@ -79,7 +79,7 @@ class Explanation(Result):
 
     verdict: str
     headline: str
-    outcome: str | None
+    possible: tuple[str, ...]
     period: int | None
     jumps: tuple[Jump, ...]
     findings: tuple[Finding, ...]
@@ -87,13 +87,19 @@ class Explanation(Result):
     notes: tuple[str, ...] = ()
     logged: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
+    @property
+    def outcome(self) -> str | None:
+        """As a run's; None where the landscape, a target or a period would have to tell."""
+        return self.possible[0] if len(self.possible) == 1 else None
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
+        among = " or ".join(self.possible) or "any"
         return {
             "verdict": self.verdict,
             "headline": self.headline,
             "outcome": self.outcome,
-            "outcome_reason": None if self.outcome else "only the landscape could tell",
+            "outcome_reason": None if self.outcome else f"{among}: the log cannot tell",
             "period": self.period,
             "n_jumps": len(self.jumps),
             "jumps": [jump.to_dict() for jump in self.jumps],
@@ -165,9 +171,9 @@ class _Reader(LogRun):
     def _result(
         self,
         verdict: str,
-        outcome: str | None,
         headline: str,
         evidence: dict[str, Any] | None = None,
+        possible: tuple[str, ...] | None = None,
     ) -> Explanation:
         findings = []
         if verdict not in ("healthy", "equivalent_solution", "inconclusive"):
@@ -176,8 +182,8 @@ class _Reader(LogRun):
         return Explanation(
             verdict,
             headline,
-            outcome,
-            self.period or None if outcome in ("cycle", "running") else None,
+            self.possible if possible is None else possible,
+            None if possible is not None else self.repeat or None,
             self.jumps,
             tuple(findings),
             len(self.losses),
@@ -199,7 +205,7 @@ class _Reader(LogRun):
         grew = len(before) >= 2 and before[-1] > GROWTH * before[0] > 0
         if grew:
             text = f"The loss grew without bound and broke at step {step}: lower the learning rate."
-            return self._result("step_too_large", "nonfinite", text, evidence)
+            return self._result("step_too_large", text, evidence, ("nonfinite",))
         cells = [("the loss", loss), (self.log.value_name, float(self.values[row]))]
         if gradients is not None and np.isfinite(gradients).any():
             cells.append(("the gradient", float(gradients[row])))
@@ -210,7 +216,7 @@ class _Reader(LogRun):
             f"At step {step} {' and '.join(broken)}{but}: look for 0/0 just before, such as a "
             "square root at zero loss, and use the squared loss."
         )
-        return self._result("nonfinite_gradient", "nonfinite", text, evidence)
+        return self._result("nonfinite_gradient", text, evidence, ("nonfinite",))
 
     def _overflow(self) -> Explanation | None:
         is_bounded = math.isfinite(self.height) and math.isfinite(np.ptp(self.values))
@@ -218,14 +224,14 @@ class _Reader(LogRun):
             return None
         largest = float(max(np.abs(self.losses).max(), np.abs(self.values).max()))
         text = f"The run diverged, up to {largest:.3g}: lower the learning rate."
-        return self._result("step_too_large", "nonfinite", text, {"largest": largest})
+        return self._result("step_too_large", text, {"largest": largest}, ("nonfinite",))
 
     def _too_short(self) -> Explanation | None:
         if len(self.losses) >= SHORTEST_LOG:
             return None
         few = counted(len(self.losses), "step is", f"{self.rows()} are")
         text = f"{few} too few to judge: log at least {SHORTEST_LOG}."
-        return self._result("inconclusive", None, text)
+        return self._result("inconclusive", text, possible=())
 
     def _reached(self) -> Explanation | None:
         if self.outcome != "reached":
@@ -240,9 +246,9 @@ class _Reader(LogRun):
                 f"No failure: it ended at the target {shown} {'plus' if turns > 0 else 'minus'} "
                 f"{abs(turns)} period{'s' if abs(turns) > 1 else ''}, the same solution."
             )
-            return self._result("equivalent_solution", "reached", text)
+            return self._result("equivalent_solution", text)
         text = f"Healthy: it reached the target {shown} and stays. Nothing needs to change."
-        return self._result("healthy", "reached", text)
+        return self._result("healthy", text)
 
     def _frozen(self) -> Explanation | None:
         if np.ptp(self.values) > 0:
@@ -259,7 +265,7 @@ class _Reader(LogRun):
                 "not hold it. Look for .data, .detach(), torch.no_grad() or a new Parameter on its "
                 "way to the loss."
             )
-        return self._result("no_gradient", "frozen", text)
+        return self._result("no_gradient", text)
 
     def _way(self) -> int:
         """Returns how many rows pass until the value is where it stays."""
@@ -288,8 +294,7 @@ class _Reader(LogRun):
             f"{self.log.value_name} moves one way: it climbs. Check the gradient's sign, and that "
             "the loss is minimised."
         )
-        outcome = "running" if way == len(self.losses) else None
-        return self._result("wrong_gradient", outcome, text, evidence)
+        return self._result("wrong_gradient", text, evidence)
 
     def _growing(self) -> Explanation | None:
         """Ever higher across a minimum."""
@@ -302,7 +307,7 @@ class _Reader(LogRun):
         evidence = {"begin": begin, "end": end, "share_of_rises": ups}
         shown = f"from {begin:.3g} to {end:.3g}"
         text = f"The loss grows without bound, {shown}: {self._smaller_rate()}."
-        return self._result("step_too_large", "erratic", text, evidence)
+        return self._result("step_too_large", text, evidence)
 
     def _kink(self) -> Explanation | None:
         slope = self.kink_slope if self.outcome in ("cycle", "erratic") else None
@@ -313,28 +318,28 @@ class _Reader(LogRun):
         if self.log.gradients is not None:
             evidence["slope"] = slope
             shown = f": the slope {slope:.3g} does not vanish there"
-        repeat = f" with period {self.period}" if self.period else ""
+        repeat = f" with period {self.repeat}" if self.repeat else ""
         text = (
             f"It bounces across a V-shaped minimum{repeat}{shown}. Use the squared loss (mse), or "
             "decay the rate."
         )
-        return self._result("kink", self.outcome, text, evidence)
+        return self._result("kink", text, evidence)
 
     def _swing(self) -> dict[str, Any]:
-        losses = self.losses[-(self.period or len(self.tail)) :]
+        losses = self.losses[-(self.repeat or len(self.tail)) :]
         return {
-            "period": self.period or None,
+            "period": self.repeat or None,
             "loss_low": float(losses.min()),
             "loss_high": float(losses.max()),
         }
 
     def _repeating(self) -> Explanation | None:
-        if self.outcome not in ("cycle", "running"):
+        if self.outcome != "running" and not self.repeat:
             return None
         evidence = self._swing()
         products = self.lr_times_curvature
-        if self.period and products is not None and np.isfinite(products[-self.period :]).any():
-            evidence["lr_times_curvature"] = float(np.nanmax(products[-self.period :]))
+        if self.repeat and products is not None and np.isfinite(products[-self.repeat :]).any():
+            evidence["lr_times_curvature"] = float(np.nanmax(products[-self.repeat :]))
         low, high = evidence["loss_low"], evidence["loss_high"]
         if self.outcome == "running":
             step = self.parameter.show(float(self.tail[-1] - self.tail[-2]))
@@ -344,10 +349,10 @@ class _Reader(LogRun):
             )
         else:
             text = (
-                f"It repeats a cycle of {self.period} {self.rows()} (loss {low:.3g} to "
+                f"It repeats a cycle of {self.repeat} {self.rows()} (loss {low:.3g} to "
                 f"{high:.3g}){self._curvature_words(evidence)}: {self._smaller_rate()}."
             )
-        return self._result("step_too_large", self.outcome, text, evidence)
+        return self._result("step_too_large", text, evidence)
 
     def _hovering(self) -> Explanation | None:
         """Noise, or steps that do not shrink, about the target."""
@@ -366,9 +371,7 @@ class _Reader(LogRun):
             f"{self.parameter.show(self.target)}, within {self.parameter.show(noise)}. A rate that "
             "decays would settle it."
         )
-        # Without a period the range is not known, nor whether this is within 1% of it.
-        outcome = "reached" if self.parameter.period is None else self.outcome
-        return self._result("healthy", outcome, text)
+        return self._result("healthy", text)
 
     def _surrounds_target(self) -> bool:
         """Whether the last third lies on both sides of the target, if there is one."""
@@ -396,7 +399,7 @@ class _Reader(LogRun):
             f"The loss falls and jumps back {len(self.jumps)} times without a period"
             f"{self._curvature_words(evidence)}: {self._smaller_rate()}."
         )
-        return self._result("step_too_large", self.outcome, text, evidence)
+        return self._result("step_too_large", text, evidence)
 
     def _falls(self) -> bool:
         third = max(2, len(self.losses) // 3)
@@ -430,14 +433,14 @@ class _Reader(LogRun):
         count = f"{len(self.losses)} {self.rows()}"
         if self.target is None:
             text = f"Nothing looks wrong: after {count} the loss still goes down. Run more steps."
-            return self._result("healthy", "unfinished", text)
+            return self._result("healthy", text)
         passed = self._passed_target()
         if passed is not None:
             return passed
         text = f"Still descending after {count}: run more steps, or raise the rate."
         before, after = np.split(self.last_losses, [len(self.last_losses) // 2])
         evidence = {"drop_in_last_third": float(np.median(before) - np.median(after))}
-        return self._result("step_too_small", "unfinished", text, evidence)
+        return self._result("step_too_small", text, evidence)
 
     def _passed_target(self) -> Explanation | None:
         """Has it left the target behind, downhill? More steps lead farther away."""
@@ -459,7 +462,7 @@ class _Reader(LogRun):
             "lower elsewhere. Check the target, and what the loss is compared with."
         )
         evidence = {"step": self.step(row), "loss_at_target": there, "loss": now}
-        return self._result("target_unreachable", "unfinished", text, evidence)
+        return self._result("target_unreachable", text, evidence)
 
     def _progress(self) -> bool:
         """Whether the loss has fallen: clearly, and by much, or until the value came to rest."""
@@ -479,14 +482,14 @@ class _Reader(LogRun):
                 f"It settled at {final:.4g}, which in degrees is the target: give --target and "
                 "--period in the log's unit."
             )
-            return self._result("inconclusive", None, text)
+            return self._result("inconclusive", text)
         away = float(np.median(np.abs(self.parameter.offset(self.tail, self.target))))
         text = (
             f"It settled {self.parameter.show(away)} away from the target, at loss {last:.3g}: "
             "another minimum. Start nearer to the target, or search the range first (`gabordiag "
             "sweep`)."
         )
-        return self._result("wrong_basin", "local_minimum", text, {"distance": away})
+        return self._result("wrong_basin", text, {"distance": away})
 
     def _fallen_back(self) -> Explanation | None:
         begin, best, last = self.levels
@@ -498,7 +501,7 @@ class _Reader(LogRun):
             f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. "
             f"Keep the best step, and try a smaller learning rate, {self.rate()}."
         )
-        return self._result("step_too_large", None, text, evidence)
+        return self._result("step_too_large", text, evidence)
 
     def _settled(self) -> Explanation:
         begin, _, last = self.levels
@@ -508,9 +511,9 @@ class _Reader(LogRun):
                 "Try other learning rates, larger and smaller, and check that the gradient "
                 "arrives."
             )
-            return self._result("no_progress", None, text, {"begin": begin, "last": last})
+            return self._result("no_progress", text, {"begin": begin, "last": last})
         text = (
             f"Nothing looks wrong: the loss settled at {last:.3g}, the lowest of the log but for "
             "noise. Only the landscape shows whether a lower minimum exists."
         )
-        return self._result("healthy", None, text)
+        return self._result("healthy", text)

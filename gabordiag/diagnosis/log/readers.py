@@ -7,6 +7,7 @@ a value and a loss, but for those at which the run broke. Nothing in a log is tr
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ _OTHER = (
     "update", "time", "seconds", "wall_time", "wall time", "timestamp", "_timestamp", "_runtime",
     "momentum", "accuracy", "acc",
 )  # fmt: skip
+_NUMBER = re.compile(r"\d+")
 # More lines than this share without numbers: it is another kind of file.
 _MAX_BAD_LINES = 0.5
 # Rates that rise by more than this, row after row, are those of a range test.
@@ -57,6 +59,7 @@ class Log:
         steps: As numbered by the log where it numbers them upwards, else 0, 1, ...
         skipped: Lines and rows that were left out.
         notes: What was left out or filled in, in words, for people.
+        others: Names of parameters that were learned together with this one.
     """
 
     value_name: str
@@ -67,6 +70,7 @@ class Log:
     steps: FloatArray
     skipped: int
     notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 def read_log(
@@ -126,6 +130,12 @@ def _pick(table: Table, where: str, value_column: str | None, loss_column: str |
             "Name it with --value-column.",
         )
     gradient = _find(columns, None, (f"grad_{value.lower()}", *_GRAD))
+    rate = _find(columns, None, (f"lr_{value.lower()}",)) or rate
+    # Each has a gradient of its own, or the same name with another number.
+    others = tuple(
+        n for n in free if n != value and not _is_constant(columns[n])
+        and (f"grad_{n}" in columns or _NUMBER.sub("", n) == _NUMBER.sub("", value) != value)
+    )  # fmt: skip
     keep, notes = _rows(table, value, loss)
     count = int(keep.sum())
     if count == 0:
@@ -142,6 +152,7 @@ def _pick(table: Table, where: str, value_column: str | None, loss_column: str |
         steps=read_only(_numbering(None if step is None else columns[step][keep], count)),
         skipped=table.skipped + len(table) - count,
         notes=tuple(note for note in (chosen, *_defects(table), *notes) if note),
+        others=others,
     )
 
 
