@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.log.measures import CLEAR, LogRun
+from gabordiag.diagnosis.log.measures import CLEAR, TREND, LogRun
 from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
 from gabordiag.errors import UsageError
@@ -202,7 +202,8 @@ class _Reader(LogRun):
         step, loss = self.step(row), float(self.losses[row])
         evidence = {"step": step, "loss": loss if math.isfinite(loss) else None}
         before = self.losses[max(0, row - GROWTH_ROWS) : row]
-        grew = len(before) >= 2 and before[-1] > GROWTH * before[0] > 0
+        highest = float(np.nanmax(self.losses[:row], initial=0.0))
+        grew = len(before) >= 2 and before[-1] > max(GROWTH * before[0], WILD_SPREAD * highest) > 0
         if grew:
             text = f"The loss grew without bound and broke at step {step}: lower the learning rate."
             return self._result("step_too_large", text, evidence, ("nonfinite",))
@@ -364,7 +365,7 @@ class _Reader(LogRun):
         noise = float(late.std())
         begin, best, last = self.levels
         is_calm = noise <= HOVERING * way and last - best <= HOVERING * (begin - best)
-        if not is_calm or abs(late.mean()) > noise:
+        if not is_calm or abs(late.mean()) > TREND * noise:
             return None
         text = (
             f"Healthy but for noise: it stays about the target "
@@ -378,16 +379,18 @@ class _Reader(LogRun):
         if self.target is None:
             return False
         offsets = self.parameter.offset(self.values[-len(self.last_losses) :], self.target)
-        return bool(offsets.min() < 0 < offsets.max())
+        # Half a period away the sign changes, too.
+        across = np.ptp(offsets) < (self.parameter.period or math.inf) / 2
+        return bool(across and offsets.min() < 0 < offsets.max())
 
     def _wild(self) -> Explanation | None:
         spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
         # Noise in the loss leaves the value where it is; a jump moves it.
-        reach = MOVED * float(np.ptp(self.values))
+        reach = MOVED * float(np.ptp(self.parameter.wrap(self.values)))
         moved = self.jump_rows[[abs(jump.end - jump.start)[0] > reach for jump in self.jumps]]
         recurring = int((moved >= len(self.losses) // 2).sum()) >= RECURRING
         calm = spread <= WILD_SPREAD * self.height or self._falls()
-        if not recurring and (calm or not self.jumps or self.outcome == "unfinished"):
+        if not recurring and (calm or not len(moved) or self.outcome == "unfinished"):
             return None
         if not self.follows_value and not self._progress():
             return None

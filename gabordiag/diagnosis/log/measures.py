@@ -347,7 +347,15 @@ class LogRun:
         # With a single value on either side nothing is known of the slope beside.
         is_kink = gap > 0 and change > KINK_CHANGE * bend * gap
         if self.log.gradients is None:
-            is_kink &= abs(slopes[a] + slopes[b]) <= KINK_MATCH * change
+            # Equal on each side, from several places there.
+            sides = [side[-len(tail) :] for side in (left, right)]
+            steps = slopes[-len(tail) :]
+            even = all(
+                np.ptp(steps[side]) <= EQUAL_STEPS * abs(steps[side][0])
+                and np.ptp(tail[side]) > EQUAL_STEPS * np.ptp(tail)
+                for side in sides
+            )
+            is_kink &= even or abs(slopes[a] + slopes[b]) <= KINK_MATCH * change
         return float(change) / 2 if is_kink else None
 
     @cached_property
