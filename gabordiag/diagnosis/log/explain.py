@@ -339,8 +339,10 @@ class _Reader(LogRun):
             return None
         evidence = self._swing()
         products = self.lr_times_curvature
-        if self.repeat and products is not None and np.isfinite(products[-self.repeat :]).any():
-            evidence["lr_times_curvature"] = float(np.nanmax(products[-self.repeat :]))
+        if self.repeat and products is not None:
+            late = products[-self.repeat :]
+            if np.isfinite(late).any():
+                evidence["lr_times_curvature"] = float(late[np.isfinite(late)].max())
         low, high = evidence["loss_low"], evidence["loss_high"]
         if self.outcome == "running":
             step = self.parameter.show(float(self.tail[-1] - self.tail[-2]))
@@ -396,6 +398,7 @@ class _Reader(LogRun):
             return None
         evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": spread}
         products = [j.lr_times_curvature for j in self.jumps if j.lr_times_curvature is not None]
+        products = [product for product in products if math.isfinite(product)]
         if products:
             evidence["lr_times_curvature"] = max(products)
         text = (

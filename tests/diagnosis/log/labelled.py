@@ -96,7 +96,8 @@ def wells(random: Random) -> Landscape:
     # Up to 0.9 w on either side: L'' = 4 a (3 (x/w)^2 - 1) / w^2 <= 39.4 a / w^2.
     return Landscape("wells", lambda x: a * (((x - m) / w) ** 2 - 1) ** 2,
                      lambda x: 4 * a * (x - m) / w**2 * (((x - m) / w) ** 2 - 1),
-                     (m + side * w, m - side * w), 0.9 * w, 8 * a / w**2, 39.4 * a / w**2)  # fmt: skip
+                     (m + side * w, m - side * w), 0.9 * w, 8 * a / w**2,
+                     39.4 * a / w**2)  # fmt: skip
 
 
 def vee(random: Random) -> Landscape:

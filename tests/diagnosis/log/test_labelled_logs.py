@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 
 import pytest
@@ -11,6 +13,7 @@ from tests.diagnosis.log.labelled import logs
 
 # At least so many verdicts are right; a wrong one may neither alarm nor reassure.
 SHARE = 0.99
+IMPOSSIBLE = re.compile(r"-0(\.0*)?°|-0(\.0*)?\b(?![.\d])|\b(nan|inf)\b", re.IGNORECASE)
 NO_ALARM = {"healthy", "equivalent_solution", "inconclusive"}
 
 
@@ -22,6 +25,10 @@ def test_verdicts_are_those_of_algebra(seed: int, landscapes: int, each: int) ->
     alarms = []
     for number, made in enumerate(logs(seed, landscapes, each)):
         found = explain_log(made.columns, **made.keywords)
+        assert json.dumps(found.to_dict(), allow_nan=False)
+        texts = " ".join((found.headline, *(finding.explanation for finding in found.findings)))
+        if made.kind != "not_finite":
+            assert not IMPOSSIBLE.search(texts), texts
         confusion[made.kind, "/".join(sorted(made.right)), found.verdict] += 1
         if found.verdict not in made.right:
             where = f"log {number}, {made.kind} of {made.landscape}: {found.verdict}"
