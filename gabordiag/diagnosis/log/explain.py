@@ -8,7 +8,7 @@ and, where gradients were logged, the curvature of secants: (g[t+1] - g[t]) / (x
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,24 @@ RESTING, CLIMB_ROWS = 0.01, 5
 NEAR_BOUND = 0.95 * PLAIN_LIMIT
 # Noise about the target: at most this part of the way, and of what the loss has gained.
 HOVERING = 0.15
+# In a curve of the loss alone: at most this share of rises is a sawtooth, not noise ...
+SAWTOOTH_RISES = 0.35
+# ... and a loss within this part of ln k, k classes with ln k below MOST_CLASSES, is that of
+# guessing. From some hundred classes on the logarithms lie closer than noise.
+GUESSING, MOST_CLASSES = 2e-3, 5.0
 # Degrees beside a target in radians: they agree to this part of the target.
 SAME_ANGLE = 0.01
 UNKNOWABLE = (
     "a log alone cannot tell whether another minimum is in the way, whether the derivative is "
     "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these on "
     "the objective"
+)
+
+
+CURVE_ALONE = (
+    "a loss alone does not say why: log the parameter's value, its gradient and the learning rate, "
+    "`with gd.TrajectoryLogger('run.csv', theta=model.theta) as log:` around the loop, and "
+    "`log.step(loss, lr=lr)` between `loss.backward()` and `optimizer.step()`"
 )
 
 
@@ -139,17 +151,26 @@ def explain_log(
             raise UsageError(f"the {name} {number} is not a finite number.")
     if period is not None and not 1e-9 <= period <= 1e9:
         raise UsageError(f"the period {period:g} is out of range.", "Give one from 1e-9 to 1e9.")
-    log = read_log(source, value_column, loss_column)
+    log = read_log(source, value_column, loss_column, needs_value=False)
     # Diverged logs overflow in differences; what is not finite is reported as such.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        if not log.value_name:
+            return _Curve(log, None, None).explain()
         return _Reader(log, target, period).explain()
 
 
 class _Reader(LogRun):
     """Looks at a log from one side after the other; the first that applies gives the verdict."""
 
+    unknowable = UNKNOWABLE
+
     def explain(self) -> Explanation:
-        looks = (
+        """Returns what the first look that applies says."""
+        return next(found for look in self.looks() if (found := look()) is not None)
+
+    def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
+        """Returns the looks in their order; the last one always applies."""
+        return (
             self._nonfinite,
             self._too_short,
             self._overflow,
@@ -166,7 +187,6 @@ class _Reader(LogRun):
             self._fallen_back,
             self._settled,
         )
-        return next(found for look in looks if (found := look()) is not None)
 
     def _result(
         self,
@@ -178,7 +198,9 @@ class _Reader(LogRun):
         findings = []
         if verdict not in ("healthy", "equivalent_solution", "inconclusive"):
             findings.append(Finding(verdict, True, None, evidence or {}, headline, role="primary"))
-        findings.append(Finding("inconclusive", True, None, {}, UNKNOWABLE, role="contributing"))
+        findings.append(
+            Finding("inconclusive", True, None, {}, self.unknowable, role="contributing")
+        )
         return Explanation(
             verdict,
             headline,
@@ -207,7 +229,9 @@ class _Reader(LogRun):
         if grew:
             text = f"The loss grew without bound and broke at step {step}: lower the learning rate."
             return self._result("step_too_large", text, evidence, ("nonfinite",))
-        cells = [("the loss", loss), (self.log.value_name, float(self.values[row]))]
+        cells = [("the loss", loss)]
+        if self.has_value:
+            cells.append((self.log.value_name, float(self.values[row])))
         if gradients is not None and np.isfinite(gradients).any():
             cells.append(("the gradient", float(gradients[row])))
         broken = [f"{name} is {cell}" for name, cell in cells if not math.isfinite(cell)]
@@ -523,3 +547,60 @@ class _Reader(LogRun):
             "noise. Only the landscape shows whether a lower minimum exists."
         )
         return self._result("healthy", text)
+
+
+class _Curve(_Reader):
+    """Looks at the loss alone: what its curve shows, and never why."""
+
+    unknowable = CURVE_ALONE
+
+    def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
+        """Returns the looks that need no value."""
+        return (
+            self._nonfinite,
+            self._too_short,
+            self._overflow,
+            self._growing,
+            self._repeating,
+            self._jumping,
+            self._fallen_back,
+            self._descending,
+            self._settled,
+        )
+
+    def _jumping(self) -> Explanation | None:
+        """Slow falls and sudden rises, again and again; noise falls and rises alike."""
+        late = int((self.jump_rows >= len(self.losses) // 2).sum())
+        ups = float(np.mean(np.diff(self.last_losses) > 0))
+        if late < RECURRING or ups > SAWTOOTH_RISES:
+            return None
+        text = (
+            f"The loss falls slowly and jumps back, {len(self.jumps)} times: a smaller learning "
+            f"rate, try {self.rate()}, ends this."
+        )
+        evidence = {"jumps": len(self.jumps), "share_of_rises": ups}
+        return self._result("step_too_large", text, evidence)
+
+    def _settled(self) -> Explanation:
+        begin, _, last = self.levels
+        spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
+        if self._progress() and spread > WILD_SPREAD * self.height:
+            text = (
+                f"The loss ends lower, from {begin:.4g} to {last:.4g}, and still varies by "
+                f"{spread:.3g}: noise of batches, or a rate that is too large. Only the "
+                "parameter's values would tell."
+            )
+            return self._result("inconclusive", text)
+        found = super()._settled()
+        classes = round(math.exp(last)) if 0 < last < MOST_CLASSES else 0
+        if found.verdict == "no_progress" and classes >= 2:
+            guess = math.log(classes)
+            if abs(last - guess) <= max(GUESSING * guess, CLEAR * self.noise):
+                text = (
+                    f"The loss has not fallen from {last:.4g}, as of guessing one of {classes} "
+                    f"classes (ln {classes} = {guess:.4g}). Try other learning rates, and check "
+                    "that the gradient arrives."
+                )
+                evidence = {"begin": begin, "last": last, "guess": guess}
+                return self._result("no_progress", text, evidence)
+        return found

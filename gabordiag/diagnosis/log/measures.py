@@ -85,7 +85,7 @@ class LogRun:
         )
         width = high - low if high > low else max(abs(high), 1.0)
         self.parameter = Parameter(
-            log.value_name, low, low + width, period, target, low, is_angle=is_angle
+            log.value_name or "loss", low, low + width, period, target, low, is_angle=is_angle
         )
         known = self.losses[np.isfinite(self.losses)]
         self.height = float(np.ptp(known)) if len(known) else 0.0
@@ -94,6 +94,11 @@ class LogRun:
         self.stride = int(np.median(np.diff(log.steps))) if len(log.steps) > 1 else 1
         self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
         self.jumps = self._find_jumps()
+
+    @property
+    def has_value(self) -> bool:
+        """Whether the log holds a parameter; else its values are the losses."""
+        return bool(self.log.value_name)
 
     def step(self, row: int) -> int:
         """Returns a row's step, as the log numbers them."""
@@ -123,6 +128,8 @@ class LogRun:
     def possible(self) -> tuple[str, ...]:
         """Outcomes that the run may have been given where the log leaves its landscape open."""
         found = {outcome for outcome, _ in self._judgements}
+        if not self.has_value:
+            return tuple(found) if found == {"nonfinite"} else ()
         if self.parameter.period is None and {"reached"} < found:
             # At a tolerance that another minimum passes, and the target does not.
             found.add("local_minimum")
@@ -280,8 +287,8 @@ class LogRun:
         return tuple(
             Jump(
                 step=self.step(t),
-                start=self.values[t : t + 1],
-                end=self.values[t + 1 : t + 2],
+                start=self.values[t : t + 1] if self.has_value else np.array([math.nan]),
+                end=self.values[t + 1 : t + 2] if self.has_value else np.array([math.nan]),
                 loss_before=float(self.losses[t]),
                 loss_after=float(self.losses[t + 1]),
                 lr_times_curvature=None if products is None else float(products[t]),
