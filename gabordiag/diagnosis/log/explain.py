@@ -136,7 +136,7 @@ def explain_log(
     """Diagnoses a run from its log.
 
     Args:
-        source: A CSV or JSON-lines file, or columns by name.
+        source: A file as `read_table` reads it, `-` for standard input, or columns by name.
         target: The value that should have been reached, if known.
         period: Of the parameter, if it has one; wrapped and unwrapped logs are both understood.
         value_column: Name of the parameter's column.
@@ -236,10 +236,14 @@ class _Reader(LogRun):
             cells.append(("the gradient", float(gradients[row])))
         broken = [f"{name} is {cell}" for name, cell in cells if not math.isfinite(cell)]
         sound = [f"{name} {cell:.3g}" for name, cell in cells if math.isfinite(cell)]
+        sound_before = f"{self.losses[row - 1]:.3g}" if row else "nothing"
         but = f" ({', '.join(sound)})" if sound else ""
         text = (
             f"At step {step} {' and '.join(broken)}{but}: look for 0/0 just before, such as a "
             "square root at zero loss, and use the squared loss."
+            if self.has_value
+            else f"At step {step} {' and '.join(broken)}, after {sound_before}: look for 0/0 just "
+            "before, such as a square root at zero loss, or for steps that are too large."
         )
         return self._result("nonfinite_gradient", text, evidence, ("nonfinite",))
 
@@ -595,7 +599,7 @@ class _Curve(_Reader):
         classes = round(math.exp(last)) if 0 < last < MOST_CLASSES else 0
         if found.verdict == "no_progress" and classes >= 2:
             guess = math.log(classes)
-            if abs(last - guess) <= max(GUESSING * guess, CLEAR * self.noise):
+            if abs(last - guess) <= GUESSING * guess + self.noise <= 2 * GUESSING * guess:
                 text = (
                     f"The loss has not fallen from {last:.4g}, as of guessing one of {classes} "
                     f"classes (ln {classes} = {guess:.4g}). Try other learning rates, and check "

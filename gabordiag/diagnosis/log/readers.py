@@ -85,7 +85,7 @@ def read_log(
     """Returns the columns of a log.
 
     Args:
-        source: A CSV, JSON-lines or JSON file, or columns by name.
+        source: A file as `read_table` reads it, or columns by name.
         value_column: Name of the parameter's column. Default: the first that is nothing else.
         loss_column: Name of the loss's column. Default: found by its name.
         needs_value: Without a column of the parameter the log is refused; else the values of what
@@ -144,6 +144,7 @@ def _pick(
     gradient = _find(columns, None, (f"grad_{value.lower()}", *_GRAD))
     rate = _find(columns, None, (f"lr_{value.lower()}",)) or rate
     # Each has a gradient of its own, or the same name with another number.
+    same = [n for n in free if n != value and np.array_equal(columns[n], columns[value])]
     others = tuple(
         n for n in free if n != value and not _is_constant(columns[n])
         and (f"grad_{n}" in columns or _NUMBER.sub("", n) == _NUMBER.sub("", value) != value)
@@ -163,7 +164,7 @@ def _pick(
         lrs=None if rate is None else read_only(_filled(columns[rate])[keep]),
         steps=read_only(_numbering(None if step is None else columns[step][keep], count)),
         skipped=table.skipped + len(table) - count,
-        notes=tuple(note for note in (chosen, *_defects(table), *notes) if note),
+        notes=tuple(n for n in (chosen, _equal(value, same), *_defects(table), *notes) if n),
         others=others,
     )
 
@@ -218,6 +219,16 @@ def _refuse_range_test(where: str, losses: FloatArray, lrs: FloatArray | None) -
         "not a run of a parameter.",
         f"Its loss is lowest, {losses[best]:.4g}, at lr {lrs[best]:.3g}{breaks}. Train at a "
         "smaller rate and log the parameter.",
+    )
+
+
+def _equal(value: str, same: list[str]) -> str:
+    """What parameters that never differ may hide."""
+    if not same:
+        return ""
+    return (
+        f"{value} and {', '.join(same)} are equal in every row, as of a start on an axis of "
+        "symmetry, which leads into a saddle: start them apart"
     )
 
 
