@@ -36,8 +36,12 @@ NEARING = 0.2
 PROGRESS = 0.01
 # A run has left a better place when it has lost so much of what it had gained.
 LOST = 0.5
+# The lowest of ten equal medians is expected 1.54 of their standard errors low, of a change's 1.1.
+LOWEST_OF_TEN = 1.1
 # A jump of the loss counts as the run's own if the value moved by this share of its whole range.
 MOVED = 0.02
+# ... or if its path is so many times as long as that range.
+WANDERING = 4
 # So many jumps in the second half of the log are a habit.
 RECURRING = 3
 # Before it broke, the loss grew by this factor within so many rows: divergence, not 0/0.
@@ -417,6 +421,10 @@ class _Reader(LogRun):
         spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
         # Noise in the loss leaves the value where it is; a jump moves it.
         reach = MOVED * float(np.ptp(self.parameter.wrap(self.values)))
+        path = float(np.abs(np.diff(self.values)).sum())
+        if self.follows_value and path > WANDERING * float(np.ptp(self.values)):
+            # The loss depends on a value that comes back and back, by steps of any size.
+            reach = 0.0
         moved = self.jump_rows[[abs(jump.end - jump.start)[0] > reach for jump in self.jumps]]
         recurring = int((moved >= len(self.losses) // 2).sum()) >= RECURRING
         calm = spread <= WILD_SPREAD * self.height or self._falls()
@@ -527,7 +535,9 @@ class _Reader(LogRun):
 
     def _fallen_back(self) -> Explanation | None:
         begin, best, last = self.levels
-        least = max(CLEAR * self.noise, LOST * (begin - best), PROGRESS * abs(last))
+        least = max(
+            (CLEAR + LOWEST_OF_TEN) * self.noise, LOST * (begin - best), PROGRESS * abs(last)
+        )
         if last - best <= least:
             return None
         evidence = {"best": best, "last": last}
