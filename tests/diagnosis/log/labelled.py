@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+# At a target that is an angle: within one degree.
+TOLERANCE = math.radians(1)
 Curve = Callable[[float], float]
 Random = np.random.Generator
 
@@ -212,7 +214,11 @@ def healthy(land: Landscape, random: Random) -> tuple[Any, ...] | None:
         columns = descend(land, start, rate, steps)
     if not settles(columns, land.place, 1e-3 * land.reach):
         return None
-    return columns, given(land, random, land.place), {"healthy"}
+    right = {"healthy"}
+    if land.bend is None and np.ptp(columns["theta"][-10:]) > 0:
+        # Steps that do not vanish at a V never end, however small they are.
+        right |= {"kink", "step_too_large"}
+    return columns, given(land, random, land.place), right
 
 
 def wrong_basin(land: Landscape, random: Random) -> tuple[Any, ...] | None:
@@ -251,7 +257,10 @@ def kink(land: Landscape, random: Random) -> tuple[Any, ...] | None:
     # On a steeper side it may be thrown out of an arch.
     if not (tail.min() < 0 < tail.max()) or np.abs(tail).max() > 0.5 * land.reach:
         return None
-    return columns, given(land, random, land.place), {"kink"}
+    keywords, right = given(land, random, land.place), {"kink"}
+    if np.abs(tail).max() <= TOLERANCE and {"target", "period"} <= set(keywords):
+        right = {"healthy"}
+    return columns, keywords, right
 
 
 def too_large(land: Landscape, random: Random) -> tuple[Any, ...] | None:

@@ -90,9 +90,7 @@ def is_wide(made: Run) -> bool:
     return float(np.ptp(values)) >= (HIGH - LOW) / 10
 
 
-@pytest.mark.parametrize(
-    ("seed", "count"), [(0, 30), pytest.param(1, 1500, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("seed", "count"), [(0, 30), pytest.param(1, 600, marks=pytest.mark.slow)])
 def test_a_log_of_one_parameter_ends_as_its_run(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
     names = list(FUNCTIONS)[:: 1 if count > 100 else 3]
