@@ -127,7 +127,8 @@ class LogRun:
     @cached_property
     def possible(self) -> tuple[str, ...]:
         """Outcomes that the run may have been given where the log leaves its landscape open."""
-        found = {outcome for outcome, _ in self._judgements}
+        # The first stands for itself only where nothing else was asked.
+        found = {outcome for outcome, _ in self._judgements[1:] or self._judgements}
         if not self.has_value:
             return tuple(found) if found == {"nonfinite"} else ()
         if self.parameter.period is None and {"reached"} < found:
@@ -150,12 +151,18 @@ class LogRun:
         """Whether the tail may lie far outside the run's range, which holds start and target."""
         if self.parameter.period is not None:
             return False
-        before = self.values[: -len(self.tail)]
         if self.target is not None:
-            before = np.array([self.values[0], self.target])
-        reach = 0.0 if self.target is None else FAR_OUT * float(np.ptp(before))
-        outside = (self.tail < before.min() - reach) | (self.tail > before.max() + reach)
-        return bool(outside.all())
+            known = np.array([self.values[0], self.target])
+            return self._is_outside(known, FAR_OUT * float(np.ptp(known)))
+        jump = int(np.argmax(np.abs(np.diff(self.values)))) + 1
+        return self._is_outside(self.values[: -len(self.tail)], 0.0) or self._is_outside(
+            self.values[:jump], float(np.ptp(self.values)) / 2
+        )
+
+    def _is_outside(self, known: FloatArray, reach: float) -> bool:
+        """Whether the tail lies farther than `reach` from the range of some values."""
+        low, high = known.min() - reach, known.max() + reach
+        return bool(((self.tail < low) | (self.tail > high)).all())
 
     @cached_property
     def _judgements(self) -> list[tuple[str, int]]:
@@ -183,7 +190,8 @@ class LogRun:
     def _surroundings(self, steepest: Sequence[float]) -> Iterator[Surroundings]:
         """Yields what the landscape may be: ranges, goals, minima, steepest slopes.
 
-        The first is what the log alone suggests: its own range, its target, no minima.
+        The first is what the log alone suggests, its own range, its target, no minima, even where
+        a minimum is seen in the tail.
         """
         last = float(self.tail[-1])
         offsets = self.parameter.offset(self.tail, last)
@@ -197,6 +205,8 @@ class LogRun:
             half = (self.parameter.high - self.parameter.low) / 2
             reaches = np.geomspace(LEAST, WIDEST, 8) * half
             parameters += [replace(self.parameter, low=last - r, high=last + r) for r in reaches]
+        slope = steepest[0] * self.parameter.tolerance
+        yield Surroundings(Space((self.parameter,)), goals[0], (), None, slope)
         for parameter in parameters:
             space, minima = Space((parameter,)), self._minima(parameter, float(middle[0, 0]))
             # One thing at a time: who stays near a goal or a minimum is not asked for more.
@@ -214,9 +224,9 @@ class LogRun:
         between = self.bracket
         places = [middle, float(self.tail[-1])] if between is None else list(between)
         found: list[tuple[Attractor, ...]] = [(Attractor(np.array([x])),) for x in places]
-        # A target in between is taken for the minimum, which is then no other.
-        apart = [float(parameter.offset(x, self.target or 0.0)) for x in places]
-        if between is None or self.target is None or not min(apart) <= 0 <= max(apart):
+        # A minimum at the target is no other.
+        apart = [abs(float(parameter.offset(x, self.target or 0.0))) for x in places]
+        if between is None or self.target is None or max(apart) > parameter.tolerance:
             found += [(Attractor(np.array([place]), settled),) for place in places]
         return [(), *found] if between is None else found
 
@@ -226,13 +236,19 @@ class LogRun:
         x = self.parameter.offset(self.tail, float(self.tail[-1]))
         if self.log.gradients is not None:
             slopes = self.log.gradients[-len(x) :]
-            left, right = x[slopes < 0], x[slopes > 0]
             if not np.isfinite(slopes).all():
                 return None
-            if len(left) and len(right):
-                low, high = float(left.max()), float(right.min())
-                return (self.tail[-1] + low, self.tail[-1] + high) if low < high else None
-            return self._ahead(x, slopes)
+            left, right = np.flatnonzero(slopes < 0), np.flatnonzero(slopes > 0)
+            if not (len(left) and len(right)):
+                return self._ahead(x, slopes)
+            i, j = left[np.argmax(x[left])], right[np.argmin(x[right])]
+            low, high = float(x[i]), float(x[j])
+            if self.kink_slope is not None:
+                # Where the sides of the V meet.
+                losses = self.losses[-len(x) :]
+                tip = losses[j] - losses[i] + slopes[i] * low - slopes[j] * high
+                low = high = float(np.clip(tip / (slopes[i] - slopes[j]), low, high))
+            return (self.tail[-1] + low, self.tail[-1] + high) if low <= high else None
         order = np.argsort(x, kind="stable")
         x, losses = x[order], self.losses[-len(x) :][order]
         lowest = int(np.argmin(losses))
