@@ -222,7 +222,9 @@ class LogRun:
         width = parameter.high - parameter.low
         settled = SETTLED_SHARE * width / parameter.tolerance
         between = self.bracket
-        places = [middle, float(self.tail[-1])] if between is None else list(between)
+        places = [middle, float(self.tail[-1])]
+        if between is not None:
+            places = [float(np.clip(middle, *sorted(between))), *between]
         found: list[tuple[Attractor, ...]] = [(Attractor(np.array([x])),) for x in places]
         # A minimum at the target is no other.
         apart = [abs(float(parameter.offset(x, self.target or 0.0))) for x in places]
