@@ -224,7 +224,7 @@ class LogRun:
         between = self.bracket
         places = [middle, float(self.tail[-1])]
         if between is not None:
-            places = [float(np.clip(middle, *sorted(between))), *between]
+            places = [min(max(middle, min(between)), max(between)), *between]
         found: list[tuple[Attractor, ...]] = [(Attractor(np.array([x])),) for x in places]
         # A minimum at the target is no other.
         apart = [abs(float(parameter.offset(x, self.target or 0.0))) for x in places]
