@@ -627,7 +627,9 @@ def explain(
     """Diagnoses a run from its log alone.
 
     Args:
-        source: A CSV or JSON-lines file, or columns (n,) by name.
+        source: Columns (n,) by name, or a file: CSV, JSON or JSON lines, also compressed by gzip,
+            `-` for standard input, or TensorBoard's event files (`pip install gabordiag[logs]`).
+            Without a column of the parameter the loss alone is judged.
         target: The value that should have been reached, if known, in the column's unit.
         period: Of the parameter, if it has one, in the column's unit.
         value_column: Name of the parameter's column.

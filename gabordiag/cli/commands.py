@@ -148,7 +148,12 @@ def check_command(
 @with_options(OutputOptions)
 def explain_command(
     settings: Settings,
-    log: Annotated[Path, typer.Argument(help="A log: CSV, JSON lines or JSON.")],
+    log: Annotated[
+        Path,
+        typer.Argument(
+            help="A log: CSV, JSON, JSON lines, .gz of these, -, or TensorBoard's events."
+        ),
+    ],
     value_column: Annotated[
         str | None, typer.Option(help="Name of the parameter's column.")
     ] = None,

@@ -358,8 +358,8 @@ class Jump:
             "step": self.step,
             "from": named(self.start),
             "to": named(self.end),
-            "loss_before": self.loss_before,
-            "loss_after": self.loss_after,
+            "loss_before": finite_or_none(self.loss_before),
+            "loss_after": finite_or_none(self.loss_after),
             "lr_times_curvature": finite_or_none(self.lr_times_curvature),
         }
         if self.left_basin is not None:

@@ -8,7 +8,7 @@ and, where gradients were logged, the curvature of secants: (g[t+1] - g[t]) / (x
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.log.measures import CLEAR, LogRun
+from gabordiag.diagnosis.log.measures import CLEAR, TREND, LogRun
 from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
 from gabordiag.errors import UsageError
@@ -36,8 +36,12 @@ NEARING = 0.2
 PROGRESS = 0.01
 # A run has left a better place when it has lost so much of what it had gained.
 LOST = 0.5
+# The lowest of ten equal medians is expected 1.54 of their standard errors low, of a change's 1.1.
+LOWEST_OF_TEN = 1.1
 # A jump of the loss counts as the run's own if the value moved by this share of its whole range.
 MOVED = 0.02
+# ... or if its path is so many times as long as that range.
+WANDERING = 4
 # So many jumps in the second half of the log are a habit.
 RECURRING = 3
 # Before it broke, the loss grew by this factor within so many rows: divergence, not 0/0.
@@ -52,12 +56,24 @@ RESTING, CLIMB_ROWS = 0.01, 5
 NEAR_BOUND = 0.95 * PLAIN_LIMIT
 # Noise about the target: at most this part of the way, and of what the loss has gained.
 HOVERING = 0.15
+# In a curve of the loss alone: at most this share of rises is a sawtooth, not noise ...
+SAWTOOTH_RISES = 0.35
+# ... and a loss within this part of ln k, k classes with ln k below MOST_CLASSES, is that of
+# guessing. From some hundred classes on the logarithms lie closer than noise.
+GUESSING, MOST_CLASSES = 2e-3, 5.0
 # Degrees beside a target in radians: they agree to this part of the target.
 SAME_ANGLE = 0.01
 UNKNOWABLE = (
     "a log alone cannot tell whether another minimum is in the way, whether the derivative is "
     "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these on "
     "the objective"
+)
+
+
+CURVE_ALONE = (
+    "a loss alone does not say why: log the parameter's value, its gradient and the learning rate, "
+    "`with gd.TrajectoryLogger('run.csv', theta=model.theta) as log:` around the loop, and "
+    "`log.step(loss, lr=lr)` between `loss.backward()` and `optimizer.step()`"
 )
 
 
@@ -68,8 +84,8 @@ class Explanation(Result):
     Attributes:
         verdict: As a diagnosis's.
         headline: One sentence to act on.
-        outcome: As a run's; None where only the landscape could show it.
-        period: Of the cycle it ends in, 2 or more, else None.
+        possible: Outcomes that agree with the log: one, where that of the run is certain.
+        period: Rows after which values or losses repeat at the end, 2 or more, else None.
         jumps: Rises of the loss by 30% of its range in one step.
         findings: What supports the verdict, and what cannot be known.
         steps: Rows of the log that were judged.
@@ -79,7 +95,7 @@ class Explanation(Result):
 
     verdict: str
     headline: str
-    outcome: str | None
+    possible: tuple[str, ...]
     period: int | None
     jumps: tuple[Jump, ...]
     findings: tuple[Finding, ...]
@@ -87,13 +103,19 @@ class Explanation(Result):
     notes: tuple[str, ...] = ()
     logged: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
+    @property
+    def outcome(self) -> str | None:
+        """As a run's; None where the landscape, a target or a period would have to tell."""
+        return self.possible[0] if len(self.possible) == 1 else None
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
+        among = " or ".join(self.possible) or "any"
         return {
             "verdict": self.verdict,
             "headline": self.headline,
             "outcome": self.outcome,
-            "outcome_reason": None if self.outcome else "only the landscape could tell",
+            "outcome_reason": None if self.outcome else f"{among}: the log cannot tell",
             "period": self.period,
             "n_jumps": len(self.jumps),
             "jumps": [jump.to_dict() for jump in self.jumps],
@@ -118,7 +140,7 @@ def explain_log(
     """Diagnoses a run from its log.
 
     Args:
-        source: A CSV or JSON-lines file, or columns by name.
+        source: A file as `read_table` reads it, `-` for standard input, or columns by name.
         target: The value that should have been reached, if known.
         period: Of the parameter, if it has one; wrapped and unwrapped logs are both understood.
         value_column: Name of the parameter's column.
@@ -133,17 +155,26 @@ def explain_log(
             raise UsageError(f"the {name} {number} is not a finite number.")
     if period is not None and not 1e-9 <= period <= 1e9:
         raise UsageError(f"the period {period:g} is out of range.", "Give one from 1e-9 to 1e9.")
-    log = read_log(source, value_column, loss_column)
+    log = read_log(source, value_column, loss_column, needs_value=False)
     # Diverged logs overflow in differences; what is not finite is reported as such.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        if not log.value_name:
+            return _Curve(log, None, None).explain()
         return _Reader(log, target, period).explain()
 
 
 class _Reader(LogRun):
     """Looks at a log from one side after the other; the first that applies gives the verdict."""
 
+    unknowable = UNKNOWABLE
+
     def explain(self) -> Explanation:
-        looks = (
+        """Returns what the first look that applies says."""
+        return next(found for look in self.looks() if (found := look()) is not None)
+
+    def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
+        """Returns the looks in their order; the last one always applies."""
+        return (
             self._nonfinite,
             self._too_short,
             self._overflow,
@@ -160,24 +191,25 @@ class _Reader(LogRun):
             self._fallen_back,
             self._settled,
         )
-        return next(found for look in looks if (found := look()) is not None)
 
     def _result(
         self,
         verdict: str,
-        outcome: str | None,
         headline: str,
         evidence: dict[str, Any] | None = None,
+        possible: tuple[str, ...] | None = None,
     ) -> Explanation:
         findings = []
         if verdict not in ("healthy", "equivalent_solution", "inconclusive"):
             findings.append(Finding(verdict, True, None, evidence or {}, headline, role="primary"))
-        findings.append(Finding("inconclusive", True, None, {}, UNKNOWABLE, role="contributing"))
+        findings.append(
+            Finding("inconclusive", True, None, {}, self.unknowable, role="contributing")
+        )
         return Explanation(
             verdict,
             headline,
-            outcome,
-            self.period or None if outcome in ("cycle", "running") else None,
+            self.possible if possible is None else possible,
+            None if possible is not None else self.repeat or None,
             self.jumps,
             tuple(findings),
             len(self.losses),
@@ -196,21 +228,28 @@ class _Reader(LogRun):
         step, loss = self.step(row), float(self.losses[row])
         evidence = {"step": step, "loss": loss if math.isfinite(loss) else None}
         before = self.losses[max(0, row - GROWTH_ROWS) : row]
-        grew = len(before) >= 2 and before[-1] > GROWTH * before[0] > 0
+        highest = float(np.nanmax(self.losses[:row], initial=0.0))
+        grew = len(before) >= 2 and before[-1] > max(GROWTH * before[0], WILD_SPREAD * highest) > 0
         if grew:
             text = f"The loss grew without bound and broke at step {step}: lower the learning rate."
-            return self._result("step_too_large", "nonfinite", text, evidence)
-        cells = [("the loss", loss), (self.log.value_name, float(self.values[row]))]
+            return self._result("step_too_large", text, evidence, ("nonfinite",))
+        cells = [("the loss", loss)]
+        if self.has_value:
+            cells.append((self.log.value_name, float(self.values[row])))
         if gradients is not None and np.isfinite(gradients).any():
             cells.append(("the gradient", float(gradients[row])))
         broken = [f"{name} is {cell}" for name, cell in cells if not math.isfinite(cell)]
         sound = [f"{name} {cell:.3g}" for name, cell in cells if math.isfinite(cell)]
+        sound_before = f"{self.losses[row - 1]:.3g}" if row else "nothing"
         but = f" ({', '.join(sound)})" if sound else ""
         text = (
             f"At step {step} {' and '.join(broken)}{but}: look for 0/0 just before, such as a "
             "square root at zero loss, and use the squared loss."
+            if self.has_value
+            else f"At step {step} {' and '.join(broken)}, after {sound_before}: look for 0/0 just "
+            "before, such as a square root at zero loss, or for steps that are too large."
         )
-        return self._result("nonfinite_gradient", "nonfinite", text, evidence)
+        return self._result("nonfinite_gradient", text, evidence, ("nonfinite",))
 
     def _overflow(self) -> Explanation | None:
         is_bounded = math.isfinite(self.height) and math.isfinite(np.ptp(self.values))
@@ -218,14 +257,14 @@ class _Reader(LogRun):
             return None
         largest = float(max(np.abs(self.losses).max(), np.abs(self.values).max()))
         text = f"The run diverged, up to {largest:.3g}: lower the learning rate."
-        return self._result("step_too_large", "nonfinite", text, {"largest": largest})
+        return self._result("step_too_large", text, {"largest": largest}, ("nonfinite",))
 
     def _too_short(self) -> Explanation | None:
         if len(self.losses) >= SHORTEST_LOG:
             return None
         few = counted(len(self.losses), "step is", f"{self.rows()} are")
         text = f"{few} too few to judge: log at least {SHORTEST_LOG}."
-        return self._result("inconclusive", None, text)
+        return self._result("inconclusive", text, possible=())
 
     def _reached(self) -> Explanation | None:
         if self.outcome != "reached":
@@ -240,9 +279,9 @@ class _Reader(LogRun):
                 f"No failure: it ended at the target {shown} {'plus' if turns > 0 else 'minus'} "
                 f"{abs(turns)} period{'s' if abs(turns) > 1 else ''}, the same solution."
             )
-            return self._result("equivalent_solution", "reached", text)
+            return self._result("equivalent_solution", text)
         text = f"Healthy: it reached the target {shown} and stays. Nothing needs to change."
-        return self._result("healthy", "reached", text)
+        return self._result("healthy", text)
 
     def _frozen(self) -> Explanation | None:
         if np.ptp(self.values) > 0:
@@ -259,7 +298,7 @@ class _Reader(LogRun):
                 "not hold it. Look for .data, .detach(), torch.no_grad() or a new Parameter on its "
                 "way to the loss."
             )
-        return self._result("no_gradient", "frozen", text)
+        return self._result("no_gradient", text)
 
     def _way(self) -> int:
         """Returns how many rows pass until the value is where it stays."""
@@ -288,8 +327,7 @@ class _Reader(LogRun):
             f"{self.log.value_name} moves one way: it climbs. Check the gradient's sign, and that "
             "the loss is minimised."
         )
-        outcome = "running" if way == len(self.losses) else None
-        return self._result("wrong_gradient", outcome, text, evidence)
+        return self._result("wrong_gradient", text, evidence)
 
     def _growing(self) -> Explanation | None:
         """Ever higher across a minimum."""
@@ -302,7 +340,7 @@ class _Reader(LogRun):
         evidence = {"begin": begin, "end": end, "share_of_rises": ups}
         shown = f"from {begin:.3g} to {end:.3g}"
         text = f"The loss grows without bound, {shown}: {self._smaller_rate()}."
-        return self._result("step_too_large", "erratic", text, evidence)
+        return self._result("step_too_large", text, evidence)
 
     def _kink(self) -> Explanation | None:
         slope = self.kink_slope if self.outcome in ("cycle", "erratic") else None
@@ -313,28 +351,30 @@ class _Reader(LogRun):
         if self.log.gradients is not None:
             evidence["slope"] = slope
             shown = f": the slope {slope:.3g} does not vanish there"
-        repeat = f" with period {self.period}" if self.period else ""
+        repeat = f" with period {self.repeat}" if self.repeat else ""
         text = (
             f"It bounces across a V-shaped minimum{repeat}{shown}. Use the squared loss (mse), or "
             "decay the rate."
         )
-        return self._result("kink", self.outcome, text, evidence)
+        return self._result("kink", text, evidence)
 
     def _swing(self) -> dict[str, Any]:
-        losses = self.losses[-(self.period or len(self.tail)) :]
+        losses = self.losses[-(self.repeat or len(self.tail)) :]
         return {
-            "period": self.period or None,
+            "period": self.repeat or None,
             "loss_low": float(losses.min()),
             "loss_high": float(losses.max()),
         }
 
     def _repeating(self) -> Explanation | None:
-        if self.outcome not in ("cycle", "running"):
+        if self.outcome != "running" and not self.repeat:
             return None
         evidence = self._swing()
         products = self.lr_times_curvature
-        if self.period and products is not None and np.isfinite(products[-self.period :]).any():
-            evidence["lr_times_curvature"] = float(np.nanmax(products[-self.period :]))
+        if self.repeat and products is not None:
+            late = products[-self.repeat :]
+            if np.isfinite(late).any():
+                evidence["lr_times_curvature"] = float(late[np.isfinite(late)].max())
         low, high = evidence["loss_low"], evidence["loss_high"]
         if self.outcome == "running":
             step = self.parameter.show(float(self.tail[-1] - self.tail[-2]))
@@ -344,10 +384,10 @@ class _Reader(LogRun):
             )
         else:
             text = (
-                f"It repeats a cycle of {self.period} {self.rows()} (loss {low:.3g} to "
+                f"It repeats a cycle of {self.repeat} {self.rows()} (loss {low:.3g} to "
                 f"{high:.3g}){self._curvature_words(evidence)}: {self._smaller_rate()}."
             )
-        return self._result("step_too_large", self.outcome, text, evidence)
+        return self._result("step_too_large", text, evidence)
 
     def _hovering(self) -> Explanation | None:
         """Noise, or steps that do not shrink, about the target."""
@@ -359,44 +399,49 @@ class _Reader(LogRun):
         noise = float(late.std())
         begin, best, last = self.levels
         is_calm = noise <= HOVERING * way and last - best <= HOVERING * (begin - best)
-        if not is_calm or abs(late.mean()) > noise:
+        if not is_calm or abs(late.mean()) > TREND * noise:
             return None
         text = (
             f"Healthy but for noise: it stays about the target "
             f"{self.parameter.show(self.target)}, within {self.parameter.show(noise)}. A rate that "
             "decays would settle it."
         )
-        # Without a period the range is not known, nor whether this is within 1% of it.
-        outcome = "reached" if self.parameter.period is None else self.outcome
-        return self._result("healthy", outcome, text)
+        return self._result("healthy", text)
 
     def _surrounds_target(self) -> bool:
         """Whether the last third lies on both sides of the target, if there is one."""
         if self.target is None:
             return False
         offsets = self.parameter.offset(self.values[-len(self.last_losses) :], self.target)
-        return bool(offsets.min() < 0 < offsets.max())
+        # Half a period away the sign changes, too.
+        across = np.ptp(offsets) < (self.parameter.period or math.inf) / 2
+        return bool(across and offsets.min() < 0 < offsets.max())
 
     def _wild(self) -> Explanation | None:
         spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
         # Noise in the loss leaves the value where it is; a jump moves it.
-        reach = MOVED * float(np.ptp(self.values))
+        reach = MOVED * float(np.ptp(self.parameter.wrap(self.values)))
+        path = float(np.abs(np.diff(self.values)).sum())
+        if self.follows_value and path > WANDERING * float(np.ptp(self.values)):
+            # The loss depends on a value that comes back and back, by steps of any size.
+            reach = 0.0
         moved = self.jump_rows[[abs(jump.end - jump.start)[0] > reach for jump in self.jumps]]
         recurring = int((moved >= len(self.losses) // 2).sum()) >= RECURRING
         calm = spread <= WILD_SPREAD * self.height or self._falls()
-        if not recurring and (calm or not self.jumps or self.outcome == "unfinished"):
+        if not recurring and (calm or not len(moved) or self.outcome == "unfinished"):
             return None
         if not self.follows_value and not self._progress():
             return None
         evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": spread}
         products = [j.lr_times_curvature for j in self.jumps if j.lr_times_curvature is not None]
+        products = [product for product in products if math.isfinite(product)]
         if products:
             evidence["lr_times_curvature"] = max(products)
         text = (
             f"The loss falls and jumps back {len(self.jumps)} times without a period"
             f"{self._curvature_words(evidence)}: {self._smaller_rate()}."
         )
-        return self._result("step_too_large", self.outcome, text, evidence)
+        return self._result("step_too_large", text, evidence)
 
     def _falls(self) -> bool:
         third = max(2, len(self.losses) // 3)
@@ -430,14 +475,14 @@ class _Reader(LogRun):
         count = f"{len(self.losses)} {self.rows()}"
         if self.target is None:
             text = f"Nothing looks wrong: after {count} the loss still goes down. Run more steps."
-            return self._result("healthy", "unfinished", text)
+            return self._result("healthy", text)
         passed = self._passed_target()
         if passed is not None:
             return passed
         text = f"Still descending after {count}: run more steps, or raise the rate."
         before, after = np.split(self.last_losses, [len(self.last_losses) // 2])
         evidence = {"drop_in_last_third": float(np.median(before) - np.median(after))}
-        return self._result("step_too_small", "unfinished", text, evidence)
+        return self._result("step_too_small", text, evidence)
 
     def _passed_target(self) -> Explanation | None:
         """Has it left the target behind, downhill? More steps lead farther away."""
@@ -459,7 +504,7 @@ class _Reader(LogRun):
             "lower elsewhere. Check the target, and what the loss is compared with."
         )
         evidence = {"step": self.step(row), "loss_at_target": there, "loss": now}
-        return self._result("target_unreachable", "unfinished", text, evidence)
+        return self._result("target_unreachable", text, evidence)
 
     def _progress(self) -> bool:
         """Whether the loss has fallen: clearly, and by much, or until the value came to rest."""
@@ -479,18 +524,20 @@ class _Reader(LogRun):
                 f"It settled at {final:.4g}, which in degrees is the target: give --target and "
                 "--period in the log's unit."
             )
-            return self._result("inconclusive", None, text)
+            return self._result("inconclusive", text)
         away = float(np.median(np.abs(self.parameter.offset(self.tail, self.target))))
         text = (
             f"It settled {self.parameter.show(away)} away from the target, at loss {last:.3g}: "
             "another minimum. Start nearer to the target, or search the range first (`gabordiag "
             "sweep`)."
         )
-        return self._result("wrong_basin", "local_minimum", text, {"distance": away})
+        return self._result("wrong_basin", text, {"distance": away})
 
     def _fallen_back(self) -> Explanation | None:
         begin, best, last = self.levels
-        least = max(CLEAR * self.noise, LOST * (begin - best), PROGRESS * abs(last))
+        least = max(
+            (CLEAR + LOWEST_OF_TEN) * self.noise, LOST * (begin - best), PROGRESS * abs(last)
+        )
         if last - best <= least:
             return None
         evidence = {"best": best, "last": last}
@@ -498,7 +545,7 @@ class _Reader(LogRun):
             f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. "
             f"Keep the best step, and try a smaller learning rate, {self.rate()}."
         )
-        return self._result("step_too_large", None, text, evidence)
+        return self._result("step_too_large", text, evidence)
 
     def _settled(self) -> Explanation:
         begin, _, last = self.levels
@@ -508,9 +555,66 @@ class _Reader(LogRun):
                 "Try other learning rates, larger and smaller, and check that the gradient "
                 "arrives."
             )
-            return self._result("no_progress", None, text, {"begin": begin, "last": last})
+            return self._result("no_progress", text, {"begin": begin, "last": last})
         text = (
             f"Nothing looks wrong: the loss settled at {last:.3g}, the lowest of the log but for "
             "noise. Only the landscape shows whether a lower minimum exists."
         )
-        return self._result("healthy", None, text)
+        return self._result("healthy", text)
+
+
+class _Curve(_Reader):
+    """Looks at the loss alone: what its curve shows, and never why."""
+
+    unknowable = CURVE_ALONE
+
+    def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
+        """Returns the looks that need no value."""
+        return (
+            self._nonfinite,
+            self._too_short,
+            self._overflow,
+            self._growing,
+            self._repeating,
+            self._jumping,
+            self._fallen_back,
+            self._descending,
+            self._settled,
+        )
+
+    def _jumping(self) -> Explanation | None:
+        """Slow falls and sudden rises, again and again; noise falls and rises alike."""
+        late = int((self.jump_rows >= len(self.losses) // 2).sum())
+        ups = float(np.mean(np.diff(self.last_losses) > 0))
+        if late < RECURRING or ups > SAWTOOTH_RISES:
+            return None
+        text = (
+            f"The loss falls slowly and jumps back, {len(self.jumps)} times: a smaller learning "
+            f"rate, try {self.rate()}, ends this."
+        )
+        evidence = {"jumps": len(self.jumps), "share_of_rises": ups}
+        return self._result("step_too_large", text, evidence)
+
+    def _settled(self) -> Explanation:
+        begin, _, last = self.levels
+        spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
+        if self._progress() and spread > WILD_SPREAD * self.height:
+            text = (
+                f"The loss ends lower, from {begin:.4g} to {last:.4g}, and still varies by "
+                f"{spread:.3g}: noise of batches, or a rate that is too large. Only the "
+                "parameter's values would tell."
+            )
+            return self._result("inconclusive", text)
+        found = super()._settled()
+        classes = round(math.exp(last)) if 0 < last < MOST_CLASSES else 0
+        if found.verdict == "no_progress" and classes >= 2:
+            guess = math.log(classes)
+            if abs(last - guess) <= GUESSING * guess + self.noise <= 2 * GUESSING * guess:
+                text = (
+                    f"The loss has not fallen from {last:.4g}, as of guessing one of {classes} "
+                    f"classes (ln {classes} = {guess:.4g}). Try other learning rates, and check "
+                    "that the gradient arrives."
+                )
+                evidence = {"begin": begin, "last": last, "guess": guess}
+                return self._result("no_progress", text, evidence)
+        return found

@@ -1,20 +1,26 @@
 """A log as a run of which less is known: its outcome, jumps, bounce and levels of loss.
 
-The outcome is that of `dynamics.outcomes.classify`, as for any run; what a log lacks makes it
-vaguer, never different. Without a landscape no minima are known, the range is what the log covers,
-and the steepest slope the largest gradient logged. Rows of a log may be some steps apart.
+The outcome is that of `dynamics.outcomes.classify`, as for any run. What `classify` needs and a log
+lacks (minima, a range, the steepest slope, perhaps the target) is tried in all ways that agree with
+the log: an outcome that they share is the run's, several are what it may be.
+Rows of a log may be some steps apart.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
 from gabordiag.diagnosis.log.readers import Log
 from gabordiag.dynamics.outcomes import (
+    FAR_OUT,
     OUTCOME_NAMES,
+    SETTLED_SHARE,
+    Attractor,
     Jump,
     Surroundings,
     Tails,
@@ -25,6 +31,11 @@ from gabordiag.dynamics.outcomes import (
 )
 from gabordiag.objective.space import FloatArray, Parameter, Space
 
+# A range that is not known is at most so many times as wide as what the log covers; a tolerance,
+# which may be an angle's, at least this part of 1% of it.
+WIDEST, LEAST = 10, 0.05
+# What rows some steps apart may leave out.
+UNSEEN = {"cycle", "running", "unfinished", "erratic"}
 # Longest stretch at the end in which a period beyond the tail's reach is looked for.
 LONG_TAIL = 200
 # Jumps of the loss that come so many rows apart, always as many, are a sawtooth. A chaotic run of
@@ -74,7 +85,7 @@ class LogRun:
         )
         width = high - low if high > low else max(abs(high), 1.0)
         self.parameter = Parameter(
-            log.value_name, low, low + width, period, target, low, is_angle=is_angle
+            log.value_name or "loss", low, low + width, period, target, low, is_angle=is_angle
         )
         known = self.losses[np.isfinite(self.losses)]
         self.height = float(np.ptp(known)) if len(known) else 0.0
@@ -83,6 +94,11 @@ class LogRun:
         self.stride = int(np.median(np.diff(log.steps))) if len(log.steps) > 1 else 1
         self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
         self.jumps = self._find_jumps()
+
+    @property
+    def has_value(self) -> bool:
+        """Whether the log holds a parameter; else its values are the losses."""
+        return bool(self.log.value_name)
 
     def step(self, row: int) -> int:
         """Returns a row's step, as the log numbers them."""
@@ -100,47 +116,173 @@ class LogRun:
 
     @property
     def outcome(self) -> str:
-        """As a run's; `plateau` means settled: the log does not show whether in a minimum."""
-        return self._judgement[0]
+        """The likeliest of `possible`; `plateau` means settled, whether in a minimum or not."""
+        return self._judgements[0][0]
 
     @property
     def period(self) -> int:
         """In rows; 0 where nothing repeats."""
-        return self._judgement[1]
+        return self._judgements[0][1]
 
     @cached_property
-    def _judgement(self) -> tuple[str, int]:
-        tail = len(self.tail)
+    def possible(self) -> tuple[str, ...]:
+        """Outcomes that the run may have been given where the log leaves its landscape open."""
+        # The first stands for itself only where nothing else was asked.
+        found = {outcome for outcome, _ in self._judgements[1:] or self._judgements}
+        if not self.has_value:
+            return tuple(found) if found == {"nonfinite"} else ()
+        if self.parameter.period is None and {"reached"} < found:
+            # At a tolerance that another minimum passes, and the target does not.
+            found.add("local_minimum")
+        if self.stride > 1 and not found & {"nonfinite", "frozen", "reached"}:
+            found |= UNSEEN
+        if self.log.others and "nonfinite" not in found:
+            # Their ends are as much of the run's.
+            found |= set(OUTCOME_NAMES)
+        if self.outcome != "running" and self._may_be_gone():
+            found.add("nonfinite")
+        gradients = self.log.gradients
+        if gradients is not None and not math.isfinite(gradients[-1]):
+            # Broken there, or not measured any more.
+            found.add("nonfinite")
+        return tuple(name for name in OUTCOME_NAMES if name in found)
+
+    def _may_be_gone(self) -> bool:
+        """Whether the tail may lie far outside the run's range, which holds start and target."""
+        if self.parameter.period is not None:
+            return False
+        if self.target is not None:
+            known = np.array([self.values[0], self.target])
+            return self._is_outside(known, FAR_OUT * float(np.ptp(known)))
+        jump = int(np.argmax(np.abs(np.diff(self.values)))) + 1
+        return self._is_outside(self.values[: -len(self.tail)], 0.0) or self._is_outside(
+            self.values[:jump], float(np.ptp(self.values)) / 2
+        )
+
+    def _is_outside(self, known: FloatArray, reach: float) -> bool:
+        """Whether the tail lies farther than `reach` from the range of some values."""
+        low, high = known.min() - reach, known.max() + reach
+        return bool(((self.tail < low) | (self.tail > high)).all())
+
+    @cached_property
+    def _judgements(self) -> list[tuple[str, int]]:
+        """Outcome and period in all surroundings that agree with the log, the likeliest first."""
+        if self.parameter.period is None and self._runs_off():
+            return [("running", 0)]
         gradients = np.zeros(1) if self.log.gradients is None else self.log.gradients
         known = np.abs(gradients[np.isfinite(gradients)])
-        # Of a slope that was not logged nothing follows.
-        steepest, last = (known.max(), known[-1]) if known.any() else (1.0, 0.0)
         moved = bool(known.any() or np.ptp(self.values) > 0)
-        goals = np.array([] if self.target is None else [self.target])
-        codes, periods = classify(
-            Surroundings(Space((self.parameter,)), goals[:, None], steepest=steepest),
-            Tails(
-                self.values[-tail:, None, None],
-                self.losses[-tail:, None],
-                np.array([last]),
-                np.array([moved]),
-            ),
-        )
-        outcome, period = OUTCOME_NAMES[int(codes[0])], int(periods[0])
-        if outcome in ("erratic", "unfinished"):
-            if self._runs_off():
-                return "running", 0
-            # Bounces across a kink have any period; there the tail decides, as of any run.
-            longer = self._longer_period() if self.kink_slope is None else 0
-            if longer:
-                return "cycle", longer
-        return outcome, period
+        # Of a slope that was not logged nothing follows: it may be flat there, or not.
+        last, steepest = (known[-1], [known.max(), math.inf]) if known.any() else (1, [math.inf, 1])
+        tail = len(self.tail)
+        judgements = []
+        for around in self._surroundings(steepest):
+            slope = np.array([last * around.space.tolerance[0]])
+            values = self.values[-tail:, None, None]
+            tails = Tails(values, self.losses[-tail:, None], slope, np.array([moved]))
+            codes, periods = classify(around, tails)
+            judgements.append((OUTCOME_NAMES[int(codes[0])], int(periods[0])))
+            if judgements[0][0] == "running":
+                # What passes whole periods is in no minimum.
+                break
+        return judgements
+
+    def _surroundings(self, steepest: Sequence[float]) -> Iterator[Surroundings]:
+        """Yields what the landscape may be: ranges, goals, minima, steepest slopes.
+
+        The first is what the log alone suggests, its own range, its target, no minima, even where
+        a minimum is seen in the tail.
+        """
+        last = float(self.tail[-1])
+        offsets = self.parameter.offset(self.tail, last)
+        middle = np.array([[last + (offsets.min() + offsets.max()) / 2]])
+        goals, parameters = [middle[:0], middle], [self.parameter]
+        if self.target is not None:
+            goals[0] = np.array([[self.target]])
+            # A whole number of periods away, if there is one that was not given.
+            goals = goals[: 1 if self.parameter.period else 2]
+        if self.parameter.period is None:
+            half = (self.parameter.high - self.parameter.low) / 2
+            reaches = np.geomspace(LEAST, WIDEST, 8) * half
+            parameters += [replace(self.parameter, low=last - r, high=last + r) for r in reaches]
+        slope = steepest[0] * self.parameter.tolerance
+        yield Surroundings(Space((self.parameter,)), goals[0], (), None, slope)
+        for parameter in parameters:
+            space, minima = Space((parameter,)), self._minima(parameter, float(middle[0, 0]))
+            # One thing at a time: who stays near a goal or a minimum is not asked for more.
+            for goal, minimum, slope in (
+                *((goals[0], minima[0], slope) for slope in steepest),
+                *((goal, minima[0], steepest[0]) for goal in goals[1:]),
+                *((goals[0], minimum, steepest[0]) for minimum in minima[1:]),
+            ):
+                yield Surroundings(space, goal, minimum, None, slope * parameter.tolerance)
+
+    def _minima(self, parameter: Parameter, middle: float) -> list[tuple[Attractor, ...]]:
+        """Returns the minima that may be where the run ends."""
+        width = parameter.high - parameter.low
+        settled = SETTLED_SHARE * width / parameter.tolerance
+        between = self.bracket
+        places = [middle, float(self.tail[-1])]
+        if between is not None:
+            places = [min(max(middle, min(between)), max(between)), *between]
+        found: list[tuple[Attractor, ...]] = [(Attractor(np.array([x])),) for x in places]
+        # A minimum at the target is no other.
+        apart = [abs(float(parameter.offset(x, self.target or 0.0))) for x in places]
+        if between is None or self.target is None or max(apart) > parameter.tolerance:
+            found += [(Attractor(np.array([place]), settled),) for place in places]
+        return [(), *found] if between is None else found
+
+    @cached_property
+    def bracket(self) -> tuple[float, float] | None:
+        """Two values between which, as slopes or losses in the tail show, a minimum lies."""
+        x = self.parameter.offset(self.tail, float(self.tail[-1]))
+        if self.log.gradients is not None:
+            slopes = self.log.gradients[-len(x) :]
+            if not np.isfinite(slopes).all():
+                return None
+            left, right = np.flatnonzero(slopes < 0), np.flatnonzero(slopes > 0)
+            if not (len(left) and len(right)):
+                return self._ahead(x, slopes)
+            i, j = left[np.argmax(x[left])], right[np.argmin(x[right])]
+            low, high = float(x[i]), float(x[j])
+            if self.kink_slope is not None:
+                # Where the sides of the V meet.
+                losses = self.losses[-len(x) :]
+                tip = losses[j] - losses[i] + slopes[i] * low - slopes[j] * high
+                low = high = float(np.clip(tip / (slopes[i] - slopes[j]), low, high))
+            return (self.tail[-1] + low, self.tail[-1] + high) if low <= high else None
+        order = np.argsort(x, kind="stable")
+        x, losses = x[order], self.losses[-len(x) :][order]
+        lowest = int(np.argmin(losses))
+        falls = (np.diff(losses[: lowest + 1]) <= 0).all()
+        rises = (np.diff(losses[lowest:]) >= 0).all()
+        if not (falls and rises and 0 < lowest < len(x) - 1):
+            return None
+        return self.tail[-1] + x[lowest - 1], self.tail[-1] + x[lowest + 1]
+
+    def _ahead(self, x: FloatArray, slopes: FloatArray) -> tuple[float, float] | None:
+        """Returns the last value and where the secant's slope vanishes, if that is near it."""
+        change, way = float(slopes[-1] - slopes[0]), float(x[-1] - x[0])
+        if change * way <= 0:
+            return None
+        left = float(slopes[-1]) * way / change
+        if abs(left) > abs(way):
+            return None
+        return float(self.tail[-1]), float(self.tail[-1]) - left
 
     def _runs_off(self) -> bool:
         """Whether steps and losses are all equal: whole periods of a parameter that has one."""
         steps, losses = np.diff(self.tail), self.losses[-len(self.tail) :]
         even = np.ptp(steps) <= EQUAL_STEPS * abs(steps.mean()) > 0
         return bool(even and np.ptp(losses) <= EQUAL_LOSSES * np.abs(losses).max())
+
+    @cached_property
+    def repeat(self) -> int:
+        """Rows after which values or losses repeat, in the tail or beyond it; 0 for never."""
+        if self.period or self.outcome not in ("erratic", "unfinished"):
+            return self.period
+        # Bounces across a kink have any period; there the tail decides, as of any run.
+        return self._longer_period() if self.kink_slope is None else 0
 
     def _longer_period(self) -> int:
         """Returns a period that the tail is too short for, of the values or of the losses."""
@@ -163,8 +305,8 @@ class LogRun:
         return tuple(
             Jump(
                 step=self.step(t),
-                start=self.values[t : t + 1],
-                end=self.values[t + 1 : t + 2],
+                start=self.values[t : t + 1] if self.has_value else np.array([math.nan]),
+                end=self.values[t + 1 : t + 2] if self.has_value else np.array([math.nan]),
                 loss_before=float(self.losses[t]),
                 loss_after=float(self.losses[t + 1]),
                 lr_times_curvature=None if products is None else float(products[t]),
@@ -230,7 +372,15 @@ class LogRun:
         # With a single value on either side nothing is known of the slope beside.
         is_kink = gap > 0 and change > KINK_CHANGE * bend * gap
         if self.log.gradients is None:
-            is_kink &= abs(slopes[a] + slopes[b]) <= KINK_MATCH * change
+            # Equal on each side, from several places there.
+            sides = [side[-len(tail) :] for side in (left, right)]
+            steps = slopes[-len(tail) :]
+            even = all(
+                np.ptp(steps[side]) <= EQUAL_STEPS * abs(steps[side][0])
+                and np.ptp(tail[side]) > EQUAL_STEPS * np.ptp(tail)
+                for side in sides
+            )
+            is_kink &= even or abs(slopes[a] + slopes[b]) <= KINK_MATCH * change
         return float(change) / 2 if is_kink else None
 
     @cached_property

@@ -7,6 +7,7 @@ a value and a loss, but for those at which the run broke. Nothing in a log is tr
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,9 @@ _OTHER = (
     "update", "time", "seconds", "wall_time", "wall time", "timestamp", "_timestamp", "_runtime",
     "momentum", "accuracy", "acc",
 )  # fmt: skip
+# Of a loss's name: it is not that of training, or not its value. W&B writes __MIN and __MAX.
+_ANOTHER = {"val", "valid", "validation", "test", "eval", "dev", "min", "max"}
+_NUMBER = re.compile(r"\d+")
 # More lines than this share without numbers: it is another kind of file.
 _MAX_BAD_LINES = 0.5
 # Rates that rise by more than this, row after row, are those of a range test.
@@ -49,7 +53,7 @@ class Log:
     """The columns of a log; all of length n.
 
     Attributes:
-        value_name: Of the parameter's column.
+        value_name: Of the parameter's column; empty if there is none, and `values` are the losses.
         values: Of the parameter.
         losses: Of the loss.
         gradients: Of the gradient, or None.
@@ -57,6 +61,7 @@ class Log:
         steps: As numbered by the log where it numbers them upwards, else 0, 1, ...
         skipped: Lines and rows that were left out.
         notes: What was left out or filled in, in words, for people.
+        others: Names of parameters that were learned together with this one.
     """
 
     value_name: str
@@ -67,30 +72,37 @@ class Log:
     steps: FloatArray
     skipped: int
     notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 def read_log(
     source: str | Path | Mapping[str, npt.ArrayLike],
     value_column: str | None = None,
     loss_column: str | None = None,
+    *,
+    needs_value: bool = True,
 ) -> Log:
     """Returns the columns of a log.
 
     Args:
-        source: A CSV, JSON-lines or JSON file, or columns by name.
+        source: A file as `read_table` reads it, or columns by name.
         value_column: Name of the parameter's column. Default: the first that is nothing else.
         loss_column: Name of the loss's column. Default: found by its name.
+        needs_value: Without a column of the parameter the log is refused; else the values of what
+            is returned are the losses, and `value_name` is empty.
 
     Raises:
         InputError: It is missing, empty, no table, or has no usable columns.
         UsageError: A column that was asked for is not there.
     """
     if isinstance(source, Mapping):
-        return _pick(as_table(source), "the log", value_column, loss_column)
-    return _pick(read_table(Path(source)), str(source), value_column, loss_column)
+        return _pick(as_table(source), "the log", value_column, loss_column, needs_value)
+    return _pick(read_table(Path(source)), str(source), value_column, loss_column, needs_value)
 
 
-def _pick(table: Table, where: str, value_column: str | None, loss_column: str | None) -> Log:
+def _pick(
+    table: Table, where: str, value_column: str | None, loss_column: str | None, needs_value: bool
+) -> Log:
     columns = table.columns
     total = len(table) + table.skipped
     if table.skipped > _MAX_BAD_LINES * total:
@@ -99,17 +111,11 @@ def _pick(table: Table, where: str, value_column: str | None, loss_column: str |
         )
     usable = [name for name, marks in table.marks.items() if (marks == NUMBER).any()]
     usable.sort(key=lambda name: bool(np.isnan(columns[name]).all()))
-    loss = _find(columns, loss_column, _LOSS) or next(
-        (name for name in usable if "loss" in name.lower()), None
-    )
-    if loss is None:
-        raise InputError(
-            f"{where} has no loss column among {_listed(columns) or 'none'}.",
-            "Name it with --loss-column.",
-        )
+    asked = _find(columns, loss_column, ())
     known = {*_STEP, *_LOSS, *_GRAD, *_LR, *_OTHER}
-    free = [n for n in usable if n != loss and not _is_known(n, known)]
+    free = [n for n in usable if n != asked and not _is_known(n, known)]
     rate, step = _find(columns, None, _LR), _find(columns, None, _STEP)
+    rate = rate or next((name for name in usable if _words(name) & {"lr", *_LR}), None)
     # What counts 0, 1, 2 is the step, whatever its name.
     counters = [n for n in free if n.lower() != "theta" and _counts(columns[n])]
     free = [name for name in free if name not in counters]
@@ -117,15 +123,32 @@ def _pick(table: Table, where: str, value_column: str | None, loss_column: str |
     # A column that never changes is a setting, where another one does change.
     free.sort(key=lambda name: (name.lower() != "theta", _is_constant(columns[name])))
     value = _find(columns, value_column, ()) or next(iter(free), None)
+    loss = asked or _loss_of(table, [*usable, *(n for n in columns if n not in usable)], value)
+    if loss is None:
+        raise InputError(
+            f"{where} has no loss column among {_listed(columns) or 'none'}.",
+            "Name it with --loss-column.",
+        )
+    unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
     if value is None:
         _refuse_range_test(where, columns[loss], None if rate is None else columns[rate])
-        unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
-        raise InputError(
-            f"{where} has no column of the parameter's values among {_listed(columns)}"
-            f"{unreadable}.",
-            "Name it with --value-column.",
-        )
+        if needs_value:
+            raise InputError(
+                f"{where} has no column of the parameter's values among {_listed(columns)}"
+                f"{unreadable}.",
+                "Name it with --value-column.",
+            )
+        found = _pick(table, where, loss, loss, True)
+        notes = found.notes + ((f"no number could be read{unreadable}",) if unreadable else ())
+        return replace(found, value_name="", gradients=None, others=(), notes=notes)
     gradient = _find(columns, None, (f"grad_{value.lower()}", *_GRAD))
+    rate = _find(columns, None, (f"lr_{value.lower()}",)) or rate
+    # Each has a gradient of its own, or the same name with another number.
+    same = [n for n in free if n != value and np.array_equal(columns[n], columns[value])]
+    others = tuple(
+        n for n in free if n != value and not _is_constant(columns[n])
+        and (f"grad_{n}" in columns or _NUMBER.sub("", n) == _NUMBER.sub("", value) != value)
+    )  # fmt: skip
     keep, notes = _rows(table, value, loss)
     count = int(keep.sum())
     if count == 0:
@@ -138,11 +161,48 @@ def _pick(table: Table, where: str, value_column: str | None, loss_column: str |
         values=read_only(columns[value][keep]),
         losses=read_only(columns[loss][keep]),
         gradients=None if gradient is None else read_only(columns[gradient][keep]),
-        lrs=None if rate is None else read_only(columns[rate][keep]),
+        lrs=None if rate is None else read_only(_filled(columns[rate])[keep]),
         steps=read_only(_numbering(None if step is None else columns[step][keep], count)),
         skipped=table.skipped + len(table) - count,
-        notes=tuple(note for note in (chosen, *_defects(table), *notes) if note),
+        notes=tuple(n for n in (chosen, _equal(value, same), *_defects(table), *notes) if n),
+        others=others,
     )
+
+
+def _words(name: str) -> set[str]:
+    """The words of a column's name: of `train/loss_step`, train, loss and step."""
+    return set(re.split(r"[^a-z0-9]+", name.lower()))
+
+
+def _loss_of(table: Table, usable: list[str], value: str | None) -> str | None:
+    """Returns the loss of training: named so, and measured where the parameter's values are."""
+    losses = [name for name in usable if name.lower() in _LOSS or "loss" in name.lower()]
+    losses = [name for name in losses if name != value]
+    marks = {name: table.marks[name] == NUMBER for name in losses}
+    if value is not None:
+        marks = {name: given & (table.marks[value] == NUMBER) for name, given in marks.items()}
+    most = max((int(given.sum()) for given in marks.values()), default=0)
+
+    def rank(name: str) -> tuple[bool, ...]:
+        words, lower = _words(name), name.lower()
+        return (
+            bool(words & _ANOTHER),
+            2 * int(marks[name].sum()) < most,
+            lower not in _LOSS and lower.removesuffix("_step") not in _LOSS,
+            "epoch" in words,
+        )
+
+    return min(losses, key=rank, default=None)
+
+
+def _filled(column: FloatArray) -> FloatArray:
+    """Returns a column whose gaps hold what was logged last, or, before that, first."""
+    known = np.flatnonzero(~np.isnan(column))
+    if len(known) == 0:
+        return column
+    place = np.searchsorted(known, np.arange(len(column)), side="right") - 1
+    filled: FloatArray = column[known[np.maximum(place, 0)]]
+    return filled
 
 
 def _refuse_range_test(where: str, losses: FloatArray, lrs: FloatArray | None) -> None:
@@ -159,6 +219,16 @@ def _refuse_range_test(where: str, losses: FloatArray, lrs: FloatArray | None) -
         "not a run of a parameter.",
         f"Its loss is lowest, {losses[best]:.4g}, at lr {lrs[best]:.3g}{breaks}. Train at a "
         "smaller rate and log the parameter.",
+    )
+
+
+def _equal(value: str, same: list[str]) -> str:
+    """What parameters that never differ may hide."""
+    if not same:
+        return ""
+    return (
+        f"{value} and {', '.join(same)} are equal in every row, as of a start on an axis of "
+        "symmetry, which leads into a saddle: start them apart"
     )
 
 
@@ -257,7 +327,7 @@ def _counts(column: FloatArray) -> bool:
 
 def _is_known(name: str, known: set[str]) -> bool:
     lower = name.lower()
-    measured = lower.startswith("grad") or "loss" in lower or "acc" in lower.split("_")
+    measured = lower.startswith("grad") or "loss" in lower or bool(_words(name) & {"acc", "lr"})
     return lower in known or measured or "accuracy" in lower
 
 

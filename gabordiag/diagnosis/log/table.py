@@ -1,23 +1,32 @@
 """The text of a log as columns of numbers; empty cells are kept apart from a written NaN.
 
 In comes a file: lines of cells under a line of names (separated by commas, semicolons, tabs or
-blanks; with decimal commas where the comma does not separate), JSON lines, or one JSON value (a
-list of rows, or columns by name). Out comes a `Table`. Lines are read one by one, so that only the
-numbers take memory; no cell is ever run.
+blanks; with decimal commas where the comma does not separate), JSON lines, or one JSON value that
+holds a list of rows, or columns by name (also inside, as in a trainer's state); any of these
+compressed by gzip, in UTF-8 or UTF-16, or through standard input; or TensorBoard's event files.
+Rows may name a single number each (key, value, step), as MLflow's do. Out comes a `Table`. Lines
+are read one by one, so that only the numbers take memory; no cell is ever run.
 """
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
+import gzip
+import importlib
+import io
 import json
 import math
+import sys
+import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +41,16 @@ _NOTHING = frozenset(("", "none", "null", "na", "n/a", "-", "<na>"))
 _LONGEST_LINE = 1_000_000
 # Blanks before a file's first sign, at most.
 _LONGEST_BLANK = 1000
+# Names of the columns of a table that has one number a row: what it is, and the number.
+_KEYS, _VALUES = ("key", "metric", "tag", "name"), ("value",)
+# How a list of rows, or columns by name, may be hidden in one JSON value.
+_DEEPEST = 3
 # One JSON value has to be held whole.
 _LARGEST_JSON = 64 * 2**20
 # Tried in this order where they occur equally often.
 _SEPARATORS = (",", ";", "\t")
 _JSON = ("{", "[")
+_GZIP = b"\x1f\x8b"
 FORM = "Its first line must name the columns: step,theta,loss[,grad,lr]."
 
 
@@ -72,21 +86,72 @@ def read_table(path: Path) -> Table:
     Raises:
         InputError: It is missing, a folder, not UTF-8 text, not a table, or has no row of numbers.
     """
-    if not path.exists():
-        raise InputError(f"No log at {path}.", "Give a CSV or JSON-lines file.")
+    if "tfevents" in path.name or (path.is_dir() and any(path.rglob("*tfevents*"))):
+        return _read_events(path)
+    if str(path) != "-" and not path.exists():
+        raise InputError(f"No log at {path}.", "Give a CSV, JSON or JSON-lines file.")
     if path.is_dir():
         raise InputError(f"{path} is a folder.", "Give the log file in it.")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with _open(path) as file:
             lines = _Lines(path, file)
             table = _gather(path, lines).table(lines.is_cut)
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text.", "Save the log as UTF-8 CSV.") from None
-    except (OSError, csv.Error) as error:
+        raise InputError(
+            f"{path} is neither UTF-8 nor UTF-16 text.", "Save the log as UTF-8 CSV."
+        ) from None
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a log ({error}).") from None
     if not len(table):
         because = f": {table.trouble}" if table.trouble else ""
         raise InputError(f"{path} holds no rows of numbers{because}.", FORM)
+    return table
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[TextIO]:
+    """Opens a file, or standard input for `-`, as text: decompressed and decoded."""
+    with contextlib.ExitStack() as stack:
+        is_stream = str(path) == "-"
+        raw = io.BytesIO(sys.stdin.buffer.read()) if is_stream else path.open("rb")
+        file: Any = stack.enter_context(raw)
+        if _begin(file) == _GZIP:
+            file = stack.enter_context(gzip.open(file))
+        marked = _begin(file) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        encoding = "utf-16" if marked else "utf-8-sig"
+        yield stack.enter_context(io.TextIOWrapper(file, encoding, newline=""))
+
+
+def _begin(file: BinaryIO) -> bytes:
+    start = file.read(2)
+    file.seek(0)
+    return start
+
+
+def _read_events(path: Path) -> Table:
+    """Returns the scalars of TensorBoard's event files, one row a step."""
+    try:
+        home = "tensorboard.backend.event_processing.event_accumulator"
+        reader = importlib.import_module(home)
+    except ImportError:
+        raise InputError(
+            f"{path} holds TensorBoard's event files, which TensorBoard itself has to read.",
+            "pip install 'gabordiag[logs]'",
+        ) from None
+    folders = {path} if path.is_file() else {file.parent for file in path.rglob("*tfevents*")}
+    if len(folders) > 1:
+        names = ", ".join(sorted(str(folder) for folder in folders)[:5])
+        raise InputError(f"{path} holds {len(folders)} runs.", f"Give one of {names}.")
+    events = reader.EventAccumulator(str(folders.pop()), size_guidance={"scalars": 0})
+    events.Reload()
+    rows = [
+        {"key": tag, "value": event.value, "step": event.step}
+        for tag in events.Tags()["scalars"]
+        for event in events.Scalars(tag)
+    ]
+    table = _gather_rows(rows).table(is_cut=False)
+    if not len(table):
+        raise InputError(f"{path} holds no scalars.", "Log them with SummaryWriter.add_scalar.")
     return table
 
 
@@ -229,17 +294,38 @@ def _number(cell: Any, decimal_comma: bool) -> float | None:
 
 
 def _gather(path: Path, lines: _Lines) -> _Columns:
-    whole = _whole_json(path)
+    repeated: Counter[str] = Counter()
+    whole = _whole_json(lines.file, repeated)
     if whole is not None:
-        return _gather_rows(whole)
-    stream = iter(lines)
-    first = next((line for line in stream if line.strip()), None)
-    if first is None:
-        return _Columns()
-    text = chain([first], stream)
-    if first.lstrip().startswith(_JSON):
-        return _gather_json_lines(lines, text)
-    return _gather_cells(path, lines, text, _separator(first))
+        columns = _gather_rows(whole)
+    else:
+        stream = iter(lines)
+        first = next((line for line in stream if line.strip()), None)
+        if first is None:
+            return _Columns()
+        if not first.lstrip().startswith(_JSON):
+            return _gather_cells(path, lines, *_after_comments(first, stream))
+        columns = _gather_json_lines(lines, chain([first], stream), repeated)
+    columns.repeated = tuple(repeated)
+    return columns
+
+
+def _after_comments(first: str, stream: Iterator[str]) -> tuple[Iterator[str], str | None]:
+    """Returns the lines from the names on without comments, and what separates the cells.
+
+    numpy.savetxt writes the names as a comment: the last one before the first line of numbers.
+    """
+    line, names = first, ""
+    while line.lstrip().startswith("#"):
+        line, names = next(stream, ""), line
+    cells = line.replace(",", " ").replace(";", " ").split()
+    if names and (not cells or all(_number(cell, False) is not None for cell in cells)):
+        header = names.lstrip("# ")
+        start = [header, line]
+    else:
+        start = [header := line]
+    rest = (line for line in stream if not line.startswith("#"))
+    return chain(start, rest), _separator(header)
 
 
 def _separator(header: str) -> str | None:
@@ -259,16 +345,15 @@ def _gather_cells(
         rows = (line.split() for line in text)
     else:
         rows = csv.reader(text, delimiter=separator)
-    # numpy.savetxt writes the names behind a number sign.
-    header = next(rows)
     # A name that was quoted over several lines is still one line of a message.
-    header = [" ".join(name.split()) for name in [header[0].lstrip("# "), *header[1:]]]
-    header = header[1:] if separator is None and not header[0] else header
+    header = [" ".join(name.split()) for name in next(rows)]
     if header and all(_number(name, separator != ",") is not None for name in header):
         raise InputError(
             f"{path} begins with numbers instead of the columns' names.",
             "Write a first line such as step,theta,loss above them.",
         )
+    if _is_long(header):
+        return _gather_rows([dict(zip(header, row, strict=False)) for row in rows])
     columns = _Columns()
     columns.repeated = tuple(name for name, count in Counter(header).items() if count > 1)
     header = _distinct(header)
@@ -303,13 +388,13 @@ def _distinct(header: list[str]) -> list[str]:
     return names
 
 
-def _gather_json_lines(lines: _Lines, text: Iterable[str]) -> _Columns:
+def _gather_json_lines(lines: _Lines, text: Iterable[str], repeated: Counter[str]) -> _Columns:
     columns = _Columns()
     for line in text:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = _json(line, repeated)
         except (ValueError, RecursionError):
             row = None
         if isinstance(row, dict):
@@ -319,29 +404,57 @@ def _gather_json_lines(lines: _Lines, text: Iterable[str]) -> _Columns:
     return columns
 
 
-def _whole_json(path: Path) -> Any | None:
-    """Returns the rows of a file that is one JSON value: a list, or columns by name; else None."""
-    if not path.is_file() or path.stat().st_size > _LARGEST_JSON:
-        return None
-    with path.open(encoding="utf-8-sig") as file:
-        start = file.read(_LONGEST_BLANK)
-        if not start.lstrip().startswith(_JSON):
-            return None
-        try:
-            content = json.loads(start + file.read())
-        except UnicodeDecodeError:
-            raise
-        except (ValueError, RecursionError):
-            return None
+def _json(text: str, repeated: Counter[str]) -> Any:
+    """Returns a JSON value; of a repeated key, which is counted, the first value."""
+
+    def first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                repeated[name] += 1
+            found.setdefault(name, value)
+        return found
+
+    return json.loads(text, object_pairs_hook=first)
+
+
+def _whole_json(file: TextIO, repeated: Counter[str]) -> list[Any] | None:
+    """Returns the rows of a file that is one JSON value, else None, back at its beginning."""
+    start = file.read(_LONGEST_BLANK)
+    content = None
+    if start.lstrip().startswith(_JSON):
+        text = start + file.read(_LARGEST_JSON)
+        if len(text) < _LARGEST_JSON:
+            try:
+                content = _json(text, repeated)
+            except (ValueError, RecursionError):
+                repeated.clear()
+    file.seek(0)
+    return None if content is None else _rows_in(content) or [content]
+
+
+def _rows_in(content: Any, depth: int = 0) -> list[Any]:
+    """Returns the first list of rows, or columns by name, in a JSON value; empty for none."""
     if isinstance(content, list):
-        return content
+        return content if depth == 0 or any(isinstance(row, dict) for row in content) else []
+    if not isinstance(content, dict) or depth > _DEEPEST:
+        return []
+    for inner in content.values():
+        if found := _rows_in(inner, depth + 1):
+            return found
     columns = {name: cells for name, cells in content.items() if isinstance(cells, list)}
-    if not columns:
-        return [content]
     return [dict(zip(columns, cells, strict=True)) for cells in zip_longest(*columns.values())]
 
 
+def _is_long(names: Iterable[str]) -> bool:
+    """Whether a row is one number with its name and its step."""
+    lower = {name.lower() for name in names}
+    return "step" in lower and any(k in lower for k in _KEYS) and any(v in lower for v in _VALUES)
+
+
 def _gather_rows(rows: list[Any]) -> _Columns:
+    if rows and all(isinstance(row, dict) and _is_long(row) for row in rows):
+        rows = _by_step(rows)
     columns = _Columns("row")
     for number, row in enumerate(rows, 1):
         if isinstance(row, dict):
@@ -349,3 +462,15 @@ def _gather_rows(rows: list[Any]) -> _Columns:
         else:
             columns.skip(f"row {number} is not a JSON object")
     return columns
+
+
+def _by_step(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns one row a step, in their order, of rows that hold one number each."""
+    lower = {name.lower(): name for name in rows[0]}
+    key, value = (next(lower[n] for n in names if n in lower) for names in (_KEYS, _VALUES))
+    step = lower["step"]
+    steps: dict[Any, dict[str, Any]] = {}
+    for row in rows:
+        at = steps.setdefault(row.get(step), {"step": row.get(step)})
+        at[str(row.get(key))] = row.get(value)
+    return sorted(steps.values(), key=lambda row: _number(row["step"], False) or 0.0)

@@ -57,7 +57,9 @@ T = np.arange(240)
 def test_sawtooth_is_named_with_its_period() -> None:
     # Falls for 11 steps, jumps back, repeats.
     found = gd.explain({"step": T, "theta": 0.1 * (T % 12), "loss": 1 - 0.08 * (T % 12)})
-    assert (found.verdict, found.outcome, found.period) == ("step_too_large", "cycle", 12)
+    # Longer than a third of the tail: no cycle of a run, which the period says all the same.
+    assert (found.verdict, found.period) == ("step_too_large", 12)
+    assert found.outcome != "cycle"
     assert len(found.jumps) == 19
 
 
@@ -135,7 +137,9 @@ def test_wrapped_and_unwrapped_angles_are_the_same() -> None:
 
 def test_frozen() -> None:
     found = gd.explain({"theta": np.ones(50), "loss": np.ones(50), "grad": np.zeros(50)})
-    assert (found.verdict, found.outcome) == ("no_gradient", "frozen")
+    assert found.verdict == "no_gradient"
+    # In a minimum no gradient is due.
+    assert found.possible == ("reached", "local_minimum", "frozen")
 
 
 def test_divergence_and_broken_gradient() -> None:
@@ -202,9 +206,10 @@ def test_a_line_that_was_cut_off_is_skipped(tmp_path: Path) -> None:
         (b"step,theta,loss\n", "no rows"),
         (b"hello\n", "no rows"),
         (b"step,theta,loss\nx,y,z\na,b,c\n", "no rows"),
-        (b"\xff\xfe\x00\x01", "UTF-8"),
+        (b"\xff\xfe\x00\x01", "no rows"),
+        (b"\xff\xfe\x00", "UTF-8"),
+        (b"step,theta,loss\n\xff,1,2\n", "UTF-8"),
         (b"step,theta\n1,2\n3,4\n", "loss"),
-        (b"step,loss\n1,2\n3,4\n", "parameter"),
         (b"[1, 2, 3]\n[4]\n", "loss|no rows"),
     ],
 )
@@ -234,12 +239,13 @@ def test_a_sawtooth_in_noise_is_known_by_its_jumps() -> None:
     heights = 1 + 0.15 * np.random.default_rng(0).standard_normal(20)
     tooth = np.repeat(heights, 12) * (T % 12)
     found = gd.explain({"theta": 0.1 * tooth, "loss": 1.5 - 0.08 * tooth})
-    assert (found.verdict, found.outcome, found.period) == ("step_too_large", "cycle", 12)
+    assert (found.verdict, found.period) == ("step_too_large", 12)
 
 
 def test_a_parameter_that_no_optimizer_holds() -> None:
     found = gd.explain({"theta": np.ones(50), "loss": np.ones(50), "grad": np.full(50, 0.3)})
-    assert (found.verdict, found.outcome) == ("no_gradient", "frozen")
+    assert found.verdict == "no_gradient"
+    assert found.outcome is None
     assert "the optimizer does not hold it" in found.headline
 
 
@@ -255,7 +261,8 @@ def test_still_on_its_way_to_a_target() -> None:
     # With the target known, still descending is a verdict; without it, no complaint.
     fall = 2 - T / 240
     found = gd.explain({"theta": fall, "loss": fall**2}, target=0.0)
-    assert (found.verdict, found.outcome) == ("step_too_small", "unfinished")
+    assert found.verdict == "step_too_small"
+    assert "unfinished" in found.possible
     assert gd.explain({"theta": fall, "loss": fall**2}).verdict == "healthy"
 
 
@@ -302,7 +309,7 @@ def test_columns_may_be_tensors_and_hold_what_is_no_number() -> None:
     [
         ({}, "different lengths, or there are none"),
         ({"theta": [1.0, 2.0], "loss": [1.0]}, "different lengths"),
-        ({"theta": ["a", "b"], "loss": [1.0, 2.0]}, "no column of the parameter"),
+        ({"theta": ["a", "b"], "other": [1.0, 2.0]}, "no loss column"),
         ({"theta": np.ones((30, 2)), "loss": np.ones(30)}, "one number a row"),
     ],
 )

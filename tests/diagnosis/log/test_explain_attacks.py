@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import gabordiag as gd
+from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.errors import InputError
 
 Columns = dict[str, Any]
@@ -223,6 +224,6 @@ def test_verdict_is_true_of_what_was_logged(attack: Attack) -> None:
         assert np.median(tail) <= losses.min() + np.ptp(tail)
 
 
-def test_a_log_without_the_parameter_is_refused() -> None:
+def test_a_log_without_the_parameter_is_refused_where_a_run_is_needed() -> None:
     with pytest.raises(InputError, match="no column of the parameter"):
-        gd.explain({"step": T, "accuracy": 1 - FALL, "loss": FALL})
+        read_log({"step": T, "accuracy": 1 - FALL, "loss": FALL})

@@ -99,14 +99,15 @@ class TestKinks:
         assert found.outcome in ("cycle", "erratic")
         # At most a step away, whose cosine is above 0.96.
         assert found.findings[0].evidence["slope"] == pytest.approx(math.sqrt(2), rel=0.04)
-        # Less is logged, and the answer is no other.
+        # Less is logged, and the answer is vaguer or the same.
         for columns, keywords in (
             (log, {}),
             (log, {"target": TARGET}),
             (only(log, "theta", "loss"), HALF_TURN),
         ):
             less = gd.explain(columns, **keywords)
-            assert (less.verdict, less.outcome) == ("kink", found.outcome)
+            assert less.verdict == "kink"
+            assert found.outcome in less.possible
 
     def test_a_cycle_of_four(self) -> None:
         # 8.06, 0.03, -8.07, -0.05 degrees beside the target; the four drift by 1e-5 in 30 steps.
@@ -251,8 +252,10 @@ class TestNoise:
     def test_it_hovers_about_its_target(self, lr: float, noise: float, seed: int) -> None:
         log = descent(bowl, bowl_slope, 1.5, lr, 500, noise=noise, seed=seed)
         for columns in (log, only(log, "theta", "loss")):
+            # Not within 1% of the log's own range, but it may be of a wider one.
             found = gd.explain(columns, target=0.3)
-            assert (found.verdict, found.outcome) == ("healthy", "reached")
+            assert found.verdict == "healthy"
+            assert "erratic" in found.possible
 
     @pytest.mark.parametrize("seed", range(4))
     def test_adam_at_a_fixed_rate_on_a_kink(self, seed: int) -> None:
@@ -276,8 +279,10 @@ class TestNoise:
     def test_noise_does_not_hide_a_descent(self, seed: int) -> None:
         # 1 - 0.004 a step: a fifth of the way is left.
         log = descent(bowl, bowl_slope, 1.5, 0.002, 400, noise=0.5, seed=seed)
+        # Not at nine steps of ten: as of a run, no descent.
         found = gd.explain(log, target=0.3)
-        assert (found.verdict, found.outcome) == ("step_too_small", "unfinished")
+        assert found.verdict == "step_too_small"
+        assert found.outcome in ("erratic", None)
 
 
 class TestUnits:

@@ -1,0 +1,231 @@
+"""Logs as other programs write them: the same run in every form, and curves of a loss alone."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gabordiag as gd
+from gabordiag.diagnosis.log.readers import read_log
+from gabordiag.errors import InputError
+
+# x -> 1 - 2.4 of it at every step on (x - 1)^2 / 2: sin keeps it bounded; lr L'' = 2.4 at 0.
+ROWS: list[dict[str, float]] = []
+_x = 0.3
+for _t in range(60):
+    ROWS.append({"step": _t, "theta": _x, "loss": math.sin(_x) ** 2, "lr": 1.2})
+    _x -= 1.2 * math.sin(2 * _x)
+COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+
+
+def csv_of(rows: list[dict[str, Any]], separator: str = ",") -> str:
+    lines = [separator.join(rows[0]), *(separator.join(map(repr, row.values())) for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def renamed(**names: str) -> list[dict[str, Any]]:
+    return [{names.get(name, name): cell for name, cell in row.items()} for row in ROWS]
+
+
+def lightning() -> str:
+    """metrics.csv: rows of the rate's monitor, of steps, of epochs and of validation."""
+    lines = ["epoch,lr-SGD,step,theta,train_loss_epoch,train_loss_step,val_loss"]
+    for row in ROWS:
+        t = row["step"]
+        lines.append(f",1.2,{t},,,,")
+        lines.append(f"0,,{t},{row['theta']!r},,{row['loss']!r},")
+        if t % 10 == 9:
+            lines += [f"0,,{t},,0.5,,", f"0,,{t},,,,0.7"]
+    return "\n".join(lines) + "\n"
+
+
+def huggingface() -> str:
+    history: list[dict[str, Any]] = []
+    for row in ROWS:
+        history.append({"epoch": 0.1, "grad_norm": 2.0, "learning_rate": 1.2, "loss": row["loss"],
+                        "step": row["step"], "theta": row["theta"]})  # fmt: skip
+        if row["step"] % 10 == 9:
+            history.append({"epoch": 0.1, "eval_loss": 0.5, "step": row["step"]})
+    state = {"best_metric": None, "global_step": 60, "log_history": history, "max_steps": 60}
+    return json.dumps(state, indent=2)
+
+
+def mlflow(form: str) -> str:
+    long = [{"run_id": "a", "key": name, "value": row[name], "step": row["step"], "timestamp": 17}
+            for name in ("theta", "loss", "lr") for row in ROWS]  # fmt: skip
+    if form == "json":
+        return json.dumps({"metrics": long})
+    return "run_id,key,value,step,timestamp\n" + "".join(
+        f"a,{row['key']},{row['value']!r},{row['step']},17\n" for row in long
+    )
+
+
+def wandb() -> str:
+    rows = [{"Step": r["step"], "run - theta": r["theta"], "run - loss__MIN": 0.0,
+             "run - loss": r["loss"], "run - loss__MAX": 1.0, "run - lr": 1.2}
+            for r in ROWS]  # fmt: skip
+    return csv_of(rows)
+
+
+def savetxt() -> str:
+    return "# made by a loop\n# step theta loss lr\n" + csv_of(ROWS, " ").split("\n", 1)[1]
+
+
+def commented() -> str:
+    lines = csv_of(ROWS).splitlines(keepends=True)
+    return "".join(["# a remark\n", *lines[:20], "# resumed\n", *lines[20:]])
+
+
+FORMS: dict[str, Callable[[], str]] = {
+    "csv": lambda: csv_of(ROWS),
+    "semicolons": lambda: csv_of(ROWS, ";"),
+    "json lines": lambda: "".join(json.dumps(row) + "\n" for row in ROWS),
+    "json rows": lambda: json.dumps(ROWS),
+    "json columns": lambda: json.dumps(COLUMNS),
+    "keras history": lambda: json.dumps({"params": {"epochs": 60}, "history": COLUMNS}),
+    "keras csvlogger": lambda: csv_of(renamed(step="epoch", lr="learning_rate")),
+    "lightning": lightning,
+    "hugging face": huggingface,
+    "mlflow csv": lambda: mlflow("csv"),
+    "mlflow json": lambda: mlflow("json"),
+    "wandb csv": wandb,
+    "wandb json lines": lambda: "".join(
+        json.dumps({"_step": row["step"], "_runtime": 1.5, "train/loss": row["loss"],
+                    "theta": row["theta"], "train/lr": 1.2}) + "\n" for row in ROWS),
+    "savetxt": savetxt,
+    "comments": commented,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "gzip"])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_run_in_every_form(tmp_path: Path, form: str, encoding: str) -> None:
+    path, text = tmp_path / "log.txt", FORMS[form]()
+    if encoding == "gzip":
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        mark = "\ufeff" if encoding == "utf-16-be" else ""
+        path.write_bytes((mark + text).encode(encoding))
+    log = read_log(path)
+    assert log.values.tolist() == COLUMNS["theta"]
+    assert log.losses.tolist() == COLUMNS["loss"]
+    assert log.steps.tolist() == COLUMNS["step"]
+    assert log.lrs is not None
+    assert set(log.lrs.tolist()) == {1.2}
+    assert log.gradients is None
+
+
+@pytest.mark.parametrize("form", ["csv", "hugging face", "mlflow csv", "lightning"])
+def test_standard_input(tmp_path: Path, form: str) -> None:
+    call = [sys.executable, "-m", "gabordiag", "explain", "-", "--json", "--period", "pi",
+            "--out", str(tmp_path / "run")]  # fmt: skip
+    done = subprocess.run(call, input=FORMS[form]().encode(), capture_output=True, check=False)
+    found = json.loads(done.stdout)["result"]
+    assert (found["verdict"], found["outcome"], found["period"]) == ("step_too_large", "cycle", 2)
+
+
+def test_repeated_json_keys_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(f'{{"theta": {r["theta"]}, "loss": {r["loss"]}, "loss": 7}}\n'
+                            for r in ROWS))  # fmt: skip
+    log = read_log(path)
+    assert log.losses.tolist() == COLUMNS["loss"]
+    assert any("named loss" in note for note in log.notes)
+
+
+def test_broken_gzip_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv.gz"
+    packed = gzip.compress(csv_of(ROWS).encode())
+    for content in (packed[:100], packed[:20] + b"\0" * 40 + packed[60:]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read"):
+            read_log(path)
+
+
+def test_event_files(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    if importlib.util.find_spec("tensorboard") is None:
+        (tmp_path / "run" / "events.out.tfevents.1").write_bytes(b"")
+        with pytest.raises(InputError, match="TensorBoard") as caught:
+            read_log(tmp_path / "run")
+        assert "gabordiag[logs]" in caught.value.advice
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(tmp_path / "run") as writer:
+        for row in ROWS:
+            for name in ("theta", "loss", "lr"):
+                writer.add_scalar(name, row[name], row["step"])
+    for path in (tmp_path / "run", next((tmp_path / "run").iterdir()), tmp_path):
+        log = read_log(path)
+        # Event files hold single precision.
+        assert log.values == pytest.approx(np.array(COLUMNS["theta"]), rel=1e-6)
+        assert log.losses == pytest.approx(np.array(COLUMNS["loss"]), rel=1e-6)
+
+
+def test_parameters_that_never_differ_are_reported() -> None:
+    fall = 0.6**1.5 * np.exp(-np.arange(100.0) / 10)
+    found = gd.explain({"angle0": fall, "angle1": fall, "loss": fall**2})
+    assert any("saddle" in note for note in found.notes)
+    assert found.outcome is None
+
+
+T = np.arange(300.0)
+NOISE = np.random.default_rng(0).standard_normal(300)
+FALL = np.exp(-T / 60)
+# Losses alone, and the verdicts that a curve can bear.
+CURVES: dict[str, tuple[np.ndarray, set[str]]] = {
+    "falls": (FALL, {"healthy"}),
+    "falls, noise": (FALL + 0.05 * NOISE, {"healthy"}),
+    "falls slowly": (2 - T / 400, {"healthy"}),
+    "falls below zero": (FALL - 5, {"healthy"}),
+    "level": (np.full(300, 1.0), {"no_progress"}),
+    "level, noise": (1 + 0.1 * NOISE, {"no_progress"}),
+    "guessing": (math.log(10) + 0.01 * NOISE, {"no_progress"}),
+    "sawtooth": (1 - 0.08 * (T % 12), {"step_too_large"}),
+    "sawtooth, noise": (1 - 0.08 * (T % 12) + 0.01 * NOISE, {"step_too_large"}),
+    "cycle": (0.5 + 0.1 * (-1) ** T, {"step_too_large"}),
+    "grows": (1.05**T, {"step_too_large"}),
+    "explodes": (np.concatenate([FALL[:200], 10.0 ** np.arange(1, 101)]), {"step_too_large"}),
+    "breaks": (np.where(T < 200, FALL, math.nan), {"nonfinite_gradient"}),
+    "falls back": (np.concatenate([np.linspace(2.3, 1.5, 100), 13.6 * 0.5 ** np.arange(8),
+                                   2.3 + 0.005 * NOISE[:192]]), {"step_too_large"}),
+    "batches of one": (0.3 * np.exp(-T / 20) + 1 + 0.2 * NOISE,
+                       {"healthy", "no_progress", "inconclusive"}),
+    "short": (FALL[:12], {"inconclusive"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_a_loss_alone(name: str) -> None:
+    losses, right = CURVES[name]
+    found = gd.explain({"step": np.arange(len(losses)), "loss": losses})
+    assert found.verdict in right, found.headline
+    assert found.outcome == ("nonfinite" if name == "breaks" else None)
+    assert "TrajectoryLogger" in found.findings[-1].explanation
+    assert ("guessing one of 10" in found.headline) == (name == "guessing")
+    # The same beside a column that is no parameter.
+    less = gd.explain({"epoch": np.arange(len(losses)), "loss": losses, "accuracy": losses})
+    assert less.verdict == found.verdict
+
+
+@pytest.mark.parametrize(
+    ("others", "chosen"),
+    [(("val_loss",), "train_loss"), (("train_loss_epoch",), "train_loss_step"),
+     (("loss/val", "loss__MAX"), "loss/train"), (("test/loss", "eval_loss"), "run - loss"),
+     (("validation_loss",), "Total Loss")],
+)  # fmt: skip
+def test_the_loss_of_training_is_chosen(others: tuple[str, ...], chosen: str) -> None:
+    columns = {name: np.full(60, 9.0) for name in others}
+    log = read_log({**columns, "theta": COLUMNS["theta"], chosen: COLUMNS["loss"]})
+    assert log.losses.tolist() == COLUMNS["loss"]
