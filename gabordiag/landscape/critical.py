@@ -22,7 +22,7 @@ from gabordiag.landscape.doubtful import (
     look_beside,
     loss_noise,
 )
-from gabordiag.landscape.proof import NOISY, Certificate, is_flat, isolate_roots
+from gabordiag.landscape.proof import NOISY, Certificate, isolate_roots
 from gabordiag.landscape.sampled import (
     Discontinuity,
     beside_dips,
@@ -261,6 +261,8 @@ def find_critical_points(objective: Line) -> Landscape:
     jumps: tuple[Discontinuity, ...] = ()
     if series.is_resolved:
         candidates = _roots(series, brackets, doubtful)
+    elif series.is_flat:
+        candidates = np.empty(0)
     else:
         candidates, jumps = _search(objective, series)
     values = _polish(objective, candidates)
@@ -351,7 +353,7 @@ def _as_sampled(objective: Line, series: LossSeries, certificate: Certificate) -
     values, losses = known_values(custom)
     if len(values) == 0:
         return certificate
-    if series.noise > NOISY * np.ptp(losses) or is_flat(series):
+    if series.noise > NOISY * np.ptp(losses) or series.is_flat:
         return replace(certificate, basis="none")
     gap = largest_gap(objective.parameter, values)
     reason = f"judged by {len(values)} evaluations, at most {objective.parameter.show(gap)} apart"

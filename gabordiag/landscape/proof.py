@@ -38,9 +38,8 @@ _MAX_CELLS = 200_000
 # Fractions of a cell by which the first grid is shifted, so that no root sits on an edge;
 # irrational and unrelated, because symmetric losses have roots at simple fractions.
 _OFFSETS = (0.3819660112501051, 0.7071067811865476, 0.1415926535897932)
-# A loss that varies by less than this part of itself is flat: rounding. Noise above that part of
-# the variation is what keeps a series from following it.
-_FLAT, NOISY = 1e-12, 1e-4
+# Noise above this part of the variation is what keeps a series from following a loss.
+NOISY = 1e-4
 
 
 class _Cell(IntEnum):
@@ -86,6 +85,7 @@ class Certificate:
             "basis": self.basis,
             "resolution": self.resolution,
             "reason": self.reason,
+            "is_isolated": self.is_isolated,
             "cells": self.cells,
             "error_bound": None if self.error is None else finite_or_none(self.error),
         }
@@ -97,7 +97,7 @@ class Certificate:
             saved["basis"],
             saved["reason"],
             saved["resolution"],
-            saved["basis"] == "proven",
+            saved["is_isolated"],
             saved["cells"],
             saved["error_bound"],
         )
@@ -132,16 +132,10 @@ def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certifica
     return brackets, doubtful, Certificate("none", reason, cells=cells, error=series.error)
 
 
-def is_flat(series: LossSeries) -> bool:
-    """Whether the loss varies by no more than the rounding of its size."""
-    values = series.smooth.derivatives(np.linspace(0, series.span, 257), 0)[0]
-    return float(np.ptp(values)) <= _FLAT * float(np.abs(values).max())
-
-
 def _why_unresolved(series: LossSeries) -> str:
     values = series.smooth.derivatives(np.linspace(0, series.span, 257), 0)[0]
     variation, noise = float(np.ptp(values)), series.noise
-    if is_flat(series):
+    if series.is_flat:
         return "the loss is flat to within the error of its evaluation"
     if noise > NOISY * variation:
         return (

@@ -1,4 +1,4 @@
-"""A loss as far as its values tell: how finely it was looked at, where it jumps, where it dips.
+"""A loss as far as its values show it: how finely it was looked at, where it jumps, where it dips.
 
 Of a custom objective nothing is known but values. Every value that was ever computed counts: each
 dip among them must have a minimum on the list, and each rise that no refinement resolves is a
@@ -32,7 +32,7 @@ _NEAR = 4.0 ** -np.arange(1.0, 15.0)
 
 @dataclass(frozen=True)
 class Discontinuity:
-    """A place where the loss jumps, between two values as near as they could be told apart.
+    """A place where the loss jumps, between two values as near as they were distinguished.
 
     Attributes:
         below: The lower value.

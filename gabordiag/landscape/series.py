@@ -62,6 +62,9 @@ _SAME_GAP = 1e-6
 _NOISE_PLACES = (0.2360679775, 0.6180339887, 0.9098300563)
 # An error this large beside the derivative's own bound: the series does not follow the loss.
 _RESOLVED = 0.25
+# A loss that varies by less than this part of itself is flat: rounding. So is one that varies by
+# this part of the response's energy, where the response changes by 1e-8 of itself.
+_FLAT, _SILENT = 1e-12, 1e-16
 # Noise below this, relative to the largest value, is float64's own rounding.
 _ROUNDING = 2e-14
 # Noise above this, relative to the largest value: signs of differences are chance.
@@ -295,6 +298,7 @@ class LossSeries:
         samples: Evaluations of the objective that it took.
         noise: Standard deviation of the noise in the smooth loss; rounding included.
         value_error: Bound on |S - smooth loss|; of a custom loss only.
+        energy: Beside which a loss is small that says nothing; 0 where that is unknown.
         held_against: Values of a custom loss, of all that were computed, that it was compared with.
     """
 
@@ -306,6 +310,7 @@ class LossSeries:
     noise: float = 0.0
     value_error: float = math.inf
     held_against: int = 0
+    energy: float = 0.0
 
     @property
     def parameter(self) -> Parameter:
@@ -320,7 +325,14 @@ class LossSeries:
     @property
     def is_resolved(self) -> bool:
         """Whether the series follows the loss at all."""
-        return self.error <= _RESOLVED * self.derivative.bound(0)
+        return not self.is_flat and self.error <= _RESOLVED * self.derivative.bound(0)
+
+    @cached_property
+    def is_flat(self) -> bool:
+        """Whether the loss varies by no more than rounding: of its size, or of the responses."""
+        values = self.smooth.derivatives(np.linspace(0, self.span, 257), 0)[0]
+        level = max(_FLAT * float(np.abs(values).max()), _SILENT * self.energy)
+        return float(np.ptp(values)) <= level
 
     @property
     def is_rough(self) -> bool:
@@ -424,7 +436,18 @@ def _build(samples: _Samples, counts: list[int]) -> LossSeries:
     derivative = smooth.derivative()
     if not samples.is_own:
         error, slope_error = _deviation(samples, smooth, derivative)
-        return LossSeries(smooth, derivative, error, slope_error, samples.count, samples.noise)
+        objective = samples.objective
+        rounding, second = objective.slope_rounding
+        per_phi = (objective.parameter.high - objective.parameter.low) / 2
+        return LossSeries(
+            smooth,
+            derivative,
+            error + rounding,
+            slope_error + second * per_phi,
+            samples.count,
+            samples.noise,
+            energy=objective.energy,
+        )
     # One that still has waves where it ends follows what it can; no finer grid is needed to see it.
     apart, error, slope_error = _deviation_of_values(samples, smooth, derivative, died_away)
     if not died_away and apart > _FOLLOWS * samples.height + NOISE_FACTOR * samples.noise:

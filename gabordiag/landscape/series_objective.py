@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gabordiag.landscape.sampled import known_values
 from gabordiag.landscape.series import build_series
 from gabordiag.objective.angles import middle_and_half
 from gabordiag.objective.line import Line
@@ -44,6 +45,9 @@ class SeriesObjective(Line):
         self.parameter = original.parameter
         self.loss_name = original.loss_name
         self.is_root = original.is_root
+        losses = known_values(original)[1]
+        # A series rounds to either side of zero; a loss that was never negative does not go there.
+        self._floor = 0.0 if losses.min(initial=0.0) >= 0 else -math.inf
         waves = self.series.smooth.waves
         self._cosines, self._sines = torch.tensor(waves.real), torch.tensor(-waves.imag)
 
@@ -55,6 +59,7 @@ class SeriesObjective(Line):
     def smooth_loss(self, values: Tensor) -> Tensor:
         """Returns the loss without its root (n,)."""
         result = self._sum(values)
+        result = result + (result.clamp(min=self._floor) - result).detach()
         if self.is_root:
             near = result.detach() < _NEAR_ZERO * self.series.smooth.bound(0)
             # The value from the objective; the slope, which needs no more digits, from the series,

@@ -52,6 +52,16 @@ class Line(ABC):
         return None
 
     @property
+    def energy(self) -> float:
+        """What the smooth loss is small beside where it says nothing; 0 where that is unknown."""
+        return 0.0
+
+    @property
+    def slope_rounding(self) -> tuple[float, float]:
+        """Bounds on the rounding of the smooth loss's two derivatives that no evaluation shows."""
+        return 0.0, 0.0
+
+    @property
     def images(self) -> dict[str, Any] | None:
         """Which images the loss is the mean over, as JSON shows it; None without several."""
         return None
