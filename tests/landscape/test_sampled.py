@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import gabordiag as gd
 from gabordiag.landscape.critical import Landscape, find_critical_points, still_holds
 from gabordiag.own.custom import own_objective
 
@@ -121,3 +122,12 @@ def test_of_a_flat_loss_nothing_is_claimed(loss):
     assert landscape.certificate.basis == "none"
     assert landscape.certificate.resolution is None
     assert landscape.points == ()
+
+
+def test_a_run_beside_which_the_loss_jumps_lower_is_not_healthy():
+    found = gd.diagnose(jump, range=(0.0, 2.0), start=0.0, lr=0.1)
+    assert found.verdict == "target_unreachable"
+    assert found.run.outcome == "local_minimum"
+    evidence = found.findings[0].evidence
+    assert evidence["lowest"] == math.nextafter(0.8, 1)
+    assert evidence["lowest_loss"] == pytest.approx(-0.64)

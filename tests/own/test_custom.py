@@ -139,7 +139,7 @@ class TestFunction:
         np.testing.assert_allclose(root.derivatives(values, 2, smooth=True), plain, rtol=1e-9)
         np.testing.assert_allclose(root.squared().derivatives(values, 2), plain, rtol=1e-9)
         landscape = find_critical_points(root)
-        assert landscape.certificate.certified
+        assert_resolved(landscape)
         kink = next(point for point in landscape.points if point.kind == "kink")
         assert kink.value == pytest.approx(1.0, abs=1e-12)
         # sqrt(mean((d x cos x)^2)) = |d| rms(x cos x)
