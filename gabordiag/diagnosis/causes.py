@@ -59,7 +59,7 @@ def wrong_gradient(facts: Facts) -> Finding:
         text = "the derivative could not be compared with finite differences"
         return Finding("wrong_gradient", False, False, evidence, text)
     worst = max(errors)
-    if worst > WRONG_GRADIENT and not certificate.certified:
+    if worst > WRONG_GRADIENT and not certificate.is_isolated:
         # At the steps of a loss that is rounded, say, its differences are no derivative.
         text = (
             f"finite differences do not tell whether the derivative is right: {certificate.reason}"

@@ -340,8 +340,8 @@ class LineBench(Bench):
         landscape, parameter = self.landscape, self.landscape.parameter
         goal = parameter.target
         if goal is None:
-            return bool(landscape.attractors)
-        if landscape.target is not None or landscape.certificate.certified:
+            return landscape.goal is not None
+        if landscape.target is not None or landscape.certificate.is_isolated:
             return landscape.target is not None
         places = goal + parameter.tolerance * np.linspace(-1, 1, _LOOKED_AT)
         if parameter.period is None:

@@ -23,9 +23,11 @@ def target_unreachable(facts: Facts) -> Finding:
     goal, attractors = facts.landscape.parameter.target, facts.landscape.attractors
     if not attractors:
         return _without_minimum(facts, facts.landscape)
-    if goal is None:
+    jump = _lower_beside_jump(facts, facts.landscape)
+    if jump is not None or goal is None:
         text = "no target was given, the lowest minimum serves as one"
-        return _better_seen(facts) or Finding("target_unreachable", False, False, {}, text)
+        found = jump or _better_seen(facts)
+        return found or Finding("target_unreachable", False, False, {}, text)
     lowest = min(attractors, key=lambda point: point.loss)
     loss, height = float(_losses(facts, goal)[0]), facts.bench.height
     elsewhere = float(facts.space.distances([lowest.value], [goal])) > 1.0
@@ -72,6 +74,26 @@ def _better_seen(facts: Facts) -> Finding | None:
     evidence = {"lowest": facts.space.named(value), "lowest_loss": float(best)}
     advice = "Look at the loss there with `gabordiag sweep`: it may jump, or be random."
     return Finding("target_unreachable", True, False, {**evidence, "decides": True}, text, advice)
+
+
+def _lower_beside_jump(facts: Facts, landscape: Landscape) -> Finding | None:
+    """A loss that is lowest right beside a jump: no minimum is there to end at."""
+    goal, shown, height = landscape.parameter.target, facts.space.show, facts.bench.height
+    lowest = min(landscape.attractors, key=lambda point: point.loss)
+    end, loss = (lowest.value, lowest.loss)
+    if goal is not None:
+        end, loss = goal, float(_losses(facts, goal)[0])
+    if landscape.lowest_jump is None or loss - landscape.lowest_jump[1] <= UNREACHABLE * height:
+        return None
+    place, beside = landscape.lowest_jump
+    what = "the target" if goal is not None else "the lowest minimum"
+    text = (
+        f"the loss jumps at {shown(place)} and is lower right beside the jump ({beside:.4g}) than "
+        f"at {what} {shown(end)} ({loss:.4g})"
+    )
+    evidence = {"lowest": place, "lowest_loss": beside, "loss_at_target": loss}
+    advice = "Make the loss continuous there, or choose a --range on one side of the jump."
+    return Finding("target_unreachable", True, False, evidence, text, advice)
 
 
 def _losses(facts: Facts, *values: npt.ArrayLike) -> FloatArray:

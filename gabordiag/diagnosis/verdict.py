@@ -27,6 +27,7 @@ from gabordiag.dynamics.run import (
     as_objective_of,
     describe_space,
     describe_surroundings,
+    judge,
     run,
     surroundings_data,
     trajectory_name,
@@ -34,8 +35,9 @@ from gabordiag.dynamics.run import (
 )
 from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
+from gabordiag.landscape.critical import still_holds
 from gabordiag.landscape.surface import condition
-from gabordiag.landscape.sweep import Sweep, sweep_objective
+from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
 from gabordiag.own.plain_loop import PlainLoop, as_plain_loop
@@ -214,6 +216,18 @@ def diagnose_objective(
         # Without a gradient to trust no descent can be mended; only looking everywhere helps.
         remedies = try_remedies(facts, OF_CODE if blocked else REMEDIES, tick)
     tick(total - done)
+    if (
+        sweep is not None
+        and facts.line is not None
+        and not still_holds(facts.line, sweep.landscape)
+    ):
+        # Some run came by what the landscape did not show: all is asked again with it.
+        sweep = resweep(facts.line, sweep)
+        path, rates = made_run.trajectory, made_run.rates
+        made_run = judge(objective, made_run.settings, sweep.landscape, path, rates)
+        return diagnose_objective(
+            objective, settings, start, lr, sweep=sweep, made_run=made_run, progress=progress
+        )
     # Of several parameters a scan costs runs, which a healthy run does not need.
     is_costly = sweep is None and verdict in HEALTHY
     return Diagnosis(

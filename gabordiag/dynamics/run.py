@@ -34,9 +34,9 @@ from gabordiag.dynamics.outcomes import (
 from gabordiag.dynamics.pairs import PairSurface, pair_surfaces
 from gabordiag.dynamics.predictability import trusted_steps
 from gabordiag.dynamics.replay import Step, as_steps, log_columns
-from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.critical import Landscape, find_critical_points, still_holds
 from gabordiag.landscape.surface import condition, newton
-from gabordiag.landscape.sweep import Sweep, sweep_objective
+from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
 from gabordiag.objective.space import FloatArray, Space
@@ -701,5 +701,18 @@ def run_all(
         )
         for index, (how, start) in enumerate(itertools.product(settings, starts))
     )
+    if sweep is not None and isinstance(objective, OfLine):
+        runs, sweep = _held_against(objective, runs, sweep)
     pairs = pair_surfaces(objective, runs[0].trajectory.values) if len(objective.space) > 1 else ()
     return Optimization(runs, sweep, pairs)
+
+
+def _held_against(
+    objective: OfLine, runs: tuple[Run, ...], sweep: Sweep
+) -> tuple[tuple[Run, ...], Sweep]:
+    """Returns runs and landscape, made anew if a run came by what the landscape did not show."""
+    if still_holds(objective.line, sweep.landscape):
+        return runs, sweep
+    sweep = resweep(objective.line, sweep)
+    judged = (judge(objective, r.settings, sweep.landscape, r.trajectory, r.rates) for r in runs)
+    return tuple(judged), sweep

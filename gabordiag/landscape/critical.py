@@ -15,21 +15,47 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.landscape.doubtful import Told, highest_between, kink_slope, look_beside
-from gabordiag.landscape.proof import Certificate, isolate_roots
-from gabordiag.landscape.series import EPS, LossSeries, bisect, build_series, rough_roots
-from gabordiag.landscape.series_objective import cheap_objective
+from gabordiag.landscape.doubtful import (
+    Told,
+    highest_between,
+    kink_slope,
+    look_beside,
+    loss_noise,
+)
+from gabordiag.landscape.proof import NOISY, Certificate, isolate_roots
+from gabordiag.landscape.sampled import (
+    Discontinuity,
+    beside_dips,
+    find_dips,
+    find_discontinuities,
+    known_values,
+    largest_gap,
+    unexplained,
+)
+from gabordiag.landscape.series import (
+    EPS,
+    NOISE_FACTOR,
+    LossSeries,
+    bisect,
+    build_series,
+    hold_against_all,
+    new_values,
+    rough_roots,
+    strays,
+)
+from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray, Parameter
+from gabordiag.own.evaluation import OwnObjective
 
 # A Newton step longer than this part of the range leads to another root, if to any.
 _NEWTON_REACH = 1e-4
+# Values, evenly spread, by which the loss is judged where nothing else is known of it.
+_GRID = 1001
 # Minima whose losses differ by less than this part of the landscape's height are equally low.
 SAME_LOSS = 1e-9
 # Plain gradient descent is stable at a minimum for lr x curvature below this.
 PLAIN_LIMIT = 2.0
-# A loss that varies by so little beside its scale (`Line.scale`) is flat but for rounding.
-FLAT = 1e-14
 # A zero of rmse: the loss there, relative to the largest, is rounding.
 _ZERO_LOSS = 1e-9
 
@@ -89,10 +115,11 @@ class Landscape:
     Attributes:
         parameter: The parameter.
         points: All critical points, by value.
-        certificate: Whether the list is proven complete.
+        certificate: Whether the list is proven complete, or resolved to some width.
         largest_loss: On the range.
         largest_gradient: Largest |dloss/dvalue| on the range.
         smallest_loss: On the range.
+        discontinuities: Where the loss jumps, by value.
         images: Of many images, which they are and what was skipped, as JSON shows it.
     """
 
@@ -102,6 +129,7 @@ class Landscape:
     largest_loss: float
     largest_gradient: float
     smallest_loss: float
+    discontinuities: tuple[Discontinuity, ...] = ()
     images: dict[str, Any] | None = None
 
     @property
@@ -121,11 +149,8 @@ class Landscape:
             **self.parameter.to_dict(),
             "critical_points": [point.to_dict() for point in self.points],
             "certified": certificate.certified,
-            "certificate": {
-                "reason": certificate.reason,
-                "cells": certificate.cells,
-                "error_bound": certificate.error,
-            },
+            "certificate": certificate.to_dict(),
+            "discontinuities": [jump.to_dict() for jump in self.discontinuities],
             "largest_loss": self.largest_loss,
             "smallest_loss": self.smallest_loss,
             "largest_gradient": self.largest_gradient,
@@ -139,19 +164,14 @@ class Landscape:
         Args:
             saved: As `to_dict` gives it; what it holds besides is not read.
         """
-        certificate = saved["certificate"]
         return cls(
             parameter=Parameter.from_dict(saved),
             points=tuple(CriticalPoint.from_dict(point) for point in saved["critical_points"]),
-            certificate=Certificate(
-                saved["certified"],
-                certificate["reason"],
-                certificate["cells"],
-                certificate["error_bound"],
-            ),
+            certificate=Certificate.from_dict(saved["certificate"]),
             largest_loss=saved["largest_loss"],
             largest_gradient=saved["largest_gradient"],
             smallest_loss=saved["smallest_loss"],
+            discontinuities=tuple(map(Discontinuity.from_dict, saved["discontinuities"])),
             images=saved.get("images"),
         )
 
@@ -168,17 +188,27 @@ class Landscape:
         """Where a run should end: the target, or without one the lowest minimum.
 
         Of several that are equally low, the one into whose basin the start falls, or the nearest.
+        Where the loss is lower still right beside a jump, that side of the jump.
         """
         parameter = self.parameter
         if parameter.target is not None or not self.attractors:
             return parameter.target
         own = self.attractor_of(parameter.start)
         lowest = min(point.loss for point in self.attractors)
-        level = lowest + SAME_LOSS * (self.largest_loss - self.smallest_loss)
+        slack = SAME_LOSS * (self.largest_loss - self.smallest_loss)
+        if self.lowest_jump is not None and self.lowest_jump[1] < lowest - slack:
+            return self.lowest_jump[0]
+        level = lowest + slack
         equals = [point for point in self.attractors if point.loss <= level]
         if own in equals:
             return own.value
         return min(equals, key=lambda point: abs(self._from_start(point.value))).value
+
+    @property
+    def lowest_jump(self) -> tuple[float, float] | None:
+        """The value and the loss on the lowest side of any discontinuity; None without any."""
+        sides = [jump.lower_side for jump in self.discontinuities]
+        return min(sides, key=lambda side: side[1]) if sides else None
 
     def _from_start(self, value: float) -> float:
         return float(self.parameter.offset(value, self.parameter.start))
@@ -225,33 +255,111 @@ class Landscape:
 
 def find_critical_points(objective: Line) -> Landscape:
     """Returns all critical points of the objective with a certificate."""
-    objective = cheap_objective(objective)
+    asked, objective = objective, cheap_objective(objective)
     series = build_series(objective)
     brackets, doubtful, certificate = isolate_roots(series)
+    jumps: tuple[Discontinuity, ...] = ()
     if series.is_resolved:
         candidates = _roots(series, brackets, doubtful)
+    elif series.is_flat:
+        candidates = np.empty(0)
     else:
-        candidates = rough_roots(objective, series)
-    grid_values = series.value(np.linspace(0, series.span, 1001))
-    losses, gradients = objective.derivatives(grid_values)[:2]
-    height = float(np.ptp(losses)) ** (2 if objective.is_root else 1)
-    if objective.scale and height <= FLAT * objective.scale:
-        reason = "the loss varies by the rounding of the responses that it compares"
-        candidates, certificate = (
-            candidates[:0],
-            replace(certificate, certified=False, reason=reason),
-        )
+        candidates, jumps = _search(objective, series)
     values = _polish(objective, candidates)
     values = _snap_to_target(objective, np.unique(objective.parameter.wrap(values)))
+    grid_values = series.value(np.linspace(0, series.span, _GRID))
+    losses, gradients = objective.derivatives(grid_values)[:2]
+    hold_against_all(asked)
+    sides = [loss for jump in jumps for loss in (jump.loss_below, jump.loss_above)]
+    losses = np.append(losses, sides)
     return Landscape(
         parameter=objective.parameter,
-        points=_classify(objective, values, series, float(losses.max()), certificate.certified),
-        certificate=certificate,
+        points=_classify(objective, values, series, float(losses.max()), certificate.is_isolated),
+        certificate=_as_sampled(asked, series, certificate),
         largest_loss=float(losses.max()),
         largest_gradient=float(np.abs(gradients[np.isfinite(gradients)]).max(initial=0.0)),
         smallest_loss=float(losses.min()),
+        discontinuities=jumps,
         images=objective.images,
     )
+
+
+def still_holds(objective: Line, landscape: Landscape) -> bool:
+    """Whether a landscape explains every value of a custom loss that was computed since.
+
+    A run, a remedy or a sweep may come by a dip that was narrower than what was looked at.
+    """
+    if landscape.certificate.basis == "none" or not isinstance(objective, OwnObjective):
+        return True
+    new, _ = new_values(objective)
+    if len(new) == 0:
+        return True
+    if strays(objective):
+        return False
+    series = build_series(objective)
+    if series.is_resolved:
+        return True
+    values, losses = known_values(objective)
+    noise = NOISE_FACTOR * max(series.noise, EPS * float(np.abs(losses).max()))
+    found = np.array([point.value for point in landscape.attractors])
+    dips = find_dips(objective.parameter, values, losses, noise)
+    missed = unexplained(objective.parameter, dips, found, landscape.discontinuities)
+    lowest = objective.parameter.wrap([dip[1] for dip in missed])
+    return not bool(np.isin(lowest, objective.parameter.wrap(new)).any())
+
+
+def _search(objective: Line, series: LossSeries) -> tuple[FloatArray, tuple[Discontinuity, ...]]:
+    """Returns where the derivative of a loss changes sign that no series follows, and its jumps.
+
+    Dips that its known values show and no sign change explains are looked at more closely.
+    """
+    candidates = rough_roots(objective, series, np.empty(0))
+    if series.is_rough:
+        return candidates, ()
+
+    def smooth(places: FloatArray) -> FloatArray:
+        losses: FloatArray = objective.derivatives(places, 0, smooth=True)[0]
+        return losses
+
+    parameter = objective.parameter
+    noise = NOISE_FACTOR * loss_noise(objective, smooth, series)
+    values, losses = known_values(objective)
+    if len(values) == 0:
+        values = np.linspace(parameter.low, parameter.high, _GRID)
+        values = values if parameter.period is None else values[:-1]
+        losses = smooth(values)
+    jumps = find_discontinuities(smooth, parameter, values, losses, noise)
+    dips = find_dips(parameter, values, losses, noise)
+    missed = unexplained(parameter, dips, candidates, jumps)
+    if missed:
+        candidates = rough_roots(objective, series, _inside(parameter, beside_dips(missed)))
+    if objective.is_root:
+        jumps = tuple(
+            replace(jump, loss_below=jump.loss_below**0.5, loss_above=jump.loss_above**0.5)
+            for jump in jumps
+        )
+    return candidates, jumps
+
+
+def _inside(parameter: Parameter, values: FloatArray) -> FloatArray:
+    if parameter.period is not None:
+        return parameter.low + np.mod(values - parameter.low, parameter.period)
+    return values[(values >= parameter.low) & (values <= parameter.high)]
+
+
+def _as_sampled(objective: Line, series: LossSeries, certificate: Certificate) -> Certificate:
+    """Returns what the certificate of a custom objective's series says about the objective."""
+    custom = objective.original if isinstance(objective, SeriesObjective) else objective
+    values, losses = known_values(custom)
+    if len(values) == 0:
+        return certificate
+    if series.noise > NOISY * np.ptp(losses) or series.is_flat:
+        return replace(certificate, basis="none")
+    gap = largest_gap(objective.parameter, values)
+    reason = f"judged by {len(values)} evaluations, at most {objective.parameter.show(gap)} apart"
+    if not certificate.is_isolated:
+        reason += f"; {certificate.reason}"
+    return replace(certificate, basis="resolved", resolution=2 * gap, reason=reason)
 
 
 def _roots(series: LossSeries, brackets: FloatArray, doubtful: FloatArray) -> FloatArray:
@@ -325,6 +433,8 @@ def _classify(
     if not certified:
         told.update(_missed_target(objective, series, np.append(values[clear], list(told))))
     values = np.sort(np.concatenate([values[clear], list(told)]))
+    if len(values) == 0:
+        return ()
     smooth, _, second = objective.derivatives(values, 2, smooth=True)
     losses = objective.loss_at(values)
     points: list[CriticalPoint] = []

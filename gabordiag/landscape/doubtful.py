@@ -16,14 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.landscape.series import LossSeries
+from gabordiag.landscape.series import NOISE_FACTOR, LossSeries
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.numeric import measure_fine_noise
 
 Function = Callable[[FloatArray], FloatArray]
-# Deviations of the noise, or roundings, by which two losses have to differ.
-_NOISE_FACTOR = 16
 # Distances at which the loss is looked at, of the range's width, ascending.
 _DISTANCES: FloatArray = np.power(4.0, -np.arange(14.0, 0.0, -1.0))
 # Noise above this part of the loss is looked at more closely: it may be ripples.
@@ -78,7 +76,7 @@ def look_beside(
         return losses
 
     parameter, doubtful = objective.parameter, values[~clear]
-    noise = _NOISE_FACTOR * _noise(objective, smooth, series)
+    noise = NOISE_FACTOR * loss_noise(objective, smooth, series)
     reach = _reach(parameter, _rises(smooth, parameter, doubtful), noise)
     groups = _grouped(doubtful, reach)
     centers = np.array([doubtful[group].mean() for group in groups])
@@ -93,7 +91,7 @@ def look_beside(
     return [point for point in told if point is not None]
 
 
-def _noise(objective: Line, smooth: Function, series: LossSeries) -> float:
+def loss_noise(objective: Line, smooth: Function, series: LossSeries) -> float:
     """Returns the deviation of the smooth loss's noise, rounding included."""
     rounding = float(np.finfo(np.float64).eps * series.smooth.bound(0))
     if series.noise <= _RIPPLES * series.smooth.bound(0):

@@ -16,14 +16,17 @@ nothing is claimed.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gabordiag.landscape.series import LossSeries, Series
 from gabordiag.objective.space import FloatArray
+from gabordiag.results import finite_or_none
 
 # Cells are at most half a wave of the highest term wide, so that its phase turns by pi/2 within
 # their half: what Taylor's rest leaves of it, (pi/2)^9 / 9! = 2e-4 of its size, is small beside it.
@@ -35,9 +38,8 @@ _MAX_CELLS = 200_000
 # Fractions of a cell by which the first grid is shifted, so that no root sits on an edge;
 # irrational and unrelated, because symmetric losses have roots at simple fractions.
 _OFFSETS = (0.3819660112501051, 0.7071067811865476, 0.1415926535897932)
-# A loss that varies by less than this part of itself is flat: rounding. Noise above that part of
-# the variation is what keeps a series from following it.
-_FLAT, _NOISY = 1e-12, 1e-4
+# Noise above this part of the variation is what keeps a series from following a loss.
+NOISY = 1e-4
 
 
 class _Cell(IntEnum):
@@ -51,19 +53,54 @@ class _Cell(IntEnum):
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was proven about the list of critical points.
+    """What is known about the completeness of the list of critical points.
 
     Attributes:
-        certified: Every cell is proven empty or proven to hold exactly one root.
+        basis: `proven`: the series has a bound from algebra, and every cell is proven empty or
+            proven to hold exactly one root. `resolved`: the loss is known by its values; no dip
+            wider than `resolution` was missed, as far as they tell. `none`: neither.
         reason: In words, why or why not.
-        cells: Cells that the proof took.
-        error: Bound on the series' error that the proof includes, in units of the derivative.
+        resolution: In the parameter's unit; None unless `resolved`.
+        is_isolated: Each root of the series' derivative lies in a cell of its own, whatever the
+            series stands for.
+        cells: Cells that this took.
+        error: Bound on the series' error that it includes, in units of the derivative.
     """
 
-    certified: bool
+    basis: str
     reason: str
-    cells: int
-    error: float
+    resolution: float | None = None
+    is_isolated: bool = False
+    cells: int = 0
+    error: float | None = 0.0
+
+    @property
+    def certified(self) -> bool:
+        """Whether the list is proven complete."""
+        return self.basis == "proven"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {
+            "basis": self.basis,
+            "resolution": self.resolution,
+            "reason": self.reason,
+            "is_isolated": self.is_isolated,
+            "cells": self.cells,
+            "error_bound": None if self.error is None else finite_or_none(self.error),
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Certificate:
+        """Returns the certificate of a result's JSON: the inverse of `to_dict`."""
+        return cls(
+            saved["basis"],
+            saved["reason"],
+            saved["resolution"],
+            saved["is_isolated"],
+            saved["cells"],
+            saved["error_bound"],
+        )
 
 
 def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certificate]:
@@ -75,7 +112,7 @@ def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certifica
     """
     nothing = np.empty((0, 2))
     if not series.is_resolved:
-        certificate = Certificate(False, _why_unresolved(series), 0, series.error)
+        certificate = Certificate("none", _why_unresolved(series), error=series.error)
         return nothing, nothing, certificate
     cells = 0
     for offset in _OFFSETS:
@@ -83,21 +120,24 @@ def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certifica
         cells += used
         if len(doubtful) == 0:
             reason = f"each of {used} cells is proven empty or proven to hold exactly one root"
-            return brackets, doubtful, Certificate(True, reason, cells, series.error)
+            certificate = Certificate(
+                "proven", reason, is_isolated=True, cells=cells, error=series.error
+            )
+            return brackets, doubtful, certificate
     where = float(series.value(doubtful[0].mean(keepdims=True))[0])
     reason = (
         f"near {series.parameter.show(where)} a double root or a stretch that is flat to rounding "
         "cannot be told from none"
     )
-    return brackets, doubtful, Certificate(False, reason, cells, series.error)
+    return brackets, doubtful, Certificate("none", reason, cells=cells, error=series.error)
 
 
 def _why_unresolved(series: LossSeries) -> str:
     values = series.smooth.derivatives(np.linspace(0, series.span, 257), 0)[0]
     variation, noise = float(np.ptp(values)), series.noise
-    if variation <= _FLAT * float(np.abs(values).max()):
+    if series.is_flat:
         return "the loss is flat to within the error of its evaluation"
-    if noise > _NOISY * variation:
+    if noise > NOISY * variation:
         return (
             f"the loss is noisy (by {noise:.2g}, where it varies by {variation:.3g} in all): no "
             "series follows it"

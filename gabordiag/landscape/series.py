@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
@@ -23,6 +23,7 @@ import torch
 from numpy.polynomial import chebyshev
 
 from gabordiag.errors import InputError
+from gabordiag.landscape.sampled import known_values
 from gabordiag.objective.angles import (
     angle_of,
     middle_and_half,
@@ -43,13 +44,27 @@ _WAVES = 2**16
 # Relative deviation of the series from the function at which finer sampling is tried.
 _SERIES_TOLERANCE = 1e-11
 # Powers of two of samples: at first, for any loss, and for a custom loss that is expensive.
-_FIRST_POWER, _MAX_POWER, _MAX_POWER_EXPENSIVE = 4, 11, 9
+_FIRST_POWER, _MAX_POWER, _MAX_POWER_EXPENSIVE = 4, 11, 7
+# Parts of the range such that in each a custom loss is looked at, whatever its series needs; what
+# dips over two of them is seen at two places at least. Fewer where each evaluation counts.
+_LOOKED_AT, _LOOKED_AT_EXPENSIVE = 2048, 160
+# How far from a series, in its own largest deviation, a value makes it worth building again.
+_STRAY = 4
 # Last coefficients of up to this many times what counts as zero may be the samples' rounding.
 _PLATEAU = 64
+# Deviations of the noise, or roundings, by which two losses have to differ.
+NOISE_FACTOR = 16
+# A series that has not ended follows a loss whose variation it misses by no more than this part.
+_FOLLOWS = 1e-6
+# Parts that are wider by no more than their own rounding are not halved.
+_SAME_GAP = 1e-6
 # Places at which noise is measured, as fractions of the range.
 _NOISE_PLACES = (0.2360679775, 0.6180339887, 0.9098300563)
 # An error this large beside the derivative's own bound: the series does not follow the loss.
 _RESOLVED = 0.25
+# A loss that varies by less than this part of itself is flat: rounding. So is one that varies by
+# this part of the response's energy, where the response changes by 1e-8 of itself.
+_FLAT, _SILENT = 1e-12, 1e-16
 # Noise below this, relative to the largest value, is float64's own rounding.
 _ROUNDING = 2e-14
 # Noise above this, relative to the largest value: signs of differences are chance.
@@ -210,6 +225,14 @@ def sum_waves(phi: FloatArray, terms: ComplexArray) -> FloatArray:
         phi: (m,).
         terms: (n + 1, columns): the waves cost more than their sums, so several share them.
     """
+    if len(phi) > len(terms):
+        # Horner's scheme; its rounding, some eps k |terms_k|, is that of the phases.
+        wave = np.exp(1j * phi)[:, None]
+        total = np.zeros((len(phi), terms.shape[1]), dtype=np.complex128)
+        for row in terms[::-1]:
+            total *= wave
+            total += row
+        return total.real.T
     k = np.arange(len(terms))
     block = max(1, _WAVES // len(k))
     pieces = [
@@ -274,6 +297,9 @@ class LossSeries:
         slope_error: The same for dD/dphi.
         samples: Evaluations of the objective that it took.
         noise: Standard deviation of the noise in the smooth loss; rounding included.
+        value_error: Bound on |S - smooth loss|; of a custom loss only.
+        scale: Beside which a loss is small that says nothing; 0 where that is unknown.
+        held_against: Values of a custom loss, of all that were computed, that it was compared with.
     """
 
     smooth: Series
@@ -282,6 +308,9 @@ class LossSeries:
     slope_error: float
     samples: int
     noise: float = 0.0
+    value_error: float = math.inf
+    held_against: int = 0
+    scale: float = 0.0
 
     @property
     def parameter(self) -> Parameter:
@@ -296,7 +325,19 @@ class LossSeries:
     @property
     def is_resolved(self) -> bool:
         """Whether the series follows the loss at all."""
-        return self.error <= _RESOLVED * self.derivative.bound(0)
+        return not self.is_flat and self.error <= _RESOLVED * self.derivative.bound(0)
+
+    @cached_property
+    def is_flat(self) -> bool:
+        """Whether the loss varies by no more than rounding: of its size, or of the responses."""
+        values = self.smooth.derivatives(np.linspace(0, self.span, 257), 0)[0]
+        level = max(_FLAT * float(np.abs(values).max()), _SILENT * self.scale)
+        return float(np.ptp(values)) <= level
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether noise hides what the loss does from one value to the next."""
+        return self.noise > _ROUGH * self.smooth.bound(0)
 
     def value(self, phi: FloatArray) -> FloatArray:
         """Returns the parameter's values at phi."""
@@ -327,7 +368,10 @@ _built: WeakKeyDictionary[Line, LossSeries] = WeakKeyDictionary()
 
 
 def build_series(objective: Line) -> LossSeries:
-    """Builds the series of an objective's smooth loss over its parameter's range; once for each.
+    """Builds the series of an objective's smooth loss over its parameter's range.
+
+    Once for each, and again when a custom loss was since computed where the series does not follow
+    it.
 
     Raises:
         InputError: The loss is not finite somewhere in the range.
@@ -336,9 +380,34 @@ def build_series(objective: Line) -> LossSeries:
     own = getattr(objective, "series", None)
     if isinstance(own, LossSeries):
         return own
-    if objective not in _built:
+    if strays(objective):
         _built[objective] = _build_finest(objective)
     return _built[objective]
+
+
+def new_values(objective: Line) -> tuple[FloatArray, FloatArray]:
+    """Returns what `known_values` does, of what was computed since the landscape was made."""
+    held = _built[objective].held_against if objective in _built else 0
+    return known_values(objective, held)
+
+
+def hold_against_all(objective: Line) -> None:
+    """Takes all values that were computed so far as known to the landscape."""
+    if objective in _built and isinstance(objective, OwnObjective):
+        held = len(objective.known()[0])
+        _built[objective] = replace(_built[objective], held_against=held)
+
+
+def strays(objective: Line) -> bool:
+    """Whether there is no series yet, or one that some value computed since does not agree with."""
+    if objective not in _built:
+        return True
+    series = _built[objective]
+    values, losses = new_values(objective)
+    if len(values) == 0 or not series.is_resolved:
+        return False
+    apart = np.abs(series.smooth.derivatives(series.angle(values), 0)[0] - losses)
+    return bool(apart.max() > _STRAY * series.value_error + NOISE_FACTOR * series.noise)
 
 
 def _build_finest(objective: Line) -> LossSeries:
@@ -361,11 +430,32 @@ def _build(samples: _Samples, counts: list[int]) -> LossSeries:
     noise = samples.relative_noise
     tolerance = min(noise / 2, 0.1) if noise > _ROUNDING else EPS
     parameters = (samples.objective.parameter,)
-    smooth, *_ = fit_series(lambda v: samples(v[:, 0]), parameters, counts, tolerance, samples.most)
+    smooth, _, died_away = fit_series(
+        lambda v: samples(v[:, 0]), parameters, counts, tolerance, samples.most
+    )
     derivative = smooth.derivative()
-    check = _deviation_of_values if samples.is_own else _deviation
-    error, slope_error = check(samples, smooth, derivative)
-    return LossSeries(smooth, derivative, error, slope_error, samples.count, samples.noise)
+    if not samples.is_own:
+        error, slope_error = _deviation(samples, smooth, derivative)
+        objective = samples.objective
+        rounding, second = objective.slope_rounding
+        per_phi = (objective.parameter.high - objective.parameter.low) / 2
+        return LossSeries(
+            smooth,
+            derivative,
+            error + rounding,
+            slope_error + second * per_phi,
+            samples.count,
+            samples.noise,
+            scale=objective.scale,
+        )
+    # One that still has waves where it ends follows what it can; no finer grid is needed to see it.
+    apart, error, slope_error = _deviation_of_values(samples, smooth, derivative, died_away)
+    if not died_away and apart > _FOLLOWS * samples.height + NOISE_FACTOR * samples.noise:
+        # The bound of such a series is that of its ripples.
+        error = slope_error = math.inf
+    return LossSeries(
+        smooth, derivative, error, slope_error, samples.count, samples.noise, apart, samples.held
+    )
 
 
 def _tolerance(samples: _Samples, series: LossSeries) -> float:
@@ -383,9 +473,9 @@ class _Samples:
         self.is_own = isinstance(objective, OwnObjective)
         self.count = 0
         self._known: dict[float, float] = {}
-        expensive = isinstance(objective, OwnObjective) and objective.is_expensive
+        self.is_expensive = isinstance(objective, OwnObjective) and objective.is_expensive
         # The largest number of nodes.
-        self.most = 1 << (_MAX_POWER_EXPENSIVE if expensive else _MAX_POWER)
+        self.most = 1 << (_MAX_POWER_EXPENSIVE if self.is_expensive else _MAX_POWER)
         parameter = objective.parameter
         width = parameter.high - parameter.low
         places = parameter.low + width * np.array(_NOISE_PLACES)
@@ -408,6 +498,32 @@ class _Samples:
                 )
             self._known.update(zip(new.tolist(), losses.tolist(), strict=True))
         return np.array([self._known[p] for p in points.tolist()])
+
+    @property
+    def held(self) -> int:
+        """How many values of a custom loss are known."""
+        return len(self.objective.known()[0]) if isinstance(self.objective, OwnObjective) else 0
+
+    @property
+    def height(self) -> float:
+        """By how much the known values vary."""
+        return float(np.ptp(list(self._known.values())))
+
+    def look_everywhere(self) -> None:
+        """Computes the loss between neighbouring values at which it is known, if far apart."""
+        parameter = self.objective.parameter
+        known, _ = known_values(self.objective)
+        ends = [parameter.low, parameter.high]
+        edges = np.unique(np.concatenate([ends[:1], known, ends[1:]]))
+        parts = _LOOKED_AT_EXPENSIVE if self.is_expensive else _LOOKED_AT
+        widest = (parameter.high - parameter.low) / parts
+        counts = np.ceil(np.diff(edges) / widest - _SAME_GAP).astype(np.int64)
+        between = [
+            low + (high - low) * np.arange(1, count) / count
+            for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+            if count > 1
+        ]
+        self(np.concatenate([*between, ends[: 2 if parameter.period is None else 1]]))
 
     @property
     def relative_noise(self) -> float:
@@ -436,9 +552,11 @@ def _deviation(samples: _Samples, smooth: Series, derivative: Series) -> tuple[f
 
 
 def _deviation_of_values(
-    samples: _Samples, smooth: Series, derivative: Series
-) -> tuple[float, float]:
-    """Bounds the same errors from values of the loss alone, on a grid that the series has not seen.
+    samples: _Samples, smooth: Series, derivative: Series, on_grid: bool
+) -> tuple[float, float, float]:
+    """Bounds that of S and the same errors from all values of the loss that were ever computed.
+
+    Among them are those on a grid that the series has not seen, unless they are not wanted.
 
     As in `_deviation`, with three points a wave of twice the degree: the error e of S is at most
     1 / cos(pi / 3) = 2 times the largest sampled one. Its derivatives follow by Bernstein's
@@ -447,13 +565,17 @@ def _deviation_of_values(
     parameter = samples.objective.parameter
     degree = max(smooth.degree, 8)
     # An interval's waves are even in phi: its half turn counts twice, mirrored about 0.
-    phi = _check_grid(parameter, (6 if parameter.period is not None else 3) * degree)
+    per_wave = 6 if parameter.period is not None and not samples.is_expensive else 3
+    phi = _check_grid(parameter, per_wave * degree) if on_grid else np.empty(0)
     phi = np.append(phi, landmarks(parameter))
     ours, true = smooth.derivatives(phi, 0)[0], samples(value_of(parameter, phi))
-    apart = 2 * float(np.max(np.abs(ours - true)))
+    samples.look_everywhere()
+    values, losses = known_values(samples.objective)
+    others = smooth.derivatives(angle_of(parameter, values), 0)[0]
+    apart = 2 * float(np.max(np.abs(np.concatenate([ours - true, others - losses]))))
     apart += smooth.rounding(0)
     error = _per_value(smooth, apart)
-    return error + derivative.rounding(0), 2 * degree * error + derivative.rounding(1)
+    return apart, error + derivative.rounding(0), 2 * degree * error + derivative.rounding(1)
 
 
 def _check_grid(parameter: Parameter, count: int) -> FloatArray:
@@ -489,11 +611,16 @@ def landmarks(parameter: Parameter) -> FloatArray:
     return np.mod(angle_of(parameter, values), 2 * math.pi)
 
 
-def rough_roots(objective: Line, series: LossSeries) -> FloatArray:
+def rough_roots(objective: Line, series: LossSeries, places: FloatArray) -> FloatArray:
     """Returns the values at which the derivative of a loss changes sign that no series follows.
 
     The roots of its series are ripples: the objective's own derivative is asked, kinks and jumps
     included. Of a noisy loss its signs would be chance; there the series counts.
+
+    Args:
+        objective: Whose.
+        series: Of it.
+        places: Values (n,) at which the derivative is asked besides.
     """
 
     def slope(phi: FloatArray) -> FloatArray:
@@ -501,9 +628,9 @@ def rough_roots(objective: Line, series: LossSeries) -> FloatArray:
         return slopes
 
     grid = np.linspace(0, series.span, _SIGN_GRID)
-    if series.noise > _ROUGH * series.smooth.bound(0):
+    if series.is_rough:
         return series.value(sign_changes(series.slope, grid))
-    grid = np.append(grid, landmarks(series.parameter))
+    grid = np.concatenate([grid, landmarks(series.parameter), series.angle(places)])
     return series.value(sign_changes(slope, np.unique(grid)))
 
 

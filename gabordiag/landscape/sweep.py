@@ -174,6 +174,12 @@ def sweep_objective(
     )
 
 
+def resweep(objective: Line, sweep: Sweep) -> Sweep:
+    """Returns the sweep over the same values with what has become known of the loss since."""
+    low, high = float(sweep.values[0]), float(sweep.values[-1])
+    return sweep_objective(objective, len(sweep.values), low, high)
+
+
 def numeric_gradient(objective: Line, values: FloatArray, step: float) -> FloatArray:
     """Returns the slopes (n,) of the loss at ascending values (n,), from differences of it alone.
 

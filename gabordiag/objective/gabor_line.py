@@ -8,6 +8,7 @@ does. Each checks the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -42,6 +43,9 @@ _FIRST_SAMPLES, _MAX_SAMPLES = 64, 4096
 # Relative norm of a kernel outside the span; sampling converges faster than geometrically, so the
 # step at which this is met leaves errors far below it.
 _SPAN_TOLERANCE = 1e-13
+# Roundings of an entry of the Gram matrix, relative to K^2 mean(pixel^2), which bounds it: those of
+# the transforms, and of a sum over the image.
+_GRAM_ROUNDINGS = 64
 # Images and target responses that the direct path keeps between evaluations.
 _KEPT_BYTES = 2**28
 
@@ -180,6 +184,31 @@ class ShortcutObjective(GaborLine):
                 errors.append(abs(mine - theirs) / scale)
         return float(max(errors))
 
+    @cached_property
+    def slope_rounding(self) -> tuple[float, float]:
+        """Bounds on what the rounding of the Gram matrix makes of the loss's two derivatives.
+
+        Its error, d = c eps K^2 mean(pixel^2) in norm, is part of every evaluation. With e the
+        difference of kernels and g' the kernel's derivative it changes (e^T M e)' by up to
+        2 d |e| |g'|, and the derivative of a cosine by 4 d |g| |g'| over the response's energy.
+        """
+        values = self.tensor(value_of(self.parameter, nodes(self.parameter, _FIRST_SAMPLES)))
+        kernels, changes = self.kernels(values), self.kernel_changes(values).flatten(1)
+        size, eps = self.experiment.kernel_size, torch.finfo(torch.float64).eps
+        pixels = float(self.experiment.padded.square().mean())
+        gram = _GRAM_ROUNDINGS * eps * size**2 * pixels
+        change = float(changes.norm(dim=1).max())
+        if self.loss_definition.squared == "cosine":
+            norm = float(kernels.flatten(1).norm(dim=1).max())
+            least = float(self.compressed(kernels).square().sum(-1).min())
+            if least <= gram * norm**2:
+                return math.inf, math.inf
+            return 4 * gram * norm * change / least, 8 * gram * change**2 / least
+        apart = (kernels - self._target_kernel(self.dtype)).flatten(1)
+        noise = self.experiment.target_noise * math.sqrt(gram * _GRAM_ROUNDINGS * eps)
+        first = 2 * change * (gram * float(apart.norm(dim=1).max()) + noise)
+        return first, 4 * gram * change**2
+
     @property
     def images(self) -> dict[str, Any] | None:
         """The same, and which of them the shortcut is checked on."""
@@ -229,7 +258,7 @@ class ShortcutObjective(GaborLine):
     @property
     def scale(self) -> float:
         """From the energy of the target response."""
-        return self.loss_definition.scale(float(self.target_response.square().sum()))
+        return self.loss_definition.scale(float(self.target_response.double().square().sum()))
 
     def loss(self, values: Tensor) -> Tensor:
         """Returns the loss (n,) at the values (n,)."""

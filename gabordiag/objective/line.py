@@ -52,6 +52,11 @@ class Line(ABC):
         return None
 
     @property
+    def slope_rounding(self) -> tuple[float, float]:
+        """Bounds on the rounding of the smooth loss's two derivatives that no evaluation shows."""
+        return 0.0, 0.0
+
+    @property
     def images(self) -> dict[str, Any] | None:
         """Which images the loss is the mean over, as JSON shows it; None without several."""
         return None

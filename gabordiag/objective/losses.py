@@ -103,14 +103,15 @@ def _rmse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: T
 
 
 def _cosine_direct(outputs: Tensor, target: Tensor) -> Tensor:
-    lengths = _dot(outputs, outputs).sqrt() * _dot(target, target).sqrt()
-    # Rounding may bring the quotient above 1.
-    return (1 - (outputs @ target) / lengths).clamp(min=0)
+    # 1 - cos(a, b) = |a/|a| - b/|b||^2 / 2: never negative.
+    difference = _unit(outputs) - _unit(target)
+    return _dot(difference, difference) / 2
 
 
 def _cosine_pooled(means: Tensor) -> Tensor:
     lengths = (means[1] * means[3]).sqrt()
-    return (1 - means[2] / lengths).clamp(min=0)
+    # The rounding of the quotient may exceed 1.
+    return (1 - means[2] / lengths).clamp(min=0.0)
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ stay as they were (`streams.py`), and so does the module.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -229,6 +230,8 @@ class UserObjective:
         self.is_root = evaluator.is_root
         self.progress: Progress | None = None
         self.samples = 0
+        # Value -> loss, and whether without its root: of one parameter, all that was computed.
+        self._seen: dict[float, tuple[float, bool]] = {}
         self.streams = RandomStreams(seed, evaluator.device)
         self._places, self._seed = places, seed
         self.takes_root_away = False
@@ -383,6 +386,28 @@ class OwnObjective(UserObjective, Line):
     is cut). The derivatives of `loss` are what an optimizer would get, right or wrong; zero where
     no gradient arrives.
     """
+
+    def _evaluate(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+        losses = super()._evaluate(one, values)
+        is_smooth = one != self.evaluator.loss
+        for value, loss in zip(values.tolist(), losses.tolist(), strict=True):
+            if math.isfinite(loss):
+                self._seen[value] = loss, is_smooth
+        return losses
+
+    def known(self, since: int = 0) -> tuple[FloatArray, FloatArray]:
+        """Returns the values at which the loss was computed (n,), and the smooth losses there.
+
+        Args:
+            since: How many of the first are left out.
+        """
+        is_root = self.is_root or self.takes_root_away
+        pairs = [
+            (value, loss if is_smooth or not is_root else loss * loss)
+            for value, (loss, is_smooth) in itertools.islice(self._seen.items(), since, None)
+        ]
+        table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+        return table[:, 0], table[:, 1]
 
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
         """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it."""

@@ -48,6 +48,30 @@ def describe_points(landscape: Landscape) -> str:
     return ", ".join([minima, *others]) if kinds else "no critical point"
 
 
+def describe_certificate(landscape: Landscape) -> str:
+    """Returns in a few words how complete the list of critical points is."""
+    certificate = landscape.certificate
+    if certificate.resolution is not None:
+        return f"resolved to {show_width(landscape.parameter, certificate.resolution)}"
+    return "proven complete" if certificate.certified else "may be incomplete"
+
+
+def show_width(parameter: Parameter, width: float) -> str:
+    """Returns a small distance along the parameter for people."""
+    unit = "°" if parameter.is_angle else f" {parameter.unit}" if parameter.unit else ""
+    return f"{width * parameter.scale:.2g}{unit}"
+
+
+def describe_jumps(landscape: Landscape) -> str:
+    """Returns where the loss jumps, in sentences; nothing where it does not."""
+    show = landscape.parameter.show
+    return " ".join(
+        f"The loss jumps at {show(jump.above)}, from {number(jump.loss_below)} below to "
+        f"{number(jump.loss_above)} above."
+        for jump in landscape.discontinuities
+    )
+
+
 def exact_derivative(sweep: Sweep) -> str:
     """Returns what a sweep's exact derivative is, in words."""
     # A custom objective has no closed form: the derivative of its interpolated values stands in.

@@ -25,6 +25,8 @@ from gabordiag.presentation.blocks import (
 from gabordiag.presentation.figures.run_paths import Runs
 from gabordiag.presentation.image_words import batch_label, image_blocks
 from gabordiag.presentation.phrases import (
+    describe_certificate,
+    describe_jumps,
     describe_points,
     exact_derivative,
     findings,
@@ -197,12 +199,13 @@ def _ground(made: Runs, *pictures: Picture) -> list[Block]:
 
 def _points(landscape: Landscape) -> list[Block]:
     points, parameter, certificate = landscape.points, landscape.parameter, landscape.certificate
-    proof = "proven complete" if certificate.certified else "not proven complete"
     span = show_interval(parameter, (parameter.low, parameter.high))
     text = (
-        f"{parameter.name} over {span}: {describe_points(landscape)}; the list is {proof}: "
+        f"{parameter.name} over {span}: {describe_points(landscape)}; {_completeness(landscape)}: "
         f"{certificate.reason}."
     )
+    if landscape.discontinuities:
+        text += f" {describe_jumps(landscape)}"
     if len(points) > _MOST_POINTS:
         lowest = sorted(landscape.attractors, key=lambda point: point.loss)[:_MOST_POINTS]
         points = tuple(sorted(lowest, key=lambda point: point.value))
@@ -214,6 +217,13 @@ def _points(landscape: Landscape) -> list[Block]:
     rows = tuple(_point_row(parameter, point) for point in points)
     columns = ("at", "kind", "loss", "curvature", "2 / curvature", "basin")
     return [Paragraph(text), Table(columns, rows)]
+
+
+def _completeness(landscape: Landscape) -> str:
+    words = describe_certificate(landscape)
+    if landscape.certificate.resolution is not None:
+        return f"{words}, no dip wider than that was missed"
+    return f"the list is {words}" if landscape.certificate.certified else f"the list {words}"
 
 
 def _point_row(parameter: Parameter, point: CriticalPoint) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ EFFORTS = {
     "dynamics.windows": {
         "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",
     },
-    "landscape.critical": {"_NEWTON_REACH", "PLAIN_LIMIT"},
+    "landscape.critical": {"_NEWTON_REACH", "PLAIN_LIMIT", "_GRID"},
     "landscape.doubtful": {"_RIPPLES", "_BETWEEN", "_BESIDE_KINK"},
     "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
     "landscape.sweep": {"DEFAULT_POINTS"},

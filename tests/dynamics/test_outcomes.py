@@ -49,7 +49,7 @@ def landscape() -> Landscape:
         CriticalPoint(high, HEIGHT, -1.0, "maximum"),
     )
     parameter = Parameter("theta", -math.pi, math.pi, 2 * math.pi, TARGET, 0.0, is_angle=True)
-    return Landscape(parameter, points, Certificate(True, "given", 0, 0.0), HEIGHT, STEEPEST, 0.0)
+    return Landscape(parameter, points, Certificate("proven", "given"), HEIGHT, STEEPEST, 0.0)
 
 
 def _loss(values: Array) -> Array:
@@ -327,7 +327,7 @@ def test_far_off_values_are_judged_like_near_ones(
 def test_run_that_is_gone_from_an_interval_is_not_called_erratic() -> None:
     parameter = Parameter("v", 0.0, 1.0, None, 0.5, 0.0)
     points = (CriticalPoint(0.5, 0.0, 1.0, "minimum", True, (0.0, 1.0), 2.0),)
-    bowl_ = Landscape(parameter, points, Certificate(True, "given", 0, 0.0), 1.0, 1.0, 0.0)
+    bowl_ = Landscape(parameter, points, Certificate("proven", "given"), 1.0, 1.0, 0.0)
     growing = 0.5 + 10.0 * (-1.02) ** t
     coming_back = np.append(growing[:-1], 0.9)
     values = np.stack([growing, coming_back], axis=1)

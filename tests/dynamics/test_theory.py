@@ -22,7 +22,7 @@ ADAM_FAMILY = ("adam", "adamw", "nadam", "radam")
 
 def _landscape(*points: CriticalPoint) -> Landscape:
     parameter = Parameter("theta", -1.0, 1.0, 2.0, 0.0, 0.5, is_angle=True)
-    return Landscape(parameter, points, Certificate(True, "given", 0, 0.0), 1.0, 1.0, 0.0)
+    return Landscape(parameter, points, Certificate("proven", "given"), 1.0, 1.0, 0.0)
 
 
 BOTTOM = CriticalPoint(0.0, 0.0, CURVATURE, "minimum", True, (-1.0, 1.0))

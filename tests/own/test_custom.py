@@ -39,6 +39,15 @@ def image() -> torch.Tensor:
     return torch.randn(1, 1, 16, 15, dtype=torch.float64, generator=generator)
 
 
+def assert_resolved(landscape) -> None:
+    """Each root has a cell of its own; of a custom loss that is no proof."""
+    certificate = landscape.certificate
+    assert certificate.is_isolated
+    assert not certificate.certified
+    assert certificate.basis == "resolved"
+    assert 0 < certificate.resolution < landscape.parameter.high - landscape.parameter.low
+
+
 def sine_loss(f: torch.Tensor) -> torch.Tensor:
     return ((torch.sin(f * X) - torch.sin(X)) ** 2).mean()
 
@@ -63,7 +72,7 @@ class TestFunction:
     def test_a_landscape_is_certified_and_complete(self):
         objective = own_objective(sine_loss, range=(0.1, 3.0), target=1.0)
         landscape = find_critical_points(objective)
-        assert landscape.certificate.certified
+        assert_resolved(landscape)
         # The derivative written out, its sign changes on a fine grid.
         x, f = X.numpy(), np.linspace(0.1, 3.0, 20_001)[:, None]
         slope = (2 * (np.sin(f * x) - np.sin(x)) * x * np.cos(f * x)).mean(axis=1)
@@ -130,7 +139,7 @@ class TestFunction:
         np.testing.assert_allclose(root.derivatives(values, 2, smooth=True), plain, rtol=1e-9)
         np.testing.assert_allclose(root.squared().derivatives(values, 2), plain, rtol=1e-9)
         landscape = find_critical_points(root)
-        assert landscape.certificate.certified
+        assert_resolved(landscape)
         kink = next(point for point in landscape.points if point.kind == "kink")
         assert kink.value == pytest.approx(1.0, abs=1e-12)
         # sqrt(mean((d x cos x)^2)) = |d| rms(x cos x)
@@ -258,7 +267,7 @@ class TestModule:
         for module in (planted.WritesData(), planted.MakesNewParameter()):
             objective = of(module, image)
             cut = find_critical_points(objective)
-            assert cut.certificate.certified
+            assert_resolved(cut)
             kinds = [(point.kind, point.is_target) for point in whole.points]
             assert [(point.kind, point.is_target) for point in cut.points] == kinds
             np.testing.assert_allclose(
@@ -291,9 +300,10 @@ class TestModule:
         assert objective.dtype == torch.float32
         series = build_series(objective)
         assert 1e-9 < series.noise / series.smooth.bound(0) < 1e-5
-        assert series.samples < 500
+        # Beside those that look for dips.
+        assert series.samples < 2048 + 500
         landscape = find_critical_points(objective)
-        assert landscape.certificate.certified
+        assert_resolved(landscape)
         assert [p.kind for p in landscape.points] == [p.kind for p in exact.points]
         for point, other in zip(landscape.points, exact.points, strict=True):
             assert point.value == pytest.approx(other.value, abs=1e-5)
@@ -328,7 +338,7 @@ class TestModule:
         assert objective.is_expensive
         cheap = cheap_objective(objective)
         assert isinstance(cheap, SeriesObjective)
-        assert find_critical_points(cheap).certificate.certified
+        assert_resolved(find_critical_points(cheap))
         cheap.loss_at(np.linspace(-1.5, 1.5, 5000))
         assert len(calls) < 700
         assert cheap.shortcut_error < 1e-12
@@ -380,7 +390,7 @@ class TestModule:
     def test_a_kinked_loss_is_not_certified_and_not_sampled_for_ever(self):
         objective = own_objective(lambda v: (v - 0.3).abs() + (v - 0.8).abs(), range=(0.0, 1.0))
         landscape = find_critical_points(objective)
-        assert not landscape.certificate.certified
+        assert not landscape.certificate.is_isolated
         assert build_series(objective).samples < 20_000
 
 

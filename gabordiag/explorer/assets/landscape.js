@@ -193,7 +193,11 @@
       this.smallestLoss = json.smallest_loss;
       this.largestLoss = json.largest_loss;
       this.largestGradient = json.largest_gradient;
-      this.certified = json.certified;
+      const { resolution } = json.certificate;
+      const width = resolution === null ? "" : `${Number((resolution * this.scale).toPrecision(2))}${this.unit}`;
+      this.completeness = json.certified
+        ? "The list of minima is proven complete."
+        : width ? `Resolved to ${width}; no dip wider than that was missed.` : "The list of minima may be incomplete.";
       this.attractors = this.points.filter((p) => p.kind === "minimum" || p.kind === "kink");
     }
 

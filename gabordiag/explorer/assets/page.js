@@ -339,7 +339,7 @@
         element("pictures-text").textContent = `Responses${whole ? "" : " of the image's middle"}, ${averaged}; dark is negative, bright positive.`;
       }
       parts.push(`The loss comes from ${series.cosines.length + series.sines.length} coefficients and differs from the computed one by ${digits(series.error, 1)} of its largest value.`);
-      parts.push(landscape.certified ? "The list of minima is proven complete." : "The list of minima could not be proven complete.");
+      parts.push(landscape.completeness);
       parts.push("Runs agree with torch to rounding; in a chaotic run, rounding differences grow with every step.");
       const { for_every_run: flaw } = data.diagnosis;
       element("warning").hidden = flaw === null;

@@ -79,6 +79,13 @@ def draw_loss(
 ) -> Line2D:
     """Draws the loss of a sweep, repeated by the period where the window is wider."""
     values, loss = sweep.values, sweep.loss
+    # A gap where the loss jumps.
+    span = values[0], values[-1]
+    jumps = [jump for jump in sweep.landscape.discontinuities if span[0] < jump.above < span[1]]
+    sides = [side for jump in jumps for side in (jump.below, math.nan, jump.above)]
+    heights = [side for jump in jumps for side in (jump.loss_below, math.nan, jump.loss_above)]
+    at = np.repeat(np.searchsorted(values, [jump.above for jump in jumps]), 3)
+    values, loss = np.insert(values, at, sides), np.insert(loss, at, heights)
     line = Line2D([], [])
     low, high = float(values[0]), float(values[-1])
     for left, _ in axis.spans(low, high):

@@ -25,7 +25,7 @@ from gabordiag.presentation.figures.style import (
     new_figure,
     show_number,
 )
-from gabordiag.presentation.phrases import describe_points, exact_derivative
+from gabordiag.presentation.phrases import describe_certificate, describe_points, exact_derivative
 
 # Every 12th central difference is drawn: the curves coincide, and dots on a line show both.
 _DOT_STRIDE = 12
@@ -69,11 +69,10 @@ def _mark_values_faintly(ax: Axes, axis: ParameterAxis) -> None:
 
 def _sweep_title(sweep: Sweep) -> str:
     landscape = sweep.landscape
-    proven = "proven complete" if landscape.certificate.certified else "not proven complete"
     images = landscape.images
     mean = f", mean over {images['used']} images" if images and images["used"] > 1 else ""
-    points = describe_points(landscape)
-    return f"The loss over {landscape.parameter.name}{mean}: {points} ({proven})"
+    points, known = describe_points(landscape), describe_certificate(landscape)
+    return f"The loss over {landscape.parameter.name}{mean}: {points} ({known})"
 
 
 def _draw_gradients(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
