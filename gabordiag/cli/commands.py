@@ -20,10 +20,7 @@ from gabordiag.cli.learning import (
     diagnose_command,
     optimize_command,
 )
-from gabordiag.cli.learning_options import (
-    Animate,
-    Nesterov,
-)
+from gabordiag.cli.learning_options import Animate, Nesterov
 from gabordiag.cli.options import (
     ExperimentOptions,
     FigureFormat,
@@ -37,13 +34,7 @@ from gabordiag.cli.options import (
 )
 from gabordiag.cli.session import Session, experiment_from, subject_from
 from gabordiag.cli.settings import Settings
-from gabordiag.cli.values import (
-    named,
-    parse_angle,
-    parse_formats,
-    parse_over,
-    parse_size,
-)
+from gabordiag.cli.values import named, parse_angle, parse_formats, parse_over, parse_size
 
 
 @with_options(InputOptions, OutputOptions)
@@ -166,7 +157,7 @@ def explain_command(
         ),
     ] = None,
 ) -> None:
-    """The same diagnosis from a log alone."""
+    """Diagnoses a logged run, without its objective."""
     with Session(settings) as session:
         from gabordiag.diagnosis.log.explain import explain_log
 

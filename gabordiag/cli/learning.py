@@ -31,14 +31,7 @@ from gabordiag.cli.options import (
 )
 from gabordiag.cli.session import Session, subject_from
 from gabordiag.cli.settings import Settings
-from gabordiag.cli.values import (
-    Named,
-    named,
-    parse_angle,
-    parse_grid,
-    parse_points,
-    split_named,
-)
+from gabordiag.cli.values import Named, named, parse_angle, parse_grid, parse_points, split_named
 from gabordiag.errors import UsageError
 
 # Of a plane of starts, where no other is given.
@@ -269,12 +262,7 @@ def basins_command(
 
 
 def _plane_of_starts(
-    session: Session,
-    starts: str,
-    optimizer: str,
-    lr: str,
-    momentum: float,
-    nesterov: bool,
+    session: Session, starts: str, optimizer: str, lr: str, momentum: float, nesterov: bool
 ) -> None:
     """`basins` over the starts of two parameters, at one learning rate.
 

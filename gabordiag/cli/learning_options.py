@@ -6,11 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gabordiag.cli.values import (
-    Named,
-    named,
-    parse_named,
-)
+from gabordiag.cli.values import Named, named, parse_named
 
 Optimizer = Annotated[str, typer.Option(help="A class of torch.optim, in lower case.")]
 Momentum = Annotated[float, typer.Option(help="For sgd and rmsprop.")]

@@ -116,7 +116,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except (BrokenPipeError, SystemExit) as error:
-        # The reader of our output has gone (`| head`); there is nobody left to tell. Within a
+        # The reader of our output has gone (`| head`); nobody is left to read. Within a
         # command typer makes an exit of it, with the code of an unhealthy verdict.
         cause = error.__context__ if isinstance(error, SystemExit) else error
         if not isinstance(cause, BrokenPipeError):

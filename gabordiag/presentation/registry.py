@@ -49,13 +49,7 @@ from gabordiag.presentation.figures.space import (
     plane_figure,
     plane_words,
 )
-from gabordiag.presentation.figures.style import (
-    drawing,
-    finish,
-    legend_beside,
-    new_figure,
-    render,
-)
+from gabordiag.presentation.figures.style import drawing, finish, legend_beside, new_figure, render
 from gabordiag.presentation.figures.surface import (
     draw_surface,
     surface_figure,

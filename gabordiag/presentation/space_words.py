@@ -32,24 +32,24 @@ _SAME = 1e-9
 def space_runs(result: Json) -> list[Block]:
     """Returns what the runs of an optimization say, parameter by parameter."""
     runs = result["runs"]
-    told: list[Block] = [Heading("The runs"), Picture("pairs")]
-    told.append(Table(_columns(runs, _RUN_COLUMNS), _numbered(runs, map(_row, runs)), _at(runs)))
+    said: list[Block] = [Heading("The runs"), Picture("pairs")]
+    said.append(Table(_columns(runs, _RUN_COLUMNS), _numbered(runs, map(_row, runs)), _at(runs)))
     meanings = dict.fromkeys(run["outcome"] for run in runs)
-    told.append(Listing(tuple(f"{name.replace('_', ' ')}: {OUTCOMES[name]}" for name in meanings)))
-    return [*told, *_ends(result, runs), *(Paragraph(note) for note in result.get("notes", []))]
+    said.append(Listing(tuple(f"{name.replace('_', ' ')}: {OUTCOMES[name]}" for name in meanings)))
+    return [*said, *_ends(result, runs), *(Paragraph(note) for note in result.get("notes", []))]
 
 
 def space_diagnosis(result: Json) -> list[Block]:
     """Returns the verdict on a run of several parameters, why, what helps, and the run."""
     run = result["run"]
-    told: list[Block] = [verdict(result), Picture("pairs")]
+    said: list[Block] = [verdict(result), Picture("pairs")]
     if result["jump_story"]:
-        told += [Heading("What happened"), Listing(tuple(result["jump_story"]))]
-    told += findings(result) if result["findings"] else []
-    told += remedies(result)
-    told += [Heading("The run"), Table(_RUN_COLUMNS, (_row(run),), 3)]
-    told += _ends(result, [run])
-    return [*told, *_at_target(result, run)]
+        said += [Heading("What happened"), Listing(tuple(result["jump_story"]))]
+    said += findings(result) if result["findings"] else []
+    said += remedies(result)
+    said += [Heading("The run"), Table(_RUN_COLUMNS, (_row(run),), 3)]
+    said += _ends(result, [run])
+    return [*said, *_at_target(result, run)]
 
 
 def plane_of_starts(result: Json) -> list[Block]:
@@ -142,15 +142,15 @@ def _row(run: Json) -> tuple[str, ...]:
 
 def _ends(result: Json, runs: Sequence[Json]) -> list[Block]:
     """Where each run began and ended, and how the loss curves there."""
-    told: list[Block] = [Heading("Parameter by parameter")]
+    said: list[Block] = [Heading("Parameter by parameter")]
     columns = ("parameter", "start", "end", "target", "distance", "there")
     for index, run in enumerate(runs, 1):
         if len(runs) > 1:
-            told.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
-        told.append(Table(columns, _parameters(result, run)))
-        told += [Paragraph(text) for text in _symmetry(result, run)]
-        told.append(Paragraph(_curving(result, run)))
-    return told
+            said.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
+        said.append(Table(columns, _parameters(result, run)))
+        said += [Paragraph(text) for text in _symmetry(result, run)]
+        said.append(Paragraph(_curving(result, run)))
+    return said
 
 
 def _parameters(result: Json, run: Json) -> tuple[tuple[str, ...], ...]:
@@ -225,7 +225,7 @@ def _curving(result: Json, run: Json) -> str:
         down = sum(value <= 0 for value in values)
         return (
             f"{text}. Along {down} of its {counted(len(values), 'direction', 'directions')} the "
-            "loss does not curve up, so this is no minimum, and at no rate would a run rest here."
+            "loss does not curve up: this is not a minimum, and a run converges here at no rate."
         )
     if not run["minimum"]:
         return (
@@ -250,17 +250,17 @@ def _rest(hessian: Json, loss_name: str) -> str:
     if squared is not None:
         return (
             f"{text}with {squared} no rate of plain gradient descent above {bound} (2 / "
-            f"largest eigenvalue) can rest here. {loss_name} has a kink at its zero, at which no "
-            "fixed rate rests."
+            f"largest eigenvalue) converges here. {loss_name} has a kink at its zero, at which no "
+            "fixed rate converges."
         )
     return (
         f"{text}no rate of plain gradient descent above {bound} (2 / largest eigenvalue), the same "
-        "for all parameters, can rest here."
+        "for all parameters, converges here."
     )
 
 
 def _at_target(result: Json, run: Json) -> list[Block]:
-    """The same at the target, for a run that did not get there."""
+    """Describes the Hessian at the target, for a run that did not get there."""
     hessian, there = result["target_hessian"], run["minimum"]
     if not hessian["is_minimum"] or (there is not None and _is_at_target(result, run)):
         return []
@@ -269,7 +269,7 @@ def _at_target(result: Json, run: Json) -> list[Block]:
     text = f"At the target the eigenvalues are {listed}, and the condition number is {number_there}"
     if _under_root(run["loss"]) is None:
         bound = number(hessian["stable_lr"], 3)
-        text += f"; no rate of plain gradient descent above {bound} can rest there"
+        text += f"; no rate of plain gradient descent above {bound} converges there"
     return [Paragraph(f"{text}.")]
 
 

@@ -12,24 +12,14 @@ from matplotlib.figure import Figure
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation import report
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
-from gabordiag.presentation.figures.style import (
-    RUN_STYLES,
-    drawing,
-    finish,
-    new_figure,
-    render,
-)
+from gabordiag.presentation.figures.style import RUN_STYLES, drawing, finish, new_figure, render
 from gabordiag.presentation.phrases import number
 from gabordiag.runs import UnfinishedRun
 
 _STEM = "logged"
 # Up to so many steps are drawn as single points too.
 _DOTTED = 60
-_STATES = {
-    "running": "has not ended yet",
-    "interrupted": "was interrupted",
-    "failed": "failed",
-}
+_STATES = {"running": "has not ended yet", "interrupted": "was interrupted", "failed": "failed"}
 
 
 def blocks(run: UnfinishedRun) -> list[Block]:

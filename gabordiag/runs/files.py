@@ -21,7 +21,7 @@ from gabordiag.runs.formats import Row, csv_line, parse_csv
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing there tells a running process from a killed one.
+except ImportError:  # Windows: a running process cannot be distinguished from a killed one.
     fcntl = None  # type: ignore[assignment]
 
 # How a file begins that is not whole yet.

@@ -202,7 +202,7 @@ class RunFolder:
     def abandon(self, status: str) -> None:
         """Ends a run without a result: `interrupted`, or `failed`.
 
-        Nothing is raised: the reason is being told already, and a status that cannot be written
+        Nothing is raised: the reason is being reported already, and a status that cannot be written
         any more (full disk) is read as interrupted.
         """
         with contextlib.suppress(GabordiagError):
@@ -314,7 +314,7 @@ def _new_named(out: Path, config: str, made: list[Path]) -> tuple[Path, int]:
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file.", "Give a folder with --out.")
     taken = OutputError(
-        f"{out} is not empty, and nothing in it shall be lost.", "Give a new folder with --out."
+        f"{out} is not empty, and is not overwritten.", "Give a new folder with --out."
     )
     if out.is_dir() and any(out.iterdir()):
         raise taken

@@ -1,7 +1,7 @@
 """Run folders read back: finished ones, what there is of others, and the list of all.
 
 A folder may come from anywhere: nothing in it is run or unpickled, no name in it is followed out of
-it, and what is damaged is told in one sentence.
+it, and what is damaged is reported in one sentence.
 """
 
 from __future__ import annotations

@@ -274,9 +274,7 @@ def _set_losses(
 
 
 def _set_kernels(
-    places: Mapping[str, Axes],
-    axis: ParameterAxis,
-    kernels: Mapping[str, Any],
+    places: Mapping[str, Axes], axis: ParameterAxis, kernels: Mapping[str, Any]
 ) -> dict[str, Artist]:
     actors: dict[str, Artist] = {}
     height = float(np.abs(kernels["target_kernel"]).max())

@@ -70,13 +70,7 @@ def draw_basins(
     return sorted(handles, key=lambda patch: "target" not in str(patch.get_label()))
 
 
-def draw_loss(
-    ax: Axes,
-    axis: ParameterAxis,
-    sweep: Sweep,
-    *,
-    label: str = "loss",
-) -> Line2D:
+def draw_loss(ax: Axes, axis: ParameterAxis, sweep: Sweep, *, label: str = "loss") -> Line2D:
     """Draws the loss of a sweep, repeated by the period where the window is wider."""
     values, loss = sweep.values, sweep.loss
     line = Line2D([], [])
@@ -251,12 +245,7 @@ def _side(x: float, places: Sequence[float], axis: ParameterAxis) -> str:
 
 
 def draw_landscape(
-    ax: Axes,
-    axis: ParameterAxis,
-    sweep: Sweep,
-    *,
-    start: float | None,
-    labels: bool = True,
+    ax: Axes, axis: ParameterAxis, sweep: Sweep, *, start: float | None, labels: bool = True
 ) -> list[Any]:
     """Draws loss, basins, critical points, target and start; returns the legend entries.
 

@@ -177,11 +177,7 @@ def runs_title(axis: ParameterAxis, paths: Sequence[RunPath]) -> str:
 def several_words(runs: Sequence[Mapping[str, Any]]) -> str:
     """Returns how many of several runs reach the target."""
     reached = sum(run["outcome"] == "reached" for run in runs)
-    count = {
-        0: "none of which reaches",
-        1: "one of which reaches",
-        len(runs): "all of which reach",
-    }
+    count = {0: "none of which reaches", 1: "one of which reaches", len(runs): "all of which reach"}
     words = count.get(reached, f"{reached} of which reach")
     return f"{len(runs)} runs, {words} the target"
 

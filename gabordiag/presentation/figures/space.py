@@ -97,9 +97,7 @@ def pairs_figure(view: View) -> Figure:
         figure.suptitle(space_title(view.result), x=0.01, ha="left")
         entries = [*space_handles(paths), *_mark_handles(view.result, paths, planes)]
         figure.legend(
-            handles=entries,
-            loc="outside lower left",
-            ncols=2 if len(paths) > 1 else len(entries),
+            handles=entries, loc="outside lower left", ncols=2 if len(paths) > 1 else len(entries)
         )
         return finish(figure)
 
