@@ -151,18 +151,23 @@ def _explain(error: Exception) -> tuple[str, int]:
         return _usage_message(error), EXIT_USAGE
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
         return "Not enough memory.\nUse a smaller image or map.", EXIT_INPUT
-    if _needs_descriptors(error):
-        return "Too many open files.\nRaise the limit: ulimit -n 256.", EXIT_INPUT
-    if isinstance(error, OSError) and error.filename is None:
-        # Files say their name; without one it is the terminal, or what stdout was sent to.
-        _drop_output()
-        return f"Cannot write the output: {error.strerror or error}.", EXIT_INPUT
     if isinstance(error, OSError):
-        name = str(error.filename)
-        name = name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}..."
-        return f"Cannot use {name}: {error.strerror}.\nGive another path.", EXIT_INPUT
+        return _file_message(error), EXIT_INPUT
     first = next(iter(f"{type(error).__name__}: {error}".splitlines()))
     return f"Internal error, {first}\nPlease report it with --debug.", EXIT_INPUT
+
+
+def _file_message(error: OSError) -> str:
+    """Returns what to print of a file that cannot be used."""
+    if _needs_descriptors(error):
+        return "Too many open files.\nRaise the limit: ulimit -n 256."
+    if error.filename is None:
+        # Files say their name; without one it is the terminal, or what stdout was sent to.
+        _drop_output()
+        return f"Cannot write the output: {error.strerror or error}."
+    name = str(error.filename)
+    name = name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}..."
+    return f"Cannot use {name}: {error.strerror}.\nGive another path."
 
 
 def _needs_descriptors(error: BaseException | None) -> bool:
