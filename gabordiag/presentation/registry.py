@@ -63,8 +63,6 @@ from gabordiag.presentation.restored import (
     Explored,
     PlaneView,
     Reproduced,
-    SpaceDiagnosed,
-    SpaceRuns,
     SurfaceView,
     restore,
 )
@@ -103,20 +101,23 @@ def _of_json(function: Callable[[Mapping[str, Any]], list[Block]]) -> Callable[[
     return lambda view: function(view.result)
 
 
+def _of_runs(runs: Runs, stem: str = "optimize") -> Drawings:
+    if runs.sweep is not None:
+        return {stem: partial(optimize_figure, runs)}
+    return {"pairs": partial(pairs_figure, runs)} if runs.planes else {}
+
+
 def _of_diagnosis(diagnosed: Diagnosed) -> Drawings:
-    runs = diagnosed.runs
-    return {"sweep": partial(sweep_figure, runs.sweep), "run": partial(optimize_figure, runs)}
-
-
-def _of_pairs(view: SpaceRuns | SpaceDiagnosed) -> Drawings:
-    return {"pairs": partial(pairs_figure, view)} if view.result.get("pairs") else {}
+    sweep = diagnosed.runs.sweep
+    ground: Drawings = {} if sweep is None else {"sweep": partial(sweep_figure, sweep)}
+    return ground | _of_runs(diagnosed.runs, "run")
 
 
 def _of_reproduction(reproduced: Reproduced) -> Drawings:
     drawings: Drawings = {"comparison": partial(comparison_figure, _failures(reproduced))}
     for name, case in reproduced.cases.items():
         drawings[f"{name}-run"] = partial(optimize_figure, case.failing)
-        drawings[f"{name}-sweep"] = partial(sweep_figure, case.failing.sweep)
+        drawings[f"{name}-sweep"] = partial(sweep_figure, case.failing.ground)
         if case.basins is not None:
             drawings[f"{name}-basins"] = partial(basins_figure, case.basins)
         if case.bifurcation is not None:
@@ -132,8 +133,8 @@ def _draw_first_case(ax: Axes, reproduced: Reproduced) -> None:
     draw_runs(ax, next(iter(reproduced.cases.values())).failing)
 
 
-def _draw_runs_of_space(ax: Axes, view: View) -> None:
-    legend_beside(ax, draw_space_runs(ax, view))
+def _draw_runs(ax: Axes, runs: Runs) -> None:
+    (draw_space_runs if runs.sweep is None else draw_runs)(ax, runs)
 
 
 def _draw_plane(ax: Axes, view: View) -> None:
@@ -150,13 +151,13 @@ KINDS: dict[type, Kind] = {
         _each(surface=surface_figure, surface_in_space=surface_in_space_figure),
         draw_surface,
     ),
-    Runs: Kind(words.runs, _each(optimize=optimize_figure), draw_runs, lambda runs: {"": runs}),
-    SpaceRuns: Kind(_of_json(space_words.space_runs), _of_pairs, _draw_runs_of_space),
+    Runs: Kind(
+        words.runs, _of_runs, _draw_runs, lambda runs: {} if runs.sweep is None else {"": runs}
+    ),
     Basins: Kind(words.basins, _each(basins=basins_figure), draw_map_alone),
     PlaneView: Kind(_of_json(space_words.plane_of_starts), _each(plane=plane_figure), _draw_plane),
     Bifurcation: Kind(words.bifurcation, _each(bifurcation=bifurcation_figure), draw_attractor),
-    Diagnosed: Kind(words.diagnosis, _of_diagnosis, lambda ax, found: draw_runs(ax, found.runs)),
-    SpaceDiagnosed: Kind(_of_json(space_words.space_diagnosis), _of_pairs, _draw_runs_of_space),
+    Diagnosed: Kind(words.diagnosis, _of_diagnosis, lambda ax, found: _draw_runs(ax, found.runs)),
     Reproduced: Kind(
         words.reproduction,
         _of_reproduction,

@@ -78,7 +78,7 @@ class Stage:
     @classmethod
     def set_up(cls, runs: Runs) -> Stage:
         """Chooses the run, plans the pictures, and draws what does not move."""
-        sweep, kernels = runs.sweep, runs.kernels
+        sweep, kernels = runs.ground, runs.kernels
         path = max(runs.paths, key=lambda path: int(path.run["n_jumps"]))
         usual = axis_of(sweep)
         frames = storyboard(path, usual.period)

@@ -33,7 +33,7 @@ _NUMBERED = 9
 
 def draw_runs(ax: Axes, runs: Runs) -> None:
     """Draws runs on their landscape, with a legend that names them."""
-    legend_beside(ax, [*run_handles(axis_of(runs.sweep), runs.paths), *draw_paths(ax, runs)])
+    legend_beside(ax, [*run_handles(axis_of(runs.ground), runs.paths), *draw_paths(ax, runs)])
 
 
 def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
@@ -41,11 +41,11 @@ def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
 
     A run that converges is drawn whole; of any other, some steps with arrows.
     """
-    axis, paths = axis_of(runs.sweep), runs.paths
+    axis, paths = axis_of(runs.ground), runs.paths
     starts = {path.run["start"] for path in paths}
     start = starts.pop() if len(starts) == 1 else None
     restless = any(path.is_restless for path in paths)
-    entries = draw_landscape(ax, axis, runs.sweep, start=start, labels=not restless)
+    entries = draw_landscape(ax, axis, runs.ground, start=start, labels=not restless)
     wraps = False
     for path in paths:
         first, last = _stretch(path, len(paths))

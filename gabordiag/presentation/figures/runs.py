@@ -42,8 +42,8 @@ from gabordiag.presentation.figures.style import (
     halo,
     new_figure,
 )
+from gabordiag.presentation.phrases import run_settings
 from gabordiag.presentation.rates import place_words, rate_words
-from gabordiag.presentation.space_words import run_settings
 
 # Some steps get a column of their own where there is too much to see in all of them.
 _DETAIL = 60
@@ -51,7 +51,7 @@ _DETAIL = 60
 
 def optimize_figure(runs: Runs) -> Figure:
     """Draws one or several runs: loss and value against the step, the path on the landscape."""
-    sweep, paths = runs.sweep, runs.paths
+    sweep, paths = runs.ground, runs.paths
     axis = axis_of(sweep)
     with drawing():
         figure = new_figure(10.0, 10.6)
@@ -335,13 +335,13 @@ def _draw_failure(loss: Axes, ground: Axes, name: str, failure: Failure) -> list
     runs = failure.runs
     (path,) = runs.paths
     window = (path.window, min(path.window + _DETAIL, int(path.steps[-1])))
-    draw_losses(loss, runs.sweep.landscape, runs.paths, window)
-    axis = axis_of(runs.sweep)
+    draw_losses(loss, runs.ground.landscape, runs.paths, window)
+    axis = axis_of(runs.ground)
     words = run_words(axis, path.run)
     jumps = ": the loss jumps repeatedly" if path.run["n_jumps"] else ""
     loss.set_title(f"{name.capitalize()} filter{jumps}\n({words})", fontsize=10)
     entries = draw_paths(ground, runs)
-    reasons = [place_words(runs.sweep.landscape, path.run["start"], axis.show)]
+    reasons = [place_words(runs.ground.landscape, path.run["start"], axis.show)]
     if failure.basins is not None:
         reasons.append(rate_words(failure.basins, axis.show)[1])
     # Of a start in the goal's basin, the second says the first, too.
@@ -353,5 +353,5 @@ def _draw_failure(loss: Axes, ground: Axes, name: str, failure: Failure) -> list
 
 def _starts_elsewhere(runs: Runs) -> bool:
     """Whether the run starts in the basin of another minimum than the target's."""
-    own = runs.sweep.landscape.attractor_of(runs.paths[0].run["start"])
+    own = runs.ground.landscape.attractor_of(runs.paths[0].run["start"])
     return own is not None and not own.is_target

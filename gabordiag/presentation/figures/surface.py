@@ -77,11 +77,7 @@ def surface_figure(view: View) -> Figure:
         ax = figure.subplots()
         contours = draw_contours(ax, view)
         entries = mark_points(ax, view)
-        bar = figure.colorbar(
-            contours, ax=ax, pad=0.02, aspect=30, format=lambda x, _: show_number(x)
-        )
-        bar.set_label(loss_label(view.result["loss"]))
-        bar.outline.set_visible(False)
+        draw_bar(figure, contours, ax, view.result["loss"], pad=0.02, aspect=30)
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
         figure.suptitle(surface_words(view.result), x=0.01, ha="left")
         return finish(figure)
@@ -176,6 +172,15 @@ def draw_contours(ax: Axes, view: View) -> QuadContourSet:
     ax.grid(False)
     _draw_arrows(ax, view)
     return contours
+
+
+def draw_bar(
+    figure: Figure, contours: QuadContourSet, ax: Any, loss_name: str, **place: Any
+) -> None:
+    """Draws the scale of a loss's colours beside its Axes."""
+    bar = figure.colorbar(contours, ax=ax, format=lambda x, _: show_number(x), **place)
+    bar.set_label(loss_label(loss_name))
+    bar.outline.set_visible(False)
 
 
 def loss_levels(loss: FloatArray) -> FloatArray:
