@@ -52,12 +52,12 @@ check: $(DEVELOPED)
 check-slow: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
 
-# Floors such as torch>=2.6 become torch==2.6.*; what pins nothing else decides the rest.
+# Floors such as torch>=2.6 become torch==2.6.*. Old versions may warn of newer ones beside them.
 check-lowest:
 	$(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/floors.py > $(LOWEST)/floors.txt
 	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/floors.txt --editable ".[explore]" pytest pytest-benchmark pytest-xdist hypothesis
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile tests
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile -W default tests
 
 coverage: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term-missing:skip-covered

@@ -15,12 +15,13 @@ import typer
 
 from gabordiag.cli.bars import Bars
 from gabordiag.cli.learning import (
+    Animate,
+    Nesterov,
     basins_command,
     bifurcate_command,
     diagnose_command,
     optimize_command,
 )
-from gabordiag.cli.learning_options import Animate, Nesterov
 from gabordiag.cli.options import (
     ExperimentOptions,
     FigureFormat,
@@ -42,13 +43,13 @@ def reproduce_command(settings: Settings, animate: Animate = False) -> None:
     """The question's failure, explained, for two filters."""
     with Session(settings) as session:
         from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
+        from gabordiag.dynamics.replay import log_columns
 
         experiment = experiment_from(session)
         folder = session.open_folder()
         with session.progress("reproducing") as bar:
-            result = reproduce(
-                experiment, log=lambda name: folder.log(name, ["theta"]), progress=bar
-            )
+            columns = log_columns(["theta"])
+            result = reproduce(experiment, log=lambda name: folder.log(name, columns), progress=bar)
         session.finish(result.view().with_data(kernel_tables(experiment) if animate else {}))
 
 

@@ -37,7 +37,6 @@ from gabordiag.presentation.figures.maps import (
 from gabordiag.presentation.figures.paths import draw_runs
 from gabordiag.presentation.figures.run_paths import Runs
 from gabordiag.presentation.figures.runs import (
-    Failure,
     comparison_figure,
     draw_run,
     optimize_figure,
@@ -114,7 +113,8 @@ def _of_diagnosis(diagnosed: Diagnosed) -> Drawings:
 
 
 def _of_reproduction(reproduced: Reproduced) -> Drawings:
-    drawings: Drawings = {"comparison": partial(comparison_figure, _failures(reproduced))}
+    failures = {name: (case.failing, case.basins) for name, case in reproduced.cases.items()}
+    drawings: Drawings = {"comparison": partial(comparison_figure, failures)}
     for name, case in reproduced.cases.items():
         drawings[f"{name}-run"] = partial(optimize_figure, case.failing)
         drawings[f"{name}-sweep"] = partial(sweep_figure, case.failing.ground)
@@ -123,10 +123,6 @@ def _of_reproduction(reproduced: Reproduced) -> Drawings:
         if case.bifurcation is not None:
             drawings[f"{name}-bifurcation"] = partial(bifurcation_figure, case.bifurcation)
     return drawings
-
-
-def _failures(reproduced: Reproduced) -> dict[str, Failure]:
-    return {name: Failure(case.failing, case.basins) for name, case in reproduced.cases.items()}
 
 
 def _draw_first_case(ax: Axes, reproduced: Reproduced) -> None:

@@ -241,18 +241,18 @@ def _gradient(made: Sweep) -> list[Block]:
 def _run_table(made: Runs) -> list[Block]:
     """The runs, the meanings of the words in their table, and how far they can be trusted."""
     rows = []
-    for number_of, run in enumerate(made.runs, 1):
+    for index, run in enumerate(made.runs, 1):
         momentum = f", momentum {run['momentum']:g}" if run["momentum"] else ""
-        cells = {} if made.sweep or len(made.runs) == 1 else {"run": str(number_of)}
+        cells = {} if made.sweep or len(made.runs) == 1 else {"run": str(index)}
         cells["optimizer"] = run["optimizer"] + momentum + batch_label(run, ", ")
         cells |= {"loss": run["loss"], "lr": rates_words(run["lr"])}
-        ends = {"final loss": number(run["final_loss"], 3), "jumps": str(run["n_jumps"])}
+        last = {"final loss": number(run["final_loss"], 3), "jumps": str(run["n_jumps"])}
         if made.sweep is None:
-            cells |= {"outcome": outcome_name(run), "steps": str(run["steps"]), **ends}
+            cells |= {"outcome": outcome_name(run), "steps": str(run["steps"]), **last}
         else:
             parameter = made.sweep.landscape.parameter
             cells |= {"start": parameter.show(run["start"]), "outcome": outcome_name(run)}
-            cells |= {"end": show_wrapped(parameter, run["final"]), **ends}
+            cells |= {"end": show_wrapped(parameter, run["final"]), **last}
             cells["Lyapunov"] = number(run["lyapunov"], 2)
         rows.append(cells)
     columns = tuple(rows[0])

@@ -72,7 +72,7 @@ def _draw_path(
 ) -> bool:
     """Draws some steps; returns whether one of them crosses the period's end."""
     here = slice(first, last + 1)
-    x, y, raw = axis.wrap(path.values[here]), path.losses[here], path.values[here] * axis.scale
+    x, y = axis.wrap(path.values[here]), path.losses[here]
     look = path.look
     ax.plot(x, y, look.marker, color=look.color, markersize=4, markeredgewidth=0, zorder=6)
     if not arrows:
@@ -81,8 +81,7 @@ def _draw_path(
     finite = np.isfinite(x) & np.isfinite(y)
     # Shorter steps are seen from their points.
     long = finite[1:] & finite[:-1] & (np.abs(np.diff(x)) > 0.012 * width)
-    with np.errstate(invalid="ignore", over="ignore"):
-        wraps = long & (np.abs(np.diff(raw) - np.diff(x)) > 1e-6 * width)
+    wraps = long & axis.turns(path.values[here])
     jumps = set((path.jumps - first).tolist())
     for t in np.flatnonzero(long)[:PATH_STEPS].tolist():
         ax.annotate(

@@ -266,7 +266,7 @@ def broken_at_wraps(
         width = axis.limits[1] - axis.limits[0]
         with np.errstate(invalid="ignore", over="ignore"):
             inside = axis.wrap(column)
-            turned |= np.abs(np.diff(inside) - np.diff(column) * axis.scale) > 1e-6 * width
+            turned |= axis.turns(column)
             middle = sum(axis.limits) / 2
             folded.append(np.where(np.abs(inside - middle) > _FAR * width, np.nan, inside))
     at = np.flatnonzero(turned) + 1
