@@ -48,7 +48,6 @@ from gabordiag.presentation.figures.style import (
     OUTCOME_COLORS,
     OUTCOME_SHORT,
     render,
-    save,
     show_number,
 )
 from gabordiag.presentation.rates import rate_words
@@ -759,12 +758,7 @@ def test_a_result_without_a_drawing() -> None:
         figures.plot(Other())
 
 
-def test_save_writes_each_format_whole(tmp_path: Path, drawn: dict[str, Figure]) -> None:
-    written = save(drawn["broken"], tmp_path / "run.png", ("png", "svg"))
-    assert sorted(written) == ["run.png", "run.svg"]
-    assert {path.name for path in tmp_path.iterdir()} == set(written)
-    for name, content in written.items():
-        assert (tmp_path / name).read_bytes() == content
+def test_another_format_is_refused(drawn: dict[str, Figure]) -> None:
     with pytest.raises(ValueError, match="format 'bmp' is unknown"):
         render(drawn["broken"], "bmp")
 
