@@ -27,6 +27,7 @@ from gabordiag.presentation.figures.style import (
     LineStyle,
     show_number,
 )
+from gabordiag.presentation.figures.surface import Plane
 from gabordiag.presentation.image_words import batch_label
 from gabordiag.presentation.phrases import how_else, rates_words, run_settings
 from gabordiag.results import View
@@ -84,17 +85,6 @@ class RunPath:
     def jumps(self) -> npt.NDArray[np.int64]:
         """Indices of the points before the jumps."""
         return np.array([jump["step"] for jump in self.run["jumps"]], dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Plane:
-    """The loss (m, k) over two of several parameters: `a` along `x`, `b` along `y`."""
-
-    x: ParameterAxis
-    y: ParameterAxis
-    a: FloatArray
-    b: FloatArray
-    loss: FloatArray
 
 
 @dataclass(frozen=True)
@@ -173,12 +163,11 @@ def axes_of(result: Mapping[str, Any]) -> dict[str, Parameter]:
 
 def _plane(axes: Mapping[str, Parameter], pair: Mapping[str, Any], view: View) -> Plane:
     table = view.data[pair["file"]]
-    a, b, loss = (np.asarray(table[key], dtype=np.float64) for key in ("a", "b", "loss"))
     x, y = (
         ParameterAxis.of(axes[name], (float(at[0]), float(at[-1])))
-        for name, at in zip(pair["names"], (a, b), strict=True)
+        for name, at in zip(pair["names"], (table["a"], table["b"]), strict=True)
     )
-    return Plane(x, y, a, b, loss)
+    return Plane.of(x, y, table)
 
 
 def log_of(view: View, run: Mapping[str, Any]) -> Table:

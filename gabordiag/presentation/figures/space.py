@@ -22,7 +22,6 @@ from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.maps import cell_edges, outcome_handles, outcome_mesh
 from gabordiag.presentation.figures.run_paths import (
     PATH_STEPS,
-    Plane,
     RunPath,
     Runs,
     end_words,
@@ -40,13 +39,11 @@ from gabordiag.presentation.figures.style import (
     new_figure,
 )
 from gabordiag.presentation.figures.surface import (
-    LOSS_COLORS,
+    Plane,
     draw_bar,
     loss_levels,
-    loss_norm,
     mark_points,
     mark_style,
-    surface_axes,
 )
 from gabordiag.presentation.phrases import run_settings
 from gabordiag.presentation.space_words import is_copy, share_words
@@ -141,22 +138,25 @@ def draw_plane_map(ax: Axes, view: View) -> list[Line2D]:
         The marks' legend entries.
     """
     surface, grid = view.result["surface"], view.data["basins.npz"]
-    first, second = surface_axes(surface)
+    plane = Plane.of_surface(View(surface, view.data))
+    first, second = plane.x, plane.y
     codes = np.asarray(grid["outcome"])
     a, codes = _closed(first, np.asarray(grid["a"], dtype=np.float64), codes)
     b, turned = _closed(second, np.asarray(grid["b"], dtype=np.float64), codes.T)
     outcome_mesh(ax, cell_edges(a * first.scale), cell_edges(b * second.scale), turned)
-    table = view.data["surface.npz"]
-    x, y = np.asarray(table["a"]) * first.scale, np.asarray(table["b"]) * second.scale
-    loss = np.asarray(table["loss"])
-    levels = loss_levels(loss)[:: max(1, len(loss_levels(loss)) // _LOSS_LINES)]
+    levels = loss_levels(plane.loss)
+    levels = levels[:: max(1, len(levels) // _LOSS_LINES)]
     for color, width, alpha in (("white", 1.8, 0.35), (INK, 0.6, 0.75)):
-        ax.contour(x, y, loss.T, levels=levels, colors=color, linewidths=width, alpha=alpha)
-    first.set_up(ax)
-    second.set_up(ax, vertical=True)
+        at: dict[str, Any] = {
+            "levels": levels,
+            "colors": color,
+            "linewidths": width,
+            "alpha": alpha,
+        }
+        ax.contour(plane.a, plane.b, plane.loss.T, **at)
+    plane.set_up(ax)
     ax.set_xlabel("start: " + first.parameter.label)
     ax.set_ylabel("start: " + second.parameter.label)
-    ax.grid(False)
     # Minima, target and start only: on a map of outcomes more would hide it.
     shown = View({**surface, "saddles": [], "edge_minima": []}, view.data)
     marks = mark_points(ax, shown, arrows=False)
@@ -204,23 +204,18 @@ def _lay_out(count: int) -> tuple[Figure, Axes, list[Axes], int]:
 
 
 def _draw_plane(ax: Axes, plane: Plane, levels: FloatArray, runs: Runs) -> QuadContourSet:
-    contours = ax.contourf(
-        plane.a * plane.x.scale, plane.b * plane.y.scale, plane.loss.T, levels=levels,
-        cmap=LOSS_COLORS, norm=loss_norm(levels),
-    )  # fmt: skip
+    contours = plane.draw(ax, levels)
     for x, y, is_target in _targets(runs, plane):
         ax.plot([x], [y], clip_on=False, zorder=4, **_target_style(is_target))
     for path in runs.paths:
         _draw_path(ax, plane, path)
-    plane.x.set_up(ax)
-    plane.y.set_up(ax, vertical=True)
+    plane.set_up(ax)
     if plane.x.parameter.is_angle and plane.x.limits[1] - plane.x.limits[0] > 180:
         # In a part of the sheet there is no room for a label every 45 degrees.
         sheet = current_sheet()
         step = 180 if sheet.is_narrow or sheet.is_wide else 90
         ax.xaxis.set_major_locator(MultipleLocator(step))
         ax.xaxis.set_minor_locator(MultipleLocator(45))
-    ax.grid(False)
     return contours
 
 
