@@ -3,27 +3,35 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# What users need, and what developers need besides.
 INSTALLED := .venv/.installed
+DEVELOPED := .venv/.developed
+LOWEST := .venv-lowest
 GALLERY := elongated-sweep.png elongated-basins.png elongated-run.png round-animation.gif
 
-.PHONY: help install reproduce test check check-slow coverage bench gallery format clean
+.PHONY: help install reproduce test check check-slow check-lowest coverage bench gallery format clean
 
 help:
-	@echo "make reproduce   the question's failure, explained, figures and report under runs/"
-	@echo "make test        the tests"
-	@echo "make check       formatter, linter, types, dependency audit, tests"
-	@echo "make check-slow  the long tests"
-	@echo "make coverage    the tests, and the lines and branches that they leave out"
-	@echo "make bench       speed, as ratios measured side by side"
-	@echo "make gallery     the figures and the animation that README.md shows"
-	@echo "make format      formats the code"
+	@echo "make reproduce     the question's failure, explained, figures and report under runs/"
+	@echo "make test          the tests"
+	@echo "make check         formatter, linter, types, dependency audit, tests"
+	@echo "make check-slow    the long tests"
+	@echo "make check-lowest  the tests with the oldest versions that pyproject.toml allows"
+	@echo "make coverage      the tests, and the lines and branches that they leave out"
+	@echo "make bench         speed, as ratios measured side by side"
+	@echo "make gallery       the figures and the animation that README.md shows"
+	@echo "make format        formats the code"
 
-install: $(INSTALLED)
+install: $(DEVELOPED)
 
 $(INSTALLED): pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gabordiag needs Python 3.11 or newer")'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable ".[explore]"
+	touch $@
+
+$(DEVELOPED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable ".[dev]"
 	touch $@
 
@@ -31,23 +39,30 @@ reproduce: $(INSTALLED)
 	$(BIN)/gabordiag reproduce
 
 # A file's tests go to one process, so that what they share is made once.
-test: $(INSTALLED)
+test: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-check: $(INSTALLED)
+check: $(DEVELOPED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python .ci/audit.py
 	$(MAKE) test
 
-check-slow: $(INSTALLED)
+check-slow: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
 
-coverage: $(INSTALLED)
+# Floors such as torch>=2.6 become torch==2.6.*. Old versions may warn of newer ones beside them.
+check-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) .ci/floors.py > $(LOWEST)/floors.txt
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/floors.txt --editable ".[explore]" pytest pytest-benchmark pytest-xdist hypothesis
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile -W default tests
+
+coverage: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term-missing:skip-covered
 
-bench: $(INSTALLED)
+bench: $(DEVELOPED)
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark_suite --benchmark-enable -s
 
 gallery: $(INSTALLED)
@@ -56,9 +71,9 @@ gallery: $(INSTALLED)
 	cp $(addprefix runs/gallery-run/,$(GALLERY)) runs/gallery/
 	rm -rf runs/gallery-run
 
-format: $(INSTALLED)
+format: $(DEVELOPED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage* *.egg-info
+	rm -rf .venv $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage* *.egg-info

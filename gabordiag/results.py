@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Data = Mapping[str, Mapping[str, npt.NDArray[Any]]]
-# What long work tells of itself: called with (done, in all).
+# Reports how far long work is: called with (done, in all).
 Progress = Callable[[int, int], None]
 
 

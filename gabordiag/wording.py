@@ -27,7 +27,7 @@ def times(ratio: float) -> str:
 def significant_figures(
     value: float, low: float, high: float, tolerance: float, digits: int = 2
 ) -> int:
-    """Returns how many significant figures of a value tell it to a tenth of its tolerance.
+    """Returns how many significant figures show a value to a tenth of its tolerance.
 
     That is for two digits; fewer are coarser. Four figures will do, unless the range is narrow and
     far from zero; values that left it have no more.

@@ -47,7 +47,6 @@ KNOWN: dict[str, str] = {
     """,
     "is no grid": """
         gabordiag/diagnosis/causes.py gabordiag/dynamics/maps.py gabordiag/objective/space.py
-        gabordiag/presentation/figures/sweep.py
     """,
     "torch has not": """
         gabordiag/dynamics/optimizers.py gabordiag/dynamics/tables.py
@@ -57,30 +56,24 @@ KNOWN: dict[str, str] = {
         gabordiag/diagnosis/__init__.py gabordiag/dynamics/batch.py
         gabordiag/dynamics/bifurcation.py gabordiag/dynamics/maps.py
         gabordiag/dynamics/tables.py gabordiag/landscape/surface.py gabordiag/landscape/sweep.py
-        gabordiag/presentation/animation/storyboard.py
     """,
     "as far as they can": """
         gabordiag/dynamics/outcomes.py
     """,
-    "shall": """
-        gabordiag/runs/folder.py
-    """,
     "told": """
-        gabordiag/cli/main.py gabordiag/diagnosis/causes.py gabordiag/diagnosis/log/explain.py
+        gabordiag/diagnosis/causes.py gabordiag/diagnosis/log/explain.py
         gabordiag/diagnosis/unreachable.py gabordiag/diagnosis/verdict.py
         gabordiag/dynamics/batch.py gabordiag/dynamics/bifurcation.py
         gabordiag/dynamics/outcomes.py gabordiag/dynamics/stochastic.py
         gabordiag/landscape/critical.py gabordiag/landscape/doubtful.py
         gabordiag/landscape/proof.py gabordiag/objective/gabor_line.py
-        gabordiag/objective/space.py gabordiag/presentation/space_words.py gabordiag/results.py
-        gabordiag/runs/files.py gabordiag/runs/folder.py gabordiag/runs/saved.py
-        gabordiag/wording.py
+        gabordiag/objective/space.py
     """,
     "rests": """
         gabordiag/diagnosis/causes.py gabordiag/diagnosis/evidence.py
         gabordiag/diagnosis/log/explain.py gabordiag/diagnosis/log/measures.py
         gabordiag/diagnosis/reproduction.py gabordiag/diagnosis/verdict.py
-        gabordiag/landscape/survey.py gabordiag/presentation/space_words.py
+        gabordiag/landscape/survey.py
     """,
     "holds a rate": """
         gabordiag/diagnosis/causes.py
@@ -89,8 +82,8 @@ KNOWN: dict[str, str] = {
         gabordiag/landscape/critical.py
     """,
     "The same ...": """
-        gabordiag/cli/commands.py gabordiag/diagnosis/evidence.py
-        gabordiag/objective/gabor_line.py gabordiag/presentation/space_words.py
+        gabordiag/diagnosis/evidence.py
+        gabordiag/objective/gabor_line.py
     """,
 }
 

@@ -1,7 +1,8 @@
 """Imports run in one direction, and libraries live in their own rooms.
 
 The order is the package's story: what is minimised, what it looks like, what an optimizer does on
-it, why, and how a person sees it. An import against it, wherever it stands in a file, fails here.
+it, why, and how a person sees it. An import against it, wherever it stands in a file, fails here;
+so do modules of one room that import each other.
 """
 
 from __future__ import annotations
@@ -126,6 +127,44 @@ MODULES = sorted(FOLDER.rglob("*.py"))
 def test_imports_keep_the_order(path):
     source = path.read_text(encoding="utf-8")
     assert problems(module_name(path), source, is_package=path.name == "__init__.py") == []
+
+
+def in_circles(imports: dict[str, set[str]]) -> list[str]:
+    """Returns the modules that import each other, however far around."""
+    reached = dict(imports)
+    for middle in imports:
+        reached = {
+            module: others | reached[middle] if middle in others else others
+            for module, others in reached.items()
+        }
+    return sorted(module for module, others in reached.items() if module in others)
+
+
+def run_imports() -> dict[str, set[str]]:
+    """Returns which modules each one loads; an import for types alone loads nothing."""
+    names = {module_name(path): path for path in MODULES}
+    loaded = {}
+    for module, path in names.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = [ast.Pass()]
+        found = imported_names(module, ast.unparse(tree), is_package=path.name == "__init__.py")
+        inside = [name.removeprefix(f"{PACKAGE}.") for name in found]
+        loaded[module] = {
+            name if name in names else name.rpartition(".")[0]
+            for name in inside
+            if module not in FRONT
+        } & names.keys() - FRONT
+    return loaded
+
+
+def test_no_modules_import_each_other():
+    assert in_circles(run_imports()) == []
+
+
+def test_a_circle_is_found():
+    assert in_circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == ["b", "c"]
 
 
 def test_the_whole_package_is_looked_at():

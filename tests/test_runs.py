@@ -44,6 +44,7 @@ NUMBERS = st.one_of(
     st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False)
 )
 SCALARS = st.one_of(TEXT, NUMBERS, st.booleans())
+COLUMNS = ["step", "theta", "loss", "grad", "update", "lr"]
 SETTINGS = st.dictionaries(
     st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True),
     st.one_of(SCALARS, st.lists(TEXT), st.lists(NUMBERS), st.lists(st.booleans())),
@@ -193,7 +194,7 @@ def test_steps_are_written_as_integers() -> None:
 
 def test_log_is_on_disk_line_by_line(tmp_path: Path) -> None:
     path = tmp_path / "trajectory-000.csv"
-    log = TrajectoryFile(path, ["theta"])
+    log = TrajectoryFile(path, COLUMNS)
     assert path.read_text() == "step,theta,loss,grad,update,lr\n"
     log((0, np.float64(1 / 3), 0.1, -2.0, 1e-17, 0.01))
     # Before it is closed: what was logged survives a kill.
@@ -206,7 +207,7 @@ def test_log_is_on_disk_line_by_line(tmp_path: Path) -> None:
 
 def test_logged_trajectory_is_not_written_again(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run", "optimize", {})
-    log = folder.log("trajectory-000.csv", ["theta"])
+    log = folder.log("trajectory-000.csv", COLUMNS)
     log((0, 1.0, 2.0, 3.0, 4.0, 5.0))
     folder.save_data({"trajectory-000.csv": {"step": np.array([7.0])}})
     folder.close_logs()
@@ -252,7 +253,7 @@ def test_folder_without_results_can_be_taken_back(tmp_path: Path) -> None:
     folder.discard_if_empty()
     assert not (tmp_path / "run").exists()
     kept = RunFolder.create(tmp_path / "kept", "optimize", {})
-    kept.log("trajectory-000.csv", ["theta"])((0, 1.0, 1.0, 1.0, 1.0, 1.0))
+    kept.log("trajectory-000.csv", COLUMNS)((0, 1.0, 1.0, 1.0, 1.0, 1.0))
     kept.discard_if_empty()
     assert (tmp_path / "kept/trajectory-000.csv").exists()
 
@@ -475,13 +476,13 @@ def test_where_it_cannot_be_known_who_holds_a_file_nothing_is_said(
 def test_a_log_that_is_a_folder_can_be_neither_written_nor_read(tmp_path: Path) -> None:
     (tmp_path / "log.csv").mkdir()
     with pytest.raises(OutputError, match=r"Cannot write .*log\.csv"):
-        TrajectoryFile(tmp_path / "log.csv", ["theta"])
+        TrajectoryFile(tmp_path / "log.csv", COLUMNS)
     with pytest.raises(InputError, match=r"log\.csv cannot be read"):
         files.whole_lines(tmp_path / "log.csv")
 
 
 def test_a_log_may_be_closed_twice(tmp_path: Path) -> None:
-    log = TrajectoryFile(tmp_path / "log.csv", ["theta"])
+    log = TrajectoryFile(tmp_path / "log.csv", COLUMNS)
     log.close()
     log.close()
     assert (tmp_path / "log.csv").read_text() == "step,theta,loss,grad,update,lr\n"

@@ -26,7 +26,7 @@ class Bars:
     def __init__(self, hidden: bool) -> None:
         self._hidden = hidden
         self._display: Progress | None = None
-        self._images: tuple[str, TaskID] | None = None
+        self._images: dict[str, TaskID] = {}
 
     @contextmanager
     def shown(self, text: str) -> Iterator[Callable[[int, int], None]]:
@@ -40,24 +40,18 @@ class Bars:
 
     def tell_images(self, what: str, done: int, total: int) -> None:
         """Shows how many images are done, until all are."""
-        if self._images is None or self._images[0] != what:
-            self._forget_images()
-            self._images = what, self._open().add_task(what, total=total)
-        if done == total:
-            self._forget_images()
-        else:
-            self._open().update(self._images[1], completed=done, total=total)
+        for shown in [other for other in self._images if other != what or done == total]:
+            self._remove(self._images.pop(shown))
+        if done < total:
+            if what not in self._images:
+                self._images[what] = self._open().add_task(what)
+            self._open().update(self._images[what], completed=done, total=total)
 
     def close(self) -> None:
         """Takes away whatever is shown."""
         if self._display is not None:
             self._display.stop()
-        self._display, self._images = None, None
-
-    def _forget_images(self) -> None:
-        if self._images is not None:
-            self._remove(self._images[1])
-        self._images = None
+        self._display, self._images = None, {}
 
     def _open(self) -> Progress:
         if self._display is None:

@@ -15,14 +15,12 @@ import typer
 
 from gabordiag.cli.bars import Bars
 from gabordiag.cli.learning import (
+    Animate,
+    Nesterov,
     basins_command,
     bifurcate_command,
     diagnose_command,
     optimize_command,
-)
-from gabordiag.cli.learning_options import (
-    Animate,
-    Nesterov,
 )
 from gabordiag.cli.options import (
     ExperimentOptions,
@@ -37,13 +35,7 @@ from gabordiag.cli.options import (
 )
 from gabordiag.cli.session import Session, experiment_from, subject_from
 from gabordiag.cli.settings import Settings
-from gabordiag.cli.values import (
-    named,
-    parse_angle,
-    parse_formats,
-    parse_over,
-    parse_size,
-)
+from gabordiag.cli.values import named, parse_angle, parse_formats, parse_over, parse_size
 
 
 @with_options(InputOptions, OutputOptions)
@@ -51,13 +43,13 @@ def reproduce_command(settings: Settings, animate: Animate = False) -> None:
     """The question's failure, explained, for two filters."""
     with Session(settings) as session:
         from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
+        from gabordiag.dynamics.replay import log_columns
 
         experiment = experiment_from(session)
         folder = session.open_folder()
         with session.progress("reproducing") as bar:
-            result = reproduce(
-                experiment, log=lambda name: folder.log(name, ["theta"]), progress=bar
-            )
+            columns = log_columns(["theta"])
+            result = reproduce(experiment, log=lambda name: folder.log(name, columns), progress=bar)
         session.finish(result.view().with_data(kernel_tables(experiment) if animate else {}))
 
 
@@ -171,7 +163,7 @@ def explain_command(
         ),
     ] = None,
 ) -> None:
-    """The same diagnosis from a log alone."""
+    """Diagnoses a logged run, without its objective."""
     with Session(settings) as session:
         from gabordiag.diagnosis.log.explain import explain_log
 

@@ -9,17 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from gabordiag.cli.learning_options import (
-    Animate,
-    Learned,
-    LrScan,
-    Momentum,
-    Nesterov,
-    Optimizer,
-    Rates,
-    Schedule,
-    Steps,
-)
 from gabordiag.cli.options import (
     ExperimentOptions,
     OutputOptions,
@@ -36,10 +25,35 @@ from gabordiag.cli.values import (
     named,
     parse_angle,
     parse_grid,
+    parse_named,
     parse_points,
     split_named,
 )
 from gabordiag.errors import UsageError
+
+Optimizer = Annotated[str, typer.Option(help="A class of torch.optim, in lower case.")]
+Momentum = Annotated[float, typer.Option(help="For sgd and rmsprop.")]
+Nesterov = Annotated[bool, typer.Option("--nesterov", help="For sgd with momentum.")]
+Steps = Annotated[int, typer.Option(help="Optimizer steps.")]
+Schedule = Annotated[str, typer.Option(help="constant, step, exponential, cosine or one-cycle.")]
+Animate = Annotated[
+    bool, typer.Option("--animate", help="Write the failing run as an animation, at most 10 s.")
+]
+Rates = Annotated[
+    list[Named],
+    typer.Option(
+        parser=named("--lr", parse_named),
+        metavar="[NAME=]RATE",
+        show_default="0.01",
+        help="Learning rate; repeatable. With a name, that of one of several parameters.",
+    ),
+]
+Learned = Annotated[
+    list[str], typer.Option(metavar="NAME", help="The learned parameter; several, if repeated.")
+]
+LrScan = Annotated[
+    str, typer.Option("--lr", metavar="LO:HI:POINTS", help="Learning rates, log-spaced.")
+]
 
 # Of a plane of starts, where no other is given.
 _PLANE_RATE, _PLANE_STEPS = 0.01, 500
@@ -89,6 +103,7 @@ def optimize_command(
             )
     with Session(settings) as session:
         from gabordiag.api import optimize
+        from gabordiag.dynamics.replay import log_columns
         from gabordiag.dynamics.run import trajectory_name
         from gabordiag.objective.batches import resolve_batch_size
         from gabordiag.objective.kernel_table import kernel_table
@@ -99,7 +114,7 @@ def optimize_command(
         if line is None and animate:
             raise UsageError("--animate is for one learned parameter.", "Leave it out.")
         draws = line is not None and resolve_batch_size(line, batch_size) is not None
-        names, columns = _columns(objective.space.names, draws)
+        columns = log_columns(objective.space.names, has_full_loss=draws)
         count = len(optimizer) * (1 if isinstance(rates, dict) else len(rates)) * len(starts)
         total = count * (steps + 1) * (1 + draws)
         with session.progress("optimizing", line) as bar:
@@ -107,10 +122,10 @@ def optimize_command(
             def logged(index: int) -> Any:
                 if resume is None:
                     return ()
-                return session.open_folder().logged(trajectory_name(index), names, columns)
+                return session.open_folder().logged(trajectory_name(index), columns)
 
             def listener(index: int) -> Any:
-                log = session.open_folder().log(trajectory_name(index), names, columns)
+                log = session.open_folder().log(trajectory_name(index), columns)
 
                 def on_step(step: Any) -> None:
                     log(step.row())
@@ -212,13 +227,6 @@ def _learned(
     return objective, subject, objective.space.names if is_custom else learn
 
 
-def _columns(names: Sequence[str], draws: bool = False) -> tuple[list[str], list[str]]:
-    """Returns the columns of a log: the parameters', and those after the common ones."""
-    from gabordiag.dynamics.replay import log_columns
-
-    return list(names), log_columns(names, has_full_loss=draws)[1 + len(names) + 4 :]
-
-
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def basins_command(
     settings: Settings,
@@ -269,12 +277,7 @@ def basins_command(
 
 
 def _plane_of_starts(
-    session: Session,
-    starts: str,
-    optimizer: str,
-    lr: str,
-    momentum: float,
-    nesterov: bool,
+    session: Session, starts: str, optimizer: str, lr: str, momentum: float, nesterov: bool
 ) -> None:
     """`basins` over the starts of two parameters, at one learning rate.
 
@@ -358,6 +361,7 @@ def diagnose_command(
     """What is wrong, proved, and what fixes it, each cure tried."""
     with Session(settings) as session:
         from gabordiag.api import diagnose
+        from gabordiag.dynamics.replay import log_columns
         from gabordiag.dynamics.run import trajectory_name
 
         objective, _, names = _learned(session, learn)
@@ -370,11 +374,11 @@ def diagnose_command(
         start = objective.space.point(starts[0])
         listener = None
         if from_log is None:
-            names, columns = _columns(objective.space.names)
+            columns = log_columns(objective.space.names)
 
             @cache
             def log() -> Any:
-                return session.open_folder().log(trajectory_name(0), names, columns)
+                return session.open_folder().log(trajectory_name(0), columns)
 
             def listener(step: Any) -> None:
                 log()(step.row())

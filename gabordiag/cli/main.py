@@ -7,6 +7,7 @@ shows.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import math
 import os
@@ -28,7 +29,9 @@ EXIT_USAGE, EXIT_INPUT, EXIT_INTERRUPTED = 2, 3, 130
 _TIDYING_SECONDS = 2.0
 # How libraries say that memory is short; few of them raise a MemoryError.
 _OUT_OF_MEMORY = re.compile(
-    r"allocate memory|out of memory|bad_alloc|not enough memory|start new thread", re.IGNORECASE
+    r"allocate memory|out of memory|bad_alloc|not enough memory|start new thread"
+    r"|error return without exception",
+    re.IGNORECASE,
 )
 # Letters of a path that an error shows.
 _LONG_NAME = 200
@@ -116,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except (BrokenPipeError, SystemExit) as error:
-        # The reader of our output has gone (`| head`); there is nobody left to tell. Within a
+        # The reader of our output has gone (`| head`); nobody is left to read. Within a
         # command typer makes an exit of it, with the code of an unhealthy verdict.
         cause = error.__context__ if isinstance(error, SystemExit) else error
         if not isinstance(cause, BrokenPipeError):
@@ -148,16 +151,32 @@ def _explain(error: Exception) -> tuple[str, int]:
         return _usage_message(error), EXIT_USAGE
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
         return "Not enough memory.\nUse a smaller image or map.", EXIT_INPUT
-    if isinstance(error, OSError) and error.filename is None:
-        # Files say their name; without one it is the terminal, or what stdout was sent to.
-        _drop_output()
-        return f"Cannot write the output: {error.strerror or error}.", EXIT_INPUT
     if isinstance(error, OSError):
-        name = str(error.filename)
-        name = name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}..."
-        return f"Cannot use {name}: {error.strerror}.\nGive another path.", EXIT_INPUT
+        return _file_message(error), EXIT_INPUT
     first = next(iter(f"{type(error).__name__}: {error}".splitlines()))
     return f"Internal error, {first}\nPlease report it with --debug.", EXIT_INPUT
+
+
+def _file_message(error: OSError) -> str:
+    """Returns what to print of a file that cannot be used."""
+    if _needs_descriptors(error):
+        return "Too many open files.\nRaise the limit: ulimit -n 256."
+    if error.filename is None:
+        # Files say their name; without one it is the terminal, or what stdout was sent to.
+        _drop_output()
+        return f"Cannot write the output: {error.strerror or error}."
+    name = str(error.filename)
+    name = name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}..."
+    return f"Cannot use {name}: {error.strerror}.\nGive another path."
+
+
+def _needs_descriptors(error: BaseException | None) -> bool:
+    """Whether no more files could be opened; libraries may raise another error after that one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        error = error.__context__
+    return False
 
 
 def _is_click_exception(error: Exception) -> bool:

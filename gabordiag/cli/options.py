@@ -21,9 +21,6 @@ from gabordiag.cli.values import Named, named, one_of, parse_angle, parse_named,
 from gabordiag.objective.losses import LOSSES
 from gabordiag.presentation.figures.sheets import SHEETS
 
-EXPERIMENT = "The experiment"
-OWN = "A custom objective"
-OUTPUT = "Output"
 _METAVARS = {str: "NAME", float: "NUMBER", int: "INTEGER", Path: "PATH"}
 
 
@@ -51,14 +48,8 @@ def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-FigureFormat = Annotated[
-    list[str],
-    typer.Option(help="png, svg or png,svg; repeatable.", rich_help_panel=OUTPUT),
-]
-FigureSize = Annotated[
-    str,
-    typer.Option(help=f"What figures are for: {one_of(SHEETS)}", rich_help_panel=OUTPUT),
-]
+FigureFormat = Annotated[list[str], typer.Option(help="png, svg or png,svg; repeatable.")]
+FigureSize = Annotated[str, typer.Option(help=f"What figures are for: {one_of(SHEETS)}")]
 
 
 def apply_resume(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -78,22 +69,11 @@ class OutputOptions:
 
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            help="Folder for the results [default: a new one under runs/].",
-            rich_help_panel=OUTPUT,
-        ),
+        typer.Option("--out", help="Folder for the results [default: a new one under runs/]."),
     ] = None
-    json: Annotated[
-        bool,
-        typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=OUTPUT),
-    ] = False
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Print no text for people.", rich_help_panel=OUTPUT)
-    ] = False
-    no_plots: Annotated[
-        bool, typer.Option("--no-plots", help="Draw no figures.", rich_help_panel=OUTPUT)
-    ] = False
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no text for people.")] = False
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no figures.")] = False
     figure_format: FigureFormat = ["png"]  # noqa: RUF012 typer copies it
     figure_size: FigureSize = "screen"
     config: Annotated[
@@ -103,12 +83,9 @@ class OutputOptions:
             help="Take settings from a run's config.toml; options given here win.",
             is_eager=True,
             callback=_apply_config,
-            rich_help_panel=OUTPUT,
         ),
     ] = None
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OUTPUT)
-    ] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
 
 
 class PageOutputOptions(OutputOptions):
@@ -120,7 +97,6 @@ class PageOutputOptions(OutputOptions):
             "--out",
             help="The page, if the name ends in .html, else a folder for page and data "
             "[default: a new one under runs/].",
-            rich_help_panel=OUTPUT,
         ),
     ] = None
 
@@ -134,15 +110,12 @@ class InputOptions:
             metavar="PATH",
             help="An image or .npy file, or a built-in: hopper, noise, pink; given several times, "
             "the mean over them.",
-            rich_help_panel=EXPERIMENT,
         ),
     ] = ["hopper"]  # noqa: RUF012
     images: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
-            help="A folder of images instead; the loss is the mean over all.",
-            rich_help_panel=EXPERIMENT,
+            metavar="DIR", help="A folder of images instead; the loss is the mean over all."
         ),
     ] = None
     strict: Annotated[
@@ -150,28 +123,16 @@ class InputOptions:
         typer.Option(
             "--strict",
             help="Refuse images of which some cannot be used, instead of skipping those.",
-            rich_help_panel=EXPERIMENT,
         ),
     ] = False
     pixel_scale: Annotated[
-        float,
-        typer.Option(
-            help="Multiplies the image; 255 imitates 8-bit input.", rich_help_panel=EXPERIMENT
-        ),
+        float, typer.Option(help="Multiplies the image; 255 imitates 8-bit input.")
     ] = 1.0
-    normalize: Annotated[
-        str, typer.Option(help="none, center, standardize or whiten.", rich_help_panel=EXPERIMENT)
-    ] = "none"
-    padding: Annotated[
-        str, typer.Option(help="valid, same (zeros) or circular.", rich_help_panel=EXPERIMENT)
-    ] = "valid"
-    dtype: Annotated[str, typer.Option(help="float64 or float32.", rich_help_panel=EXPERIMENT)] = (
-        "float64"
-    )
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.", rich_help_panel=EXPERIMENT)] = (
-        "cpu"
-    )
-    seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=EXPERIMENT)] = 0
+    normalize: Annotated[str, typer.Option(help="none, center, standardize or whiten.")] = "none"
+    padding: Annotated[str, typer.Option(help="valid, same (zeros) or circular.")] = "valid"
+    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64"
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu"
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0
 
 
 class ExperimentOptions(InputOptions):
@@ -187,15 +148,10 @@ class ExperimentOptions(InputOptions):
             help="Orientation (or the custom parameter's value) that makes the target; a bare "
             "number is in radians.",
             show_default="pi/4",
-            rich_help_panel=EXPERIMENT,
         ),
     ] = math.pi / 4
-    wavelength: Annotated[
-        float, typer.Option(help="Carrier wavelength, pixels.", rich_help_panel=EXPERIMENT)
-    ] = 10.0
-    sigma: Annotated[
-        float, typer.Option(help="Envelope's deviation, pixels.", rich_help_panel=EXPERIMENT)
-    ] = 4.0
+    wavelength: Annotated[float, typer.Option(help="Carrier wavelength, pixels.")] = 10.0
+    sigma: Annotated[float, typer.Option(help="Envelope's deviation, pixels.")] = 4.0
     psi: Annotated[
         float,
         typer.Option(
@@ -203,21 +159,13 @@ class ExperimentOptions(InputOptions):
             metavar="ANGLE",
             help="Carrier's phase; a bare number is in radians.",
             show_default="0",
-            rich_help_panel=EXPERIMENT,
         ),
     ] = 0.0
-    gamma: Annotated[
-        float, typer.Option(help="Envelope's aspect ratio.", rich_help_panel=EXPERIMENT)
-    ] = 0.5
-    kernel_size: Annotated[
-        int, typer.Option(help="Side of the kernel, odd, pixels.", rich_help_panel=EXPERIMENT)
-    ] = 31
-    loss: Annotated[str, typer.Option(help=one_of(LOSSES), rich_help_panel=EXPERIMENT)] = "rmse"
+    gamma: Annotated[float, typer.Option(help="Envelope's aspect ratio.")] = 0.5
+    kernel_size: Annotated[int, typer.Option(help="Side of the kernel, odd, pixels.")] = 31
+    loss: Annotated[str, typer.Option(help=one_of(LOSSES))] = "rmse"
     target_noise: Annotated[
-        float,
-        typer.Option(
-            help="Deviation of noise added to the target response.", rich_help_panel=EXPERIMENT
-        ),
+        float, typer.Option(help="Deviation of noise added to the target response.")
     ] = 0.0
 
 
@@ -233,7 +181,6 @@ class StartOption:
             metavar="ANGLE",
             help="Where the optimizer starts; a bare number is in radians.",
             show_default="-pi/4",
-            rich_help_panel=EXPERIMENT,
         ),
     ] = -math.pi / 4
 
@@ -250,7 +197,6 @@ class StartsOption:
             metavar="[NAME=]ANGLE",
             help="Where the optimizer starts; repeatable. A bare number is in radians.",
             show_default="-pi/4",
-            rich_help_panel=EXPERIMENT,
         ),
     ] = [Named(-math.pi / 4)]  # noqa: RUF012
 
@@ -263,14 +209,12 @@ class OwnOptions:
         typer.Option(
             metavar="FILE.py:NAME",
             help="A loss function, a module or its factory; also package.module:NAME.",
-            rich_help_panel=OWN,
         ),
     ] = None
     param: Annotated[
         list[str],
         typer.Option(
-            help="The module's parameter, as layers.0.theta[1,0], or all of a tensor; repeatable.",
-            rich_help_panel=OWN,
+            help="The module's parameter, as layers.0.theta[1,0], or all of a tensor; repeatable."
         ),
     ] = []  # noqa: RUF012
     input: Annotated[
@@ -278,21 +222,16 @@ class OwnOptions:
         typer.Option(
             metavar="PATH",
             help="The module's input: a .npy file or an image; repeatable, the inputs in order.",
-            rich_help_panel=OWN,
         ),
     ] = []  # noqa: RUF012
     target_output: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH", help="The module's target output, a .npy file.", rich_help_panel=OWN
-        ),
+        str | None, typer.Option(metavar="PATH", help="The module's target output, a .npy file.")
     ] = None
     range: Annotated[
         list[str],
         typer.Option(
             metavar="LO:HI",
             help="Values of the parameter; of several, once for all or once for each.",
-            rich_help_panel=OWN,
         ),
     ] = []  # noqa: RUF012
     period: Annotated[
@@ -301,7 +240,6 @@ class OwnOptions:
             parser=named("--period", parse_angle),
             metavar="ANGLE",
             help="The loss's period in the parameter.",
-            rich_help_panel=OWN,
         ),
     ] = None
 
@@ -342,7 +280,7 @@ def with_options(*groups: type) -> Callable[[Command], Command]:
 
 def _with_metavar(annotation: Any) -> Any:
     """Makes the help say NUMBER instead of Python's name of the type, where nothing better is."""
-    base, *infos = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    base, *infos = get_args(annotation) if get_origin(annotation) is Annotated else (annotation)
     kinds = {kind for kind in (*get_args(base), base) if kind in _METAVARS}
     for info in infos:
         if kinds and isinstance(info, OptionInfo) and info.metavar is None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from gabordiag.gabor import (
     validate_kernel_size,
 )
 from gabordiag.images import load_image, require_larger_than_kernel
+from gabordiag.objective.gabor_line import DirectObjective, GaborLine, ShortcutObjective
 from gabordiag.objective.image_grams import ImageGrams
 from gabordiag.objective.image_set import (
     ImageProgress,
@@ -54,9 +55,6 @@ from gabordiag.objective.response import (
     response_gram,
 )
 from gabordiag.objective.space import FloatArray, Parameter
-
-if TYPE_CHECKING:
-    from gabordiag.objective.gabor_line import GaborLine
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 DEVICES = ("cpu", "cuda", "mps")
@@ -264,6 +262,10 @@ class Experiment:
         shape = output_shape(padded, self.kernel_size)
         return torch.as_tensor(target_noise(pixels, shape, self.target_noise, self.seed))
 
+    def torch_dtype(self) -> torch.dtype:
+        """Returns the precision."""
+        return DTYPES[self.dtype]
+
     def torch_device(self) -> torch.device:
         """Returns the device.
 
@@ -334,9 +336,6 @@ class Experiment:
             name: One of `PARAMETER_NAMES`.
             direct: conv2d on the whole image at every evaluation, instead of the shortcut.
         """
-        # The objectives are made of experiments; only this call goes the other way.
-        from gabordiag.objective.gabor_line import DirectObjective, ShortcutObjective
-
         return DirectObjective(self, name) if direct else ShortcutObjective(self, name)
 
     def parameter(self, name: str) -> Parameter:

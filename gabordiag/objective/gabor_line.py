@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from torch.utils.checkpoint import checkpoint
 from gabordiag.errors import InputError
 from gabordiag.gabor import gabor_kernel, gabor_partials
 from gabordiag.objective.angles import nodes, value_of
-from gabordiag.objective.experiment import DTYPES, Experiment
 from gabordiag.objective.image_grams import ImageGrams
 from gabordiag.objective.image_set import Picture
 from gabordiag.objective.kernel_loss import KernelLoss
@@ -35,6 +34,9 @@ from gabordiag.objective.response import (
     kernel_basis,
 )
 from gabordiag.objective.space import FloatArray, Parameter
+
+if TYPE_CHECKING:
+    from gabordiag.objective.experiment import Experiment
 
 # Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
 # the default filter's (50 over theta, fewer over the others), and far more than any filter was seen
@@ -71,7 +73,7 @@ class GaborLine(Line):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the experiment."""
-        return DTYPES[self.experiment.dtype]
+        return self.experiment.torch_dtype()
 
     @property
     def device(self) -> torch.device:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gabordiag.errors import UsageError
 from gabordiag.gabor import POSITIVE_NAMES, gabor_kernel, gabor_partials, theta_period
-from gabordiag.objective.experiment import DTYPES, Experiment
+from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import DirectObjective
 from gabordiag.objective.kernel_loss import KernelLoss
 from gabordiag.objective.losses import find_loss
@@ -95,7 +95,7 @@ class GaborObjective(Objective):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the experiment."""
-        return DTYPES[self.experiment.dtype]
+        return self.experiment.torch_dtype()
 
     @property
     def device(self) -> torch.device:

@@ -4,8 +4,9 @@
                        a result), `markdown`, `page` (HTML)
     results            `restored` (JSON and arrays as objects), `registry` (what is said and drawn
                        of every kind of result)
-    what is said       `blocks` (its form), `words` (one parameter), `space_words`, `surface_words`,
-                       `image_words`, `rates` (learning rates), `phrases` (shared by all)
+    what is said       `blocks` (its form), `words`, `space_words` (several parameters),
+                       `surface_words`, `image_words`, `rates` (learning rates), `phrases` (what
+                       they share)
     the terminal       `console`, `sketch` (the landscape in letters)
     the pictures       `figures`, `animation`
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import Parameter
@@ -122,6 +123,27 @@ def remedies(result: Json) -> list[Block]:
         for remedy in result["remedies"]
     )
     return [Heading("What helps, each one tried"), Table(("", "remedy", "change", "ends"), rows, 3)]
+
+
+def rates_words(lr: float | Json) -> str:
+    """Returns the learning rate, or each parameter's own."""
+    if isinstance(lr, Mapping):
+        return ", ".join(f"{name} {rate:g}" for name, rate in lr.items())
+    return f"{lr:g}"
+
+
+def run_settings(run: Json) -> str:
+    """Returns optimizer and rates in words, for a sentence: sgd, lr 0.01, momentum 0.9."""
+    return ", ".join([str(run["optimizer"]), f"lr {rates_words(run['lr'])}", *how_else(run)])
+
+
+def outcome_shares(fractions: Mapping[str, float]) -> Table:
+    """Returns how much of a map each outcome covers, the largest first."""
+    shares = sorted(fractions.items(), key=lambda item: -item[1])
+    rows = tuple(
+        (name.replace("_", " "), f"{share:.1%}", OUTCOMES[name]) for name, share in shares if share
+    )
+    return Table(("outcome", "share", "meaning"), rows, 0)
 
 
 def how_else(run: Json) -> list[str]:

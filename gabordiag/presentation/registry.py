@@ -37,7 +37,6 @@ from gabordiag.presentation.figures.maps import (
 from gabordiag.presentation.figures.paths import draw_runs
 from gabordiag.presentation.figures.run_paths import Runs
 from gabordiag.presentation.figures.runs import (
-    Failure,
     comparison_figure,
     draw_run,
     optimize_figure,
@@ -49,13 +48,7 @@ from gabordiag.presentation.figures.space import (
     plane_figure,
     plane_words,
 )
-from gabordiag.presentation.figures.style import (
-    drawing,
-    finish,
-    legend_beside,
-    new_figure,
-    render,
-)
+from gabordiag.presentation.figures.style import drawing, finish, legend_beside, new_figure, render
 from gabordiag.presentation.figures.surface import (
     draw_surface,
     surface_figure,
@@ -69,8 +62,6 @@ from gabordiag.presentation.restored import (
     Explored,
     PlaneView,
     Reproduced,
-    SpaceDiagnosed,
-    SpaceRuns,
     SurfaceView,
     restore,
 )
@@ -109,20 +100,24 @@ def _of_json(function: Callable[[Mapping[str, Any]], list[Block]]) -> Callable[[
     return lambda view: function(view.result)
 
 
+def _of_runs(runs: Runs, stem: str = "optimize") -> Drawings:
+    if runs.sweep is not None:
+        return {stem: partial(optimize_figure, runs)}
+    return {"pairs": partial(pairs_figure, runs)} if runs.planes else {}
+
+
 def _of_diagnosis(diagnosed: Diagnosed) -> Drawings:
-    runs = diagnosed.runs
-    return {"sweep": partial(sweep_figure, runs.sweep), "run": partial(optimize_figure, runs)}
-
-
-def _of_pairs(view: SpaceRuns | SpaceDiagnosed) -> Drawings:
-    return {"pairs": partial(pairs_figure, view)} if view.result.get("pairs") else {}
+    sweep = diagnosed.runs.sweep
+    ground: Drawings = {} if sweep is None else {"sweep": partial(sweep_figure, sweep)}
+    return ground | _of_runs(diagnosed.runs, "run")
 
 
 def _of_reproduction(reproduced: Reproduced) -> Drawings:
-    drawings: Drawings = {"comparison": partial(comparison_figure, _failures(reproduced))}
+    failures = {name: (case.failing, case.basins) for name, case in reproduced.cases.items()}
+    drawings: Drawings = {"comparison": partial(comparison_figure, failures)}
     for name, case in reproduced.cases.items():
         drawings[f"{name}-run"] = partial(optimize_figure, case.failing)
-        drawings[f"{name}-sweep"] = partial(sweep_figure, case.failing.sweep)
+        drawings[f"{name}-sweep"] = partial(sweep_figure, case.failing.ground)
         if case.basins is not None:
             drawings[f"{name}-basins"] = partial(basins_figure, case.basins)
         if case.bifurcation is not None:
@@ -130,16 +125,12 @@ def _of_reproduction(reproduced: Reproduced) -> Drawings:
     return drawings
 
 
-def _failures(reproduced: Reproduced) -> dict[str, Failure]:
-    return {name: Failure(case.failing, case.basins) for name, case in reproduced.cases.items()}
-
-
 def _draw_first_case(ax: Axes, reproduced: Reproduced) -> None:
     draw_runs(ax, next(iter(reproduced.cases.values())).failing)
 
 
-def _draw_runs_of_space(ax: Axes, view: View) -> None:
-    legend_beside(ax, draw_space_runs(ax, view))
+def _draw_runs(ax: Axes, runs: Runs) -> None:
+    (draw_space_runs if runs.sweep is None else draw_runs)(ax, runs)
 
 
 def _draw_plane(ax: Axes, view: View) -> None:
@@ -156,13 +147,13 @@ KINDS: dict[type, Kind] = {
         _each(surface=surface_figure, surface_in_space=surface_in_space_figure),
         draw_surface,
     ),
-    Runs: Kind(words.runs, _each(optimize=optimize_figure), draw_runs, lambda runs: {"": runs}),
-    SpaceRuns: Kind(_of_json(space_words.space_runs), _of_pairs, _draw_runs_of_space),
+    Runs: Kind(
+        words.runs, _of_runs, _draw_runs, lambda runs: {} if runs.sweep is None else {"": runs}
+    ),
     Basins: Kind(words.basins, _each(basins=basins_figure), draw_map_alone),
     PlaneView: Kind(_of_json(space_words.plane_of_starts), _each(plane=plane_figure), _draw_plane),
     Bifurcation: Kind(words.bifurcation, _each(bifurcation=bifurcation_figure), draw_attractor),
-    Diagnosed: Kind(words.diagnosis, _of_diagnosis, lambda ax, found: draw_runs(ax, found.runs)),
-    SpaceDiagnosed: Kind(_of_json(space_words.space_diagnosis), _of_pairs, _draw_runs_of_space),
+    Diagnosed: Kind(words.diagnosis, _of_diagnosis, lambda ax, found: _draw_runs(ax, found.runs)),
     Reproduced: Kind(
         words.reproduction,
         _of_reproduction,

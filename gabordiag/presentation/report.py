@@ -120,7 +120,7 @@ def make_pages(
     rows = tuple((name, show_setting(value)) for name, value in given.items())
     pictures = {stem: page.inlined(name, files[name], small) for stem, name in shown.items()}
     line = command_line(command, given)
-    text = markdown(command, blocks, given, shown)
+    text = markdown(command, blocks, rows, line, shown)
     html = page.to_html(command, blocks, rows, line, pictures, narrow)
     return {
         "report.md": printable(text).encode("utf-8"),
@@ -191,18 +191,21 @@ def redo(
 
 
 def markdown(
-    command: str, blocks: Sequence[Block], settings: Mapping[str, Any], pictures: Mapping[str, str]
+    command: str,
+    blocks: Sequence[Block],
+    settings: tuple[tuple[str, str], ...],
+    line: str,
+    pictures: Mapping[str, str],
 ) -> str:
     """Returns the report as Markdown: the blocks, and how to repeat the run."""
-    rows = tuple((name, show_setting(value)) for name, value in settings.items())
     again = f"gabordiag {command} --config config.toml"
     parts = [
         f"# gabordiag {command}",
         to_markdown(blocks, pictures),
         "## To repeat it",
         f"In this folder, or with all settings written out:\n\n{fenced(again)}",
-        fenced(command_line(command, settings)),
-        to_markdown([Table(("setting", "value"), rows)], {}),
+        fenced(line),
+        to_markdown([Table(("setting", "value"), settings)], {}),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 

@@ -71,14 +71,6 @@ class SurfaceView(View):
     """A loss over two parameters."""
 
 
-class SpaceRuns(View):
-    """Runs of several parameters."""
-
-
-class SpaceDiagnosed(View):
-    """The diagnosis of a run of several parameters."""
-
-
 class PlaneView(View):
     """Outcomes over a plane of starts of two parameters."""
 
@@ -98,9 +90,8 @@ def restore(command: str, view: View) -> Any:
         command: That made the result.
         view: JSON and arrays.
     """
-    if view.result.keys() & {"learned", "parameters"}:
-        return _OF_SEVERAL[command](view.result, view.data)
-    return READERS[command](view)
+    of_two = _OF_TWO.get(command) if "parameters" in view.result else None
+    return READERS[command](view) if of_two is None else of_two(view.result, view.data)
 
 
 def _sweep(view: View) -> Sweep:
@@ -133,11 +124,15 @@ def _reproduced(view: View) -> Reproduced:
 
 
 def _runs(view: View) -> Runs:
-    return Runs.of(_sweep(view), view.result["runs"], view, view.result.get("notes", ()))
+    return Runs.of(_ground(view), view.result["runs"], view, view.result.get("notes", ()))
 
 
 def _diagnosed(view: View) -> Diagnosed:
-    return Diagnosed(view.result, Runs.of(_sweep(view), [view.result["run"]], view))
+    return Diagnosed(view.result, Runs.of(_ground(view), [view.result["run"]], view))
+
+
+def _ground(view: View) -> Sweep | None:
+    return None if "learned" in view.result else _sweep(view)
 
 
 def _explored(view: View) -> Explored:
@@ -145,7 +140,7 @@ def _explored(view: View) -> Explored:
     return Explored(Landscape.from_dict(losses[view.result["loss"]]["landscape"]))
 
 
-# Command -> what its result becomes; of several parameters in the second table.
+# Command -> what its result becomes; over a plane of two parameters in the second table.
 READERS: dict[str, Callable[[View], Any]] = {
     "sweep": Sweep.from_view,
     "optimize": _runs,
@@ -157,9 +152,4 @@ READERS: dict[str, Callable[[View], Any]] = {
     "explain": lambda view: Explained(view.result, view.data),
     "explore": _explored,
 }
-_OF_SEVERAL: dict[str, type[View]] = {
-    "sweep": SurfaceView,
-    "optimize": SpaceRuns,
-    "diagnose": SpaceDiagnosed,
-    "basins": PlaneView,
-}
+_OF_TWO: dict[str, type[View]] = {"sweep": SurfaceView, "basins": PlaneView}

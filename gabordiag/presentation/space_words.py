@@ -1,64 +1,31 @@
-"""What is said about several parameters at once: their runs, a diagnosis, a plane of starts."""
+"""What is said about several parameters alone: where their runs end, a plane of starts."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.objective.losses import LOSSES
-from gabordiag.objective.space import Parameter
-from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
+from gabordiag.presentation.blocks import Block, Heading, Paragraph, Picture, Table
+from gabordiag.presentation.figures.run_paths import Runs
 from gabordiag.presentation.phrases import (
-    findings,
-    how_else,
     number,
-    outcome_name,
-    remedies,
+    outcome_shares,
+    run_settings,
     show_wrapped,
-    verdict,
 )
 from gabordiag.presentation.surface_words import points_found
 from gabordiag.wording import counted
 
 Json = Mapping[str, Any]
 
-_RUN_COLUMNS = ("optimizer", "loss", "lr", "outcome", "steps", "final loss", "jumps")
 # Angles closer than this are the same: copies of a target are exact up to rounding.
 _SAME = 1e-9
-
-
-def space_runs(result: Json) -> list[Block]:
-    """Returns what the runs of an optimization say, parameter by parameter."""
-    runs = result["runs"]
-    told: list[Block] = [Heading("The runs"), Picture("pairs")]
-    told.append(Table(_columns(runs, _RUN_COLUMNS), _numbered(runs, map(_row, runs)), _at(runs)))
-    meanings = dict.fromkeys(run["outcome"] for run in runs)
-    told.append(Listing(tuple(f"{name.replace('_', ' ')}: {OUTCOMES[name]}" for name in meanings)))
-    return [*told, *_ends(result, runs), *(Paragraph(note) for note in result.get("notes", []))]
-
-
-def space_diagnosis(result: Json) -> list[Block]:
-    """Returns the verdict on a run of several parameters, why, what helps, and the run."""
-    run = result["run"]
-    told: list[Block] = [verdict(result), Picture("pairs")]
-    if result["jump_story"]:
-        told += [Heading("What happened"), Listing(tuple(result["jump_story"]))]
-    told += findings(result) if result["findings"] else []
-    told += remedies(result)
-    told += [Heading("The run"), Table(_RUN_COLUMNS, (_row(run),), 3)]
-    told += _ends(result, [run])
-    return [*told, *_at_target(result, run)]
 
 
 def plane_of_starts(result: Json) -> list[Block]:
     """Returns which starts of a plane of two parameters reach the target."""
     first, second = result["parameters"]
-    shares = sorted(result["fractions"].items(), key=lambda item: -item[1])
-    rows = tuple(
-        (name.replace("_", " "), f"{share:.1%}", OUTCOMES[name]) for name, share in shares if share
-    )
     share = share_words(result["reached_share"])
     text = (
         f"With {run_settings(result)}, {share} of the starts over {first} and {second} reach the "
@@ -68,7 +35,7 @@ def plane_of_starts(result: Json) -> list[Block]:
         Heading("Starts over two parameters"),
         Paragraph(text),
         Picture("plane"),
-        Table(("outcome", "share", "meaning"), rows, 0),
+        outcome_shares(result["fractions"]),
         Heading("The surface under them"),
         *points_found(result["surface"]),
     ]
@@ -83,79 +50,27 @@ def share_words(share: float) -> str:
     return f"{100 * share:.0f}%"
 
 
-def rates_words(lr: float | Json) -> str:
-    """Returns the learning rate, or each parameter's own."""
-    if isinstance(lr, Mapping):
-        return ", ".join(f"{name} {rate:g}" for name, rate in lr.items())
-    return f"{lr:g}"
-
-
-def run_settings(run: Json) -> str:
-    """Returns optimizer and rates in words, for a sentence: sgd, lr 0.01, momentum 0.9."""
-    return ", ".join([str(run["optimizer"]), f"lr {rates_words(run['lr'])}", *how_else(run)])
-
-
-def is_copy(result: Json, run: Json) -> bool:
+def is_copy(runs: Runs, run: Json) -> bool:
     """Whether the target's copy that is nearest to a run's end is another than the target."""
-    return bool(_turned(result, run))
+    return bool(_turned(runs, run))
 
 
-def axes_of(result: Json) -> dict[str, Parameter]:
-    """Returns name -> the learned parameter, of which the result holds unit and period."""
-    return {
-        name: Parameter(
-            name, -math.inf, math.inf, period, None, 0.0, unit == "rad", unit.removeprefix("rad")
-        )
-        for name, unit, period in zip(
-            result["learned"], result["units"], result["periods"], strict=True
-        )
-    }
-
-
-def _columns(runs: Sequence[Json], columns: tuple[str, ...]) -> tuple[str, ...]:
-    return columns if len(runs) == 1 else ("run", *columns)
-
-
-def _numbered(runs: Sequence[Json], rows: Any) -> tuple[tuple[str, ...], ...]:
-    """Numbers the rows of several runs, a row a run."""
-    if len(runs) == 1:
-        return tuple(rows)
-    return tuple((str(index), *row) for index, row in enumerate(rows, 1))
-
-
-def _at(runs: Sequence[Json]) -> int:
-    return _RUN_COLUMNS.index("outcome") + (len(runs) > 1)
-
-
-def _row(run: Json) -> tuple[str, ...]:
-    momentum = f", momentum {run['momentum']:g}" if run["momentum"] else ""
-    return (
-        run["optimizer"] + momentum,
-        run["loss"],
-        rates_words(run["lr"]),
-        outcome_name(run),
-        str(run["steps"]),
-        number(run["final_loss"], 3),
-        str(run["n_jumps"]),
-    )
-
-
-def _ends(result: Json, runs: Sequence[Json]) -> list[Block]:
-    """Where each run began and ended, and how the loss curves there."""
-    told: list[Block] = [Heading("Parameter by parameter")]
+def ends(made: Runs) -> list[Block]:
+    """Returns where each run began and ended, and how the loss curves there."""
+    blocks: list[Block] = [Heading("Parameter by parameter")]
     columns = ("parameter", "start", "end", "target", "distance", "there")
-    for index, run in enumerate(runs, 1):
-        if len(runs) > 1:
-            told.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
-        told.append(Table(columns, _parameters(result, run)))
-        told += [Paragraph(text) for text in _symmetry(result, run)]
-        told.append(Paragraph(_curving(result, run)))
-    return told
+    for index, run in enumerate(made.runs, 1):
+        if len(made.runs) > 1:
+            blocks.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
+        blocks.append(Table(columns, _parameters(made, run)))
+        blocks += [Paragraph(text) for text in _symmetry(made, run)]
+        blocks.append(Paragraph(_curving(run)))
+    return blocks
 
 
-def _parameters(result: Json, run: Json) -> tuple[tuple[str, ...], ...]:
+def _parameters(made: Runs, run: Json) -> tuple[tuple[str, ...], ...]:
     rows = []
-    for (name, axis), within in zip(axes_of(result).items(), result["tolerances"], strict=True):
+    for (name, axis), within in zip(made.axes.items(), made.tolerances, strict=True):
         apart = (run["distance_to_target"] or {}).get(name)
         allowed = axis.show(within)
         is_there = apart is not None and apart <= within
@@ -176,13 +91,12 @@ def _parameters(result: Json, run: Json) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
-def _symmetry(result: Json, run: Json) -> list[str]:
+def _symmetry(made: Runs, run: Json) -> list[str]:
     """The sentence on a run that ended at a copy of the target."""
-    turned = _turned(result, run)
-    if run["outcome"] != "reached" or not turned:
+    turned, goal = _turned(made, run), made.target
+    if run["outcome"] != "reached" or not turned or goal is None:
         return []
-    axes = axes_of(result)
-    target = ", ".join(f"{n} {show_wrapped(axes[n], result['target'][n])}" for n in turned)
+    target = ", ".join(f"{n} {show_wrapped(made.axes[n], goal[n])}" for n in turned)
     reasons = []
     if "theta" in turned:
         reasons.append("theta + 180° with psi turned to -psi is the same filter")
@@ -195,19 +109,18 @@ def _symmetry(result: Json, run: Json) -> list[str]:
     return [which + "; ".join(reasons) + "."]
 
 
-def _turned(result: Json, run: Json) -> list[str]:
+def _turned(made: Runs, run: Json) -> list[str]:
     """Names of the parameters in which a run's copy of the target is not the target itself."""
-    names: list[str] = []
-    target = result["target"]
-    if target is None:
-        return names
-    for name, axis in axes_of(result).items():
-        if abs(_offset(axis, run["target_copy"][name] - target[name])) > _SAME:
-            names.append(name)
-    return names
+    if made.target is None:
+        return []
+    apart = {
+        name: float(axis.offset(run["target_copy"][name], made.target[name]))
+        for name, axis in made.axes.items()
+    }
+    return [name for name, offset in apart.items() if abs(offset) > _SAME]
 
 
-def _curving(result: Json, run: Json) -> str:
+def _curving(run: Json) -> str:
     """What the Hessian's eigenvalues at a run's end say."""
     hessian, squared = run["hessian"], _under_root(run["loss"])
     values = hessian["eigenvalues"]
@@ -225,7 +138,7 @@ def _curving(result: Json, run: Json) -> str:
         down = sum(value <= 0 for value in values)
         return (
             f"{text}. Along {down} of its {counted(len(values), 'direction', 'directions')} the "
-            "loss does not curve up, so this is no minimum, and at no rate would a run rest here."
+            "loss does not curve up: this is not a minimum, and a run does not converge here."
         )
     if not run["minimum"]:
         return (
@@ -250,42 +163,36 @@ def _rest(hessian: Json, loss_name: str) -> str:
     if squared is not None:
         return (
             f"{text}with {squared} no rate of plain gradient descent above {bound} (2 / "
-            f"largest eigenvalue) can rest here. {loss_name} has a kink at its zero, at which no "
-            "fixed rate rests."
+            f"largest eigenvalue) converges here. {loss_name} has a kink at its zero, at which no "
+            "fixed rate converges."
         )
     return (
         f"{text}no rate of plain gradient descent above {bound} (2 / largest eigenvalue), the same "
-        "for all parameters, can rest here."
+        "for all parameters, converges here."
     )
 
 
-def _at_target(result: Json, run: Json) -> list[Block]:
-    """The same at the target, for a run that did not get there."""
-    hessian, there = result["target_hessian"], run["minimum"]
-    if not hessian["is_minimum"] or (there is not None and _is_at_target(result, run)):
+def at_target(made: Runs, hessian: Json) -> list[Block]:
+    """Returns how the loss curves at the target, of a run that did not get there."""
+    (run,) = made.runs
+    if not hessian["is_minimum"] or _is_at_target(made, run):
         return []
     listed = _listed(hessian["eigenvalues"])
     number_there = number(hessian["condition_number"], 3)
     text = f"At the target the eigenvalues are {listed}, and the condition number is {number_there}"
     if _under_root(run["loss"]) is None:
         bound = number(hessian["stable_lr"], 3)
-        text += f"; no rate of plain gradient descent above {bound} can rest there"
+        text += f"; no rate of plain gradient descent above {bound} converges there"
     return [Paragraph(f"{text}.")]
 
 
-def _is_at_target(result: Json, run: Json) -> bool:
+def _is_at_target(made: Runs, run: Json) -> bool:
     """Whether the minimum at a run's end is the target, up to its symmetries."""
-    axes, minimum, goal = axes_of(result), run["minimum"], run["target_copy"]
-    if goal is None:
-        return False
-    apart = (_offset(axis, minimum[name] - goal[name]) for name, axis in axes.items())
-    return all(
-        abs(offset) <= within for offset, within in zip(apart, result["tolerances"], strict=True)
+    minimum, goal = run["minimum"], run["target_copy"]
+    return None not in (minimum, goal) and all(
+        abs(float(axis.offset(minimum[name], goal[name]))) <= within
+        for (name, axis), within in zip(made.axes.items(), made.tolerances, strict=True)
     )
-
-
-def _offset(axis: Parameter, apart: float) -> float:
-    return apart if axis.period is None else math.remainder(apart, axis.period)
 
 
 def _listed(values: Sequence[float]) -> str:

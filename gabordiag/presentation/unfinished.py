@@ -12,30 +12,20 @@ from matplotlib.figure import Figure
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation import report
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
-from gabordiag.presentation.figures.style import (
-    RUN_STYLES,
-    drawing,
-    finish,
-    new_figure,
-    render,
-)
+from gabordiag.presentation.figures.style import RUN_STYLES, drawing, finish, new_figure, render
 from gabordiag.presentation.phrases import number
 from gabordiag.runs import UnfinishedRun
 
 _STEM = "logged"
 # Up to so many steps are drawn as single points too.
 _DOTTED = 60
-_STATES = {
-    "running": "has not ended yet",
-    "interrupted": "was interrupted",
-    "failed": "failed",
-}
+_STATES = {"running": "has not ended yet", "interrupted": "was interrupted", "failed": "failed"}
 
 
 def blocks(run: UnfinishedRun) -> list[Block]:
     """Returns how far the run came."""
     state = _STATES.get(run.status, "did not finish")
-    steps = sum(max(0, len(_column(log, "step")) - 1) for log in run.logs.values())
+    steps = sum(len(log["step"]) - 1 for log in run.logs.values())
     logged: list[Block] = [_table(run), Picture(_STEM)] if run.logs else []
     return [
         Heading(f"A run of `{run.command}` that {state}"),
@@ -56,17 +46,11 @@ def _next(run: UnfinishedRun) -> str:
 def _table(run: UnfinishedRun) -> Table:
     rows = []
     for name, log in run.logs.items():
-        losses = _column(log, "loss")
+        parameter, losses = _parameter(run, log), log["loss"]
         finite = losses[np.isfinite(losses)]
-        last = _values(log)[-1:]
+        last, lowest = number(losses[-1]), number(finite.min()) if len(finite) else "–"
         rows.append(
-            (
-                name,
-                str(max(0, len(losses) - 1)),
-                _parameter(run, log).show(last[0]) if len(last) else "–",
-                number(losses[-1]) if len(losses) else "–",
-                number(finite.min()) if len(finite) else "–",
-            )
+            (name, str(len(losses) - 1), parameter.show(log[parameter.name][-1]), last, lowest)
         )
     return Table(("log", "steps", "last value", "last loss", "lowest loss"), tuple(rows))
 
@@ -81,22 +65,22 @@ def make_files(run: UnfinishedRun) -> dict[str, bytes]:
 
 def draw(run: UnfinishedRun) -> dict[str, bytes]:
     """Returns the figures: file name -> content; none if no step was logged."""
-    logs = {name: log for name, log in run.logs.items() if len(_column(log, "step"))}
-    return {f"{_STEM}.png": render(_figure(run, logs), "png")} if logs else {}
+    return {f"{_STEM}.png": render(_figure(run), "png")} if run.logs else {}
 
 
-def _figure(run: UnfinishedRun, logs: Mapping[str, Mapping[str, Any]]) -> Figure:
+def _figure(run: UnfinishedRun) -> Figure:
     with drawing():
         figure = new_figure(9.0, 6.4)
         top, bottom = figure.subplots(2, 1, sharex=True)
+        logs = run.logs
         drawn = list(zip(logs.items(), RUN_STYLES, strict=False))
         for (name, log), (color, line, marker) in drawn:
-            steps = _column(log, "step")
+            steps, parameter = log["step"], _parameter(run, log)
             look: dict[str, Any] = {"color": color, "linestyle": line, "linewidth": 1.2}
             if len(steps) <= _DOTTED:
                 look |= {"marker": marker, "markersize": 3.5}
-            top.plot(steps, _column(log, "loss"), label=name.removesuffix(".csv"), **look)
-            bottom.plot(steps, _parameter(run, log).scale * _values(log), **look)
+            top.plot(steps, log["loss"], label=name.removesuffix(".csv"), **look)
+            bottom.plot(steps, parameter.scale * log[parameter.name], **look)
         top.set_ylabel("loss")
         bottom.set_ylabel(_parameter(run, next(iter(logs.values()))).label)
         bottom.set_xlabel("step")
@@ -108,20 +92,8 @@ def _figure(run: UnfinishedRun, logs: Mapping[str, Mapping[str, Any]]) -> Figure
         return finish(figure)
 
 
-def _column(log: Mapping[str, Any], name: str) -> Any:
-    return log.get(name, np.empty(0))
-
-
-def _name(log: Mapping[str, Any]) -> str:
-    return list(log)[1] if len(log) > 1 else ""
-
-
 def _parameter(run: UnfinishedRun, log: Mapping[str, Any]) -> Parameter:
     """Returns the logged parameter; the unit of a custom objective is not known from the log."""
-    name = _name(log)
+    _, name, *_ = log
     is_angle = run.settings.get("objective") is None and name in ("theta", "psi")
     return Parameter(name, -math.inf, math.inf, None, None, 0.0, is_angle)
-
-
-def _values(log: Mapping[str, Any]) -> Any:
-    return _column(log, _name(log))

@@ -1,4 +1,4 @@
-"""What results of one parameter say: blocks of text and tables, for terminal and reports alike."""
+"""What results say: blocks of text and tables, for terminal and reports alike."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ from gabordiag.presentation.phrases import (
     findings,
     number,
     outcome_name,
+    outcome_shares,
+    rates_words,
     remedies,
     show_interval,
     show_wrapped,
@@ -39,6 +41,7 @@ from gabordiag.presentation.phrases import (
 )
 from gabordiag.presentation.rates import rate_words
 from gabordiag.presentation.restored import Case, Diagnosed, Explored, Reproduced
+from gabordiag.presentation.space_words import at_target, ends
 
 Json = Mapping[str, Any]
 
@@ -46,7 +49,6 @@ Json = Mapping[str, Any]
 _MOST_MARKS = 6
 # Rows of critical points; of more, the lowest minima.
 _MOST_POINTS = 24
-_RUN_COLUMNS = ("optimizer", "loss", "lr", "start", "outcome", "end", "loss", "jumps", "Lyapunov")
 
 
 def sweep(made: Sweep) -> list[Block]:
@@ -62,23 +64,20 @@ def sweep(made: Sweep) -> list[Block]:
 
 
 def runs(made: Runs) -> list[Block]:
-    """Returns the runs in a table, and their landscape."""
+    """Returns the runs in a table, and what they ran on."""
     return [
         Heading("The runs"),
         Picture("animation"),
-        Picture("optimize"),
+        Picture("optimize" if made.sweep else "pairs"),
         *_run_table(made),
         *_batches(made.runs),
         *(Paragraph(note) for note in made.notes),
         *_ground(made),
-        *image_blocks(made.sweep.landscape),
     ]
 
 
 def basins(made: Basins) -> list[Block]:
     """Returns which learning rates work from where, and the landscape."""
-    shares = sorted(made.fractions.items(), key=lambda item: -item[1])
-    rows = tuple((name.replace("_", " "), f"{share:.1%}", OUTCOMES[name]) for name, share in shares)
     best = ""
     if made.best_lr is not None:
         share = made.reached_share.max()
@@ -88,7 +87,7 @@ def basins(made: Basins) -> list[Block]:
         Paragraph(_rates(made) + best),
         Picture("basins"),
         *_theory(made),
-        Table(("outcome", "share", "meaning"), rows, 0),
+        outcome_shares(made.fractions),
         Heading("The landscape"),
         _sketch(made.sweep, start=made.windows.start),
         *_points(made.sweep.landscape),
@@ -112,20 +111,17 @@ def bifurcation(made: Bifurcation) -> list[Block]:
 
 
 def diagnosis(made: Diagnosed) -> list[Block]:
-    """Returns the verdict, what happened, why, what helps, and the run on its landscape."""
-    blocks: list[Block] = [verdict(made.verdict), Picture("run")]
-    if made.verdict["jump_story"]:
-        blocks += [Heading("What happened"), Listing(tuple(made.verdict["jump_story"]))]
-    return [
-        *blocks,
-        *findings(made.verdict),
-        *remedies(made.verdict),
-        Heading("The run"),
-        *_run_table(made.runs),
-        *_ground(made.runs, Picture("sweep")),
-        *_gradient(made.runs.sweep),
-        *image_blocks(made.runs.sweep.landscape),
-    ]
+    """Returns the verdict, what happened, why, what helps, and the run on what it ran on."""
+    found, one = made.verdict, made.runs.sweep
+    blocks: list[Block] = [verdict(found), Picture("run" if one else "pairs")]
+    if found["jump_story"]:
+        blocks += [Heading("What happened"), Listing(tuple(found["jump_story"]))]
+    blocks += findings(found) if found["findings"] else []
+    blocks += [*remedies(found), Heading("The run"), *_run_table(made.runs)]
+    blocks += _ground(made.runs, Picture("sweep"))
+    if one is None:
+        return [*blocks, *at_target(made.runs, found["target_hessian"])]
+    return [*blocks, *_gradient(one)]
 
 
 def reproduction(made: Reproduced) -> list[Block]:
@@ -137,7 +133,7 @@ def reproduction(made: Reproduced) -> list[Block]:
     for name, case in made.cases.items():
         blocks += _case(name, case)
     first = next(iter(made.cases.values()))
-    return [*blocks, *image_blocks(first.failing.sweep.landscape)]
+    return [*blocks, *image_blocks(first.failing.ground.landscape)]
 
 
 def check(result: Json) -> list[Block]:
@@ -192,9 +188,12 @@ def _sketch(made: Sweep, runs: Sequence[Json] = (), start: float | None = None) 
 
 
 def _ground(made: Runs, *pictures: Picture) -> list[Block]:
-    """The runs' landscape."""
-    sketch = _sketch(made.sweep, made.runs)
-    return [Heading("The landscape"), *pictures, sketch, *_points(made.sweep.landscape)]
+    """The runs' landscape; of several parameters, where each began and ended."""
+    if made.sweep is None:
+        return ends(made)
+    sketch, landscape = _sketch(made.sweep, made.runs), made.sweep.landscape
+    about = [Heading("The landscape"), *pictures, sketch, *_points(landscape)]
+    return [*about, *image_blocks(landscape)]
 
 
 def _points(landscape: Landscape) -> list[Block]:
@@ -251,36 +250,36 @@ def _gradient(made: Sweep) -> list[Block]:
 
 def _run_table(made: Runs) -> list[Block]:
     """The runs, the meanings of the words in their table, and how far they can be trusted."""
-    parameter, runs = made.sweep.landscape.parameter, made.runs
-    rows = tuple(
-        (
-            run["optimizer"]
-            + (f", momentum {run['momentum']:g}" if run["momentum"] else "")
-            + batch_label(run, ", "),
-            run["loss"],
-            f"{run['lr']:g}",
-            parameter.show(run["start"]),
-            outcome_name(run),
-            show_wrapped(parameter, run["final"]),
-            number(run["final_loss"], 3),
-            str(run["n_jumps"]),
-            number(run["lyapunov"], 2),
-        )
-        for run in runs
-    )
-    return [Table(_RUN_COLUMNS, rows, 4), _meanings(runs), *_chaos(runs)]
+    rows = []
+    for index, run in enumerate(made.runs, 1):
+        momentum = f", momentum {run['momentum']:g}" if run["momentum"] else ""
+        cells = {} if made.sweep or len(made.runs) == 1 else {"run": str(index)}
+        cells["optimizer"] = run["optimizer"] + momentum + batch_label(run, ", ")
+        cells |= {"loss": run["loss"], "lr": rates_words(run["lr"])}
+        last = {"final loss": number(run["final_loss"], 3), "jumps": str(run["n_jumps"])}
+        if made.sweep is None:
+            cells |= {"outcome": outcome_name(run), "steps": str(run["steps"]), **last}
+        else:
+            parameter = made.sweep.landscape.parameter
+            cells |= {"start": parameter.show(run["start"]), "outcome": outcome_name(run)}
+            cells |= {"end": show_wrapped(parameter, run["final"]), **last}
+            cells["Lyapunov"] = number(run["lyapunov"], 2)
+        rows.append(cells)
+    columns = tuple(rows[0])
+    table = Table(columns, tuple(tuple(row.values()) for row in rows), columns.index("outcome"))
+    return [table, _meanings(made), *_chaos(made.runs)]
 
 
-def _meanings(runs: Sequence[Json]) -> Listing:
+def _meanings(made: Runs) -> Listing:
     """Explains the words of the table of runs that occur in it."""
+    runs = made.runs
     items = [
         f"{name.replace('_', ' ')}: {OUTCOMES[name]}"
         for name in dict.fromkeys(run["outcome"] for run in runs)
     ]
     if any(run["n_jumps"] for run in runs):
-        items.append(
-            f"jumps: steps on which the loss rises by {JUMP_RISE:.0%} of the landscape's height"
-        )
+        height = "landscape's height" if made.sweep else "range of the run's losses"
+        items.append(f"jumps: steps on which the loss rises by {JUMP_RISE:.0%} of the {height}")
     if any(run["lyapunov"] is not None for run in runs):
         items.append(
             "Lyapunov: the exponent, per step, with which two nearby runs diverge from each other; "
@@ -326,7 +325,7 @@ def _symptom(name: str, case: Case) -> list[Block]:
     """The verdict on a filter, and what was seen."""
     (run,) = case.failing.runs
     symptom = "reproduced" if case.reproduced else "not reproduced"
-    start = case.failing.sweep.landscape.parameter.show(run["start"])
+    start = case.failing.ground.landscape.parameter.show(run["start"])
     text = (
         f"sgd, {run['loss']}, lr {run['lr']:g}, {run['steps']} steps from {start}: the question's "
         f"symptom is {symptom}: {run['symptoms']} times the loss fell below 30% of its largest and "
@@ -340,7 +339,7 @@ def _symptom(name: str, case: Case) -> list[Block]:
 
 def _case(name: str, case: Case) -> list[Block]:
     """What happened with a filter, why, and what helps."""
-    made = case.failing.sweep
+    made = case.failing.ground
     blocks: list[Block] = [Heading(f"What happened with the {name} filter")]
     blocks += [Picture(f"{name}-animation"), Picture(f"{name}-run")]
     if case.diagnosis is not None:

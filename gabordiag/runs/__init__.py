@@ -10,14 +10,7 @@ Nobody outside needs to know which: the names below are all there is to use.
 
 from gabordiag.runs.files import TrajectoryFile, write_atomically
 from gabordiag.runs.folder import RunFolder, document, environment, write_report
-from gabordiag.runs.formats import (
-    clean,
-    encode_table,
-    read_columns,
-    read_config,
-    to_json,
-    to_toml,
-)
+from gabordiag.runs.formats import clean, encode_table, read_columns, read_config, to_json, to_toml
 from gabordiag.runs.saved import (
     DEFAULT_ROOT,
     SCHEMA,

@@ -21,7 +21,7 @@ from gabordiag.runs.formats import Row, csv_line, parse_csv
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing there tells a running process from a killed one.
+except ImportError:  # Windows: a running process cannot be distinguished from a killed one.
     fcntl = None  # type: ignore[assignment]
 
 # How a file begins that is not whole yet.
@@ -178,8 +178,7 @@ class TrajectoryFile:
 
     Args:
         path: Of the file.
-        parameters: Names of their columns.
-        more: Columns after those of every trajectory.
+        columns: Their names, the first of them step.
         resume: Keep the whole lines of an existing file and write after them.
 
     Raises:
@@ -190,8 +189,7 @@ class TrajectoryFile:
     def __init__(
         self,
         path: Path,
-        parameters: Sequence[str],
-        more: Sequence[str] = (),
+        columns: Sequence[str],
         *,
         resume: bool = False,
     ) -> None:
@@ -207,7 +205,7 @@ class TrajectoryFile:
             raise cannot_write(path, error) from None
         self._synced = time.monotonic()
         if not kept:
-            self._append(trajectory_columns(parameters, more))
+            self._append(columns)
 
     def __call__(self, step: Sequence[float]) -> None:
         """Writes one row: the step's number, then floats at full precision."""
@@ -240,11 +238,6 @@ class TrajectoryFile:
             raise cannot_write(self.path, error) from None
         finally:
             os.close(descriptor)
-
-
-def trajectory_columns(parameters: Sequence[str], more: Sequence[str] = ()) -> list[str]:
-    """Returns the columns of a trajectory's CSV, `more` after those of every trajectory."""
-    return ["step", *parameters, "loss", "grad", "update", "lr", *more]
 
 
 def whole_lines(path: Path) -> bytes:

@@ -32,7 +32,6 @@ from gabordiag.runs.files import (
     create_locked,
     lock,
     parse_rows,
-    trajectory_columns,
     whole_lines,
     write_atomically,
 )
@@ -144,27 +143,26 @@ class RunFolder:
         self._written.add(name)
         write_atomically(self.path / name, content)
 
-    def log(self, name: str, parameters: Sequence[str], more: Sequence[str] = ()) -> TrajectoryFile:
+    def log(self, name: str, columns: Sequence[str]) -> TrajectoryFile:
         """Opens a trajectory's CSV in the folder; closed with the run.
 
         Args:
             name: Of the file.
-            parameters: Columns of the learned parameters.
-            more: Columns after those of every trajectory.
+            columns: Their names, as `dynamics.replay.log_columns` gives them.
         """
-        log = TrajectoryFile(self.path / name, parameters, more, resume=self.resumed)
+        log = TrajectoryFile(self.path / name, columns, resume=self.resumed)
         self._logs.append(log)
         self._written.add(name)
         return log
 
-    def logged(self, name: str, parameters: Sequence[str], more: Sequence[str] = ()) -> list[Row]:
+    def logged(self, name: str, columns: Sequence[str]) -> list[Row]:
         """Returns the steps that a resumed run has logged already; arguments as of `log`.
 
         Raises:
             InputError: The log is damaged.
         """
         path = self.path / name
-        return parse_rows(path, whole_lines(path), trajectory_columns(parameters, more))[1]
+        return parse_rows(path, whole_lines(path), columns)[1]
 
     def save_data(self, data: Data) -> None:
         """Writes arrays: `.csv` with full precision, `.npz` compressed; existing logs are kept."""
@@ -202,7 +200,7 @@ class RunFolder:
     def abandon(self, status: str) -> None:
         """Ends a run without a result: `interrupted`, or `failed`.
 
-        Nothing is raised: the reason is being told already, and a status that cannot be written
+        Nothing is raised: the reason is being reported already, and a status that cannot be written
         any more (full disk) is read as interrupted.
         """
         with contextlib.suppress(GabordiagError):
@@ -314,7 +312,7 @@ def _new_named(out: Path, config: str, made: list[Path]) -> tuple[Path, int]:
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file.", "Give a folder with --out.")
     taken = OutputError(
-        f"{out} is not empty, and nothing in it shall be lost.", "Give a new folder with --out."
+        f"{out} is not empty, and is not overwritten.", "Give a new folder with --out."
     )
     if out.is_dir() and any(out.iterdir()):
         raise taken

@@ -1,7 +1,7 @@
 """Run folders read back: finished ones, what there is of others, and the list of all.
 
 A folder may come from anywhere: nothing in it is run or unpickled, no name in it is followed out of
-it, and what is damaged is told in one sentence.
+it, and what is damaged is reported in one sentence.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class UnfinishedRun:
         command: What ran.
         status: `running`, `interrupted` or `failed`.
         settings: As in its config.toml.
-        logs: File name -> column -> values, of the steps that were logged; whole lines only.
+        logs: File name -> column -> values, of the steps that were logged; whole lines only, and
+            only files that hold any.
     """
 
     path: Path
@@ -100,7 +101,8 @@ def load_unfinished(path: Path) -> UnfinishedRun:
         raise InputError(f"{path} is no run folder: it holds no {CONFIG}.", _LISTS)
     settings = read_config(path / CONFIG)
     command = str(settings.pop("command", status.get("command")))
-    logs = {file.name: read_trajectory(file) for file in sorted(path.glob("*trajectory-*.csv"))}
+    found = {file.name: read_trajectory(file) for file in sorted(path.glob("*trajectory-*.csv"))}
+    logs = {name: log for name, log in found.items() if len(log.get("step", ()))}
     return UnfinishedRun(path, command, str(status["status"]), settings, logs)
 
 
@@ -223,10 +225,7 @@ def list_runs(root: Path = DEFAULT_ROOT) -> list[dict[str, Any]]:
 
 def _verdict(path: Path) -> str | None:
     """A word for the list: diagnose's verdict, or the outcomes of the runs."""
-    try:
-        result = json.loads((path / RESULT).read_text(encoding="utf-8"))["result"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    result = _read_object(path / RESULT).get("result")
     if not isinstance(result, dict):
         return None
     if "verdict" in result:

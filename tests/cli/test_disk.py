@@ -149,7 +149,9 @@ def test_what_was_made_is_taken_back(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = TrajectoryFile(tmp_path / "trajectory-000.csv", ["theta"])
+    log = TrajectoryFile(
+        tmp_path / "trajectory-000.csv", ["step", "theta", "loss", "grad", "update", "lr"]
+    )
     log((0, 1.0, 2.0, 3.0, 4.0, 5.0))
     before = log.path.read_bytes()
     original, room = os.write, [10]

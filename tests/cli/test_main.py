@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -95,3 +96,32 @@ def test_too_little_memory_says_what_to_do(
         "Use a smaller image or map.",
     ]
     assert json.loads(Path("made/status.json").read_text())["status"] == "failed"
+
+
+def limited(kind: int, most: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the program with a limit that the system enforces."""
+    return subprocess.run(
+        [sys.executable, "-m", "gabordiag", *arguments, "--out", "limited"],
+        capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(kind, (most, most)),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["diagnose"], ["sweep"], ["optimize"], ["explore"]])
+def test_in_little_memory_a_command_works_or_says_what_is_missing(arguments: list[str]) -> None:
+    done = limited(resource.RLIMIT_AS, int(0.9 * 2**30), *arguments, "--quiet")
+    if done.returncode != 0:
+        assert (done.returncode, done.stderr.splitlines()[0]) == (
+            3, "gabordiag: Not enough memory.",
+        )  # fmt: skip
+
+
+def test_too_few_open_files_are_named() -> None:
+    # Python itself opens its modules with six; figures need a few more.
+    done = limited(resource.RLIMIT_NOFILE, 6, "sweep", "--image", "image.npy", "--kernel-size=9",
+                   "--wavelength=5", "--sigma=2")  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == [
+        "gabordiag: Too many open files.", "Raise the limit: ulimit -n 256.",
+    ]  # fmt: skip

@@ -43,12 +43,11 @@ from gabordiag.presentation.figures.bifurcation import merged_bands
 from gabordiag.presentation.figures.map_labels import rate_lines
 from gabordiag.presentation.figures.maps import cell_edges, map_axis, setting_words
 from gabordiag.presentation.figures.run_paths import Runs
-from gabordiag.presentation.figures.runs import Failure, without_wraps
+from gabordiag.presentation.figures.runs import without_wraps
 from gabordiag.presentation.figures.style import (
     OUTCOME_COLORS,
     OUTCOME_SHORT,
     render,
-    save,
     show_number,
 )
 from gabordiag.presentation.rates import rate_words
@@ -85,7 +84,7 @@ class Made:
     bifurcation: Bifurcation
 
     def figures(self) -> dict[str, Figure]:
-        failures = {name: Failure(shown(self.runs)) for name in ("valleys", "the same")}
+        failures = {name: (shown(self.runs), None) for name in ("valleys", "the same")}
         return {
             "sweep": figures.sweep_figure(self.sweep),
             "optimize": figures.optimize_figure(shown(self.runs)),
@@ -516,7 +515,7 @@ def test_a_case_may_hold_its_logs_without_the_cases_name(made: Made) -> None:
     view = made.runs.view()
     run = {**view.result["runs"][0], "trajectory": "elongated-trajectory-000.csv"}
     runs = Runs.of(made.runs.sweep, [run], view)
-    failures = {"elongated": Failure(runs), "round": Failure(shown(made.runs), made.basins)}
+    failures = {"elongated": (runs, None), "round": (shown(made.runs), made.basins)}
     figure = figures.comparison_figure(failures)
     left, right = figure.axes[0].lines[0], figure.axes[1].lines[0]
     np.testing.assert_array_equal(left.get_ydata(), made.runs.runs[0].trajectory.losses[:61])
@@ -759,12 +758,7 @@ def test_a_result_without_a_drawing() -> None:
         figures.plot(Other())
 
 
-def test_save_writes_each_format_whole(tmp_path: Path, drawn: dict[str, Figure]) -> None:
-    written = save(drawn["broken"], tmp_path / "run.png", ("png", "svg"))
-    assert sorted(written) == ["run.png", "run.svg"]
-    assert {path.name for path in tmp_path.iterdir()} == set(written)
-    for name, content in written.items():
-        assert (tmp_path / name).read_bytes() == content
+def test_another_format_is_refused(drawn: dict[str, Figure]) -> None:
     with pytest.raises(ValueError, match="format 'bmp' is unknown"):
         render(drawn["broken"], "bmp")
 

@@ -27,6 +27,7 @@ from gabordiag.presentation.figures.sheets import SHEETS
 from gabordiag.presentation.figures.space import broken_at_wraps
 from gabordiag.presentation.figures.style import OUTCOME_COLORS
 from gabordiag.presentation.markdown import to_markdown
+from gabordiag.presentation.restored import restore
 from gabordiag.results import View
 from gabordiag.runs import load_run
 from tests.presentation.test_figures import drawings_of
@@ -54,6 +55,10 @@ def planted(view: View, **changes: Any) -> View:
     """The view with one run only, some of whose fields are changed."""
     run = {**copy.deepcopy(view.result["runs"][0]), **changes}
     return View({**view.result, "runs": [run]}, view.data)
+
+
+def pairs_figure(view: View) -> Figure:
+    return figures.pairs_figure(restore("optimize", view))
 
 
 def text_of(command: str, view: View) -> str:
@@ -98,7 +103,7 @@ class TestWordsOnRuns:
         assert "theta + 180° with psi turned to -psi is the same filter" in text_of(
             "optimize", there
         )
-        assert "copy of the target" in words_on(figures.pairs_figure(there))
+        assert "copy of the target" in words_on(pairs_figure(there))
 
     @pytest.mark.parametrize("turns", [0, 1, -2])
     def test_whole_turns_are_no_copy(self, runs: Optimization, turns: int) -> None:
@@ -144,7 +149,7 @@ class TestWordsOnRuns:
             hessian={**hessian(-1.0, 1.0), "eigenvalues": [None] * 3},
         )
         assert "no finite second derivatives" in text_of("optimize", view)
-        assert figures.pairs_figure(view).axes
+        assert pairs_figure(view).axes
 
     def test_own_rates_and_several_runs_are_told_apart(self, runs: Optimization) -> None:
         own = planted(runs.view(), lr={"theta": 0.5, "sigma": 0.25, "psi": 0.125})
@@ -190,7 +195,7 @@ class TestWordsOnTheOthers:
 
 class TestPairs:
     def test_the_paths_are_those_of_the_data(self, runs: Optimization) -> None:
-        figure = figures.pairs_figure(runs.view())
+        figure = pairs_figure(runs.view())
         drawn = [line[np.isfinite(line).all(axis=1)] for line in lines_of(figure)]
         for pair in runs.pairs:
             for one in runs.runs:
@@ -198,8 +203,10 @@ class TestPairs:
                 assert any(line.shape == path.shape and np.allclose(line, path) for line in drawn)
 
     def test_the_losses_are_those_of_the_data(self, runs: Optimization) -> None:
-        ax = figures.pairs_figure(runs.view()).axes[0]
-        for one, line in zip(runs.runs, ax.lines, strict=True):
+        ax = pairs_figure(runs.view()).axes[0]
+        # Jumps are drawn again on top, each from one step to the next.
+        whole = [line for line in ax.lines if len(line.get_xdata()) > 2]
+        for one, line in zip(runs.runs, whole, strict=True):
             np.testing.assert_array_equal(line.get_ydata(), one.trajectory.losses)
 
     def test_a_line_breaks_where_either_angle_wraps(self) -> None:
@@ -212,7 +219,7 @@ class TestPairs:
         np.testing.assert_allclose(y, [0, 5, nan, 10, nan, 170], atol=1e-9)
 
     def test_every_pair_has_a_plane_with_its_own_window(self, runs: Optimization) -> None:
-        axes = figures.pairs_figure(runs.view()).axes[1 : 1 + len(runs.pairs)]
+        axes = pairs_figure(runs.view()).axes[1 : 1 + len(runs.pairs)]
         assert len(axes) == math.comb(len(LEARNED), 2)
         for ax, pair in zip(axes, runs.pairs, strict=True):
             assert ax.get_xlabel().split()[0] == pair.names[0]

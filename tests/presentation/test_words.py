@@ -19,9 +19,10 @@ from gabordiag.presentation import registry, words
 from gabordiag.presentation.blocks import Paragraph
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.maps import map_axis
+from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs, axes_of
 from gabordiag.presentation.phrases import describe_points, how_else
 from gabordiag.presentation.rates import rate_words
-from gabordiag.presentation.space_words import _at_target, _symmetry, space_runs
+from gabordiag.presentation.space_words import _symmetry, at_target
 from tests.diagnosis.planting import cardinal_gabor
 from tests.dynamics.test_space_runs import experiment
 from tests.presentation.test_figures import Valleys, sgd
@@ -125,9 +126,18 @@ TARGET = {"theta": 0.8, "wavelength": 5.0, "sigma": 2.0, "psi": 0.1}
 RESULT = {
     "learned": NAMES, "units": ("rad", "px", "px", "rad"), "target": TARGET,
     "periods": (2 * np.pi, None, None, 2 * np.pi), "tolerances": (0.02, 0.1, 0.04, 0.02),
-    "target_hessian": {"is_minimum": True, "eigenvalues": [1.0, 4.0], "condition_number": 4.0,
-                       "stable_lr": 0.5},
 }  # fmt: skip
+AT_TARGET = {
+    "is_minimum": True, "eigenvalues": [1.0, 4.0], "condition_number": 4.0, "stable_lr": 0.5,
+}  # fmt: skip
+
+
+def runs_of(run: dict[str, Any]) -> Runs:
+    """A run of several parameters, of which no more than its JSON is needed."""
+    nothing, look = np.empty(0), Look("black", "-", "o", "black")
+    path = RunPath(run, nothing, nothing, nothing, look)
+    tolerances = RESULT["tolerances"]
+    return Runs(None, (path,), axes=axes_of(RESULT), tolerances=tolerances, target=TARGET)
 
 
 @pytest.mark.parametrize(
@@ -141,22 +151,22 @@ RESULT = {
 )
 def test_a_copy_of_the_target_is_explained(copy: dict[str, float], reasons: list[str]) -> None:
     run = {"outcome": "reached", "target_copy": {**TARGET, **copy}}
-    told = " ".join(_symmetry(RESULT, run))
+    told = " ".join(_symmetry(runs_of(run), run))
     every = ("theta + 180°", "a negative wavelength", "the sign of")
     assert [words for words in every if words in told] == [
         next(words for words in every if reason.startswith(words)) for reason in reasons
     ]
     assert all(reason in told for reason in reasons)
-    assert _symmetry(RESULT, {**run, "outcome": "cycle"}) == []
+    assert _symmetry(runs_of(run), {**run, "outcome": "cycle"}) == []
 
 
 def test_a_run_is_compared_with_the_target_only_from_elsewhere() -> None:
     run = {"loss": "mse", "target_copy": TARGET, "minimum": {**TARGET, "theta": 0.8 + 2 * np.pi}}
-    assert _at_target(RESULT, run) == []
+    assert at_target(runs_of(run), AT_TARGET) == []
     for minimum in (None, {**TARGET, "sigma": 2.1}):
-        told = _text(_at_target(RESULT, {**run, "minimum": minimum}))
+        told = _text(at_target(runs_of({**run, "minimum": minimum}), AT_TARGET))
         assert "the condition number is 4; no rate of plain gradient descent above 0.5" in told
-    root = _text(_at_target(RESULT, {**run, "loss": "rmse", "minimum": None}))
+    root = _text(at_target(runs_of({**run, "loss": "rmse", "minimum": None}), AT_TARGET))
     assert root.endswith("the condition number is 4.")
 
 
@@ -164,7 +174,7 @@ def test_a_run_that_broke_down_has_no_curvature_to_tell(image: np.ndarray) -> No
     made = gd.optimize(
         experiment(image), "adam", 1e308, steps=60, start={"sigma": 2.2}, over=("theta", "sigma")
     )
-    assert "left the numbers" in _text(space_runs(made.to_dict()))
+    assert "left the numbers" in _text(registry.blocks_of("optimize", made.view()))
     assert made.plot() is not None
 
 

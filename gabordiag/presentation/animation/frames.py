@@ -78,7 +78,7 @@ class Stage:
     @classmethod
     def set_up(cls, runs: Runs) -> Stage:
         """Chooses the run, plans the pictures, and draws what does not move."""
-        sweep, kernels = runs.sweep, runs.kernels
+        sweep, kernels = runs.ground, runs.kernels
         path = max(runs.paths, key=lambda path: int(path.run["n_jumps"]))
         usual = axis_of(sweep)
         frames = storyboard(path, usual.period)
@@ -274,33 +274,21 @@ def _set_losses(
 
 
 def _set_kernels(
-    places: Mapping[str, Axes],
-    axis: ParameterAxis,
-    kernels: Mapping[str, Any],
+    places: Mapping[str, Axes], axis: ParameterAxis, kernels: Mapping[str, Any]
 ) -> dict[str, Artist]:
-    actors: dict[str, Artist] = {}
+    kernel, goal = places["kernel"], places["target"]
     height = float(np.abs(kernels["target_kernel"]).max())
-    for name in ("kernel", "target"):
-        ax = places[name]
+    grey: dict[str, Any] = {"cmap": "gray", "vmin": -height, "vmax": height}
+    for ax in (kernel, goal):
         ax.set_axis_off()
-        image = ax.imshow(
-            kernels["target_kernel"],
-            cmap="gray",
-            vmin=-height,
-            vmax=height,
-            animated=name == "kernel",
-        )
-        if name == "kernel":
-            actors["kernel"] = image
+    goal.imshow(kernels["target_kernel"], **grey)
+    image = kernel.imshow(kernels["target_kernel"], animated=True, **grey)
     target = axis.parameter.target
     words = "target" if target is None else f"target at {axis.show(target)}"
     above: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 10}
-    kernel, goal = places["kernel"], places["target"]
     goal.text(0.5, 1.03, words, transform=goal.transAxes, color=TARGET_COLOR, **above)
-    actors["kernel_name"] = kernel.text(
-        0.5, 1.03, "", transform=kernel.transAxes, animated=True, **above
-    )
-    return actors
+    name = kernel.text(0.5, 1.03, "", transform=kernel.transAxes, animated=True, **above)
+    return {"kernel": image, "kernel_name": name}
 
 
 def _redraw(actor: Artist) -> None:

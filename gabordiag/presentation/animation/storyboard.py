@@ -44,7 +44,7 @@ class Frame:
         value: Where the ball is, in the parameter's unit, not wrapped.
         height: Where it is on the axis of the loss.
         milliseconds: How long it is shown.
-        jump: Step from which the jump under way, or just made, starts; None without.
+        jump: Step from which the jump under way, or just made, starts; None on other steps.
         arc: The way from there so far: (m, 2) values and heights.
     """
 

@@ -82,6 +82,14 @@ class ParameterAxis:
             array = array - self.period * turns
         return array * self.scale
 
+    def turns(self, values: FloatArray) -> npt.NDArray[np.bool_]:
+        """Returns which steps (n - 1,) between values (n,) cross the end of the period."""
+        width = self.limits[1] - self.limits[0]
+        with np.errstate(invalid="ignore", over="ignore"):
+            moved = np.diff(self.wrap(values)) - np.diff(values) * self.scale
+            turned: npt.NDArray[np.bool_] = np.abs(moved) > 1e-6 * width
+        return turned
+
     def copies(self, value: float) -> list[float]:
         """Returns the value's copies inside the window, in the displayed unit."""
         return [middle for middle, _ in self.spans(value, value)]

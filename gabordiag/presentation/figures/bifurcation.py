@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.outcomes import CODES
-from gabordiag.landscape.critical import Landscape
+from gabordiag.landscape.critical import CriticalPoint
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.maps import cell_edges, setting_words
 from gabordiag.presentation.figures.sheets import current_sheet
@@ -76,9 +76,12 @@ def draw_attractor(ax: Axes, diagram: Bifurcation) -> None:
         rasterized=True,
         zorder=2,
     )
+    points = []
     for point in landscape.attractors:
+        color, name = _look(point)
+        label = f"{name} {axis.show(point.value)}"
+        points.append(Line2D([], [], color=color, linewidth=1.2, label=label))
         for y in axis.copies(point.value):
-            color = TARGET_COLOR if point.is_target else "#0072B2"
             ax.axhline(y, color=color, linewidth=0.8, linestyle="-", alpha=0.6, zorder=1)
     bounds = _draw_bounds(ax, diagram, axis)
     ax.set_xscale("log")
@@ -87,7 +90,6 @@ def draw_attractor(ax: Axes, diagram: Bifurcation) -> None:
     ax.set_xlabel("learning rate")
     ax.set_ylabel(f"last {values.shape[1]} values of {axis.parameter.label}")
     dot = Line2D([], [], marker="o", linestyle="", color=INK, markersize=3, label="value of a run")
-    points = _attractor_handles(axis, landscape)
     legend_beside(ax, [dot, *handles, *points, *bounds, *_outside_note(axis, values)])
 
 
@@ -99,14 +101,8 @@ def _outside_note(axis: ParameterAxis, values: FloatArray) -> list[Line2D]:
     return [Line2D([], [], linestyle="", label=words)]
 
 
-def _attractor_handles(axis: ParameterAxis, landscape: Landscape) -> list[Line2D]:
-    handles = []
-    for point in landscape.attractors:
-        name = "target" if point.is_target else "minimum at"
-        color = TARGET_COLOR if point.is_target else "#0072B2"
-        label = f"{name} {axis.show(point.value)}"
-        handles.append(Line2D([], [], color=color, linewidth=1.2, label=label))
-    return handles
+def _look(point: CriticalPoint) -> tuple[str, str]:
+    return (TARGET_COLOR, "target") if point.is_target else ("#0072B2", "minimum at")
 
 
 def _draw_bounds(ax: Axes, diagram: Bifurcation, axis: ParameterAxis) -> list[Line2D]:
@@ -124,7 +120,7 @@ def _draw_bounds(ax: Axes, diagram: Bifurcation, axis: ParameterAxis) -> list[Li
     ]
     for theory, point in sorted(bounds, key=lambda pair: pair[0].bound):
         lr, formula = theory.bound, theory.entry.formula
-        color = TARGET_COLOR if point.is_target else "#0072B2"
+        color, _ = _look(point)
         ax.axvline(lr, color=color, linewidth=1.4, linestyle="--", zorder=3)
         place = "the target" if point.is_target else axis.show(point.value)
         share = np.log(lr / low) / np.log(high / low)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,7 +25,6 @@ from gabordiag.presentation.figures.style import (
     POINT_STYLES,
     TARGET_BAND,
     TARGET_COLOR,
-    LineStyle,
     halo,
 )
 
@@ -70,13 +69,7 @@ def draw_basins(
     return sorted(handles, key=lambda patch: "target" not in str(patch.get_label()))
 
 
-def draw_loss(
-    ax: Axes,
-    axis: ParameterAxis,
-    sweep: Sweep,
-    *,
-    label: str = "loss",
-) -> Line2D:
+def draw_loss(ax: Axes, axis: ParameterAxis, sweep: Sweep, *, label: str = "loss") -> Line2D:
     """Draws the loss of a sweep, repeated by the period where the window is wider."""
     values, loss = sweep.values, sweep.loss
     # A gap where the loss jumps.
@@ -140,22 +133,16 @@ def mark_critical_points(
     for point in points:
         kind = point.kind
         marker, face, size = POINT_STYLES[kind]
+        style: dict[str, Any] = {
+            "marker": marker, "markersize": size * shrunk, "markerfacecolor": face,
+            "markeredgecolor": INK, "markeredgewidth": shrunk, "linestyle": "",
+        }  # fmt: skip
         for x in axis.copies(point.value):
-            (line,) = ax.plot(
-                [x],
-                [point.loss],
-                marker,
-                markersize=size * shrunk,
-                markerfacecolor=face,
-                markeredgecolor=INK,
-                markeredgewidth=shrunk,
-                clip_on=False,
-                zorder=5,
-            )
+            ax.plot([x], [point.loss], clip_on=False, zorder=5, **style)
             if labels and len(points) <= _MAX_LABELS and point.value not in named:
                 _label_point(ax, axis, point, x, [v for value in named for v in axis.copies(value)])
             words = "minimum with a kink\n(loss 0, slope jumps)" if kind == "kink" else kind
-            handles.setdefault(kind, _legend_copy(line, words))
+            handles.setdefault(kind, Line2D([], [], label=words, **style))
     return list(handles.values())
 
 
@@ -183,24 +170,6 @@ def _label_point(
     )
 
 
-def _legend_copy(line: Line2D, label: str) -> Line2D:
-    copy = Line2D([], [], linestyle="", label=label)
-    copy.set_marker(line.get_marker())
-    copy.set_markersize(line.get_markersize())
-    copy.set_markerfacecolor(line.get_markerfacecolor())
-    copy.set_markeredgecolor(line.get_markeredgecolor())
-    return copy
-
-
-class _Mark(NamedTuple):
-    """A value with a line of its own."""
-
-    value: float
-    label: str
-    color: str
-    style: LineStyle
-
-
 def mark_values(
     axes: Sequence[Axes],
     axis: ParameterAxis,
@@ -218,31 +187,26 @@ def mark_values(
         start: Its value, if there is one.
         outlined: More axes, of many colours, where the lines are outlined.
     """
-    marks: list[_Mark] = []
-    if target is not None and start == target:
-        marks.append(_Mark(target, f"start and target {axis.show(target)}", TARGET_COLOR, "-"))
-    else:
-        if target is not None:
-            marks.append(_Mark(target, f"target {axis.show(target)}", TARGET_COLOR, "-"))
-        if start is not None:
-            marks.append(_Mark(start, f"start {axis.show(start)}", INK, "--"))
-    places = [(x, mark) for mark in marks for x in axis.copies(mark.value)]
+    is_one = target is not None and start == target
+    marks = [
+        (x, f"{name} {axis.show(value)}", color, style)
+        for value, name, color, style in (
+            (target, "start and target" if is_one else "target", TARGET_COLOR, "-"),
+            (None if is_one else start, "start", INK, "--"),
+        )
+        if value is not None
+        for x in axis.copies(value)
+    ]
     first = [*axes, *outlined][0]
-    for x, mark in places:
+    for x, label, color, style in marks:
         for ax in [*axes, *outlined]:
-            line = ax.axvline(x, color=mark.color, linewidth=1.3, linestyle=mark.style, zorder=4)
+            line = ax.axvline(x, color=color, linewidth=1.3, linestyle=style, zorder=4)
             if ax in outlined:
                 line.set_path_effects(halo(3.2))
         first.text(
-            x,
-            1.015,
-            mark.label,
-            transform=first.get_xaxis_transform(),
-            ha=_side(x, [place for place, _ in places], axis),
-            va="bottom",
-            fontsize=9,
-            color=mark.color,
-        )
+            x, 1.015, label, transform=first.get_xaxis_transform(), va="bottom", fontsize=9,
+            ha=_side(x, [place for place, *_ in marks], axis), color=color,
+        )  # fmt: skip
 
 
 def _side(x: float, places: Sequence[float], axis: ParameterAxis) -> str:
@@ -258,12 +222,7 @@ def _side(x: float, places: Sequence[float], axis: ParameterAxis) -> str:
 
 
 def draw_landscape(
-    ax: Axes,
-    axis: ParameterAxis,
-    sweep: Sweep,
-    *,
-    start: float | None,
-    labels: bool = True,
+    ax: Axes, axis: ParameterAxis, sweep: Sweep, *, start: float | None, labels: bool = True
 ) -> list[Any]:
     """Draws loss, basins, critical points, target and start; returns the legend entries.
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from numpy.lib.stride_tricks import sliding_window_view
 
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
-from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
+from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.style import (
     INK,
     OUTCOME_COLORS,
@@ -134,8 +135,7 @@ def _name_regions(ax: Axes, axis: ParameterAxis, basins: Basins, rates: Sequence
     rows, columns = codes.shape
     tall = max(1, round(_LINE / height * rows))
     taken = np.zeros(codes.shape, dtype=np.bool_)
-    for lr in rates:
-        row = int(np.searchsorted(basins.lrs, lr))
+    for row in np.searchsorted(basins.lrs, rates):
         taken[max(0, row - 2 * tall) : row + 2 * tall] = True
     starts = basins.starts * axis.scale
     for value in (basins.windows.start, axis.parameter.target):
@@ -145,44 +145,22 @@ def _name_regions(ax: Axes, axis: ParameterAxis, basins: Basins, rates: Sequence
     for code in np.unique(codes).tolist():
         name = OUTCOME_NAMES[code]
         wide = max(1, round(_LETTER * len(OUTCOME_SHORT[name]) / width * columns))
-        spot = _spot((codes == code) & ~taken, taken, tall, wide)
+        spot = _spot((codes == code) & ~taken, tall, wide)
         if spot is not None:
-            row, column = spot
             ax.text(
-                float(starts[min(column, columns - 1)]),
-                float(basins.lrs[min(row, rows - 1)]),
-                OUTCOME_SHORT[name],
-                ha="center",
-                va="center",
-                fontsize=9.5,
-                fontweight="bold",
-                color=ink_on(OUTCOME_COLORS[name]),
-                zorder=2,
-            )
+                float(starts[spot[1]]), float(basins.lrs[spot[0]]), OUTCOME_SHORT[name],
+                ha="center", va="center", fontsize=9.5, fontweight="bold",
+                color=ink_on(OUTCOME_COLORS[name]), zorder=2,
+            )  # fmt: skip
 
 
-def _spot(
-    region: npt.NDArray[np.bool_], taken: npt.NDArray[np.bool_], tall: int, wide: int
-) -> tuple[int, int] | None:
-    """Returns the centre (row, column) of a box of the region, with room around it if there is."""
-    for room in (3.0, 2.0, 1.5, 1.0):
-        rows, columns = round(room * tall), round(room * wide)
-        if rows >= region.shape[0] or columns >= region.shape[1]:
-            continue
-        full = _box_shares(region, rows, columns) >= _PURE
-        found = np.argwhere(full & (_box_shares(taken, rows, columns) == 0))
-        if len(found):
-            middle = found.mean(axis=0)
-            nearest = (((found - middle) / region.shape) ** 2).sum(axis=1).argmin()
-            row, column = found[nearest]
-            return int(row) + rows // 2, int(column) + columns // 2
+def _spot(region: npt.NDArray[np.bool_], tall: int, wide: int) -> tuple[int, int] | None:
+    """Returns the centre (row, column) of the box that fits into the region, most room around."""
+    for room in (3.0, 2.0, 1.0):
+        box = round(room * tall), round(room * wide)
+        if box[0] < region.shape[0] and box[1] < region.shape[1]:
+            shares = sliding_window_view(region, box).mean(axis=(2, 3))
+            row, column = np.unravel_index(shares.argmax(), shares.shape)
+            if shares[row, column] >= _PURE:
+                return int(row) + box[0] // 2, int(column) + box[1] // 2
     return None
-
-
-def _box_shares(region: npt.NDArray[np.bool_], tall: int, wide: int) -> FloatArray:
-    """Returns the region's share of every box of the given size, by its corner."""
-    total = np.zeros((region.shape[0] + 1, region.shape[1] + 1))
-    total[1:, 1:] = region.cumsum(axis=0).cumsum(axis=1)
-    inside = total[tall:, wide:] - total[:-tall, wide:] - total[tall:, :-wide]
-    shares: FloatArray = (inside + total[:-tall, :-wide]) / (tall * wide)
-    return shares

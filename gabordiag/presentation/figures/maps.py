@@ -158,12 +158,7 @@ def cell_edges(centres: FloatArray) -> FloatArray:
     return np.concatenate([[first], inner, [last]])
 
 
-def outcome_mesh(
-    ax: Axes,
-    x: FloatArray,
-    y: FloatArray,
-    codes: npt.NDArray[Any],
-) -> QuadMesh:
+def outcome_mesh(ax: Axes, x: FloatArray, y: FloatArray, codes: npt.NDArray[Any]) -> QuadMesh:
     """Draws cells in their outcomes' colours.
 
     Args:

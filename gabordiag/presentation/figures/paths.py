@@ -33,7 +33,7 @@ _NUMBERED = 9
 
 def draw_runs(ax: Axes, runs: Runs) -> None:
     """Draws runs on their landscape, with a legend that names them."""
-    legend_beside(ax, [*run_handles(axis_of(runs.sweep), runs.paths), *draw_paths(ax, runs)])
+    legend_beside(ax, [*run_handles(axis_of(runs.ground), runs.paths), *draw_paths(ax, runs)])
 
 
 def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
@@ -41,11 +41,11 @@ def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
 
     A run that converges is drawn whole; of any other, some steps with arrows.
     """
-    axis, paths = axis_of(runs.sweep), runs.paths
+    axis, paths = axis_of(runs.ground), runs.paths
     starts = {path.run["start"] for path in paths}
     start = starts.pop() if len(starts) == 1 else None
     restless = any(path.is_restless for path in paths)
-    entries = draw_landscape(ax, axis, runs.sweep, start=start, labels=not restless)
+    entries = draw_landscape(ax, axis, runs.ground, start=start, labels=not restless)
     wraps = False
     for path in paths:
         first, last = _stretch(path, len(paths))
@@ -72,7 +72,7 @@ def _draw_path(
 ) -> bool:
     """Draws some steps; returns whether one of them crosses the period's end."""
     here = slice(first, last + 1)
-    x, y, raw = axis.wrap(path.values[here]), path.losses[here], path.values[here] * axis.scale
+    x, y = axis.wrap(path.values[here]), path.losses[here]
     look = path.look
     ax.plot(x, y, look.marker, color=look.color, markersize=4, markeredgewidth=0, zorder=6)
     if not arrows:
@@ -81,8 +81,7 @@ def _draw_path(
     finite = np.isfinite(x) & np.isfinite(y)
     # Shorter steps are seen from their points.
     long = finite[1:] & finite[:-1] & (np.abs(np.diff(x)) > 0.012 * width)
-    with np.errstate(invalid="ignore", over="ignore"):
-        wraps = long & (np.abs(np.diff(raw) - np.diff(x)) > 1e-6 * width)
+    wraps = long & axis.turns(path.values[here])
     jumps = set((path.jumps - first).tolist())
     for t in np.flatnonzero(long)[:PATH_STEPS].tolist():
         ax.annotate(

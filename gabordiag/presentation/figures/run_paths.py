@@ -6,8 +6,9 @@ their outcome.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from matplotlib.lines import Line2D
 
 from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.landscape.sweep import Sweep
+from gabordiag.objective.space import Parameter
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.style import (
     INK,
@@ -25,8 +27,9 @@ from gabordiag.presentation.figures.style import (
     LineStyle,
     show_number,
 )
+from gabordiag.presentation.figures.surface import Plane
 from gabordiag.presentation.image_words import batch_label
-from gabordiag.presentation.phrases import how_else
+from gabordiag.presentation.phrases import how_else, rates_words, run_settings
 from gabordiag.results import View
 
 Table = Mapping[str, npt.NDArray[Any]]
@@ -53,7 +56,8 @@ class Look:
 class RunPath:
     """One run with its table and its look.
 
-    `losses` are those of the landscape, over all images; a run on batches has theirs beside them.
+    `values` are those of the only parameter, or the first. `losses` are those of the landscape,
+    over all images; a run on batches has theirs beside them.
     """
 
     run: Mapping[str, Any]
@@ -62,6 +66,7 @@ class RunPath:
     losses: FloatArray
     look: Look
     batch_losses: FloatArray | None = None
+    table: Table = field(default_factory=dict)
 
     @property
     def is_restless(self) -> bool:
@@ -84,44 +89,85 @@ class RunPath:
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs of one parameter on their landscape.
+    """Runs of one parameter on their landscape, or of several on the planes of every pair.
 
     Attributes:
-        sweep: The landscape.
+        sweep: The landscape; None of several parameters.
         paths: The runs.
         notes: Further remarks, in sentences.
         kernels: The kernel at values of the parameter and at the target, for an animation.
+        planes: Of several parameters, the planes through the first run's end.
+        axes: Of several parameters, each by its name.
+        tolerances: Of the same.
+        target: Of the same by name, where there is one.
     """
 
-    sweep: Sweep
+    sweep: Sweep | None
     paths: tuple[RunPath, ...]
     notes: tuple[str, ...] = ()
     kernels: Table | None = None
+    planes: tuple[Plane, ...] = ()
+    axes: Mapping[str, Parameter] = field(default_factory=dict)
+    tolerances: tuple[float, ...] = ()
+    target: Mapping[str, float] | None = None
 
     @classmethod
     def of(
-        cls, sweep: Sweep, runs: Sequence[Mapping[str, Any]], view: View, notes: Sequence[str] = ()
+        cls,
+        sweep: Sweep | None,
+        runs: Sequence[Mapping[str, Any]],
+        view: View,
+        notes: Sequence[str] = (),
     ) -> Runs:
         """Returns runs given as JSON.
 
         Args:
-            sweep: Their landscape.
+            sweep: Their landscape; None of several parameters, which the view describes.
             runs: The runs' JSON.
             view: Holds their logs.
             notes: Further remarks.
         """
-        name, count = sweep.landscape.parameter.name, len(runs)
-        paths = [
-            path_of(run, log_of(view, run), name, look_of(run, index, count))
+        axes = axes_of(view.result) if sweep is None else {}
+        name = next(iter(axes)) if sweep is None else sweep.landscape.parameter.name
+        paths = tuple(
+            path_of(run, log_of(view, run), name, look_of(run, index, len(runs)))
             for index, run in enumerate(runs)
-        ]
+        )
         kernels = next((t for file, t in view.data.items() if file.endswith("kernels.npz")), None)
-        return cls(sweep, tuple(paths), tuple(notes), kernels)
+        if sweep is not None:
+            return cls(sweep, paths, tuple(notes), kernels)
+        planes = tuple(_plane(axes, pair, view) for pair in view.result.get("pairs", []))
+        tolerances, target = tuple(view.result["tolerances"]), view.result["target"]
+        return cls(None, paths, tuple(notes), None, planes, axes, tolerances, target)
+
+    @property
+    def ground(self) -> Sweep:
+        """The landscape of one parameter."""
+        assert self.sweep is not None
+        return self.sweep
 
     @property
     def runs(self) -> list[Mapping[str, Any]]:
         """The runs' JSON."""
         return [path.run for path in self.paths]
+
+
+def axes_of(result: Mapping[str, Any]) -> dict[str, Parameter]:
+    """Returns name -> the learned parameter, of which the result holds unit and period."""
+    columns = zip(result["learned"], result["units"], result["periods"], strict=True)
+    return {
+        name: ParameterAxis.over(name, -math.inf, math.inf, period, unit).parameter
+        for name, unit, period in columns
+    }
+
+
+def _plane(axes: Mapping[str, Parameter], pair: Mapping[str, Any], view: View) -> Plane:
+    table = view.data[pair["file"]]
+    x, y = (
+        ParameterAxis.of(axes[name], (float(at[0]), float(at[-1])))
+        for name, at in zip(pair["names"], (table["a"], table["b"]), strict=True)
+    )
+    return Plane.of(x, y, table)
 
 
 def log_of(view: View, run: Mapping[str, Any]) -> Table:
@@ -140,7 +186,8 @@ def path_of(
         for key in ("step", parameter, on_landscape, "loss")
     )
     look = look_of(run, 0, 1) if look is None else look
-    return RunPath(run, steps, values, losses, look, logged if run.get("batch") else None)
+    batches = logged if run.get("batch") else None
+    return RunPath(run, steps, values, losses, look, batches, table)
 
 
 def look_of(run: Mapping[str, Any], index: int, count: int) -> Look:
@@ -166,22 +213,22 @@ def run_words(axis: ParameterAxis, run: Mapping[str, Any], *, start: bool = True
 
 
 def runs_title(axis: ParameterAxis, paths: Sequence[RunPath]) -> str:
-    """Returns how the runs ended, in a line."""
-    if len(paths) == 1:
-        run = paths[0].run
-        note = jump_words(run, f" in {run['steps']} steps")
-        return f"{run_words(axis, run)}: {OUTCOMES[run['outcome']]}{note}"
-    return several_words([path.run for path in paths])
+    """Returns how the runs of one parameter ended, in a line."""
+    if len(paths) > 1:
+        return several_words([path.run for path in paths])
+    run = paths[0].run
+    return f"{run_words(axis, run)}: {end_words(run)}"
+
+
+def end_words(run: Mapping[str, Any], outcome: str | None = None) -> str:
+    """Returns how a run ended, and how often it jumped."""
+    return (outcome or OUTCOMES[run["outcome"]]) + jump_words(run, f" in {run['steps']} steps")
 
 
 def several_words(runs: Sequence[Mapping[str, Any]]) -> str:
     """Returns how many of several runs reach the target."""
     reached = sum(run["outcome"] == "reached" for run in runs)
-    count = {
-        0: "none of which reaches",
-        1: "one of which reaches",
-        len(runs): "all of which reach",
-    }
+    count = {0: "none of which reaches", 1: "one of which reaches", len(runs): "all of which reach"}
     words = count.get(reached, f"{reached} of which reach")
     return f"{len(runs)} runs, {words} the target"
 
@@ -192,28 +239,28 @@ def jump_words(run: Mapping[str, Any], within: str = "") -> str:
     return f", {jumps} jump{'s' if jumps > 1 else ''}{within}" if jumps else ""
 
 
-def run_handles(axis: ParameterAxis, paths: Sequence[RunPath]) -> list[Line2D]:
-    """Returns legend entries for several runs: each named, or if they are many, each outcome."""
+def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Line2D]:
+    """Returns legend entries for several runs: each named, or if they are many, each outcome.
+
+    Args:
+        axis: Of the only parameter; None of several, whose runs are lines without markers.
+        paths: The runs.
+    """
     if len(paths) > MOST_NAMED:
         return _outcome_handles(paths)
     if len(paths) == 1:
         return []
-    several_starts = len({path.run["start"] for path in paths}) > 1
+    several_starts = len({str(path.run["start"]) for path in paths}) > 1
     handles = []
     for path in paths:
-        words = run_words(axis, path.run, start=several_starts)
-        look = path.look
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=look.color,
-                linestyle=look.line,
-                marker=look.marker,
-                markersize=5,
-                label=f"{words}: {OUTCOMES[path.run['outcome']]}{jump_words(path.run)}",
-            )
-        )
+        look, ends = path.look, f"{OUTCOMES[path.run['outcome']]}{jump_words(path.run)}"
+        words = run_settings(path.run)
+        if axis is not None:
+            words = run_words(axis, path.run, start=several_starts)
+        line = Line2D([], [], color=look.color, linestyle=look.line, label=f"{words}: {ends}")
+        if axis is not None:
+            line.set(marker=look.marker, markersize=5)
+        handles.append(line)
     return handles
 
 
@@ -231,10 +278,14 @@ def batch_handles(paths: Sequence[RunPath]) -> list[Line2D]:
 def _outcome_handles(paths: Sequence[RunPath]) -> list[Line2D]:
     handles = []
     for outcome, color in OUTCOME_COLORS.items():
-        rates = [show_number(p.run["lr"]) for p in paths if p.run["outcome"] == outcome]
+        rates = [_rate(p.run["lr"]) for p in paths if p.run["outcome"] == outcome]
         if rates:
             listed = ", ".join(rates[:4]) + (", …" if len(rates) > 4 else "")
             count = f"{len(rates)} run{'s' if len(rates) > 1 else ''}"
             label = f"{OUTCOMES[outcome]}: {count} (lr {listed})"
             handles.append(Line2D([], [], color=color, marker="o", markersize=5, label=label))
     return handles
+
+
+def _rate(lr: float | Mapping[str, float]) -> str:
+    return rates_words(lr) if isinstance(lr, Mapping) else show_number(lr)

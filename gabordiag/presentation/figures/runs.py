@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,8 +41,8 @@ from gabordiag.presentation.figures.style import (
     halo,
     new_figure,
 )
+from gabordiag.presentation.phrases import run_settings
 from gabordiag.presentation.rates import place_words, rate_words
-from gabordiag.presentation.space_words import run_settings
 
 # Some steps get a column of their own where there is too much to see in all of them.
 _DETAIL = 60
@@ -51,7 +50,7 @@ _DETAIL = 60
 
 def optimize_figure(runs: Runs) -> Figure:
     """Draws one or several runs: loss and value against the step, the path on the landscape."""
-    sweep, paths = runs.sweep, runs.paths
+    sweep, paths = runs.ground, runs.paths
     axis = axis_of(sweep)
     with drawing():
         figure = new_figure(10.0, 10.6)
@@ -285,32 +284,16 @@ def without_wraps(
     axis: ParameterAxis, steps: FloatArray, values: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Returns steps and wrapped values with a gap wherever a step crosses the period's end."""
-    wrapped = axis.wrap(values)
-    turned = np.abs(np.diff(wrapped) - np.diff(values) * axis.scale) > 1e-6 * abs(
-        axis.limits[1] - axis.limits[0]
-    )
-    at = np.flatnonzero(turned) + 1
-    return np.insert(steps, at, steps[at]), np.insert(wrapped, at, np.nan)
+    at = np.flatnonzero(axis.turns(values)) + 1
+    return np.insert(steps, at, steps[at]), np.insert(axis.wrap(values), at, np.nan)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A failing run on its landscape, for a comparison.
-
-    Attributes:
-        runs: The run alone.
-        basins: Which rates work on the landscape, where that is known.
-    """
-
-    runs: Runs
-    basins: Basins | None = None
-
-
-def comparison_figure(failures: Mapping[str, Failure]) -> Figure:
+def comparison_figure(failures: Mapping[str, tuple[Runs, Basins | None]]) -> Figure:
     """Draws failing runs on their landscapes side by side: one symptom, two causes.
 
     Args:
-        failures: Name of the filter (`elongated`, `round`) -> its failing run.
+        failures: Name of the filter (`elongated`, `round`) -> its failing run, and which rates
+            work on the landscape, where that is known.
     """
     with drawing():
         count = max(len(failures), 1)
@@ -322,28 +305,29 @@ def comparison_figure(failures: Mapping[str, Failure]) -> Figure:
             axes = figure.subplots(2, count, squeeze=False, height_ratios=[1, 1.3])
         entries: dict[str, Any] = {}
         for (name, failure), (loss, ground) in zip(failures.items(), axes.T, strict=False):
-            for handle in _draw_failure(loss, ground, name, failure):
+            for handle in _draw_failure(loss, ground, name, *failure):
                 entries.setdefault(str(handle.get_label()), handle)
-        causes = {_starts_elsewhere(failure.runs) for failure in failures.values()}
+        causes = {_starts_elsewhere(runs) for runs, _ in failures.values()}
         title = "One symptom, two causes" if len(causes) == 2 else "The runs on their landscapes"
         figure.suptitle(title, x=0.01, ha="left")
         figure.legend(handles=list(entries.values()), loc="outside lower left", ncols=3)
         return finish(figure)
 
 
-def _draw_failure(loss: Axes, ground: Axes, name: str, failure: Failure) -> list[Any]:
-    runs = failure.runs
+def _draw_failure(
+    loss: Axes, ground: Axes, name: str, runs: Runs, basins: Basins | None
+) -> list[Any]:
     (path,) = runs.paths
     window = (path.window, min(path.window + _DETAIL, int(path.steps[-1])))
-    draw_losses(loss, runs.sweep.landscape, runs.paths, window)
-    axis = axis_of(runs.sweep)
+    draw_losses(loss, runs.ground.landscape, runs.paths, window)
+    axis = axis_of(runs.ground)
     words = run_words(axis, path.run)
     jumps = ": the loss jumps repeatedly" if path.run["n_jumps"] else ""
     loss.set_title(f"{name.capitalize()} filter{jumps}\n({words})", fontsize=10)
     entries = draw_paths(ground, runs)
-    reasons = [place_words(runs.sweep.landscape, path.run["start"], axis.show)]
-    if failure.basins is not None:
-        reasons.append(rate_words(failure.basins, axis.show)[1])
+    reasons = [place_words(runs.ground.landscape, path.run["start"], axis.show)]
+    if basins is not None:
+        reasons.append(rate_words(basins, axis.show)[1])
     # Of a start in the goal's basin, the second says the first, too.
     reason = reasons[-1] if reasons[-1].startswith(reasons[0]) else ". ".join(reasons)
     ground.set_title("\n".join(textwrap.wrap(reason, 62)), fontsize=10, pad=24)
@@ -353,5 +337,5 @@ def _draw_failure(loss: Axes, ground: Axes, name: str, failure: Failure) -> list
 
 def _starts_elsewhere(runs: Runs) -> bool:
     """Whether the run starts in the basin of another minimum than the target's."""
-    own = runs.sweep.landscape.attractor_of(runs.paths[0].run["start"])
+    own = runs.ground.landscape.attractor_of(runs.paths[0].run["start"])
     return own is not None and not own.is_target

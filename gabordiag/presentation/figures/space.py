@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,30 +18,35 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
-from gabordiag.dynamics.outcomes import OUTCOMES
-from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
+from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.maps import cell_edges, outcome_handles, outcome_mesh
 from gabordiag.presentation.figures.run_paths import (
-    MOST_NAMED,
     PATH_STEPS,
     RunPath,
-    jump_words,
-    log_of,
-    look_of,
-    path_of,
+    Runs,
+    end_words,
+    run_handles,
     several_words,
 )
+from gabordiag.presentation.figures.runs import draw_losses
 from gabordiag.presentation.figures.sheets import current_sheet, fit_title
-from gabordiag.presentation.figures.style import INK, drawing, finish, halo, new_figure, show_number
+from gabordiag.presentation.figures.style import (
+    INK,
+    drawing,
+    finish,
+    halo,
+    legend_beside,
+    new_figure,
+)
 from gabordiag.presentation.figures.surface import (
-    LOSS_COLORS,
+    Plane,
+    draw_bar,
     loss_levels,
-    loss_norm,
     mark_points,
     mark_style,
-    surface_axes,
 )
-from gabordiag.presentation.space_words import axes_of, is_copy, run_settings, share_words
+from gabordiag.presentation.phrases import run_settings
+from gabordiag.presentation.space_words import is_copy, share_words
 from gabordiag.results import View
 
 # Farther than so many windows away nothing is drawn: a run that blows up is no line.
@@ -58,44 +62,21 @@ _STEPS: dict[str, Any] = {
 _START = {**mark_style("start"), "markersize": 8, "zorder": 6}
 # Contours over a map of outcomes, at most about twice so many.
 _LOSS_LINES = 12
-# Losses that differ less are not drawn on a logarithm: its ticks could not be read.
-_DECADE = 10.0
 
 
-@dataclass(frozen=True)
-class _Plane:
-    """The loss over two of the parameters."""
-
-    x: ParameterAxis
-    y: ParameterAxis
-    a: FloatArray
-    b: FloatArray
-    loss: FloatArray
-
-
-def pairs_figure(view: View) -> Figure:
-    """Draws the runs on the plane of every pair through the first one's end, and their losses.
-
-    Args:
-        view: Of an `Optimization` or a `Diagnosis` of several parameters; needs the runs'
-            trajectories and every pair's table.
-    """
-    planes, paths = _planes(view.result, view), space_paths(view)
+def pairs_figure(runs: Runs) -> Figure:
+    """Draws runs of several parameters on the plane of every pair, and their losses."""
+    planes, paths = runs.planes, runs.paths
     with drawing():
         figure, losses, grounds, rows = _lay_out(len(planes))
-        draw_space_losses(losses, paths)
+        _draw_losses(losses, paths)
         levels = loss_levels(np.concatenate([plane.loss.ravel() for plane in planes]))
         contours = [
-            _draw_plane(ax, plane, levels, view, paths)
-            for ax, plane in zip(grounds, planes, strict=True)
+            _draw_plane(ax, plane, levels, runs) for ax, plane in zip(grounds, planes, strict=True)
         ]
-        bar = figure.colorbar(
-            contours[0], ax=grounds, pad=0.015, aspect=25 * rows, format=lambda x, _: show_number(x)
-        )
-        bar.set_label(loss_label(_first_run(view.result)["loss"]))
-        bar.outline.set_visible(False)
-        figure.suptitle(space_title(view.result), x=0.01, ha="left")
-        entries = [*space_handles(paths), *_mark_handles(view.result, paths, planes)]
+        draw_bar(figure, contours[0], grounds, paths[0].run["loss"], pad=0.015, aspect=25 * rows)
+        figure.suptitle(space_title(runs), x=0.01, ha="left")
+        entries = [*_handles(paths), *_mark_handles(runs)]
         figure.legend(
             handles=entries,
             loc="outside lower left",
@@ -127,21 +108,27 @@ def plane_figure(view: View) -> Figure:
         return finish(figure)
 
 
-def draw_space_runs(ax: Axes, view: View) -> list[Line2D]:
-    """Draws runs into one Axes: two parameters on their plane, others by loss against step.
-
-    Returns:
-        The legend entries.
-    """
-    planes, paths = _planes(view.result, view), space_paths(view)
-    entries = space_handles(paths)
-    if len(planes) == 1:
-        _draw_plane(ax, planes[0], loss_levels(planes[0].loss), view, paths)
-        entries += _mark_handles(view.result, paths, planes)
+def draw_space_runs(ax: Axes, runs: Runs) -> None:
+    """Draws runs into one Axes: two parameters on their plane, others by loss against step."""
+    entries = _handles(runs.paths)
+    if len(runs.planes) == 1:
+        _draw_plane(ax, runs.planes[0], loss_levels(runs.planes[0].loss), runs)
+        entries += _mark_handles(runs)
     else:
-        draw_space_losses(ax, paths)
-    ax.set_title(space_title(view.result), fontsize=10)
-    return entries
+        _draw_losses(ax, runs.paths)
+    ax.set_title(space_title(runs), fontsize=10)
+    legend_beside(ax, entries)
+
+
+def _draw_losses(ax: Axes, paths: Sequence[RunPath]) -> None:
+    draw_losses(ax, None, paths, (0, max(1, int(max(path.steps[-1] for path in paths)))))
+
+
+def _handles(paths: Sequence[RunPath]) -> list[Line2D]:
+    if len(paths) > 1:
+        return run_handles(None, paths)
+    look = paths[0].look
+    return [Line2D([], [], color=look.color, linestyle=look.line, label="the run")]
 
 
 def draw_plane_map(ax: Axes, view: View) -> list[Line2D]:
@@ -151,22 +138,25 @@ def draw_plane_map(ax: Axes, view: View) -> list[Line2D]:
         The marks' legend entries.
     """
     surface, grid = view.result["surface"], view.data["basins.npz"]
-    first, second = surface_axes(surface)
+    plane = Plane.of_surface(View(surface, view.data))
+    first, second = plane.x, plane.y
     codes = np.asarray(grid["outcome"])
     a, codes = _closed(first, np.asarray(grid["a"], dtype=np.float64), codes)
     b, turned = _closed(second, np.asarray(grid["b"], dtype=np.float64), codes.T)
     outcome_mesh(ax, cell_edges(a * first.scale), cell_edges(b * second.scale), turned)
-    table = view.data["surface.npz"]
-    x, y = np.asarray(table["a"]) * first.scale, np.asarray(table["b"]) * second.scale
-    loss = np.asarray(table["loss"])
-    levels = loss_levels(loss)[:: max(1, len(loss_levels(loss)) // _LOSS_LINES)]
+    levels = loss_levels(plane.loss)
+    levels = levels[:: max(1, len(levels) // _LOSS_LINES)]
     for color, width, alpha in (("white", 1.8, 0.35), (INK, 0.6, 0.75)):
-        ax.contour(x, y, loss.T, levels=levels, colors=color, linewidths=width, alpha=alpha)
-    first.set_up(ax)
-    second.set_up(ax, vertical=True)
+        at: dict[str, Any] = {
+            "levels": levels,
+            "colors": color,
+            "linewidths": width,
+            "alpha": alpha,
+        }
+        ax.contour(plane.a, plane.b, plane.loss.T, **at)
+    plane.set_up(ax)
     ax.set_xlabel("start: " + first.parameter.label)
     ax.set_ylabel("start: " + second.parameter.label)
-    ax.grid(False)
     # Minima, target and start only: on a map of outcomes more would hide it.
     shown = View({**surface, "saddles": [], "edge_minima": []}, view.data)
     marks = mark_points(ax, shown, arrows=False)
@@ -180,83 +170,14 @@ def plane_words(result: Mapping[str, Any]) -> str:
     return f"{share} of the starts over {first} and {second} reach the target"
 
 
-def space_title(result: Mapping[str, Any]) -> str:
+def space_title(runs: Runs) -> str:
     """Returns how the runs ended, in a line."""
-    runs = _runs(result)
-    if len(runs) > 1:
-        return several_words(runs)
-    return f"{run_settings(runs[0])}: {_outcome(result, runs[0])}"
-
-
-def space_paths(view: View) -> list[RunPath]:
-    """Returns all runs with their logs, of their first parameter's values, and their looks."""
-    runs, name = _runs(view.result), view.result["learned"][0]
-    return [
-        path_of(run, log_of(view, run), name, look_of(run, index, len(runs)))
-        for index, run in enumerate(runs)
-    ]
-
-
-def space_handles(paths: Sequence[RunPath]) -> list[Line2D]:
-    """Returns the runs' legend entries: each named, or if they are many, each outcome."""
-    entries: dict[str, tuple[RunPath, int]] = {}
-    for path in paths:
-        outcome = OUTCOMES[path.run["outcome"]]
-        words = f"{run_settings(path.run)}: {outcome}{jump_words(path.run)}"
-        words = outcome if len(paths) > MOST_NAMED else "the run" if len(paths) == 1 else words
-        entries[words] = (path, entries.get(words, (path, 0))[1] + 1)
-    handles = []
-    for words, (path, count) in entries.items():
-        look, more = path.look, f": {count} runs" if len(paths) > MOST_NAMED else ""
-        line = Line2D([], [], color=look.color, linestyle=look.line, label=words + more)
-        handles.append(line)
-    return handles
-
-
-def draw_space_losses(ax: Axes, paths: Sequence[RunPath]) -> None:
-    """Draws the losses against the step, on a logarithm wherever they differ enough for one."""
-    losses = np.concatenate([path.losses for path in paths])
-    losses = losses[np.isfinite(losses) & (losses > 0)]
-    if len(losses) and losses.max() > _DECADE * losses.min():
-        ax.set_yscale("log")
-    for index, path in enumerate(paths):
-        width = 0.8 if path.is_restless else 1.2 + 0.3 * max(0, MOST_NAMED - 1 - index) / 2
-        ax.plot(
-            path.steps, path.losses, color=path.look.color, linestyle=path.look.line,
-            linewidth=width, zorder=3,
-        )  # fmt: skip
-    ax.set_xlabel("step")
-    ax.set_ylabel(loss_label(paths[0].run["loss"]))
-    ax.margins(x=0.01)
-
-
-def _runs(result: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Returns the runs of an optimization, or the one of a diagnosis."""
-    return result["runs"] if "runs" in result else [result["run"]]
-
-
-def _first_run(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _runs(result)[0]
-
-
-def _outcome(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    words = OUTCOMES[run["outcome"]]
-    if run["outcome"] == "reached" and is_copy(result, run):
-        words = "reaches a copy of the target, the same filter, and stays"
-    return words + jump_words(run, f" in {run['steps']} steps")
-
-
-def _planes(result: Mapping[str, Any], view: View) -> list[_Plane]:
-    axes, planes = axes_of(result), []
-    for pair in result.get("pairs", []):
-        table = view.data[pair["file"]]
-        a, b, loss = (np.asarray(table[key], dtype=np.float64) for key in ("a", "b", "loss"))
-        x, y = (
-            ParameterAxis.of(axes[name], (float(at[0]), float(at[-1])))
-            for name, at in zip(pair["names"], (a, b), strict=True)
-        )
-        planes.append(_Plane(x, y, a, b, loss))
-    return planes
+    if len(runs.paths) > 1:
+        return several_words(runs.runs)
+    (run,) = runs.runs
+    is_turned = run["outcome"] == "reached" and is_copy(runs, run)
+    words = "reaches a copy of the target, the same filter, and stays" if is_turned else None
+    return f"{run_settings(run)}: {end_words(run, words)}"
 
 
 def _lay_out(count: int) -> tuple[Figure, Axes, list[Axes], int]:
@@ -282,40 +203,32 @@ def _lay_out(count: int) -> tuple[Figure, Axes, list[Axes], int]:
     return figure, losses, [figure.add_subplot(cells[i, j]) for i, j in places], down
 
 
-def _draw_plane(
-    ax: Axes, plane: _Plane, levels: FloatArray, view: View, paths: Sequence[RunPath]
-) -> QuadContourSet:
-    contours = ax.contourf(
-        plane.a * plane.x.scale, plane.b * plane.y.scale, plane.loss.T, levels=levels,
-        cmap=LOSS_COLORS, norm=loss_norm(levels),
-    )  # fmt: skip
-    for x, y, is_target in _targets(view.result, plane):
+def _draw_plane(ax: Axes, plane: Plane, levels: FloatArray, runs: Runs) -> QuadContourSet:
+    contours = plane.draw(ax, levels)
+    for x, y, is_target in _targets(runs, plane):
         ax.plot([x], [y], clip_on=False, zorder=4, **_target_style(is_target))
-    for path in paths:
-        _draw_path(ax, plane, path, log_of(view, path.run))
-    plane.x.set_up(ax)
-    plane.y.set_up(ax, vertical=True)
+    for path in runs.paths:
+        _draw_path(ax, plane, path)
+    plane.set_up(ax)
     if plane.x.parameter.is_angle and plane.x.limits[1] - plane.x.limits[0] > 180:
         # In a part of the sheet there is no room for a label every 45 degrees.
         sheet = current_sheet()
         step = 180 if sheet.is_narrow or sheet.is_wide else 90
         ax.xaxis.set_major_locator(MultipleLocator(step))
         ax.xaxis.set_minor_locator(MultipleLocator(45))
-    ax.grid(False)
     return contours
 
 
-def _draw_path(
-    ax: Axes, plane: _Plane, path: RunPath, table: Mapping[str, npt.NDArray[Any]]
-) -> None:
+def _draw_path(ax: Axes, plane: Plane, path: RunPath) -> None:
     """Draws a run: one that settles as a line; of a restless one the first steps, then points."""
-    values = [np.asarray(table[axis.name], dtype=np.float64) for axis in (plane.x, plane.y)]
-    x, y = broken_at_wraps((plane.x, plane.y), values)
+    axes = (plane.x, plane.y)
+    values = [np.asarray(path.table[axis.name], dtype=np.float64) for axis in axes]
+    x, y = broken_at_wraps(axes, values)
     style: dict[str, Any] = {"color": path.look.color, "zorder": 5}
     if path.is_restless:
         ax.plot(x, y, **_STEPS, **style)
         early = [column[: PATH_STEPS + 1] for column in values]
-        joined = broken_at_wraps((plane.x, plane.y), early)
+        joined = broken_at_wraps(axes, early)
         ax.plot(*joined, linewidth=0.8, path_effects=halo(1.8), **style)
     else:
         style |= {"linestyle": path.look.line, "path_effects": halo(2.6)}
@@ -326,7 +239,7 @@ def _draw_path(
             ax.plot(*place, clip_on=False, **mark)
 
 
-def _ends(plane: _Plane, values: Sequence[FloatArray]) -> list[tuple[list[float], ...] | None]:
+def _ends(plane: Plane, values: Sequence[FloatArray]) -> list[tuple[list[float], ...] | None]:
     """Returns the places of the first and the last finite point; None outside the window."""
     seen = np.flatnonzero(np.isfinite(values[0]) & np.isfinite(values[1]))
     places: list[tuple[list[float], ...] | None] = []
@@ -348,18 +261,18 @@ def broken_at_wraps(
         width = axis.limits[1] - axis.limits[0]
         with np.errstate(invalid="ignore", over="ignore"):
             inside = axis.wrap(column)
-            turned |= np.abs(np.diff(inside) - np.diff(column) * axis.scale) > 1e-6 * width
+            turned |= axis.turns(column)
             middle = sum(axis.limits) / 2
             folded.append(np.where(np.abs(inside - middle) > _FAR * width, np.nan, inside))
     at = np.flatnonzero(turned) + 1
     return tuple(np.insert(column, at, np.nan) for column in folded)
 
 
-def _targets(result: Mapping[str, Any], plane: _Plane) -> Iterator[tuple[float, float, bool]]:
+def _targets(runs: Runs, plane: Plane) -> Iterator[tuple[float, float, bool]]:
     """Yields the places in the window of the target, and of the copies that runs are nearest to."""
     own: list[tuple[float, float]] = []
     # The target first: a copy that falls on it in this plane is not seen.
-    for point, is_target in _goals(result):
+    for point, is_target in _goals(runs):
         spots = itertools.product(
             plane.x.copies(point[plane.x.name]), plane.y.copies(point[plane.y.name])
         )
@@ -370,11 +283,11 @@ def _targets(result: Mapping[str, Any], plane: _Plane) -> Iterator[tuple[float, 
                 yield *spot, is_target
 
 
-def _goals(result: Mapping[str, Any]) -> list[tuple[Mapping[str, float], bool]]:
-    if result["target"] is None:
+def _goals(runs: Runs) -> list[tuple[Mapping[str, float], bool]]:
+    if runs.target is None:
         return []
-    copies = (run["target_copy"] for run in _runs(result) if is_copy(result, run))
-    return [(result["target"], True), *((copy, False) for copy in copies)]
+    copies = (run["target_copy"] for run in runs.runs if is_copy(runs, run))
+    return [(runs.target, True), *((copy, False) for copy in copies)]
 
 
 def _target_style(is_target: bool) -> dict[str, Any]:
@@ -395,10 +308,9 @@ def _end_style(color: str) -> dict[str, Any]:
     }
 
 
-def _mark_handles(
-    result: Mapping[str, Any], paths: Sequence[RunPath], planes: Sequence[_Plane]
-) -> list[Line2D]:
+def _mark_handles(runs: Runs) -> list[Line2D]:
     """Returns legend entries for what is marked on the planes."""
+    paths = runs.paths
     color = paths[0].look.color if len(paths) == 1 else INK
     end = Line2D([], [], label="end" if len(paths) == 1 else "end of a run", **_end_style(color))
     handles = [Line2D([], [], label="start", **_START), end]
@@ -406,18 +318,18 @@ def _mark_handles(
         steps = Line2D([], [], color=color, **_STEPS)
         steps.set_label(f"steps of a run that jumps, the first {PATH_STEPS} joined")
         handles.insert(0, steps)
-    if len(paths) == 1 and any(_leaves(plane, paths[0].run) for plane in planes):
+    if len(paths) == 1 and any(_leaves(plane, paths[0].run) for plane in runs.planes):
         end.set_label("end (outside some planes)")
-    if result["target"] is not None:
+    if runs.target is not None:
         handles.append(Line2D([], [], label="target", **_target_style(True)))
-    drawn = itertools.chain.from_iterable(_targets(result, plane) for plane in planes)
+    drawn = itertools.chain.from_iterable(_targets(runs, plane) for plane in runs.planes)
     if any(not is_target for _, _, is_target in drawn):
         words = "copy of the target: the same filter"
         handles.append(Line2D([], [], label=words, **_target_style(False)))
     return handles
 
 
-def _leaves(plane: _Plane, run: Mapping[str, Any]) -> bool:
+def _leaves(plane: Plane, run: Mapping[str, Any]) -> bool:
     final = [run["final"][axis.name] for axis in (plane.x, plane.y)]
     return any(
         value is None or not axis.copies(value)

@@ -7,11 +7,9 @@ lightness, so that a grey print keeps most of them; line styles, markers and wor
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib.style
@@ -22,7 +20,6 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from gabordiag.presentation.figures.sheets import current_sheet, fit
-from gabordiag.runs import write_atomically
 
 LineStyle = Literal["-", "--", "-.", ":"]
 
@@ -150,33 +147,6 @@ def _scaled(svg: bytes, figure: Figure, scale: float) -> bytes:
         pattern = rf'(<svg [^>]*?\b{name}=")[^"]*"'
         text = re.sub(pattern, rf'\g<1>{72 * inches * scale:g}pt"', text, count=1)
     return text.encode("utf-8")
-
-
-def save(
-    figure: Figure, path: str | os.PathLike[str], formats: Sequence[str] = ("png",)
-) -> dict[str, bytes]:
-    """Writes the figure in one or several formats; a file is whole or not there.
-
-    Args:
-        figure: Any matplotlib figure.
-        path: Without or with a suffix, which the format's own replaces.
-        formats: As `render` takes them.
-
-    Returns:
-        File name -> what was written.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    stem = Path(path)
-    if stem.suffix.removeprefix(".") in _METADATA:
-        stem = stem.with_suffix("")
-    written: dict[str, bytes] = {}
-    for fmt in formats:
-        target = stem.with_name(f"{stem.name}.{fmt}")
-        written[target.name] = render(figure, fmt)
-        write_atomically(target, written[target.name])
-    return written
 
 
 def halo(width: float = 3.0) -> list[AbstractPathEffect]:

@@ -56,6 +56,42 @@ _MARKS: dict[str, tuple[str, str, str, float]] = {
 
 
 @dataclass(frozen=True)
+class Plane:
+    """The loss (m, k) over two parameters, at values `a` (m,) and `b` (k,) as people read them."""
+
+    x: ParameterAxis
+    y: ParameterAxis
+    a: FloatArray
+    b: FloatArray
+    loss: FloatArray
+
+    @classmethod
+    def of(cls, x: ParameterAxis, y: ParameterAxis, table: Mapping[str, Any]) -> Plane:
+        """Returns the plane of a saved table, whose values are in the parameters' units."""
+        a, b, loss = (np.asarray(table[name], dtype=np.float64) for name in ("a", "b", "loss"))
+        return cls(x, y, a * x.scale, b * y.scale, loss)
+
+    @classmethod
+    def of_surface(cls, view: View) -> Plane:
+        """Returns the plane of a `Surface`."""
+        return cls.of(*surface_axes(view.result), view.data["surface.npz"])
+
+    def draw(self, ax: Axes, levels: FloatArray) -> QuadContourSet:
+        """Draws filled contours, and sets the axes up."""
+        contours = ax.contourf(
+            self.a, self.b, self.loss.T, levels=levels, cmap=LOSS_COLORS, norm=loss_norm(levels)
+        )
+        self.set_up(ax)
+        return contours
+
+    def set_up(self, ax: Axes) -> None:
+        """Gives both axes their windows, labels and ticks."""
+        self.x.set_up(ax)
+        self.y.set_up(ax, vertical=True)
+        ax.grid(False)
+
+
+@dataclass(frozen=True)
 class _Mark:
     """One point of the plane, as people read it."""
 
@@ -77,11 +113,7 @@ def surface_figure(view: View) -> Figure:
         ax = figure.subplots()
         contours = draw_contours(ax, view)
         entries = mark_points(ax, view)
-        bar = figure.colorbar(
-            contours, ax=ax, pad=0.02, aspect=30, format=lambda x, _: show_number(x)
-        )
-        bar.set_label(loss_label(view.result["loss"]))
-        bar.outline.set_visible(False)
+        draw_bar(figure, contours, ax, view.result["loss"], pad=0.02, aspect=30)
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
         figure.suptitle(surface_words(view.result), x=0.01, ha="left")
         return finish(figure)
@@ -93,8 +125,8 @@ def surface_in_space_figure(view: View) -> Figure:
     Args:
         view: Of a `Surface`; needs `surface.npz`.
     """
-    first, second = surface_axes(view.result)
-    x, y, loss = _grid(view)
+    plane = Plane.of_surface(view)
+    x, y, loss = plane.a, plane.b, plane.loss
     with drawing():
         figure = new_figure(9.6, 7.4)
         # Marks stay in front of the surface: a minimum is seldom seen from the side.
@@ -117,8 +149,8 @@ def surface_in_space_figure(view: View) -> Figure:
                 height = float(loss[np.abs(x - mark.x).argmin(), np.abs(y - mark.y).argmin()])
             ax.plot([mark.x], [mark.y], [height], zorder=5, **mark_style(mark.kind))
             entries.setdefault(mark.kind, _entry(mark))
-        first.set_up(ax)
-        second.set_up(ax, vertical=True)
+        plane.x.set_up(ax)
+        plane.y.set_up(ax, vertical=True)
         ax.zaxis.set_rotate_label(False)
         ax.set_zlabel(loss_label(view.result["loss"]), rotation=90)
         ax.yaxis.labelpad = 10
@@ -165,17 +197,21 @@ def draw_surface(ax: Axes, view: View) -> None:
 
 def draw_contours(ax: Axes, view: View) -> QuadContourSet:
     """Draws filled contours and the gradient field into one Axes."""
-    first, second = surface_axes(view.result)
-    x, y, loss = _grid(view)
-    levels = loss_levels(loss)
-    contours = ax.contourf(x, y, loss.T, levels=levels, cmap=LOSS_COLORS, norm=loss_norm(levels))
-    lines = ax.contour(x, y, loss.T, levels=contours.levels, colors="white", linewidths=0.4)
-    lines.set_alpha(0.6)
-    first.set_up(ax)
-    second.set_up(ax, vertical=True)
-    ax.grid(False)
-    _draw_arrows(ax, view)
+    plane = Plane.of_surface(view)
+    contours = plane.draw(ax, loss_levels(plane.loss))
+    at: dict[str, Any] = {"levels": contours.levels, "colors": "white", "linewidths": 0.4}
+    ax.contour(plane.a, plane.b, plane.loss.T, **at).set_alpha(0.6)
+    _draw_arrows(ax, plane, view.data["surface.npz"])
     return contours
+
+
+def draw_bar(
+    figure: Figure, contours: QuadContourSet, ax: Any, loss_name: str, **place: Any
+) -> None:
+    """Draws the scale of a loss's colours beside its Axes."""
+    bar = figure.colorbar(contours, ax=ax, format=lambda x, _: show_number(x), **place)
+    bar.set_label(loss_label(loss_name))
+    bar.outline.set_visible(False)
 
 
 def loss_levels(loss: FloatArray) -> FloatArray:
@@ -192,10 +228,9 @@ def loss_norm(levels: FloatArray) -> FuncNorm:
     return FuncNorm(scales, vmin=levels[0], vmax=levels[-1])
 
 
-def _draw_arrows(ax: Axes, view: View) -> None:
+def _draw_arrows(ax: Axes, plane: Plane, table: Mapping[str, Any]) -> None:
     """Draws the downhill direction at some points, across the contours as they are seen."""
-    x, y, _ = _grid(view)
-    table = view.data["surface.npz"]
+    x, y = plane.a, plane.b
     box = ax.get_window_extent()
     sides = np.array([box.width, box.height])
     columns, rows = np.maximum(2, np.round(_ARROWS * sides / sides.max())).astype(int)
@@ -203,8 +238,7 @@ def _draw_arrows(ax: Axes, view: View) -> None:
     # Slopes per part of the axis, in which the picture is isotropic but for its sides.
     across = -np.asarray(table["grad_a"])[np.ix_(i, j)] * (x[-1] - x[0]) / sides[0]
     along = -np.asarray(table["grad_b"])[np.ix_(i, j)] * (y[-1] - y[0]) / sides[1]
-    first, second = surface_axes(view.result)
-    across, along = across / first.scale, along / second.scale
+    across, along = across / plane.x.scale, along / plane.y.scale
     length = np.hypot(across, along)
     with np.errstate(invalid="ignore", divide="ignore"):
         across, along = across / length, along / length
@@ -327,11 +361,3 @@ def _entry(mark: _Mark) -> Line2D:
 
 def _in_order(entries: Mapping[str, Line2D]) -> list[Line2D]:
     return [entries[kind] for kind in _MARKS if kind in entries]
-
-
-def _grid(view: View) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Returns both axes as people read them, and the loss (m, k)."""
-    first, second = surface_axes(view.result)
-    table = view.data["surface.npz"]
-    a, b, loss = (np.asarray(table[name], dtype=np.float64) for name in ("a", "b", "loss"))
-    return a * first.scale, b * second.scale, loss

@@ -121,7 +121,7 @@ def _draw_mismatch(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
         apart = np.abs(sweep.grad_analytic - gradient) / scale
         # A logarithm has no zero: where two agree to the last bit there is nothing to draw.
         apart = np.where(np.isfinite(apart) & (apart > 0), apart, np.nan)
-        # What the check left out, because there a difference quotient is no derivative.
+        # What the check left out, where a difference quotient does not approximate a derivative.
         is_out = apart > (math.inf if worst is None else worst * (1 + 1e-9))
         note = "equal" if worst == 0 else f"at most {show_number(worst, 1)}" if worst else "unknown"
         label = f"{exact_derivative(sweep)} − {words}\n({note})"
