@@ -24,6 +24,7 @@ ORDER = (
     {"errors", "wording"},
     {"results"},
     {"gabor", "images"},
+    {"gabor_layer"},
     {"objective"},
     {"own"},
     {"checks"},
