@@ -38,6 +38,16 @@ class View:
 class Result:
     """Base of everything that a public function returns."""
 
+    def __init_subclass__(cls) -> None:
+        # A dataclass keeps the __repr__ that its class has; its own would print every array.
+        cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        """Returns the JSON's first level, one field a line: texts, numbers, lengths of lists."""
+        shown = {name: _shortly(value) for name, value in self.to_dict().items()}
+        lines = [f"    {name}={text}," for name, text in shown.items() if text]
+        return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
         raise NotImplementedError
@@ -60,6 +70,12 @@ class Result:
 
     def _repr_png_(self) -> bytes | None:
         return _painter().notebook_png(self)
+
+
+def _shortly(value: Any) -> str:
+    if isinstance(value, str | int | float):
+        return repr(value)
+    return f"<{len(value)} items>" if isinstance(value, list) else ""
 
 
 class Painter(Protocol):

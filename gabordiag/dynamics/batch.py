@@ -105,7 +105,7 @@ def descend_batch(
         settings: Optimizer and steps; its own lr is not used.
         lrs: (l,), distinct.
         starts: (s,).
-        tail: How many of the last values are kept; a tenth of the steps without.
+        tail: How many of the last values are kept. Default: a tenth of the steps.
         keep_history: Keep every value.
         progress: Called now and then with (steps done, steps in all).
 

@@ -163,7 +163,7 @@ def run_bifurcation(
         objective: What to minimise.
         settings: Optimizer and steps.
         lrs: Ascending rates (l,).
-        start: First value; the parameter's own without.
+        start: First value. Default: the parameter's own.
         tail: How many of the last values are kept and judged.
         landscape: Of the objective, if it is already known.
         table: Of the objective, if it is already known.
@@ -222,12 +222,12 @@ def loss_curvatures(objective: Line, values: FloatArray) -> FloatArray:
     """
     series, parameter = build_series(objective), objective.parameter
     finite = np.isfinite(values)
-    told = finite & series.is_resolved
+    resolved = finite & series.is_resolved
     if parameter.period is None:
-        told &= (values >= parameter.low) & (values <= parameter.high)
+        resolved &= (values >= parameter.low) & (values <= parameter.high)
     curvatures = np.full(len(values), np.nan)
-    curvatures[told] = _series_curvatures(series, values[told], objective.is_root)
-    asked = finite & ~told
+    curvatures[resolved] = _series_curvatures(series, values[resolved], objective.is_root)
+    asked = finite & ~resolved
     if asked.any() and not is_expensive(objective):
         distinct, place = np.unique(values[asked], return_inverse=True)
         with suppress(InputError):

@@ -162,8 +162,8 @@ def run_basins(
         objective: What to minimise.
         settings: Optimizer and steps, constant schedule.
         lrs: Ascending rates (l,).
-        starts: (s,); the whole range without.
-        start: The start that is asked about; the parameter's own without.
+        starts: (s,). Default: the whole range.
+        start: The start that is asked about. Default: the parameter's own.
         sweep: Of the objective, if it is already known.
         table: Of the objective, if it is already known.
         progress: Called now and then with (steps done, steps in all).

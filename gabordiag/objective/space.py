@@ -41,8 +41,8 @@ class Parameter:
         target: The value that made the target, or None where there is none.
         start: Where an optimizer starts.
         is_angle: Radians inside, degrees for people.
-        unit: For people, where it is no angle ("px", "").
-        is_positive: There is no loss at 0 and below.
+        unit: For people, of parameters that are not angles ("px", "").
+        is_positive: The loss is undefined at 0 and below.
         is_log: What an optimizer moves is the value's logarithm, which keeps it positive.
     """
 
