@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gabordiag.gabor import GaborParameters, gabor_kernel, gabor_partials
     from gabordiag.gabor_layer import GaborConv2d
     from gabordiag.objective.experiment import Experiment
+    from gabordiag.own.training import Training
 
 _HOMES = {
     "GaborParameters": "gabordiag.gabor",
@@ -51,6 +52,7 @@ _HOMES = {
     "gabor_partials": "gabordiag.gabor",
     "GaborConv2d": "gabordiag.gabor_layer",
     "Experiment": "gabordiag.objective.experiment",
+    "Training": "gabordiag.own.training",
     "sweep": "gabordiag.api",
     "optimize": "gabordiag.api",
     "basins": "gabordiag.api",
@@ -66,6 +68,7 @@ __all__ = [
     "Experiment",
     "GaborConv2d",
     "GaborParameters",
+    "Training",
     "TrajectoryLogger",
     "__version__",
     "basins",

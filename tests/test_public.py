@@ -27,6 +27,7 @@ NAMES = {
     "diagnose",
     "explain",
     "check",
+    "Training",
     "TrajectoryLogger",
 }
 

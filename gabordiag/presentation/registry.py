@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from gabordiag.checks.verify import Check
 from gabordiag.diagnosis.log.explain import Explanation
 from gabordiag.diagnosis.reproduction import Reproduction
+from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
 from gabordiag.diagnosis.verdict import Diagnosis
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.maps import Basins
@@ -23,7 +24,7 @@ from gabordiag.dynamics.plane import PlaneBasins
 from gabordiag.dynamics.run import Optimization, Run
 from gabordiag.landscape.surface import Surface
 from gabordiag.landscape.sweep import Sweep
-from gabordiag.presentation import space_words, words
+from gabordiag.presentation import space_words, training_words, words
 from gabordiag.presentation.blocks import Block
 from gabordiag.presentation.figures.bifurcation import bifurcation_figure, draw_attractor
 from gabordiag.presentation.figures.log import draw_check, draw_explanation, log_figure
@@ -62,6 +63,7 @@ from gabordiag.presentation.figures.surface import (
     surface_in_space_figure,
 )
 from gabordiag.presentation.figures.sweep import draw_sweep, sweep_figure
+from gabordiag.presentation.figures.training import draw_shares, training_figures
 from gabordiag.presentation.restored import (
     Checked,
     Diagnosed,
@@ -72,6 +74,7 @@ from gabordiag.presentation.restored import (
     SpaceDiagnosed,
     SpaceRuns,
     SurfaceView,
+    TrainingDiagnosed,
     restore,
 )
 from gabordiag.presentation.surface_words import surface
@@ -163,6 +166,9 @@ KINDS: dict[type, Kind] = {
     Bifurcation: Kind(words.bifurcation, _each(bifurcation=bifurcation_figure), draw_attractor),
     Diagnosed: Kind(words.diagnosis, _of_diagnosis, lambda ax, found: draw_runs(ax, found.runs)),
     SpaceDiagnosed: Kind(_of_json(space_words.space_diagnosis), _of_pairs, _draw_runs_of_space),
+    TrainingDiagnosed: Kind(
+        _of_json(training_words.training_diagnosis), training_figures, draw_shares
+    ),
     Reproduced: Kind(
         words.reproduction,
         _of_reproduction,
@@ -182,6 +188,7 @@ _COMMANDS: dict[type[Result], str] = {
     PlaneBasins: "basins",
     Bifurcation: "bifurcate",
     Diagnosis: "diagnose",
+    TrainingDiagnosis: "diagnose",
     Reproduction: "reproduce",
     Check: "check",
     Explanation: "explain",

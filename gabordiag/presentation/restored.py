@@ -79,6 +79,10 @@ class SpaceDiagnosed(View):
     """The diagnosis of a run of several parameters."""
 
 
+class TrainingDiagnosed(View):
+    """The diagnosis of a training."""
+
+
 class PlaneView(View):
     """Outcomes over a plane of starts of two parameters."""
 
@@ -136,7 +140,9 @@ def _runs(view: View) -> Runs:
     return Runs.of(_sweep(view), view.result["runs"], view, view.result.get("notes", ()))
 
 
-def _diagnosed(view: View) -> Diagnosed:
+def _diagnosed(view: View) -> Diagnosed | TrainingDiagnosed:
+    if "elements" in view.result:
+        return TrainingDiagnosed(view.result, view.data)
     return Diagnosed(view.result, Runs.of(_sweep(view), [view.result["run"]], view))
 
 
