@@ -22,6 +22,7 @@ from gabordiag.checks.probing import find_cut, find_unused
 from gabordiag.diagnosis.training.lines import Lines, shown
 from gabordiag.dynamics.outcomes import (
     OUTCOME_NAMES,
+    SETTLED_SHARE,
     Tails,
     classify,
     surroundings,
@@ -296,7 +297,11 @@ class _Subject:
     @property
     def is_away(self) -> bool:
         """Whether the element could clearly lower the loss by going to its minimum."""
-        if self.own is None or self.gap <= _AWAY * self.parameter.tolerance:
+        if self.own is None or self.own.basin is None:
+            return False
+        # A range may be far wider than the basin.
+        low, high = self.own.basin
+        if self.gap <= min(_AWAY * self.parameter.tolerance, SETTLED_SHARE * (high - low)):
             return False
         here = float(self.path[-1])
         excess = self.line.at(here) - self.own.loss
