@@ -46,8 +46,8 @@ GAIN = 2e-3
 _OF_HEIGHT = 0.02
 # ... and so many standard errors over the batches.
 _ERRORS = 2.0
-# An element is away from its minimum beyond so many tolerances.
-_AWAY = 2.0
+# An element that ranges over more than so many tolerances bounces.
+_WILD = 4.0
 # On a maximum is what is within so many tolerances of it.
 _ON_TOP = 5.0
 # Loss that still falls by this part of its whole fall, in the last fifth of the steps, says that
@@ -253,7 +253,13 @@ class _Subject:
         last = float(self.parameter.wrap(self.path[-1]))
         return None if landscape.attractor_of(last) is best else best
 
-    def clear(self, one: float, other: float, line: SampledLine | None = None) -> float:
+    def clear(
+        self,
+        one: float,
+        other: float,
+        line: SampledLine | None = None,
+        part: float = _OF_HEIGHT,
+    ) -> float:
         """Returns which difference of the losses at two coordinates counts."""
         line = self.line if line is None else line
         error = 0.0
@@ -266,7 +272,7 @@ class _Subject:
         return max(
             4 * line.noise,
             GAIN * self.facts.scale,
-            _OF_HEIGHT * line.height,
+            part * line.height,
             _ERRORS * error,
         )
 
@@ -301,11 +307,12 @@ class _Subject:
             return False
         # A range may be far wider than the basin.
         low, high = self.own.basin
-        if self.gap <= min(_AWAY * self.parameter.tolerance, SETTLED_SHARE * (high - low)):
+        if self.gap <= min(self.parameter.tolerance, SETTLED_SHARE * (high - low)):
             return False
         here = float(self.path[-1])
         excess = self.line.at(here) - self.own.loss
-        return excess > self.clear(self.own.value, here)
+        # The line's height is no measure of a gain near its minimum.
+        return excess > self.clear(self.own.value, here, part=0.0)
 
     def show(self, coordinate: float) -> str:
         """Returns the value at a coordinate for people."""
@@ -493,7 +500,7 @@ def _too_large(subject: _Subject) -> Judgement | None:
     excess = float(losses.mean()) - low
     counts = excess > subject.clear(float(subject.path[-1]), float(subject.path[-2]))
     over = product is not None and product > _NEAR_BOUND * subject.limit
-    wild = extent > 2 * _AWAY and (turns > 0.4 or np.abs(moves).max() > 0.1 * _width(subject))
+    wild = extent > _WILD and (turns > 0.4 or np.abs(moves).max() > 0.1 * _width(subject))
     if not counts or not (over or wild):
         return None
     evidence = {
