@@ -146,11 +146,27 @@ class OptimizerSettings:
             options["momentum"] = self.momentum
         if self.nesterov:
             options["nesterov"] = True
-        return OPTIMIZERS[self.optimizer](parameters, **options)
+        optimizer: torch.optim.Optimizer = _bare(self.optimizer)(parameters, **options)
+        return optimizer
 
     def build_schedule(self, optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler | None:
         """Returns the torch scheduler, or None for a constant rate."""
         return SCHEDULES[self.schedule](optimizer, self.lr, self.steps)
+
+
+@cache
+def _bare(name: str) -> Any:
+    """Returns the class of an optimizer without what torch wraps around its methods.
+
+    The wrappers serve torch's compiler and profiler. The first of them imports the compiler, some
+    800 modules in a second or two, and they take two thirds of a step of one number.
+    """
+    kind: Any = OPTIMIZERS[name]
+    step: Any = torch.no_grad()(inspect.unwrap(kind.step))
+    # What torch's constructor looks for before it wraps the profiler's hook around a step.
+    step.hooked = True
+    plain = {"add_param_group": inspect.unwrap(kind.add_param_group), "step": step}
+    return type(kind.__name__, (kind,), plain)
 
 
 class BatchUpdate:
