@@ -5,6 +5,7 @@ The layers, in the order of the story; each imports only from those above it:
     errors, wording   what can go wrong; numbers as people read them
     results           what every result can do (JSON, arrays, plot)
     gabor, images     the kernel and its derivatives; where an image comes from
+    gabor_layer       a convolution with learned Gabor filters
     objective         what is minimised: a loss of one or of several parameters
     own               a user's function or module as an objective
     checks            is a kernel, a derivative, a graph right?
@@ -41,13 +42,17 @@ if TYPE_CHECKING:
     )
     from gabordiag.dynamics.logger import TrajectoryLogger
     from gabordiag.gabor import GaborParameters, gabor_kernel, gabor_partials
+    from gabordiag.gabor_layer import GaborConv2d
     from gabordiag.objective.experiment import Experiment
+    from gabordiag.own.training import Training
 
 _HOMES = {
     "GaborParameters": "gabordiag.gabor",
     "gabor_kernel": "gabordiag.gabor",
     "gabor_partials": "gabordiag.gabor",
+    "GaborConv2d": "gabordiag.gabor_layer",
     "Experiment": "gabordiag.objective.experiment",
+    "Training": "gabordiag.own.training",
     "sweep": "gabordiag.api",
     "optimize": "gabordiag.api",
     "basins": "gabordiag.api",
@@ -61,7 +66,9 @@ _HOMES = {
 
 __all__ = [
     "Experiment",
+    "GaborConv2d",
     "GaborParameters",
+    "Training",
     "TrajectoryLogger",
     "__version__",
     "basins",

@@ -23,6 +23,11 @@ from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
 from gabordiag.diagnosis.log.explain import Explanation, explain_log
 from gabordiag.diagnosis.log.readers import read_log, run_from_log
+from gabordiag.diagnosis.training.verdict import (
+    DEFAULT_SEEDS,
+    TrainingDiagnosis,
+    diagnose_training,
+)
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
@@ -40,8 +45,9 @@ from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
-from gabordiag.own.custom import own_objective
+from gabordiag.own.custom import as_training, own_objective
 from gabordiag.own.evaluation import UserObjective
+from gabordiag.own.training import HOW_TO_BUILD, Training
 from gabordiag.own.vector import CustomObjective
 from gabordiag.results import Progress, set_painter
 
@@ -462,6 +468,16 @@ def bifurcate(
     return run_bifurcation(objective, settings, log_spaced(*lr), start=start, progress=progress)
 
 
+@overload
+def diagnose(
+    thing: Training, optimizer: str = "sgd", *args: Any, **own: Any
+) -> TrainingDiagnosis: ...
+
+
+@overload
+def diagnose(thing: Any, optimizer: str = "sgd", *args: Any, **own: Any) -> Diagnosis: ...
+
+
 def diagnose(
     thing: Any,
     optimizer: str = "sgd",
@@ -476,15 +492,18 @@ def diagnose(
     log_scale: Sequence[str] = (),
     from_log: str | Path | Mapping[str, npt.ArrayLike] | None = None,
     listener: StepListener | None = None,
-    progress: Progress | None = None,
+    progress: Callable[..., None] | None = None,
     **own: Any,
-) -> Diagnosis:
+) -> Diagnosis | TrainingDiagnosis:
     """Runs one optimizer and says what is wrong, why, and what fixes it.
 
+    Of a `Training`, the model is trained once as it is, and each watched element is judged.
+
     Args:
-        thing: An `Experiment`, or your own function or module.
+        thing: An `Experiment`, your own function or module, or a `Training`.
         optimizer: A name of torch.optim in lower case.
-        lr: Learning rate, or one for each parameter by name (0.01 for the others).
+        lr: Learning rate, or one for each parameter by name (0.01 for the others; of a `Training`,
+            the rate of those is that of `others`).
         momentum: For the optimizers that take it.
         steps: Optimizer steps.
         start: First value; of several parameters, values by name or in order. Default: the
@@ -496,11 +515,15 @@ def diagnose(
         from_log: A run that was already made, as `TrajectoryLogger` writes it: diagnosed instead of
             a new one; `optimizer`, `lr` and `momentum` must be those it was made with.
         listener: Called with every step of the run as it happens.
-        progress: Called with (causes and remedies done, about how many in all).
-        own: As in `as_objective`.
+        progress: Called with (causes and remedies done, about how many in all); of a `Training`,
+            with what is done as a third argument.
+        own: As in `as_objective`. Of a `Training`: `params`, the names of what is watched, such as
+            `["gabor.theta", "gabor.sigma[3]"]`; `seed` of everything random (0); and `seeds`, how
+            many trainings each remedy is judged by (3; 0 tries none).
 
     Returns:
-        A `Diagnosis`: `verdict`, `headline`, `findings` and `remedies`.
+        A `Diagnosis`: `verdict`, `headline`, `findings` and `remedies`; of a `Training` a
+        `TrainingDiagnosis` with `elements` instead of findings.
 
     Raises:
         UsageError: Settings that torch.optim does not support, or names, starts or rates that
@@ -518,6 +541,15 @@ def diagnose(
     """
     (rate, *_), own_rates = _rates(lr)
     settings = OptimizerSettings(optimizer, rate, momentum, nesterov, schedule, steps)
+    thing = as_training(thing)
+    if isinstance(thing, Training):
+        if start is not None or from_log is not None or log_scale:
+            raise UsageError(
+                "a training starts as its model stands, and is run here.",
+                "Leave start, from_log and log_scale out.",
+            )
+        return _diagnose_training(thing, settings, lr, listener, progress, **own)
+    _refuse_training_options(own)
     own |= _vector_start(thing, start, own)
     if "start" in own:
         start = None
@@ -543,6 +575,42 @@ def diagnose(
     )
     held = _held(objective.line if isinstance(objective, OfLine) else objective)
     return replace(diagnosis, headline=" ".join((diagnosis.headline, *held)))
+
+
+def _diagnose_training(
+    training: Training,
+    settings: OptimizerSettings,
+    lr: float | Mapping[str, float],
+    listener: StepListener | None,
+    progress: Callable[..., None] | None,
+    *,
+    params: str | Sequence[str] = (),
+    param: str | Sequence[str] = (),
+    seed: int = 0,
+    seeds: int = DEFAULT_SEEDS,
+    **own: Any,
+) -> TrainingDiagnosis:
+    if own:
+        raise UsageError(
+            f"a training takes no {', '.join(own)}.",
+            "The model's own values are the start, and its batches and loss are in it.",
+        )
+    return diagnose_training(
+        training,
+        params or param,
+        settings,
+        lr,
+        seed=seed,
+        seeds=seeds,
+        listener=listener,
+        progress=progress,
+    )
+
+
+def _refuse_training_options(own: Mapping[str, Any]) -> None:
+    stray = {"params", "batches", "labels", "loader", "metric", "seeds"} & set(own)
+    if stray:
+        raise UsageError(f"{sorted(stray)[0]} is for a training.", HOW_TO_BUILD)
 
 
 def plane_basins(

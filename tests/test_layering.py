@@ -25,6 +25,7 @@ ORDER = (
     {"errors", "wording"},
     {"results"},
     {"gabor", "images"},
+    {"gabor_layer"},
     {"objective"},
     {"own"},
     {"checks"},

@@ -15,6 +15,7 @@ import gabordiag as gd
 from gabordiag.errors import UsageError
 
 NAMES = {
+    "GaborConv2d",
     "GaborParameters",
     "gabor_kernel",
     "gabor_partials",
@@ -26,6 +27,7 @@ NAMES = {
     "diagnose",
     "explain",
     "check",
+    "Training",
     "TrajectoryLogger",
 }
 

@@ -29,12 +29,14 @@ class Bars:
         self._images: dict[str, TaskID] = {}
 
     @contextmanager
-    def shown(self, text: str) -> Iterator[Callable[[int, int], None]]:
-        """Shows a bar; yields a function of (done, total)."""
+    def shown(self, text: str) -> Iterator[Callable[..., None]]:
+        """Shows a bar; yields a function of (done, total), and of another text if there is one."""
         display = self._open()
         task = display.add_task(text, total=None)
         try:
-            yield lambda done, total: display.update(task, completed=done, total=total)
+            yield lambda done, total, what=text: display.update(
+                task, completed=done, total=total, description=what
+            )
         finally:
             self._remove(task)
 

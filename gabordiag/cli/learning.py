@@ -212,18 +212,26 @@ def _refuse_stray(values: Sequence[Named], learn: Sequence[str]) -> None:
         )
 
 
+def _subject(session: Session) -> tuple[Any, dict[str, Any]]:
+    """Returns what the call is about, and the keywords that go with it."""
+    settings = session.settings
+    given: list[Named] = settings["start"] if "start" in settings.given else []
+    first = next((value for value, name in given if name in ("", "theta")), None)
+    return subject_from(session, first)
+
+
 def _learned(
-    session: Session, learn: Sequence[str], log_scale: Sequence[str] = ()
+    session: Session,
+    learn: Sequence[str],
+    log_scale: Sequence[str] = (),
+    made: tuple[Any, dict[str, Any]] | None = None,
 ) -> tuple[Any, Any, Sequence[str]]:
     """Returns the objective, what it was made of, and the names of what is learned."""
     from gabordiag.api import as_objective_of
 
-    settings = session.settings
-    given: list[Named] = settings["start"] if "start" in settings.given else []
-    first = next((value for value, name in given if name in ("", "theta")), None)
-    subject, keywords = subject_from(session, first)
+    subject, keywords = _subject(session) if made is None else made
     objective = as_objective_of(subject, learn, log_scale, **keywords)
-    is_custom = settings["objective"] is not None
+    is_custom = session.settings["objective"] is not None
     return objective, subject, objective.space.names if is_custom else learn
 
 
@@ -363,8 +371,13 @@ def diagnose_command(
         from gabordiag.api import diagnose
         from gabordiag.dynamics.replay import log_columns
         from gabordiag.dynamics.run import trajectory_name
+        from gabordiag.own.training import Training
 
-        objective, _, names = _learned(session, learn)
+        made = _subject(session)
+        if isinstance(made[0], Training):
+            _diagnose_training(session, *made)
+            return
+        objective, _, names = _learned(session, learn, made=made)
         starts, rates = _starts(settings, names), _rates(lr, names)
         if len(starts) > 1 or (isinstance(rates, list) and len(rates) > 1):
             raise UsageError("a diagnosis is of one run: one --start, and one --lr for each name.")
@@ -401,3 +414,53 @@ def diagnose_command(
         session.finish(result.view())
         if check and not result.is_healthy:
             raise typer.Exit(1)
+
+
+def _diagnose_training(session: Session, training: Any, keywords: dict[str, Any]) -> None:
+    """`diagnose` of a real training, each watched element judged.
+
+    Raises:
+        UsageError: An option that has no effect on a training.
+    """
+    from gabordiag.api import diagnose
+    from gabordiag.dynamics.replay import log_columns
+    from gabordiag.dynamics.run import trajectory_name
+    from gabordiag.own.training import find_watched
+
+    settings = session.settings
+    stray = sorted(set(keywords) - {"param", "seed"})
+    if settings["from_log"] is not None:
+        stray.append("from_log")
+    if stray:
+        raise UsageError(
+            f"--{stray[0].replace('_', '-')} has no effect on a training.",
+            "The model's own values are the start; its batches and its loss are in it.",
+        )
+    plain, rates = split_named(settings["lr"])
+    if len(plain) > 1:
+        raise UsageError("a training has one learning rate without a name.", "Name the others.")
+    rates |= {"others": plain[0]} if plain else {}
+    watched = find_watched(training.model, keywords.get("param", ()))
+    columns = log_columns([element.label for element in watched])
+
+    @cache
+    def log() -> Any:
+        return session.open_folder().log(trajectory_name(0), columns)
+
+    with session.progress("training") as bar:
+        result = diagnose(
+            training,
+            settings["optimizer"],
+            rates,
+            settings["momentum"],
+            settings["steps"],
+            nesterov=settings["nesterov"],
+            schedule=settings["schedule"],
+            params=keywords["param"],
+            seed=keywords["seed"],
+            listener=lambda step: log()(step.row()),
+            progress=bar,
+        )
+    session.finish(result.view())
+    if settings["check"] and not result.is_healthy:
+        raise typer.Exit(1)

@@ -104,8 +104,8 @@ class Session:
             print(warning, file=sys.stderr)
 
     @contextmanager
-    def progress(self, text: str, objective: Any = None) -> Iterator[Callable[[int, int], None]]:
-        """Shows a bar on a terminal's stderr; yields a function of (done, total).
+    def progress(self, text: str, objective: Any = None) -> Iterator[Callable[..., None]]:
+        """Shows a bar on a terminal's stderr; yields a function as `Bars.shown` does.
 
         Args:
             text: What is done, for people.
@@ -237,6 +237,7 @@ def subject_from(session: Session, start: Any = None) -> tuple[Any, dict[str, An
             raise UsageError("the experiment has one angle.", "Give one number, such as 45deg.")
         return experiment_from(session, **({} if start is None else {"theta0": start})), {}
     from gabordiag.cli.values import named, parse_range
+    from gabordiag.own.custom import as_training
     from gabordiag.own.loading import load_object
 
     settings.leave_out(_EXPERIMENT_ONLY, "beside --objective")
@@ -254,7 +255,8 @@ def subject_from(session: Session, start: Any = None) -> tuple[Any, dict[str, An
     }
     for name in ("theta0", "start"):
         settings.if_given(name)
-    return load_object(settings["objective"]), {k: v for k, v in keywords.items() if v is not None}
+    subject = as_training(load_object(settings["objective"]))
+    return subject, {k: v for k, v in keywords.items() if v is not None}
 
 
 def _one_or_several(values: Sequence[Any]) -> Any:

@@ -30,6 +30,7 @@ from gabordiag.own.modules import (
 from gabordiag.own.numeric import has_sharp_zero
 from gabordiag.own.period import ParameterRequest, choose_parameter
 from gabordiag.own.streams import RandomStreams
+from gabordiag.own.training import HOW_TO_BUILD, Training
 from gabordiag.own.vector import CustomObjective
 
 # A number for each parameter: by name, or in order; or the only parameter's.
@@ -220,11 +221,16 @@ def as_module(subject: Any, param: str | Sequence[str] | None = None) -> nn.Modu
     """
     if isinstance(subject, nn.Module):
         return subject
+    if isinstance(subject, Training):
+        raise UsageError(
+            "a training is diagnosed element by element, and nothing else is done with it.",
+            "Use gd.diagnose(training, params=[...]), or gabordiag diagnose with --param.",
+        )
     if not callable(subject):
         raise UsageError(
             f"a {type(subject).__name__} cannot be an objective.",
             "Give a function of one number or vector, a torch.nn.Module, or a function that "
-            "returns one.",
+            "returns one. " + HOW_TO_BUILD,
         )
     needed, taken = _count_arguments(subject)
     if isinstance(subject, type) and needed:
@@ -247,9 +253,24 @@ def as_module(subject: Any, param: str | Sequence[str] | None = None) -> nn.Modu
         raise InputError(
             f"{_name(subject)} takes no argument and returns a {type(made).__name__}, not a "
             "module.",
-            "Give a function of one number or vector, or one that returns a torch.nn.Module.",
+            "Give a function of one number or vector, or one that returns a torch.nn.Module. "
+            + HOW_TO_BUILD,
         )
     return made
+
+
+def as_training(subject: Any) -> Any:
+    """Returns the `Training` or the module that an object is or makes; any other as it is.
+
+    A function without arguments that makes one of them is called once.
+    """
+    if isinstance(subject, (Training, nn.Module, type)) or not callable(subject):
+        return subject
+    if _count_arguments(subject) != (0, 0):
+        return subject
+    with RandomStreams(None, torch.device("cpu"))(), user_code("making the training"):
+        made = subject()
+    return made if isinstance(made, (Training, nn.Module)) else subject
 
 
 def _count_arguments(function: Callable[..., Any]) -> tuple[int, int]:

@@ -420,8 +420,9 @@ class ModuleLoss:
                 raise InputError(
                     f"The target output has shape {tuple(target.shape)}, "
                     f"the module's output {tuple(output.shape)}.",
-                    "For labels, let forward take them and return the loss, or give a function of "
-                    "output and labels with loss=... in Python.",
+                    "For labels, give gd.Training(model, batches, loss); or let forward take them "
+                    "and return the loss, or give a function of output and labels with loss=... in "
+                    "Python.",
                 )
         if target.shape == output.shape:
             self._target = target.to(output)

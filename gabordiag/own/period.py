@@ -198,4 +198,9 @@ def _is_angle(name: str, width: float, period: float | None) -> bool:
     if period is not None:
         return any(math.isclose(period, p, rel_tol=_TYPED) for p in _RADIANS)
     # Degrees called theta span more than two turns of radians.
-    return any(word in name.lower() for word in _ANGLE_NAMES) and width <= 4 * math.pi
+    return is_angle_name(name) and width <= 4 * math.pi
+
+
+def is_angle_name(name: str) -> bool:
+    """Whether a parameter is called what angles are called."""
+    return any(word in name.lower() for word in _ANGLE_NAMES)

@@ -119,6 +119,9 @@ _CAPTIONS = {
     "animation": "The run, step by step; jumps in orange",
     "basins": "Where every start ends at every learning rate",
     "bifurcation": "Where the iterates end up, by learning rate, with the Lyapunov exponent",
+    "bank": "The filters before and after the training, and how far each orientation turned",
+    "lines": "The loss along the failing elements, everything else frozen: before and after",
+    "gradients": "The training's loss, and each watched parameter's share of the gradient",
     "comparison": "One symptom, two causes",
 }
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from gabordiag.checks.verify import Check
 from gabordiag.diagnosis.log.explain import Explanation
 from gabordiag.diagnosis.reproduction import Reproduction
+from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
 from gabordiag.diagnosis.verdict import Diagnosis
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.maps import Basins
@@ -23,7 +24,7 @@ from gabordiag.dynamics.plane import PlaneBasins
 from gabordiag.dynamics.run import Optimization, Run
 from gabordiag.landscape.surface import Surface
 from gabordiag.landscape.sweep import Sweep
-from gabordiag.presentation import space_words, words
+from gabordiag.presentation import space_words, training_words, words
 from gabordiag.presentation.blocks import Block
 from gabordiag.presentation.figures.bifurcation import bifurcation_figure, draw_attractor
 from gabordiag.presentation.figures.log import draw_check, draw_explanation, log_figure
@@ -55,6 +56,7 @@ from gabordiag.presentation.figures.surface import (
     surface_in_space_figure,
 )
 from gabordiag.presentation.figures.sweep import draw_sweep, sweep_figure
+from gabordiag.presentation.figures.training import draw_shares, training_figures
 from gabordiag.presentation.restored import (
     Checked,
     Diagnosed,
@@ -63,6 +65,7 @@ from gabordiag.presentation.restored import (
     PlaneView,
     Reproduced,
     SurfaceView,
+    TrainingDiagnosed,
     restore,
 )
 from gabordiag.presentation.surface_words import surface
@@ -154,6 +157,9 @@ KINDS: dict[type, Kind] = {
     PlaneView: Kind(_of_json(space_words.plane_of_starts), _each(plane=plane_figure), _draw_plane),
     Bifurcation: Kind(words.bifurcation, _each(bifurcation=bifurcation_figure), draw_attractor),
     Diagnosed: Kind(words.diagnosis, _of_diagnosis, lambda ax, found: _draw_runs(ax, found.runs)),
+    TrainingDiagnosed: Kind(
+        _of_json(training_words.training_diagnosis), training_figures, draw_shares
+    ),
     Reproduced: Kind(
         words.reproduction,
         _of_reproduction,
@@ -173,6 +179,7 @@ _COMMANDS: dict[type[Result], str] = {
     PlaneBasins: "basins",
     Bifurcation: "bifurcate",
     Diagnosis: "diagnose",
+    TrainingDiagnosis: "diagnose",
     Reproduction: "reproduce",
     Check: "check",
     Explanation: "explain",

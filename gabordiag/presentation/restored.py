@@ -71,6 +71,10 @@ class SurfaceView(View):
     """A loss over two parameters."""
 
 
+class TrainingDiagnosed(View):
+    """The diagnosis of a training."""
+
+
 class PlaneView(View):
     """Outcomes over a plane of starts of two parameters."""
 
@@ -127,7 +131,9 @@ def _runs(view: View) -> Runs:
     return Runs.of(_ground(view), view.result["runs"], view, view.result.get("notes", ()))
 
 
-def _diagnosed(view: View) -> Diagnosed:
+def _diagnosed(view: View) -> Diagnosed | TrainingDiagnosed:
+    if "elements" in view.result:
+        return TrainingDiagnosed(view.result, view.data)
     return Diagnosed(view.result, Runs.of(_ground(view), [view.result["run"]], view))
 
 

@@ -1,0 +1,327 @@
+"""The diagnosis of a training: one run, its lines, the elements judged, the remedies tried."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gabordiag.diagnosis.training.elements import Facts, Judged, by_filter, judge_elements
+from gabordiag.diagnosis.training.lines import batch_count, evaluate_lines
+from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.replay import Step, log_columns
+from gabordiag.dynamics.run import trajectory_name
+from gabordiag.dynamics.training import OTHERS, TrainingRun, rates_of, run_training
+from gabordiag.own.training import Evaluation, Training, find_watched, seen_weight
+from gabordiag.results import Data, Result, finite_or_none, read_only
+from gabordiag.wording import counted
+
+# What holds several elements back, in words: one, many.
+FAULTS = {
+    "no_gradient": ("gets no gradient", "get no gradient"),
+    "flat_objective": ("has no effect on the loss", "have no effect on the loss"),
+    "flat_start": ("stands where the loss is level", "stand where the loss is level"),
+    "nonfinite_gradient": ("has no finite gradient", "have no finite gradient"),
+    "at_bound": ("is held at a bound", "are held at a bound"),
+    "duplicate": ("has become the same as another", "have become the same as others"),
+    "step_too_large": (
+        "bounces: the learning rate is too large",
+        "bounce: the learning rate is too large",
+    ),
+    "wrong_basin": ("sits beside a lower minimum", "sit beside lower minima"),
+    "too_slow_beside_others": (
+        "hardly moves beside the rest of the model",
+        "hardly move beside the rest of the model",
+    ),
+    "step_too_small": ("is still on its way", "are still on their way"),
+    "inconclusive": ("cannot be judged", "cannot be judged"),
+}
+# Evaluations of each repeated training, so that its spread is seen.
+DEFAULT_SEEDS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingDiagnosis(Result):
+    """Which learned elements of a real training arrived, which did not, why, and what helps.
+
+    Attributes:
+        verdict: `healthy`, or the most frequent cause.
+        headline: One sentence.
+        run: The watched training.
+        elements: Each watched element, judged.
+        remedies: Trainings with one thing changed, those that work first.
+        loss: At the end, on the fixed batches.
+        metric: There; None without one.
+        evaluations: Losses computed for the lines.
+        bank: Kernels (2, n, ...) as the model used them before and after; None without any.
+    """
+
+    verdict: str
+    headline: str
+    run: TrainingRun
+    elements: tuple[Judged, ...]
+    remedies: tuple[TrainingRemedy, ...]
+    loss: float
+    metric: float | None
+    evaluations: int
+    bank: npt.NDArray[np.float64] | None
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether `--check` passes."""
+        return self.verdict == "healthy"
+
+    @property
+    def outcome(self) -> str:
+        """How the training as a whole ended."""
+        if not self.run.is_finite:
+            return "nonfinite"
+        return (
+            "unfinished"
+            if any(e.verdict == "step_too_small" for e in self.elements)
+            else ("reached" if self.is_healthy else "local_minimum")
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        run, settings = self.run, self.run.settings
+        return {
+            "verdict": self.verdict,
+            "headline": self.headline,
+            "run": {
+                "optimizer": settings.optimizer,
+                "lr": _shortened(run.rates),
+                "momentum": settings.momentum,
+                "nesterov": settings.nesterov,
+                "schedule": settings.schedule,
+                "steps": settings.steps,
+                "outcome": self.outcome,
+                "losses": run.losses.tolist(),
+                "final_loss": finite_or_none(self.loss),
+                "metric": finite_or_none(self.metric),
+                "seconds": run.seconds,
+                "trajectory": trajectory_name(0),
+            },
+            "elements": [
+                {**judged.to_dict(), "remedies": self._freed(judged)} for judged in self.elements
+            ],
+            "remedies": [remedy.to_dict() for remedy in self.remedies],
+            "evaluations": self.evaluations,
+        }
+
+    def _freed(self, judged: Judged) -> list[str]:
+        return [r.plan.name for r in self.remedies if judged.watched.label in r.freed]
+
+    def data(self) -> Data:
+        """Returns what is saved: the trajectory, the lines, gradient sizes, the filters."""
+        names = [judged.watched.label for judged in self.elements]
+        run = self.run
+        updates = np.diff(run.values, axis=0, append=np.nan)
+        rows = [
+            Step(t, *row).row()
+            for t, row in enumerate(
+                zip(run.values, run.losses, run.gradients, updates, run.lrs, strict=True)
+            )
+        ]
+        table = np.array(rows).T
+        return {
+            trajectory_name(0): {
+                name: read_only(column)
+                for name, column in zip(log_columns(names), table, strict=True)
+            },
+            "lines.npz": {
+                f"{kind}-{what}-{index}": read_only(array)
+                for index, judged in enumerate(self.elements)
+                for kind, line in (("start", judged.line_start), ("final", judged.line_final))
+                for what, array in (
+                    ("value", self._values(judged, line.values)),
+                    ("loss", line.losses),
+                )
+            },
+            "gradients.npz": {
+                name: read_only(size) for name, size in {**run.sizes, "total": run.total}.items()
+            },
+            **({} if self.bank is None else {"bank.npz": {"kernels": read_only(self.bank)}}),
+        }
+
+    @staticmethod
+    def _values(judged: Judged, coordinates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.exp(coordinates) if judged.watched.kind == "log" else coordinates
+
+
+def _shortened(rates: Mapping[str, float]) -> Any:
+    """Returns one number where all rates are equal, else those that differ from most."""
+    (common, _), *others = Counter(rates.values()).most_common()
+    if not others:
+        return common
+    named = {name: rate for name, rate in rates.items() if rate != common}
+    return {**named, OTHERS: common}
+
+
+def diagnose_training(
+    training: Training,
+    params: str | Sequence[str],
+    settings: OptimizerSettings,
+    lr: float | Mapping[str, float],
+    *,
+    seed: int = 0,
+    seeds: int = DEFAULT_SEEDS,
+    listener: Callable[[Step], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> TrainingDiagnosis:
+    """Trains the model once and watches, judges every watched element, and tries remedies.
+
+    Args:
+        training: Model, batches and loss.
+        params: What to watch: names of parameters, or of single elements.
+        settings: Of the optimizer; its own rate is not used.
+        lr: Learning rate, or one by name, and `others`.
+        seed: Of everything random.
+        seeds: How often each training is repeated for the remedies; 0 tries none.
+        listener: Called with every step of the run.
+        progress: Called with (done, in all, what is done).
+
+    Raises:
+        UsageError: Names or settings that cannot be.
+        InputError: The user's code failed.
+    """
+
+    def report(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: None if progress is None else progress(done, total, what)
+
+    watched = find_watched(training.model, params)
+    rates = rates_of(training, watched, lr, settings.lr)
+    with training.kept(seed):
+        batches = training.fixed(batch_count(len(watched), settings.steps))
+
+    def trained(done: int, total: int, loss: float) -> None:
+        report(f"training, loss {loss:.4g}")(done, total)
+
+    run, loss, metric = run_training(
+        training,
+        watched,
+        settings,
+        rates,
+        seed=seed,
+        listener=listener,
+        progress=trained,
+        batches=batches,
+    )
+    report("looking along each element")(0, 1)
+    evaluation = Evaluation(training, batches, seed)
+    lines = evaluate_lines(training, run, evaluation)
+    facts = Facts(training, run, lines, batches[0])
+    elements = judge_elements(facts)
+    remedies: tuple[TrainingRemedy, ...] = ()
+    if seeds > 0 and any(judged.verdict != "healthy" for judged in elements):
+        count = 0
+
+        def tick() -> None:
+            nonlocal count
+            count += 1
+            report("trying remedies")(count, count + 1)
+
+        everyone = [seed + index for index in range(seeds)]
+        remedies = try_remedies(facts, elements, batches, (loss, metric), everyone, tick)
+    return TrainingDiagnosis(
+        _verdict(elements),
+        _headline(elements, remedies, training.metric is not None),
+        run,
+        elements,
+        remedies,
+        loss,
+        metric,
+        evaluation.count,
+        _bank(facts),
+    )
+
+
+def _verdict(elements: Sequence[Judged]) -> str:
+    found = Counter(judged.verdict for judged in elements if judged.verdict != "healthy")
+    order = list(FAULTS)
+    return max(found, key=lambda v: (found[v], -order.index(v)), default="healthy")
+
+
+def _bank(facts: Facts) -> npt.NDArray[np.float64] | None:
+    rows = [w.row for w in facts.run.watched if w.row is not None]
+    if not rows or not facts.run.is_finite:
+        return None
+    watched = facts.run.watched[0]
+    count = facts.run.final[watched.element.name].shape[0]
+    made = []
+    for state in (facts.run.start, facts.run.final):
+        weight = seen_weight(facts.training, state, facts.batch, count)
+        if weight is None:
+            return None
+        made.append(weight[:, 0].double().cpu().numpy())
+    return np.stack(made)
+
+
+def _headline(
+    elements: Sequence[Judged], remedies: Sequence[TrainingRemedy], has_metric: bool
+) -> str:
+    filters = by_filter(elements)
+    good = [key for key, members in filters.items() if all(j.verdict == "healthy" for j in members)]
+    what = "filter" if all(isinstance(key, int) for key in filters) else "element"
+    head = (
+        f"All {counted(len(filters), what, what + 's')} have converged"
+        if len(good) == len(filters)
+        else f"{len(good)} of your {counted(len(filters), what, what + 's')} "
+        + ("has" if len(good) == 1 else "have")
+        + " converged"
+    )
+    groups = {judged.watched.group for judged in elements}
+    parts = [head]
+    for verdict in FAULTS:
+        for group in dict.fromkeys(j.watched.group for j in elements if j.verdict == verdict):
+            members = [j for j in elements if j.verdict == verdict and j.watched.group == group]
+            parts.append(_clause(verdict, members, what, group if len(groups) > 1 else ""))
+    text = "; ".join(parts) + "."
+    working = next((remedy for remedy in remedies if remedy.works), None)
+    if working is not None:
+        text += (
+            f" Training again with {working.plan.change} ends at a loss of "
+            f"{working.after.losses.mean():.3g} instead of {working.before.losses.mean():.3g}"
+        )
+        if has_metric and len(working.after.metrics):
+            before, after = working.before.metrics.mean(), working.after.metrics.mean()
+            text += f" (metric {after:.3g} instead of {before:.3g})"
+        text += "."
+    return text
+
+
+def _clause(verdict: str, members: Sequence[Judged], what: str, group: str) -> str:
+    names = [
+        str(j.watched.row) if j.watched.row is not None and what == "filter" else j.watched.label
+        for j in members
+    ]
+    one, many = FAULTS[verdict]
+    who = f"{what} {names[0]}" if len(names) == 1 else f"{what}s {_listed(names)}"
+    if group and what == "filter":
+        who = f"{group.rpartition('.')[2]} of {who}"
+    text = f"{who} {one if len(names) == 1 else many}"
+    if verdict == "wrong_basin":
+        goals = [j.shown.show(j.value(j.goal), 0) for j in members if j.goal is not None]
+        text += f" at {_listed(goals)}"
+    where = members[0].findings[0].evidence.get("where") if members[0].findings else None
+    if where is not None:
+        text += f": {_reason(members[0])}"
+    return text
+
+
+def _reason(judged: Judged) -> str:
+    """Returns what follows the colon of the finding's explanation: the line at fault."""
+    explanation = judged.findings[0].explanation
+    return explanation.partition(": ")[2] or explanation
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = list(names)
+    if len(shown) > 8:
+        return ", ".join(shown[:6]) + f" and {len(shown) - 6} more"
+    return ", ".join(shown[:-1]) + (" and " if len(shown) > 1 else "") + shown[-1]

@@ -1,0 +1,385 @@
+"""One real training run, watched: torch's own optimizer on the user's module and batches.
+
+What is watched is copied at every step as it is kept by the module, in a few operations, and only
+read afterwards: the run costs little more than the plain loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.replay import Step
+from gabordiag.errors import UsageError
+from gabordiag.objective.space import FloatArray
+from gabordiag.own.loading import user_code
+from gabordiag.own.training import Batch, State, Training, Watched
+
+# Whose rate holds for all parameters that have none of their own.
+OTHERS = "others"
+# Steps that are read and handed out together.
+_BLOCK = 20
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """A training run of T steps with d watched elements.
+
+    Attributes:
+        watched: What was watched.
+        settings: Optimizer and steps.
+        rates: Learning rates by parameter, and `others`.
+        values: Of the elements (T + 1, d): radians, pixels.
+        coordinates: What the optimizer moves (T + 1, d): the value, or its logarithm.
+        losses: Of the batches (T + 1,).
+        gradients: Of the coordinates (T + 1, d); 0 where none arrives.
+        lrs: Learning rates (T + 1, d).
+        sizes: Length of every parameter's gradient (T + 1,), by name.
+        arrived: Whether any gradient, be it zero, arrived at the element (d,).
+        divisors: What the optimizer divides the elements' gradients by at the end, as Adam does
+            (d,); None of one that does not divide.
+        start: All tensors of the model before the run, by name.
+        final: After it.
+        seconds: That it took.
+    """
+
+    watched: tuple[Watched, ...]
+    settings: OptimizerSettings
+    rates: Mapping[str, float]
+    values: FloatArray
+    coordinates: FloatArray
+    losses: FloatArray
+    gradients: FloatArray
+    lrs: FloatArray
+    sizes: dict[str, FloatArray]
+    arrived: npt.NDArray[np.bool_]
+    divisors: FloatArray | None
+    start: State = field(repr=False)
+    final: State = field(repr=False)
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> FloatArray:
+        """Length of the gradient of all parameters together (T + 1,)."""
+        total: FloatArray = np.sqrt(np.sum([size**2 for size in self.sizes.values()], axis=0))
+        return total
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and values are finite to the end."""
+        return bool(np.isfinite(self.losses).all() and np.isfinite(self.values).all())
+
+
+def rates_of(
+    training: Training, watched: Sequence[Watched], lr: float | Mapping[str, float], default: float
+) -> dict[str, float]:
+    """Returns the learning rate of each parameter of the model by name.
+
+    Args:
+        training: Whose model it is.
+        watched: Whose groups may be named as they were asked for.
+        lr: One for all; or by the name of a parameter or of a submodule, the longest name first,
+            and `others`.
+        default: Of parameters that are not named.
+
+    Raises:
+        UsageError: A name that fits nothing, or a rate that is not positive.
+    """
+    names = [name for name, _ in training.model.named_parameters()]
+    given = dict(lr) if isinstance(lr, Mapping) else {OTHERS: float(lr)}
+    rest = float(given.pop(OTHERS, default))
+    kept = {watched_.group: watched_.element.name for watched_ in watched}
+    rates = dict.fromkeys(names, rest)
+    for name in sorted(given, key=len):
+        place = kept.get(name, name)
+        hits = [n for n in names if n == place or n.startswith(f"{place}.")]
+        if not hits:
+            raise UsageError(
+                f"a learning rate for {name}, which is not a parameter of the model.",
+                f"Name one of {', '.join(names[:8])}, or '{OTHERS}' for all that are not named.",
+            )
+        rates |= dict.fromkeys(hits, float(given[name]))
+    for name, rate in rates.items():
+        if not (np.isfinite(rate) and rate > 0):
+            raise UsageError(f"learning rate {rate} of {name} is not a positive number.")
+    return rates
+
+
+def run_training(
+    training: Training,
+    watched: Sequence[Watched],
+    settings: OptimizerSettings,
+    rates: Mapping[str, float],
+    *,
+    seed: int = 0,
+    first: int = 0,
+    starts: Mapping[str, float] | None = None,
+    listener: Callable[[Step], None] | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+    batches: Sequence[Batch] = (),
+) -> tuple[TrainingRun, float, float | None]:
+    """Trains the model, watching some of its elements; the model comes back as it was.
+
+    Args:
+        training: What to train.
+        watched: Which elements to watch.
+        settings: Of the optimizer; its own rate is not used.
+        rates: By parameter, as `rates_of` gives them.
+        seed: Of shuffling, dropout, and whatever else is random.
+        first: Batch to begin with, where they are a list.
+        starts: Coordinates of elements by label, instead of the model's own.
+        listener: Called with every step, some steps late.
+        progress: Called with (steps done, steps in all, loss).
+        batches: On which to score the model at the end. Default: the last batch.
+
+    Returns:
+        The run; mean loss and mean metric on `batches` at its end.
+
+    Raises:
+        InputError: The user's code failed.
+        UsageError: Settings that torch.optim does not support.
+    """
+    with training.kept(seed):
+        _place(training, watched, starts or {})
+        start = training.state()
+        trainer = _Trainer(training, watched, settings, rates)
+        began = time.perf_counter()
+        stream = training.stream(first)
+        record = _Record(trainer, settings.steps, listener)
+        for step in range(settings.steps + 1):
+            loss, batch = trainer.evaluate(next(stream))
+            record.take(step, loss)
+            if progress is not None and step % _BLOCK == 0:
+                progress(step, settings.steps, loss)
+            if step == settings.steps or not np.isfinite(loss):
+                break
+            trainer.step(batch)
+        seconds = time.perf_counter() - began
+        run = record.finished(start, training.state(), seconds)
+        loss, metric = training.score(batches or [batch])
+    return run, loss, metric
+
+
+def _place(training: Training, watched: Sequence[Watched], starts: Mapping[str, float]) -> None:
+    state = training.state()
+    for element in watched:
+        if element.label in starts:
+            name = element.element.name
+            moved = torch.tensor([starts[element.label]], dtype=state[name].dtype)
+            state[name] = element.placed(state[name], moved.to(state[name].device))[0]
+    training.load(state)
+
+
+class _Trainer:
+    """The model with its optimizer."""
+
+    def __init__(
+        self,
+        training: Training,
+        watched: Sequence[Watched],
+        settings: OptimizerSettings,
+        rates: Mapping[str, float],
+    ) -> None:
+        self.training, self.watched, self.settings = training, tuple(watched), settings
+        self.rates = dict(rates)
+        parameters = dict(training.model.named_parameters())
+        self.learned = {name: p for name, p in parameters.items() if p.requires_grad}
+        self.tensors = {w.element.name: parameters[w.element.name] for w in watched}
+        groups = [
+            {"params": [p for n, p in self.learned.items() if rates[n] == rate], "lr": rate}
+            for rate in dict.fromkeys(rates[name] for name in self.learned)
+        ]
+        if not groups:
+            raise UsageError("no parameter of the model has requires_grad = True.")
+        if len(groups) > 1 and not settings.is_elementwise:
+            raise UsageError("lbfgs takes one learning rate for all parameters.")
+        self.optimizer = settings.build(groups)
+        self.schedule = settings.build_schedule(self.optimizer)
+
+    def evaluate(self, batch: Batch) -> tuple[float, Batch]:
+        """Returns loss and batch; the gradients are in the parameters."""
+        self.optimizer.zero_grad()
+        with torch.enable_grad():
+            loss, _ = self.training.compare(self.training.model, batch)
+            if loss.requires_grad:
+                with user_code("computing the gradient"):
+                    torch.autograd.backward(loss)
+        return float(loss.detach()), batch
+
+    def step(self, batch: Batch) -> None:
+        """Moves the parameters by the gradients that are in them."""
+        with user_code("making an optimizer's step"):
+            if self.settings.is_elementwise:
+                self.optimizer.step()
+            else:
+                self.optimizer.step(lambda: self.evaluate(batch)[0])
+        if self.schedule is not None:
+            self.schedule.step()
+
+    def rate_now(self) -> dict[str, float]:
+        """Returns the learning rate of every watched tensor by name."""
+        now = {id(p): g["lr"] for g in self.optimizer.param_groups for p in g["params"]}
+        return {name: float(now.get(id(p), 0.0)) for name, p in self.tensors.items()}
+
+    def divisors(self) -> dict[str, Tensor] | None:
+        """Returns what the gradients of the watched tensors are divided by, if they are."""
+        found = {}
+        for name, parameter in self.tensors.items():
+            state: Mapping[str, Any] = self.optimizer.state.get(parameter, {})
+            group = next(
+                (
+                    g
+                    for g in self.optimizer.param_groups
+                    if any(p is parameter for p in g["params"])
+                ),
+                None,
+            )
+            if group is None:
+                continue
+            if "exp_avg_sq" in state:
+                grown = 1 - group["betas"][1] ** float(state["step"])
+                found[name] = (state["exp_avg_sq"] / grown).sqrt() + group["eps"]
+            elif "square_avg" in state:
+                found[name] = state["square_avg"].sqrt() + group["eps"]
+        return found or None
+
+
+class _Record:
+    """Rows of raw copies, read in blocks."""
+
+    def __init__(
+        self, trainer: _Trainer, steps: int, listener: Callable[[Step], None] | None
+    ) -> None:
+        self._trainer, self._listener = trainer, listener
+        self._raw: list[Tensor] = []
+        self._slopes: list[Tensor] = []
+        self._norms: list[Tensor] = []
+        self._losses: list[float] = []
+        self._lrs: list[dict[str, float]] = []
+        self._sent = 0
+        self._arrived = dict.fromkeys(trainer.tensors, False)
+        sizes = [tensor.numel() for tensor in trainer.tensors.values()]
+        self._offsets = dict(
+            zip(trainer.tensors, np.cumsum([0, *sizes])[:-1].tolist(), strict=True)
+        )
+
+    def take(self, step: int, loss: float) -> None:
+        """Copies what is watched."""
+        tensors = self._trainer.tensors
+        values = [tensor.detach().reshape(-1) for tensor in tensors.values()]
+        slopes = []
+        for (name, tensor), value in zip(tensors.items(), values, strict=True):
+            has = tensor.grad is not None
+            self._arrived[name] |= has
+            slopes.append(tensor.grad.reshape(-1) if has else torch.zeros_like(value))  # type: ignore[union-attr]
+        self._raw.append(torch.cat(values))
+        self._slopes.append(torch.cat(slopes))
+        gradients = [p.grad for p in self._trainer.learned.values()]
+        there = [g for g in gradients if g is not None]
+        lengths = iter(torch._foreach_norm(there) if there else [])
+        zero = self._raw[-1].new_zeros(())
+        self._norms.append(
+            torch.stack([zero if g is None else next(lengths).to(zero) for g in gradients])
+        )
+        self._losses.append(loss)
+        self._lrs.append(self._trainer.rate_now())
+        if self._listener is not None and len(self._losses) - self._sent > _BLOCK:
+            self._send(len(self._losses) - 1)
+
+    def _send(self, until: int) -> None:
+        """Hands out the steps before `until`, of which the next one is known."""
+        assert self._listener is not None
+        upto = slice(self._sent, until + 1)
+        values, _, gradients = self._read(upto)
+        lrs = self._rates(upto)
+        missing = np.full((1, values.shape[1]), np.nan)
+        updates = np.concatenate([np.diff(values, axis=0), missing])
+        for row in range(until - self._sent):
+            self._listener(
+                Step(
+                    self._sent + row,
+                    values[row],
+                    self._losses[self._sent + row],
+                    gradients[row],
+                    updates[row],
+                    lrs[row],
+                )
+            )
+        self._sent = until
+
+    def _rates(self, rows: slice) -> FloatArray:
+        watched = self._trainer.watched
+        return np.array([[now[w.element.name] for w in watched] for now in self._lrs[rows]])
+
+    def _read(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Returns values, coordinates and gradients (n, d)."""
+        raw = torch.stack(self._raw[rows]).double().cpu().numpy()
+        slopes = torch.stack(self._slopes[rows]).double().cpu().numpy()
+        values, coordinates, gradients = [], [], []
+        for watched in self._trainer.watched:
+            place = self._offsets[watched.element.name] + watched.element.index
+            column, slope = raw[:, place], slopes[:, place]
+            value = column
+            if watched.kind == "log":
+                with np.errstate(over="ignore"):
+                    value = np.exp(column)
+            elif watched.kind == "vector":
+                place += watched.element.index
+                cos, sin = raw[:, place], raw[:, place + 1]
+                value = column = np.unwrap(np.arctan2(sin, cos)) / 2
+                slope = 2 * (cos * slopes[:, place + 1] - sin * slopes[:, place])
+            values.append(value)
+            coordinates.append(column)
+            gradients.append(slope)
+        return tuple(np.stack(x, axis=1) for x in (values, coordinates, gradients))  # type: ignore[return-value]
+
+    def _divisors(self) -> FloatArray | None:
+        found = self._trainer.divisors()
+        if found is None or any(w.kind == "vector" for w in self._trainer.watched):
+            return None
+        missing = {w.element.name for w in self._trainer.watched} - set(found)
+        return np.array(
+            [
+                np.nan
+                if w.element.name in missing
+                else float(found[w.element.name].reshape(-1)[w.element.index])
+                for w in self._trainer.watched
+            ]
+        )
+
+    def finished(self, start: State, final: State, seconds: float) -> TrainingRun:
+        """Hands out the remaining steps and returns the run."""
+        everything = slice(0, len(self._losses))
+        values, coordinates, gradients = self._read(everything)
+        lrs = self._rates(everything)
+        if self._listener is not None:
+            self._send(len(self._losses) - 1)
+            nan = np.full(values.shape[1], np.nan)
+            last = len(self._losses) - 1
+            self._listener(Step(last, values[-1], self._losses[-1], gradients[-1], nan, lrs[-1]))
+        norms = torch.stack(self._norms).double().cpu().numpy()
+        trainer = self._trainer
+        return TrainingRun(
+            trainer.watched,
+            trainer.settings,
+            trainer.rates,
+            values,
+            coordinates,
+            np.array(self._losses),
+            gradients,
+            lrs,
+            {name: norms[:, i] for i, name in enumerate(trainer.learned)},
+            np.array([self._arrived[w.element.name] for w in trainer.watched]),
+            self._divisors(),
+            start,
+            final,
+            seconds,
+        )

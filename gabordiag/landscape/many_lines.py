@@ -1,0 +1,213 @@
+"""Critical points of losses that are known at evenly spaced values only: many lines at once.
+
+No series is followed and nothing is proven: a minimum narrower than the spacing can be missed. What
+it costs is known beforehand: a grid, and three more evaluations at every extremum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gabordiag.landscape.critical import CriticalPoint, Landscape, stable_lr
+from gabordiag.landscape.proof import Certificate
+from gabordiag.objective.space import FloatArray, Parameter
+
+# Places of a grid. An orientation's is one of 3 degrees.
+POINTS = 60
+
+# Index of a line and values on it -> losses (n, batches).
+Evaluate = Callable[[Sequence[tuple[int, FloatArray]]], list[FloatArray]]
+
+
+@dataclass(frozen=True, eq=False)
+class SampledLine:
+    """The loss along one parameter.
+
+    Attributes:
+        values: Of the grid (n,).
+        losses: There, the mean over the batches (n,).
+        batches: Losses of each batch (n, batches).
+        landscape: Its critical points.
+        noise: What of a difference of losses may be rounding.
+    """
+
+    values: FloatArray
+    losses: FloatArray
+    batches: FloatArray
+    landscape: Landscape
+    noise: float
+
+    @property
+    def height(self) -> float:
+        """Largest minus smallest loss."""
+        finite = self.losses[np.isfinite(self.losses)]
+        return float(np.ptp(finite)) if len(finite) else 0.0
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the loss does not depend on the parameter, but for rounding."""
+        return self.height <= self.noise
+
+    def at(self, value: float) -> float:
+        """Returns the loss between the grid's places, interpolated."""
+        parameter = self.landscape.parameter
+        if parameter.period is None:
+            return float(np.interp(value, self.values, self.losses))
+        period = parameter.period
+        place = parameter.low + (value - parameter.low) % period
+        ends = np.append(self.values, self.values[0] + period)
+        return float(np.interp(place, ends, np.append(self.losses, self.losses[0])))
+
+
+def grid_of(parameter: Parameter, own: float) -> FloatArray:
+    """Returns the values of a grid over the range, which holds the parameter's own value.
+
+    Args:
+        parameter: Whose range.
+        own: The value to be on the grid.
+    """
+    if parameter.period is not None:
+        values = own + parameter.period / POINTS * np.arange(POINTS)
+        return np.sort(parameter.wrap(values))
+    return np.unique(np.append(np.linspace(parameter.low, parameter.high, POINTS), own))
+
+
+def sample_lines(
+    parameters: Sequence[Parameter], own: Sequence[float], evaluate: Evaluate, eps: float
+) -> list[SampledLine]:
+    """Returns the lines of several parameters, evaluated together.
+
+    Args:
+        parameters: In the coordinates that are moved.
+        own: Value of each that is to be on its grid.
+        evaluate: Returns losses of values on lines.
+        eps: Relative rounding of a loss.
+    """
+    grids = [grid_of(parameter, value) for parameter, value in zip(parameters, own, strict=True)]
+    found = evaluate(list(enumerate(grids)))
+    means = [losses.mean(axis=1) for losses in found]
+    extrema = [_extrema(p, g, m) for p, g, m in zip(parameters, grids, means, strict=True)]
+    asked = [(i, _around(grids[i], *e)) for i, rows in enumerate(extrema) for e in rows]
+    answers = iter(evaluate(asked))
+    lines = []
+    for parameter, grid, losses, mean, rows in zip(
+        parameters, grids, found, means, extrema, strict=True
+    ):
+        noise = 8 * eps * float(np.nanmax(np.abs(mean), initial=0.0))
+        points = [_refined(grid, *row, next(answers).mean(axis=1)) for row in rows]
+        # What rounding raises is no extremum.
+        kept = _without_ripples(_ends(parameter, grid, mean, points), 4 * noise, parameter.period)
+        lines.append(
+            SampledLine(grid, mean, losses, _landscape(parameter, grid, mean, kept), noise)
+        )
+    return lines
+
+
+def _extrema(parameter: Parameter, grid: FloatArray, losses: FloatArray) -> list[tuple[int, float]]:
+    """Returns places inside the grid where the loss turns, with the spacing there."""
+    period = parameter.period
+    before, after = np.roll(losses, 1), np.roll(losses, -1)
+    turns = ((losses < before) & (losses <= after)) | ((losses > before) & (losses >= after))
+    if period is None:
+        turns[[0, -1]] = False
+        spacing = np.minimum(np.gradient(grid), np.ptp(grid) / POINTS)
+    else:
+        spacing = np.full(len(grid), period / len(grid))
+    return [(int(k), float(spacing[k])) for k in np.flatnonzero(turns & np.isfinite(losses))]
+
+
+def _around(grid: FloatArray, place: int, spacing: float) -> FloatArray:
+    return np.array([grid[place] + spacing * part for part in (-0.5, 0.0, 0.5)])
+
+
+def _refined(grid: FloatArray, place: int, spacing: float, losses: FloatArray) -> CriticalPoint:
+    """The vertex of the parabola through three losses half a spacing apart."""
+    left, middle, right = losses
+    step = spacing / 2
+    bend = (left - 2 * middle + right) / step**2
+    slope = (right - left) / (2 * step)
+    shift = float(np.clip(-slope / bend, -spacing, spacing)) if bend else 0.0
+    loss = float(middle + slope * shift + bend * shift**2 / 2)
+    kind = "minimum" if bend > 0 else "maximum"
+    bound = stable_lr(float(bend)) if kind == "minimum" else None
+    return CriticalPoint(float(grid[place]) + shift, loss, float(bend), kind, stable_lr=bound)
+
+
+def _ends(
+    parameter: Parameter, grid: FloatArray, losses: FloatArray, points: list[CriticalPoint]
+) -> list[CriticalPoint]:
+    """Adds the ends of an interval towards which the loss falls or rises."""
+    points = sorted(points, key=lambda point: point.value)
+    if parameter.period is not None or not np.isfinite(losses).any():
+        return points
+    first = "minimum" if losses[0] < losses[1] else "maximum"
+    last = "minimum" if losses[-1] < losses[-2] else "maximum"
+    return [
+        CriticalPoint(float(grid[0]), float(losses[0]), None, first),
+        *points,
+        CriticalPoint(float(grid[-1]), float(losses[-1]), None, last),
+    ]
+
+
+def _without_ripples(
+    points: list[CriticalPoint], noise: float, period: float | None
+) -> list[CriticalPoint]:
+    """Leaves out neighbouring pairs of extrema that differ by no more than rounding."""
+    points = list(points)
+    while len(points) > 2:
+        pairs = range(len(points) if period is not None else len(points) - 1)
+        steps = [abs(points[i].loss - points[(i + 1) % len(points)].loss) for i in pairs]
+        alike = [i for i in pairs if points[i].kind == points[(i + 1) % len(points)].kind]
+        if alike:
+            # A refinement that turned out the other way: the more extreme one stays.
+            one, other = points[alike[0]], points[(alike[0] + 1) % len(points)]
+            lower, higher = sorted((one, other), key=lambda point: point.loss)
+            points.remove(higher if one.kind == "minimum" else lower)
+            continue
+        least = int(np.argmin(steps))
+        if steps[least] > noise:
+            break
+        gone = [points[least], points[(least + 1) % len(points)]]
+        points = [point for point in points if all(point is not g for g in gone)]
+    return points
+
+
+def _landscape(
+    parameter: Parameter, grid: FloatArray, losses: FloatArray, points: list[CriticalPoint]
+) -> Landscape:
+    maxima = [point.value for point in points if point.kind == "maximum"]
+    made = []
+    for point in points:
+        value = float(parameter.wrap(point.value))
+        basin = _basin(parameter, point.value, maxima) if point.kind == "minimum" else None
+        if basin is not None:
+            shift = value - point.value
+            basin = basin[0] + shift, basin[1] + shift
+        made.append(replace(point, value=value, basin=basin))
+    slopes = np.abs(np.diff(losses) / np.diff(grid))
+    spacing = float(np.ptp(grid)) / max(1, len(grid) - 1)
+    reason = f"judged by samples {spacing:.3g} apart"
+    return Landscape(
+        parameter,
+        tuple(sorted(made, key=lambda point: point.value)),
+        Certificate("resolved", reason, 2 * spacing, cells=len(grid)),
+        float(np.nanmax(losses)),
+        float(np.nanmax(slopes, initial=0.0)),
+        float(np.nanmin(losses)),
+    )
+
+
+def _basin(parameter: Parameter, value: float, maxima: list[float]) -> tuple[float, float]:
+    """Returns the neighbouring maxima, or the range's ends; of a period without any, all of it."""
+    period = parameter.period
+    if period is None:
+        low = max((m for m in maxima if m < value), default=parameter.low)
+        return low, min((m for m in maxima if m > value), default=parameter.high)
+    if not maxima:
+        return value - period / 2, value + period / 2
+    below = [(value - m) % period for m in maxima]
+    above = [(m - value) % period for m in maxima]
+    return value - min(below), value + min(above)

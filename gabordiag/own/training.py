@@ -1,0 +1,471 @@
+"""A training run as a subject: a module, its batches and its loss; and the loss along one element.
+
+The user's module itself is trained, so that closures and tied tensors behave as in the user's own
+loop; `kept` puts back everything that a training changes. Losses along elements are computed by
+`torch.func.functional_call` with everything else frozen, many values at once where torch can do
+that.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gabordiag.errors import GabordiagError, InputError, UsageError
+from gabordiag.objective.space import FloatArray
+from gabordiag.own.loading import user_code
+from gabordiag.own.modules import Element, attributes_kept, find_elements
+from gabordiag.own.streams import RandomStreams
+
+HOW_TO_BUILD = (
+    "For a module that is trained on labels, give gd.Training(model, batches, loss), where batches "
+    "is a list or a DataLoader of (input, target) and loss a function of (output, target)."
+)
+Batch = tuple[Any, Any]
+State = Mapping[str, Tensor]
+# Bytes of activations that one batched evaluation may hold, and the most values at once.
+_BATCH_BYTES, _MOST_AT_ONCE = 128 * 2**20, 64
+# Values one by one and at once agree to so many roundings of the loss.
+_AGREES = 1e3
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A real training run: what is trained, on what, by which loss.
+
+    Attributes:
+        model: Any module. It comes back as it was.
+        batches: Pairs (input, target), an iterable that can be iterated again: a list, a
+            DataLoader. A tuple as input holds the arguments of forward in order, a dictionary those
+            by name.
+        loss: Function of (output, target) that returns one number (0-dim tensor).
+        metric: Function of (output, target) that returns a number to report beside the loss, such
+            as the accuracy; None for none.
+
+    Raises:
+        UsageError: An argument of another kind.
+        InputError: There are no batches, or they are not pairs.
+
+    Example:
+        >>> import torch, gabordiag as gd
+        >>> layer = gd.GaborConv2d(1, 4, 5)
+        >>> model = torch.nn.Sequential(layer, torch.nn.Flatten(), torch.nn.LazyLinear(3))
+        >>> batches = [(torch.randn(8, 1, 9, 9), torch.arange(8) % 3) for _ in range(2)]
+        >>> with torch.no_grad():
+        ...     _ = model(batches[0][0])
+        >>> training = gd.Training(model, batches, torch.nn.functional.cross_entropy)
+        >>> found = gd.diagnose(training, params=["0.theta"], lr=1e-3, steps=20)
+        >>> len(found.elements)
+        4
+    """
+
+    model: nn.Module
+    batches: Iterable[Any]
+    loss: Callable[[Any, Any], Tensor]
+    metric: Callable[[Any, Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise UsageError(f"a {type(self.model).__name__} cannot be trained.", HOW_TO_BUILD)
+        for what, function in (("loss", self.loss), ("metric", self.metric)):
+            if not (callable(function) or (what == "metric" and function is None)):
+                raise UsageError(
+                    f"the {what} is a {type(function).__name__}, not a function.", HOW_TO_BUILD
+                )
+        if not isinstance(self.batches, Iterable):
+            raise UsageError(
+                f"a {type(self.batches).__name__} holds no batches that can be iterated.",
+                HOW_TO_BUILD,
+            )
+        if isinstance(self.batches, Iterator):
+            raise UsageError(
+                "the batches can be iterated only once, and several trainings are made.",
+                "Give a list or a DataLoader instead of a generator.",
+            )
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model's parameters live."""
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+    def epoch(self, first: int = 0) -> Iterator[Batch]:
+        """Yields the batches once.
+
+        Args:
+            first: Of a list, begin with this one; a DataLoader has its own order.
+        """
+        batches = self.batches
+        if first and isinstance(batches, Sequence) and len(batches):
+            first %= len(batches)
+            batches = [*batches[first:], *batches[:first]]
+        iterator = iter(batches)
+        while True:
+            with user_code("reading a batch"):
+                batch = next(iterator, None)
+            if batch is None:
+                return
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise InputError(
+                    f"A batch is a {type(batch).__name__}"
+                    + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else "")
+                    + ", not a pair (input, target).",
+                    "Let the batches yield pairs; several inputs can be a tuple.",
+                )
+            yield _moved(batch[0], self.device), _moved(batch[1], self.device)
+
+    def stream(self, first: int = 0) -> Iterator[Batch]:
+        """Yields batches without end, epoch after epoch; `first` as in `epoch`."""
+        while True:
+            is_empty = True
+            for batch in self.epoch(first):
+                is_empty = False
+                yield batch
+            if is_empty:
+                raise InputError("The batches are empty.", HOW_TO_BUILD)
+
+    def fixed(self, count: int) -> tuple[Batch, ...]:
+        """Returns the first batches of an epoch, at most `count`."""
+        found: list[Batch] = []
+        for batch in self.epoch():
+            found.append(batch)
+            if len(found) == count:
+                break
+        if not found:
+            raise InputError("The batches are empty.", HOW_TO_BUILD)
+        return tuple(found)
+
+    def compare(self, run: Callable[..., Any], batch: Batch) -> tuple[Tensor, Any]:
+        """Returns the loss (0-dim) of a batch, and the output.
+
+        Args:
+            run: Calls the model with positional and named arguments.
+            batch: Input and target.
+
+        Raises:
+            InputError: The user's code failed, or the loss is not one number.
+        """
+        source, target = batch
+        positional, named = _arguments(source)
+        with user_code("running the module"):
+            output = run(*positional, **named)
+        with user_code("computing the loss"):
+            loss = self.loss(output, target)
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
+            shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else ""
+            raise InputError(
+                f"The loss is a {type(loss).__name__}{shape}, not one real number.",
+                "Return the mean over the batch, for example.",
+            )
+        return loss.reshape(()), output
+
+    def score(self, batches: Sequence[Batch]) -> tuple[float, float | None]:
+        """Returns mean loss and mean metric of the model as it stands; None without a metric."""
+        losses, metrics = [], []
+        with torch.no_grad():
+            for batch in batches:
+                loss, output = self.compare(self.model, batch)
+                losses.append(float(loss))
+                if self.metric is not None:
+                    with user_code("computing the metric"):
+                        metrics.append(float(self.metric(output, batch[1])))
+        return float(np.mean(losses)), float(np.mean(metrics)) if metrics else None
+
+    @contextmanager
+    def kept(self, seed: int) -> Iterator[None]:
+        """Puts the module back as it was, and draws from a seeded stream, in the block."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        saved = [(t, t.detach().clone(), t.grad, t.requires_grad) for t in tensors]
+        for tensor in tensors:
+            tensor.grad = None
+        with RandomStreams(seed, self.device)(), attributes_kept(self.model):
+            try:
+                yield
+            finally:
+                for tensor, values, gradient, learned in saved:
+                    tensor.requires_grad_(learned)
+                    tensor.grad = None
+                    with torch.no_grad():
+                        tensor.copy_(values)
+                    tensor.grad = gradient
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns copies of all parameters and buffers by name."""
+        named = (*self.model.named_parameters(), *self.model.named_buffers())
+        return {name: tensor.detach().clone() for name, tensor in named}
+
+    def load(self, state: State) -> None:
+        """Copies values into the module."""
+        with torch.no_grad():
+            for name, tensor in (*self.model.named_parameters(), *self.model.named_buffers()):
+                tensor.copy_(state[name])
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One number of a module that is watched while everything is trained.
+
+    Attributes:
+        element: Place and label.
+        group: The parameter as it was asked for, such as `gabor.sigma`.
+        kind: `value`; `log` where the module keeps the logarithm, `log_sigma` for `sigma`; `vector`
+            where it keeps (cos 2 theta, sin 2 theta) for `theta`, as `GaborConv2d` does.
+        row: Index along the tensor's first dimension: which filter; None of a single number.
+    """
+
+    element: Element
+    group: str
+    kind: str
+    row: int | None
+
+    @property
+    def label(self) -> str:
+        """As reports name it, such as `gabor.theta[3]`."""
+        return self.element.label
+
+    def coordinate(self, tensors: State) -> float:
+        """Returns the number itself, its logarithm or its angle, as the module keeps it."""
+        flat = tensors[self.element.name].detach().reshape(-1)
+        if self.kind == "vector":
+            cos, sin = flat[2 * self.element.index : 2 * self.element.index + 2].tolist()
+            return float(np.arctan2(sin, cos) / 2)
+        return float(flat[self.element.index])
+
+    def stretch(self, tensors: State) -> float:
+        """Returns the square of the coordinate's change by a step of length 1 of the optimizer."""
+        if self.kind != "vector":
+            return 1.0
+        flat = tensors[self.element.name].detach().reshape(-1)
+        length = float(flat[2 * self.element.index : 2 * self.element.index + 2].norm())
+        return 1 / (4 * max(length, 1e-12) ** 2)
+
+    def placed(self, base: Tensor, coordinates: Tensor) -> Tensor:
+        """Returns copies (n, *shape) of a tensor with this number at the coordinates (n,)."""
+        flat = base.detach().reshape(-1).repeat(len(coordinates), 1)
+        index = self.element.index
+        if self.kind == "vector":
+            length = flat[0, 2 * index : 2 * index + 2].norm()
+            flat[:, 2 * index] = length * torch.cos(2 * coordinates)
+            flat[:, 2 * index + 1] = length * torch.sin(2 * coordinates)
+        else:
+            flat[:, index] = coordinates
+        return flat.reshape(len(coordinates), *base.shape)
+
+
+def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched, ...]:
+    """Returns the elements that paths such as `gabor.theta` or `gabor.sigma[3]` name.
+
+    Raises:
+        UsageError: No such parameter, or one named twice.
+    """
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    asked = [params] if isinstance(params, str) else list(params)
+    if not asked:
+        raise UsageError("a training needs the names of what to watch.", _example(names))
+    found: list[Watched] = []
+    for path in asked:
+        group, bracket, index = path.strip().partition("[")
+        owner, _, last = group.rpartition(".")
+        prefix = f"{owner}." if owner else ""
+        kind, kept = "value", group
+        if group not in names and f"{prefix}log_{last}" in names:
+            kind, kept = "log", f"{prefix}log_{last}"
+        if group not in names and last == "theta" and f"{prefix}vector" in names:
+            kind, kept = "vector", f"{prefix}vector"
+            if bracket:
+                index = index.replace("]", ",0]")
+        for element in find_elements(model, kept + bracket + index):
+            if kind == "vector" and not bracket and element.index % 2:
+                continue
+            label = group + element.label[len(kept) :]
+            place = element.index
+            if kind == "vector":
+                place //= 2
+                label = f"{group}[{place}]"
+            shape = model.get_parameter(element.name).shape
+            row = int(np.unravel_index(element.index, shape)[0]) if shape else None
+            found.append(Watched(Element(element.name, place, label), group, kind, row))
+    labels = [watched.label for watched in found]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is named twice.", "Name every number once.")
+    return tuple(found)
+
+
+def _example(names: Iterable[str]) -> str:
+    return f"Give params=[...] (--param); the model has {', '.join(sorted(names)[:8])}."
+
+
+class Evaluation:
+    """The loss on fixed batches as a function of single elements, everything else frozen.
+
+    Attributes:
+        count: Losses computed so far, each on all the batches.
+
+    Args:
+        training: Its model is run in the mode that it is in; random numbers are the same at every
+            evaluation.
+        batches: On which.
+        seed: Of the random numbers.
+    """
+
+    def __init__(self, training: Training, batches: Sequence[Batch], seed: int) -> None:
+        self.training, self.batches, self._seed = training, tuple(batches), seed
+        self.count = 0
+        self._at_once: int | None = None
+
+    def losses(
+        self, state: State, places: Sequence[tuple[Watched, FloatArray]]
+    ) -> list[FloatArray]:
+        """Returns for each (element, coordinates (n,)) the losses (n, batches).
+
+        Raises:
+            InputError: The user's code failed.
+        """
+        with self.training.kept(self._seed), torch.no_grad():
+            self.training.load(state)
+            _stop_tracking(self.training.model)
+            frozen = self._tensors()
+            return [self._along(frozen, *place) for place in places]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        model = self.training.model
+        named = (*model.named_parameters(), *model.named_buffers())
+        return {name: tensor.detach() for name, tensor in named}
+
+    def _along(self, frozen: State, watched: Watched, coordinates: FloatArray) -> FloatArray:
+        name = watched.element.name
+        base = frozen[name]
+        values = torch.tensor(coordinates, dtype=base.dtype, device=base.device)
+        stacked = watched.placed(base, values)
+        self.count += len(stacked)
+        if self._at_once is None:
+            self._at_once = self._measure(frozen, name, stacked[:3])
+        if self._at_once == 1:
+            losses = [self._one(frozen, name, tensor) for tensor in stacked]
+            return np.array(losses)
+        parts = [self._many(frozen, name, part) for part in torch.split(stacked, self._at_once)]
+        return np.concatenate(parts)
+
+    def _one(self, frozen: State, name: str, tensor: Tensor) -> list[float]:
+        """Returns the losses (batches) with one tensor replaced."""
+        found = []
+        for batch in self.batches:
+            # A forward that writes into its tensors writes into these.
+            tensors = {key: value.clone() for key, value in frozen.items()} | {name: tensor.clone()}
+            with RandomStreams(self._seed, self.training.device)():
+                found.append(float(self._loss(tensors, batch)))
+        return found
+
+    def _many(self, frozen: State, name: str, stacked: Tensor) -> FloatArray:
+        """Returns the losses (n, batches) with one tensor replaced by each of n."""
+        others = {key: value for key, value in frozen.items() if key != name}
+        columns = []
+        for batch in self.batches:
+
+            def loss(tensor: Tensor, batch: Batch = batch) -> Tensor:
+                return self._loss({**others, name: tensor}, batch)
+
+            with RandomStreams(self._seed, self.training.device)(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="There is a performance drop")
+                column = torch.func.vmap(loss, randomness="same")(stacked)
+            columns.append(column.double().cpu().numpy())
+        return np.stack(columns, axis=1)
+
+    def _loss(self, tensors: State, batch: Batch) -> Tensor:
+        model = self.training.model
+
+        def run(*args: Any, **named: Any) -> Any:
+            return torch.func.functional_call(model, dict(tensors), args, named)
+
+        return self.training.compare(run, batch)[0]
+
+    def _measure(self, frozen: State, name: str, stacked: Tensor) -> int:
+        """Returns how many values go at once: 1 where torch cannot batch the user's code."""
+        single = np.array([self._one(frozen, name, tensor) for tensor in stacked])
+        size = self._activation_bytes(frozen)
+        limit = int(max(1, min(_MOST_AT_ONCE, _BATCH_BYTES // size)))
+        if limit == 1 or len(stacked) == 1:
+            return 1
+        try:
+            many = self._many(frozen, name, stacked)
+        except Exception:
+            # What torch cannot batch raises many kinds of errors; one by one it has just run.
+            return 1
+        allowed = _AGREES * float(torch.finfo(stacked.dtype).eps) * (1e-3 + np.abs(single))
+        # Writes into tensors that are not batched would show here.
+        return limit if (np.abs(many - single) <= allowed).all() else 1
+
+    def _activation_bytes(self, frozen: State) -> int:
+        total = 1
+
+        def add(module: nn.Module, inputs: Any, output: Any) -> None:
+            nonlocal total
+            if isinstance(output, Tensor):
+                total += output.numel() * output.element_size()
+
+        handle = nn.modules.module.register_module_forward_hook(add)
+        try:
+            self._loss({key: value.clone() for key, value in frozen.items()}, self.batches[0])
+        finally:
+            handle.remove()
+        return total
+
+
+def _stop_tracking(model: nn.Module) -> None:
+    """Lets batch normalisation in training mode leave its running statistics alone."""
+    for part in model.modules():
+        if isinstance(part, nn.modules.batchnorm._NormBase) and part.training:
+            part.track_running_stats = False
+            for name in ("running_mean", "running_var", "num_batches_tracked"):
+                if name in part._buffers:
+                    part._buffers[name] = None
+
+
+def _arguments(source: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    if isinstance(source, Mapping):
+        return (), source
+    return (tuple(source) if isinstance(source, (tuple, list)) else (source,)), {}
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Returns tensors on the device, in the same nesting."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: _moved(item, device) for key, item in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_moved(item, device) for item in value)
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value).to(device)
+    return value
+
+
+def seen_weight(training: Training, state: State, batch: Batch, rows: int) -> Tensor | None:
+    """Returns the first convolution's weight with `rows` filters, as a forward pass uses it.
+
+    None where no convolution has so many.
+    """
+    found: list[Tensor] = []
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if getattr(func, "__name__", "") in ("conv1d", "conv2d"):
+                weight = (kwargs or {}).get("weight", args[1] if len(args) > 1 else None)
+                if isinstance(weight, Tensor) and weight.shape[0] == rows and not found:
+                    found.append(weight.detach().clone())
+            return func(*args, **(kwargs or {}))
+
+    with suppress(GabordiagError), training.kept(0), torch.no_grad(), Watch():
+        training.load(state)
+        training.compare(training.model, batch)
+    return found[0] if found else None

@@ -1,0 +1,226 @@
+"""A training: its filters before and after, lines of failing elements, shares of the gradient."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gabordiag.presentation.figures.style import (
+    FAINT,
+    INK,
+    JUMP_COLOR,
+    OUTCOME_COLORS,
+    RUN_STYLES,
+    TARGET_COLOR,
+    drawing,
+    finish,
+    legend_beside,
+    new_figure,
+)
+from gabordiag.presentation.training_words import parameter_of
+from gabordiag.results import View
+
+# Filters, lines and curves that one figure shows.
+_MOST_FILTERS, _MOST_LINES, _MOST_CURVES = 32, 9, 6
+_FILTER_COLUMNS = 8
+_SMOOTH = 0.02
+
+
+def training_figures(view: View) -> dict[str, Any]:
+    """Returns the figures of a training's diagnosis: file stem -> drawing."""
+    drawings: dict[str, Any] = {}
+    if "bank.npz" in view.data:
+        drawings["bank"] = partial(bank_figure, view)
+    if _shown_lines(view):
+        drawings["lines"] = partial(lines_figure, view)
+    drawings["gradients"] = partial(gradients_figure, view)
+    return drawings
+
+
+def bank_figure(view: View) -> Figure:
+    """Draws every filter before and after, with an arrow along its carrier's normal."""
+    before, after = view.data["bank.npz"]["kernels"]
+    count = min(len(before), _MOST_FILTERS)
+    columns = min(count, _FILTER_COLUMNS)
+    rows = math.ceil(count / columns)
+    with drawing():
+        figure = new_figure(1.1 * columns + 1.0, 2.6 * rows + 0.6)
+        grid = figure.subplots(2 * rows, columns, squeeze=False)
+        limit = float(np.abs([before, after]).max()) or 1.0
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for index in range(count):
+            row, column = divmod(index, columns)
+            failing = _failing(view, index)
+            for below, kernels in enumerate((before, after)):
+                ax = grid[2 * row + below, column]
+                _draw_kernel(ax, kernels[index], limit)
+                _draw_arrow(ax, view, index, "final" if below else "start", kernels[index])
+                if column == 0:
+                    when = "after" if below else "before"
+                    ax.text(-0.12, 0.5, when, rotation=90, ha="right", va="center",
+                            transform=ax.transAxes, fontsize=9)  # fmt: skip
+            words = f"{index}" + (f": {failing[0]}" if failing else "")
+            grid[2 * row, column].set_title(
+                words, fontsize=8, color=JUMP_COLOR if failing else INK, pad=3
+            )
+        left = f", the first {count} of {len(before)}" if count < len(before) else ""
+        figure.suptitle(f"The filters before and after the training{left}", fontsize=11)
+        return finish(figure)
+
+
+_SHORT = {
+    "too_slow_beside_others": "too slow",
+    "step_too_small": "on its way",
+    "step_too_large": "bounces",
+    "wrong_basin": "lower\nminimum",
+    "no_gradient": "no\ngradient",
+    "flat_objective": "no effect",
+    "flat_start": "level",
+    "at_bound": "at bound",
+    "nonfinite_gradient": "NaN",
+}
+
+
+def _failing(view: View, index: int) -> list[str]:
+    """Returns in short what is wrong with a filter."""
+    found = [
+        element["verdict"]
+        for element in view.result["elements"]
+        if element["filter"] == index and element["verdict"] != "healthy"
+    ]
+    return [_SHORT.get(verdict, verdict.replace("_", "\n")) for verdict in found]
+
+
+def _draw_kernel(ax: Axes, kernel: Any, limit: float) -> None:
+    if kernel.ndim == 1:
+        ax.plot(kernel, color=RUN_STYLES[0][0], linewidth=1.0)
+        ax.set_ylim(-1.1 * limit, 1.1 * limit)
+        return
+    ax.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+
+
+def _draw_arrow(ax: Axes, view: View, index: int, when: str, kernel: Any) -> None:
+    """Draws the orientation of a filter, if it is watched."""
+    if kernel.ndim == 1:
+        return
+    for element in view.result["elements"]:
+        is_orientation = element["parameter"].rpartition(".")[2] in ("theta", "orientation")
+        if element["filter"] != index or not is_orientation or element[when] is None:
+            continue
+        half = (len(kernel) - 1) / 2
+        dx, dy = 0.8 * half * math.cos(element[when]), 0.8 * half * math.sin(element[when])
+        ax.annotate("", (half + dx, half + dy), (half - dx, half - dy),
+                    arrowprops={"arrowstyle": "->", "color": INK, "linewidth": 1.2})  # fmt: skip
+
+
+def _shown_lines(view: View) -> list[int]:
+    """Returns the elements whose lines say most: those that fail."""
+    if "lines.npz" not in view.data:
+        return []
+    failing = [i for i, e in enumerate(view.result["elements"]) if e["verdict"] != "healthy"]
+    return failing[:_MOST_LINES]
+
+
+def lines_figure(view: View) -> Figure:
+    """Draws the loss along failing elements, before and after the training."""
+    indices = _shown_lines(view)
+    columns = min(3, len(indices))
+    rows = math.ceil(len(indices) / columns)
+    with drawing():
+        figure = new_figure(3.6 * columns + 1.2, 2.5 * rows + 0.9)
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for ax in list(grid.flat)[len(indices) :]:
+            ax.set_axis_off()
+        for ax, index in zip(grid.flat, indices, strict=False):
+            _draw_line(ax, view, index)
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
+        figure.suptitle("The loss along one element, everything else frozen", fontsize=11)
+        return finish(figure)
+
+
+def _draw_line(ax: Axes, view: View, index: int) -> None:
+    element, data = view.result["elements"][index], view.data["lines.npz"]
+    parameter = parameter_of(element)
+    scale = parameter.scale
+    for kind, style, color, words in (
+        ("start", "--", FAINT, "before the training"),
+        ("final", "-", RUN_STYLES[0][0], "after it"),
+    ):
+        values, losses = data[f"{kind}-value-{index}"], data[f"{kind}-loss-{index}"]
+        ax.plot(scale * values, losses, style, color=color, linewidth=1.4, label=words)
+        value = element[kind]
+        if value is not None:
+            height = np.interp(value, values, losses)
+            mark = "o" if kind == "final" else "s"
+            ax.plot(scale * value, height, mark, color=color, markeredgecolor="white", zorder=5,
+                    markersize=8, label="its end" if kind == "final" else "its start")  # fmt: skip
+    if element["goal"] is not None:
+        ax.axvline(scale * element["goal"], color=TARGET_COLOR, linewidth=1.2, linestyle=":",
+                   label="lowest minimum")  # fmt: skip
+    unit = " [degrees]" if parameter.is_angle else ""
+    ax.set_xlabel(element["name"] + unit, fontsize=9)
+    ax.set_title(element["verdict"].replace("_", " "), fontsize=9, color=JUMP_COLOR)
+    ax.tick_params(labelsize=8)
+    ax.margins(y=0.15)
+
+
+def gradients_figure(view: View) -> Figure:
+    """Draws the loss, and below it each parameter's share of the gradient."""
+    with drawing():
+        figure = new_figure(9.0, 5.4)
+        above, below = figure.subplots(2, 1, sharex=True)
+        losses = np.array(
+            [np.nan if loss is None else loss for loss in view.result["run"]["losses"]]
+        )
+        above.plot(losses, color=FAINT, linewidth=0.8, label="of each batch")
+        above.plot(_smoothed(losses), color=RUN_STYLES[0][0], linewidth=1.6, label="smoothed")
+        positive = losses[losses > 0]
+        if len(positive) == len(losses) and positive.max() > 30 * positive.min():
+            above.set_yscale("log")
+        above.set_ylabel("loss")
+        legend_beside(above)
+        draw_shares(below, view)
+        figure.suptitle("The training, and who gets the gradient", fontsize=11)
+        return finish(figure)
+
+
+def draw_shares(ax: Axes, view: View) -> None:
+    """Draws the share of the gradient's length of each watched parameter, and the largest other."""
+    sizes = dict(view.data["gradients.npz"])
+    total = sizes.pop("total")
+    watched = {element["tensor"]: element["parameter"] for element in view.result["elements"]}
+    others = sorted(set(sizes) - set(watched), key=lambda n: -float(np.nanmean(sizes[n])))
+    shown = [*watched, *others][: max(_MOST_CURVES, len(watched))]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = {name: _smoothed(sizes[name] / total) for name in shown if name in sizes}
+    for index, (name, share) in enumerate(shares.items()):
+        color, style, _ = RUN_STYLES[index % len(RUN_STYLES)]
+        is_watched = name in watched
+        ax.plot(
+            np.where(share > 0, share, np.nan),
+            style if is_watched else ":",
+            color=color if is_watched else OUTCOME_COLORS["frozen"],
+            linewidth=1.6 if is_watched else 1.0,
+            label=watched.get(name, f"{name} (not watched)"),
+        )
+    if any((share > 0).any() for share in shares.values()):
+        ax.set_yscale("log")
+    ax.set_xlabel("step")
+    ax.set_ylabel("share of the gradient")
+    legend_beside(ax)
+
+
+def _smoothed(values: Any) -> Any:
+    """Returns the mean over a window of the steps."""
+    width = max(1, int(_SMOOTH * len(values)))
+    if width == 1:
+        return values
+    padded = np.concatenate([np.full(width - 1, values[0]), values])
+    return np.convolve(padded, np.full(width, 1 / width), mode="valid")

@@ -1,0 +1,340 @@
+"""`diagnose` of a real training: the run is the plain loop's, and the user's module stays."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import math
+import random
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+import gabordiag as gd
+from gabordiag.cli.main import run
+from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
+from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.training import rates_of, run_training
+from gabordiag.errors import InputError, UsageError
+from gabordiag.own.training import Evaluation, find_watched
+from gabordiag.presentation.registry import blocks_of
+
+FILTERS = 4
+TRUE = [0.1 + i * math.pi / FILTERS for i in range(FILTERS)]
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def bank(theta: list[float], **options: object) -> gd.GaborConv2d:
+    settings: dict = {"wavelength": 6, "sigma": 3, "psi": 0, "gamma": 0.5, "bias": False}
+    return gd.GaborConv2d(1, FILTERS, 9, theta=theta, **(settings | options))
+
+
+def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    x = noise(32, 1, 13, 13)
+    with torch.no_grad():
+        y = bank(TRUE)(x)
+    return [(x[i : i + 16], y[i : i + 16]) for i in (0, 16)]
+
+
+def training(shifts: tuple[float, ...] = (0.15,) * FILTERS, **options: object) -> gd.Training:
+    start = [true + shift for true, shift in zip(TRUE, shifts, strict=True)]
+    model = nn.Sequential(bank(start, **({"learn": ("theta", "sigma")} | options)))
+    return gd.Training(model, batches(), functional.mse_loss)
+
+
+@cache
+def found() -> TrainingDiagnosis:
+    """Filter 2 begins in the basin of another minimum than the one that made the target."""
+    made = training((0.15, 0.15, 1.02, 0.15), learn=("theta",))
+    return gd.diagnose(made, params=["0.theta"], optimizer="adam", lr=0.02, steps=120)
+
+
+class Classifier(nn.Module):
+    """Everything that a training changes: buffers, dropout, a counter among plain attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gabor = gd.GaborConv2d(1, 4, 5)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(0.2)
+        self.head = nn.Linear(4, 3)
+        self.calls = 0
+        self.seen: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.seen.append(len(x))
+        y = functional.relu(self.norm(self.gabor(x)))
+        return self.head(self.drop(y.mean(dim=(2, 3))))
+
+
+def labelled() -> tuple[torch.Tensor, torch.Tensor]:
+    return noise(48, 1, 10, 10), torch.arange(48) % 3
+
+
+def test_the_run_is_that_of_the_plain_loop() -> None:
+    made = training()
+    model = copy.deepcopy(made.model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.003, momentum=0.9)
+    losses, thetas, slopes, norms = [], [], [], []
+    pairs = list(made.batches)
+    for step in range(13):
+        x, y = pairs[step % len(pairs)]
+        optimizer.zero_grad()
+        loss = functional.mse_loss(model(x), y)
+        loss.backward()
+        losses.append(loss.item())
+        thetas.append(model[0].theta.tolist())
+        slopes.append(model[0].theta.grad.tolist())
+        norms.append(model[0].log_sigma.grad.norm().item())
+        optimizer.step()
+    watched = find_watched(made.model, "0.theta")
+    settings = OptimizerSettings("sgd", 0.003, 0.9, steps=12)
+    rates = rates_of(made, watched, 0.003, 0.01)
+    steps: list = []
+    result, _, _ = run_training(made, watched, settings, rates, listener=steps.append)
+    assert result.losses.tolist() == losses
+    assert result.values.tolist() == thetas
+    assert result.gradients.tolist() == slopes
+    assert result.sizes["0.log_sigma"] == pytest.approx(norms, rel=1e-6)
+    assert [step.step for step in steps] == list(range(13))
+    assert steps[3].values + steps[3].updates == pytest.approx(thetas[4])
+    assert math.isnan(steps[-1].updates[0])
+
+
+def test_module_and_random_state_come_back() -> None:
+    model = Classifier()
+    model.gabor.theta.grad = torch.ones(4)
+    model.drop.eval()
+    before = copy.deepcopy(model.state_dict())
+    torch.manual_seed(5)
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002 the global stream is what is looked at
+    states = torch.get_rng_state().clone(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    loader = DataLoader(TensorDataset(*labelled()), batch_size=16, shuffle=True)
+
+    def accuracy(output: torch.Tensor, target: torch.Tensor) -> float:
+        return float((output.argmax(1) == target).float().mean())
+
+    made = gd.Training(model, loader, functional.cross_entropy, accuracy)
+    result = gd.diagnose(made, params=["gabor.theta", "gabor.sigma"], lr=0.05, steps=12, seeds=1)
+    assert len(result.elements) == 8
+    assert 0 <= result.metric <= 1
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert model.gabor.theta.grad.tolist() == [1.0] * 4
+    assert model.head.weight.grad is None
+    assert (model.calls, model.seen, model.training, model.drop.training) == (0, [], True, False)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert (np.random.get_state()[1] == states[2]).all()  # noqa: NPY002
+
+
+def test_the_same_seed_gives_the_same_training() -> None:
+    loader = DataLoader(TensorDataset(*labelled()), batch_size=16, shuffle=True)
+    made = gd.Training(Classifier(), loader, functional.cross_entropy)
+    one, same, other = (
+        gd.diagnose(made, params="gabor.theta", steps=8, seeds=0, seed=seed) for seed in (0, 0, 1)
+    )
+    assert one.run.losses.tolist() == same.run.losses.tolist()
+    assert one.run.losses.tolist() != other.run.losses.tolist()
+
+
+def test_lines_are_losses_with_one_number_replaced() -> None:
+    model = Classifier()
+    made = gd.Training(model, [labelled()], functional.cross_entropy)
+    watched = find_watched(model, ["gabor.sigma", "gabor.theta"])
+    state = made.state()
+    values = np.linspace(0.2, 1.2, 5)
+    evaluation = Evaluation(made, made.fixed(1), 0)
+    (losses,) = evaluation.losses(state, [(watched[2], values)])
+    assert evaluation.count == 5
+    for value, loss in zip(values, losses[:, 0], strict=True):
+        with made.kept(0), torch.no_grad():
+            model.gabor.log_sigma[2] = float(value)
+            x, y = labelled()
+            torch.manual_seed(0)
+            assert loss == pytest.approx(functional.cross_entropy(model(x), y).item(), rel=1e-5)
+
+
+def test_lines_of_code_that_torch_cannot_batch() -> None:
+    class Written(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.theta = nn.Parameter(torch.tensor([0.2, 0.5]))
+            self.conv = nn.Conv2d(1, 2, 5, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            kernels = gd.gabor_kernel(self.theta, 5.0, 2.0, 0.0, 1.0, kernel_size=5)
+            self.conv.weight.data.copy_(kernels[:, None])
+            return self.conv(x)
+
+    x = noise(4, 1, 9, 9)
+    made = gd.Training(Written(), [(x, torch.zeros(4, 2, 5, 5))], functional.mse_loss)
+    result = gd.diagnose(made, params="theta", steps=10, seeds=0)
+    assert [e.verdict for e in result.elements] == ["no_gradient"] * 2
+    where = result.elements[0].findings[0].evidence["where"]
+    assert where["kind"] == "data_write"
+    assert "self.conv.weight.data.copy_" in where["code"]
+    assert "gets no gradient" in result.headline or "get no gradient" in result.headline
+    assert not result.elements[0].line_final.is_flat
+
+
+def test_a_lower_minimum_is_named_and_the_remedy_frees_the_filter() -> None:
+    result = found()
+    verdicts = [element.verdict for element in result.elements]
+    assert verdicts == ["healthy", "healthy", "wrong_basin", "healthy"]
+    stuck = result.elements[2]
+    assert math.remainder(stuck.value(stuck.goal) - TRUE[2], math.pi) == pytest.approx(0, abs=0.03)
+    assert result.headline.startswith("3 of your 4 filters have converged; filter 2 sits beside")
+    remedy = next(r for r in result.remedies if r.plan.name == "another start")
+    assert remedy.works
+    assert remedy.freed == ("0.theta[2]",)
+    assert remedy.after.losses.max() < 0.1 * remedy.before.losses.min()
+
+
+def test_json_and_files() -> None:
+    result = found()
+    shown = json.loads(json.dumps(result.to_dict()))
+    assert {"verdict", "headline", "run", "elements", "remedies"} <= set(shown)
+    element = shown["elements"][2]
+    assert {"name", "verdict", "outcome", "start", "final", "moved"} <= set(element)
+    assert {"gradient_share", "line", "findings", "remedies"} <= set(element)
+    assert {"start", "final"} == set(element["line"])
+    assert {"value", "loss", "curvature", "kind"} <= set(element["line"]["final"][0])
+    assert "another start" in element["remedies"]
+    assert {"loss_before", "loss_after", "evidence"} <= set(shown["remedies"][0])
+    data = result.data()
+    table = data["trajectory-000.csv"]
+    assert list(table)[:3] == ["step", "0.theta[0]", "0.theta[1]"]
+    assert len(table["step"]) == 121
+    assert data["bank.npz"]["kernels"].shape == (2, FILTERS, 9, 9)
+    text = " ".join(str(block) for block in blocks_of("diagnose", result.view()))
+    assert "wrong basin" in text
+    assert result.plot() is not None
+
+
+def test_names_and_rates() -> None:
+    model = nn.Sequential(gd.GaborConv2d(1, 3, 7, orientation="vector"), nn.Flatten())
+    made = gd.Training(model, [(noise(2, 1, 7, 7), torch.zeros(2, 3))], functional.mse_loss)
+    watched = find_watched(model, ["0.theta", "0.sigma[1]"])
+    assert [w.label for w in watched] == ["0.theta[0]", "0.theta[1]", "0.theta[2]", "0.sigma[1]"]
+    assert [w.kind for w in watched] == ["vector"] * 3 + ["log"]
+    assert watched[2].coordinate(made.state()) == pytest.approx(-math.pi / 3)
+    rates = rates_of(made, watched, {"0.theta": 0.5, "others": 0.02}, 0.01)
+    assert (rates["0.vector"], rates["0.psi"]) == (0.5, 0.02)
+    assert rates_of(made, watched, {"0": 0.5, "0.sigma": 0.1}, 0.01)["0.log_sigma"] == 0.1
+    with pytest.raises(UsageError, match="not a parameter"):
+        rates_of(made, watched, {"theta": 0.5}, 0.01)
+    with pytest.raises(UsageError, match="not a positive"):
+        rates_of(made, watched, {"0.theta": -0.5}, 0.01)
+    with pytest.raises(UsageError, match="named twice"):
+        find_watched(model, ["0.sigma", "0.sigma[0]"])
+    with pytest.raises(UsageError, match="names of what to watch"):
+        find_watched(model, [])
+
+
+def test_an_orientation_as_a_vector_is_watched_as_an_angle() -> None:
+    made = training(orientation="vector")
+    result = gd.diagnose(made, params="0.theta", optimizer="adam", lr=0.05, steps=100, seeds=0)
+    assert [element.verdict for element in result.elements] == ["healthy"] * FILTERS
+    for element, true in zip(result.elements, TRUE, strict=True):
+        assert math.remainder(element.final - true, math.pi) == pytest.approx(0, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"model": lambda x: x}, "cannot be trained"),
+        ({"loss": "mse"}, "not a function"),
+        ({"metric": 3}, "not a function"),
+        ({"batches": 5}, "no batches"),
+        ({"batches": iter([])}, "only once"),
+    ],
+)
+def test_arguments_that_cannot_be(arguments: dict, words: str) -> None:
+    made = {"model": nn.Linear(1, 1), "batches": [], "loss": functional.mse_loss} | arguments
+    with pytest.raises(UsageError, match=words):
+        gd.Training(**made)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "loss", "words"),
+    [
+        ([], functional.mse_loss, "batches are empty"),
+        ([torch.zeros(2, 1)], functional.mse_loss, "not a pair"),
+        ([(torch.zeros(2, 1), torch.zeros(2, 1))], lambda a, b: a - b, "not one real number"),
+        ([(torch.zeros(2, 3), torch.zeros(2, 1))], functional.mse_loss, "running the module"),
+    ],
+)
+def test_trainings_that_cannot_run(pairs: list, loss, words: str) -> None:
+    made = gd.Training(nn.Linear(1, 1), pairs, loss)
+    with pytest.raises(InputError, match=words):
+        gd.diagnose(made, params="weight", steps=3)
+
+
+def test_whoever_gives_labels_otherwise_is_shown_how() -> None:
+    x, y = labelled()
+    model = Classifier()
+    for call in (
+        lambda: gd.diagnose(model, params=["gabor.theta"]),
+        lambda: gd.diagnose(model, batches=[(x, y)]),
+        lambda: gd.diagnose((model, [(x, y)], functional.cross_entropy)),
+        lambda: gd.diagnose(model, param="gabor.theta[0]", input=x, target_output=y),
+    ):
+        with pytest.raises((UsageError, InputError), match=r"gd\.Training\(model, batches, loss\)"):
+            call()
+    made = gd.Training(model, [(x, y)], functional.cross_entropy)
+    with pytest.raises(UsageError, match="element by element"):
+        gd.sweep(made)
+    with pytest.raises(UsageError, match="takes no range"):
+        gd.diagnose(made, params="gabor.theta", range=(0, 1))
+    with pytest.raises(UsageError, match="as its model stands"):
+        gd.diagnose(made, params="gabor.theta", start=1.0)
+
+
+SCRIPT = """
+import torch
+from torch import nn
+import gabordiag as gd
+
+def build():
+    torch.manual_seed(0)
+    x = torch.randn(8, 1, 9, 9)
+    model = nn.Sequential(gd.GaborConv2d(1, 3, 5, learn=("theta",), bias=False))
+    return gd.Training(model, [(x, torch.zeros(8, 3, 5, 5))], nn.functional.mse_loss)
+"""
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    out = tmp_path / "out"
+    call = ["diagnose", f"--objective={script}:build", "--param=0.theta", "--steps=20"]
+    call += ["--optimizer=adam", "--lr=0.01", "--lr=0.theta=0.02"]
+    assert run([*call, "--json", f"--out={out}"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert len(shown["result"]["elements"]) == 3
+    assert shown["result"]["run"]["lr"] == 0.02
+    with (out / "trajectory-000.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(21))
+    assert float(rows[1]["lr_0.theta[0]"]) == 0.02
+    assert {"gradients.png", "bank.png", "report.html"} <= {p.name for p in out.iterdir()}
+    assert run(["report", str(out), "--quiet"]) == 0
+    assert run([*call, "--range=0:1"]) == 2
+    assert "no effect on a training" in capsys.readouterr().err
+    assert run([*call[:2], "--steps=5"]) == 2
+    assert "names of what to watch" in capsys.readouterr().err
+    assert run(["sweep", call[1]]) == 2
+    assert "gabordiag diagnose" in capsys.readouterr().err
