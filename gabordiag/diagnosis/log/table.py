@@ -14,7 +14,6 @@ import codecs
 import contextlib
 import csv
 import gzip
-import importlib
 import io
 import json
 import math
@@ -131,8 +130,7 @@ def _begin(file: BinaryIO) -> bytes:
 def _read_events(path: Path) -> Table:
     """Returns the scalars of TensorBoard's event files, one row a step."""
     try:
-        home = "tensorboard.backend.event_processing.event_accumulator"
-        reader = importlib.import_module(home)
+        from tensorboard.backend.event_processing import event_accumulator as reader
     except ImportError:
         raise InputError(
             f"{path} holds TensorBoard's event files, which TensorBoard itself has to read.",
