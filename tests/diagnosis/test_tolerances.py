@@ -44,6 +44,7 @@ EFFORTS = {
     "landscape.critical": {"_NEWTON_REACH", "PLAIN_LIMIT", "_GRID"},
     "landscape.doubtful": {"_RIPPLES", "_BETWEEN", "_BESIDE_KINK"},
     "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
+    "diagnosis.unreachable": {"_AGAIN"},
     "landscape.sweep": {"DEFAULT_POINTS"},
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
                           "_ROWS_AT_ONCE"},
