@@ -52,6 +52,9 @@ from gabordiag.own.evaluation import OwnObjective
 _NEWTON_REACH = 1e-4
 # Values, evenly spread, by which the loss is judged where nothing else is known of it.
 _GRID = 1001
+# Of the dips that no sign change explains, so many are looked at, the deepest: of ripples there is
+# no end.
+_MOST_DIPS = 16
 # Minima whose losses differ by less than this part of the landscape's height are equally low.
 SAME_LOSS = 1e-9
 # Plain gradient descent is stable at a minimum for lr x curvature below this.
@@ -332,7 +335,9 @@ def _search(objective: Line, series: LossSeries) -> tuple[FloatArray, tuple[Disc
     dips = find_dips(parameter, values, losses, noise)
     missed = unexplained(parameter, dips, candidates, jumps)
     if missed:
-        candidates = rough_roots(objective, series, _inside(parameter, beside_dips(missed)))
+        candidates = rough_roots(
+            objective, series, _inside(parameter, beside_dips(missed[:_MOST_DIPS]))
+        )
     if objective.is_root:
         jumps = tuple(
             replace(jump, loss_below=jump.loss_below**0.5, loss_above=jump.loss_above**0.5)

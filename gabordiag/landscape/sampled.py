@@ -141,7 +141,7 @@ def find_discontinuities(
 def find_dips(
     parameter: Parameter, values: FloatArray, losses: FloatArray, noise: float
 ) -> list[tuple[float, float, float]]:
-    """Returns every dip of the samples by more than the noise.
+    """Returns every dip of the samples by more than the noise, the deepest first.
 
     Args:
         parameter: Whose.
@@ -163,7 +163,8 @@ def find_dips(
             kept.append(index)
     places, levels = values[kept], losses[kept]
     lower = (levels[1:-1] < levels[:-2]) & (levels[1:-1] < levels[2:])
-    return [tuple(places[at : at + 3].tolist()) for at in np.flatnonzero(lower)]
+    dips = np.flatnonzero(lower)
+    return [tuple(places[at : at + 3].tolist()) for at in dips[np.argsort(levels[dips + 1])]]
 
 
 def unexplained(

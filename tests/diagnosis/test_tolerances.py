@@ -41,7 +41,7 @@ EFFORTS = {
     "dynamics.windows": {
         "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",
     },
-    "landscape.critical": {"_NEWTON_REACH", "PLAIN_LIMIT", "_GRID"},
+    "landscape.critical": {"_NEWTON_REACH", "PLAIN_LIMIT", "_GRID", "_MOST_DIPS"},
     "landscape.doubtful": {"_RIPPLES", "_BETWEEN", "_BESIDE_KINK"},
     "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
     "diagnosis.unreachable": {"_AGAIN"},
