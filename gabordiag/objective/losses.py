@@ -103,14 +103,15 @@ def _rmse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: T
 
 
 def _cosine_direct(outputs: Tensor, target: Tensor) -> Tensor:
-    lengths = _dot(outputs, outputs).sqrt() * _dot(target, target).sqrt()
-    # Rounding may bring the quotient above 1.
-    return (1 - (outputs @ target) / lengths).clamp(min=0)
+    # |a/|a| - b/|b||^2 / 2 = 1 - cos(a, b), and never negative.
+    difference = _unit(outputs) - _unit(target)
+    return _dot(difference, difference) / 2
 
 
 def _cosine_pooled(means: Tensor) -> Tensor:
-    lengths = (means[1] * means[3]).sqrt()
-    return (1 - means[2] / lengths).clamp(min=0)
+    loss = 1 - means[2] / (means[1] * means[3]).sqrt()
+    # Rounding may bring the quotient above 1; the slope is what it was.
+    return loss + (loss.clamp(min=0) - loss).detach()
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ MODULES = (
     "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
     "landscape.critical", "landscape.doubtful", "landscape.proof", "landscape.surface",
     "landscape.sweep", "checks.gradient", "checks.mistakes",
-    "objective.space", "own.period", "checks.probing", "checks.verify",
+    "objective.space", "own.period", "own.plain_loop", "checks.probing", "checks.verify",
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
@@ -45,6 +45,8 @@ EFFORTS = {
     "landscape.doubtful": {"_RIPPLES", "_BETWEEN", "_BESIDE_KINK"},
     "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
     "landscape.sweep": {"DEFAULT_POINTS"},
+    "diagnosis.unreachable": {"_AGAIN"},
+    "own.plain_loop": {"_COMPARED"},
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
                           "_ROWS_AT_ONCE"},
     # Where a period is guessed, no verdict is given; `test_own.py` tests the guesses.

@@ -96,6 +96,7 @@ DIFFERENCES: list[tuple[str, str, str]] = [
     ("diagnose-two", "result.findings", "a healthy run of several parameters is asked for flaws"),
     ("explore", "*.gradient_*", "diagnose judges the gradient, and the page shows its finding"),
     ("*", "*.certificate.error_bound", "the one series takes its samples at nodes of its own"),
+    ("diagnose-module-cut", "result.remedies.order*", "the line at fault is the first remedy"),
     ("*float32", "*.analytic_vs_numeric", "the points of the check are the series' nodes"),
 ]
 
