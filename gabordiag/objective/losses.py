@@ -103,14 +103,16 @@ def _rmse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: T
 
 
 def _cosine_direct(outputs: Tensor, target: Tensor) -> Tensor:
-    # |a/|a| - b/|b||^2 / 2 = 1 - cos(a, b), and never negative.
-    difference = _unit(outputs) - _unit(target)
-    return _dot(difference, difference) / 2
+    lengths = _dot(outputs, outputs).sqrt() * _dot(target, target).sqrt()
+    return _not_negative(1 - (outputs @ target) / lengths)
 
 
 def _cosine_pooled(means: Tensor) -> Tensor:
-    loss = 1 - means[2] / (means[1] * means[3]).sqrt()
-    # Rounding may bring the quotient above 1; the slope is what it was.
+    return _not_negative(1 - means[2] / (means[1] * means[3]).sqrt())
+
+
+def _not_negative(loss: Tensor) -> Tensor:
+    # Rounding may bring a cosine above 1; the slope is what it was.
     return loss + (loss.clamp(min=0) - loss).detach()
 
 
