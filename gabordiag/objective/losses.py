@@ -109,9 +109,9 @@ def _cosine_direct(outputs: Tensor, target: Tensor) -> Tensor:
 
 
 def _cosine_pooled(means: Tensor) -> Tensor:
-    lengths = (means[1] * means[3]).sqrt()
-    # The rounding of the quotient may exceed 1.
-    return (1 - means[2] / lengths).clamp(min=0.0)
+    loss = 1 - means[2] / (means[1] * means[3]).sqrt()
+    # Rounding may bring a cosine above 1; the slope is what it was.
+    return loss + (loss.clamp(min=0) - loss).detach()
 
 
 def _unit(vector: Tensor) -> Tensor:

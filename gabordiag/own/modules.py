@@ -667,7 +667,7 @@ def attributes_kept(module: nn.Module) -> Iterator[None]:
 
 
 def changed_state(before: nn.Module, after: nn.Module) -> list[str]:
-    """Returns the names of what one copy of a module has written to and another has not."""
+    """Returns the names of what differs between two copies of a module, one of which has run."""
     names = []
     for (name, one), (_, other) in zip(before.named_modules(), after.named_modules(), strict=False):
         was, now = (vars(part) | dict(part.named_buffers(recurse=False)) for part in (one, other))

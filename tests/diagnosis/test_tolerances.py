@@ -25,7 +25,7 @@ MODULES = (
     "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
     "landscape.critical", "landscape.doubtful", "landscape.proof", "landscape.surface",
     "landscape.sweep", "checks.gradient", "checks.mistakes",
-    "objective.space", "own.period", "checks.probing", "checks.verify",
+    "objective.space", "own.period", "own.plain_loop", "checks.probing", "checks.verify",
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
@@ -46,6 +46,7 @@ EFFORTS = {
     "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
     "diagnosis.unreachable": {"_AGAIN"},
     "landscape.sweep": {"DEFAULT_POINTS"},
+    "own.plain_loop": {"_COMPARED"},
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
                           "_ROWS_AT_ONCE"},
     # Where a period is guessed, no verdict is given; `test_own.py` tests the guesses.

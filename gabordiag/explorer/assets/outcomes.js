@@ -21,12 +21,12 @@
     });
     if (!allFinite(values) || !Number.isFinite(tail.lastGradient)) return result("nonfinite");
     if (!tail.isInside && !allFinite(losses())) return result("nonfinite");
-    if (landscape.goal !== null && staysNear(landscape, values, landscape.goal)) return result("reached");
-    if (landscape.attractors.some((p) => staysNear(landscape, values, p.value))) return result("local_minimum");
-    const atRest = landscape.points.some(
+    const atRest = () => landscape.points.some(
       (p) => Math.abs(landscape.offset(last, p.value)) <= 1e-6 * landscape.tolerance,
     );
-    if (!tail.moved && !atRest) return result("frozen");
+    if (!tail.moved && !atRest()) return result("frozen");
+    if (landscape.goal !== null && staysNear(landscape, values, landscape.goal)) return result("reached");
+    if (landscape.attractors.some((p) => staysNear(landscape, values, p.value))) return result("local_minimum");
     const { period, drift } = repeat();
     if (period >= 1 && drift !== 0) return result("running");
     if (period >= 2) return result("cycle");
@@ -39,7 +39,8 @@
       (p) => p.basin !== null && !p.is_target
         && staysNear(landscape, values, p.value, rules.settled_share * (p.basin[1] - p.basin[0])),
     );
-    return result(settled ? "local_minimum" : "erratic");
+    if (settled) return result("local_minimum");
+    return result(period === 1 ? "plateau" : "erratic");
   };
 
   // Classifies a whole run.
