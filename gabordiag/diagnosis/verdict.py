@@ -281,8 +281,7 @@ def _with_state(
     if not isinstance(loop, PlainLoop):
         return findings
     path = facts.run.trajectory
-    repeats = not any(f.present and f.cause == "nondeterministic" for f in findings)
-    found = loop.compare(path.values, path.losses, repeats)
+    found = loop.compare(path.values, path.losses)
     if found is None:
         return findings
     return (found, *(finding for finding in findings if finding.cause != found.cause))

@@ -157,8 +157,10 @@ def classify(around: Surroundings, tails: Tails) -> tuple[IntArray, IntArray]:
     codes[~finite] = CODES["nonfinite"]
 
     # Where no gradient arrives, lying beside a minimum is no success.
-    no_slope = around.goals if around.rest_points is None else around.rest_points
-    at_rest = _nearest(space, values[-1], no_slope) <= _AT_REST
+    rest = around.goals
+    if around.rest_points is not None:
+        rest = np.concatenate([rest, around.rest_points])
+    at_rest = _nearest(space, values[-1], rest) <= _AT_REST
     assign(codes, finite & ~tails.moved & ~at_rest, "frozen")
     assign(codes, _stays_near(space, values, around.goals, finite & (codes < 0)), "reached")
     for point in around.attractors:

@@ -537,12 +537,16 @@ class ModuleLoss:
                     "The module returns a complex number, which is not a loss.",
                     "Return a real one, such as .abs() or .real.",
                 )
-            return output.reshape(())
+            return self._as_loss(output)
         assert self._target is not None
         if isinstance(function, Loss):
-            return function.direct(output.reshape(1, -1), self._target.flatten())[0]
+            return self._as_loss(function.direct(output.reshape(1, -1), self._target.flatten())[0])
         with user_code("computing the loss"):
-            return function(output, self._target).reshape(())
+            return self._as_loss(function(output, self._target))
+
+    def _as_loss(self, value: Tensor) -> Tensor:
+        # NumPy knows no bfloat16.
+        return value.reshape(()).to(torch.promote_types(value.dtype, self.dtype))
 
     def _first_working(self, source: Input | None) -> tuple[Any, ...]:
         """Returns the first reading of the input with which forward runs; the first if none."""
@@ -666,16 +670,23 @@ def attributes_kept(module: nn.Module) -> Iterator[None]:
                 )
 
 
-def changed_state(before: nn.Module, after: nn.Module) -> list[str]:
-    """Returns the names of what differs between two copies of a module, one of which has run."""
-    names = []
+def changed_state(before: nn.Module, after: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Returns the names of what differs between two copies of a module, one of which has run.
+
+    Args:
+        before: The one that has not.
+        after: The one that has.
+        tensors: What it ran with, in place of its own buffers.
+    """
+    names = [
+        name for name, was in before.named_buffers() if not _is_same(was, tensors.get(name, was))
+    ]
     for (name, one), (_, other) in zip(before.named_modules(), after.named_modules(), strict=False):
-        was, now = (vars(part) | dict(part.named_buffers(recurse=False)) for part in (one, other))
         prefix = f"{name}." if name else ""
         names += [
             prefix + key
-            for key, value in now.items()
-            if not key.startswith("_") and not _is_same(was.get(key), value)
+            for key, value in vars(other).items()
+            if not key.startswith("_") and not _is_same(vars(one).get(key), value)
         ]
     return names
 

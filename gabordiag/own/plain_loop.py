@@ -110,26 +110,27 @@ class PlainLoop(Objective):
                 ) from error
             return None
 
+    def _kept(self) -> list[str]:
+        return changed_state(self._given.module, self._module.module, self._leaves.tensors)
+
     def _kept_words(self) -> str:
-        names = changed_state(self._given.module, self._module.module)
+        names = self._kept()
         return f": the module keeps {', '.join(names)} from one step to the next" if names else ""
 
-    def compare(self, values: FloatArray, losses: FloatArray, repeats: bool) -> Finding | None:
+    def compare(self, values: FloatArray, losses: FloatArray) -> Finding | None:
         """Compares a run's losses with those of the module as it was given.
 
         Args:
             values: Of the run (steps + 1, d).
             losses: Of the run (steps + 1,).
-            repeats: Whether evaluations at the same value agree.
 
         Returns:
-            What the state that is carried does to the run; None where it does nothing.
+            What the state that is carried does to the run; None where it does nothing, and where
+            evaluations of a fresh module at one value differ.
         """
         if self.failure:
             advice = "Compute in forward, at every step, what depends on the parameter."
             return Finding("no_gradient", True, False, {"carried": True}, self.failure, advice)
-        if not repeats:
-            return None
         steps = np.unique(np.linspace(0, len(losses) - 1, _COMPARED).astype(np.int64))
         inside = np.isfinite(values[steps]).all(axis=1) & np.isfinite(losses[steps])
         for index, parameter in enumerate(self.space.parameters):
@@ -139,10 +140,13 @@ class PlainLoop(Objective):
         steps = steps[inside]
         if len(steps) == 0:
             return None
-        fresh = self._objective.loss_at(self.space.coordinates(values[steps]))
+        places = self.space.coordinates(values[steps])
+        fresh = self._objective.loss_at(places)
         apart, scale = np.abs(losses[steps] - fresh), float(np.abs(losses[steps]).max())
         rounding = _ROUNDINGS * self._user.loss_eps * max(scale, float(np.abs(fresh).max()))
         if not apart.max() > rounding:
+            return None
+        if np.abs(self._objective.loss_at(places) - fresh).max() > rounding:
             return None
         first = int(np.argmax(apart > rounding))
         evidence = {
@@ -151,7 +155,7 @@ class PlainLoop(Objective):
             "step": int(steps[first]),
             "loss": float(losses[steps][first]),
             "fresh_loss": float(fresh[first]),
-            "state": changed_state(self._given.module, self._module.module),
+            "state": self._kept(),
         }
         text = (
             f"at step {steps[first]} of a training loop the loss is {losses[steps][first]:.6g}, "
