@@ -56,7 +56,7 @@ check-slow: $(DEVELOPED)
 check-lowest:
 	$(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/floors.py > $(LOWEST)/floors.txt
-	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/floors.txt --editable ".[explore]" pytest pytest-benchmark pytest-xdist hypothesis
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/floors.txt --editable ".[dev]"
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile -W default tests
 
 coverage: $(DEVELOPED)

@@ -51,7 +51,8 @@ class Bars:
 
     def close(self) -> None:
         """Takes away whatever is shown."""
-        if self._display is not None:
+        # Old versions of rich end even a hidden display with an empty line.
+        if self._display is not None and not self._hidden:
             self._display.stop()
         self._display, self._images = None, {}
 
@@ -67,7 +68,8 @@ class Bars:
                 expand=True,
                 disable=self._hidden,
             )
-            self._display.start()
+            if not self._hidden:
+                self._display.start()
         return self._display
 
     def _remove(self, task: TaskID) -> None:

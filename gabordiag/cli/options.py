@@ -268,7 +268,7 @@ def with_options(*groups: type) -> Callable[[Command], Command]:
 
         @functools.wraps(function)
         def command(ctx: typer.Context, **values: Any) -> None:
-            function(Settings(ctx), **{p.name: values[p.name] for p in own})
+            function(Settings(ctx, values), **{p.name: values[p.name] for p in own})
 
         ctx = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_ONLY, annotation=typer.Context)
         command.__signature__ = inspect.Signature([ctx, *shown])  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,10 @@ class Settings(dict[str, Any]):
         chosen: As `given`, without those that --config gives as their defaults: it gives all.
     """
 
-    def __init__(self, ctx: typer.Context) -> None:
+    def __init__(self, ctx: typer.Context, values: Mapping[str, Any]) -> None:
         declared = {str(p.name): p for p in ctx.command.params if p.name in ctx.params}
-        super().__init__({name: ctx.params[name] for name in declared})
+        # Not ctx.params: where typer builds on click, its paths are still text.
+        super().__init__({name: values[name] for name in declared})
         self.command = str(ctx.info_name)
         sources = {name: getattr(ctx.get_parameter_source(name), "name", "") for name in declared}
         self.typed = {name for name, source in sources.items() if source == "COMMANDLINE"}

@@ -26,6 +26,7 @@ from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.maps import run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Tails, classify, surroundings, tail_length
+from gabordiag.dynamics.run import run as run_one
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.theory import stability_bound
 from gabordiag.explorer import page as explorer
@@ -34,6 +35,7 @@ from gabordiag.explorer.page import SCRIPTS, make_page
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.line import Line
 from gabordiag.own.custom import own_objective
 from gabordiag.presentation.figures.style import OUTCOME_COLORS
 from gabordiag.results import View
@@ -325,19 +327,32 @@ def test_causes_are_those_of_diagnose(browser, pages, monkeypatch, loss):
         for name, start, lr in cases
     ]
     shown = [run["cause"] for run in page_runs(browser, given)]
-    expected = [cause_by_python(objective, sweep, bench, position) for position in given]
+    expected = [by_python(objective, sweep, bench, position)[1] for position in given]
     assert shown == expected
     assert len(set(expected)) >= 4
 
 
-def cause_by_python(objective: Any, sweep: Any, bench: Any, position: dict[str, Any]) -> str:
-    """The verdict of `diagnose` on what the page's sliders say."""
+def settings_of(position: dict[str, Any]) -> OptimizerSettings:
+    """What the page's sliders say, as Python takes it."""
     options = dict(OPTIMIZERS[position["optimizer"]][0])
     if "momentum" in options:
         options["momentum"] = position["momentum"]
-    settings = OptimizerSettings(**options, lr=position["lr"], steps=position["steps"])
+    return OptimizerSettings(**options, lr=position["lr"], steps=position["steps"])
+
+
+def by_python(objective: Any, sweep: Any, bench: Any, position: dict[str, Any]) -> tuple[str, str]:
+    """The outcome and the verdict of `diagnose` on what the page's sliders say."""
+    settings = settings_of(position)
     found = diagnose_objective(objective, settings, position["start"], sweep=sweep, bench=bench)
-    return "healthy" if found.is_healthy else found.verdict
+    return found.run.outcome, "healthy" if found.is_healthy else found.verdict
+
+
+def rounding_decides(objective: Line, sweep: Any, position: dict[str, Any]) -> bool:
+    """Whether runs from starts 1e-12 beside end elsewhere."""
+    starts = position["start"] + 1e-12 * np.array([0.0, 1.0, -1.0, 2.0])
+    how = {"landscape": sweep.landscape}
+    runs = [run_one(objective, settings_of(position), start, **how) for start in starts.tolist()]
+    return float(np.ptp([run.final for run in runs])) > objective.parameter.tolerance
 
 
 @pytest.mark.browser
@@ -364,15 +379,15 @@ def test_at_random_positions_of_the_sliders_the_cause_is_that_of_diagnose(
         }
         for _ in range(count)
     ]
-    shown = [run["cause"] for run in page_runs(browser, positions)]
-    expected = [cause_by_python(*known[one["loss"]], one) for one in positions]
-    differ = [
-        (page, python, position)
-        for page, python, position in zip(shown, expected, positions, strict=True)
-        if page != python
-    ]
-    # Of chaotic runs rounding decides the end: one is forgiven of ten.
-    assert len(differ) <= max(1, 0.02 * count), differ
+    differ = []
+    for run, one in zip(page_runs(browser, positions), positions, strict=True):
+        outcome, cause = by_python(*known[one["loss"]], one)
+        if run["outcome"] != outcome:
+            # Not the same run: that may only be where its path is a matter of rounding.
+            assert rounding_decides(*known[one["loss"]][:2], one), one
+        elif run["cause"] != cause:
+            differ.append((run["cause"], cause, one))
+    assert len(differ) <= 0.02 * count, differ
 
 
 @pytest.mark.browser
