@@ -42,6 +42,7 @@ from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.batches import resolve_batch_size
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
@@ -77,7 +78,7 @@ def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own
     if isinstance(thing, Line):
         return thing
     if isinstance(thing, Experiment):
-        return thing.along(over, direct=direct)
+        return along(thing, over, direct=direct)
     objective = own_objective(thing, **own)
     return objective.line(over) if isinstance(objective, CustomObjective) else objective
 

@@ -15,6 +15,7 @@ from hypothesis import settings
 import gabordiag.api  # noqa: F401 results can draw themselves from here on
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 
 # The same examples on every run, so that a failure is news about the code;
 # HYPOTHESIS_PROFILE=search looks for new ones. No deadlines: first calls into torch are slow.
@@ -39,6 +40,6 @@ def hopper_landscape() -> Callable[..., Landscape]:
 
     @cache
     def of(**settings: Any) -> Landscape:
-        return find_critical_points(Experiment(**settings).along("theta"))
+        return find_critical_points(along(Experiment(**settings), "theta"))
 
     return of

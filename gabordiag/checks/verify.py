@@ -357,7 +357,7 @@ def _is_centred(array: FloatArray) -> bool:
 
 
 def _read_arguments(function: Callable[..., Any]) -> list[tuple[str | None, str]]:
-    """Returns (name, or None for by position; what it means) for every argument to be passed.
+    """Returns each argument's name, None where it is passed by position, and what it means.
 
     Raises:
         UsageError: An argument without default whose name is not known, or too few of them.

@@ -377,7 +377,7 @@ class LineBench(Bench):
 
         It counts as reached only if the runs a hair beside the start arrive, too.
         """
-        nudge = 0.0 if on.is_expensive else 5e-7 * float(self.space.tolerance[0])
+        nudge = 0.0 if on.is_expensive else 1e-6 * float(self.space.tolerance[0])
         starts = dict.fromkeys((start, start + nudge, start - nudge))
         trials = (self._judged(on, settings, place) for place in starts)
         first = next(trials)

@@ -21,7 +21,7 @@ from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_line import GaborLine
+from gabordiag.objective.gabor_line import GaborLine, along
 from gabordiag.objective.kernel_table import kernel_table
 from gabordiag.objective.response import one_thread
 from gabordiag.results import Data, Progress, Result
@@ -56,7 +56,7 @@ class Scenario:
     def along_theta(self, experiment: Experiment) -> GaborLine:
         """Returns the objective of the question: this filter's angle, with rmse."""
         sigma, gamma = self.filter["sigma"], self.filter["gamma"]
-        return replace(experiment, loss="rmse", sigma=sigma, gamma=gamma).along("theta")
+        return along(replace(experiment, loss="rmse", sigma=sigma, gamma=gamma), "theta")
 
 
 # Rates at which the loss jumps back over and over; the diagrams begin where runs come to rest.

@@ -176,8 +176,8 @@ class BatchUpdate:
     Where the update is proportional to the rate (measured, not assumed: see `_proportionality`),
     the optimizer runs once at lr = 1, and what it leaves is the update per unit rate: on a tensor
     of zeros, or on the values where it looks at them (adamw's weight decay). The rate of rprop is
-    no more than its first step size, and torch keeps one of these for every element. For the rest
-    (asgd) each rate gets its group.
+    only its first step size, which torch keeps per element. For other optimizers (asgd) each rate
+    gets its own group.
 
     Args:
         settings: Of the optimizer; its own lr is not used.

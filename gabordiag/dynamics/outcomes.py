@@ -26,7 +26,7 @@ OUTCOMES = {
     "reached": "reaches the target and stays",
     "local_minimum": "settles in another minimum",
     "plateau": "hardly moves, loss high, no minimum there",
-    "cycle": "repeats a cycle for ever",
+    "cycle": "repeats a cycle of values",
     "erratic": "jumps about without a period",
     "running": "runs off by whole periods, loss repeats",
     "unfinished": "still descending when the steps end",

@@ -510,7 +510,9 @@ def _with_basins(objective: Line, points: list[CriticalPoint]) -> tuple[Critical
     result = []
     for point in points:
         if point.is_attractor:
-            basin = _basin(parameter, point.value, edges)
+            low, high = basin_around(parameter, point.value, edges)
+            wrapped = low if parameter.period is None else float(parameter.wrap(low))
+            basin = wrapped, high + (wrapped - low)
             point = replace(point, basin=basin, is_target=point is target)
         result.append(point)
     return tuple(result)
@@ -542,8 +544,14 @@ def _target_point(parameter: Parameter, attractors: list[CriticalPoint]) -> Crit
     return attractors[nearest] if distances[nearest] <= parameter.tolerance else None
 
 
-def _basin(parameter: Parameter, value: float, edges: list[float]) -> tuple[float, float]:
-    """The neighbouring edges; the whole period or the range's ends where there are none."""
+def basin_around(parameter: Parameter, value: float, edges: list[float]) -> tuple[float, float]:
+    """Returns the neighbouring edges; the range's ends, or the whole period, where there are none.
+
+    Args:
+        parameter: Whose values they are.
+        value: Of the minimum; of a period, the basin contains it as it is, not wrapped.
+        edges: Of all basins.
+    """
     period = parameter.period
     if period is None:
         low = max((m for m in edges if m < value), default=parameter.low)
@@ -552,9 +560,4 @@ def _basin(parameter: Parameter, value: float, edges: list[float]) -> tuple[floa
         return value - period / 2, value + period / 2
     below = max(m - period * math.ceil((m - value) / period) for m in edges)
     above = min(m - period * math.floor((m - value) / period) for m in edges)
-    return _wrap_interval(parameter, below, above)
-
-
-def _wrap_interval(parameter: Parameter, low: float, high: float) -> tuple[float, float]:
-    wrapped = float(parameter.wrap(low))
-    return wrapped, high + (wrapped - low)
+    return below, above

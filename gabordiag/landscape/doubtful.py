@@ -65,8 +65,8 @@ def look_beside(
         clear: Those that are not in doubt (m,); nothing is read from beyond them.
 
     Returns:
-        One for every doubtful point of which they tell anything; points that rounding made of one
-        root are one.
+        One entry per doubtful point about which the points beside it say something; points into
+        which rounding split one root count once.
     """
     if clear.all():
         return []

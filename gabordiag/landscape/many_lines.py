@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gabordiag.landscape.critical import CriticalPoint, Landscape, stable_lr
+from gabordiag.landscape.critical import CriticalPoint, Landscape, basin_around, stable_lr
 from gabordiag.landscape.proof import Certificate
 from gabordiag.objective.space import FloatArray, Parameter
 
@@ -182,7 +182,7 @@ def _landscape(
     made = []
     for point in points:
         value = float(parameter.wrap(point.value))
-        basin = _basin(parameter, point.value, maxima) if point.kind == "minimum" else None
+        basin = basin_around(parameter, point.value, maxima) if point.kind == "minimum" else None
         if basin is not None:
             shift = value - point.value
             basin = basin[0] + shift, basin[1] + shift
@@ -198,16 +198,3 @@ def _landscape(
         float(np.nanmax(slopes, initial=0.0)),
         float(np.nanmin(losses)),
     )
-
-
-def _basin(parameter: Parameter, value: float, maxima: list[float]) -> tuple[float, float]:
-    """Returns the neighbouring maxima, or the range's ends; of a period without any, all of it."""
-    period = parameter.period
-    if period is None:
-        low = max((m for m in maxima if m < value), default=parameter.low)
-        return low, min((m for m in maxima if m > value), default=parameter.high)
-    if not maxima:
-        return value - period / 2, value + period / 2
-    below = [(value - m) % period for m in maxima]
-    above = [(m - value) % period for m in maxima]
-    return value - min(below), value + min(above)

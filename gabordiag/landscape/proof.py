@@ -193,7 +193,7 @@ def _first_edges(series: LossSeries, count: int, offset: float) -> FloatArray:
 
 
 def _judge(series: LossSeries, middles: FloatArray, halves: FloatArray) -> FloatArray:
-    """Returns for every cell what is proven of it."""
+    """Returns what is proven about each cell."""
     polynomial = series.derivative
     tower = polynomial.derivatives(middles, _TAYLOR_ORDER + 1)
     status = np.full(len(middles), _Cell.OPEN)

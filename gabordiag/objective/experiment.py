@@ -1,7 +1,7 @@
 """The question's experiment: a fixed Gabor kernel makes a target response, another learns to.
 
 The target response is the image's response to the kernel with `target_theta`; the learner sees
-the loss between its own response and that. `Experiment.along` turns it into an `Line` of one
+the loss between its own response and that. `gabor_line.along` makes a `Line` of one
 of the five parameters, through the exact shortcut (`response.py`) or by conv2d on the whole image.
 
 With many images the loss is the mean over all of them. Let e_i be image i's residual and P_i its
@@ -33,7 +33,6 @@ from gabordiag.gabor import (
     validate_kernel_size,
 )
 from gabordiag.images import load_image, require_larger_than_kernel
-from gabordiag.objective.gabor_line import DirectObjective, GaborLine, ShortcutObjective
 from gabordiag.objective.image_grams import ImageGrams
 from gabordiag.objective.image_set import (
     ImageProgress,
@@ -309,7 +308,7 @@ class Experiment:
 
     @cached_property
     def everywhere(self) -> CompressedResponse:
-        """The compressed response that is exact for every kernel of `kernel_size`; float64."""
+        """The compressed response that is exact for all kernels of `kernel_size`; float64."""
         return self._from_pixels(self._pixel_gram)
 
     @cached_property
@@ -328,15 +327,6 @@ class Experiment:
     def _from_pixels(self, gram: Tensor) -> CompressedResponse:
         pixels = len(gram) - (self.target_noise > 0)
         return factor_gram(gram, torch.eye(pixels, dtype=torch.float64))
-
-    def along(self, name: str = "theta", *, direct: bool = False) -> GaborLine:
-        """Returns the experiment as a function of one of its parameters, the others fixed.
-
-        Args:
-            name: One of `PARAMETER_NAMES`.
-            direct: conv2d on the whole image at every evaluation, instead of the shortcut.
-        """
-        return DirectObjective(self, name) if direct else ShortcutObjective(self, name)
 
     def parameter(self, name: str) -> Parameter:
         """Returns range, period, target and start of one parameter.

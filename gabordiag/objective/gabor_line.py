@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from gabordiag.errors import InputError
 from gabordiag.gabor import gabor_kernel, gabor_partials
 from gabordiag.objective.angles import nodes, value_of
+from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.image_grams import ImageGrams
 from gabordiag.objective.image_set import Picture
 from gabordiag.objective.kernel_loss import KernelLoss
@@ -34,9 +35,6 @@ from gabordiag.objective.response import (
     kernel_basis,
 )
 from gabordiag.objective.space import FloatArray, Parameter
-
-if TYPE_CHECKING:
-    from gabordiag.objective.experiment import Experiment
 
 # Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
 # the default filter's (50 over theta, fewer over the others), and far more than any filter was seen
@@ -394,3 +392,14 @@ def _is_spanned(kernels: Tensor, spanning: Tensor) -> bool:
     basis, flat = kernel_basis(spanning).flatten(1), kernels.flatten(1)
     outside = flat - (flat @ basis.T) @ basis
     return bool(outside.norm(dim=1).max() <= _SPAN_TOLERANCE * flat.norm(dim=1).max())
+
+
+def along(experiment: Experiment, name: str = "theta", *, direct: bool = False) -> GaborLine:
+    """Returns the experiment as a function of one of its parameters, the others fixed.
+
+    Args:
+        experiment: Image, filter, loss.
+        name: One of `PARAMETER_NAMES`.
+        direct: conv2d on the whole image at every evaluation, instead of the shortcut.
+    """
+    return (DirectObjective if direct else ShortcutObjective)(experiment, name)

@@ -1,7 +1,7 @@
 """The experiment as a function of several of its parameters at once.
 
 The kernels of several parameters span no small space, so the compressed response is the one that is
-exact for every kernel (`Experiment.everywhere`).
+exact for all kernels (`Experiment.everywhere`).
 """
 
 from __future__ import annotations

@@ -22,16 +22,14 @@ from gabordiag.objective.space import FloatArray, Parameter
 CHUNK = 256
 
 
-class Line(ABC):
-    """A scalar loss of one scalar parameter.
+class ScalarLoss(ABC):
+    """What losses of one and of several parameters share.
 
     Attributes:
-        parameter: What is learned.
         loss_name: Name of the loss, for people.
         is_root: The loss is sqrt(smooth_loss): its zeros are kinks, not smooth minima.
     """
 
-    parameter: Parameter
     loss_name: str = "loss"
     is_root: bool = False
 
@@ -39,22 +37,12 @@ class Line(ABC):
         """Called before every step of an optimizer: a stochastic loss draws its sample here."""
 
     @abstractmethod
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the loss, elementwise, differentiable; values and result of shape (n,)."""
+    def loss(self, values: Tensor, /) -> Tensor:
+        """Returns the loss (n,) at n values or points, differentiable."""
 
-    def smooth_loss(self, values: Tensor) -> Tensor:
+    def smooth_loss(self, values: Tensor, /) -> Tensor:
         """Returns the smooth function under the root, or the loss itself where there is no root."""
         return self.loss(values)
-
-    @property
-    def shortcut_error(self) -> float | None:
-        """Largest relative error of a shortcut against the direct computation, or None."""
-        return None
-
-    @property
-    def slope_rounding(self) -> tuple[float, float]:
-        """Bounds on the rounding of the smooth loss's two derivatives that no evaluation shows."""
-        return 0.0, 0.0
 
     @property
     def images(self) -> dict[str, Any] | None:
@@ -76,6 +64,35 @@ class Line(ABC):
         """Where the loss is computed."""
         return torch.device("cpu")
 
+    @abstractmethod
+    def tensor(self, values: npt.ArrayLike, /) -> Tensor:
+        """Returns values or points as the tensor that `loss` takes."""
+
+    def loss_at(self, values: npt.ArrayLike, /) -> FloatArray:
+        """Returns the losses (n,) at any number of values or points."""
+        with torch.no_grad():
+            return _in_chunks(self.tensor(values), self.loss)
+
+
+class Line(ScalarLoss):
+    """A scalar loss of one scalar parameter, elementwise over values (n,).
+
+    Attributes:
+        parameter: What is learned.
+    """
+
+    parameter: Parameter
+
+    @property
+    def shortcut_error(self) -> float | None:
+        """Largest relative error of a shortcut against the direct computation, or None."""
+        return None
+
+    @property
+    def slope_rounding(self) -> tuple[float, float]:
+        """Bounds on the rounding of the smooth loss's two derivatives that no evaluation shows."""
+        return 0.0, 0.0
+
     @property
     def scale(self) -> float:
         """Size of what the loss without its root is a difference of; 0 where that is unknown.
@@ -94,11 +111,6 @@ class Line(ABC):
         """Returns the values as a tensor (n,) that `loss` takes."""
         array = np.atleast_1d(np.asarray(values, dtype=np.float64))
         return torch.tensor(array, dtype=self.dtype, device=self.device)
-
-    def loss_at(self, values: npt.ArrayLike) -> FloatArray:
-        """Returns the losses (n,) of any number of values."""
-        with torch.no_grad():
-            return _in_chunks(self.tensor(values), self.loss)
 
     def derivatives(
         self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -13,54 +12,27 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.objective.line import CHUNK, Line, to_numpy
+from gabordiag.objective.line import CHUNK, Line, ScalarLoss, to_numpy
 from gabordiag.objective.space import FloatArray, Parameter, Space
 
 # Of each range: the step of central differences, about the cube root of a double's rounding.
 _DIFFERENCE = 1e-5
 
 
-class Objective(ABC):
-    """A scalar loss of d parameters.
+class Objective(ScalarLoss):
+    """A scalar loss of d parameters, over points: coordinates (n, d).
 
     Attributes:
         space: What is learned.
-        loss_name: Name of the loss, for people.
-        is_root: The loss is sqrt(smooth_loss): its zeros are kinks, not smooth minima.
     """
 
     space: Space
-    loss_name: str = "loss"
-    is_root: bool = False
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision in which the loss is computed."""
-        return torch.float64
-
-    @property
-    def device(self) -> torch.device:
-        """Where the loss is computed."""
-        return torch.device("cpu")
-
-    @property
-    def has_state(self) -> bool:
-        """Whether an evaluation may depend on those before it (random numbers, counters)."""
-        return False
-
-    @property
-    def images(self) -> dict[str, Any] | None:
-        """Which images the loss is the mean over, as JSON shows it; None without several."""
-        return None
 
     @property
     def goals(self) -> FloatArray:
         """Values (m, d) of the target and of what is the same up to a symmetry; m = 0 without."""
         target = self.space.target
         return np.empty((0, len(self.space))) if target is None else target[None]
-
-    def begin_step(self) -> None:  # noqa: B027 most losses are the same at every step
-        """Called before every step of an optimizer: a stochastic loss draws its sample here."""
 
     def in_double(self) -> Objective:
         """Returns the same objective in float64 on the CPU, where it has such a form."""
@@ -78,24 +50,10 @@ class Objective(ABC):
         """Returns the loss along one parameter, the others fixed at values (d,)."""
         return Restriction(self, index, at)
 
-    @abstractmethod
-    def loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the loss (n,) at coordinates (n, d), differentiable."""
-
-    def smooth_loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the smooth function under the root, or the loss itself where there is no root."""
-        return self.loss(coordinates)
-
     def tensor(self, coordinates: npt.ArrayLike) -> Tensor:
         """Returns coordinates as a tensor (n, d) that `loss` takes."""
         array = np.atleast_2d(np.asarray(coordinates, dtype=np.float64))
         return torch.tensor(array, dtype=self.dtype, device=self.device)
-
-    def loss_at(self, coordinates: npt.ArrayLike) -> FloatArray:
-        """Returns the losses (n,) at coordinates (n, d)."""
-        with torch.no_grad():
-            chunks = torch.split(self.tensor(coordinates), CHUNK)
-            return to_numpy(torch.cat([self.loss(chunk) for chunk in chunks]))
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns losses (n,) and the gradients (n, d) that an optimizer sees at coordinates.

@@ -22,10 +22,11 @@ import json, resource, sys, time
 import torch
 torch.set_num_threads(1)
 import gabordiag as gd
+from gabordiag.objective.gabor_line import along
 from gabordiag.objective.response import kernel_basis
 
 experiment = gd.Experiment(images=sys.argv[1])
-objective = experiment.along()
+objective = along(experiment)
 begin = time.process_time()
 experiment.prepare()
 read = time.process_time() - begin

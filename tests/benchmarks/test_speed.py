@@ -24,6 +24,7 @@ from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.windows import log_spaced
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.sweep import sweep_objective
+from gabordiag.objective.gabor_line import along
 
 pytestmark = pytest.mark.benchmark_suite
 
@@ -62,7 +63,7 @@ def test_sweep_against_conv2d(benchmark: BenchmarkFixture, image: np.ndarray) ->
     experiment = gd.Experiment(image=image)
     gd.sweep(experiment, points=ANGLES)
     cold = min(seconds(lambda: gd.sweep(gd.Experiment(image=image), points=ANGLES)) for _ in "abc")
-    objective = experiment.along("theta")
+    objective = along(experiment, "theta")
     sweep_objective(objective, ANGLES)
     benchmark.pedantic(lambda: sweep_objective(objective, ANGLES), rounds=5, warmup_rounds=1)
     warm = benchmark.stats["median"]
@@ -116,7 +117,7 @@ def test_surface_against_conv2d(benchmark: BenchmarkFixture, image: np.ndarray) 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_map_against_scalar_loop(benchmark: BenchmarkFixture, optimizer: str) -> None:
-    objective = gd.Experiment(loss="mse").along("theta")
+    objective = along(gd.Experiment(loss="mse"), "theta")
     sweep = sweep_objective(objective)
     table = TabulatedObjective(objective, sweep.landscape)
     settings = OptimizerSettings(optimizer, steps=1500)
@@ -145,7 +146,7 @@ def test_map_against_scalar_loop(benchmark: BenchmarkFixture, optimizer: str) ->
 
 
 def test_proof(benchmark: BenchmarkFixture) -> None:
-    objective = gd.Experiment().along("theta")
+    objective = along(gd.Experiment(), "theta")
     find_critical_points(objective)
     benchmark.pedantic(lambda: find_critical_points(objective), rounds=5, warmup_rounds=1)
     print(f"\nall critical points with proof: {benchmark.stats['median']:.3f} s")

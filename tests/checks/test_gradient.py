@@ -13,6 +13,7 @@ from torch import nn
 
 from gabordiag.checks.gradient import check_objective
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from gabordiag.own.custom import own_objective
 from gabordiag.results import Finding
 from tests.own import planted_layers as planted
@@ -280,7 +281,7 @@ class TestHealth:
     )
     def test_of_the_experiment(self, settings):
         texture = np.random.default_rng(0).standard_normal((40, 44))
-        findings = check_objective(Experiment(image=texture, **settings).along("theta"))
+        findings = check_objective(along(Experiment(image=texture, **settings), "theta"))
         assert problems(findings) == []
 
     def test_of_a_float32_module(self, image):

@@ -22,6 +22,7 @@ from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from gabordiag.objective.line import Line
 from tests.diagnosis.following import Plan, follow, maker
 from tests.diagnosis.planting import (
@@ -299,7 +300,7 @@ def _params() -> list[Any]:
 
 
 def _along(thing: Thing) -> Line:
-    return thing.along("theta") if isinstance(thing, Experiment) else thing
+    return along(thing, "theta") if isinstance(thing, Experiment) else thing
 
 
 def _loss_of(objective: Line) -> Callable[[Tensor], Tensor]:
@@ -319,7 +320,7 @@ def _remake(thing: Thing) -> Callable[[str, str], Callable[[Tensor], Tensor]]:
     def remake(option: str, value: str) -> Callable[[Tensor], Tensor]:
         if isinstance(thing, Experiment):
             assert option in ("loss", "normalize"), option
-            return _loss_of(replace(thing, **{option: value}).along("theta"))
+            return _loss_of(along(replace(thing, **{option: value}), "theta"))
         assert (option, value) == ("loss", "mse")
         squared = thing.squared()
         assert squared is not None
@@ -389,7 +390,7 @@ def test_decay_that_is_said_to_work_works() -> None:
     # The first quarter of the steps runs at a rate at which rounding decides where it goes on from;
     # whoever follows the advice must arrive all the same.
     experiment = cardinal_gabor()
-    objective = experiment.along("theta")
+    objective = along(experiment, "theta")
     sweep = sweep_objective(objective)
     for lr in (1.0, 1.5, 1.7, 2.0):
         case = Case("no_working_lr", "cardinal noise", cardinal_gabor, "sgd", lr)

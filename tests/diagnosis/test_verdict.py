@@ -16,7 +16,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_line import ShortcutObjective
+from gabordiag.objective.gabor_line import ShortcutObjective, along
 from gabordiag.results import Finding
 
 Diagnose = Callable[..., Diagnosis]
@@ -26,7 +26,7 @@ ROUND = {"sigma": 3.0, "gamma": 1.0}
 @pytest.fixture(scope="module")
 def round_filter() -> tuple[ShortcutObjective, Sweep]:
     """The round filter with rmse: nothing spurious, every start in the target's basin."""
-    objective = Experiment(**ROUND).along("theta")
+    objective = along(Experiment(**ROUND), "theta")
     assert isinstance(objective, ShortcutObjective)
     return objective, sweep_objective(objective)
 
@@ -61,7 +61,7 @@ def round_mse(round_filter: tuple[ShortcutObjective, Sweep]) -> Diagnose:
 def question() -> Diagnosis:
     """The default experiment with the question's rate."""
     settings = OptimizerSettings("sgd", 3.0, steps=2000)
-    return diagnose_objective(Experiment().along("theta"), settings)
+    return diagnose_objective(along(Experiment(), "theta"), settings)
 
 
 def _causes(diagnosis: Diagnosis, role: str) -> set[str]:
@@ -234,7 +234,7 @@ def test_where_nothing_suffices_any_cause_that_is_present_is_the_verdict() -> No
 def test_adaptive_optimizers_end_in_the_images_own_minimum(optimizer: str) -> None:
     # SCIENCE: Adam up to 0.5 and RMSprop up to 0.05 end at -46 degrees too.
     settings = OptimizerSettings(optimizer, 0.02, steps=1000)
-    diagnosis = diagnose_objective(Experiment(loss="mse").along("theta"), settings)
+    diagnosis = diagnose_objective(along(Experiment(loss="mse"), "theta"), settings)
     assert diagnosis.run.outcome == "local_minimum"
     # RMSprop jitters about it; where it jitters about is the minimum.
     tail = diagnosis.run.trajectory.value[-100:]
@@ -249,6 +249,6 @@ def test_adaptive_optimizers_end_in_the_images_own_minimum(optimizer: str) -> No
 
 @pytest.mark.slow
 def test_noise_in_the_target_does_not_move_the_verdict(question: Diagnosis) -> None:
-    noisy = replace(Experiment(), target_noise=0.01).along("theta")
+    noisy = along(replace(Experiment(), target_noise=0.01), "theta")
     diagnosis = diagnose_objective(noisy, OptimizerSettings("sgd", 3.0, steps=2000))
     assert diagnosis.verdict == question.verdict

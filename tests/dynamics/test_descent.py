@@ -17,6 +17,7 @@ from gabordiag.dynamics.run import Run, run, run_all
 from gabordiag.errors import UsageError
 from gabordiag.images import load_image
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from gabordiag.objective.line import Line
 from tests.dynamics.independent import Log, gabor_loss, kernel, train
 from tests.dynamics.single import steps_of
@@ -74,7 +75,7 @@ def test_run_equals_a_loop_written_by_hand(
     made = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[name]
     log = train(_by_hand(image, loss), START, lambda p: made(p, **options), STEPS)
     settings = OptimizerSettings(name, options["lr"], steps=STEPS, **more)
-    objective = _experiment(image, loss).along("theta", direct=direct)
+    objective = along(_experiment(image, loss), "theta", direct=direct)
     _assert_same(run(objective, settings), log)
     # It went somewhere: a run that stands still would agree with anything.
     assert abs(log.values[-1] - START) > 0.05
@@ -129,7 +130,7 @@ def test_runs_on_the_photograph_equal_loops_written_by_hand() -> None:
     for index, (name, (loss, more)) in enumerate(cases.items()):
         settings = OptimizerSettings("adam" if name == "adam" else "sgd", 0.01, steps=steps, **more)
         log = Log(*by_hand[:, index].T, rates=np.full(steps + 1, 0.01))
-        _assert_same(run(Experiment(loss=loss).along("theta"), settings), log)
+        _assert_same(run(along(Experiment(loss=loss), "theta"), settings), log)
     assert np.ptp(by_hand[:, :, 0], axis=0).min() > 0.005
 
 
@@ -150,7 +151,7 @@ def test_schedules_are_torchs(image: np.ndarray, schedule: str) -> None:
 
     log = train(_by_hand(image, "mse"), START, make, STEPS, TORCH_SCHEDULES[schedule])
     settings = OptimizerSettings("sgd", 0.02, schedule=schedule, steps=STEPS)
-    result = run(_experiment(image, "mse").along("theta"), settings)
+    result = run(along(_experiment(image, "mse"), "theta"), settings)
     np.testing.assert_allclose(result.trajectory.lr, log.rates, rtol=1e-12)
     np.testing.assert_allclose(result.trajectory.value, log.values, rtol=0, atol=1e-9)
     assert np.ptp(log.rates) > 0.01

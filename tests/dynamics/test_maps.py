@@ -25,6 +25,7 @@ from gabordiag.dynamics.windows import Windows, log_spaced, measure_windows
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from gabordiag.objective.line import Line
 from gabordiag.own.custom import own_objective
 from tests.diagnosis.planting import bowl, needle, wave
@@ -42,9 +43,12 @@ JITTER, PARTED = 1e-11, 1e-3
 @cache
 def _objective(loss: str) -> Line:
     image = np.random.default_rng(4).random((48, 48))
-    return Experiment(
-        image=image, pixel_scale=4.0, kernel_size=11, wavelength=5.0, sigma=2.0, loss=loss
-    ).along("theta")
+    return along(
+        Experiment(
+            image=image, pixel_scale=4.0, kernel_size=11, wavelength=5.0, sigma=2.0, loss=loss
+        ),
+        "theta",
+    )
 
 
 @cache
@@ -419,7 +423,7 @@ def test_hold_is_the_bound_of_the_curvature(beta: float) -> None:
 
 def _photograph(**settings: Any) -> Callable[[], Basins]:
     def measure() -> Basins:
-        objective = Experiment(**settings).along("theta")
+        objective = along(Experiment(**settings), "theta")
         how = OptimizerSettings("sgd", 1.0, steps=1500)
         # Few starts: what is asked for is about one.
         return run_basins(objective, how, log_spaced(1e-4, 10.0, 241), np.array([-0.8, 0.8]))
@@ -455,7 +459,7 @@ def test_rates_on_the_photograph_round_filter() -> None:
 @pytest.mark.parametrize("loss", ["mse", "rmse"])
 def test_no_rate_works_on_the_photograph(loss: str, momentum: float) -> None:
     # SCIENCE: with MSE or with RMSE, with or without momentum 0.9. The loop here is torch's own.
-    objective = Experiment(loss=loss).along("theta")
+    objective = along(Experiment(loss=loss), "theta")
     for lr in np.geomspace(1e-4, 10.0, 241)[::8]:
         settings = OptimizerSettings("sgd", float(lr), momentum, steps=1500)
         values = np.array([step.values[0] for step in steps_of(objective, settings, -math.pi / 4)])

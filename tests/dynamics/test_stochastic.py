@@ -27,6 +27,7 @@ from gabordiag.landscape.critical import CriticalPoint
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.batches import draw_batches
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from tests.diagnosis.planting import bowl
 from tests.objective.plain_images import SMALL, mean_loss, plain_loop
 
@@ -106,7 +107,7 @@ def test_lbfgs_draws_once_a_step(pictures):
 
 def test_the_gradients_scatter_as_samples_without_replacement_do(grained):
     """For mse the batch's gradient is a sample mean: variance s^2 / B (1 - B / n)."""
-    exact = Experiment(images=grained, loss="mse", **SMALL).along()
+    exact = along(Experiment(images=grained, loss="mse", **SMALL))
     slopes = np.array([plain_loop([image], -0.3, "mse")[1] for image in grained])
     noise = measure_noise(exact, -0.3, 5)
     assert noise.full == pytest.approx(slopes.mean(), rel=1e-9)
@@ -140,7 +141,7 @@ def test_the_predicted_spread_is_that_of_the_recursion(lr_curvature):
 def hovering(grained):
     """At the spurious minimum of the mean over the images, with the noise of small batches."""
     experiment = Experiment(images=grained, loss="mse", **SMALL)
-    landscape = sweep_objective(experiment.along(), points=91).landscape
+    landscape = sweep_objective(along(experiment), points=91).landscape
     (other,) = [point for point in landscape.attractors if not point.is_target]
     lr = 0.1 * other.stable_lr
     return other, gd.optimize(experiment, lr=lr, start=other.value, steps=600, batch_size=4)
@@ -206,7 +207,7 @@ def test_batches_need_many_images_and_a_shortcut(pictures):
         gd.optimize(Experiment(image=pictures[0], **SMALL), batch_size=2)
     with pytest.raises(UsageError, match="many images"):
         gd.optimize(lambda value: value**2, range=(-1, 1), start=0.5, batch_size=2)
-    direct = Experiment(images=pictures, loss="mse", **SMALL).along(direct=True)
+    direct = along(Experiment(images=pictures, loss="mse", **SMALL), direct=True)
     with pytest.raises(UsageError, match="shortcut"):
         gd.optimize(direct, batch_size=2, steps=1)
 
@@ -259,6 +260,6 @@ def test_what_is_said_of_the_basin(noisy, free, words):
 
 
 def test_batches_descend_on_images_only(pictures):
-    exact = Experiment(images=pictures, loss="mse", **SMALL).along()
+    exact = along(Experiment(images=pictures, loss="mse", **SMALL))
     with pytest.raises(UsageError, match="an experiment to descend on"):
         run_all_batches(bowl(), exact, [], [], 2, sweep=sweep_objective(exact, points=9))

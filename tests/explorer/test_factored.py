@@ -12,6 +12,7 @@ from gabordiag.explorer.factored import factor_series
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.series import build_series
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from gabordiag.own.custom import own_objective
 
 ZERO = 0.7
@@ -71,7 +72,7 @@ def test_values_and_slopes_of_a_root_beside_its_zero(name):
 
 def test_the_plain_series_would_not_do():
     """What the factored series is for: the plain one has lost its digits there."""
-    objective = Experiment(kernel_size=15, wavelength=6.0, sigma=2.5).along()
+    objective = along(Experiment(kernel_size=15, wavelength=6.0, sigma=2.5))
     landscape = find_critical_points(objective)
     near = np.array([math.pi / 4 + 1e-6])
     true = objective.derivatives(near, 0, smooth=True)[0]
@@ -82,7 +83,7 @@ def test_the_plain_series_would_not_do():
 
 
 def test_what_has_no_zero_stays_plain():
-    objective = Experiment(kernel_size=9, wavelength=5.0, sigma=2.0, target_noise=0.1).along()
+    objective = along(Experiment(kernel_size=9, wavelength=5.0, sigma=2.0, target_noise=0.1))
     series = factor_series(objective, find_critical_points(objective))
     assert series.zero is None
     assert series.error < 1e-12

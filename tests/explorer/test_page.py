@@ -35,6 +35,7 @@ from gabordiag.explorer.page import SCRIPTS, make_page
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from gabordiag.objective.line import Line
 from gabordiag.own.custom import own_objective
 from gabordiag.presentation.figures.style import OUTCOME_COLORS
@@ -177,7 +178,7 @@ def test_runs_equal_gabordiags(browser, pages, name):
     show(browser, pages(name))
     if name == "default":
         starts = [math.radians(-40), math.radians(20), math.radians(85)]
-        objectives = [Experiment(loss=loss).along() for loss in ("rmse", "mse")]
+        objectives = [along(Experiment(loss=loss)) for loss in ("rmse", "mse")]
     else:
         starts = [0.2, 1.1]
         own = own_objective(sharp, range=(0.0, 1.6), target=0.7, start=0.2)
@@ -237,7 +238,7 @@ def planted_tails(landscape: Landscape) -> list[np.ndarray]:
 def test_outcomes_are_pythons(browser, pages):
     """The same tails, planted and run, chaotic ones among them, get the same outcome and period."""
     show(browser, pages("default"))
-    objective = Experiment().along()
+    objective = along(Experiment())
     landscape = find_critical_points(objective)
     table = TabulatedObjective(objective, landscape)
     tails = planted_tails(landscape)
@@ -314,7 +315,7 @@ def test_causes_are_those_of_diagnose(browser, pages, monkeypatch, loss):
     """Other starts, rates and optimizers than those that the page opens with."""
     show(browser, pages("small"))
     monkeypatch.setattr(verdict, "try_remedies", lambda *_, **__: ())
-    objective = in_float64(Experiment(image=small_image(), **SMALL, loss=loss).along())
+    objective = in_float64(along(Experiment(image=small_image(), **SMALL, loss=loss)))
     sweep, bench = sweep_objective(objective), LineBench(objective)
     cases = [
         ("sgd", 0.6, 1e-4), ("sgd", 0.6, 0.03), ("sgd", 0.6, 0.5), ("sgd", -0.7, 0.02),
@@ -364,7 +365,7 @@ def test_at_random_positions_of_the_sliders_the_cause_is_that_of_diagnose(
     monkeypatch.setattr(verdict, "try_remedies", lambda *_, **__: ())
     rng = np.random.default_rng(0)
     objectives = {
-        loss: in_float64(Experiment(image=small_image(), **SMALL, loss=loss).along())
+        loss: in_float64(along(Experiment(image=small_image(), **SMALL, loss=loss)))
         for loss in ("mse", "rmse")
     }
     known = {loss: (one, sweep_objective(one), LineBench(one)) for loss, one in objectives.items()}
@@ -429,7 +430,7 @@ def test_the_map_is_pythons_and_a_click_runs_there(browser, pages):
       return [[...mapCodes], [...grid.starts], [...grid.lrs]];
     """
     codes, starts, lrs = (np.array(part) for part in browser.run(script))
-    basins = run_basins(Experiment(loss="mse").along(), OptimizerSettings(steps=200), lrs, starts)
+    basins = run_basins(along(Experiment(loss="mse")), OptimizerSettings(steps=200), lrs, starts)
     same = codes.reshape(len(lrs), len(starts)) == basins.outcomes
     # Where nothing is chaotic all cells agree but for some on the edge of an outcome.
     assert same[lrs < 0.03].mean() > 0.999

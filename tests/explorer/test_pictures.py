@@ -10,6 +10,7 @@ import torch
 
 from gabordiag.explorer.pictures import picture_responses
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from tests.dynamics import independent
 
 FILTER = {"wavelength": 9.0, "sigma": 3.0, "gamma": 0.6}
@@ -37,7 +38,7 @@ def block_means(picture: np.ndarray, block: int, shape: tuple[int, int]) -> np.n
 @pytest.mark.parametrize("shape", [(60, 52), (700, 640)])
 def test_pictures_are_the_means_of_the_direct_responses(texture, shape):
     image = texture(*shape)
-    objective = Experiment(image=image, kernel_size=13, **FILTER).along()
+    objective = along(Experiment(image=image, kernel_size=13, **FILTER))
     pictures = picture_responses(objective)
     assert pictures.components.nbytes <= 600_000
     assert pictures.is_whole == (max(shape) < 600)
@@ -54,15 +55,15 @@ def test_pictures_are_the_means_of_the_direct_responses(texture, shape):
 def test_noise_of_the_target_is_in_its_picture(texture):
     image = texture(50, 48)
     settings = {"image": image, "kernel_size": 13, **FILTER}
-    plain = picture_responses(Experiment(**settings).along()).target
+    plain = picture_responses(along(Experiment(**settings))).target
     noisy = Experiment(**settings, target_noise=0.5, seed=3)
-    shown = picture_responses(noisy.along()).target
+    shown = picture_responses(along(noisy)).target
     np.testing.assert_allclose(shown - plain, noisy.noise, atol=1e-5)
 
 
 def test_the_image_is_shown_under_the_kernels_centres(texture):
     image = texture(40, 30)
-    pictures = picture_responses(Experiment(image=image, kernel_size=13, **FILTER).along())
+    pictures = picture_responses(along(Experiment(image=image, kernel_size=13, **FILTER)))
     part = image[6:-6, 6:-6]
     levels = 255 * (part - part.min()) / np.ptp(part)
     assert np.abs(pictures.image - levels).max() <= 0.5 + 1e-9
@@ -71,6 +72,6 @@ def test_the_image_is_shown_under_the_kernels_centres(texture):
 
 def test_images_of_a_few_pixels_have_pictures(texture):
     pictures = picture_responses(
-        Experiment(image=texture(14, 200), kernel_size=13, **FILTER).along()
+        along(Experiment(image=texture(14, 200), kernel_size=13, **FILTER))
     )
     assert pictures.components.shape[1] >= 1

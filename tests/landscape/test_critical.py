@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gabordiag.gabor import PARAMETER_NAMES
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from gabordiag.own.custom import own_objective
 from tests.landscape.independent import Derivative, assert_sign_changes
 from tests.landscape.planted import Planted, interval, waves
@@ -108,7 +109,7 @@ class TestHopper:
 
     def test_the_kinks_slope_is_that_of_shifted_images(self, hopper_landscape):
         slope = hopper_landscape(loss="rmse", **ROUND).target.slope
-        direct = Experiment(loss="rmse", **ROUND).along(direct=True)
+        direct = along(Experiment(loss="rmse", **ROUND), direct=True)
         for offset in (1e-4, -1e-4):
             loss, gradient = direct.by_definition(math.pi / 4 + offset)
             assert loss / abs(offset) == pytest.approx(slope, rel=1e-3)
@@ -161,8 +162,8 @@ class TestHopper:
     def test_float32_is_no_reason_to_give_up(self, texture, loss):
         # The landscape is a property of the experiment; single precision only blurs it.
         options = {"image": texture(), "loss": loss, "kernel_size": 9, "sigma": 2.0}
-        double = find_critical_points(Experiment(**options).along())
-        single = find_critical_points(Experiment(dtype="float32", **options).along())
+        double = find_critical_points(along(Experiment(**options)))
+        single = find_critical_points(along(Experiment(dtype="float32", **options)))
         assert single.certificate.reason
         for point in double.points:
             nearest = min(abs(single.parameter.offset(p.value, point.value)) for p in single.points)
@@ -173,7 +174,7 @@ class TestHopper:
         spectrum = np.fft.fft2(image)
         white = np.fft.ifft2(spectrum / np.abs(spectrum)).real
         experiment = Experiment(image=white, padding="circular", loss="mse", **ELONGATED)
-        landscape = find_critical_points(experiment.along())
+        landscape = find_critical_points(along(experiment))
         assert landscape.certificate.certified
         assert [point.kind for point in landscape.points] == ["maximum", "minimum"]
 
@@ -193,16 +194,18 @@ class TestClosedForm:
     def objective(self):
         image = np.zeros((self.SIDE, self.SIDE))
         image[20, 20] = 1
-        return Experiment(
-            image=image,
-            padding="circular",
-            loss="mse",
-            target_theta=self.TARGET,
-            sigma=self.SIGMA,
-            gamma=1.0,
-            wavelength=self.WAVELENGTH,
-            kernel_size=41,
-        ).along()
+        return along(
+            Experiment(
+                image=image,
+                padding="circular",
+                loss="mse",
+                target_theta=self.TARGET,
+                sigma=self.SIGMA,
+                gamma=1.0,
+                wavelength=self.WAVELENGTH,
+                kernel_size=41,
+            )
+        )
 
     def test_the_loss(self, objective):
         q = 2 * math.pi * self.SIGMA / self.WAVELENGTH
@@ -244,7 +247,7 @@ SMALL_EXPERIMENTS = {
 
 def assert_complete(experiment: Experiment, name: str, count: int) -> Landscape:
     """The certified list is where an independent derivative changes its sign."""
-    landscape = find_critical_points(experiment.along(name))
+    landscape = find_critical_points(along(experiment, name))
     assert landscape.certificate.certified, landscape.certificate.reason
     noise = None if experiment.noise is None else experiment.noise.numpy()
     derivative = Derivative(
@@ -275,7 +278,7 @@ class TestAgainstSignChanges:
     def test_the_independent_derivative_sees_what_is_missing(self, texture):
         # The check itself must be able to fail.
         experiment = Experiment(image=texture(), loss="mse", kernel_size=9, sigma=2.0)
-        landscape = find_critical_points(experiment.along())
+        landscape = find_critical_points(along(experiment))
         derivative = Derivative(experiment.pixels, experiment.target_parameters.to_dict(), 9)
         samples = samples_over(landscape.parameter, 401)
         sampled = derivative("theta", samples)

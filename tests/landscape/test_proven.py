@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 
 LONG = np.longdouble
 SAMPLES = 1201
@@ -93,7 +94,7 @@ def slopes(settings: dict, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def check(seed: int) -> bool:
     """Compares signs, if the list is certified; returns whether it is."""
     settings = drawn(seed)
-    landscape = find_critical_points(Experiment(**settings).along())
+    landscape = find_critical_points(along(Experiment(**settings)))
     if not landscape.certificate.certified:
         return False
     period = landscape.parameter.period

@@ -14,6 +14,7 @@ from gabordiag.errors import InputError
 from gabordiag.landscape.series import Series, build_series
 from gabordiag.objective.angles import nodes, value_of
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from gabordiag.objective.space import Parameter
 from gabordiag.own.custom import own_objective
 from tests.landscape.planted import Planted, interval, waves
@@ -186,7 +187,7 @@ def test_the_loss_along_psi_has_degree_two(texture):
     experiment = Experiment(
         image=texture(), loss="mse", kernel_size=9, wavelength=5.0, sigma=2.0, psi=0.0
     )
-    series = build_series(experiment.along("psi"))
+    series = build_series(along(experiment, "psi"))
     magnitudes = np.abs(series.derivative.waves)
     assert magnitudes[1:3].max() > 1e-3
     assert magnitudes[3:].max(initial=0) < 1e-12 * magnitudes.max()
@@ -202,7 +203,7 @@ def test_half_the_period_halves_the_series(texture):
         "wavelength": 5.0,
         "sigma": 2.0,
     }
-    objective = Experiment(**options).along()
+    objective = along(Experiment(**options))
     short = build_series(objective)
     double = build_series(Planted(objective.loss, -math.pi, math.pi))
     odd = np.abs(double.derivative.waves[1::2])

@@ -10,6 +10,7 @@ import pytest
 import gabordiag as gd
 from gabordiag.landscape.survey import survey_images
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from tests.objective.plain_images import SMALL, TARGET, plain_loop
 
 GRID = np.linspace(-math.pi / 2, math.pi / 2, 181)[:-1]
@@ -49,15 +50,15 @@ def test_every_image_alone(pictures, by_hand, start):
 
 def test_more_images_are_sampled_evenly(pictures, monkeypatch):
     monkeypatch.setattr("gabordiag.landscape.survey.MOST_SURVEYED", 3)
-    objective = Experiment(images=pictures, loss="mse", **SMALL).along()
+    objective = along(Experiment(images=pictures, loss="mse", **SMALL))
     found = survey_images(objective, GRID[:5])
     assert [image.file for image in found.near_start] == ["array 0", "array 2", "array 4"]
     assert found.losses.shape == (3, 5)
 
 
 def test_nothing_to_survey(pictures):
-    assert survey_images(Experiment(image=pictures[0], **SMALL).along(), GRID) is None
-    direct = Experiment(images=pictures, **SMALL).along(direct=True)
+    assert survey_images(along(Experiment(image=pictures[0], **SMALL)), GRID) is None
+    direct = along(Experiment(images=pictures, **SMALL), direct=True)
     assert survey_images(direct, GRID) is None
 
 

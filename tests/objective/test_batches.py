@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from gabordiag.errors import UsageError
 from gabordiag.objective.batches import BatchObjective, draw_batches, resolve_batch_size
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from tests.objective.plain_images import SMALL, plain_loop
 
 
@@ -36,7 +37,7 @@ def test_draws_are_those_of_a_shuffling_data_loader():
 @pytest.mark.parametrize("loss", ["rmse", "mse", "cosine"])
 @pytest.mark.parametrize("direct", [False, True])
 def test_every_step_has_the_loss_of_its_images(pictures, loss, direct):
-    full = Experiment(images=pictures, loss=loss, **SMALL).along(direct=direct)
+    full = along(Experiment(images=pictures, loss=loss, **SMALL), direct=direct)
     batches = BatchObjective(full, 3, seed=2)
     for drawn in itertools.islice(draw_batches(7, 3, 2), 5):
         batches.begin_step()
@@ -49,7 +50,7 @@ def test_every_step_has_the_loss_of_its_images(pictures, loss, direct):
 
 
 def test_sizes(pictures):
-    objective = Experiment(images=pictures, **SMALL).along()
+    objective = along(Experiment(images=pictures, **SMALL))
     assert resolve_batch_size(objective, None) is None
     assert resolve_batch_size(objective, 6) == 6
     assert resolve_batch_size(objective, 7) is None
@@ -57,4 +58,4 @@ def test_sizes(pictures):
     with pytest.raises(UsageError, match="no batch"):
         resolve_batch_size(objective, 0)
     with pytest.raises(UsageError, match="Give --images"):
-        resolve_batch_size(Experiment(image=pictures[0], **SMALL).along(), 2)
+        resolve_batch_size(along(Experiment(image=pictures[0], **SMALL)), 2)

@@ -10,6 +10,7 @@ import torch
 from gabordiag.gabor import gabor_kernel
 from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 
 
 # The last one is larger than the spectrum that smaller ones are padded to.
@@ -30,7 +31,7 @@ def test_the_orientation_lies_in_one_half_turn():
 
 def test_the_least_squares_kernel_makes_the_target_response(texture):
     experiment = Experiment(image=texture(), kernel_size=9, wavelength=5.0, sigma=2.0, loss="mse")
-    objective = experiment.along("theta")
+    objective = along(experiment, "theta")
     kernel = least_squares_kernel(objective)
     response = objective.compressed(kernel[None])[0]
     target = objective.target_response

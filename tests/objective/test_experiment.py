@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from gabordiag.errors import InputError, ParameterError, UsageError
 from gabordiag.gabor import PARAMETER_NAMES
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_line import DirectObjective, ShortcutObjective
+from gabordiag.objective.gabor_line import DirectObjective, ShortcutObjective, along
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import Parameter
 from tests import reference
@@ -41,7 +42,7 @@ def sample_values(parameter: Parameter, count: int = 40) -> np.ndarray:
 
 def assert_same_landscape(experiment: Experiment, name: str = "theta", extra: Sequence[float] = ()):
     """The shortcut's loss and gradient equal conv2d's to 1e-12 of the landscape's largest."""
-    shortcut, direct = experiment.along(name), experiment.along(name, direct=True)
+    shortcut, direct = along(experiment, name), along(experiment, name, direct=True)
     values = np.append(sample_values(direct.parameter), extra)
     expected = direct.derivatives(values)
     atol = 1e-12 * np.abs(expected).max(axis=1)
@@ -84,7 +85,7 @@ class TestAgainstTheReference:
             noise = experiment.noise.flatten().tolist()
             target = [t + n for t, n in zip(target, noise, strict=True)]
         values = [-2.0, -0.3, 0.5, 1.4]
-        ours = experiment.along("theta", direct=direct).derivatives(values)
+        ours = along(experiment, "theta", direct=direct).derivatives(values)
         for value, our_loss, our_slope in zip(values, *ours, strict=True):
             at = {"theta": value, **settings}
             output = reference.correlate(rows, reference.kernel(5, **at), padding)
@@ -107,7 +108,7 @@ class TestAgainstTheReference:
         output = reference.correlate(rows, reference.kernel(5, **moved), "valid")
         change = reference.correlate(rows, reference.partial_kernel(5, name, **moved), "valid")
         for direct in (True, False):
-            objective = experiment.along(name, direct=direct)
+            objective = along(experiment, name, direct=direct)
             loss, slope = objective.derivatives([moved[name]])[:, 0]
             assert loss == pytest.approx(reference.mse(output, target), rel=1e-12)
             expected = reference.loss_gradient("mse", output, target, change)
@@ -173,14 +174,14 @@ class TestShortcutAgainstDirect:
         # direct computation that fails the comparison.
         experiment = Experiment(image=texture(), loss=loss, **SMALL)
         value = [experiment.target_theta + offset]
-        expected = experiment.along(direct=True).derivatives(value)
-        shortcut = experiment.along()
+        expected = along(experiment, direct=True).derivatives(value)
+        shortcut = along(experiment)
         np.testing.assert_allclose(shortcut.derivatives(value), expected, rtol=1e-9)
         np.testing.assert_allclose(shortcut.gradient(value), expected[1], rtol=1e-9)
 
     def test_the_loss_near_the_zero_is_a_parabola_down_to_the_last_digits(self, texture):
         # Where conv2d has lost its digits, the shortcut still has them: L(d) -> L'' d^2 / 2.
-        shortcut = Experiment(image=texture(), loss="mse", **SMALL).along()
+        shortcut = along(Experiment(image=texture(), loss="mse", **SMALL))
         target = shortcut.parameter.target
         curvature = shortcut.derivatives([target], 2)[2, 0]
         for offset in (1e-6, 1e-8):
@@ -192,7 +193,7 @@ class TestShortcutAgainstDirect:
     def test_rmse_gradient_at_exactly_the_target_is_undefined_on_both_paths(self, texture):
         experiment = Experiment(image=texture(), loss="rmse", **SMALL)
         target = [experiment.target_theta]
-        for objective in (experiment.along(), experiment.along(direct=True)):
+        for objective in (along(experiment), along(experiment, direct=True)):
             loss, gradient = objective.derivatives(target)[:, 0]
             assert loss == 0
             assert math.isnan(gradient)
@@ -201,15 +202,13 @@ class TestShortcutAgainstDirect:
     @pytest.mark.parametrize("loss", ["mse", "cosine"])
     def test_smooth_gradients_at_the_target_vanish(self, texture, loss):
         experiment = Experiment(image=texture(), loss=loss, **SMALL)
-        for objective in (experiment.along(), experiment.along(direct=True)):
+        for objective in (along(experiment), along(experiment, direct=True)):
             gradient = objective.gradient([experiment.target_theta])
             assert np.abs(gradient).max() < 1e-13
 
     def test_rmse_is_the_root_of_mse(self, texture):
         image = texture()
-        rmse, mse = (
-            Experiment(image=image, loss=loss, **SMALL).along() for loss in ("rmse", "mse")
-        )
+        rmse, mse = (along(Experiment(image=image, loss=loss, **SMALL)) for loss in ("rmse", "mse"))
         values = sample_values(rmse.parameter)
         np.testing.assert_allclose(rmse.loss_at(values) ** 2, mse.loss_at(values), rtol=1e-13)
         smooth = rmse.derivatives(values, 1, smooth=True)
@@ -220,10 +219,10 @@ class TestShortcutAgainstDirect:
     def test_the_photograph_itself(self):
         # Whole size and default filter; by shifted images, which is quicker than conv2d here.
         experiment = Experiment(loss="mse")
-        shortcut = experiment.along()
+        shortcut = along(experiment)
         values = [-0.9, 0.2]
         largest = np.abs(shortcut.derivatives(sample_values(shortcut.parameter))).max(axis=1)
-        direct = experiment.along(direct=True)
+        direct = along(experiment, direct=True)
         for value in values:
             loss, slope = direct.by_definition(value)
             assert shortcut.loss_at(value)[0] == pytest.approx(loss, abs=1e-12 * largest[0])
@@ -235,7 +234,7 @@ class TestShortcutAgainstDirect:
     @noises
     def test_the_photograph_in_every_setting(self, loss, padding, target_noise):
         experiment = Experiment(loss=loss, padding=padding, target_noise=target_noise)
-        shortcut, direct = experiment.along(), experiment.along(direct=True)
+        shortcut, direct = along(experiment), along(experiment, direct=True)
         largest = np.abs(shortcut.derivatives(sample_values(shortcut.parameter))).max(axis=1)
         values = [-1.3, 0.2, 0.8]
         expected = direct.derivatives(values)
@@ -252,14 +251,14 @@ class TestByDefinition:
         experiment = Experiment(
             image=texture(), loss=loss, padding=padding, target_noise=target_noise, **SMALL
         )
-        direct = experiment.along("theta", direct=True)
+        direct = along(experiment, "theta", direct=True)
         for value in (-1.2, 0.1, 0.9):
             expected = direct.derivatives([value])[:, 0]
             np.testing.assert_allclose(direct.by_definition(value), expected, rtol=1e-11)
 
     @names
     def test_along_every_parameter(self, texture, name):
-        direct = Experiment(image=texture(), loss="mse", **SMALL).along(name, direct=True)
+        direct = along(Experiment(image=texture(), loss="mse", **SMALL), name, direct=True)
         value = sample_values(direct.parameter)[5]
         expected = direct.derivatives([value])[:, 0]
         np.testing.assert_allclose(direct.by_definition(value), expected, rtol=1e-11)
@@ -307,20 +306,20 @@ class TestParametersOfTheExperiment:
         assert Experiment(wavelength=3.0).parameter("wavelength").low == 2.0
 
     def test_unknown_parameter(self):
-        for ask in (Experiment().parameter, Experiment().along):
+        for ask in (Experiment().parameter, partial(along, Experiment())):
             with pytest.raises(UsageError, match="no parameter 'phi'") as caught:
                 ask("phi")
             assert all(name in caught.value.advice for name in PARAMETER_NAMES)
 
     def test_along_is_the_shortcut_unless_told(self, texture):
         experiment = Experiment(image=texture(), **SMALL)
-        assert isinstance(experiment.along(), ShortcutObjective)
-        assert isinstance(experiment.along(direct=True), DirectObjective)
-        assert experiment.along().parameter == experiment.parameter("theta")
+        assert isinstance(along(experiment), ShortcutObjective)
+        assert isinstance(along(experiment, direct=True), DirectObjective)
+        assert along(experiment).parameter == experiment.parameter("theta")
 
     @pytest.mark.parametrize("turns", [-3, 1, 10])
     def test_whole_periods_change_nothing(self, texture, turns):
-        objective = Experiment(image=texture(), loss="mse", **SMALL).along()
+        objective = along(Experiment(image=texture(), loss="mse", **SMALL))
         values = sample_values(objective.parameter, 9)
         moved = objective.derivatives(values + turns * objective.parameter.period)
         np.testing.assert_allclose(moved, objective.derivatives(values), rtol=1e-10, atol=1e-12)
@@ -364,7 +363,7 @@ class TestSettings:
         with pytest.raises(InputError, match="nowhere"):
             experiment.prepare()
         with pytest.raises(InputError, match="nowhere"):
-            experiment.along().loss_at(0.0)
+            along(experiment).loss_at(0.0)
 
     def test_prepare_returns_the_experiment(self, texture):
         experiment = Experiment(image=texture(), **SMALL)
@@ -378,7 +377,7 @@ class TestSettings:
     def test_mse_grows_with_the_square_of_the_pixel_scale(self, texture):
         image = texture()
         plain, scaled = (
-            Experiment(image=image, pixel_scale=scale, loss="mse", **SMALL).along()
+            along(Experiment(image=image, pixel_scale=scale, loss="mse", **SMALL))
             for scale in (1.0, 255.0)
         )
         values = sample_values(plain.parameter, 9)
@@ -429,12 +428,12 @@ class TestSettings:
 
     def test_the_lowest_mse_under_noise_is_the_noises_energy(self, texture):
         experiment = Experiment(image=texture(), loss="mse", target_noise=0.5, **SMALL)
-        at_target = experiment.along().loss_at(experiment.target_theta)[0]
+        at_target = along(experiment).loss_at(experiment.target_theta)[0]
         assert at_target == pytest.approx(experiment.noise.square().mean().item(), rel=1e-12)
 
     def test_nothing_global_is_touched(self, texture):
         states = torch.get_rng_state(), torch.get_default_dtype(), np.random.get_state()[1].copy()  # noqa: NPY002
-        Experiment(image="noise", target_noise=0.1, dtype="float32").along().loss_at(0.0)
+        along(Experiment(image="noise", target_noise=0.1, dtype="float32")).loss_at(0.0)
         assert torch.equal(torch.get_rng_state(), states[0])
         assert torch.get_default_dtype() == states[1]
         np.testing.assert_array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002
@@ -445,10 +444,10 @@ class TestSettings:
         double = Experiment(image=image, loss=loss, **SMALL)
         single = Experiment(image=image, loss=loss, dtype="float32", **SMALL)
         values = sample_values(double.parameter("theta"))
-        expected = double.along().derivatives(values)
+        expected = along(double).derivatives(values)
         largest = np.abs(expected).max(axis=1)
         for direct in (True, False):
-            objective = single.along(direct=direct)
+            objective = along(single, direct=direct)
             assert objective.loss(objective.tensor(values)).dtype == torch.float32
             ours = objective.derivatives(values)
             assert ours.dtype == np.float64

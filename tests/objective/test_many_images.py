@@ -12,6 +12,7 @@ from PIL import Image
 
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from tests.objective.plain_images import SMALL, plain_loop
 
 LOSSES = ("rmse", "mse", "cosine")
@@ -30,7 +31,7 @@ class TestTheMean:
     @pytest.mark.parametrize("direct", [False, True])
     def test_loss_and_gradient_are_the_loops(self, pictures, loss, padding, direct):
         experiment = Experiment(images=pictures, loss=loss, padding=padding, **SMALL)
-        objective = experiment.along(direct=direct)
+        objective = along(experiment, direct=direct)
         for theta in (-1.1, 0.3, 0.8):
             value, slope = plain_loop(pictures, theta, loss, padding)
             assert objective.loss_at(theta)[0] == pytest.approx(value, rel=1e-10)
@@ -42,7 +43,7 @@ class TestTheMean:
     def test_noise_joins_every_target(self, pictures, loss, direct):
         experiment = Experiment(images=pictures, loss=loss, target_noise=0.7, **SMALL)
         noises = [picture.noise for picture in experiment.pictures()]
-        objective = experiment.along(direct=direct)
+        objective = along(experiment, direct=direct)
         value, slope = plain_loop(pictures, -0.4, loss, noises=noises)
         assert objective.loss_at(-0.4)[0] == pytest.approx(value, rel=1e-10)
         assert objective.gradient(-0.4)[0] == pytest.approx(slope, rel=1e-9)
@@ -52,32 +53,32 @@ class TestTheMean:
         experiment = Experiment(images=pictures, loss="mse", **SMALL)
         parameter = experiment.parameter(name)
         values = np.linspace(parameter.low, parameter.high, 5)[1:-1]
-        ours = experiment.along(name).derivatives(values)
-        direct = experiment.along(name, direct=True).derivatives(values)
+        ours = along(experiment, name).derivatives(values)
+        direct = along(experiment, name, direct=True).derivatives(values)
         np.testing.assert_allclose(ours, direct, rtol=1e-9, atol=1e-11)
 
     def test_order_does_not_matter_and_copies_count_once_each(self, pictures):
         def loss(images):
             settings = {"loss": "mse", "target_noise": 0.2, **SMALL}
-            return Experiment(images=images, **settings).along().loss_at(0.1)[0]
+            return along(Experiment(images=images, **settings)).loss_at(0.1)[0]
 
         assert loss(pictures[::-1]) == pytest.approx(loss(pictures), rel=1e-13)
         assert loss(pictures * 2) == pytest.approx(loss(pictures), rel=1e-13)
 
     def test_one_of_many_is_the_image_alone(self, pictures):
-        many = Experiment(images=pictures[:1], **SMALL).along().derivatives([0.1, 1.0])
-        one = Experiment(image=pictures[0], **SMALL).along().derivatives([0.1, 1.0])
+        many = along(Experiment(images=pictures[:1], **SMALL)).derivatives([0.1, 1.0])
+        one = along(Experiment(image=pictures[0], **SMALL)).derivatives([0.1, 1.0])
         np.testing.assert_allclose(many, one, rtol=1e-13)
 
     def test_normalization_is_each_images_own(self, pictures):
         shaped = [(image - image.mean()) / image.std() for image in pictures]
-        ours = Experiment(images=pictures, normalize="standardize", **SMALL).along()
+        ours = along(Experiment(images=pictures, normalize="standardize", **SMALL))
         np.testing.assert_allclose(
-            ours.loss_at(-0.2), Experiment(images=shaped, **SMALL).along().loss_at(-0.2), rtol=1e-12
+            ours.loss_at(-0.2), along(Experiment(images=shaped, **SMALL)).loss_at(-0.2), rtol=1e-12
         )
 
     def test_squared_keeps_the_images(self, pictures):
-        objective = Experiment(images=pictures, loss="rmse", **SMALL).along()
+        objective = along(Experiment(images=pictures, loss="rmse", **SMALL))
         _ = objective.compressed
         smooth = objective.squared()
         np.testing.assert_allclose(smooth.loss_at(0.2), objective.loss_at(0.2) ** 2, rtol=1e-13)
@@ -89,7 +90,7 @@ class TestSomeOfThem:
     @pytest.mark.parametrize("direct", [False, True])
     @pytest.mark.parametrize("indices", [(1,), (2, 0)])
     def test_a_part_is_the_mean_over_the_part(self, pictures, loss, direct, indices):
-        objective = Experiment(images=pictures, loss=loss, **SMALL).along(direct=direct)
+        objective = along(Experiment(images=pictures, loss=loss, **SMALL), direct=direct)
         part = objective.on_images(indices)
         value, slope = plain_loop([pictures[index] for index in indices], 0.2, loss)
         assert part.loss_at(0.2)[0] == pytest.approx(value, rel=1e-10)
@@ -97,20 +98,20 @@ class TestSomeOfThem:
 
     def test_the_shortcut_is_checked_on_first_middle_and_last(self, texture):
         images = [texture(24, 20, seed=seed) for seed in range(8)]
-        objective = Experiment(images=images, loss="mse", **SMALL).along()
+        objective = along(Experiment(images=images, loss="mse", **SMALL))
         assert objective.checked_images == (0, 4, 7)
         assert 0 < objective.shortcut_error < 1e-11
 
     def test_a_wrong_shortcut_is_noticed(self, texture, monkeypatch):
         images = [texture(24, 20, seed=seed) for seed in range(4)]
-        objective = Experiment(images=images, loss="mse", **SMALL).along()
+        objective = along(Experiment(images=images, loss="mse", **SMALL))
         _ = objective.compressed
         objective._measured[1]._grams[2].mul_(1.001)
         assert objective.shortcut_error > 1e-5
 
     def test_too_many_matrices_are_dropped(self, pictures, monkeypatch):
         monkeypatch.setattr("gabordiag.objective.image_grams._MOST_BYTES", 20_000)
-        objective = Experiment(images=pictures, loss="mse", **SMALL).along()
+        objective = along(Experiment(images=pictures, loss="mse", **SMALL))
         value, _ = plain_loop(pictures, 0.2, "mse")
         assert objective.loss_at(0.2)[0] == pytest.approx(value, rel=1e-10)
         assert not objective.has_single_images
@@ -160,7 +161,7 @@ class TestFolders:
             str(folder),
             [folder / n for n in ("d.jpg", "c.npy", "b.png")] + [str(folder / "a.png")],
         ):
-            assert Experiment(images=images, **SMALL).along().loss_at(-0.5)[0] == pytest.approx(
+            assert along(Experiment(images=images, **SMALL)).loss_at(-0.5)[0] == pytest.approx(
                 value, rel=1e-11
             )
 
@@ -234,7 +235,7 @@ class TestFolders:
         ).prepare()
         assert told == [("reading images", n, 9) for n in range(1, 10)]
         told.clear()
-        _ = experiment.along().compressed
+        _ = along(experiment).compressed
         assert told == [("convolving images", n, 4) for n in range(1, 5)]
 
     def test_one_picture_is_in_memory_at_a_time(self, folder, monkeypatch):

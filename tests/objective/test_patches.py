@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gabordiag.gabor import PARAMETER_NAMES
 from gabordiag.objective import patches
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from gabordiag.objective.patches import patch_gram
 
 
@@ -58,7 +59,7 @@ def test_outside_its_range_a_parameter_is_as_exact(name, loss, noise):
     experiment = Experiment(
         image=image, kernel_size=11, wavelength=5.0, sigma=2.0, loss=loss, target_noise=noise
     )
-    shortcut, direct = experiment.along(name), experiment.along(name, direct=True)
+    shortcut, direct = along(experiment, name), along(experiment, name, direct=True)
     low, high = shortcut.parameter.low, shortcut.parameter.high
     # One far outside, where the kernels of the range no longer span this one, and one inside.
     values = np.array([0.4 * low, 3 * high, (low + high) / 2])

@@ -16,6 +16,7 @@ from gabordiag.diagnosis.reproduction import kernel_tables
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import Optimization
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from gabordiag.objective.kernel_table import kernel_table
 from gabordiag.presentation.animation import film
 from gabordiag.presentation.animation import frames as animation
@@ -182,11 +183,11 @@ def small_kernel(theta: float) -> Any:
 def small() -> tuple[Experiment, Optimization]:
     pixels = np.random.default_rng(0).standard_normal((40, 34))
     experiment = Experiment(image=pixels, wavelength=6.0, sigma=2.0, kernel_size=9)
-    return experiment, descend(experiment.along("theta"), [sgd(0.5, 30)], -0.7)
+    return experiment, descend(along(experiment, "theta"), [sgd(0.5, 30)], -0.7)
 
 
 def test_saved_kernels_are_the_formula(small: tuple[Experiment, Optimization]) -> None:
-    table = kernel_table(small[0].along("theta"))["kernels.npz"]
+    table = kernel_table(along(small[0], "theta"))["kernels.npz"]
     for index in (0, 40, 180):
         expected = small_kernel(float(table["theta"][index]))
         np.testing.assert_allclose(table["kernels"][index], expected, atol=1e-6)
@@ -195,7 +196,7 @@ def test_saved_kernels_are_the_formula(small: tuple[Experiment, Optimization]) -
 
 def test_the_kernel_turns_with_the_ball(small: tuple[Experiment, Optimization]) -> None:
     experiment, runs = small
-    view = saved(runs.view().with_data(kernel_table(experiment.along("theta"))))
+    view = saved(runs.view().with_data(kernel_table(along(experiment, "theta"))))
     stage = stage_of(view)
     for frame in stage.frames[:: max(1, len(stage.frames) // 7)]:
         stage.show(frame)
@@ -220,7 +221,7 @@ def test_an_own_objective_has_no_kernels(jumping: View) -> None:
 def test_outside_the_saved_range_no_wrong_kernel_is_shown() -> None:
     pixels = np.random.default_rng(0).standard_normal((30, 30))
     experiment = Experiment(image=pixels, wavelength=6.0, sigma=2.0, kernel_size=9, loss="mse")
-    objective = experiment.along("sigma")
+    objective = along(experiment, "sigma")
     view = descend(objective, [sgd(0.01, 5)], 3.0).view().with_data(kernel_table(objective))
     stage = stage_of(view)
     outside = type(stage.frames[0])(0, -4.0, 0.0, 40)

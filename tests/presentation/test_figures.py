@@ -35,6 +35,7 @@ from gabordiag.dynamics.run import Optimization, run_all
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gabor_line import along
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation import registry as figures
@@ -121,7 +122,7 @@ def kinked() -> Sweep:
     """The question's experiment on a small image of noise, with rmse's kink."""
     pixels = 0.5 + np.random.default_rng(0).standard_normal((40, 34))
     experiment = Experiment(image=pixels, wavelength=6.0, sigma=2.0, kernel_size=13)
-    return sweep_objective(experiment.along("theta"), points=121)
+    return sweep_objective(along(experiment, "theta"), points=121)
 
 
 @pytest.fixture(scope="module")
@@ -431,7 +432,7 @@ def test_a_sweep_of_nothing_but_nan_still_draws(kinked: Sweep) -> None:
 def test_a_parameter_in_pixels_without_a_period() -> None:
     pixels = np.random.default_rng(1).standard_normal((30, 30))
     experiment = Experiment(image=pixels, wavelength=5.0, sigma=2.0, kernel_size=9)
-    sweep = sweep_objective(experiment.along("wavelength"), points=41)
+    sweep = sweep_objective(along(experiment, "wavelength"), points=41)
     words = words_in(figures.sweep_figure(sweep))
     assert "wavelength [px]" in words
     assert "start and target 5 px" in words

@@ -16,6 +16,7 @@ from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, run_basins
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.sweep import Sweep, sweep_objective
+from gabordiag.objective.gabor_line import along
 from gabordiag.objective.space import Parameter
 from tests.presentation.test_figures import Valleys, saved, sgd
 
@@ -28,7 +29,7 @@ def sweeps() -> dict[str, Sweep]:
     return {
         "angle": gd.sweep(one, points=41),
         "length": gd.sweep(one, over="sigma", points=41),
-        "part": sweep_objective(one.along("sigma"), 11, 1.5, 2.5),
+        "part": sweep_objective(along(one, "sigma"), 11, 1.5, 2.5),
         "images": gd.sweep(gd.Experiment(images=list(pixels), **small), points=41),
         "function": gd.sweep(lambda v: (v - 1) ** 2 + torch.sin(9 * v), range=(-1.0, 3.0)),
         "no minimum": gd.sweep(lambda v: v, range=(0.0, 1.0), target=0.5),

@@ -15,6 +15,7 @@ from gabordiag.dynamics.maps import Basins, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES
 from gabordiag.dynamics.windows import Windows
+from gabordiag.objective.gabor_line import along
 from gabordiag.presentation import registry, words
 from gabordiag.presentation.blocks import Paragraph
 from gabordiag.presentation.figures.axis import ParameterAxis
@@ -41,7 +42,7 @@ def image() -> np.ndarray:
 
 def test_a_map_on_which_nothing_arrives_says_so() -> None:
     # Slope times the least rate is far more than one degree.
-    steep = replace(cardinal_gabor("rmse"), pixel_scale=3e6).along("theta")
+    steep = along(replace(cardinal_gabor("rmse"), pixel_scale=3e6), "theta")
     rates, starts = np.geomspace(1e-2, 10, 5), np.linspace(-1.5, 1.5, 7)
     made = run_basins(steep, OptimizerSettings("sgd", steps=200), rates, starts)
     assert made.windows.hold_lr is None

@@ -15,7 +15,7 @@
 
   // Returns {headline, cause, why}. about: {rules, run, judged, bench, squared, optimizer, always};
   // bench and squared hold trials on the loss and on the loss under its root (or null), optimizer is
-  // its entry of the page's data, always the finding that holds for every run (or null).
+  // its entry of the page's data, always the finding that is the cause of all failures (or null).
   gabordiag.explainRun = function (about) {
     const { run, judged } = about, { landscape } = run.objective;
     const goal = landscape.goalPoint, own = landscape.attractorOf(run.settings.start);
