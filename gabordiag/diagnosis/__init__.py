@@ -1,4 +1,4 @@
-"""Why a run fails and what helps: measured, each cause tried with and without.
+"""Why a run fails and what helps: measured, with each suspected cause present and removed.
 
 `evidence` holds what was measured, `causes` tests each suspect, `remedies` tries each cure,
 `verdict` puts them into one sentence, for one parameter and for several. `log` judges a log alone.

@@ -60,9 +60,9 @@ def wrong_gradient(facts: Facts) -> Finding:
         return Finding("wrong_gradient", False, False, evidence, text)
     worst = max(errors)
     if worst > WRONG_GRADIENT and not certificate.is_isolated:
-        # At the steps of a loss that is rounded, say, its differences are no derivative.
+        # Where a loss is rounded, its differences say nothing about the derivative.
         text = (
-            f"finite differences do not tell whether the derivative is right: {certificate.reason}"
+            f"finite differences cannot show whether the derivative is right: {certificate.reason}"
         )
         return Finding("wrong_gradient", False, False, evidence, text)
     if worst > WRONG_GRADIENT:
@@ -408,21 +408,21 @@ def _why_none(facts: Facts, escape: float | None, hold: float | None) -> str:
     if hold is None:
         return ""
     if facts.landscape is None:
-        return f" (the target's basin holds up to {hold:.3g})"
+        return f" (the target's basin is stable up to {hold:.3g})"
     if escape is not None and escape > hold:
         return (
-            f": leaving the start's basin takes {escape:.3g}, the target's basin holds at most "
+            f": leaving the start's basin takes {escape:.3g}, the target's basin is stable up to "
             f"{hold:.3g}, {times(escape / hold)} times less"
         )
     if escape is not None:
         return (
             f": some that the target's basin holds (up to {hold:.3g}) leave the start's (from "
-            f"{escape:.3g} on), but none of them comes to rest there"
+            f"{escape:.3g} on), but none of them settles there"
         )
     why = "none leaves the start's basin"
     if facts.own_basin is None:
         why = "from there descent leads out of the range"
-    return f": {why} (the target's basin holds up to {hold:.3g})"
+    return f": {why} (the target's basin is stable up to {hold:.3g})"
 
 
 def _theory(facts: Facts) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a diagnosis rests on: the objective, the run, and trials of changed runs.
+"""What a diagnosis is based on: the objective, the run, and trials of changed runs.
 
 A `Bench` is an objective on which changed runs are made. Of one parameter (`LineBench`) it has the
 landscape and tables, from which a run of a thousand steps takes some hundredths of a second, with
@@ -922,7 +922,7 @@ class Facts:
 
     @cached_property
     def squared(self) -> Bench | None:
-        """The same with the loss's root taken away, if it has one."""
+        """The bench with the loss's root taken away, if it has one."""
         smooth = (self.line or self.objective).squared()
         return None if smooth is None else self._bench(as_objective_of(smooth))
 
@@ -973,7 +973,7 @@ class Facts:
 
     @cached_property
     def from_values(self) -> Bench | None:
-        """The same with the derivative that the loss's own values have, noise averaged out.
+        """The bench with the derivative that the loss's own values have, noise averaged out.
 
         None for anything but a user's own objective, whose derivative may be what is broken, and
         where no series follows its values.

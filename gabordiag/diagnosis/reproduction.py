@@ -59,7 +59,7 @@ class Scenario:
         return along(replace(experiment, loss="rmse", sigma=sigma, gamma=gamma), "theta")
 
 
-# Rates at which the loss jumps back over and over; the diagrams begin where runs come to rest.
+# Rates at which the loss jumps back over and over; the diagrams begin where runs settle.
 SCENARIOS = (
     Scenario("elongated", {"sigma": 4.0, "gamma": 0.5}, 3.0, 0.01, (0.1, 10.0)),
     Scenario("round", {"sigma": 3.0, "gamma": 1.0}, 1.0, 0.01, (0.003, 3.0)),

@@ -47,7 +47,7 @@ def target_unreachable(facts: Facts) -> Finding:
             text += f"; the lowest is at {there}"
             advice = _compare(facts, lowest.value)
         else:
-            text += f": at {there} the loss is as low, it does not tell the two apart"
+            text += f": at {there} the loss is as low, it does not distinguish the two"
             advice = "Nothing in this loss leads to the target: change the loss or the input."
         return Finding("target_unreachable", True, False, evidence, text, advice)
     text = f"the lowest minimum of the whole range lies at the target ({loss:.3g})"

@@ -56,7 +56,7 @@ GRADIENT_CAUSES = {
     "nondeterministic",
     "flat_objective",
 }
-# What is told of a run that ends at the target all the same.
+# What is said of a run that ends at the target all the same.
 _FLAWS = GRADIENT_CAUSES | {"target_unreachable"}
 # What the same run is repeated with, in words, and the bench for it.
 _SUBSTITUTES: dict[str, tuple[str, Callable[[Facts], Bench | None]]] = {
@@ -100,7 +100,7 @@ class Diagnosis(Result):
         sweep: Of one parameter, its landscape; None of several.
         windows: Which rates work, where they could be scanned.
         remedies: Every cure that was tried, those that work first.
-        jump_story: The first and the worst jump told in words; empty without jumps.
+        jump_story: The first and the worst jump in words; empty without jumps.
         target_hessian: Of several parameters, what the Hessian at the target says; see `condition`.
         pairs: Of several, the loss on every pair's plane through the run's end.
     """
@@ -544,7 +544,7 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
     if len(space) == 1:
         parts.append(f"; the gradient there was {gradient:.3g}")
     if jump.lr_times_curvature is not None and math.isfinite(jump.lr_times_curvature):
-        # Where the loss bends downwards nothing rests at any rate.
+        # Where the loss bends downwards nothing settles at any rate.
         rest = _rest_words(facts) if jump.lr_times_curvature > 0 else ""
         parts.append(f", lr x curvature {jump.lr_times_curvature:.3g}{rest}")
     landed = space.wrap(jump.end)

@@ -116,17 +116,17 @@ def descend_batch(
     tail = tail_length(settings.steps) if tail is None else tail
     rows = max(1, _BLOCK // len(starts))
     blocks = [lrs[lo : lo + rows] for lo in range(0, len(lrs), rows)]
-    tell = _Tally(progress, settings.steps * len(blocks))
+    report = _Tally(progress, settings.steps * len(blocks))
 
     def run_block(rates: FloatArray) -> BatchRuns:
-        return _descend_block(table, settings, rates, starts, tail, keep_history, tell)
+        return _descend_block(table, settings, rates, starts, tail, keep_history, report)
 
     with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
         try:
             parts = list(pool.map(run_block, blocks))
         except BaseException:
             # Interrupted: let the blocks under way stop at their next report.
-            tell.stop()
+            report.stop()
             raise
     histories = [part.history for part in parts if part.history is not None]
     return BatchRuns(
@@ -165,7 +165,7 @@ def _descend_block(
     starts: FloatArray,
     tail: int,
     keep_history: bool,
-    tell: Callable[[int], None],
+    report: Callable[[int], None],
 ) -> BatchRuns:
     steps, gradient = settings.steps, table.tables[1]
     values = torch.as_tensor(np.tile(starts, len(lrs)))
@@ -187,8 +187,8 @@ def _descend_block(
         slopes = gradient(values)
         record(step, values)
         if step % _PROGRESS_EVERY == 0:
-            tell(_PROGRESS_EVERY)
-    tell(steps % _PROGRESS_EVERY)
+            report(_PROGRESS_EVERY)
+    report(steps % _PROGRESS_EVERY)
     shape = (len(lrs), len(starts))
     moved = moved_at_first | (slopes != 0)
     return BatchRuns(shape, kept, slopes.numpy(), moved.numpy(), history)

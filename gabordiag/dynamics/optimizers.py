@@ -3,7 +3,7 @@
 Nothing here reimplements an optimizer. A class of `torch.optim` that works on a single number is
 listed in `OPTIMIZERS` and usable everywhere; a schedule is one line in `SCHEDULES`.
 
-All that torch has are there. One's own is a `torch.optim.Optimizer` in a module beside this one,
+All that torch has are there. A custom one is a `torch.optim.Optimizer` in a module beside this one,
 made as `Class(parameters, lr=...)`; every element of a tensor is moved as if it were alone
 (`is_elementwise` has the exception), because that makes a tensor of values a batch of runs.
 """

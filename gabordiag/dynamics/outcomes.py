@@ -37,7 +37,7 @@ OUTCOME_NAMES = tuple(OUTCOMES)
 CODES = {name: code for code, name in enumerate(OUTCOME_NAMES)}
 
 TAIL_FRACTION = 0.1
-# A cycle must be seen three times to be told from chance, so a period is at most a third of the
+# A cycle must be seen three times to differ from chance, so a period is at most a third of the
 # tail; longer tails are searched up to this period.
 MAX_PERIOD = 64
 # A repeat must fit a thousand times better than one step moves: slow drift along a curve fits two
@@ -50,9 +50,8 @@ PLATEAU_MOVE = 1e-2
 # ... on a slope less than this part of the landscape's steepest; a small step on a real slope is
 # an unfinished descent.
 PLATEAU_SLOPE = 1e-3
-# Settled, though not at rest: steps that do not shrink with the slope (RMSprop, sign-like ones)
-# jitter about a minimum without a period; at the bottom of its basin, so much of its width, they
-# have arrived there as far as they can.
+# Settled, though not at rest: optimizers whose steps do not shrink with the slope (RMSprop) jitter
+# about a minimum without a period. A tail within this part of its basin counts as having arrived.
 SETTLED_SHARE = 0.05
 # A value so near to a critical point, in tolerances, lies on it but for rounding.
 _AT_REST = 1e-6

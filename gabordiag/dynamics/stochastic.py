@@ -40,7 +40,7 @@ from gabordiag.results import finite_or_none, read_only
 NOISE_DRAWS = 200
 # Relative to the landscape's steepest gradient: no noise but rounding.
 _NO_NOISE = 1e-9
-# Epochs longer than so many times 1 / (lr L'') cancel no noise worth telling.
+# Epochs longer than so many times 1 / (lr L'') cancel no noise worth mentioning.
 _MEMORIES = 3
 
 
@@ -150,8 +150,10 @@ def run_all_batches(
     for how, start in itertools.product(settings, starts):
         batches = BatchObjective(objective, batch_size, exact.experiment.seed)
         noisy = _run_batches(batches, exact, how, start, sweep.landscape, listeners(len(runs)))
-        tell = _with_full_loss(listeners(len(runs) + 1))
-        free = run(exact, how, start, landscape=sweep.landscape, listener=tell, stepped=objective)
+        adapted = _with_full_loss(listeners(len(runs) + 1))
+        free = run(
+            exact, how, start, landscape=sweep.landscape, listener=adapted, stepped=objective
+        )
         free = replace(free, trajectory=_as_full(free.trajectory), batch_size=image_count(exact))
         effect = measure_effect(exact, noisy, free, batch_size)
         runs += [replace(noisy, batch=effect.to_dict(), batch_size=batch_size), free]

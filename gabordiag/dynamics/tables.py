@@ -54,7 +54,7 @@ class Table:
         coefficients: (cells, 6), powers of the position in the cell, 0 to 1.
         kink: A value at which the function is 0/0, or None.
         error: Largest error seen between the nodes, relative to the largest value.
-        beyond: The function outside an interval; NaN there without.
+        beyond: The function outside an interval. Default: NaN there.
     """
 
     origin: float
@@ -152,7 +152,7 @@ class TabulatedObjective(Line):
             try:
                 return self._objective.loss_and_gradient(value)
             except InputError:
-                # A trial that leaves where the loss is defined has broken down; who tries has not.
+                # A trial that leaves where the loss is defined has failed; the diagnosis goes on.
                 return math.nan, torch.full_like(value, math.nan)
         losses, slopes = self.tables
         return losses.at(at), torch.tensor([slopes.at(at)], dtype=torch.float64)

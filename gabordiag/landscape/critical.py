@@ -2,7 +2,7 @@
 
 The critical points of the smooth loss (mse under rmse) are the roots of its derivative, a
 trigonometric polynomial with a known error (`series.py`); `proof.py` proves how many there are.
-Where the proof fails, or the series does not tell their kinds, the loss's own values do
+Where the proof fails, or the series does not show their kinds, the loss's own values do
 (`doubtful.py`).
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gabordiag.landscape.doubtful import (
-    Told,
+    Seen,
     highest_between,
     kink_slope,
     look_beside,
@@ -434,10 +434,10 @@ def _classify(
         return ()
     slopes, rounding = _slopes(series, values, certified)
     clear = slopes > rounding
-    told = {point.value: point for point in look_beside(objective, series, values, clear)}
+    looked = {point.value: point for point in look_beside(objective, series, values, clear)}
     if not certified:
-        told.update(_missed_target(objective, series, np.append(values[clear], list(told))))
-    values = np.sort(np.concatenate([values[clear], list(told)]))
+        looked.update(_missed_target(objective, series, np.append(values[clear], list(looked))))
+    values = np.sort(np.concatenate([values[clear], list(looked)]))
     if len(values) == 0:
         return ()
     smooth, _, second = objective.derivatives(values, 2, smooth=True)
@@ -451,7 +451,7 @@ def _classify(
             continue
         # d^2 sqrt(s) = s'' / (2 sqrt s) where s' = 0.
         own = float(curvature / (2 * math.sqrt(square))) if objective.is_root else float(curvature)
-        seen = told.get(value)
+        seen = looked.get(value)
         if seen is None:
             kind, bends = "minimum" if curvature > 0 else "maximum", True
         else:
@@ -463,8 +463,8 @@ def _classify(
     return _with_basins(objective, points)
 
 
-def _missed_target(objective: Line, series: LossSeries, found: FloatArray) -> dict[float, Told]:
-    """Returns the target with what the loss tells of it, if it is a minimum and was not found.
+def _missed_target(objective: Line, series: LossSeries, found: FloatArray) -> dict[float, Seen]:
+    """Returns the target with what the loss shows of it, if it is a minimum and was not found.
 
     There the question is asked, so where no series follows the loss it is looked at there. The
     target is no root: unless the loss rises on both sides, it is no critical point.
@@ -481,8 +481,8 @@ def _missed_target(objective: Line, series: LossSeries, found: FloatArray) -> di
     if target in found:
         return {}
     values = np.sort(np.append(found, target))
-    told = look_beside(objective, series, values, values != target)
-    return {target: told[0]} if told and told[0].kind == "minimum" else {}
+    looked = look_beside(objective, series, values, values != target)
+    return {target: looked[0]} if looked and looked[0].kind == "minimum" else {}
 
 
 def _slopes(
@@ -503,7 +503,7 @@ def _slopes(
 def _with_basins(objective: Line, points: list[CriticalPoint]) -> tuple[CriticalPoint, ...]:
     parameter = objective.parameter
     attractors = [point for point in points if point.is_attractor]
-    # Gradient flow ends at an inflection, too: who comes down to it goes no farther.
+    # Gradient flow ends at an inflection, too: a run that comes down to it goes no farther.
     edges = [point.value for point in points if not point.is_attractor]
     edges += _missing_edges(objective, points)
     target = _target_point(parameter, attractors)

@@ -1,4 +1,4 @@
-"""Critical points of which the series cannot tell the kind: there the loss's own values decide.
+"""Critical points of which the series does not show the kind: there the loss's own values decide.
 
 The slope of the derivative says whether a root of it is a minimum or a maximum. At a double root,
 at the end of an interval, and where the loss has kinks that no series follows, that slope is
@@ -35,8 +35,8 @@ _BESIDE_KINK, _SAME_SLOPE = 1e-6, 1e-2
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the loss's values tell of a critical point.
+class Seen:
+    """What the loss's values show of a critical point.
 
     Attributes:
         value: Of the parameter; the middle of what rounding makes of one multiple root.
@@ -55,8 +55,8 @@ class Told:
 
 def look_beside(
     objective: Line, series: LossSeries, values: FloatArray, clear: npt.NDArray[np.bool_]
-) -> list[Told]:
-    """Tells the kinds of doubtful critical points from values of the smooth loss.
+) -> list[Seen]:
+    """Returns the kinds of doubtful critical points from values of the smooth loss.
 
     Args:
         objective: Whose points they are.
@@ -84,11 +84,11 @@ def look_beside(
     centers = _snapped(smooth, parameter, centers, reaches, noise)
     rises = _rises(smooth, parameter, centers)
     known = np.concatenate([centers, values[clear]])
-    told = (
-        _tell(parameter, float(center), rises[:, index], known, noise)
+    looked = (
+        _look_at(parameter, float(center), rises[:, index], known, noise)
         for index, center in enumerate(centers)
     )
-    return [point for point in told if point is not None]
+    return [point for point in looked if point is not None]
 
 
 def loss_noise(objective: Line, smooth: Function, series: LossSeries) -> float:
@@ -158,7 +158,7 @@ def _grouped(values: FloatArray, reach: FloatArray) -> list[slice]:
 def _snapped(
     smooth: Function, parameter: Parameter, centers: FloatArray, reach: FloatArray, noise: float
 ) -> FloatArray:
-    """Replaces a point that cannot be told from the target by the target."""
+    """Replaces a point that cannot be distinguished from the target by the target."""
     if parameter.target is None:
         return centers
     distances = np.abs(parameter.offset(centers, parameter.target))
@@ -169,9 +169,9 @@ def _snapped(
     return centers
 
 
-def _tell(
+def _look_at(
     parameter: Parameter, value: float, rises: FloatArray, known: FloatArray, noise: float
-) -> Told | None:
+) -> Seen | None:
     """Returns what is seen, or None where the loss is level on both sides."""
     width = parameter.high - parameter.low
     apart = np.abs(parameter.offset(known, value))
@@ -185,7 +185,7 @@ def _tell(
         kind = "minimum"
     elif max(below, above) <= 0:
         kind = "maximum"
-    return Told(value, kind, _bend(seen, width * _DISTANCES, noise))
+    return Seen(value, kind, _bend(seen, width * _DISTANCES, noise))
 
 
 def _sign(rises: FloatArray, noise: float) -> float:

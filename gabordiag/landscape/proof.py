@@ -58,7 +58,7 @@ class Certificate:
     Attributes:
         basis: `proven`: the series has a bound from algebra, and every cell is proven empty or
             proven to hold exactly one root. `resolved`: the loss is known by its values; no dip
-            wider than `resolution` was missed, as far as they tell. `none`: neither.
+            wider than `resolution` was missed, as far as they show. `none`: neither.
         reason: In words, why or why not.
         resolution: In the parameter's unit; None unless `resolved`.
         is_isolated: Each root of the series' derivative lies in a cell of its own, whatever the
@@ -127,7 +127,7 @@ def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certifica
     where = float(series.value(doubtful[0].mean(keepdims=True))[0])
     reason = (
         f"near {series.parameter.show(where)} a double root or a stretch that is flat to rounding "
-        "cannot be told from none"
+        "looks the same as none"
     )
     return brackets, doubtful, Certificate("none", reason, cells=cells, error=series.error)
 

@@ -181,8 +181,8 @@ def sweep_surface(
 
     Args:
         objective: Of two parameters.
-        points: How many values of each, both ends included; 181 without.
-        ranges: Their ends; the parameter's own range without.
+        points: How many values of each, both ends included. Default: 181.
+        ranges: Their ends; default: the parameter's own range.
         progress: Called with (rows done, rows in all).
 
     Raises:

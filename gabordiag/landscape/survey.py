@@ -95,7 +95,7 @@ def survey_images(objective: Line, values: FloatArray) -> Survey | None:
         values: Of the parameter (m,), at which the losses are wanted.
 
     Returns:
-        None where the objective has not many images, or not their single Gram matrices.
+        None where the objective is over one image, or lacks the images' own Gram matrices.
     """
     if not isinstance(objective, ShortcutObjective) or not objective.has_single_images:
         return None
@@ -105,7 +105,7 @@ def survey_images(objective: Line, values: FloatArray) -> Survey | None:
     progress = objective.experiment.progress
     losses, found = [], []
     for done, index in enumerate(chosen, 1):
-        # Through its series, which the proof rests on anyway: half the time.
+        # Through its series, which the proof needs anyway: half the time.
         alone = SeriesObjective(objective.on_images([index]))
         losses.append(alone.loss_at(values))
         found.append(_near_start(images.names[index], find_critical_points(alone)))

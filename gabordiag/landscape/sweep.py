@@ -143,8 +143,8 @@ def sweep_objective(
 
     Args:
         objective: What to sweep.
-        points: How many values, both ends included; 721 without.
-        low: Lower end; the parameter's own range without.
+        points: How many values, both ends included. Default: 721.
+        low: Lower end; default: the parameter's own range.
         high: Upper end.
         survey: Of many images, look at single ones, too.
 

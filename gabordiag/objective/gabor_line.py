@@ -211,10 +211,10 @@ class ShortcutObjective(GaborLine):
 
     @property
     def images(self) -> dict[str, Any] | None:
-        """The same, and which of them the shortcut is checked on."""
-        told = super().images
+        """All images, and which of them the shortcut is checked on."""
+        listed = super().images
         names = self.experiment.image_set.names
-        return told and {**told, "checked": [names[index] for index in self.checked_images]}
+        return listed and {**listed, "checked": [names[index] for index in self.checked_images]}
 
     @property
     def checked_images(self) -> tuple[int, ...]:
@@ -388,7 +388,7 @@ def _sample_points(parameter: Parameter, count: int) -> Tensor:
 
 
 def _is_spanned(kernels: Tensor, spanning: Tensor) -> bool:
-    """Whether `kernels` lie in the span of `spanning`, as far as the basis's own cut tells."""
+    """Whether `kernels` lie in the span of `spanning`, as far as the basis's own cut decides."""
     basis, flat = kernel_basis(spanning).flatten(1), kernels.flatten(1)
     outside = flat - (flat @ basis.T) @ basis
     return bool(outside.norm(dim=1).max() <= _SPAN_TOLERANCE * flat.norm(dim=1).max())

@@ -148,7 +148,7 @@ class Parameter:
         return f"{value:.{self.figures(value, digits)}g}{' ' + self.unit if self.unit else ''}"
 
     def figures(self, value: float, digits: int = 2) -> int:
-        """Returns how many significant figures of a value tell it, as `significant_figures`."""
+        """Returns how many significant figures of a value identify it, as `significant_figures`."""
         return significant_figures(value, self.low, self.high, self.tolerance, digits)
 
     @property

@@ -64,7 +64,7 @@ GUESSING, MOST_CLASSES = 2e-3, 5.0
 # Degrees beside a target in radians: they agree to this part of the target.
 SAME_ANGLE = 0.01
 UNKNOWABLE = (
-    "a log alone cannot tell whether another minimum is in the way, whether the derivative is "
+    "a log alone cannot show whether another minimum is in the way, whether the derivative is "
     "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these on "
     "the objective"
 )
@@ -105,7 +105,7 @@ class Explanation(Result):
 
     @property
     def outcome(self) -> str | None:
-        """As a run's; None where the landscape, a target or a period would have to tell."""
+        """As a run's; None where the landscape, a target or a period would have to decide."""
         return self.possible[0] if len(self.possible) == 1 else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Explanation(Result):
             "verdict": self.verdict,
             "headline": self.headline,
             "outcome": self.outcome,
-            "outcome_reason": None if self.outcome else f"{among}: the log cannot tell",
+            "outcome_reason": None if self.outcome else f"{among}: the log leaves it open",
             "period": self.period,
             "n_jumps": len(self.jumps),
             "jumps": [jump.to_dict() for jump in self.jumps],
@@ -507,12 +507,12 @@ class _Reader(LogRun):
         return self._result("target_unreachable", text, evidence)
 
     def _progress(self) -> bool:
-        """Whether the loss has fallen: clearly, and by much, or until the value came to rest."""
+        """Whether the loss has fallen: clearly, and by much, or until the value settled."""
         begin, _, last = self.levels
         fall = begin - last
         steps = np.abs(self.parameter.offset(np.diff(self.values), 0.0))
-        rests = steps[-len(self.tail) :].max() <= RESTING * steps.max()
-        much = rests or fall > PROGRESS * abs(begin)
+        settled = steps[-len(self.tail) :].max() <= RESTING * steps.max()
+        much = settled or fall > PROGRESS * abs(begin)
         return bool(fall > CLEAR * self.noise and much)
 
     def _resting_elsewhere(self) -> Explanation | None:
@@ -602,7 +602,7 @@ class _Curve(_Reader):
             text = (
                 f"The loss ends lower, from {begin:.4g} to {last:.4g}, and still varies by "
                 f"{spread:.3g}: noise of batches, or a rate that is too large. Only the "
-                "parameter's values would tell."
+                "parameter's values would show which."
             )
             return self._result("inconclusive", text)
         found = super()._settled()

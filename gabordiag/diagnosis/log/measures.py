@@ -443,7 +443,7 @@ class LogRun:
         return fall if fall > TREND * error else 0.0
 
     def remaining(self) -> float:
-        """How far the value is from where it comes to rest, if its steps shrink by one factor."""
+        """How far the value is from where it will settle, if its steps shrink by one factor."""
         half = (len(self.tail) - 1) // 2
         if half < 1:
             return math.inf

@@ -161,7 +161,7 @@ def test_too_short_says_how_many() -> None:
 
 def test_says_what_a_log_cannot_tell() -> None:
     found = gd.explain(descent(bowl, bowl_slope, 1.0, 0.2))
-    assert any("cannot tell" in finding.explanation for finding in found.findings)
+    assert any("cannot show" in finding.explanation for finding in found.findings)
 
 
 def write(path: Path, text: str) -> Path:
