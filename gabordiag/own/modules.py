@@ -674,8 +674,8 @@ def changed_state(before: nn.Module, after: nn.Module, tensors: Mapping[str, Ten
     """Returns the names of what differs between two copies of a module, one of which has run.
 
     Args:
-        before: The one that has not.
-        after: The one that has.
+        before: The copy as it was given.
+        after: The copy that ran.
         tensors: What it ran with, in place of its own buffers.
     """
     names = [
