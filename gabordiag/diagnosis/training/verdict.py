@@ -275,12 +275,11 @@ def _headline(
         + ("has" if len(good) == 1 else "have")
         + " converged"
     )
-    groups = {judged.watched.group for judged in elements}
+    is_one_group = len({judged.watched.group for judged in elements}) == 1
     parts = [head]
     for verdict in FAULTS:
-        for group in dict.fromkeys(j.watched.group for j in elements if j.verdict == verdict):
-            members = [j for j in elements if j.verdict == verdict and j.watched.group == group]
-            parts.append(_clause(verdict, members, what, group if len(groups) > 1 else ""))
+        for groups, members in _alike([j for j in elements if j.verdict == verdict]).items():
+            parts.append(_clause(verdict, members, what, () if is_one_group else groups))
     text = "; ".join(parts) + "."
     working = next((remedy for remedy in remedies if remedy.works), None)
     if working is not None:
@@ -295,16 +294,29 @@ def _headline(
     return text
 
 
-def _clause(verdict: str, members: Sequence[Judged], what: str, group: str) -> str:
-    names = [
-        str(j.watched.row) if j.watched.row is not None and what == "filter" else j.watched.label
+def _alike(elements: Sequence[Judged]) -> dict[tuple[str, ...], list[Judged]]:
+    """Returns elements of one verdict by the groups of which their filters have them."""
+    by_row: dict[Any, list[Judged]] = {}
+    for judged in elements:
+        # Minima are named, and those of an angle and of a length are not one list.
+        apart = judged.watched.group if judged.verdict == "wrong_basin" else ""
+        by_row.setdefault((judged.watched.row, apart), []).append(judged)
+    alike: dict[tuple[str, ...], list[Judged]] = {}
+    for members in by_row.values():
+        alike.setdefault(tuple(j.watched.group for j in members), []).extend(members)
+    return alike
+
+
+def _clause(verdict: str, members: Sequence[Judged], what: str, groups: Sequence[str]) -> str:
+    is_filter = what == "filter"
+    names = dict.fromkeys(
+        str(j.watched.row) if j.watched.row is not None and is_filter else j.watched.label
         for j in members
-    ]
-    one, many = FAULTS[verdict]
-    who = f"{what} {names[0]}" if len(names) == 1 else f"{what}s {_listed(names)}"
-    if group and what == "filter":
-        who = f"{group.rpartition('.')[2]} of {who}"
-    text = f"{who} {one if len(names) == 1 else many}"
+    )
+    who = f"{what if len(names) == 1 else what + 's'} {_listed(list(names))}"
+    if groups and is_filter:
+        who = f"{_listed([group.rpartition('.')[2] for group in groups])} of {who}"
+    text = f"{who} {FAULTS[verdict][len(members) > 1]}"
     if verdict == "wrong_basin":
         goals = [j.shown.show(j.value(j.goal), 0) for j in members if j.goal is not None]
         text += f" at {_listed(goals)}"
