@@ -119,7 +119,7 @@ _CAPTIONS = {
     "animation": "The run, step by step; jumps in orange",
     "basins": "Where every start ends at every learning rate",
     "bifurcation": "Where the iterates end up, by learning rate, with the Lyapunov exponent",
-    "bank": "The filters before and after the training, and how far each orientation turned",
+    "bank": "The filters before and after the training, with each orientation as a line",
     "lines": "The loss along the failing elements, everything else frozen: before and after",
     "gradients": "The training's loss, and each watched parameter's share of the gradient",
     "comparison": "One symptom, two causes",

@@ -43,7 +43,7 @@ def training_figures(view: View) -> dict[str, Any]:
 
 
 def bank_figure(view: View) -> Figure:
-    """Draws every filter before and after, with an arrow along its carrier's normal."""
+    """Draws every filter before and after, with a line along its carrier's direction."""
     before, after = view.data["bank.npz"]["kernels"]
     count = min(len(before), _MOST_FILTERS)
     columns = min(count, _FILTER_COLUMNS)
@@ -60,7 +60,7 @@ def bank_figure(view: View) -> Figure:
             for below, kernels in enumerate((before, after)):
                 ax = grid[2 * row + below, column]
                 _draw_kernel(ax, kernels[index], limit)
-                _draw_arrow(ax, view, index, "final" if below else "start", kernels[index])
+                _draw_orientation(ax, view, index, "final" if below else "start", kernels[index])
                 if column == 0:
                     when = "after" if below else "before"
                     ax.text(-0.12, 0.5, when, rotation=90, ha="right", va="center",
@@ -105,7 +105,7 @@ def _draw_kernel(ax: Axes, kernel: Any, limit: float) -> None:
     ax.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
 
 
-def _draw_arrow(ax: Axes, view: View, index: int, when: str, kernel: Any) -> None:
+def _draw_orientation(ax: Axes, view: View, index: int, when: str, kernel: Any) -> None:
     """Draws the orientation of a filter, if it is watched."""
     if kernel.ndim == 1:
         return
@@ -115,8 +115,8 @@ def _draw_arrow(ax: Axes, view: View, index: int, when: str, kernel: Any) -> Non
             continue
         half = (len(kernel) - 1) / 2
         dx, dy = 0.8 * half * math.cos(element[when]), 0.8 * half * math.sin(element[when])
-        ax.annotate("", (half + dx, half + dy), (half - dx, half - dy),
-                    arrowprops={"arrowstyle": "->", "color": INK, "linewidth": 1.2})  # fmt: skip
+        # Without a head: an orientation is the same after half a turn.
+        ax.plot([half - dx, half + dx], [half - dy, half + dy], color=INK, linewidth=1.2)
 
 
 def _shown_lines(view: View) -> list[int]:
@@ -187,7 +187,7 @@ def gradients_figure(view: View) -> Figure:
         above.set_ylabel("loss")
         legend_beside(above)
         draw_shares(below, view)
-        figure.suptitle("The training, and who gets the gradient", fontsize=11)
+        figure.suptitle("The training, and which parameters get the gradient", fontsize=11)
         return finish(figure)
 
 
@@ -198,6 +198,7 @@ def draw_shares(ax: Axes, view: View) -> None:
     watched = {element["tensor"]: element["parameter"] for element in view.result["elements"]}
     others = sorted(set(sizes) - set(watched), key=lambda n: -float(np.nanmean(sizes[n])))
     shown = [*watched, *others][: max(_MOST_CURVES, len(watched))]
+    first_other = others[0] if others else None
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = {name: _smoothed(sizes[name] / total) for name in shown if name in sizes}
     for index, (name, share) in enumerate(shares.items()):
@@ -208,7 +209,7 @@ def draw_shares(ax: Axes, view: View) -> None:
             style if is_watched else ":",
             color=color if is_watched else OUTCOME_COLORS["frozen"],
             linewidth=1.6 if is_watched else 1.0,
-            label=watched.get(name, f"{name} (not watched)"),
+            label=watched.get(name, None if name != first_other else "largest others, not watched"),
         )
     if any((share > 0).any() for share in shares.values()):
         ax.set_yscale("log")
