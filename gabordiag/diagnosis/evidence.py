@@ -366,10 +366,14 @@ class LineBench(Bench):
         return keeps_rate and self.kink_slope is not None and bool(np.isinf(self.kink_slope[0]))
 
     def trials(self, settings: OptimizerSettings, starts: FloatArray) -> Iterator[Trial]:
-        """Yields the run from each start, made when it is asked for."""
-        for start in starts[:, 0].tolist():
+        """Yields the run from each start; those of an elementwise optimizer are made at once."""
+        places = starts[:, 0].tolist()
+        for start in places:
             if (settings, start) not in self._trials:
-                self._trials[settings, start] = self._judged(self.table, settings, start)
+                together = places if settings.is_elementwise else [start]
+                new = [s for s in dict.fromkeys(together) if (settings, s) not in self._trials]
+                made = self._judged(self.table, settings, *new)
+                self._trials |= {(settings, s): t for s, t in zip(new, made, strict=True)}
             yield self._trials[settings, start]
 
     def typed(self, on: OwnObjective, settings: OptimizerSettings, start: float) -> Trial:
@@ -379,7 +383,7 @@ class LineBench(Bench):
         """
         nudge = 0.0 if on.is_expensive else 1e-6 * float(self.space.tolerance[0])
         starts = dict.fromkeys((start, start + nudge, start - nudge))
-        trials = (self._judged(on, settings, place) for place in starts)
+        trials = (self._judged(on, settings, place)[0] for place in starts)
         first = next(trials)
         return next((t for t in trials if not t.reached), first) if first.reached else first
 
@@ -387,30 +391,32 @@ class LineBench(Bench):
         self, on: OwnObjective, settings: OptimizerSettings, start: float
     ) -> float | None:
         """Returns the first value at which a run on another loss gets no finite gradient."""
-        path = _descended(on, settings, start)
+        (path,) = _descended(on, settings, start)
         bad = np.flatnonzero(np.isfinite(path.value) & ~np.isfinite(path.gradient))
         return float(path.value[bad[0]]) if len(bad) else None
 
-    def _judged(self, on: Line, settings: OptimizerSettings, start: float) -> Trial:
-        trajectory = _descended(on, settings, start)
-        outcome, _ = judge_outcome(surroundings(self.landscape), trajectory)
-        return Trial(
-            self.space,
-            self.line.loss_name,
-            settings,
-            np.array([settings.lr]),
-            np.array([start]),
-            outcome,
-            trajectory.values[-1],
-            float(trajectory.losses[-1]),
-            arrival(self.space, self.goal, trajectory),
-        )
+    def _judged(self, on: Line, settings: OptimizerSettings, *starts: float) -> list[Trial]:
+        around = surroundings(self.landscape)
+        return [
+            Trial(
+                self.space,
+                self.line.loss_name,
+                settings,
+                np.array([settings.lr]),
+                np.array([start]),
+                judge_outcome(around, path)[0],
+                path.values[-1],
+                float(path.losses[-1]),
+                arrival(self.space, self.goal, path),
+            )
+            for start, path in zip(starts, _descended(on, settings, *starts), strict=True)
+        ]
 
     def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
         """Returns a trial that reached the target only if its neighbours did, too."""
         trial = super().confirmed(settings, start)
         if trial.reached and self._is_at_rest(start):
-            return self._judged(self.line, settings, float(start[0]))
+            return self._judged(self.line, settings, float(start[0]))[0]
         return trial
 
     def _is_at_rest(self, start: FloatArray) -> bool:
@@ -544,9 +550,10 @@ class LineBench(Bench):
         return goal is not None and own is not None and own is self.landscape.attractor_of(goal)
 
 
-def _descended(on: Line, settings: OptimizerSettings, start: float) -> Trajectory:
-    states = descend(OfLine(on), settings, np.array([[start]]), np.array([[settings.lr]]))
-    return Trajectory.from_states(list(states), 0)
+def _descended(on: Line, settings: OptimizerSettings, *starts: float) -> list[Trajectory]:
+    first = np.array(starts)[:, None]
+    states = list(descend(OfLine(on), settings, first, np.full_like(first, settings.lr)))
+    return [Trajectory.from_states(states, index) for index in range(len(starts))]
 
 
 class SpaceBench(Bench):

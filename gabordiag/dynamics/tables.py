@@ -157,6 +157,17 @@ class TabulatedObjective(Line):
         losses, slopes = self.tables
         return losses.at(at), torch.tensor([slopes.at(at)], dtype=torch.float64)
 
+    def losses_and_gradients(self, values: Tensor) -> tuple[FloatArray, Tensor | None]:
+        """Returns losses (n,) and gradients (n,), in plain Python as for one value."""
+        places, parameter = values.tolist(), self.parameter
+        if parameter.period is None and not all(
+            parameter.low <= v <= parameter.high for v in places
+        ):
+            return super().losses_and_gradients(values)
+        losses, slopes = self.tables
+        gradients = torch.tensor([slopes.at(v) for v in places], dtype=torch.float64)
+        return np.array([losses.at(v) for v in places]), gradients
+
 
 def tabulate(objective: Line) -> tuple[Table, Table]:
     """Returns tables of the loss and of its gradient.

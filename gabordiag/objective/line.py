@@ -159,6 +159,18 @@ class Line(ScalarLoss):
             torch.autograd.backward(loss)
         return loss.item(), value.grad
 
+    def losses_and_gradients(self, values: Tensor) -> tuple[FloatArray, Tensor | None]:
+        """Returns the losses (n,) at n values, one after the other, and their gradients (n,).
+
+        None where no gradient reaches any value; one that reaches some counts as zero elsewhere.
+        """
+        leaves = [value.clone().requires_grad_() for value in torch.split(values.detach(), 1)]
+        losses, slopes = zip(*map(self.loss_and_gradient, leaves), strict=True)
+        if all(slope is None for slope in slopes):
+            return np.array(losses), None
+        found = [values.new_zeros(1) if slope is None else slope for slope in slopes]
+        return np.array(losses), torch.cat(found)
+
     def squared(self) -> Line | None:
         """Returns the same objective with the root of its loss taken away, or None without one."""
         return None

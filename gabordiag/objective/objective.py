@@ -154,23 +154,13 @@ class OfLine(Objective):
         return torch.exp(column) if self._is_log else column
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
-        """Returns losses (n,) and the n gradients, one point after the other.
-
-        A gradient that reaches some points only counts as zero at the others.
-        """
-        if len(coordinates) == 1 and not self._is_log:
-            loss, slope = self.line.loss_and_gradient(coordinates.view(1).detach().requires_grad_())
-            return np.array([loss]), slope
-        losses, slopes = [], []
-        for value in torch.split(self._values(coordinates.detach()), 1):
-            loss, slope = self.line.loss_and_gradient(value.clone().requires_grad_())
-            losses.append(loss)
+        """Returns losses (n,) and the n gradients, one point after the other."""
+        values = self._values(coordinates.detach())
+        losses, slopes = self.line.losses_and_gradients(values)
+        if self._is_log and slopes is not None:
             # dvalue/dcoordinate of a logarithm is the value.
-            slopes.append(slope * value if self._is_log and slope is not None else slope)
-        if all(slope is None for slope in slopes):
-            return np.array(losses), None
-        found = [coordinates.new_zeros(1) if slope is None else slope for slope in slopes]
-        return np.array(losses), torch.stack(found)
+            slopes = slopes * values
+        return losses, slopes
 
 
 class Restriction(Line):
