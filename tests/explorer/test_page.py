@@ -386,9 +386,10 @@ def test_at_random_positions_of_the_sliders_the_cause_is_that_of_diagnose(
         if run["outcome"] != outcome:
             # Not the same run: that may only be where its path is a matter of rounding.
             assert rounding_decides(*known[one["loss"]][:2], one), one
-        elif run["cause"] != cause:
+        if run["cause"] != cause:
             differ.append((run["cause"], cause, one))
-    assert len(differ) <= 0.02 * count, differ
+    # Chaotic runs count as well: of ten, one is forgiven.
+    assert len(differ) <= max(1, 0.02 * count), differ
 
 
 @pytest.mark.browser
