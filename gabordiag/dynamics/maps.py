@@ -141,7 +141,7 @@ def default_starts(objective: Line, count: int = 361) -> FloatArray:
         UsageError: Fewer than 2.
     """
     if count < 2:
-        raise UsageError(f"a map needs more than {count} starts.", "Give at least 2.")
+        raise UsageError(f"a map of {count} starts cannot be drawn.", "Give at least 2 starts.")
     return np.linspace(objective.parameter.low, objective.parameter.high, count)
 
 

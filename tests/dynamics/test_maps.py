@@ -520,7 +520,7 @@ def test_where_no_start_arrives_there_is_no_best_rate() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_start_is_no_map(count: int) -> None:
-    with pytest.raises(UsageError, match="no map"):
+    with pytest.raises(UsageError, match="at least 2 starts"):
         gd.basins(bowl(), starts=count)
 
 
