@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from gabordiag.own.loading import Location, calling_location
+from gabordiag.own.loading import Location, calling_location, location_evidence
 
 # What turns a tensor into something that torch does not follow.
 _ESCAPES = frozenset(
@@ -33,47 +33,59 @@ _CLAMPS = frozenset(
 )
 _STEPS = frozenset(("round", "floor", "ceil", "trunc", "sign", "heaviside", "fix", "round_"))
 
-# Kind of cut -> what the line does; {target} is the tensor that is written to.
-_DEEDS = {
-    "data_write": "writes into {target}.data, past torch's graph",
-    "no_grad_write": "writes into {target} under torch.no_grad()",
-    "data": "takes .data, which leaves torch's graph",
-    "detach": "calls detach(), which leaves torch's graph",
-    "no_grad": "computes under torch.no_grad()",
-    "new_parameter": "makes a new Parameter, which starts a graph of its own",
-    "copy": "makes a new tensor from the value",
-    "integer": "turns the value into integers or truth values",
-    "escape": "turns the value into a plain number or array ({target})",
-    "operation": "calls {target}, which torch does not differentiate",
-    "init": "uses {target} once, in __init__; forward never does",
-    "custom_backward": "defines the backward of {target}",
-    "clamp": "clamps the value ({target}), and it lies outside the limits",
-    "step": "rounds the value ({target}), whose slope is zero",
-    "unused": "never uses {target}",
-    "frozen": "leaves {target} with requires_grad = False",
-}
-# Kind of cut -> what to write instead.
-_REPAIRS = {
-    "data_write": "compute a new tensor from the parameter in forward, instead of writing into "
-    "{target}.data",
-    "no_grad_write": "compute a new tensor from the parameter in forward, instead of writing into "
-    "{target}",
-    "data": "leave .data out",
-    "detach": "leave .detach() out",
-    "no_grad": "take the line out of torch.no_grad()",
-    "new_parameter": "use the tensor itself, not nn.Parameter(tensor)",
-    "copy": "torch.stack([...]) instead of torch.tensor([...]) keeps the graph",
-    "integer": "keep the value a floating-point number all the way to the loss",
-    "escape": "torch's own functions on the tensor (torch.sin for math.sin or numpy.sin) instead "
-    "of {target}()",
-    "operation": "an operation that torch differentiates instead of {target}",
-    "init": "compute in forward what depends on {target}",
-    "custom_backward": "correct the backward of {target}, or delete it and leave the derivative "
-    "to autograd",
-    "clamp": "leave {target} out while the parameter is learned, or start inside its limits",
-    "step": "leave {target} out while the parameter is learned",
-    "unused": "use {target} in forward, or learn what forward uses",
-    "frozen": "{target}.requires_grad_()",
+# Kind of cut -> what the line does, and what to write instead; {target} is the tensor that is
+# written to, or the operation.
+_KINDS = {
+    "data_write": (
+        "writes into {target}.data, past torch's graph",
+        "compute a new tensor from the parameter in forward, instead of writing into {target}.data",
+    ),
+    "no_grad_write": (
+        "writes into {target} under torch.no_grad()",
+        "compute a new tensor from the parameter in forward, instead of writing into {target}",
+    ),
+    "data": ("takes .data, which leaves torch's graph", "leave .data out"),
+    "detach": ("calls detach(), which leaves torch's graph", "leave .detach() out"),
+    "no_grad": ("computes under torch.no_grad()", "take the line out of torch.no_grad()"),
+    "new_parameter": (
+        "makes a new Parameter, which starts a graph of its own",
+        "use the tensor itself, not nn.Parameter(tensor)",
+    ),
+    "copy": (
+        "makes a new tensor from the value",
+        "torch.stack([...]) instead of torch.tensor([...]) keeps the graph",
+    ),
+    "integer": (
+        "turns the value into integers or truth values",
+        "keep the value a floating-point number all the way to the loss",
+    ),
+    "escape": (
+        "turns the value into a plain number or array ({target})",
+        "torch's own functions on the tensor (torch.sin for math.sin or numpy.sin) instead of "
+        "{target}()",
+    ),
+    "operation": (
+        "calls {target}, which torch does not differentiate",
+        "an operation that torch differentiates instead of {target}",
+    ),
+    "init": (
+        "uses {target} once, in __init__; forward never does",
+        "compute in forward what depends on {target}",
+    ),
+    "custom_backward": (
+        "defines the backward of {target}",
+        "correct the backward of {target}, or delete it and leave the derivative to autograd",
+    ),
+    "clamp": (
+        "clamps the value ({target}), and it lies outside the limits",
+        "leave {target} out while the parameter is learned, or start inside its limits",
+    ),
+    "step": (
+        "rounds the value ({target}), whose slope is zero",
+        "leave {target} out while the parameter is learned",
+    ),
+    "unused": ("never uses {target}", "use {target} in forward, or learn what forward uses"),
+    "frozen": ("leaves {target} with requires_grad = False", "{target}.requires_grad_()"),
 }
 
 
@@ -82,7 +94,7 @@ class Cut:
     """One place at which the graph ends.
 
     Attributes:
-        kind: A key of the list of deeds, such as `data_write` or `detach`.
+        kind: Such as `data_write` or `detach`.
         location: The line of the user's code, or None where it is unknown.
         target: What is written to or called; may be empty.
     """
@@ -94,27 +106,20 @@ class Cut:
     @property
     def sentence(self) -> str:
         """What happens there, such as "line 41 of my_layer.py calls detach(), ..."."""
-        deed = _DEEDS[self.kind].format(target=self.target or "a tensor")
+        deed = _KINDS[self.kind][0].format(target=self.target or "a tensor")
         return f"{self.location or 'the code'} {deed}"
 
     @property
     def repair(self) -> str:
         """What to write there instead."""
-        words = _REPAIRS[self.kind].format(target=self.target or "the tensor")
+        words = _KINDS[self.kind][1].format(target=self.target or "the tensor")
         place = self.location
         return words if place is None else f"in {place} ({place.code}): {words}"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as evidence."""
-        place = self.location
-        return {
-            "kind": self.kind,
-            "file": None if place is None else place.file,
-            "line": None if place is None else place.line,
-            "code": None if place is None else place.code,
-            "target": self.target or None,
-            "repair": self.repair,
-        }
+        target = {"target": self.target or None, "repair": self.repair}
+        return {"kind": self.kind} | location_evidence(self.location) | target
 
 
 class ValueTracer(TorchFunctionMode):
@@ -164,15 +169,18 @@ class ValueTracer(TorchFunctionMode):
         writes = bool(inputs) and _is_write(func) and not self.carries(args[0])
         result = func(*args, **kwargs)
         if inputs:
-            frame = sys._getframe(1)
-            name = _name(func)
+            frame, name = sys._getframe(1), operation_name(func)
             self.is_used |= writes or name in _ESCAPES or bool(_tensors(result))
             if writes:
                 self._follow_write(args[0], name, frame)
             elif name in _ESCAPES:
                 self.escapes.append(Cut("escape", calling_location(frame), name.strip("_")))
             else:
-                self._follow(name, linked, earlier, inputs, result, frame)
+                if name in _STEPS:
+                    self.events.append(Cut("step", calling_location(frame), name))
+                if name in _CLAMPS and isinstance(result, Tensor) and _all_moved(inputs[0], result):
+                    self.events.append(Cut("clamp", calling_location(frame), name))
+                self._follow(name, linked, earlier, result, frame)
         return result
 
     def carries(self, tensor: Tensor) -> bool:
@@ -183,9 +191,7 @@ class ValueTracer(TorchFunctionMode):
         """Whether torch's graph leads from the tensor to the leaf."""
         if tensor is self._leaf:
             return True
-        if not tensor.requires_grad or tensor.grad_fn is None:
-            return False
-        return self._leads_to_leaf(tensor.grad_fn)
+        return tensor.grad_fn is not None and self._leads_to_leaf(tensor.grad_fn)
 
     def cut_of(self, tensor: Tensor) -> Cut | None:
         """Returns where the graph of a tensor that carries the value was cut, if it was."""
@@ -226,7 +232,8 @@ class ValueTracer(TorchFunctionMode):
         # An alias made by .data or detach() needs no gradient; the tensor itself does.
         is_alias = name == "data" or not (base.requires_grad or id(base) in self._names)
         kind = "data_write" if is_alias or torch.is_grad_enabled() else "no_grad_write"
-        cut = Cut(kind, calling_location(frame), self._name_of(base))
+        target_name = self._names.get(id(base), self._names_by_memory.get(_memory(base), ""))
+        cut = Cut(kind, calling_location(frame), target_name)
         self.cuts.append(cut)
         self._reach(target)
         # Whoever shares the memory and has no graph got the value here.
@@ -234,19 +241,9 @@ class ValueTracer(TorchFunctionMode):
         if name == "data":
             self._cut_tensors[id(target)] = cut
 
-    def _name_of(self, tensor: Tensor) -> str:
-        return self._names.get(id(tensor), self._names_by_memory.get(_memory(tensor), ""))
-
     def _follow(
-        self,
-        name: str,
-        linked: bool,
-        earlier: Cut | None,
-        inputs: list[Tensor],
-        result: Any,
-        frame: types.FrameType,
+        self, name: str, linked: bool, earlier: Cut | None, result: Any, frame: types.FrameType
     ) -> None:
-        self._note_lost_slope(name, inputs, result, frame)
         for tensor in _tensors(result):
             self._reach(tensor)
             if self.is_linked(tensor) or id(tensor) in self._names:
@@ -257,14 +254,6 @@ class ValueTracer(TorchFunctionMode):
                 self.cuts.append(cut)
             if cut is not None:
                 self._cut_tensors[id(tensor)] = cut
-
-    def _note_lost_slope(
-        self, name: str, inputs: list[Tensor], result: Any, frame: types.FrameType
-    ) -> None:
-        if name in _STEPS:
-            self.events.append(Cut("step", calling_location(frame), name))
-        if name in _CLAMPS and isinstance(result, Tensor) and _all_moved(inputs[0], result):
-            self.events.append(Cut("clamp", calling_location(frame), name))
 
     def _leads_to_leaf(self, node: Any) -> bool:
         stack = [node]
@@ -310,7 +299,7 @@ def _tensors(value: Any) -> list[Tensor]:
     return []
 
 
-def _name(func: Callable[..., Any]) -> str:
+def operation_name(func: Callable[..., Any]) -> str:
     """Returns `cos` for torch.Tensor.cos, `data` for its property's getter or setter."""
     parts = str(resolve_name(func) or getattr(func, "__name__", func)).split(".")
     return parts[-2] if parts[-1] in ("__get__", "__set__") else parts[-1]
@@ -344,17 +333,24 @@ def _is_in_custom_forward(frame: types.FrameType | None) -> bool:
 
 def custom_backward(loss: Tensor) -> Cut | None:
     """Returns the backward of the first custom `torch.autograd.Function` in a loss's graph."""
-    seen, queue = set(), [loss.grad_fn]
-    while queue:
-        node = queue.pop(0)
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in graph_nodes(loss.grad_fn):
         function = getattr(node, "_forward_cls", None)
         if function is not None and function.__module__.split(".")[0] != "torch":
             return Cut("custom_backward", _definition(function.backward), function.__name__)
-        queue.extend(entry[0] for entry in node.next_functions)
     return None
+
+
+def graph_nodes(root: Any) -> list[Any]:
+    """Returns the operations of a loss's graph, breadth first; leaves have none."""
+    nodes = [] if root is None else [root]
+    seen = set(nodes)
+    for node in nodes:
+        for following, _ in node.next_functions:
+            # Hooks on leaves are the user's.
+            if not (following is None or following in seen or hasattr(following, "variable")):
+                seen.add(following)
+                nodes.append(following)
+    return nodes
 
 
 def _definition(function: Callable[..., Any]) -> Location | None:
@@ -386,20 +382,13 @@ def use_in_init(module: nn.Module, parameter: str) -> Cut | None:
         return None
     if code is None or Path(code.co_filename).parent.name == "modules":
         return None
-    tree = ast.parse(textwrap.dedent("".join(lines)))
-    for node in ast.walk(tree):
-        if _reads_attribute(node, name):
-            line = first + node.lineno - 1  # type: ignore[attr-defined]
-            text = lines[line - first].strip()
-            return Cut("init", Location(code.co_filename, line, "__init__", text), f"self.{name}")
+    for node in ast.walk(ast.parse(textwrap.dedent("".join(lines)))):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self"), attr=attribute, ctx=ast.Load()):
+                if attribute == name:
+                    text = lines[node.lineno - 1].strip()
+                    line = first + node.lineno - 1
+                    return Cut(
+                        "init", Location(code.co_filename, line, "__init__", text), f"self.{name}"
+                    )
     return None
-
-
-def _reads_attribute(node: ast.AST, name: str) -> bool:
-    return (
-        isinstance(node, ast.Attribute)
-        and node.attr == name
-        and isinstance(node.ctx, ast.Load)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "self"
-    )

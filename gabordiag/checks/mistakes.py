@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import add, mul
 
 import numpy as np
 
@@ -27,6 +29,30 @@ _DEGREE = math.pi / 180
 # fit as a monomial this well.
 _MONOMIAL = 1e-4
 _SOME_FACTOR = "a factor that depends on the parameters times"
+_BACKWARDS = "it rotates the opposite way (x' = x cos - y sin)"
+# Formulas that differ in how a parameter enters; the JSON has no name for them.
+_FORMULAS: tuple[tuple[str, str, Callable[[float], float]], ...] = (
+    ("it has gamma where gamma^2 belongs", "gamma", math.sqrt),
+    ("it has gamma^4 where gamma^2 belongs", "gamma", lambda gamma: gamma**2),
+    ("it leaves gamma out", "gamma", lambda gamma: 1.0),
+    ("gamma divides where it should multiply", "gamma", lambda gamma: 1 / gamma),
+    ("it has sigma^2 where 2 sigma^2 belongs", "sigma", lambda sigma: sigma / math.sqrt(2)),
+    ("it has sigma where sigma^2 belongs", "sigma", math.sqrt),
+    ("it leaves out the carrier's 2 pi", "wavelength", lambda length: 2 * math.pi * length),
+    ("it has pi where 2 pi belongs", "wavelength", lambda length: 2 * length),
+    ("it takes the wavelength as a frequency", "wavelength", lambda length: 1 / length),
+    ("it leaves psi out", "psi", lambda psi: 0.0),
+    ("psi has the opposite sign", "psi", lambda psi: -psi),
+    ("it has the sine where the cosine belongs", "psi", lambda psi: psi - math.pi / 2),
+    ("it has minus the sine where the cosine belongs", "psi", lambda psi: psi + math.pi / 2),
+)
+# What kernels are divided by.
+_MEASURES: tuple[tuple[str, Callable[[FloatArray], float]], ...] = (
+    ("sum", np.sum),
+    ("sum of magnitudes", lambda kernel: float(np.abs(kernel).sum())),
+    ("Euclidean norm", lambda kernel: float(np.linalg.norm(kernel))),
+    ("largest magnitude", lambda kernel: float(np.abs(kernel).max())),
+)
 
 
 @dataclass(frozen=True)
@@ -53,13 +79,21 @@ class Match:
         explanation: In words.
         factor: Between what was given and what the mistake makes; None where there is none, or it
             depends on the parameters.
-        error: Of the match, relative.
     """
 
     name: str
     explanation: str
-    factor: float | None
-    error: float
+    factor: float | None = None
+
+
+def _terms(
+    v: GaborParameters, x: FloatArray, y: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Returns envelope, phase, x' and y'."""
+    x_rot = x * np.cos(v.theta) + y * np.sin(v.theta)
+    y_rot = -x * np.sin(v.theta) + y * np.cos(v.theta)
+    envelope = np.exp(-(x_rot**2 + (v.gamma * y_rot) ** 2) / (2 * v.sigma**2))
+    return envelope, 2 * np.pi * x_rot / v.wavelength + v.psi, x_rot, y_rot
 
 
 def kernel_field(values: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
@@ -70,22 +104,7 @@ def kernel_field(values: GaborParameters, x: FloatArray, y: FloatArray) -> Float
 
 def derivative_field(wrt: str) -> Field:
     """Returns the Gabor function's partial derivative as a function."""
-
-    def field(values: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
-        return _envelope_part(wrt, values, x, y) + _carrier_part(wrt, values, x, y)
-
-    return field
-
-
-def _terms(
-    values: GaborParameters, x: FloatArray, y: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Returns envelope, phase, x' and y'."""
-    x_rot = x * np.cos(values.theta) + y * np.sin(values.theta)
-    y_rot = -x * np.sin(values.theta) + y * np.cos(values.theta)
-    distance = x_rot**2 + (values.gamma * y_rot) ** 2
-    envelope = np.exp(-distance / (2 * values.sigma**2))
-    return envelope, 2 * np.pi * x_rot / values.wavelength + values.psi, x_rot, y_rot
+    return lambda v, x, y: _envelope_part(wrt, v, x, y) + _carrier_part(wrt, v, x, y)
 
 
 def _envelope_part(wrt: str, v: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
@@ -111,97 +130,58 @@ def _carrier_part(wrt: str, v: GaborParameters, x: FloatArray, y: FloatArray) ->
     return -envelope * np.sin(phase) * slopes.get(wrt, 0.0)
 
 
-def _at(field: Field, name: str, change: Callable[[float], float]) -> Field:
-    """Returns the field of a filter with one parameter changed."""
-
-    def changed(values: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
-        return field(replace(values, **{name: change(getattr(values, name))}), x, y)
-
-    return changed
-
-
-def _times(factor: float, field: Field) -> Field:
-    return lambda values, x, y: factor * field(values, x, y)
+def derivative_terms(wrt: str) -> list[tuple[str, Field]]:
+    """Returns the terms of a partial derivative that has several, by name."""
+    if wrt != "theta":
+        return []
+    return [
+        ("Gaussian envelope", partial(_envelope_part, wrt)),
+        ("cosine", partial(_carrier_part, wrt)),
+    ]
 
 
-def _moved(field: Field, right: float, down: float) -> Field:
-    return lambda values, x, y: field(values, x + right, y + down)
+def _changed(field: Field, change: Callable[[float], float], *names: str) -> Field:
+    """Returns the field of a filter with some parameters changed."""
+    return lambda v, x, y: field(replace(v, **{n: change(getattr(v, n)) for n in names}), x, y)
 
 
-def _degrees(field: Field) -> Iterator[Mistake]:
-    """Angles in degrees where radians are meant, or turned into radians once too often."""
+def _combined(*terms: tuple[float, Field]) -> Field:
+    """Returns a weighted sum of fields."""
+    return lambda v, x, y: np.sum([factor * field(v, x, y) for factor, field in terms], axis=0)
+
+
+def _stretched(field: Field, by_x: float, by_y: float) -> Field:
+    return lambda v, x, y: field(v, by_x * x, by_y * y)
+
+
+def _parameter_mistakes(field: Field) -> Iterator[Mistake]:
+    """Angles in other units or from another axis, and parameters that enter in another way."""
     for factor, how in (
         (_DEGREE, "in degrees, although it comes in radians"),
         (1 / _DEGREE, "in radians and turns it into degrees before the cosine"),
     ):
-
-        def turn(angle: float, factor: float = factor) -> float:
-            return angle * factor
-
-        yield Mistake("degrees", f"it takes theta {how}", _at(field, "theta", turn))
-        yield Mistake("degrees", f"it takes psi {how}", _at(field, "psi", turn))
-        both = _at(_at(field, "theta", turn), "psi", turn)
-        yield Mistake("degrees", f"it takes every angle {how}", both)
-
-
-def _quarter_turns(field: Field) -> Iterator[Mistake]:
-    """Angles measured from the other axis, or along the stripes instead of across."""
-    for sign, word in ((1, "+"), (-1, "-")):
-
-        def turn(angle: float, sign: int = sign) -> float:
-            return angle + sign * math.pi / 2
-
+        for what, names in (
+            ("theta", ("theta",)),
+            ("psi", ("psi",)),
+            ("every angle", ("theta", "psi")),
+        ):
+            turned = _changed(field, partial(mul, factor), *names)
+            yield Mistake("degrees", f"it takes {what} {how}", turned)
+    for word, angle in (("+", math.pi / 2), ("-", -math.pi / 2)):
         words = f"it is turned by 90 degrees (theta {word} 90 degrees)"
-        yield Mistake("unknown", words, _at(field, "theta", turn))
-
-
-def _normalised() -> Iterator[Mistake]:
-    """Kernels divided by something of their own."""
-    measures: tuple[tuple[str, Callable[[FloatArray], float]], ...] = (
-        ("sum", lambda kernel: float(kernel.sum())),
-        ("sum of magnitudes", lambda kernel: float(np.abs(kernel).sum())),
-        ("Euclidean norm", lambda kernel: float(np.linalg.norm(kernel))),
-        ("largest magnitude", lambda kernel: float(np.abs(kernel).max())),
-    )
-    for name, measure in measures:
-
-        def divided(
-            values: GaborParameters,
-            x: FloatArray,
-            y: FloatArray,
-            measure: Callable[[FloatArray], float] = measure,
-        ) -> FloatArray:
-            kernel = kernel_field(values, x, y)
-            return kernel / measure(kernel)
-
-        yield Mistake("scaled", f"it is divided by its own {name}", divided)
-
-
-def _other_formulas(field: Field) -> Iterator[Mistake]:
-    """Formulas that differ in how a parameter enters; the JSON has no name for them."""
-    for words, name, change in (
-        ("it has gamma where gamma^2 belongs", "gamma", math.sqrt),
-        ("it has gamma^4 where gamma^2 belongs", "gamma", lambda gamma: gamma**2),
-        ("it leaves gamma out", "gamma", lambda gamma: 1.0),
-        ("gamma divides where it should multiply", "gamma", lambda gamma: 1 / gamma),
-        ("it has sigma^2 where 2 sigma^2 belongs", "sigma", lambda sigma: sigma / math.sqrt(2)),
-        ("it has sigma where sigma^2 belongs", "sigma", math.sqrt),
-        ("it leaves out the carrier's 2 pi", "wavelength", lambda length: 2 * math.pi * length),
-        ("it has pi where 2 pi belongs", "wavelength", lambda length: 2 * length),
-        ("it takes the wavelength as a frequency", "wavelength", lambda length: 1 / length),
-        ("it leaves psi out", "psi", lambda psi: 0.0),
-        ("psi has the opposite sign", "psi", lambda psi: -psi),
-        ("it has the sine where the cosine belongs", "psi", lambda psi: psi - math.pi / 2),
-        ("it has minus the sine where the cosine belongs", "psi", lambda psi: psi + math.pi / 2),
-    ):
-        yield Mistake("unknown", words, _at(field, name, change))
+        yield Mistake("unknown", words, _changed(field, partial(add, angle), "theta"))
+    for words, name, change in _FORMULAS:
+        yield Mistake("unknown", words, _changed(field, change, name))
 
 
 def derivative_mistakes(wrt: str) -> list[Mistake]:
     """Returns the usual mistakes in a partial derivative, the likeliest first."""
     right = derivative_field(wrt)
-    found = [Mistake("sign_flipped", "it has the opposite sign", _times(-1, right))]
+    backwards = _changed(right, lambda theta: -theta, "theta")
+    found = [Mistake("sign_flipped", "it has the opposite sign", _combined((-1, right)))]
     if wrt == "theta":
+        # d/dtheta of g(-theta) is -g'(-theta).
+        backwards = _combined((-1, backwards))
         (_, envelope), (_, carrier) = derivative_terms(wrt)
         found += [
             Mistake(
@@ -217,177 +197,156 @@ def derivative_mistakes(wrt: str) -> list[Mistake]:
             Mistake(
                 "unknown",
                 "the term from the envelope has the opposite sign",
-                lambda v, x, y: carrier(v, x, y) - envelope(v, x, y),
+                _combined((1, carrier), (-1, envelope)),
             ),
             Mistake(
                 "unknown",
                 "the term from the cosine has the opposite sign",
-                lambda v, x, y: envelope(v, x, y) - carrier(v, x, y),
+                _combined((1, envelope), (-1, carrier)),
             ),
         ]
-    backwards = _at(right, "theta", lambda theta: -theta)
-    # d/dtheta of g(-theta) is -g'(-theta).
-    turned = _times(-1, backwards) if wrt == "theta" else backwards
-    swapped: Field = lambda v, x, y: right(v, y, x)  # noqa: E731
-    found += [
-        Mistake("opposite_rotation", "it rotates the opposite way (x' = x cos - y sin)", turned),
-        Mistake("swapped_axes", "it has x and y exchanged", swapped),
-        Mistake("degrees", "it is per degree, not per radian", _times(_DEGREE, right)),
-        Mistake("degrees", "it is multiplied by 180/pi", _times(1 / _DEGREE, right)),
-        *_degrees(right),
-        *_quarter_turns(right),
+    return [
+        *found,
+        Mistake("opposite_rotation", _BACKWARDS, backwards),
+        Mistake("swapped_axes", "it has x and y exchanged", lambda v, x, y: right(v, y, x)),
+        Mistake("degrees", "it is per degree, not per radian", _combined((_DEGREE, right))),
+        Mistake("degrees", "it is multiplied by 180/pi", _combined((1 / _DEGREE, right))),
+        *_parameter_mistakes(right),
     ]
-    return [*found, *_other_formulas(right)]
 
 
 def kernel_mistakes(kernel_size: int) -> list[Mistake]:
     """Returns the usual mistakes in a kernel of that side, the likeliest first."""
-    right = kernel_field
-    half = kernel_size // 2
+    right, half = kernel_field, kernel_size // 2
     found = [
-        Mistake("rotated_180", "it is rotated by 180 degrees", lambda v, x, y: right(v, -x, -y)),
+        Mistake("rotated_180", "it is rotated by 180 degrees", _stretched(right, -1, -1)),
+        Mistake("opposite_rotation", _BACKWARDS, _changed(right, lambda theta: -theta, "theta")),
         Mistake(
             "opposite_rotation",
-            "it rotates the opposite way (x' = x cos - y sin)",
-            _at(right, "theta", lambda theta: -theta),
-        ),
-        Mistake(
-            "opposite_rotation",
-            "it rotates the opposite way (x' = x cos - y sin) and is turned by 180 degrees",
-            lambda v, x, y: right(v, -x, y),
+            f"{_BACKWARDS} and is turned by 180 degrees",
+            _stretched(right, -1, 1),
         ),
         Mistake("swapped_axes", "it has x and y exchanged", lambda v, x, y: right(v, y, x)),
     ]
     for step in (0.5, -0.5, 1.0, -1.0, half, half + 0.5, half + 1):
-        for dx, dy in ((step, step), (step, 0.0), (0.0, step)):
-            words = f"its grid is off centre by ({0 - dx:+g}, {0 - dy:+g}) pixels in x and y"
-            found.append(Mistake("off_center", words, _moved(right, dx, dy)))
-    found += [*_degrees(right), *_quarter_turns(right), *_normalised(), *_other_formulas(right)]
+        for shift in ((step, step), (step, 0.0), (0.0, step)):
+            words = "its grid is off centre by ({:+g}, {:+g}) pixels in x and y"
+            words = words.format(*(0 - distance for distance in shift))
+            found.append(Mistake("off_center", words, partial(_shifted_kernel, shift)))
+    for name, measure in _MEASURES:
+        normalised = partial(_normalised_kernel, measure)
+        found.append(Mistake("scaled", f"it is divided by its own {name}", normalised))
+    found += _parameter_mistakes(right)
     for words, spacing in (
         ("its grid runs from -K/2 to K/2, with a step above 1", kernel_size / (kernel_size - 1)),
         ("its grid runs from -1 to 1 instead of counting pixels", 1 / half),
     ):
-        stretched: Field = lambda v, x, y, s=spacing: right(v, x * s, y * s)  # type: ignore[misc]  # noqa: E731
-        found.append(Mistake("unknown", words, stretched))
-    return [*found, Mistake("unknown", "its mean is subtracted", _without_mean)]
+        found.append(Mistake("unknown", words, _stretched(right, spacing, spacing)))
+    return [*found, Mistake("unknown", "its mean is subtracted", _centred_kernel)]
 
 
-def _without_mean(values: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
-    kernel = kernel_field(values, x, y)
-    mean = float(kernel.mean())
-    return kernel - mean
+def _shifted_kernel(
+    shift: tuple[float, float], v: GaborParameters, x: FloatArray, y: FloatArray
+) -> FloatArray:
+    return kernel_field(v, x + shift[0], y + shift[1])
+
+
+def _normalised_kernel(
+    measure: Callable[[FloatArray], float], v: GaborParameters, x: FloatArray, y: FloatArray
+) -> FloatArray:
+    kernel = kernel_field(v, x, y)
+    return kernel / measure(kernel)
+
+
+def _centred_kernel(v: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
+    kernel = kernel_field(v, x, y)
+    return kernel - float(kernel.mean())
 
 
 def recognise(
-    given: Sequence[FloatArray],
-    right: Sequence[FloatArray],
-    mistakes: Sequence[tuple[Mistake, Sequence[FloatArray]]],
+    given: FloatArray,
+    right: FloatArray,
+    mistakes: Sequence[tuple[Mistake, FloatArray]],
     points: Sequence[GaborParameters],
     tolerance: float,
-    terms: Sequence[tuple[str, Sequence[FloatArray]]] = (),
+    terms: Sequence[tuple[str, FloatArray]] = (),
 ) -> Match:
     """Returns what was given: right, a mistake, or one of these with a factor.
 
     Args:
-        given: What is judged, one array a point.
+        given: What is judged, (points, K, K) like all that follow.
         right: What it should be.
         mistakes: Each with what it makes.
         points: The filters.
         tolerance: Relative error up to which arrays agree.
         terms: What the right one is the sum of, by name; each may have a factor of its own.
     """
-    error = _error(given, right)
+    error = relative_error(given, right)
     if error <= tolerance:
-        return Match("correct", "it is right", None, error)
-    if not any(array.any() for array in given):
-        return Match("unknown", "it is zero everywhere", None, error)
+        return Match("correct", "it is right")
+    if not given.any():
+        return Match("unknown", "it is zero everywhere")
     for mistake, made in mistakes:
-        if (found := _error(given, made)) <= tolerance:
-            return Match(mistake.name, mistake.explanation, None, found)
+        if relative_error(given, made) <= tolerance:
+            return Match(mistake.name, mistake.explanation)
     scaled = _scaled(given, right, points, tolerance)
     if scaled is not None:
         return scaled
     for mistake, made in mistakes:
         factor = _common_factor(given, made)
-        found = _error(given, [factor * array for array in made])
-        if found <= tolerance and factor != 0:
+        if factor != 0 and relative_error(given, factor * made) <= tolerance:
             words = f"{mistake.explanation}, and is {factor:.6g} times that"
-            return Match(mistake.name, words, factor, found)
+            return Match(mistake.name, words, factor)
     text = (
         f"it is wrong, by up to {error:.2g} of its largest value, and matches none of the usual "
         "mistakes"
     )
-    return _weighted_terms(given, terms, tolerance) or Match("unknown", text, None, error)
+    return _weighted_terms(given, terms, tolerance) or Match("unknown", text)
 
 
 def _weighted_terms(
-    given: Sequence[FloatArray],
-    terms: Sequence[tuple[str, Sequence[FloatArray]]],
-    tolerance: float,
+    given: FloatArray, terms: Sequence[tuple[str, FloatArray]], tolerance: float
 ) -> Match | None:
     """Recognises a sum of the right terms with wrong factors, by least squares over all points."""
     if not terms:
         return None
-    columns = np.stack([np.concatenate([a.ravel() for a in made]) for _, made in terms], axis=1)
-    wanted = np.concatenate([array.ravel() for array in given])
-    factors = np.linalg.lstsq(columns, wanted, rcond=None)[0]
-    made = [
-        np.sum([f * arrays[i] for f, (_, arrays) in zip(factors, terms, strict=True)], axis=0)
-        for i in range(len(given))
-    ]
-    error = _error(given, made)
-    if error > tolerance:
+    columns = np.stack([made for _, made in terms], axis=-1)
+    factors = np.linalg.lstsq(columns.reshape(-1, len(terms)), given.ravel(), rcond=None)[0]
+    if relative_error(given, columns @ factors) > tolerance:
         return None
     wrong = [
         f"the term from the {name} is {factor:.6g} times the right one"
         for factor, (name, _) in zip(factors, terms, strict=True)
         if not math.isclose(factor, 1, rel_tol=10 * tolerance)
     ]
-    return Match("unknown", " and ".join(wrong), None, error)
+    return Match("unknown", " and ".join(wrong))
 
 
-def derivative_terms(wrt: str) -> list[tuple[str, Field]]:
-    """Returns the terms of a partial derivative that has several, by name."""
-    if wrt != "theta":
-        return []
-    return [
-        ("Gaussian envelope", lambda v, x, y: _envelope_part("theta", v, x, y)),
-        ("cosine", lambda v, x, y: _carrier_part("theta", v, x, y)),
-    ]
+def relative_error(given: FloatArray, made: FloatArray) -> float:
+    """Returns the largest deviation, relative to the largest value, of all points."""
+    scale = np.abs(made).max(axis=(1, 2))
+    deviation = np.abs(given - made).max(axis=(1, 2))
+    return float(
+        np.divide(deviation, scale, out=np.full(len(scale), np.inf), where=scale > 0).max()
+    )
 
 
-def _error(given: Sequence[FloatArray], made: Sequence[FloatArray]) -> float:
-    """Largest deviation, relative to the largest value, of all points."""
-    errors = []
-    for mine, theirs in zip(given, made, strict=True):
-        scale = float(np.abs(theirs).max())
-        errors.append(float(np.abs(mine - theirs).max()) / scale if scale > 0 else math.inf)
-    return max(errors)
-
-
-def _common_factor(given: Sequence[FloatArray], made: Sequence[FloatArray]) -> float:
+def _common_factor(given: FloatArray, made: FloatArray) -> float:
     """Least squares over all points."""
-    inner = sum(float((mine * theirs).sum()) for mine, theirs in zip(given, made, strict=True))
-    square = sum(float((theirs * theirs).sum()) for theirs in made)
-    return inner / square if square > 0 else 0.0
+    square = float((made * made).sum())
+    return float((given * made).sum()) / square if square > 0 else 0.0
 
 
 def _scaled(
-    given: Sequence[FloatArray],
-    right: Sequence[FloatArray],
-    points: Sequence[GaborParameters],
-    tolerance: float,
+    given: FloatArray, right: FloatArray, points: Sequence[GaborParameters], tolerance: float
 ) -> Match | None:
-    factors = np.array(
-        [_common_factor([mine], [theirs]) for mine, theirs in zip(given, right, strict=True)]
-    )
-    made = [factor * array for factor, array in zip(factors, right, strict=True)]
-    if not factors.all() or (error := _error(given, made)) > tolerance:
+    factors = np.array([_common_factor(*pair) for pair in zip(given, right, strict=True)])
+    if not factors.all() or relative_error(given, factors[:, None, None] * right) > tolerance:
         return None
     if np.ptp(factors) <= tolerance * np.abs(factors).max():
         factor = float(np.median(factors))
-        return Match("scaled", f"it is {factor:.6g} times the right one", factor, error)
-    return Match("scaled", f"it is {_monomial(factors, points)} the right one", None, error)
+        return Match("scaled", f"it is {factor:.6g} times the right one", factor)
+    return Match("scaled", f"it is {_monomial(factors, points)} the right one")
 
 
 def _monomial(factors: FloatArray, points: Sequence[GaborParameters]) -> str:

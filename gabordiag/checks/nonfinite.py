@@ -11,14 +11,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode
 
+from gabordiag.checks.cuts import graph_nodes, operation_name
 from gabordiag.own.evaluation import UserObjective
-from gabordiag.own.loading import Location, calling_location, user_code
+from gabordiag.own.loading import Location, calling_location, location_evidence, user_code
 
 # What is added under a root or to a divisor, and by how much the argument of an arc cosine stays
 # off its limits; in doubles, above their rounding.
@@ -27,6 +29,8 @@ _EPS, _OFF = 1e-12, 1e-7
 _LARGEST_EXPONENT = 80.0
 
 Call = Callable[..., Any]
+# (operation, arguments, keywords) -> its result.
+Apply = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,11 @@ class Repair:
 
     Attributes:
         words: What to write, with x for the operation's argument.
-        apply: (operation, arguments, keywords) -> its result, as the words say.
+        apply: Does as the words say.
     """
 
     words: str
-    apply: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
+    apply: Apply
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Culprit:
     value: float
 
     @property
-    def repairs(self) -> tuple[Repair, ...]:
+    def repairs(self) -> Sequence[Repair]:
         """What to write instead, the likeliest first."""
         return _REPAIRS.get(self.name, ())
 
@@ -82,18 +86,11 @@ class Culprit:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as evidence."""
-        place = self.location
-        return {
-            "kind": "nonfinite",
-            "operation": self.name,
-            "masked": self.is_masked,
-            "file": None if place is None else place.file,
-            "line": None if place is None else place.line,
-            "code": None if place is None else place.code,
-        }
+        found = {"kind": "nonfinite", "operation": self.name, "masked": self.is_masked}
+        return found | location_evidence(self.location)
 
 
-def _first(change: Callable[[Any], Any]) -> Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]:
+def _first(change: Callable[[Any], Any]) -> Apply:
     """Returns a repair of the first argument."""
     return lambda func, args, kwargs: func(change(args[0]), *args[1:], **kwargs)
 
@@ -106,91 +103,90 @@ def _safe(divisor: Any) -> Any:
 
 def _safe_division(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     # `2 / x` is x.__rtruediv__(2): the divisor comes first.
-    is_turned = _name(func) in ("__rtruediv__", "__rdiv__")
+    is_turned = operation_name(func) in ("__rtruediv__", "__rdiv__")
     dividend, divisor = args[1::-1] if is_turned else args[:2]
     return torch.true_divide(dividend, _safe(divisor))
 
 
 def _smooth_norm(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    # The order, p or ord, is taken to be 2.
     named = dict(zip(("x", "p", "dim", "keepdim"), args, strict=False)) | kwargs
-    if _name(func) == "vector_norm":
-        named = dict(zip(("x", "ord", "dim", "keepdim"), args, strict=False)) | kwargs
     x, dim, keep = args[0], named.get("dim"), bool(named.get("keepdim", False))
     squares = x.square().sum() if dim is None else x.square().sum(dim=dim, keepdim=keep)
     return (squares + _EPS).sqrt()
 
 
-def _smooth_deviation(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return (torch.var(*args, **kwargs) + _EPS).sqrt()
-
-
 def _without_root(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return _smooth_norm(func, args, kwargs) ** 2 if "norm" in _name(func) else args[0]
+    is_norm = "norm" in operation_name(func)
+    return _smooth_norm(func, args, kwargs) ** 2 if is_norm else args[0]
 
 
 _ROOT_OUT = "leave the root out (the loss is lowest where it was)"
-_ROOT = (
-    Repair(
-        f"write torch.sqrt(x + {_EPS:g}): a small constant inside the root",
-        _first(lambda x: x + _EPS),
-    ),
-    Repair(_ROOT_OUT, _without_root),
-)
-_NORM = (
-    Repair(
-        f"write (x.square().sum(dim) + {_EPS:g}).sqrt(): a small constant inside it", _smooth_norm
-    ),
-    Repair(f"write x.square().sum(dim): {_ROOT_OUT}", _without_root),
-)
-_ARC = (
-    Repair(
-        f"write x.clamp(-1 + {_OFF:g}, 1 - {_OFF:g}) as its argument",
-        _first(lambda x: x.clamp(-1 + _OFF, 1 - _OFF)),
-    ),
-)
-_LOG = (
-    Repair(f"write x.clamp(min={_EPS:g}) as its argument", _first(lambda x: x.clamp(min=_EPS))),
-)
-_DIVISION = (
-    Repair("write torch.where(x == 0, 1, x) as the divisor x: a safe one", _safe_division),
-)
-_POWER = (
-    Repair(f"write (x + {_EPS:g}) ** p: a small constant inside it", _first(lambda x: x + _EPS)),
-)
-_EXP = (
-    Repair(
-        f"write x.clamp(max={_LARGEST_EXPONENT:g}) as its argument",
-        _first(lambda x: x.clamp(max=_LARGEST_EXPONENT)),
-    ),
-)
-_REPAIRS = {
-    **dict.fromkeys(("sqrt", "rsqrt"), _ROOT),
-    **dict.fromkeys(("norm", "vector_norm"), _NORM),
-    **dict.fromkeys(("acos", "arccos", "asin", "arcsin"), _ARC),
-    **dict.fromkeys(("log", "log2", "log10", "xlogy"), _LOG),
-    **dict.fromkeys(
-        ("div", "divide", "true_divide", "__truediv__", "__rtruediv__", "__rdiv__", "__div__"),
-        _DIVISION,
-    ),
-    "reciprocal": (Repair(_DIVISION[0].words, _first(_safe)),),
-    **dict.fromkeys(("pow", "__pow__"), _POWER),
-    **dict.fromkeys(("exp", "expm1", "sinh", "cosh"), _EXP),
-    "std": (
-        Repair(
-            f"write (x.var(dim) + {_EPS:g}).sqrt(): a small constant inside it", _smooth_deviation
+_DIVISOR = "write torch.where(x == 0, 1, x) as the divisor x: a safe one"
+# Operations -> what to write instead, the likeliest first.
+_REPAIRS: dict[str, list[Repair]] = {
+    operation: [Repair(words, apply) for words, apply in repairs]
+    for operations, *repairs in (
+        (
+            ("sqrt", "rsqrt"),
+            (
+                f"write torch.sqrt(x + {_EPS:g}): a small constant inside the root",
+                _first(lambda x: x + _EPS),
+            ),
+            (_ROOT_OUT, _without_root),
         ),
-    ),
-    "atan2": (
-        Repair(
-            f"torch.atan2(y, x + {_EPS:g})",
-            lambda func, args, kwargs: func(args[0], args[1] + _EPS, **kwargs),
+        (
+            ("norm", "vector_norm"),
+            (
+                f"write (x.square().sum(dim) + {_EPS:g}).sqrt(): a small constant inside it",
+                _smooth_norm,
+            ),
+            (f"write x.square().sum(dim): {_ROOT_OUT}", _without_root),
         ),
-    ),
+        (
+            ("acos", "arccos", "asin", "arcsin"),
+            (
+                f"write x.clamp(-1 + {_OFF:g}, 1 - {_OFF:g}) as its argument",
+                _first(lambda x: x.clamp(-1 + _OFF, 1 - _OFF)),
+            ),
+        ),
+        (
+            ("log", "log2", "log10", "xlogy"),
+            (f"write x.clamp(min={_EPS:g}) as its argument", _first(lambda x: x.clamp(min=_EPS))),
+        ),
+        (
+            ("div", "divide", "true_divide", "__truediv__", "__rtruediv__", "__rdiv__", "__div__"),
+            (_DIVISOR, _safe_division),
+        ),
+        (("reciprocal",), (_DIVISOR, _first(_safe))),
+        (
+            ("pow", "__pow__"),
+            (f"write (x + {_EPS:g}) ** p: a small constant inside it", _first(lambda x: x + _EPS)),
+        ),
+        (
+            ("exp", "expm1", "sinh", "cosh"),
+            (
+                f"write x.clamp(max={_LARGEST_EXPONENT:g}) as its argument",
+                _first(lambda x: x.clamp(max=_LARGEST_EXPONENT)),
+            ),
+        ),
+        (
+            ("std",),
+            (
+                f"write (x.var(dim) + {_EPS:g}).sqrt(): a small constant inside it",
+                lambda func, args, kwargs: (torch.var(*args, **kwargs) + _EPS).sqrt(),
+            ),
+        ),
+        (
+            ("atan2",),
+            (
+                f"torch.atan2(y, x + {_EPS:g})",
+                lambda func, args, kwargs: func(args[0], args[1] + _EPS, **kwargs),
+            ),
+        ),
+    )
+    for operation in operations
 }
-
-
-def _name(func: Call) -> str:
-    return str(resolve_name(func) or getattr(func, "__name__", func)).split(".")[-1]
 
 
 class _Recorder(TorchFunctionMode):
@@ -209,7 +205,7 @@ class _Recorder(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         node = result.grad_fn if isinstance(result, Tensor) else None
         if node is not None and node not in self.made:
-            self.made[node] = _name(func), calling_location(sys._getframe(1))
+            self.made[node] = operation_name(func), calling_location(sys._getframe(1))
             if self.first is None and not bool(torch.isfinite(result.detach()).all()):
                 self.first = self.made[node]
         return result
@@ -223,11 +219,20 @@ def find_culprit(objective: UserObjective, *values: float) -> Culprit | None:
     if not loss.requires_grad:
         return None
     found: list[Culprit] = []
-    masks: list[bool] = []
-    handles = [
-        node.register_hook(_watch(node, recorder, found, masks, values[0]))
-        for node in _nodes(loss.grad_fn)
-    ]
+    is_masked = False
+
+    def watch(node: Any, handed_on: Sequence[Tensor | None], got: Sequence[Tensor | None]) -> None:
+        nonlocal is_masked
+        kind = type(node).__name__
+        is_masked |= kind.startswith("Where")
+        if _are_finite(handed_on) or not _are_finite(got):
+            return
+        name, location = recorder.made.get(node, (kind.split("Backward")[0].lower(), None))
+        # A gradient of zero that becomes NaN was masked away after the operation.
+        was_zero = any(g is not None and bool((g == 0).any()) for g in got)
+        found.append(Culprit(name, location, is_masked and was_zero, values[0]))
+
+    handles = [node.register_hook(partial(watch, node)) for node in graph_nodes(loss.grad_fn)]
     try:
         with user_code("computing the gradient"):
             torch.autograd.grad(loss, leaves.parameter, allow_unused=True)
@@ -240,34 +245,8 @@ def find_culprit(objective: UserObjective, *values: float) -> Culprit | None:
     return found[0] if found else None
 
 
-def _nodes(root: Any) -> list[Any]:
-    seen, stack = {root: None}, [root]
-    while stack:
-        for node, _ in stack.pop().next_functions:
-            # Leaves have no operation; hooks on them are the user's.
-            if node is not None and node not in seen and not hasattr(node, "variable"):
-                seen[node] = None
-                stack.append(node)
-    return list(seen)
-
-
-def _watch(
-    node: Any, recorder: _Recorder, found: list[Culprit], masks: list[bool], value: float
-) -> Callable[[Sequence[Tensor | None], Sequence[Tensor | None]], None]:
-    kind = type(node).__name__
-    name, location = recorder.made.get(node, (kind.split("Backward")[0].lower(), None))
-
-    def watch(handed_on: Sequence[Tensor | None], got: Sequence[Tensor | None]) -> None:
-        if kind.startswith("Where"):
-            masks.append(True)
-        bad = [g for g in handed_on if g is not None and not bool(torch.isfinite(g).all())]
-        if not bad or not all(g is None or bool(torch.isfinite(g).all()) for g in got):
-            return
-        # A gradient of zero that becomes NaN was masked away after the operation.
-        masked = bool(masks) and any(g is not None and bool((g == 0).any()) for g in got)
-        found.append(Culprit(name, location, masked, value))
-
-    return watch
+def _are_finite(gradients: Sequence[Tensor | None]) -> bool:
+    return all(g is None or bool(torch.isfinite(g).all()) for g in gradients)
 
 
 class Repaired(TorchFunctionMode):
@@ -286,14 +265,9 @@ class Repaired(TorchFunctionMode):
         self, func: Call, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Runs the operation, or what is written instead."""
-        wanted = self._culprit
-        if _name(func) == wanted.name and _is_at(wanted.location):
-            return self._repair.apply(func, args, kwargs or {})
+        if operation_name(func) == self._culprit.name:
+            here, wanted = calling_location(sys._getframe(1)), self._culprit.location
+            # The same file and line, or both unknown.
+            if (here or ())[:2] == (wanted or ())[:2]:
+                return self._repair.apply(func, args, kwargs or {})
         return func(*args, **(kwargs or {}))
-
-
-def _is_at(location: Location | None) -> bool:
-    here = calling_location(sys._getframe(2))
-    if location is None or here is None:
-        return location is here
-    return (location.file, location.line) == (here.file, here.line)

@@ -10,9 +10,10 @@ objective's gradient can be trusted.
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,12 @@ from torch import Tensor
 from gabordiag.checks.expressions import Expression
 from gabordiag.checks.mistakes import (
     Field,
-    Match,
     Mistake,
     derivative_mistakes,
     derivative_terms,
     kernel_mistakes,
     recognise,
+    relative_error,
 )
 from gabordiag.errors import InputError, UsageError
 from gabordiag.gabor import (
@@ -101,13 +102,11 @@ class UserCheck:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON takes them."""
-        return {
-            "ok": self.ok,
+        numbers = {
             "max_relative_error": finite_or_none(self.max_relative_error),
-            "best_match": self.best_match,
-            "explanation": self.explanation,
             "factor": finite_or_none(self.factor),
         }
+        return asdict(self) | numbers
 
 
 @dataclass(frozen=True)
@@ -174,16 +173,15 @@ def check_derivative(
             f"the kernel has no parameter '{wrt}'.", f"Use one of {', '.join(PARAMETER_NAMES)}."
         )
     kernel_size = validate_kernel_size(kernel_size)
-    reference = _reference(wrt, kernel_size)
-    if function is None:
-        return Check("derivative", wrt, reference, None)
-    user = _UserField(function, kernel_size, "derivative")
+    verdict = None
+    if function is not None:
+        user = _UserField(function, kernel_size, "derivative")
 
-    def right(point: GaborParameters, size: int) -> Tensor:
-        return _closed_form(point, wrt, size)
+        def right(point: GaborParameters, size: int) -> Tensor:
+            return _closed_form(point, wrt, size)
 
-    verdict = _judge(user, right, lambda size: derivative_mistakes(wrt), derivative_terms(wrt))
-    return Check("derivative", wrt, reference, verdict)
+        verdict = _judge(user, right, lambda size: derivative_mistakes(wrt), derivative_terms(wrt))
+    return Check("derivative", wrt, _reference([wrt], kernel_size), verdict)
 
 
 def check_kernel(
@@ -201,18 +199,18 @@ def check_kernel(
         InputError: The function failed, or did not return a kernel.
     """
     kernel_size = validate_kernel_size(kernel_size)
-    references = [_reference(name, kernel_size) for name in PARAMETER_NAMES]
-    reference = {name: max(each[name] for each in references) for name in _REFERENCE_TOLERANCE}
-    if function is None:
-        return Check("kernel", None, reference, None)
-    user = _UserField(function, kernel_size, "kernel")
+    verdict = None
+    if function is not None:
+        verdict = _judge(_UserField(function, kernel_size, "kernel"), _kernel, kernel_mistakes)
+    return Check("kernel", None, _reference(PARAMETER_NAMES, kernel_size), verdict)
 
-    def right(point: GaborParameters, size: int) -> Tensor:
-        values: dict[str, Any] = point.to_dict()
-        return gabor_kernel(**values, kernel_size=size)
 
-    verdict = _judge(user, right, kernel_mistakes)
-    return Check("kernel", None, reference, verdict)
+def _kernel(point: GaborParameters, size: int) -> Tensor:
+    return gabor_kernel(*point.to_dict().values(), kernel_size=size)
+
+
+def _closed_form(point: GaborParameters, wrt: str, size: int) -> Tensor:
+    return gabor_partials(*point.to_dict().values(), kernel_size=size, names=[wrt])[wrt]
 
 
 def _grid(kernel_size: int) -> tuple[FloatArray, FloatArray]:
@@ -225,35 +223,30 @@ def _judge(
     user: _UserField,
     right: Callable[[GaborParameters, int], Tensor],
     mistakes: Callable[[int], list[Mistake]],
-    terms: list[tuple[str, Field]] | None = None,
+    terms: Sequence[tuple[str, Field]] = (),
 ) -> UserCheck:
     points = [user.neutralised(point) for point in POINTS]
-    given = [user(point) for point in points]
+    given = np.stack([user(point) for point in points])
+    if not np.isfinite(given).all():
+        return UserCheck(False, math.inf, "unknown", f"your {user.what} is not finite everywhere")
     size = user.kernel_size
     x, y = _grid(size)
-    expected: list[FloatArray] = [right(point, size).numpy() for point in points]
-    if not all(np.isfinite(array).all() for array in given):
-        return UserCheck(False, math.inf, "unknown", f"your {user.what} is not finite everywhere")
-    tolerance = _TOLERANCES.get(user.itemsize, TOLERANCE)
-    made = [(mistake, [mistake.field(p, x, y) for p in points]) for mistake in mistakes(size)]
-    summands = [(name, [term(p, x, y) for p in points]) for name, term in terms or []]
-    match = recognise(given, expected, made, points, tolerance, summands)
-    error = max(
-        float(np.abs(mine - theirs).max() / np.abs(theirs).max())
-        for mine, theirs in zip(given, expected, strict=True)
+
+    def made(field: Field) -> FloatArray:
+        return np.stack([field(point, x, y) for point in points])
+
+    expected = np.stack([right(point, size).numpy() for point in points])
+    match = recognise(
+        given,
+        expected,
+        [(mistake, made(mistake.field)) for mistake in mistakes(size)],
+        points,
+        _TOLERANCES.get(user.itemsize, TOLERANCE),
+        [(name, made(term)) for name, term in terms],
     )
-    words = _sentence(user, match)
-    return UserCheck(match.name == "correct", error, match.name, words, match.factor)
-
-
-def _sentence(user: _UserField, match: Match) -> str:
-    words = f"your {user.what}: {match.explanation}"
-    if match.explanation.startswith("it "):
-        words = f"your {user.what} {match.explanation.removeprefix('it ')}"
-    missing = [f"{name} = {_NEUTRAL[name]:g}" for name in _NEUTRAL if name not in user.takes]
-    if not missing:
-        return words
-    return f"{words} (compared at {' and '.join(missing)}, which it does not take)"
+    is_right, error = match.name == "correct", relative_error(given, expected)
+    words = user.sentence(match.explanation)
+    return UserCheck(is_right, error, match.name, words, match.factor)
 
 
 class _UserField:
@@ -284,13 +277,24 @@ class _UserField:
         values.update({name: v for name, v in _NEUTRAL.items() if name not in self.takes})
         return GaborParameters(**values)
 
+    def sentence(self, explanation: str) -> str:
+        """Returns what was recognised, and at what a function that takes less was compared."""
+        words = f"your {self.what}: {explanation}"
+        if explanation.startswith("it "):
+            words = f"your {self.what} {explanation.removeprefix('it ')}"
+        missing = [f"{name} = {_NEUTRAL[name]:g}" for name in _NEUTRAL if name not in self.takes]
+        if not missing:
+            return words
+        return f"{words} (compared at {' and '.join(missing)}, which it does not take)"
+
     def __call__(self, point: GaborParameters) -> FloatArray:
         """Returns the values (K, K) at a filter."""
-        readings = [self._as_tensors, self._as_arrays, self._one_by_one]
         errors: list[Exception] = []
-        for reading in readings:
+        for reading in (self._as_tensors, self._as_arrays, self._one_by_one):
+            x, y = _grid(self.kernel_size)
+            values = {"x": x, "y": y, "kernel_size": self.kernel_size, **point.to_dict()}
             try:
-                return self._as_grid(reading(point))
+                return self._as_grid(reading(values))
             except InputError:
                 raise
             except Exception as error:
@@ -301,26 +305,20 @@ class _UserField:
         with user_code(f"calling your {self.what}"):
             raise cause
 
-    def _as_tensors(self, point: GaborParameters) -> Any:
-        x, y = (torch.as_tensor(grid) for grid in _grid(self.kernel_size))
-        values = {k: torch.tensor(v, dtype=torch.float64) for k, v in point.items()}
-        return self._call({"x": x, "y": y, **values, "kernel_size": self.kernel_size})
+    def _as_tensors(self, values: dict[str, Any]) -> Any:
+        size = {"kernel_size": values.pop("kernel_size")}
+        tensors = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in values.items()}
+        return self._as_arrays(tensors | size)
 
-    def _as_arrays(self, point: GaborParameters) -> Any:
-        x, y = _grid(self.kernel_size)
-        return self._call({"x": x, "y": y, **point.to_dict(), "kernel_size": self.kernel_size})
-
-    def _one_by_one(self, point: GaborParameters) -> Any:
+    def _one_by_one(self, values: dict[str, Any]) -> Any:
         if "x" not in self.takes:
             # OpenCV's ksize is a pair.
-            side = (self.kernel_size, self.kernel_size)
-            return self._call({**point.to_dict(), "kernel_size": side})
-        x, y = _grid(self.kernel_size)
-        places = zip(x.ravel().tolist(), y.ravel().tolist(), strict=True)
-        values = [float(self._call({"x": a, "y": b, **point.to_dict()})) for a, b in places]
-        return np.reshape(values, x.shape)
+            return self._as_arrays(values | {"kernel_size": (self.kernel_size, self.kernel_size)})
+        places = zip(values["x"].flat, values["y"].flat, strict=True)
+        made = [float(self._as_arrays(values | {"x": float(a), "y": float(b)})) for a, b in places]
+        return np.reshape(made, values["x"].shape)
 
-    def _call(self, values: dict[str, Any]) -> Any:
+    def _as_arrays(self, values: dict[str, Any]) -> Any:
         if all(name is None for name, _ in self._arguments):
             return self._function(*(values[canonical] for _, canonical in self._arguments))
         return self._function(**{str(name): values[c] for name, c in self._arguments})
@@ -341,19 +339,16 @@ class _UserField:
             return np.full(side, float(array))
         shape = array.shape
         array = array.reshape([n for n in shape if n != 1])
-        if array.shape != side and not {"x", "kernel_size"} & self.takes and _is_centred(array):
+        if array.shape != side:
+            # One that chooses its size itself has to have one middle pixel.
+            is_centred = array.ndim == 2 and array.shape[0] == array.shape[1] and len(array) % 2
+            if {"x", "kernel_size"} & self.takes or not is_centred:
+                raise InputError(
+                    f"Your {self.what} has shape {shape}, not {side}.",
+                    "Return one square kernel of side kernel_size.",
+                )
             self.kernel_size = len(array)
-        elif array.shape != side:
-            raise InputError(
-                f"Your {self.what} has shape {shape}, not {side}.",
-                "Return one square kernel of side kernel_size.",
-            )
         return array.astype(np.float64)
-
-
-def _is_centred(array: FloatArray) -> bool:
-    """Whether an array has one middle pixel."""
-    return array.ndim == 2 and array.shape[0] == array.shape[1] and array.shape[0] % 2 == 1
 
 
 def _read_arguments(function: Callable[..., Any]) -> list[tuple[str | None, str]]:
@@ -368,15 +363,13 @@ def _read_arguments(function: Callable[..., Any]) -> list[tuple[str | None, str]
         parameters = []
     plain = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     known = [(p.name, _CANONICAL[p.name.lower()]) for p in plain if p.name.lower() in _CANONICAL]
-    unknown = [p for p in plain if p.name.lower() not in _CANONICAL and p.default is p.empty]
-    by_position = any(p.kind == p.POSITIONAL_ONLY for p in plain)
-    if not unknown and not by_position and {c for _, c in known} >= {"theta"}:
-        return list(known)
     needed = [p for p in plain if p.default is p.empty]
-    orders = (("x", "y", *PARAMETER_NAMES), (*PARAMETER_NAMES, "kernel_size"))
-    if by_position and not unknown:
+    unknown = [p for p in needed if p.name.lower() not in _CANONICAL]
+    if not unknown and any(p.kind == p.POSITIONAL_ONLY for p in plain):
         return [(None, canonical) for _, canonical in known]
-    for order in orders:
+    if not unknown and any(canonical == "theta" for _, canonical in known):
+        return list(known)
+    for order in (("x", "y", *PARAMETER_NAMES), (*PARAMETER_NAMES, "kernel_size")):
         if len(needed) == len(order):
             return [(None, canonical) for canonical in order]
     names = ", ".join(p.name for p in unknown) or "its arguments"
@@ -386,20 +379,15 @@ def _read_arguments(function: Callable[..., Any]) -> list[tuple[str | None, str]
     )
 
 
-def _reference(wrt: str, kernel_size: int) -> dict[str, float]:
+def _reference(names: Sequence[str], kernel_size: int) -> dict[str, float]:
+    """Returns the largest relative errors of derivatives by name of the method."""
     errors = dict.fromkeys(_REFERENCE_TOLERANCE, 0.0)
-    for point in POINTS:
+    for point, wrt in itertools.product(POINTS, names):
         closed = _closed_form(point, wrt, kernel_size)
-        scale = closed.abs().max()
-        for name, derivative in _derivatives(point, wrt, kernel_size).items():
-            error = float((derivative - closed).abs().max() / scale)
-            errors[name] = max(errors[name], error)
+        for method, derivative in _derivatives(point, wrt, kernel_size).items():
+            error = float((derivative - closed).abs().max() / closed.abs().max())
+            errors[method] = max(errors[method], error)
     return errors
-
-
-def _closed_form(point: GaborParameters, wrt: str, kernel_size: int) -> Tensor:
-    values: dict[str, Any] = point.to_dict()
-    return gabor_partials(**values, kernel_size=kernel_size)[wrt]
 
 
 def _derivatives(point: GaborParameters, wrt: str, kernel_size: int) -> dict[str, Tensor]:
@@ -407,7 +395,7 @@ def _derivatives(point: GaborParameters, wrt: str, kernel_size: int) -> dict[str
 
     def kernel(value: Tensor) -> Tensor:
         values: dict[str, Any] = {**point.to_dict(), wrt: value}
-        return gabor_kernel(**values, kernel_size=kernel_size, dtype=value.dtype)
+        return gabor_kernel(*values.values(), kernel_size=kernel_size, dtype=value.dtype)
 
     value = torch.tensor(getattr(point, wrt), dtype=torch.float64)
     by_autograd: Tensor = torch.func.jacrev(kernel)(value)

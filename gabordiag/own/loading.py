@@ -49,6 +49,15 @@ class Location(NamedTuple):
         return f"line {self.line} of {Path(self.file).name}"
 
 
+def location_evidence(place: Location | None) -> dict[str, Any]:
+    """Returns a line of the user's code as findings show it, None where it is unknown."""
+    return {
+        "file": None if place is None else place.file,
+        "line": None if place is None else place.line,
+        "code": None if place is None else place.code,
+    }
+
+
 # Whose code a frame may run, ascending by how much an error message should be about it.
 _NOT_THE_USERS, _INSTALLED, _THE_USERS = range(3)
 
