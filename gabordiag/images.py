@@ -7,9 +7,9 @@ may assume a finite, two-dimensional image that is larger than the kernel and no
 from __future__ import annotations
 
 import importlib.util
+import math
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,6 @@ SYNTHETIC_SHAPE = (512, 512)
 MAX_PIXELS = 89_000_000
 # The loss is made of squares of responses; beyond these they overflow or vanish.
 _SMALLEST, _LARGEST = 1e-100, 1e100
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
 def load_image(
@@ -68,9 +67,15 @@ def load_image(
         image = _built_in(name, seed) if name in BUILT_IN else _from_file(Path(name))
     else:
         name = "the array"
-        image = _checked_array(_as_array(source), name)
-    image = _validated(image, name)
-    _require_usable_size(float(np.abs(image).max()) * abs(pixel_scale), name)
+        try:
+            array = np.asarray(source)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise InputError(
+                f"The image is no array of numbers ({_first_line(error)}).",
+                "Pass a two-dimensional NumPy array.",
+            ) from None
+        image = _checked_array(array, name)
+    _validate(image, name, pixel_scale)
     image = image * pixel_scale
     if normalize == "whiten":
         image = _flatten_spectrum(image)
@@ -81,28 +86,20 @@ def load_image(
     return image
 
 
-def _require_usable_size(largest: float, name: str) -> None:
-    if not _SMALLEST <= largest <= _LARGEST:
-        raise InputError(
-            f"{name} holds values up to {largest:.3g}, whose squares a double cannot hold.",
-            f"Scale it to between {_SMALLEST:g} and {_LARGEST:g}, for example with --pixel-scale.",
-        )
-
-
 def require_larger_than_kernel(image: FloatArray, kernel_size: int) -> None:
     """Refuses an image in which the kernel has no place.
 
     Raises:
         InputError: A side of the image is shorter than the kernel's.
     """
-    rows, columns = image.shape
-    if min(rows, columns) < kernel_size:
-        largest = min(rows, columns) - (min(rows, columns) + 1) % 2
+    side = min(image.shape)
+    if side < kernel_size:
+        rows, columns = image.shape
+        largest = side - (side + 1) % 2
+        smaller = f", or --kernel-size {largest}" if largest >= 3 else ""
         raise InputError(
             f"The image has {rows} x {columns} pixels, too few for a kernel of side {kernel_size}.",
-            f"Use a larger image, or --kernel-size {largest}."
-            if largest >= 3
-            else "Use a larger image.",
+            f"Use a larger image{smaller}.",
         )
 
 
@@ -119,7 +116,7 @@ def _flatten_spectrum(image: FloatArray) -> FloatArray:
     return np.fft.irfft2(flat, s=image.shape)
 
 
-def _validated(image: FloatArray, name: str) -> FloatArray:
+def _validate(image: FloatArray, name: str, pixel_scale: float) -> None:
     if not np.isfinite(image).all():
         bad = int(image.size - np.isfinite(image).sum())
         raise InputError(
@@ -131,17 +128,12 @@ def _validated(image: FloatArray, name: str) -> FloatArray:
             f"{name} is constant, so its response says nothing about a filter.",
             "Use an image with some texture.",
         )
-    return image
-
-
-def _as_array(source: npt.ArrayLike) -> npt.NDArray[Any]:
-    try:
-        return np.asarray(source)
-    except (ValueError, TypeError, RuntimeError) as error:
+    largest = float(np.abs(image).max()) * abs(pixel_scale)
+    if not _SMALLEST <= largest <= _LARGEST:
         raise InputError(
-            f"The image is no array of numbers ({_first_line(error)}).",
-            "Pass a two-dimensional NumPy array.",
-        ) from None
+            f"{name} holds values up to {largest:.3g}, whose squares a double cannot hold.",
+            f"Scale it to between {_SMALLEST:g} and {_LARGEST:g}, for example with --pixel-scale.",
+        )
 
 
 def _checked_array(array: npt.NDArray[np.generic], name: str) -> FloatArray:
@@ -228,43 +220,33 @@ def _from_picture(path: Path) -> FloatArray:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                _refuse_bomb(path, picture.size)
+                if math.prod(picture.size) > MAX_PIXELS:
+                    raise Image.DecompressionBombError
                 return _grey(ImageOps.exif_transpose(picture))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _bomb(path) from None
+        raise InputError(
+            f"{path} would unpack to more than {MAX_PIXELS // 1_000_000} million pixels, "
+            "which looks like a decompression bomb.",
+            "Scale it down first.",
+        ) from None
     except UnidentifiedImageError:
         raise InputError(
             f"{path} is not an image that Pillow can read.",
             "Use PNG, JPEG, TIFF or WebP, or a .npy array.",
         ) from None
+    except PermissionError:
+        raise
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, PermissionError):
-            raise
         raise InputError(
             f"{path} is damaged: {_first_line(error)}.", "Save or download it again."
         ) from None
 
 
-def _refuse_bomb(path: Path, size: tuple[int, int]) -> None:
-    if size[0] * size[1] > MAX_PIXELS:
-        raise _bomb(path)
-
-
-def _bomb(path: Path) -> InputError:
-    return InputError(
-        f"{path} would unpack to more than {MAX_PIXELS // 1_000_000} million pixels, "
-        "which looks like a decompression bomb.",
-        "Scale it down first.",
-    )
-
-
 def _grey(picture: Image.Image) -> FloatArray:
-    if picture.mode in _SIXTEEN_BIT:
-        return np.asarray(picture, dtype=np.float64) / 65535
-    if picture.mode == "I":  # 32-bit integers: how Pillow opens some 16-bit files
-        return np.asarray(picture, dtype=np.float64) / 65535
     if picture.mode == "F":
         return np.asarray(picture, dtype=np.float64)
+    if picture.mode.startswith("I"):  # 16 bits; some of them Pillow opens as 32-bit integers
+        return np.asarray(picture, dtype=np.float64) / 65535
     return np.asarray(picture.convert("L"), dtype=np.float64) / 255
 
 

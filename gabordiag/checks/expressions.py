@@ -30,6 +30,7 @@ from gabordiag.errors import UsageError
 
 Value = Tensor | float
 Node = Callable[[dict[str, Tensor]], Tensor]
+Operation = Callable[[Tensor, Tensor], Tensor]
 
 # Above what people write, below what could take seconds or exhaust Python's stack.
 MAX_LENGTH = 10_000
@@ -64,6 +65,12 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "log": torch.log,
     "ln": torch.log,
     "square": torch.square,
+}
+_OPERATIONS: dict[str, Operation] = {
+    "+": torch.add,
+    "-": torch.sub,
+    "*": torch.mul,
+    "/": torch.true_divide,
 }
 _POWERS = ("pow", "power", "Pow")
 _PREFIXES = ("np", "numpy", "torch", "math", "sympy", "sp", "cmath")
@@ -118,14 +125,7 @@ class Expression:
     ) -> Tensor:
         """Returns the formula's value, elementwise, in float64 for numbers.
 
-        Args:
-            x: Column, pixels from the centre; number or tensor, like all the others.
-            y: Row, pixels from the centre.
-            theta: Radians.
-            wavelength: Pixels.
-            sigma: Pixels.
-            psi: Radians.
-            gamma: Aspect ratio.
+        Numbers or tensors: x, y and lengths in pixels, angles in radians.
         """
         given = zip(VARIABLES, (x, y, theta, wavelength, sigma, psi, gamma), strict=True)
         values = {
@@ -222,58 +222,48 @@ class _Parser:
         if self._token.kind != "end":
             raise _error(f"{_shown(self._token)} is not expected", self._token.position)
 
-    def sum(self, depth: int) -> _Part:
-        if depth > MAX_DEPTH:
+    def _deeper(self, depth: int) -> int:
+        if depth >= MAX_DEPTH:
             raise _error(f"more than {MAX_DEPTH} levels are nested", self._token.position)
-        parts = [(1.0, self._product(depth))]
+        return depth + 1
+
+    def sum(self, depth: int) -> _Part:
+        first, rest = self._product(depth), []
         while (sign := self._take("+", "-")) is not None:
-            parts.append((1.0 if sign.text == "+" else -1.0, self._product(depth)))
-        if len(parts) == 1:
-            return parts[0][1]
-
-        def add(values: dict[str, Tensor]) -> Tensor:
-            total = parts[0][1].evaluate(values)
-            for sign, part in parts[1:]:
-                total = total + sign * part.evaluate(values)
-            return total
-
-        return self._folded(add, [part for _, part in parts])
+            rest.append((_OPERATIONS[sign.text], self._product(depth)))
+        return self._chain(first, rest)
 
     def _product(self, depth: int) -> _Part:
-        factors = [("*", self._sign(depth))]
+        first, rest = self._sign(depth), []
         while True:
-            operator = self._take("*", "/")
-            if operator is not None:
-                factors.append((operator.text, self._sign(depth)))
+            if (operator := self._take("*", "/")) is not None:
+                rest.append((_OPERATIONS[operator.text], self._sign(depth)))
             elif self._token.kind in ("number", "name") or self._token.text == "(":
-                factors.append(("*", self._power(depth)))
+                rest.append((torch.mul, self._power(depth)))
             else:
-                break
-        if len(factors) == 1:
-            return factors[0][1]
+                return self._chain(first, rest)
 
-        def multiply(values: dict[str, Tensor]) -> Tensor:
-            total = factors[0][1].evaluate(values)
-            for operator, part in factors[1:]:
-                factor = part.evaluate(values)
-                total = total * factor if operator == "*" else total / factor
+    def _chain(self, first: _Part, rest: list[tuple[Operation, _Part]]) -> _Part:
+        """Returns what operations make of a part, one after the other; a loop, however many."""
+        if not rest:
+            return first
+
+        def combine(total: Tensor, *terms: Tensor) -> Tensor:
+            for (operation, _), term in zip(rest, terms, strict=True):
+                total = operation(total, term)
             return total
 
-        return self._folded(multiply, [part for _, part in factors])
+        return self._folded(combine, first, *(part for _, part in rest))
 
     def _sign(self, depth: int) -> _Part:
         negative = False
         while (sign := self._take("+", "-")) is not None:
             negative ^= sign.text == "-"
         part = self._power(depth)
-        return self._folded(lambda values: -part.evaluate(values), [part]) if negative else part
+        return self._folded(torch.neg, part) if negative else part
 
     def _power(self, depth: int) -> _Part:
-        return self._raised(self._atom(depth), depth)
-
-    def _raised(self, base: _Part, depth: int) -> _Part:
-        exponent = self._exponent(depth)
-        return base if exponent is None else self._raise_to(base, exponent)
+        return self._raised(self._atom(depth), self._exponent(depth))
 
     def _exponent(self, depth: int) -> _Part | None:
         token = self._token
@@ -282,33 +272,33 @@ class _Parser:
             return _constant(_SUPERSCRIPTS[token.text])
         if self._take("^") is None:
             return None
-        if depth >= MAX_DEPTH:
-            raise _error(f"more than {MAX_DEPTH} levels are nested", token.position)
-        exponent = self._sign(depth + 1)
+        return self._limited(self._sign(self._deeper(depth)), token)
+
+    def _limited(self, exponent: _Part, token: Token) -> _Part:
         if exponent.constant is not None and abs(exponent.constant) > MAX_EXPONENT:
             raise _error(f"a power above {MAX_EXPONENT} is refused", token.position)
         return exponent
 
-    def _raise_to(self, base: _Part, exponent: _Part) -> _Part:
-        if base.constant == math.e:
-            return self._folded(lambda values: torch.exp(exponent.evaluate(values)), [exponent])
+    def _raised(self, base: _Part, exponent: _Part | None) -> _Part:
+        if exponent is None:
+            return base
         power = exponent.constant
+        if base.constant == math.e:
+            return self._folded(torch.exp, exponent)
         if power is not None:
-            return self._folded(lambda values: base.evaluate(values) ** power, [base])
-        return self._folded(
-            lambda values: base.evaluate(values) ** exponent.evaluate(values), [base, exponent]
-        )
+            return self._folded(lambda value: value**power, base)
+        return self._folded(torch.pow, base, exponent)
 
     def _atom(self, depth: int) -> _Part:
         token = self._token
         if token.kind == "number":
             self._next += 1
-            return self._finite(_constant(float(token.text)), token)
+            return self._finite(float(token.text), token)
         if token.kind == "name":
             self._next += 1
             return self._named(self._without_prefix(token), depth)
         if self._take("(") is not None:
-            part = self.sum(depth + 1)
+            part = self.sum(self._deeper(depth))
             self._expect(")")
             return part
         raise _error(f"a number, a name or '(' is missing before {_shown(token)}", token.position)
@@ -318,7 +308,7 @@ class _Parser:
         if token.text not in _PREFIXES or self._take(".") is None:
             return token
         name = self._token
-        if name.text not in _FUNCTIONS and name.text not in (*_POWERS, *_CONSTANTS):
+        if name.text not in (*_FUNCTIONS, *_POWERS, *_CONSTANTS):
             raise _error(f"{_shown(name)} is not a known function", name.position)
         self._next += 1
         return name
@@ -332,59 +322,49 @@ class _Parser:
             self.names.add(variable)
             return _Part(lambda values: values[variable], None)
         if name in _POWERS:
-            return self._power_function(depth)
-        lower = name.lower()
-        if lower in _FUNCTIONS:
-            return self._function(_FUNCTIONS[lower], token, depth)
-        raise _error(f"the name {_shown(token)} is unknown", token.position)
-
-    def _function(self, function: Callable[[Tensor], Tensor], token: Token, depth: int) -> _Part:
-        if depth >= MAX_DEPTH:
-            raise _error(f"more than {MAX_DEPTH} levels are nested", token.position)
+            start = self._token
+            self._expect("(")
+            base = self.sum(self._deeper(depth))
+            self._expect(",")
+            exponent = self._limited(self.sum(depth + 1), start)
+            self._expect(")")
+            return self._raised(base, exponent)
+        if name.lower() not in _FUNCTIONS:
+            raise _error(f"the name {_shown(token)} is unknown", token.position)
+        inside = self._deeper(depth)
         power = self._exponent(depth)
         if self._take("(") is not None:
-            argument = self.sum(depth + 1)
+            argument = self.sum(inside)
             self._expect(")")
         else:
-            argument = self._bare_argument(token, depth)
-        applied = self._folded(lambda values: function(argument.evaluate(values)), [argument])
-        return applied if power is None else self._raise_to(applied, power)
+            argument = self._bare_argument(token, inside)
+        return self._raised(self._folded(_FUNCTIONS[name.lower()], argument), power)
 
     def _bare_argument(self, function: Token, depth: int) -> _Part:
         """Reads the theta of cos theta; in cos 2 theta it is not clear where it ends."""
         first = self._token
-        argument = self._power(depth + 1)
+        argument = self._power(depth)
         following = self._token
         is_function = following.text.lower() in _FUNCTIONS or following.text in _PREFIXES
-        if (
-            first.kind == "number"
-            or following.kind == "number"
-            or (following.kind == "name" and not is_function)
-        ):
+        is_name = following.kind == "name" and not is_function
+        if "number" in (first.kind, following.kind) or is_name:
             raise _error(f"parentheses are missing after {_shown(function)}", first.position)
         return argument
 
-    def _power_function(self, depth: int) -> _Part:
-        position = self._token.position
-        self._expect("(")
-        base = self.sum(depth + 1)
-        self._expect(",")
-        exponent = self.sum(depth + 1)
-        self._expect(")")
-        if exponent.constant is not None and abs(exponent.constant) > MAX_EXPONENT:
-            raise _error(f"a power above {MAX_EXPONENT} is refused", position)
-        return self._raise_to(base, exponent)
+    def _folded(self, function: Callable[..., Tensor], *parts: _Part) -> _Part:
+        """Returns a function of subexpressions, as a number where all of them are numbers."""
 
-    def _folded(self, evaluate: Node, parts: list[_Part]) -> _Part:
-        """Returns the subexpression, as a number where all its parts are numbers."""
+        def evaluate(values: dict[str, Tensor]) -> Tensor:
+            return function(*[part.evaluate(values) for part in parts])
+
         if any(part.constant is None for part in parts):
             return _Part(evaluate, None)
-        return self._finite(_constant(float(evaluate({}))), self._token)
+        return self._finite(float(evaluate({})), self._token)
 
-    def _finite(self, part: _Part, token: Token) -> _Part:
-        if part.constant is not None and not math.isfinite(part.constant):
+    def _finite(self, value: float, token: Token) -> _Part:
+        if not math.isfinite(value):
             raise _error("a constant is too large or undefined", token.position)
-        return part
+        return _constant(value)
 
 
 def _shown(token: Token) -> str:

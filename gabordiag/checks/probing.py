@@ -18,11 +18,17 @@ from torch import Tensor, nn
 
 from gabordiag.checks.cuts import Cut, ValueTracer, custom_backward, use_in_init
 from gabordiag.objective.line import Line
-from gabordiag.objective.space import FloatArray, Parameter
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.loading import user_code
 from gabordiag.own.modules import ModuleLoss
-from gabordiag.own.numeric import GENERIC, differentiate, noise_at, noise_spacing
+from gabordiag.own.numeric import (
+    GENERIC,
+    differentiate,
+    noise_at,
+    noise_spacing,
+    places_inside,
+)
 
 # A slope below this part of the largest one seen is not compared: rounding, or a flat place.
 _SMALL_SLOPE = 1e-3
@@ -112,7 +118,10 @@ def probe(objective: Line, value: float) -> Probes:
     eps = float(torch.finfo(objective.dtype).eps)
     # Far above the rounding of the places, far below what the function changes over.
     spacing = noise_spacing(width, float(np.abs(places).max()), eps)
-    compared, reach = _difference_places(parameter, places, spacing)
+    is_ended = parameter.period is None
+    compared, reach = places_inside(places, parameter.low, parameter.high, is_ended, spacing)
+    if is_ended:
+        reach[(places < parameter.low) | (places > parameter.high)] = 1e-3 * width
     noises = _noises(objective, compared, spacing)
     # What is rounded to few digits is level from one of them to the next, and shows no noise.
     rounding = objective.loss_eps * float(np.abs(losses[np.isfinite(losses)]).max(initial=0.0))
@@ -139,34 +148,11 @@ def probe(objective: Line, value: float) -> Probes:
 def _noises(objective: Line, places: FloatArray, spacing: float) -> FloatArray:
     """Returns the noise (m,) at places (m,); where none can be measured, the largest of all."""
     parameter = objective.parameter
-    if parameter.period is None:
-        margin = 5 * spacing
-        within = (places >= parameter.low) & (places <= parameter.high)
-        inside = np.clip(places, parameter.low + margin, parameter.high - margin)
-        places = np.where(within, inside, places)
+    is_ended = parameter.period is None
+    places, _ = places_inside(places, parameter.low, parameter.high, is_ended, 5 * spacing)
     noises = noise_at(objective.loss_at, places, spacing)
     known = np.isfinite(noises)
     return np.where(known, noises, noises[known].max(initial=0.0))
-
-
-def _difference_places(
-    parameter: Parameter, places: FloatArray, margin: float
-) -> tuple[FloatArray, FloatArray]:
-    """Returns where and how far to reach (m,), so that no difference leaves an interval.
-
-    `differentiate` steps a tenth of the reach, here a little less than there is. At the very end of
-    an interval the slope is that of a place `margin` inside; a value outside was asked about, and
-    is taken to be defined.
-    """
-    width = parameter.high - parameter.low
-    reach: FloatArray = np.full(len(places), width / (2 * math.pi))
-    if parameter.period is not None:
-        return places, reach
-    within = (places >= parameter.low) & (places <= parameter.high)
-    low, high = parameter.low + margin, parameter.high - margin
-    moved = np.where(within, np.clip(places, low, high), places)
-    inside = np.minimum(moved - parameter.low, parameter.high - moved)
-    return moved, np.where(within, np.minimum(reach, 9 * inside), 1e-3 * width)
 
 
 def _gradients(objective: Line, value: float) -> dict[str, float]:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.losses import find_loss
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.evaluation import Evaluator, FunctionLoss, OwnObjective
+from gabordiag.own.evaluation import OwnObjective
+from gabordiag.own.evaluator import Evaluator, FunctionLoss
 from gabordiag.own.loading import user_code
 from gabordiag.own.modules import (
     Input,

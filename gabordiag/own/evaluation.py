@@ -1,9 +1,9 @@
 """A user's code as an `Line`: batched where torch can do that, else one by one.
 
-In goes an `Evaluator`, the loss of one value (a function here, a module in `modules.py`); out comes
-what every landscape, optimizer and diagnosis takes. The user's gradient may be what is wrong: it is
-believed about the landscape only where differences of values confirm it. All global random streams
-stay as they were (`streams.py`), and so does the module.
+In goes an `Evaluator`, the loss at one point; out comes what every landscape, optimizer and
+diagnosis takes. The user's gradient may be what is wrong: it is believed about the landscape only
+where differences of values confirm it. All global random streams stay as they were (`streams.py`),
+and so does the module.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import copy
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +25,15 @@ from gabordiag.errors import InputError
 from gabordiag.objective.line import CHUNK, Line, to_numpy
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.space import FloatArray
+from gabordiag.own.evaluator import Evaluator
 from gabordiag.own.loading import user_code
-from gabordiag.own.modules import Leaves, Slots, coarser, held_phrases
 from gabordiag.own.numeric import (
     GENERIC,
     NumericDerivatives,
     differentiate,
     follows_closely,
     measure_fine_noise,
+    places_inside,
 )
 from gabordiag.own.streams import RandomStreams
 from gabordiag.results import Progress
@@ -44,163 +45,6 @@ _CHEAP_BYTES = 2**20
 # Derivatives by autograd are believed where they agree this well with differences of values
 # (above this a gradient counts as wrong: CS231n), or within so many errors of the differences.
 _TRUST, _TRUSTED_ERRORS = 1e-2, 4
-_IS_NO_VECTOR = ("0-d tensor", "0-dim tensor", "tensor of dimension 0")
-_A_VECTOR = (
-    "It was given one number. Of a function of a vector give one start for each component: "
-    "--start A,B,... on the command line, start=(a, b, ...) in Python."
-)
-
-
-class Evaluator(Protocol):
-    """What is evaluated: the user's function or module, at points.
-
-    A point has the shape `shape`: () where one number varies, (d,) where several do. `precision` is
-    the coarsest of the losses so far.
-    """
-
-    shape: tuple[int, ...]
-    held: tuple[str, ...]
-    precision: torch.dtype
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of a point."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where a point lives."""
-
-    @property
-    def is_root(self) -> bool:
-        """Whether the loss is known to be the root of `smooth`."""
-
-    @property
-    def scale(self) -> float:
-        """What the loss without its root is a difference of; 0 where that is unknown."""
-
-    def loss(self, point: Tensor) -> Tensor:
-        """Returns the loss (0-dim) at a point."""
-
-    def smooth(self, point: Tensor) -> Tensor:
-        """Returns the loss without its root."""
-
-    def along(self, indices: Sequence[int], at: FloatArray) -> Evaluator:
-        """Returns the loss of some of the numbers, the others held fixed at `at` (d,)."""
-
-    def leaves(self, *values: float) -> Leaves:
-        """Returns what a training pass starts from, at the values (d,)."""
-
-    def run(self, leaves: Leaves) -> Tensor:
-        """Returns the loss (0-dim) as a training loop computes it."""
-
-
-class FunctionLoss:
-    """A function of one number, or of a vector, that returns the loss.
-
-    Attributes:
-        function: The user's.
-        shape: Of its argument, () or (d,).
-        held: Phrases that say which components are held fixed, and at what.
-        dtype: float64, or float32 where only that works.
-        device: The CPU.
-        precision: The coarsest of the losses so far.
-        is_root: Nothing is known of a function.
-
-    Args:
-        function: The user's.
-        places: Where it may be tried out: values (n,), or points (n, d) of a vector.
-        name: Of its argument.
-    """
-
-    is_root = False
-    scale = 0.0
-
-    def __init__(
-        self, function: Callable[[Tensor], Any], places: FloatArray, name: str = "value"
-    ) -> None:
-        self.function = function
-        self.shape = places.shape[1:]
-        self.held: tuple[str, ...] = ()
-        self._name = name
-        self.dtype, self.device = torch.float64, torch.device("cpu")
-        self.precision = torch.float64
-        # Fixed float32 tensors inside, such as a convolution's input, refuse float64.
-        if not self._runs(places[0]):
-            self.dtype = torch.float32
-            if not self._runs(places[0]):
-                self.dtype = torch.float64
-
-    def _runs(self, point: FloatArray) -> bool:
-        try:
-            self.loss(torch.tensor(point, dtype=self.dtype))
-        except InputError:
-            return False
-        return True
-
-    def along(self, indices: Sequence[int], at: FloatArray) -> FunctionLoss:
-        """Returns the loss of some components of the vector, the others held fixed.
-
-        Args:
-            indices: Of those that vary.
-            at: Values of all components (d,).
-        """
-        if self.shape == ():
-            return self
-        restricted = copy.copy(self)
-        base = torch.tensor(at, dtype=self.dtype)
-        slots = Slots(base, {index: place for place, index in enumerate(indices)})
-        restricted.function = lambda point: self.function(slots.fill(point))
-        restricted.shape = () if len(indices) == 1 else (len(indices),)
-        others = {f"{self._name}[{i}]": float(v) for i, v in enumerate(at) if i not in indices}
-        restricted.held = held_phrases(others)
-        return restricted
-
-    def loss(self, point: Tensor) -> Tensor:
-        """Returns the loss (0-dim) at a point."""
-        try:
-            with user_code("running the objective"):
-                result = self.function(point)
-        except InputError as error:
-            # What torch says where a 0-dim tensor is indexed, unpacked, or asked for its length.
-            if self.shape == () and any(words in error.problem for words in _IS_NO_VECTOR):
-                raise InputError(error.problem, _A_VECTOR) from error.__cause__
-            raise
-        if not isinstance(result, Tensor):
-            result = _number(result)
-        if result.numel() != 1 or result.is_complex():
-            shape, kind = tuple(result.shape), "complex " if result.is_complex() else ""
-            advice = "Reduce it to the loss, for example with .mean()."
-            if result.ndim == 1 and (self.shape or self.held):
-                advice += " If it is a function of one number, give its starts as a list."
-            raise InputError(
-                f"The objective returns a {kind}tensor of shape {shape}, not one real number.",
-                advice,
-            )
-        self.precision = coarser(self.precision, result.dtype)
-        return result.reshape(()).to(self.dtype)
-
-    def smooth(self, point: Tensor) -> Tensor:
-        """Returns the loss: of a function, no root is known."""
-        return self.loss(point)
-
-    def leaves(self, *values: float) -> Leaves:
-        """Returns the value, or the vector, as a leaf."""
-        start = torch.tensor(values, dtype=self.dtype).reshape(self.shape)
-        return Leaves(start.requires_grad_())
-
-    def run(self, leaves: Leaves) -> Tensor:
-        """Returns the loss at the leaf."""
-        return self.loss(leaves.parameter)
-
-
-def _number(result: Any) -> Tensor:
-    try:
-        return torch.tensor(float(result), dtype=torch.float64)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"The objective returns a {type(result).__name__}, not a loss.",
-            "Return a tensor with one element.",
-        ) from None
 
 
 class UserObjective:
@@ -287,6 +131,25 @@ class UserObjective:
         loss = self._evaluate(self.evaluator.loss, values)
         return loss * loss
 
+    def _function(self, smooth: bool) -> Callable[[Tensor], Tensor]:
+        return self.smooth_loss if smooth else self.loss
+
+    @property
+    def _has_squared(self) -> bool:
+        """Whether the smooth loss is the square of what the evaluator gives, or under its root."""
+        return self.is_root or self.takes_root_away
+
+    def _doubtful(self, losses: FloatArray, *derivatives: FloatArray) -> npt.NDArray[np.bool_]:
+        """Returns where derivatives (n, ...) of the smooth loss are not those of its values.
+
+        0/0 of a root at zero loss; or torch's choice of 0 for the slope of |x| there.
+        """
+        finite = [np.isfinite(level.reshape(len(level), -1)).all(axis=1) for level in derivatives]
+        doubtful = ~np.all(finite, axis=0) & np.isfinite(losses)
+        if self._has_squared and not self.evaluator.is_root:
+            doubtful |= losses == 0
+        return np.asarray(doubtful)
+
     def squared(self) -> Self | None:
         """Returns the objective with the root of its loss taken away, or None without one."""
         if not self.is_root:
@@ -300,8 +163,9 @@ class UserObjective:
     @cached_property
     def batch_size(self) -> int:
         """Evaluations that go at once: 1 where torch cannot batch the user's code."""
-        values = self._tried
-        return max(1, min(CHUNK, _BATCH_BYTES // self._graph_bytes)) if self._batches(values) else 1
+        if not self._batches(self._tried):
+            return 1
+        return max(1, min(CHUNK, _BATCH_BYTES // self._graph_bytes))
 
     @property
     def is_expensive(self) -> bool:
@@ -315,18 +179,17 @@ class UserObjective:
     @cached_property
     def _graph_bytes(self) -> int:
         """What one evaluation keeps for its backward pass."""
-        kept = 1
+        kept = [1]
 
         def pack(tensor: Tensor) -> Tensor:
-            nonlocal kept
-            kept += tensor.numel() * tensor.element_size()
+            kept.append(tensor.numel() * tensor.element_size())
             return tensor
 
         value = self._tried[:1].requires_grad_()
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
         with torch.enable_grad(), hooks:
             self._one_by_one(self.evaluator.loss, value)
-        return kept
+        return sum(kept)
 
     def _batches(self, values: Tensor) -> bool:
         """Whether a batch gives what evaluations one by one give, values and gradients."""
@@ -401,9 +264,8 @@ class OwnObjective(UserObjective, Line):
         Args:
             since: How many of the first are left out.
         """
-        is_root = self.is_root or self.takes_root_away
         pairs = [
-            (value, loss if is_smooth or not is_root else loss * loss)
+            (value, loss if is_smooth or not self._has_squared else loss * loss)
             for value, (loss, is_smooth) in itertools.islice(self._seen.items(), since, None)
         ]
         table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
@@ -427,12 +289,7 @@ class OwnObjective(UserObjective, Line):
         if smooth and trusted == 0:
             return self._numeric(points, order, smooth)
         levels = self._by_autograd(points, min(order, max(trusted, 1)), smooth)
-        doubtful = np.zeros(len(points), dtype=np.bool_)
-        if smooth:
-            # 0/0 of a root at zero loss; or torch's choice of 0 for the slope of |x| there.
-            doubtful = ~np.isfinite(levels).all(axis=0) & np.isfinite(levels[0])
-            if (self.is_root or self.takes_root_away) and not self.evaluator.is_root:
-                doubtful |= levels[0] == 0
+        doubtful = self._doubtful(*levels) if smooth else np.zeros(len(points), dtype=np.bool_)
         if len(levels) <= order:
             missing = self._numeric(points, order, smooth)[len(levels) :]
             levels = np.concatenate([levels, missing])
@@ -442,15 +299,13 @@ class OwnObjective(UserObjective, Line):
 
     def _values(self, points: FloatArray, smooth: bool) -> FloatArray:
         with torch.no_grad():
-            values = self.tensor(points)
-            return to_numpy(self.smooth_loss(values) if smooth else self.loss(values))
+            return to_numpy(self._function(smooth)(self.tensor(points)))
 
     def _by_autograd(self, points: FloatArray, order: int, smooth: bool) -> FloatArray:
-        function = self.smooth_loss if smooth else self.loss
         pieces = []
         for chunk in torch.split(self.tensor(points), self.batch_size):
             value = chunk.detach().requires_grad_()
-            levels = [function(value)]
+            levels = [self._function(smooth)(value)]
             for level in range(order):
                 slope = gradient_of(levels[-1].sum(), value, create_graph=level + 1 < order)
                 levels.append(torch.zeros_like(value) if slope is None else slope)
@@ -466,21 +321,11 @@ class OwnObjective(UserObjective, Line):
         return levels[: order + 1, places]
 
     def differences(self, points: FloatArray, *, smooth: bool = False) -> NumericDerivatives:
-        """Returns derivatives at points (n,) from values alone, 17 evaluations each.
-
-        At the ends of an interval they are those a thousandth of the range inside.
-        """
+        """Returns derivatives at points (n,) from values alone, 17 evaluations each."""
         parameter = self.parameter
-        width = parameter.high - parameter.low
-        reach: FloatArray = np.full(len(points), width / (2 * math.pi))
-        if parameter.period is None:
-            # The function may end where its range does; `differentiate` steps a tenth of the reach,
-            # here a little less than there is.
-            low, high = parameter.low + 1e-3 * width, parameter.high - 1e-3 * width
-            within = (points >= parameter.low) & (points <= parameter.high)
-            points = np.where(within, np.clip(points, low, high), points)
-            inside = np.minimum(points - parameter.low, parameter.high - points)
-            reach = np.where(within, np.minimum(reach, 9 * inside), reach)
+        points, reach = places_inside(
+            points, parameter.low, parameter.high, parameter.period is None
+        )
         return differentiate(lambda values: self._values(values, smooth), points, reach)
 
     @cached_property
@@ -503,13 +348,12 @@ class OwnObjective(UserObjective, Line):
 
     def _fits(self, points: FloatArray, order: int) -> bool:
         """Whether derivatives by autograd are those of the values, or slopes, close up."""
-        below = order - 1
         exact = self._by_autograd(points, order, True)[order]
 
         def function(values: FloatArray) -> FloatArray:
-            if below == 0:
+            if order == 1:
                 return self._values(values, True)
-            slopes: FloatArray = self._by_autograd(values, below, True)[below]
+            slopes: FloatArray = self._by_autograd(values, order - 1, True)[order - 1]
             return slopes
 
         low, high = self.parameter.low, self.parameter.high

@@ -15,7 +15,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.images import load_image
 from gabordiag.objective.losses import Loss, find_loss
 from gabordiag.objective.space import FloatArray
+from gabordiag.own.evaluator import Evaluator, Leaves, Slots
 from gabordiag.own.loading import user_code
 
 Input = str | Path | npt.ArrayLike | Tensor | tuple[Any, ...]
@@ -53,45 +54,6 @@ class Element:
     name: str
     index: int
     label: str
-
-
-@dataclass(frozen=True, eq=False)
-class Leaves:
-    """What one training pass starts from: fresh leaves of torch's graph.
-
-    Attributes:
-        parameter: The tensor that holds the learned number.
-        index: The number's place in it, flattened.
-        tensors: All tensors of the module by name, `parameter` among them.
-    """
-
-    parameter: Tensor
-    index: int = 0
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-
-
-class Slots:
-    """A tensor of which some entries are components of a point.
-
-    Attributes:
-        base: The tensor, with the values of the entries that are held fixed.
-
-    Args:
-        base: As above.
-        places: Component of the point by flat index into the tensor.
-    """
-
-    def __init__(self, base: Tensor, places: Mapping[int, int]) -> None:
-        self.base = base
-        table = torch.full((base.numel(),), -1)
-        table[list(places)] = torch.tensor(list(places.values()), dtype=torch.long)
-        table = table.reshape(base.shape).to(base.device)
-        self._is_learned, self._places = table >= 0, table.clamp(min=0)
-
-    def fill(self, point: Tensor) -> Tensor:
-        """Returns the tensor at a point: (d,), or 0-dim where only one number is learned."""
-        values = point if point.ndim == 0 else point[self._places.to(point.device)]
-        return torch.where(self._is_learned, values.to(self.base), self.base)
 
 
 def find_elements(module: nn.Module, paths: str | Sequence[str] | None) -> tuple[Element, ...]:
@@ -173,8 +135,6 @@ def _find(module: nn.Module, parameters: Mapping[str, Tensor], path: str) -> lis
     first = next(n for n, parameter in module.named_parameters() if parameter is tensor)
     shape = tuple(tensor.shape)
     if match["index"] is None:
-        if tensor.numel() == 1:
-            return [Element(first, 0, name)]
         if tensor.numel() > _MOST_ELEMENTS:
             example = ",".join("0" * len(shape))
             raise UsageError(
@@ -182,7 +142,7 @@ def _find(module: nn.Module, parameters: Mapping[str, Tensor], path: str) -> lis
                 f"Name some of them, such as {name}[{example}].",
             )
         return [
-            Element(first, flat, _label(name, index))
+            Element(first, flat, name if tensor.numel() == 1 else _label(name, index))
             for flat, index in enumerate(np.ndindex(*shape))
         ]
     index = tuple(int(part) for part in match["index"].split(","))
@@ -266,16 +226,13 @@ def _list_parameters(parameters: Mapping[str, Tensor]) -> str:
     return f"Its parameters: {', '.join(some)}{more}."
 
 
-class ModuleLoss:
+class ModuleLoss(Evaluator):
     """The loss of a module as a function of elements of its parameters.
 
     Attributes:
         module: What is run: a copy of the user's module, or that itself.
         elements: Which numbers vary, d of them.
-        shape: Of a point: () of one element, else (d,).
-        held: Phrases that say which numbers beside the elements are held fixed, and at what.
         is_original: `module` is the user's own.
-        precision: The coarsest of the outputs so far.
         loss_function: Between output and target; None where the output is the loss.
 
     Args:
@@ -288,8 +245,7 @@ class ModuleLoss:
         self, module: nn.Module, elements: tuple[Element, ...], source: Input | None
     ) -> None:
         self.loss_function: Loss | LossFunction | None = None
-        self._user_module = module
-        self._carries, self.precision = False, torch.float64
+        self._user_module, self._carries = module, False
         self._target: Tensor | None = None
         try:
             self.module, self.is_original = copy.deepcopy(module), False
@@ -299,62 +255,26 @@ class ModuleLoss:
         parameters = {e.name: module.get_parameter(e.name) for e in elements}
         # Tensor.register_hook changes what the user's loop gets; so it does here.
         self._hooks = {n: tuple((p._backward_hooks or {}).values()) for n, p in parameters.items()}
-        self._learn(
-            elements,
-            {
-                name: parameter.detach().clone(memory_format=torch.contiguous_format)
-                for name, parameter in parameters.items()
-            },
-        )
-        self.held = _held(elements, {name: slot.base for name, slot in self._slots.items()})
+        self.shape = () if len(elements) == 1 else (len(elements),)
+        self.labels = [element.label for element in elements]
+        bases = _clones(parameters)
+        self._learn(elements, bases)
+        self.held = tuple(_held(elements, bases))
         self._arguments = self._first_working(source)
 
     def _learn(self, elements: tuple[Element, ...], bases: Mapping[str, Tensor]) -> None:
-        self.elements = elements
-        self.shape: tuple[int, ...] = () if len(elements) == 1 else (len(elements),)
+        self.elements, self.element = elements, elements[0]
         self._slots = {
             name: Slots(base, {e.index: i for i, e in enumerate(elements) if e.name == name})
             for name, base in bases.items()
         }
+        base = bases[self.element.name]
+        self.dtype, self.device = base.dtype, base.device
 
-    def along(self, indices: Sequence[int], at: FloatArray) -> ModuleLoss:
-        """Returns the loss of some of the elements, the others held fixed.
-
-        Args:
-            indices: Of those that vary.
-            at: Values of all elements (d,).
-        """
-        if self.shape == ():
-            return self
-        restricted = copy.copy(self)
-        point = self.tensor(at)
-        bases = {name: slot.fill(point) for name, slot in self._slots.items()}
-        restricted._learn(tuple(self.elements[index] for index in indices), bases)
-        restricted.held = self.held + held_phrases(
-            {
-                e.label: v
-                for i, (e, v) in enumerate(zip(self.elements, at, strict=True))
-                if i not in indices
-            }
-        )
-        return restricted
-
-    @property
-    def element(self) -> Element:
-        """The number that varies; the first of several."""
-        return self.elements[0]
-
-    @property
-    def is_root(self) -> bool:
-        """Whether the loss is the root of `smooth`."""
-        return isinstance(self.loss_function, Loss) and self.loss_function.is_root
-
-    @property
-    def scale(self) -> float:
-        """What the loss without its root is a difference of; 0 where that is unknown."""
-        if not isinstance(self.loss_function, Loss) or self._target is None:
-            return 0.0
-        return self.loss_function.scale(float(self._target.double().square().mean()))
+    def restrict(self, indices: Sequence[int], at: Tensor) -> None:
+        """Puts the values of the other elements into the tensors that they are entries of."""
+        bases = {name: slot.fill(at) for name, slot in self._slots.items()}
+        self._learn(tuple(self.elements[index] for index in indices), bases)
 
     @property
     def is_frozen(self) -> bool:
@@ -365,20 +285,6 @@ class ModuleLoss:
     def own_values(self) -> list[float]:
         """What the elements stand at."""
         return [float(self._slots[e.name].base.flatten()[e.index]) for e in self.elements]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The parameter's precision."""
-        return self._slots[self.element.name].base.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameter lives."""
-        return self._slots[self.element.name].base.device
-
-    @property
-    def _own_output(self) -> Tensor:
-        return self.output(self.tensor(self.own_values))
 
     def use_original(self) -> None:
         """Runs the user's own module from now on."""
@@ -406,7 +312,7 @@ class ModuleLoss:
         Raises:
             InputError: The target's shape is not the output's, or one of them is complex.
         """
-        output = self._own_output
+        output = self.output(self.tensor(self.own_values))
         if isinstance(loss, Loss):
             if output.is_complex() or target.is_complex():
                 raise InputError(
@@ -430,6 +336,9 @@ class ModuleLoss:
             is_real = target.is_floating_point() or target.is_complex()
             self._target = target.to(output.device if is_real else torch.long)
         self.loss_function = loss
+        if isinstance(loss, Loss):
+            self.is_root = loss.is_root
+            self.scale = loss.scale(float(self._target.double().square().mean()))
 
     def tensor(self, values: npt.ArrayLike) -> Tensor:
         """Returns values (d,) as the point that `loss` takes."""
@@ -496,17 +405,12 @@ class ModuleLoss:
 
     def _clones(self) -> dict[str, Tensor]:
         tensors = dict((*self.module.named_parameters(), *self.module.named_buffers()))
-        tensors |= {name: slot.base for name, slot in self._slots.items()}
-        return {
-            name: t.detach().clone(memory_format=torch.contiguous_format)
-            for name, t in tensors.items()
-        }
+        return _clones(tensors | {name: slot.base for name, slot in self._slots.items()})
 
     def _replacements(self, point: Tensor) -> dict[str, Tensor]:
         tensors = self._clones()
-        learned = {element.name for element in self.elements}
-        for name in learned:
-            tensors[name] = self._slots[name].fill(point)
+        for name, slot in self._slots.items():
+            tensors[name] = slot.fill(point)
             self._hook(name, tensors[name])
         return tensors
 
@@ -518,10 +422,15 @@ class ModuleLoss:
         with user_code(RUNNING):
             output = self._call(replacements, self._arguments)
         if not isinstance(output, Tensor):
+            entry = "computed from its output"
+            if isinstance(output, Mapping) and output:
+                entry = f"such as output[{next(iter(output))!r}]"
+            elif isinstance(output, Sequence) and output and not isinstance(output, str):
+                entry = "such as output[0]"
             raise InputError(
                 f"The module returns a {type(output).__name__}, not a tensor.",
-                f"Wrap it in a module whose forward returns one tensor, {_one_entry(output)}: the "
-                "loss, or what to compare with the target.",
+                f"Wrap it in a module whose forward returns one tensor, {entry}: the loss, or what "
+                "to compare with the target.",
             )
         return output
 
@@ -530,7 +439,7 @@ class ModuleLoss:
             return torch.func.functional_call(self.module, replacements, arguments)
 
     def _compare(self, output: Tensor, function: Loss | LossFunction | None) -> Tensor:
-        self.precision = coarser(self.precision, output.dtype)
+        self.note_precision(output)
         if function is None:
             if output.is_complex():
                 raise InputError(
@@ -567,43 +476,24 @@ class ModuleLoss:
         return choices[0]
 
 
-def coarser(one: torch.dtype, other: torch.dtype) -> torch.dtype:
-    """Returns the type with fewer digits; integers are exact."""
-    if not (other.is_floating_point or other.is_complex):
-        return one
-    return other if torch.finfo(other).eps > torch.finfo(one).eps else one
+def _clones(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
 
 
-def held_phrases(values: Mapping[str, float]) -> tuple[str, ...]:
-    """Returns a phrase for each number that is held fixed; values by name."""
-    return tuple(f"{name} is held at {value:.6g}" for name, value in values.items())
-
-
-def _held(elements: Sequence[Element], tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Returns phrases for those entries of the tensors that are not among the elements."""
-    phrases: tuple[str, ...] = ()
+def _held(elements: Sequence[Element], tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yields phrases for those entries of the tensors that are not among the elements."""
     for name, tensor in tensors.items():
         learned = {element.index for element in elements if element.name == name}
         count = tensor.numel() - len(learned)
         if count > _MOST_NAMED:
-            phrases += (f"the other {count} elements of {name} are held at their values",)
+            yield f"the other {count} elements of {name} are held at their values"
             continue
-        others = {
-            _label(name, index): float(tensor[index])
-            for flat, index in enumerate(np.ndindex(*tensor.shape))
-            if flat not in learned
-        }
-        phrases += held_phrases(others)
-    return phrases
-
-
-def _one_entry(output: Any) -> str:
-    """Returns how to take one tensor out of what a module returns."""
-    if isinstance(output, Mapping) and output:
-        return f"such as output[{next(iter(output))!r}]"
-    if isinstance(output, Sequence) and output and not isinstance(output, str):
-        return "such as output[0]"
-    return "computed from its output"
+        for flat, index in enumerate(np.ndindex(*tensor.shape)):
+            if flat not in learned:
+                yield f"{_label(name, index)} is held at {float(tensor[index]):.6g}"
 
 
 def _readings(source: Any, dtype: torch.dtype, device: torch.device) -> list[Tensor]:

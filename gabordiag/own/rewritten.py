@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gabordiag.own.evaluation import Evaluator, OwnObjective
-from gabordiag.own.modules import Leaves
+from gabordiag.own.evaluation import OwnObjective
+from gabordiag.own.evaluator import Evaluator, Leaves
 
 Rewrite = Callable[[], TorchFunctionMode]
 
@@ -60,6 +60,6 @@ def rewritten(line: OwnObjective, *rewrites: Rewrite, squared: bool = False) -> 
     # What was found out of the loss is not true of the other.
     for name in ("batch_size", "trusted_order", "_graph_bytes"):
         vars(other).pop(name, None)
-    other.evaluator = _Rewritten(line.evaluator, rewrites, squared=squared)
+    other.evaluator = cast(Evaluator, _Rewritten(line.evaluator, rewrites, squared=squared))
     other.is_root = other.takes_root_away = False
     return other

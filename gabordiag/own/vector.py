@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,19 +18,12 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.line import to_numpy
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray, Parameter, Space
-from gabordiag.own.evaluation import (
-    Evaluator,
-    FunctionLoss,
-    OwnObjective,
-    UserObjective,
-    gradient_of,
-)
-from gabordiag.own.numeric import differentiate
+from gabordiag.own.evaluation import OwnObjective, UserObjective, gradient_of
+from gabordiag.own.evaluator import Evaluator, FunctionLoss
+from gabordiag.own.numeric import differentiate, places_inside
 
 # Steps at which a line through the ranges is tried out.
 _TRIED = (-0.7639320225, -0.2360679775, 0.0260018634, 0.2720196204, 0.7082039324)
-# Part of its range by which a point is moved inside before differences are taken there.
-_INSIDE = 1e-3
 
 
 class CustomObjective(UserObjective, Objective):
@@ -97,14 +89,9 @@ class CustomObjective(UserObjective, Objective):
         Raises:
             UsageError: A name that is not a parameter's.
         """
-        indices, point, parameters = self._chosen(names, at)
-        other = CustomObjective(
-            self.evaluator.along(indices, point),
-            self.loss_name,
-            self._places[:, indices],
-            self._seed,
-            parameters,
-        )
+        indices, evaluator, parameters = self._chosen(names, at)
+        places = self._places[:, indices]
+        other = CustomObjective(evaluator, self.loss_name, places, self._seed, parameters)
         other.is_root, other.takes_root_away = self.is_root, self.takes_root_away
         return other
 
@@ -113,35 +100,22 @@ class CustomObjective(UserObjective, Objective):
         return self.line(self.space.names[index], at)
 
     def line(self, name: str, at: npt.ArrayLike | None = None) -> OwnObjective:
-        """Returns the loss along one parameter, the others held fixed.
-
-        Args:
-            name: Of the parameter.
-            at: Values of all parameters (d,). Default: their starts.
-
-        Raises:
-            UsageError: The name is not a parameter's.
-        """
-        (index,), point, (parameter,) = self._chosen([name], at)
-        line = OwnObjective(
-            self.evaluator.along([index], point),
-            self.loss_name,
-            self._places[:, index],
-            self._seed,
-        )
+        """Returns the loss along one parameter, the others held fixed; as `restricted`."""
+        (index,), evaluator, (parameter,) = self._chosen([name], at)
+        line = OwnObjective(evaluator, self.loss_name, self._places[:, index], self._seed)
         line.parameter = parameter
         line.is_root, line.takes_root_away = self.is_root, self.takes_root_away
         return line
 
     def _chosen(
         self, names: Sequence[str], at: npt.ArrayLike | None
-    ) -> tuple[list[int], FloatArray, list[Parameter]]:
+    ) -> tuple[list[int], Evaluator, list[Parameter]]:
         point = self.space.start if at is None else np.asarray(at, dtype=np.float64)
         indices = [self._index(name) for name in names]
         parameters = [
             replace(self.space.parameters[index], start=float(point[index])) for index in indices
         ]
-        return indices, point, parameters
+        return indices, self.evaluator.along(indices, point), parameters
 
     def _index(self, name: str) -> int:
         if name not in self.space.names:
@@ -157,9 +131,7 @@ class CustomObjective(UserObjective, Objective):
 
     def smooth_loss(self, coordinates: Tensor) -> Tensor:
         """Returns the loss without its root (n,) at coordinates (n, d)."""
-        if not self.is_root:
-            return self.loss(coordinates)
-        return self._smooth(self._values(coordinates))
+        return self._smooth(self._values(coordinates)) if self.is_root else self.loss(coordinates)
 
     def _values(self, coordinates: Tensor) -> Tensor:
         logs = [parameter.is_log for parameter in self.space.parameters]
@@ -200,12 +172,7 @@ class CustomObjective(UserObjective, Objective):
         found = self._by_autograd(points, order, smooth)
         if not smooth:
             return found
-        losses = found[0]
-        # 0/0 of a root at its zero; or torch's choice of 0 for the slope of |x| there.
-        doubtful = ~np.all([np.isfinite(x.reshape(len(x), -1)).all(axis=1) for x in found], axis=0)
-        doubtful &= np.isfinite(losses)
-        if (self.is_root or self.takes_root_away) and not self.evaluator.is_root:
-            doubtful |= losses == 0
+        doubtful = self._doubtful(found[0], *found)
         if doubtful.any():
             for level, numeric in zip(found, self._numeric(points[doubtful], smooth), strict=True):
                 level[doubtful] = numeric
@@ -214,11 +181,10 @@ class CustomObjective(UserObjective, Objective):
     def _by_autograd(
         self, points: FloatArray, order: int, smooth: bool
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        function = self.smooth_loss if smooth else self.loss
         pieces: list[tuple[Tensor, Tensor, Tensor]] = []
         for chunk in torch.split(self.tensor(points), self.batch_size):
             at = chunk.detach().requires_grad_()
-            losses = function(at)
+            losses = self._function(smooth)(at)
             found = gradient_of(losses.sum(), at, create_graph=order > 1)
             slopes = torch.zeros_like(at) if found is None else found
             rows = []
@@ -242,19 +208,12 @@ class CustomObjective(UserObjective, Objective):
         """Returns losses, gradients and Hessians from values alone.
 
         Along u = r_i e_i + r_j e_j the second derivative is r_i^2 H_ii + r_j^2 H_jj + 2 r_i r_j
-        H_ij. At the ends of an interval they are those a thousandth of the range inside.
+        H_ij.
         """
-        function = self.smooth_loss if smooth else self.loss
+        function = self._function(smooth)
         count, size = points.shape
-        low, high = self._ends()
-        width = high - low
         ended = np.array([parameter.period is None for parameter in self.space.parameters])
-        within = ended & (points >= low) & (points <= high)
-        inside = np.clip(points, low + _INSIDE * width, high - _INSIDE * width)
-        base = np.where(within, inside, points)
-        # `differentiate` steps a tenth of the reach, here a little less than there is.
-        room = 9 * np.minimum(base - low, high - base)
-        reach = np.where(within, np.minimum(width / (2 * math.pi), room), width / (2 * math.pi))
+        base, reach = places_inside(points, *self._ends(), ended)
         pairs = list(itertools.combinations(range(size), 2))
         units = np.eye(size)
         units = np.concatenate([units, *(units[[i]] + units[[j]] for i, j in pairs)])
@@ -305,7 +264,7 @@ class CustomObjective(UserObjective, Objective):
             return 2
 
     def _one_smooth(self, point: Tensor) -> Tensor:
-        if self.evaluator.is_root and (self.is_root or self.takes_root_away):
+        if self._has_squared and self.evaluator.is_root:
             return self.evaluator.smooth(point)
         loss = self.evaluator.loss(point)
-        return loss * loss if self.is_root or self.takes_root_away else loss
+        return loss * loss if self._has_squared else loss
