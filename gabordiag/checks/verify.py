@@ -9,7 +9,6 @@ objective's gradient can be trusted.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -39,7 +38,7 @@ from gabordiag.gabor import (
     validate_kernel_size,
 )
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.loading import user_code
+from gabordiag.own.loading import parameters_of, user_code
 from gabordiag.results import Result, finite_or_none
 
 # Small, because functions of single numbers are called pixel by pixel.
@@ -357,10 +356,7 @@ def _read_arguments(function: Callable[..., Any]) -> list[tuple[str | None, str]
     Raises:
         UsageError: An argument without default whose name is not known, or too few of them.
     """
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
+    parameters = parameters_of(function) or []
     plain = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     known = [(p.name, _CANONICAL[p.name.lower()]) for p in plain if p.name.lower() in _CANONICAL]
     needed = [p for p in plain if p.default is p.empty]

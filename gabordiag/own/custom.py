@@ -6,7 +6,6 @@ module, or a function without arguments that returns one, of which some elements
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from gabordiag.objective.losses import find_loss
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.evaluator import Evaluator, FunctionLoss
-from gabordiag.own.loading import user_code
+from gabordiag.own.loading import parameters_of, user_code
 from gabordiag.own.modules import (
     Input,
     LossFunction,
@@ -84,19 +83,20 @@ def own_objective(
         InputError: The user's code failed, or returned what is not a loss.
     """
     module = as_module(subject, param)
-    own_values: Sequence[float | None] = [None]
+    given = {"start": start, "target": target, "period": period, "range": range}
+    given = {what: _plain(value) for what, value in given.items()}
     device = torch.device("cpu")
     if module is None:
         _refuse_module_options(param=param, input=input, target_output=target_output, loss=loss)
-        size = _vector_size(start=start, target=target, period=period, range=range)
+        size = _vector_size(given)
         name = _argument_name(subject)
         names = [name] if size is None else [f"{name}[{i}]" for i in np.arange(size)]
-        own_values = [None] * len(names)
     else:
         elements = find_elements(module, param)
         names = [element.label for element in elements]
         device = module.get_parameter(elements[0].name).device
-    requests = _requests(names, range=range, period=period, start=start, target=target)
+    own_values: Sequence[float | None] = [None] * len(names)
+    requests = _requests(names, given)
     evaluator: Evaluator
     with RandomStreams(seed, device)():
         if module is None:
@@ -141,73 +141,71 @@ def _places(requests: Sequence[ParameterRequest], own_values: Sequence[float | N
 
 
 def _plain(given: Any) -> Any:
-    """Returns arrays and tensors as numbers or lists of them."""
-    return given.tolist() if isinstance(given, (np.ndarray, np.generic, Tensor)) else given
+    """Returns arrays, tensors and tuples as numbers or lists of them, whatever holds them."""
+    if isinstance(given, (np.ndarray, np.generic, Tensor)):
+        return given.tolist()
+    if isinstance(given, Mapping):
+        return {name: _plain(value) for name, value in given.items()}
+    return [_plain(value) for value in given] if isinstance(given, (list, tuple)) else given
 
 
-def _vector_size(*, range: Any, **given: Any) -> int | None:
+def _is_for_each(what: str, value: Any) -> bool:
+    """Whether a value is one for each parameter; a range is a pair of numbers itself."""
+    if isinstance(value, list) and what == "range":
+        return any(isinstance(pair, list) for pair in value)
+    return isinstance(value, (list, dict))
+
+
+def _vector_size(given: Mapping[str, Any]) -> int | None:
     """Returns how many components a function's argument has; None where it is one number.
 
     Raises:
         UsageError: The numbers given do not agree.
     """
     sizes = {
-        name: len(value)
-        for name, value in ((name, _plain(value)) for name, value in given.items())
-        if isinstance(value, (list, tuple))
+        what: len(value)
+        for what, value in given.items()
+        if isinstance(value, list) and _is_for_each(what, value)
     }
-    pairs = _plain(range)
-    if isinstance(pairs, (list, tuple)) and any(isinstance(p, (list, tuple)) for p in pairs):
-        sizes["range"] = len(pairs)
     if len(set(sizes.values())) > 1:
-        counts = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        counts = ", ".join(f"{what} {size}" for what, size in sizes.items())
         raise UsageError(
             f"the numbers of components differ: {counts}.", "Give one for each component."
         )
     return next(iter(sizes.values()), None)
 
 
-def _requests(names: Sequence[str], *, range: Any, **given: Any) -> list[ParameterRequest]:
+def _requests(names: Sequence[str], given: Mapping[str, Any]) -> list[ParameterRequest]:
     """Returns what is asked of each parameter.
 
     Raises:
         UsageError: Numbers for other parameters, or not one for each.
     """
-    pairs = _plain(range)
-    if pairs is None or not any(isinstance(pair, (list, tuple)) for pair in pairs):
-        pairs = [pairs] * len(names)
-    given["period"] = _plain(given["period"])
-    if not isinstance(given["period"], (list, tuple, Mapping)):
-        given["period"] = [given["period"]] * len(names)
-    columns = {what: _one_each(names, what, value) for what, value in given.items()}
-    columns["range"] = _one_each(names, "range", pairs)
+    columns = [_one_each(names, what, value) for what, value in given.items()]
     return [
-        ParameterRequest(**{what: column[i] for what, column in columns.items()})
-        for i in np.arange(len(names))
+        ParameterRequest(**dict(zip(given, row, strict=True))) for row in zip(*columns, strict=True)
     ]
 
 
 def _one_each(names: Sequence[str], what: str, given: Any) -> list[Any]:
-    value = _plain(given)
-    if isinstance(value, Mapping):
-        stray = sorted(set(value) - set(names))
+    if isinstance(given, dict):
+        stray = sorted(set(given) - set(names))
         if stray:
             raise UsageError(
                 f"a {what} for {stray[0]}, which is not learned.",
                 f"Learned are {', '.join(names)}.",
             )
-        return [_plain(value.get(name)) for name in names]
-    if value is None:
-        return [None] * len(names)
-    values = [_plain(v) for v in value] if isinstance(value, (list, tuple)) else [value]
-    if len(values) != len(names):
+        return [given.get(name) for name in names]
+    if not _is_for_each(what, given):
+        if given is None or what in ("range", "period"):
+            return [given] * len(names)
+        given = [given]
+    if len(given) != len(names):
         raise UsageError(
-            f"the {what} has {len(values)} numbers, and {len(names)} are learned.",
+            f"the {what} has {len(given)} numbers, and {len(names)} are learned.",
             f"Give one for each of {', '.join(names)}.",
         )
-    if what == "range":
-        return [None if pair is None else tuple(map(_plain, pair)) for pair in values]
-    return values
+    return list(given)
 
 
 def as_module(subject: Any, param: str | Sequence[str] | None = None) -> nn.Module | None:
@@ -276,10 +274,8 @@ def as_training(subject: Any) -> Any:
 
 def _count_arguments(function: Callable[..., Any]) -> tuple[int, int]:
     """Returns how many positional arguments are needed, and how many are taken."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        # Some functions in C have no signature.
+    parameters = parameters_of(function)
+    if parameters is None:
         return 1, 1
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     several = any(p.kind == p.VAR_POSITIONAL for p in parameters)
@@ -294,10 +290,8 @@ def _name(function: Any) -> str:
 
 def _argument_name(function: Callable[..., Any]) -> str:
     """Returns the name of the function's argument, for the columns of logs and tables."""
-    try:
-        name = next(iter(inspect.signature(function).parameters))
-    except (TypeError, ValueError, StopIteration):
-        return "value"
+    parameters = parameters_of(function)
+    name = parameters[0].name if parameters else "value"
     return "value" if name in ("args", "step", "loss", "grad", "update", "lr") else name
 
 
@@ -320,13 +314,19 @@ def _set_target(
     """Gives the module its target and loss; returns the loss's name."""
     points = [module.tensor(place) for place in places]
     if not module.is_original and _is_constant(module, points):
-        _try_original(module, points)
+        # A closure made in __init__ holds on to the original, and a copy's copy of it still does:
+        # the user's own module is run where only that depends on the parameter.
+        copied = module.module
+        module.use_original()
+        if _is_constant(module, points):
+            module.module, module.is_original = copied, False
     chosen = DEFAULT_LOSS if loss is None else loss
     function = find_loss(chosen) if isinstance(chosen, str) else chosen
-    targets = [request.target for request in requests]
+    name = chosen if isinstance(chosen, str) else _name(chosen)
     if target_output is not None:
         module.set_target(read_tensor(target_output), function)
-        return chosen if isinstance(chosen, str) else _name(chosen)
+        return name
+    targets = [request.target for request in requests]
     has_target = None not in targets
     at = np.array(targets if has_target else module.own_values, dtype=np.float64)
     output = module.output(module.tensor(at))
@@ -343,20 +343,9 @@ def _set_target(
             "Give --target VALUE or --target-output FILE.npy.",
         )
     module.set_target(output, function)
-    return chosen if isinstance(chosen, str) else _name(chosen)
+    return name
 
 
 def _is_constant(module: ModuleLoss, points: Sequence[Tensor]) -> bool:
     outputs = [module.output(point) for point in points[:3]]
     return all(torch.equal(output, outputs[0]) for output in outputs[1:])
-
-
-def _try_original(module: ModuleLoss, points: Sequence[Tensor]) -> None:
-    """Runs the user's own module where only that depends on the parameter.
-
-    A closure made in __init__ holds on to the original, and a copy's copy of it still does.
-    """
-    copied = module.module
-    module.use_original()
-    if _is_constant(module, points):
-        module.module, module.is_original = copied, False

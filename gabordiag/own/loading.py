@@ -10,12 +10,13 @@ import difflib
 import functools
 import importlib
 import importlib.util
+import inspect
 import itertools
 import linecache
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -147,6 +148,14 @@ def _as_input_error(error: BaseException, what: str) -> InputError:
     if not where.code:
         return InputError(problem, f"It was raised while {what}.")
     return InputError(problem, f"The line, reached while {what}, reads: {where.code}")
+
+
+def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """Returns a function's parameters; None of one without a signature, as some in C are."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
 
 
 def load_object(name: str) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from gabordiag.images import load_image
 from gabordiag.objective.losses import Loss, find_loss
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluator import Evaluator, Leaves, Slots
-from gabordiag.own.loading import user_code
+from gabordiag.own.loading import parameters_of, user_code
 
 Input = str | Path | npt.ArrayLike | Tensor | tuple[Any, ...]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -197,16 +196,10 @@ def _no_parameter(module: nn.Module, name: str) -> str:
 
 def _require_no_arguments(module: nn.Module) -> None:
     """Refuses a module whose forward needs an input that was not given."""
-    try:
-        signature = inspect.signature(module.forward)
-    except (TypeError, ValueError):
-        # There is no signature to read; calling it shows what it needs.
-        return
     needed = [
-        name
-        for name, parameter in signature.parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        p.name
+        for p in parameters_of(module.forward) or ()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     if needed:
         raise InputError(

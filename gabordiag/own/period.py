@@ -49,7 +49,7 @@ class ParameterRequest:
         target: The value that made the target.
     """
 
-    range: tuple[float, float] | None = None
+    range: Sequence[float] | None = None
     period: float | None = None
     start: float | None = None
     target: float | None = None
@@ -122,7 +122,7 @@ def choose_parameter(
     return Parameter(name, low, high, period, request.target, start, is_angle, unit)
 
 
-def _candidates(given: tuple[float, float] | None) -> Sequence[float]:
+def _candidates(given: Sequence[float] | None) -> Sequence[float]:
     if given is None:
         return (*_RADIANS, *_DEGREES)
     width = given[1] - given[0]
@@ -180,9 +180,7 @@ def _refuse_false_period(
         )
 
 
-def _range(
-    name: str, given: tuple[float, float] | None, period: float | None
-) -> tuple[float, float]:
+def _range(name: str, given: Sequence[float] | None, period: float | None) -> tuple[float, float]:
     if period is not None:
         low = -period / 2 if given is None else given[0]
         return low, low + period
@@ -191,7 +189,7 @@ def _range(
             f"the loss has no period in {name} that could be found, so its range is unknown.",
             "Give --range LO:HI.",
         )
-    return given
+    return given[0], given[1]
 
 
 def _is_angle(name: str, width: float, period: float | None) -> bool:
