@@ -134,10 +134,10 @@ class GaborConv2d(nn.Module):
                 raise ParameterError(
                     f"{name} has to be one finite number, or {self.out_channels} of them."
                 )
+            if name in POSITIVE_NAMES and not (given > 0).all():
+                raise ParameterError(f"{name} has to be above 0 for a Gabor filter.")
             value = given.expand(self.out_channels).clone()
             if name in POSITIVE_NAMES:
-                if not (value > 0).all():
-                    raise ParameterError(f"{name} has to be above 0 for a Gabor filter.")
                 stored[f"log_{name}"] = value.log()
             elif name == "theta" and self.orientation == "vector":
                 stored["vector"] = torch.stack([(2 * value).cos(), (2 * value).sin()], dim=-1)
@@ -172,22 +172,16 @@ class GaborConv2d(nn.Module):
             weight = weight * self.mix[..., None, None]
         padding = self.padding
         if self.padding_mode != "zeros":
-            input = functional.pad(input, self._sides(), mode=self.padding_mode)
+            if isinstance(padding, str):
+                half = self.kernel_size // 2 if padding == "same" else 0
+                down, right = (half * step for step in _pair(self.dilation))
+            else:
+                down, right = _pair(padding)
+            input = functional.pad(input, [right, right, down, down], mode=self.padding_mode)
             padding = 0
         return functional.conv2d(
             input, weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
-
-    def _sides(self) -> list[int]:
-        """Returns how many pixels are padded: left, right, above, below."""
-        if self.padding == "valid":
-            return [0] * 4
-        if isinstance(self.padding, str):
-            down, right = _pair(self.dilation)
-            half = self.kernel_size // 2
-            return [right * half] * 2 + [down * half] * 2
-        down, right = _pair(self.padding)
-        return [right, right, down, down]
 
     def extra_repr(self) -> str:
         """Returns what the module's representation says."""

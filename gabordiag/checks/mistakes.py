@@ -273,13 +273,8 @@ def recognise(
 ) -> Match:
     """Returns what was given: right, a mistake, or one of these with a factor.
 
-    Args:
-        given: What is judged, (points, K, K) like all that follow.
-        right: What it should be.
-        mistakes: Each with what it makes.
-        points: The filters.
-        tolerance: Relative error up to which arrays agree.
-        terms: What the right one is the sum of, by name; each may have a factor of its own.
+    Arrays are (points, K, K). Of the `terms` that the right one is the sum of, by name, each may
+    have a factor of its own.
     """
     error = relative_error(given, right)
     if error <= tolerance:

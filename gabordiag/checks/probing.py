@@ -211,17 +211,11 @@ def run_twice(objective: OwnObjective, value: float) -> tuple[list[float], str |
         handle.remove()
     for (module, inputs, output), (again, same_inputs, other) in zip(*records, strict=False):
         if module is again and inputs == same_inputs and output != other:
-            return losses, _module_name(objective, module)
+            kind = type(module).__name__
+            parts = dict(getattr(objective.evaluator, "module", module).named_modules())
+            names = [name for name, part in parts.items() if part is module and name]
+            return losses, f"{names[0]} ({kind})" if names else kind
     return losses, None
-
-
-def _module_name(objective: OwnObjective, module: nn.Module) -> str:
-    kind = type(module).__name__
-    if isinstance(objective.evaluator, ModuleLoss):
-        for name, part in objective.evaluator.module.named_modules():
-            if part is module and name:
-                return f"{name} ({kind})"
-    return kind
 
 
 def _fingerprint(value: Any) -> int:
@@ -250,10 +244,7 @@ def find_cut(objective: OwnObjective, value: float) -> Cut | None:
     if tracer.is_linked(loss):
         lost = [*tracer.events, *filter(None, [custom_backward(loss)]), *tracer.cuts]
         return lost[0] if lost else None
-    cut = tracer.cut_of(loss)
-    if cut is None and tracer.escapes:
-        cut = tracer.escapes[-1]
-    return cut
+    return tracer.cut_of(loss) or next(reversed(tracer.escapes), None)
 
 
 def find_unused(objective: OwnObjective, value: float) -> Cut | None:
@@ -261,9 +252,7 @@ def find_unused(objective: OwnObjective, value: float) -> Cut | None:
     tracer, _ = trace(objective, value)
     if tracer.is_used:
         return None
-    evaluator = objective.evaluator
+    evaluator, early = objective.evaluator, None
     if isinstance(evaluator, ModuleLoss):
         early = use_in_init(evaluator.module, evaluator.element.name)
-        if early is not None:
-            return early
-    return Cut("unused", None, objective.parameter.name)
+    return early or Cut("unused", None, objective.parameter.name)

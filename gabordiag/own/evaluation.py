@@ -259,7 +259,7 @@ class OwnObjective(UserObjective, Line):
         return losses
 
     def known(self, since: int = 0) -> tuple[FloatArray, FloatArray]:
-        """Returns the values at which the loss was computed (n,), and the smooth losses there.
+        """Returns the values where the loss was computed (n,), and the smooth losses there.
 
         Args:
             since: How many of the first are left out.

@@ -15,6 +15,7 @@ import itertools
 import linecache
 import sys
 import sysconfig
+import traceback
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,22 +79,17 @@ def _pick(frames: list[tuple[types.FrameType, int]]) -> Location | None:
     """Returns the last of the user's (frame, line), or failing that of installed code's."""
     for rank in (_THE_USERS, _INSTALLED):
         for frame, line in reversed(frames):
-            if _rank(frame.f_code.co_filename) == rank:
-                return _location(frame, line)
+            code = frame.f_code
+            if _rank(code.co_filename) == rank:
+                text = linecache.getline(code.co_filename, line, frame.f_globals).strip()
+                return Location(code.co_filename, line, code.co_name, text)
     return None
-
-
-def _location(frame: types.FrameType, line: int) -> Location:
-    code = frame.f_code
-    text = linecache.getline(code.co_filename, line, frame.f_globals).strip()
-    return Location(code.co_filename, line, code.co_name, text)
 
 
 def calling_location(frame: types.FrameType | None) -> Location | None:
     """Returns the line of the user's code that led to a frame, or None.
 
-    Args:
-        frame: Where to start; the search goes outwards and ends at gabordiag's own code.
+    The search goes outwards from the frame and ends at gabordiag's own code.
     """
     frames = []
     while frame is not None and _PACKAGE not in Path(frame.f_code.co_filename).parents:
@@ -106,12 +102,7 @@ def error_location(error: BaseException) -> Location | None:
     """Returns the last line of the user's code that an exception passed through, if any."""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return Location(error.filename, error.lineno, "", (error.text or "").strip())
-    frames = []
-    trace = error.__traceback__
-    while trace is not None:
-        frames.append((trace.tb_frame, trace.tb_lineno))
-        trace = trace.tb_next
-    return _pick(frames)
+    return _pick(list(traceback.walk_tb(error.__traceback__)))
 
 
 @contextmanager
@@ -178,15 +169,12 @@ def load_object(name: str) -> Any:
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise InputError(f"{place} has no '{attribute}'.", _names_nearby(module, attribute))
+            names = [n for n in vars(module) if n[0] != "_" and callable(getattr(module, n))]
+            near = difflib.get_close_matches(attribute, names, n=3) or names[:6]
+            advice = f"It has {', '.join(near)}." if near else "It defines no function or class."
+            raise InputError(f"{place} has no '{attribute}'.", advice)
         found = getattr(found, part)
     return found
-
-
-def _names_nearby(module: types.ModuleType, wanted: str) -> str:
-    names = [n for n in vars(module) if n[0] != "_" and callable(getattr(module, n))]
-    near = difflib.get_close_matches(wanted, names, n=3) or names[:6]
-    return f"It has {', '.join(near)}." if near else "It defines no function or class."
 
 
 class _UncachedLoader(SourceFileLoader):
@@ -224,13 +212,9 @@ def _load_module(name: str) -> types.ModuleType:
             return importlib.import_module(name)
     except InputError as error:
         missing = error.__cause__
-        if isinstance(missing, ModuleNotFoundError) and _is_part_of(missing.name, name):
+        if isinstance(missing, ModuleNotFoundError) and f"{name}.".startswith(f"{missing.name}."):
             raise InputError(f"No module named '{missing.name}'.", _EXAMPLE) from missing
         raise
-
-
-def _is_part_of(missing: str | None, name: str) -> bool:
-    return missing is not None and f"{name}.".startswith(f"{missing}.")
 
 
 @contextmanager

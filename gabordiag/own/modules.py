@@ -58,10 +58,8 @@ class Element:
 def find_elements(module: nn.Module, paths: str | Sequence[str] | None) -> tuple[Element, ...]:
     """Returns the elements that paths such as `layers.0.theta[1,0]` name.
 
-    Args:
-        module: The user's.
-        paths: One or several; that of a whole tensor names all its elements in order. None for the
-            only number of a module that has only one.
+    The path of a whole tensor names all its elements in order; None the only number of a module
+    that has only one.
 
     Raises:
         UsageError: No such parameter, an element named twice, or no path where one is needed.
@@ -89,11 +87,7 @@ def find_elements(module: nn.Module, paths: str | Sequence[str] | None) -> tuple
 
 
 def _refuse_unusable(module: nn.Module) -> None:
-    """Refuses modules that cannot be copied and run with other tensors.
-
-    Raises:
-        InputError: With what to do instead.
-    """
+    """Refuses modules that cannot be copied and run with other tensors."""
     name = type(module).__name__
     if "_parameters" not in vars(module) and not isinstance(module, torch.jit.ScriptModule):
         raise InputError(
@@ -357,9 +351,7 @@ class ModuleLoss(Evaluator):
     def leaves(self, *values: float, as_given: bool = False) -> Leaves:
         """Returns fresh leaves for `run`: every tensor of the module, the elements at `values`.
 
-        Args:
-            values: Of the elements (d,).
-            as_given: Leave a frozen parameter frozen, instead of asking what its gradient would be.
+        A frozen parameter is asked what its gradient would be, unless `as_given`.
         """
         tensors, asked = self._clones(), {element.name for element in self.elements}
         for name, parameter in self.module.named_parameters():
@@ -556,10 +548,7 @@ def attributes_kept(module: nn.Module) -> Iterator[None]:
 def changed_state(before: nn.Module, after: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     """Returns the names of what differs between two copies of a module, one of which has run.
 
-    Args:
-        before: The copy as it was given.
-        after: The copy that ran.
-        tensors: What it ran with, in place of its own buffers.
+    It ran with `tensors` in place of its own buffers.
     """
     names = [
         name for name, was in before.named_buffers() if not _is_same(was, tensors.get(name, was))

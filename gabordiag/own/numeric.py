@@ -46,17 +46,7 @@ _STRAIGHT = 0.05
 
 
 def measure_noise(function: Function, places: FloatArray, spacing: float) -> float:
-    """Returns the standard deviation of a function's noise, the largest of several places.
-
-    Args:
-        function: (n,) -> (n,).
-        places: Where to look (m,).
-        spacing: As in `noise_at`.
-
-    Returns:
-        In the unit of the function; 0 where its values show none, infinity where they are not
-        finite.
-    """
+    """Returns the largest standard deviation of a function's noise at places (m,); 0 for none."""
     return float(noise_at(function, places, spacing).max())
 
 
@@ -68,8 +58,8 @@ def noise_at(function: Function, places: FloatArray, spacing: float) -> FloatArr
 
     Args:
         function: (n,) -> (n,).
-        places: Where to look (m,).
-        spacing: Between the points of a table; far below the function's own scale, far above the
+        places: (m,).
+        spacing: Between the points of a table: far below the function's own scale, far above the
             rounding of its argument.
 
     Returns:
@@ -96,13 +86,7 @@ def measure_fine_noise(function: Function, low: float, high: float, eps: float) 
 
     Ripples finer than the spacing look like noise until the spacing is finer still. Exactly none
     at all close up does not count: a function that rounds to float32 is constant from one of its
-    numbers to the next.
-
-    Args:
-        function: (n,) -> (n,).
-        low: Lower end of the range, at generic places of which it is measured.
-        high: Upper end.
-        eps: Relative rounding of its argument.
+    numbers to the next. `eps` is the relative rounding of its argument.
     """
     places = low + (high - low) * np.array(GENERIC)
     spacing = noise_spacing(high - low, max(abs(low), abs(high)), eps)
@@ -112,27 +96,15 @@ def measure_fine_noise(function: Function, low: float, high: float, eps: float) 
 
 
 def noise_spacing(width: float, largest: float, eps: float) -> float:
-    """Returns a spacing for `measure_noise`.
-
-    Args:
-        width: Of the range on which the function lives.
-        largest: The largest magnitude of its argument.
-        eps: Relative rounding of its argument.
-    """
+    """Returns a spacing for `noise_at`, from the range's width and the argument's rounding."""
     return max(1e-6 * width, 256 * eps * largest)
 
 
 def has_sharp_zero(function: Function, low: float, high: float, guesses: FloatArray) -> bool:
     """Whether a function that is nowhere negative falls to a zero like |x|, as a root does.
 
-    Looked for at the guesses, and where a grid over the range and its refinements lead. Of a zero
-    at the end of the range only the side inside is looked at where the function ends there.
-
-    Args:
-        function: (n,) -> (n,).
-        low: Lower end of the range.
-        high: Its upper end.
-        guesses: Values where the zero may lie (m,).
+    Looked for at the guesses (m,), and where a grid over the range and its refinements lead. Of a
+    zero at the end of the range only the side inside is looked at where the function ends there.
     """
     grid = np.linspace(low, high, _GRID)
     values = function(grid)
@@ -175,13 +147,9 @@ def _is_sharp_zero(
 
 @dataclass(frozen=True, eq=False)
 class NumericDerivatives:
-    """First and second derivative by extrapolated central differences, (n,) each.
+    """First and second derivatives with estimates of their errors, (n,) each.
 
-    Attributes:
-        first: First derivative; NaN where the function is not finite.
-        first_error: Estimate of its error.
-        second: Second derivative.
-        second_error: Estimate of its error.
+    NaN where the function is not finite.
     """
 
     first: FloatArray
@@ -268,8 +236,8 @@ def follows_closely(
         function: (n,) -> (n,).
         values: Where (n,).
         slopes: What is in question (n,).
-        reach: The function's own scale, as in `differentiate`.
-        noise: Of the function, rounding included, as `measure_fine_noise` has it.
+        reach: As in `differentiate`.
+        noise: From `measure_fine_noise`.
 
     Returns:
         (n,); False also where no step shows anything: the function is level, or noise hides it.

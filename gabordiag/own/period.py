@@ -101,13 +101,17 @@ def choose_parameter(
             f"The loss is not finite at {name} = {places[0]:.6g} and other values nearby.",
             "Give --start or --range where it is.",
         )
-    if request.period is None:
-        period = find_period(function, places, _candidates(request.range), eps)
+    period = _period(function, places, values, request, eps)
+    if period is not None:
+        low = -period / 2 if request.range is None else request.range[0]
+        high = low + period
+    elif request.range is not None:
+        low, high = request.range
     else:
-        period = request.period or None
-        if period is not None:
-            _refuse_false_period(function, places, values, period)
-    low, high = _range(name, request.range, period)
+        raise UsageError(
+            f"the loss has no period in {name} that could be found, so its range is unknown.",
+            "Give --range LO:HI.",
+        )
     start = next((v for v in (request.start, own_value) if v is not None), (low + high) / 2)
     if period is None:
         for what, value in (("start", request.start), ("target", request.target)):
@@ -117,17 +121,12 @@ def choose_parameter(
                     "Widen --range.",
                 )
         start = min(max(start, low), high)
-    is_angle = _is_angle(name, high - low, period)
+    # Degrees called theta span more than two turns of radians.
+    is_angle = is_angle_name(name) and high - low <= 4 * math.pi
+    if period is not None:
+        is_angle = any(math.isclose(period, turn, rel_tol=_TYPED) for turn in _RADIANS)
     unit = "deg" if period in _DEGREES else ""
     return Parameter(name, low, high, period, request.target, start, is_angle, unit)
-
-
-def _candidates(given: Sequence[float] | None) -> Sequence[float]:
-    if given is None:
-        return (*_RADIANS, *_DEGREES)
-    width = given[1] - given[0]
-    within = [period for period in (*_RADIANS, *_DEGREES) if period <= width * (1 + _TYPED)]
-    return [*within, width]
 
 
 def find_period(
@@ -167,36 +166,30 @@ def _tolerance(function: Function, places: FloatArray, values: FloatArray, eps: 
     return _NOISE_FACTOR * noise + eps * rounding
 
 
-def _refuse_false_period(
-    function: Function, places: FloatArray, values: FloatArray, period: float
-) -> None:
-    again, shifted = function(places), function(places + period)
+def _period(
+    function: Function,
+    places: FloatArray,
+    values: FloatArray,
+    request: ParameterRequest,
+    eps: float,
+) -> float | None:
+    if request.period is None:
+        candidates = [*_RADIANS, *_DEGREES]
+        if request.range is not None:
+            width = request.range[1] - request.range[0]
+            candidates = [*(p for p in candidates if p <= width * (1 + _TYPED)), width]
+        return find_period(function, places, candidates, eps)
+    if request.period == 0:
+        return None
+    again, shifted = function(places), function(places + request.period)
     apart, noise = np.abs(shifted - values), np.abs(again - values)
     if np.nanmax(apart) > _NO_PERIOD * np.ptp(values) + _NOISE_FACTOR * np.nanmax(noise):
         raise InputError(
-            f"The loss does not repeat after {period:.6g}: at {places[0]:.6g} and one period on it "
-            f"is {values[0]:.6g} and {shifted[0]:.6g}.",
+            f"The loss does not repeat after {request.period:.6g}: at {places[0]:.6g} and one "
+            f"period on it is {values[0]:.6g} and {shifted[0]:.6g}.",
             "Leave --period out, and give --range.",
         )
-
-
-def _range(name: str, given: Sequence[float] | None, period: float | None) -> tuple[float, float]:
-    if period is not None:
-        low = -period / 2 if given is None else given[0]
-        return low, low + period
-    if given is None:
-        raise UsageError(
-            f"the loss has no period in {name} that could be found, so its range is unknown.",
-            "Give --range LO:HI.",
-        )
-    return given[0], given[1]
-
-
-def _is_angle(name: str, width: float, period: float | None) -> bool:
-    if period is not None:
-        return any(math.isclose(period, p, rel_tol=_TYPED) for p in _RADIANS)
-    # Degrees called theta span more than two turns of radians.
-    return is_angle_name(name) and width <= 4 * math.pi
+    return request.period
 
 
 def is_angle_name(name: str) -> bool:

@@ -8,6 +8,7 @@ that.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -97,7 +98,7 @@ class Training:
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
     def epoch(self, first: int = 0) -> Iterator[Batch]:
-        """Yields the batches once.
+        """Yields the batches once, of which there is at least one.
 
         Args:
             first: Of a list, begin with this one; a DataLoader has its own order.
@@ -107,16 +108,17 @@ class Training:
             first %= len(batches)
             batches = [*batches[first:], *batches[:first]]
         iterator = iter(batches)
-        while True:
+        for count in itertools.count():
             with user_code("reading a batch"):
                 batch = next(iterator, None)
+            if batch is None and not count:
+                raise InputError("The batches are empty.", HOW_TO_BUILD)
             if batch is None:
                 return
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
                 raise InputError(
-                    f"A batch is a {type(batch).__name__}"
-                    + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else "")
-                    + ", not a pair (input, target).",
+                    f"A batch is a {type(batch).__name__}{size}, not a pair (input, target).",
                     "Let the batches yield pairs; several inputs can be a tuple.",
                 )
             yield _moved(batch[0], self.device), _moved(batch[1], self.device)
@@ -124,38 +126,24 @@ class Training:
     def stream(self, first: int = 0) -> Iterator[Batch]:
         """Yields batches without end, epoch after epoch; `first` as in `epoch`."""
         while True:
-            is_empty = True
-            for batch in self.epoch(first):
-                is_empty = False
-                yield batch
-            if is_empty:
-                raise InputError("The batches are empty.", HOW_TO_BUILD)
+            yield from self.epoch(first)
 
     def fixed(self, count: int) -> tuple[Batch, ...]:
         """Returns the first batches of an epoch, at most `count`."""
-        found: list[Batch] = []
-        for batch in self.epoch():
-            found.append(batch)
-            if len(found) == count:
-                break
-        if not found:
-            raise InputError("The batches are empty.", HOW_TO_BUILD)
-        return tuple(found)
+        return tuple(itertools.islice(self.epoch(), count))
 
     def compare(self, run: Callable[..., Any], batch: Batch) -> tuple[Tensor, Any]:
-        """Returns the loss (0-dim) of a batch, and the output.
-
-        Args:
-            run: Calls the model with positional and named arguments.
-            batch: Input and target.
+        """Returns the loss (0-dim) of a batch, and the output; `run` calls the model.
 
         Raises:
             InputError: The user's code failed, or the loss is not one number.
         """
         source, target = batch
-        positional, named = _arguments(source)
         with user_code("running the module"):
-            output = run(*positional, **named)
+            if isinstance(source, Mapping):
+                output = run(**source)
+            else:
+                output = run(*source) if isinstance(source, (tuple, list)) else run(source)
         with user_code("computing the loss"):
             loss = self.loss(output, target)
         if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
@@ -181,7 +169,7 @@ class Training:
     @contextmanager
     def kept(self, seed: int) -> Iterator[None]:
         """Puts the module back as it was, and draws from a seeded stream, in the block."""
-        tensors = [*self.model.parameters(), *self.model.buffers()]
+        tensors = self.tensors().values()
         saved = [(t, t.detach().clone(), t.grad, t.requires_grad) for t in tensors]
         for tensor in tensors:
             tensor.grad = None
@@ -196,15 +184,18 @@ class Training:
                         tensor.copy_(values)
                     tensor.grad = gradient
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns all parameters and buffers by name."""
+        return dict((*self.model.named_parameters(), *self.model.named_buffers()))
+
     def state(self) -> dict[str, Tensor]:
         """Returns copies of all parameters and buffers by name."""
-        named = (*self.model.named_parameters(), *self.model.named_buffers())
-        return {name: tensor.detach().clone() for name, tensor in named}
+        return {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
 
     def load(self, state: State) -> None:
         """Copies values into the module."""
         with torch.no_grad():
-            for name, tensor in (*self.model.named_parameters(), *self.model.named_buffers()):
+            for name, tensor in self.tensors().items():
                 tensor.copy_(state[name])
 
 
@@ -230,32 +221,32 @@ class Watched:
         """As reports name it, such as `gabor.theta[3]`."""
         return self.element.label
 
+    @property
+    def _place(self) -> slice:
+        """Where the number, or its vector, lies in the flattened tensor."""
+        size = 2 if self.kind == "vector" else 1
+        return slice(size * self.element.index, size * (self.element.index + 1))
+
     def coordinate(self, tensors: State) -> float:
         """Returns the number itself, its logarithm or its angle, as the module keeps it."""
-        flat = tensors[self.element.name].detach().reshape(-1)
-        if self.kind == "vector":
-            cos, sin = flat[2 * self.element.index : 2 * self.element.index + 2].tolist()
-            return float(np.arctan2(sin, cos) / 2)
-        return float(flat[self.element.index])
+        kept = tensors[self.element.name].detach().reshape(-1)[self._place].tolist()
+        return float(np.arctan2(kept[1], kept[0]) / 2) if self.kind == "vector" else float(kept[0])
 
     def stretch(self, tensors: State) -> float:
         """Returns the square of the coordinate's change by a step of length 1 of the optimizer."""
         if self.kind != "vector":
             return 1.0
-        flat = tensors[self.element.name].detach().reshape(-1)
-        length = float(flat[2 * self.element.index : 2 * self.element.index + 2].norm())
-        return 1 / (4 * max(length, 1e-12) ** 2)
+        length = tensors[self.element.name].detach().reshape(-1)[self._place].norm()
+        return 1 / (4 * max(float(length), 1e-12) ** 2)
 
     def placed(self, base: Tensor, coordinates: Tensor) -> Tensor:
         """Returns copies (n, *shape) of a tensor with this number at the coordinates (n,)."""
         flat = base.detach().reshape(-1).repeat(len(coordinates), 1)
-        index = self.element.index
+        values = coordinates[:, None]
         if self.kind == "vector":
-            length = flat[0, 2 * index : 2 * index + 2].norm()
-            flat[:, 2 * index] = length * torch.cos(2 * coordinates)
-            flat[:, 2 * index + 1] = length * torch.sin(2 * coordinates)
-        else:
-            flat[:, index] = coordinates
+            length = flat[0, self._place].norm()
+            values = length * torch.cat([torch.cos(2 * values), torch.sin(2 * values)], dim=1)
+        flat[:, self._place] = values
         return flat.reshape(len(coordinates), *base.shape)
 
 
@@ -268,25 +259,23 @@ def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched
     names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     asked = [params] if isinstance(params, str) else list(params)
     if not asked:
-        raise UsageError("a training needs the names of what to watch.", _example(names))
+        example = f"Give params=[...] (--param); the model has {', '.join(sorted(names)[:8])}."
+        raise UsageError("a training needs the names of what to watch.", example)
     found: list[Watched] = []
     for path in asked:
         group, bracket, index = path.strip().partition("[")
-        owner, _, last = group.rpartition(".")
-        prefix = f"{owner}." if owner else ""
+        owner, dot, last = group.rpartition(".")
         kind, kept = "value", group
-        if group not in names and f"{prefix}log_{last}" in names:
-            kind, kept = "log", f"{prefix}log_{last}"
-        if group not in names and last == "theta" and f"{prefix}vector" in names:
-            kind, kept = "vector", f"{prefix}vector"
-            if bracket:
-                index = index.replace("]", ",0]")
+        if group not in names and f"{owner}{dot}log_{last}" in names:
+            kind, kept = "log", f"{owner}{dot}log_{last}"
+        elif group not in names and last == "theta" and f"{owner}{dot}vector" in names:
+            kind, kept = "vector", f"{owner}{dot}vector"
+            index = index.replace("]", ",0]")
         for element in find_elements(model, kept + bracket + index):
-            if kind == "vector" and not bracket and element.index % 2:
-                continue
-            label = group + element.label[len(kept) :]
-            place = element.index
+            label, place = group + element.label[len(kept) :], element.index
             if kind == "vector":
+                if not bracket and place % 2:
+                    continue
                 place //= 2
                 label = f"{group}[{place}]"
             shape = model.get_parameter(element.name).shape
@@ -299,21 +288,13 @@ def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched
     return tuple(found)
 
 
-def _example(names: Iterable[str]) -> str:
-    return f"Give params=[...] (--param); the model has {', '.join(sorted(names)[:8])}."
-
-
 class Evaluation:
     """The loss on fixed batches as a function of single elements, everything else frozen.
 
+    The model is run in the mode that it is in; random numbers are the same at every evaluation.
+
     Attributes:
         count: Losses computed so far, each on all the batches.
-
-    Args:
-        training: Its model is run in the mode that it is in; random numbers are the same at every
-            evaluation.
-        batches: On which.
-        seed: Of the random numbers.
     """
 
     def __init__(self, training: Training, batches: Sequence[Batch], seed: int) -> None:
@@ -332,13 +313,8 @@ class Evaluation:
         with self.training.kept(self._seed), torch.no_grad():
             self.training.load(state)
             _stop_tracking(self.training.model)
-            frozen = self._tensors()
+            frozen = {name: t.detach() for name, t in self.training.tensors().items()}
             return [self._along(frozen, *place) for place in places]
-
-    def _tensors(self) -> dict[str, Tensor]:
-        model = self.training.model
-        named = (*model.named_parameters(), *model.named_buffers())
-        return {name: tensor.detach() for name, tensor in named}
 
     def _along(self, frozen: State, watched: Watched, coordinates: FloatArray) -> FloatArray:
         name = watched.element.name
@@ -349,8 +325,7 @@ class Evaluation:
         if self._at_once is None:
             self._at_once = self._measure(frozen, name, stacked[:3])
         if self._at_once == 1:
-            losses = [self._one(frozen, name, tensor) for tensor in stacked]
-            return np.array(losses)
+            return np.array([self._one(frozen, name, tensor) for tensor in stacked])
         parts = [self._many(frozen, name, part) for part in torch.split(stacked, self._at_once)]
         return np.concatenate(parts)
 
@@ -380,10 +355,8 @@ class Evaluation:
         return np.stack(columns, axis=1)
 
     def _loss(self, tensors: State, batch: Batch) -> Tensor:
-        model = self.training.model
-
         def run(*args: Any, **named: Any) -> Any:
-            return torch.func.functional_call(model, dict(tensors), args, named)
+            return torch.func.functional_call(self.training.model, dict(tensors), args, named)
 
         return self.training.compare(run, batch)[0]
 
@@ -404,19 +377,18 @@ class Evaluation:
         return limit if (np.abs(many - single) <= allowed).all() else 1
 
     def _activation_bytes(self, frozen: State) -> int:
-        total = 1
+        sizes = [1]
 
         def add(module: nn.Module, inputs: Any, output: Any) -> None:
-            nonlocal total
             if isinstance(output, Tensor):
-                total += output.numel() * output.element_size()
+                sizes.append(output.numel() * output.element_size())
 
         handle = nn.modules.module.register_module_forward_hook(add)
         try:
             self._loss({key: value.clone() for key, value in frozen.items()}, self.batches[0])
         finally:
             handle.remove()
-        return total
+        return sum(sizes)
 
 
 def _stop_tracking(model: nn.Module) -> None:
@@ -427,12 +399,6 @@ def _stop_tracking(model: nn.Module) -> None:
             for name in ("running_mean", "running_var", "num_batches_tracked"):
                 if name in part._buffers:
                     part._buffers[name] = None
-
-
-def _arguments(source: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    if isinstance(source, Mapping):
-        return (), source
-    return (tuple(source) if isinstance(source, (tuple, list)) else (source,)), {}
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -31,16 +31,6 @@ class CustomObjective(UserObjective, Objective):
 
     As in `OwnObjective`, the derivatives of the smooth loss are those of the function that the
     values show, and those of the loss are what an optimizer would get.
-
-    Attributes:
-        space: The parameters.
-
-    Args:
-        evaluator: The function or module.
-        loss_name: For people.
-        places: Points (n, d) at which it may be tried out.
-        seed: Of the random numbers that evaluations draw.
-        parameters: d of them.
     """
 
     def __init__(
@@ -80,11 +70,7 @@ class CustomObjective(UserObjective, Objective):
         return other
 
     def restricted(self, names: Sequence[str], at: npt.ArrayLike | None = None) -> CustomObjective:
-        """Returns the loss of some of the parameters, the others held fixed.
-
-        Args:
-            names: Of those that vary.
-            at: Values of all parameters (d,). Default: their starts.
+        """Returns the loss of some of the parameters, the others at values (d,) or their starts.
 
         Raises:
             UsageError: A name that is not a parameter's.
