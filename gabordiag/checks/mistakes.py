@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from operator import add, mul
+from typing import NamedTuple
 
 import numpy as np
 
@@ -55,31 +56,16 @@ _MEASURES: tuple[tuple[str, Callable[[FloatArray], float]], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A usual mistake.
-
-    Attributes:
-        name: As in the JSON, such as `swapped_axes`; `unknown` for those that have no name there.
-        explanation: In words.
-        field: What somebody who made it would have made.
-    """
+class Mistake(NamedTuple):
+    """A usual mistake, with its name in the JSON, and what somebody who made it would have made."""
 
     name: str
     explanation: str
     field: Field
 
 
-@dataclass(frozen=True)
-class Match:
-    """What was recognised.
-
-    Attributes:
-        name: As in the JSON.
-        explanation: In words.
-        factor: Between what was given and what the mistake makes; None where there is none, or it
-            depends on the parameters.
-    """
+class Match(NamedTuple):
+    """What was recognised; the factor is None where it depends on the parameters."""
 
     name: str
     explanation: str

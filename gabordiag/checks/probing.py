@@ -7,6 +7,7 @@ kept apart from judging: no question evaluates what another has evaluated alread
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -108,7 +109,11 @@ def probe(objective: Line, value: float) -> Probes:
     generic = parameter.low + width * np.array(GENERIC)
     places = np.concatenate([[value], generic])
     losses = objective.loss_at(places)
-    gradients = [_gradients(objective, float(place)) for place in places]
+    gradients, others = zip(*(_gradients(objective, float(p)) for p in places), strict=True)
+    neighbours: dict[str, float] = {}
+    for name, size in itertools.chain.from_iterable(sizes.items() for sizes in others):
+        if math.isfinite(size):
+            neighbours[name] = max(neighbours.get(name, 0.0), size)
     seen = [losses]
 
     def function(values: FloatArray) -> FloatArray:
@@ -131,8 +136,8 @@ def probe(objective: Line, value: float) -> Probes:
     return Probes(
         places,
         losses,
-        np.array([slopes.get("", 0.0) for slopes in gradients]),
-        np.array(["" in slopes for slopes in gradients]),
+        np.array([0.0 if slope is None else slope for slope in gradients]),
+        np.array([slope is not None for slope in gradients]),
         differences.first,
         differences.first_error,
         reach,
@@ -141,7 +146,7 @@ def probe(objective: Line, value: float) -> Probes:
         objective.scale,
         2 if objective.is_root else 1,
         float(np.ptp(finite)) if len(finite) else 0.0,
-        _largest(gradients),
+        neighbours,
     )
 
 
@@ -155,41 +160,32 @@ def _noises(objective: Line, places: FloatArray, spacing: float) -> FloatArray:
     return np.where(known, noises, noises[known].max(initial=0.0))
 
 
-def _gradients(objective: Line, value: float) -> dict[str, float]:
-    """Returns the gradient as an optimizer gets it, as '', if any; the other parameters' by name.
+def _gradients(objective: Line, value: float) -> tuple[float | None, dict[str, float]]:
+    """Returns the gradient as an optimizer gets it, if any; the other parameters' by name.
 
     Another parameter's is the root mean square over its elements.
     """
     if not isinstance(objective, OwnObjective):
         leaf = objective.tensor(value).requires_grad_()
         _, slope = objective.loss_and_gradient(leaf)
-        return {} if slope is None else {"": slope.item()}
+        return None if slope is None else slope.item(), {}
     leaves = objective.evaluator.leaves(value)
     with objective.streams():
         loss = objective.evaluator.run(leaves)
     if not loss.requires_grad:
-        return {}
+        return None, {}
     learned = {name: t for name, t in leaves.tensors.items() if t.requires_grad}
     others = {name: t for name, t in learned.items() if t is not leaves.parameter}
-    asked = [leaves.parameter, *others.values()]
     with user_code("computing the gradient"):
-        slopes = torch.autograd.grad(loss, asked, allow_unused=True)
-    result = {}
-    for name, gradient in zip(("", *others), slopes, strict=True):
-        if gradient is not None and name:
-            result[name] = float(gradient.square().mean().sqrt())
-        elif gradient is not None:
-            result[name] = float(gradient.flatten()[leaves.index])
-    return result
-
-
-def _largest(gradients: list[dict[str, float]]) -> dict[str, float]:
-    largest: dict[str, float] = {}
-    for slopes in gradients:
-        for name, size in slopes.items():
-            if name and math.isfinite(size):
-                largest[name] = max(largest.get(name, 0.0), size)
-    return largest
+        own, *slopes = torch.autograd.grad(
+            loss, [leaves.parameter, *others.values()], allow_unused=True
+        )
+    sizes = {
+        name: float(gradient.square().mean().sqrt())
+        for name, gradient in zip(others, slopes, strict=True)
+        if gradient is not None
+    }
+    return None if own is None else float(own.flatten()[leaves.index]), sizes
 
 
 def run_twice(objective: OwnObjective, value: float) -> tuple[list[float], str | None]:

@@ -189,13 +189,10 @@ def check_kernel(
     """Checks a Gabor kernel.
 
     Args:
-        function: As in `check_derivative`, usually `f(theta, wavelength, sigma, psi, gamma,
-            kernel_size)` with a square result; without psi or gamma it is compared at 0 and 1.
+        function: As in `check_derivative`; without psi or gamma it is compared at 0 and 1.
         kernel_size: Side of the kernel, odd.
 
-    Raises:
-        UsageError: A function whose arguments cannot be understood.
-        InputError: The function failed, or did not return a kernel.
+    Raises: As `check_derivative`.
     """
     kernel_size = validate_kernel_size(kernel_size)
     verdict = None
@@ -351,11 +348,7 @@ class _UserField:
 
 
 def _read_arguments(function: Callable[..., Any]) -> list[tuple[str | None, str]]:
-    """Returns each argument's name, None where it is passed by position, and what it means.
-
-    Raises:
-        UsageError: An argument without default whose name is not known, or too few of them.
-    """
+    """Returns each argument's name, None where it is passed by position, and what it means."""
     parameters = parameters_of(function) or []
     plain = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     known = [(p.name, _CANONICAL[p.name.lower()]) for p in plain if p.name.lower() in _CANONICAL]

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError
-from gabordiag.objective.line import CHUNK, Line, to_numpy
+from gabordiag.objective.line import CHUNK, Line, ScalarLoss, to_numpy
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluator import Evaluator
@@ -47,7 +47,7 @@ _CHEAP_BYTES = 2**20
 _TRUST, _TRUSTED_ERRORS = 1e-2, 4
 
 
-class UserObjective:
+class UserObjective(ScalarLoss):
     """What a user's function or module is evaluated with: batches, random streams, progress.
 
     Attributes:
@@ -138,6 +138,21 @@ class UserObjective:
     def _has_squared(self) -> bool:
         """Whether the smooth loss is the square of what the evaluator gives, or under its root."""
         return self.is_root or self.takes_root_away
+
+    def _by_autograd(self, points: FloatArray, order: int, smooth: bool) -> list[FloatArray]:
+        """Returns losses, slopes and, of order 2, second derivatives at points (n,) or (n, d)."""
+        pieces = []
+        for chunk in torch.split(self.tensor(points), self.batch_size):
+            at = chunk.detach().requires_grad_()
+            levels = [self._function(smooth)(at)]
+            levels.append(_slopes(levels[0], at, create_graph=order > 1))
+            if order > 1:
+                # The points are independent: the sum's derivatives are each point's own.
+                columns = levels[1].unbind(-1) if at.ndim > 1 else [levels[1]]
+                rows = [_slopes(column, at, keep_graph=True) for column in columns]
+                levels.append(torch.stack(rows, dim=-1) if at.ndim > 1 else rows[0])
+            pieces.append(levels)
+        return [to_numpy(torch.cat(level)) for level in zip(*pieces, strict=True)]
 
     def _doubtful(self, losses: FloatArray, *derivatives: FloatArray) -> npt.NDArray[np.bool_]:
         """Returns where derivatives (n, ...) of the smooth loss are not those of its values.
@@ -288,7 +303,7 @@ class OwnObjective(UserObjective, Line):
         trusted = self.trusted_order if smooth or order > 1 else 1
         if smooth and trusted == 0:
             return self._numeric(points, order, smooth)
-        levels = self._by_autograd(points, min(order, max(trusted, 1)), smooth)
+        levels = np.stack(self._by_autograd(points, min(order, max(trusted, 1)), smooth))
         doubtful = self._doubtful(*levels) if smooth else np.zeros(len(points), dtype=np.bool_)
         if len(levels) <= order:
             missing = self._numeric(points, order, smooth)[len(levels) :]
@@ -300,17 +315,6 @@ class OwnObjective(UserObjective, Line):
     def _values(self, points: FloatArray, smooth: bool) -> FloatArray:
         with torch.no_grad():
             return to_numpy(self._function(smooth)(self.tensor(points)))
-
-    def _by_autograd(self, points: FloatArray, order: int, smooth: bool) -> FloatArray:
-        pieces = []
-        for chunk in torch.split(self.tensor(points), self.batch_size):
-            value = chunk.detach().requires_grad_()
-            levels = [self._function(smooth)(value)]
-            for level in range(order):
-                slope = gradient_of(levels[-1].sum(), value, create_graph=level + 1 < order)
-                levels.append(torch.zeros_like(value) if slope is None else slope)
-            pieces.append(torch.stack([level.detach() for level in levels]))
-        return to_numpy(torch.cat(pieces, dim=1))
 
     def _numeric(self, points: FloatArray, order: int, smooth: bool) -> FloatArray:
         if order > 2:
@@ -353,8 +357,7 @@ class OwnObjective(UserObjective, Line):
         def function(values: FloatArray) -> FloatArray:
             if order == 1:
                 return self._values(values, True)
-            slopes: FloatArray = self._by_autograd(values, order - 1, True)[order - 1]
-            return slopes
+            return self._by_autograd(values, order - 1, True)[order - 1]
 
         low, high = self.parameter.low, self.parameter.high
         noise = measure_fine_noise(function, low, high, self.eps)
@@ -374,3 +377,9 @@ def gradient_of(
             loss, value, retain_graph=keep, create_graph=create_graph, allow_unused=True
         )
     return slope
+
+
+def _slopes(losses: Tensor, values: Tensor, **graph: bool) -> Tensor:
+    """Returns the derivatives of losses at values, zero where no gradient arrives."""
+    found = gradient_of(losses.sum(), values, **graph)
+    return torch.zeros_like(values) if found is None else found

@@ -22,6 +22,7 @@ from gabordiag.results import Finding
 
 # What torch says where a graph is asked for gradients once more.
 _SECOND_TIME = "backward through the graph a second time"
+_IN_FORWARD = "Compute in forward, at every step, what depends on the parameter."
 # Steps of a run at which its loss is computed again, from the module as it was given.
 _COMPARED = 64
 # Roundings of the largest loss by which two evaluations may differ.
@@ -98,16 +99,13 @@ class PlainLoop(Objective):
         except InputError as error:
             if _SECOND_TIME not in error.problem:
                 raise
-            kept = self._kept_words()
             self.failure = (
                 "the second backward pass of a training loop fails, because the first one's graph "
-                f"is used again{kept}"
+                f"is used again{self._kept_words()}"
             )
             if not self.may_fail:
-                raise InputError(
-                    f"{self.failure[0].upper()}{self.failure[1:]}.",
-                    "Compute in forward, at every step, what depends on the parameter.",
-                ) from error
+                problem = f"{self.failure[0].upper()}{self.failure[1:]}."
+                raise InputError(problem, _IN_FORWARD) from error
             return None
 
     def _kept(self) -> list[str]:
@@ -129,8 +127,7 @@ class PlainLoop(Objective):
             evaluations of a fresh module at one value differ.
         """
         if self.failure:
-            advice = "Compute in forward, at every step, what depends on the parameter."
-            return Finding("no_gradient", True, False, {"carried": True}, self.failure, advice)
+            return Finding("no_gradient", True, False, {"carried": True}, self.failure, _IN_FORWARD)
         steps = np.unique(np.linspace(0, len(losses) - 1, _COMPARED).astype(np.int64))
         inside = np.isfinite(values[steps]).all(axis=1) & np.isfinite(losses[steps])
         for index, parameter in enumerate(self.space.parameters):

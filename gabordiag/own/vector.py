@@ -141,16 +141,14 @@ class CustomObjective(UserObjective, Objective):
         self, coordinates: npt.ArrayLike, *, smooth: bool = False
     ) -> tuple[FloatArray, FloatArray]:
         """Returns losses (n,) and gradients (n, d); of `smooth_loss`, if `smooth`."""
-        losses, slopes, _ = self._levels(coordinates, 1, smooth)
+        losses, slopes, *_ = self._levels(coordinates, 1, smooth)
         return losses, slopes
 
     def hessian(self, coordinates: npt.ArrayLike, *, smooth: bool = False) -> FloatArray:
         """Returns the second derivatives (n, d, d)."""
         return self._levels(coordinates, 2, smooth)[2]
 
-    def _levels(
-        self, coordinates: npt.ArrayLike, order: int, smooth: bool
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _levels(self, coordinates: npt.ArrayLike, order: int, smooth: bool) -> list[FloatArray]:
         """Returns losses (n,), gradients (n, d) and, of order 2, Hessians (n, d, d)."""
         points = np.atleast_2d(np.asarray(coordinates, dtype=np.float64))
         if (smooth or order > 1) and self._trusted_order < order:
@@ -160,37 +158,16 @@ class CustomObjective(UserObjective, Objective):
             return found
         doubtful = self._doubtful(found[0], *found)
         if doubtful.any():
-            for level, numeric in zip(found, self._numeric(points[doubtful], smooth), strict=True):
+            for level, numeric in zip(found, self._numeric(points[doubtful], smooth), strict=False):
                 level[doubtful] = numeric
         return found
-
-    def _by_autograd(
-        self, points: FloatArray, order: int, smooth: bool
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        pieces: list[tuple[Tensor, Tensor, Tensor]] = []
-        for chunk in torch.split(self.tensor(points), self.batch_size):
-            at = chunk.detach().requires_grad_()
-            losses = self._function(smooth)(at)
-            found = gradient_of(losses.sum(), at, create_graph=order > 1)
-            slopes = torch.zeros_like(at) if found is None else found
-            rows = []
-            for column in slopes.unbind(-1) if order > 1 else ():
-                # The points are independent: the sum's derivatives are each point's own.
-                row = gradient_of(column.sum(), at, keep_graph=True)
-                rows.append(torch.zeros_like(at) if row is None else row)
-            hessians = torch.stack(rows, dim=-1) if rows else at.new_zeros((*at.shape, at.shape[1]))
-            pieces.append((losses, slopes, hessians))
-        values, gradients, second = (to_numpy(torch.cat(x)) for x in zip(*pieces, strict=True))
-        return values, gradients, second
 
     def _ends(self) -> tuple[FloatArray, FloatArray]:
         """Returns the lower and upper ends of the ranges (d,), as coordinates."""
         low = self.space.coordinates([parameter.low for parameter in self.space.parameters])
         return low, self.space.coordinates([p.high for p in self.space.parameters])
 
-    def _numeric(
-        self, points: FloatArray, smooth: bool
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _numeric(self, points: FloatArray, smooth: bool) -> list[FloatArray]:
         """Returns losses, gradients and Hessians from values alone.
 
         Along u = r_i e_i + r_j e_j the second derivative is r_i^2 H_ii + r_j^2 H_jj + 2 r_i r_j
@@ -221,7 +198,7 @@ class CustomObjective(UserObjective, Objective):
             hessians[:, i, j] = hessians[:, j, i] = mixed
         with torch.no_grad():
             losses = to_numpy(function(self.tensor(points)))
-        return losses, first, hessians
+        return [losses, first, hessians]
 
     @cached_property
     def _trusted_order(self) -> int:
