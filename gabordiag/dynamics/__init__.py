@@ -4,8 +4,8 @@
     runs               `descend` (the loop), `run` (judged runs), `pairs` (planes on which several
                        parameters are shown), `replay` (an interrupted run goes on), `logger` (of
                        your own training loop), `stochastic` (on mini-batches)
-    what became of it  `outcomes` (reached, cycle, erratic, ...; jumps, Lyapunov exponents),
-                       `predictability` (how far a chaotic path can be trusted)
+    what became of it  `outcomes` (reached, cycle, erratic, ...; jumps, Lyapunov exponents, how
+                       far a chaotic path can be trusted)
     many runs          `tables` (loss and gradient as tables), `batch` (all runs in one tensor),
                        `maps` (starts against rates), `windows` (the rates that work from one
                        start), `theory` (stability bounds), `bifurcation`,

@@ -101,10 +101,7 @@ class Bifurcation(Result):
         """Returns what the JSON shows."""
         goal = self.landscape.target
         return {
-            "optimizer": self.settings.optimizer,
-            "momentum": self.settings.momentum,
-            "nesterov": self.settings.nesterov,
-            "steps": self.settings.steps,
+            **self.settings.to_dict(),
             "start": self.start,
             "lr": [float(self.lrs[0]), float(self.lrs[-1])],
             "points": len(self.lrs),
@@ -122,12 +119,7 @@ class Bifurcation(Result):
         columns = ("lr", "values", "lyapunov", "period", "outcome")
         return cls(
             Landscape.from_dict(saved["landscape"]),
-            OptimizerSettings(
-                saved["optimizer"],
-                momentum=saved["momentum"],
-                nesterov=saved["nesterov"],
-                steps=saved["steps"],
-            ),
+            OptimizerSettings.from_dict(saved),
             saved["start"],
             *(read_only(table[name]) for name in columns),
         )

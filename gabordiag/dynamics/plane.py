@@ -76,11 +76,8 @@ class PlaneBasins(Result):
         lrs = dict(zip(names, self.lrs.tolist(), strict=True))
         return {
             "parameters": list(names),
-            "optimizer": self.settings.optimizer,
-            "momentum": self.settings.momentum,
-            "nesterov": self.settings.nesterov,
+            **self.settings.to_dict(),
             "lr": lrs[names[0]] if len(set(lrs.values())) == 1 else lrs,
-            "steps": self.settings.steps,
             "fractions": shares,
             "reached_share": shares["reached"],
             "series_error": self.series_error,
