@@ -2,7 +2,7 @@
 
     the optimizers     `optimizers` (torch's own, by name; one tensor as many runs)
     runs               `descend` (the loop), `run` (judged runs), `pairs` (planes on which several
-                       parameters are shown), `replay` (an interrupted run goes on), `logger` (of
+                       parameters are shown), `replay` (steps and their log), `logger` (of
                        your own training loop), `stochastic` (on mini-batches)
     what became of it  `outcomes` (reached, cycle, erratic, ...; jumps, Lyapunov exponents, how
                        far a chaotic path can be trusted)

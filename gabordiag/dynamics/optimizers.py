@@ -119,7 +119,7 @@ class OptimizerSettings:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> OptimizerSettings:
-        """Returns the settings of a result's JSON, at the default rate: the inverse of `to_dict`."""
+        """Returns the settings of a result's JSON, but for rate and schedule."""
         return cls(
             saved["optimizer"],
             momentum=saved["momentum"],

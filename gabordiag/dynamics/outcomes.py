@@ -242,7 +242,8 @@ def _last_stays(
     """Returns since which index (n,) a run stays near one minimum; the tail's length for never."""
     length, count = values.shape[:2]
     since = np.full(count, length)
-    for points in [*([point.values] for point in around.attractors), around.goals]:
+    targets: list[Iterable[FloatArray]] = [[point.values] for point in around.attractors]
+    for points in (*targets, around.goals):
         last = among & (_nearest(space, values[-1], points) <= 1.0)
         away = _nearest(space, values[:, last], points) > 1.0
         # Counted from the end: the first value that is away.

@@ -81,8 +81,8 @@ class Trajectory:
     ) -> Trajectory:
         """Collects the steps of the index-th run of several."""
         _, *columns = zip(*states, strict=True)
-        arrays = (read_only(np.array([row[index] for row in column])) for column in columns)
-        return cls(*arrays, full_losses=full_losses)
+        arrays: list[Any] = [read_only(np.array([row[index] for row in c])) for c in columns]
+        return cls(*[*arrays, full_losses])
 
     @property
     def value(self) -> FloatArray:
@@ -467,6 +467,7 @@ def judge(
         rates = objective.space.rates(settings.lr)
     losses = trajectory.losses
     minimum = hessian = lyapunov = trusted = None
+    products: Sequence[float | None]
     if landscape is not None and isinstance(objective, OfLine):
         around = surroundings(landscape)
         largest, smallest = landscape.largest_loss, landscape.smallest_loss

@@ -70,18 +70,13 @@ def look_beside(
     """
     if clear.all():
         return []
-
-    def smooth(places: FloatArray) -> FloatArray:
-        losses: FloatArray = objective.derivatives(places, 0, smooth=True)[0]
-        return losses
-
-    parameter, doubtful = objective.parameter, values[~clear]
+    smooth, parameter, doubtful = smooth_losses(objective), objective.parameter, values[~clear]
     noise = NOISE_FACTOR * loss_noise(objective, smooth, series)
     reach = _reach(parameter, _rises(smooth, parameter, doubtful), noise)
     groups = _grouped(doubtful, reach)
     centers = np.array([doubtful[group].mean() for group in groups])
     reaches = np.array([reach[group].max() for group in groups])
-    centers = _snapped(smooth, parameter, centers, reaches, noise)
+    centers = snapped(smooth, parameter, centers, reaches, noise)
     rises = _rises(smooth, parameter, centers)
     known = np.concatenate([centers, values[clear]])
     looked = (
@@ -89,6 +84,11 @@ def look_beside(
         for index, center in enumerate(centers)
     )
     return [point for point in looked if point is not None]
+
+
+def smooth_losses(objective: Line) -> Function:
+    """Returns the smooth loss (n,) as a function of values (n,)."""
+    return lambda places: objective.derivatives(places, 0, smooth=True)[0]
 
 
 def loss_noise(objective: Line, smooth: Function, series: LossSeries) -> float:
@@ -101,12 +101,9 @@ def loss_noise(objective: Line, smooth: Function, series: LossSeries) -> float:
 
 
 def kink_slope(objective: Line, value: float, curvature: float) -> float:
-    """Returns |dloss/dvalue| beside a root's zero; the steeper side's where they differ.
+    """Returns |dloss/dvalue| beside a root's zero, whose smooth loss has this curvature there.
 
-    Args:
-        objective: Whose loss is a root.
-        value: Its zero.
-        curvature: Of the smooth loss there.
+    The steeper side's where they differ.
     """
     # Near its zero, smooth = curvature d^2 / 2, so the root is sqrt(curvature / 2) |d|.
     slope = math.sqrt(curvature / 2)
@@ -133,9 +130,7 @@ def _rises(smooth: Function, parameter: Parameter, values: FloatArray) -> FloatA
     offsets = (parameter.high - parameter.low) * _DISTANCES
     points = values[None, :, None] + np.array([-1.0, 1.0])[:, None, None] * offsets
     rises = np.full(points.shape, np.nan)
-    inside = np.ones(points.shape, dtype=np.bool_)
-    if parameter.period is None:
-        inside = (points >= parameter.low) & (points <= parameter.high)
+    inside = (points >= parameter.low) & (points <= parameter.high) | (parameter.period is not None)
     rises[inside] = smooth(points[inside])
     return rises - smooth(values)[None, :, None]
 
@@ -155,18 +150,19 @@ def _grouped(values: FloatArray, reach: FloatArray) -> list[slice]:
     return [slice(lo, hi) for lo, hi in itertools.pairwise(edges)]
 
 
-def _snapped(
-    smooth: Function, parameter: Parameter, centers: FloatArray, reach: FloatArray, noise: float
+def snapped(
+    smooth: Function, parameter: Parameter, values: FloatArray, reach: FloatArray, noise: float
 ) -> FloatArray:
     """Replaces a point that cannot be distinguished from the target by the target."""
-    if parameter.target is None:
-        return centers
-    distances = np.abs(parameter.offset(centers, parameter.target))
+    if parameter.target is None or len(values) == 0:
+        return values
+    distances = np.abs(parameter.offset(values, parameter.target))
     nearest = int(np.argmin(distances))
-    losses = smooth(np.array([centers[nearest], parameter.target]))
-    if distances[nearest] <= reach[nearest] and losses[1] <= losses[0] + noise:
-        centers[nearest] = parameter.wrap(parameter.target)
-    return centers
+    if distances[nearest] > reach[nearest]:
+        return values
+    losses = smooth(np.array([values[nearest], parameter.target]))
+    is_target = (np.arange(len(values)) == nearest) & (losses[1] <= losses[0] + noise)
+    return np.where(is_target, parameter.wrap(parameter.target), values)
 
 
 def _look_at(
@@ -180,11 +176,8 @@ def _look_at(
     below, above = (_sign(side, noise) for side in seen)
     if below == above == 0:
         return None
-    kind = "inflection"
-    if min(below, above) >= 0:
-        kind = "minimum"
-    elif max(below, above) <= 0:
-        kind = "maximum"
+    rises_only, falls_only = min(below, above) >= 0, max(below, above) <= 0
+    kind = "minimum" if rises_only else "maximum" if falls_only else "inflection"
     return Seen(value, kind, _bend(seen, width * _DISTANCES, noise))
 
 

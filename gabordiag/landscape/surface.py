@@ -68,10 +68,6 @@ class SurfacePoint:
 
         Where the slope is zero, the Hessian of a root l is that of l^2 over 2 l. At a zero of it, a
         kink, there is none, and l rises by sqrt(eigenvalue of l^2 / 2) a unit instead.
-
-        Args:
-            names: Of the parameters.
-            is_root: The loss in use is the root of the smooth one.
         """
         curved: list[float] | None = list(self.eigenvalues)
         slopes = None
@@ -126,6 +122,7 @@ class Surface(Result):
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
         names, objective = self.names, self.objective
+        space = objective.space
         lowest = divmod(int(np.argmin(self.loss)), len(self.b))
         kinds: dict[str, list[dict[str, Any]]] = {}
         for point in self.points:
@@ -134,15 +131,13 @@ class Surface(Result):
         minima = kinds.get("minimum", [])
         return {
             "parameters": list(names),
-            "units": ["rad" if p.is_angle else p.unit for p in objective.space.parameters],
+            "units": ["rad" if p.is_angle else p.unit for p in space.parameters],
             "ranges": [[float(v[0]), float(v[-1])] for v in (self.a, self.b)],
-            "periods": [parameter.period for parameter in objective.space.parameters],
+            "periods": [parameter.period for parameter in space.parameters],
             "points": [len(self.a), len(self.b)],
             "loss": objective.loss_name,
-            "target": None
-            if objective.space.target is None
-            else objective.space.named(objective.space.target),
-            "start": objective.space.named(objective.space.start),
+            "target": None if space.target is None else space.named(space.target),
+            "start": space.named(space.start),
             # The grid's own lowest point where no minimum lies inside.
             "minimum": minima[0] if minima else self._grid_point(*lowest, "grid point"),
             "local_minima": minima,
@@ -227,23 +222,16 @@ def _candidates(surface: Surface) -> FloatArray:
     cells = np.argwhere(_changes_sign(surface.grad_a) & _changes_sign(surface.grad_b))
     middles = (cells + 0.5).astype(np.float64)
     places = np.concatenate([low.astype(np.float64), middles])
-    return np.stack(
-        [
-            np.interp(places[:, 0], np.arange(len(a)), a),
-            np.interp(places[:, 1], np.arange(len(b)), b),
-        ],
-        axis=1,
-    )
+    columns = zip(places.T, (a, b), strict=True)
+    return np.stack([np.interp(at, np.arange(len(v)), v) for at, v in columns], axis=1)
 
 
 def _whole_periods(surface: Surface) -> tuple[bool, bool]:
     """Whether each axis is one period: what leaves at one end comes back at the other."""
+    axes = zip(surface.objective.space.parameters, (surface.a, surface.b), strict=True)
     first, second = (
-        parameter.period is not None
-        and math.isclose(axis[-1] - axis[0], parameter.period, rel_tol=1e-12)
-        for parameter, axis in zip(
-            surface.objective.space.parameters, (surface.a, surface.b), strict=True
-        )
+        p.period is not None and math.isclose(axis[-1] - axis[0], p.period, rel_tol=1e-12)
+        for p, axis in axes
     )
     return first, second
 
@@ -286,18 +274,12 @@ def _changes_sign(slope: FloatArray) -> BoolArray:
 
 
 def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePoint, ...]:
-    """Returns the critical points inside the surface's range to which Newton's method leads.
-
-    Args:
-        surface: Whose range and objective.
-        starts: Values (n, 2).
-    """
+    """Returns the critical points in the range to which Newton's method leads from (n, 2)."""
     # Newton's method needs the digits, whatever the precision of the loss on the grid.
     objective = surface.objective.in_double()
-    cell = np.array([surface.a[1] - surface.a[0], surface.b[1] - surface.b[0]])
+    low, second, high = (np.array([surface.a[i], surface.b[i]]) for i in (0, 1, -1))
+    cell = second - low
     points = newton(objective, starts, _LONGEST_STEP * cell)
-    low = np.array([surface.a[0], surface.b[0]])
-    high = np.array([surface.a[-1], surface.b[-1]])
     for index, is_whole in enumerate(_whole_periods(surface)):
         if is_whole:
             turned = np.mod(points[:, index] - low[index], high[index] - low[index])
@@ -320,10 +302,7 @@ def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePo
 def newton(objective: Objective, starts: FloatArray, longest: FloatArray) -> FloatArray:
     """Returns where Newton's method on the smooth loss leads from starts (n, d), values.
 
-    Args:
-        objective: Of d parameters, none as a logarithm.
-        starts: (n, d).
-        longest: Largest step of each parameter (d,).
+    The objective moves no logarithm; no step is longer than `longest` (d,).
     """
     points = np.array(starts, dtype=np.float64)
     moving = np.arange(len(points))
@@ -361,17 +340,13 @@ def _classified(
     reached = np.zeros(len(points), dtype=np.bool_)
     for goal in objective.goals:
         reached |= objective.space.distances(points, goal) <= 1.0
-    found = [
-        SurfacePoint(
-            (float(point[0]), float(point[1])),
-            float(loss),
-            _kind(objective, spectrum, float(loss) / float(surface.loss.max())),
-            (float(spectrum[0]), float(spectrum[1])),
-            bool(is_target),
-        )
-        for point, loss, spectrum, is_target in zip(points, losses, spectra, reached, strict=True)
-    ]
-    return tuple(sorted(found, key=lambda point: point.loss))
+    found = []
+    for index in np.argsort(losses, kind="stable").tolist():
+        (a, b), loss, (low, high) = points[index], float(losses[index]), spectra[index]
+        kind = _kind(objective, spectra[index], loss / float(surface.loss.max()))
+        values, eigenvalues = (float(a), float(b)), (float(low), float(high))
+        found.append(SurfacePoint(values, loss, kind, eigenvalues, bool(reached[index])))
+    return tuple(found)
 
 
 def _kind(objective: Objective, spectrum: FloatArray, share: float) -> str:

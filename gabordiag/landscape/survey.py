@@ -7,7 +7,7 @@ of them or of all. Each image's loss follows from its own Gram matrix, at no con
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -48,17 +48,6 @@ class NearStart:
         """Whether the start lies in the basin of another minimum than the target's."""
         return self.minimum is not None and not self.is_target
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as JSON takes them."""
-        return {
-            "file": self.file,
-            "minimum": self.minimum,
-            "loss": self.loss,
-            "is_target": self.is_target,
-            "minima": self.minima,
-            "certified": self.certified,
-        }
-
 
 @dataclass(frozen=True, eq=False)
 class Survey:
@@ -83,19 +72,15 @@ class Survey:
             "surveyed": len(self.near_start),
             "spurious": sum(image.is_spurious for image in self.near_start),
             "to_target": sum(image.is_target for image in self.near_start),
-            "near_start": [image.to_dict() for image in self.near_start],
+            "near_start": [asdict(image) for image in self.near_start],
         }
 
 
 def survey_images(objective: Line, values: FloatArray) -> Survey | None:
     """Looks at every image alone, or at `MOST_SURVEYED` of them, evenly spread over the order.
 
-    Args:
-        objective: Over many images, through the shortcut.
-        values: Of the parameter (m,), at which the losses are wanted.
-
-    Returns:
-        None where the objective is over one image, or lacks the images' own Gram matrices.
+    None where the objective is over one image, or lacks the images' own Gram matrices; the losses
+    are those at values (m,) of the parameter.
     """
     if not isinstance(objective, ShortcutObjective) or not objective.has_single_images:
         return None
@@ -116,11 +101,7 @@ def survey_images(objective: Line, values: FloatArray) -> Survey | None:
 
 def _near_start(name: str, landscape: Landscape) -> NearStart:
     point = landscape.attractor_of(landscape.parameter.start)
-    return NearStart(
-        file=name,
-        minimum=None if point is None else point.value,
-        loss=None if point is None else point.loss,
-        is_target=point is not None and point.is_target,
-        minima=len(landscape.attractors),
-        certified=landscape.certificate.certified,
-    )
+    known = len(landscape.attractors), landscape.certificate.certified
+    if point is None:
+        return NearStart(name, None, None, False, *known)
+    return NearStart(name, point.value, point.loss, point.is_target, *known)

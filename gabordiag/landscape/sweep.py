@@ -7,7 +7,7 @@ differences of the loss alone. Where they agree, the derivative is right.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,7 @@ from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.landscape.survey import Survey, survey_images
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.numeric import (
-    differentiate,
-    follows_closely,
-    measure_fine_noise,
-)
+from gabordiag.own.numeric import differentiate, follows_closely, measure_fine_noise
 from gabordiag.results import Data, Result, View, finite_or_none, read_only
 
 # Over a half turn four a degree, both ends included.
@@ -56,11 +52,7 @@ class GradientCheck:
 
     def to_dict(self) -> dict[str, float | None]:
         """Returns the fields as JSON takes them."""
-        return {
-            "analytic_vs_autograd": self.analytic_vs_autograd,
-            "analytic_vs_numeric": self.analytic_vs_numeric,
-            "shortcut_vs_direct": self.shortcut_vs_direct,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,16 +111,11 @@ class Sweep(Result):
 
     def data(self) -> Data:
         """Returns what is saved as sweep.csv, and of single images as images.npz."""
-        single: Data = {}
-        if self.survey is not None:
-            single = {"images.npz": {"values": self.values, "losses": self.survey.losses}}
-        return {
-            **single,
-            "sweep.csv": {
-                self.landscape.parameter.name: self.values,
-                **{name: getattr(self, name) for name in ("loss", *_GRADIENTS)},
-            },
-        }
+        columns = {name: getattr(self, name) for name in ("loss", *_GRADIENTS)}
+        table = {"sweep.csv": {self.landscape.parameter.name: self.values, **columns}}
+        if self.survey is None:
+            return table
+        return {"images.npz": {"values": self.values, "losses": self.survey.losses}, **table}
 
 
 def sweep_objective(
@@ -158,18 +145,15 @@ def sweep_objective(
     # What autograd is compared with needs the loss's values alone: of an expensive module, its
     # series gives them.
     cheap = cheap_objective(objective)
-    analytic = cheap.gradient(values)
     step = difference_step(cheap)
-    numeric = numeric_gradient(cheap, values, step)
+    gradients = (cheap.gradient(values), autograd, numeric_gradient(cheap, values, step))
     return Sweep(
-        landscape=landscape,
-        loss_name=objective.loss_name,
-        values=read_only(values),
-        loss=read_only(loss),
-        grad_analytic=read_only(analytic),
-        grad_autograd=read_only(autograd),
-        grad_numeric=read_only(numeric),
-        gradient_check=_check(objective, landscape, values, (analytic, autograd, numeric), step),
+        landscape,
+        objective.loss_name,
+        read_only(values),
+        read_only(loss),
+        **dict(zip(_GRADIENTS, map(read_only, gradients), strict=True)),
+        gradient_check=_check(objective, landscape, values, gradients, step),
         survey=survey_images(objective, values) if survey else None,
     )
 
@@ -244,11 +228,10 @@ def _is_excused(
     Closer up, where there are poles and fine ripples; farther off, where the loss's values are
     rounded to steps.
     """
-    excused = np.zeros(len(values), dtype=np.bool_)
-    again = np.abs(slopes - numeric) > _SUSPICIOUS * scale
-    if not again.any():
+    excused = np.abs(slopes - numeric) > _SUSPICIOUS * scale
+    if not excused.any():
         return excused
-    places, asked = values[again], slopes[again]
+    places, asked = values[excused], slopes[excused]
     cheap = cheap_objective(objective)
     parameter = objective.parameter
     reach = np.full(len(places), (parameter.high - parameter.low) / (2 * math.pi))
@@ -267,23 +250,21 @@ def _is_excused(
     fits |= (wide.first_error > _COARSE * scale) & (
         np.abs(asked - wide.first) <= _BEYOND * wide.first_error
     )
-    excused[again] = fits | follows_closely(cheap.loss_at, places, asked, reach, noise)
+    excused[excused] = fits | follows_closely(cheap.loss_at, places, asked, reach, noise)
     return excused
 
 
 def _is_differentiable(landscape: Landscape, values: FloatArray, step: float) -> BoolArray:
     """Whether central differences are a derivative at values (n,): off kinks, inside the range."""
     parameter = landscape.parameter
-    apart = np.full(len(values), np.inf)
+    result = np.ones(len(values), dtype=np.bool_)
     for point in landscape.points:
         if point.kind == "kink":
-            apart = np.minimum(apart, np.abs(parameter.offset(values, point.value)))
-    inside = np.ones(len(values), dtype=np.bool_)
+            result &= np.abs(parameter.offset(values, point.value)) > 2 * step
     if parameter.period is None:
         # A loss may end where its range does, or go on in another way.
         beyond = np.maximum(parameter.low - values, values - parameter.high)
-        inside = np.abs(beyond) >= 2 * step
-    result: BoolArray = (apart > 2 * step) & inside
+        result &= np.abs(beyond) >= 2 * step
     return result
 
 
