@@ -215,7 +215,6 @@ def _run_scenario(
         objective,
         OptimizerSettings("sgd", scenario.lr, steps=STEPS),
         log_spaced(*scenario.bifurcation, BIFURCATION_RATES),
-        landscape=sweep.landscape,
         table=bench.table,
     )
     stage()

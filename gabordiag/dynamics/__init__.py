@@ -1,9 +1,8 @@
 """What an optimizer does on the loss: runs, their outcomes, and maps of many runs.
 
     the optimizers     `optimizers` (torch's own, by name; one tensor as many runs)
-    runs               `descend` (the loop), `run` (judged runs), `pairs` (planes on which several
-                       parameters are shown), `replay` (steps and their log), `logger` (of
-                       your own training loop), `stochastic` (on mini-batches)
+    runs               `descend` (the loop), `run` (judged runs), `replay` (steps and their log),
+                       `logger` (of your own training loop), `stochastic` (on mini-batches)
     what became of it  `outcomes` (reached, cycle, erratic, ...; jumps, Lyapunov exponents, how
                        far a chaotic path can be trusted)
     many runs          `tables` (loss and gradient as tables), `batch` (all runs in one tensor),

@@ -20,9 +20,8 @@ import torch
 
 from gabordiag.dynamics.optimizers import BatchUpdate, OptimizerSettings
 from gabordiag.dynamics.outcomes import IntArray, Tails, classify, surroundings, tail_length
-from gabordiag.dynamics.tables import Table, TabulatedObjective
+from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import Landscape
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Progress
 
@@ -41,6 +40,7 @@ class BatchRuns:
     """What is kept of a batch of runs: n = rates x starts of them, a rate's runs adjacent.
 
     Attributes:
+        table: What the runs ran on.
         shape: (rates, starts).
         tail: The last values (tail, n).
         last_gradient: At the last value (n,).
@@ -49,21 +49,22 @@ class BatchRuns:
         history: Every value (steps + 1, n), where that was asked for; else the tail.
     """
 
+    table: TabulatedObjective
     shape: tuple[int, int]
     tail: FloatArray
     last_gradient: FloatArray
     moved: npt.NDArray[np.bool_]
     history: FloatArray
 
-    def classify(self, landscape: Landscape, losses: Table) -> tuple[IntArray, IntArray]:
+    def classify(self) -> tuple[IntArray, IntArray]:
         """Returns outcome codes and periods (rates, starts); in blocks, to bound the memory."""
-        around = surroundings(landscape)
+        around, losses = surroundings(self.table.landscape), self.table.tables[0]
 
         def judge(lo: int) -> tuple[IntArray, IntArray]:
             block = slice(lo, lo + _CLASSIFY_CHUNK)
             values = np.ascontiguousarray(self.tail[:, block])
             rows = [losses(torch.as_tensor(row)).numpy() for row in values]
-            slope = np.abs(self.last_gradient[block]) * landscape.parameter.tolerance
+            slope = np.abs(self.last_gradient[block]) * self.table.parameter.tolerance
             part = Tails(values[..., None], np.stack(rows), slope, self.moved[block])
             return classify(around, part)
 
@@ -128,7 +129,7 @@ def descend_batch(
             report.stop()
             raise
     history, slopes, moved = (np.concatenate(x, axis=-1) for x in zip(*parts, strict=True))
-    return BatchRuns((len(lrs), len(starts)), history[-tail:], slopes, moved, history)
+    return BatchRuns(table, (len(lrs), len(starts)), history[-tail:], slopes, moved, history)
 
 
 class _Tally:

@@ -23,16 +23,7 @@ from gabordiag.objective.space import FloatArray
 
 
 class State(NamedTuple):
-    """n runs before a step, and what it changed.
-
-    Attributes:
-        step: Its number.
-        values: Of the parameters (n, d).
-        losses: At the values (n,).
-        gradients: Of the coordinates (n, d); 0 where none arrives.
-        updates: Change of the values at this step (n, d); NaN after the last one.
-        lrs: Learning rates (n, d).
-    """
+    """n runs before a step, and what it changed: as in `Step`, with an axis of n runs."""
 
     step: int
     values: FloatArray
@@ -81,15 +72,11 @@ def descend(
             return
         learned.step(closure)
         after = learned.values()
-        updates = _subtract(after, before)
+        with np.errstate(invalid="ignore", over="ignore"):
+            updates = after - before
         known.compare(step, updates)
         yield State(step, before, losses, gradients, updates, rates)
         before = after
-
-
-@np.errstate(invalid="ignore", over="ignore")
-def _subtract(later: FloatArray, earlier: FloatArray) -> FloatArray:
-    return later - earlier
 
 
 def _is_any_finite(values: FloatArray) -> bool:

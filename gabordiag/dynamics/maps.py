@@ -169,7 +169,7 @@ def run_basins(
     start = objective.parameter.start if start is None else start
     table = TabulatedObjective(objective, sweep.landscape) if table is None else table
     runs = descend_batch(table, settings, lrs, starts, progress=progress)
-    codes, _ = runs.classify(sweep.landscape, table.tables[0])
+    codes, _ = runs.classify()
     return Basins(
         sweep=sweep,
         settings=settings,

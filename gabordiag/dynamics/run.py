@@ -33,10 +33,9 @@ from gabordiag.dynamics.outcomes import (
     tail_length,
     trusted_steps,
 )
-from gabordiag.dynamics.pairs import PairSurface, pair_surfaces
 from gabordiag.dynamics.replay import Step, as_steps, log_columns
 from gabordiag.landscape.critical import Landscape, find_critical_points, still_holds
-from gabordiag.landscape.surface import condition, newton
+from gabordiag.landscape.surface import PairSurface, condition, newton, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
@@ -455,12 +454,7 @@ def judge(
 ) -> Run:
     """Turns a trajectory into a `Run`: outcome, jumps, exponents.
 
-    Args:
-        objective: What was minimised.
-        settings: How.
-        landscape: Of one parameter; None of several.
-        trajectory: Every step.
-        rates: Learning rate of each parameter (d,). Default: the settings'.
+    The landscape is known of one parameter only; the rates (d,) are the settings' by default.
     """
     objective = as_objective_of(objective)
     if rates is None:

@@ -52,11 +52,8 @@ class GradientNoise:
 
     def to_dict(self) -> dict[str, float | None]:
         """Returns the fields as JSON takes them."""
-        return {
-            "value": self.value,
-            "full_gradient": finite_or_none(self.full),
-            "deviation": finite_or_none(self.deviation),
-        }
+        full, deviation = finite_or_none(self.full), finite_or_none(self.deviation)
+        return {"value": self.value, "full_gradient": full, "deviation": deviation}
 
 
 @dataclass(frozen=True)

@@ -83,12 +83,8 @@ def rates_of(
 ) -> dict[str, float]:
     """Returns the learning rate of each parameter of the model by name.
 
-    Args:
-        training: Whose model it is.
-        watched: Whose groups may be named as they were asked for.
-        lr: One for all; or by the name of a parameter or of a submodule, the longest name first,
-            and `others`.
-        default: Of parameters that are not named.
+    A rate is one for all, or goes by the name of a watched group, of a parameter or of a submodule,
+    the longest first, and `others`; parameters that are not named have the default.
 
     Raises:
         UsageError: A name that fits nothing, or a rate that is not positive.

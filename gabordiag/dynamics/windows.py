@@ -85,12 +85,8 @@ class Windows:
         Rates at the scan's lower end that are too small to reach the target within the steps are
         skipped.
         """
-        if not self.held.any():
-            return None
-        first = int(np.argmax(self.held))
-        broken = np.flatnonzero(~self.held[first:])
-        last = first + (int(broken[0]) if len(broken) else len(self.held) - first) - 1
-        return float(self.lrs[last])
+        intervals = _intervals(self.lrs, self.held)
+        return intervals[0][1] if intervals else None
 
     @property
     def holds_all(self) -> bool:
@@ -227,7 +223,7 @@ def measure_windows(
     beside = beside_target(landscape)
     starts = np.array([start, *beside])
     runs = descend_batch(table, settings, lrs, starts, keep_history=True)
-    codes, periods = runs.classify(landscape, table.tables[0])
+    codes, periods = runs.classify()
     history = runs.history.reshape(-1, len(lrs), len(starts))
     own = landscape.attractor_of(start)
     target = None if goal is None or not beside else landscape.attractor_of(goal)

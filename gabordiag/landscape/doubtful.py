@@ -58,15 +58,9 @@ def look_beside(
 ) -> list[Seen]:
     """Returns the kinds of doubtful critical points from values of the smooth loss.
 
-    Args:
-        objective: Whose points they are.
-        series: Of it.
-        values: All its critical points, ascending (m,).
-        clear: Those that are not in doubt (m,); nothing is read from beyond them.
-
-    Returns:
-        One entry per doubtful point about which the points beside it say something; points into
-        which rounding split one root count once.
+    One entry per doubtful point, of all ascending ones (m,), about which the loss beside it says
+    something; points into which rounding split one root count once. Nothing is read from beyond
+    those that are `clear` (m,).
     """
     if clear.all():
         return []

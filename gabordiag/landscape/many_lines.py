@@ -74,13 +74,9 @@ def grid_of(parameter: Parameter, own: float) -> FloatArray:
 def sample_lines(
     parameters: Sequence[Parameter], own: Sequence[float], evaluate: Evaluate, eps: float
 ) -> list[SampledLine]:
-    """Returns the lines of several parameters, evaluated together.
+    """Returns the lines of several parameters, in the coordinates that are moved.
 
-    Args:
-        parameters: In the coordinates that are moved.
-        own: Value of each that is to be on its grid.
-        evaluate: Returns losses of values on lines.
-        eps: Relative rounding of a loss.
+    Each grid holds the parameter's own value; losses are rounded to `eps`, relative.
     """
     grids = [grid_of(parameter, value) for parameter, value in zip(parameters, own, strict=True)]
     found = evaluate(list(enumerate(grids)))

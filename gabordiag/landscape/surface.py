@@ -3,10 +3,14 @@
 On a grid every cell in which both components of the gradient change sign, and every grid point
 lower than its neighbours, is followed by Newton's method. What comes out is found, not certified: a
 pair of critical points closer together than the grid may be missed.
+
+Through the end of a run of several parameters go as many planes as there are pairs of them; the
+loss on each is saved with the run, so that a figure has nothing to compute.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +21,8 @@ import numpy.typing as npt
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import stable_lr
 from gabordiag.objective.objective import Objective
-from gabordiag.objective.space import FloatArray
+from gabordiag.objective.space import FloatArray, Space
+from gabordiag.own.evaluation import UserObjective
 from gabordiag.results import Data, Progress, Result, finite_or_none, read_only
 
 Ends = tuple[float | None, float | None]
@@ -25,6 +30,13 @@ BoolArray = npt.NDArray[np.bool_]
 
 # Over a half turn one a degree, both ends included.
 DEFAULT_POINTS = 181
+# Of each parameter of a pair: enough for contours, and ten pairs are drawn in one figure. Of a
+# custom objective whose evaluations are expensive.
+PAIR_POINTS, _FEW_POINTS = 61, 16
+# Parameters of which the pairs are shown, those that moved most.
+_MOST_SHOWN = 5
+# A length is shown down to this part of its range at least; at 0 there is no filter.
+_LOWEST = 0.05
 # Steps of Newton's method; from a cell of the grid it takes some five.
 _NEWTON_STEPS = 30
 # A Newton step is cut to this many cells: far from a critical point the quadratic says nothing.
@@ -372,3 +384,62 @@ def condition(eigenvalues: FloatArray) -> dict[str, Any]:
         "stable_lr": stable_lr(high),
         "is_minimum": is_minimum,
     }
+
+
+@dataclass(frozen=True, eq=False)
+class PairSurface:
+    """The loss over two of the learned parameters, the others at a run's end.
+
+    Attributes:
+        names: Of the two.
+        a: Values of the first (n,).
+        b: Values of the second (n,).
+        loss: (n, n).
+    """
+
+    names: tuple[str, str]
+    a: FloatArray
+    b: FloatArray
+    loss: FloatArray
+
+    @property
+    def file(self) -> str:
+        """Where it is saved."""
+        return f"pair-{self.names[0]}-{self.names[1]}.npz"
+
+
+def pair_surfaces(
+    objective: Objective, path: FloatArray, points: int = PAIR_POINTS
+) -> tuple[PairSurface, ...]:
+    """Returns the loss on every pair's plane through the last finite values of a path (n, d).
+
+    Of many parameters, on the planes of those that moved most.
+    """
+    if isinstance(objective, UserObjective) and objective.is_expensive:
+        points = min(points, _FEW_POINTS)
+    space, objective = objective.space, objective.in_values()
+    finite = path[np.isfinite(path).all(axis=1)]
+    end, moved = finite[-1], np.ptp(finite, axis=0) / space.tolerance
+    shown = sorted(np.argsort(-moved, kind="stable")[:_MOST_SHOWN].tolist())
+    surfaces = []
+    for i, j in itertools.combinations(shown, 2):
+        axes = [_pair_axis(space, index, path[:, index], points) for index in (i, j)]
+        grid = np.tile(end, (points, points, 1))
+        grid[..., i], grid[..., j] = np.meshgrid(*axes, indexing="ij")
+        loss = objective.loss_at(grid.reshape(-1, len(end))).reshape(points, points)
+        names = space.names[i], space.names[j]
+        surfaces.append(PairSurface(names, *(read_only(x) for x in (*axes, loss))))
+    return tuple(surfaces)
+
+
+def _pair_axis(space: Space, index: int, path: FloatArray, points: int) -> FloatArray:
+    """A whole period, or the range widened to hold the run, as far as it is a filter there."""
+    parameter = space.parameters[index]
+    if parameter.period is not None:
+        return np.linspace(parameter.low, parameter.high, points)
+    finite = path[np.isfinite(path)]
+    width = parameter.high - parameter.low
+    low, high = min(parameter.low, float(finite.min())), max(parameter.high, float(finite.max()))
+    if parameter.is_positive:
+        low = max(low, _LOWEST * width)
+    return np.linspace(low, min(high, parameter.high + width), points)

@@ -16,8 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gabordiag.landscape.critical import CriticalPoint, Landscape
-from gabordiag.landscape.survey import Survey
-from gabordiag.landscape.sweep import Sweep
+from gabordiag.landscape.sweep import Survey, Sweep
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.style import (
     INK,
