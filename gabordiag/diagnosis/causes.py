@@ -156,10 +156,10 @@ def _numbers(facts: Facts, values: FloatArray, form: str) -> str:
 
 def kink(facts: Facts) -> Finding:
     """Does the run bounce across a kink at the target, and would a loss without it settle?"""
-    slope, space = facts.kink_slope, facts.space
+    slope, space = facts.bench.kink_slope, facts.space
     if slope is None:
         text = f"the loss ({facts.objective.loss_name}) is smooth at the target"
-        if not facts.is_minimum_at_target:
+        if not facts.bench.is_minimum_at_target:
             text = "there is no minimum at the target that could be a kink"
         return Finding("kink", False, False, {}, text)
     bounce = facts.run.rates * slope
@@ -294,7 +294,7 @@ def step_too_large(facts: Facts) -> Finding:
     if trial is not None:
         evidence["counterfactual"] = trial.to_dict()
     # Between two scanned rates, and beyond the scan, the run's own is tried.
-    holds = lr <= hold if hold is not None and lr <= hold else facts.holds_own_rate
+    holds = lr <= hold if hold is not None and lr <= hold else facts.bench.holds(facts.settings)
     holds_all = facts.windows is not None and facts.windows.holds_all
     if trial is None and holds is not False:
         text = f"the rate {lr:g} is not too large"
@@ -351,7 +351,7 @@ def _astray(facts: Facts) -> tuple[dict[str, Any], str] | str:
 def _in_another_basin(facts: Facts) -> tuple[dict[str, Any], str] | str:
     """Evidence and words of one parameter: where gradient flow from the start leads."""
     own, target, show = facts.own_basin, facts.target_basin, facts.space.show
-    if target is None or not facts.is_minimum_at_target:
+    if target is None or not facts.bench.is_minimum_at_target:
         return "there is no minimum at the target whose basin the start could miss"
     if facts.starts_in_target_basin:
         return "the start lies in the target's basin"
@@ -379,7 +379,7 @@ def no_working_lr(facts: Facts) -> Finding:
         text = "learning rates were not scanned for this optimizer and schedule"
         return Finding("no_working_lr", False, False, {}, text)
     evidence: dict[str, Any] = windows.to_dict() | _tried(facts, windows)
-    if not facts.is_minimum_at_target:
+    if not facts.bench.is_minimum_at_target:
         text = "there is no minimum at the target that a rate could lead to"
         return Finding("no_working_lr", False, False, evidence, text)
     escape, hold = windows.escape_lr, windows.hold_lr

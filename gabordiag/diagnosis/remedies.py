@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -132,7 +132,7 @@ def smaller_lr(facts: Facts) -> Remedy | None:
     rate = round_down(0.95 * hold) if hold is not None else lr / 10
     if rate >= lr:
         return None
-    trial = facts.bench.confirmed(facts.changed(lr=rate), facts.start)
+    trial = facts.bench.confirmed(replace(facts.settings, lr=rate), facts.start)
     if not trial.reached:
         trial = facts.bench.tuned(facts.settings, facts.start, below=lr) or trial
     return _from_trial("smaller_lr", facts.tuning(trial), trial, hold_lr=hold)
@@ -143,7 +143,9 @@ def lr_decay(facts: Facts) -> Remedy | None:
     settles = facts.landscape is None and facts.run.outcome in ("local_minimum", "unfinished")
     if facts.settings.schedule != "constant" or settles:
         return None
-    trials = [facts.bench.confirmed(facts.changed(schedule=s), facts.start) for s in DECAYS]
+    trials = [
+        facts.bench.confirmed(replace(facts.settings, schedule=s), facts.start) for s in DECAYS
+    ]
     trial = first_reached(trials)
     tried = {t.settings.schedule: t.outcome for t in trials}
     return _from_trial("lr_decay", f"--schedule {trial.settings.schedule}", trial, tried=tried)
@@ -154,7 +156,7 @@ def momentum(facts: Facts) -> Remedy | None:
     if facts.settings.optimizer != "sgd":
         return None
     value = 0.0 if facts.settings.momentum else 0.9
-    settings = facts.changed(momentum=value, nesterov=False)
+    settings = replace(facts.settings, momentum=value, nesterov=False)
     trial = facts.bench.confirmed(settings, facts.start)
     nesterov = ", without nesterov" if facts.settings.nesterov else ""
     return _from_trial("momentum", f"--momentum {value:g}{nesterov}", trial)
@@ -173,7 +175,7 @@ def own_rates(facts: Facts) -> Remedy | None:
         return None
     rates = np.array([round_down(0.5 / float(curvature)) for curvature in curvatures])
     own = SpaceBench(facts.objective, "sgd", rates, facts.start)
-    trial = own.confirmed(facts.changed(lr=float(rates.max())), facts.start)
+    trial = own.confirmed(replace(facts.settings, lr=float(rates.max())), facts.start)
     return _from_trial("own_rates", facts.tuning(trial), trial)
 
 

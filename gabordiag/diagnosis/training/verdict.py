@@ -14,8 +14,8 @@ from gabordiag.diagnosis.training.elements import Facts, Judged, by_filter, judg
 from gabordiag.diagnosis.training.lines import batch_count, evaluate_lines
 from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.replay import Step, log_columns
-from gabordiag.dynamics.run import trajectory_name
+from gabordiag.dynamics.replay import Step
+from gabordiag.dynamics.run import Trajectory, trajectory_name
 from gabordiag.dynamics.training import OTHERS, TrainingRun, rates_of, run_training
 from gabordiag.own.training import Evaluation, Training, find_watched, seen_weight
 from gabordiag.results import Data, Result, finite_or_none, read_only
@@ -108,7 +108,13 @@ class TrainingDiagnosis(Result):
                 "trajectory": trajectory_name(0),
             },
             "elements": [
-                {**judged.to_dict(), "remedies": self._freed(judged)} for judged in self.elements
+                {
+                    **judged.to_dict(),
+                    "remedies": [
+                        r.plan.name for r in self.remedies if judged.watched.label in r.freed
+                    ],
+                }
+                for judged in self.elements
             ],
             "remedies": [remedy.to_dict() for remedy in self.remedies],
             "evaluations": self.evaluations,
@@ -119,39 +125,25 @@ class TrainingDiagnosis(Result):
 
     def data(self) -> Data:
         """Returns what is saved: the trajectory, the lines, gradient sizes, the filters."""
-        names = [judged.watched.label for judged in self.elements]
-        run = self.run
-        updates = np.diff(run.values, axis=0, append=np.nan)
-        rows = [
-            Step(t, *row).row()
-            for t, row in enumerate(
-                zip(run.values, run.losses, run.gradients, updates, run.lrs, strict=True)
+        run, updates = self.run, np.diff(self.run.values, axis=0, append=np.nan)
+        path = Trajectory(run.values, run.losses, run.gradients, updates, run.lrs)
+        lines = {
+            f"{when}-{what}-{index}": read_only(array)
+            for index, judged in enumerate(self.elements)
+            for when, line in (("start", judged.line_start), ("final", judged.line_final))
+            for what, array in (
+                ("value", np.exp(line.values) if judged.watched.kind == "log" else line.values),
+                ("loss", line.losses),
             )
-        ]
-        table = np.array(rows).T
-        return {
-            trajectory_name(0): {
-                name: read_only(column)
-                for name, column in zip(log_columns(names), table, strict=True)
-            },
-            "lines.npz": {
-                f"{kind}-{what}-{index}": read_only(array)
-                for index, judged in enumerate(self.elements)
-                for kind, line in (("start", judged.line_start), ("final", judged.line_final))
-                for what, array in (
-                    ("value", self._values(judged, line.values)),
-                    ("loss", line.losses),
-                )
-            },
-            "gradients.npz": {
-                name: read_only(size) for name, size in {**run.sizes, "total": run.total}.items()
-            },
-            **({} if self.bank is None else {"bank.npz": {"kernels": read_only(self.bank)}}),
         }
-
-    @staticmethod
-    def _values(judged: Judged, coordinates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.exp(coordinates) if judged.watched.kind == "log" else coordinates
+        sizes = {name: read_only(size) for name, size in {**run.sizes, "total": run.total}.items()}
+        bank = {} if self.bank is None else {"bank.npz": {"kernels": read_only(self.bank)}}
+        return {
+            trajectory_name(0): path.to_table([judged.watched.label for judged in self.elements]),
+            "lines.npz": lines,
+            "gradients.npz": sizes,
+            **bank,
+        }
 
 
 def _shortened(rates: Mapping[str, float]) -> Any:
