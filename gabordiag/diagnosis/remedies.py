@@ -66,29 +66,25 @@ class Remedy:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        return {
-            "name": self.name,
-            "works": self.works,
-            "change": self.change,
-            "outcome": self.outcome,
-            "evidence": self.evidence,
-        }
+        return dict(vars(self))
 
 
 def try_remedies(
     facts: Facts, remedies: Sequence[Try], tick: Callable[[], None]
 ) -> tuple[Remedy, ...]:
-    """Tries every remedy that applies; those that work first, then cheap before dear."""
+    """Tries every remedy that applies; those that work first, then cheap before dear.
+
+    Code at fault comes before all, and what needs no answer to begin with before what does.
+    """
     tried = []
     for function in remedies:
         tried.append(function(facts))
         tick()
-    return tuple(sorted((remedy for remedy in tried if remedy is not None), key=_rank))
 
+    def rank(remedy: Remedy) -> tuple[bool, bool, bool]:
+        return remedy.name != "repair_code", not remedy.works, remedy.needs_target
 
-def _rank(remedy: Remedy) -> tuple[bool, bool, bool]:
-    """Code at fault first; then what works, and of that what needs no answer to begin with."""
-    return remedy.name != "repair_code", not remedy.works, remedy.needs_target
+    return tuple(sorted((remedy for remedy in tried if remedy is not None), key=rank))
 
 
 def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy:
@@ -97,18 +93,19 @@ def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy
     return Remedy(name, trial.reached, change, trial.outcome, shown)
 
 
+def _without_nesterov(facts: Facts) -> str:
+    return ", without nesterov" if facts.settings.nesterov else ""
+
+
 def _with_optimizer(facts: Facts, name: str) -> str:
     """Returns the options that make another optimizer of the run's, which may have momentum."""
     no_momentum = " --momentum 0" if facts.settings.momentum else ""
-    nesterov = ", without nesterov" if facts.settings.nesterov else ""
-    return f"--optimizer {name}{no_momentum}{nesterov}"
+    return f"--optimizer {name}{no_momentum}{_without_nesterov(facts)}"
 
 
 def mse_loss(facts: Facts) -> Remedy | None:
     """The loss without its root, all else equal."""
-    if facts.squared_trial is None:
-        return None
-    return _from_trial("mse_loss", *facts.squared_trial)
+    return None if facts.squared_trial is None else _from_trial("mse_loss", *facts.squared_trial)
 
 
 def repair_code(facts: Facts) -> Remedy | None:
@@ -143,9 +140,8 @@ def lr_decay(facts: Facts) -> Remedy | None:
     settles = facts.landscape is None and facts.run.outcome in ("local_minimum", "unfinished")
     if facts.settings.schedule != "constant" or settles:
         return None
-    trials = [
-        facts.bench.confirmed(replace(facts.settings, schedule=s), facts.start) for s in DECAYS
-    ]
+    decays = [replace(facts.settings, schedule=schedule) for schedule in DECAYS]
+    trials = [facts.bench.confirmed(settings, facts.start) for settings in decays]
     trial = first_reached(trials)
     tried = {t.settings.schedule: t.outcome for t in trials}
     return _from_trial("lr_decay", f"--schedule {trial.settings.schedule}", trial, tried=tried)
@@ -158,38 +154,33 @@ def momentum(facts: Facts) -> Remedy | None:
     value = 0.0 if facts.settings.momentum else 0.9
     settings = replace(facts.settings, momentum=value, nesterov=False)
     trial = facts.bench.confirmed(settings, facts.start)
-    nesterov = ", without nesterov" if facts.settings.nesterov else ""
-    return _from_trial("momentum", f"--momentum {value:g}{nesterov}", trial)
+    return _from_trial("momentum", f"--momentum {value:g}{_without_nesterov(facts)}", trial)
 
 
 def own_rates(facts: Facts) -> Remedy | None:
     """Each of several parameters its own rate, one over its curvature at the target."""
-    bench = facts.bench
-    if not isinstance(bench, SpaceBench) or facts.settings.optimizer != "sgd":
+    bench, objective = facts.bench, facts.objective
+    if not isinstance(bench, SpaceBench) or facts.settings.optimizer != "sgd" or objective.is_root:
         return None
-    if facts.objective.is_root:
-        return None
-    at = facts.space.coordinates(bench.goal)[None]
-    curvatures = np.diagonal(facts.objective.hessian(at)[0])
+    curvatures = np.diagonal(objective.hessian(facts.space.coordinates(bench.goal)[None])[0])
     if not (curvatures > 0).all():
         return None
     rates = np.array([round_down(0.5 / float(curvature)) for curvature in curvatures])
-    own = SpaceBench(facts.objective, "sgd", rates, facts.start)
+    own = SpaceBench(objective, "sgd", rates, facts.start)
     trial = own.confirmed(replace(facts.settings, lr=float(rates.max())), facts.start)
     return _from_trial("own_rates", facts.tuning(trial), trial)
 
 
 def adaptive(facts: Facts) -> Remedy | None:
-    """Adam and Rprop over usual rates."""
-    steps = facts.settings.steps
-    if facts.landscape is None:
-        steps = max(steps, TRIED_STEPS)
+    """Adam and Rprop over usual rates, which are tried as constant ones."""
+    is_costly = facts.landscape is None
+    steps = max(facts.settings.steps, TRIED_STEPS if is_costly else 0)
     # Both step by about the rate: in a range of thousandths, thousandths of the usual ones.
     rates = facts.bench.usual_rates(OptimizerSettings("adam"))
     tried: dict[tuple[str, float], str] = {}
     for name in ("adam", "rprop"):
         # Of several parameters a run costs too much to make it for the record.
-        if facts.landscape is None and "reached" in tried.values():
+        if is_costly and "reached" in tried.values():
             break
         found = facts.bench.outcomes(OptimizerSettings(name, steps=steps), rates, facts.start)
         tried |= {(name, lr): outcome for lr, outcome in zip(rates, found, strict=True)}
@@ -198,7 +189,6 @@ def adaptive(facts: Facts) -> Remedy | None:
     trial = facts.bench.confirmed(OptimizerSettings(name, lr, steps=steps), facts.start)
     outcomes = {f"{name} {lr:g}": outcome for (name, lr), outcome in tried.items()}
     change = f"{_with_optimizer(facts, name)} {facts.tuning(trial)}"
-    # They are tried at a constant rate.
     if facts.settings.schedule != trial.settings.schedule:
         change += f" --schedule {trial.settings.schedule}"
     return _from_trial("adaptive", change, trial, tried=outcomes)
@@ -211,10 +201,8 @@ def start_in_basin(facts: Facts) -> Remedy | None:
         return None
     if facts.landscape is not None and target is None:
         return None
-    trial = facts.bench.tuned(facts.settings, *starts)
+    trial = facts.bench.tuned_or_not(facts.settings, *starts)
     evidence = {} if target is None else {"interval": list(target.basin or ())}
-    if trial is None:
-        trial = facts.bench.trial(facts.settings, starts[0])
     change = f"{facts.options(trial.start)} {facts.tuning(trial)}"
     return _from_trial("start_in_basin", change, trial, needs_target=True, **evidence)
 
@@ -233,15 +221,11 @@ def whiten_input(facts: Facts) -> Remedy | None:
     if facts.experiment is None or facts.experiment.normalize == "whiten":
         return None
     bench = facts.with_experiment(normalize="whiten")
-    trial = bench.tuned(facts.settings, facts.start)
-    if trial is None:
-        trial = bench.trial(facts.settings, facts.start)
-    evidence = {}
+    trial, evidence = bench.tuned_or_not(facts.settings, facts.start), {}
     if isinstance(bench, LineBench):
         evidence["minima"] = len(bench.landscape.attractors)
-    return _from_trial(
-        "whiten_input", f"--normalize whiten {facts.tuning(trial)}", trial, **evidence
-    )
+    change = f"--normalize whiten {facts.tuning(trial)}"
+    return _from_trial("whiten_input", change, trial, **evidence)
 
 
 def closed_form(facts: Facts) -> Remedy | None:
@@ -256,9 +240,7 @@ def closed_form(facts: Facts) -> Remedy | None:
     starts[:, index] = [theta, theta + math.pi][: len(starts)]
     losses = facts.objective.loss_at(facts.space.coordinates(starts))
     start = starts[int(np.argmin(losses))]
-    trial = facts.bench.tuned(facts.settings, start)
-    if trial is None:
-        trial = facts.bench.trial(facts.settings, start)
+    trial = facts.bench.tuned_or_not(facts.settings, start)
     option = f"--start {'theta=' if len(names) > 1 else ''}{facts.option(index, start)}"
     change = (
         "solve for the kernel by least squares (the response is linear in it), take its "
@@ -289,19 +271,18 @@ def global_search(facts: Facts) -> Remedy | None:
     if landscape is None or not landscape.attractors or goal is None:
         return None
     lowest = min(landscape.attractors, key=lambda point: point.loss)
-    at = np.array([lowest.value])
+    at, certified = np.array([lowest.value]), landscape.certificate.certified
     distance = abs(float(facts.space.offsets(at, goal)[0]))
     works = distance <= landscape.parameter.tolerance
     evidence = {
         "value": lowest.value,
         "loss": lowest.loss,
-        "certified": landscape.certificate.certified,
+        "certified": certified,
         "distance_to_target": distance,
     }
-    word = "certified" if landscape.certificate.certified else "found"
     change = (
-        f"{landscape.parameter.name} = {facts.option(0, at)}, the lowest {word} minimum of "
-        f"the whole range (`gabordiag sweep`)"
+        f"{landscape.parameter.name} = {facts.option(0, at)}, the lowest "
+        f"{'certified' if certified else 'found'} minimum of the whole range (`gabordiag sweep`)"
     )
     return Remedy("global_search", works, change, "reached" if works else "local_minimum", evidence)
 
@@ -334,14 +315,10 @@ def coarse_to_fine(facts: Facts) -> Remedy | None:
     names = [name for name in facts.space.names if name not in ("sigma", "gamma")]
     places = [facts.space.names.index(name) for name in names]
     coarse = facts.with_experiment(names, gamma=1.0, sigma=coarse_sigma)
-    first = coarse.tuned(facts.settings, facts.start[places])
-    if first is None:
-        first = coarse.trial(facts.settings, facts.start[places])
+    first = coarse.tuned_or_not(facts.settings, facts.start[places])
     start = facts.start.copy()
     start[places] = first.final
-    second = facts.bench.tuned(facts.settings, start)
-    if second is None:
-        second = facts.bench.trial(facts.settings, start)
+    second = facts.bench.tuned_or_not(facts.settings, start)
     what = "".join(f"--learn {name} " for name in names if len(facts.space) > 1)
     change = (
         f"first {what}--sigma {coarse_sigma:g} --gamma 1 {facts.tuning(first)}, then the filter "
