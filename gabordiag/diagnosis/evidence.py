@@ -183,25 +183,6 @@ class _Bench(ABC):
     def trials(self, settings: OptimizerSettings, starts: FloatArray) -> Iterable[Trial]:
         """Returns the runs from starts (n, d), each made once; all at once or as they are read."""
 
-    @abstractmethod
-    def tuned(
-        self,
-        settings: OptimizerSettings,
-        *starts: FloatArray,
-        above: float = 0.0,
-        below: float = math.inf,
-        more_steps: bool = True,
-    ) -> Trial | None:
-        """Returns a run that reaches the target from a start at some rate, or None.
-
-        Args:
-            settings: Whose rate is varied; its steps are tried first, then more.
-            starts: First values (d,), any of them.
-            above: Only rates above this.
-            below: Only rates below this.
-            more_steps: Allow more steps than the settings' own.
-        """
-
     def drawn(self, count: int) -> FloatArray:
         """Returns so many random starts (count, d) over the ranges, always the same."""
         low = [parameter.low for parameter in self.space.parameters]
@@ -211,10 +192,6 @@ class _Bench(ABC):
     def trial(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
         """Runs the optimizer from the start and judges the run; once for each."""
         return next(iter(self.trials(settings, start[None])))
-
-    def tuned_or_not(self, settings: OptimizerSettings, *starts: FloatArray) -> Trial:
-        """Returns a run that reaches the target at some rate, or else the first start's own."""
-        return self.tuned(settings, *starts) or self.trial(settings, starts[0])
 
     def _confirming(self, start: FloatArray) -> FloatArray:
         """A start and its neighbours (3, d)."""
@@ -288,7 +265,7 @@ class LineBench(_Bench):
         self.line = line
         self.objective = OfLine(line)
         self._landscape = landscape
-        self._windows: dict[tuple[Any, ...], Windows | None] = {}
+        self._windows: dict[tuple[Any, ...], Windows] = {}
         self._trials: dict[tuple[OptimizerSettings, float], Trial] = {}
 
     @cached_property
@@ -411,9 +388,10 @@ class LineBench(_Bench):
         held = measure_windows(self.table, scan, np.array([settings.lr]), beside[0]).held
         return bool(held[0])
 
-    def usual_rates(self, settings: OptimizerSettings) -> tuple[float, ...]:
-        """Returns what people try of an adaptive optimizer, on the scale of the range."""
-        scale = rate_scale(self.landscape, settings)
+    @property
+    def usual_rates(self) -> tuple[float, ...]:
+        """What people try of Adam and Rprop, which step by about the rate, scaled by the range."""
+        scale = rate_scale(self.landscape, OptimizerSettings("adam"))
         return tuple(scale * rate for rate in USUAL_RATES)
 
     def outcomes(
@@ -479,7 +457,15 @@ class LineBench(_Bench):
         below: float = math.inf,
         more_steps: bool = True,
     ) -> Trial | None:
-        """Returns a run that reaches the target from a start at some rate, or None."""
+        """Returns a run that reaches the target from a start at some rate, or None.
+
+        Args:
+            settings: Whose rate is varied; its steps are tried first, then more.
+            starts: First values (d,), any of them.
+            above: Only rates above this.
+            below: Only rates below this.
+            more_steps: Allow more steps than the settings' own.
+        """
         keeps_rate = settings.optimizer in PROPORTIONAL and settings.schedule == "constant"
         if keeps_rate and self.kink_slope is not None and np.isinf(self.kink_slope[0]):
             # Steps grow without bound towards the target: what stays near it was lucky.
@@ -524,6 +510,9 @@ class SpaceBench(_Bench):
         start: Of that run (d,), from which more rates are tried; None on another objective.
     """
 
+    # Of Adam and Rprop, for angles and pixels.
+    usual_rates = ADAM_RATES
+
     def __init__(
         self,
         objective: Objective,
@@ -534,7 +523,7 @@ class SpaceBench(_Bench):
         self.objective = objective
         self._optimizer, self._own_ratios, self._start = optimizer, rates / rates.max(), start
         self._runs: dict[tuple[OptimizerSettings, bytes], Run] = {}
-        self._windows: dict[tuple[Any, ...], Windows | None] = {}
+        self._windows: dict[tuple[Any, ...], Windows] = {}
 
     @property
     def goal(self) -> FloatArray:
@@ -629,13 +618,7 @@ class SpaceBench(_Bench):
         return self._trial(how, made.rates, cut, made.outcome, made.goal)
 
     def longer(self, settings: OptimizerSettings, start: FloatArray, steps: int) -> Trial | None:
-        """Returns the run that arrives from the start in more steps, or None; a scan may have it.
-
-        Args:
-            settings: Whose steps do not suffice.
-            start: First values (d,).
-            steps: More of them.
-        """
+        """Returns the run that arrives in more steps, or None; a scan may have made it."""
         scan = self._scanned(settings, start)
         if steps <= scan.steps and self.windows(settings, start) is not None:
             return self.shortened(self.trial(scan, start), steps)
@@ -699,10 +682,6 @@ class SpaceBench(_Bench):
         bound = self.bound(settings)
         return None if bound is None else settings.lr <= bound
 
-    def usual_rates(self, settings: OptimizerSettings) -> tuple[float, ...]:
-        """Returns what people try of an adaptive optimizer, for angles and pixels."""
-        return ADAM_RATES
-
     def outcomes(
         self, settings: OptimizerSettings, rates: Sequence[float], start: FloatArray
     ) -> list[str]:
@@ -741,7 +720,7 @@ class SpaceBench(_Bench):
         below: float = math.inf,
         more_steps: bool = True,
     ) -> Trial | None:
-        """Returns a run that reaches the target from a start at some rate, or None.
+        """Returns a run that reaches the target from a start at some rate, as `LineBench` does.
 
         From the run's own start the scan's rates, the largest first; from others those that the
         target surely holds.
@@ -849,12 +828,7 @@ class Facts:
         return source.experiment if isinstance(source, GaborLine | GaborObjective) else None
 
     def with_experiment(self, names: Sequence[str] = (), **changes: Any) -> Bench:
-        """Returns the bench of the experiment with some settings changed.
-
-        Args:
-            names: Of the learned parameters. Default: all of them.
-            changes: Of the experiment.
-        """
+        """Returns the bench of the changed experiment, with all learned parameters or some."""
         assert self.experiment is not None
         changed = replace(self.experiment, **changes)
         names = names or self.space.names

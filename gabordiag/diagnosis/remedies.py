@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gabordiag.diagnosis.evidence import (
     TRIED_STEPS,
+    Bench,
     Facts,
     LineBench,
     SpaceBench,
@@ -33,6 +34,7 @@ from gabordiag.gabor import gabor_kernel
 from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel, solve_kernel
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.gabor_objective import GaborObjective
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
 
 DECAYS = ("exponential", "cosine", "step")
@@ -91,6 +93,11 @@ def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy
     # Trials count as reached only where their neighbours arrive, too: `Bench.confirmed`.
     shown = {**trial.to_dict(), "robust": trial.reached, **evidence}
     return Remedy(name, trial.reached, change, trial.outcome, shown)
+
+
+def _tuned(bench: Bench, settings: OptimizerSettings, *starts: FloatArray) -> Trial:
+    """Returns a run that reaches the target at some rate, or else that from the first start."""
+    return bench.tuned(settings, *starts) or bench.trial(settings, starts[0])
 
 
 def _without_nesterov(facts: Facts) -> str:
@@ -175,8 +182,7 @@ def adaptive(facts: Facts) -> Remedy | None:
     """Adam and Rprop over usual rates, which are tried as constant ones."""
     is_costly = facts.landscape is None
     steps = max(facts.settings.steps, TRIED_STEPS if is_costly else 0)
-    # Both step by about the rate: in a range of thousandths, thousandths of the usual ones.
-    rates = facts.bench.usual_rates(OptimizerSettings("adam"))
+    rates = facts.bench.usual_rates
     tried: dict[tuple[str, float], str] = {}
     for name in ("adam", "rprop"):
         # Of several parameters a run costs too much to make it for the record.
@@ -201,7 +207,7 @@ def start_in_basin(facts: Facts) -> Remedy | None:
         return None
     if facts.landscape is not None and target is None:
         return None
-    trial = facts.bench.tuned_or_not(facts.settings, *starts)
+    trial = _tuned(facts.bench, facts.settings, *starts)
     evidence = {} if target is None else {"interval": list(target.basin or ())}
     change = f"{facts.options(trial.start)} {facts.tuning(trial)}"
     return _from_trial("start_in_basin", change, trial, needs_target=True, **evidence)
@@ -221,7 +227,7 @@ def whiten_input(facts: Facts) -> Remedy | None:
     if facts.experiment is None or facts.experiment.normalize == "whiten":
         return None
     bench = facts.with_experiment(normalize="whiten")
-    trial, evidence = bench.tuned_or_not(facts.settings, facts.start), {}
+    trial, evidence = _tuned(bench, facts.settings, facts.start), {}
     if isinstance(bench, LineBench):
         evidence["minima"] = len(bench.landscape.attractors)
     change = f"--normalize whiten {facts.tuning(trial)}"
@@ -240,7 +246,7 @@ def closed_form(facts: Facts) -> Remedy | None:
     starts[:, index] = [theta, theta + math.pi][: len(starts)]
     losses = facts.objective.loss_at(facts.space.coordinates(starts))
     start = starts[int(np.argmin(losses))]
-    trial = facts.bench.tuned_or_not(facts.settings, start)
+    trial = _tuned(facts.bench, facts.settings, start)
     option = f"--start {'theta=' if len(names) > 1 else ''}{facts.option(index, start)}"
     change = (
         "solve for the kernel by least squares (the response is linear in it), take its "
@@ -315,10 +321,10 @@ def coarse_to_fine(facts: Facts) -> Remedy | None:
     names = [name for name in facts.space.names if name not in ("sigma", "gamma")]
     places = [facts.space.names.index(name) for name in names]
     coarse = facts.with_experiment(names, gamma=1.0, sigma=coarse_sigma)
-    first = coarse.tuned_or_not(facts.settings, facts.start[places])
+    first = _tuned(coarse, facts.settings, facts.start[places])
     start = facts.start.copy()
     start[places] = first.final
-    second = facts.bench.tuned_or_not(facts.settings, start)
+    second = _tuned(facts.bench, facts.settings, start)
     what = "".join(f"--learn {name} " for name in names if len(facts.space) > 1)
     change = (
         f"first {what}--sigma {coarse_sigma:g} --gamma 1 {facts.tuning(first)}, then the filter "

@@ -233,21 +233,20 @@ class _Reader(LogRun):
         if grew:
             text = f"The loss grew without bound and broke at step {step}: lower the learning rate."
             return self._result("step_too_large", text, evidence, ("nonfinite",))
-        cells = [("the loss", loss)]
+        cells = {"the loss": loss}
         if self.has_value:
-            cells.append((self.log.value_name, float(self.values[row])))
+            cells[self.log.value_name] = float(self.values[row])
         if gradients is not None and np.isfinite(gradients).any():
-            cells.append(("the gradient", float(gradients[row])))
-        broken = [f"{name} is {cell}" for name, cell in cells if not math.isfinite(cell)]
-        sound = [f"{name} {cell:.3g}" for name, cell in cells if math.isfinite(cell)]
-        sound_before = f"{self.losses[row - 1]:.3g}" if row else "nothing"
-        but = f" ({', '.join(sound)})" if sound else ""
+            cells["the gradient"] = float(gradients[row])
+        broken = [f"{name} is {cell}" for name, cell in cells.items() if not math.isfinite(cell)]
+        sound = [f"{name} {cell:.3g}" for name, cell in cells.items() if math.isfinite(cell)]
+        but, cure = f" ({', '.join(sound)})" if sound else "", "and use the squared loss"
+        if not self.has_value:
+            but = f", after {self.losses[row - 1]:.3g}" if row else ", after nothing"
+            cure = "or for steps that are too large"
         text = (
             f"At step {step} {' and '.join(broken)}{but}: look for 0/0 just before, such as a "
-            "square root at zero loss, and use the squared loss."
-            if self.has_value
-            else f"At step {step} {' and '.join(broken)}, after {sound_before}: look for 0/0 just "
-            "before, such as a square root at zero loss, or for steps that are too large."
+            f"square root at zero loss, {cure}."
         )
         return self._result("nonfinite_gradient", text, evidence, ("nonfinite",))
 
@@ -270,10 +269,8 @@ class _Reader(LogRun):
         if self.outcome != "reached":
             return None
         assert self.target is not None
-        turns = 0
-        if self.parameter.period is not None:
-            turns = round((float(self.tail[-1]) - self.target) / self.parameter.period)
-        shown = self.parameter.show(self.target)
+        period, shown = self.parameter.period, self.parameter.show(self.target)
+        turns = 0 if period is None else round((float(self.tail[-1]) - self.target) / period)
         if turns:
             text = (
                 f"No failure: it ended at the target {shown} {'plus' if turns > 0 else 'minus'} "
@@ -286,29 +283,24 @@ class _Reader(LogRun):
     def _frozen(self) -> Explanation | None:
         if np.ptp(self.values) > 0:
             return None
-        gradients = self.log.gradients
+        gradients, name = self.log.gradients, self.log.value_name
+        text = (
+            f"{name} never moves: no gradient reaches it, or the optimizer does not hold it. Look "
+            "for .data, .detach(), torch.no_grad() or a new Parameter on its way to the loss."
+        )
         if gradients is not None and np.any(np.nan_to_num(gradients) != 0):
             text = (
-                f"{self.log.value_name} never moves although gradients arrive: the optimizer does "
-                "not hold it. Pass it to the optimizer's constructor."
-            )
-        else:
-            text = (
-                f"{self.log.value_name} never moves: no gradient reaches it, or the optimizer does "
-                "not hold it. Look for .data, .detach(), torch.no_grad() or a new Parameter on its "
-                "way to the loss."
+                f"{name} never moves although gradients arrive: the optimizer does not hold it. "
+                "Pass it to the optimizer's constructor."
             )
         return self._result("no_gradient", text)
 
-    def _way(self) -> int:
-        """Returns how many rows pass until the value is where it stays."""
-        apart = np.abs(self.parameter.offset(self.values, float(self.values[-1])))
-        away = np.flatnonzero(apart > RESTING * apart.max())
-        return int(away[-1]) + 2 if len(away) else 0
-
     def _climbing(self) -> Explanation | None:
         """Uphill step after step in one direction, without an end or up to a maximum."""
-        way = self._way()
+        apart = np.abs(self.parameter.offset(self.values, float(self.values[-1])))
+        away = np.flatnonzero(apart > RESTING * apart.max())
+        # So many rows pass until the value is where it stays.
+        way = int(away[-1]) + 2 if len(away) else 0
         if way < CLIMB_ROWS:
             return None
         tenth = max(2, way // 10)
@@ -433,10 +425,12 @@ class _Reader(LogRun):
         if not self.follows_value and not self._progress():
             return None
         evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": spread}
-        products = [j.lr_times_curvature for j in self.jumps if j.lr_times_curvature is not None]
-        products = [product for product in products if math.isfinite(product)]
-        if products:
-            evidence["lr_times_curvature"] = max(products)
+        products = (
+            [] if self.lr_times_curvature is None else self.lr_times_curvature[self.jump_rows]
+        )
+        known = [float(product) for product in products if math.isfinite(product)]
+        if known:
+            evidence["lr_times_curvature"] = max(known)
         text = (
             f"The loss falls and jumps back {len(self.jumps)} times without a period"
             f"{self._curvature_words(evidence)}: {self._smaller_rate()}."
