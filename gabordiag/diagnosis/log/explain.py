@@ -425,10 +425,8 @@ class _Reader(LogRun):
         if not self.follows_value and not self._progress():
             return None
         evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": spread}
-        products = (
-            [] if self.lr_times_curvature is None else self.lr_times_curvature[self.jump_rows]
-        )
-        known = [float(product) for product in products if math.isfinite(product)]
+        curvatures = [jump.lr_times_curvature for jump in self.jumps]
+        known = [c for c in curvatures if c is not None and math.isfinite(c)]
         if known:
             evidence["lr_times_curvature"] = max(known)
         text = (

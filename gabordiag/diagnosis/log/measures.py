@@ -92,9 +92,7 @@ class LogRun:
         self.tail = self.values[-tail_length(max(1, len(self.values) - 1)) :]
         # Rows may be some steps apart; what repeats or lasts is then counted in rows.
         self.stride = int(np.median(np.diff(log.steps))) if len(log.steps) > 1 else 1
-        self.jump_rows = np.array([], dtype=np.intp)
-        if self.height > 0:
-            self.jump_rows = jump_steps(self.losses, self.height)
+        self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
         self.jumps = self._find_jumps()
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -658,12 +658,3 @@ def _ask(element: Judged, ask: Callable[[OwnObjective, float], Cut | None]) -> C
         objective.parameter = replace(element.parameter, start=value)
         return ask(objective, value)
     return None
-
-
-def by_filter(elements: Sequence[Judged]) -> dict[Any, list[Judged]]:
-    """Returns the elements of each filter, or of each element that belongs to none."""
-    found: dict[Any, list[Judged]] = {}
-    for judged in elements:
-        key = judged.watched.row
-        found.setdefault(judged.watched.label if key is None else key, []).append(judged)
-    return found
