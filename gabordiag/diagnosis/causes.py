@@ -5,7 +5,7 @@ it is, makes the run reach the target. `CAUSES` is ordered from the least intrus
 most; the first that is present and sufficient is the primary one. To add a cause: write a function
 `facts -> Finding`, put it in its place in the table, and plant it in `test_planted.py`. One that is
 present but not sufficient becomes the verdict where no other is. The table is that of one parameter
-and of several; what cannot be asked of a run is reported with the reason (`Cause.needs`). The
+and of several; what cannot be asked of a run is reported with the reason. The
 thresholds are listed in this room's README.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -55,8 +54,13 @@ def _present(
 
 
 def wrong_gradient(facts: Facts) -> Finding:
-    """Closed form, autograd and finite differences against each other over the whole range."""
-    assert facts.sweep is not None
+    """Closed form, autograd and finite differences against each other over the whole range.
+
+    Of several parameters `check_objective` asks the same along each of them.
+    """
+    if facts.sweep is None:
+        why = "it needs the landscape of one parameter, and several are learned"
+        return _absent("wrong_gradient", f"not asked: {why}", {"asked": False, "why": why})
     check, certificate = facts.sweep.gradient_check, facts.sweep.landscape.certificate
     errors = [e for e in (check.analytic_vs_autograd, check.analytic_vs_numeric) if e is not None]
     evidence, worst = check.to_dict(), max(errors, default=0.0)
@@ -415,47 +419,14 @@ def _span(facts: Facts, point: CriticalPoint) -> str:
     return f" ({low} to {high})"
 
 
-@dataclass(frozen=True)
-class Cause:
-    """One suspect.
-
-    Attributes:
-        name: As in the interface.
-        test: Its test.
-        stands_alone: Primary as soon as it is present: nothing after it can be trusted.
-        needs: Says what a run lacks that the test needs; None or "" where nothing does.
-    """
-
-    name: str
-    test: Test
-    stands_alone: bool = False
-    needs: Callable[[Facts], str] | None = None
-
-    def ask(self, facts: Facts) -> Finding:
-        """Tests the cause; where that is impossible, says why."""
-        why = self.needs(facts) if self.needs is not None else ""
-        if not why:
-            return self.test(facts)
-        evidence = {"asked": False, "why": why}
-        return Finding(self.name, False, False, evidence, f"not asked: {why}")
-
-
-def landscape_missing(facts: Facts) -> str:
-    """Says that a landscape is missing."""
-    if facts.landscape is not None:
-        return ""
-    return "it needs the landscape of one parameter, and several are learned"
-
-
-CAUSES = (
-    # Of several parameters `check_objective` asks the same along each of them.
-    Cause("wrong_gradient", wrong_gradient, stands_alone=True, needs=landscape_missing),
-    Cause("nonfinite_gradient", nonfinite_gradient, stands_alone=True),
-    Cause("target_unreachable", target_unreachable, stands_alone=True),
-    Cause("flat_start", flat_start),
-    Cause("kink", kink),
-    Cause("step_too_small", step_too_small),
-    Cause("step_too_large", step_too_large),
-    Cause("wrong_basin", wrong_basin),
-    Cause("no_working_lr", no_working_lr),
-)
+CAUSES: dict[str, Test] = {
+    "wrong_gradient": wrong_gradient,
+    "nonfinite_gradient": nonfinite_gradient,
+    "target_unreachable": target_unreachable,
+    "flat_start": flat_start,
+    "kink": kink,
+    "step_too_small": step_too_small,
+    "step_too_large": step_too_large,
+    "wrong_basin": wrong_basin,
+    "no_working_lr": no_working_lr,
+}

@@ -57,7 +57,8 @@ GRADIENT_CAUSES = {
     "nondeterministic",
     "flat_objective",
 }
-# What is said of a run that ends at the target all the same.
+# Primary as soon as one is present, as nothing after it can be trusted; and said of a run that ends
+# at the target all the same.
 _FLAWS = GRADIENT_CAUSES | {"target_unreachable"}
 # What the same run is repeated with, in words: the derivative that the loss's own values have.
 _FROM_VALUES = {
@@ -334,17 +335,17 @@ def _all_findings(
     kept: dict[str, Finding] = {}
     # Of several parameters each question costs runs: a healthy one is asked for flaws alone.
     only_flaws = facts.landscape is None and facts.run.outcome == "reached"
-    for cause in CAUSES:
-        if only_flaws and cause.name not in _FLAWS:
+    for cause, test in CAUSES.items():
+        if only_flaws and cause not in _FLAWS:
             continue
-        finding = cause.ask(facts)
+        finding = test(facts)
         tick()
-        if cause.name == "wrong_gradient" and finding.present:
+        if cause == "wrong_gradient" and finding.present:
             if is_random:
                 # Differences of a random loss show no slope.
                 continue
             finding = _with_true_derivative(facts, finding)
-        kept[cause.name] = finding
+        kept[cause] = finding
     for finding in checked:
         known = kept.get(finding.cause)
         if known is None or finding.present or not known.evidence.get("asked", True):
@@ -365,9 +366,8 @@ def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
         lucky = (f.cause for f in findings if f.present and f.evidence.get("decides"))
         healthy = "healthy" if facts.run.is_at_base else "equivalent_solution"
         return next(lucky, healthy)
-    alone = {cause.name for cause in CAUSES if cause.stands_alone} | GRADIENT_CAUSES
     present = [finding for finding in findings if finding.present]
-    decisive = (f.cause for f in present if f.cause in alone)
+    decisive = (f.cause for f in present if f.cause in _FLAWS)
     if is_too_short(facts.run):
         return next(decisive, "inconclusive")
     sufficient = (finding.cause for finding in present if finding.sufficient)
