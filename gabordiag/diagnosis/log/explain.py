@@ -24,44 +24,27 @@ from gabordiag.landscape.critical import PLAIN_LIMIT
 from gabordiag.results import Data, Finding, Result
 from gabordiag.wording import counted
 
-# Below this nothing repeats three times.
+# What lies on both sides of each of these stands in the README of `diagnosis`.
 SHORTEST_LOG = 20
-# Share of the whole range of losses that the last third still spans in a run that is out of hand.
 WILD_SPREAD = 0.3
-# Loss must fall by this share of its range, between thirds, to be descending; noise averages out.
 DESCENT = 0.02
-# Noise hides a descent that brings the value nearer by this share of its way in the last third.
 NEARING = 0.2
-# A loss that fell by less than this share of its size, to a value that still moves, has not fallen.
 PROGRESS = 0.01
-# A run has left a better place when it has lost so much of what it had gained.
 LOST = 0.5
 # The lowest of ten equal medians is expected 1.54 of their standard errors low, of a change's 1.1.
 LOWEST_OF_TEN = 1.1
-# A jump of the loss counts as the run's own if the value moved by this share of its whole range.
 MOVED = 0.02
-# ... or if its path is so many times as long as that range.
 WANDERING = 4
-# So many jumps in the second half of the log are a habit.
 RECURRING = 3
-# Before it broke, the loss grew by this factor within so many rows: divergence, not 0/0.
 GROWTH, GROWTH_ROWS = 10, 5
-# It still grows without bound where its last tenth is this many times the tenth before.
 GROWING = 2
-# At rest is a value within this share of its longest way from where it ended; uphill for so many
-# rows before is more than a single jump.
 RESTING, CLIMB_ROWS = 0.01, 5
-# lr x curvature from which it is named as the reason: secants of a cycle just beyond the bound are
-# a little below it.
+# Secants of a cycle just beyond the bound are a little below it.
 NEAR_BOUND = 0.95 * PLAIN_LIMIT
-# Noise about the target: at most this part of the way, and of what the loss has gained.
 HOVERING = 0.15
-# In a curve of the loss alone: at most this share of rises is a sawtooth, not noise ...
 SAWTOOTH_RISES = 0.35
-# ... and a loss within this part of ln k, k classes with ln k below MOST_CLASSES, is that of
-# guessing. From some hundred classes on the logarithms lie closer than noise.
+# From some hundred classes on the logarithms lie closer than noise.
 GUESSING, MOST_CLASSES = 2e-3, 5.0
-# Degrees beside a target in radians: they agree to this part of the target.
 SAME_ANGLE = 0.01
 UNKNOWABLE = (
     "a log alone cannot show whether another minimum is in the way, whether the derivative is "

@@ -31,28 +31,20 @@ from gabordiag.dynamics.outcomes import (
 )
 from gabordiag.objective.space import FloatArray, Parameter, Space
 
-# A range that is not known is at most so many times as wide as what the log covers; a tolerance,
-# which may be an angle's, at least this part of 1% of it.
+# What lies on both sides of each of these stands in the README of `diagnosis`.
 WIDEST, LEAST = 10, 0.05
+LONG_TAIL = 200
+# A chaotic run of two or four bands jumps regularly, too.
+SAWTOOTH_ROWS = 5
+KINK_CHANGE = 4
+KINK_MATCH = 0.2
+EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
+# Of the nearest neighbours' changes; 1 for noise.
+NEUMANN = 0.5
+CORRELATED = 0.95
+CLEAR, TREND = 3, 2
 # What rows some steps apart may leave out.
 UNSEEN = {"cycle", "running", "unfinished", "erratic"}
-# Longest stretch at the end in which a period beyond the tail's reach is looked for.
-LONG_TAIL = 200
-# Jumps of the loss that come so many rows apart, always as many, are a sawtooth. A chaotic run of
-# two or four bands jumps regularly, too.
-SAWTOOTH_ROWS = 5
-# Across a kink the gradient changes by so many times what its slope beside the kink explains.
-KINK_CHANGE = 4
-# Steps to both sides that differ by less than this part of their sum come of one slope.
-KINK_MATCH = 0.2
-# Steps that differ by less than this part of their size are equal; losses, by that of theirs.
-EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
-# Up to this ratio, which is 1 for noise, the loss is a function of the value.
-NEUMANN = 0.5
-# Noise is not taken for correlated more than this.
-CORRELATED = 0.95
-# A change is not noise from so many standard errors on; a trend, which has to be large as well.
-CLEAR, TREND = 3, 2
 
 
 class LogRun:

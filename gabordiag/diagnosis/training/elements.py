@@ -544,34 +544,26 @@ def _too_large(element: Judged) -> Judgement | None:
 
 
 def _basin(element: Judged) -> Judgement | None:
-    better, own = element.better, element.own
-    if better is None or own is None:
-        return None
-    here = element.show(float(element.path[-1]))
-    there = element.show(better.value)
-    evidence = {
-        "minimum": element.value(own.value),
-        "lower_minimum": element.value(better.value),
-        "loss": own.loss,
-        "lower_loss": better.loss,
-    }
-    drop = own.loss - better.loss
-    why = f"it is at {here}, and its line has a lower minimum at {there} (loss lower by {drop:.3g})"
-    return Judgement("wrong_basin", evidence, why, f"start it at {there}")
-
-
-def _began_beside(element: Judged) -> Judgement | None:
-    """An element that is not at a minimum, and began beside a lower one."""
-    best = element.better_at_first
-    if best is None or not element.is_away:
-        return None
-    here, there = element.show(float(element.path[0])), element.show(best.value)
-    evidence = {
-        "start": element.value(float(element.path[0])),
-        "lower_minimum": element.value(best.value),
-        "lower_loss": best.loss,
-    }
-    why = f"it began at {here}, outside the basin of its line's lowest minimum at {there}"
+    """An element beside a lower minimum; or not at a minimum, and it began beside a lower one."""
+    own, better, began = element.own, element.better, float(element.path[0])
+    if better is not None and own is not None:
+        here, there = element.show(float(element.path[-1])), element.show(better.value)
+        why = (
+            f"it is at {here}, and its line has a lower minimum at {there} (loss lower by "
+            f"{own.loss - better.loss:.3g})"
+        )
+        evidence = {"minimum": element.value(own.value), "loss": own.loss}
+    else:
+        better = element.better_at_first if element.is_away else None
+        if better is None:
+            return None
+        there = element.show(better.value)
+        why = (
+            f"it began at {element.show(began)}, outside the basin of its line's lowest minimum at "
+            f"{there}"
+        )
+        evidence = {"start": element.value(began)}
+    evidence |= {"lower_minimum": element.value(better.value), "lower_loss": better.loss}
     return Judgement("wrong_basin", evidence, why, f"start it at {there}")
 
 
@@ -632,7 +624,6 @@ QUESTIONS: tuple[Callable[[Judged], Judgement | None], ...] = (
     _twin,
     _too_large,
     _basin,
-    _began_beside,
     _on_top,
     _too_slow,
 )
