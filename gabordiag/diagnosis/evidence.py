@@ -764,18 +764,36 @@ class Facts:
         sweep: Of one parameter, its landscape and gradient check; None of several.
         bench: Of the objective, if there is one already.
 
+    Attributes:
+        faults: Of the gradient and the code, as far as they are known already.
+        space: What was learned.
+        goal_name: What a run should reach, in words.
+        line: The objective of one parameter; None of several.
+        loss_eps: Relative rounding of the loss, as far as it is known.
+        landscape: Of one parameter, its critical points; None of several.
+        settings: Of the run; the rate is the largest of the parameters'.
+        start: First values (d,) of the run.
+        experiment: The Gabor experiment behind the objective, if it is one.
+
     Raises:
         UsageError: Several parameters without a target.
     """
 
     def __init__(self, run: Run, sweep: Sweep | None = None, bench: Bench | None = None) -> None:
-        self.run = run
-        # Of the gradient and the code, as far as they are known already.
-        self.faults: tuple[Finding, ...] = ()
-        self.objective = run.objective
-        self.sweep = sweep
+        self.run, self.sweep, self.faults = run, sweep, tuple[Finding, ...]()
+        self.objective, self.space = run.objective, run.space
         if sweep is None and len(self.objective.goals) == 0:
             raise UsageError("a diagnosis of several parameters needs the target of each.")
+        self.goal_name = "the lowest minimum" if self.space.target is None else "the target"
+        self.line = self.objective.line if isinstance(self.objective, OfLine) else None
+        self.landscape = None if sweep is None else sweep.landscape
+        self.settings = replace(run.settings, lr=float(run.rates.max()))
+        self.start: FloatArray = run.trajectory.values[0]
+        source = self.line or self.objective
+        self.loss_eps = source.loss_eps if isinstance(source, Line | UserObjective) else 0.0
+        self.experiment: Experiment | None = None
+        if isinstance(source, GaborLine | GaborObjective):
+            self.experiment = source.experiment
         self.bench = bench or self._bench(self.objective)
 
     def _bench(self, objective: Objective) -> Bench:
@@ -783,49 +801,6 @@ class Facts:
             return SpaceBench(objective, self.run.settings.optimizer, self.run.rates, self.start)
         known = self.landscape if objective is self.objective else None
         return LineBench(objective.line, known)
-
-    @property
-    def space(self) -> Space:
-        """What was learned."""
-        return self.run.space
-
-    @property
-    def goal_name(self) -> str:
-        """What a run should reach, in words."""
-        return "the lowest minimum" if self.space.target is None else "the target"
-
-    @property
-    def line(self) -> Line | None:
-        """The objective of one parameter, where there is only one."""
-        return self.objective.line if isinstance(self.objective, OfLine) else None
-
-    @property
-    def loss_eps(self) -> float:
-        """Relative rounding of the loss, as far as it is known."""
-        source = self.line or self.objective
-        return source.loss_eps if isinstance(source, Line | UserObjective) else 0.0
-
-    @property
-    def landscape(self) -> Landscape | None:
-        """Of one parameter, its critical points; None of several."""
-        return None if self.sweep is None else self.sweep.landscape
-
-    @property
-    def settings(self) -> OptimizerSettings:
-        """Of the run; the rate is the largest of the parameters'."""
-        return replace(self.run.settings, lr=float(self.run.rates.max()))
-
-    @property
-    def start(self) -> FloatArray:
-        """First values (d,) of the run."""
-        start: FloatArray = self.run.trajectory.values[0]
-        return start
-
-    @property
-    def experiment(self) -> Experiment | None:
-        """The Gabor experiment behind the objective, if it is one."""
-        source = self.objective if self.line is None else self.line
-        return source.experiment if isinstance(source, GaborLine | GaborObjective) else None
 
     def with_experiment(self, names: Sequence[str] = (), **changes: Any) -> Bench:
         """Returns the bench of the changed experiment, with all learned parameters or some."""

@@ -33,10 +33,10 @@ from gabordiag.dynamics.training import TrainingRun
 from gabordiag.errors import GabordiagError
 from gabordiag.landscape.critical import CriticalPoint
 from gabordiag.landscape.many_lines import SampledLine
-from gabordiag.objective.space import FloatArray, Parameter
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.modules import Element, ModuleLoss
-from gabordiag.own.training import Batch, Training, Watched, seen_weight
+from gabordiag.own.training import Batch, Training, seen_weight
 from gabordiag.results import Finding, finite_or_none
 from gabordiag.wording import times
 
@@ -159,70 +159,78 @@ class Judgement(NamedTuple):
     factor: float | None = None
 
 
-@dataclass(frozen=True, eq=False)
 class Judged:
     """One watched element, measured and judged.
 
-    Attributes:
+    Args:
         facts: Of the training.
         index: Of the element.
+
+    Attributes:
+        watched: Which number.
+        parameter: Its coordinate.
+        shown: Its value as a parameter, for people.
+        line_start: The loss along it, everything else as before the training.
+        line_final: As after it.
+        path: Coordinates (T + 1,).
+        slopes: Gradients of the coordinates (T + 1,).
+        tail: How many of the last steps are judged.
+        own: The minimum into whose basin the last value falls.
+        better: The lowest minimum elsewhere on the last line, if it is clearly lower.
+        better_at_first: Of the first line, if the start lay beside it, and the end does.
+        rate: Learning rate at the end, over what the optimizer divides the gradient by.
+        limit: What the rate times the curvature must stay below.
+        gap: How far the last value is from its minimum.
+        is_away: Whether the element could clearly lower the loss by going to its minimum.
+        judgement: What the first question that finds something says.
+        verdict: `healthy` or a cause.
+        goal: The minimum of its last line where it should be, as a coordinate, or None.
+        start: Value before the training.
+        final: Value after it; None where it is not finite.
+        moved: How far the value went, without whole periods.
+        gradient_share: Its gradient's size over that of all parameters together.
     """
 
-    facts: Facts
-    index: int
-
-    @property
-    def watched(self) -> Watched:
-        """Which number."""
-        return self.facts.run.watched[self.index]
-
-    @property
-    def parameter(self) -> Parameter:
-        """Its coordinate."""
-        return self.facts.lines.parameters[self.index]
-
-    @property
-    def shown(self) -> Parameter:
-        """The element's value as a parameter, for people."""
-        return shown(self.watched, self.parameter)
-
-    @property
-    def line_start(self) -> SampledLine:
-        """The loss along it, everything else as before the training."""
-        return self.facts.lines.start[self.index]
-
-    @property
-    def line_final(self) -> SampledLine:
-        """The loss along it, everything else as after the training."""
-        return self.facts.lines.final[self.index]
-
-    @property
-    def path(self) -> FloatArray:
-        """Coordinates (T + 1,)."""
-        path: FloatArray = self.facts.run.coordinates[:, self.index]
-        return path
-
-    @property
-    def slopes(self) -> FloatArray:
-        """Gradients of the coordinates (T + 1,)."""
-        slopes: FloatArray = self.facts.run.gradients[:, self.index]
-        return slopes
-
-    @property
-    def tail(self) -> int:
-        """How many of the last steps are judged."""
-        return max(2, min(len(self.path), max(20, tail_length(len(self.path)))))
-
-    @cached_property
-    def judgement(self) -> Judgement:
-        """What the first question that finds something says."""
+    def __init__(self, facts: Facts, index: int) -> None:
+        self.facts, self.index = facts, index
+        run, lines = facts.run, facts.lines
+        self.watched, self.parameter = run.watched[index], lines.parameters[index]
+        self.shown = shown(self.watched, self.parameter)
+        self.line_start, self.line_final = lines.start[index], lines.final[index]
+        self.path: FloatArray = run.coordinates[:, index]
+        self.slopes: FloatArray = run.gradients[:, index]
+        self.tail = max(2, min(len(self.path), max(20, tail_length(len(self.path)))))
+        self.own = self._attractor(self.line_final, -1)
+        self.better = self._lower(self.line_final, self.own)
+        best = self._lower(self.line_start, self._attractor(self.line_start, 0))
+        self.better_at_first = None if best is self._attractor(self.line_start, -1) else best
+        self.rate = float(run.lrs[:, index].max()) * self.watched.stretch(run.final)
+        if run.divisors is not None and math.isfinite(run.divisors[index]):
+            self.rate /= float(run.divisors[index])
+        # RMSprop divides as Adam does, and is heavy ball on what is left.
+        entry = bound_entry(run.settings) or BOUNDS["heavy_ball"]
+        self.limit = entry.limit(_ADAM_BETA1 if entry.is_estimate else run.settings.momentum)
+        self.gap = math.nan
+        if self.own is not None:
+            self.gap = abs(float(self.parameter.offset(self.path[-1], self.own.value)))
+        self.is_away = self._is_away()
         found = (question(self) for question in QUESTIONS)
-        return next((f for f in found if f is not None), Judgement("healthy", {}, "", ""))
-
-    @property
-    def verdict(self) -> str:
-        """`healthy` or a cause."""
-        return self.judgement.verdict
+        healthy = Judgement("healthy", {}, "", "")
+        self.judgement = next((f for f in found if f is not None), healthy)
+        self.verdict = self.judgement.verdict
+        goal = self.better or self.own
+        if self.verdict == "wrong_basin" and self.better is None:
+            goal = self.better_at_first
+        self.goal = None if goal is None else goal.value
+        first, last = float(self.path[0]), float(self.path[-1])
+        self.start = self.value(first)
+        self.final = self.value(last) if math.isfinite(last) else None
+        self.moved = None
+        if self.final is not None:
+            self.moved = float(self.shown.offset(self.final, self.start))
+        total = float(np.sqrt(np.nanmean(run.total**2)))
+        own = float(np.sqrt(np.nanmean(self.slopes**2)))
+        self.gradient_share = finite_or_none(own / total) if total else None
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -231,39 +239,6 @@ class Judged:
         if verdict == "healthy":
             return ()
         return (Finding(verdict, True, None, evidence, why, role="primary"),)
-
-    @property
-    def start(self) -> float:
-        """Value before the training."""
-        return self.value(float(self.path[0]))
-
-    @property
-    def final(self) -> float | None:
-        """Value after it; None where it is not finite."""
-        last = float(self.path[-1])
-        return self.value(last) if math.isfinite(last) else None
-
-    @property
-    def moved(self) -> float | None:
-        """How far the value went, without whole periods."""
-        if self.final is None:
-            return None
-        return float(self.shown.offset(self.final, self.start))
-
-    @property
-    def gradient_share(self) -> float | None:
-        """Its gradient's size over that of all parameters together."""
-        total = float(np.sqrt(np.nanmean(self.facts.run.total**2)))
-        own = float(np.sqrt(np.nanmean(self.slopes**2)))
-        return finite_or_none(own / total) if total else None
-
-    @property
-    def goal(self) -> float | None:
-        """The minimum of its last line where it should be, as a coordinate, or None."""
-        goal = self.better or self.own
-        if self.verdict == "wrong_basin" and self.better is None:
-            goal = self.better_at_first
-        return None if goal is None else goal.value
 
     @property
     def outcome(self) -> str:
@@ -283,26 +258,10 @@ class Judged:
         )
         return OUTCOME_NAMES[int(classify(around, tails)[0][0])]
 
-    @cached_property
-    def own(self) -> CriticalPoint | None:
-        """The minimum into whose basin the element's last value falls."""
-        return self._attractor(self.line_final, -1)
-
     def _attractor(self, line: SampledLine, step: int) -> CriticalPoint | None:
         if not np.isfinite(self.path[step]):
             return None
         return line.landscape.attractor_of(float(self.parameter.wrap(self.path[step])))
-
-    @cached_property
-    def better(self) -> CriticalPoint | None:
-        """The lowest minimum elsewhere on the line, if it is clearly lower."""
-        return self._lower(self.line_final, self.own)
-
-    @cached_property
-    def better_at_first(self) -> CriticalPoint | None:
-        """The lowest minimum of the first line, if the start lay beside it, and the end does."""
-        best = self._lower(self.line_start, self._attractor(self.line_start, 0))
-        return None if best is self._attractor(self.line_start, -1) else best
 
     def _lower(self, line: SampledLine, own: CriticalPoint | None) -> CriticalPoint | None:
         """The lowest minimum of a line, if it is clearly lower than another."""
@@ -323,33 +282,7 @@ class Judged:
             error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
         return max(4 * line.noise, GAIN * self.facts.scale, part * line.height, _ERRORS * error)
 
-    @property
-    def rate(self) -> float:
-        """Learning rate at the end, over what the optimizer divides the gradient by."""
-        run = self.facts.run
-        rate = float(run.lrs[:, self.index].max()) * self.watched.stretch(run.final)
-        if run.divisors is not None and math.isfinite(run.divisors[self.index]):
-            rate /= float(run.divisors[self.index])
-        return rate
-
-    @property
-    def limit(self) -> float:
-        """What the rate times the curvature must stay below."""
-        settings = self.facts.run.settings
-        # RMSprop divides as Adam does, and is heavy ball on what is left.
-        entry = bound_entry(settings) or BOUNDS["heavy_ball"]
-        return entry.limit(_ADAM_BETA1 if entry.is_estimate else settings.momentum)
-
-    @property
-    def gap(self) -> float:
-        """How far the last value is from its minimum."""
-        if self.own is None:
-            return math.nan
-        return abs(float(self.parameter.offset(self.path[-1], self.own.value)))
-
-    @property
-    def is_away(self) -> bool:
-        """Whether the element could clearly lower the loss by going to its minimum."""
+    def _is_away(self) -> bool:
         if self.own is None or self.own.basin is None:
             return False
         # A range may be far wider than the basin.
@@ -403,15 +336,6 @@ class Judged:
             basin = None if basin is None else (math.exp(basin[0]), math.exp(basin[1]))
         value = self.value(point.value)
         return replace(point, value=value, curvature=curvature, basin=basin).to_dict()
-
-
-def judge_elements(facts: Facts) -> tuple[Judged, ...]:
-    """Returns every watched element, judged."""
-    elements = tuple(Judged(facts, index) for index in range(len(facts.run.watched)))
-    for element in elements:
-        # While the model is at hand: some are followed through a forward pass.
-        _ = element.judgement
-    return elements
 
 
 def _nonfinite(element: Judged) -> Judgement | None:

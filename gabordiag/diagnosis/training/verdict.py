@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.training.elements import Facts, Judged, judge_elements
+from gabordiag.diagnosis.training.elements import Facts, Judged
 from gabordiag.diagnosis.training.lines import batch_count, evaluate_lines
 from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -200,7 +200,7 @@ def diagnose_training(
     report("looking along each element", 0, 1)
     evaluation = Evaluation(training, batches, seed)
     facts = Facts(training, run, evaluate_lines(training, run, evaluation), batches[0])
-    elements = judge_elements(facts)
+    elements = tuple(Judged(facts, index) for index in range(len(watched)))
     remedies: tuple[TrainingRemedy, ...] = ()
     if seeds > 0 and any(judged.verdict != "healthy" for judged in elements):
         trainings = itertools.count(1)
