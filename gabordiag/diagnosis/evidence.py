@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import product
+from itertools import product, tee
 from typing import Any
 
 import numpy as np
@@ -142,12 +142,8 @@ class Trial:
 
 def first_reached(trials: Iterable[Trial]) -> Trial:
     """Returns the first trial that reached the target, or the first at all."""
-    made = []
-    for trial in trials:
-        made.append(trial)
-        if trial.reached:
-            return trial
-    return made[0]
+    tried, again = tee(trials)
+    return next((trial for trial in tried if trial.reached), None) or next(again)
 
 
 def _unless_lucky(trials: Iterator[Trial]) -> Trial:
@@ -165,14 +161,12 @@ class _Bench(ABC):
 
     Attributes:
         objective: What is minimised.
+        space: What is learned.
     """
 
-    objective: Objective
-
-    @property
-    def space(self) -> Space:
-        """What is learned."""
-        return self.objective.space
+    def __init__(self, objective: Objective) -> None:
+        self.objective, self.space = objective, objective.space
+        self._windows: dict[tuple[Any, ...], Windows] = {}
 
     @property
     @abstractmethod
@@ -262,10 +256,8 @@ class LineBench(_Bench):
     """
 
     def __init__(self, line: Line, landscape: Landscape | None = None) -> None:
-        self.line = line
-        self.objective = OfLine(line)
-        self._landscape = landscape
-        self._windows: dict[tuple[Any, ...], Windows] = {}
+        super().__init__(OfLine(line))
+        self.line, self._landscape = line, landscape
         self._trials: dict[tuple[OptimizerSettings, float], Trial] = {}
 
     @cached_property
@@ -520,10 +512,9 @@ class SpaceBench(_Bench):
         rates: FloatArray,
         start: FloatArray | None = None,
     ) -> None:
-        self.objective = objective
+        super().__init__(objective)
         self._optimizer, self._own_ratios, self._start = optimizer, rates / rates.max(), start
         self._runs: dict[tuple[OptimizerSettings, bytes], Run] = {}
-        self._windows: dict[tuple[Any, ...], Windows] = {}
 
     @property
     def goal(self) -> FloatArray:

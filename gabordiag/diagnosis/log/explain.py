@@ -188,6 +188,7 @@ class _Reader(LogRun):
         findings.append(
             Finding("inconclusive", True, None, {}, self.unknowable, role="contributing")
         )
+        gaps = f"rows are {self.stride} steps apart; what happens between them is not seen"
         return Explanation(
             verdict,
             headline,
@@ -196,7 +197,7 @@ class _Reader(LogRun):
             self.jumps,
             tuple(findings),
             len(self.losses),
-            self.log.notes + self.gaps(),
+            self.log.notes + ((gaps,) if self.stride != 1 else ()),
             {"step": np.asarray(self.log.steps, dtype=np.float64), "loss": self.losses},
         )
 

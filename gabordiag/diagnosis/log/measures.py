@@ -58,7 +58,9 @@ class LogRun:
     Attributes:
         parameter: The logged one; its range is that of the log, or its period.
         losses, values: (n,).
+        has_value: Whether the log holds a parameter; else its values are the losses.
         tail: Values that `classify` judges.
+        last_losses: Those of the last third.
         height: Span of the finite losses.
         stride: Steps between two rows.
         jump_rows: Rows before a jump of the loss.
@@ -67,7 +69,8 @@ class LogRun:
 
     def __init__(self, log: Log, target: float | None, period: float | None) -> None:
         self.log, self.target = log, target
-        self.losses, self.values = log.losses, log.values
+        self.losses, self.values, self.has_value = log.losses, log.values, bool(log.value_name)
+        self.last_losses = self.losses[-max(2, len(self.losses) // 3) :]
         finite = self.values[np.isfinite(self.values)]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
         if period is not None:
@@ -87,11 +90,6 @@ class LogRun:
         self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
         self.jumps = self._find_jumps()
 
-    @property
-    def has_value(self) -> bool:
-        """Whether the log holds a parameter; else its values are the losses."""
-        return bool(self.log.value_name)
-
     def step(self, row: int) -> int:
         """Returns a row's step, as the log numbers them."""
         return int(self.log.steps[row])
@@ -100,21 +98,10 @@ class LogRun:
         """Returns what rows are called."""
         return "steps" if self.stride == 1 else f"logged rows ({self.stride} steps apart)"
 
-    def gaps(self) -> tuple[str, ...]:
-        """Returns what has to be said of steps between the rows."""
-        if self.stride == 1:
-            return ()
-        return (f"rows are {self.stride} steps apart; what happens between them is not seen",)
-
     @property
     def outcome(self) -> str:
         """The likeliest of `possible`; `plateau` means settled, whether in a minimum or not."""
         return self._judgements[0][0]
-
-    @property
-    def period(self) -> int:
-        """In rows; 0 where nothing repeats."""
-        return self._judgements[0][1]
 
     @cached_property
     def possible(self) -> tuple[str, ...]:
@@ -271,8 +258,9 @@ class LogRun:
     @cached_property
     def repeat(self) -> int:
         """Rows after which values or losses repeat, in the tail or beyond it; 0 for never."""
-        if self.period or self.outcome not in ("erratic", "unfinished"):
-            return self.period
+        _, period = self._judgements[0]
+        if period or self.outcome not in ("erratic", "unfinished"):
+            return period
         # Bounces across a kink have any period; there the tail decides, as of any run.
         return self._longer_period() if self.kink_slope is None else 0
 
@@ -395,11 +383,6 @@ class LogRun:
         gaps = np.diff(values[order])
         changes = np.diff(self.losses[order])[np.argsort(gaps, kind="stable")[: len(gaps) // 5]]
         return float(np.square(changes).mean()) <= NEUMANN * 2 * float(np.var(self.losses))
-
-    @property
-    def last_losses(self) -> FloatArray:
-        """Those of the last third."""
-        return self.losses[-max(2, len(self.losses) // 3) :]
 
     @cached_property
     def levels(self) -> tuple[float, float, float]:
