@@ -18,7 +18,7 @@ from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import SYMPTOM_COUNT
-from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name
+from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name, trajectory_tables
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
@@ -111,10 +111,7 @@ class Case:
 
     def data(self) -> Data:
         """Returns the arrays, every file under the filter's name."""
-        tables = {
-            trajectory_name(index): run_.trajectory.to_table(["theta"])
-            for index, run_ in enumerate(self.runs)
-        }
+        tables = trajectory_tables(self.runs)
         parts = {**tables, **self.basins.data(), **self.bifurcation.data()}
         return {f"{self.scenario.name}-{name}": table for name, table in parts.items()}
 
