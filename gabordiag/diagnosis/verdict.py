@@ -490,8 +490,8 @@ def tell_jumps(facts: Facts) -> tuple[str, ...]:
     if not jumps:
         return ()
     worst = max(jumps, key=lambda jump: jump.loss_after - jump.loss_before)
-    told = {"The first jump": jumps[0]} | ({} if worst is jumps[0] else {"The worst": worst})
-    return tuple(_tell(title, facts, jump) for title, jump in told.items())
+    chosen = {"The first jump": jumps[0]} | ({} if worst is jumps[0] else {"The worst": worst})
+    return tuple(_tell(title, facts, jump) for title, jump in chosen.items())
 
 
 def _tell(title: str, facts: Facts, jump: Jump) -> str:
