@@ -1,4 +1,4 @@
-"""The commands: each parses, calls, and hands the result to its `Session`.
+"""The commands: each parses, calls, and returns the view of its result.
 
 Those that run optimizers are in `learning.py`; `ALL` lists every one, in the order of the help. Its
 name is the function's, less `_command`; what its result says and which figures it has is
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,26 +36,26 @@ from gabordiag.cli.options import (
 from gabordiag.cli.session import Session, experiment_from, subject_from
 from gabordiag.cli.settings import Settings
 from gabordiag.cli.values import named, parse_angle, parse_formats, parse_over, parse_size
+from gabordiag.errors import UsageError
 
 
 @with_options(InputOptions, OutputOptions)
-def reproduce_command(settings: Settings, animate: Animate = False) -> None:
+def reproduce_command(session: Session, animate: Animate = False) -> Any:
     """The question's failure, explained, for two filters."""
-    with Session(settings) as session:
-        from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
-        from gabordiag.dynamics.replay import log_columns
+    from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
+    from gabordiag.dynamics.replay import log_columns
 
-        experiment = experiment_from(session)
-        folder = session.open_folder()
-        with session.progress("reproducing") as bar:
-            columns = log_columns(["theta"])
-            result = reproduce(experiment, log=lambda name: folder.log(name, columns), progress=bar)
-        session.finish(result.view().with_data(kernel_tables(experiment) if animate else {}))
+    experiment = experiment_from(session)
+    folder = session.open_folder()
+    columns = log_columns(["theta"])
+    with session.progress("reproducing") as bar:
+        result = reproduce(experiment, log=lambda name: folder.log(name, columns), progress=bar)
+    return result.view().with_data(kernel_tables(experiment) if animate else {})
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def sweep_command(
-    settings: Settings,
+    session: Session,
     over: Annotated[
         list[str],
         typer.Option(
@@ -63,49 +63,44 @@ def sweep_command(
             help="The parameter that varies; given twice, a surface over two.",
         ),
     ] = ["theta"],  # noqa: B006 typer copies it
-) -> None:
+) -> Any:
     """Loss, gradients, and every critical point with a proof.
 
     Given --over twice: the surface over two parameters, with the minima found.
     """
-    with Session(settings) as session:
-        from gabordiag.api import as_objective, as_plane
-        from gabordiag.errors import UsageError
-        from gabordiag.landscape.surface import sweep_surface
-        from gabordiag.landscape.sweep import sweep_objective
+    from gabordiag.api import as_objective, as_plane
+    from gabordiag.landscape.surface import sweep_surface
+    from gabordiag.landscape.sweep import sweep_objective
 
-        swept = [named("--over", parse_over)(text) for text in over]
-        if len(swept) > 2:
-            raise UsageError(
-                f"{len(swept)} parameters cannot be swept at once.", "Give --over once or twice."
-            )
-        subject, keywords = subject_from(session, settings["theta0"])
-        if settings["objective"] is None:
-            for what in swept:
-                if what.name in ("theta", "psi"):
-                    session.warn_of_degrees("--over", *what.ends)
-        if len(swept) == 2:
-            plane = as_plane(subject, [what.name for what in swept], **keywords)
-            session.open_folder()
-            with session.progress("sweeping") as bar:
-                counts = (swept[0].points, swept[1].points)
-                ranges = (swept[0].ends, swept[1].ends)
-                surface = sweep_surface(plane, counts, ranges, progress=bar)
-            session.finish(surface.view())
-            return
-        (what,) = swept
-        objective = as_objective(subject, what.name, **keywords)
-        # Refused before there is a folder.
-        objective.parameter.grid(what.low, what.high)
+    swept = [named("--over", parse_over)(text) for text in over]
+    if len(swept) > 2:
+        raise UsageError(
+            f"{len(swept)} parameters cannot be swept at once.", "Give --over once or twice."
+        )
+    subject, keywords = subject_from(session)
+    if session.settings["objective"] is None:
+        for name, low, high, _ in swept:
+            if name in ("theta", "psi"):
+                session.warn_of_degrees("--over", low, high)
+    if len(swept) == 2:
+        one, other = swept
+        plane = as_plane(subject, [one.name, other.name], **keywords)
+        counts, ranges = (one.points, other.points), (one[1:3], other[1:3])
         session.open_folder()
-        with session.progress("sweeping", objective):
-            result = sweep_objective(objective, what.points, what.low, what.high, survey=True)
-        session.finish(result.view())
+        with session.progress("sweeping") as bar:
+            return sweep_surface(plane, counts, ranges, progress=bar).view()
+    ((name, low, high, points),) = swept
+    objective = as_objective(subject, name, **keywords)
+    # Refused before there is a folder.
+    objective.parameter.grid(low, high)
+    session.open_folder()
+    with session.progress("sweeping", objective):
+        return sweep_objective(objective, points, low, high, survey=True).view()
 
 
 @with_options(OutputOptions)
 def check_command(
-    settings: Settings,
+    session: Session,
     kernel: Annotated[
         str | None, typer.Option(metavar="FILE.py:NAME", help="A function that returns a kernel.")
     ] = None,
@@ -117,29 +112,26 @@ def check_command(
         str | None, typer.Option(metavar="TEXT", help="A derivative as a formula.")
     ] = None,
     wrt: Annotated[str, typer.Option(help="theta, wavelength, sigma, psi or gamma.")] = "theta",
-) -> None:
+) -> Any:
     """Is a kernel or a derivative right, and if not, what is wrong?"""
-    with Session(settings) as session:
-        from gabordiag.api import check
-        from gabordiag.errors import UsageError
-        from gabordiag.own.loading import load_object
+    from gabordiag.api import check
+    from gabordiag.own.loading import load_object
 
-        if sum(given is not None for given in (kernel, derivative, derivative_expr)) > 1:
-            raise UsageError(
-                "one thing can be checked at a time.",
-                "Give one of --kernel, --derivative, --derivative-expr.",
-            )
-        result = check(
-            None if kernel is None else load_object(kernel),
-            derivative_expr if derivative is None else load_object(derivative),
-            wrt,
+    if sum(given is not None for given in (kernel, derivative, derivative_expr)) > 1:
+        raise UsageError(
+            "one thing can be checked at a time.",
+            "Give one of --kernel, --derivative, --derivative-expr.",
         )
-        session.finish(result.view())
+    return check(
+        None if kernel is None else load_object(kernel),
+        derivative_expr if derivative is None else load_object(derivative),
+        wrt,
+    ).view()
 
 
 @with_options(OutputOptions)
 def explain_command(
-    settings: Settings,
+    session: Session,
     log: Annotated[
         Path,
         typer.Argument(
@@ -162,20 +154,18 @@ def explain_command(
             parser=named("--target", parse_angle), metavar="ANGLE", help="The value to be reached."
         ),
     ] = None,
-) -> None:
+) -> Any:
     """Diagnoses a logged run, without its objective."""
-    with Session(settings) as session:
-        from gabordiag.diagnosis.log.explain import explain_log
+    from gabordiag.diagnosis.log.explain import explain_log
 
-        result = explain_log(
-            log, target=target, period=period, value_column=value_column, loss_column=loss_column
-        )
-        session.finish(result.view())
+    return explain_log(
+        log, target=target, period=period, value_column=value_column, loss_column=loss_column
+    ).view()
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, PageOutputOptions)
 def explore_command(
-    settings: Settings,
+    session: Session,
     optimizer: Annotated[str, typer.Option(help="sgd, adam or rmsprop, to begin with.")] = "sgd",
     lr: Annotated[
         float | None,
@@ -186,28 +176,28 @@ def explore_command(
     steps: Annotated[int, typer.Option(help="Optimizer steps, to begin with.")] = 1500,
 ) -> None:
     """One interactive page: move start, rate, optimizer; see the run."""
-    with Session(settings) as session:
-        from gabordiag.explorer.page import make_page, require_bokeh, require_replaceable
+    from gabordiag.explorer.page import make_page, require_bokeh, require_replaceable
 
-        require_bokeh()
-        out = settings["out"]
-        # A file, not a folder with such a name.
-        page = out if out is not None and out.suffix == ".html" and not out.is_dir() else None
-        require_replaceable(page)
-        from gabordiag.api import explore
+    require_bokeh()
+    settings = session.settings
+    out = settings["out"]
+    # A file, not a folder with such a name.
+    page = out if out is not None and out.suffix == ".html" and not out.is_dir() else None
+    require_replaceable(page)
+    from gabordiag.api import explore
 
-        if lr is None:
-            lr = settings["lr"] = 3.0 if settings["objective"] is None else 0.01
-        subject, keywords = subject_from(session, settings["theta0"])
-        result = explore(
-            subject, optimizer, lr, momentum, steps, nesterov=nesterov,
-            subject=_title(settings), **keywords,
-        )  # fmt: skip
-        view = result.view()
-        if page is not None:
-            session.finish_file(page, make_page(view), view)
-        else:
-            session.finish(view, {"page.html": make_page(view)})
+    if lr is None:
+        lr = settings["lr"] = 3.0 if settings["objective"] is None else 0.01
+    subject, keywords = subject_from(session)
+    result = explore(
+        subject, optimizer, lr, momentum, steps, nesterov=nesterov,
+        subject=_title(settings), **keywords,
+    )  # fmt: skip
+    view = result.view()
+    if page is not None:
+        session.finish_file(page, make_page(view), view)
+    else:
+        session.finish(view, {"page.html": make_page(view)})
 
 
 def _title(settings: Settings) -> str:
@@ -241,8 +231,8 @@ def report_command(
     formats, size = parse_formats(figure_format), parse_size(figure_size)
     if has_result(run):
         saved = load_run(run)
-        settings = saved.document["config"]
-        options = report.ReportOptions(formats, size, bool(settings.get("animate")), to_send=True)
+        is_animated = bool(saved.document["config"].get("animate"))
+        options = report.ReportOptions(formats, size, is_animated, to_send=True)
         with Bars(hidden=quiet or not sys.stderr.isatty()).shown("drawing") as bar:
             files, blocks = report.redo(saved, options, bar, page_files)
     else:

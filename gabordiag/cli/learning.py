@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +18,7 @@ from gabordiag.cli.options import (
     with_options,
 )
 from gabordiag.cli.session import Session, subject_from
-from gabordiag.cli.settings import Settings
+from gabordiag.cli.settings import Settings, option
 from gabordiag.cli.values import (
     Named,
     named,
@@ -61,7 +60,7 @@ _PLANE_RATE, _PLANE_STEPS = 0.01, 500
 
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
 def optimize_command(
-    settings: Settings,
+    session: Session,
     optimizer: Annotated[
         list[str], typer.Option(help="A class of torch.optim, in lower case; repeatable.")
     ] = ["sgd"],  # noqa: B006
@@ -92,67 +91,69 @@ def optimize_command(
         ),
     ] = None,
     animate: Animate = False,
-) -> None:
+) -> Any:
     """Real torch optimizers, every step logged as it happens."""
+    settings = session.settings
     if resume is not None:
         stray = sorted(settings.typed - {"resume", "json", "quiet", "no_plots", "debug"})
         if stray:
             raise UsageError(
-                f"--{stray[0].replace('_', '-')} cannot be given with --resume.",
+                f"{option(stray[0])} cannot be given with --resume.",
                 "A run is resumed with the settings that it was started with.",
             )
-    with Session(settings) as session:
-        from gabordiag.api import optimize
-        from gabordiag.dynamics.replay import log_columns
-        from gabordiag.dynamics.run import trajectory_name
-        from gabordiag.objective.batches import resolve_batch_size
-        from gabordiag.objective.kernel_table import kernel_table
+    from gabordiag.api import as_objective_of, optimize
+    from gabordiag.dynamics.replay import log_columns
+    from gabordiag.dynamics.run import trajectory_name
+    from gabordiag.objective.batches import resolve_batch_size
+    from gabordiag.objective.kernel_table import kernel_table
 
-        objective, subject, names = _learned(session, learn, log_scale)
-        starts, rates = _starts(settings, names), _rates(lr, names)
-        line = getattr(objective, "line", None)
-        if line is None and animate:
-            raise UsageError("--animate is for one learned parameter.", "Leave it out.")
-        draws = line is not None and resolve_batch_size(line, batch_size) is not None
-        columns = log_columns(objective.space.names, has_full_loss=draws)
-        count = len(optimizer) * (1 if isinstance(rates, dict) else len(rates)) * len(starts)
-        total = count * (steps + 1) * (1 + draws)
-        with session.progress("optimizing", line) as bar:
+    subject, keywords = subject_from(session)
+    objective = as_objective_of(subject, learn, log_scale, **keywords)
+    is_custom = settings["objective"] is not None
+    names = objective.space.names if is_custom else learn
+    starts, rates = _starts(settings, names), _rates(lr, names)
+    line: Any = getattr(objective, "line", None)
+    if line is None and animate:
+        raise UsageError("--animate is for one learned parameter.", "Leave it out.")
+    draws = line is not None and resolve_batch_size(line, batch_size) is not None
+    columns = log_columns(objective.space.names, has_full_loss=draws)
+    count = len(optimizer) * (1 if isinstance(rates, dict) else len(rates)) * len(starts)
+    total = count * (steps + 1) * (1 + draws)
+    with session.progress("optimizing", line) as bar:
 
-            def logged(index: int) -> Any:
-                if resume is None:
-                    return ()
-                return session.open_folder().logged(trajectory_name(index), columns)
+        def logged(index: int) -> Any:
+            if resume is None:
+                return ()
+            return session.open_folder().logged(trajectory_name(index), columns)
 
-            def listener(index: int) -> Any:
-                log = session.open_folder().log(trajectory_name(index), columns)
+        def listener(index: int) -> Any:
+            log = session.listener(index, columns)
 
-                def on_step(step: Any) -> None:
-                    log(step.row())
-                    if step.step % 50 == 0:
-                        bar(index * (steps + 1) + step.step, total)
+            def on_step(step: Any) -> None:
+                log(step)
+                if step.step % 50 == 0:
+                    bar(index * (steps + 1) + step.step, total)
 
-                return on_step
+            return on_step
 
-            result = optimize(
-                # A custom objective is made once; an experiment may be needed --direct too.
-                subject if settings["objective"] is None else objective,
-                optimizer,
-                rates,
-                momentum,
-                steps,
-                starts,
-                nesterov=nesterov,
-                schedule=schedule,
-                over=learn,
-                log_scale=log_scale,
-                direct=direct,
-                batch_size=batch_size,
-                listeners=listener,
-                logged=logged,
-            )
-        more = kernel_table(line) if animate and line is not None else {}
-        session.finish(result.view().with_data(more))
+        result = optimize(
+            # A custom objective is made once; an experiment may be needed --direct too.
+            objective if is_custom else subject,
+            optimizer,
+            rates,
+            momentum,
+            steps,
+            starts,
+            nesterov=nesterov,
+            schedule=schedule,
+            over=learn,
+            log_scale=log_scale,
+            direct=direct,
+            batch_size=batch_size,
+            listeners=listener,
+            logged=logged,
+        )
+    return result.view().with_data(kernel_table(line) if animate else {})
 
 
 def _starts(settings: Settings, learn: Sequence[str]) -> list[Any]:
@@ -212,32 +213,9 @@ def _refuse_stray(values: Sequence[Named], learn: Sequence[str]) -> None:
         )
 
 
-def _subject(session: Session) -> tuple[Any, dict[str, Any]]:
-    """Returns what the call is about, and the keywords that go with it."""
-    settings = session.settings
-    given: list[Named] = settings["start"] if "start" in settings.given else []
-    first = next((value for value, name in given if name in ("", "theta")), None)
-    return subject_from(session, first)
-
-
-def _learned(
-    session: Session,
-    learn: Sequence[str],
-    log_scale: Sequence[str] = (),
-    made: tuple[Any, dict[str, Any]] | None = None,
-) -> tuple[Any, Any, Sequence[str]]:
-    """Returns the objective, what it was made of, and the names of what is learned."""
-    from gabordiag.api import as_objective_of
-
-    subject, keywords = _subject(session) if made is None else made
-    objective = as_objective_of(subject, learn, log_scale, **keywords)
-    is_custom = session.settings["objective"] is not None
-    return objective, subject, objective.space.names if is_custom else learn
-
-
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def basins_command(
-    settings: Settings,
+    session: Session,
     optimizer: Optimizer = "sgd",
     momentum: Momentum = 0.0,
     nesterov: Nesterov = False,
@@ -250,43 +228,31 @@ def basins_command(
         ),
     ] = None,
     steps: Steps = 1500,
-) -> None:
+) -> Any:
     """Where every start ends at every learning rate."""
-    with Session(settings) as session:
-        import numpy as np
+    import numpy as np
 
-        if starts is not None and "," in starts:
-            _plane_of_starts(session, starts, optimizer, lr, momentum, nesterov)
-            return
-        from gabordiag.api import as_objective, basins
+    if starts is not None and "," in starts:
+        return _plane_of_starts(session, starts, lr)
+    from gabordiag.api import as_objective, basins
 
-        subject, keywords = subject_from(session, settings["theta0"])
-        objective = as_objective(subject, **keywords)
-        rates = named("--lr", parse_grid)(lr)
-        grid = None
-        if starts is not None:
-            ends = named("--starts", parse_grid)(starts)
-            if settings["objective"] is None:
-                session.warn_of_degrees("--starts", ends.low, ends.high)
-            grid = np.linspace(ends.low, ends.high, ends.points)
-        session.open_folder()
-        with session.progress("mapping starts and rates", objective) as bar:
-            result = basins(
-                objective,
-                optimizer,
-                momentum,
-                (rates.low, rates.high, rates.points),
-                grid,
-                steps,
-                nesterov=nesterov,
-                progress=bar,
-            )
-        session.finish(result.view())
+    subject, keywords = subject_from(session)
+    objective = as_objective(subject, **keywords)
+    rates = named("--lr", parse_grid)(lr)
+    grid = None
+    if starts is not None:
+        ends = named("--starts", parse_grid)(starts)
+        if session.settings["objective"] is None:
+            session.warn_of_degrees("--starts", ends.low, ends.high)
+        grid = np.linspace(*ends)
+    session.open_folder()
+    with session.progress("mapping starts and rates", objective) as bar:
+        return basins(
+            objective, optimizer, momentum, rates, grid, steps, nesterov=nesterov, progress=bar
+        ).view()
 
 
-def _plane_of_starts(
-    session: Session, starts: str, optimizer: str, lr: str, momentum: float, nesterov: bool
-) -> None:
+def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
     """`basins` over the starts of two parameters, at one learning rate.
 
     Raises:
@@ -297,60 +263,50 @@ def _plane_of_starts(
 
     names, _, count = starts.partition(":")
     first, _, second = (part.strip() for part in names.partition(","))
-    given = session.settings.given
-    if "lr" in given and ":" in lr:
+    settings = session.settings
+    if "lr" in settings.given and ":" in lr:
         raise UsageError("a plane of starts is at one learning rate.", "Give --lr 0.01, say.")
-    rate = named("--lr", parse_angle)(lr) if "lr" in given else _PLANE_RATE
-    steps = session.settings["steps"] if "steps" in given else _PLANE_STEPS
-    session.settings |= {"lr": f"{rate!r}", "steps": steps}
+    rate = named("--lr", parse_angle)(lr) if "lr" in settings.given else _PLANE_RATE
+    steps = settings["steps"] if "steps" in settings.given else _PLANE_STEPS
+    settings |= {"lr": f"{rate!r}", "steps": steps}
     subject, keywords = subject_from(session)
     with session.progress("mapping a plane of starts") as bar:
-        result = plane_basins(
+        return plane_basins(
             subject,
             (first, second),
-            optimizer,
+            settings["optimizer"],
             rate,
-            momentum,
+            settings["momentum"],
             steps,
             points=named("--starts", parse_points)(count) if count else DEFAULT_POINTS,
-            nesterov=nesterov,
+            nesterov=settings["nesterov"],
             progress=bar,
             **keywords,
-        )
-    session.finish(result.view())
+        ).view()
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def bifurcate_command(
-    settings: Settings,
+    session: Session,
     optimizer: Optimizer = "sgd",
     momentum: Momentum = 0.0,
     lr: LrScan = "1e-2:10:800",
     steps: Steps = 2000,
-) -> None:
+) -> Any:
     """Where the iterates end up, against the learning rate."""
-    with Session(settings) as session:
-        from gabordiag.api import as_objective, bifurcate
+    from gabordiag.api import as_objective, bifurcate
 
-        subject, keywords = subject_from(session, settings["theta0"])
-        objective = as_objective(subject, **keywords)
-        rates = named("--lr", parse_grid)(lr)
-        session.open_folder()
-        with session.progress("following the attractor", objective) as bar:
-            result = bifurcate(
-                objective,
-                optimizer,
-                momentum,
-                (rates.low, rates.high, rates.points),
-                steps,
-                progress=bar,
-            )
-        session.finish(result.view())
+    subject, keywords = subject_from(session)
+    objective = as_objective(subject, **keywords)
+    rates = named("--lr", parse_grid)(lr)
+    session.open_folder()
+    with session.progress("following the attractor", objective) as bar:
+        return bifurcate(objective, optimizer, momentum, rates, steps, progress=bar).view()
 
 
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
 def diagnose_command(
-    settings: Settings,
+    session: Session,
     optimizer: Optimizer = "sgd",
     lr: Rates = [Named(0.01)],  # noqa: B006, B008
     momentum: Momentum = 0.0,
@@ -367,73 +323,63 @@ def diagnose_command(
     ] = False,
 ) -> None:
     """What is wrong, proved, and what fixes it, each cure tried."""
-    with Session(settings) as session:
-        from gabordiag.api import diagnose
-        from gabordiag.dynamics.replay import log_columns
-        from gabordiag.dynamics.run import trajectory_name
-        from gabordiag.own.training import Training
+    from gabordiag.api import as_objective_of, diagnose
+    from gabordiag.dynamics.replay import log_columns
+    from gabordiag.own.training import Training
 
-        made = _subject(session)
-        if isinstance(made[0], Training):
-            _diagnose_training(session, *made)
-            return
-        objective, _, names = _learned(session, learn, made=made)
+    settings = session.settings
+    subject, keywords = subject_from(session)
+    if isinstance(subject, Training):
+        labels, rates = _watched(settings, subject, keywords)
+        objective = line = start = None
+        more = {name: keywords[name] for name in ("param", "seed")}
+    else:
+        objective = as_objective_of(subject, learn, **keywords)
+        labels, line, more = objective.space.names, getattr(objective, "line", None), {}
+        names = labels if settings["objective"] is not None else learn
         starts, rates = _starts(settings, names), _rates(lr, names)
         if len(starts) > 1 or (isinstance(rates, list) and len(rates) > 1):
             raise UsageError("a diagnosis is of one run: one --start, and one --lr for each name.")
-        line = getattr(objective, "line", None)
         if line is None and from_log is not None:
             raise UsageError("--from-log is for one learned parameter.", "Leave it out.")
         start = objective.space.point(starts[0])
-        listener = None
-        if from_log is None:
-            columns = log_columns(objective.space.names)
-
-            @cache
-            def log() -> Any:
-                return session.open_folder().log(trajectory_name(0), columns)
-
-            def listener(step: Any) -> None:
-                log()(step.row())
-
-        with session.progress("diagnosing", line) as bar:
-            result = diagnose(
-                objective,
-                optimizer,
-                rates if isinstance(rates, dict) else rates[0],
-                momentum,
-                steps,
-                start,
-                nesterov=nesterov,
-                schedule=schedule,
-                over=learn,
-                from_log=from_log,
-                listener=listener,
-                progress=bar,
-            )
-        session.finish(result.view())
-        if check and not result.is_healthy:
-            raise typer.Exit(1)
+    with session.progress("training" if objective is None else "diagnosing", line) as bar:
+        result = diagnose(
+            subject if objective is None else objective,
+            optimizer,
+            rates,
+            momentum,
+            steps,
+            start,
+            nesterov=nesterov,
+            schedule=schedule,
+            over=learn,
+            from_log=from_log,
+            listener=session.listener(0, log_columns(labels)) if from_log is None else None,
+            progress=bar,
+            **more,
+        )
+    session.finish(result.view())
+    if check and not result.is_healthy:
+        raise typer.Exit(1)
 
 
-def _diagnose_training(session: Session, training: Any, keywords: dict[str, Any]) -> None:
-    """`diagnose` of a real training, each watched element judged.
+def _watched(
+    settings: Settings, training: Any, keywords: Mapping[str, Any]
+) -> tuple[Sequence[str], list[float] | dict[str, float]]:
+    """Returns the labels of a training's watched elements, and the learning rates by name.
 
     Raises:
         UsageError: An option that has no effect on a training.
     """
-    from gabordiag.api import diagnose
-    from gabordiag.dynamics.replay import log_columns
-    from gabordiag.dynamics.run import trajectory_name
     from gabordiag.own.training import find_watched
 
-    settings = session.settings
     stray = sorted(set(keywords) - {"param", "seed"})
     if settings["from_log"] is not None:
         stray.append("from_log")
     if stray:
         raise UsageError(
-            f"--{stray[0].replace('_', '-')} has no effect on a training.",
+            f"{option(stray[0])} has no effect on a training.",
             "The model's own values are the start; its batches and its loss are in it.",
         )
     plain, rates = split_named(settings["lr"])
@@ -441,26 +387,4 @@ def _diagnose_training(session: Session, training: Any, keywords: dict[str, Any]
         raise UsageError("a training has one learning rate without a name.", "Name the others.")
     rates |= {"others": plain[0]} if plain else {}
     watched = find_watched(training.model, keywords.get("param", ()))
-    columns = log_columns([element.label for element in watched])
-
-    @cache
-    def log() -> Any:
-        return session.open_folder().log(trajectory_name(0), columns)
-
-    with session.progress("training") as bar:
-        result = diagnose(
-            training,
-            settings["optimizer"],
-            rates,
-            settings["momentum"],
-            settings["steps"],
-            nesterov=settings["nesterov"],
-            schedule=settings["schedule"],
-            params=keywords["param"],
-            seed=keywords["seed"],
-            listener=lambda step: log()(step.row()),
-            progress=bar,
-        )
-    session.finish(result.view())
-    if settings["check"] and not result.is_healthy:
-        raise typer.Exit(1)
+    return [element.label for element in watched], rates

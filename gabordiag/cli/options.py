@@ -1,6 +1,6 @@
 """The options that several commands share, each defined once, in groups.
 
-A command names its groups with `with_options`, and reads what they were set to from its `Settings`.
+A command names its groups with `with_options`, and reads what they are from its session's settings.
 Defaults and meanings are those of the interface; nothing here imports torch.
 """
 
@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from typer.models import OptionInfo
 
+from gabordiag.cli.session import Session
 from gabordiag.cli.settings import Settings
 from gabordiag.cli.values import Named, named, one_of, parse_angle, parse_named, parse_point
 from gabordiag.objective.losses import LOSSES
@@ -244,35 +245,37 @@ class OwnOptions:
     ] = None
 
 
-Command = Callable[..., None]
+def with_options(*groups: type) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """Makes typer see a command's own options and those of the groups, and runs it in a `Session`.
 
-
-def with_options(*groups: type) -> Callable[[Command], Command]:
-    """Makes typer see a command's own options and those of the groups.
-
-    The command is called with its `Settings` and its own options. Order in the help: the command's
-    own options, then the groups' in the order given.
+    The command is called with the session and its own options; the view that it returns is the
+    result. Order in the help: the command's own options, then the groups' in the order given.
     """
 
-    def decorate(function: Command) -> Command:
+    def decorate(function: Callable[..., Any]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
         _, *own = inspect.signature(function).parameters.values()
-        kind = inspect.Parameter.KEYWORD_ONLY
-        shown = [p.replace(annotation=_with_metavar(hints[p.name]), kind=kind) for p in own]
+        declared = [(p.name, hints[p.name], p.default) for p in own]
         for group in groups:
-            for name, hint in get_type_hints(group, include_extras=True).items():
-                default = getattr(group, name)
-                shown.append(
-                    inspect.Parameter(name, kind, default=default, annotation=_with_metavar(hint))
-                )
+            shared = get_type_hints(group, include_extras=True)
+            declared += [(name, hint, getattr(group, name)) for name, hint in shared.items()]
 
         @functools.wraps(function)
         def command(ctx: typer.Context, **values: Any) -> None:
-            function(Settings(ctx, values), **{p.name: values[p.name] for p in own})
+            with Session(Settings(ctx, values)) as session:
+                view = function(session, **{p.name: values[p.name] for p in own})
+                if view is not None:
+                    session.finish(view)
 
-        ctx = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_ONLY, annotation=typer.Context)
-        command.__signature__ = inspect.Signature([ctx, *shown])  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in (ctx, *shown)}
+        kind = inspect.Parameter.KEYWORD_ONLY
+        shown = [
+            inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_ONLY, annotation=typer.Context)
+        ] + [
+            inspect.Parameter(name, kind, default=default, annotation=_with_metavar(hint))
+            for name, hint, default in declared
+        ]
+        command.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in shown}
         return command
 
     return decorate
