@@ -69,7 +69,7 @@ class KernelLoss:
 
 
 class WholeImages:
-    """The same loss by conv2d on the whole image: what a person's training loop computes.
+    """That loss by conv2d on the whole image: what a person's training loop computes.
 
     Many images are read and convolved one after the other at every evaluation; the first ones, up
     to some hundred megabytes, stay in memory.
