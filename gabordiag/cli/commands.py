@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from typer import Argument, Option
 
 from gabordiag.cli.bars import Bars
 from gabordiag.cli.learning import (
-    Animate,
-    Nesterov,
+    ANIMATE,
+    NESTEROV,
     basins_command,
     bifurcate_command,
     diagnose_command,
@@ -24,8 +24,6 @@ from gabordiag.cli.learning import (
 )
 from gabordiag.cli.options import (
     ExperimentOptions,
-    FigureFormat,
-    FigureSize,
     InputOptions,
     OutputOptions,
     OwnOptions,
@@ -40,7 +38,7 @@ from gabordiag.errors import UsageError
 
 
 @with_options(InputOptions, OutputOptions)
-def reproduce_command(session: Session, animate: Animate = False) -> Any:
+def reproduce_command(session: Session, animate: bool = ANIMATE) -> Any:
     """The question's failure, explained, for two filters."""
     from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
     from gabordiag.dynamics.replay import log_columns
@@ -56,13 +54,11 @@ def reproduce_command(session: Session, animate: Animate = False) -> Any:
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def sweep_command(
     session: Session,
-    over: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME[:LO:HI[:POINTS]]",
-            help="The parameter that varies; given twice, a surface over two.",
-        ),
-    ] = ["theta"],  # noqa: B006 typer copies it
+    over: list[str] = Option(
+        ["theta"],
+        metavar="NAME[:LO:HI[:POINTS]]",
+        help="The parameter that varies; given twice, a surface over two.",
+    ),
 ) -> Any:
     """Loss, gradients, and every critical point with a proof.
 
@@ -101,17 +97,14 @@ def sweep_command(
 @with_options(OutputOptions)
 def check_command(
     session: Session,
-    kernel: Annotated[
-        str | None, typer.Option(metavar="FILE.py:NAME", help="A function that returns a kernel.")
-    ] = None,
-    derivative: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.py:NAME", help="A function that returns a derivative."),
-    ] = None,
-    derivative_expr: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="A derivative as a formula.")
-    ] = None,
-    wrt: Annotated[str, typer.Option(help="theta, wavelength, sigma, psi or gamma.")] = "theta",
+    kernel: str | None = Option(
+        None, metavar="FILE.py:NAME", help="A function that returns a kernel."
+    ),
+    derivative: str | None = Option(
+        None, metavar="FILE.py:NAME", help="A function that returns a derivative."
+    ),
+    derivative_expr: str | None = Option(None, metavar="TEXT", help="A derivative as a formula."),
+    wrt: str = Option("theta", help="theta, wavelength, sigma, psi or gamma."),
 ) -> Any:
     """Is a kernel or a derivative right, and if not, what is wrong?"""
     from gabordiag.api import check
@@ -132,28 +125,17 @@ def check_command(
 @with_options(OutputOptions)
 def explain_command(
     session: Session,
-    log: Annotated[
-        Path,
-        typer.Argument(
-            help="A log: CSV, JSON, JSON lines, .gz of these, -, or TensorBoard's events."
-        ),
-    ],
-    value_column: Annotated[
-        str | None, typer.Option(help="Name of the parameter's column.")
-    ] = None,
-    loss_column: Annotated[str | None, typer.Option(help="Name of the loss's column.")] = None,
-    period: Annotated[
-        float | None,
-        typer.Option(
-            parser=named("--period", parse_angle), metavar="ANGLE", help="The parameter's period."
-        ),
-    ] = None,
-    target: Annotated[
-        float | None,
-        typer.Option(
-            parser=named("--target", parse_angle), metavar="ANGLE", help="The value to be reached."
-        ),
-    ] = None,
+    log: Path = Argument(
+        help="A log: CSV, JSON, JSON lines, .gz of these, -, or TensorBoard's events."
+    ),
+    value_column: str | None = Option(None, help="Name of the parameter's column."),
+    loss_column: str | None = Option(None, help="Name of the loss's column."),
+    period: float | None = Option(
+        None, parser=parse_angle, metavar="ANGLE", help="The parameter's period."
+    ),
+    target: float | None = Option(
+        None, parser=parse_angle, metavar="ANGLE", help="The value to be reached."
+    ),
 ) -> Any:
     """Diagnoses a logged run, without its objective."""
     from gabordiag.diagnosis.log.explain import explain_log
@@ -166,14 +148,13 @@ def explain_command(
 @with_options(ExperimentOptions, StartOption, OwnOptions, PageOutputOptions)
 def explore_command(
     session: Session,
-    optimizer: Annotated[str, typer.Option(help="sgd, adam or rmsprop, to begin with.")] = "sgd",
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Learning rate to begin with [default: 3, or 0.01 with --objective]."),
-    ] = None,
-    momentum: Annotated[float, typer.Option(help="For sgd, to begin with.")] = 0.0,
-    nesterov: Nesterov = False,
-    steps: Annotated[int, typer.Option(help="Optimizer steps, to begin with.")] = 1500,
+    optimizer: str = Option("sgd", help="sgd, adam or rmsprop, to begin with."),
+    lr: float | None = Option(
+        None, help="Learning rate to begin with [default: 3, or 0.01 with --objective]."
+    ),
+    momentum: float = Option(0.0, help="For sgd, to begin with."),
+    nesterov: bool = NESTEROV,
+    steps: int = Option(1500, help="Optimizer steps, to begin with."),
 ) -> None:
     """One interactive page: move start, rate, optimizer; see the run."""
     from gabordiag.explorer.page import make_page, require_bokeh, require_replaceable
@@ -210,14 +191,12 @@ def _title(settings: Settings) -> str:
 
 
 def report_command(
-    run: Annotated[Path, typer.Argument(help="A run folder, or its name in runs/.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write into [default: the run's own].")
-    ] = None,
-    figure_format: FigureFormat = ["png"],  # noqa: B006
-    figure_size: FigureSize = "screen",
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no text for people.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    run: Path = Argument(help="A run folder, or its name in runs/."),
+    out: Path | None = Option(None, help="Folder to write into [default: the run's own]."),
+    figure_format: list[str] = OutputOptions.figure_format,
+    figure_size: str = OutputOptions.figure_size,
+    quiet: bool = Option(False, "--quiet", help="Print no text for people."),
+    debug: bool = Option(False, "--debug", help="Show tracebacks."),
 ) -> None:
     """Figures and report again, from a saved run."""
     from rich.console import Console
@@ -246,9 +225,9 @@ def report_command(
 
 
 def runs_command(
-    root: Annotated[Path, typer.Argument(help="Folder that holds run folders.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    root: Path = Argument(Path("runs"), help="Folder that holds run folders."),
+    json: bool = Option(False, "--json", help="Print one JSON object."),
+    debug: bool = Option(False, "--debug", help="Show tracebacks."),
 ) -> None:
     """Lists run folders: when, command, verdict."""
     from rich.console import Console

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+from typer import Option
 
 from gabordiag.cli.options import (
     ExperimentOptions,
@@ -30,29 +31,19 @@ from gabordiag.cli.values import (
 )
 from gabordiag.errors import UsageError
 
-Optimizer = Annotated[str, typer.Option(help="A class of torch.optim, in lower case.")]
-Momentum = Annotated[float, typer.Option(help="For sgd and rmsprop.")]
-Nesterov = Annotated[bool, typer.Option("--nesterov", help="For sgd with momentum.")]
-Steps = Annotated[int, typer.Option(help="Optimizer steps.")]
-Schedule = Annotated[str, typer.Option(help="constant, step, exponential, cosine or one-cycle.")]
-Animate = Annotated[
-    bool, typer.Option("--animate", help="Write the failing run as an animation, at most 10 s.")
-]
-Rates = Annotated[
-    list[Named],
-    typer.Option(
-        parser=named("--lr", parse_named),
-        metavar="[NAME=]RATE",
-        show_default="0.01",
-        help="Learning rate; repeatable. With a name, that of one of several parameters.",
-    ),
-]
-Learned = Annotated[
-    list[str], typer.Option(metavar="NAME", help="The learned parameter; several, if repeated.")
-]
-LrScan = Annotated[
-    str, typer.Option("--lr", metavar="LO:HI:POINTS", help="Learning rates, log-spaced.")
-]
+_OPTIMIZER = Option("sgd", help="A class of torch.optim, in lower case.")
+_MOMENTUM = Option(0.0, help="For sgd and rmsprop.")
+NESTEROV = Option(False, help="For sgd with momentum.")
+_SCHEDULE = Option("constant", help="constant, step, exponential, cosine or one-cycle.")
+ANIMATE = Option(False, help="Write the failing run as an animation, at most 10 s.")
+_RATES = Option(
+    [Named(0.01)],
+    parser=parse_named,
+    metavar="[NAME=]RATE",
+    show_default="0.01",
+    help="Learning rate; repeatable. With a name, that of one of several parameters.",
+)
+_LEARN = Option(["theta"], metavar="NAME", help="The learned parameter; several, if repeated.")
 
 # Of a plane of starts, where no other is given.
 _PLANE_RATE, _PLANE_STEPS = 0.01, 500
@@ -61,36 +52,30 @@ _PLANE_RATE, _PLANE_STEPS = 0.01, 500
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
 def optimize_command(
     session: Session,
-    optimizer: Annotated[
-        list[str], typer.Option(help="A class of torch.optim, in lower case; repeatable.")
-    ] = ["sgd"],  # noqa: B006
-    lr: Rates = [Named(0.01)],  # noqa: B006, B008
-    momentum: Momentum = 0.0,
-    nesterov: Nesterov = False,
-    schedule: Schedule = "constant",
-    steps: Steps = 500,
-    learn: Learned = ["theta"],  # noqa: B006
-    log_scale: Annotated[
-        list[str],
-        typer.Option(metavar="NAME", help="A parameter moved as its logarithm: it stays positive."),
-    ] = [],  # noqa: B006
-    direct: Annotated[
-        bool, typer.Option("--direct", help="Full convolution at every step: slow, the proof.")
-    ] = False,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Draw so many of the images at every step [default: all of them]."),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN",
-            is_eager=True,
-            callback=apply_resume,
-            help="Go on with an interrupted run, in its folder.",
-        ),
-    ] = None,
-    animate: Animate = False,
+    optimizer: list[str] = Option(
+        ["sgd"], help="A class of torch.optim, in lower case; repeatable."
+    ),
+    lr: list[Named] = _RATES,
+    momentum: float = _MOMENTUM,
+    nesterov: bool = NESTEROV,
+    schedule: str = _SCHEDULE,
+    steps: int = Option(500, help="Optimizer steps."),
+    learn: list[str] = _LEARN,
+    log_scale: list[str] = Option(
+        [], metavar="NAME", help="A parameter moved as its logarithm: it stays positive."
+    ),
+    direct: bool = Option(False, help="Full convolution at every step: slow, the proof."),
+    batch_size: int | None = Option(
+        None, help="Draw so many of the images at every step [default: all of them]."
+    ),
+    resume: Path | None = Option(
+        None,
+        metavar="RUN",
+        is_eager=True,
+        callback=apply_resume,
+        help="Go on with an interrupted run, in its folder.",
+    ),
+    animate: bool = ANIMATE,
 ) -> Any:
     """Real torch optimizers, every step logged as it happens."""
     settings = session.settings
@@ -216,18 +201,16 @@ def _refuse_stray(values: Sequence[Named], learn: Sequence[str]) -> None:
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def basins_command(
     session: Session,
-    optimizer: Optimizer = "sgd",
-    momentum: Momentum = 0.0,
-    nesterov: Nesterov = False,
-    lr: LrScan = "1e-4:10:241",
-    starts: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LO:HI:POINTS|NAME,NAME[:POINTS]",
-            help="Starts [default: the whole range, 361], or a plane of two parameters.",
-        ),
-    ] = None,
-    steps: Steps = 1500,
+    optimizer: str = _OPTIMIZER,
+    momentum: float = _MOMENTUM,
+    nesterov: bool = NESTEROV,
+    lr: str = Option("1e-4:10:241", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
+    starts: str | None = Option(
+        None,
+        metavar="LO:HI:POINTS|NAME,NAME[:POINTS]",
+        help="Starts [default: the whole range, 361], or a plane of two parameters.",
+    ),
+    steps: int = Option(1500, help="Optimizer steps."),
 ) -> Any:
     """Where every start ends at every learning rate."""
     import numpy as np
@@ -288,10 +271,10 @@ def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def bifurcate_command(
     session: Session,
-    optimizer: Optimizer = "sgd",
-    momentum: Momentum = 0.0,
-    lr: LrScan = "1e-2:10:800",
-    steps: Steps = 2000,
+    optimizer: str = _OPTIMIZER,
+    momentum: float = _MOMENTUM,
+    lr: str = Option("1e-2:10:800", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
+    steps: int = Option(2000, help="Optimizer steps."),
 ) -> Any:
     """Where the iterates end up, against the learning rate."""
     from gabordiag.api import as_objective, bifurcate
@@ -307,20 +290,17 @@ def bifurcate_command(
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
 def diagnose_command(
     session: Session,
-    optimizer: Optimizer = "sgd",
-    lr: Rates = [Named(0.01)],  # noqa: B006, B008
-    momentum: Momentum = 0.0,
-    nesterov: Nesterov = False,
-    schedule: Schedule = "constant",
-    steps: Steps = 500,
-    learn: Learned = ["theta"],  # noqa: B006
-    from_log: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A logged run to diagnose instead of making one."),
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit with 1 when the verdict is unhealthy.")
-    ] = False,
+    optimizer: str = _OPTIMIZER,
+    lr: list[Named] = _RATES,
+    momentum: float = _MOMENTUM,
+    nesterov: bool = NESTEROV,
+    schedule: str = _SCHEDULE,
+    steps: int = Option(500, help="Optimizer steps."),
+    learn: list[str] = _LEARN,
+    from_log: Path | None = Option(
+        None, metavar="FILE", help="A logged run to diagnose instead of making one."
+    ),
+    check: bool = Option(False, help="Exit with 1 when the verdict is unhealthy."),
 ) -> None:
     """What is wrong, proved, and what fixes it, each cure tried."""
     from gabordiag.api import as_objective_of, diagnose
