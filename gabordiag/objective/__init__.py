@@ -8,7 +8,6 @@
     the shortcut       `response` (a response image as some fifty numbers, exactly), `patches` (for
                        every kernel of a size at once)
     many images        `image_set` (which files can be used), `batches`
-    what is shown      `kernel_table`
 
 Whatever computes with one parameter needs the interface alone: `line.Line`.
 """

@@ -30,6 +30,7 @@ from gabordiag.objective.response import (
     kernel_basis,
 )
 from gabordiag.objective.space import FloatArray, Parameter
+from gabordiag.results import Data
 
 # Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
 # the default filter's (50 over theta, fewer over the others), and far more than any filter was seen
@@ -41,6 +42,8 @@ _SPAN_TOLERANCE = 1e-13
 # Roundings of an entry of the Gram matrix, relative to K^2 mean(pixel^2), which bounds it: those of
 # the transforms, and of a sum over the image.
 _GRAM_ROUNDINGS = 64
+# Kernels that an animation shows: over a half turn one a degree, where neighbours look alike.
+_TABLE_COUNT = 181
 # Of all images' Gram matrices (21 kB each for the kernels of every theta); beyond, only the mean
 # is kept.
 _MOST_BYTES = 2**28
@@ -303,3 +306,26 @@ def along(experiment: Experiment, name: str = "theta", *, direct: bool = False) 
         direct: conv2d on the whole image at every evaluation, instead of the shortcut.
     """
     return (DirectObjective if direct else ShortcutObjective)(experiment, name)
+
+
+def kernel_table(objective: Line, prefix: str = "") -> Data:
+    """Returns what is saved as kernels.npz for animations: the kernels over the range.
+
+    Args:
+        objective: Whose kernels; a custom objective has none.
+        prefix: Of the file's name.
+
+    Returns:
+        File name -> columns: the parameter's values (n,), `kernels` (n, K, K) in single precision,
+        and `target_kernel` (K, K). Empty where there are no kernels.
+    """
+    if not isinstance(objective, GaborLine):
+        return {}
+    parameter = objective.parameter
+    values = np.linspace(parameter.low, parameter.high, _TABLE_COUNT)
+    assert parameter.target is not None
+    with torch.no_grad():
+        kernels = objective.kernels(objective.tensor([*values, parameter.target]))
+    shown = kernels.cpu().numpy().astype(np.float32)
+    columns = {parameter.name: values, "kernels": shown[:-1], "target_kernel": shown[-1]}
+    return {f"{prefix}kernels.npz": columns}
