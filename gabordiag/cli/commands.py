@@ -465,7 +465,8 @@ def report_command(
     from gabordiag.explorer.page import page_files
     from gabordiag.presentation import report, unfinished
     from gabordiag.presentation.console import print_location, show_blocks
-    from gabordiag.runs import find_run, has_result, load_run, load_unfinished, write_report
+    from gabordiag.runs.folder import write_report
+    from gabordiag.runs.saved import find_run, has_result, load_run, load_unfinished
 
     run = find_run(run)
     formats, size = parse_formats(figure_format), parse_size(figure_size)
@@ -494,7 +495,8 @@ def runs_command(
     from rich.console import Console
 
     from gabordiag.presentation.console import runs_table
-    from gabordiag.runs import list_runs, to_json
+    from gabordiag.runs.formats import to_json
+    from gabordiag.runs.saved import list_runs
 
     listed = list_runs(root)
     if json:

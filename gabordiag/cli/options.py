@@ -32,7 +32,7 @@ def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
     if path is None or ctx.resilient_parsing:
         return path
     from gabordiag.errors import UsageError
-    from gabordiag.runs import read_config
+    from gabordiag.runs.formats import read_config
 
     settings = read_config(path)
     command = settings.pop("command", ctx.info_name)

@@ -26,7 +26,8 @@ from gabordiag.errors import UsageError
 if TYPE_CHECKING:
     from gabordiag.presentation.blocks import Block
     from gabordiag.results import View
-    from gabordiag.runs import RunFolder, TrajectoryFile
+    from gabordiag.runs.files import TrajectoryFile
+    from gabordiag.runs.folder import RunFolder
 
 
 # Of the experiment; a custom objective has its own.
@@ -84,7 +85,7 @@ class Session:
     def open_folder(self) -> RunFolder:
         """Returns the run's folder; made by the first call, which is after inputs were checked."""
         if self._folder is None:
-            from gabordiag.runs import RunFolder
+            from gabordiag.runs.folder import RunFolder
 
             self._print_warnings()
             settings = self.settings
@@ -167,21 +168,21 @@ class Session:
     def finish_file(self, path: Path, content: str, view: View) -> None:
         """Writes one file instead of a folder; prints the JSON or the text for people."""
         from gabordiag.presentation.registry import blocks_of
-        from gabordiag.runs import write_report
+        from gabordiag.runs.folder import write_report
 
         self._print_warnings()
         write_report(path.parent, {path.name: content})
         self._print(self._document(view, [path.name]), blocks_of(self.command, view), path)
 
     def _document(self, view: View, files: Sequence[str]) -> dict[str, Any]:
-        from gabordiag.runs import document
+        from gabordiag.runs.folder import document
 
         seconds = time.perf_counter() - self._started
         return document(self.command, self.settings.recorded(), seconds, files, view.result)
 
     def _print(self, content: Mapping[str, Any], blocks: Sequence[Block], path: Path) -> None:
         from gabordiag.presentation.console import print_location, show_blocks
-        from gabordiag.runs import to_json
+        from gabordiag.runs.formats import to_json
 
         if self._json:
             self._stdout.close()
