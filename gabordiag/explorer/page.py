@@ -25,7 +25,7 @@ from gabordiag.errors import InputError, OutputError
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.figures.style import OUTCOME_COLORS
 from gabordiag.results import View
-from gabordiag.runs import clean
+from gabordiag.runs.formats import clean
 
 SCRIPTS = (
     "landscape.js", "optimizers.js", "outcomes.js", "basins.js", "windows.js", "verdict.js",

@@ -22,7 +22,7 @@ from gabordiag.presentation.markdown import fenced, to_markdown
 from gabordiag.presentation.registry import KINDS, Drawings
 from gabordiag.presentation.restored import restore
 from gabordiag.results import Progress, View
-from gabordiag.runs import SavedRun
+from gabordiag.runs.saved import SavedRun
 from gabordiag.wording import printable
 
 # Settings that are arguments, not options.

@@ -14,7 +14,7 @@ from gabordiag.presentation import report
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
 from gabordiag.presentation.figures.style import RUN_STYLES, drawing, finish, new_figure, render
 from gabordiag.presentation.phrases import number
-from gabordiag.runs import UnfinishedRun
+from gabordiag.runs.saved import UnfinishedRun
 
 _STEM = "logged"
 # Up to so many steps are drawn as single points too.

@@ -16,8 +16,7 @@ from gabordiag.diagnosis.reproduction import kernel_tables
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import Optimization
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_line import along
-from gabordiag.objective.kernel_table import kernel_table
+from gabordiag.objective.gabor_line import along, kernel_table
 from gabordiag.presentation.animation import film
 from gabordiag.presentation.animation import frames as animation
 from gabordiag.presentation.animation.frames import Stage

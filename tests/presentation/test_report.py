@@ -42,7 +42,7 @@ from gabordiag.presentation.figures.style import (
 from gabordiag.presentation.markdown import fenced, to_markdown
 from gabordiag.presentation.report import ReportOptions, command_line, make_files
 from gabordiag.results import View
-from gabordiag.runs import load_run
+from gabordiag.runs.saved import load_run
 from tests.presentation.test_figures import Valleys, descend, drawings_of, sgd, words_in
 
 HOSTILE = (

@@ -29,7 +29,7 @@ from gabordiag.presentation.figures.style import OUTCOME_COLORS
 from gabordiag.presentation.markdown import to_markdown
 from gabordiag.presentation.restored import restore
 from gabordiag.results import View
-from gabordiag.runs import load_run
+from gabordiag.runs.saved import load_run
 from tests.presentation.test_figures import drawings_of
 
 LEARNED = ("theta", "sigma", "psi")
