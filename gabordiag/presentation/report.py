@@ -19,8 +19,7 @@ from gabordiag.presentation.blocks import Block, Picture, Table
 from gabordiag.presentation.figures.sheets import on_sheet
 from gabordiag.presentation.figures.style import render
 from gabordiag.presentation.markdown import fenced, to_markdown
-from gabordiag.presentation.registry import KINDS, Drawings
-from gabordiag.presentation.restored import restore
+from gabordiag.presentation.registry import Drawings, kind_of
 from gabordiag.results import Progress, View
 from gabordiag.runs import SavedRun
 from gabordiag.wording import printable
@@ -66,8 +65,8 @@ def make_files(
     Returns:
         Figures, animations, report.md and report.html by name; and the report's blocks.
     """
-    restored = restore(command, view)
-    kind = KINDS[type(restored)]
+    kind = kind_of(command, view)
+    restored = kind.restore(view)
     drawings = kind.figures(restored)
     has_narrow = options.to_send and options.size == "screen" and bool(options.formats)
     total = len(drawings) * ((1 + has_narrow) if options.formats else 0) + 1

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation import report
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
-from gabordiag.presentation.figures.style import RUN_STYLES, drawing, finish, new_figure, render
+from gabordiag.presentation.figures.style import RUN_STYLES, new_figure, render
 from gabordiag.presentation.phrases import number
 from gabordiag.runs import UnfinishedRun
 
@@ -69,8 +69,7 @@ def draw(run: UnfinishedRun) -> dict[str, bytes]:
 
 
 def _figure(run: UnfinishedRun) -> Figure:
-    with drawing():
-        figure = new_figure(9.0, 6.4)
+    with new_figure(9.0, 6.4) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True)
         logs = run.logs
         drawn = list(zip(logs.items(), RUN_STYLES, strict=False))
@@ -86,10 +85,10 @@ def _figure(run: UnfinishedRun) -> Figure:
         bottom.set_xlabel("step")
         more = f"; {len(drawn)} of {len(logs)} logs" if len(logs) > len(drawn) else ""
         state = _STATES.get(run.status, "did not finish")
-        figure.suptitle(f"Logged by a run of {run.command} that {state}{more}", x=0.01, ha="left")
+        figure.suptitle(f"Logged by a run of {run.command} that {state}{more}")
         handles, labels = top.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=3)
-        return finish(figure)
+    return figure
 
 
 def _parameter(run: UnfinishedRun, log: Mapping[str, Any]) -> Parameter:
