@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 from PIL import Image
 
-from gabordiag.presentation.animation.palette import palette_of, reduce_to
+from gabordiag.presentation.animation.film import palette_of, reduce_to
 from gabordiag.presentation.blocks import Block, Verdict, caption, outcome_of
 from gabordiag.presentation.figures.style import OUTCOME_COLORS, ink_on
 

@@ -36,7 +36,6 @@ from gabordiag.presentation.figures.style import (
     INK,
     OUTCOME_COLORS,
     OUTCOME_SHORT,
-    LineStyle,
     drawing,
     halo,
     ink_on,
@@ -67,7 +66,7 @@ class RateLine:
     words: str
     above: bool
     basin: Sequence[float] | None
-    style: LineStyle
+    style: str
 
     def spans(self, axis: ParameterAxis) -> list[tuple[float, float]]:
         """Returns where the axis shows the basin."""
@@ -215,11 +214,11 @@ def rate_lines(basins: Basins) -> list[RateLine]:
         bound, formula = theory.bound, theory.entry.formula
     low, high = basins.lrs[[0, -1]].tolist()
     return [
-        RateLine(lr, f"{words}: {show_number(lr)}", above, basin, "--" if lr is bound else "-")
-        for lr, words, above, basin in (
-            (windows.escape_lr, ESCAPE_RATE, True, own_basin),
-            (windows.hold_lr, stable_rate(name), False, goal_basin),
-            (bound, f"stability bound {formula} of the {name}", True, goal_basin),
+        RateLine(lr, f"{words}: {show_number(lr)}", above, basin, style)
+        for lr, words, above, basin, style in (
+            (windows.escape_lr, ESCAPE_RATE, True, own_basin, "-"),
+            (windows.hold_lr, stable_rate(name), False, goal_basin, "-"),
+            (bound, f"stability bound {formula} of the {name}", True, goal_basin, "--"),
         )
         if lr is not None and low <= lr <= high
     ]
