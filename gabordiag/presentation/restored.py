@@ -5,7 +5,7 @@ A run that has just finished goes the same way as a saved one, so that both look
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Diagnosed:
-    """The diagnosis of one run.
-
-    Attributes:
-        verdict: Its JSON: verdict, headline, findings, remedies, account of the jumps.
-        runs: The run on its landscape.
-    """
+    """The diagnosis of one run: the verdict's JSON, and the run on its landscape."""
 
     verdict: Json
     runs: Runs
@@ -34,15 +29,9 @@ class Diagnosed:
 
 @dataclass(frozen=True)
 class Case:
-    """One filter of `reproduce`.
+    """One filter of `reproduce`: whether it shows the symptom, its failing run, all its runs.
 
-    Attributes:
-        reproduced: Whether the failing run shows the symptom.
-        failing: The failing run.
-        others: All runs, for comparison.
-        diagnosis: Of the failing run, if it was made.
-        basins: Outcomes by start and learning rate, if they were computed.
-        bifurcation: Attractors by learning rate, if they were computed.
+    What explains them is there as far as it was computed.
     """
 
     reproduced: bool
@@ -88,14 +77,14 @@ def _case(name: str, case: Json, view: View) -> Case:
     data = {n.removeprefix(prefix): table for n, table in files if n.startswith(prefix)}
     part = View(case, data)
     sweep = _sweep(part)
-    has_map, has_bifurcation = "basins" in case, "bifurcation" in case
+    read: dict[str, Callable[[View], Any]] = {
+        "basins": Basins.from_view,
+        "bifurcation": Bifurcation.from_view,
+    }
     return Case(
         reproduced=case["symptom"]["reproduced"],
         failing=Runs.of(sweep, [case["symptom"]["run"]], part),
         others=Runs.of(sweep, case["runs"], part),
         diagnosis=case.get("diagnosis"),
-        basins=Basins.from_view(View(case["basins"], data)) if has_map else None,
-        bifurcation=Bifurcation.from_view(View(case["bifurcation"], data))
-        if has_bifurcation
-        else None,
+        **{n: of(View(case[n], data)) if n in case else None for n, of in read.items()},
     )
