@@ -1,7 +1,7 @@
 """A user's code as an objective: a function, or parameters of a module.
 
 `custom` (what is taken, and with which options), `loading` (FILE.py:NAME, and calls of the user's
-code), `modules`, `period`, `evaluation` (in batches or one by one, and along one parameter),
-`vector` (over several parameters), `numeric` (noise and derivatives from values alone), `streams`
-(random numbers)
+code), `evaluator` (a loss at one point, functions), `modules`, `period`, `evaluation` (in batches
+or one by one, and along one parameter), `vector` (over several parameters), `numeric` (noise and
+derivatives from values alone), `streams` (random numbers)
 """
