@@ -17,7 +17,7 @@ import numpy as np
 
 from gabordiag.checks.gradient import check_objective
 from gabordiag.diagnosis.causes import CAUSES
-from gabordiag.diagnosis.evidence import Bench, Facts, arrival
+from gabordiag.diagnosis.evidence import Bench, Facts, arrival, with_lowest_as_target
 from gabordiag.diagnosis.remedies import OF_CODE, REMEDIES, Remedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
@@ -175,7 +175,7 @@ def diagnose_objective(
         progress: Called with (causes and remedies done, about how many in all).
 
     Raises:
-        UsageError: A start or a rate that cannot be, or several parameters without a target.
+        UsageError: A start or a rate that cannot be.
         InputError: The loss is not finite somewhere in the range, or the user's code failed.
     """
     total = 2 + len(CAUSES) + len(REMEDIES)
@@ -200,6 +200,9 @@ def diagnose_objective(
             objective, settings, start, lr, landscape=known, listener=listener, stepped=loop
         )
     tick()
+    if sweep is None and len(objective.goals) == 0:
+        made_run = with_lowest_as_target(made_run)
+        objective = made_run.objective
     facts = Facts(made_run, sweep, bench)
     findings = check_gradient(facts, loop)
     blocked = any(finding.present for finding in findings)
