@@ -29,7 +29,7 @@ from gabordiag.dynamics.tables import TabulatedObjective, is_expensive
 from gabordiag.dynamics.theory import Theory, stability_bound
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
-from gabordiag.landscape.series import LossSeries, build_series
+from gabordiag.landscape.series import build_series
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Progress, Result, View, read_only
@@ -214,21 +214,11 @@ def loss_curvatures(objective: Line, values: FloatArray) -> FloatArray:
     if parameter.period is None:
         resolved &= (values >= parameter.low) & (values <= parameter.high)
     curvatures = np.full(len(values), np.nan)
-    curvatures[resolved] = _series_curvatures(series, values[resolved], objective.is_root)
+    evaluate = series.evaluate_root if objective.is_root else series.evaluate
+    curvatures[resolved] = evaluate(values[resolved])[2]
     asked = finite & ~resolved
     if asked.any() and not is_expensive(objective):
         distinct, place = np.unique(values[asked], return_inverse=True)
         with suppress(InputError):
             curvatures[asked] = objective.derivatives(distinct, 2)[2][place]
     return curvatures
-
-
-def _series_curvatures(series: LossSeries, values: FloatArray, is_root: bool) -> FloatArray:
-    """For a root r = sqrt(s):  r'' = s'' / (2 r) - s'^2 / (4 r^3)."""
-    smooth, slope, curvature = series.evaluate(values)
-    if not is_root:
-        return curvature
-    with np.errstate(divide="ignore", invalid="ignore"):
-        root = np.sqrt(np.maximum(smooth, 0.0))
-        result: FloatArray = curvature / (2 * root) - slope**2 / (4 * root**3)
-    return result
