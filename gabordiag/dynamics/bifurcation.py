@@ -145,16 +145,9 @@ def run_bifurcation(
     table: TabulatedObjective | None = None,
     progress: Progress | None = None,
 ) -> Bifurcation:
-    """Runs every rate from one start and keeps the tails.
+    """Runs every one of ascending rates (l,) from one start and keeps and judges the tails.
 
-    Args:
-        objective: What to minimise.
-        settings: Optimizer and steps.
-        lrs: Ascending rates (l,).
-        start: First value. Default: the parameter's own.
-        tail: How many of the last values are kept and judged.
-        table: Of the objective, if it is already known.
-        progress: Called now and then with (steps done, steps in all).
+    The start is by default the parameter's own; the table is made unless it is known already.
 
     Raises:
         UsageError: An optimizer that does not act elementwise at a constant rate, or fewer steps

@@ -104,16 +104,10 @@ def run_all_batches(
     sweep: Sweep,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
 ) -> Optimization:
-    """Runs every setting from every start, on batches and on all images.
+    """Runs every setting from every start, on batches of some images and on all images.
 
-    Args:
-        objective: Over many images; what is descended.
-        exact: The same through the shortcut, for what is measured beside the run.
-        settings: How, one or several.
-        starts: First values.
-        batch_size: Images a step, fewer than there are.
-        sweep: Of the objective.
-        listeners: Gives the listener of the index-th run; its steps have a `full_loss`.
+    What is descended is `objective`; `exact` is the same through the shortcut, for what is measured
+    beside the run. The steps that the listeners of the runs get have a `full_loss`.
 
     Returns:
         Two runs for each setting and start: on batches, then noise-free. All draw the same batches.

@@ -186,11 +186,8 @@ def sweep_surface(
 ) -> Surface:
     """Evaluates the loss and its gradient on a grid and finds the critical points.
 
-    Args:
-        objective: Of two parameters.
-        points: How many values of each, both ends included. Default: 181.
-        ranges: Their ends; default: the parameter's own range.
-        progress: Called with (rows done, rows in all).
+    Of each parameter so many values, 181 by default, over its own range unless an end is given,
+    both included. Progress is reported in rows.
 
     Raises:
         UsageError: Not two parameters, fewer than 2 points, an empty range, or values that cannot
