@@ -24,10 +24,22 @@ from torch.optim import lr_scheduler
 from gabordiag.errors import UsageError
 
 # Of torch.optim, all that take dense gradients of one number (SparseAdam, Muon do not).
-_CLASSES = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam",
-            "Rprop", "ASGD", "LBFGS")  # fmt: skip
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
-    name.lower(): getattr(torch.optim, name) for name in _CLASSES
+    cls.__name__.lower(): cls
+    for cls in (
+        torch.optim.SGD,
+        torch.optim.Adam,
+        torch.optim.AdamW,
+        torch.optim.RMSprop,
+        torch.optim.Adagrad,
+        torch.optim.Adadelta,
+        torch.optim.Adamax,
+        torch.optim.NAdam,
+        torch.optim.RAdam,
+        torch.optim.Rprop,
+        torch.optim.ASGD,
+        torch.optim.LBFGS,
+    )
 }
 
 Schedule = Callable[[torch.optim.Optimizer, float, int], lr_scheduler.LRScheduler | None]
