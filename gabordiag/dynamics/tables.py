@@ -234,9 +234,12 @@ class _Beyond:
         levels = np.full((2, cells, _ORDER), np.nan)
         found = _where_defined(self._objective, nodes.ravel())
         levels[:, needed] = found.reshape(2, *nodes.shape)
+        # Where a loss is infinite its cell holds NaN.
+        with np.errstate(invalid="ignore", over="ignore"):
+            powers = levels @ _TO_POWERS
         return tuple(
-            Table(origin, cell, cells, False, torch.as_tensor(level @ _TO_POWERS), None, math.nan)
-            for level in levels
+            Table(origin, cell, cells, False, torch.as_tensor(level), None, math.nan)
+            for level in powers
         )
 
 

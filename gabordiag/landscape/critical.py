@@ -8,6 +8,7 @@ Where the proof fails, or the series does not show their kinds, the loss's own v
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +22,7 @@ from gabordiag.landscape.doubtful import (
     kink_slope,
     look_beside,
     loss_noise,
+    lowest_between,
     smooth_losses,
     snapped,
 )
@@ -430,7 +432,36 @@ def _classify(
         # Of a minimum that is flatter or sharper than any parabola no curvature is claimed.
         shown = own if bends or kind != "minimum" else None
         points.append(CriticalPoint(value, loss, shown, kind, stable_lr=stable))
-    return _with_basins(objective, points)
+    return _with_basins(objective, points if certified else _with_missing_minima(objective, points))
+
+
+def _with_missing_minima(objective: Line, points: list[CriticalPoint]) -> list[CriticalPoint]:
+    """Returns the points with a minimum between any two maxima, where the loss is lowest.
+
+    Among fine ripples the root that was found may lie beside the valley's lowest point and look
+    like an inflection: then the minimum takes its place.
+    """
+    parameter = objective.parameter
+    tops = [index for index, point in enumerate(points) if point.kind == "maximum"]
+    pairs = list(itertools.pairwise(tops))
+    if parameter.period is not None and tops:
+        pairs.append((tops[-1], tops[0] + len(points)))
+    shift = parameter.period or 0.0
+    around = [*points, *(replace(point, value=point.value + shift) for point in points)]
+    result = list(points)
+    for left, right in pairs:
+        inside = around[left + 1 : right]
+        if any(point.is_attractor for point in inside):
+            continue
+        lowest = lowest_between(objective, around[left].value, around[right].value)
+        if lowest is None:
+            continue
+        place, loss = lowest
+        if inside:
+            nearest = min(inside, key=lambda point: abs(point.value - place))
+            result.remove(points[around.index(nearest) % len(points)])
+        result.append(CriticalPoint(float(parameter.wrap(place)), loss, None, "minimum"))
+    return sorted(result, key=lambda point: point.value)
 
 
 def _missed_target(objective: Line, series: LossSeries, found: FloatArray) -> dict[float, Seen]:

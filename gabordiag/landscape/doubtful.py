@@ -24,12 +24,16 @@ from gabordiag.own.numeric import measure_fine_noise
 Function = Callable[[FloatArray], FloatArray]
 # Distances at which the loss is looked at, of the range's width, ascending.
 _DISTANCES: FloatArray = np.power(4.0, -np.arange(14.0, 0.0, -1.0))
+# At so many of these nothing but noise is seen.
+_RIGHT_BESIDE = 5
 # Noise above this part of the loss is looked at more closely: it may be ripples.
 _RIPPLES = 1e-6
 # A curvature counts where the loss rises as it says, to this part.
 _BEND = 0.25
 # Places that are looked at between two minima.
 _BETWEEN = 65
+# The lowest of them is approached so often, each time 32 times nearer.
+_ZOOMS = 4
 # Where a kink's slope is looked at, of the range's width, and how well both sides agree.
 _BESIDE_KINK, _SAME_SLOPE = 1e-6, 1e-2
 
@@ -65,16 +69,18 @@ def look_beside(
     if clear.all():
         return []
     smooth, parameter, doubtful = smooth_losses(objective), objective.parameter, values[~clear]
-    noise = NOISE_FACTOR * loss_noise(objective, smooth, series)
-    reach = _reach(parameter, _rises(smooth, parameter, doubtful), noise)
+    rises = _rises(smooth, parameter, doubtful)
+    noise = _noise_there(objective, series, rises)
+    reach = _reach(parameter, rises, noise)
     groups = _grouped(doubtful, reach)
     centers = np.array([doubtful[group].mean() for group in groups])
     reaches = np.array([reach[group].max() for group in groups])
-    centers = snapped(smooth, parameter, centers, reaches, noise)
+    centers = snapped(smooth, parameter, centers, reaches, float(noise.max()))
     rises = _rises(smooth, parameter, centers)
+    noise = _noise_there(objective, series, rises)
     known = np.concatenate([centers, values[clear]])
     looked = (
-        _look_at(parameter, float(center), rises[:, index], known, noise)
+        _look_at(parameter, float(center), rises[:, index], known, float(noise[index]))
         for index, center in enumerate(centers)
     )
     return [point for point in looked if point is not None]
@@ -111,6 +117,20 @@ def kink_slope(objective: Line, value: float, curvature: float) -> float:
     return slope if abs(steepest - slope) <= _SAME_SLOPE * slope else steepest
 
 
+def lowest_between(objective: Line, low: float, high: float) -> tuple[float, float] | None:
+    """Returns where the loss is lowest between two places, and the loss; None if at one of them."""
+    between = None
+    for _ in range(_ZOOMS):
+        places = np.linspace(low, high, _BETWEEN)
+        losses = objective.loss_at(places)
+        at = int(np.argmin(losses))
+        if at in (0, _BETWEEN - 1):
+            break
+        between = float(places[at]), float(losses[at])
+        low, high = float(places[at - 1]), float(places[at + 1])
+    return between
+
+
 def highest_between(objective: Line, low: float, high: float) -> float | None:
     """Returns where the loss is highest between two places, None if nothing between is higher."""
     places = np.linspace(low, high, _BETWEEN)
@@ -129,9 +149,23 @@ def _rises(smooth: Function, parameter: Parameter, values: FloatArray) -> FloatA
     return rises - smooth(values)[None, :, None]
 
 
-def _reach(parameter: Parameter, rises: FloatArray, noise: float) -> FloatArray:
+def _noise_there(objective: Line, series: LossSeries, rises: FloatArray) -> FloatArray:
+    """Returns the noise at each place (m,), beyond which a rise counts.
+
+    A loss that falls from 4e4 to -363 may be noisy by 700 above and by 1 in its valley: where it is
+    noisy, no more counts as noise than it varies right beside the place.
+    """
+    everywhere = NOISE_FACTOR * loss_noise(objective, smooth_losses(objective), series)
+    size = series.smooth.bound(0)
+    if everywhere <= _RIPPLES * size:
+        return np.full(rises.shape[1], everywhere)
+    beside = np.abs(np.nan_to_num(rises[..., :_RIGHT_BESIDE])).max(axis=(0, 2))
+    return np.asarray(np.clip(NOISE_FACTOR * beside, np.finfo(np.float64).eps * size, everywhere))
+
+
+def _reach(parameter: Parameter, rises: FloatArray, noise: FloatArray) -> FloatArray:
     """Returns how far one has to go for the loss to differ (m,)."""
-    clear = np.max(np.abs(np.nan_to_num(rises)), axis=0) > noise
+    clear = np.max(np.abs(np.nan_to_num(rises)), axis=0) > noise[:, None]
     first = np.where(np.max(clear, axis=1), np.argmax(clear, axis=1), 0)
     reach: FloatArray = (parameter.high - parameter.low) * _DISTANCES[first]
     return reach
