@@ -127,7 +127,11 @@ def _why_unresolved(series: LossSeries) -> str:
 def _isolate(series: LossSeries, offset: float) -> tuple[FloatArray, FloatArray, int]:
     """Returns brackets of one root each, stretches left in doubt, and the cells it took."""
     count = 2 * max(series.derivative.degree, 8)
-    edges = _first_edges(series, count, offset)
+    edges = series.span * (np.arange(count) + offset) / count
+    if series.parameter.period is None:
+        edges = np.concatenate([[0.0], edges, [series.span]])
+    else:
+        edges = np.append(edges, edges[0] + series.span)
     middles, halves = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
     found, hopeless, used = [], [], 0
     for _ in range(_MAX_DEPTH):
@@ -156,13 +160,6 @@ def _joined(cells: FloatArray) -> FloatArray:
     first = np.flatnonzero(np.append(True, gap))
     last = np.append(first[1:] - 1, len(low) - 1)
     return np.stack([low[first], high[last]], axis=1)
-
-
-def _first_edges(series: LossSeries, count: int, offset: float) -> FloatArray:
-    inner = series.span * (np.arange(count) + offset) / count
-    if series.parameter.period is not None:
-        return np.append(inner, inner[0] + series.span)
-    return np.concatenate([[0.0], inner, [series.span]])
 
 
 def _judge(

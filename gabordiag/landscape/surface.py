@@ -260,9 +260,8 @@ def _lowest(surface: Surface) -> BoolArray:
 def _edge_minima(surface: Surface) -> list[tuple[int, int]]:
     """Grid points on an open edge that are lower than all around: the loss falls on outside."""
     whole = _whole_periods(surface)
-    inner = [slice(None) if is_whole else slice(1, -1) for is_whole in whole]
     lowest = _lowest(surface)
-    lowest[inner[0], inner[1]] = False
+    lowest[tuple(slice(None) if is_whole else slice(1, -1) for is_whole in whole)] = False
     for axis, is_whole in enumerate(whole):
         if is_whole:
             # The period's end is its beginning.
