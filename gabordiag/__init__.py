@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from gabordiag.objective.experiment import Experiment
     from gabordiag.own.training import Training
 
+# Where the public names are that are not in `gabordiag.api`.
 _HOMES = {
     "GaborParameters": "gabordiag.gabor",
     "gabor_kernel": "gabordiag.gabor",
@@ -53,14 +54,6 @@ _HOMES = {
     "GaborConv2d": "gabordiag.gabor_layer",
     "Experiment": "gabordiag.objective.experiment",
     "Training": "gabordiag.own.training",
-    "sweep": "gabordiag.api",
-    "optimize": "gabordiag.api",
-    "basins": "gabordiag.api",
-    "bifurcate": "gabordiag.api",
-    "diagnose": "gabordiag.api",
-    "explain": "gabordiag.api",
-    "check": "gabordiag.api",
-    "plane_basins": "gabordiag.api",
     "TrajectoryLogger": "gabordiag.dynamics.logger",
 }
 
@@ -85,9 +78,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'gabordiag' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES.get(name, "gabordiag.api")), name)
 
 
 def __dir__() -> list[str]:

@@ -23,11 +23,7 @@ from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
 from gabordiag.diagnosis.log.explain import Explanation, explain_log
 from gabordiag.diagnosis.log.readers import read_log, run_from_log
-from gabordiag.diagnosis.training.verdict import (
-    DEFAULT_SEEDS,
-    TrainingDiagnosis,
-    diagnose_training,
-)
+from gabordiag.diagnosis.training.verdict import TrainingDiagnosis, diagnose_training
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
@@ -61,35 +57,6 @@ DEFAULT_PARAMETER = "theta"
 set_painter(lambda: import_module("gabordiag.presentation.registry"))
 
 
-def as_objective(thing: Any, over: str = "theta", *, direct: bool = False, **own: Any) -> Line:
-    """Returns an objective of one parameter.
-
-    Args:
-        thing: An `Experiment`, an `Line`, a function or a module.
-        over: The parameter that varies; of a function or module of several, the others are held at
-            their start.
-        direct: For an experiment, conv2d on the whole image at every evaluation.
-        own: For a function or module, the keywords of `own_objective`.
-
-    Raises:
-        UsageError: Keywords that do not belong to the kind of thing given, or no such parameter.
-    """
-    _refuse_foreign(thing, own)
-    if isinstance(thing, Line):
-        return thing
-    if isinstance(thing, Experiment):
-        return along(thing, over, direct=direct)
-    objective = own_objective(thing, **own)
-    return objective.line(over) if isinstance(objective, CustomObjective) else objective
-
-
-def _refuse_foreign(thing: Any, own: Mapping[str, Any]) -> None:
-    """Refuses keywords for functions and modules beside what has its parameters already."""
-    if own and isinstance(thing, (Experiment, Line, Objective)):
-        kind = "an experiment" if isinstance(thing, Experiment) else "an objective"
-        raise UsageError(f"{kind} takes no {', '.join(own)}.", "Leave it out.")
-
-
 def as_objective_of(
     thing: Any,
     over: Sequence[str],
@@ -105,38 +72,50 @@ def as_objective_of(
         over: The parameters' names. Of a function or module of several, the others are held at
             their start; `theta`, if that is none of them, stands for all.
         log_scale: Those of which the logarithm is moved, which keeps them positive.
-        direct: conv2d on the whole image at every evaluation.
+        direct: For an experiment, conv2d on the whole image at every evaluation.
         own: For a function or module, the keywords of `own_objective`.
 
     Raises:
         UsageError: Names that cannot be learned together, or keywords that do not belong here.
     """
-    _refuse_foreign(thing, own)
-    if isinstance(thing, Objective):
-        return thing
-    if isinstance(thing, Experiment) and len(over) != 1:
-        return GaborObjective(thing, over, log_scale, direct=direct)
-    if isinstance(thing, (Experiment, Line)):
-        line = as_objective(thing, over[0], direct=direct, **own)
+    if own and isinstance(thing, (Experiment, Line, Objective)):
+        kind = "an experiment" if isinstance(thing, Experiment) else "an objective"
+        raise UsageError(f"{kind} takes no {', '.join(own)}.", "Leave it out.")
+    if isinstance(thing, Experiment):
+        if len(over) != 1:
+            return GaborObjective(thing, over, log_scale, direct=direct)
+        made: Line | Objective = along(thing, over[0], direct=direct)
     else:
-        made = own_objective(thing, **own)
-        if isinstance(made, CustomObjective):
-            stands_for_all = list(over) == [DEFAULT_PARAMETER] and over[0] not in made.space.names
-            if stands_for_all or len(over) > 1:
-                several = made if stands_for_all else made.restricted(over)
-                return several.with_logs(log_scale)
-            made = made.line(over[0])
-        line = made
-    stray = sorted(set(log_scale) - {line.parameter.name})
-    if stray or (log_scale and line.parameter.low <= 0):
+        made = thing if isinstance(thing, (Line, Objective)) else own_objective(thing, **own)
+    if isinstance(made, CustomObjective) and made is not thing:
+        if len(over) > 1 or (list(over) == [DEFAULT_PARAMETER] and over[0] not in made.space.names):
+            return (made.restricted(over) if len(over) > 1 else made).with_logs(log_scale)
+        made = made.line(over[0])
+    if isinstance(made, Objective):
+        return made
+    stray = sorted(set(log_scale) - {made.parameter.name})
+    if stray or (log_scale and made.parameter.low <= 0):
         raise UsageError(
             f"{(stray or log_scale)[0]} cannot be learned as a logarithm.",
             "Name a learned parameter that is positive over its whole range.",
         )
     if log_scale:
-        line = copy.copy(line)
-        line.parameter = replace(line.parameter, is_log=True)
-    return OfLine(line)
+        made = copy.copy(made)
+        made.parameter = replace(made.parameter, is_log=True)
+    return OfLine(made)
+
+
+def as_objective(thing: Any, over: str = DEFAULT_PARAMETER, **own: Any) -> Line:
+    """Returns an objective of one parameter, as `as_objective_of` returns one of several.
+
+    Raises:
+        UsageError: Keywords that do not belong to the kind of thing given, or no such parameter.
+    """
+    objective = as_objective_of(thing, [over], **own)
+    if isinstance(objective, CustomObjective):
+        return objective.line(over)
+    assert isinstance(objective, OfLine)
+    return objective.line
 
 
 def as_plane(thing: Any, over: Sequence[str], **own: Any) -> Objective:
@@ -161,10 +140,6 @@ def as_plane(thing: Any, over: Sequence[str], **own: Any) -> Objective:
             "the objective has one parameter, and a surface is over two.", "Name one for a curve."
         )
     return plane
-
-
-def _names(over: str | Sequence[str]) -> list[str]:
-    return [over] if isinstance(over, str) else list(over)
 
 
 @overload
@@ -281,7 +256,7 @@ def optimize(
         >>> run.outcome, run.trajectory.losses.shape
         ('reached', (51,))
     """
-    names = _names(over)
+    names = _several(over)
     rates, own_rates = _rates(lr)
     settings = [
         OptimizerSettings(name, rate, momentum, nesterov, schedule, steps)
@@ -297,21 +272,19 @@ def optimize(
     starts = [None] if is_own else _points(start, len(exact.space))
     for point in starts:
         exact.space.point(point)
-    if not isinstance(exact, OfLine):
-        if batch_size is not None:
-            raise UsageError("batches are for one learned parameter.", "Leave --batch-size out.")
-        done = run_all(
-            exact, settings, starts, own_rates, listeners=listeners, stepped=stepped, logged=logged
-        )
-        return replace(done, notes=_held(exact))
-    landscape = sweep_objective(exact.line)
-    drawn = resolve_batch_size(exact.line, batch_size)
-    if drawn is not None:
-        assert isinstance(stepped, OfLine)
-        first = [float(exact.space.point(value)[0]) for value in starts]
-        return run_all_batches(
-            stepped.line, exact.line, settings, first, drawn, sweep=landscape, listeners=listeners
-        )
+    landscape = None
+    if isinstance(exact, OfLine):
+        landscape = sweep_objective(exact.line)
+        drawn = resolve_batch_size(exact.line, batch_size)
+        if drawn is not None:
+            assert isinstance(stepped, OfLine)
+            first = [float(exact.space.point(value)[0]) for value in starts]
+            return run_all_batches(
+                stepped.line, exact.line, settings, first, drawn,
+                sweep=landscape, listeners=listeners,
+            )  # fmt: skip
+    elif batch_size is not None:
+        raise UsageError("batches are for one learned parameter.", "Leave --batch-size out.")
     done = run_all(
         exact,
         settings,
@@ -324,7 +297,7 @@ def optimize(
         logged=logged,
     )
     if batch_size is None:
-        return replace(done, notes=_held(exact.line))
+        return replace(done, notes=_held(exact))
     note = f"Batches of {batch_size} hold all images: every step is on all of them."
     return replace(done, notes=(note,))
 
@@ -342,9 +315,10 @@ def _vector_start(thing: Any, start: Any, own: Mapping[str, Any]) -> dict[str, S
     return {"start": first} if is_vector else {}
 
 
-def _held(objective: Any) -> tuple[str, ...]:
+def _held(objective: Objective) -> tuple[str, ...]:
     """Returns as notes what is held fixed beside the parameters of a custom objective."""
-    held = objective.held_fixed if isinstance(objective, UserObjective) else None
+    user = objective.line if isinstance(objective, OfLine) else objective
+    held = user.held_fixed if isinstance(user, UserObjective) else None
     return () if held is None else (f"Only some of the numbers are learned: {held}.",)
 
 
@@ -549,12 +523,22 @@ def diagnose(
                 "a training starts as its model stands, and is run here.",
                 "Leave start, from_log and log_scale out.",
             )
-        return _diagnose_training(thing, settings, lr, listener, progress, **own)
-    _refuse_training_options(own)
+        options = {name: own.pop(name) for name in ("seed", "seeds") if name in own}
+        params = own.pop("params", ()) or own.pop("param", ())
+        if own:
+            raise UsageError(
+                f"a training takes no {', '.join(own)}.",
+                "The model's own values are the start, and its batches and loss are in it.",
+            )
+        return diagnose_training(
+            thing, params, settings, lr, listener=listener, progress=progress, **options
+        )
+    if stray := {"params", "batches", "labels", "loader", "metric", "seeds"} & set(own):
+        raise UsageError(f"{sorted(stray)[0]} is for a training.", HOW_TO_BUILD)
     own |= _vector_start(thing, start, own)
     if "start" in own:
         start = None
-    objective = as_objective_of(thing, _names(over), log_scale, **own)
+    objective = as_objective_of(thing, _several(over), log_scale, **own)
     made = sweep_ = None
     if isinstance(objective, OfLine):
         sweep_ = sweep_objective(objective.line, survey=True)
@@ -574,44 +558,7 @@ def diagnose(
         listener=listener,
         progress=progress,
     )
-    held = _held(objective.line if isinstance(objective, OfLine) else objective)
-    return replace(diagnosis, headline=" ".join((diagnosis.headline, *held)))
-
-
-def _diagnose_training(
-    training: Training,
-    settings: OptimizerSettings,
-    lr: float | Mapping[str, float],
-    listener: StepListener | None,
-    progress: Callable[..., None] | None,
-    *,
-    params: str | Sequence[str] = (),
-    param: str | Sequence[str] = (),
-    seed: int = 0,
-    seeds: int = DEFAULT_SEEDS,
-    **own: Any,
-) -> TrainingDiagnosis:
-    if own:
-        raise UsageError(
-            f"a training takes no {', '.join(own)}.",
-            "The model's own values are the start, and its batches and loss are in it.",
-        )
-    return diagnose_training(
-        training,
-        params or param,
-        settings,
-        lr,
-        seed=seed,
-        seeds=seeds,
-        listener=listener,
-        progress=progress,
-    )
-
-
-def _refuse_training_options(own: Mapping[str, Any]) -> None:
-    stray = {"params", "batches", "labels", "loader", "metric", "seeds"} & set(own)
-    if stray:
-        raise UsageError(f"{sorted(stray)[0]} is for a training.", HOW_TO_BUILD)
+    return replace(diagnosis, headline=" ".join((diagnosis.headline, *_held(objective))))
 
 
 def plane_basins(

@@ -21,22 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gabordiag.errors import InputError, OutputError
-from gabordiag.runs import (
-    RunFolder,
-    TrajectoryFile,
-    clean,
-    document,
-    encode_table,
-    files,
-    list_runs,
-    load_run,
-    read_columns,
-    read_config,
-    read_status,
-    to_json,
-    to_toml,
-    write_atomically,
-)
+from gabordiag.runs import files
+from gabordiag.runs.files import TrajectoryFile, write_atomically
+from gabordiag.runs.folder import RunFolder, document
+from gabordiag.runs.formats import clean, encode_table, read_columns, read_config, to_json, to_toml
+from gabordiag.runs.saved import list_runs, load_run, read_status
 
 # TOML text is Unicode without surrogates; NUL and the like have to be escaped.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

@@ -1,7 +1,7 @@
 """The command line: parse, call, show, exit code; nothing else.
 
     entry          `main` (runs the app, turns errors into exit codes), `app` (which commands)
-    commands       `commands` (and the list of all), `learning` (those that run optimizers)
+    commands       `commands`
     options        `options` (shared groups of them), `values` (texts that stand for numbers)
     around each    `settings` (what was asked), `session` (folder, progress, result, exit),
                    `bars` (progress bars)

@@ -25,16 +25,24 @@ class Bars:
 
     def __init__(self, hidden: bool) -> None:
         self._hidden = hidden
-        self._display: Progress | None = None
         self._images: dict[str, TaskID] = {}
+        self._display = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            expand=True,
+            disable=hidden,
+        )
 
     @contextmanager
     def shown(self, text: str) -> Iterator[Callable[..., None]]:
         """Shows a bar; yields a function of (done, total), and of another text if there is one."""
-        display = self._open()
-        task = display.add_task(text, total=None)
+        task = self._add(text)
         try:
-            yield lambda done, total, what=text: display.update(
+            yield lambda done, total, what=text: self._display.update(
                 task, completed=done, total=total, description=what
             )
         finally:
@@ -46,35 +54,22 @@ class Bars:
             self._remove(self._images.pop(shown))
         if done < total:
             if what not in self._images:
-                self._images[what] = self._open().add_task(what)
-            self._open().update(self._images[what], completed=done, total=total)
+                self._images[what] = self._add(what)
+            self._display.update(self._images[what], completed=done, total=total)
 
     def close(self) -> None:
         """Takes away whatever is shown."""
-        # Old versions of rich end even a hidden display with an empty line.
-        if self._display is not None and not self._hidden:
-            self._display.stop()
-        self._display, self._images = None, {}
+        self._images = {}
+        for task in self._display.task_ids:
+            self._remove(task)
 
-    def _open(self) -> Progress:
-        if self._display is None:
-            self._display = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-                expand=True,
-                disable=self._hidden,
-            )
-            if not self._hidden:
-                self._display.start()
-        return self._display
+    def _add(self, text: str) -> TaskID:
+        self._display.start()
+        return self._display.add_task(text, total=None)
 
     def _remove(self, task: TaskID) -> None:
-        if self._display is None:
-            return
-        self._display.remove_task(task)
-        if not self._display.tasks:
-            self.close()
+        if task in self._display.task_ids:
+            self._display.remove_task(task)
+        # Old versions of rich end even a hidden display with an empty line.
+        if not self._display.task_ids and not self._hidden:
+            self._display.stop()

@@ -1,213 +1,445 @@
-"""The commands: each parses, calls, and hands the result to its `Session`.
+"""The commands: each parses, calls, and returns the view of its result.
 
-Those that run optimizers are in `learning.py`; `ALL` lists every one, in the order of the help. Its
-name is the function's, less `_command`; what its result says and which figures it has is
-one row of `KINDS` (`presentation/registry.py`).
+`ALL` lists them in the order of the help. A command's name is its function's, less `_command`; what
+its result says and which figures it has is one row of `KINDS` (`presentation/registry.py`).
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
+from typer import Argument, Option
 
 from gabordiag.cli.bars import Bars
-from gabordiag.cli.learning import (
-    Animate,
-    Nesterov,
-    basins_command,
-    bifurcate_command,
-    diagnose_command,
-    optimize_command,
-)
 from gabordiag.cli.options import (
     ExperimentOptions,
-    FigureFormat,
-    FigureSize,
     InputOptions,
     OutputOptions,
     OwnOptions,
     PageOutputOptions,
     StartOption,
+    StartsOption,
+    apply_resume,
     with_options,
 )
 from gabordiag.cli.session import Session, experiment_from, subject_from
-from gabordiag.cli.settings import Settings
-from gabordiag.cli.values import named, parse_angle, parse_formats, parse_over, parse_size
+from gabordiag.cli.settings import Settings, option
+from gabordiag.cli.values import (
+    Named,
+    named,
+    parse_angle,
+    parse_formats,
+    parse_grid,
+    parse_named,
+    parse_over,
+    parse_points,
+    parse_size,
+    split_named,
+)
+from gabordiag.errors import UsageError
+
+_OPTIMIZER = Option("sgd", help="A class of torch.optim, in lower case.")
+_MOMENTUM = Option(0.0, help="For sgd and rmsprop.")
+_NESTEROV = Option(False, help="For sgd with momentum.")
+_SCHEDULE = Option("constant", help="constant, step, exponential, cosine or one-cycle.")
+_ANIMATE = Option(False, help="Write the failing run as an animation, at most 10 s.")
+_RATES = Option(
+    [Named(0.01)],
+    parser=parse_named,
+    metavar="[NAME=]RATE",
+    show_default="0.01",
+    help="Learning rate; repeatable. With a name, that of one of several parameters.",
+)
+_LEARN = Option(["theta"], metavar="NAME", help="The learned parameter; several, if repeated.")
+
+# Of a plane of starts, where no other is given.
+_PLANE_RATE, _PLANE_STEPS = 0.01, 500
 
 
 @with_options(InputOptions, OutputOptions)
-def reproduce_command(settings: Settings, animate: Animate = False) -> None:
+def reproduce_command(session: Session, animate: bool = _ANIMATE) -> Any:
     """The question's failure, explained, for two filters."""
-    with Session(settings) as session:
-        from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
-        from gabordiag.dynamics.replay import log_columns
+    from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
+    from gabordiag.dynamics.replay import log_columns
 
-        experiment = experiment_from(session)
-        folder = session.open_folder()
-        with session.progress("reproducing") as bar:
-            columns = log_columns(["theta"])
-            result = reproduce(experiment, log=lambda name: folder.log(name, columns), progress=bar)
-        session.finish(result.view().with_data(kernel_tables(experiment) if animate else {}))
+    experiment = experiment_from(session)
+    folder = session.open_folder()
+    columns = log_columns(["theta"])
+    with session.progress("reproducing") as bar:
+        result = reproduce(experiment, log=lambda name: folder.log(name, columns), progress=bar)
+    return result.view().with_data(kernel_tables(experiment) if animate else {})
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def sweep_command(
-    settings: Settings,
-    over: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME[:LO:HI[:POINTS]]",
-            help="The parameter that varies; given twice, a surface over two.",
-        ),
-    ] = ["theta"],  # noqa: B006 typer copies it
-) -> None:
+    session: Session,
+    over: list[str] = Option(
+        ["theta"],
+        metavar="NAME[:LO:HI[:POINTS]]",
+        help="The parameter that varies; given twice, a surface over two.",
+    ),
+) -> Any:
     """Loss, gradients, and every critical point with a proof.
 
     Given --over twice: the surface over two parameters, with the minima found.
     """
-    with Session(settings) as session:
-        from gabordiag.api import as_objective, as_plane
-        from gabordiag.errors import UsageError
-        from gabordiag.landscape.surface import sweep_surface
-        from gabordiag.landscape.sweep import sweep_objective
+    from gabordiag.api import as_objective, as_plane
+    from gabordiag.landscape.surface import sweep_surface
+    from gabordiag.landscape.sweep import sweep_objective
 
-        swept = [named("--over", parse_over)(text) for text in over]
-        if len(swept) > 2:
-            raise UsageError(
-                f"{len(swept)} parameters cannot be swept at once.", "Give --over once or twice."
-            )
-        subject, keywords = subject_from(session, settings["theta0"])
-        if settings["objective"] is None:
-            for what in swept:
-                if what.name in ("theta", "psi"):
-                    session.warn_of_degrees("--over", *what.ends)
-        if len(swept) == 2:
-            plane = as_plane(subject, [what.name for what in swept], **keywords)
-            session.open_folder()
-            with session.progress("sweeping") as bar:
-                counts = (swept[0].points, swept[1].points)
-                ranges = (swept[0].ends, swept[1].ends)
-                surface = sweep_surface(plane, counts, ranges, progress=bar)
-            session.finish(surface.view())
-            return
-        (what,) = swept
-        objective = as_objective(subject, what.name, **keywords)
-        # Refused before there is a folder.
-        objective.parameter.grid(what.low, what.high)
+    swept = [named("--over", parse_over)(text) for text in over]
+    if len(swept) > 2:
+        raise UsageError(
+            f"{len(swept)} parameters cannot be swept at once.", "Give --over once or twice."
+        )
+    subject, keywords = subject_from(session)
+    if session.settings["objective"] is None:
+        for name, low, high, _ in swept:
+            if name in ("theta", "psi"):
+                session.warn_of_degrees("--over", low, high)
+    if len(swept) == 2:
+        one, other = swept
+        plane = as_plane(subject, [one.name, other.name], **keywords)
+        counts, ranges = (one.points, other.points), (one[1:3], other[1:3])
         session.open_folder()
-        with session.progress("sweeping", objective):
-            result = sweep_objective(objective, what.points, what.low, what.high, survey=True)
-        session.finish(result.view())
+        with session.progress("sweeping") as bar:
+            return sweep_surface(plane, counts, ranges, progress=bar).view()
+    ((name, low, high, points),) = swept
+    objective = as_objective(subject, name, **keywords)
+    # Refused before there is a folder.
+    objective.parameter.grid(low, high)
+    session.open_folder()
+    with session.progress("sweeping", objective):
+        return sweep_objective(objective, points, low, high, survey=True).view()
+
+
+@with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
+def optimize_command(
+    session: Session,
+    optimizer: list[str] = Option(
+        ["sgd"], help="A class of torch.optim, in lower case; repeatable."
+    ),
+    lr: list[Named] = _RATES,
+    momentum: float = _MOMENTUM,
+    nesterov: bool = _NESTEROV,
+    schedule: str = _SCHEDULE,
+    steps: int = Option(500, help="Optimizer steps."),
+    learn: list[str] = _LEARN,
+    log_scale: list[str] = Option(
+        [], metavar="NAME", help="A parameter moved as its logarithm: it stays positive."
+    ),
+    direct: bool = Option(False, help="Full convolution at every step: slow, the proof."),
+    batch_size: int | None = Option(
+        None, help="Draw so many of the images at every step [default: all of them]."
+    ),
+    resume: Path | None = Option(
+        None,
+        metavar="RUN",
+        is_eager=True,
+        callback=apply_resume,
+        help="Go on with an interrupted run, in its folder.",
+    ),
+    animate: bool = _ANIMATE,
+) -> Any:
+    """Real torch optimizers, every step logged as it happens."""
+    settings = session.settings
+    if resume is not None:
+        stray = sorted(settings.typed - {"resume", "json", "quiet", "no_plots", "debug"})
+        if stray:
+            raise UsageError(
+                f"{option(stray[0])} cannot be given with --resume.",
+                "A run is resumed with the settings that it was started with.",
+            )
+    from gabordiag.api import as_objective_of, optimize
+    from gabordiag.dynamics.replay import log_columns
+    from gabordiag.dynamics.run import trajectory_name
+    from gabordiag.objective.batches import resolve_batch_size
+    from gabordiag.objective.gabor_line import kernel_table
+
+    subject, keywords = subject_from(session)
+    objective = as_objective_of(subject, learn, log_scale, **keywords)
+    is_custom = settings["objective"] is not None
+    names = objective.space.names if is_custom else learn
+    starts, rates = _starts(settings, names), _rates(lr, names)
+    line: Any = getattr(objective, "line", None)
+    if line is None and animate:
+        raise UsageError("--animate is for one learned parameter.", "Leave it out.")
+    draws = line is not None and resolve_batch_size(line, batch_size) is not None
+    columns = log_columns(objective.space.names, has_full_loss=draws)
+    count = len(optimizer) * (1 if isinstance(rates, dict) else len(rates)) * len(starts)
+    total = count * (steps + 1) * (1 + draws)
+    with session.progress("optimizing", line) as bar:
+
+        def logged(index: int) -> Any:
+            if resume is None:
+                return ()
+            return session.open_folder().logged(trajectory_name(index), columns)
+
+        def listener(index: int) -> Any:
+            log = session.listener(index, columns)
+
+            def on_step(step: Any) -> None:
+                log(step)
+                if step.step % 50 == 0:
+                    bar(index * (steps + 1) + step.step, total)
+
+            return on_step
+
+        result = optimize(
+            # A custom objective is made once; an experiment may be needed --direct too.
+            objective if is_custom else subject,
+            optimizer,
+            rates,
+            momentum,
+            steps,
+            starts,
+            nesterov=nesterov,
+            schedule=schedule,
+            over=learn,
+            log_scale=log_scale,
+            direct=direct,
+            batch_size=batch_size,
+            listeners=listener,
+            logged=logged,
+        )
+    return result.view().with_data(kernel_table(line) if animate else {})
+
+
+@with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
+def basins_command(
+    session: Session,
+    optimizer: str = _OPTIMIZER,
+    momentum: float = _MOMENTUM,
+    nesterov: bool = _NESTEROV,
+    lr: str = Option("1e-4:10:241", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
+    starts: str | None = Option(
+        None,
+        metavar="LO:HI:POINTS|NAME,NAME[:POINTS]",
+        help="Starts [default: the whole range, 361], or a plane of two parameters.",
+    ),
+    steps: int = Option(1500, help="Optimizer steps."),
+) -> Any:
+    """Where every start ends at every learning rate."""
+    import numpy as np
+
+    if starts is not None and "," in starts:
+        return _plane_of_starts(session, starts, lr)
+    from gabordiag.api import as_objective, basins
+
+    subject, keywords = subject_from(session)
+    objective = as_objective(subject, **keywords)
+    rates = named("--lr", parse_grid)(lr)
+    grid = None
+    if starts is not None:
+        ends = named("--starts", parse_grid)(starts)
+        if session.settings["objective"] is None:
+            session.warn_of_degrees("--starts", ends.low, ends.high)
+        grid = np.linspace(*ends)
+    session.open_folder()
+    with session.progress("mapping starts and rates", objective) as bar:
+        return basins(
+            objective, optimizer, momentum, rates, grid, steps, nesterov=nesterov, progress=bar
+        ).view()
+
+
+def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
+    """`basins` over the starts of two parameters, at one learning rate.
+
+    Raises:
+        UsageError: A scan of rates, or no two names.
+    """
+    from gabordiag.api import plane_basins
+    from gabordiag.dynamics.plane import DEFAULT_POINTS
+
+    names, _, count = starts.partition(":")
+    first, _, second = (part.strip() for part in names.partition(","))
+    settings = session.settings
+    if "lr" in settings.given and ":" in lr:
+        raise UsageError("a plane of starts is at one learning rate.", "Give --lr 0.01, say.")
+    rate = named("--lr", parse_angle)(lr) if "lr" in settings.given else _PLANE_RATE
+    steps = settings["steps"] if "steps" in settings.given else _PLANE_STEPS
+    settings |= {"lr": f"{rate!r}", "steps": steps}
+    subject, keywords = subject_from(session)
+    with session.progress("mapping a plane of starts") as bar:
+        return plane_basins(
+            subject,
+            (first, second),
+            settings["optimizer"],
+            rate,
+            settings["momentum"],
+            steps,
+            points=named("--starts", parse_points)(count) if count else DEFAULT_POINTS,
+            nesterov=settings["nesterov"],
+            progress=bar,
+            **keywords,
+        ).view()
+
+
+@with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
+def bifurcate_command(
+    session: Session,
+    optimizer: str = _OPTIMIZER,
+    momentum: float = _MOMENTUM,
+    lr: str = Option("1e-2:10:800", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
+    steps: int = Option(2000, help="Optimizer steps."),
+) -> Any:
+    """Where the iterates end up, against the learning rate."""
+    from gabordiag.api import as_objective, bifurcate
+
+    subject, keywords = subject_from(session)
+    objective = as_objective(subject, **keywords)
+    rates = named("--lr", parse_grid)(lr)
+    session.open_folder()
+    with session.progress("following the attractor", objective) as bar:
+        return bifurcate(objective, optimizer, momentum, rates, steps, progress=bar).view()
+
+
+@with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
+def diagnose_command(
+    session: Session,
+    optimizer: str = _OPTIMIZER,
+    lr: list[Named] = _RATES,
+    momentum: float = _MOMENTUM,
+    nesterov: bool = _NESTEROV,
+    schedule: str = _SCHEDULE,
+    steps: int = Option(500, help="Optimizer steps."),
+    learn: list[str] = _LEARN,
+    from_log: Path | None = Option(
+        None, metavar="FILE", help="A logged run to diagnose instead of making one."
+    ),
+    check: bool = Option(False, help="Exit with 1 when the verdict is unhealthy."),
+) -> None:
+    """What is wrong, proved, and what fixes it, each cure tried."""
+    from gabordiag.api import as_objective_of, diagnose
+    from gabordiag.dynamics.replay import log_columns
+    from gabordiag.own.training import Training
+
+    settings = session.settings
+    subject, keywords = subject_from(session)
+    if isinstance(subject, Training):
+        labels, rates = _watched(settings, subject, keywords)
+        objective = line = start = None
+        more = {name: keywords[name] for name in ("param", "seed")}
+    else:
+        objective = as_objective_of(subject, learn, **keywords)
+        labels, line, more = objective.space.names, getattr(objective, "line", None), {}
+        names = labels if settings["objective"] is not None else learn
+        starts, rates = _starts(settings, names), _rates(lr, names)
+        if len(starts) > 1 or (isinstance(rates, list) and len(rates) > 1):
+            raise UsageError("a diagnosis is of one run: one --start, and one --lr for each name.")
+        if line is None and from_log is not None:
+            raise UsageError("--from-log is for one learned parameter.", "Leave it out.")
+        start = objective.space.point(starts[0])
+    with session.progress("training" if objective is None else "diagnosing", line) as bar:
+        result = diagnose(
+            subject if objective is None else objective,
+            optimizer,
+            rates,
+            momentum,
+            steps,
+            start,
+            nesterov=nesterov,
+            schedule=schedule,
+            over=learn,
+            from_log=from_log,
+            listener=session.listener(0, log_columns(labels)) if from_log is None else None,
+            progress=bar,
+            **more,
+        )
+    session.finish(result.view())
+    if check and not result.is_healthy:
+        raise typer.Exit(1)
 
 
 @with_options(OutputOptions)
 def check_command(
-    settings: Settings,
-    kernel: Annotated[
-        str | None, typer.Option(metavar="FILE.py:NAME", help="A function that returns a kernel.")
-    ] = None,
-    derivative: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.py:NAME", help="A function that returns a derivative."),
-    ] = None,
-    derivative_expr: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="A derivative as a formula.")
-    ] = None,
-    wrt: Annotated[str, typer.Option(help="theta, wavelength, sigma, psi or gamma.")] = "theta",
-) -> None:
+    session: Session,
+    kernel: str | None = Option(
+        None, metavar="FILE.py:NAME", help="A function that returns a kernel."
+    ),
+    derivative: str | None = Option(
+        None, metavar="FILE.py:NAME", help="A function that returns a derivative."
+    ),
+    derivative_expr: str | None = Option(None, metavar="TEXT", help="A derivative as a formula."),
+    wrt: str = Option("theta", help="theta, wavelength, sigma, psi or gamma."),
+) -> Any:
     """Is a kernel or a derivative right, and if not, what is wrong?"""
-    with Session(settings) as session:
-        from gabordiag.api import check
-        from gabordiag.errors import UsageError
-        from gabordiag.own.loading import load_object
+    from gabordiag.api import check
+    from gabordiag.own.loading import load_object
 
-        if sum(given is not None for given in (kernel, derivative, derivative_expr)) > 1:
-            raise UsageError(
-                "one thing can be checked at a time.",
-                "Give one of --kernel, --derivative, --derivative-expr.",
-            )
-        result = check(
-            None if kernel is None else load_object(kernel),
-            derivative_expr if derivative is None else load_object(derivative),
-            wrt,
+    if sum(given is not None for given in (kernel, derivative, derivative_expr)) > 1:
+        raise UsageError(
+            "one thing can be checked at a time.",
+            "Give one of --kernel, --derivative, --derivative-expr.",
         )
-        session.finish(result.view())
+    return check(
+        None if kernel is None else load_object(kernel),
+        derivative_expr if derivative is None else load_object(derivative),
+        wrt,
+    ).view()
 
 
 @with_options(OutputOptions)
 def explain_command(
-    settings: Settings,
-    log: Annotated[
-        Path,
-        typer.Argument(
-            help="A log: CSV, JSON, JSON lines, .gz of these, -, or TensorBoard's events."
-        ),
-    ],
-    value_column: Annotated[
-        str | None, typer.Option(help="Name of the parameter's column.")
-    ] = None,
-    loss_column: Annotated[str | None, typer.Option(help="Name of the loss's column.")] = None,
-    period: Annotated[
-        float | None,
-        typer.Option(
-            parser=named("--period", parse_angle), metavar="ANGLE", help="The parameter's period."
-        ),
-    ] = None,
-    target: Annotated[
-        float | None,
-        typer.Option(
-            parser=named("--target", parse_angle), metavar="ANGLE", help="The value to be reached."
-        ),
-    ] = None,
-) -> None:
+    session: Session,
+    log: Path = Argument(
+        help="A log: CSV, JSON, JSON lines, .gz of these, -, or TensorBoard's events."
+    ),
+    value_column: str | None = Option(None, help="Name of the parameter's column."),
+    loss_column: str | None = Option(None, help="Name of the loss's column."),
+    period: float | None = Option(
+        None, parser=parse_angle, metavar="ANGLE", help="The parameter's period."
+    ),
+    target: float | None = Option(
+        None, parser=parse_angle, metavar="ANGLE", help="The value to be reached."
+    ),
+) -> Any:
     """Diagnoses a logged run, without its objective."""
-    with Session(settings) as session:
-        from gabordiag.diagnosis.log.explain import explain_log
+    from gabordiag.diagnosis.log.explain import explain_log
 
-        result = explain_log(
-            log, target=target, period=period, value_column=value_column, loss_column=loss_column
-        )
-        session.finish(result.view())
+    return explain_log(
+        log, target=target, period=period, value_column=value_column, loss_column=loss_column
+    ).view()
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, PageOutputOptions)
 def explore_command(
-    settings: Settings,
-    optimizer: Annotated[str, typer.Option(help="sgd, adam or rmsprop, to begin with.")] = "sgd",
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Learning rate to begin with [default: 3, or 0.01 with --objective]."),
-    ] = None,
-    momentum: Annotated[float, typer.Option(help="For sgd, to begin with.")] = 0.0,
-    nesterov: Nesterov = False,
-    steps: Annotated[int, typer.Option(help="Optimizer steps, to begin with.")] = 1500,
+    session: Session,
+    optimizer: str = Option("sgd", help="sgd, adam or rmsprop, to begin with."),
+    lr: float | None = Option(
+        None, help="Learning rate to begin with [default: 3, or 0.01 with --objective]."
+    ),
+    momentum: float = Option(0.0, help="For sgd, to begin with."),
+    nesterov: bool = _NESTEROV,
+    steps: int = Option(1500, help="Optimizer steps, to begin with."),
 ) -> None:
     """One interactive page: move start, rate, optimizer; see the run."""
-    with Session(settings) as session:
-        from gabordiag.explorer.page import make_page, require_bokeh, require_replaceable
+    from gabordiag.explorer.page import make_page, require_bokeh, require_replaceable
 
-        require_bokeh()
-        out = settings["out"]
-        # A file, not a folder with such a name.
-        page = out if out is not None and out.suffix == ".html" and not out.is_dir() else None
-        require_replaceable(page)
-        from gabordiag.api import explore
+    require_bokeh()
+    settings = session.settings
+    out = settings["out"]
+    # A file, not a folder with such a name.
+    page = out if out is not None and out.suffix == ".html" and not out.is_dir() else None
+    require_replaceable(page)
+    from gabordiag.api import explore
 
-        if lr is None:
-            lr = settings["lr"] = 3.0 if settings["objective"] is None else 0.01
-        subject, keywords = subject_from(session, settings["theta0"])
-        result = explore(
-            subject, optimizer, lr, momentum, steps, nesterov=nesterov,
-            subject=_title(settings), **keywords,
-        )  # fmt: skip
-        view = result.view()
-        if page is not None:
-            session.finish_file(page, make_page(view), view)
-        else:
-            session.finish(view, {"page.html": make_page(view)})
+    if lr is None:
+        lr = settings["lr"] = 3.0 if settings["objective"] is None else 0.01
+    subject, keywords = subject_from(session)
+    result = explore(
+        subject, optimizer, lr, momentum, steps, nesterov=nesterov,
+        subject=_title(settings), **keywords,
+    )  # fmt: skip
+    view = result.view()
+    if page is not None:
+        session.finish_file(page, make_page(view), view)
+    else:
+        session.finish(view, {"page.html": make_page(view)})
 
 
 def _title(settings: Settings) -> str:
@@ -220,14 +452,12 @@ def _title(settings: Settings) -> str:
 
 
 def report_command(
-    run: Annotated[Path, typer.Argument(help="A run folder, or its name in runs/.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write into [default: the run's own].")
-    ] = None,
-    figure_format: FigureFormat = ["png"],  # noqa: B006
-    figure_size: FigureSize = "screen",
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no text for people.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    run: Path = Argument(help="A run folder, or its name in runs/."),
+    out: Path | None = Option(None, help="Folder to write into [default: the run's own]."),
+    figure_format: list[str] = OutputOptions.figure_format,
+    figure_size: str = OutputOptions.figure_size,
+    quiet: bool = Option(False, "--quiet", help="Print no text for people."),
+    debug: bool = Option(False, "--debug", help="Show tracebacks."),
 ) -> None:
     """Figures and report again, from a saved run."""
     from rich.console import Console
@@ -235,14 +465,15 @@ def report_command(
     from gabordiag.explorer.page import page_files
     from gabordiag.presentation import report, unfinished
     from gabordiag.presentation.console import print_location, show_blocks
-    from gabordiag.runs import find_run, has_result, load_run, load_unfinished, write_report
+    from gabordiag.runs.folder import write_report
+    from gabordiag.runs.saved import find_run, has_result, load_run, load_unfinished
 
     run = find_run(run)
     formats, size = parse_formats(figure_format), parse_size(figure_size)
     if has_result(run):
         saved = load_run(run)
-        settings = saved.document["config"]
-        options = report.ReportOptions(formats, size, bool(settings.get("animate")), to_send=True)
+        is_animated = bool(saved.document["config"].get("animate"))
+        options = report.ReportOptions(formats, size, is_animated, to_send=True)
         with Bars(hidden=quiet or not sys.stderr.isatty()).shown("drawing") as bar:
             files, blocks = report.redo(saved, options, bar, page_files)
     else:
@@ -256,15 +487,16 @@ def report_command(
 
 
 def runs_command(
-    root: Annotated[Path, typer.Argument(help="Folder that holds run folders.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    root: Path = Argument(Path("runs"), help="Folder that holds run folders."),
+    json: bool = Option(False, "--json", help="Print one JSON object."),
+    debug: bool = Option(False, "--debug", help="Show tracebacks."),
 ) -> None:
     """Lists run folders: when, command, verdict."""
     from rich.console import Console
 
     from gabordiag.presentation.console import runs_table
-    from gabordiag.runs import list_runs, to_json
+    from gabordiag.runs.formats import to_json
+    from gabordiag.runs.saved import list_runs
 
     listed = list_runs(root)
     if json:
@@ -272,6 +504,89 @@ def runs_command(
         return
     console = Console(highlight=False)
     console.print(runs_table(console, listed) if listed else f"No runs under {root}.")
+
+
+def _starts(settings: Settings, learn: Sequence[str]) -> list[Any]:
+    """Returns the starts that are asked for, as `Space.point` takes them; None for the own one.
+
+    Of several parameters each start has values by name; a name that is repeated gives several
+    starts, in order. A value without a name is theta's.
+
+    Raises:
+        UsageError: A name that is not learned, or names with different numbers of values.
+    """
+    given: list[Named] = settings["start"] if "start" in settings.given else []
+    if len(learn) == 1:
+        _refuse_stray(given, learn)
+        return [value for value, _ in given] or [None]
+    if any(isinstance(value, tuple) for value, _ in given):
+        return [value for value, _ in given]
+    by_name: dict[str, list[float]] = {}
+    for value, name in given:
+        by_name.setdefault(name or "theta", []).append(value)
+    counts = {name: len(values) for name, values in by_name.items()}
+    count = max(counts.values(), default=1)
+    if any(number not in (1, count) for number in counts.values()):
+        raise UsageError(
+            "the starts have " + ", ".join(f"{n} values of {name}" for name, n in counts.items()),
+            "Give each name once, or as often as the others.",
+        )
+    return [
+        {name: values[index % len(values)] for name, values in by_name.items()}
+        for index in range(count)
+    ]
+
+
+def _rates(values: Sequence[Named], learn: Sequence[str]) -> list[float] | dict[str, float]:
+    """Returns the learning rates, or those of several parameters by name.
+
+    Raises:
+        UsageError: Rates with and without a name, or a name that is not learned.
+    """
+    if len(learn) == 1:
+        _refuse_stray(values, learn)
+        # Those without a name come first.
+        return [value for value, _ in sorted(values, key=lambda rate: bool(rate.name))]
+    plain, by_name = split_named(values)
+    if plain and by_name:
+        raise UsageError(
+            "rates with and without a name cannot be mixed.", "Name all of them, or none."
+        )
+    return by_name or plain
+
+
+def _refuse_stray(values: Sequence[Named], learn: Sequence[str]) -> None:
+    stray = sorted({name for _, name in values} - {"", *learn})
+    if stray:
+        raise UsageError(
+            f"{stray[0]} is not learned, only {learn[0]} is.", f"Add --learn {stray[0]}."
+        )
+
+
+def _watched(
+    settings: Settings, training: Any, keywords: Mapping[str, Any]
+) -> tuple[Sequence[str], list[float] | dict[str, float]]:
+    """Returns the labels of a training's watched elements, and the learning rates by name.
+
+    Raises:
+        UsageError: An option that has no effect on a training.
+    """
+    from gabordiag.own.training import find_watched
+
+    stray = sorted(set(keywords) - {"param", "seed"})
+    if settings["from_log"] is not None:
+        stray.append("from_log")
+    if stray:
+        raise UsageError(
+            f"{option(stray[0])} has no effect on a training.",
+            "The model's own values are the start; its batches and its loss are in it.",
+        )
+    plain, rates = split_named(settings["lr"])
+    if len(plain) > 1:
+        raise UsageError("a training has one learning rate without a name.", "Name the others.")
+    rates |= {"others": plain[0]} if plain else {}
+    watched = find_watched(training.model, keywords.get("param", ()))
+    return [element.label for element in watched], rates
 
 
 ALL = (

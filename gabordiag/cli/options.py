@@ -1,22 +1,25 @@
 """The options that several commands share, each defined once, in groups.
 
-A command names its groups with `with_options`, and reads what they were set to from its `Settings`.
+A command names its groups with `with_options`, and reads what they are from its session's settings.
 Defaults and meanings are those of the interface; nothing here imports torch.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import typer
+from typer import Option
 from typer.models import OptionInfo
 
-from gabordiag.cli.settings import Settings
+from gabordiag.cli.session import Session
+from gabordiag.cli.settings import Settings, option
 from gabordiag.cli.values import Named, named, one_of, parse_angle, parse_named, parse_point
 from gabordiag.objective.losses import LOSSES
 from gabordiag.presentation.figures.sheets import SHEETS
@@ -29,7 +32,7 @@ def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
     if path is None or ctx.resilient_parsing:
         return path
     from gabordiag.errors import UsageError
-    from gabordiag.runs import read_config
+    from gabordiag.runs.formats import read_config
 
     settings = read_config(path)
     command = settings.pop("command", ctx.info_name)
@@ -48,10 +51,6 @@ def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-FigureFormat = Annotated[list[str], typer.Option(help="png, svg or png,svg; repeatable.")]
-FigureSize = Annotated[str, typer.Option(help=f"What figures are for: {one_of(SHEETS)}")]
-
-
 def apply_resume(ctx: typer.Context, path: Path | None) -> Path | None:
     """Makes the settings of an interrupted run those of this call; none may be given beside it."""
     if path is None or ctx.resilient_parsing:
@@ -67,222 +66,185 @@ def apply_resume(ctx: typer.Context, path: Path | None) -> Path | None:
 class OutputOptions:
     """Where results go."""
 
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for the results [default: a new one under runs/]."),
-    ] = None
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no text for people.")] = False
-    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no figures.")] = False
-    figure_format: FigureFormat = ["png"]  # noqa: RUF012 typer copies it
-    figure_size: FigureSize = "screen"
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            help="Take settings from a run's config.toml; options given here win.",
-            is_eager=True,
-            callback=_apply_config,
-        ),
-    ] = None
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
+    out: Path | None = Option(None, help="Folder for the results [default: a new one under runs/].")
+    json: bool = Option(False, help="Print one JSON object on stdout.")
+    quiet: bool = Option(False, help="Print no text for people.")
+    no_plots: bool = Option(False, help="Draw no figures.")
+    figure_format: list[str] = Option(
+        ["png"], metavar="NAME", help="png, svg or png,svg; repeatable."
+    )
+    figure_size: str = Option(
+        "screen", metavar="NAME", help=f"What figures are for: {one_of(SHEETS)}"
+    )
+    config: Path | None = Option(
+        None,
+        help="Take settings from a run's config.toml; options given here win.",
+        is_eager=True,
+        callback=_apply_config,
+    )
+    debug: bool = Option(False, help="Show tracebacks.")
 
 
 class PageOutputOptions(OutputOptions):
     """Where a page goes: a file or a folder."""
 
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="The page, if the name ends in .html, else a folder for page and data "
-            "[default: a new one under runs/].",
-        ),
-    ] = None
+    out: Path | None = Option(
+        None,
+        help="The page, if the name ends in .html, else a folder for page and data "
+        "[default: a new one under runs/].",
+    )
 
 
 class InputOptions:
     """The image, and how it is computed with."""
 
-    image: Annotated[
-        list[str],
-        typer.Option(
-            metavar="PATH",
-            help="An image or .npy file, or a built-in: hopper, noise, pink; given several times, "
-            "the mean over them.",
-        ),
-    ] = ["hopper"]  # noqa: RUF012
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="A folder of images instead; the loss is the mean over all."
-        ),
-    ] = None
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="Refuse images of which some cannot be used, instead of skipping those.",
-        ),
-    ] = False
-    pixel_scale: Annotated[
-        float, typer.Option(help="Multiplies the image; 255 imitates 8-bit input.")
-    ] = 1.0
-    normalize: Annotated[str, typer.Option(help="none, center, standardize or whiten.")] = "none"
-    padding: Annotated[str, typer.Option(help="valid, same (zeros) or circular.")] = "valid"
-    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64"
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu"
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0
+    image: list[str] = Option(
+        ["hopper"],
+        metavar="PATH",
+        help="An image or .npy file, or a built-in: hopper, noise, pink; given several times, "
+        "the mean over them.",
+    )
+    images: Path | None = Option(
+        None, metavar="DIR", help="A folder of images instead; the loss is the mean over all."
+    )
+    strict: bool = Option(
+        False, help="Refuse images of which some cannot be used, instead of skipping those."
+    )
+    pixel_scale: float = Option(1.0, help="Multiplies the image; 255 imitates 8-bit input.")
+    normalize: str = Option("none", help="none, center, standardize or whiten.")
+    padding: str = Option("valid", help="valid, same (zeros) or circular.")
+    dtype: str = Option("float64", help="float64 or float32.")
+    device: str = Option("cpu", help="cpu, cuda or mps.")
+    seed: int = Option(0, help="Of everything random.")
 
 
 class ExperimentOptions(InputOptions):
     """The question's experiment."""
 
-    target_theta: Annotated[
-        float,
-        typer.Option(
-            "--target-theta",
-            "--target",
-            parser=named("--target", parse_point),
-            metavar="ANGLE[,ANGLE...]",
-            help="Orientation (or the custom parameter's value) that makes the target; a bare "
-            "number is in radians.",
-            show_default="pi/4",
-        ),
-    ] = math.pi / 4
-    wavelength: Annotated[float, typer.Option(help="Carrier wavelength, pixels.")] = 10.0
-    sigma: Annotated[float, typer.Option(help="Envelope's deviation, pixels.")] = 4.0
-    psi: Annotated[
-        float,
-        typer.Option(
-            parser=named("--psi", parse_angle),
-            metavar="ANGLE",
-            help="Carrier's phase; a bare number is in radians.",
-            show_default="0",
-        ),
-    ] = 0.0
-    gamma: Annotated[float, typer.Option(help="Envelope's aspect ratio.")] = 0.5
-    kernel_size: Annotated[int, typer.Option(help="Side of the kernel, odd, pixels.")] = 31
-    loss: Annotated[str, typer.Option(help=one_of(LOSSES))] = "rmse"
-    target_noise: Annotated[
-        float, typer.Option(help="Deviation of noise added to the target response.")
-    ] = 0.0
+    target_theta: float = Option(
+        math.pi / 4,
+        "--target-theta",
+        "--target",
+        parser=parse_point,
+        metavar="ANGLE[,ANGLE...]",
+        help="Orientation (or the custom parameter's value) that makes the target; a bare "
+        "number is in radians.",
+        show_default="pi/4",
+    )
+    wavelength: float = Option(10.0, help="Carrier wavelength, pixels.")
+    sigma: float = Option(4.0, help="Envelope's deviation, pixels.")
+    psi: float = Option(
+        0.0,
+        parser=parse_angle,
+        metavar="ANGLE",
+        help="Carrier's phase; a bare number is in radians.",
+        show_default="0",
+    )
+    gamma: float = Option(0.5, help="Envelope's aspect ratio.")
+    kernel_size: int = Option(31, help="Side of the kernel, odd, pixels.")
+    loss: str = Option("rmse", help=one_of(LOSSES))
+    target_noise: float = Option(0.0, help="Deviation of noise added to the target response.")
 
 
 class StartOption:
     """One start."""
 
-    theta0: Annotated[
-        float,
-        typer.Option(
-            "--theta0",
-            "--start",
-            parser=named("--start", parse_point),
-            metavar="ANGLE",
-            help="Where the optimizer starts; a bare number is in radians.",
-            show_default="-pi/4",
-        ),
-    ] = -math.pi / 4
+    theta0: float = Option(
+        -math.pi / 4,
+        "--theta0",
+        "--start",
+        parser=parse_point,
+        metavar="ANGLE",
+        help="Where the optimizer starts; a bare number is in radians.",
+        show_default="-pi/4",
+    )
 
 
 class StartsOption:
     """Several starts, or one of several parameters."""
 
-    start: Annotated[
-        list[Named],
-        typer.Option(
-            "--theta0",
-            "--start",
-            parser=named("--start", parse_named),
-            metavar="[NAME=]ANGLE",
-            help="Where the optimizer starts; repeatable. A bare number is in radians.",
-            show_default="-pi/4",
-        ),
-    ] = [Named(-math.pi / 4)]  # noqa: RUF012
+    start: list[Named] = Option(
+        [Named(-math.pi / 4)],
+        "--theta0",
+        "--start",
+        parser=parse_named,
+        metavar="[NAME=]ANGLE",
+        help="Where the optimizer starts; repeatable. A bare number is in radians.",
+        show_default="-pi/4",
+    )
 
 
 class OwnOptions:
     """A custom objective instead of the experiment."""
 
-    objective: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.py:NAME",
-            help="A loss function, a module or its factory; also package.module:NAME.",
-        ),
-    ] = None
-    param: Annotated[
-        list[str],
-        typer.Option(
-            help="The module's parameter, as layers.0.theta[1,0], or all of a tensor; repeatable."
-        ),
-    ] = []  # noqa: RUF012
-    input: Annotated[
-        list[str],
-        typer.Option(
-            metavar="PATH",
-            help="The module's input: a .npy file or an image; repeatable, the inputs in order.",
-        ),
-    ] = []  # noqa: RUF012
-    target_output: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The module's target output, a .npy file.")
-    ] = None
-    range: Annotated[
-        list[str],
-        typer.Option(
-            metavar="LO:HI",
-            help="Values of the parameter; of several, once for all or once for each.",
-        ),
-    ] = []  # noqa: RUF012
-    period: Annotated[
-        float | None,
-        typer.Option(
-            parser=named("--period", parse_angle),
-            metavar="ANGLE",
-            help="The loss's period in the parameter.",
-        ),
-    ] = None
+    objective: str | None = Option(
+        None,
+        metavar="FILE.py:NAME",
+        help="A loss function, a module or its factory; also package.module:NAME.",
+    )
+    param: list[str] = Option(
+        [], help="The module's parameter, as layers.0.theta[1,0], or all of a tensor; repeatable."
+    )
+    input: list[str] = Option(
+        [],
+        metavar="PATH",
+        help="The module's input: a .npy file or an image; repeatable, the inputs in order.",
+    )
+    target_output: str | None = Option(
+        None, metavar="PATH", help="The module's target output, a .npy file."
+    )
+    range: list[str] = Option(
+        [],
+        metavar="LO:HI",
+        help="Values of the parameter; of several, once for all or once for each.",
+    )
+    period: float | None = Option(
+        None, parser=parse_angle, metavar="ANGLE", help="The loss's period in the parameter."
+    )
 
 
-Command = Callable[..., None]
+def with_options(*groups: type) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """Makes typer see a command's own options and those of the groups, and runs it in a `Session`.
 
-
-def with_options(*groups: type) -> Callable[[Command], Command]:
-    """Makes typer see a command's own options and those of the groups.
-
-    The command is called with its `Settings` and its own options. Order in the help: the command's
-    own options, then the groups' in the order given.
+    The command is called with the session and its own options; the view that it returns is the
+    result. Order in the help: the command's own options, then the groups' in the order given.
     """
 
-    def decorate(function: Command) -> Command:
-        hints = get_type_hints(function, include_extras=True)
+    def decorate(function: Callable[..., Any]) -> Callable[..., None]:
         _, *own = inspect.signature(function).parameters.values()
-        kind = inspect.Parameter.KEYWORD_ONLY
-        shown = [p.replace(annotation=_with_metavar(hints[p.name]), kind=kind) for p in own]
+        hints = get_type_hints(function)
+        declared = [_declared(p.name, hints[p.name], p.default) for p in own]
         for group in groups:
-            for name, hint in get_type_hints(group, include_extras=True).items():
-                default = getattr(group, name)
-                shown.append(
-                    inspect.Parameter(name, kind, default=default, annotation=_with_metavar(hint))
-                )
+            shared = get_type_hints(group).items()
+            declared += [_declared(name, hint, getattr(group, name)) for name, hint in shared]
 
         @functools.wraps(function)
         def command(ctx: typer.Context, **values: Any) -> None:
-            function(Settings(ctx, values), **{p.name: values[p.name] for p in own})
+            with Session(Settings(ctx, values)) as session:
+                view = function(session, **{p.name: values[p.name] for p in own})
+                if view is not None:
+                    session.finish(view)
 
-        ctx = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_ONLY, annotation=typer.Context)
-        command.__signature__ = inspect.Signature([ctx, *shown])  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in (ctx, *shown)}
+        positional = inspect.Parameter.POSITIONAL_ONLY
+        ctx = inspect.Parameter("ctx", positional, annotation=typer.Context)
+        command.__signature__ = inspect.Signature([ctx, *declared])  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in (ctx, *declared)}
         return command
 
     return decorate
 
 
-def _with_metavar(annotation: Any) -> Any:
-    """Makes the help say NUMBER instead of Python's name of the type, where nothing better is."""
-    base, *infos = get_args(annotation) if get_origin(annotation) is Annotated else (annotation)
-    kinds = {kind for kind in (*get_args(base), base) if kind in _METAVARS}
-    for info in infos:
-        if kinds and isinstance(info, OptionInfo) and info.metavar is None:
-            info.metavar = _METAVARS[kinds.pop()]
-    return annotation
+def _declared(name: str, kind: Any, info: Any) -> inspect.Parameter:
+    """Returns the parameter that typer sees, with what follows from its name and type.
+
+    A flag has no opposite, errors name the option, and the help says NUMBER instead of Python's
+    name of the type.
+    """
+    if isinstance(info, OptionInfo):
+        info = copy.copy(info)
+        info.param_decls = info.param_decls or (option(name),)
+        if info.parser is not None:
+            info.parser = named(info.param_decls[-1], info.parser)
+        kinds = [_METAVARS[base] for base in (*get_args(kind), kind) if base in _METAVARS]
+        info.metavar = info.metavar or next(iter(kinds), None)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=kind)

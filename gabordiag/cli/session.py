@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from gabordiag.cli.bars import Bars
-from gabordiag.cli.settings import Settings
-from gabordiag.cli.values import Bare, parse_formats, parse_size
+from gabordiag.cli.settings import Settings, option
+from gabordiag.cli.values import Bare, named, parse_formats, parse_range, parse_size
 from gabordiag.errors import UsageError
 
 if TYPE_CHECKING:
     from gabordiag.presentation.blocks import Block
     from gabordiag.results import View
-    from gabordiag.runs import RunFolder
+    from gabordiag.runs.files import TrajectoryFile
+    from gabordiag.runs.folder import RunFolder
 
 
 # Of the experiment; a custom objective has its own.
@@ -77,18 +78,14 @@ class Session:
     ) -> None:
         self.bars.close()
         self._stdout.close()
-        folder = self._folder
-        if folder is None:
-            return
-        if error is None or self._finished:
-            folder.release()
-            return
-        folder.abandon("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        if self._folder is not None and not self._finished:
+            is_interrupted = isinstance(error, KeyboardInterrupt)
+            self._folder.abandon("interrupted" if is_interrupted else "failed")
 
     def open_folder(self) -> RunFolder:
         """Returns the run's folder; made by the first call, which is after inputs were checked."""
         if self._folder is None:
-            from gabordiag.runs import RunFolder
+            from gabordiag.runs.folder import RunFolder
 
             self._print_warnings()
             settings = self.settings
@@ -98,6 +95,21 @@ class Session:
             else:
                 self._folder = RunFolder.create(settings["out"], self.command, settings.recorded())
         return self._folder
+
+    def listener(self, index: int, columns: Sequence[str]) -> Callable[[Any], None]:
+        """Returns a function that logs every step of a run; its file is opened at the first.
+
+        Args:
+            index: Of the run.
+            columns: Of its log.
+        """
+        from gabordiag.dynamics.run import trajectory_name
+
+        @cache
+        def log() -> TrajectoryFile:
+            return self.open_folder().log(trajectory_name(index), columns)
+
+        return lambda step: log()(step.row())
 
     def _print_warnings(self) -> None:
         for warning in self._warnings:
@@ -156,21 +168,21 @@ class Session:
     def finish_file(self, path: Path, content: str, view: View) -> None:
         """Writes one file instead of a folder; prints the JSON or the text for people."""
         from gabordiag.presentation.registry import blocks_of
-        from gabordiag.runs import write_report
+        from gabordiag.runs.folder import write_report
 
         self._print_warnings()
         write_report(path.parent, {path.name: content})
         self._print(self._document(view, [path.name]), blocks_of(self.command, view), path)
 
     def _document(self, view: View, files: Sequence[str]) -> dict[str, Any]:
-        from gabordiag.runs import document
+        from gabordiag.runs.folder import document
 
         seconds = time.perf_counter() - self._started
         return document(self.command, self.settings.recorded(), seconds, files, view.result)
 
     def _print(self, content: Mapping[str, Any], blocks: Sequence[Block], path: Path) -> None:
         from gabordiag.presentation.console import print_location, show_blocks
-        from gabordiag.runs import to_json
+        from gabordiag.runs.formats import to_json
 
         if self._json:
             self._stdout.close()
@@ -196,8 +208,8 @@ def experiment_from(session: Session, **more: Any) -> Any:
             raise UsageError("--image and --images exclude each other.", "Give one of them.")
         # Not the default image that it stands in for.
         settings.pop("image", None)
-    for name, option in _ANGLES.items():
-        session.warn_of_degrees(option, settings.get(name))
+    for name, typed in _ANGLES.items():
+        session.warn_of_degrees(typed, settings.get(name))
     learned = settings.get("learn", [])
     for value, name in settings.get("start", []):
         if (name or (learned[0] if len(learned) == 1 else "theta")) in ("theta", "psi"):
@@ -205,21 +217,17 @@ def experiment_from(session: Session, **more: Any) -> Any:
     known = {entry.name for entry in fields(Experiment)}
     values = {name: value for name, value in {**settings, **more}.items() if name in known}
     image = values.pop("image", [])
-    if len(image) > 1:
-        values["images"] = image
-    elif image:
-        (values["image"],) = image
+    if image:
+        values |= {"images": image} if len(image) > 1 else {"image": image[0]}
     if settings["strict"] and values["images"] is None:
         raise UsageError("--strict has no effect on a single image.", "Leave it out.")
     return Experiment(**values, progress=session.bars.tell_images).prepare()
 
 
-def subject_from(session: Session, start: Any = None) -> tuple[Any, dict[str, Any]]:
+def subject_from(session: Session) -> tuple[Any, dict[str, Any]]:
     """Returns what the call is about, and the keywords that `gabordiag.api` takes with it.
 
-    Args:
-        session: Of the call. What has no effect on the subject is left out of its settings.
-        start: Where an optimizer starts, if one number says it.
+    What has no effect on the subject is left out of the session's settings.
 
     Returns:
         An `Experiment` and no keywords, or a custom objective and those of `own_objective`.
@@ -229,19 +237,20 @@ def subject_from(session: Session, start: Any = None) -> tuple[Any, dict[str, An
         InputError: The image or the user's code cannot be used.
     """
     settings = session.settings
+    given = settings["start"] if "start" in settings.given else []
+    first = next((value for value, name in given if name in ("", "theta")), None)
+    start = settings.get("theta0", first)
     if settings["objective"] is None:
         stray = [name for name in _CUSTOM_ONLY if name in settings.chosen]
         if stray:
-            raise UsageError(f"--{stray[0].replace('_', '-')} needs --objective.")
+            raise UsageError(f"{option(stray[0])} needs --objective.")
         if any(isinstance(value, tuple) for value in (start, settings.get("target_theta"))):
             raise UsageError("the experiment has one angle.", "Give one number, such as 45deg.")
         return experiment_from(session, **({} if start is None else {"theta0": start})), {}
-    from gabordiag.cli.values import named, parse_range
     from gabordiag.own.custom import as_training
     from gabordiag.own.loading import load_object
 
     settings.leave_out(_EXPERIMENT_ONLY, "beside --objective")
-    is_started = bool(settings.given & {"theta0", "start"})
     keywords = {
         "param": _one_or_several(settings["param"]),
         "input": _one_or_several(settings["input"]),
@@ -249,7 +258,7 @@ def subject_from(session: Session, start: Any = None) -> tuple[Any, dict[str, An
         "range": _one_or_several([named("--range", parse_range)(r) for r in settings["range"]]),
         "period": settings["period"],
         "target": settings.if_given("target_theta"),
-        "start": start if is_started else None,
+        "start": start if settings.given & {"theta0", "start"} else None,
         "loss": settings.if_given("loss"),
         "seed": settings["seed"],
     }

@@ -30,6 +30,11 @@ _FILES = ("image", "images", "input", "target_output", "from_log")
 _USUALLY_ONE = ("image", "input", "param", "range")
 
 
+def option(name: str) -> str:
+    """Returns an option as the user types it."""
+    return f"--{name.replace('_', '-')}"
+
+
 class Settings(dict[str, Any]):
     """A call's options by name, in the order in which they are declared.
 
@@ -69,7 +74,7 @@ class Settings(dict[str, Any]):
             UsageError: One of them was chosen.
         """
         names = [name for name in names if name in self]
-        stray = [f"--{name.replace('_', '-')}" for name in names if name in self.chosen]
+        stray = [option(name) for name in names if name in self.chosen]
         if stray:
             has, them = ("has", "it") if len(stray) == 1 else ("have", "them")
             raise UsageError(f"{', '.join(stray)} {has} no effect {where}.", f"Leave {them} out.")

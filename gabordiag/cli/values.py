@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from gabordiag.errors import UsageError
@@ -35,6 +34,23 @@ class Named(NamedTuple):
         return f"{self.name}={text}" if self.name else text
 
 
+class Grid(NamedTuple):
+    """`LO:HI:POINTS`."""
+
+    low: float
+    high: float
+    points: int
+
+
+class Over(NamedTuple):
+    """`NAME[:LO:HI[:POINTS]]`."""
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    points: int | None = None
+
+
 def named(option: str, parse: Callable[[str], Value]) -> Callable[[str], Value]:
     """Returns a parser whose errors name the option that the text was given to."""
 
@@ -60,34 +76,26 @@ def parse_angle(text: str | float) -> float:
     stripped = text.strip().replace(" ", "")
     if match := _DEGREES.fullmatch(stripped):
         return math.radians(float(match[1]))
-    if match := _PI.fullmatch(stripped):
-        sign, factor, divisor = match.groups()
-        value = math.pi * float(factor or 1) / float(divisor or 1) if float(divisor or 1) else 0.0
-        if divisor and float(divisor) == 0:
-            raise _not_an_angle(text)
-        return -value if sign == "-" else value
     try:
+        if match := _PI.fullmatch(stripped):
+            sign, factor, divisor = match.groups()
+            value = math.pi * float(factor or 1) / float(divisor or 1)
+            return -value if sign == "-" else value
         value = float(stripped)
-    except ValueError:
-        raise _not_an_angle(text) from None
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(
+            f"'{text}' is not a number.", "Write 0.01, or for an angle pi/4, -3*pi/4 or 45deg."
+        ) from None
     if not math.isfinite(value):
         raise UsageError(f"'{text}' is not a finite number.")
     return Bare(value)
 
 
-def _not_an_angle(text: str) -> UsageError:
-    return UsageError(
-        f"'{text}' is not a number.", "Write 0.01, or for an angle pi/4, -3*pi/4 or 45deg."
-    )
-
-
-@dataclass(frozen=True)
-class Grid:
-    """`LO:HI:POINTS`."""
-
-    low: float
-    high: float
-    points: int
+def _parts(text: str, counts: Sequence[int], problem: str, advice: str) -> list[str]:
+    parts = str(text).split(":")
+    if len(parts) not in counts or not parts[0]:
+        raise UsageError(f"'{text}' {problem}.", advice)
+    return parts
 
 
 def parse_grid(text: str) -> Grid:
@@ -96,15 +104,12 @@ def parse_grid(text: str) -> Grid:
     Raises:
         UsageError: Another form.
     """
-    parts = str(text).split(":")
-    if len(parts) != 3:
-        raise UsageError(
-            f"'{text}' is not a valid grid.", "Write LO:HI:POINTS, such as 1e-4:10:241."
-        )
-    low, high = parse_angle(parts[0]), parse_angle(parts[1])
-    if not math.isfinite(high - low):
+    advice = "Write LO:HI:POINTS, such as 1e-4:10:241."
+    low, high, points = _parts(text, [3], "is not a valid grid", advice)
+    grid = Grid(parse_angle(low), parse_angle(high), parse_points(points))
+    if not math.isfinite(grid.high - grid.low):
         raise UsageError(f"the ends of '{text}' are too far apart.", "Give a smaller range.")
-    return Grid(low, high, parse_points(parts[2]))
+    return grid
 
 
 def parse_range(text: str) -> tuple[float, float]:
@@ -113,28 +118,23 @@ def parse_range(text: str) -> tuple[float, float]:
     Raises:
         UsageError: Another form, or an empty range.
     """
-    parts = str(text).split(":")
-    if len(parts) != 2:
-        raise UsageError(f"'{text}' is not a valid range.", "Write LO:HI, such as 0:2.")
-    low, high = parse_angle(parts[0]), parse_angle(parts[1])
+    parts = _parts(text, [2], "is not a valid range", "Write LO:HI, such as 0:2.")
+    low, high = map(parse_angle, parts)
     if not low < high:
         raise UsageError(f"the range {text} is empty.", "Give LO < HI.")
     return low, high
 
 
-@dataclass(frozen=True)
-class Over:
-    """`NAME[:LO:HI[:POINTS]]`."""
+def parse_over(text: str) -> Over:
+    """Returns what `--over` names.
 
-    name: str
-    low: float | None = None
-    high: float | None = None
-    points: int | None = None
-
-    @property
-    def ends(self) -> tuple[float | None, float | None]:
-        """Both ends, where given."""
-        return self.low, self.high
+    Raises:
+        UsageError: Another form than `NAME[:LO:HI[:POINTS]]`.
+    """
+    advice = "Write NAME, NAME:LO:HI or NAME:LO:HI:POINTS."
+    name, *rest = _parts(text, [1, 3, 4], "cannot be swept", advice)
+    low, high = map(parse_angle, rest[:2]) if rest else (None, None)
+    return Over(name, low, high, parse_points(rest[2]) if len(rest) == 3 else None)
 
 
 def parse_point(text: str | float) -> float | tuple[float, ...]:
@@ -144,7 +144,7 @@ def parse_point(text: str | float) -> float | tuple[float, ...]:
         UsageError: One of them is not a number.
     """
     if isinstance(text, str) and "," in text:
-        return tuple(parse_angle(part) for part in text.split(","))
+        return tuple(map(parse_angle, text.split(",")))
     return parse_angle(text)
 
 
@@ -161,7 +161,7 @@ def parse_named(text: str | float | Named) -> Named:
     """
     if isinstance(text, Named):
         return text
-    if isinstance(text, (int, float)):
+    if not isinstance(text, str):
         return Named(float(text))
     name, _, value = text.rpartition("=")
     return Named(parse_point(value), name.strip())
@@ -173,30 +173,12 @@ def split_named(values: Sequence[Named]) -> tuple[list[float], dict[str, float]]
     Raises:
         UsageError: A name twice.
     """
-    named: dict[str, float] = {}
-    for value, name in values:
-        if name in named:
+    names = [name for _, name in values if name]
+    for name in names:
+        if names.count(name) > 1:
             raise UsageError(f"{name} is given twice.")
-        if name:
-            named[name] = value
-    return [value for value, name in values if not name], named
-
-
-def parse_over(text: str) -> Over:
-    """Returns what `--over` names.
-
-    Raises:
-        UsageError: Another form than `NAME[:LO:HI[:POINTS]]`.
-    """
-    name, *rest = str(text).split(":")
-    if not name or len(rest) not in (0, 2, 3):
-        raise UsageError(
-            f"'{text}' cannot be swept.", "Write NAME, NAME:LO:HI or NAME:LO:HI:POINTS."
-        )
-    if not rest:
-        return Over(name)
-    points = parse_points(rest[2]) if len(rest) == 3 else None
-    return Over(name, parse_angle(rest[0]), parse_angle(rest[1]), points)
+    plain = [value for value, name in values if not name]
+    return plain, {name: value for value, name in values if name}
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -211,7 +193,7 @@ def parse_formats(texts: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: Another format, or none.
     """
-    return _names([part.strip().lower() for text in texts for part in text.split(",")], FORMATS)
+    return _names(",".join(texts).split(","), FORMATS)
 
 
 def parse_size(text: str) -> str:
@@ -220,14 +202,15 @@ def parse_size(text: str) -> str:
     Raises:
         UsageError: It is none of `SHEETS`.
     """
-    return _names([text.strip().lower()], tuple(SHEETS))[0]
+    return _names([text], tuple(SHEETS))[0]
 
 
-def _names(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+def _names(texts: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    given = dict.fromkeys(text.strip().lower() for text in texts)
     for name in given:
         if name not in known:
             raise UsageError(f"figures come as {' or '.join(known)}, not as '{name}'.")
-    return tuple(dict.fromkeys(given))
+    return tuple(given)
 
 
 def parse_points(text: str) -> int:
@@ -236,14 +219,11 @@ def parse_points(text: str) -> int:
     Raises:
         UsageError: None, or too many.
     """
+    short = text if len(text) <= 40 else f"{text[:40]}..."
     try:
         count = int(text)
     except ValueError:
-        raise UsageError(f"'{_short(text)}' is not a number of points.") from None
+        raise UsageError(f"'{short}' is not a number of points.") from None
     if not 1 <= count <= MAX_POINTS:
-        raise UsageError(f"{_short(text)} points are not possible.", f"Use 1 to {MAX_POINTS:,}.")
+        raise UsageError(f"{short} points are not possible.", f"Use 1 to {MAX_POINTS:,}.")
     return count
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -396,8 +396,7 @@ class LineBench(_Bench):
     def _codes(
         self, settings: OptimizerSettings, rates: FloatArray, starts: FloatArray
     ) -> npt.NDArray[np.int64]:
-        runs = descend_batch(self.table, settings, rates, starts)
-        return runs.classify(self.landscape, self.table.tables[0])[0]
+        return descend_batch(self.table, settings, rates, starts).classify()[0]
 
     def search(
         self, settings: OptimizerSettings, start: FloatArray

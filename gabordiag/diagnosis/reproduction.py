@@ -22,8 +22,7 @@ from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name, traj
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_line import GaborLine, along
-from gabordiag.objective.kernel_table import kernel_table
+from gabordiag.objective.gabor_line import GaborLine, along, kernel_table
 from gabordiag.objective.response import one_thread
 from gabordiag.results import Data, Progress, Result
 
@@ -211,7 +210,6 @@ def _run_scenario(
         objective,
         failing,
         log_spaced(*scenario.bifurcation, BIFURCATION_RATES),
-        landscape=sweep.landscape,
         table=bench.table,
     )
     stage()

@@ -21,7 +21,6 @@ from gabordiag.diagnosis.evidence import Bench, Facts, arrival
 from gabordiag.diagnosis.remedies import OF_CODE, REMEDIES, Remedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
-from gabordiag.dynamics.pairs import PairSurface, pair_surfaces
 from gabordiag.dynamics.run import (
     Run,
     StepListener,
@@ -37,7 +36,7 @@ from gabordiag.dynamics.run import (
 from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.critical import still_holds
-from gabordiag.landscape.surface import condition
+from gabordiag.landscape.surface import PairSurface, condition, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine

@@ -17,15 +17,7 @@ import numpy as np
 from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import tail_length
-from gabordiag.dynamics.run import (
-    Optimization,
-    Run,
-    StepListener,
-    Trajectory,
-    judge,
-    one_step,
-    run,
-)
+from gabordiag.dynamics.run import Optimization, Run, StepListener, Trajectory, judge, one_step, run
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
@@ -60,11 +52,8 @@ class GradientNoise:
 
     def to_dict(self) -> dict[str, float | None]:
         """Returns the fields as JSON takes them."""
-        return {
-            "value": self.value,
-            "full_gradient": finite_or_none(self.full),
-            "deviation": finite_or_none(self.deviation),
-        }
+        full, deviation = finite_or_none(self.full), finite_or_none(self.deviation)
+        return {"value": self.value, "full_gradient": full, "deviation": deviation}
 
 
 @dataclass(frozen=True)
@@ -147,14 +136,14 @@ def run_all_batches(
     if not isinstance(objective, (ShortcutObjective, DirectObjective)):
         raise UsageError("batches need an experiment to descend on.", "Give an Experiment.")
     runs: list[Run] = []
+    images, landscape = image_count(exact), sweep.landscape
     for how, start in itertools.product(settings, starts):
         batches = BatchObjective(objective, batch_size, exact.experiment.seed)
-        noisy = _run_batches(batches, exact, how, start, sweep.landscape, listeners(len(runs)))
-        adapted = _with_full_loss(listeners(len(runs) + 1))
-        free = run(
-            exact, how, start, landscape=sweep.landscape, listener=adapted, stepped=objective
-        )
-        free = replace(free, trajectory=_as_full(free.trajectory), batch_size=image_count(exact))
+        noisy = _run_batches(batches, exact, how, start, landscape, listeners(len(runs)))
+        on_all = _with_full_loss(listeners(len(runs) + 1))
+        free = run(exact, how, start, landscape=landscape, listener=on_all, stepped=objective)
+        path = replace(free.trajectory, full_losses=free.trajectory.losses)
+        free = replace(free, trajectory=path, batch_size=images)
         effect = measure_effect(exact, noisy, free, batch_size)
         runs += [replace(noisy, batch=effect.to_dict(), batch_size=batch_size), free]
     return Optimization(tuple(runs), sweep)
@@ -175,10 +164,6 @@ def _with_full_loss(listener: StepListener | None) -> StepListener | None:
     return listener and (lambda step: listener(step._replace(full_loss=step.loss)))
 
 
-def _as_full(trajectory: Trajectory) -> Trajectory:
-    return replace(trajectory, full_losses=trajectory.losses)
-
-
 def _run_batches(
     batches: BatchObjective,
     exact: ShortcutObjective,
@@ -187,18 +172,16 @@ def _run_batches(
     landscape: Landscape,
     listener: StepListener | None,
 ) -> Run:
-    steps = []
-    first, rate = np.array([[start]]), np.array([[settings.lr]])
-    for state in descend(OfLine(batches), settings, first, rate):
-        step = one_step(state)
-        step = step._replace(full_loss=float(exact.loss_at(step.values)[0]))
-        steps.append(step)
+    states, full = [], []
+    for state in descend(OfLine(batches), settings, np.array([[start]]), np.array([[settings.lr]])):
+        states.append(state)
+        full.append(float(exact.loss_at(state.values[0])[0]))
         if listener is not None:
-            listener(step)
-    logged = Trajectory.from_steps(steps)
-    assert logged.full_losses is not None
+            listener(one_step(state)._replace(full_loss=full[-1]))
+    losses = read_only(np.array(full))
+    logged = Trajectory.from_states(states, full_losses=losses)
     gradients = read_only(exact.derivatives(logged.value)[1][:, None])
-    judged = replace(logged, losses=logged.full_losses, gradients=gradients)
+    judged = replace(logged, losses=losses, gradients=gradients)
     result = judge(exact, settings, landscape, judged)
     outcome = "local_minimum" if _hovers_elsewhere(result) else result.outcome
     # The exponent of the noise-free map says nothing about a path that is driven by chance.
@@ -246,15 +229,8 @@ def measure_noise(exact: ShortcutObjective, value: float, batch_size: int) -> Gr
 
 
 def measure_effect(exact: ShortcutObjective, noisy: Run, free: Run, batch_size: int) -> BatchEffect:
-    """Compares a run on batches with the noise-free run.
-
-    Args:
-        exact: The loss over all images.
-        noisy: The run on batches.
-        free: The run on all images from the same start.
-        batch_size: Images a step.
-    """
-    steps = len(noisy.trajectory) - 1
+    """Compares a run on batches with the noise-free run from the same start."""
+    images = image_count(exact)
     point, offsets = _end_basin(noisy)
     minimum = spread = predicted = None
     if point is not None and point.kind == "minimum":
@@ -262,17 +238,18 @@ def measure_effect(exact: ShortcutObjective, noisy: Run, free: Run, batch_size: 
         spread = float(offsets.std())
         predicted = _predict_spread(noisy.settings, point, minimum)
     effect = BatchEffect(
-        size=batch_size,
-        images=image_count(exact),
-        epochs=steps * batch_size / image_count(exact),
-        start=measure_noise(exact, noisy.start, batch_size),
-        minimum=minimum,
-        left_at=_leaves_basin(noisy),
-        noise_free_left_at=_leaves_basin(free),
-        spread=spread,
-        predicted_spread=predicted,
+        batch_size,
+        images,
+        (len(noisy.trajectory) - 1) * batch_size / images,
+        measure_noise(exact, noisy.start, batch_size),
+        minimum,
+        _leaves_basin(noisy),
+        _leaves_basin(free),
+        spread,
+        predicted,
     )
-    return replace(effect, explanation=explain_effect(effect, noisy))
+    words = (_scatter_words(effect), _basin_words(effect), _rest_words(effect, noisy))
+    return replace(effect, explanation=" ".join(words))
 
 
 def _leaves_basin(result: Run) -> int | None:
@@ -298,11 +275,6 @@ def _predict_spread(
     return math.sqrt(lr / (curvature * (2 - lr * curvature))) * noise.deviation
 
 
-def explain_effect(effect: BatchEffect, noisy: Run) -> str:
-    """Returns in words what the batches changed."""
-    return " ".join([_scatter_words(effect), _basin_words(effect), _rest_words(effect, noisy)])
-
-
 def _scatter_words(effect: BatchEffect) -> str:
     noise = effect.start
     text = (
@@ -317,9 +289,11 @@ def _scatter_words(effect: BatchEffect) -> str:
 
 def _basin_words(effect: BatchEffect) -> str:
     noisy, free = effect.left_at, effect.noise_free_left_at
-    if noisy is None and free is None:
-        return "Neither with this noise nor without it does the run leave the basin of the start."
     if noisy is None:
+        if free is None:
+            return (
+                "Neither with this noise nor without it does the run leave the basin of the start."
+            )
         return f"Without noise the run leaves the basin of the start at step {free}, with it never."
     if free is None:
         return (
@@ -332,26 +306,27 @@ def _basin_words(effect: BatchEffect) -> str:
 def _rest_words(effect: BatchEffect, noisy: Run) -> str:
     noise, spread = effect.minimum, effect.spread
     point, _ = _end_basin(noisy)
-    parameter = _landscape(noisy).parameter
+    landscape = _landscape(noisy)
+    show = landscape.parameter.show
     if point is None:
         return "In the end it stays in no basin."
     if noise is None or spread is None:
-        return f"In the end it stays in the basin of the kink at {parameter.show(point.value)}."
-    if noise.deviation <= _NO_NOISE * _landscape(noisy).largest_gradient:
+        return f"In the end it stays in the basin of the kink at {show(point.value)}."
+    text = f"It ends in the basin of {show(point.value)}"
+    if noise.deviation <= _NO_NOISE * landscape.largest_gradient:
         return (
-            f"It ends in the basin of {parameter.show(point.value)}; at that minimum the gradient "
-            "of every image vanishes, and with it the noise of the batches."
+            f"{text}; at that minimum the gradient of every image vanishes, and with it the noise "
+            "of the batches."
         )
-    text = (
-        f"It ends in the basin of {parameter.show(point.value)}, where a batch's gradient scatters "
-        f"by {noise.deviation:.3g}, and wanders there by {parameter.show(spread)} (standard "
-        "deviation)"
+    text += (
+        f", where a batch's gradient scatters by {noise.deviation:.3g}, and wanders there by "
+        f"{show(spread)} (standard deviation)"
     )
     if effect.predicted_spread is None or point.curvature is None:
         return f"{text}."
     text += (
-        f"; sqrt(lr s² / (L'' (2 - lr L''))) predicts {parameter.show(effect.predicted_spread)} "
-        "for batches drawn independently of each other."
+        f"; sqrt(lr s² / (L'' (2 - lr L''))) predicts {show(effect.predicted_spread)} for batches "
+        "drawn independently of each other."
     )
     memory, epoch = 1 / (noisy.settings.lr * point.curvature), effect.images / effect.size
     if epoch < _MEMORIES * memory:

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,26 +82,14 @@ class Certificate:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        return {
-            "basis": self.basis,
-            "resolution": self.resolution,
-            "reason": self.reason,
-            "is_isolated": self.is_isolated,
-            "cells": self.cells,
-            "error_bound": None if self.error is None else finite_or_none(self.error),
-        }
+        fields = asdict(self)
+        return {"error_bound": finite_or_none(fields.pop("error")), **fields}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Certificate:
         """Returns the certificate of a result's JSON: the inverse of `to_dict`."""
-        return cls(
-            saved["basis"],
-            saved["reason"],
-            saved["resolution"],
-            saved["is_isolated"],
-            saved["cells"],
-            saved["error_bound"],
-        )
+        names = ("basis", "reason", "resolution", "is_isolated", "cells", "error_bound")
+        return cls(*(saved[name] for name in names))
 
 
 def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certificate]:
@@ -110,26 +99,23 @@ def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certifica
         Brackets (m, 2) in phi that hold exactly one root each; stretches (k, 2) of which nothing
         could be proven, none where the proof succeeds; and the certificate.
     """
+    certificate = partial(Certificate, error=series.error)
     nothing = np.empty((0, 2))
     if not series.is_resolved:
-        certificate = Certificate("none", _why_unresolved(series), error=series.error)
-        return nothing, nothing, certificate
+        return nothing, nothing, certificate("none", _why_unresolved(series))
     cells = 0
     for offset in _OFFSETS:
         brackets, doubtful, used = _isolate(series, offset)
         cells += used
         if len(doubtful) == 0:
             reason = f"each of {used} cells is proven empty or proven to hold exactly one root"
-            certificate = Certificate(
-                "proven", reason, is_isolated=True, cells=cells, error=series.error
-            )
-            return brackets, doubtful, certificate
+            return brackets, doubtful, certificate("proven", reason, None, True, cells)
     where = float(series.value(doubtful[0].mean(keepdims=True))[0])
     reason = (
         f"near {series.parameter.show(where)} a double root or a stretch that is flat to rounding "
         "looks the same as none"
     )
-    return brackets, doubtful, Certificate("none", reason, cells=cells, error=series.error)
+    return brackets, doubtful, certificate("none", reason, cells=cells)
 
 
 def _why_unresolved(series: LossSeries) -> str:

@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, RandomSampler
 
 from gabordiag.errors import UsageError
 from gabordiag.objective.gabor_line import DirectObjective, GaborLine, ShortcutObjective
-from gabordiag.objective.line import Line
+from gabordiag.objective.line import Derived, Line
 
 
 def resolve_batch_size(objective: Line, batch_size: int | None) -> int | None:
@@ -45,7 +45,7 @@ def draw_batches(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
         yield from BatchSampler(shuffled, batch_size, drop_last=False)
 
 
-class BatchObjective(Line):
+class BatchObjective(Derived, Line):
     """The loss over a batch of the images, drawn anew at every step.
 
     Args:
@@ -57,10 +57,8 @@ class BatchObjective(Line):
     def __init__(
         self, full: ShortcutObjective | DirectObjective, batch_size: int, seed: int
     ) -> None:
-        self.full = full
-        self.parameter = full.parameter
-        self.loss_name = full.loss_name
-        self.is_root = full.is_root
+        super().__init__(full)
+        self.full, self.parameter = full, full.parameter
         self._batches = draw_batches(len(full.experiment.image_set), batch_size, seed)
         self._part: Line = full
 
@@ -75,13 +73,3 @@ class BatchObjective(Line):
     def smooth_loss(self, values: Tensor) -> Tensor:
         """Returns the batch's loss without its root (n,)."""
         return self._part.smooth_loss(values)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the experiment."""
-        return self.full.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the experiment."""
-        return self.full.device

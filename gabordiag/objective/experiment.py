@@ -33,7 +33,6 @@ from gabordiag.gabor import (
     validate_kernel_size,
 )
 from gabordiag.images import load_image, require_larger_than_kernel
-from gabordiag.objective.image_grams import ImageGrams
 from gabordiag.objective.image_set import (
     ImageProgress,
     ImageSet,
@@ -48,7 +47,6 @@ from gabordiag.objective.response import (
     CompressedResponse,
     GramWorkspace,
     factor_gram,
-    kernel_basis,
     output_shape,
     pad_image,
     response_gram,
@@ -225,19 +223,19 @@ class Experiment:
         return self.on_same_images(dtype="float64", device="cpu", progress=None)
 
     def picture(self, index: int) -> Picture:
-        """Returns one of the images, read now, padded, with its target's noise."""
+        """Returns one of the images, padded, with its target's noise; of many, it is read now."""
+        name = self.image_set.names[index]
+        if self.images is None:
+            return Picture(name, self.padded, self.noise)
         pixels = self._load(self.image_set.sources[index])
         padded = pad_image(torch.as_tensor(pixels), self.kernel_size, self.padding)
-        return Picture(self.image_set.names[index], padded, self._noise_of(pixels, padded))
+        return Picture(name, padded, self._noise_of(pixels, padded))
 
     def pictures(self) -> Iterator[Picture]:
         """Yields every image, padded, with its target's noise; one at a time is in memory."""
-        if self.images is None:
-            yield Picture(self.image_set.names[0], self.padded, self.noise)
-            return
         for index in range(len(self.image_set)):
             yield self.picture(index)
-            if self.progress is not None:
+            if self.images is not None and self.progress is not None:
                 self.progress("convolving images", index + 1, len(self.image_set))
 
     @cached_property
@@ -288,23 +286,11 @@ class Experiment:
         _ = self.pixels if self.images is None else self.image_set
         return self
 
-    def compress(self, kernels: Tensor, grams: ImageGrams | None = None) -> CompressedResponse:
-        """Returns the compressed response, exact on the span of the kernels (n, K, K), float64.
-
-        Args:
-            kernels: (n, K, K).
-            grams: Collects the Gram matrices of the single images.
-        """
-        basis = kernel_basis(kernels)
+    def grams(self, basis: Tensor) -> Iterator[Tensor]:
+        """Yields every image's Gram matrix in a basis of kernels (r, K, K), float64."""
         workspace = GramWorkspace(basis)
-        total: Tensor | None = None
         for picture in self.pictures():
-            gram = response_gram(picture.padded, basis, picture.noise, workspace)
-            if grams is not None:
-                grams.add(gram, basis)
-            total = gram if total is None else total + gram
-        assert total is not None
-        return factor_gram(total / len(self.image_set), basis)
+            yield response_gram(picture.padded, basis, picture.noise, workspace)
 
     @cached_property
     def everywhere(self) -> CompressedResponse:

@@ -9,7 +9,7 @@ does. Each checks the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,24 +17,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from gabordiag.errors import InputError
-from gabordiag.gabor import gabor_kernel, gabor_partials
 from gabordiag.objective.angles import nodes, value_of
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.image_grams import ImageGrams
-from gabordiag.objective.image_set import Picture
-from gabordiag.objective.kernel_loss import KernelLoss
+from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
 from gabordiag.objective.line import CHUNK, Line, to_numpy
-from gabordiag.objective.losses import find_loss
 from gabordiag.objective.response import (
     CompressedResponse,
-    correlate,
     correlate_by_definition,
+    factor_gram,
     kernel_basis,
 )
 from gabordiag.objective.space import FloatArray, Parameter
+from gabordiag.results import Data
 
 # Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
 # the default filter's (50 over theta, fewer over the others), and far more than any filter was seen
@@ -46,74 +42,60 @@ _SPAN_TOLERANCE = 1e-13
 # Roundings of an entry of the Gram matrix, relative to K^2 mean(pixel^2), which bounds it: those of
 # the transforms, and of a sum over the image.
 _GRAM_ROUNDINGS = 64
-# Images and target responses that the direct path keeps between evaluations.
-_KEPT_BYTES = 2**28
+# Kernels that an animation shows: over a half turn one a degree, where neighbours look alike.
+_TABLE_COUNT = 181
+# Of all images' Gram matrices (21 kB each for the kernels of every theta); beyond, only the mean
+# is kept.
+_MOST_BYTES = 2**28
 
 
-class GaborLine(Line):
+class GaborLine(ExperimentLoss, Line):
     """The experiment along one parameter; the others stand at the target's values."""
 
     def __init__(self, experiment: Experiment, name: str) -> None:
-        self.experiment = experiment
+        super().__init__(experiment)
         self.parameter = experiment.parameter(name)
-        self.loss_definition = find_loss(experiment.loss)
-        self.loss_name = experiment.loss
-        self.is_root = self.loss_definition.is_root
-        self._device = experiment.torch_device()
-        self._fixed = experiment.target_parameters.to_dict()
-
-    @property
-    def images(self) -> dict[str, Any] | None:
-        """Which images the loss is the mean over, as JSON shows it; None with a single one."""
-        many = self.experiment.has_many_images
-        return self.experiment.image_set.to_dict() if many else None
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the experiment."""
-        return self.experiment.torch_dtype()
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the experiment."""
-        return self._device
-
-    def kernels(self, values: Tensor) -> Tensor:
-        """Returns the kernels (n, K, K) at the parameter's values (n,)."""
-        return gabor_kernel(
-            **self._arguments(values), kernel_size=self.experiment.kernel_size, dtype=values.dtype
-        )
+        assert self.parameter.target is not None
+        self._target = np.array([self.parameter.target])
 
     def kernel_changes(self, values: Tensor) -> Tensor:
         """Returns the kernels' derivatives (n, K, K) along the parameter, in closed form."""
-        name, size = self.parameter.name, self.experiment.kernel_size
-        partials = gabor_partials(
-            **self._arguments(values), kernel_size=size, dtype=values.dtype, names=[name]
-        )
-        return partials[name]
+        name = self.parameter.name
+        return self.kernel_partials(values, [name])[name]
 
-    def _arguments(self, values: Tensor) -> dict[str, float | Tensor]:
-        return {**self._fixed, self.parameter.name: values}
-
-    def _target_kernel(self, dtype: torch.dtype) -> Tensor:
-        assert self.parameter.target is not None
-        target = torch.tensor([self.parameter.target], dtype=dtype, device=self._device)
-        return self.kernels(target)
+    def _arguments(self, at: Tensor) -> dict[str, Any]:
+        return {**self._fixed, self.parameter.name: at}
 
 
 class ShortcutObjective(GaborLine):
     """Through compressed responses: exact, and independent of the image's size once built."""
 
     @cached_property
-    def compressed(self) -> CompressedResponse:
-        """The compressed response on the span of every kernel of the parameter's range."""
-        return self._measured[0]
+    def _grams(self) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """The basis of every kernel of the range, the mean Gram matrix, and those of many images.
+
+        The loss over many images needs only the mean. Each image's own landscape, and the loss over
+        a batch of them, need the matrix of each; there are none if they were too many to keep.
+        """
+        basis = kernel_basis(self._spanning_kernels())
+        total, count = torch.zeros((), dtype=torch.float64), len(self.experiment.image_set)
+        single: list[Tensor] = []
+        for gram in self.experiment.grams(basis):
+            total = total + gram
+            if self.experiment.has_many_images and count * gram.nbytes <= _MOST_BYTES:
+                single.append(gram)
+        return basis, total / count, single
 
     @cached_property
-    def _measured(self) -> tuple[CompressedResponse, ImageGrams | None]:
-        grams = ImageGrams() if self.experiment.has_many_images else None
-        exact = self.experiment.compress(self._spanning_kernels(), grams)
-        return exact.to(self.dtype, self.device), grams
+    def compressed(self) -> CompressedResponse:
+        """The compressed response on the span of every kernel of the parameter's range."""
+        basis, gram, _ = self._grams
+        return factor_gram(gram, basis).to(self.dtype, self.device)
+
+    @property
+    def has_single_images(self) -> bool:
+        """Whether `on_images` works."""
+        return bool(self._grams[2])
 
     def on_images(self, indices: Sequence[int]) -> ShortcutObjective:
         """Returns the same objective on some of the many images, at no convolution.
@@ -124,32 +106,28 @@ class ShortcutObjective(GaborLine):
         Raises:
             InputError: There are not many images, or so many that single ones were not kept.
         """
-        grams = self._measured[1]
-        if grams is None:
+        basis, _, single = self._grams
+        if not self.experiment.has_many_images:
             raise InputError("the experiment has one image only.", "Give several.")
+        if not single:
+            raise InputError(
+                f"these images' Gram matrices take more than {_MOST_BYTES // 2**20} MB.",
+                "Use fewer images.",
+            )
         part = ShortcutObjective(self.experiment.part(indices), self.parameter.name)
-        part.__dict__["compressed"] = grams.compressed(indices).to(self.dtype, self.device)
+        chosen = [single[index] for index in indices]
+        part.__dict__["_grams"] = (basis, torch.stack(chosen).mean(dim=0), chosen)
         return part
-
-    @property
-    def has_single_images(self) -> bool:
-        """Whether `on_images` works."""
-        grams = self._measured[1]
-        return grams is not None and grams.is_complete
 
     def squared(self) -> ShortcutObjective | None:
         """Returns the same experiment with the smooth loss under the root, or None."""
-        if not self.is_root:
-            return None
-        return self.with_loss(self.loss_definition.squared)
+        return self.with_loss(self.loss_definition.squared) if self.is_root else None
 
     def with_loss(self, name: str) -> ShortcutObjective:
         """Returns the same experiment with another loss."""
         experiment = self.experiment.on_same_images(loss=name)
         other = ShortcutObjective(experiment, self.parameter.name)
-        other.__dict__["compressed"] = self.compressed
-        if "_measured" in self.__dict__:
-            other.__dict__["_measured"] = self._measured
+        other.__dict__.update(_grams=self._grams, compressed=self.compressed)
         return other
 
     def _spanning_kernels(self) -> Tensor:
@@ -160,7 +138,7 @@ class ShortcutObjective(GaborLine):
             kernels = self.kernels(_sample_points(parameter, count))
             between = self.kernels(_sample_points(parameter, 2 * count)[1::2])
             if _is_spanned(between, kernels) or count >= _MAX_SAMPLES:
-                return torch.cat([kernels, self._target_kernel(torch.float64).cpu()])
+                return torch.cat([kernels, self.target_kernel(torch.float64).cpu()])
             count *= 2
 
     @cached_property
@@ -204,7 +182,7 @@ class ShortcutObjective(GaborLine):
             if least <= gram * norm**2:
                 return math.inf, math.inf
             return 4 * gram * norm * change / least, 8 * gram * change**2 / least
-        apart = (kernels - self._target_kernel(self.dtype)).flatten(1)
+        apart = (kernels - self.target_kernel()).flatten(1)
         noise = self.experiment.target_noise * math.sqrt(gram * _GRAM_ROUNDINGS * eps)
         first = 2 * change * (gram * float(apart.norm(dim=1).max()) + noise)
         return first, 4 * gram * change**2
@@ -232,7 +210,7 @@ class ShortcutObjective(GaborLine):
 
     def _through(self, compressed: CompressedResponse) -> KernelLoss:
         noisy = self.experiment.target_noise > 0
-        return KernelLoss(compressed, self._target_kernel(self.dtype), self.loss_definition, noisy)
+        return KernelLoss(compressed, self.target_kernel(), self.loss_definition, noisy)
 
     @cached_property
     def _inside(self) -> KernelLoss:
@@ -242,12 +220,12 @@ class ShortcutObjective(GaborLine):
     def _outside(self) -> KernelLoss:
         return self._through(self.experiment.everywhere.to(self.dtype, self.device))
 
-    def _at(self, values: Tensor) -> KernelLoss:
+    def _of_kernels(self, at: Tensor) -> KernelLoss:
         """Returns what is exact at the values: a run may leave the range that is looked at."""
         parameter = self.parameter
         if parameter.period is not None:
             return self._inside
-        outside = (values < parameter.low) | (values > parameter.high)
+        outside = (at < parameter.low) | (at > parameter.high)
         return self._outside if bool(outside.any()) else self._inside
 
     @property
@@ -260,88 +238,31 @@ class ShortcutObjective(GaborLine):
         """From the energy of the target response."""
         return self.loss_definition.scale(float(self.target_response.double().square().sum()))
 
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the loss (n,) at the values (n,)."""
-        return self._at(values.detach()).loss(self.kernels(values))
-
-    def smooth_loss(self, values: Tensor) -> Tensor:
-        """Returns the loss without its root (n,)."""
-        return self._at(values.detach()).smooth_loss(self.kernels(values))
-
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the closed-form derivative (n,); NaN at exactly zero loss of `rmse`."""
         with torch.no_grad():
             pieces = [
-                self._at(chunk).slopes(self.kernels(chunk), self.kernel_changes(chunk))
+                self._of_kernels(chunk).slopes(self.kernels(chunk), self.kernel_changes(chunk))
                 for chunk in torch.split(self.tensor(values), CHUNK)
             ]
         return to_numpy(torch.cat(pieces))
 
 
 class DirectObjective(GaborLine):
-    """By conv2d on the whole image: what a person's training loop computes.
+    """By conv2d on the whole image, or on one image after the other, at every evaluation."""
 
-    Many images are read and convolved one after the other at every evaluation; the first ones, up
-    to some hundred megabytes, stay in memory.
-    """
+    @cached_property
+    def _whole(self) -> WholeImages:
+        return WholeImages(self.experiment, self.target_kernel())
 
-    def __init__(
-        self, experiment: Experiment, name: str, indices: Sequence[int] | None = None
-    ) -> None:
-        super().__init__(experiment, name)
-        self._indices = indices
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+    def _of_kernels(self, at: Tensor) -> WholeImages:
+        return self._whole
 
     def on_images(self, indices: Sequence[int]) -> DirectObjective:
         """Returns the same objective on some of the many images."""
-        part = DirectObjective(self.experiment, self.parameter.name, indices)
-        part._kept = self._kept
+        part = DirectObjective(self.experiment, self.parameter.name)
+        part.__dict__["_whole"] = self._whole.on_images(indices)
         return part
-
-    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields every padded image with its target response (P,)."""
-        experiment = self.experiment
-        chosen = range(len(experiment.image_set)) if self._indices is None else self._indices
-        for index in chosen:
-            if index not in self._kept:
-                one = experiment.picture(index) if experiment.has_many_images else None
-                pair = self._pair(one or next(experiment.pictures()))
-                if sum(map(_pair_bytes, self._kept.values())) > _KEPT_BYTES:
-                    yield pair
-                    continue
-                self._kept[index] = pair
-            yield self._kept[index]
-
-    def _pair(self, picture: Picture) -> tuple[Tensor, Tensor]:
-        padded = picture.padded.to(dtype=self.dtype, device=self.device)
-        with torch.no_grad():
-            response = correlate(padded, self._target_kernel(self.dtype))[0]
-        if picture.noise is not None:
-            response = response + picture.noise.flatten().to(response)
-        return padded, response
-
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the loss (n,) at the values (n,)."""
-        return self.loss_of(self.kernels(values))
-
-    def smooth_loss(self, values: Tensor) -> Tensor:
-        """Returns the loss without its root (n,)."""
-        return self.loss_of(self.kernels(values), smooth=True)
-
-    def loss_of(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
-        """Returns the loss (n,) of any kernels (n, K, K); without its root, if `smooth`."""
-        definition = self.loss_definition
-        if smooth:
-            definition = find_loss(definition.squared)
-        if not self.experiment.has_many_images:
-            ((padded, target),) = self._pairs()
-            return definition.direct(correlate(padded, kernels), target)
-        moments = [
-            # Responses are computed again for the gradient: those of all images would fill memory.
-            checkpoint(_moments, padded, kernels, target, use_reentrant=False)
-            for padded, target in self._pairs()
-        ]
-        return definition.pooled(torch.stack(moments).mean(dim=0))
 
     def by_definition(self, value: float) -> tuple[float, float]:
         """Returns loss and derivative at one value from shifted images, without conv2d or FFT.
@@ -359,28 +280,10 @@ class DirectObjective(GaborLine):
 
     @cached_property
     def _target_by_definition(self) -> Tensor:
-        kernel = self._target_kernel(torch.float64).cpu()[0]
+        kernel = self.target_kernel(torch.float64).cpu()[0]
         target = correlate_by_definition(self.experiment.padded, kernel)
         noise = self.experiment.noise
         return target if noise is None else target + noise.flatten()
-
-
-def _moments(padded: Tensor, kernels: Tensor, target: Tensor) -> Tensor:
-    """Returns the four means over one image's pixels (4, n) that `Loss.pooled` takes."""
-    outputs = correlate(padded, kernels)
-    difference = outputs - target
-    return torch.stack(
-        [
-            (difference * difference).mean(dim=-1),
-            (outputs * outputs).mean(dim=-1),
-            (outputs * target).mean(dim=-1),
-            (target * target).mean().expand(len(outputs)),
-        ]
-    )
-
-
-def _pair_bytes(pair: tuple[Tensor, Tensor]) -> int:
-    return pair[0].nbytes + pair[1].nbytes
 
 
 def _sample_points(parameter: Parameter, count: int) -> Tensor:
@@ -403,3 +306,26 @@ def along(experiment: Experiment, name: str = "theta", *, direct: bool = False) 
         direct: conv2d on the whole image at every evaluation, instead of the shortcut.
     """
     return (DirectObjective if direct else ShortcutObjective)(experiment, name)
+
+
+def kernel_table(objective: Line, prefix: str = "") -> Data:
+    """Returns what is saved as kernels.npz for animations: the kernels over the range.
+
+    Args:
+        objective: Whose kernels; a custom objective has none.
+        prefix: Of the file's name.
+
+    Returns:
+        File name -> columns: the parameter's values (n,), `kernels` (n, K, K) in single precision,
+        and `target_kernel` (K, K). Empty where there are no kernels.
+    """
+    if not isinstance(objective, GaborLine):
+        return {}
+    parameter = objective.parameter
+    values = np.linspace(parameter.low, parameter.high, _TABLE_COUNT)
+    assert parameter.target is not None
+    with torch.no_grad():
+        kernels = objective.kernels(objective.tensor([*values, parameter.target]))
+    shown = kernels.cpu().numpy().astype(np.float32)
+    columns = {parameter.name: values, "kernels": shown[:-1], "target_kernel": shown[-1]}
+    return {f"{prefix}kernels.npz": columns}

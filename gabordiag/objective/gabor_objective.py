@@ -17,11 +17,9 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import UsageError
-from gabordiag.gabor import POSITIVE_NAMES, gabor_kernel, gabor_partials, theta_period
+from gabordiag.gabor import POSITIVE_NAMES, theta_period
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_line import DirectObjective
-from gabordiag.objective.kernel_loss import KernelLoss
-from gabordiag.objective.losses import find_loss
+from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray, Parameter, Space
 
@@ -29,7 +27,7 @@ from gabordiag.objective.space import FloatArray, Parameter, Space
 _EVEN = ("sigma", "gamma")
 
 
-class GaborObjective(Objective):
+class GaborObjective(ExperimentLoss, Objective):
     """The experiment's loss of d parameters; the others stand at the target's values.
 
     Attributes:
@@ -59,17 +57,12 @@ class GaborObjective(Objective):
                     f"{name} cannot be learned as a logarithm.",
                     f"Name a learned one of {', '.join(POSITIVE_NAMES)}.",
                 )
-        self.experiment = experiment
-        self.space = Space(
-            tuple(
-                replace(_parameter(experiment, name, names), is_log=name in logs) for name in names
-            )
-        )
-        self.loss_definition = find_loss(experiment.loss)
-        self.loss_name = experiment.loss
-        self.is_root = self.loss_definition.is_root
-        self._fixed = experiment.target_parameters.to_dict()
-        self._direct = DirectObjective(experiment, names[0]) if direct else None
+        super().__init__(experiment)
+        learned = (_parameter(experiment, name, names) for name in names)
+        self.space = Space(tuple(replace(p, is_log=p.name in logs) for p in learned))
+        assert self.space.target is not None
+        self._target = self.space.coordinates(self.space.target)[None]
+        self._is_direct = direct
 
     @property
     def _logs(self) -> tuple[str, ...]:
@@ -77,7 +70,7 @@ class GaborObjective(Objective):
 
     def in_double(self) -> GaborObjective:
         """Returns the same objective in float64 on the CPU, through the shortcut."""
-        if self.dtype == torch.float64 and self.experiment.device == "cpu" and not self._direct:
+        if self.dtype == torch.float64 and self.experiment.device == "cpu" and not self._is_direct:
             return self
         return GaborObjective(self.experiment.in_double(), self.space.names, self._logs)
 
@@ -91,22 +84,6 @@ class GaborObjective(Objective):
             return None
         experiment = self.experiment.on_same_images(loss=self.loss_definition.squared)
         return GaborObjective(experiment, self.space.names, self._logs)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the experiment."""
-        return self.experiment.torch_dtype()
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the experiment."""
-        return self.experiment.torch_device()
-
-    @property
-    def images(self) -> dict[str, Any] | None:
-        """Which images the loss is the mean over, as JSON shows it; None with a single one."""
-        many = self.experiment.has_many_images
-        return self.experiment.image_set.to_dict() if many else None
 
     @property
     def goals(self) -> FloatArray:
@@ -132,66 +109,38 @@ class GaborObjective(Objective):
                 copies += [{**copy, name: -copy[name]} for copy in copies]
         return np.array([[copy[name] for name in self.space.names] for copy in copies])
 
-    def kernels(self, coordinates: Tensor) -> Tensor:
-        """Returns the kernels (n, K, K) at coordinates (n, d)."""
-        return gabor_kernel(
-            **self._arguments(coordinates),
-            kernel_size=self.experiment.kernel_size,
-            dtype=coordinates.dtype,
-        )
-
-    def loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the loss (n,) at coordinates (n, d), differentiable."""
-        kernels = self.kernels(coordinates)
-        return self._kernel_loss.loss(kernels) if self._direct is None else self._whole(kernels)
-
-    def smooth_loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the loss without its root (n,)."""
-        kernels = self.kernels(coordinates)
-        if self._direct is None:
-            return self._kernel_loss.smooth_loss(kernels)
-        return self._whole(kernels, smooth=True)
-
     @cached_property
-    def _kernel_loss(self) -> KernelLoss:
-        experiment, target = self.experiment, self.space.target
-        assert target is not None
+    def _whole(self) -> KernelLoss | WholeImages:
+        experiment, target_kernel = self.experiment, self.target_kernel()
+        if self._is_direct:
+            return WholeImages(experiment, target_kernel)
         # cos(-u + psi) = cos(u + psi) at every u where sin(psi) = 0.
         is_even = "psi" not in self.space.names and theta_period(experiment.psi) == math.pi
         compressed = experiment.everywhere_even if is_even else experiment.everywhere
         return KernelLoss(
             compressed.to(self.dtype, self.device),
-            self.kernels(self.tensor(self.space.coordinates(target))),
+            target_kernel,
             self.loss_definition,
-            self.experiment.target_noise > 0,
+            experiment.target_noise > 0,
         )
 
-    def _whole(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
-        assert self._direct is not None
-        return self._direct.loss_of(kernels, smooth=smooth)
+    def _of_kernels(self, at: Tensor) -> KernelLoss | WholeImages:
+        return self._whole
 
-    def _arguments(self, coordinates: Tensor) -> dict[str, float | Tensor]:
+    def _arguments(self, at: Tensor) -> dict[str, Any]:
         moved = {
             name: torch.exp(column) if name in self._logs else column
-            for name, column in zip(self.space.names, coordinates.unbind(-1), strict=True)
+            for name, column in zip(self.space.names, at.unbind(-1), strict=True)
         }
         return {**self._fixed, **moved}
 
     def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
-        arguments = self._arguments(coordinates)
-        size, dtype = self.experiment.kernel_size, coordinates.dtype
-        kernels = gabor_kernel(**arguments, kernel_size=size, dtype=dtype).requires_grad_()
-        if self._direct is not None:
-            losses = self._whole(kernels, smooth=smooth)
-        elif smooth:
-            losses = self._kernel_loss.smooth_loss(kernels)
-        else:
-            losses = self._kernel_loss.loss(kernels)
+        kernels = self.kernels(coordinates).requires_grad_()
+        losses = self._whole.loss(kernels, smooth=smooth)
         (cotangents,) = torch.autograd.grad(losses.sum(), kernels)
-        names = self.space.names
-        partials = gabor_partials(**arguments, kernel_size=size, dtype=dtype, names=names)
-        columns = []
-        for name in names:
+        arguments, columns = self._arguments(coordinates), []
+        partials = self.kernel_partials(coordinates, self.space.names)
+        for name in self.space.names:
             column = (cotangents * partials[name]).sum(dim=(-2, -1))
             # dvalue/dcoordinate of a logarithm is the value.
             columns.append(column * arguments[name] if name in self._logs else column)

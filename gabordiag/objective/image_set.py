@@ -28,19 +28,6 @@ _NOT_MEANT = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 _MOST_NAMED = 3
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A file that is left out.
-
-    Attributes:
-        file: Its name.
-        why: The reason; reads on from the name.
-    """
-
-    file: str
-    why: str
-
-
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """The images of an experiment.
@@ -48,12 +35,12 @@ class ImageSet:
     Attributes:
         sources: Of those that are used: paths, built-in names or arrays.
         names: Theirs, for people.
-        skipped: What was left out.
+        skipped: File names that were left out, each with the reason, which reads on from the name.
     """
 
     sources: tuple[Any, ...]
     names: tuple[str, ...]
-    skipped: tuple[Skipped, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -69,7 +56,7 @@ class ImageSet:
         """Returns what the JSON shows."""
         return {
             "used": len(self),
-            "skipped": [{"file": entry.file, "why": entry.why} for entry in self.skipped],
+            "skipped": [{"file": file, "why": why} for file, why in self.skipped],
         }
 
 
@@ -117,7 +104,7 @@ def find_usable(
         try:
             load(source)
         except InputError as error:
-            skipped.append(Skipped(_printable(name), _printable(_reason(error, source))))
+            skipped.append((_printable(name), _printable(_reason(error, source))))
         else:
             sources.append(source)
             names.append(_printable(name))
@@ -179,14 +166,10 @@ def _folder(folder: Path) -> list[tuple[str, Any]]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{folder} cannot be listed: {reason}.", "Give another folder.") from None
-    meant = [entry for entry in entries if not _is_passed_over(entry.name)]
+    meant = [e for e in entries if e.name[0] != "." and e.name.lower() not in _NOT_MEANT]
     if not meant:
         raise InputError(f"{folder} holds no images.", "Give a folder with images.")
     return [(entry.name, entry) for entry in meant]
-
-
-def _is_passed_over(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _NOT_MEANT
 
 
 def _reason(error: InputError, source: Any) -> str:
@@ -206,7 +189,7 @@ def _printable(text: str) -> str:
     )
 
 
-def _told(skipped: Sequence[Skipped]) -> str:
-    named = "; ".join(f"{entry.file} {entry.why}" for entry in skipped[:_MOST_NAMED])
+def _told(skipped: Sequence[tuple[str, str]]) -> str:
+    named = "; ".join(f"{file} {why}" for file, why in skipped[:_MOST_NAMED])
     more = len(skipped) - _MOST_NAMED
     return f"{named}; and {more} more" if more > 0 else named

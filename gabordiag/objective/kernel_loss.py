@@ -1,27 +1,38 @@
-"""The loss as a function of the kernel alone, through a compressed response.
+"""The loss as a function of the kernel alone: compressed, or by conv2d on the whole images.
 
-What the kernel is a function of, one parameter or several, is for those who call it to know.
+What the kernel is a function of, one parameter or several, is for those who call it to know. Each
+of the two checks the other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from gabordiag.gabor import gabor_kernel, gabor_partials
+from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.line import ScalarLoss
 from gabordiag.objective.losses import Loss, find_loss
-from gabordiag.objective.response import CompressedResponse
+from gabordiag.objective.response import CompressedResponse, correlate
+from gabordiag.objective.space import FloatArray
 
-Parts = tuple[Tensor, Tensor, Tensor]
+# Images and target responses that the direct path keeps between evaluations.
+_KEPT_BYTES = 2**28
+Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class KernelLoss:
-    """The loss between a kernel's response and the target kernel's.
+    """The loss between a kernel's response and the target kernel's, through compressed responses.
 
     Attributes:
-        compressed: From kernels to compressed responses, exact for every kernel that is asked for.
+        compressed: Exact for every kernel that is asked for.
         target_kernel: (1, K, K), of the same type and on the same device.
         definition: Which loss.
         is_noisy: The target response has noise.
@@ -37,7 +48,7 @@ class KernelLoss:
         """Compressed form (r,) of the target response."""
         return self.compressed(self.target_kernel)[0] + self.compressed.extra
 
-    def parts(self, kernels: Tensor) -> Parts:
+    def _parts(self, kernels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns residual (n, r), response (n, r) and target response (r,) of kernels (n, K, K).
 
         The residual is that of the difference of kernels: near the target its digits survive.
@@ -47,14 +58,150 @@ class KernelLoss:
         response = self.compressed(kernels) if self.is_noisy else residual + self.target_response
         return residual, response, self.target_response
 
-    def loss(self, kernels: Tensor) -> Tensor:
-        """Returns the loss (n,) of kernels (n, K, K), differentiable."""
-        return self.definition.compressed(*self.parts(kernels))
-
-    def smooth_loss(self, kernels: Tensor) -> Tensor:
-        """Returns the loss without its root (n,)."""
-        return find_loss(self.definition.squared).compressed(*self.parts(kernels))
+    def loss(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (n,) of kernels (n, K, K), differentiable; without root, if `smooth`."""
+        definition = self.definition.smooth if smooth else self.definition
+        return definition.compressed(*self._parts(kernels))
 
     def slopes(self, kernels: Tensor, changes: Tensor) -> Tensor:
         """Returns the loss's derivatives (n,) along changes (n, K, K) of the kernels."""
-        return self.definition.gradient(*self.parts(kernels), self.compressed(changes))
+        return self.definition.gradient(*self._parts(kernels), self.compressed(changes))
+
+
+class WholeImages:
+    """That loss by conv2d on the whole image: what a person's training loop computes.
+
+    Many images are read and convolved one after the other at every evaluation; the first ones, up
+    to some hundred megabytes, stay in memory.
+
+    Args:
+        experiment: Images and loss.
+        target_kernel: (1, K, K), in the precision and on the device of the computation.
+        indices: Of the images. Default: all.
+        kept: Padded images and target responses that are in memory, by index.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        target_kernel: Tensor,
+        indices: Sequence[int] | None = None,
+        kept: dict[int, Pair] | None = None,
+    ) -> None:
+        self.experiment, self.target_kernel = experiment, target_kernel
+        self._indices = indices
+        self._kept = {} if kept is None else kept
+
+    def on_images(self, indices: Sequence[int]) -> WholeImages:
+        """Returns the same loss on some of the many images."""
+        return WholeImages(self.experiment, self.target_kernel, indices, self._kept)
+
+    def loss(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (n,) of kernels (n, K, K), differentiable; without root, if `smooth`."""
+        definition = find_loss(self.experiment.loss)
+        definition = definition.smooth if smooth else definition
+        if not self.experiment.has_many_images:
+            ((padded, target),) = self._pairs()
+            return definition.direct(correlate(padded, kernels), target)
+        moments = [
+            # Responses are computed again for the gradient: those of all images would fill memory.
+            checkpoint(_moments, padded, kernels, target, use_reentrant=False)
+            for padded, target in self._pairs()
+        ]
+        return definition.pooled(torch.stack(moments).mean(dim=0))
+
+    def _pairs(self) -> Iterator[Pair]:
+        """Yields every padded image with its target response (P,)."""
+        count = len(self.experiment.image_set)
+        for index in range(count) if self._indices is None else self._indices:
+            pair = self._kept.get(index) or self._pair(index)
+            if sum(a.nbytes + b.nbytes for a, b in self._kept.values()) <= _KEPT_BYTES:
+                self._kept[index] = pair
+            yield pair
+
+    def _pair(self, index: int) -> Pair:
+        picture = self.experiment.picture(index)
+        padded = picture.padded.to(self.target_kernel)
+        with torch.no_grad():
+            response = correlate(padded, self.target_kernel)[0]
+        if picture.noise is not None:
+            response = response + picture.noise.flatten().to(response)
+        return padded, response
+
+
+def _moments(padded: Tensor, kernels: Tensor, target: Tensor) -> Tensor:
+    """Returns the four means over one image's pixels (4, n) that `Loss.pooled` takes."""
+    outputs = correlate(padded, kernels)
+    difference = outputs - target
+    pairs = ((difference, difference), (outputs, outputs), (outputs, target), (target, target))
+    return torch.stack([(a * b).mean(dim=-1).expand(len(outputs)) for a, b in pairs])
+
+
+class ExperimentLoss(ScalarLoss):
+    """The experiment's loss as a function of some of its kernel's parameters.
+
+    Attributes:
+        experiment: All settings; the other parameters stand at the target's values.
+        loss_definition: Which loss.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.loss_definition = find_loss(experiment.loss)
+        self.loss_name = experiment.loss
+        self.is_root = self.loss_definition.is_root
+        self._fixed = experiment.target_parameters.to_dict()
+        self._device = experiment.torch_device()
+
+    # Of the target, as `kernels` takes it.
+    _target: FloatArray
+
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """Which images the loss is the mean over, as JSON shows it; None with a single one."""
+        many = self.experiment.has_many_images
+        return self.experiment.image_set.to_dict() if many else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the experiment."""
+        return self.experiment.torch_dtype()
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the experiment."""
+        return self._device
+
+    def _arguments(self, at: Tensor) -> dict[str, Any]:
+        """Returns the arguments of `gabor_kernel` at n values or points, the fixed ones as well."""
+        raise NotImplementedError
+
+    def _of_kernels(self, at: Tensor) -> KernelLoss | WholeImages:
+        """Returns what gives the loss of the kernels at n values or points."""
+        raise NotImplementedError
+
+    def kernels(self, at: Tensor) -> Tensor:
+        """Returns the kernels (n, K, K) at n values or points."""
+        size = self.experiment.kernel_size
+        return gabor_kernel(**self._arguments(at), kernel_size=size, dtype=at.dtype)
+
+    def kernel_partials(self, at: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Returns the kernels' derivatives (n, K, K) by parameter, in closed form."""
+        size = self.experiment.kernel_size
+        return gabor_partials(
+            **self._arguments(at), kernel_size=size, dtype=at.dtype, names=list(names)
+        )
+
+    def target_kernel(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Returns the kernel (1, K, K) that made the target, on the device of the computation."""
+        return self.kernels(
+            torch.tensor(self._target, dtype=dtype or self.dtype, device=self.device)
+        )
+
+    def loss(self, at: Tensor) -> Tensor:
+        """Returns the loss (n,) at n values or points, differentiable."""
+        return self._of_kernels(at.detach()).loss(self.kernels(at))
+
+    def smooth_loss(self, at: Tensor) -> Tensor:
+        """Returns the loss without its root (n,)."""
+        return self._of_kernels(at.detach()).loss(self.kernels(at), smooth=True)

@@ -74,6 +74,42 @@ class ScalarLoss(ABC):
             return _in_chunks(self.tensor(values), self.loss)
 
 
+class Derived(ScalarLoss):
+    """A loss that another one computes, in its precision, at its place and with its state.
+
+    Args:
+        source: The other.
+    """
+
+    def __init__(self, source: ScalarLoss) -> None:
+        self._source = source
+        self.loss_name, self.is_root = source.loss_name, source.is_root
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the source."""
+        return self._source.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the source."""
+        return self._source.device
+
+    @property
+    def has_state(self) -> bool:
+        """Whether evaluations of the source may depend on those before."""
+        return self._source.has_state
+
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """Which images the source's loss is the mean over."""
+        return self._source.images
+
+    def begin_step(self) -> None:
+        """Begins a step of the source."""
+        self._source.begin_step()
+
+
 class Line(ScalarLoss):
     """A scalar loss of one scalar parameter, elementwise over values (n,).
 

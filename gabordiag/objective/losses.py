@@ -34,8 +34,8 @@ class Loss:
             response - target, formed before rounding could cancel.
         gradient: (residual, response, target, d_response (n, r)) -> (n,), the closed form of the
             derivative of `compressed` along d_response.
-        root_of: Name of the smooth loss of which it is the square root, with a kink at zero; empty
-            for a loss that is smooth itself.
+        under_root: The smooth loss of which it is the square root, with a kink at zero; None for a
+            loss that is smooth itself.
     """
 
     name: str
@@ -43,25 +43,44 @@ class Loss:
     pooled: Callable[[Tensor], Tensor]
     compressed: Callable[[Tensor, Tensor, Tensor], Tensor]
     gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-    root_of: str = ""
+    under_root: Loss | None = None
+
+    @classmethod
+    def root(cls, name: str, of: Loss) -> Loss:
+        """Returns the square root of a smooth loss."""
+
+        def gradient(residual: Tensor, response: Tensor, target: Tensor, change: Tensor) -> Tensor:
+            # 0/0 at exactly zero loss gives NaN, as torch's own sqrt does on the direct path.
+            root = of.compressed(residual, response, target).sqrt()
+            return of.gradient(residual, response, target, change) / (2 * root)
+
+        return cls(
+            name,
+            lambda outputs, target: of.direct(outputs, target).sqrt(),
+            lambda means: of.pooled(means).sqrt(),
+            lambda *vectors: of.compressed(*vectors).sqrt(),
+            gradient,
+            of,
+        )
 
     @property
     def is_root(self) -> bool:
         """Whether it has a kink at its zero."""
-        return bool(self.root_of)
+        return self.under_root is not None
 
-    def scale(self, energy: float) -> float:
-        """Returns what the loss without its root is a difference of.
-
-        Args:
-            energy: Mean square of the target.
-        """
-        return 1.0 if self.name == "cosine" else energy
+    @property
+    def smooth(self) -> Loss:
+        """The smooth loss under the root; itself where there is no root."""
+        return self.under_root or self
 
     @property
     def squared(self) -> str:
-        """Name of the smooth loss under the root; its own name where there is none."""
-        return self.root_of or self.name
+        """Name of the smooth loss."""
+        return self.smooth.name
+
+    def scale(self, energy: float) -> float:
+        """Returns what the smooth loss is a difference of, for a target of that mean square."""
+        return 1.0 if self.name == "cosine" else energy
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -73,33 +92,12 @@ def _mse_direct(outputs: Tensor, target: Tensor) -> Tensor:
     return (difference * difference).mean(-1)
 
 
-def _mse_pooled(means: Tensor) -> Tensor:
-    return means[0]
-
-
 def _mse(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
     return _dot(residual, residual)
 
 
 def _mse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: Tensor) -> Tensor:
     return 2 * _dot(residual, change)
-
-
-def _rmse_direct(outputs: Tensor, target: Tensor) -> Tensor:
-    return _mse_direct(outputs, target).sqrt()
-
-
-def _rmse_pooled(means: Tensor) -> Tensor:
-    return means[0].sqrt()
-
-
-def _rmse(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
-    return _dot(residual, residual).sqrt()
-
-
-def _rmse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: Tensor) -> Tensor:
-    # 0/0 at exactly zero loss gives NaN, as torch's own sqrt does on the direct path.
-    return _dot(residual, change) / _dot(residual, residual).sqrt()
 
 
 def _cosine_direct(outputs: Tensor, target: Tensor) -> Tensor:
@@ -138,14 +136,9 @@ def _cosine_gradient(residual: Tensor, response: Tensor, target: Tensor, change:
     return _dot(across, change) / (length * _dot(target, target).sqrt())
 
 
-LOSSES = {
-    loss.name: loss
-    for loss in (
-        Loss("rmse", _rmse_direct, _rmse_pooled, _rmse, _rmse_gradient, root_of="mse"),
-        Loss("mse", _mse_direct, _mse_pooled, _mse, _mse_gradient),
-        Loss("cosine", _cosine_direct, _cosine_pooled, _cosine, _cosine_gradient),
-    )
-}
+_MSE = Loss("mse", _mse_direct, lambda means: means[0], _mse, _mse_gradient)
+_COSINE = Loss("cosine", _cosine_direct, _cosine_pooled, _cosine, _cosine_gradient)
+LOSSES = {loss.name: loss for loss in (Loss.root("rmse", _MSE), _MSE, _COSINE)}
 
 
 def find_loss(name: str) -> Loss:

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.objective.line import CHUNK, Line, ScalarLoss, to_numpy
-from gabordiag.objective.space import FloatArray, Parameter, Space
+from gabordiag.objective.line import CHUNK, Derived, Line, ScalarLoss, to_numpy
+from gabordiag.objective.space import FloatArray, Space
 
 # Of each range: the step of central differences, about the cube root of a double's rounding.
 _DIFFERENCE = 1e-5
@@ -103,7 +101,7 @@ class Objective(ScalarLoss):
         return to_numpy(torch.cat(pieces))
 
 
-class OfLine(Objective):
+class OfLine(Derived, Objective):
     """A loss of one parameter as a loss of d = 1 parameters.
 
     Attributes:
@@ -111,35 +109,10 @@ class OfLine(Objective):
     """
 
     def __init__(self, line: Line) -> None:
+        super().__init__(line)
         self.line = line
         self.space = Space((line.parameter,))
-        self.loss_name = line.loss_name
-        self.is_root = line.is_root
         self._is_log = line.parameter.is_log
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the line."""
-        return self.line.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the line."""
-        return self.line.device
-
-    @property
-    def has_state(self) -> bool:
-        """Whether evaluations of the line may depend on those before."""
-        return self.line.has_state
-
-    @property
-    def images(self) -> dict[str, Any] | None:
-        """Which images the line's loss is the mean over."""
-        return self.line.images
-
-    def begin_step(self) -> None:
-        """Begins a step of the line."""
-        self.line.begin_step()
 
     def loss(self, coordinates: Tensor) -> Tensor:
         """Returns the loss (n,) at coordinates (n, 1)."""
@@ -163,12 +136,8 @@ class OfLine(Objective):
         return losses, slopes
 
 
-class Restriction(Line):
+class Restriction(Derived, Line):
     """A loss of several parameters along one of them, the others fixed.
-
-    Attributes:
-        parent: The loss of several.
-        index: Of the parameter that varies.
 
     Args:
         parent: The loss of several.
@@ -177,25 +146,10 @@ class Restriction(Line):
     """
 
     def __init__(self, parent: Objective, index: int, at: FloatArray) -> None:
+        super().__init__(parent)
         self.parent, self.index = parent, index
-        self.parameter: Parameter = parent.space.parameters[index]
-        self.loss_name, self.is_root = parent.loss_name, parent.is_root
+        self.parameter = parent.space.parameters[index]
         self._at = parent.space.coordinates(at)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the parent."""
-        return self.parent.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the parent."""
-        return self.parent.device
-
-    @property
-    def has_state(self) -> bool:
-        """Whether evaluations of the parent may depend on those before."""
-        return self.parent.has_state
 
     def loss(self, values: Tensor) -> Tensor:
         """Returns the loss (n,) at values (n,)."""

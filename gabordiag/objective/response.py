@@ -50,14 +50,12 @@ def pad_image(image: Tensor, kernel_size: int, padding: str) -> Tensor:
         UsageError: `padding` is unknown.
     """
     half = kernel_size // 2
+    modes = {"same": "constant", "circular": "circular"}
     if padding == "valid":
         return image
-    if padding == "same":
-        return torch.nn.functional.pad(image, (half, half, half, half))
-    if padding == "circular":
-        wrapped = torch.nn.functional.pad(image[None, None], (half,) * 4, mode="circular")
-        return wrapped[0, 0]
-    raise UsageError(f"padding '{padding}' is unknown.", f"Use one of {', '.join(PADDINGS)}.")
+    if padding not in modes:
+        raise UsageError(f"padding '{padding}' is unknown.", f"Use one of {', '.join(PADDINGS)}.")
+    return torch.nn.functional.pad(image[None, None], (half,) * 4, modes[padding])[0, 0]
 
 
 def output_shape(padded: Tensor, kernel_size: int) -> tuple[int, int]:
@@ -79,10 +77,10 @@ def correlate(padded: Tensor, kernels: Tensor) -> Tensor:
     """
     kernel_size = kernels.shape[-1]
     rows, columns = output_shape(padded, kernel_size)
-    step = _strip_rows(kernel_size**2 * columns, rows)
+    largest = max(1, STRIP_BYTES // (8 * kernel_size**2 * columns))
     strips = [
         torch.nn.functional.conv2d(padded[None, None, lo : hi + kernel_size - 1], kernels[:, None])
-        for lo, hi in _strips(rows, step)
+        for lo, hi in equal_parts(rows, largest)
     ]
     return torch.cat(strips, dim=-2)[0].flatten(1)
 
@@ -147,20 +145,19 @@ class GramWorkspace:
         if shape != self._seen or size > _SPECTRA_BYTES:
             self._seen = shape
             return self._parts(shape)
-        while self._kept and size + sum(map(_bytes, self._kept.values())) > _SPECTRA_BYTES:
+        while self._kept and size + self._kept_bytes() > _SPECTRA_BYTES:
             del self._kept[next(iter(self._kept))]
         self._kept[shape] = list(self._parts(shape))
         return iter(self._kept[shape])
+
+    def _kept_bytes(self) -> int:
+        return sum(part.nbytes for parts in self._kept.values() for part in parts)
 
     def _parts(self, shape: tuple[int, int]) -> Iterator[Tensor]:
         at_once = max(1, _CACHED_BYTES // (16 * shape[0] * (shape[1] // 2 + 1)))
         for kernels in torch.split(self._basis, at_once):
             across = torch.fft.rfft(kernels, n=shape[1])
             yield torch.fft.fft(across, n=shape[0], dim=1).conj_physical_()
-
-
-def _bytes(tensors: list[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
 
 
 def response_gram(
@@ -238,14 +235,6 @@ def equal_parts(length: int, largest: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def _strip_rows(doubles_per_row: int, rows: int) -> int:
-    return max(1, min(rows, STRIP_BYTES // (8 * doubles_per_row)))
-
-
-def _strips(rows: int, step: int) -> Iterator[tuple[int, int]]:
-    return ((lo, min(lo + step, rows)) for lo in range(0, rows, step))
-
-
 def _fast_length(n: int) -> int:
     """The smallest 2^a 3^b 5^c that is at least n: lengths that FFTs are quick at."""
     best = 1 << math.ceil(math.log2(n))
@@ -299,11 +288,10 @@ def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:
     # unit diagonal first, because rounding is relative to the largest entry, and an additive image
     # may be far stronger or weaker than the responses.
     scale = gram.diagonal().clamp(min=torch.finfo(torch.float64).tiny).sqrt()
-    with one_thread():
-        eigenvalues, vectors = torch.linalg.eigh(gram / scale / scale[:, None])
-    factor = eigenvalues.clamp(min=0).sqrt()[:, None] * vectors.T * scale
     rank = len(basis)
     with one_thread():
+        eigenvalues, vectors = torch.linalg.eigh(gram / scale / scale[:, None])
+        factor = eigenvalues.clamp(min=0).sqrt()[:, None] * vectors.T * scale
         weights = factor[:, :rank] @ basis.flatten(1)
     offset = factor[:, rank] if len(gram) > rank else torch.zeros_like(factor[:, 0])
     return CompressedResponse(weights, offset, rank)

@@ -66,12 +66,11 @@ def create_locked(path: Path, content: str) -> int:
         # Unlike a rename, a link never replaces what is there; the lock is on the file, not on its
         # name, so that nobody ever sees it unlocked.
         os.link(temporary, path)
-    except FileExistsError:
+    except OSError as error:
         os.close(descriptor)
-        raise
-    except OSError:
+        if isinstance(error, FileExistsError):
+            raise
         # A file system without links or locks: created empty first, which nobody else can either.
-        os.close(descriptor)
         path.touch(exist_ok=False)
         temporary.replace(path)
         descriptor = os.open(path, os.O_RDWR)

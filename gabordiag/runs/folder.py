@@ -12,7 +12,6 @@ that the run was interrupted (`saved.py`).
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -84,21 +83,20 @@ class RunFolder:
             OutputError: It cannot be made, or `out` holds something already.
         """
         config = to_toml({"command": command, **settings})
-        made: list[Path] = []
+        place = DEFAULT_ROOT if out is None else out
+        made = [folder for folder in (place, *place.parents) if not folder.exists()]
         try:
-            if out is None:
-                path, descriptor = _new_default(command, config, made)
-            else:
-                path, descriptor = _new_named(out, config, made)
-        except (OSError, OutputError) as error:
+            path = _new_default(command, made) if out is None else _new_named(out)
+            descriptor = create_locked(path / CONFIG, config)
+        except FileExistsError:
+            # Of two processes that found it empty, the other was first.
+            raise _taken(place) from None
+        except OSError as error:
             _remove_folders(made)
-            if isinstance(error, OutputError):
-                raise
-            place = out if out is not None else DEFAULT_ROOT
-            reason = error.strerror or str(error)
-            raise OutputError(
-                f"Cannot write to {place}: {reason}.", "Give another folder with --out."
-            ) from None
+            raise cannot_write(place, error) from None
+        except OutputError:
+            _remove_folders(made)
+            raise
         folder = cls(path, command, descriptor, made)
         folder._begin()
         return folder
@@ -117,8 +115,7 @@ class RunFolder:
         try:
             descriptor = lock(path / CONFIG)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise OutputError(f"Cannot write to {path}: {reason}.") from None
+            raise cannot_write(path, error) from None
         if descriptor is None:
             raise still_running(path)
         for entry in path.glob(f"{PART}*"):
@@ -275,17 +272,14 @@ def write_report(folder: Path, files: Mapping[str, str | bytes]) -> Path:
     Raises:
         OutputError: It cannot be written to.
     """
-    made: list[Path] = []
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        _make_folders(folder, made)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             write_atomically(folder / name, content)
-    except OSError as error:
+    except (OSError, OutputError) as error:
         _remove_folders(made)
-        raise cannot_write(folder, error) from None
-    except OutputError:
-        _remove_folders(made)
-        raise
+        raise cannot_write(folder, error) if isinstance(error, OSError) else error from None
     return folder
 
 
@@ -293,46 +287,32 @@ def _has_steps(file: Path) -> bool:
     return "trajectory-" in file.name and whole_lines(file).count(b"\n") > 1
 
 
-def _new_default(command: str, config: str, made: list[Path]) -> tuple[Path, int]:
-    _make_folders(DEFAULT_ROOT, made)
+def _new_default(command: str, made: list[Path]) -> Path:
+    DEFAULT_ROOT.mkdir(exist_ok=True)
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     for attempt in range(1000):
         # mkdir is atomic: of two processes in the same second, one gets the next number.
         path = DEFAULT_ROOT / (f"{stamp}-{command}" + (f"-{attempt + 1}" if attempt else ""))
-        try:
+        with contextlib.suppress(FileExistsError):
             path.mkdir()
-        except FileExistsError:
-            continue
-        made.insert(0, path)
-        return path, create_locked(path / CONFIG, config)
+            made.insert(0, path)
+            return path
     raise OutputError(f"{DEFAULT_ROOT} holds a thousand runs of this second.", "Use --out.")
 
 
-def _new_named(out: Path, config: str, made: list[Path]) -> tuple[Path, int]:
+def _new_named(out: Path) -> Path:
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file.", "Give a folder with --out.")
-    taken = OutputError(
+    if out.is_dir() and any(out.iterdir()):
+        raise _taken(out)
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _taken(out: Path) -> OutputError:
+    return OutputError(
         f"{out} is not empty, and is not overwritten.", "Give a new folder with --out."
     )
-    if out.is_dir() and any(out.iterdir()):
-        raise taken
-    _make_folders(out, made)
-    try:
-        return out, create_locked(out / CONFIG, config)
-    except FileExistsError:
-        # Of two processes that found it empty, the other was first.
-        made.clear()
-        raise taken from None
-
-
-def _make_folders(path: Path, made: list[Path]) -> None:
-    """Makes a folder and its parents; those that were not there are put into `made`."""
-    for folder in reversed([path, *path.parents]):
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-            made.insert(0, folder)
-    if not path.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "a part of the path is a file")
 
 
 def _remove_folders(made: Sequence[Path]) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 
 from gabordiag.errors import InputError
 from gabordiag.results import Data, View
@@ -95,24 +94,13 @@ def load_unfinished(path: Path) -> UnfinishedRun:
     Raises:
         InputError: It is no run folder, or its settings or logs are damaged.
     """
-    _require_folder(path)
-    status = read_status(path)
-    if not status:
-        raise InputError(f"{path} is no run folder: it holds no {CONFIG}.", _LISTS)
+    status = _known_status(path)
     settings = read_config(path / CONFIG)
     command = str(settings.pop("command", status.get("command")))
-    found = {file.name: read_trajectory(file) for file in sorted(path.glob("*trajectory-*.csv"))}
+    files = sorted(path.glob("*trajectory-*.csv"))
+    found = {file.name: as_columns(*parse_rows(file, whole_lines(file))) for file in files}
     logs = {name: log for name, log in found.items() if len(log.get("step", ()))}
     return UnfinishedRun(path, command, str(status["status"]), settings, logs)
-
-
-def read_trajectory(path: Path) -> dict[str, npt.NDArray[np.float64]]:
-    """Returns the columns of a trajectory that may have been cut off.
-
-    Raises:
-        InputError: It is damaged otherwise.
-    """
-    return as_columns(*parse_rows(path, whole_lines(path)))
 
 
 def require_interrupted(path: Path) -> dict[str, Any]:
@@ -121,10 +109,7 @@ def require_interrupted(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It is no run folder, has finished, or goes on.
     """
-    _require_folder(path)
-    status = read_status(path)
-    if not status:
-        raise InputError(f"{path} is no run folder: it holds no {CONFIG}.", _LISTS)
+    status = _known_status(path)
     if status["status"] == "finished":
         raise InputError(f"{path} has finished.", "`gabordiag report` shows what it found.")
     if is_held(path / CONFIG):
@@ -146,6 +131,14 @@ def find_run(path: Path) -> Path:
 def _require_folder(path: Path) -> None:
     if not path.is_dir():
         raise InputError(f"No run folder at {path}.", _LISTS)
+
+
+def _known_status(path: Path) -> dict[str, Any]:
+    _require_folder(path)
+    status = read_status(path)
+    if not status:
+        raise InputError(f"{path} is no run folder: it holds no {CONFIG}.", _LISTS)
+    return status
 
 
 def _require_known_schema(target: Path, content: Any) -> None:

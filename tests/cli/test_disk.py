@@ -15,7 +15,8 @@ import pytest
 
 from gabordiag.cli.main import run
 from gabordiag.errors import OutputError
-from gabordiag.runs import TrajectoryFile, read_status
+from gabordiag.runs.files import TrajectoryFile
+from gabordiag.runs.saved import read_status
 from tests.cli.test_resume import FILTER
 
 COMMANDS = {

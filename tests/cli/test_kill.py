@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from gabordiag.cli.main import run
-from gabordiag.runs import load_unfinished, read_status
+from gabordiag.runs.saved import load_unfinished, read_status
 from tests.cli.test_resume import FILTER, assert_same_run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")

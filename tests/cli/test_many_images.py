@@ -178,9 +178,9 @@ def test_bars_come_and_go() -> None:
             for done in (1, 2, 3):
                 bars.tell_images(what, done, 3)
         bars.tell_images("left unfinished", 1, 2)
-    assert bars._display is not None
+    assert bars._display.task_ids
     bars.close()
-    assert bars._display is None
+    assert not bars._display.task_ids
     bars.tell_images("alone", 1, 2)
     bars.tell_images("alone", 2, 2)
-    assert bars._display is None
+    assert not bars._display.task_ids

@@ -14,8 +14,8 @@ import pytest
 
 from gabordiag.cli.main import run
 from gabordiag.dynamics.optimizers import OPTIMIZERS, SCHEDULES
-from gabordiag.runs import list_runs, read_status
 from gabordiag.runs.files import lock
+from gabordiag.runs.saved import list_runs, read_status
 
 FILTER = ["--kernel-size", "9", "--wavelength", "5", "--sigma", "2", "--gamma", "1"]
 # A loss with state: it draws random numbers, and counts its own evaluations.

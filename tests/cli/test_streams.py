@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from gabordiag.cli.main import run
-from gabordiag.runs import load_run, load_unfinished, read_config
+from gabordiag.runs.formats import read_config
+from gabordiag.runs.saved import load_run, load_unfinished
 from gabordiag.wording import printable
 
 NOISY = """

@@ -106,11 +106,11 @@ class TestSomeOfThem:
         images = [texture(24, 20, seed=seed) for seed in range(4)]
         objective = along(Experiment(images=images, loss="mse", **SMALL))
         _ = objective.compressed
-        objective._measured[1]._grams[2].mul_(1.001)
+        objective._grams[2][2].mul_(1.001)
         assert objective.shortcut_error > 1e-5
 
     def test_too_many_matrices_are_dropped(self, pictures, monkeypatch):
-        monkeypatch.setattr("gabordiag.objective.image_grams._MOST_BYTES", 20_000)
+        monkeypatch.setattr("gabordiag.objective.gabor_line._MOST_BYTES", 20_000)
         objective = along(Experiment(images=pictures, loss="mse", **SMALL))
         value, _ = plain_loop(pictures, 0.2, "mse")
         assert objective.loss_at(0.2)[0] == pytest.approx(value, rel=1e-10)
