@@ -9,6 +9,7 @@ made on the objective.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ from gabordiag.dynamics.run import (
     Run,
     Trajectory,
     as_objective_of,
+    judge,
     judge_outcome,
     minimum_at,
     run_many,
@@ -44,8 +46,12 @@ from gabordiag.dynamics.windows import (
     rate_scale,
     suitable_rates,
 )
-from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
+from gabordiag.landscape.critical import (
+    SAME_LOSS,
+    CriticalPoint,
+    Landscape,
+    find_critical_points,
+)
 from gabordiag.landscape.series_objective import SeriesObjective
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.experiment import Experiment
@@ -78,6 +84,8 @@ SAFE = 0.9
 # Adam's rates from half a degree to some degrees; the one for starts anywhere.
 ADAM_RATES = (0.01, 0.03, 0.1)
 _ANYWHERE = 0.03
+# Without a target, of each range: the rate of Adam that looks for the lowest minimum.
+_SEARCH_SHARE = 0.005
 # Steps at least, of runs from other starts and with other optimizers; shares of the straight way
 # from the start to the target at which other starts are tried; random starts; places at which
 # slopes are measured.
@@ -586,7 +594,10 @@ class SpaceBench(_Bench):
         if new:
             rates = np.array([settings[i].lr * self._ratios(settings[i]) for i in new])
             runs = run_many(self.objective, settings[new[0]], starts[new], rates)
-            self._runs |= {keys[i]: made for i, made in zip(new, runs, strict=True)}
+            for i, made in zip(new, runs, strict=True):
+                # In single precision a run starts at the start's nearest number.
+                own = settings[i], made.trajectory.values[0].tobytes()
+                self._runs[keys[i]] = self._runs[own] = made
         runs_asked = ((how, self._runs[how, start]) for how, start in keys)
         return [
             self._trial(how, made.rates, made.trajectory, made.outcome, made.goal)
@@ -736,6 +747,35 @@ class SpaceBench(_Bench):
 Bench = LineBench | SpaceBench
 
 
+def with_lowest_as_target(run_: Run) -> Run:
+    """Returns a run of several parameters without a target, judged by the lowest minimum found.
+
+    Searched by Adam from random starts, from the run's own start and end, and by Newton's method
+    from where these were lowest. Of equally low ones it is the run's own, or the one nearest to its
+    start.
+    """
+    objective, space, path = run_.objective, run_.space, run_.trajectory
+    bench = SpaceBench(objective, run_.settings.optimizer, run_.rates)
+    ends = np.array([[getattr(p, side) for p in space.parameters] for side in ("low", "high")])
+    rates = _SEARCH_SHARE * np.ptp(space.coordinates(ends), axis=0)
+    starts = np.concatenate([bench.drawn(RANDOM_STARTS), path.values[:1]])
+    how = OptimizerSettings("adam", float(rates.max()), steps=TRIED_STEPS)
+    tried = run_many(objective, how, starts, np.tile(rates, (len(starts), 1)))
+    best = [made.trajectory.values[made.best_index] for made in (run_, *tried)]
+    minima = [minimum_at(objective, place) for place in best]
+    places = np.array([p if m is None else m for p, m in zip(best, minima, strict=True)])
+    losses = objective.loss_at(space.coordinates(places))
+    low = losses <= np.nanmin(losses) + SAME_LOSS * bench.height
+    apart = np.where(low, space.distances(places, path.values[0]), np.inf)
+    lowest = places[0 if low[0] else int(np.argmin(apart))]
+    aimed = copy.copy(objective)
+    aimed.space = Space(
+        tuple(replace(p, target=float(v)) for p, v in zip(space.parameters, lowest, strict=True)),
+        is_target_found=True,
+    )
+    return judge(aimed, run_.settings, None, path, run_.rates)
+
+
 def arrival(space: Space, goal: FloatArray | None, trajectory: Trajectory) -> int | None:
     """Returns the first step from which on a path stays at the goal, None if it never does."""
     if goal is None:
@@ -766,16 +806,13 @@ class Facts:
         experiment: The Gabor experiment behind the objective, if it is one.
         own_basin: The minimum into whose basin the start falls; None of several parameters.
 
-    Raises:
-        UsageError: Several parameters without a target.
     """
 
     def __init__(self, run: Run, sweep: Sweep | None = None, bench: Bench | None = None) -> None:
         self.run, self.sweep, self.faults = run, sweep, tuple[Finding, ...]()
         self.objective, self.space = run.objective, run.space
-        if sweep is None and len(self.objective.goals) == 0:
-            raise UsageError("a diagnosis of several parameters needs the target of each.")
-        self.goal_name = "the lowest minimum" if self.space.target is None else "the target"
+        is_given = self.space.target is not None and not self.space.is_target_found
+        self.goal_name = "the target" if is_given else "the lowest minimum"
         self.line = self.objective.line if isinstance(self.objective, OfLine) else None
         self.landscape = None if sweep is None else sweep.landscape
         self.settings = replace(run.settings, lr=float(run.rates.max()))

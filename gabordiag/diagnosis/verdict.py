@@ -17,21 +17,17 @@ import numpy as np
 
 from gabordiag.checks.gradient import check_objective
 from gabordiag.diagnosis.causes import CAUSES
-from gabordiag.diagnosis.evidence import Bench, Facts, arrival
+from gabordiag.diagnosis.evidence import Bench, Facts, arrival, with_lowest_as_target
 from gabordiag.diagnosis.remedies import OF_CODE, REMEDIES, Remedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
 from gabordiag.dynamics.run import (
+    Optimization,
     Run,
     StepListener,
     as_objective_of,
-    describe_space,
-    describe_surroundings,
     judge,
     run,
-    surroundings_data,
-    trajectory_name,
-    trajectory_tables,
 )
 from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
@@ -122,18 +118,19 @@ class Diagnosis(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
+        made = self._optimization.to_dict()
+        (shown_run,) = made.pop("runs")
         windows = None if self.windows is None else self.windows.to_dict()
         of_windows = ("working_lr", "escape_lr", "hold_lr")
         shown = {
             "verdict": self.verdict,
             "headline": self.headline,
             "findings": [finding.to_dict() for finding in self.findings],
-            "run": {**self.run.to_dict(), "trajectory": trajectory_name(0)},
+            "run": shown_run,
             **{name: None if windows is None else windows[name] for name in of_windows},
             "remedies": [remedy.to_dict() for remedy in self.remedies],
             "jump_story": list(self.jump_story),
-            **describe_space(self.run.space),
-            **describe_surroundings(self.sweep, self.pairs),
+            **made,
         }
         if self.sweep is None:
             return {**shown, "target_hessian": self.target_hessian}
@@ -142,7 +139,11 @@ class Diagnosis(Result):
 
     def data(self) -> Data:
         """Returns what is saved: trajectory-000.csv, and sweep.csv or pair-*.npz."""
-        return trajectory_tables([self.run]) | surroundings_data(self.sweep, self.pairs)
+        return self._optimization.data()
+
+    @property
+    def _optimization(self) -> Optimization:
+        return Optimization((self.run,), self.sweep, self.pairs)
 
 
 def diagnose_objective(
@@ -175,7 +176,7 @@ def diagnose_objective(
         progress: Called with (causes and remedies done, about how many in all).
 
     Raises:
-        UsageError: A start or a rate that cannot be, or several parameters without a target.
+        UsageError: A start or a rate that cannot be.
         InputError: The loss is not finite somewhere in the range, or the user's code failed.
     """
     total = 2 + len(CAUSES) + len(REMEDIES)
@@ -200,6 +201,9 @@ def diagnose_objective(
             objective, settings, start, lr, landscape=known, listener=listener, stepped=loop
         )
     tick()
+    if sweep is None and len(objective.goals) == 0:
+        made_run = with_lowest_as_target(made_run)
+        objective = made_run.objective
     facts = Facts(made_run, sweep, bench)
     findings = check_gradient(facts, loop)
     blocked = any(finding.present for finding in findings)

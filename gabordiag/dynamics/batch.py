@@ -97,16 +97,9 @@ def descend_batch(
     keep_history: bool = False,
     progress: Progress | None = None,
 ) -> BatchRuns:
-    """Runs every start at every learning rate.
+    """Runs every start (s,) at every one of distinct rates (l,); the settings' own is not used.
 
-    Args:
-        table: The tabulated objective.
-        settings: Optimizer and steps; its own lr is not used.
-        lrs: (l,), distinct.
-        starts: (s,).
-        tail: How many of the last values are judged. Default: a tenth of the steps.
-        keep_history: Keep every value, not the tail alone.
-        progress: Called now and then with (steps done, steps in all).
+    The last values are judged, by default a tenth of the steps; with `keep_history` all are kept.
 
     Raises:
         UsageError: The optimizer cannot run as a batch.

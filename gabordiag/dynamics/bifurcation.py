@@ -29,7 +29,7 @@ from gabordiag.dynamics.tables import TabulatedObjective, is_expensive
 from gabordiag.dynamics.theory import Theory, stability_bound
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
-from gabordiag.landscape.series import LossSeries, build_series
+from gabordiag.landscape.series import build_series
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Progress, Result, View, read_only
@@ -145,16 +145,9 @@ def run_bifurcation(
     table: TabulatedObjective | None = None,
     progress: Progress | None = None,
 ) -> Bifurcation:
-    """Runs every rate from one start and keeps the tails.
+    """Runs every one of ascending rates (l,) from one start and keeps and judges the tails.
 
-    Args:
-        objective: What to minimise.
-        settings: Optimizer and steps.
-        lrs: Ascending rates (l,).
-        start: First value. Default: the parameter's own.
-        tail: How many of the last values are kept and judged.
-        table: Of the objective, if it is already known.
-        progress: Called now and then with (steps done, steps in all).
+    The start is by default the parameter's own; the table is made unless it is known already.
 
     Raises:
         UsageError: An optimizer that does not act elementwise at a constant rate, or fewer steps
@@ -214,21 +207,11 @@ def loss_curvatures(objective: Line, values: FloatArray) -> FloatArray:
     if parameter.period is None:
         resolved &= (values >= parameter.low) & (values <= parameter.high)
     curvatures = np.full(len(values), np.nan)
-    curvatures[resolved] = _series_curvatures(series, values[resolved], objective.is_root)
+    evaluate = series.evaluate_root if objective.is_root else series.evaluate
+    curvatures[resolved] = evaluate(values[resolved])[2]
     asked = finite & ~resolved
     if asked.any() and not is_expensive(objective):
         distinct, place = np.unique(values[asked], return_inverse=True)
         with suppress(InputError):
             curvatures[asked] = objective.derivatives(distinct, 2)[2][place]
     return curvatures
-
-
-def _series_curvatures(series: LossSeries, values: FloatArray, is_root: bool) -> FloatArray:
-    """For a root r = sqrt(s):  r'' = s'' / (2 r) - s'^2 / (4 r^3)."""
-    smooth, slope, curvature = series.evaluate(values)
-    if not is_root:
-        return curvature
-    with np.errstate(divide="ignore", invalid="ignore"):
-        root = np.sqrt(np.maximum(smooth, 0.0))
-        result: FloatArray = curvature / (2 * root) - slope**2 / (4 * root**3)
-    return result

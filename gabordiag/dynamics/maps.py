@@ -148,17 +148,10 @@ def run_basins(
     table: TabulatedObjective | None = None,
     progress: Progress | None = None,
 ) -> Basins:
-    """Runs the whole map.
+    """Runs the whole map, of ascending rates (l,) and starts (s,), by default the whole range.
 
-    Args:
-        objective: What to minimise.
-        settings: Optimizer and steps, constant schedule.
-        lrs: Ascending rates (l,).
-        starts: (s,). Default: the whole range.
-        start: The start that is asked about. Default: the parameter's own.
-        sweep: Of the objective, if it is already known.
-        table: Of the objective, if it is already known.
-        progress: Called now and then with (steps done, steps in all).
+    One start is asked about besides, by default the parameter's own. Sweep and table are made
+    unless they are known already.
 
     Raises:
         UsageError: An optimizer or schedule that cannot run as a batch, or no starts.

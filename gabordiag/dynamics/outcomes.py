@@ -299,14 +299,9 @@ def descends(
 ) -> BoolArray:
     """Whether the loss still goes down step by step, or the oscillation decays.
 
-    A run that arrives within the tail, at the index `arrivals` (n,), is judged by its steps up to
+    Asked of the runs `among` (n,) by the lengths of their moves (tail - 1, n) and losses (tail, n).
+    One that arrives within the tail, at the index `arrivals` (n,), is judged by its steps up to
     there: what comes after, a bounce across a kink, say, is no longer a descent.
-
-    Args:
-        moves: Lengths of the tail's steps (tail - 1, n).
-        losses: (tail, n).
-        among: Runs that are asked about (n,).
-        arrivals: Index since which a run stays where it belongs (n,); the tail's length for never.
     """
     result = np.zeros(losses.shape[1], dtype=np.bool_)
     some = losses[:, among]

@@ -99,14 +99,9 @@ def run_plane(
     *,
     progress: Progress | None = None,
 ) -> PlaneBasins:
-    """Runs every start of a grid over the two parameters' ranges.
+    """Runs every start of a grid over the two parameters' ranges, with so many along each.
 
-    Args:
-        objective: Of two parameters, none as a logarithm.
-        settings: Optimizer and steps.
-        points: Starts along each parameter.
-        own_lrs: Learning rates of single parameters, by name.
-        progress: Called now and then with (steps done, steps in all).
+    Single parameters may have learning rates of their own, by name.
 
     Raises:
         UsageError: Not two parameters, a logarithm, or an optimizer that cannot run as a batch.

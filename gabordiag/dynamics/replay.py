@@ -37,13 +37,12 @@ class Step(NamedTuple):
     def row(self) -> list[float]:
         """Returns the row of a log, under `log_columns`."""
         full = [] if self.full_loss is None else [self.full_loss]
-        lr = float(self.lrs[0])
-        if len(self.values) == 1:
-            numbers = (self.values[0], self.loss, self.gradients[0], self.updates[0], lr)
-            return [float(self.step), *map(float, numbers), *full]
-        lengths = (math.hypot(*self.gradients), math.hypot(*self.updates), lr)
-        several = np.concatenate([self.gradients, self.updates, self.lrs]).tolist()
-        return [float(self.step), *self.values.tolist(), self.loss, *lengths, *several, *full]
+        moved, several = [self.gradients[0], self.updates[0]], np.empty(0)
+        if len(self.values) > 1:
+            moved = [math.hypot(*self.gradients), math.hypot(*self.updates)]
+            several = np.concatenate([self.gradients, self.updates, self.lrs])
+        numbers = (self.step, *self.values, self.loss, *moved, self.lrs[0], *several, *full)
+        return list(map(float, numbers))
 
 
 # What a log of runs on batches has behind the columns of every log.

@@ -298,51 +298,36 @@ class Optimization(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows; trajectory files are named in the order of the runs."""
-        return {
-            **describe_space(self.runs[0].space),
-            "runs": [
-                {**run.to_dict(), "trajectory": trajectory_name(index)}
-                for index, run in enumerate(self.runs)
-            ],
-            **describe_surroundings(self.sweep, self.pairs),
-            **({"notes": list(self.notes)} if self.notes else {}),
-        }
+        shown: dict[str, Any] = {} if not self.notes else {"notes": list(self.notes)}
+        shown["runs"] = [
+            {**run.to_dict(), "trajectory": trajectory_name(index)}
+            for index, run in enumerate(self.runs)
+        ]
+        space = self.runs[0].space
+        if len(space) > 1:
+            shown |= {
+                "learned": list(space.names),
+                "units": ["rad" if p.is_angle else p.unit for p in space.parameters],
+                "periods": [parameter.period for parameter in space.parameters],
+                "tolerances": space.tolerance.tolist(),
+                "target": None if space.target is None else space.named(space.target),
+            }
+        if self.sweep is not None:
+            return {**shown, "landscape": self.sweep.to_dict()}
+        pairs = [{"names": list(pair.names), "file": pair.file} for pair in self.pairs]
+        return {**shown, "pairs": pairs}
 
     def data(self) -> Data:
         """Returns what is saved: trajectory-*.csv, and sweep.csv or pair-*.npz."""
-        return trajectory_tables(self.runs) | surroundings_data(self.sweep, self.pairs)
+        tables = trajectory_tables(self.runs)
+        if self.sweep is not None:
+            return {**tables, **self.sweep.data()}
+        return tables | {p.file: {"a": p.a, "b": p.b, "loss": p.loss} for p in self.pairs}
 
 
 def trajectory_tables(runs: Sequence[Run]) -> dict[str, Mapping[str, FloatArray]]:
     """Returns file name -> column -> array of the runs' logs."""
     return {trajectory_name(i): r.trajectory.to_table(r.space.names) for i, r in enumerate(runs)}
-
-
-def describe_space(space: Space) -> dict[str, Any]:
-    """Returns several parameters as JSON shows them; nothing of one, which its landscape shows."""
-    if len(space) == 1:
-        return {}
-    return {
-        "learned": list(space.names),
-        "units": ["rad" if p.is_angle else p.unit for p in space.parameters],
-        "periods": [parameter.period for parameter in space.parameters],
-        "tolerances": space.tolerance.tolist(),
-        "target": None if space.target is None else space.named(space.target),
-    }
-
-
-def describe_surroundings(sweep: Sweep | None, pairs: Sequence[PairSurface]) -> dict[str, Any]:
-    """Returns as JSON what runs are shown on: a landscape, or the planes of pairs."""
-    if sweep is not None:
-        return {"landscape": sweep.to_dict()}
-    return {"pairs": [{"names": list(pair.names), "file": pair.file} for pair in pairs]}
-
-
-def surroundings_data(sweep: Sweep | None, pairs: Sequence[PairSurface]) -> dict[str, Any]:
-    """Returns the arrays of the same: sweep.csv, or pair-*.npz."""
-    if sweep is not None:
-        return dict(sweep.data())
-    return {pair.file: {"a": pair.a, "b": pair.b, "loss": pair.loss} for pair in pairs}
 
 
 def trajectory_name(index: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,18 +42,17 @@ class GradientNoise:
 
     Attributes:
         value: Of the parameter.
-        full: Gradient of the loss over all images.
+        full_gradient: Of the loss over all images.
         deviation: Standard deviation of a batch's gradient around its mean.
     """
 
     value: float
-    full: float
+    full_gradient: float
     deviation: float
 
     def to_dict(self) -> dict[str, float | None]:
         """Returns the fields as JSON takes them."""
-        full, deviation = finite_or_none(self.full), finite_or_none(self.deviation)
-        return {"value": self.value, "full_gradient": full, "deviation": deviation}
+        return {name: finite_or_none(number) for name, number in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,13 @@ class BatchEffect:
         size: Images a step.
         images: Of all.
         epochs: How often the run saw each image.
-        start: Gradient noise at the start.
-        minimum: Gradient noise at the minimum in whose basin the run ends; None at a kink, and
-            where the tail does not stay in one basin.
-        left_at: First step outside the basin of the start, or None.
-        noise_free_left_at: The same of the noise-free run.
+        noise_at_start: Of the gradient.
+        noise_at_minimum: At the one in whose basin the run ends; None at a kink, and where the tail
+            does not stay in one basin.
+        left_basin_at: First step outside the basin of the start, or None.
+        noise_free_left_basin_at: The same of the noise-free run.
         spread: Standard deviation of the second half of the run, or of its tail if only that stays
-            in the basin; None where `minimum` is.
+            in the basin; None where `noise_at_minimum` is.
         predicted_spread: sqrt(lr s^2 / (L'' (2 - lr L''))), with s the gradient's deviation at the
             minimum: the stationary one of plain gradient descent on a quadratic when batches are
             drawn independently; about sqrt(lr s^2 / (2 L'')) for small lr. None elsewhere.
@@ -80,28 +79,19 @@ class BatchEffect:
     size: int
     images: int
     epochs: float
-    start: GradientNoise
-    minimum: GradientNoise | None
-    left_at: int | None
-    noise_free_left_at: int | None
+    noise_at_start: GradientNoise
+    noise_at_minimum: GradientNoise | None
+    left_basin_at: int | None
+    noise_free_left_basin_at: int | None
     spread: float | None
     predicted_spread: float | None
     explanation: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        return {
-            "size": self.size,
-            "images": self.images,
-            "epochs": self.epochs,
-            "noise_at_start": self.start.to_dict(),
-            "noise_at_minimum": None if self.minimum is None else self.minimum.to_dict(),
-            "left_basin_at": self.left_at,
-            "noise_free_left_basin_at": self.noise_free_left_at,
-            "spread": self.spread,
-            "predicted_spread": self.predicted_spread,
-            "explanation": self.explanation,
-        }
+        minimum = self.noise_at_minimum and self.noise_at_minimum.to_dict()
+        noise = {"noise_at_start": self.noise_at_start.to_dict(), "noise_at_minimum": minimum}
+        return {**asdict(self), **noise}
 
 
 def run_all_batches(
@@ -114,16 +104,10 @@ def run_all_batches(
     sweep: Sweep,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
 ) -> Optimization:
-    """Runs every setting from every start, on batches and on all images.
+    """Runs every setting from every start, on batches of some images and on all images.
 
-    Args:
-        objective: Over many images; what is descended.
-        exact: The same through the shortcut, for what is measured beside the run.
-        settings: How, one or several.
-        starts: First values.
-        batch_size: Images a step, fewer than there are.
-        sweep: Of the objective.
-        listeners: Gives the listener of the index-th run; its steps have a `full_loss`.
+    What is descended is `objective`; `exact` is the same through the shortcut, for what is measured
+    beside the run. The steps that the listeners of the runs get have a `full_loss`.
 
     Returns:
         Two runs for each setting and start: on batches, then noise-free. All draw the same batches.
@@ -276,19 +260,19 @@ def _predict_spread(
 
 
 def _scatter_words(effect: BatchEffect) -> str:
-    noise = effect.start
+    noise = effect.noise_at_start
     text = (
         f"Batches of {effect.size} of {effect.images} images ({effect.epochs:.3g} epochs): at the "
         f"start a batch's gradient scatters by {noise.deviation:.3g} around the full gradient of "
-        f"{noise.full:.3g}"
+        f"{noise.full_gradient:.3g}"
     )
-    if noise.full != 0 and math.isfinite(noise.full):
-        text += f", {noise.deviation / abs(noise.full):.2g} times its size"
+    if noise.full_gradient != 0 and math.isfinite(noise.full_gradient):
+        text += f", {noise.deviation / abs(noise.full_gradient):.2g} times its size"
     return text + "."
 
 
 def _basin_words(effect: BatchEffect) -> str:
-    noisy, free = effect.left_at, effect.noise_free_left_at
+    noisy, free = effect.left_basin_at, effect.noise_free_left_basin_at
     if noisy is None:
         if free is None:
             return (
@@ -304,7 +288,7 @@ def _basin_words(effect: BatchEffect) -> str:
 
 
 def _rest_words(effect: BatchEffect, noisy: Run) -> str:
-    noise, spread = effect.minimum, effect.spread
+    noise, spread = effect.noise_at_minimum, effect.spread
     point, _ = _end_basin(noisy)
     landscape = _landscape(noisy)
     show = landscape.parameter.show

@@ -301,12 +301,9 @@ def is_expensive(objective: Line) -> bool:
 
 def _from_series(objective: Line, nodes: FloatArray, exact: np.ndarray) -> FloatArray:
     """Returns loss and gradient at the nodes, (2, cells, 6), from the objective's series."""
-    smooth, slope, _ = build_series(objective).evaluate(nodes.ravel())
-    levels = np.stack([smooth, slope]).reshape(2, *nodes.shape)
-    if objective.is_root:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            levels[0] = np.sqrt(np.maximum(levels[0], 0.0))
-            levels[1] /= 2 * levels[0]
-        if len(exact):
-            levels[:, exact] = _both(objective, nodes[exact])
+    series = build_series(objective)
+    evaluate = series.evaluate_root if objective.is_root else series.evaluate
+    levels = np.stack(evaluate(nodes.ravel())[:2]).reshape(2, *nodes.shape)
+    if objective.is_root and len(exact):
+        levels[:, exact] = _both(objective, nodes[exact])
     return levels

@@ -425,11 +425,9 @@ def _classify(
             continue
         # d^2 sqrt(s) = s'' / (2 sqrt s) where s' = 0.
         own = float(curvature / (2 * math.sqrt(square))) if objective.is_root else float(curvature)
-        seen = looked.get(value)
-        if seen is None:
-            kind, bends = "minimum" if curvature > 0 else "maximum", True
-        else:
-            kind, bends = seen.kind, seen.confirms(float(curvature))
+        kind, bends = "minimum" if curvature > 0 else "maximum", True
+        if value in looked:
+            kind, bends = looked[value].kind, looked[value].confirms(float(curvature))
         stable = stable_lr(own) if kind == "minimum" and bends else None
         # Of a minimum that is flatter or sharper than any parabola no curvature is claimed.
         shown = own if bends or kind != "minimum" else None

@@ -54,13 +54,8 @@ class SampledLine:
 
     def at(self, value: float) -> float:
         """Returns the loss between the grid's places, interpolated."""
-        parameter = self.landscape.parameter
-        if parameter.period is None:
-            return float(np.interp(value, self.values, self.losses))
-        period = parameter.period
-        place = parameter.low + (value - parameter.low) % period
-        ends = np.append(self.values, self.values[0] + period)
-        return float(np.interp(place, ends, np.append(self.losses, self.losses[0])))
+        period = self.landscape.parameter.period
+        return float(np.interp(value, self.values, self.losses, period=period))
 
 
 def grid_of(parameter: Parameter, own: float) -> FloatArray:

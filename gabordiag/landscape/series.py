@@ -361,6 +361,16 @@ class LossSeries:
             curvature = per_phi / value_slope(self.parameter, phi)
         return smooth, slope, curvature
 
+    def evaluate_root(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Returns the root r = sqrt(s) of the smooth loss s and its first two derivatives (n,).
+
+        r' = s' / (2 r) and r'' = s'' / (2 r) - s'^2 / (4 r^3).
+        """
+        smooth, slope, curvature = self.evaluate(values)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            root = np.sqrt(np.maximum(smooth, 0.0))
+            return root, slope / (2 * root), curvature / (2 * root) - slope**2 / (4 * root**3)
+
 
 _built: WeakKeyDictionary[Line, LossSeries] = WeakKeyDictionary()
 

@@ -186,11 +186,8 @@ def sweep_surface(
 ) -> Surface:
     """Evaluates the loss and its gradient on a grid and finds the critical points.
 
-    Args:
-        objective: Of two parameters.
-        points: How many values of each, both ends included. Default: 181.
-        ranges: Their ends; default: the parameter's own range.
-        progress: Called with (rows done, rows in all).
+    Of each parameter so many values, 181 by default, over its own range unless an end is given,
+    both included. Progress is reported in rows.
 
     Raises:
         UsageError: Not two parameters, fewer than 2 points, an empty range, or values that cannot
@@ -263,9 +260,8 @@ def _lowest(surface: Surface) -> BoolArray:
 def _edge_minima(surface: Surface) -> list[tuple[int, int]]:
     """Grid points on an open edge that are lower than all around: the loss falls on outside."""
     whole = _whole_periods(surface)
-    inner = [slice(None) if is_whole else slice(1, -1) for is_whole in whole]
     lowest = _lowest(surface)
-    lowest[inner[0], inner[1]] = False
+    lowest[tuple(slice(None) if is_whole else slice(1, -1) for is_whole in whole)] = False
     for axis, is_whole in enumerate(whole):
         if is_whole:
             # The period's end is its beginning.

@@ -186,14 +186,9 @@ def sweep_objective(
     *,
     survey: bool = False,
 ) -> Sweep:
-    """Sweeps an objective over its range, or a part of it.
+    """Sweeps an objective over its range, or from `low` to `high`, with both ends included.
 
-    Args:
-        objective: What to sweep.
-        points: How many values, both ends included. Default: 721.
-        low: Lower end; default: the parameter's own range.
-        high: Upper end.
-        survey: Of many images, look at single ones, too.
+    The values are 721 by default; a survey of many images looks at single ones, too.
 
     Raises:
         UsageError: Fewer than 2 points, an empty range, or values that cannot be.
