@@ -35,7 +35,7 @@ EFFORTS = {
     # Adam's own.
     "dynamics.theory": {"_ADAM_BETA1"},
     "diagnosis.evidence": {
-        "_LOOKED_AT", "_ANYWHERE", "TRIED_STEPS", "RANDOM_STARTS", "_MEASURED_AT",
+        "_LOOKED_AT", "_ANYWHERE", "_SEARCH_SHARE", "TRIED_STEPS", "RANDOM_STARTS", "_MEASURED_AT",
         "MULTI_START_GRID",
     },
     "dynamics.windows": {
