@@ -804,6 +804,7 @@ class Facts:
         settings: Of the run; the rate is the largest of the parameters'.
         start: First values (d,) of the run.
         experiment: The Gabor experiment behind the objective, if it is one.
+        own_basin: The minimum into whose basin the start falls; None of several parameters.
 
     """
 
@@ -821,6 +822,9 @@ class Facts:
         self.experiment: Experiment | None = None
         if isinstance(source, GaborLine | GaborObjective):
             self.experiment = source.experiment
+        self.own_basin: CriticalPoint | None = None
+        if self.landscape is not None:
+            self.own_basin = self.landscape.attractor_of(float(self.start[0]))
         self.bench = bench or self._bench(self.objective)
 
     def _bench(self, objective: Objective) -> Bench:
@@ -913,11 +917,6 @@ class Facts:
         return None if self.windows is None else self.windows.hold_lr
 
     @cached_property
-    def own_basin(self) -> CriticalPoint | None:
-        """The minimum into whose basin the start falls; None of several parameters."""
-        return None if self.landscape is None else self.landscape.attractor_of(float(self.start[0]))
-
-    @cached_property
     def target_basin(self) -> CriticalPoint | None:
         """The target's minimum, if there is one; None of several parameters."""
         if self.landscape is None or self.bench.goal is None:
@@ -978,7 +977,7 @@ class Facts:
         return f"{value:.{parameter.figures(value)}g}"
 
 
-def round_down(value: float, digits: int = 2) -> float:
-    """Returns the value cut to so many significant digits: what a person would type."""
-    exponent = int(np.floor(np.log10(value))) - digits + 1
+def round_down(value: float) -> float:
+    """Returns the value cut to two significant digits: what a person would type."""
+    exponent = int(np.floor(np.log10(value))) - 1
     return float(f"{np.floor(value / 10.0**exponent + 1e-9) * 10.0**exponent:.12g}")

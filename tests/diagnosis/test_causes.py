@@ -165,8 +165,8 @@ def test_a_log_is_diagnosed_like_the_run_it_came_from() -> None:
         path = found.run.trajectory
         # What was not logged is filled in: gradients by the objective, rates by the settings.
         np.testing.assert_allclose(path.gradient, logged["grad"], rtol=1e-12)
-        np.testing.assert_array_equal(path.lr, logged["lr"])
-        np.testing.assert_allclose(path.update[:-1], -0.55 * logged["grad"][:-1], rtol=1e-9)
+        np.testing.assert_array_equal(path.lrs[:, 0], logged["lr"])
+        np.testing.assert_allclose(path.updates[:-1, 0], -0.55 * logged["grad"][:-1], rtol=1e-9)
 
 
 def test_a_log_may_begin_late_but_must_hold_a_step() -> None:

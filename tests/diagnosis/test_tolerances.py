@@ -35,20 +35,20 @@ EFFORTS = {
     # Adam's own.
     "dynamics.theory": {"_ADAM_BETA1"},
     "diagnosis.evidence": {
-        "_LOOKED_AT", "_ANYWHERE", "TRIED_STEPS", "RANDOM_STARTS", "_MEASURED_AT",
+        "_LOOKED_AT", "_ANYWHERE", "_SEARCH_SHARE", "TRIED_STEPS", "RANDOM_STARTS", "_MEASURED_AT",
         "MULTI_START_GRID",
     },
     "dynamics.windows": {
         "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",
     },
     "landscape.critical": {"_NEWTON_REACH", "PLAIN_LIMIT", "_GRID", "_MOST_DIPS"},
-    "landscape.doubtful": {"_RIPPLES", "_BETWEEN", "_BESIDE_KINK"},
+    "landscape.doubtful": {"_RIPPLES", "_BETWEEN", "_BESIDE_KINK", "_ZOOMS", "_RIGHT_BESIDE"},
     "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
     "diagnosis.unreachable": {"_AGAIN"},
-    "landscape.sweep": {"DEFAULT_POINTS"},
+    "landscape.sweep": {"DEFAULT_POINTS", "MOST_SURVEYED"},
     "own.plain_loop": {"_COMPARED"},
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
-                          "_ROWS_AT_ONCE"},
+                          "_ROWS_AT_ONCE", "PAIR_POINTS", "_FEW_POINTS", "_MOST_SHOWN", "_LOWEST"},
     # Where a period is guessed, no verdict is given; `test_own.py` tests the guesses.
     "own.period": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
                          "_ARGUMENT_ROUNDINGS"},

@@ -62,7 +62,7 @@ def explained(made: Run, period: float | None) -> Iterator[tuple[str, Explanatio
     path, target = made.trajectory, made.space.parameters[0].target
     log = {
         "step": np.arange(len(path)), "theta": path.value, "loss": path.losses,
-        "grad": path.gradient, "lr": path.lr,
+        "grad": path.gradient, "lr": path.lrs[:, 0],
     }  # fmt: skip
     less = {name: log[name] for name in ("theta", "loss")}
     for columns in (log, less):
