@@ -28,11 +28,12 @@ $(INSTALLED): pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gabordiag needs Python 3.11 or newer")'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable ".[explore]"
 	touch $@
 
 $(DEVELOPED): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --group dev
 	touch $@
 
 reproduce: $(INSTALLED)
@@ -56,7 +57,8 @@ check-slow: $(DEVELOPED)
 check-lowest:
 	$(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/floors.py > $(LOWEST)/floors.txt
-	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/floors.txt --editable ".[dev]"
+	$(LOWEST)/bin/python -m pip install --quiet "pip>=25.1"
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/floors.txt --editable ".[explore]" --group dev
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile -W default tests
 
 coverage: $(DEVELOPED)

@@ -16,7 +16,7 @@ import pytest
 from torch import Tensor
 
 import gabordiag as gd
-from gabordiag.dynamics.predictability import trusted_steps
+from gabordiag.dynamics.outcomes import trusted_steps
 from gabordiag.objective.space import Parameter
 
 SMALL = ["--image", "image.npy", "--kernel-size", "9", "--wavelength", "5", "--sigma", "2"]

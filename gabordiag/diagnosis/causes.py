@@ -5,24 +5,14 @@ it is, makes the run reach the target. `CAUSES` is ordered from the least intrus
 most; the first that is present and sufficient is the primary one. To add a cause: write a function
 `facts -> Finding`, put it in its place in the table, and plant it in `test_planted.py`. One that is
 present but not sufficient becomes the verdict where no other is. The table is that of one parameter
-and of several; what cannot be asked of a run is reported with the reason (`Cause.needs`).
-
-Thresholds that decide a verdict:
-
-| constant | below / inside | above / outside |
-|---|---|---|
-| WRONG_GRADIENT 1e-2 (CS231n) | derivative ruled out, or suspicious | `wrong_gradient` |
-| GOOD_GRADIENT 1e-4 (CS231n) | "agrees" | "suspicious", said so, no verdict |
-| UNREACHABLE 1e-3 of the height (`unreachable.py`) | target counts as the lowest | not |
-| FLAT_SLOPE 1e-3 of the steepest, FLAT_RISE 1e-2 of height / range | the start is flat | not |
-| outcomes' own | see `gabordiag.dynamics.outcomes` | |
+and of several; what cannot be asked of a run is reported with the reason. The
+thresholds are listed in this room's README.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,23 +39,32 @@ _NUDGE, _LONGER = 5, 4
 Test = Callable[[Facts], Finding]
 
 
+def _absent(cause: str, text: str, evidence: dict[str, Any] | None = None) -> Finding:
+    return Finding(cause, False, False, evidence or {}, text)
+
+
+def _present(
+    cause: str, text: str, evidence: dict[str, Any], trial: Trial | None, advice: str
+) -> Finding:
+    """A cause with the run without it; the advice holds where that reaches the target."""
+    if trial is not None:
+        evidence = {**evidence, "counterfactual": trial.to_dict()}
+    sufficient = trial is not None and trial.reached
+    return Finding(cause, True, sufficient, evidence, text, advice if sufficient else "")
+
+
 def wrong_gradient(facts: Facts) -> Finding:
-    """Closed form, autograd and finite differences against each other over the whole range."""
-    assert facts.sweep is not None
+    """Closed form, autograd and finite differences against each other over the whole range.
+
+    Of several parameters `check_objective` asks the same along each of them.
+    """
+    if facts.sweep is None:
+        why = "it needs the landscape of one parameter, and several are learned"
+        return _absent("wrong_gradient", f"not asked: {why}", {"asked": False, "why": why})
     check, certificate = facts.sweep.gradient_check, facts.sweep.landscape.certificate
     errors = [e for e in (check.analytic_vs_autograd, check.analytic_vs_numeric) if e is not None]
-    evidence = check.to_dict()
-    if not errors:
-        text = "the derivative could not be compared with finite differences"
-        return Finding("wrong_gradient", False, False, evidence, text)
-    worst = max(errors)
-    if worst > WRONG_GRADIENT and not certificate.is_isolated:
-        # Where a loss is rounded, its differences say nothing about the derivative.
-        text = (
-            f"finite differences cannot show whether the derivative is right: {certificate.reason}"
-        )
-        return Finding("wrong_gradient", False, False, evidence, text)
-    if worst > WRONG_GRADIENT:
+    evidence, worst = check.to_dict(), max(errors, default=0.0)
+    if worst > WRONG_GRADIENT and certificate.is_isolated:
         where = _worst_place(facts.sweep)
         evidence["value"] = where
         text = (
@@ -78,7 +77,14 @@ def wrong_gradient(facts: Facts) -> Finding:
         f"the derivative {word} autograd and finite differences: "
         f"they differ by at most {worst:.1e} of its largest value"
     )
-    return Finding("wrong_gradient", False, False, evidence, text)
+    if not errors:
+        text = "the derivative could not be compared with finite differences"
+    elif worst > WRONG_GRADIENT:
+        # Where a loss is rounded, its differences say nothing about the derivative.
+        text = (
+            f"finite differences cannot show whether the derivative is right: {certificate.reason}"
+        )
+    return _absent("wrong_gradient", text, evidence)
 
 
 def _worst_place(sweep: Sweep) -> float:
@@ -95,25 +101,16 @@ def nonfinite_gradient(facts: Facts) -> Finding:
     path = facts.run.trajectory
     bad = np.flatnonzero(np.isfinite(path.losses) & ~np.isfinite(path.gradients).all(axis=1))
     if len(bad) == 0:
-        return Finding("nonfinite_gradient", False, False, {}, "every gradient was finite")
+        return _absent("nonfinite_gradient", "every gradient was finite")
     step = int(bad[0])
-    loss = float(path.losses[step])
-    evidence: dict[str, Any] = {
-        "step": step,
-        "loss": loss,
-        "value": facts.space.named(path.values[step]),
-    }
-    square = facts.squared_trial
-    sufficient = square is not None and square[1].reached
+    loss, value = float(path.losses[step]), facts.space.named(path.values[step])
+    instead, trial = facts.squared_trial or ("", None)
     text = f"at step {step} the loss was {loss:.3g} and its gradient NaN"
     if loss == 0 and facts.objective.is_root:
         text += ": the derivative of a square root at exactly zero is 0/0"
-    if square is not None:
-        evidence["counterfactual"] = square[1].to_dict()
-    advice = ""
-    if square is not None and sufficient:
-        advice = f"Use {square[0]}, or add a small constant under the root."
-    return Finding("nonfinite_gradient", True, sufficient, evidence, text, advice)
+    evidence = {"step": step, "loss": loss, "value": value}
+    advice = f"Use {instead}, or add a small constant under the root."
+    return _present("nonfinite_gradient", text, evidence, trial, advice)
 
 
 def flat_start(facts: Facts) -> Finding:
@@ -131,19 +128,17 @@ def flat_start(facts: Facts) -> Finding:
     present = stuck and flat and share <= FLAT_SLOPE and float(halfway.max()) <= _NUDGE
     if not present:
         text = f"the gradient at the start is {share:.2g} of the steepest"
-        return Finding("flat_start", False, False, evidence, text)
+        return _absent("flat_start", text, evidence)
     nudges = np.diag(_NUDGE * space.tolerance)
     trial = first_reached(
         facts.bench.trials(facts.settings, facts.start + np.concatenate([nudges, -nudges]))
     )
-    evidence["counterfactual"] = trial.to_dict()
-    where = space.show(facts.start)
     text = (
-        f"at the start {where} the gradient is {_numbers(facts, slopes, '.2g')}, {share:.1g} of "
-        "the steepest: a maximum, an inflection or a plateau, which a descent hardly leaves"
+        f"at the start {space.show(facts.start)} the gradient is {_numbers(facts, slopes, '.2g')}, "
+        f"{share:.1g} of the steepest: a maximum, an inflection or a plateau, which a descent "
+        "hardly leaves"
     )
-    advice = f"Start at {space.show(trial.start)}." if trial.reached else ""
-    return Finding("flat_start", True, trial.reached, evidence, text, advice)
+    return _present("flat_start", text, evidence, trial, f"Start at {space.show(trial.start)}.")
 
 
 def _numbers(facts: Facts, values: FloatArray, form: str) -> str:
@@ -156,47 +151,37 @@ def _numbers(facts: Facts, values: FloatArray, form: str) -> str:
 
 def kink(facts: Facts) -> Finding:
     """Does the run bounce across a kink at the target, and would a loss without it settle?"""
-    slope, space = facts.kink_slope, facts.space
+    slope, space, name = facts.bench.kink_slope, facts.space, facts.objective.loss_name
     if slope is None:
-        text = f"the loss ({facts.objective.loss_name}) is smooth at the target"
-        if not facts.is_minimum_at_target:
+        text = f"the loss ({name}) is smooth at the target"
+        if not facts.bench.is_minimum_at_target:
             text = "there is no minimum at the target that could be a kink"
-        return Finding("kink", False, False, {}, text)
+        return _absent("kink", text)
     bounce = facts.run.rates * slope
-    evidence: dict[str, Any] = {"slope": space.named(slope), "bounce": space.named(bounce)}
+    evidence = {"slope": space.named(slope), "bounce": space.named(bounce)}
     shown = f"by up to lr x slope = {space.show(bounce)}"
+    how = f"is {_numbers(facts, slope, '.3g')} right"
     if np.isinf(slope).any():
-        shown = "ever farther, as the slope grows towards it"
+        shown, how = "ever farther, as the slope grows towards it", "grows without bound"
     if not _bounces_at_target(facts):
-        text = f"the kink at the target makes the iterate bounce {shown}, "
         but = "but this run does not bounce there"
         if facts.run.outcome == "reached":
             but = f"within the tolerance of {space.show(space.tolerance)}"
-        return Finding("kink", False, False, evidence, text + but)
-    square = facts.squared_trial
-    sufficient = square is not None and square[1].reached
-    if square is not None:
-        evidence["counterfactual"] = square[1].to_dict()
-    how = f"is {_numbers(facts, slope, '.3g')} right"
-    if np.isinf(slope).any():
-        how = "grows without bound"
+        text = f"the kink at the target makes the iterate bounce {shown}, {but}"
+        return _absent("kink", text, evidence)
+    instead, trial = facts.squared_trial or ("", None)
     text = (
-        f"the slope of {facts.objective.loss_name} {how} beside its minimum, so a fixed step never "
+        f"the slope of {name} {how} beside its minimum, so a fixed step never "
         f"settles: it bounces across the target {shown}"
     )
-    advice = ""
-    if square is not None and sufficient:
-        advice = f"Use {square[0]} with the same learning rate."
-    return Finding("kink", True, sufficient, evidence, text, advice)
+    advice = f"Use {instead} with the same learning rate."
+    return _present("kink", text, evidence, trial, advice)
 
 
-def _steps(trial: Trial) -> str:
+def _arrives(facts: Facts, trial: Trial) -> str:
     assert trial.steps_to_target is not None
-    return counted(trial.steps_to_target, "step", "steps")
-
-
-def _begin(words: str) -> str:
-    return words[0].upper() + words[1:]
+    steps = counted(trial.steps_to_target, "step", "steps")
+    return f"Use {facts.tuning(trial)}, which arrives in {steps}"
 
 
 def _bounces_at_target(facts: Facts) -> bool:
@@ -220,23 +205,18 @@ def _bounces_at_target(facts: Facts) -> bool:
 
 def step_too_small(facts: Facts) -> Finding:
     """Is the run still on its way, and would a larger rate arrive in the same steps?"""
-    outcome = facts.run.outcome
-    evidence: dict[str, Any] = {"lr": facts.settings.lr, "steps": facts.settings.steps}
+    settings, bench = facts.settings, facts.bench
+    evidence: dict[str, Any] = {"lr": settings.lr, "steps": settings.steps}
     rounded = _rounded_away(facts)
-    if outcome != "unfinished" and rounded is None:
+    if facts.run.outcome != "unfinished" and rounded is None:
         text = "the run has stopped descending, so its steps are not too small"
-        return Finding("step_too_small", False, False, evidence, text)
+        return _absent("step_too_small", text, evidence)
     trial = None
     if facts.starts_in_target_basin is not False:
-        trial = facts.bench.tuned(
-            facts.settings, facts.start, above=facts.settings.lr, more_steps=False
-        )
-    if trial is None and isinstance(facts.bench, SpaceBench):
-        steps = _LONGER * facts.settings.steps
-        trial = facts.bench.longer(facts.settings, facts.start, steps)
-    sufficient = trial is not None
-    text = f"after {facts.settings.steps} steps of lr {facts.settings.lr:g} it is still descending"
-    advice = "" if rounded is None else "Give the module in double precision (module.double())."
+        trial = bench.tuned(settings, facts.start, above=settings.lr, more_steps=False)
+    if trial is None and isinstance(bench, SpaceBench):
+        trial = bench.longer(settings, facts.start, _LONGER * settings.steps)
+    text = f"after {settings.steps} steps of lr {settings.lr:g} it is still descending"
     if rounded is not None:
         evidence |= rounded
         text = (
@@ -245,11 +225,10 @@ def step_too_small(facts: Facts) -> Finding:
             f"{rounded['step']:.2g}, so that nothing moves"
         )
     if trial is not None:
-        evidence["counterfactual"] = trial.to_dict()
-        advice = (
-            f"Use {facts.tuning(trial)}, which arrives in {_steps(trial)}{_unit(facts, trial)}."
-        )
-    return Finding("step_too_small", True, sufficient, evidence, text, advice)
+        advice = f"{_arrives(facts, trial)}{_unit(facts, trial)}."
+        return _present("step_too_small", text, evidence, trial, advice)
+    advice = "" if rounded is None else "Give the module in double precision (module.double())."
+    return Finding("step_too_small", True, False, evidence, text, advice)
 
 
 def _rounded_away(facts: Facts) -> dict[str, Any] | None:
@@ -291,10 +270,8 @@ def step_too_large(facts: Facts) -> Finding:
     trial = None
     if facts.run.outcome != "unfinished":
         trial = facts.bench.tuned(facts.settings, facts.start, below=lr)
-    if trial is not None:
-        evidence["counterfactual"] = trial.to_dict()
     # Between two scanned rates, and beyond the scan, the run's own is tried.
-    holds = lr <= hold if hold is not None and lr <= hold else facts.holds_own_rate
+    holds = True if hold is not None and lr <= hold else facts.bench.holds(facts.settings)
     holds_all = facts.windows is not None and facts.windows.holds_all
     if trial is None and holds is not False:
         text = f"the rate {lr:g} is not too large"
@@ -303,38 +280,31 @@ def step_too_large(facts: Facts) -> Finding:
             text += f"; the target's basin holds {up_to} up to {max(hold, lr):.3g}"
         elif holds is None:
             text = f"no smaller rate than {lr:g} was found that reaches the target"
-        return Finding("step_too_large", False, False, evidence, text)
+        return _absent("step_too_large", text, evidence)
     text = f"the rate {lr:g} is too large"
     if holds is False:
         text = f"the rate {lr:g} is more than the target's basin holds"
         if hold is not None and not holds_all:
-            text = (
-                f"the rate {lr:g} is {times(lr / hold)} times what the target's basin holds "
-                f"({hold:.3g})"
-            )
-    advice = ""
-    if trial is not None:
-        advice = f"Use {facts.tuning(trial)}, which arrives in {_steps(trial)}."
-    return Finding("step_too_large", True, trial is not None, evidence, text, advice)
+            ratio = times(lr / hold)
+            text = f"the rate {lr:g} is {ratio} times what the target's basin holds ({hold:.3g})"
+    advice = "" if trial is None else f"{_arrives(facts, trial)}."
+    return _present("step_too_large", text, evidence, trial, advice)
 
 
 def wrong_basin(facts: Facts) -> Finding:
     """Does the run lead to another minimum, and would another start work?"""
     astray = _astray(facts) if facts.landscape is None else _in_another_basin(facts)
     if isinstance(astray, str):
-        return Finding("wrong_basin", False, False, {}, astray)
+        return _absent("wrong_basin", astray)
     evidence, text = astray
-    trial = None
+    trial, advice = None, ""
     if facts.starts_inside:
         trial = first_reached(facts.bench.trials(facts.settings, np.stack(facts.starts_inside)))
-        evidence["counterfactual"] = trial.to_dict()
-    advice = ""
-    if trial is not None and trial.reached:
         advice = f"Start at {facts.space.show(trial.start)}: {facts.options(trial.start)}."
         if facts.target_basin is not None:
             inside = f"inside the target's basin{_span(facts, facts.target_basin)}"
             advice = f"Start at {facts.space.show(trial.start)}, {inside}."
-    return Finding("wrong_basin", True, bool(advice), evidence, text, advice)
+    return _present("wrong_basin", text, evidence, trial, advice)
 
 
 def _astray(facts: Facts) -> tuple[dict[str, Any], str] | str:
@@ -351,7 +321,7 @@ def _astray(facts: Facts) -> tuple[dict[str, Any], str] | str:
 def _in_another_basin(facts: Facts) -> tuple[dict[str, Any], str] | str:
     """Evidence and words of one parameter: where gradient flow from the start leads."""
     own, target, show = facts.own_basin, facts.target_basin, facts.space.show
-    if target is None or not facts.is_minimum_at_target:
+    if target is None:
         return "there is no minimum at the target whose basin the start could miss"
     if facts.starts_in_target_basin:
         return "the start lies in the target's basin"
@@ -364,9 +334,13 @@ def _in_another_basin(facts: Facts) -> tuple[dict[str, Any], str] | str:
     }
     text = f"from the start {show(facts.start)} descent leads out of the range, not to the target"
     if own is not None:
+        apart = np.abs(facts.space.offsets(facts.start, np.array([own.value])))
+        # A twin of the target's minimum is no worse, only elsewhere: half a period on, say.
+        is_twin = own.loss <= target.loss + SAME_LOSS * facts.bench.height
+        as_low = ", as low as the target's" if is_twin else ""
         text = (
-            f"the start {show(facts.start)} lies {_apart(facts, own)} from a minimum at "
-            f"{show(own.value)} (loss {own.loss:.4g}{_as_low(facts, own)}), in whose "
+            f"the start {show(facts.start)} lies {show(apart)} from a minimum at "
+            f"{show(own.value)} (loss {own.loss:.4g}{as_low}), in whose "
             f"basin{_span(facts, own)} descent stays"
         )
     return evidence, text
@@ -377,34 +351,31 @@ def no_working_lr(facts: Facts) -> Finding:
     windows = facts.windows
     if windows is None:
         text = "learning rates were not scanned for this optimizer and schedule"
-        return Finding("no_working_lr", False, False, {}, text)
-    evidence: dict[str, Any] = windows.to_dict() | _tried(facts, windows)
-    if not facts.is_minimum_at_target:
-        text = "there is no minimum at the target that a rate could lead to"
-        return Finding("no_working_lr", False, False, evidence, text)
-    escape, hold = windows.escape_lr, windows.hold_lr
-    if windows.working_lr or windows.starts_in_target_basin:
-        text = "there are learning rates that reach the target from this start"
-        if not windows.working_lr:
-            text = "no escape is needed: the start lies in the target's basin"
-        return Finding("no_working_lr", False, False, evidence, text)
+        return _absent("no_working_lr", text)
+    evidence: dict[str, Any] = windows.to_dict()
+    if facts.landscape is None:
+        # Of several parameters few rates are tried.
+        pairs = zip(windows.lrs.tolist(), windows.outcomes.tolist(), strict=True)
+        evidence["tried"] = {f"{lr:g}": OUTCOME_NAMES[code] for lr, code in pairs}
+    why_not = ""
+    if not facts.bench.is_minimum_at_target:
+        why_not = "there is no minimum at the target that a rate could lead to"
+    elif windows.working_lr:
+        why_not = "there are learning rates that reach the target from this start"
+    elif windows.starts_in_target_basin:
+        why_not = "no escape is needed: the start lies in the target's basin"
+    if why_not:
+        return _absent("no_working_lr", why_not, evidence)
     text = (
-        f"of {len(windows.lrs)} learning rates from {windows.lrs[0]:g} to {windows.lrs[-1]:g} "
-        f"none reaches the target from this start{_why_none(facts, escape, hold)}"
+        f"of {len(windows.lrs)} learning rates from {windows.lrs[0]:g} to {windows.lrs[-1]:g} none "
+        f"reaches the target from this start{_why_none(facts, windows)}"
     )
     return Finding("no_working_lr", True, False, evidence, text)
 
 
-def _tried(facts: Facts, windows: Windows) -> dict[str, Any]:
-    """The outcome at each of the few rates that are tried of several parameters."""
-    if facts.landscape is not None:
-        return {}
-    pairs = zip(windows.lrs.tolist(), windows.outcomes.tolist(), strict=True)
-    return {"tried": {f"{lr:g}": OUTCOME_NAMES[code] for lr, code in pairs}}
-
-
-def _why_none(facts: Facts, escape: float | None, hold: float | None) -> str:
+def _why_none(facts: Facts, windows: Windows) -> str:
     """What the measured windows say about why no rate works."""
+    escape, hold = windows.escape_lr, windows.hold_lr
     if hold is None:
         return ""
     if facts.landscape is None:
@@ -441,18 +412,6 @@ def _theory(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _apart(facts: Facts, point: CriticalPoint) -> str:
-    apart = np.abs(facts.space.offsets(facts.start, np.array([point.value])))
-    return facts.space.show(apart)
-
-
-def _as_low(facts: Facts, point: CriticalPoint) -> str:
-    """A twin of the target's minimum is no worse, only elsewhere: half a period on, say."""
-    target = facts.target_basin
-    is_twin = target is not None and point.loss <= target.loss + SAME_LOSS * facts.bench.height
-    return ", as low as the target's" if is_twin else ""
-
-
 def _span(facts: Facts, point: CriticalPoint) -> str:
     # Minima and kinks have one.
     assert point.basin is not None
@@ -460,47 +419,14 @@ def _span(facts: Facts, point: CriticalPoint) -> str:
     return f" ({low} to {high})"
 
 
-@dataclass(frozen=True)
-class Cause:
-    """One suspect.
-
-    Attributes:
-        name: As in the interface.
-        test: Its test.
-        stands_alone: Primary as soon as it is present: nothing after it can be trusted.
-        needs: Says what a run lacks that the test needs; None or "" where nothing does.
-    """
-
-    name: str
-    test: Test
-    stands_alone: bool = False
-    needs: Callable[[Facts], str] | None = None
-
-    def ask(self, facts: Facts) -> Finding:
-        """Tests the cause; where that is impossible, says why."""
-        why = self.needs(facts) if self.needs is not None else ""
-        if not why:
-            return self.test(facts)
-        evidence = {"asked": False, "why": why}
-        return Finding(self.name, False, False, evidence, f"not asked: {why}")
-
-
-def landscape_missing(facts: Facts) -> str:
-    """Says that a landscape is missing."""
-    if facts.landscape is not None:
-        return ""
-    return "it needs the landscape of one parameter, and several are learned"
-
-
-CAUSES = (
-    # Of several parameters `check_objective` asks the same along each of them.
-    Cause("wrong_gradient", wrong_gradient, stands_alone=True, needs=landscape_missing),
-    Cause("nonfinite_gradient", nonfinite_gradient, stands_alone=True),
-    Cause("target_unreachable", target_unreachable, stands_alone=True),
-    Cause("flat_start", flat_start),
-    Cause("kink", kink),
-    Cause("step_too_small", step_too_small),
-    Cause("step_too_large", step_too_large),
-    Cause("wrong_basin", wrong_basin),
-    Cause("no_working_lr", no_working_lr),
-)
+CAUSES: dict[str, Test] = {
+    "wrong_gradient": wrong_gradient,
+    "nonfinite_gradient": nonfinite_gradient,
+    "target_unreachable": target_unreachable,
+    "flat_start": flat_start,
+    "kink": kink,
+    "step_too_small": step_too_small,
+    "step_too_large": step_too_large,
+    "wrong_basin": wrong_basin,
+    "no_working_lr": no_working_lr,
+}

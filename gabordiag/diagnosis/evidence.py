@@ -9,11 +9,13 @@ made on the objective.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import product, tee
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from gabordiag.dynamics.run import (
     Run,
     Trajectory,
     as_objective_of,
+    judge,
     judge_outcome,
     minimum_at,
     run_many,
@@ -43,8 +46,12 @@ from gabordiag.dynamics.windows import (
     rate_scale,
     suitable_rates,
 )
-from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
+from gabordiag.landscape.critical import (
+    SAME_LOSS,
+    CriticalPoint,
+    Landscape,
+    find_critical_points,
+)
 from gabordiag.landscape.series_objective import SeriesObjective
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.experiment import Experiment
@@ -77,6 +84,8 @@ SAFE = 0.9
 # Adam's rates from half a degree to some degrees; the one for starts anywhere.
 ADAM_RATES = (0.01, 0.03, 0.1)
 _ANYWHERE = 0.03
+# Without a target, of each range: the rate of Adam that looks for the lowest minimum.
+_SEARCH_SHARE = 0.005
 # Steps at least, of runs from other starts and with other optimizers; shares of the straight way
 # from the start to the target at which other starts are tried; random starts; places at which
 # slopes are measured.
@@ -141,103 +150,40 @@ class Trial:
 
 def first_reached(trials: Iterable[Trial]) -> Trial:
     """Returns the first trial that reached the target, or the first at all."""
-    first = None
-    for trial in trials:
-        if trial.reached:
-            return trial
-        first = first or trial
-    assert first is not None
-    return first
+    tried, again = tee(trials)
+    return next((trial for trial in tried if trial.reached), None) or next(again)
 
 
-class Bench(ABC):
-    """An objective on which changed runs are made and judged.
+def _unless_lucky(trials: Iterator[Trial]) -> Trial:
+    """Returns the first trial; where it reached the target, one of the others that did not.
+
+    At a rate that is too large a run wanders before it arrives, if it does, and a hair beside the
+    start it may not: luck, not a cure.
+    """
+    first = next(trials)
+    return next((t for t in trials if not t.reached), first) if first.reached else first
+
+
+class _Bench(ABC):
+    """What trials on an objective of one parameter and of several share.
 
     Attributes:
         objective: What is minimised.
         space: What is learned.
     """
 
-    objective: Objective
-
-    @property
-    def space(self) -> Space:
-        """What is learned."""
-        return self.objective.space
+    def __init__(self, objective: Objective) -> None:
+        self.objective, self.space = objective, objective.space
+        self._windows: dict[tuple[Any, ...], Windows] = {}
 
     @property
     @abstractmethod
     def goal(self) -> FloatArray | None:
         """The values (d,) that runs should reach, or None."""
 
-    @property
-    @abstractmethod
-    def height(self) -> float:
-        """The largest loss of the ranges less the smallest, as far as they are known."""
-
-    @property
-    @abstractmethod
-    def steepest(self) -> float:
-        """The largest slope, of a change by each parameter's tolerance."""
-
-    @property
-    @abstractmethod
-    def is_minimum_at_target(self) -> bool:
-        """Whether there is a minimum within the tolerance of the target."""
-
     @abstractmethod
     def trials(self, settings: OptimizerSettings, starts: FloatArray) -> Iterable[Trial]:
         """Returns the runs from starts (n, d), each made once; all at once or as they are read."""
-
-    @abstractmethod
-    def windows(self, settings: OptimizerSettings, start: FloatArray) -> Windows | None:
-        """Returns which rates work from the start, or None where they cannot be scanned."""
-
-    @abstractmethod
-    def holds(self, settings: OptimizerSettings) -> bool | None:
-        """Whether the target's basin holds the settings' own rate; None where that is unknown."""
-
-    @abstractmethod
-    def tuned(
-        self,
-        settings: OptimizerSettings,
-        *starts: FloatArray,
-        above: float = 0.0,
-        below: float = math.inf,
-        more_steps: bool = True,
-    ) -> Trial | None:
-        """Returns a run that reaches the target from a start at some rate, or None.
-
-        Args:
-            settings: Whose rate is varied; its steps are tried first, then more.
-            starts: First values (d,), any of them.
-            above: Only rates above this.
-            below: Only rates below this.
-            more_steps: Allow more steps than the settings' own.
-        """
-
-    @abstractmethod
-    def usual_rates(self, settings: OptimizerSettings) -> tuple[float, ...]:
-        """Returns what people try of an adaptive optimizer, on the scale of the parameters."""
-
-    @abstractmethod
-    def outcomes(
-        self, settings: OptimizerSettings, rates: Sequence[float], start: FloatArray
-    ) -> list[str]:
-        """Returns the outcome at every rate, all at once; the optimizer must be elementwise."""
-
-    @abstractmethod
-    def search(
-        self, settings: OptimizerSettings, start: FloatArray
-    ) -> tuple[OptimizerSettings, float] | None:
-        """Returns what runs from anywhere are made with, and the share of starts that arrive.
-
-        None where no rate is known for it, or none arrives.
-
-        Args:
-            settings: Of the run.
-            start: Of the run.
-        """
 
     def drawn(self, count: int) -> FloatArray:
         """Returns so many random starts (count, d) over the ranges, always the same."""
@@ -249,18 +195,34 @@ class Bench(ABC):
         """Runs the optimizer from the start and judges the run; once for each."""
         return next(iter(self.trials(settings, start[None])))
 
-    def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
-        """Returns a trial that reached the target only if its neighbours did, too.
-
-        At a rate that is too large a run wanders before it arrives, if it does, and a hair beside
-        the start it may not: luck, not a cure.
-        """
+    def _confirming(self, start: FloatArray) -> FloatArray:
+        """A start and its neighbours (3, d)."""
         nudge = 1e-6 * self.space.tolerance
-        trials = iter(self.trials(settings, np.stack([start, start + nudge, start - nudge])))
-        trial = next(trials)
-        if not trial.reached:
-            return trial
-        return next((other for other in trials if not other.reached), trial)
+        return np.stack([start, start + nudge, start - nudge])
+
+    def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
+        """Returns a trial that reached the target only if its neighbours did, too."""
+        return _unless_lucky(iter(self.trials(settings, self._confirming(start))))
+
+    def _trial(
+        self,
+        settings: OptimizerSettings,
+        rates: FloatArray,
+        path: Trajectory,
+        outcome: str,
+        goal: FloatArray | None,
+    ) -> Trial:
+        return Trial(
+            self.space,
+            self.objective.loss_name,
+            settings,
+            rates,
+            path.values[0],
+            outcome,
+            path.values[-1],
+            float(path.losses[-1]),
+            arrival(self.space, goal, path),
+        )
 
     @cached_property
     def kink_slope(self) -> FloatArray | None:
@@ -293,7 +255,7 @@ class Bench(ABC):
         return self.objective.loss_and_gradient(self.space.coordinates(values))[1]
 
 
-class LineBench(Bench):
+class LineBench(_Bench):
     """An objective of one parameter with its landscape and its tables, on which trials are cheap.
 
     Args:
@@ -302,10 +264,8 @@ class LineBench(Bench):
     """
 
     def __init__(self, line: Line, landscape: Landscape | None = None) -> None:
-        self.line = line
-        self.objective = OfLine(line)
-        self._landscape = landscape
-        self._windows: dict[tuple[Any, ...], Windows | None] = {}
+        super().__init__(OfLine(line))
+        self.line, self._landscape = line, landscape
         self._trials: dict[tuple[OptimizerSettings, float], Trial] = {}
 
     @cached_property
@@ -326,12 +286,12 @@ class LineBench(Bench):
 
     @property
     def height(self) -> float:
-        """Of the landscape."""
+        """The largest loss of the landscape less the smallest."""
         return self.landscape.largest_loss - self.landscape.smallest_loss
 
     @property
     def steepest(self) -> float:
-        """Of the landscape."""
+        """The largest slope of the landscape, of a change by the parameter's tolerance."""
         return self.landscape.largest_gradient * self.landscape.parameter.tolerance
 
     @cached_property
@@ -360,11 +320,6 @@ class LineBench(Bench):
     def _gradients(self, values: FloatArray) -> FloatArray:
         return self.line.gradient(values[:, 0])[:, None]
 
-    def _throws(self, settings: OptimizerSettings) -> bool:
-        """Whether steps grow without bound towards the target: what stays near it was lucky."""
-        keeps_rate = settings.optimizer in PROPORTIONAL and settings.schedule == "constant"
-        return keeps_rate and self.kink_slope is not None and bool(np.isinf(self.kink_slope[0]))
-
     def trials(self, settings: OptimizerSettings, starts: FloatArray) -> Iterator[Trial]:
         """Yields the run from each start; those of an elementwise optimizer are made at once."""
         places = starts[:, 0].tolist()
@@ -376,53 +331,38 @@ class LineBench(Bench):
                 self._trials |= {(settings, s): t for s, t in zip(new, made, strict=True)}
             yield self._trials[settings, start]
 
-    def typed(self, on: OwnObjective, settings: OptimizerSettings, start: float) -> Trial:
+    def typed(self, on: OwnObjective, settings: OptimizerSettings, start: FloatArray) -> Trial:
         """Runs a loss in which something else is written, on the loss itself.
 
         It counts as reached only if the runs a hair beside the start arrive, too.
         """
-        nudge = 0.0 if on.is_expensive else 1e-6 * float(self.space.tolerance[0])
-        starts = dict.fromkeys((start, start + nudge, start - nudge))
-        trials = (self._judged(on, settings, place)[0] for place in starts)
-        first = next(trials)
-        return next((t for t in trials if not t.reached), first) if first.reached else first
+        starts = start[None] if on.is_expensive else self._confirming(start)
+        places = dict.fromkeys(starts[:, 0].tolist())
+        return _unless_lucky(self._judged(on, settings, place)[0] for place in places)
 
     def breaks_at(
-        self, on: OwnObjective, settings: OptimizerSettings, start: float
+        self, on: OwnObjective, settings: OptimizerSettings, start: FloatArray
     ) -> float | None:
         """Returns the first value at which a run on another loss gets no finite gradient."""
-        (path,) = _descended(on, settings, start)
+        (path,) = _descended(on, settings, *start)
         bad = np.flatnonzero(np.isfinite(path.value) & ~np.isfinite(path.gradient))
         return float(path.value[bad[0]]) if len(bad) else None
 
     def _judged(self, on: Line, settings: OptimizerSettings, *starts: float) -> list[Trial]:
-        around = surroundings(self.landscape)
+        around, rates = surroundings(self.landscape), np.array([settings.lr])
         return [
-            Trial(
-                self.space,
-                self.line.loss_name,
-                settings,
-                np.array([settings.lr]),
-                np.array([start]),
-                judge_outcome(around, path)[0],
-                path.values[-1],
-                float(path.losses[-1]),
-                arrival(self.space, self.goal, path),
-            )
-            for start, path in zip(starts, _descended(on, settings, *starts), strict=True)
+            self._trial(settings, rates, path, judge_outcome(around, path)[0], self.goal)
+            for path in _descended(on, settings, *starts)
         ]
 
     def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
         """Returns a trial that reached the target only if its neighbours did, too."""
         trial = super().confirmed(settings, start)
-        if trial.reached and self._is_at_rest(start):
+        slope = abs(float(self.line.gradient(start)[0])) if trial.reached else math.inf
+        # Here the tables' error would move the run, not the loss's slope.
+        if slope <= 10 * self.table.tables[1].error * self.landscape.largest_gradient:
             return self._judged(self.line, settings, float(start[0]))[0]
         return trial
-
-    def _is_at_rest(self, start: FloatArray) -> bool:
-        """Whether what would move a run from here is the tables' error, not the loss's slope."""
-        slope = abs(float(self.line.gradient(start)[0]))
-        return slope <= 10 * self.table.tables[1].error * self.landscape.largest_gradient
 
     def windows(self, settings: OptimizerSettings, start: FloatArray) -> Windows | None:
         """Returns which rates work from the start, or None where they cannot be scanned."""
@@ -448,9 +388,10 @@ class LineBench(Bench):
         held = measure_windows(self.table, scan, np.array([settings.lr]), beside[0]).held
         return bool(held[0])
 
-    def usual_rates(self, settings: OptimizerSettings) -> tuple[float, ...]:
-        """Returns the usual ones on the scale of the range: thousandths have smaller ones."""
-        scale = rate_scale(self.landscape, settings)
+    @property
+    def usual_rates(self) -> tuple[float, ...]:
+        """What people try of Adam and Rprop, which step by about the rate, scaled by the range."""
+        scale = rate_scale(self.landscape, OptimizerSettings("adam"))
         return tuple(scale * rate for rate in USUAL_RATES)
 
     def outcomes(
@@ -463,13 +404,15 @@ class LineBench(Bench):
     def _codes(
         self, settings: OptimizerSettings, rates: FloatArray, starts: FloatArray
     ) -> npt.NDArray[np.int64]:
-        runs = descend_batch(self.table, settings, rates, starts)
-        return runs.classify(self.landscape, self.table.tables[0])[0]
+        return descend_batch(self.table, settings, rates, starts).classify()[0]
 
     def search(
         self, settings: OptimizerSettings, start: FloatArray
     ) -> tuple[OptimizerSettings, float] | None:
-        """Returns the settings at half the rate that the target's basin holds, and the share."""
+        """Returns how to run from anywhere, at half the rate that holds, and the share arriving.
+
+        None where no rate is known for it, or no start arrives.
+        """
         parameter, goal = self.landscape.parameter, self.landscape.goal_value
         windows = self.windows(settings, start)
         if windows is None or windows.hold_lr is None:
@@ -485,13 +428,12 @@ class LineBench(Bench):
         # Runs that begin at the target and do not move find nothing.
         return (scan, float(reached.mean())) if (reached & away).any() else None
 
-    def rates(self, settings: OptimizerSettings, start: FloatArray) -> list[float]:
+    def _rates(self, settings: OptimizerSettings, windows: Windows | None) -> list[float]:
         """Returns the learning rates to try from a start, the safest first.
 
         Well inside the measured windows, and never above what the target's basin holds: a run that
         arrives at a larger rate was lucky.
         """
-        windows = self.windows(settings, start)
         if windows is None:
             if not settings.is_elementwise:
                 return list(LBFGS_RATES)
@@ -514,37 +456,37 @@ class LineBench(Bench):
         below: float = math.inf,
         more_steps: bool = True,
     ) -> Trial | None:
-        """Returns a run that reaches the target from a start at some rate, or None."""
-        if self._throws(settings):
-            return None
-        tried = (self._tuned(settings, start, above, below, more_steps) for start in starts)
-        return next((trial for trial in tried if trial is not None), None)
+        """Returns a run that reaches the target from a start at some rate, or None.
 
-    def _tuned(
-        self,
-        settings: OptimizerSettings,
-        start: FloatArray,
-        above: float,
-        below: float,
-        more_steps: bool,
-    ) -> Trial | None:
-        windows = self.windows(settings, start)
-        if windows is not None and not (windows.working_lr or windows.starts_in_target_basin):
-            # Rates that the target's basin holds do not lead out of another; more steps neither.
+        Args:
+            settings: Whose rate is varied; its steps are tried first, then more.
+            starts: First values (d,), any of them.
+            above: Only rates above this.
+            below: Only rates below this.
+            more_steps: Allow more steps than the settings' own.
+        """
+        keeps_rate = settings.optimizer in PROPORTIONAL and settings.schedule == "constant"
+        if keeps_rate and self.kink_slope is not None and np.isinf(self.kink_slope[0]):
+            # Steps grow without bound towards the target: what stays near it was lucky.
             return None
-        rates = [lr for lr in self.rates(settings, start) if above < lr < below]
-        counts = {settings.steps}
-        # Where nothing could be scanned, more steps are for starts that lead there.
-        if more_steps and (windows is not None or self._leads_to_target(start)):
-            counts |= {max(settings.steps, steps) for steps in (SCAN_STEPS, 4 * SCAN_STEPS)}
-        for steps in sorted(counts):
-            for lr in dict.fromkeys(rates):
+        for start in starts:
+            windows = self.windows(settings, start)
+            if windows is not None and not (windows.working_lr or windows.starts_in_target_basin):
+                # Rates that the target holds do not lead out of another basin; more steps neither.
+                continue
+            counts = {settings.steps}
+            # Where nothing could be scanned, more steps are for starts that lead there.
+            if more_steps and (windows is not None or self._leads_to_target(start)):
+                counts |= {max(settings.steps, steps) for steps in (SCAN_STEPS, 4 * SCAN_STEPS)}
+            rates = [lr for lr in self._rates(settings, windows) if above < lr < below]
+            for steps, lr in product(sorted(counts), dict.fromkeys(rates)):
                 trial = self.confirmed(replace(settings, lr=lr, steps=steps), start)
                 if trial.reached:
                     return trial
         return None
 
     def _leads_to_target(self, start: FloatArray) -> bool:
+        """Whether gradient flow leads from a start to the basin of what runs should reach."""
         goal = self.landscape.goal_value
         own = self.landscape.attractor_of(float(start[0]))
         return goal is not None and own is not None and own is self.landscape.attractor_of(goal)
@@ -556,7 +498,7 @@ def _descended(on: Line, settings: OptimizerSettings, *starts: float) -> list[Tr
     return [Trajectory.from_states(states, index) for index in range(len(starts))]
 
 
-class SpaceBench(Bench):
+class SpaceBench(_Bench):
     """An objective of several parameters; trials are runs of it, those of a question at once.
 
     Args:
@@ -567,6 +509,9 @@ class SpaceBench(Bench):
         start: Of that run (d,), from which more rates are tried; None on another objective.
     """
 
+    # Of Adam and Rprop, for angles and pixels.
+    usual_rates = ADAM_RATES
+
     def __init__(
         self,
         objective: Objective,
@@ -574,11 +519,9 @@ class SpaceBench(Bench):
         rates: FloatArray,
         start: FloatArray | None = None,
     ) -> None:
-        self.objective = objective
+        super().__init__(objective)
         self._optimizer, self._own_ratios, self._start = optimizer, rates / rates.max(), start
-        self._trials: dict[tuple[OptimizerSettings, bytes], Trial] = {}
-        self._paths: dict[tuple[OptimizerSettings, bytes], Run] = {}
-        self._windows: dict[tuple[Any, ...], Windows | None] = {}
+        self._runs: dict[tuple[OptimizerSettings, bytes], Run] = {}
 
     @property
     def goal(self) -> FloatArray:
@@ -587,23 +530,21 @@ class SpaceBench(Bench):
         return goal
 
     @cached_property
-    def _measured(self) -> tuple[float, float]:
-        """Height and steepest slope, of random places over the ranges."""
-        low = np.array([parameter.low for parameter in self.space.parameters])
-        places = low + self.space.width * np.random.default_rng(0).random((_MEASURED_AT, len(low)))
-        losses, slopes = self.objective.loss_and_gradient(self.space.coordinates(places))
-        lengths = np.hypot.reduce(slopes * self.space.tolerance, axis=1)
-        return float(np.ptp(losses[np.isfinite(losses)])), float(np.nanmax(lengths))
+    def _measured(self) -> tuple[FloatArray, FloatArray]:
+        """Losses and slopes at random places over the ranges."""
+        places = self.space.coordinates(self.drawn(_MEASURED_AT))
+        return self.objective.loss_and_gradient(places)
 
     @property
     def height(self) -> float:
-        """Over random places."""
-        return self._measured[0]
+        """The largest loss less the smallest, of random places."""
+        losses = self._measured[0]
+        return float(np.ptp(losses[np.isfinite(losses)]))
 
     @property
     def steepest(self) -> float:
-        """Over random places."""
-        return self._measured[1]
+        """The largest slope, of a change by each parameter's tolerance, of random places."""
+        return float(np.nanmax(np.hypot.reduce(self._measured[1] * self.space.tolerance, axis=1)))
 
     @cached_property
     def nearest_minimum(self) -> FloatArray | None:
@@ -637,7 +578,7 @@ class SpaceBench(Bench):
 
     def trials(self, settings: OptimizerSettings, starts: FloatArray) -> list[Trial]:
         """Returns the runs from starts (n, d), those not made yet made at once."""
-        return self._made([settings] * len(starts), starts)
+        return self._at(settings, [settings.lr], starts)
 
     def _at(
         self, settings: OptimizerSettings, rates: Sequence[float], starts: FloatArray
@@ -649,27 +590,19 @@ class SpaceBench(Bench):
     def _made(self, settings: Sequence[OptimizerSettings], starts: FloatArray) -> list[Trial]:
         """Returns the runs with settings that differ in the rate alone, one from each start."""
         keys = [(how, start.tobytes()) for how, start in zip(settings, starts, strict=True)]
-        new = [i for i, key in enumerate(keys) if key not in self._trials]
+        new = [i for i, key in enumerate(keys) if key not in self._runs]
         if new:
             rates = np.array([settings[i].lr * self._ratios(settings[i]) for i in new])
             runs = run_many(self.objective, settings[new[0]], starts[new], rates)
             for i, made in zip(new, runs, strict=True):
-                self._trials[keys[i]] = self._trial(settings[i], made, made.trajectory)
-                self._paths[keys[i]] = made
-        return [self._trials[key] for key in keys]
-
-    def _trial(self, settings: OptimizerSettings, made: Run, path: Trajectory) -> Trial:
-        return Trial(
-            self.space,
-            self.objective.loss_name,
-            settings,
-            made.rates,
-            path.values[0],
-            made.outcome,
-            path.values[-1],
-            float(path.losses[-1]),
-            arrival(self.space, made.goal, path),
-        )
+                # In single precision a run starts at the start's nearest number.
+                own = settings[i], made.trajectory.values[0].tobytes()
+                self._runs[keys[i]] = self._runs[own] = made
+        runs_asked = ((how, self._runs[how, start]) for how, start in keys)
+        return [
+            self._trial(how, made.rates, made.trajectory, made.outcome, made.goal)
+            for how, made in runs_asked
+        ]
 
     def shortened(self, trial: Trial, steps: int) -> Trial | None:
         """Returns a trial that arrives as it is after fewer steps, None if it does not by then."""
@@ -678,20 +611,15 @@ class SpaceBench(Bench):
             return None
         if arrived > steps + 1 - tail_length(steps):
             return None
-        made = self._paths[trial.settings, trial.start.tobytes()]
+        made = self._runs[trial.settings, trial.start.tobytes()]
         path = made.trajectory
         columns = (path.values, path.losses, path.gradients, path.updates, path.lrs)
         cut = Trajectory(*(column[: steps + 1] for column in columns))
-        return self._trial(replace(trial.settings, steps=steps), made, cut)
+        how = replace(trial.settings, steps=steps)
+        return self._trial(how, made.rates, cut, made.outcome, made.goal)
 
     def longer(self, settings: OptimizerSettings, start: FloatArray, steps: int) -> Trial | None:
-        """Returns the run that arrives from the start in more steps, or None; a scan may have it.
-
-        Args:
-            settings: Whose steps do not suffice.
-            start: First values (d,).
-            steps: More of them.
-        """
+        """Returns the run that arrives in more steps, or None; a scan may have made it."""
         scan = self._scanned(settings, start)
         if steps <= scan.steps and self.windows(settings, start) is not None:
             return self.shortened(self.trial(scan, start), steps)
@@ -736,14 +664,13 @@ class SpaceBench(Bench):
             if bound is None:
                 aside = BESIDE_TARGET / ANGLE_TOLERANCE * self.space.tolerance
                 starts = np.stack([start, self.goal + aside, self.goal - aside])
-            outcomes = np.array([t.outcome for t in self._at(scan, rates, starts)])
-            table = outcomes.reshape(len(rates), len(starts))
-            reached, lrs = table == "reached", np.array(rates)
-            held = reached[:, 1:].all(axis=1) if bound is None else lrs < bound
+            outcomes = np.array([CODES[t.outcome] for t in self._at(scan, rates, starts)], np.int8)
+            table, lrs = outcomes.reshape(len(rates), len(starts)), np.array(rates)
+            held = (table[:, 1:] == CODES["reached"]).all(axis=1) if bound is None else lrs < bound
             self._windows[key] = Windows(
                 self.space.named(start),
                 lrs,
-                np.array([CODES[name] for name in table[:, 0]], dtype=np.int8),
+                table[:, 0],
                 np.zeros(len(lrs), dtype=np.int64),
                 np.zeros(len(lrs), dtype=np.bool_),
                 held,
@@ -756,10 +683,6 @@ class SpaceBench(Bench):
         bound = self.bound(settings)
         return None if bound is None else settings.lr <= bound
 
-    def usual_rates(self, settings: OptimizerSettings) -> tuple[float, ...]:
-        """Returns those for angles and pixels."""
-        return ADAM_RATES
-
     def outcomes(
         self, settings: OptimizerSettings, rates: Sequence[float], start: FloatArray
     ) -> list[str]:
@@ -768,8 +691,7 @@ class SpaceBench(Bench):
         What confirms them, and what a search asks for, is made along with them.
         """
         how, starts = self._anywhere(settings)
-        nudge = 1e-6 * self.space.tolerance
-        places = np.stack([start, start + nudge, start - nudge])
+        places = self._confirming(start)
         all_settings = [replace(settings, lr=lr) for lr in rates for _ in places]
         all_starts = np.tile(places, (len(rates), 1))
         if replace(settings, lr=how.lr) == how:
@@ -786,7 +708,7 @@ class SpaceBench(Bench):
     def search(
         self, settings: OptimizerSettings, start: FloatArray
     ) -> tuple[OptimizerSettings, float] | None:
-        """Returns Adam's settings and the share of random starts."""
+        """Returns Adam's settings and the share of random starts; None where none arrives."""
         scan, starts = self._anywhere(settings)
         reached = [trial.reached for trial in self.trials(scan, starts)]
         return (scan, float(np.mean(reached))) if any(reached) else None
@@ -799,13 +721,12 @@ class SpaceBench(Bench):
         below: float = math.inf,
         more_steps: bool = True,
     ) -> Trial | None:
-        """Returns a run that reaches the target from a start at some rate, or None.
+        """Returns a run that reaches the target from a start at some rate, as `LineBench` does.
 
         From the run's own start the scan's rates, the largest first; from others those that the
         target surely holds.
         """
         scan, hold = self._scanned(settings, starts[0]), self.bound(settings)
-        is_own = self._is_own(starts[0])
         rates = list(LBFGS_RATES)
         if settings.is_elementwise:
             if hold is None:
@@ -813,17 +734,46 @@ class SpaceBench(Bench):
                 windows = self.windows(settings, home)
                 hold = None if windows is None else windows.hold_lr
             rates = [lr for lr in self._rates(scan)[::-1] if hold is not None and lr <= hold]
-            rates = rates if is_own else rates[:2]
+            rates = rates if self._is_own(starts[0]) else rates[:2]
         rates = [lr for lr in rates if above < lr < below]
-        if not rates:
-            return None
-        places = np.stack(starts)
-        for trial in self._at(scan, rates, places):
+        for trial in self._at(scan, rates, np.stack(starts)) if rates else ():
             short = self.shortened(trial, settings.steps)
             found = short or (trial if more_steps and trial.reached else None)
             if found is not None and self.confirmed(trial.settings, trial.start).reached:
                 return found
         return None
+
+
+Bench = LineBench | SpaceBench
+
+
+def with_lowest_as_target(run_: Run) -> Run:
+    """Returns a run of several parameters without a target, judged by the lowest minimum found.
+
+    Searched by Adam from random starts, from the run's own start and end, and by Newton's method
+    from where these were lowest. Of equally low ones it is the run's own, or the one nearest to its
+    start.
+    """
+    objective, space, path = run_.objective, run_.space, run_.trajectory
+    bench = SpaceBench(objective, run_.settings.optimizer, run_.rates)
+    ends = np.array([[getattr(p, side) for p in space.parameters] for side in ("low", "high")])
+    rates = _SEARCH_SHARE * np.ptp(space.coordinates(ends), axis=0)
+    starts = np.concatenate([bench.drawn(RANDOM_STARTS), path.values[:1]])
+    how = OptimizerSettings("adam", float(rates.max()), steps=TRIED_STEPS)
+    tried = run_many(objective, how, starts, np.tile(rates, (len(starts), 1)))
+    best = [made.trajectory.values[made.best_index] for made in (run_, *tried)]
+    minima = [minimum_at(objective, place) for place in best]
+    places = np.array([p if m is None else m for p, m in zip(best, minima, strict=True)])
+    losses = objective.loss_at(space.coordinates(places))
+    low = losses <= np.nanmin(losses) + SAME_LOSS * bench.height
+    apart = np.where(low, space.distances(places, path.values[0]), np.inf)
+    lowest = places[0 if low[0] else int(np.argmin(apart))]
+    aimed = copy.copy(objective)
+    aimed.space = Space(
+        tuple(replace(p, target=float(v)) for p, v in zip(space.parameters, lowest, strict=True)),
+        is_target_found=True,
+    )
+    return judge(aimed, run_.settings, None, path, run_.rates)
 
 
 def arrival(space: Space, goal: FloatArray | None, trajectory: Trajectory) -> int | None:
@@ -844,18 +794,33 @@ class Facts:
         sweep: Of one parameter, its landscape and gradient check; None of several.
         bench: Of the objective, if there is one already.
 
-    Raises:
-        UsageError: Several parameters without a target.
+    Attributes:
+        faults: Of the gradient and the code, as far as they are known already.
+        space: What was learned.
+        goal_name: What a run should reach, in words.
+        line: The objective of one parameter; None of several.
+        loss_eps: Relative rounding of the loss, as far as it is known.
+        landscape: Of one parameter, its critical points; None of several.
+        settings: Of the run; the rate is the largest of the parameters'.
+        start: First values (d,) of the run.
+        experiment: The Gabor experiment behind the objective, if it is one.
+
     """
 
     def __init__(self, run: Run, sweep: Sweep | None = None, bench: Bench | None = None) -> None:
-        self.run = run
-        # Of the gradient and the code, as far as they are known already.
-        self.faults: tuple[Finding, ...] = ()
-        self.objective = run.objective
-        self.sweep = sweep
-        if sweep is None and len(self.objective.goals) == 0:
-            raise UsageError("a diagnosis of several parameters needs the target of each.")
+        self.run, self.sweep, self.faults = run, sweep, tuple[Finding, ...]()
+        self.objective, self.space = run.objective, run.space
+        is_given = self.space.target is not None and not self.space.is_target_found
+        self.goal_name = "the target" if is_given else "the lowest minimum"
+        self.line = self.objective.line if isinstance(self.objective, OfLine) else None
+        self.landscape = None if sweep is None else sweep.landscape
+        self.settings = replace(run.settings, lr=float(run.rates.max()))
+        self.start: FloatArray = run.trajectory.values[0]
+        source = self.line or self.objective
+        self.loss_eps = source.loss_eps if isinstance(source, Line | UserObjective) else 0.0
+        self.experiment: Experiment | None = None
+        if isinstance(source, GaborLine | GaborObjective):
+            self.experiment = source.experiment
         self.bench = bench or self._bench(self.objective)
 
     def _bench(self, objective: Objective) -> Bench:
@@ -864,56 +829,8 @@ class Facts:
         known = self.landscape if objective is self.objective else None
         return LineBench(objective.line, known)
 
-    @property
-    def space(self) -> Space:
-        """What was learned."""
-        return self.run.space
-
-    @property
-    def goal_name(self) -> str:
-        """What a run should reach, in words."""
-        return "the lowest minimum" if self.space.target is None else "the target"
-
-    @property
-    def line(self) -> Line | None:
-        """The objective of one parameter, where there is only one."""
-        return self.objective.line if isinstance(self.objective, OfLine) else None
-
-    @property
-    def loss_eps(self) -> float:
-        """Relative rounding of the loss, as far as it is known."""
-        source = self.line or self.objective
-        return source.loss_eps if isinstance(source, Line | UserObjective) else 0.0
-
-    @property
-    def landscape(self) -> Landscape | None:
-        """Of one parameter, its critical points; None of several."""
-        return None if self.sweep is None else self.sweep.landscape
-
-    @property
-    def settings(self) -> OptimizerSettings:
-        """Of the run; the rate is the largest of the parameters'."""
-        return replace(self.run.settings, lr=float(self.run.rates.max()))
-
-    @property
-    def start(self) -> FloatArray:
-        """First values (d,) of the run."""
-        start: FloatArray = self.run.trajectory.values[0]
-        return start
-
-    @property
-    def experiment(self) -> Experiment | None:
-        """The Gabor experiment behind the objective, if it is one."""
-        source = self.objective if self.line is None else self.line
-        return source.experiment if isinstance(source, GaborLine | GaborObjective) else None
-
     def with_experiment(self, names: Sequence[str] = (), **changes: Any) -> Bench:
-        """Returns the bench of the experiment with some settings changed.
-
-        Args:
-            names: Of the learned parameters. Default: all of them.
-            changes: Of the experiment.
-        """
+        """Returns the bench of the changed experiment, with all learned parameters or some."""
         assert self.experiment is not None
         changed = replace(self.experiment, **changes)
         names = names or self.space.names
@@ -933,30 +850,23 @@ class Facts:
         smooth = (self.line or self.objective).squared()
         return None if smooth is None else self._bench(as_objective_of(smooth))
 
-    @property
-    def without_root(self) -> str:
-        """What takes the root away: an option, or words where the loss is a user's function."""
-        name = self.objective.loss_name
-        return f"--loss {LOSSES[name].squared}" if name in LOSSES else "the loss's square"
-
     @cached_property
     def squared_trial(self) -> tuple[str, Trial] | None:
         """The run with the loss's square, as it would be typed, and what to type; None without."""
         if self.squared is None:
             return None
-        line = self.line
-        if not isinstance(line, OwnObjective) or self.objective.loss_name in LOSSES:
-            return self.without_root, self.squared.confirmed(self.settings, self.start)
-        square, start = rewritten(line, squared=True), float(self.start[0])
+        line, name = self.line, self.objective.loss_name
+        words = f"--loss {LOSSES[name].squared}" if name in LOSSES else "the loss's square"
+        if not isinstance(line, OwnObjective) or name in LOSSES:
+            return words, self.squared.confirmed(self.settings, self.start)
+        square = rewritten(line, squared=True)
         assert isinstance(self.bench, LineBench)
-        trial = self.bench.typed(square, self.settings, start)
+        trial = self.bench.typed(square, self.settings, self.start)
         broken = None
         if trial.outcome == "nonfinite":
-            broken = self.bench.breaks_at(square, self.settings, start)
+            broken = self.bench.breaks_at(square, self.settings, self.start)
         found = None if broken is None else self.repaired(square, broken)
-        if found is None:
-            return self.without_root, trial
-        return f"{self.without_root}, and {found[0]}", found[1]
+        return (words, trial) if found is None else (f"{words}, and {found[0]}", found[1])
 
     def repaired(self, line: OwnObjective, value: float) -> tuple[str, Trial, Culprit] | None:
         """The run with the operation rewritten that makes the gradient infinite or NaN at a value.
@@ -971,7 +881,7 @@ class Facts:
         tried = []
         for repair in culprit.repairs:
             changed = rewritten(line, partial(Repaired, culprit, repair))
-            trial = self.bench.typed(changed, self.settings, float(self.start[0]))
+            trial = self.bench.typed(changed, self.settings, self.start)
             tried.append((culprit.advice(repair), trial, culprit))
             if trial.reached:
                 return tried[-1]
@@ -1003,21 +913,6 @@ class Facts:
         return None if self.windows is None else self.windows.hold_lr
 
     @cached_property
-    def holds_own_rate(self) -> bool | None:
-        """Whether the target's basin holds the run's own rate; None where that has no answer."""
-        return self.bench.holds(self.settings)
-
-    @property
-    def is_minimum_at_target(self) -> bool:
-        """Whether there is a minimum within the tolerance of the target."""
-        return self.bench.is_minimum_at_target
-
-    @property
-    def kink_slope(self) -> FloatArray | None:
-        """The slopes (d,) beside the target, if it is a kink; infinite, if it is a cusp."""
-        return self.bench.kink_slope
-
-    @cached_property
     def own_basin(self) -> CriticalPoint | None:
         """The minimum into whose basin the start falls; None of several parameters."""
         return None if self.landscape is None else self.landscape.attractor_of(float(self.start[0]))
@@ -1025,7 +920,9 @@ class Facts:
     @cached_property
     def target_basin(self) -> CriticalPoint | None:
         """The target's minimum, if there is one; None of several parameters."""
-        if self.landscape is None or self.bench.goal is None or not self.is_minimum_at_target:
+        if self.landscape is None or self.bench.goal is None:
+            return None
+        if not self.bench.is_minimum_at_target:
             return None
         return self.landscape.attractor_of(float(self.bench.goal[0]))
 
@@ -1055,10 +952,6 @@ class Facts:
         towards = float(self.space.offsets(self.start, goal)[0])
         edge = found[1][0] if towards < 0 else found[1][1]
         return (goal + (edge - goal) / 2,)
-
-    def changed(self, **changes: Any) -> OptimizerSettings:
-        """Returns the run's settings with some of them changed."""
-        return replace(self.settings, **changes)
 
     def tuning(self, trial: Trial) -> str:
         """Returns the options that make a trial's rate and steps of the run's."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gabordiag.diagnosis.evidence import (
     TRIED_STEPS,
+    Bench,
     Facts,
     LineBench,
     SpaceBench,
@@ -33,6 +34,7 @@ from gabordiag.gabor import gabor_kernel
 from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel, solve_kernel
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.gabor_objective import GaborObjective
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
 
 DECAYS = ("exponential", "cosine", "step")
@@ -66,29 +68,25 @@ class Remedy:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        return {
-            "name": self.name,
-            "works": self.works,
-            "change": self.change,
-            "outcome": self.outcome,
-            "evidence": self.evidence,
-        }
+        return dict(vars(self))
 
 
 def try_remedies(
     facts: Facts, remedies: Sequence[Try], tick: Callable[[], None]
 ) -> tuple[Remedy, ...]:
-    """Tries every remedy that applies; those that work first, then cheap before dear."""
+    """Tries every remedy that applies; those that work first, then cheap before dear.
+
+    Code at fault comes before all, and what needs no answer to begin with before what does.
+    """
     tried = []
     for function in remedies:
         tried.append(function(facts))
         tick()
-    return tuple(sorted((remedy for remedy in tried if remedy is not None), key=_rank))
 
+    def rank(remedy: Remedy) -> tuple[bool, bool, bool]:
+        return remedy.name != "repair_code", not remedy.works, remedy.needs_target
 
-def _rank(remedy: Remedy) -> tuple[bool, bool, bool]:
-    """Code at fault first; then what works, and of that what needs no answer to begin with."""
-    return remedy.name != "repair_code", not remedy.works, remedy.needs_target
+    return tuple(sorted((remedy for remedy in tried if remedy is not None), key=rank))
 
 
 def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy:
@@ -97,18 +95,24 @@ def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy
     return Remedy(name, trial.reached, change, trial.outcome, shown)
 
 
+def _tuned(bench: Bench, settings: OptimizerSettings, *starts: FloatArray) -> Trial:
+    """Returns a run that reaches the target at some rate, or else that from the first start."""
+    return bench.tuned(settings, *starts) or bench.trial(settings, starts[0])
+
+
+def _without_nesterov(facts: Facts) -> str:
+    return ", without nesterov" if facts.settings.nesterov else ""
+
+
 def _with_optimizer(facts: Facts, name: str) -> str:
     """Returns the options that make another optimizer of the run's, which may have momentum."""
     no_momentum = " --momentum 0" if facts.settings.momentum else ""
-    nesterov = ", without nesterov" if facts.settings.nesterov else ""
-    return f"--optimizer {name}{no_momentum}{nesterov}"
+    return f"--optimizer {name}{no_momentum}{_without_nesterov(facts)}"
 
 
 def mse_loss(facts: Facts) -> Remedy | None:
     """The loss without its root, all else equal."""
-    if facts.squared_trial is None:
-        return None
-    return _from_trial("mse_loss", *facts.squared_trial)
+    return None if facts.squared_trial is None else _from_trial("mse_loss", *facts.squared_trial)
 
 
 def repair_code(facts: Facts) -> Remedy | None:
@@ -132,7 +136,7 @@ def smaller_lr(facts: Facts) -> Remedy | None:
     rate = round_down(0.95 * hold) if hold is not None else lr / 10
     if rate >= lr:
         return None
-    trial = facts.bench.confirmed(facts.changed(lr=rate), facts.start)
+    trial = facts.bench.confirmed(replace(facts.settings, lr=rate), facts.start)
     if not trial.reached:
         trial = facts.bench.tuned(facts.settings, facts.start, below=lr) or trial
     return _from_trial("smaller_lr", facts.tuning(trial), trial, hold_lr=hold)
@@ -143,7 +147,8 @@ def lr_decay(facts: Facts) -> Remedy | None:
     settles = facts.landscape is None and facts.run.outcome in ("local_minimum", "unfinished")
     if facts.settings.schedule != "constant" or settles:
         return None
-    trials = [facts.bench.confirmed(facts.changed(schedule=s), facts.start) for s in DECAYS]
+    decays = [replace(facts.settings, schedule=schedule) for schedule in DECAYS]
+    trials = [facts.bench.confirmed(settings, facts.start) for settings in decays]
     trial = first_reached(trials)
     tried = {t.settings.schedule: t.outcome for t in trials}
     return _from_trial("lr_decay", f"--schedule {trial.settings.schedule}", trial, tried=tried)
@@ -154,40 +159,34 @@ def momentum(facts: Facts) -> Remedy | None:
     if facts.settings.optimizer != "sgd":
         return None
     value = 0.0 if facts.settings.momentum else 0.9
-    settings = facts.changed(momentum=value, nesterov=False)
+    settings = replace(facts.settings, momentum=value, nesterov=False)
     trial = facts.bench.confirmed(settings, facts.start)
-    nesterov = ", without nesterov" if facts.settings.nesterov else ""
-    return _from_trial("momentum", f"--momentum {value:g}{nesterov}", trial)
+    return _from_trial("momentum", f"--momentum {value:g}{_without_nesterov(facts)}", trial)
 
 
 def own_rates(facts: Facts) -> Remedy | None:
     """Each of several parameters its own rate, one over its curvature at the target."""
-    bench = facts.bench
-    if not isinstance(bench, SpaceBench) or facts.settings.optimizer != "sgd":
+    bench, objective = facts.bench, facts.objective
+    if not isinstance(bench, SpaceBench) or facts.settings.optimizer != "sgd" or objective.is_root:
         return None
-    if facts.objective.is_root:
-        return None
-    at = facts.space.coordinates(bench.goal)[None]
-    curvatures = np.diagonal(facts.objective.hessian(at)[0])
+    curvatures = np.diagonal(objective.hessian(facts.space.coordinates(bench.goal)[None])[0])
     if not (curvatures > 0).all():
         return None
     rates = np.array([round_down(0.5 / float(curvature)) for curvature in curvatures])
-    own = SpaceBench(facts.objective, "sgd", rates, facts.start)
-    trial = own.confirmed(facts.changed(lr=float(rates.max())), facts.start)
+    own = SpaceBench(objective, "sgd", rates, facts.start)
+    trial = own.confirmed(replace(facts.settings, lr=float(rates.max())), facts.start)
     return _from_trial("own_rates", facts.tuning(trial), trial)
 
 
 def adaptive(facts: Facts) -> Remedy | None:
-    """Adam and Rprop over usual rates."""
-    steps = facts.settings.steps
-    if facts.landscape is None:
-        steps = max(steps, TRIED_STEPS)
-    # Both step by about the rate: in a range of thousandths, thousandths of the usual ones.
-    rates = facts.bench.usual_rates(OptimizerSettings("adam"))
+    """Adam and Rprop over usual rates, which are tried as constant ones."""
+    is_costly = facts.landscape is None
+    steps = max(facts.settings.steps, TRIED_STEPS if is_costly else 0)
+    rates = facts.bench.usual_rates
     tried: dict[tuple[str, float], str] = {}
     for name in ("adam", "rprop"):
         # Of several parameters a run costs too much to make it for the record.
-        if facts.landscape is None and "reached" in tried.values():
+        if is_costly and "reached" in tried.values():
             break
         found = facts.bench.outcomes(OptimizerSettings(name, steps=steps), rates, facts.start)
         tried |= {(name, lr): outcome for lr, outcome in zip(rates, found, strict=True)}
@@ -196,7 +195,6 @@ def adaptive(facts: Facts) -> Remedy | None:
     trial = facts.bench.confirmed(OptimizerSettings(name, lr, steps=steps), facts.start)
     outcomes = {f"{name} {lr:g}": outcome for (name, lr), outcome in tried.items()}
     change = f"{_with_optimizer(facts, name)} {facts.tuning(trial)}"
-    # They are tried at a constant rate.
     if facts.settings.schedule != trial.settings.schedule:
         change += f" --schedule {trial.settings.schedule}"
     return _from_trial("adaptive", change, trial, tried=outcomes)
@@ -209,10 +207,8 @@ def start_in_basin(facts: Facts) -> Remedy | None:
         return None
     if facts.landscape is not None and target is None:
         return None
-    trial = facts.bench.tuned(facts.settings, *starts)
+    trial = _tuned(facts.bench, facts.settings, *starts)
     evidence = {} if target is None else {"interval": list(target.basin or ())}
-    if trial is None:
-        trial = facts.bench.trial(facts.settings, starts[0])
     change = f"{facts.options(trial.start)} {facts.tuning(trial)}"
     return _from_trial("start_in_basin", change, trial, needs_target=True, **evidence)
 
@@ -231,15 +227,11 @@ def whiten_input(facts: Facts) -> Remedy | None:
     if facts.experiment is None or facts.experiment.normalize == "whiten":
         return None
     bench = facts.with_experiment(normalize="whiten")
-    trial = bench.tuned(facts.settings, facts.start)
-    if trial is None:
-        trial = bench.trial(facts.settings, facts.start)
-    evidence = {}
+    trial, evidence = _tuned(bench, facts.settings, facts.start), {}
     if isinstance(bench, LineBench):
         evidence["minima"] = len(bench.landscape.attractors)
-    return _from_trial(
-        "whiten_input", f"--normalize whiten {facts.tuning(trial)}", trial, **evidence
-    )
+    change = f"--normalize whiten {facts.tuning(trial)}"
+    return _from_trial("whiten_input", change, trial, **evidence)
 
 
 def closed_form(facts: Facts) -> Remedy | None:
@@ -254,9 +246,7 @@ def closed_form(facts: Facts) -> Remedy | None:
     starts[:, index] = [theta, theta + math.pi][: len(starts)]
     losses = facts.objective.loss_at(facts.space.coordinates(starts))
     start = starts[int(np.argmin(losses))]
-    trial = facts.bench.tuned(facts.settings, start)
-    if trial is None:
-        trial = facts.bench.trial(facts.settings, start)
+    trial = _tuned(facts.bench, facts.settings, start)
     option = f"--start {'theta=' if len(names) > 1 else ''}{facts.option(index, start)}"
     change = (
         "solve for the kernel by least squares (the response is linear in it), take its "
@@ -287,19 +277,18 @@ def global_search(facts: Facts) -> Remedy | None:
     if landscape is None or not landscape.attractors or goal is None:
         return None
     lowest = min(landscape.attractors, key=lambda point: point.loss)
-    at = np.array([lowest.value])
+    at, certified = np.array([lowest.value]), landscape.certificate.certified
     distance = abs(float(facts.space.offsets(at, goal)[0]))
     works = distance <= landscape.parameter.tolerance
     evidence = {
         "value": lowest.value,
         "loss": lowest.loss,
-        "certified": landscape.certificate.certified,
+        "certified": certified,
         "distance_to_target": distance,
     }
-    word = "certified" if landscape.certificate.certified else "found"
     change = (
-        f"{landscape.parameter.name} = {facts.option(0, at)}, the lowest {word} minimum of "
-        f"the whole range (`gabordiag sweep`)"
+        f"{landscape.parameter.name} = {facts.option(0, at)}, the lowest "
+        f"{'certified' if certified else 'found'} minimum of the whole range (`gabordiag sweep`)"
     )
     return Remedy("global_search", works, change, "reached" if works else "local_minimum", evidence)
 
@@ -332,14 +321,10 @@ def coarse_to_fine(facts: Facts) -> Remedy | None:
     names = [name for name in facts.space.names if name not in ("sigma", "gamma")]
     places = [facts.space.names.index(name) for name in names]
     coarse = facts.with_experiment(names, gamma=1.0, sigma=coarse_sigma)
-    first = coarse.tuned(facts.settings, facts.start[places])
-    if first is None:
-        first = coarse.trial(facts.settings, facts.start[places])
+    first = _tuned(coarse, facts.settings, facts.start[places])
     start = facts.start.copy()
     start[places] = first.final
-    second = facts.bench.tuned(facts.settings, start)
-    if second is None:
-        second = facts.bench.trial(facts.settings, start)
+    second = _tuned(facts.bench, facts.settings, start)
     what = "".join(f"--learn {name} " for name in names if len(facts.space) > 1)
     change = (
         f"first {what}--sigma {coarse_sigma:g} --gamma 1 {facts.tuning(first)}, then the filter "

@@ -7,6 +7,7 @@ start, which the image makes; the round one has none, and fails by its steps and
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import SYMPTOM_COUNT
-from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name
+from gabordiag.dynamics.run import Run, StepListener, run, trajectory_name, trajectory_tables
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
@@ -109,10 +110,7 @@ class Case:
 
     def data(self) -> Data:
         """Returns the arrays, every file under the filter's name."""
-        tables = {
-            trajectory_name(index): run_.trajectory.to_table(["theta"])
-            for index, run_ in enumerate(self.runs)
-        }
+        tables = trajectory_tables(self.runs)
         parts = {**tables, **self.basins.data(), **self.bifurcation.data()}
         return {f"{self.scenario.name}-{name}": table for name, table in parts.items()}
 
@@ -152,14 +150,11 @@ def reproduce(
     Raises:
         InputError: The image cannot be used.
     """
-    total = 5 * len(SCENARIOS)
-    done = 0
+    stages = itertools.count(1)
 
     def stage() -> None:
-        nonlocal done
-        done += 1
         if progress is not None:
-            progress(done, total)
+            progress(next(stages), 5 * len(SCENARIOS))
 
     # Tens of thousands of operations on some ten numbers each: waking a second thread for them
     # takes longer than they do. Maps bring threads of their own.
@@ -186,41 +181,39 @@ def _run_scenario(
     sweep = sweep_objective(objective)
     stage()
     bench, squared = LineBench(objective, sweep.landscape), LineBench(smooth)
+    cautious = OptimizerSettings("sgd", scenario.small_lr, steps=STEPS)
+    failing = replace(cautious, lr=scenario.lr)
     planned = (
-        (bench, OptimizerSettings("sgd", scenario.lr, steps=STEPS)),
-        (bench, OptimizerSettings("sgd", scenario.lr, momentum=0.9, steps=STEPS)),
-        (bench, OptimizerSettings("sgd", scenario.small_lr, steps=STEPS)),
-        (squared, OptimizerSettings("sgd", scenario.small_lr, steps=STEPS)),
+        (bench, failing),
+        (bench, replace(failing, momentum=0.9)),
+        (bench, cautious),
+        (squared, cautious),
     )
-    runs = []
-    for index, (what, settings) in enumerate(planned):
-        name = f"{scenario.name}-{trajectory_name(index)}"
-        # The run of the question is made on the objective itself, those to compare on its table.
-        made = run(
+    # The run of the question is made on the objective itself, those to compare on its table.
+    runs = [
+        run(
             what.objective,
             settings,
             landscape=what.landscape,
-            listener=_writer(log, name),
+            listener=_writer(log, f"{scenario.name}-{trajectory_name(index)}"),
             stepped=what.table if index else None,
         )
-        runs.append(made)
+        for index, (what, settings) in enumerate(planned)
+    ]
     stage()
-    scan = OptimizerSettings("sgd", scenario.lr, steps=SCAN_STEPS)
+    scan = replace(failing, steps=SCAN_STEPS)
     rates = log_spaced(*DEFAULT_SCAN)
     starts = default_starts(objective, MAP_STARTS)
     basins = run_basins(objective, scan, rates, starts, sweep=sweep, table=bench.table)
     stage()
     bifurcation = run_bifurcation(
         objective,
-        OptimizerSettings("sgd", scenario.lr, steps=STEPS),
+        failing,
         log_spaced(*scenario.bifurcation, BIFURCATION_RATES),
-        landscape=sweep.landscape,
         table=bench.table,
     )
     stage()
-    diagnosis = diagnose_objective(
-        objective, runs[0].settings, sweep=sweep, made_run=runs[0], bench=bench
-    )
+    diagnosis = diagnose_objective(objective, failing, sweep=sweep, made_run=runs[0], bench=bench)
     stage()
     return Case(scenario, sweep, runs[0], tuple(runs), basins, bifurcation, diagnosis)
 

@@ -41,7 +41,7 @@ def target_unreachable(facts: Facts) -> Finding:
         return Finding(
             "target_unreachable", True, False, evidence, text, _compare(facts, lowest.value)
         )
-    if not facts.is_minimum_at_target:
+    if not facts.bench.is_minimum_at_target:
         text = f"there is no minimum at the target {shown(goal)} (loss {loss:.4g})"
         if loss > lowest.loss + SAME_LOSS * height:
             text += f"; the lowest is at {there}"
@@ -135,7 +135,7 @@ def _of_several(facts: Facts) -> Finding:
 def _without_minimum(facts: Facts, landscape: Landscape) -> Finding:
     """The loss of a range that holds no minimum: it is lowest at one of the ends."""
     parameter, shown = landscape.parameter, landscape.parameter.show
-    if parameter.period is not None or facts.is_minimum_at_target:
+    if parameter.period is not None or facts.bench.is_minimum_at_target:
         return Finding("target_unreachable", False, False, {}, "no minimum was found")
     losses = _losses(facts, parameter.low, parameter.high)
     assert facts.sweep is not None

@@ -8,35 +8,31 @@ where none does, `no_working_lr` explains why, if it holds; else the strongest c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from gabordiag.checks.gradient import check_objective
 from gabordiag.diagnosis.causes import CAUSES
-from gabordiag.diagnosis.evidence import Bench, Facts, arrival
+from gabordiag.diagnosis.evidence import Bench, Facts, arrival, with_lowest_as_target
 from gabordiag.diagnosis.remedies import OF_CODE, REMEDIES, Remedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
-from gabordiag.dynamics.pairs import PairSurface, pair_surfaces
 from gabordiag.dynamics.run import (
+    Optimization,
     Run,
     StepListener,
     as_objective_of,
-    describe_space,
-    describe_surroundings,
     judge,
     run,
-    surroundings_data,
-    trajectory_name,
-    trajectory_tables,
 )
 from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.critical import still_holds
-from gabordiag.landscape.surface import condition
+from gabordiag.landscape.surface import PairSurface, condition, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
@@ -56,13 +52,14 @@ GRADIENT_CAUSES = {
     "nondeterministic",
     "flat_objective",
 }
-# What is said of a run that ends at the target all the same.
+# Primary as soon as one is present, as nothing after it can be trusted; and said of a run that ends
+# at the target all the same.
 _FLAWS = GRADIENT_CAUSES | {"target_unreachable"}
-# What the same run is repeated with, in words, and the bench for it.
-_SUBSTITUTES: dict[str, tuple[str, Callable[[Facts], Bench | None]]] = {
-    "no_gradient": ("with the right one", lambda facts: facts.from_values),
-    "wrong_gradient": ("with the right one", lambda facts: facts.from_values),
-    "nondeterministic": ("without the noise", lambda facts: facts.from_values),
+# What the same run is repeated with, in words: the derivative that the loss's own values have.
+_FROM_VALUES = {
+    "no_gradient": "with the right one",
+    "wrong_gradient": "with the right one",
+    "nondeterministic": "without the noise",
 }
 # What to change where no option of a run can help: the code.
 ADVICE = {
@@ -75,8 +72,6 @@ ADVICE = {
     "flat_objective": "Check the input and the parameter's name: nothing can be learned from this.",
 }
 HEALTHY = ("healthy", "equivalent_solution")
-# What of the landscape a diagnosis shows itself.
-_OF_LANDSCAPE = ("critical_points", "gradient_check")
 # Where nothing alone suffices: the cause that leaves the others no chance comes first.
 _EXPLANATORY = (
     "flat_start",
@@ -123,28 +118,32 @@ class Diagnosis(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        windows = self.windows
+        made = self._optimization.to_dict()
+        (shown_run,) = made.pop("runs")
+        windows = None if self.windows is None else self.windows.to_dict()
+        of_windows = ("working_lr", "escape_lr", "hold_lr")
         shown = {
             "verdict": self.verdict,
             "headline": self.headline,
             "findings": [finding.to_dict() for finding in self.findings],
-            "run": {**self.run.to_dict(), "trajectory": trajectory_name(0)},
-            "working_lr": None if windows is None else windows.to_dict()["working_lr"],
-            "escape_lr": None if windows is None else windows.escape_lr,
-            "hold_lr": None if windows is None else windows.hold_lr,
+            "run": shown_run,
+            **{name: None if windows is None else windows[name] for name in of_windows},
             "remedies": [remedy.to_dict() for remedy in self.remedies],
             "jump_story": list(self.jump_story),
-            **describe_space(self.run.space),
-            **describe_surroundings(self.sweep, self.pairs),
+            **made,
         }
         if self.sweep is None:
             return {**shown, "target_hessian": self.target_hessian}
-        landscape = shown["landscape"]
-        return {**shown, **{name: landscape[name] for name in _OF_LANDSCAPE}}
+        # What of the landscape a diagnosis shows itself.
+        return shown | {n: shown["landscape"][n] for n in ("critical_points", "gradient_check")}
 
     def data(self) -> Data:
         """Returns what is saved: trajectory-000.csv, and sweep.csv or pair-*.npz."""
-        return trajectory_tables([self.run]) | surroundings_data(self.sweep, self.pairs)
+        return self._optimization.data()
+
+    @property
+    def _optimization(self) -> Optimization:
+        return Optimization((self.run,), self.sweep, self.pairs)
 
 
 def diagnose_objective(
@@ -177,7 +176,7 @@ def diagnose_objective(
         progress: Called with (causes and remedies done, about how many in all).
 
     Raises:
-        UsageError: A start or a rate that cannot be, or several parameters without a target.
+        UsageError: A start or a rate that cannot be.
         InputError: The loss is not finite somewhere in the range, or the user's code failed.
     """
     total = 2 + len(CAUSES) + len(REMEDIES)
@@ -202,8 +201,11 @@ def diagnose_objective(
             objective, settings, start, lr, landscape=known, listener=listener, stepped=loop
         )
     tick()
+    if sweep is None and len(objective.goals) == 0:
+        made_run = with_lowest_as_target(made_run)
+        objective = made_run.objective
     facts = Facts(made_run, sweep, bench)
-    findings = _with_state(facts, loop, check_gradient(facts))
+    findings = check_gradient(facts, loop)
     blocked = any(finding.present for finding in findings)
     if not blocked or made_run.outcome == "reached":
         findings = _all_findings(facts, findings, tick)
@@ -255,10 +257,14 @@ def _surroundings(facts: Facts) -> dict[str, Any]:
     return {"target_hessian": condition(spectrum), "pairs": pairs}
 
 
-def check_gradient(facts: Facts) -> tuple[Finding, ...]:
+def check_gradient(facts: Facts, loop: Objective | None = None) -> tuple[Finding, ...]:
     """Asks, before anything else, whether there is a gradient that can be trusted.
 
     Of several parameters the same is asked along each of them, the others at the start.
+
+    Args:
+        facts: Of the run.
+        loop: A module's loop, if the run was made on one: its state is carried from step to step.
 
     Returns:
         The findings of `check_objective`; what is present comes with its counterfactual.
@@ -268,40 +274,29 @@ def check_gradient(facts: Facts) -> tuple[Finding, ...]:
         if facts.line is not None
         else [facts.objective.along(index, facts.start) for index in range(len(facts.space))]
     )
-    pairs = zip(facts.space.names, lines, facts.start.tolist(), strict=True)
-    asked = {name: check_objective(line, value) for name, line, value in pairs}
-    causes = dict.fromkeys(finding.cause for found in asked.values() for finding in found)
-    return tuple(_with_true_derivative(facts, _merged(cause, asked)) for cause in causes)
-
-
-def _with_state(
-    facts: Facts, loop: Objective | None, findings: tuple[Finding, ...]
-) -> tuple[Finding, ...]:
-    """Adds what a module's state, carried from step to step, does to the run."""
-    if not isinstance(loop, PlainLoop):
-        return findings
+    asked: dict[str, dict[str, Finding]] = {}
+    for name, line, value in zip(facts.space.names, lines, facts.start.tolist(), strict=True):
+        for finding in check_objective(line, value):
+            asked.setdefault(finding.cause, {})[name] = finding
+    findings = {c: _with_true_derivative(facts, _merged(facts, f)) for c, f in asked.items()}
     path = facts.run.trajectory
-    found = loop.compare(path.values, path.losses)
+    found = loop.compare(path.values, path.losses) if isinstance(loop, PlainLoop) else None
     if found is None:
-        return findings
-    return (found, *(finding for finding in findings if finding.cause != found.cause))
+        return tuple(findings.values())
+    findings.pop(found.cause, None)
+    return (found, *findings.values())
 
 
-def _merged(cause: str, asked: Mapping[str, Sequence[Finding]]) -> Finding:
+def _merged(facts: Facts, found: Mapping[str, Finding]) -> Finding:
     """The findings about one cause along every parameter."""
-    found = {
-        name: finding
-        for name, findings in asked.items()
-        for finding in findings
-        if finding.cause == cause
-    }
-    if len(asked) == 1:
+    if len(facts.space) == 1:
         return next(iter(found.values()))
     bad = [finding for finding in found.values() if finding.present]
     said = dict.fromkeys(f.explanation.rstrip(".") for f in bad or found.values())
     first, *others = said
     text = "; ".join([first, *(other[0].lower() + other[1:] for other in others)])
     evidence = {name: finding.evidence for name, finding in found.items()}
+    cause = next(iter(found.values())).cause
     return Finding(cause, bool(bad), False, evidence, text)
 
 
@@ -311,24 +306,22 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     A root's zero has none: there it is the squared loss. A loss that does not depend on the
     parameter has none to try.
     """
-    instead, bench = _SUBSTITUTES.get(finding.cause, ("", lambda facts: None))
     if not finding.present:
         return finding
     if finding.cause == "nonfinite_gradient" and facts.squared_trial is not None:
         words, trial = facts.squared_trial
         instead = f"with {words}"
-    elif (changed := bench(facts)) is not None:
-        trial = changed.trial(facts.settings, facts.start)
+    elif finding.cause in _FROM_VALUES and facts.from_values is not None:
+        trial = facts.from_values.trial(facts.settings, facts.start)
+        instead = _FROM_VALUES[finding.cause]
     else:
         return finding
     if trial.outcome == "frozen":
         # The values show no slope either: there is none that would be the right one.
         return finding
     ends = f"ends at {facts.space.show(trial.final)} ({trial.outcome.replace('_', ' ')})"
-    if trial.reached:
-        assert trial.steps_to_target is not None
-        count = counted(trial.steps_to_target, "step", "steps")
-        ends = f"reaches {facts.goal_name} after {count}"
+    if trial.steps_to_target is not None and trial.reached:
+        ends = f"reaches {facts.goal_name} after {counted(trial.steps_to_target, 'step', 'steps')}"
     return replace(
         finding,
         sufficient=trial.reached,
@@ -345,17 +338,17 @@ def _all_findings(
     kept: dict[str, Finding] = {}
     # Of several parameters each question costs runs: a healthy one is asked for flaws alone.
     only_flaws = facts.landscape is None and facts.run.outcome == "reached"
-    for cause in CAUSES:
-        if only_flaws and cause.name not in _FLAWS:
+    for cause, test in CAUSES.items():
+        if only_flaws and cause not in _FLAWS:
             continue
-        finding = cause.ask(facts)
+        finding = test(facts)
         tick()
-        if cause.name == "wrong_gradient" and finding.present:
+        if cause == "wrong_gradient" and finding.present:
             if is_random:
                 # Differences of a random loss show no slope.
                 continue
             finding = _with_true_derivative(facts, finding)
-        kept[cause.name] = finding
+        kept[cause] = finding
     for finding in checked:
         known = kept.get(finding.cause)
         if known is None or finding.present or not known.evidence.get("asked", True):
@@ -376,16 +369,12 @@ def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
         lucky = (f.cause for f in findings if f.present and f.evidence.get("decides"))
         healthy = "healthy" if facts.run.is_at_base else "equivalent_solution"
         return next(lucky, healthy)
-    alone = {cause.name for cause in CAUSES if cause.stands_alone} | GRADIENT_CAUSES
-    for finding in findings:
-        if finding.present and finding.cause in alone:
-            return finding.cause
+    present = [finding for finding in findings if finding.present]
+    decisive = (f.cause for f in present if f.cause in _FLAWS)
     if is_too_short(facts.run):
-        return "inconclusive"
-    for finding in findings:
-        if finding.present and finding.sufficient:
-            return finding.cause
-    return strongest(findings)
+        return next(decisive, "inconclusive")
+    sufficient = (finding.cause for finding in present if finding.sufficient)
+    return next(chain(decisive, sufficient), strongest(findings))
 
 
 def strongest(findings: tuple[Finding, ...]) -> str:
@@ -396,65 +385,54 @@ def strongest(findings: tuple[Finding, ...]) -> str:
 
 
 def with_roles(verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Gives every finding its role; the primary first, then contributing, then ruled out."""
-    ranked = []
+    """Gives every finding its role; the primary first, then contributing, then ruled out.
+
+    What is true of the start or the rate but did no harm is no finding of a healthy run; what is
+    wrong with the loss or its gradient is one.
+    """
+    ranked: dict[str, list[Finding]] = {"primary": [], "contributing": [], "ruled_out": []}
     for finding in findings:
-        if finding.cause == verdict:
-            role = "primary"
-        elif finding.present and verdict not in HEALTHY:
-            role = "contributing"
-        else:
-            role = "ruled_out"
-        # What is true of the start or the rate but did no harm is no finding of a healthy run; what
-        # is wrong with the loss or its gradient is one.
-        if not (finding.present and verdict in HEALTHY):
-            ranked.append(replace(finding, role=role))
-        elif finding.cause in _FLAWS:
-            ranked.append(replace(finding, role="contributing"))
-    order = ("primary", "contributing", "ruled_out")
-    return tuple(sorted(ranked, key=lambda finding: order.index(finding.role)))
+        role = "contributing" if finding.present else "ruled_out"
+        role = "primary" if finding.cause == verdict else role
+        if verdict not in HEALTHY or not finding.present or finding.cause in _FLAWS:
+            ranked[role].append(replace(finding, role=role))
+    return tuple(chain(*ranked.values()))
 
 
 def headline(
     facts: Facts, verdict: str, findings: tuple[Finding, ...], remedies: tuple[Remedy, ...]
 ) -> str:
     """Returns the sentence that a person can act on."""
-    return _sentence(facts, verdict, findings, remedies) + _quantised(facts)
-
-
-def _quantised(facts: Facts) -> str:
-    """Says that the loss comes in so few digits that they decide how near a run can get."""
-    eps = facts.loss_eps
-    if eps < _COARSE:
-        return ""
+    if verdict in HEALTHY:
+        sentence = _healthy_headline(facts, verdict, findings)
+    elif verdict == "inconclusive":
+        sentence = _inconclusive_headline(facts)
+    else:
+        finding = next(f for f in findings if f.cause == verdict)
+        sentence = f"{_begin(finding.explanation)}. {_advice(finding, remedies)}"
+    if facts.loss_eps < _COARSE:
+        return sentence
+    # The digits decide how near a run can get.
     return (
-        " The loss is quantised: it is computed in half precision, and known to "
-        f"{100 * eps:.2g}% of its value only. Compute it in single or double precision."
+        f"{sentence} The loss is quantised: it is computed in half precision, and known to "
+        f"{100 * facts.loss_eps:.2g}% of its value only. Compute it in single or double precision."
     )
 
 
-def _sentence(
-    facts: Facts, verdict: str, findings: tuple[Finding, ...], remedies: tuple[Remedy, ...]
-) -> str:
-    if verdict in HEALTHY:
-        return _healthy_headline(facts, verdict, findings)
-    if verdict == "inconclusive":
-        return _inconclusive_headline(facts)
-    finding = next(f for f in findings if f.cause == verdict)
-    sentence = finding.explanation[0].upper() + finding.explanation[1:] + "."
-    return f"{sentence} {_advice(verdict, finding, remedies)}"
+def _begin(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
-def _advice(verdict: str, finding: Finding, remedies: tuple[Remedy, ...]) -> str:
+def _advice(finding: Finding, remedies: tuple[Remedy, ...]) -> str:
     repair = next((remedy for remedy in remedies if remedy.name == "repair_code"), None)
-    if repair is not None and verdict in GRADIENT_CAUSES:
-        return f"{repair.change[0].upper()}{repair.change[1:]}."
+    if repair is not None and finding.cause in GRADIENT_CAUSES:
+        return f"{_begin(repair.change)}."
     cure = next((remedy for remedy in remedies if remedy.works), None)
     # What presupposes the target is advice only where nothing else works.
-    is_answer = verdict == "wrong_basin" and cure is not None and not cure.needs_target
+    is_answer = finding.cause == "wrong_basin" and cure is not None and not cure.needs_target
     if finding.advice and not is_answer:
         return finding.advice
-    if verdict in ADVICE:
+    if finding.cause in ADVICE:
         return _code_advice(finding)
     if cure is None:
         return f"None of the {len(remedies)} remedies tried helps."
@@ -463,9 +441,7 @@ def _advice(verdict: str, finding: Finding, remedies: tuple[Remedy, ...]) -> str
 
 def _code_advice(finding: Finding) -> str:
     repair = (finding.evidence.get("where") or {}).get("repair")
-    if repair:
-        return f"{repair[0].upper()}{repair[1:]}."
-    return finding.advice or ADVICE[finding.cause]
+    return f"{_begin(repair)}." if repair else finding.advice or ADVICE[finding.cause]
 
 
 def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> str:
@@ -483,35 +459,27 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
             "filter up to its symmetries (theta + 180° with psi turned to -psi; whole turns; signs "
             f"of lengths). {nothing}"
         )
-    names = " and ".join(facts.space.names)
     if verdict == "equivalent_solution":
-        parameter = facts.space.parameters[0]
-        turns = abs(run_.turns)
+        parameter, turns = facts.space.parameters[0], abs(run_.turns)
         return (
             f"No failure: {parameter.name} ended at {parameter.show(run_.final)}, {what} "
             f"{facts.space.show(goal)} {'plus' if run_.turns > 0 else 'minus'} {turns} "
             f"period{'s' if turns > 1 else ''} of {parameter.show(parameter.period or 0.0, 0)}: "
             f"the same {'filter' if facts.experiment else 'solution'}. {nothing}"
         )
-    step = arrival(facts.space, run_.goal, run_.trajectory)
+    step, names = arrival(facts.space, run_.goal, run_.trajectory), facts.space.names
     when = "" if step is None else f" after {counted(step, 'step', 'steps')}"
-    reaches, stays = ("reaches", "stays") if len(facts.space) == 1 else ("reach", "stay")
+    reaches, stays = ("reaches", "stays") if len(names) == 1 else ("reach", "stay")
     return (
-        f"Healthy: {names} {reaches} {what} {facts.space.show(goal)}{when} and {stays} "
-        f"(loss {run_.final_loss:.3g}). {nothing}"
+        f"Healthy: {' and '.join(names)} {reaches} {what} {facts.space.show(goal)}{when} and "
+        f"{stays} (loss {run_.final_loss:.3g}). {nothing}"
     )
-
-
-def too_short_headline(run_: Run) -> str:
-    """Returns the sentence on a run that cannot be judged."""
-    needed = 10 * SHORTEST_TAIL
-    few = counted(run_.settings.steps, "step is", "steps are")
-    return f"{few} too few to judge. Run at least --steps {needed}."
 
 
 def _inconclusive_headline(facts: Facts) -> str:
     if is_too_short(facts.run):
-        return too_short_headline(facts.run)
+        few = counted(facts.settings.steps, "step is", "steps are")
+        return f"{few} too few to judge. Run at least --steps {10 * SHORTEST_TAIL}."
     compare = "" if facts.settings.optimizer == "sgd" else ", or compare with --optimizer sgd"
     return (
         f"The run ends {facts.run.outcome.replace('_', ' ')}, and no cause that was tested "
@@ -524,48 +492,37 @@ def tell_jumps(facts: Facts) -> tuple[str, ...]:
     jumps = facts.run.jumps
     if not jumps:
         return ()
-    first = jumps[0]
     worst = max(jumps, key=lambda jump: jump.loss_after - jump.loss_before)
-    stories = [_tell("The first jump", facts, first)]
-    if worst is not first:
-        stories.append(_tell("The worst", facts, worst))
-    return tuple(stories)
+    chosen = {"The first jump": jumps[0]} | ({} if worst is jumps[0] else {"The worst": worst})
+    return tuple(_tell(title, facts, jump) for title, jump in chosen.items())
 
 
 def _tell(title: str, facts: Facts, jump: Jump) -> str:
-    space, path = facts.space, facts.run.trajectory
-    parameter = space.parameters[0]
-    gradient = float(path.gradients[jump.step, 0])
-    where = space.wrap(jump.start)
-    stood = f"{space.names[0]} stood at" if len(space) == 1 else "the run stood at"
-    parts = [
-        f"{title}, step {jump.step}: {stood} {space.show(where)} with loss {jump.loss_before:.3g}"
-    ]
-    if len(space) == 1:
-        parts.append(f"; the gradient there was {gradient:.3g}")
-    if jump.lr_times_curvature is not None and math.isfinite(jump.lr_times_curvature):
+    space, product = facts.space, jump.lr_times_curvature
+    parameter, is_one = space.parameters[0], len(space) == 1
+    gradient = float(facts.run.trajectory.gradients[jump.step, 0])
+    where, landed = space.wrap(jump.start), space.wrap(jump.end)
+    text = (
+        f"{title}, step {jump.step}: {space.names[0] if is_one else 'the run'} stood at "
+        f"{space.show(where)} with loss {jump.loss_before:.3g}"
+    )
+    if is_one:
+        text += f"; the gradient there was {gradient:.3g}"
+    if product is not None and math.isfinite(product):
+        text += f", lr x curvature {product:.3g}"
+        limit = curvature_limit(facts.settings)
         # Where the loss bends downwards nothing settles at any rate.
-        rest = _rest_words(facts) if jump.lr_times_curvature > 0 else ""
-        parts.append(f", lr x curvature {jump.lr_times_curvature:.3g}{rest}")
-    landed = space.wrap(jump.end)
+        if product > 0 and limit is not None:
+            text += f" (stability needs less than {limit:.3g})"
     if facts.landscape is None:
-        parts.append(f". The step put it at {space.show(landed)}, loss {jump.loss_after:.3g}.")
-        return "".join(parts)
+        return f"{text}. The step put it at {space.show(landed)}, loss {jump.loss_after:.3g}."
     step, shown = float(jump.end[0] - jump.start[0]), parameter.show
     is_folded = not math.isclose(where[0] + step, landed[0], abs_tol=parameter.tolerance)
     modulo = f" (modulo {shown(parameter.period, 0)})" if parameter.period and is_folded else ""
-    parts.append(
-        f". The step of {shown(step, 1)} put it at {space.show(landed)}{modulo}, loss "
-        f"{jump.loss_after:.3g}"
+    return (
+        f"{text}. The step of {shown(step, 1)} put it at {space.show(landed)}{modulo}, loss "
+        f"{jump.loss_after:.3g}{_edge_story(facts, jump, gradient)}."
     )
-    parts.append(_edge_story(facts, jump, gradient))
-    return "".join(parts)
-
-
-def _rest_words(facts: Facts) -> str:
-    """What lr x curvature must stay below at a minimum, where theory has a number."""
-    limit = curvature_limit(facts.settings)
-    return "" if limit is None else f" (stability needs less than {limit:.3g})"
 
 
 def _edge_story(facts: Facts, jump: Jump, gradient: float) -> str:
@@ -573,13 +530,11 @@ def _edge_story(facts: Facts, jump: Jump, gradient: float) -> str:
     landscape = facts.landscape
     found = None if landscape is None else landscape.basin_of(start)
     if landscape is None or found is None or not jump.left_basin:
-        return "."
-    _, basin = found
-    edge = basin[1] if end > start else basin[0]
-    parameter = landscape.parameter
-    edge_shown = parameter.show(float(parameter.wrap(edge)), 1)
-    text = f": past the edge of its basin at {edge_shown}"
+        return ""
+    _, (low, high) = found
+    edge, parameter = high if end > start else low, landscape.parameter
+    text = f": past the edge of its basin at {parameter.show(float(parameter.wrap(edge)), 1)}"
     plain = facts.settings.optimizer == "sgd" and facts.settings.momentum == 0
     if plain and gradient and math.isfinite(gradient):
         text += f". A rate below {abs((edge - start) / gradient):.2g} would have stayed"
-    return text + "."
+    return text

@@ -1,11 +1,10 @@
 """What an optimizer does on the loss: runs, their outcomes, and maps of many runs.
 
     the optimizers     `optimizers` (torch's own, by name; one tensor as many runs)
-    runs               `descend` (the loop), `run` (judged runs), `pairs` (planes on which several
-                       parameters are shown), `replay` (an interrupted run goes on), `logger` (of
-                       your own training loop), `stochastic` (on mini-batches)
-    what became of it  `outcomes` (reached, cycle, erratic, ...; jumps, Lyapunov exponents),
-                       `predictability` (how far a chaotic path can be trusted)
+    runs               `descend` (the loop), `run` (judged runs), `replay` (steps and their log),
+                       `logger` (of your own training loop), `stochastic` (on mini-batches)
+    what became of it  `outcomes` (reached, cycle, erratic, ...; jumps, Lyapunov exponents, how
+                       far a chaotic path can be trusted)
     many runs          `tables` (loss and gradient as tables), `batch` (all runs in one tensor),
                        `maps` (starts against rates), `windows` (the rates that work from one
                        start), `theory` (stability bounds), `bifurcation`,

@@ -17,13 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from gabordiag.dynamics.optimizers import BatchUpdate, OptimizerSettings
 from gabordiag.dynamics.outcomes import IntArray, Tails, classify, surroundings, tail_length
-from gabordiag.dynamics.tables import Table, TabulatedObjective
+from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import Landscape
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Progress
 
@@ -42,36 +40,37 @@ class BatchRuns:
     """What is kept of a batch of runs: n = rates x starts of them, a rate's runs adjacent.
 
     Attributes:
+        table: What the runs ran on.
         shape: (rates, starts).
         tail: The last values (tail, n).
         last_gradient: At the last value (n,).
         moved: Whether a gradient other than zero arrived at the first or at the last step (n,);
             what moves a value without any, weight decay, leads on from a flat start.
-        history: Every value (steps + 1, n), or None where it was not asked for.
+        history: Every value (steps + 1, n), where that was asked for; else the tail.
     """
 
+    table: TabulatedObjective
     shape: tuple[int, int]
     tail: FloatArray
     last_gradient: FloatArray
     moved: npt.NDArray[np.bool_]
-    history: FloatArray | None
+    history: FloatArray
 
-    def classify(self, landscape: Landscape, losses: Table) -> tuple[IntArray, IntArray]:
+    def classify(self) -> tuple[IntArray, IntArray]:
         """Returns outcome codes and periods (rates, starts); in blocks, to bound the memory."""
-        around = surroundings(landscape)
+        around, losses = surroundings(self.table.landscape), self.table.tables[0]
 
         def judge(lo: int) -> tuple[IntArray, IntArray]:
             block = slice(lo, lo + _CLASSIFY_CHUNK)
             values = np.ascontiguousarray(self.tail[:, block])
             rows = [losses(torch.as_tensor(row)).numpy() for row in values]
-            slope = np.abs(self.last_gradient[block]) * landscape.parameter.tolerance
+            slope = np.abs(self.last_gradient[block]) * self.table.parameter.tolerance
             part = Tails(values[..., None], np.stack(rows), slope, self.moved[block])
             return classify(around, part)
 
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             pieces = list(pool.map(judge, range(0, self.tail.shape[1], _CLASSIFY_CHUNK)))
-        codes = np.concatenate([piece[0] for piece in pieces])
-        periods = np.concatenate([piece[1] for piece in pieces])
+        codes, periods = np.concatenate(pieces, axis=1)
         return codes.reshape(self.shape), periods.reshape(self.shape)
 
 
@@ -98,28 +97,22 @@ def descend_batch(
     keep_history: bool = False,
     progress: Progress | None = None,
 ) -> BatchRuns:
-    """Runs every start at every learning rate.
+    """Runs every start (s,) at every one of distinct rates (l,); the settings' own is not used.
 
-    Args:
-        table: The tabulated objective.
-        settings: Optimizer and steps; its own lr is not used.
-        lrs: (l,), distinct.
-        starts: (s,).
-        tail: How many of the last values are kept. Default: a tenth of the steps.
-        keep_history: Keep every value.
-        progress: Called now and then with (steps done, steps in all).
+    The last values are judged, by default a tenth of the steps; with `keep_history` all are kept.
 
     Raises:
         UsageError: The optimizer cannot run as a batch.
     """
     require_batchable(settings)
     tail = tail_length(settings.steps) if tail is None else tail
+    kept = settings.steps + 1 if keep_history else tail
     rows = max(1, _BLOCK // len(starts))
     blocks = [lrs[lo : lo + rows] for lo in range(0, len(lrs), rows)]
     report = _Tally(progress, settings.steps * len(blocks))
 
-    def run_block(rates: FloatArray) -> BatchRuns:
-        return _descend_block(table, settings, rates, starts, tail, keep_history, report)
+    def run_block(rates: FloatArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+        return _descend_block(table, settings, rates, starts, kept, report)
 
     with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
         try:
@@ -128,14 +121,8 @@ def descend_batch(
             # Interrupted: let the blocks under way stop at their next report.
             report.stop()
             raise
-    histories = [part.history for part in parts if part.history is not None]
-    return BatchRuns(
-        shape=(len(lrs), len(starts)),
-        tail=np.concatenate([part.tail for part in parts], axis=1),
-        last_gradient=np.concatenate([part.last_gradient for part in parts]),
-        moved=np.concatenate([part.moved for part in parts]),
-        history=np.concatenate(histories, axis=1) if histories else None,
-    )
+    history, slopes, moved = (np.concatenate(x, axis=-1) for x in zip(*parts, strict=True))
+    return BatchRuns(table, (len(lrs), len(starts)), history[-tail:], slopes, moved, history)
 
 
 class _Tally:
@@ -163,32 +150,23 @@ def _descend_block(
     settings: OptimizerSettings,
     lrs: FloatArray,
     starts: FloatArray,
-    tail: int,
-    keep_history: bool,
+    kept: int,
     report: Callable[[int], None],
-) -> BatchRuns:
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+    """Returns the last values (kept, n), the last gradient, and whether any arrived (n,)."""
     steps, gradient = settings.steps, table.tables[1]
     values = torch.as_tensor(np.tile(starts, len(lrs)))
     update = BatchUpdate(settings, torch.as_tensor(np.repeat(lrs, len(starts))))
-    kept = np.empty((tail, len(values)))
-    history = np.empty((steps + 1, len(values))) if keep_history else None
-
-    def record(step: int, current: Tensor) -> None:
-        if history is not None:
-            history[step] = current.numpy()
-        if step > steps - tail:
-            kept[step - steps + tail - 1] = current.numpy()
-
-    record(0, values)
+    history = np.empty((kept, len(values)))
     slopes = gradient(values)
     moved_at_first = slopes != 0
-    for step in range(1, steps + 1):
-        update.apply(values, slopes)
-        slopes = gradient(values)
-        record(step, values)
-        if step % _PROGRESS_EVERY == 0:
-            report(_PROGRESS_EVERY)
+    for step in range(steps + 1):
+        if step > 0:
+            update.apply(values, slopes)
+            slopes = gradient(values)
+            if step % _PROGRESS_EVERY == 0:
+                report(_PROGRESS_EVERY)
+        if step > steps - kept:
+            history[step - steps - 1] = values.numpy()
     report(steps % _PROGRESS_EVERY)
-    shape = (len(lrs), len(starts))
-    moved = moved_at_first | (slopes != 0)
-    return BatchRuns(shape, kept, slopes.numpy(), moved.numpy(), history)
+    return history, slopes.numpy(), (moved_at_first | (slopes != 0)).numpy()

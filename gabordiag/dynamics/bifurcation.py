@@ -7,6 +7,7 @@ values of the last steps are kept, with their period and Lyapunov exponent.
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import (
+    CODES,
     MAX_PERIOD,
     OUTCOME_NAMES,
     ROUNDING_MOVE,
@@ -27,7 +29,7 @@ from gabordiag.dynamics.tables import TabulatedObjective, is_expensive
 from gabordiag.dynamics.theory import Theory, stability_bound
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
-from gabordiag.landscape.series import LossSeries, build_series
+from gabordiag.landscape.series import build_series
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Progress, Result, View, read_only
@@ -66,26 +68,21 @@ class Bifurcation(Result):
     @property
     def kinds(self) -> list[str]:
         """Behaviour at each rate: `settled`, `cycle`, `chaos` or `other`."""
-        return [self._kind(index) for index in range(len(self.lrs))]
+        settled = [CODES[name] for name in ("reached", "local_minimum", "plateau")]
+        chaotic = np.isnan(self.lyapunov) | (self.lyapunov > CHAOS_THRESHOLD)
+        cases = [np.isin(self.outcomes, settled), self.periods >= 1, chaotic]
+        kinds: list[str] = np.select(cases, ["settled", "cycle", "chaos"], "other").tolist()
+        return kinds
 
     @property
     def bands(self) -> list[tuple[str, float, float]]:
         """Stretches of equal behaviour: (`settled` | `cycle` | `chaos` | `other`, low, high)."""
-        bands: list[tuple[str, float, float]] = []
-        for kind, lr in zip(self.kinds, self.lrs.tolist(), strict=True):
-            if bands and bands[-1][0] == kind:
-                bands[-1] = (kind, bands[-1][1], lr)
-            else:
-                bands.append((kind, lr, lr))
+        bands = []
+        rates = zip(self.kinds, self.lrs.tolist(), strict=True)
+        for kind, group in itertools.groupby(rates, key=lambda rate: rate[0]):
+            lrs = [lr for _, lr in group]
+            bands.append((kind, lrs[0], lrs[-1]))
         return bands
-
-    def _kind(self, index: int) -> str:
-        if OUTCOME_NAMES[self.outcomes[index]] in ("reached", "local_minimum", "plateau"):
-            return "settled"
-        if self.periods[index] >= 1:
-            return "cycle"
-        exponent = self.lyapunov[index]
-        return "chaos" if np.isnan(exponent) or exponent > CHAOS_THRESHOLD else "other"
 
     @property
     def bounds(self) -> list[tuple[Theory, CriticalPoint]]:
@@ -101,10 +98,7 @@ class Bifurcation(Result):
         """Returns what the JSON shows."""
         goal = self.landscape.target
         return {
-            "optimizer": self.settings.optimizer,
-            "momentum": self.settings.momentum,
-            "nesterov": self.settings.nesterov,
-            "steps": self.settings.steps,
+            **self.settings.to_dict(),
             "start": self.start,
             "lr": [float(self.lrs[0]), float(self.lrs[-1])],
             "points": len(self.lrs),
@@ -122,12 +116,7 @@ class Bifurcation(Result):
         columns = ("lr", "values", "lyapunov", "period", "outcome")
         return cls(
             Landscape.from_dict(saved["landscape"]),
-            OptimizerSettings(
-                saved["optimizer"],
-                momentum=saved["momentum"],
-                nesterov=saved["nesterov"],
-                steps=saved["steps"],
-            ),
+            OptimizerSettings.from_dict(saved),
             saved["start"],
             *(read_only(table[name]) for name in columns),
         )
@@ -153,21 +142,12 @@ def run_bifurcation(
     *,
     start: float | None = None,
     tail: int = DEFAULT_TAIL,
-    landscape: Landscape | None = None,
     table: TabulatedObjective | None = None,
     progress: Progress | None = None,
 ) -> Bifurcation:
-    """Runs every rate from one start and keeps the tails.
+    """Runs every one of ascending rates (l,) from one start and keeps and judges the tails.
 
-    Args:
-        objective: What to minimise.
-        settings: Optimizer and steps.
-        lrs: Ascending rates (l,).
-        start: First value. Default: the parameter's own.
-        tail: How many of the last values are kept and judged.
-        landscape: Of the objective, if it is already known.
-        table: Of the objective, if it is already known.
-        progress: Called now and then with (steps done, steps in all).
+    The start is by default the parameter's own; the table is made unless it is known already.
 
     Raises:
         UsageError: An optimizer that does not act elementwise at a constant rate, or fewer steps
@@ -178,12 +158,13 @@ def run_bifurcation(
             f"{settings.steps} steps leave nothing before the {tail} that are kept.",
             f"Use --steps {5 * tail} or more.",
         )
-    landscape = find_critical_points(objective) if landscape is None else landscape
     start = objective.parameter.start if start is None else start
-    table = TabulatedObjective(objective, landscape) if table is None else table
+    if table is None:
+        table = TabulatedObjective(objective, find_critical_points(objective))
+    landscape = table.landscape
     first = np.array([float(start)])
     runs = descend_batch(table, settings, lrs, first, tail=tail, progress=progress)
-    codes, periods = (grid[:, 0] for grid in runs.classify(landscape, table.tables[0]))
+    codes, periods = (grid[:, 0] for grid in runs.classify())
     kept = runs.tail
     # At rest a value may still flicker by its own rounding.
     width = landscape.parameter.high - landscape.parameter.low
@@ -226,21 +207,11 @@ def loss_curvatures(objective: Line, values: FloatArray) -> FloatArray:
     if parameter.period is None:
         resolved &= (values >= parameter.low) & (values <= parameter.high)
     curvatures = np.full(len(values), np.nan)
-    curvatures[resolved] = _series_curvatures(series, values[resolved], objective.is_root)
+    evaluate = series.evaluate_root if objective.is_root else series.evaluate
+    curvatures[resolved] = evaluate(values[resolved])[2]
     asked = finite & ~resolved
     if asked.any() and not is_expensive(objective):
         distinct, place = np.unique(values[asked], return_inverse=True)
         with suppress(InputError):
             curvatures[asked] = objective.derivatives(distinct, 2)[2][place]
     return curvatures
-
-
-def _series_curvatures(series: LossSeries, values: FloatArray, is_root: bool) -> FloatArray:
-    """For a root r = sqrt(s):  r'' = s'' / (2 r) - s'^2 / (4 r^3)."""
-    smooth, slope, curvature = series.evaluate(values)
-    if not is_root:
-        return curvature
-    with np.errstate(divide="ignore", invalid="ignore"):
-        root = np.sqrt(np.maximum(smooth, 0.0))
-        result: FloatArray = curvature / (2 * root) - slope**2 / (4 * root**3)
-    return result

@@ -16,23 +16,14 @@ import torch
 from torch import Tensor
 
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.replay import Replay, Step
-from gabordiag.errors import UsageError
+from gabordiag.dynamics.replay import Step
+from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray
 
 
 class State(NamedTuple):
-    """n runs before a step, and what it changed.
-
-    Attributes:
-        step: Its number.
-        values: Of the parameters (n, d).
-        losses: At the values (n,).
-        gradients: Of the coordinates (n, d); 0 where none arrives.
-        updates: Change of the values at this step (n, d); NaN after the last one.
-        lrs: Learning rates (n, d).
-    """
+    """n runs before a step, and what it changed: as in `Step`, with an axis of n runs."""
 
     step: int
     values: FloatArray
@@ -58,16 +49,15 @@ def descend(
         settings: Optimizer, schedule, steps; its own rate is not used.
         starts: First values (n, d).
         lrs: Learning rates (n, d).
-        logged: Of a single run, the first steps as an interrupted run has logged them. They are
-            made again with the logged gradients, which brings back the optimizer's and the
-            schedule's state whatever it consists of, to the bit (see `replay`).
+        logged: Of a single run, the first steps as an interrupted run has logged them; they are
+            made again with the logged gradients (see `_Replay`).
 
     Raises:
         UsageError: Several runs, or several rates, for an optimizer that is not elementwise.
         InputError: The logged steps are not this run's.
     """
     learned = _Learned(objective, settings, starts, lrs)
-    known = Replay(objective, settings, logged)
+    known = _Replay(objective, settings, logged)
     # LBFGS evaluates several times a step; every other class ignores the closure's gradient.
     closure = None if settings.is_elementwise else lambda: float(learned.evaluate()[0])
     before = learned.values()
@@ -82,15 +72,11 @@ def descend(
             return
         learned.step(closure)
         after = learned.values()
-        updates = _subtract(after, before)
+        with np.errstate(invalid="ignore", over="ignore"):
+            updates = after - before
         known.compare(step, updates)
         yield State(step, before, losses, gradients, updates, rates)
         before = after
-
-
-@np.errstate(invalid="ignore", over="ignore")
-def _subtract(later: FloatArray, earlier: FloatArray) -> FloatArray:
-    return later - earlier
 
 
 def _is_any_finite(values: FloatArray) -> bool:
@@ -174,3 +160,73 @@ class _Learned:
         self._optimizer.step(closure)
         if self._schedule is not None:
             self._schedule.step()
+
+
+class _Replay:
+    """The logged steps of an interrupted run, while they are made again; none for a new run.
+
+    Optimizers have state (momentum, Adam's moments, Rprop's step sizes, LBFGS's history), schedules
+    too. Nothing of it is saved: torch's own optimizer makes the logged steps again, with the logged
+    gradients, and arrives at the same state to the bit, because the log has every digit. No format
+    of a state has to be kept, none has to be trusted when it is read, and every logged step proves
+    the one before it: a log that was changed, or belongs to another run, does not fit.
+
+    The loss is evaluated again only where the log does not hold all that the run used: by LBFGS,
+    which evaluates several times a step, and of a custom objective, which may draw random numbers
+    or count.
+    """
+
+    def __init__(
+        self, objective: Objective, settings: OptimizerSettings, logged: Sequence[Step]
+    ) -> None:
+        if len(logged) > settings.steps + 1:
+            raise InputError(f"The log has {len(logged) - 1} steps, the run {settings.steps}.")
+        self._logged = logged
+        self._objective = objective
+        self._again = objective.has_state or not settings.is_elementwise
+        self._arrives = True
+        # An evaluation may differ from the logged one by so much, relative: other threads, another
+        # processor. A changed image, filter or function differs by more.
+        self._rounding = math.sqrt(torch.finfo(objective.dtype).eps)
+
+    def evaluate(self, step: int, values: FloatArray, learned: _Learned) -> FloatArray:
+        """Returns the losses (n,) of a step, and leaves the gradients with the optimizer.
+
+        Raises:
+            InputError: The log's values (n, d), or the first evaluation, are others.
+        """
+        if step >= len(self._logged):
+            return learned.evaluate()
+        row = self._logged[step]
+        if not _same(row.values, values[0]):
+            raise _no_fit(step, "value", row.values, values[0])
+        # The first step is always evaluated: it shows whether this is the same experiment.
+        if step == 0 or self._again:
+            loss, arrived = learned.evaluate()[0], learned.gradients()
+            grads = np.zeros_like(row.gradients) if arrived is None else arrived[0]
+            tolerance = self._rounding * max(abs(row.loss), float(np.abs(row.gradients).max()))
+            for what, was, now in (("loss", row.loss, loss), ("gradient", row.gradients, grads)):
+                if not _same(was, now, tolerance):
+                    raise _no_fit(step, what, was, now)
+            # A gradient that never arrives is logged as 0; to an optimizer it is not the same.
+            self._arrives = arrived is not None
+        if self._arrives:
+            learned.give(self._objective.tensor(row.gradients))
+        return np.array([row.loss])
+
+    def compare(self, step: int, updates: FloatArray) -> None:
+        """Compares what a step changed (n, d) with what the log says."""
+        if step < len(self._logged) and not _same(self._logged[step].updates, updates[0]):
+            raise _no_fit(step, "update", self._logged[step].updates, updates[0])
+
+
+def _same(one: FloatArray | float, other: FloatArray | float, tolerance: float = 0.0) -> bool:
+    return np.allclose(one, other, rtol=0.0, atol=tolerance, equal_nan=True)
+
+
+def _no_fit(step: int, what: str, was: FloatArray | float, now: FloatArray | float) -> InputError:
+    shown, found = (", ".join(repr(x) for x in np.atleast_1d(v).tolist()) for v in (was, now))
+    return InputError(
+        f"The log does not continue: at step {step} its {what} is {shown}, but now {found}.",
+        "The image, the objective or the log has changed, or evaluations differ; run it again.",
+    )

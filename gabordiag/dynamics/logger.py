@@ -17,7 +17,6 @@ import io
 import math
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import torch
@@ -99,18 +98,10 @@ class TrajectoryLogger:
             self._file.flush()
         except OSError as error:
             self._close()
-            raise OutputError(
-                f"{self.path} cannot be written: {error.strerror or error}.",
-                "Choose another path, in a folder that exists.",
-            ) from error
+            raise self._trouble(error, "Choose another path, in a folder that exists.") from error
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             if kind is None and self._last is not None:
                 self._write(None)
@@ -168,9 +159,10 @@ class TrajectoryLogger:
             self._file.truncate()
             self._file.flush()
         except OSError as error:
-            raise OutputError(
-                f"{self.path} cannot be written: {error.strerror or error}."
-            ) from error
+            raise self._trouble(error) from error
+
+    def _trouble(self, error: OSError, *advice: str) -> OutputError:
+        return OutputError(f"{self.path} cannot be written: {error.strerror or error}.", *advice)
 
     def _with_update(self, cells: list[str]) -> list[str]:
         first = next(iter(self._sources.values()))

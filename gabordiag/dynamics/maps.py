@@ -82,10 +82,7 @@ class Basins(Result):
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
         return {
-            "optimizer": self.settings.optimizer,
-            "momentum": self.settings.momentum,
-            "nesterov": self.settings.nesterov,
-            "steps": self.settings.steps,
+            **self.settings.to_dict(),
             "fractions": self.fractions,
             **self.windows.to_dict(),
             "best_lr": self.best_lr,
@@ -111,12 +108,7 @@ class Basins(Result):
             starts_in_target_basin=own is not None and own is sweep.landscape.goal,
         )
         starts, outcomes = read_only(grid["starts"]), read_only(grid["outcome"])
-        settings = OptimizerSettings(
-            saved["optimizer"],
-            momentum=saved["momentum"],
-            nesterov=saved["nesterov"],
-            steps=saved["steps"],
-        )
+        settings = OptimizerSettings.from_dict(saved)
         return cls(sweep, settings, starts, outcomes, windows, saved["table_error"])
 
     def data(self) -> Data:
@@ -156,17 +148,10 @@ def run_basins(
     table: TabulatedObjective | None = None,
     progress: Progress | None = None,
 ) -> Basins:
-    """Runs the whole map.
+    """Runs the whole map, of ascending rates (l,) and starts (s,), by default the whole range.
 
-    Args:
-        objective: What to minimise.
-        settings: Optimizer and steps, constant schedule.
-        lrs: Ascending rates (l,).
-        starts: (s,). Default: the whole range.
-        start: The start that is asked about. Default: the parameter's own.
-        sweep: Of the objective, if it is already known.
-        table: Of the objective, if it is already known.
-        progress: Called now and then with (steps done, steps in all).
+    One start is asked about besides, by default the parameter's own. Sweep and table are made
+    unless they are known already.
 
     Raises:
         UsageError: An optimizer or schedule that cannot run as a batch, or no starts.
@@ -177,7 +162,7 @@ def run_basins(
     start = objective.parameter.start if start is None else start
     table = TabulatedObjective(objective, sweep.landscape) if table is None else table
     runs = descend_batch(table, settings, lrs, starts, progress=progress)
-    codes, _ = runs.classify(sweep.landscape, table.tables[0])
+    codes, _ = runs.classify()
     return Basins(
         sweep=sweep,
         settings=settings,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -91,14 +91,9 @@ class OptimizerSettings:
     steps: int = 500
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise UsageError(
-                f"optimizer '{self.optimizer}' is unknown.", f"Use one of {', '.join(OPTIMIZERS)}."
-            )
-        if self.schedule not in SCHEDULES:
-            raise UsageError(
-                f"schedule '{self.schedule}' is unknown.", f"Use one of {', '.join(SCHEDULES)}."
-            )
+        for kind, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if (name := getattr(self, kind)) not in known:
+                raise UsageError(f"{kind} '{name}' is unknown.", f"Use one of {', '.join(known)}.")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise UsageError(f"learning rate {self.lr} is not a positive number.")
         if not 0 <= self.momentum < 1:
@@ -116,6 +111,21 @@ class OptimizerSettings:
 
     def _accepted(self) -> set[str]:
         return set(inspect.signature(OPTIMIZERS[self.optimizer]).parameters)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON of every kind of run shows."""
+        names = ("optimizer", "momentum", "nesterov", "steps")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> OptimizerSettings:
+        """Returns the settings of a result's JSON, but for rate and schedule."""
+        return cls(
+            saved["optimizer"],
+            momentum=saved["momentum"],
+            nesterov=saved["nesterov"],
+            steps=saved["steps"],
+        )
 
     @property
     def is_elementwise(self) -> bool:
@@ -186,18 +196,19 @@ class BatchUpdate:
 
     def __init__(self, settings: OptimizerSettings, rates: Tensor) -> None:
         self._rates = rates
-        self._proportional, self._sees_values = _proportionality(settings)
+        self._proportional, sees_values = _proportionality(settings)
+        self._sees_values = sees_values or not self._proportional
         if self._proportional or settings.optimizer == "rprop":
             self._parameters = [torch.zeros_like(rates)]
             self._optimizer = settings.build(self._parameters, lr=1.0)
             self._sizes = [len(rates)]
         else:
-            counts = torch.unique_consecutive(rates, return_counts=True)
-            self._sizes = counts[1].tolist()
+            distinct, counts = torch.unique_consecutive(rates, return_counts=True)
+            self._sizes = counts.tolist()
             self._parameters = [torch.zeros(size, dtype=rates.dtype) for size in self._sizes]
             groups = [
-                {"params": [parameter], "lr": float(lr)}
-                for parameter, lr in zip(self._parameters, counts[0], strict=True)
+                {"params": [parameter], "lr": lr}
+                for parameter, lr in zip(self._parameters, distinct.tolist(), strict=True)
             ]
             self._optimizer = settings.build(groups)
         if settings.optimizer == "rprop":
@@ -208,22 +219,16 @@ class BatchUpdate:
 
     def apply(self, values: Tensor, gradients: Tensor) -> None:
         """Moves the values (n,) one step, in place."""
-        if self._proportional:
-            self._move_in_proportion(values, gradients)
-            return
         pieces = torch.split(values, self._sizes)
         slopes = torch.split(gradients, self._sizes)
         for parameter, piece, slope in zip(self._parameters, pieces, slopes, strict=True):
-            parameter.copy_(piece)
+            parameter.copy_(piece) if self._sees_values else parameter.zero_()
             parameter.grad = slope
         self._optimizer.step()
-        torch.cat(self._parameters, out=values)
-
-    def _move_in_proportion(self, values: Tensor, gradients: Tensor) -> None:
+        if not self._proportional:
+            torch.cat(self._parameters, out=values)
+            return
         update = self._parameters[0]
-        update.copy_(values) if self._sees_values else update.zero_()
-        update.grad = gradients
-        self._optimizer.step()
         if self._sees_values:
             update.sub_(values)
         values.addcmul_(update, self._rates)

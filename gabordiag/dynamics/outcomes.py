@@ -8,6 +8,7 @@ compared is measured in the parameters' tolerances.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,26 +148,22 @@ class Tails:
 def classify(around: Surroundings, tails: Tails) -> tuple[IntArray, IntArray]:
     """Returns the outcome codes (n,) and periods (n,), 0 where no period of 2 or more was found."""
     space, values, losses = around.space, tails.values, tails.losses
-    count = values.shape[1]
-    codes = np.full(count, -1, dtype=np.int64)
-    periods = np.zeros(count, dtype=np.int64)
+    codes = np.full(values.shape[1], -1, dtype=np.int64)
+    periods, drifting = np.zeros_like(codes), np.zeros(len(codes), dtype=np.bool_)
 
     finite = np.isfinite(values).all(axis=(0, 2)) & np.isfinite(losses).all(axis=0)
     finite &= np.isfinite(tails.last_slope) & ~_is_gone(space, values)
     codes[~finite] = CODES["nonfinite"]
 
     # Where no gradient arrives, lying beside a minimum is no success.
-    rest = around.goals
-    if around.rest_points is not None:
-        rest = np.concatenate([rest, around.rest_points])
+    rest = [*around.goals, *(() if around.rest_points is None else around.rest_points)]
     at_rest = _nearest(space, values[-1], rest) <= _AT_REST
     assign(codes, finite & ~tails.moved & ~at_rest, "frozen")
     assign(codes, _stays_near(space, values, around.goals, finite & (codes < 0)), "reached")
     for point in around.attractors:
-        stays = _stays_near(space, values, point.values[None], finite & (codes < 0))
+        stays = _stays_near(space, values, [point.values], finite & (codes < 0))
         assign(codes, stays, "local_minimum")
 
-    drifting = np.zeros(count, dtype=np.bool_)
     periods[finite], drifting[finite] = _find_periods(space, values[:, finite])
     assign(codes, (periods >= 1) & drifting, "running")
     assign(codes, periods >= 2, "cycle")
@@ -184,7 +181,7 @@ def classify(around: Surroundings, tails: Tails) -> tuple[IntArray, IntArray]:
     for point in around.attractors:
         if point.settled is not None:
             among = finite & (codes < 0)
-            settled = _stays_near(space, values, point.values[None], among, point.settled)
+            settled = _stays_near(space, values, [point.values], among, point.settled)
             assign(codes, settled, "local_minimum")
     # What does not move at all is not erratic, whatever the slope: its steps are rounded away.
     assign(codes, periods == 1, "plateau")
@@ -216,7 +213,7 @@ def assign(codes: IntArray, where: BoolArray, name: str) -> None:
     codes[where & (codes < 0)] = CODES[name]
 
 
-def _nearest(space: Space, values: FloatArray, points: FloatArray) -> FloatArray:
+def _nearest(space: Space, values: FloatArray, points: Iterable[FloatArray]) -> FloatArray:
     """Returns the distances (...) of values (..., d) to the nearest point, in tolerances."""
     nearest = np.full(values.shape[:-1], np.inf)
     for point in points:
@@ -225,9 +222,13 @@ def _nearest(space: Space, values: FloatArray, points: FloatArray) -> FloatArray
 
 
 def _stays_near(
-    space: Space, values: FloatArray, points: FloatArray, among: BoolArray, reach: float = 1.0
+    space: Space,
+    values: FloatArray,
+    points: Iterable[FloatArray],
+    among: BoolArray,
+    reach: float = 1.0,
 ) -> BoolArray:
-    """Whether the whole tail lies within `reach` tolerances of one of the points (m, d)."""
+    """Whether the whole tail lies within `reach` tolerances of one of the points."""
     near = np.zeros(values.shape[1], dtype=np.bool_)
     # The last value rules most runs out before the whole tail is looked at.
     last = among & (_nearest(space, values[-1], points) <= reach)
@@ -241,7 +242,8 @@ def _last_stays(
     """Returns since which index (n,) a run stays near one minimum; the tail's length for never."""
     length, count = values.shape[:2]
     since = np.full(count, length)
-    for points in [*(point.values[None] for point in around.attractors), around.goals]:
+    targets: list[Iterable[FloatArray]] = [[point.values] for point in around.attractors]
+    for points in (*targets, around.goals):
         last = among & (_nearest(space, values[-1], points) <= 1.0)
         away = _nearest(space, values[:, last], points) > 1.0
         # Counted from the end: the first value that is away.
@@ -297,14 +299,9 @@ def descends(
 ) -> BoolArray:
     """Whether the loss still goes down step by step, or the oscillation decays.
 
-    A run that arrives within the tail is judged by its steps up to there: what comes after, a
-    bounce across a kink, say, is no longer a descent. It has arrived too late to be called so.
-
-    Args:
-        moves: Lengths of the tail's steps (tail - 1, n).
-        losses: (tail, n).
-        among: Runs that are asked about (n,).
-        arrivals: Index since which a run stays where it belongs (n,); the tail's length for never.
+    Asked of the runs `among` (n,) by the lengths of their moves (tail - 1, n) and losses (tail, n).
+    One that arrives within the tail, at the index `arrivals` (n,), is judged by its steps up to
+    there: what comes after, a bounce across a kink, say, is no longer a descent.
     """
     result = np.zeros(losses.shape[1], dtype=np.bool_)
     some = losses[:, among]
@@ -354,7 +351,7 @@ class Jump:
 
     def to_dict(self, space: Space | None = None) -> dict[str, Any]:
         """Returns the fields as JSON names them; without a space, of one parameter."""
-        named = (lambda values: finite_or_none(float(values[0]))) if space is None else space.named
+        named = (lambda v: finite_or_none(float(v[0]))) if space is None else space.named
         fields = {
             "step": self.step,
             "from": named(self.start),
@@ -371,7 +368,7 @@ class Jump:
 def jump_steps(losses: FloatArray, height: float) -> IntArray:
     """Returns the indices t at which loss[t + 1] - loss[t] is a jump of a landscape's height."""
     with np.errstate(invalid="ignore"):
-        return np.flatnonzero(np.diff(losses) > JUMP_RISE * height)
+        return np.flatnonzero((np.diff(losses) > JUMP_RISE * height) & (height > 0))
 
 
 def left_basin(
@@ -381,10 +378,7 @@ def left_basin(
     if point is None:
         return False
     basin = landscape.reach_around(point, start)
-    if basin is None:
-        return True
-    inside = (values >= basin[0]) & (values <= basin[1])
-    return not bool(inside.all())
+    return basin is None or not bool(((values >= basin[0]) & (values <= basin[1])).all())
 
 
 def count_symptoms(losses: FloatArray, largest: float) -> int:
@@ -430,3 +424,32 @@ def lyapunov_exponent(
         total += math.log(length)
         w, v = w / length, v / length
     return total / len(curvatures)
+
+
+def trusted_steps(
+    lyapunov: float | None, parameter: Parameter, values: FloatArray, eps: float
+) -> int | None:
+    """Returns for how many steps the path of a chaotic run means anything.
+
+    Two paths that differ by d drift apart as d exp(lambda t), lambda the Lyapunov exponent. Every
+    evaluation is rounded, so no two machines, thread counts or orders of summation follow the same
+    path: from one rounding, eps, to the tolerance within which two values count as the same, it
+    takes t = ln(tolerance / eps) / lambda steps. Before, the path is a property of the problem;
+    after, of the rounding. Outcome, range of the losses, about how often they jump stay true.
+
+    Args:
+        lyapunov: Exponent a step, from the run.
+        parameter: What was learned.
+        values: The run's path (n,).
+        eps: Rounding unit of the precision it was computed in, relative.
+
+    Returns:
+        The steps, fewer than the run has; None where all of them can be trusted, because the run is
+        not chaotic, and where the exponent is not known.
+    """
+    if lyapunov is None or not lyapunov > 0:
+        return None
+    # A value is rounded relative to itself; near zero, relative to the range it moves in.
+    size = max(abs(float(values[0])), parameter.high - parameter.low)
+    steps = max(0, math.floor(math.log(parameter.tolerance / (eps * size)) / lyapunov))
+    return steps if steps < np.count_nonzero(np.isfinite(values)) - 1 else None

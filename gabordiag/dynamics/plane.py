@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from torch import Tensor
 
 from gabordiag.dynamics.batch import require_batchable
 from gabordiag.dynamics.descend import descend
@@ -28,7 +26,7 @@ from gabordiag.dynamics.outcomes import (
     tail_length,
 )
 from gabordiag.errors import UsageError
-from gabordiag.landscape.plane_series import PlaneSeries, build_plane_series
+from gabordiag.landscape.plane_series import PlaneObjective
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray
@@ -38,8 +36,6 @@ from gabordiag.results import Data, Progress, Result, read_only
 DEFAULT_POINTS = 41
 # Of the surface under the map, on which the minima are looked for.
 _SURFACE_POINTS = 121
-# Below this part of the largest, a square root has lost its digits.
-_NEAR_ZERO = 1e-14
 # Steps between two reports of progress.
 _PROGRESS_EVERY = 10
 
@@ -76,11 +72,8 @@ class PlaneBasins(Result):
         lrs = dict(zip(names, self.lrs.tolist(), strict=True))
         return {
             "parameters": list(names),
-            "optimizer": self.settings.optimizer,
-            "momentum": self.settings.momentum,
-            "nesterov": self.settings.nesterov,
+            **self.settings.to_dict(),
             "lr": lrs[names[0]] if len(set(lrs.values())) == 1 else lrs,
-            "steps": self.settings.steps,
             "fractions": shares,
             "reached_share": shares["reached"],
             "series_error": self.series_error,
@@ -106,14 +99,9 @@ def run_plane(
     *,
     progress: Progress | None = None,
 ) -> PlaneBasins:
-    """Runs every start of a grid over the two parameters' ranges.
+    """Runs every start of a grid over the two parameters' ranges, with so many along each.
 
-    Args:
-        objective: Of two parameters, none as a logarithm.
-        settings: Optimizer and steps.
-        points: Starts along each parameter.
-        own_lrs: Learning rates of single parameters, by name.
-        progress: Called now and then with (steps done, steps in all).
+    Single parameters may have learning rates of their own, by name.
 
     Raises:
         UsageError: Not two parameters, a logarithm, or an optimizer that cannot run as a batch.
@@ -125,70 +113,21 @@ def run_plane(
         raise UsageError("a plane needs at least 2 starts along each parameter.")
     lrs = objective.space.rates(own_lrs or settings.lr)
     surface = sweep_surface(objective, (_SURFACE_POINTS, _SURFACE_POINTS))
-    field = _Field(objective, build_plane_series(objective))
+    field = PlaneObjective(objective)
     a, b = (
-        _starts(p.low, p.high, n, p.period is not None)
+        np.linspace(p.low, p.high, n, endpoint=p.period is None)
         for p, n in zip(objective.space.parameters, points, strict=True)
     )
     starts = np.stack(np.meshgrid(a, b, indexing="ij"), axis=-1).reshape(-1, 2)
     tails, steepest = _tails(field, settings, lrs, starts, progress)
     others = tuple(Attractor(np.array(p.values)) for p in surface.minima if not p.is_target)
-    codes, _ = classify(
-        Surroundings(objective.space, objective.goals, others, None, steepest), tails
-    )
-    outcomes = read_only(codes.reshape(len(a), len(b)))
-    return PlaneBasins(
-        surface, settings, lrs, read_only(a), read_only(b), outcomes, field.series.error
-    )
-
-
-def _starts(low: float, high: float, count: int, periodic: bool) -> FloatArray:
-    return np.linspace(low, high, count, endpoint=not periodic)
-
-
-class _Field(Objective):
-    """Loss and slopes at many points: by the series inside the ranges, exactly outside."""
-
-    def __init__(self, objective: Objective, series: PlaneSeries) -> None:
-        self.objective, self.series = objective, series
-        self.space = objective.space
-        self.loss_name, self.is_root = objective.loss_name, objective.is_root
-        self._bounds = [
-            (index, p.low, p.high)
-            for index, p in enumerate(objective.space.parameters)
-            if p.period is None
-        ]
-
-    def loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the exact loss (n,) at points (n, 2)."""
-        return self.objective.loss(coordinates)
-
-    def loss_and_gradient(
-        self, coordinates: npt.ArrayLike, *, smooth: bool = False
-    ) -> tuple[FloatArray, FloatArray]:
-        """Returns losses (n,) and slopes (n, 2) at points (n, 2)."""
-        values = np.asarray(coordinates, dtype=np.float64)
-        outside = np.zeros(len(values), dtype=np.bool_)
-        for index, low, high in self._bounds:
-            outside |= (values[:, index] < low) | (values[:, index] > high)
-        finite = np.isfinite(values).all(axis=1)
-        result = np.full((len(values), 3), np.nan)
-        inside = finite & ~outside
-        level, *slopes = self.series.smooth.value_and_slopes(values[inside])
-        if self.is_root and not smooth:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                root = np.sqrt(np.maximum(level, _NEAR_ZERO * self.series.largest))
-            level, slopes = root, [slope / (2 * root) for slope in slopes]
-        result[inside] = np.stack([level, *slopes], axis=1)
-        there = finite & outside
-        if there.any():
-            losses, exact = self.objective.loss_and_gradient(values[there], smooth=smooth)
-            result[there] = np.concatenate([losses[:, None], exact], axis=1)
-        return result[:, 0], result[:, 1:]
+    around = Surroundings(objective.space, objective.goals, others, None, steepest)
+    outcomes = read_only(classify(around, tails)[0].reshape(len(a), len(b)))
+    return PlaneBasins(surface, settings, lrs, read_only(a), read_only(b), outcomes, field.error)
 
 
 def _tails(
-    field: _Field,
+    field: PlaneObjective,
     settings: OptimizerSettings,
     lrs: FloatArray,
     starts: FloatArray,

@@ -20,6 +20,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import (
     OUTCOME_NAMES,
     Attractor,
+    IntArray,
     Jump,
     Surroundings,
     Tails,
@@ -30,12 +31,11 @@ from gabordiag.dynamics.outcomes import (
     lyapunov_exponent,
     surroundings,
     tail_length,
+    trusted_steps,
 )
-from gabordiag.dynamics.pairs import PairSurface, pair_surfaces
-from gabordiag.dynamics.predictability import trusted_steps
 from gabordiag.dynamics.replay import Step, as_steps, log_columns
 from gabordiag.landscape.critical import Landscape, find_critical_points, still_holds
-from gabordiag.landscape.surface import condition, newton
+from gabordiag.landscape.surface import PairSurface, condition, newton, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
@@ -75,51 +75,31 @@ class Trajectory:
     full_losses: FloatArray | None = None
 
     @classmethod
-    def from_steps(cls, steps: Sequence[Step]) -> Trajectory:
-        """Collects the steps of one run."""
-        _, values, losses, gradients, updates, lrs, full = zip(*steps, strict=True)
-        columns = (values, losses, gradients, updates, lrs)
-        arrays: list[Any] = [read_only(np.array(column, dtype=np.float64)) for column in columns]
-        arrays.append(None if full[0] is None else read_only(np.array(full)))
-        return cls(*arrays)
-
-    @classmethod
-    def from_states(cls, states: Sequence[State], index: int) -> Trajectory:
+    def from_states(
+        cls, states: Sequence[State], index: int = 0, full_losses: FloatArray | None = None
+    ) -> Trajectory:
         """Collects the steps of the index-th run of several."""
         _, *columns = zip(*states, strict=True)
-        return cls(*(read_only(np.array([row[index] for row in column])) for column in columns))
+        arrays: list[Any] = [read_only(np.array([row[index] for row in c])) for c in columns]
+        return cls(*[*arrays, full_losses])
 
     @property
     def value(self) -> FloatArray:
         """Values (steps + 1,) of the only parameter."""
-        return _only(self.values)
+        return np.squeeze(self.values, axis=1)
 
     @property
     def gradient(self) -> FloatArray:
         """Gradients (steps + 1,) of the only parameter."""
-        return _only(self.gradients)
-
-    @property
-    def update(self) -> FloatArray:
-        """Updates (steps + 1,) of the only parameter."""
-        return _only(self.updates)
-
-    @property
-    def lr(self) -> FloatArray:
-        """Learning rates (steps + 1,) of the only parameter."""
-        return _only(self.lrs)
-
-    def steps(self) -> list[Step]:
-        """Returns the steps as they were logged."""
-        full = [None] * len(self) if self.full_losses is None else self.full_losses.tolist()
-        columns = (self.values, self.losses, self.gradients, self.updates, self.lrs)
-        return [Step(t, *row) for t, row in enumerate(zip(*columns, full, strict=True))]
+        return np.squeeze(self.gradients, axis=1)
 
     def to_table(self, names: Sequence[str]) -> dict[str, FloatArray]:
         """Returns the columns of a trajectory CSV, the parameters' under their names."""
-        table = np.array([step.row() for step in self.steps()])
-        columns = log_columns(names, has_full_loss=self.full_losses is not None)
-        return dict(zip(columns, table.T, strict=True))
+        full = [None] * len(self) if self.full_losses is None else self.full_losses.tolist()
+        columns = (self.values, self.losses, self.gradients, self.updates, self.lrs, full)
+        rows = [Step(t, *step).row() for t, step in enumerate(zip(*columns, strict=True))]
+        header = log_columns(names, has_full_loss=self.full_losses is not None)
+        return dict(zip(header, np.array(rows).T, strict=True))
 
     @property
     def landscape_losses(self) -> FloatArray:
@@ -128,11 +108,6 @@ class Trajectory:
 
     def __len__(self) -> int:
         return len(self.losses)
-
-
-def _only(array: FloatArray) -> FloatArray:
-    (column,) = array.T
-    return np.asarray(column)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,14 +170,15 @@ class Run(Result):
     @property
     def start(self) -> Any:
         """The first value, a float; of several parameters, an array (d,)."""
-        return self._plain(self.trajectory.values[0])
+        return self._plain(0)
 
     @property
     def final(self) -> Any:
         """The last value, a float; of several parameters, an array (d,)."""
-        return self._plain(self.trajectory.values[-1])
+        return self._plain(-1)
 
-    def _plain(self, values: FloatArray) -> Any:
+    def _plain(self, step: int) -> Any:
+        values = self.trajectory.values[step]
         return float(values[0]) if len(self.space) == 1 else values
 
     @property
@@ -219,13 +195,11 @@ class Run(Result):
     @property
     def goal(self) -> FloatArray | None:
         """Where the run should end (d,): of the copies of the target, the nearest to its end."""
-        goals = _goals(self.objective, self.landscape)
-        if len(goals) == 0:
-            return None
+        known = self.landscape
+        goals = self.objective.goals if known is None else surroundings(known).goals
         end = self.trajectory.values[-1]
         apart = [float(self.space.distances(end, goal)) for goal in goals]
-        nearest: FloatArray = goals[int(np.argmin(np.nan_to_num(apart)))]
-        return nearest
+        return goals[int(np.argmin(np.nan_to_num(apart)))] if apart else None
 
     @property
     def offsets(self) -> FloatArray | None:
@@ -267,15 +241,14 @@ class Run(Result):
         """Returns what the JSON shows, without the trajectory's file."""
         space, path, best, offsets = self.space, self.trajectory, self.best_index, self.offsets
         is_one = len(space) == 1
-        return {
-            "optimizer": self.settings.optimizer,
+        logarithms = [parameter.name for parameter in space.parameters if parameter.is_log]
+        shown = {
+            **self.settings.to_dict(),
             "lr": self.lr,
-            "momentum": self.settings.momentum,
-            "nesterov": self.settings.nesterov,
             "schedule": self.settings.schedule,
             "loss": self.loss_name,
             **({} if is_one else {"learned": list(space.names)}),
-            **_logarithms(space),
+            **({} if is_one and not logarithms else {"logarithms": logarithms}),
             "start": space.named(path.values[0]),
             "steps": len(path) - 1,
             "outcome": self.outcome,
@@ -292,8 +265,10 @@ class Run(Result):
             "chaotic": self.is_chaotic,
             "trusted_steps": self.trusted_steps,
             "symptoms": self.symptoms,
-            **self._batches(),
         }
+        if self.batch_size is not None:
+            shown |= {"batch_size": self.batch_size, "batch": self.batch}
+        return shown
 
     def _ends(self) -> dict[str, Any]:
         goal, minimum = self.goal, self.minimum
@@ -302,23 +277,6 @@ class Run(Result):
             "minimum": None if minimum is None else self.space.named(minimum),
             "hessian": self.hessian,
         }
-
-    def _batches(self) -> dict[str, Any]:
-        if self.batch_size is None:
-            return {}
-        return {"batch_size": self.batch_size, "batch": self.batch}
-
-
-def _logarithms(space: Space) -> dict[str, Any]:
-    names = [parameter.name for parameter in space.parameters if parameter.is_log]
-    return {"logarithms": names} if names or len(space) > 1 else {}
-
-
-def _goals(objective: Objective, landscape: Landscape | None) -> FloatArray:
-    """Returns the values (m, d) that count as the target."""
-    if landscape is None:
-        return objective.goals
-    return surroundings(landscape).goals
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,51 +298,36 @@ class Optimization(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows; trajectory files are named in the order of the runs."""
-        return {
-            **describe_space(self.runs[0].space),
-            "runs": [
-                {**run.to_dict(), "trajectory": trajectory_name(index)}
-                for index, run in enumerate(self.runs)
-            ],
-            **describe_surroundings(self.sweep, self.pairs),
-            **({"notes": list(self.notes)} if self.notes else {}),
-        }
+        shown: dict[str, Any] = {} if not self.notes else {"notes": list(self.notes)}
+        shown["runs"] = [
+            {**run.to_dict(), "trajectory": trajectory_name(index)}
+            for index, run in enumerate(self.runs)
+        ]
+        space = self.runs[0].space
+        if len(space) > 1:
+            shown |= {
+                "learned": list(space.names),
+                "units": ["rad" if p.is_angle else p.unit for p in space.parameters],
+                "periods": [parameter.period for parameter in space.parameters],
+                "tolerances": space.tolerance.tolist(),
+                "target": None if space.target is None else space.named(space.target),
+            }
+        if self.sweep is not None:
+            return {**shown, "landscape": self.sweep.to_dict()}
+        pairs = [{"names": list(pair.names), "file": pair.file} for pair in self.pairs]
+        return {**shown, "pairs": pairs}
 
     def data(self) -> Data:
         """Returns what is saved: trajectory-*.csv, and sweep.csv or pair-*.npz."""
-        return trajectory_tables(self.runs) | surroundings_data(self.sweep, self.pairs)
+        tables = trajectory_tables(self.runs)
+        if self.sweep is not None:
+            return {**tables, **self.sweep.data()}
+        return tables | {p.file: {"a": p.a, "b": p.b, "loss": p.loss} for p in self.pairs}
 
 
 def trajectory_tables(runs: Sequence[Run]) -> dict[str, Mapping[str, FloatArray]]:
     """Returns file name -> column -> array of the runs' logs."""
     return {trajectory_name(i): r.trajectory.to_table(r.space.names) for i, r in enumerate(runs)}
-
-
-def describe_space(space: Space) -> dict[str, Any]:
-    """Returns several parameters as JSON shows them; nothing of one, which its landscape shows."""
-    if len(space) == 1:
-        return {}
-    return {
-        "learned": list(space.names),
-        "units": ["rad" if p.is_angle else p.unit for p in space.parameters],
-        "periods": [parameter.period for parameter in space.parameters],
-        "tolerances": space.tolerance.tolist(),
-        "target": None if space.target is None else space.named(space.target),
-    }
-
-
-def describe_surroundings(sweep: Sweep | None, pairs: Sequence[PairSurface]) -> dict[str, Any]:
-    """Returns as JSON what runs are shown on: a landscape, or the planes of pairs."""
-    if sweep is not None:
-        return {"landscape": sweep.to_dict()}
-    return {"pairs": [{"names": list(pair.names), "file": pair.file} for pair in pairs]}
-
-
-def surroundings_data(sweep: Sweep | None, pairs: Sequence[PairSurface]) -> dict[str, Any]:
-    """Returns the arrays of the same: sweep.csv, or pair-*.npz."""
-    if sweep is not None:
-        return dict(sweep.data())
-    return {pair.file: {"a": pair.a, "b": pair.b, "loss": pair.loss} for pair in pairs}
 
 
 def trajectory_name(index: int) -> str:
@@ -426,13 +369,12 @@ def run(
     landscape = _landscape(objective, landscape)
     first = objective.space.point(start)
     rates = objective.space.rates(settings.lr if lr is None else lr, settings.lr)
-    steps = []
+    states = []
     for state in descend(on, settings, first[None], rates[None], logged):
-        step = one_step(state)
-        steps.append(step)
-        if listener is not None and step.step >= len(logged):
-            listener(step)
-    return judge(objective, settings, landscape, Trajectory.from_steps(steps), rates)
+        states.append(state)
+        if listener is not None and state.step >= len(logged):
+            listener(one_step(state))
+    return judge(objective, settings, landscape, Trajectory.from_states(states), rates)
 
 
 def one_step(state: State) -> Step:
@@ -446,7 +388,7 @@ def as_objective_of(objective: Objective | Line) -> Objective:
     return objective if isinstance(objective, Objective) else OfLine(objective)
 
 
-def _landscape(objective: Objective, known: Landscape | None) -> Landscape | None:
+def _landscape(objective: Objective, known: Landscape | None = None) -> Landscape | None:
     if known is None and isinstance(objective, OfLine):
         return find_critical_points(objective.line)
     return known
@@ -455,20 +397,12 @@ def _landscape(objective: Objective, known: Landscape | None) -> Landscape | Non
 def run_many(
     objective: Objective, settings: OptimizerSettings, starts: FloatArray, lrs: FloatArray
 ) -> tuple[Run, ...]:
-    """Runs an optimizer from several starts, or at several rates, and judges every run.
-
-    Args:
-        objective: Of d parameters.
-        settings: Optimizer, schedule, steps; its own rate is not used.
-        starts: Values (n, d).
-        lrs: Learning rates (n, d).
-    """
-    landscape = _landscape(objective, None)
-    groups = (
-        [slice(None)] if settings.is_elementwise else [slice(i, i + 1) for i in range(len(lrs))]
-    )
+    """Runs an optimizer from n starts (n, d), at rates (n, d), and judges every run."""
+    landscape = _landscape(objective)
+    size = len(lrs) if settings.is_elementwise else 1
     runs = []
-    for group in groups:
+    for lo in range(0, len(lrs), size):
+        group = slice(lo, lo + size)
         states = list(descend(objective, settings, starts[group], lrs[group]))
         for index, rates in enumerate(lrs[group]):
             trajectory = Trajectory.from_states(states, index)
@@ -480,15 +414,13 @@ def judge_outcome(around: Surroundings, trajectory: Trajectory) -> tuple[str, in
     """Returns the outcome and the period of a trajectory's tail."""
     tail = tail_length(len(trajectory) - 1)
     gradients = trajectory.gradients
-    codes, periods = classify(
-        around,
-        Tails(
-            trajectory.values[-tail:, None],
-            trajectory.losses[-tail:, None],
-            _slopes(around.space, gradients[-1:]),
-            np.array([bool(np.any(gradients != 0))]),
-        ),
+    tails = Tails(
+        trajectory.values[-tail:, None],
+        trajectory.losses[-tail:, None],
+        _slopes(around.space, gradients[-1:]),
+        np.array([bool(np.any(gradients != 0))]),
     )
+    codes, periods = classify(around, tails)
     return OUTCOME_NAMES[int(codes[0])], int(periods[0]) or None
 
 
@@ -507,53 +439,28 @@ def judge(
 ) -> Run:
     """Turns a trajectory into a `Run`: outcome, jumps, exponents.
 
-    Args:
-        objective: What was minimised.
-        settings: How.
-        landscape: Of one parameter; None of several.
-        trajectory: Every step.
-        rates: Learning rate of each parameter (d,). Default: the settings'.
+    The landscape is known of one parameter only; the rates (d,) are the settings' by default.
     """
     objective = as_objective_of(objective)
     if rates is None:
         rates = objective.space.rates(settings.lr)
+    losses = trajectory.losses
+    minimum = hessian = lyapunov = trusted = None
+    products: Sequence[float | None]
     if landscape is not None and isinstance(objective, OfLine):
-        return _judge_on_line(objective, settings, landscape, trajectory, rates)
-    return _judge_of_several(objective, settings, trajectory, rates)
-
-
-def _judge_on_line(
-    objective: OfLine,
-    settings: OptimizerSettings,
-    landscape: Landscape,
-    trajectory: Trajectory,
-    rates: FloatArray,
-) -> Run:
-    outcome, period = judge_outcome(surroundings(landscape), trajectory)
-    values, lrs = trajectory.value, trajectory.lr
-    at = jump_steps(trajectory.losses, landscape.largest_loss - landscape.smallest_loss)
-    half = len(trajectory) // 2
-    late = values[half:-1] if settings.is_gradient_descent else values[:0]
-    curvatures = _curvatures(objective, np.concatenate([values[at], late]))
-    with np.errstate(over="ignore"):
-        products = lrs[at] * curvatures[: len(at)]
-    lyapunov = None
-    # A run that no gradient moved follows no map whose errors could grow.
-    if np.any(trajectory.gradients != 0):
-        lyapunov = lyapunov_exponent(lrs[half:-1], curvatures[len(at) :], settings.momentum)
-    eps = torch.finfo(objective.dtype).eps
-    jumps = []
-    for t, product in zip(at.tolist(), products.tolist(), strict=True):
-        before, after = float(values[t]), float(values[t + 1])
-        own, landed = landscape.attractor_of(before), landscape.attractor_of(after)
-        jumps.append(
-            Jump(
-                *_ends(trajectory, t),
-                product,
-                left_basin(landscape, own, before, np.array([after])),
-                None if landed is None else landed.value,
-            )
-        )
+        around = surroundings(landscape)
+        largest, smallest = landscape.largest_loss, landscape.smallest_loss
+        at = jump_steps(losses, largest - smallest)
+        products, lyapunov = _along_line(objective.line, settings, trajectory, at)
+        eps = torch.finfo(objective.dtype).eps
+        trusted = trusted_steps(lyapunov, objective.line.parameter, trajectory.value, eps)
+    else:
+        minimum, hessian, around = _end_of_several(objective, trajectory)
+        finite = losses[np.isfinite(losses)]
+        largest, smallest = (f(finite) if len(finite) else 0.0 for f in (np.max, np.min))
+        at = jump_steps(losses, largest - smallest)
+        products = _sharpness(objective, trajectory.values[at], rates)
+    outcome, period = judge_outcome(around, trajectory)
     return Run(
         settings,
         rates,
@@ -562,38 +469,82 @@ def _judge_on_line(
         trajectory,
         outcome,
         period,
-        tuple(jumps),
-        count_symptoms(trajectory.losses, landscape.largest_loss),
+        _jumps(trajectory, landscape, at, products),
+        count_symptoms(losses, largest),
         lyapunov,
-        trusted_steps(lyapunov, objective.line.parameter, values, eps),
+        trusted,
+        minimum,
+        hessian,
     )
 
 
-def _ends(trajectory: Trajectory, t: int) -> tuple[int, FloatArray, FloatArray, float, float]:
-    values, losses = trajectory.values, trajectory.losses
-    return t, values[t], values[t + 1], float(losses[t]), float(losses[t + 1])
+def _jumps(
+    path: Trajectory,
+    landscape: Landscape | None,
+    at: IntArray,
+    products: Sequence[float | None],
+) -> tuple[Jump, ...]:
+    jumps = []
+    for t, product in zip(at.tolist(), products, strict=True):
+        ends = (path.values[t], path.values[t + 1])
+        basins: tuple[Any, ...] = ()
+        if landscape is not None:
+            before, after = (float(end[0]) for end in ends)
+            own, landed = landscape.attractor_of(before), landscape.attractor_of(after)
+            left = left_basin(landscape, own, before, np.array([after]))
+            basins = (left, None if landed is None else landed.value)
+        heights = (float(path.losses[t]), float(path.losses[t + 1]))
+        jumps.append(Jump(t, *ends, *heights, product, *basins))
+    return tuple(jumps)
 
 
-def _curvatures(objective: OfLine, values: FloatArray) -> FloatArray:
+def _along_line(
+    line: Line, settings: OptimizerSettings, path: Trajectory, at: IntArray
+) -> tuple[list[float], float | None]:
+    """Returns lr L'' at the jumps, and the Lyapunov exponent of the run's second half."""
+    values, lrs = path.value, path.lrs[:, 0]
+    half = len(path) // 2
+    late = values[half:-1] if settings.is_gradient_descent else values[:0]
+    curvatures = _curvatures(line, np.concatenate([values[at], late]))
+    with np.errstate(over="ignore"):
+        products = lrs[at] * curvatures[: len(at)]
+    lyapunov = None
+    # A run that no gradient moved follows no map whose errors could grow.
+    if np.any(path.gradients != 0):
+        lyapunov = lyapunov_exponent(lrs[half:-1], curvatures[len(at) :], settings.momentum)
+    return products.tolist(), lyapunov
+
+
+def _curvatures(line: Line, values: FloatArray) -> FloatArray:
     """Returns the second derivative along the coordinate at every value (n,)."""
     if len(values) == 0:
         return np.empty(0)
     # A run that settles or cycles repeats its values.
     distinct, place = np.unique(values, return_inverse=True)
-    _, first, second = objective.line.derivatives(distinct, 2)
-    if objective.line.parameter.is_log:
+    _, first, second = line.derivatives(distinct, 2)
+    if line.parameter.is_log:
         # With v = exp(c): d^2 L / dc^2 = L'' v^2 + L' v.
         second = second * distinct**2 + first * distinct
     curvatures: FloatArray = second[place]
     return curvatures
 
 
-def _judge_of_several(
-    objective: Objective,
-    settings: OptimizerSettings,
-    trajectory: Trajectory,
-    rates: FloatArray,
-) -> Run:
+def _sharpness(objective: Objective, values: FloatArray, lrs: FloatArray) -> list[float | None]:
+    """Returns the largest eigenvalue of lr^(1/2) H lr^(1/2) at values (n, d), rates (d,)."""
+    if len(values) == 0:
+        return []
+    # With one rate a parameter it is the preconditioned Hessian that counts.
+    root = np.sqrt(lrs)
+    return [
+        float(np.linalg.eigvalsh(h * np.outer(root, root))[-1]) if np.isfinite(h).all() else None
+        for h in objective.hessian(objective.space.coordinates(values))
+    ]
+
+
+def _end_of_several(
+    objective: Objective, trajectory: Trajectory
+) -> tuple[FloatArray | None, dict[str, Any], Surroundings]:
+    """Returns the minimum at a run's end, the Hessian there, and what outcomes are judged by."""
     space, end = objective.space, trajectory.values[-1]
     minimum = minimum_at(objective, end) if np.isfinite(end).all() else None
     at = end if minimum is None else minimum
@@ -609,22 +560,7 @@ def _judge_of_several(
     slopes = _slopes(space, trajectory.gradients)
     steepest = float(np.nanmax(slopes)) if np.isfinite(slopes).any() else math.nan
     around = Surroundings(space, objective.goals, others, None, steepest)
-    outcome, period = judge_outcome(around, trajectory)
-    finite = trajectory.losses[np.isfinite(trajectory.losses)]
-    height = float(np.ptp(finite)) if len(finite) else 0.0
-    return Run(
-        settings,
-        rates,
-        objective,
-        None,
-        trajectory,
-        outcome,
-        period,
-        _jumps_of_several(objective, rates, trajectory, height),
-        count_symptoms(trajectory.losses, float(finite.max()) if len(finite) else 0.0),
-        minimum=minimum,
-        hessian=condition(spectrum),
-    )
+    return minimum, condition(spectrum), around
 
 
 def minimum_at(objective: Objective, end: FloatArray) -> FloatArray | None:
@@ -639,24 +575,6 @@ def minimum_at(objective: Objective, end: FloatArray) -> FloatArray | None:
         return None
     left = np.abs(np.linalg.solve(hessian, slopes)) / space.tolerance
     return found if left.max() < _LAST_STEP else None
-
-
-def _jumps_of_several(
-    objective: Objective, lrs: FloatArray, path: Trajectory, height: float
-) -> tuple[Jump, ...]:
-    at = jump_steps(path.losses, height) if height > 0 else np.empty(0, dtype=np.int64)
-    if len(at) == 0:
-        return ()
-    # With one rate a parameter it is the preconditioned Hessian that counts.
-    root = np.sqrt(lrs)
-    hessians = objective.hessian(objective.space.coordinates(path.values[at]))
-    largest = [
-        float(np.linalg.eigvalsh(h * np.outer(root, root))[-1]) if np.isfinite(h).all() else None
-        for h in hessians
-    ]
-    return tuple(
-        Jump(*_ends(path, t), product) for t, product in zip(at.tolist(), largest, strict=True)
-    )
 
 
 def run_all(
@@ -686,8 +604,9 @@ def run_all(
         InputError: The user's code failed, or the logged steps are not these runs'.
     """
     objective = as_objective_of(objective)
-    if sweep is None and isinstance(objective, OfLine):
-        sweep = sweep_objective(objective.line)
+    line = objective.line if isinstance(objective, OfLine) else None
+    if sweep is None and line is not None:
+        sweep = sweep_objective(line)
     runs = tuple(
         run(
             objective,
@@ -701,18 +620,12 @@ def run_all(
         )
         for index, (how, start) in enumerate(itertools.product(settings, starts))
     )
-    if sweep is not None and isinstance(objective, OfLine):
-        runs, sweep = _held_against(objective, runs, sweep)
-    pairs = pair_surfaces(objective, runs[0].trajectory.values) if len(objective.space) > 1 else ()
-    return Optimization(runs, sweep, pairs)
-
-
-def _held_against(
-    objective: OfLine, runs: tuple[Run, ...], sweep: Sweep
-) -> tuple[tuple[Run, ...], Sweep]:
-    """Returns runs and landscape, made anew if a run came by what the landscape did not show."""
-    if still_holds(objective.line, sweep.landscape):
-        return runs, sweep
-    sweep = resweep(objective.line, sweep)
-    judged = (judge(objective, r.settings, sweep.landscape, r.trajectory, r.rates) for r in runs)
-    return tuple(judged), sweep
+    if line is None or sweep is None:
+        return Optimization(runs, None, pair_surfaces(objective, runs[0].trajectory.values))
+    if not still_holds(line, sweep.landscape):
+        # A run came by what the landscape did not show.
+        sweep = resweep(line, sweep)
+        runs = tuple(
+            judge(objective, r.settings, sweep.landscape, r.trajectory, r.rates) for r in runs
+        )
+    return Optimization(runs, sweep)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,7 @@ import numpy as np
 from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import tail_length
-from gabordiag.dynamics.run import (
-    Optimization,
-    Run,
-    StepListener,
-    Trajectory,
-    judge,
-    one_step,
-    run,
-)
+from gabordiag.dynamics.run import Optimization, Run, StepListener, Trajectory, judge, one_step, run
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
@@ -50,21 +42,17 @@ class GradientNoise:
 
     Attributes:
         value: Of the parameter.
-        full: Gradient of the loss over all images.
+        full_gradient: Of the loss over all images.
         deviation: Standard deviation of a batch's gradient around its mean.
     """
 
     value: float
-    full: float
+    full_gradient: float
     deviation: float
 
     def to_dict(self) -> dict[str, float | None]:
         """Returns the fields as JSON takes them."""
-        return {
-            "value": self.value,
-            "full_gradient": finite_or_none(self.full),
-            "deviation": finite_or_none(self.deviation),
-        }
+        return {name: finite_or_none(number) for name, number in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -75,13 +63,13 @@ class BatchEffect:
         size: Images a step.
         images: Of all.
         epochs: How often the run saw each image.
-        start: Gradient noise at the start.
-        minimum: Gradient noise at the minimum in whose basin the run ends; None at a kink, and
-            where the tail does not stay in one basin.
-        left_at: First step outside the basin of the start, or None.
-        noise_free_left_at: The same of the noise-free run.
+        noise_at_start: Of the gradient.
+        noise_at_minimum: At the one in whose basin the run ends; None at a kink, and where the tail
+            does not stay in one basin.
+        left_basin_at: First step outside the basin of the start, or None.
+        noise_free_left_basin_at: The same of the noise-free run.
         spread: Standard deviation of the second half of the run, or of its tail if only that stays
-            in the basin; None where `minimum` is.
+            in the basin; None where `noise_at_minimum` is.
         predicted_spread: sqrt(lr s^2 / (L'' (2 - lr L''))), with s the gradient's deviation at the
             minimum: the stationary one of plain gradient descent on a quadratic when batches are
             drawn independently; about sqrt(lr s^2 / (2 L'')) for small lr. None elsewhere.
@@ -91,28 +79,19 @@ class BatchEffect:
     size: int
     images: int
     epochs: float
-    start: GradientNoise
-    minimum: GradientNoise | None
-    left_at: int | None
-    noise_free_left_at: int | None
+    noise_at_start: GradientNoise
+    noise_at_minimum: GradientNoise | None
+    left_basin_at: int | None
+    noise_free_left_basin_at: int | None
     spread: float | None
     predicted_spread: float | None
     explanation: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        return {
-            "size": self.size,
-            "images": self.images,
-            "epochs": self.epochs,
-            "noise_at_start": self.start.to_dict(),
-            "noise_at_minimum": None if self.minimum is None else self.minimum.to_dict(),
-            "left_basin_at": self.left_at,
-            "noise_free_left_basin_at": self.noise_free_left_at,
-            "spread": self.spread,
-            "predicted_spread": self.predicted_spread,
-            "explanation": self.explanation,
-        }
+        minimum = self.noise_at_minimum and self.noise_at_minimum.to_dict()
+        noise = {"noise_at_start": self.noise_at_start.to_dict(), "noise_at_minimum": minimum}
+        return {**asdict(self), **noise}
 
 
 def run_all_batches(
@@ -125,16 +104,10 @@ def run_all_batches(
     sweep: Sweep,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
 ) -> Optimization:
-    """Runs every setting from every start, on batches and on all images.
+    """Runs every setting from every start, on batches of some images and on all images.
 
-    Args:
-        objective: Over many images; what is descended.
-        exact: The same through the shortcut, for what is measured beside the run.
-        settings: How, one or several.
-        starts: First values.
-        batch_size: Images a step, fewer than there are.
-        sweep: Of the objective.
-        listeners: Gives the listener of the index-th run; its steps have a `full_loss`.
+    What is descended is `objective`; `exact` is the same through the shortcut, for what is measured
+    beside the run. The steps that the listeners of the runs get have a `full_loss`.
 
     Returns:
         Two runs for each setting and start: on batches, then noise-free. All draw the same batches.
@@ -147,14 +120,14 @@ def run_all_batches(
     if not isinstance(objective, (ShortcutObjective, DirectObjective)):
         raise UsageError("batches need an experiment to descend on.", "Give an Experiment.")
     runs: list[Run] = []
+    images, landscape = image_count(exact), sweep.landscape
     for how, start in itertools.product(settings, starts):
         batches = BatchObjective(objective, batch_size, exact.experiment.seed)
-        noisy = _run_batches(batches, exact, how, start, sweep.landscape, listeners(len(runs)))
-        adapted = _with_full_loss(listeners(len(runs) + 1))
-        free = run(
-            exact, how, start, landscape=sweep.landscape, listener=adapted, stepped=objective
-        )
-        free = replace(free, trajectory=_as_full(free.trajectory), batch_size=image_count(exact))
+        noisy = _run_batches(batches, exact, how, start, landscape, listeners(len(runs)))
+        on_all = _with_full_loss(listeners(len(runs) + 1))
+        free = run(exact, how, start, landscape=landscape, listener=on_all, stepped=objective)
+        path = replace(free.trajectory, full_losses=free.trajectory.losses)
+        free = replace(free, trajectory=path, batch_size=images)
         effect = measure_effect(exact, noisy, free, batch_size)
         runs += [replace(noisy, batch=effect.to_dict(), batch_size=batch_size), free]
     return Optimization(tuple(runs), sweep)
@@ -175,10 +148,6 @@ def _with_full_loss(listener: StepListener | None) -> StepListener | None:
     return listener and (lambda step: listener(step._replace(full_loss=step.loss)))
 
 
-def _as_full(trajectory: Trajectory) -> Trajectory:
-    return replace(trajectory, full_losses=trajectory.losses)
-
-
 def _run_batches(
     batches: BatchObjective,
     exact: ShortcutObjective,
@@ -187,18 +156,16 @@ def _run_batches(
     landscape: Landscape,
     listener: StepListener | None,
 ) -> Run:
-    steps = []
-    first, rate = np.array([[start]]), np.array([[settings.lr]])
-    for state in descend(OfLine(batches), settings, first, rate):
-        step = one_step(state)
-        step = step._replace(full_loss=float(exact.loss_at(step.values)[0]))
-        steps.append(step)
+    states, full = [], []
+    for state in descend(OfLine(batches), settings, np.array([[start]]), np.array([[settings.lr]])):
+        states.append(state)
+        full.append(float(exact.loss_at(state.values[0])[0]))
         if listener is not None:
-            listener(step)
-    logged = Trajectory.from_steps(steps)
-    assert logged.full_losses is not None
+            listener(one_step(state)._replace(full_loss=full[-1]))
+    losses = read_only(np.array(full))
+    logged = Trajectory.from_states(states, full_losses=losses)
     gradients = read_only(exact.derivatives(logged.value)[1][:, None])
-    judged = replace(logged, losses=logged.full_losses, gradients=gradients)
+    judged = replace(logged, losses=losses, gradients=gradients)
     result = judge(exact, settings, landscape, judged)
     outcome = "local_minimum" if _hovers_elsewhere(result) else result.outcome
     # The exponent of the noise-free map says nothing about a path that is driven by chance.
@@ -246,15 +213,8 @@ def measure_noise(exact: ShortcutObjective, value: float, batch_size: int) -> Gr
 
 
 def measure_effect(exact: ShortcutObjective, noisy: Run, free: Run, batch_size: int) -> BatchEffect:
-    """Compares a run on batches with the noise-free run.
-
-    Args:
-        exact: The loss over all images.
-        noisy: The run on batches.
-        free: The run on all images from the same start.
-        batch_size: Images a step.
-    """
-    steps = len(noisy.trajectory) - 1
+    """Compares a run on batches with the noise-free run from the same start."""
+    images = image_count(exact)
     point, offsets = _end_basin(noisy)
     minimum = spread = predicted = None
     if point is not None and point.kind == "minimum":
@@ -262,17 +222,18 @@ def measure_effect(exact: ShortcutObjective, noisy: Run, free: Run, batch_size: 
         spread = float(offsets.std())
         predicted = _predict_spread(noisy.settings, point, minimum)
     effect = BatchEffect(
-        size=batch_size,
-        images=image_count(exact),
-        epochs=steps * batch_size / image_count(exact),
-        start=measure_noise(exact, noisy.start, batch_size),
-        minimum=minimum,
-        left_at=_leaves_basin(noisy),
-        noise_free_left_at=_leaves_basin(free),
-        spread=spread,
-        predicted_spread=predicted,
+        batch_size,
+        images,
+        (len(noisy.trajectory) - 1) * batch_size / images,
+        measure_noise(exact, noisy.start, batch_size),
+        minimum,
+        _leaves_basin(noisy),
+        _leaves_basin(free),
+        spread,
+        predicted,
     )
-    return replace(effect, explanation=explain_effect(effect, noisy))
+    words = (_scatter_words(effect), _basin_words(effect), _rest_words(effect, noisy))
+    return replace(effect, explanation=" ".join(words))
 
 
 def _leaves_basin(result: Run) -> int | None:
@@ -298,28 +259,25 @@ def _predict_spread(
     return math.sqrt(lr / (curvature * (2 - lr * curvature))) * noise.deviation
 
 
-def explain_effect(effect: BatchEffect, noisy: Run) -> str:
-    """Returns in words what the batches changed."""
-    return " ".join([_scatter_words(effect), _basin_words(effect), _rest_words(effect, noisy)])
-
-
 def _scatter_words(effect: BatchEffect) -> str:
-    noise = effect.start
+    noise = effect.noise_at_start
     text = (
         f"Batches of {effect.size} of {effect.images} images ({effect.epochs:.3g} epochs): at the "
         f"start a batch's gradient scatters by {noise.deviation:.3g} around the full gradient of "
-        f"{noise.full:.3g}"
+        f"{noise.full_gradient:.3g}"
     )
-    if noise.full != 0 and math.isfinite(noise.full):
-        text += f", {noise.deviation / abs(noise.full):.2g} times its size"
+    if noise.full_gradient != 0 and math.isfinite(noise.full_gradient):
+        text += f", {noise.deviation / abs(noise.full_gradient):.2g} times its size"
     return text + "."
 
 
 def _basin_words(effect: BatchEffect) -> str:
-    noisy, free = effect.left_at, effect.noise_free_left_at
-    if noisy is None and free is None:
-        return "Neither with this noise nor without it does the run leave the basin of the start."
+    noisy, free = effect.left_basin_at, effect.noise_free_left_basin_at
     if noisy is None:
+        if free is None:
+            return (
+                "Neither with this noise nor without it does the run leave the basin of the start."
+            )
         return f"Without noise the run leaves the basin of the start at step {free}, with it never."
     if free is None:
         return (
@@ -330,28 +288,29 @@ def _basin_words(effect: BatchEffect) -> str:
 
 
 def _rest_words(effect: BatchEffect, noisy: Run) -> str:
-    noise, spread = effect.minimum, effect.spread
+    noise, spread = effect.noise_at_minimum, effect.spread
     point, _ = _end_basin(noisy)
-    parameter = _landscape(noisy).parameter
+    landscape = _landscape(noisy)
+    show = landscape.parameter.show
     if point is None:
         return "In the end it stays in no basin."
     if noise is None or spread is None:
-        return f"In the end it stays in the basin of the kink at {parameter.show(point.value)}."
-    if noise.deviation <= _NO_NOISE * _landscape(noisy).largest_gradient:
+        return f"In the end it stays in the basin of the kink at {show(point.value)}."
+    text = f"It ends in the basin of {show(point.value)}"
+    if noise.deviation <= _NO_NOISE * landscape.largest_gradient:
         return (
-            f"It ends in the basin of {parameter.show(point.value)}; at that minimum the gradient "
-            "of every image vanishes, and with it the noise of the batches."
+            f"{text}; at that minimum the gradient of every image vanishes, and with it the noise "
+            "of the batches."
         )
-    text = (
-        f"It ends in the basin of {parameter.show(point.value)}, where a batch's gradient scatters "
-        f"by {noise.deviation:.3g}, and wanders there by {parameter.show(spread)} (standard "
-        "deviation)"
+    text += (
+        f", where a batch's gradient scatters by {noise.deviation:.3g}, and wanders there by "
+        f"{show(spread)} (standard deviation)"
     )
     if effect.predicted_spread is None or point.curvature is None:
         return f"{text}."
     text += (
-        f"; sqrt(lr s² / (L'' (2 - lr L''))) predicts {parameter.show(effect.predicted_spread)} "
-        "for batches drawn independently of each other."
+        f"; sqrt(lr s² / (L'' (2 - lr L''))) predicts {show(effect.predicted_spread)} for batches "
+        "drawn independently of each other."
     )
     memory, epoch = 1 / (noisy.settings.lr * point.curvature), effect.images / effect.size
     if epoch < _MEMORIES * memory:

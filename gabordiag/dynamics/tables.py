@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -119,11 +119,7 @@ class Table:
             if outside.any():
                 there = math.nan if self.beyond is None else self.beyond(values[outside])
                 result[outside] = there
-        if self.kink is not None:
-            at_kink = values == self.kink
-            if at_kink.any():
-                result.masked_fill_(at_kink, math.nan)
-        return result
+        return result if self.kink is None else result.masked_fill_(values == self.kink, math.nan)
 
 
 class TabulatedObjective(Line):
@@ -134,11 +130,9 @@ class TabulatedObjective(Line):
     """
 
     def __init__(self, objective: Line, landscape: Landscape) -> None:
-        self._objective = objective
+        self._objective, self.landscape = objective, landscape
         self.parameter = objective.parameter
-        self.loss_name = objective.loss_name
-        self.is_root = objective.is_root
-        self.landscape = landscape
+        self.loss_name, self.is_root = objective.loss_name, objective.is_root
         self.tables = tabulate(objective)
 
     def loss(self, values: Tensor) -> Tensor:
@@ -177,31 +171,29 @@ def tabulate(objective: Line) -> tuple[Table, Table]:
     """
     objective = cheap_objective(objective)
     parameter = objective.parameter
-    origin = parameter.low
-    if parameter.period is not None and parameter.target is not None:
+    is_periodic, origin = parameter.period is not None, parameter.low
+    if is_periodic and parameter.target is not None:
         origin = parameter.target
-    width = parameter.high - parameter.low
     resolved = build_series(objective).is_resolved
     cells = CELLS if resolved or not is_expensive(objective) else _CELLS_EXPENSIVE
-    cell = width / cells
+    cell = (parameter.high - parameter.low) / cells
     nodes = origin + cell * (np.arange(cells)[:, None] + _NODES)
-    halfway = origin + cell * (np.arange(0, cells, 7) + 0.5)
+    halfway = origin + cell * (np.arange(0, cells, 7, dtype=np.float64) + 0.5)
     if resolved:
         at_nodes = _from_series(objective, nodes, _exact_cells(parameter, origin, cell))
     else:
         # No series follows it (kinks, jumps, a needle): it is asked itself.
-        at_nodes = _ask(objective, nodes)
-    expected = np.stack([objective.loss_at(halfway), objective.gradient(halfway)])
+        at_nodes = _both(objective, nodes)
     # torch's own gradient of a root at exactly zero loss is 0/0; the table shows it, too.
     kinks = (None, _kink(objective))
     tables = []
-    is_periodic = parameter.period is not None
     outside = None if is_periodic else _Beyond(objective)
-    for index, (level, truth, kink) in enumerate(zip(at_nodes, expected, kinks, strict=True)):
+    levels = zip(at_nodes, _both(objective, halfway), kinks, strict=True)
+    for index, (level, truth, kink) in enumerate(levels):
         # Where a slope is 0/0 or infinite, the cell has none.
         with np.errstate(invalid="ignore"):
             coefficients = torch.as_tensor(level @ _TO_POWERS)
-        beyond = None if outside is None else outside.level(index)
+        beyond = None if outside is None else partial(outside.at, index)
         table = Table(origin, cell, cells, is_periodic, coefficients, kink, 0.0, beyond)
         error = float(np.abs(table(torch.as_tensor(halfway)).numpy() - truth).max())
         largest = float(np.abs(truth).max())
@@ -224,16 +216,12 @@ class _Beyond:
         self._lock = threading.Lock()
         self._tables: tuple[Table, ...] | None = None
 
-    def level(self, index: int) -> Callable[[Tensor], Tensor]:
-        """Returns the loss (0) or its gradient (1) as a function of values (n,)."""
-
-        def function(values: Tensor) -> Tensor:
-            with self._lock:
-                if self._tables is None:
-                    self._tables = self._build()
-            return self._tables[index](values)
-
-        return function
+    def at(self, index: int, values: Tensor) -> Tensor:
+        """Returns the loss (0) or its gradient (1) at values (n,)."""
+        with self._lock:
+            if self._tables is None:
+                self._tables = self._build()
+        return self._tables[index](values)
 
     def _build(self) -> tuple[Table, ...]:
         parameter = self._objective.parameter
@@ -244,10 +232,14 @@ class _Beyond:
         needed = (edges[:-1] < parameter.low) | (edges[1:] > parameter.high)
         nodes = edges[:-1][needed][:, None] + cell * _NODES
         levels = np.full((2, cells, _ORDER), np.nan)
-        levels[:, needed] = _where_defined(self._objective, nodes.ravel()).reshape(2, *nodes.shape)
+        found = _where_defined(self._objective, nodes.ravel())
+        levels[:, needed] = found.reshape(2, *nodes.shape)
+        # Where a loss is infinite its cell holds NaN.
+        with np.errstate(invalid="ignore", over="ignore"):
+            powers = levels @ _TO_POWERS
         return tuple(
-            Table(origin, cell, cells, False, torch.as_tensor(level @ _TO_POWERS), None, math.nan)
-            for level in levels
+            Table(origin, cell, cells, False, torch.as_tensor(level), None, math.nan)
+            for level in powers
         )
 
 
@@ -278,7 +270,10 @@ def _is_defined(objective: Line, value: FloatArray) -> bool:
 
 
 def _both(objective: Line, values: FloatArray) -> FloatArray:
-    return np.stack([objective.loss_at(values), objective.gradient(values)])
+    """Returns loss and gradient (2, ...) at values (...) from the objective itself."""
+    places = values.ravel()
+    levels = np.stack([objective.loss_at(places), objective.gradient(places)])
+    return levels.reshape(2, *values.shape)
 
 
 def _kink(objective: Line) -> float | None:
@@ -304,24 +299,11 @@ def is_expensive(objective: Line) -> bool:
     return isinstance(objective, OwnObjective) and objective.is_expensive
 
 
-def _ask(objective: Line, nodes: FloatArray) -> FloatArray:
-    """Returns loss and gradient at the nodes, (2, cells, 6), from the objective itself."""
-    return _both(objective, nodes.ravel()).reshape(2, *nodes.shape)
-
-
 def _from_series(objective: Line, nodes: FloatArray, exact: np.ndarray) -> FloatArray:
     """Returns loss and gradient at the nodes, (2, cells, 6), from the objective's series."""
     series = build_series(objective)
-    smooth, slope, _ = series.evaluate(nodes.ravel())
-    if objective.is_root:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            root = np.sqrt(np.maximum(smooth, 0.0))
-            levels = np.stack([root, slope / (2 * root)])
-    else:
-        levels = np.stack([smooth, slope])
-    levels = levels.reshape(2, *nodes.shape)
+    evaluate = series.evaluate_root if objective.is_root else series.evaluate
+    levels = np.stack(evaluate(nodes.ravel())[:2]).reshape(2, *nodes.shape)
     if objective.is_root and len(exact):
-        near = nodes[exact].ravel()
-        levels[0, exact] = objective.loss_at(near).reshape(-1, _ORDER)
-        levels[1, exact] = objective.gradient(near).reshape(-1, _ORDER)
+        levels[:, exact] = _both(objective, nodes[exact])
     return levels

@@ -194,11 +194,7 @@ def hold_theory(
     landscape: Landscape, settings: OptimizerSettings, measured: float | None
 ) -> Theory | None:
     """Returns the bound at the goal beside the measured `hold_lr`, or None without theory."""
-    point, place = landscape.target, "target"
-    if landscape.parameter.target is None:
-        goal, place = landscape.goal_value, "lowest minimum"
-        point = next((p for p in landscape.attractors if p.value == goal), None)
-    found = None
-    if point is not None:
-        found = stability_bound(point, settings, landscape.parameter.tolerance)
+    point, parameter = landscape.goal, landscape.parameter
+    found = None if point is None else stability_bound(point, settings, parameter.tolerance)
+    place = "lowest minimum" if parameter.target is None else "target"
     return None if found is None else replace(found, measured=measured, place=place)

@@ -83,12 +83,8 @@ def rates_of(
 ) -> dict[str, float]:
     """Returns the learning rate of each parameter of the model by name.
 
-    Args:
-        training: Whose model it is.
-        watched: Whose groups may be named as they were asked for.
-        lr: One for all; or by the name of a parameter or of a submodule, the longest name first,
-            and `others`.
-        default: Of parameters that are not named.
+    A rate is one for all, or goes by the name of a watched group, of a parameter or of a submodule,
+    the longest first, and `others`; parameters that are not named have the default.
 
     Raises:
         UsageError: A name that fits nothing, or a rate that is not positive.
@@ -153,10 +149,10 @@ def run_training(
         trainer = _Trainer(training, watched, settings, rates)
         began = time.perf_counter()
         stream = training.stream(first)
-        record = _Record(trainer, settings.steps, listener)
+        record = _Record(trainer, listener)
         for step in range(settings.steps + 1):
             loss, batch = trainer.evaluate(next(stream))
-            record.take(step, loss)
+            record.take(loss)
             if progress is not None and step % _BLOCK == 0:
                 progress(step, settings.steps, loss)
             if step == settings.steps or not np.isfinite(loss):
@@ -224,64 +220,61 @@ class _Trainer:
         if self.schedule is not None:
             self.schedule.step()
 
-    def rate_now(self) -> dict[str, float]:
-        """Returns the learning rate of every watched tensor by name."""
-        now = {id(p): g["lr"] for g in self.optimizer.param_groups for p in g["params"]}
-        return {name: float(now.get(id(p), 0.0)) for name, p in self.tensors.items()}
+    def _groups(self) -> dict[str, Mapping[str, Any]]:
+        """Returns the optimizer's group of every watched tensor that it moves, by name."""
+        groups = {id(p): group for group in self.optimizer.param_groups for p in group["params"]}
+        return {name: groups[id(p)] for name, p in self.tensors.items() if id(p) in groups}
 
-    def divisors(self) -> dict[str, Tensor] | None:
-        """Returns what the gradients of the watched tensors are divided by, if they are."""
+    def rates_now(self) -> list[float]:
+        """Returns the learning rate of every watched element (d,)."""
+        rates = {name: float(group["lr"]) for name, group in self._groups().items()}
+        return [rates.get(element.element.name, 0.0) for element in self.watched]
+
+    def divisors(self) -> FloatArray | None:
+        """Returns what the elements' gradients are divided by (d,), NaN where they are not."""
         found = {}
-        for name, parameter in self.tensors.items():
-            state: Mapping[str, Any] = self.optimizer.state.get(parameter, {})
-            group = next(
-                (
-                    g
-                    for g in self.optimizer.param_groups
-                    if any(p is parameter for p in g["params"])
-                ),
-                None,
-            )
-            if group is None:
-                continue
+        for name, group in self._groups().items():
+            state: Mapping[str, Any] = self.optimizer.state.get(self.tensors[name], {})
             if "exp_avg_sq" in state:
                 grown = 1 - group["betas"][1] ** float(state["step"])
                 found[name] = (state["exp_avg_sq"] / grown).sqrt() + group["eps"]
             elif "square_avg" in state:
                 found[name] = state["square_avg"].sqrt() + group["eps"]
-        return found or None
+        if not found or any(watched.kind == "vector" for watched in self.watched):
+            return None
+        elements = [watched.element for watched in self.watched]
+        return np.array(
+            [
+                float(found[e.name].reshape(-1)[e.index]) if e.name in found else np.nan
+                for e in elements
+            ]
+        )
 
 
 class _Record:
     """Rows of raw copies, read in blocks."""
 
-    def __init__(
-        self, trainer: _Trainer, steps: int, listener: Callable[[Step], None] | None
-    ) -> None:
+    def __init__(self, trainer: _Trainer, listener: Callable[[Step], None] | None) -> None:
         self._trainer, self._listener = trainer, listener
+        # Of every step the watched tensors, flat, with their gradients (2, m).
         self._raw: list[Tensor] = []
-        self._slopes: list[Tensor] = []
         self._norms: list[Tensor] = []
         self._losses: list[float] = []
-        self._lrs: list[dict[str, float]] = []
+        self._lrs: list[list[float]] = []
         self._sent = 0
         self._arrived = dict.fromkeys(trainer.tensors, False)
         sizes = [tensor.numel() for tensor in trainer.tensors.values()]
-        self._offsets = dict(
-            zip(trainer.tensors, np.cumsum([0, *sizes])[:-1].tolist(), strict=True)
-        )
+        self._offsets = dict(zip(trainer.tensors, np.cumsum([0, *sizes]).tolist(), strict=False))
 
-    def take(self, step: int, loss: float) -> None:
+    def take(self, loss: float) -> None:
         """Copies what is watched."""
-        tensors = self._trainer.tensors
-        values = [tensor.detach().reshape(-1) for tensor in tensors.values()]
-        slopes = []
-        for (name, tensor), value in zip(tensors.items(), values, strict=True):
-            has = tensor.grad is not None
-            self._arrived[name] |= has
-            slopes.append(tensor.grad.reshape(-1) if has else torch.zeros_like(value))  # type: ignore[union-attr]
-        self._raw.append(torch.cat(values))
-        self._slopes.append(torch.cat(slopes))
+        values, slopes = [], []
+        for name, tensor in self._trainer.tensors.items():
+            values.append(tensor.detach().reshape(-1))
+            self._arrived[name] |= tensor.grad is not None
+            gradient = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+            slopes.append(gradient.detach().reshape(-1))
+        self._raw.append(torch.stack([torch.cat(values), torch.cat(slopes)]))
         gradients = [p.grad for p in self._trainer.learned.values()]
         there = [g for g in gradients if g is not None]
         lengths = iter(torch._foreach_norm(there) if there else [])
@@ -290,81 +283,46 @@ class _Record:
             torch.stack([zero if g is None else next(lengths).to(zero) for g in gradients])
         )
         self._losses.append(loss)
-        self._lrs.append(self._trainer.rate_now())
-        if self._listener is not None and len(self._losses) - self._sent > _BLOCK:
+        self._lrs.append(self._trainer.rates_now())
+        if len(self._losses) - self._sent > _BLOCK:
             self._send(len(self._losses) - 1)
 
     def _send(self, until: int) -> None:
-        """Hands out the steps before `until`, of which the next one is known."""
-        assert self._listener is not None
-        upto = slice(self._sent, until + 1)
-        values, _, gradients = self._read(upto)
-        lrs = self._rates(upto)
-        missing = np.full((1, values.shape[1]), np.nan)
-        updates = np.concatenate([np.diff(values, axis=0), missing])
-        for row in range(until - self._sent):
-            self._listener(
-                Step(
-                    self._sent + row,
-                    values[row],
-                    self._losses[self._sent + row],
-                    gradients[row],
-                    updates[row],
-                    lrs[row],
-                )
-            )
+        """Hands out the steps before `until`; a step's update is known from the next one."""
+        if self._listener is None:
+            return
+        rows = slice(self._sent, until + 1)
+        values, _, gradients = self._read(rows)
+        updates = np.diff(values, axis=0, append=np.nan)
+        columns = (values, self._losses[rows], gradients, updates, np.array(self._lrs[rows]))
+        for step, row in zip(range(self._sent, until), zip(*columns, strict=True), strict=False):
+            self._listener(Step(step, *row))
         self._sent = until
-
-    def _rates(self, rows: slice) -> FloatArray:
-        watched = self._trainer.watched
-        return np.array([[now[w.element.name] for w in watched] for now in self._lrs[rows]])
 
     def _read(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Returns values, coordinates and gradients (n, d)."""
-        raw = torch.stack(self._raw[rows]).double().cpu().numpy()
-        slopes = torch.stack(self._slopes[rows]).double().cpu().numpy()
-        values, coordinates, gradients = [], [], []
+        raw, slopes = torch.stack(self._raw[rows], dim=1).double().cpu().numpy()
+        columns = []
         for watched in self._trainer.watched:
             place = self._offsets[watched.element.name] + watched.element.index
-            column, slope = raw[:, place], slopes[:, place]
-            value = column
+            coordinate, slope = raw[:, place], slopes[:, place]
+            value = coordinate
             if watched.kind == "log":
                 with np.errstate(over="ignore"):
-                    value = np.exp(column)
+                    value = np.exp(coordinate)
             elif watched.kind == "vector":
                 place += watched.element.index
                 cos, sin = raw[:, place], raw[:, place + 1]
-                value = column = np.unwrap(np.arctan2(sin, cos)) / 2
+                value = coordinate = np.unwrap(np.arctan2(sin, cos)) / 2
                 slope = 2 * (cos * slopes[:, place + 1] - sin * slopes[:, place])
-            values.append(value)
-            coordinates.append(column)
-            gradients.append(slope)
-        return tuple(np.stack(x, axis=1) for x in (values, coordinates, gradients))  # type: ignore[return-value]
-
-    def _divisors(self) -> FloatArray | None:
-        found = self._trainer.divisors()
-        if found is None or any(w.kind == "vector" for w in self._trainer.watched):
-            return None
-        missing = {w.element.name for w in self._trainer.watched} - set(found)
-        return np.array(
-            [
-                np.nan
-                if w.element.name in missing
-                else float(found[w.element.name].reshape(-1)[w.element.index])
-                for w in self._trainer.watched
-            ]
-        )
+            columns.append((value, coordinate, slope))
+        values, coordinates, gradients = np.moveaxis(np.array(columns), 0, -1)
+        return values, coordinates, gradients
 
     def finished(self, start: State, final: State, seconds: float) -> TrainingRun:
         """Hands out the remaining steps and returns the run."""
-        everything = slice(0, len(self._losses))
-        values, coordinates, gradients = self._read(everything)
-        lrs = self._rates(everything)
-        if self._listener is not None:
-            self._send(len(self._losses) - 1)
-            nan = np.full(values.shape[1], np.nan)
-            last = len(self._losses) - 1
-            self._listener(Step(last, values[-1], self._losses[-1], gradients[-1], nan, lrs[-1]))
+        self._send(len(self._losses))
+        values, coordinates, gradients = self._read(slice(None))
         norms = torch.stack(self._norms).double().cpu().numpy()
         trainer = self._trainer
         return TrainingRun(
@@ -375,10 +333,10 @@ class _Record:
             coordinates,
             np.array(self._losses),
             gradients,
-            lrs,
+            np.array(self._lrs),
             {name: norms[:, i] for i, name in enumerate(trainer.learned)},
             np.array([self._arrived[w.element.name] for w in trainer.watched]),
-            self._divisors(),
+            trainer.divisors(),
             start,
             final,
             seconds,

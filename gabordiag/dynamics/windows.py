@@ -21,7 +21,7 @@ from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray, left_bas
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.theory import stability_bound
 from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import CriticalPoint, Landscape
+from gabordiag.landscape.critical import Landscape
 from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray
 from gabordiag.results import read_only
 
@@ -85,12 +85,8 @@ class Windows:
         Rates at the scan's lower end that are too small to reach the target within the steps are
         skipped.
         """
-        if not self.held.any():
-            return None
-        first = int(np.argmax(self.held))
-        broken = np.flatnonzero(~self.held[first:])
-        last = first + (int(broken[0]) if len(broken) else len(self.held) - first) - 1
-        return float(self.lrs[last])
+        intervals = _intervals(self.lrs, self.held)
+        return intervals[0][1] if intervals else None
 
     @property
     def holds_all(self) -> bool:
@@ -217,13 +213,7 @@ def measure_windows(
     lrs: FloatArray,
     start: float,
 ) -> Windows:
-    """Runs the scan.
-
-    Args:
-        table: The tabulated objective.
-        settings: Optimizer and steps, constant schedule; its lr is not used.
-        lrs: Learning rates, ascending (l,).
-        start: Start of the runs.
+    """Runs the scan: ascending rates (l,) from one start; the settings' own rate is not used.
 
     Raises:
         UsageError: The optimizer cannot run as a batch.
@@ -233,27 +223,29 @@ def measure_windows(
     beside = beside_target(landscape)
     starts = np.array([start, *beside])
     runs = descend_batch(table, settings, lrs, starts, keep_history=True)
-    codes, periods = runs.classify(landscape, table.tables[0])
-    assert runs.history is not None
+    codes, periods = runs.classify()
     history = runs.history.reshape(-1, len(lrs), len(starts))
     own = landscape.attractor_of(start)
     target = None if goal is None or not beside else landscape.attractor_of(goal)
+    # Whether a run left the basin that it started in (l, starts).
+    left = np.array(
+        [
+            [
+                left_basin(
+                    landscape, target if column else own, float(first), history[:, row, column]
+                )
+                for column, first in enumerate(starts)
+            ]
+            for row in range(len(lrs))
+        ]
+    )
     reached = (codes[:, 1:] == CODES["reached"]).all(axis=1) & bool(beside)
-
-    def left(point: CriticalPoint | None, column: int) -> BoolArray:
-        first = float(starts[column])
-        paths = history[:, :, column].T
-        return np.array([left_basin(landscape, point, first, path) for path in paths])
-
-    strayed = np.zeros(len(lrs), dtype=np.bool_)
-    for column in range(1, len(starts)):
-        strayed |= left(target, column)
     return Windows(
         start=float(start),
         lrs=read_only(lrs.copy()),
         outcomes=read_only(codes[:, 0].astype(np.int8)),
         periods=read_only(periods[:, 0].copy()),
-        escaped=read_only(left(own, 0)),
-        held=read_only(reached & ~strayed),
+        escaped=read_only(left[:, 0].copy()),
+        held=read_only(reached & ~left[:, 1:].any(axis=1)),
         starts_in_target_basin=own is not None and own is target,
     )

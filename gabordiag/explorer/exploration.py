@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy.typing as npt
-
 from gabordiag.diagnosis.causes import FLAT_RISE, FLAT_SLOPE
 from gabordiag.diagnosis.verdict import SHORTEST_TAIL, Diagnosis, diagnose_objective
 from gabordiag.dynamics import outcomes
@@ -78,24 +76,17 @@ class ExploredLoss:
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON takes them, with what the scans of learning rates need."""
         landscape = self.landscape
-        scans = {name: suitable_rates(landscape, _plain(name)) for name in OFFERED}
+        plain, tolerance = OptimizerSettings(), landscape.parameter.tolerance
+        theories = [stability_bound(point, plain, tolerance) for point in landscape.points]
+        scans = {name: suitable_rates(landscape, _settings_of(name)) for name in OFFERED}
         return {
             "is_root": self.is_root,
             "squared": self.squared,
             "landscape": {**landscape.to_dict(), "goal": landscape.goal_value},
             # Of plain descent; an optimizer's `bound` says which multiple of it is its own.
-            "bounds": [
-                None if theory is None else {"lr": theory.bound, "symbol": theory.entry.formula}
-                for theory in (
-                    stability_bound(point, OptimizerSettings(), landscape.parameter.tolerance)
-                    for point in landscape.points
-                )
-            ],
+            "bounds": [t and {"lr": t.bound, "symbol": t.entry.formula} for t in theories],
             "beside_target": beside_target(landscape),
-            "scans": {
-                name: {"low": lrs[0], "high": lrs[-1], "count": len(lrs)}
-                for name, lrs in scans.items()
-            },
+            "scans": {n: {"low": s[0], "high": s[-1], "count": len(s)} for n, s in scans.items()},
             "series": self.series.to_dict(),
         }
 
@@ -142,57 +133,40 @@ class Exploration(Result):
                 for name, (words, _, momentum) in OFFERED.items()
             },
             "diagnosis": self._diagnosis(),
-            "rules": outcome_rules(),
-            "filter": None if self.filter is None else dict(self.filter),
-            "pictures": None
-            if pictures is None
-            else {"block": pictures.block, "is_whole": pictures.is_whole, "rest": pictures.rest},
+            "rules": _rules(),
+            "filter": self.filter and dict(self.filter),
+            "pictures": pictures and pictures.to_dict(),
         }
 
     def _diagnosis(self) -> dict[str, Any]:
         found = self.diagnosis
         always = next((f for f in found.findings if f.present and f.cause in _FOR_EVERY_RUN), None)
-        return {
-            "verdict": found.verdict,
-            "headline": found.headline,
-            "for_every_run": None
-            if always is None
-            # Without what the opening run does with the right gradient.
-            else {"cause": always.cause, "explanation": always.explanation.split("; with")[0]},
+        # Without what the opening run does with the right gradient.
+        shown = always and {
+            "cause": always.cause,
+            "explanation": always.explanation.split("; with")[0],
         }
+        return {"verdict": found.verdict, "headline": found.headline, "for_every_run": shown}
 
     def data(self) -> Data:
         """Returns what is saved as pictures.npz, where there are pictures."""
-        pictures = self.pictures
-        if pictures is None:
-            return {}
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "components": pictures.components,
-            "scales": pictures.scales,
-            "cosines": pictures.cosines,
-            "sines": pictures.sines,
-            "target": pictures.target,
-            "image": pictures.image,
-        }
-        return {"pictures.npz": arrays}
+        return {} if self.pictures is None else {"pictures.npz": self.pictures.data()}
 
 
-def outcome_rules() -> dict[str, Any]:
+def _rules() -> dict[str, Any]:
     """Returns names, meanings and thresholds of the outcomes and causes, as the page takes them."""
     thresholds = {name.lower(): getattr(outcomes, name) for name in _RULES}
     return {**thresholds, **_DIAGNOSIS_RULES, "outcomes": dict(outcomes.OUTCOMES)}
 
 
-def _plain(name: str) -> OptimizerSettings:
-    """Settings of an offered optimizer, with some momentum where it takes any."""
-    _, optimizer, momentum = OFFERED[name]
-    return OptimizerSettings(
-        optimizer, momentum=0.9 if momentum else 0.0, nesterov=name == "nesterov"
-    )
+def _settings_of(name: str) -> OptimizerSettings:
+    """Returns the settings of an offered optimizer, with some momentum where it takes any."""
+    _, optimizer, takes = OFFERED[name]
+    return OptimizerSettings(optimizer, momentum=0.9 if takes else 0.0, nesterov=name == "nesterov")
 
 
 def _bound(name: str) -> dict[str, Any] | None:
-    entry = bound_entry(_plain(name))
+    entry = bound_entry(_settings_of(name))
     return None if entry is None or entry.is_estimate else entry.to_dict()
 
 
@@ -202,9 +176,9 @@ def offered_name(settings: OptimizerSettings) -> str:
     Raises:
         UsageError: The page does not offer it.
     """
-    wanted = (settings.optimizer, settings.momentum > 0, settings.nesterov)
+    wanted = (settings.optimizer, settings.momentum > 0, settings.nesterov, settings.schedule)
     for name, (_, optimizer, momentum) in OFFERED.items():
-        if (optimizer, momentum, name == "nesterov") == wanted and settings.schedule == "constant":
+        if (optimizer, momentum, name == "nesterov", "constant") == wanted:
             return name
     *most, last = dict.fromkeys(optimizer for _, optimizer, _ in OFFERED.values())
     raise UsageError(
@@ -214,21 +188,20 @@ def offered_name(settings: OptimizerSettings) -> str:
 
 
 def explore_objective(objective: Line, settings: OptimizerSettings, subject: str) -> Exploration:
-    """Measures all that the page needs.
+    """Measures all that the page needs: of the experiment along theta, or of a custom objective.
 
-    Args:
-        objective: The experiment along theta, or a custom objective.
-        settings: What the page opens with.
-        subject: Name of the image or of the custom objective.
+    The settings are what the page opens with; the subject is the image's or the objective's name.
 
     Raises:
         InputError: The loss is not smooth.
         UsageError: Settings that the page does not offer.
     """
     offered_name(settings)
-    losses = tuple(_explore(one) for one in _offered(objective))
-    constants, pictures = None, None
+    constants, pictures, squared = None, None, objective.squared()
+    offered = [objective] if squared is None else [objective, squared]
     if isinstance(objective, ShortcutObjective):
+        names = dict.fromkeys(["rmse", "mse", objective.loss_name])
+        offered = [objective.with_loss(name) for name in names]
         experiment = objective.experiment
         constants = experiment.target_parameters.to_dict()
         constants["kernel_size"] = experiment.kernel_size
@@ -237,21 +210,12 @@ def explore_objective(objective: Line, settings: OptimizerSettings, subject: str
         settings=settings,
         start=objective.parameter.start,
         loss_name=objective.loss_name,
-        losses=losses,
+        losses=tuple(_explore(one) for one in offered),
         diagnosis=diagnose_objective(objective, settings),
         filter=constants,
         pictures=pictures,
         subject=subject,
     )
-
-
-def _offered(objective: Line) -> list[Line]:
-    """The experiment with rmse, mse and its own loss; a custom objective, and its square."""
-    if isinstance(objective, ShortcutObjective):
-        names = dict.fromkeys(["rmse", "mse", objective.loss_name])
-        return [objective.with_loss(name) for name in names]
-    squared = objective.squared()
-    return [objective] if squared is None else [objective, squared]
 
 
 def _explore(objective: Line) -> ExploredLoss:

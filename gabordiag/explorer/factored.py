@@ -58,19 +58,8 @@ class FactoredSeries:
     def smooth(self, values: FloatArray) -> FloatArray:
         """Returns S (n,) at values (n,), inside an interval's range."""
         q = self.quotient.value_and_slopes(values[:, None])[0]
-        smooth: FloatArray = q * _weight(self.parameter, self.zero, values)[0]
+        smooth: FloatArray = q * _weight(self.parameter, self.zero, values)
         return smooth
-
-    def slope(self, values: FloatArray, is_root: bool) -> FloatArray:
-        """Returns the loss's derivative (n,): of S, or of sqrt(S); NaN at a zero of the root."""
-        q, slope = self.quotient.value_and_slopes(values[:, None])
-        weight, weight_slope = _weight(self.parameter, self.zero, values)
-        smooth_slope: FloatArray = weight_slope * q + weight * slope
-        if not is_root:
-            return smooth_slope
-        with np.errstate(divide="ignore", invalid="ignore"):
-            smooth_slope /= 2 * np.sqrt(weight * q)
-        return smooth_slope
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the page evaluates: q = sum_k cosines_k cos(k phi) + sines_k sin(k phi).
@@ -95,12 +84,7 @@ class FactoredSeries:
 
 
 def factor_series(objective: Line, landscape: Landscape) -> FactoredSeries:
-    """Returns the series of the smooth loss with the goal's zero taken out, where it has one.
-
-    Args:
-        objective: Whose smooth loss; its series is built if it is not known yet.
-        landscape: Of the objective.
-    """
+    """Returns the series of the smooth loss with the goal's zero taken out, where it has one."""
     parameter, smooth = objective.parameter, build_series(objective).smooth
     values = value_of(parameter, span_of(parameter) * (np.arange(_CHECKED) + _SHIFT) / _CHECKED)
     exact = _smooth(objective, values)
@@ -132,7 +116,7 @@ def _quotient(objective: Line, zero: float, degree: int) -> Series:
         low = zero + parameter.period / (2 * count)
         parameter = replace(parameter, low=low, high=low + parameter.period)
     values = value_of(parameter, nodes(parameter, count))
-    samples = _smooth(objective, values) / _weight(parameter, zero, values)[0]
+    samples = _smooth(objective, values) / _weight(parameter, zero, values)
     series = Series.from_samples((parameter,), samples)
     return series.chopped(_NEGLIGIBLE * float(np.abs(series.coefficients).max()))
 
@@ -142,16 +126,12 @@ def _smooth(objective: Line, values: FloatArray) -> FloatArray:
     return levels
 
 
-def _weight(
-    parameter: Parameter, zero: float | None, values: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Returns w and its slope (n,)."""
+def _weight(parameter: Parameter, zero: float | None, values: FloatArray) -> FloatArray:
+    """Returns w (n,)."""
     if zero is None:
-        return np.ones_like(values), np.zeros_like(values)
+        return np.ones_like(values)
     if parameter.period is not None:
         # 1 - cos u without its cancellation.
-        rate = 2 * math.pi / parameter.period
-        u = rate * (values - zero)
-        return 2 * np.sin(u / 2) ** 2, rate * np.sin(u)
-    half = middle_and_half(parameter)[1]
-    return ((values - zero) / half) ** 2, 2 * (values - zero) / half**2
+        half_sine: FloatArray = np.sin(math.pi / parameter.period * (values - zero))
+        return 2 * half_sine**2
+    return ((values - zero) / middle_and_half(parameter)[1]) ** 2

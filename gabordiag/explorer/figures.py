@@ -37,7 +37,7 @@ _HEIGHTS = {"landscape": 300, "slope": 200, "losses": 230, "values": 230, "map":
 _LEFT_BORDER = 72
 # Of the steps; size and opacity follow their number.
 _DOTS: dict[str, Any] = {"size": 8, "color": JUMP_COLOR, "line_alpha": 0}
-START_COLOR = "#0072B2"
+_START_COLOR = "#0072B2"
 _MARKERS = {"o": "circle", "^": "triangle", "v": "inverted_triangle", "s": "square"}
 # One finger scrolls the page, two zoom it.
 _TOUCH = ".bk-events { touch-action: pan-x pan-y pinch-zoom !important; }"
@@ -48,14 +48,15 @@ def make_figures(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     landscape = result["losses"][result["loss"]]["landscape"]
     unit = "degrees" if landscape["unit"] == "rad" else landscape["unit"]
     label = f"{result['parameter']} [{unit}]" if unit else str(result["parameter"])
-    drawn = {
-        "landscape": _landscape(),
-        "slope": _slope(label, unit),
-        "losses": _steps("losses", "loss"),
-        "values": _values(label),
-        "map": _map(f"start: {label}"),
-    }
-    return [dict(json_item(plot, ID(f"plot-{name}"))) for name, plot in drawn.items()]
+    per = f" per {unit.removesuffix('s')}" if unit else ""
+    plots = [
+        _landscape(),
+        _slope(x_axis_label=label, y_axis_label=f"gradient{per}"),
+        _steps("losses", "loss"),
+        _values(label),
+        _map(f"start: {label}"),
+    ]
+    return [dict(json_item(plot, ID(f"plot-{plot.name}"))) for plot in plots]
 
 
 def _new(name: str, **options: Any) -> figure:
@@ -80,54 +81,50 @@ def _source(name: str, *columns: str) -> ColumnDataSource:
     return ColumnDataSource({column: [] for column in columns}, name=name)
 
 
-def _guides(plot: figure, name: str, *, along: Direction = "height") -> None:
-    """Adds lines at target and start; `along` says in which direction they run."""
-    target = Span(name=f"{name}-target", dimension=along, line_color=TARGET_COLOR, line_width=2)
-    start = Span(name=f"{name}-start", dimension=along, line_color=START_COLOR, line_dash="dashed")
-    start.line_width = 1.5
-    plot.add_layout(target)
-    plot.add_layout(start)
+def _line(plot: figure, name: str, along: Direction, **look: Any) -> None:
+    """Adds a line across the plot; `along` says in which direction it runs."""
+    plot.add_layout(Span(name=name, dimension=along, **look))
 
 
-def _band(plot: figure, name: str) -> None:
-    """Adds the target's basin, in two parts where it crosses the end of the period."""
+def _guides(plot: figure, *, along: Direction = "height") -> None:
+    """Adds lines at target and start."""
+    dashed: dict[str, Any] = {"line_dash": "dashed", "line_width": 1.5}
+    _line(plot, f"{plot.name}-target", along, line_color=TARGET_COLOR, line_width=2)
+    _line(plot, f"{plot.name}-start", along, line_color=_START_COLOR, **dashed)
+
+
+def _along_parameter(name: str, visited: str, **labels: str) -> figure:
+    """Returns a plot along the parameter, with the target's basin and the visited places."""
+    plot = _new(name, **labels)
+    # The basin is in two parts where it crosses the end of the period.
+    look: dict[str, Any] = {"fill_color": TARGET_COLOR, "fill_alpha": 0.13, "line_alpha": 0}
     for part in ("a", "b"):
-        band = BoxAnnotation(name=f"{name}-basin-{part}", fill_color=TARGET_COLOR, fill_alpha=0.13)
-        band.line_alpha = 0
-        band.level = "underlay"
-        plot.add_layout(band)
-
-
-def _landscape() -> figure:
-    plot = _new("landscape", y_axis_label="loss")
-    _band(plot, "landscape")
-    _guides(plot, "landscape")
-    visited = _source("visited", "x", "y")
-    plot.scatter("x", "y", source=visited, name="dots-landscape", **_DOTS)
-    _curve(plot, "curve")
-    plot.segment(
-        "x0", "y0", "x1", "y1", source=_source("moves", "x0", "y0", "x1", "y1", "alpha"),
-        line_color=JUMP_COLOR, line_width=2, line_alpha="alpha",
-    )  # fmt: skip
-    for kind, (marker, color, size) in POINT_STYLES.items():
-        plot.scatter(
-            "x", "y", source=_source(f"points-{kind}", "x", "y"), marker=_MARKERS[marker],
-            size=size + 2, fill_color=color, line_color="#222222", line_width=1,
-        )  # fmt: skip
-    _here(plot, "here", "y")
+        plot.add_layout(BoxAnnotation(name=f"{name}-basin-{part}", level="underlay", **look))
+    _guides(plot)
+    dots = _source(visited, "x", "y")
+    plot.scatter("x", "y", source=dots, name=f"dots-{name}", **_DOTS)
     return plot
 
 
-def _slope(label: str, unit: str) -> figure:
-    per = f" per {unit.removesuffix('s')}" if unit else ""
-    plot = _new("slope", x_axis_label=label, y_axis_label=f"gradient{per}")
-    _band(plot, "slope")
-    _guides(plot, "slope")
+def _landscape() -> figure:
+    plot = _along_parameter("landscape", "visited", y_axis_label="loss")
+    _curve(plot, "curve")
+    moves = _source("moves", "x0", "y0", "x1", "y1", "alpha")
+    look: dict[str, Any] = {"line_color": JUMP_COLOR, "line_width": 2, "line_alpha": "alpha"}
+    plot.segment("x0", "y0", "x1", "y1", source=moves, **look)
+    for kind, (marker, color, size) in POINT_STYLES.items():
+        points = _source(f"points-{kind}", "x", "y")
+        look = {"fill_color": color, "line_color": "#222222", "line_width": 1, "size": size + 2}
+        plot.scatter("x", "y", source=points, marker=_MARKERS[marker], **look)
+    _here(plot, "here")
+    return plot
+
+
+def _slope(**labels: str) -> figure:
+    plot = _along_parameter("slope", "slope-visited", **labels)
     plot.add_layout(Span(location=0, dimension="width", line_width=1, tags=["ink"]))
-    dots = _source("slope-visited", "x", "y")
-    plot.scatter("x", "y", source=dots, name="dots-slope", **_DOTS)
     _curve(plot, "slope-curve")
-    _here(plot, "slope-here", "y")
+    _here(plot, "slope-here")
     return plot
 
 
@@ -136,12 +133,10 @@ def _curve(plot: figure, name: str) -> None:
     plot.line("x", "y", source=_source(name, "x", "y"), line_width=2).tags = ["ink"]
 
 
-def _here(plot: figure, name: str, column: str) -> None:
+def _here(plot: figure, name: str) -> None:
     """Adds the marker of the step that is shown."""
-    plot.scatter(
-        "x", column, source=_source(name, "x", column), size=13, fill_color=JUMP_COLOR,
-        line_color="white", line_width=2,
-    )  # fmt: skip
+    look: dict[str, Any] = {"fill_color": JUMP_COLOR, "line_color": "white", "line_width": 2}
+    plot.scatter("x", "y", source=_source(name, "x", "y"), size=13, **look)
 
 
 def _steps(name: str, y_label: str) -> figure:
@@ -150,13 +145,13 @@ def _steps(name: str, y_label: str) -> figure:
     source = _source(f"{name}-dots", "x", "y")
     plot.line("x", "y", source=source, line_color=JUMP_COLOR, name=f"line-{name}")
     plot.scatter("x", "y", source=source, name=f"dots-{name}", **_DOTS)
-    plot.add_layout(Span(name=f"{name}-shown", dimension="height", tags=["ink"], line_alpha=0.6))
+    _line(plot, f"{name}-shown", "height", tags=["ink"], line_alpha=0.6)
     return plot
 
 
 def _values(label: str) -> figure:
     plot = _steps("values", label)
-    _guides(plot, "values", along="width")
+    _guides(plot, along="width")
     return plot
 
 
@@ -169,14 +164,11 @@ def _map(label: str) -> figure:
     columns = ("image", "x", "y", "dw", "dh")
     options: dict[str, Any] = {**{c: c for c in columns}, "color_mapper": mapper, "level": "image"}
     plot.image(source=_source("map-image", *columns), **options)
-    target = Span(name="map-target", dimension="height", line_color="white", line_width=2)
-    plot.add_layout(target)
-    hold = Span(name="map-hold", dimension="width", line_color="white", line_dash="dashed")
-    plot.add_layout(hold)
+    _line(plot, "map-target", "height", line_color="white", line_width=2)
+    _line(plot, "map-hold", "width", line_color="white", line_dash="dashed")
     for size, color, width in ((22, "#000000", 5), (20, "#ffffff", 2.5)):
-        plot.scatter(
-            "x", "y", source=_source(f"map-cross-{width:.0f}", "x", "y"), marker="cross",
-            size=size, line_color=color, line_width=width,
-        )  # fmt: skip
+        cross = _source(f"map-cross-{width:.0f}", "x", "y")
+        look: dict[str, Any] = {"size": size, "line_color": color, "line_width": width}
+        plot.scatter("x", "y", source=cross, marker="cross", **look)
     plot.yaxis.ticker = FixedTicker(ticks=[10.0**power for power in range(-8, 9)])
     return plot

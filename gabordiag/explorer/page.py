@@ -23,6 +23,7 @@ import numpy.typing as npt
 from gabordiag._version import __version__
 from gabordiag.errors import InputError, OutputError
 from gabordiag.objective.space import Parameter
+from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.style import OUTCOME_COLORS
 from gabordiag.results import View
 from gabordiag.runs.formats import clean
@@ -116,32 +117,25 @@ def _embed(value: Any) -> str:
 
 
 def _title(result: Mapping[str, Any]) -> str:
-    parameter = parameter_of(result)
     if result["filter"] is None:
-        return f"Where does gradient descent on {parameter['parameter']} end?"
-    return f"Can gradient descent turn a Gabor kernel to {_shown(parameter, 'target')}?"
+        return f"Where does gradient descent on {result['parameter']} end?"
+    return f"Can gradient descent turn a Gabor kernel to {_shown(result)[1]}?"
 
 
 def _lead(result: Mapping[str, Any]) -> str:
-    parameter = parameter_of(result)
-    start, target = _shown(parameter, "start"), _shown(parameter, "target")
+    start, target = _shown(result)
+    subject, name = result["subject"], result["parameter"]
     if result["filter"] is None:
-        aim = "" if parameter["target"] is None else f", which should end at {target}"
-        return f"{result['subject']}: the loss of one number, {parameter['parameter']}{aim}."
-    image = result["subject"]
-    return f"The kernel learns its angle on the image {image}, from {start} towards {target}."
+        aim = f", which should end at {target}" if target else ""
+        return f"{subject}: the loss of one number, {name}{aim}."
+    return f"The kernel learns its angle on the image {subject}, from {start} towards {target}."
 
 
-def _shown(parameter: Mapping[str, Any], end: str) -> str:
-    digits = 1 if parameter["unit"] == "rad" else 2
-    text = Parameter.from_dict(parameter).show(parameter[end], digits).replace(".0°", "°")
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def parameter_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the landscape of the loss that the page opens with: range, period, unit."""
-    landscape: Mapping[str, Any] = result["losses"][result["loss"]]["landscape"]
-    return landscape
+def _shown(result: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns start and target in words; an empty target where there is none."""
+    parameter = Parameter.from_dict(result["losses"][result["loss"]]["landscape"])
+    show, target = ParameterAxis.of(parameter).show, parameter.target
+    return show(parameter.start), "" if target is None else show(target)
 
 
 def _page_data(view: View) -> dict[str, Any]:
@@ -157,18 +151,16 @@ def _packed(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     low, high = float(target.min()), float(target.max())
     step = (high - low) / 255 or 1.0
     rows, columns = target.shape
+    pictures = {
+        "components": arrays["components"].astype(np.int8),
+        "image": arrays["image"].astype(np.uint8),
+        "target": np.round((target - low) / step).astype(np.uint8),
+    }
+    encoded = {n: base64.b64encode(p.tobytes()).decode("ascii") for n, p in pictures.items()}
     return {
+        **{name: arrays[name] for name in ("scales", "cosines", "sines")},
+        **encoded,
         "rows": rows,
         "columns": columns,
-        "scales": arrays["scales"],
-        "cosines": arrays["cosines"],
-        "sines": arrays["sines"],
-        "components": _base64(arrays["components"].astype(np.int8)),
-        "image": _base64(arrays["image"].astype(np.uint8)),
-        "target": _base64(np.round((target - low) / step).astype(np.uint8)),
         "target_levels": {"low": low, "step": step},
     }
-
-
-def _base64(array: npt.NDArray[Any]) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")

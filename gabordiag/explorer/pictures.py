@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +65,14 @@ class ResponsePictures:
     is_whole: bool
     rest: float
 
+    def data(self) -> dict[str, npt.NDArray[Any]]:
+        """Returns the arrays by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {"block": self.block, "is_whole": self.is_whole, "rest": self.rest}
+
     def response(self, theta: float, period: float) -> FloatArray:
         """Returns the reduced response (rows, columns) at one angle."""
         waves = np.arange(self.cosines.shape[1]) * (2 * math.pi * theta / period)
@@ -86,11 +95,8 @@ def picture_responses(objective: ShortcutObjective) -> ResponsePictures:
     left, singular = left[:, :rank], singular[:rank]
     # The kernels whose responses are the unit directions: k(theta) = sum_j c_j(theta) kappa_j.
     directions = torch.einsum("nj,nyx->jyx", left / singular, kernels)
-    padded = experiment.padded
-    rows, columns = output_shape(padded, experiment.kernel_size)
-    side = min(_LONGEST, math.isqrt(_BYTES // rank))
-    block = min(_block(max(rows, columns) / side, experiment.wavelength), rows, columns)
-    crop = _Crop.middle(rows, columns, block, side)
+    padded, size = experiment.padded, experiment.kernel_size
+    crop = _Crop.middle(output_shape(padded, size), experiment.wavelength, rank)
     target_kernel = objective.kernels(torch.tensor([experiment.target_theta])).double().cpu()
     responses = crop.responses(padded, torch.cat([directions, target_kernel])).numpy()
     target = responses[-1]
@@ -99,21 +105,20 @@ def picture_responses(objective: ShortcutObjective) -> ResponsePictures:
     scales = np.abs(responses[:-1]).max(axis=(1, 2)) / _LEVELS
     scales = np.where(scales > 0, scales, 1.0)
     cosines, sines = _fourier((left * singular).numpy().T)
+    half = size // 2
+    # The pixels under the centres of the kernels.
+    seen = padded[half : len(padded) - half, half : padded.shape[1] - half]
     return ResponsePictures(
         components=np.round(responses[:-1] / scales[:, None, None]).astype(np.int8),
         scales=scales,
         cosines=cosines,
         sines=sines,
         target=target,
-        image=_to_bytes(crop.average(crop.seen(padded, experiment.kernel_size)).numpy()),
-        block=block,
+        image=_to_bytes(crop.average(seen[crop.rows, crop.columns]).numpy()),
+        block=crop.block,
         is_whole=crop.is_whole,
         rest=float(rest[rank]) if rank < len(rest) else 0.0,
     )
-
-
-def _block(wanted: float, wavelength: float) -> int:
-    return max(1, min(math.ceil(wanted), math.floor(wavelength * _BLOCK_SHARE)))
 
 
 @dataclass(frozen=True)
@@ -126,18 +131,18 @@ class _Crop:
     is_whole: bool
 
     @classmethod
-    def middle(cls, rows: int, columns: int, block: int, side: int) -> _Crop:
-        """Cuts out at most side x side blocks."""
+    def middle(cls, shape: tuple[int, int], wavelength: float, count: int) -> _Crop:
+        """Cuts the middle out of a response of which so many pictures are shown."""
+        side = min(_LONGEST, math.isqrt(_BYTES // count))
+        widest = min(math.floor(wavelength * _BLOCK_SHARE), *shape)
+        block = max(1, min(math.ceil(max(shape) / side), widest))
         spans = []
-        for length in (rows, columns):
+        for length in shape:
             shown = min(length // block, side) * block
             first = (length - shown) // 2
             spans.append(slice(first, first + shown))
-        is_whole = all(
-            length - (span.stop - span.start) < block
-            for length, span in zip((rows, columns), spans, strict=True)
-        )
-        return cls(spans[0], spans[1], block, is_whole)
+        hidden = [n - (span.stop - span.start) for n, span in zip(shape, spans, strict=True)]
+        return cls(spans[0], spans[1], block, max(hidden) < block)
 
     def average(self, picture: Tensor) -> Tensor:
         """Returns the means over the blocks of (shown rows, shown columns)."""
@@ -154,13 +159,6 @@ class _Crop:
             averaged.float(), kernels[:, None].float(), stride=self.block
         )
         return found[0].double()
-
-    def seen(self, padded: Tensor, kernel_size: int) -> Tensor:
-        """Returns the padded image's pixels under the centres of the kernels."""
-        half, rows, columns = kernel_size // 2, self.rows, self.columns
-        return padded[
-            rows.start + half : rows.stop + half, columns.start + half : columns.stop + half
-        ]
 
 
 def _fourier(samples: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -8,6 +8,7 @@ Where the proof fails, or the series does not show their kinds, the loss's own v
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +22,9 @@ from gabordiag.landscape.doubtful import (
     kink_slope,
     look_beside,
     loss_noise,
+    lowest_between,
+    smooth_losses,
+    snapped,
 )
 from gabordiag.landscape.proof import NOISY, Certificate, isolate_roots
 from gabordiag.landscape.sampled import (
@@ -28,6 +32,7 @@ from gabordiag.landscape.sampled import (
     beside_dips,
     find_dips,
     find_discontinuities,
+    inside_range,
     known_values,
     largest_gap,
     unexplained,
@@ -48,6 +53,8 @@ from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 
+# Roots nearer to the target than this part of the range are the target.
+_SAME_ROOT = 1e-7
 # A Newton step longer than this part of the range leads to another root, if to any.
 _NEWTON_REACH = 1e-4
 # Values, evenly spread, by which the loss is judged where nothing else is known of it.
@@ -100,15 +107,12 @@ class CriticalPoint:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON takes them."""
-        fields = asdict(self)
-        fields["basin"] = None if self.basin is None else list(self.basin)
-        return fields
+        return {**asdict(self), "basin": self.basin and list(self.basin)}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> CriticalPoint:
         """Returns the point of a result's JSON: the inverse of `to_dict`."""
-        basin = saved["basin"]
-        return cls(**{**saved, "basin": None if basin is None else (basin[0], basin[1])})
+        return cls(**{**saved, "basin": saved["basin"] and tuple(saved["basin"])})
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,11 +166,7 @@ class Landscape:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Landscape:
-        """Returns the landscape of a result's JSON: the inverse of `to_dict`.
-
-        Args:
-            saved: As `to_dict` gives it; what it holds besides is not read.
-        """
+        """Returns the landscape of a result's JSON, which may hold more: `to_dict`'s inverse."""
         return cls(
             parameter=Parameter.from_dict(saved),
             points=tuple(CriticalPoint.from_dict(point) for point in saved["critical_points"]),
@@ -201,20 +201,19 @@ class Landscape:
         slack = SAME_LOSS * (self.largest_loss - self.smallest_loss)
         if self.lowest_jump is not None and self.lowest_jump[1] < lowest - slack:
             return self.lowest_jump[0]
-        level = lowest + slack
-        equals = [point for point in self.attractors if point.loss <= level]
+        equals = [point for point in self.attractors if point.loss <= lowest + slack]
         if own in equals:
             return own.value
-        return min(equals, key=lambda point: abs(self._from_start(point.value))).value
+        return min(
+            (point.value for point in equals),
+            key=lambda value: abs(float(parameter.offset(value, parameter.start))),
+        )
 
     @property
     def lowest_jump(self) -> tuple[float, float] | None:
         """The value and the loss on the lowest side of any discontinuity; None without any."""
-        sides = [jump.lower_side for jump in self.discontinuities]
-        return min(sides, key=lambda side: side[1]) if sides else None
-
-    def _from_start(self, value: float) -> float:
-        return float(self.parameter.offset(value, self.parameter.start))
+        sides = (jump.lower_side for jump in self.discontinuities)
+        return min(sides, key=lambda side: side[1], default=None)
 
     def attractor_of(self, value: float) -> CriticalPoint | None:
         """Returns the minimum or kink into whose basin the value falls; of NaN, None."""
@@ -223,11 +222,8 @@ class Landscape:
 
     def basin_of(self, value: float) -> tuple[CriticalPoint, tuple[float, float]] | None:
         """Returns the same with the copy of its basin that holds the value."""
-        if not math.isfinite(value):
-            return None
-        for point in self.attractors:
-            basin = self.basin_around(point, value)
-            if basin is not None:
+        for point in self.attractors if math.isfinite(value) else ():
+            if (basin := self.basin_around(point, value)) is not None:
                 return point, basin
         return None
 
@@ -275,15 +271,16 @@ def find_critical_points(objective: Line) -> Landscape:
     hold_against_all(asked)
     sides = [loss for jump in jumps for loss in (jump.loss_below, jump.loss_above)]
     losses = np.append(losses, sides)
+    largest = float(losses.max())
     return Landscape(
-        parameter=objective.parameter,
-        points=_classify(objective, values, series, float(losses.max()), certificate.is_isolated),
-        certificate=_as_sampled(asked, series, certificate),
-        largest_loss=float(losses.max()),
-        largest_gradient=float(np.abs(gradients[np.isfinite(gradients)]).max(initial=0.0)),
-        smallest_loss=float(losses.min()),
-        discontinuities=jumps,
-        images=objective.images,
+        objective.parameter,
+        _classify(objective, values, series, largest, certificate.is_isolated),
+        _as_sampled(asked, series, certificate),
+        largest,
+        float(np.abs(gradients[np.isfinite(gradients)]).max(initial=0.0)),
+        float(losses.min()),
+        jumps,
+        objective.images,
     )
 
 
@@ -319,12 +316,7 @@ def _search(objective: Line, series: LossSeries) -> tuple[FloatArray, tuple[Disc
     candidates = rough_roots(objective, series, np.empty(0))
     if series.is_rough:
         return candidates, ()
-
-    def smooth(places: FloatArray) -> FloatArray:
-        losses: FloatArray = objective.derivatives(places, 0, smooth=True)[0]
-        return losses
-
-    parameter = objective.parameter
+    smooth, parameter = smooth_losses(objective), objective.parameter
     noise = NOISE_FACTOR * loss_noise(objective, smooth, series)
     values, losses = known_values(objective)
     if len(values) == 0:
@@ -335,21 +327,14 @@ def _search(objective: Line, series: LossSeries) -> tuple[FloatArray, tuple[Disc
     dips = find_dips(parameter, values, losses, noise)
     missed = unexplained(parameter, dips, candidates, jumps)
     if missed:
-        candidates = rough_roots(
-            objective, series, _inside(parameter, beside_dips(missed[:_MOST_DIPS]))
-        )
+        beside = inside_range(parameter, beside_dips(missed[:_MOST_DIPS]))[0]
+        candidates = rough_roots(objective, series, beside)
     if objective.is_root:
         jumps = tuple(
             replace(jump, loss_below=jump.loss_below**0.5, loss_above=jump.loss_above**0.5)
             for jump in jumps
         )
     return candidates, jumps
-
-
-def _inside(parameter: Parameter, values: FloatArray) -> FloatArray:
-    if parameter.period is not None:
-        return parameter.low + np.mod(values - parameter.low, parameter.period)
-    return values[(values >= parameter.low) & (values <= parameter.high)]
 
 
 def _as_sampled(objective: Line, series: LossSeries, certificate: Certificate) -> Certificate:
@@ -408,19 +393,8 @@ def _polish(objective: Line, values: FloatArray) -> FloatArray:
 
 def _snap_to_target(objective: Line, values: FloatArray) -> FloatArray:
     """Replaces a root that equals the target to rounding by the target itself."""
-    parameter = objective.parameter
-    if parameter.target is None or len(values) == 0:
-        return values
-    distances = np.abs(parameter.offset(values, parameter.target))
-    nearest = int(np.argmin(distances))
-    if distances[nearest] > 1e-7 * (parameter.high - parameter.low):
-        return values
-    losses = objective.derivatives([values[nearest], parameter.target], 0, smooth=True)[0]
-    if losses[1] > losses[0]:
-        return values
-    snapped = values.copy()
-    snapped[nearest] = parameter.wrap(parameter.target)
-    return np.sort(snapped)
+    reach = np.full(len(values), _SAME_ROOT * (objective.parameter.high - objective.parameter.low))
+    return np.sort(snapped(smooth_losses(objective), objective.parameter, values, reach, 0.0))
 
 
 def _classify(
@@ -451,34 +425,53 @@ def _classify(
             continue
         # d^2 sqrt(s) = s'' / (2 sqrt s) where s' = 0.
         own = float(curvature / (2 * math.sqrt(square))) if objective.is_root else float(curvature)
-        seen = looked.get(value)
-        if seen is None:
-            kind, bends = "minimum" if curvature > 0 else "maximum", True
-        else:
-            kind, bends = seen.kind, seen.confirms(float(curvature))
+        kind, bends = "minimum" if curvature > 0 else "maximum", True
+        if value in looked:
+            kind, bends = looked[value].kind, looked[value].confirms(float(curvature))
         stable = stable_lr(own) if kind == "minimum" and bends else None
         # Of a minimum that is flatter or sharper than any parabola no curvature is claimed.
         shown = own if bends or kind != "minimum" else None
         points.append(CriticalPoint(value, loss, shown, kind, stable_lr=stable))
-    return _with_basins(objective, points)
+    return _with_basins(objective, points if certified else _with_missing_minima(objective, points))
+
+
+def _with_missing_minima(objective: Line, points: list[CriticalPoint]) -> list[CriticalPoint]:
+    """Returns the points with a minimum between any two maxima, where the loss is lowest.
+
+    Among fine ripples the root that was found may lie beside the valley's lowest point and look
+    like an inflection: then the minimum takes its place.
+    """
+    parameter = objective.parameter
+    tops = [index for index, point in enumerate(points) if point.kind == "maximum"]
+    pairs = list(itertools.pairwise(tops))
+    if parameter.period is not None and tops:
+        pairs.append((tops[-1], tops[0] + len(points)))
+    shift = parameter.period or 0.0
+    around = [*points, *(replace(point, value=point.value + shift) for point in points)]
+    result = list(points)
+    for left, right in pairs:
+        inside = around[left + 1 : right]
+        if any(point.is_attractor for point in inside):
+            continue
+        lowest = lowest_between(objective, around[left].value, around[right].value)
+        if lowest is None:
+            continue
+        place, loss = lowest
+        if inside:
+            nearest = min(inside, key=lambda point: abs(point.value - place))
+            result.remove(points[around.index(nearest) % len(points)])
+        result.append(CriticalPoint(float(parameter.wrap(place)), loss, None, "minimum"))
+    return sorted(result, key=lambda point: point.value)
 
 
 def _missed_target(objective: Line, series: LossSeries, found: FloatArray) -> dict[float, Seen]:
-    """Returns the target with what the loss shows of it, if it is a minimum and was not found.
+    """Returns the target with what the loss shows of it, if it is a minimum not found (m,) yet.
 
     There the question is asked, so where no series follows the loss it is looked at there. The
     target is no root: unless the loss rises on both sides, it is no critical point.
-
-    Args:
-        objective: Whose target it is.
-        series: Of it.
-        found: The critical points (m,).
     """
     parameter = objective.parameter
-    if parameter.target is None:
-        return {}
-    target = float(parameter.wrap(parameter.target))
-    if target in found:
+    if parameter.target is None or (target := float(parameter.wrap(parameter.target))) in found:
         return {}
     values = np.sort(np.append(found, target))
     looked = look_beside(objective, series, values, values != target)
@@ -506,7 +499,11 @@ def _with_basins(objective: Line, points: list[CriticalPoint]) -> tuple[Critical
     # Gradient flow ends at an inflection, too: a run that comes down to it goes no farther.
     edges = [point.value for point in points if not point.is_attractor]
     edges += _missing_edges(objective, points)
-    target = _target_point(parameter, attractors)
+    target = None
+    if parameter.target is not None:
+        apart = [abs(float(parameter.offset(p.value, parameter.target))) for p in attractors]
+        if min(apart, default=math.inf) <= parameter.tolerance:
+            target = attractors[int(np.argmin(apart))]
     result = []
     for point in points:
         if point.is_attractor:
@@ -536,22 +533,8 @@ def _missing_edges(objective: Line, points: list[CriticalPoint]) -> list[float]:
     return edges
 
 
-def _target_point(parameter: Parameter, attractors: list[CriticalPoint]) -> CriticalPoint | None:
-    if parameter.target is None or not attractors:
-        return None
-    distances = [abs(float(parameter.offset(p.value, parameter.target))) for p in attractors]
-    nearest = int(np.argmin(distances))
-    return attractors[nearest] if distances[nearest] <= parameter.tolerance else None
-
-
 def basin_around(parameter: Parameter, value: float, edges: list[float]) -> tuple[float, float]:
-    """Returns the neighbouring edges; the range's ends, or the whole period, where there are none.
-
-    Args:
-        parameter: Whose values they are.
-        value: Of the minimum; of a period, the basin contains it as it is, not wrapped.
-        edges: Of all basins.
-    """
+    """Returns the edges beside a value, not wrapped; without any, the range or a whole period."""
     period = parameter.period
     if period is None:
         low = max((m for m in edges if m < value), default=parameter.low)

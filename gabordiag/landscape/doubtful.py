@@ -24,12 +24,16 @@ from gabordiag.own.numeric import measure_fine_noise
 Function = Callable[[FloatArray], FloatArray]
 # Distances at which the loss is looked at, of the range's width, ascending.
 _DISTANCES: FloatArray = np.power(4.0, -np.arange(14.0, 0.0, -1.0))
+# At so many of these nothing but noise is seen.
+_RIGHT_BESIDE = 5
 # Noise above this part of the loss is looked at more closely: it may be ripples.
 _RIPPLES = 1e-6
 # A curvature counts where the loss rises as it says, to this part.
 _BEND = 0.25
 # Places that are looked at between two minima.
 _BETWEEN = 65
+# The lowest of them is approached so often, each time 32 times nearer.
+_ZOOMS = 4
 # Where a kink's slope is looked at, of the range's width, and how well both sides agree.
 _BESIDE_KINK, _SAME_SLOPE = 1e-6, 1e-2
 
@@ -58,37 +62,33 @@ def look_beside(
 ) -> list[Seen]:
     """Returns the kinds of doubtful critical points from values of the smooth loss.
 
-    Args:
-        objective: Whose points they are.
-        series: Of it.
-        values: All its critical points, ascending (m,).
-        clear: Those that are not in doubt (m,); nothing is read from beyond them.
-
-    Returns:
-        One entry per doubtful point about which the points beside it say something; points into
-        which rounding split one root count once.
+    One entry per doubtful point, of all ascending ones (m,), about which the loss beside it says
+    something; points into which rounding split one root count once. Nothing is read from beyond
+    those that are `clear` (m,).
     """
     if clear.all():
         return []
-
-    def smooth(places: FloatArray) -> FloatArray:
-        losses: FloatArray = objective.derivatives(places, 0, smooth=True)[0]
-        return losses
-
-    parameter, doubtful = objective.parameter, values[~clear]
-    noise = NOISE_FACTOR * loss_noise(objective, smooth, series)
-    reach = _reach(parameter, _rises(smooth, parameter, doubtful), noise)
+    smooth, parameter, doubtful = smooth_losses(objective), objective.parameter, values[~clear]
+    rises = _rises(smooth, parameter, doubtful)
+    noise = _noise_there(objective, series, rises)
+    reach = _reach(parameter, rises, noise)
     groups = _grouped(doubtful, reach)
     centers = np.array([doubtful[group].mean() for group in groups])
     reaches = np.array([reach[group].max() for group in groups])
-    centers = _snapped(smooth, parameter, centers, reaches, noise)
+    centers = snapped(smooth, parameter, centers, reaches, float(noise.max()))
     rises = _rises(smooth, parameter, centers)
+    noise = _noise_there(objective, series, rises)
     known = np.concatenate([centers, values[clear]])
     looked = (
-        _look_at(parameter, float(center), rises[:, index], known, noise)
+        _look_at(parameter, float(center), rises[:, index], known, float(noise[index]))
         for index, center in enumerate(centers)
     )
     return [point for point in looked if point is not None]
+
+
+def smooth_losses(objective: Line) -> Function:
+    """Returns the smooth loss (n,) as a function of values (n,)."""
+    return lambda places: objective.derivatives(places, 0, smooth=True)[0]
 
 
 def loss_noise(objective: Line, smooth: Function, series: LossSeries) -> float:
@@ -101,12 +101,9 @@ def loss_noise(objective: Line, smooth: Function, series: LossSeries) -> float:
 
 
 def kink_slope(objective: Line, value: float, curvature: float) -> float:
-    """Returns |dloss/dvalue| beside a root's zero; the steeper side's where they differ.
+    """Returns |dloss/dvalue| beside a root's zero, whose smooth loss has this curvature there.
 
-    Args:
-        objective: Whose loss is a root.
-        value: Its zero.
-        curvature: Of the smooth loss there.
+    The steeper side's where they differ.
     """
     # Near its zero, smooth = curvature d^2 / 2, so the root is sqrt(curvature / 2) |d|.
     slope = math.sqrt(curvature / 2)
@@ -118,6 +115,20 @@ def kink_slope(objective: Line, value: float, curvature: float) -> float:
     zero, *above = objective.loss_at([value, *beside])
     steepest = float(max(above) - zero) / step
     return slope if abs(steepest - slope) <= _SAME_SLOPE * slope else steepest
+
+
+def lowest_between(objective: Line, low: float, high: float) -> tuple[float, float] | None:
+    """Returns where the loss is lowest between two places, and the loss; None if at one of them."""
+    between = None
+    for _ in range(_ZOOMS):
+        places = np.linspace(low, high, _BETWEEN)
+        losses = objective.loss_at(places)
+        at = int(np.argmin(losses))
+        if at in (0, _BETWEEN - 1):
+            break
+        between = float(places[at]), float(losses[at])
+        low, high = float(places[at - 1]), float(places[at + 1])
+    return between
 
 
 def highest_between(objective: Line, low: float, high: float) -> float | None:
@@ -133,16 +144,28 @@ def _rises(smooth: Function, parameter: Parameter, values: FloatArray) -> FloatA
     offsets = (parameter.high - parameter.low) * _DISTANCES
     points = values[None, :, None] + np.array([-1.0, 1.0])[:, None, None] * offsets
     rises = np.full(points.shape, np.nan)
-    inside = np.ones(points.shape, dtype=np.bool_)
-    if parameter.period is None:
-        inside = (points >= parameter.low) & (points <= parameter.high)
+    inside = (points >= parameter.low) & (points <= parameter.high) | (parameter.period is not None)
     rises[inside] = smooth(points[inside])
     return rises - smooth(values)[None, :, None]
 
 
-def _reach(parameter: Parameter, rises: FloatArray, noise: float) -> FloatArray:
+def _noise_there(objective: Line, series: LossSeries, rises: FloatArray) -> FloatArray:
+    """Returns the noise at each place (m,), beyond which a rise counts.
+
+    A loss that falls from 4e4 to -363 may be noisy by 700 above and by 1 in its valley: where it is
+    noisy, no more counts as noise than it varies right beside the place.
+    """
+    everywhere = NOISE_FACTOR * loss_noise(objective, smooth_losses(objective), series)
+    size = series.smooth.bound(0)
+    if everywhere <= _RIPPLES * size:
+        return np.full(rises.shape[1], everywhere)
+    beside = np.abs(np.nan_to_num(rises[..., :_RIGHT_BESIDE])).max(axis=(0, 2))
+    return np.asarray(np.clip(NOISE_FACTOR * beside, np.finfo(np.float64).eps * size, everywhere))
+
+
+def _reach(parameter: Parameter, rises: FloatArray, noise: FloatArray) -> FloatArray:
     """Returns how far one has to go for the loss to differ (m,)."""
-    clear = np.max(np.abs(np.nan_to_num(rises)), axis=0) > noise
+    clear = np.max(np.abs(np.nan_to_num(rises)), axis=0) > noise[:, None]
     first = np.where(np.max(clear, axis=1), np.argmax(clear, axis=1), 0)
     reach: FloatArray = (parameter.high - parameter.low) * _DISTANCES[first]
     return reach
@@ -155,18 +178,19 @@ def _grouped(values: FloatArray, reach: FloatArray) -> list[slice]:
     return [slice(lo, hi) for lo, hi in itertools.pairwise(edges)]
 
 
-def _snapped(
-    smooth: Function, parameter: Parameter, centers: FloatArray, reach: FloatArray, noise: float
+def snapped(
+    smooth: Function, parameter: Parameter, values: FloatArray, reach: FloatArray, noise: float
 ) -> FloatArray:
     """Replaces a point that cannot be distinguished from the target by the target."""
-    if parameter.target is None:
-        return centers
-    distances = np.abs(parameter.offset(centers, parameter.target))
+    if parameter.target is None or len(values) == 0:
+        return values
+    distances = np.abs(parameter.offset(values, parameter.target))
     nearest = int(np.argmin(distances))
-    losses = smooth(np.array([centers[nearest], parameter.target]))
-    if distances[nearest] <= reach[nearest] and losses[1] <= losses[0] + noise:
-        centers[nearest] = parameter.wrap(parameter.target)
-    return centers
+    if distances[nearest] > reach[nearest]:
+        return values
+    losses = smooth(np.array([values[nearest], parameter.target]))
+    is_target = (np.arange(len(values)) == nearest) & (losses[1] <= losses[0] + noise)
+    return np.where(is_target, parameter.wrap(parameter.target), values)
 
 
 def _look_at(
@@ -180,11 +204,8 @@ def _look_at(
     below, above = (_sign(side, noise) for side in seen)
     if below == above == 0:
         return None
-    kind = "inflection"
-    if min(below, above) >= 0:
-        kind = "minimum"
-    elif max(below, above) <= 0:
-        kind = "maximum"
+    rises_only, falls_only = min(below, above) >= 0, max(below, above) <= 0
+    kind = "minimum" if rises_only else "maximum" if falls_only else "inflection"
     return Seen(value, kind, _bend(seen, width * _DISTANCES, noise))
 
 

@@ -6,6 +6,7 @@ it costs is known beforehand: a grid, and three more evaluations at every extrem
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -53,22 +54,12 @@ class SampledLine:
 
     def at(self, value: float) -> float:
         """Returns the loss between the grid's places, interpolated."""
-        parameter = self.landscape.parameter
-        if parameter.period is None:
-            return float(np.interp(value, self.values, self.losses))
-        period = parameter.period
-        place = parameter.low + (value - parameter.low) % period
-        ends = np.append(self.values, self.values[0] + period)
-        return float(np.interp(place, ends, np.append(self.losses, self.losses[0])))
+        period = self.landscape.parameter.period
+        return float(np.interp(value, self.values, self.losses, period=period))
 
 
 def grid_of(parameter: Parameter, own: float) -> FloatArray:
-    """Returns the values of a grid over the range, which holds the parameter's own value.
-
-    Args:
-        parameter: Whose range.
-        own: The value to be on the grid.
-    """
+    """Returns the values of a grid over the range, which holds the parameter's own value."""
     if parameter.period is not None:
         values = own + parameter.period / POINTS * np.arange(POINTS)
         return np.sort(parameter.wrap(values))
@@ -78,19 +69,20 @@ def grid_of(parameter: Parameter, own: float) -> FloatArray:
 def sample_lines(
     parameters: Sequence[Parameter], own: Sequence[float], evaluate: Evaluate, eps: float
 ) -> list[SampledLine]:
-    """Returns the lines of several parameters, evaluated together.
+    """Returns the lines of several parameters, in the coordinates that are moved.
 
-    Args:
-        parameters: In the coordinates that are moved.
-        own: Value of each that is to be on its grid.
-        evaluate: Returns losses of values on lines.
-        eps: Relative rounding of a loss.
+    Each grid holds the parameter's own value; losses are rounded to `eps`, relative.
     """
     grids = [grid_of(parameter, value) for parameter, value in zip(parameters, own, strict=True)]
     found = evaluate(list(enumerate(grids)))
     means = [losses.mean(axis=1) for losses in found]
     extrema = [_extrema(p, g, m) for p, g, m in zip(parameters, grids, means, strict=True)]
-    asked = [(i, _around(grids[i], *e)) for i, rows in enumerate(extrema) for e in rows]
+    # Of every extremum three losses half a spacing apart.
+    asked = [
+        (i, grids[i][place] + spacing * np.array([-0.5, 0.0, 0.5]))
+        for i, rows in enumerate(extrema)
+        for place, spacing in rows
+    ]
     answers = iter(evaluate(asked))
     lines = []
     for parameter, grid, losses, mean, rows in zip(
@@ -117,10 +109,6 @@ def _extrema(parameter: Parameter, grid: FloatArray, losses: FloatArray) -> list
     else:
         spacing = np.full(len(grid), period / len(grid))
     return [(int(k), float(spacing[k])) for k in np.flatnonzero(turns & np.isfinite(losses))]
-
-
-def _around(grid: FloatArray, place: int, spacing: float) -> FloatArray:
-    return np.array([grid[place] + spacing * part for part in (-0.5, 0.0, 0.5)])
 
 
 def _refined(grid: FloatArray, place: int, spacing: float, losses: FloatArray) -> CriticalPoint:
@@ -158,20 +146,18 @@ def _without_ripples(
     """Leaves out neighbouring pairs of extrema that differ by no more than rounding."""
     points = list(points)
     while len(points) > 2:
-        pairs = range(len(points) if period is not None else len(points) - 1)
-        steps = [abs(points[i].loss - points[(i + 1) % len(points)].loss) for i in pairs]
-        alike = [i for i in pairs if points[i].kind == points[(i + 1) % len(points)].kind]
-        if alike:
+        pairs = list(itertools.pairwise(points if period is None else [*points, points[0]]))
+        alike = next((pair for pair in pairs if pair[0].kind == pair[1].kind), None)
+        if alike is not None:
             # A refinement that turned out the other way: the more extreme one stays.
-            one, other = points[alike[0]], points[(alike[0] + 1) % len(points)]
-            lower, higher = sorted((one, other), key=lambda point: point.loss)
-            points.remove(higher if one.kind == "minimum" else lower)
+            lower, higher = sorted(alike, key=lambda point: point.loss)
+            points.remove(higher if lower.kind == "minimum" else lower)
             continue
+        steps = [abs(one.loss - other.loss) for one, other in pairs]
         least = int(np.argmin(steps))
         if steps[least] > noise:
             break
-        gone = [points[least], points[(least + 1) % len(points)]]
-        points = [point for point in points if all(point is not g for g in gone)]
+        points = [point for point in points if all(point is not gone for gone in pairs[least])]
     return points
 
 
@@ -181,11 +167,10 @@ def _landscape(
     maxima = [point.value for point in points if point.kind == "maximum"]
     made = []
     for point in points:
-        value = float(parameter.wrap(point.value))
-        basin = basin_around(parameter, point.value, maxima) if point.kind == "minimum" else None
-        if basin is not None:
-            shift = value - point.value
-            basin = basin[0] + shift, basin[1] + shift
+        value, basin = float(parameter.wrap(point.value)), None
+        if point.kind == "minimum":
+            low, high = basin_around(parameter, point.value, maxima)
+            basin = low + (value - point.value), high + (value - point.value)
         made.append(replace(point, value=value, basin=basin))
     slopes = np.abs(np.diff(losses) / np.diff(grid))
     spacing = float(np.ptp(grid)) / max(1, len(grid) - 1)

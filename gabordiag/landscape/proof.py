@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,15 +40,6 @@ _MAX_CELLS = 200_000
 _OFFSETS = (0.3819660112501051, 0.7071067811865476, 0.1415926535897932)
 # Noise above this part of the variation is what keeps a series from following a loss.
 NOISY = 1e-4
-
-
-class _Cell(IntEnum):
-    """What is proven of a cell."""
-
-    EMPTY = 0
-    ONE = 1
-    OPEN = 2
-    HOPELESS = 3
 
 
 @dataclass(frozen=True)
@@ -81,26 +72,14 @@ class Certificate:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        return {
-            "basis": self.basis,
-            "resolution": self.resolution,
-            "reason": self.reason,
-            "is_isolated": self.is_isolated,
-            "cells": self.cells,
-            "error_bound": None if self.error is None else finite_or_none(self.error),
-        }
+        fields = asdict(self)
+        return {"error_bound": finite_or_none(fields.pop("error")), **fields}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Certificate:
         """Returns the certificate of a result's JSON: the inverse of `to_dict`."""
-        return cls(
-            saved["basis"],
-            saved["reason"],
-            saved["resolution"],
-            saved["is_isolated"],
-            saved["cells"],
-            saved["error_bound"],
-        )
+        names = ("basis", "reason", "resolution", "is_isolated", "cells", "error_bound")
+        return cls(*(saved[name] for name in names))
 
 
 def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certificate]:
@@ -110,26 +89,23 @@ def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certifica
         Brackets (m, 2) in phi that hold exactly one root each; stretches (k, 2) of which nothing
         could be proven, none where the proof succeeds; and the certificate.
     """
+    certificate = partial(Certificate, error=series.error)
     nothing = np.empty((0, 2))
     if not series.is_resolved:
-        certificate = Certificate("none", _why_unresolved(series), error=series.error)
-        return nothing, nothing, certificate
+        return nothing, nothing, certificate("none", _why_unresolved(series))
     cells = 0
     for offset in _OFFSETS:
         brackets, doubtful, used = _isolate(series, offset)
         cells += used
         if len(doubtful) == 0:
             reason = f"each of {used} cells is proven empty or proven to hold exactly one root"
-            certificate = Certificate(
-                "proven", reason, is_isolated=True, cells=cells, error=series.error
-            )
-            return brackets, doubtful, certificate
+            return brackets, doubtful, certificate("proven", reason, None, True, cells)
     where = float(series.value(doubtful[0].mean(keepdims=True))[0])
     reason = (
         f"near {series.parameter.show(where)} a double root or a stretch that is flat to rounding "
         "looks the same as none"
     )
-    return brackets, doubtful, Certificate("none", reason, cells=cells, error=series.error)
+    return brackets, doubtful, certificate("none", reason, cells=cells)
 
 
 def _why_unresolved(series: LossSeries) -> str:
@@ -151,26 +127,27 @@ def _why_unresolved(series: LossSeries) -> str:
 def _isolate(series: LossSeries, offset: float) -> tuple[FloatArray, FloatArray, int]:
     """Returns brackets of one root each, stretches left in doubt, and the cells it took."""
     count = 2 * max(series.derivative.degree, 8)
-    edges = _first_edges(series, count, offset)
+    edges = series.span * (np.arange(count) + offset) / count
+    if series.parameter.period is None:
+        edges = np.concatenate([[0.0], edges, [series.span]])
+    else:
+        edges = np.append(edges, edges[0] + series.span)
     middles, halves = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
     found, hopeless, used = [], [], 0
     for _ in range(_MAX_DEPTH):
         used += len(middles)
-        status = _judge(series, middles, halves)
-        found.append(_ends(middles, halves, status == _Cell.ONE))
-        hopeless.append(_ends(middles, halves, status == _Cell.HOPELESS))
-        middles, halves = middles[status == _Cell.OPEN], halves[status == _Cell.OPEN]
+        cells = np.stack([middles - halves, middles + halves], axis=1)
+        is_one, is_open, is_hopeless = _judge(series, middles, halves)
+        found.append(cells[is_one])
+        hopeless.append(cells[is_hopeless])
+        middles, halves = middles[is_open], halves[is_open]
         if len(middles) == 0 or used + 2 * len(middles) > _MAX_CELLS:
             break
         halves = np.repeat(halves / 2, 2)
         middles = np.repeat(middles, 2) + halves * np.tile([-1.0, 1.0], len(middles))
-    hopeless.append(_ends(middles, halves, np.ones(len(middles), dtype=np.bool_)))
+    hopeless.append(np.stack([middles - halves, middles + halves], axis=1))
     brackets, doubtful = np.concatenate(found), np.concatenate(hopeless)
     return brackets[np.argsort(brackets[:, 0])], _joined(doubtful), used
-
-
-def _ends(middles: FloatArray, halves: FloatArray, where: npt.NDArray[np.bool_]) -> FloatArray:
-    return np.stack([(middles - halves)[where], (middles + halves)[where]], axis=1)
 
 
 def _joined(cells: FloatArray) -> FloatArray:
@@ -185,28 +162,22 @@ def _joined(cells: FloatArray) -> FloatArray:
     return np.stack([low[first], high[last]], axis=1)
 
 
-def _first_edges(series: LossSeries, count: int, offset: float) -> FloatArray:
-    inner = series.span * (np.arange(count) + offset) / count
-    if series.parameter.period is not None:
-        return np.append(inner, inner[0] + series.span)
-    return np.concatenate([[0.0], inner, [series.span]])
-
-
-def _judge(series: LossSeries, middles: FloatArray, halves: FloatArray) -> FloatArray:
-    """Returns what is proven about each cell."""
+def _judge(
+    series: LossSeries, middles: FloatArray, halves: FloatArray
+) -> tuple[npt.NDArray[np.bool_], ...]:
+    """Returns which cells hold exactly one root, which are open, and in which nothing decides."""
     polynomial = series.derivative
     tower = polynomial.derivatives(middles, _TAYLOR_ORDER + 1)
-    status = np.full(len(middles), _Cell.OPEN)
     monotone = np.abs(tower[1]) > _variation(polynomial, tower[1:], halves, 1) + series.slope_error
     level, variation = np.abs(tower[0]), _variation(polynomial, tower[:-1], halves, 0)
     low, high = series.slope(middles - halves), series.slope(middles + halves)
     clear = np.minimum(np.abs(low), np.abs(high)) > series.error
-    status[monotone & clear & (low * high < 0)] = _Cell.ONE
-    status[monotone & clear & (low * high > 0)] = _Cell.EMPTY
-    status[level > variation + series.error] = _Cell.EMPTY
-    # |D| is within its error on all of the cell, so on all its parts: neither of the above.
-    status[level + variation <= series.error] = _Cell.HOPELESS
-    return status
+    # |D| is within its error on all of the cell, so on all its parts: no bisection decides.
+    is_hopeless = level + variation <= series.error
+    is_empty = level > variation + series.error
+    is_known = monotone & clear & (low * high != 0)
+    is_one = is_known & (low * high < 0) & ~is_empty & ~is_hopeless
+    return is_one, ~(is_known | is_empty | is_hopeless), is_hopeless
 
 
 def _variation(polynomial: Series, tower: FloatArray, halves: FloatArray, order: int) -> FloatArray:

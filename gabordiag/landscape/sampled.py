@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray, Parameter
@@ -69,24 +70,27 @@ class Discontinuity:
 
 
 def known_values(objective: Line, since: int = 0) -> tuple[FloatArray, FloatArray]:
-    """Returns every value in the range at which a custom loss was computed, and the smooth losses.
+    """Returns every value at which a custom loss was computed, and the smooth losses (n,).
 
-    Args:
-        objective: Of anything but a custom objective nothing is kept.
-        since: How many of the first are left out.
-
-    Returns:
-        Ascending values (n,), those of a period in [low, low + P), and smooth losses (n,).
+    Ascending values (n,) in the range, those of a period in [low, low + P), but for the first
+    `since`; of anything but a custom objective nothing is kept.
     """
     if not isinstance(objective, OwnObjective):
         return np.empty(0), np.empty(0)
-    parameter = objective.parameter
     values, losses = objective.known(since)
+    values, inside = inside_range(objective.parameter, values)
+    values, first = np.unique(values, return_index=True)
+    return values, losses[inside][first]
+
+
+def inside_range(
+    parameter: Parameter, values: FloatArray
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Returns the values in the range, moved there by whole periods, and which (n,) they are."""
     if parameter.period is not None:
         values = parameter.low + np.mod(values - parameter.low, parameter.period)
     inside = (values >= parameter.low) & (values <= parameter.high)
-    values, first = np.unique(values[inside], return_index=True)
-    return values, losses[inside][first]
+    return values[inside], inside
 
 
 def largest_gap(parameter: Parameter, values: FloatArray) -> float:
@@ -100,14 +104,9 @@ def largest_gap(parameter: Parameter, values: FloatArray) -> float:
 def find_discontinuities(
     look: Function, parameter: Parameter, values: FloatArray, losses: FloatArray, noise: float
 ) -> tuple[Discontinuity, ...]:
-    """Finds where the loss jumps, by halving the cells whose rise differs from their neighbours'.
+    """Finds where a loss, known at ascending values (n,), jumps.
 
-    Args:
-        look: The loss (m,) at values (m,).
-        parameter: Its.
-        values: Ascending, at which the loss is known (n,).
-        losses: There (n,).
-        noise: Of the loss.
+    The cells whose rise differs from their neighbours' are halved; `look` gives losses at values.
     """
     if parameter.period is not None:
         values = np.append(values, values[0] + parameter.period)
@@ -125,13 +124,10 @@ def find_discontinuities(
         between = look(middle)
         is_left = np.abs(between - before) >= np.abs(after - between)
         # Two neighbouring numbers have none between them.
-        ends = (middle <= low) | (middle >= high)
-        high, after = (
-            np.where(is_left & ~ends, new, old) for new, old in ((middle, high), (between, after))
-        )
-        low, before = (
-            np.where(~is_left & ~ends, new, old) for new, old in ((middle, low), (between, before))
-        )
+        apart = (middle > low) & (middle < high)
+        left, right = is_left & apart, ~is_left & apart
+        high, after = np.where(left, middle, high), np.where(left, between, after)
+        low, before = np.where(right, middle, low), np.where(right, between, before)
         rises.append(np.abs(after - before))
     jumps = (rises[-1] > floor) & (rises[-1] >= _KEPT * rises[max(-_LAST, -len(rises))])
     found = zip(low[jumps], high[jumps], before[jumps], after[jumps], strict=True)
@@ -141,16 +137,9 @@ def find_discontinuities(
 def find_dips(
     parameter: Parameter, values: FloatArray, losses: FloatArray, noise: float
 ) -> list[tuple[float, float, float]]:
-    """Returns every dip of the samples by more than the noise, the deepest first.
+    """Returns every dip of the losses (n,) at ascending values by more than the noise.
 
-    Args:
-        parameter: Whose.
-        values: Ascending (n,).
-        losses: There (n,).
-        noise: Differences up to it do not count.
-
-    Returns:
-        For each (left, lowest, right): at both sides the loss is higher.
+    For each (left, lowest, right), the deepest first: at both sides the loss is higher.
     """
     if parameter.period is not None:
         # From the highest sample on, so that no dip is cut.

@@ -219,11 +219,9 @@ def _basis(parameter: Parameter, values: FloatArray, size: int) -> FloatArray:
 
 
 def sum_waves(phi: FloatArray, terms: ComplexArray) -> FloatArray:
-    """Returns Re(sum_k terms_k exp(i k phi)), (columns, m), at phi (m,).
+    """Returns Re(sum_k terms_k exp(i k phi)), (columns, m), at phi (m,), of terms (n + 1, columns).
 
-    Args:
-        phi: (m,).
-        terms: (n + 1, columns): the waves cost more than their sums, so several share them.
+    The waves cost more than their sums, so several columns share them.
     """
     if len(phi) > len(terms):
         # Horner's scheme; its rounding, some eps k |terms_k|, is that of the phases.
@@ -363,6 +361,16 @@ class LossSeries:
             curvature = per_phi / value_slope(self.parameter, phi)
         return smooth, slope, curvature
 
+    def evaluate_root(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Returns the root r = sqrt(s) of the smooth loss s and its first two derivatives (n,).
+
+        r' = s' / (2 r) and r'' = s'' / (2 r) - s'^2 / (4 r^3).
+        """
+        smooth, slope, curvature = self.evaluate(values)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            root = np.sqrt(np.maximum(smooth, 0.0))
+            return root, slope / (2 * root), curvature / (2 * root) - slope**2 / (4 * root**3)
+
 
 _built: WeakKeyDictionary[Line, LossSeries] = WeakKeyDictionary()
 
@@ -404,10 +412,10 @@ def strays(objective: Line) -> bool:
         return True
     series = _built[objective]
     values, losses = new_values(objective)
-    if len(values) == 0 or not series.is_resolved:
+    if not series.is_resolved:
         return False
     apart = np.abs(series.smooth.derivatives(series.angle(values), 0)[0] - losses)
-    return bool(apart.max() > _STRAY * series.value_error + NOISE_FACTOR * series.noise)
+    return bool((apart > _STRAY * series.value_error + NOISE_FACTOR * series.noise).any())
 
 
 def _build_finest(objective: Line) -> LossSeries:
@@ -429,33 +437,25 @@ def _build(samples: _Samples, counts: list[int]) -> LossSeries:
     # A coefficient from n samples carries the noise divided by sqrt(n).
     noise = samples.relative_noise
     tolerance = min(noise / 2, 0.1) if noise > _ROUNDING else EPS
-    parameters = (samples.objective.parameter,)
+    objective = samples.objective
     smooth, _, died_away = fit_series(
-        lambda v: samples(v[:, 0]), parameters, counts, tolerance, samples.most
+        lambda v: samples(v[:, 0]), (objective.parameter,), counts, tolerance, samples.most
     )
     derivative = smooth.derivative()
-    if not samples.is_own:
+    if samples.is_own:
+        # One that still has waves where it ends follows what it can; no finer grid shows it.
+        apart, error, slope_error = _deviation_of_values(samples, smooth, derivative, died_away)
+        if not died_away and apart > _FOLLOWS * samples.height + NOISE_FACTOR * samples.noise:
+            # The bound of such a series is that of its ripples.
+            error = slope_error = math.inf
+        known = (apart, samples.held, 0.0)
+    else:
         error, slope_error = _deviation(samples, smooth, derivative)
-        objective = samples.objective
         rounding, second = objective.slope_rounding
-        per_phi = (objective.parameter.high - objective.parameter.low) / 2
-        return LossSeries(
-            smooth,
-            derivative,
-            error + rounding,
-            slope_error + second * per_phi,
-            samples.count,
-            samples.noise,
-            scale=objective.scale,
-        )
-    # One that still has waves where it ends follows what it can; no finer grid is needed to see it.
-    apart, error, slope_error = _deviation_of_values(samples, smooth, derivative, died_away)
-    if not died_away and apart > _FOLLOWS * samples.height + NOISE_FACTOR * samples.noise:
-        # The bound of such a series is that of its ripples.
-        error = slope_error = math.inf
-    return LossSeries(
-        smooth, derivative, error, slope_error, samples.count, samples.noise, apart, samples.held
-    )
+        error += rounding
+        slope_error += second * (objective.parameter.high - objective.parameter.low) / 2
+        known = (math.inf, 0, objective.scale)
+    return LossSeries(smooth, derivative, error, slope_error, samples.count, samples.noise, *known)
 
 
 def _tolerance(samples: _Samples, series: LossSeries) -> float:
@@ -471,24 +471,29 @@ class _Samples:
     def __init__(self, objective: Line) -> None:
         self.objective = objective
         self.is_own = isinstance(objective, OwnObjective)
-        self.count = 0
-        self._known: dict[float, float] = {}
         self.is_expensive = isinstance(objective, OwnObjective) and objective.is_expensive
+        self._known: dict[float, float] = {}
         # The largest number of nodes.
         self.most = 1 << (_MAX_POWER_EXPENSIVE if self.is_expensive else _MAX_POWER)
         parameter = objective.parameter
         width = parameter.high - parameter.low
         places = parameter.low + width * np.array(_NOISE_PLACES)
-        eps = float(torch.finfo(objective.dtype).eps)
         largest = max(abs(parameter.low), abs(parameter.high))
-        self._scale = float(np.abs(self(places)).max())
-        self.noise = measure_noise(self, places, noise_spacing(width, largest, eps))
+        spacing = noise_spacing(width, largest, float(torch.finfo(objective.dtype).eps))
+        scale = float(np.abs(self(places)).max())
+        self.noise = measure_noise(self, places, spacing)
+        # Relative to the largest value seen at first.
+        self.relative_noise = self.noise / scale if scale > 0 else 0.0
+
+    @property
+    def count(self) -> int:
+        """How many values were computed."""
+        return len(self._known)
 
     def __call__(self, values: npt.ArrayLike) -> FloatArray:
         points = np.atleast_1d(np.asarray(values, dtype=np.float64))
         new = np.array([p for p in dict.fromkeys(points.tolist()) if p not in self._known])
         if len(new):
-            self.count += len(new)
             losses = self.objective.derivatives(new, 0, smooth=True)[0]
             if not np.isfinite(losses).all():
                 name, bad = self.objective.parameter.name, new[~np.isfinite(losses)][0]
@@ -525,11 +530,6 @@ class _Samples:
         ]
         self(np.concatenate([*between, ends[: 2 if parameter.period is None else 1]]))
 
-    @property
-    def relative_noise(self) -> float:
-        """The noise relative to the largest value seen at first."""
-        return self.noise / self._scale if self._scale > 0 else 0.0
-
 
 def _deviation(samples: _Samples, smooth: Series, derivative: Series) -> tuple[float, float]:
     """Bounds the error of D and of dD/dphi by comparing with autograd on a finer grid.
@@ -540,8 +540,7 @@ def _deviation(samples: _Samples, smooth: Series, derivative: Series) -> tuple[f
     """
     parameter = samples.objective.parameter
     phi = np.append(_check_grid(parameter, 8 * max(derivative.degree, 8)), landmarks(parameter))
-    values = value_of(parameter, phi)
-    _, first, second = samples.objective.derivatives(values, 2, smooth=True)
+    _, first, second = samples.objective.derivatives(value_of(parameter, phi), 2, smooth=True)
     ours, slope = derivative.derivatives(phi, 1)
     # dD/dphi = smooth''(value) dvalue/dphi
     true_slope = second * value_slope(parameter, phi)
@@ -602,10 +601,8 @@ def landmarks(parameter: Parameter) -> FloatArray:
     """Returns angles at the target and on either side of it, none where there is no target."""
     if parameter.target is None:
         return np.empty(0)
-    offsets = (parameter.high - parameter.low) * np.concatenate(
-        [-_BESIDE_TARGET, [0.0], _BESIDE_TARGET[::-1]]
-    )
-    values = parameter.target + offsets
+    shares = np.concatenate([-_BESIDE_TARGET, [0.0], _BESIDE_TARGET[::-1]])
+    values = parameter.target + (parameter.high - parameter.low) * shares
     if parameter.period is None:
         return angle_of(parameter, values[(values >= parameter.low) & (values <= parameter.high)])
     return np.mod(angle_of(parameter, values), 2 * math.pi)
@@ -614,34 +611,26 @@ def landmarks(parameter: Parameter) -> FloatArray:
 def rough_roots(objective: Line, series: LossSeries, places: FloatArray) -> FloatArray:
     """Returns the values at which the derivative of a loss changes sign that no series follows.
 
-    The roots of its series are ripples: the objective's own derivative is asked, kinks and jumps
-    included. Of a noisy loss its signs would be chance; there the series counts.
-
-    Args:
-        objective: Whose.
-        series: Of it.
-        places: Values (n,) at which the derivative is asked besides.
+    The roots of its series are ripples: the objective's own derivative is asked, at values (n,)
+    besides, kinks and jumps included. Of a noisy loss its signs would be chance; there the series
+    counts.
     """
-
-    def slope(phi: FloatArray) -> FloatArray:
-        slopes: FloatArray = objective.derivatives(series.value(phi), 1, smooth=True)[1]
-        return slopes
-
     grid = np.linspace(0, series.span, _SIGN_GRID)
     if series.is_rough:
-        return series.value(sign_changes(series.slope, grid))
+        return series.value(_sign_changes(series.slope, grid))
     grid = np.concatenate([grid, landmarks(series.parameter), series.angle(places)])
-    return series.value(sign_changes(slope, np.unique(grid)))
+    return series.value(
+        _sign_changes(
+            lambda phi: objective.derivatives(series.value(phi), 1, smooth=True)[1],
+            np.unique(grid),
+        )
+    )
 
 
-def sign_changes(slope: Callable[[FloatArray], FloatArray], grid: FloatArray) -> FloatArray:
-    """Returns the angles at which a function changes its sign, by bisection.
+def _sign_changes(slope: Callable[[FloatArray], FloatArray], grid: FloatArray) -> FloatArray:
+    """Returns the angles at which a function changes its sign between ascending ones.
 
     Where it stays zero in between, those at which that begins and ends.
-
-    Args:
-        slope: (n,) -> (n,).
-        grid: Angles at which it is looked at, ascending.
     """
     signs = np.sign(np.nan_to_num(slope(grid)))
     known = np.flatnonzero(signs)

@@ -3,10 +3,14 @@
 On a grid every cell in which both components of the gradient change sign, and every grid point
 lower than its neighbours, is followed by Newton's method. What comes out is found, not certified: a
 pair of critical points closer together than the grid may be missed.
+
+Through the end of a run of several parameters go as many planes as there are pairs of them; the
+loss on each is saved with the run, so that a figure has nothing to compute.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +21,8 @@ import numpy.typing as npt
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import stable_lr
 from gabordiag.objective.objective import Objective
-from gabordiag.objective.space import FloatArray
+from gabordiag.objective.space import FloatArray, Space
+from gabordiag.own.evaluation import UserObjective
 from gabordiag.results import Data, Progress, Result, finite_or_none, read_only
 
 Ends = tuple[float | None, float | None]
@@ -25,6 +30,13 @@ BoolArray = npt.NDArray[np.bool_]
 
 # Over a half turn one a degree, both ends included.
 DEFAULT_POINTS = 181
+# Of each parameter of a pair: enough for contours, and ten pairs are drawn in one figure. Of a
+# custom objective whose evaluations are expensive.
+PAIR_POINTS, _FEW_POINTS = 61, 16
+# Parameters of which the pairs are shown, those that moved most.
+_MOST_SHOWN = 5
+# A length is shown down to this part of its range at least; at 0 there is no filter.
+_LOWEST = 0.05
 # Steps of Newton's method; from a cell of the grid it takes some five.
 _NEWTON_STEPS = 30
 # A Newton step is cut to this many cells: far from a critical point the quadratic says nothing.
@@ -68,10 +80,6 @@ class SurfacePoint:
 
         Where the slope is zero, the Hessian of a root l is that of l^2 over 2 l. At a zero of it, a
         kink, there is none, and l rises by sqrt(eigenvalue of l^2 / 2) a unit instead.
-
-        Args:
-            names: Of the parameters.
-            is_root: The loss in use is the root of the smooth one.
         """
         curved: list[float] | None = list(self.eigenvalues)
         slopes = None
@@ -126,6 +134,7 @@ class Surface(Result):
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
         names, objective = self.names, self.objective
+        space = objective.space
         lowest = divmod(int(np.argmin(self.loss)), len(self.b))
         kinds: dict[str, list[dict[str, Any]]] = {}
         for point in self.points:
@@ -134,15 +143,13 @@ class Surface(Result):
         minima = kinds.get("minimum", [])
         return {
             "parameters": list(names),
-            "units": ["rad" if p.is_angle else p.unit for p in objective.space.parameters],
+            "units": ["rad" if p.is_angle else p.unit for p in space.parameters],
             "ranges": [[float(v[0]), float(v[-1])] for v in (self.a, self.b)],
-            "periods": [parameter.period for parameter in objective.space.parameters],
+            "periods": [parameter.period for parameter in space.parameters],
             "points": [len(self.a), len(self.b)],
             "loss": objective.loss_name,
-            "target": None
-            if objective.space.target is None
-            else objective.space.named(objective.space.target),
-            "start": objective.space.named(objective.space.start),
+            "target": None if space.target is None else space.named(space.target),
+            "start": space.named(space.start),
             # The grid's own lowest point where no minimum lies inside.
             "minimum": minima[0] if minima else self._grid_point(*lowest, "grid point"),
             "local_minima": minima,
@@ -179,11 +186,8 @@ def sweep_surface(
 ) -> Surface:
     """Evaluates the loss and its gradient on a grid and finds the critical points.
 
-    Args:
-        objective: Of two parameters.
-        points: How many values of each, both ends included. Default: 181.
-        ranges: Their ends; default: the parameter's own range.
-        progress: Called with (rows done, rows in all).
+    Of each parameter so many values, 181 by default, over its own range unless an end is given,
+    both included. Progress is reported in rows.
 
     Raises:
         UsageError: Not two parameters, fewer than 2 points, an empty range, or values that cannot
@@ -227,23 +231,16 @@ def _candidates(surface: Surface) -> FloatArray:
     cells = np.argwhere(_changes_sign(surface.grad_a) & _changes_sign(surface.grad_b))
     middles = (cells + 0.5).astype(np.float64)
     places = np.concatenate([low.astype(np.float64), middles])
-    return np.stack(
-        [
-            np.interp(places[:, 0], np.arange(len(a)), a),
-            np.interp(places[:, 1], np.arange(len(b)), b),
-        ],
-        axis=1,
-    )
+    columns = zip(places.T, (a, b), strict=True)
+    return np.stack([np.interp(at, np.arange(len(v)), v) for at, v in columns], axis=1)
 
 
 def _whole_periods(surface: Surface) -> tuple[bool, bool]:
     """Whether each axis is one period: what leaves at one end comes back at the other."""
+    axes = zip(surface.objective.space.parameters, (surface.a, surface.b), strict=True)
     first, second = (
-        parameter.period is not None
-        and math.isclose(axis[-1] - axis[0], parameter.period, rel_tol=1e-12)
-        for parameter, axis in zip(
-            surface.objective.space.parameters, (surface.a, surface.b), strict=True
-        )
+        p.period is not None and math.isclose(axis[-1] - axis[0], p.period, rel_tol=1e-12)
+        for p, axis in axes
     )
     return first, second
 
@@ -263,9 +260,8 @@ def _lowest(surface: Surface) -> BoolArray:
 def _edge_minima(surface: Surface) -> list[tuple[int, int]]:
     """Grid points on an open edge that are lower than all around: the loss falls on outside."""
     whole = _whole_periods(surface)
-    inner = [slice(None) if is_whole else slice(1, -1) for is_whole in whole]
     lowest = _lowest(surface)
-    lowest[inner[0], inner[1]] = False
+    lowest[tuple(slice(None) if is_whole else slice(1, -1) for is_whole in whole)] = False
     for axis, is_whole in enumerate(whole):
         if is_whole:
             # The period's end is its beginning.
@@ -286,18 +282,12 @@ def _changes_sign(slope: FloatArray) -> BoolArray:
 
 
 def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePoint, ...]:
-    """Returns the critical points inside the surface's range to which Newton's method leads.
-
-    Args:
-        surface: Whose range and objective.
-        starts: Values (n, 2).
-    """
+    """Returns the critical points in the range to which Newton's method leads from (n, 2)."""
     # Newton's method needs the digits, whatever the precision of the loss on the grid.
     objective = surface.objective.in_double()
-    cell = np.array([surface.a[1] - surface.a[0], surface.b[1] - surface.b[0]])
+    low, second, high = (np.array([surface.a[i], surface.b[i]]) for i in (0, 1, -1))
+    cell = second - low
     points = newton(objective, starts, _LONGEST_STEP * cell)
-    low = np.array([surface.a[0], surface.b[0]])
-    high = np.array([surface.a[-1], surface.b[-1]])
     for index, is_whole in enumerate(_whole_periods(surface)):
         if is_whole:
             turned = np.mod(points[:, index] - low[index], high[index] - low[index])
@@ -320,10 +310,7 @@ def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePo
 def newton(objective: Objective, starts: FloatArray, longest: FloatArray) -> FloatArray:
     """Returns where Newton's method on the smooth loss leads from starts (n, d), values.
 
-    Args:
-        objective: Of d parameters, none as a logarithm.
-        starts: (n, d).
-        longest: Largest step of each parameter (d,).
+    The objective moves no logarithm; no step is longer than `longest` (d,).
     """
     points = np.array(starts, dtype=np.float64)
     moving = np.arange(len(points))
@@ -361,17 +348,13 @@ def _classified(
     reached = np.zeros(len(points), dtype=np.bool_)
     for goal in objective.goals:
         reached |= objective.space.distances(points, goal) <= 1.0
-    found = [
-        SurfacePoint(
-            (float(point[0]), float(point[1])),
-            float(loss),
-            _kind(objective, spectrum, float(loss) / float(surface.loss.max())),
-            (float(spectrum[0]), float(spectrum[1])),
-            bool(is_target),
-        )
-        for point, loss, spectrum, is_target in zip(points, losses, spectra, reached, strict=True)
-    ]
-    return tuple(sorted(found, key=lambda point: point.loss))
+    found = []
+    for index in np.argsort(losses, kind="stable").tolist():
+        (a, b), loss, (low, high) = points[index], float(losses[index]), spectra[index]
+        kind = _kind(objective, spectra[index], loss / float(surface.loss.max()))
+        values, eigenvalues = (float(a), float(b)), (float(low), float(high))
+        found.append(SurfacePoint(values, loss, kind, eigenvalues, bool(reached[index])))
+    return tuple(found)
 
 
 def _kind(objective: Objective, spectrum: FloatArray, share: float) -> str:
@@ -397,3 +380,62 @@ def condition(eigenvalues: FloatArray) -> dict[str, Any]:
         "stable_lr": stable_lr(high),
         "is_minimum": is_minimum,
     }
+
+
+@dataclass(frozen=True, eq=False)
+class PairSurface:
+    """The loss over two of the learned parameters, the others at a run's end.
+
+    Attributes:
+        names: Of the two.
+        a: Values of the first (n,).
+        b: Values of the second (n,).
+        loss: (n, n).
+    """
+
+    names: tuple[str, str]
+    a: FloatArray
+    b: FloatArray
+    loss: FloatArray
+
+    @property
+    def file(self) -> str:
+        """Where it is saved."""
+        return f"pair-{self.names[0]}-{self.names[1]}.npz"
+
+
+def pair_surfaces(
+    objective: Objective, path: FloatArray, points: int = PAIR_POINTS
+) -> tuple[PairSurface, ...]:
+    """Returns the loss on every pair's plane through the last finite values of a path (n, d).
+
+    Of many parameters, on the planes of those that moved most.
+    """
+    if isinstance(objective, UserObjective) and objective.is_expensive:
+        points = min(points, _FEW_POINTS)
+    space, objective = objective.space, objective.in_values()
+    finite = path[np.isfinite(path).all(axis=1)]
+    end, moved = finite[-1], np.ptp(finite, axis=0) / space.tolerance
+    shown = sorted(np.argsort(-moved, kind="stable")[:_MOST_SHOWN].tolist())
+    surfaces = []
+    for i, j in itertools.combinations(shown, 2):
+        axes = [_pair_axis(space, index, path[:, index], points) for index in (i, j)]
+        grid = np.tile(end, (points, points, 1))
+        grid[..., i], grid[..., j] = np.meshgrid(*axes, indexing="ij")
+        loss = objective.loss_at(grid.reshape(-1, len(end))).reshape(points, points)
+        names = space.names[i], space.names[j]
+        surfaces.append(PairSurface(names, *(read_only(x) for x in (*axes, loss))))
+    return tuple(surfaces)
+
+
+def _pair_axis(space: Space, index: int, path: FloatArray, points: int) -> FloatArray:
+    """A whole period, or the range widened to hold the run, as far as it is a filter there."""
+    parameter = space.parameters[index]
+    if parameter.period is not None:
+        return np.linspace(parameter.low, parameter.high, points)
+    finite = path[np.isfinite(path)]
+    width = parameter.high - parameter.low
+    low, high = min(parameter.low, float(finite.min())), max(parameter.high, float(finite.max()))
+    if parameter.is_positive:
+        low = max(low, _LOWEST * width)
+    return np.linspace(low, min(high, parameter.high + width), points)

@@ -2,12 +2,17 @@
 
 The three gradients are independent of each other: the closed form, torch's autograd, and
 differences of the loss alone. Where they agree, the derivative is right.
+
+Of many images a survey looks at each by itself: what traps the start on the mean of their losses
+may be the doing of a few of them or of all. Each image's loss follows from its own Gram matrix, at
+no convolution.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,17 +20,15 @@ import numpy.typing as npt
 import torch
 
 from gabordiag.landscape.critical import Landscape, find_critical_points
-from gabordiag.landscape.series_objective import cheap_objective
-from gabordiag.landscape.survey import Survey, survey_images
+from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
+from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.numeric import (
-    differentiate,
-    follows_closely,
-    measure_fine_noise,
-)
+from gabordiag.own.numeric import differentiate, follows_closely, measure_fine_noise
 from gabordiag.results import Data, Result, View, finite_or_none, read_only
 
+# More images than this are sampled in a survey: some hundredths of a second each.
+MOST_SURVEYED = 200
 # Over a half turn four a degree, both ends included.
 DEFAULT_POINTS = 721
 # Columns of sweep.csv.
@@ -56,10 +59,59 @@ class GradientCheck:
 
     def to_dict(self) -> dict[str, float | None]:
         """Returns the fields as JSON takes them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class NearStart:
+    """Where gradient flow from the start ends on one image's own landscape.
+
+    Attributes:
+        file: The image's name.
+        minimum: The minimum or kink of the start's basin; None where there is none.
+        loss: There.
+        is_target: It is the target's.
+        minima: How many minima and kinks the landscape has.
+        certified: Its list of critical points is proven complete.
+    """
+
+    file: str
+    minimum: float | None
+    loss: float | None
+    is_target: bool
+    minima: int
+    certified: bool
+
+    @property
+    def is_spurious(self) -> bool:
+        """Whether the start lies in the basin of another minimum than the target's."""
+        return self.minimum is not None and not self.is_target
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """The single images' landscapes, of all or of an even sample.
+
+    Attributes:
+        near_start: One an image.
+        losses: Of every image at the sweep's values (images, m).
+    """
+
+    near_start: tuple[NearStart, ...]
+    losses: FloatArray
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any], losses: FloatArray) -> Survey:
+        """Returns the survey of a result's JSON and saved losses: the inverse of `to_dict`."""
+        return cls(tuple(NearStart(**image) for image in saved["near_start"]), losses)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows under `images`."""
         return {
-            "analytic_vs_autograd": self.analytic_vs_autograd,
-            "analytic_vs_numeric": self.analytic_vs_numeric,
-            "shortcut_vs_direct": self.shortcut_vs_direct,
+            "surveyed": len(self.near_start),
+            "spurious": sum(image.is_spurious for image in self.near_start),
+            "to_target": sum(image.is_target for image in self.near_start),
+            "near_start": [asdict(image) for image in self.near_start],
         }
 
 
@@ -119,16 +171,11 @@ class Sweep(Result):
 
     def data(self) -> Data:
         """Returns what is saved as sweep.csv, and of single images as images.npz."""
-        single: Data = {}
-        if self.survey is not None:
-            single = {"images.npz": {"values": self.values, "losses": self.survey.losses}}
-        return {
-            **single,
-            "sweep.csv": {
-                self.landscape.parameter.name: self.values,
-                **{name: getattr(self, name) for name in ("loss", *_GRADIENTS)},
-            },
-        }
+        columns = {name: getattr(self, name) for name in ("loss", *_GRADIENTS)}
+        table = {"sweep.csv": {self.landscape.parameter.name: self.values, **columns}}
+        if self.survey is None:
+            return table
+        return {"images.npz": {"values": self.values, "losses": self.survey.losses}, **table}
 
 
 def sweep_objective(
@@ -139,14 +186,9 @@ def sweep_objective(
     *,
     survey: bool = False,
 ) -> Sweep:
-    """Sweeps an objective over its range, or a part of it.
+    """Sweeps an objective over its range, or from `low` to `high`, with both ends included.
 
-    Args:
-        objective: What to sweep.
-        points: How many values, both ends included. Default: 721.
-        low: Lower end; default: the parameter's own range.
-        high: Upper end.
-        survey: Of many images, look at single ones, too.
+    The values are 721 by default; a survey of many images looks at single ones, too.
 
     Raises:
         UsageError: Fewer than 2 points, an empty range, or values that cannot be.
@@ -158,18 +200,15 @@ def sweep_objective(
     # What autograd is compared with needs the loss's values alone: of an expensive module, its
     # series gives them.
     cheap = cheap_objective(objective)
-    analytic = cheap.gradient(values)
     step = difference_step(cheap)
-    numeric = numeric_gradient(cheap, values, step)
+    gradients = (cheap.gradient(values), autograd, numeric_gradient(cheap, values, step))
     return Sweep(
-        landscape=landscape,
-        loss_name=objective.loss_name,
-        values=read_only(values),
-        loss=read_only(loss),
-        grad_analytic=read_only(analytic),
-        grad_autograd=read_only(autograd),
-        grad_numeric=read_only(numeric),
-        gradient_check=_check(objective, landscape, values, (analytic, autograd, numeric), step),
+        landscape,
+        objective.loss_name,
+        read_only(values),
+        read_only(loss),
+        **dict(zip(_GRADIENTS, map(read_only, gradients), strict=True)),
+        gradient_check=_check(objective, landscape, values, gradients, step),
         survey=survey_images(objective, values) if survey else None,
     )
 
@@ -244,11 +283,10 @@ def _is_excused(
     Closer up, where there are poles and fine ripples; farther off, where the loss's values are
     rounded to steps.
     """
-    excused = np.zeros(len(values), dtype=np.bool_)
-    again = np.abs(slopes - numeric) > _SUSPICIOUS * scale
-    if not again.any():
+    excused = np.abs(slopes - numeric) > _SUSPICIOUS * scale
+    if not excused.any():
         return excused
-    places, asked = values[again], slopes[again]
+    places, asked = values[excused], slopes[excused]
     cheap = cheap_objective(objective)
     parameter = objective.parameter
     reach = np.full(len(places), (parameter.high - parameter.low) / (2 * math.pi))
@@ -267,23 +305,21 @@ def _is_excused(
     fits |= (wide.first_error > _COARSE * scale) & (
         np.abs(asked - wide.first) <= _BEYOND * wide.first_error
     )
-    excused[again] = fits | follows_closely(cheap.loss_at, places, asked, reach, noise)
+    excused[excused] = fits | follows_closely(cheap.loss_at, places, asked, reach, noise)
     return excused
 
 
 def _is_differentiable(landscape: Landscape, values: FloatArray, step: float) -> BoolArray:
     """Whether central differences are a derivative at values (n,): off kinks, inside the range."""
     parameter = landscape.parameter
-    apart = np.full(len(values), np.inf)
+    result = np.ones(len(values), dtype=np.bool_)
     for point in landscape.points:
         if point.kind == "kink":
-            apart = np.minimum(apart, np.abs(parameter.offset(values, point.value)))
-    inside = np.ones(len(values), dtype=np.bool_)
+            result &= np.abs(parameter.offset(values, point.value)) > 2 * step
     if parameter.period is None:
         # A loss may end where its range does, or go on in another way.
         beyond = np.maximum(parameter.low - values, values - parameter.high)
-        inside = np.abs(beyond) >= 2 * step
-    result: BoolArray = (apart > 2 * step) & inside
+        result &= np.abs(beyond) >= 2 * step
     return result
 
 
@@ -291,3 +327,34 @@ def _largest(errors: FloatArray, scale: float) -> float | None:
     if len(errors) == 0 or scale == 0:
         return None
     return finite_or_none(float(np.abs(errors).max()) / scale)
+
+
+def survey_images(objective: Line, values: FloatArray) -> Survey | None:
+    """Looks at every image alone, or at `MOST_SURVEYED` of them, evenly spread over the order.
+
+    None where the objective is over one image, or lacks the images' own Gram matrices; the losses
+    are those at values (m,) of the parameter.
+    """
+    if not isinstance(objective, ShortcutObjective) or not objective.has_single_images:
+        return None
+    images = objective.experiment.image_set
+    count = min(len(images), MOST_SURVEYED)
+    chosen = [index * len(images) // count for index in range(count)]
+    progress = objective.experiment.progress
+    losses, found = [], []
+    for done, index in enumerate(chosen, 1):
+        # Through its series, which the proof needs anyway: half the time.
+        alone = SeriesObjective(objective.on_images([index]))
+        losses.append(alone.loss_at(values))
+        found.append(_near_start(images.names[index], find_critical_points(alone)))
+        if progress is not None:
+            progress("looking at single images", done, count)
+    return Survey(tuple(found), read_only(np.stack(losses)))
+
+
+def _near_start(name: str, landscape: Landscape) -> NearStart:
+    point = landscape.attractor_of(landscape.parameter.start)
+    known = len(landscape.attractors), landscape.certificate.certified
+    if point is None:
+        return NearStart(name, None, None, False, *known)
+    return NearStart(name, point.value, point.loss, point.is_target, *known)

@@ -169,12 +169,14 @@ class Space:
 
     Attributes:
         parameters: d of them.
+        is_target_found: The targets are the lowest minimum that was found, none was given.
 
     Raises:
         UsageError: A name twice, or none at all.
     """
 
     parameters: tuple[Parameter, ...]
+    is_target_found: bool = False
 
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.names) or not self.names:

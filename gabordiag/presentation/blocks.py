@@ -25,13 +25,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The sentence that matters most.
-
-    Attributes:
-        text: The sentence.
-        word: The verdict or outcome.
-        good: Whether nothing has to be fixed.
-    """
+    """The sentence that matters most, its verdict, and whether nothing has to be fixed."""
 
     text: str
     word: str
@@ -47,13 +41,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text.
-
-    Attributes:
-        columns: Titles.
-        rows: Cells.
-        outcome_column: Index of the column that holds outcome names, or None.
-    """
+    """A table of text; `outcome_column` is the index of the one that holds outcome names."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -62,24 +50,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """The place of a figure or an animation, if it was drawn; a terminal leaves it out.
-
-    Attributes:
-        stem: Of the file's name.
-    """
+    """The place of the figure or animation of this file stem; a terminal leaves it out."""
 
     stem: str
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place on a sketch.
-
-    Attributes:
-        value: Of the parameter.
-        words: What is there.
-        good: Whether it is the target.
-    """
+    """A value on a sketch, what is there, and whether it is the target."""
 
     value: float
     words: str
@@ -88,12 +66,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Sketch:
-    """The landscape in a few letters, for terminals; reports have figures.
-
-    Attributes:
-        sweep: The landscape.
-        marks: Target, start, ends.
-    """
+    """The landscape in a few letters, with marks, for terminals; reports have figures."""
 
     sweep: Sweep = field(compare=False)
     marks: tuple[Mark, ...]

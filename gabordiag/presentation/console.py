@@ -45,17 +45,12 @@ _WRAPPING = 72
 # For terminals that know no more than ASCII.
 _PLAIN = str.maketrans(
     {
-        "°": " deg",
-        "−": "-",
-        "–": "-",
-        "…": "...",
-        "•": "*",
-        "±": "+-",
-        "×": "x",
-        "″": "''",
-        "’": "'",
-        "▲": "^",
+        **dict(zip("−–•×’▲", "--*x'^", strict=True)),
         **{letter: f"^{i}" for i, letter in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+        "°": " deg",
+        "…": "...",
+        "±": "+-",
+        "″": "''",
         "⁻": "^-",
     }
 )
@@ -96,35 +91,24 @@ def _has_unicode(console: Console) -> bool:
 
 
 def _render(console: Console, block: Block) -> RenderableType | None:
-    rendered: RenderableType | None = None
     match block:
-        case Heading(text):
-            rendered = Padding(Text(text, style="bold underline"), (1, 0, 0, 0))
-        case Paragraph(text):
-            rendered = Text(text)
-        case Verdict():
-            rendered = _panel(block)
+        case Heading(text) | Paragraph(text):
+            title = Padding(Text(text, style="bold underline"), (1, 0, 0, 0))
+            return title if isinstance(block, Heading) else Text(text)
+        case Verdict(text, word, good):
+            look: dict[str, Any] = {"border_style": _GOOD if good else _BAD, "expand": True}
+            return Panel(Text(text, style="bold"), title=Text(word.replace("_", " ")), **look)
         case Listing(items):
-            rendered = _bullets(to_encodable(console, "•"), items)
+            grid = RichTable.grid(padding=(0, 1))
+            for item in items:
+                grid.add_row(to_encodable(console, "•"), Text(item, overflow="fold"))
+            return grid
         case Table():
-            rendered = _table(console, block)
+            return _table(console, block)
         case Sketch():
             plain = not _has_unicode(console)
-            rendered = _sketch(draw_letters(block, console.width, ascii_only=plain))
-    return rendered
-
-
-def _bullets(bullet: str, items: Sequence[str]) -> RichTable:
-    grid = RichTable.grid(padding=(0, 1))
-    for item in items:
-        grid.add_row(bullet, Text(item, overflow="fold"))
-    return grid
-
-
-def _panel(block: Verdict) -> Panel:
-    style = _GOOD if block.good else _BAD
-    title = Text(block.word.replace("_", " "))
-    return Panel(Text(block.text, style="bold"), title=title, border_style=style, expand=True)
+            return _sketch(draw_letters(block, console.width, ascii_only=plain))
+    return None
 
 
 def _sketch(letters: Letters) -> Group:

@@ -16,41 +16,31 @@ from gabordiag.presentation.blocks import (
     caption,
 )
 
+_LINES: dict[type[Block], str] = {Heading: "## {}", Verdict: "> **{}**", Paragraph: "{}"}
 _MARKUP = re.compile(r"([\\`*_<>|\[\]~#$&])")
 # At a line's start these make lists.
 _STARTER = re.compile(r"^(\d*)([-+.)])(?=\s)")
 
 
 def to_markdown(blocks: Sequence[Block], pictures: Mapping[str, str]) -> str:
-    """Returns the blocks as Markdown.
-
-    Args:
-        blocks: The blocks.
-        pictures: Stem -> file name of every picture there is; others are left out.
-    """
+    """Returns the blocks as Markdown, with the pictures there are: stem -> file name."""
     parts = [_markdown(block, pictures) for block in blocks]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _markdown(block: Block, pictures: Mapping[str, str]) -> str:
     match block:
-        case Heading(text):
-            shown = f"## {escape(text)}"
-        case Verdict(text):
-            shown = f"> **{escape(text)}**"
-        case Paragraph(text):
-            shown = escape(text)
+        case Heading() | Verdict() | Paragraph():
+            return _LINES[type(block)].format(escape(block.text))
         case Listing(items):
-            shown = "\n".join(f"- {escape(item)}" for item in items)
+            return "\n".join(f"- {escape(item)}" for item in items)
         case Table(columns, rows):
             ruler = "|" + "---|" * len(columns)
-            shown = "\n".join([_row(columns), ruler, *(_row(cells) for cells in rows)])
+            return "\n".join([_row(columns), ruler, *map(_row, rows)])
         case Picture(stem) if stem in pictures:
             words = escape(caption(stem))
-            shown = f"![{words}]({pictures[stem]})\n\n*{words}*"
-        case _:
-            shown = ""
-    return shown
+            return f"![{words}]({pictures[stem]})\n\n*{words}*"
+    return ""
 
 
 def _row(cells: Sequence[str]) -> str:

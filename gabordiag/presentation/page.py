@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 from PIL import Image
 
-from gabordiag.presentation.animation.palette import palette_of, reduce_to
+from gabordiag.presentation.animation.film import palette_of, reduce_to
 from gabordiag.presentation.blocks import Block, Verdict, caption, outcome_of
 from gabordiag.presentation.figures.style import OUTCOME_COLORS, ink_on
 
@@ -64,27 +64,15 @@ def to_html(
 
 
 def inlined(name: str, content: bytes, small: bool) -> str:
-    """Returns a picture as an address that holds it.
-
-    Args:
-        name: Of its file.
-        content: The file's.
-        small: Whether a PNG is reduced to 256 colours, a third of its size.
-    """
+    """Returns a picture's file as an address that holds it; a small PNG has 256 colours."""
     form = name.rsplit(".", 1)[1]
-    kind = _TYPES[form]
-    content = _reduced(content) if small and form == "png" else content
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _reduced(png: bytes) -> bytes:
-    """Returns a picture of few colours with a palette of 256: a third of the size."""
-    with Image.open(io.BytesIO(png)) as file:
-        picture = file.convert("RGB")
-    reduced = reduce_to(palette_of([picture]), picture)
-    buffer = io.BytesIO()
-    reduced.save(buffer, format="PNG")
-    return buffer.getvalue()
+    if small and form == "png":
+        with Image.open(io.BytesIO(content)) as file:
+            picture = file.convert("RGB")
+        buffer = io.BytesIO()
+        reduce_to(palette_of([picture]), picture).save(buffer, format="PNG")
+        content = buffer.getvalue()
+    return f"data:{_TYPES[form]};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _with_options(text: str) -> Markup:

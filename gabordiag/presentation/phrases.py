@@ -1,25 +1,53 @@
-"""Phrases that several results share: numbers, values, intervals; verdict, causes and remedies."""
+"""Phrases that figures and reports share.
+
+Numbers, values and intervals; a run's settings; verdict, causes and remedies; which learning rates
+work from a start, and why.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import Block, Heading, Table, Verdict
-from gabordiag.wording import counted
+from gabordiag.presentation.figures.style import show_number
+from gabordiag.wording import counted, times
 
 Json = Mapping[str, Any]
+Show = Callable[[float], str]
+
+# What `escape_lr` is.
+ESCAPE_RATE = "smallest learning rate that leaves the start's basin"
+# Ranges of learning rates that are listed.
+_MOST_RANGES = 2
 
 
 def number(value: float | None, digits: int = 4) -> str:
     """Returns a number for people; a dash where there is none."""
-    if value is None:
-        return "–"
-    return f"{value:.{digits}g}"
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def share_words(share: float) -> str:
+    """Returns a share in percent; none and all are said of no other share than these."""
+    if share in (0, 1):
+        return "none" if share == 0 else "all"
+    if not 0.01 <= share <= 0.99:
+        return "under 1%" if share < 0.5 else "over 99%"
+    return f"{100 * share:.0f}%"
+
+
+def parameter_of(element: Json) -> Parameter:
+    """Returns the value of a training's element as a parameter, for people."""
+    period = element["period"]
+    half = math.inf if period is None else period / 2
+    is_angle = element["unit"] == "rad"
+    return Parameter(element["name"], -half, half, period, None, element["start"], is_angle)
 
 
 def show_wrapped(parameter: Parameter, value: float | None) -> str:
@@ -156,3 +184,69 @@ def how_else(run: Json) -> list[str]:
     if run.get("schedule", "constant") != "constant":
         words.append(str(run["schedule"]))
     return words
+
+
+def batch_label(run: Json) -> str:
+    """Returns what a run drew at every step, where runs differ in that; else nothing."""
+    if run.get("batch_size") is None:
+        return ""
+    return f"batches of {run['batch_size']}" if run["batch"] else "all images"
+
+
+def rate_words(basins: Basins, show: Show) -> tuple[str, str]:
+    """Returns which scanned learning rates bring the run from the start to the goal, and why.
+
+    `show` turns values of the parameter into text.
+    """
+    start, goal = show(basins.windows.start), goal_name(basins.sweep.landscape.parameter)
+    working = basins.windows.working_lr
+    if not working:
+        headline = f"No scanned learning rate brings the run from {start} to the {goal}"
+    else:
+        spans = [f"{show_number(low)} to {show_number(high)}" for low, high in working]
+        more = len(spans) - _MOST_RANGES
+        listed = " and ".join(spans[:_MOST_RANGES]) + (f" and {more} more" if more > 0 else "")
+        headline = f"From {start} the {goal} is reached at learning rates {listed}"
+    return headline, _reason(basins, goal, show)
+
+
+def _reason(basins: Basins, goal: str, show: Show) -> str:
+    landscape, windows = basins.sweep.landscape, basins.windows
+    escape, hold = windows.escape_lr, windows.hold_lr
+    if hold is None:
+        return f"No scanned learning rate is stable in the {goal}'s basin"
+    own = landscape.attractor_of(windows.start)
+    if own is not None and own is landscape.goal:
+        stable = f"learning rates up to {show_number(hold)} are stable"
+        return f"{place_words(landscape, windows.start, show)}, where {stable}{_failures(basins)}"
+    largest = f"the {stable_rate(goal)} is {show_number(hold)}"
+    if escape is None:
+        return f"No scanned learning rate leaves the start's basin; {largest}"
+    less = f", {times(escape / hold)} times less" if escape > hold else ""
+    return f"The {ESCAPE_RATE} is {show_number(escape)}; {largest}{less}"
+
+
+def stable_rate(goal: str) -> str:
+    """Returns what `hold_lr` is, of the basin of the target or the lowest minimum."""
+    return f"largest stable learning rate in the {goal}'s basin"
+
+
+def place_words(landscape: Landscape, start: float, show: Show) -> str:
+    """Returns in whose basin a start lies."""
+    own = landscape.attractor_of(start)
+    if own is None:
+        return "The start lies in no basin"
+    if own is landscape.goal:
+        return f"The start lies in the {goal_name(landscape.parameter)}'s basin"
+    return f"The start lies in the basin of another minimum, at {show(own.value)}"
+
+
+def _failures(basins: Basins) -> str:
+    """Returns how runs fail on either side, where nothing separates the start from the target."""
+    windows = basins.windows
+    below, above = windows.failure_below, windows.failure_above
+    if windows.working_lr or above is None:
+        return ""
+    if below in (None, above):
+        return f". At every learning rate the run fails: {OUTCOMES[above]}"
+    return f". Smaller learning rates: {OUTCOMES[below]}; larger ones: {OUTCOMES[above]}"

@@ -24,32 +24,25 @@ from gabordiag.dynamics.plane import PlaneBasins
 from gabordiag.dynamics.run import Optimization, Run
 from gabordiag.landscape.surface import Surface
 from gabordiag.landscape.sweep import Sweep
-from gabordiag.presentation import space_words, training_words, words
+from gabordiag.presentation import words
 from gabordiag.presentation.blocks import Block
 from gabordiag.presentation.figures.bifurcation import bifurcation_figure, draw_attractor
 from gabordiag.presentation.figures.log import draw_check, draw_explanation, log_figure
-from gabordiag.presentation.figures.map_labels import write_map_labels
-from gabordiag.presentation.figures.maps import (
-    basins_figure,
-    draw_map_alone,
-    map_axis,
-    outcome_handles,
-)
-from gabordiag.presentation.figures.paths import draw_runs
+from gabordiag.presentation.figures.maps import basins_figure, draw_map_alone, write_map_labels
 from gabordiag.presentation.figures.run_paths import Runs
 from gabordiag.presentation.figures.runs import (
     comparison_figure,
     draw_run,
+    draw_runs,
     optimize_figure,
 )
 from gabordiag.presentation.figures.space import (
-    draw_plane_map,
+    draw_plane,
     draw_space_runs,
     pairs_figure,
     plane_figure,
-    plane_words,
 )
-from gabordiag.presentation.figures.style import drawing, finish, legend_beside, new_figure, render
+from gabordiag.presentation.figures.style import drawing, new_figure, render
 from gabordiag.presentation.figures.surface import (
     draw_surface,
     surface_figure,
@@ -58,17 +51,13 @@ from gabordiag.presentation.figures.surface import (
 from gabordiag.presentation.figures.sweep import draw_sweep, sweep_figure
 from gabordiag.presentation.figures.training import draw_shares, training_figures
 from gabordiag.presentation.restored import (
-    Checked,
+    Case,
     Diagnosed,
-    Explained,
-    Explored,
-    PlaneView,
-    Reproduced,
-    SurfaceView,
-    TrainingDiagnosed,
-    restore,
+    read_cases,
+    read_diagnosis,
+    read_explored,
+    read_runs,
 )
-from gabordiag.presentation.surface_words import surface
 from gabordiag.results import Result, View
 
 Drawings = dict[str, Callable[[], Figure]]
@@ -76,15 +65,17 @@ Drawings = dict[str, Callable[[], Figure]]
 
 @dataclass(frozen=True)
 class Kind:
-    """How one kind of restored result is shown.
+    """How one kind of result is restored and shown.
 
     Attributes:
+        restore: Returns what the following take, from a view.
         blocks: Returns what it says.
         figures: Returns the figures of its report: file stem -> drawing.
         draw: Draws it into one Axes, for `Result.plot`; None where there is nothing to draw.
         films: Returns what is animated: prefix of the file name -> runs.
     """
 
+    restore: Callable[[View], Any]
     blocks: Callable[[Any], list[Block]]
     figures: Callable[[Any], Drawings] = lambda _: {}
     draw: Callable[[Axes, Any], None] | None = None
@@ -96,11 +87,6 @@ def _each(**functions: Callable[[Any], Figure]) -> Callable[[Any], Drawings]:
     return lambda result: {
         stem.replace("_", "-"): partial(function, result) for stem, function in functions.items()
     }
-
-
-def _of_json(function: Callable[[Mapping[str, Any]], list[Block]]) -> Callable[[View], list[Block]]:
-    """Returns the sections of a result that is kept as JSON."""
-    return lambda view: function(view.result)
 
 
 def _of_runs(runs: Runs, stem: str = "optimize") -> Drawings:
@@ -115,10 +101,10 @@ def _of_diagnosis(diagnosed: Diagnosed) -> Drawings:
     return ground | _of_runs(diagnosed.runs, "run")
 
 
-def _of_reproduction(reproduced: Reproduced) -> Drawings:
-    failures = {name: (case.failing, case.basins) for name, case in reproduced.cases.items()}
+def _of_reproduction(cases: Mapping[str, Case]) -> Drawings:
+    failures = {name: (case.failing, case.basins) for name, case in cases.items()}
     drawings: Drawings = {"comparison": partial(comparison_figure, failures)}
-    for name, case in reproduced.cases.items():
+    for name, case in cases.items():
         drawings[f"{name}-run"] = partial(optimize_figure, case.failing)
         drawings[f"{name}-sweep"] = partial(sweep_figure, case.failing.ground)
         if case.basins is not None:
@@ -128,47 +114,61 @@ def _of_reproduction(reproduced: Reproduced) -> Drawings:
     return drawings
 
 
-def _draw_first_case(ax: Axes, reproduced: Reproduced) -> None:
-    draw_runs(ax, next(iter(reproduced.cases.values())).failing)
+def _draw_first_case(ax: Axes, cases: Mapping[str, Case]) -> None:
+    draw_runs(ax, next(iter(cases.values())).failing)
 
 
 def _draw_runs(ax: Axes, runs: Runs) -> None:
     (draw_space_runs if runs.sweep is None else draw_runs)(ax, runs)
 
 
-def _draw_plane(ax: Axes, view: View) -> None:
-    marks = draw_plane_map(ax, view)
-    ax.set_title(plane_words(view.result), fontsize=10)
-    legend_beside(ax, [*outcome_handles(view.data["basins.npz"]["outcome"]), *marks])
+def _as_it_is(view: View) -> View:
+    return view
 
 
-# Type of what `restore` returns -> how it is shown.
-KINDS: dict[type, Kind] = {
-    Sweep: Kind(words.sweep, _each(sweep=sweep_figure), draw_sweep),
-    SurfaceView: Kind(
-        _of_json(surface),
+# Command -> how its result is shown; that of two parameters or of a training, in rows of its own.
+KINDS: dict[str, Kind] = {
+    "sweep": Kind(Sweep.from_view, words.sweep, _each(sweep=sweep_figure), draw_sweep),
+    "sweep of two": Kind(
+        _as_it_is,
+        words.surface,
         _each(surface=surface_figure, surface_in_space=surface_in_space_figure),
         draw_surface,
     ),
-    Runs: Kind(
-        words.runs, _of_runs, _draw_runs, lambda runs: {} if runs.sweep is None else {"": runs}
+    "optimize": Kind(
+        read_runs,
+        words.runs,
+        _of_runs,
+        _draw_runs,
+        lambda runs: {} if runs.sweep is None else {"": runs},
     ),
-    Basins: Kind(words.basins, _each(basins=basins_figure), draw_map_alone),
-    PlaneView: Kind(_of_json(space_words.plane_of_starts), _each(plane=plane_figure), _draw_plane),
-    Bifurcation: Kind(words.bifurcation, _each(bifurcation=bifurcation_figure), draw_attractor),
-    Diagnosed: Kind(words.diagnosis, _of_diagnosis, lambda ax, found: _draw_runs(ax, found.runs)),
-    TrainingDiagnosed: Kind(
-        _of_json(training_words.training_diagnosis), training_figures, draw_shares
+    "basins": Kind(Basins.from_view, words.basins, _each(basins=basins_figure), draw_map_alone),
+    "basins of two": Kind(_as_it_is, words.plane_of_starts, _each(plane=plane_figure), draw_plane),
+    "bifurcate": Kind(
+        Bifurcation.from_view,
+        words.bifurcation,
+        _each(bifurcation=bifurcation_figure),
+        draw_attractor,
     ),
-    Reproduced: Kind(
+    "diagnose": Kind(
+        read_diagnosis,
+        words.diagnosis,
+        _of_diagnosis,
+        lambda ax, found: _draw_runs(ax, found.runs),
+    ),
+    "diagnose of a training": Kind(
+        _as_it_is, words.training_diagnosis, training_figures, draw_shares
+    ),
+    "reproduce": Kind(
+        read_cases,
         words.reproduction,
         _of_reproduction,
         _draw_first_case,
-        lambda made: {f"{name}-": case.failing for name, case in made.cases.items()},
+        lambda cases: {f"{name}-": case.failing for name, case in cases.items()},
     ),
-    Checked: Kind(_of_json(words.check), draw=draw_check),
-    Explained: Kind(_of_json(words.explanation), _each(log=log_figure), draw_explanation),
-    Explored: Kind(words.exploration),
+    "check": Kind(_as_it_is, words.check, draw=draw_check),
+    "explain": Kind(_as_it_is, words.explanation, _each(log=log_figure), draw_explanation),
+    "explore": Kind(read_explored, words.exploration),
 }
 # Type of a result -> the command whose JSON it gives. A `Run` alone belongs to no command.
 _COMMANDS: dict[type[Result], str] = {
@@ -186,10 +186,17 @@ _COMMANDS: dict[type[Result], str] = {
 }
 
 
+def kind_of(command: str, view: View) -> Kind:
+    """Returns how a command's result is shown."""
+    variants = {"parameters": "of two", "elements": "of a training"}
+    names = [f"{command} {words}" for key, words in variants.items() if key in view.result]
+    return next((KINDS[name] for name in names if name in KINDS), KINDS[command])
+
+
 def blocks_of(command: str, view: View) -> list[Block]:
     """Returns what a command's result says."""
-    restored = restore(command, view)
-    return KINDS[type(restored)].blocks(restored)
+    kind = kind_of(command, view)
+    return kind.blocks(kind.restore(view))
 
 
 def plot(result: Result, ax: Axes | None = None) -> Axes:
@@ -211,16 +218,16 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
     if draw is None:
         known = ", ".join(kind.__name__ for kind in (*_COMMANDS, Run))
         raise TypeError(f"no drawing of a {type(result).__name__}; there are drawings of {known}.")
-    with drawing():
-        if ax is None:
-            figure = new_figure(9.0, 4.6)
+    if ax is None:
+        with new_figure(9.0, 4.6) as figure:
             ax = figure.subplots()
             draw(ax)
-            finish(figure)
-        else:
+    else:
+        with drawing():
             draw(ax)
-        if isinstance(result, Basins):
-            write_map_labels(ax, map_axis(result), result)
+    if isinstance(result, Basins):
+        with drawing():
+            write_map_labels(ax, result)
     return ax
 
 
@@ -238,6 +245,7 @@ def _drawer(result: Result) -> Callable[[Axes], None] | None:
     command = _COMMANDS.get(type(result))
     if command is None:
         return None
-    restored = restore(command, result.view())
-    draw = KINDS[type(restored)].draw
-    return None if draw is None else lambda ax: draw(ax, restored)
+    view = result.view()
+    kind = kind_of(command, view)
+    draw = kind.draw
+    return None if draw is None else lambda ax: draw(ax, kind.restore(view))

@@ -19,8 +19,7 @@ from gabordiag.presentation.blocks import Block, Picture, Table
 from gabordiag.presentation.figures.sheets import on_sheet
 from gabordiag.presentation.figures.style import render
 from gabordiag.presentation.markdown import fenced, to_markdown
-from gabordiag.presentation.registry import KINDS, Drawings
-from gabordiag.presentation.restored import restore
+from gabordiag.presentation.registry import Drawings, kind_of
 from gabordiag.results import Progress, View
 from gabordiag.runs.saved import SavedRun
 from gabordiag.wording import printable
@@ -66,8 +65,8 @@ def make_files(
     Returns:
         Figures, animations, report.md and report.html by name; and the report's blocks.
     """
-    restored = restore(command, view)
-    kind = KINDS[type(restored)]
+    kind = kind_of(command, view)
+    restored = kind.restore(view)
     drawings = kind.figures(restored)
     has_narrow = options.to_send and options.size == "screen" and bool(options.formats)
     total = len(drawings) * ((1 + has_narrow) if options.formats else 0) + 1
@@ -78,19 +77,15 @@ def make_files(
             progress(next(numbers), total)
 
     files = draw(drawings, options.formats, options.size, drawn)
-    if options.animate:
-        for prefix, runs in kind.films(restored).items():
-            films = animate(runs).items()
-            files |= {f"{prefix}animation.{form}": content for form, content in films}
+    for prefix, runs in kind.films(restored).items() if options.animate else ():
+        films = animate(runs).items()
+        files |= {f"{prefix}animation.{form}": content for form, content in films}
+    # A figure without a place in the text comes after it.
     blocks = kind.blocks(restored)
     shown = _shown(files, options.formats)
-    # A figure without a place in the text comes after it.
     placed = {block.stem for block in blocks if isinstance(block, Picture)}
     blocks += [Picture(stem) for stem in shown if stem not in placed]
-    narrow = {}
-    if has_narrow:
-        slim = draw(drawings, options.formats[:1], "column", drawn)
-        narrow = {s: page.inlined(n, slim[n], True) for s, n in shown.items() if n in slim}
+    narrow = draw(drawings, options.formats[:1], "column", drawn) if has_narrow else {}
     pages = make_pages(command, blocks, settings, files, shown, narrow, small=options.to_send)
     return {**files, **pages}, blocks
 
@@ -101,7 +96,7 @@ def make_pages(
     settings: Mapping[str, Any],
     files: Mapping[str, bytes],
     shown: Mapping[str, str],
-    narrow: Mapping[str, str],
+    narrow: Mapping[str, bytes],
     *,
     small: bool,
 ) -> dict[str, bytes]:
@@ -113,15 +108,18 @@ def make_pages(
         settings: That the command was run with; those that are None are left out.
         files: Contents of the pictures by name.
         shown: Stem -> name of the pictures that are shown.
-        narrow: Stem -> address of those for phones.
+        narrow: Contents of those for phones.
         small: Whether pictures inside the page are reduced to 256 colours.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     rows = tuple((name, show_setting(value)) for name, value in given.items())
-    pictures = {stem: page.inlined(name, files[name], small) for stem, name in shown.items()}
+    pictures, slim = (
+        {stem: page.inlined(name, of[name], small) for stem, name in shown.items() if name in of}
+        for of in (files, narrow)
+    )
     line = command_line(command, given)
     text = markdown(command, blocks, rows, line, shown)
-    html = page.to_html(command, blocks, rows, line, pictures, narrow)
+    html = page.to_html(command, blocks, rows, line, pictures, slim)
     return {
         "report.md": printable(text).encode("utf-8"),
         "report.html": printable(html).encode("utf-8"),
@@ -140,20 +138,12 @@ def draw(
     size: str = "screen",
     drawn: Callable[[], None] = lambda: None,
 ) -> dict[str, bytes]:
-    """Returns figures as files: name -> content.
-
-    Args:
-        drawings: File stem -> function that draws the figure.
-        formats: `png`, `svg`.
-        size: A name of `SHEETS`.
-        drawn: Called after every figure.
-    """
-    rendered = {}
+    """Returns figures as files, name -> content; `drawn` is called after every figure."""
+    rendered: dict[str, bytes] = {}
     with on_sheet(size):
         for stem, drawing in drawings.items() if formats else ():
             figure = drawing()
-            for form in formats:
-                rendered[f"{stem}.{form}"] = render(figure, form)
+            rendered |= {f"{stem}.{form}": render(figure, form) for form in formats}
             drawn()
     return rendered
 

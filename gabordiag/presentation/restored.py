@@ -21,12 +21,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Diagnosed:
-    """The diagnosis of one run.
-
-    Attributes:
-        verdict: Its JSON: verdict, headline, findings, remedies, account of the jumps.
-        runs: The run on its landscape.
-    """
+    """The diagnosis of one run: the verdict's JSON, and the run on its landscape."""
 
     verdict: Json
     runs: Runs
@@ -34,15 +29,9 @@ class Diagnosed:
 
 @dataclass(frozen=True)
 class Case:
-    """One filter of `reproduce`.
+    """One filter of `reproduce`: whether it shows the symptom, its failing run, all its runs.
 
-    Attributes:
-        reproduced: Whether the failing run shows the symptom.
-        failing: The failing run.
-        others: All runs, for comparison.
-        diagnosis: Of the failing run, if it was made.
-        basins: Outcomes by start and learning rate, if they were computed.
-        bifurcation: Attractors by learning rate, if they were computed.
+    What explains them is there as far as it was computed.
     """
 
     reproduced: bool
@@ -53,49 +42,28 @@ class Case:
     bifurcation: Bifurcation | None
 
 
-@dataclass(frozen=True)
-class Reproduced:
-    """The cases of `reproduce`, by the filter's name."""
-
-    cases: Mapping[str, Case]
-
-
-@dataclass(frozen=True)
-class Explored:
-    """The landscape that an interactive page opens with."""
-
-    landscape: Landscape
+def read_runs(view: View) -> Runs:
+    """Returns the runs of `optimize`, or the one of `diagnose`, on what they ran on."""
+    result = view.result
+    sweep = None if "learned" in result else _sweep(view)
+    runs = result["runs"] if "runs" in result else [result["run"]]
+    return Runs.of(sweep, runs, view, result.get("notes", ()))
 
 
-class SurfaceView(View):
-    """A loss over two parameters."""
+def read_diagnosis(view: View) -> Diagnosed:
+    """Returns a diagnosis."""
+    return Diagnosed(view.result, read_runs(view))
 
 
-class TrainingDiagnosed(View):
-    """The diagnosis of a training."""
+def read_cases(view: View) -> dict[str, Case]:
+    """Returns the cases of `reproduce`, by the filter's name."""
+    return {name: _case(name, case, view) for name, case in view.result["cases"].items()}
 
 
-class PlaneView(View):
-    """Outcomes over a plane of starts of two parameters."""
-
-
-class Checked(View):
-    """The check of a kernel or a derivative."""
-
-
-class Explained(View):
-    """The diagnosis of a log."""
-
-
-def restore(command: str, view: View) -> Any:
-    """Returns a command's result as one of the types that `registry.KINDS` describes.
-
-    Args:
-        command: That made the result.
-        view: JSON and arrays.
-    """
-    of_two = _OF_TWO.get(command) if "parameters" in view.result else None
-    return READERS[command](view) if of_two is None else of_two(view.result, view.data)
+def read_explored(view: View) -> Landscape:
+    """Returns the landscape that an interactive page opens with."""
+    losses = view.result["losses"]
+    return Landscape.from_dict(losses[view.result["loss"]]["landscape"])
 
 
 def _sweep(view: View) -> Sweep:
@@ -109,53 +77,14 @@ def _case(name: str, case: Json, view: View) -> Case:
     data = {n.removeprefix(prefix): table for n, table in files if n.startswith(prefix)}
     part = View(case, data)
     sweep = _sweep(part)
+    read: dict[str, Callable[[View], Any]] = {
+        "basins": Basins.from_view,
+        "bifurcation": Bifurcation.from_view,
+    }
     return Case(
         reproduced=case["symptom"]["reproduced"],
         failing=Runs.of(sweep, [case["symptom"]["run"]], part),
         others=Runs.of(sweep, case["runs"], part),
         diagnosis=case.get("diagnosis"),
-        basins=Basins.from_view(View(case["basins"], data)) if "basins" in case else None,
-        bifurcation=Bifurcation.from_view(View(case["bifurcation"], data))
-        if "bifurcation" in case
-        else None,
+        **{n: of(View(case[n], data)) if n in case else None for n, of in read.items()},
     )
-
-
-def _reproduced(view: View) -> Reproduced:
-    return Reproduced(
-        {name: _case(name, case, view) for name, case in view.result["cases"].items()}
-    )
-
-
-def _runs(view: View) -> Runs:
-    return Runs.of(_ground(view), view.result["runs"], view, view.result.get("notes", ()))
-
-
-def _diagnosed(view: View) -> Diagnosed | TrainingDiagnosed:
-    if "elements" in view.result:
-        return TrainingDiagnosed(view.result, view.data)
-    return Diagnosed(view.result, Runs.of(_ground(view), [view.result["run"]], view))
-
-
-def _ground(view: View) -> Sweep | None:
-    return None if "learned" in view.result else _sweep(view)
-
-
-def _explored(view: View) -> Explored:
-    losses = view.result["losses"]
-    return Explored(Landscape.from_dict(losses[view.result["loss"]]["landscape"]))
-
-
-# Command -> what its result becomes; over a plane of two parameters in the second table.
-READERS: dict[str, Callable[[View], Any]] = {
-    "sweep": Sweep.from_view,
-    "optimize": _runs,
-    "diagnose": _diagnosed,
-    "basins": Basins.from_view,
-    "bifurcate": Bifurcation.from_view,
-    "reproduce": _reproduced,
-    "check": lambda view: Checked(view.result, view.data),
-    "explain": lambda view: Explained(view.result, view.data),
-    "explore": _explored,
-}
-_OF_TWO: dict[str, type[View]] = {"sweep": SurfaceView, "basins": PlaneView}

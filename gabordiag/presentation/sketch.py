@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,30 +19,16 @@ _BLOCKS, _ROWS = " ▁▂▃▄▅▆▇█", 3
 _ASCII, _ASCII_ROWS = " .#", 5
 
 
-@dataclass(frozen=True)
-class Arrow:
-    """An arrow with its words, on one line with others.
-
-    Attributes:
-        column: Where the text begins.
-        text: Arrow and words.
-        good: Whether it marks the target.
-    """
+class Arrow(NamedTuple):
+    """An arrow with its words, on one line with others; whether it marks the target."""
 
     column: int
     text: str
     good: bool
 
 
-@dataclass(frozen=True)
-class Letters:
-    """A sketch, line by line.
-
-    Attributes:
-        bars: From the top.
-        arrows: Lines of arrows.
-        ends: The ends of the range.
-    """
+class Letters(NamedTuple):
+    """A sketch: bars from the top, lines of arrows, and the ends of the range."""
 
     bars: tuple[str, ...]
     arrows: tuple[tuple[Arrow, ...], ...]
@@ -50,13 +36,7 @@ class Letters:
 
 
 def draw_letters(sketch: Sketch, width: int, *, ascii_only: bool = False) -> Letters:
-    """Returns the sketch in at most `width` columns.
-
-    Args:
-        sketch: What to draw.
-        width: Columns of the terminal.
-        ascii_only: Use nothing beyond ASCII.
-    """
+    """Returns the sketch in at most `width` columns."""
     axis = axis_of(sketch.sweep)
     columns = min(width, WIDEST)
     losses = lowest_of_columns(sketch.sweep.values, sketch.sweep.loss, columns)
@@ -74,10 +54,7 @@ def draw_letters(sketch: Sketch, width: int, *, ascii_only: bool = False) -> Let
 def lowest_of_columns(values: FloatArray, losses: FloatArray, columns: int) -> FloatArray:
     """Returns the lowest loss of every column, so that a narrow minimum is not lost; NaN if none.
 
-    Args:
-        values: Rising, (n,).
-        losses: (n,).
-        columns: How many, equally wide.
+    The values (n,) rise, with a loss each; the columns are equally wide.
     """
     finite = np.isfinite(losses)
     if not finite.any():
@@ -113,32 +90,25 @@ def _arrows(
 ) -> tuple[tuple[Arrow, ...], ...]:
     """Puts each arrow on the first line where its words have room."""
     lines: list[list[Arrow]] = []
+    low, high = axis.limits
     for mark in marks:
-        places = axis.copies(mark.value if axis.period is None else _inside(axis, mark.value))
-        if not places:
-            continue
-        low, high = axis.limits
-        at = min(columns - 1, int((places[0] - low) / (high - low) * columns))
-        text = f"{arrow} {mark.words}"
-        begin = at
-        if at + len(text) > columns:
-            text = f"{mark.words} {arrow}"
-            begin = max(0, at + 1 - len(text))
-        made = Arrow(begin, text, mark.good)
-        for line in lines:
-            if all(_apart(made, other) for other in line):
+        value = mark.value
+        if axis.period is not None:
+            value = axis.low + (value - axis.low) % axis.period
+        for place in axis.copies(value)[:1]:
+            at = min(columns - 1, int((place - low) / (high - low) * columns))
+            made = Arrow(at, f"{arrow} {mark.words}", mark.good)
+            if at + len(made.text) > columns:
+                text = f"{mark.words} {arrow}"
+                made = Arrow(max(0, at + 1 - len(text)), text, mark.good)
+            free = (line for line in lines if all(_apart(*sorted((made, one))) for one in line))
+            line = next(free, None)
+            if line is None:
+                lines.append([made])
+            else:
                 line.append(made)
-                break
-        else:
-            lines.append([made])
-    return tuple(tuple(sorted(line, key=lambda one: one.column)) for line in lines)
+    return tuple(tuple(sorted(line)) for line in lines)
 
 
-def _inside(axis: ParameterAxis, value: float) -> float:
-    assert axis.period is not None
-    return axis.low + (value - axis.low) % axis.period
-
-
-def _apart(one: Arrow, other: Arrow) -> bool:
-    first, second = sorted((one, other), key=lambda arrow: arrow.column)
+def _apart(first: Arrow, second: Arrow) -> bool:
     return first.column + len(first.text) + 1 < second.column

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation import report
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
-from gabordiag.presentation.figures.style import RUN_STYLES, drawing, finish, new_figure, render
+from gabordiag.presentation.figures.style import RUN_STYLES, new_figure, render
 from gabordiag.presentation.phrases import number
 from gabordiag.runs.saved import UnfinishedRun
 
@@ -24,23 +24,23 @@ _STATES = {"running": "has not ended yet", "interrupted": "was interrupted", "fa
 
 def blocks(run: UnfinishedRun) -> list[Block]:
     """Returns how far the run came."""
-    state = _STATES.get(run.status, "did not finish")
     steps = sum(len(log["step"]) - 1 for log in run.logs.values())
     logged: list[Block] = [_table(run), Picture(_STEM)] if run.logs else []
+    again = f"To run it again: gabordiag {run.command} --config {run.path / 'config.toml'}"
+    if run.command == "optimize":
+        again = f"To continue where it stopped: gabordiag optimize --resume {run.path}"
+    if run.status == "running":
+        again = "Wait for its end, then run this command again."
     return [
-        Heading(f"A run of `{run.command}` that {state}"),
+        Heading(f"A run of `{run.command}` that {_state(run)}"),
         Paragraph(f"There is no result; {steps} steps were logged, and all of them are here."),
         *logged,
-        Listing((_next(run),)),
+        Listing((again,)),
     ]
 
 
-def _next(run: UnfinishedRun) -> str:
-    if run.status == "running":
-        return "Wait for its end, then run this command again."
-    if run.command == "optimize":
-        return f"To continue where it stopped: gabordiag optimize --resume {run.path}"
-    return f"To run it again: gabordiag {run.command} --config {run.path / 'config.toml'}"
+def _state(run: UnfinishedRun) -> str:
+    return _STATES.get(run.status, "did not finish")
 
 
 def _table(run: UnfinishedRun) -> Table:
@@ -49,28 +49,21 @@ def _table(run: UnfinishedRun) -> Table:
         parameter, losses = _parameter(run, log), log["loss"]
         finite = losses[np.isfinite(losses)]
         last, lowest = number(losses[-1]), number(finite.min()) if len(finite) else "–"
-        rows.append(
-            (name, str(len(losses) - 1), parameter.show(log[parameter.name][-1]), last, lowest)
-        )
+        value = parameter.show(log[parameter.name][-1])
+        rows.append((name, str(len(losses) - 1), value, last, lowest))
     return Table(("log", "steps", "last value", "last loss", "lowest loss"), tuple(rows))
 
 
 def make_files(run: UnfinishedRun) -> dict[str, bytes]:
-    """Returns the files that a person looks at: the figure, report.md, report.html."""
-    files = draw(run)
-    shown = {name.rsplit(".", 1)[0]: name for name in files}
+    """Returns the files that a person looks at: report.md, report.html, the figure of any logs."""
+    files = {f"{_STEM}.png": render(_figure(run))} if run.logs else {}
+    shown = dict.fromkeys([_STEM] if run.logs else [], f"{_STEM}.png")
     pages = report.make_pages(run.command, blocks(run), run.settings, files, shown, {}, small=True)
     return {**files, **pages}
 
 
-def draw(run: UnfinishedRun) -> dict[str, bytes]:
-    """Returns the figures: file name -> content; none if no step was logged."""
-    return {f"{_STEM}.png": render(_figure(run), "png")} if run.logs else {}
-
-
 def _figure(run: UnfinishedRun) -> Figure:
-    with drawing():
-        figure = new_figure(9.0, 6.4)
+    with new_figure(9.0, 6.4) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True)
         logs = run.logs
         drawn = list(zip(logs.items(), RUN_STYLES, strict=False))
@@ -85,11 +78,10 @@ def _figure(run: UnfinishedRun) -> Figure:
         bottom.set_ylabel(_parameter(run, next(iter(logs.values()))).label)
         bottom.set_xlabel("step")
         more = f"; {len(drawn)} of {len(logs)} logs" if len(logs) > len(drawn) else ""
-        state = _STATES.get(run.status, "did not finish")
-        figure.suptitle(f"Logged by a run of {run.command} that {state}{more}", x=0.01, ha="left")
+        figure.suptitle(f"Logged by a run of {run.command} that {_state(run)}{more}")
         handles, labels = top.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=3)
-        return finish(figure)
+    return figure
 
 
 def _parameter(run: UnfinishedRun, log: Mapping[str, Any]) -> Parameter:

@@ -10,6 +10,7 @@ from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
 from gabordiag.landscape.critical import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
+from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import (
     Block,
@@ -23,8 +24,9 @@ from gabordiag.presentation.blocks import (
     Verdict,
 )
 from gabordiag.presentation.figures.run_paths import Runs
-from gabordiag.presentation.image_words import batch_label, image_blocks
+from gabordiag.presentation.figures.surface import surface_axes
 from gabordiag.presentation.phrases import (
+    batch_label,
     describe_certificate,
     describe_jumps,
     describe_points,
@@ -33,15 +35,19 @@ from gabordiag.presentation.phrases import (
     number,
     outcome_name,
     outcome_shares,
+    parameter_of,
+    rate_words,
     rates_words,
     remedies,
+    run_settings,
+    share_words,
     show_interval,
     show_wrapped,
     verdict,
 )
-from gabordiag.presentation.rates import rate_words
-from gabordiag.presentation.restored import Case, Diagnosed, Explored, Reproduced
-from gabordiag.presentation.space_words import at_target, ends
+from gabordiag.presentation.restored import Case, Diagnosed
+from gabordiag.results import View
+from gabordiag.wording import counted
 
 Json = Mapping[str, Any]
 
@@ -49,6 +55,8 @@ Json = Mapping[str, Any]
 _MOST_MARKS = 6
 # Rows of critical points; of more, the lowest minima.
 _MOST_POINTS = 24
+# Skipped files that are listed; result.json has all.
+_MOST_LISTED = 20
 
 
 def sweep(made: Sweep) -> list[Block]:
@@ -124,48 +132,46 @@ def diagnosis(made: Diagnosed) -> list[Block]:
     return [*blocks, *_gradient(one)]
 
 
-def reproduction(made: Reproduced) -> list[Block]:
+def reproduction(cases: Mapping[str, Case]) -> list[Block]:
     """Returns the symptom of each filter, then what happened, why, and what helps."""
     blocks: list[Block] = []
-    for name, case in made.cases.items():
+    for name, case in cases.items():
         blocks += _symptom(name, case)
     blocks.append(Picture("comparison"))
-    for name, case in made.cases.items():
+    for name, case in cases.items():
         blocks += _case(name, case)
-    first = next(iter(made.cases.values()))
+    first = next(iter(cases.values()))
     return [*blocks, *image_blocks(first.failing.ground.landscape)]
 
 
-def check(result: Json) -> list[Block]:
+def check(view: View) -> list[Block]:
     """Returns whether a kernel or a derivative is right, and how well the references agree."""
-    user = result.get("user") or {}
+    result = view.result
+    user, is_right = result["user"] or {}, result["ok"]
     text = user.get("explanation") or "gabordiag's own kernel and derivatives agree."
-    reference = result.get("reference") or {}
-    rows = tuple((name.replace("_", " "), number(value, 2)) for name, value in reference.items())
-    return [
-        Verdict(
-            text, str(user.get("best_match") or ("ok" if result["ok"] else "wrong")), result["ok"]
-        ),
-        Heading("References"),
-        Table(("reference", "largest relative error"), rows),
-    ]
+    word = user.get("best_match") or ("ok" if is_right else "wrong")
+    reference = result["reference"].items()
+    rows = tuple((name.replace("_", " "), number(value, 2)) for name, value in reference)
+    table = Table(("reference", "largest relative error"), rows)
+    return [Verdict(text, word, is_right), Heading("References"), table]
 
 
-def explanation(result: Json) -> list[Block]:
+def explanation(view: View) -> list[Block]:
     """Returns the verdict on a log, and what the log does not show."""
+    result = view.result
     # The verdict's own finding says no more than its headline.
     more = [f["explanation"] for f in result["findings"] if f["explanation"] != result["headline"]]
     sentences = [f"{text[0].upper()}{text[1:]}." for text in [*result.get("notes", []), *more]]
     return [verdict(result), Picture("log"), *(Paragraph(text) for text in sentences)]
 
 
-def exploration(made: Explored) -> list[Block]:
+def exploration(landscape: Landscape) -> list[Block]:
     """Returns what can be done on the interactive page, and the landscape it opens with."""
     text = (
         "Open the page in a browser: start, learning rate, momentum, steps, optimizer and loss can "
         "be changed."
     )
-    return [Heading("The page"), Paragraph(text), *_points(made.landscape)]
+    return [Heading("The page"), Paragraph(text), *_points(landscape)]
 
 
 def _sketch(made: Sweep, runs: Sequence[Json] = (), start: float | None = None) -> Sketch:
@@ -252,9 +258,9 @@ def _run_table(made: Runs) -> list[Block]:
     """The runs, the meanings of the words in their table, and how far they can be trusted."""
     rows = []
     for index, run in enumerate(made.runs, 1):
-        momentum = f", momentum {run['momentum']:g}" if run["momentum"] else ""
+        momentum = f"momentum {run['momentum']:g}" if run["momentum"] else ""
         cells = {} if made.sweep or len(made.runs) == 1 else {"run": str(index)}
-        cells["optimizer"] = run["optimizer"] + momentum + batch_label(run, ", ")
+        cells["optimizer"] = ", ".join(filter(None, (run["optimizer"], momentum, batch_label(run))))
         cells |= {"loss": run["loss"], "lr": rates_words(run["lr"])}
         last = {"final loss": number(run["final_loss"], 3), "jumps": str(run["n_jumps"])}
         if made.sweep is None:
@@ -359,3 +365,343 @@ def _case(name: str, case: Case) -> list[Block]:
         *_points(made.landscape),
         *_gradient(made),
     ]
+
+
+def surface(view: View) -> list[Block]:
+    """Returns what a surface says, with its two pictures."""
+    found, *more = points_found(view.result)
+    pictures = Picture("surface"), Picture("surface-in-space")
+    return [Heading("The surface"), found, pictures[0], *more, pictures[1]]
+
+
+def points_found(result: Json) -> list[Block]:
+    """Returns what was found over two parameters: a sentence, then the minima and saddles."""
+    axes = [axis.parameter for axis in surface_axes(result)]
+    names, minima, saddles = result["parameters"], result["local_minima"], result["saddles"]
+    ranges = [
+        f"{name} over {show_interval(axis, ends)}"
+        for name, axis, ends in zip(names, axes, result["ranges"], strict=True)
+    ]
+    targets = sum(point["is_target"] for point in minima)
+    which = "" if len(minima) == targets == 1 else f"{targets or 'none'} of them "
+    text = (
+        f"{' and '.join(ranges)}: {counted(len(minima), 'minimum', 'minima')}"
+        + (f" ({which}the target)" if minima else "")
+        + f" and {counted(len(saddles), 'saddle', 'saddles')} found, {result['found']}."
+    )
+    blocks: list[Block] = [Paragraph(text)]
+    if result["edge_minima"]:
+        places = [
+            f"{', '.join(axis.show(p[n]) for n, axis in zip(names, axes, strict=True))} "
+            f"(loss {number(p['loss'])})"
+            for p in result["edge_minima"][:4]
+        ]
+        more = len(result["edge_minima"]) - len(places)
+        also = f" and {more} more places" if more else ""
+        blocks.append(
+            Paragraph(
+                f"At the edge of the range the loss falls on outward at {'; '.join(places)}{also}: "
+                "a descent may leave the range there."
+            )
+        )
+    rows = tuple(
+        (
+            *(axis.show(point[name], 3) for name, axis in zip(names, axes, strict=True)),
+            point["kind"] + (", the target" if point["is_target"] else ""),
+            # A kink is a zero: what is computed there is rounding.
+            number(0.0 if point["kind"] == "kink" else point["loss"]),
+            _bending(point),
+            number(point["stable_lr"], 3),
+        )
+        for point in [*minima, *saddles]
+    )
+    if rows:
+        columns = (*names, "kind", "loss", "eigenvalues", "2 / largest")
+        blocks.append(Table(columns, rows))
+    return blocks
+
+
+def _bending(point: Json) -> str:
+    if point["eigenvalues"] is None:
+        return "slopes " + ", ".join(f"±{number(slope)}" for slope in point["slopes"])
+    return ", ".join(map(number, point["eigenvalues"]))
+
+
+def plane_of_starts(view: View) -> list[Block]:
+    """Returns which starts of a plane of two parameters reach the target."""
+    result = view.result
+    first, second = result["parameters"]
+    share = share_words(result["reached_share"])
+    text = (
+        f"With {run_settings(result)}, {share} of the starts over {first} and {second} reach the "
+        f"target within {result['steps']} steps."
+    )
+    return [
+        Heading("Starts over two parameters"),
+        Paragraph(text),
+        Picture("plane"),
+        outcome_shares(result["fractions"]),
+        Heading("The surface under them"),
+        *points_found(result["surface"]),
+    ]
+
+
+def ends(made: Runs) -> list[Block]:
+    """Returns where each run began and ended, and how the loss curves there."""
+    blocks: list[Block] = [Heading("Parameter by parameter")]
+    columns = ("parameter", "start", "end", "target", "distance", "there")
+    for index, run in enumerate(made.runs, 1):
+        if len(made.runs) > 1:
+            blocks.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
+        blocks.append(Table(columns, _parameters(made, run)))
+        blocks += [Paragraph(text) for text in _symmetry(made, run)]
+        blocks.append(Paragraph(_curving(run)))
+    return blocks
+
+
+def _parameters(made: Runs, run: Json) -> tuple[tuple[str, ...], ...]:
+    rows = []
+    for (name, axis), within in zip(made.axes.items(), made.tolerances, strict=True):
+        apart = (run["distance_to_target"] or {}).get(name)
+        allowed = axis.show(within)
+        is_there = apart is not None and apart <= within
+        rows.append(
+            (
+                name + (" (its logarithm is moved)" if name in run["logarithms"] else ""),
+                show_wrapped(axis, run["start"][name]),
+                show_wrapped(axis, run["final"][name]),
+                "–" if run["target_copy"] is None else show_wrapped(axis, run["target_copy"][name]),
+                "–" if apart is None else axis.show(apart, 2 if axis.is_angle else 1),
+                "–"
+                if run["target_copy"] is None
+                else f"yes, within {allowed}"
+                if is_there
+                else f"no, not within {allowed}",
+            )
+        )
+    return tuple(rows)
+
+
+def _symmetry(made: Runs, run: Json) -> list[str]:
+    """The sentence on a run that ended at a copy of the target."""
+    turned, goal = made.turned(run), made.target
+    if run["outcome"] != "reached" or not turned or goal is None:
+        return []
+    target = ", ".join(f"{n} {show_wrapped(made.axes[n], goal[n])}" for n in turned)
+    reasons = []
+    if "theta" in turned:
+        reasons.append("theta + 180° with psi turned to -psi is the same filter")
+    if "wavelength" in turned:
+        reasons.append("a negative wavelength with psi turned to -psi is the same filter")
+    signs = [name for name in turned if name in ("sigma", "gamma")]
+    if signs:
+        reasons.append(f"the sign of {' and '.join(signs)} changes nothing")
+    which = f"The target was made with {target}. The end is another copy of it: "
+    return [which + "; ".join(reasons) + "."]
+
+
+def _curving(run: Json) -> str:
+    """What the Hessian's eigenvalues at a run's end say."""
+    hessian, squared = run["hessian"], _under_root(run["loss"])
+    values = hessian["eigenvalues"]
+    if None in values:
+        return "At the run's end the loss has no finite second derivatives: it left the numbers."
+    where = "Where the run ends"
+    if run["minimum"]:
+        settled = run["outcome"] in ("reached", "local_minimum")
+        where = "At the minimum " + ("where the run ends" if settled else "nearest to its end")
+    which = "" if squared is None else f" of {squared}"
+    moved = "".join(f", of {name} the logarithm" for name in run["logarithms"])
+    units = f"angles in radians, lengths in pixels{moved}"
+    text = f"{where}, the Hessian{which} has the eigenvalues {_listed(values)} ({units})"
+    if not hessian["is_minimum"]:
+        down = sum(value <= 0 for value in values)
+        return (
+            f"{text}. Along {down} of its {counted(len(values), 'direction', 'directions')} the "
+            "loss does not curve up: this is not a minimum, and a run does not converge here."
+        )
+    if not run["minimum"]:
+        return (
+            f"{text}. The loss curves up in every direction, but there is no minimum within reach."
+        )
+    return f"{text}. {_rest(hessian, run['loss'])}"
+
+
+def _under_root(loss_name: str) -> str | None:
+    """The name of the loss under the root, or None where the loss has no root."""
+    loss = LOSSES.get(loss_name)
+    return loss.squared if loss is not None and loss.is_root else None
+
+
+def _rest(hessian: Json, loss_name: str) -> str:
+    squared = _under_root(loss_name)
+    text = (
+        f"The condition number is {number(hessian['condition_number'], 3)}: the slowest direction "
+        "needs about that many times more steps than the fastest; "
+    )
+    bound = number(hessian["stable_lr"], 3)
+    if squared is not None:
+        return (
+            f"{text}with {squared} no rate of plain gradient descent above {bound} (2 / "
+            f"largest eigenvalue) converges here. {loss_name} has a kink at its zero, at which no "
+            "fixed rate converges."
+        )
+    return (
+        f"{text}no rate of plain gradient descent above {bound} (2 / largest eigenvalue), the same "
+        "for all parameters, converges here."
+    )
+
+
+def at_target(made: Runs, hessian: Json) -> list[Block]:
+    """Returns how the loss curves at the target, of a run that did not get there."""
+    (run,) = made.runs
+    if not hessian["is_minimum"] or _is_at_target(made, run):
+        return []
+    listed = _listed(hessian["eigenvalues"])
+    number_there = number(hessian["condition_number"], 3)
+    text = f"At the target the eigenvalues are {listed}, and the condition number is {number_there}"
+    if _under_root(run["loss"]) is None:
+        bound = number(hessian["stable_lr"], 3)
+        text += f"; no rate of plain gradient descent above {bound} converges there"
+    return [Paragraph(f"{text}.")]
+
+
+def _is_at_target(made: Runs, run: Json) -> bool:
+    """Whether the minimum at a run's end is the target, up to its symmetries."""
+    minimum, goal = run["minimum"], run["target_copy"]
+    return None not in (minimum, goal) and all(
+        abs(float(axis.offset(minimum[name], goal[name]))) <= within
+        for (name, axis), within in zip(made.axes.items(), made.tolerances, strict=True)
+    )
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(number(value, 3) for value in values)
+
+
+def training_diagnosis(view: View) -> list[Block]:
+    """Returns the verdict, the elements one by one, what helps, and the training."""
+    result = view.result
+    has_filters = all(element["filter"] is not None for element in result["elements"])
+    return [
+        verdict(result),
+        Picture("bank"),
+        Heading("Each filter" if has_filters else "Each element"),
+        _elements(result["elements"]),
+        Picture("lines"),
+        *_training_remedies(result),
+        Heading("The training"),
+        _training(result),
+        Picture("gradients"),
+    ]
+
+
+def _elements(elements: Sequence[Json]) -> Table:
+    owners = {element["parameter"].rpartition(".")[0] for element in elements}
+    # Of one layer its name says nothing.
+    prefix = f"{owners.pop()}." if len(owners) == 1 else ""
+    rows = [
+        (
+            element["name"].removeprefix(prefix),
+            *(parameter_of(element).show(element[end], 1) for end in ("start", "final")),
+            "converged"
+            if element["verdict"] == "healthy"
+            else element["verdict"].replace("_", " "),
+            element["findings"][0]["explanation"] if element["findings"] else "",
+            element["helps"],
+        )
+        for element in elements
+    ]
+    return Table(("filter", "from", "to", "verdict", "why", "what helps"), tuple(rows))
+
+
+def _training_remedies(result: Json) -> list[Block]:
+    if not result["remedies"]:
+        return []
+    has_metric = any("metric_after" in remedy for remedy in result["remedies"])
+    rows = []
+    for remedy in result["remedies"]:
+        evidence = remedy["evidence"]
+        cells = [
+            "works" if remedy["works"] else "does not",
+            remedy["name"],
+            remedy["change"],
+            _with_spread(remedy["loss_before"], evidence["spread_before"]),
+            _with_spread(remedy["loss_after"], evidence["spread_after"]),
+        ]
+        if has_metric:
+            before, after = remedy.get("metric_before"), remedy.get("metric_after")
+            cells.append(f"{number(before, 3)} → {number(after, 3)}")
+        rows.append(tuple(cells))
+    columns = ("", "remedy", "change", "loss before", "loss after")
+    seeds = len(result["remedies"][0]["evidence"]["losses_before"])
+    text = (
+        f"Each training was repeated with {counted(seeds, 'seed', 'seeds')}; ± is the standard "
+        "deviation. A remedy that was no better with the first seed was not repeated."
+    )
+    return [
+        Heading("What helps, each one tried"),
+        Table((*columns, *(["metric"] if has_metric else [])), tuple(rows)),
+        Paragraph(text),
+    ]
+
+
+def _with_spread(mean: float | None, spread: float | None) -> str:
+    return number(mean, 3) + ("" if spread is None else f" ± {spread:.1g}")
+
+
+def _training(result: Json) -> Paragraph:
+    run = result["run"]
+    metric = "" if run["metric"] is None else f", the metric is {number(run['metric'], 4)}"
+    text = (
+        f"{run['steps']} steps of {run_settings(run)} took {run['seconds']:.3g} s. The loss at the "
+        f"end is {number(run['final_loss'])}{metric}. The loss was evaluated "
+        f"{result['evaluations']} times along the elements, everything else frozen."
+    )
+    return Paragraph(text)
+
+
+def image_blocks(landscape: Landscape) -> list[Block]:
+    """Returns how many images a landscape is the mean over, and what their own landscapes show."""
+    images = landscape.images
+    if not images:
+        return []
+    used, skipped = images["used"], images["skipped"]
+    text = f"The loss is the mean over {counted(used, 'image', 'images')}, weighted equally."
+    lines = [f"{entry['file']} {entry['why']}" for entry in skipped[:_MOST_LISTED]]
+    if skipped:
+        were = "was" if len(skipped) == 1 else "were"
+        text += f" {counted(len(skipped), 'file', 'files')} could not be used and {were} skipped:"
+    if len(skipped) > _MOST_LISTED:
+        lines.append(f"and {len(skipped) - _MOST_LISTED} more, see result.json")
+    blocks: list[Block] = [Heading("The images"), Paragraph(text)]
+    blocks += [Listing(tuple(lines))] if skipped else []
+    if "surveyed" in images:
+        parameter = landscape.parameter
+        blocks.append(Paragraph(_survey(images, parameter.show(parameter.start))))
+    return blocks
+
+
+def _survey(images: Json, start: str) -> str:
+    surveyed, spurious, reaching = images["surveyed"], images["spurious"], images["to_target"]
+    if surveyed < images["used"]:
+        among = f"{surveyed} images, an even sample of the {images['used']},"
+    elif surveyed == 1:
+        among = "one image"
+    else:
+        among = f"{surveyed} images"
+    if reaching == surveyed:
+        return (
+            f"Taken one by one, none of {among} has a spurious minimum near the start: downhill "
+            f"from {start} the loss of each leads to the target."
+        )
+    has, its = ("has", "its") if spurious == 1 else ("have", "their")
+    text = (
+        f"Taken one by one, {spurious} of {among} {has} a spurious minimum near the start: "
+        f"downhill from {start} {its} loss leads to a minimum that is not the target; of "
+        f"{reaching} it leads to the target."
+    )
+    uncertified = sum(not image["certified"] for image in images["near_start"])
+    if uncertified:
+        text += f" For {uncertified} of them the list of minima is not proven complete."
+    return text

@@ -27,7 +27,7 @@ from gabordiag.explorer.exploration import OFFERED
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.losses import LOSSES
 from gabordiag.presentation.figures.sheets import SHEETS
-from gabordiag.presentation.restored import READERS
+from gabordiag.presentation.registry import KINDS
 
 TOP_LEVEL = {
     "schema", "command", "version", "config", "environment", "seconds", "files", "result",
@@ -591,7 +591,7 @@ def test_help_of_an_option_names_every_choice(
 def test_every_command_that_makes_a_run_says_what_came_of_it() -> None:
     group: Any = typer.main.get_command(app)
     makers = {n for n, c in group.commands.items() if "no_plots" in {p.name for p in c.params}}
-    assert set(READERS) == makers
+    assert {name.split()[0] for name in KINDS} == makers
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["diagnose", "--help"]])

@@ -72,7 +72,7 @@ def test_without_its_root_a_caught_run_is_caught_as_well() -> None:
 def test_a_rate_beyond_the_targets_bound_is_told_even_where_it_settles(caught: Facts) -> None:
     # The minimum it rests in is flatter than the target.
     facts = _facts("mse", 0.3, 400)
-    assert facts.holds_own_rate is False
+    assert facts.bench.holds(facts.settings) is False
     found = step_too_large(facts)
     assert found.present
     assert found.explanation.startswith("the rate 0.3 is")

@@ -50,7 +50,7 @@ def _assert_same(run_: Run, log: Log) -> None:
     np.testing.assert_allclose(path.losses, log.losses, rtol=0, atol=1e-9)
     scale = np.abs(log.gradients).max()
     np.testing.assert_allclose(path.gradient, log.gradients, rtol=0, atol=1e-9 * scale)
-    np.testing.assert_array_equal(path.lr, log.rates)
+    np.testing.assert_array_equal(path.lrs[:, 0], log.rates)
 
 
 # Rates of mse settle; those of rmse keep bouncing, but not so far that rounding grows.
@@ -152,7 +152,7 @@ def test_schedules_are_torchs(image: np.ndarray, schedule: str) -> None:
     log = train(_by_hand(image, "mse"), START, make, STEPS, TORCH_SCHEDULES[schedule])
     settings = OptimizerSettings("sgd", 0.02, schedule=schedule, steps=STEPS)
     result = run(along(_experiment(image, "mse"), "theta"), settings)
-    np.testing.assert_allclose(result.trajectory.lr, log.rates, rtol=1e-12)
+    np.testing.assert_allclose(result.trajectory.lrs[:, 0], log.rates, rtol=1e-12)
     np.testing.assert_allclose(result.trajectory.value, log.values, rtol=0, atol=1e-9)
     assert np.ptp(log.rates) > 0.01
 
@@ -172,7 +172,7 @@ def test_every_schedule_is_compared() -> None:
 )
 def test_schedules_follow_their_formulas(schedule: str, share: Callable[[int], float]) -> None:
     settings = OptimizerSettings("sgd", 0.4, schedule=schedule, steps=100)
-    rates = run(_bowl(), settings, 0.5).trajectory.lr
+    rates = run(_bowl(), settings, 0.5).trajectory.lrs[:, 0]
     expected = [0.4 * share(t) for t in range(101)]
     np.testing.assert_allclose(rates, expected, rtol=1e-9, atol=1e-15)
 
@@ -227,11 +227,11 @@ def test_rows_are_the_states_between_the_steps() -> None:
     assert [step.step for step in seen] == list(range(26))
     assert len(path) == 26
     assert path.value[0] == 0.2
-    np.testing.assert_array_equal(path.update[:-1], np.diff(path.value))
-    assert math.isnan(path.update[-1])
+    np.testing.assert_array_equal(path.updates[:-1, 0], np.diff(path.value))
+    assert math.isnan(path.updates[-1, 0])
     # 4 (v - 1), and the update of plain descent.
     np.testing.assert_allclose(path.gradient, 4 * (path.value - 1), rtol=1e-14, atol=1e-15)
-    np.testing.assert_allclose(path.update[:-1], -0.1 * path.gradient[:-1], rtol=0, atol=1e-15)
+    np.testing.assert_allclose(path.updates[:-1, 0], -0.1 * path.gradient[:-1], rtol=0, atol=1e-15)
     assert [step.values[0] for step in seen] == path.value.tolist()
 
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Attractor, Surroundings, Tails, classify
-from gabordiag.dynamics.pairs import pair_surfaces
 from gabordiag.dynamics.plane import run_plane
 from gabordiag.dynamics.replay import log_columns
 from gabordiag.dynamics.run import Trajectory, run_many
 from gabordiag.dynamics.run import run as run_one
 from gabordiag.errors import UsageError
-from gabordiag.landscape.plane_series import build_plane_series
+from gabordiag.landscape.plane_series import PlaneObjective
+from gabordiag.landscape.surface import pair_surfaces
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objective import GaborObjective
 
@@ -300,7 +300,7 @@ def test_tail_made_by_hand(image: np.ndarray, name: str) -> None:
 @pytest.mark.parametrize("pair", [("theta", "wavelength"), ("theta", "psi"), ("sigma", "gamma")])
 def test_series_of_a_plane_is_the_loss(image: np.ndarray, pair: tuple[str, str]) -> None:
     objective = GaborObjective(experiment(image), pair)
-    series = build_plane_series(objective)
+    series = PlaneObjective(objective)
     generator = np.random.default_rng(2)
     low, high = (
         np.array([getattr(p, e) for p in objective.space.parameters]) for e in ("low", "high")

@@ -110,7 +110,7 @@ def test_the_gradients_scatter_as_samples_without_replacement_do(grained):
     exact = along(Experiment(images=grained, loss="mse", **SMALL))
     slopes = np.array([plain_loop([image], -0.3, "mse")[1] for image in grained])
     noise = measure_noise(exact, -0.3, 5)
-    assert noise.full == pytest.approx(slopes.mean(), rel=1e-9)
+    assert noise.full_gradient == pytest.approx(slopes.mean(), rel=1e-9)
     expected = slopes.std(ddof=1) * math.sqrt((1 - 5 / 30) / 5)
     # 200 draws: the estimate itself has a deviation of 5%.
     assert noise.deviation == pytest.approx(expected, rel=0.2)

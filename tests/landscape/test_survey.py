@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gabordiag as gd
-from gabordiag.landscape.survey import survey_images
+from gabordiag.landscape.sweep import survey_images
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
 from tests.objective.plain_images import SMALL, TARGET, plain_loop
@@ -49,7 +49,7 @@ def test_every_image_alone(pictures, by_hand, start):
 
 
 def test_more_images_are_sampled_evenly(pictures, monkeypatch):
-    monkeypatch.setattr("gabordiag.landscape.survey.MOST_SURVEYED", 3)
+    monkeypatch.setattr("gabordiag.landscape.sweep.MOST_SURVEYED", 3)
     objective = along(Experiment(images=pictures, loss="mse", **SMALL))
     found = survey_images(objective, GRID[:5])
     assert [image.file for image in found.near_start] == ["array 0", "array 2", "array 4"]

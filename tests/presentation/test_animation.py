@@ -21,10 +21,9 @@ from gabordiag.presentation.animation import film
 from gabordiag.presentation.animation import frames as animation
 from gabordiag.presentation.animation.frames import Stage
 from gabordiag.presentation.animation.storyboard import LONGEST, chosen_steps, storyboard
-from gabordiag.presentation.registry import KINDS
-from gabordiag.presentation.restored import restore
+from gabordiag.presentation.registry import kind_of
 from gabordiag.results import View
-from tests.presentation.test_figures import Valleys, descend, saved, sgd
+from tests.presentation.test_figures import Valleys, descend, restore, saved, sgd
 from tests.reference import kernel
 
 PERIOD = 2 * math.pi
@@ -260,7 +259,7 @@ def test_each_filter_has_an_animation_of_its_failing_run(jumping: View) -> None:
     case = {"symptom": symptom, "landscape": jumping.result["landscape"], "runs": [run]}
     data = {f"round-{name}": table for name, table in jumping.data.items()}
     made = restore("reproduce", View({"cases": {"round": case}}, data))
-    (film,) = KINDS[type(made)].films(made).items()
+    (film,) = kind_of("reproduce", View({"cases": {}})).films(made).items()
     assert film[0] == "round-"
     assert [path.run for path in film[1].paths] == [run]
 

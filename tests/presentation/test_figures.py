@@ -41,8 +41,7 @@ from gabordiag.objective.space import Parameter
 from gabordiag.presentation import registry as figures
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.bifurcation import merged_bands
-from gabordiag.presentation.figures.map_labels import rate_lines
-from gabordiag.presentation.figures.maps import cell_edges, map_axis, setting_words
+from gabordiag.presentation.figures.maps import cell_edges, map_axis, rate_lines, setting_words
 from gabordiag.presentation.figures.run_paths import Runs
 from gabordiag.presentation.figures.runs import without_wraps
 from gabordiag.presentation.figures.style import (
@@ -51,9 +50,8 @@ from gabordiag.presentation.figures.style import (
     render,
     show_number,
 )
-from gabordiag.presentation.rates import rate_words
-from gabordiag.presentation.registry import KINDS
-from gabordiag.presentation.restored import restore
+from gabordiag.presentation.phrases import rate_words
+from gabordiag.presentation.registry import kind_of
 from gabordiag.results import Result, View
 
 DEGREE = 180 / math.pi
@@ -97,10 +95,14 @@ class Made:
         }
 
 
+def restore(command: str, view: View) -> Any:
+    """A command's result as figures and words take it."""
+    return kind_of(command, view).restore(view)
+
+
 def drawings_of(command: str, view: View) -> figures.Drawings:
     """The figures of a command's report."""
-    restored = restore(command, view)
-    return KINDS[type(restored)].figures(restored)
+    return kind_of(command, view).figures(restore(command, view))
 
 
 def shown(result: Optimization) -> Runs:

@@ -12,11 +12,11 @@ import gabordiag as gd
 from gabordiag.presentation import registry
 from gabordiag.presentation import registry as figures
 from gabordiag.presentation.blocks import Listing, Paragraph
-from gabordiag.presentation.image_words import image_blocks
 from gabordiag.presentation.markdown import to_markdown
-from gabordiag.presentation.restored import restore
+from gabordiag.presentation.words import image_blocks
 from gabordiag.results import View
 from tests.objective.plain_images import SMALL
+from tests.presentation.test_figures import restore
 
 
 @pytest.fixture(scope="module")

@@ -246,12 +246,12 @@ def test_markdown_shows_the_pictures_that_there_are(files: dict[str, bytes]) -> 
 
 
 def test_a_figure_without_a_place_comes_last(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = registry.KINDS[Runs]
+    kind = registry.KINDS["optimize"]
 
     def drawings(runs: Runs) -> registry.Drawings:
         return {"surface": partial(registry.optimize_figure, runs), **kind.figures(runs)}
 
-    monkeypatch.setitem(registry.KINDS, Runs, replace(kind, figures=drawings))
+    monkeypatch.setitem(registry.KINDS, "optimize", replace(kind, figures=drawings))
     made, _ = make_files("optimize", view, {}, ReportOptions(size="slide"))
     assert re.findall(r"\]\((.*?)\)", made["report.md"].decode("utf-8")) == [
         "optimize.png",

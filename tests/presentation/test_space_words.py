@@ -27,10 +27,9 @@ from gabordiag.presentation.figures.sheets import SHEETS
 from gabordiag.presentation.figures.space import broken_at_wraps
 from gabordiag.presentation.figures.style import OUTCOME_COLORS
 from gabordiag.presentation.markdown import to_markdown
-from gabordiag.presentation.restored import restore
 from gabordiag.results import View
 from gabordiag.runs.saved import load_run
-from tests.presentation.test_figures import drawings_of
+from tests.presentation.test_figures import drawings_of, restore
 
 LEARNED = ("theta", "sigma", "psi")
 

@@ -21,9 +21,8 @@ from gabordiag.presentation.blocks import Paragraph
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.maps import map_axis
 from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs, axes_of
-from gabordiag.presentation.phrases import describe_points, how_else
-from gabordiag.presentation.rates import rate_words
-from gabordiag.presentation.space_words import _symmetry, at_target
+from gabordiag.presentation.phrases import describe_points, how_else, rate_words
+from gabordiag.presentation.words import _symmetry, at_target
 from tests.diagnosis.planting import cardinal_gabor
 from tests.dynamics.test_space_runs import experiment
 from tests.presentation.test_figures import Valleys, sgd

@@ -24,44 +24,27 @@ from gabordiag.landscape.critical import PLAIN_LIMIT
 from gabordiag.results import Data, Finding, Result
 from gabordiag.wording import counted
 
-# Below this nothing repeats three times.
+# What lies on both sides of each of these stands in the README of `diagnosis`.
 SHORTEST_LOG = 20
-# Share of the whole range of losses that the last third still spans in a run that is out of hand.
 WILD_SPREAD = 0.3
-# Loss must fall by this share of its range, between thirds, to be descending; noise averages out.
 DESCENT = 0.02
-# Noise hides a descent that brings the value nearer by this share of its way in the last third.
 NEARING = 0.2
-# A loss that fell by less than this share of its size, to a value that still moves, has not fallen.
 PROGRESS = 0.01
-# A run has left a better place when it has lost so much of what it had gained.
 LOST = 0.5
 # The lowest of ten equal medians is expected 1.54 of their standard errors low, of a change's 1.1.
 LOWEST_OF_TEN = 1.1
-# A jump of the loss counts as the run's own if the value moved by this share of its whole range.
 MOVED = 0.02
-# ... or if its path is so many times as long as that range.
 WANDERING = 4
-# So many jumps in the second half of the log are a habit.
 RECURRING = 3
-# Before it broke, the loss grew by this factor within so many rows: divergence, not 0/0.
 GROWTH, GROWTH_ROWS = 10, 5
-# It still grows without bound where its last tenth is this many times the tenth before.
 GROWING = 2
-# At rest is a value within this share of its longest way from where it ended; uphill for so many
-# rows before is more than a single jump.
 RESTING, CLIMB_ROWS = 0.01, 5
-# lr x curvature from which it is named as the reason: secants of a cycle just beyond the bound are
-# a little below it.
+# Secants of a cycle just beyond the bound are a little below it.
 NEAR_BOUND = 0.95 * PLAIN_LIMIT
-# Noise about the target: at most this part of the way, and of what the loss has gained.
 HOVERING = 0.15
-# In a curve of the loss alone: at most this share of rises is a sawtooth, not noise ...
 SAWTOOTH_RISES = 0.35
-# ... and a loss within this part of ln k, k classes with ln k below MOST_CLASSES, is that of
-# guessing. From some hundred classes on the logarithms lie closer than noise.
+# From some hundred classes on the logarithms lie closer than noise.
 GUESSING, MOST_CLASSES = 2e-3, 5.0
-# Degrees beside a target in radians: they agree to this part of the target.
 SAME_ANGLE = 0.01
 UNKNOWABLE = (
     "a log alone cannot show whether another minimum is in the way, whether the derivative is "
@@ -205,6 +188,7 @@ class _Reader(LogRun):
         findings.append(
             Finding("inconclusive", True, None, {}, self.unknowable, role="contributing")
         )
+        gaps = f"rows are {self.stride} steps apart; what happens between them is not seen"
         return Explanation(
             verdict,
             headline,
@@ -213,7 +197,7 @@ class _Reader(LogRun):
             self.jumps,
             tuple(findings),
             len(self.losses),
-            self.log.notes + self.gaps(),
+            self.log.notes + ((gaps,) if self.stride != 1 else ()),
             {"step": np.asarray(self.log.steps, dtype=np.float64), "loss": self.losses},
         )
 
@@ -233,21 +217,20 @@ class _Reader(LogRun):
         if grew:
             text = f"The loss grew without bound and broke at step {step}: lower the learning rate."
             return self._result("step_too_large", text, evidence, ("nonfinite",))
-        cells = [("the loss", loss)]
+        cells = {"the loss": loss}
         if self.has_value:
-            cells.append((self.log.value_name, float(self.values[row])))
+            cells[self.log.value_name] = float(self.values[row])
         if gradients is not None and np.isfinite(gradients).any():
-            cells.append(("the gradient", float(gradients[row])))
-        broken = [f"{name} is {cell}" for name, cell in cells if not math.isfinite(cell)]
-        sound = [f"{name} {cell:.3g}" for name, cell in cells if math.isfinite(cell)]
-        sound_before = f"{self.losses[row - 1]:.3g}" if row else "nothing"
-        but = f" ({', '.join(sound)})" if sound else ""
+            cells["the gradient"] = float(gradients[row])
+        broken = [f"{name} is {cell}" for name, cell in cells.items() if not math.isfinite(cell)]
+        sound = [f"{name} {cell:.3g}" for name, cell in cells.items() if math.isfinite(cell)]
+        but, cure = f" ({', '.join(sound)})" if sound else "", "and use the squared loss"
+        if not self.has_value:
+            but = f", after {self.losses[row - 1]:.3g}" if row else ", after nothing"
+            cure = "or for steps that are too large"
         text = (
             f"At step {step} {' and '.join(broken)}{but}: look for 0/0 just before, such as a "
-            "square root at zero loss, and use the squared loss."
-            if self.has_value
-            else f"At step {step} {' and '.join(broken)}, after {sound_before}: look for 0/0 just "
-            "before, such as a square root at zero loss, or for steps that are too large."
+            f"square root at zero loss, {cure}."
         )
         return self._result("nonfinite_gradient", text, evidence, ("nonfinite",))
 
@@ -270,10 +253,8 @@ class _Reader(LogRun):
         if self.outcome != "reached":
             return None
         assert self.target is not None
-        turns = 0
-        if self.parameter.period is not None:
-            turns = round((float(self.tail[-1]) - self.target) / self.parameter.period)
-        shown = self.parameter.show(self.target)
+        period, shown = self.parameter.period, self.parameter.show(self.target)
+        turns = 0 if period is None else round((float(self.tail[-1]) - self.target) / period)
         if turns:
             text = (
                 f"No failure: it ended at the target {shown} {'plus' if turns > 0 else 'minus'} "
@@ -286,29 +267,24 @@ class _Reader(LogRun):
     def _frozen(self) -> Explanation | None:
         if np.ptp(self.values) > 0:
             return None
-        gradients = self.log.gradients
+        gradients, name = self.log.gradients, self.log.value_name
+        text = (
+            f"{name} never moves: no gradient reaches it, or the optimizer does not hold it. Look "
+            "for .data, .detach(), torch.no_grad() or a new Parameter on its way to the loss."
+        )
         if gradients is not None and np.any(np.nan_to_num(gradients) != 0):
             text = (
-                f"{self.log.value_name} never moves although gradients arrive: the optimizer does "
-                "not hold it. Pass it to the optimizer's constructor."
-            )
-        else:
-            text = (
-                f"{self.log.value_name} never moves: no gradient reaches it, or the optimizer does "
-                "not hold it. Look for .data, .detach(), torch.no_grad() or a new Parameter on its "
-                "way to the loss."
+                f"{name} never moves although gradients arrive: the optimizer does not hold it. "
+                "Pass it to the optimizer's constructor."
             )
         return self._result("no_gradient", text)
 
-    def _way(self) -> int:
-        """Returns how many rows pass until the value is where it stays."""
-        apart = np.abs(self.parameter.offset(self.values, float(self.values[-1])))
-        away = np.flatnonzero(apart > RESTING * apart.max())
-        return int(away[-1]) + 2 if len(away) else 0
-
     def _climbing(self) -> Explanation | None:
         """Uphill step after step in one direction, without an end or up to a maximum."""
-        way = self._way()
+        apart = np.abs(self.parameter.offset(self.values, float(self.values[-1])))
+        away = np.flatnonzero(apart > RESTING * apart.max())
+        # So many rows pass until the value is where it stays.
+        way = int(away[-1]) + 2 if len(away) else 0
         if way < CLIMB_ROWS:
             return None
         tenth = max(2, way // 10)
@@ -433,10 +409,10 @@ class _Reader(LogRun):
         if not self.follows_value and not self._progress():
             return None
         evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": spread}
-        products = [j.lr_times_curvature for j in self.jumps if j.lr_times_curvature is not None]
-        products = [product for product in products if math.isfinite(product)]
-        if products:
-            evidence["lr_times_curvature"] = max(products)
+        curvatures = [jump.lr_times_curvature for jump in self.jumps]
+        known = [c for c in curvatures if c is not None and math.isfinite(c)]
+        if known:
+            evidence["lr_times_curvature"] = max(known)
         text = (
             f"The loss falls and jumps back {len(self.jumps)} times without a period"
             f"{self._curvature_words(evidence)}: {self._smaller_rate()}."

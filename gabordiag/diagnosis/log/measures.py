@@ -31,28 +31,20 @@ from gabordiag.dynamics.outcomes import (
 )
 from gabordiag.objective.space import FloatArray, Parameter, Space
 
-# A range that is not known is at most so many times as wide as what the log covers; a tolerance,
-# which may be an angle's, at least this part of 1% of it.
+# What lies on both sides of each of these stands in the README of `diagnosis`.
 WIDEST, LEAST = 10, 0.05
+LONG_TAIL = 200
+# A chaotic run of two or four bands jumps regularly, too.
+SAWTOOTH_ROWS = 5
+KINK_CHANGE = 4
+KINK_MATCH = 0.2
+EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
+# Of the nearest neighbours' changes; 1 for noise.
+NEUMANN = 0.5
+CORRELATED = 0.95
+CLEAR, TREND = 3, 2
 # What rows some steps apart may leave out.
 UNSEEN = {"cycle", "running", "unfinished", "erratic"}
-# Longest stretch at the end in which a period beyond the tail's reach is looked for.
-LONG_TAIL = 200
-# Jumps of the loss that come so many rows apart, always as many, are a sawtooth. A chaotic run of
-# two or four bands jumps regularly, too.
-SAWTOOTH_ROWS = 5
-# Across a kink the gradient changes by so many times what its slope beside the kink explains.
-KINK_CHANGE = 4
-# Steps to both sides that differ by less than this part of their sum come of one slope.
-KINK_MATCH = 0.2
-# Steps that differ by less than this part of their size are equal; losses, by that of theirs.
-EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
-# Up to this ratio, which is 1 for noise, the loss is a function of the value.
-NEUMANN = 0.5
-# Noise is not taken for correlated more than this.
-CORRELATED = 0.95
-# A change is not noise from so many standard errors on; a trend, which has to be large as well.
-CLEAR, TREND = 3, 2
 
 
 class LogRun:
@@ -66,7 +58,9 @@ class LogRun:
     Attributes:
         parameter: The logged one; its range is that of the log, or its period.
         losses, values: (n,).
+        has_value: Whether the log holds a parameter; else its values are the losses.
         tail: Values that `classify` judges.
+        last_losses: Those of the last third.
         height: Span of the finite losses.
         stride: Steps between two rows.
         jump_rows: Rows before a jump of the loss.
@@ -75,7 +69,8 @@ class LogRun:
 
     def __init__(self, log: Log, target: float | None, period: float | None) -> None:
         self.log, self.target = log, target
-        self.losses, self.values = log.losses, log.values
+        self.losses, self.values, self.has_value = log.losses, log.values, bool(log.value_name)
+        self.last_losses = self.losses[-max(2, len(self.losses) // 3) :]
         finite = self.values[np.isfinite(self.values)]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
         if period is not None:
@@ -95,11 +90,6 @@ class LogRun:
         self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
         self.jumps = self._find_jumps()
 
-    @property
-    def has_value(self) -> bool:
-        """Whether the log holds a parameter; else its values are the losses."""
-        return bool(self.log.value_name)
-
     def step(self, row: int) -> int:
         """Returns a row's step, as the log numbers them."""
         return int(self.log.steps[row])
@@ -108,21 +98,10 @@ class LogRun:
         """Returns what rows are called."""
         return "steps" if self.stride == 1 else f"logged rows ({self.stride} steps apart)"
 
-    def gaps(self) -> tuple[str, ...]:
-        """Returns what has to be said of steps between the rows."""
-        if self.stride == 1:
-            return ()
-        return (f"rows are {self.stride} steps apart; what happens between them is not seen",)
-
     @property
     def outcome(self) -> str:
         """The likeliest of `possible`; `plateau` means settled, whether in a minimum or not."""
         return self._judgements[0][0]
-
-    @property
-    def period(self) -> int:
-        """In rows; 0 where nothing repeats."""
-        return self._judgements[0][1]
 
     @cached_property
     def possible(self) -> tuple[str, ...]:
@@ -279,8 +258,9 @@ class LogRun:
     @cached_property
     def repeat(self) -> int:
         """Rows after which values or losses repeat, in the tail or beyond it; 0 for never."""
-        if self.period or self.outcome not in ("erratic", "unfinished"):
-            return self.period
+        _, period = self._judgements[0]
+        if period or self.outcome not in ("erratic", "unfinished"):
+            return period
         # Bounces across a kink have any period; there the tail decides, as of any run.
         return self._longer_period() if self.kink_slope is None else 0
 
@@ -403,11 +383,6 @@ class LogRun:
         gaps = np.diff(values[order])
         changes = np.diff(self.losses[order])[np.argsort(gaps, kind="stable")[: len(gaps) // 5]]
         return float(np.square(changes).mean()) <= NEUMANN * 2 * float(np.var(self.losses))
-
-    @property
-    def last_losses(self) -> FloatArray:
-        """Those of the last third."""
-        return self.losses[-max(2, len(self.losses) // 3) :]
 
     @cached_property
     def levels(self) -> tuple[float, float, float]:

@@ -139,8 +139,9 @@ def _pick(
                 "Name it with --value-column.",
             )
         found = _pick(table, where, loss, loss, True)
-        notes = found.notes + ((f"no number could be read{unreadable}",) if unreadable else ())
-        return replace(found, value_name="", gradients=None, others=(), notes=notes)
+        unread = (f"no number could be read{unreadable}",) if unreadable else ()
+        all_notes = found.notes + unread
+        return replace(found, value_name="", gradients=None, others=(), notes=all_notes)
     gradient = _find(columns, None, (f"grad_{value.lower()}", *_GRAD))
     rate = _find(columns, None, (f"lr_{value.lower()}",)) or rate
     # Each has a gradient of its own, or the same name with another number.
@@ -153,9 +154,20 @@ def _pick(
     count = int(keep.sum())
     if count == 0:
         raise InputError(f"No row of {where} holds both {value} and {loss}.")
-    chosen = ""
+    if table.skipped:
+        lines = "1 line was" if table.skipped == 1 else f"{table.skipped} lines were"
+        notes.insert(0, f"{lines} left out: {table.trouble}")
+    doubled = (f"two columns or more are named {n}; the first is used" for n in table.repeated)
+    notes = [*doubled, *notes]
+    if same:
+        notes.insert(
+            0,
+            f"{value} and {', '.join(same)} are equal in every row, as of a start on an axis of "
+            "symmetry, which leads into a saddle: start them apart",
+        )
     if len(free) > 1 and value_column is None:
-        chosen = f"the parameter is {value}, not {', '.join(n for n in free if n != value)}"
+        not_it = ", ".join(name for name in free if name != value)
+        notes.insert(0, f"the parameter is {value}, not {not_it}")
     return Log(
         value_name=value,
         values=read_only(columns[value][keep]),
@@ -164,7 +176,7 @@ def _pick(
         lrs=None if rate is None else read_only(_filled(columns[rate])[keep]),
         steps=read_only(_numbering(None if step is None else columns[step][keep], count)),
         skipped=table.skipped + len(table) - count,
-        notes=tuple(n for n in (chosen, _equal(value, same), *_defects(table), *notes) if n),
+        notes=tuple(notes),
         others=others,
     )
 
@@ -201,8 +213,7 @@ def _filled(column: FloatArray) -> FloatArray:
     if len(known) == 0:
         return column
     place = np.searchsorted(known, np.arange(len(column)), side="right") - 1
-    filled: FloatArray = column[known[np.maximum(place, 0)]]
-    return filled
+    return np.asarray(column[known[np.maximum(place, 0)]])
 
 
 def _refuse_range_test(where: str, losses: FloatArray, lrs: FloatArray | None) -> None:
@@ -222,25 +233,7 @@ def _refuse_range_test(where: str, losses: FloatArray, lrs: FloatArray | None) -
     )
 
 
-def _equal(value: str, same: list[str]) -> str:
-    """What parameters that never differ may hide."""
-    if not same:
-        return ""
-    return (
-        f"{value} and {', '.join(same)} are equal in every row, as of a start on an axis of "
-        "symmetry, which leads into a saddle: start them apart"
-    )
-
-
-def _defects(table: Table) -> tuple[str, ...]:
-    notes = [f"two columns or more are named {name}; the first is used" for name in table.repeated]
-    if table.skipped:
-        lines = "1 line was" if table.skipped == 1 else f"{table.skipped} lines were"
-        notes.append(f"{lines} left out: {table.trouble}")
-    return tuple(notes)
-
-
-def _rows(table: Table, value: str, loss: str) -> tuple[BoolArray, tuple[str, ...]]:
+def _rows(table: Table, value: str, loss: str) -> tuple[BoolArray, list[str]]:
     """Returns which rows (n,) are steps of the run, and what to report of the others.
 
     An empty cell is not a measurement, as where a validation row stands between training rows. But
@@ -252,11 +245,11 @@ def _rows(table: Table, value: str, loss: str) -> tuple[BoolArray, tuple[str, ..
     absent = (marks[value] != NUMBER) | (marks[loss] != NUMBER)
     filled = np.flatnonzero(~absent)
     if len(filled) == 0:
-        return ~absent, ()
+        return ~absent, []
     last = int(filled[-1])
-    notes = []
-    keep = ~absent
-    trailing = np.arange(len(table)) > last
+    notes: list[str] = []
+    keep, rows = ~absent, np.arange(len(table))
+    trailing = rows > last
     blank = (marks[value] == BLANK) | (marks[loss] == BLANK)
     ours = trailing & blank & ~_of_another_kind(table, absent)
     if table.is_cut and ours[-1:].any():
@@ -266,18 +259,18 @@ def _rows(table: Table, value: str, loss: str) -> tuple[BoolArray, tuple[str, ..
         first = value if marks[value][ours][0] == BLANK else loss
         notes.append(f"{first} is empty from some row to the end, which is read as NaN")
     broken = keep & (np.isnan(columns[value]) | np.isnan(columns[loss]))
-    passing = broken & (np.arange(len(table)) < _last_sound(keep & ~broken))
+    passing = broken & (rows < rows[keep & ~broken].max(initial=-1))
     keep &= ~passing
     left = int((absent & ~keep).sum())
     if left:
         cells = [f"{name}: {table.unreadable[name]}" for name in (value, loss)
                  if name in table.unreadable]  # fmt: skip
         because = f" ({'; '.join(cells)})" if cells else ""
-        rows = "1 row without" if left == 1 else f"{left} rows without"
-        notes.append(f"{rows} {value} or {loss} left out{because}")
+        without = "1 row without" if left == 1 else f"{left} rows without"
+        notes.append(f"{without} {value} or {loss} left out{because}")
     if passing.any():
         notes.append(f"NaN {int(passing.sum())} times on the way, after which the run went on")
-    return keep, tuple(notes)
+    return keep, notes
 
 
 def _of_another_kind(table: Table, absent: BoolArray) -> BoolArray:
@@ -292,11 +285,6 @@ def _of_another_kind(table: Table, absent: BoolArray) -> BoolArray:
 def _longest_run(marks: BoolArray) -> int:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], marks.astype(np.int8), [0]])))
     return int(np.diff(edges)[::2].max(initial=0))
-
-
-def _last_sound(sound: BoolArray) -> int:
-    places = np.flatnonzero(sound)
-    return int(places[-1]) if len(places) else -1
 
 
 def _numbering(steps: FloatArray | None, count: int) -> FloatArray:

@@ -22,7 +22,7 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -53,13 +53,13 @@ _GZIP = b"\x1f\x8b"
 FORM = "Its first line must name the columns: step,theta,loss[,grad,lr]."
 
 
-@dataclass(frozen=True, eq=False)
 class Table:
-    """Columns of n rows.
+    """Columns of numbers that grow row by row, of n rows in the end.
+
+    Args:
+        unit: What a row is counted as, in words.
 
     Attributes:
-        columns: Numbers by name (n,); NaN where a cell is NaN or holds no number.
-        marks: By name, `NUMBER` (NaN too), `BLANK` or `UNREADABLE` (n,).
         unreadable: The first unreadable cell of a column, in words.
         skipped: Lines that were left out: no number in them, or not a cell under every name.
         trouble: The first such line, in words; empty if there is none.
@@ -67,16 +67,79 @@ class Table:
         repeated: Names that stand over more than one column; the first of them keeps the name.
     """
 
-    columns: dict[str, FloatArray]
-    marks: dict[str, npt.NDArray[np.uint8]]
-    unreadable: dict[str, str]
-    skipped: int
-    trouble: str = ""
-    is_cut: bool = False
-    repeated: tuple[str, ...] = ()
+    def __init__(self, unit: str = "line") -> None:
+        self.unit = unit
+        self._numbers: dict[str, array[float]] = {}
+        self._marks: dict[str, bytearray] = {}
+        self.unreadable: dict[str, str] = {}
+        self.skipped, self._count = 0, 0
+        self.trouble = ""
+        self.is_cut = False
+        self.repeated: Iterable[str] = ()
 
     def __len__(self) -> int:
-        return len(next(iter(self.columns.values()))) if self.columns else 0
+        return self._count
+
+    @cached_property
+    def columns(self) -> dict[str, FloatArray]:
+        """Numbers by name (n,), NaN where a cell is NaN or holds no number; the table is whole."""
+        return {name: np.frombuffer(column) for name, column in self._numbers.items()}
+
+    @cached_property
+    def marks(self) -> dict[str, npt.NDArray[np.uint8]]:
+        """By name, `NUMBER` (NaN too), `BLANK` or `UNREADABLE` (n,); the table is whole."""
+        return {name: np.frombuffer(m, dtype=np.uint8) for name, m in self._marks.items()}
+
+    def skip(self, trouble: str, lines: int = 1) -> None:
+        """Leaves out some lines."""
+        self.skipped += lines
+        self.trouble = self.trouble or trouble
+
+    def add_numbers(self, names: list[str], cells: list[str]) -> bool:
+        """Adds a row of numbers under the columns there are; returns whether it was one.
+
+        Nearly all rows of a long log are, and cell by cell they take five times as long.
+        """
+        if len(self._numbers) != len(names):
+            return False
+        try:
+            numbers = list(map(float, cells))
+        except ValueError:
+            return False
+        for name, number in zip(names, numbers, strict=True):
+            self._numbers[name].append(number)
+            self._marks[name].append(NUMBER)
+        self._count += 1
+        return True
+
+    def add(
+        self, row: dict[str, Any], line: int, decimal_comma: bool = False, keep: bool = False
+    ) -> None:
+        """Adds a row; one without any number is skipped, unless all are to be kept."""
+        numbers = {name: _number(cell, decimal_comma) for name, cell in row.items()}
+        if not keep and all(number is None for number in numbers.values()):
+            self.skip(f"no cell of {self.unit} {line} is a number")
+            return
+        for name in (name for name in numbers if name not in self._numbers):
+            self._numbers[name] = array("d", [math.nan]) * self._count
+            self._marks[name] = bytearray([BLANK]) * self._count
+        for name, column in self._numbers.items():
+            number = numbers.get(name)
+            mark = NUMBER if number is not None else _mark(row.get(name))
+            if mark == UNREADABLE:
+                self.unreadable.setdefault(name, f"{str(row[name])[:20]!r} in {self.unit} {line}")
+            column.append(math.nan if number is None else number)
+            self._marks[name].append(mark)
+        self._count += 1
+
+    def add_rows(self, rows: Iterable[tuple[int, Any]]) -> Table:
+        """Adds rows with their numbers, as JSON holds them."""
+        for number, row in rows:
+            if isinstance(row, dict):
+                self.add(row, number)
+            else:
+                self.skip(f"{self.unit} {number} is not a JSON object")
+        return self
 
 
 def read_table(path: Path) -> Table:
@@ -94,7 +157,8 @@ def read_table(path: Path) -> Table:
     try:
         with _open(path) as file:
             lines = _Lines(path, file)
-            table = _gather(path, lines).table(lines.is_cut)
+            table = _gather(path, lines)
+            table.is_cut = lines.is_cut
     except UnicodeDecodeError:
         raise InputError(
             f"{path} is neither UTF-8 nor UTF-16 text.", "Save the log as UTF-8 CSV."
@@ -147,7 +211,7 @@ def _read_events(path: Path) -> Table:
         for tag in events.Tags()["scalars"]
         for event in events.Scalars(tag)
     ]
-    table = _gather_rows(rows).table(is_cut=False)
+    table = _gather_rows(rows)
     if not len(table):
         raise InputError(f"{path} holds no scalars.", "Log them with SummaryWriter.add_scalar.")
     return table
@@ -162,13 +226,13 @@ def as_table(source: Mapping[str, Any]) -> Table:
     Raises:
         InputError: No column, columns of different lengths, or of another shape.
     """
-    columns = _Columns("row")
+    table = Table("row")
     cells = {str(name): _cells(name, column) for name, column in source.items()}
     if len({len(column) for column in cells.values()}) != 1:
         raise InputError("The columns have different lengths, or there are none.")
     for row, numbers in enumerate(zip(*cells.values(), strict=True), 1):
-        columns.add(dict(zip(cells, numbers, strict=True)), row, keep=True)
-    return columns.table(is_cut=False)
+        table.add(dict(zip(cells, numbers, strict=True)), row, keep=True)
+    return table
 
 
 def _cells(name: str, column: Any) -> list[Any]:
@@ -203,78 +267,6 @@ class _Lines:
             yield line
 
 
-class _Columns:
-    """Grows columns row by row.
-
-    Args:
-        unit: What a row is counted as, in words.
-    """
-
-    def __init__(self, unit: str = "line") -> None:
-        self.unit = unit
-        self.numbers: dict[str, array[float]] = {}
-        self.marks: dict[str, bytearray] = {}
-        self.unreadable: dict[str, str] = {}
-        self.count = self.skipped = 0
-        self.trouble = ""
-        self.repeated: tuple[str, ...] = ()
-
-    def skip(self, trouble: str, lines: int = 1) -> None:
-        self.skipped += lines
-        self.trouble = self.trouble or trouble
-
-    def add_numbers(self, names: list[str], cells: list[str]) -> bool:
-        """Adds a row of numbers under the columns there are; returns whether it was one.
-
-        Nearly all rows of a long log are, and cell by cell they take five times as long.
-        """
-        if len(self.numbers) != len(names):
-            return False
-        try:
-            numbers = list(map(float, cells))
-        except ValueError:
-            return False
-        for name, number in zip(names, numbers, strict=True):
-            self.numbers[name].append(number)
-            self.marks[name].append(NUMBER)
-        self.count += 1
-        return True
-
-    def add(
-        self, row: dict[str, Any], line: int, decimal_comma: bool = False, keep: bool = False
-    ) -> None:
-        """Adds a row; one without any number is skipped, unless all are to be kept."""
-        numbers = {name: _number(cell, decimal_comma) for name, cell in row.items()}
-        if not keep and all(number is None for number in numbers.values()):
-            self.skip(f"no cell of {self.unit} {line} is a number")
-            return
-        for name, number in numbers.items():
-            if name not in self.numbers:
-                self.numbers[name] = array("d", [math.nan]) * self.count
-                self.marks[name] = bytearray([BLANK]) * self.count
-            mark = NUMBER if number is not None else _mark(row[name])
-            if mark == UNREADABLE:
-                self.unreadable.setdefault(name, f"{str(row[name])[:20]!r} in {self.unit} {line}")
-            self.numbers[name].append(math.nan if number is None else number)
-            self.marks[name].append(mark)
-        self.count += 1
-        for name, column in self.numbers.items():
-            if len(column) < self.count:
-                column.append(math.nan)
-                self.marks[name].append(BLANK)
-
-    def table(self, is_cut: bool) -> Table:
-        return Table(
-            {name: np.frombuffer(column) for name, column in self.numbers.items()},
-            {name: np.frombuffer(marks, dtype=np.uint8) for name, marks in self.marks.items()},
-            self.unreadable,
-            self.skipped,
-            self.trouble,
-            is_cut,
-            self.repeated,
-        )
-
-
 def _mark(cell: Any) -> int:
     blank = cell is None or (isinstance(cell, str) and cell.strip().lower() in _NOTHING)
     return BLANK if blank else UNREADABLE
@@ -291,21 +283,20 @@ def _number(cell: Any, decimal_comma: bool) -> float | None:
         return None
 
 
-def _gather(path: Path, lines: _Lines) -> _Columns:
+def _gather(path: Path, lines: _Lines) -> Table:
     repeated: Counter[str] = Counter()
     whole = _whole_json(lines.file, repeated)
     if whole is not None:
-        columns = _gather_rows(whole)
+        table = _gather_rows(whole)
     else:
         stream = iter(lines)
-        first = next((line for line in stream if line.strip()), None)
-        if first is None:
-            return _Columns()
+        first = next((line for line in stream if line.strip()), "")
         if not first.lstrip().startswith(_JSON):
             return _gather_cells(path, lines, *_after_comments(first, stream))
-        columns = _gather_json_lines(lines, chain([first], stream), repeated)
-    columns.repeated = tuple(repeated)
-    return columns
+        texts = (line for line in chain([first], stream) if line.strip())
+        table = Table().add_rows((lines.number, _json(text, repeated)) for text in texts)
+    table.repeated = tuple(repeated)
+    return table
 
 
 def _after_comments(first: str, stream: Iterator[str]) -> tuple[Iterator[str], str | None]:
@@ -335,9 +326,7 @@ def _separator(header: str) -> str | None:
     return best
 
 
-def _gather_cells(
-    path: Path, lines: _Lines, text: Iterable[str], separator: str | None
-) -> _Columns:
+def _gather_cells(path: Path, lines: _Lines, text: Iterable[str], separator: str | None) -> Table:
     rows: Iterator[list[str]]
     if separator is None:
         rows = (line.split() for line in text)
@@ -352,13 +341,13 @@ def _gather_cells(
         )
     if _is_long(header):
         return _gather_rows([dict(zip(header, row, strict=False)) for row in rows])
-    columns = _Columns()
-    columns.repeated = tuple(name for name, count in Counter(header).items() if count > 1)
+    table = Table()
+    table.repeated = tuple(name for name, count in Counter(header).items() if count > 1)
     header = _distinct(header)
     end = lines.number
     for row in rows:
         start, end = end + 1, lines.number
-        if len(row) == len(header) and columns.add_numbers(header, row):
+        if len(row) == len(header) and table.add_numbers(header, row):
             continue
         cells, beyond = row[: len(header)], row[len(header) :]
         if not any(cell.strip() for cell in row):
@@ -366,14 +355,14 @@ def _gather_cells(
         inside = [line for cell in row for line in cell.splitlines()[1:]] if end > start else []
         swallowed = sum(line.count(separator or ",") == len(header) - 1 for line in inside)
         if swallowed:
-            columns.skip(f"the quote in line {start} holds {swallowed} more rows", swallowed + 1)
+            table.skip(f"the quote in line {start} holds {swallowed} more rows", swallowed + 1)
             continue
         if len(cells) < len(header) or any(cell.strip() for cell in beyond):
             text_ = f"line {lines.number} has {len(row)} cells under {len(header)} names"
-            columns.skip(text_ + (" (decimal commas?)" if beyond and separator == "," else ""))
+            table.skip(text_ + (" (decimal commas?)" if beyond and separator == "," else ""))
             continue
-        columns.add(dict(zip(header, cells, strict=True)), lines.number, separator != ",")
-    return columns
+        table.add(dict(zip(header, cells, strict=True)), lines.number, separator != ",")
+    return table
 
 
 def _distinct(header: list[str]) -> list[str]:
@@ -386,24 +375,8 @@ def _distinct(header: list[str]) -> list[str]:
     return names
 
 
-def _gather_json_lines(lines: _Lines, text: Iterable[str], repeated: Counter[str]) -> _Columns:
-    columns = _Columns()
-    for line in text:
-        if not line.strip():
-            continue
-        try:
-            row = _json(line, repeated)
-        except (ValueError, RecursionError):
-            row = None
-        if isinstance(row, dict):
-            columns.add(row, lines.number)
-        else:
-            columns.skip(f"line {lines.number} is not a JSON object")
-    return columns
-
-
 def _json(text: str, repeated: Counter[str]) -> Any:
-    """Returns a JSON value; of a repeated key, which is counted, the first value."""
+    """Returns a JSON value, None for none; of a repeated key, which is counted, the first value."""
 
     def first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -413,7 +386,10 @@ def _json(text: str, repeated: Counter[str]) -> Any:
             found.setdefault(name, value)
         return found
 
-    return json.loads(text, object_pairs_hook=first)
+    try:
+        return json.loads(text, object_pairs_hook=first)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _whole_json(file: TextIO, repeated: Counter[str]) -> list[Any] | None:
@@ -422,13 +398,12 @@ def _whole_json(file: TextIO, repeated: Counter[str]) -> list[Any] | None:
     content = None
     if start.lstrip().startswith(_JSON):
         text = start + file.read(_LARGEST_JSON)
-        if len(text) < _LARGEST_JSON:
-            try:
-                content = _json(text, repeated)
-            except (ValueError, RecursionError):
-                repeated.clear()
+        content = _json(text, repeated) if len(text) < _LARGEST_JSON else None
     file.seek(0)
-    return None if content is None else _rows_in(content) or [content]
+    if content is None:
+        repeated.clear()
+        return None
+    return _rows_in(content) or [content]
 
 
 def _rows_in(content: Any, depth: int = 0) -> list[Any]:
@@ -450,16 +425,10 @@ def _is_long(names: Iterable[str]) -> bool:
     return "step" in lower and any(k in lower for k in _KEYS) and any(v in lower for v in _VALUES)
 
 
-def _gather_rows(rows: list[Any]) -> _Columns:
+def _gather_rows(rows: list[Any]) -> Table:
     if rows and all(isinstance(row, dict) and _is_long(row) for row in rows):
         rows = _by_step(rows)
-    columns = _Columns("row")
-    for number, row in enumerate(rows, 1):
-        if isinstance(row, dict):
-            columns.add(row, number)
-        else:
-            columns.skip(f"row {number} is not a JSON object")
-    return columns
+    return Table("row").add_rows(enumerate(rows, 1))
 
 
 def _by_step(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -56,10 +56,12 @@ def evaluate_lines(training: Training, run: TrainingRun, evaluation: Evaluation)
             its start.
         evaluation: On the fixed batches.
     """
-    periods = _periods(run, evaluation)
+    groups: dict[str, list[Watched]] = {}
+    for watched in run.watched:
+        groups.setdefault(watched.group, []).append(watched)
+    periods = {g: _period(members, run.start, evaluation) for g, members in groups.items()}
     parameters = tuple(
-        _parameter(run, index, periods.get(watched.group))
-        for index, watched in enumerate(run.watched)
+        _parameter(run, index, periods[watched.group]) for index, watched in enumerate(run.watched)
     )
     start = _lines(run.watched, parameters, run.start, evaluation)
     if not run.is_finite:
@@ -81,25 +83,10 @@ def _lines(
     return tuple(sample_lines(parameters, own, evaluate, float(torch.finfo(dtype).eps)))
 
 
-def _periods(run: TrainingRun, evaluation: Evaluation) -> dict[str, float]:
-    """Returns the period of each group of elements that has one."""
-    periods: dict[str, float] = {}
-    groups = dict.fromkeys(watched.group for watched in run.watched)
-    for group in groups:
-        members = [watched for watched in run.watched if watched.group == group]
-        if members[0].kind == "log":
-            continue
-        if members[0].kind == "vector":
-            periods[group] = math.pi
-            continue
-        found = _period(members, run.start, evaluation)
-        if found is not None:
-            periods[group] = found
-    return periods
-
-
 def _period(members: Sequence[Watched], state: State, evaluation: Evaluation) -> float | None:
     """Returns pi or 2 pi, if all losses agree that far apart and some of them vary."""
+    if members[0].kind != "value":
+        return math.pi if members[0].kind == "vector" else None
     shifts = (0.0, math.pi, 2 * math.pi)
     places = []
     for watched in members:

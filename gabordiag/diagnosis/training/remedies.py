@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,11 +46,10 @@ class Plan:
     change: str
     settings: OptimizerSettings
     rates: Mapping[str, float]
-    starts: Mapping[str, float]
+    starts: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Trials:
+class Trials(NamedTuple):
     """Trainings by one plan.
 
     Attributes:
@@ -61,6 +61,10 @@ class Trials:
     losses: FloatArray
     metrics: FloatArray
     final: FloatArray
+
+    def and_more(self, more: Trials) -> Trials:
+        """Returns these trainings and more of them."""
+        return Trials(*(np.concatenate(pair) for pair in zip(self, more, strict=True)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,46 +135,36 @@ def try_remedies(
         seeds: Of the repeated trainings.
         tick: Called after every training.
     """
-    plans = list(_plans(facts, elements))
+    plans, run = list(_plans(facts, elements)), facts.run
     if not plans:
         return ()
-    run = facts.run
-    as_it_is = Plan("", "", run.settings, run.rates, {})
-    before = _trials(facts, as_it_is, batches, seeds[1:], tick)
-    losses = np.concatenate([[first[0]], before.losses])
-    metrics = before.metrics if first[1] is None else np.concatenate([[first[1]], before.metrics])
-    final = np.concatenate([run.coordinates[-1:], before.final.reshape(-1, len(run.watched))])
-    before = Trials(losses, metrics, final)
-    tried = [_try(facts, elements, plan, batches, before, seeds, tick) for plan in plans]
+    trials = partial(_trials, facts, batches, tick)
+    loss, metric = first
+    metrics = np.array([] if metric is None else [metric])
+    before = Trials(np.array([loss]), metrics, run.coordinates[-1:])
+    before = before.and_more(trials(Plan("", "", run.settings, run.rates), seeds[1:]))
+    worst = before.losses[np.isfinite(before.losses)].max(initial=-math.inf)
+    tried = []
+    for plan in plans:
+        after = trials(plan, seeds[:1])
+        if after.losses[0] < worst or not np.isfinite(before.losses).all():
+            after = after.and_more(trials(plan, seeds[1:]))
+        works = _is_lower(before.losses, after.losses)
+        tried.append(TrainingRemedy(plan, works, before, after, _freed(elements, after.final)))
     return tuple(sorted(tried, key=lambda remedy: (not remedy.works, _mean(remedy.after.losses))))
 
 
-def _try(
-    facts: Facts,
-    elements: Sequence[Judged],
-    plan: Plan,
-    batches: Sequence[Batch],
-    before: Trials,
-    seeds: Sequence[int],
-    tick: Callable[[], None],
-) -> TrainingRemedy:
-    after = _trials(facts, plan, batches, seeds[:1], tick)
-    worst = before.losses[np.isfinite(before.losses)].max(initial=-math.inf)
-    if after.losses[0] < worst or not np.isfinite(before.losses).all():
-        more = _trials(facts, plan, batches, seeds[1:], tick)
-        after = Trials(
-            np.append(after.losses, more.losses),
-            np.append(after.metrics, more.metrics),
-            np.concatenate([after.final, more.final.reshape(-1, after.final.shape[1])]),
-        )
-    freed = []
-    for index, judged in enumerate(elements):
-        if judged.verdict == "healthy" or judged.goal is None:
-            continue
-        offsets = np.abs(judged.parameter.offset(after.final[:, index], judged.goal))
-        if (offsets <= 2 * judged.parameter.tolerance).all():
-            freed.append(judged.watched.label)
-    return TrainingRemedy(plan, _is_lower(before.losses, after.losses), before, after, tuple(freed))
+def _freed(elements: Sequence[Judged], final: FloatArray) -> tuple[str, ...]:
+    """Returns the labels of failing elements that end at their goals in all trainings."""
+    return tuple(
+        judged.watched.label
+        for judged, ends in zip(elements, final.T, strict=True)
+        if judged.verdict != "healthy"
+        and judged.goal is not None
+        and (
+            abs(judged.parameter.offset(ends, judged.goal)) <= 2 * judged.parameter.tolerance
+        ).all()
+    )
 
 
 def _is_lower(before: FloatArray, after: FloatArray) -> bool:
@@ -188,10 +182,10 @@ def _is_lower(before: FloatArray, after: FloatArray) -> bool:
 
 def _trials(
     facts: Facts,
-    plan: Plan,
     batches: Sequence[Batch],
-    seeds: Sequence[int],
     tick: Callable[[], None],
+    plan: Plan,
+    seeds: Sequence[int],
 ) -> Trials:
     losses, metrics, final = [], [], []
     for seed in seeds:
@@ -215,86 +209,78 @@ def _trials(
             metrics += [] if metric is None else [metric]
             final.append(run.coordinates[-1])
         tick()
-    return Trials(np.array(losses), np.array(metrics), np.array(final))
+    ends = np.reshape(final, (-1, len(facts.run.watched)))
+    return Trials(np.array(losses), np.array(metrics), ends)
 
 
 def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
     """Yields what may help, by what was found."""
     run = facts.run
+    plan, settings = partial(Plan, rates=run.rates, settings=run.settings), run.settings
     found = {judged.verdict for judged in elements}
     rates, rate_words = _own_rates(facts, elements)
     if rate_words:
-        yield Plan("own rate", rate_words, run.settings, rates, {})
+        yield plan("own rate", rate_words, rates=rates)
     if "step_too_small" in found:
-        more = replace(run.settings, steps=_STEPS_FACTOR * run.settings.steps)
-        yield Plan("more steps", f"{more.steps} steps", more, run.rates, {})
+        more = replace(settings, steps=_STEPS_FACTOR * settings.steps)
+        yield plan("more steps", f"{more.steps} steps", settings=more)
     starts, start_words = _other_starts(elements)
     if starts:
-        yield Plan("another start", start_words, run.settings, run.rates, starts)
+        yield plan("another start", start_words, starts=starts)
     if starts and rate_words:
-        yield Plan("start and rate", f"{start_words}, {rate_words}", run.settings, rates, starts)
+        words = f"{start_words}, {rate_words}"
+        yield plan("start and rate", words, rates=rates, starts=starts)
     spread = _evenly(elements) if found & {"wrong_basin", "duplicate", "flat_start"} else {}
     if spread:
-        change = "orientations evenly spread at the start"
-        yield Plan("even start", change, run.settings, run.rates, spread)
-    if run.settings.schedule == "constant" and "step_too_large" in found:
-        falling = replace(run.settings, schedule=SCHEDULE)
-        yield Plan("schedule", f"a {SCHEDULE} schedule", falling, run.rates, {})
+        yield plan("even start", "orientations evenly spread at the start", starts=spread)
+    if settings.schedule == "constant" and "step_too_large" in found:
+        falling = replace(settings, schedule=SCHEDULE)
+        yield plan("schedule", f"a {SCHEDULE} schedule", settings=falling)
 
 
 def _own_rates(facts: Facts, elements: Sequence[Judged]) -> tuple[dict[str, float], str]:
-    """Returns the rates with those of failing groups changed, and the change in words."""
+    """Returns the rates with those of failing groups changed, and the change in words.
+
+    By the median of what a group's failing elements ask for; where some want a smaller rate, these
+    decide.
+    """
     rates = dict(facts.run.rates)
     words = []
-    factors = _factors(elements)
-    for judged in {judged.watched.group: judged for judged in elements}.values():
-        group, name = judged.watched.group, judged.watched.element.name
-        if group in factors:
-            rates[name] *= factors[group]
+    for group, members in _by_group(elements).items():
+        wanted = [j.judgement.factor for j in members if j.judgement.factor is not None]
+        if wanted:
+            smallest, name = min(wanted), members[-1].watched.element.name
+            rates[name] *= smallest if smallest < 1 else float(np.median(wanted))
             words.append(f"lr {rates[name]:.2g} for {group}")
     return rates, ", ".join(words)
+
+
+def _by_group(elements: Sequence[Judged]) -> dict[str, list[Judged]]:
+    groups: dict[str, list[Judged]] = {}
+    for judged in elements:
+        groups.setdefault(judged.watched.group, []).append(judged)
+    return groups
 
 
 def _other_starts(elements: Sequence[Judged]) -> tuple[dict[str, float], str]:
     """Returns the stuck elements at the lowest minima of their lines, and the change in words."""
     stuck = [
-        judged
+        (judged, judged.goal)
         for judged in elements
         if judged.verdict in ("wrong_basin", "flat_start", "at_bound") and judged.goal is not None
     ]
-    starts = {judged.watched.label: float(judged.goal or 0.0) for judged in stuck}
-    words = [f"{j.watched.label} = {j.shown.show(j.value(j.goal or 0.0), 1)}" for j in stuck[:4]]
+    starts = {judged.watched.label: goal for judged, goal in stuck}
+    words = [f"{j.watched.label} = {j.shown.show(j.value(goal), 1)}" for j, goal in stuck[:4]]
     words += [f"{len(stuck) - 4} more"] if len(stuck) > 4 else []
     return starts, "the start at " + ", ".join(words)
-
-
-def _factors(elements: Sequence[Judged]) -> dict[str, float]:
-    """Returns by group what its rate should be multiplied by: the median of its failing ones.
-
-    Where some want a smaller rate, these decide.
-    """
-    found: dict[str, list[float]] = {}
-    for judged in elements:
-        if judged.factor is not None:
-            found.setdefault(judged.watched.group, []).append(judged.factor)
-    factors = {}
-    for group, wanted in found.items():
-        smaller = [factor for factor in wanted if factor < 1]
-        factors[group] = min(smaller) if smaller else float(np.median(wanted))
-    return factors
 
 
 def _evenly(elements: Sequence[Judged]) -> dict[str, float]:
     """Returns evenly spread orientations, of groups of angles with two elements or more."""
     starts: dict[str, float] = {}
-    groups: dict[str, list[Judged]] = {}
-    for judged in elements:
-        if judged.parameter.is_angle and "psi" not in judged.watched.group:
-            groups.setdefault(judged.watched.group, []).append(judged)
-    for members in groups.values():
-        if len(members) < 2:
-            continue
+    angles = [j for j in elements if j.parameter.is_angle and "psi" not in j.watched.group]
+    for members in _by_group(angles).values():
         period = members[0].parameter.period or math.tau
-        for index, judged in enumerate(members):
+        for index, judged in enumerate(members if len(members) > 1 else ()):
             starts[judged.watched.label] = period * index / len(members) - period / 2
     return starts

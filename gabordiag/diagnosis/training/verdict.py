@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.training.elements import Facts, Judged, by_filter, judge_elements
+from gabordiag.diagnosis.training.elements import Facts, Judged
 from gabordiag.diagnosis.training.lines import batch_count, evaluate_lines
 from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.replay import Step, log_columns
-from gabordiag.dynamics.run import trajectory_name
+from gabordiag.dynamics.replay import Step
+from gabordiag.dynamics.run import Trajectory, trajectory_name
 from gabordiag.dynamics.training import OTHERS, TrainingRun, rates_of, run_training
 from gabordiag.own.training import Evaluation, Training, find_watched, seen_weight
 from gabordiag.results import Data, Result, finite_or_none, read_only
@@ -81,11 +82,9 @@ class TrainingDiagnosis(Result):
         """How the training as a whole ended."""
         if not self.run.is_finite:
             return "nonfinite"
-        return (
-            "unfinished"
-            if any(e.verdict == "step_too_small" for e in self.elements)
-            else ("reached" if self.is_healthy else "local_minimum")
-        )
+        if any(element.verdict == "step_too_small" for element in self.elements):
+            return "unfinished"
+        return "reached" if self.is_healthy else "local_minimum"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
@@ -108,50 +107,39 @@ class TrainingDiagnosis(Result):
                 "trajectory": trajectory_name(0),
             },
             "elements": [
-                {**judged.to_dict(), "remedies": self._freed(judged)} for judged in self.elements
+                {
+                    **judged.to_dict(),
+                    "remedies": [
+                        r.plan.name for r in self.remedies if judged.watched.label in r.freed
+                    ],
+                }
+                for judged in self.elements
             ],
             "remedies": [remedy.to_dict() for remedy in self.remedies],
             "evaluations": self.evaluations,
         }
 
-    def _freed(self, judged: Judged) -> list[str]:
-        return [r.plan.name for r in self.remedies if judged.watched.label in r.freed]
-
     def data(self) -> Data:
         """Returns what is saved: the trajectory, the lines, gradient sizes, the filters."""
-        names = [judged.watched.label for judged in self.elements]
-        run = self.run
-        updates = np.diff(run.values, axis=0, append=np.nan)
-        rows = [
-            Step(t, *row).row()
-            for t, row in enumerate(
-                zip(run.values, run.losses, run.gradients, updates, run.lrs, strict=True)
+        run, updates = self.run, np.diff(self.run.values, axis=0, append=np.nan)
+        path = Trajectory(run.values, run.losses, run.gradients, updates, run.lrs)
+        lines = {
+            f"{when}-{what}-{index}": read_only(array)
+            for index, judged in enumerate(self.elements)
+            for when, line in (("start", judged.line_start), ("final", judged.line_final))
+            for what, array in (
+                ("value", np.exp(line.values) if judged.watched.kind == "log" else line.values),
+                ("loss", line.losses),
             )
-        ]
-        table = np.array(rows).T
-        return {
-            trajectory_name(0): {
-                name: read_only(column)
-                for name, column in zip(log_columns(names), table, strict=True)
-            },
-            "lines.npz": {
-                f"{kind}-{what}-{index}": read_only(array)
-                for index, judged in enumerate(self.elements)
-                for kind, line in (("start", judged.line_start), ("final", judged.line_final))
-                for what, array in (
-                    ("value", self._values(judged, line.values)),
-                    ("loss", line.losses),
-                )
-            },
-            "gradients.npz": {
-                name: read_only(size) for name, size in {**run.sizes, "total": run.total}.items()
-            },
-            **({} if self.bank is None else {"bank.npz": {"kernels": read_only(self.bank)}}),
         }
-
-    @staticmethod
-    def _values(judged: Judged, coordinates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.exp(coordinates) if judged.watched.kind == "log" else coordinates
+        sizes = {name: read_only(size) for name, size in {**run.sizes, "total": run.total}.items()}
+        bank = {} if self.bank is None else {"bank.npz": {"kernels": read_only(self.bank)}}
+        return {
+            trajectory_name(0): path.to_table([judged.watched.label for judged in self.elements]),
+            "lines.npz": lines,
+            "gradients.npz": sizes,
+            **bank,
+        }
 
 
 def _shortened(rates: Mapping[str, float]) -> Any:
@@ -191,17 +179,14 @@ def diagnose_training(
         InputError: The user's code failed.
     """
 
-    def report(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: None if progress is None else progress(done, total, what)
+    def report(what: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(done, total, what)
 
     watched = find_watched(training.model, params)
     rates = rates_of(training, watched, lr, settings.lr)
     with training.kept(seed):
         batches = training.fixed(batch_count(len(watched), settings.steps))
-
-    def trained(done: int, total: int, loss: float) -> None:
-        report(f"training, loss {loss:.4g}")(done, total)
-
     run, loss, metric = run_training(
         training,
         watched,
@@ -209,24 +194,22 @@ def diagnose_training(
         rates,
         seed=seed,
         listener=listener,
-        progress=trained,
+        progress=lambda done, total, loss: report(f"training, loss {loss:.4g}", done, total),
         batches=batches,
     )
-    report("looking along each element")(0, 1)
+    report("looking along each element", 0, 1)
     evaluation = Evaluation(training, batches, seed)
-    lines = evaluate_lines(training, run, evaluation)
-    facts = Facts(training, run, lines, batches[0])
-    elements = judge_elements(facts)
+    facts = Facts(training, run, evaluate_lines(training, run, evaluation), batches[0])
+    elements = tuple(Judged(facts, index) for index in range(len(watched)))
     remedies: tuple[TrainingRemedy, ...] = ()
     if seeds > 0 and any(judged.verdict != "healthy" for judged in elements):
-        count = 0
+        trainings = itertools.count(1)
 
         def tick() -> None:
-            nonlocal count
-            count += 1
-            report("trying remedies")(count, count + 1)
+            done = next(trainings)
+            report("trying remedies", done, done + 1)
 
-        everyone = [seed + index for index in range(seeds)]
+        everyone = range(seed, seed + seeds)
         remedies = try_remedies(facts, elements, batches, (loss, metric), everyone, tick)
     return TrainingDiagnosis(
         _verdict(elements),
@@ -248,33 +231,29 @@ def _verdict(elements: Sequence[Judged]) -> str:
 
 
 def _bank(facts: Facts) -> npt.NDArray[np.float64] | None:
-    rows = [w.row for w in facts.run.watched if w.row is not None]
-    if not rows or not facts.run.is_finite:
+    run, watched = facts.run, facts.run.watched
+    if not run.is_finite or all(element.row is None for element in watched):
         return None
-    watched = facts.run.watched[0]
-    count = facts.run.final[watched.element.name].shape[0]
-    made = []
-    for state in (facts.run.start, facts.run.final):
-        weight = seen_weight(facts.training, state, facts.batch, count)
-        if weight is None:
-            return None
-        made.append(weight[:, 0].double().cpu().numpy())
-    return np.stack(made)
+    count = run.final[watched[0].element.name].shape[0]
+    states = (run.start, run.final)
+    weights = [seen_weight(facts.training, state, facts.batch, count) for state in states]
+    seen = [weight[:, 0].double().cpu().numpy() for weight in weights if weight is not None]
+    return np.stack(seen) if len(seen) == len(states) else None
 
 
 def _headline(
     elements: Sequence[Judged], remedies: Sequence[TrainingRemedy], has_metric: bool
 ) -> str:
-    filters = by_filter(elements)
-    good = [key for key, members in filters.items() if all(j.verdict == "healthy" for j in members)]
+    filters: dict[Any, list[Judged]] = {}
+    for judged in elements:
+        row = judged.watched.row
+        filters.setdefault(judged.watched.label if row is None else row, []).append(judged)
+    good = sum(all(j.verdict == "healthy" for j in members) for members in filters.values())
     what = "filter" if all(isinstance(key, int) for key in filters) else "element"
-    head = (
-        f"All {counted(len(filters), what, what + 's')} have converged"
-        if len(good) == len(filters)
-        else f"{len(good)} of your {counted(len(filters), what, what + 's')} "
-        + ("has" if len(good) == 1 else "have")
-        + " converged"
-    )
+    count = counted(len(filters), what, what + "s")
+    head = f"{good} of your {count} {'has' if good == 1 else 'have'} converged"
+    if good == len(filters):
+        head = f"All {count} have converged"
     is_one_group = len({judged.watched.group for judged in elements}) == 1
     parts = [head]
     for verdict in FAULTS:
@@ -320,16 +299,9 @@ def _clause(verdict: str, members: Sequence[Judged], what: str, groups: Sequence
     if verdict == "wrong_basin":
         goals = [j.shown.show(j.value(j.goal), 0) for j in members if j.goal is not None]
         text += f" at {_listed(goals)}"
-    where = members[0].findings[0].evidence.get("where") if members[0].findings else None
-    if where is not None:
-        text += f": {_reason(members[0])}"
-    return text
-
-
-def _reason(judged: Judged) -> str:
-    """Returns what follows the colon of the finding's explanation: the line at fault."""
-    explanation = judged.findings[0].explanation
-    return explanation.partition(": ")[2] or explanation
+    _, evidence, why, *_ = members[0].judgement
+    # The line of code at fault follows the colon.
+    return text if evidence.get("where") is None else f"{text}: {why.partition(': ')[2] or why}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -16,9 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
 from PIL import Image
 
 from gabordiag.landscape.critical import Landscape
@@ -26,7 +24,13 @@ from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation.animation.film import to_gif, to_mp4
 from gabordiag.presentation.animation.storyboard import Frame, storyboard
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
-from gabordiag.presentation.figures.landscape import axis_of, draw_basins, draw_loss, mark_values
+from gabordiag.presentation.figures.landscape import (
+    axis_of,
+    basin_words,
+    draw_basins,
+    draw_loss,
+    mark_values,
+)
 from gabordiag.presentation.figures.run_paths import RunPath, Runs, runs_title
 from gabordiag.presentation.figures.style import (
     INK,
@@ -83,63 +87,68 @@ class Stage:
         usual = axis_of(sweep)
         frames = storyboard(path, usual.period)
         axis = ParameterAxis.of(usual.parameter, _window(usual, frames))
+        # Where the landscape and the losses end.
+        right = 0.985 if kernels is None else 0.735
         with drawing():
             figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI)
             FigureCanvasAgg(figure)
-            places = _lay_out(figure, kernels is not None)
+            ground = figure.add_axes((0.075, 0.405, right - 0.075, 0.385))
+            losses = figure.add_axes((0.075, 0.12, right - 0.075, 0.155))
             title = runs_title(usual, [path])
             figure.text(0.012, 0.975, title, fontsize=11, fontweight="bold", va="top")
             actors: dict[str, Any] = {
                 "caption": figure.text(0.012, 0.905, "", fontsize=11, va="top", animated=True)
             }
-            actors |= _set_landscape(places["landscape"], axis, sweep, path)
-            actors |= _set_losses(places["losses"], sweep.landscape, path, frames)
+            actors |= _set_landscape(ground, axis, sweep, path)
+            actors |= _set_losses(losses, sweep.landscape, path, frames)
             if kernels is not None:
-                actors |= _set_kernels(places, axis, kernels)
+                actors |= _set_kernels(figure, axis, kernels)
             return cls(figure, axis, path, frames, kernels, actors)
 
     def pictures(self) -> Iterator[Image.Image]:
         """Yields the pictures, RGB."""
         with drawing():
-            canvas = self.figure.canvas
-            assert isinstance(canvas, FigureCanvasAgg)
-            canvas.draw()  # type: ignore[no-untyped-call]
-            still = canvas.copy_from_bbox(self.figure.bbox)  # type: ignore[no-untyped-call]
+            canvas: Any = self.figure.canvas
+            canvas.draw()
+            still = canvas.copy_from_bbox(self.figure.bbox)
             for frame in self.frames:
-                canvas.restore_region(still)  # type: ignore[no-untyped-call]
+                canvas.restore_region(still)
                 self.show(frame)
                 for actor in self.actors.values():
-                    _redraw(actor)
-                pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-                yield Image.fromarray(pixels[..., :3].copy())
+                    self.figure.draw_artist(actor)
+                yield Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
     def show(self, frame: Frame) -> None:
         """Puts the actors where they are in a frame."""
-        axis, path, actors = self.axis, self.path, self.actors
-        ball: Line2D = actors["ball"]
-        ball.set_data(self.place([frame.value]), [frame.height])
+        path, actors = self.path, self.actors
         color = _BLUE if frame.jump is None else JUMP_COLOR
-        ball.set_markerfacecolor(color)
         past = np.arange(self.frames[0].step, frame.step + 1)
         actors["trail"].set_data(self.place(path.values[past]), path.losses[past])
         actors["arc"].set_data(*self._arc(frame))
+        actors["ball"].set_data(self.place([frame.value]), [frame.height])
         actors["curve"].set_data(path.steps[past], path.losses[past])
         actors["jumps"].set_data(*_jump_lines(path, past))
         actors["now"].set_data([path.steps[frame.step]], [path.losses[frame.step]])
-        actors["now"].set_markerfacecolor(color)
-        caption: Text = actors["caption"]
-        caption.set_text(_caption(axis, path, frame, frame is self.frames[-1]))
-        caption.set_color(INK if frame.jump is None else JUMP_COLOR)
-        caption.set_fontweight("normal" if frame.jump is None else "bold")
+        for name in ("ball", "now"):
+            actors[name].set_markerfacecolor(color)
+        actors["caption"].set_text(self._caption(frame))
+        actors["caption"].set_color(INK if frame.jump is None else JUMP_COLOR)
+        actors["caption"].set_fontweight("normal" if frame.jump is None else "bold")
         if self.kernels is not None:
-            saved = np.asarray(self.kernels[axis.name], dtype=np.float64)
-            image: AxesImage = actors["kernel"]
-            known = axis.period is not None or saved[0] <= frame.value <= saved[-1]
-            kernel = self.kernels["kernels"][_nearest(saved, frame.value, axis.period)]
-            image.set_data(kernel if known else np.zeros_like(kernel))
-            place = _folded(axis, frame.value)
-            words = f"kernel at {place}" if known else f"{place}: out of range"
-            actors["kernel_name"].set_text(words)
+            self._turn_kernel(self.kernels, frame.value)
+
+    def _turn_kernel(self, kernels: Mapping[str, Any], value: float) -> None:
+        """Shows the nearest saved kernel; black for a value out of their range."""
+        saved = np.asarray(kernels[self.axis.name], dtype=np.float64)
+        apart, period = saved - value, self.axis.period
+        if period is not None:
+            apart = apart - period * np.round(apart / period)
+        known = period is not None or saved[0] <= value <= saved[-1]
+        kernel = kernels["kernels"][np.abs(apart).argmin()]
+        self.actors["kernel"].set_data(kernel if known else np.zeros_like(kernel))
+        place = self._folded(value)
+        words = f"kernel at {place}" if known else f"{place}: out of range"
+        self.actors["kernel_name"].set_text(words)
 
     def place(self, values: npt.ArrayLike) -> FloatArray:
         """Returns where values are shown: inside the window as they are, else moved by periods."""
@@ -159,6 +168,23 @@ class Stage:
         moved = np.abs(np.diff(shown) - np.diff(values) * self.axis.scale)
         gaps = np.flatnonzero(moved > 1e-6 * (self.axis.limits[1] - self.axis.limits[0])) + 1
         return np.insert(shown, gaps, np.nan), np.insert(heights, gaps, heights[gaps])
+
+    def _folded(self, value: float) -> str:
+        """A value in words, within one period around zero."""
+        return self.axis.show(float(self.axis.parameter.wrap(value)))
+
+    def _caption(self, frame: Frame) -> str:
+        path, step = self.path, frame.step
+        last = len(path.values) - 1
+        if frame is self.frames[-1] and step < last and np.isfinite(path.values[step + 1]):
+            return f"... and so on until step {last}"
+        if frame.jump is None:
+            place, loss = self._folded(float(path.values[step])), show_number(path.losses[step])
+            return f"step {step}: {self.axis.name} {place}, loss {loss}"
+        t = frame.jump
+        before, after = (show_number(path.losses[k]) for k in (t, t + 1))
+        length = self.axis.show(abs(float(path.values[t + 1] - path.values[t])))
+        return f"JUMP at step {t}: one step of {length} takes the loss from {before} up to {after}"
 
 
 def _window(usual: ParameterAxis, frames: Sequence[Frame]) -> tuple[float, float]:
@@ -183,17 +209,9 @@ def _window(usual: ParameterAxis, frames: Sequence[Frame]) -> tuple[float, float
     return (low + high) / 2 - half, (low + high) / 2 + half
 
 
-def _lay_out(figure: Figure, with_kernels: bool) -> dict[str, Axes]:
-    right = 0.735 if with_kernels else 0.985
-    places = {
-        "landscape": figure.add_axes((0.075, 0.405, right - 0.075, 0.385)),
-        "losses": figure.add_axes((0.075, 0.12, right - 0.075, 0.155)),
-    }
-    if with_kernels:
-        side, left = 0.355, 0.79
-        for name, bottom in (("kernel", 0.465), ("target", 0.03)):
-            places[name] = figure.add_axes((left, bottom, side * _HEIGHT / _WIDTH, side))
-    return places
+def _mover(ax: Axes, line: str, **look: Any) -> Line2D:
+    """Adds a line that moves."""
+    return ax.plot([], [], line, animated=True, **look)[0]
 
 
 def _set_landscape(ax: Axes, axis: ParameterAxis, sweep: Sweep, path: RunPath) -> dict[str, Artist]:
@@ -207,50 +225,32 @@ def _set_landscape(ax: Axes, axis: ParameterAxis, sweep: Sweep, path: RunPath) -
     axis.set_up(ax)
     ax.xaxis.labelpad = 1
     # Of the start, which may have copies in a window this wide, only where the run begins.
-    target = nearest = axis.parameter.target
-    if target is not None:
-        copies = [x / axis.scale for x in axis.copies(target)]
-        nearest = min(copies, key=lambda copy: abs(copy - target), default=None)
+    target = axis.parameter.target
+    copies = [x / axis.scale for x in axis.copies(target)]
+    nearest = min(copies, key=lambda copy: abs(copy - (target or 0.0)), default=None)
     once = replace(axis, parameter=replace(axis.parameter, period=None))
     mark_values([ax], once, target=nearest, start=path.run["start"])
     ax.set_ylabel(loss_label(sweep.loss_name))
+    edge = {"markeredgecolor": "white", "markeredgewidth": 1.5}
+    trail = {"alpha": 0.7, "markersize": 5.5, "markeredgewidth": 0}
     return {
-        "trail": ax.plot(
-            [], [], "o", color=_BLUE, alpha=0.7, markersize=5.5, markeredgewidth=0, animated=True
-        )[0],
-        "arc": ax.plot([], [], color=JUMP_COLOR, linewidth=2.6, zorder=6, animated=True)[0],
-        "ball": ax.plot(
-            [],
-            [],
-            "o",
-            markersize=_BALL,
-            markeredgecolor="white",
-            markeredgewidth=1.5,
-            zorder=7,
-            animated=True,
-        )[0],
+        "trail": _mover(ax, "o", color=_BLUE, **trail),
+        "arc": _mover(ax, "-", color=JUMP_COLOR, linewidth=2.6, zorder=6),
+        "ball": _mover(ax, "o", markersize=_BALL, zorder=7, **edge),
     }
 
 
 def _name_basins(ax: Axes, axis: ParameterAxis, landscape: Landscape) -> None:
     low, high = axis.limits
+    at_top: dict[str, Any] = {"ha": "center", "va": "top", "transform": ax.get_xaxis_transform()}
+    look: dict[str, Any] = {"fontsize": 8.5, "path_effects": halo(2.5), "zorder": 4.5}
     for point in landscape.attractors:
         assert point.basin is not None
-        words = "basin of the target" if point.is_target else "basin of another minimum"
+        color = TARGET_COLOR if point.is_target else INK
         for left, right in axis.spans(*point.basin):
             if right - left > 0.3 * (high - low):
-                ax.text(
-                    (left + right) / 2,
-                    0.98,
-                    words,
-                    transform=ax.get_xaxis_transform(),
-                    ha="center",
-                    va="top",
-                    fontsize=8.5,
-                    color=TARGET_COLOR if point.is_target else INK,
-                    path_effects=halo(2.5),
-                    zorder=4.5,
-                )
+                middle = (left + right) / 2
+                ax.text(middle, 0.98, basin_words(point), color=color, **at_top, **look)
 
 
 def _set_losses(
@@ -265,69 +265,42 @@ def _set_losses(
     ax.set_xlabel("step", labelpad=1)
     ax.set_ylabel("loss")
     return {
-        "curve": ax.plot([], [], "-", color=_BLUE, linewidth=1.3, animated=True)[0],
-        "jumps": ax.plot([], [], "-", color=JUMP_COLOR, linewidth=2.4, animated=True)[0],
-        "now": ax.plot(
-            [], [], "o", markersize=7, markeredgecolor="white", clip_on=False, animated=True
-        )[0],
+        "curve": _mover(ax, "-", color=_BLUE, linewidth=1.3),
+        "jumps": _mover(ax, "-", color=JUMP_COLOR, linewidth=2.4),
+        "now": _mover(ax, "o", markersize=7, markeredgecolor="white", clip_on=False),
     }
 
 
 def _set_kernels(
-    places: Mapping[str, Axes], axis: ParameterAxis, kernels: Mapping[str, Any]
+    figure: Figure, axis: ParameterAxis, kernels: Mapping[str, Any]
 ) -> dict[str, Artist]:
-    kernel, goal = places["kernel"], places["target"]
-    height = float(np.abs(kernels["target_kernel"]).max())
+    side, left, target = 0.355, 0.79, kernels["target_kernel"]
+    height = float(np.abs(target).max())
     grey: dict[str, Any] = {"cmap": "gray", "vmin": -height, "vmax": height}
+    above: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 10}
+    kernel, goal = (
+        figure.add_axes((left, bottom, side * _HEIGHT / _WIDTH, side)) for bottom in (0.465, 0.03)
+    )
     for ax in (kernel, goal):
         ax.set_axis_off()
-    goal.imshow(kernels["target_kernel"], **grey)
-    image = kernel.imshow(kernels["target_kernel"], animated=True, **grey)
-    target = axis.parameter.target
-    words = "target" if target is None else f"target at {axis.show(target)}"
-    above: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 10}
+    goal.imshow(target, **grey)
+    value = axis.parameter.target
+    words = "target" if value is None else f"target at {axis.show(value)}"
     goal.text(0.5, 1.03, words, transform=goal.transAxes, color=TARGET_COLOR, **above)
-    name = kernel.text(0.5, 1.03, "", transform=kernel.transAxes, animated=True, **above)
-    return {"kernel": image, "kernel_name": name}
+    return {
+        "kernel": kernel.imshow(target, animated=True, **grey),
+        "kernel_name": kernel.text(
+            0.5, 1.03, "", transform=kernel.transAxes, animated=True, **above
+        ),
+    }
 
 
-def _redraw(actor: Artist) -> None:
-    figure = actor.get_figure(root=True)
-    assert isinstance(figure, Figure)
-    assert isinstance(figure.canvas, FigureCanvasAgg)
-    actor.draw(figure.canvas.get_renderer())  # type: ignore[no-untyped-call]
-
-
-def _jump_lines(path: RunPath, past: np.ndarray[Any, Any]) -> tuple[list[float], list[float]]:
+def _jump_lines(path: RunPath, past: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray]:
     """The jumps among the past steps, with a gap after each."""
-    steps: list[float] = []
-    losses: list[float] = []
-    for t in path.jumps[(path.jumps >= past[0]) & (path.jumps < past[-1])].tolist():
-        steps += [path.steps[t], path.steps[t + 1], np.nan]
-        losses += [path.losses[t], path.losses[t + 1], np.nan]
+    t = path.jumps[(path.jumps >= past[0]) & (path.jumps < past[-1])]
+    gaps = np.full(len(t), np.nan)
+    steps, losses = (
+        np.stack([column[t], column[t + 1], gaps], axis=1).ravel()
+        for column in (path.steps, path.losses)
+    )
     return steps, losses
-
-
-def _nearest(saved: np.ndarray[Any, Any], value: float, period: float | None) -> int:
-    apart = np.abs(saved - value)
-    if period is not None:
-        apart = np.abs(saved - value - period * np.round((saved - value) / period))
-    return int(np.argmin(apart))
-
-
-def _folded(axis: ParameterAxis, value: float) -> str:
-    """A value in words, within one period around zero."""
-    return axis.show(float(axis.parameter.wrap(value)))
-
-
-def _caption(axis: ParameterAxis, path: RunPath, frame: Frame, at_end: bool) -> str:
-    last = len(path.values) - 1
-    if at_end and frame.step < last and np.isfinite(path.values[frame.step + 1]):
-        return f"... and so on until step {last}"
-    if frame.jump is None:
-        place, loss = _folded(axis, float(path.values[frame.step])), path.losses[frame.step]
-        return f"step {frame.step}: {axis.name} {place}, loss {show_number(loss)}"
-    t = frame.jump
-    before, after = (show_number(path.losses[k]) for k in (t, t + 1))
-    length = axis.show(abs(float(path.values[t + 1] - path.values[t])))
-    return f"JUMP at step {t}: one step of {length} takes the loss from {before} up to {after}"

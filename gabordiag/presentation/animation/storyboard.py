@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,9 +59,7 @@ class Frame:
 def storyboard(path: RunPath, period: float | None) -> list[Frame]:
     """Returns the pictures of a run, at most `LONGEST` milliseconds.
 
-    Args:
-        path: The run.
-        period: Of the parameter: of a longer step, whole periods are left out.
+    Of a step longer than the parameter's period, whole periods are left out.
     """
     steps = chosen_steps(path)
     first = steps[0]
@@ -72,8 +70,7 @@ def storyboard(path: RunPath, period: float | None) -> list[Frame]:
         if left < 0:
             break
         frames += shot
-    last = frames[-1]
-    return [*frames, Frame(last.step, last.value, last.height, _CLOSING, last.jump, last.arc)]
+    return [*frames, replace(frames[-1], milliseconds=_CLOSING)]
 
 
 def chosen_steps(path: RunPath) -> list[int]:
@@ -97,23 +94,22 @@ def _shots(path: RunPath, steps: Sequence[int], period: float | None) -> Iterato
     """Yields the pictures of one step after the other."""
     jumps = set(path.jumps.tolist())
     seen = 0
-    for index, (here, there) in enumerate(itertools.pairwise(steps)):
-        slow = seen < _SLOW_JUMPS
-        if here in jumps:
+    for here, there in itertools.pairwise(steps):
+        is_slow, is_jump = seen < _SLOW_JUMPS, here in jumps
+        duration = _pace(path, steps, here) if is_slow else FRAME
+        if is_jump:
+            duration = _JUMP if is_slow else _QUICK_JUMP
             seen += 1
-            hold = _AFTER_JUMP if slow else _AFTER_QUICK_JUMP
-            yield _hop(path, here, there, period, _JUMP if slow else _QUICK_JUMP, hold)
-            continue
-        pace = _pace(path, steps, index) if slow else FRAME
-        yield _hop(path, here, there, period, pace, 0)
+        hold = (_AFTER_JUMP if is_slow else _AFTER_QUICK_JUMP) if is_jump else 0
+        yield _hop(path, here, there, period, duration, hold)
 
 
-def _pace(path: RunPath, steps: Sequence[int], index: int) -> int:
+def _pace(path: RunPath, steps: Sequence[int], here: int) -> int:
     """Milliseconds of a step, so that the way to the next jump takes as long as it may."""
     if not path.is_restless:
         return min(_LONGEST_STEP, (LONGEST - _OPENING - _CLOSING) // len(steps))
-    before = [int(t) for t in path.jumps if t < steps[index]]
-    after = [int(t) for t in path.jumps if t >= steps[index]]
+    before = [int(t) for t in path.jumps if t < here]
+    after = [int(t) for t in path.jumps if t >= here]
     if not (before or after):
         return _LONGEST_STEP
     begin = before[-1] if before else steps[0]
@@ -130,31 +126,20 @@ def _hop(
         # The ball of a step of many turns goes the remainder.
         travel = math.fmod(travel, period)
     is_jump = here in path.jumps
-    eased = _ease(np.arange(count + 1) / count)
+    share = np.arange(count + 1) / count
+    # Slow, fast, slow: 3 s^2 - 2 s^3.
+    eased = share * share * (3 - 2 * share)
     heights = (1 - eased) * path.losses[here] + eased * path.losses[there]
     lift = _lift(path, travel, period, is_jump)
     arc = np.stack([path.values[here] + eased * travel, heights + lift * 4 * eased * (1 - eased)])
-    arc = arc.T
-    frames = []
-    for k in range(1, count + 1):
-        at_end = k == count
-        value = path.values[there] if at_end else arc[k, 0]
-        frames.append(
-            Frame(
-                there if at_end else here,
-                float(value),
-                float(arc[k, 1]),
-                FRAME + (hold if at_end else 0),
-                here if is_jump else None,
-                arc[: k + 1] if is_jump else None,
-            )
-        )
-    return frames
-
-
-def _ease(share: FloatArray) -> FloatArray:
-    """Slow, fast, slow: 3 s^2 - 2 s^3."""
-    return share * share * (3 - 2 * share)
+    jump = here if is_jump else None
+    frames = [
+        Frame(here, float(value), float(height), FRAME, jump, arc.T[: k + 1] if is_jump else None)
+        for k, (value, height) in enumerate(arc.T.tolist())
+    ]
+    end = float(path.values[there])
+    frames[-1] = replace(frames[-1], step=there, value=end, milliseconds=FRAME + hold)
+    return frames[1:]
 
 
 def _lift(path: RunPath, travel: float, period: float | None, is_jump: bool) -> float:

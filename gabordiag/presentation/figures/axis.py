@@ -20,13 +20,7 @@ _DEGREE_STEPS = (1, 2, 5, 10, 15, 45, 90, 180, 360)
 
 @dataclass(frozen=True)
 class ParameterAxis:
-    """A parameter over a window.
-
-    Attributes:
-        parameter: The parameter.
-        low: Lower end of the window, in the parameter's unit.
-        high: Upper end.
-    """
+    """A parameter over a window, whose ends are in the parameter's unit."""
 
     parameter: Parameter
     low: float
@@ -90,9 +84,9 @@ class ParameterAxis:
             turned: npt.NDArray[np.bool_] = np.abs(moved) > 1e-6 * width
         return turned
 
-    def copies(self, value: float) -> list[float]:
-        """Returns the value's copies inside the window, in the displayed unit."""
-        return [middle for middle, _ in self.spans(value, value)]
+    def copies(self, value: float | None) -> list[float]:
+        """Returns the value's copies inside the window, in the displayed unit; none of None."""
+        return [] if value is None else [middle for middle, _ in self.spans(value, value)]
 
     def spans(self, low: float, high: float) -> list[tuple[float, float]]:
         """Returns the visible pieces of an interval and of its copies, in the displayed unit."""

@@ -6,6 +6,7 @@ whose sign separates chaos from a long cycle. Bands too thin to see are merged i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,12 +28,12 @@ from gabordiag.presentation.figures.style import (
     INK,
     OUTCOME_COLORS,
     TARGET_COLOR,
-    drawing,
-    finish,
+    entry,
     halo,
     legend_beside,
     new_figure,
     show_number,
+    write_above,
 )
 
 # Bands narrower than this share of the (logarithmic) axis are merged into their neighbours.
@@ -43,21 +44,16 @@ _HALF_LETTER = 0.034
 
 def bifurcation_figure(diagram: Bifurcation) -> Figure:
     """Draws where the runs of one start end up, and the Lyapunov exponent below."""
-    with drawing():
-        figure = new_figure(10.0, 7.6)
+    with new_figure(10.0, 7.6) as figure:
         values, exponent = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.2])
         draw_attractor(values, diagram)
         _draw_exponent(exponent, diagram)
         values.set_xlabel("")
-        axis = ParameterAxis.of(diagram.landscape.parameter)
-        figure.suptitle(
-            f"Where the runs from {axis.show(diagram.start)} end up, by learning rate"
-            f" ({setting_words(diagram.settings)})",
-            x=0.01,
-            ha="left",
-        )
+        start = ParameterAxis.of(diagram.landscape.parameter).show(diagram.start)
+        settings = setting_words(diagram.settings)
+        figure.suptitle(f"Where the runs from {start} end up, by learning rate ({settings})")
         figure.align_ylabels()
-        return finish(figure)
+    return figure
 
 
 def draw_attractor(ax: Axes, diagram: Bifurcation) -> None:
@@ -65,40 +61,30 @@ def draw_attractor(ax: Axes, diagram: Bifurcation) -> None:
     landscape, rates, values = diagram.landscape, diagram.lrs, diagram.values
     axis = ParameterAxis.of(landscape.parameter)
     handles: list[Any] = _draw_bands(ax, diagram)
-    ax.plot(
-        np.repeat(rates, values.shape[1]),
-        axis.wrap(values).ravel(),
-        "o",
-        color=INK,
-        markersize=0.9,
-        markeredgewidth=0,
-        alpha=0.5,
-        rasterized=True,
-        zorder=2,
-    )
-    points = []
+    dots: dict[str, Any] = {"markersize": 0.9, "markeredgewidth": 0, "alpha": 0.5, "color": INK}
+    every = np.repeat(rates, values.shape[1])
+    ax.plot(every, axis.wrap(values).ravel(), "o", rasterized=True, zorder=2, **dots)
     for point in landscape.attractors:
         color, name = _look(point)
         label = f"{name} {axis.show(point.value)}"
-        points.append(Line2D([], [], color=color, linewidth=1.2, label=label))
+        handles.append(entry(label, color=color, linewidth=1.2))
         for y in axis.copies(point.value):
             ax.axhline(y, color=color, linewidth=0.8, linestyle="-", alpha=0.6, zorder=1)
-    bounds = _draw_bounds(ax, diagram, axis)
-    ax.set_xscale("log")
-    ax.set_xlim(rates[0], rates[-1])
+    handles += _draw_bounds(ax, diagram, axis)
+    _set_rates(ax, diagram)
     axis.set_up(ax, vertical=True)
-    ax.set_xlabel("learning rate")
     ax.set_ylabel(f"last {values.shape[1]} values of {axis.parameter.label}")
-    dot = Line2D([], [], marker="o", linestyle="", color=INK, markersize=3, label="value of a run")
-    legend_beside(ax, [dot, *handles, *points, *bounds, *_outside_note(axis, values)])
+    if axis.period is None and ((values < axis.low) | (values > axis.high)).any():
+        ends = f"{axis.show(axis.low)} to {axis.show(axis.high)}"
+        handles.append(entry(f"values outside {ends}\nare not drawn", linestyle=""))
+    dot = entry("value of a run", marker="o", linestyle="", color=INK, markersize=3)
+    legend_beside(ax, [dot, *handles])
 
 
-def _outside_note(axis: ParameterAxis, values: FloatArray) -> list[Line2D]:
-    """A legend entry that says that some values cannot be seen, if that is so."""
-    if axis.period is not None or not ((values < axis.low) | (values > axis.high)).any():
-        return []
-    words = f"values outside {axis.show(axis.low)} to {axis.show(axis.high)}\nare not drawn"
-    return [Line2D([], [], linestyle="", label=words)]
+def _set_rates(ax: Axes, diagram: Bifurcation) -> None:
+    ax.set_xscale("log")
+    ax.set_xlim(diagram.lrs[0], diagram.lrs[-1])
+    ax.set_xlabel("learning rate")
 
 
 def _look(point: CriticalPoint) -> tuple[str, str]:
@@ -128,58 +114,39 @@ def _draw_bounds(ax: Axes, diagram: Bifurcation, axis: ParameterAxis) -> list[Li
         half = _HALF_LETTER * len(words) / current_sheet().axes_width()
         row = next((i for i, end in enumerate(ends) if share - half > end), len(ends))
         ends[row : row + 1] = [share + half]
-        ax.text(
-            lr,
-            1.015 + 0.045 * row,
-            words,
-            transform=ax.get_xaxis_transform(),
-            ha="left" if share < half else "right" if share > 1 - half else "center",
-            va="bottom",
-            fontsize=9,
-            color=color,
-        )
+        side = "left" if share < half else "right" if share > 1 - half else "center"
+        write_above(ax, words, lr, row, ha=side, color=color)
     label = (
         "stability bound: above it the\nminimum is unstable (L″: second\nderivative of the loss)"
     )
-    return [Line2D([], [], color=INK, linestyle="--", label=label)] if bounds else []
+    return [entry(label, color=INK, linestyle="--")] if bounds else []
 
 
 def _draw_bands(ax: Axes, diagram: Bifurcation) -> list[Patch]:
-    handles = {}
-    diverged = diagram.outcomes == CODES["nonfinite"]
-    kinds = [
-        "nonfinite" if bad else kind for bad, kind in zip(diverged, diagram.kinds, strict=True)
-    ]
-    for kind, low, high in merged_bands(diagram.lrs, kinds):
-        color, hatch = BAND_STYLES[kind]
-        band = ax.axvspan(low, high, zorder=0, facecolor=color, hatch=hatch, edgecolor="white")
-        band.set_linewidth(0)
-        handles[kind] = Patch(facecolor=color, hatch=hatch, edgecolor="white", linewidth=0)
-        handles[kind].set_label(_band_words(kind, diagram))
-    return [handles[kind] for kind in BAND_STYLES if kind in handles]
-
-
-def _band_words(kind: str, diagram: Bifurcation) -> str:
-    chaos = "chaos: no period,\nexponent above 0"
-    if not np.isfinite(diagram.lyapunov).any():
-        chaos = "no period found"
-    return {
+    has_exponent = np.isfinite(diagram.lyapunov).any()
+    words = {
         "settled": "converges",
         "cycle": "repeats a cycle",
-        "chaos": chaos,
+        "chaos": "chaos: no period,\nexponent above 0" if has_exponent else "no period found",
         "other": "neither: no period,\nexponent not above 0",
         "nonfinite": "diverges (NaN or infinity)",
-    }[kind]
+    }
+    handles = {}
+    diverged = diagram.outcomes == CODES["nonfinite"]
+    kinds = np.where(diverged, "nonfinite", diagram.kinds).tolist()
+    for kind, low, high in merged_bands(diagram.lrs, kinds):
+        color, hatch = BAND_STYLES[kind]
+        look: dict[str, Any] = {"facecolor": color, "hatch": hatch, "edgecolor": "white"}
+        ax.axvspan(low, high, zorder=0, **look).set_linewidth(0)
+        handles[kind] = Patch(linewidth=0, label=words[kind], **look)
+    return [handles[kind] for kind in BAND_STYLES if kind in handles]
 
 
 def merged_bands(rates: FloatArray, kinds: Sequence[str]) -> list[tuple[str, float, float]]:
     """Returns the stretches of equal behaviour without gaps and without slivers too thin to see.
 
-    The smallest sliver is merged into its wider neighbour until none is left.
-
-    Args:
-        rates: Learning rates, ascending (l,).
-        kinds: Behaviour at each of them (l,).
+    The smallest sliver is merged into its wider neighbour until none is left. The rates (l,) are
+    ascending, with a kind each.
     """
     cells = np.log(rates)
     borders = np.clip(cell_edges(cells), cells[0], cells[-1])
@@ -197,42 +164,30 @@ def merged_bands(rates: FloatArray, kinds: Sequence[str]) -> list[tuple[str, flo
 
 
 def _joined(bands: list[list[Any]]) -> list[list[Any]]:
-    joined = [bands[0]]
-    for kind, low, high in bands[1:]:
-        if joined[-1][0] == kind:
-            joined[-1][2] = high
-        else:
-            joined.append([kind, low, high])
-    return joined
+    """Returns bands (kind, low, high) with neighbours of one kind as one."""
+    groups = (list(group) for _, group in itertools.groupby(bands, key=lambda band: band[0]))
+    return [[group[0][0], group[0][1], group[-1][2]] for group in groups]
 
 
 def _draw_exponent(ax: Axes, diagram: Bifurcation) -> None:
     rates, exponents = diagram.lrs, diagram.lyapunov
     _draw_bands(ax, diagram)
     ax.axhline(0, color=FAINT, linewidth=1.0)
-    ax.set_xscale("log")
-    ax.set_xlim(rates[0], rates[-1])
-    ax.set_xlabel("learning rate")
+    _set_rates(ax, diagram)
     ax.set_ylabel("Lyapunov exponent\nper step")
     finite = exponents[np.isfinite(exponents)]
     if len(finite) == 0:
-        ax.text(
-            0.5,
-            0.6,
-            "not defined for this optimizer or these runs",
-            transform=ax.transAxes,
-            ha="center",
-            path_effects=halo(4),
-        )
+        place: dict[str, Any] = {"transform": ax.transAxes, "ha": "center"}
+        words = "not defined for this optimizer or these runs"
+        ax.text(0.5, 0.6, words, path_effects=halo(4), **place)
         ax.set_yticks([0.0])
         return
     ax.plot(rates, exponents, color=INK, linewidth=0.9)
     # A superstable cycle's exponent is minus infinity but for rounding: the axis stops short of it.
     top = max(float(finite.max()), 0.2)
     ax.set_ylim(max(float(finite.min()), -3 * top) - 0.1 * top, 1.15 * top)
-    above = ax.fill_between(
-        rates, 0, np.where(exponents > 0, exponents, 0.0), color=OUTCOME_COLORS["erratic"]
-    )
+    positive = np.where(exponents > 0, exponents, 0.0)
+    above = ax.fill_between(rates, 0, positive, color=OUTCOME_COLORS["erratic"])
     above.set_alpha(0.5)
     above.set_label("above 0: chaos, nearby runs\ndiverge from each other")
     legend_beside(ax, [above])

@@ -6,6 +6,7 @@ made of several parts has one legend.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gabordiag.landscape.critical import CriticalPoint, Landscape
-from gabordiag.landscape.survey import Survey
-from gabordiag.landscape.sweep import Sweep
+from gabordiag.landscape.sweep import Survey, Sweep
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.style import (
     INK,
@@ -25,7 +25,10 @@ from gabordiag.presentation.figures.style import (
     POINT_STYLES,
     TARGET_BAND,
     TARGET_COLOR,
+    entry,
     halo,
+    write,
+    write_above,
 )
 
 # More critical points than this are marked, but not each labelled with its place.
@@ -45,28 +48,26 @@ def axis_of(sweep: Sweep) -> ParameterAxis:
 def draw_basins(
     ax: Axes, axis: ParameterAxis, landscape: Landscape, *, vertical: bool = False
 ) -> list[Patch]:
-    """Shades the basins; returns their legend entries."""
-    span = ax.axhspan if vertical else ax.axvspan
-    handles = []
-    others = 0
+    """Shades the basins; returns their legend entries, the target's first."""
+    span, line = (ax.axhspan, ax.axhline) if vertical else (ax.axvspan, ax.axvline)
+    handles: dict[str, Patch] = {}
+    others = itertools.cycle(OTHER_BANDS)
     for point in landscape.attractors:
         assert point.basin is not None
-        if point.is_target:
-            color = TARGET_BAND
-        else:
-            color = OTHER_BANDS[others % len(OTHER_BANDS)]
-            others += 1
+        color = TARGET_BAND if point.is_target else next(others)
         for low, high in axis.spans(*point.basin):
             span(low, high, color=color, linewidth=0, zorder=0)
-        if point.is_target or others == 1:
-            words = "basin of the target" if point.is_target else "basin of another minimum"
-            handles.append(Patch(facecolor=color, edgecolor="#CCCCCC", label=words))
+        words = basin_words(point)
+        handles.setdefault(words, Patch(facecolor=color, edgecolor="#CCCCCC", label=words))
     for point in landscape.points:
-        if point.kind == "maximum":
-            line = ax.axhline if vertical else ax.axvline
-            for edge in axis.copies(point.value):
-                line(edge, color="#BBBBBB", linewidth=0.7, linestyle=(0, (1, 2)), zorder=0.5)
-    return sorted(handles, key=lambda patch: "target" not in str(patch.get_label()))
+        for edge in axis.copies(point.value) if point.kind == "maximum" else []:
+            line(edge, color="#BBBBBB", linewidth=0.7, linestyle=(0, (1, 2)), zorder=0.5)
+    return [handles[words] for words in sorted(handles, reverse=True)]
+
+
+def basin_words(point: CriticalPoint) -> str:
+    """Returns whose basin that of a minimum is."""
+    return "basin of the target" if point.is_target else "basin of another minimum"
 
 
 def draw_loss(ax: Axes, axis: ParameterAxis, sweep: Sweep, *, label: str = "loss") -> Line2D:
@@ -79,14 +80,14 @@ def draw_loss(ax: Axes, axis: ParameterAxis, sweep: Sweep, *, label: str = "loss
     heights = [side for jump in jumps for side in (jump.loss_below, math.nan, jump.loss_above)]
     at = np.repeat(np.searchsorted(values, [jump.above for jump in jumps]), 3)
     values, loss = np.insert(values, at, sides), np.insert(loss, at, heights)
+    look: dict[str, Any] = {"color": INK, "linewidth": 1.6, "label": label}
     line = Line2D([], [])
     low, high = float(values[0]), float(values[-1])
     for left, _ in axis.spans(low, high):
         # The piece's shift: a copy that is cut off begins at the window's edge.
-        shift = _shift_of(axis, low, high, left / axis.scale)
-        (line,) = ax.plot(
-            (values + shift) * axis.scale, loss, color=INK, linewidth=1.6, label=label
-        )
+        period = axis.period or 0.0
+        turns = math.floor((left / axis.scale - low) / period + 1e-9) if period else 0
+        (line,) = ax.plot((values + period * turns) * axis.scale, loss, **look)
     finite = loss[np.isfinite(loss)]
     if len(finite):
         bottom, top = float(finite.min()), float(finite.max())
@@ -95,30 +96,19 @@ def draw_loss(ax: Axes, axis: ParameterAxis, sweep: Sweep, *, label: str = "loss
     return line
 
 
-def _draw_single_images(ax: Axes, values: FloatArray, survey: Survey) -> list[Line2D]:
+def _draw_single_images(ax: Axes, values: FloatArray, survey: Survey) -> Line2D:
     """Draws the losses of single images behind their mean; returns the legend entry.
 
-    Args:
-        ax: Holds the mean, whose window grows to twice its height at most.
-        values: Of the parameter in the displayed unit (m,).
-        survey: Of the single images.
+    The window, which shows the mean, grows to twice its height at most.
     """
     losses = survey.losses
     alpha = min(0.6, max(0.25, 12 / len(losses)))
-    lines = ax.plot(values, losses.T, color=_SINGLE, linewidth=0.6, alpha=alpha, zorder=1)
+    ax.plot(values, losses.T, color=_SINGLE, linewidth=0.6, alpha=alpha, zorder=1)
     bottom, top = ax.get_ylim()
     highest = float(np.nanmax(losses))
     ax.set_ylim(bottom, min(max(top, 1.04 * highest), 2 * top))
-    label = f"single images ({len(lines)})"
-    if highest > 2 * top:
-        label += ",\nsome exceed the window"
-    return [Line2D([], [], color=_SINGLE, linewidth=1.0, label=label)]
-
-
-def _shift_of(axis: ParameterAxis, low: float, high: float, left: float) -> float:
-    if axis.period is None:
-        return 0.0
-    return axis.period * math.floor((left - low) / axis.period + 1e-9)
+    more = ",\nsome exceed the window" if highest > 2 * top else ""
+    return entry(f"single images ({len(losses)}){more}", color=_SINGLE, linewidth=1.0)
 
 
 def mark_critical_points(
@@ -142,7 +132,7 @@ def mark_critical_points(
             if labels and len(points) <= _MAX_LABELS and point.value not in named:
                 _label_point(ax, axis, point, x, [v for value in named for v in axis.copies(value)])
             words = "minimum with a kink\n(loss 0, slope jumps)" if kind == "kink" else kind
-            handles.setdefault(kind, Line2D([], [], label=words, **style))
+            handles.setdefault(kind, entry(words, **style))
     return list(handles.values())
 
 
@@ -150,24 +140,15 @@ def _label_point(
     ax: Axes, axis: ParameterAxis, point: CriticalPoint, x: float, lines: Sequence[float]
 ) -> None:
     """Writes the point's place above a maximum or below a minimum, beside the given lines."""
-    below = point.is_attractor
     low, high = axis.limits
     left, right = (x - low) / (high - low) < 0.03, (x - low) / (high - low) > 0.97
     close = [line for line in lines if abs(line - x) < 0.06 * (high - low)]
     left |= any(line <= x for line in close)
     right |= any(line > x for line in close)
-    ax.annotate(
-        axis.show(point.value),
-        (x, point.loss),
-        xytext=(4 * (left - right), -7 if below else 7),
-        textcoords="offset points",
-        ha="left" if left else "right" if right else "center",
-        va="top" if below else "bottom",
-        fontsize=8,
-        color=INK,
-        path_effects=halo(),
-        zorder=6,
-    )
+    look: dict[str, Any] = {"ha": "left" if left else "right" if right else "center"}
+    look |= {"va": "top" if point.is_attractor else "bottom", "fontsize": 8, "color": INK}
+    offset = (4 * (left - right), -7 if point.is_attractor else 7)
+    write(ax, axis.show(point.value), (x, point.loss), offset, zorder=6, **look)
 
 
 def mark_values(
@@ -180,12 +161,7 @@ def mark_values(
 ) -> None:
     """Draws target and start as vertical lines, labelled above the first axes.
 
-    Args:
-        axes: To draw into.
-        axis: Of the parameter.
-        target: Its value, if there is one.
-        start: Its value, if there is one.
-        outlined: More axes, of many colours, where the lines are outlined.
+    In the `outlined` axes, of many colours, the lines are outlined.
     """
     is_one = target is not None and start == target
     marks = [
@@ -197,16 +173,13 @@ def mark_values(
         if value is not None
         for x in axis.copies(value)
     ]
-    first = [*axes, *outlined][0]
+    places = [place for place, *_ in marks]
     for x, label, color, style in marks:
         for ax in [*axes, *outlined]:
             line = ax.axvline(x, color=color, linewidth=1.3, linestyle=style, zorder=4)
             if ax in outlined:
                 line.set_path_effects(halo(3.2))
-        first.text(
-            x, 1.015, label, transform=first.get_xaxis_transform(), va="bottom", fontsize=9,
-            ha=_side(x, [place for place, *_ in marks], axis), color=color,
-        )  # fmt: skip
+        write_above([*axes, *outlined][0], label, x, ha=_side(x, places, axis), color=color)
 
 
 def _side(x: float, places: Sequence[float], axis: ParameterAxis) -> str:
@@ -235,9 +208,10 @@ def draw_landscape(
     """
     landscape, survey = sweep.landscape, sweep.survey
     bands = draw_basins(ax, axis, landscape)
-    line = draw_loss(ax, axis, sweep, label="loss" if survey is None else "mean over all images")
-    single = [] if survey is None else _draw_single_images(ax, sweep.values * axis.scale, survey)
-    points = mark_critical_points(ax, axis, landscape, labels=labels)
+    entries = [draw_loss(ax, axis, sweep, label="mean over all images" if survey else "loss")]
+    if survey is not None:
+        entries.append(_draw_single_images(ax, sweep.values * axis.scale, survey))
+    entries += mark_critical_points(ax, axis, landscape, labels=labels)
     mark_values([ax], axis, target=landscape.parameter.target, start=start)
     ax.set_ylabel(loss_label(sweep.loss_name))
-    return [line, *single, *points, *bands]
+    return [*entries, *bands]

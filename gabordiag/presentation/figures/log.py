@@ -10,11 +10,10 @@ from gabordiag.presentation.figures.style import (
     FAINT,
     JUMP_COLOR,
     RUN_STYLES,
-    drawing,
-    finish,
     legend_beside,
     new_figure,
     show_number,
+    write,
 )
 from gabordiag.results import View
 
@@ -26,10 +25,9 @@ _LARGEST = 1e300
 
 def log_figure(view: View) -> Figure:
     """Draws the loss of an `Explanation`'s log against the step, with the jumps."""
-    with drawing():
-        figure = new_figure(9.0, 4.2)
+    with new_figure(9.0, 4.2) as figure:
         draw_explanation(figure.subplots(), view)
-        return finish(figure)
+    return figure
 
 
 def draw_explanation(ax: Axes, view: View) -> None:
@@ -68,8 +66,7 @@ def draw_check(ax: Axes, view: View) -> None:
         color = FAINT if name.startswith("reference") else JUMP_COLOR
         ax.barh(row, max(error or left, left) - left, left=left, color=color, height=0.6)
         text = "unknown" if error is None else show_number(error)
-        ax.annotate(text, (max(error or left, left), row), (4, 0), textcoords="offset points",
-                    va="center", fontsize=9)  # fmt: skip
+        write(ax, text, (max(error or left, left), row), (4, 0), va="center", path_effects=[])
     ax.set_xscale("log")
     ax.set_xlim(left, 100 * max([left, *known]))
     ax.set_yticks(range(len(errors)), list(errors))

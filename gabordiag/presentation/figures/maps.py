@@ -1,13 +1,15 @@
 """The map of outcomes: where every start ends at every learning rate.
 
 It stands under its landscape, on the same axis, so that regions and basins can be compared; the
-column of the start, too thin to be seen in the map, is drawn again beside it.
+column of the start, too thin to be seen in the map, is drawn again beside it. The words in the map,
+what the rates mean and the regions' names, need the Axes' final size; a region's name without room
+is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.lib.stride_tricks import sliding_window_view
 
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -28,32 +31,55 @@ from gabordiag.presentation.figures.landscape import (
     mark_critical_points,
     mark_values,
 )
-from gabordiag.presentation.figures.map_labels import draw_rate_line, rate_lines, write_map_labels
 from gabordiag.presentation.figures.sheets import current_sheet, fit_title
 from gabordiag.presentation.figures.style import (
+    INK,
     OUTCOME_COLORS,
+    OUTCOME_SHORT,
     drawing,
-    finish,
+    halo,
+    ink_on,
     legend_beside,
     new_figure,
+    show_number,
+    write,
 )
-from gabordiag.presentation.phrases import how_else
-from gabordiag.presentation.rates import rate_words
+from gabordiag.presentation.phrases import (
+    ESCAPE_RATE,
+    goal_name,
+    how_else,
+    rate_words,
+    stable_rate,
+)
+
+# A region's name is written where its box holds hardly anything else.
+_PURE = 0.95
+# Inches that a letter and a line of the words in the map take.
+_LETTER, _LINE = 0.10, 0.20
+
+
+@dataclass(frozen=True)
+class RateLine:
+    """A learning rate that matters for one basin."""
+
+    lr: float
+    words: str
+    above: bool
+    basin: Sequence[float] | None
+    style: str
+
+    def spans(self, axis: ParameterAxis) -> list[tuple[float, float]]:
+        """Returns where the axis shows the basin."""
+        return [] if self.basin is None else axis.spans(self.basin[0], self.basin[1])
 
 
 def basins_figure(basins: Basins) -> Figure:
     """Draws the map of outcomes under its landscape."""
     sweep, axis = basins.sweep, map_axis(basins)
-    with drawing():
-        figure = new_figure(10.0, 8.8)
-        axes = figure.subplots(
-            2,
-            2,
-            height_ratios=[1.15, 3],
-            width_ratios=[30, 2.4 if current_sheet().is_narrow else 1.3],
-            sharex="col",
-            sharey="row",
-        )
+    strip_width = 2.4 if current_sheet().is_narrow else 1.3
+    ratios: dict[str, Any] = {"height_ratios": [1.15, 3], "width_ratios": [30, strip_width]}
+    with new_figure(10.0, 8.8) as figure:
+        axes = figure.subplots(2, 2, sharex="col", sharey="row", **ratios)
         (loss, corner), (ground, strip) = axes
         corner.set_axis_off()
         draw_basins(loss, axis, sweep.landscape)
@@ -67,18 +93,14 @@ def basins_figure(basins: Basins) -> Figure:
         loss.tick_params(labelbottom=False)
         figure.align_ylabels([loss, ground])
         headline, reason = rate_words(basins, axis.show)
-        figure.suptitle(headline, x=0.01, ha="left")
-        loss.set_title(
-            fit_title(reason.replace("; ", ";\n").replace(". ", ".\n")), pad=24, fontsize=10
-        )
-        figure.legend(
-            handles=[*outcome_handles(basins.outcomes, basins.fractions), *points],
-            loc="outside lower left",
-            ncols=2,
-        )
-        finish(figure)
-        write_map_labels(ground, axis, basins)
-        return figure
+        figure.suptitle(headline)
+        lines = fit_title(reason.replace("; ", ";\n").replace(". ", ".\n"))
+        loss.set_title(lines, pad=24, fontsize=10)
+        entries = [*outcome_handles(basins.outcomes, basins.fractions), *points]
+        figure.legend(handles=entries, loc="outside lower left", ncols=2)
+    with drawing():
+        write_map_labels(ground, basins)
+    return figure
 
 
 def draw_map_alone(ax: Axes, basins: Basins) -> None:
@@ -108,25 +130,14 @@ def setting_words(settings: OptimizerSettings) -> str:
 def outcome_handles(
     outcomes: npt.NDArray[Any], fractions: Mapping[str, float] | None = None
 ) -> list[Patch]:
-    """Returns legend entries in words for the outcomes that occur in a map.
-
-    Args:
-        outcomes: Codes into `OUTCOME_NAMES`, of any shape.
-        fractions: Share of each outcome by name, to be mentioned.
-    """
+    """Returns legend entries for the outcomes whose codes occur in a map, with their shares."""
     handles = []
     for code in np.unique(outcomes).tolist():
         name = OUTCOME_NAMES[code]
         share = (fractions or {}).get(name)
         note = "" if share is None else f" ({_percent(share)} of the map)"
-        handles.append(
-            Patch(
-                facecolor=OUTCOME_COLORS[name],
-                edgecolor="#666666",
-                linewidth=0.5,
-                label=OUTCOMES[name] + note,
-            )
-        )
+        look: dict[str, Any] = {"facecolor": OUTCOME_COLORS[name], "edgecolor": "#666666"}
+        handles.append(Patch(linewidth=0.5, label=OUTCOMES[name] + note, **look))
     return handles
 
 
@@ -137,8 +148,7 @@ def _percent(share: float) -> str:
 def draw_map(ax: Axes, basins: Basins) -> None:
     """Draws the map with the rates that matter into one Axes; `write_map_labels` names them."""
     axis, rates = map_axis(basins), basins.lrs
-    starts = cell_edges(basins.starts * axis.scale)
-    outcome_mesh(ax, starts, np.exp(cell_edges(np.log(rates))), basins.outcomes)
+    outcome_mesh(ax, cell_edges(basins.starts * axis.scale), _rate_edges(basins), basins.outcomes)
     ax.set_yscale("log")
     ax.set_ylim(rates[0], rates[-1])
     axis.set_up(ax)
@@ -146,7 +156,17 @@ def draw_map(ax: Axes, basins: Basins) -> None:
     ax.set_ylabel("learning rate")
     ax.grid(False)
     for line in rate_lines(basins):
-        draw_rate_line(ax, axis, line)
+        # Heavy across its basin, faint elsewhere.
+        ax.axhline(line.lr, color="white", linewidth=0.9, linestyle=(0, (1, 2)), zorder=3)
+        heavy: dict[str, Any] = {"color": INK, "linewidth": 2.0, "solid_capstyle": "butt"}
+        heavy |= {"linestyle": line.style, "path_effects": halo(4.0), "zorder": 3.5}
+        for span in line.spans(axis):
+            ax.plot(span, [line.lr, line.lr], **heavy)
+
+
+def _rate_edges(basins: Basins) -> FloatArray:
+    edges: FloatArray = np.exp(cell_edges(np.log(basins.lrs)))
+    return edges
 
 
 def cell_edges(centres: FloatArray) -> FloatArray:
@@ -167,25 +187,105 @@ def outcome_mesh(ax: Axes, x: FloatArray, y: FloatArray, codes: npt.NDArray[Any]
         y: Edges of the rows (m + 1,).
         codes: Of the outcomes, into `OUTCOME_NAMES` (m, n).
     """
-    colors = [OUTCOME_COLORS[name] for name in OUTCOME_NAMES]
-    return ax.pcolormesh(
-        x,
-        y,
-        np.asarray(codes),
-        cmap=ListedColormap(colors),
-        vmin=-0.5,
-        vmax=len(colors) - 0.5,
-        rasterized=True,
-        zorder=0,
-    )
+    colors = ListedColormap([OUTCOME_COLORS[name] for name in OUTCOME_NAMES])
+    scale: dict[str, Any] = {"cmap": colors, "vmin": -0.5, "vmax": colors.N - 0.5}
+    return ax.pcolormesh(x, y, np.asarray(codes), rasterized=True, zorder=0, **scale)
 
 
 def _draw_strip(ax: Axes, axis: ParameterAxis, basins: Basins) -> None:
     """Draws the column of the start alone, wide enough to be read."""
-    rates = np.exp(cell_edges(np.log(basins.lrs)))
-    outcome_mesh(ax, np.array([0.0, 1.0]), rates, basins.windows.outcomes[:, None])
+    column = basins.windows.outcomes[:, None]
+    outcome_mesh(ax, np.array([0.0, 1.0]), _rate_edges(basins), column)
     ax.set_xlim(0, 1)
     ax.set_xticks([])
     ax.grid(False)
     ax.tick_params(left=False, labelleft=False, which="both")
     ax.set_xlabel(f"only\n{axis.show(basins.windows.start)}", fontsize=9)
+
+
+def rate_lines(basins: Basins) -> list[RateLine]:
+    """Returns the rates that the map shows: what leaves a basin, what is stable, and the bound."""
+    landscape, windows, theory = basins.sweep.landscape, basins.windows, basins.theory
+    name, goal = goal_name(landscape.parameter), landscape.goal
+    own = landscape.attractor_of(windows.start)
+    own_basin, goal_basin = (None if one is None else one.basin for one in (own, goal))
+    bound, formula = None, ""
+    if theory is not None and not theory.entry.is_estimate:
+        bound, formula = theory.bound, theory.entry.formula
+    low, high = basins.lrs[[0, -1]].tolist()
+    return [
+        RateLine(lr, f"{words}: {show_number(lr)}", above, basin, style)
+        for lr, words, above, basin, style in (
+            (windows.escape_lr, ESCAPE_RATE, True, own_basin, "-"),
+            (windows.hold_lr, stable_rate(name), False, goal_basin, "-"),
+            (bound, f"stability bound {formula} of the {name}", True, goal_basin, "--"),
+        )
+        if lr is not None and low <= lr <= high
+    ]
+
+
+def write_map_labels(ax: Axes, basins: Basins) -> None:
+    """Writes what the rates mean, and the outcomes' names into their regions.
+
+    Args:
+        ax: Holds the map, with its final size.
+        basins: The map.
+    """
+    axis, lines = map_axis(basins), rate_lines(basins)
+    extent = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
+    for line in lines:
+        _write_words(ax, axis, line, extent.width)
+    _name_regions(ax, axis, basins, [line.lr for line in lines], extent.size)
+
+
+def _write_words(ax: Axes, axis: ParameterAxis, line: RateLine, inches: float) -> None:
+    """Writes a rate's words in the middle of its basin, or as near as the axes' ends allow."""
+    spans = line.spans(axis)
+    low, high = max(spans, key=lambda span: span[1] - span[0], default=axis.limits)
+    left, right = axis.limits
+    share = ((low + high) / 2 - left) / (right - left)
+    half = min(0.42 * _LETTER * (len(line.words) + 2) / inches, 0.5)
+    at = (left + (right - left) * min(max(share, half), 1 - half), line.lr)
+    look: dict[str, Any] = {"ha": "center", "va": "bottom" if line.above else "top", "color": INK}
+    box = {"boxstyle": "round,pad=0.18", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
+    offset = (0, 5 if line.above else -5)
+    write(ax, line.words, at, offset, bbox=box, path_effects=[], zorder=6, **look)
+
+
+def _name_regions(
+    ax: Axes, axis: ParameterAxis, basins: Basins, rates: Sequence[float], inches: Sequence[float]
+) -> None:
+    """Writes the outcomes' names into the regions that are large enough for them."""
+    codes = basins.outcomes
+    width, height = inches
+    rows, columns = codes.shape
+    tall = max(1, round(_LINE / height * rows))
+    taken = np.zeros(codes.shape, dtype=np.bool_)
+    for row in np.searchsorted(basins.lrs, rates):
+        taken[max(0, row - 2 * tall) : row + 2 * tall] = True
+    starts = basins.starts * axis.scale
+    for value in _ends(basins).values():
+        for x in axis.copies(value):
+            column = int(np.searchsorted(starts, x))
+            taken[:, max(0, column - 2) : column + 3] = True
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9.5, "fontweight": "bold"}
+    for code in np.unique(codes).tolist():
+        name = OUTCOME_NAMES[code]
+        words, ink = OUTCOME_SHORT[name], ink_on(OUTCOME_COLORS[name])
+        wide = max(1, round(_LETTER * len(words) / width * columns))
+        spot = _spot((codes == code) & ~taken, tall, wide)
+        if spot is not None:
+            at = float(starts[spot[1]]), float(basins.lrs[spot[0]])
+            ax.text(*at, words, color=ink, zorder=2, **look)
+
+
+def _spot(region: npt.NDArray[np.bool_], tall: int, wide: int) -> tuple[int, int] | None:
+    """Returns the centre (row, column) of the box that fits into the region, most room around."""
+    for room in (3.0, 2.0, 1.0):
+        box = round(room * tall), round(room * wide)
+        if box[0] < region.shape[0] and box[1] < region.shape[1]:
+            shares = sliding_window_view(region, box).mean(axis=(2, 3))
+            row, column = np.unravel_index(shares.argmax(), shares.shape)
+            if shares[row, column] >= _PURE:
+                return int(row) + box[0] // 2, int(column) + box[1] // 2
+    return None

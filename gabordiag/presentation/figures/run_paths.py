@@ -25,12 +25,13 @@ from gabordiag.presentation.figures.style import (
     OUTCOME_COLORS,
     RUN_STYLES,
     LineStyle,
+    entry,
     show_number,
 )
 from gabordiag.presentation.figures.surface import Plane
-from gabordiag.presentation.image_words import batch_label
-from gabordiag.presentation.phrases import how_else, rates_words, run_settings
+from gabordiag.presentation.phrases import batch_label, how_else, rates_words, run_settings
 from gabordiag.results import View
+from gabordiag.wording import counted
 
 Table = Mapping[str, npt.NDArray[Any]]
 # More runs than this are distinguished by their outcome only.
@@ -39,6 +40,8 @@ MOST_NAMED = len(RUN_STYLES)
 PATH_STEPS = 24
 # They begin this far before the first jump, if that is late.
 _BEFORE_JUMP = 12
+# Angles closer than this are the same: copies of a target are exact up to rounding.
+_SAME = 1e-9
 _RESTLESS = ("erratic", "cycle", "running")
 
 
@@ -56,8 +59,7 @@ class Look:
 class RunPath:
     """One run with its table and its look.
 
-    `values` are those of the only parameter, or the first. `losses` are those of the landscape,
-    over all images; a run on batches has theirs beside them.
+    `values` are of the only parameter, or the first; `losses` over all images, beside the batches'.
     """
 
     run: Mapping[str, Any]
@@ -119,14 +121,7 @@ class Runs:
         view: View,
         notes: Sequence[str] = (),
     ) -> Runs:
-        """Returns runs given as JSON.
-
-        Args:
-            sweep: Their landscape; None of several parameters, which the view describes.
-            runs: The runs' JSON.
-            view: Holds their logs.
-            notes: Further remarks.
-        """
+        """Returns runs given as JSON; the view holds their logs, and describes the parameters."""
         axes = axes_of(view.result) if sweep is None else {}
         name = next(iter(axes)) if sweep is None else sweep.landscape.parameter.name
         paths = tuple(
@@ -150,6 +145,17 @@ class Runs:
     def runs(self) -> list[Mapping[str, Any]]:
         """The runs' JSON."""
         return [path.run for path in self.paths]
+
+    def turned(self, run: Mapping[str, Any]) -> list[str]:
+        """Returns in which parameters a run's copy of the target is not the target itself."""
+        if self.target is None:
+            return []
+        copy = run["target_copy"]
+        return [
+            name
+            for name, axis in self.axes.items()
+            if abs(float(axis.offset(copy[name], self.target[name]))) > _SAME
+        ]
 
 
 def axes_of(result: Mapping[str, Any]) -> dict[str, Parameter]:
@@ -185,19 +191,15 @@ def path_of(
         np.asarray(table[key], dtype=np.float64)
         for key in ("step", parameter, on_landscape, "loss")
     )
-    look = look_of(run, 0, 1) if look is None else look
     batches = logged if run.get("batch") else None
-    return RunPath(run, steps, values, losses, look, batches, table)
+    return RunPath(run, steps, values, losses, look or look_of(run, 0, 1), batches, table)
 
 
 def look_of(run: Mapping[str, Any], index: int, count: int) -> Look:
     """Returns how the index-th of so many runs is drawn."""
-    if count == 1:
-        color, line, marker = RUN_STYLES[0]
-        return Look(color, line, marker, JUMP_COLOR)
     if count <= MOST_NAMED:
         color, line, marker = RUN_STYLES[index]
-        return Look(color, line, marker, color)
+        return Look(color, line, marker, JUMP_COLOR if count == 1 else color)
     color = OUTCOME_COLORS[run["outcome"]]
     return Look(color, "-", "o", color)
 
@@ -205,11 +207,8 @@ def look_of(run: Mapping[str, Any], index: int, count: int) -> Look:
 def run_words(axis: ParameterAxis, run: Mapping[str, Any], *, start: bool = True) -> str:
     """Returns a run's settings in words."""
     words = [str(run["optimizer"]), f"lr {show_number(run['lr'])}", *how_else(run)]
-    if drawn := batch_label(run):
-        words.append(drawn)
-    if start:
-        words.append(f"from {axis.show(run['start'])}")
-    return ", ".join(words)
+    words += [batch_label(run), f"from {axis.show(run['start'])}" if start else ""]
+    return ", ".join(filter(None, words))
 
 
 def runs_title(axis: ParameterAxis, paths: Sequence[RunPath]) -> str:
@@ -236,7 +235,7 @@ def several_words(runs: Sequence[Mapping[str, Any]]) -> str:
 def jump_words(run: Mapping[str, Any], within: str = "") -> str:
     """Returns how often a run jumped, as the end of a sentence; nothing if it never did."""
     jumps = run["n_jumps"]
-    return f", {jumps} jump{'s' if jumps > 1 else ''}{within}" if jumps else ""
+    return f", {counted(jumps, 'jump', 'jumps')}{within}" if jumps else ""
 
 
 def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Line2D]:
@@ -254,13 +253,12 @@ def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Li
     handles = []
     for path in paths:
         look, ends = path.look, f"{OUTCOMES[path.run['outcome']]}{jump_words(path.run)}"
+        marker: dict[str, Any] = {}
         words = run_settings(path.run)
         if axis is not None:
             words = run_words(axis, path.run, start=several_starts)
-        line = Line2D([], [], color=look.color, linestyle=look.line, label=f"{words}: {ends}")
-        if axis is not None:
-            line.set(marker=look.marker, markersize=5)
-        handles.append(line)
+            marker = {"marker": look.marker, "markersize": 5}
+        handles.append(entry(f"{words}: {ends}", color=look.color, linestyle=look.line, **marker))
     return handles
 
 
@@ -269,10 +267,9 @@ def batch_handles(paths: Sequence[RunPath]) -> list[Line2D]:
     drawn = [path for path in paths if path.batch_losses is not None]
     if not drawn:
         return []
-    color = drawn[0].look.color if len(drawn) == 1 else INK
-    label = "loss of the step's batch (lines: of all images)"
-    dots = Line2D([], [], color=color, marker=".", linestyle="", alpha=0.5, label=label)
-    return [dots]
+    dot: dict[str, Any] = {"marker": ".", "linestyle": "", "alpha": 0.5}
+    dot["color"] = drawn[0].look.color if len(drawn) == 1 else INK
+    return [entry("loss of the step's batch (lines: of all images)", **dot)]
 
 
 def _outcome_handles(paths: Sequence[RunPath]) -> list[Line2D]:
@@ -281,9 +278,8 @@ def _outcome_handles(paths: Sequence[RunPath]) -> list[Line2D]:
         rates = [_rate(p.run["lr"]) for p in paths if p.run["outcome"] == outcome]
         if rates:
             listed = ", ".join(rates[:4]) + (", …" if len(rates) > 4 else "")
-            count = f"{len(rates)} run{'s' if len(rates) > 1 else ''}"
-            label = f"{OUTCOMES[outcome]}: {count} (lr {listed})"
-            handles.append(Line2D([], [], color=color, marker="o", markersize=5, label=label))
+            words = f"{OUTCOMES[outcome]}: {counted(len(rates), 'run', 'runs')} (lr {listed})"
+            handles.append(entry(words, color=color, marker="o", markersize=5))
     return handles
 
 

@@ -1,7 +1,9 @@
-"""Runs against the step: loss and value; and the figures made of these and of the paths.
+"""Runs of one parameter: loss and value against the step, the path on the landscape.
 
-A run that jumps is shown twice, some steps around the first jump and all of them; one that
-converges, once, on a logarithmic axis where the loss falls by decades.
+A run that jumps is shown against the step twice, some steps around the first jump and all of them;
+one that converges, once, on a logarithmic axis where the loss falls by decades. On the landscape a
+run that converges is drawn whole. Of one that keeps jumping, a thousand arrows would be unreadable:
+some steps are drawn, from shortly before the first jump on, and numbered.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gabordiag.dynamics.maps import Basins
@@ -20,10 +23,11 @@ from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.dynamics.run import Run
 from gabordiag.landscape.critical import Landscape
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
-from gabordiag.presentation.figures.landscape import axis_of, draw_basins
-from gabordiag.presentation.figures.paths import draw_paths
+from gabordiag.presentation.figures.landscape import axis_of, draw_basins, draw_landscape
 from gabordiag.presentation.figures.run_paths import (
     MOST_NAMED,
+    PATH_STEPS,
+    Look,
     RunPath,
     Runs,
     batch_handles,
@@ -36,24 +40,28 @@ from gabordiag.presentation.figures.sheets import current_sheet
 from gabordiag.presentation.figures.style import (
     INK,
     TARGET_COLOR,
-    drawing,
-    finish,
-    halo,
+    entry,
+    legend_beside,
     new_figure,
+    write,
 )
-from gabordiag.presentation.phrases import run_settings
-from gabordiag.presentation.rates import place_words, rate_words
+from gabordiag.presentation.phrases import place_words, rate_words, run_settings
 
 # Some steps get a column of their own where there is too much to see in all of them.
 _DETAIL = 60
+# Steps of each of several restless runs that are drawn on the landscape.
+_STEPS_EACH = 8
+# Points of the path that are numbered.
+_NUMBERED = 9
+
+Window = tuple[int, int]
 
 
 def optimize_figure(runs: Runs) -> Figure:
     """Draws one or several runs: loss and value against the step, the path on the landscape."""
     sweep, paths = runs.ground, runs.paths
     axis = axis_of(sweep)
-    with drawing():
-        figure = new_figure(10.0, 10.6)
+    with new_figure(10.0, 10.6) as figure:
         windows = _windows(paths)
         places, ground_place = _lay_out(figure, len(windows))
         for column, (window, (upper, lower)) in enumerate(zip(windows, places, strict=False)):
@@ -67,16 +75,15 @@ def optimize_figure(runs: Runs) -> Figure:
                 loss.set_title(_window_words(window, column))
             value.set_ylabel("" if column else axis.parameter.label)
             loss.set_ylabel("" if column else loss_label(sweep.loss_name))
-        ground = figure.add_subplot(ground_place)
-        entries = draw_paths(ground, runs)
-        figure.suptitle(runs_title(axis, paths), x=0.01, ha="left")
+        entries = draw_paths(figure.add_subplot(ground_place), runs)
+        figure.suptitle(runs_title(axis, paths))
         figure.legend(
             handles=[*run_handles(axis, paths), *batch_handles(paths), *entries],
             loc="outside lower left",
             ncols=3 if current_sheet().is_wide and len(paths) == 1 else 2,
         )
         figure.align_ylabels()
-        return finish(figure)
+    return figure
 
 
 def _lay_out(figure: Figure, count: int) -> tuple[list[tuple[Any, Any]], Any]:
@@ -89,7 +96,7 @@ def _lay_out(figure: Figure, count: int) -> tuple[list[tuple[Any, Any]], Any]:
     return [(grid[0, column], grid[1, column]) for column in range(columns)], grid[2, :]
 
 
-def _windows(paths: Sequence[RunPath]) -> list[tuple[int, int]]:
+def _windows(paths: Sequence[RunPath]) -> list[Window]:
     """Returns the stretches of steps that get a column each."""
     last = int(max(path.steps[-1] for path in paths))
     if last <= 2 * _DETAIL or not any(path.is_restless for path in paths):
@@ -98,7 +105,7 @@ def _windows(paths: Sequence[RunPath]) -> list[tuple[int, int]]:
     return [(first, min(first + _DETAIL, last)), (0, last)]
 
 
-def _window_words(window: tuple[int, int], column: int) -> str:
+def _window_words(window: Window, column: int) -> str:
     first, last = window
     if column:
         return f"all {last} steps (ticks above: jumps)"
@@ -118,63 +125,46 @@ def draw_run(ax: Axes, run: Run) -> None:
 
 
 def draw_losses(
-    ax: Axes, landscape: Landscape | None, paths: Sequence[RunPath], window: tuple[int, int]
+    ax: Axes, landscape: Landscape | None, paths: Sequence[RunPath], window: Window
 ) -> None:
-    """Draws the loss against the step with the jumps marked.
-
-    Args:
-        ax: To draw into.
-        landscape: For the loss's range; None where it is not known.
-        paths: The runs.
-        window: First and last step that are shown.
-    """
+    """Draws the loss between two steps with the jumps marked, and the landscape's whole height."""
     # Convergence is seen on a logarithm, a jump between two heights is not.
     if not any(path.is_restless for path in paths) and _spans_decades(paths):
         ax.set_yscale("log")
     crowded = window[1] - window[0] > 2 * _DETAIL
     for path in paths:
-        _draw_batch_losses(ax, path, window)
-    for index, path in enumerate(paths):
-        _draw_series(ax, path, path.steps, path.losses, window, thick=_thick(index, paths))
+        if path.batch_losses is not None:
+            # What a training loop on batches sees, faint behind the loss over all images.
+            steps, losses = _shown(path.steps, path.batch_losses, window)
+            ax.plot(steps, losses, ".", color=path.look.color, alpha=0.3, markersize=3, zorder=2)
+    _draw_series(ax, paths, [(path.steps, path.losses) for path in paths], window)
+    for path in paths:
         _mark_end(ax, path, path.losses, window)
         if len(paths) <= MOST_NAMED and not crowded:
             _draw_jumps(ax, path, window)
     if ax.get_yscale() == "linear" and landscape is not None:
-        _show_height(ax, landscape)
+        # A loss that stays high is seen to be high.
+        bottom, top = landscape.smallest_loss, landscape.largest_loss
+        room = 0.05 * ((top - bottom) or 1.0)
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, bottom - room), max(high, top + room))
     if crowded:
         _draw_rugs(ax, paths)
     _set_steps(ax, window)
     ax.set_ylabel(loss_label(paths[0].run["loss"]))
 
 
-def _draw_batch_losses(ax: Axes, path: RunPath, window: tuple[int, int]) -> None:
-    """Draws what a training loop on batches sees, faint behind the loss over all images."""
-    if path.batch_losses is None:
-        return
-    shown = (path.steps >= window[0]) & (path.steps <= window[1])
-    steps, losses = path.steps[shown], path.batch_losses[shown]
-    ax.plot(steps, losses, ".", color=path.look.color, alpha=0.3, markersize=3, zorder=2)
+def _shown(steps: FloatArray, values: FloatArray, window: Window) -> tuple[FloatArray, FloatArray]:
+    inside = (steps >= window[0]) & (steps <= window[1])
+    return steps[inside], values[inside]
 
 
-def _show_height(ax: Axes, landscape: Landscape) -> None:
-    """Shows the landscape's whole height, so that a loss that stays high is seen to be high."""
-    bottom, top = landscape.smallest_loss, landscape.largest_loss
-    room = 0.05 * ((top - bottom) or 1.0)
-    low, high = ax.get_ylim()
-    ax.set_ylim(min(low, bottom - room), max(high, top + room))
-
-
-def _set_steps(ax: Axes, window: tuple[int, int]) -> None:
+def _set_steps(ax: Axes, window: Window) -> None:
     first, last = window
     room = 0.015 * max(last - first, 1)
     ax.set_xlim(first - room, last + room)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True))
     ax.set_xlabel("step")
-
-
-def _thick(index: int, paths: Sequence[RunPath]) -> float:
-    """Line widths that leave every run's line visible under the next."""
-    return 0.8 if len(paths) > MOST_NAMED else 1.2 + 0.3 * (len(paths) - 1 - index)
 
 
 def _spans_decades(paths: Sequence[RunPath]) -> bool:
@@ -185,63 +175,48 @@ def _spans_decades(paths: Sequence[RunPath]) -> bool:
 
 def _draw_series(
     ax: Axes,
-    path: RunPath,
-    steps: FloatArray,
-    values: FloatArray,
-    window: tuple[int, int],
-    thick: float = 1.2,
+    paths: Sequence[RunPath],
+    columns: Sequence[tuple[FloatArray, FloatArray]],
+    window: Window,
 ) -> None:
-    """Draws one column against the step: joined where it can be followed, else as points."""
-    look = path.look
+    """Draws a column of every run: joined where it can be followed, else as points."""
     long = window[1] - window[0] > 2 * _DETAIL
-    shown = (steps >= window[0]) & (steps <= window[1])
-    crowded = path.is_restless and long
-    ax.plot(
-        steps[shown],
-        values[shown],
-        linestyle="" if crowded else look.line,
-        linewidth=thick,
-        marker="o" if crowded else "" if long else look.marker,
-        markersize=1.8 if crowded else 5 if shown.sum() <= _DETAIL // 2 else 3.5,
-        markeredgewidth=0,
-        color=look.color,
-        zorder=3,
-    )
+    for index, (path, column) in enumerate(zip(paths, columns, strict=True)):
+        look = path.look
+        steps, values = _shown(*column, window)
+        crowded = path.is_restless and long
+        # Widths that leave every run's line visible under the next.
+        thick = 0.8 if len(paths) > MOST_NAMED else 1.2 + 0.3 * (len(paths) - 1 - index)
+        ax.plot(
+            steps,
+            values,
+            linestyle="" if crowded else look.line,
+            linewidth=thick,
+            marker="o" if crowded else "" if long else look.marker,
+            markersize=1.8 if crowded else 5 if len(steps) <= _DETAIL // 2 else 3.5,
+            markeredgewidth=0,
+            color=look.color,
+            zorder=3,
+        )
 
 
-def _mark_end(ax: Axes, path: RunPath, values: FloatArray, window: tuple[int, int]) -> None:
+def _mark_end(ax: Axes, path: RunPath, values: FloatArray, window: Window) -> None:
     """Marks the last finite point of a run that breaks down."""
     broken = np.flatnonzero(~np.isfinite(path.values) | ~np.isfinite(path.losses))
     if len(broken) == 0 or not window[0] <= broken[0] <= window[1]:
         return
     last = max(0, int(broken[0]) - 1)
     ax.plot(path.steps[last], values[last], "X", color=INK, markersize=9, zorder=4)
-    ax.annotate(
-        f"NaN from step {broken[0]} on",
-        (path.steps[last], values[last]),
-        xytext=(10, 4),
-        textcoords="offset points",
-        va="bottom",
-        fontsize=9,
-        path_effects=halo(),
-        zorder=5,
-    )
+    words = f"NaN from step {broken[0]} on"
+    write(ax, words, (path.steps[last], values[last]), (10, 4), va="bottom", zorder=5)
 
 
-def _draw_jumps(ax: Axes, path: RunPath, window: tuple[int, int]) -> None:
-    jumps = path.jumps
+def _draw_jumps(ax: Axes, path: RunPath, window: Window) -> None:
+    color, jumps = path.look.jump, path.jumps
     for t in jumps[(jumps >= window[0]) & (jumps < window[1])].tolist():
-        ax.plot(
-            path.steps[t : t + 2],
-            path.losses[t : t + 2],
-            color=path.look.jump,
-            linewidth=2.2,
-            solid_capstyle="butt",
-            zorder=3.5,
-        )
-        ax.plot(
-            path.steps[t + 1], path.losses[t + 1], "^", color=path.look.jump, markersize=7, zorder=4
-        )
+        steps, losses = path.steps[t : t + 2], path.losses[t : t + 2]
+        ax.plot(steps, losses, color=color, linewidth=2.2, solid_capstyle="butt", zorder=3.5)
+        ax.plot(steps[1], losses[1], "^", color=color, markersize=7, zorder=4)
 
 
 def _draw_rugs(ax: Axes, paths: Sequence[RunPath]) -> None:
@@ -249,32 +224,21 @@ def _draw_rugs(ax: Axes, paths: Sequence[RunPath]) -> None:
     jumping = [path for path in paths if len(path.jumps)][:MOST_NAMED]
     low, high = ax.get_ylim()
     ax.set_ylim(low, high + (high - low) * (0.03 + 0.055 * len(jumping)))
+    tick: dict[str, Any] = {"markersize": 5, "markeredgewidth": 0.7}
+    tick["transform"] = ax.get_xaxis_transform()
     for row, path in enumerate(jumping):
-        ax.plot(
-            path.steps[path.jumps],
-            np.full(len(path.jumps), 0.975 - 0.05 * row),
-            "|",
-            color=path.look.jump,
-            markersize=5,
-            markeredgewidth=0.7,
-            transform=ax.get_xaxis_transform(),
-        )
+        heights = np.full(len(path.jumps), 0.975 - 0.05 * row)
+        ax.plot(path.steps[path.jumps], heights, "|", color=path.look.jump, **tick)
 
 
 def _draw_values(
-    ax: Axes,
-    axis: ParameterAxis,
-    landscape: Landscape,
-    paths: Sequence[RunPath],
-    window: tuple[int, int],
+    ax: Axes, axis: ParameterAxis, landscape: Landscape, paths: Sequence[RunPath], window: Window
 ) -> None:
     draw_basins(ax, axis, landscape, vertical=True)
-    if landscape.parameter.target is not None:
-        for y in axis.copies(landscape.parameter.target):
-            ax.axhline(y, color=TARGET_COLOR, linewidth=1.3, zorder=1)
-    for index, path in enumerate(paths):
-        steps, values = without_wraps(axis, path.steps, path.values)
-        _draw_series(ax, path, steps, values, window, thick=_thick(index, paths))
+    for y in axis.copies(landscape.parameter.target):
+        ax.axhline(y, color=TARGET_COLOR, linewidth=1.3, zorder=1)
+    _draw_series(ax, paths, [without_wraps(axis, p.steps, p.values) for p in paths], window)
+    for path in paths:
         _mark_end(ax, path, axis.wrap(path.values), window)
     axis.set_up(ax, vertical=True)
     _set_steps(ax, window)
@@ -288,6 +252,112 @@ def without_wraps(
     return np.insert(steps, at, steps[at]), np.insert(axis.wrap(values), at, np.nan)
 
 
+def draw_runs(ax: Axes, runs: Runs) -> None:
+    """Draws runs on their landscape, with a legend that names them."""
+    legend_beside(ax, [*run_handles(axis_of(runs.ground), runs.paths), *draw_paths(ax, runs)])
+
+
+def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
+    """Draws the runs on the landscape; returns the legend entries."""
+    axis, paths = axis_of(runs.ground), runs.paths
+    starts = {path.run["start"] for path in paths}
+    start = starts.pop() if len(starts) == 1 else None
+    restless = any(path.is_restless for path in paths)
+    entries = draw_landscape(ax, axis, runs.ground, start=start, labels=not restless)
+    wraps = False
+    for path in paths:
+        wraps |= _draw_path(ax, axis, path, len(paths))
+        _draw_end(ax, axis, path)
+    if len(paths) == 1:
+        _number_points(ax, axis, paths[0])
+    axis.set_up(ax)
+    return [*_path_handles(paths, wraps), *entries]
+
+
+def _stretch(path: RunPath, count: int) -> tuple[int, int]:
+    """Returns the first and last step of one of so many runs that are drawn on the landscape."""
+    last = len(path.values) - 1
+    if not path.is_restless:
+        return 0, last
+    if count > 1:
+        return 0, min(_STEPS_EACH, last)
+    return path.window, min(path.window + PATH_STEPS, last)
+
+
+def _draw_path(ax: Axes, axis: ParameterAxis, path: RunPath, count: int) -> bool:
+    """Draws some steps; returns whether one of them crosses the period's end."""
+    first, last = _stretch(path, count)
+    here, look = slice(first, last + 1), path.look
+    x, y = axis.wrap(path.values[here]), path.losses[here]
+    ax.plot(x, y, look.marker, color=look.color, markersize=4, markeredgewidth=0, zorder=6)
+    if count > MOST_NAMED:
+        return False
+    width = axis.limits[1] - axis.limits[0]
+    finite = np.isfinite(x) & np.isfinite(y)
+    # Shorter steps are seen from their points.
+    long = finite[1:] & finite[:-1] & (np.abs(np.diff(x)) > 0.012 * width)
+    wraps = long & axis.turns(path.values[here])
+    jumps = set((path.jumps - first).tolist())
+    for t in np.flatnonzero(long)[:PATH_STEPS].tolist():
+        arrow = {
+            "arrowstyle": "-|>",
+            "color": look.jump if t in jumps else look.color,
+            "linewidth": 1.8 if t in jumps else 0.9,
+            "linestyle": ":" if wraps[t] else "-",
+            "alpha": 0.9 if t <= _NUMBERED or t in jumps else 0.4,
+            "shrinkA": 2,
+            "shrinkB": 2,
+            "mutation_scale": 9,
+            "connectionstyle": "arc3,rad=0.12",
+        }
+        ax.annotate("", (x[t + 1], y[t + 1]), xytext=(x[t], y[t]), arrowprops=arrow, zorder=5.5)
+    return bool(wraps.any())
+
+
+def _draw_end(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
+    finite = np.flatnonzero(np.isfinite(path.values) & np.isfinite(path.losses))
+    if len(finite):
+        star: dict[str, Any] = {"markersize": 14, "markeredgecolor": "white", "zorder": 7}
+        at = axis.wrap(path.values[finite[-1]]), path.losses[finite[-1]]
+        ax.plot(*at, "*", color=path.look.color, **star)
+
+
+def _number_points(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
+    """Numbers the first points, those that can be told apart."""
+    first, last = _stretch(path, 1)
+    width = axis.limits[1] - axis.limits[0]
+    height = ax.get_ylim()[1] - ax.get_ylim()[0]
+    x, y = axis.wrap(path.values), path.losses
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontweight": "bold", "zorder": 8}
+    taken: list[tuple[float, float]] = []
+    for t in range(first, last + 1):
+        if len(taken) > _NUMBERED or not np.isfinite([x[t], y[t]]).all():
+            return
+        spot = (float(x[t]) / width, float(y[t]) / height)
+        if not any(abs(spot[0] - u) < 0.03 and abs(spot[1] - v) < 0.06 for u, v in taken):
+            taken.append(spot)
+            write(ax, str(t), (x[t], y[t]), (6, 8), color=path.look.color, **look)
+
+
+def _path_handles(paths: Sequence[RunPath], wraps: bool) -> list[Line2D]:
+    is_one = len(paths) == 1
+    look = paths[0].look if is_one else Look(INK, "-", "o", INK)
+    handles = []
+    if is_one:
+        first, last = _stretch(paths[0], 1)
+        words = f"steps {first} to {last} of the run" if last else "the start"
+        handles.append(entry(words, color=look.color, linewidth=1.2, marker="o", markersize=4))
+    words = "last step" if is_one else "last step of a run"
+    handles.append(entry(words, color=look.color, marker="*", linestyle="", markersize=12))
+    if any(path.run["n_jumps"] for path in paths) and len(paths) <= MOST_NAMED:
+        words = "jump: one step far up the landscape"
+        handles.append(entry(words, color=look.jump, marker="^", linewidth=2.2, markersize=7))
+    if wraps:
+        words = "step across the period's end"
+        handles.append(entry(words, color=look.color, linestyle=":", linewidth=1.2))
+    return handles
+
+
 def comparison_figure(failures: Mapping[str, tuple[Runs, Basins | None]]) -> Figure:
     """Draws failing runs on their landscapes side by side: one symptom, two causes.
 
@@ -295,13 +365,12 @@ def comparison_figure(failures: Mapping[str, tuple[Runs, Basins | None]]) -> Fig
         failures: Name of the filter (`elongated`, `round`) -> its failing run, and which rates
             work on the landscape, where that is known.
     """
-    with drawing():
-        count = max(len(failures), 1)
-        if current_sheet().is_narrow:
-            figure = new_figure(5.4, 6.5 * count)
+    count = max(len(failures), 1)
+    narrow = current_sheet().is_narrow
+    with new_figure(*((5.4, 6.5 * count) if narrow else (5.4 * count, 8.2))) as figure:
+        if narrow:
             axes = figure.subplots(2 * count, 1, height_ratios=[1, 1.3] * count).reshape(count, 2).T
         else:
-            figure = new_figure(5.4 * count, 8.2)
             axes = figure.subplots(2, count, squeeze=False, height_ratios=[1, 1.3])
         entries: dict[str, Any] = {}
         for (name, failure), (loss, ground) in zip(failures.items(), axes.T, strict=False):
@@ -309,9 +378,9 @@ def comparison_figure(failures: Mapping[str, tuple[Runs, Basins | None]]) -> Fig
                 entries.setdefault(str(handle.get_label()), handle)
         causes = {_starts_elsewhere(runs) for runs, _ in failures.values()}
         title = "One symptom, two causes" if len(causes) == 2 else "The runs on their landscapes"
-        figure.suptitle(title, x=0.01, ha="left")
+        figure.suptitle(title)
         figure.legend(handles=list(entries.values()), loc="outside lower left", ncols=3)
-        return finish(figure)
+    return figure
 
 
 def _draw_failure(
@@ -321,8 +390,8 @@ def _draw_failure(
     window = (path.window, min(path.window + _DETAIL, int(path.steps[-1])))
     draw_losses(loss, runs.ground.landscape, runs.paths, window)
     axis = axis_of(runs.ground)
-    words = run_words(axis, path.run)
     jumps = ": the loss jumps repeatedly" if path.run["n_jumps"] else ""
+    words = run_words(axis, path.run)
     loss.set_title(f"{name.capitalize()} filter{jumps}\n({words})", fontsize=10)
     entries = draw_paths(ground, runs)
     reasons = [place_words(runs.ground.landscape, path.run["start"], axis.show)]

@@ -32,8 +32,7 @@ from gabordiag.presentation.figures.runs import draw_losses
 from gabordiag.presentation.figures.sheets import current_sheet, fit_title
 from gabordiag.presentation.figures.style import (
     INK,
-    drawing,
-    finish,
+    entry,
     halo,
     legend_beside,
     new_figure,
@@ -45,8 +44,7 @@ from gabordiag.presentation.figures.surface import (
     mark_points,
     mark_style,
 )
-from gabordiag.presentation.phrases import run_settings
-from gabordiag.presentation.space_words import is_copy, share_words
+from gabordiag.presentation.phrases import run_settings, share_words
 from gabordiag.results import View
 
 # Farther than so many windows away nothing is drawn: a run that blows up is no line.
@@ -66,23 +64,32 @@ _LOSS_LINES = 12
 
 def pairs_figure(runs: Runs) -> Figure:
     """Draws runs of several parameters on the plane of every pair, and their losses."""
-    planes, paths = runs.planes, runs.paths
-    with drawing():
-        figure, losses, grounds, rows = _lay_out(len(planes))
-        _draw_losses(losses, paths)
+    planes, paths, sheet, count = runs.planes, runs.paths, current_sheet(), len(runs.planes)
+    across = min(count, 3)
+    if sheet.is_narrow:
+        across = min(count, 2)
+    elif sheet.is_wide:
+        across = {1: 1, 3: 2, 6: 3}.get(count, min(count, 4))
+    down = -(-count // across)
+    is_beside = sheet.is_wide or (count == 1 and not sheet.is_narrow)
+    height = 5.0 if is_beside else 2.9 + (2.9 if across == 3 else 2.6) * down + 0.6
+    with new_figure(10.0, height) as figure:
+        if is_beside:
+            grid = figure.add_gridspec(1, 2, width_ratios=[1.0, 1.4 if count == 1 else 2.2])
+        else:
+            grid = figure.add_gridspec(2, 1, height_ratios=[1.7, 2.9 * down])
+        _draw_losses(figure.add_subplot(grid[0]), paths)
+        cells = grid[1].subgridspec(down, across)
+        grounds = [figure.add_subplot(cells[i // across, i % across]) for i in range(count)]
         levels = loss_levels(np.concatenate([plane.loss.ravel() for plane in planes]))
-        contours = [
-            _draw_plane(ax, plane, levels, runs) for ax, plane in zip(grounds, planes, strict=True)
-        ]
-        draw_bar(figure, contours[0], grounds, paths[0].run["loss"], pad=0.015, aspect=25 * rows)
-        figure.suptitle(space_title(runs), x=0.01, ha="left")
+        for ax, plane in zip(grounds, planes, strict=True):
+            contours = _draw_plane(ax, plane, levels, runs)
+        draw_bar(figure, contours, grounds, paths[0].run["loss"], pad=0.015, aspect=25 * down)
+        figure.suptitle(space_title(runs))
         entries = [*_handles(paths), *_mark_handles(runs)]
-        figure.legend(
-            handles=entries,
-            loc="outside lower left",
-            ncols=2 if len(paths) > 1 else len(entries),
-        )
-        return finish(figure)
+        columns = 2 if len(paths) > 1 else len(entries)
+        figure.legend(handles=entries, loc="outside lower left", ncols=columns)
+    return figure
 
 
 def plane_figure(view: View) -> Figure:
@@ -91,21 +98,22 @@ def plane_figure(view: View) -> Figure:
     Args:
         view: Of a `PlaneBasins`; needs `basins.npz` and `surface.npz`.
     """
-    with drawing():
-        figure = new_figure(9.2, 7.4)
+    result = view.result
+    settings = f"{run_settings(result)}, {result['steps']} steps, from every point of the plane"
+    with new_figure(9.2, 7.4) as figure:
         ax = figure.subplots()
-        marks = draw_plane_map(ax, view)
-        figure.suptitle(plane_words(view.result), x=0.01, ha="left")
-        ax.set_title(fit_title(_plane_settings(view.result)), fontsize=10)
-        figure.legend(
-            handles=[
-                *outcome_handles(view.data["basins.npz"]["outcome"], view.result["fractions"]),
-                *marks,
-            ],
-            loc="outside lower left",
-            ncols=1 if current_sheet().is_narrow else 2,
-        )
-        return finish(figure)
+        entries = draw_plane_map(ax, view, result["fractions"])
+        figure.suptitle(plane_words(result))
+        ax.set_title(fit_title(settings), fontsize=10)
+        columns = 1 if current_sheet().is_narrow else 2
+        figure.legend(handles=entries, loc="outside lower left", ncols=columns)
+    return figure
+
+
+def draw_plane(ax: Axes, view: View) -> None:
+    """Draws a map over a plane of starts into one Axes, with a title and a legend."""
+    ax.set_title(plane_words(view.result), fontsize=10)
+    legend_beside(ax, draw_plane_map(ax, view))
 
 
 def draw_space_runs(ax: Axes, runs: Runs) -> None:
@@ -127,40 +135,34 @@ def _draw_losses(ax: Axes, paths: Sequence[RunPath]) -> None:
 def _handles(paths: Sequence[RunPath]) -> list[Line2D]:
     if len(paths) > 1:
         return run_handles(None, paths)
-    look = paths[0].look
-    return [Line2D([], [], color=look.color, linestyle=look.line, label="the run")]
+    return [entry("the run", color=paths[0].look.color, linestyle=paths[0].look.line)]
 
 
-def draw_plane_map(ax: Axes, view: View) -> list[Line2D]:
+def draw_plane_map(ax: Axes, view: View, fractions: Mapping[str, float] | None = None) -> list[Any]:
     """Draws the map of outcomes with the loss's contours, minima and target into one Axes.
 
     Returns:
-        The marks' legend entries.
+        The legend entries; the outcomes', with their shares where those are given.
     """
     surface, grid = view.result["surface"], view.data["basins.npz"]
     plane = Plane.of_surface(View(surface, view.data))
-    first, second = plane.x, plane.y
-    codes = np.asarray(grid["outcome"])
-    a, codes = _closed(first, np.asarray(grid["a"], dtype=np.float64), codes)
-    b, turned = _closed(second, np.asarray(grid["b"], dtype=np.float64), codes.T)
-    outcome_mesh(ax, cell_edges(a * first.scale), cell_edges(b * second.scale), turned)
+    outcomes = codes = np.asarray(grid["outcome"])
+    a, codes = _closed(plane.x, np.asarray(grid["a"], dtype=np.float64), codes)
+    b, turned = _closed(plane.y, np.asarray(grid["b"], dtype=np.float64), codes.T)
+    outcome_mesh(ax, cell_edges(a * plane.x.scale), cell_edges(b * plane.y.scale), turned)
     levels = loss_levels(plane.loss)
     levels = levels[:: max(1, len(levels) // _LOSS_LINES)]
     for color, width, alpha in (("white", 1.8, 0.35), (INK, 0.6, 0.75)):
-        at: dict[str, Any] = {
-            "levels": levels,
-            "colors": color,
-            "linewidths": width,
-            "alpha": alpha,
-        }
-        ax.contour(plane.a, plane.b, plane.loss.T, **at)
+        lines: dict[str, Any] = {"colors": color, "linewidths": width, "alpha": alpha}
+        ax.contour(plane.a, plane.b, plane.loss.T, levels=levels, **lines)
     plane.set_up(ax)
-    ax.set_xlabel("start: " + first.parameter.label)
-    ax.set_ylabel("start: " + second.parameter.label)
+    ax.set_xlabel("start: " + plane.x.parameter.label)
+    ax.set_ylabel("start: " + plane.y.parameter.label)
     # Minima, target and start only: on a map of outcomes more would hide it.
     shown = View({**surface, "saddles": [], "edge_minima": []}, view.data)
     marks = mark_points(ax, shown, arrows=False)
-    return [*marks, Line2D([], [], color=INK, linewidth=0.8, label="lines of equal loss")]
+    line = entry("lines of equal loss", color=INK, linewidth=0.8)
+    return [*outcome_handles(outcomes, fractions), *marks, line]
 
 
 def plane_words(result: Mapping[str, Any]) -> str:
@@ -175,32 +177,9 @@ def space_title(runs: Runs) -> str:
     if len(runs.paths) > 1:
         return several_words(runs.runs)
     (run,) = runs.runs
-    is_turned = run["outcome"] == "reached" and is_copy(runs, run)
+    is_turned = run["outcome"] == "reached" and runs.turned(run)
     words = "reaches a copy of the target, the same filter, and stays" if is_turned else None
     return f"{run_settings(run)}: {end_words(run, words)}"
-
-
-def _lay_out(count: int) -> tuple[Figure, Axes, list[Axes], int]:
-    """Returns the figure, the losses' place, one for each of so many planes, and their rows."""
-    sheet = current_sheet()
-    across = 3
-    if sheet.is_narrow:
-        across = 1 if count == 1 else 2
-    elif sheet.is_wide:
-        across = {1: 1, 3: 2, 6: 3}.get(count, 4)
-    across = min(across, count)
-    down = -(-count // across)
-    if sheet.is_wide or (count == 1 and not sheet.is_narrow):
-        figure = new_figure(10.0, 5.0)
-        grid = figure.add_gridspec(1, 2, width_ratios=[1.0, 1.4 if count == 1 else 2.2])
-        losses, ground = figure.add_subplot(grid[0, 0]), grid[0, 1]
-    else:
-        figure = new_figure(10.0, 2.9 + (2.9 if across == 3 else 2.6) * down + 0.6)
-        grid = figure.add_gridspec(2, 1, height_ratios=[1.7, 2.9 * down])
-        losses, ground = figure.add_subplot(grid[0, 0]), grid[1, 0]
-    cells = ground.subgridspec(down, across)
-    places = list(itertools.product(range(down), range(across)))[:count]
-    return figure, losses, [figure.add_subplot(cells[i, j]) for i, j in places], down
 
 
 def _draw_plane(ax: Axes, plane: Plane, levels: FloatArray, runs: Runs) -> QuadContourSet:
@@ -221,35 +200,24 @@ def _draw_plane(ax: Axes, plane: Plane, levels: FloatArray, runs: Runs) -> QuadC
 
 def _draw_path(ax: Axes, plane: Plane, path: RunPath) -> None:
     """Draws a run: one that settles as a line; of a restless one the first steps, then points."""
-    axes = (plane.x, plane.y)
+    axes = plane.axes
     values = [np.asarray(path.table[axis.name], dtype=np.float64) for axis in axes]
     x, y = broken_at_wraps(axes, values)
     style: dict[str, Any] = {"color": path.look.color, "zorder": 5}
     if path.is_restless:
         ax.plot(x, y, **_STEPS, **style)
-        early = [column[: PATH_STEPS + 1] for column in values]
-        joined = broken_at_wraps(axes, early)
-        ax.plot(*joined, linewidth=0.8, path_effects=halo(1.8), **style)
+        early = broken_at_wraps(axes, [column[: PATH_STEPS + 1] for column in values])
+        ax.plot(*early, linewidth=0.8, path_effects=halo(1.8), **style)
     else:
-        style |= {"linestyle": path.look.line, "path_effects": halo(2.6)}
-        ax.plot(x, y, linewidth=1.6, **style)
-    looks = (_START, _end_style(path.look.color))
-    for place, mark in zip(_ends(plane, values), looks, strict=False):
-        if place is not None:
-            ax.plot(*place, clip_on=False, **mark)
-
-
-def _ends(plane: Plane, values: Sequence[FloatArray]) -> list[tuple[list[float], ...] | None]:
-    """Returns the places of the first and the last finite point; None outside the window."""
+        line: dict[str, Any] = {"linestyle": path.look.line, "path_effects": halo(2.6)}
+        ax.plot(x, y, linewidth=1.6, **line, **style)
+    # The first and the last finite point, where the window shows them.
     seen = np.flatnonzero(np.isfinite(values[0]) & np.isfinite(values[1]))
-    places: list[tuple[list[float], ...] | None] = []
-    for at in seen[[0, -1]] if len(seen) else ():
-        spots = [
-            axis.copies(float(column[at]))[:1]
-            for axis, column in zip((plane.x, plane.y), values, strict=True)
-        ]
-        places.append(tuple(spots) if all(spots) else None)
-    return places
+    looks = (_START, _end_style(path.look.color))
+    for at, mark in zip(seen[[0, -1]] if len(seen) else (), looks, strict=False):
+        spots = [axis.copies(float(v[at]))[:1] for axis, v in zip(axes, values, strict=True)]
+        if all(spots):
+            ax.plot(*spots, clip_on=False, **mark)
 
 
 def broken_at_wraps(
@@ -270,24 +238,19 @@ def broken_at_wraps(
 
 def _targets(runs: Runs, plane: Plane) -> Iterator[tuple[float, float, bool]]:
     """Yields the places in the window of the target, and of the copies that runs are nearest to."""
+    if runs.target is None:
+        return
     own: list[tuple[float, float]] = []
     # The target first: a copy that falls on it in this plane is not seen.
-    for point, is_target in _goals(runs):
-        spots = itertools.product(
-            plane.x.copies(point[plane.x.name]), plane.y.copies(point[plane.y.name])
-        )
-        for spot in spots:
-            if is_target:
-                own.append(spot)
-            if is_target or not any(np.allclose(spot, seen, atol=1e-6) for seen in own):
-                yield *spot, is_target
-
-
-def _goals(runs: Runs) -> list[tuple[Mapping[str, float], bool]]:
-    if runs.target is None:
-        return []
-    copies = (run["target_copy"] for run in runs.runs if is_copy(runs, run))
-    return [(runs.target, True), *((copy, False) for copy in copies)]
+    copies = (run["target_copy"] for run in runs.runs if runs.turned(run))
+    for point in (runs.target, *copies):
+        x_copies, y_copies = (axis.copies(point[axis.name]) for axis in plane.axes)
+        spots = list(itertools.product(x_copies, y_copies))
+        if point is runs.target:
+            own = spots
+        for x, y in spots:
+            if point is runs.target or not any(np.allclose((x, y), at, atol=1e-6) for at in own):
+                yield x, y, point is runs.target
 
 
 def _target_style(is_target: bool) -> dict[str, Any]:
@@ -298,47 +261,32 @@ def _target_style(is_target: bool) -> dict[str, Any]:
 
 
 def _end_style(color: str) -> dict[str, Any]:
-    return {
-        "marker": "s",
-        "color": color,
-        "linestyle": "",
-        "markersize": 6.5,
-        "markeredgecolor": "white",
-        "zorder": 7,
-    }
+    look: dict[str, Any] = {"markersize": 6.5, "markeredgecolor": "white", "zorder": 7}
+    return {"marker": "s", "color": color, "linestyle": "", **look}
 
 
 def _mark_handles(runs: Runs) -> list[Line2D]:
     """Returns legend entries for what is marked on the planes."""
-    paths = runs.paths
-    color = paths[0].look.color if len(paths) == 1 else INK
-    end = Line2D([], [], label="end" if len(paths) == 1 else "end of a run", **_end_style(color))
-    handles = [Line2D([], [], label="start", **_START), end]
+    paths, is_one = runs.paths, len(runs.paths) == 1
+    color = paths[0].look.color if is_one else INK
+    handles = []
     if any(path.is_restless for path in paths):
-        steps = Line2D([], [], color=color, **_STEPS)
-        steps.set_label(f"steps of a run that jumps, the first {PATH_STEPS} joined")
-        handles.insert(0, steps)
-    if len(paths) == 1 and any(_leaves(plane, paths[0].run) for plane in runs.planes):
-        end.set_label("end (outside some planes)")
+        words = f"steps of a run that jumps, the first {PATH_STEPS} joined"
+        handles.append(entry(words, color=color, **_STEPS))
+    words = "end" if is_one else "end of a run"
+    if is_one and any(_leaves(plane, paths[0].run) for plane in runs.planes):
+        words = "end (outside some planes)"
+    handles += [entry("start", **_START), entry(words, **_end_style(color))]
     if runs.target is not None:
-        handles.append(Line2D([], [], label="target", **_target_style(True)))
+        handles.append(entry("target", **_target_style(True)))
     drawn = itertools.chain.from_iterable(_targets(runs, plane) for plane in runs.planes)
-    if any(not is_target for _, _, is_target in drawn):
-        words = "copy of the target: the same filter"
-        handles.append(Line2D([], [], label=words, **_target_style(False)))
+    if not all(is_target for _, _, is_target in drawn):
+        handles.append(entry("copy of the target: the same filter", **_target_style(False)))
     return handles
 
 
 def _leaves(plane: Plane, run: Mapping[str, Any]) -> bool:
-    final = [run["final"][axis.name] for axis in (plane.x, plane.y)]
-    return any(
-        value is None or not axis.copies(value)
-        for axis, value in zip((plane.x, plane.y), final, strict=True)
-    )
-
-
-def _plane_settings(result: Mapping[str, Any]) -> str:
-    return f"{run_settings(result)}, {result['steps']} steps, from every point of the plane"
+    return not all(axis.copies(run["final"][axis.name]) for axis in plane.axes)
 
 
 def _closed(

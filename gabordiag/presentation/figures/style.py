@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from gabordiag.presentation.figures.sheets import current_sheet, fit
@@ -94,26 +95,26 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty figure of the given size in inches, or of the sheet's, inside `drawing`."""
-    figure = Figure(figsize=current_sheet().size(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """Draws a figure of the given size in inches, or of the sheet's, in the one style.
 
-
-def finish(figure: Figure) -> Figure:
-    """Fixes the layout, so that every rendering is the same to the byte."""
-    fit(figure)
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
-    figure.set_layout_engine(None)
-    if figure.axes:
-        # The headline begins where the leftmost axes do.
-        left = min(ax.get_position().x0 for ax in figure.axes)
-        for text in figure.texts:
-            text.set_x(left)
-    return figure
+    At the end its layout is fixed, so that every rendering is the same to the byte.
+    """
+    with drawing():
+        figure = Figure(figsize=current_sheet().size(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        fit(figure)
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+        figure.set_layout_engine(None)
+        if figure.axes:
+            # The headline begins where the leftmost axes do.
+            left = min(ax.get_position().x0 for ax in figure.axes)
+            for text in figure.texts:
+                text.set_x(left)
 
 
 def render(figure: Figure, fmt: str = "png") -> bytes:
@@ -152,6 +153,23 @@ def _scaled(svg: bytes, figure: Figure, scale: float) -> bytes:
 def halo(width: float = 3.0) -> list[AbstractPathEffect]:
     """Returns the white outline that keeps lines and words readable on any ground."""
     return [withStroke(linewidth=width, foreground="white")]
+
+
+def write(ax: Axes, text: str, at: Sequence[Any], offset: tuple[float, float], **look: Any) -> None:
+    """Writes words so many points away from a place in an Axes, outlined."""
+    look = {"fontsize": 9, "path_effects": halo(), **look}
+    ax.annotate(text, (at[0], at[1]), xytext=offset, textcoords="offset points", **look)
+
+
+def write_above(ax: Axes, text: str, x: float, row: float = 0.0, **look: Any) -> None:
+    """Writes words above an Axes at one of its values, in a row counted from below."""
+    place = ax.get_xaxis_transform()
+    ax.text(x, 1.015 + 0.045 * row, text, transform=place, va="bottom", fontsize=9, **look)
+
+
+def entry(label: str, **look: Any) -> Line2D:
+    """Returns a legend entry: a line, or a marker where the line's style is empty."""
+    return Line2D([], [], label=label, **look)
 
 
 def ink_on(color: str) -> str:

@@ -6,7 +6,7 @@ From above one reads where things lie and which way is down; in space, how steep
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +24,15 @@ from gabordiag.presentation.figures.style import (
     INK,
     POINT_STYLES,
     TARGET_COLOR,
-    drawing,
-    finish,
+    entry,
     halo,
     legend_beside,
     new_figure,
     show_number,
+    write,
 )
 from gabordiag.results import View
+from gabordiag.wording import counted
 
 # Low is light: there the marks are. Without the darkest part, on which arrows could not be seen.
 LOSS_COLORS = ListedColormap(colormaps["YlGnBu"](np.linspace(0, 0.85, 256)))
@@ -76,6 +77,11 @@ class Plane:
         """Returns the plane of a `Surface`."""
         return cls.of(*surface_axes(view.result), view.data["surface.npz"])
 
+    @property
+    def axes(self) -> tuple[ParameterAxis, ParameterAxis]:
+        """Of both parameters."""
+        return self.x, self.y
+
     def draw(self, ax: Axes, levels: FloatArray) -> QuadContourSet:
         """Draws filled contours, and sets the axes up."""
         contours = ax.contourf(
@@ -103,52 +109,33 @@ class _Mark:
 
 
 def surface_figure(view: View) -> Figure:
-    """Draws the contours with the gradient field, minima, saddles, target and start.
-
-    Args:
-        view: Of a `Surface`; needs `surface.npz`.
-    """
-    with drawing():
-        figure = new_figure(9.6, 6.6)
+    """Draws the contours with the gradient field, minima, saddles, target and start."""
+    with new_figure(9.6, 6.6) as figure:
         ax = figure.subplots()
         contours = draw_contours(ax, view)
         entries = mark_points(ax, view)
         draw_bar(figure, contours, ax, view.result["loss"], pad=0.02, aspect=30)
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
-        figure.suptitle(surface_words(view.result), x=0.01, ha="left")
-        return finish(figure)
+        figure.suptitle(surface_words(view.result))
+    return figure
 
 
 def surface_in_space_figure(view: View) -> Figure:
-    """Draws the loss as a surface in space, with the same marks.
-
-    Args:
-        view: Of a `Surface`; needs `surface.npz`.
-    """
+    """Draws the loss as a surface in space, with the same marks."""
     plane = Plane.of_surface(view)
     x, y, loss = plane.a, plane.b, plane.loss
-    with drawing():
-        figure = new_figure(9.6, 7.4)
+    colors: dict[str, Any] = {"cmap": LOSS_COLORS, "norm": loss_norm(loss_levels(loss))}
+    grid: dict[str, Any] = {"edgecolor": INK, "linewidth": 0.12, "rcount": _LINES, "ccount": _LINES}
+    with new_figure(9.6, 7.4) as figure:
         # Marks stay in front of the surface: a minimum is seldom seen from the side.
         ax: Any = figure.add_subplot(projection="3d", computed_zorder=False)
-        ax.plot_surface(
-            *np.meshgrid(x, y, indexing="ij"),
-            loss,
-            cmap=LOSS_COLORS,
-            norm=loss_norm(loss_levels(loss)),
-            rcount=_LINES,
-            ccount=_LINES,
-            edgecolor=INK,
-            linewidth=0.12,
-            zorder=1,
-        )
-        entries: dict[str, Line2D] = {}
-        for mark in _marks(view.result):
+        ax.plot_surface(*np.meshgrid(x, y, indexing="ij"), loss, zorder=1, **colors, **grid)
+        marks = list(_marks(view.result))
+        for mark in marks:
             height = mark.loss
             if height is None:
                 height = float(loss[np.abs(x - mark.x).argmin(), np.abs(y - mark.y).argmin()])
             ax.plot([mark.x], [mark.y], [height], zorder=5, **mark_style(mark.kind))
-            entries.setdefault(mark.kind, _entry(mark))
         plane.x.set_up(ax)
         plane.y.set_up(ax, vertical=True)
         ax.zaxis.set_rotate_label(False)
@@ -160,9 +147,10 @@ def surface_in_space_figure(view: View) -> Figure:
         ax.view_init(elev=56, azim=-62)
         ax.set_box_aspect((1.25, 1.0, 0.5), zoom=1.05)
         ax.zaxis.set_major_locator(MaxNLocator(5))
-        figure.legend(handles=_in_order(entries), loc="outside lower center", ncols=len(entries))
-        figure.suptitle(surface_words(view.result), x=0.01, ha="left")
-        return finish(figure)
+        entries = _entries(marks)
+        figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
+        figure.suptitle(surface_words(view.result))
+    return figure
 
 
 def surface_axes(result: Mapping[str, Any]) -> tuple[ParameterAxis, ParameterAxis]:
@@ -179,13 +167,12 @@ def surface_axes(result: Mapping[str, Any]) -> tuple[ParameterAxis, ParameterAxi
 
 def surface_words(result: Mapping[str, Any]) -> str:
     """Returns what the surface shows, in a sentence."""
-    minima, saddles = result["local_minima"], len(result["saddles"])
+    minima, saddles = len(result["local_minima"]), len(result["saddles"])
     names = " and ".join(result["parameters"])
     if not minima:
         return f"The loss over {names}: no minimum found inside"
-    count = f"{len(minima)} {'minimum' if len(minima) == 1 else 'minima'}"
-    also = f", {saddles} {'saddle' if saddles == 1 else 'saddles'}" if saddles else ""
-    return f"The loss over {names}: {count}{also} found"
+    also = f", {counted(saddles, 'saddle', 'saddles')}" if saddles else ""
+    return f"The loss over {names}: {counted(minima, 'minimum', 'minima')}{also} found"
 
 
 def draw_surface(ax: Axes, view: View) -> None:
@@ -244,22 +231,10 @@ def _draw_arrows(ax: Axes, plane: Plane, table: Mapping[str, Any]) -> None:
         across, along = across / length, along / length
     at_x, at_y = np.meshgrid(x[i], y[j], indexing="ij")
     keep = np.isfinite(across) & np.isfinite(along)
-    ax.quiver(
-        at_x[keep],
-        at_y[keep],
-        across[keep],
-        along[keep],
-        angles="uv",
-        pivot="mid",
-        scale=2.1 * columns,
-        width=0.0019,
-        headwidth=4.5,
-        headlength=5,
-        headaxislength=4.5,
-        color=INK,
-        alpha=0.75,
-        zorder=2,
-    )
+    heads: dict[str, Any] = {"headwidth": 4.5, "headlength": 5, "headaxislength": 4.5}
+    look: dict[str, Any] = {"width": 0.0019, "color": INK, "alpha": 0.75, "zorder": 2, **heads}
+    field = (at_x[keep], at_y[keep], across[keep], along[keep])
+    ax.quiver(*field, angles="uv", pivot="mid", scale=2.1 * columns, **look)
 
 
 def _coarse(count: int, wanted: int) -> Any:
@@ -276,36 +251,18 @@ def mark_points(ax: Axes, view: View, *, arrows: bool = True) -> list[Line2D]:
         view: Of a `Surface`.
         arrows: Whether the gradient field is drawn too, and wants an entry.
     """
-    entries: dict[str, Line2D] = {}
     marks = list(_marks(view.result))
     others = [mark for mark in marks if mark.kind in ("minimum", "kink")]
+    low, high = ax.get_xlim()
     for mark in marks:
         ax.plot([mark.x], [mark.y], clip_on=False, zorder=5, **mark_style(mark.kind))
-        entries.setdefault(mark.kind, _entry(mark))
         if mark in others and len(others) <= _MAX_LABELS:
-            _label(ax, mark)
-    if not arrows:
-        return _in_order(entries)
-    arrow = Line2D([], [], linestyle="", color=INK, marker=r"$\rightarrow$", markersize=12)
-    arrow.set_label("downhill")
-    return [*_in_order(entries), arrow]
-
-
-def _label(ax: Axes, mark: _Mark) -> None:
-    low, high = ax.get_xlim()
-    left = mark.x > low + 0.8 * (high - low)
-    ax.annotate(
-        mark.words,
-        (mark.x, mark.y),
-        xytext=(-8 if left else 8, -11),
-        textcoords="offset points",
-        ha="right" if left else "left",
-        va="center",
-        fontsize=8,
-        color=INK,
-        path_effects=halo(),
-        zorder=6,
-    )
+            left = mark.x > low + 0.8 * (high - low)
+            look: dict[str, Any] = {"ha": "right" if left else "left", "va": "center"}
+            look |= {"fontsize": 8, "color": INK, "zorder": 6}
+            write(ax, mark.words, (mark.x, mark.y), (-8 if left else 8, -11), **look)
+    arrow = {"linestyle": "", "color": INK, "marker": r"$\rightarrow$", "markersize": 12}
+    return [*_entries(marks), *([entry("downhill", **arrow)] if arrows else [])]
 
 
 def _marks(result: Mapping[str, Any]) -> Iterator[_Mark]:
@@ -347,17 +304,16 @@ def mark_style(kind: str) -> dict[str, Any]:
     }
 
 
-def _entry(mark: _Mark) -> Line2D:
+def _entries(marks: Sequence[_Mark]) -> list[Line2D]:
+    """Returns the legend entries of the kinds that occur, in one order."""
     words = {
-        "target": f"target ({mark.words})",
-        "start": f"start ({mark.words})",
+        "target": "target ({})",
+        "start": "start ({})",
         "minimum": "other minimum",
         "kink": "other zero",
         "saddle": "saddle",
         "edge": "falls on beyond the edge",
     }
-    return Line2D([], [], label=words[mark.kind], **mark_style(mark.kind))
-
-
-def _in_order(entries: Mapping[str, Line2D]) -> list[Line2D]:
-    return [entries[kind] for kind in _MARKS if kind in entries]
+    first = {mark.kind: mark.words for mark in reversed(marks)}
+    kinds = [kind for kind in _MARKS if kind in first]
+    return [entry(words[kind].format(first[kind]), **mark_style(kind)) for kind in kinds]

@@ -5,6 +5,7 @@ Three gradients that agree look like one curve: how well they agree shows on a l
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -19,8 +20,6 @@ from gabordiag.presentation.figures.style import (
     FAINT,
     INK,
     TARGET_COLOR,
-    drawing,
-    finish,
     legend_beside,
     new_figure,
     show_number,
@@ -34,19 +33,21 @@ _DOT_STRIDE = 12
 def sweep_figure(sweep: Sweep) -> Figure:
     """Draws a sweep: the loss, its gradient three ways, and how far the three are apart."""
     axis = axis_of(sweep)
-    with drawing():
-        figure = new_figure(10.0, 8.6)
+    with new_figure(10.0, 8.6) as figure:
         loss, gradient, mismatch = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2.6, 1.8])
         draw_sweep(loss, sweep)
         loss.set_xlabel("")
         _draw_gradients(gradient, axis, sweep)
         _draw_mismatch(mismatch, axis, sweep)
-        for ax in (gradient, mismatch):
-            _mark_values_faintly(ax, axis)
+        parameter = axis.parameter
+        ends = (parameter.target, TARGET_COLOR, "-"), (parameter.start, INK, "--")
+        for ax, (value, color, style) in itertools.product((gradient, mismatch), ends):
+            for x in axis.copies(value):
+                ax.axvline(x, color=color, linewidth=0.8, linestyle=style, alpha=0.5, zorder=1)
         axis.set_up(mismatch)
         figure.align_ylabels()
-        figure.suptitle(_sweep_title(sweep), x=0.01, ha="left")
-        return finish(figure)
+        figure.suptitle(_sweep_title(sweep))
+    return figure
 
 
 def draw_sweep(ax: Axes, sweep: Sweep) -> None:
@@ -55,16 +56,6 @@ def draw_sweep(ax: Axes, sweep: Sweep) -> None:
     entries = draw_landscape(ax, axis, sweep, start=sweep.landscape.parameter.start)
     axis.set_up(ax)
     legend_beside(ax, entries)
-
-
-def _mark_values_faintly(ax: Axes, axis: ParameterAxis) -> None:
-    """Repeats the lines of target and start in the panels of the gradient."""
-    for value, color, style in (
-        (axis.parameter.target, TARGET_COLOR, "-"),
-        (axis.parameter.start, INK, "--"),
-    ):
-        for x in axis.copies(value) if value is not None else []:
-            ax.axvline(x, color=color, linewidth=0.8, linestyle=style, alpha=0.5, zorder=1)
 
 
 def _sweep_title(sweep: Sweep) -> str:
@@ -82,14 +73,9 @@ def _draw_gradients(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
     ax.plot(values, autograd, color="#003E66", linewidth=1.4, linestyle="--", label="autograd")
     # A difference quotient across a kink is the derivative of neither side.
     numeric = np.where(np.isfinite(sweep.grad_analytic), sweep.grad_numeric, np.nan)
-    ax.plot(
-        (sweep.values * axis.scale)[::_DOT_STRIDE],
-        numeric[::_DOT_STRIDE],
-        "o",
-        color="#D55E00",
-        markersize=3.6,
-        label=f"central differences\n(every {_DOT_STRIDE}th point)",
-    )
+    dotted = (sweep.values * axis.scale)[::_DOT_STRIDE], numeric[::_DOT_STRIDE]
+    label = f"central differences\n(every {_DOT_STRIDE}th point)"
+    ax.plot(*dotted, "o", color="#D55E00", markersize=3.6, label=label)
     per = "rad" if axis.parameter.is_angle else axis.parameter.unit
     ax.set_ylabel("gradient" + (f" [loss per {per}]" if per else ""))
     legend_beside(ax)
@@ -112,6 +98,7 @@ def _broken_at_kinks(
 
 def _draw_mismatch(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
     x = sweep.values * axis.scale
+    dots: dict[str, Any] = {"markersize": 2.4, "markeredgewidth": 0.8, "markerfacecolor": "none"}
     scale, check = sweep.landscape.largest_gradient or 1.0, sweep.gradient_check
     shown = []
     for gradient, worst, words, marker, color in (
@@ -125,18 +112,13 @@ def _draw_mismatch(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
         is_out = apart > (math.inf if worst is None else worst * (1 + 1e-9))
         note = "equal" if worst == 0 else f"at most {show_number(worst, 1)}" if worst else "unknown"
         label = f"{exact_derivative(sweep)} − {words}\n({note})"
-        _dots(ax, x, np.where(is_out, np.nan, apart), marker, color, label)
+        ax.plot(x, np.where(is_out, np.nan, apart), marker, color=color, label=label, **dots)
         if is_out.any():
             label = "not compared\n(an end, a kink, ripples)"
-            _dots(ax, x, np.where(is_out, apart, np.nan), marker, FAINT, label)
+            ax.plot(x, np.where(is_out, apart, np.nan), marker, color=FAINT, label=label, **dots)
         shown.append(apart)
     ax.set_yscale("log")
     if not np.isfinite(np.concatenate(shown)).any():
         ax.set_ylim(1e-16, 1e-12)
     ax.set_ylabel("mismatch /\nlargest gradient")
     legend_beside(ax)
-
-
-def _dots(ax: Axes, x: FloatArray, y: FloatArray, marker: str, color: str, label: str) -> None:
-    style: dict[str, Any] = {"markersize": 2.4, "markeredgewidth": 0.8, "markerfacecolor": "none"}
-    ax.plot(x, y, marker, color=color, label=label, **style)

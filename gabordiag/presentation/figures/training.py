@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
 from typing import Any
@@ -17,12 +18,10 @@ from gabordiag.presentation.figures.style import (
     OUTCOME_COLORS,
     RUN_STYLES,
     TARGET_COLOR,
-    drawing,
-    finish,
     legend_beside,
     new_figure,
 )
-from gabordiag.presentation.training_words import parameter_of
+from gabordiag.presentation.phrases import parameter_of
 from gabordiag.results import View
 
 # Filters, lines and curves that one figure shows.
@@ -48,30 +47,28 @@ def bank_figure(view: View) -> Figure:
     count = min(len(before), _MOST_FILTERS)
     columns = min(count, _FILTER_COLUMNS)
     rows = math.ceil(count / columns)
-    with drawing():
-        figure = new_figure(1.1 * columns + 1.0, 2.6 * rows + 0.6)
+    with new_figure(1.1 * columns + 1.0, 2.6 * rows + 0.6) as figure:
         grid = figure.subplots(2 * rows, columns, squeeze=False)
         limit = float(np.abs([before, after]).max()) or 1.0
         for axes in grid.flat:
             axes.set_axis_off()
-        for index in range(count):
+        for index, below in itertools.product(range(count), (0, 1)):
             row, column = divmod(index, columns)
-            failing = _failing(view, index)
-            for below, kernels in enumerate((before, after)):
-                ax = grid[2 * row + below, column]
-                _draw_kernel(ax, kernels[index], limit)
-                _draw_orientation(ax, view, index, "final" if below else "start", kernels[index])
-                if column == 0:
-                    when = "after" if below else "before"
-                    ax.text(-0.12, 0.5, when, rotation=90, ha="right", va="center",
-                            transform=ax.transAxes, fontsize=9)  # fmt: skip
-            words = f"{index}" + (f": {failing[0]}" if failing else "")
-            grid[2 * row, column].set_title(
-                words, fontsize=8, color=JUMP_COLOR if failing else INK, pad=3
-            )
+            ax = grid[2 * row + below, column]
+            kernel = (before, after)[below][index]
+            _draw_kernel(ax, kernel, limit)
+            _draw_orientation(ax, view, index, "final" if below else "start", kernel)
+            if column == 0:
+                place: dict[str, Any] = {"transform": ax.transAxes, "rotation": 90, "fontsize": 9}
+                when = "after" if below else "before"
+                ax.text(-0.12, 0.5, when, ha="right", va="center", **place)
+            if not below:
+                failing = _failing(view, index)
+                words = f"{index}" + (f": {failing[0]}" if failing else "")
+                ax.set_title(words, fontsize=8, color=JUMP_COLOR if failing else INK, pad=3)
         left = f", the first {count} of {len(before)}" if count < len(before) else ""
-        figure.suptitle(f"The filters before and after the training{left}", fontsize=11)
-        return finish(figure)
+        figure.suptitle(f"The filters before and after the training{left}")
+    return figure
 
 
 _SHORT = {
@@ -132,8 +129,7 @@ def lines_figure(view: View) -> Figure:
     indices = _shown_lines(view)
     columns = min(3, len(indices))
     rows = math.ceil(len(indices) / columns)
-    with drawing():
-        figure = new_figure(3.6 * columns + 1.2, 2.5 * rows + 0.9)
+    with new_figure(3.6 * columns + 1.2, 2.5 * rows + 0.9) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         for ax in list(grid.flat)[len(indices) :]:
             ax.set_axis_off()
@@ -141,8 +137,8 @@ def lines_figure(view: View) -> Figure:
             _draw_line(ax, view, index)
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
-        figure.suptitle("The loss along one element, everything else frozen", fontsize=11)
-        return finish(figure)
+        figure.suptitle("The loss along one element, everything else frozen")
+    return figure
 
 
 def _draw_line(ax: Axes, view: View, index: int) -> None:
@@ -159,11 +155,12 @@ def _draw_line(ax: Axes, view: View, index: int) -> None:
         if value is not None:
             height = np.interp(value, values, losses)
             mark = "o" if kind == "final" else "s"
-            ax.plot(scale * value, height, mark, color=color, markeredgecolor="white", zorder=5,
-                    markersize=8, label="its end" if kind == "final" else "its start")  # fmt: skip
+            label = "its end" if kind == "final" else "its start"
+            look: dict[str, Any] = {"markeredgecolor": "white", "markersize": 8, "zorder": 5}
+            ax.plot(scale * value, height, mark, color=color, label=label, **look)
     if element["goal"] is not None:
-        ax.axvline(scale * element["goal"], color=TARGET_COLOR, linewidth=1.2, linestyle=":",
-                   label="lowest minimum")  # fmt: skip
+        look = {"color": TARGET_COLOR, "linewidth": 1.2, "linestyle": ":"}
+        ax.axvline(scale * element["goal"], label="lowest minimum", **look)
     unit = " [degrees]" if parameter.is_angle else ""
     ax.set_xlabel(element["name"] + unit, fontsize=9)
     ax.set_title(element["verdict"].replace("_", " "), fontsize=9, color=JUMP_COLOR)
@@ -173,12 +170,9 @@ def _draw_line(ax: Axes, view: View, index: int) -> None:
 
 def gradients_figure(view: View) -> Figure:
     """Draws the loss, and below it each parameter's share of the gradient."""
-    with drawing():
-        figure = new_figure(9.0, 5.4)
+    with new_figure(9.0, 5.4) as figure:
         above, below = figure.subplots(2, 1, sharex=True)
-        losses = np.array(
-            [np.nan if loss is None else loss for loss in view.result["run"]["losses"]]
-        )
+        losses = np.array(view.result["run"]["losses"], dtype=np.float64)
         above.plot(losses, color=FAINT, linewidth=0.8, label="of each batch")
         above.plot(_smoothed(losses), color=RUN_STYLES[0][0], linewidth=1.6, label="smoothed")
         positive = losses[losses > 0]
@@ -187,8 +181,8 @@ def gradients_figure(view: View) -> Figure:
         above.set_ylabel("loss")
         legend_beside(above)
         draw_shares(below, view)
-        figure.suptitle("The training, and which parameters get the gradient", fontsize=11)
-        return finish(figure)
+        figure.suptitle("The training, and which parameters get the gradient")
+    return figure
 
 
 def draw_shares(ax: Axes, view: View) -> None:
@@ -198,19 +192,16 @@ def draw_shares(ax: Axes, view: View) -> None:
     watched = {element["tensor"]: element["parameter"] for element in view.result["elements"]}
     others = sorted(set(sizes) - set(watched), key=lambda n: -float(np.nanmean(sizes[n])))
     shown = [*watched, *others][: max(_MOST_CURVES, len(watched))]
-    first_other = others[0] if others else None
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = {name: _smoothed(sizes[name] / total) for name in shown if name in sizes}
     for index, (name, share) in enumerate(shares.items()):
-        color, style, _ = RUN_STYLES[index % len(RUN_STYLES)]
-        is_watched = name in watched
-        ax.plot(
-            np.where(share > 0, share, np.nan),
-            style if is_watched else ":",
-            color=color if is_watched else OUTCOME_COLORS["frozen"],
-            linewidth=1.6 if is_watched else 1.0,
-            label=watched.get(name, None if name != first_other else "largest others, not watched"),
-        )
+        look: dict[str, Any] = {"linestyle": ":", "linewidth": 1.0}
+        look["color"] = OUTCOME_COLORS["frozen"]
+        if name in watched:
+            color, style, _ = RUN_STYLES[index % len(RUN_STYLES)]
+            look = {"linestyle": style, "linewidth": 1.6, "color": color}
+        first_other = "largest others, not watched" if [name] == others[:1] else None
+        ax.plot(np.where(share > 0, share, np.nan), label=watched.get(name, first_other), **look)
     if any((share > 0).any() for share in shares.values()):
         ax.set_yscale("log")
     ax.set_xlabel("step")
