@@ -142,7 +142,7 @@ class TestFolders:
     def test_what_cannot_be_used_is_named_with_the_reason(self, folder):
         found = Experiment(images=folder, **SMALL).image_set
         assert found.names == ("a.png", "b.png", "c.npy", "d.jpg")
-        why = {entry.file: entry.why for entry in found.skipped}
+        why = dict(found.skipped)
         assert list(why) == ["cut.png", "flat.png", "more", "text.png", "tiny.png"]
         assert why["cut.png"].startswith("is damaged")
         assert why["flat.png"].startswith("is constant")
@@ -201,8 +201,8 @@ class TestFolders:
     def test_arrays_are_numbered(self, texture):
         found = Experiment(images=[texture(), texture()[0], np.ones((9, 9))], **SMALL).image_set
         assert found.names == ("array 0",)
-        assert [e.file for e in found.skipped] == ["array 1", "array 2"]
-        assert found.skipped[0].why.startswith("has shape (34,)")
+        assert [file for file, _ in found.skipped] == ["array 1", "array 2"]
+        assert found.skipped[0][1].startswith("has shape (34,)")
 
     def test_noise_is_the_images_own(self, folder):
         def noises(images):
