@@ -369,6 +369,8 @@ def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
         lucky = (f.cause for f in findings if f.present and f.evidence.get("decides"))
         healthy = "healthy" if facts.run.is_at_base else "equivalent_solution"
         return next(lucky, healthy)
+    if facts.noise_at_end is not None:
+        return "healthy"
     present = [finding for finding in findings if finding.present]
     decisive = (f.cause for f in present if f.cause in _FLAWS)
     if is_too_short(facts.run):
@@ -452,7 +454,12 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
         said = flaw.explanation.split("; with")[0]
         nothing = f"All the same: {said[0].lower()}{said[1:]}. {_code_advice(flaw)}"
     what, run_, goal = facts.goal_name, facts.run, facts.bench.goal
-    assert goal is not None
+    if goal is None:
+        return (
+            f"Healthy but for noise: {facts.space.names[0]} comes to rest at "
+            f"{facts.space.show(run_.final)} (loss {run_.final_loss:.4g}), and no lower loss is "
+            f"known but for its noise of {facts.noise_at_end:.2g}. {nothing}"
+        )
     if facts.landscape is None and verdict == "equivalent_solution":
         return (
             f"No failure: the run ended at {facts.space.show(run_.final)}, which is the target's "
