@@ -302,6 +302,12 @@ class Judged:
         # The line's height is no measure of a gain near its minimum.
         return line.at(here) - self.own.loss > self.clear(self.own.value, here, line, part=0.0)
 
+    @property
+    def is_in_a_dip(self) -> bool:
+        """Whether the loss clearly rises on both sides of its minimum: not a level place."""
+        bend = 0.0 if self.own is None else self.own.curvature or 0.0
+        return bend * self.parameter.tolerance**2 / 2 > 4 * self.line_final.noise
+
     def value(self, coordinate: float) -> float:
         """Returns the value at a coordinate; of an angle, within one period."""
         if self.watched.kind == "log":
@@ -391,7 +397,7 @@ def _gradient(element: Judged) -> Judgement | None:
         why = f"the loss does not depend on it{when}{because}"
         helps = "check that what follows lets it through: weights, biases, a ReLU"
         return Judgement("flat_objective", evidence | where, why, helps)
-    if not never and not element.is_away and element.better is None:
+    if not never and not element.is_away and (element.better is None or element.is_in_a_dip):
         # At the very minimum a gradient may be zero.
         return None
     where, because = _place(cut)
@@ -489,6 +495,9 @@ def _basin(element: Judged) -> Judgement | None:
             f"{own.loss - better.loss:.3g})"
         )
         evidence = {"minimum": element.value(own.value), "loss": own.loss}
+        if (twin := _twin(element)) is not None:
+            why += f"; {twin.why}"
+            evidence |= twin.evidence
         if (thrown := _thrown_out(element, better)) is not None:
             return thrown
     else:
@@ -582,9 +591,9 @@ QUESTIONS: tuple[Callable[[Judged], Judgement | None], ...] = (
     _nonfinite,
     _gradient,
     _held,
-    _twin,
     _too_large,
     _basin,
+    _twin,
     _on_top,
     _too_slow,
 )
