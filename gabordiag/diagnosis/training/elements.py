@@ -396,6 +396,8 @@ def _gradient(element: Judged) -> Judgement | None:
         where, because = _place(_ask(element, find_unused))
         why = f"the loss does not depend on it{when}{because}"
         helps = "check that what follows lets it through: weights, biases, a ReLU"
+        # A step too long has put a channel where its ReLU lets nothing through.
+        helps = helps if never else "lower the learning rates"
         return Judgement("flat_objective", evidence | where, why, helps)
     if not never and not element.is_away and (element.better is None or element.is_in_a_dip):
         # At the very minimum a gradient may be zero.
@@ -489,11 +491,9 @@ def _basin(element: Judged) -> Judgement | None:
     """An element beside a lower minimum; or not at a minimum, and it began beside a lower one."""
     own, better, began = element.own, element.better, float(element.path[0])
     if better is not None and own is not None:
-        here, there = element.show(float(element.path[-1])), element.show(better.value)
-        why = (
-            f"it is at {here}, and its line has a lower minimum at {there} (loss lower by "
-            f"{own.loss - better.loss:.3g})"
-        )
+        there = element.show(better.value)
+        lower = f"{own.loss - better.loss:.3g}"
+        why = f"its line has a lower minimum at {there} (loss lower by {lower})"
         evidence = {"minimum": element.value(own.value), "loss": own.loss}
         if (twin := _twin(element)) is not None:
             why += f"; {twin.why}"
@@ -577,7 +577,7 @@ def _too_slow(element: Judged) -> Judgement | None:
     if element.facts.still_falls:
         why = f"it is still on its way to {left}, and the loss still falls"
         return Judgement("step_too_small", evidence, why, "more steps, or a larger rate", factor)
-    why = f"it is still on its way to {left}, and everything else has converged"
+    why = f"it is still on its way to {left}, and the loss no longer falls"
     return Judgement("too_slow_beside_others", evidence, why, _rate_advice(element, factor), factor)
 
 
