@@ -456,7 +456,7 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
     what, run_, goal = facts.goal_name, facts.run, facts.bench.goal
     if goal is None:
         return (
-            f"Healthy but for noise: {facts.space.names[0]} comes to rest at "
+            f"Healthy but for noise: {facts.space.names[0]} settles at "
             f"{facts.space.show(run_.final)} (loss {run_.final_loss:.4g}), and no lower loss is "
             f"known but for its noise of {facts.noise_at_end:.2g}. {nothing}"
         )
