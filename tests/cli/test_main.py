@@ -41,6 +41,7 @@ def _started() -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
 def test_an_interruption_is_told_and_what_the_caller_ignores_is_none() -> None:
     process = _started()

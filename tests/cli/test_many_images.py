@@ -149,6 +149,7 @@ def test_what_cannot_be_done(
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
 
 
+@pytest.mark.slow
 def test_batches_beside_the_run_without_noise(call: Call, folder: Path, tmp_path: Path) -> None:
     options = ["--images", "images", *FILTER, "--lr", "1e-3", "--steps", "40"]
     code, shown, err = call("optimize", *options, "--batch-size", "4", "--out", "one")

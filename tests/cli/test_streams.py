@@ -16,6 +16,7 @@ from gabordiag.cli.main import run
 from gabordiag.runs.formats import read_config
 from gabordiag.runs.saved import load_run, load_unfinished
 from gabordiag.wording import printable
+from tests.thinned import thinned
 
 NOISY = """
 import atexit
@@ -63,7 +64,7 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", thinned(["<&- >&- 2>&-", ">&-", "2>&-", "<&-", ">&- 2>&-"], 5))
 def test_closed_streams(closed: str) -> None:
     done = shell(f"{COMMAND} explain log.csv --out made {closed}")
     assert done.returncode == 0
@@ -73,7 +74,7 @@ def test_closed_streams(closed: str) -> None:
     assert Path("made/config.toml").read_text().startswith("# All settings")
 
 
-@pytest.mark.parametrize("width", ["0", "00", "1", "x", ""])
+@pytest.mark.parametrize("width", thinned(["0", "00", "1", "x", ""], 5))
 def test_odd_widths(width: str) -> None:
     done = shell(f"{COMMAND} explain log.csv --no-plots", COLUMNS=width)
     assert (done.returncode, done.stderr) == (0, "")
@@ -135,6 +136,7 @@ def test_printable(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
+@pytest.mark.slow
 def test_control_characters_reach_neither_terminal_nor_report() -> None:
     Path("odd.csv").write_bytes(
         Path("log.csv").read_bytes().replace(b"theta", b"th\x1b]0;x\x07eta")

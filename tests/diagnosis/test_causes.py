@@ -56,6 +56,7 @@ def test_a_range_without_a_minimum_is_told(
     assert evidence["lowest_loss"] == pytest.approx(float(function(torch.tensor(end))))
 
 
+@pytest.mark.slow
 def test_a_target_at_the_end_of_a_range_is_where_the_loss_is_lowest() -> None:
     # Nothing turns at the end of a slope, but the target lies there.
     found = gd.diagnose(lambda v: v + 1, range=(0.0, 1.0), start=0.7, target=0.0, lr=0.01)

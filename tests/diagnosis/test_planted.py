@@ -290,10 +290,10 @@ def _is_slow(case: Case) -> bool:
 
 
 def _params() -> list[Any]:
-    """All cases; the first three quick ones of each cause in the default run."""
+    """All cases; the first quick one of each cause in the default run."""
     params, quick = [], Counter[str]()
     for case in CASES:
-        marks = [pytest.mark.slow] if _is_slow(case) or quick[case.cause] == 3 else []
+        marks = [pytest.mark.slow] if _is_slow(case) or quick[case.cause] == 1 else []
         quick[case.cause] += not marks
         params.append(pytest.param(case, id=_id(case), marks=marks))
     return params
@@ -458,6 +458,7 @@ def test_broken_derivative_is_shown_by_the_run_with_the_right_one(case: Case) ->
     assert trial["steps_to_target"] == away[-1] + 1
 
 
+@pytest.mark.slow
 def test_root_of_a_users_function_is_taken_away_in_words() -> None:
     # `--loss` chooses among gabordiag's own, and changes nothing here.
     root = _own(lambda v: ((v - 1) ** 2).sqrt(), **BOWL_RANGE)()

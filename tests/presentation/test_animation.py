@@ -249,6 +249,7 @@ def test_the_gif_has_its_size_its_length_and_its_pictures(gif: bytes, stage: Sta
         assert picture.convert("RGB").getpixel((2, 397)) == (255, 255, 255)
 
 
+@pytest.mark.slow
 def test_the_same_view_gives_the_same_bytes(jumping: View, gif: bytes) -> None:
     assert animation.animate(restore("optimize", saved(jumping)))["gif"] == gif
 

@@ -114,6 +114,7 @@ def files(view: View) -> dict[str, bytes]:
 # --- the page -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_needs_nothing_else(files: dict[str, bytes]) -> None:
     text = files["report.html"].decode("utf-8")
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)
@@ -341,6 +342,7 @@ def test_the_report_from_the_folder_is_the_runs(small: list[str], call: list[str
     assert all("onerror" not in attributes for attributes in parsed.all("img"))
 
 
+@pytest.mark.slow
 def test_formats_and_sizes_of_figures(small: list[str]) -> None:
     assert run(["sweep", *small, "--quiet", "--out=one", "--figure-format=png,svg"]) == 0
     assert {"sweep.png", "sweep.svg"} <= {path.name for path in Path("one").iterdir()}
@@ -393,6 +395,7 @@ def draw(view: View) -> Draw:
     return lambda size, formats: report.draw(drawings_of("optimize", view), formats, size)
 
 
+@pytest.mark.slow
 def test_an_svg_holds_the_figures_words_as_text(view: View, draw: Draw) -> None:
     content = draw("screen", ("svg",))["optimize.svg"]
     assert draw("screen", ("svg",))["optimize.svg"] == content
