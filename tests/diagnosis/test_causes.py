@@ -75,6 +75,7 @@ def test_without_a_target_the_lowest_minimum_is_the_goal() -> None:
     assert barrier < advised["start"] < right
 
 
+@pytest.mark.slow
 def test_a_start_that_leads_out_of_the_range_says_so() -> None:
     # (v - 1)(v - 3) is minus the slope: a minimum at 1, a maximum at 3, falling from there on.
     found = gd.diagnose(
@@ -99,6 +100,7 @@ def test_a_run_that_breaks_off_at_once_is_judged(lr: float) -> None:
     assert float(found.headline.split("--lr ")[1].split(",")[0]) < 2 / 4
 
 
+@pytest.mark.slow
 def test_a_derivative_that_is_wrong_elsewhere_is_found() -> None:
     class Square(torch.autograd.Function):
         @staticmethod
@@ -122,6 +124,7 @@ def test_a_derivative_that_is_wrong_elsewhere_is_found() -> None:
     assert error == pytest.approx(14 / 4)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_breaks_on_the_way_is_named_with_its_step() -> None:
     # At 1/2, where the first step leads, 0 x sqrt|v - 1/2| has the slope 0 x infinity.
     def loss(v: Tensor) -> Tensor:
