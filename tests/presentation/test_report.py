@@ -44,6 +44,7 @@ from gabordiag.presentation.report import ReportOptions, command_line, make_file
 from gabordiag.results import View
 from gabordiag.runs.saved import load_run
 from tests.presentation.test_figures import Valleys, descend, drawings_of, sgd, words_in
+from tests.thinned import thinned
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -321,7 +322,9 @@ LONG = ("diagnose", "basins", "bifurcate")
 
 @pytest.mark.parametrize(
     "call",
-    [pytest.param(c, id=c[0], marks=[pytest.mark.slow] * (c[0] in LONG)) for c in CALLS],
+    thinned(
+        [pytest.param(c, id=c[0], marks=[pytest.mark.slow] * (c[0] in LONG)) for c in CALLS], 2
+    ),
 )
 def test_the_report_from_the_folder_is_the_runs(small: list[str], call: list[str]) -> None:
     assert run([*call, *small, "--quiet", "--out=one"]) == 0
