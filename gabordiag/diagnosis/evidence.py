@@ -837,7 +837,7 @@ class Facts:
 
     @cached_property
     def noise_at_end(self) -> float | None:
-        """How much the loss varies right beside the end, where the run rests as low as is known.
+        """How much the loss varies right beside the end, where the run settled as low as is known.
 
         None unless noise hides every minimum, no target is given, and the run made progress beyond
         that noise. Then no more can be asked of an end at rest than that no value is lower.

@@ -154,6 +154,7 @@ def diagnose_objective(
     *,
     sweep: Sweep | None = None,
     made_run: Run | None = None,
+    loop: Objective | None = None,
     bench: Bench | None = None,
     listener: StepListener | None = None,
     progress: Progress | None = None,
@@ -171,6 +172,7 @@ def diagnose_objective(
         lr: Learning rates of single parameters, by name.
         sweep: Of an objective of one parameter, if it is already known.
         made_run: The run to diagnose, if it was already made.
+        loop: Of a module, what that run was made on: its state is carried from step to step.
         bench: Of the objective, if there is one already.
         listener: Called with every step of the run as it happens.
         progress: Called with (causes and remedies done, about how many in all).
@@ -188,7 +190,7 @@ def diagnose_objective(
         if progress is not None:
             progress(done, total)
 
-    objective, loop = as_objective_of(objective), None
+    objective = as_objective_of(objective)
     if sweep is None and isinstance(objective, OfLine):
         sweep = sweep_objective(objective.line)
     tick()
@@ -228,7 +230,14 @@ def diagnose_objective(
         path, rates = made_run.trajectory, made_run.rates
         made_run = judge(objective, made_run.settings, sweep.landscape, path, rates)
         return diagnose_objective(
-            objective, settings, start, lr, sweep=sweep, made_run=made_run, progress=progress
+            objective,
+            settings,
+            start,
+            lr,
+            sweep=sweep,
+            made_run=made_run,
+            loop=loop,
+            progress=progress,
         )
     # Of several parameters a scan costs runs, which a healthy run does not need.
     is_costly = sweep is None and verdict in HEALTHY
@@ -456,7 +465,7 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
     what, run_, goal = facts.goal_name, facts.run, facts.bench.goal
     if goal is None:
         return (
-            f"Healthy but for noise: {facts.space.names[0]} comes to rest at "
+            f"Healthy but for noise: {facts.space.names[0]} settles at "
             f"{facts.space.show(run_.final)} (loss {run_.final_loss:.4g}), and no lower loss is "
             f"known but for its noise of {facts.noise_at_end:.2g}. {nothing}"
         )
