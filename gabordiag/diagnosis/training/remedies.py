@@ -226,7 +226,9 @@ def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
     if rate_words:
         yield plan("own rate", rate_words, rates=rates)
     died = (j.verdict == "flat_objective" and j.judgement.evidence["since_step"] for j in elements)
-    if not run.is_finite or any(died):
+    # What bounces may be thrown by parameters that are not watched.
+    has_others = len(run.rates) > len(_by_group(elements))
+    if not run.is_finite or any(died) or ("step_too_large" in found and has_others):
         lower = {name: rate / _LOWER_RATES for name, rate in run.rates.items()}
         yield plan("smaller rates", f"all rates divided by {_LOWER_RATES}", rates=lower)
     if "step_too_small" in found:
