@@ -11,6 +11,7 @@ import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
@@ -46,7 +47,7 @@ from gabordiag.own.custom import as_training, own_objective
 from gabordiag.own.evaluation import UserObjective
 from gabordiag.own.training import HOW_TO_BUILD, Training
 from gabordiag.own.vector import CustomObjective
-from gabordiag.results import Progress, set_painter
+from gabordiag.results import Progress, Result
 
 Several = Sequence[Any] | Any
 # Of parameters without a rate of their own.
@@ -54,7 +55,7 @@ DEFAULT_RATE = 0.01
 DEFAULT_PARAMETER = "theta"
 
 # Results that are handed out can show themselves; matplotlib is imported when the first does.
-set_painter(lambda: import_module("gabordiag.presentation.registry"))
+Result.show = staticmethod(partial(import_module, "gabordiag.presentation.registry"))
 
 
 def as_objective_of(

@@ -100,6 +100,8 @@ class Diagnosis(Result):
         pairs: Of several, the loss on every pair's plane through the run's end.
     """
 
+    main_table = "remedies"
+
     verdict: str
     headline: str
     findings: tuple[Finding, ...]
