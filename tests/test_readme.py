@@ -67,12 +67,14 @@ def test_python_example_runs() -> None:
     assert lines[2].startswith("Healthy")
 
 
+@pytest.mark.slow
 def test_function_example() -> None:
     # From 2.2 descent leads to another minimum, by the function's own shape.
     (headline,) = run_example("frequency")
     assert "frequency = 1," in headline
 
 
+@pytest.mark.slow
 def test_module_example() -> None:
     (line,) = run_example("GaborLayer")
     assert line.startswith("no_gradient | ")

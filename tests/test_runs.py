@@ -26,6 +26,7 @@ from gabordiag.runs.files import TrajectoryFile, write_atomically
 from gabordiag.runs.folder import RunFolder, document
 from gabordiag.runs.formats import clean, encode_table, read_columns, read_config, to_json, to_toml
 from gabordiag.runs.saved import list_runs, load_run, read_status
+from tests.thinned import thinned
 
 # TOML text is Unicode without surrogates; NUL and the like have to be escaped.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -47,6 +48,7 @@ def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and one == other
 
 
+@pytest.mark.slow
 @given(SETTINGS)
 def test_settings_survive_toml(settings: dict[str, Any]) -> None:
     back = tomllib.loads(to_toml(settings))
@@ -356,7 +358,8 @@ def _create_many(root: str, out: str | None, count: int, queue: Any) -> None:
     queue.put(made)
 
 
-@pytest.mark.parametrize(("out", "count"), [(None, 25), ("new", 1), ("there", 1)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("out", "count"), thinned([("new", 1), (None, 25), ("there", 1)], 3))
 def test_processes_never_share_a_folder(tmp_path: Path, out: str | None, count: int) -> None:
     (tmp_path / "there").mkdir()
     context = multiprocessing.get_context("spawn")

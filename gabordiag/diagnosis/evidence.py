@@ -84,6 +84,8 @@ SAFE = 0.9
 # Adam's rates from half a degree to some degrees; the one for starts anywhere.
 ADAM_RATES = (0.01, 0.03, 0.1)
 _ANYWHERE = 0.03
+# Of the range: places so near to a run's end differ by noise alone.
+_BESIDE_END = 1e-6
 # Without a target, of each range: the rate of Adam that looks for the lowest minimum.
 _SEARCH_SHARE = 0.005
 # Steps at least, of runs from other starts and with other optimizers; shares of the straight way
@@ -832,6 +834,26 @@ class Facts:
             return SpaceBench(objective, self.run.settings.optimizer, self.run.rates, self.start)
         known = self.landscape if objective is self.objective else None
         return LineBench(objective.line, known)
+
+    @cached_property
+    def noise_at_end(self) -> float | None:
+        """How much the loss varies right beside the end, where the run settled as low as is known.
+
+        None unless noise hides every minimum, no target is given, and the run made progress beyond
+        that noise. Then no more can be asked of an end at rest than that no value is lower.
+        """
+        known, path = self.landscape, self.run.trajectory
+        if known is None or known.goal_value is not None or known.certificate.basis != "none":
+            return None
+        if self.run.outcome != "plateau":
+            return None
+        parameter = known.parameter
+        beside = _BESIDE_END * (parameter.high - parameter.low) * np.arange(-8.0, 9.0)
+        end = path.losses[-1]
+        noise = float(np.ptp(self.objective.loss_at((path.values[-1] + beside)[:, None])))
+        lowest = min(known.smallest_loss, float(np.nanmin(path.losses)))
+        is_lowest = end - lowest <= 2 * noise < 2 * (path.losses[0] - end)
+        return noise if is_lowest else None
 
     def with_experiment(self, names: Sequence[str] = (), **changes: Any) -> Bench:
         """Returns the bench of the changed experiment, with all learned parameters or some."""

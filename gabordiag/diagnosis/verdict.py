@@ -156,6 +156,7 @@ def diagnose_objective(
     *,
     sweep: Sweep | None = None,
     made_run: Run | None = None,
+    loop: Objective | None = None,
     bench: Bench | None = None,
     listener: StepListener | None = None,
     progress: Progress | None = None,
@@ -173,6 +174,7 @@ def diagnose_objective(
         lr: Learning rates of single parameters, by name.
         sweep: Of an objective of one parameter, if it is already known.
         made_run: The run to diagnose, if it was already made.
+        loop: Of a module, what that run was made on: its state is carried from step to step.
         bench: Of the objective, if there is one already.
         listener: Called with every step of the run as it happens.
         progress: Called with (causes and remedies done, about how many in all).
@@ -190,7 +192,7 @@ def diagnose_objective(
         if progress is not None:
             progress(done, total)
 
-    objective, loop = as_objective_of(objective), None
+    objective = as_objective_of(objective)
     if sweep is None and isinstance(objective, OfLine):
         sweep = sweep_objective(objective.line)
     tick()
@@ -230,7 +232,14 @@ def diagnose_objective(
         path, rates = made_run.trajectory, made_run.rates
         made_run = judge(objective, made_run.settings, sweep.landscape, path, rates)
         return diagnose_objective(
-            objective, settings, start, lr, sweep=sweep, made_run=made_run, progress=progress
+            objective,
+            settings,
+            start,
+            lr,
+            sweep=sweep,
+            made_run=made_run,
+            loop=loop,
+            progress=progress,
         )
     # Of several parameters a scan costs runs, which a healthy run does not need.
     is_costly = sweep is None and verdict in HEALTHY
@@ -371,6 +380,8 @@ def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
         lucky = (f.cause for f in findings if f.present and f.evidence.get("decides"))
         healthy = "healthy" if facts.run.is_at_base else "equivalent_solution"
         return next(lucky, healthy)
+    if facts.noise_at_end is not None:
+        return "healthy"
     present = [finding for finding in findings if finding.present]
     decisive = (f.cause for f in present if f.cause in _FLAWS)
     if is_too_short(facts.run):
@@ -454,7 +465,12 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
         said = flaw.explanation.split("; with")[0]
         nothing = f"All the same: {said[0].lower()}{said[1:]}. {_code_advice(flaw)}"
     what, run_, goal = facts.goal_name, facts.run, facts.bench.goal
-    assert goal is not None
+    if goal is None:
+        return (
+            f"Healthy but for noise: {facts.space.names[0]} settles at "
+            f"{facts.space.show(run_.final)} (loss {run_.final_loss:.4g}), and no lower loss is "
+            f"known but for its noise of {facts.noise_at_end:.2g}. {nothing}"
+        )
     if facts.landscape is None and verdict == "equivalent_solution":
         return (
             f"No failure: the run ended at {facts.space.show(run_.final)}, which is the target's "

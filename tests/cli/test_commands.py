@@ -221,6 +221,7 @@ def test_data_of_bifurcate(capsys: pytest.CaptureFixture[str], small: list[str])
         assert saved["lyapunov"].shape == saved["period"].shape == saved["lr"].shape == (9,)
 
 
+@pytest.mark.slow
 def test_a_surface_over_two_parameters(
     capsys: pytest.CaptureFixture[str], small: list[str]
 ) -> None:
@@ -278,6 +279,7 @@ def test_default_folder_is_below_runs(capsys: pytest.CaptureFixture[str], small:
     assert all("sweep" in folder.name for folder in folders)
 
 
+@pytest.mark.slow
 def test_runs_lists_when_command_and_verdict(
     capsys: pytest.CaptureFixture[str], small: list[str]
 ) -> None:
@@ -297,6 +299,7 @@ def test_runs_lists_when_command_and_verdict(
     assert "optimize" in out
 
 
+@pytest.mark.slow
 def test_report_redraws_the_same_text(capsys: pytest.CaptureFixture[str], small: list[str]) -> None:
     _call(capsys, ["sweep", *small, "--out", "made", "--quiet", "--no-plots"])
     before = Path("made/report.md").read_text(encoding="utf-8")
@@ -306,6 +309,7 @@ def test_report_redraws_the_same_text(capsys: pytest.CaptureFixture[str], small:
     assert settings[0] == settings[1]
 
 
+@pytest.mark.slow
 def test_report_redraws_from_the_folder_alone(
     capsys: pytest.CaptureFixture[str], small: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +329,7 @@ def test_report_redraws_from_the_folder_alone(
     assert Path("made/report.md").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_check_exits_by_health(capsys: pytest.CaptureFixture[str], small: list[str]) -> None:
     base = ["diagnose", *small, "--start", "20deg", "--no-plots", "--quiet", "--steps", "200"]
     assert _call(capsys, [*base, "--lr", "0.01", "--check"])[0] == 0
@@ -621,6 +626,7 @@ def test_module_runs_like_the_script() -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_page_of_many_images_is_named_after_their_folder(
     capsys: pytest.CaptureFixture[str], image: str
 ) -> None:
@@ -634,6 +640,7 @@ def test_a_page_of_many_images_is_named_after_their_folder(
     assert "the images of photos" in Path("page.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_page_below_a_file_is_3(capsys: pytest.CaptureFixture[str], small: list[str]) -> None:
     Path("file").write_text("mine")
     code, out, err = _call(capsys, ["explore", *small, "--out", "file/page.html"])

@@ -69,6 +69,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_run_that_fills_the_disk_goes_on_when_there_is_room(
     disk: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +116,7 @@ def test_unwritable_disk_is_one_line(
     assert "Read-only" in error
 
 
+@pytest.mark.slow
 def test_report_on_a_read_only_disk(
     disk: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +173,7 @@ def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert log.path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_output_that_cannot_be_printed(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")

@@ -111,6 +111,7 @@ def test_every_configuration(name: str, command: str) -> None:
     assert check_call(Call(0, call)) is None
 
 
+@pytest.mark.slow
 def test_generated_calls() -> None:
     assert check_calls(range(60)) == {}
 

@@ -191,6 +191,7 @@ def kill_often(
     return ends
 
 
+@pytest.mark.slow
 def test_killed_runs_lose_nothing(killer: Killer, references: Any, place: Path) -> None:
     ends = kill_often(killer, references, place, ["sgd", "basins"], 5, 3)
     assert ends.count("interrupted") >= 2

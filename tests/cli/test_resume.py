@@ -16,6 +16,7 @@ from gabordiag.cli.main import run
 from gabordiag.dynamics.optimizers import OPTIMIZERS, SCHEDULES
 from gabordiag.runs.files import lock
 from gabordiag.runs.saved import list_runs, read_status
+from tests.thinned import thinned
 
 FILTER = ["--kernel-size", "9", "--wavelength", "5", "--sigma", "2", "--gamma", "1"]
 # A loss with state: it draws random numbers, and counts its own evaluations.
@@ -125,7 +126,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", thinned(RUNS, 3))
 @pytest.mark.parametrize("share", [pytest.param(0.03, marks=pytest.mark.slow), 0.61])
 def test_resumed_run_is_the_uninterrupted_one(
     place: Path, whole: Any, name: str, share: float
@@ -141,6 +142,7 @@ def test_resumed_run_is_the_uninterrupted_one(
     assert read_status(cut)["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_every_cut_of_the_last_line_is_survived(place: Path, whole: Any) -> None:
     reference = whole("adam")
     content = (reference / "trajectory-000.csv").read_bytes()

@@ -109,6 +109,7 @@ def test_a_healthy_run_is_asked_for_flaws_alone() -> None:
     assert found.remedies == ()
 
 
+@pytest.mark.slow
 def test_every_cause_is_asked_and_every_remedy_that_applies_is_tried() -> None:
     found = diagnosed(Plane(bowl), lr=0.6, cures=REMEDIES)
     asked = {f.cause for f in found.findings if f.evidence.get("asked", True)}
@@ -156,6 +157,7 @@ def test_a_random_loss_is_told() -> None:
     assert found.verdict == "nondeterministic"
 
 
+@pytest.mark.slow
 def test_a_gradient_that_breaks_on_the_way_is_named_with_its_step() -> None:
     # The slope of the distance is 1: the first step lands on the target, where it is 0/0.
     def distance(a: Tensor, b: Tensor) -> Tensor:
@@ -168,6 +170,7 @@ def test_a_gradient_that_breaks_on_the_way_is_named_with_its_step() -> None:
     assert "0/0" in found.headline
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_lower_elsewhere_is_told() -> None:
     found = diagnosed(Plane(lambda a, b: bowl(a - 0.5, b + 0.25)))
     assert found.verdict == "target_unreachable"
@@ -175,6 +178,7 @@ def test_a_loss_that_is_lower_elsewhere_is_told() -> None:
     assert lowest == pytest.approx({"a": 1.5, "b": 0.75}, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_flat_start_is_named_and_one_beside_it_arrives() -> None:
     found = diagnosed(Plane(well, (0.0, 1.0), (RIGHT, 1.0)), lr=1e-4, steps=100)
     # The slope there is 1/5; at a maximum it is none.
@@ -215,6 +219,7 @@ def test_own_rates_are_half_of_one_over_the_curvatures() -> None:
     assert own.works
 
 
+@pytest.mark.slow
 def test_too_small_a_rate_is_named() -> None:
     found = diagnosed(Plane(bowl), lr=1e-3, steps=100)
     assert found.verdict == "step_too_small"
@@ -241,6 +246,7 @@ def test_a_kink_makes_the_run_bounce_and_its_square_settles() -> None:
     assert found.headline.endswith("Use --loss mse with the same learning rate.")
 
 
+@pytest.mark.slow
 def test_where_no_rate_is_known_adam_is_measured_beside_the_target() -> None:
     settings = OptimizerSettings("adam", 0.1, steps=60)
     windows = Facts(run(Plane(bowl), settings)).windows

@@ -18,6 +18,7 @@ from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import ShortcutObjective, along
 from gabordiag.results import Finding
+from tests.thinned import thinned
 
 Diagnose = Callable[..., Diagnosis]
 ROUND = {"sigma": 3.0, "gamma": 1.0}
@@ -128,7 +129,7 @@ def test_question_jumps_are_told_with_their_numbers(question: Diagnosis) -> None
         ({"optimizer": "adam", "lr": 10.0}, []),
     ],
 )
-@pytest.mark.parametrize("loss", ["mse", "rmse"])
+@pytest.mark.parametrize("loss", thinned(["mse", "rmse"], 2))
 def test_the_bound_in_a_jumps_story_is_the_optimizers_own(
     round_filter: tuple[ShortcutObjective, Sweep], loss: str, how: dict[str, Any], bound: list[str]
 ) -> None:
@@ -173,6 +174,7 @@ def test_headline_names_what_to_change_and_to_which_value(question: Diagnosis) -
     assert any(character.isdigit() for character in cure.change)
 
 
+@pytest.mark.slow
 def test_round_filter_at_the_questions_rate_steps_too_far(round_rmse: Diagnose) -> None:
     diagnosis = round_rmse(1.0)
     assert diagnosis.verdict == "step_too_large"
@@ -181,6 +183,7 @@ def test_round_filter_at_the_questions_rate_steps_too_far(round_rmse: Diagnose) 
     assert {r.name: r.works for r in diagnosis.remedies}["smaller_lr"]
 
 
+@pytest.mark.slow
 def test_round_filter_at_a_moderate_rate_bounces_on_the_kink(round_rmse: Diagnose) -> None:
     diagnosis = round_rmse(0.05, steps=500)
     assert diagnosis.verdict == "kink"
@@ -197,6 +200,7 @@ def test_round_filter_with_mse_is_healthy(round_mse: Diagnose) -> None:
     assert _causes(diagnosis, "primary") == _causes(diagnosis, "contributing") == set()
 
 
+@pytest.mark.slow
 def test_round_filter_with_a_tiny_rate_is_still_on_its_way(round_mse: Diagnose) -> None:
     diagnosis = round_mse(1e-4)
     assert diagnosis.verdict == "step_too_small"
@@ -211,6 +215,7 @@ def test_another_copy_of_the_target_is_no_failure(round_mse: Diagnose, turns: in
     assert diagnosis.run.turns == turns
 
 
+@pytest.mark.slow
 def test_too_few_steps_say_how_many_are_needed(round_mse: Diagnose) -> None:
     diagnosis = round_mse(1e-3, steps=40)
     assert diagnosis.verdict == "inconclusive"

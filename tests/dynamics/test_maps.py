@@ -105,9 +105,9 @@ def _is_chaotic(loss: str, settings: OptimizerSettings, path: npt.NDArray[np.flo
     ("name", "momentum", "loss"),
     [
         ("sgd", 0.0, "mse"),
-        ("sgd", 0.0, "rmse"),
+        pytest.param("sgd", 0.0, "rmse", marks=pytest.mark.slow),
         pytest.param("sgd", 0.9, "mse", marks=pytest.mark.slow),
-        ("adam", 0.0, "mse"),
+        pytest.param("adam", 0.0, "mse", marks=pytest.mark.slow),
         pytest.param("rmsprop", 0.0, "mse", marks=pytest.mark.slow),
         pytest.param("rprop", 0.0, "mse", marks=pytest.mark.slow),
     ],
@@ -548,6 +548,7 @@ def _ends_and_begins_again(value: Tensor) -> Tensor:
     return (value - 0.3) ** 2
 
 
+@pytest.mark.slow
 def test_a_function_that_is_defined_again_farther_out_is_tabulated_there() -> None:
     losses, _ = tabulate(own_objective(_ends_and_begins_again, range=(0.0, 1.0), target=0.3))
     values = torch.tensor([-2.0, -1.5, -0.5, 0.5, 1.5, 2.25, 2.75], dtype=torch.float64)

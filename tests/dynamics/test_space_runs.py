@@ -24,6 +24,7 @@ from gabordiag.landscape.plane_series import PlaneObjective
 from gabordiag.landscape.surface import pair_surfaces
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objective import GaborObjective
+from tests.thinned import thinned
 
 NAMES = ("theta", "wavelength", "sigma", "psi")
 START = np.array([0.9, 5.6, 2.3, 0.2])
@@ -233,6 +234,7 @@ def test_near_the_target_four_parameters_come_back(image: np.ndarray) -> None:
     assert run.hessian["stable_lr"] == pytest.approx(2 / run.hessian["eigenvalues"][-1])
 
 
+@pytest.mark.slow
 def test_gradient_descent_rests_below_the_bound_and_not_above(image: np.ndarray) -> None:
     objective = GaborObjective(experiment(image), ("theta", "wavelength"))
     target = objective.space.target
@@ -313,7 +315,8 @@ def test_series_of_a_plane_is_the_loss(image: np.ndarray, pair: tuple[str, str])
     assert series.error < 1e-8
 
 
-@pytest.mark.parametrize("loss", ["mse", "rmse"])
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", thinned(["mse", "rmse"], 2))
 def test_cells_of_a_plane_are_single_runs(image: np.ndarray, loss: str) -> None:
     objective = GaborObjective(experiment(image, loss=loss), ("theta", "sigma"))
     settings = OptimizerSettings("sgd", 0.01, steps=300)

@@ -30,6 +30,7 @@ from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
 from tests.diagnosis.planting import bowl
 from tests.objective.plain_images import SMALL, mean_loss, plain_loop
+from tests.thinned import thinned
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def grained(texture):
     return images
 
 
-@pytest.mark.parametrize("loss", ["rmse", "mse", "cosine"])
+@pytest.mark.parametrize("loss", thinned(["rmse", "mse", "cosine"], 3))
 @pytest.mark.parametrize("direct", [False, True])
 def test_a_run_is_the_training_loop(pictures, loss, direct):
     experiment = Experiment(images=pictures, loss=loss, theta0=0.2, seed=4, **SMALL)
@@ -148,6 +149,7 @@ def hovering(grained):
 
 
 class TestWhatIsSaid:
+    @pytest.mark.slow
     def test_hovering_counts_as_another_minimum(self, hovering):
         other, result = hovering
         noisy, free = result.runs

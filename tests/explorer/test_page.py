@@ -154,7 +154,7 @@ def assert_same_runs(browser: Browser, cases: list[tuple[dict[str, Any], Any, An
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("loss", ["mse", "rmse"])
+@pytest.mark.parametrize("loss", ["rmse", pytest.param("mse", marks=pytest.mark.slow)])
 def test_runs_equal_a_torch_loop_on_conv2d(browser, pages, loss):
     """The page against a loop that knows nothing of the package, 50 steps, every optimizer."""
     show(browser, pages("small"))
@@ -171,8 +171,9 @@ def test_runs_equal_a_torch_loop_on_conv2d(browser, pages, loss):
     assert_same_runs(browser, cases)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["default", pytest.param("own", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["default", "own"])
 def test_runs_equal_gabordiags(browser, pages, name):
     """On the default experiment and on an own loss with a kink, whose series is Chebyshev's."""
     show(browser, pages(name))
@@ -309,6 +310,7 @@ def test_it_opens_with_the_verdict_of_diagnose(browser, pages):
     assert f"stable up to {found.windows.hold_lr:.3g}, " in shown
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("loss", ["mse", "rmse"])
 def test_causes_are_those_of_diagnose(browser, pages, monkeypatch, loss):
@@ -357,7 +359,7 @@ def rounding_decides(objective: Line, sweep: Any, position: dict[str, Any]) -> b
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("count", [10, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(300, marks=pytest.mark.slow)])
 def test_at_random_positions_of_the_sliders_the_cause_is_that_of_diagnose(
     browser, pages, monkeypatch, count
 ):
@@ -490,6 +492,7 @@ def tap(browser: Browser, degrees: float, lr: float) -> None:
 # --- controls -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_from_minus_45_degrees_no_position_of_the_rate_slider_reaches_the_target(browser, pages):
     show(browser, pages("default"))
@@ -571,6 +574,7 @@ def test_sliders_follow_mouse_and_keys_and_the_run_follows_them(browser, pages):
     assert browser.run("return [...gabordiag.page.run.values]") == first
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_gradient_that_is_not_the_losss_own_is_warned_of(browser, tmp_path):
     def doubled(value: torch.Tensor) -> torch.Tensor:
@@ -590,8 +594,9 @@ def test_a_gradient_that_is_not_the_losss_own_is_warned_of(browser, tmp_path):
         assert (None if flaw is None else flaw["cause"]) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["default", pytest.param("own", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["default", "own"])
 def test_it_fits_a_phone_and_follows_dark_mode(browser, pages, name):
     browser.resize(390, 844, dark=True)
     browser.open(pages(name))
@@ -679,6 +684,7 @@ def test_every_script_is_shipped_and_named():
     assert {entry.name for entry in folder.iterdir() if entry.name.endswith(".js")} == set(SCRIPTS)
 
 
+@pytest.mark.slow
 def test_text_of_the_user_stays_text():
     wicked = "</script><script>alert(1)</script><b>wicked&"
     view = explored("own").view()
@@ -710,6 +716,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_name_in_html_is_the_page_and_is_renewed(here, capsys):
     assert command(["explore", *FAST, "--out", "pages/page.html", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -730,6 +737,7 @@ def test_a_file_that_is_no_page_is_not_overwritten(here, capsys):
     assert (here / "mine.html").read_text() == "<!doctype html>mine"
 
 
+@pytest.mark.slow
 def test_any_other_name_is_a_run_folder_from_which_report_makes_the_page_again(here, capsys):
     assert command(["explore", *FAST, "--optimizer", "adam", "--out", "run", "--quiet"]) == 0
     names = {entry.name for entry in (here / "run").iterdir()}

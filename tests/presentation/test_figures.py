@@ -213,6 +213,7 @@ def saved(view: View) -> View:
 NAMES = ("sweep", "optimize", "many", "broken", "basins", "bifurcation", "comparison")
 
 
+@pytest.mark.slow
 def test_every_figure_is_looked_at(drawn: dict[str, Figure]) -> None:
     assert set(NAMES) == set(drawn)
 
@@ -241,6 +242,7 @@ def test_two_renderings_are_the_same_bytes(drawn: dict[str, Figure], fmt: str) -
     assert b"Matplotlib" not in content
 
 
+@pytest.mark.slow
 def test_saved_data_draw_the_same_picture(made: Made, png: Callable[[str], bytes]) -> None:
     redrawn: dict[str, Result] = {
         "sweep": made.sweep,

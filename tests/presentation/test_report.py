@@ -44,6 +44,7 @@ from gabordiag.presentation.report import ReportOptions, command_line, make_file
 from gabordiag.results import View
 from gabordiag.runs.saved import load_run
 from tests.presentation.test_figures import Valleys, descend, drawings_of, sgd, words_in
+from tests.thinned import thinned
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -114,6 +115,7 @@ def files(view: View) -> dict[str, bytes]:
 # --- the page -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_needs_nothing_else(files: dict[str, bytes]) -> None:
     text = files["report.html"].decode("utf-8")
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)
@@ -320,7 +322,9 @@ LONG = ("diagnose", "basins", "bifurcate")
 
 @pytest.mark.parametrize(
     "call",
-    [pytest.param(c, id=c[0], marks=[pytest.mark.slow] * (c[0] in LONG)) for c in CALLS],
+    thinned(
+        [pytest.param(c, id=c[0], marks=[pytest.mark.slow] * (c[0] in LONG)) for c in CALLS], 2
+    ),
 )
 def test_the_report_from_the_folder_is_the_runs(small: list[str], call: list[str]) -> None:
     assert run([*call, *small, "--quiet", "--out=one"]) == 0
@@ -341,6 +345,7 @@ def test_the_report_from_the_folder_is_the_runs(small: list[str], call: list[str
     assert all("onerror" not in attributes for attributes in parsed.all("img"))
 
 
+@pytest.mark.slow
 def test_formats_and_sizes_of_figures(small: list[str]) -> None:
     assert run(["sweep", *small, "--quiet", "--out=one", "--figure-format=png,svg"]) == 0
     assert {"sweep.png", "sweep.svg"} <= {path.name for path in Path("one").iterdir()}
@@ -393,6 +398,7 @@ def draw(view: View) -> Draw:
     return lambda size, formats: report.draw(drawings_of("optimize", view), formats, size)
 
 
+@pytest.mark.slow
 def test_an_svg_holds_the_figures_words_as_text(view: View, draw: Draw) -> None:
     content = draw("screen", ("svg",))["optimize.svg"]
     assert draw("screen", ("svg",))["optimize.svg"] == content

@@ -30,6 +30,7 @@ from gabordiag.presentation.markdown import to_markdown
 from gabordiag.results import View
 from gabordiag.runs.saved import load_run
 from tests.presentation.test_figures import drawings_of, restore
+from tests.thinned import thinned
 
 LEARNED = ("theta", "sigma", "psi")
 
@@ -159,6 +160,7 @@ class TestWordsOnRuns:
 
 
 class TestWordsOnTheOthers:
+    @pytest.mark.slow
     def test_a_diagnosis_begins_with_its_verdict(self, experiment: gd.Experiment) -> None:
         diagnosis = gd.diagnose(experiment, "sgd", 1e-5, steps=40, over=("theta", "sigma"))
         first = registry.blocks_of("diagnose", diagnosis.view())[0]
@@ -282,11 +284,18 @@ class TestReports:
 
     @pytest.mark.parametrize(
         ("command", "options", "stem"),
-        [
-            ("optimize", ["--learn", "theta", "--learn", "sigma", "--log-scale", "sigma"], "pairs"),
-            ("diagnose", ["--learn", "theta", "--learn", "sigma"], "pairs"),
-            ("basins", ["--starts", "theta,sigma:5"], "plane"),
-        ],
+        thinned(
+            [
+                ("basins", ["--starts", "theta,sigma:5"], "plane"),
+                (
+                    "optimize",
+                    ["--learn", "theta", "--learn", "sigma", "--log-scale", "sigma"],
+                    "pairs",
+                ),
+                ("diagnose", ["--learn", "theta", "--learn", "sigma"], "pairs"),
+            ],
+            3,
+        ),
     )
     def test_a_run_folder_says_what_was_said(
         self,

@@ -178,6 +178,7 @@ def test_a_run_that_broke_down_has_no_curvature_to_tell(image: np.ndarray) -> No
     assert made.plot() is not None
 
 
+@pytest.mark.slow
 def test_a_diagnosis_of_several_parameters_can_be_drawn(image: np.ndarray) -> None:
     found = gd.diagnose(
         experiment(image), over=("theta", "sigma"), lr=1e-4, steps=20, start={"theta": 0.9}
@@ -205,6 +206,7 @@ def test_why_a_start_inside_fails_at_every_rate(scan: Basins, outcomes: str, sai
     assert re.fullmatch(re.escape(inside) + said, reason)
 
 
+@pytest.mark.slow
 def test_several_parameters_plot_themselves(image: np.ndarray) -> None:
     few = {"steps": 20, "lr": 0.01}
     found = gd.diagnose(experiment(image), over=("theta", "sigma"), **few)
