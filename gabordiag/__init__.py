@@ -3,6 +3,7 @@
 The layers, in the order of the story; each imports only from those above it:
 
     errors, wording   what can go wrong; numbers as people read them
+    choices           the names that can be chosen, as type checkers know them
     results           what every result can do (JSON, arrays, plot)
     gabor, images     the kernel and its derivatives; where an image comes from
     gabor_layer       a convolution with learned Gabor filters
