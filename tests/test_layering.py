@@ -31,6 +31,7 @@ ORDER = (
     {"checks"},
     {"landscape"},
     {"dynamics"},
+    {"callbacks"},
     {"diagnosis"},
     {"runs"},
     {"presentation"},
