@@ -195,7 +195,7 @@ def sweep(
             raise UsageError("one parameter takes one number of points.")
         objective = as_objective(thing, over, **own)
         return sweep_objective(objective, points, survey=True)
-    plane = as_plane(thing, over, **own)
+    plane, points = as_plane(thing, over, **own), plain(points)
     return sweep_surface(plane, (points, points) if isinstance(points, int) else points)
 
 
@@ -649,6 +649,7 @@ def plane_basins(
     objective = as_plane(thing, starts, **own)
     (rate, *_), own_rates = _rates(lr)
     settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, steps=steps)
+    points = plain(points)
     counts = (points, points) if isinstance(points, int) else points
     return run_plane(objective, settings, counts, own_rates, progress=progress)
 

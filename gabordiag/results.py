@@ -44,6 +44,7 @@ class Result:
 
     Attributes:
         main_table: The list of the JSON that `to_dataframe` gives; empty for the arrays.
+        main_columns: Its columns where it is empty.
         grid: Of arrays over a grid, the name of each dimension and of the column that holds its
             values, if any. Arrays of fewer dimensions run along the first.
         show: Returns the module that draws results, `presentation.registry`; set where the public
@@ -51,6 +52,7 @@ class Result:
     """
 
     main_table: ClassVar[str] = ""
+    main_columns: ClassVar[tuple[str, ...]] = ()
     grid: ClassVar[tuple[tuple[str, str], ...]] = ()
     show: ClassVar[Callable[[], Any]]
 
@@ -123,7 +125,9 @@ class Result:
                     f"there is no table '{name}' in a {type(self).__name__}.",
                     f"Use one of {', '.join(lists) or 'none'}, or leave it out.",
                 )
-            return pandas.json_normalize(lists[name], max_level=1)
+            rows = pandas.json_normalize(lists[name], max_level=1)
+            is_empty = rows.empty and name == self.main_table
+            return pandas.DataFrame(columns=list(self.main_columns)) if is_empty else rows
         tables = {}
         for label, grid, columns in self._tables():
             laid = _laid(columns, grid)

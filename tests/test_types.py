@@ -118,3 +118,6 @@ def test_a_map_takes_numbers_of_other_libraries() -> None:
     )
     assert one.to_dict() == two.to_dict()
     assert OptimizerSettings(steps=np.int64(3)).steps == 3
+    experiment = gd.Experiment(board(), wavelength=6, sigma=2, kernel_size=9)
+    surface = gd.sweep(experiment, over=("theta", "sigma"), points=np.int64(5))
+    assert surface.loss.shape == (5, 5)

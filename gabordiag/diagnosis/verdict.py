@@ -101,6 +101,7 @@ class Diagnosis(Result):
     """
 
     main_table = "remedies"
+    main_columns = ("name", "works", "change", "outcome")
 
     verdict: str
     headline: str

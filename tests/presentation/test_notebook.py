@@ -190,6 +190,27 @@ def test_a_diagnosis_is_its_remedies() -> None:
     assert found.to_xarray().loss.dims == ("step",)
 
 
+def test_without_remedies_the_table_is_empty_and_keeps_its_columns() -> None:
+    healthy = gd.diagnose(double_well, lr=0.1, steps=60, range=(-2, 2), start=0.5, target=1.0)
+    assert healthy.to_dict()["remedies"] == []
+    frame = healthy.to_dataframe()
+    assert frame[frame.works == True].name.tolist() == []  # noqa: E712
+    assert set(frame) <= set(made()["diagnosis"].to_dataframe())
+
+
+def test_of_a_training_it_is_the_elements() -> None:
+    inputs = torch.linspace(-1, 1, 32, dtype=torch.float64)[:, None]
+    layer = torch.nn.Linear(1, 1, dtype=torch.float64)
+    training = gd.Training(layer, [(inputs, 2 * inputs + 1)], torch.nn.MSELoss())
+    found = gd.diagnose(training, lr=0.3, steps=60, params=["weight", "bias"], seeds=0)
+    frame = found.to_dataframe()
+    assert frame.name.tolist() == ["weight", "bias"]
+    np.testing.assert_allclose(frame.final, [2, 1], atol=0.1)
+    steps = found.to_xarray()
+    np.testing.assert_allclose(steps.weight[-1], frame.final[0])
+    assert "data:image/png" in found._repr_html_()
+
+
 def test_a_log_and_a_check() -> None:
     assert len(made()["explanation"].to_dataframe()) == 60
     check = made()["check"]
