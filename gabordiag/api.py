@@ -22,7 +22,7 @@ from torch.nn import Module
 from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
 from gabordiag.diagnosis.log.explain import Explanation, explain_log
-from gabordiag.diagnosis.log.readers import read_log, run_from_log
+from gabordiag.diagnosis.log.readers import read_logs, run_from_log
 from gabordiag.diagnosis.training.verdict import TrainingDiagnosis, diagnose_training
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
@@ -487,8 +487,9 @@ def diagnose(
         schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         over: The learned parameter, or several.
         log_scale: Those of which the logarithm is moved, which keeps them positive.
-        from_log: A run that was already made, as `TrajectoryLogger` writes it: diagnosed instead of
-            a new one; `optimizer`, `lr` and `momentum` must be those it was made with.
+        from_log: A run that was already made, as `TrajectoryLogger` writes it, with a column of
+            its name for each of several parameters: diagnosed instead of a new one; `optimizer`,
+            `lr` and `momentum` must be those it was made with.
         listener: Called with every step of the run as it happens.
         progress: Called with (causes and remedies done, about how many in all); of a `Training`,
             with what is done as a third argument.
@@ -544,10 +545,10 @@ def diagnose(
         sweep_ = sweep_objective(objective.line, survey=True)
         # Of one parameter it is the settings' rate.
         settings = replace(settings, lr=float(objective.space.rates(own_rates or rate)[0]))
-        if from_log is not None:
-            made = run_from_log(objective.line, settings, sweep_.landscape, read_log(from_log))
-    elif from_log is not None:
-        raise UsageError("a log is of one learned parameter.", "Leave it out.")
+    if from_log is not None:
+        logs, known = read_logs(from_log, objective.space.names), sweep_ and sweep_.landscape
+        rates = objective.space.rates(own_rates or rate, rate)
+        made = run_from_log(objective, settings, known, logs, rates)
     diagnosis = diagnose_objective(
         objective,
         settings,

@@ -331,8 +331,6 @@ def diagnose_command(
         starts, rates = _starts(settings, names), _rates(lr, names)
         if len(starts) > 1 or (isinstance(rates, list) and len(rates) > 1):
             raise UsageError("a diagnosis is of one run: one --start, and one --lr for each name.")
-        if line is None and from_log is not None:
-            raise UsageError("--from-log is for one learned parameter.", "Leave it out.")
         start = objective.space.point(starts[0])
     with session.progress("training" if objective is None else "diagnosing", line) as bar:
         result = diagnose(
