@@ -546,7 +546,8 @@ def diagnose(
         # Of one parameter it is the settings' rate.
         settings = replace(settings, lr=float(objective.space.rates(own_rates or rate)[0]))
     if from_log is not None:
-        logs, known = read_logs(from_log, objective.space.names), sweep_ and sweep_.landscape
+        logs = read_logs(from_log, objective.space.names)
+        known = None if sweep_ is None else sweep_.landscape
         rates = objective.space.rates(own_rates or rate, rate)
         made = run_from_log(objective, settings, known, logs, rates)
     diagnosis = diagnose_objective(

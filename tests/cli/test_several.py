@@ -124,7 +124,6 @@ def test_a_plane_of_starts_takes_one_rate(capsys: pytest.CaptureFixture[str]) ->
         (["optimize", "--lr", "sigma=0.1"], "sigma is not learned, only theta is"),
         (["diagnose", "--lr", "0.1", "--lr", "0.2"], "a diagnosis is of one run"),
         (["diagnose", *TWO, "--lr", "0.1", "--lr", "0.2"], "a diagnosis is of one run"),
-        (["diagnose", *TWO, "--from-log", "run.csv"], "--from-log is for one learned parameter"),
         (["basins", "--starts", "theta,sigma:5", "--lr", "0.1:1:5"], "at one learning rate"),
         (["basins", "--starts", "theta,sigma:1"], "at least 2 starts"),
         (["basins", "--starts", "theta,:5"], "no parameter ''"),
