@@ -192,9 +192,9 @@ class TestTensors:
 
     @pytest.mark.parametrize("kind", [lambda t: t.to_sparse(), lambda t: t.to("meta")])
     def test_sparse_and_meta_results(self, kind):
-        with pytest.raises(InputError, match="module's output is .*(sparse|meta device)"):
+        with pytest.raises(InputError, match=r"module's output is .*(sparse|meta device)"):
             of(lambda w, x: kind(w * x), input=torch.ones(3), target=1.0)
-        with pytest.raises(InputError, match="objective's loss is .*(sparse|meta device)"):
+        with pytest.raises(InputError, match=r"objective's loss is .*(sparse|meta device)"):
             own_objective(lambda v: kind(v**2), range=(-1, 1))
 
     @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
