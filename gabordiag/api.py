@@ -275,16 +275,12 @@ def optimize(
     landscape = None
     if isinstance(exact, OfLine):
         landscape = sweep_objective(exact.line)
-        drawn = resolve_batch_size(exact.line, batch_size)
-        if drawn is not None:
-            assert isinstance(stepped, OfLine)
-            first = [float(exact.space.point(value)[0]) for value in starts]
-            return run_all_batches(
-                stepped.line, exact.line, settings, first, drawn,
-                sweep=landscape, listeners=listeners,
-            )  # fmt: skip
-    elif batch_size is not None:
-        raise UsageError("batches are for one learned parameter.", "Leave --batch-size out.")
+    drawn = resolve_batch_size(exact, batch_size)
+    if drawn is not None:
+        return run_all_batches(
+            stepped, exact, settings, starts, drawn, own_rates,
+            sweep=landscape, listeners=listeners, logged=logged,
+        )  # fmt: skip
     done = run_all(
         exact,
         settings,

@@ -168,7 +168,7 @@ def optimize_command(
     line: Any = getattr(objective, "line", None)
     if line is None and animate:
         raise UsageError("--animate is for one learned parameter.", "Leave it out.")
-    draws = line is not None and resolve_batch_size(line, batch_size) is not None
+    draws = resolve_batch_size(objective, batch_size) is not None
     columns = log_columns(objective.space.names, has_full_loss=draws)
     count = len(optimizer) * (1 if isinstance(rates, dict) else len(rates)) * len(starts)
     total = count * (steps + 1) * (1 + draws)
