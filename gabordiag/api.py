@@ -46,7 +46,8 @@ from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
 from gabordiag.own.custom import OwnOptions, OwnOptionsAndStart, as_training, own_objective
 from gabordiag.own.evaluation import UserObjective
-from gabordiag.own.training import HOW_TO_BUILD, Training
+from gabordiag.own.modules import HOW_TO_BUILD
+from gabordiag.own.training import Training
 from gabordiag.own.vector import CustomObjective
 from gabordiag.results import Progress, Result
 

@@ -81,6 +81,14 @@ def test_module_example() -> None:
     assert "conv.weight.data" in line
 
 
+def test_training_example() -> None:
+    # At this rate a channel dies; at a tenth of it the network learns.
+    (headline,) = run_example("gd.Training")
+    assert "of your 6 filters have converged" in headline
+    assert "no effect on the loss" in headline
+    assert "all rates divided by 10" in headline
+
+
 def test_loop_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     # lr L'' = 2.4 at the minimum: past 2, a cycle of two steps.

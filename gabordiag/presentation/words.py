@@ -597,19 +597,22 @@ def _elements(elements: Sequence[Json]) -> Table:
     owners = {element["parameter"].rpartition(".")[0] for element in elements}
     # Of one layer its name says nothing.
     prefix = f"{owners.pop()}." if len(owners) == 1 else ""
-    rows = [
-        (
-            element["name"].removeprefix(prefix),
-            *(parameter_of(element).show(element[end], 1) for end in ("start", "final")),
-            "converged"
-            if element["verdict"] == "healthy"
-            else element["verdict"].replace("_", " "),
-            element["findings"][0]["explanation"] if element["findings"] else "",
-            element["helps"],
-        )
-        for element in elements
-    ]
-    return Table(("filter", "from", "to", "verdict", "why", "what helps"), tuple(rows))
+    columns = ("filter", "from", "to", "verdict", "why", "what helps")
+    rows: list[tuple[str, ...]] = []
+    first: dict[tuple[str, ...], str] = {}
+    for element in elements:
+        name = element["name"].removeprefix(prefix)
+        ends = [parameter_of(element).show(element[end], 1) for end in ("start", "final")]
+        if not element["findings"]:
+            rows.append((name, *ends, "converged", "", ""))
+            continue
+        verdict_ = element["verdict"].replace("_", " ")
+        words = element["findings"][0]["explanation"], element["helps"]
+        earlier = first.setdefault((element["parameter"], *words), name)
+        rows.append((name, *ends, verdict_, *(words if earlier == name else (f"as {earlier}", ""))))
+    if not first:
+        return Table(columns[:4], tuple(row[:4] for row in rows))
+    return Table(columns, tuple(rows))
 
 
 def _training_remedies(result: Json) -> list[Block]:
