@@ -29,7 +29,7 @@ def help_text(*arguments: str) -> str:
 
 
 def test_all_commands_are_listed() -> None:
-    table = README[README.index("| command | does |") : README.index("| option | meaning |")]
+    table = README[README.index("| command | does |") : README.index("`gabordiag COMMAND --help`")]
     cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     listed = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     commands = help_text()[help_text().index("Commands:") :]
