@@ -29,7 +29,7 @@ def help_text(*arguments: str) -> str:
 
 
 def test_all_commands_are_listed() -> None:
-    table = README[README.index("| command | does |") : README.index("| option | meaning |")]
+    table = README[README.index("| command | does |") : README.index("`gabordiag COMMAND --help`")]
     cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     listed = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     commands = help_text()[help_text().index("Commands:") :]
@@ -40,7 +40,7 @@ def test_options_named_exist() -> None:
     names = ("diagnose", "sweep", "optimize", "check")
     known = set(re.findall(r"--[a-z][a-z-]+", "\n".join(help_text(name) for name in names)))
     named = set(re.findall(r"--[a-z][a-z-]+", README))
-    assert len(named) > 25
+    assert len(named) > 20
     assert named <= known
 
 

@@ -168,7 +168,7 @@ def optimize_command(
     line: Any = getattr(objective, "line", None)
     if line is None and animate:
         raise UsageError("--animate is for one learned parameter.", "Leave it out.")
-    draws = line is not None and resolve_batch_size(line, batch_size) is not None
+    draws = resolve_batch_size(objective, batch_size) is not None
     columns = log_columns(objective.space.names, has_full_loss=draws)
     count = len(optimizer) * (1 if isinstance(rates, dict) else len(rates)) * len(starts)
     total = count * (steps + 1) * (1 + draws)
@@ -192,13 +192,13 @@ def optimize_command(
         result = optimize(
             # A custom objective is made once; an experiment may be needed --direct too.
             objective if is_custom else subject,
-            optimizer,
+            session.settings["optimizer"],
             rates,
             momentum,
             steps,
             starts,
             nesterov=nesterov,
-            schedule=schedule,
+            schedule=session.settings["schedule"],
             over=learn,
             log_scale=log_scale,
             direct=direct,
@@ -242,7 +242,14 @@ def basins_command(
     session.open_folder()
     with session.progress("mapping starts and rates", objective) as bar:
         return basins(
-            objective, optimizer, momentum, rates, grid, steps, nesterov=nesterov, progress=bar
+            objective,
+            session.settings["optimizer"],
+            momentum,
+            rates,
+            grid,
+            steps,
+            nesterov=nesterov,
+            progress=bar,
         ).view()
 
 
@@ -295,7 +302,8 @@ def bifurcate_command(
     rates = named("--lr", parse_grid)(lr)
     session.open_folder()
     with session.progress("following the attractor", objective) as bar:
-        return bifurcate(objective, optimizer, momentum, rates, steps, progress=bar).view()
+        name = session.settings["optimizer"]
+        return bifurcate(objective, name, momentum, rates, steps, progress=bar).view()
 
 
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
@@ -320,6 +328,7 @@ def diagnose_command(
 
     settings = session.settings
     subject, keywords = subject_from(session)
+    rates: Any
     if isinstance(subject, Training):
         labels, rates = _watched(settings, subject, keywords)
         objective = line = start = None
@@ -331,19 +340,17 @@ def diagnose_command(
         starts, rates = _starts(settings, names), _rates(lr, names)
         if len(starts) > 1 or (isinstance(rates, list) and len(rates) > 1):
             raise UsageError("a diagnosis is of one run: one --start, and one --lr for each name.")
-        if line is None and from_log is not None:
-            raise UsageError("--from-log is for one learned parameter.", "Leave it out.")
         start = objective.space.point(starts[0])
     with session.progress("training" if objective is None else "diagnosing", line) as bar:
         result = diagnose(
             subject if objective is None else objective,
-            optimizer,
+            settings["optimizer"],
             rates,
             momentum,
             steps,
             start,
             nesterov=nesterov,
-            schedule=schedule,
+            schedule=settings["schedule"],
             over=learn,
             from_log=from_log,
             listener=session.listener(0, log_columns(labels)) if from_log is None else None,
@@ -379,7 +386,7 @@ def check_command(
     return check(
         None if kernel is None else load_object(kernel),
         derivative_expr if derivative is None else load_object(derivative),
-        wrt,
+        session.settings["wrt"],
     ).view()
 
 
@@ -432,7 +439,7 @@ def explore_command(
         lr = settings["lr"] = 3.0 if settings["objective"] is None else 0.01
     subject, keywords = subject_from(session)
     result = explore(
-        subject, optimizer, lr, momentum, steps, nesterov=nesterov,
+        subject, settings["optimizer"], lr, momentum, steps, nesterov=nesterov,
         subject=_title(settings), **keywords,
     )  # fmt: skip
     view = result.view()

@@ -270,6 +270,10 @@ class Run(Result):
             shown |= {"batch_size": self.batch_size, "batch": self.batch}
         return shown
 
+    def data(self) -> Data:
+        """Returns every step."""
+        return {"trajectory.csv": self.trajectory.to_table(self.space.names)}
+
     def _ends(self) -> dict[str, Any]:
         goal, minimum = self.goal, self.minimum
         return {
@@ -311,6 +315,7 @@ class Optimization(Result):
                 "periods": [parameter.period for parameter in space.parameters],
                 "tolerances": space.tolerance.tolist(),
                 "target": None if space.target is None else space.named(space.target),
+                "target_found": space.is_target_found,
             }
         if self.sweep is not None:
             return {**shown, "landscape": self.sweep.to_dict()}

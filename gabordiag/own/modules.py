@@ -27,7 +27,7 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.images import load_image
 from gabordiag.objective.losses import Loss, find_loss
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.evaluator import Evaluator, Leaves, Slots
+from gabordiag.own.evaluator import Evaluator, Leaves, Slots, refuse_without_numbers
 from gabordiag.own.loading import parameters_of, user_code
 
 Input = str | Path | npt.ArrayLike | Tensor | tuple[Any, ...]
@@ -103,18 +103,8 @@ def _refuse_unusable(module: nn.Module) -> None:
             "a scripted module cannot be studied.", "Give the module before scripting."
         )
     for label, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if nn.parameter.is_lazy(tensor):
-            continue
-        if tensor.is_meta:
-            raise InputError(
-                f"{label} is on the meta device and holds no values.",
-                "Load the weights, or make the module on the CPU.",
-            )
-        if tensor.layout != torch.strided:
-            raise InputError(
-                f"{label} is a sparse tensor, which cannot be studied.",
-                "Make it dense with .to_dense().",
-            )
+        if not nn.parameter.is_lazy(tensor):
+            refuse_without_numbers(label, tensor)
 
 
 def _find(module: nn.Module, parameters: Mapping[str, Tensor], path: str) -> list[Element]:
@@ -421,6 +411,7 @@ class ModuleLoss(Evaluator):
                 f"Wrap it in a module whose forward returns one tensor, {entry}: the loss, or what "
                 "to compare with the target.",
             )
+        refuse_without_numbers("the module's output", output)
         return output
 
     def _call(self, replacements: dict[str, Tensor], arguments: tuple[Any, ...]) -> Any:

@@ -29,14 +29,14 @@ MODULES = (
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
-    "diagnosis.causes": {"_NUDGE", "_LONGER"},
+    "diagnosis.causes": {"NUDGE"},
     "dynamics.bifurcation": {"DEFAULT_TAIL"},
     "dynamics.run": {"_LONGEST_STEP", "_LAST_STEP"},
     # Adam's own.
     "dynamics.theory": {"_ADAM_BETA1"},
     "diagnosis.evidence": {
         "_LOOKED_AT", "_ANYWHERE", "_SEARCH_SHARE", "TRIED_STEPS", "RANDOM_STARTS", "_MEASURED_AT",
-        "MULTI_START_GRID",
+        "MULTI_START_GRID", "_TIMES", "_MOST_STEPS",
     },
     "dynamics.windows": {
         "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",
@@ -45,7 +45,7 @@ EFFORTS = {
     "landscape.doubtful": {"_RIPPLES", "_BETWEEN", "_BESIDE_KINK", "_ZOOMS", "_RIGHT_BESIDE"},
     "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
     "diagnosis.unreachable": {"_AGAIN"},
-    "landscape.sweep": {"DEFAULT_POINTS", "MOST_SURVEYED"},
+    "landscape.sweep": {"DEFAULT_POINTS", "MOST_SURVEYED", "_POINTS_EXPENSIVE"},
     "own.plain_loop": {"_COMPARED"},
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
                           "_ROWS_AT_ONCE", "PAIR_POINTS", "_FEW_POINTS", "_MOST_SHOWN", "_LOWEST"},

@@ -303,7 +303,7 @@ CALLS = (
 )
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call[0])
+@pytest.mark.parametrize("call", thinned([pytest.param(call, id=call[0]) for call in CALLS], 5))
 def test_the_reports_command_line_repeats_the_run(small: list[str], call: list[str]) -> None:
     options = ["--quiet", "--no-plots"]
     assert run([*call, *small, *options, "--out=one"]) == 0

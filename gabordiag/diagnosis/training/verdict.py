@@ -62,6 +62,8 @@ class TrainingDiagnosis(Result):
         bank: Kernels (2, n, ...) as the model used them before and after; None without any.
     """
 
+    main_table = "elements"
+
     verdict: str
     headline: str
     run: TrainingRun
