@@ -24,7 +24,7 @@ from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
 from gabordiag.choices import Number, OptimizerName, ParameterName, ScheduleName, plain
 from gabordiag.diagnosis.log.explain import Explanation, explain_log
-from gabordiag.diagnosis.log.readers import read_log, run_from_log
+from gabordiag.diagnosis.log.readers import read_logs, run_from_log
 from gabordiag.diagnosis.training.verdict import TrainingDiagnosis, diagnose_training
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
@@ -46,7 +46,8 @@ from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
 from gabordiag.own.custom import OwnOptions, OwnOptionsAndStart, as_training, own_objective
 from gabordiag.own.evaluation import UserObjective
-from gabordiag.own.training import HOW_TO_BUILD, Training
+from gabordiag.own.modules import HOW_TO_BUILD
+from gabordiag.own.training import Training
 from gabordiag.own.vector import CustomObjective
 from gabordiag.results import Progress, Result
 
@@ -281,16 +282,12 @@ def optimize(
     landscape = None
     if isinstance(exact, OfLine):
         landscape = sweep_objective(exact.line)
-        drawn = resolve_batch_size(exact.line, batch_size)
-        if drawn is not None:
-            assert isinstance(stepped, OfLine)
-            first = [float(exact.space.point(value)[0]) for value in starts]
-            return run_all_batches(
-                stepped.line, exact.line, settings, first, drawn,
-                sweep=landscape, listeners=listeners,
-            )  # fmt: skip
-    elif batch_size is not None:
-        raise UsageError("batches are for one learned parameter.", "Leave --batch-size out.")
+    drawn = resolve_batch_size(exact, batch_size)
+    if drawn is not None:
+        return run_all_batches(
+            stepped, exact, settings, starts, drawn, own_rates,
+            sweep=landscape, listeners=listeners, logged=logged,
+        )  # fmt: skip
     done = run_all(
         exact,
         settings,
@@ -535,8 +532,9 @@ def diagnose(
         schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
         over: The learned parameter, or several.
         log_scale: Those of which the logarithm is moved, which keeps them positive.
-        from_log: A run that was already made, as `TrajectoryLogger` writes it: diagnosed instead of
-            a new one; `optimizer`, `lr` and `momentum` must be those it was made with.
+        from_log: A run that was already made, as `TrajectoryLogger` writes it, with a column of
+            its name for each of several parameters: diagnosed instead of a new one; `optimizer`,
+            `lr` and `momentum` must be those it was made with.
         listener: Called with every step of the run as it happens.
         progress: Called with (causes and remedies done, about how many in all); of a `Training`,
             with what is done as a third argument.
@@ -598,10 +596,11 @@ def diagnose(
         sweep_ = sweep_objective(objective.line, survey=True)
         # Of one parameter it is the settings' rate.
         settings = replace(settings, lr=float(objective.space.rates(own_rates or rate)[0]))
-        if from_log is not None:
-            made = run_from_log(objective.line, settings, sweep_.landscape, read_log(from_log))
-    elif from_log is not None:
-        raise UsageError("a log is of one learned parameter.", "Leave it out.")
+    if from_log is not None:
+        logs = read_logs(from_log, objective.space.names)
+        known = None if sweep_ is None else sweep_.landscape
+        rates = objective.space.rates(own_rates or rate, rate)
+        made = run_from_log(objective, settings, known, logs, rates)
     diagnosis = diagnose_objective(
         objective,
         settings,

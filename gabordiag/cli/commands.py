@@ -168,7 +168,7 @@ def optimize_command(
     line: Any = getattr(objective, "line", None)
     if line is None and animate:
         raise UsageError("--animate is for one learned parameter.", "Leave it out.")
-    draws = line is not None and resolve_batch_size(line, batch_size) is not None
+    draws = resolve_batch_size(objective, batch_size) is not None
     columns = log_columns(objective.space.names, has_full_loss=draws)
     count = len(optimizer) * (1 if isinstance(rates, dict) else len(rates)) * len(starts)
     total = count * (steps + 1) * (1 + draws)
@@ -340,8 +340,6 @@ def diagnose_command(
         starts, rates = _starts(settings, names), _rates(lr, names)
         if len(starts) > 1 or (isinstance(rates, list) and len(rates) > 1):
             raise UsageError("a diagnosis is of one run: one --start, and one --lr for each name.")
-        if line is None and from_log is not None:
-            raise UsageError("--from-log is for one learned parameter.", "Leave it out.")
         start = objective.space.point(starts[0])
     with session.progress("training" if objective is None else "diagnosing", line) as bar:
         result = diagnose(

@@ -32,9 +32,8 @@ from gabordiag.wording import counted, times
 WRONG_GRADIENT = 1e-2
 GOOD_GRADIENT = 1e-4
 FLAT_SLOPE, FLAT_RISE = 1e-3, 1e-2
-# Tolerances beside a flat start at which the run is tried; how many times more steps a run gets
-# that is still on its way.
-_NUDGE, _LONGER = 5, 4
+# Tolerances beside a start at which nothing drives the run that it is tried.
+NUDGE = 5
 
 Test = Callable[[Facts], Finding]
 
@@ -125,11 +124,11 @@ def flat_start(facts: Facts) -> Finding:
     stuck = facts.run.outcome in ("plateau", "frozen", "unfinished")
     # A run that has left is not held up by its start.
     halfway = np.abs(values[len(values) // 2] - facts.start) / space.tolerance
-    present = stuck and flat and share <= FLAT_SLOPE and float(halfway.max()) <= _NUDGE
+    present = stuck and flat and share <= FLAT_SLOPE and float(halfway.max()) <= NUDGE
     if not present:
         text = f"the gradient at the start is {share:.2g} of the steepest"
         return _absent("flat_start", text, evidence)
-    nudges = np.diag(_NUDGE * space.tolerance)
+    nudges = np.diag(NUDGE * space.tolerance)
     trial = first_reached(
         facts.bench.trials(facts.settings, facts.start + np.concatenate([nudges, -nudges]))
     )
@@ -153,9 +152,9 @@ def kink(facts: Facts) -> Finding:
     """Does the run bounce across a kink at the target, and would a loss without it settle?"""
     slope, space, name = facts.bench.kink_slope, facts.space, facts.objective.loss_name
     if slope is None:
-        text = f"the loss ({name}) is smooth at the target"
+        text = f"the loss ({name}) is smooth at {facts.goal_name}"
         if not facts.bench.is_minimum_at_target:
-            text = "there is no minimum at the target that could be a kink"
+            text = f"{facts.no_minimum} that could be a kink"
         return _absent("kink", text)
     bounce = facts.run.rates * slope
     evidence = {"slope": space.named(slope), "bounce": space.named(bounce)}
@@ -167,12 +166,12 @@ def kink(facts: Facts) -> Finding:
         but = "but this run does not bounce there"
         if facts.run.outcome == "reached":
             but = f"within the tolerance of {space.show(space.tolerance)}"
-        text = f"the kink at the target makes the iterate bounce {shown}, {but}"
+        text = f"the kink at {facts.goal_name} makes the iterate bounce {shown}, {but}"
         return _absent("kink", text, evidence)
     instead, trial = facts.squared_trial or ("", None)
     text = (
         f"the slope of {name} {how} beside its minimum, so a fixed step never "
-        f"settles: it bounces across the target {shown}"
+        f"settles: it bounces across {facts.goal_name} {shown}"
     )
     advice = f"Use {instead} with the same learning rate."
     return _present("kink", text, evidence, trial, advice)
@@ -214,9 +213,10 @@ def step_too_small(facts: Facts) -> Finding:
     trial = None
     if facts.starts_in_target_basin is not False:
         trial = bench.tuned(settings, facts.start, above=settings.lr, more_steps=False)
-    if trial is None and isinstance(bench, SpaceBench):
-        trial = bench.longer(settings, facts.start, _LONGER * settings.steps)
+    trial = trial or facts.continued
     text = f"after {settings.steps} steps of lr {settings.lr:g} it is still descending"
+    if trial is not None and not trial.reached:
+        text += f", and after {trial.settings.steps} steps on its way to {facts.goal_name}"
     if rounded is not None:
         evidence |= rounded
         text = (
@@ -225,7 +225,8 @@ def step_too_small(facts: Facts) -> Finding:
             f"{rounded['step']:.2g}, so that nothing moves"
         )
     if trial is not None:
-        advice = f"{_arrives(facts, trial)}{_unit(facts, trial)}."
+        arrives = _arrives(facts, trial) if trial.reached else ""
+        advice = f"{arrives}{_unit(facts, trial)}."
         return _present("step_too_small", text, evidence, trial, advice)
     advice = "" if rounded is None else "Give the module in double precision (module.double())."
     return Finding("step_too_small", True, False, evidence, text, advice)
@@ -277,16 +278,18 @@ def step_too_large(facts: Facts) -> Finding:
         text = f"the rate {lr:g} is not too large"
         if hold is not None:
             up_to = "every scanned rate" if holds_all else "rates"
-            text += f"; the target's basin holds {up_to} up to {max(hold, lr):.3g}"
+            text += f"; {facts.goal_name}'s basin holds {up_to} up to {max(hold, lr):.3g}"
         elif holds is None:
-            text = f"no smaller rate than {lr:g} was found that reaches the target"
+            text = f"no smaller rate than {lr:g} was found that reaches {facts.goal_name}"
         return _absent("step_too_large", text, evidence)
     text = f"the rate {lr:g} is too large"
     if holds is False:
-        text = f"the rate {lr:g} is more than the target's basin holds"
+        text = f"the rate {lr:g} is more than {facts.goal_name}'s basin holds"
         if hold is not None and not holds_all:
-            ratio = times(lr / hold)
-            text = f"the rate {lr:g} is {ratio} times what the target's basin holds ({hold:.3g})"
+            text = (
+                f"the rate {lr:g} is {times(lr / hold)} times what {facts.goal_name}'s basin holds "
+                f"({hold:.3g})"
+            )
     advice = "" if trial is None else f"{_arrives(facts, trial)}."
     return _present("step_too_large", text, evidence, trial, advice)
 
@@ -302,7 +305,7 @@ def wrong_basin(facts: Facts) -> Finding:
         trial = first_reached(facts.bench.trials(facts.settings, np.stack(facts.starts_inside)))
         advice = f"Start at {facts.space.show(trial.start)}: {facts.options(trial.start)}."
         if facts.target_basin is not None:
-            inside = f"inside the target's basin{_span(facts, facts.target_basin)}"
+            inside = f"inside {facts.goal_name}'s basin{_span(facts, facts.target_basin)}"
             advice = f"Start at {facts.space.show(trial.start)}, {inside}."
     return _present("wrong_basin", text, evidence, trial, advice)
 
@@ -322,9 +325,9 @@ def _in_another_basin(facts: Facts) -> tuple[dict[str, Any], str] | str:
     """Evidence and words of one parameter: where gradient flow from the start leads."""
     own, target, show = facts.own_basin, facts.target_basin, facts.space.show
     if target is None:
-        return "there is no minimum at the target whose basin the start could miss"
+        return f"{facts.no_minimum} whose basin the start could miss"
     if facts.starts_in_target_basin:
-        return "the start lies in the target's basin"
+        return f"the start lies in {facts.goal_name}'s basin"
     evidence: dict[str, Any] = {
         "start": facts.run.start,
         "minimum": None if own is None else own.value,
@@ -332,12 +335,15 @@ def _in_another_basin(facts: Facts) -> tuple[dict[str, Any], str] | str:
         "basin": None if own is None or own.basin is None else list(own.basin),
         "target_basin": None if target.basin is None else list(target.basin),
     }
-    text = f"from the start {show(facts.start)} descent leads out of the range, not to the target"
+    text = (
+        f"from the start {show(facts.start)} descent leads out of the range, not to "
+        f"{facts.goal_name}"
+    )
     if own is not None:
         apart = np.abs(facts.space.offsets(facts.start, np.array([own.value])))
         # A twin of the target's minimum is no worse, only elsewhere: half a period on, say.
         is_twin = own.loss <= target.loss + SAME_LOSS * facts.bench.height
-        as_low = ", as low as the target's" if is_twin else ""
+        as_low = f", as low as {facts.goal_name}'s" if is_twin else ""
         text = (
             f"the start {show(facts.start)} lies {show(apart)} from a minimum at "
             f"{show(own.value)} (loss {own.loss:.4g}{as_low}), in whose "
@@ -359,41 +365,43 @@ def no_working_lr(facts: Facts) -> Finding:
         evidence["tried"] = {f"{lr:g}": OUTCOME_NAMES[code] for lr, code in pairs}
     why_not = ""
     if not facts.bench.is_minimum_at_target:
-        why_not = "there is no minimum at the target that a rate could lead to"
+        why_not = f"{facts.no_minimum} that a rate could lead to"
     elif windows.working_lr:
-        why_not = "there are learning rates that reach the target from this start"
+        why_not = f"there are learning rates that reach {facts.goal_name} from this start"
     elif windows.starts_in_target_basin:
-        why_not = "no escape is needed: the start lies in the target's basin"
+        why_not = f"no escape is needed: the start lies in {facts.goal_name}'s basin"
+    elif facts.continued is not None:
+        why_not = f"with more steps the rate itself leads to {facts.goal_name}"
     if why_not:
         return _absent("no_working_lr", why_not, evidence)
     text = (
         f"of {len(windows.lrs)} learning rates from {windows.lrs[0]:g} to {windows.lrs[-1]:g} none "
-        f"reaches the target from this start{_why_none(facts, windows)}"
+        f"reaches {facts.goal_name} from this start{_why_none(facts, windows)}"
     )
     return Finding("no_working_lr", True, False, evidence, text)
 
 
 def _why_none(facts: Facts, windows: Windows) -> str:
     """What the measured windows say about why no rate works."""
-    escape, hold = windows.escape_lr, windows.hold_lr
+    escape, hold, basin = windows.escape_lr, windows.hold_lr, f"{facts.goal_name}'s basin"
     if hold is None:
         return ""
     if facts.landscape is None:
-        return f" (the target's basin is stable up to {hold:.3g})"
+        return f" ({basin} is stable up to {hold:.3g})"
     if escape is not None and escape > hold:
         return (
-            f": leaving the start's basin takes {escape:.3g}, the target's basin is stable up to "
+            f": leaving the start's basin takes {escape:.3g}, {basin} is stable up to "
             f"{hold:.3g}, {times(escape / hold)} times less"
         )
     if escape is not None:
         return (
-            f": some that the target's basin holds (up to {hold:.3g}) leave the start's (from "
+            f": some that {basin} holds (up to {hold:.3g}) leave the start's (from "
             f"{escape:.3g} on), but none of them settles there"
         )
     why = "none leaves the start's basin"
     if facts.own_basin is None:
         why = "from there descent leads out of the range"
-    return f": {why} (the target's basin is stable up to {hold:.3g})"
+    return f": {why} ({basin} is stable up to {hold:.3g})"
 
 
 def _theory(facts: Facts) -> dict[str, Any]:

@@ -25,7 +25,13 @@ from gabordiag.checks.nonfinite import Culprit, Repaired, find_culprit
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, surroundings, tail_length
+from gabordiag.dynamics.outcomes import (
+    CODES,
+    OUTCOME_NAMES,
+    ROUNDING_MOVE,
+    surroundings,
+    tail_length,
+)
 from gabordiag.dynamics.run import (
     Run,
     Trajectory,
@@ -46,6 +52,7 @@ from gabordiag.dynamics.windows import (
     rate_scale,
     suitable_rates,
 )
+from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import (
     SAME_LOSS,
     CriticalPoint,
@@ -95,6 +102,11 @@ TRIED_STEPS = 1000
 CLOSER = (0.5, 0.75, 0.9)
 RANDOM_STARTS = 12
 _MEASURED_AT = 256
+# Multiples of its steps at which a run that is still on its way is judged again, up to so many
+# steps; a schedule is made for a number of steps, and runs once with the first multiple.
+_TIMES, _MOST_STEPS = (4, 6, 10, 15, 25, 40, 60, 100), 20_000
+# Eigenvalues below this part of the largest have no sign: nothing is said of a saddle.
+_NO_SIGN = 1e-7
 # Even starts of one parameter by which the share that arrives is measured: one a degree of a half
 # turn.
 MULTI_START_GRID = 181
@@ -620,13 +632,34 @@ class SpaceBench(_Bench):
         how = replace(trial.settings, steps=steps)
         return self._trial(how, made.rates, cut, made.outcome, made.goal)
 
-    def longer(self, settings: OptimizerSettings, start: FloatArray, steps: int) -> Trial | None:
-        """Returns the run that arrives in more steps, or None; a scan may have made it."""
-        scan = self._scanned(settings, start)
-        if steps <= scan.steps and self.windows(settings, start) is not None:
-            return self.shortened(self.trial(scan, start), steps)
-        trial = self.trial(replace(settings, steps=steps), start)
-        return trial if trial.reached else None
+    def continued(self, settings: OptimizerSettings, start: FloatArray) -> Trial | None:
+        """Returns the run with as many steps as it takes to arrive, all else equal.
+
+        One that only comes ever nearer is returned with the most steps that are tried; None where
+        it settles elsewhere, or turns away.
+        """
+        counts = [settings.steps * times for times in _TIMES]
+        if settings.schedule != "constant":
+            trial = self.trial(replace(settings, steps=counts[0]), start)
+            return trial if trial.reached else None
+        counts = [count for count in counts if count <= max(_MOST_STEPS, counts[0])]
+        rates, states, apart = settings.lr * self._ratios(settings), [], math.inf
+        most = replace(settings, steps=counts[-1])
+        for state in descend(self.objective, most, start[None], rates[None]):
+            states.append(state)
+            if state.step not in counts:
+                continue
+            path, how = Trajectory.from_states(states), replace(settings, steps=state.step)
+            made = judge(self.objective, how, None, path, rates)
+            before, apart = apart, math.inf
+            if made.goal is not None:
+                apart = float(self.space.distances(path.values[-1], made.goal))
+            is_on_its_way = made.outcome == "unfinished" and apart < before
+            if made.outcome == "reached" or (is_on_its_way and state.step == counts[-1]):
+                return self._trial(how, rates, path, made.outcome, made.goal)
+            if not is_on_its_way:
+                break
+        return None
 
     def _is_own(self, start: FloatArray) -> bool:
         return self._start is not None and np.array_equal(start, self._start)
@@ -749,14 +782,73 @@ class SpaceBench(_Bench):
 Bench = LineBench | SpaceBench
 
 
+@dataclass(frozen=True, eq=False)
+class Saddle:
+    """A critical point, in whose neighbourhood the loss falls in some directions, at a run's end.
+
+    Attributes:
+        eigenvalues: Of the Hessian (d,), ascending: the first is negative, the last positive.
+        direction: In which the loss falls most, the change of each value (d,), the largest 1.
+        equal: Names of the parameters that started equal and remained so.
+    """
+
+    eigenvalues: FloatArray
+    direction: FloatArray
+    equal: tuple[str, ...]
+
+    @classmethod
+    def at_end(cls, run_: Run) -> Saddle | None:
+        """Returns the saddle at which a run of several parameters rests, or None."""
+        objective, space, path = run_.objective, run_.space, run_.trajectory
+        end = path.values[-1]
+        if len(space) == 1 or run_.outcome not in ("plateau", "frozen"):
+            return None
+        at = space.coordinates(end)[None]
+        hessian = objective.hessian(at, smooth=True)[0]
+        if not np.isfinite(hessian).all():
+            return None
+        eigenvalues, vectors = np.linalg.eigh(hessian)
+        least = _NO_SIGN * np.abs(eigenvalues).max()
+        if not eigenvalues[0] < -least < least < eigenvalues[-1]:
+            return None
+        slopes = vectors.T @ objective.loss_and_gradient(at, smooth=True)[1][0]
+        signs = np.abs(eigenvalues) > least
+        left = vectors[:, signs] @ (slopes[signs] / eigenvalues[signs])
+        if float(space.distances(space.values(at[0] - left), end)) > 1.0:
+            return None
+        apart = np.abs(path.values[:, :, None] - path.values[:, None, :]).max(axis=0)
+        is_equal = (apart <= ROUNDING_MOVE * space.width).sum(axis=1) > 1
+        names = tuple(name for name, same in zip(space.names, is_equal, strict=True) if same)
+        steepest = vectors[:, 0] / np.abs(vectors[:, 0]).max()
+        return cls(eigenvalues, steepest, names)
+
+    def words(self, space: Space, end: FloatArray) -> str:
+        """Returns what it is, and why the run did not leave it."""
+        text = (
+            f"the run ended at a saddle point, {space.show(end)}: no gradient is left there, and "
+            f"the smallest eigenvalue of the Hessian is {self.eigenvalues[0]:.3g}, so that the "
+            "loss falls on both sides"
+        )
+        if self.equal:
+            text += (
+                f"; {' and '.join(self.equal)} started equal, got equal gradients and stayed equal"
+            )
+        return text
+
+
 def with_lowest_as_target(run_: Run) -> Run:
     """Returns a run of several parameters without a target, judged by the lowest minimum found.
 
     Searched by Adam from random starts, from the run's own start and end, and by Newton's method
     from where these were lowest. Of equally low ones it is the run's own, or the one nearest to its
     start.
+
+    Raises:
+        UsageError: Some of the parameters have a target, others none.
     """
     objective, space, path = run_.objective, run_.space, run_.trajectory
+    if any(parameter.target is not None for parameter in space.parameters):
+        raise UsageError("some of the parameters have a target.", "Give that of each, or none.")
     bench = SpaceBench(objective, run_.settings.optimizer, run_.rates)
     ends = np.array([[getattr(p, side) for p in space.parameters] for side in ("low", "high")])
     rates = _SEARCH_SHARE * np.ptp(space.coordinates(ends), axis=0)
@@ -799,7 +891,8 @@ class Facts:
     Attributes:
         faults: Of the gradient and the code, as far as they are known already.
         space: What was learned.
-        goal_name: What a run should reach, in words.
+        goal_name: What a run should reach, in words; "the target" only where one was given.
+        no_minimum: The words for a range or a target without a minimum.
         line: The objective of one parameter; None of several.
         loss_eps: Relative rounding of the loss, as far as it is known.
         landscape: Of one parameter, its critical points; None of several.
@@ -815,6 +908,7 @@ class Facts:
         self.objective, self.space = run.objective, run.space
         is_given = self.space.target is not None and not self.space.is_target_found
         self.goal_name = "the target" if is_given else "the lowest minimum"
+        self.no_minimum = "there is no minimum" + (" at the target" if is_given else "")
         self.line = self.objective.line if isinstance(self.objective, OfLine) else None
         self.landscape = None if sweep is None else sweep.landscape
         self.settings = replace(run.settings, lr=float(run.rates.max()))
@@ -927,6 +1021,18 @@ class Facts:
             return None
         series = SeriesObjective(self.line)
         return LineBench(series) if series.series.is_resolved else None
+
+    @cached_property
+    def continued(self) -> Trial | None:
+        """Of several parameters, the same run with more steps, if it is on its way to the goal."""
+        if self.run.outcome != "unfinished" or not isinstance(self.bench, SpaceBench):
+            return None
+        return self.bench.continued(self.settings, self.start)
+
+    @cached_property
+    def saddle(self) -> Saddle | None:
+        """The saddle at which the run rests, if it does."""
+        return Saddle.at_end(self.run)
 
     @cached_property
     def windows(self) -> Windows | None:

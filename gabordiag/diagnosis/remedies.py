@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gabordiag.diagnosis.causes import NUDGE
 from gabordiag.diagnosis.evidence import (
     TRIED_STEPS,
     Bench,
@@ -176,6 +177,16 @@ def own_rates(facts: Facts) -> Remedy | None:
     own = SpaceBench(objective, "sgd", rates, facts.start)
     trial = own.confirmed(replace(facts.settings, lr=float(rates.max())), facts.start)
     return _from_trial("own_rates", facts.tuning(trial), trial)
+
+
+def leave_saddle(facts: Facts) -> Remedy | None:
+    """A start a little to the side in which the loss falls where the run rests at a saddle."""
+    if facts.saddle is None:
+        return None
+    aside = NUDGE * facts.space.tolerance * facts.saddle.direction
+    starts = (facts.start + aside, facts.start - aside)
+    trial = first_reached(facts.bench.confirmed(facts.settings, start) for start in starts)
+    return _from_trial("leave_saddle", facts.options(trial.start), trial)
 
 
 def adaptive(facts: Facts) -> Remedy | None:
@@ -343,6 +354,7 @@ REMEDIES: tuple[Try, ...] = (
     lr_decay,
     momentum,
     own_rates,
+    leave_saddle,
     adaptive,
     start_in_basin,
     normalize_input,

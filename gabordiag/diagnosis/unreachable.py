@@ -86,10 +86,9 @@ def _lower_beside_jump(facts: Facts, landscape: Landscape) -> Finding | None:
     if landscape.lowest_jump is None or loss - landscape.lowest_jump[1] <= UNREACHABLE * height:
         return None
     place, beside = landscape.lowest_jump
-    what = "the target" if goal is not None else "the lowest minimum"
     text = (
         f"the loss jumps at {shown(place)} and is lower right beside the jump ({beside:.4g}) than "
-        f"at {what} {shown(end)} ({loss:.4g})"
+        f"at {facts.goal_name} {shown(end)} ({loss:.4g})"
     )
     evidence = {"lowest": place, "lowest_loss": beside, "loss_at_target": loss}
     advice = "Make the loss continuous there, or choose a --range on one side of the jump."
@@ -118,7 +117,10 @@ def _of_several(facts: Facts) -> Finding:
     }  # fmt: skip
     there = f"{shown(lowest)} ({lowest_loss:.4g})"
     if apart > 1.0 and loss - lowest_loss > UNREACHABLE * bench.height:
-        text = f"the loss is lower at {there} than at the target {shown(bench.goal)} ({loss:.4g})"
+        text = (
+            f"the loss is lower at {there} than at {facts.goal_name} {shown(bench.goal)} "
+            f"({loss:.4g})"
+        )
         return Finding("target_unreachable", True, False, evidence, text, _compare(facts, lowest))
     if (
         beside is not None
@@ -128,7 +130,7 @@ def _of_several(facts: Facts) -> Finding:
         text = f"there is no minimum at the target {shown(bench.goal)} (loss {loss:.4g})"
         text += f"; the nearest is at {shown(beside)}"
         return Finding("target_unreachable", True, False, evidence, text, _compare(facts, beside))
-    text = f"no loss lower than at the target ({loss:.3g}) was found elsewhere"
+    text = f"no loss lower than at {facts.goal_name} ({loss:.3g}) was found elsewhere"
     return Finding("target_unreachable", False, False, evidence, text)
 
 

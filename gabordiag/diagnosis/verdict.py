@@ -218,6 +218,7 @@ def diagnose_objective(
     blocked = blocked or any(f.present and f.cause == "wrong_gradient" for f in findings)
     facts.faults = tuple(f for f in findings if f.present and f.cause in GRADIENT_CAUSES)
     verdict = judge_findings(facts, findings)
+    findings = _with_saddle(facts, verdict, findings)
     remedies: tuple[Remedy, ...] = ()
     if verdict not in HEALTHY and not (sweep is None and is_too_short(made_run)):
         # Without a gradient to trust no descent can be mended; only looking everywhere helps.
@@ -368,6 +369,25 @@ def _all_findings(
     return tuple(kept.values())
 
 
+def _with_saddle(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Says in the primary finding that the run rests at a saddle, if it does."""
+    saddle = facts.saddle
+    if saddle is None:
+        return findings
+    evidence = {"eigenvalues": saddle.eigenvalues.tolist(), "stayed_equal": list(saddle.equal)}
+    said = _begin(saddle.words(facts.space, facts.run.final))
+    return tuple(
+        replace(
+            finding,
+            evidence={**finding.evidence, "saddle": evidence},
+            explanation=f"{said}; {finding.explanation}",
+        )
+        if finding.cause == verdict
+        else finding
+        for finding in findings
+    )
+
+
 def is_too_short(run_: Run) -> bool:
     """Whether a run's tail shows too little; one that broke off before its last step is judged."""
     steps = len(run_.trajectory) - 1
@@ -499,6 +519,8 @@ def _inconclusive_headline(facts: Facts) -> str:
     if is_too_short(facts.run):
         few = counted(facts.settings.steps, "step is", "steps are")
         return f"{few} too few to judge. Run at least --steps {10 * SHORTEST_TAIL}."
+    if facts.saddle is not None:
+        return f"{_begin(facts.saddle.words(facts.space, facts.run.final))}."
     compare = "" if facts.settings.optimizer == "sgd" else ", or compare with --optimizer sgd"
     return (
         f"The run ends {facts.run.outcome.replace('_', ' ')}, and no cause that was tested "

@@ -315,6 +315,7 @@ class Optimization(Result):
                 "periods": [parameter.period for parameter in space.parameters],
                 "tolerances": space.tolerance.tolist(),
                 "target": None if space.target is None else space.named(space.target),
+                "target_found": space.is_target_found,
             }
         if self.sweep is not None:
             return {**shown, "landscape": self.sweep.to_dict()}

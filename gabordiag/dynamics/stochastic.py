@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,14 +17,26 @@ import numpy as np
 from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import tail_length
-from gabordiag.dynamics.run import Optimization, Run, StepListener, Trajectory, judge, one_step, run
+from gabordiag.dynamics.replay import Step, as_steps
+from gabordiag.dynamics.run import (
+    Optimization,
+    Run,
+    StepListener,
+    Trajectory,
+    as_objective_of,
+    judge,
+    one_step,
+    run,
+)
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import CriticalPoint, Landscape
+from gabordiag.landscape.surface import pair_surfaces
 from gabordiag.landscape.sweep import Sweep
-from gabordiag.objective.batches import BatchObjective
-from gabordiag.objective.gabor_line import DirectObjective, ShortcutObjective
+from gabordiag.objective.batches import draws_of
+from gabordiag.objective.gabor_line import ShortcutObjective
+from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.line import Line
-from gabordiag.objective.objective import OfLine
+from gabordiag.objective.objective import Objective, OfLine
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import finite_or_none, read_only
 
@@ -95,41 +107,68 @@ class BatchEffect:
 
 
 def run_all_batches(
-    objective: Line,
-    exact: Line,
+    objective: Objective | Line,
+    exact: Objective | Line,
     settings: Sequence[OptimizerSettings],
-    starts: Sequence[float],
+    starts: Sequence[Any],
     batch_size: int,
+    lr: Mapping[str, float] | None = None,
     *,
-    sweep: Sweep,
+    sweep: Sweep | None = None,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
+    logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
 ) -> Optimization:
     """Runs every setting from every start, on batches of some images and on all images.
 
     What is descended is `objective`; `exact` is the same through the shortcut, for what is measured
     beside the run. The steps that the listeners of the runs get have a `full_loss`.
 
+    Args:
+        objective: The experiment's loss of one parameter or of several.
+        exact: As above.
+        settings: How, one or several.
+        starts: First values, each as `Space.point` takes them.
+        batch_size: Images a step.
+        lr: Learning rates of single parameters, by name.
+        sweep: Of an objective of one parameter.
+        listeners: Gives the listener of the index-th run.
+        logged: Gives the first rows that the index-th run has logged, if it was interrupted.
+
     Returns:
         Two runs for each setting and start: on batches, then noise-free. All draw the same batches.
 
     Raises:
         UsageError: No objective of an experiment.
+        InputError: The logged steps are not these runs'.
     """
-    if not isinstance(exact, ShortcutObjective):
+    stepped, exact = as_objective_of(objective), as_objective_of(exact)
+    source = exact.line if isinstance(exact, OfLine) else exact
+    if not isinstance(source, ShortcutObjective | GaborObjective):
         raise UsageError("batches need an experiment and its shortcut.", "Give an Experiment.")
-    if not isinstance(objective, (ShortcutObjective, DirectObjective)):
-        raise UsageError("batches need an experiment to descend on.", "Give an Experiment.")
     runs: list[Run] = []
-    images, landscape = image_count(exact), sweep.landscape
+    images, landscape = image_count(source), None if sweep is None else sweep.landscape
     for how, start in itertools.product(settings, starts):
-        batches = BatchObjective(objective, batch_size, exact.experiment.seed)
-        noisy = _run_batches(batches, exact, how, start, landscape, listeners(len(runs)))
-        on_all = _with_full_loss(listeners(len(runs) + 1))
-        free = run(exact, how, start, landscape=landscape, listener=on_all, stepped=objective)
+        index = len(runs)
+        steps, on_all_steps = (as_steps(logged(at), len(exact.space)) for at in (index, index + 1))
+        rates = exact.space.rates(how.lr if lr is None else lr, how.lr)
+        noisy = _run_batches(
+            draws_of(stepped, batch_size), exact, how, exact.space.point(start), rates, landscape,
+            listeners(index), steps,
+        )  # fmt: skip
+        free = run(
+            exact, how, start, lr, landscape=landscape,
+            listener=_with_full_loss(listeners(index + 1)), stepped=stepped, logged=on_all_steps,
+        )  # fmt: skip
         path = replace(free.trajectory, full_losses=free.trajectory.losses)
         free = replace(free, trajectory=path, batch_size=images)
-        effect = measure_effect(exact, noisy, free, batch_size)
-        runs += [replace(noisy, batch=effect.to_dict(), batch_size=batch_size), free]
+        effect = (
+            measure_effect(source, noisy, free, batch_size).to_dict()
+            if isinstance(source, ShortcutObjective)
+            else measure_joint_effect(source, noisy, free, batch_size)
+        )
+        runs += [replace(noisy, batch=effect, batch_size=batch_size), free]
+    if sweep is None:
+        return Optimization(tuple(runs), None, pair_surfaces(exact, runs[0].trajectory.values))
     return Optimization(tuple(runs), sweep)
 
 
@@ -138,7 +177,7 @@ def _landscape(result: Run) -> Landscape:
     return result.landscape
 
 
-def image_count(objective: ShortcutObjective) -> int:
+def image_count(objective: ShortcutObjective | GaborObjective) -> int:
     """Returns how many images the loss is the mean over."""
     return len(objective.experiment.image_set)
 
@@ -149,27 +188,31 @@ def _with_full_loss(listener: StepListener | None) -> StepListener | None:
 
 
 def _run_batches(
-    batches: BatchObjective,
-    exact: ShortcutObjective,
+    batches: Objective,
+    exact: Objective,
     settings: OptimizerSettings,
-    start: float,
-    landscape: Landscape,
+    start: FloatArray,
+    rates: FloatArray,
+    landscape: Landscape | None,
     listener: StepListener | None,
+    logged: Sequence[Step],
 ) -> Run:
     states, full = [], []
-    for state in descend(OfLine(batches), settings, np.array([[start]]), np.array([[settings.lr]])):
+    for state in descend(batches, settings, start[None], rates[None], logged):
         states.append(state)
-        full.append(float(exact.loss_at(state.values[0])[0]))
-        if listener is not None:
+        full.append(float(exact.loss_at(exact.space.coordinates(state.values))[0]))
+        if listener is not None and state.step >= len(logged):
             listener(one_step(state)._replace(full_loss=full[-1]))
     losses = read_only(np.array(full))
-    logged = Trajectory.from_states(states, full_losses=losses)
-    gradients = read_only(exact.derivatives(logged.value)[1][:, None])
-    judged = replace(logged, losses=losses, gradients=gradients)
-    result = judge(exact, settings, landscape, judged)
-    outcome = "local_minimum" if _hovers_elsewhere(result) else result.outcome
+    path = Trajectory.from_states(states, full_losses=losses)
+    gradients = read_only(exact.loss_and_gradient(exact.space.coordinates(path.values))[1])
+    judged = replace(path, losses=losses, gradients=gradients)
+    result = judge(exact, settings, landscape, judged, rates)
+    # Of several parameters the basins are not known.
+    hovers = landscape is not None and _hovers_elsewhere(result)
+    outcome = "local_minimum" if hovers else result.outcome
     # The exponent of the noise-free map says nothing about a path that is driven by chance.
-    return replace(result, trajectory=logged, outcome=outcome, lyapunov=None)
+    return replace(result, trajectory=path, outcome=outcome, lyapunov=None)
 
 
 def _hovers_elsewhere(result: Run) -> bool:
@@ -210,6 +253,47 @@ def measure_noise(exact: ShortcutObjective, value: float, batch_size: int) -> Gr
         for _ in range(NOISE_DRAWS)
     ]
     return GradientNoise(value, exact.gradient(value).item(), float(np.std(gradients, ddof=1)))
+
+
+def measure_joint_effect(
+    exact: GaborObjective, noisy: Run, free: Run, batch_size: int
+) -> dict[str, Any]:
+    """Returns what drawing batches changed in a run of several parameters, as JSON takes it."""
+    space, images = exact.space, image_count(exact)
+    at = space.coordinates(noisy.trajectory.values[0])[None]
+    generator = np.random.default_rng([exact.experiment.seed, batch_size])
+    gradients = [
+        exact.on_images(
+            generator.choice(images, batch_size, replace=False).tolist()
+        ).loss_and_gradient(at)[1][0]
+        for _ in range(NOISE_DRAWS)
+    ]
+    full, deviation = exact.loss_and_gradient(at)[1][0], np.std(gradients, axis=0, ddof=1)
+    epochs = (len(noisy.trajectory) - 1) * batch_size / images
+    scatter = ", ".join(
+        f"{name} by {size:.3g} around {slope:.3g}"
+        for name, size, slope in zip(space.names, deviation, full, strict=True)
+    )
+    lowest = [float(np.nanmin(made.trajectory.landscape_losses)) for made in (noisy, free)]
+    return {
+        "size": batch_size,
+        "images": images,
+        "epochs": epochs,
+        "noise_at_start": {
+            "full_gradient": space.named(full), "deviation": space.named(deviation),
+        },
+        "explanation": (
+            f"Batches of {batch_size} of {images} images ({epochs:.3g} epochs): at the start a "
+            f"batch's gradient scatters around the full gradient, {scatter}. With this noise the "
+            f"run ends at {space.show(noisy.final)} ({_words(noisy)}, lowest loss over all images "
+            f"{lowest[0]:.3g}), without it at {space.show(free.final)} ({_words(free)}, "
+            f"{lowest[1]:.3g})."
+        ),
+    }  # fmt: skip
+
+
+def _words(result: Run) -> str:
+    return result.outcome.replace("_", " ")
 
 
 def measure_effect(exact: ShortcutObjective, noisy: Run, free: Run, batch_size: int) -> BatchEffect:

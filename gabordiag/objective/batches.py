@@ -9,16 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, RandomSampler
 
 from gabordiag.errors import UsageError
-from gabordiag.objective.gabor_line import DirectObjective, GaborLine, ShortcutObjective
-from gabordiag.objective.line import Derived, Line
+from gabordiag.objective.gabor_line import DirectObjective, ShortcutObjective
+from gabordiag.objective.gabor_objective import GaborObjective
+from gabordiag.objective.kernel_loss import ExperimentLoss
+from gabordiag.objective.line import Derived, Line, ScalarLoss
+from gabordiag.objective.objective import Objective, OfLine
+from gabordiag.objective.space import FloatArray
 
 
-def resolve_batch_size(objective: Line, batch_size: int | None) -> int | None:
+def resolve_batch_size(objective: ScalarLoss, batch_size: int | None) -> int | None:
     """Returns the batch size, or None where every batch would hold all images.
 
     Raises:
@@ -26,7 +31,9 @@ def resolve_batch_size(objective: Line, batch_size: int | None) -> int | None:
     """
     if batch_size is None:
         return None
-    if not isinstance(objective, GaborLine) or not objective.experiment.has_many_images:
+    if isinstance(objective, OfLine):
+        objective = objective.line
+    if not isinstance(objective, ExperimentLoss) or not objective.experiment.has_many_images:
         raise UsageError("batches are drawn from many images.", "Give --images DIR.")
     if batch_size < 1:
         raise UsageError(f"{batch_size} images are no batch.", "Use --batch-size 1 or more.")
@@ -45,7 +52,7 @@ def draw_batches(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
         yield from BatchSampler(shuffled, batch_size, drop_last=False)
 
 
-class BatchObjective(Derived, Line):
+class _Drawn(Derived):
     """The loss over a batch of the images, drawn anew at every step.
 
     Args:
@@ -55,21 +62,63 @@ class BatchObjective(Derived, Line):
     """
 
     def __init__(
-        self, full: ShortcutObjective | DirectObjective, batch_size: int, seed: int
+        self,
+        full: ShortcutObjective | DirectObjective | GaborObjective,
+        batch_size: int,
+        seed: int,
     ) -> None:
         super().__init__(full)
-        self.full, self.parameter = full, full.parameter
+        self.full = full
         self._batches = draw_batches(len(full.experiment.image_set), batch_size, seed)
-        self._part: Line = full
+        self._part = full
 
     def begin_step(self) -> None:
         """Draws the next batch."""
         self._part = self.full.on_images(next(self._batches))
 
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the batch's loss (n,) at the values (n,); of all images before the first step."""
-        return self._part.loss(values)
+    def loss(self, at: Tensor) -> Tensor:
+        """Returns the batch's loss (n,) at n values or points; of all images before a step."""
+        return self._part.loss(at)
 
-    def smooth_loss(self, values: Tensor) -> Tensor:
+    def smooth_loss(self, at: Tensor) -> Tensor:
         """Returns the batch's loss without its root (n,)."""
-        return self._part.smooth_loss(values)
+        return self._part.smooth_loss(at)
+
+
+class BatchObjective(_Drawn, Line):
+    """Batches of an experiment of which one parameter is learned."""
+
+    def __init__(
+        self, full: ShortcutObjective | DirectObjective, batch_size: int, seed: int
+    ) -> None:
+        super().__init__(full, batch_size, seed)
+        self.parameter = full.parameter
+
+
+class SpaceBatches(_Drawn, Objective):
+    """Batches of an experiment of which several parameters are learned."""
+
+    def __init__(self, full: GaborObjective, batch_size: int, seed: int) -> None:
+        super().__init__(full, batch_size, seed)
+        self.space = full.space
+
+    def loss_and_gradient(
+        self, coordinates: npt.ArrayLike, *, smooth: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
+        """Returns the batch's losses (n,) and gradients (n, d)."""
+        assert isinstance(self._part, GaborObjective)
+        return self._part.loss_and_gradient(coordinates, smooth=smooth)
+
+
+def draws_of(full: Objective, batch_size: int) -> Objective:
+    """Returns the loss of an experiment over batches, drawn by its seed.
+
+    Raises:
+        UsageError: No objective of an experiment.
+    """
+    source = full.line if isinstance(full, OfLine) else full
+    if isinstance(source, GaborObjective):
+        return SpaceBatches(source, batch_size, source.experiment.seed)
+    if isinstance(source, ShortcutObjective | DirectObjective):
+        return OfLine(BatchObjective(source, batch_size, source.experiment.seed))
+    raise UsageError("batches need an experiment to descend on.", "Give an Experiment.")

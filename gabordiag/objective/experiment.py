@@ -341,13 +341,19 @@ class Experiment:
         """As `everywhere`, for even kernels, g(-x, -y) = g(x, y): a quarter of the arithmetic."""
         return self._from_pixels(fold_even(self._pixel_gram, self.kernel_size))
 
+    def everywhere_of_each(self, *, even: bool) -> Iterator[CompressedResponse]:
+        """Yields `everywhere`, or `everywhere_even`, of one image after the other."""
+        for gram in self._pixel_grams():
+            yield self._from_pixels(fold_even(gram, self.kernel_size) if even else gram)
+
     @cached_property
     def _pixel_gram(self) -> Tensor:
-        grams = (
-            patch_gram(picture.padded, self.kernel_size, picture.noise)
-            for picture in self.pictures()
-        )
-        return sum(grams, torch.zeros((), dtype=torch.float64)) / len(self.image_set)
+        zero = torch.zeros((), dtype=torch.float64)
+        return sum(self._pixel_grams(), zero) / len(self.image_set)
+
+    def _pixel_grams(self) -> Iterator[Tensor]:
+        for picture in self.pictures():
+            yield patch_gram(picture.padded, self.kernel_size, picture.noise)
 
     def _from_pixels(self, gram: Tensor) -> CompressedResponse:
         pixels = len(gram) - (self.target_noise > 0)

@@ -6,6 +6,7 @@ exact for all kernels (`Experiment.everywhere`).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,13 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gabordiag.errors import UsageError
+from gabordiag.errors import InputError, UsageError
 from gabordiag.gabor import POSITIVE_NAMES, theta_period
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
 from gabordiag.objective.objective import Objective
+from gabordiag.objective.response import CompressedResponse
 from gabordiag.objective.space import FloatArray, Parameter, Space
 
+# Of the compressed responses of all images: with more, batches are drawn with conv2d alone.
+_MOST_BYTES = 2**29
 # What stays the same filter with the other sign: the envelope knows only the squares.
 _EVEN = ("sigma", "gamma")
 
@@ -109,14 +113,52 @@ class GaborObjective(ExperimentLoss, Objective):
                 copies += [{**copy, name: -copy[name]} for copy in copies]
         return np.array([[copy[name] for name in self.space.names] for copy in copies])
 
+    @property
+    def _is_even(self) -> bool:
+        # cos(-u + psi) = cos(u + psi) at every u where sin(psi) = 0.
+        return "psi" not in self.space.names and theta_period(self.experiment.psi) == math.pi
+
+    @cached_property
+    def _of_each(self) -> list[CompressedResponse]:
+        """The compressed response of every image."""
+        kept: list[CompressedResponse] = []
+        for single in self.experiment.everywhere_of_each(even=self._is_even):
+            kept.append(single.to(self.dtype, self.device))
+            if len(self.experiment.image_set) * single.weights.nbytes > _MOST_BYTES:
+                raise InputError(
+                    f"these images' Gram matrices take more than {_MOST_BYTES // 2**20} MB.",
+                    "Use fewer images, or --direct.",
+                )
+        return kept
+
+    def on_images(self, indices: Sequence[int]) -> GaborObjective:
+        """Returns the same objective on some of the many images, of `Experiment.image_set`.
+
+        The inner products of their mean are those of all their responses one after the other, each
+        over the root of their number: nothing is convolved or factored again.
+
+        Raises:
+            InputError: There are so many images that single ones are not kept.
+        """
+        part, whole = copy.copy(self), self._whole
+        if isinstance(whole, WholeImages):
+            part.__dict__["_whole"] = whole.on_images(indices)
+            return part
+        chosen, share = [self._of_each[index] for index in indices], len(indices) ** -0.5
+        together = CompressedResponse(
+            share * torch.cat([single.weights for single in chosen]),
+            share * torch.cat([single.extra for single in chosen]),
+            chosen[0].rank,
+        )
+        part.__dict__["_whole"] = replace(whole, compressed=together)
+        return part
+
     @cached_property
     def _whole(self) -> KernelLoss | WholeImages:
         experiment, target_kernel = self.experiment, self.target_kernel()
         if self._is_direct:
             return WholeImages(experiment, target_kernel)
-        # cos(-u + psi) = cos(u + psi) at every u where sin(psi) = 0.
-        is_even = "psi" not in self.space.names and theta_period(experiment.psi) == math.pi
-        compressed = experiment.everywhere_even if is_even else experiment.everywhere
+        compressed = experiment.everywhere_even if self._is_even else experiment.everywhere
         return KernelLoss(
             compressed.to(self.dtype, self.device),
             target_kernel,

@@ -22,6 +22,7 @@ from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.evaluator import Evaluator, FunctionLoss
 from gabordiag.own.loading import parameters_of, user_code
 from gabordiag.own.modules import (
+    HOW_TO_BUILD,
     Input,
     LossFunction,
     ModuleLoss,
@@ -31,7 +32,7 @@ from gabordiag.own.modules import (
 from gabordiag.own.numeric import has_sharp_zero
 from gabordiag.own.period import ParameterRequest, choose_parameter
 from gabordiag.own.streams import RandomStreams
-from gabordiag.own.training import HOW_TO_BUILD, Training
+from gabordiag.own.training import Training
 from gabordiag.own.vector import CustomObjective
 
 # A number for each parameter: by name, or in order; or the only parameter's.

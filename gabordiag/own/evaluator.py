@@ -124,6 +124,20 @@ class Evaluator(ABC):
             self.precision = max(self.precision, dtype, key=lambda kind: torch.finfo(kind).eps)
 
 
+def refuse_without_numbers(label: str, tensor: Tensor) -> None:
+    """Raises if a tensor does not hold its elements one by one."""
+    if tensor.is_meta:
+        raise InputError(
+            f"{label} is on the meta device and holds no values.",
+            "Load the weights, or make the module on the CPU.",
+        )
+    if tensor.layout != torch.strided:
+        raise InputError(
+            f"{label} is a sparse tensor, which cannot be studied.",
+            "Make it dense with .to_dense().",
+        )
+
+
 class FunctionLoss(Evaluator):
     """A function of one number, or of a vector, that returns the loss.
 
@@ -177,6 +191,7 @@ class FunctionLoss(Evaluator):
                     f"The objective returns a {type(result).__name__}, not a loss.",
                     "Return a tensor with one element.",
                 ) from None
+        refuse_without_numbers("the objective's loss", result)
         if result.numel() != 1 or result.is_complex():
             shape, kind = tuple(result.shape), "complex " if result.is_complex() else ""
             advice = "Reduce it to the loss, for example with .mean()."

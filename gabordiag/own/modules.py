@@ -27,12 +27,16 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.images import load_image
 from gabordiag.objective.losses import Loss, find_loss
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.evaluator import Evaluator, Leaves, Slots
+from gabordiag.own.evaluator import Evaluator, Leaves, Slots, refuse_without_numbers
 from gabordiag.own.loading import parameters_of, user_code
 
 Input = str | Path | npt.ArrayLike | Tensor | tuple[Any, ...]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 RUNNING = "running the module"
+HOW_TO_BUILD = (
+    "For a module that is trained on labels, give gd.Training(model, batches, loss), where batches "
+    "is a list or a DataLoader of (input, target) and loss a function of (output, target)."
+)
 _PATH = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<index>\s*-?\d+\s*(,\s*-?\d+\s*)*)\])?")
 # More elements at once are not studied: each has a range that is found by evaluations.
 _MOST_ELEMENTS = 256
@@ -99,18 +103,8 @@ def _refuse_unusable(module: nn.Module) -> None:
             "a scripted module cannot be studied.", "Give the module before scripting."
         )
     for label, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if nn.parameter.is_lazy(tensor):
-            continue
-        if tensor.is_meta:
-            raise InputError(
-                f"{label} is on the meta device and holds no values.",
-                "Load the weights, or make the module on the CPU.",
-            )
-        if tensor.layout != torch.strided:
-            raise InputError(
-                f"{label} is a sparse tensor, which cannot be studied.",
-                "Make it dense with .to_dense().",
-            )
+        if not nn.parameter.is_lazy(tensor):
+            refuse_without_numbers(label, tensor)
 
 
 def _find(module: nn.Module, parameters: Mapping[str, Tensor], path: str) -> list[Element]:
@@ -198,7 +192,7 @@ def _require_no_arguments(module: nn.Module) -> None:
     if needed:
         raise InputError(
             f"{type(module).__name__} takes {', '.join(needed)}, but was given no input.",
-            "Give it an image or a .npy file with --input, or input=... in Python.",
+            "Give it an image or a .npy file with --input, or input=... in Python. " + HOW_TO_BUILD,
         )
 
 
@@ -417,6 +411,7 @@ class ModuleLoss(Evaluator):
                 f"Wrap it in a module whose forward returns one tensor, {entry}: the loss, or what "
                 "to compare with the target.",
             )
+        refuse_without_numbers("the module's output", output)
         return output
 
     def _call(self, replacements: dict[str, Tensor], arguments: tuple[Any, ...]) -> Any:

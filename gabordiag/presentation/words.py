@@ -447,7 +447,7 @@ def plane_of_starts(view: View) -> list[Block]:
 def ends(made: Runs) -> list[Block]:
     """Returns where each run began and ended, and how the loss curves there."""
     blocks: list[Block] = [Heading("Parameter by parameter")]
-    columns = ("parameter", "start", "end", "target", "distance", "there")
+    columns = ("parameter", "start", "end", made.goal_name, "distance", "there")
     for index, run in enumerate(made.runs, 1):
         if len(made.runs) > 1:
             blocks.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
@@ -547,13 +547,16 @@ def _rest(hessian: Json, loss_name: str) -> str:
 
 
 def at_target(made: Runs, hessian: Json) -> list[Block]:
-    """Returns how the loss curves at the target, of a run that did not get there."""
+    """Returns how the loss curves at the target, or the lowest minimum, of a run elsewhere."""
     (run,) = made.runs
     if not hessian["is_minimum"] or _is_at_target(made, run):
         return []
     listed = _listed(hessian["eigenvalues"])
     number_there = number(hessian["condition_number"], 3)
-    text = f"At the target the eigenvalues are {listed}, and the condition number is {number_there}"
+    text = (
+        f"At the {made.goal_name} the eigenvalues are {listed}, and the condition number is "
+        f"{number_there}"
+    )
     if _under_root(run["loss"]) is None:
         bound = number(hessian["stable_lr"], 3)
         text += f"; no rate of plain gradient descent above {bound} converges there"
@@ -594,19 +597,22 @@ def _elements(elements: Sequence[Json]) -> Table:
     owners = {element["parameter"].rpartition(".")[0] for element in elements}
     # Of one layer its name says nothing.
     prefix = f"{owners.pop()}." if len(owners) == 1 else ""
-    rows = [
-        (
-            element["name"].removeprefix(prefix),
-            *(parameter_of(element).show(element[end], 1) for end in ("start", "final")),
-            "converged"
-            if element["verdict"] == "healthy"
-            else element["verdict"].replace("_", " "),
-            element["findings"][0]["explanation"] if element["findings"] else "",
-            element["helps"],
-        )
-        for element in elements
-    ]
-    return Table(("filter", "from", "to", "verdict", "why", "what helps"), tuple(rows))
+    columns = ("filter", "from", "to", "verdict", "why", "what helps")
+    rows: list[tuple[str, ...]] = []
+    first: dict[tuple[str, ...], str] = {}
+    for element in elements:
+        name = element["name"].removeprefix(prefix)
+        ends = [parameter_of(element).show(element[end], 1) for end in ("start", "final")]
+        if not element["findings"]:
+            rows.append((name, *ends, "converged", "", ""))
+            continue
+        verdict_ = element["verdict"].replace("_", " ")
+        words = element["findings"][0]["explanation"], element["helps"]
+        earlier = first.setdefault((element["parameter"], *words), name)
+        rows.append((name, *ends, verdict_, *(words if earlier == name else (f"as {earlier}", ""))))
+    if not first:
+        return Table(columns[:4], tuple(row[:4] for row in rows))
+    return Table(columns, tuple(rows))
 
 
 def _training_remedies(result: Json) -> list[Block]:

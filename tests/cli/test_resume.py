@@ -48,6 +48,12 @@ RUNS: dict[str, list[str]] = {
     "root": ["--loss", "rmse", "--lr", "1"],
     "noisy target": ["--target-noise", "0.3", "--seed", "4", "--lr", "1"],
     "wavelength": ["--learn", "wavelength", "--start", "4.4", "--lr", "0.1"],
+    "batches": ["--batch-size", "2", "--lr", "0.5", "--momentum", "0.9"],
+    "batches of two parameters": ["--batch-size", "2", "--learn", "theta", "--learn", "sigma",
+                                  "--optimizer", "adam", "--lr", "0.05"],
+    "two parameters from two starts": ["--learn", "theta", "--learn", "sigma", "--lr", "0.05",
+                                       "--start", "theta=0.1", "--start", "theta=0.3",
+                                       "--start", "sigma=2.5", "--start", "sigma=1.8"],
     "breaks down": ["--learn", "wavelength", "--start", "4.4", "--lr", "1e200", "--momentum",
                     "0.9"],
     **{
@@ -63,6 +69,10 @@ RUNS: dict[str, list[str]] = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
     np.save(folder / "image.npy", np.random.default_rng(3).standard_normal((30, 28)))
+    (folder / "images").mkdir()
+    for seed in range(5):
+        image = np.random.default_rng(seed).standard_normal((24, 22))
+        np.save(folder / "images" / f"{seed}.npy", image)
     (folder / "own.py").write_text(OWN)
     return folder
 
@@ -79,7 +89,10 @@ def whole(place: Path) -> Any:
     @cache
     def make(name: str) -> Path:
         folder = place / "whole" / name.replace(" ", "-")
-        image = [] if name.startswith("own") else ["--image", "image.npy", "--loss", "mse", *FILTER]
+        source = (
+            ["--images", "images"] if "--batch-size" in RUNS[name] else ["--image", "image.npy"]
+        )
+        image = [] if name.startswith("own") else [*source, "--loss", "mse", *FILTER]
         options = [*image, "--steps", "30", *RUNS[name]]
         if "--loss" in RUNS[name]:
             options.remove("--loss")

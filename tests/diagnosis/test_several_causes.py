@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+import gabordiag as gd
+from gabordiag.api import as_objective_of
 from gabordiag.diagnosis import evidence
-from gabordiag.diagnosis.causes import kink, no_working_lr, step_too_large, wrong_basin
-from gabordiag.diagnosis.evidence import Facts
+from gabordiag.diagnosis.causes import (
+    kink,
+    no_working_lr,
+    step_too_large,
+    step_too_small,
+    wrong_basin,
+)
+from gabordiag.diagnosis.evidence import Facts, SpaceBench
+from gabordiag.diagnosis.log.readers import read_logs, run_from_log
 from gabordiag.diagnosis.verdict import headline
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run as run_one
+from gabordiag.errors import UsageError
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.results import Finding
 from tests.diagnosis.planting import cardinal_gabor
@@ -85,3 +99,116 @@ def test_the_headline_says_what_there_is_to_say(caught: Facts) -> None:
         "The run settled elsewhere. None of the 0 remedies tried helps."
     )
     assert "ends local minimum, and no cause" in headline(caught, "inconclusive", (), ())
+
+
+def _sines(v: Tensor) -> Tensor:
+    return torch.sin(v[0]) * torch.sin(v[1])
+
+
+def test_a_run_that_ends_at_a_saddle_is_said_to() -> None:
+    # On the diagonal sin^2: descent ends at 0, where the Hessian is ((0, 1), (1, 0)).
+    found = gd.diagnose(_sines, start=(0.6, 0.6), range=(-2, 2), lr=0.1)
+    primary = found.findings[0]
+    saddle = primary.evidence["saddle"]
+    np.testing.assert_allclose(saddle["eigenvalues"], [-1, 1], atol=1e-9)
+    assert saddle["stayed_equal"] == ["v[0]", "v[1]"]
+    for text in (primary.explanation, found.headline):
+        assert "saddle" in text
+        assert "stayed equal" in text
+    # The minima are (pi/2, -pi/2) and its mirror: none was given, none is called the target.
+    said = [finding.explanation for finding in found.findings]
+    assert not [text for text in (found.headline, *said) if "target" in text]
+    leave = next(remedy for remedy in found.remedies if remedy.name == "leave_saddle")
+    assert leave.works
+    assert not leave.needs_target
+    start = np.array(list(leave.evidence["start"].values()))
+    path = start.copy()
+    for _ in range(500):
+        path -= 0.1 * np.cos(path) * np.sin(path[::-1])
+    assert np.abs(np.abs(path) - math.pi / 2).max() < 1e-3
+    assert path[0] * path[1] < 0
+
+
+def test_a_run_at_a_minimum_ends_at_no_saddle(caught: Facts) -> None:
+    assert caught.saddle is None
+
+
+def _valley(v: Tensor) -> Tensor:
+    """Curvatures 1 and 0.02: at lr 0.1 the flat direction takes 500 steps to fall by e."""
+    return 0.5 * v[0] ** 2 + 0.01 * v[1] ** 2
+
+
+def test_a_run_that_more_steps_bring_to_the_goal_is_too_small_a_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # No other rate is tried: at the own one v[1] shrinks by 0.998 a step, and is within 0.04
+    # after ln(0.04 / 1.5) / ln(0.998) = 1811 steps.
+    monkeypatch.setattr(SpaceBench, "tuned", lambda *_, **__: None)
+    objective = as_objective_of(_valley, ["theta"], start=(1.0, 1.5), range=(-2, 2), target=(0, 0))
+    facts = Facts(run_one(objective, OptimizerSettings("sgd", 0.1, steps=300)))
+    assert facts.run.outcome == "unfinished"
+    found = step_too_small(facts)
+    assert found.sufficient
+    trial = found.evidence["counterfactual"]
+    assert trial["lr"] == 0.1
+    assert trial["steps_to_target"] == math.ceil(math.log(0.04 / 1.5) / math.log(0.998))
+    # The first multiple of 300 whose last tenth lies beyond that.
+    assert trial["steps"] == 3000
+    assert not no_working_lr(facts).present
+
+
+def test_a_run_that_only_comes_nearer_is_still_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evidence, "_MOST_STEPS", 0)
+    monkeypatch.setattr(SpaceBench, "tuned", lambda *_, **__: None)
+    objective = as_objective_of(_valley, ["theta"], start=(1.0, 1.5), range=(-2, 2), target=(0, 0))
+    facts = Facts(run_one(objective, OptimizerSettings("sgd", 0.1, steps=300)))
+    found = step_too_small(facts)
+    assert found.present
+    assert not found.sufficient
+    assert found.advice == ""
+    assert found.evidence["counterfactual"]["steps"] == 1200
+    assert not no_working_lr(facts).present
+
+
+def test_a_log_of_several_is_diagnosed_like_the_run_it_came_from(tmp_path: Path) -> None:
+    # A loop of one's own.
+    v = torch.tensor([1.0, 1.5], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([v], lr=0.9)
+    path, own = tmp_path / "run.csv", {"v[0]": v[0], "v[1]": v[1]}
+    values = []
+    with gd.TrajectoryLogger(path, **own) as log:
+        for _ in range(400):
+            optimizer.zero_grad()
+            loss = _valley(v)
+            loss.backward()
+            log.step(loss, lr=0.9)
+            values.append(v.detach().numpy().copy())
+            optimizer.step()
+    wanted = np.array(values)
+    bare = {
+        "step": np.arange(400), "v[0]": wanted[:, 0], "v[1]": wanted[:, 1],
+        "loss": [float(_valley(torch.tensor(row))) for row in values],
+    }  # fmt: skip
+    about: dict[str, Any] = {"start": (1, 1.5), "range": (-2, 2), "target": (0, 0)}
+    for source in (path, bare):
+        found = gd.diagnose(_valley, lr=0.9, from_log=source, **about)
+        made = found.run.trajectory
+        np.testing.assert_array_equal(made.values, wanted)
+        np.testing.assert_allclose(made.gradients, wanted * [1, 0.02], rtol=1e-12)
+        np.testing.assert_allclose(made.updates[:-1], -0.9 * made.gradients[:-1], rtol=1e-9)
+        np.testing.assert_array_equal(made.lrs, np.full((400, 2), 0.9))
+        assert found.verdict == "healthy"
+    with pytest.raises(UsageError, match=r"no column 'v\[1\]'"):
+        gd.diagnose(_valley, from_log={"v[0]": wanted[:, 0], "loss": bare["loss"]}, **about)
+
+
+def test_a_trajectory_of_several_comes_back_as_it_was(caught: Facts) -> None:
+    path = caught.run.trajectory
+    logs = read_logs(path.to_table(caught.space.names), caught.space.names)
+    again = run_from_log(caught.objective, caught.run.settings, None, logs, np.ones(2))
+    for name in ("values", "losses", "gradients", "lrs"):
+        np.testing.assert_array_equal(getattr(again.trajectory, name), getattr(path, name))
+    assert again.outcome == caught.run.outcome
+    assert again.rates.tolist() == caught.run.rates.tolist()

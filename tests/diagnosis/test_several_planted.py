@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import gabordiag as gd
 from gabordiag.diagnosis import verdict
 from gabordiag.diagnosis.causes import CAUSES, wrong_gradient
 from gabordiag.diagnosis.evidence import Facts
@@ -270,9 +271,25 @@ def test_a_cause_that_needs_a_landscape_says_why_it_is_not_asked() -> None:
     assert "landscape" in found.evidence["why"]
 
 
-def test_without_a_target_nothing_can_be_said() -> None:
-    with pytest.raises(UsageError, match="target of each"):
+def test_some_targets_are_not_enough() -> None:
+    with pytest.raises(UsageError, match="some of the parameters"):
         diagnosed(Plane(bowl, target=(1.0, None)))
+
+
+def test_without_a_target_the_lowest_minimum_is_the_goal() -> None:
+    # Two wells along v[0]: 0.1 v lifts the one near 1 above that near -1, (v^2 - 1)^2 + 0.1 v has
+    # its minima where 4 v (v^2 - 1) = -0.1.
+    def wells(v: Tensor) -> Tensor:
+        return (v[0] ** 2 - 1) ** 2 + 0.1 * v[0] + (v[1] - 0.5) ** 2
+
+    lowest = min(np.roots([4, 0, -4, 0.1]).real)
+    options = {"range": (-2.0, 2.0), "lr": 0.05, "steps": 200}
+    found = gd.diagnose(wells, start=(-0.5, 0.0), **options)
+    assert found.verdict == "healthy"
+    np.testing.assert_allclose(found.run.final, [lowest, 0.5], atol=1e-6)
+    astray = gd.diagnose(wells, start=(0.5, 0.0), **options)
+    assert astray.verdict == "wrong_basin"
+    assert astray.run.outcome == "local_minimum"
 
 
 def test_the_report_is_finite_where_the_run_is_not() -> None:

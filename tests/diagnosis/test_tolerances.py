@@ -29,14 +29,14 @@ MODULES = (
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
-    "diagnosis.causes": {"_NUDGE", "_LONGER"},
+    "diagnosis.causes": {"NUDGE"},
     "dynamics.bifurcation": {"DEFAULT_TAIL"},
     "dynamics.run": {"_LONGEST_STEP", "_LAST_STEP"},
     # Adam's own.
     "dynamics.theory": {"_ADAM_BETA1"},
     "diagnosis.evidence": {
         "_LOOKED_AT", "_ANYWHERE", "_SEARCH_SHARE", "TRIED_STEPS", "RANDOM_STARTS", "_MEASURED_AT",
-        "MULTI_START_GRID",
+        "MULTI_START_GRID", "_TIMES", "_MOST_STEPS",
     },
     "dynamics.windows": {
         "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",

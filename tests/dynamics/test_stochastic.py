@@ -79,6 +79,63 @@ def test_a_run_is_the_training_loop(pictures, loss, direct):
     np.testing.assert_array_equal(free.trajectory.full_losses, free.trajectory.losses)
 
 
+@pytest.mark.parametrize(
+    ("loss", "direct", "log_scale"),
+    [("mse", False, ["sigma"]), ("rmse", True, []), ("cosine", False, [])],
+)
+def test_a_run_of_several_is_the_training_loop(pictures, loss, direct, log_scale):
+    experiment = Experiment(images=pictures, loss=loss, seed=4, **SMALL)
+    start, rates = {"theta": 0.2, "sigma": 2.5}, {"theta": 0.02, "sigma": 0.05}
+    noisy, free = gd.optimize(
+        experiment, lr=rates, momentum=0.5, steps=8, start=start, over=["theta", "sigma"],
+        batch_size=3, direct=direct, log_scale=log_scale,
+    ).runs  # fmt: skip
+    theta = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    other = torch.tensor(2.5, dtype=torch.float64)
+    other = (other.log() if log_scale else other).requires_grad_()
+    groups = [{"params": [theta], "lr": 0.02}, {"params": [other], "lr": 0.05}]
+    sgd, path = torch.optim.SGD(groups, lr=0.1, momentum=0.5), noisy.trajectory
+    for step, drawn in enumerate(itertools.islice(draw_batches(7, 3, 4), 9)):
+        sigma = other.exp() if log_scale else other
+        wanted = [theta.item(), sigma.item()]
+        assert path.values[step].tolist() == pytest.approx(wanted, rel=1e-9)
+        sgd.zero_grad()
+        batch = mean_loss([pictures[index] for index in drawn], theta, loss, sigma=sigma)
+        batch.backward()
+        assert path.losses[step] == pytest.approx(batch.item(), rel=1e-9)
+        slopes = [theta.grad.item(), other.grad.item()]
+        assert path.gradients[step].tolist() == pytest.approx(slopes, rel=1e-7)
+        with torch.no_grad():
+            full = mean_loss(pictures, theta, loss, sigma=sigma).item()
+        assert path.full_losses[step] == pytest.approx(full, rel=1e-9)
+        sgd.step()
+    assert (noisy.batch_size, free.batch_size) == (3, 7)
+    alone = gd.optimize(
+        experiment, lr=rates, momentum=0.5, steps=8, start=start, over=["theta", "sigma"],
+        log_scale=log_scale,
+    ).runs[0]  # fmt: skip
+    np.testing.assert_allclose(free.trajectory.values, alone.trajectory.values, rtol=1e-9)
+
+
+def test_the_joint_gradients_scatter_as_samples_without_replacement_do(pictures):
+    experiment = Experiment(images=pictures, loss="mse", **SMALL)
+    start = {"theta": -0.3, "sigma": 2.5}
+    noisy, _ = gd.optimize(
+        experiment, lr=0.01, steps=1, start=start, over=["theta", "sigma"], batch_size=3
+    ).runs
+    slopes = []
+    for image in pictures:
+        at = torch.tensor([-0.3, 2.5], dtype=torch.float64, requires_grad=True)
+        mean_loss([image], at[0], "mse", sigma=at[1]).backward()
+        slopes.append(at.grad.numpy())
+    noise = noisy.batch["noise_at_start"]
+    full = list(noise["full_gradient"].values())
+    assert full == pytest.approx(np.mean(slopes, axis=0).tolist(), rel=1e-9)
+    expected = np.std(slopes, axis=0, ddof=1) * math.sqrt((1 - 3 / 7) / 3)
+    assert list(noise["deviation"].values()) == pytest.approx(expected.tolist(), rel=0.2)
+    assert "theta by " in noisy.batch["explanation"]
+
+
 def test_the_listeners_get_every_column(pictures):
     told = {}
     experiment = Experiment(images=pictures, loss="mse", **SMALL)
@@ -264,4 +321,11 @@ def test_what_is_said_of_the_basin(noisy, free, words):
 def test_batches_descend_on_images_only(pictures):
     exact = along(Experiment(images=pictures, loss="mse", **SMALL))
     with pytest.raises(UsageError, match="an experiment to descend on"):
-        run_all_batches(bowl(), exact, [], [], 2, sweep=sweep_objective(exact, points=9))
+        run_all_batches(
+            bowl(),
+            exact,
+            [OptimizerSettings("sgd", 0.1, steps=2)],
+            [None],
+            2,
+            sweep=sweep_objective(exact, points=9),
+        )

@@ -13,7 +13,12 @@ SMALL: dict[str, Any] = {"kernel_size": 9, "wavelength": 5.0, "sigma": 2.0, "gam
 TARGET = math.pi / 4
 
 
-def conv2d(image: np.ndarray, theta: torch.Tensor, padding: str = "valid") -> torch.Tensor:
+def conv2d(
+    image: np.ndarray,
+    theta: torch.Tensor,
+    padding: str = "valid",
+    sigma: torch.Tensor | float = SMALL["sigma"],
+) -> torch.Tensor:
     """The response to the textbook's Gabor with the settings of `SMALL`."""
     half = SMALL["kernel_size"] // 2
     picture = torch.as_tensor(image)[None, None]
@@ -24,7 +29,7 @@ def conv2d(image: np.ndarray, theta: torch.Tensor, padding: str = "valid") -> to
     y, x = torch.meshgrid(grid, grid, indexing="ij")
     x_rot = x * theta.cos() + y * theta.sin()
     y_rot = y * theta.cos() - x * theta.sin()
-    envelope = -(x_rot**2 + (SMALL["gamma"] * y_rot) ** 2) / (2 * SMALL["sigma"] ** 2)
+    envelope = -(x_rot**2 + (SMALL["gamma"] * y_rot) ** 2) / (2 * sigma**2)
     kernel = envelope.exp() * (2 * math.pi * x_rot / SMALL["wavelength"]).cos()
     return torch.nn.functional.conv2d(picture, kernel[None, None])[0, 0]
 
@@ -35,11 +40,12 @@ def mean_loss(
     loss: str,
     padding: str = "valid",
     noises: Sequence[torch.Tensor] | None = None,
+    sigma: torch.Tensor | float = SMALL["sigma"],
 ) -> torch.Tensor:
     """The loss over all images, differentiable."""
     squares, responses, products, targets = [], [], [], []
     for index, image in enumerate(images):
-        output = conv2d(image, theta, padding)
+        output = conv2d(image, theta, padding, sigma)
         target = conv2d(image, torch.tensor(TARGET, dtype=torch.float64), padding)
         if noises is not None:
             target = target + noises[index]

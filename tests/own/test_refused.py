@@ -190,6 +190,13 @@ class TestTensors:
         with pytest.raises(InputError, match=r"sparse|meta device"):
             own_objective(module, range=(0, 1))
 
+    @pytest.mark.parametrize("kind", [lambda t: t.to_sparse(), lambda t: t.to("meta")])
+    def test_sparse_and_meta_results(self, kind):
+        with pytest.raises(InputError, match=r"module's output is .*(sparse|meta device)"):
+            of(lambda w, x: kind(w * x), input=torch.ones(3), target=1.0)
+        with pytest.raises(InputError, match=r"objective's loss is .*(sparse|meta device)"):
+            own_objective(lambda v: kind(v**2), range=(-1, 1))
+
     @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
     def test_scripted(self):
         scripted = torch.jit.trace(nn.Linear(2, 2), torch.ones(2))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import Run, Trajectory, judge
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import Landscape
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import read_only
 
@@ -95,13 +95,41 @@ def read_log(
         InputError: It is missing, empty, no table, or has no usable columns.
         UsageError: A column that was asked for is not there.
     """
+    return _pick(*_table(source), value_column, loss_column, needs_value)
+
+
+def read_logs(
+    source: str | Path | Mapping[str, npt.ArrayLike], names: Sequence[str]
+) -> tuple[Log, ...]:
+    """Returns a log of parameters learned together, one `Log` for each, all of the same rows.
+
+    A column is named as the parameter, or as the last part of its name: `theta` of `gabor.theta`.
+
+    Raises:
+        InputError: As of `read_log`.
+        UsageError: A parameter has no column.
+    """
+    table, where = _table(source)
+    if len(names) == 1:
+        return (_pick(table, where, None, None, True),)
+    columns = [n if n in table.columns else n.rpartition(".")[2] for n in names]
+    return tuple(_pick(table, where, column, None, True, columns) for column in columns)
+
+
+def _table(source: str | Path | Mapping[str, npt.ArrayLike]) -> tuple[Table, str]:
+    """Returns the rows of a log, and what it is called."""
     if isinstance(source, Mapping):
-        return _pick(as_table(source), "the log", value_column, loss_column, needs_value)
-    return _pick(read_table(Path(source)), str(source), value_column, loss_column, needs_value)
+        return as_table(source), "the log"
+    return read_table(Path(source)), str(source)
 
 
 def _pick(
-    table: Table, where: str, value_column: str | None, loss_column: str | None, needs_value: bool
+    table: Table,
+    where: str,
+    value_column: str | None,
+    loss_column: str | None,
+    needs_value: bool,
+    together: Sequence[str] = (),
 ) -> Log:
     columns = table.columns
     total = len(table) + table.skipped
@@ -142,7 +170,9 @@ def _pick(
         unread = (f"no number could be read{unreadable}",) if unreadable else ()
         all_notes = found.notes + unread
         return replace(found, value_name="", gradients=None, others=(), notes=all_notes)
-    gradient = _find(columns, None, (f"grad_{value.lower()}", *_GRAD))
+    # Of several parameters the gradient without a name is the first one's.
+    nameless = () if value in together[1:] else _GRAD
+    gradient = _find(columns, None, (f"grad_{value.lower()}", *nameless))
     rate = _find(columns, None, (f"lr_{value.lower()}",)) or rate
     # Each has a gradient of its own, or the same name with another number.
     same = [n for n in free if n != value and np.array_equal(columns[n], columns[value])]
@@ -150,7 +180,7 @@ def _pick(
         n for n in free if n != value and not _is_constant(columns[n])
         and (f"grad_{n}" in columns or _NUMBER.sub("", n) == _NUMBER.sub("", value) != value)
     )  # fmt: skip
-    keep, notes = _rows(table, value, loss)
+    keep, notes = _rows(table, *(together or [value]), loss)
     count = int(keep.sum())
     if count == 0:
         raise InputError(f"No row of {where} holds both {value} and {loss}.")
@@ -233,8 +263,10 @@ def _refuse_range_test(where: str, losses: FloatArray, lrs: FloatArray | None) -
     )
 
 
-def _rows(table: Table, value: str, loss: str) -> tuple[BoolArray, list[str]]:
+def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
     """Returns which rows (n,) are steps of the run, and what to report of the others.
+
+    A step has the values and the loss, whose columns are named.
 
     An empty cell is not a measurement, as where a validation row stands between training rows. But
     some writers, pandas among them, leave a NaN empty: cells that are empty from some row to the
@@ -242,7 +274,9 @@ def _rows(table: Table, value: str, loss: str) -> tuple[BoolArray, list[str]]:
     A NaN after which numbers follow did not end the run: a NaN cannot be descended from.
     """
     columns, marks = table.columns, table.marks
-    absent = (marks[value] != NUMBER) | (marks[loss] != NUMBER)
+    for name in names:
+        _find(columns, name, ())
+    absent = np.any([marks[name] != NUMBER for name in names], axis=0)
     filled = np.flatnonzero(~absent)
     if len(filled) == 0:
         return ~absent, []
@@ -250,24 +284,24 @@ def _rows(table: Table, value: str, loss: str) -> tuple[BoolArray, list[str]]:
     notes: list[str] = []
     keep, rows = ~absent, np.arange(len(table))
     trailing = rows > last
-    blank = (marks[value] == BLANK) | (marks[loss] == BLANK)
+    blank = np.any([marks[name] == BLANK for name in names], axis=0)
     ours = trailing & blank & ~_of_another_kind(table, absent)
     if table.is_cut and ours[-1:].any():
         ours[-1] = False
     if ours.sum() > _longest_run(absent[:last]):
         keep |= ours
-        first = value if marks[value][ours][0] == BLANK else loss
+        first = next(name for name in names if marks[name][ours][0] == BLANK)
         notes.append(f"{first} is empty from some row to the end, which is read as NaN")
-    broken = keep & (np.isnan(columns[value]) | np.isnan(columns[loss]))
+    broken = keep & np.any([np.isnan(columns[name]) for name in names], axis=0)
     passing = broken & (rows < rows[keep & ~broken].max(initial=-1))
     keep &= ~passing
     left = int((absent & ~keep).sum())
     if left:
-        cells = [f"{name}: {table.unreadable[name]}" for name in (value, loss)
+        cells = [f"{name}: {table.unreadable[name]}" for name in names
                  if name in table.unreadable]  # fmt: skip
         because = f" ({'; '.join(cells)})" if cells else ""
         without = "1 row without" if left == 1 else f"{left} rows without"
-        notes.append(f"{without} {value} or {loss} left out{because}")
+        notes.append(f"{without} {' or '.join(names)} left out{because}")
     if passing.any():
         notes.append(f"NaN {int(passing.sum())} times on the way, after which the run went on")
     return keep, notes
@@ -331,34 +365,43 @@ def _find(
 
 
 def run_from_log(
-    objective: Line, settings: OptimizerSettings, landscape: Landscape, log: Log
+    objective: Objective,
+    settings: OptimizerSettings,
+    landscape: Landscape | None,
+    logs: Sequence[Log],
+    rates: FloatArray,
 ) -> Run:
     """Returns a logged run as if it had just been made on the objective.
 
-    What was not logged is filled in: gradients from the objective, rates from the settings.
+    What was not logged is filled in: gradients from the objective, rates as given.
 
     Args:
         objective: What the run minimised.
         settings: Of its optimizer.
-        landscape: Of the objective.
-        log: The run.
+        landscape: Of an objective of one parameter.
+        logs: The run, of each parameter.
+        rates: Of each parameter (d,).
 
     Raises:
         InputError: The log has fewer than two rows, from the first that has a value.
     """
+    table = np.column_stack([log.values for log in logs])
     # A run starts somewhere.
-    first = int(np.argmax(np.isfinite(log.values))) if np.isfinite(log.values).any() else 0
-    values, losses = log.values[first:], log.losses[first:]
-    if len(values) < 2 or not math.isfinite(values[0]):
+    first = int(np.argmax(np.isfinite(table).all(axis=1)))
+    values, losses = read_only(table[first:]), logs[0].losses[first:]
+    if len(values) < 2 or not np.isfinite(values[0]).all():
         raise InputError("The log holds no step.", "Log at least two rows with values.")
-    if log.gradients is None:
-        gradients = objective.gradient(np.where(np.isfinite(values), values, values[0]))
+    logged = [log.gradients for log in logs if log.gradients is not None]
+    if len(logged) == len(logs):
+        gradients = np.column_stack(logged)[first:]
     else:
-        gradients = log.gradients[first:]
-    lrs = np.full(len(values), settings.lr) if log.lrs is None else log.lrs[first:]
-    lrs = np.where(np.isfinite(lrs), lrs, settings.lr)
-    updates = np.append(np.diff(values), math.nan)
-    columns = (read_only(column[:, None]) for column in (gradients, updates, lrs))
-    trajectory = Trajectory(values[:, None], losses, *columns)
-    made_with = replace(settings, lr=float(lrs[0]), steps=len(values) - 1)
-    return judge(objective, made_with, landscape, trajectory)
+        known = np.where(np.isfinite(values), values, values[0])
+        gradients = objective.loss_and_gradient(objective.space.coordinates(known))[1]
+    lrs = np.tile(rates, (len(values), 1))
+    for column, log in zip(lrs.T, logs, strict=True):
+        given = column if log.lrs is None else log.lrs[first:]
+        column[:] = np.where(np.isfinite(given), given, column)
+    updates = np.concatenate([np.diff(values, axis=0), np.full((1, len(logs)), math.nan)])
+    trajectory = Trajectory(values, losses, *map(read_only, (gradients, updates, lrs)))
+    made_with = replace(settings, lr=float(lrs[0].max()), steps=len(values) - 1)
+    return judge(objective, made_with, landscape, trajectory, lrs[0])

@@ -102,6 +102,7 @@ class Runs:
         axes: Of several parameters, each by its name.
         tolerances: Of the same.
         target: Of the same by name, where there is one.
+        goal_name: What that is: the target, or the lowest minimum that was found without one.
     """
 
     sweep: Sweep | None
@@ -112,6 +113,7 @@ class Runs:
     axes: Mapping[str, Parameter] = field(default_factory=dict)
     tolerances: tuple[float, ...] = ()
     target: Mapping[str, float] | None = None
+    goal_name: str = "target"
 
     @classmethod
     def of(
@@ -133,7 +135,8 @@ class Runs:
             return cls(sweep, paths, tuple(notes), kernels)
         planes = tuple(_plane(axes, pair, view) for pair in view.result.get("pairs", []))
         tolerances, target = tuple(view.result["tolerances"]), view.result["target"]
-        return cls(None, paths, tuple(notes), None, planes, axes, tolerances, target)
+        goal = "lowest minimum" if view.result.get("target_found") else "target"
+        return cls(None, paths, tuple(notes), None, planes, axes, tolerances, target, goal)
 
     @property
     def ground(self) -> Sweep:
