@@ -154,7 +154,7 @@ def try_remedies(
             after = after.and_more(trials(plan, seeds[1:]))
         works = _is_lower(before.losses, after.losses)
         tried.append(TrainingRemedy(plan, works, before, after, _freed(elements, after.final)))
-    return tuple(sorted(tried, key=lambda remedy: (not remedy.works, _mean(remedy.after.losses))))
+    return tuple(sorted(tried, key=lambda remedy: (not remedy.works, remedy.after.losses.mean())))
 
 
 def _freed(elements: Sequence[Judged], final: FloatArray) -> tuple[str, ...]:
