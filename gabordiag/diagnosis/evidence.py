@@ -797,7 +797,7 @@ class Saddle:
 
     @classmethod
     def at_end(cls, run_: Run) -> Saddle | None:
-        """Returns the saddle at which a run of several parameters rests, or None."""
+        """Returns the saddle at which a run of several parameters settled, or None."""
         objective, space, path = run_.objective, run_.space, run_.trajectory
         end = path.values[-1]
         if len(space) == 1 or run_.outcome not in ("plateau", "frozen"):
@@ -1025,7 +1025,7 @@ class Facts:
 
     @cached_property
     def saddle(self) -> Saddle | None:
-        """The saddle at which the run rests, if it does."""
+        """The saddle at which the run settled, if it did."""
         return Saddle.at_end(self.run)
 
     @cached_property

@@ -367,7 +367,7 @@ def _all_findings(
 
 
 def _with_saddle(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Says in the primary finding that the run rests at a saddle, if it does."""
+    """Says in the primary finding that the run settled at a saddle, if it did."""
     saddle = facts.saddle
     if saddle is None:
         return findings

@@ -118,7 +118,6 @@ def test_a_plane_of_starts_takes_one_rate(capsys: pytest.CaptureFixture[str]) ->
             ],
             "2 values of theta, 3 values of sigma",
         ),
-        (["optimize", *TWO, "--animate"], "--animate is for one learned parameter"),
         (["optimize", *TWO, "--batch-size", "2"], "batches are drawn from many images"),
         (["optimize", *TWO, "--objective", "math:cos"], "--learn has no effect beside --objective"),
         (["optimize", "--lr", "sigma=0.1"], "sigma is not learned, only theta is"),
