@@ -3,6 +3,7 @@
 The layers, in the order of the story; each imports only from those above it:
 
     errors, wording   what can go wrong; numbers as people read them
+    choices           the names that can be chosen, as type checkers know them
     results           what every result can do (JSON, arrays, plot)
     gabor, images     the kernel and its derivatives; where an image comes from
     gabor_layer       a convolution with learned Gabor filters
@@ -11,6 +12,7 @@ The layers, in the order of the story; each imports only from those above it:
     checks            is a kernel, a derivative, a graph right?
     landscape         what that loss looks like: every critical point, with a proof
     dynamics          what an optimizer does on it: runs, outcomes, maps of many runs
+    callbacks         logs of Lightning's and Hugging Face's training loops
     diagnosis         why a run fails and what helps, each cause and cure tried
     runs              run folders on disk
     presentation      figures, words, reports

@@ -11,9 +11,10 @@ import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from torch.nn import Module
 
 from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
+from gabordiag.choices import Number, OptimizerName, ParameterName, ScheduleName, plain
 from gabordiag.diagnosis.log.explain import Explanation, explain_log
 from gabordiag.diagnosis.log.readers import read_logs, run_from_log
 from gabordiag.diagnosis.training.verdict import TrainingDiagnosis, diagnose_training
@@ -42,11 +44,12 @@ from gabordiag.objective.gabor_line import along
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
-from gabordiag.own.custom import as_training, own_objective
+from gabordiag.own.custom import OwnOptions, OwnOptionsAndStart, as_training, own_objective
 from gabordiag.own.evaluation import UserObjective
-from gabordiag.own.training import HOW_TO_BUILD, Training
+from gabordiag.own.modules import HOW_TO_BUILD
+from gabordiag.own.training import Training
 from gabordiag.own.vector import CustomObjective
-from gabordiag.results import Progress, set_painter
+from gabordiag.results import Progress, Result
 
 Several = Sequence[Any] | Any
 # Of parameters without a rate of their own.
@@ -54,7 +57,7 @@ DEFAULT_RATE = 0.01
 DEFAULT_PARAMETER = "theta"
 
 # Results that are handed out can show themselves; matplotlib is imported when the first does.
-set_painter(lambda: import_module("gabordiag.presentation.registry"))
+Result.show = staticmethod(partial(import_module, "gabordiag.presentation.registry"))
 
 
 def as_objective_of(
@@ -143,7 +146,9 @@ def as_plane(thing: Any, over: Sequence[str], **own: Any) -> Objective:
 
 
 @overload
-def sweep(thing: Any, over: str = "theta", points: int | None = None, **own: Any) -> Sweep: ...
+def sweep(
+    thing: Any, over: str = "theta", points: int | None = None, **own: Unpack[OwnOptionsAndStart]
+) -> Sweep: ...
 
 
 @overload
@@ -151,7 +156,7 @@ def sweep(
     thing: Any,
     over: tuple[str, str] | list[str],
     points: int | tuple[int, int] | None = None,
-    **own: Any,
+    **own: Unpack[OwnOptionsAndStart],
 ) -> Surface: ...
 
 
@@ -159,7 +164,7 @@ def sweep(
     thing: Any,
     over: str | tuple[str, str] | list[str] = "theta",
     points: int | tuple[int, int] | None = None,
-    **own: Any,
+    **own: Unpack[OwnOptionsAndStart],
 ) -> Sweep | Surface:
     """Returns the loss and its gradient over one parameter, or over two.
 
@@ -191,27 +196,27 @@ def sweep(
             raise UsageError("one parameter takes one number of points.")
         objective = as_objective(thing, over, **own)
         return sweep_objective(objective, points, survey=True)
-    plane = as_plane(thing, over, **own)
+    plane, points = as_plane(thing, over, **own), plain(points)
     return sweep_surface(plane, (points, points) if isinstance(points, int) else points)
 
 
 def optimize(
     thing: Any,
-    optimizer: Several = "sgd",
-    lr: Several | Mapping[str, float] = 0.01,
-    momentum: float = 0.0,
+    optimizer: OptimizerName | Sequence[OptimizerName] = "sgd",
+    lr: Number | Sequence[Number] | Mapping[str, Number] = 0.01,
+    momentum: Number = 0.0,
     steps: int = 500,
     start: Several | Mapping[str, float] = None,
     *,
     nesterov: bool = False,
-    schedule: str = "constant",
+    schedule: ScheduleName = "constant",
     over: str | Sequence[str] = "theta",
     log_scale: Sequence[str] = (),
     direct: bool = False,
     batch_size: int | None = None,
     listeners: Callable[[int], StepListener | None] = lambda index: None,
     logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
-    **own: Any,
+    **own: Unpack[OwnOptions],
 ) -> Optimization:
     """Runs optimizers and returns every step.
 
@@ -259,15 +264,17 @@ def optimize(
     names = _several(over)
     rates, own_rates = _rates(lr)
     settings = [
-        OptimizerSettings(name, rate, momentum, nesterov, schedule, steps)
+        OptimizerSettings(name, rate, float(momentum), nesterov, schedule, steps)
         for name, rate in itertools.product(_several(optimizer), rates)
     ]
-    own |= _vector_start(thing, start, own)
-    exact = as_objective_of(thing, names, log_scale, **own)
+    given: dict[str, Any] = {**own, **_vector_start(thing, start, own)}
+    exact = as_objective_of(thing, names, log_scale, **given)
     # A custom objective is made once: it may count, or draw random numbers.
     is_twofold = direct and isinstance(thing, Experiment)
-    stepped = as_objective_of(thing, names, log_scale, direct=True, **own) if is_twofold else exact
-    is_own = "start" in own and own["start"] is start
+    stepped = (
+        as_objective_of(thing, names, log_scale, direct=True, **given) if is_twofold else exact
+    )
+    is_own = "start" in given and given["start"] is start
     # The objective has its start already.
     starts = [None] if is_own else _points(start, len(exact.space))
     for point in starts:
@@ -325,7 +332,7 @@ def _points(start: Any, d: int) -> list[Any]:
     return list(start)
 
 
-def _rates(lr: Several | Mapping[str, float]) -> tuple[list[float], Mapping[str, float] | None]:
+def _rates(lr: Several | Mapping[str, Number]) -> tuple[list[float], Mapping[str, float] | None]:
     """Returns the learning rates for all parameters, and those by name."""
     if isinstance(lr, Mapping):
         return [DEFAULT_RATE], {name: float(rate) for name, rate in lr.items()}
@@ -334,17 +341,17 @@ def _rates(lr: Several | Mapping[str, float]) -> tuple[list[float], Mapping[str,
 
 def basins(
     thing: Any,
-    optimizer: str = "sgd",
-    momentum: float = 0.0,
-    lr: tuple[float, float, int] = DEFAULT_SCAN,
+    optimizer: OptimizerName = "sgd",
+    momentum: Number = 0.0,
+    lr: tuple[Number, Number, int] = DEFAULT_SCAN,
     starts: npt.ArrayLike | int | None = None,
     steps: int = SCAN_STEPS,
     *,
     nesterov: bool = False,
-    start: float | None = None,
+    start: Number | None = None,
     over: str = "theta",
     progress: Progress | None = None,
-    **own: Any,
+    **own: Unpack[OwnOptions],
 ) -> Basins:
     """Returns where every start ends at every learning rate.
 
@@ -383,25 +390,33 @@ def basins(
     """
     objective = as_objective(thing, over, **own)
     grid = default_starts(objective)
+    starts = plain(starts)
     if isinstance(starts, int):
         grid = default_starts(objective, starts)
     elif starts is not None:
         grid = np.asarray(starts, dtype=np.float64)
-    settings = OptimizerSettings(optimizer, float(lr[0]), momentum, nesterov, steps=steps)
-    return run_basins(objective, settings, log_spaced(*lr), grid, start=start, progress=progress)
+    settings = OptimizerSettings(optimizer, float(lr[0]), float(momentum), nesterov, steps=steps)
+    return run_basins(
+        objective,
+        settings,
+        log_spaced(float(lr[0]), float(lr[1]), lr[2]),
+        grid,
+        start=plain(start),
+        progress=progress,
+    )
 
 
 def bifurcate(
     thing: Any,
-    optimizer: str = "sgd",
-    momentum: float = 0.0,
-    lr: tuple[float, float, int] = (1e-2, 10.0, 800),
+    optimizer: OptimizerName = "sgd",
+    momentum: Number = 0.0,
+    lr: tuple[Number, Number, int] = (1e-2, 10.0, 800),
     steps: int = 2000,
     *,
-    start: float | None = None,
+    start: Number | None = None,
     over: str = "theta",
     progress: Progress | None = None,
-    **own: Any,
+    **own: Unpack[OwnOptions],
 ) -> Bifurcation:
     """Returns where the iterates from one start end up, against the learning rate.
 
@@ -435,30 +450,64 @@ def bifurcate(
         [1, 1, 2]
     """
     objective = as_objective(thing, over, **own)
-    settings = OptimizerSettings(optimizer, lr[0], momentum, steps=steps)
-    return run_bifurcation(objective, settings, log_spaced(*lr), start=start, progress=progress)
+    settings = OptimizerSettings(optimizer, float(lr[0]), float(momentum), steps=steps)
+    return run_bifurcation(
+        objective,
+        settings,
+        log_spaced(float(lr[0]), float(lr[1]), lr[2]),
+        start=plain(start),
+        progress=progress,
+    )
 
 
 @overload
 def diagnose(
-    thing: Training, optimizer: str = "sgd", *args: Any, **own: Any
+    thing: Training,
+    optimizer: OptimizerName = "sgd",
+    lr: Number | Mapping[str, Number] = 0.01,
+    momentum: Number = 0.0,
+    steps: int = 500,
+    *,
+    nesterov: bool = False,
+    schedule: ScheduleName = "constant",
+    params: str | Sequence[str] = (),
+    seed: int = 0,
+    seeds: int = 3,
+    listener: StepListener | None = None,
+    progress: Callable[..., None] | None = None,
 ) -> TrainingDiagnosis: ...
 
 
 @overload
-def diagnose(thing: Any, optimizer: str = "sgd", *args: Any, **own: Any) -> Diagnosis: ...
-
-
 def diagnose(
     thing: Any,
-    optimizer: str = "sgd",
-    lr: float | Mapping[str, float] = 0.01,
-    momentum: float = 0.0,
+    optimizer: OptimizerName = "sgd",
+    lr: Number | Mapping[str, Number] = 0.01,
+    momentum: Number = 0.0,
     steps: int = 500,
     start: Any = None,
     *,
     nesterov: bool = False,
-    schedule: str = "constant",
+    schedule: ScheduleName = "constant",
+    over: str | Sequence[str] = "theta",
+    log_scale: Sequence[str] = (),
+    from_log: str | Path | Mapping[str, npt.ArrayLike] | None = None,
+    listener: StepListener | None = None,
+    progress: Callable[..., None] | None = None,
+    **own: Unpack[OwnOptions],
+) -> Diagnosis: ...
+
+
+def diagnose(
+    thing: Any,
+    optimizer: OptimizerName = "sgd",
+    lr: Number | Mapping[str, Number] = 0.01,
+    momentum: Number = 0.0,
+    steps: int = 500,
+    start: Any = None,
+    *,
+    nesterov: bool = False,
+    schedule: ScheduleName = "constant",
     over: str | Sequence[str] = "theta",
     log_scale: Sequence[str] = (),
     from_log: str | Path | Mapping[str, npt.ArrayLike] | None = None,
@@ -512,7 +561,7 @@ def diagnose(
         'healthy'
     """
     (rate, *_), own_rates = _rates(lr)
-    settings = OptimizerSettings(optimizer, rate, momentum, nesterov, schedule, steps)
+    settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, schedule, steps)
     thing = as_training(thing)
     if isinstance(thing, Training):
         if start is not None or from_log is not None or log_scale:
@@ -528,7 +577,13 @@ def diagnose(
                 "The model's own values are the start, and its batches and loss are in it.",
             )
         return diagnose_training(
-            thing, params, settings, lr, listener=listener, progress=progress, **options
+            thing,
+            params,
+            settings,
+            own_rates or rate,
+            listener=listener,
+            progress=progress,
+            **options,
         )
     if stray := {"params", "batches", "labels", "loader", "metric", "seeds"} & set(own):
         raise UsageError(f"{sorted(stray)[0]} is for a training.", HOW_TO_BUILD)
@@ -562,15 +617,15 @@ def diagnose(
 def plane_basins(
     thing: Any,
     starts: tuple[str, str],
-    optimizer: str = "sgd",
-    lr: float | Mapping[str, float] = 0.01,
-    momentum: float = 0.0,
+    optimizer: OptimizerName = "sgd",
+    lr: Number | Mapping[str, Number] = 0.01,
+    momentum: Number = 0.0,
     steps: int = 500,
     *,
     points: tuple[int, int] | int = DEFAULT_POINTS,
     nesterov: bool = False,
     progress: Progress | None = None,
-    **own: Any,
+    **own: Unpack[OwnOptionsAndStart],
 ) -> PlaneBasins:
     """Returns which starts of a plane of two parameters reach the target, at one learning rate.
 
@@ -592,21 +647,22 @@ def plane_basins(
     """
     objective = as_plane(thing, starts, **own)
     (rate, *_), own_rates = _rates(lr)
-    settings = OptimizerSettings(optimizer, rate, momentum, nesterov, steps=steps)
+    settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, steps=steps)
+    points = plain(points)
     counts = (points, points) if isinstance(points, int) else points
     return run_plane(objective, settings, counts, own_rates, progress=progress)
 
 
 def explore(
     thing: Any,
-    optimizer: str = "sgd",
-    lr: float = 0.01,
-    momentum: float = 0.0,
+    optimizer: OptimizerName = "sgd",
+    lr: Number = 0.01,
+    momentum: Number = 0.0,
     steps: int = SCAN_STEPS,
     *,
     nesterov: bool = False,
     subject: str = "",
-    **own: Any,
+    **own: Unpack[OwnOptionsAndStart],
 ) -> Exploration:
     """Measures what the interactive page needs; `gabordiag.explorer.page` makes the page.
 
@@ -626,7 +682,7 @@ def explore(
             curve.
     """
     objective = in_float64(as_objective(thing, **own))
-    settings = OptimizerSettings(optimizer, lr, momentum, nesterov, steps=steps)
+    settings = OptimizerSettings(optimizer, float(lr), float(momentum), nesterov, steps=steps)
     return explore_objective(objective, settings, subject or objective.parameter.name)
 
 
@@ -672,7 +728,7 @@ def explain(
 def check(
     kernel: Callable[..., Any] | None = None,
     derivative: Callable[..., Any] | str | None = None,
-    wrt: str = "theta",
+    wrt: ParameterName = "theta",
 ) -> Check:
     """Says whether a Gabor kernel, or one of its derivatives, is right.
 

@@ -22,7 +22,7 @@ FOLDER = Path(gabordiag.__file__).parent
 
 # Rooms of one row may not import each other; lower rows may be imported by all higher ones.
 ORDER = (
-    {"errors", "wording"},
+    {"choices", "errors", "wording"},
     {"results"},
     {"gabor", "images"},
     {"gabor_layer"},
@@ -31,6 +31,7 @@ ORDER = (
     {"checks"},
     {"landscape"},
     {"dynamics"},
+    {"callbacks"},
     {"diagnosis"},
     {"runs"},
     {"presentation"},

@@ -17,7 +17,6 @@ from gabordiag.diagnosis import reproduction
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.run import Run
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS
-from gabordiag.presentation.animation.storyboard import LONGEST
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 TEXT = " ".join(README.split())
@@ -76,6 +75,7 @@ def test_numbers_of_the_answer(elongated: gd.Experiment) -> None:
     assert sweep.landscape.certificate.certified
 
 
+@pytest.mark.slow
 def test_rates_of_the_answer(elongated: gd.Experiment) -> None:
     rates = gd.basins(elongated, lr=DEFAULT_SCAN, starts=2).windows
     escape, hold, factor = numbers(
@@ -114,12 +114,14 @@ def test_bounds_from_the_curvature() -> None:
         assert 2 / curvature == pytest.approx(bound, rel=5e-3)
 
 
+@pytest.mark.slow
 def test_symptom_count_of_the_answer(question_s_run: Run) -> None:
     (count,) = numbers(r"was back above 60% one step later about (\d+) times")
     # Chaotic: rounding decides single jumps, not how many there are.
     assert question_s_run.symptoms == pytest.approx(count, rel=0.15)
 
 
+@pytest.mark.slow
 def test_advice_of_the_answer_followed_literally() -> None:
     start, lr = numbers(r"`--start ([\d.]+)deg --lr ([\d.]+)`")
     (run,) = gd.optimize(gd.Experiment(), lr=lr, start=math.radians(start), steps=2000).runs
@@ -129,6 +131,7 @@ def test_advice_of_the_answer_followed_literally() -> None:
     assert run.outcome == "reached"
 
 
+@pytest.mark.slow
 def test_random_starts(elongated: gd.Experiment) -> None:
     lr, steps, count, percent = numbers(
         r"keep the best: `--lr ([\d.]+) --steps (\d+)`\. Of (\d+) starts at least one lies in the "
@@ -186,6 +189,7 @@ def test_flattened_spectrum_has_one_minimum() -> None:
     assert [round(math.degrees(p.value), 3) for p in landscape.attractors] == [45.0]
 
 
+@pytest.mark.slow
 def test_scan_of_the_answer(elongated: gd.Experiment) -> None:
     count, low, high = numbers(r"Of (\d+) rates from (\S+) to (\d+) none does")
     assert (low, high, int(count)) == DEFAULT_SCAN
@@ -200,6 +204,7 @@ def test_scan_of_the_answer(elongated: gd.Experiment) -> None:
     assert gd.basins(elongated, "adam", lr=scan, starts=2).windows.working_lr == []
 
 
+@pytest.mark.slow
 def test_round_filter_of_the_answer() -> None:
     low, high, first, last = numbers(
         r"mse reaches the target with every scanned rate from ([\d.]+) to ([\d.]+), rmse only from "
@@ -230,6 +235,7 @@ def test_animation_s_caption() -> None:
     assert path.values[8, 0] < math.pi / 4 < path.values[9, 0]
 
 
+@pytest.mark.slow
 def test_settles_up_to_two_over_the_curvature(elongated: gd.Experiment) -> None:
     assert (
         "Up to 2 / L'' of the minimum at -46.3° the run settles there, then it flips between two"
@@ -249,6 +255,7 @@ def test_trusted_steps(question_s_run: Run) -> None:
     assert question_s_run.trusted_steps == pytest.approx(steps, abs=1)
 
 
+@pytest.mark.slow
 def test_theta_and_sigma_have_so_many_minima(elongated: gd.Experiment) -> None:
     assert "theta and sigma have five minima, one of them the target" in TEXT
     minima = gd.sweep(elongated, ("theta", "sigma")).minima
@@ -256,6 +263,7 @@ def test_theta_and_sigma_have_so_many_minima(elongated: gd.Experiment) -> None:
     assert sum(point.is_target for point in minima) == 1
 
 
+@pytest.mark.slow
 def test_four_parameters_at_once() -> None:
     command = re.search(r"`gabordiag optimize (--learn theta .*?)`", TEXT)
     assert command is not None
@@ -303,13 +311,8 @@ def test_no_green_on_the_line_of_the_start(elongated: gd.Experiment) -> None:
     assert OUTCOME_NAMES.index("reached") not in map_.outcomes[:, 1]
 
 
-def test_longest_animation() -> None:
-    (seconds,) = numbers(r"as a GIF of at most (\d+) s")
-    assert seconds * 1000 >= LONGEST
-
-
-def test_angles_of_the_options_table() -> None:
-    (row,) = re.findall(r"^\| `--target`, `--start` \|(.*)\|$", README, re.MULTILINE)
-    examples = re.findall(r"`([^`]+)`", row)
-    expected = (0.8, math.pi / 4, -3 * math.pi / 4, math.pi / 4)
+def test_angles_of_the_commands() -> None:
+    (sentence,) = re.findall(r"Angles are (.*?)\. ", TEXT)
+    examples = re.findall(r"`([^`]+)`", sentence)
+    expected = (0.8, math.pi / 4, math.pi / 4)
     assert [parse_angle(example) for example in examples] == pytest.approx(expected)

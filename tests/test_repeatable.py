@@ -90,6 +90,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_same_settings_give_the_same_numbers(place: Path) -> None:
     first = _results(place, "first", None, COMMANDS)
     again = _results(place, "again", None, COMMANDS)
@@ -143,6 +144,7 @@ def logistic(value: Tensor) -> Tensor:
     return 4 * value**3 / 3 - 3 * value**2 / 2
 
 
+@pytest.mark.slow
 def test_chaotic_path_parts_from_the_exact_one_when_it_is_said_to() -> None:
     run = gd.optimize(logistic, lr=1.0, steps=4000, start=0.3125, range=(0.0, 1.0)).runs[0]
     told = run.to_dict()

@@ -48,6 +48,7 @@ def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and one == other
 
 
+@pytest.mark.slow
 @given(SETTINGS)
 def test_settings_survive_toml(settings: dict[str, Any]) -> None:
     back = tomllib.loads(to_toml(settings))
@@ -357,6 +358,7 @@ def _create_many(root: str, out: str | None, count: int, queue: Any) -> None:
     queue.put(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("out", "count"), thinned([("new", 1), (None, 25), ("there", 1)], 3))
 def test_processes_never_share_a_folder(tmp_path: Path, out: str | None, count: int) -> None:
     (tmp_path / "there").mkdir()

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 import pytest
 
 
-def thinned(cases: Iterable[Any], every: int, first: int = 0) -> list[Any]:
-    """Returns all cases: from the `first` on each `every`-th as it is, the others marked slow."""
-    return [case if index % every == first else _slow(case) for index, case in enumerate(cases)]
+def thinned(cases: Iterable[Any], every: int) -> list[Any]:
+    """Returns all cases, of those not marked yet all but each `every`-th marked slow."""
+    places = count()
+    return [case if _marks(case) or next(places) % every == 0 else _slow(case) for case in cases]
+
+
+def _marks(case: Any) -> Any:
+    return getattr(case, "marks", ())
 
 
 def _slow(case: Any) -> Any:
-    values, marks, name = (
-        (case.values, case.marks, case.id)
-        if hasattr(case, "marks")
-        else (case if isinstance(case, tuple) else (case,), (), None)
-    )
-    return pytest.param(*values, marks=[*marks, pytest.mark.slow], id=name)
+    if hasattr(case, "marks"):
+        return pytest.param(*case.values, marks=pytest.mark.slow, id=case.id)
+    values = case if isinstance(case, tuple) else (case,)
+    return pytest.param(*values, marks=pytest.mark.slow)

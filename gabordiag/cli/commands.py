@@ -190,13 +190,13 @@ def optimize_command(
         result = optimize(
             # A custom objective is made once; an experiment may be needed --direct too.
             objective if is_custom else subject,
-            optimizer,
+            session.settings["optimizer"],
             rates,
             momentum,
             steps,
             starts,
             nesterov=nesterov,
-            schedule=schedule,
+            schedule=session.settings["schedule"],
             over=learn,
             log_scale=log_scale,
             direct=direct,
@@ -240,7 +240,14 @@ def basins_command(
     session.open_folder()
     with session.progress("mapping starts and rates", objective) as bar:
         return basins(
-            objective, optimizer, momentum, rates, grid, steps, nesterov=nesterov, progress=bar
+            objective,
+            session.settings["optimizer"],
+            momentum,
+            rates,
+            grid,
+            steps,
+            nesterov=nesterov,
+            progress=bar,
         ).view()
 
 
@@ -293,7 +300,8 @@ def bifurcate_command(
     rates = named("--lr", parse_grid)(lr)
     session.open_folder()
     with session.progress("following the attractor", objective) as bar:
-        return bifurcate(objective, optimizer, momentum, rates, steps, progress=bar).view()
+        name = session.settings["optimizer"]
+        return bifurcate(objective, name, momentum, rates, steps, progress=bar).view()
 
 
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
@@ -318,6 +326,7 @@ def diagnose_command(
 
     settings = session.settings
     subject, keywords = subject_from(session)
+    rates: Any
     if isinstance(subject, Training):
         labels, rates = _watched(settings, subject, keywords)
         objective = line = start = None
@@ -333,13 +342,13 @@ def diagnose_command(
     with session.progress("training" if objective is None else "diagnosing", line) as bar:
         result = diagnose(
             subject if objective is None else objective,
-            optimizer,
+            settings["optimizer"],
             rates,
             momentum,
             steps,
             start,
             nesterov=nesterov,
-            schedule=schedule,
+            schedule=settings["schedule"],
             over=learn,
             from_log=from_log,
             listener=session.listener(0, log_columns(labels)) if from_log is None else None,
@@ -375,7 +384,7 @@ def check_command(
     return check(
         None if kernel is None else load_object(kernel),
         derivative_expr if derivative is None else load_object(derivative),
-        wrt,
+        session.settings["wrt"],
     ).view()
 
 
@@ -428,7 +437,7 @@ def explore_command(
         lr = settings["lr"] = 3.0 if settings["objective"] is None else 0.01
     subject, keywords = subject_from(session)
     result = explore(
-        subject, optimizer, lr, momentum, steps, nesterov=nesterov,
+        subject, settings["optimizer"], lr, momentum, steps, nesterov=nesterov,
         subject=_title(settings), **keywords,
     )  # fmt: skip
     view = result.view()

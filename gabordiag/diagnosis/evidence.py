@@ -52,6 +52,7 @@ from gabordiag.dynamics.windows import (
     rate_scale,
     suitable_rates,
 )
+from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import (
     SAME_LOSS,
     CriticalPoint,
@@ -841,8 +842,13 @@ def with_lowest_as_target(run_: Run) -> Run:
     Searched by Adam from random starts, from the run's own start and end, and by Newton's method
     from where these were lowest. Of equally low ones it is the run's own, or the one nearest to its
     start.
+
+    Raises:
+        UsageError: Some of the parameters have a target, others none.
     """
     objective, space, path = run_.objective, run_.space, run_.trajectory
+    if any(parameter.target is not None for parameter in space.parameters):
+        raise UsageError("some of the parameters have a target.", "Give that of each, or none.")
     bench = SpaceBench(objective, run_.settings.optimizer, run_.rates)
     ends = np.array([[getattr(p, side) for p in space.parameters] for side in ("low", "high")])
     rates = _SEARCH_SHARE * np.ptp(space.coordinates(ends), axis=0)

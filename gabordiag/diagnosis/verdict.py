@@ -100,6 +100,9 @@ class Diagnosis(Result):
         pairs: Of several, the loss on every pair's plane through the run's end.
     """
 
+    main_table = "remedies"
+    main_columns = ("name", "works", "change", "outcome")
+
     verdict: str
     headline: str
     findings: tuple[Finding, ...]

@@ -56,6 +56,8 @@ class Bifurcation(Result):
         outcomes: Codes into `OUTCOME_NAMES` (l,).
     """
 
+    grid = (("lr", "lr"), ("tail", ""))
+
     landscape: Landscape
     settings: OptimizerSettings
     start: float

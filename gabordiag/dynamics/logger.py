@@ -15,10 +15,11 @@ import contextlib
 import csv
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,13 +44,14 @@ class TrajectoryLogger:
 
     Args:
         path: Of the CSV file; an existing one is replaced.
-        parameters: By name: a tensor with one element, such as `layer.theta`; one element of a
-            larger parameter, such as `layer.theta[0]`; or a function without arguments that
-            returns one of these, for parameters that are replaced during training.
+        parameters: By name: a parameter such as `layer.theta`, of which every element gets a
+            column, `theta[0,1]`, if there are several; elements of a larger parameter, such as
+            `layer.theta[0]`; or a function without arguments that returns one of these, for
+            parameters that are replaced during training.
 
     Raises:
         UsageError: No parameter, or a name that is a column already.
-        InputError: Not one number, or computed from a parameter instead of being one.
+        InputError: Not real numbers, or computed from a parameter instead of being one.
         OutputError: The file cannot be written.
 
     Example:
@@ -79,6 +81,9 @@ class TrajectoryLogger:
                 )
         self.path = Path(path)
         self._sources = {name: _source(name, source) for name, source in parameters.items()}
+        self._names = [
+            label for name, get in self._sources.items() for label in _labels(name, get().shape)
+        ]
         self._file: BinaryIO | None = None
         self._step = 0
         # Where the last row begins, and its cells, for when its update is known.
@@ -87,9 +92,16 @@ class TrajectoryLogger:
     @property
     def columns(self) -> list[str]:
         """The header."""
-        names = list(self._sources)
+        names = self._names
         others = [f"grad_{name}" for name in names[1:]]
         return ["step", *names, "loss", "grad", *others, "update", "lr"]
+
+    @property
+    def owner(self) -> Tensor:
+        """The first parameter, or the one of which it is an element, as optimizers hold it."""
+        tensor = next(iter(self._sources.values()))()
+        parent = _parent(tensor)
+        return tensor if parent is None else parent
 
     def __enter__(self) -> TrajectoryLogger:
         try:
@@ -104,7 +116,7 @@ class TrajectoryLogger:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             if kind is None and self._last is not None:
-                self._write(None)
+                self._write(None, _read([next(iter(self._sources.values()))()])[0])
         finally:
             self._close()
 
@@ -132,24 +144,23 @@ class TrajectoryLogger:
         if self._file is None:
             raise UsageError("the log is not open.", "Write: with TrajectoryLogger(...) as log:")
         tensors = [source() for source in self._sources.values()]
-        numbers = [
-            *(float(tensor.detach()) for tensor in tensors),
-            _number("the loss", loss),
-            *(_gradient(tensor) for tensor in tensors),
-            math.nan,
-            _number("lr", lr),
-        ]
-        self._write([str(self._step), *(repr(number) for number in numbers)])
+        numbers = [_number("the loss", loss), _number("lr", lr)]
+        # All in one transfer: reading single numbers would wait for the device once for each.
+        read = _read([*tensors, *map(_gradient, tensors), *numbers])
+        *values, loss_value, rate = read
+        count = len(values) // 2
+        row = [*values[:count], loss_value, *values[count:], math.nan, rate]
+        self._write([str(self._step), *(repr(number) for number in row)], values[0])
         self._step += 1
 
-    def _write(self, row: list[str] | None) -> None:
-        """Writes the last row's update, and then the new row, if any, in one piece."""
+    def _write(self, row: list[str] | None, value: float) -> None:
+        """Writes the last row's update, to the first parameter's value, and then any new row."""
         assert self._file is not None
         lines = b""
         try:
             if self._last is not None:
                 start, cells = self._last
-                lines = _line(self._with_update(cells))
+                lines = _line([*cells[:-2], repr(value - float(cells[1])), cells[-1]])
                 self._file.seek(start)
             if row is not None:
                 self._last = (self._file.tell() + len(lines), row)
@@ -163,11 +174,6 @@ class TrajectoryLogger:
 
     def _trouble(self, error: OSError, *advice: str) -> OutputError:
         return OutputError(f"{self.path} cannot be written: {error.strerror or error}.", *advice)
-
-    def _with_update(self, cells: list[str]) -> list[str]:
-        first = next(iter(self._sources.values()))
-        update = float(first().detach()) - float(cells[1])
-        return [*cells[:-2], repr(update), cells[-1]]
 
 
 def _line(cells: list[str]) -> bytes:
@@ -186,11 +192,9 @@ def _source(name: str, source: Source) -> Callable[[], Tensor]:
                 f"{name} is a {type(tensor).__name__}, not a tensor.",
                 f"Give the parameter itself: {name}=layer.{name}.",
             )
-        if tensor.numel() != 1 or tensor.is_complex():
-            raise InputError(
-                f"{name} has shape {tuple(tensor.shape)}, not one real number.",
-                f"Follow one element: {name}=layer.{name}[0].",
-            )
+        if tensor.numel() == 0 or tensor.is_complex():
+            what = f"has shape {tuple(tensor.shape)} and dtype {tensor.dtype}"
+            raise InputError(f"{name} {what}, which is no real number.")
         if not (tensor.is_leaf or _parent(tensor) is not None):
             raise InputError(
                 f"{name} is computed from a parameter, so that it gets no gradient of its own.",
@@ -208,24 +212,43 @@ def _parent(tensor: Tensor) -> Tensor | None:
     return base if base is not None and base.is_leaf else None
 
 
-def _gradient(tensor: Tensor) -> float:
+def _labels(name: str, shape: Sequence[int]) -> list[str]:
+    if math.prod(shape) == 1:
+        return [name]
+    return [f"{name}[{','.join(map(str, index))}]" for index in np.ndindex(*shape)]
+
+
+def _gradient(tensor: Tensor) -> Tensor:
+    """Returns the gradient (n,) of a parameter, or of elements of one; 0 where none arrived."""
     parent = _parent(tensor)
+    owner = tensor if parent is None else parent
+    if owner.grad is None:
+        return torch.zeros_like(tensor).reshape(-1)
+    gradient = owner.grad.to_dense().reshape(-1)
     if parent is None:
-        return 0.0 if tensor.grad is None else float(tensor.grad)
-    if parent.grad is None:
-        return 0.0
-    # The element's place in memory is its place in the gradient, laid out in the same way.
-    place = torch.zeros_like(parent, dtype=torch.bool)
+        return gradient
+    # An element's place in memory says which element of the parameter it is.
+    places = torch.empty_strided(parent.shape, parent.stride(), dtype=torch.int64)
+    places.copy_(torch.arange(parent.numel()).reshape(parent.shape))
     offset = tensor.storage_offset() - parent.storage_offset()
-    place.as_strided(tensor.shape, tensor.stride(), offset).fill_(True)
-    return float(parent.grad[place])
+    chosen = places.as_strided(tensor.shape, tensor.stride(), offset).reshape(-1)
+    return gradient[chosen.to(gradient.device, non_blocking=True)]
 
 
-def _number(what: str, value: Any) -> float:
-    if isinstance(value, Tensor):
-        value = value.detach()
+def _read(tensors: Sequence[Tensor]) -> list[float]:
+    """Returns all elements, which wait for their device once."""
+    device = next((t.device for t in tensors if t.device.type != "cpu"), torch.device("cpu"))
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    flat = [tensor.detach().to(device=device, dtype=dtype).reshape(-1) for tensor in tensors]
+    numbers: list[float] = torch.cat(flat).tolist()
+    return numbers
+
+
+def _number(what: str, value: Any) -> Tensor:
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+        return value
     try:
-        return float(value)
+        return torch.tensor(float(value), dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(
             f"{what} given to log.step is not one number but a {type(value).__name__}.", _PLACE

@@ -40,6 +40,8 @@ class Basins(Result):
         table_error: Of the tabulated gradient, relative.
     """
 
+    grid = (("lr", "lr"), ("start", "starts"))
+
     sweep: Sweep
     settings: OptimizerSettings
     starts: FloatArray

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.optim import lr_scheduler
 
+from gabordiag.choices import plain
 from gabordiag.errors import UsageError
 
 # Of torch.optim, all that take dense gradients of one number (SparseAdam, Muon do not).
@@ -91,6 +92,8 @@ class OptimizerSettings:
     steps: int = 500
 
     def __post_init__(self) -> None:
+        for name in ("lr", "momentum", "steps"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         for kind, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if (name := getattr(self, kind)) not in known:
                 raise UsageError(f"{kind} '{name}' is unknown.", f"Use one of {', '.join(known)}.")

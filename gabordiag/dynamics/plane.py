@@ -54,6 +54,8 @@ class PlaneBasins(Result):
         series_error: Relative error of the series that the runs are on.
     """
 
+    grid = (("a", "a"), ("b", "b"))
+
     surface: Surface
     settings: OptimizerSettings
     lrs: FloatArray

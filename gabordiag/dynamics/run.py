@@ -270,6 +270,10 @@ class Run(Result):
             shown |= {"batch_size": self.batch_size, "batch": self.batch}
         return shown
 
+    def data(self) -> Data:
+        """Returns every step."""
+        return {"trajectory.csv": self.trajectory.to_table(self.space.names)}
+
     def _ends(self) -> dict[str, Any]:
         goal, minimum = self.goal, self.minimum
         return {

@@ -22,7 +22,7 @@ from gabordiag.dynamics.outcomes import FAR_OUT
 from gabordiag.errors import InputError
 from gabordiag.landscape.critical import Landscape
 from gabordiag.landscape.series import build_series
-from gabordiag.landscape.series_objective import cheap_objective
+from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
@@ -33,13 +33,17 @@ CELLS = 2048
 _ORDER = 6
 # So many cells on either side of a kink take the objective itself: the series lost digits there.
 _EXACT_CELLS = 12
-# Of an objective that torch cannot batch, every evaluation counts.
-_CELLS_BEYOND, _CELLS_EXPENSIVE = 4096, 512
+# Of an objective that torch cannot batch, every evaluation counts: around its range it is known on
+# cells of half the range's width, and its slope is that of the quintic through its losses.
+_CELLS_BEYOND, _CELLS_EXPENSIVE, _CELLS_AROUND_EXPENSIVE = 4096, 512, 18
 # Of a stretch in which a function is refused somewhere, asked one by one: at first, on both sides
 # of an interval together, a quarter of its width apart.
 _PROBES = 33
 _NODES = 0.5 - 0.5 * np.cos(np.pi * (2 * np.arange(_ORDER) + 1) / (2 * _ORDER))
 _TO_POWERS = np.linalg.inv(np.vander(_NODES, _ORDER, increasing=True)).T
+
+
+Levels = Callable[[Line, FloatArray], FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,44 +230,51 @@ class _Beyond:
     def _build(self) -> tuple[Table, ...]:
         parameter = self._objective.parameter
         width = parameter.high - parameter.low
-        cells = _CELLS_EXPENSIVE if is_expensive(self._objective) else _CELLS_BEYOND
+        expensive = isinstance(self._objective, SeriesObjective) or is_expensive(self._objective)
+        cells = _CELLS_AROUND_EXPENSIVE if expensive else _CELLS_BEYOND
         origin, cell = parameter.low - FAR_OUT * width, (2 * FAR_OUT + 1) * width / cells
         edges = origin + cell * np.arange(cells + 1)
         needed = (edges[:-1] < parameter.low) | (edges[1:] > parameter.high)
         nodes = edges[:-1][needed][:, None] + cell * _NODES
         levels = np.full((2, cells, _ORDER), np.nan)
-        found = _where_defined(self._objective, nodes.ravel())
+        wanted = _losses_alone if expensive else _both
+        found = _where_defined(self._objective, nodes.ravel(), wanted)
         levels[:, needed] = found.reshape(2, *nodes.shape)
         # Where a loss is infinite its cell holds NaN.
         with np.errstate(invalid="ignore", over="ignore"):
             powers = levels @ _TO_POWERS
+            if expensive:
+                powers[1] = 0.0
+                powers[1, :, :-1] = powers[0, :, 1:] * np.arange(1, _ORDER) / cell
         return tuple(
             Table(origin, cell, cells, False, torch.as_tensor(level), None, math.nan)
             for level in powers
         )
 
 
-def _where_defined(objective: Line, values: FloatArray) -> FloatArray:
+def _where_defined(objective: Line, values: FloatArray, wanted: Levels) -> FloatArray:
     """Returns loss and gradient (2, n) at ascending values (n,); NaN where the user's code raises.
 
     A stretch at whose ends, and at `_PROBES` places in all, it raises is taken to be refused whole:
     to ask at each of its values takes minutes.
     """
     try:
-        return _both(objective, values)
+        return wanted(objective, values)
     except InputError:
         probes = np.linspace(0, len(values) - 1, min(len(values), _PROBES)).astype(np.int64)
-    if not any(_is_defined(objective, values[place : place + 1]) for place in probes):
+    if not any(_is_defined(objective, values[place : place + 1], wanted) for place in probes):
         return np.full((2, len(values)), np.nan)
     # Mostly a function ends somewhere: halves that lie on one side of that place take few calls.
     middle = len(values) // 2
-    halves = [_where_defined(objective, part) for part in (values[:middle], values[middle:])]
+    halves = [
+        _where_defined(objective, part, wanted) for part in (values[:middle], values[middle:])
+    ]
     return np.concatenate(halves, axis=1)
 
 
-def _is_defined(objective: Line, value: FloatArray) -> bool:
+def _is_defined(objective: Line, value: FloatArray, wanted: Levels) -> bool:
     try:
-        _both(objective, value)
+        wanted(objective, value)
     except InputError:
         return False
     return True
@@ -274,6 +285,12 @@ def _both(objective: Line, values: FloatArray) -> FloatArray:
     places = values.ravel()
     levels = np.stack([objective.loss_at(places), objective.gradient(places)])
     return levels.reshape(2, *values.shape)
+
+
+def _losses_alone(objective: Line, values: FloatArray) -> FloatArray:
+    """Returns the loss, and in the place of its gradient NaN, (2, n) at values (n,)."""
+    losses = objective.loss_at(values)
+    return np.stack([losses, np.full_like(losses, np.nan)])
 
 
 def _kink(objective: Line) -> float | None:

@@ -112,6 +112,8 @@ class Surface(Result):
         points: Critical points that were found, the lowest first.
     """
 
+    grid = (("a", "a"), ("b", "b"))
+
     objective: Objective
     a: FloatArray
     b: FloatArray

@@ -24,13 +24,14 @@ from gabordiag.landscape.series_objective import SeriesObjective, cheap_objectiv
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray
+from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.numeric import differentiate, follows_closely, measure_fine_noise
 from gabordiag.results import Data, Result, View, finite_or_none, read_only
 
 # More images than this are sampled in a survey: some hundredths of a second each.
 MOST_SURVEYED = 200
 # Over a half turn four a degree, both ends included.
-DEFAULT_POINTS = 721
+DEFAULT_POINTS, _POINTS_EXPENSIVE = 721, 91
 # Columns of sweep.csv.
 _GRADIENTS = ("grad_analytic", "grad_autograd", "grad_numeric")
 BoolArray = npt.NDArray[np.bool_]
@@ -188,13 +189,17 @@ def sweep_objective(
 ) -> Sweep:
     """Sweeps an objective over its range, or from `low` to `high`, with both ends included.
 
-    The values are 721 by default; a survey of many images looks at single ones, too.
+    The values are 721 by default, 91 of a custom objective that torch cannot batch; a survey of
+    many images looks at single ones, too.
 
     Raises:
         UsageError: Fewer than 2 points, an empty range, or values that cannot be.
         InputError: The loss is not finite somewhere in the range.
     """
-    values = objective.parameter.grid(low, high, DEFAULT_POINTS if points is None else points)
+    if points is None:
+        is_costly = isinstance(objective, OwnObjective) and objective.is_expensive
+        points = _POINTS_EXPENSIVE if is_costly else DEFAULT_POINTS
+    values = objective.parameter.grid(low, high, points)
     loss, autograd = objective.derivatives(values)
     landscape = find_critical_points(objective)
     # What autograd is compared with needs the loss's values alone: of an expensive module, its

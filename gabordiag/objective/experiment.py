@@ -18,13 +18,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gabordiag.choices import (
+    DeviceName,
+    DtypeName,
+    LossName,
+    Normalization,
+    Number,
+    Padding,
+    plain,
+)
 from gabordiag.errors import InputError, ParameterError, UsageError
 from gabordiag.gabor import (
     PARAMETER_NAMES,
@@ -92,9 +101,9 @@ class Experiment:
         padding: `valid`, `same`, `circular`.
         loss: A name of `LOSSES`, such as `rmse`, `mse`, `cosine`.
         target_noise: Standard deviation of Gaussian noise added to the target response.
-        dtype: `float64`, `float32`; the shortcut itself is always built in float64.
+        dtype: `float64`, `float32`, or torch's; the shortcut itself is always built in float64.
         seed: Of the noise and of synthetic images.
-        device: `cpu`, `cuda`, `mps`.
+        device: `cpu`, `cuda`, `mps`, or such a `torch.device`.
         images: Instead of `image`: a folder, or a sequence of paths, built-in names and 2-D
             arrays, of any sizes. They are read one at a time, in the order of their names or of the
             sequence; those that cannot be used are left out, see `image_set`. Each is scaled and
@@ -139,7 +148,37 @@ class Experiment:
     strict: bool = False
     progress: ImageProgress | None = None
 
+    if TYPE_CHECKING:
+        # What is given may be of more types than what is kept.
+        def __init__(
+            self,
+            image: str | Path | npt.ArrayLike = ...,
+            pixel_scale: Number = ...,
+            normalize: Normalization = ...,
+            target_theta: Number = ...,
+            theta0: Number = ...,
+            wavelength: Number = ...,
+            sigma: Number = ...,
+            psi: Number = ...,
+            gamma: Number = ...,
+            kernel_size: int | np.integer[Any] = ...,
+            padding: Padding = ...,
+            loss: LossName = ...,
+            target_noise: Number = ...,
+            dtype: DtypeName | torch.dtype = ...,
+            seed: int | np.integer[Any] = ...,
+            device: DeviceName | torch.device = ...,
+            images: str | Path | Sequence[str | Path | npt.ArrayLike] | None = ...,
+            strict: bool = ...,
+            progress: ImageProgress | None = ...,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if isinstance(field.default, (int, float)):
+                object.__setattr__(self, field.name, plain(getattr(self, field.name)))
+        object.__setattr__(self, "dtype", str(self.dtype).removeprefix("torch."))
+        object.__setattr__(self, "device", str(self.device))
         _ = self.target_parameters
         validate_kernel_size(self.kernel_size)
         if not abs(self.theta0) <= _FARTHEST_START:

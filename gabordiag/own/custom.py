@@ -7,13 +7,14 @@ module, or a function without arguments that returns one, of which some elements
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gabordiag.choices import LossName
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.losses import find_loss
 from gabordiag.objective.space import FloatArray
@@ -21,6 +22,7 @@ from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.evaluator import Evaluator, FunctionLoss
 from gabordiag.own.loading import parameters_of, user_code
 from gabordiag.own.modules import (
+    HOW_TO_BUILD,
     Input,
     LossFunction,
     ModuleLoss,
@@ -30,13 +32,32 @@ from gabordiag.own.modules import (
 from gabordiag.own.numeric import has_sharp_zero
 from gabordiag.own.period import ParameterRequest, choose_parameter
 from gabordiag.own.streams import RandomStreams
-from gabordiag.own.training import HOW_TO_BUILD, Training
+from gabordiag.own.training import Training
 from gabordiag.own.vector import CustomObjective
 
 # A number for each parameter: by name, or in order; or the only parameter's.
 Numbers = float | Mapping[str, float] | npt.ArrayLike | Tensor
 # The loss of a module's output and target unless another is named.
 DEFAULT_LOSS = "rmse"
+
+
+class OwnOptions(TypedDict, total=False):
+    """The keywords of `own_objective` but for the start."""
+
+    param: str | Sequence[str] | None
+    input: Input | None
+    target: Numbers | None
+    target_output: Input | None
+    range: Any
+    period: Numbers | None
+    loss: LossName | LossFunction | None
+    seed: int
+
+
+class OwnOptionsAndStart(OwnOptions, total=False):
+    """The keywords of `own_objective`."""
+
+    start: Numbers | None
 
 
 def own_objective(

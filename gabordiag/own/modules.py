@@ -33,6 +33,10 @@ from gabordiag.own.loading import parameters_of, user_code
 Input = str | Path | npt.ArrayLike | Tensor | tuple[Any, ...]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 RUNNING = "running the module"
+HOW_TO_BUILD = (
+    "For a module that is trained on labels, give gd.Training(model, batches, loss), where batches "
+    "is a list or a DataLoader of (input, target) and loss a function of (output, target)."
+)
 _PATH = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<index>\s*-?\d+\s*(,\s*-?\d+\s*)*)\])?")
 # More elements at once are not studied: each has a range that is found by evaluations.
 _MOST_ELEMENTS = 256
@@ -188,7 +192,7 @@ def _require_no_arguments(module: nn.Module) -> None:
     if needed:
         raise InputError(
             f"{type(module).__name__} takes {', '.join(needed)}, but was given no input.",
-            "Give it an image or a .npy file with --input, or input=... in Python.",
+            "Give it an image or a .npy file with --input, or input=... in Python. " + HOW_TO_BUILD,
         )
 
 

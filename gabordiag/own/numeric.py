@@ -111,6 +111,9 @@ def has_sharp_zero(function: Function, low: float, high: float, guesses: FloatAr
     if not np.isfinite(values).any() or np.nanmin(values) < 0:
         return False
     largest = float(np.nanmax(values))
+    if np.nanmin(values) > np.nanmax(np.abs(np.diff(values))):
+        # |x| is no higher beside its zero than it rises to the next place of the grid.
+        return False
     if any(_is_sharp_zero(function, guess, (low, high), largest) for guess in guesses):
         return True
     width = (high - low) / (_GRID - 1)

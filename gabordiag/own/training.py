@@ -23,13 +23,9 @@ from torch import Tensor, nn
 from gabordiag.errors import GabordiagError, InputError, UsageError
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import user_code
-from gabordiag.own.modules import Element, attributes_kept, find_elements
+from gabordiag.own.modules import HOW_TO_BUILD, Element, attributes_kept, find_elements
 from gabordiag.own.streams import RandomStreams
 
-HOW_TO_BUILD = (
-    "For a module that is trained on labels, give gd.Training(model, batches, loss), where batches "
-    "is a list or a DataLoader of (input, target) and loss a function of (output, target)."
-)
 Batch = tuple[Any, Any]
 State = Mapping[str, Tensor]
 # Bytes of activations that one batched evaluation may hold, and the most values at once.

@@ -4,9 +4,7 @@
                        a result), `markdown`, `page` (HTML)
     results            `restored` (JSON and arrays as objects), `registry` (what is said and drawn
                        of every kind of result)
-    what is said       `blocks` (its form), `words`, `space_words` (several parameters),
-                       `surface_words`, `image_words`, `rates` (learning rates), `phrases` (what
-                       they share)
+    what is said       `blocks` (its form), `words`, `phrases` (what these and figures share)
     the terminal       `console`, `sketch` (the landscape in letters)
     the pictures       `figures`, `animation`
 

@@ -9,6 +9,7 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
@@ -41,6 +42,26 @@ def to_html(
         pictures: Stem -> address of the pictures there are, as `inlined` makes it.
         narrow: Stem -> address of the pictures for the width of a phone, where there are any.
     """
+    return _render(
+        "report.html",
+        blocks,
+        pictures,
+        command=command,
+        sentence=next((block.text for block in blocks if isinstance(block, Verdict)), ""),
+        settings=settings,
+        command_line=command_line,
+        narrow=narrow,
+    )
+
+
+def to_fragment(blocks: Sequence[Block], pictures: Mapping[str, str]) -> str:
+    """Returns the blocks as a notebook shows them, with the pictures there are, as for a report."""
+    return _render("notebook.html", blocks, pictures, narrow={})
+
+
+def _render(
+    template: str, blocks: Sequence[Block], pictures: Mapping[str, str], **values: Any
+) -> str:
     environment = Environment(
         loader=PackageLoader("gabordiag.presentation", "."),
         autoescape=True,
@@ -48,18 +69,13 @@ def to_html(
         lstrip_blocks=True,
     )
     environment.filters["with_options"] = _with_options
-    template = environment.get_template("report.html")
-    return template.render(
-        command=command,
-        sentence=next((block.text for block in blocks if isinstance(block, Verdict)), ""),
+    return environment.get_template(template).render(
         blocks=[(type(block).__name__, block) for block in blocks],
-        settings=settings,
-        command_line=command_line,
         pictures=pictures,
-        narrow=narrow,
         caption=caption,
         outcome_of=outcome_of,
         badges={name: (color, ink_on(color)) for name, color in OUTCOME_COLORS.items()},
+        **values,
     )
 
 

@@ -25,7 +25,7 @@ from gabordiag.dynamics.run import Optimization, Run
 from gabordiag.landscape.surface import Surface
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation import words
-from gabordiag.presentation.blocks import Block
+from gabordiag.presentation.blocks import Block, Paragraph, Picture, Table, Verdict
 from gabordiag.presentation.figures.bifurcation import bifurcation_figure, draw_attractor
 from gabordiag.presentation.figures.log import draw_check, draw_explanation, log_figure
 from gabordiag.presentation.figures.maps import basins_figure, draw_map_alone, write_map_labels
@@ -42,7 +42,12 @@ from gabordiag.presentation.figures.space import (
     pairs_figure,
     plane_figure,
 )
-from gabordiag.presentation.figures.style import drawing, new_figure, render
+from gabordiag.presentation.figures.style import (
+    drawing_in_style_of,
+    new_figure,
+    pyplot_axes,
+    render,
+)
 from gabordiag.presentation.figures.surface import (
     draw_surface,
     surface_figure,
@@ -50,6 +55,7 @@ from gabordiag.presentation.figures.surface import (
 )
 from gabordiag.presentation.figures.sweep import draw_sweep, sweep_figure
 from gabordiag.presentation.figures.training import draw_shares, training_figures
+from gabordiag.presentation.page import inlined, to_fragment
 from gabordiag.presentation.restored import (
     Case,
     Diagnosed,
@@ -61,6 +67,8 @@ from gabordiag.presentation.restored import (
 from gabordiag.results import Result, View
 
 Drawings = dict[str, Callable[[], Figure]]
+# Inches of a drawing in one Axes.
+_SIZE = (9.0, 4.6)
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,14 @@ def _draw_runs(ax: Axes, runs: Runs) -> None:
     (draw_space_runs if runs.sweep is None else draw_runs)(ax, runs)
 
 
+def _draw_map(ax: Axes, basins: Basins) -> None:
+    draw_map_alone(ax, basins)
+    # Its words go where there is room for them, which depends on the size.
+    if isinstance(ax.figure, Figure):
+        ax.figure.draw_without_rendering()
+    write_map_labels(ax, basins)
+
+
 def _as_it_is(view: View) -> View:
     return view
 
@@ -142,7 +158,7 @@ KINDS: dict[str, Kind] = {
         _draw_runs,
         lambda runs: {"": runs} if runs.sweep or runs.planes else {},
     ),
-    "basins": Kind(Basins.from_view, words.basins, _each(basins=basins_figure), draw_map_alone),
+    "basins": Kind(Basins.from_view, words.basins, _each(basins=basins_figure), _draw_map),
     "basins of two": Kind(_as_it_is, words.plane_of_starts, _each(plane=plane_figure), draw_plane),
     "bifurcate": Kind(
         Bifurcation.from_view,
@@ -200,7 +216,7 @@ def blocks_of(command: str, view: View) -> list[Block]:
 
 
 def plot(result: Result, ax: Axes | None = None) -> Axes:
-    """Draws a result into one Axes and returns it.
+    """Draws a result into one Axes, in the colours of its style, and returns it.
 
     A sweep shows the loss with its critical points; a surface, its contours; several runs, their
     paths on the landscape; one run, its loss; basins, the map; a bifurcation, the attractor; an
@@ -209,7 +225,8 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
 
     Args:
         result: Of any public function.
-        ax: Axes to draw into. Default: those of a new figure.
+        ax: Axes to draw into. Default: pyplot's current ones while they are empty, otherwise those
+            of a new figure.
 
     Raises:
         TypeError: There is no drawing of this kind of result.
@@ -218,25 +235,31 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
     if draw is None:
         known = ", ".join(kind.__name__ for kind in (*_COMMANDS, Run))
         raise TypeError(f"no drawing of a {type(result).__name__}; there are drawings of {known}.")
-    if ax is None:
-        with new_figure(9.0, 4.6) as figure:
-            ax = figure.subplots()
-            draw(ax)
-    else:
-        with drawing():
-            draw(ax)
-    if isinstance(result, Basins):
-        with drawing():
-            write_map_labels(ax, result)
+    ax = pyplot_axes(*_SIZE) if ax is None else ax
+    with drawing_in_style_of(ax):
+        draw(ax)
     return ax
 
 
-def notebook_png(result: Result) -> bytes | None:
-    """Returns what a notebook shows of a result: a PNG, or None where there is no drawing."""
-    if _drawer(result) is None:
-        return None
-    figure = plot(result).figure
-    return render(figure) if isinstance(figure, Figure) else None
+def notebook_html(result: Result) -> str:
+    """Returns what a notebook shows of a result: the verdict, its drawing, what helps."""
+    view, command = result.view(), _COMMANDS.get(type(result))
+    facts = Table(("", ""), tuple((name, text.strip("'")) for name, text in result.facts().items()))
+    blocks: list[Block] = [facts] if command is None else blocks_of(command, view)
+    # Sorting keeps the order: the verdict, where there is one, or what is said first.
+    first = sorted(
+        (block for block in blocks if isinstance(block, (Verdict, Paragraph, Table))),
+        key=lambda block: not isinstance(block, Verdict),
+    )
+    helping = [b for b in blocks if isinstance(b, Table) and "remedy" in b.columns]
+    pictures = {}
+    stem = f"Drawing of a {type(result).__name__}"
+    if (draw := _drawer(result)) is not None:
+        with new_figure(*_SIZE) as figure:
+            draw(figure.subplots())
+        pictures[stem] = inlined("drawing.png", render(figure), small=True)
+    announces = isinstance(first[0], Paragraph) and first[0].text.endswith(":")
+    return to_fragment([*first[: 1 + announces], Picture(stem), *helping], pictures)
 
 
 def _drawer(result: Result) -> Callable[[Axes], None] | None:

@@ -312,10 +312,8 @@ def _chaos(runs: Sequence[Json]) -> list[Block]:
 
 
 def _batches(runs: Sequence[Json]) -> list[Block]:
-    texts = [run["batch"]["explanation"] for run in runs if run.get("batch")]
-    if not texts:
-        return []
-    return [Heading("What the batches change"), *(Paragraph(text) for text in texts)]
+    texts = [Paragraph(run["batch"]["explanation"]) for run in runs if run.get("batch")]
+    return [Heading("What the batches change"), *texts] if texts else []
 
 
 def _rates(made: Basins) -> str:
@@ -535,21 +533,17 @@ def _under_root(loss_name: str) -> str | None:
 
 def _rest(hessian: Json, loss_name: str) -> str:
     squared = _under_root(loss_name)
+    bound = number(hessian["stable_lr"], 3)
     text = (
         f"The condition number is {number(hessian['condition_number'], 3)}: the slowest direction "
         "needs about that many times more steps than the fastest; "
+        f"{f'with {squared} ' if squared else ''}no rate of plain gradient descent above {bound} "
+        "(2 / largest eigenvalue)"
     )
-    bound = number(hessian["stable_lr"], 3)
     if squared is not None:
-        return (
-            f"{text}with {squared} no rate of plain gradient descent above {bound} (2 / "
-            f"largest eigenvalue) converges here. {loss_name} has a kink at its zero, at which no "
-            "fixed rate converges."
-        )
-    return (
-        f"{text}no rate of plain gradient descent above {bound} (2 / largest eigenvalue), the same "
-        "for all parameters, converges here."
-    )
+        kink = f"{loss_name} has a kink at its zero, at which no fixed rate converges"
+        return f"{text} converges here. {kink}."
+    return f"{text}, the same for all parameters, converges here."
 
 
 def at_target(made: Runs, hessian: Json) -> list[Block]:
@@ -603,19 +597,22 @@ def _elements(elements: Sequence[Json]) -> Table:
     owners = {element["parameter"].rpartition(".")[0] for element in elements}
     # Of one layer its name says nothing.
     prefix = f"{owners.pop()}." if len(owners) == 1 else ""
-    rows = [
-        (
-            element["name"].removeprefix(prefix),
-            *(parameter_of(element).show(element[end], 1) for end in ("start", "final")),
-            "converged"
-            if element["verdict"] == "healthy"
-            else element["verdict"].replace("_", " "),
-            element["findings"][0]["explanation"] if element["findings"] else "",
-            element["helps"],
-        )
-        for element in elements
-    ]
-    return Table(("filter", "from", "to", "verdict", "why", "what helps"), tuple(rows))
+    columns = ("filter", "from", "to", "verdict", "why", "what helps")
+    rows: list[tuple[str, ...]] = []
+    first: dict[tuple[str, ...], str] = {}
+    for element in elements:
+        name = element["name"].removeprefix(prefix)
+        ends = [parameter_of(element).show(element[end], 1) for end in ("start", "final")]
+        if not element["findings"]:
+            rows.append((name, *ends, "converged", "", ""))
+            continue
+        verdict_ = element["verdict"].replace("_", " ")
+        words = element["findings"][0]["explanation"], element["helps"]
+        earlier = first.setdefault((element["parameter"], *words), name)
+        rows.append((name, *ends, verdict_, *(words if earlier == name else (f"as {earlier}", ""))))
+    if not first:
+        return Table(columns[:4], tuple(row[:4] for row in rows))
+    return Table(columns, tuple(rows))
 
 
 def _training_remedies(result: Json) -> list[Block]:

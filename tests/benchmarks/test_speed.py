@@ -6,6 +6,7 @@ imports take: machines differ, ratios much less.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -20,11 +21,15 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import gabordiag as gd
 from gabordiag.dynamics.maps import run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.replay import log_columns
 from gabordiag.dynamics.tables import TabulatedObjective
+from gabordiag.dynamics.training import rates_of, run_training
 from gabordiag.dynamics.windows import log_spaced
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.gabor_line import along
+from gabordiag.own.training import find_watched
+from gabordiag.runs.files import TrajectoryFile
 
 pytestmark = pytest.mark.benchmark_suite
 
@@ -143,6 +148,58 @@ def test_map_against_scalar_loop(benchmark: BenchmarkFixture, optimizer: str) ->
     plain = 200 / seconds(loop)
     print(f"\nmap of 361 starts x 241 rates x 1500 steps, {optimizer}: {spent:.1f} s,")
     print(f"  {rate:.3g} steps a second, {rate / plain:.0f} x a scalar torch.optim loop")
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gabor = gd.GaborConv2d(1, 16, 9)
+        self.norm = torch.nn.BatchNorm2d(16)
+        self.head = torch.nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.norm(self.gabor(x))).mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("side", [12, 28])
+def test_watched_training_against_the_plain_loop(side: int, tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    data = torch.utils.data.TensorDataset(
+        torch.randn(640, 1, side, side, generator=draw), torch.arange(640) % 10
+    )
+    batches = torch.utils.data.DataLoader(data, batch_size=64, shuffle=True)
+    compare, epochs = torch.nn.functional.cross_entropy, 200 // side
+    training = gd.Training(Net(), batches, compare)
+    watched = find_watched(training.model, ["gabor.theta", "gabor.sigma", "gabor.wavelength"])
+    # The watched run computes a last loss where the plain loop takes a last step.
+    settings = OptimizerSettings("adam", steps=10 * epochs - 1)
+    rates = rates_of(training, watched, 0.01, 0.01)
+    columns = log_columns([element.label for element in watched])
+
+    def plain() -> None:
+        model = Net()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        losses = []
+        for _ in range(epochs):
+            for x, y in batches:
+                optimizer.zero_grad()
+                loss = compare(model(x), y)
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+
+    def watch() -> None:
+        with contextlib.closing(TrajectoryFile(tmp_path / "log.csv", columns)) as log:
+            run_training(training, watched, settings, rates, listener=lambda step: log(step.row()))
+
+    plain()
+    watch()
+    # In turn, so that a machine that is busy for a while is so for both.
+    ratios = [1 / seconds(plain) * seconds(watch) for _ in range(7)]
+    ratio = float(np.median(ratios))
+    print(f"\ntraining on {side} x {side} images, 48 numbers watched and logged:")
+    print(f"  {ratio:.2f} x the plain loop")
+    assert ratio <= 1.3
 
 
 def test_proof(benchmark: BenchmarkFixture) -> None:

@@ -309,6 +309,7 @@ def test_report_redraws_the_same_text(capsys: pytest.CaptureFixture[str], small:
     assert settings[0] == settings[1]
 
 
+@pytest.mark.slow
 def test_report_redraws_from_the_folder_alone(
     capsys: pytest.CaptureFixture[str], small: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from tests.cli.fuzz import (
     command_options,
     make_call,
 )
+from tests.thinned import thinned
 
 # Calls that once broke a promise, word by word, because numbers mean other calls when there are
 # more options to choose from.
@@ -91,13 +92,13 @@ def test_what_was_found_stays_mended(arguments: list[str]) -> None:
     assert check_call(Call(0, [*arguments, *out, *plots])) is None
 
 
-@pytest.mark.parametrize("name", hostile.images())
+@pytest.mark.parametrize("name", thinned(hostile.images(), 3))
 def test_every_image(name: str) -> None:
     call = ["sweep", *SMALL, "--over", "theta:-1:1:9", "--image", name, "--out", "made-by-fuzz"]
     assert check_call(Call(0, [*call, "--no-plots", "--json"])) is None
 
 
-@pytest.mark.parametrize("name", hostile.logs())
+@pytest.mark.parametrize("name", thinned(hostile.logs(), 2))
 def test_every_log(name: str) -> None:
     call = ["explain", name, "--out", "made-by-fuzz", "--json"]
     assert check_call(Call(0, call)) is None

@@ -118,6 +118,7 @@ def test_in_little_memory_a_command_works_or_says_what_is_missing(arguments: lis
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_too_few_open_files_are_named() -> None:
     # Python itself opens its modules with six; figures need a few more.
     done = limited(resource.RLIMIT_NOFILE, 6, "sweep", "--image", "image.npy", "--kernel-size=9",

@@ -77,6 +77,7 @@ def test_a_folder_with_broken_images(call: Call, tmp_path: Path, count: int) -> 
     assert "images.npz" in shown["files"]
 
 
+@pytest.mark.slow
 def test_the_run_can_be_repeated_and_reported(call: Call, folder: Path, tmp_path: Path) -> None:
     _, first, _ = call("sweep", "--images", "images", *FILTER, "--out", "one")
     _, second, _ = call("sweep", "--config", "one/config.toml", "--out", "two")

@@ -64,6 +64,7 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", thinned(["<&- >&- 2>&-", ">&-", "2>&-", "<&-", ">&- 2>&-"], 5))
 def test_closed_streams(closed: str) -> None:
     done = shell(f"{COMMAND} explain log.csv --out made {closed}")
@@ -74,6 +75,7 @@ def test_closed_streams(closed: str) -> None:
     assert Path("made/config.toml").read_text().startswith("# All settings")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", thinned(["0", "00", "1", "x", ""], 5))
 def test_odd_widths(width: str) -> None:
     done = shell(f"{COMMAND} explain log.csv --no-plots", COLUMNS=width)
@@ -89,6 +91,7 @@ def test_bare_call_shows_the_help_with_its_lines(capsys: pytest.CaptureFixture[s
     assert [line for line in lines if line.split()[:1] == ["diagnose"]]
 
 
+@pytest.mark.slow
 def test_stdout_is_one_json_object_whatever_own_code_writes() -> None:
     Path("noisy.py").write_text(NOISY)
     done = shell(
@@ -161,6 +164,7 @@ def test_control_characters_reach_neither_terminal_nor_report() -> None:
         assert b"\x1b" not in Path("made", name).read_bytes()
 
 
+@pytest.mark.slow
 def test_file_names_that_are_not_utf8() -> None:
     name = os.fsdecode(b"caf\xe9.csv")
     Path(name).write_bytes(Path("log.csv").read_bytes())
@@ -179,6 +183,7 @@ def test_file_names_that_are_not_utf8() -> None:
     assert (again.returncode, again.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_names_with_commas_come_back() -> None:
     Path("layer.py").write_text(LAYER)
     own = ["--objective", "layer.py:Layer", "--param", "weights[0,1]", "--range=-1:1"]

@@ -43,6 +43,7 @@ from tests.diagnosis.planting import (
     wave,
 )
 from tests.dynamics.independent import gabor_loss, kernel, stays_at, train
+from tests.thinned import thinned
 
 Thing = Line | Experiment
 LEFT, BARRIER, RIGHT = double_well_points()
@@ -350,7 +351,7 @@ def _diagnose(case: Case) -> tuple[Thing, Diagnosis]:
     return thing, diagnose_objective(_along(thing), case.settings, case.start)
 
 
-@pytest.mark.parametrize("case", _params())
+@pytest.mark.parametrize("case", thinned(_params(), 2))
 def test_planted_cause_is_named_and_its_first_remedy_works(case: Case) -> None:
     thing, diagnosis = _diagnose(case)
     plan = _plan(case, thing)

@@ -35,6 +35,7 @@ def reaches(values: np.ndarray) -> bool:
     return bool((apart <= [math.radians(1), 0.01 * 10.5, 0.01 * 4.2, math.radians(1)]).all())
 
 
+@pytest.mark.slow
 def test_a_run_that_arrives_is_healthy(image: np.ndarray) -> None:
     found = diagnosed(image, 0.02, optimizer="adam", steps=1200)
     assert found.verdict == "healthy"
@@ -44,6 +45,7 @@ def test_a_run_that_arrives_is_healthy(image: np.ndarray) -> None:
     assert reaches(by_hand(image, "adam", dict.fromkeys(NAMES, 0.02), start=start, steps=1200))
 
 
+@pytest.mark.slow
 def test_the_filter_turned_by_half_is_the_same(image: np.ndarray) -> None:
     turned = {**NEAR, "theta": NEAR["theta"] - math.pi, "psi": -NEAR["psi"]}
     found = diagnosed(image, 0.02, optimizer="adam", steps=1200, start=turned)
@@ -65,6 +67,7 @@ def test_too_large_a_rate_is_named_and_the_advice_works(image: np.ndarray) -> No
     assert not reaches(by_hand(image, "sgd", dict.fromkeys(NAMES, 1.0), start=start, steps=200))
 
 
+@pytest.mark.slow
 def test_too_few_steps_are_named(image: np.ndarray) -> None:
     stable = diagnosed(image, 0.02, steps=20).target_hessian["stable_lr"]
     rate, start = 0.1 * stable, np.array(list(NEAR.values()))
@@ -93,6 +96,7 @@ def test_remedies_that_work_come_first_and_were_tried(image: np.ndarray) -> None
     assert {f["role"] for f in shown["findings"]} <= {"primary", "contributing", "ruled_out"}
 
 
+@pytest.mark.slow
 def test_a_few_steps_are_not_judged(image: np.ndarray) -> None:
     found = diagnosed(image, 1e-4, steps=20)
     assert found.verdict == "inconclusive"

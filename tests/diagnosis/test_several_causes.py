@@ -83,6 +83,7 @@ def test_without_its_root_a_caught_run_is_caught_as_well() -> None:
     assert not facts.squared.confirmed(facts.settings, facts.start).reached
 
 
+@pytest.mark.slow
 def test_a_rate_beyond_the_targets_bound_is_told_even_where_it_settles(caught: Facts) -> None:
     # The minimum it rests in is flatter than the target.
     facts = _facts("mse", 0.3, 400)

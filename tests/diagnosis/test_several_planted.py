@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import gabordiag as gd
 from gabordiag.diagnosis import verdict
 from gabordiag.diagnosis.causes import CAUSES, wrong_gradient
 from gabordiag.diagnosis.evidence import Facts
@@ -109,6 +110,7 @@ def test_a_healthy_run_is_asked_for_flaws_alone() -> None:
     assert found.remedies == ()
 
 
+@pytest.mark.slow
 def test_every_cause_is_asked_and_every_remedy_that_applies_is_tried() -> None:
     found = diagnosed(Plane(bowl), lr=0.6, cures=REMEDIES)
     asked = {f.cause for f in found.findings if f.evidence.get("asked", True)}
@@ -156,6 +158,7 @@ def test_a_random_loss_is_told() -> None:
     assert found.verdict == "nondeterministic"
 
 
+@pytest.mark.slow
 def test_a_gradient_that_breaks_on_the_way_is_named_with_its_step() -> None:
     # The slope of the distance is 1: the first step lands on the target, where it is 0/0.
     def distance(a: Tensor, b: Tensor) -> Tensor:
@@ -168,6 +171,7 @@ def test_a_gradient_that_breaks_on_the_way_is_named_with_its_step() -> None:
     assert "0/0" in found.headline
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_lower_elsewhere_is_told() -> None:
     found = diagnosed(Plane(lambda a, b: bowl(a - 0.5, b + 0.25)))
     assert found.verdict == "target_unreachable"
@@ -175,6 +179,7 @@ def test_a_loss_that_is_lower_elsewhere_is_told() -> None:
     assert lowest == pytest.approx({"a": 1.5, "b": 0.75}, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_flat_start_is_named_and_one_beside_it_arrives() -> None:
     found = diagnosed(Plane(well, (0.0, 1.0), (RIGHT, 1.0)), lr=1e-4, steps=100)
     # The slope there is 1/5; at a maximum it is none.
@@ -215,6 +220,7 @@ def test_own_rates_are_half_of_one_over_the_curvatures() -> None:
     assert own.works
 
 
+@pytest.mark.slow
 def test_too_small_a_rate_is_named() -> None:
     found = diagnosed(Plane(bowl), lr=1e-3, steps=100)
     assert found.verdict == "step_too_small"
@@ -241,6 +247,7 @@ def test_a_kink_makes_the_run_bounce_and_its_square_settles() -> None:
     assert found.headline.endswith("Use --loss mse with the same learning rate.")
 
 
+@pytest.mark.slow
 def test_where_no_rate_is_known_adam_is_measured_beside_the_target() -> None:
     settings = OptimizerSettings("adam", 0.1, steps=60)
     windows = Facts(run(Plane(bowl), settings)).windows
@@ -264,9 +271,25 @@ def test_a_cause_that_needs_a_landscape_says_why_it_is_not_asked() -> None:
     assert "landscape" in found.evidence["why"]
 
 
-def test_without_a_target_nothing_can_be_said() -> None:
-    with pytest.raises(UsageError, match="target of each"):
+def test_some_targets_are_not_enough() -> None:
+    with pytest.raises(UsageError, match="some of the parameters"):
         diagnosed(Plane(bowl, target=(1.0, None)))
+
+
+def test_without_a_target_the_lowest_minimum_is_the_goal() -> None:
+    # Two wells along v[0]: 0.1 v lifts the one near 1 above that near -1, (v^2 - 1)^2 + 0.1 v has
+    # its minima where 4 v (v^2 - 1) = -0.1.
+    def wells(v: Tensor) -> Tensor:
+        return (v[0] ** 2 - 1) ** 2 + 0.1 * v[0] + (v[1] - 0.5) ** 2
+
+    lowest = min(np.roots([4, 0, -4, 0.1]).real)
+    options = {"range": (-2.0, 2.0), "lr": 0.05, "steps": 200}
+    found = gd.diagnose(wells, start=(-0.5, 0.0), **options)
+    assert found.verdict == "healthy"
+    np.testing.assert_allclose(found.run.final, [lowest, 0.5], atol=1e-6)
+    astray = gd.diagnose(wells, start=(0.5, 0.0), **options)
+    assert astray.verdict == "wrong_basin"
+    assert astray.run.outcome == "local_minimum"
 
 
 def test_the_report_is_finite_where_the_run_is_not() -> None:

@@ -45,7 +45,7 @@ EFFORTS = {
     "landscape.doubtful": {"_RIPPLES", "_BETWEEN", "_BESIDE_KINK", "_ZOOMS", "_RIGHT_BESIDE"},
     "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
     "diagnosis.unreachable": {"_AGAIN"},
-    "landscape.sweep": {"DEFAULT_POINTS", "MOST_SURVEYED"},
+    "landscape.sweep": {"DEFAULT_POINTS", "MOST_SURVEYED", "_POINTS_EXPENSIVE"},
     "own.plain_loop": {"_COMPARED"},
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
                           "_ROWS_AT_ONCE", "PAIR_POINTS", "_FEW_POINTS", "_MOST_SHOWN", "_LOWEST"},

@@ -283,6 +283,25 @@ def test_trainings_that_cannot_run(pairs: list, loss, words: str) -> None:
         gd.diagnose(made, params="weight", steps=3)
 
 
+def test_a_training_that_breaks_off_is_tried_with_smaller_rates() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(bank(TRUE, learn=("theta",)), nn.Conv2d(FILTERS, 2, 1))
+    x = noise(16, 1, 13, 13)
+    made = gd.Training(model, [(x, noise(16, 2, 5, 5, seed=1))], functional.mse_loss)
+    result = gd.diagnose(made, params="0.theta", optimizer="sgd", lr=0.5, steps=60, seeds=2)
+    assert result.outcome == "nonfinite"
+    assert f"not finite after {len(result.run.losses) - 1} steps" in result.headline
+    (smaller,) = [remedy for remedy in result.remedies if remedy.plan.name == "smaller rates"]
+    assert smaller.works
+    assert set(smaller.plan.rates.values()) == {0.05}
+    assert np.isfinite(smaller.after.losses).all()
+
+
+def test_a_network_that_needs_labels_is_refused_with_how_to_give_them() -> None:
+    with pytest.raises(InputError, match=r"no input.*\n?.*gd\.Training\(model, batches, loss\)"):
+        gd.diagnose(Classifier(), param="gabor.theta[0]", target=0.0)
+
+
 def test_whoever_gives_labels_otherwise_is_shown_how() -> None:
     x, y = labelled()
     model = Classifier()

@@ -200,6 +200,7 @@ def test_round_filter_with_mse_is_healthy(round_mse: Diagnose) -> None:
     assert _causes(diagnosis, "primary") == _causes(diagnosis, "contributing") == set()
 
 
+@pytest.mark.slow
 def test_round_filter_with_a_tiny_rate_is_still_on_its_way(round_mse: Diagnose) -> None:
     diagnosis = round_mse(1e-4)
     assert diagnosis.verdict == "step_too_small"
@@ -214,6 +215,7 @@ def test_another_copy_of_the_target_is_no_failure(round_mse: Diagnose, turns: in
     assert diagnosis.run.turns == turns
 
 
+@pytest.mark.slow
 def test_too_few_steps_say_how_many_are_needed(round_mse: Diagnose) -> None:
     diagnosis = round_mse(1e-3, steps=40)
     assert diagnosis.verdict == "inconclusive"

@@ -193,9 +193,9 @@ def test_names_with_commas(tmp_path):
         ({"grad_theta": torch.zeros(1)}, UsageError, "is a column"),
         ({"theta": 0.3}, InputError, "a float, not a tensor"),
         ({"theta": lambda: 0.3}, InputError, "a float, not a tensor"),
-        ({"theta": torch.zeros(3)}, InputError, r"theta\[0\]"),
+        ({"theta": torch.zeros(0)}, InputError, r"shape \(0,\)"),
         ({"theta": torch.zeros(1, requires_grad=True) * 2}, InputError, "is computed from"),
-        ({"theta": torch.zeros(1, dtype=torch.complex64)}, InputError, "one real number"),
+        ({"theta": torch.zeros(1, dtype=torch.complex64)}, InputError, "no real number"),
     ],
 )
 def test_what_cannot_be_followed(tmp_path, parameters, error, words):

@@ -315,6 +315,7 @@ def test_series_of_a_plane_is_the_loss(image: np.ndarray, pair: tuple[str, str])
     assert series.error < 1e-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", thinned(["mse", "rmse"], 2))
 def test_cells_of_a_plane_are_single_runs(image: np.ndarray, loss: str) -> None:
     objective = GaborObjective(experiment(image, loss=loss), ("theta", "sigma"))

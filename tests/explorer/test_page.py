@@ -310,8 +310,9 @@ def test_it_opens_with_the_verdict_of_diagnose(browser, pages):
     assert f"stable up to {found.windows.hold_lr:.3g}, " in shown
 
 
+@pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.parametrize("loss", ["mse", pytest.param("rmse", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("loss", ["mse", "rmse"])
 def test_causes_are_those_of_diagnose(browser, pages, monkeypatch, loss):
     """Other starts, rates and optimizers than those that the page opens with."""
     show(browser, pages("small"))

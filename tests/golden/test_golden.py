@@ -11,6 +11,7 @@ import pytest
 from tests.golden.calls import CALLS, SLOW, write_inputs
 from tests.golden.comparing import mismatches
 from tests.golden.record import DATA, produced
+from tests.thinned import thinned
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def _parameters() -> list[object]:
     return [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CALLS]
 
 
-@pytest.mark.parametrize("name", _parameters())
+@pytest.mark.parametrize("name", thinned(_parameters(), 2))
 def test_numbers_are_those_recorded(
     name: str, inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

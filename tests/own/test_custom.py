@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import gabordiag as gd
 from gabordiag.checks.gradient import check_objective
 from gabordiag.dynamics.maps import run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -377,6 +378,22 @@ class TestModule:
             of(planted.Right(), image), settings, np.array([1e-3, 1e-2]), np.linspace(-1, 1, 21)
         )
         np.testing.assert_array_equal(basins.outcomes, right.outcomes)
+
+    def test_a_function_that_torch_cannot_batch_is_asked_seldom(self):
+        calls = []
+
+        def loss(value):
+            calls.append(float(value.detach()))
+            return (value - 0.3) ** 2 * torch.cos(value) + 1
+
+        known = {"range": (-1, 1), "start": -0.9, "target": 0.3}
+        gd.sweep(loss, **known)
+        assert len(calls) <= 400
+        calls.clear()
+        # Rates that leave the range are tried, too.
+        found = gd.diagnose(loss, **known, lr=3.0, steps=500)
+        assert found.verdict == "step_too_large"
+        assert len(calls) <= 900
 
     def test_outside_an_interval_the_series_asks_the_objective(self):
         objective = own_objective(lambda v: torch.tensor(math.exp(v.item())).double(), range=(0, 1))

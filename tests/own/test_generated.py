@@ -33,6 +33,7 @@ def confusion(seeds: Iterable[int]) -> tuple[Counter[tuple[str, str]], list[str]
     return table, mistakes
 
 
+@pytest.mark.slow
 def test_some_kinds_are_recognised() -> None:
     _, mistakes = confusion(SOME)
     assert not mistakes, "\n".join(mistakes)

@@ -436,6 +436,7 @@ def power(v: Tensor) -> Tensor:
     return ((AT * v) ** 2).pow(0.5).sum().sub(1.8).square()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "operation", "words"),
     siblings(
@@ -481,6 +482,7 @@ def length(v: Tensor) -> Tensor:
     return torch.stack([v - 1, 2 * v - 2]).square().sum().sqrt()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", siblings([root, arc, arc_squared, length]))
 def test_a_root_that_starts_at_its_zero_is_mended_at_its_line(
     loss: Callable[[Tensor], Tensor],
@@ -493,6 +495,7 @@ def test_a_root_that_starts_at_its_zero_is_mended_at_its_line(
     assert "squared loss" not in found.headline
 
 
+@pytest.mark.slow
 def test_square_that_is_nan_as_typed_is_not_advised_alone() -> None:
     """arc(v)^2 is NaN where arc is 0, because zero times infinity is."""
     found = gd.diagnose(arc, range=(0, 2), period=0, start=0.2, target=1.0, lr=0.03)
@@ -541,6 +544,7 @@ def test_what_needs_the_target_is_not_the_headline(start: float) -> None:
     assert all(r.evidence["robust"] for r in working if "robust" in r.evidence)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nesterov", siblings([False, True]))
 def test_another_optimizer_comes_without_momentum(nesterov: bool) -> None:
     found = gd.diagnose(
@@ -601,6 +605,7 @@ def test_keywords_for_other_objectives_are_refused(command: Callable[..., Any]) 
         command(line, log=print)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", siblings([3, np.float32(3), np.int64(3), np.float64(3)]))
 def test_rates_may_be_any_number(number: Any) -> None:
     found = gd.diagnose(unbatched, range=(-1, 1), start=0.1, target=0.3, lr=number / 30, steps=40)

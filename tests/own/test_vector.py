@@ -213,8 +213,6 @@ class TestFunction:
             own_objective(lambda v: v**2, start=(0.1, 0.2), range=(0, 1))
         with pytest.raises(UsageError, match="as one vector"):
             own_objective(lambda a, b: a + b, start=(0.1, 0.2))
-        with pytest.raises(UsageError, match="needs the target of each"):
-            gd.diagnose(bowl, start=(0, 0, 0), range=(-1, 1))
 
     @pytest.mark.parametrize(
         "function",

@@ -281,6 +281,7 @@ def test_outside_the_saved_range_no_wrong_kernel_is_shown() -> None:
 # --- the files ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_gif_has_its_size_its_length_and_its_pictures(gif: bytes, stage: Stage) -> None:
     assert len(gif) < 3_000_000
     with Image.open(io.BytesIO(gif)) as picture:

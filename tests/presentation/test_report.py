@@ -44,6 +44,7 @@ from gabordiag.presentation.report import ReportOptions, command_line, make_file
 from gabordiag.results import View
 from gabordiag.runs.saved import load_run
 from tests.presentation.test_figures import Valleys, descend, drawings_of, sgd, words_in
+from tests.thinned import thinned
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -302,7 +303,7 @@ CALLS = (
 )
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call[0])
+@pytest.mark.parametrize("call", thinned([pytest.param(call, id=call[0]) for call in CALLS], 5))
 def test_the_reports_command_line_repeats_the_run(small: list[str], call: list[str]) -> None:
     options = ["--quiet", "--no-plots"]
     assert run([*call, *small, *options, "--out=one"]) == 0
@@ -321,7 +322,9 @@ LONG = ("diagnose", "basins", "bifurcate")
 
 @pytest.mark.parametrize(
     "call",
-    [pytest.param(c, id=c[0], marks=[pytest.mark.slow] * (c[0] in LONG)) for c in CALLS],
+    thinned(
+        [pytest.param(c, id=c[0], marks=[pytest.mark.slow] * (c[0] in LONG)) for c in CALLS], 2
+    ),
 )
 def test_the_report_from_the_folder_is_the_runs(small: list[str], call: list[str]) -> None:
     assert run([*call, *small, "--quiet", "--out=one"]) == 0

@@ -48,6 +48,8 @@ _OF_HEIGHT = 0.02
 _ERRORS = 2.0
 # An element that ranges over more than so many tolerances bounces.
 _WILD = 4.0
+# An element with more than this part of its way before it has not arrived.
+_HALF_WAY = 0.5
 # On a maximum is what is within so many tolerances of it.
 _ON_TOP = 5.0
 # Loss that still falls by this part of its whole fall, in the last fifth of the steps, says that
@@ -98,8 +100,12 @@ class Facts:
 
     @cached_property
     def twins(self) -> dict[int, int]:
-        """Filter -> an earlier filter that has become the same."""
-        rows = sorted({watched.row for watched in self.run.watched if watched.row is not None})
+        """Filter -> an earlier filter that has become the same.
+
+        One that no gradient reaches has become nothing: another that meets it is not at fault.
+        """
+        driven = zip(self.run.watched, (self.run.gradients != 0).any(axis=0), strict=True)
+        rows = sorted({w.row for w, is_driven in driven if w.row is not None and is_driven})
         twins: dict[int, int] = {}
         if not rows or not self.run.is_finite:
             return twins
@@ -200,10 +206,10 @@ class Judged:
         self.path: FloatArray = run.coordinates[:, index]
         self.slopes: FloatArray = run.gradients[:, index]
         self.tail = max(2, min(len(self.path), max(20, tail_length(len(self.path)))))
-        self.own = self._attractor(self.line_final, -1)
+        self.own = self.attractor(self.line_final, -1)
         self.better = self._lower(self.line_final, self.own)
-        best = self._lower(self.line_start, self._attractor(self.line_start, 0))
-        self.better_at_first = None if best is self._attractor(self.line_start, -1) else best
+        best = self._lower(self.line_start, self.attractor(self.line_start, 0))
+        self.better_at_first = None if best is self.attractor(self.line_start, -1) else best
         self.rate = float(run.lrs[:, index].max()) * self.watched.stretch(run.final)
         if run.divisors is not None and math.isfinite(run.divisors[index]):
             self.rate /= float(run.divisors[index])
@@ -258,7 +264,8 @@ class Judged:
         )
         return OUTCOME_NAMES[int(classify(around, tails)[0][0])]
 
-    def _attractor(self, line: SampledLine, step: int) -> CriticalPoint | None:
+    def attractor(self, line: SampledLine, step: int) -> CriticalPoint | None:
+        """Returns the minimum of a line into whose basin the value at a step falls."""
         if not np.isfinite(self.path[step]):
             return None
         return line.landscape.attractor_of(float(self.parameter.wrap(self.path[step])))
@@ -285,13 +292,21 @@ class Judged:
     def _is_away(self) -> bool:
         if self.own is None or self.own.basin is None:
             return False
-        # A range may be far wider than the basin.
+        # A range may be far wider than the basin, and than the whole way to the minimum.
         low, high = self.own.basin
-        if self.gap <= min(self.parameter.tolerance, SETTLED_SHARE * (high - low)):
+        way = float(np.abs(self.parameter.offset(self.path, self.own.value)).max())
+        near = min(self.parameter.tolerance, SETTLED_SHARE * (high - low), _HALF_WAY * way)
+        if self.gap <= near:
             return False
         here, line = float(self.path[-1]), self.line_final
         # The line's height is no measure of a gain near its minimum.
         return line.at(here) - self.own.loss > self.clear(self.own.value, here, line, part=0.0)
+
+    @property
+    def is_in_a_dip(self) -> bool:
+        """Whether the loss clearly rises on both sides of its minimum: not a level place."""
+        bend = 0.0 if self.own is None else self.own.curvature or 0.0
+        return bend * self.parameter.tolerance**2 / 2 > 4 * self.line_final.noise
 
     def value(self, coordinate: float) -> float:
         """Returns the value at a coordinate; of an angle, within one period."""
@@ -373,15 +388,20 @@ def _gradient(element: Judged) -> Judgement | None:
     when = "" if never else f" since step {since}"
     arrived = bool(facts.run.arrived[element.index])
     evidence = {"since_step": since, "height_of_line": line.height, "arrives": arrived}
-    if line.is_flat and not (never and not element.line_start.is_flat):
+    cut = _ask(element, find_cut)
+    # A line whose range lies beyond a clamp's limits is level too; a ReLU holds responses.
+    is_clamped = cut is not None and cut.kind == "clamp" and not cut.target.startswith("relu")
+    is_flat = line.is_flat and not (never and not element.line_start.is_flat)
+    if is_flat and not is_clamped:
         where, because = _place(_ask(element, find_unused))
         why = f"the loss does not depend on it{when}{because}"
         helps = "check that what follows lets it through: weights, biases, a ReLU"
+        # A step too long has put a channel where its ReLU lets nothing through.
+        helps = helps if never else "lower the learning rates"
         return Judgement("flat_objective", evidence | where, why, helps)
-    if not never and not element.is_away and element.better is None:
+    if not never and not element.is_away and (element.better is None or element.is_in_a_dip):
         # At the very minimum a gradient may be zero.
         return None
-    cut = _ask(element, find_cut)
     where, because = _place(cut)
     if cut is None and arrived:
         why = f"it stands where the loss is level{when}, and the gradient is zero"
@@ -471,12 +491,15 @@ def _basin(element: Judged) -> Judgement | None:
     """An element beside a lower minimum; or not at a minimum, and it began beside a lower one."""
     own, better, began = element.own, element.better, float(element.path[0])
     if better is not None and own is not None:
-        here, there = element.show(float(element.path[-1])), element.show(better.value)
-        why = (
-            f"it is at {here}, and its line has a lower minimum at {there} (loss lower by "
-            f"{own.loss - better.loss:.3g})"
-        )
+        there = element.show(better.value)
+        lower = f"{own.loss - better.loss:.3g}"
+        why = f"its line has a lower minimum at {there} (loss lower by {lower})"
         evidence = {"minimum": element.value(own.value), "loss": own.loss}
+        if (twin := _twin(element)) is not None:
+            why += f"; {twin.why}"
+            evidence |= twin.evidence
+        if (thrown := _thrown_out(element, better)) is not None:
+            return thrown
     else:
         better = element.better_at_first if element.is_away else None
         if better is None:
@@ -489,6 +512,29 @@ def _basin(element: Judged) -> Judgement | None:
         evidence = {"start": element.value(began)}
     evidence |= {"lower_minimum": element.value(better.value), "lower_loss": better.loss}
     return Judgement("wrong_basin", evidence, why, f"start it at {there}")
+
+
+def _thrown_out(element: Judged, better: CriticalPoint) -> Judgement | None:
+    """An element that began in the basin of the lower minimum, where its rate does not hold."""
+    first = element.attractor(element.line_start, 0)
+    is_divided = element.facts.run.divisors is not None
+    if first is None or first.basin is None or better.curvature is None or is_divided:
+        return None
+    product, (low, high) = element.rate * better.curvature, first.basin
+    is_inside = abs(element.parameter.offset(better.value, (low + high) / 2)) < (high - low) / 2
+    if not is_inside or product <= _NEAR_BOUND * element.limit:
+        return None
+    there, factor = element.show(better.value), 0.5 * element.limit / product
+    why = (
+        f"it began in the basin of its line's lowest minimum at {there} and was thrown out of it: "
+        f"lr x curvature there is {times(product)}, and stable is up to {element.limit:.3g}"
+    )
+    evidence = {
+        "lr_times_curvature": product,
+        "limit": element.limit,
+        "lower_minimum": element.value(better.value),
+    }
+    return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
 
 
 def _on_top(element: Judged) -> Judgement | None:
@@ -531,7 +577,7 @@ def _too_slow(element: Judged) -> Judgement | None:
     if element.facts.still_falls:
         why = f"it is still on its way to {left}, and the loss still falls"
         return Judgement("step_too_small", evidence, why, "more steps, or a larger rate", factor)
-    why = f"it is still on its way to {left}, and everything else has converged"
+    why = f"it is still on its way to {left}, and the loss no longer falls"
     return Judgement("too_slow_beside_others", evidence, why, _rate_advice(element, factor), factor)
 
 
@@ -545,9 +591,9 @@ QUESTIONS: tuple[Callable[[Judged], Judgement | None], ...] = (
     _nonfinite,
     _gradient,
     _held,
-    _twin,
     _too_large,
     _basin,
+    _twin,
     _on_top,
     _too_slow,
 )

@@ -28,6 +28,7 @@ _LOWER = 0.01
 _ERRORS = 2.0
 SCHEDULE = "cosine"
 _STEPS_FACTOR = 3
+_LOWER_RATES = 10
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,10 @@ def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
     rates, rate_words = _own_rates(facts, elements)
     if rate_words:
         yield plan("own rate", rate_words, rates=rates)
+    died = (j.verdict == "flat_objective" and j.judgement.evidence["since_step"] for j in elements)
+    if not run.is_finite or any(died):
+        lower = {name: rate / _LOWER_RATES for name, rate in run.rates.items()}
+        yield plan("smaller rates", f"all rates divided by {_LOWER_RATES}", rates=lower)
     if "step_too_small" in found:
         more = replace(settings, steps=_STEPS_FACTOR * settings.steps)
         yield plan("more steps", f"{more.steps} steps", settings=more)

@@ -62,6 +62,8 @@ class TrainingDiagnosis(Result):
         bank: Kernels (2, n, ...) as the model used them before and after; None without any.
     """
 
+    main_table = "elements"
+
     verdict: str
     headline: str
     run: TrainingRun
@@ -213,7 +215,7 @@ def diagnose_training(
         remedies = try_remedies(facts, elements, batches, (loss, metric), everyone, tick)
     return TrainingDiagnosis(
         _verdict(elements),
-        _headline(elements, remedies, training.metric is not None),
+        _headline(run, elements, remedies, training.metric is not None),
         run,
         elements,
         remedies,
@@ -242,7 +244,10 @@ def _bank(facts: Facts) -> npt.NDArray[np.float64] | None:
 
 
 def _headline(
-    elements: Sequence[Judged], remedies: Sequence[TrainingRemedy], has_metric: bool
+    run: TrainingRun,
+    elements: Sequence[Judged],
+    remedies: Sequence[TrainingRemedy],
+    has_metric: bool,
 ) -> str:
     filters: dict[Any, list[Judged]] = {}
     for judged in elements:
@@ -254,6 +259,8 @@ def _headline(
     head = f"{good} of your {count} {'has' if good == 1 else 'have'} converged"
     if good == len(filters):
         head = f"All {count} have converged"
+    if not run.is_finite:
+        head = f"The training broke off: its loss is not finite after {len(run.losses) - 1} steps"
     is_one_group = len({judged.watched.group for judged in elements}) == 1
     parts = [head]
     for verdict in FAULTS:
@@ -264,8 +271,10 @@ def _headline(
     if working is not None:
         text += (
             f" Training again with {working.plan.change} ends at a loss of "
-            f"{working.after.losses.mean():.3g} instead of {working.before.losses.mean():.3g}"
+            f"{working.after.losses.mean():.3g}"
         )
+        if np.isfinite(working.before.losses).all():
+            text += f" instead of {working.before.losses.mean():.3g}"
         if has_metric and len(working.after.metrics):
             before, after = working.before.metrics.mean(), working.after.metrics.mean()
             text += f" (metric {after:.3g} instead of {before:.3g})"

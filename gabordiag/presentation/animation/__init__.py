@@ -1,5 +1,4 @@
 """The failing run as an animation.
 
-`frames` (what is drawn), `storyboard` (what is shown when), `film` (GIF, MP4), `palette` (few
-colours)
+`frames` (what is drawn), `storyboard` (what is shown when), `film` (GIF in few colours, MP4)
 """

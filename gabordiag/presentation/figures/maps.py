@@ -34,6 +34,7 @@ from gabordiag.presentation.figures.landscape import (
 from gabordiag.presentation.figures.sheets import current_sheet, fit_title
 from gabordiag.presentation.figures.style import (
     INK,
+    ON_MAP,
     OUTCOME_COLORS,
     OUTCOME_SHORT,
     drawing,
@@ -276,7 +277,7 @@ def _name_regions(
         spot = _spot((codes == code) & ~taken, tall, wide)
         if spot is not None:
             at = float(starts[spot[1]]), float(basins.lrs[spot[0]])
-            ax.text(*at, words, color=ink, zorder=2, **look)
+            ax.text(*at, words, color=ink, zorder=2, label=ON_MAP, **look)
 
 
 def _spot(region: npt.NDArray[np.bool_], tall: int, wide: int) -> tuple[int, int] | None:

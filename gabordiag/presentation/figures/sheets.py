@@ -28,14 +28,10 @@ _LINE = 0.2
 
 @dataclass(frozen=True)
 class Sheet:
-    """A size of figures.
+    """A size of figures: inches of their layout, None for what the figure asks for.
 
-    Attributes:
-        width: Inches on which a figure is laid out; None for what the figure asks for.
-        height: In the same inches; None for the figure's own.
-        scale: Inches on paper of an inch of the layout.
-        dpi: Dots of a PNG an inch of the layout.
-        is_narrow: Whether there is room for one thing beside another.
+    `scale` are inches on paper of one of the layout, `dpi` a PNG's dots an inch of the layout. On a
+    narrow sheet there is no room for one thing beside another.
     """
 
     width: float | None

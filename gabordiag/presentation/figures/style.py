@@ -9,16 +9,24 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Sequence
+from colorsys import hls_to_rgb, rgb_to_hls
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import matplotlib.style
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Tick
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
+from matplotlib.collections import Collection
+from matplotlib.colors import to_hex, to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.patheffects import AbstractPathEffect, withStroke
+from matplotlib.text import Text
 
 from gabordiag.presentation.figures.sheets import current_sheet, fit
 
@@ -36,6 +44,9 @@ OUTCOME_COLORS: dict[str, str] = {
     "frozen": "#6E6E6E",
     "nonfinite": "#000000",
 }
+# The label of words whose ink was chosen for what they stand on.
+ON_MAP = "_on map"
+_SWATCHES = {color.lower() for color in OUTCOME_COLORS.values()}
 # What is written into the regions of a map, where a legend's sentence is too long.
 OUTCOME_SHORT: dict[str, str] = {
     "reached": "reaches the target",
@@ -79,6 +90,11 @@ TARGET_COLOR = "#00694D"
 TARGET_BAND = "#CFEADF"
 OTHER_BANDS = ("#EEF4FB", "#F5F5F5")
 
+Rgb = tuple[float, float, float]
+# Between its largest and smallest part: colours below are a grey.
+_GREY = 0.09
+_ground: ContextVar[Rgb] = ContextVar("ground", default=(1.0, 1.0, 1.0))
+
 _STYLE_SHEET = "gabordiag.presentation.figures.gabordiag"
 # What each format would otherwise stamp with the day or the version it was written by.
 _METADATA: dict[str, dict[str, Any]] = {
@@ -93,6 +109,83 @@ def drawing() -> Iterator[None]:
     """Draws in one style; the caller's settings of matplotlib neither matter nor change."""
     with matplotlib.style.context(["default", _STYLE_SHEET], after_reset=True):
         yield
+
+
+def pyplot_axes(width: float, height: float) -> Axes:
+    """Returns pyplot's current Axes while they are empty, otherwise those of a new figure."""
+    # Of all drawings only these have to do with pyplot's figures.
+    from matplotlib import pyplot
+
+    if pyplot.get_fignums() and not (ax := pyplot.gca()).has_data():
+        return ax
+    figure = pyplot.figure(figsize=(width, height), layout="constrained")
+    ax = figure.subplots()
+    pyplot.sca(ax)
+    return ax
+
+
+@contextmanager
+def drawing_in_style_of(ax: Axes) -> Iterator[None]:
+    """Draws into an Axes: white and black become its own ground and ink, and what lies between.
+
+    On a dark ground, colours keep their hue and turn light where they were dark. The colours of a
+    map and of the regions that explain it stay.
+    """
+    root = ax.figure
+    known = {id(artist) for artist in root.findobj()}
+    ground = to_rgb(ax.get_facecolor() if to_rgba(ax.get_facecolor())[3] else root.get_facecolor())
+    ink = to_rgb(ax.xaxis.label.get_color())
+    token = _ground.set(ground)
+    try:
+        with drawing():
+            yield
+    finally:
+        _ground.reset(token)
+    if (ground, ink) != ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0)):
+        # An axis makes ticks when it needs them, like its first one.
+        known |= {id(part) for tick in root.findobj(Tick) for part in tick.findobj()}
+        for artist in root.findobj(lambda artist: id(artist) not in known):
+            _recolor(artist, ground, ink)
+
+
+# The colours of each kind of artist. A map's come from its numbers.
+_PARTS: dict[type[Artist], tuple[str, ...]] = {
+    Line2D: ("color", "markerfacecolor", "markeredgecolor"),
+    Text: ("color",),
+    Patch: ("facecolor", "edgecolor"),
+    Collection: ("facecolor", "edgecolor"),
+}
+
+
+def _recolor(artist: Artist, ground: Rgb, ink: Rgb) -> None:
+    if isinstance(artist, Axes):
+        artist.tick_params(color=ink, labelcolor=ink)
+    if isinstance(artist, Text) and (box := artist.get_bbox_patch()) is not None:
+        _recolor(box, ground, ink)
+    if isinstance(artist, Patch) and to_hex(artist.get_facecolor()) in _SWATCHES:
+        return
+    if isinstance(artist, Collection) and artist.get_array() is not None:
+        return
+    if isinstance(artist, Text) and artist.get_label() == ON_MAP:
+        return
+    parts = next((parts for kind, parts in _PARTS.items() if isinstance(artist, kind)), ())
+    colors = {part: getattr(artist, f"get_{part}")() for part in parts}
+    artist.set(**{part: _shaded(color, ground, ink) for part, color in colors.items()})
+
+
+def _shaded(color: Any, ground: Rgb, ink: Rgb) -> Any:
+    """Returns colours that were chosen for black ink on white, for another ink and ground."""
+    if isinstance(color, str) and color == "none":
+        return color
+    if np.ndim(color) == 2:
+        return [_shaded(tuple(one), ground, ink) for one in color]
+    *rgb, alpha = to_rgba(color)
+    hue, light, saturation = rgb_to_hls(*rgb)
+    if max(rgb) - min(rgb) < _GREY:
+        rgb = [light * far + (1 - light) * near for far, near in zip(ground, ink, strict=True)]
+    elif sum(ground) < sum(ink):
+        rgb = list(hls_to_rgb(hue, 1 - light, saturation))
+    return (*rgb, alpha)
 
 
 @contextmanager
@@ -151,8 +244,8 @@ def _scaled(svg: bytes, figure: Figure, scale: float) -> bytes:
 
 
 def halo(width: float = 3.0) -> list[AbstractPathEffect]:
-    """Returns the white outline that keeps lines and words readable on any ground."""
-    return [withStroke(linewidth=width, foreground="white")]
+    """Returns the outline, white like the ground, that keeps lines and words readable."""
+    return [withStroke(linewidth=width, foreground=_ground.get())]
 
 
 def write(ax: Axes, text: str, at: Sequence[Any], offset: tuple[float, float], **look: Any) -> None:

@@ -126,6 +126,7 @@ def test_the_same_run_in_every_form(tmp_path: Path, form: str, encoding: str) ->
     assert log.gradients is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", thinned(["csv", "hugging face", "mlflow csv", "lightning"], 4))
 def test_standard_input(tmp_path: Path, form: str) -> None:
     call = [sys.executable, "-m", "gabordiag", "explain", "-", "--json", "--period", "pi",

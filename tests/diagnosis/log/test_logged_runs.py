@@ -22,6 +22,7 @@ from gabordiag.dynamics.optimizers import OPTIMIZERS, OptimizerSettings
 from gabordiag.dynamics.run import Run, run
 from gabordiag.landscape.critical import Landscape, find_critical_points
 from gabordiag.own.custom import own_objective
+from tests.thinned import thinned
 
 T = math.pi / 4
 # Of the functions without a period.
@@ -90,7 +91,7 @@ def is_wide(made: Run) -> bool:
     return float(np.ptp(values)) >= (HIGH - LOW) / 10
 
 
-@pytest.mark.parametrize(("seed", "count"), [(0, 30), pytest.param(1, 600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seed", "count"), [(0, 8), pytest.param(1, 600, marks=pytest.mark.slow)])
 def test_a_log_of_one_parameter_ends_as_its_run(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
     names = list(FUNCTIONS)[:: 1 if count > 100 else 3]
@@ -110,7 +111,7 @@ def test_a_log_of_one_parameter_ends_as_its_run(seed: int, count: int) -> None:
 IMAGE = np.random.default_rng(5).random((24, 24))
 
 
-@pytest.mark.parametrize("loss", ["rmse", "mse", "cosine"])
+@pytest.mark.parametrize("loss", thinned(["rmse", "mse", "cosine"], 3))
 @pytest.mark.parametrize(
     ("gamma", "count"), [(0.5, 2), (1.0, 2), *(pytest.param(g, 60, marks=pytest.mark.slow)
                                               for g in (0.5, 1.0))]
