@@ -264,6 +264,9 @@ class PlaneStage(_Stage):
             figure.text(0.012, 0.975, title, fontsize=11, fontweight="bold", va="top")
             caption = figure.text(0.012, 0.905, "", fontsize=10, va="top", animated=True)
             draw_ground(ground, plane, loss_levels(plane.loss), runs)
+            if len(runs.axes) > 2:
+                others = "the loss with the others as where the first run ended"
+                ground.set_title(others, fontsize=8.5, pad=3)
             seen = path.losses[[frame.step for frame in frames]]
             heights = (float(seen.min()), float(seen.max()))
             edge = {"markeredgecolor": "white", "markeredgewidth": 1.5}
@@ -289,10 +292,11 @@ class PlaneStage(_Stage):
         self.actors["ball"].set_data(*ball)
 
     def _place_words(self, step: int) -> str:
-        return ", ".join(
-            f"{axis.name} {axis.show(float(axis.parameter.wrap(column[step])))}"
-            for axis, column in zip(self.plane.axes, self.columns, strict=True)
-        )
+        values = [float(column[step]) for column in self.columns]
+        pairs = list(zip(self.plane.axes, values, strict=True))
+        is_seen = all(axis.copies(value) for axis, value in pairs)
+        words = (f"{axis.name} {axis.show(float(axis.parameter.wrap(v)))}" for axis, v in pairs)
+        return ", ".join(words) + ("" if is_seen else " (outside)")
 
     def _step_words(self, step: int) -> str:
         return ""
