@@ -688,8 +688,8 @@ def explore(
 
 def explain(
     source: str | Path | Mapping[str, npt.ArrayLike],
-    target: float | None = None,
-    period: float | None = None,
+    target: Number | None = None,
+    period: Number | None = None,
     *,
     value_column: str | None = None,
     loss_column: str | None = None,
@@ -721,7 +721,11 @@ def explain(
         ('step_too_large', 'cycle', 2)
     """
     return explain_log(
-        source, target=target, period=period, value_column=value_column, loss_column=loss_column
+        source,
+        target=plain(target),
+        period=plain(period),
+        value_column=value_column,
+        loss_column=loss_column,
     )
 
 

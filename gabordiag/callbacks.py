@@ -138,8 +138,9 @@ def lightning_callback(path: str | Path, **parameters: Source) -> Any:
         losses.append(loss.detach() / scale)
 
     def on_before_optimizer_step(self: Any, trainer: Any, module: Any, optimizer: Any) -> None:
-        # Lightning has unscaled the gradients by now.
-        log.on_step(sum(losses) if losses else float("nan"), optimizer)
+        # Lightning has unscaled the gradients by now, unless the optimizer itself would.
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        log.on_step(sum(losses) if losses else float("nan"), optimizer, scaler)
         losses.clear()
 
     def finish(self: Any, trainer: Any, module: Any, *error: Any) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import copy
 import csv
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -107,7 +108,7 @@ def fit(
     callback: Any,
     scaler: GradScaler | None = None,
     accumulated: int = 1,
-    clip: float = 0.0,
+    is_fused: bool = False,
     is_first: bool = True,
     fail: int = -1,
 ) -> None:
@@ -125,25 +126,24 @@ def fit(
         loss.backward()
         callback.on_after_backward(trainer, model)
 
-    def after_closure() -> None:
+    def wrapped(index: int) -> None:
+        closure(index)
         callback.on_before_optimizer_step(trainer, model, optimizer)
-        if clip:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
 
     callback.on_train_start(trainer, model)
     try:
         for index in range(len(BATCHES)):
             if index == fail:
                 raise KeyError(index)
-            closure(index)
             if (index + 1) % accumulated:
-                continue
-            if scaler is None:
-                after_closure()
-                optimizer.step()
+                closure(index)
+            elif scaler is None:
+                optimizer.step(partial(wrapped, index))  # type: ignore[arg-type]
             else:
-                scaler.unscale_(optimizer)
-                after_closure()
+                closure(index)
+                if not is_fused:
+                    scaler.unscale_(optimizer)
+                callback.on_before_optimizer_step(trainer, model, optimizer)
                 scaler.step(optimizer)
                 scaler.update()
     except KeyError as error:
@@ -167,13 +167,13 @@ def lightning(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("lightning")
-@pytest.mark.parametrize("is_scaled", [False, True])
+@pytest.mark.parametrize(("is_scaled", "is_fused"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("accumulated", [1, 4])
-def test_lightning(tmp_path: Path, is_scaled: bool, accumulated: int) -> None:
+def test_lightning(tmp_path: Path, is_scaled: bool, is_fused: bool, accumulated: int) -> None:
     model, path = Model(), tmp_path / "run.csv"
     callback = lightning_callback(path, theta=model.theta)
     assert isinstance(callback, Callback)
-    fit(model, callback, scaler_of(is_scaled), accumulated)
+    fit(model, callback, scaler_of(is_scaled), accumulated, is_fused)
     assert_logged(path, reference(accumulated))
 
 
@@ -379,7 +379,7 @@ class Waits(TorchDispatchMode):
 
 
 @pytest.fixture
-def transfers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def transfers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Lists the numbers that each transfer to Python has."""
     made: list[int] = []
     plain = torch.Tensor.tolist

@@ -798,7 +798,7 @@ class Saddle:
 
     @classmethod
     def at_end(cls, run_: Run) -> Saddle | None:
-        """Returns the saddle at which a run of several parameters settled, or None."""
+        """Returns the saddle at which a run of several parameters settles, or None."""
         objective, space, path = run_.objective, run_.space, run_.trajectory
         end = path.values[-1]
         if len(space) == 1 or run_.outcome not in ("plateau", "frozen"):
@@ -1031,7 +1031,7 @@ class Facts:
 
     @cached_property
     def saddle(self) -> Saddle | None:
-        """The saddle at which the run settled, if it did."""
+        """The saddle at which the run settles, if it does."""
         return Saddle.at_end(self.run)
 
     @cached_property

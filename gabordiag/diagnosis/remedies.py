@@ -180,7 +180,7 @@ def own_rates(facts: Facts) -> Remedy | None:
 
 
 def leave_saddle(facts: Facts) -> Remedy | None:
-    """A start a little to the side in which the loss falls where the run settled at a saddle."""
+    """A start a little to the side in which the loss falls where the run settles at a saddle."""
     if facts.saddle is None:
         return None
     aside = NUDGE * facts.space.tolerance * facts.saddle.direction

@@ -370,7 +370,7 @@ def _all_findings(
 
 
 def _with_saddle(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Says in the primary finding that the run settled at a saddle, if it did."""
+    """Says in the primary finding that the run settles at a saddle, if it does."""
     saddle = facts.saddle
     if saddle is None:
         return findings

@@ -50,4 +50,4 @@ module = gd.diagnose(
 training = gd.Training(layer, [(torch.ones(1, 1), torch.ones(1, 1))], torch.nn.MSELoss())
 elements = gd.diagnose(training, "adam", lr=0.1, params=["weight"], seeds=2).elements
 right = gd.check(derivative="sin(theta)", wrt="psi").ok
-verdict = gd.explain({"loss": [1.0, 0.5]}, target=0.3).verdict
+verdict = gd.explain({"loss": [1.0, 0.5]}, target=np.float32(0.3)).verdict
