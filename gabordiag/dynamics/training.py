@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Step
@@ -118,6 +118,7 @@ def run_training(
     seed: int = 0,
     first: int = 0,
     starts: Mapping[str, float] | None = None,
+    turning: Mapping[str, int] | None = None,
     listener: Callable[[Step], None] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
     batches: Sequence[Batch] = (),
@@ -132,6 +133,7 @@ def run_training(
         seed: Of shuffling, dropout, and whatever else is random.
         first: Batch to begin with, where they are a list.
         starts: Coordinates of elements by label, instead of the model's own.
+        turning: Parameters of angles that are learned as vectors (cos k a, sin k a), with their k.
         listener: Called with every step, some steps late.
         progress: Called with (steps done, steps in all, loss).
         batches: On which to score the model at the end. Default: the last batch.
@@ -146,7 +148,7 @@ def run_training(
     with training.kept(seed):
         _place(training, watched, starts or {})
         start = training.state()
-        trainer = _Trainer(training, watched, settings, rates)
+        trainer = _Trainer(training, watched, settings, rates, turning or {})
         began = time.perf_counter()
         stream = training.stream(first)
         record = _Record(trainer, listener)
@@ -174,6 +176,34 @@ def _place(training: Training, watched: Sequence[Watched], starts: Mapping[str, 
     training.load(state)
 
 
+class _Turning:
+    """A parameter a of angles, in whose place an optimizer moves v = r (cos k a, sin k a).
+
+    a = atan2(v1, v0) / k, so that dL/dv = (-v1, v0) / (k |v|^2) dL/da: each step makes v longer,
+    and the longer it is the less it turns.
+    """
+
+    def __init__(self, angles: nn.Parameter, factor: int) -> None:
+        self._angles, self._factor = angles, factor
+        turned = factor * angles.detach()
+        self.vector = torch.stack([turned.cos(), turned.sin()], dim=-1).requires_grad_()
+
+    def take_gradient(self) -> None:
+        """Gives the vector the gradient that has arrived at the angles."""
+        slopes, (cos, sin) = self._angles.grad, self.vector.detach().unbind(-1)
+        self.vector.grad = None
+        if slopes is not None:
+            lengths = self._factor * (cos**2 + sin**2)
+            self.vector.grad = torch.stack([-sin, cos], dim=-1) * (slopes / lengths)[..., None]
+            self._angles.grad = None
+
+    def place(self) -> None:
+        """Turns the angles to where the vector points."""
+        cos, sin = self.vector.detach().unbind(-1)
+        with torch.no_grad():
+            self._angles.copy_(torch.atan2(sin, cos) / self._factor)
+
+
 class _Trainer:
     """The model with its optimizer."""
 
@@ -183,14 +213,18 @@ class _Trainer:
         watched: Sequence[Watched],
         settings: OptimizerSettings,
         rates: Mapping[str, float],
+        turning: Mapping[str, int],
     ) -> None:
         self.training, self.watched, self.settings = training, tuple(watched), settings
         self.rates = dict(rates)
         parameters = dict(training.model.named_parameters())
         self.learned = {name: p for name, p in parameters.items() if p.requires_grad}
         self.tensors = {w.element.name: parameters[w.element.name] for w in watched}
+        self.turning = {name: _Turning(parameters[name], k) for name, k in turning.items()}
+        moved = self.learned | {name: turned.vector for name, turned in self.turning.items()}
+        self.moved = {name: moved.get(name, tensor) for name, tensor in self.tensors.items()}
         groups = [
-            {"params": [p for n, p in self.learned.items() if rates[n] == rate], "lr": rate}
+            {"params": [p for n, p in moved.items() if rates[n] == rate], "lr": rate}
             for rate in dict.fromkeys(rates[name] for name in self.learned)
         ]
         if not groups:
@@ -212,18 +246,22 @@ class _Trainer:
 
     def step(self, batch: Batch) -> None:
         """Moves the parameters by the gradients that are in them."""
+        for turned in self.turning.values():
+            turned.take_gradient()
         with user_code("making an optimizer's step"):
             if self.settings.is_elementwise:
                 self.optimizer.step()
             else:
                 self.optimizer.step(lambda: self.evaluate(batch)[0])
+        for turned in self.turning.values():
+            turned.place()
         if self.schedule is not None:
             self.schedule.step()
 
     def _groups(self) -> dict[str, Mapping[str, Any]]:
         """Returns the optimizer's group of every watched tensor that it moves, by name."""
         groups = {id(p): group for group in self.optimizer.param_groups for p in group["params"]}
-        return {name: groups[id(p)] for name, p in self.tensors.items() if id(p) in groups}
+        return {name: groups[id(p)] for name, p in self.moved.items() if id(p) in groups}
 
     def rates_now(self) -> list[float]:
         """Returns the learning rate of every watched element (d,)."""
@@ -234,13 +272,14 @@ class _Trainer:
         """Returns what the elements' gradients are divided by (d,), NaN where they are not."""
         found = {}
         for name, group in self._groups().items():
-            state: Mapping[str, Any] = self.optimizer.state.get(self.tensors[name], {})
+            state: Mapping[str, Any] = self.optimizer.state.get(self.moved[name], {})
             if "exp_avg_sq" in state:
                 grown = 1 - group["betas"][1] ** float(state["step"])
                 found[name] = (state["exp_avg_sq"] / grown).sqrt() + group["eps"]
             elif "square_avg" in state:
                 found[name] = state["square_avg"].sqrt() + group["eps"]
-        if not found or any(watched.kind == "vector" for watched in self.watched):
+        is_vector = self.turning or any(watched.kind == "vector" for watched in self.watched)
+        if not found or is_vector:
             return None
         elements = [watched.element for watched in self.watched]
         return np.array(

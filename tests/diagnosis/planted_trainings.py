@@ -82,6 +82,8 @@ EVERYWHERE = {
 # With places around its own: a filter is where it belongs if none lowers the loss by more than the
 # first part of the loss at the beginning; by its start or rate it failed if one does by the second.
 _NO_GAIN, _GAIN = 1e-3, 1e-2
+# Two filters have met within this part of how far a student begins beside its teacher.
+_MET = 0.2
 
 
 class Layer(nn.Module):
@@ -168,16 +170,26 @@ def plant(seed: int, fault: str) -> Planted:
 
 
 def _is_confirmed(planted: Planted) -> bool:
-    gains = gains_after_a_plain_loop(planted)
+    gains, ends = after_a_plain_loop(planted)
     fine = [gain for label, gain in gains.items() if label not in planted.failing - planted.either]
     failed = [gains[label] for label in planted.failing]
     if planted.fault not in ("wrong basin", "rate too large", "rate too small"):
         failed = []
-    return max(fine, default=0.0) <= _NO_GAIN and min(failed, default=math.inf) >= _GAIN
+    # Others that have met are duplicates that nobody planted.
+    ends = sorted(end for label, end in ends.items() if label not in planted.failing)
+    apart = (
+        min(np.diff(ends), default=math.inf) > _MET * LAYERS[planted.training.model.layer.kind][3]
+    )
+    is_fine = max(fine, default=0.0) <= _NO_GAIN
+    return bool(apart and is_fine and min(failed, default=math.inf) >= _GAIN)
 
 
-def gains_after_a_plain_loop(planted: Planted) -> dict[str, float]:
-    """By how much another value of each filter alone would lower the loss, over the first loss."""
+def after_a_plain_loop(planted: Planted) -> tuple[dict[str, float], dict[str, float]]:
+    """Returns what each filter could gain and where it ended, by label.
+
+    A gain is by how much another value of this filter alone would lower the loss, as a part of the
+    loss at the beginning.
+    """
     model = copy.deepcopy(planted.training.model)
     options, batches, loss = planted.options, planted.training.batches, planted.training.loss
     rates = options["lr"] if isinstance(options["lr"], dict) else {"others": options["lr"]}
@@ -202,7 +214,7 @@ def gains_after_a_plain_loop(planted: Planted) -> dict[str, float]:
         optimizer.step()
         if "schedule" in options:
             decay.step()
-    gains, kind = {}, model.layer.kind
+    gains, ends, kind = {}, {}, model.layer.kind
     with torch.no_grad():
         for name in planted.params:
             tensor = model.get_parameter(name)
@@ -214,8 +226,8 @@ def gains_after_a_plain_loop(planted: Planted) -> dict[str, float]:
                     lowest = min(lowest, whole())
                 tensor[index] = own
                 label = f"{name}[{index}]" if len(tensor) > 1 else name
-                gains[label] = (last - lowest) / first
-    return gains
+                gains[label], ends[label] = (last - lowest) / first, own
+    return gains, ends
 
 
 def _draw(seed: int, fault: str, attempt: int) -> Planted:

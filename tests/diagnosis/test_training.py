@@ -283,6 +283,27 @@ def test_trainings_that_cannot_run(pairs: list, loss, words: str) -> None:
         gd.diagnose(made, params="weight", steps=3)
 
 
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.02), ("adam", 0.02)])
+def test_angles_learned_as_vectors_go_as_in_the_layer(optimizer: str, lr: float) -> None:
+    x, y = batches()[0]
+    start = [true + 0.3 for true in TRUE]
+    layer = bank(start, learn=("theta",), orientation="vector")
+    make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
+    plain = make(layer.parameters(), lr=lr)
+    for _ in range(40):
+        plain.zero_grad()
+        functional.mse_loss(layer(x), y).backward()
+        plain.step()
+    made = gd.Training(bank(start, learn=("theta",)), [(x, y)], functional.mse_loss)
+    watched = find_watched(made.model, "theta")
+    settings = OptimizerSettings(optimizer, steps=40)
+    ran, *_ = run_training(made, watched, settings, {"theta": lr}, turning={"theta": 2})
+    gap = torch.tensor(ran.values[-1]) - layer.values()["theta"].detach()
+    assert float(torch.sin(gap).abs().max()) < 1e-4
+    assert float(np.abs(np.sin(ran.values[-1] - start)).max()) > 0.1
+    assert made.model.theta.tolist() == pytest.approx(start)
+
+
 def test_a_training_that_breaks_off_is_tried_with_smaller_rates() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(bank(TRUE, learn=("theta",)), nn.Conv2d(FILTERS, 2, 1))

@@ -207,8 +207,8 @@ class Judged:
         self.slopes: FloatArray = run.gradients[:, index]
         self.tail = max(2, min(len(self.path), max(20, tail_length(len(self.path)))))
         self.own = self.attractor(self.line_final, -1)
-        self.better = self._lower(self.line_final, self.own)
-        best = self._lower(self.line_start, self.attractor(self.line_start, 0))
+        self.better = self._lower(self.line_final, -1)
+        best = self._lower(self.line_start, 0)
         self.better_at_first = None if best is self.attractor(self.line_start, -1) else best
         self.rate = float(run.lrs[:, index].max()) * self.watched.stretch(run.final)
         if run.divisors is not None and math.isfinite(run.divisors[index]):
@@ -270,13 +270,18 @@ class Judged:
             return None
         return line.landscape.attractor_of(float(self.parameter.wrap(self.path[step])))
 
-    def _lower(self, line: SampledLine, own: CriticalPoint | None) -> CriticalPoint | None:
-        """The lowest minimum of a line, if it is clearly lower than another."""
+    def _lower(self, line: SampledLine, step: int) -> CriticalPoint | None:
+        """The lowest minimum of a line, if it is clearly lower than that of a step's basin.
+
+        Of a level place, from which no minimum is reached, than the loss there.
+        """
         minima = [p for p in line.landscape.attractors if p.curvature is not None]
-        if own is None or not minima:
+        here, own = float(self.path[step]), self.attractor(line, step)
+        if not math.isfinite(here) or not minima:
             return None
+        value, loss = (here, line.at(here)) if own is None else (own.value, own.loss)
         best = min(minima, key=lambda point: point.loss)
-        return best if own.loss - best.loss > self.clear(best.value, own.value, line) else None
+        return best if loss - best.loss > self.clear(best.value, value, line) else None
 
     def clear(self, one: float, other: float, line: SampledLine, part: float = _OF_HEIGHT) -> float:
         """Returns which difference of the losses at two coordinates of a line counts."""
@@ -490,6 +495,8 @@ def _too_large(element: Judged) -> Judgement | None:
 def _basin(element: Judged) -> Judgement | None:
     """An element beside a lower minimum; or not at a minimum, and it began beside a lower one."""
     own, better, began = element.own, element.better, float(element.path[0])
+    if better is not None and (thrown := _thrown_out(element, better)) is not None:
+        return thrown
     if better is not None and own is not None:
         there = element.show(better.value)
         lower = f"{own.loss - better.loss:.3g}"
@@ -498,8 +505,11 @@ def _basin(element: Judged) -> Judgement | None:
         if (twin := _twin(element)) is not None:
             why += f"; {twin.why}"
             evidence |= twin.evidence
-        if (thrown := _thrown_out(element, better)) is not None:
-            return thrown
+    elif better is not None:
+        there = element.show(better.value)
+        why = f"it has come to where its line is level, and a minimum is at {there}"
+        helps = f"start it at {there}, and lower its learning rate"
+        return Judgement("flat_start", {"lower_minimum": element.value(better.value)}, why, helps)
     else:
         better = element.better_at_first if element.is_away else None
         if better is None:
@@ -515,16 +525,17 @@ def _basin(element: Judged) -> Judgement | None:
 
 
 def _thrown_out(element: Judged, better: CriticalPoint) -> Judgement | None:
-    """An element that began in the basin of the lower minimum, where its rate does not hold."""
-    first = element.attractor(element.line_start, 0)
-    is_divided = element.facts.run.divisors is not None
-    if first is None or first.basin is None or better.curvature is None or is_divided:
+    """An element that began in the basin of a minimum as low, where its rate does not hold."""
+    line, is_divided = element.line_final, element.facts.run.divisors is not None
+    first = element.attractor(line, 0)
+    if first is None or first is element.own or first.curvature is None or is_divided:
         return None
-    product, (low, high) = element.rate * better.curvature, first.basin
-    is_inside = abs(element.parameter.offset(better.value, (low + high) / 2)) < (high - low) / 2
-    if not is_inside or product <= _NEAR_BOUND * element.limit:
+    # The same filter may be a minimum at two values.
+    allowed = element.clear(first.value, better.value, line)
+    product = element.rate * first.curvature
+    if first.loss - better.loss > allowed or product <= _NEAR_BOUND * element.limit:
         return None
-    there, factor = element.show(better.value), 0.5 * element.limit / product
+    there, factor = element.show(first.value), 0.5 * element.limit / product
     why = (
         f"it began in the basin of its line's lowest minimum at {there} and was thrown out of it: "
         f"lr x curvature there is {times(product)}, and stable is up to {element.limit:.3g}"
@@ -532,7 +543,7 @@ def _thrown_out(element: Judged, better: CriticalPoint) -> Judgement | None:
     evidence = {
         "lr_times_curvature": product,
         "limit": element.limit,
-        "lower_minimum": element.value(better.value),
+        "lower_minimum": element.value(first.value),
     }
     return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
 

@@ -41,6 +41,7 @@ class Plan:
         settings: Optimizer, schedule, steps.
         rates: Learning rates by parameter.
         starts: Coordinates of elements to begin with, by label.
+        turning: Parameters of angles that are learned as vectors, with the factor of the angles.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Plan:
     settings: OptimizerSettings
     rates: Mapping[str, float]
     starts: Mapping[str, float] = field(default_factory=dict)
+    turning: Mapping[str, int] = field(default_factory=dict)
 
 
 class Trials(NamedTuple):
@@ -199,6 +201,7 @@ def _trials(
                 seed=seed,
                 first=seed,
                 starts=plan.starts,
+                turning=plan.turning,
                 batches=batches,
             )
         except InputError:
@@ -223,7 +226,9 @@ def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
     if rate_words:
         yield plan("own rate", rate_words, rates=rates)
     died = (j.verdict == "flat_objective" and j.judgement.evidence["since_step"] for j in elements)
-    if not run.is_finite or any(died):
+    # What bounces may be thrown by parameters that are not watched.
+    has_others = len(run.rates) > len(_by_group(elements))
+    if not run.is_finite or any(died) or ("step_too_large" in found and has_others):
         lower = {name: rate / _LOWER_RATES for name, rate in run.rates.items()}
         yield plan("smaller rates", f"all rates divided by {_LOWER_RATES}", rates=lower)
     if "step_too_small" in found:
@@ -238,6 +243,13 @@ def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
     spread = _evenly(elements) if found & {"wrong_basin", "duplicate", "flat_start"} else {}
     if spread:
         yield plan("even start", "orientations evenly spread at the start", starts=spread)
+    turning = _turning(elements) if settings.is_elementwise else {}
+    if turning and found & {"wrong_basin", "step_too_large"}:
+        # A step of the vector turns the angle by 1 / k of it, and its gradient is 1 / k of theirs.
+        power = 1 if run.divisors is not None else 2
+        rates = {n: rate * turning.get(n, 1) ** power for n, rate in run.rates.items()}
+        words = ", ".join(f"{n} learned as (cos {k} a, sin {k} a)" for n, k in turning.items())
+        yield plan("vector", words, rates=rates, turning=turning)
     if settings.schedule == "constant" and "step_too_large" in found:
         falling = replace(settings, schedule=SCHEDULE)
         yield plan("schedule", f"a {SCHEDULE} schedule", settings=falling)
@@ -289,3 +301,14 @@ def _evenly(elements: Sequence[Judged]) -> dict[str, float]:
         for index, judged in enumerate(members if len(members) > 1 else ()):
             starts[judged.watched.label] = period * index / len(members) - period / 2
     return starts
+
+
+def _turning(elements: Sequence[Judged]) -> dict[str, int]:
+    """Returns the parameters of angles all of whose elements are watched, with 2 pi / period."""
+    turning: dict[str, int] = {}
+    for members in _by_group(elements).values():
+        watched, period = members[0].watched, members[0].parameter.period
+        size = members[0].facts.run.final[watched.element.name].numel()
+        if watched.kind == "value" and period is not None and len(members) == size:
+            turning[watched.element.name] = round(math.tau / period)
+    return turning
