@@ -166,8 +166,6 @@ def optimize_command(
     names = objective.space.names if is_custom else learn
     starts, rates = _starts(settings, names), _rates(lr, names)
     line: Any = getattr(objective, "line", None)
-    if line is None and animate:
-        raise UsageError("--animate is for one learned parameter.", "Leave it out.")
     draws = resolve_batch_size(objective, batch_size) is not None
     columns = log_columns(objective.space.names, has_full_loss=draws)
     count = len(optimizer) * (1 if isinstance(rates, dict) else len(rates)) * len(starts)

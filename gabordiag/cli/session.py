@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _EXPERIMENT_ONLY = (
     "image", "images", "strict", "pixel_scale", "normalize", "padding", "dtype", "device",
     "wavelength", "sigma", "psi", "gamma", "kernel_size", "target_noise",
-    "learn", "direct", "batch_size", "animate",
+    "learn", "direct", "batch_size",
 )  # fmt: skip
 _CUSTOM_ONLY = ("param", "input", "target_output", "range", "period")
 _ANGLES = {"target_theta": "--target", "theta0": "--start", "psi": "--psi"}

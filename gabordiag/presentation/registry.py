@@ -156,7 +156,7 @@ KINDS: dict[str, Kind] = {
         words.runs,
         _of_runs,
         _draw_runs,
-        lambda runs: {} if runs.sweep is None else {"": runs},
+        lambda runs: {"": runs} if runs.sweep or runs.planes else {},
     ),
     "basins": Kind(Basins.from_view, words.basins, _each(basins=basins_figure), _draw_map),
     "basins of two": Kind(_as_it_is, words.plane_of_starts, _each(plane=plane_figure), draw_plane),

@@ -84,6 +84,24 @@ def test_a_diagnosis_takes_a_rate_for_each(capsys: pytest.CaptureFixture[str]) -
     assert shown["result"]["verdict"] in ("healthy", "step_too_small")
 
 
+def test_a_logged_run_is_diagnosed_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    rates = ["--lr", "theta=0.05", "--lr", "sigma=0.2"]
+    begin = ["--start", "theta=50deg", "--start", "sigma=2.1", "--steps", "300"]
+    code, made, err = _call(capsys, "optimize", *SMALL, *TWO, *rates, *begin, "--out=ran")
+    assert code == 0, err
+    run_, log = made["result"]["runs"][0], "ran/trajectory-000.csv"
+    assert run_["outcome"] == "reached"
+    code, found, err = _call(capsys, "diagnose", *SMALL, *TWO, "--from-log", log)
+    assert code == 0, err
+    assert found["result"]["verdict"] == "healthy"
+    same = ("lr", "start", "final", "steps", "outcome", "distance_to_target", "hessian")
+    assert {name: found["result"]["run"][name] for name in same} == {
+        name: run_[name] for name in same
+    }
+    code, _, err = _call(capsys, "diagnose", *SMALL, *TWO, "--learn", "gamma", "--from-log", log)
+    assert (code, "no column 'gamma'" in err) == (2, True)
+
+
 def test_a_plane_of_starts_takes_one_rate(capsys: pytest.CaptureFixture[str]) -> None:
     code, shown, err = _call(
         capsys, "basins", *SMALL, "--starts", "theta,sigma:3", "--lr", "0.1", "--steps", "30"
@@ -118,7 +136,6 @@ def test_a_plane_of_starts_takes_one_rate(capsys: pytest.CaptureFixture[str]) ->
             ],
             "2 values of theta, 3 values of sigma",
         ),
-        (["optimize", *TWO, "--animate"], "--animate is for one learned parameter"),
         (["optimize", *TWO, "--batch-size", "2"], "batches are drawn from many images"),
         (["optimize", *TWO, "--objective", "math:cos"], "--learn has no effect beside --objective"),
         (["optimize", "--lr", "sigma=0.1"], "sigma is not learned, only theta is"),

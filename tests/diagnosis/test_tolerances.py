@@ -36,7 +36,7 @@ EFFORTS = {
     "dynamics.theory": {"_ADAM_BETA1"},
     "diagnosis.evidence": {
         "_LOOKED_AT", "_ANYWHERE", "_SEARCH_SHARE", "TRIED_STEPS", "RANDOM_STARTS", "_MEASURED_AT",
-        "MULTI_START_GRID", "_TIMES", "_MOST_STEPS",
+        "MULTI_START_GRID", "_MOST_STEPS",
     },
     "dynamics.windows": {
         "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import math
@@ -10,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import gabordiag as gd
 from gabordiag.diagnosis.reproduction import kernel_tables
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import Optimization
@@ -19,7 +22,7 @@ from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along, kernel_table
 from gabordiag.presentation.animation import film
 from gabordiag.presentation.animation import frames as animation
-from gabordiag.presentation.animation.frames import Stage
+from gabordiag.presentation.animation.frames import PlaneStage, Stage
 from gabordiag.presentation.animation.storyboard import LONGEST, chosen_steps, storyboard
 from gabordiag.presentation.registry import kind_of
 from gabordiag.results import View
@@ -167,6 +170,53 @@ def test_a_run_that_breaks_down_ends_before(jumping: View) -> None:
 def test_of_several_runs_the_one_with_most_jumps_is_shown() -> None:
     stage = stage_of(view_of(sgd(0.1, 60), sgd(6.0, 60)))
     assert stage.path.run["lr"] == 6.0
+
+
+# --- several parameters ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def on_plane() -> PlaneStage:
+    """Of three parameters u, v, w the first two move: u^2 + v^2 / 20 + w^2 from w = 0.01."""
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return x[0] ** 2 + x[1] ** 2 / 20 + x[2] ** 2
+
+    made = gd.optimize(loss, start=(1.5, -1.8, 0.01), range=(-2, 2), target=(0, 0, 0), lr=0.9)
+    return PlaneStage.set_up(restore("optimize", made.view()))
+
+
+def test_the_plane_is_that_of_the_two_that_moved_most(on_plane: PlaneStage) -> None:
+    assert [axis.name for axis in on_plane.plane.axes] == ["x[0]", "x[1]"]
+
+
+def test_the_ball_and_its_trail_are_where_the_trajectory_says(on_plane: PlaneStage) -> None:
+    # x <- x (1 - 0.9 L''), with L'' = 2 and 1/10.
+    seen = 0
+    for before, frame in itertools.pairwise(on_plane.frames):
+        if frame.step == before.step:
+            continue
+        seen, t = seen + 1, frame.step
+        on_plane.show(frame)
+        ball = [float(column[0]) for column in on_plane.actors["ball"].get_data()]
+        assert ball == pytest.approx([1.5 * (-0.8) ** t, -1.8 * 0.91**t], abs=1e-9)
+        trail = on_plane.actors["trail"].get_xydata()
+        np.testing.assert_allclose(trail[[0, -1]], [[1.5, -1.8], ball], atol=1e-9)
+        assert len(trail) == t + 1
+        steps, losses = on_plane.actors["curve"].get_data()
+        height = ball[0] ** 2 + ball[1] ** 2 / 20
+        assert (steps[-1], losses[-1]) == (t, pytest.approx(height, abs=1e-3))
+        assert on_plane.actors["caption"].get_text().startswith(f"step {t}: x[0] ")
+    assert seen > 20
+    assert sum(frame.milliseconds for frame in on_plane.frames) <= LONGEST
+
+
+def test_the_film_of_several_is_a_gif(on_plane: PlaneStage) -> None:
+    few = dataclasses.replace(on_plane, frames=on_plane.frames[:4])
+    (*_, last) = few.pictures()
+    assert last.size == (800, 400)
+    # The ball is blue, the landscape and the losses are there.
+    assert len(last.getcolors(1 << 16)) > 20
 
 
 # --- kernels --------------------------------------------------------------------------------------

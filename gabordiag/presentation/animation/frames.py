@@ -1,11 +1,13 @@
 """A run as a moving picture: the ball on the landscape, the loss below, the kernel turning beside.
 
+Of several parameters it is the ball on the plane of the two that moved most, and the loss beside.
 Drawn from a view, as the figures are; the kernels are those that were saved, the nearest one is
 shown. What never moves is drawn once, and every picture is that one with the moving parts on it.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,7 +33,8 @@ from gabordiag.presentation.figures.landscape import (
     draw_loss,
     mark_values,
 )
-from gabordiag.presentation.figures.run_paths import RunPath, Runs, runs_title
+from gabordiag.presentation.figures.run_paths import RunPath, Runs, end_words, runs_title
+from gabordiag.presentation.figures.space import broken_at_wraps, draw_ground
 from gabordiag.presentation.figures.style import (
     INK,
     JUMP_COLOR,
@@ -40,6 +43,8 @@ from gabordiag.presentation.figures.style import (
     halo,
     show_number,
 )
+from gabordiag.presentation.figures.surface import Plane, loss_levels
+from gabordiag.presentation.phrases import run_settings
 
 # Inches at 100 dots each.
 _WIDTH, _HEIGHT, _DPI = 8.0, 4.0, 100
@@ -52,7 +57,7 @@ def animate(runs: Runs) -> dict[str, bytes]:
     Returns:
         `gif`, and `mp4` where ffmpeg is installed.
     """
-    stage = Stage.set_up(runs)
+    stage = (Stage if runs.sweep else PlaneStage).set_up(runs)
     pictures = list(stage.pictures())
     gif = to_gif(pictures, [frame.milliseconds for frame in stage.frames])
     mp4 = to_mp4(gif)
@@ -60,24 +65,85 @@ def animate(runs: Runs) -> dict[str, bytes]:
 
 
 @dataclass(frozen=True)
-class Stage:
+class _Stage(ABC):
     """A set-up animation.
 
     Attributes:
         figure: With all that stands still, drawn.
-        axis: Of the parameter, over the window that is shown.
         path: The run.
         frames: What is shown when.
-        kernels: The saved kernels, or None.
         actors: The artists that move, by name.
     """
 
     figure: Figure
-    axis: ParameterAxis
     path: RunPath
     frames: list[Frame]
-    kernels: Mapping[str, Any] | None
     actors: Mapping[str, Any]
+
+    def pictures(self) -> Iterator[Image.Image]:
+        """Yields the pictures, RGB."""
+        with drawing():
+            canvas: Any = self.figure.canvas
+            canvas.draw()
+            still = canvas.copy_from_bbox(self.figure.bbox)
+            for frame in self.frames:
+                canvas.restore_region(still)
+                self.show(frame)
+                for actor in self.actors.values():
+                    self.figure.draw_artist(actor)
+                yield Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+    def show(self, frame: Frame) -> None:
+        """Puts the actors where they are in a frame."""
+        path, actors = self.path, self.actors
+        color = _BLUE if frame.jump is None else JUMP_COLOR
+        past = np.arange(self.frames[0].step, frame.step + 1)
+        self._move(frame, past)
+        actors["curve"].set_data(path.steps[past], path.losses[past])
+        actors["jumps"].set_data(*_jump_lines(path, past))
+        actors["now"].set_data([path.steps[frame.step]], [path.losses[frame.step]])
+        for name in ("ball", "now"):
+            actors[name].set_markerfacecolor(color)
+        actors["caption"].set_text(self._caption(frame))
+        actors["caption"].set_color(INK if frame.jump is None else JUMP_COLOR)
+        actors["caption"].set_fontweight("normal" if frame.jump is None else "bold")
+
+    @abstractmethod
+    def _move(self, frame: Frame, past: npt.NDArray[Any]) -> None:
+        """Puts the ball, and what goes with it, where it is; `past` are the steps so far."""
+
+    @abstractmethod
+    def _place_words(self, step: int) -> str:
+        """Where the run is at a step, in words."""
+
+    @abstractmethod
+    def _step_words(self, step: int) -> str:
+        """How long a step is, in words."""
+
+    def _caption(self, frame: Frame) -> str:
+        path, step = self.path, frame.step
+        last = len(path.values) - 1
+        if frame is self.frames[-1] and step < last and np.isfinite(path.values[step + 1]):
+            return f"... and so on until step {last}"
+        if frame.jump is None:
+            return f"step {step}: {self._place_words(step)}, loss {show_number(path.losses[step])}"
+        t = frame.jump
+        before, after = (show_number(path.losses[k]) for k in (t, t + 1))
+        how = self._step_words(t)
+        return f"JUMP at step {t}: one step{how} takes the loss from {before} up to {after}"
+
+
+@dataclass(frozen=True)
+class Stage(_Stage):
+    """A run of one parameter.
+
+    Attributes:
+        axis: Of the parameter, over the window that is shown.
+        kernels: The saved kernels, or None.
+    """
+
+    axis: ParameterAxis
+    kernels: Mapping[str, Any] | None
 
     @classmethod
     def set_up(cls, runs: Runs) -> Stage:
@@ -100,40 +166,18 @@ class Stage:
                 "caption": figure.text(0.012, 0.905, "", fontsize=11, va="top", animated=True)
             }
             actors |= _set_landscape(ground, axis, sweep, path)
-            actors |= _set_losses(losses, sweep.landscape, path, frames)
+            landscape = sweep.landscape
+            heights = (landscape.smallest_loss, landscape.largest_loss)
+            actors |= _set_losses(losses, heights, path, frames)
             if kernels is not None:
                 actors |= _set_kernels(figure, axis, kernels)
-            return cls(figure, axis, path, frames, kernels, actors)
+            return cls(figure, path, frames, actors, axis, kernels)
 
-    def pictures(self) -> Iterator[Image.Image]:
-        """Yields the pictures, RGB."""
-        with drawing():
-            canvas: Any = self.figure.canvas
-            canvas.draw()
-            still = canvas.copy_from_bbox(self.figure.bbox)
-            for frame in self.frames:
-                canvas.restore_region(still)
-                self.show(frame)
-                for actor in self.actors.values():
-                    self.figure.draw_artist(actor)
-                yield Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-
-    def show(self, frame: Frame) -> None:
-        """Puts the actors where they are in a frame."""
+    def _move(self, frame: Frame, past: npt.NDArray[Any]) -> None:
         path, actors = self.path, self.actors
-        color = _BLUE if frame.jump is None else JUMP_COLOR
-        past = np.arange(self.frames[0].step, frame.step + 1)
         actors["trail"].set_data(self.place(path.values[past]), path.losses[past])
         actors["arc"].set_data(*self._arc(frame))
         actors["ball"].set_data(self.place([frame.value]), [frame.height])
-        actors["curve"].set_data(path.steps[past], path.losses[past])
-        actors["jumps"].set_data(*_jump_lines(path, past))
-        actors["now"].set_data([path.steps[frame.step]], [path.losses[frame.step]])
-        for name in ("ball", "now"):
-            actors[name].set_markerfacecolor(color)
-        actors["caption"].set_text(self._caption(frame))
-        actors["caption"].set_color(INK if frame.jump is None else JUMP_COLOR)
-        actors["caption"].set_fontweight("normal" if frame.jump is None else "bold")
         if self.kernels is not None:
             self._turn_kernel(self.kernels, frame.value)
 
@@ -173,18 +217,89 @@ class Stage:
         """A value in words, within one period around zero."""
         return self.axis.show(float(self.axis.parameter.wrap(value)))
 
-    def _caption(self, frame: Frame) -> str:
-        path, step = self.path, frame.step
-        last = len(path.values) - 1
-        if frame is self.frames[-1] and step < last and np.isfinite(path.values[step + 1]):
-            return f"... and so on until step {last}"
-        if frame.jump is None:
-            place, loss = self._folded(float(path.values[step])), show_number(path.losses[step])
-            return f"step {step}: {self.axis.name} {place}, loss {loss}"
-        t = frame.jump
-        before, after = (show_number(path.losses[k]) for k in (t, t + 1))
-        length = self.axis.show(abs(float(path.values[t + 1] - path.values[t])))
-        return f"JUMP at step {t}: one step of {length} takes the loss from {before} up to {after}"
+    def _place_words(self, step: int) -> str:
+        return f"{self.axis.name} {self._folded(float(self.path.values[step]))}"
+
+    def _step_words(self, step: int) -> str:
+        values = self.path.values
+        return f" of {self.axis.show(abs(float(values[step + 1] - values[step])))}"
+
+
+@dataclass(frozen=True)
+class PlaneStage(_Stage):
+    """A run of several parameters, on the plane of the two that moved most.
+
+    The values of its path are the way made so far, measured in tolerances.
+
+    Attributes:
+        plane: The loss over the two, the others as where the first run ended.
+        columns: Their values at every step (T,).
+    """
+
+    plane: Plane
+    columns: tuple[FloatArray, ...]
+
+    @classmethod
+    def set_up(cls, runs: Runs) -> PlaneStage:
+        """Chooses the run and the plane, plans the pictures, and draws what does not move."""
+        path = max(runs.paths, key=lambda path: int(path.run["n_jumps"]))
+        moved, made = {}, np.zeros(len(path.steps) - 1)
+        for name, tolerance in zip(runs.axes, runs.tolerances, strict=True):
+            with np.errstate(invalid="ignore", over="ignore"):
+                changes = np.diff(np.asarray(path.table[name], dtype=np.float64)) / tolerance
+                made = np.hypot(made, changes)
+            way = np.cumsum(np.nan_to_num(changes, posinf=0.0, neginf=0.0))
+            moved[name] = float(np.ptp(way)) if len(way) else 0.0
+        plane = max(runs.planes, key=lambda plane: sum(moved[axis.name] for axis in plane.axes))
+        way = np.concatenate([[0.0], np.cumsum(made)])
+        path = replace(path, values=way)
+        frames = storyboard(path, None)
+        columns = tuple(np.asarray(path.table[a.name], dtype=np.float64) for a in plane.axes)
+        with drawing():
+            figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI)
+            FigureCanvasAgg(figure)
+            ground = figure.add_axes((0.09, 0.125, 0.49, 0.705))
+            losses = figure.add_axes((0.70, 0.125, 0.285, 0.705))
+            title = f"{run_settings(path.run)}: {end_words(path.run)}"
+            figure.text(0.012, 0.975, title, fontsize=11, fontweight="bold", va="top")
+            caption = figure.text(0.012, 0.905, "", fontsize=10, va="top", animated=True)
+            draw_ground(ground, plane, loss_levels(plane.loss), runs)
+            if len(runs.axes) > 2:
+                others = "the loss with the others as where the first run ended"
+                ground.set_title(others, fontsize=8.5, pad=3)
+            seen = path.losses[[frame.step for frame in frames]]
+            heights = (float(seen.min()), float(seen.max()))
+            edge = {"markeredgecolor": "white", "markeredgewidth": 1.5}
+            actors: dict[str, Any] = {
+                "caption": caption,
+                "trail": _mover(
+                    ground, ".-", color=path.look.color, path_effects=halo(1.8), zorder=5
+                ),
+                "ball": _mover(ground, "o", markersize=_BALL, zorder=7, **edge),
+                **_set_losses(losses, heights, path, frames),
+            }
+            return cls(figure, path, frames, actors, plane, columns)
+
+    def _move(self, frame: Frame, past: npt.NDArray[Any]) -> None:
+        way, axes = self.path.values, self.plane.axes
+        trail = broken_at_wraps(axes, [column[past] for column in self.columns])
+        self.actors["trail"].set_data(*trail)
+        known = np.isfinite(way)
+        ball = [
+            axis.wrap(np.interp([frame.value], way[known], column[known]))
+            for axis, column in zip(axes, self.columns, strict=True)
+        ]
+        self.actors["ball"].set_data(*ball)
+
+    def _place_words(self, step: int) -> str:
+        values = [float(column[step]) for column in self.columns]
+        pairs = list(zip(self.plane.axes, values, strict=True))
+        is_seen = all(axis.copies(value) for axis, value in pairs)
+        words = (f"{axis.name} {axis.show(float(axis.parameter.wrap(v)))}" for axis, v in pairs)
+        return ", ".join(words) + ("" if is_seen else " (outside)")
+
+    def _step_words(self, step: int) -> str:
+        return ""
 
 
 def _window(usual: ParameterAxis, frames: Sequence[Frame]) -> tuple[float, float]:
@@ -254,12 +369,12 @@ def _name_basins(ax: Axes, axis: ParameterAxis, landscape: Landscape) -> None:
 
 
 def _set_losses(
-    ax: Axes, landscape: Landscape, path: RunPath, frames: Sequence[Frame]
+    ax: Axes, heights: tuple[float, float], path: RunPath, frames: Sequence[Frame]
 ) -> dict[str, Artist]:
     first, last = (float(path.steps[frame.step]) for frame in (frames[0], frames[-1]))
     room = 0.02 * max(last - first, 1.0)
     ax.set_xlim(first - room, last + room)
-    bottom, top = landscape.smallest_loss, landscape.largest_loss
+    bottom, top = heights
     slack = 0.12 * ((top - bottom) or 1.0)
     ax.set_ylim(bottom - slack, top + slack)
     ax.set_xlabel("step", labelpad=1)

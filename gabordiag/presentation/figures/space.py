@@ -183,11 +183,16 @@ def space_title(runs: Runs) -> str:
 
 
 def _draw_plane(ax: Axes, plane: Plane, levels: FloatArray, runs: Runs) -> QuadContourSet:
+    for path in runs.paths:
+        _draw_path(ax, plane, path)
+    return draw_ground(ax, plane, levels, runs)
+
+
+def draw_ground(ax: Axes, plane: Plane, levels: FloatArray, runs: Runs) -> QuadContourSet:
+    """Draws what the runs move on: the loss and the target."""
     contours = plane.draw(ax, levels)
     for x, y, is_target in _targets(runs, plane):
         ax.plot([x], [y], clip_on=False, zorder=4, **_target_style(is_target))
-    for path in runs.paths:
-        _draw_path(ax, plane, path)
     plane.set_up(ax)
     if plane.x.parameter.is_angle and plane.x.limits[1] - plane.x.limits[0] > 180:
         # In a part of the sheet there is no room for a label every 45 degrees.
