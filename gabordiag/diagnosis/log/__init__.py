@@ -1,5 +1,6 @@
 """The diagnosis from a log alone.
 
-`table` (rows and columns of a file), `readers` (which column is what), `measures` (what the
+`table` (rows and columns of a file), `readers` (which column is what), `logged_run` (a log as a run on
+its objective), `measures` (what the
 columns show), `explain` (the verdict)
 """
