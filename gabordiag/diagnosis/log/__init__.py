@@ -1,6 +1,5 @@
 """The diagnosis from a log alone.
 
-`table` (rows and columns of a file), `readers` (which column is what), `logged_run` (a log as a run on
-its objective), `measures` (what the
-columns show), `explain` (the verdict)
+`table` (rows and columns of a file), `readers` (which column is what), `measures` (what the
+columns show), `explain` (the verdict), `logged_run` (a log as a run on its objective)
 """
