@@ -17,6 +17,7 @@ The layers, in the order of the story; each imports only from those above it:
     runs              run folders on disk
     presentation      figures, words, reports
     explorer          the interactive page
+    api_log           the public function that judges a log alone
     api               the public functions
     cli               the command line
 
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
         bifurcate,
         check,
         diagnose,
-        explain,
         optimize,
         plane_basins,
         sweep,
     )
+    from gabordiag.api_log import explain
     from gabordiag.dynamics.logger import TrajectoryLogger
     from gabordiag.gabor import GaborParameters, gabor_kernel, gabor_partials
     from gabordiag.gabor_layer import GaborConv2d
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 # Where the public names are that are not in `gabordiag.api`.
 _HOMES = {
+    "explain": "gabordiag.api_log",
     "GaborParameters": "gabordiag.gabor",
     "gabor_kernel": "gabordiag.gabor",
     "gabor_partials": "gabordiag.gabor",

@@ -11,8 +11,6 @@ import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Unpack, overload
 
@@ -20,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from torch.nn import Module
 
+from gabordiag.api_log import explain as explain
 from gabordiag.checks.expressions import parse_expression
 from gabordiag.checks.verify import Check, check_derivative, check_kernel
 from gabordiag.choices import Number, OptimizerName, ParameterName, ScheduleName, plain
-from gabordiag.diagnosis.log.explain import Explanation, explain_log
-from gabordiag.diagnosis.log.readers import read_logs, run_from_log
+from gabordiag.diagnosis.log.logged_run import run_from_log
+from gabordiag.diagnosis.log.readers import read_logs
 from gabordiag.diagnosis.training.verdict import TrainingDiagnosis, diagnose_training
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
@@ -49,15 +48,12 @@ from gabordiag.own.evaluation import UserObjective
 from gabordiag.own.modules import HOW_TO_BUILD
 from gabordiag.own.training import Training
 from gabordiag.own.vector import CustomObjective
-from gabordiag.results import Progress, Result
+from gabordiag.results import Progress
 
 Several = Sequence[Any] | Any
 # Of parameters without a rate of their own.
 DEFAULT_RATE = 0.01
 DEFAULT_PARAMETER = "theta"
-
-# Results that are handed out can show themselves; matplotlib is imported when the first does.
-Result.show = staticmethod(partial(import_module, "gabordiag.presentation.registry"))
 
 
 def as_objective_of(
@@ -684,49 +680,6 @@ def explore(
     objective = in_float64(as_objective(thing, **own))
     settings = OptimizerSettings(optimizer, float(lr), float(momentum), nesterov, steps=steps)
     return explore_objective(objective, settings, subject or objective.parameter.name)
-
-
-def explain(
-    source: str | Path | Mapping[str, npt.ArrayLike],
-    target: Number | None = None,
-    period: Number | None = None,
-    *,
-    value_column: str | None = None,
-    loss_column: str | None = None,
-) -> Explanation:
-    """Diagnoses a run from its log alone.
-
-    Args:
-        source: Columns (n,) by name, or a file: CSV, JSON or JSON lines, also compressed by gzip,
-            `-` for standard input, or TensorBoard's event files (`pip install gabordiag[logs]`).
-            Without a column of the parameter the loss alone is judged.
-        target: The value that should have been reached, if known, in the column's unit.
-        period: Of the parameter, if it has one, in the column's unit.
-        value_column: Name of the parameter's column.
-        loss_column: Name of the loss's column.
-
-    Returns:
-        An `Explanation`: `verdict`, `headline`, `outcome`, `jumps` and `findings`.
-
-    Raises:
-        InputError: The log cannot be used.
-        UsageError: A column that is not there, or a target or period that is not a number.
-
-    Example:
-        >>> import numpy as np, gabordiag as gd
-        >>> theta = 0.3 * (-1.0) ** np.arange(60)
-        >>> log = {"theta": theta, "loss": np.sin(theta) ** 2, "grad": np.sin(2 * theta)}
-        >>> found = gd.explain(log, target=0.0, period=np.pi)
-        >>> found.verdict, found.outcome, found.period
-        ('step_too_large', 'cycle', 2)
-    """
-    return explain_log(
-        source,
-        target=plain(target),
-        period=plain(period),
-        value_column=value_column,
-        loss_column=loss_column,
-    )
 
 
 def check(

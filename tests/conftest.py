@@ -14,7 +14,8 @@ import pytest
 from hypothesis import settings
 
 import gabordiag.api  # noqa: F401 results can draw themselves from here on
-from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.critical import find_critical_points
+from gabordiag.landscape.points import Landscape
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
 

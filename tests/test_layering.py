@@ -36,6 +36,7 @@ ORDER = (
     {"runs"},
     {"presentation"},
     {"explorer"},
+    {"api_log"},
     {"api"},
     {"cli"},
     {"__main__"},

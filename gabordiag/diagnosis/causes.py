@@ -23,7 +23,7 @@ from gabordiag.diagnosis.unreachable import target_unreachable
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, tail_length
 from gabordiag.dynamics.theory import stability_bound
 from gabordiag.dynamics.windows import Windows
-from gabordiag.landscape.critical import SAME_LOSS, CriticalPoint
+from gabordiag.landscape.points import SAME_LOSS, CriticalPoint
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Finding

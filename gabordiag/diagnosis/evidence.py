@@ -53,12 +53,8 @@ from gabordiag.dynamics.windows import (
     suitable_rates,
 )
 from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import (
-    SAME_LOSS,
-    CriticalPoint,
-    Landscape,
-    find_critical_points,
-)
+from gabordiag.landscape.critical import find_critical_points
+from gabordiag.landscape.points import SAME_LOSS, CriticalPoint, Landscape
 from gabordiag.landscape.series_objective import SeriesObjective
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.experiment import Experiment

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.diagnosis.evidence import Facts, SpaceBench
-from gabordiag.landscape.critical import SAME_LOSS, Landscape
+from gabordiag.landscape.points import SAME_LOSS, Landscape
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Finding
 

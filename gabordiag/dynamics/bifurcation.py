@@ -28,7 +28,8 @@ from gabordiag.dynamics.outcomes import (
 from gabordiag.dynamics.tables import TabulatedObjective, is_expensive
 from gabordiag.dynamics.theory import Theory, stability_bound
 from gabordiag.errors import InputError, UsageError
-from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
+from gabordiag.landscape.critical import find_critical_points
+from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.landscape.series import build_series
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray

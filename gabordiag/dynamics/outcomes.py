@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.landscape.critical import CriticalPoint, Landscape
+from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.objective.space import FloatArray, Parameter, Space
 from gabordiag.results import finite_or_none
 

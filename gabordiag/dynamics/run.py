@@ -34,7 +34,8 @@ from gabordiag.dynamics.outcomes import (
     trusted_steps,
 )
 from gabordiag.dynamics.replay import Step, as_steps, log_columns
-from gabordiag.landscape.critical import Landscape, find_critical_points, still_holds
+from gabordiag.landscape.critical import find_critical_points, still_holds
+from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.surface import PairSurface, condition, newton, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.line import Line

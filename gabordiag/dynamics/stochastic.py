@@ -29,7 +29,7 @@ from gabordiag.dynamics.run import (
     run,
 )
 from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import CriticalPoint, Landscape
+from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.landscape.surface import pair_surfaces
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.batches import draws_of

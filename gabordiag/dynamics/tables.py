@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gabordiag.dynamics.outcomes import FAR_OUT
 from gabordiag.errors import InputError
-from gabordiag.landscape.critical import Landscape
+from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.series import build_series
 from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
 from gabordiag.objective.line import Line

@@ -26,7 +26,7 @@ from typing import Any
 from numpy.polynomial.polynomial import polyval
 
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.landscape.critical import PLAIN_LIMIT, CriticalPoint, Landscape
+from gabordiag.landscape.points import PLAIN_LIMIT, CriticalPoint, Landscape
 
 # Differences above this are explained in words.
 REMARKABLE = 0.10

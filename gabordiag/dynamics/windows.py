@@ -21,7 +21,7 @@ from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray, left_bas
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.theory import stability_bound
 from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import Landscape
+from gabordiag.landscape.points import Landscape
 from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray
 from gabordiag.results import read_only
 

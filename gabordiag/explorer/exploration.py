@@ -20,7 +20,8 @@ from gabordiag.dynamics.windows import SCAN_STEPS, beside_target, suitable_rates
 from gabordiag.errors import InputError, UsageError
 from gabordiag.explorer.factored import FactoredSeries, factor_series
 from gabordiag.explorer.pictures import ResponsePictures, picture_responses
-from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.critical import find_critical_points
+from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.line import Line

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from gabordiag.landscape.critical import Landscape
+from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.series import Series, build_series
 from gabordiag.objective.angles import angle_of, middle_and_half, nodes, span_of, value_of
 from gabordiag.objective.line import Line

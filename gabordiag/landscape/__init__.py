@@ -1,7 +1,8 @@
 """What the loss looks like: from an objective to numbers, with no optimizer in sight.
 
     one parameter      `sweep` (loss and gradient, three ways; each of many images by itself),
-                       `critical` (every critical point, with a proof)
+                       `points` (what is known of it), `critical` (every critical
+                       point, with a proof)
     what they rest on  `series` (the loss as a trigonometric polynomial with a stated error),
                        `series_objective` (a user's expensive loss through its series), `proof`
                        (that no root of the derivative is missed), `sampled` and `doubtful` (where

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gabordiag.landscape.critical import CriticalPoint, Landscape, basin_around, stable_lr
-from gabordiag.landscape.proof import Certificate
+from gabordiag.landscape.critical import basin_around
+from gabordiag.landscape.points import Certificate, CriticalPoint, Landscape, stable_lr
 from gabordiag.objective.space import FloatArray, Parameter
 
 # Places of a grid. An orientation's is one of 3 degrees.

@@ -16,17 +16,14 @@ nothing is claimed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.landscape.points import Certificate
 from gabordiag.landscape.series import LossSeries, Series
 from gabordiag.objective.space import FloatArray
-from gabordiag.results import finite_or_none
 
 # Cells are at most half a wave of the highest term wide, so that its phase turns by pi/2 within
 # their half: what Taylor's rest leaves of it, (pi/2)^9 / 9! = 2e-4 of its size, is small beside it.
@@ -40,46 +37,6 @@ _MAX_CELLS = 200_000
 _OFFSETS = (0.3819660112501051, 0.7071067811865476, 0.1415926535897932)
 # Noise above this part of the variation is what keeps a series from following a loss.
 NOISY = 1e-4
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What is known about the completeness of the list of critical points.
-
-    Attributes:
-        basis: `proven`: the series has a bound from algebra, and every cell is proven empty or
-            proven to hold exactly one root. `resolved`: the loss is known by its values; no dip
-            wider than `resolution` was missed, as far as they show. `none`: neither.
-        reason: In words, why or why not.
-        resolution: In the parameter's unit; None unless `resolved`.
-        is_isolated: Each root of the series' derivative lies in a cell of its own, whatever the
-            series stands for.
-        cells: Cells that this took.
-        error: Bound on the series' error that it includes, in units of the derivative.
-    """
-
-    basis: str
-    reason: str
-    resolution: float | None = None
-    is_isolated: bool = False
-    cells: int = 0
-    error: float | None = 0.0
-
-    @property
-    def certified(self) -> bool:
-        """Whether the list is proven complete."""
-        return self.basis == "proven"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        fields = asdict(self)
-        return {"error_bound": finite_or_none(fields.pop("error")), **fields}
-
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Certificate:
-        """Returns the certificate of a result's JSON: the inverse of `to_dict`."""
-        names = ("basis", "reason", "resolution", "is_isolated", "cells", "error_bound")
-        return cls(*(saved[name] for name in names))
 
 
 def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certificate]:

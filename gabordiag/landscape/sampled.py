@@ -7,13 +7,12 @@ discontinuity.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.landscape.points import Discontinuity
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
@@ -29,44 +28,6 @@ _SMALLEST = 1e-6
 # Places at which a dip is looked at, and how near on either side, of the distance to its samples.
 _INSIDE = 33
 _NEAR = 4.0 ** -np.arange(1.0, 15.0)
-
-
-@dataclass(frozen=True)
-class Discontinuity:
-    """A place where the loss jumps, between two values as near as they were distinguished.
-
-    Attributes:
-        below: The lower value.
-        above: The higher one.
-        loss_below: At the lower one.
-        loss_above: At the higher one.
-    """
-
-    below: float
-    above: float
-    loss_below: float
-    loss_above: float
-
-    @property
-    def lower_side(self) -> tuple[float, float]:
-        """The value on the side on which the loss is lower, and the loss there."""
-        if self.loss_below < self.loss_above:
-            return self.below, self.loss_below
-        return self.above, self.loss_above
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        return {
-            "between": [self.below, self.above],
-            "loss_below": self.loss_below,
-            "loss_above": self.loss_above,
-        }
-
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Discontinuity:
-        """Returns the discontinuity of a result's JSON: the inverse of `to_dict`."""
-        below, above = saved["between"]
-        return cls(below, above, saved["loss_below"], saved["loss_above"])
 
 
 def known_values(objective: Line, since: int = 0) -> tuple[FloatArray, FloatArray]:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import stable_lr
+from gabordiag.landscape.points import stable_lr
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray, Space
 from gabordiag.own.evaluation import UserObjective

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.critical import find_critical_points
+from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.line import Line

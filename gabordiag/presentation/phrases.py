@@ -12,7 +12,7 @@ from typing import Any
 
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.outcomes import OUTCOMES
-from gabordiag.landscape.critical import Landscape
+from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import Block, Heading, Table, Verdict

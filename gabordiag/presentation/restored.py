@@ -11,7 +11,7 @@ from typing import Any
 
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.maps import Basins
-from gabordiag.landscape.critical import Landscape
+from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation.figures.run_paths import Runs
 from gabordiag.results import View

@@ -8,7 +8,7 @@ from typing import Any
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
-from gabordiag.landscape.critical import CriticalPoint, Landscape
+from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.space import Parameter

@@ -22,7 +22,8 @@ from gabordiag.diagnosis.causes import (
     wrong_basin,
 )
 from gabordiag.diagnosis.evidence import Facts, SpaceBench
-from gabordiag.diagnosis.log.readers import read_logs, run_from_log
+from gabordiag.diagnosis.log.logged_run import run_from_log
+from gabordiag.diagnosis.log.readers import read_logs
 from gabordiag.diagnosis.verdict import headline
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run as run_one

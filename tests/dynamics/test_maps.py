@@ -23,7 +23,8 @@ from gabordiag.dynamics.run import run
 from gabordiag.dynamics.tables import TabulatedObjective, tabulate
 from gabordiag.dynamics.windows import Windows, log_spaced, measure_windows
 from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.critical import find_critical_points
+from gabordiag.landscape.points import Landscape
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
 from gabordiag.objective.line import Line

@@ -27,7 +27,8 @@ from gabordiag.dynamics.outcomes import (
 )
 from gabordiag.dynamics.run import Trajectory
 from gabordiag.dynamics.run import judge as judge_run
-from gabordiag.landscape.critical import Certificate, CriticalPoint, Landscape
+from gabordiag.landscape.critical import Certificate
+from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import Parameter
 

@@ -23,7 +23,7 @@ from gabordiag.dynamics.stochastic import (
     run_all_batches,
 )
 from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import CriticalPoint
+from gabordiag.landscape.points import CriticalPoint
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.batches import draw_batches
 from gabordiag.objective.experiment import Experiment

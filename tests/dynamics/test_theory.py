@@ -11,7 +11,8 @@ import torch
 
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.theory import BOUNDS, curvature_limit, hold_theory, stability_bound
-from gabordiag.landscape.critical import Certificate, CriticalPoint, Landscape
+from gabordiag.landscape.critical import Certificate
+from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.objective.space import Parameter
 
 CURVATURE, SLOPE = 8.0, 5.0

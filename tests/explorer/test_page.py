@@ -32,7 +32,8 @@ from gabordiag.dynamics.theory import stability_bound
 from gabordiag.explorer import page as explorer
 from gabordiag.explorer.exploration import in_float64
 from gabordiag.explorer.page import SCRIPTS, make_page
-from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.critical import find_critical_points
+from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along

@@ -12,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gabordiag.gabor import PARAMETER_NAMES
-from gabordiag.landscape.critical import CriticalPoint, Landscape, find_critical_points
+from gabordiag.landscape.critical import find_critical_points
+from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
 from gabordiag.own.custom import own_objective

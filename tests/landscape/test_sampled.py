@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import gabordiag as gd
-from gabordiag.landscape.critical import Landscape, find_critical_points, still_holds
+from gabordiag.landscape.critical import find_critical_points, still_holds
+from gabordiag.landscape.points import Landscape
 from gabordiag.own.custom import own_objective
 
 

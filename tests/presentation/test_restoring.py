@@ -14,7 +14,7 @@ import torch
 import gabordiag as gd
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, run_basins
-from gabordiag.landscape.critical import Landscape
+from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.gabor_line import along
 from gabordiag.objective.space import Parameter

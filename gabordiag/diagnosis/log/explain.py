@@ -20,7 +20,7 @@ from gabordiag.diagnosis.log.measures import CLEAR, TREND, LogRun
 from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
 from gabordiag.errors import UsageError
-from gabordiag.landscape.critical import PLAIN_LIMIT
+from gabordiag.landscape.points import PLAIN_LIMIT
 from gabordiag.results import Data, Finding, Result
 from gabordiag.wording import counted
 

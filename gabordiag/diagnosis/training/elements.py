@@ -31,8 +31,8 @@ from gabordiag.dynamics.outcomes import (
 from gabordiag.dynamics.theory import BOUNDS, bound_entry
 from gabordiag.dynamics.training import TrainingRun
 from gabordiag.errors import GabordiagError
-from gabordiag.landscape.critical import CriticalPoint
 from gabordiag.landscape.many_lines import SampledLine
+from gabordiag.landscape.points import CriticalPoint
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.modules import Element, ModuleLoss

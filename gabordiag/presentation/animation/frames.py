@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from gabordiag.landscape.critical import Landscape
+from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation.animation.film import to_gif, to_mp4
 from gabordiag.presentation.animation.storyboard import Frame, storyboard

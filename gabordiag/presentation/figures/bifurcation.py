@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.outcomes import CODES
-from gabordiag.landscape.critical import CriticalPoint
+from gabordiag.landscape.points import CriticalPoint
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.maps import cell_edges, setting_words
 from gabordiag.presentation.figures.sheets import current_sheet

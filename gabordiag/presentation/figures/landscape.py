@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from gabordiag.landscape.critical import CriticalPoint, Landscape
+from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Survey, Sweep
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.style import (

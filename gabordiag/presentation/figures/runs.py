@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.dynamics.run import Run
-from gabordiag.landscape.critical import Landscape
+from gabordiag.landscape.points import Landscape
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import axis_of, draw_basins, draw_landscape
 from gabordiag.presentation.figures.run_paths import (

@@ -20,7 +20,8 @@ import gabordiag as gd
 from gabordiag.diagnosis.log.explain import Explanation, explain_log
 from gabordiag.dynamics.optimizers import OPTIMIZERS, OptimizerSettings
 from gabordiag.dynamics.run import Run, run
-from gabordiag.landscape.critical import Landscape, find_critical_points
+from gabordiag.landscape.critical import find_critical_points
+from gabordiag.landscape.points import Landscape
 from gabordiag.own.custom import own_objective
 from tests.thinned import thinned
 

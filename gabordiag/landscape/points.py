@@ -1,0 +1,279 @@
+"""What is known of a landscape along one parameter: its critical points, jumps, certificate.
+
+NumPy alone is needed to hold, save and ask them; `critical.py` finds them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gabordiag.objective.space import Parameter
+from gabordiag.results import finite_or_none
+
+# Minima whose losses differ by less than this part of the landscape's height are equally low.
+SAME_LOSS = 1e-9
+# Plain gradient descent is stable at a minimum for lr x curvature below this.
+PLAIN_LIMIT = 2.0
+
+
+def stable_lr(curvature: float) -> float | None:
+    """Returns the largest stable rate of plain gradient descent, 2 / L''; None unless L'' > 0."""
+    return PLAIN_LIMIT / curvature if curvature > 0 else None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known about the completeness of the list of critical points.
+
+    Attributes:
+        basis: `proven`: the series has a bound from algebra, and every cell is proven empty or
+            proven to hold exactly one root. `resolved`: the loss is known by its values; no dip
+            wider than `resolution` was missed, as far as they show. `none`: neither.
+        reason: In words, why or why not.
+        resolution: In the parameter's unit; None unless `resolved`.
+        is_isolated: Each root of the series' derivative lies in a cell of its own, whatever the
+            series stands for.
+        cells: Cells that this took.
+        error: Bound on the series' error that it includes, in units of the derivative.
+    """
+
+    basis: str
+    reason: str
+    resolution: float | None = None
+    is_isolated: bool = False
+    cells: int = 0
+    error: float | None = 0.0
+
+    @property
+    def certified(self) -> bool:
+        """Whether the list is proven complete."""
+        return self.basis == "proven"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        fields = asdict(self)
+        return {"error_bound": finite_or_none(fields.pop("error")), **fields}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Certificate:
+        """Returns the certificate of a result's JSON: the inverse of `to_dict`."""
+        names = ("basis", "reason", "resolution", "is_isolated", "cells", "error_bound")
+        return cls(*(saved[name] for name in names))
+
+
+@dataclass(frozen=True)
+class Discontinuity:
+    """A place where the loss jumps, between two values as near as they were distinguished.
+
+    Attributes:
+        below: The lower value.
+        above: The higher one.
+        loss_below: At the lower one.
+        loss_above: At the higher one.
+    """
+
+    below: float
+    above: float
+    loss_below: float
+    loss_above: float
+
+    @property
+    def lower_side(self) -> tuple[float, float]:
+        """The value on the side on which the loss is lower, and the loss there."""
+        if self.loss_below < self.loss_above:
+            return self.below, self.loss_below
+        return self.above, self.loss_above
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {
+            "between": [self.below, self.above],
+            "loss_below": self.loss_below,
+            "loss_above": self.loss_above,
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Discontinuity:
+        """Returns the discontinuity of a result's JSON: the inverse of `to_dict`."""
+        below, above = saved["between"]
+        return cls(below, above, saved["loss_below"], saved["loss_above"])
+
+
+@dataclass(frozen=True)
+class CriticalPoint:
+    """A place where the gradient vanishes, or, for a kink, where a root-type loss is zero.
+
+    Attributes:
+        value: Of the parameter; in [-P/2, P/2) for a periodic one.
+        loss: There.
+        curvature: Second derivative of the loss in use; None at a kink, and at a minimum that no
+            parabola fits (a quartic, a cusp).
+        kind: `minimum`, `maximum`, `inflection` or `kink`.
+        is_target: It is the minimum that belongs to the target value.
+        basin: For minima and kinks, the neighbouring maxima or inflections (or ends of the range).
+        stable_lr: 2 / curvature, the bound of plain gradient descent; None except at minima.
+        slope: At a kink, |dloss/dvalue| on either side.
+    """
+
+    value: float
+    loss: float
+    curvature: float | None
+    kind: str
+    is_target: bool = False
+    basin: tuple[float, float] | None = None
+    stable_lr: float | None = None
+    slope: float | None = None
+
+    @property
+    def is_attractor(self) -> bool:
+        """Whether gradient flow ends here."""
+        return self.kind in ("minimum", "kink")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON takes them."""
+        return {**asdict(self), "basin": self.basin and list(self.basin)}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> CriticalPoint:
+        """Returns the point of a result's JSON: the inverse of `to_dict`."""
+        return cls(**{**saved, "basin": saved["basin"] and tuple(saved["basin"])})
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """The critical points of an objective along its parameter.
+
+    Attributes:
+        parameter: The parameter.
+        points: All critical points, by value.
+        certificate: Whether the list is proven complete, or resolved to some width.
+        largest_loss: On the range.
+        largest_gradient: Largest |dloss/dvalue| on the range.
+        smallest_loss: On the range.
+        discontinuities: Where the loss jumps, by value.
+        images: Of many images, which they are and what was skipped, as JSON shows it.
+    """
+
+    parameter: Parameter
+    points: tuple[CriticalPoint, ...]
+    certificate: Certificate
+    largest_loss: float
+    largest_gradient: float
+    smallest_loss: float
+    discontinuities: tuple[Discontinuity, ...] = ()
+    images: dict[str, Any] | None = None
+
+    @property
+    def attractors(self) -> tuple[CriticalPoint, ...]:
+        """Minima and kinks."""
+        return tuple(point for point in self.points if point.is_attractor)
+
+    @property
+    def target(self) -> CriticalPoint | None:
+        """The target's minimum, or None where there is none."""
+        return next((point for point in self.points if point.is_target), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        certificate = self.certificate
+        return {
+            **self.parameter.to_dict(),
+            "critical_points": [point.to_dict() for point in self.points],
+            "certified": certificate.certified,
+            "certificate": certificate.to_dict(),
+            "discontinuities": [jump.to_dict() for jump in self.discontinuities],
+            "largest_loss": self.largest_loss,
+            "smallest_loss": self.smallest_loss,
+            "largest_gradient": self.largest_gradient,
+            **({} if self.images is None else {"images": self.images}),
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Landscape:
+        """Returns the landscape of a result's JSON, which may hold more: `to_dict`'s inverse."""
+        return cls(
+            parameter=Parameter.from_dict(saved),
+            points=tuple(CriticalPoint.from_dict(point) for point in saved["critical_points"]),
+            certificate=Certificate.from_dict(saved["certificate"]),
+            largest_loss=saved["largest_loss"],
+            largest_gradient=saved["largest_gradient"],
+            smallest_loss=saved["smallest_loss"],
+            discontinuities=tuple(map(Discontinuity.from_dict, saved["discontinuities"])),
+            images=saved.get("images"),
+        )
+
+    @property
+    def goal(self) -> CriticalPoint | None:
+        """The critical point where a run should end; None where the target is none."""
+        if self.parameter.target is not None:
+            return self.target
+        value = self.goal_value
+        return next((point for point in self.attractors if point.value == value), None)
+
+    @property
+    def goal_value(self) -> float | None:
+        """Where a run should end: the target, or without one the lowest minimum.
+
+        Of several that are equally low, the one into whose basin the start falls, or the nearest.
+        Where the loss is lower still right beside a jump, that side of the jump.
+        """
+        parameter = self.parameter
+        if parameter.target is not None or not self.attractors:
+            return parameter.target
+        own = self.attractor_of(parameter.start)
+        lowest = min(point.loss for point in self.attractors)
+        slack = SAME_LOSS * (self.largest_loss - self.smallest_loss)
+        if self.lowest_jump is not None and self.lowest_jump[1] < lowest - slack:
+            return self.lowest_jump[0]
+        equals = [point for point in self.attractors if point.loss <= lowest + slack]
+        if own in equals:
+            return own.value
+        return min(
+            (point.value for point in equals),
+            key=lambda value: abs(float(parameter.offset(value, parameter.start))),
+        )
+
+    @property
+    def lowest_jump(self) -> tuple[float, float] | None:
+        """The value and the loss on the lowest side of any discontinuity; None without any."""
+        sides = (jump.lower_side for jump in self.discontinuities)
+        return min(sides, key=lambda side: side[1], default=None)
+
+    def attractor_of(self, value: float) -> CriticalPoint | None:
+        """Returns the minimum or kink into whose basin the value falls; of NaN, None."""
+        found = self.basin_of(value)
+        return None if found is None else found[0]
+
+    def basin_of(self, value: float) -> tuple[CriticalPoint, tuple[float, float]] | None:
+        """Returns the same with the copy of its basin that holds the value."""
+        for point in self.attractors if math.isfinite(value) else ():
+            if (basin := self.basin_around(point, value)) is not None:
+                return point, basin
+        return None
+
+    def basin_around(self, point: CriticalPoint, value: float) -> tuple[float, float] | None:
+        """Returns the copy of the point's basin that holds the value, or None if none does."""
+        if point.basin is None:
+            return None
+        lo, hi = point.basin
+        period = self.parameter.period
+        shift = 0.0 if period is None else period * math.floor((value - lo) / period)
+        return (lo + shift, hi + shift) if lo + shift <= value <= hi + shift else None
+
+    def reach_around(self, point: CriticalPoint, value: float) -> tuple[float, float] | None:
+        """Returns the same, open to the side on which the point is itself an end of the range.
+
+        A run that crosses such a minimum is still at it: beyond lies no other basin.
+        """
+        parameter = self.parameter
+        if point.basin is None or parameter.period is not None:
+            return self.basin_around(point, value)
+        low, high = point.basin
+        if point.value - parameter.low <= parameter.tolerance:
+            low = -math.inf
+        if parameter.high - point.value <= parameter.tolerance:
+            high = math.inf
+        return (low, high) if low <= value <= high else None
