@@ -41,7 +41,8 @@ EFFORTS = {
     "dynamics.windows": {
         "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",
     },
-    "landscape.critical": {"_NEWTON_REACH", "PLAIN_LIMIT", "_GRID", "_MOST_DIPS"},
+    "landscape.critical": {"_NEWTON_REACH", "_GRID", "_MOST_DIPS"},
+    "landscape.points": {"PLAIN_LIMIT"},
     "landscape.doubtful": {"_RIPPLES", "_BETWEEN", "_BESIDE_KINK", "_ZOOMS", "_RIGHT_BESIDE"},
     "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
     "diagnosis.unreachable": {"_AGAIN"},
