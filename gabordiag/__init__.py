@@ -13,7 +13,7 @@ The layers, in the order of the story; each imports only from those above it:
     landscape         what that loss looks like: every critical point, with a proof
     dynamics          what an optimizer does on it: runs, outcomes, maps of many runs
     callbacks         logs of Lightning's and Hugging Face's training loops
-    diagnosis         why a run fails and what helps, each cause and cure tried
+    diagnosis         why a run fails and what helps, each cause and remedy tried
     runs              run folders on disk
     presentation      figures, words, reports
     explorer          the interactive page

@@ -2,5 +2,5 @@
 
 of a Gabor formula           `verify`, `mistakes` (the usual ones), `expressions` (typed formulas)
 of an objective's gradient   `gradient` (the answers), `probing` (what they measure), `cuts` (the
-line that cuts the graph)
+line that cuts the graph), `nonfinite` (the line where a gradient breaks)
 """

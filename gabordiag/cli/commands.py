@@ -319,7 +319,7 @@ def diagnose_command(
     ),
     check: bool = Option(False, help="Exit with 1 when the verdict is unhealthy."),
 ) -> None:
-    """What is wrong, proved, and what fixes it, each cure tried."""
+    """What is wrong, proved, and what fixes it, each remedy tried."""
     from gabordiag.api import as_objective_of, diagnose
     from gabordiag.dynamics.replay import log_columns
     from gabordiag.own.training import Training

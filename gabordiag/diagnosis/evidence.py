@@ -1,10 +1,10 @@
 """What a diagnosis is based on: the objective, the run, and trials of changed runs.
 
-A `Bench` is an objective on which changed runs are made. Of one parameter (`LineBench`) it has the
-landscape and tables, from which a run of a thousand steps takes some hundredths of a second, with
-real torch optimizers. Several parameters (`SpaceBench`) have neither: every question costs runs of
-the objective itself, and those of one question are made at once. The run under diagnosis is always
-made on the objective.
+A `Bench` is an objective on which changed runs are made. For one parameter (`LineBench`) it holds
+the landscape and tables of the loss, on which torch's optimizers make a thousand steps in a few
+hundredths of a second. For several (`SpaceBench`) there are neither: each question needs runs of
+the objective itself, all made at once. The run under diagnosis is always made on the objective.
+`Facts` is what every cause and remedy is given.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _unless_lucky(trials: Iterator[Trial]) -> Trial:
     """Returns the first trial; where it reached the target, one of the others that did not.
 
     At a rate that is too large a run wanders before it arrives, if it does, and a hair beside the
-    start it may not: luck, not a cure.
+    start it may not: luck, not a remedy.
     """
     first = next(trials)
     return next((t for t in trials if not t.reached), first) if first.reached else first

@@ -1,4 +1,4 @@
-"""The cures, each one actually tried; the place to add another.
+"""The remedies, each one actually tried; the place to add another.
 
 A remedy is a function `facts -> Remedy | None`: None where it does not apply (no image to whiten,
 no root to square, one parameter where several are needed). `REMEDIES` is the table of one parameter
@@ -46,7 +46,7 @@ CONFIDENCE = 0.99
 
 @dataclass(frozen=True)
 class Remedy:
-    """One cure and what came of it.
+    """One remedy and what came of it.
 
     Attributes:
         name: As in the interface.

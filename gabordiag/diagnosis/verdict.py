@@ -94,7 +94,7 @@ class Diagnosis(Result):
         run: The run under diagnosis.
         sweep: Of one parameter, its landscape; None of several.
         windows: Which rates work, where they could be scanned.
-        remedies: Every cure that was tried, those that work first.
+        remedies: Every remedy that was tried, those that work first.
         jump_story: The first and the worst jump in words; empty without jumps.
         target_hessian: Of several parameters, what the Hessian at the target says; see `condition`.
         pairs: Of several, the loss on every pair's plane through the run's end.

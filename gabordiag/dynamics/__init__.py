@@ -2,7 +2,8 @@
 
     the optimizers     `optimizers` (torch's own, by name; one tensor as many runs)
     runs               `descend` (the loop), `run` (judged runs), `replay` (steps and their log),
-                       `logger` (of your own training loop), `stochastic` (on mini-batches)
+                       `logger` (of your own training loop), `stochastic` (on mini-batches),
+                       `training` (one watched training run of a network)
     what became of it  `outcomes` (reached, cycle, erratic, ...; jumps, Lyapunov exponents, how
                        far a chaotic path can be trusted)
     many runs          `tables` (loss and gradient as tables), `batch` (all runs in one tensor),
@@ -10,5 +11,5 @@
                        start), `theory` (stability bounds), `bifurcation`,
                        `plane` (starts of two parameters)
 
-Outcomes are judged by the same code whether of one run or of a map of a hundred thousand.
+The same code judges the outcome of one run and those of a map of a hundred thousand.
 """

@@ -1,4 +1,4 @@
-"""A user's code as an `Line`: batched where torch can do that, else one by one.
+"""A user's code as a `Line`: batched where torch can do that, else one by one.
 
 In goes an `Evaluator`, the loss at one point; out comes what every landscape, optimizer and
 diagnosis takes. The user's gradient may be what is wrong: it is believed about the landscape only

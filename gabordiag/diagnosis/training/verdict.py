@@ -42,7 +42,7 @@ FAULTS = {
     "step_too_small": ("is still on its way", "are still on their way"),
     "inconclusive": ("cannot be judged", "cannot be judged"),
 }
-# Evaluations of each repeated training, so that its spread is seen.
+# Seeds of each repeated training, so that its spread is seen.
 DEFAULT_SEEDS = 3
 
 
