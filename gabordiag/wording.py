@@ -8,10 +8,17 @@ import re
 # Control characters, those that turn the writing direction, and bytes of names that are not UTF-8.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_SPOKEN = {"no_working_lr": "no learning rate works"}
+
 
 def counted(count: int, one: str, many: str) -> str:
     """Returns a number with its noun."""
     return f"{count} {one if count == 1 else many}"
+
+
+def spoken(name: str) -> str:
+    """Returns a verdict, cause, remedy or outcome of the JSON as people read it."""
+    return _SPOKEN.get(name, name.replace("_", " "))
 
 
 def printable(text: str) -> str:

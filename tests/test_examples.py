@@ -49,7 +49,7 @@ def test_the_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert working in ("()", "[]")
     # More than a hundred times, as the README says of these rates.
     assert float(escape) > 100 * float(hold)
-    assert "no working lr" in found
+    assert "no learning rate works" in found
     assert "reached" in remedies
 
 

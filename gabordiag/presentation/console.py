@@ -31,7 +31,7 @@ from gabordiag.presentation.blocks import (
 )
 from gabordiag.presentation.figures.style import JUMP_COLOR, OUTCOME_COLORS, ink_on
 from gabordiag.presentation.sketch import Letters, draw_letters
-from gabordiag.wording import printable
+from gabordiag.wording import printable, spoken
 
 _GOOD, _BAD = OUTCOME_COLORS["reached"], JUMP_COLOR
 _WORD_STYLES = {
@@ -97,7 +97,7 @@ def _render(console: Console, block: Block) -> RenderableType | None:
             return title if isinstance(block, Heading) else Text(text)
         case Verdict(text, word, good):
             look: dict[str, Any] = {"border_style": _GOOD if good else _BAD, "expand": True}
-            return Panel(Text(text, style="bold"), title=Text(word.replace("_", " ")), **look)
+            return Panel(Text(text, style="bold"), title=Text(spoken(word)), **look)
         case Listing(items):
             grid = RichTable.grid(padding=(0, 1))
             for item in items:

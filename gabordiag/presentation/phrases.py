@@ -17,7 +17,7 @@ from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import Block, Heading, Table, Verdict
 from gabordiag.presentation.figures.style import show_number
-from gabordiag.wording import counted, times
+from gabordiag.wording import counted, spoken, times
 
 Json = Mapping[str, Any]
 Show = Callable[[float], str]
@@ -131,8 +131,7 @@ _ROLES = {"primary": "cause", "contributing": "contributes", "ruled_out": "ruled
 def findings(result: Json) -> list[Block]:
     """Returns the suspected causes with what was measured for each."""
     rows = tuple(
-        (_ROLES[f["role"]], f["cause"].replace("_", " "), f["explanation"])
-        for f in result["findings"]
+        (_ROLES[f["role"]], spoken(f["cause"]), f["explanation"]) for f in result["findings"]
     )
     return [Heading("Why"), Table(("role", "cause", "measured"), rows)]
 

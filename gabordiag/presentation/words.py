@@ -47,7 +47,7 @@ from gabordiag.presentation.phrases import (
 )
 from gabordiag.presentation.restored import Case, Diagnosed
 from gabordiag.results import View
-from gabordiag.wording import counted
+from gabordiag.wording import counted, spoken
 
 Json = Mapping[str, Any]
 
@@ -606,7 +606,7 @@ def _elements(elements: Sequence[Json]) -> Table:
         if not element["findings"]:
             rows.append((name, *ends, "converged", "", ""))
             continue
-        verdict_ = element["verdict"].replace("_", " ")
+        verdict_ = spoken(element["verdict"])
         words = element["findings"][0]["explanation"], element["helps"]
         earlier = first.setdefault((element["parameter"], *words), name)
         rows.append((name, *ends, verdict_, *(words if earlier == name else (f"as {earlier}", ""))))

@@ -75,7 +75,7 @@ def test_every_word_is_there_whole(diagnosis: Diagnosis, width: int) -> None:
     for block in registry.blocks_of("diagnose", diagnosis.view()):
         texts: tuple[str, ...] = ()
         if isinstance(block, Verdict):
-            texts = (block.text, block.word.replace("_", " "))
+            texts = (block.text, block.title)
         elif isinstance(block, Listing):
             texts = block.items
         elif isinstance(block, Table):

@@ -23,6 +23,7 @@ from gabordiag.presentation.figures.style import (
 )
 from gabordiag.presentation.phrases import parameter_of
 from gabordiag.results import View
+from gabordiag.wording import spoken
 
 # Filters, lines and curves that one figure shows.
 _MOST_FILTERS, _MOST_LINES, _MOST_CURVES = 32, 9, 6
@@ -163,7 +164,7 @@ def _draw_line(ax: Axes, view: View, index: int) -> None:
         ax.axvline(scale * element["goal"], label="lowest minimum", **look)
     unit = " [degrees]" if parameter.is_angle else ""
     ax.set_xlabel(element["name"] + unit, fontsize=9)
-    ax.set_title(element["verdict"].replace("_", " "), fontsize=9, color=JUMP_COLOR)
+    ax.set_title(spoken(element["verdict"]), fontsize=9, color=JUMP_COLOR)
     ax.tick_params(labelsize=8)
     ax.margins(y=0.15)
 
