@@ -54,3 +54,14 @@ def significant_figures(
     needed = math.ceil(before - math.log10(tolerance) + digits - 1)
     # A double has 17.
     return min(17, max(digits + 2, needed))
+
+
+def show_number(value: float, digits: int = 3) -> str:
+    """Returns a positive number in a few digits: 0.00261, 1.33, 2.61×10⁻⁵."""
+    if value == 0 or 1e-4 <= value < 1e4:
+        return f"{value:.{digits}g}" if value < 10 ** (digits - 1) else f"{value:.0f}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

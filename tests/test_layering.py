@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -84,6 +85,13 @@ def imported_names(module: str, source: str, *, is_package: bool = False) -> Ite
                 args=[ast.Constant(value=str(name)), *_],
             ):
                 yield name
+            case ast.Call(
+                func=ast.Name(id="late"),
+                args=[ast.Constant(value=str(late_module)), ast.Constant(value=str(function))],
+            ):
+                # Its function is there, which a type checker does not see.
+                assert callable(resolve_name(f"{PACKAGE}.{late_module}:{function}"))
+                yield f"{PACKAGE}.{late_module}"
 
 
 def within(name: str, home: str) -> bool:

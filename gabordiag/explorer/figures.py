@@ -23,12 +23,7 @@ from bokeh.models.annotations.geometry import BoxAnnotation, Span
 from bokeh.plotting import figure
 
 from gabordiag.dynamics.outcomes import OUTCOMES
-from gabordiag.presentation.figures.style import (
-    JUMP_COLOR,
-    OUTCOME_COLORS,
-    POINT_STYLES,
-    TARGET_COLOR,
-)
+from gabordiag.presentation.colors import JUMP_COLOR, OUTCOME_COLORS, POINT_STYLES, TARGET_COLOR
 
 Direction = Literal["width", "height"]
 # Widths follow the page; heights are given here, in CSS pixels.

@@ -23,8 +23,8 @@ import numpy.typing as npt
 from gabordiag._version import __version__
 from gabordiag.errors import InputError, OutputError
 from gabordiag.objective.space import Parameter
+from gabordiag.presentation.colors import OUTCOME_COLORS
 from gabordiag.presentation.figures.axis import ParameterAxis
-from gabordiag.presentation.figures.style import OUTCOME_COLORS
 from gabordiag.results import View
 from gabordiag.runs.formats import clean
 

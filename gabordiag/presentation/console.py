@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -29,9 +29,14 @@ from gabordiag.presentation.blocks import (
     Verdict,
     outcome_of,
 )
-from gabordiag.presentation.figures.style import JUMP_COLOR, OUTCOME_COLORS, ink_on
-from gabordiag.presentation.sketch import Letters, draw_letters
+from gabordiag.presentation.colors import JUMP_COLOR, OUTCOME_COLORS, ink_on
+from gabordiag.presentation.late import late
 from gabordiag.wording import printable, spoken
+
+if TYPE_CHECKING:
+    from gabordiag.presentation.sketch import Letters
+
+_draw_letters = late("presentation.sketch", "draw_letters")
 
 _GOOD, _BAD = OUTCOME_COLORS["reached"], JUMP_COLOR
 _WORD_STYLES = {
@@ -107,7 +112,7 @@ def _render(console: Console, block: Block) -> RenderableType | None:
             return _table(console, block)
         case Sketch():
             plain = not _has_unicode(console)
-            return _sketch(draw_letters(block, console.width, ascii_only=plain))
+            return _sketch(_draw_letters(block, console.width, ascii_only=plain))
     return None
 
 

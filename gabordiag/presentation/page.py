@@ -6,19 +6,18 @@ The template escapes everything that is put into it; no part of a page is built 
 from __future__ import annotations
 
 import base64
-import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
-from PIL import Image
 
-from gabordiag.presentation.animation.film import palette_of, reduce_to
 from gabordiag.presentation.blocks import Block, Verdict, caption, outcome_of
-from gabordiag.presentation.figures.style import OUTCOME_COLORS, ink_on
+from gabordiag.presentation.colors import OUTCOME_COLORS, ink_on
+from gabordiag.presentation.late import late
 
+_to_small_png = late("presentation.animation.film", "to_small_png")
 # What can be typed: `gabordiag sweep`, --lr 0.01. It must not be broken at its hyphens.
 _TYPED = re.compile(r"(`[^`]+`|--[a-z][a-z0-9-]*(?: (?!--)[\w.+-]*\w)?)")
 _TYPES = {"png": "image/png", "svg": "image/svg+xml", "gif": "image/gif"}
@@ -83,11 +82,7 @@ def inlined(name: str, content: bytes, small: bool) -> str:
     """Returns a picture's file as an address that holds it; a small PNG has 256 colours."""
     form = name.rsplit(".", 1)[1]
     if small and form == "png":
-        with Image.open(io.BytesIO(content)) as file:
-            picture = file.convert("RGB")
-        buffer = io.BytesIO()
-        reduce_to(palette_of([picture]), picture).save(buffer, format="PNG")
-        content = buffer.getvalue()
+        content = _to_small_png(content)
     return f"data:{_TYPES[form]};base64,{base64.b64encode(content).decode('ascii')}"
 
 

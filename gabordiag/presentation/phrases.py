@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.landscape.points import Landscape
-from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import Block, Heading, Table, Verdict
-from gabordiag.presentation.figures.style import show_number
-from gabordiag.wording import counted, spoken, times
+from gabordiag.wording import counted, show_number, spoken, times
+
+if TYPE_CHECKING:
+    from gabordiag.dynamics.maps import Basins
+    from gabordiag.landscape.sweep import Sweep
 
 Json = Mapping[str, Any]
 Show = Callable[[float], str]

@@ -8,67 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from gabordiag.checks.verify import Check
-from gabordiag.diagnosis.log.explain import Explanation
-from gabordiag.diagnosis.reproduction import Reproduction
-from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
-from gabordiag.diagnosis.verdict import Diagnosis
-from gabordiag.dynamics.bifurcation import Bifurcation
-from gabordiag.dynamics.maps import Basins
-from gabordiag.dynamics.plane import PlaneBasins
-from gabordiag.dynamics.run import Optimization, Run
-from gabordiag.landscape.surface import Surface
-from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation import words
 from gabordiag.presentation.blocks import Block, Paragraph, Picture, Table, Verdict
-from gabordiag.presentation.figures.bifurcation import bifurcation_figure, draw_attractor
-from gabordiag.presentation.figures.log import draw_check, draw_explanation, log_figure
-from gabordiag.presentation.figures.maps import basins_figure, draw_map_alone, write_map_labels
-from gabordiag.presentation.figures.run_paths import Runs
-from gabordiag.presentation.figures.runs import (
-    comparison_figure,
-    draw_run,
-    draw_runs,
-    optimize_figure,
-)
-from gabordiag.presentation.figures.space import (
-    draw_plane,
-    draw_space_runs,
-    pairs_figure,
-    plane_figure,
-)
-from gabordiag.presentation.figures.style import (
-    drawing_in_style_of,
-    new_figure,
-    pyplot_axes,
-    render,
-)
-from gabordiag.presentation.figures.surface import (
-    draw_surface,
-    surface_figure,
-    surface_in_space_figure,
-)
-from gabordiag.presentation.figures.sweep import draw_sweep, sweep_figure
-from gabordiag.presentation.figures.training import draw_shares, training_figures
+from gabordiag.presentation.late import late
 from gabordiag.presentation.page import inlined, to_fragment
-from gabordiag.presentation.restored import (
-    Case,
-    Diagnosed,
-    read_cases,
-    read_diagnosis,
-    read_explored,
-    read_runs,
-)
 from gabordiag.results import Result, View
 
-Drawings = dict[str, Callable[[], Figure]]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from gabordiag.presentation.figures.run_paths import Runs
+    from gabordiag.presentation.restored import Case, Diagnosed
+
+Drawings = dict[str, Callable[[], "Figure"]]
 # Inches of a drawing in one Axes.
 _SIZE = (9.0, 4.6)
+
+_sweep_figure = late("presentation.figures.sweep", "sweep_figure")
+_optimize_figure = late("presentation.figures.runs", "optimize_figure")
+_basins_figure = late("presentation.figures.maps", "basins_figure")
+_bifurcation_figure = late("presentation.figures.bifurcation", "bifurcation_figure")
+_draw_line_runs = late("presentation.figures.runs", "draw_runs")
+_draw_space_runs = late("presentation.figures.space", "draw_space_runs")
 
 
 @dataclass(frozen=True)
@@ -99,43 +63,37 @@ def _each(**functions: Callable[[Any], Figure]) -> Callable[[Any], Drawings]:
 
 def _of_runs(runs: Runs, stem: str = "optimize") -> Drawings:
     if runs.sweep is not None:
-        return {stem: partial(optimize_figure, runs)}
+        return {stem: partial(_optimize_figure, runs)}
+    pairs_figure = late("presentation.figures.space", "pairs_figure")
     return {"pairs": partial(pairs_figure, runs)} if runs.planes else {}
 
 
 def _of_diagnosis(diagnosed: Diagnosed) -> Drawings:
     sweep = diagnosed.runs.sweep
-    ground: Drawings = {} if sweep is None else {"sweep": partial(sweep_figure, sweep)}
+    ground: Drawings = {} if sweep is None else {"sweep": partial(_sweep_figure, sweep)}
     return ground | _of_runs(diagnosed.runs, "run")
 
 
 def _of_reproduction(cases: Mapping[str, Case]) -> Drawings:
     failures = {name: (case.failing, case.basins) for name, case in cases.items()}
+    comparison_figure = late("presentation.figures.runs", "comparison_figure")
     drawings: Drawings = {"comparison": partial(comparison_figure, failures)}
     for name, case in cases.items():
-        drawings[f"{name}-run"] = partial(optimize_figure, case.failing)
-        drawings[f"{name}-sweep"] = partial(sweep_figure, case.failing.ground)
+        drawings[f"{name}-run"] = partial(_optimize_figure, case.failing)
+        drawings[f"{name}-sweep"] = partial(_sweep_figure, case.failing.ground)
         if case.basins is not None:
-            drawings[f"{name}-basins"] = partial(basins_figure, case.basins)
+            drawings[f"{name}-basins"] = partial(_basins_figure, case.basins)
         if case.bifurcation is not None:
-            drawings[f"{name}-bifurcation"] = partial(bifurcation_figure, case.bifurcation)
+            drawings[f"{name}-bifurcation"] = partial(_bifurcation_figure, case.bifurcation)
     return drawings
 
 
 def _draw_first_case(ax: Axes, cases: Mapping[str, Case]) -> None:
-    draw_runs(ax, next(iter(cases.values())).failing)
+    _draw_line_runs(ax, next(iter(cases.values())).failing)
 
 
 def _draw_runs(ax: Axes, runs: Runs) -> None:
-    (draw_space_runs if runs.sweep is None else draw_runs)(ax, runs)
-
-
-def _draw_map(ax: Axes, basins: Basins) -> None:
-    draw_map_alone(ax, basins)
-    # Its words go where there is room for them, which depends on the size.
-    if isinstance(ax.figure, Figure):
-        ax.figure.draw_without_rendering()
-    write_map_labels(ax, basins)
+    (_draw_space_runs if runs.sweep is None else _draw_line_runs)(ax, runs)
 
 
 def _as_it_is(view: View) -> View:
@@ -144,62 +102,93 @@ def _as_it_is(view: View) -> View:
 
 # Command -> how its result is shown; that of two parameters or of a training, in rows of its own.
 KINDS: dict[str, Kind] = {
-    "sweep": Kind(Sweep.from_view, words.sweep, _each(sweep=sweep_figure), draw_sweep),
+    "sweep": Kind(
+        late("landscape.sweep", "Sweep.from_view"),
+        words.sweep,
+        _each(sweep=_sweep_figure),
+        late("presentation.figures.sweep", "draw_sweep"),
+    ),
     "sweep of two": Kind(
         _as_it_is,
         words.surface,
-        _each(surface=surface_figure, surface_in_space=surface_in_space_figure),
-        draw_surface,
+        _each(
+            surface=late("presentation.figures.surface", "surface_figure"),
+            surface_in_space=late("presentation.figures.surface", "surface_in_space_figure"),
+        ),
+        late("presentation.figures.surface", "draw_surface"),
     ),
     "optimize": Kind(
-        read_runs,
+        late("presentation.restored", "read_runs"),
         words.runs,
         _of_runs,
         _draw_runs,
         lambda runs: {"": runs} if runs.sweep or runs.planes else {},
     ),
-    "basins": Kind(Basins.from_view, words.basins, _each(basins=basins_figure), _draw_map),
-    "basins of two": Kind(_as_it_is, words.plane_of_starts, _each(plane=plane_figure), draw_plane),
+    "basins": Kind(
+        late("dynamics.maps", "Basins.from_view"),
+        words.basins,
+        _each(basins=_basins_figure),
+        late("presentation.figures.maps", "draw_map_alone"),
+    ),
+    "basins of two": Kind(
+        _as_it_is,
+        words.plane_of_starts,
+        _each(plane=late("presentation.figures.space", "plane_figure")),
+        late("presentation.figures.space", "draw_plane"),
+    ),
     "bifurcate": Kind(
-        Bifurcation.from_view,
+        late("dynamics.bifurcation", "Bifurcation.from_view"),
         words.bifurcation,
-        _each(bifurcation=bifurcation_figure),
-        draw_attractor,
+        _each(bifurcation=_bifurcation_figure),
+        late("presentation.figures.bifurcation", "draw_attractor"),
     ),
     "diagnose": Kind(
-        read_diagnosis,
+        late("presentation.restored", "read_diagnosis"),
         words.diagnosis,
         _of_diagnosis,
         lambda ax, found: _draw_runs(ax, found.runs),
     ),
     "diagnose of a training": Kind(
-        _as_it_is, words.training_diagnosis, training_figures, draw_shares
+        _as_it_is,
+        words.training_diagnosis,
+        late("presentation.figures.training", "training_figures"),
+        late("presentation.figures.training", "draw_shares"),
     ),
     "reproduce": Kind(
-        read_cases,
+        late("presentation.restored", "read_cases"),
         words.reproduction,
         _of_reproduction,
         _draw_first_case,
         lambda cases: {f"{name}-": case.failing for name, case in cases.items()},
     ),
-    "check": Kind(_as_it_is, words.check, draw=draw_check),
-    "explain": Kind(_as_it_is, words.explanation, _each(log=log_figure), draw_explanation),
-    "explore": Kind(read_explored, words.exploration),
+    "check": Kind(_as_it_is, words.check, draw=late("presentation.figures.log", "draw_check")),
+    "explain": Kind(
+        _as_it_is,
+        words.explanation,
+        _each(log=late("presentation.figures.log", "log_figure")),
+        late("presentation.figures.log", "draw_explanation"),
+    ),
+    "explore": Kind(late("presentation.restored", "read_explored"), words.exploration),
 }
-# Type of a result -> the command whose JSON it gives. A `Run` alone belongs to no command.
-_COMMANDS: dict[type[Result], str] = {
-    Sweep: "sweep",
-    Surface: "sweep",
-    Optimization: "optimize",
-    Basins: "basins",
-    PlaneBasins: "basins",
-    Bifurcation: "bifurcate",
-    Diagnosis: "diagnose",
-    TrainingDiagnosis: "diagnose",
-    Reproduction: "reproduce",
-    Check: "check",
-    Explanation: "explain",
+# Name of a result's type -> the command whose JSON it gives. A `Run` alone belongs to none.
+_COMMANDS = {
+    "Sweep": "sweep",
+    "Surface": "sweep",
+    "Optimization": "optimize",
+    "Basins": "basins",
+    "PlaneBasins": "basins",
+    "Bifurcation": "bifurcate",
+    "Diagnosis": "diagnose",
+    "TrainingDiagnosis": "diagnose",
+    "Reproduction": "reproduce",
+    "Check": "check",
+    "Explanation": "explain",
 }
+_pyplot_axes = late("presentation.figures.style", "pyplot_axes")
+_drawing_in_style_of = late("presentation.figures.style", "drawing_in_style_of")
+_new_figure = late("presentation.figures.style", "new_figure")
+_render = late("presentation.figures.style", "render")
+_draw_run = late("presentation.figures.runs", "draw_run")
 
 
 def kind_of(command: str, view: View) -> Kind:
@@ -233,17 +222,17 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
     """
     draw = _drawer(result)
     if draw is None:
-        known = ", ".join(kind.__name__ for kind in (*_COMMANDS, Run))
+        known = ", ".join((*_COMMANDS, "Run"))
         raise TypeError(f"no drawing of a {type(result).__name__}; there are drawings of {known}.")
-    ax = pyplot_axes(*_SIZE) if ax is None else ax
-    with drawing_in_style_of(ax):
+    ax = _pyplot_axes(*_SIZE) if ax is None else ax
+    with _drawing_in_style_of(ax):
         draw(ax)
     return ax
 
 
 def notebook_html(result: Result) -> str:
     """Returns what a notebook shows of a result: the verdict, its drawing, what helps."""
-    view, command = result.view(), _COMMANDS.get(type(result))
+    view, command = result.view(), _COMMANDS.get(type(result).__name__)
     facts = Table(("", ""), tuple((name, text.strip("'")) for name, text in result.facts().items()))
     blocks: list[Block] = [facts] if command is None else blocks_of(command, view)
     # Sorting keeps the order: the verdict, where there is one, or what is said first.
@@ -255,17 +244,17 @@ def notebook_html(result: Result) -> str:
     pictures = {}
     stem = f"Drawing of a {type(result).__name__}"
     if (draw := _drawer(result)) is not None:
-        with new_figure(*_SIZE) as figure:
+        with _new_figure(*_SIZE) as figure:
             draw(figure.subplots())
-        pictures[stem] = inlined("drawing.png", render(figure), small=True)
+        pictures[stem] = inlined("drawing.png", _render(figure), small=True)
     announces = isinstance(first[0], Paragraph) and first[0].text.endswith(":")
     return to_fragment([*first[: 1 + announces], Picture(stem), *helping], pictures)
 
 
 def _drawer(result: Result) -> Callable[[Axes], None] | None:
-    if isinstance(result, Run):
-        return lambda ax: draw_run(ax, result)
-    command = _COMMANDS.get(type(result))
+    if type(result).__name__ == "Run":
+        return lambda ax: _draw_run(ax, result)
+    command = _COMMANDS.get(type(result).__name__)
     if command is None:
         return None
     view = result.view()

@@ -14,10 +14,9 @@ from typing import Any
 
 from gabordiag.errors import GabordiagError, InputError
 from gabordiag.presentation import page
-from gabordiag.presentation.animation.frames import animate
 from gabordiag.presentation.blocks import Block, Picture, Table
 from gabordiag.presentation.figures.sheets import on_sheet
-from gabordiag.presentation.figures.style import render
+from gabordiag.presentation.late import late
 from gabordiag.presentation.markdown import fenced, to_markdown
 from gabordiag.presentation.registry import Drawings, kind_of
 from gabordiag.results import Progress, View
@@ -26,6 +25,8 @@ from gabordiag.wording import printable
 
 # Settings that are arguments, not options.
 _ARGUMENTS = {("explain", "log")}
+_animate = late("presentation.animation.frames", "animate")
+_render = late("presentation.figures.style", "render")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def make_files(
 
     files = draw(drawings, options.formats, options.size, drawn)
     for prefix, runs in kind.films(restored).items() if options.animate else ():
-        films = animate(runs).items()
+        films = _animate(runs).items()
         files |= {f"{prefix}animation.{form}": content for form, content in films}
     # A figure without a place in the text comes after it.
     blocks = kind.blocks(restored)
@@ -143,7 +144,7 @@ def draw(
     with on_sheet(size):
         for stem, drawing in drawings.items() if formats else ():
             figure = drawing()
-            rendered |= {f"{stem}.{form}": render(figure, form) for form in formats}
+            rendered |= {f"{stem}.{form}": _render(figure, form) for form in formats}
             drawn()
     return rendered
 

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation import report
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
-from gabordiag.presentation.figures.style import RUN_STYLES, new_figure, render
+from gabordiag.presentation.colors import RUN_STYLES
+from gabordiag.presentation.figures.style import new_figure, render
 from gabordiag.presentation.phrases import number
 from gabordiag.runs.saved import UnfinishedRun
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gabordiag.dynamics.bifurcation import Bifurcation
-from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
 from gabordiag.landscape.points import CriticalPoint, Landscape
-from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import (
@@ -23,8 +20,7 @@ from gabordiag.presentation.blocks import (
     Table,
     Verdict,
 )
-from gabordiag.presentation.figures.run_paths import Runs
-from gabordiag.presentation.figures.surface import surface_axes
+from gabordiag.presentation.late import late
 from gabordiag.presentation.phrases import (
     batch_label,
     describe_certificate,
@@ -45,11 +41,19 @@ from gabordiag.presentation.phrases import (
     show_wrapped,
     verdict,
 )
-from gabordiag.presentation.restored import Case, Diagnosed
 from gabordiag.results import View
 from gabordiag.wording import counted, spoken
 
+if TYPE_CHECKING:
+    from gabordiag.dynamics.bifurcation import Bifurcation
+    from gabordiag.dynamics.maps import Basins
+    from gabordiag.landscape.sweep import Sweep
+    from gabordiag.presentation.figures.run_paths import Runs
+    from gabordiag.presentation.restored import Case, Diagnosed
+
 Json = Mapping[str, Any]
+
+_surface_axes = late("presentation.figures.surface", "surface_axes")
 
 # Places on a sketch besides the target.
 _MOST_MARKS = 6
@@ -374,7 +378,7 @@ def surface(view: View) -> list[Block]:
 
 def points_found(result: Json) -> list[Block]:
     """Returns what was found over two parameters: a sentence, then the minima and saddles."""
-    axes = [axis.parameter for axis in surface_axes(result)]
+    axes = [axis.parameter for axis in _surface_axes(result)]
     names, minima, saddles = result["parameters"], result["local_minima"], result["saddles"]
     ranges = [
         f"{name} over {show_interval(axis, ends)}"

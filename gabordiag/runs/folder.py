@@ -14,8 +14,10 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -255,14 +257,14 @@ def document(
 
 def environment() -> dict[str, Any]:
     """Returns what a repetition may depend on."""
-    import torch
-
+    # Not loaded by a command that has computed without it, on one thread.
+    torch = sys.modules.get("torch")
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "torch": torch.__version__,
+        "torch": version("torch") if torch is None else torch.__version__,
         "numpy": np.__version__,
-        "threads": torch.get_num_threads(),
+        "threads": 1 if torch is None else torch.get_num_threads(),
     }
 
 

@@ -39,7 +39,7 @@ from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
 from gabordiag.objective.line import Line
 from gabordiag.own.custom import own_objective
-from gabordiag.presentation.figures.style import OUTCOME_COLORS
+from gabordiag.presentation.colors import OUTCOME_COLORS
 from gabordiag.results import View
 from tests.dynamics import independent
 from tests.dynamics.single import steps_of

@@ -19,13 +19,13 @@ from gabordiag.cli.main import run
 from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.presentation import registry
 from gabordiag.presentation.blocks import Listing, Mark, Sketch, Table, Verdict
+from gabordiag.presentation.colors import OUTCOME_COLORS, ink_on
 from gabordiag.presentation.console import (
     print_location,
     runs_table,
     show_blocks,
     to_encodable,
 )
-from gabordiag.presentation.figures.style import OUTCOME_COLORS, ink_on
 from gabordiag.presentation.sketch import draw_letters, lowest_of_columns
 from gabordiag.results import View
 from tests.presentation.test_figures import Valleys, descend, sgd

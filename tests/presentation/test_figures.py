@@ -39,20 +39,17 @@ from gabordiag.objective.gabor_line import along
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation import registry as figures
+from gabordiag.presentation.colors import OUTCOME_COLORS, OUTCOME_SHORT
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.bifurcation import merged_bands
 from gabordiag.presentation.figures.maps import cell_edges, map_axis, rate_lines, setting_words
 from gabordiag.presentation.figures.run_paths import Runs
 from gabordiag.presentation.figures.runs import without_wraps
-from gabordiag.presentation.figures.style import (
-    OUTCOME_COLORS,
-    OUTCOME_SHORT,
-    render,
-    show_number,
-)
+from gabordiag.presentation.figures.style import render
 from gabordiag.presentation.phrases import rate_words
 from gabordiag.presentation.registry import kind_of
 from gabordiag.results import Result, View
+from gabordiag.wording import show_number
 
 DEGREE = 180 / math.pi
 

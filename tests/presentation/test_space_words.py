@@ -22,10 +22,10 @@ from gabordiag.dynamics.run import Optimization, Run
 from gabordiag.presentation import registry, report
 from gabordiag.presentation import registry as figures
 from gabordiag.presentation.blocks import Picture, Table, Verdict
+from gabordiag.presentation.colors import OUTCOME_COLORS
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.sheets import SHEETS
 from gabordiag.presentation.figures.space import broken_at_wraps
-from gabordiag.presentation.figures.style import OUTCOME_COLORS
 from gabordiag.presentation.markdown import to_markdown
 from gabordiag.results import View
 from gabordiag.runs.saved import load_run

@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import to_rgb
 from PIL import Image
 
-from gabordiag.presentation.figures.style import (
+from gabordiag.presentation.colors import (
     BAND_STYLES,
     INK,
     OTHER_BANDS,
@@ -86,13 +85,22 @@ def to_mp4(gif: bytes) -> bytes | None:
         return target.read_bytes() if done.returncode == 0 and target.exists() else None
 
 
+def to_small_png(png: bytes) -> bytes:
+    """Returns a PNG in 256 colours."""
+    with Image.open(io.BytesIO(png)) as file:
+        picture = file.convert("RGB")
+    buffer = io.BytesIO()
+    reduce_to(palette_of([picture]), picture).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def palette_of(pictures: Sequence[Image.Image]) -> Image.Image:
     """Returns a palette of 256 colours that serves all pictures, as Pillow's `quantize` takes it.
 
     Args:
         pictures: RGB, of one size.
     """
-    fixed = [round(255 * part) for color in _FIXED for part in to_rgb(color)]
+    fixed = [part for color in _FIXED for part in bytes.fromhex(color[1:])]
     width, height = pictures[0].size
     sheet = Image.new("RGB", (width, height * len(pictures)))
     for row, picture in enumerate(pictures):

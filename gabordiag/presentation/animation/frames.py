@@ -25,6 +25,7 @@ from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation.animation.film import to_gif, to_mp4
 from gabordiag.presentation.animation.storyboard import Frame, storyboard
+from gabordiag.presentation.colors import INK, JUMP_COLOR, TARGET_COLOR
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import (
     axis_of,
@@ -35,16 +36,10 @@ from gabordiag.presentation.figures.landscape import (
 )
 from gabordiag.presentation.figures.run_paths import RunPath, Runs, end_words, runs_title
 from gabordiag.presentation.figures.space import broken_at_wraps, draw_ground
-from gabordiag.presentation.figures.style import (
-    INK,
-    JUMP_COLOR,
-    TARGET_COLOR,
-    drawing,
-    halo,
-    show_number,
-)
+from gabordiag.presentation.figures.style import drawing, halo
 from gabordiag.presentation.figures.surface import Plane, loss_levels
 from gabordiag.presentation.phrases import run_settings
+from gabordiag.wording import show_number
 
 # Inches at 100 dots each.
 _WIDTH, _HEIGHT, _DPI = 8.0, 4.0, 100

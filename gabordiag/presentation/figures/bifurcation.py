@@ -19,22 +19,12 @@ from matplotlib.patches import Patch
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.outcomes import CODES
 from gabordiag.landscape.points import CriticalPoint
+from gabordiag.presentation.colors import BAND_STYLES, FAINT, INK, OUTCOME_COLORS, TARGET_COLOR
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.maps import cell_edges, setting_words
 from gabordiag.presentation.figures.sheets import current_sheet
-from gabordiag.presentation.figures.style import (
-    BAND_STYLES,
-    FAINT,
-    INK,
-    OUTCOME_COLORS,
-    TARGET_COLOR,
-    entry,
-    halo,
-    legend_beside,
-    new_figure,
-    show_number,
-    write_above,
-)
+from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure, write_above
+from gabordiag.wording import show_number
 
 # Bands narrower than this share of the (logarithmic) axis are merged into their neighbours.
 _SLIVER = 0.012

@@ -18,18 +18,9 @@ from matplotlib.patches import Patch
 
 from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Survey, Sweep
+from gabordiag.presentation.colors import INK, OTHER_BANDS, POINT_STYLES, TARGET_BAND, TARGET_COLOR
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
-from gabordiag.presentation.figures.style import (
-    INK,
-    OTHER_BANDS,
-    POINT_STYLES,
-    TARGET_BAND,
-    TARGET_COLOR,
-    entry,
-    halo,
-    write,
-    write_above,
-)
+from gabordiag.presentation.figures.style import entry, halo, write, write_above
 
 # More critical points than this are marked, but not each labelled with its place.
 _MAX_LABELS = 9

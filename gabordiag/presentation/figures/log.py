@@ -6,16 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gabordiag.presentation.figures.style import (
-    FAINT,
-    JUMP_COLOR,
-    RUN_STYLES,
-    legend_beside,
-    new_figure,
-    show_number,
-    write,
-)
+from gabordiag.presentation.colors import FAINT, JUMP_COLOR, RUN_STYLES
+from gabordiag.presentation.figures.style import legend_beside, new_figure, write
 from gabordiag.results import View
+from gabordiag.wording import show_number
 
 # Losses that span more than this factor are drawn on a logarithmic axis, unless they jump.
 _DECADES = 1e3

@@ -24,6 +24,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, OUTCOMES
+from gabordiag.presentation.colors import INK, OUTCOME_COLORS, OUTCOME_SHORT, ink_on
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import (
     draw_basins,
@@ -33,16 +34,11 @@ from gabordiag.presentation.figures.landscape import (
 )
 from gabordiag.presentation.figures.sheets import current_sheet, fit_title
 from gabordiag.presentation.figures.style import (
-    INK,
     ON_MAP,
-    OUTCOME_COLORS,
-    OUTCOME_SHORT,
     drawing,
     halo,
-    ink_on,
     legend_beside,
     new_figure,
-    show_number,
     write,
 )
 from gabordiag.presentation.phrases import (
@@ -52,6 +48,7 @@ from gabordiag.presentation.phrases import (
     rate_words,
     stable_rate,
 )
+from gabordiag.wording import show_number
 
 # A region's name is written where its box holds hardly anything else.
 _PURE = 0.95
@@ -111,6 +108,10 @@ def draw_map_alone(ax: Axes, basins: Basins) -> None:
     mark_values([], axis, outlined=[ax], **_ends(basins))
     ax.set_title(rate_words(basins, axis.show)[0], fontsize=10, pad=20)
     legend_beside(ax, outcome_handles(basins.outcomes))
+    # Its words go where there is room for them, which depends on the size.
+    if isinstance(ax.figure, Figure):
+        ax.figure.draw_without_rendering()
+    write_map_labels(ax, basins)
 
 
 def _ends(basins: Basins) -> dict[str, float | None]:

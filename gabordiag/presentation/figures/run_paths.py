@@ -18,20 +18,13 @@ from matplotlib.lines import Line2D
 from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import Parameter
+from gabordiag.presentation.colors import INK, JUMP_COLOR, OUTCOME_COLORS, RUN_STYLES, LineStyle
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
-from gabordiag.presentation.figures.style import (
-    INK,
-    JUMP_COLOR,
-    OUTCOME_COLORS,
-    RUN_STYLES,
-    LineStyle,
-    entry,
-    show_number,
-)
+from gabordiag.presentation.figures.style import entry
 from gabordiag.presentation.figures.surface import Plane
 from gabordiag.presentation.phrases import batch_label, how_else, rates_words, run_settings
 from gabordiag.results import View
-from gabordiag.wording import counted
+from gabordiag.wording import counted, show_number
 
 Table = Mapping[str, npt.NDArray[Any]]
 # More runs than this are distinguished by their outcome only.

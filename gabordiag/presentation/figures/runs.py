@@ -22,6 +22,7 @@ from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.dynamics.run import Run
 from gabordiag.landscape.points import Landscape
+from gabordiag.presentation.colors import INK, TARGET_COLOR
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import axis_of, draw_basins, draw_landscape
 from gabordiag.presentation.figures.run_paths import (
@@ -37,14 +38,7 @@ from gabordiag.presentation.figures.run_paths import (
     runs_title,
 )
 from gabordiag.presentation.figures.sheets import current_sheet
-from gabordiag.presentation.figures.style import (
-    INK,
-    TARGET_COLOR,
-    entry,
-    legend_beside,
-    new_figure,
-    write,
-)
+from gabordiag.presentation.figures.style import entry, legend_beside, new_figure, write
 from gabordiag.presentation.phrases import place_words, rate_words, run_settings
 
 # Some steps get a column of their own where there is too much to see in all of them.

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
+from gabordiag.presentation.colors import INK
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.maps import cell_edges, outcome_handles, outcome_mesh
 from gabordiag.presentation.figures.run_paths import (
@@ -30,13 +31,7 @@ from gabordiag.presentation.figures.run_paths import (
 )
 from gabordiag.presentation.figures.runs import draw_losses
 from gabordiag.presentation.figures.sheets import current_sheet, fit_title
-from gabordiag.presentation.figures.style import (
-    INK,
-    entry,
-    halo,
-    legend_beside,
-    new_figure,
-)
+from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure
 from gabordiag.presentation.figures.surface import (
     Plane,
     draw_bar,

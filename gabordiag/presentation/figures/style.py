@@ -1,8 +1,4 @@
-"""Colours, markers and the one style sheet; how a figure is begun and turned into bytes.
-
-Colour-blind readers can distinguish the colours (most are Okabe & Ito's), which also differ in
-lightness, so that a grey print keeps most of them; line styles, markers and words do the same.
-"""
+"""The one style sheet; how a figure is begun, and turned into bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from colorsys import hls_to_rgb, rgb_to_hls
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -28,67 +24,12 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.text import Text
 
+from gabordiag.presentation.colors import OUTCOME_COLORS
 from gabordiag.presentation.figures.sheets import current_sheet, fit
 
-LineStyle = Literal["-", "--", "-.", ":"]
-
-# One fixed colour per outcome, the same in every figure, page and table.
-OUTCOME_COLORS: dict[str, str] = {
-    "reached": "#009E73",
-    "local_minimum": "#56B4E9",
-    "plateau": "#8C6D1F",
-    "cycle": "#F0C808",
-    "erratic": "#5E2380",
-    "running": "#D55E00",
-    "unfinished": "#BDBDBD",
-    "frozen": "#6E6E6E",
-    "nonfinite": "#000000",
-}
 # The label of words whose ink was chosen for what they stand on.
 ON_MAP = "_on map"
 _SWATCHES = {color.lower() for color in OUTCOME_COLORS.values()}
-# What is written into the regions of a map, where a legend's sentence is too long.
-OUTCOME_SHORT: dict[str, str] = {
-    "reached": "reaches the target",
-    "local_minimum": "other minimum",
-    "plateau": "plateau",
-    "cycle": "cycle",
-    "erratic": "no period",
-    "running": "drifts off",
-    "unfinished": "still descending",
-    "frozen": "frozen",
-    "nonfinite": "diverges",
-}
-# Where an orbit ends up, as the bands behind a bifurcation diagram: colour and hatch.
-BAND_STYLES: dict[str, tuple[str, str]] = {
-    "settled": ("#D5EEE5", ""),
-    "cycle": ("#FBF0BF", "//"),
-    "chaos": ("#DACDE4", ""),
-    "other": ("#EFEFEF", ".."),
-    "nonfinite": ("#CFCFCF", "xx"),
-}
-# Critical points: marker, face colour, size.
-POINT_STYLES: dict[str, tuple[str, str, float]] = {
-    "minimum": ("o", "#0072B2", 8),
-    "maximum": ("^", "white", 8),
-    "kink": ("v", "#E69F00", 9),
-    "inflection": ("s", "#CC79A7", 7),
-}
-# Runs: colour, line style, marker. No green: green says that the target is reached.
-RUN_STYLES: tuple[tuple[str, LineStyle, str], ...] = (
-    ("#0072B2", "-", "o"),
-    ("#D55E00", "--", "s"),
-    ("#CC79A7", "-.", "^"),
-    ("#000000", ":", "D"),
-    ("#E69F00", "-", "v"),
-    ("#56B4E9", "--", "P"),
-)
-INK = "#222222"
-FAINT = "#777777"
-JUMP_COLOR = "#D55E00"
-TARGET_COLOR = "#00694D"
-TARGET_BAND = "#CFEADF"
-OTHER_BANDS = ("#EEF4FB", "#F5F5F5")
 
 Rgb = tuple[float, float, float]
 # Between its largest and smallest part: colours below are a grey.
@@ -265,12 +206,6 @@ def entry(label: str, **look: Any) -> Line2D:
     return Line2D([], [], label=label, **look)
 
 
-def ink_on(color: str) -> str:
-    """Returns the ink that is readable on a colour, `white` or `black`."""
-    red, green, blue = to_rgb(color)
-    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"
-
-
 def legend_beside(ax: Axes, handles: Sequence[Any] | None = None, title: str | None = None) -> None:
     """Puts the legend to the right of the axes, outside the data."""
     found = ax.get_legend_handles_labels()[0] if handles is None else list(handles)
@@ -278,14 +213,3 @@ def legend_beside(ax: Axes, handles: Sequence[Any] | None = None, title: str | N
         legend = ax.legend(handles=found, loc="upper left", bbox_to_anchor=(1.01, 1.0), title=title)
         legend.get_title().set_fontsize(9)
         legend.set_alignment("left")
-
-
-def show_number(value: float, digits: int = 3) -> str:
-    """Returns a positive number in a few digits: 0.00261, 1.33, 2.61×10⁻⁵."""
-    if value == 0 or 1e-4 <= value < 1e4:
-        return f"{value:.{digits}g}" if value < 10 ** (digits - 1) else f"{value:.0f}"
-    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
-
-
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

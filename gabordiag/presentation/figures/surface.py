@@ -19,20 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from gabordiag.presentation.colors import INK, POINT_STYLES, TARGET_COLOR
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
-from gabordiag.presentation.figures.style import (
-    INK,
-    POINT_STYLES,
-    TARGET_COLOR,
-    entry,
-    halo,
-    legend_beside,
-    new_figure,
-    show_number,
-    write,
-)
+from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure, write
 from gabordiag.results import View
-from gabordiag.wording import counted
+from gabordiag.wording import counted, show_number
 
 # Low is light: there the marks are. Without the darkest part, on which arrows could not be seen.
 LOSS_COLORS = ListedColormap(colormaps["YlGnBu"](np.linspace(0, 0.85, 256)))

@@ -14,17 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gabordiag.landscape.sweep import Sweep
+from gabordiag.presentation.colors import FAINT, INK, TARGET_COLOR
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.landscape import axis_of, draw_landscape
-from gabordiag.presentation.figures.style import (
-    FAINT,
-    INK,
-    TARGET_COLOR,
-    legend_beside,
-    new_figure,
-    show_number,
-)
+from gabordiag.presentation.figures.style import legend_beside, new_figure
 from gabordiag.presentation.phrases import describe_certificate, describe_points, exact_derivative
+from gabordiag.wording import show_number
 
 # Every 12th central difference is drawn: the curves coincide, and dots on a line show both.
 _DOT_STRIDE = 12

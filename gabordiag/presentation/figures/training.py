@@ -11,16 +11,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gabordiag.presentation.figures.style import (
+from gabordiag.presentation.colors import (
     FAINT,
     INK,
     JUMP_COLOR,
     OUTCOME_COLORS,
     RUN_STYLES,
     TARGET_COLOR,
-    legend_beside,
-    new_figure,
 )
+from gabordiag.presentation.figures.style import legend_beside, new_figure
 from gabordiag.presentation.phrases import parameter_of
 from gabordiag.results import View
 from gabordiag.wording import spoken

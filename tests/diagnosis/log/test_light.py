@@ -28,3 +28,44 @@ def test_explain_from_python_imports_neither_torch_nor_matplotlib(
         [sys.executable, "-c", code, str(log)], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "loaded", "code"),
+    [
+        (["--no-plots"], [], 0),
+        (["--no-plots", "--json", "--quiet"], [], 0),
+        ([], ["matplotlib"], 0),
+        (["--figure-format", "gif"], [], 2),
+        (["--value-column", "angle"], [], 2),
+    ],
+)
+def test_explain_on_the_command_line_imports_what_it_draws_with_alone(
+    options: list[str], loaded: list[str], code: int, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(WRITERS["csv"])
+    assert imported(["explain", str(log), "--out", str(tmp_path / "made"), *options]) == (
+        code,
+        loaded,
+    )
+
+
+def test_a_log_that_is_not_there_imports_nothing(tmp_path: Path) -> None:
+    assert imported(["explain", str(tmp_path / "none.csv"), "--out", str(tmp_path / "made")]) == (
+        3,
+        [],
+    )
+
+
+def imported(arguments: list[str]) -> tuple[int, list[str]]:
+    """Returns a call's exit code, and which of the two libraries it has imported."""
+    code = (
+        "import sys; from gabordiag.cli.main import run; code = run(sys.argv[1:]);"
+        "print(*sorted({'torch', 'matplotlib'} & set(sys.modules)), file=sys.stderr);"
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stderr.splitlines()[-1].split()

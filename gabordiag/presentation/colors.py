@@ -1,0 +1,72 @@
+"""The colours, and the markers and lines that go with them: one table for every figure and page.
+
+Colour-blind readers can distinguish the colours (most are Okabe & Ito's), which also differ in
+lightness, so that a grey print keeps most of them; line styles, markers and words do the same.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+LineStyle = Literal["-", "--", "-.", ":"]
+
+# One fixed colour per outcome, the same in every figure, page and table.
+OUTCOME_COLORS: dict[str, str] = {
+    "reached": "#009E73",
+    "local_minimum": "#56B4E9",
+    "plateau": "#8C6D1F",
+    "cycle": "#F0C808",
+    "erratic": "#5E2380",
+    "running": "#D55E00",
+    "unfinished": "#BDBDBD",
+    "frozen": "#6E6E6E",
+    "nonfinite": "#000000",
+}
+# What is written into the regions of a map, where a legend's sentence is too long.
+OUTCOME_SHORT: dict[str, str] = {
+    "reached": "reaches the target",
+    "local_minimum": "other minimum",
+    "plateau": "plateau",
+    "cycle": "cycle",
+    "erratic": "no period",
+    "running": "drifts off",
+    "unfinished": "still descending",
+    "frozen": "frozen",
+    "nonfinite": "diverges",
+}
+# Where an orbit ends up, as the bands behind a bifurcation diagram: colour and hatch.
+BAND_STYLES: dict[str, tuple[str, str]] = {
+    "settled": ("#D5EEE5", ""),
+    "cycle": ("#FBF0BF", "//"),
+    "chaos": ("#DACDE4", ""),
+    "other": ("#EFEFEF", ".."),
+    "nonfinite": ("#CFCFCF", "xx"),
+}
+# Critical points: marker, face colour, size.
+POINT_STYLES: dict[str, tuple[str, str, float]] = {
+    "minimum": ("o", "#0072B2", 8),
+    "maximum": ("^", "white", 8),
+    "kink": ("v", "#E69F00", 9),
+    "inflection": ("s", "#CC79A7", 7),
+}
+# Runs: colour, line style, marker. No green: green says that the target is reached.
+RUN_STYLES: tuple[tuple[str, LineStyle, str], ...] = (
+    ("#0072B2", "-", "o"),
+    ("#D55E00", "--", "s"),
+    ("#CC79A7", "-.", "^"),
+    ("#000000", ":", "D"),
+    ("#E69F00", "-", "v"),
+    ("#56B4E9", "--", "P"),
+)
+INK = "#222222"
+FAINT = "#777777"
+JUMP_COLOR = "#D55E00"
+TARGET_COLOR = "#00694D"
+TARGET_BAND = "#CFEADF"
+OTHER_BANDS = ("#EEF4FB", "#F5F5F5")
+
+
+def ink_on(color: str) -> str:
+    """Returns the ink that is readable on a colour, `white` or `black`."""
+    red, green, blue = bytes.fromhex(color.removeprefix("#"))
+    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 255 / 2 else "black"
