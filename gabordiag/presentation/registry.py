@@ -24,15 +24,42 @@ if TYPE_CHECKING:
     from gabordiag.presentation.restored import Case, Diagnosed
 
 Drawings = dict[str, Callable[[], "Figure"]]
+read_bifurcation = late("dynamics.bifurcation", "Bifurcation.from_view")
+read_basins = late("dynamics.maps", "Basins.from_view")
+read_sweep = late("landscape.sweep", "Sweep.from_view")
+bifurcation_figure = late("presentation.figures.bifurcation", "bifurcation_figure")
+draw_attractor = late("presentation.figures.bifurcation", "draw_attractor")
+draw_check = late("presentation.figures.log", "draw_check")
+draw_explanation = late("presentation.figures.log", "draw_explanation")
+log_figure = late("presentation.figures.log", "log_figure")
+basins_figure = late("presentation.figures.maps", "basins_figure")
+draw_map_alone = late("presentation.figures.maps", "draw_map_alone")
+comparison_figure = late("presentation.figures.runs", "comparison_figure")
+draw_run = late("presentation.figures.runs", "draw_run")
+draw_runs = late("presentation.figures.runs", "draw_runs")
+optimize_figure = late("presentation.figures.runs", "optimize_figure")
+draw_plane = late("presentation.figures.space", "draw_plane")
+draw_space_runs = late("presentation.figures.space", "draw_space_runs")
+pairs_figure = late("presentation.figures.space", "pairs_figure")
+plane_figure = late("presentation.figures.space", "plane_figure")
+drawing_in_style_of = late("presentation.figures.style", "drawing_in_style_of")
+new_figure = late("presentation.figures.style", "new_figure")
+pyplot_axes = late("presentation.figures.style", "pyplot_axes")
+render = late("presentation.figures.style", "render")
+draw_surface = late("presentation.figures.surface", "draw_surface")
+surface_figure = late("presentation.figures.surface", "surface_figure")
+surface_in_space_figure = late("presentation.figures.surface", "surface_in_space_figure")
+draw_sweep = late("presentation.figures.sweep", "draw_sweep")
+sweep_figure = late("presentation.figures.sweep", "sweep_figure")
+draw_shares = late("presentation.figures.training", "draw_shares")
+training_figures = late("presentation.figures.training", "training_figures")
+read_cases = late("presentation.restored", "read_cases")
+read_diagnosis = late("presentation.restored", "read_diagnosis")
+read_explored = late("presentation.restored", "read_explored")
+read_runs = late("presentation.restored", "read_runs")
+
 # Inches of a drawing in one Axes.
 _SIZE = (9.0, 4.6)
-
-_sweep_figure = late("presentation.figures.sweep", "sweep_figure")
-_optimize_figure = late("presentation.figures.runs", "optimize_figure")
-_basins_figure = late("presentation.figures.maps", "basins_figure")
-_bifurcation_figure = late("presentation.figures.bifurcation", "bifurcation_figure")
-_draw_line_runs = late("presentation.figures.runs", "draw_runs")
-_draw_space_runs = late("presentation.figures.space", "draw_space_runs")
 
 
 @dataclass(frozen=True)
@@ -63,37 +90,35 @@ def _each(**functions: Callable[[Any], Figure]) -> Callable[[Any], Drawings]:
 
 def _of_runs(runs: Runs, stem: str = "optimize") -> Drawings:
     if runs.sweep is not None:
-        return {stem: partial(_optimize_figure, runs)}
-    pairs_figure = late("presentation.figures.space", "pairs_figure")
+        return {stem: partial(optimize_figure, runs)}
     return {"pairs": partial(pairs_figure, runs)} if runs.planes else {}
 
 
 def _of_diagnosis(diagnosed: Diagnosed) -> Drawings:
     sweep = diagnosed.runs.sweep
-    ground: Drawings = {} if sweep is None else {"sweep": partial(_sweep_figure, sweep)}
+    ground: Drawings = {} if sweep is None else {"sweep": partial(sweep_figure, sweep)}
     return ground | _of_runs(diagnosed.runs, "run")
 
 
 def _of_reproduction(cases: Mapping[str, Case]) -> Drawings:
     failures = {name: (case.failing, case.basins) for name, case in cases.items()}
-    comparison_figure = late("presentation.figures.runs", "comparison_figure")
     drawings: Drawings = {"comparison": partial(comparison_figure, failures)}
     for name, case in cases.items():
-        drawings[f"{name}-run"] = partial(_optimize_figure, case.failing)
-        drawings[f"{name}-sweep"] = partial(_sweep_figure, case.failing.ground)
+        drawings[f"{name}-run"] = partial(optimize_figure, case.failing)
+        drawings[f"{name}-sweep"] = partial(sweep_figure, case.failing.ground)
         if case.basins is not None:
-            drawings[f"{name}-basins"] = partial(_basins_figure, case.basins)
+            drawings[f"{name}-basins"] = partial(basins_figure, case.basins)
         if case.bifurcation is not None:
-            drawings[f"{name}-bifurcation"] = partial(_bifurcation_figure, case.bifurcation)
+            drawings[f"{name}-bifurcation"] = partial(bifurcation_figure, case.bifurcation)
     return drawings
 
 
 def _draw_first_case(ax: Axes, cases: Mapping[str, Case]) -> None:
-    _draw_line_runs(ax, next(iter(cases.values())).failing)
+    draw_runs(ax, next(iter(cases.values())).failing)
 
 
 def _draw_runs(ax: Axes, runs: Runs) -> None:
-    (_draw_space_runs if runs.sweep is None else _draw_line_runs)(ax, runs)
+    (draw_space_runs if runs.sweep is None else draw_runs)(ax, runs)
 
 
 def _as_it_is(view: View) -> View:
@@ -103,47 +128,47 @@ def _as_it_is(view: View) -> View:
 # Command -> how its result is shown; that of two parameters or of a training, in rows of its own.
 KINDS: dict[str, Kind] = {
     "sweep": Kind(
-        late("landscape.sweep", "Sweep.from_view"),
+        read_sweep,
         words.sweep,
-        _each(sweep=_sweep_figure),
-        late("presentation.figures.sweep", "draw_sweep"),
+        _each(sweep=sweep_figure),
+        draw_sweep,
     ),
     "sweep of two": Kind(
         _as_it_is,
         words.surface,
         _each(
-            surface=late("presentation.figures.surface", "surface_figure"),
-            surface_in_space=late("presentation.figures.surface", "surface_in_space_figure"),
+            surface=surface_figure,
+            surface_in_space=surface_in_space_figure,
         ),
-        late("presentation.figures.surface", "draw_surface"),
+        draw_surface,
     ),
     "optimize": Kind(
-        late("presentation.restored", "read_runs"),
+        read_runs,
         words.runs,
         _of_runs,
         _draw_runs,
         lambda runs: {"": runs} if runs.sweep or runs.planes else {},
     ),
     "basins": Kind(
-        late("dynamics.maps", "Basins.from_view"),
+        read_basins,
         words.basins,
-        _each(basins=_basins_figure),
-        late("presentation.figures.maps", "draw_map_alone"),
+        _each(basins=basins_figure),
+        draw_map_alone,
     ),
     "basins of two": Kind(
         _as_it_is,
         words.plane_of_starts,
-        _each(plane=late("presentation.figures.space", "plane_figure")),
-        late("presentation.figures.space", "draw_plane"),
+        _each(plane=plane_figure),
+        draw_plane,
     ),
     "bifurcate": Kind(
-        late("dynamics.bifurcation", "Bifurcation.from_view"),
+        read_bifurcation,
         words.bifurcation,
-        _each(bifurcation=_bifurcation_figure),
-        late("presentation.figures.bifurcation", "draw_attractor"),
+        _each(bifurcation=bifurcation_figure),
+        draw_attractor,
     ),
     "diagnose": Kind(
-        late("presentation.restored", "read_diagnosis"),
+        read_diagnosis,
         words.diagnosis,
         _of_diagnosis,
         lambda ax, found: _draw_runs(ax, found.runs),
@@ -151,24 +176,24 @@ KINDS: dict[str, Kind] = {
     "diagnose of a training": Kind(
         _as_it_is,
         words.training_diagnosis,
-        late("presentation.figures.training", "training_figures"),
-        late("presentation.figures.training", "draw_shares"),
+        training_figures,
+        draw_shares,
     ),
     "reproduce": Kind(
-        late("presentation.restored", "read_cases"),
+        read_cases,
         words.reproduction,
         _of_reproduction,
         _draw_first_case,
         lambda cases: {f"{name}-": case.failing for name, case in cases.items()},
     ),
-    "check": Kind(_as_it_is, words.check, draw=late("presentation.figures.log", "draw_check")),
+    "check": Kind(_as_it_is, words.check, draw=draw_check),
     "explain": Kind(
         _as_it_is,
         words.explanation,
-        _each(log=late("presentation.figures.log", "log_figure")),
-        late("presentation.figures.log", "draw_explanation"),
+        _each(log=log_figure),
+        draw_explanation,
     ),
-    "explore": Kind(late("presentation.restored", "read_explored"), words.exploration),
+    "explore": Kind(read_explored, words.exploration),
 }
 # Name of a result's type -> the command whose JSON it gives. A `Run` alone belongs to none.
 _COMMANDS = {
@@ -184,11 +209,6 @@ _COMMANDS = {
     "Check": "check",
     "Explanation": "explain",
 }
-_pyplot_axes = late("presentation.figures.style", "pyplot_axes")
-_drawing_in_style_of = late("presentation.figures.style", "drawing_in_style_of")
-_new_figure = late("presentation.figures.style", "new_figure")
-_render = late("presentation.figures.style", "render")
-_draw_run = late("presentation.figures.runs", "draw_run")
 
 
 def kind_of(command: str, view: View) -> Kind:
@@ -224,8 +244,8 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
     if draw is None:
         known = ", ".join((*_COMMANDS, "Run"))
         raise TypeError(f"no drawing of a {type(result).__name__}; there are drawings of {known}.")
-    ax = _pyplot_axes(*_SIZE) if ax is None else ax
-    with _drawing_in_style_of(ax):
+    ax = pyplot_axes(*_SIZE) if ax is None else ax
+    with drawing_in_style_of(ax):
         draw(ax)
     return ax
 
@@ -244,16 +264,16 @@ def notebook_html(result: Result) -> str:
     pictures = {}
     stem = f"Drawing of a {type(result).__name__}"
     if (draw := _drawer(result)) is not None:
-        with _new_figure(*_SIZE) as figure:
+        with new_figure(*_SIZE) as figure:
             draw(figure.subplots())
-        pictures[stem] = inlined("drawing.png", _render(figure), small=True)
+        pictures[stem] = inlined("drawing.png", render(figure), small=True)
     announces = isinstance(first[0], Paragraph) and first[0].text.endswith(":")
     return to_fragment([*first[: 1 + announces], Picture(stem), *helping], pictures)
 
 
 def _drawer(result: Result) -> Callable[[Axes], None] | None:
     if type(result).__name__ == "Run":
-        return lambda ax: _draw_run(ax, result)
+        return lambda ax: draw_run(ax, result)
     command = _COMMANDS.get(type(result).__name__)
     if command is None:
         return None

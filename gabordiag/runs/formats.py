@@ -107,10 +107,14 @@ def encode_table(name: str, columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
         np.savez_compressed(buffer, **columns)  # type: ignore[arg-type]
         return buffer.getvalue()
     first, *_ = columns
-    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    lines = [csv_line(columns)]
-    lines += [csv_line([int(row[0]), *row[1:]] if first == "step" else row) for row in rows]
-    return "".join(lines).encode("utf-8")
+    cells = [column.tolist() for column in columns.values()]
+    if first == "step":
+        cells[0] = list(map(int, cells[0]))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*cells, strict=True))
+    return text.getvalue().encode("utf-8")
 
 
 def csv_line(cells: Iterable[Any]) -> str:

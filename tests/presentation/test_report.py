@@ -33,7 +33,6 @@ from gabordiag.presentation.blocks import (
 )
 from gabordiag.presentation.colors import OUTCOME_COLORS, POINT_STYLES, TARGET_BAND, TARGET_COLOR
 from gabordiag.presentation.figures.run_paths import Runs
-from gabordiag.presentation.figures.runs import optimize_figure
 from gabordiag.presentation.figures.sheets import SHEETS, on_sheet
 from gabordiag.presentation.markdown import fenced, to_markdown
 from gabordiag.presentation.report import ReportOptions, command_line, make_files
@@ -247,7 +246,7 @@ def test_a_figure_without_a_place_comes_last(view: View, monkeypatch: pytest.Mon
     kind = registry.KINDS["optimize"]
 
     def drawings(runs: Runs) -> registry.Drawings:
-        return {"surface": partial(optimize_figure, runs), **kind.figures(runs)}
+        return {"surface": partial(registry.optimize_figure, runs), **kind.figures(runs)}
 
     monkeypatch.setitem(registry.KINDS, "optimize", replace(kind, figures=drawings))
     made, _ = make_files("optimize", view, {}, ReportOptions(size="slide"))

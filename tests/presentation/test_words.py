@@ -21,7 +21,6 @@ from gabordiag.presentation.blocks import Paragraph
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.maps import map_axis
 from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs, axes_of
-from gabordiag.presentation.figures.sweep import sweep_figure
 from gabordiag.presentation.phrases import describe_points, how_else, rate_words
 from gabordiag.presentation.words import _symmetry, at_target
 from tests.diagnosis.planting import cardinal_gabor
@@ -113,7 +112,7 @@ def test_a_kink_is_counted_as_a_minimum() -> None:
     assert any(point.kind == "kink" for point in kinked.landscape.points)
     said = describe_points(kinked.landscape)
     assert said.startswith(f"{minima} minima (1 with a kink), ")
-    assert said in sweep_figure(kinked).texts[0].get_text()
+    assert said in registry.sweep_figure(kinked).texts[0].get_text()
     assert said in _text(registry.blocks_of("sweep", kinked.view()))
 
 

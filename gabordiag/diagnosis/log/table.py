@@ -20,10 +20,10 @@ import math
 import sys
 import zlib
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -38,6 +38,8 @@ NUMBER, BLANK, UNREADABLE = range(3)
 _NOTHING = frozenset(("", "none", "null", "na", "n/a", "-", "<na>"))
 # A line of a log is some hundred characters; one without end would fill the memory.
 _LONGEST_LINE = 1_000_000
+# Lines that are read together as long as they hold nothing but numbers.
+_BLOCK = 5000
 # Blanks before a file's first sign, at most.
 _LONGEST_BLANK = 1000
 # Names of the columns of a table that has one number a row: what it is, and the number.
@@ -111,6 +113,13 @@ class Table:
             self._marks[name].append(NUMBER)
         self._count += 1
         return True
+
+    def add_block(self, names: list[str], numbers: FloatArray) -> None:
+        """Adds rows of numbers (n, columns) under the columns there are."""
+        for name, column in zip(names, numbers.T, strict=True):
+            self._numbers[name].frombytes(column.tobytes())
+            self._marks[name] += bytes([NUMBER]) * len(column)
+        self._count += len(numbers)
 
     def add(
         self, row: dict[str, Any], line: int, decimal_comma: bool = False, keep: bool = False
@@ -256,15 +265,33 @@ class _Lines:
         self.path, self.file = path, file
         self.number = 0
         self.is_cut = False
+        self._ahead: deque[str] = deque()
 
     def __iter__(self) -> Iterator[str]:
-        while line := self.file.readline(_LONGEST_LINE):
+        while line := self._ahead.popleft() if self._ahead else self.file.readline(_LONGEST_LINE):
             if len(line) == _LONGEST_LINE:
                 most = f"{_LONGEST_LINE:,} characters"
                 raise InputError(f"{self.path} has a line of more than {most}.", FORM)
             self.number += 1
             self.is_cut = not line.endswith(("\n", "\r"))
             yield line
+
+    def take_numbers(self, count: int, separator: str | None) -> FloatArray | None:
+        """Returns the next lines' numbers (n, count); None, with no line taken, if any has others.
+
+        What NumPy reads as a number Python reads as the same one, and more.
+        """
+        texts = list(islice(self, _BLOCK))
+        rows = [line for line in texts if not line.startswith("#")]
+        with contextlib.suppress(ValueError):
+            # Of no line NumPy would warn.
+            if any(line.strip() for line in rows):
+                numbers = np.loadtxt(rows, delimiter=separator, comments=None, ndmin=2)
+                if numbers.shape == (len(rows), count):
+                    return numbers
+        self._ahead.extendleft(reversed(texts))
+        self.number -= len(texts)
+        return None
 
 
 def _mark(cell: Any) -> int:
@@ -344,10 +371,13 @@ def _gather_cells(path: Path, lines: _Lines, text: Iterable[str], separator: str
     table = Table()
     table.repeated = tuple(name for name, count in Counter(header).items() if count > 1)
     header = _distinct(header)
-    end = lines.number
+    end = by_rows = lines.number
     for row in rows:
         start, end = end + 1, lines.number
         if len(row) == len(header) and table.add_numbers(header, row):
+            if end >= by_rows:
+                end = _add_blocks(table, header, lines, separator)
+                by_rows = end + _BLOCK
             continue
         cells, beyond = row[: len(header)], row[len(header) :]
         if not any(cell.strip() for cell in row):
@@ -363,6 +393,13 @@ def _gather_cells(path: Path, lines: _Lines, text: Iterable[str], separator: str
             continue
         table.add(dict(zip(header, cells, strict=True)), lines.number, separator != ",")
     return table
+
+
+def _add_blocks(table: Table, header: list[str], lines: _Lines, separator: str | None) -> int:
+    """Adds the rows up to the first block with something else than numbers; returns their end."""
+    while (numbers := lines.take_numbers(len(header), separator)) is not None:
+        table.add_block(header, numbers)
+    return lines.number
 
 
 def _distinct(header: list[str]) -> list[str]:

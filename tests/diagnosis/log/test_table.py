@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from gabordiag.diagnosis.log import table as tables
 from gabordiag.diagnosis.log.explain import explain_log
 from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.errors import InputError
@@ -189,3 +190,35 @@ def test_tensors_of_several_numbers_are_no_column() -> None:
     pairs = [torch.ones(2), torch.zeros(2)]
     with pytest.raises(InputError, match="one number a row"):
         read_log({"theta": pairs, "loss": [1.0, 2.0]})
+
+
+# What Python or NumPy might read as a number, alone or both.
+ODD = ["", "nan", "inf", "-Infinity", "1_0", "0x10", "1d5", "1e999", "5e-324", "nan(1)", "1j",
+       '"2.5"', " 3.5 ", "\u0661", "true", "+.5", "1.", "- 1", "1,5", "#"]  # fmt: skip
+
+
+@pytest.mark.parametrize("block", [1, 7, 5000])
+@pytest.mark.parametrize("odd", ODD)
+def test_many_lines_at_once_read_as_one_by_one(
+    odd: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_BLOCK", block)
+    random = np.random.default_rng(0)
+    rows = [[str(step), *map(repr, random.normal(size=2).tolist())] for step in range(60)]
+    rows[31][1] = odd
+    lines = [",".join(row) for row in rows]
+    lines.insert(9, "# a remark")
+    lines.insert(20, "")
+    log = tmp_path / "log.csv"
+    log.write_bytes(("step,theta,loss\r\n" + "\r\n".join(lines)).encode())
+    made = tables.read_table(log)
+    monkeypatch.setattr(tables._Lines, "take_numbers", lambda *_: None)
+    expected = tables.read_table(log)
+    assert len(made) >= 59
+    for name in ("step", "theta", "loss"):
+        np.testing.assert_array_equal(made.columns[name], expected.columns[name])
+        np.testing.assert_array_equal(made.marks[name], expected.marks[name])
+    for name in ("unreadable", "skipped", "trouble", "is_cut"):
+        assert getattr(made, name) == getattr(expected, name)
+    numbers = [float(row[2]) for row in rows if len(made) == 60 or row is not rows[31]]
+    assert made.columns["loss"].tolist() == numbers
