@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 OptimizerName = Literal[
@@ -21,8 +20,12 @@ LossName = Literal["rmse", "mse", "cosine"]
 Padding = Literal["valid", "same", "circular"]
 Normalization = Literal["none", "center", "standardize", "whiten"]
 ParameterName = Literal["theta", "wavelength", "sigma", "psi", "gamma"]
+ImageName = Literal["hopper", "noise", "pink"]
 DtypeName = Literal["float64", "float32"]
 DeviceName = Literal["cpu", "cuda", "mps"]
+
+# Steps of a run.
+MAX_STEPS = 1_000_000_000
 
 # A 0-dim tensor is one, too.
 Number: TypeAlias = "float | np.number[Any] | torch.Tensor"
@@ -30,5 +33,4 @@ Number: TypeAlias = "float | np.number[Any] | torch.Tensor"
 
 def plain(value: Any) -> Any:
     """Returns a number of NumPy or torch as Python's, anything else as it is."""
-    is_number = isinstance(value, np.generic) or getattr(value, "shape", None) == ()
-    return value.item() if is_number else value
+    return value.item() if getattr(value, "shape", None) == () else value

@@ -6,6 +6,8 @@ turns it into an exit code in one place (`gabordiag.cli.main`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class GabordiagError(Exception):
     """Base of everything gabordiag raises on purpose.
@@ -30,6 +32,11 @@ class UsageError(GabordiagError):
     """An option or argument that cannot mean anything (exit code 2)."""
 
     exit_code = 2
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
+    """Returns the error for a name that is none of those there are; the kind may be empty."""
+    return UsageError(f"{kind} '{name}' is unknown.".lstrip(), f"Use one of {', '.join(known)}.")
 
 
 class ParameterError(GabordiagError, ValueError):

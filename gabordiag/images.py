@@ -10,16 +10,18 @@ import importlib.util
 import math
 import warnings
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gabordiag.errors import InputError, UsageError
+from gabordiag.choices import ImageName
+from gabordiag.errors import InputError, UsageError, unknown_name
 
 FloatArray = npt.NDArray[np.float64]
 
-BUILT_IN = ("hopper", "noise", "pink")
+BUILT_IN: tuple[str, ...] = get_args(ImageName)
 NORMALIZATIONS = ("none", "center", "standardize", "whiten")
 # About the photograph's size; powers of two, which transforms are quick at.
 SYNTHETIC_SHAPE = (512, 512)
@@ -57,9 +59,7 @@ def load_image(
         UsageError: `normalize` or `pixel_scale` has no meaning.
     """
     if normalize not in NORMALIZATIONS:
-        raise UsageError(
-            f"normalization '{normalize}' is unknown.", f"Use one of {', '.join(NORMALIZATIONS)}."
-        )
+        raise unknown_name("normalization", normalize, NORMALIZATIONS)
     if not np.isfinite(pixel_scale) or pixel_scale == 0:
         raise UsageError(f"pixel scale {pixel_scale} is not a finite number other than 0.")
     if isinstance(source, (str, Path)):

@@ -14,6 +14,7 @@ from typing import Any
 import typer
 from typer import Argument, Option
 
+from gabordiag.choices import OptimizerName, ParameterName, ScheduleName
 from gabordiag.cli.bars import Bars
 from gabordiag.cli.options import (
     ExperimentOptions,
@@ -24,6 +25,9 @@ from gabordiag.cli.options import (
     StartOption,
     StartsOption,
     apply_resume,
+    choice,
+    completed,
+    steps_option,
     with_options,
 )
 from gabordiag.cli.session import Session, experiment_from, subject_from
@@ -37,15 +41,14 @@ from gabordiag.cli.values import (
     parse_named,
     parse_over,
     parse_points,
-    parse_size,
     split_named,
 )
 from gabordiag.errors import UsageError
 
-_OPTIMIZER = Option("sgd", help="A class of torch.optim, in lower case.")
+_OPTIMIZER = choice("sgd", OptimizerName, "A class of torch.optim, in lower case.")
 _MOMENTUM = Option(0.0, help="For sgd and rmsprop.")
 _NESTEROV = Option(False, help="For sgd with momentum.")
-_SCHEDULE = Option("constant", help="constant, step, exponential, cosine or one-cycle.")
+_SCHEDULE = choice("constant", ScheduleName)
 _ANIMATE = Option(False, help="Write the failing run as an animation, at most 10 s.")
 _RATES = Option(
     [Named(0.01)],
@@ -54,7 +57,12 @@ _RATES = Option(
     show_default="0.01",
     help="Learning rate; repeatable. With a name, that of one of several parameters.",
 )
-_LEARN = Option(["theta"], metavar="NAME", help="The learned parameter; several, if repeated.")
+_LEARN = Option(
+    ["theta"],
+    metavar="NAME",
+    autocompletion=completed(ParameterName),
+    help="The learned parameter; several, if repeated.",
+)
 
 # Of a plane of starts, where no other is given.
 _PLANE_RATE, _PLANE_STEPS = 0.01, 500
@@ -80,6 +88,7 @@ def sweep_command(
     over: list[str] = Option(
         ["theta"],
         metavar="NAME[:LO:HI[:POINTS]]",
+        autocompletion=completed(ParameterName),
         help="The parameter that varies; given twice, a surface over two.",
     ),
 ) -> Any:
@@ -120,17 +129,20 @@ def sweep_command(
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
 def optimize_command(
     session: Session,
-    optimizer: list[str] = Option(
-        ["sgd"], help="A class of torch.optim, in lower case; repeatable."
+    optimizer: list[str] = choice(
+        ["sgd"], OptimizerName, "A class of torch.optim, in lower case; repeatable."
     ),
     lr: list[Named] = _RATES,
     momentum: float = _MOMENTUM,
     nesterov: bool = _NESTEROV,
     schedule: str = _SCHEDULE,
-    steps: int = Option(500, help="Optimizer steps."),
+    steps: int = steps_option(500),
     learn: list[str] = _LEARN,
     log_scale: list[str] = Option(
-        [], metavar="NAME", help="A parameter moved as its logarithm: it stays positive."
+        [],
+        metavar="NAME",
+        autocompletion=completed(ParameterName),
+        help="A parameter moved as its logarithm: it stays positive.",
     ),
     direct: bool = Option(False, help="Full convolution at every step: slow, the proof."),
     batch_size: int | None = Option(
@@ -219,7 +231,7 @@ def basins_command(
         metavar="LO:HI:POINTS|NAME,NAME[:POINTS]",
         help="Starts [default: the whole range, 361], or a plane of two parameters.",
     ),
-    steps: int = Option(1500, help="Optimizer steps."),
+    steps: int = steps_option(1500),
 ) -> Any:
     """Where every start ends at every learning rate."""
     import numpy as np
@@ -290,7 +302,7 @@ def bifurcate_command(
     optimizer: str = _OPTIMIZER,
     momentum: float = _MOMENTUM,
     lr: str = Option("1e-2:10:800", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
-    steps: int = Option(2000, help="Optimizer steps."),
+    steps: int = steps_option(2000),
 ) -> Any:
     """Where the iterates end up, against the learning rate."""
     from gabordiag.api import as_objective, bifurcate
@@ -312,7 +324,7 @@ def diagnose_command(
     momentum: float = _MOMENTUM,
     nesterov: bool = _NESTEROV,
     schedule: str = _SCHEDULE,
-    steps: int = Option(500, help="Optimizer steps."),
+    steps: int = steps_option(500),
     learn: list[str] = _LEARN,
     from_log: Path | None = Option(
         None, metavar="FILE", help="A logged run to diagnose instead of making one."
@@ -370,7 +382,7 @@ def check_command(
         None, metavar="FILE.py:NAME", help="A function that returns a derivative."
     ),
     derivative_expr: str | None = Option(None, metavar="TEXT", help="A derivative as a formula."),
-    wrt: str = Option("theta", help="theta, wavelength, sigma, psi or gamma."),
+    wrt: str = choice("theta", ParameterName),
 ) -> Any:
     """Is a kernel or a derivative right, and if not, what is wrong?"""
     from gabordiag.api import check
@@ -414,13 +426,13 @@ def explain_command(
 @with_options(ExperimentOptions, StartOption, OwnOptions, PageOutputOptions)
 def explore_command(
     session: Session,
-    optimizer: str = Option("sgd", help="sgd, adam or rmsprop, to begin with."),
+    optimizer: str = choice("sgd", ("sgd", "adam", "rmsprop")),
     lr: float | None = Option(
         None, help="Learning rate to begin with [default: 3, or 0.01 with --objective]."
     ),
     momentum: float = Option(0.0, help="For sgd, to begin with."),
     nesterov: bool = _NESTEROV,
-    steps: int = Option(1500, help="Optimizer steps, to begin with."),
+    steps: int = steps_option(1500),
 ) -> None:
     """One interactive page: move start, rate, optimizer; see the run."""
     from gabordiag.explorer.page import make_page, require_bokeh, require_replaceable
@@ -474,11 +486,11 @@ def report_command(
     from gabordiag.runs.saved import find_run, has_result, load_run, load_unfinished
 
     run = find_run(run)
-    formats, size = parse_formats(figure_format), parse_size(figure_size)
+    formats = named("--figure-format", parse_formats)(figure_format)
     if has_result(run):
         saved = load_run(run)
         is_animated = bool(saved.document["config"].get("animate"))
-        options = report.ReportOptions(formats, size, is_animated, to_send=True)
+        options = report.ReportOptions(formats, figure_size, is_animated, to_send=True)
         with Bars(hidden=quiet or not sys.stderr.isatty()).shown("drawing") as bar:
             files, blocks = report.redo(saved, options, bar, page_files)
     else:

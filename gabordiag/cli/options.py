@@ -18,13 +18,48 @@ import typer
 from typer import Option
 from typer.models import OptionInfo
 
+from gabordiag.choices import DeviceName, DtypeName, ImageName, LossName, Normalization, Padding
 from gabordiag.cli.session import Session
 from gabordiag.cli.settings import Settings, option
-from gabordiag.cli.values import Named, named, one_of, parse_angle, parse_named, parse_point
-from gabordiag.objective.losses import LOSSES
+from gabordiag.cli.values import (
+    FORMATS,
+    Named,
+    named,
+    one_of,
+    parse_angle,
+    parse_choice,
+    parse_named,
+    parse_point,
+    parse_steps,
+)
 from gabordiag.presentation.figures.sheets import SHEETS
 
 _METAVARS = {str: "NAME", float: "NUMBER", int: "INTEGER", Path: "PATH"}
+
+
+def completed(names: Any) -> Callable[[], list[str]]:
+    """Returns what a shell offers for an option: these names, or those of a `Literal`."""
+    return lambda: list(get_args(names) or names)
+
+
+def choice(default: Any, names: Any, text: str = "") -> Any:
+    """Returns an option that takes one of these names, or of those of a `Literal`.
+
+    It is refused before anything is imported. The help lists the names unless it is a text.
+    """
+    offered = completed(names)
+    return Option(
+        default,
+        parser=parse_choice(offered()),
+        metavar="NAME",
+        autocompletion=offered,
+        help=text or one_of(offered()),
+    )
+
+
+def steps_option(default: int) -> Any:
+    """Returns the option of the optimizer's steps."""
+    return Option(default, parser=parse_steps, metavar="INTEGER", help="Optimizer steps.")
 
 
 def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -71,11 +106,12 @@ class OutputOptions:
     quiet: bool = Option(False, help="Print no text for people.")
     no_plots: bool = Option(False, help="Draw no figures.")
     figure_format: list[str] = Option(
-        ["png"], metavar="NAME", help="png, svg or png,svg; repeatable."
+        ["png"],
+        metavar="NAME",
+        autocompletion=completed(FORMATS),
+        help="png, svg or png,svg; repeatable.",
     )
-    figure_size: str = Option(
-        "screen", metavar="NAME", help=f"What figures are for: {one_of(SHEETS)}"
-    )
+    figure_size: str = choice("screen", SHEETS, f"What figures are for: {one_of(SHEETS)}")
     config: Path | None = Option(
         None,
         help="Take settings from a run's config.toml; options given here win.",
@@ -101,6 +137,7 @@ class InputOptions:
     image: list[str] = Option(
         ["hopper"],
         metavar="PATH",
+        autocompletion=completed(ImageName),
         help="An image or .npy file, or a built-in: hopper, noise, pink; given several times, "
         "the mean over them.",
     )
@@ -111,10 +148,10 @@ class InputOptions:
         False, help="Refuse images of which some cannot be used, instead of skipping those."
     )
     pixel_scale: float = Option(1.0, help="Multiplies the image; 255 imitates 8-bit input.")
-    normalize: str = Option("none", help="none, center, standardize or whiten.")
-    padding: str = Option("valid", help="valid, same (zeros) or circular.")
-    dtype: str = Option("float64", help="float64 or float32.")
-    device: str = Option("cpu", help="cpu, cuda or mps.")
+    normalize: str = choice("none", Normalization)
+    padding: str = choice("valid", Padding, "valid, same (zeros) or circular.")
+    dtype: str = choice("float64", DtypeName)
+    device: str = choice("cpu", DeviceName)
     seed: int = Option(0, help="Of everything random.")
 
 
@@ -142,7 +179,7 @@ class ExperimentOptions(InputOptions):
     )
     gamma: float = Option(0.5, help="Envelope's aspect ratio.")
     kernel_size: int = Option(31, help="Side of the kernel, odd, pixels.")
-    loss: str = Option("rmse", help=one_of(LOSSES))
+    loss: str = choice("rmse", LossName)
     target_noise: float = Option(0.0, help="Deviation of noise added to the target response.")
 
 

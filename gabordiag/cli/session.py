@@ -20,7 +20,7 @@ from rich.console import Console
 
 from gabordiag.cli.bars import Bars
 from gabordiag.cli.settings import Settings, option
-from gabordiag.cli.values import Bare, named, parse_formats, parse_range, parse_size
+from gabordiag.cli.values import Bare, named, parse_formats, parse_range
 from gabordiag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class Session:
         self.command = settings.command
         self.settings = settings
         # Refused before anything is computed.
-        self._formats = parse_formats(settings["figure_format"])
-        self._size = parse_size(settings["figure_size"])
+        self._formats = named("--figure-format", parse_formats)(settings["figure_format"])
+        self._size = settings["figure_size"]
         self._json, quiet = settings["json"], settings["quiet"]
         # With --json stdout carries the object alone, text for people goes to stderr.
         self.console = Console(stderr=self._json, quiet=quiet, highlight=False)

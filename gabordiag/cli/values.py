@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from gabordiag.errors import UsageError
-from gabordiag.presentation.figures.sheets import SHEETS
+from gabordiag.choices import MAX_STEPS
+from gabordiag.errors import UsageError, unknown_name
 
 # One axis of a curve or a map.
 MAX_POINTS = 1_000_000
+Text = TypeVar("Text")
 Value = TypeVar("Value")
 FORMATS = ("png", "svg")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -51,10 +53,10 @@ class Over(NamedTuple):
     points: int | None = None
 
 
-def named(option: str, parse: Callable[[str], Value]) -> Callable[[str], Value]:
+def named(option: str, parse: Callable[[Text], Value]) -> Callable[[Text], Value]:
     """Returns a parser whose errors name the option that the text was given to."""
 
-    def parse_named_option(text: str) -> Value:
+    def parse_named_option(text: Text) -> Value:
         try:
             return parse(text)
         except UsageError as error:
@@ -193,24 +195,32 @@ def parse_formats(texts: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: Another format, or none.
     """
-    return _names(",".join(texts).split(","), FORMATS)
+    names = [text.strip().lower() for text in ",".join(texts).split(",")]
+    return tuple(dict.fromkeys(map(parse_choice(FORMATS), names)))
 
 
-def parse_size(text: str) -> str:
-    """Returns the size of figures.
+def parse_choice(names: Iterable[str]) -> Callable[[str], str]:
+    """Returns a parser that takes these names alone."""
+    known = tuple(names)
+
+    def parse(text: str) -> str:
+        if text not in known:
+            raise unknown_name("", text, known)
+        return text
+
+    return parse
+
+
+def parse_steps(text: str | int) -> int:
+    """Returns a number of steps.
 
     Raises:
-        UsageError: It is none of `SHEETS`.
+        UsageError: None, or too many.
     """
-    return _names([text], tuple(SHEETS))[0]
-
-
-def _names(texts: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    given = dict.fromkeys(text.strip().lower() for text in texts)
-    for name in given:
-        if name not in known:
-            raise UsageError(f"figures come as {' or '.join(known)}, not as '{name}'.")
-    return tuple(given)
+    with suppress(ValueError):
+        if 1 <= (steps := int(text)) <= MAX_STEPS:
+            return steps
+    raise UsageError(f"'{text}' is not a number of steps.", f"Use 1 to {MAX_STEPS:,}.")
 
 
 def parse_points(text: str) -> int:

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.optim import lr_scheduler
 
-from gabordiag.choices import plain
-from gabordiag.errors import UsageError
+from gabordiag.choices import MAX_STEPS, plain
+from gabordiag.errors import UsageError, unknown_name
 
 # Of torch.optim, all that take dense gradients of one number (SparseAdam, Muon do not).
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -65,7 +65,6 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 # Every step is kept and logged: more than this is a slip of the finger.
-MAX_STEPS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class OptimizerSettings:
             object.__setattr__(self, name, plain(getattr(self, name)))
         for kind, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if (name := getattr(self, kind)) not in known:
-                raise UsageError(f"{kind} '{name}' is unknown.", f"Use one of {', '.join(known)}.")
+                raise unknown_name(kind, name, known)
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise UsageError(f"learning rate {self.lr} is not a positive number.")
         if not 0 <= self.momentum < 1:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gabordiag.errors import UsageError
+from gabordiag.errors import unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,5 +148,5 @@ def find_loss(name: str) -> Loss:
         UsageError: There is none.
     """
     if name not in LOSSES:
-        raise UsageError(f"loss '{name}' is unknown.", f"Use one of {', '.join(LOSSES)}.")
+        raise unknown_name("loss", name, LOSSES)
     return LOSSES[name]

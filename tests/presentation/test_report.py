@@ -361,7 +361,9 @@ def test_unknown_formats_are_refused_before_anything_is_made(
     small: list[str], option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["sweep", *small, "--out=one", option]) == 2
-    assert "figures come as" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{option.partition('=')[0]}: " in said
+    assert "is unknown.\nUse one of " in said
     assert not Path("one").exists()
 
 
