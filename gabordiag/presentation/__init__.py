@@ -6,7 +6,8 @@
                        of every kind of result)
     what is said       `blocks` (its form), `words`, `phrases` (what these and figures share)
     the terminal       `console`, `sketch` (the landscape in letters)
-    the pictures       `figures`, `animation`
+    the pictures       `figures`, `animation`, `colors` (the table that all of them share)
+    imports            `late` (functions that need torch or matplotlib, named before they are loaded)
 
 All is made from a `View`, a result's JSON and arrays, so that a saved run looks as it did live.
 """
