@@ -109,7 +109,7 @@ class OutputOptions:
         ["png"],
         metavar="NAME",
         autocompletion=completed(FORMATS),
-        help="png, svg or png,svg; repeatable.",
+        help="png, svg, pdf or several, as png,pdf; repeatable.",
     )
     figure_size: str = choice("screen", SHEETS, f"What figures are for: {one_of(SHEETS)}")
     config: Path | None = Option(

@@ -15,7 +15,7 @@ from gabordiag.errors import UsageError, unknown_name
 MAX_POINTS = 1_000_000
 Text = TypeVar("Text")
 Value = TypeVar("Value")
-FORMATS = ("png", "svg")
+FORMATS = ("png", "svg", "pdf")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PI = re.compile(rf"([+-]?)(?:({_NUMBER})\*?)?pi(?:/({_NUMBER}))?", re.IGNORECASE)
 _DEGREES = re.compile(rf"([+-]?{_NUMBER})\s*(?:deg|°)", re.IGNORECASE)
@@ -190,7 +190,7 @@ def one_of(names: Iterable[str]) -> str:
 
 
 def parse_formats(texts: Sequence[str]) -> tuple[str, ...]:
-    """Returns the file formats of `png`, `svg` or `png,svg`, each once, in the order given.
+    """Returns the file formats of `png`, `svg,pdf` and so on, each once, in the order given.
 
     Raises:
         UsageError: Another format, or none.

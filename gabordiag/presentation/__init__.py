@@ -7,7 +7,7 @@
     what is said       `blocks` (its form), `words`, `phrases` (what these and figures share)
     the terminal       `console`, `sketch` (the landscape in letters)
     the pictures       `figures`, `animation`, `colors` (the table that all of them share)
-    imports            `late` (functions that need torch or matplotlib, named before they are loaded)
+    imports            `late` (functions that are imported when they are called)
 
 All is made from a `View`, a result's JSON and arrays, so that a saved run looks as it did live.
 """

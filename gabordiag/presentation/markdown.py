@@ -39,7 +39,9 @@ def _markdown(block: Block, pictures: Mapping[str, str]) -> str:
             return "\n".join([_row(columns), ruler, *map(_row, rows)])
         case Picture(stem) if stem in pictures:
             words = escape(caption(stem))
-            return f"![{words}]({pictures[stem]})\n\n*{words}*"
+            # A PDF can be linked, but not shown.
+            shown = "" if pictures[stem].endswith(".pdf") else "!"
+            return f"{shown}[{words}]({pictures[stem]})\n\n*{words}*"
     return ""
 
 

@@ -34,7 +34,8 @@ class ReportOptions:
     """Which pictures a report gets.
 
     Attributes:
-        formats: Of the figures, `png`, `svg`; the first is shown in the report. Empty: no figures.
+        formats: Of the figures, `png`, `svg`, `pdf`; the first is shown in the report, which shows
+            a PNG instead of a PDF. Empty: no figures.
         size: A name of `SHEETS`.
         animate: Whether the failing run becomes an animation.
         to_send: Whether the page is made small, and its figures drawn a second time for phones,
@@ -77,17 +78,26 @@ def make_files(
         if progress is not None:
             progress(next(numbers), total)
 
-    files = draw(drawings, options.formats, options.size, drawn)
+    # What a browser shows; no file of its own unless asked for.
+    shown_form = next((form for form in options.formats if form != "pdf"), "png")
+    formats = tuple(dict.fromkeys((shown_form, *options.formats))) if options.formats else ()
+    files = draw(drawings, formats, options.size, drawn)
     for prefix, runs in kind.films(restored).items() if options.animate else ():
         films = _animate(runs).items()
         files |= {f"{prefix}animation.{form}": content for form, content in films}
     # A figure without a place in the text comes after it.
     blocks = kind.blocks(restored)
-    shown = _shown(files, options.formats)
+    shown = _shown(files, formats)
     placed = {block.stem for block in blocks if isinstance(block, Picture)}
     blocks += [Picture(stem) for stem in shown if stem not in placed]
-    narrow = draw(drawings, options.formats[:1], "column", drawn) if has_narrow else {}
-    pages = make_pages(command, blocks, settings, files, shown, narrow, small=options.to_send)
+    narrow = draw(drawings, formats[:1], "column", drawn) if has_narrow else {}
+    is_pdf = bool(formats) and shown_form not in options.formats
+    linked = {stem: f"{stem}.pdf" for stem in drawings} if is_pdf else {}
+    pages = make_pages(
+        command, blocks, settings, files, shown, narrow, small=options.to_send, linked=linked
+    )
+    if is_pdf:
+        files = {name: made for name, made in files.items() if not name.endswith(".png")}
     return {**files, **pages}, blocks
 
 
@@ -100,6 +110,7 @@ def make_pages(
     narrow: Mapping[str, bytes],
     *,
     small: bool,
+    linked: Mapping[str, str] = {},
 ) -> dict[str, bytes]:
     """Returns report.md and report.html.
 
@@ -111,6 +122,7 @@ def make_pages(
         shown: Stem -> name of the pictures that are shown.
         narrow: Contents of those for phones.
         small: Whether pictures inside the page are reduced to 256 colours.
+        linked: Stem -> name of the pictures that report.md links instead, being no pictures to it.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     rows = tuple((name, show_setting(value)) for name, value in given.items())
@@ -119,7 +131,7 @@ def make_pages(
         for of in (files, narrow)
     )
     line = command_line(command, given)
-    text = markdown(command, blocks, rows, line, shown)
+    text = markdown(command, blocks, rows, line, {**shown, **linked})
     html = page.to_html(command, blocks, rows, line, pictures, slim)
     return {
         "report.md": printable(text).encode("utf-8"),

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import shlex
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -414,13 +415,38 @@ def test_every_size_is_measured() -> None:
 
 @pytest.mark.parametrize(("size", "inches"), INCHES.items())
 def test_every_size_has_its_inches(draw: Draw, size: str, inches: float) -> None:
-    made = draw(size, ("png", "svg"))
+    made = draw(size, ("png", "svg", "pdf"))
     with Image.open(io.BytesIO(made["optimize.png"])) as picture:
         assert picture.width / picture.info["dpi"][0] == pytest.approx(inches, rel=0.01)
         if size == "slide":
             assert picture.width / picture.height == pytest.approx(16 / 9, rel=0.01)
     root = ElementTree.fromstring(made["optimize.svg"])
     assert float(root.attrib["width"].removesuffix("pt")) / 72 == pytest.approx(inches, rel=0.01)
+    pdf = made["optimize.pdf"]
+    page_ = re.search(rb"/MediaBox \[ 0 0 ([0-9.]+) [0-9.]+ \]", pdf)
+    assert page_ is not None
+    assert float(page_[1]) / 72 == pytest.approx(inches, rel=0.01)
+    # The drawing is scaled with its page: the first matrix of the page's content.
+    parts = re.findall(rb"stream\r?\n(x.*?)endstream", pdf, re.DOTALL)
+    content = b"\n".join(map(zlib.decompress, parts))
+    matrix = re.search(rb"^([0-9.]+) 0 0 ([0-9.]+) 0 0 cm", content, re.MULTILINE)
+    assert matrix is not None
+    scale = SHEETS[size].scale
+    assert (float(matrix[1]), float(matrix[2])) == pytest.approx((scale, scale), rel=1e-3)
+    assert draw(size, ("pdf",))["optimize.pdf"] == pdf
+
+
+def test_a_report_with_pdfs_shows_pictures_and_links_the_files(view: View) -> None:
+    made, _ = make_files("optimize", view, {}, ReportOptions(formats=("pdf",)))
+    assert set(made) == {"optimize.pdf", "report.md", "report.html"}
+    assert re.findall(r"(!?)\[[^]]*\]\((.*?)\)", made["report.md"].decode("utf-8")) == [
+        ("", "optimize.pdf")
+    ]
+    (image,) = Page(made["report.html"].decode("utf-8")).all("img")
+    assert image["src"].startswith("data:image/png;base64,")
+    both, _ = make_files("optimize", view, {}, ReportOptions(formats=("pdf", "svg")))
+    assert set(both) == {"optimize.pdf", "optimize.svg", "report.md", "report.html"}
+    assert "![" in both["report.md"].decode("utf-8")
 
 
 @pytest.mark.parametrize("size", [name for name, sheet in SHEETS.items() if sheet.width])

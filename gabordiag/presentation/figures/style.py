@@ -170,7 +170,10 @@ def render(figure: Figure, fmt: str = "png") -> bytes:
     if fmt == "png":
         pixels = {"dpi": sheet.dpi, "pil_kwargs": {"dpi": (on_paper, on_paper)}}
     with drawing():
-        figure.savefig(buffer, format=fmt, metadata=_METADATA[fmt], **pixels)
+        if fmt == "pdf":
+            _save_pdf(figure, buffer, sheet.scale)
+        else:
+            figure.savefig(buffer, format=fmt, metadata=_METADATA[fmt], **pixels)
     content = buffer.getvalue()
     return _scaled(content, figure, sheet.scale) if fmt == "svg" else content
 
@@ -182,6 +185,26 @@ def _scaled(svg: bytes, figure: Figure, scale: float) -> bytes:
         pattern = rf'(<svg [^>]*?\b{name}=")[^"]*"'
         text = re.sub(pattern, rf'\g<1>{72 * inches * scale:g}pt"', text, count=1)
     return text.encode("utf-8")
+
+
+def _save_pdf(figure: Figure, buffer: io.BytesIO, scale: float) -> None:
+    """Writes a PDF of its size on paper; what is drawn keeps its own units, as in an SVG."""
+    from matplotlib.backends import backend_pdf
+
+    # Untyped, and without a public way to scale a page.
+    backend: Any = backend_pdf
+    file = backend.PdfFile(buffer, metadata=_METADATA["pdf"])
+    begin = file.newPage
+
+    def begin_scaled(width: float, height: float) -> None:
+        begin(scale * width, scale * height)
+        file.output(scale, 0, 0, scale, 0, 0, backend.Op.concat_matrix)
+
+    file.newPage = begin_scaled
+    pages = backend.PdfPages(buffer)
+    pages._file = file
+    figure.savefig(pages, format="pdf")
+    pages.close()
 
 
 def halo(width: float = 3.0) -> list[AbstractPathEffect]:
