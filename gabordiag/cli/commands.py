@@ -27,6 +27,7 @@ from gabordiag.cli.options import (
     apply_resume,
     choice,
     completed,
+    saved_runs,
     steps_option,
     with_options,
 )
@@ -151,6 +152,7 @@ def optimize_command(
     resume: Path | None = Option(
         None,
         metavar="RUN",
+        autocompletion=saved_runs,
         is_eager=True,
         callback=apply_resume,
         help="Go on with an interrupted run, in its folder.",
@@ -469,7 +471,7 @@ def _title(settings: Settings) -> str:
 
 
 def report_command(
-    run: Path = Argument(help="A run folder, or its name in runs/."),
+    run: Path = Argument(help="A run folder, or its name in runs/.", autocompletion=saved_runs),
     out: Path | None = Option(None, help="Folder to write into [default: the run's own]."),
     figure_format: list[str] = OutputOptions.figure_format,
     figure_size: str = OutputOptions.figure_size,

@@ -42,6 +42,11 @@ def completed(names: Any) -> Callable[[], list[str]]:
     return lambda: list(get_args(names) or names)
 
 
+def saved_runs() -> list[str]:
+    """Returns the names of the folders in runs/, as a shell offers them."""
+    return [path.name for path in sorted(Path("runs").glob("*/"))]
+
+
 def choice(default: Any, names: Any, text: str = "") -> Any:
     """Returns an option that takes one of these names, or of those of a `Literal`.
 

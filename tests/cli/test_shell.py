@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
+
+import pytest
 
 from gabordiag import choices
 
@@ -56,3 +60,64 @@ def test_wrong_values_are_refused_without_torch() -> None:
         assert first.startswith(f"gabordiag: {option}: '")
         assert first.endswith("' is unknown.")
         assert second == f"Use one of {', '.join(get_args(names))}."
+
+
+COMPLETE = """
+import atexit, sys
+
+heavy = {"torch", "numpy", "matplotlib"}
+atexit.register(lambda: print(*heavy & set(sys.modules), file=sys.stderr))
+sys.argv = ["gabordiag"]
+from gabordiag.cli.main import main
+
+main()
+"""
+
+
+def completed(shell: str, words: str) -> set[str]:
+    """Returns what a shell is offered for the last word, which may be empty."""
+    parts = words.split(" ")
+    asked = {"_GABORDIAG_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": words,
+             "_TYPER_COMPLETE_FISH_ACTION": "get-args", "COMP_WORDS": words,
+             "COMP_CWORD": str(len(parts) - 1)}  # fmt: skip
+    out, said = answered(["-c", COMPLETE], **asked)
+    assert said.strip() == ""
+    if shell == "zsh":
+        return set(re.findall(r'"([^"]*)"', out))
+    return set(out.split())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_values_are_completed(shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "20260101-sweep").mkdir(parents=True)
+    offered = {
+        "gabordiag optimize --optimizer ad": {"adam", "adamw", "adagrad", "adadelta", "adamax"},
+        "gabordiag diagnose --schedule ": set(get_args(choices.ScheduleName)),
+        "gabordiag sweep --loss ": set(get_args(choices.LossName)),
+        "gabordiag basins --figure-format p": {"png", "pdf"},
+        "gabordiag sweep --image ": {"hopper", "noise", "pink"},
+        "gabordiag optimize --learn theta --learn ": set(get_args(choices.ParameterName)),
+        "gabordiag report 2026": {"20260101-sweep"},
+    }
+    # The others differ in how they ask, not in what they are offered.
+    asked = offered if shell == "bash" else list(offered)[:2]
+    assert {w: completed(shell, w) for w in asked} == {w: offered[w] for w in asked}
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("sweep --over s", {"sigma"}),
+        ("optimize --log-scale w", {"wavelength"}),
+        ("check --wrt ", set(get_args(choices.ParameterName))),
+        ("sweep --normalize s", {"standardize"}),
+        ("sweep --padding c", {"circular"}),
+        ("sweep --dtype ", {"float64", "float32"}),
+        ("sweep --device c", {"cpu", "cuda"}),
+        ("sweep --figure-size ", {"screen", "column", "slide"}),
+        ("explore --optimizer ", {"sgd", "adam", "rmsprop"}),
+    ],
+)
+def test_other_values_are_completed_too(words: str, names: set[str]) -> None:
+    assert completed("bash", f"gabordiag {words}") == names
