@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from contextlib import redirect_stdout
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand
 
 from gabordiag._version import __version__
@@ -15,7 +18,7 @@ from gabordiag.errors import UsageError
 app = typer.Typer(
     name="gabordiag",
     invoke_without_command=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Why does my learned Gabor angle jump back? Measures the loss landscape, runs the "
     "optimizer, names the cause, tries the remedies.",
@@ -48,9 +51,15 @@ def _root(
     ] = False,
 ) -> None:
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help(), err=True)
+        # With rich it is printed, without it returned.
+        with redirect_stdout(sys.stderr):
+            print(ctx.get_help())
         raise typer.Exit(2)
 
 
-for _function in commands.ALL:
-    app.command(_function.__name__.removesuffix("_command"), cls=_Command)(_function)
+for _listed in commands.ALL:
+    _name = _listed.function.__name__.removesuffix("_command")
+    _calls = [escape(f"  gabordiag {_name} {words}".rstrip()) for words in _listed.examples]
+    app.command(
+        _name, cls=_Command, rich_help_panel=_listed.panel, epilog="\n".join(["Examples:", *_calls])
+    )(_listed.function)

@@ -7,9 +7,9 @@ its result says and which figures it has is one row of `KINDS` (`presentation/re
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 from typer import Argument, Option
@@ -230,8 +230,9 @@ def basins_command(
     lr: str = Option("1e-4:10:241", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
     starts: str | None = Option(
         None,
-        metavar="LO:HI:POINTS|NAME,NAME[:POINTS]",
-        help="Starts [default: the whole range, 361], or a plane of two parameters.",
+        metavar="LO:HI:POINTS",
+        help="Starts [default: the whole range, 361]; or NAME,NAME[:POINTS], a plane of two "
+        "parameters.",
     ),
     steps: int = steps_option(1500),
 ) -> Any:
@@ -406,7 +407,8 @@ def check_command(
 def explain_command(
     session: Session,
     log: Path = Argument(
-        help="A log: CSV, JSON, JSON lines, .gz of these, -, or TensorBoard's events."
+        metavar="LOG",
+        help="A log: CSV, JSON, JSON lines, .gz of these, -, or TensorBoard's events.",
     ),
     value_column: str | None = Option(None, help="Name of the parameter's column."),
     loss_column: str | None = Option(None, help="Name of the loss's column."),
@@ -471,12 +473,16 @@ def _title(settings: Settings) -> str:
 
 
 def report_command(
-    run: Path = Argument(help="A run folder, or its name in runs/.", autocompletion=saved_runs),
-    out: Path | None = Option(None, help="Folder to write into [default: the run's own]."),
+    run: Path = Argument(
+        metavar="RUN", help="A run folder, or its name in runs/.", autocompletion=saved_runs
+    ),
+    out: Path | None = Option(
+        None, metavar="PATH", help=r"Folder to write into \[default: the run's own]."
+    ),
     figure_format: list[str] = OutputOptions.figure_format,
     figure_size: str = OutputOptions.figure_size,
-    quiet: bool = Option(False, "--quiet", help="Print no text for people."),
-    debug: bool = Option(False, "--debug", help="Show tracebacks."),
+    quiet: bool = Option(False, "--quiet", metavar=" ", help="Print no text for people."),
+    debug: bool = Option(False, "--debug", metavar=" ", help="Show tracebacks."),
 ) -> None:
     """Figures and report again, from a saved run."""
     from rich.console import Console
@@ -506,9 +512,9 @@ def report_command(
 
 
 def runs_command(
-    root: Path = Argument(Path("runs"), help="Folder that holds run folders."),
-    json: bool = Option(False, "--json", help="Print one JSON object."),
-    debug: bool = Option(False, "--debug", help="Show tracebacks."),
+    root: Path = Argument(Path("runs"), metavar="FOLDER", help="Folder that holds run folders."),
+    json: bool = Option(False, "--json", metavar=" ", help="Print one JSON object."),
+    debug: bool = Option(False, "--debug", metavar=" ", help="Show tracebacks."),
 ) -> None:
     """Lists run folders: when, command, verdict."""
     from rich.console import Console
@@ -608,16 +614,49 @@ def _watched(
     return [element.label for element in watched], rates
 
 
+class Listed(NamedTuple):
+    """A command in the help: its panel there, and two calls that can be pasted."""
+
+    function: Callable[..., None]
+    panel: str
+    examples: tuple[str, str]
+
+
+_EXPLAIN, _MEASURE, _LOOK = "Find the cause", "Measure", "Look"
 ALL = (
-    reproduce_command,
-    sweep_command,
-    optimize_command,
-    basins_command,
-    bifurcate_command,
-    diagnose_command,
-    check_command,
-    explain_command,
-    explore_command,
-    report_command,
-    runs_command,
+    Listed(reproduce_command, _EXPLAIN, ("", "--image noise --animate")),
+    Listed(
+        sweep_command,
+        _MEASURE,
+        ("--over theta:-90deg:90deg:361", "--over theta --over wavelength --loss mse"),
+    ),
+    Listed(
+        optimize_command,
+        _MEASURE,
+        ("--lr 3 --start=-45deg --steps 300", "--optimizer sgd --optimizer adam --lr 0.1"),
+    ),
+    Listed(
+        basins_command,
+        _MEASURE,
+        ("--lr 1e-3:10:61 --starts=-90deg:90deg:91", "--starts theta,wavelength:41 --lr 0.05"),
+    ),
+    Listed(bifurcate_command, _MEASURE, ("", "--lr 0.1:5:400 --start 10deg")),
+    Listed(
+        diagnose_command,
+        _EXPLAIN,
+        ("--lr 3 --momentum 0.9", "--objective my_loss.py:loss --range 0:2 --start 0.1 --lr 0.1"),
+    ),
+    Listed(
+        check_command,
+        _EXPLAIN,
+        ("--derivative my_gabor.py:d_theta", "--wrt sigma --derivative my_gabor.py:d_sigma"),
+    ),
+    Listed(
+        explain_command, _EXPLAIN, ("log.csv --target 45deg --period pi", "log.csv.gz --no-plots")
+    ),
+    Listed(explore_command, _LOOK, ("--out page.html", "--image photo.jpg --loss mse")),
+    Listed(
+        report_command, _LOOK, ("runs/20260101-120000-sweep", "RUN --figure-format pdf --out paper")
+    ),
+    Listed(runs_command, _LOOK, ("", "old/runs --json")),
 )

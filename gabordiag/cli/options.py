@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import typer
+from rich.markup import escape
 from typer import Option
 from typer.models import OptionInfo
 
@@ -34,7 +35,8 @@ from gabordiag.cli.values import (
 )
 from gabordiag.presentation.figures.sheets import SHEETS
 
-_METAVARS = {str: "NAME", float: "NUMBER", int: "INTEGER", Path: "PATH"}
+# A flag shows no type.
+_METAVARS = {bool: " ", str: "NAME", float: "NUMBER", int: "INTEGER", Path: "PATH"}
 
 
 def completed(names: Any) -> Callable[[], list[str]]:
@@ -64,7 +66,7 @@ def choice(default: Any, names: Any, text: str = "") -> Any:
 
 def steps_option(default: int) -> Any:
     """Returns the option of the optimizer's steps."""
-    return Option(default, parser=parse_steps, metavar="INTEGER", help="Optimizer steps.")
+    return Option(default, parser=parse_steps, metavar="INTEGER", help="Optimizer steps, from 1.")
 
 
 def _apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -106,6 +108,8 @@ def apply_resume(ctx: typer.Context, path: Path | None) -> Path | None:
 class OutputOptions:
     """Where results go."""
 
+    panel = "Output"
+
     out: Path | None = Option(None, help="Folder for the results [default: a new one under runs/].")
     json: bool = Option(False, help="Print one JSON object on stdout.")
     quiet: bool = Option(False, help="Print no text for people.")
@@ -139,6 +143,8 @@ class PageOutputOptions(OutputOptions):
 class InputOptions:
     """The image, and how it is computed with."""
 
+    panel = "Image and precision"
+
     image: list[str] = Option(
         ["hopper"],
         metavar="PATH",
@@ -163,15 +169,17 @@ class InputOptions:
 class ExperimentOptions(InputOptions):
     """The question's experiment."""
 
+    panel = "Filter, target and loss"
+
     target_theta: float = Option(
         math.pi / 4,
         "--target-theta",
         "--target",
         parser=parse_point,
-        metavar="ANGLE[,ANGLE...]",
-        help="Orientation (or the custom parameter's value) that makes the target; a bare "
-        "number is in radians.",
-        show_default="pi/4",
+        metavar="ANGLE,...",
+        help="Orientation (or the custom parameter's value) that makes the target: 45deg, "
+        "pi/4 or in radians.",
+        show_default="45deg",
     )
     wavelength: float = Option(10.0, help="Carrier wavelength, pixels.")
     sigma: float = Option(4.0, help="Envelope's deviation, pixels.")
@@ -179,10 +187,10 @@ class ExperimentOptions(InputOptions):
         0.0,
         parser=parse_angle,
         metavar="ANGLE",
-        help="Carrier's phase; a bare number is in radians.",
+        help="Carrier's phase: 90deg, pi/2 or in radians.",
         show_default="0",
     )
-    gamma: float = Option(0.5, help="Envelope's aspect ratio.")
+    gamma: float = Option(0.5, help="Envelope's aspect ratio, no unit.")
     kernel_size: int = Option(31, help="Side of the kernel, odd, pixels.")
     loss: str = choice("rmse", LossName)
     target_noise: float = Option(0.0, help="Deviation of noise added to the target response.")
@@ -191,19 +199,23 @@ class ExperimentOptions(InputOptions):
 class StartOption:
     """One start."""
 
+    panel = ExperimentOptions.panel
+
     theta0: float = Option(
         -math.pi / 4,
         "--theta0",
         "--start",
         parser=parse_point,
         metavar="ANGLE",
-        help="Where the optimizer starts; a bare number is in radians.",
-        show_default="-pi/4",
+        help="Where the optimizer starts: -45deg, -pi/4 or in radians.",
+        show_default="-45deg",
     )
 
 
 class StartsOption:
     """Several starts, or one of several parameters."""
+
+    panel = ExperimentOptions.panel
 
     start: list[Named] = Option(
         [Named(-math.pi / 4)],
@@ -211,13 +223,15 @@ class StartsOption:
         "--start",
         parser=parse_named,
         metavar="[NAME=]ANGLE",
-        help="Where the optimizer starts; repeatable. A bare number is in radians.",
-        show_default="-pi/4",
+        help="Where the optimizer starts: -45deg, -pi/4 or in radians; repeatable.",
+        show_default="-45deg",
     )
 
 
 class OwnOptions:
     """A custom objective instead of the experiment."""
+
+    panel = "A custom objective instead"
 
     objective: str | None = Option(
         None,
@@ -258,7 +272,9 @@ def with_options(*groups: type) -> Callable[[Callable[..., Any]], Callable[..., 
         declared = [_declared(p.name, hints[p.name], p.default) for p in own]
         for group in groups:
             shared = get_type_hints(group).items()
-            declared += [_declared(name, hint, getattr(group, name)) for name, hint in shared]
+            for name, hint in shared:
+                home = next(base for base in group.__mro__ if name in vars(base))
+                declared.append(_declared(name, hint, getattr(group, name), home.panel))
 
         @functools.wraps(function)
         def command(ctx: typer.Context, **values: Any) -> None:
@@ -276,7 +292,7 @@ def with_options(*groups: type) -> Callable[[Callable[..., Any]], Callable[..., 
     return decorate
 
 
-def _declared(name: str, kind: Any, info: Any) -> inspect.Parameter:
+def _declared(name: str, kind: Any, info: Any, panel: str | None = None) -> inspect.Parameter:
     """Returns the parameter that typer sees, with what follows from its name and type.
 
     A flag has no opposite, errors name the option, and the help says NUMBER instead of Python's
@@ -289,4 +305,7 @@ def _declared(name: str, kind: Any, info: Any) -> inspect.Parameter:
             info.parser = named(info.param_decls[-1], info.parser)
         kinds = [_METAVARS[base] for base in (*get_args(kind), kind) if base in _METAVARS]
         info.metavar = info.metavar or next(iter(kinds), None)
+        info.rich_help_panel = panel
+        # What stands in brackets is text, not a style.
+        info.help = escape(info.help or "")
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=kind)

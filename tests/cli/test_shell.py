@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import get_args
 
 import pytest
+import typer
 
 from gabordiag import choices
+from gabordiag.cli import commands
+from gabordiag.cli.app import app
 
 CALLS = """
 import sys
@@ -121,3 +125,34 @@ def test_values_are_completed(shell: str, tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_other_values_are_completed_too(words: str, names: set[str]) -> None:
     assert completed("bash", f"gabordiag {words}") == names
+
+
+PANELS = {
+    "": ["Options", "Find the cause", "Measure", "Look"],
+    "optimize": ["Options", "Image and precision", "Filter, target and loss",
+                 "A custom objective instead", "Output"],
+    "explain": ["Arguments", "Options", "Output"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("command", PANELS)
+def test_help_is_in_panels(command: str, width: int) -> None:
+    lines = answered(
+        ["-c", COMPLETE.replace('["gabordiag"]', f"['gabordiag', *{command.split()}, '--help']")],
+        COLUMNS=str(width), NO_COLOR="1",
+    )  # fmt: skip
+    text, heavy = lines
+    assert heavy.strip() == ""
+    assert re.findall(r"^╭─ (.*?) ─", text, re.MULTILINE) == PANELS[command]
+    assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize("listed", commands.ALL, ids=lambda listed: listed.function.__name__)
+def test_examples_of_the_help_can_be_typed(listed: commands.Listed) -> None:
+    name = listed.function.__name__.removesuffix("_command")
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    assert len(set(listed.examples)) == 2
+    for words in listed.examples:
+        command.make_context(name, shlex.split(words)).close()
+        assert f"gabordiag {name} {words}".strip() in command.epilog

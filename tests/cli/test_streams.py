@@ -86,8 +86,8 @@ def test_bare_call_shows_the_help_with_its_lines(capsys: pytest.CaptureFixture[s
     assert run([]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    lines = shown.err.splitlines()
-    assert lines[0].startswith("Usage: gabordiag")
+    lines = [line.strip("│ ") for line in shown.err.splitlines()]
+    assert next(line for line in lines if line).startswith("Usage: gabordiag")
     assert [line for line in lines if line.split()[:1] == ["diagnose"]]
 
 
