@@ -127,8 +127,11 @@ def _sketch(letters: Letters) -> Group:
     return Group(*lines, Text(letters.ends, style="dim", no_wrap=True))
 
 
-def _table(console: Console, block: Table) -> RenderableType:
-    """A table, or where its columns would become too narrow for their words, one line a cell."""
+def _table(console: Console, block: Table, *, folds: bool = False) -> RenderableType:
+    """A table, or where its columns would become too narrow for their words, one line a cell.
+
+    A table that folds breaks its words, such as long paths.
+    """
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in block.columns:
         table.add_column(Text(title), overflow="fold")
@@ -136,7 +139,7 @@ def _table(console: Console, block: Table) -> RenderableType:
         table.add_row(*_cells(block, row))
     unbounded = console.options.update(max_width=10_000)
     needs = Measurement.get(console, unbounded, table)
-    wraps_well = needs.minimum <= console.width and console.width >= _WRAPPING
+    wraps_well = (folds or needs.minimum <= console.width) and console.width >= _WRAPPING
     return table if needs.maximum <= console.width or wraps_well else _stacked(block)
 
 
@@ -170,11 +173,15 @@ def print_location(console: Console, words: str, path: Path) -> None:
 
 
 def runs_table(console: Console, listed: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Returns the table of run folders."""
-    keys = ("started", "command", "status", "verdict", "run")
+    """Returns the table of run folders; a run without a verdict shows its status."""
     rows = tuple(
-        tuple("–" if entry.get(key) is None else str(entry[key]) for key in keys)
+        (
+            str(entry.get("started") or "–")[:16].replace("T", " "),
+            str(entry.get("command") or "–"),
+            spoken(str(entry.get("verdict") or entry.get("status") or "–")),
+            str(entry["run"]),
+        )
         for entry in listed
     )
-    block = Table(("started", "command", "status", "verdict", "folder"), rows)
-    return _table(console, to_encodable(console, block))
+    block = Table(("started (UTC)", "command", "verdict", "folder"), rows)
+    return _table(console, to_encodable(console, block), folds=True)
