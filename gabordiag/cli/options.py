@@ -273,7 +273,7 @@ def with_options(*groups: type) -> Callable[[Callable[..., Any]], Callable[..., 
         for group in groups:
             shared = get_type_hints(group).items()
             for name, hint in shared:
-                home = next(base for base in group.__mro__ if name in vars(base))
+                home: Any = next(base for base in group.__mro__ if name in vars(base))
                 declared.append(_declared(name, hint, getattr(group, name), home.panel))
 
         @functools.wraps(function)
