@@ -61,17 +61,50 @@ _PLANE_RATE, _PLANE_STEPS = 0.01, 500
 
 
 @with_options(InputOptions, OutputOptions)
-def reproduce_command(session: Session, animate: bool = _ANIMATE) -> Any:
+def reproduce_command(
+    session: Session,
+    animate: bool = _ANIMATE,
+    bank: int | None = Option(
+        None,
+        help="A bank of so many random filters, all five parameters learned, instead of the two; "
+        "16 take about a minute.",
+    ),
+) -> Any:
     """The question's failure, explained, for two filters."""
     from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
     from gabordiag.dynamics.replay import log_columns
 
     experiment = experiment_from(session)
+    if bank is not None:
+        return _reproduce_bank(session, experiment, bank)
     folder = session.open_folder()
     columns = log_columns(["theta"])
     with session.progress("reproducing") as bar:
         result = reproduce(experiment, log=lambda name: folder.log(name, columns), progress=bar)
     return result.view().with_data(kernel_tables(experiment) if animate else {})
+
+
+def _reproduce_bank(session: Session, experiment: Any, bank: int) -> Any:
+    """`reproduce --bank`: the question at full size.
+
+    Raises:
+        UsageError: An option that has no effect on a bank.
+    """
+    from gabordiag.diagnosis.bank import reproduce_bank
+    from gabordiag.dynamics.replay import log_columns
+    from gabordiag.gabor import PARAMETER_NAMES
+
+    if session.settings["animate"]:
+        raise UsageError("--animate has no effect beside --bank.", "Leave one of them out.")
+    labels = [f"{name}[{row}]" for name in PARAMETER_NAMES for row in range(bank)]
+    with session.progress("training") as bar:
+        return reproduce_bank(
+            experiment,
+            bank,
+            seed=session.settings["seed"],
+            listener=session.listener(0, log_columns(labels)),
+            progress=bar,
+        ).view()
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)

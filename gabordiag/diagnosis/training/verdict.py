@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.diagnosis.training.elements import Facts, Judged
+from gabordiag.diagnosis.training.kernels import kernel_starts
 from gabordiag.diagnosis.training.lines import batch_count, evaluate_lines
 from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -201,7 +202,9 @@ def diagnose_training(
     )
     report("looking along each element", 0, 1)
     evaluation = Evaluation(training, batches, seed)
-    facts = Facts(training, run, evaluate_lines(training, run, evaluation), batches[0])
+    lines = evaluate_lines(training, run, evaluation)
+    fitted = kernel_starts(training, watched, run.final, batches) if run.is_finite else {}
+    facts = Facts(training, run, lines, batches[0], fitted)
     elements = tuple(Judged(facts, index) for index in range(len(watched)))
     remedies: tuple[TrainingRemedy, ...] = ()
     if seeds > 0 and any(judged.verdict != "healthy" for judged in elements):
