@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gabordiag.checks.verify import Check
+from gabordiag.diagnosis.bank import BankReproduction
 from gabordiag.diagnosis.log.explain import Explanation
 from gabordiag.diagnosis.reproduction import Reproduction
 from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
@@ -182,6 +183,12 @@ KINDS: dict[str, Kind] = {
         _draw_first_case,
         lambda cases: {f"{name}-": case.failing for name, case in cases.items()},
     ),
+    "reproduce of a bank": Kind(
+        _as_it_is,
+        words.bank,
+        lambda view: training_figures(View(view.result["diagnosis"], view.data)),
+        lambda ax, view: draw_shares(ax, View(view.result["diagnosis"], view.data)),
+    ),
     "check": Kind(_as_it_is, words.check, draw=draw_check),
     "explain": Kind(_as_it_is, words.explanation, _each(log=log_figure), draw_explanation),
     "explore": Kind(read_explored, words.exploration),
@@ -197,6 +204,7 @@ _COMMANDS: dict[type[Result], str] = {
     Diagnosis: "diagnose",
     TrainingDiagnosis: "diagnose",
     Reproduction: "reproduce",
+    BankReproduction: "reproduce",
     Check: "check",
     Explanation: "explain",
 }
@@ -204,7 +212,7 @@ _COMMANDS: dict[type[Result], str] = {
 
 def kind_of(command: str, view: View) -> Kind:
     """Returns how a command's result is shown."""
-    variants = {"parameters": "of two", "elements": "of a training"}
+    variants = {"parameters": "of two", "elements": "of a training", "filters": "of a bank"}
     names = [f"{command} {words}" for key, words in variants.items() if key in view.result]
     return next((KINDS[name] for name in names if name in KINDS), KINDS[command])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gabordiag.diagnosis.bank import ARRIVED
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
@@ -589,6 +590,37 @@ def training_diagnosis(view: View) -> list[Block]:
         *_training_remedies(result),
         Heading("The training"),
         _training(result),
+        Picture("gradients"),
+    ]
+
+
+def bank(view: View) -> list[Block]:
+    """Returns how many filters of a bank arrived, each of them, what helps, and the training."""
+    result = view.result
+    rows = tuple(
+        (
+            str(made["filter"]),
+            number(made["error"], 2),
+            "arrived" if made["arrived"] else spoken(made["verdict"]),
+            made["why"],
+            number(made["error_after"], 2),
+        )
+        for made in result["filters"]
+    )
+    text = (
+        "The error is the mean square of the difference of a filter's response and its teacher's, "
+        f"over that of its teacher's; below {ARRIVED:g} a filter has arrived."
+    )
+    return [
+        verdict(result),
+        Picture("bank"),
+        Heading("Each filter"),
+        Table(("filter", "error", "verdict", "why", "with the remedy"), rows),
+        Paragraph(text),
+        *_training_remedies(result["diagnosis"]),
+        Picture("lines"),
+        Heading("The training"),
+        _training(result["diagnosis"]),
         Picture("gradients"),
     ]
 
