@@ -7,7 +7,6 @@ from typing import Any
 
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.maps import Basins
-from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
 from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.losses import LOSSES
@@ -32,9 +31,11 @@ from gabordiag.presentation.phrases import (
     describe_points,
     exact_derivative,
     findings,
+    jump_definition,
     number,
     outcome_name,
     outcome_shares,
+    outcome_words,
     parameter_of,
     rate_words,
     rates_words,
@@ -95,7 +96,7 @@ def basins(made: Basins) -> list[Block]:
         Paragraph(_rates(made) + best),
         Picture("basins"),
         *_theory(made),
-        outcome_shares(made.fractions),
+        outcome_shares(made.fractions, made.sweep.landscape.parameter.goal_name),
         Heading("The landscape"),
         _sketch(made.sweep, start=made.windows.start),
         *_points(made.sweep.landscape),
@@ -280,12 +281,12 @@ def _meanings(made: Runs) -> Listing:
     """Explains the words of the table of runs that occur in it."""
     runs = made.runs
     items = [
-        f"{name.replace('_', ' ')}: {OUTCOMES[name]}"
+        f"{name.replace('_', ' ')}: {outcome_words(name, made.goal_name)}"
         for name in dict.fromkeys(run["outcome"] for run in runs)
     ]
     if any(run["n_jumps"] for run in runs):
         height = "landscape's height" if made.sweep else "range of the run's losses"
-        items.append(f"jumps: steps on which the loss rises by {JUMP_RISE:.0%} of the {height}")
+        items.append(f"jump: {jump_definition(height)}")
     if any(run["lyapunov"] is not None for run in runs):
         items.append(
             "Lyapunov: the exponent, per step, with which two nearby runs diverge from each other; "
