@@ -39,7 +39,8 @@ OFFERED: dict[str, tuple[str, str, bool]] = {
 # The thresholds of `outcomes.py` that the page decides by, and those of the diagnosis.
 _RULES = (
     "TAIL_FRACTION", "MAX_PERIOD", "REPEAT_TOLERANCE", "ROUNDING_MOVE", "PLATEAU_MOVE",
-    "PLATEAU_SLOPE", "SETTLED_SHARE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "JUMP_RISE",
+    "PLATEAU_SLOPE", "SETTLED_SHARE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "SYMPTOM_LOW",
+    "SYMPTOM_HIGH", "JUMP_RISE",
 )  # fmt: skip
 _DIAGNOSIS_RULES = {
     "flat_slope": FLAT_SLOPE,

@@ -11,6 +11,7 @@ from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.space import Parameter
+from gabordiag.presentation.answers import answers
 from gabordiag.presentation.blocks import (
     Block,
     Heading,
@@ -120,9 +121,10 @@ def bifurcation(made: Bifurcation) -> list[Block]:
 
 
 def diagnosis(made: Diagnosed) -> list[Block]:
-    """Returns the verdict, what happened, why, what helps, and the run on what it ran on."""
+    """Returns answers, verdict, what happened, why, what helps, and the run on what it ran on."""
     found, one = made.verdict, made.runs.sweep
-    blocks: list[Block] = [verdict(found), Picture("run" if one else "pairs")]
+    blocks: list[Block] = [answers({"answer": (found, made.runs)}), verdict(found)]
+    blocks.append(Picture("run" if one else "pairs"))
     if found["jump_story"]:
         blocks += [Heading("What happened"), Listing(tuple(found["jump_story"]))]
     blocks += findings(found) if found["findings"] else []
@@ -134,8 +136,13 @@ def diagnosis(made: Diagnosed) -> list[Block]:
 
 
 def reproduction(cases: Mapping[str, Case]) -> list[Block]:
-    """Returns the symptom of each filter, then what happened, why, and what helps."""
-    blocks: list[Block] = []
+    """Returns the answers, the symptom of each filter, what happened, why, and what helps."""
+    found = {
+        f"{name} filter": (case.diagnosis, case.failing)
+        for name, case in cases.items()
+        if case.diagnosis is not None
+    }
+    blocks: list[Block] = [answers(found)] if found else []
     for name, case in cases.items():
         blocks += _symptom(name, case)
     blocks.append(Picture("comparison"))
@@ -329,12 +336,12 @@ def _theory(made: Basins) -> list[Block]:
 def _symptom(name: str, case: Case) -> list[Block]:
     """The verdict on a filter, and what was seen."""
     (run,) = case.failing.runs
-    symptom = "reproduced" if case.reproduced else "not reproduced"
+    symptom = "shows" if case.reproduced else "does not show"
     start = case.failing.ground.landscape.parameter.show(run["start"])
     text = (
-        f"sgd, {run['loss']}, lr {run['lr']:g}, {run['steps']} steps from {start}: the question's "
-        f"symptom is {symptom}: {run['symptoms']} times the loss fell below 30% of its largest and "
-        "was back above 60% one step later."
+        f"sgd, {run['loss']}, lr {run['lr']:g}, {run['steps']} steps from {start}: the run "
+        f"{symptom} the question's symptom, with {counted(run['n_jumps'], 'jump', 'jumps')}; "
+        f"a jump is {jump_definition()}."
     )
     blocks: list[Block] = [Heading(f"The {name} filter")]
     if case.diagnosis is not None:

@@ -61,8 +61,9 @@ from gabordiag.presentation.phrases import (
 _DETAIL = 60
 # Steps of a restless run that are drawn on the landscape: before its first jump, or without one.
 _STEPS_DRAWN = 8
-# Shorter steps, of the window's width, are seen from their points.
-_SHORT = 0.012
+# Of the window's width: shorter steps are seen from their points; places farther from its middle
+# are not drawn.
+_SHORT, _NEAR = 0.012, 3.0
 # Steps of a column of the density of a long run; columns at most; rows.
 _COLUMN_STEPS, _MOST_COLUMNS, _ROWS = 100, 40, 26
 # How high the arc of a step rises over the straight way, of the height: a jump's, any other's.
@@ -295,10 +296,10 @@ def without_wraps(
 ) -> tuple[FloatArray, FloatArray]:
     """Returns steps and wrapped values with a gap wherever a step crosses the period's end.
 
-    What is more than a window away from the window is left out: a run that blows up is no line.
+    What is far from the window is left out: a run that blows up is no line.
     """
     (low, high), shown = axis.limits, axis.wrap(values)
-    shown[np.abs(shown - (low + high) / 2) > 1.5 * (high - low)] = np.nan
+    shown[np.abs(shown - (low + high) / 2) > _NEAR * (high - low)] = np.nan
     at = np.flatnonzero(axis.turns(values)) + 1
     return np.insert(steps, at, steps[at]), np.insert(shown, at, np.nan)
 
@@ -348,7 +349,11 @@ def _draw_path(ax: Axes, axis: ParameterAxis, path: RunPath, count: int) -> None
     if count > MOST_NAMED:
         return
     jumps = set((path.jumps - first).tolist())
-    long = np.abs(np.diff(x)) > _SHORT * (axis.limits[1] - axis.limits[0])
+    low, high = axis.limits
+    # Of a run that blows up, what is near the window.
+    near = (np.abs(x - (low + high) / 2) < _NEAR * (high - low)) & np.isfinite(y)
+    with np.errstate(invalid="ignore"):
+        long = near[1:] & near[:-1] & (np.abs(np.diff(x)) > _SHORT * (high - low))
     drawn = [t for t in np.flatnonzero(long).tolist() if count == 1 or t in jumps]
     for t in drawn[:PATH_STEPS]:
         _draw_step(ax, axis, path, first + t, is_jump=t in jumps)
@@ -365,8 +370,6 @@ def _draw_step(ax: Axes, axis: ParameterAxis, path: RunPath, t: int, *, is_jump:
     lift = (_HIGH if is_jump else _LOW) * (top - bottom) * min(1.0, 4 * abs(travel) / (high - low))
     arc = np.stack([axis.wrap(begin) + share * travel, np.interp(share, (0, 1), heights)], axis=1)
     arc[:, 1] += lift * 4 * share * (1 - share)
-    if not np.isfinite(arc).all():
-        return
     shift = float(axis.wrap(end)) - arc[-1, 0]
     for moved in (0.0, shift) if abs(shift) > _SHORT * (high - low) else (0.0,):
         arrow = FancyArrowPatch(
