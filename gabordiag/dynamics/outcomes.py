@@ -28,7 +28,7 @@ OUTCOMES = {
     "local_minimum": "settles in another minimum",
     "plateau": "hardly moves, loss high, no minimum there",
     "cycle": "repeats a cycle of values",
-    "erratic": "jumps about without a period",
+    "erratic": "wanders without a period",
     "running": "runs off by whole periods, loss repeats",
     "unfinished": "still descending when the steps end",
     "frozen": "no gradient ever arrived",

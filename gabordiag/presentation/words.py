@@ -8,11 +8,11 @@ from typing import Any
 from gabordiag.diagnosis.bank import ARRIVED
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.maps import Basins
-from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
 from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.space import Parameter
+from gabordiag.presentation.answers import answers
 from gabordiag.presentation.blocks import (
     Block,
     Heading,
@@ -33,9 +33,11 @@ from gabordiag.presentation.phrases import (
     describe_points,
     exact_derivative,
     findings,
+    jump_definition,
     number,
     outcome_name,
     outcome_shares,
+    outcome_words,
     parameter_of,
     rate_words,
     rates_words,
@@ -96,7 +98,7 @@ def basins(made: Basins) -> list[Block]:
         Paragraph(_rates(made) + best),
         Picture("basins"),
         *_theory(made),
-        outcome_shares(made.fractions),
+        outcome_shares(made.fractions, made.sweep.landscape.parameter.goal_name),
         Heading("The landscape"),
         _sketch(made.sweep, start=made.windows.start),
         *_points(made.sweep.landscape),
@@ -120,9 +122,10 @@ def bifurcation(made: Bifurcation) -> list[Block]:
 
 
 def diagnosis(made: Diagnosed) -> list[Block]:
-    """Returns the verdict, what happened, why, what helps, and the run on what it ran on."""
+    """Returns answers, verdict, what happened, why, what helps, and the run on what it ran on."""
     found, one = made.verdict, made.runs.sweep
-    blocks: list[Block] = [verdict(found), Picture("run" if one else "pairs")]
+    blocks: list[Block] = [answers({"answer": (found, made.runs)}), verdict(found)]
+    blocks.append(Picture("run" if one else "pairs"))
     if found["jump_story"]:
         blocks += [Heading("What happened"), Listing(tuple(found["jump_story"]))]
     blocks += findings(found) if found["findings"] else []
@@ -134,8 +137,13 @@ def diagnosis(made: Diagnosed) -> list[Block]:
 
 
 def reproduction(cases: Mapping[str, Case]) -> list[Block]:
-    """Returns the symptom of each filter, then what happened, why, and what helps."""
-    blocks: list[Block] = []
+    """Returns the answers, the symptom of each filter, what happened, why, and what helps."""
+    found = {
+        f"{name} filter": (case.diagnosis, case.failing)
+        for name, case in cases.items()
+        if case.diagnosis is not None
+    }
+    blocks: list[Block] = [answers(found)] if found else []
     for name, case in cases.items():
         blocks += _symptom(name, case)
     blocks.append(Picture("comparison"))
@@ -281,12 +289,12 @@ def _meanings(made: Runs) -> Listing:
     """Explains the words of the table of runs that occur in it."""
     runs = made.runs
     items = [
-        f"{name.replace('_', ' ')}: {OUTCOMES[name]}"
+        f"{name.replace('_', ' ')}: {outcome_words(name, made.goal_name)}"
         for name in dict.fromkeys(run["outcome"] for run in runs)
     ]
     if any(run["n_jumps"] for run in runs):
         height = "landscape's height" if made.sweep else "range of the run's losses"
-        items.append(f"jumps: steps on which the loss rises by {JUMP_RISE:.0%} of the {height}")
+        items.append(f"jump: {jump_definition(height)}")
     if any(run["lyapunov"] is not None for run in runs):
         items.append(
             "Lyapunov: the exponent, per step, with which two nearby runs diverge from each other; "
@@ -329,12 +337,12 @@ def _theory(made: Basins) -> list[Block]:
 def _symptom(name: str, case: Case) -> list[Block]:
     """The verdict on a filter, and what was seen."""
     (run,) = case.failing.runs
-    symptom = "reproduced" if case.reproduced else "not reproduced"
+    symptom = "shows" if case.reproduced else "does not show"
     start = case.failing.ground.landscape.parameter.show(run["start"])
     text = (
-        f"sgd, {run['loss']}, lr {run['lr']:g}, {run['steps']} steps from {start}: the question's "
-        f"symptom is {symptom}: {run['symptoms']} times the loss fell below 30% of its largest and "
-        "was back above 60% one step later."
+        f"sgd, {run['loss']}, lr {run['lr']:g}, {run['steps']} steps from {start}: the run "
+        f"{symptom} the question's symptom, with {counted(run['n_jumps'], 'jump', 'jumps')}; "
+        f"a jump is {jump_definition()}."
     )
     blocks: list[Block] = [Heading(f"The {name} filter")]
     if case.diagnosis is not None:
