@@ -7,6 +7,7 @@ The layers, in the order of the story; each imports only from those above it:
     results           what every result can do (JSON, arrays, plot)
     gabor, images     the kernel and its derivatives; where an image comes from
     gabor_layer       a convolution with learned Gabor filters
+    gabor_fit         which Gabor filter a kernel is
     objective         what is minimised: a loss of one or of several parameters
     own               a user's function or module as an objective
     checks            is a kernel, a derivative, a graph right?
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         sweep,
     )
     from gabordiag.api_log import explain
+    from gabordiag.diagnosis.bank import reproduce_bank
     from gabordiag.dynamics.logger import TrajectoryLogger
     from gabordiag.gabor import GaborParameters, gabor_kernel, gabor_partials
     from gabordiag.gabor_layer import GaborConv2d
@@ -56,6 +58,7 @@ _HOMES = {
     "gabor_kernel": "gabordiag.gabor",
     "gabor_partials": "gabordiag.gabor",
     "GaborConv2d": "gabordiag.gabor_layer",
+    "reproduce_bank": "gabordiag.diagnosis.bank",
     "Experiment": "gabordiag.objective.experiment",
     "Training": "gabordiag.own.training",
     "TrajectoryLogger": "gabordiag.dynamics.logger",
@@ -77,6 +80,7 @@ __all__ = [
     "gabor_partials",
     "optimize",
     "plane_basins",
+    "reproduce_bank",
     "sweep",
 ]
 

@@ -470,6 +470,7 @@ def diagnose(
     params: str | Sequence[str] = (),
     seed: int = 0,
     seeds: int = 3,
+    checkpoint: str | Path | None = None,
     listener: StepListener | None = None,
     progress: Callable[..., None] | None = None,
 ) -> TrainingDiagnosis: ...
@@ -536,8 +537,10 @@ def diagnose(
         progress: Called with (causes and remedies done, about how many in all); of a `Training`,
             with what is done as a third argument.
         own: As in `as_objective`. Of a `Training`: `params`, the names of what is watched, such as
-            `["gabor.theta", "gabor.sigma[3]"]`; `seed` of everything random (0); and `seeds`, how
-            many trainings each remedy is judged by (3; 0 tries none).
+            `["gabor.theta", "gabor.sigma[3]"]`; `seed` of everything random (0); `seeds`, how many
+            trainings each remedy is judged by (3; 0 tries none); and `checkpoint`, a file that
+            holds the run's state until the diagnosis is made: if a call that was killed is
+            repeated, the run goes on from there, and ends with the same numbers.
 
     Returns:
         A `Diagnosis`: `verdict`, `headline`, `findings` and `remedies`; of a `Training` a
@@ -566,7 +569,7 @@ def diagnose(
                 "a training starts as its model stands, and is run here.",
                 "Leave start, from_log and log_scale out.",
             )
-        options = {name: own.pop(name) for name in ("seed", "seeds") if name in own}
+        options = {name: own.pop(name) for name in ("seed", "seeds", "checkpoint") if name in own}
         params = own.pop("params", ()) or own.pop("param", ())
         if own:
             raise UsageError(
@@ -582,7 +585,9 @@ def diagnose(
             progress=progress,
             **options,
         )
-    if stray := {"params", "batches", "labels", "loader", "metric", "seeds"} & set(own):
+    if stray := {"params", "batches", "labels", "loader", "metric", "seeds", "checkpoint"} & set(
+        own
+    ):
         raise UsageError(f"{sorted(stray)[0]} is for a training.", HOW_TO_BUILD)
     own |= _vector_start(thing, start, own)
     if "start" in own:

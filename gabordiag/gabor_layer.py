@@ -170,6 +170,10 @@ class GaborConv2d(nn.Module):
         weight = self.kernels()[:, None]
         if self.mix is not None:
             weight = weight * self.mix[..., None, None]
+        return self.convolve(input, weight, self.bias)
+
+    def convolve(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Returns the responses to other filters (m, channels of a group, K, K), as laid here."""
         padding = self.padding
         if self.padding_mode != "zeros":
             if isinstance(padding, str):
@@ -180,7 +184,7 @@ class GaborConv2d(nn.Module):
             input = functional.pad(input, [right, right, down, down], mode=self.padding_mode)
             padding = 0
         return functional.conv2d(
-            input, weight, self.bias, self.stride, padding, self.dilation, self.groups
+            input, weight, bias, self.stride, padding, self.dilation, self.groups
         )
 
     def extra_repr(self) -> str:

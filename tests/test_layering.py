@@ -26,7 +26,7 @@ ORDER = (
     {"choices", "errors", "wording"},
     {"results"},
     {"gabor", "images"},
-    {"gabor_layer"},
+    {"gabor_fit", "gabor_layer"},
     {"objective"},
     {"own"},
     {"checks"},

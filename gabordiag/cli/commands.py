@@ -65,22 +65,64 @@ _LEARN = Option(
     help="The learned parameter; several, if repeated.",
 )
 
+_RESUME = Option(
+    None,
+    metavar="RUN",
+    autocompletion=saved_runs,
+    is_eager=True,
+    callback=apply_resume,
+    help="Go on with an interrupted run, in its folder.",
+)
+
 # Of a plane of starts, where no other is given.
 _PLANE_RATE, _PLANE_STEPS = 0.01, 500
 
 
 @with_options(InputOptions, OutputOptions)
-def reproduce_command(session: Session, animate: bool = _ANIMATE) -> Any:
+def reproduce_command(
+    session: Session,
+    animate: bool = _ANIMATE,
+    bank: int | None = Option(
+        None,
+        help="A bank of so many random filters, all five parameters learned, instead of the two; "
+        "16 take about a minute.",
+    ),
+) -> Any:
     """The question's failure, explained, for two filters."""
     from gabordiag.diagnosis.reproduction import kernel_tables, reproduce
     from gabordiag.dynamics.replay import log_columns
 
     experiment = experiment_from(session)
+    if bank is not None:
+        return _reproduce_bank(session, experiment, bank)
     folder = session.open_folder()
     columns = log_columns(["theta"])
     with session.progress("reproducing") as bar:
         result = reproduce(experiment, log=lambda name: folder.log(name, columns), progress=bar)
     return result.view().with_data(kernel_tables(experiment) if animate else {})
+
+
+def _reproduce_bank(session: Session, experiment: Any, bank: int) -> Any:
+    """`reproduce --bank`: the question at full size.
+
+    Raises:
+        UsageError: An option that has no effect on a bank.
+    """
+    from gabordiag.diagnosis.bank import reproduce_bank
+    from gabordiag.dynamics.replay import log_columns
+    from gabordiag.gabor import PARAMETER_NAMES
+
+    if session.settings["animate"]:
+        raise UsageError("--animate has no effect beside --bank.", "Leave one of them out.")
+    labels = [f"{name}[{row}]" for name in PARAMETER_NAMES for row in range(bank)]
+    with session.progress("training") as bar:
+        return reproduce_bank(
+            experiment,
+            bank,
+            seed=session.settings["seed"],
+            listener=session.listener(0, log_columns(labels)),
+            progress=bar,
+        ).view()
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
@@ -149,25 +191,12 @@ def optimize_command(
     batch_size: int | None = Option(
         None, help="Draw so many of the images at every step [default: all of them]."
     ),
-    resume: Path | None = Option(
-        None,
-        metavar="RUN",
-        autocompletion=saved_runs,
-        is_eager=True,
-        callback=apply_resume,
-        help="Go on with an interrupted run, in its folder.",
-    ),
+    resume: Path | None = _RESUME,
     animate: bool = _ANIMATE,
 ) -> Any:
     """Real torch optimizers, every step logged as it happens."""
     settings = session.settings
-    if resume is not None:
-        stray = sorted(settings.typed - {"resume", "json", "quiet", "no_plots", "debug"})
-        if stray:
-            raise UsageError(
-                f"{option(stray[0])} cannot be given with --resume.",
-                "A run is resumed with the settings that it was started with.",
-            )
+    _require_alone(settings, resume)
     from gabordiag.api import as_objective_of, optimize
     from gabordiag.dynamics.replay import log_columns
     from gabordiag.dynamics.run import trajectory_name
@@ -333,19 +362,31 @@ def diagnose_command(
         None, metavar="FILE", help="A logged run to diagnose instead of making one."
     ),
     check: bool = Option(False, help="Exit with 1 when the verdict is unhealthy."),
+    resume: Path | None = _RESUME,
 ) -> None:
     """What is wrong, proved, and what fixes it, each remedy tried."""
     from gabordiag.api import as_objective_of, diagnose
+    from gabordiag.dynamics.checkpoint import CHECKPOINT
     from gabordiag.dynamics.replay import log_columns
+    from gabordiag.dynamics.run import trajectory_name
     from gabordiag.own.training import Training
 
     settings = session.settings
+    _require_alone(settings, resume)
     subject, keywords = subject_from(session)
     rates: Any
+    listener: Any
     if isinstance(subject, Training):
         labels, rates = _watched(settings, subject, keywords)
         objective = line = start = None
         more = {name: keywords[name] for name in ("param", "seed")}
+        folder = session.open_folder()
+        more["checkpoint"] = folder.path / CHECKPOINT
+    elif resume is not None:
+        raise UsageError(
+            "only the diagnosis of a training can be resumed.",
+            f"Run this one again: gabordiag diagnose --config {resume / 'config.toml'}",
+        )
     else:
         objective = as_objective_of(subject, learn, **keywords)
         labels, line, more = objective.space.names, getattr(objective, "line", None), {}
@@ -354,6 +395,13 @@ def diagnose_command(
         if len(starts) > 1 or (isinstance(rates, list) and len(rates) > 1):
             raise UsageError("a diagnosis is of one run: one --start, and one --lr for each name.")
         start = objective.space.point(starts[0])
+    listener = None
+    if from_log is None:
+        columns = log_columns(labels)
+        log = session.listener(0, columns)
+        done = 0 if resume is None else len(folder.logged(trajectory_name(0), columns))
+        # A training that goes on hands out the steps before it again.
+        listener = (lambda step: step.step < done or log(step)) if done else log
     with session.progress("training" if objective is None else "diagnosing", line) as bar:
         result = diagnose(
             subject if objective is None else objective,
@@ -366,7 +414,7 @@ def diagnose_command(
             schedule=settings["schedule"],
             over=learn,
             from_log=from_log,
-            listener=session.listener(0, log_columns(labels)) if from_log is None else None,
+            listener=listener,
             progress=bar,
             **more,
         )
@@ -529,6 +577,20 @@ def runs_command(
         return
     console = Console(highlight=False)
     console.print(runs_table(console, listed) if listed else f"No runs under {root}.")
+
+
+def _require_alone(settings: Settings, resume: Path | None) -> None:
+    """Refuses what would change a run that is resumed.
+
+    Raises:
+        UsageError: Such an option was given.
+    """
+    stray = sorted(settings.typed - {"resume", "json", "quiet", "no_plots", "debug"})
+    if resume is not None and stray:
+        raise UsageError(
+            f"{option(stray[0])} cannot be given with --resume.",
+            "A run is resumed with the settings that it was started with.",
+        )
 
 
 def _starts(settings: Settings, learn: Sequence[str]) -> list[Any]:

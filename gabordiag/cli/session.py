@@ -89,7 +89,7 @@ class Session:
 
             self._print_warnings()
             settings = self.settings
-            # Only `optimize` has the option.
+            # Not every command has the option.
             if (resumed := settings.get("resume")) is not None:
                 self._folder = RunFolder.resume(resumed, self.command)
             else:

@@ -902,9 +902,9 @@ class Facts:
     def __init__(self, run: Run, sweep: Sweep | None = None, bench: Bench | None = None) -> None:
         self.run, self.sweep, self.faults = run, sweep, tuple[Finding, ...]()
         self.objective, self.space = run.objective, run.space
-        is_given = self.space.target is not None and not self.space.is_target_found
-        self.goal_name = "the target" if is_given else "the lowest minimum"
-        self.no_minimum = "there is no minimum" + (" at the target" if is_given else "")
+        self.goal_name = f"the {self.space.goal_name}"
+        at_target = " at the target" if self.space.goal_name == "target" else ""
+        self.no_minimum = f"there is no minimum{at_target}"
         self.line = self.objective.line if isinstance(self.objective, OfLine) else None
         self.landscape = None if sweep is None else sweep.landscape
         self.settings = replace(run.settings, lr=float(run.rates.max()))

@@ -3,7 +3,8 @@
     the optimizers     `optimizers` (torch's own, by name; one tensor as many runs)
     runs               `descend` (the loop), `run` (judged runs), `replay` (steps and their log),
                        `logger` (of your own training loop), `stochastic` (on mini-batches),
-                       `training` (one watched training run of a network)
+                       `training` (one watched training run of a network), `checkpoint` (with
+                       which one that was killed goes on)
     what became of it  `outcomes` (reached, cycle, erratic, ...; jumps, Lyapunov exponents, how
                        far a chaotic path can be trusted)
     many runs          `tables` (loss and gradient as tables), `batch` (all runs in one tensor),

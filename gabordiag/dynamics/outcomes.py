@@ -22,13 +22,15 @@ from gabordiag.results import finite_or_none
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
+# From what part of the response's mean square the error counts as none.
+ARRIVED = 1e-3
 # Outcome -> what it means, for legends and reports. The order is that of the codes in maps.
 OUTCOMES = {
     "reached": "reaches the target and stays",
     "local_minimum": "settles in another minimum",
     "plateau": "hardly moves, loss high, no minimum there",
     "cycle": "repeats a cycle of values",
-    "erratic": "jumps about without a period",
+    "erratic": "wanders without a period",
     "running": "runs off by whole periods, loss repeats",
     "unfinished": "still descending when the steps end",
     "frozen": "no gradient ever arrived",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gabordiag.dynamics.checkpoint import Checkpoint, plain_attributes, restore_attributes
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Step
 from gabordiag.errors import UsageError
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import user_code
-from gabordiag.own.training import Batch, State, Training, Watched
+from gabordiag.own.training import Batch, BatchStream, State, Training, Watched
 
 # Whose rate holds for all parameters that have none of their own.
 OTHERS = "others"
@@ -122,6 +125,7 @@ def run_training(
     listener: Callable[[Step], None] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
     batches: Sequence[Batch] = (),
+    checkpoint: str | Path | None = None,
 ) -> tuple[TrainingRun, float, float | None]:
     """Trains the model, watching some of its elements; the model comes back as it was.
 
@@ -137,22 +141,32 @@ def run_training(
         listener: Called with every step, some steps late.
         progress: Called with (steps done, steps in all, loss).
         batches: On which to score the model at the end. Default: the last batch.
+        checkpoint: File that holds the training's state meanwhile; if it exists, the training goes
+            on from there, and the listener gets the steps before it, too.
 
     Returns:
         The run; mean loss and mean metric on `batches` at its end.
 
     Raises:
         InputError: The user's code failed.
-        UsageError: Settings that torch.optim does not support.
+        UsageError: Settings that torch.optim does not support, or a checkpoint of another training.
     """
+    what = {"settings": asdict(settings), "rates": dict(rates), "seed": seed, "first": first}
+    what["watched"] = [element.label for element in watched]
+    saved = None if checkpoint is None else Checkpoint(checkpoint, what)
     with training.kept(seed):
         _place(training, watched, starts or {})
         start = training.state()
         trainer = _Trainer(training, watched, settings, rates, turning or {})
         began = time.perf_counter()
-        stream = training.stream(first)
+        stream = BatchStream(training, first)
         record = _Record(trainer, listener)
-        for step in range(settings.steps + 1):
+        if saved is not None and saved.content is not None:
+            began -= _go_on(saved.content, start, trainer, stream, record)
+        for step in range(record.count, settings.steps + 1):
+            if saved is not None:
+                parts = partial(_parts, start, trainer, stream, record, began)
+                saved.save(parts, now=step == settings.steps)
             loss, batch = trainer.evaluate(next(stream))
             record.take(loss)
             if progress is not None and step % _BLOCK == 0:
@@ -164,6 +178,52 @@ def run_training(
         run = record.finished(start, training.state(), seconds)
         loss, metric = training.score(batches or [batch])
     return run, loss, metric
+
+
+def _parts(
+    start: State, trainer: _Trainer, stream: BatchStream, record: _Record, began: float
+) -> dict[str, Any]:
+    """Returns what a checkpoint holds of a training between two steps."""
+    model = trainer.training.model
+    return {
+        "start": dict(start),
+        "model": trainer.training.state(),
+        "attributes": plain_attributes(model),
+        "optimizer": trainer.optimizer.state_dict(),
+        "schedule": None if trainer.schedule is None else trainer.schedule.state_dict(),
+        "stream": stream.place(),
+        "record": record.parts(),
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def _go_on(
+    saved: Mapping[str, Any],
+    start: State,
+    trainer: _Trainer,
+    stream: BatchStream,
+    record: _Record,
+) -> float:
+    """Brings a training to where a checkpoint was written; returns the seconds until then.
+
+    Raises:
+        UsageError: The model does not begin as the checkpoint's did.
+    """
+    if saved["start"].keys() != start.keys() or not all(
+        torch.equal(saved["start"][name].to(tensor), tensor) for name, tensor in start.items()
+    ):
+        raise UsageError(
+            "the model does not begin with the values that the checkpoint's began with.",
+            "Seed what builds it: torch.manual_seed(0).",
+        )
+    trainer.training.load(saved["model"])
+    restore_attributes(trainer.training.model, saved["attributes"])
+    trainer.optimizer.load_state_dict(saved["optimizer"])
+    if trainer.schedule is not None:
+        trainer.schedule.load_state_dict(saved["schedule"])
+    record.restore(saved["record"])
+    stream.go_to(saved["stream"])
+    return float(saved["seconds"])
 
 
 def _place(training: Training, watched: Sequence[Watched], starts: Mapping[str, float]) -> None:
@@ -304,6 +364,28 @@ class _Record:
         self._arrived = dict.fromkeys(trainer.tensors, False)
         sizes = [tensor.numel() for tensor in trainer.tensors.values()]
         self._offsets = dict(zip(trainer.tensors, np.cumsum([0, *sizes]).tolist(), strict=False))
+
+    @property
+    def count(self) -> int:
+        """How many steps were taken."""
+        return len(self._losses)
+
+    def parts(self) -> dict[str, Any]:
+        """Returns what was taken so far, as tensors and numbers."""
+        return {
+            "raw": torch.stack(self._raw) if self._raw else None,
+            "norms": torch.stack(self._norms) if self._norms else None,
+            "losses": list(self._losses),
+            "lrs": list(self._lrs),
+            "arrived": dict(self._arrived),
+        }
+
+    def restore(self, parts: Mapping[str, Any]) -> None:
+        """Goes on behind what was taken before; the listener gets it again."""
+        self._raw = [] if parts["raw"] is None else list(parts["raw"])
+        self._norms = [] if parts["norms"] is None else list(parts["norms"])
+        self._losses, self._lrs = list(parts["losses"]), list(parts["lrs"])
+        self._arrived = dict(parts["arrived"])
 
     def take(self, loss: float) -> None:
         """Copies what is watched."""

@@ -105,7 +105,7 @@ def _landscape() -> figure:
     plot = _along_parameter("landscape", "visited", y_axis_label="loss")
     _curve(plot, "curve")
     moves = _source("moves", "x0", "y0", "x1", "y1", "alpha")
-    look: dict[str, Any] = {"line_color": JUMP_COLOR, "line_width": 2, "line_alpha": "alpha"}
+    look: dict[str, Any] = {"line_color": JUMP_COLOR, "line_width": 3, "line_alpha": "alpha"}
     plot.segment("x0", "y0", "x1", "y1", source=moves, **look)
     for kind, (marker, color, size) in POINT_STYLES.items():
         points = _source(f"points-{kind}", "x", "y")
@@ -140,6 +140,8 @@ def _steps(name: str, y_label: str) -> figure:
     source = _source(f"{name}-dots", "x", "y")
     plot.line("x", "y", source=source, line_color=JUMP_COLOR, name=f"line-{name}")
     plot.scatter("x", "y", source=source, name=f"dots-{name}", **_DOTS)
+    last = _source(f"{name}-last", "x", "y")
+    plot.line("x", "y", source=last, line_color=JUMP_COLOR, line_width=3)
     _line(plot, f"{name}-shown", "height", tags=["ink"], line_alpha=0.6)
     return plot
 

@@ -42,6 +42,7 @@ from gabordiag.gabor import (
     validate_kernel_size,
 )
 from gabordiag.images import load_image, require_larger_than_kernel
+from gabordiag.objective.gram import GramWorkspace, response_gram
 from gabordiag.objective.image_set import (
     ImageProgress,
     ImageSet,
@@ -54,11 +55,9 @@ from gabordiag.objective.patches import fold_even, patch_gram
 from gabordiag.objective.response import (
     PADDINGS,
     CompressedResponse,
-    GramWorkspace,
     factor_gram,
     output_shape,
     pad_image,
-    response_gram,
 )
 from gabordiag.objective.space import FloatArray, Parameter
 
@@ -257,6 +256,22 @@ class Experiment:
         experiment.__dict__.update(known)
         return experiment
 
+    def middle(self, side: int) -> Experiment:
+        """Returns the same experiment on the image's middle part; itself where that is all."""
+        rows, columns = output_shape(self.padded, self.kernel_size)
+        if max(rows, columns) <= side:
+            return self
+        top, left = (max(0, length - side) // 2 for length in (rows, columns))
+        inside = np.s_[top : top + side, left : left + side]
+        reach = side + self.kernel_size - 1
+        part = replace(self, progress=None)
+        part.__dict__.update(
+            image_set=self.image_set,
+            padded=self.padded[top : top + reach, left : left + reach],
+            noise=None if self.noise is None else self.noise[inside],
+        )
+        return part
+
     def in_double(self) -> Experiment:
         """Returns the same experiment in float64 on the CPU, without reading an image again."""
         return self.on_same_images(dtype="float64", device="cpu", progress=None)
@@ -325,9 +340,9 @@ class Experiment:
         _ = self.pixels if self.images is None else self.image_set
         return self
 
-    def grams(self, basis: Tensor) -> Iterator[Tensor]:
-        """Yields every image's Gram matrix in a basis of kernels (r, K, K), float64."""
-        workspace = GramWorkspace(basis)
+    def grams(self, basis: Tensor, kernels: Tensor) -> Iterator[Tensor]:
+        """Yields every image's Gram matrix in a basis (r, K, K) of kernels (n, K, K), float64."""
+        workspace = GramWorkspace(basis, kernels)
         for picture in self.pictures():
             yield response_gram(picture.padded, basis, picture.noise, workspace)
 

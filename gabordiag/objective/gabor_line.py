@@ -21,6 +21,7 @@ from torch import Tensor
 from gabordiag.errors import InputError
 from gabordiag.objective.angles import nodes, value_of
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.gram import response_gram
 from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
 from gabordiag.objective.line import CHUNK, Line, to_numpy
 from gabordiag.objective.response import (
@@ -42,6 +43,8 @@ _SPAN_TOLERANCE = 1e-13
 # Roundings of an entry of the Gram matrix, relative to K^2 mean(pixel^2), which bounds it: those of
 # the transforms, and of a sum over the image.
 _GRAM_ROUNDINGS = 64
+# Products of pixels that a response of the check sums up; of a larger image its middle is checked.
+_CHECKED_PRODUCTS = 400_000_000
 # Kernels that an animation shows: over a half turn one a degree, where neighbours look alike.
 _TABLE_COUNT = 181
 # Of all images' Gram matrices (21 kB each for the kernels of every theta); beyond, only the mean
@@ -77,10 +80,11 @@ class ShortcutObjective(GaborLine):
         The loss over many images needs only the mean. Each image's own landscape, and the loss over
         a batch of them, need the matrix of each; there are none if they were too many to keep.
         """
-        basis = kernel_basis(self._spanning_kernels())
+        spanning = self._spanning_kernels()
+        basis = kernel_basis(spanning)
         total, count = torch.zeros((), dtype=torch.float64), len(self.experiment.image_set)
         single: list[Tensor] = []
-        for gram in self.experiment.grams(basis):
+        for gram in self.experiment.grams(basis, spanning):
             total = total + gram
             if self.experiment.has_many_images and count * gram.nbytes <= _MOST_BYTES:
                 single.append(gram)
@@ -146,10 +150,15 @@ class ShortcutObjective(GaborLine):
         """Largest error against shifted images of the whole picture, at two generic values.
 
         Relative to the largest loss and gradient among some values of the range. Of many images,
-        the largest error on those of `checked_images`.
+        the largest error on those of `checked_images`; of a large one, that on its middle.
         """
         if len(self.experiment.image_set) > 1:
             return max(self._alone(index).shortcut_error for index in self.checked_images)
+        side = math.isqrt(_CHECKED_PRODUCTS) // self.experiment.kernel_size
+        if (middle := self.experiment.middle(side)) is not self.experiment:
+            part, basis = ShortcutObjective(middle, self.parameter.name), self._grams[0]
+            part.__dict__["_grams"] = (basis, response_gram(middle.padded, basis, middle.noise), [])
+            return part.shortcut_error
         parameter = self.parameter
         width = parameter.high - parameter.low
         some = parameter.low + width * np.arange(32) / 32

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gabordiag.objective.gram import lagged_sums
 from gabordiag.objective.response import TILE_SIDE, equal_parts, output_shape
 
 
@@ -51,7 +52,7 @@ def patch_gram(padded: Tensor, kernel_size: int, extra: Tensor | None = None) ->
                 block = block + changes[upper]
     gram = gram.reshape(size**2, size**2)
     if extra is not None:
-        column = _correlate_with(padded, extra).reshape(-1, 1)
+        column = lagged_sums(extra, padded).reshape(-1, 1)
         corner = extra.square().sum().reshape(1, 1)
         gram = torch.cat([torch.cat([gram, column], 1), torch.cat([column.T, corner], 1)])
     return gram / (rows * columns)
@@ -100,12 +101,3 @@ def _first_block(padded: Tensor, down: int, size: int) -> Tensor:
     v = torch.arange(size, device=padded.device)
     block: Tensor = sums[v[:, None], size - 1 + v[None, :] - v[:, None]]
     return block
-
-
-def _correlate_with(padded: Tensor, extra: Tensor) -> Tensor:
-    """Returns the sums (K, K) of the image under `extra`, shifted by every pixel of a kernel."""
-    shape = padded.shape
-    product = torch.fft.rfft2(padded) * torch.fft.rfft2(extra, s=shape).conj()
-    size = shape[0] - extra.shape[0] + 1
-    sums: Tensor = torch.fft.irfft2(product, s=shape)[:size, :size]
-    return sums

@@ -35,12 +35,10 @@ PADDINGS = ("valid", "same", "circular")
 RANK_TOLERANCE = 32 * torch.finfo(torch.float64).eps
 # Working memory of one strip of responses, and of one strip of conv2d's unfolded patches.
 STRIP_BYTES = 256 * 2**20
+# Columns of the response from one banded matrix: most of its entries should be the kernel's.
+_BAND = 64
 # Side of the tiles that are transformed at once: a spectrum of that size stays in the cache.
 TILE_SIDE = 600
-# Spectra that are transformed at once, where they are small: as many as stay in the cache.
-_CACHED_BYTES = 2**20
-# Memory of the kernels' spectra that are kept for images and tiles of equal size.
-_SPECTRA_BYTES = 192 * 2**20
 
 
 def pad_image(image: Tensor, kernel_size: int, padding: str) -> Tensor:
@@ -88,19 +86,20 @@ def correlate(padded: Tensor, kernels: Tensor) -> Tensor:
 def correlate_by_definition(padded: Tensor, kernel: Tensor) -> Tensor:
     """Returns one direct response (P,) as the sum over the kernel's pixels of shifted images.
 
-    Not differentiable, but in float64 some twenty times faster than conv2d, and the definition
-    itself; the run-time check of the shortcut compares with it.
+    A row of the kernel is a banded matrix on the image's rows. Not differentiable, but in float64
+    much faster than conv2d; the run-time check of the shortcut compares with it.
     """
-    kernel_size = kernel.shape[-1]
-    rows, columns = output_shape(padded, kernel_size)
+    size = kernel.shape[-1]
+    rows, columns = output_shape(padded, size)
     response = torch.zeros(rows, columns, dtype=padded.dtype, device=padded.device)
-    weights = list(enumerate(kernel.tolist()))
-    for top, bottom in equal_parts(rows, TILE_SIDE):
-        for left, right in equal_parts(columns, TILE_SIDE):
-            tile = response[top:bottom, left:right]
-            for y, line in weights:
-                for x, value in enumerate(line):
-                    tile.add_(padded[top + y : bottom + y, left + x : right + x], alpha=value)
+    for left, right in equal_parts(columns, _BAND):
+        width = right - left
+        # bands[y, c + x, c] = kernel[y, x].
+        bands = padded.new_zeros(size, width + size - 1, width)
+        strides = (bands.stride(0), width + 1, width)
+        bands.as_strided((size, width, size), strides).copy_(kernel[:, None])
+        for y, band in enumerate(bands):
+            response[:, left:right].addmm_(padded[y : y + rows, left : right + size - 1], band)
     return response.flatten()
 
 
@@ -112,89 +111,6 @@ def kernel_basis(kernels: Tensor) -> Tensor:
     rank = int((singular > RANK_TOLERANCE * singular.norm()).sum())
     leading: Tensor = basis[:rank]
     return leading.reshape(rank, side, side)
-
-
-class GramWorkspace:
-    """What the Gram matrices of several images share: the kernels' spectra, and memory.
-
-    Images of one size, and the tiles of a large one, need the same spectra; of a size that is asked
-    for once only, nothing is kept.
-
-    Args:
-        basis: Kernels (r, K, K), float64.
-    """
-
-    def __init__(self, basis: Tensor) -> None:
-        self._basis = basis
-        self._seen: tuple[int, int] | None = None
-        self._kept: dict[tuple[int, int], list[Tensor]] = {}
-        self._memory = torch.empty(0, dtype=torch.float64)
-
-    def responses(self, count: int, rows: int, columns: int) -> Tensor:
-        """Returns uninitialised memory (count, rows, columns), the same at every call."""
-        size = count * rows * columns
-        if self._memory.numel() < size:
-            self._memory = torch.empty(size, dtype=torch.float64, device=self._basis.device)
-        return self._memory[:size].view(count, rows, columns)
-
-    def spectra(self, shape: tuple[int, int]) -> Iterator[Tensor]:
-        """Yields the conjugate spectra (m, rows, columns // 2 + 1), some at a time."""
-        if shape in self._kept:
-            return iter(self._kept[shape])
-        size = 16 * len(self._basis) * shape[0] * (shape[1] // 2 + 1)
-        if shape != self._seen or size > _SPECTRA_BYTES:
-            self._seen = shape
-            return self._parts(shape)
-        while self._kept and size + self._kept_bytes() > _SPECTRA_BYTES:
-            del self._kept[next(iter(self._kept))]
-        self._kept[shape] = list(self._parts(shape))
-        return iter(self._kept[shape])
-
-    def _kept_bytes(self) -> int:
-        return sum(part.nbytes for parts in self._kept.values() for part in parts)
-
-    def _parts(self, shape: tuple[int, int]) -> Iterator[Tensor]:
-        at_once = max(1, _CACHED_BYTES // (16 * shape[0] * (shape[1] // 2 + 1)))
-        for kernels in torch.split(self._basis, at_once):
-            across = torch.fft.rfft(kernels, n=shape[1])
-            yield torch.fft.fft(across, n=shape[0], dim=1).conj_physical_()
-
-
-def response_gram(
-    padded: Tensor,
-    basis: Tensor,
-    extra: Tensor | None = None,
-    workspace: GramWorkspace | None = None,
-) -> Tensor:
-    """Returns M = R R^T / P, the Gram matrix of the image's responses to the basis.
-
-    Args:
-        padded: Image (H, W), float64.
-        basis: (r, K, K).
-        extra: An additional image of the output's shape, joined as the last row of R.
-        workspace: Of the basis, shared between images. Default: a new one.
-
-    Returns:
-        (r, r), or (r + 1, r + 1) with `extra`.
-    """
-    kernel_size = basis.shape[-1]
-    rows, columns = output_shape(padded, kernel_size)
-    workspace = GramWorkspace(basis) if workspace is None else workspace
-    sums = basis.sum(dim=(1, 2))
-    count = len(basis) + (extra is not None)
-    gram = torch.zeros(count, count, dtype=torch.float64, device=padded.device)
-    side = max(1, min(TILE_SIDE, math.isqrt(STRIP_BYTES // (8 * count))))
-    tiles = itertools.product(equal_parts(rows, side), equal_parts(columns, side))
-    for (top, bottom), (left, right) in tiles:
-        responses = workspace.responses(count, bottom - top, right - left)
-        part = padded[top : bottom + kernel_size - 1, left : right + kernel_size - 1]
-        _fft_responses(part, workspace, sums, responses)
-        if extra is not None:
-            responses[-1] = extra[top:bottom, left:right]
-        flat = responses.flatten(1)
-        with one_thread():
-            gram += flat @ flat.T
-    return gram / (rows * columns)
 
 
 @contextmanager
@@ -211,42 +127,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _fft_responses(strip: Tensor, workspace: GramWorkspace, sums: Tensor, out: Tensor) -> None:
-    # Correlation theorem. Few kernels at a time: their spectra fit the cache, those of all do not.
-    # The mean is taken out first and its exact response added back, because it would otherwise
-    # set the level of the transform's rounding.
-    shape = (_fast_length(strip.shape[0]), _fast_length(strip.shape[1]))
-    rows, columns = out.shape[1:]
-    with one_thread():
-        mean = strip.mean()
-    spectrum = torch.fft.rfft2(strip - mean, s=shape)
-    first = 0
-    for kernels in workspace.spectra(shape):
-        responses = torch.fft.irfft2(kernels * spectrum, s=shape)[:, :rows, :columns]
-        some = slice(first, first + len(kernels))
-        torch.add(responses, (mean * sums[some])[:, None, None], out=out[some])
-        first += len(kernels)
-
-
 def equal_parts(length: int, largest: int) -> list[tuple[int, int]]:
     """Cuts a length into the fewest parts of at most `largest`, of nearly equal size."""
     count = math.ceil(length / largest)
     edges = [length * index // count for index in range(count + 1)]
     return list(itertools.pairwise(edges))
-
-
-def _fast_length(n: int) -> int:
-    """The smallest 2^a 3^b 5^c that is at least n: lengths that FFTs are quick at."""
-    best = 1 << math.ceil(math.log2(n))
-    fives = 1
-    while fives < best:
-        threes = fives
-        while threes < best:
-            twos = max(0, math.ceil(math.log2(n / threes)))
-            best = min(best, threes << twos)
-            threes *= 3
-        fives *= 5
-    return best
 
 
 @dataclass(frozen=True)

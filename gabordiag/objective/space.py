@@ -157,6 +157,11 @@ class Parameter:
         return 180 / math.pi if self.is_angle else 1.0
 
     @property
+    def goal_name(self) -> str:
+        """What the goal of a descent is called: the target only where one was given."""
+        return "lowest minimum" if self.target is None else "target"
+
+    @property
     def label(self) -> str:
         """Axis label for people."""
         unit = "degrees" if self.is_angle else self.unit
@@ -213,6 +218,12 @@ class Space:
         """Values (d,) that made the target; None unless each parameter has one."""
         targets = [parameter.target for parameter in self.parameters]
         return None if None in targets else np.array(targets, dtype=np.float64)
+
+    @property
+    def goal_name(self) -> str:
+        """What the goal of a descent is called: the target only where one was given."""
+        is_found = self.is_target_found or self.target is None
+        return "lowest minimum" if is_found else "target"
 
     @cached_property
     def _is_log(self) -> npt.NDArray[np.bool_] | None:

@@ -119,11 +119,6 @@ class Training:
                 )
             yield _moved(batch[0], self.device), _moved(batch[1], self.device)
 
-    def stream(self, first: int = 0) -> Iterator[Batch]:
-        """Yields batches without end, epoch after epoch; `first` as in `epoch`."""
-        while True:
-            yield from self.epoch(first)
-
     def fixed(self, count: int) -> tuple[Batch, ...]:
         """Returns the first batches of an epoch, at most `count`."""
         return tuple(itertools.islice(self.epoch(), count))
@@ -193,6 +188,59 @@ class Training:
         with torch.no_grad():
             for name, tensor in self.tensors().items():
                 tensor.copy_(state[name])
+
+
+class BatchStream:
+    """Batches without end, epoch after epoch, whose place can be found again.
+
+    A place is where the random streams stood when its epoch began, and how many of the epoch's
+    batches are over: they are read again on the way there.
+
+    Args:
+        training: Whose batches.
+        first: As in `Training.epoch`.
+    """
+
+    def __init__(self, training: Training, first: int = 0) -> None:
+        self._training, self._first = training, first
+        self._streams = RandomStreams(None, training.device)
+        self._epoch: Iterator[Batch] = iter(())
+        self._begun: dict[str, Any] = {}
+        self._over = 0
+
+    def __next__(self) -> Batch:
+        batch = next(self._epoch, None)
+        if batch is None:
+            self._begin()
+            batch = next(self._epoch)
+        self._over += 1
+        return batch
+
+    def _begin(self) -> None:
+        own = self._own_generator
+        self._begun = self._streams.plain() | {"own": None if own is None else own.get_state()}
+        self._epoch, self._over = self._training.epoch(self._first), 0
+
+    @property
+    def _own_generator(self) -> torch.Generator | None:
+        """That of a DataLoader that was given one."""
+        found = getattr(self._training.batches, "generator", None)
+        return found if isinstance(found, torch.Generator) else None
+
+    def place(self) -> dict[str, Any]:
+        """Returns the place, and where the random streams stand now."""
+        return {"begun": self._begun, "over": self._over, "now": self._streams.plain()}
+
+    def go_to(self, place: Mapping[str, Any]) -> None:
+        """Goes to a place, and puts the random streams to where they stood there."""
+        if begun := place["begun"]:
+            self._streams.go_to_plain(begun)
+            if self._own_generator is not None:
+                self._own_generator.set_state(begun["own"])
+            self._begin()
+            for _ in range(place["over"]):
+                next(self)
+        self._streams.go_to_plain(place["now"])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@
                        a result), `markdown`, `page` (HTML)
     results            `restored` (JSON and arrays as objects), `registry` (what is said and drawn
                        of every kind of result)
-    what is said       `blocks` (its form), `words`, `phrases` (what these and figures share)
+    what is said       `blocks` (its form), `answers` (to the question's own questions), `words`,
+                       `phrases` (what these and figures share)
     the terminal       `console`, `sketch` (the landscape in letters)
     the pictures       `figures`, `animation`, `colors` (the table that all of them share)
     imports            `late` (functions that are imported when they are called)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gabordiag.dynamics.outcomes import OUTCOMES
+from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
 from gabordiag.landscape.points import Landscape
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import Block, Heading, Table, Verdict
@@ -109,9 +109,9 @@ def exact_derivative(sweep: Sweep) -> str:
     return "derivative of its values" if is_custom else "closed form"
 
 
-def goal_name(parameter: Parameter) -> str:
-    """Returns what the goal of a descent is called."""
-    return "target" if parameter.target is not None else "lowest minimum"
+def outcome_words(outcome: str, goal: str) -> str:
+    """Returns what an outcome means, where the goal of a descent is called so."""
+    return OUTCOMES[outcome].replace("the target", f"the {goal}")
 
 
 def outcome_name(run: Json) -> str:
@@ -165,11 +165,18 @@ def run_settings(run: Json) -> str:
     return ", ".join([str(run["optimizer"]), f"lr {rates_words(run['lr'])}", *how_else(run)])
 
 
-def outcome_shares(fractions: Mapping[str, float]) -> Table:
+def jump_definition(height: str = "landscape's height") -> str:
+    """Returns what a jump is, in words; the height is what its rise is a share of."""
+    return f"a step on which the loss rises by {JUMP_RISE:.0%} of the {height}"
+
+
+def outcome_shares(fractions: Mapping[str, float], goal: str = "target") -> Table:
     """Returns how much of a map each outcome covers, the largest first."""
     shares = sorted(fractions.items(), key=lambda item: -item[1])
     rows = tuple(
-        (name.replace("_", " "), f"{share:.1%}", OUTCOMES[name]) for name, share in shares if share
+        (name.replace("_", " "), f"{share:.1%}", outcome_words(name, goal))
+        for name, share in shares
+        if share
     )
     return Table(("outcome", "share", "meaning"), rows, 0)
 
@@ -198,7 +205,7 @@ def rate_words(basins: Basins, show: Show) -> tuple[str, str]:
 
     `show` turns values of the parameter into text.
     """
-    start, goal = show(basins.windows.start), goal_name(basins.sweep.landscape.parameter)
+    start, goal = show(basins.windows.start), basins.sweep.landscape.parameter.goal_name
     working = basins.windows.working_lr
     if not working:
         headline = f"No scanned learning rate brings the run from {start} to the {goal}"
@@ -237,7 +244,7 @@ def place_words(landscape: Landscape, start: float, show: Show) -> str:
     if own is None:
         return "The start lies in no basin"
     if own is landscape.goal:
-        return f"The start lies in the {goal_name(landscape.parameter)}'s basin"
+        return f"The start lies in the {landscape.parameter.goal_name}'s basin"
     return f"The start lies in the basin of another minimum, at {show(own.value)}"
 
 

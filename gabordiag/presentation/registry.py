@@ -186,6 +186,12 @@ KINDS: dict[str, Kind] = {
         _draw_first_case,
         lambda cases: {f"{name}-": case.failing for name, case in cases.items()},
     ),
+    "reproduce of a bank": Kind(
+        _as_it_is,
+        words.bank,
+        lambda view: training_figures(View(view.result["diagnosis"], view.data)),
+        lambda ax, view: draw_shares(ax, View(view.result["diagnosis"], view.data)),
+    ),
     "check": Kind(_as_it_is, words.check, draw=draw_check),
     "explain": Kind(
         _as_it_is,
@@ -206,6 +212,7 @@ _COMMANDS = {
     "Diagnosis": "diagnose",
     "TrainingDiagnosis": "diagnose",
     "Reproduction": "reproduce",
+    "BankReproduction": "reproduce",
     "Check": "check",
     "Explanation": "explain",
 }
@@ -213,7 +220,7 @@ _COMMANDS = {
 
 def kind_of(command: str, view: View) -> Kind:
     """Returns how a command's result is shown."""
-    variants = {"parameters": "of two", "elements": "of a training"}
+    variants = {"parameters": "of two", "elements": "of a training", "filters": "of a bank"}
     names = [f"{command} {words}" for key, words in variants.items() if key in view.result]
     return next((KINDS[name] for name in names if name in KINDS), KINDS[command])
 

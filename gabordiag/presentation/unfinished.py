@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from gabordiag.dynamics.checkpoint import CHECKPOINT
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation import report
 from gabordiag.presentation.blocks import Block, Heading, Listing, Paragraph, Picture, Table
@@ -28,8 +29,8 @@ def blocks(run: UnfinishedRun) -> list[Block]:
     steps = sum(len(log["step"]) - 1 for log in run.logs.values())
     logged: list[Block] = [_table(run), Picture(_STEM)] if run.logs else []
     again = f"To run it again: gabordiag {run.command} --config {run.path / 'config.toml'}"
-    if run.command == "optimize":
-        again = f"To continue where it stopped: gabordiag optimize --resume {run.path}"
+    if run.command == "optimize" or (run.path / CHECKPOINT).exists():
+        again = f"To continue where it stopped: gabordiag {run.command} --resume {run.path}"
     if run.status == "running":
         again = "Wait for its end, then run this command again."
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
+from gabordiag.dynamics.outcomes import ARRIVED
 from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.space import Parameter
@@ -28,9 +28,11 @@ from gabordiag.presentation.phrases import (
     describe_points,
     exact_derivative,
     findings,
+    jump_definition,
     number,
     outcome_name,
     outcome_shares,
+    outcome_words,
     parameter_of,
     rate_words,
     rates_words,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
 Json = Mapping[str, Any]
 
+answers = late("presentation.answers", "answers")
 _surface_axes = late("presentation.figures.surface", "surface_axes")
 
 # Places on a sketch besides the target.
@@ -99,7 +102,7 @@ def basins(made: Basins) -> list[Block]:
         Paragraph(_rates(made) + best),
         Picture("basins"),
         *_theory(made),
-        outcome_shares(made.fractions),
+        outcome_shares(made.fractions, made.sweep.landscape.parameter.goal_name),
         Heading("The landscape"),
         _sketch(made.sweep, start=made.windows.start),
         *_points(made.sweep.landscape),
@@ -123,9 +126,10 @@ def bifurcation(made: Bifurcation) -> list[Block]:
 
 
 def diagnosis(made: Diagnosed) -> list[Block]:
-    """Returns the verdict, what happened, why, what helps, and the run on what it ran on."""
+    """Returns answers, verdict, what happened, why, what helps, and the run on what it ran on."""
     found, one = made.verdict, made.runs.sweep
-    blocks: list[Block] = [verdict(found), Picture("run" if one else "pairs")]
+    blocks: list[Block] = [answers({"answer": (found, made.runs)}), verdict(found)]
+    blocks.append(Picture("run" if one else "pairs"))
     if found["jump_story"]:
         blocks += [Heading("What happened"), Listing(tuple(found["jump_story"]))]
     blocks += findings(found) if found["findings"] else []
@@ -137,8 +141,13 @@ def diagnosis(made: Diagnosed) -> list[Block]:
 
 
 def reproduction(cases: Mapping[str, Case]) -> list[Block]:
-    """Returns the symptom of each filter, then what happened, why, and what helps."""
-    blocks: list[Block] = []
+    """Returns the answers, the symptom of each filter, what happened, why, and what helps."""
+    found = {
+        f"{name} filter": (case.diagnosis, case.failing)
+        for name, case in cases.items()
+        if case.diagnosis is not None
+    }
+    blocks: list[Block] = [answers(found)] if found else []
     for name, case in cases.items():
         blocks += _symptom(name, case)
     blocks.append(Picture("comparison"))
@@ -284,12 +293,12 @@ def _meanings(made: Runs) -> Listing:
     """Explains the words of the table of runs that occur in it."""
     runs = made.runs
     items = [
-        f"{name.replace('_', ' ')}: {OUTCOMES[name]}"
+        f"{name.replace('_', ' ')}: {outcome_words(name, made.goal_name)}"
         for name in dict.fromkeys(run["outcome"] for run in runs)
     ]
     if any(run["n_jumps"] for run in runs):
         height = "landscape's height" if made.sweep else "range of the run's losses"
-        items.append(f"jumps: steps on which the loss rises by {JUMP_RISE:.0%} of the {height}")
+        items.append(f"jump: {jump_definition(height)}")
     if any(run["lyapunov"] is not None for run in runs):
         items.append(
             "Lyapunov: the exponent, per step, with which two nearby runs diverge from each other; "
@@ -332,12 +341,12 @@ def _theory(made: Basins) -> list[Block]:
 def _symptom(name: str, case: Case) -> list[Block]:
     """The verdict on a filter, and what was seen."""
     (run,) = case.failing.runs
-    symptom = "reproduced" if case.reproduced else "not reproduced"
+    symptom = "shows" if case.reproduced else "does not show"
     start = case.failing.ground.landscape.parameter.show(run["start"])
     text = (
-        f"sgd, {run['loss']}, lr {run['lr']:g}, {run['steps']} steps from {start}: the question's "
-        f"symptom is {symptom}: {run['symptoms']} times the loss fell below 30% of its largest and "
-        "was back above 60% one step later."
+        f"sgd, {run['loss']}, lr {run['lr']:g}, {run['steps']} steps from {start}: the run "
+        f"{symptom} the question's symptom, with {counted(run['n_jumps'], 'jump', 'jumps')}; "
+        f"a jump is {jump_definition()}."
     )
     blocks: list[Block] = [Heading(f"The {name} filter")]
     if case.diagnosis is not None:
@@ -593,6 +602,37 @@ def training_diagnosis(view: View) -> list[Block]:
         *_training_remedies(result),
         Heading("The training"),
         _training(result),
+        Picture("gradients"),
+    ]
+
+
+def bank(view: View) -> list[Block]:
+    """Returns how many filters of a bank arrived, each of them, what helps, and the training."""
+    result = view.result
+    rows = tuple(
+        (
+            str(made["filter"]),
+            number(made["error"], 2),
+            "arrived" if made["arrived"] else spoken(made["verdict"]),
+            made["why"],
+            number(made["error_after"], 2),
+        )
+        for made in result["filters"]
+    )
+    text = (
+        "The error is the mean square of the difference of a filter's response and its teacher's, "
+        f"over that of its teacher's; below {ARRIVED:g} a filter has arrived."
+    )
+    return [
+        verdict(result),
+        Picture("bank"),
+        Heading("Each filter"),
+        Table(("filter", "error", "verdict", "why", "with the remedy"), rows),
+        Paragraph(text),
+        *_training_remedies(result["diagnosis"]),
+        Picture("lines"),
+        Heading("The training"),
+        _training(result["diagnosis"]),
         Picture("gradients"),
     ]
 

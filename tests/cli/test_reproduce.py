@@ -106,9 +106,9 @@ def test_what_is_said_is_what_was_measured(folder: Path, result: dict[str, Any])
     for case in CASES:
         found = result["cases"][case]
         assert found["diagnosis"]["headline"] in " ".join(told.split())
-        reproduced = "reproduced" if found["symptom"]["reproduced"] else "not reproduced"
-        times = found["symptom"]["run"]["symptoms"]
-        assert f"symptom is {reproduced}: {times} times" in " ".join(told.split())
+        shows = "shows" if found["symptom"]["reproduced"] else "does not show"
+        jumps = found["symptom"]["run"]["n_jumps"]
+        assert f"{shows} the question's symptom, with {jumps} jumps;" in " ".join(told.split())
     for figure in FIGURES:
         assert f"]({figure})" in told
 

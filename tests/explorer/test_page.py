@@ -619,6 +619,22 @@ def test_it_fits_a_phone_and_follows_dark_mode(browser, pages, name):
       }).map(element => element.outerHTML.slice(0, 80));
     """
     assert browser.run(script) == []
+    # The curve comes first, and wherever the page is scrolled the verdict covers no plot.
+    top = "return document.getElementById(arguments[0]).getBoundingClientRect().top"
+    tops = [browser.run(top, part) for part in ("plot-landscape", "verdict", "controls")]
+    assert tops == sorted(tops)
+    covered = """
+      const overlaps = (a, b) => a.top < b.bottom - 0.5 && b.top < a.bottom - 0.5;
+      const box = (name) => document.getElementById(name).getBoundingClientRect();
+      const found = [], plots = ["landscape", "slope", "losses", "values", "map"];
+      for (let y = 0; y < document.documentElement.scrollHeight; y += 300) {
+        window.scrollTo(0, y);
+        for (const name of plots.map((plot) => `plot-${plot}`))
+          if (overlaps(box("verdict"), box(name))) found.push([name, y]);
+      }
+      return found;
+    """
+    assert browser.run(covered) == []
     assert bool(browser.driver.find_elements("id", "pictures")) == (name == "default")
     # A finger on the map sets start and rate.
     there = "Math.abs(Math.log(gabordiag.page.settings.lr / 0.002)) < 0.05"

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from gabordiag.errors import UsageError
 from gabordiag.gabor import gabor_kernel
+from gabordiag.objective import gram as gram_module
 from gabordiag.objective import response
+from gabordiag.objective.gram import response_gram
 from gabordiag.objective.response import (
     PADDINGS,
     CompressedResponse,
@@ -22,7 +24,6 @@ from gabordiag.objective.response import (
     kernel_basis,
     output_shape,
     pad_image,
-    response_gram,
 )
 from tests import reference
 
@@ -103,7 +104,13 @@ class TestStrips:
     @pytest.fixture(params=[1, 8 * 49 * 17 * 9, 2**28])
     def strip_bytes(self, request, monkeypatch):
         monkeypatch.setattr(response, "STRIP_BYTES", request.param)
+        monkeypatch.setattr(gram_module, "STRIP_BYTES", request.param)
         return request.param
+
+    # Which of the two ways is taken, whatever the image's size.
+    @pytest.fixture(params=[0, math.inf])
+    def way(self, request, monkeypatch):
+        monkeypatch.setattr(gram_module, "_BORDERS", request.param)
 
     @paddings
     def test_same_responses(self, strip_bytes, padding):
@@ -113,7 +120,7 @@ class TestStrips:
 
     @paddings
     @pytest.mark.parametrize("with_extra", [False, True])
-    def test_same_gram(self, strip_bytes, padding, with_extra):
+    def test_same_gram(self, strip_bytes, way, padding, with_extra):
         padded = pad_image(self.image, 7, padding)
         rows = [correlate_by_definition(padded, k) for k in self.kernels]
         shape = output_shape(padded, 7)
@@ -144,15 +151,18 @@ class TestStrips:
     rows=st.integers(7, 40),
     columns=st.integers(7, 40),
     mean=st.sampled_from([0.0, 1.0, -300.0]),
+    borders=st.sampled_from([0, math.inf]),
     seed=st.integers(0, 99),
 )
-def test_gram_of_any_image_shape(rows, columns, mean, seed):
+def test_gram_of_any_image_shape(rows, columns, mean, borders, seed):
     # Every length once: the transforms are padded to lengths with small prime factors.
     image = torch.as_tensor(mean + np.random.default_rng(seed).standard_normal((rows, columns)))
     kernels = random_kernels(3, 7, seed)
     responses = torch.stack([correlate_by_definition(image, k) for k in kernels])
     expected = responses @ responses.T / responses.shape[1]
-    gram = response_gram(image, kernels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gram_module, "_BORDERS", borders)
+        gram = response_gram(image, kernels)
     torch.testing.assert_close(gram, expected, rtol=0, atol=2e-13 * expected.abs().max())
 
 

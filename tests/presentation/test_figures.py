@@ -43,8 +43,8 @@ from gabordiag.presentation.colors import OUTCOME_COLORS, OUTCOME_SHORT
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.bifurcation import merged_bands
 from gabordiag.presentation.figures.maps import cell_edges, map_axis, rate_lines, setting_words
-from gabordiag.presentation.figures.run_paths import Runs
-from gabordiag.presentation.figures.runs import without_wraps
+from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs
+from gabordiag.presentation.figures.runs import _draw_step, without_wraps
 from gabordiag.presentation.figures.style import render
 from gabordiag.presentation.phrases import rate_words
 from gabordiag.presentation.registry import kind_of
@@ -467,16 +467,71 @@ def test_a_restless_run_is_shown_twice_and_its_jumps_are_marked(made: Made, draw
     shown = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in value.lines])
     assert np.nanmin(shown) >= -180
     assert np.nanmax(shown) <= 180
+    # On the landscape, the first descent and the first jump.
     numbers = [text.get_text() for text in ground.texts if text.get_text().isdigit()]
-    assert numbers[0] == "0"
-    assert len(numbers) >= 4
+    assert numbers == [str(step) for step in range(run.jumps[0].step + 2)]
+    assert f"step {run.jumps[0].step}: the loss rises from" in ground.get_title(loc="left")
+
+
+def test_all_steps_of_a_long_restless_run_are_a_density(made: Made, drawn: Any) -> None:
+    _, _, losses, values, _ = drawn["optimize"].axes
+    path = made.runs.runs[0].trajectory
+    wrapped = ParameterAxis.of(Valleys().parameter).wrap(path.values[:, 0])
+    for ax, column in ((losses, path.losses), (values, wrapped)):
+        (image,) = ax.images
+        shades = np.asarray(image.get_array())
+        left, right, bottom, top = image.get_extent()
+        assert shades.sum() == len(path) == 201
+        assert (left, right) == (0, 200)
+        np.testing.assert_allclose((bottom, top), (column.min(), column.max()))
+        # A row's shade is how many steps were at its height.
+        edges = np.linspace(bottom, top, len(shades) + 1)
+        counts, _ = np.histogram(column, edges)
+        np.testing.assert_array_equal(shades.sum(axis=1), counts)
+
+
+def test_a_step_across_the_periods_end_goes_on_at_the_other_side() -> None:
+    axis = ParameterAxis.of(Valleys().parameter)
+    values = np.radians([170.0, 190.0, 40.0 + 360.0])
+    run: Any = {"n_jumps": 0, "outcome": "erratic", "jumps": []}
+    look = Look("#000000", "-", "o", "#ff0000")
+    path = RunPath(run, np.arange(3.0), values, np.array([1.0, 0.5, 0.7]), look)
+    ax = Figure().subplots()
+    _draw_step(ax, axis, path, 0, is_jump=False)
+    vertices = [arrow._path_original.vertices for arrow in ax.patches]  # type: ignore[attr-defined]
+    assert len(vertices) == 2
+    np.testing.assert_allclose([arc[0, 0] for arc in vertices], [170, -190], atol=1e-9)
+    np.testing.assert_allclose([arc[-1, 0] for arc in vertices], [190, -170], atol=1e-9)
+    # A step of 210 degrees inside the window is drawn once.
+    ax = Figure().subplots()
+    _draw_step(ax, axis, path, 1, is_jump=True)
+    assert len(ax.patches) == 1
+
+
+def test_a_run_that_blows_up_is_a_line_and_no_cloud() -> None:
+    run: Any = {"n_jumps": 3, "outcome": "nonfinite", "jumps": []}
+    look = Look("#000000", "-", "o", "#ff0000")
+    steps, nothing = np.arange(5.0), np.zeros(5)
+    grows = np.array([1.0, 10.0, 100.0, 1e3, np.nan])
+    assert not RunPath(run, steps, nothing, grows, look).is_restless
+    assert RunPath(run, steps, nothing, grows[[2, 3, 0, 1, 4]], look).is_restless
+
+
+def test_without_a_target_the_title_names_the_lowest_minimum() -> None:
+    several = descend(Valleys(target=None), [sgd(0.1, 60), sgd(0.2, 60)], -0.5)
+    words = words_in(figures.optimize_figure(shown(several)))
+    assert "2 runs, all of which reach the lowest minimum" in words
+    assert "reaches the lowest minimum and stays" in words
+    assert "the target" not in words
 
 
 def test_the_path_lies_on_the_landscape(made: Made, drawn: Any) -> None:
     trajectory = made.runs.runs[0].trajectory
     ground = drawn["optimize"].axes[-1]
     points = next(
-        line for line in ground.lines if line.get_marker() == "o" and len(line.get_xdata()) > 5
+        line
+        for line in ground.lines
+        if line.get_marker() == "o" and len(line.get_xdata()) == made.runs.runs[0].jumps[0].step + 2
     )
     x = np.radians(np.asarray(points.get_xdata()))
     np.testing.assert_allclose(

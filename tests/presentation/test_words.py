@@ -195,7 +195,7 @@ def test_a_diagnosis_of_several_parameters_can_be_drawn(image: np.ndarray) -> No
     [
         ("rrrr", ""),
         ("pppp", ". At every learning rate the run fails: hardly moves.*"),
-        ("uuee", ". Smaller learning rates: still descending .*; larger ones: jumps about.*"),
+        ("uuee", ". Smaller learning rates: still descending .*; larger ones: wanders.*"),
     ],
 )
 def test_why_a_start_inside_fails_at_every_rate(scan: Basins, outcomes: str, said: str) -> None:

@@ -43,6 +43,8 @@ EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
 NEUMANN = 0.5
 CORRELATED = 0.95
 CLEAR, TREND = 3, 2
+# Steps that have grown by so much over a run of unknown range.
+RUNAWAY = 1e6
 # What rows some steps apart may leave out.
 UNSEEN = {"cycle", "running", "unfinished", "erratic"}
 
@@ -133,7 +135,10 @@ class LogRun:
         if self.target is not None:
             known = np.array([self.values[0], self.target])
             return self._is_outside(known, FAR_OUT * float(np.ptp(known)))
-        jump = int(np.argmax(np.abs(np.diff(self.values)))) + 1
+        moves = np.abs(np.diff(self.values))
+        if (moves > RUNAWAY * moves[np.flatnonzero(moves)[:1]]).any():
+            return True
+        jump = int(np.argmax(moves)) + 1
         return self._is_outside(self.values[: -len(self.tail)], 0.0) or self._is_outside(
             self.values[:jump], float(np.ptp(self.values)) / 2
         )
@@ -182,7 +187,7 @@ class LogRun:
             goals = goals[: 1 if self.parameter.period else 2]
         if self.parameter.period is None:
             half = (self.parameter.high - self.parameter.low) / 2
-            reaches = np.geomspace(LEAST, WIDEST, 8) * half
+            reaches = np.geomspace(LEAST, WIDEST, 24) * half
             parameters += [replace(self.parameter, low=last - r, high=last + r) for r in reaches]
         slope = steepest[0] * self.parameter.tolerance
         yield Surroundings(Space((self.parameter,)), goals[0], (), None, slope)
@@ -205,9 +210,10 @@ class LogRun:
         if between is not None:
             places = [min(max(middle, min(between)), max(between)), *between]
         found: list[tuple[Attractor, ...]] = [(Attractor(np.array([x])),) for x in places]
-        # A minimum at the target is no other.
+        # A minimum at the target is no other. An angle's tolerance is below that of a wide range.
         apart = [abs(float(parameter.offset(x, self.target or 0.0))) for x in places]
-        if between is None or self.target is None or max(apart) > parameter.tolerance:
+        near = min(parameter.tolerance, self.parameter.tolerance)
+        if between is None or self.target is None or max(apart) > near:
             found += [(Attractor(np.array([place]), settled),) for place in places]
         return [(), *found] if between is None else found
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -74,12 +74,14 @@ class Facts:
         run: The training run.
         lines: Losses along the elements.
         batch: For finding the line of code at fault.
+        fitted: Coordinates of filters that least squares finds better, by label.
     """
 
     training: Training
     run: TrainingRun
     lines: Lines
     batch: Batch
+    fitted: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def scale(self) -> float:
@@ -228,6 +230,8 @@ class Judged:
         if self.verdict == "wrong_basin" and self.better is None:
             goal = self.better_at_first
         self.goal = None if goal is None else goal.value
+        if self.verdict == "wrong_basin" and goal is None:
+            self.goal = facts.fitted[self.watched.label]
         first, last = float(self.path[0]), float(self.path[-1])
         self.start = self.value(first)
         self.final = self.value(last) if math.isfinite(last) else None
@@ -430,7 +434,9 @@ def _held(element: Judged) -> Judgement | None:
     rate = float(element.facts.run.lrs[-1, element.index])
     steps = rate * np.abs(slopes)
     if element.facts.run.divisors is not None:
-        steps = np.full_like(steps, rate * 1e-2)
+        # The divisor lags behind the gradient, and near a minimum both are rounding.
+        divisor = float(element.facts.run.divisors[element.index])
+        steps = np.minimum(steps / divisor, rate) * 1e-2
     rounding = 64 * float(
         torch.finfo(element.facts.run.final[element.watched.element.name].dtype).eps
     )
@@ -592,6 +598,19 @@ def _too_slow(element: Judged) -> Judgement | None:
     return Judgement("too_slow_beside_others", evidence, why, _rate_advice(element, factor), factor)
 
 
+def _beside_kernel(element: Judged) -> Judgement | None:
+    """An element at its own minimum, of a filter whose kernel least squares finds elsewhere."""
+    fitted = element.facts.fitted.get(element.watched.label)
+    if fitted is None:
+        return None
+    if abs(element.parameter.offset(element.path[-1], fitted)) <= element.parameter.tolerance:
+        return None
+    there = element.show(fitted)
+    why = f"the filter of the least-squares kernel has it at {there}; its own line does not show it"
+    evidence = {"least_squares": element.value(fitted)}
+    return Judgement("wrong_basin", evidence, why, f"start the whole filter there, it at {there}")
+
+
 def _rate_advice(element: Judged, factor: float) -> str:
     rate = float(element.facts.run.lrs[0, element.index]) * factor
     return f"a learning rate of {rate:.2g} for {element.watched.group}"
@@ -607,6 +626,7 @@ QUESTIONS: tuple[Callable[[Judged], Judgement | None], ...] = (
     _twin,
     _on_top,
     _too_slow,
+    _beside_kernel,
 )
 
 

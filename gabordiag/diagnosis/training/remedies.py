@@ -29,6 +29,7 @@ _ERRORS = 2.0
 SCHEDULE = "cosine"
 _STEPS_FACTOR = 3
 _LOWER_RATES = 10
+KERNELS = "the filters started at those most similar to the kernels that least squares gives"
 
 
 @dataclass(frozen=True)
@@ -234,12 +235,21 @@ def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
     if "step_too_small" in found:
         more = replace(settings, steps=_STEPS_FACTOR * settings.steps)
         yield plan("more steps", f"{more.steps} steps", settings=more)
-    starts, start_words = _other_starts(elements)
+    starts, start_words = _other_starts(
+        [j for j in elements if j.watched.label not in facts.fitted]
+    )
     if starts:
         yield plan("another start", start_words, starts=starts)
     if starts and rate_words:
         words = f"{start_words}, {rate_words}"
         yield plan("start and rate", words, rates=rates, starts=starts)
+    if facts.fitted:
+        # At the very minimum Adam divides by next to nothing, and a constant rate shakes it.
+        falling = replace(settings, schedule=SCHEDULE)
+        is_shaken = run.divisors is not None and settings.schedule == "constant"
+        words = f"{KERNELS}, a {SCHEDULE} schedule" if is_shaken else KERNELS
+        last = falling if is_shaken else settings
+        yield plan("least-squares kernels", words, settings=last, starts=facts.fitted)
     spread = _evenly(elements) if found & {"wrong_basin", "duplicate", "flat_start"} else {}
     if spread:
         yield plan("even start", "orientations evenly spread at the start", starts=spread)

@@ -6,12 +6,14 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gabordiag.diagnosis.training.elements import Facts, Judged
+from gabordiag.diagnosis.training.kernels import kernel_starts
 from gabordiag.diagnosis.training.lines import batch_count, evaluate_lines
 from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -163,6 +165,7 @@ def diagnose_training(
     seeds: int = DEFAULT_SEEDS,
     listener: Callable[[Step], None] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> TrainingDiagnosis:
     """Trains the model once and watches, judges every watched element, and tries remedies.
 
@@ -175,6 +178,8 @@ def diagnose_training(
         seeds: How often each training is repeated for the remedies; 0 tries none.
         listener: Called with every step of the run.
         progress: Called with (done, in all, what is done).
+        checkpoint: File that holds the state of the run until the diagnosis is made; if it exists,
+            the run goes on from there.
 
     Raises:
         UsageError: Names or settings that cannot be.
@@ -198,10 +203,13 @@ def diagnose_training(
         listener=listener,
         progress=lambda done, total, loss: report(f"training, loss {loss:.4g}", done, total),
         batches=batches,
+        checkpoint=checkpoint,
     )
     report("looking along each element", 0, 1)
     evaluation = Evaluation(training, batches, seed)
-    facts = Facts(training, run, evaluate_lines(training, run, evaluation), batches[0])
+    lines = evaluate_lines(training, run, evaluation)
+    fitted = kernel_starts(training, watched, run.final, batches) if run.is_finite else {}
+    facts = Facts(training, run, lines, batches[0], fitted)
     elements = tuple(Judged(facts, index) for index in range(len(watched)))
     remedies: tuple[TrainingRemedy, ...] = ()
     if seeds > 0 and any(judged.verdict != "healthy" for judged in elements):
@@ -213,6 +221,8 @@ def diagnose_training(
 
         everyone = range(seed, seed + seeds)
         remedies = try_remedies(facts, elements, batches, (loss, metric), everyone, tick)
+    if checkpoint is not None:
+        Path(checkpoint).unlink(missing_ok=True)
     return TrainingDiagnosis(
         _verdict(elements),
         _headline(run, elements, remedies, training.metric is not None),

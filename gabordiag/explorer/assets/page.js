@@ -171,8 +171,7 @@
 
     refresh() {
       this.showSettings();
-      this.run = gabordiag.descend(this.objective, this.settings);
-      this.judged = gabordiag.judge(this.rules, this.run);
+      Object.assign(this, gabordiag.typicalRun(this.rules, this.objective, this.settings));
       this.explained = this.explain();
       element("verdict").dataset.outcome = this.judged.outcome;
       element("verdict").dataset.cause = this.explained.cause;

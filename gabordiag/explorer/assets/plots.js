@@ -142,16 +142,15 @@
       return Math.min(Math.max(1, count - 1), Math.max(20, 3 * since));
     }
 
-    // Many dots are drawn small and faint, few large and clear.
+    // Few steps are dots; many are a thin line, behind which nothing is hidden.
     thin(count) {
       const few = count <= FEW_STEPS;
       for (const name of ["landscape", "slope", "losses", "values"]) {
-        const { glyph } = this.model(`dots-${name}`);
-        const steps = name === "losses" || name === "values";
-        glyph.size = steps ? (few ? 6 : 3.5) : 8;
-        glyph.fill_alpha = few || steps ? 0.85 : 0.25;
+        const { glyph } = this.model(`dots-${name}`), steps = name === "losses" || name === "values";
+        glyph.size = few ? 6 : 4;
+        glyph.fill_alpha = few ? 0.85 : steps ? 0 : 0.3;
       }
-      for (const name of ["losses", "values"]) this.model(`line-${name}`).glyph.line_alpha = few ? 0.8 : 0.35;
+      for (const name of ["losses", "values"]) this.model(`line-${name}`).glyph.line_alpha = few ? 0.8 : 0.45;
     }
 
     // Where the run was up to one step, its last moves, where it is.
@@ -162,6 +161,9 @@
       this.fill("here", { x: [folds[step]], y: [losses[step]] });
       this.fill("slope-here", { x: [folds[step]], y: [slopes[step]] });
       this.fill("moves", this.moves(step));
+      const steps = Array.from({ length: Math.min(step, SHOWN_MOVES) + 1 }, (_, age) => step - age);
+      this.fill("losses-last", { x: steps, y: steps.map((t) => losses[t]) });
+      this.fill("values-last", { x: steps, y: steps.map((t) => folds[t]) });
       this.model("losses-shown").location = step;
       this.model("values-shown").location = step;
     }

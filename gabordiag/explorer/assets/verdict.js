@@ -44,12 +44,12 @@
     for (const [cause, test] of CAUSES) {
       const found = test(a);
       if (found === null) continue;
-      if (found.sufficient) return { cause, why: found.why + symptomWords(a) };
+      if (found.sufficient) return { cause, why: found.why + jumpWords(a) };
       present.set(cause, found.why);
     }
     const cause = EXPLANATORY.find((name) => present.has(name));
     if (cause === undefined) return { cause: "inconclusive", why: "No cause that was tested explains it. Run more steps." };
-    return { cause, why: present.get(cause) + symptomWords(a) };
+    return { cause, why: present.get(cause) + jumpWords(a) };
   }
 
   const span = (landscape, [low, high]) => `${landscape.show(low)} to ${landscape.show(high)}`;
@@ -64,7 +64,7 @@
     const flat = slope <= rules.flat_slope * landscape.largestGradient && slope <= rules.flat_rise * rise;
     const stuck = ["plateau", "frozen", "unfinished"].includes(judged.outcome);
     if (!flat || !stuck || Math.abs(values[values.length >> 1] - start) > nudge) return null;
-    const beside = [start + nudge, start - nudge].find((value) => bench.reaches(value, lr));
+    const beside = [start + nudge, start - nudge].find((value) => bench.arriving(value, lr) > 1);
     const advice = beside === undefined ? "" : ` A start of ${landscape.show(beside)} reaches the ${goalName}.`;
     return { sufficient: beside !== undefined, why: "The start is a maximum, an inflection or a plateau: the slope there " +
       `is below ${digits(100 * rules.flat_slope)}% of the steepest, and descent hardly leaves it.${advice}` };
@@ -73,8 +73,7 @@
   function kink(a) {
     const { objective, landscape, goal, settings, squared, goalName, optimizer } = a, { start, lr } = settings;
     if (goal === null || goal.slope === null || !bouncesAtTarget(a)) return null;
-    const nudge = 1e-6 * landscape.tolerance;
-    const sufficient = squared !== null && [start, start + nudge, start - nudge].every((value) => squared.reaches(value, lr));
+    const sufficient = squared !== null && squared.confirmed(start, lr);
     const length = optimizer.bound === null ? "" : ` by up to lr × slope = ${landscape.show(lr * goal.slope)}`;
     const advice = sufficient ? ` At the same rate ${squared.objective.name} reaches the ${goalName}.` : "";
     return { sufficient, why: `The slope of ${objective.name} does not vanish at the ${goalName} (a kink), so a fixed rate ` +
@@ -116,7 +115,7 @@
     if (goal === null || goal.basin === null || startsInside) return null;
     // Half way from the target to the edge that is nearer to the start.
     const edge = goal.basin[landscape.offset(settings.start, goal.value) < 0 ? 0 : 1];
-    const inside = goal.value + (edge - goal.value) / 2, sufficient = bench.reaches(inside, settings.lr);
+    const inside = goal.value + (edge - goal.value) / 2, sufficient = bench.arriving(inside, settings.lr) > 1;
     const leads = own === null ? "out of the range" : `to the minimum at ${landscape.show(own.value)}`;
     const advice = sufficient ? ` A start of ${landscape.show(landscape.wrap(inside))} reaches the ${goalName}.` : "";
     return { sufficient, why: `The start lies outside ${basinWords(a)}: from here descent leads ${leads}.${advice}` };
@@ -147,11 +146,10 @@
     return `The start lies in ${basinWords(a)}, and ${why}.`;
   }
 
-  function symptomWords({ rules, run, judged }) {
-    const count = ["cycle", "erratic", "running"].includes(judged.outcome) ? gabordiag.countSymptoms(rules, run) : 0;
+  function jumpWords({ rules, run }) {
+    const count = gabordiag.countJumps(rules, run);
     if (count === 0) return "";
-    const [low, high] = [rules.symptom_low, rules.symptom_high].map((share) => `${100 * share}%`);
-    return ` ${count === 1 ? "Once" : `${count} times`} the loss rose from below ${low} to above ${high} of its largest value in one step.`;
+    return ` ${count === 1 ? "One jump" : `${count} jumps`}: steps on which the loss rises by ${100 * rules.jump_rise}% of the landscape's height.`;
   }
 
   const lastValue = (run) => run.values[run.values.length - 1];
@@ -184,7 +182,7 @@
     local_minimum: minimumWords,
     plateau: ({ landscape, run }) => `Hardly moves at ${landscape.show(landscape.wrap(lastValue(run)))}, where there is no minimum.`,
     cycle: ({ judged }) => `Never converges: repeats a cycle of ${judged.period} values.`,
-    erratic: () => "Never converges: jumps without a pattern.",
+    erratic: () => "Never converges: wanders without a pattern.",
     running: () => "Never converges: drifts by whole turns while the loss repeats.",
     unfinished: ({ landscape, run }) => `Still descending at ${landscape.show(landscape.wrap(lastValue(run)))} when the steps end.`,
     frozen: () => "Never moves: the gradient is exactly zero.",

@@ -34,6 +34,17 @@
       return this.run(start, lr, steps).outcome === "reached";
     }
 
+    // How many of three runs reach the target, from a start and a hair beside it.
+    arriving(start, lr, steps) {
+      const nudge = 1e-6 * this.landscape.tolerance;
+      return [start, start + nudge, start - nudge].filter((value) => this.reaches(value, lr, steps)).length;
+    }
+
+    // Whether all three do; otherwise arriving was luck.
+    confirmed(start, lr, steps) {
+      return this.arriving(start, lr, steps) === 3;
+    }
+
     // Whether a run left the basin of the point that holds its start.
     left(point, start, { least, most }) {
       const basin = point === null ? null : this.landscape.basinAround(point, start);
@@ -94,7 +105,7 @@
       const scanned = this.rules.scan_steps;
       const counts = moreSteps ? [steps, Math.max(steps, scanned), Math.max(steps, 4 * scanned)] : [steps];
       for (const count of new Set(counts)) {
-        for (const lr of new Set(tried)) if (this.reaches(start, lr, count)) return { lr, steps: count };
+        for (const lr of new Set(tried)) if (this.confirmed(start, lr, count)) return { lr, steps: count };
       }
       return null;
     }

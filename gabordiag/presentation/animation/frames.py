@@ -255,7 +255,7 @@ class PlaneStage(_Stage):
             FigureCanvasAgg(figure)
             ground = figure.add_axes((0.09, 0.125, 0.49, 0.705))
             losses = figure.add_axes((0.70, 0.125, 0.285, 0.705))
-            title = f"{run_settings(path.run)}: {end_words(path.run)}"
+            title = f"{run_settings(path.run)}: {end_words(path)}"
             figure.text(0.012, 0.975, title, fontsize=11, fontweight="bold", va="top")
             caption = figure.text(0.012, 0.905, "", fontsize=10, va="top", animated=True)
             draw_ground(ground, plane, loss_levels(plane.loss), runs)

@@ -23,7 +23,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES, OUTCOMES
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.presentation.colors import INK, OUTCOME_COLORS, OUTCOME_SHORT, ink_on
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import (
@@ -43,8 +43,8 @@ from gabordiag.presentation.figures.style import (
 )
 from gabordiag.presentation.phrases import (
     ESCAPE_RATE,
-    goal_name,
     how_else,
+    outcome_words,
     rate_words,
     stable_rate,
 )
@@ -94,7 +94,10 @@ def basins_figure(basins: Basins) -> Figure:
         figure.suptitle(headline)
         lines = fit_title(reason.replace("; ", ";\n").replace(". ", ".\n"))
         loss.set_title(lines, pad=24, fontsize=10)
-        entries = [*outcome_handles(basins.outcomes, basins.fractions), *points]
+        entries = [
+            *outcome_handles(basins.outcomes, basins.fractions, axis.parameter.goal_name),
+            *points,
+        ]
         figure.legend(handles=entries, loc="outside lower left", ncols=2)
     with drawing():
         write_map_labels(ground, basins)
@@ -107,7 +110,7 @@ def draw_map_alone(ax: Axes, basins: Basins) -> None:
     draw_map(ax, basins)
     mark_values([], axis, outlined=[ax], **_ends(basins))
     ax.set_title(rate_words(basins, axis.show)[0], fontsize=10, pad=20)
-    legend_beside(ax, outcome_handles(basins.outcomes))
+    legend_beside(ax, outcome_handles(basins.outcomes, goal=axis.parameter.goal_name))
     # Its words go where there is room for them, which depends on the size.
     if isinstance(ax.figure, Figure):
         ax.figure.draw_without_rendering()
@@ -130,7 +133,9 @@ def setting_words(settings: OptimizerSettings) -> str:
 
 
 def outcome_handles(
-    outcomes: npt.NDArray[Any], fractions: Mapping[str, float] | None = None
+    outcomes: npt.NDArray[Any],
+    fractions: Mapping[str, float] | None = None,
+    goal: str = "target",
 ) -> list[Patch]:
     """Returns legend entries for the outcomes whose codes occur in a map, with their shares."""
     handles = []
@@ -139,7 +144,7 @@ def outcome_handles(
         share = (fractions or {}).get(name)
         note = "" if share is None else f" ({_percent(share)} of the map)"
         look: dict[str, Any] = {"facecolor": OUTCOME_COLORS[name], "edgecolor": "#666666"}
-        handles.append(Patch(linewidth=0.5, label=OUTCOMES[name] + note, **look))
+        handles.append(Patch(linewidth=0.5, label=outcome_words(name, goal) + note, **look))
     return handles
 
 
@@ -208,7 +213,7 @@ def _draw_strip(ax: Axes, axis: ParameterAxis, basins: Basins) -> None:
 def rate_lines(basins: Basins) -> list[RateLine]:
     """Returns the rates that the map shows: what leaves a basin, what is stable, and the bound."""
     landscape, windows, theory = basins.sweep.landscape, basins.windows, basins.theory
-    name, goal = goal_name(landscape.parameter), landscape.goal
+    name, goal = landscape.parameter.goal_name, landscape.goal
     own = landscape.attractor_of(windows.start)
     own_basin, goal_basin = (None if one is None else one.basin for one in (own, goal))
     bound, formula = None, ""

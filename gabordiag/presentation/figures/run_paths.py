@@ -15,14 +15,19 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.lines import Line2D
 
-from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.colors import INK, JUMP_COLOR, OUTCOME_COLORS, RUN_STYLES, LineStyle
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.style import entry
 from gabordiag.presentation.figures.surface import Plane
-from gabordiag.presentation.phrases import batch_label, how_else, rates_words, run_settings
+from gabordiag.presentation.phrases import (
+    batch_label,
+    how_else,
+    outcome_words,
+    rates_words,
+    run_settings,
+)
 from gabordiag.results import View
 from gabordiag.wording import counted, show_number
 
@@ -50,7 +55,7 @@ class Look:
 
 @dataclass(frozen=True)
 class RunPath:
-    """One run with its table and its look.
+    """One run with its table, its look, and what its goal is called.
 
     `values` are of the only parameter, or the first; `losses` over all images, beside the batches'.
     """
@@ -60,13 +65,23 @@ class RunPath:
     values: FloatArray
     losses: FloatArray
     look: Look
+    goal_name: str = "target"
     batch_losses: FloatArray | None = None
     table: Table = field(default_factory=dict)
 
     @property
     def is_restless(self) -> bool:
         """Whether it jumps, or does not converge."""
-        return bool(self.run["n_jumps"]) or self.run["outcome"] in _RESTLESS
+        return not self._diverges and (
+            bool(self.run["n_jumps"]) or self.run["outcome"] in _RESTLESS
+        )
+
+    @property
+    def _diverges(self) -> bool:
+        """Whether it breaks off while its loss is larger than ever."""
+        finite = self.losses[np.isfinite(self.losses)]
+        is_highest = len(finite) > 0 and finite[-1] == finite.max()
+        return self.run["outcome"] == "nonfinite" and bool(is_highest)
 
     @property
     def window(self) -> int:
@@ -117,18 +132,21 @@ class Runs:
         notes: Sequence[str] = (),
     ) -> Runs:
         """Returns runs given as JSON; the view holds their logs, and describes the parameters."""
-        axes = axes_of(view.result) if sweep is None else {}
-        name = next(iter(axes)) if sweep is None else sweep.landscape.parameter.name
+        axes, goal = {}, "lowest minimum" if view.result.get("target_found") else "target"
+        if sweep is None:
+            axes = axes_of(view.result)
+            name = next(iter(axes))
+        else:
+            name, goal = sweep.landscape.parameter.name, sweep.landscape.parameter.goal_name
         paths = tuple(
-            path_of(run, log_of(view, run), name, look_of(run, index, len(runs)))
+            path_of(run, log_of(view, run), name, goal, look_of(run, index, len(runs)))
             for index, run in enumerate(runs)
         )
         kernels = next((t for file, t in view.data.items() if file.endswith("kernels.npz")), None)
         if sweep is not None:
-            return cls(sweep, paths, tuple(notes), kernels)
+            return cls(sweep, paths, tuple(notes), kernels, goal_name=goal)
         planes = tuple(_plane(axes, pair, view) for pair in view.result.get("pairs", []))
         tolerances, target = tuple(view.result["tolerances"]), view.result["target"]
-        goal = "lowest minimum" if view.result.get("target_found") else "target"
         return cls(None, paths, tuple(notes), None, planes, axes, tolerances, target, goal)
 
     @property
@@ -179,16 +197,16 @@ def log_of(view: View, run: Mapping[str, Any]) -> Table:
 
 
 def path_of(
-    run: Mapping[str, Any], table: Table, parameter: str, look: Look | None = None
+    run: Mapping[str, Any], table: Table, parameter: str, goal: str, look: Look | None = None
 ) -> RunPath:
-    """Returns a run with its table, ready to be drawn."""
+    """Returns a run with its table, ready to be drawn; the goal is what it is called."""
     on_landscape = "full_loss" if "full_loss" in table else "loss"
     steps, values, losses, logged = (
         np.asarray(table[key], dtype=np.float64)
         for key in ("step", parameter, on_landscape, "loss")
     )
     batches = logged if run.get("batch") else None
-    return RunPath(run, steps, values, losses, look or look_of(run, 0, 1), batches, table)
+    return RunPath(run, steps, values, losses, look or look_of(run, 0, 1), goal, batches, table)
 
 
 def look_of(run: Mapping[str, Any], index: int, count: int) -> Look:
@@ -210,22 +228,22 @@ def run_words(axis: ParameterAxis, run: Mapping[str, Any], *, start: bool = True
 def runs_title(axis: ParameterAxis, paths: Sequence[RunPath]) -> str:
     """Returns how the runs of one parameter ended, in a line."""
     if len(paths) > 1:
-        return several_words([path.run for path in paths])
-    run = paths[0].run
-    return f"{run_words(axis, run)}: {end_words(run)}"
+        return several_words(paths)
+    return f"{run_words(axis, paths[0].run)}: {end_words(paths[0])}"
 
 
-def end_words(run: Mapping[str, Any], outcome: str | None = None) -> str:
+def end_words(path: RunPath, outcome: str | None = None) -> str:
     """Returns how a run ended, and how often it jumped."""
-    return (outcome or OUTCOMES[run["outcome"]]) + jump_words(run, f" in {run['steps']} steps")
+    run, ends = path.run, outcome or outcome_words(path.run["outcome"], path.goal_name)
+    return ends + jump_words(run, f" in {run['steps']} steps")
 
 
-def several_words(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Returns how many of several runs reach the target."""
-    reached = sum(run["outcome"] == "reached" for run in runs)
-    count = {0: "none of which reaches", 1: "one of which reaches", len(runs): "all of which reach"}
+def several_words(paths: Sequence[RunPath]) -> str:
+    """Returns how many of several runs reach their goal."""
+    reached, of = sum(path.run["outcome"] == "reached" for path in paths), len(paths)
+    count = {0: "none of which reaches", 1: "one of which reaches", of: "all of which reach"}
     words = count.get(reached, f"{reached} of which reach")
-    return f"{len(runs)} runs, {words} the target"
+    return f"{of} runs, {words} the {paths[0].goal_name}"
 
 
 def jump_words(run: Mapping[str, Any], within: str = "") -> str:
@@ -248,7 +266,8 @@ def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Li
     several_starts = len({str(path.run["start"]) for path in paths}) > 1
     handles = []
     for path in paths:
-        look, ends = path.look, f"{OUTCOMES[path.run['outcome']]}{jump_words(path.run)}"
+        look, ends = path.look, outcome_words(path.run["outcome"], path.goal_name)
+        ends += jump_words(path.run)
         marker: dict[str, Any] = {}
         words = run_settings(path.run)
         if axis is not None:
@@ -274,7 +293,8 @@ def _outcome_handles(paths: Sequence[RunPath]) -> list[Line2D]:
         rates = [_rate(p.run["lr"]) for p in paths if p.run["outcome"] == outcome]
         if rates:
             listed = ", ".join(rates[:4]) + (", …" if len(rates) > 4 else "")
-            words = f"{OUTCOMES[outcome]}: {counted(len(rates), 'run', 'runs')} (lr {listed})"
+            meaning = outcome_words(outcome, paths[0].goal_name)
+            words = f"{meaning}: {counted(len(rates), 'run', 'runs')} (lr {listed})"
             handles.append(entry(words, color=color, marker="o", markersize=5))
     return handles
 

@@ -1,25 +1,28 @@
 """Runs of one parameter: loss and value against the step, the path on the landscape.
 
-A run that jumps is shown against the step twice, some steps around the first jump and all of them;
-one that converges, once, on a logarithmic axis where the loss falls by decades. On the landscape a
-run that converges is drawn whole. Of one that keeps jumping, a thousand arrows would be unreadable:
-some steps are drawn, from shortly before the first jump on, and numbered.
+A run that jumps is shown against the step twice, some steps around the first jump, and all of them
+as a density; one that converges, once, on a logarithmic axis where the loss falls by decades. On
+the landscape a run that converges is drawn whole. Of one that keeps jumping, a thousand arrows
+would be unreadable: the first descent and the first jump are drawn, and numbered.
 """
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
+from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
 from gabordiag.dynamics.maps import Basins
-from gabordiag.dynamics.outcomes import OUTCOMES
 from gabordiag.dynamics.run import Run
 from gabordiag.landscape.points import Landscape
 from gabordiag.presentation.colors import INK, TARGET_COLOR
@@ -39,12 +42,26 @@ from gabordiag.presentation.figures.run_paths import (
 )
 from gabordiag.presentation.figures.sheets import current_sheet
 from gabordiag.presentation.figures.style import entry, legend_beside, new_figure, write
-from gabordiag.presentation.phrases import place_words, rate_words, run_settings
+from gabordiag.presentation.phrases import (
+    jump_definition,
+    outcome_words,
+    place_words,
+    rate_words,
+    run_settings,
+)
+from gabordiag.wording import show_number
 
 # Some steps get a column of their own where there is too much to see in all of them.
 _DETAIL = 60
-# Steps of each of several restless runs that are drawn on the landscape.
-_STEPS_EACH = 8
+# Steps of a restless run that are drawn on the landscape: before its first jump, or without one.
+_STEPS_DRAWN = 8
+# Of the window's width: shorter steps are seen from their points; places farther from its middle
+# are not drawn.
+_SHORT, _NEAR = 0.012, 3.0
+# Steps of a column of the density of a long run; columns at most; rows.
+_COLUMN_STEPS, _MOST_COLUMNS, _ROWS = 100, 40, 26
+# How high the arc of a step rises over the straight way, of the height: a jump's, any other's.
+_HIGH, _LOW = 0.12, 0.06
 # Points of the path that are numbered.
 _NUMBERED = 9
 
@@ -66,10 +83,13 @@ def optimize_figure(runs: Runs) -> Figure:
             loss.set_xlabel("")
             loss.tick_params(labelbottom=False)
             if len(windows) > 1:
-                loss.set_title(_window_words(window, column))
+                loss.set_title(_window_words(window, column, paths))
             value.set_ylabel("" if column else axis.parameter.label)
             loss.set_ylabel("" if column else loss_label(sweep.loss_name))
-        entries = draw_paths(figure.add_subplot(ground_place), runs)
+        ground = figure.add_subplot(ground_place)
+        entries = draw_paths(ground, runs)
+        if len(paths) == 1 and paths[0].run["jumps"]:
+            ground.set_title(_first_jump_words(paths[0].run["jumps"][0]), pad=24)
         figure.suptitle(runs_title(axis, paths))
         figure.legend(
             handles=[*run_handles(axis, paths), *batch_handles(paths), *entries],
@@ -86,7 +106,7 @@ def _lay_out(figure: Figure, count: int) -> tuple[list[tuple[Any, Any]], Any]:
         grid = figure.add_gridspec(2, 2, width_ratios=[3, 2])
         return [(grid[0, 1], grid[1, 1])], grid[:, 0]
     columns = 1 if current_sheet().is_narrow else count
-    grid = figure.add_gridspec(3, columns, height_ratios=[2.2, 2.2, 3])
+    grid = figure.add_gridspec(3, columns, height_ratios=[2, 2, 3.4])
     return [(grid[0, column], grid[1, column]) for column in range(columns)], grid[2, :]
 
 
@@ -99,20 +119,26 @@ def _windows(paths: Sequence[RunPath]) -> list[Window]:
     return [(first, min(first + _DETAIL, last)), (0, last)]
 
 
-def _window_words(window: Window, column: int) -> str:
+def _first_jump_words(jump: Mapping[str, Any]) -> str:
+    before, after = show_number(jump["loss_before"]), show_number(jump["loss_after"])
+    return f"the first jump, step {jump['step']}: the loss rises from {before} to {after}"
+
+
+def _window_words(window: Window, column: int, paths: Sequence[RunPath]) -> str:
     first, last = window
     if column:
-        return f"all {last} steps (ticks above: jumps)"
+        ticks = " (ticks above: jumps)" if any(len(path.jumps) for path in paths) else ""
+        return f"all {last} steps{ticks}"
     return f"the first {last} steps" if first == 0 else f"steps {first} to {last}: the first jump"
 
 
 def draw_run(ax: Axes, run: Run) -> None:
     """Draws the loss of a single run, of one parameter or of several, against the step."""
     table = run.trajectory.to_table(run.space.names)
-    path = path_of(run.to_dict(), table, run.space.names[0])
+    path = path_of(run.to_dict(), table, run.space.names[0], run.space.goal_name)
     draw_losses(ax, run.landscape, [path], (0, max(1, len(path.steps) - 1)))
     if run.landscape is None:
-        title = f"{run_settings(path.run)}: {OUTCOMES[path.run['outcome']]}"
+        title = f"{run_settings(path.run)}: {outcome_words(path.run['outcome'], path.goal_name)}"
     else:
         title = runs_title(ParameterAxis.of(run.landscape.parameter), [path])
     ax.set_title(title, fontsize=10)
@@ -142,7 +168,7 @@ def draw_losses(
         room = 0.05 * ((top - bottom) or 1.0)
         low, high = ax.get_ylim()
         ax.set_ylim(min(low, bottom - room), max(high, top + room))
-    if crowded:
+    if crowded and ax.get_yscale() == "linear":
         _draw_rugs(ax, paths)
     _set_steps(ax, window)
     ax.set_ylabel(loss_label(paths[0].run["loss"]))
@@ -173,25 +199,46 @@ def _draw_series(
     columns: Sequence[tuple[FloatArray, FloatArray]],
     window: Window,
 ) -> None:
-    """Draws a column of every run: joined where it can be followed, else as points."""
+    """Draws a column of every run: joined where it can be followed, else as a density."""
     long = window[1] - window[0] > 2 * _DETAIL
     for index, (path, column) in enumerate(zip(paths, columns, strict=True)):
         look = path.look
         steps, values = _shown(*column, window)
-        crowded = path.is_restless and long
+        if path.is_restless and long:
+            _draw_density(ax, steps, values, look.color)
+            continue
         # Widths that leave every run's line visible under the next.
         thick = 0.8 if len(paths) > MOST_NAMED else 1.2 + 0.3 * (len(paths) - 1 - index)
         ax.plot(
             steps,
             values,
-            linestyle="" if crowded else look.line,
+            linestyle=look.line,
             linewidth=thick,
-            marker="o" if crowded else "" if long else look.marker,
-            markersize=1.8 if crowded else 5 if len(steps) <= _DETAIL // 2 else 3.5,
+            marker="" if long else look.marker,
+            markersize=5 if len(steps) <= _DETAIL // 2 else 3.5,
             markeredgewidth=0,
             color=look.color,
             zorder=3,
         )
+
+
+def _draw_density(ax: Axes, steps: FloatArray, values: FloatArray, color: str) -> None:
+    """Shades how often a run was at each height, from transparent to its colour."""
+    finite = np.isfinite(values)
+    if not finite.any():
+        return
+    columns = min(max(3, len(steps) // _COLUMN_STEPS), _MOST_COLUMNS)
+    counts, across, up = np.histogram2d(steps[finite], values[finite], (columns, _ROWS))
+    ax.imshow(
+        counts.T,
+        origin="lower",
+        extent=(across[0], across[-1], up[0], up[-1]),
+        aspect="auto",
+        interpolation="bilinear",
+        cmap=LinearSegmentedColormap.from_list("density", [(color, 0.0), (color, 1.0)]),
+        norm=PowerNorm(0.5, 0, float(np.quantile(counts, 0.995)) or 1.0),
+        zorder=2,
+    )
 
 
 def _mark_end(ax: Axes, path: RunPath, values: FloatArray, window: Window) -> None:
@@ -241,9 +288,14 @@ def _draw_values(
 def without_wraps(
     axis: ParameterAxis, steps: FloatArray, values: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Returns steps and wrapped values with a gap wherever a step crosses the period's end."""
+    """Returns steps and wrapped values with a gap wherever a step crosses the period's end.
+
+    What is far from the window is left out: a run that blows up is no line.
+    """
+    (low, high), shown = axis.limits, axis.wrap(values)
+    shown[np.abs(shown - (low + high) / 2) > _NEAR * (high - low)] = np.nan
     at = np.flatnonzero(axis.turns(values)) + 1
-    return np.insert(steps, at, steps[at]), np.insert(axis.wrap(values), at, np.nan)
+    return np.insert(steps, at, steps[at]), np.insert(shown, at, np.nan)
 
 
 def draw_runs(ax: Axes, runs: Runs) -> None:
@@ -258,54 +310,72 @@ def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
     start = starts.pop() if len(starts) == 1 else None
     restless = any(path.is_restless for path in paths)
     entries = draw_landscape(ax, axis, runs.ground, start=start, labels=not restless)
-    wraps = False
     for path in paths:
-        wraps |= _draw_path(ax, axis, path, len(paths))
-        _draw_end(ax, axis, path)
+        _draw_path(ax, axis, path, len(paths))
+        if not path.is_restless:
+            _draw_end(ax, axis, path)
     if len(paths) == 1:
         _number_points(ax, axis, paths[0])
     axis.set_up(ax)
-    return [*_path_handles(paths, wraps), *entries]
+    return [*_path_handles(paths), *entries]
 
 
-def _stretch(path: RunPath, count: int) -> tuple[int, int]:
-    """Returns the first and last step of one of so many runs that are drawn on the landscape."""
+def _stretch(path: RunPath) -> tuple[int, int]:
+    """Returns the first and last step that are drawn on the landscape.
+
+    Of a run that jumps, those are the descent before its first jump and the jump.
+    """
     last = len(path.values) - 1
     if not path.is_restless:
         return 0, last
-    if count > 1:
-        return 0, min(_STEPS_EACH, last)
-    return path.window, min(path.window + PATH_STEPS, last)
+    if len(path.jumps) == 0:
+        return 0, min(_STEPS_DRAWN, last)
+    jump = int(path.jumps[0])
+    return max(0, jump - _STEPS_DRAWN), jump + 1
 
 
-def _draw_path(ax: Axes, axis: ParameterAxis, path: RunPath, count: int) -> bool:
-    """Draws some steps; returns whether one of them crosses the period's end."""
-    first, last = _stretch(path, count)
+def _draw_path(ax: Axes, axis: ParameterAxis, path: RunPath, count: int) -> None:
+    """Draws the points of some steps, and arcs of the long ones; of several runs, of the jump."""
+    first, last = _stretch(path)
     here, look = slice(first, last + 1), path.look
     x, y = axis.wrap(path.values[here]), path.losses[here]
-    ax.plot(x, y, look.marker, color=look.color, markersize=4, markeredgewidth=0, zorder=6)
+    ax.plot(x, y, look.marker, color=look.color, markersize=5, markeredgewidth=0, zorder=6)
     if count > MOST_NAMED:
-        return False
-    width = axis.limits[1] - axis.limits[0]
-    finite = np.isfinite(x) & np.isfinite(y)
-    # Shorter steps are seen from their points.
-    long = finite[1:] & finite[:-1] & (np.abs(np.diff(x)) > 0.012 * width)
-    wraps = long & axis.turns(path.values[here])
+        return
     jumps = set((path.jumps - first).tolist())
-    for t in np.flatnonzero(long)[:PATH_STEPS].tolist():
-        arrow = {
-            "arrowstyle": "-|>",
-            "color": look.jump if t in jumps else look.color,
-            "linewidth": 1.8 if t in jumps else 0.9,
-            "linestyle": ":" if wraps[t] else "-",
-            "alpha": 0.9 if t <= _NUMBERED or t in jumps else 0.4,
-            "shrinkA": 2,
-            "shrinkB": 2,
-            "mutation_scale": 9,
-            "connectionstyle": "arc3,rad=0.12",
-        }
-        ax.annotate("", (x[t + 1], y[t + 1]), xytext=(x[t], y[t]), arrowprops=arrow, zorder=5.5)
-    return bool(wraps.any())
+    low, high = axis.limits
+    # Of a run that blows up, what is near the window.
+    near = (np.abs(x - (low + high) / 2) < _NEAR * (high - low)) & np.isfinite(y)
+    with np.errstate(invalid="ignore"):
+        long = near[1:] & near[:-1] & (np.abs(np.diff(x)) > _SHORT * (high - low))
+    drawn = [t for t in np.flatnonzero(long).tolist() if count == 1 or t in jumps]
+    for t in drawn[:PATH_STEPS]:
+        _draw_step(ax, axis, path, first + t, is_jump=t in jumps)
+
+
+def _draw_step(ax: Axes, axis: ParameterAxis, path: RunPath, t: int, *, is_jump: bool) -> None:
+    """Draws a step as an arc, which goes on at the other side where it crosses the period's end."""
+    (begin, end), heights = path.values[t : t + 2].tolist(), path.losses[t : t + 2]
+    period, low, high = axis.period, *axis.limits
+    # Of a step of many turns, the remainder.
+    travel = (end - begin if period is None else math.fmod(end - begin, period)) * axis.scale
+    share = np.linspace(0, 1, 33)
+    bottom, top = ax.get_ylim()
+    lift = (_HIGH if is_jump else _LOW) * (top - bottom) * min(1.0, 4 * abs(travel) / (high - low))
+    arc = np.stack([axis.wrap(begin) + share * travel, np.interp(share, (0, 1), heights)], axis=1)
+    arc[:, 1] += lift * 4 * share * (1 - share)
+    shift = float(axis.wrap(end)) - arc[-1, 0]
+    for moved in (0.0, shift) if abs(shift) > _SHORT * (high - low) else (0.0,):
+        arrow = FancyArrowPatch(
+            path=Path(arc + np.array([moved, 0.0])),
+            arrowstyle="-|>",
+            mutation_scale=16 if is_jump else 9,
+            color=path.look.jump if is_jump else path.look.color,
+            linewidth=2.6 if is_jump else 1.0,
+            fill=False,
+            zorder=5.5 + is_jump,
+        )
+        ax.add_patch(arrow)
 
 
 def _draw_end(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
@@ -318,7 +388,7 @@ def _draw_end(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
 
 def _number_points(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
     """Numbers the first points, those that can be told apart."""
-    first, last = _stretch(path, 1)
+    first, last = _stretch(path)
     width = axis.limits[1] - axis.limits[0]
     height = ax.get_ylim()[1] - ax.get_ylim()[0]
     x, y = axis.wrap(path.values), path.losses
@@ -333,22 +403,20 @@ def _number_points(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
             write(ax, str(t), (x[t], y[t]), (6, 8), color=path.look.color, **look)
 
 
-def _path_handles(paths: Sequence[RunPath], wraps: bool) -> list[Line2D]:
+def _path_handles(paths: Sequence[RunPath]) -> list[Line2D]:
     is_one = len(paths) == 1
     look = paths[0].look if is_one else Look(INK, "-", "o", INK)
     handles = []
     if is_one:
-        first, last = _stretch(paths[0], 1)
+        first, last = _stretch(paths[0])
         words = f"steps {first} to {last} of the run" if last else "the start"
-        handles.append(entry(words, color=look.color, linewidth=1.2, marker="o", markersize=4))
-    words = "last step" if is_one else "last step of a run"
-    handles.append(entry(words, color=look.color, marker="*", linestyle="", markersize=12))
+        handles.append(entry(words, color=look.color, linewidth=1.2, marker="o", markersize=5))
+    if not all(path.is_restless for path in paths):
+        words = "last step" if is_one else "last step of a run that settles"
+        handles.append(entry(words, color=look.color, marker="*", linestyle="", markersize=12))
     if any(path.run["n_jumps"] for path in paths) and len(paths) <= MOST_NAMED:
-        words = "jump: one step far up the landscape"
+        words = textwrap.fill(f"jump: {jump_definition()}", 40)
         handles.append(entry(words, color=look.jump, marker="^", linewidth=2.2, markersize=7))
-    if wraps:
-        words = "step across the period's end"
-        handles.append(entry(words, color=look.color, linestyle=":", linewidth=1.2))
     return handles
 
 

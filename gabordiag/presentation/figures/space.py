@@ -170,11 +170,11 @@ def plane_words(result: Mapping[str, Any]) -> str:
 def space_title(runs: Runs) -> str:
     """Returns how the runs ended, in a line."""
     if len(runs.paths) > 1:
-        return several_words(runs.runs)
-    (run,) = runs.runs
-    is_turned = run["outcome"] == "reached" and runs.turned(run)
+        return several_words(runs.paths)
+    (path,) = runs.paths
+    is_turned = path.run["outcome"] == "reached" and runs.turned(path.run)
     words = "reaches a copy of the target, the same filter, and stays" if is_turned else None
-    return f"{run_settings(run)}: {end_words(run, words)}"
+    return f"{run_settings(path.run)}: {end_words(path, words)}"
 
 
 def _draw_plane(ax: Axes, plane: Plane, levels: FloatArray, runs: Runs) -> QuadContourSet:
@@ -278,7 +278,7 @@ def _mark_handles(runs: Runs) -> list[Line2D]:
         words = "end (outside some planes)"
     handles += [entry("start", **_START), entry(words, **_end_style(color))]
     if runs.target is not None:
-        handles.append(entry("target", **_target_style(True)))
+        handles.append(entry(runs.goal_name, **_target_style(True)))
     drawn = itertools.chain.from_iterable(_targets(runs, plane) for plane in runs.planes)
     if not all(is_target for _, _, is_target in drawn):
         handles.append(entry("copy of the target: the same filter", **_target_style(False)))

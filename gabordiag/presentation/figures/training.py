@@ -42,25 +42,31 @@ def training_figures(view: View) -> dict[str, Any]:
 
 
 def bank_figure(view: View) -> Figure:
-    """Draws every filter before and after, with a line along its carrier's direction."""
-    before, after = view.data["bank.npz"]["kernels"]
+    """Draws every filter before and after, with a line along its carrier's direction.
+
+    Below them, where there are any, after the training with a remedy, and the teacher's.
+    """
+    saved = view.data["bank.npz"]
+    before, after = saved["kernels"]
+    banks = {"before": before, "after": after}
+    banks |= {name: saved[name] for name in ("remedy", "teacher") if name in saved}
     count = min(len(before), _MOST_FILTERS)
     columns = min(count, _FILTER_COLUMNS)
-    rows = math.ceil(count / columns)
-    with new_figure(1.1 * columns + 1.0, 2.6 * rows + 0.6) as figure:
-        grid = figure.subplots(2 * rows, columns, squeeze=False)
-        limit = float(np.abs([before, after]).max()) or 1.0
+    rows, high = math.ceil(count / columns), len(banks)
+    with new_figure(1.1 * columns + 1.0, 1.3 * high * rows + 0.6) as figure:
+        grid = figure.subplots(high * rows, columns, squeeze=False)
+        limit = float(np.abs(list(banks.values())).max()) or 1.0
         for axes in grid.flat:
             axes.set_axis_off()
-        for index, below in itertools.product(range(count), (0, 1)):
+        for index, (below, when) in itertools.product(range(count), enumerate(banks)):
             row, column = divmod(index, columns)
-            ax = grid[2 * row + below, column]
-            kernel = (before, after)[below][index]
+            ax = grid[high * row + below, column]
+            kernel = banks[when][index]
             _draw_kernel(ax, kernel, limit)
-            _draw_orientation(ax, view, index, "final" if below else "start", kernel)
+            if below < 2:
+                _draw_orientation(ax, view, index, "final" if below else "start", kernel)
             if column == 0:
                 place: dict[str, Any] = {"transform": ax.transAxes, "rotation": 90, "fontsize": 9}
-                when = "after" if below else "before"
                 ax.text(-0.12, 0.5, when, ha="right", va="center", **place)
             if not below:
                 failing = _failing(view, index)
