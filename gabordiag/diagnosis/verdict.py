@@ -206,6 +206,7 @@ def diagnose_objective(
             objective, settings, start, lr, landscape=known, listener=listener, stepped=loop
         )
     tick()
+    sweep = _seen_by(made_run, sweep)
     if sweep is None and len(objective.goals) == 0:
         made_run = with_lowest_as_target(made_run)
         objective = made_run.objective
@@ -256,6 +257,12 @@ def diagnose_objective(
         jump_story=tell_jumps(facts),
         **({} if sweep is not None else _surroundings(facts)),
     )
+
+
+def _seen_by(made_run: Run, sweep: Sweep | None) -> Sweep | None:
+    """Returns the sweep with the run's start, which chooses between minima that are equally low."""
+    landscape = made_run.landscape
+    return sweep if sweep is None or landscape is None else replace(sweep, landscape=landscape)
 
 
 def _surroundings(facts: Facts) -> dict[str, Any]:

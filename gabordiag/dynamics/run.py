@@ -454,6 +454,7 @@ def judge(
     minimum = hessian = lyapunov = trusted = None
     products: Sequence[float | None]
     if landscape is not None and isinstance(objective, OfLine):
+        landscape = landscape.from_start(float(trajectory.value[0]))
         around = surroundings(landscape)
         largest, smallest = landscape.largest_loss, landscape.smallest_loss
         at = jump_steps(losses, largest - smallest)

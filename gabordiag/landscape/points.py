@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gabordiag.objective.space import Parameter
@@ -204,6 +204,12 @@ class Landscape:
             discontinuities=tuple(map(Discontinuity.from_dict, saved["discontinuities"])),
             images=saved.get("images"),
         )
+
+    def from_start(self, start: float) -> Landscape:
+        """Returns the landscape as a run from there sees it: it may choose between equal minima."""
+        if self.parameter.target is not None:
+            return self
+        return replace(self, parameter=replace(self.parameter, start=start))
 
     @property
     def goal(self) -> CriticalPoint | None:

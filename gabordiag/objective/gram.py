@@ -30,7 +30,7 @@ from gabordiag.objective.response import (
 # The autocorrelation pays from an image on that has so many times the pixels of its borders.
 _BORDERS = 2
 # Its rounding, some hundred eps A(0) in every entry, is relative to the image, not to a response.
-# What must be told apart, neighbouring kernels, needs this part of the image's energy: with it both
+# What must be shares apart, neighbouring kernels, needs this part of the image's energy: with it both
 # ways agreed with the definition alike, on photographs and enlargements of them up to 24 times
 # (4e-3), while a sine (3e-4) lost a digit. No kernel of the basis may vanish altogether.
 _WEAKEST_CHANGE, _WEAKEST = 2e-3, 1e-6
@@ -71,9 +71,9 @@ class GramWorkspace:
     def has_digits(self, gram: Tensor, energy: Tensor) -> bool:
         """Whether a Gram matrix whose rounding is relative to the image's energy says enough."""
         changes = self._changes
-        told = ((changes @ gram) * changes).sum(1) / changes.square().sum(1)
+        shares = ((changes @ gram) * changes).sum(1) / changes.square().sum(1)
         weakest: Tensor = torch.linalg.eigvalsh(gram)[0]
-        return bool(told.min() > _WEAKEST_CHANGE * energy and weakest > _WEAKEST * energy)
+        return bool(shares.min() > _WEAKEST_CHANGE * energy and weakest > _WEAKEST * energy)
 
     def spectra(self, shape: tuple[int, int]) -> Iterator[Tensor]:
         """Yields the conjugate spectra (m, rows, columns // 2 + 1), some at a time."""
