@@ -30,8 +30,8 @@ from gabordiag.objective.response import (
 # The autocorrelation pays from an image on that has so many times the pixels of its borders.
 _BORDERS = 2
 # Its rounding, some hundred eps A(0) in every entry, is relative to the image, not to a response.
-# What must be shares apart, neighbouring kernels, needs this part of the image's energy: with it both
-# ways agreed with the definition alike, on photographs and enlargements of them up to 24 times
+# Neighbouring kernels must be distinguished, which needs this part of the image's energy: with it
+# both ways agreed with the definition alike, on photographs and enlargements of them up to 24 times
 # (4e-3), while a sine (3e-4) lost a digit. No kernel of the basis may vanish altogether.
 _WEAKEST_CHANGE, _WEAKEST = 2e-3, 1e-6
 # Spectra that are transformed at once, where they are small: as many as stay in the cache.

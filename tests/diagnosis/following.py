@@ -112,6 +112,8 @@ class Plan:
 
     def changed(self, words: str) -> Plan:
         """Returns the plan with what the words say changed, and nothing else."""
+        # Another unit is another parameter, with a rate of its own.
+        words = words.partition("; so large a rate comes of the parameter's unit")[0]
         options = OPTION.findall(words)
         started = START.search(words)
         assert options or started or SQUARE in words, f"nothing to follow in: {words}"
