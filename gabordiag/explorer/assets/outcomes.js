@@ -57,25 +57,6 @@
     });
   };
 
-  // Where an end at rest at the start, or at a loss of exactly zero, is not a matter of rounding.
-  const CERTAIN = ["nonfinite", "frozen", "plateau"];
-
-  // The run of the settings with its outcome. In a chaotic run rounding decides, here as in Python: of
-  // runs that start a rounding error apart, the first that ends as most of them do is returned.
-  gabordiag.typicalRun = function (rules, objective, settings) {
-    const nudge = 1e-12 * (objective.landscape.high - objective.landscape.low);
-    const make = (k) => {
-      const run = { ...gabordiag.descend(objective, { ...settings, start: settings.start + k * nudge }), settings };
-      return { run, judged: gabordiag.judge(rules, run) };
-    };
-    const first = make(0);
-    if (CERTAIN.includes(first.judged.outcome)) return { ...first, agreeing: 1, of: 1 };
-    const made = [first, ...[1, -1, 2, -2].map(make)];
-    const agreeing = made.map((a) => made.filter((b) => a.judged.outcome === b.judged.outcome).length);
-    const most = Math.max(...agreeing);
-    return { ...made[agreeing.indexOf(most)], agreeing: most, of: made.length };
-  };
-
   // How often the loss rose by a large part of the landscape's height in one step.
   gabordiag.countJumps = function (rules, run) {
     const { largestLoss, smallestLoss } = run.objective.landscape;

@@ -171,7 +171,8 @@
 
     refresh() {
       this.showSettings();
-      Object.assign(this, gabordiag.typicalRun(this.rules, this.objective, this.settings));
+      this.run = gabordiag.descend(this.objective, this.settings);
+      this.judged = gabordiag.judge(this.rules, this.run);
       this.explained = this.explain();
       element("verdict").dataset.outcome = this.judged.outcome;
       element("verdict").dataset.cause = this.explained.cause;
