@@ -45,6 +45,7 @@ from gabordiag.cli.values import (
     split_named,
 )
 from gabordiag.errors import UsageError
+from gabordiag.presentation.figures.sheets import check_panel
 
 _OPTIMIZER = choice("sgd", OptimizerName, "A class of torch.optim, in lower case.")
 _MOMENTUM = Option(0.0, help="For sgd and rmsprop.")
@@ -529,6 +530,7 @@ def report_command(
     ),
     figure_format: list[str] = OutputOptions.figure_format,
     figure_size: str = OutputOptions.figure_size,
+    figure_panel: str | None = OutputOptions.figure_panel,
     quiet: bool = Option(False, "--quiet", metavar=" ", help="Print no text for people."),
     debug: bool = Option(False, "--debug", metavar=" ", help="Show tracebacks."),
 ) -> None:
@@ -545,8 +547,11 @@ def report_command(
     formats = named("--figure-format", parse_formats)(figure_format)
     if has_result(run):
         saved = load_run(run)
+        check_panel(figure_panel, saved.document["command"])
         is_animated = bool(saved.document["config"].get("animate"))
-        options = report.ReportOptions(formats, figure_size, is_animated, to_send=True)
+        options = report.ReportOptions(
+            formats, figure_size, is_animated, to_send=True, panel=figure_panel
+        )
         with Bars(hidden=quiet or not sys.stderr.isatty()).shown("drawing") as bar:
             files, blocks = report.redo(saved, options, bar, page_files)
     else:

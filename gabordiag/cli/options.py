@@ -121,6 +121,12 @@ class OutputOptions:
         help="png, svg, pdf or several, as png,pdf; repeatable.",
     )
     figure_size: str = choice("screen", SHEETS, f"What figures are for: {one_of(SHEETS)}")
+    figure_panel: str | None = Option(
+        None,
+        "--panel",
+        metavar="NAME",
+        help="Draw one panel of a figure alone, such as loss or map; a wrong name lists all.",
+    )
     config: Path | None = Option(
         None,
         help="Take settings from a run's config.toml; options given here win.",

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from gabordiag.cli.bars import Bars
 from gabordiag.cli.settings import Settings, option
 from gabordiag.cli.values import Bare, named, parse_formats, parse_range
 from gabordiag.errors import UsageError
+from gabordiag.presentation.figures.sheets import check_panel
 
 if TYPE_CHECKING:
     from gabordiag.presentation.blocks import Block
@@ -52,7 +54,8 @@ class Session:
         self.settings = settings
         # Refused before anything is computed.
         self._formats = named("--figure-format", parse_formats)(settings["figure_format"])
-        self._size = settings["figure_size"]
+        self._size, self._panel = settings["figure_size"], settings["figure_panel"]
+        check_panel(self._panel, self.command)
         self._json, quiet = settings["json"], settings["quiet"]
         # With --json stdout carries the object alone, text for people goes to stderr.
         self.console = Console(stderr=self._json, quiet=quiet, highlight=False)
@@ -154,9 +157,17 @@ class Session:
         folder, settings = self.open_folder(), self.settings.recorded()
         folder.save_data(view.data)
         formats = () if self.settings["no_plots"] else self._formats
-        options = report.ReportOptions(formats, self._size, bool(settings.get("animate")))
+        options = report.ReportOptions(
+            formats, self._size, bool(settings.get("animate")), panel=self._panel
+        )
+        stray: UsageError | None = None
         with self.progress("drawing") as bar:
-            files, blocks = report.make_files(self.command, view, settings, options, bar)
+            try:
+                files, blocks = report.make_files(self.command, view, settings, options, bar)
+            except UsageError as error:
+                # The result does not have this panel: what was computed is kept, figures whole.
+                stray, options = error, replace(options, panel=None)
+                files, blocks = report.make_files(self.command, view, settings, options)
         files |= {name: text.encode() for name, text in extra.items()}
         for name, made in files.items():
             folder.write(name, made)
@@ -164,6 +175,8 @@ class Session:
         folder.finish(content)
         self._finished = True
         self._print(content, blocks, folder.path)
+        if stray is not None:
+            raise stray
 
     def finish_file(self, path: Path, content: str, view: View) -> None:
         """Writes one file instead of a folder; prints the JSON or the text for people."""

@@ -20,6 +20,7 @@ _NOT_RECORDED = frozenset(
         "no_plots",
         "figure_format",
         "figure_size",
+        "figure_panel",
         "config",
         "debug",
         "resume",

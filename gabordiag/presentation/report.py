@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gabordiag.errors import GabordiagError, InputError
+from gabordiag.errors import GabordiagError, InputError, unknown_name
 from gabordiag.presentation import page
 from gabordiag.presentation.blocks import Block, Picture, Table
-from gabordiag.presentation.figures.sheets import on_sheet
+from gabordiag.presentation.figures.sheets import on_sheet, panels_of
 from gabordiag.presentation.late import late
 from gabordiag.presentation.markdown import fenced, to_markdown
 from gabordiag.presentation.registry import Drawings, kind_of
@@ -37,6 +37,7 @@ class ReportOptions:
         formats: Of the figures, `png`, `svg`, `pdf`; the first is shown in the report, which shows
             a PNG instead of a PDF. Empty: no figures.
         size: A name of `SHEETS`.
+        panel: That is drawn alone of the figures that have it; the others stay whole.
         animate: Whether the failing run becomes an animation.
         to_send: Whether the page is made small, and its figures drawn a second time for phones,
             which a run that has just finished does not wait for.
@@ -46,6 +47,7 @@ class ReportOptions:
     size: str = "screen"
     animate: bool = False
     to_send: bool = False
+    panel: str | None = None
 
 
 def make_files(
@@ -81,7 +83,7 @@ def make_files(
     # What a browser shows; no file of its own unless asked for.
     shown_form = next((form for form in options.formats if form != "pdf"), "png")
     formats = tuple(dict.fromkeys((shown_form, *options.formats))) if options.formats else ()
-    files = draw(drawings, formats, options.size, drawn)
+    files = draw(drawings, formats, options.size, drawn, options.panel)
     for prefix, runs in kind.films(restored).items() if options.animate else ():
         films = _animate(runs).items()
         files |= {f"{prefix}animation.{form}": content for form, content in films}
@@ -90,7 +92,7 @@ def make_files(
     shown = _shown(files, formats)
     placed = {block.stem for block in blocks if isinstance(block, Picture)}
     blocks += [Picture(stem) for stem in shown if stem not in placed]
-    narrow = draw(drawings, formats[:1], "column", drawn) if has_narrow else {}
+    narrow = draw(drawings, formats[:1], "column", drawn, options.panel) if has_narrow else {}
     is_pdf = bool(formats) and shown_form not in options.formats
     linked = {stem: f"{stem}.pdf" for stem in drawings} if is_pdf else {}
     pages = make_pages(
@@ -150,14 +152,23 @@ def draw(
     formats: Sequence[str] = ("png",),
     size: str = "screen",
     drawn: Callable[[], None] = lambda: None,
+    panel: str | None = None,
 ) -> dict[str, bytes]:
-    """Returns figures as files, name -> content; `drawn` is called after every figure."""
+    """Returns figures as files, name -> content; `drawn` is called after every figure.
+
+    Raises:
+        UsageError: None of the figures has the panel.
+    """
     rendered: dict[str, bytes] = {}
-    with on_sheet(size):
+    names: list[str] = []
+    with on_sheet(size, panel):
         for stem, drawing in drawings.items() if formats else ():
             figure = drawing()
+            names += panels_of(figure)
             rendered |= {f"{stem}.{form}": _render(figure, form) for form in formats}
             drawn()
+    if formats and panel is not None and panel not in names:
+        raise unknown_name("--panel: panel", panel, dict.fromkeys(names))
     return rendered
 
 

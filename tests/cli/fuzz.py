@@ -93,6 +93,7 @@ CHOICES = {
     "loss_column": ("loss", "theta", "absent"),
     "figure_format": ("png", "svg", "png,svg", "gif"),
     "figure_size": (*SHEETS, "poster"),
+    "figure_panel": ("loss", "map", "plane-0", "poster"),
     "steps": STEPS,
     "lr": FLOATS,
 }  # fmt: skip

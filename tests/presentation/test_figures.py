@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
+import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -45,6 +46,7 @@ from gabordiag.presentation.figures.bifurcation import merged_bands
 from gabordiag.presentation.figures.maps import cell_edges, map_axis, rate_lines, setting_words
 from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs
 from gabordiag.presentation.figures.runs import _draw_step, without_wraps
+from gabordiag.presentation.figures.sheets import on_sheet, panels_of
 from gabordiag.presentation.figures.style import render
 from gabordiag.presentation.phrases import rate_words
 from gabordiag.presentation.registry import kind_of
@@ -262,6 +264,71 @@ def test_the_callers_settings_neither_change_nor_matter(
         content = render(figure)
         assert dict(matplotlib.rcParams) == before
     assert content == png("sweep")
+
+
+PANELS_OF = {
+    "sweep": ("loss", "gradient", "mismatch"),
+    "optimize": ("loss", "value", "all-loss", "all-value", "landscape"),
+    "basins": ("loss", "map", "start"),
+    "bifurcation": ("values", "exponent"),
+}
+
+
+@pytest.mark.parametrize(
+    ("stem", "panel"), [(stem, panel) for stem, names in PANELS_OF.items() for panel in names]
+)
+def test_each_panel_can_be_drawn_alone(
+    made: Made, drawn: dict[str, Figure], stem: str, panel: str
+) -> None:
+    whole = drawn[stem]
+    assert tuple(panels_of(whole)) == PANELS_OF[stem]
+    draw = {
+        "sweep": lambda: figures.sweep_figure(made.sweep),
+        "optimize": lambda: figures.optimize_figure(shown(made.runs)),
+        "basins": lambda: figures.basins_figure(made.basins),
+        "bifurcation": lambda: figures.bifurcation_figure(made.bifurcation),
+    }[stem]
+    with on_sheet("screen", panel):
+        figure = draw()
+    (ax,) = figure.axes
+    (before,) = (ax for ax in whole.axes if ax.get_label() == panel)
+    # The same curves and regions, and those of no other panel.
+    assert len(ax.lines) == len(before.lines)
+    for line, old in zip(ax.lines, before.lines, strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), old.get_xydata())
+    for kind in ("collections", "patches", "images"):
+        assert len(getattr(ax, kind)) == len(getattr(before, kind))
+    assert figure.get_suptitle() == ""
+    assert figure.get_figheight() < whole.get_figheight()
+    # Both axes are named and have numbers, wherever these stand in the whole figure.
+    assert ax.get_ylabel()
+    assert ax.get_xlabel()
+    for axis in (ax.xaxis, ax.yaxis):
+        assert axis.label.get_visible()
+        assert (panel, axis) == ("start", ax.xaxis) or any(
+            tick.label1.get_visible() for tick in axis.get_major_ticks()
+        )
+    assert bool(ax.get_legend()) == bool(before.get_legend())
+    assert len(figure.legends) == len(whole.legends)
+    pixels = matplotlib.image.imread(io.BytesIO(render(figure)))[..., :3]
+    assert (pixels.min(axis=2) < 0.9).mean() > 0.01
+    extent = figure.get_tightbbox(figure.canvas.get_renderer()).extents
+    assert extent.min() >= -0.05
+    assert (extent[2:] <= figure.get_size_inches() + 0.05).all()
+
+
+def test_a_panel_keeps_its_colour_bar_and_other_figures_stay_whole(made: Made) -> None:
+    pixels = np.random.default_rng(1).standard_normal((30, 30))
+    experiment = Experiment(image=pixels, wavelength=5.0, sigma=2.0, kernel_size=9)
+    result = gd.optimize(experiment, "adam", 0.05, steps=5, over=("theta", "sigma"))
+    (draw,) = drawings_of("optimize", result.view()).values()
+    with on_sheet("screen", "plane-0"):
+        plane, whole = draw(), figures.sweep_figure(made.sweep)
+    assert [str(ax.get_label()) for ax in plane.axes] == ["plane-0", "<colorbar>"]
+    assert plane.legends
+    assert panels_of(whole) == ["loss", "gradient", "mismatch"]
+    with on_sheet("screen", "loss"):
+        assert [ax.get_label() for ax in draw().axes] == ["loss"]
 
 
 def test_pyplot_is_imported_only_where_a_figure_is_made_for_it() -> None:

@@ -356,7 +356,8 @@ def test_formats_and_sizes_of_figures(small: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["--figure-format=bmp", "--figure-format=png,", "--figure-size=none-such"]
+    "option",
+    ["--figure-format=bmp", "--figure-format=png,", "--figure-size=none-such", "--panel=map"],
 )
 def test_unknown_formats_are_refused_before_anything_is_made(
     small: list[str], option: str, capsys: pytest.CaptureFixture[str]
@@ -366,6 +367,23 @@ def test_unknown_formats_are_refused_before_anything_is_made(
     assert f"{option.partition('=')[0]}: " in said
     assert "is unknown.\nUse one of " in said
     assert not Path("one").exists()
+
+
+@pytest.mark.slow
+def test_a_panel_that_only_the_result_can_refuse_loses_nothing(
+    small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["optimize", *small, "--quiet", "--lr=1e-3", "--steps=9", "--out=one"]
+    assert run([*call, "--panel=plane-0"]) == 2
+    said = capsys.readouterr().err
+    assert "--panel: panel 'plane-0' is unknown.\nUse one of loss, value, landscape." in said
+    assert {"result.json", "optimize.png"} <= {path.name for path in Path("one").iterdir()}
+    assert run(["report", "one", "--quiet", "--out=two", "--panel=map"]) == 2
+    assert not Path("two").exists()
+    assert run(["report", "one", "--quiet", "--out=two", "--panel=landscape"]) == 0
+    whole, alone = (Path(name, "optimize.png").read_bytes() for name in ("one", "two"))
+    height = slice(20, 24)
+    assert int.from_bytes(alone[height]) < 0.7 * int.from_bytes(whole[height])
 
 
 @pytest.mark.slow

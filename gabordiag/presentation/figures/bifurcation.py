@@ -22,7 +22,7 @@ from gabordiag.landscape.points import CriticalPoint
 from gabordiag.presentation.colors import BAND_STYLES, FAINT, INK, OUTCOME_COLORS, TARGET_COLOR
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.maps import cell_edges, setting_words
-from gabordiag.presentation.figures.sheets import current_sheet
+from gabordiag.presentation.figures.sheets import current_panel, current_sheet, name_panels
 from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure, write_above
 from gabordiag.wording import show_number
 
@@ -36,6 +36,7 @@ def bifurcation_figure(diagram: Bifurcation) -> Figure:
     """Draws where the runs of one start end up, and the Lyapunov exponent below."""
     with new_figure(10.0, 7.6) as figure:
         values, exponent = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.2])
+        name_panels((values, exponent), ("values", "exponent"))
         draw_attractor(values, diagram)
         _draw_exponent(exponent, diagram)
         values.set_xlabel("")
@@ -161,7 +162,7 @@ def _joined(bands: list[list[Any]]) -> list[list[Any]]:
 
 def _draw_exponent(ax: Axes, diagram: Bifurcation) -> None:
     rates, exponents = diagram.lrs, diagram.lyapunov
-    _draw_bands(ax, diagram)
+    bands = _draw_bands(ax, diagram)
     ax.axhline(0, color=FAINT, linewidth=1.0)
     _set_rates(ax, diagram)
     ax.set_ylabel("Lyapunov exponent\nper step")
@@ -180,4 +181,5 @@ def _draw_exponent(ax: Axes, diagram: Bifurcation) -> None:
     above = ax.fill_between(rates, 0, positive, color=OUTCOME_COLORS["erratic"])
     above.set_alpha(0.5)
     above.set_label("above 0: chaos, nearby runs\ndiverge from each other")
-    legend_beside(ax, [above])
+    # In the whole figure the legend above explains the bands.
+    legend_beside(ax, [above, *bands] if current_panel() == "exponent" else [above])

@@ -32,7 +32,12 @@ from gabordiag.presentation.figures.landscape import (
     mark_critical_points,
     mark_values,
 )
-from gabordiag.presentation.figures.sheets import current_sheet, fit_title
+from gabordiag.presentation.figures.sheets import (
+    current_panel,
+    current_sheet,
+    fit_title,
+    name_panels,
+)
 from gabordiag.presentation.figures.style import (
     ON_MAP,
     drawing,
@@ -80,6 +85,7 @@ def basins_figure(basins: Basins) -> Figure:
         axes = figure.subplots(2, 2, sharex="col", sharey="row", **ratios)
         (loss, corner), (ground, strip) = axes
         corner.set_axis_off()
+        name_panels((loss, ground, strip), ("loss", "map", "start"))
         draw_basins(loss, axis, sweep.landscape)
         draw_loss(loss, axis, sweep)
         points = mark_critical_points(loss, axis, sweep.landscape)
@@ -94,13 +100,14 @@ def basins_figure(basins: Basins) -> Figure:
         figure.suptitle(headline)
         lines = fit_title(reason.replace("; ", ";\n").replace(". ", ".\n"))
         loss.set_title(lines, pad=24, fontsize=10)
-        entries = [
-            *outcome_handles(basins.outcomes, basins.fractions, axis.parameter.goal_name),
-            *points,
-        ]
+        regions = outcome_handles(basins.outcomes, basins.fractions, axis.parameter.goal_name)
+        column = outcome_handles(basins.windows.outcomes, goal=axis.parameter.goal_name)
+        alone = {"loss": points, "map": regions, "start": column}
+        entries = alone.get(current_panel() or "", [*regions, *points])
         figure.legend(handles=entries, loc="outside lower left", ncols=2)
-    with drawing():
-        write_map_labels(ground, basins)
+    if ground in figure.axes:
+        with drawing():
+            write_map_labels(ground, basins)
     return figure
 
 

@@ -40,7 +40,7 @@ from gabordiag.presentation.figures.run_paths import (
     run_words,
     runs_title,
 )
-from gabordiag.presentation.figures.sheets import current_sheet
+from gabordiag.presentation.figures.sheets import current_sheet, name_panels
 from gabordiag.presentation.figures.style import entry, legend_beside, new_figure, write
 from gabordiag.presentation.phrases import (
     jump_definition,
@@ -78,6 +78,8 @@ def optimize_figure(runs: Runs) -> Figure:
         for column, (window, (upper, lower)) in enumerate(zip(windows, places, strict=False)):
             loss = figure.add_subplot(upper)
             value = figure.add_subplot(lower, sharex=loss)
+            stretch = "all-" if column else ""
+            name_panels((loss, value), (f"{stretch}loss", f"{stretch}value"))
             draw_losses(loss, sweep.landscape, paths, window)
             _draw_values(value, axis, sweep.landscape, paths, window)
             loss.set_xlabel("")
@@ -86,7 +88,7 @@ def optimize_figure(runs: Runs) -> Figure:
                 loss.set_title(_window_words(window, column, paths))
             value.set_ylabel("" if column else axis.parameter.label)
             loss.set_ylabel("" if column else loss_label(sweep.loss_name))
-        ground = figure.add_subplot(ground_place)
+        ground = figure.add_subplot(ground_place, label="landscape")
         entries = draw_paths(ground, runs)
         if len(paths) == 1 and paths[0].run["jumps"]:
             ground.set_title(_first_jump_words(paths[0].run["jumps"][0]), pad=24)
@@ -436,6 +438,7 @@ def comparison_figure(failures: Mapping[str, tuple[Runs, Basins | None]]) -> Fig
             axes = figure.subplots(2, count, squeeze=False, height_ratios=[1, 1.3])
         entries: dict[str, Any] = {}
         for (name, failure), (loss, ground) in zip(failures.items(), axes.T, strict=False):
+            name_panels((loss, ground), (f"{name}-loss", f"{name}-landscape"))
             for handle in _draw_failure(loss, ground, name, *failure):
                 entries.setdefault(str(handle.get_label()), handle)
         causes = {_starts_elsewhere(runs) for runs, _ in failures.values()}

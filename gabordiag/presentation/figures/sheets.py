@@ -3,20 +3,25 @@
 Every figure is laid out in inches at ten-point letters, and the sheet is then scaled to its size: a
 column's letters end at seven points, a slide's at twelve. On a narrow sheet legends stand below and
 titles take more lines. Another size is one entry of `SHEETS`, which the command line lists in its
-help, for which matplotlib is not loaded.
+help, for which matplotlib is not loaded. Of a figure with several panels, one can be drawn alone.
 """
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gabordiag.errors import UsageError, unknown_name
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.gridspec import SubplotSpec
 
 # Letters an inch: of a bold headline, of an axes' title, of a legend.
 _HEADLINE, _TITLE, _LEGEND = 9.4, 12.0, 12.5
@@ -63,24 +68,124 @@ SHEETS = {
 }
 _current: ContextVar[Sheet] = ContextVar("sheet", default=SHEETS["screen"])
 
+_SWEEP = ("loss", "gradient", "mismatch")
+# `all-` are all steps, where some have a column of their own.
+_RUNS = ("loss", "value", "all-loss", "all-value", "landscape", "plane-N")
+_BASINS = ("loss", "map", "start")
+_BIFURCATION = ("values", "exponent")
+_TRAINING = ("before-N", "after-N", "remedy-N", "teacher-N", "line-N", "losses", "shares")
+_COMPARISON = ("elongated-loss", "elongated-landscape", "round-loss", "round-landscape")
+# Command -> the panels of its figures; N counts from 0.
+PANELS = {
+    "sweep": _SWEEP,
+    "optimize": _RUNS,
+    "basins": _BASINS,
+    "bifurcate": _BIFURCATION,
+    "diagnose": (*dict.fromkeys((*_SWEEP, *_RUNS, *_TRAINING)),),
+    "reproduce": (
+        *dict.fromkeys((*_SWEEP, *_RUNS, *_BASINS, *_BIFURCATION, *_COMPARISON, *_TRAINING)),
+    ),
+}
+# Inches that a panel alone has at least, and that its axis below needs.
+_LEAST_WIDTH, _LEAST_HEIGHT, _AXIS = 4.5, 3.2, 0.6
+_panel: ContextVar[str | None] = ContextVar("panel", default=None)
+
 
 @contextmanager
-def on_sheet(name: str) -> Iterator[None]:
+def on_sheet(name: str, panel: str | None = None) -> Iterator[None]:
     """Figures that are begun and rendered inside are of this size.
 
     Args:
         name: Of `SHEETS`.
+        panel: That a figure which has it is reduced to.
     """
-    token = _current.set(SHEETS[name])
+    tokens = _current.set(SHEETS[name]), _panel.set(panel)
     try:
         yield
     finally:
-        _current.reset(token)
+        _current.reset(tokens[0])
+        _panel.reset(tokens[1])
+
+
+def check_panel(panel: str | None, command: str) -> None:
+    """Refuses a panel that no figure of a command has, before anything is computed.
+
+    Raises:
+        UsageError: There is none of this name.
+    """
+    if panel is None:
+        return
+    if command not in PANELS:
+        raise UsageError(
+            f"--panel: no figure of `{command}` has several panels.", "Leave the option out."
+        )
+    if re.sub(r"-\d+$", "-N", panel) not in PANELS[command] or panel.endswith("-N"):
+        raise unknown_name("--panel: panel", panel, PANELS[command])
+
+
+def current_panel() -> str | None:
+    """Returns the panel that is drawn alone."""
+    return _panel.get()
+
+
+def name_panels(axes: Sequence[Axes], names: Sequence[str]) -> None:
+    """Gives panels the names by which `--panel` takes them."""
+    for ax, name in zip(axes, names, strict=True):
+        ax.set_label(name)
+
+
+def panels_of(figure: Figure) -> list[str]:
+    """Returns the names of a figure's panels."""
+    names = [str(ax.get_label()) for ax in figure.axes]
+    # A colour bar's begins so.
+    return [name for name in names if name and not name.startswith("<")]
+
+
+def keep_panel(figure: Figure) -> None:
+    """Leaves the panel that is drawn alone, if the figure has it, with colour bar and legend."""
+    ax = next((ax for ax in figure.axes if ax.get_label() == _panel.get()), None)
+    place = None if ax is None else ax.get_subplotspec()
+    if ax is None or place is None:
+        return
+    _label_as_shared(ax, place, figure)
+    bars = getattr(ax, "_colorbars", [])
+    for other in figure.axes:
+        if other is not ax and other not in bars:
+            other.remove()
+            # Otherwise labels are still aligned with those of the removed.
+            for group in vars(figure)["_align_label_groups"].values():
+                group.remove(other)
+    figure.suptitle("")
+    sheet, box, room = current_sheet(), place.get_position(figure), figure.subplotpars
+    width = box.width / (room.right - room.left) * figure.get_figwidth()
+    height = box.height / (room.top - room.bottom) * figure.get_figheight() + _AXIS
+    height = max(height, _LEAST_HEIGHT)
+    if figure.legends and not sheet.is_narrow:
+        # Of the whole figure's width, below.
+        width = figure.get_figwidth()
+        height += _LINE * max(len(legend.get_texts()) for legend in figure.legends)
+    size = sheet.size(max(width, _LEAST_WIDTH), height)
+    figure.set_size_inches(*size)
+    ax.set_subplotspec(figure.add_gridspec(1, 1)[0])
 
 
 def current_sheet() -> Sheet:
     """Returns the sheet that figures are drawn on now."""
     return _current.get()
+
+
+def _label_as_shared(ax: Axes, place: SubplotSpec, figure: Figure) -> None:
+    """Gives a panel the names and numbers that stand at another of its row or column."""
+    for other, cell in [(other, other.get_subplotspec()) for other in figure.axes]:
+        if cell is not None and cell.get_gridspec() is place.get_gridspec():
+            if cell.colspan == place.colspan and not ax.get_xlabel():
+                ax.set_xlabel(other.get_xlabel())
+            if cell.rowspan == place.rowspan and not ax.get_ylabel():
+                ax.set_ylabel(other.get_ylabel())
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.label.set_visible(True)
+        axis.offsetText.set_visible(True)
+    ax.tick_params(left=True, labelleft=True, labelbottom=True)
 
 
 def fit(figure: Figure) -> None:

@@ -30,7 +30,7 @@ from gabordiag.presentation.figures.run_paths import (
     several_words,
 )
 from gabordiag.presentation.figures.runs import draw_losses
-from gabordiag.presentation.figures.sheets import current_sheet, fit_title
+from gabordiag.presentation.figures.sheets import current_panel, current_sheet, fit_title
 from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure
 from gabordiag.presentation.figures.surface import (
     Plane,
@@ -73,13 +73,19 @@ def pairs_figure(runs: Runs) -> Figure:
             grid = figure.add_gridspec(1, 2, width_ratios=[1.0, 1.4 if count == 1 else 2.2])
         else:
             grid = figure.add_gridspec(2, 1, height_ratios=[1.7, 2.9 * down])
-        _draw_losses(figure.add_subplot(grid[0]), paths)
+        _draw_losses(figure.add_subplot(grid[0], label="loss"), paths)
         cells = grid[1].subgridspec(down, across)
-        grounds = [figure.add_subplot(cells[i // across, i % across]) for i in range(count)]
+        grounds = [
+            figure.add_subplot(cells[i // across, i % across], label=f"plane-{i}")
+            for i in range(count)
+        ]
         levels = loss_levels(np.concatenate([plane.loss.ravel() for plane in planes]))
         for ax, plane in zip(grounds, planes, strict=True):
             contours = _draw_plane(ax, plane, levels, runs)
-        draw_bar(figure, contours, grounds, paths[0].run["loss"], pad=0.015, aspect=25 * down)
+        alone = [ax for ax in grounds if ax.get_label() == current_panel()]
+        draw_bar(
+            figure, contours, alone or grounds, paths[0].run["loss"], pad=0.015, aspect=25 * down
+        )
         figure.suptitle(space_title(runs))
         entries = [*_handles(paths), *_mark_handles(runs)]
         columns = 2 if len(paths) > 1 else len(entries)

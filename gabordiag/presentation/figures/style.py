@@ -25,7 +25,7 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.text import Text
 
 from gabordiag.presentation.colors import OUTCOME_COLORS
-from gabordiag.presentation.figures.sheets import current_sheet, fit
+from gabordiag.presentation.figures.sheets import current_sheet, fit, keep_panel
 
 # The label of words whose ink was chosen for what they stand on.
 ON_MAP = "_on map"
@@ -139,6 +139,7 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=current_sheet().size(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+        keep_panel(figure)
         fit(figure)
         engine = figure.get_layout_engine()
         if engine is not None:

@@ -17,6 +17,7 @@ from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation.colors import FAINT, INK, TARGET_COLOR
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.landscape import axis_of, draw_landscape
+from gabordiag.presentation.figures.sheets import name_panels
 from gabordiag.presentation.figures.style import legend_beside, new_figure
 from gabordiag.presentation.phrases import describe_certificate, describe_points, exact_derivative
 from gabordiag.wording import show_number
@@ -30,6 +31,7 @@ def sweep_figure(sweep: Sweep) -> Figure:
     axis = axis_of(sweep)
     with new_figure(10.0, 8.6) as figure:
         loss, gradient, mismatch = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2.6, 1.8])
+        name_panels((loss, gradient, mismatch), ("loss", "gradient", "mismatch"))
         draw_sweep(loss, sweep)
         loss.set_xlabel("")
         _draw_gradients(gradient, axis, sweep)

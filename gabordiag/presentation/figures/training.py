@@ -19,6 +19,7 @@ from gabordiag.presentation.colors import (
     RUN_STYLES,
     TARGET_COLOR,
 )
+from gabordiag.presentation.figures.sheets import name_panels
 from gabordiag.presentation.figures.style import legend_beside, new_figure
 from gabordiag.presentation.phrases import parameter_of
 from gabordiag.results import View
@@ -61,6 +62,7 @@ def bank_figure(view: View) -> Figure:
         for index, (below, when) in itertools.product(range(count), enumerate(banks)):
             row, column = divmod(index, columns)
             ax = grid[high * row + below, column]
+            ax.set_label(f"{when}-{index}")
             kernel = banks[when][index]
             _draw_kernel(ax, kernel, limit)
             if below < 2:
@@ -139,7 +141,8 @@ def lines_figure(view: View) -> Figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         for ax in list(grid.flat)[len(indices) :]:
             ax.set_axis_off()
-        for ax, index in zip(grid.flat, indices, strict=False):
+        for number, (ax, index) in enumerate(zip(grid.flat, indices, strict=False)):
+            ax.set_label(f"line-{number}")
             _draw_line(ax, view, index)
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
@@ -178,6 +181,7 @@ def gradients_figure(view: View) -> Figure:
     """Draws the loss, and below it each parameter's share of the gradient."""
     with new_figure(9.0, 5.4) as figure:
         above, below = figure.subplots(2, 1, sharex=True)
+        name_panels((above, below), ("losses", "shares"))
         losses = np.array(view.result["run"]["losses"], dtype=np.float64)
         above.plot(losses, color=FAINT, linewidth=0.8, label="of each batch")
         above.plot(_smoothed(losses), color=RUN_STYLES[0][0], linewidth=1.6, label="smoothed")
