@@ -1,7 +1,8 @@
 """The colours, and the markers and lines that go with them: one table for every figure and page.
 
-Colour-blind readers can distinguish the colours (most are Okabe & Ito's), which also differ in
-lightness, so that a grey print keeps most of them; line styles, markers and words do the same.
+Outcomes differ in lightness by 8 or more, so that a grey print keeps them, and for colour-blind
+readers in colour; they are near Okabe & Ito's. Where others do not, line styles, markers, hatches
+and words do the same (`tests/presentation/test_colors.py`).
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ LineStyle = Literal["-", "--", "-.", ":"]
 
 # One fixed colour per outcome, the same in every figure, page and table.
 OUTCOME_COLORS: dict[str, str] = {
-    "reached": "#009E73",
-    "local_minimum": "#56B4E9",
-    "plateau": "#8C6D1F",
-    "cycle": "#F0C808",
-    "erratic": "#5E2380",
-    "running": "#D55E00",
+    "reached": "#15A575",
+    "local_minimum": "#78ABE1",
+    "plateau": "#81632A",
+    "cycle": "#F9D01C",
+    "erratic": "#5F2381",
+    "running": "#CF5800",
     "unfinished": "#BDBDBD",
-    "frozen": "#6E6E6E",
+    "frozen": "#545454",
     "nonfinite": "#000000",
 }
 # What is written into the regions of a map, where a legend's sentence is too long.
@@ -60,6 +61,8 @@ RUN_STYLES: tuple[tuple[str, LineStyle, str], ...] = (
 )
 INK = "#222222"
 FAINT = "#777777"
+# Lines and dots behind others of the same style.
+PALE = "#B0B0B0"
 JUMP_COLOR = "#D55E00"
 TARGET_COLOR = "#00694D"
 TARGET_BAND = "#CFEADF"

@@ -58,9 +58,10 @@ def draw_attractor(ax: Axes, diagram: Bifurcation) -> None:
     for point in landscape.attractors:
         color, name = _look(point)
         label = f"{name} {axis.show(point.value)}"
-        handles.append(entry(label, color=color, linewidth=1.2))
+        style = "-" if point.is_target else "-."
+        handles.append(entry(label, color=color, linewidth=1.2, linestyle=style))
         for y in axis.copies(point.value):
-            ax.axhline(y, color=color, linewidth=0.8, linestyle="-", alpha=0.6, zorder=1)
+            ax.axhline(y, color=color, linewidth=0.8, linestyle=style, alpha=0.6, zorder=1)
     handles += _draw_bounds(ax, diagram, axis)
     _set_rates(ax, diagram)
     axis.set_up(ax, vertical=True)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gabordiag.landscape.sweep import Sweep
-from gabordiag.presentation.colors import FAINT, INK, TARGET_COLOR
+from gabordiag.presentation.colors import FAINT, INK, PALE, TARGET_COLOR
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.landscape import axis_of, draw_landscape
 from gabordiag.presentation.figures.sheets import name_panels
@@ -112,7 +112,7 @@ def _draw_mismatch(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
         ax.plot(x, np.where(is_out, np.nan, apart), marker, color=color, label=label, **dots)
         if is_out.any():
             label = "not compared\n(an end, a kink, ripples)"
-            ax.plot(x, np.where(is_out, apart, np.nan), marker, color=FAINT, label=label, **dots)
+            ax.plot(x, np.where(is_out, apart, np.nan), marker, color=PALE, label=label, **dots)
         shown.append(apart)
     ax.set_yscale("log")
     if not np.isfinite(np.concatenate(shown)).any():

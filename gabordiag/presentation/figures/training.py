@@ -16,6 +16,7 @@ from gabordiag.presentation.colors import (
     INK,
     JUMP_COLOR,
     OUTCOME_COLORS,
+    PALE,
     RUN_STYLES,
     TARGET_COLOR,
 )
@@ -183,7 +184,7 @@ def gradients_figure(view: View) -> Figure:
         above, below = figure.subplots(2, 1, sharex=True)
         name_panels((above, below), ("losses", "shares"))
         losses = np.array(view.result["run"]["losses"], dtype=np.float64)
-        above.plot(losses, color=FAINT, linewidth=0.8, label="of each batch")
+        above.plot(losses, color=PALE, linewidth=0.8, label="of each batch")
         above.plot(_smoothed(losses), color=RUN_STYLES[0][0], linewidth=1.6, label="smoothed")
         positive = losses[losses > 0]
         if len(positive) == len(losses) and positive.max() > 30 * positive.min():
