@@ -13,14 +13,14 @@ LineStyle = Literal["-", "--", "-.", ":"]
 
 # One fixed colour per outcome, the same in every figure, page and table.
 OUTCOME_COLORS: dict[str, str] = {
-    "reached": "#15A575",
-    "local_minimum": "#78ABE1",
-    "plateau": "#81632A",
-    "cycle": "#F9D01C",
-    "erratic": "#5F2381",
-    "running": "#CF5800",
-    "unfinished": "#BDBDBD",
-    "frozen": "#545454",
+    "reached": "#008F57",
+    "local_minimum": "#53B0E6",
+    "plateau": "#6B4F00",
+    "cycle": "#E1B90C",
+    "erratic": "#521A73",
+    "running": "#E96E17",
+    "unfinished": "#D3D3D3",
+    "frozen": "#686868",
     "nonfinite": "#000000",
 }
 # What is written into the regions of a map, where a legend's sentence is too long.

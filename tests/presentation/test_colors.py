@@ -108,6 +108,13 @@ def test_outcomes_differ_for_everyone(one: str, other: str) -> None:
     assert too_close(OUTCOME_COLORS[one], OUTCOME_COLORS[other]) == []
 
 
+def test_outcomes_differ_where_a_program_makes_them_grey() -> None:
+    # Not by lightness: by the weights of Rec. 601, as most do without linearisation.
+    weights = np.array([0.299, 0.587, 0.114])
+    luma = sorted(float(weights @ list(bytes.fromhex(c[1:]))) for c in OUTCOME_COLORS.values())
+    assert np.diff(luma).min() > 10
+
+
 def test_runs_of_one_line_style_differ_for_everyone() -> None:
     # In the shares of the gradient lines have no markers.
     for style in {style for _, style, _ in RUN_STYLES}:
