@@ -570,8 +570,9 @@ def test_help_of_every_command(capsys: pytest.CaptureFixture[str], command: str)
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = _call(capsys, ["--help"])
     assert code == 0
-    listed = {line.split()[0] for line in out.splitlines() if line.startswith("  ")}
-    assert set(COMMANDS) <= listed
+    # In panels: the first word of a row.
+    rows = [line.strip("│ ").split() for line in out.splitlines() if line.startswith("│ ")]
+    assert set(COMMANDS) <= {row[0] for row in rows if row}
 
 
 @pytest.mark.parametrize(

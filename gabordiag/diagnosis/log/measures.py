@@ -136,7 +136,8 @@ class LogRun:
             known = np.array([self.values[0], self.target])
             return self._is_outside(known, FAR_OUT * float(np.ptp(known)))
         moves = np.abs(np.diff(self.values))
-        if (moves > RUNAWAY * moves[np.flatnonzero(moves)[:1]]).any():
+        first = moves[moves > 0][:1]
+        if len(first) and moves.max() > RUNAWAY * first[0]:
             return True
         jump = int(np.argmax(moves)) + 1
         return self._is_outside(self.values[: -len(self.tail)], 0.0) or self._is_outside(
