@@ -312,6 +312,11 @@ def _declared(name: str, kind: Any, info: Any, panel: str | None = None) -> insp
         kinds = [_METAVARS[base] for base in (*get_args(kind), kind) if base in _METAVARS]
         info.metavar = info.metavar or next(iter(kinds), None)
         info.rich_help_panel = panel
+        words = info.help or ""
+        if isinstance(info.show_default, str):
+            # typer would put it in parentheses as well.
+            words += f" [default: {info.show_default}]"
+            info.show_default = False
         # What stands in brackets is text, not a style.
-        info.help = escape(info.help or "")
+        info.help = escape(words)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=kind)

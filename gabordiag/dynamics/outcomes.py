@@ -22,7 +22,7 @@ from gabordiag.results import finite_or_none
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-# From what part of the response's mean square the error counts as none.
+# A filter of a bank has arrived where its error is below this part of the response's mean square.
 ARRIVED = 1e-3
 # Outcome -> what it means, for legends and reports. The order is that of the codes in maps.
 OUTCOMES = {

@@ -51,7 +51,7 @@ class GradientCheck:
     Attributes:
         analytic_vs_autograd: Closed form against autograd.
         analytic_vs_numeric: Closed form against differences of the loss.
-        shortcut_vs_direct: The exact shortcut against the whole image, loss and gradient; None
+        shortcut_vs_direct: The exact shortcut against sums over pixels, loss and gradient; None
             where no shortcut is in use.
     """
 

@@ -147,7 +147,7 @@ class ShortcutObjective(GaborLine):
 
     @cached_property
     def shortcut_error(self) -> float:
-        """Largest error against shifted images of the whole picture, at two generic values.
+        """Largest error against sums over the kernel's and the image's pixels, at two values.
 
         Relative to the largest loss and gradient among some values of the range. Of many images,
         the largest error on those of `checked_images`; of a large one, that on its middle.

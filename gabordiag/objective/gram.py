@@ -177,7 +177,7 @@ def _from_autocorrelation(
 
 
 def lagged_sums(inner: Tensor, outer: Tensor) -> Tensor:
-    """Returns S(d) = sum_r inner(r) outer(r + d) for every d at which `outer` covers `inner`.
+    """Returns S(d) = sum_r inner(r) outer(r + d) wherever `outer` covers `inner`.
 
     Args:
         inner: (h, w), float64.
@@ -201,7 +201,7 @@ def lagged_sums(inner: Tensor, outer: Tensor) -> Tensor:
 
 
 def _filtered(basis: Tensor, autocorrelation: Tensor) -> Tensor:
-    """Returns sum_w b(w) A(w - u) for every kernel (r, K, K) and pixel u; A (2 K - 1, 2 K - 1)."""
+    """Returns sum_w b(w) A(w - u) of kernels b (r, K, K) at all pixels u; A (2 K - 1, 2 K - 1)."""
     side = basis.shape[-1]
     shape = (_fast_length(3 * side - 2),) * 2
     # A is even, so that A(w - u) = A(u - w): a convolution.

@@ -1,4 +1,4 @@
-"""The colours, and the markers and lines that go with them: one table for every figure and page.
+"""The colours, and the markers and lines that go with them: one table for all figures and pages.
 
 Outcomes differ in lightness by 8 or more, so that a grey print keeps them, and for colour-blind
 readers in colour; they are near Okabe & Ito's. Where others do not, line styles, markers, hatches

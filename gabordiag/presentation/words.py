@@ -261,7 +261,7 @@ def _gradient(made: Sweep) -> list[Block]:
     compared = {
         f"{exact} against autograd": check.analytic_vs_autograd,
         f"{exact} against finite differences": check.analytic_vs_numeric,
-        "exact shortcut against the whole image": check.shortcut_vs_direct,
+        "exact shortcut against sums over pixels": check.shortcut_vs_direct,
     }
     rows = tuple((text, number(error, 2)) for text, error in compared.items() if error is not None)
     return [Heading("The derivative"), Table(("compared", "largest relative error"), rows)]

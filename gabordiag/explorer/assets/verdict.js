@@ -182,7 +182,7 @@
     local_minimum: minimumWords,
     plateau: ({ landscape, run }) => `Hardly moves at ${landscape.show(landscape.wrap(lastValue(run)))}, where there is no minimum.`,
     cycle: ({ judged }) => `Never converges: repeats a cycle of ${judged.period} values.`,
-    erratic: () => "Never converges: wanders without a pattern.",
+    erratic: () => "Never converges: wanders without a period.",
     running: () => "Never converges: drifts by whole turns while the loss repeats.",
     unfinished: ({ landscape, run }) => `Still descending at ${landscape.show(landscape.wrap(lastValue(run)))} when the steps end.`,
     frozen: () => "Never moves: the gradient is exactly zero.",
