@@ -95,11 +95,9 @@ class BankReproduction(Result):
         text += (": " if parts else "") + ", ".join(parts) + "."
         if self.remedy is not None:
             made = self.diagnosis.remedies[self.remedy].plan
-            steps = self.diagnosis.run.settings.steps
-            text += (
-                f" With {made.change}, {self.arrived_after} arrive, in {made.settings.steps} steps "
-                f"as against {steps}."
-            )
+            steps, took = self.diagnosis.run.settings.steps, made.settings.steps
+            count = "as many" if took == steps else f"{took} instead of {steps}"
+            text += f" With {made.change}, {self.arrived_after} arrive, in {count} steps."
         return text
 
     def _causes(self) -> Counter[str]:

@@ -74,7 +74,8 @@ class Facts:
         run: The training run.
         lines: Losses along the elements.
         batch: For finding the line of code at fault.
-        fitted: Coordinates of filters that least squares finds better, by label.
+        fitted: Coordinates of filters that least squares finds, by label.
+        stuck: Labels of those that are far from there.
     """
 
     training: Training
@@ -82,6 +83,7 @@ class Facts:
     lines: Lines
     batch: Batch
     fitted: Mapping[str, float] = field(default_factory=dict)
+    stuck: frozenset[str] = frozenset()
 
     @cached_property
     def scale(self) -> float:
@@ -600,9 +602,9 @@ def _too_slow(element: Judged) -> Judgement | None:
 
 def _beside_kernel(element: Judged) -> Judgement | None:
     """An element at its own minimum, of a filter whose kernel least squares finds elsewhere."""
-    fitted = element.facts.fitted.get(element.watched.label)
-    if fitted is None:
+    if element.watched.label not in element.facts.stuck:
         return None
+    fitted = element.facts.fitted[element.watched.label]
     if abs(element.parameter.offset(element.path[-1], fitted)) <= element.parameter.tolerance:
         return None
     there = element.show(fitted)

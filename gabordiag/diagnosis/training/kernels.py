@@ -20,20 +20,23 @@ from gabordiag.own.training import Batch, State, Training, Watched
 
 # Bytes that the responses to all single pixels of a kernel may take, of one input.
 _MOST_BYTES = 512 * 2**20
-# A filter starts elsewhere if that leaves at most this part of the error of its responses, and the
-# error is at least this part of the target's square.
+# A filter is stuck where another start leaves at most this part of the error of its responses, and
+# the error is at least this part of the target's square; below that a start is good.
 _LOWER, _COUNTS = 0.5, 1e-3
 
 
 def kernel_starts(
     training: Training, watched: Sequence[Watched], state: State, batches: Sequence[Batch]
-) -> dict[str, float]:
-    """Returns coordinates for the filters whose kernel least squares finds better, by label.
+) -> tuple[dict[str, float], frozenset[str]]:
+    """Returns coordinates of the filters that least squares finds, by label, and who is stuck.
+
+    All that are found are starts: a training that begins anew with some of them alone may lose
+    others that had arrived. Stuck are the elements of filters whose error those leave far below.
 
     With A the responses to the single pixels of a kernel (P, K^2) and y the target responses
     (P, n), the kernels are those of the smallest |A k - y|: A^T A k = A^T y, of the smallest norm
-    where several are. Empty where the model's output is not the response of one `GaborConv2d` with
-    one input channel, or not all five parameters are watched.
+    where several are. Both are empty where the model's output is not the response of one
+    `GaborConv2d` with one input channel, or not all five parameters are watched.
 
     Args:
         training: Whose model.
@@ -42,19 +45,20 @@ def kernel_starts(
         batches: From which the kernels are found.
     """
     layer = _layer(training, watched)
+    nothing: tuple[dict[str, float], frozenset[str]] = {}, frozenset()
     if layer is None:
-        return {}
+        return nothing
     with training.kept(0), torch.no_grad():
         training.load(state)
         sums = _normal_equations(training, layer, batches)
         own = layer.kernels().flatten(1).double()
         now = own if layer.bias is None else torch.cat([own, layer.bias[:, None].double()], 1)
     if sums is None:
-        return {}
+        return nothing
     gram, moments, power = sums
     found = torch.linalg.lstsq(gram.cpu(), moments.cpu(), driver="gelsd").solution.T
     if not found.isfinite().all():
-        return {}
+        return nothing
     pixels = layer.kernel_size**2
     values = fit_gabor(found[:, :pixels].reshape(-1, layer.kernel_size, layer.kernel_size))
     fitted = gabor_kernel(*values.values(), kernel_size=layer.kernel_size).flatten(1)
@@ -65,14 +69,17 @@ def kernel_starts(
         off = kernels - found
         return torch.einsum("ni,ij,nj->n", off, gram.cpu(), off)
 
-    before = error(now.cpu())
-    better = (error(after) <= _LOWER * before) & (before > _COUNTS * power.cpu())
-    starts = {}
+    before, left, counts = error(now.cpu()), error(after), _COUNTS * power.cpu()
+    is_lower = left <= _LOWER * before
+    starts, stuck = {}, set()
     for element in watched:
-        value = float(values[element.group.rpartition(".")[2]][element.row or 0])
-        if better[element.row or 0] and math.isfinite(value):
+        row = element.row or 0
+        value = float(values[element.group.rpartition(".")[2]][row])
+        if (is_lower[row] or left[row] <= counts[row]) and math.isfinite(value):
             starts[element.label] = math.log(value) if element.kind == "log" else value
-    return starts
+            if is_lower[row] and before[row] > counts[row]:
+                stuck.add(element.label)
+    return starts, frozenset(stuck)
 
 
 def _layer(training: Training, watched: Sequence[Watched]) -> GaborConv2d | None:

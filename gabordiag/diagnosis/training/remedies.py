@@ -235,15 +235,13 @@ def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
     if "step_too_small" in found:
         more = replace(settings, steps=_STEPS_FACTOR * settings.steps)
         yield plan("more steps", f"{more.steps} steps", settings=more)
-    starts, start_words = _other_starts(
-        [j for j in elements if j.watched.label not in facts.fitted]
-    )
+    starts, start_words = _other_starts([j for j in elements if j.watched.label not in facts.stuck])
     if starts:
         yield plan("another start", start_words, starts=starts)
     if starts and rate_words:
         words = f"{start_words}, {rate_words}"
         yield plan("start and rate", words, rates=rates, starts=starts)
-    if facts.fitted:
+    if facts.stuck:
         # At the very minimum Adam divides by next to nothing, and a constant rate shakes it.
         falling = replace(settings, schedule=SCHEDULE)
         is_shaken = run.divisors is not None and settings.schedule == "constant"

@@ -208,8 +208,12 @@ def diagnose_training(
     report("looking along each element", 0, 1)
     evaluation = Evaluation(training, batches, seed)
     lines = evaluate_lines(training, run, evaluation)
-    fitted = kernel_starts(training, watched, run.final, batches) if run.is_finite else {}
-    facts = Facts(training, run, lines, batches[0], fitted)
+    fitted = (
+        kernel_starts(training, watched, run.final, batches)
+        if run.is_finite
+        else ({}, frozenset[str]())
+    )
+    facts = Facts(training, run, lines, batches[0], *fitted)
     elements = tuple(Judged(facts, index) for index in range(len(watched)))
     remedies: tuple[TrainingRemedy, ...] = ()
     if seeds > 0 and any(judged.verdict != "healthy" for judged in elements):
