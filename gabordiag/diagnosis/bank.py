@@ -96,8 +96,8 @@ class BankReproduction(Result):
         if self.remedy is not None:
             made = self.diagnosis.remedies[self.remedy].plan
             steps, took = self.diagnosis.run.settings.steps, made.settings.steps
-            count = "as many" if took == steps else f"{took} instead of {steps}"
-            text += f" With {made.change}, {self.arrived_after} arrive, in {count} steps."
+            many = "as many" if took == steps else f"{took} instead of {steps}"
+            text += f" With {made.change}, {self.arrived_after} arrive, in {many} steps."
         return text
 
     def _causes(self) -> Counter[str]:
