@@ -19,8 +19,10 @@ from gabordiag.landscape.doubtful import (
     highest_between,
     kink_slope,
     look_beside,
+    look_by_slopes,
     loss_noise,
     lowest_between,
+    slopes_decide,
     smooth_losses,
     snapped,
 )
@@ -50,6 +52,7 @@ from gabordiag.landscape.series import (
     hold_against_all,
     new_values,
     rough_roots,
+    sign_changes,
     strays,
 )
 from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
@@ -76,10 +79,13 @@ def find_critical_points(objective: Line) -> Landscape:
     series = build_series(objective)
     brackets, doubtful, certificate = isolate_roots(series)
     jumps: tuple[Discontinuity, ...] = ()
-    if series.is_resolved:
-        candidates = _roots(series, brackets, doubtful)
-    elif series.is_flat:
+    by_slopes = not series.is_flat and slopes_decide(objective, series)
+    if series.is_flat:
         candidates = np.empty(0)
+    elif by_slopes:
+        candidates = sign_changes(objective, series)
+    elif series.is_resolved:
+        candidates = _roots(series, brackets, doubtful)
     else:
         candidates, jumps = _search(objective, series)
     values = _polish(objective, candidates)
@@ -92,7 +98,7 @@ def find_critical_points(objective: Line) -> Landscape:
     largest = float(losses.max())
     return Landscape(
         objective.parameter,
-        _classify(objective, values, series, largest, certificate.is_isolated),
+        _classify(objective, values, series, largest, certificate.is_isolated, by_slopes),
         _as_sampled(asked, series, certificate),
         largest,
         float(np.abs(gradients[np.isfinite(gradients)]).max(initial=0.0)),
@@ -221,13 +227,18 @@ def _classify(
     series: LossSeries,
     largest: float,
     certified: bool,
+    by_slopes: bool,
 ) -> tuple[CriticalPoint, ...]:
     if len(values) == 0:
         return ()
     slopes, rounding = _slopes(series, values, certified)
-    clear = slopes > rounding
-    looked = {point.value: point for point in look_beside(objective, series, values, clear)}
-    if not certified:
+    clear = (slopes > rounding) & (not by_slopes)
+    if by_slopes:
+        seen = look_by_slopes(objective, values)
+    else:
+        seen = look_beside(objective, series, values, clear)
+    looked = {point.value: point for point in seen}
+    if not certified and not by_slopes:
         looked.update(_missed_target(objective, series, np.append(values[clear], list(looked))))
     values = np.sort(np.concatenate([values[clear], list(looked)]))
     if len(values) == 0:

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.landscape.proof import NOISY
 from gabordiag.landscape.series import NOISE_FACTOR, LossSeries
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray, Parameter
-from gabordiag.own.numeric import measure_fine_noise
+from gabordiag.own.numeric import GENERIC, measure_fine_noise, measure_noise, noise_spacing
 
 Function = Callable[[FloatArray], FloatArray]
 # Distances at which the loss is looked at, of the range's width, ascending.
@@ -34,6 +35,10 @@ _BEND = 0.25
 _BETWEEN = 65
 # The lowest of them is approached so often, each time 32 times nearer.
 _ZOOMS = 4
+# Noise of the slopes below this part of the steepest leaves their signs to be trusted.
+_QUIET = 1e-4
+# Share of the range, on either side, from which slopes say what a critical point is.
+_SLOPES_BESIDE = 1e-4
 # Where a kink's slope is looked at, of the range's width, and how well both sides agree.
 _BESIDE_KINK, _SAME_SLOPE = 1e-6, 1e-2
 
@@ -98,6 +103,46 @@ def loss_noise(objective: Line, smooth: Function, series: LossSeries) -> float:
         return max(series.noise, rounding)
     low, high = objective.parameter.low, objective.parameter.high
     return max(measure_fine_noise(smooth, low, high, 0.0), rounding)
+
+
+def slopes_decide(objective: Line, series: LossSeries) -> bool:
+    """Whether losses are noisy and slopes by autograd are not: of a loss that is rounded, say."""
+    parameter, slopes = objective.parameter, smooth_slopes(objective)
+    low, high = parameter.low, parameter.high
+    noise = series.noise
+    # A loss in single precision may be a staircase: level from one place to the next.
+    rounding = objective.loss_eps * series.smooth.bound(0)
+    least = NOISY * np.ptp(series.smooth.derivatives(np.linspace(0, series.span, _BETWEEN), 0)[0])
+    if noise > least:
+        eps = float(np.finfo(np.float64).eps)
+        noise = measure_fine_noise(smooth_losses(objective), low, high, eps)
+    if max(noise, rounding) <= least:
+        return False
+    width, largest = high - low, max(abs(low), abs(high))
+    places = low + width * np.array(GENERIC)
+    spacing = noise_spacing(width, largest, float(np.finfo(np.float64).eps))
+    steepest = float(np.nanmax(np.abs(slopes(places))))
+    return steepest > 0 and measure_noise(slopes, places, spacing) <= _QUIET * steepest
+
+
+def smooth_slopes(objective: Line) -> Function:
+    """Returns the smooth loss's derivative (n,) by autograd as a function of values (n,)."""
+    return lambda places: objective.derivatives(places, 1, smooth=True)[1]
+
+
+def look_by_slopes(objective: Line, values: FloatArray) -> list[Seen]:
+    """Returns the kinds of critical points (m,) by the slopes on either side."""
+    parameter, slopes = objective.parameter, smooth_slopes(objective)
+    step = _SLOPES_BESIDE * (parameter.high - parameter.low)
+    sides = np.stack([values - step, values + step])
+    if parameter.period is None:
+        sides = np.clip(sides, parameter.low, parameter.high)
+    below, above = slopes(sides.ravel()).reshape(sides.shape)
+    bends = (above - below) / (sides[1] - sides[0])
+    kinds = np.where(below * above > 0, "inflection", np.where(bends > 0, "minimum", "maximum"))
+    return [
+        Seen(*seen) for seen in zip(values.tolist(), kinds.tolist(), bends.tolist(), strict=True)
+    ]
 
 
 def kink_slope(objective: Line, value: float, curvature: float) -> float:

@@ -615,10 +615,19 @@ def rough_roots(objective: Line, series: LossSeries, places: FloatArray) -> Floa
     besides, kinks and jumps included. Of a noisy loss its signs would be chance; there the series
     counts.
     """
-    grid = np.linspace(0, series.span, _SIGN_GRID)
     if series.is_rough:
+        grid = np.linspace(0, series.span, _SIGN_GRID)
         return series.value(_sign_changes(series.slope, grid))
-    grid = np.concatenate([grid, landmarks(series.parameter), series.angle(places)])
+    return sign_changes(objective, series, places)
+
+
+def sign_changes(
+    objective: Line, series: LossSeries, places: FloatArray | None = None
+) -> FloatArray:
+    """Returns the values at which the derivative by autograd changes sign."""
+    extra = np.empty(0) if places is None else places
+    grid = np.linspace(0, series.span, _SIGN_GRID)
+    grid = np.concatenate([grid, landmarks(series.parameter), series.angle(extra)])
     return series.value(
         _sign_changes(
             lambda phi: objective.derivatives(series.value(phi), 1, smooth=True)[1],
