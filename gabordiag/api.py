@@ -67,16 +67,9 @@ def as_objective_of(
 ) -> Objective:
     """Returns an objective of one parameter or of several, over points (n, d).
 
-    Args:
-        thing: An `Experiment`, an objective, a function or a module.
-        over: The parameters' names. Of a function or module of several, the others are held at
-            their start; `theta`, if that is none of them, stands for all.
-        log_scale: Those of which the logarithm is moved, which keeps them positive.
-        direct: For an experiment, conv2d on the whole image at every evaluation.
-        own: For a function or module, the keywords of `own_objective`.
-
-    Raises:
-        UsageError: Names that cannot be learned together, or keywords that do not belong here.
+    Of a function or module of several, the parameters that `over` leaves out are held at their
+    start; `theta`, if it is none of them, stands for all. `own` are the keywords of
+    `own_objective`.
     """
     if own and isinstance(thing, (Experiment, Line, Objective)):
         kind = "an experiment" if isinstance(thing, Experiment) else "an objective"
@@ -106,11 +99,7 @@ def as_objective_of(
 
 
 def as_objective(thing: Any, over: str = DEFAULT_PARAMETER, **own: Any) -> Line:
-    """Returns an objective of one parameter, as `as_objective_of` returns one of several.
-
-    Raises:
-        UsageError: Keywords that do not belong to the kind of thing given, or no such parameter.
-    """
+    """Returns an objective of one parameter, as `as_objective_of` returns one of several."""
     objective = as_objective_of(thing, [over], **own)
     if isinstance(objective, CustomObjective):
         return objective.line(over)
@@ -119,16 +108,7 @@ def as_objective(thing: Any, over: str = DEFAULT_PARAMETER, **own: Any) -> Line:
 
 
 def as_plane(thing: Any, over: Sequence[str], **own: Any) -> Objective:
-    """Returns an objective of two parameters.
-
-    Args:
-        thing: An `Experiment`, a function or a module.
-        over: The parameters' names.
-        own: For a function or module, the keywords of `own_objective`.
-
-    Raises:
-        UsageError: Not two different parameters, or names of none.
-    """
+    """Returns an objective of two parameters, as `as_objective_of` does."""
     if len(set(over)) != 2 or len(over) != 2:
         raise UsageError(
             f"a surface is over two different parameters, not over {' and '.join(over) or 'none'}.",

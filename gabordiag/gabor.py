@@ -85,11 +85,7 @@ class GaborParameters:
 
 
 def validate_kernel_size(kernel_size: int) -> int:
-    """Returns `kernel_size` as an int, if a centred grid of that side exists.
-
-    Raises:
-        ParameterError: Not odd, or smaller than 3.
-    """
+    """Returns `kernel_size` as an int, if a centred grid of that side exists: odd, 3 or more."""
     if kernel_size != int(kernel_size) or kernel_size < 3 or kernel_size % 2 == 0:
         raise ParameterError(
             f"kernel size {kernel_size} has no centre pixel, or is below 3.",

@@ -26,9 +26,7 @@ Progress = Callable[[int, int], None]
 class View:
     """What a person is shown, live or from a run folder: the JSON and the saved arrays.
 
-    Attributes:
-        result: As `Result.to_dict` gives it, or the `result` of a result.json.
-        data: File name -> column -> array, as `Result.data` gives it.
+    The data are file name -> column -> array, as `Result.data` gives them.
     """
 
     result: Mapping[str, Any]

@@ -52,17 +52,9 @@ _REORDERED = 64
 def check_objective(objective: Line, value: float | None = None) -> tuple[Finding, ...]:
     """Looks for what makes a gradient useless, before any optimizer is to blame.
 
-    Args:
-        objective: Any; of a custom one, the line at fault is looked for as well.
-        value: Of the parameter, where it is evaluated. Default: the parameter's own start.
-
-    Returns:
-        A finding for each cause that could be tested, without a trial of its removal. Where one
-        explains others, it comes first. A gradient far smaller than those of the module's other
-        parameters is reported as `step_too_small`, never as present: it blocks nothing.
-
-    Raises:
-        InputError: The user's code failed.
+    Returns a finding for each cause that could be tested, without a trial of its removal. Where one
+    explains others, it comes first. A gradient far smaller than those of the module's other
+    parameters is reported as `step_too_small`, never as present: it blocks nothing.
     """
     value = objective.parameter.start if value is None else float(value)
     probes = probe(objective, value)

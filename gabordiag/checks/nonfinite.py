@@ -35,12 +35,7 @@ Apply = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 @dataclass(frozen=True)
 class Repair:
-    """What to write instead of an operation whose slope is not finite.
-
-    Attributes:
-        words: What to write, with x for the operation's argument.
-        apply: Does as the words say.
-    """
+    """What to write instead of an operation whose slope is not finite, with x for its argument."""
 
     words: str
     apply: Apply
@@ -48,13 +43,9 @@ class Repair:
 
 @dataclass(frozen=True)
 class Culprit:
-    """An operation that hands on a gradient that is not finite.
+    """An operation that hands on a gradient that is not finite, at a value of the parameter.
 
-    Attributes:
-        name: Of the operation, such as `sqrt`.
-        location: The line of the user's code, or None where it is unknown.
-        is_masked: Its result is thrown away by torch.where: zero times infinity is left.
-        value: Of the parameter at which it happened.
+    It is masked where torch.where throws its result away: zero times infinity is left.
     """
 
     name: str
@@ -250,12 +241,7 @@ def _are_finite(gradients: Sequence[Tensor | None]) -> bool:
 
 
 class Repaired(TorchFunctionMode):
-    """Runs the user's code with an operation of one line replaced.
-
-    Args:
-        culprit: The operation.
-        repair: One of its repairs.
-    """
+    """Runs the user's code with an operation of one line replaced."""
 
     def __init__(self, culprit: Culprit, repair: Repair) -> None:
         super().__init__()

@@ -43,23 +43,19 @@ _DIFFERENT, _ROUNDING = 8, 1e-14
 
 @dataclass(frozen=True, eq=False)
 class Probes:
-    """Losses and slopes at the places: the value in question first, generic ones after it.
+    """Losses and slopes at the places (m,): the value in question first, generic ones after it.
 
     Attributes:
-        places: (m,).
-        losses: (m,).
         autograd: What an optimizer gets (m,); 0 where nothing arrives.
         arrives: Whether any gradient arrives, be it zero (m,).
-        numeric: By differences of values (m,).
-        error: Of `numeric` (m,).
+        numeric: By differences of values (m,), with their `error` (m,).
         reach: The loss's own scale around the places (m,).
         noise: Standard deviation of the loss's noise.
         rounding: Of the largest loss at the places, in the loss's own precision.
         scale: What the loss without its root is a difference of; see `Line.scale`.
         power: 2 where the loss is a root, else 1.
         variation: Largest minus smallest of all values seen.
-        neighbours: Sizes of the gradients of a module's other parameters, by name; the largest of
-            all places.
+        neighbours: Largest gradient at any place of a module's other parameters, by name.
     """
 
     places: FloatArray

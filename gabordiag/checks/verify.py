@@ -152,20 +152,12 @@ def check_derivative(
     *,
     kernel_size: int = DEFAULT_SIZE,
 ) -> Check:
-    """Checks a partial derivative of the Gabor kernel.
+    """Checks a partial derivative of the Gabor kernel; without a function, gabordiag's own.
 
-    Args:
-        function: A parsed expression; or a function of the point, `f(x, y, theta, wavelength,
-            sigma, psi, gamma)`, elementwise; or one that makes the whole grid, `f(theta,
-            wavelength, sigma, psi, gamma, kernel_size)`. Arguments are passed by name where their
-            names are known (also lambda_, phi, ksize, ...), else in that order; as torch tensors,
-            NumPy arrays or floats, whichever the function takes. None: gabordiag's own.
-        wrt: Of which parameter.
-        kernel_size: Of the grid, odd.
-
-    Raises:
-        UsageError: No such parameter, or a function whose arguments cannot be understood.
-        InputError: The function failed, or did not return a grid of numbers.
+    A function is a parsed expression; or of the point, `f(x, y, theta, wavelength, sigma, psi,
+    gamma)`, elementwise; or makes the whole grid, `f(theta, wavelength, sigma, psi, gamma,
+    kernel_size)`. Arguments are passed by name where their names are known (also lambda_, phi,
+    ksize, ...), else in that order; as torch tensors, NumPy arrays or floats, whichever it takes.
     """
     if wrt not in PARAMETER_NAMES:
         raise UsageError(
@@ -186,13 +178,9 @@ def check_derivative(
 def check_kernel(
     function: Callable[..., Any] | None = None, *, kernel_size: int = DEFAULT_SIZE
 ) -> Check:
-    """Checks a Gabor kernel.
+    """Checks a Gabor kernel, a function as in `check_derivative`.
 
-    Args:
-        function: As in `check_derivative`; without psi or gamma it is compared at 0 and 1.
-        kernel_size: Side of the kernel, odd.
-
-    Raises: As `check_derivative`.
+    Without psi or gamma it is compared at 0 and 1.
     """
     kernel_size = validate_kernel_size(kernel_size)
     verdict = None
@@ -248,11 +236,8 @@ def _judge(
 class _UserField:
     """The user's function, whatever its arguments, as a grid of values at a filter.
 
-    Attributes:
-        what: For people.
-        kernel_size: Side of the grid; the function's own where it takes none.
-        takes: Which of the filter's parameters, of x, y and of kernel_size it takes.
-        itemsize: Bytes of the coarsest floats that it returns.
+    The side is the function's own where it takes none; `takes` is which of the filter's parameters,
+    of x, y and of kernel_size it takes; `itemsize`, bytes of the coarsest floats that it returns.
     """
 
     def __init__(self, function: Callable[..., Any], kernel_size: int, what: str) -> None:

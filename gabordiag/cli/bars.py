@@ -17,11 +17,7 @@ from rich.progress import (
 
 
 class Bars:
-    """Bars on stderr that share one display, which is there while any of them is.
-
-    Args:
-        hidden: Show nothing.
-    """
+    """Bars on stderr that share one display, which is there while any of them is."""
 
     def __init__(self, hidden: bool) -> None:
         self._hidden = hidden

@@ -104,11 +104,7 @@ def reproduce_command(
 
 
 def _reproduce_bank(session: Session, experiment: Any, bank: int) -> Any:
-    """`reproduce --bank`: the question at full size.
-
-    Raises:
-        UsageError: An option that has no effect on a bank.
-    """
+    """`reproduce --bank`: the question at full size."""
     from gabordiag.diagnosis.bank import reproduce_bank
     from gabordiag.dynamics.replay import log_columns
     from gabordiag.gabor import PARAMETER_NAMES
@@ -297,11 +293,7 @@ def basins_command(
 
 
 def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
-    """`basins` over the starts of two parameters, at one learning rate.
-
-    Raises:
-        UsageError: A scan of rates, or no two names.
-    """
+    """`basins` over the starts of two parameters, at one learning rate."""
     from gabordiag.api import plane_basins
     from gabordiag.dynamics.plane import DEFAULT_POINTS
 
@@ -585,11 +577,7 @@ def runs_command(
 
 
 def _require_alone(settings: Settings, resume: Path | None) -> None:
-    """Refuses what would change a run that is resumed.
-
-    Raises:
-        UsageError: Such an option was given.
-    """
+    """Refuses what would change a run that is resumed."""
     stray = sorted(settings.typed - {"resume", "json", "quiet", "no_plots", "debug"})
     if resume is not None and stray:
         raise UsageError(
@@ -603,9 +591,6 @@ def _starts(settings: Settings, learn: Sequence[str]) -> list[Any]:
 
     Of several parameters each start has values by name; a name that is repeated gives several
     starts, in order. A value without a name is theta's.
-
-    Raises:
-        UsageError: A name that is not learned, or names with different numbers of values.
     """
     given: list[Named] = settings["start"] if "start" in settings.given else []
     if len(learn) == 1:
@@ -630,11 +615,7 @@ def _starts(settings: Settings, learn: Sequence[str]) -> list[Any]:
 
 
 def _rates(values: Sequence[Named], learn: Sequence[str]) -> list[float] | dict[str, float]:
-    """Returns the learning rates, or those of several parameters by name.
-
-    Raises:
-        UsageError: Rates with and without a name, or a name that is not learned.
-    """
+    """Returns the learning rates, or those of several parameters by name."""
     if len(learn) == 1:
         _refuse_stray(values, learn)
         # Those without a name come first.
@@ -658,11 +639,7 @@ def _refuse_stray(values: Sequence[Named], learn: Sequence[str]) -> None:
 def _watched(
     settings: Settings, training: Any, keywords: Mapping[str, Any]
 ) -> tuple[Sequence[str], list[float] | dict[str, float]]:
-    """Returns the labels of a training's watched elements, and the learning rates by name.
-
-    Raises:
-        UsageError: An option that has no effect on a training.
-    """
+    """Returns the labels of a training's watched elements, and the learning rates by name."""
     from gabordiag.own.training import find_watched
 
     stray = sorted(set(keywords) - {"param", "seed"})

@@ -43,11 +43,7 @@ _ANGLES = {"target_theta": "--target", "theta0": "--start", "psi": "--psi"}
 
 
 class Session:
-    """One command's run: opens the folder, shows progress, writes and prints the result.
-
-    Args:
-        settings: Of the call.
-    """
+    """One command's run: opens the folder, shows progress, writes and prints the result."""
 
     def __init__(self, settings: Settings) -> None:
         self.command = settings.command
@@ -100,12 +96,7 @@ class Session:
         return self._folder
 
     def listener(self, index: int, columns: Sequence[str]) -> Callable[[Any], None]:
-        """Returns a function that logs every step of a run; its file is opened at the first.
-
-        Args:
-            index: Of the run.
-            columns: Of its log.
-        """
+        """Returns a function that logs every step of a run; its file is opened at the first."""
         from gabordiag.dynamics.run import trajectory_name
 
         @cache
@@ -122,9 +113,7 @@ class Session:
     def progress(self, text: str, objective: Any = None) -> Iterator[Callable[..., None]]:
         """Shows a bar on a terminal's stderr; yields a function as `Bars.shown` does.
 
-        Args:
-            text: What is done, for people.
-            objective: A user's own gets a second bar for evaluations that go one by one.
+        A user's own objective gets a second bar for evaluations that go one by one.
         """
         is_own = hasattr(objective, "progress")
         if is_own:
@@ -146,12 +135,7 @@ class Session:
                 )
 
     def finish(self, view: View, extra: Mapping[str, str] = {}) -> None:
-        """Writes data, figures, report and result.json; prints the JSON or the text for people.
-
-        Args:
-            view: Of the result.
-            extra: More files by name.
-        """
+        """Writes data, figures, report and result.json; prints the JSON or the text for people."""
         from gabordiag.presentation import report
 
         folder, settings = self.open_folder(), self.settings.recorded()
@@ -238,16 +222,9 @@ def experiment_from(session: Session, **more: Any) -> Any:
 
 
 def subject_from(session: Session) -> tuple[Any, dict[str, Any]]:
-    """Returns what the call is about, and the keywords that `gabordiag.api` takes with it.
+    """Returns an `Experiment`, or a custom objective, and the keywords of `own_objective` with it.
 
-    What has no effect on the subject is left out of the session's settings.
-
-    Returns:
-        An `Experiment` and no keywords, or a custom objective and those of `own_objective`.
-
-    Raises:
-        UsageError: Settings that have no effect were given.
-        InputError: The image or the user's code cannot be used.
+    What has no effect on the subject is left out of the session's settings, or refused.
     """
     settings = session.settings
     given = settings["start"] if "start" in settings.given else []

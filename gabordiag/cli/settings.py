@@ -39,11 +39,8 @@ def option(name: str) -> str:
 class Settings(dict[str, Any]):
     """A call's options by name, in the order in which they are declared.
 
-    Attributes:
-        command: The command's name.
-        typed: Names of the options on the command line.
-        given: Those, and the ones that --config gives.
-        chosen: As `given`, without those that --config gives as their defaults: it gives all.
+    `typed` names the options on the command line, `given` also those that --config gives, `chosen`
+    the latter without those that --config gives as their defaults: it gives all.
     """
 
     def __init__(self, ctx: typer.Context, values: Mapping[str, Any]) -> None:
@@ -65,14 +62,9 @@ class Settings(dict[str, Any]):
         return self.get(name)
 
     def leave_out(self, names: Iterable[str], where: str) -> None:
-        """Leaves out settings that have no effect.
+        """Leaves out settings that have no effect `where`, such as "beside --objective".
 
-        Args:
-            names: Of settings; those that the command does not have are ignored.
-            where: They have none, such as "beside --objective".
-
-        Raises:
-            UsageError: One of them was chosen.
+        Chosen ones are refused; names that the command does not have are ignored.
         """
         names = [name for name in names if name in self]
         stray = [option(name) for name in names if name in self.chosen]

@@ -58,14 +58,9 @@ _FOLLOWS = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class ExploredLoss:
-    """One loss that the page offers.
+    """One loss that the page offers: `mse`, `rmse`, or what a custom objective calls its loss.
 
-    Attributes:
-        name: `mse`, `rmse`, or what a custom objective calls its loss.
-        is_root: The loss is the square root of what the series gives.
-        squared: Name of the loss under the root, where there is one.
-        landscape: Its critical points.
-        series: Of the smooth loss.
+    `squared` is the loss under the root, which the series gives, where there is one.
     """
 
     name: str
@@ -94,17 +89,10 @@ class ExploredLoss:
 
 @dataclass(frozen=True, eq=False)
 class Exploration(Result):
-    """Everything that the page needs.
+    """Everything that the page needs, and the settings, start and loss that it opens with.
 
-    Attributes:
-        settings: Optimizer, rate, momentum and steps that it opens with.
-        start: The start that it opens with.
-        loss_name: The loss that it opens with.
-        losses: The losses that it offers.
-        diagnosis: Of the run that it opens with.
-        filter: Constant parameters of the kernel and its side; None for a custom objective.
-        pictures: Responses along theta; None for a custom objective.
-        subject: Name of the image or of the custom objective.
+    `diagnosis` is of the run that it opens with; `filter` (constant parameters of the kernel and
+    its side) and `pictures` are None for a custom objective, whose name is the `subject`.
     """
 
     settings: OptimizerSettings
@@ -172,11 +160,7 @@ def _bound(name: str) -> dict[str, Any] | None:
 
 
 def offered_name(settings: OptimizerSettings) -> str:
-    """Returns the page's name of an optimizer.
-
-    Raises:
-        UsageError: The page does not offer it.
-    """
+    """Returns the page's name of an optimizer."""
     wanted = (settings.optimizer, settings.momentum > 0, settings.nesterov, settings.schedule)
     for name, (_, optimizer, momentum) in OFFERED.items():
         if (optimizer, momentum, name == "nesterov", "constant") == wanted:
@@ -192,10 +176,6 @@ def explore_objective(objective: Line, settings: OptimizerSettings, subject: str
     """Measures all that the page needs: of the experiment along theta, or of a custom objective.
 
     The settings are what the page opens with; the subject is the image's or the objective's name.
-
-    Raises:
-        InputError: The loss is not smooth.
-        UsageError: Settings that the page does not offer.
     """
     offered_name(settings)
     constants, pictures, squared = None, None, objective.squared()

@@ -43,11 +43,9 @@ _CHECKED, _SHIFT = 257, 0.41421356
 class FactoredSeries:
     """The smooth loss S = w q along its parameter.
 
-    Attributes:
-        parameter: Whose values it takes.
-        zero: The value at which w vanishes, or None, where w is 1.
-        quotient: q; along a period its angle may begin anywhere.
-        error: Largest deviation from the objective on a grid, relative to the largest loss.
+    w vanishes at `zero`, and is 1 where that is None; along a period the angle of q may begin
+    anywhere. `error` is the largest deviation from the objective on a grid, relative to the largest
+    loss.
     """
 
     parameter: Parameter

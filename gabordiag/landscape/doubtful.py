@@ -42,10 +42,8 @@ _BESIDE_KINK, _SAME_SLOPE = 1e-6, 1e-2
 class Seen:
     """What the loss's values show of a critical point.
 
-    Attributes:
-        value: Of the parameter; the middle of what rounding makes of one multiple root.
-        kind: `minimum`, `maximum` or `inflection`.
-        bend: Second derivative by differences of the loss; None where there is none to see.
+    The value is the middle of what rounding makes of one multiple root; `bend`, the second
+    derivative by differences of the loss, is None where there is none to see.
     """
 
     value: float

@@ -32,12 +32,6 @@ class PlaneObjective(Objective):
         smooth: The series of the smooth loss.
         largest: The largest smooth loss among the samples.
         error: Largest error seen between the samples, relative to the largest loss.
-
-    Args:
-        objective: Of two parameters, none as a logarithm.
-
-    Raises:
-        InputError: The loss does not become a series of moderate length.
     """
 
     def __init__(self, objective: Objective) -> None:

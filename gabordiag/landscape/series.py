@@ -82,11 +82,8 @@ class Series:
     """f = sum_kl C_kl u_k v_l, with u_k and v_l basis functions of the first and second parameter.
 
     Along a period they are 1, cos phi, sin phi, cos 2 phi, sin 2 phi, ..., an odd number of them;
-    along an interval 1, cos phi, cos 2 phi, ..., the Chebyshev polynomials of cos phi.
-
-    Attributes:
-        parameters: One or two.
-        coefficients: C (p,) or (p, q).
+    along an interval 1, cos phi, cos 2 phi, ..., the Chebyshev polynomials of cos phi. The
+    coefficients C are (p,) or (p, q).
     """
 
     parameters: tuple[Parameter, ...]
@@ -249,15 +246,9 @@ def fit_series(
 ) -> tuple[Series, float, bool]:
     """Samples a function ever finer until the last coefficients of its series have died away.
 
-    Args:
-        function: Its values (n,) at values (n, d) of the parameters.
-        parameters: d of them.
-        counts: Nodes of each to begin with; doubled where needed, in place.
-        tolerance: What counts as zero of a coefficient, relative to the largest sample.
-        most: The largest count.
-
-    Returns:
-        The series, the largest sample's size, and whether the coefficients have died away.
+    It takes values (n, d) of the parameters. `counts`, the nodes of each to begin with, are doubled
+    where needed, in place, up to `most`; a coefficient below `tolerance` times the largest sample
+    counts as zero. Returns the series, that sample's size, and whether coefficients have died away.
     """
     while True:
         places = [value_of(p, nodes(p, n)) for p, n in zip(parameters, counts, strict=True)]
@@ -380,9 +371,6 @@ def build_series(objective: Line) -> LossSeries:
 
     Once for each, and again when a custom loss was since computed where the series does not follow
     it.
-
-    Raises:
-        InputError: The loss is not finite somewhere in the range.
     """
     # An objective that is made of its series (`series_objective.py`) needs no other.
     own = getattr(objective, "series", None)

@@ -31,12 +31,7 @@ _COMPARED = (0.1573094, 0.4142136, 0.7320508)
 
 
 class SeriesObjective(Line):
-    """An objective through its series; float64, differentiable as often as one likes.
-
-    Attributes:
-        original: What the series was built from.
-        series: `build_series` of it.
-    """
+    """An objective through its series; float64, differentiable as often as one likes."""
 
     def __init__(self, original: Line) -> None:
         self.original = original

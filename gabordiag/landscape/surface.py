@@ -190,10 +190,6 @@ def sweep_surface(
 
     Of each parameter so many values, 181 by default, over its own range unless an end is given,
     both included. Progress is reported in rows.
-
-    Raises:
-        UsageError: Not two parameters, fewer than 2 points, an empty range, or values that cannot
-            be.
     """
     if len(objective.space.parameters) != 2:
         raise UsageError("a surface needs two parameters.", "Give --over twice.")
@@ -388,11 +384,7 @@ def condition(eigenvalues: FloatArray) -> dict[str, Any]:
 class PairSurface:
     """The loss over two of the learned parameters, the others at a run's end.
 
-    Attributes:
-        names: Of the two.
-        a: Values of the first (n,).
-        b: Values of the second (n,).
-        loss: (n, n).
+    The values of the first are (n,), as those of the second, and the loss (n, n).
     """
 
     names: tuple[str, str]

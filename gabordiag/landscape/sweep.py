@@ -192,10 +192,6 @@ def sweep_objective(
 
     The values are 721 by default, 91 of a custom objective that torch cannot batch; a survey of
     many images looks at single ones, too.
-
-    Raises:
-        UsageError: Fewer than 2 points, an empty range, or values that cannot be.
-        InputError: The loss is not finite somewhere in the range.
     """
     if points is None:
         is_costly = isinstance(objective, OwnObjective) and objective.is_expensive

@@ -24,11 +24,7 @@ from gabordiag.objective.space import FloatArray
 
 
 def resolve_batch_size(objective: ScalarLoss, batch_size: int | None) -> int | None:
-    """Returns the batch size, or None where every batch would hold all images.
-
-    Raises:
-        UsageError: It is not a number of images, or there are not many images to draw from.
-    """
+    """Returns the batch size, or None where every batch would hold all images."""
     if batch_size is None:
         return None
     if isinstance(objective, OfLine):
@@ -53,13 +49,7 @@ def draw_batches(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
 
 
 class _Drawn(Derived):
-    """The loss over a batch of the images, drawn anew at every step.
-
-    Args:
-        full: The loss over all of them.
-        batch_size: Images a step.
-        seed: Of the draws.
-    """
+    """The loss over a batch of the images, drawn anew at every step."""
 
     def __init__(
         self,
@@ -111,11 +101,7 @@ class SpaceBatches(_Drawn, Objective):
 
 
 def draws_of(full: Objective, batch_size: int) -> Objective:
-    """Returns the loss of an experiment over batches, drawn by its seed.
-
-    Raises:
-        UsageError: No objective of an experiment.
-    """
+    """Returns the loss of an experiment over batches, drawn by its seed."""
     source = full.line if isinstance(full, OfLine) else full
     if isinstance(source, GaborObjective):
         return SpaceBatches(source, batch_size, source.experiment.seed)

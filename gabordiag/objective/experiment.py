@@ -318,11 +318,7 @@ class Experiment:
         return DTYPES[self.dtype]
 
     def torch_device(self) -> torch.device:
-        """Returns the device.
-
-        Raises:
-            InputError: It is not there, or lacks the precision asked for.
-        """
+        """Returns the device, if it is there and has the precision asked for."""
         available = {
             "cpu": True,
             "cuda": torch.cuda.is_available(),
@@ -375,11 +371,7 @@ class Experiment:
         return factor_gram(gram, torch.eye(pixels, dtype=torch.float64))
 
     def parameter(self, name: str) -> Parameter:
-        """Returns range, period, target and start of one parameter.
-
-        Raises:
-            UsageError: The kernel has no such parameter.
-        """
+        """Returns range, period, target and start of one parameter."""
         if name not in PARAMETER_NAMES:
             several = "; repeat the option for several" if "," in name else ""
             raise UsageError(

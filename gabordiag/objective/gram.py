@@ -44,11 +44,8 @@ class GramWorkspace:
     """What the Gram matrices of several images share: the kernels' spectra, and memory.
 
     Images of one size, and the tiles of a large one, need the same spectra; of a size that is asked
-    for once only, nothing is kept.
-
-    Args:
-        basis: Kernels (r, K, K), float64.
-        kernels: Some (n, K, K) of those that they span, neighbours adjacent. Default: the basis.
+    for once only, nothing is kept. The basis (r, K, K) spans the kernels (n, K, K), by default
+    itself, of which neighbours are adjacent.
     """
 
     def __init__(self, basis: Tensor, kernels: Tensor | None = None) -> None:
@@ -104,16 +101,10 @@ def response_gram(
     extra: Tensor | None = None,
     workspace: GramWorkspace | None = None,
 ) -> Tensor:
-    """Returns M = R R^T / P, the Gram matrix of the image's responses to the basis.
+    """Returns M = R R^T / P, the Gram matrix (r, r) of an image's responses to the basis.
 
-    Args:
-        padded: Image (H, W), float64.
-        basis: (r, K, K).
-        extra: An additional image of the output's shape, joined as the last row of R.
-        workspace: Of the basis, shared between images. Default: a new one.
-
-    Returns:
-        (r, r), or (r + 1, r + 1) with `extra`.
+    With `extra`, an additional image of the output's shape, joined as the last row of R, it is (r +
+    1, r + 1).
     """
     rows, columns = output_shape(padded, basis.shape[-1])
     workspace = GramWorkspace(basis) if workspace is None else workspace
@@ -177,14 +168,9 @@ def _from_autocorrelation(
 
 
 def lagged_sums(inner: Tensor, outer: Tensor) -> Tensor:
-    """Returns S(d) = sum_r inner(r) outer(r + d) wherever `outer` covers `inner`.
+    """Returns S(d) = sum_r inner(r) outer(r + d) wherever `outer` (H, W) covers `inner` (h, w).
 
-    Args:
-        inner: (h, w), float64.
-        outer: (H, W), at least as large.
-
-    Returns:
-        (H - h + 1, W - w + 1).
+    The sums have the shape (H - h + 1, W - w + 1).
     """
     rows, columns = (large - small for large, small in zip(outer.shape, inner.shape, strict=True))
     parts = [equal_parts(length, TILE_SIDE) for length in inner.shape]

@@ -142,11 +142,7 @@ LOSSES = {loss.name: loss for loss in (Loss.root("rmse", _MSE), _MSE, _COSINE)}
 
 
 def find_loss(name: str) -> Loss:
-    """Returns the loss of that name.
-
-    Raises:
-        UsageError: There is none.
-    """
+    """Returns the loss of that name."""
     if name not in LOSSES:
         raise unknown_name("loss", name, LOSSES)
     return LOSSES[name]

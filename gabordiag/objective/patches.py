@@ -15,25 +15,18 @@ from gabordiag.objective.response import TILE_SIDE, equal_parts, output_shape
 
 
 def patch_gram(padded: Tensor, kernel_size: int, extra: Tensor | None = None) -> Tensor:
-    """Returns the Gram matrix of the image's responses to every single pixel of a kernel.
+    """Returns the Gram matrix (K^2, K^2) of an image's responses to every single pixel of a kernel.
 
     With it the compressed response is exact for every kernel of that size, whatever its parameters.
-    The response to pixel (u, v) is the image shifted by (u, v). For two rows of the kernel, u and
-    u + d, let G(u, d) be the (K, K) block of inner products, and U_r (K, columns) the image's row r
+    The response to pixel (u, v) is the image shifted by (u, v). For two rows of the kernel, u and u
+    + d, let G(u, d) be the (K, K) block of inner products, and U_r (K, columns) the image's row r
     shifted by 0, ..., K - 1. Then
 
         G(u, d) = sum_{r=u}^{u+rows-1} U_r U_{r+d}^T,
         G(u + 1, d) = G(u, d) + U_{u+rows} U_{u+rows+d}^T - U_u U_{u+d}^T :
 
-    K passes over the whole image instead of K^2 (K^2 + 1) / 2.
-
-    Args:
-        padded: Image (H, W), float64.
-        kernel_size: K.
-        extra: An additional image of the output's shape, joined as the last row of R.
-
-    Returns:
-        (K^2, K^2), or (K^2 + 1, K^2 + 1) with `extra`; divided by the number of output pixels.
+    K passes over the whole image instead of K^2 (K^2 + 1) / 2. It is divided by the number of
+    output pixels; `extra`, an additional image of the output's shape, is joined as the last row.
     """
     size = kernel_size
     rows, columns = output_shape(padded, size)
@@ -61,15 +54,9 @@ def patch_gram(padded: Tensor, kernel_size: int, extra: Tensor | None = None) ->
 def fold_even(gram: Tensor, kernel_size: int) -> Tensor:
     """Returns the Gram matrix of the image's responses to every pixel together with its mirror.
 
-    Of an even kernel, g(-x, -y) = g(x, y), the first (K^2 + 1) / 2 pixels, row by row, say all:
-    pixel i and pixel K^2 - 1 - i are equal.
-
-    Args:
-        gram: (K^2, K^2), or (K^2 + 1, K^2 + 1) with an additional image, from `patch_gram`.
-        kernel_size: K.
-
-    Returns:
-        (p, p) with p = (K^2 + 1) / 2, or (p + 1, p + 1).
+    Of an even kernel, g(-x, -y) = g(x, y), the first p = (K^2 + 1) / 2 pixels, row by row, say all:
+    pixel i and pixel K^2 - 1 - i are equal. From (K^2, K^2) to (p, p); one more row and column, of
+    an additional image, stays.
     """
     count = kernel_size**2
     half = count // 2

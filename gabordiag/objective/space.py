@@ -31,15 +31,11 @@ _MOST_PERIODS = 100
 
 @dataclass(frozen=True)
 class Parameter:
-    """The learned parameter.
+    """The learned parameter, over the range that is looked at.
 
     Attributes:
-        name: As in files and JSON.
-        low: Lower end of the range that is looked at.
-        high: Its upper end; low + period for a periodic parameter.
-        period: The loss's period, or None.
+        high: The range's upper end; low + period for a periodic parameter.
         target: The value that made the target, or None where there is none.
-        start: Where an optimizer starts.
         is_angle: Radians inside, degrees for people.
         unit: For people, of parameters that are not angles ("px", "").
         is_positive: The loss is undefined at 0 and below.
@@ -59,11 +55,7 @@ class Parameter:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Parameter:
-        """Returns the parameter of a result's JSON: the inverse of `to_dict`, but for positivity.
-
-        Args:
-            saved: As `to_dict` gives it; what it holds besides is not read.
-        """
+        """Returns the parameter of a result's JSON: `to_dict` undone, but for positivity."""
         low, high = saved.get("parameter_range", saved["range"])
         unit = saved["unit"]
         return cls(
@@ -114,11 +106,7 @@ class Parameter:
     def grid(
         self, low: float | None = None, high: float | None = None, points: int = 2
     ) -> FloatArray:
-        """Returns equispaced values, both ends included; the parameter's own range without ends.
-
-        Raises:
-            UsageError: Fewer than 2 points, an empty range, or values that cannot be.
-        """
+        """Returns equispaced values, both ends included; the parameter's own range without ends."""
         low = self.low if low is None else low
         high = self.high if high is None else high
         if points < 2 or not low < high:
@@ -172,12 +160,7 @@ class Parameter:
 class Space:
     """One parameter or several, in order.
 
-    Attributes:
-        parameters: d of them.
-        is_target_found: The targets are the lowest minimum that was found, none was given.
-
-    Raises:
-        UsageError: A name twice, or none at all.
+    `is_target_found`: the targets are the lowest minimum that was found, none was given.
     """
 
     parameters: tuple[Parameter, ...]
@@ -292,9 +275,6 @@ class Space:
         """Returns first values (d,): those given, by name or in order, the start's for the others.
 
         A single number is that of the first parameter.
-
-        Raises:
-            UsageError: A name that is not learned, too many numbers, or a value that cannot be.
         """
         values = self.start
         if isinstance(given, Mapping):
@@ -324,11 +304,7 @@ class Space:
         return values
 
     def rates(self, lr: float | Mapping[str, float], default: float = 0.01) -> FloatArray:
-        """Returns the learning rate (d,) of every parameter: one for all, or by name.
-
-        Raises:
-            UsageError: A rate for what is not learned, or one that is not positive.
-        """
+        """Returns the learning rate (d,) of every parameter: one for all, or by name."""
         if not isinstance(lr, Mapping):
             return np.full(len(self), float(lr))
         for name, rate in lr.items():

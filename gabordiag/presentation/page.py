@@ -33,13 +33,8 @@ def to_html(
 ) -> str:
     """Returns a report as one file that needs nothing else.
 
-    Args:
-        command: That was run.
-        blocks: What it says.
-        settings: That it was run with, name and value.
-        command_line: The command with all its settings.
-        pictures: Stem -> address of the pictures there are, as `inlined` makes it.
-        narrow: Stem -> address of the pictures for the width of a phone, where there are any.
+    Pictures, and those for the width of a phone where there are any, are given by their stems, as
+    addresses that `inlined` makes.
     """
     return _render(
         "report.html",

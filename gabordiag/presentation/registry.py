@@ -64,14 +64,10 @@ _SIZE = (9.0, 4.6)
 
 @dataclass(frozen=True)
 class Kind:
-    """How one kind of result is restored and shown.
+    """How one kind of result is restored from a view, and what is said, drawn and animated of it.
 
-    Attributes:
-        restore: Returns what the following take, from a view.
-        blocks: Returns what it says.
-        figures: Returns the figures of its report: file stem -> drawing.
-        draw: Draws it into one Axes, for `Result.plot`; None where there is nothing to draw.
-        films: Returns what is animated: prefix of the file name -> runs.
+    The figures of its report go by file stem, films by the prefix of the file name; `draw` is for
+    `Result.plot`.
     """
 
     restore: Callable[[View], Any]
@@ -236,16 +232,9 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
 
     A sweep shows the loss with its critical points; a surface, its contours; several runs, their
     paths on the landscape; one run, its loss; basins, the map; a bifurcation, the attractor; an
-    explanation, the log's loss; a check, its errors. Runs of two parameters show their paths on
-    the plane, of more, their losses.
-
-    Args:
-        result: Of any public function.
-        ax: Axes to draw into. Default: pyplot's current ones while they are empty, otherwise those
-            of a new figure.
-
-    Raises:
-        TypeError: There is no drawing of this kind of result.
+    explanation, the log's loss; a check, its errors. Runs of two parameters show their paths on the
+    plane, of more, their losses. Default: pyplot's current axes while they are empty, otherwise
+    those of a new figure.
     """
     draw = _drawer(result)
     if draw is None:

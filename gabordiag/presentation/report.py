@@ -33,14 +33,10 @@ _render = late("presentation.figures.style", "render")
 class ReportOptions:
     """Which pictures a report gets.
 
-    Attributes:
-        formats: Of the figures, `png`, `svg`, `pdf`; the first is shown in the report, which shows
-            a PNG instead of a PDF. Empty: no figures.
-        size: A name of `SHEETS`.
-        panel: That is drawn alone of the figures that have it; the others stay whole.
-        animate: Whether the failing run becomes an animation.
-        to_send: Whether the page is made small, and its figures drawn a second time for phones,
-            which a run that has just finished does not wait for.
+    The first format is shown in the report, a PNG instead of a PDF; without formats there are no
+    figures. Of figures that have the panel it is drawn alone. `to_send` makes the page small, and
+    draws its figures a second time for phones, which a run that has just finished does not wait
+    for.
     """
 
     formats: tuple[str, ...] = ("png",)
@@ -57,17 +53,9 @@ def make_files(
     options: ReportOptions,
     progress: Progress | None = None,
 ) -> tuple[dict[str, bytes], list[Block]]:
-    """Returns the files that a person looks at, and what they say.
+    """Returns the files that a person looks at by name, and the report's blocks.
 
-    Args:
-        command: That was run.
-        view: Of its result.
-        settings: That it was run with; those that are None are left out.
-        options: Which pictures.
-        progress: Called with (pictures done, pictures in all).
-
-    Returns:
-        Figures, animations, report.md and report.html by name; and the report's blocks.
+    Settings that are None are left out; progress is called with (pictures done, pictures in all).
     """
     kind = kind_of(command, view)
     restored = kind.restore(view)
@@ -116,15 +104,9 @@ def make_pages(
 ) -> dict[str, bytes]:
     """Returns report.md and report.html.
 
-    Args:
-        command: That was run.
-        blocks: What the report says.
-        settings: That the command was run with; those that are None are left out.
-        files: Contents of the pictures by name.
-        shown: Stem -> name of the pictures that are shown.
-        narrow: Contents of those for phones.
-        small: Whether pictures inside the page are reduced to 256 colours.
-        linked: Stem -> name of the pictures that report.md links instead, being no pictures to it.
+    Pictures' contents go by name; `shown` names them by stem, as `linked` does those that report.md
+    can only link. In a `small` page they are reduced to 256 colours. Settings that are None are
+    left out.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     rows = tuple((name, show_setting(value)) for name, value in given.items())
@@ -154,11 +136,7 @@ def draw(
     drawn: Callable[[], None] = lambda: None,
     panel: str | None = None,
 ) -> dict[str, bytes]:
-    """Returns figures as files, name -> content; `drawn` is called after every figure.
-
-    Raises:
-        UsageError: None of the figures has the panel.
-    """
+    """Returns figures as files, name -> content; `drawn` is called after every figure."""
     rendered: dict[str, bytes] = {}
     names: list[str] = []
     with on_sheet(size, panel):
@@ -180,14 +158,7 @@ def redo(
 ) -> tuple[dict[str, bytes], list[Block]]:
     """Returns the files of a saved run that a person looks at, and what they say.
 
-    Args:
-        saved: The run.
-        options: Which pictures.
-        progress: Called with (pictures done, pictures in all).
-        pages: Returns further files made from a command's view, such as the interactive page.
-
-    Raises:
-        InputError: The folder's files do not hold what their command writes.
+    `pages` returns further files made from a command's view, such as the interactive page.
     """
     command = saved.document["command"]
     try:

@@ -46,12 +46,7 @@ _FIXED = tuple(
 
 
 def to_gif(pictures: Sequence[Image.Image], milliseconds: Sequence[int]) -> bytes:
-    """Returns an endless GIF with one palette for all pictures.
-
-    Args:
-        pictures: RGB, of one size.
-        milliseconds: How long each is shown.
-    """
+    """Returns an endless GIF with one palette for all pictures, RGB of one size."""
     # Some pictures stand for all: the first, the last, and others in between.
     some = np.linspace(0, len(pictures) - 1, 12).astype(int).tolist()
     palette = palette_of([pictures[index] for index in some])
@@ -95,11 +90,7 @@ def to_small_png(png: bytes) -> bytes:
 
 
 def palette_of(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Returns a palette of 256 colours that serves all pictures, as Pillow's `quantize` takes it.
-
-    Args:
-        pictures: RGB, of one size.
-    """
+    """Returns a palette of 256 colours for all pictures, as Pillow's `quantize` takes it."""
     fixed = [part for color in _FIXED for part in bytes.fromhex(color[1:])]
     width, height = pictures[0].size
     sheet = Image.new("RGB", (width, height * len(pictures)))

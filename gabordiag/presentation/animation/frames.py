@@ -47,11 +47,7 @@ _BALL, _BLUE = 13, "#0072B2"
 
 
 def animate(runs: Runs) -> dict[str, bytes]:
-    """Returns the animation of the run with the most jumps.
-
-    Returns:
-        `gif`, and `mp4` where ffmpeg is installed.
-    """
+    """Returns the animation of the run with most jumps: gif, and mp4 if ffmpeg is installed."""
     stage = (Stage if runs.sweep else PlaneStage).set_up(runs)
     pictures = list(stage.pictures())
     gif = to_gif(pictures, [frame.milliseconds for frame in stage.frames])
@@ -61,14 +57,7 @@ def animate(runs: Runs) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class _Stage(ABC):
-    """A set-up animation.
-
-    Attributes:
-        figure: With all that stands still, drawn.
-        path: The run.
-        frames: What is shown when.
-        actors: The artists that move, by name.
-    """
+    """A set-up animation: the figure with all that stands still, and what moves, by name."""
 
     figure: Figure
     path: RunPath
@@ -130,12 +119,7 @@ class _Stage(ABC):
 
 @dataclass(frozen=True)
 class Stage(_Stage):
-    """A run of one parameter.
-
-    Attributes:
-        axis: Of the parameter, over the window that is shown.
-        kernels: The saved kernels, or None.
-    """
+    """A run of one parameter; the axis is over the window that is shown."""
 
     axis: ParameterAxis
     kernels: Mapping[str, Any] | None
@@ -224,11 +208,8 @@ class Stage(_Stage):
 class PlaneStage(_Stage):
     """A run of several parameters, on the plane of the two that moved most.
 
-    The values of its path are the way made so far, measured in tolerances.
-
-    Attributes:
-        plane: The loss over the two, the others as where the first run ended.
-        columns: Their values at every step (T,).
+    The values of its path are the way made so far, measured in tolerances; the columns are the two
+    parameters' values at every step (T,).
     """
 
     plane: Plane

@@ -39,13 +39,8 @@ _HIGH, _LOW = 0.28, 0.10
 class Frame:
     """One picture of an animation.
 
-    Attributes:
-        step: The last step that the run has reached.
-        value: Where the ball is, in the parameter's unit, not wrapped.
-        height: Where it is on the axis of the loss.
-        milliseconds: How long it is shown.
-        jump: Step from which the jump under way, or just made, starts; None on other steps.
-        arc: The way from there so far: (m, 2) values and heights.
+    `value` (in the parameter's unit, not wrapped) and `height` place the ball; `jump` is the step
+    from which a jump under way, or just made, starts, and `arc` (m, 2) the way from there so far.
     """
 
     step: int

@@ -190,12 +190,7 @@ def draw_landscape(
 ) -> list[Any]:
     """Draws loss, basins, critical points, target and start; returns the legend entries.
 
-    Args:
-        ax: To draw into.
-        axis: Of the parameter.
-        sweep: Its landscape; single images' losses are drawn behind the mean over them.
-        start: Value to mark, or None.
-        labels: Write the critical points' places.
+    Single images' losses are drawn behind the mean over them; labels are the points' places.
     """
     landscape, survey = sweep.landscape, sweep.survey
     bands = draw_basins(ax, axis, landscape)

@@ -425,9 +425,7 @@ def _path_handles(paths: Sequence[RunPath]) -> list[Line2D]:
 def comparison_figure(failures: Mapping[str, tuple[Runs, Basins | None]]) -> Figure:
     """Draws failing runs on their landscapes side by side: one symptom, two causes.
 
-    Args:
-        failures: Name of the filter (`elongated`, `round`) -> its failing run, and which rates
-            work on the landscape, where that is known.
+    By the filter's name (`elongated`, `round`): its failing run, and which rates work, if known.
     """
     count = max(len(failures), 1)
     narrow = current_sheet().is_narrow

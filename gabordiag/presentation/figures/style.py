@@ -153,15 +153,7 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def render(figure: Figure, fmt: str = "png") -> bytes:
-    """Returns the figure as a file's bytes: the same figure gives the same bytes.
-
-    Args:
-        figure: Any matplotlib figure.
-        fmt: `png`, `svg` or `pdf`.
-
-    Raises:
-        ValueError: Another format.
-    """
+    """Returns the figure as `png`, `svg` or `pdf`: the same figure gives the same bytes."""
     if fmt not in _METADATA:
         raise ValueError(f"format '{fmt}' is unknown; use one of {', '.join(_METADATA)}.")
     buffer = io.BytesIO()
