@@ -15,14 +15,7 @@ import numpy.typing as npt
 import torch
 
 from gabordiag.checks.cuts import Cut, custom_backward
-from gabordiag.checks.probing import (
-    Probes,
-    find_cut,
-    find_unused,
-    probe,
-    run_twice,
-    trace,
-)
+from gabordiag.checks.probing import Probes, find_cut, find_unused, probe, run_twice, trace
 from gabordiag.objective.line import Line
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.modules import ModuleLoss

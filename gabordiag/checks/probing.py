@@ -23,13 +23,7 @@ from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.loading import user_code
 from gabordiag.own.modules import ModuleLoss
-from gabordiag.own.numeric import (
-    GENERIC,
-    differentiate,
-    noise_at,
-    noise_spacing,
-    places_inside,
-)
+from gabordiag.own.numeric import GENERIC, differentiate, noise_at, noise_spacing, places_inside
 
 # A slope below this part of the largest one seen is not compared: rounding, or a flat place.
 _SMALL_SLOPE = 1e-3

@@ -216,11 +216,7 @@ def _snap_to_target(objective: Line, values: FloatArray) -> FloatArray:
 
 
 def _classify(
-    objective: Line,
-    values: FloatArray,
-    series: LossSeries,
-    largest: float,
-    certified: bool,
+    objective: Line, values: FloatArray, series: LossSeries, largest: float, certified: bool
 ) -> tuple[CriticalPoint, ...]:
     if len(values) == 0:
         return ()

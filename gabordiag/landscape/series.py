@@ -609,8 +609,7 @@ def rough_roots(objective: Line, series: LossSeries, places: FloatArray) -> Floa
     grid = np.concatenate([grid, landmarks(series.parameter), series.angle(places)])
     return series.value(
         _sign_changes(
-            lambda phi: objective.derivatives(series.value(phi), 1, smooth=True)[1],
-            np.unique(grid),
+            lambda phi: objective.derivatives(series.value(phi), 1, smooth=True)[1], np.unique(grid)
         )
     )
 

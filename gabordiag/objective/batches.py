@@ -52,10 +52,7 @@ class _Drawn(Derived):
     """The loss over a batch of the images, drawn anew at every step."""
 
     def __init__(
-        self,
-        full: ShortcutObjective | DirectObjective | GaborObjective,
-        batch_size: int,
-        seed: int,
+        self, full: ShortcutObjective | DirectObjective | GaborObjective, batch_size: int, seed: int
     ) -> None:
         super().__init__(full)
         self.full = full

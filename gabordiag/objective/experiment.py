@@ -25,22 +25,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.choices import (
-    DeviceName,
-    DtypeName,
-    LossName,
-    Normalization,
-    Number,
-    Padding,
-    plain,
-)
+from gabordiag.choices import DeviceName, DtypeName, LossName, Normalization, Number, Padding, plain
 from gabordiag.errors import InputError, ParameterError, UsageError
-from gabordiag.gabor import (
-    PARAMETER_NAMES,
-    GaborParameters,
-    theta_period,
-    validate_kernel_size,
-)
+from gabordiag.gabor import PARAMETER_NAMES, GaborParameters, theta_period, validate_kernel_size
 from gabordiag.images import load_image, require_larger_than_kernel
 from gabordiag.objective.gram import GramWorkspace, response_gram
 from gabordiag.objective.image_set import (

@@ -123,19 +123,11 @@ def _as_it_is(view: View) -> View:
 
 # Command -> how its result is shown; that of two parameters or of a training, in rows of its own.
 KINDS: dict[str, Kind] = {
-    "sweep": Kind(
-        read_sweep,
-        words.sweep,
-        _each(sweep=sweep_figure),
-        draw_sweep,
-    ),
+    "sweep": Kind(read_sweep, words.sweep, _each(sweep=sweep_figure), draw_sweep),
     "sweep of two": Kind(
         _as_it_is,
         words.surface,
-        _each(
-            surface=surface_figure,
-            surface_in_space=surface_in_space_figure,
-        ),
+        _each(surface=surface_figure, surface_in_space=surface_in_space_figure),
         draw_surface,
     ),
     "optimize": Kind(
@@ -145,35 +137,16 @@ KINDS: dict[str, Kind] = {
         _draw_runs,
         lambda runs: {"": runs} if runs.sweep or runs.planes else {},
     ),
-    "basins": Kind(
-        read_basins,
-        words.basins,
-        _each(basins=basins_figure),
-        draw_map_alone,
-    ),
-    "basins of two": Kind(
-        _as_it_is,
-        words.plane_of_starts,
-        _each(plane=plane_figure),
-        draw_plane,
-    ),
+    "basins": Kind(read_basins, words.basins, _each(basins=basins_figure), draw_map_alone),
+    "basins of two": Kind(_as_it_is, words.plane_of_starts, _each(plane=plane_figure), draw_plane),
     "bifurcate": Kind(
-        read_bifurcation,
-        words.bifurcation,
-        _each(bifurcation=bifurcation_figure),
-        draw_attractor,
+        read_bifurcation, words.bifurcation, _each(bifurcation=bifurcation_figure), draw_attractor
     ),
     "diagnose": Kind(
-        read_diagnosis,
-        words.diagnosis,
-        _of_diagnosis,
-        lambda ax, found: _draw_runs(ax, found.runs),
+        read_diagnosis, words.diagnosis, _of_diagnosis, lambda ax, found: _draw_runs(ax, found.runs)
     ),
     "diagnose of a training": Kind(
-        _as_it_is,
-        words.training_diagnosis,
-        training_figures,
-        draw_shares,
+        _as_it_is, words.training_diagnosis, training_figures, draw_shares
     ),
     "reproduce": Kind(
         read_cases,
@@ -189,12 +162,7 @@ KINDS: dict[str, Kind] = {
         lambda ax, view: draw_shares(ax, View(view.result["diagnosis"], view.data)),
     ),
     "check": Kind(_as_it_is, words.check, draw=draw_check),
-    "explain": Kind(
-        _as_it_is,
-        words.explanation,
-        _each(log=log_figure),
-        draw_explanation,
-    ),
+    "explain": Kind(_as_it_is, words.explanation, _each(log=log_figure), draw_explanation),
     "explore": Kind(read_explored, words.exploration),
 }
 # Name of a result's type -> the command whose JSON it gives. A `Run` alone belongs to none.

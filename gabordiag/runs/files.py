@@ -164,13 +164,7 @@ class TrajectoryFile:
     keeps the whole lines of its file and writes after them.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        columns: Sequence[str],
-        *,
-        resume: bool = False,
-    ) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], *, resume: bool = False) -> None:
         self.path = path
         kept = whole_lines(path) if resume else b""
         self._descriptor: int | None = None

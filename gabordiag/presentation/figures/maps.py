@@ -140,9 +140,7 @@ def setting_words(settings: OptimizerSettings) -> str:
 
 
 def outcome_handles(
-    outcomes: npt.NDArray[Any],
-    fractions: Mapping[str, float] | None = None,
-    goal: str = "target",
+    outcomes: npt.NDArray[Any], fractions: Mapping[str, float] | None = None, goal: str = "target"
 ) -> list[Patch]:
     """Returns legend entries for the outcomes whose codes occur in a map, with their shares."""
     handles = []
