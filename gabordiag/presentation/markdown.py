@@ -5,40 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from gabordiag.presentation.blocks import (
-    Block,
-    Heading,
-    Listing,
-    Paragraph,
-    Picture,
-    Table,
-    Verdict,
-    caption,
-)
+from gabordiag.presentation import blocks
 
-_LINES: dict[type[Block], str] = {Heading: "## {}", Verdict: "> **{}**", Paragraph: "{}"}
+_LINES: dict[type[blocks.Block], str] = {
+    blocks.Heading: "## {}",
+    blocks.Verdict: "> **{}**",
+    blocks.Paragraph: "{}",
+}
 _MARKUP = re.compile(r"([\\`*_<>|\[\]~#$&])")
 # At a line's start these make lists.
 _STARTER = re.compile(r"^(\d*)([-+.)])(?=\s)")
 
 
-def to_markdown(blocks: Sequence[Block], pictures: Mapping[str, str]) -> str:
+def to_markdown(blocks: Sequence[blocks.Block], pictures: Mapping[str, str]) -> str:
     """Returns the blocks as Markdown, with the pictures there are: stem -> file name."""
     parts = [_markdown(block, pictures) for block in blocks]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _markdown(block: Block, pictures: Mapping[str, str]) -> str:
+def _markdown(block: blocks.Block, pictures: Mapping[str, str]) -> str:
     match block:
-        case Heading() | Verdict() | Paragraph():
+        case blocks.Heading() | blocks.Verdict() | blocks.Paragraph():
             return _LINES[type(block)].format(escape(block.text))
-        case Listing(items):
+        case blocks.Listing(items):
             return "\n".join(f"- {escape(item)}" for item in items)
-        case Table(columns, rows):
+        case blocks.Table(columns, rows):
             ruler = "|" + "---|" * len(columns)
             return "\n".join([_row(columns), ruler, *map(_row, rows)])
-        case Picture(stem) if stem in pictures:
-            words = escape(caption(stem))
+        case blocks.Picture(stem) if stem in pictures:
+            words = escape(blocks.caption(stem))
             # A PDF can be linked, but not shown.
             shown = "" if pictures[stem].endswith(".pdf") else "!"
             return f"{shown}[{words}]({pictures[stem]})\n\n*{words}*"

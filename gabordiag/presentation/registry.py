@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gabordiag.presentation.figures.run_paths import Runs
+    from gabordiag.presentation.figures.runs import Runs
     from gabordiag.presentation.restored import Case, Diagnosed
 
 Drawings = dict[str, Callable[[], "Figure"]]
@@ -49,8 +49,8 @@ render = late("presentation.figures.style", "render")
 draw_surface = late("presentation.figures.surface", "draw_surface")
 surface_figure = late("presentation.figures.surface", "surface_figure")
 surface_in_space_figure = late("presentation.figures.surface", "surface_in_space_figure")
-draw_sweep = late("presentation.figures.sweep", "draw_sweep")
-sweep_figure = late("presentation.figures.sweep", "sweep_figure")
+draw_sweep = late("presentation.figures.landscape", "draw_sweep")
+sweep_figure = late("presentation.figures.landscape", "sweep_figure")
 draw_shares = late("presentation.figures.training", "draw_shares")
 training_figures = late("presentation.figures.training", "training_figures")
 read_cases = late("presentation.restored", "read_cases")

@@ -16,30 +16,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gabordiag.presentation.colors import (
-    BAND_STYLES,
-    INK,
-    OTHER_BANDS,
-    OUTCOME_COLORS,
-    POINT_STYLES,
-    RUN_STYLES,
-    TARGET_BAND,
-    TARGET_COLOR,
-)
+from gabordiag.presentation import colors
 
 # White first: the ground of all pictures.
 _FIXED = tuple(
     dict.fromkeys(
         (
             "#ffffff",
-            INK,
-            TARGET_COLOR,
-            TARGET_BAND,
-            *OTHER_BANDS,
-            *OUTCOME_COLORS.values(),
-            *(face for _, face, _ in POINT_STYLES.values() if face != "white"),
-            *(color for color, _, _ in RUN_STYLES),
-            *(color for color, _ in BAND_STYLES.values()),
+            colors.INK,
+            colors.TARGET_COLOR,
+            colors.TARGET_BAND,
+            *colors.OTHER_BANDS,
+            *colors.OUTCOME_COLORS.values(),
+            *(face for _, face, _ in colors.POINT_STYLES.values() if face != "white"),
+            *(color for color, _, _ in colors.RUN_STYLES),
+            *(color for color, _ in colors.BAND_STYLES.values()),
         )
     )
 )
