@@ -14,10 +14,9 @@ from typing import Any
 
 from gabordiag.errors import GabordiagError, InputError, unknown_name
 from gabordiag.presentation import page
-from gabordiag.presentation.blocks import Block, Picture, Table
+from gabordiag.presentation.blocks import Block, Picture
 from gabordiag.presentation.figures.sheets import on_sheet, panels_of
 from gabordiag.presentation.late import late
-from gabordiag.presentation.markdown import fenced, to_markdown
 from gabordiag.presentation.registry import Drawings, kind_of
 from gabordiag.results import Progress, View
 from gabordiag.runs.saved import SavedRun
@@ -115,10 +114,10 @@ def make_pages(
         for of in (files, narrow)
     )
     line = command_line(command, given)
-    text = markdown(command, blocks, rows, line, {**shown, **linked})
-    html = page.to_html(command, blocks, rows, line, pictures, slim)
+    text = page.to_report("report.md", command, blocks, rows, line, {**shown, **linked})
+    html = page.to_report("report.html", command, blocks, rows, line, pictures, slim)
     return {
-        "report.md": printable(text).encode("utf-8"),
+        "report.md": printable(text.rstrip("\n") + "\n").encode("utf-8"),
         "report.html": printable(html).encode("utf-8"),
     }
 
@@ -173,26 +172,6 @@ def redo(
         raise InputError(
             f"{saved.path} is damaged: its files do not fit together ({reason}).", "Run it again."
         ) from error
-
-
-def markdown(
-    command: str,
-    blocks: Sequence[Block],
-    settings: tuple[tuple[str, str], ...],
-    line: str,
-    pictures: Mapping[str, str],
-) -> str:
-    """Returns the report as Markdown: the blocks, and how to repeat the run."""
-    again = f"gabordiag {command} --config config.toml"
-    parts = [
-        f"# gabordiag {command}",
-        to_markdown(blocks, pictures),
-        "## To repeat it",
-        f"In this folder, or with all settings written out:\n\n{fenced(again)}",
-        fenced(line),
-        to_markdown([Table(("setting", "value"), settings)], {}),
-    ]
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
 def show_setting(value: Any) -> str:
