@@ -15,7 +15,6 @@ import typer
 from typer import Argument, Option
 
 from gabordiag.choices import OptimizerName, ParameterName, ScheduleName
-from gabordiag.cli.bars import Bars
 from gabordiag.cli.options import (
     ExperimentOptions,
     InputOptions,
@@ -31,8 +30,7 @@ from gabordiag.cli.options import (
     steps_option,
     with_options,
 )
-from gabordiag.cli.session import Session, experiment_from, subject_from
-from gabordiag.cli.settings import Settings, option
+from gabordiag.cli.session import Bars, Session, Settings, experiment_from, option, subject_from
 from gabordiag.cli.values import (
     Named,
     named,

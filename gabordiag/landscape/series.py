@@ -1,6 +1,6 @@
 """A function of one or two parameters as a series, and the smooth loss as one with a stated error.
 
-Each parameter stands for an angle phi (`objective/angles.py`), so that a Fourier series along a
+Each parameter stands for an angle phi (`objective/space.py`), so that a Fourier series along a
 period and a Chebyshev series along an interval are the same sum of waves; one transform finds both,
 and one proof (`proof.py`) serves the derivative D = d(smooth loss)/d(value) along either.
 
@@ -24,7 +24,10 @@ from numpy.polynomial import chebyshev
 
 from gabordiag.errors import InputError
 from gabordiag.landscape.sampled import known_values
-from gabordiag.objective.angles import (
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import (
+    FloatArray,
+    Parameter,
     angle_of,
     middle_and_half,
     nodes,
@@ -32,8 +35,6 @@ from gabordiag.objective.angles import (
     value_of,
     value_slope,
 )
-from gabordiag.objective.line import Line
-from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.numeric import measure_noise, noise_spacing
 

@@ -29,7 +29,7 @@ from gabordiag.choices import DeviceName, DtypeName, LossName, Normalization, Nu
 from gabordiag.errors import InputError, ParameterError, UsageError
 from gabordiag.gabor import PARAMETER_NAMES, GaborParameters, theta_period, validate_kernel_size
 from gabordiag.images import load_image, require_larger_than_kernel
-from gabordiag.objective.gram import GramWorkspace, response_gram
+from gabordiag.objective.gram import GramWorkspace, fold_even, patch_gram, response_gram
 from gabordiag.objective.image_set import (
     ImageProgress,
     ImageSet,
@@ -38,7 +38,6 @@ from gabordiag.objective.image_set import (
     target_noise,
 )
 from gabordiag.objective.losses import find_loss
-from gabordiag.objective.patches import fold_even, patch_gram
 from gabordiag.objective.response import (
     PADDINGS,
     CompressedResponse,

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError
-from gabordiag.objective.angles import nodes, value_of
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gram import response_gram
 from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
@@ -30,7 +29,7 @@ from gabordiag.objective.response import (
     factor_gram,
     kernel_basis,
 )
-from gabordiag.objective.space import FloatArray, Parameter
+from gabordiag.objective.space import FloatArray, Parameter, nodes, value_of
 from gabordiag.results import Data
 
 # Kernels sampled first, and at most, to span those of all values: some more than the dimensions of

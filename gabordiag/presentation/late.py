@@ -13,5 +13,5 @@ from typing import Any
 
 
 def late(module: str, function: str) -> Callable[..., Any]:
-    """Returns a stand-in for a function of a module such as `presentation.figures.sweep`."""
+    """Returns a stand-in for a function of a module such as `presentation.figures.maps`."""
     return lambda *values, **named: resolve_name(f"gabordiag.{module}:{function}")(*values, **named)
