@@ -648,20 +648,8 @@ def explore(
 ) -> Exploration:
     """Measures what the interactive page needs; `gabordiag.explorer.page` makes the page.
 
-    Args:
-        thing: An `Experiment`, or your own function or module.
-        optimizer: What the page opens with: `sgd`, `adam` or `rmsprop`.
-        lr: Learning rate that it opens with.
-        momentum: For sgd.
-        steps: Optimizer steps.
-        nesterov: For sgd with momentum.
-        subject: What is explored, in words, for the page's title.
-        own: As in `as_objective`.
-
-    Raises:
-        UsageError: Settings that the page does not offer.
-        InputError: The image cannot be used, your code failed, or the loss follows no smooth
-            curve.
+    Optimizer (`sgd`, `adam` or `rmsprop`), rate, momentum and steps are what it opens with; the
+    subject is what is explored, in words, for its title; `own` are keywords as in `as_objective`.
     """
     objective = in_float64(as_objective(thing, **own))
     settings = OptimizerSettings(optimizer, float(lr), float(momentum), nesterov, steps=steps)

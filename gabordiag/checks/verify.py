@@ -84,13 +84,8 @@ _NEUTRAL = {"psi": 0.0, "gamma": 1.0}
 class UserCheck:
     """What was found out about the user's function.
 
-    Attributes:
-        ok: It is right.
-        max_relative_error: Against the right one, relative to its largest value; infinite where the
-            function is not finite.
-        best_match: `correct`, or the mistake's name.
-        explanation: In words.
-        factor: Between the user's and what `best_match` would make; None if it is not constant.
+    `best_match` is `correct` or the mistake's name, the error infinite where the function is not
+    finite, and the factor, between the user's and what the match would make, None if not constant.
     """
 
     ok: bool
@@ -110,14 +105,10 @@ class UserCheck:
 
 @dataclass(frozen=True)
 class Check(Result):
-    """The answer of `gabordiag check`.
+    """The answer of `gabordiag check`, about a `derivative` by `wrt`, or a `kernel`.
 
-    Attributes:
-        what: `derivative` or `kernel`.
-        wrt: The parameter of the derivative; None for a kernel.
-        reference: Largest relative error of gabordiag's closed form against `autograd`,
-            `complex_step` and `numeric`; for a kernel, of all five derivatives.
-        user: About the user's function, or None.
+    The reference is the largest relative error of gabordiag's closed form against `autograd`,
+    `complex_step` and `numeric`; for a kernel, of all five derivatives.
     """
 
     what: str

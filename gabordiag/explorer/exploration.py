@@ -212,17 +212,13 @@ def _weight(parameter: Parameter, zero: float | None, values: FloatArray) -> Flo
 class ResponsePictures:
     """Responses along theta: response(theta) = sum_j c_j(theta) scales_j components_j.
 
-    Attributes:
-        components: 8-bit pictures (r, rows, columns).
-        scales: Of one level each (r,).
-        cosines: c_j(theta) = sum_k cosines[j, k] cos(k phi) + sines[j, k] sin(k phi), with
-            phi = 2 pi theta / period; (r, n + 1).
-        sines: (r, n + 1).
-        target: The target response at the same resolution, noise included (rows, columns).
-        image: The same part of the image, 8 bits from its darkest to its brightest pixel.
-        block: Side of the block of image pixels that is averaged into one pixel.
-        is_whole: Whether the whole response is shown, not only its middle.
-        rest: Root mean square of what is left out, relative to the responses.
+    The r components are 8-bit pictures (r, rows, columns), and with phi = 2 pi theta / period
+
+        c_j(theta) = sum_k cosines[j, k] cos(k phi) + sines[j, k] sin(k phi) .
+
+    The target response, noise included, has the same resolution, as has the image, 8 bits from its
+    darkest to its brightest pixel. The block is the side of the square of image pixels averaged
+    into one; the rest, the root mean square of what is left out, relative to the responses.
     """
 
     components: npt.NDArray[np.int8]

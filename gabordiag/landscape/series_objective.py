@@ -127,10 +127,7 @@ def cheap_objective(objective: Line) -> Line:
 class PlaneObjective(Objective):
     """Loss and slopes of two parameters: by the series inside their ranges, exactly outside.
 
-    Attributes:
-        smooth: The series of the smooth loss.
-        largest: The largest smooth loss among the samples.
-        error: Largest error seen between the samples, relative to the largest loss.
+    `error` is the largest seen between the samples, relative to `largest`, the largest smooth loss.
     """
 
     def __init__(self, objective: Objective) -> None:

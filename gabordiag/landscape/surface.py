@@ -59,14 +59,9 @@ _ON_EDGE = 1e-9
 
 @dataclass(frozen=True)
 class SurfacePoint:
-    """A critical point of the smooth loss on a surface.
+    """A critical point on a surface, with the Hessian of the smooth loss's eigenvalues, ascending.
 
-    Attributes:
-        values: Of the two parameters.
-        loss: There.
-        kind: `minimum`, `saddle`, `maximum`, `kink` (a zero of a root), or `degenerate`.
-        eigenvalues: Of the Hessian of the smooth loss, ascending.
-        is_target: It is the target or a copy of it.
+    The kind is `minimum`, `saddle`, `maximum`, `kink` (a zero of a root), or `degenerate`.
     """
 
     values: tuple[float, float]
@@ -100,16 +95,10 @@ class SurfacePoint:
 
 @dataclass(frozen=True, eq=False)
 class Surface(Result):
-    """The loss over two parameters.
+    """The loss (m, k) over values a (m,) and b (k,) of two parameters, with its two slopes (m, k).
 
-    Attributes:
-        objective: Of which; not shown.
-        a: Values of the first parameter (m,).
-        b: Of the second (k,).
-        loss: (m, k).
-        grad_a: dloss/da (m, k); NaN where the formula is 0/0.
-        grad_b: dloss/db (m, k).
-        points: Critical points that were found, the lowest first.
+    The slopes are NaN where the formula is 0/0; of the critical points that were found, the lowest
+    are first. The objective is not shown.
     """
 
     grid = (("a", "a"), ("b", "b"))
