@@ -55,6 +55,7 @@ Several = Sequence[Any] | Any
 # Of parameters without a rate of their own.
 DEFAULT_RATE = 0.01
 DEFAULT_PARAMETER = "theta"
+_OF_A_TRAINING = {"params", "batches", "labels", "loader", "metric", "seeds", "checkpoint"}
 
 
 def as_objective_of(
@@ -256,9 +257,7 @@ def optimize(
     starts = [None] if is_own else _points(start, len(exact.space))
     for point in starts:
         exact.space.point(point)
-    landscape = None
-    if isinstance(exact, OfLine):
-        landscape = sweep_objective(exact.line)
+    landscape = sweep_objective(exact.line) if isinstance(exact, OfLine) else None
     drawn = resolve_batch_size(exact, batch_size)
     if drawn is not None:
         return run_all_batches(
@@ -266,16 +265,10 @@ def optimize(
             sweep=landscape, listeners=listeners, logged=logged,
         )  # fmt: skip
     done = run_all(
-        exact,
-        settings,
-        starts,
-        own_rates,
-        sweep=landscape,
-        listeners=listeners,
+        exact, settings, starts, own_rates, sweep=landscape, listeners=listeners, logged=logged,
         # The curvatures that a run is judged by need no convolutions.
         stepped=stepped,
-        logged=logged,
-    )
+    )  # fmt: skip
     if batch_size is None:
         return replace(done, notes=_held(exact))
     note = f"Batches of {batch_size} hold all images: every step is on all of them."
@@ -366,21 +359,14 @@ def basins(
         0.1
     """
     objective = as_objective(thing, over, **own)
-    grid = default_starts(objective)
     starts = plain(starts)
     if isinstance(starts, int):
         grid = default_starts(objective, starts)
-    elif starts is not None:
-        grid = np.asarray(starts, dtype=np.float64)
+    else:
+        grid = default_starts(objective) if starts is None else np.asarray(starts, dtype=np.float64)
     settings = OptimizerSettings(optimizer, float(lr[0]), float(momentum), nesterov, steps=steps)
-    return run_basins(
-        objective,
-        settings,
-        log_spaced(float(lr[0]), float(lr[1]), lr[2]),
-        grid,
-        start=plain(start),
-        progress=progress,
-    )
+    rates = log_spaced(float(lr[0]), float(lr[1]), lr[2])
+    return run_basins(objective, settings, rates, grid, start=plain(start), progress=progress)
 
 
 def bifurcate(
@@ -428,13 +414,8 @@ def bifurcate(
     """
     objective = as_objective(thing, over, **own)
     settings = OptimizerSettings(optimizer, float(lr[0]), float(momentum), steps=steps)
-    return run_bifurcation(
-        objective,
-        settings,
-        log_spaced(float(lr[0]), float(lr[1]), lr[2]),
-        start=plain(start),
-        progress=progress,
-    )
+    rates = log_spaced(float(lr[0]), float(lr[1]), lr[2])
+    return run_bifurcation(objective, settings, rates, start=plain(start), progress=progress)
 
 
 @overload
@@ -557,17 +538,10 @@ def diagnose(
                 "The model's own values are the start, and its batches and loss are in it.",
             )
         return diagnose_training(
-            thing,
-            params,
-            settings,
-            own_rates or rate,
-            listener=listener,
-            progress=progress,
-            **options,
-        )
-    if stray := {"params", "batches", "labels", "loader", "metric", "seeds", "checkpoint"} & set(
-        own
-    ):
+            thing, params, settings, own_rates or rate,
+            listener=listener, progress=progress, **options,
+        )  # fmt: skip
+    if stray := own.keys() & _OF_A_TRAINING:
         raise UsageError(f"{sorted(stray)[0]} is for a training.", HOW_TO_BUILD)
     own |= _vector_start(thing, start, own)
     if "start" in own:
@@ -584,15 +558,9 @@ def diagnose(
         rates = objective.space.rates(own_rates or rate, rate)
         made = run_from_log(objective, settings, known, logs, rates)
     diagnosis = diagnose_objective(
-        objective,
-        settings,
-        start,
-        own_rates,
-        sweep=sweep_,
-        made_run=made,
-        listener=listener,
-        progress=progress,
-    )
+        objective, settings, start, own_rates,
+        sweep=sweep_, made_run=made, listener=listener, progress=progress,
+    )  # fmt: skip
     return replace(diagnosis, headline=" ".join((diagnosis.headline, *_held(objective))))
 
 

@@ -111,13 +111,8 @@ def _reproduce_bank(session: Session, experiment: Any, bank: int) -> Any:
         raise UsageError("--animate has no effect beside --bank.", "Leave one of them out.")
     labels = [f"{name}[{row}]" for name in PARAMETER_NAMES for row in range(bank)]
     with session.progress("training") as bar:
-        return reproduce_bank(
-            experiment,
-            bank,
-            seed=session.settings["seed"],
-            listener=session.listener(0, log_columns(labels)),
-            progress=bar,
-        ).view()
+        seed, listener = session.settings["seed"], session.listener(0, log_columns(labels))
+        return reproduce_bank(experiment, bank, seed=seed, listener=listener, progress=bar).view()
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
@@ -228,20 +223,10 @@ def optimize_command(
         result = optimize(
             # A custom objective is made once; an experiment may be needed --direct too.
             objective if is_custom else subject,
-            session.settings["optimizer"],
-            rates,
-            momentum,
-            steps,
-            starts,
-            nesterov=nesterov,
-            schedule=session.settings["schedule"],
-            over=learn,
-            log_scale=log_scale,
-            direct=direct,
-            batch_size=batch_size,
-            listeners=listener,
-            logged=logged,
-        )
+            settings["optimizer"], rates, momentum, steps, starts,
+            nesterov=nesterov, schedule=settings["schedule"], over=learn, log_scale=log_scale,
+            direct=direct, batch_size=batch_size, listeners=listener, logged=logged,
+        )  # fmt: skip
     return result.view().with_data(kernel_table(line) if animate else {})
 
 
@@ -278,16 +263,11 @@ def basins_command(
         grid = np.linspace(*ends)
     session.open_folder()
     with session.progress("mapping starts and rates", objective) as bar:
-        return basins(
-            objective,
-            session.settings["optimizer"],
-            momentum,
-            rates,
-            grid,
-            steps,
-            nesterov=nesterov,
-            progress=bar,
-        ).view()
+        name = session.settings["optimizer"]
+        made = basins(
+            objective, name, momentum, rates, grid, steps, nesterov=nesterov, progress=bar
+        )
+    return made.view()
 
 
 def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
@@ -306,17 +286,10 @@ def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
     subject, keywords = subject_from(session)
     with session.progress("mapping a plane of starts") as bar:
         return plane_basins(
-            subject,
-            (first, second),
-            settings["optimizer"],
-            rate,
-            settings["momentum"],
-            steps,
+            subject, (first, second), settings["optimizer"], rate, settings["momentum"], steps,
             points=named("--starts", parse_points)(count) if count else DEFAULT_POINTS,
-            nesterov=settings["nesterov"],
-            progress=bar,
-            **keywords,
-        ).view()
+            nesterov=settings["nesterov"], progress=bar, **keywords,
+        ).view()  # fmt: skip
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
@@ -366,7 +339,6 @@ def diagnose_command(
     _require_alone(settings, resume)
     subject, keywords = subject_from(session)
     rates: Any
-    listener: Any
     if isinstance(subject, Training):
         labels, rates = _watched(settings, subject, keywords)
         objective = line = start = None
@@ -386,7 +358,7 @@ def diagnose_command(
         if len(starts) > 1 or (isinstance(rates, list) and len(rates) > 1):
             raise UsageError("a diagnosis is of one run: one --start, and one --lr for each name.")
         start = objective.space.point(starts[0])
-    listener = None
+    listener: Any = None
     if from_log is None:
         columns = log_columns(labels)
         log = session.listener(0, columns)
@@ -396,19 +368,10 @@ def diagnose_command(
     with session.progress("training" if objective is None else "diagnosing", line) as bar:
         result = diagnose(
             subject if objective is None else objective,
-            settings["optimizer"],
-            rates,
-            momentum,
-            steps,
-            start,
-            nesterov=nesterov,
-            schedule=settings["schedule"],
-            over=learn,
-            from_log=from_log,
-            listener=listener,
-            progress=bar,
-            **more,
-        )
+            settings["optimizer"], rates, momentum, steps, start,
+            nesterov=nesterov, schedule=settings["schedule"], over=learn, from_log=from_log,
+            listener=listener, progress=bar, **more,
+        )  # fmt: skip
     session.finish(result.view())
     if check and not result.is_healthy:
         raise typer.Exit(1)

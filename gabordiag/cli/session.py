@@ -40,20 +40,10 @@ if TYPE_CHECKING:
     from gabordiag.runs.folder import RunFolder
 
 # Where results go and how they are shown: a repetition does not depend on these.
-_NOT_RECORDED = frozenset(
-    {
-        "out",
-        "json",
-        "quiet",
-        "no_plots",
-        "figure_format",
-        "figure_size",
-        "figure_panel",
-        "config",
-        "debug",
-        "resume",
-    }
-)
+_NOT_RECORDED = (
+    "out", "json", "quiet", "no_plots", "figure_format", "figure_size", "figure_panel", "config",
+    "debug", "resume",
+)  # fmt: skip
 _FILES = ("image", "images", "input", "target_output", "from_log")
 # Recorded as a list only if there are several.
 _USUALLY_ONE = ("image", "input", "param", "range")
@@ -335,14 +325,11 @@ class Session:
 
         if self._json:
             self._stdout.close()
-            print(to_json(content, plain=not _is_unicode(sys.stdout.encoding)))
+            is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+            print(to_json(content, plain=not is_unicode))
         if not self.settings["quiet"]:
             show_blocks(self.console, blocks)
             print_location(self.console, "Everything is in", path)
-
-
-def _is_unicode(encoding: str | None) -> bool:
-    return (encoding or "utf-8").lower().startswith("utf")
 
 
 def experiment_from(session: Session, **more: Any) -> Any:

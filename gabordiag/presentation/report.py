@@ -22,8 +22,6 @@ from gabordiag.results import Progress, View
 from gabordiag.runs.saved import SavedRun
 from gabordiag.wording import printable
 
-# Settings that are arguments, not options.
-_ARGUMENTS = {("explain", "log")}
 _animate = late("presentation.animation.frames", "animate")
 _render = late("presentation.figures.style", "render")
 
@@ -76,7 +74,8 @@ def make_files(
         files |= {f"{prefix}animation.{form}": content for form, content in films}
     # A figure without a place in the text comes after it.
     blocks = kind.blocks(restored)
-    shown = _shown(files, formats)
+    names = [name for form in (*formats[:1], "gif") for name in files if name.endswith("." + form)]
+    shown = {name.rsplit(".", 1)[0]: name for name in names}
     placed = {block.stem for block in blocks if isinstance(block, Picture)}
     blocks += [Picture(stem) for stem in shown if stem not in placed]
     narrow = draw(drawings, formats[:1], "column", drawn, options.panel) if has_narrow else {}
@@ -108,7 +107,8 @@ def make_pages(
     left out.
     """
     given = {name: value for name, value in settings.items() if value is not None}
-    rows = tuple((name, show_setting(value)) for name, value in given.items())
+    lists = {n: v if isinstance(v, (list, tuple)) else [v] for n, v in given.items()}
+    rows = tuple((name, ", ".join(map(str, values))) for name, values in lists.items())
     pictures, slim = (
         {stem: page.inlined(name, of[name], small) for stem, name in shown.items() if name in of}
         for of in (files, narrow)
@@ -120,12 +120,6 @@ def make_pages(
         "report.md": printable(text.rstrip("\n") + "\n").encode("utf-8"),
         "report.html": printable(html).encode("utf-8"),
     }
-
-
-def _shown(files: Mapping[str, bytes], formats: Sequence[str]) -> dict[str, str]:
-    """Returns stem -> file name of the pictures that a report shows."""
-    names = [name for form in (*formats[:1], "gif") for name in files if name.endswith("." + form)]
-    return {name.rsplit(".", 1)[0]: name for name in names}
 
 
 def draw(
@@ -174,11 +168,6 @@ def redo(
         ) from error
 
 
-def show_setting(value: Any) -> str:
-    """Returns a setting's value as text."""
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
 def command_line(command: str, settings: Mapping[str, Any]) -> str:
     """Returns the command with all its settings, as a shell takes it."""
     words = ["gabordiag", command]
@@ -186,7 +175,8 @@ def command_line(command: str, settings: Mapping[str, Any]) -> str:
         option = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             words += [option] if value else []
-        elif (command, name) in _ARGUMENTS:
+        elif (command, name) == ("explain", "log"):
+            # An argument, not an option.
             words.append(str(value))
         else:
             values = value if isinstance(value, (list, tuple)) else [value]

@@ -41,10 +41,10 @@ def bank_figure(view: View) -> Figure:
     Below them, where there are any, after the training with a remedy, and the teacher's.
     """
     saved = view.data["bank.npz"]
-    before, after = saved["kernels"]
-    banks = {"before": before, "after": after}
+    banks = dict(zip(("before", "after"), saved["kernels"], strict=True))
     banks |= {name: saved[name] for name in ("remedy", "teacher") if name in saved}
-    count = min(len(before), _MOST_FILTERS)
+    total = len(banks["before"])
+    count = min(total, _MOST_FILTERS)
     columns = min(count, _FILTER_COLUMNS)
     rows, high = math.ceil(count / columns), len(banks)
     with new_figure(1.1 * columns + 1.0, 1.3 * high * rows + 0.6) as figure:
@@ -65,11 +65,11 @@ def bank_figure(view: View) -> Figure:
                 ax.text(-0.12, 0.5, when, ha="right", va="center", **place)
             if not below:
                 failing = _failing(view, index)
-                words = f"{index}" + (f": {failing[0]}" if failing else "")
+                words = f"{index}" + (f": {failing}" if failing else "")
                 ax.set_title(
                     words, fontsize=8, color=colors.JUMP_COLOR if failing else colors.INK, pad=3
                 )
-        left = f", the first {count} of {len(before)}" if count < len(before) else ""
+        left = f", the first {count} of {total}" if count < total else ""
         figure.suptitle(f"The filters before and after the training{left}")
     return figure
 
@@ -87,14 +87,11 @@ _SHORT = {
 }
 
 
-def _failing(view: View, index: int) -> list[str]:
-    """Returns in short what is wrong with a filter."""
-    found = [
-        element["verdict"]
-        for element in view.result["elements"]
-        if element["filter"] == index and element["verdict"] != "healthy"
-    ]
-    return [_SHORT.get(verdict, verdict.replace("_", "\n")) for verdict in found]
+def _failing(view: View, index: int) -> str:
+    """Returns in short what is wrong with a filter; nothing of one that is right."""
+    verdicts = (e["verdict"] for e in view.result["elements"] if e["filter"] == index)
+    found = next((verdict for verdict in verdicts if verdict != "healthy"), "")
+    return _SHORT.get(found, found.replace("_", "\n"))
 
 
 def _draw_kernel(ax: Axes, kernel: Any, limit: float) -> None:
