@@ -113,6 +113,8 @@ def _without_root(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 _ROOT_OUT = "leave the root out (the loss is lowest where it was)"
+_INSIDE = "a small constant inside it"
+_plus_eps = _first(lambda x: x + _EPS)
 _DIVISOR = "write torch.where(x == 0, 1, x) as the divisor x: a safe one"
 # Operations -> what to write instead, the likeliest first.
 _REPAIRS: dict[str, list[Repair]] = {
@@ -120,18 +122,12 @@ _REPAIRS: dict[str, list[Repair]] = {
     for operations, *repairs in (
         (
             ("sqrt", "rsqrt"),
-            (
-                f"write torch.sqrt(x + {_EPS:g}): a small constant inside the root",
-                _first(lambda x: x + _EPS),
-            ),
+            (f"write torch.sqrt(x + {_EPS:g}): a small constant inside the root", _plus_eps),
             (_ROOT_OUT, _without_root),
         ),
         (
             ("norm", "vector_norm"),
-            (
-                f"write (x.square().sum(dim) + {_EPS:g}).sqrt(): a small constant inside it",
-                _smooth_norm,
-            ),
+            (f"write (x.square().sum(dim) + {_EPS:g}).sqrt(): {_INSIDE}", _smooth_norm),
             (f"write x.square().sum(dim): {_ROOT_OUT}", _without_root),
         ),
         (
@@ -150,10 +146,7 @@ _REPAIRS: dict[str, list[Repair]] = {
             (_DIVISOR, _safe_division),
         ),
         (("reciprocal",), (_DIVISOR, _first(_safe))),
-        (
-            ("pow", "__pow__"),
-            (f"write (x + {_EPS:g}) ** p: a small constant inside it", _first(lambda x: x + _EPS)),
-        ),
+        (("pow", "__pow__"), (f"write (x + {_EPS:g}) ** p: {_INSIDE}", _plus_eps)),
         (
             ("exp", "expm1", "sinh", "cosh"),
             (
@@ -164,7 +157,7 @@ _REPAIRS: dict[str, list[Repair]] = {
         (
             ("std",),
             (
-                f"write (x.var(dim) + {_EPS:g}).sqrt(): a small constant inside it",
+                f"write (x.var(dim) + {_EPS:g}).sqrt(): {_INSIDE}",
                 lambda func, args, kwargs: (torch.var(*args, **kwargs) + _EPS).sqrt(),
             ),
         ),

@@ -138,10 +138,7 @@ class Check(Result):
 
 
 def check_derivative(
-    function: Callable[..., Any] | Expression | None = None,
-    wrt: str = "theta",
-    *,
-    kernel_size: int = DEFAULT_SIZE,
+    function: Callable[..., Any] | Expression | None = None, wrt: str = "theta"
 ) -> Check:
     """Checks a partial derivative of the Gabor kernel; without a function, gabordiag's own.
 
@@ -154,16 +151,15 @@ def check_derivative(
         raise UsageError(
             f"the kernel has no parameter '{wrt}'.", f"Use one of {', '.join(PARAMETER_NAMES)}."
         )
-    kernel_size = validate_kernel_size(kernel_size)
     verdict = None
     if function is not None:
-        user = _UserField(function, kernel_size, "derivative")
+        user = _UserField(function, DEFAULT_SIZE, "derivative")
 
         def right(point: GaborParameters, size: int) -> Tensor:
             return _closed_form(point, wrt, size)
 
         verdict = _judge(user, right, lambda size: derivative_mistakes(wrt), derivative_terms(wrt))
-    return Check("derivative", wrt, _reference([wrt], kernel_size), verdict)
+    return Check("derivative", wrt, _reference([wrt], DEFAULT_SIZE), verdict)
 
 
 def check_kernel(

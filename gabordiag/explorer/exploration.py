@@ -95,8 +95,7 @@ OFFERED: dict[str, tuple[str, str, bool]] = {
 # The thresholds of `outcomes.py` that the page decides by, and those of the diagnosis.
 _RULES = (
     "TAIL_FRACTION", "MAX_PERIOD", "REPEAT_TOLERANCE", "ROUNDING_MOVE", "PLATEAU_MOVE",
-    "PLATEAU_SLOPE", "SETTLED_SHARE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "SYMPTOM_LOW",
-    "SYMPTOM_HIGH", "JUMP_RISE",
+    "PLATEAU_SLOPE", "SETTLED_SHARE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "JUMP_RISE",
 )  # fmt: skip
 _DIAGNOSIS_RULES = {
     "flat_slope": FLAT_SLOPE,
@@ -407,7 +406,11 @@ class Exploration(Result):
                 for name, (words, _, momentum) in OFFERED.items()
             },
             "diagnosis": self._diagnosis(),
-            "rules": _rules(),
+            "rules": {
+                **{name.lower(): getattr(outcomes, name) for name in _RULES},
+                **_DIAGNOSIS_RULES,
+                "outcomes": dict(outcomes.OUTCOMES),
+            },
             "filter": self.filter and dict(self.filter),
             "pictures": pictures and pictures.to_dict(),
         }
@@ -425,12 +428,6 @@ class Exploration(Result):
     def data(self) -> Data:
         """Returns what is saved as pictures.npz, where there are pictures."""
         return {} if self.pictures is None else {"pictures.npz": self.pictures.data()}
-
-
-def _rules() -> dict[str, Any]:
-    """Returns names, meanings and thresholds of the outcomes and causes, as the page takes them."""
-    thresholds = {name.lower(): getattr(outcomes, name) for name in _RULES}
-    return {**thresholds, **_DIAGNOSIS_RULES, "outcomes": dict(outcomes.OUTCOMES)}
 
 
 def _settings_of(name: str) -> OptimizerSettings:

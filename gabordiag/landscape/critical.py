@@ -280,7 +280,10 @@ def find_critical_points(objective: Line) -> Landscape:
     else:
         candidates, jumps = _search(objective, series)
     values = _polish(objective, candidates)
-    values = _snap_to_target(objective, np.unique(objective.parameter.wrap(values)))
+    values = np.unique(objective.parameter.wrap(values))
+    # A root that equals the target to rounding is replaced by the target itself.
+    reach = np.full(len(values), _SAME_ROOT * (objective.parameter.high - objective.parameter.low))
+    values = np.sort(snapped(smooth_losses(objective), objective.parameter, values, reach, 0.0))
     grid_values = series.value(np.linspace(0, series.span, _GRID))
     losses, gradients = objective.derivatives(grid_values)[:2]
     hold_against_all(asked)
@@ -404,12 +407,6 @@ def _polish(objective: Line, values: FloatArray) -> FloatArray:
         values = np.where(better, trial, values)
         first, second = np.where(better, first_trial, first), np.where(better, second_trial, second)
     return values
-
-
-def _snap_to_target(objective: Line, values: FloatArray) -> FloatArray:
-    """Replaces a root that equals the target to rounding by the target itself."""
-    reach = np.full(len(values), _SAME_ROOT * (objective.parameter.high - objective.parameter.low))
-    return np.sort(snapped(smooth_losses(objective), objective.parameter, values, reach, 0.0))
 
 
 def _classify(

@@ -75,11 +75,6 @@ class NearStart:
     minima: int
     certified: bool
 
-    @property
-    def is_spurious(self) -> bool:
-        """Whether the start lies in the basin of another minimum than the target's."""
-        return self.minimum is not None and not self.is_target
-
 
 @dataclass(frozen=True, eq=False)
 class Survey:
@@ -97,7 +92,7 @@ class Survey:
         """Returns what the JSON shows under `images`."""
         return {
             "surveyed": len(self.near_start),
-            "spurious": sum(image.is_spurious for image in self.near_start),
+            "spurious": sum(not (i.minimum is None or i.is_target) for i in self.near_start),
             "to_target": sum(image.is_target for image in self.near_start),
             "near_start": [asdict(image) for image in self.near_start],
         }

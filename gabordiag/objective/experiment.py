@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.choices import DeviceName, DtypeName, LossName, Normalization, Number, Padding, plain
-from gabordiag.errors import InputError, ParameterError, UsageError
+from gabordiag.errors import InputError, ParameterError, UsageError, unknown_name
 from gabordiag.gabor import PARAMETER_NAMES, GaborParameters, theta_period, validate_kernel_size
 from gabordiag.images import load_image, require_larger_than_kernel
 from gabordiag.objective.gram import GramWorkspace, fold_even, patch_gram, response_gram
@@ -183,9 +183,7 @@ class Experiment:
             ("device", self.device, DEVICES),
         ):
             if value not in known:
-                raise UsageError(
-                    f"{option} '{value}' is unknown.", f"Use one of {', '.join(known)}."
-                )
+                raise unknown_name(option, value, known)
 
     @property
     def target_parameters(self) -> GaborParameters:

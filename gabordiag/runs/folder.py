@@ -194,7 +194,8 @@ class RunFolder:
     def discard_if_empty(self) -> None:
         """Removes the folder again if no step was logged in it; the rest can be computed again."""
         self.close_logs()
-        if self.resumed or any(_has_steps(self.path / name) for name in self._written):
+        logs = [self.path / name for name in self._written if "trajectory-" in name]
+        if self.resumed or any(whole_lines(log).count(b"\n") > 1 for log in logs):
             return
         for name in self._written:
             (self.path / name).unlink(missing_ok=True)
@@ -253,10 +254,6 @@ def write_report(folder: Path, files: Mapping[str, str | bytes]) -> Path:
         _remove_folders(made)
         raise cannot_write(folder, error) if isinstance(error, OSError) else error from None
     return folder
-
-
-def _has_steps(file: Path) -> bool:
-    return "trajectory-" in file.name and whole_lines(file).count(b"\n") > 1
 
 
 def _new_default(command: str, made: list[Path]) -> Path:

@@ -351,7 +351,10 @@ def optimize_figure(runs: Runs) -> Figure:
         ground = figure.add_subplot(ground_place, label="landscape")
         entries = draw_paths(ground, runs)
         if len(paths) == 1 and paths[0].run["jumps"]:
-            ground.set_title(_first_jump_words(paths[0].run["jumps"][0]), pad=24)
+            jump = paths[0].run["jumps"][0]
+            before, after = show_number(jump["loss_before"]), show_number(jump["loss_after"])
+            words = f"the first jump, step {jump['step']}: the loss rises from {before} to {after}"
+            ground.set_title(words, pad=24)
         figure.suptitle(runs_title(axis, paths))
         figure.legend(
             handles=[*run_handles(axis, paths), *batch_handles(paths), *entries],
@@ -379,11 +382,6 @@ def _windows(paths: Sequence[RunPath]) -> list[Window]:
         return [(0, last)]
     first = paths[0].window if len(paths) == 1 else 0
     return [(first, min(first + _DETAIL, last)), (0, last)]
-
-
-def _first_jump_words(jump: Mapping[str, Any]) -> str:
-    before, after = show_number(jump["loss_before"]), show_number(jump["loss_after"])
-    return f"the first jump, step {jump['step']}: the loss rises from {before} to {after}"
 
 
 def _window_words(window: Window, column: int, paths: Sequence[RunPath]) -> str:
@@ -471,17 +469,10 @@ def _draw_series(
             continue
         # Widths that leave every run's line visible under the next.
         thick = 0.8 if len(paths) > MOST_NAMED else 1.2 + 0.3 * (len(paths) - 1 - index)
-        ax.plot(
-            steps,
-            values,
-            linestyle=look.line,
-            linewidth=thick,
-            marker="" if long else look.marker,
-            markersize=5 if len(steps) <= _DETAIL // 2 else 3.5,
-            markeredgewidth=0,
-            color=look.color,
-            zorder=3,
-        )
+        size = 5 if len(steps) <= _DETAIL // 2 else 3.5
+        marker: dict[str, Any] = {"marker": "" if long else look.marker, "markersize": size}
+        line: dict[str, Any] = {"linestyle": look.line, "linewidth": thick, "color": look.color}
+        ax.plot(steps, values, markeredgewidth=0, zorder=3, **line, **marker)
 
 
 def _draw_density(ax: Axes, steps: FloatArray, values: FloatArray, color: str) -> None:
