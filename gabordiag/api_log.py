@@ -51,10 +51,5 @@ def explain(
         >>> found.verdict, found.outcome, found.period
         ('step_too_large', 'cycle', 2)
     """
-    return explain_log(
-        source,
-        target=plain(target),
-        period=plain(period),
-        value_column=value_column,
-        loss_column=loss_column,
-    )
+    numbers = {"target": plain(target), "period": plain(period)}
+    return explain_log(source, **numbers, value_column=value_column, loss_column=loss_column)

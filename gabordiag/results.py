@@ -26,9 +26,7 @@ Progress = Callable[[int, int], None]
 class View:
     """What a person is shown, live or from a run folder: the JSON and the saved arrays.
 
-    Attributes:
-        result: As `Result.to_dict` gives it, or the `result` of a result.json.
-        data: File name -> column -> array, as `Result.data` gives it.
+    The data are file name -> column -> array, as `Result.data` gives them.
     """
 
     result: Mapping[str, Any]
@@ -248,17 +246,11 @@ def finite_or_none(value: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the test of one cause found.
+    """What the test of one cause found, explained in words, without a full stop.
 
-    Attributes:
-        cause: Its name.
-        present: Whether it is there at all.
-        sufficient: Whether its removal alone turned the run into `reached`; None where no run can
-            be made, as from a log.
-        evidence: What was measured, as JSON takes it.
-        explanation: In words, without a full stop.
-        advice: What to change, with the value; empty unless `sufficient` or it stands alone.
-        role: `primary`, `contributing` or `ruled_out`; given by the verdict.
+    `sufficient` is whether its removal alone turned the run into `reached`; None where no run can
+    be made, as from a log. The advice, with the value to change, is empty unless it is sufficient
+    or stands alone; the role (`primary`, `contributing`, `ruled_out`) is given by the verdict.
     """
 
     cause: str

@@ -12,7 +12,7 @@ from typing import Any
 from gabordiag.diagnosis.causes import GOOD_GRADIENT
 from gabordiag.diagnosis.verdict import GRADIENT_CAUSES, HEALTHY
 from gabordiag.presentation.blocks import Table
-from gabordiag.presentation.figures.run_paths import Runs, end_words
+from gabordiag.presentation.figures.runs import Runs, end_words
 from gabordiag.presentation.phrases import (
     number,
     place_words,
@@ -28,8 +28,7 @@ Json = Mapping[str, Any]
 def answers(diagnoses: Mapping[str, tuple[Json, Runs]]) -> Table:
     """Returns the four questions with the answers of one diagnosis or of several.
 
-    Args:
-        diagnoses: Title of the answers' column -> a diagnosis's JSON, and its run.
+    The keys are the titles of the answers' columns; beside a diagnosis's JSON stands its run.
     """
     questions: dict[str, Any] = {
         "Is the derivative right?": _derivative,

@@ -1,9 +1,10 @@
-"""Runs of one parameter: loss and value against the step, the path on the landscape.
+"""Runs: how they look, how titles and legends describe them, and the figures of one parameter.
 
-A run that jumps is shown against the step twice, some steps around the first jump, and all of them
-as a density; one that converges, once, on a logarithmic axis where the loss falls by decades. On
-the landscape a run that converges is drawn whole. Of one that keeps jumping, a thousand arrows
-would be unreadable: the first descent and the first jump are drawn, and numbered.
+One run is blue with orange jumps; several have a colour, line and marker each; many, the colour of
+their outcome. A run that jumps is shown against the step twice, some steps around the first jump,
+and all of them as a density; one that converges, once, on a logarithmic axis where the loss falls
+by decades. On the landscape a run that converges is drawn whole. Of one that keeps jumping, a
+thousand arrows would be unreadable: the first descent and the first jump are drawn, and numbered.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
@@ -25,32 +28,37 @@ from matplotlib.ticker import MaxNLocator
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.run import Run
 from gabordiag.landscape.points import Landscape
-from gabordiag.presentation.colors import INK, TARGET_COLOR
+from gabordiag.landscape.sweep import Sweep
+from gabordiag.objective.space import Parameter
+from gabordiag.presentation import colors
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import axis_of, draw_basins, draw_landscape
-from gabordiag.presentation.figures.run_paths import (
-    MOST_NAMED,
-    PATH_STEPS,
-    Look,
-    RunPath,
-    Runs,
-    batch_handles,
-    path_of,
-    run_handles,
-    run_words,
-    runs_title,
-)
 from gabordiag.presentation.figures.sheets import current_sheet, name_panels
 from gabordiag.presentation.figures.style import entry, legend_beside, new_figure, write
+from gabordiag.presentation.figures.surface import Plane
 from gabordiag.presentation.phrases import (
+    batch_label,
+    how_else,
     jump_definition,
     outcome_words,
     place_words,
     rate_words,
+    rates_words,
     run_settings,
 )
-from gabordiag.wording import show_number
+from gabordiag.results import View
+from gabordiag.wording import counted, show_number
 
+Table = Mapping[str, npt.NDArray[Any]]
+# More runs than this are distinguished by their outcome only.
+MOST_NAMED = len(colors.RUN_STYLES)
+# Steps of a restless run that are drawn on the landscape.
+PATH_STEPS = 24
+# They begin this far before the first jump, if that is late.
+_BEFORE_JUMP = 12
+# Angles closer than this are the same: copies of a target are exact up to rounding.
+_SAME = 1e-9
+_RESTLESS = ("erratic", "cycle", "running")
 # Some steps get a column of their own where there is too much to see in all of them.
 _DETAIL = 60
 # Steps of a restless run that are drawn on the landscape: before its first jump, or without one.
@@ -66,6 +74,258 @@ _HIGH, _LOW = 0.12, 0.06
 _NUMBERED = 9
 
 Window = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one run is drawn."""
+
+    color: str
+    line: colors.LineStyle
+    marker: str
+    jump: str
+
+
+@dataclass(frozen=True)
+class RunPath:
+    """One run with its table, its look, and what its goal is called.
+
+    `values` are of the only parameter, or the first; `losses` over all images, beside the batches'.
+    """
+
+    run: Mapping[str, Any]
+    steps: FloatArray
+    values: FloatArray
+    losses: FloatArray
+    look: Look
+    goal_name: str = "target"
+    batch_losses: FloatArray | None = None
+    table: Table = field(default_factory=dict)
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether it jumps, or does not converge."""
+        return not self._diverges and (
+            bool(self.run["n_jumps"]) or self.run["outcome"] in _RESTLESS
+        )
+
+    @property
+    def _diverges(self) -> bool:
+        """Whether it breaks off while its loss is larger than ever."""
+        finite = self.losses[np.isfinite(self.losses)]
+        is_highest = len(finite) > 0 and finite[-1] == finite.max()
+        return self.run["outcome"] == "nonfinite" and bool(is_highest)
+
+    @property
+    def window(self) -> int:
+        """Step from which the run is worth following: its start, or shortly before it jumps."""
+        jumps = self.jumps
+        if len(jumps) == 0 or jumps[0] + 2 < PATH_STEPS:
+            return 0
+        return int(jumps[0]) - _BEFORE_JUMP
+
+    @property
+    def jumps(self) -> npt.NDArray[np.int64]:
+        """Indices of the points before the jumps."""
+        return np.array([jump["step"] for jump in self.run["jumps"]], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of one parameter on their landscape, or of several on the planes of every pair.
+
+    Of one parameter there is the sweep and, for an animation, the kernel at values of the parameter
+    and at the target. Of several there are the planes through the first run's end, and axes,
+    tolerances and the target by name. `goal_name` is the target, or the lowest minimum that was
+    found without one.
+    """
+
+    sweep: Sweep | None
+    paths: tuple[RunPath, ...]
+    notes: tuple[str, ...] = ()
+    kernels: Table | None = None
+    planes: tuple[Plane, ...] = ()
+    axes: Mapping[str, Parameter] = field(default_factory=dict)
+    tolerances: tuple[float, ...] = ()
+    target: Mapping[str, float] | None = None
+    goal_name: str = "target"
+
+    @classmethod
+    def of(
+        cls,
+        sweep: Sweep | None,
+        runs: Sequence[Mapping[str, Any]],
+        view: View,
+        notes: Sequence[str] = (),
+    ) -> Runs:
+        """Returns runs given as JSON; the view holds their logs, and describes the parameters."""
+        axes, goal = {}, "lowest minimum" if view.result.get("target_found") else "target"
+        if sweep is None:
+            axes = axes_of(view.result)
+            name = next(iter(axes))
+        else:
+            name, goal = sweep.landscape.parameter.name, sweep.landscape.parameter.goal_name
+        paths = tuple(
+            path_of(run, log_of(view, run), name, goal, look_of(run, index, len(runs)))
+            for index, run in enumerate(runs)
+        )
+        kernels = next((t for file, t in view.data.items() if file.endswith("kernels.npz")), None)
+        if sweep is not None:
+            return cls(sweep, paths, tuple(notes), kernels, goal_name=goal)
+        planes = tuple(_plane(axes, pair, view) for pair in view.result.get("pairs", []))
+        tolerances, target = tuple(view.result["tolerances"]), view.result["target"]
+        return cls(None, paths, tuple(notes), None, planes, axes, tolerances, target, goal)
+
+    @property
+    def ground(self) -> Sweep:
+        """The landscape of one parameter."""
+        assert self.sweep is not None
+        return self.sweep
+
+    @property
+    def runs(self) -> list[Mapping[str, Any]]:
+        """The runs' JSON."""
+        return [path.run for path in self.paths]
+
+    def turned(self, run: Mapping[str, Any]) -> list[str]:
+        """Returns in which parameters a run's copy of the target is not the target itself."""
+        if self.target is None:
+            return []
+        copy = run["target_copy"]
+        return [
+            name
+            for name, axis in self.axes.items()
+            if abs(float(axis.offset(copy[name], self.target[name]))) > _SAME
+        ]
+
+
+def axes_of(result: Mapping[str, Any]) -> dict[str, Parameter]:
+    """Returns name -> the learned parameter, of which the result holds unit and period."""
+    columns = zip(result["learned"], result["units"], result["periods"], strict=True)
+    return {
+        name: ParameterAxis.over(name, -math.inf, math.inf, period, unit).parameter
+        for name, unit, period in columns
+    }
+
+
+def _plane(axes: Mapping[str, Parameter], pair: Mapping[str, Any], view: View) -> Plane:
+    table = view.data[pair["file"]]
+    x, y = (
+        ParameterAxis.of(axes[name], (float(at[0]), float(at[-1])))
+        for name, at in zip(pair["names"], (table["a"], table["b"]), strict=True)
+    )
+    return Plane.of(x, y, table)
+
+
+def log_of(view: View, run: Mapping[str, Any]) -> Table:
+    """Returns a run's log; a case of a larger run may hold it without the case's prefix."""
+    name = str(run.get("trajectory", "trajectory-000.csv"))
+    return next(table for file, table in view.data.items() if name.endswith(file))
+
+
+def path_of(
+    run: Mapping[str, Any], table: Table, parameter: str, goal: str, look: Look | None = None
+) -> RunPath:
+    """Returns a run with its table, ready to be drawn; the goal is what it is called."""
+    on_landscape = "full_loss" if "full_loss" in table else "loss"
+    steps, values, losses, logged = (
+        np.asarray(table[key], dtype=np.float64)
+        for key in ("step", parameter, on_landscape, "loss")
+    )
+    batches = logged if run.get("batch") else None
+    return RunPath(run, steps, values, losses, look or look_of(run, 0, 1), goal, batches, table)
+
+
+def look_of(run: Mapping[str, Any], index: int, count: int) -> Look:
+    """Returns how the index-th of so many runs is drawn."""
+    if count <= MOST_NAMED:
+        color, line, marker = colors.RUN_STYLES[index]
+        return Look(color, line, marker, colors.JUMP_COLOR if count == 1 else color)
+    color = colors.OUTCOME_COLORS[run["outcome"]]
+    return Look(color, "-", "o", color)
+
+
+def run_words(axis: ParameterAxis, run: Mapping[str, Any], *, start: bool = True) -> str:
+    """Returns a run's settings in words."""
+    words = [str(run["optimizer"]), f"lr {show_number(run['lr'])}", *how_else(run)]
+    words += [batch_label(run), f"from {axis.show(run['start'])}" if start else ""]
+    return ", ".join(filter(None, words))
+
+
+def runs_title(axis: ParameterAxis, paths: Sequence[RunPath]) -> str:
+    """Returns how the runs of one parameter ended, in a line."""
+    if len(paths) > 1:
+        return several_words(paths)
+    return f"{run_words(axis, paths[0].run)}: {end_words(paths[0])}"
+
+
+def end_words(path: RunPath, outcome: str | None = None) -> str:
+    """Returns how a run ended, and how often it jumped."""
+    run, ends = path.run, outcome or outcome_words(path.run["outcome"], path.goal_name)
+    return ends + jump_words(run, f" in {run['steps']} steps")
+
+
+def several_words(paths: Sequence[RunPath]) -> str:
+    """Returns how many of several runs reach their goal."""
+    reached, of = sum(path.run["outcome"] == "reached" for path in paths), len(paths)
+    count = {0: "none of which reaches", 1: "one of which reaches", of: "all of which reach"}
+    words = count.get(reached, f"{reached} of which reach")
+    return f"{of} runs, {words} the {paths[0].goal_name}"
+
+
+def jump_words(run: Mapping[str, Any], within: str = "") -> str:
+    """Returns how often a run jumped, as the end of a sentence; nothing if it never did."""
+    jumps = run["n_jumps"]
+    return f", {counted(jumps, 'jump', 'jumps')}{within}" if jumps else ""
+
+
+def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Line2D]:
+    """Returns legend entries for several runs: each named, or if they are many, each outcome.
+
+    Without an axis, of several parameters, runs are lines without markers.
+    """
+    if len(paths) > MOST_NAMED:
+        return _outcome_handles(paths)
+    if len(paths) == 1:
+        return []
+    several_starts = len({str(path.run["start"]) for path in paths}) > 1
+    handles = []
+    for path in paths:
+        look, ends = path.look, outcome_words(path.run["outcome"], path.goal_name)
+        ends += jump_words(path.run)
+        marker: dict[str, Any] = {}
+        words = run_settings(path.run)
+        if axis is not None:
+            words = run_words(axis, path.run, start=several_starts)
+            marker = {"marker": look.marker, "markersize": 5}
+        handles.append(entry(f"{words}: {ends}", color=look.color, linestyle=look.line, **marker))
+    return handles
+
+
+def batch_handles(paths: Sequence[RunPath]) -> list[Line2D]:
+    """Returns the legend entry of the batches' own losses, if there are any."""
+    drawn = [path for path in paths if path.batch_losses is not None]
+    if not drawn:
+        return []
+    dot: dict[str, Any] = {"marker": ".", "linestyle": "", "alpha": 0.5}
+    dot["color"] = drawn[0].look.color if len(drawn) == 1 else colors.INK
+    return [entry("loss of the step's batch (lines: of all images)", **dot)]
+
+
+def _outcome_handles(paths: Sequence[RunPath]) -> list[Line2D]:
+    handles = []
+    for outcome, color in colors.OUTCOME_COLORS.items():
+        rates = [_rate(p.run["lr"]) for p in paths if p.run["outcome"] == outcome]
+        if rates:
+            listed = ", ".join(rates[:4]) + (", …" if len(rates) > 4 else "")
+            meaning = outcome_words(outcome, paths[0].goal_name)
+            words = f"{meaning}: {counted(len(rates), 'run', 'runs')} (lr {listed})"
+            handles.append(entry(words, color=color, marker="o", markersize=5))
+    return handles
+
+
+def _rate(lr: float | Mapping[str, float]) -> str:
+    return rates_words(lr) if isinstance(lr, Mapping) else show_number(lr)
 
 
 def optimize_figure(runs: Runs) -> Figure:
@@ -91,7 +351,10 @@ def optimize_figure(runs: Runs) -> Figure:
         ground = figure.add_subplot(ground_place, label="landscape")
         entries = draw_paths(ground, runs)
         if len(paths) == 1 and paths[0].run["jumps"]:
-            ground.set_title(_first_jump_words(paths[0].run["jumps"][0]), pad=24)
+            jump = paths[0].run["jumps"][0]
+            before, after = show_number(jump["loss_before"]), show_number(jump["loss_after"])
+            words = f"the first jump, step {jump['step']}: the loss rises from {before} to {after}"
+            ground.set_title(words, pad=24)
         figure.suptitle(runs_title(axis, paths))
         figure.legend(
             handles=[*run_handles(axis, paths), *batch_handles(paths), *entries],
@@ -119,11 +382,6 @@ def _windows(paths: Sequence[RunPath]) -> list[Window]:
         return [(0, last)]
     first = paths[0].window if len(paths) == 1 else 0
     return [(first, min(first + _DETAIL, last)), (0, last)]
-
-
-def _first_jump_words(jump: Mapping[str, Any]) -> str:
-    before, after = show_number(jump["loss_before"]), show_number(jump["loss_after"])
-    return f"the first jump, step {jump['step']}: the loss rises from {before} to {after}"
 
 
 def _window_words(window: Window, column: int, paths: Sequence[RunPath]) -> str:
@@ -211,17 +469,10 @@ def _draw_series(
             continue
         # Widths that leave every run's line visible under the next.
         thick = 0.8 if len(paths) > MOST_NAMED else 1.2 + 0.3 * (len(paths) - 1 - index)
-        ax.plot(
-            steps,
-            values,
-            linestyle=look.line,
-            linewidth=thick,
-            marker="" if long else look.marker,
-            markersize=5 if len(steps) <= _DETAIL // 2 else 3.5,
-            markeredgewidth=0,
-            color=look.color,
-            zorder=3,
-        )
+        size = 5 if len(steps) <= _DETAIL // 2 else 3.5
+        marker: dict[str, Any] = {"marker": "" if long else look.marker, "markersize": size}
+        line: dict[str, Any] = {"linestyle": look.line, "linewidth": thick, "color": look.color}
+        ax.plot(steps, values, markeredgewidth=0, zorder=3, **line, **marker)
 
 
 def _draw_density(ax: Axes, steps: FloatArray, values: FloatArray, color: str) -> None:
@@ -249,7 +500,7 @@ def _mark_end(ax: Axes, path: RunPath, values: FloatArray, window: Window) -> No
     if len(broken) == 0 or not window[0] <= broken[0] <= window[1]:
         return
     last = max(0, int(broken[0]) - 1)
-    ax.plot(path.steps[last], values[last], "X", color=INK, markersize=9, zorder=4)
+    ax.plot(path.steps[last], values[last], "X", color=colors.INK, markersize=9, zorder=4)
     words = f"NaN from step {broken[0]} on"
     write(ax, words, (path.steps[last], values[last]), (10, 4), va="bottom", zorder=5)
 
@@ -279,7 +530,7 @@ def _draw_values(
 ) -> None:
     draw_basins(ax, axis, landscape, vertical=True)
     for y in axis.copies(landscape.parameter.target):
-        ax.axhline(y, color=TARGET_COLOR, linewidth=1.3, zorder=1)
+        ax.axhline(y, color=colors.TARGET_COLOR, linewidth=1.3, zorder=1)
     _draw_series(ax, paths, [without_wraps(axis, p.steps, p.values) for p in paths], window)
     for path in paths:
         _mark_end(ax, path, axis.wrap(path.values), window)
@@ -407,7 +658,7 @@ def _number_points(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
 
 def _path_handles(paths: Sequence[RunPath]) -> list[Line2D]:
     is_one = len(paths) == 1
-    look = paths[0].look if is_one else Look(INK, "-", "o", INK)
+    look = paths[0].look if is_one else Look(colors.INK, "-", "o", colors.INK)
     handles = []
     if is_one:
         first, last = _stretch(paths[0])
@@ -425,9 +676,7 @@ def _path_handles(paths: Sequence[RunPath]) -> list[Line2D]:
 def comparison_figure(failures: Mapping[str, tuple[Runs, Basins | None]]) -> Figure:
     """Draws failing runs on their landscapes side by side: one symptom, two causes.
 
-    Args:
-        failures: Name of the filter (`elongated`, `round`) -> its failing run, and which rates
-            work on the landscape, where that is known.
+    By the filter's name (`elongated`, `round`): its failing run, and which rates work, if known.
     """
     count = max(len(failures), 1)
     narrow = current_sheet().is_narrow
