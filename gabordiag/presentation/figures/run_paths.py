@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.lines import Line2D
 
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.colors import INK, JUMP_COLOR, OUTCOME_COLORS, RUN_STYLES, LineStyle
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
-from gabordiag.presentation.figures.style import entry
-from gabordiag.presentation.figures.surface import Plane
+from gabordiag.presentation.late import late
 from gabordiag.presentation.phrases import (
     batch_label,
     how_else,
@@ -30,6 +28,15 @@ from gabordiag.presentation.phrases import (
 )
 from gabordiag.results import View
 from gabordiag.wording import counted, show_number
+
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
+
+    from gabordiag.presentation.figures.surface import Plane
+
+# What is said of runs goes without matplotlib.
+entry = late("presentation.figures.style", "entry")
+plane_of = late("presentation.figures.surface", "Plane.of")
 
 Table = Mapping[str, npt.NDArray[Any]]
 # More runs than this are distinguished by their outcome only.
@@ -187,7 +194,8 @@ def _plane(axes: Mapping[str, Parameter], pair: Mapping[str, Any], view: View) -
         ParameterAxis.of(axes[name], (float(at[0]), float(at[-1])))
         for name, at in zip(pair["names"], (table["a"], table["b"]), strict=True)
     )
-    return Plane.of(x, y, table)
+    plane: Plane = plane_of(x, y, table)
+    return plane
 
 
 def log_of(view: View, run: Mapping[str, Any]) -> Table:
