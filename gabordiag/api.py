@@ -13,29 +13,20 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 from torch.nn import Module
 
-from gabordiag.api_log import explain as explain
-from gabordiag.checks.expressions import parse_expression
-from gabordiag.checks.verify import Check, check_derivative, check_kernel
 from gabordiag.choices import Number, OptimizerName, ParameterName, ScheduleName, plain
-from gabordiag.diagnosis.log.logged_run import run_from_log
-from gabordiag.diagnosis.log.readers import read_logs
-from gabordiag.diagnosis.training.verdict import TrainingDiagnosis, diagnose_training
-from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.plane import DEFAULT_POINTS, PlaneBasins, run_plane
 from gabordiag.dynamics.run import Optimization, StepListener, run_all
-from gabordiag.dynamics.stochastic import run_all_batches
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.errors import UsageError
-from gabordiag.explorer.exploration import Exploration, explore_objective, in_float64
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.batches import resolve_batch_size
@@ -50,6 +41,13 @@ from gabordiag.own.modules import HOW_TO_BUILD
 from gabordiag.own.training import Training
 from gabordiag.own.vector import CustomObjective
 from gabordiag.results import Progress
+
+# What only some functions need is imported by them: a sweep takes little more than torch takes.
+if TYPE_CHECKING:
+    from gabordiag.checks.verify import Check
+    from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
+    from gabordiag.diagnosis.verdict import Diagnosis
+    from gabordiag.explorer.exploration import Exploration
 
 Several = Sequence[Any] | Any
 # Of parameters without a rate of their own.
@@ -260,6 +258,8 @@ def optimize(
     landscape = sweep_objective(exact.line) if isinstance(exact, OfLine) else None
     drawn = resolve_batch_size(exact, batch_size)
     if drawn is not None:
+        from gabordiag.dynamics.stochastic import run_all_batches
+
         return run_all_batches(
             stepped, exact, settings, starts, drawn, own_rates,
             sweep=landscape, listeners=listeners, logged=logged,
@@ -537,6 +537,8 @@ def diagnose(
                 f"a training takes no {', '.join(own)}.",
                 "The model's own values are the start, and its batches and loss are in it.",
             )
+        from gabordiag.diagnosis.training.verdict import diagnose_training
+
         return diagnose_training(
             thing, params, settings, own_rates or rate,
             listener=listener, progress=progress, **options,
@@ -553,10 +555,15 @@ def diagnose(
         # Of one parameter it is the settings' rate.
         settings = replace(settings, lr=float(objective.space.rates(own_rates or rate)[0]))
     if from_log is not None:
+        from gabordiag.diagnosis.log.logged_run import run_from_log
+        from gabordiag.diagnosis.log.readers import read_logs
+
         logs = read_logs(from_log, objective.space.names)
         known = None if sweep_ is None else sweep_.landscape
         rates = objective.space.rates(own_rates or rate, rate)
         made = run_from_log(objective, settings, known, logs, rates)
+    from gabordiag.diagnosis.verdict import diagnose_objective
+
     diagnosis = diagnose_objective(
         objective, settings, start, own_rates,
         sweep=sweep_, made_run=made, listener=listener, progress=progress,
@@ -619,6 +626,8 @@ def explore(
     Optimizer (`sgd`, `adam` or `rmsprop`), rate, momentum and steps are what it opens with; the
     subject is what is explored, in words, for its title; `own` are keywords as in `as_objective`.
     """
+    from gabordiag.explorer.exploration import explore_objective, in_float64
+
     objective = in_float64(as_objective(thing, **own))
     settings = OptimizerSettings(optimizer, float(lr), float(momentum), nesterov, steps=steps)
     return explore_objective(objective, settings, subject or objective.parameter.name)
@@ -654,6 +663,9 @@ def check(
         >>> found.ok, found.user.best_match
         (False, 'sign_flipped')
     """
+    from gabordiag.checks.expressions import parse_expression
+    from gabordiag.checks.verify import check_derivative, check_kernel
+
     if kernel is not None and derivative is not None:
         raise UsageError("a kernel and a derivative are two checks.", "Give one of them.")
     if kernel is not None:

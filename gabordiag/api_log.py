@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import numpy.typing as npt
 
 from gabordiag.choices import Number, plain
 from gabordiag.diagnosis.log.explain import Explanation, explain_log
-from gabordiag.results import Result
-
-# Results that are handed out can show themselves; matplotlib is imported when the first does.
-Result.show = staticmethod(partial(import_module, "gabordiag.presentation.registry"))
 
 
 def explain(

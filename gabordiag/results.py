@@ -20,6 +20,8 @@ from gabordiag.errors import InputError, UsageError
 Data = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 # Reports how far long work is: called with (done, in all).
 Progress = Callable[[int, int], None]
+# What draws results; matplotlib is imported when the first shows itself.
+_REGISTRY = "gabordiag.presentation.registry"
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,11 @@ class Result:
         main_columns: Its columns where it is empty.
         grid: Of arrays over a grid, the name of each dimension and of the column that holds its
             values, if any. Arrays of fewer dimensions run along the first.
-        show: Returns the module that draws results, `presentation.registry`; set where the public
-            functions are, because the numbers do not know of the pictures.
     """
 
     main_table: ClassVar[str] = ""
     main_columns: ClassVar[tuple[str, ...]] = ()
     grid: ClassVar[tuple[tuple[str, str], ...]] = ()
-    show: ClassVar[Callable[[], Any]]
 
     def __init_subclass__(cls) -> None:
         # A dataclass keeps the __repr__ that its class has; its own would print every array.
@@ -89,10 +88,10 @@ class Result:
             ax: Axes to draw into. Default: pyplot's current ones while they are empty, otherwise
                 those of a new figure.
         """
-        return Result.show().plot(self, ax)
+        return import_module(_REGISTRY).plot(self, ax)
 
     def _repr_html_(self) -> str:
-        html: str = Result.show().notebook_html(self)
+        html: str = import_module(_REGISTRY).notebook_html(self)
         return html
 
     def to_dataframe(self, table: str = "") -> Any:

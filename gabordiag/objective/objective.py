@@ -115,7 +115,7 @@ class OfLine(Derived, Objective):
         return self.line.smooth_loss(self._values(coordinates))
 
     def _values(self, coordinates: Tensor) -> Tensor:
-        column = coordinates[:, 0]
+        column = coordinates.squeeze(1)
         return torch.exp(column) if self._is_log else column
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:

@@ -12,7 +12,7 @@ from typing import Any
 from gabordiag.diagnosis.causes import GOOD_GRADIENT
 from gabordiag.diagnosis.verdict import GRADIENT_CAUSES, HEALTHY
 from gabordiag.presentation.blocks import Table
-from gabordiag.presentation.figures.runs import Runs, end_words
+from gabordiag.presentation.figures.run_paths import Runs, end_words
 from gabordiag.presentation.phrases import (
     number,
     place_words,

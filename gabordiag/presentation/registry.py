@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gabordiag.presentation.figures.runs import Runs
+    from gabordiag.presentation.figures.run_paths import Runs
     from gabordiag.presentation.restored import Case, Diagnosed
 
 Drawings = dict[str, Callable[[], "Figure"]]

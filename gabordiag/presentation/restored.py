@@ -13,7 +13,7 @@ from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.maps import Basins
 from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.sweep import Sweep
-from gabordiag.presentation.figures.runs import Runs
+from gabordiag.presentation.figures.run_paths import Runs
 from gabordiag.results import View
 
 Json = Mapping[str, Any]

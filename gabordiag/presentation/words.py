@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from gabordiag.dynamics.bifurcation import Bifurcation
     from gabordiag.dynamics.maps import Basins
     from gabordiag.landscape.sweep import Sweep
-    from gabordiag.presentation.figures.runs import Runs
+    from gabordiag.presentation.figures.run_paths import Runs
     from gabordiag.presentation.restored import Case, Diagnosed
 
 Json = Mapping[str, Any]

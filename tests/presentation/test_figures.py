@@ -44,7 +44,8 @@ from gabordiag.presentation.colors import OUTCOME_COLORS, OUTCOME_SHORT
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.bifurcation import merged_bands
 from gabordiag.presentation.figures.maps import cell_edges, map_axis, rate_lines, setting_words
-from gabordiag.presentation.figures.runs import Look, RunPath, Runs, _draw_step, without_wraps
+from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs
+from gabordiag.presentation.figures.runs import _draw_step, without_wraps
 from gabordiag.presentation.figures.sheets import on_sheet, panels_of
 from gabordiag.presentation.figures.style import render
 from gabordiag.presentation.phrases import rate_words

@@ -33,7 +33,7 @@ from gabordiag.presentation.blocks import (
     caption,
 )
 from gabordiag.presentation.colors import OUTCOME_COLORS, POINT_STYLES, TARGET_BAND, TARGET_COLOR
-from gabordiag.presentation.figures.runs import Runs
+from gabordiag.presentation.figures.run_paths import Runs
 from gabordiag.presentation.figures.sheets import SHEETS, on_sheet
 from gabordiag.presentation.page import fenced, to_fragment
 from gabordiag.presentation.report import ReportOptions, command_line, make_files

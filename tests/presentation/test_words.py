@@ -20,7 +20,7 @@ from gabordiag.presentation import registry, words
 from gabordiag.presentation.blocks import Paragraph
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.maps import map_axis
-from gabordiag.presentation.figures.runs import Look, RunPath, Runs, axes_of
+from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs, axes_of
 from gabordiag.presentation.phrases import describe_points, how_else, rate_words
 from gabordiag.presentation.words import _symmetry, at_target
 from tests.diagnosis.planting import cardinal_gabor

@@ -38,7 +38,7 @@ from gabordiag.presentation.figures.landscape import (
     draw_loss,
     mark_values,
 )
-from gabordiag.presentation.figures.runs import RunPath, Runs, end_words, runs_title
+from gabordiag.presentation.figures.run_paths import RunPath, Runs, end_words, runs_title
 from gabordiag.presentation.figures.space import broken_at_wraps, draw_ground
 from gabordiag.presentation.figures.style import drawing, halo
 from gabordiag.presentation.figures.surface import Plane, loss_levels

@@ -1,7 +1,6 @@
-"""Runs: how they look, how titles and legends describe them, and the figures of one parameter.
+"""The figures of runs of one parameter.
 
-One run is blue with orange jumps; several have a colour, line and marker each; many, the colour of
-their outcome. A run that jumps is shown against the step twice, some steps around the first jump,
+A run that jumps is shown against the step twice, some steps around the first jump,
 and all of them as a density; one that converges, once, on a logarithmic axis where the loss falls
 by decades. On the landscape a run that converges is drawn whole. Of one that keeps jumping, a
 thousand arrows would be unreadable: the first descent and the first jump are drawn, and numbered.
@@ -12,11 +11,9 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
@@ -28,37 +25,32 @@ from matplotlib.ticker import MaxNLocator
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.run import Run
 from gabordiag.landscape.points import Landscape
-from gabordiag.landscape.sweep import Sweep
-from gabordiag.objective.space import Parameter
 from gabordiag.presentation import colors
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import axis_of, draw_basins, draw_landscape
+from gabordiag.presentation.figures.run_paths import (
+    MOST_NAMED,
+    PATH_STEPS,
+    Look,
+    RunPath,
+    Runs,
+    batch_handles,
+    path_of,
+    run_handles,
+    run_words,
+    runs_title,
+)
 from gabordiag.presentation.figures.sheets import current_sheet, name_panels
 from gabordiag.presentation.figures.style import entry, legend_beside, new_figure, write
-from gabordiag.presentation.figures.surface import Plane
 from gabordiag.presentation.phrases import (
-    batch_label,
-    how_else,
     jump_definition,
     outcome_words,
     place_words,
     rate_words,
-    rates_words,
     run_settings,
 )
-from gabordiag.results import View
-from gabordiag.wording import counted, show_number
+from gabordiag.wording import show_number
 
-Table = Mapping[str, npt.NDArray[Any]]
-# More runs than this are distinguished by their outcome only.
-MOST_NAMED = len(colors.RUN_STYLES)
-# Steps of a restless run that are drawn on the landscape.
-PATH_STEPS = 24
-# They begin this far before the first jump, if that is late.
-_BEFORE_JUMP = 12
-# Angles closer than this are the same: copies of a target are exact up to rounding.
-_SAME = 1e-9
-_RESTLESS = ("erratic", "cycle", "running")
 # Some steps get a column of their own where there is too much to see in all of them.
 _DETAIL = 60
 # Steps of a restless run that are drawn on the landscape: before its first jump, or without one.
@@ -74,258 +66,6 @@ _HIGH, _LOW = 0.12, 0.06
 _NUMBERED = 9
 
 Window = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Look:
-    """How one run is drawn."""
-
-    color: str
-    line: colors.LineStyle
-    marker: str
-    jump: str
-
-
-@dataclass(frozen=True)
-class RunPath:
-    """One run with its table, its look, and what its goal is called.
-
-    `values` are of the only parameter, or the first; `losses` over all images, beside the batches'.
-    """
-
-    run: Mapping[str, Any]
-    steps: FloatArray
-    values: FloatArray
-    losses: FloatArray
-    look: Look
-    goal_name: str = "target"
-    batch_losses: FloatArray | None = None
-    table: Table = field(default_factory=dict)
-
-    @property
-    def is_restless(self) -> bool:
-        """Whether it jumps, or does not converge."""
-        return not self._diverges and (
-            bool(self.run["n_jumps"]) or self.run["outcome"] in _RESTLESS
-        )
-
-    @property
-    def _diverges(self) -> bool:
-        """Whether it breaks off while its loss is larger than ever."""
-        finite = self.losses[np.isfinite(self.losses)]
-        is_highest = len(finite) > 0 and finite[-1] == finite.max()
-        return self.run["outcome"] == "nonfinite" and bool(is_highest)
-
-    @property
-    def window(self) -> int:
-        """Step from which the run is worth following: its start, or shortly before it jumps."""
-        jumps = self.jumps
-        if len(jumps) == 0 or jumps[0] + 2 < PATH_STEPS:
-            return 0
-        return int(jumps[0]) - _BEFORE_JUMP
-
-    @property
-    def jumps(self) -> npt.NDArray[np.int64]:
-        """Indices of the points before the jumps."""
-        return np.array([jump["step"] for jump in self.run["jumps"]], dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Runs of one parameter on their landscape, or of several on the planes of every pair.
-
-    Of one parameter there is the sweep and, for an animation, the kernel at values of the parameter
-    and at the target. Of several there are the planes through the first run's end, and axes,
-    tolerances and the target by name. `goal_name` is the target, or the lowest minimum that was
-    found without one.
-    """
-
-    sweep: Sweep | None
-    paths: tuple[RunPath, ...]
-    notes: tuple[str, ...] = ()
-    kernels: Table | None = None
-    planes: tuple[Plane, ...] = ()
-    axes: Mapping[str, Parameter] = field(default_factory=dict)
-    tolerances: tuple[float, ...] = ()
-    target: Mapping[str, float] | None = None
-    goal_name: str = "target"
-
-    @classmethod
-    def of(
-        cls,
-        sweep: Sweep | None,
-        runs: Sequence[Mapping[str, Any]],
-        view: View,
-        notes: Sequence[str] = (),
-    ) -> Runs:
-        """Returns runs given as JSON; the view holds their logs, and describes the parameters."""
-        axes, goal = {}, "lowest minimum" if view.result.get("target_found") else "target"
-        if sweep is None:
-            axes = axes_of(view.result)
-            name = next(iter(axes))
-        else:
-            name, goal = sweep.landscape.parameter.name, sweep.landscape.parameter.goal_name
-        paths = tuple(
-            path_of(run, log_of(view, run), name, goal, look_of(run, index, len(runs)))
-            for index, run in enumerate(runs)
-        )
-        kernels = next((t for file, t in view.data.items() if file.endswith("kernels.npz")), None)
-        if sweep is not None:
-            return cls(sweep, paths, tuple(notes), kernels, goal_name=goal)
-        planes = tuple(_plane(axes, pair, view) for pair in view.result.get("pairs", []))
-        tolerances, target = tuple(view.result["tolerances"]), view.result["target"]
-        return cls(None, paths, tuple(notes), None, planes, axes, tolerances, target, goal)
-
-    @property
-    def ground(self) -> Sweep:
-        """The landscape of one parameter."""
-        assert self.sweep is not None
-        return self.sweep
-
-    @property
-    def runs(self) -> list[Mapping[str, Any]]:
-        """The runs' JSON."""
-        return [path.run for path in self.paths]
-
-    def turned(self, run: Mapping[str, Any]) -> list[str]:
-        """Returns in which parameters a run's copy of the target is not the target itself."""
-        if self.target is None:
-            return []
-        copy = run["target_copy"]
-        return [
-            name
-            for name, axis in self.axes.items()
-            if abs(float(axis.offset(copy[name], self.target[name]))) > _SAME
-        ]
-
-
-def axes_of(result: Mapping[str, Any]) -> dict[str, Parameter]:
-    """Returns name -> the learned parameter, of which the result holds unit and period."""
-    columns = zip(result["learned"], result["units"], result["periods"], strict=True)
-    return {
-        name: ParameterAxis.over(name, -math.inf, math.inf, period, unit).parameter
-        for name, unit, period in columns
-    }
-
-
-def _plane(axes: Mapping[str, Parameter], pair: Mapping[str, Any], view: View) -> Plane:
-    table = view.data[pair["file"]]
-    x, y = (
-        ParameterAxis.of(axes[name], (float(at[0]), float(at[-1])))
-        for name, at in zip(pair["names"], (table["a"], table["b"]), strict=True)
-    )
-    return Plane.of(x, y, table)
-
-
-def log_of(view: View, run: Mapping[str, Any]) -> Table:
-    """Returns a run's log; a case of a larger run may hold it without the case's prefix."""
-    name = str(run.get("trajectory", "trajectory-000.csv"))
-    return next(table for file, table in view.data.items() if name.endswith(file))
-
-
-def path_of(
-    run: Mapping[str, Any], table: Table, parameter: str, goal: str, look: Look | None = None
-) -> RunPath:
-    """Returns a run with its table, ready to be drawn; the goal is what it is called."""
-    on_landscape = "full_loss" if "full_loss" in table else "loss"
-    steps, values, losses, logged = (
-        np.asarray(table[key], dtype=np.float64)
-        for key in ("step", parameter, on_landscape, "loss")
-    )
-    batches = logged if run.get("batch") else None
-    return RunPath(run, steps, values, losses, look or look_of(run, 0, 1), goal, batches, table)
-
-
-def look_of(run: Mapping[str, Any], index: int, count: int) -> Look:
-    """Returns how the index-th of so many runs is drawn."""
-    if count <= MOST_NAMED:
-        color, line, marker = colors.RUN_STYLES[index]
-        return Look(color, line, marker, colors.JUMP_COLOR if count == 1 else color)
-    color = colors.OUTCOME_COLORS[run["outcome"]]
-    return Look(color, "-", "o", color)
-
-
-def run_words(axis: ParameterAxis, run: Mapping[str, Any], *, start: bool = True) -> str:
-    """Returns a run's settings in words."""
-    words = [str(run["optimizer"]), f"lr {show_number(run['lr'])}", *how_else(run)]
-    words += [batch_label(run), f"from {axis.show(run['start'])}" if start else ""]
-    return ", ".join(filter(None, words))
-
-
-def runs_title(axis: ParameterAxis, paths: Sequence[RunPath]) -> str:
-    """Returns how the runs of one parameter ended, in a line."""
-    if len(paths) > 1:
-        return several_words(paths)
-    return f"{run_words(axis, paths[0].run)}: {end_words(paths[0])}"
-
-
-def end_words(path: RunPath, outcome: str | None = None) -> str:
-    """Returns how a run ended, and how often it jumped."""
-    run, ends = path.run, outcome or outcome_words(path.run["outcome"], path.goal_name)
-    return ends + jump_words(run, f" in {run['steps']} steps")
-
-
-def several_words(paths: Sequence[RunPath]) -> str:
-    """Returns how many of several runs reach their goal."""
-    reached, of = sum(path.run["outcome"] == "reached" for path in paths), len(paths)
-    count = {0: "none of which reaches", 1: "one of which reaches", of: "all of which reach"}
-    words = count.get(reached, f"{reached} of which reach")
-    return f"{of} runs, {words} the {paths[0].goal_name}"
-
-
-def jump_words(run: Mapping[str, Any], within: str = "") -> str:
-    """Returns how often a run jumped, as the end of a sentence; nothing if it never did."""
-    jumps = run["n_jumps"]
-    return f", {counted(jumps, 'jump', 'jumps')}{within}" if jumps else ""
-
-
-def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Line2D]:
-    """Returns legend entries for several runs: each named, or if they are many, each outcome.
-
-    Without an axis, of several parameters, runs are lines without markers.
-    """
-    if len(paths) > MOST_NAMED:
-        return _outcome_handles(paths)
-    if len(paths) == 1:
-        return []
-    several_starts = len({str(path.run["start"]) for path in paths}) > 1
-    handles = []
-    for path in paths:
-        look, ends = path.look, outcome_words(path.run["outcome"], path.goal_name)
-        ends += jump_words(path.run)
-        marker: dict[str, Any] = {}
-        words = run_settings(path.run)
-        if axis is not None:
-            words = run_words(axis, path.run, start=several_starts)
-            marker = {"marker": look.marker, "markersize": 5}
-        handles.append(entry(f"{words}: {ends}", color=look.color, linestyle=look.line, **marker))
-    return handles
-
-
-def batch_handles(paths: Sequence[RunPath]) -> list[Line2D]:
-    """Returns the legend entry of the batches' own losses, if there are any."""
-    drawn = [path for path in paths if path.batch_losses is not None]
-    if not drawn:
-        return []
-    dot: dict[str, Any] = {"marker": ".", "linestyle": "", "alpha": 0.5}
-    dot["color"] = drawn[0].look.color if len(drawn) == 1 else colors.INK
-    return [entry("loss of the step's batch (lines: of all images)", **dot)]
-
-
-def _outcome_handles(paths: Sequence[RunPath]) -> list[Line2D]:
-    handles = []
-    for outcome, color in colors.OUTCOME_COLORS.items():
-        rates = [_rate(p.run["lr"]) for p in paths if p.run["outcome"] == outcome]
-        if rates:
-            listed = ", ".join(rates[:4]) + (", …" if len(rates) > 4 else "")
-            meaning = outcome_words(outcome, paths[0].goal_name)
-            words = f"{meaning}: {counted(len(rates), 'run', 'runs')} (lr {listed})"
-            handles.append(entry(words, color=color, marker="o", markersize=5))
-    return handles
-
-
-def _rate(lr: float | Mapping[str, float]) -> str:
-    return rates_words(lr) if isinstance(lr, Mapping) else show_number(lr)
 
 
 def optimize_figure(runs: Runs) -> Figure:

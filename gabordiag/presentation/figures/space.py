@@ -21,15 +21,15 @@ from matplotlib.ticker import MultipleLocator
 from gabordiag.presentation.colors import INK
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.maps import cell_edges, outcome_handles, outcome_mesh
-from gabordiag.presentation.figures.runs import (
+from gabordiag.presentation.figures.run_paths import (
     PATH_STEPS,
     RunPath,
     Runs,
-    draw_losses,
     end_words,
     run_handles,
     several_words,
 )
+from gabordiag.presentation.figures.runs import draw_losses
 from gabordiag.presentation.figures.sheets import current_panel, current_sheet, fit_title
 from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure
 from gabordiag.presentation.figures.surface import (
