@@ -207,10 +207,7 @@ def _run_scenario(
     basins = run_basins(objective, scan, rates, starts, sweep=sweep, table=bench.table)
     stage()
     bifurcation = run_bifurcation(
-        objective,
-        failing,
-        log_spaced(*scenario.bifurcation, BIFURCATION_RATES),
-        table=bench.table,
+        objective, failing, log_spaced(*scenario.bifurcation, BIFURCATION_RATES), table=bench.table
     )
     stage()
     diagnosis = diagnose_objective(objective, failing, sweep=sweep, made_run=runs[0], bench=bench)

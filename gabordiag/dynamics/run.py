@@ -486,10 +486,7 @@ def judge(
 
 
 def _jumps(
-    path: Trajectory,
-    landscape: Landscape | None,
-    at: IntArray,
-    products: Sequence[float | None],
+    path: Trajectory, landscape: Landscape | None, at: IntArray, products: Sequence[float | None]
 ) -> tuple[Jump, ...]:
     jumps = []
     for t, product in zip(at.tolist(), products, strict=True):

@@ -198,11 +198,7 @@ def _parts(
 
 
 def _go_on(
-    saved: Mapping[str, Any],
-    start: State,
-    trainer: _Trainer,
-    stream: BatchStream,
-    record: _Record,
+    saved: Mapping[str, Any], start: State, trainer: _Trainer, stream: BatchStream, record: _Record
 ) -> float:
     """Brings a training to where a checkpoint was written; returns the seconds until then.
 

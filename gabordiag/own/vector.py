@@ -53,8 +53,7 @@ class CustomObjective(UserObjective, Objective):
         for name in names:
             if self.space.parameters[self._index(name)].low <= 0:
                 raise UsageError(
-                    f"{name} cannot be learned as a logarithm.",
-                    "Give it a range above 0.",
+                    f"{name} cannot be learned as a logarithm.", "Give it a range above 0."
                 )
         return self._with([replace(p, is_log=p.name in names) for p in self.space.parameters])
 
