@@ -29,15 +29,10 @@ from gabordiag.results import Data, Progress, Result, View, read_only
 
 @dataclass(frozen=True, eq=False)
 class Basins(Result):
-    """The outcome of every start at every learning rate.
+    """The outcome of every start (s,) at every learning rate (l,), an index into `OUTCOME_NAMES`.
 
-    Attributes:
-        sweep: The landscape that the runs ran on.
-        settings: Optimizer and steps; its own lr is not used.
-        starts: (s,).
-        outcomes: Codes into `OUTCOME_NAMES` (l, s).
-        windows: The same rates from the start that is asked about, with what escapes and holds.
-        table_error: Of the tabulated gradient, relative.
+    The windows are the same rates from the start that is asked about, with what escapes and holds.
+    The table's error is that of the tabulated gradient, relative.
     """
 
     grid = (("lr", "lr"), ("start", "starts"))
@@ -129,11 +124,7 @@ class Basins(Result):
 
 
 def default_starts(objective: Line, count: int = 361) -> FloatArray:
-    """Returns starts over the whole range, both ends included; 361 are two a degree of a half turn.
-
-    Raises:
-        UsageError: Fewer than 2.
-    """
+    """Returns starts over the whole range, both ends included: 361 are two a degree."""
     if count < 2:
         raise UsageError(f"a map of {count} starts cannot be drawn.", "Give at least 2 starts.")
     return np.linspace(objective.parameter.low, objective.parameter.high, count)
@@ -154,9 +145,6 @@ def run_basins(
 
     One start is asked about besides, by default the parameter's own. Sweep and table are made
     unless they are known already.
-
-    Raises:
-        UsageError: An optimizer or schedule that cannot run as a batch, or no starts.
     """
     require_batchable(settings)
     sweep = sweep_objective(objective) if sweep is None else sweep

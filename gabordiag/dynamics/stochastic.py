@@ -50,13 +50,7 @@ _MEMORIES = 3
 
 @dataclass(frozen=True)
 class GradientNoise:
-    """How the batches' gradients scatter at one value.
-
-    Attributes:
-        value: Of the parameter.
-        full_gradient: Of the loss over all images.
-        deviation: Standard deviation of a batch's gradient around its mean.
-    """
+    """The standard deviation of a batch's gradient around its mean at one value."""
 
     value: float
     full_gradient: float
@@ -69,23 +63,15 @@ class GradientNoise:
 
 @dataclass(frozen=True)
 class BatchEffect:
-    """What drawing batches changed in one run.
+    """What drawing batches of `size` images changed in one run, which saw each `epochs` times.
 
-    Attributes:
-        size: Images a step.
-        images: Of all.
-        epochs: How often the run saw each image.
-        noise_at_start: Of the gradient.
-        noise_at_minimum: At the one in whose basin the run ends; None at a kink, and where the tail
-            does not stay in one basin.
-        left_basin_at: First step outside the basin of the start, or None.
-        noise_free_left_basin_at: The same of the noise-free run.
-        spread: Standard deviation of the second half of the run, or of its tail if only that stays
-            in the basin; None where `noise_at_minimum` is.
-        predicted_spread: sqrt(lr s^2 / (L'' (2 - lr L''))), with s the gradient's deviation at the
-            minimum: the stationary one of plain gradient descent on a quadratic when batches are
-            drawn independently; about sqrt(lr s^2 / (2 L'')) for small lr. None elsewhere.
-        explanation: All of it in words.
+    The noise at a minimum is at the one in whose basin the run ends; None at a kink, and where the
+    tail does not stay in one basin. The steps are the first outside the basin of the start, of this
+    and of the noise-free run. The spread is the standard deviation of the second half of the run,
+    or of its tail if only that stays in the basin; predicted is sqrt(lr s^2 / (L'' (2 - lr L''))),
+    with s the gradient's deviation at the minimum: the stationary one of plain gradient descent on
+    a quadratic when batches are drawn independently; about sqrt(lr s^2 / (2 L'')) for small lr.
+    None elsewhere.
     """
 
     size: int
@@ -120,26 +106,10 @@ def run_all_batches(
 ) -> Optimization:
     """Runs every setting from every start, on batches of some images and on all images.
 
-    What is descended is `objective`; `exact` is the same through the shortcut, for what is measured
-    beside the run. The steps that the listeners of the runs get have a `full_loss`.
-
-    Args:
-        objective: The experiment's loss of one parameter or of several.
-        exact: As above.
-        settings: How, one or several.
-        starts: First values, each as `Space.point` takes them.
-        batch_size: Images a step.
-        lr: Learning rates of single parameters, by name.
-        sweep: Of an objective of one parameter.
-        listeners: Gives the listener of the index-th run.
-        logged: Gives the first rows that the index-th run has logged, if it was interrupted.
-
-    Returns:
-        Two runs for each setting and start: on batches, then noise-free. All draw the same batches.
-
-    Raises:
-        UsageError: No objective of an experiment.
-        InputError: The logged steps are not these runs'.
+    What is descended is `objective`, an experiment's; `exact` is the same through the shortcut, for
+    what is measured beside the run. The steps that the listeners of the runs get have a
+    `full_loss`; the rest is as in `run_all`. Two runs for each setting and start are returned, on
+    batches, then noise-free. All draw the same batches.
     """
     stepped, exact = as_objective_of(objective), as_objective_of(exact)
     source = exact.line if isinstance(exact, OfLine) else exact

@@ -45,11 +45,7 @@ class CustomObjective(UserObjective, Objective):
         self.space = Space(tuple(parameters))
 
     def with_logs(self, names: Sequence[str]) -> CustomObjective:
-        """Returns the same objective with some parameters moved as their logarithms.
-
-        Raises:
-            UsageError: A name that is not learned, or a parameter that may be 0 or negative.
-        """
+        """Returns the same objective with some parameters, above 0, moved as their logarithms."""
         for name in names:
             if self.space.parameters[self._index(name)].low <= 0:
                 raise UsageError(
@@ -69,11 +65,7 @@ class CustomObjective(UserObjective, Objective):
         return other
 
     def restricted(self, names: Sequence[str], at: npt.ArrayLike | None = None) -> CustomObjective:
-        """Returns the loss of some of the parameters, the others at values (d,) or their starts.
-
-        Raises:
-            UsageError: A name that is not a parameter's.
-        """
+        """Returns the loss of some of the parameters, the others at values (d,) or their starts."""
         indices, evaluator, parameters = self._chosen(names, at)
         places = self._places[:, indices]
         other = CustomObjective(evaluator, self.loss_name, places, self._seed, parameters)

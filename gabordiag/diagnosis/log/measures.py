@@ -52,21 +52,10 @@ UNSEEN = {"cycle", "running", "unfinished", "erratic"}
 class LogRun:
     """A log (n rows) and what is measured on it.
 
-    Args:
-        log: Its columns.
-        target: The value that should have been reached, if known.
-        period: Of the parameter, if it has one.
-
-    Attributes:
-        parameter: The logged one; its range is that of the log, or its period.
-        losses, values: (n,).
-        has_value: Whether the log holds a parameter; else its values are the losses.
-        tail: Values that `classify` judges.
-        last_losses: Those of the last third.
-        height: Span of the finite losses.
-        stride: Steps between two rows.
-        jump_rows: Rows before a jump of the loss.
-        jumps: These jumps, described.
+    The parameter's range is that of the log, or its period; without a logged parameter the values
+    are the losses. `classify` judges the tail's values. The height is the span of the finite
+    losses, the stride the steps between two rows, and `jump_rows` are those before a jump of the
+    loss.
     """
 
     def __init__(self, log: Log, target: float | None, period: float | None) -> None:

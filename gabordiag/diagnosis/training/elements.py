@@ -69,13 +69,8 @@ _NEAR_BOUND = 0.95
 class Facts:
     """What the elements of one training are judged by.
 
-    Attributes:
-        training: The user's.
-        run: The training run.
-        lines: Losses along the elements.
-        batch: For finding the line of code at fault.
-        fitted: Coordinates of filters that least squares finds, by label.
-        stuck: Labels of those that are far from there.
+    The batch is for finding the line of code at fault. `fitted` are the coordinates of filters that
+    least squares finds, by label; `stuck`, the labels of those that are far from there.
     """
 
     training: Training
@@ -152,14 +147,9 @@ class Facts:
 
 
 class Judgement(NamedTuple):
-    """What holds an element back.
+    """What holds an element back, with what helps in words, empty for nothing.
 
-    Attributes:
-        verdict: `healthy` or a cause.
-        evidence: What was measured.
-        why: In words.
-        helps: What to do, in words; empty for nothing.
-        factor: By which its learning rate should be multiplied; None where the rate is no matter.
+    The factor multiplies its learning rate; None where the rate is no matter.
     """
 
     verdict: str
@@ -172,33 +162,18 @@ class Judgement(NamedTuple):
 class Judged:
     """One watched element, measured and judged.
 
-    Args:
-        facts: Of the training.
-        index: Of the element.
+    The lines are the loss along it with everything else as before and as after the training. Path
+    and slopes are coordinates and their gradients (T + 1,), of which the last `tail` are judged.
+    `own` is the minimum into whose basin the last value falls; `better`, the lowest one elsewhere
+    on the last line, if clearly lower; `better_at_first`, that of the first line, if the start lay
+    beside it, and the end does.
 
-    Attributes:
-        watched: Which number.
-        parameter: Its coordinate.
-        shown: Its value as a parameter, for people.
-        line_start: The loss along it, everything else as before the training.
-        line_final: As after it.
-        path: Coordinates (T + 1,).
-        slopes: Gradients of the coordinates (T + 1,).
-        tail: How many of the last steps are judged.
-        own: The minimum into whose basin the last value falls.
-        better: The lowest minimum elsewhere on the last line, if it is clearly lower.
-        better_at_first: Of the first line, if the start lay beside it, and the end does.
-        rate: Learning rate at the end, over what the optimizer divides the gradient by.
-        limit: What the rate times the curvature must stay below.
-        gap: How far the last value is from its minimum.
-        is_away: Whether the element could clearly lower the loss by going to its minimum.
-        judgement: What the first question that finds something says.
-        verdict: `healthy` or a cause.
-        goal: The minimum of its last line where it should be, as a coordinate, or None.
-        start: Value before the training.
-        final: Value after it; None where it is not finite.
-        moved: How far the value went, without whole periods.
-        gradient_share: Its gradient's size over that of all parameters together.
+    The rate is that at the end, over what the optimizer divides the gradient by; it times the
+    curvature must stay below the limit. The gap is how far the last value is from its minimum, and
+    an element that could clearly lower the loss by going there is away. The judgement is what the
+    first question that finds something says; the goal, the minimum of the last line where the
+    element should be, or None. `moved` is without whole periods, and `gradient_share` over all
+    parameters together.
     """
 
     def __init__(self, facts: Facts, index: int) -> None:
