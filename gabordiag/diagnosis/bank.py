@@ -84,8 +84,7 @@ class BankReproduction(Result):
     @property
     def headline(self) -> str:
         """What happened, in two sentences."""
-        count = len(self.errors)
-        text = f"{self.arrived} of {counted(count, 'filter', 'filters')} arrived"
+        text = f"{self.arrived} of {counted(len(self.errors), 'filter', 'filters')} arrived"
         parts = [f"{n} {FAULTS[verdict][n > 1]}" for verdict, n in self._causes().most_common()]
         text += (": " if parts else "") + ", ".join(parts) + "."
         if self.remedy is not None:

@@ -223,8 +223,7 @@ def normalize_input(facts: Facts) -> Remedy | None:
     """The image with zero mean and unit deviation, all else equal."""
     if facts.experiment is None or facts.experiment.normalize != "none":
         return None
-    bench = facts.with_experiment(normalize="standardize")
-    trial = bench.confirmed(facts.settings, facts.start)
+    trial = facts.with_experiment(normalize="standardize").confirmed(facts.settings, facts.start)
     return _from_trial("normalize_input", "--normalize standardize", trial)
 
 

@@ -98,8 +98,7 @@ class Case:
 
     def data(self) -> Data:
         """Returns the arrays, every file under the filter's name."""
-        tables = trajectory_tables(self.runs)
-        parts = {**tables, **self.basins.data(), **self.bifurcation.data()}
+        parts = {**trajectory_tables(self.runs), **self.basins.data(), **self.bifurcation.data()}
         return {f"{self.scenario.name}-{name}": table for name, table in parts.items()}
 
 

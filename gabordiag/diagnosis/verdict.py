@@ -243,8 +243,7 @@ def _seen_by(made_run: Run, sweep: Sweep | None) -> Sweep | None:
 def _surroundings(facts: Facts) -> dict[str, Any]:
     """What a diagnosis of several parameters shows instead of a landscape."""
     objective = facts.objective
-    at = facts.space.coordinates(objective.goals[0])[None]
-    hessian = objective.hessian(at, smooth=True)[0]
+    hessian = objective.hessian(facts.space.coordinates(objective.goals[0])[None], smooth=True)[0]
     spectrum = np.full(len(hessian), math.nan)
     if np.isfinite(hessian).all():
         spectrum = np.linalg.eigvalsh(hessian)
@@ -285,8 +284,7 @@ def _merged(facts: Facts, found: Mapping[str, Finding]) -> Finding:
     first, *others = said
     text = "; ".join([first, *(other[0].lower() + other[1:] for other in others)])
     evidence = {name: finding.evidence for name, finding in found.items()}
-    cause = next(iter(found.values())).cause
-    return Finding(cause, bool(bad), False, evidence, text)
+    return Finding(next(iter(found.values())).cause, bool(bad), False, evidence, text)
 
 
 def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:

@@ -59,8 +59,7 @@ class Basins(Result):
     @property
     def reached_share(self) -> FloatArray:
         """For every rate, the share of starts that reach the target (l,)."""
-        shares: FloatArray = (self.outcomes == CODES["reached"]).mean(axis=1)
-        return shares
+        return np.asarray((self.outcomes == CODES["reached"]).mean(axis=1))
 
     @property
     def best_lr(self) -> float | None:
@@ -151,8 +150,7 @@ def run_basins(
     starts = default_starts(objective) if starts is None else starts
     start = objective.parameter.start if start is None else start
     table = TabulatedObjective(objective, sweep.landscape) if table is None else table
-    runs = descend_batch(table, settings, lrs, starts, progress=progress)
-    codes, _ = runs.classify()
+    codes, _ = descend_batch(table, settings, lrs, starts, progress=progress).classify()
     return Basins(
         sweep=sweep,
         settings=settings,

@@ -399,8 +399,7 @@ def lyapunov_exponent(
         return None
     if momentum == 0:
         # A factor of exactly zero (superstable) would be minus infinity: bounded by rounding.
-        factors = np.maximum(np.abs(1 - products), np.finfo(np.float64).tiny)
-        return float(np.log(factors).mean())
+        return float(np.log(np.maximum(np.abs(1 - products), np.finfo(np.float64).tiny)).mean())
     w, v, total = 1.0, 0.0, 0.0
     for lr, curvature in zip(lrs.tolist(), curvatures.tolist(), strict=True):
         v = momentum * v + curvature * w

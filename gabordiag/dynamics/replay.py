@@ -51,8 +51,7 @@ def log_columns(names: Sequence[str], *, has_full_loss: bool = False) -> list[st
     """
     kinds = ("grad", "update", "lr")
     several = [f"{kind}_{name}" for kind in kinds for name in names] if len(names) > 1 else []
-    full = [FULL_LOSS] if has_full_loss else []
-    return ["step", *names, "loss", *kinds, *several, *full]
+    return ["step", *names, "loss", *kinds, *several, *([FULL_LOSS] if has_full_loss else [])]
 
 
 def as_steps(rows: Sequence[Sequence[float]], d: int = 1) -> list[Step]:

@@ -219,11 +219,6 @@ class Run(Result):
         apart = np.abs(self.trajectory.values[-1] - target) / self.space.tolerance
         return bool((apart <= 1.0).all())
 
-    @property
-    def is_chaotic(self) -> bool | None:
-        """Whether rounding decides where the run goes; None where the exponent is not known."""
-        return None if self.lyapunov is None else self.trusted_steps is not None
-
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows, without the trajectory's file."""
         space, path, best, offsets = self.space, self.trajectory, self.best_index, self.offsets
@@ -249,7 +244,7 @@ class Run(Result):
             "n_jumps": len(self.jumps),
             "jumps": [jump.to_dict(space) for jump in self.jumps],
             "lyapunov": finite_or_none(self.lyapunov),
-            "chaotic": self.is_chaotic,
+            "chaotic": None if self.lyapunov is None else self.trusted_steps is not None,
             "trusted_steps": self.trusted_steps,
             "symptoms": self.symptoms,
         }
@@ -502,8 +497,7 @@ def _curvatures(line: Line, values: FloatArray) -> FloatArray:
     if line.parameter.is_log:
         # With v = exp(c): d^2 L / dc^2 = L'' v^2 + L' v.
         second = second * distinct**2 + first * distinct
-    curvatures: FloatArray = second[place]
-    return curvatures
+    return np.asarray(second[place])
 
 
 def _sharpness(objective: Objective, values: FloatArray, lrs: FloatArray) -> list[float | None]:

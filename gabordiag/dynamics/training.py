@@ -72,8 +72,7 @@ class TrainingRun:
     @property
     def total(self) -> FloatArray:
         """Length of the gradient of all parameters together (T + 1,)."""
-        total: FloatArray = np.sqrt(np.sum([size**2 for size in self.sizes.values()], axis=0))
-        return total
+        return np.asarray(np.sqrt(np.sum([size**2 for size in self.sizes.values()], axis=0)))
 
     @property
     def is_finite(self) -> bool:

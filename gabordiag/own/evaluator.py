@@ -194,8 +194,7 @@ class FunctionLoss(Evaluator):
 
     def leaves(self, *values: float) -> Leaves:
         """Returns the value, or the vector, as a leaf."""
-        start = torch.tensor(values, dtype=self.dtype).reshape(self.shape)
-        return Leaves(start.requires_grad_())
+        return Leaves(torch.tensor(values, dtype=self.dtype).reshape(self.shape).requires_grad_())
 
     def run(self, leaves: Leaves) -> Tensor:
         """Returns the loss at the leaf."""

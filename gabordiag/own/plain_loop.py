@@ -77,8 +77,7 @@ class PlainLoop(Objective):
             return losses, None
         logs = [parameter.is_log for parameter in self.space.parameters]
         # dvalue/dcoordinate of a logarithm is the value.
-        factor = torch.tensor(np.where(logs, values, 1.0)).to(slopes)
-        return losses, (slopes * factor)[None]
+        return losses, (slopes * torch.tensor(np.where(logs, values, 1.0)).to(slopes))[None]
 
     def _gradient(self, loss: Tensor) -> Tensor | None:
         try:

@@ -205,7 +205,11 @@ class CustomObjective(UserObjective, Objective):
 
         def on_line(step: Tensor) -> Tensor:
             point = (middle + step * way).to(self.dtype)
-            return self._one_smooth(self._values(point))
+            value = self._values(point)
+            if self._has_squared and self.evaluator.is_root:
+                return self.evaluator.smooth(value)
+            loss = self.evaluator.loss(value)
+            return loss * loss if self._has_squared else loss
 
         evaluator = FunctionLoss(on_line, np.array(_TRIED))
         evaluator.dtype = self.dtype
@@ -216,9 +220,3 @@ class CustomObjective(UserObjective, Objective):
         except InputError:
             # The loss ends inside the ranges: nothing contradicts its derivatives.
             return 2
-
-    def _one_smooth(self, point: Tensor) -> Tensor:
-        if self._has_squared and self.evaluator.is_root:
-            return self.evaluator.smooth(point)
-        loss = self.evaluator.loss(point)
-        return loss * loss if self._has_squared else loss

@@ -476,8 +476,7 @@ class _Reader(LogRun):
         fall = begin - last
         steps = np.abs(self.parameter.offset(np.diff(self.values), 0.0))
         settled = steps[-len(self.tail) :].max() <= RESTING * steps.max()
-        much = settled or fall > PROGRESS * abs(begin)
-        return bool(fall > CLEAR * self.noise and much)
+        return bool(fall > CLEAR * self.noise and (settled or fall > PROGRESS * abs(begin)))
 
     def _resting_elsewhere(self) -> Explanation | None:
         if self.target is None or not self._progress() or self._surrounds_target():

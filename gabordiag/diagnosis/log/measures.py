@@ -298,8 +298,7 @@ class LogRun:
         if self.log.gradients is None or self.log.lrs is None:
             return None
         change = self.parameter.offset(np.diff(self.values), 0.0)
-        product: FloatArray = self.log.lrs[:-1] * np.diff(self.log.gradients) / change
-        return product
+        return np.asarray(self.log.lrs[:-1] * np.diff(self.log.gradients) / change)
 
     def rate(self) -> str:
         """Returns the rate to try, and instead of which: 1 / curvature if known, else a tenth."""

@@ -144,8 +144,7 @@ def _pick(
             )
         found = _pick(table, where, loss, loss, True)
         unread = (f"no number could be read{unreadable}",) if unreadable else ()
-        all_notes = found.notes + unread
-        return replace(found, value_name="", gradients=None, others=(), notes=all_notes)
+        return replace(found, value_name="", gradients=None, others=(), notes=found.notes + unread)
     # Of several parameters the gradient without a name is the first one's.
     nameless = () if value in together[1:] else _GRAD
     gradient = _find(columns, None, (f"grad_{value.lower()}", *nameless))

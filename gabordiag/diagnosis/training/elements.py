@@ -200,8 +200,7 @@ class Judged:
             self.gap = abs(float(self.parameter.offset(self.path[-1], self.own.value)))
         self.is_away = self._is_away()
         found = (question(self) for question in QUESTIONS)
-        healthy = Judgement("healthy", {}, "", "")
-        self.judgement = next((f for f in found if f is not None), healthy)
+        self.judgement = next((f for f in found if f is not None), Judgement("healthy", {}, "", ""))
         self.verdict = self.judgement.verdict
         goal = self.better or self.own
         if self.verdict == "wrong_basin" and self.better is None:
@@ -346,8 +345,7 @@ def _nonfinite(element: Judged) -> Judgement | None:
     # The run broke off: what can be asked is whether this rate could have held on the first line.
     points = element.line_start.landscape.points
     curvatures = [p.curvature for p in points if p.curvature is not None]
-    bend = max((abs(c) for c in curvatures), default=0.0)
-    product = element.rate * bend
+    product = element.rate * max((abs(c) for c in curvatures), default=0.0)
     evidence = {"lr_times_curvature": product, "limit": element.limit, "step": len(element.path)}
     if product > element.limit:
         why = (
@@ -412,8 +410,7 @@ def _held(element: Judged) -> Judgement | None:
     steps = rate * np.abs(slopes)
     if element.facts.run.divisors is not None:
         # The divisor lags behind the gradient, and near a minimum both are rounding.
-        divisor = float(element.facts.run.divisors[element.index])
-        steps = np.minimum(steps / divisor, rate) * 1e-2
+        steps = np.minimum(steps / float(element.facts.run.divisors[element.index]), rate) * 1e-2
     rounding = 64 * float(
         torch.finfo(element.facts.run.final[element.watched.element.name].dtype).eps
     )
@@ -619,8 +616,7 @@ def _ask(element: Judged, ask: Callable[[OwnObjective, float], Cut | None]) -> C
     with suppress(GabordiagError), training.kept(0):
         training.load({**state, name: values})
         inputs = tuple(source) if isinstance(source, list) else source
-        moved = Element(name, place, watched.label)
-        loss = ModuleLoss(training.model, (moved,), inputs)
+        loss = ModuleLoss(training.model, (Element(name, place, watched.label),), inputs)
         loss.loss_function, loss._target = training.loss, target
         value = float(values.reshape(-1)[place])
         objective = OwnObjective(loss, "loss", np.array([value]), 0)

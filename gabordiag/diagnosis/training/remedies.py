@@ -161,8 +161,7 @@ def _is_lower(before: FloatArray, after: FloatArray) -> bool:
     if len(after) < len(before):
         return False
     drop = float(before.mean() - after.mean())
-    count = len(before)
-    spread = float(np.hypot(before.std(), after.std())) / math.sqrt(max(1, count - 1))
+    spread = float(np.hypot(before.std(), after.std())) / math.sqrt(max(1, len(before) - 1))
     return drop > max(_ERRORS * spread, _LOWER * abs(float(before.mean())))
 
 
