@@ -138,6 +138,15 @@ class Tails:
     moved: BoolArray
 
 
+def classify_one(
+    around: Surroundings, values: FloatArray, losses: FloatArray, last_slope: float, moved: bool
+) -> tuple[str, int]:
+    """Returns the outcome and the period of one run's tail: values (tail, d), losses (tail,)."""
+    ends = np.array([last_slope]), np.array([moved])
+    codes, periods = classify(around, Tails(values[:, None], losses[:, None], *ends))
+    return OUTCOME_NAMES[int(codes[0])], int(periods[0])
+
+
 def classify(around: Surroundings, tails: Tails) -> tuple[IntArray, IntArray]:
     """Returns the outcome codes (n,) and periods (n,), 0 where no period of 2 or more was found."""
     space, values, losses = around.space, tails.values, tails.losses

@@ -18,13 +18,11 @@ import torch
 from gabordiag.dynamics.descend import State, descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import (
-    OUTCOME_NAMES,
     Attractor,
     IntArray,
     Jump,
     Surroundings,
-    Tails,
-    classify,
+    classify_one,
     count_symptoms,
     jump_steps,
     left_basin,
@@ -386,16 +384,11 @@ def run_many(
 
 def judge_outcome(around: Surroundings, trajectory: Trajectory) -> tuple[str, int | None]:
     """Returns the outcome and the period of a trajectory's tail."""
-    tail = tail_length(len(trajectory) - 1)
-    gradients = trajectory.gradients
-    tails = Tails(
-        trajectory.values[-tail:, None],
-        trajectory.losses[-tail:, None],
-        _slopes(around.space, gradients[-1:]),
-        np.array([bool(np.any(gradients != 0))]),
-    )
-    codes, periods = classify(around, tails)
-    return OUTCOME_NAMES[int(codes[0])], int(periods[0]) or None
+    tail, gradients = slice(-tail_length(len(trajectory) - 1), None), trajectory.gradients
+    slope, moved = _slopes(around.space, gradients[-1:])[0], bool(np.any(gradients != 0))
+    values, losses = trajectory.values[tail], trajectory.losses[tail]
+    outcome, period = classify_one(around, values, losses, slope, moved)
+    return outcome, period or None
 
 
 def _slopes(space: Space, gradients: FloatArray) -> FloatArray:
@@ -436,21 +429,11 @@ def judge(
         at = jump_steps(losses, largest - smallest)
         products = _sharpness(objective, trajectory.values[at], rates)
     outcome, period = judge_outcome(around, trajectory)
+    jumps = _jumps(trajectory, landscape, at, products)
     return Run(
-        settings,
-        rates,
-        objective,
-        landscape,
-        trajectory,
-        outcome,
-        period,
-        _jumps(trajectory, landscape, at, products),
-        count_symptoms(losses, largest),
-        lyapunov,
-        trusted,
-        minimum,
-        hessian,
-    )
+        settings, rates, objective, landscape, trajectory, outcome, period, jumps,
+        count_symptoms(losses, largest), lyapunov, trusted, minimum, hessian,
+    )  # fmt: skip
 
 
 def _jumps(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -212,15 +212,17 @@ def _end_basin(result: Run) -> tuple[CriticalPoint | None, FloatArray]:
     return None, np.empty(0)
 
 
+def _drawn(exact: ShortcutObjective | GaborObjective, size: int) -> Iterator[list[int]]:
+    """Yields independently drawn batches, as indices of images."""
+    count, generator = image_count(exact), np.random.default_rng([exact.experiment.seed, size])
+    for _ in range(NOISE_DRAWS):
+        yield generator.choice(count, size, replace=False).tolist()
+
+
 def measure_noise(exact: ShortcutObjective, value: float, batch_size: int) -> GradientNoise:
     """Returns how the gradients of independently drawn batches scatter at a value."""
-    count = image_count(exact)
-    generator = np.random.default_rng([exact.experiment.seed, batch_size])
     gradients = [
-        exact.on_images(generator.choice(count, batch_size, replace=False).tolist())
-        .gradient(value)
-        .item()
-        for _ in range(NOISE_DRAWS)
+        exact.on_images(images).gradient(value).item() for images in _drawn(exact, batch_size)
     ]
     return GradientNoise(value, exact.gradient(value).item(), float(np.std(gradients, ddof=1)))
 
@@ -231,12 +233,8 @@ def measure_joint_effect(
     """Returns what drawing batches changed in a run of several parameters, as JSON takes it."""
     space, images = exact.space, image_count(exact)
     at = space.coordinates(noisy.trajectory.values[0])[None]
-    generator = np.random.default_rng([exact.experiment.seed, batch_size])
     gradients = [
-        exact.on_images(
-            generator.choice(images, batch_size, replace=False).tolist()
-        ).loss_and_gradient(at)[1][0]
-        for _ in range(NOISE_DRAWS)
+        exact.on_images(some).loss_and_gradient(at)[1][0] for some in _drawn(exact, batch_size)
     ]
     full, deviation = exact.loss_and_gradient(at)[1][0], np.std(gradients, axis=0, ddof=1)
     epochs = (len(noisy.trajectory) - 1) * batch_size / images
@@ -275,17 +273,11 @@ def measure_effect(exact: ShortcutObjective, noisy: Run, free: Run, batch_size: 
         minimum = measure_noise(exact, point.value, batch_size)
         spread = float(offsets.std())
         predicted = _predict_spread(noisy.settings, point, minimum)
+    epochs, at_start = (len(noisy.trajectory) - 1) * batch_size / images, noisy.start
     effect = BatchEffect(
-        batch_size,
-        images,
-        (len(noisy.trajectory) - 1) * batch_size / images,
-        measure_noise(exact, noisy.start, batch_size),
-        minimum,
-        _leaves_basin(noisy),
-        _leaves_basin(free),
-        spread,
-        predicted,
-    )
+        batch_size, images, epochs, measure_noise(exact, at_start, batch_size), minimum,
+        _leaves_basin(noisy), _leaves_basin(free), spread, predicted,
+    )  # fmt: skip
     words = (_scatter_words(effect), _basin_words(effect), _rest_words(effect, noisy))
     return replace(effect, explanation=" ".join(words))
 

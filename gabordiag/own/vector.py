@@ -64,9 +64,9 @@ class CustomObjective(UserObjective, Objective):
         other.space = Space(tuple(parameters))
         return other
 
-    def restricted(self, names: Sequence[str], at: npt.ArrayLike | None = None) -> CustomObjective:
-        """Returns the loss of some of the parameters, the others at values (d,) or their starts."""
-        indices, evaluator, parameters = self._chosen(names, at)
+    def restricted(self, names: Sequence[str]) -> CustomObjective:
+        """Returns the loss of some of the parameters, the others at their starts."""
+        indices, evaluator, parameters = self._chosen(names)
         places = self._places[:, indices]
         other = CustomObjective(evaluator, self.loss_name, places, self._seed, parameters)
         other.is_root, other.takes_root_away = self.is_root, self.takes_root_away
@@ -77,7 +77,7 @@ class CustomObjective(UserObjective, Objective):
         return self.line(self.space.names[index], at)
 
     def line(self, name: str, at: npt.ArrayLike | None = None) -> OwnObjective:
-        """Returns the loss along one parameter, the others held fixed; as `restricted`."""
+        """Returns the loss along one parameter, the others fixed at values (d,) or their starts."""
         (index,), evaluator, (parameter,) = self._chosen([name], at)
         line = OwnObjective(evaluator, self.loss_name, self._places[:, index], self._seed)
         line.parameter = parameter
@@ -85,7 +85,7 @@ class CustomObjective(UserObjective, Objective):
         return line
 
     def _chosen(
-        self, names: Sequence[str], at: npt.ArrayLike | None
+        self, names: Sequence[str], at: npt.ArrayLike | None = None
     ) -> tuple[list[int], Evaluator, list[Parameter]]:
         point = self.space.start if at is None else np.asarray(at, dtype=np.float64)
         indices = [self._index(name) for name in names]

@@ -23,8 +23,7 @@ from gabordiag.dynamics.outcomes import (
     Attractor,
     Jump,
     Surroundings,
-    Tails,
-    classify,
+    classify_one,
     find_period,
     jump_steps,
     tail_length,
@@ -151,11 +150,9 @@ class LogRun:
         tail = len(self.tail)
         judgements = []
         for around in self._surroundings(steepest):
-            slope = np.array([last * around.space.tolerance[0]])
-            values = self.values[-tail:, None, None]
-            tails = Tails(values, self.losses[-tail:, None], slope, np.array([moved]))
-            codes, periods = classify(around, tails)
-            judgements.append((OUTCOME_NAMES[int(codes[0])], int(periods[0])))
+            slope = last * around.space.tolerance[0]
+            values, losses = self.values[-tail:, None], self.losses[-tail:]
+            judgements.append(classify_one(around, values, losses, slope, moved))
             if judgements[0][0] == "running":
                 # What passes whole periods is in no minimum.
                 break

@@ -21,10 +21,8 @@ from gabordiag.checks.cuts import Cut
 from gabordiag.checks.gradient import find_cut, find_unused
 from gabordiag.diagnosis.training.lines import Lines, shown
 from gabordiag.dynamics.outcomes import (
-    OUTCOME_NAMES,
     SETTLED_SHARE,
-    Tails,
-    classify,
+    classify_one,
     surroundings,
     tail_length,
 )
@@ -236,13 +234,8 @@ class Judged:
         points = tuple(replace(p, is_target=p.value == goal) for p in landscape.points)
         around = surroundings(replace(landscape, parameter=parameter, points=points))
         tail = slice(-self.tail, None)
-        tails = Tails(
-            self.path[tail, None, None],
-            run.losses[tail, None],
-            np.abs(self.slopes[-1:]) * parameter.tolerance,
-            np.array([bool((self.slopes != 0).any())]),
-        )
-        return OUTCOME_NAMES[int(classify(around, tails)[0][0])]
+        slope, moved = abs(self.slopes[-1]) * parameter.tolerance, bool((self.slopes != 0).any())
+        return classify_one(around, self.path[tail, None], run.losses[tail], slope, moved)[0]
 
     def attractor(self, line: SampledLine, step: int) -> CriticalPoint | None:
         """Returns the minimum of a line into whose basin the value at a step falls."""
@@ -592,16 +585,8 @@ def _rate_advice(element: Judged, factor: float) -> str:
 
 # In this order; the first that finds something is the verdict.
 QUESTIONS: tuple[Callable[[Judged], Judgement | None], ...] = (
-    _nonfinite,
-    _gradient,
-    _held,
-    _too_large,
-    _basin,
-    _twin,
-    _on_top,
-    _too_slow,
-    _beside_kernel,
-)
+    _nonfinite, _gradient, _held, _too_large, _basin, _twin, _on_top, _too_slow, _beside_kernel,
+)  # fmt: skip
 
 
 def _ask(element: Judged, ask: Callable[[OwnObjective, float], Cut | None]) -> Cut | None:
