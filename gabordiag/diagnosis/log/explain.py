@@ -144,22 +144,11 @@ class _Reader(LogRun):
     def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
         """Returns the looks in their order; the last one always applies."""
         return (
-            self._nonfinite,
-            self._too_short,
-            self._overflow,
-            self._reached,
-            self._frozen,
-            self._climbing,
-            self._growing,
-            self._kink,
-            self._repeating,
-            self._hovering,
-            self._wild,
-            self._descending,
-            self._resting_elsewhere,
-            self._fallen_back,
+            self._nonfinite, self._too_short, self._overflow, self._reached, self._frozen,
+            self._climbing, self._growing, self._kink, self._repeating, self._hovering,
+            self._wild, self._descending, self._resting_elsewhere, self._fallen_back,
             self._settled,
-        )
+        )  # fmt: skip
 
     def _result(
         self,
@@ -534,16 +523,9 @@ class _Curve(_Reader):
     def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
         """Returns the looks that need no value."""
         return (
-            self._nonfinite,
-            self._too_short,
-            self._overflow,
-            self._growing,
-            self._repeating,
-            self._jumping,
-            self._fallen_back,
-            self._descending,
-            self._settled,
-        )
+            self._nonfinite, self._too_short, self._overflow, self._growing, self._repeating,
+            self._jumping, self._fallen_back, self._descending, self._settled,
+        )  # fmt: skip
 
     def _jumping(self) -> Explanation | None:
         """Slow falls and sudden rises, again and again; noise falls and rises alike."""

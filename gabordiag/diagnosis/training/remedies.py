@@ -176,16 +176,9 @@ def _trials(
     for seed in seeds:
         try:
             run, loss, metric = run_training(
-                facts.training,
-                facts.run.watched,
-                plan.settings,
-                plan.rates,
-                seed=seed,
-                first=seed,
-                starts=plan.starts,
-                turning=plan.turning,
-                batches=batches,
-            )
+                facts.training, facts.run.watched, plan.settings, plan.rates, seed=seed, first=seed,
+                starts=plan.starts, turning=plan.turning, batches=batches,
+            )  # fmt: skip
         except InputError:
             # Code that does not accept the values that this plan leads to.
             losses.append(math.inf)
