@@ -53,16 +53,11 @@ RANGES = {
 class BankReproduction(Result):
     """Which filters of a student bank found their teachers, which did not, why, and what helps.
 
-    Attributes:
-        teacher: Parameters by name (n,).
-        diagnosis: Of the student's training.
-        errors: Of each filter after the training, the mean square of the difference of the
-            responses, over that of the teacher's response (n,).
-        errors_after: The same after the training with the remedy that brings most filters home.
-        remedy: Index of that remedy among the diagnosis's; None where none brings more.
-        teacher_kernels: (n, K, K).
-        kernels: Of the student before and after the training (2, n, K, K).
-        kernels_after: After the training with the remedy (n, K, K).
+    The teacher's parameters by name are (n,), its kernels (n, K, K), the student's before and after
+    the training (2, n, K, K). Errors are of each filter the mean square of the difference of the
+    responses, over that of the teacher's response (n,). `remedy` indexes the diagnosis's remedies:
+    the one that brings most filters home, after which `errors_after` and `kernels_after` are; None
+    where none brings more.
     """
 
     main_table = "filters"
@@ -89,8 +84,7 @@ class BankReproduction(Result):
     @property
     def headline(self) -> str:
         """What happened, in two sentences."""
-        count = len(self.errors)
-        text = f"{self.arrived} of {counted(count, 'filter', 'filters')} arrived"
+        text = f"{self.arrived} of {counted(len(self.errors), 'filter', 'filters')} arrived"
         parts = [f"{n} {FAULTS[verdict][n > 1]}" for verdict, n in self._causes().most_common()]
         text += (": " if parts else "") + ", ".join(parts) + "."
         if self.remedy is not None:
@@ -231,15 +225,8 @@ def reproduce_bank(
 class Bank:
     """Teacher and student, and the training of the student.
 
-    Args:
-        experiment: Whose image, padding, precision and device are used.
-        filters: Number n of filters of each.
-        seed: Of both.
-
-    Attributes:
-        teacher: Parameters by name (n,).
-        wanted: The teacher's kernels (n, K, K).
-        training: Of the student; its loss is the mean of the filters' errors.
+    The teacher's kernels are `wanted` (n, K, K); the training's loss is the mean of the filters'
+    errors.
     """
 
     def __init__(self, experiment: Experiment, filters: int, seed: int) -> None:

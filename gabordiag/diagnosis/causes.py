@@ -198,8 +198,7 @@ def _bounces_at_target(facts: Facts) -> bool:
         if not basin or late.min() < basin[0] or late.max() > basin[1]:
             return False
     sides = np.sign(facts.space.offsets(late, goal))
-    crossings = int((sides[1:] != sides[:-1]).sum(axis=0).max())
-    return crossings >= len(late) // 4
+    return int((sides[1:] != sides[:-1]).sum(axis=0).max()) >= len(late) // 4
 
 
 def step_too_small(facts: Facts) -> Finding:

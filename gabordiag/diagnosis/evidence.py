@@ -112,17 +112,8 @@ MULTI_START_GRID = 181
 class Trial:
     """A changed run and what became of it.
 
-    Attributes:
-        space: What was learned.
-        loss_name: Of the loss in use.
-        settings: Optimizer, schedule, steps, and the largest rate.
-        rates: Of each parameter (d,).
-        start: First values (d,).
-        outcome: A name of `OUTCOMES`.
-        final: Last values (d,).
-        final_loss: Last loss.
-        steps_to_target: First step from which on the values stay within tolerance; None if they
-            never do.
+    Rates, start and final values are (d,), the settings' rate the largest. `steps_to_target` is the
+    first step from which on the values stay within tolerance; None if they never do.
     """
 
     space: Space
@@ -175,12 +166,7 @@ def _unless_lucky(trials: Iterator[Trial]) -> Trial:
 
 
 class _Bench(ABC):
-    """What trials on an objective of one parameter and of several share.
-
-    Attributes:
-        objective: What is minimised.
-        space: What is learned.
-    """
+    """What trials on an objective of one parameter and of several share."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective, self.space = objective, objective.space
@@ -266,12 +252,7 @@ class _Bench(ABC):
 
 
 class LineBench(_Bench):
-    """An objective of one parameter with its landscape and its tables, on which trials are cheap.
-
-    Args:
-        line: What is minimised.
-        landscape: Of it, if it is already known.
-    """
+    """An objective of one parameter with its landscape and tables, on which trials are cheap."""
 
     def __init__(self, line: Line, landscape: Landscape | None = None) -> None:
         super().__init__(OfLine(line))
@@ -473,14 +454,9 @@ class LineBench(_Bench):
         below: float = math.inf,
         more_steps: bool = True,
     ) -> Trial | None:
-        """Returns a run that reaches the target from a start at some rate, or None.
+        """Returns a run that reaches the target from a start (d,) at some rate between, or None.
 
-        Args:
-            settings: Whose rate is varied; its steps are tried first, then more.
-            starts: First values (d,), any of them.
-            above: Only rates above this.
-            below: Only rates below this.
-            more_steps: Allow more steps than the settings' own.
+        The settings' rate is varied; their steps are tried first, then, with `more_steps`, more.
         """
         keeps_rate = settings.optimizer in PROPORTIONAL and settings.schedule == "constant"
         if keeps_rate and self.kink_slope is not None and np.isinf(self.kink_slope[0]):
@@ -516,14 +492,11 @@ def _descended(on: Line, settings: OptimizerSettings, *starts: float) -> list[Tr
 
 
 class SpaceBench(_Bench):
-    """An objective of several parameters; trials are runs of it, those of a question at once.
+    """An objective of several parameters with a target; trials of a question are run at once.
 
-    Args:
-        objective: What is minimised, with a target.
-        optimizer: Of the run under diagnosis.
-        rates: Of that run (d,): the optimizer keeps their ratios, and the largest is that of the
-            settings. Other optimizers take one rate for all parameters.
-        start: Of that run (d,), from which more rates are tried; None on another objective.
+    The optimizer of the run under diagnosis keeps the ratios of that run's rates (d,), and the
+    largest is that of the settings; other optimizers take one rate for all parameters. From that
+    run's start (d,) more rates are tried; it is None on another objective.
     """
 
     # Of Adam and Rprop, for angles and pixels.
@@ -791,10 +764,9 @@ Bench = LineBench | SpaceBench
 class Saddle:
     """A critical point, in whose neighbourhood the loss falls in some directions, at a run's end.
 
-    Attributes:
-        eigenvalues: Of the Hessian (d,), ascending: the first is negative, the last positive.
-        direction: In which the loss falls most, the change of each value (d,), the largest 1.
-        equal: Names of the parameters that started equal and remained so.
+    The Hessian's eigenvalues (d,) ascend from a negative to a positive one. The direction in which
+    the loss falls most is the change of each value (d,), the largest 1. `equal` names the
+    parameters that started equal and remained so.
     """
 
     eigenvalues: FloatArray
@@ -847,9 +819,6 @@ def with_lowest_as_target(run_: Run) -> Run:
     Searched by Adam from random starts, from the run's own start and end, and by Newton's method
     from where these were lowest. Of equally low ones it is the run's own, or the one nearest to its
     start.
-
-    Raises:
-        UsageError: Some of the parameters have a target, others none.
     """
     objective, space, path = run_.objective, run_.space, run_.trajectory
     if any(parameter.target is not None for parameter in space.parameters):
@@ -888,24 +857,10 @@ def arrival(space: Space, goal: FloatArray | None, trajectory: Trajectory) -> in
 class Facts:
     """Everything measured about one run.
 
-    Args:
-        run: The run under diagnosis.
-        sweep: Of one parameter, its landscape and gradient check; None of several.
-        bench: Of the objective, if there is one already.
-
-    Attributes:
-        faults: Of the gradient and the code, as far as they are known already.
-        space: What was learned.
-        goal_name: What a run should reach, in words; "the target" only where one was given.
-        no_minimum: The words for a range or a target without a minimum.
-        line: The objective of one parameter; None of several.
-        loss_eps: Relative rounding of the loss, as far as it is known.
-        landscape: Of one parameter, its critical points; None of several.
-        settings: Of the run; the rate is the largest of the parameters'.
-        start: First values (d,) of the run.
-        experiment: The Gabor experiment behind the objective, if it is one.
-        own_basin: The minimum into whose basin the start falls; None of several parameters.
-
+    Of several parameters there are no sweep, line, landscape (critical points) and basin of the
+    start. Faults are those of the gradient and the code, as far as they are known already;
+    `loss_eps` is the relative rounding of the loss. `goal_name` says what a run should reach, "the
+    target" only where one was given, and `no_minimum` words a range or a target without a minimum.
     """
 
     def __init__(self, run: Run, sweep: Sweep | None = None, bench: Bench | None = None) -> None:
@@ -1001,8 +956,7 @@ class Facts:
     def repaired(self, line: OwnObjective, value: float) -> tuple[str, Trial, Culprit] | None:
         """The run with the operation rewritten that makes the gradient infinite or NaN at a value.
 
-        Returns:
-            What to write, the run, and the operation; None where no repair of it is known.
+        Returns what to write, the run, and the operation; None where no repair of it is known.
         """
         culprit = find_culprit(line, value)
         if culprit is None or not culprit.repairs:

@@ -46,14 +46,9 @@ CONFIDENCE = 0.99
 
 @dataclass(frozen=True)
 class Remedy:
-    """One remedy and what came of it.
+    """One remedy and what came of it; it works where the changed run reached the target.
 
-    Attributes:
-        name: As in the interface.
-        works: Whether the changed run reached the target.
-        change: What to change, as an option or in words, with the value.
-        outcome: Of the changed run.
-        evidence: The figures.
+    The change is an option or words, with the value; the evidence, the figures.
     """
 
     name: str
@@ -228,8 +223,7 @@ def normalize_input(facts: Facts) -> Remedy | None:
     """The image with zero mean and unit deviation, all else equal."""
     if facts.experiment is None or facts.experiment.normalize != "none":
         return None
-    bench = facts.with_experiment(normalize="standardize")
-    trial = bench.confirmed(facts.settings, facts.start)
+    trial = facts.with_experiment(normalize="standardize").confirmed(facts.settings, facts.start)
     return _from_trial("normalize_input", "--normalize standardize", trial)
 
 

@@ -37,14 +37,9 @@ Log = Callable[[Sequence[float]], None]
 
 @dataclass(frozen=True)
 class Scenario:
-    """One filter, the rate at which it fails, and runs to compare.
+    """One filter, where it differs from the experiment's defaults, and the rates to compare.
 
-    Attributes:
-        name: In files and JSON.
-        filter: Parameters that differ from the experiment's defaults.
-        lr: Of the failing run.
-        small_lr: Of the cautious run.
-        bifurcation: Lowest and highest rate of the diagram.
+    `lr` fails, `small_lr` is cautious; the bifurcation's are the lowest and highest of the diagram.
     """
 
     name: str
@@ -68,16 +63,9 @@ SCENARIOS = (
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What one filter shows.
+    """What one filter shows; the diagnosis is of the failing run.
 
-    Attributes:
-        scenario: The filter and its rates.
-        sweep: The landscape.
-        failing: The run of the question.
-        runs: The failing run, with momentum, with a small rate, with mse at the small rate.
-        basins: Every start at every rate.
-        bifurcation: Where the iterates end up against the rate.
-        diagnosis: Of the failing run.
+    The runs: the failing one, with momentum, with a small rate, with mse at the small rate.
     """
 
     scenario: Scenario
@@ -110,18 +98,13 @@ class Case:
 
     def data(self) -> Data:
         """Returns the arrays, every file under the filter's name."""
-        tables = trajectory_tables(self.runs)
-        parts = {**tables, **self.basins.data(), **self.bifurcation.data()}
+        parts = {**trajectory_tables(self.runs), **self.basins.data(), **self.bifurcation.data()}
         return {f"{self.scenario.name}-{name}": table for name, table in parts.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Reproduction(Result):
-    """Both filters.
-
-    Attributes:
-        cases: By name.
-    """
+    """Both filters, by name."""
 
     cases: Mapping[str, Case]
 
@@ -140,15 +123,10 @@ def reproduce(
     log: Callable[[str], Log] | None = None,
     progress: Progress | None = None,
 ) -> Reproduction:
-    """Runs both filters on the experiment's image.
+    """Runs both filters on the experiment's image; filter and loss are the scenarios'.
 
-    Args:
-        experiment: Image, padding, precision; filter and loss are the scenarios'.
-        log: Given a trajectory's file name, returns a function that is called with every step.
-        progress: Called with (stages done, stages in all).
-
-    Raises:
-        InputError: The image cannot be used.
+    `log` returns, given a trajectory's file name, a function that is called with every step;
+    `progress` is called with (stages done, stages in all).
     """
     stages = itertools.count(1)
 
@@ -207,10 +185,7 @@ def _run_scenario(
     basins = run_basins(objective, scan, rates, starts, sweep=sweep, table=bench.table)
     stage()
     bifurcation = run_bifurcation(
-        objective,
-        failing,
-        log_spaced(*scenario.bifurcation, BIFURCATION_RATES),
-        table=bench.table,
+        objective, failing, log_spaced(*scenario.bifurcation, BIFURCATION_RATES), table=bench.table
     )
     stage()
     diagnosis = diagnose_objective(objective, failing, sweep=sweep, made_run=runs[0], bench=bench)

@@ -21,14 +21,7 @@ from gabordiag.diagnosis.evidence import Bench, Facts, arrival, with_lowest_as_t
 from gabordiag.diagnosis.remedies import OF_CODE, REMEDIES, Remedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
-from gabordiag.dynamics.run import (
-    Optimization,
-    Run,
-    StepListener,
-    as_objective_of,
-    judge,
-    run,
-)
+from gabordiag.dynamics.run import Optimization, Run, StepListener, as_objective_of, judge, run
 from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.critical import still_holds
@@ -87,17 +80,11 @@ _EXPLANATORY = (
 class Diagnosis(Result):
     """What is wrong, why, and what fixes it.
 
-    Attributes:
-        verdict: `healthy`, `equivalent_solution`, a cause, or `inconclusive`.
-        headline: One sentence: what is wrong and what to change to which value.
-        findings: Every suspect, the primary first, then contributing, then ruled out.
-        run: The run under diagnosis.
-        sweep: Of one parameter, its landscape; None of several.
-        windows: Which rates work, where they could be scanned.
-        remedies: Every remedy that was tried, those that work first.
-        jump_story: The first and the worst jump in words; empty without jumps.
-        target_hessian: Of several parameters, what the Hessian at the target says; see `condition`.
-        pairs: Of several, the loss on every pair's plane through the run's end.
+    The verdict is `healthy`, `equivalent_solution`, a cause, or `inconclusive`. Findings are of
+    every suspect, the primary first, then contributing, then ruled out; remedies that work come
+    first. Of several parameters there is no sweep, but what the Hessian at the target says (see
+    `condition`) and the loss on every pair's plane through the run's end. The jump story is the
+    first and the worst jump in words, empty without jumps.
     """
 
     main_table = "remedies"
@@ -168,21 +155,9 @@ def diagnose_objective(
     so, or if the run arrived all the same, every cause of `CAUSES`; and if it did not, the
     remedies.
 
-    Args:
-        objective: What is minimised.
-        settings: Optimizer, rate, steps.
-        start: First values, as `Space.point` takes them. Default: the parameters' own.
-        lr: Learning rates of single parameters, by name.
-        sweep: Of an objective of one parameter, if it is already known.
-        made_run: The run to diagnose, if it was already made.
-        loop: Of a module, what that run was made on: its state is carried from step to step.
-        bench: Of the objective, if there is one already.
-        listener: Called with every step of the run as it happens.
-        progress: Called with (causes and remedies done, about how many in all).
-
-    Raises:
-        UsageError: A start or a rate that cannot be.
-        InputError: The loss is not finite somewhere in the range, or the user's code failed.
+    `lr` are rates of single parameters. Sweep, run, and bench are made unless they are known
+    already; `loop` is what a module's run was made on: its state is carried from step to step.
+    `progress` is called with (causes and remedies done, about how many in all).
     """
     total = 2 + len(CAUSES) + len(REMEDIES)
     done = 0
@@ -268,8 +243,7 @@ def _seen_by(made_run: Run, sweep: Sweep | None) -> Sweep | None:
 def _surroundings(facts: Facts) -> dict[str, Any]:
     """What a diagnosis of several parameters shows instead of a landscape."""
     objective = facts.objective
-    at = facts.space.coordinates(objective.goals[0])[None]
-    hessian = objective.hessian(at, smooth=True)[0]
+    hessian = objective.hessian(facts.space.coordinates(objective.goals[0])[None], smooth=True)[0]
     spectrum = np.full(len(hessian), math.nan)
     if np.isfinite(hessian).all():
         spectrum = np.linalg.eigvalsh(hessian)
@@ -280,14 +254,8 @@ def _surroundings(facts: Facts) -> dict[str, Any]:
 def check_gradient(facts: Facts, loop: Objective | None = None) -> tuple[Finding, ...]:
     """Asks, before anything else, whether there is a gradient that can be trusted.
 
-    Of several parameters the same is asked along each of them, the others at the start.
-
-    Args:
-        facts: Of the run.
-        loop: A module's loop, if the run was made on one: its state is carried from step to step.
-
-    Returns:
-        The findings of `check_objective`; what is present comes with its counterfactual.
+    Of several parameters the same is asked along each of them, the others at the start. Findings
+    that are present come with their counterfactuals; `loop` as in `diagnose_objective`.
     """
     lines = (
         [facts.line]
@@ -316,8 +284,7 @@ def _merged(facts: Facts, found: Mapping[str, Finding]) -> Finding:
     first, *others = said
     text = "; ".join([first, *(other[0].lower() + other[1:] for other in others)])
     evidence = {name: finding.evidence for name, finding in found.items()}
-    cause = next(iter(found.values())).cause
-    return Finding(cause, bool(bad), False, evidence, text)
+    return Finding(next(iter(found.values())).cause, bool(bad), False, evidence, text)
 
 
 def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:

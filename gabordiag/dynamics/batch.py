@@ -39,14 +39,9 @@ _WORKERS = os.cpu_count() or 1
 class BatchRuns:
     """What is kept of a batch of runs: n = rates x starts of them, a rate's runs adjacent.
 
-    Attributes:
-        table: What the runs ran on.
-        shape: (rates, starts).
-        tail: The last values (tail, n).
-        last_gradient: At the last value (n,).
-        moved: Whether a gradient other than zero arrived at the first or at the last step (n,);
-            what moves a value without any, weight decay, leads on from a flat start.
-        history: Every value (steps + 1, n), where that was asked for; else the tail.
+    The tail holds the last values (tail, n), the history every one (steps + 1, n), where that was
+    asked for. `moved` says whether a gradient other than zero arrived at the first or at the last
+    step (n,); what moves a value without any, weight decay, leads on from a flat start.
     """
 
     table: TabulatedObjective
@@ -75,11 +70,7 @@ class BatchRuns:
 
 
 def require_batchable(settings: OptimizerSettings) -> None:
-    """Refuses what cannot run as a batch.
-
-    Raises:
-        UsageError: The optimizer does not act elementwise, or its rate changes.
-    """
+    """Refuses what cannot run as a batch: not elementwise, or with a rate that changes."""
     if not settings.is_elementwise or settings.schedule != "constant":
         raise UsageError(
             "a map needs an optimizer that acts elementwise, at a constant rate.",
@@ -100,9 +91,6 @@ def descend_batch(
     """Runs every start (s,) at every one of distinct rates (l,); the settings' own is not used.
 
     The last values are judged, by default a tenth of the steps; with `keep_history` all are kept.
-
-    Raises:
-        UsageError: The optimizer cannot run as a batch.
     """
     require_batchable(settings)
     tail = tail_length(settings.steps) if tail is None else tail

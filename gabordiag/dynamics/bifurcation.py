@@ -43,18 +43,12 @@ CHAOS_THRESHOLD = 5e-3
 
 @dataclass(frozen=True, eq=False)
 class Bifurcation(Result):
-    """The attractor from one start at every learning rate.
+    """The attractor from one start at every learning rate (l,), ascending.
 
-    Attributes:
-        landscape: What the runs ran on.
-        settings: Optimizer and steps; its own lr is not used.
-        start: First value of every run.
-        lrs: Ascending (l,).
-        values: The last values of every run (l, tail), not wrapped.
-        lyapunov: Exponent over the tail (l,); NaN where it is not defined (other optimizers than
-            plain or heavy-ball gradient descent).
-        periods: Of the cycle, 1 for a point at rest, 0 where none was found (l,).
-        outcomes: Codes into `OUTCOME_NAMES` (l,).
+    Values are the last ones of every run (l, tail), not wrapped. The exponent over the tail is NaN
+    where it is not defined (other optimizers than plain or heavy-ball gradient descent). The period
+    is that of the cycle, 1 for a point at rest, 0 where none was found; outcomes index
+    `OUTCOME_NAMES`.
     """
 
     grid = (("lr", "lr"), ("tail", ""))
@@ -151,10 +145,6 @@ def run_bifurcation(
     """Runs every one of ascending rates (l,) from one start and keeps and judges the tails.
 
     The start is by default the parameter's own; the table is made unless it is known already.
-
-    Raises:
-        UsageError: An optimizer that does not act elementwise at a constant rate, or fewer steps
-            than the tail.
     """
     if settings.steps <= tail:
         raise UsageError(

@@ -26,18 +26,9 @@ _PLAIN = (bool, int, float, str, type(None), Tensor)
 
 
 class Checkpoint:
-    """The file that holds a training's state.
+    """The file that holds a training's state, known again by `what`, the training's settings.
 
-    Args:
-        path: Of the file.
-        what: The training's settings, by which it is known again.
-
-    Attributes:
-        content: Read from the file; None where there is none.
-
-    Raises:
-        InputError: The file cannot be read.
-        UsageError: It is of another training.
+    The content is what was read from it; None where there is none.
     """
 
     def __init__(self, path: str | Path, what: Mapping[str, Any]) -> None:
@@ -64,11 +55,7 @@ class Checkpoint:
         self.content = content
 
     def save(self, content: Callable[[], Mapping[str, Any]], *, now: bool = False) -> None:
-        """Writes the state, if it is time or has to be now; the file is whole or the former one.
-
-        Raises:
-            OutputError: It cannot be written.
-        """
+        """Writes the state, if it is time or has to be now; the file is whole or the former one."""
         began = time.perf_counter()
         if not now and began < self._due:
             return

@@ -45,19 +45,9 @@ def descend(
 ) -> Iterator[State]:
     """Yields every step of n independent runs, the state before the first included.
 
-    Ends early, after the row that shows it, when no run is finite any more.
-
-    Args:
-        objective: What to minimise.
-        settings: Optimizer, schedule, steps; its own rate is not used.
-        starts: First values (n, d).
-        lrs: Learning rates (n, d).
-        logged: Of a single run, the first steps as an interrupted run has logged them; they are
-            made again with the logged gradients (see `_Replay`).
-
-    Raises:
-        UsageError: Several runs, or several rates, for an optimizer that is not elementwise.
-        InputError: The logged steps are not this run's.
+    Ends early, after the row that shows it, when no run is finite any more. Starts and rates are
+    (n, d); the settings' own rate is not used. Of a single run, `logged` are the first steps as an
+    interrupted run has logged them; they are made again with the logged gradients (see `_Replay`).
     """
     learned = _Learned(objective, settings, starts, lrs)
     known = _Replay(objective, settings, logged)
@@ -211,8 +201,7 @@ class _Replay:
     def evaluate(self, step: int, values: FloatArray, learned: _Learned) -> FloatArray:
         """Returns the losses (n,) of a step, and leaves the gradients with the optimizer.
 
-        Raises:
-            InputError: The log's values (n, d), or the first evaluation, are others.
+        The log is refused if its values (n, d), or the first evaluation, are others.
         """
         if step >= len(self._logged):
             return learned.evaluate()

@@ -146,8 +146,7 @@ class TrajectoryLogger:
         tensors = [source() for source in self._sources.values()]
         numbers = [_number("the loss", loss), _number("lr", lr)]
         # All in one transfer: reading single numbers would wait for the device once for each.
-        read = _read([*tensors, *map(_gradient, tensors), *numbers])
-        *values, loss_value, rate = read
+        *values, loss_value, rate = _read([*tensors, *map(_gradient, tensors), *numbers])
         count = len(values) // 2
         row = [*values[:count], loss_value, *values[count:], math.nan, rate]
         self._write([str(self._step), *(repr(number) for number in row)], values[0])

@@ -29,15 +29,10 @@ from gabordiag.results import Data, Progress, Result, View, read_only
 
 @dataclass(frozen=True, eq=False)
 class Basins(Result):
-    """The outcome of every start at every learning rate.
+    """The outcome of every start (s,) at every learning rate (l,), an index into `OUTCOME_NAMES`.
 
-    Attributes:
-        sweep: The landscape that the runs ran on.
-        settings: Optimizer and steps; its own lr is not used.
-        starts: (s,).
-        outcomes: Codes into `OUTCOME_NAMES` (l, s).
-        windows: The same rates from the start that is asked about, with what escapes and holds.
-        table_error: Of the tabulated gradient, relative.
+    The windows are the same rates from the start that is asked about, with what escapes and holds.
+    The table's error is that of the tabulated gradient, relative.
     """
 
     grid = (("lr", "lr"), ("start", "starts"))
@@ -64,8 +59,7 @@ class Basins(Result):
     @property
     def reached_share(self) -> FloatArray:
         """For every rate, the share of starts that reach the target (l,)."""
-        shares: FloatArray = (self.outcomes == CODES["reached"]).mean(axis=1)
-        return shares
+        return np.asarray((self.outcomes == CODES["reached"]).mean(axis=1))
 
     @property
     def best_lr(self) -> float | None:
@@ -129,11 +123,7 @@ class Basins(Result):
 
 
 def default_starts(objective: Line, count: int = 361) -> FloatArray:
-    """Returns starts over the whole range, both ends included; 361 are two a degree of a half turn.
-
-    Raises:
-        UsageError: Fewer than 2.
-    """
+    """Returns starts over the whole range, both ends included: 361 are two a degree."""
     if count < 2:
         raise UsageError(f"a map of {count} starts cannot be drawn.", "Give at least 2 starts.")
     return np.linspace(objective.parameter.low, objective.parameter.high, count)
@@ -154,17 +144,13 @@ def run_basins(
 
     One start is asked about besides, by default the parameter's own. Sweep and table are made
     unless they are known already.
-
-    Raises:
-        UsageError: An optimizer or schedule that cannot run as a batch, or no starts.
     """
     require_batchable(settings)
     sweep = sweep_objective(objective) if sweep is None else sweep
     starts = default_starts(objective) if starts is None else starts
     start = objective.parameter.start if start is None else start
     table = TabulatedObjective(objective, sweep.landscape) if table is None else table
-    runs = descend_batch(table, settings, lrs, starts, progress=progress)
-    codes, _ = runs.classify()
+    codes, _ = descend_batch(table, settings, lrs, starts, progress=progress).classify()
     return Basins(
         sweep=sweep,
         settings=settings,

@@ -70,18 +70,9 @@ SCHEDULES: dict[str, Schedule] = {
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """How to descend.
+    """How to descend; refuses a combination that torch.optim does not support.
 
-    Attributes:
-        optimizer: A name of `OPTIMIZERS`.
-        lr: Learning rate, > 0.
-        momentum: For the classes that take it (sgd, rmsprop); in [0, 1).
-        nesterov: For sgd with momentum.
-        schedule: A name of `SCHEDULES`.
-        steps: Number of optimizer steps, >= 1.
-
-    Raises:
-        UsageError: A combination that torch.optim does not support, or a number out of range.
+    Momentum in [0, 1) is for the classes that take it (sgd, rmsprop), nesterov for sgd with it.
     """
 
     optimizer: str = "sgd"
@@ -199,11 +190,7 @@ class BatchUpdate:
     the optimizer runs once at lr = 1, and what it leaves is the update per unit rate: on a tensor
     of zeros, or on the values where it looks at them (adamw's weight decay). The rate of rprop is
     only its first step size, which torch keeps per element. For other optimizers (asgd) each rate
-    gets its own group.
-
-    Args:
-        settings: Of the optimizer; its own lr is not used.
-        rates: Learning rates (n,), equal ones adjacent.
+    gets its own group; equal rates (n,) are adjacent. The settings' own is not used.
     """
 
     def __init__(self, settings: OptimizerSettings, rates: Tensor) -> None:

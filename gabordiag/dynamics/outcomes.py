@@ -80,12 +80,10 @@ def tail_length(steps: int) -> int:
 
 @dataclass(frozen=True)
 class Attractor:
-    """A minimum other than the target at which runs end.
+    """A minimum (d,) other than the target at which runs end.
 
-    Attributes:
-        values: (d,).
-        settled: A run whose tail stays so near, in tolerances, has settled, though it is not at
-            rest: its optimizer's steps do not shrink with the slope. None: no nearer than 1 counts.
+    A run whose tail stays as near as `settled`, in tolerances, has settled, though it is not at
+    rest: its optimizer's steps do not shrink with the slope. None: no nearer than 1 counts.
     """
 
     values: FloatArray
@@ -96,12 +94,8 @@ class Attractor:
 class Surroundings:
     """What outcomes are judged by: the parameters, and what is known of the landscape.
 
-    Attributes:
-        space: What was learned.
-        goals: Values (m, d) that count as the target; m = 0 where there is none.
-        attractors: Minima other than the target, as far as they are known.
-        rest_points: Values (k, d) at which no gradient is expected.
-        steepest: Largest slope per tolerance; see `Tails.last_slope`.
+    Goals (m, d) count as the target, and no gradient is expected at rest points (k, d). `steepest`
+    is the largest slope per tolerance; see `Tails.last_slope`.
     """
 
     space: Space
@@ -131,20 +125,26 @@ def surroundings(landscape: Landscape) -> Surroundings:
 
 @dataclass(frozen=True)
 class Tails:
-    """What is judged, of n runs of d parameters.
+    """What is judged, of n runs: values (tail, n, d), not wrapped, and losses (tail, n).
 
-    Attributes:
-        values: Of the parameters, not wrapped, (tail, n, d).
-        losses: (tail, n).
-        last_slope: Length of the gradient at the last value, each component times the parameter's
-            tolerance (n,): the change of the loss over a tolerance.
-        moved: Whether any gradient other than zero arrived in the whole run (n,).
+    `last_slope` is the length of the gradient at the last value, each component times the
+    parameter's tolerance (n,): the change of the loss over a tolerance. `moved` says whether any
+    gradient other than zero arrived in the whole run (n,).
     """
 
     values: FloatArray
     losses: FloatArray
     last_slope: FloatArray
     moved: BoolArray
+
+
+def classify_one(
+    around: Surroundings, values: FloatArray, losses: FloatArray, last_slope: float, moved: bool
+) -> tuple[str, int]:
+    """Returns the outcome and the period of one run's tail: values (tail, d), losses (tail,)."""
+    ends = np.array([last_slope]), np.array([moved])
+    codes, periods = classify(around, Tails(values[:, None], losses[:, None], *ends))
+    return OUTCOME_NAMES[int(codes[0])], int(periods[0])
 
 
 def classify(around: Surroundings, tails: Tails) -> tuple[IntArray, IntArray]:
@@ -335,17 +335,11 @@ def descends(
 class Jump:
     """One step across which the loss rose by a large part of the landscape's height.
 
-    Attributes:
-        step: Index of the values before the jump.
-        start: The values before (d,); `from` in JSON.
-        end: The values after (d,); `to` in JSON.
-        loss_before: At `start`.
-        loss_after: At `end`.
-        lr_times_curvature: Largest eigenvalue at `start` of lr^(1/2) H lr^(1/2), with H the Hessian
-            in coordinates; lr L'' of one parameter. Above 2 a quadratic diverges.
-        left_basin: Whether the step crossed the edge of the basin it started in; None where no
-            basins are known.
-        landed_near: The minimum into whose basin it fell, or None.
+    The step is the index of the values (d,) before it, at `start`; in JSON start and end are `from`
+    and `to`. `lr_times_curvature` is the largest eigenvalue there of lr^(1/2) H lr^(1/2), with H
+    the Hessian in coordinates; lr L'' of one parameter. Above 2 a quadratic diverges. Whether the
+    step left the basin it started in is None where no basins are known; it landed near the minimum
+    into whose basin it fell, or None.
     """
 
     step: int
@@ -399,19 +393,12 @@ def count_symptoms(losses: FloatArray, largest: float) -> int:
 def lyapunov_exponent(
     lrs: FloatArray, curvatures: FloatArray, momentum: float = 0.0
 ) -> float | None:
-    """Returns the Lyapunov exponent of (heavy-ball) gradient descent along an orbit.
+    """Returns the Lyapunov exponent of (heavy-ball) gradient descent along an orbit, per step.
 
-    Plain descent: the mean of ln|1 - lr L''| (Kong & Tao 2020, arXiv 2002.06189). With momentum
-    the tangent map of (w, v) is v <- beta v + L'' w, w <- w - lr v; its growth rate is measured on
-    a tangent vector that is renormalised at every step.
-
-    Args:
-        lrs: Learning rate at every step (m,).
-        curvatures: L'' at every value (m,).
-        momentum: beta.
-
-    Returns:
-        Per step; None where the orbit or its curvature is not finite, or empty.
+    Plain descent: the mean of ln|1 - lr L''| (Kong & Tao 2020, arXiv 2002.06189), of rates and
+    curvatures (m,). With momentum beta the tangent map of (w, v) is v <- beta v + L'' w, w <- w -
+    lr v; its growth rate is measured on a tangent vector that is renormalised at every step. None
+    where the orbit or its curvature is not finite, or empty.
     """
     if len(curvatures) == 0:
         return None
@@ -421,8 +408,7 @@ def lyapunov_exponent(
         return None
     if momentum == 0:
         # A factor of exactly zero (superstable) would be minus infinity: bounded by rounding.
-        factors = np.maximum(np.abs(1 - products), np.finfo(np.float64).tiny)
-        return float(np.log(factors).mean())
+        return float(np.log(np.maximum(np.abs(1 - products), np.finfo(np.float64).tiny)).mean())
     w, v, total = 1.0, 0.0, 0.0
     for lr, curvature in zip(lrs.tolist(), curvatures.tolist(), strict=True):
         v = momentum * v + curvature * w
@@ -437,23 +423,14 @@ def lyapunov_exponent(
 def trusted_steps(
     lyapunov: float | None, parameter: Parameter, values: FloatArray, eps: float
 ) -> int | None:
-    """Returns for how many steps the path of a chaotic run means anything.
+    """Returns for how many steps the path (n,) of a chaotic run means anything; None: for all.
 
     Two paths that differ by d drift apart as d exp(lambda t), lambda the Lyapunov exponent. Every
     evaluation is rounded, so no two machines, thread counts or orders of summation follow the same
-    path: from one rounding, eps, to the tolerance within which two values count as the same, it
-    takes t = ln(tolerance / eps) / lambda steps. Before, the path is a property of the problem;
-    after, of the rounding. Outcome, range of the losses, about how often they jump stay true.
-
-    Args:
-        lyapunov: Exponent a step, from the run.
-        parameter: What was learned.
-        values: The run's path (n,).
-        eps: Rounding unit of the precision it was computed in, relative.
-
-    Returns:
-        The steps, fewer than the run has; None where all of them can be trusted, because the run is
-        not chaotic, and where the exponent is not known.
+    path: from one rounding, eps (relative), to the tolerance within which two values count as the
+    same, it takes t = ln(tolerance / eps) / lambda steps. Before, the path is a property of the
+    problem; after, of the rounding. Outcome, range of the losses, about how often they jump stay
+    true.
     """
     if lyapunov is None or not lyapunov > 0:
         return None

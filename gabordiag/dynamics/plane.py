@@ -42,16 +42,10 @@ _PROGRESS_EVERY = 10
 
 @dataclass(frozen=True, eq=False)
 class PlaneBasins(Result):
-    """Outcomes of a plane of starts.
+    """Outcomes, as indices into `OUTCOME_NAMES` (m, k), of a plane of starts a (m,) and b (k,).
 
-    Attributes:
-        surface: The loss on the plane, with the minima found.
-        settings: Optimizer, steps.
-        lrs: Learning rate of each parameter (2,).
-        a: Starts of the first parameter (m,).
-        b: Of the second (k,).
-        outcomes: Index into `OUTCOME_NAMES` (m, k).
-        series_error: Relative error of the series that the runs are on.
+    The surface is the loss on the plane, with the minima found; the two rates are the parameters'.
+    The runs are on a series, of a relative error.
     """
 
     grid = (("a", "a"), ("b", "b"))
@@ -104,9 +98,6 @@ def run_plane(
     """Runs every start of a grid over the two parameters' ranges, with so many along each.
 
     Single parameters may have learning rates of their own, by name.
-
-    Raises:
-        UsageError: Not two parameters, a logarithm, or an optimizer that cannot run as a batch.
     """
     if len(objective.space) != 2 or any(p.is_log for p in objective.space.parameters):
         raise UsageError("a plane of starts needs two parameters as they are.")

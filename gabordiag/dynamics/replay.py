@@ -12,18 +12,12 @@ from gabordiag.objective.space import FloatArray
 
 
 class Step(NamedTuple):
-    """One logged step of one run: the state before it, and what it changed.
+    """One logged step of one run: the state (d,) before it, and what it changed.
 
-    Attributes:
-        step: Its number.
-        values: Of the parameters (d,).
-        loss: At the values.
-        gradients: Of the coordinates (d,).
-        updates: The changes that the optimizer made at this step (d,), so values + updates are the
-            next step's values; NaN in the last row, after which no step was made.
-        lrs: Learning rates (d,).
-        full_loss: Of runs on batches, the loss over all images; `loss` and `gradients` are then
-            those of the batch.
+    Gradients are of the coordinates. Updates are the changes that the optimizer made at this step,
+    so values + updates are the next step's values; NaN in the last row, after which no step was
+    made. Of runs on batches the full loss is over all images; loss and gradients are then those of
+    the batch.
     """
 
     step: int
@@ -57,8 +51,7 @@ def log_columns(names: Sequence[str], *, has_full_loss: bool = False) -> list[st
     """
     kinds = ("grad", "update", "lr")
     several = [f"{kind}_{name}" for kind in kinds for name in names] if len(names) > 1 else []
-    full = [FULL_LOSS] if has_full_loss else []
-    return ["step", *names, "loss", *kinds, *several, *full]
+    return ["step", *names, "loss", *kinds, *several, *([FULL_LOSS] if has_full_loss else [])]
 
 
 def as_steps(rows: Sequence[Sequence[float]], d: int = 1) -> list[Step]:

@@ -18,13 +18,11 @@ import torch
 from gabordiag.dynamics.descend import State, descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import (
-    OUTCOME_NAMES,
     Attractor,
     IntArray,
     Jump,
     Surroundings,
-    Tails,
-    classify,
+    classify_one,
     count_symptoms,
     jump_steps,
     left_basin,
@@ -58,14 +56,9 @@ _NEAR_END = 30.0
 class Trajectory:
     """All steps of a run; arrays of length steps + 1 (shorter if it became non-finite).
 
-    Attributes:
-        values: Of the parameters, as the optimizer left them, not wrapped (steps + 1, d).
-        losses: At the values (steps + 1,).
-        gradients: Of the coordinates, at the values (steps + 1, d).
-        updates: values[t + 1] - values[t] (steps + 1, d); NaN in the last row.
-        lrs: Learning rates of every step (steps + 1, d).
-        full_losses: Of runs on batches, the loss over all images; `losses` and `gradients` are then
-            those of the batches.
+    Values (steps + 1, d) are as the optimizer left them, not wrapped, gradients those of the
+    coordinates, and updates values[t + 1] - values[t], NaN in the last row. Of runs on batches the
+    full losses are over all images; losses and gradients are then those of the batches.
     """
 
     values: FloatArray
@@ -115,24 +108,15 @@ class Trajectory:
 class Run(Result):
     """One run of one parameter or of several, judged.
 
-    Attributes:
-        settings: Optimizer, schedule, steps.
-        rates: Learning rate of each parameter (d,).
-        objective: What it ran on; not shown.
-        landscape: Of one parameter; None of several.
-        trajectory: Every step.
-        outcome: A name of `OUTCOMES`.
-        period: Of the cycle it ends in, 2 or more, else None.
-        jumps: Every jump.
-        symptoms: How often the loss went from below 30% to above 60% of the largest in one step.
-        lyapunov: Exponent over the second half of the run; None where it is not defined.
-        trusted_steps: For how many steps the path can be trusted, if the run is chaotic; None if it
-            is not, or the exponent is not known.
-        minimum: Of several parameters, the minimum (d,) at which the run ends, or None.
-        hessian: Of several parameters, the eigenvalues there, or else at the run's end, of the
-            smooth loss in coordinates, and what they say; see `condition`.
-        batch_size: Images a step, of runs that compare batches with all images; else None.
-        batch: What drawing batches changed, as JSON shows it; None where none were drawn.
+    Of several parameters there is no landscape, but the minimum (d,) at which the run ends, and of
+    the Hessian there, or else at the run's end, the eigenvalues, of the smooth loss in coordinates,
+    and what they say; see `condition`. The period is that of the cycle it ends in, 2 or more. The
+    symptoms count how often the loss went from below 30% to above 60% of the largest in one step.
+    The exponent is over the second half of the run; None where it is not defined. A chaotic run's
+    path can be trusted for some steps; None if it is not chaotic, or the exponent is not known.
+
+    Of runs that compare batches with all images `batch_size` is images a step, and `batch` what
+    drawing them changed, as JSON shows it; None where none were drawn.
     """
 
     settings: OptimizerSettings
@@ -233,11 +217,6 @@ class Run(Result):
         apart = np.abs(self.trajectory.values[-1] - target) / self.space.tolerance
         return bool((apart <= 1.0).all())
 
-    @property
-    def is_chaotic(self) -> bool | None:
-        """Whether rounding decides where the run goes; None where the exponent is not known."""
-        return None if self.lyapunov is None else self.trusted_steps is not None
-
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows, without the trajectory's file."""
         space, path, best, offsets = self.space, self.trajectory, self.best_index, self.offsets
@@ -263,7 +242,7 @@ class Run(Result):
             "n_jumps": len(self.jumps),
             "jumps": [jump.to_dict(space) for jump in self.jumps],
             "lyapunov": finite_or_none(self.lyapunov),
-            "chaotic": self.is_chaotic,
+            "chaotic": None if self.lyapunov is None else self.trusted_steps is not None,
             "trusted_steps": self.trusted_steps,
             "symptoms": self.symptoms,
         }
@@ -286,14 +265,11 @@ class Run(Result):
 
 @dataclass(frozen=True, eq=False)
 class Optimization(Result):
-    """Several runs of the same parameters.
+    """Several runs of the same parameters, in the order of optimizers, rates, starts.
 
-    Attributes:
-        runs: In the order of optimizers, rates, starts; on batches, each followed by the same
-            without noise.
-        sweep: Of one parameter, the landscape that they ran on; None of several.
-        pairs: Of several, the loss on every pair's plane through the first run's end.
-        notes: What else to say to a person, in sentences.
+    On batches, each is followed by the same without noise. Of one parameter the sweep is that they
+    ran on; of several, pairs are the loss on every pair's plane through the first run's end. Notes
+    are what else to say to a person, in sentences.
     """
 
     runs: tuple[Run, ...]
@@ -354,21 +330,11 @@ def run(
 ) -> Run:
     """Runs one optimizer and judges the run.
 
-    Args:
-        objective: What to minimise.
-        settings: How.
-        start: First values, as `Space.point` takes them. Default: the parameters' own start.
-        lr: Learning rates of single parameters, by name. Default: the settings'.
-        landscape: Of an objective of one parameter, if it is already known.
-        listener: Called with every step as it happens.
-        stepped: The same objective in another form, tabulated or direct: the optimizer then steps
-            on it, and only the judging is done on `objective`. Default: a user's module in a loop
-            that carries its state from step to step.
-        logged: The first steps, if the run was interrupted; the listener does not get them again.
-
-    Raises:
-        UsageError: A start or a rate that cannot be.
-        InputError: The user's code failed, or the logged steps are not this run's.
+    The start is by default the parameters' own; `lr` are rates of single parameters by name, by
+    default the settings'. The optimizer may step on the same objective in another form, tabulated
+    or direct, which only the judging does on `objective`; by default it steps on a user's module in
+    a loop that carries its state from step to step. `logged` are the first steps of a run that was
+    interrupted; the listener does not get them again.
     """
     objective = as_objective_of(objective)
     on = as_plain_loop(objective) if stepped is None else as_objective_of(stepped)
@@ -418,16 +384,11 @@ def run_many(
 
 def judge_outcome(around: Surroundings, trajectory: Trajectory) -> tuple[str, int | None]:
     """Returns the outcome and the period of a trajectory's tail."""
-    tail = tail_length(len(trajectory) - 1)
-    gradients = trajectory.gradients
-    tails = Tails(
-        trajectory.values[-tail:, None],
-        trajectory.losses[-tail:, None],
-        _slopes(around.space, gradients[-1:]),
-        np.array([bool(np.any(gradients != 0))]),
-    )
-    codes, periods = classify(around, tails)
-    return OUTCOME_NAMES[int(codes[0])], int(periods[0]) or None
+    tail, gradients = slice(-tail_length(len(trajectory) - 1), None), trajectory.gradients
+    slope, moved = _slopes(around.space, gradients[-1:])[0], bool(np.any(gradients != 0))
+    values, losses = trajectory.values[tail], trajectory.losses[tail]
+    outcome, period = classify_one(around, values, losses, slope, moved)
+    return outcome, period or None
 
 
 def _slopes(space: Space, gradients: FloatArray) -> FloatArray:
@@ -468,28 +429,15 @@ def judge(
         at = jump_steps(losses, largest - smallest)
         products = _sharpness(objective, trajectory.values[at], rates)
     outcome, period = judge_outcome(around, trajectory)
+    jumps = _jumps(trajectory, landscape, at, products)
     return Run(
-        settings,
-        rates,
-        objective,
-        landscape,
-        trajectory,
-        outcome,
-        period,
-        _jumps(trajectory, landscape, at, products),
-        count_symptoms(losses, largest),
-        lyapunov,
-        trusted,
-        minimum,
-        hessian,
-    )
+        settings, rates, objective, landscape, trajectory, outcome, period, jumps,
+        count_symptoms(losses, largest), lyapunov, trusted, minimum, hessian,
+    )  # fmt: skip
 
 
 def _jumps(
-    path: Trajectory,
-    landscape: Landscape | None,
-    at: IntArray,
-    products: Sequence[float | None],
+    path: Trajectory, landscape: Landscape | None, at: IntArray, products: Sequence[float | None]
 ) -> tuple[Jump, ...]:
     jumps = []
     for t, product in zip(at.tolist(), products, strict=True):
@@ -532,8 +480,7 @@ def _curvatures(line: Line, values: FloatArray) -> FloatArray:
     if line.parameter.is_log:
         # With v = exp(c): d^2 L / dc^2 = L'' v^2 + L' v.
         second = second * distinct**2 + first * distinct
-    curvatures: FloatArray = second[place]
-    return curvatures
+    return np.asarray(second[place])
 
 
 def _sharpness(objective: Objective, values: FloatArray, lrs: FloatArray) -> list[float | None]:
@@ -595,20 +542,10 @@ def run_all(
     stepped: Objective | Line | None = None,
     logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
 ) -> Optimization:
-    """Runs every setting from every start.
+    """Runs every setting from every start, as `run` does; `lr` are rates of single parameters.
 
-    Args:
-        objective: What to minimise.
-        settings: How, one or several.
-        starts: First values, each as `Space.point` takes them.
-        lr: Learning rates of single parameters, by name.
-        sweep: Of an objective of one parameter, if it is already known.
-        listeners: Gives the listener of the index-th run.
-        stepped: The same objective in another form, to step on, as in `run`.
-        logged: Gives the first rows that the index-th run has logged, if it was interrupted.
-
-    Raises:
-        InputError: The user's code failed, or the logged steps are not these runs'.
+    Called with the index of a run, `listeners` gives its listener, and `logged` the first rows that
+    it has logged, if it was interrupted.
     """
     objective = as_objective_of(objective)
     line = objective.line if isinstance(objective, OfLine) else None

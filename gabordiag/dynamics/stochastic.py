@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -50,13 +50,7 @@ _MEMORIES = 3
 
 @dataclass(frozen=True)
 class GradientNoise:
-    """How the batches' gradients scatter at one value.
-
-    Attributes:
-        value: Of the parameter.
-        full_gradient: Of the loss over all images.
-        deviation: Standard deviation of a batch's gradient around its mean.
-    """
+    """The standard deviation of a batch's gradient around its mean at one value."""
 
     value: float
     full_gradient: float
@@ -69,23 +63,15 @@ class GradientNoise:
 
 @dataclass(frozen=True)
 class BatchEffect:
-    """What drawing batches changed in one run.
+    """What drawing batches of `size` images changed in one run, which saw each `epochs` times.
 
-    Attributes:
-        size: Images a step.
-        images: Of all.
-        epochs: How often the run saw each image.
-        noise_at_start: Of the gradient.
-        noise_at_minimum: At the one in whose basin the run ends; None at a kink, and where the tail
-            does not stay in one basin.
-        left_basin_at: First step outside the basin of the start, or None.
-        noise_free_left_basin_at: The same of the noise-free run.
-        spread: Standard deviation of the second half of the run, or of its tail if only that stays
-            in the basin; None where `noise_at_minimum` is.
-        predicted_spread: sqrt(lr s^2 / (L'' (2 - lr L''))), with s the gradient's deviation at the
-            minimum: the stationary one of plain gradient descent on a quadratic when batches are
-            drawn independently; about sqrt(lr s^2 / (2 L'')) for small lr. None elsewhere.
-        explanation: All of it in words.
+    The noise at a minimum is at the one in whose basin the run ends; None at a kink, and where the
+    tail does not stay in one basin. The steps are the first outside the basin of the start, of this
+    and of the noise-free run. The spread is the standard deviation of the second half of the run,
+    or of its tail if only that stays in the basin; predicted is sqrt(lr s^2 / (L'' (2 - lr L''))),
+    with s the gradient's deviation at the minimum: the stationary one of plain gradient descent on
+    a quadratic when batches are drawn independently; about sqrt(lr s^2 / (2 L'')) for small lr.
+    None elsewhere.
     """
 
     size: int
@@ -120,26 +106,10 @@ def run_all_batches(
 ) -> Optimization:
     """Runs every setting from every start, on batches of some images and on all images.
 
-    What is descended is `objective`; `exact` is the same through the shortcut, for what is measured
-    beside the run. The steps that the listeners of the runs get have a `full_loss`.
-
-    Args:
-        objective: The experiment's loss of one parameter or of several.
-        exact: As above.
-        settings: How, one or several.
-        starts: First values, each as `Space.point` takes them.
-        batch_size: Images a step.
-        lr: Learning rates of single parameters, by name.
-        sweep: Of an objective of one parameter.
-        listeners: Gives the listener of the index-th run.
-        logged: Gives the first rows that the index-th run has logged, if it was interrupted.
-
-    Returns:
-        Two runs for each setting and start: on batches, then noise-free. All draw the same batches.
-
-    Raises:
-        UsageError: No objective of an experiment.
-        InputError: The logged steps are not these runs'.
+    What is descended is `objective`, an experiment's; `exact` is the same through the shortcut, for
+    what is measured beside the run. The steps that the listeners of the runs get have a
+    `full_loss`; the rest is as in `run_all`. Two runs for each setting and start are returned, on
+    batches, then noise-free. All draw the same batches.
     """
     stepped, exact = as_objective_of(objective), as_objective_of(exact)
     source = exact.line if isinstance(exact, OfLine) else exact
@@ -242,15 +212,17 @@ def _end_basin(result: Run) -> tuple[CriticalPoint | None, FloatArray]:
     return None, np.empty(0)
 
 
+def _drawn(exact: ShortcutObjective | GaborObjective, size: int) -> Iterator[list[int]]:
+    """Yields independently drawn batches, as indices of images."""
+    count, generator = image_count(exact), np.random.default_rng([exact.experiment.seed, size])
+    for _ in range(NOISE_DRAWS):
+        yield generator.choice(count, size, replace=False).tolist()
+
+
 def measure_noise(exact: ShortcutObjective, value: float, batch_size: int) -> GradientNoise:
     """Returns how the gradients of independently drawn batches scatter at a value."""
-    count = image_count(exact)
-    generator = np.random.default_rng([exact.experiment.seed, batch_size])
     gradients = [
-        exact.on_images(generator.choice(count, batch_size, replace=False).tolist())
-        .gradient(value)
-        .item()
-        for _ in range(NOISE_DRAWS)
+        exact.on_images(images).gradient(value).item() for images in _drawn(exact, batch_size)
     ]
     return GradientNoise(value, exact.gradient(value).item(), float(np.std(gradients, ddof=1)))
 
@@ -261,12 +233,8 @@ def measure_joint_effect(
     """Returns what drawing batches changed in a run of several parameters, as JSON takes it."""
     space, images = exact.space, image_count(exact)
     at = space.coordinates(noisy.trajectory.values[0])[None]
-    generator = np.random.default_rng([exact.experiment.seed, batch_size])
     gradients = [
-        exact.on_images(
-            generator.choice(images, batch_size, replace=False).tolist()
-        ).loss_and_gradient(at)[1][0]
-        for _ in range(NOISE_DRAWS)
+        exact.on_images(some).loss_and_gradient(at)[1][0] for some in _drawn(exact, batch_size)
     ]
     full, deviation = exact.loss_and_gradient(at)[1][0], np.std(gradients, axis=0, ddof=1)
     epochs = (len(noisy.trajectory) - 1) * batch_size / images
@@ -305,17 +273,11 @@ def measure_effect(exact: ShortcutObjective, noisy: Run, free: Run, batch_size: 
         minimum = measure_noise(exact, point.value, batch_size)
         spread = float(offsets.std())
         predicted = _predict_spread(noisy.settings, point, minimum)
+    epochs, at_start = (len(noisy.trajectory) - 1) * batch_size / images, noisy.start
     effect = BatchEffect(
-        batch_size,
-        images,
-        (len(noisy.trajectory) - 1) * batch_size / images,
-        measure_noise(exact, noisy.start, batch_size),
-        minimum,
-        _leaves_basin(noisy),
-        _leaves_basin(free),
-        spread,
-        predicted,
-    )
+        batch_size, images, epochs, measure_noise(exact, at_start, batch_size), minimum,
+        _leaves_basin(noisy), _leaves_basin(free), spread, predicted,
+    )  # fmt: skip
     words = (_scatter_words(effect), _basin_words(effect), _rest_words(effect, noisy))
     return replace(effect, explanation=" ".join(words))
 

@@ -48,17 +48,12 @@ Levels = Callable[[Line, FloatArray], FloatArray]
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A piecewise quintic on equal cells.
+    """A piecewise quintic on equal cells, the last followed by the first where it is periodic.
 
-    Attributes:
-        origin: Value at which the first cell starts.
-        cell: Width of a cell.
-        cells: How many.
-        is_periodic: Whether the last cell is followed by the first.
-        coefficients: (cells, 6), powers of the position in the cell, 0 to 1.
-        kink: A value at which the function is 0/0, or None.
-        error: Largest error seen between the nodes, relative to the largest value.
-        beyond: The function outside an interval. Default: NaN there.
+    The coefficients (cells, 6) are of powers of the position in the cell, 0 to 1; the origin is
+    where the first starts. At a kink the function is 0/0. The error is the largest seen between the
+    nodes, relative to the largest value; `beyond` is the function outside an interval, NaN without
+    it.
     """
 
     origin: float
@@ -180,11 +175,7 @@ class TabulatedObjective(Line):
 
 
 def tabulate(objective: Line) -> tuple[Table, Table]:
-    """Returns tables of the loss and of its gradient.
-
-    Raises:
-        InputError: The loss is not finite somewhere in the range.
-    """
+    """Returns tables of the loss and of its gradient."""
     objective = cheap_objective(objective)
     parameter = objective.parameter
     is_periodic, origin = parameter.period is not None, parameter.low

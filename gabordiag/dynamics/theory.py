@@ -46,14 +46,11 @@ _DIVISOR_SHRINKS = (
 class Bound:
     """The stability bound of one kind of optimizer: a multiple of that of plain descent.
 
-    Attributes:
-        formula: As figures write it; L″ is the curvature, β the momentum.
-        source: Where it is derived.
-        caveat: Why a measurement may differ.
-        numerator: Of the multiple, as a polynomial in β, the constant first.
-        denominator: The same of its denominator.
-        is_estimate: The preconditioned curvature is taken as 1 / tolerance: gradients at the edge
-            of the tolerance are curvature x tolerance, and the optimizer divides by their size.
+    In the formula, as figures write it, L″ is the curvature, β the momentum. Numerator and
+    denominator of the multiple are polynomials in β, the constant first. In an estimate the
+    preconditioned curvature is taken as 1 / tolerance: gradients at the edge of the tolerance are
+    curvature x tolerance, and the optimizer divides by their size. The caveat says why a
+    measurement may differ.
     """
 
     formula: str
@@ -102,15 +99,7 @@ BOUNDS = {
 
 @dataclass(frozen=True)
 class Theory:
-    """A bound at one minimum or kink, and the measurement.
-
-    Attributes:
-        bound: Largest stable learning rate by theory.
-        entry: Of the table.
-        formula: The bound in words.
-        measured: `hold_lr`, or None.
-        place: Where, in words.
-    """
+    """A bound at one minimum or kink: the largest stable rate, and `hold_lr` as measured."""
 
     bound: float
     entry: Bound
@@ -158,13 +147,7 @@ def curvature_limit(settings: OptimizerSettings) -> float | None:
 def stability_bound(
     point: CriticalPoint, settings: OptimizerSettings, tolerance: float
 ) -> Theory | None:
-    """Returns the largest stable learning rate at a minimum or kink, or None without theory.
-
-    Args:
-        point: The minimum or kink.
-        settings: Of the optimizer; its own lr is not used.
-        tolerance: Of the parameter.
-    """
+    """Returns the largest stable learning rate at a minimum or kink, or None without theory."""
     entry = bound_entry(settings)
     if entry is None or settings.schedule != "constant":
         return None

@@ -72,8 +72,7 @@ class TrainingRun:
     @property
     def total(self) -> FloatArray:
         """Length of the gradient of all parameters together (T + 1,)."""
-        total: FloatArray = np.sqrt(np.sum([size**2 for size in self.sizes.values()], axis=0))
-        return total
+        return np.asarray(np.sqrt(np.sum([size**2 for size in self.sizes.values()], axis=0)))
 
     @property
     def is_finite(self) -> bool:
@@ -88,9 +87,6 @@ def rates_of(
 
     A rate is one for all, or goes by the name of a watched group, of a parameter or of a submodule,
     the longest first, and `others`; parameters that are not named have the default.
-
-    Raises:
-        UsageError: A name that fits nothing, or a rate that is not positive.
     """
     names = [name for name, _ in training.model.named_parameters()]
     given = dict(lr) if isinstance(lr, Mapping) else {OTHERS: float(lr)}
@@ -198,17 +194,9 @@ def _parts(
 
 
 def _go_on(
-    saved: Mapping[str, Any],
-    start: State,
-    trainer: _Trainer,
-    stream: BatchStream,
-    record: _Record,
+    saved: Mapping[str, Any], start: State, trainer: _Trainer, stream: BatchStream, record: _Record
 ) -> float:
-    """Brings a training to where a checkpoint was written; returns the seconds until then.
-
-    Raises:
-        UsageError: The model does not begin as the checkpoint's did.
-    """
+    """Brings a training to where a checkpoint was written; returns the seconds until then."""
     if saved["start"].keys() != start.keys() or not all(
         torch.equal(saved["start"][name].to(tensor), tensor) for name, tensor in start.items()
     ):

@@ -46,16 +46,11 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Result of a scan of learning rates from one start.
+    """Result of a scan of ascending learning rates (l,) from one start.
 
-    Attributes:
-        start: The start.
-        lrs: Learning rates, ascending (l,).
-        outcomes: Codes into `OUTCOME_NAMES` of the run from the start (l,).
-        periods: Period of the cycle that it ends in, 0 where there is none (l,).
-        escaped: Whether it left the basin of the start (l,).
-        held: Whether the runs from beside the target stayed in its basin and reached it (l,).
-        starts_in_target_basin: Whether the start lies in the target's basin.
+    Outcomes of the run from the start index `OUTCOME_NAMES`; it may have escaped the start's basin.
+    The period is that of the cycle that it ends in, 0 where there is none. `held` says whether the
+    runs from beside the target stayed in its basin and reached it.
     """
 
     start: float
@@ -140,8 +135,7 @@ def _intervals(lrs: FloatArray, works: BoolArray) -> list[tuple[float, float]]:
 def log_spaced(low: float, high: float, count: int) -> FloatArray:
     """Returns learning rates from low to high, evenly spaced in the logarithm.
 
-    Raises:
-        UsageError: Not ascending, fewer than 2, or outside 1e-100 to 1e100.
+    They ascend, are 2 or more, and lie in 1e-100 to 1e100.
     """
     if not (_LOWEST <= low < high <= _HIGHEST) or count < 2:
         raise UsageError(
@@ -214,11 +208,7 @@ def measure_windows(
     start: float,
     *others: float,
 ) -> tuple[Windows, ...]:
-    """Runs the scan: ascending rates (l,) from every start; the settings' own rate is not used.
-
-    Raises:
-        UsageError: The optimizer cannot run as a batch.
-    """
+    """Runs the scan: ascending rates (l,) from every start; the settings' own rate is not used."""
     landscape = table.landscape
     goal, beside = landscape.goal_value, beside_target(landscape)
     starts = np.array([*beside, start, *others])

@@ -178,11 +178,7 @@ def _is_for_each(what: str, value: Any) -> bool:
 
 
 def _vector_size(given: Mapping[str, Any]) -> int | None:
-    """Returns how many components a function's argument has; None where it is one number.
-
-    Raises:
-        UsageError: The numbers given do not agree.
-    """
+    """Returns how many components a function's argument has; None where it is one number."""
     sizes = {
         what: len(value)
         for what, value in given.items()
@@ -197,11 +193,7 @@ def _vector_size(given: Mapping[str, Any]) -> int | None:
 
 
 def _requests(names: Sequence[str], given: Mapping[str, Any]) -> list[ParameterRequest]:
-    """Returns what is asked of each parameter.
-
-    Raises:
-        UsageError: Numbers for other parameters, or not one for each.
-    """
+    """Returns what is asked of each parameter."""
     columns = [_one_each(names, what, value) for what, value in given.items()]
     return [
         ParameterRequest(**dict(zip(given, row, strict=True))) for row in zip(*columns, strict=True)
@@ -234,10 +226,6 @@ def as_module(subject: Any, param: str | Sequence[str] | None = None) -> nn.Modu
 
     A callable with exactly one argument that it needs is a function; one that needs none makes a
     module, unless it takes arguments and no `param` is named.
-
-    Raises:
-        UsageError: It is neither a function, nor a module, nor makes one.
-        InputError: Making the module failed, or made something else.
     """
     if isinstance(subject, nn.Module):
         return subject

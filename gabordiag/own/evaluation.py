@@ -281,8 +281,7 @@ class OwnObjective(UserObjective, Line):
     def known(self, since: int = 0) -> tuple[FloatArray, FloatArray]:
         """Returns the values where the loss was computed (n,), and the smooth losses there.
 
-        Args:
-            since: How many of the first are left out.
+        The first `since` are left out.
         """
         pairs = [
             (value, loss if is_smooth or not self._has_squared else loss * loss)

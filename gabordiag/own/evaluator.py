@@ -29,10 +29,8 @@ _A_VECTOR = (
 class Leaves:
     """What one training pass starts from: fresh leaves of torch's graph.
 
-    Attributes:
-        parameter: The tensor that holds the learned number.
-        index: The number's place in it, flattened.
-        tensors: All tensors of the module by name, `parameter` among them.
+    The parameter is the one of all the module's tensors, by name, that holds the learned number, at
+    a flattened index.
     """
 
     parameter: Tensor
@@ -41,11 +39,9 @@ class Leaves:
 
 
 class Slots:
-    """A tensor of which some entries are components of a point.
+    """A tensor of which some entries are components of a point, by flat index.
 
-    Args:
-        base: The tensor, with the values of the entries that are held fixed.
-        places: Component of the point by flat index into the tensor.
+    The base has the values of the entries that are held fixed.
     """
 
     def __init__(self, base: Tensor, places: Mapping[int, int]) -> None:
@@ -64,15 +60,10 @@ class Slots:
 class Evaluator(ABC):
     """A user's function or module at one point: of shape () where one number varies, else (d,).
 
-    Attributes:
-        shape: Of a point.
-        labels: Names of the numbers that vary.
-        dtype: Precision of a point.
-        device: Where a point lives.
-        held: Phrases that say which other numbers are held fixed, and at what.
-        precision: The coarsest of the losses so far.
-        is_root: Whether the loss is known to be the root of `smooth`.
-        scale: What the loss without its root is a difference of; 0 where that is unknown.
+    The labels name the numbers that vary; phrases say which others are held fixed, and at what. The
+    precision is the coarsest of the losses so far. The loss is known to be the root of `smooth`
+    where `is_root`; the scale is what it without its root is a difference of, 0 where that is
+    unknown.
     """
 
     shape: tuple[int, ...]
@@ -141,11 +132,8 @@ def refuse_without_numbers(label: str, tensor: Tensor) -> None:
 class FunctionLoss(Evaluator):
     """A function of one number, or of a vector, that returns the loss.
 
-    Args:
-        function: The user's.
-        places: Where it may be tried out: values (n,), or points (n, d) of a vector. Points are in
-            float32 where only that works.
-        name: Of its argument.
+    It is tried out at places: values (n,), or points (n, d) of a vector. Points are in float32
+    where only that works.
     """
 
     def __init__(
@@ -206,8 +194,7 @@ class FunctionLoss(Evaluator):
 
     def leaves(self, *values: float) -> Leaves:
         """Returns the value, or the vector, as a leaf."""
-        start = torch.tensor(values, dtype=self.dtype).reshape(self.shape)
-        return Leaves(start.requires_grad_())
+        return Leaves(torch.tensor(values, dtype=self.dtype).reshape(self.shape).requires_grad_())
 
     def run(self, leaves: Leaves) -> Tensor:
         """Returns the loss at the leaf."""

@@ -33,14 +33,7 @@ _numbers = itertools.count()
 
 
 class Location(NamedTuple):
-    """A line of the user's code.
-
-    Attributes:
-        file: Path as Python knows it.
-        line: Counted from 1.
-        function: The function that the line belongs to.
-        code: The line itself, stripped; empty where the source is not at hand.
-    """
+    """A line of the user's code, stripped; empty where the source is not at hand."""
 
     file: str
     line: int
@@ -109,12 +102,8 @@ def error_location(error: BaseException) -> Location | None:
 def user_code(what: str) -> Iterator[None]:
     """Turns whatever the user's code raises into an `InputError` with the user's own line.
 
-    Args:
-        what: What was being done, such as "running the objective".
-
-    Raises:
-        InputError: The block raised; the original is its cause. gabordiag's own errors and
-            interruptions pass through.
+    The original is its cause. gabordiag's own errors and interruptions pass through. `what` was
+    being done, such as "running the objective".
     """
     try:
         yield
@@ -153,14 +142,7 @@ def load_object(name: str) -> Any:
     """Returns the object that FILE.py:NAME or package.module:NAME names.
 
     Only the named file or module is run; it may import its neighbours, as a script may. Its source
-    is not cached on disk.
-
-    Args:
-        name: The name after the last colon may have dots (`Class.method`).
-
-    Raises:
-        UsageError: Not of that form.
-        InputError: No such file, module or name, or running it failed.
+    is not cached on disk. The name after the last colon may have dots (`Class.method`).
     """
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not all(part.isidentifier() for part in attribute.split(".")):

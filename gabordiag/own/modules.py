@@ -46,12 +46,9 @@ _MOST_NAMED = 4
 
 @dataclass(frozen=True)
 class Element:
-    """One number of a module's parameters.
+    """One number of a module's parameters, by its place in the flattened one.
 
-    Attributes:
-        name: The parameter's dotted name.
-        index: Of the number, in the flattened parameter.
-        label: As the user writes it, such as `layers.0.theta[1,0]`.
+    The label is as the user writes it, such as `layers.0.theta[1,0]`.
     """
 
     name: str
@@ -64,10 +61,6 @@ def find_elements(module: nn.Module, paths: str | Sequence[str] | None) -> tuple
 
     The path of a whole tensor names all its elements in order; None the only number of a module
     that has only one.
-
-    Raises:
-        UsageError: No such parameter, an element named twice, or no path where one is needed.
-        InputError: The module or the parameter cannot be studied.
     """
     _refuse_unusable(module)
     parameters = dict(module.named_parameters(remove_duplicate=False))
@@ -208,18 +201,10 @@ def _list_parameters(parameters: Mapping[str, Tensor]) -> str:
 
 
 class ModuleLoss(Evaluator):
-    """The loss of a module as a function of elements of its parameters.
+    """The loss of a module, the user's own or a copy, as a function of elements of its parameters.
 
-    Attributes:
-        module: What is run: a copy of the user's module, or that itself.
-        elements: Which numbers vary, d of them.
-        is_original: `module` is the user's own.
-        loss_function: Between output and target; None where the output is the loss.
-
-    Args:
-        module: The user's module.
-        elements: From `find_elements`.
-        source: Its input: a tensor, an array, a path, or a tuple of these; None for none.
+    Its source is a tensor, an array, a path, a tuple of these, or None for none. The loss function
+    is between output and target; None where the output is the loss.
     """
 
     def __init__(
@@ -285,13 +270,8 @@ class ModuleLoss(Evaluator):
     def set_target(self, target: Tensor, loss: Loss | LossFunction) -> None:
         """Sets the output to compare with, and by which loss.
 
-        Args:
-            target: For a loss of `LOSSES`, of the output's shape; for a function, anything that it
-                takes, such as labels.
-            loss: One of `LOSSES`, or a function of output and target.
-
-        Raises:
-            InputError: The target's shape is not the output's, or one of them is complex.
+        The target is for a loss of `LOSSES` of the output's shape; for a function of output and
+        target, anything that it takes, such as labels.
         """
         output = self.output(self.tensor(self.own_values))
         if isinstance(loss, Loss):
@@ -493,11 +473,7 @@ def _readings(source: Any, dtype: torch.dtype, device: torch.device) -> list[Ten
 
 
 def read_tensor(source: Any) -> Tensor:
-    """Returns a tensor from a tensor, an array, or the path of a .npy file.
-
-    Raises:
-        InputError: It cannot be read, or holds no numbers.
-    """
+    """Returns a tensor from a tensor, an array, or the path of a .npy file."""
     if isinstance(source, Tensor):
         return source.detach()
     if isinstance(source, (str, Path)):

@@ -51,19 +51,12 @@ def measure_noise(function: Function, places: FloatArray, spacing: float) -> flo
 
 
 def noise_at(function: Function, places: FloatArray, spacing: float) -> FloatArray:
-    """Returns the standard deviation of a function's noise at several places.
+    """Returns the standard deviation of a function's noise at several places (m,).
 
-    The k-th difference of independent noise of deviation s has the variance s^2 binom(2k, k),
-    while that of a smooth function falls like spacing^k (Moré & Wild 2011, doi 10.1137/100786125).
-
-    Args:
-        function: (n,) -> (n,).
-        places: (m,).
-        spacing: Between the points of a table: far below the function's own scale, far above the
-            rounding of its argument.
-
-    Returns:
-        (m,), in the unit of the function; infinity where values are not finite.
+    The k-th difference of independent noise of deviation s has the variance s^2 binom(2k, k), while
+    that of a smooth function falls like spacing^k (Moré & Wild 2011, doi 10.1137/100786125). So the
+    spacing should be far below the function's own scale, far above the rounding of its argument.
+    Infinity where values are not finite.
     """
     offsets = spacing * (np.arange(_TABLE_POINTS) - _TABLE_POINTS // 2)
     values = function((places[:, None] + offsets).ravel()).reshape(len(places), -1)
@@ -171,14 +164,9 @@ def places_inside(
     """Returns where to differentiate and how far to reach, so that no difference leaves a range.
 
     A function may end where its range does; beyond it, where it was asked about, it is taken to be
-    defined. `differentiate` steps a tenth of the reach, here a little less than there is.
-
-    Args:
-        points: (n,) or (n, d), as coordinates.
-        low: Lower ends of the ranges, (d,) or of the only one.
-        high: Upper ends.
-        ended: Where ranges are no whole periods.
-        margin: How far from the ends derivatives are taken. Default: a thousandth of the range.
+    defined. `differentiate` steps a tenth of the reach, here a little less than there is. Points
+    (n,) or (n, d) are coordinates; `ended` is where ranges are no whole periods, and the margin,
+    how far from the ends derivatives are taken, by default a thousandth of the range.
     """
     width = np.asarray(high) - low
     margin = 1e-3 * width if margin is None else margin
@@ -195,17 +183,13 @@ def differentiate(
     reach: FloatArray | float,
     noise: FloatArray | float = 0.0,
 ) -> NumericDerivatives:
-    """Differentiates a function by Ridders' extrapolation of central differences.
+    """Differentiates a function (n,) -> (n,) by Ridders' extrapolation of central differences.
 
     Central differences at steps h, h/2, h/4, ... have errors in even powers of h, which Neville's
     scheme removes one by one; the entry that agrees best with its neighbours is taken, and the
-    disagreement is its error (Ridders 1982, doi 10.1016/S0141-1195(82)80057-0).
-
-    Args:
-        function: (n,) -> (n,).
-        values: Where (n,).
-        reach: The function's own scale (a radian for angles); the largest step is a tenth of it.
-        noise: Of the function's values, (n,) or of all; no error is less than what it makes of it.
+    disagreement is its error (Ridders 1982, doi 10.1016/S0141-1195(82)80057-0). The reach is the
+    function's own scale (a radian for angles); the largest step is a tenth of it. No error is less
+    than what the noise of the function's values makes of it.
     """
     values = np.asarray(values, dtype=np.float64)
     steps = _FIRST_STEP * np.broadcast_to(reach, values.shape) / 2.0 ** np.arange(_LEVELS)[:, None]
@@ -229,21 +213,13 @@ def follows_closely(
     reach: FloatArray | float,
     noise: float,
 ) -> npt.NDArray[np.bool_]:
-    """Whether slopes are those of a function's values close up, whatever extrapolation says.
+    """Whether slopes (n,) are those of a function's values close up, whatever extrapolation says.
 
     Central differences are the derivative of neither side of a kink, and extrapolation is led
     astray by ripples finer than its steps and by poles. A slope that is right lies between the two
-    one-sided difference quotients, at some step that is small enough.
-
-    Args:
-        function: (n,) -> (n,).
-        values: Where (n,).
-        slopes: What is in question (n,).
-        reach: As in `differentiate`.
-        noise: From `measure_fine_noise`.
-
-    Returns:
-        (n,); False also where no step shows anything: the function is level, or noise hides it.
+    one-sided difference quotients, at some step that is small enough. The noise is that of
+    `measure_fine_noise`; False also where no step shows anything: the function is level, or noise
+    hides it.
     """
     reaches = np.broadcast_to(reach, values.shape)
     center = function(values)

@@ -40,13 +40,9 @@ _INSIDE = (0.1180339887, 0.3819660113, 0.5130009317, 0.6360098248, 0.8541019662)
 
 @dataclass(frozen=True)
 class ParameterRequest:
-    """What the user asks of a parameter; None where nothing is given.
+    """What the user asks of a parameter, a period of 0 for none; None where nothing is given.
 
-    Attributes:
-        range: Lowest and highest value.
-        period: The loss's period; 0 for none.
-        start: Where an optimizer starts.
-        target: The value that made the target.
+    The start is where an optimizer starts; the target, the value that made the target.
     """
 
     range: Sequence[float] | None = None
@@ -81,18 +77,9 @@ def choose_parameter(
 
     A period is looked for among pi/2, pi, 2 pi, 180, 360 and the range's own width, as far as they
     fit into the range, so that a range narrower than the period is an interval. With a period,
-    given or found, the range is one period from its lower end, or around 0 where none is given.
-
-    Args:
-        name: The parameter's.
-        function: The loss (n,) at values (n,).
-        request: What the user asks of it.
-        own_value: What a module's parameter stands at; None for a function.
-        eps: Relative rounding of the function's argument.
-
-    Raises:
-        UsageError: No range is given where there is no period; or a start or target outside.
-        InputError: The loss does not repeat after the given period.
+    given or found, the range is one period from its lower end, or around 0 where none is given;
+    without one it must be given. The own value is what a module's parameter stands at; eps, the
+    relative rounding of the function's argument.
     """
     places = request.places(own_value)
     values = function(places)

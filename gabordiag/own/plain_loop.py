@@ -34,16 +34,8 @@ _DECIDES = 1e-3
 class PlainLoop(Objective):
     """The steps of one run of a user's module, its state carried from each to the next.
 
-    Attributes:
-        space: What is learned.
-        may_fail: Take a step whose backward pass fails for lack of a graph as one without a
-            gradient, instead of raising.
-        failure: Why a step got no gradient, in a sentence; empty where every one did.
-
-    Args:
-        objective: Of several parameters or, through `OfLine`, of one.
-        user: What evaluates it.
-        module: Its module.
+    It may take a step whose backward pass fails for lack of a graph as one without a gradient,
+    instead of raising; the failure says why a step got none, empty where every one did.
     """
 
     def __init__(self, objective: Objective, user: UserObjective, module: ModuleLoss) -> None:
@@ -74,11 +66,7 @@ class PlainLoop(Objective):
         return self._objective.loss(coordinates)
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
-        """Returns the loss (1,) of the next step and its gradient (1, d); None where none arrives.
-
-        Raises:
-            InputError: The user's code failed.
-        """
+        """Returns the next loss (1,) and its gradient (1, d), None where none arrives."""
         values = self.space.values(to_numpy(coordinates))[0]
         self._module.put(self._leaves, values)
         with self._user.streams():
@@ -89,8 +77,7 @@ class PlainLoop(Objective):
             return losses, None
         logs = [parameter.is_log for parameter in self.space.parameters]
         # dvalue/dcoordinate of a logarithm is the value.
-        factor = torch.tensor(np.where(logs, values, 1.0)).to(slopes)
-        return losses, (slopes * factor)[None]
+        return losses, (slopes * torch.tensor(np.where(logs, values, 1.0)).to(slopes))[None]
 
     def _gradient(self, loss: Tensor) -> Tensor | None:
         try:
@@ -116,15 +103,10 @@ class PlainLoop(Objective):
         return f": the module keeps {', '.join(names)} from one step to the next" if names else ""
 
     def compare(self, values: FloatArray, losses: FloatArray) -> Finding | None:
-        """Compares a run's losses with those of the module as it was given.
+        """Compares a run's losses (steps + 1,) with those of the module as it was given.
 
-        Args:
-            values: Of the run (steps + 1, d).
-            losses: Of the run (steps + 1,).
-
-        Returns:
-            What the state that is carried does to the run; None where it does nothing, and where
-            evaluations of a fresh module at one value differ.
+        Says what the state that is carried does to the run; None where it does nothing, and where
+        evaluations of a fresh module at one value differ.
         """
         if self.failure:
             return Finding("no_gradient", True, False, {"carried": True}, self.failure, _IN_FORWARD)

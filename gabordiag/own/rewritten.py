@@ -51,10 +51,8 @@ class _Rewritten:
 def rewritten(line: OwnObjective, *rewrites: Rewrite, squared: bool = False) -> OwnObjective:
     """Returns a user's loss of one parameter with its code run otherwise.
 
-    Args:
-        line: The loss.
-        rewrites: Each makes a mode under which the code runs.
-        squared: Square the loss, as `loss ** 2` in the user's code would.
+    Each rewrite makes a mode under which the code runs; the loss is squared as `loss ** 2` in the
+    user's code would.
     """
     other = copy.copy(line)
     # What was found out of the loss is not true of the other.

@@ -14,12 +14,9 @@ import torch
 class RandomStreams:
     """The objective's own place in torch's, NumPy's and Python's global random streams.
 
-    Whatever an evaluation draws, it draws from streams that start at a seed and go on from one
-    evaluation to the next; the program's own streams stand still meanwhile.
-
-    Args:
-        seed: Where they start; None for where the program's stand now.
-        device: Whose stream is looked after beside the CPU's.
+    Whatever an evaluation draws, it draws from streams that start at a seed, None for where the
+    program's stand now, and go on from one evaluation to the next; the program's own streams stand
+    still meanwhile. The device's is looked after beside the CPU's.
     """
 
     def __init__(self, seed: int | None, device: torch.device) -> None:

@@ -96,8 +96,7 @@ class Training:
     def epoch(self, first: int = 0) -> Iterator[Batch]:
         """Yields the batches once, of which there is at least one.
 
-        Args:
-            first: Of a list, begin with this one; a DataLoader has its own order.
+        A list begins with the `first`; a DataLoader has its own order.
         """
         batches = self.batches
         if first and isinstance(batches, Sequence) and len(batches):
@@ -124,11 +123,7 @@ class Training:
         return tuple(itertools.islice(self.epoch(), count))
 
     def compare(self, run: Callable[..., Any], batch: Batch) -> tuple[Tensor, Any]:
-        """Returns the loss (0-dim) of a batch, and the output; `run` calls the model.
-
-        Raises:
-            InputError: The user's code failed, or the loss is not one number.
-        """
+        """Returns the loss (0-dim) of a batch, and the output; `run` calls the model."""
         source, target = batch
         with user_code("running the module"):
             if isinstance(source, Mapping):
@@ -195,10 +190,6 @@ class BatchStream:
 
     A place is where the random streams stood when its epoch began, and how many of the epoch's
     batches are over: they are read again on the way there.
-
-    Args:
-        training: Whose batches.
-        first: As in `Training.epoch`.
     """
 
     def __init__(self, training: Training, first: int = 0) -> None:
@@ -247,12 +238,10 @@ class BatchStream:
 class Watched:
     """One number of a module that is watched while everything is trained.
 
-    Attributes:
-        element: Place and label.
-        group: The parameter as it was asked for, such as `gabor.sigma`.
-        kind: `value`; `log` where the module keeps the logarithm, `log_sigma` for `sigma`; `vector`
-            where it keeps (cos 2 theta, sin 2 theta) for `theta`, as `GaborConv2d` does.
-        row: Index along the tensor's first dimension: which filter; None of a single number.
+    The group is the parameter as it was asked for, such as `gabor.sigma`; the kind, `value`, `log`
+    where the module keeps the logarithm, `log_sigma` for `sigma`, or `vector` where it keeps (cos 2
+    theta, sin 2 theta) for `theta`, as `GaborConv2d` does. The row is the index along the tensor's
+    first dimension: which filter; None of a single number.
     """
 
     element: Element
@@ -295,11 +284,7 @@ class Watched:
 
 
 def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched, ...]:
-    """Returns the elements that paths such as `gabor.theta` or `gabor.sigma[3]` name.
-
-    Raises:
-        UsageError: No such parameter, or one named twice.
-    """
+    """Returns the elements that paths such as `gabor.theta` or `gabor.sigma[3]` name."""
     names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     asked = [params] if isinstance(params, str) else list(params)
     if not asked:

@@ -45,16 +45,11 @@ class CustomObjective(UserObjective, Objective):
         self.space = Space(tuple(parameters))
 
     def with_logs(self, names: Sequence[str]) -> CustomObjective:
-        """Returns the same objective with some parameters moved as their logarithms.
-
-        Raises:
-            UsageError: A name that is not learned, or a parameter that may be 0 or negative.
-        """
+        """Returns the same objective with some parameters, above 0, moved as their logarithms."""
         for name in names:
             if self.space.parameters[self._index(name)].low <= 0:
                 raise UsageError(
-                    f"{name} cannot be learned as a logarithm.",
-                    "Give it a range above 0.",
+                    f"{name} cannot be learned as a logarithm.", "Give it a range above 0."
                 )
         return self._with([replace(p, is_log=p.name in names) for p in self.space.parameters])
 
@@ -69,13 +64,9 @@ class CustomObjective(UserObjective, Objective):
         other.space = Space(tuple(parameters))
         return other
 
-    def restricted(self, names: Sequence[str], at: npt.ArrayLike | None = None) -> CustomObjective:
-        """Returns the loss of some of the parameters, the others at values (d,) or their starts.
-
-        Raises:
-            UsageError: A name that is not a parameter's.
-        """
-        indices, evaluator, parameters = self._chosen(names, at)
+    def restricted(self, names: Sequence[str]) -> CustomObjective:
+        """Returns the loss of some of the parameters, the others at their starts."""
+        indices, evaluator, parameters = self._chosen(names)
         places = self._places[:, indices]
         other = CustomObjective(evaluator, self.loss_name, places, self._seed, parameters)
         other.is_root, other.takes_root_away = self.is_root, self.takes_root_away
@@ -86,7 +77,7 @@ class CustomObjective(UserObjective, Objective):
         return self.line(self.space.names[index], at)
 
     def line(self, name: str, at: npt.ArrayLike | None = None) -> OwnObjective:
-        """Returns the loss along one parameter, the others held fixed; as `restricted`."""
+        """Returns the loss along one parameter, the others fixed at values (d,) or their starts."""
         (index,), evaluator, (parameter,) = self._chosen([name], at)
         line = OwnObjective(evaluator, self.loss_name, self._places[:, index], self._seed)
         line.parameter = parameter
@@ -94,7 +85,7 @@ class CustomObjective(UserObjective, Objective):
         return line
 
     def _chosen(
-        self, names: Sequence[str], at: npt.ArrayLike | None
+        self, names: Sequence[str], at: npt.ArrayLike | None = None
     ) -> tuple[list[int], Evaluator, list[Parameter]]:
         point = self.space.start if at is None else np.asarray(at, dtype=np.float64)
         indices = [self._index(name) for name in names]
@@ -214,7 +205,11 @@ class CustomObjective(UserObjective, Objective):
 
         def on_line(step: Tensor) -> Tensor:
             point = (middle + step * way).to(self.dtype)
-            return self._one_smooth(self._values(point))
+            value = self._values(point)
+            if self._has_squared and self.evaluator.is_root:
+                return self.evaluator.smooth(value)
+            loss = self.evaluator.loss(value)
+            return loss * loss if self._has_squared else loss
 
         evaluator = FunctionLoss(on_line, np.array(_TRIED))
         evaluator.dtype = self.dtype
@@ -225,9 +220,3 @@ class CustomObjective(UserObjective, Objective):
         except InputError:
             # The loss ends inside the ranges: nothing contradicts its derivatives.
             return 2
-
-    def _one_smooth(self, point: Tensor) -> Tensor:
-        if self._has_squared and self.evaluator.is_root:
-            return self.evaluator.smooth(point)
-        loss = self.evaluator.loss(point)
-        return loss * loss if self._has_squared else loss

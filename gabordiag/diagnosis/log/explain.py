@@ -64,16 +64,10 @@ CURVE_ALONE = (
 class Explanation(Result):
     """What a log shows.
 
-    Attributes:
-        verdict: As a diagnosis's.
-        headline: One sentence to act on.
-        possible: Outcomes that agree with the log: one, where that of the run is certain.
-        period: Rows after which values or losses repeat at the end, 2 or more, else None.
-        jumps: Rises of the loss by 30% of its range in one step.
-        findings: What supports the verdict, and what cannot be known.
-        steps: Rows of the log that were judged.
-        notes: What was left out of the log, or filled in, in words.
-        logged: `step` and `loss` of every row (n,).
+    The possible outcomes are those that agree with the log, one where that of the run is certain.
+    The period is in rows, after which values or losses repeat at the end, 2 or more. Jumps are
+    rises of the loss by 30% of its range in one step. The notes say what was left out of the log,
+    or filled in; `logged` is `step` and `loss` of every row (n,).
     """
 
     verdict: str
@@ -120,18 +114,10 @@ def explain_log(
     value_column: str | None = None,
     loss_column: str | None = None,
 ) -> Explanation:
-    """Diagnoses a run from its log.
+    """Diagnoses a run from its log: a file as `read_table` reads it, `-`, or columns by name.
 
-    Args:
-        source: A file as `read_table` reads it, `-` for standard input, or columns by name.
-        target: The value that should have been reached, if known.
-        period: Of the parameter, if it has one; wrapped and unwrapped logs are both understood.
-        value_column: Name of the parameter's column.
-        loss_column: Name of the loss's column.
-
-    Raises:
-        InputError: The log cannot be used.
-        UsageError: A column that was asked for is not there.
+    The target should have been reached, if it is known; with a period wrapped and unwrapped logs
+    are both understood.
     """
     for name, number in (("period", period), ("target", target)):
         if number is not None and not math.isfinite(number):
@@ -158,22 +144,11 @@ class _Reader(LogRun):
     def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
         """Returns the looks in their order; the last one always applies."""
         return (
-            self._nonfinite,
-            self._too_short,
-            self._overflow,
-            self._reached,
-            self._frozen,
-            self._climbing,
-            self._growing,
-            self._kink,
-            self._repeating,
-            self._hovering,
-            self._wild,
-            self._descending,
-            self._resting_elsewhere,
-            self._fallen_back,
+            self._nonfinite, self._too_short, self._overflow, self._reached, self._frozen,
+            self._climbing, self._growing, self._kink, self._repeating, self._hovering,
+            self._wild, self._descending, self._resting_elsewhere, self._fallen_back,
             self._settled,
-        )
+        )  # fmt: skip
 
     def _result(
         self,
@@ -490,8 +465,7 @@ class _Reader(LogRun):
         fall = begin - last
         steps = np.abs(self.parameter.offset(np.diff(self.values), 0.0))
         settled = steps[-len(self.tail) :].max() <= RESTING * steps.max()
-        much = settled or fall > PROGRESS * abs(begin)
-        return bool(fall > CLEAR * self.noise and much)
+        return bool(fall > CLEAR * self.noise and (settled or fall > PROGRESS * abs(begin)))
 
     def _resting_elsewhere(self) -> Explanation | None:
         if self.target is None or not self._progress() or self._surrounds_target():
@@ -549,16 +523,9 @@ class _Curve(_Reader):
     def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
         """Returns the looks that need no value."""
         return (
-            self._nonfinite,
-            self._too_short,
-            self._overflow,
-            self._growing,
-            self._repeating,
-            self._jumping,
-            self._fallen_back,
-            self._descending,
-            self._settled,
-        )
+            self._nonfinite, self._too_short, self._overflow, self._growing, self._repeating,
+            self._jumping, self._fallen_back, self._descending, self._settled,
+        )  # fmt: skip
 
     def _jumping(self) -> Explanation | None:
         """Slow falls and sudden rises, again and again; noise falls and rises alike."""

@@ -27,17 +27,7 @@ def run_from_log(
 ) -> Run:
     """Returns a logged run as if it had just been made on the objective.
 
-    What was not logged is filled in: gradients from the objective, rates as given.
-
-    Args:
-        objective: What the run minimised.
-        settings: Of its optimizer.
-        landscape: Of an objective of one parameter.
-        logs: The run, of each parameter.
-        rates: Of each parameter (d,).
-
-    Raises:
-        InputError: The log has fewer than two rows, from the first that has a value.
+    What was not logged is filled in: gradients from the objective, rates (d,) as given.
     """
     table = np.column_stack([log.values for log in logs])
     # A run starts somewhere.

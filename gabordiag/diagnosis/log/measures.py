@@ -23,8 +23,7 @@ from gabordiag.dynamics.outcomes import (
     Attractor,
     Jump,
     Surroundings,
-    Tails,
-    classify,
+    classify_one,
     find_period,
     jump_steps,
     tail_length,
@@ -52,21 +51,10 @@ UNSEEN = {"cycle", "running", "unfinished", "erratic"}
 class LogRun:
     """A log (n rows) and what is measured on it.
 
-    Args:
-        log: Its columns.
-        target: The value that should have been reached, if known.
-        period: Of the parameter, if it has one.
-
-    Attributes:
-        parameter: The logged one; its range is that of the log, or its period.
-        losses, values: (n,).
-        has_value: Whether the log holds a parameter; else its values are the losses.
-        tail: Values that `classify` judges.
-        last_losses: Those of the last third.
-        height: Span of the finite losses.
-        stride: Steps between two rows.
-        jump_rows: Rows before a jump of the loss.
-        jumps: These jumps, described.
+    The parameter's range is that of the log, or its period; without a logged parameter the values
+    are the losses. `classify` judges the tail's values. The height is the span of the finite
+    losses, the stride the steps between two rows, and `jump_rows` are those before a jump of the
+    loss.
     """
 
     def __init__(self, log: Log, target: float | None, period: float | None) -> None:
@@ -162,11 +150,9 @@ class LogRun:
         tail = len(self.tail)
         judgements = []
         for around in self._surroundings(steepest):
-            slope = np.array([last * around.space.tolerance[0]])
-            values = self.values[-tail:, None, None]
-            tails = Tails(values, self.losses[-tail:, None], slope, np.array([moved]))
-            codes, periods = classify(around, tails)
-            judgements.append((OUTCOME_NAMES[int(codes[0])], int(periods[0])))
+            slope = last * around.space.tolerance[0]
+            values, losses = self.values[-tail:, None], self.losses[-tail:]
+            judgements.append(classify_one(around, values, losses, slope, moved))
             if judgements[0][0] == "running":
                 # What passes whole periods is in no minimum.
                 break
@@ -309,8 +295,7 @@ class LogRun:
         if self.log.gradients is None or self.log.lrs is None:
             return None
         change = self.parameter.offset(np.diff(self.values), 0.0)
-        product: FloatArray = self.log.lrs[:-1] * np.diff(self.log.gradients) / change
-        return product
+        return np.asarray(self.log.lrs[:-1] * np.diff(self.log.gradients) / change)
 
     def rate(self) -> str:
         """Returns the rate to try, and instead of which: 1 / curvature if known, else a tenth."""

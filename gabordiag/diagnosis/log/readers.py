@@ -45,18 +45,11 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Log:
-    """The columns of a log; all of length n.
+    """The columns of a log, all of length n.
 
-    Attributes:
-        value_name: Of the parameter's column; empty if there is none, and `values` are the losses.
-        values: Of the parameter.
-        losses: Of the loss.
-        gradients: Of the gradient, or None.
-        lrs: Of the learning rate, or None.
-        steps: As numbered by the log where it numbers them upwards, else 0, 1, ...
-        skipped: Lines and rows that were left out.
-        notes: What was left out or filled in, in words, for people.
-        others: Names of parameters that were learned together with this one.
+    Without a parameter's column its name is empty, and the values are the losses. Steps are as the
+    log numbers them where it numbers them upwards, else 0, 1, ... `skipped` counts lines and rows
+    that were left out; `others` are names of parameters that were learned together with this one.
     """
 
     value_name: str
@@ -77,18 +70,10 @@ def read_log(
     *,
     needs_value: bool = True,
 ) -> Log:
-    """Returns the columns of a log.
+    """Returns the columns of a log: a file as `read_table` reads it, or columns by name.
 
-    Args:
-        source: A file as `read_table` reads it, or columns by name.
-        value_column: Name of the parameter's column. Default: the first that is nothing else.
-        loss_column: Name of the loss's column. Default: found by its name.
-        needs_value: Without a column of the parameter the log is refused; else the values of what
-            is returned are the losses, and `value_name` is empty.
-
-    Raises:
-        InputError: It is missing, empty, no table, or has no usable columns.
-        UsageError: A column that was asked for is not there.
+    The value's column is by default the first that is nothing else. Where there is none the log is
+    refused, or, without `needs_value`, the values are the losses.
     """
     return _pick(*_table(source), value_column, loss_column, needs_value)
 
@@ -99,10 +84,6 @@ def read_logs(
     """Returns a log of parameters learned together, one `Log` for each, all of the same rows.
 
     A column is named as the parameter, or as the last part of its name: `theta` of `gabor.theta`.
-
-    Raises:
-        InputError: As of `read_log`.
-        UsageError: A parameter has no column.
     """
     table, where = _table(source)
     if len(names) == 1:
@@ -163,8 +144,7 @@ def _pick(
             )
         found = _pick(table, where, loss, loss, True)
         unread = (f"no number could be read{unreadable}",) if unreadable else ()
-        all_notes = found.notes + unread
-        return replace(found, value_name="", gradients=None, others=(), notes=all_notes)
+        return replace(found, value_name="", gradients=None, others=(), notes=found.notes + unread)
     # Of several parameters the gradient without a name is the first one's.
     nameless = () if value in together[1:] else _GRAD
     gradient = _find(columns, None, (f"grad_{value.lower()}", *nameless))

@@ -56,17 +56,11 @@ FORM = "Its first line must name the columns: step,theta,loss[,grad,lr]."
 
 
 class Table:
-    """Columns of numbers that grow row by row, of n rows in the end.
+    """Columns of numbers that grow row by row, of n rows in the end; a row counts as a `unit`.
 
-    Args:
-        unit: What a row is counted as, in words.
-
-    Attributes:
-        unreadable: The first unreadable cell of a column, in words.
-        skipped: Lines that were left out: no number in them, or not a cell under every name.
-        trouble: The first such line, in words; empty if there is none.
-        is_cut: The last line has no end: the writer was stopped in it.
-        repeated: Names that stand over more than one column; the first of them keeps the name.
+    Lines are skipped that have no number, or not a cell under every name; the first is the
+    `trouble`, in words. The last line is cut where its writer was stopped in it. Of a name repeated
+    over several columns the first keeps it.
     """
 
     def __init__(self, unit: str = "line") -> None:
@@ -152,11 +146,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Returns the columns of a file.
-
-    Raises:
-        InputError: It is missing, a folder, not UTF-8 text, not a table, or has no row of numbers.
-    """
+    """Returns the columns of a file, which is UTF-8 text with at least one row of numbers."""
     if "tfevents" in path.name or (path.is_dir() and any(path.rglob("*tfevents*"))):
         return _read_events(path)
     if str(path) != "-" and not path.exists():
@@ -229,11 +219,7 @@ def _read_events(path: Path) -> Table:
 def as_table(source: Mapping[str, Any]) -> Table:
     """Returns the columns of a mapping, read cell by cell as those of a file are.
 
-    Args:
-        source: Name -> cells (n,): arrays, tensors, or lists of numbers or of 0-dim tensors.
-
-    Raises:
-        InputError: No column, columns of different lengths, or of another shape.
+    Cells (n,) are arrays, tensors, or lists of numbers or of 0-dim tensors.
     """
     table = Table("row")
     cells = {str(name): _cells(name, column) for name, column in source.items()}

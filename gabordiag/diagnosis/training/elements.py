@@ -21,10 +21,8 @@ from gabordiag.checks.cuts import Cut
 from gabordiag.checks.gradient import find_cut, find_unused
 from gabordiag.diagnosis.training.lines import Lines, shown
 from gabordiag.dynamics.outcomes import (
-    OUTCOME_NAMES,
     SETTLED_SHARE,
-    Tails,
-    classify,
+    classify_one,
     surroundings,
     tail_length,
 )
@@ -69,13 +67,8 @@ _NEAR_BOUND = 0.95
 class Facts:
     """What the elements of one training are judged by.
 
-    Attributes:
-        training: The user's.
-        run: The training run.
-        lines: Losses along the elements.
-        batch: For finding the line of code at fault.
-        fitted: Coordinates of filters that least squares finds, by label.
-        stuck: Labels of those that are far from there.
+    The batch is for finding the line of code at fault. `fitted` are the coordinates of filters that
+    least squares finds, by label; `stuck`, the labels of those that are far from there.
     """
 
     training: Training
@@ -152,14 +145,9 @@ class Facts:
 
 
 class Judgement(NamedTuple):
-    """What holds an element back.
+    """What holds an element back, with what helps in words, empty for nothing.
 
-    Attributes:
-        verdict: `healthy` or a cause.
-        evidence: What was measured.
-        why: In words.
-        helps: What to do, in words; empty for nothing.
-        factor: By which its learning rate should be multiplied; None where the rate is no matter.
+    The factor multiplies its learning rate; None where the rate is no matter.
     """
 
     verdict: str
@@ -172,33 +160,18 @@ class Judgement(NamedTuple):
 class Judged:
     """One watched element, measured and judged.
 
-    Args:
-        facts: Of the training.
-        index: Of the element.
+    The lines are the loss along it with everything else as before and as after the training. Path
+    and slopes are coordinates and their gradients (T + 1,), of which the last `tail` are judged.
+    `own` is the minimum into whose basin the last value falls; `better`, the lowest one elsewhere
+    on the last line, if clearly lower; `better_at_first`, that of the first line, if the start lay
+    beside it, and the end does.
 
-    Attributes:
-        watched: Which number.
-        parameter: Its coordinate.
-        shown: Its value as a parameter, for people.
-        line_start: The loss along it, everything else as before the training.
-        line_final: As after it.
-        path: Coordinates (T + 1,).
-        slopes: Gradients of the coordinates (T + 1,).
-        tail: How many of the last steps are judged.
-        own: The minimum into whose basin the last value falls.
-        better: The lowest minimum elsewhere on the last line, if it is clearly lower.
-        better_at_first: Of the first line, if the start lay beside it, and the end does.
-        rate: Learning rate at the end, over what the optimizer divides the gradient by.
-        limit: What the rate times the curvature must stay below.
-        gap: How far the last value is from its minimum.
-        is_away: Whether the element could clearly lower the loss by going to its minimum.
-        judgement: What the first question that finds something says.
-        verdict: `healthy` or a cause.
-        goal: The minimum of its last line where it should be, as a coordinate, or None.
-        start: Value before the training.
-        final: Value after it; None where it is not finite.
-        moved: How far the value went, without whole periods.
-        gradient_share: Its gradient's size over that of all parameters together.
+    The rate is that at the end, over what the optimizer divides the gradient by; it times the
+    curvature must stay below the limit. The gap is how far the last value is from its minimum, and
+    an element that could clearly lower the loss by going there is away. The judgement is what the
+    first question that finds something says; the goal, the minimum of the last line where the
+    element should be, or None. `moved` is without whole periods, and `gradient_share` over all
+    parameters together.
     """
 
     def __init__(self, facts: Facts, index: int) -> None:
@@ -225,8 +198,7 @@ class Judged:
             self.gap = abs(float(self.parameter.offset(self.path[-1], self.own.value)))
         self.is_away = self._is_away()
         found = (question(self) for question in QUESTIONS)
-        healthy = Judgement("healthy", {}, "", "")
-        self.judgement = next((f for f in found if f is not None), healthy)
+        self.judgement = next((f for f in found if f is not None), Judgement("healthy", {}, "", ""))
         self.verdict = self.judgement.verdict
         goal = self.better or self.own
         if self.verdict == "wrong_basin" and self.better is None:
@@ -262,13 +234,8 @@ class Judged:
         points = tuple(replace(p, is_target=p.value == goal) for p in landscape.points)
         around = surroundings(replace(landscape, parameter=parameter, points=points))
         tail = slice(-self.tail, None)
-        tails = Tails(
-            self.path[tail, None, None],
-            run.losses[tail, None],
-            np.abs(self.slopes[-1:]) * parameter.tolerance,
-            np.array([bool((self.slopes != 0).any())]),
-        )
-        return OUTCOME_NAMES[int(classify(around, tails)[0][0])]
+        slope, moved = abs(self.slopes[-1]) * parameter.tolerance, bool((self.slopes != 0).any())
+        return classify_one(around, self.path[tail, None], run.losses[tail], slope, moved)[0]
 
     def attractor(self, line: SampledLine, step: int) -> CriticalPoint | None:
         """Returns the minimum of a line into whose basin the value at a step falls."""
@@ -371,8 +338,7 @@ def _nonfinite(element: Judged) -> Judgement | None:
     # The run broke off: what can be asked is whether this rate could have held on the first line.
     points = element.line_start.landscape.points
     curvatures = [p.curvature for p in points if p.curvature is not None]
-    bend = max((abs(c) for c in curvatures), default=0.0)
-    product = element.rate * bend
+    product = element.rate * max((abs(c) for c in curvatures), default=0.0)
     evidence = {"lr_times_curvature": product, "limit": element.limit, "step": len(element.path)}
     if product > element.limit:
         why = (
@@ -437,8 +403,7 @@ def _held(element: Judged) -> Judgement | None:
     steps = rate * np.abs(slopes)
     if element.facts.run.divisors is not None:
         # The divisor lags behind the gradient, and near a minimum both are rounding.
-        divisor = float(element.facts.run.divisors[element.index])
-        steps = np.minimum(steps / divisor, rate) * 1e-2
+        steps = np.minimum(steps / float(element.facts.run.divisors[element.index]), rate) * 1e-2
     rounding = 64 * float(
         torch.finfo(element.facts.run.final[element.watched.element.name].dtype).eps
     )
@@ -620,16 +585,8 @@ def _rate_advice(element: Judged, factor: float) -> str:
 
 # In this order; the first that finds something is the verdict.
 QUESTIONS: tuple[Callable[[Judged], Judgement | None], ...] = (
-    _nonfinite,
-    _gradient,
-    _held,
-    _too_large,
-    _basin,
-    _twin,
-    _on_top,
-    _too_slow,
-    _beside_kernel,
-)
+    _nonfinite, _gradient, _held, _too_large, _basin, _twin, _on_top, _too_slow, _beside_kernel,
+)  # fmt: skip
 
 
 def _ask(element: Judged, ask: Callable[[OwnObjective, float], Cut | None]) -> Cut | None:
@@ -644,8 +601,7 @@ def _ask(element: Judged, ask: Callable[[OwnObjective, float], Cut | None]) -> C
     with suppress(GabordiagError), training.kept(0):
         training.load({**state, name: values})
         inputs = tuple(source) if isinstance(source, list) else source
-        moved = Element(name, place, watched.label)
-        loss = ModuleLoss(training.model, (moved,), inputs)
+        loss = ModuleLoss(training.model, (Element(name, place, watched.label),), inputs)
         loss.loss_function, loss._target = training.loss, target
         value = float(values.reshape(-1)[place])
         objective = OwnObjective(loss, "loss", np.array([value]), 0)

@@ -33,16 +33,10 @@ def kernel_starts(
     All that are found are starts: a training that begins anew with some of them alone may lose
     others that had arrived. Stuck are the elements of filters whose error those leave far below.
 
-    With A the responses to the single pixels of a kernel (P, K^2) and y the target responses
-    (P, n), the kernels are those of the smallest |A k - y|: A^T A k = A^T y, of the smallest norm
-    where several are. Both are empty where the model's output is not the response of one
-    `GaborConv2d` with one input channel, or not all five parameters are watched.
-
-    Args:
-        training: Whose model.
-        watched: Elements.
-        state: Of the model after the training.
-        batches: From which the kernels are found.
+    With A the responses to the single pixels of a kernel (P, K^2) and y the target responses (P,
+    n), the kernels are those of the smallest |A k - y|: A^T A k = A^T y, of the smallest norm where
+    several are. Both are empty where the model's output is not the response of one `GaborConv2d`
+    with one input channel, or not all five parameters are watched.
     """
     layer = _layer(training, watched)
     nothing: tuple[dict[str, float], frozenset[str]] = {}, frozenset()

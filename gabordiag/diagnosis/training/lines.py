@@ -28,13 +28,7 @@ _PASSES_PER_STEP, _MOST_BATCHES = 12, 8
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """The loss along every watched element, everything else as it was at one moment.
-
-    Attributes:
-        parameters: Of the coordinates that are moved, one for each element.
-        start: Lines with everything else as before the training.
-        final: As after it.
-    """
+    """The loss along every watched element, all else as it was before and after the training."""
 
     parameters: tuple[Parameter, ...]
     start: tuple[SampledLine, ...]
@@ -48,13 +42,9 @@ def batch_count(elements: int, steps: int) -> int:
 
 
 def evaluate_lines(training: Training, run: TrainingRun, evaluation: Evaluation) -> Lines:
-    """Returns the lines of all watched elements.
+    """Returns the lines of all watched elements, evaluated on the fixed batches.
 
-    Args:
-        training: Whose model.
-        run: The training that was made. Of one that broke off, the lines at its end are those at
-            its start.
-        evaluation: On the fixed batches.
+    Of a training that broke off, the lines at its end are those at its start.
     """
     groups: dict[str, list[Watched]] = {}
     for watched in run.watched:

@@ -34,15 +34,9 @@ KERNELS = "the filters started at those most similar to the kernels that least s
 
 @dataclass(frozen=True)
 class Plan:
-    """What is changed.
+    """What is changed: rates by parameter, coordinates of elements to begin with by label.
 
-    Attributes:
-        name: Of the remedy.
-        change: In words.
-        settings: Optimizer, schedule, steps.
-        rates: Learning rates by parameter.
-        starts: Coordinates of elements to begin with, by label.
-        turning: Parameters of angles that are learned as vectors, with the factor of the angles.
+    Turning are parameters of angles that are learned as vectors, with the factor of the angles.
     """
 
     name: str
@@ -54,12 +48,9 @@ class Plan:
 
 
 class Trials(NamedTuple):
-    """Trainings by one plan.
+    """Trainings by one plan, with losses and, if there is one, metrics at the end.
 
-    Attributes:
-        losses: At the end, on the fixed batches (seeds,).
-        metrics: The same of the metric; empty without one.
-        final: Last coordinates (seeds, d).
+    They are on the fixed batches (seeds,); last coordinates are (seeds, d).
     """
 
     losses: FloatArray
@@ -73,14 +64,10 @@ class Trials(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TrainingRemedy:
-    """A plan that was tried.
+    """A plan that was tried; it works if it ends at a lower loss beyond the spread.
 
-    Attributes:
-        plan: What was changed.
-        works: Whether it ends at a lower loss beyond the spread.
-        before: The trainings as they are.
-        after: The trainings by the plan; fewer seeds where the first one already was no better.
-        freed: Labels of failing elements that end within the tolerance of their goal.
+    After it there are fewer seeds where the first one already was no better. Freed are labels of
+    failing elements that end within the tolerance of their goal.
     """
 
     plan: Plan
@@ -131,13 +118,8 @@ def try_remedies(
 ) -> tuple[TrainingRemedy, ...]:
     """Returns every remedy that applies, tried; those that work first.
 
-    Args:
-        facts: Of the training.
-        elements: Judged.
-        batches: On which the ends are compared.
-        first: Loss and metric at the end of the run that was made, with the first seed.
-        seeds: Of the repeated trainings.
-        tick: Called after every training.
+    `first` is loss and metric at the end of the run that was made, with the first seed, on the
+    batches; `tick` is called after every training.
     """
     plans, run = list(_plans(facts, elements)), facts.run
     if not plans:
@@ -179,8 +161,7 @@ def _is_lower(before: FloatArray, after: FloatArray) -> bool:
     if len(after) < len(before):
         return False
     drop = float(before.mean() - after.mean())
-    count = len(before)
-    spread = float(np.hypot(before.std(), after.std())) / math.sqrt(max(1, count - 1))
+    spread = float(np.hypot(before.std(), after.std())) / math.sqrt(max(1, len(before) - 1))
     return drop > max(_ERRORS * spread, _LOWER * abs(float(before.mean())))
 
 
@@ -195,16 +176,9 @@ def _trials(
     for seed in seeds:
         try:
             run, loss, metric = run_training(
-                facts.training,
-                facts.run.watched,
-                plan.settings,
-                plan.rates,
-                seed=seed,
-                first=seed,
-                starts=plan.starts,
-                turning=plan.turning,
-                batches=batches,
-            )
+                facts.training, facts.run.watched, plan.settings, plan.rates, seed=seed, first=seed,
+                starts=plan.starts, turning=plan.turning, batches=batches,
+            )  # fmt: skip
         except InputError:
             # Code that does not accept the values that this plan leads to.
             losses.append(math.inf)

@@ -52,16 +52,9 @@ DEFAULT_SEEDS = 3
 class TrainingDiagnosis(Result):
     """Which learned elements of a real training arrived, which did not, why, and what helps.
 
-    Attributes:
-        verdict: `healthy`, or the most frequent cause.
-        headline: One sentence.
-        run: The watched training.
-        elements: Each watched element, judged.
-        remedies: Trainings with one thing changed, those that work first.
-        loss: At the end, on the fixed batches.
-        metric: There; None without one.
-        evaluations: Losses computed for the lines.
-        bank: Kernels (2, n, ...) as the model used them before and after; None without any.
+    The verdict is `healthy`, or the most frequent cause. Loss and metric are those at the end, on
+    the fixed batches; `evaluations` counts losses computed for the lines. The bank is the kernels
+    (2, n, ...) as the model used them before and after; None without any.
     """
 
     main_table = "elements"
@@ -169,21 +162,9 @@ def diagnose_training(
 ) -> TrainingDiagnosis:
     """Trains the model once and watches, judges every watched element, and tries remedies.
 
-    Args:
-        training: Model, batches and loss.
-        params: What to watch: names of parameters, or of single elements.
-        settings: Of the optimizer; its own rate is not used.
-        lr: Learning rate, or one by name, and `others`.
-        seed: Of everything random.
-        seeds: How often each training is repeated for the remedies; 0 tries none.
-        listener: Called with every step of the run.
-        progress: Called with (done, in all, what is done).
-        checkpoint: File that holds the state of the run until the diagnosis is made; if it exists,
-            the run goes on from there.
-
-    Raises:
-        UsageError: Names or settings that cannot be.
-        InputError: The user's code failed.
+    `params` and `lr` are as `find_watched` and `rates_of` take them; each training is repeated with
+    as many seeds for the remedies, and 0 tries none. The checkpoint is a file that holds the state
+    of the run until the diagnosis is made; if it exists, the run goes on from there.
     """
 
     def report(what: str, done: int, total: int) -> None:
