@@ -44,7 +44,7 @@ _WAVES = 2**16
 # Relative deviation of the series from the function at which finer sampling is tried.
 _SERIES_TOLERANCE = 1e-11
 # Powers of two of samples: at first, for any loss, and for a custom loss that is expensive.
-_FIRST_POWER, _MAX_POWER, _MAX_POWER_EXPENSIVE = 4, 11, 7
+_FIRST_POWER, _MAX_POWER = 4, 11
 # Parts of the range such that in each a custom loss is looked at, whatever its series needs; what
 # dips over two of them is seen at two places at least. Fewer where each evaluation counts.
 _LOOKED_AT, _LOOKED_AT_EXPENSIVE = 2048, 160
@@ -474,7 +474,9 @@ class _Samples:
         self.is_expensive = isinstance(objective, OwnObjective) and objective.is_expensive
         self._known: dict[float, float] = {}
         # The largest number of nodes.
-        self.most = 1 << (_MAX_POWER_EXPENSIVE if self.is_expensive else _MAX_POWER)
+        self.most = 1 << _MAX_POWER
+        if isinstance(objective, OwnObjective) and objective.is_expensive:
+            self.most = objective.nodes
         parameter = objective.parameter
         width = parameter.high - parameter.low
         places = parameter.low + width * np.array(_NOISE_PLACES)

@@ -76,7 +76,7 @@ class SeriesObjective(Line):
     def squared(self) -> SeriesObjective | None:
         """Returns the same objective with the root of its loss taken away, or None without one."""
         original = self.original.squared()
-        return None if original is None else SeriesObjective(original)
+        return None if original is None else type(self)(original)
 
     @cached_property
     def shortcut_error(self) -> float:
@@ -103,6 +103,46 @@ class SeriesObjective(Line):
         return total
 
 
+class SampledObjective(SeriesObjective):
+    """A slow objective without a series (a network's layers have kinks), by evenly spread values.
+
+    Between them it is the cubic through two values with slopes from their neighbours (Catmull &
+    Rom 1974), with one derivative everywhere.
+    """
+
+    def __init__(self, original: Line) -> None:
+        super().__init__(original)
+        assert isinstance(original, OwnObjective)
+        low, high = self.parameter.low, self.parameter.high
+        losses = original.loss_once(np.linspace(low, high, original.spread))
+        self._values = torch.from_numpy(losses * losses if original.is_root else losses)
+        self._cell = (high - low) / (original.spread - 1)
+        if self.parameter.period is None:
+            ends = 2 * self._values[[0, -1]] - self._values[[1, -2]]
+        else:
+            ends = self._values[[-2, 1]]
+        around = torch.cat([ends[:1], self._values, ends[1:]])
+        self._slopes = (around[2:] - around[:-2]) / 2
+
+    def _sum(self, values: Tensor) -> Tensor:
+        parameter, last = self.parameter, len(self._values) - 2
+        distance = values - parameter.low
+        if parameter.period is not None:
+            distance = distance - parameter.period * torch.floor(
+                distance.detach() / parameter.period
+            )
+        index = (distance.detach() / self._cell).floor().long().clamp(0, last)
+        t = distance / self._cell - index
+        near, far = self._values[index], self._values[index + 1]
+        leaving, arriving = self._slopes[index], self._slopes[index + 1]
+        bend, twist = (
+            3 * (far - near) - 2 * leaving - arriving,
+            2 * (near - far) + leaving + arriving,
+        )
+        total: Tensor = near + t * (leaving + t * (bend + t * twist))
+        return total.clamp(min=0.0) if self.is_root else total
+
+
 def cheap_objective(objective: Line) -> Line:
     """Returns a user's expensive objective through its series, anything else as it is.
 
@@ -112,5 +152,7 @@ def cheap_objective(objective: Line) -> Line:
     if not (isinstance(objective, OwnObjective) and objective.is_expensive):
         return objective
     series = build_series(objective)
-    good = series.error <= _GOOD_ENOUGH * series.derivative.bound(0)
-    return SeriesObjective(objective) if good else objective
+    if series.error <= _GOOD_ENOUGH * series.derivative.bound(0):
+        return SeriesObjective(objective)
+    # Of noise the values say no more than the series.
+    return SampledObjective(objective) if objective.is_slow and not series.is_rough else objective

@@ -21,7 +21,7 @@ import torch
 
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import Landscape
-from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
+from gabordiag.landscape.series_objective import SampledObjective, SeriesObjective, cheap_objective
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray
@@ -207,7 +207,11 @@ def sweep_objective(
     # series gives them.
     cheap = cheap_objective(objective)
     step = difference_step(cheap)
-    gradients = (cheap.gradient(values), autograd, numeric_gradient(cheap, values, step))
+    # What lies between a slow one's values is no judge of slopes.
+    is_sampled = isinstance(cheap, SampledObjective)
+    analytic = autograd if is_sampled else cheap.gradient(values)
+    numeric = numeric_gradient(objective if is_sampled else cheap, values, step)
+    gradients = (analytic, autograd, numeric)
     return Sweep(
         landscape,
         objective.loss_name,
@@ -240,11 +244,11 @@ def numeric_gradient(objective: Line, values: FloatArray, step: float) -> FloatA
     slopes = np.empty(len(values))
     inner, at_end = inwards == 0, inwards != 0
     v = values[inner]
-    slopes[inner] = (objective.loss_at(v + step) - objective.loss_at(v - step)) / (2 * step)
+    slopes[inner] = (objective.loss_once(v + step) - objective.loss_once(v - step)) / (2 * step)
     if at_end.any():
         v, h = values[at_end], inwards[at_end]
-        near, far = objective.loss_at(v + h), objective.loss_at(v + 2 * h)
-        slopes[at_end] = (4 * near - 3 * objective.loss_at(v) - far) / (2 * h)
+        near, far = objective.loss_once(v + h), objective.loss_once(v + 2 * h)
+        slopes[at_end] = (4 * near - 3 * objective.loss_once(v) - far) / (2 * h)
     return slopes
 
 
