@@ -17,15 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gabordiag.landscape.sampled import known_values
 from gabordiag.landscape.series import build_series
 from gabordiag.objective.angles import middle_and_half
 from gabordiag.objective.line import Line
+from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
 
 # Below this part of the largest value, the square root of a series has lost half its digits.
 _NEAR_ZERO = 1e-6
 # A series is used instead of its objective when it is at least this good.
 _GOOD_ENOUGH = 1e-4
+# Of a range: values nearer to each other than such a part of it are not told apart.
+_KNOTS = 512
 # Fractions of the range at which series and objective are compared; generic.
 _COMPARED = (0.1573094, 0.4142136, 0.7320508)
 
@@ -104,43 +108,55 @@ class SeriesObjective(Line):
 
 
 class SampledObjective(SeriesObjective):
-    """A slow objective without a series (a network's layers have kinks), by evenly spread values.
+    """A slow objective without a series (a network's layers have kinks), by the values it is known.
 
-    Between them it is the cubic through two values with slopes from their neighbours (Catmull &
-    Rom 1974), with one derivative everywhere.
+    Between two of them it is a cubic with the slopes of Fritsch & Butland (1984, doi
+    10.1137/0905021), which turns nowhere but where the values do.
     """
 
     def __init__(self, original: Line) -> None:
         super().__init__(original)
-        assert isinstance(original, OwnObjective)
-        low, high = self.parameter.low, self.parameter.high
-        losses = original.loss_once(np.linspace(low, high, original.spread))
-        self._values = torch.from_numpy(losses * losses if original.is_root else losses)
-        self._cell = (high - low) / (original.spread - 1)
-        if self.parameter.period is None:
-            ends = 2 * self._values[[0, -1]] - self._values[[1, -2]]
-        else:
-            ends = self._values[[-2, 1]]
-        around = torch.cat([ends[:1], self._values, ends[1:]])
-        self._slopes = (around[2:] - around[:-2]) / 2
+        parameter = self.parameter
+        places, losses = known_values(original)
+        inside = (places >= parameter.low) & (places <= parameter.high)
+        places, first = np.unique(places[inside], return_index=True)
+        losses = losses[inside][first]
+        # Differences of values that are next to each other would be rounding.
+        cells = np.floor((places - parameter.low) * (_KNOTS / (parameter.high - parameter.low)))
+        kept = np.flatnonzero(np.diff(cells, prepend=-2.0) > 1)
+        if kept[-1] != len(places) - 1:
+            kept = np.append(
+                kept[:-1] if cells[-1] - cells[kept[-1]] <= 1 else kept, len(places) - 1
+            )
+        places, losses = places[kept], losses[kept]
+        slopes = _monotone_slopes(places, losses)
+        self._knots, self._values, self._rates = map(torch.from_numpy, (places, losses, slopes))
 
     def _sum(self, values: Tensor) -> Tensor:
-        parameter, last = self.parameter, len(self._values) - 2
-        distance = values - parameter.low
+        parameter = self.parameter
         if parameter.period is not None:
-            distance = distance - parameter.period * torch.floor(
-                distance.detach() / parameter.period
-            )
-        index = (distance.detach() / self._cell).floor().long().clamp(0, last)
-        t = distance / self._cell - index
+            turns = torch.floor((values.detach() - parameter.low) / parameter.period)
+            values = values - parameter.period * turns
+        index = torch.searchsorted(self._knots, values.detach(), right=True) - 1
+        index = index.clamp(0, len(self._knots) - 2)
+        width = self._knots[index + 1] - self._knots[index]
+        t = (values - self._knots[index]) / width
         near, far = self._values[index], self._values[index + 1]
-        leaving, arriving = self._slopes[index], self._slopes[index + 1]
-        bend, twist = (
-            3 * (far - near) - 2 * leaving - arriving,
-            2 * (near - far) + leaving + arriving,
-        )
+        leaving, arriving = width * self._rates[index], width * self._rates[index + 1]
+        bend = 3 * (far - near) - 2 * leaving - arriving
+        twist = 2 * (near - far) + leaving + arriving
         total: Tensor = near + t * (leaving + t * (bend + t * twist))
         return total.clamp(min=0.0) if self.is_root else total
+
+
+def _monotone_slopes(places: FloatArray, losses: FloatArray) -> FloatArray:
+    widths = np.diff(places)
+    secants = np.diff(losses) / widths
+    before, after = 2 * widths[1:] + widths[:-1], widths[1:] + 2 * widths[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = (before + after) / (before / secants[:-1] + after / secants[1:])
+    inner = np.where(secants[:-1] * secants[1:] > 0, means, 0.0)
+    return np.concatenate([secants[:1], inner, secants[-1:]])
 
 
 def cheap_objective(objective: Line) -> Line:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,7 @@ class Sweep(Result):
         grad_numeric: Differences of the loss (m,), as `numeric_gradient` takes them.
         gradient_check: Their disagreement.
         survey: The single images of many, if they were looked at.
+        left_out: What there was no time for, in sentences.
     """
 
     landscape: Landscape
@@ -142,6 +143,7 @@ class Sweep(Result):
     grad_numeric: FloatArray
     gradient_check: GradientCheck
     survey: Survey | None = None
+    left_out: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
@@ -155,6 +157,7 @@ class Sweep(Result):
             "parameter_range": landscape["range"],
             "points": len(self.values),
             "gradient_check": self.gradient_check.to_dict(),
+            **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 
     @classmethod
@@ -169,6 +172,7 @@ class Sweep(Result):
             **{name: read_only(table[name]) for name in ("loss", *_GRADIENTS)},
             gradient_check=GradientCheck(**saved["gradient_check"]),
             survey=None if images is None else Survey.from_dict(saved["images"], images["losses"]),
+            left_out=tuple(saved.get("left_out", ())),
         )
 
     def data(self) -> Data:
@@ -178,6 +182,12 @@ class Sweep(Result):
         if self.survey is None:
             return table
         return {"images.npz": {"values": self.values, "losses": self.survey.losses}, **table}
+
+
+def default_points(objective: Line) -> int:
+    """Returns how many values a sweep has."""
+    is_costly = isinstance(objective, OwnObjective) and objective.is_expensive
+    return _POINTS_EXPENSIVE if is_costly else DEFAULT_POINTS
 
 
 def sweep_objective(
@@ -197,9 +207,7 @@ def sweep_objective(
         UsageError: Fewer than 2 points, an empty range, or values that cannot be.
         InputError: The loss is not finite somewhere in the range.
     """
-    if points is None:
-        is_costly = isinstance(objective, OwnObjective) and objective.is_expensive
-        points = _POINTS_EXPENSIVE if is_costly else DEFAULT_POINTS
+    points = default_points(objective) if points is None else points
     values = objective.parameter.grid(low, high, points)
     loss, autograd = objective.derivatives(values)
     landscape = find_critical_points(objective)
@@ -212,12 +220,13 @@ def sweep_objective(
     analytic = autograd if is_sampled else cheap.gradient(values)
     numeric = numeric_gradient(objective if is_sampled else cheap, values, step)
     gradients = (analytic, autograd, numeric)
+    columns: dict[str, Any] = dict(zip(_GRADIENTS, map(read_only, gradients), strict=True))
     return Sweep(
         landscape,
         objective.loss_name,
         read_only(values),
         read_only(loss),
-        **dict(zip(_GRADIENTS, map(read_only, gradients), strict=True)),
+        **columns,
         gradient_check=_check(objective, landscape, values, gradients, step),
         survey=survey_images(objective, values) if survey else None,
     )
@@ -226,7 +235,8 @@ def sweep_objective(
 def resweep(objective: Line, sweep: Sweep) -> Sweep:
     """Returns the sweep over the same values with what has become known of the loss since."""
     low, high = float(sweep.values[0]), float(sweep.values[-1])
-    return sweep_objective(objective, len(sweep.values), low, high)
+    again = sweep_objective(objective, len(sweep.values), low, high)
+    return replace(again, left_out=sweep.left_out)
 
 
 def numeric_gradient(objective: Line, values: FloatArray, step: float) -> FloatArray:

@@ -59,6 +59,7 @@ class UserObjective(ScalarLoss):
         progress: Called with (evaluations done, evaluations in all) of one request, where
             evaluations go one by one; None for nothing.
         samples: Evaluations so far.
+        is_timed_slow: Whether an evaluation was measured to take milliseconds.
         repeats: Whether two evaluations at the same place were seen to agree to the bit.
 
     Args:
@@ -79,7 +80,8 @@ class UserObjective(ScalarLoss):
         # Value -> loss, and whether without its root: of one parameter, all that was computed.
         self._seen: dict[float, tuple[float, bool]] = {}
         self.streams = RandomStreams(seed, evaluator.device)
-        self._places, self._seed, self.repeats = places, seed, False
+        self._places, self._seed = places, seed
+        self.repeats = self.is_timed_slow = False
         self.takes_root_away = False
 
     @property
@@ -187,7 +189,7 @@ class UserObjective(ScalarLoss):
     @property
     def is_slow(self) -> bool:
         """Whether one evaluation takes milliseconds."""
-        return self._graph_bytes > _CHEAP_BYTES
+        return self.is_timed_slow or self._graph_bytes > _CHEAP_BYTES
 
     @property
     def is_expensive(self) -> bool:
@@ -274,10 +276,10 @@ class OwnObjective(UserObjective, Line):
 
     Attributes:
         nodes: Largest number of values from which a series is made, if evaluations are expensive.
-        spread: Number of values by which a slow loss is known that no series follows.
+        spread: Parts of the range in each of which it is known then.
     """
 
-    nodes, spread = 128, 257
+    nodes, spread = 128, 160
 
     def _evaluate(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         losses = super()._evaluate(one, values)
