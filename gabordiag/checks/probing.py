@@ -156,7 +156,7 @@ def _noises(objective: Line, places: FloatArray, spacing: float) -> FloatArray:
     parameter = objective.parameter
     is_ended = parameter.period is None
     places, _ = places_inside(places, parameter.low, parameter.high, is_ended, 5 * spacing)
-    noises = noise_at(objective.loss_at, places, spacing)
+    noises = noise_at(objective.loss_once, places, spacing)
     known = np.isfinite(noises)
     return np.where(known, noises, noises[known].max(initial=0.0))
 

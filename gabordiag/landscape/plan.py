@@ -104,7 +104,7 @@ def _plan(
         return None
     if not objective.is_expensive:
         return None
-    each = min(objective.seconds_each() for _ in range(2))
+    each = objective.seconds_each()
     objective.is_timed_slow = each > _SLOW
     wanted = default_points(objective) if points is None else points
     fixed = _OF_A_DIAGNOSIS if steps else _OF_A_SWEEP
