@@ -935,21 +935,26 @@ class Facts:
         return LineBench(objective.line, known)
 
     @cached_property
+    def blur(self) -> float:
+        """How much the loss of one parameter varies right beside the end."""
+        beside = _BESIDE_END * self.space.width * np.arange(-8.0, 9.0)
+        return float(
+            np.ptp(self.objective.loss_at(self.run.trajectory.values[-1] + beside[:, None]))
+        )
+
+    @cached_property
     def noise_at_end(self) -> float | None:
         """How much the loss varies right beside the end, where the run settled as low as is known.
 
-        None unless noise hides every minimum, no target is given, and the run made progress beyond
-        that noise. Then no more can be asked of an end at rest than that no value is lower.
+        None if a target is given or the run made no progress beyond that noise. Otherwise no more
+        can be asked of an end at rest than that no value is lower.
         """
         known, path = self.landscape, self.run.trajectory
-        if known is None or known.goal_value is not None or known.certificate.basis != "none":
+        if known is None or known.parameter.target is not None:
             return None
-        if self.run.outcome != "plateau":
+        if self.run.outcome not in ("plateau", "local_minimum"):
             return None
-        parameter = known.parameter
-        beside = _BESIDE_END * (parameter.high - parameter.low) * np.arange(-8.0, 9.0)
-        end = path.losses[-1]
-        noise = float(np.ptp(self.objective.loss_at((path.values[-1] + beside)[:, None])))
+        end, noise = path.losses[-1], self.blur
         lowest = min(known.smallest_loss, float(np.nanmin(path.losses)))
         is_lowest = end - lowest <= 2 * noise < 2 * (path.losses[0] - end)
         return noise if is_lowest else None

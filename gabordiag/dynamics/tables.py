@@ -35,7 +35,7 @@ _ORDER = 6
 _EXACT_CELLS = 12
 # Of an objective that torch cannot batch, every evaluation counts: around its range it is known on
 # cells of half the range's width, and its slope is that of the quintic through its losses.
-_CELLS_BEYOND, _CELLS_EXPENSIVE, _CELLS_AROUND_EXPENSIVE = 4096, 512, 18
+_CELLS_BEYOND, _CELLS_EXPENSIVE, _CELLS_AROUND_EXPENSIVE = 4096, 512, 32
 # Of a stretch in which a function is refused somewhere, asked one by one: at first, on both sides
 # of an interval together, a quarter of its width apart.
 _PROBES = 33
@@ -69,6 +69,10 @@ class Table:
     kink: float | None
     error: float
     beyond: Callable[[FloatArray], FloatArray] | None = None
+
+    def __post_init__(self) -> None:
+        if self.cells & (self.cells - 1):
+            raise ValueError(f"a table has a power of two of cells, not {self.cells}")
 
     @cached_property
     def _columns(self) -> tuple[FloatArray, ...]:
@@ -240,9 +244,12 @@ class _Beyond:
         width = parameter.high - parameter.low
         expensive = isinstance(self._objective, SeriesObjective) or is_expensive(self._objective)
         cells = _CELLS_AROUND_EXPENSIVE if expensive else _CELLS_BEYOND
-        origin, cell = parameter.low - FAR_OUT * width, (2 * FAR_OUT + 1) * width / cells
+        # Coarse cells are half a range wide, so that its ends are theirs; the last ones stay empty.
+        share = 0.5 if expensive else (2 * FAR_OUT + 1) / cells
+        origin, cell = parameter.low - FAR_OUT * width, share * width
         edges = origin + cell * np.arange(cells + 1)
         needed = (edges[:-1] < parameter.low) | (edges[1:] > parameter.high)
+        needed &= np.arange(cells) < round((2 * FAR_OUT + 1) / share)
         nodes = edges[:-1][needed][:, None] + cell * _NODES
         levels = np.full((2, cells, _ORDER), np.nan)
         wanted = _losses_alone if expensive else _both

@@ -108,16 +108,10 @@ class RunPath:
 class Runs:
     """Runs of one parameter on their landscape, or of several on the planes of every pair.
 
-    Attributes:
-        sweep: The landscape; None of several parameters.
-        paths: The runs.
-        notes: Further remarks, in sentences.
-        kernels: The kernel at values of the parameter and at the target, for an animation.
-        planes: Of several parameters, the planes through the first run's end.
-        axes: Of several parameters, each by its name.
-        tolerances: Of the same.
-        target: Of the same by name, where there is one.
-        goal_name: What that is: the target, or the lowest minimum that was found without one.
+    Of one parameter there is the sweep and, for an animation, the kernel at values of the parameter
+    and at the target. Of several there are the planes through the first run's end, and axes,
+    tolerances and the target by name. `goal_name` is the target, or the lowest minimum that was
+    found without one.
     """
 
     sweep: Sweep | None
@@ -263,9 +257,7 @@ def jump_words(run: Mapping[str, Any], within: str = "") -> str:
 def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Line2D]:
     """Returns legend entries for several runs: each named, or if they are many, each outcome.
 
-    Args:
-        axis: Of the only parameter; None of several, whose runs are lines without markers.
-        paths: The runs.
+    Without an axis, of several parameters, runs are lines without markers.
     """
     if len(paths) > MOST_NAMED:
         return _outcome_handles(paths)
