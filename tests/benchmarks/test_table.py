@@ -211,7 +211,7 @@ def moved_memory() -> str:
     image = torch.rand(600, 512, dtype=torch.float64)
     transform = seconds(lambda: [torch.fft.rfft2(image) for _ in range(20)]) / 20
     return (
-        f"To add a number to every value of the map of `basins` at every step takes {spent:.1f} s; "
+        f"To add a number to every value of the map of `basins` at every step takes {spent:.2g} s; "
         f"a real FFT of the photograph {1e3 * transform:.0f} ms."
     )
 
