@@ -27,6 +27,7 @@ from gabordiag.dynamics.plane import DEFAULT_POINTS, PlaneBasins, run_plane
 from gabordiag.dynamics.run import Optimization, StepListener, run_all
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.errors import UsageError
+from gabordiag.landscape.plan import make_plan, planned_sweep
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.batches import resolve_batch_size
@@ -123,7 +124,12 @@ def as_plane(thing: Any, over: Sequence[str], **own: Any) -> Objective:
 
 @overload
 def sweep(
-    thing: Any, over: str = "theta", points: int | None = None, **own: Unpack[OwnOptionsAndStart]
+    thing: Any,
+    over: str = "theta",
+    points: int | None = None,
+    *,
+    max_seconds: Number | None = None,
+    **own: Unpack[OwnOptionsAndStart],
 ) -> Sweep: ...
 
 
@@ -140,6 +146,8 @@ def sweep(
     thing: Any,
     over: str | tuple[str, str] | list[str] = "theta",
     points: int | tuple[int, int] | None = None,
+    *,
+    max_seconds: Number | None = None,
     **own: Unpack[OwnOptionsAndStart],
 ) -> Sweep | Surface:
     """Returns the loss and its gradient over one parameter, or over two.
@@ -150,6 +158,8 @@ def sweep(
             held at their start.
         points: Values of each, over one period or the whole range: one number for both of two, or
             two numbers. Default: 721 of one parameter, 181 of each of two.
+        max_seconds: About how long your own function or module of one parameter may be evaluated;
+            `left_out` of the result says what there was no time for.
         own: As in `as_objective`.
 
     Returns:
@@ -171,7 +181,10 @@ def sweep(
         if isinstance(points, tuple):
             raise UsageError("one parameter takes one number of points.")
         objective = as_objective(thing, over, **own)
-        return sweep_objective(objective, points, survey=True)
+        plan = make_plan(objective, points, max_seconds=plain(max_seconds))
+        return planned_sweep(objective, plan, points)
+    if max_seconds is not None:
+        raise UsageError("max_seconds is for one parameter.", "Leave it out.")
     plane, points = as_plane(thing, over, **own), plain(points)
     return sweep_surface(plane, (points, points) if isinstance(points, int) else points)
 
@@ -453,6 +466,8 @@ def diagnose(
     from_log: str | Path | Mapping[str, npt.ArrayLike] | None = None,
     listener: StepListener | None = None,
     progress: Callable[..., None] | None = None,
+    max_seconds: Number | None = None,
+    announce: Callable[[str], object] | None = None,
     **own: Unpack[OwnOptions],
 ) -> Diagnosis: ...
 
@@ -472,6 +487,8 @@ def diagnose(
     from_log: str | Path | Mapping[str, npt.ArrayLike] | None = None,
     listener: StepListener | None = None,
     progress: Callable[..., None] | None = None,
+    max_seconds: Number | None = None,
+    announce: Callable[[str], object] | None = None,
     **own: Any,
 ) -> Diagnosis | TrainingDiagnosis:
     """Runs one optimizer and says what is wrong, why, and what fixes it.
@@ -497,6 +514,9 @@ def diagnose(
         listener: Called with every step of the run as it happens.
         progress: Called with (causes and remedies done, about how many in all); of a `Training`,
             with what is done as a third argument.
+        max_seconds: About how long your own function or module of one parameter may be evaluated;
+            the headline says what there was no time for.
+        announce: Called, before an expensive one is evaluated, with how often and how long it will.
         own: As in `as_objective`. Of a `Training`: `params`, the names of what is watched, such as
             `["gabor.theta", "gabor.sigma[3]"]`; `seed` of everything random (0); `seeds`, how many
             trainings each remedy is judged by (3; 0 tries none); and `checkpoint`, a file that
@@ -525,6 +545,8 @@ def diagnose(
     settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, schedule, steps)
     thing = as_training(thing)
     if isinstance(thing, Training):
+        if max_seconds is not None:
+            raise UsageError("a training takes as long as it takes.", "Leave max_seconds out.")
         if start is not None or from_log is not None or log_scale:
             raise UsageError(
                 "a training starts as its model stands, and is run here.",
@@ -550,8 +572,11 @@ def diagnose(
         start = None
     objective = as_objective_of(thing, _several(over), log_scale, **own)
     made = sweep_ = None
-    if isinstance(objective, OfLine):
-        sweep_ = sweep_objective(objective.line, survey=True)
+    line = objective.line if isinstance(objective, OfLine) else None
+    plan = make_plan(line, None, settings.steps, plain(max_seconds), announce)
+    if line is not None:
+        sweep_ = planned_sweep(line, plan)
+        settings = replace(settings, steps=settings.steps if plan is None else plan.steps)
         # Of one parameter it is the settings' rate.
         settings = replace(settings, lr=float(objective.space.rates(own_rates or rate)[0]))
     if from_log is not None:
@@ -568,7 +593,13 @@ def diagnose(
         objective, settings, start, own_rates,
         sweep=sweep_, made_run=made, listener=listener, progress=progress,
     )  # fmt: skip
-    return replace(diagnosis, headline=" ".join((diagnosis.headline, *_held(objective))))
+    more = (*_held(objective), *_left_out(diagnosis.sweep))
+    return replace(diagnosis, headline=" ".join((diagnosis.headline, *more)))
+
+
+def _left_out(made: Sweep | None) -> list[str]:
+    sentences = () if made is None else made.left_out
+    return [f"Left out for want of time: {text}." for text in sentences]
 
 
 def plane_basins(

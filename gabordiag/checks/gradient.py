@@ -136,7 +136,8 @@ def probe(objective: Line, value: float) -> Probes:
     seen = [losses]
 
     def function(values: FloatArray) -> FloatArray:
-        seen.append(objective.loss_at(values))
+        # The landscape may have asked at the same places.
+        seen.append(objective.loss_once(values))
         return seen[-1]
 
     eps = float(torch.finfo(objective.dtype).eps)
@@ -174,7 +175,7 @@ def _noises(objective: Line, places: FloatArray, spacing: float) -> FloatArray:
     parameter = objective.parameter
     is_ended = parameter.period is None
     places, _ = places_inside(places, parameter.low, parameter.high, is_ended, 5 * spacing)
-    noises = noise_at(objective.loss_at, places, spacing)
+    noises = noise_at(objective.loss_once, places, spacing)
     known = np.isfinite(noises)
     return np.where(known, noises, noises[known].max(initial=0.0))
 

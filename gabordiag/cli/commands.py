@@ -64,6 +64,11 @@ _LEARN = Option(
     help="The learned parameter; several, if repeated.",
 )
 
+_MAX_SECONDS = Option(
+    None,
+    metavar="S",
+    help="About how long a custom objective of one parameter may be evaluated.",
+)
 _RESUME = Option(
     None,
     metavar="RUN",
@@ -124,14 +129,15 @@ def sweep_command(
         autocompletion=completed(ParameterName),
         help="The parameter that varies; given twice, a surface over two.",
     ),
+    max_seconds: float | None = _MAX_SECONDS,
 ) -> Any:
     """Loss, gradients, and every critical point with a proof.
 
     Given --over twice: the surface over two parameters, with the minima found.
     """
     from gabordiag.api import as_objective, as_plane
+    from gabordiag.landscape.plan import make_plan, planned_sweep
     from gabordiag.landscape.surface import sweep_surface
-    from gabordiag.landscape.sweep import sweep_objective
 
     swept = [named("--over", parse_over)(text) for text in over]
     if len(swept) > 2:
@@ -145,6 +151,8 @@ def sweep_command(
                 session.warn_of_degrees("--over", low, high)
     if len(swept) == 2:
         one, other = swept
+        if max_seconds is not None:
+            raise UsageError("--max-seconds is for one parameter.", "Leave it out.")
         plane = as_plane(subject, [one.name, other.name], **keywords)
         counts, ranges = (one.points, other.points), (one[1:3], other[1:3])
         session.open_folder()
@@ -154,9 +162,10 @@ def sweep_command(
     objective = as_objective(subject, name, **keywords)
     # Refused before there is a folder.
     objective.parameter.grid(low, high)
+    plan = make_plan(objective, points, 0, max_seconds, session.announce)
     session.open_folder()
     with session.progress("sweeping", objective):
-        return sweep_objective(objective, points, low, high, survey=True).view()
+        return planned_sweep(objective, plan, points, low, high).view()
 
 
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
@@ -326,6 +335,7 @@ def diagnose_command(
         None, metavar="FILE", help="A logged run to diagnose instead of making one."
     ),
     check: bool = Option(False, help="Exit with 1 when the verdict is unhealthy."),
+    max_seconds: float | None = _MAX_SECONDS,
     resume: Path | None = _RESUME,
 ) -> None:
     """What is wrong, proved, and what fixes it, each remedy tried."""
@@ -370,7 +380,8 @@ def diagnose_command(
             subject if objective is None else objective,
             settings["optimizer"], rates, momentum, steps, start,
             nesterov=nesterov, schedule=settings["schedule"], over=learn, from_log=from_log,
-            listener=listener, progress=bar, **more,
+            listener=listener, progress=bar, max_seconds=max_seconds, announce=session.announce,
+            **more,
         )  # fmt: skip
     session.finish(result.view())
     if check and not result.is_healthy:

@@ -267,6 +267,11 @@ class Session:
             if is_own:
                 objective.progress = None
 
+    def announce(self, text: str) -> None:
+        """Says on stderr what is about to be done."""
+        if not self.settings["quiet"]:
+            print(f"gabordiag: {text}", file=sys.stderr)
+
     def warn_of_degrees(self, option: str, *values: float | None) -> None:
         """Warns of angles without a unit beyond 2 pi, which were probably meant in degrees."""
         for value in values:

@@ -45,10 +45,10 @@ _WAVES = 2**16
 # Relative deviation of the series from the function at which finer sampling is tried.
 _SERIES_TOLERANCE = 1e-11
 # Powers of two of samples: at first, for any loss, and for a custom loss that is expensive.
-_FIRST_POWER, _MAX_POWER, _MAX_POWER_EXPENSIVE = 4, 11, 7
+_FIRST_POWER, _MAX_POWER = 4, 11
 # Parts of the range such that in each a custom loss is looked at, whatever its series needs; what
 # dips over two of them is seen at two places at least. Fewer where each evaluation counts.
-_LOOKED_AT, _LOOKED_AT_EXPENSIVE = 2048, 160
+_LOOKED_AT = 2048
 # How far from a series, in its own largest deviation, a value makes it worth building again.
 _STRAY = 4
 # Last coefficients of up to this many times what counts as zero may be the samples' rounding.
@@ -462,8 +462,10 @@ class _Samples:
         self.is_own = isinstance(objective, OwnObjective)
         self.is_expensive = isinstance(objective, OwnObjective) and objective.is_expensive
         self._known: dict[float, float] = {}
-        # The largest number of nodes.
-        self.most = 1 << (_MAX_POWER_EXPENSIVE if self.is_expensive else _MAX_POWER)
+        # The largest number of nodes; of the range, the widest stretch that is not looked at.
+        self.most, self.parts = 1 << _MAX_POWER, _LOOKED_AT
+        if isinstance(objective, OwnObjective) and objective.is_expensive:
+            self.most, self.parts = objective.nodes, objective.spread
         parameter = objective.parameter
         width = parameter.high - parameter.low
         places = parameter.low + width * np.array(_NOISE_PLACES)
@@ -509,7 +511,7 @@ class _Samples:
         known, _ = known_values(self.objective)
         ends = [parameter.low, parameter.high]
         edges = np.unique(np.concatenate([ends[:1], known, ends[1:]]))
-        parts = _LOOKED_AT_EXPENSIVE if self.is_expensive else _LOOKED_AT
+        parts = self.parts
         widest = (parameter.high - parameter.low) / parts
         counts = np.ceil(np.diff(edges) / widest - _SAME_GAP).astype(np.int64)
         between = [

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError
+from gabordiag.landscape.sampled import known_values
 from gabordiag.landscape.series import build_series, fit_series
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective
@@ -30,6 +31,8 @@ from gabordiag.own.evaluation import OwnObjective
 _NEAR_ZERO = 1e-6
 # A series is used instead of its objective when it is at least this good.
 _GOOD_ENOUGH = 1e-4
+# Of a range: values nearer to each other than such a part of it are not told apart.
+_KNOTS = 512
 # Fractions of the range at which series and objective are compared; generic.
 _COMPARED = (0.1573094, 0.4142136, 0.7320508)
 # Last coefficients below this part of the largest loss mean that the series is long enough: far
@@ -84,7 +87,7 @@ class SeriesObjective(Line):
     def squared(self) -> SeriesObjective | None:
         """Returns the same objective with the root of its loss taken away, or None without one."""
         original = self.original.squared()
-        return None if original is None else SeriesObjective(original)
+        return None if original is None else type(self)(original)
 
     @cached_property
     def shortcut_error(self) -> float:
@@ -111,6 +114,58 @@ class SeriesObjective(Line):
         return total
 
 
+class SampledObjective(SeriesObjective):
+    """A slow objective without a series (a network's layers have kinks), by the values it is known.
+
+    Between two of them it is a cubic with the slopes of Fritsch & Butland (1984, doi
+    10.1137/0905021), which turns nowhere but where the values do.
+    """
+
+    def __init__(self, original: Line) -> None:
+        super().__init__(original)
+        parameter = self.parameter
+        places, losses = known_values(original)
+        inside = (places >= parameter.low) & (places <= parameter.high)
+        places, first = np.unique(places[inside], return_index=True)
+        losses = losses[inside][first]
+        # Differences of values that are next to each other would be rounding.
+        cells = np.floor((places - parameter.low) * (_KNOTS / (parameter.high - parameter.low)))
+        kept = np.flatnonzero(np.diff(cells, prepend=-2.0) > 1)
+        if kept[-1] != len(places) - 1:
+            kept = np.append(
+                kept[:-1] if cells[-1] - cells[kept[-1]] <= 1 else kept, len(places) - 1
+            )
+        places, losses = places[kept], losses[kept]
+        slopes = _monotone_slopes(places, losses)
+        self._knots, self._values, self._rates = map(torch.from_numpy, (places, losses, slopes))
+
+    def _sum(self, values: Tensor) -> Tensor:
+        parameter = self.parameter
+        if parameter.period is not None:
+            turns = torch.floor((values.detach() - parameter.low) / parameter.period)
+            values = values - parameter.period * turns
+        index = torch.searchsorted(self._knots, values.detach(), right=True) - 1
+        index = index.clamp(0, len(self._knots) - 2)
+        width = self._knots[index + 1] - self._knots[index]
+        t = (values - self._knots[index]) / width
+        near, far = self._values[index], self._values[index + 1]
+        leaving, arriving = width * self._rates[index], width * self._rates[index + 1]
+        bend = 3 * (far - near) - 2 * leaving - arriving
+        twist = 2 * (near - far) + leaving + arriving
+        total: Tensor = near + t * (leaving + t * (bend + t * twist))
+        return total.clamp(min=0.0) if self.is_root else total
+
+
+def _monotone_slopes(places: FloatArray, losses: FloatArray) -> FloatArray:
+    widths = np.diff(places)
+    secants = np.diff(losses) / widths
+    before, after = 2 * widths[1:] + widths[:-1], widths[1:] + 2 * widths[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = (before + after) / (before / secants[:-1] + after / secants[1:])
+    inner = np.where(secants[:-1] * secants[1:] > 0, means, 0.0)
+    return np.concatenate([secants[:1], inner, secants[-1:]])
+
+
 def cheap_objective(objective: Line) -> Line:
     """Returns a user's expensive objective through its series, anything else as it is.
 
@@ -120,8 +175,10 @@ def cheap_objective(objective: Line) -> Line:
     if not (isinstance(objective, OwnObjective) and objective.is_expensive):
         return objective
     series = build_series(objective)
-    good = series.error <= _GOOD_ENOUGH * series.derivative.bound(0)
-    return SeriesObjective(objective) if good else objective
+    if series.error <= _GOOD_ENOUGH * series.derivative.bound(0):
+        return SeriesObjective(objective)
+    # Of noise the values say no more than the series.
+    return SampledObjective(objective) if objective.is_slow and not series.is_rough else objective
 
 
 class PlaneObjective(Objective):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ import torch
 
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import Landscape
-from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
+from gabordiag.landscape.series_objective import SampledObjective, SeriesObjective, cheap_objective
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.line import Line
 from gabordiag.objective.space import FloatArray
@@ -105,6 +105,7 @@ class Sweep(Result):
     `grad_analytic` is the closed form, NaN where the formula is 0/0, `grad_autograd` torch's, and
     `grad_numeric` differences of the loss, as `numeric_gradient` takes them; `gradient_check` is
     their disagreement. The survey is that of the single images of many, if they were looked at.
+    `left_out` says in sentences what there was no time for.
     """
 
     landscape: Landscape
@@ -116,6 +117,7 @@ class Sweep(Result):
     grad_numeric: FloatArray
     gradient_check: GradientCheck
     survey: Survey | None = None
+    left_out: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
@@ -129,6 +131,7 @@ class Sweep(Result):
             "parameter_range": landscape["range"],
             "points": len(self.values),
             "gradient_check": self.gradient_check.to_dict(),
+            **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 
     @classmethod
@@ -143,6 +146,7 @@ class Sweep(Result):
             **{name: read_only(table[name]) for name in ("loss", *_GRADIENTS)},
             gradient_check=GradientCheck(**saved["gradient_check"]),
             survey=None if images is None else Survey.from_dict(saved["images"], images["losses"]),
+            left_out=tuple(saved.get("left_out", ())),
         )
 
     def data(self) -> Data:
@@ -152,6 +156,12 @@ class Sweep(Result):
         if self.survey is None:
             return table
         return {"images.npz": {"values": self.values, "losses": self.survey.losses}, **table}
+
+
+def default_points(objective: Line) -> int:
+    """Returns how many values a sweep has."""
+    is_costly = isinstance(objective, OwnObjective) and objective.is_expensive
+    return _POINTS_EXPENSIVE if is_costly else DEFAULT_POINTS
 
 
 def sweep_objective(
@@ -167,9 +177,7 @@ def sweep_objective(
     The values are 721 by default, 91 of a custom objective that torch cannot batch; a survey of
     many images looks at single ones, too.
     """
-    if points is None:
-        is_costly = isinstance(objective, OwnObjective) and objective.is_expensive
-        points = _POINTS_EXPENSIVE if is_costly else DEFAULT_POINTS
+    points = default_points(objective) if points is None else points
     values = objective.parameter.grid(low, high, points)
     loss, autograd = objective.derivatives(values)
     landscape = find_critical_points(objective)
@@ -177,13 +185,18 @@ def sweep_objective(
     # series gives them.
     cheap = cheap_objective(objective)
     step = difference_step(cheap)
-    gradients = (cheap.gradient(values), autograd, numeric_gradient(cheap, values, step))
+    # What lies between a slow one's values is no judge of slopes.
+    is_sampled = isinstance(cheap, SampledObjective)
+    analytic = autograd if is_sampled else cheap.gradient(values)
+    numeric = numeric_gradient(objective if is_sampled else cheap, values, step)
+    gradients = (analytic, autograd, numeric)
+    columns: dict[str, Any] = dict(zip(_GRADIENTS, map(read_only, gradients), strict=True))
     return Sweep(
         landscape,
         objective.loss_name,
         read_only(values),
         read_only(loss),
-        **dict(zip(_GRADIENTS, map(read_only, gradients), strict=True)),
+        **columns,
         gradient_check=_check(objective, landscape, values, gradients, step),
         survey=survey_images(objective, values) if survey else None,
     )
@@ -192,7 +205,8 @@ def sweep_objective(
 def resweep(objective: Line, sweep: Sweep) -> Sweep:
     """Returns the sweep over the same values with what has become known of the loss since."""
     low, high = float(sweep.values[0]), float(sweep.values[-1])
-    return sweep_objective(objective, len(sweep.values), low, high)
+    again = sweep_objective(objective, len(sweep.values), low, high)
+    return replace(again, left_out=sweep.left_out)
 
 
 def numeric_gradient(objective: Line, values: FloatArray, step: float) -> FloatArray:
@@ -210,11 +224,11 @@ def numeric_gradient(objective: Line, values: FloatArray, step: float) -> FloatA
     slopes = np.empty(len(values))
     inner, at_end = inwards == 0, inwards != 0
     v = values[inner]
-    slopes[inner] = (objective.loss_at(v + step) - objective.loss_at(v - step)) / (2 * step)
+    slopes[inner] = (objective.loss_once(v + step) - objective.loss_once(v - step)) / (2 * step)
     if at_end.any():
         v, h = values[at_end], inwards[at_end]
-        near, far = objective.loss_at(v + h), objective.loss_at(v + 2 * h)
-        slopes[at_end] = (4 * near - 3 * objective.loss_at(v) - far) / (2 * h)
+        near, far = objective.loss_once(v + h), objective.loss_once(v + 2 * h)
+        slopes[at_end] = (4 * near - 3 * objective.loss_once(v) - far) / (2 * h)
     return slopes
 
 

@@ -188,6 +188,10 @@ class Line(ScalarLoss):
         found = [values.new_zeros(1) if slope is None else slope for slope in slopes]
         return np.array(losses), torch.cat(found)
 
+    def loss_once(self, values: npt.ArrayLike) -> FloatArray:
+        """Returns the losses (n,); a custom loss need not be computed again where it was before."""
+        return self.loss_at(values)
+
     def squared(self) -> Line | None:
         """Returns the same objective with the root of its loss taken away, or None without one."""
         return None

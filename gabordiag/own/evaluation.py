@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import time
 import warnings
 from collections.abc import Callable
 from functools import cached_property
@@ -63,6 +64,8 @@ class UserObjective(ScalarLoss):
         progress: Called with (evaluations done, evaluations in all) of one request, where
             evaluations go one by one; None for nothing.
         samples: Evaluations so far.
+        is_timed_slow: Whether an evaluation was measured to take milliseconds.
+        repeats: Whether two evaluations at the same place were seen to agree to the bit.
 
     Args:
         evaluator: The function or module.
@@ -83,6 +86,7 @@ class UserObjective(ScalarLoss):
         self._seen: dict[float, tuple[float, bool]] = {}
         self.streams = RandomStreams(seed, evaluator.device)
         self._places, self._seed = places, seed
+        self.repeats = self.is_timed_slow = False
         self.takes_root_away = False
 
     @property
@@ -188,9 +192,14 @@ class UserObjective(ScalarLoss):
         return max(1, min(CHUNK, _BATCH_BYTES // self._graph_bytes))
 
     @property
+    def is_slow(self) -> bool:
+        """Whether one evaluation takes milliseconds."""
+        return self.is_timed_slow or self._graph_bytes > _CHEAP_BYTES
+
+    @property
     def is_expensive(self) -> bool:
         """Whether one evaluation costs so much that every one counts."""
-        return self.batch_size == 1 or self._graph_bytes > _CHEAP_BYTES
+        return self.batch_size == 1 or self.is_slow
 
     @property
     def _tried(self) -> Tensor:
@@ -226,9 +235,10 @@ class UserObjective(ScalarLoss):
                 return False
             slope = torch.zeros_like(leaf) if slope is None else slope
             results.append(torch.stack([loss.detach(), *slope.reshape(len(leaf), -1).T]))
-        single, again, batched = results
+            self.repeats = len(results) > 1 and torch.equal(*results[:2])
+        single, _, batched = results
         # A batch of random numbers is another draw: nothing can be compared.
-        if not torch.equal(single, again):
+        if not self.repeats:
             return False
         scale = single.abs().amax(dim=1, keepdim=True)
         # Another order of summation costs some digits, never half of them.
@@ -268,7 +278,13 @@ class OwnObjective(UserObjective, Line):
     where that agrees with differences of values, by differences where it does not (a graph that
     is cut). The derivatives of `loss` are what an optimizer would get, right or wrong; zero where
     no gradient arrives.
+
+    Attributes:
+        nodes: Largest number of values from which a series is made, if evaluations are expensive.
+        spread: Parts of the range in each of which it is known then.
     """
+
+    nodes, spread = 128, 160
 
     def _evaluate(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         losses = super()._evaluate(one, values)
@@ -289,6 +305,22 @@ class OwnObjective(UserObjective, Line):
         ]
         table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
+
+    def loss_once(self, values: npt.ArrayLike) -> FloatArray:
+        """Returns the losses (n,), those that were computed before from memory if they repeat."""
+        places = self.tensor(values).tolist()
+        known = [self._seen.get(place, (math.nan, True)) for place in places]
+        asked = [is_smooth or not self.repeats or self.takes_root_away for _, is_smooth in known]
+        losses = np.array([loss for loss, _ in known])
+        losses[asked] = self.loss_at(np.array(places)[asked])
+        return losses
+
+    def seconds_each(self) -> float:
+        """Measures how long an evaluation with its gradient takes."""
+        value = self.tensor(self.parameter.start).requires_grad_()
+        begin = time.perf_counter()
+        self.loss_and_gradient(value)
+        return time.perf_counter() - begin
 
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
         """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it."""

@@ -74,6 +74,7 @@ def sweep(made: Sweep) -> list[Block]:
         _sketch(made),
         *_points(made.landscape),
         *_gradient(made),
+        *(Paragraph(f"Left out for want of time: {text}.") for text in made.left_out),
         *image_blocks(made.landscape),
     ]
 

@@ -1,14 +1,11 @@
 """Speed as ratios, both sides measured in the same run; `make bench` prints them.
 
-Nothing here is a pass or fail on seconds, but for `reproduce`, which is bound by the time that two
-imports take: machines differ, ratios much less.
+Nothing here is a pass or fail on seconds: machines differ, ratios much less.
 """
 
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -207,36 +204,3 @@ def test_proof(benchmark: BenchmarkFixture) -> None:
     find_critical_points(objective)
     benchmark.pedantic(lambda: find_critical_points(objective), rounds=5, warmup_rounds=1)
     print(f"\nall critical points with proof: {benchmark.stats['median']:.3f} s")
-
-
-def test_help_against_imports() -> None:
-    def run(*arguments: str) -> float:
-        command = [sys.executable, *arguments]
-        return min(
-            seconds(lambda: subprocess.run(command, check=True, capture_output=True))
-            for _ in range(5)
-        )
-
-    own = run("-m", "gabordiag", "--help")
-    bare = run("-c", "import typer, rich")
-    print(f"\ngabordiag --help takes {own / bare:.1f} x `python -c 'import typer, rich'`")
-
-
-def test_reproduce_against_imports(tmp_path: Path) -> None:
-    def run(*arguments: str) -> float:
-        command = [sys.executable, *arguments]
-        return seconds(lambda: subprocess.run(command, check=True, capture_output=True))
-
-    imports, own = [], []
-    # In turn, so that a machine that is busy for a while is so for both.
-    for index in range(3):
-        imports.append(run("-c", "import torch, matplotlib.pyplot"))
-        own.append(
-            run("-m", "gabordiag", "reproduce", "--quiet", "--out", str(tmp_path / str(index)))
-        )
-    spent, bare = min(own), min(imports)
-    print(
-        f"\ngabordiag reproduce takes {spent:.1f} s, {spent / bare:.1f} x "
-        f"`python -c 'import torch, matplotlib.pyplot'` ({bare:.2f} s)"
-    )
-    assert spent <= 4 * bare + 10

@@ -393,7 +393,7 @@ class TestModule:
         # Rates that leave the range are tried, too.
         found = gd.diagnose(loss, **known, lr=3.0, steps=500)
         assert found.verdict == "step_too_large"
-        assert len(calls) <= 900
+        assert len(calls) <= 800
 
     def test_outside_an_interval_the_series_asks_the_objective(self):
         objective = own_objective(lambda v: torch.tensor(math.exp(v.item())).double(), range=(0, 1))

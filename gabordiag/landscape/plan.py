@@ -1,0 +1,136 @@
+"""How many evaluations of a custom loss a command takes, how long, and what fits into a given time.
+
+The counts are those of a loss that no series follows; a smooth one takes less. Where the time is
+too short, everything that can be sparser becomes so by the same share: a sweep's points, the values
+by which the landscape is known, and the steps of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gabordiag.errors import UsageError
+from gabordiag.landscape.sweep import Sweep, default_points, sweep_objective
+from gabordiag.objective.line import Line
+from gabordiag.own.evaluation import OwnObjective
+from gabordiag.wording import counted
+
+# Evaluations whatever the plan: how noisy the loss is, and its largest gap; of a diagnosis also
+# whether the gradient is right, and what lies beyond the range.
+_OF_A_SWEEP, _OF_A_DIAGNOSIS = 50, 300
+# An evaluation that takes so long is not made some thousand times (seconds).
+_SLOW = 2e-3
+# As few points, values and steps as still say something.
+_FEWEST = 9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command takes of a custom loss that is expensive.
+
+    Attributes:
+        evaluations: About how many.
+        seconds_each: Measured.
+        points: Of the sweep.
+        steps: Of the run; 0 without one.
+        left_out: What is not done, in sentences.
+    """
+
+    evaluations: int
+    seconds_each: float
+    points: int
+    steps: int = 0
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """How long all of them take."""
+        return self.evaluations * self.seconds_each
+
+    def words(self) -> str:
+        """Returns what is announced."""
+        text = (
+            f"at most about {self.evaluations} evaluations of your objective, "
+            f"{1e3 * self.seconds_each:.2g} ms each: about {self.seconds:.2g} s"
+        )
+        return ". ".join([text, *(f"Left out: {text}" for text in self.left_out)])
+
+
+def planned_sweep(
+    objective: Line,
+    plan: Plan | None,
+    points: int | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> Sweep:
+    """Returns the sweep with as many points as planned, or with those given without a plan."""
+    points = points if plan is None else plan.points
+    made = sweep_objective(objective, points, low, high, survey=True)
+    return made if plan is None else replace(made, left_out=plan.left_out)
+
+
+def make_plan(
+    objective: Line | None,
+    points: int | None = None,
+    steps: int = 0,
+    max_seconds: float | None = None,
+    announce: Callable[[str], object] | None = None,
+) -> Plan | None:
+    """Returns the plan of a sweep, or with steps of a diagnosis; None where nothing is expensive.
+
+    It sets by how many values the loss is known, and is announced, if somebody listens.
+
+    Raises:
+        UsageError: A time that is not positive, or given for anything but a custom loss of one
+            parameter.
+    """
+    plan = _plan(objective, points, steps, max_seconds)
+    if plan is not None and announce is not None:
+        announce(plan.words())
+    return plan
+
+
+def _plan(
+    objective: Line | None, points: int | None, steps: int, max_seconds: float | None
+) -> Plan | None:
+    if max_seconds is not None and not max_seconds > 0:
+        raise UsageError(f"{max_seconds:g} seconds are too few.", "Give --max-seconds above 0.")
+    if not isinstance(objective, OwnObjective):
+        if max_seconds is not None:
+            raise UsageError(
+                "--max-seconds is for a custom objective of one parameter.", "Leave it out."
+            )
+        return None
+    if not objective.is_expensive:
+        return None
+    each = objective.seconds_each()
+    objective.is_timed_slow = each > _SLOW
+    wanted = default_points(objective) if points is None else points
+    fixed = _OF_A_DIAGNOSIS if steps else _OF_A_SWEEP
+
+    def count(points: int, nodes: int, spread: int, steps: int) -> int:
+        # A slow loss's differences are its own; a series is fitted, and held against as many.
+        each_point = 3 if objective.is_slow else 1
+        return fixed + each_point * points + 2 * nodes + spread + steps
+
+    full = (wanted, objective.nodes, objective.spread, steps)
+    evaluations = count(*full)
+    if max_seconds is None or evaluations * each <= max_seconds:
+        return Plan(evaluations, each, wanted, steps)
+    # What is known of the objective has taken its time, too.
+    left = max_seconds / each - objective.samples
+    share = max(0.0, (left - fixed) / (evaluations - fixed))
+    few, values, made = (max(_FEWEST, int(share * n)) for n in (wanted, objective.spread, steps))
+    few, made = min(few, wanted), min(made, steps)
+    objective.spread, objective.nodes = values, 16
+    while 2 * objective.nodes <= share * full[1]:
+        objective.nodes *= 2
+    left_out = [f"{wanted - few} of the sweep's {wanted} points"]
+    left_out.append(f"the landscape is looked at in {values} places instead of {full[2]}")
+    if made < steps:
+        left_out.append(f"the run ends after {counted(made, 'step', 'steps')} of {steps}")
+    evaluations = count(few, objective.nodes, objective.spread, made)
+    if evaluations > left:
+        left_out.append(f"nothing more, although {max_seconds:g} s are too short even for this")
+    return Plan(evaluations, each, few, made, tuple(left_out))
