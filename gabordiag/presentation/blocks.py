@@ -90,6 +90,8 @@ _CAPTIONS = {
     "sweep": "The loss over the parameter, its gradient three ways, and how far they disagree",
     "surface": "The loss over two parameters, with the direction downhill",
     "surface-in-space": "The loss over two parameters as a surface in space",
+    "network": "The loss on the plane, with the run's path; each moment in its true loss's colour",
+    "network-path": "The loss along the run and as drawn, and the path's variance by direction",
     "pairs": "The runs on the plane of every two parameters through the first run's end",
     "plane": "Which starts of the plane reach the target",
     "logged": "The steps that were logged",

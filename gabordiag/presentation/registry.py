@@ -44,6 +44,8 @@ pairs_figure = late("presentation.figures.space", "pairs_figure")
 plane_figure = late("presentation.figures.space", "plane_figure")
 drawing_in_style_of = late("presentation.figures.style", "drawing_in_style_of")
 new_figure = late("presentation.figures.style", "new_figure")
+draw_network = late("presentation.figures.network", "draw_network")
+network_figures = late("presentation.figures.network", "network_figures")
 pyplot_axes = late("presentation.figures.style", "pyplot_axes")
 render = late("presentation.figures.style", "render")
 draw_surface = late("presentation.figures.surface", "draw_surface")
@@ -142,6 +144,12 @@ KINDS: dict[str, Kind] = {
         ),
         draw_surface,
     ),
+    "sweep of a network": Kind(
+        _as_it_is,
+        words.network,
+        network_figures,
+        draw_network,
+    ),
     "optimize": Kind(
         read_runs,
         words.runs,
@@ -205,6 +213,7 @@ KINDS: dict[str, Kind] = {
 _COMMANDS = {
     "Sweep": "sweep",
     "Surface": "sweep",
+    "NetworkPlane": "sweep",
     "Optimization": "optimize",
     "Basins": "basins",
     "PlaneBasins": "basins",
@@ -220,7 +229,10 @@ _COMMANDS = {
 
 def kind_of(command: str, view: View) -> Kind:
     """Returns how a command's result is shown."""
-    variants = {"parameters": "of two", "elements": "of a training", "filters": "of a bank"}
+    variants = {
+        "parameters": "of two", "plane": "of a network", "elements": "of a training",
+        "filters": "of a bank",
+    }  # fmt: skip
     names = [f"{command} {words}" for key, words in variants.items() if key in view.result]
     return next((KINDS[name] for name in names if name in KINDS), KINDS[command])
 

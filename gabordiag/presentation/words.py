@@ -385,6 +385,35 @@ def surface(view: View) -> list[Block]:
     return [Heading("The surface"), found, pictures[0], *more, pictures[1]]
 
 
+def network(view: View) -> list[Block]:
+    """Returns whether a plane through all weights shows the run, and what it was measured by."""
+    result = view.result
+    run, other = result["run"], result["second_plane"]
+    rule = result["rule"]
+    rows = [
+        ("this one", number(result["captured"], 3), number(result["path_mismatch"], 3)),
+        ("a second random one", number(other["captured"], 3), number(other["mismatch"], 3)),
+        ("to show the run", f"≥ {rule['captured_at_least']}", f"≤ {rule['mismatch_at_most']}"),
+    ]
+    shares = ", ".join(f"{share:.1%}" for share in result["variance"][:5])
+    text = (
+        f"Every loss is the mean over {counted(result['batches'], 'batch', 'batches')}, the same "
+        f"for all of {result['evaluations']} evaluations; the plane goes through all "
+        f"{result['weights']} learned weights at the end of {run['steps']} steps of "
+        f"{run_settings(run)}."
+    )
+    columns = ("plane", "path's variance in it", "largest mismatch of the loss")
+    return [
+        verdict(result),
+        Picture("network"),
+        Heading("How much depends on the plane"),
+        Table(columns, tuple(rows)),
+        Paragraph(f"Of the path's variance lie along its main directions: {shares}."),
+        Picture("network-path"),
+        Paragraph(text),
+    ]
+
+
 def points_found(result: Json) -> list[Block]:
     """Returns what was found over two parameters: a sentence, then the minima and saddles."""
     axes = [axis.parameter for axis in _surface_axes(result)]
