@@ -15,7 +15,7 @@ from gabordiag.own.loading import user_code
 from gabordiag.own.training import Batch, Evaluation, State, Training, Watched
 
 # Bytes of activations, and of vectors, that are evaluated at once: on a CPU more is no faster.
-_ROOM, _VECTOR_ROOM = 8 * 2**20, 256 * 2**20
+_ROOM, _VECTOR_ROOM = 4 * 2**20, 256 * 2**20
 
 
 class Weights:
