@@ -166,6 +166,7 @@ def sweep(
     params: str | Sequence[str] = (),
     range: Sequence[tuple[float | None, float | None]] = (),
     seed: int = 0,
+    seeds: int = 1,
     checkpoint: str | Path | None = None,
     progress: Callable[..., None] | None = None,
 ) -> NetworkPlane: ...

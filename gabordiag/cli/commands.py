@@ -78,7 +78,7 @@ _RESUME = Option(
 
 # Of `sweep`, where a training is run.
 _OF_A_RUN = (
-    "plane", "points", "optimizer", "lr", "momentum", "nesterov", "schedule", "steps",
+    "plane", "points", "seeds", "optimizer", "lr", "momentum", "nesterov", "schedule", "steps",
 )  # fmt: skip
 # Of a plane of starts, where no other is given.
 _PLANE_RATE, _PLANE_STEPS = 0.01, 500
@@ -147,6 +147,9 @@ def sweep_command(
         "main directions), gradient (and the sharpest direction), axes (the two of --over).",
     ),
     points: int | None = Option(None, help="Values along each side of --plane [default: 41]."),
+    seeds: int = Option(
+        1, help="Trainings with the next seeds beside --plane, and the barriers between their ends."
+    ),
     optimizer: str = _OPTIMIZER,
     lr: list[Named] = _RATES,
     momentum: float = _MOMENTUM,
@@ -228,7 +231,7 @@ def _network_plane(
         more["params"] = keywords.get("param", ())
     if isinstance(subject, Training):
         more["lr"] = _training_rates(settings, keywords)
-    names = ("optimizer", "momentum", "nesterov", "schedule", "steps", "seed")
+    names = ("optimizer", "momentum", "nesterov", "schedule", "steps", "seed", "seeds")
     with session.progress("training") as bar:
         return sweep(
             subject,

@@ -22,16 +22,19 @@ from torch import Tensor
 from gabordiag.choices import PlaneName
 from gabordiag.dynamics.checkpoint import Checkpoint
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.training import TrainingRun, rates_of, run_training
 from gabordiag.errors import InputError, UsageError, unknown_name
 from gabordiag.landscape.network import (
     axes_of,
+    barrier,
     interpolated,
     largest_eigenvalues,
     main_directions,
     orthonormal,
     project,
     random_directions,
+    resolve,
 )
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.training import Training, Watched, find_watched
@@ -49,6 +52,11 @@ CAPTURED, MISMATCH = 0.8, 0.1
 # Beside the path, a plane shows this part of its width; a side is no shorter than this part of the
 # path's longer one.
 _MARGIN, _LEAST = 0.15, 0.2
+# To this part of its height a line between two ends is resolved.
+_RESOLVED = 0.01
+# Eigenvalues that are computed at the end, moments of the run at which the largest is, and how near
+# to its limit lr times the largest is at the edge of stability.
+_EIGENVALUES, _SHARP_MOMENTS, _AT_EDGE = 3, 5, 0.2
 # Weights longer than this have run away.
 _LARGEST = 1e100
 # Places that are evaluated between two reports of progress, and shares of variance in the JSON.
@@ -56,6 +64,151 @@ _PLACES, _SHARES = 64, 10
 
 Ends = tuple[float | None, float | None]
 Report = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class WeightLine:
+    """The loss along the straight line between two ends of training.
+
+    Attributes:
+        start: Where it begins, in words.
+        end: Where it ends.
+        t: Places from 0 to 1 (n,), as many as the loss needs.
+        loss: There (n,).
+        error: To which the line is resolved, in the loss's unit.
+    """
+
+    start: str
+    end: str
+    t: FloatArray
+    loss: FloatArray
+    error: float
+
+    @classmethod
+    def between(
+        cls, names: tuple[str, str], loss: WeightLoss, ends: Sequence[Tensor]
+    ) -> WeightLine:
+        """Returns the line between two vectors of weights."""
+        way = (ends[1] - ends[0])[None]
+        t, losses, error = resolve(lambda t: loss.on_grid(ends[0], way, t[:, None]), _RESOLVED)
+        return cls(*names, read_only(t), read_only(losses), error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        height, at = barrier(self.t, self.loss)
+        return {
+            "from": self.start,
+            "to": self.end,
+            "losses": [finite_or_none(self.loss[0]), finite_or_none(self.loss[-1])],
+            "barrier": finite_or_none(height),
+            "at": at,
+            "error": finite_or_none(self.error),
+            "points": len(self.t),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Sharpness:
+    """How the loss on the fixed batches curves along the run, beside what its steps can bear.
+
+    Attributes:
+        eigenvalues: The largest of the Hessian over all weights at the end, the largest first.
+        watched: Those over the watched numbers alone; none of none.
+        error: So near to each lies an eigenvalue.
+        steps: Moments of the run (n,).
+        largest: The largest eigenvalue there (n,), the sharpness.
+        lr: Learning rate; None where there is no single one.
+        limit: What lr times the largest must stay below; None where none is known.
+        reason: Why something is not known.
+    """
+
+    eigenvalues: tuple[float, ...] = ()
+    watched: tuple[float, ...] = ()
+    error: float | None = None
+    steps: tuple[int, ...] = ()
+    largest: tuple[float, ...] = ()
+    lr: float | None = None
+    limit: float | None = None
+    reason: str = ""
+
+    @property
+    def load(self) -> float | None:
+        """Returns lr x sharpness at the end over its limit: about 1 at the edge of stability."""
+        if self.lr is None or self.limit is None or not self.eigenvalues:
+            return None
+        return self.lr * self.eigenvalues[0] / self.limit
+
+    @property
+    def edge(self) -> str | None:
+        """Whether the run ends `below` the edge of stability, `at` it, or `above` it."""
+        if self.load is None:
+            return None
+        return (
+            "below" if self.load < 1 - _AT_EDGE else "at" if self.load <= 1 + _AT_EDGE else "above"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        largest = self.eigenvalues[0] if self.eigenvalues else 0.0
+        return {
+            "eigenvalues": list(self.eigenvalues),
+            "watched": list(self.watched),
+            "error": self.error,
+            "steps": list(self.steps),
+            "sharpness": list(self.largest),
+            "lr": self.lr,
+            "limit": self.limit,
+            "stable_lr": self.limit / largest if self.limit and largest > 0 else None,
+            "of_limit": self.load,
+            "edge": self.edge,
+            "reason": self.reason or None,
+        }
+
+
+def measure_sharpness(
+    loss: WeightLoss, path: Tensor, steps: Sequence[int], run: TrainingRun, seed: int
+) -> Sharpness:
+    """Returns the Hessian's largest eigenvalues at some moments of a run, by Lanczos' method.
+
+    Plain descent with rate lr is stable in a direction of curvature h while lr h < 2, and large
+    steps often train just there, at the edge of stability (Cohen et al. 2021, arXiv 2103.00065).
+    The limit is the optimizer's own (`dynamics.theory`).
+    """
+    rates, settings = set(run.rates.values()), run.settings
+    lr = rates.pop() if len(rates) == 1 and settings.schedule == "constant" else None
+    limit = curvature_limit(settings)
+    reason = "" if limit else f"No bound on the curvature is known for {settings.optimizer}."
+    if lr is None:
+        reason = "There is no single learning rate to compare with."
+    count = loss.weights.count
+    end = path[-1]
+    places = [place for watched in run.watched for place in loss.weights.places(watched)]
+
+    def among(vector: Tensor) -> Tensor:
+        full = vector.new_zeros(count)
+        full[places] = vector
+        return loss.gradient(end, full)[places]
+
+    chosen = np.unique(np.linspace(0, len(path) - 1, _SHARP_MOMENTS).round().astype(int)).tolist()
+    try:
+        largest = [
+            float(largest_eigenvalues(partial(loss.gradient, at), at[:count], 1, seed)[0][0])
+            for at in path[chosen[:-1]]
+        ]
+        values, _, error = largest_eigenvalues(
+            partial(loss.gradient, end), end[:count], min(_EIGENVALUES, count), seed
+        )
+        own = np.zeros(0)
+        if places:
+            number = min(_EIGENVALUES, len(places))
+            own = largest_eigenvalues(among, end[places], number, seed)[0]
+    except InputError as failed:
+        # Not every operation has a second derivative.
+        return Sharpness(lr=lr, limit=limit, reason=str(failed))
+    return Sharpness(
+        tuple(values.tolist()), tuple(own.tolist()), error, tuple(steps[i] for i in chosen),
+        (*largest, float(values[0])), lr, limit, reason,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +228,8 @@ class NetworkPlane(Result):
         captured: Share of the path's variance that lies in the plane.
         variance: Shares of the path's variance along its main directions, the largest first.
         second: `captured` and `mismatch` of a second, random plane.
+        lines: From the run's start to its end, and from there to the ends of other seeds' runs.
+        sharpness: How the loss curves along the run.
         run: The training.
         origin: Weights at (0, 0).
         directions: Of the plane (2, weights).
@@ -96,6 +251,8 @@ class NetworkPlane(Result):
     captured: float
     variance: FloatArray
     second: Mapping[str, float]
+    lines: tuple[WeightLine, ...]
+    sharpness: Sharpness
     run: TrainingRun = field(repr=False)
     origin: Tensor = field(repr=False)
     directions: Tensor = field(repr=False)
@@ -163,6 +320,8 @@ class NetworkPlane(Result):
             "path_outside": self.outside,
             "second_plane": dict(self.second),
             "rule": {"captured_at_least": CAPTURED, "mismatch_at_most": MISMATCH},
+            "lines": [line.to_dict() for line in self.lines],
+            "curvature": self.sharpness.to_dict(),
             "variance": self.variance[:_SHARES].tolist(),
             "axes": list(self.axes),
             "ranges": [[float(axis[0]), float(axis[-1])] for axis in (self.a, self.b)],
@@ -174,9 +333,17 @@ class NetworkPlane(Result):
         }
 
     def data(self) -> Data:
-        """Returns what is saved as surface.npz."""
+        """Returns what is saved as surface.npz and lines.npz."""
         names = ("a", "b", "loss", "steps", "path", "path_loss", "path_drawn")
-        return {"surface.npz": {name: getattr(self, name) for name in names}}
+        lines = {
+            f"{what}-{index}": array
+            for index, line in enumerate(self.lines)
+            for what, array in (("t", line.t), ("loss", line.loss))
+        }
+        return {
+            "surface.npz": {name: getattr(self, name) for name in names},
+            "lines.npz": lines,
+        }
 
     def _tables(self) -> list[tuple[Any, Mapping[str, str], Mapping[str, npt.NDArray[Any]]]]:
         # The path is along another dimension than the grid.
@@ -209,6 +376,7 @@ def sweep_network(
     points: tuple[int, int] = (DEFAULT_POINTS, DEFAULT_POINTS),
     ranges: Sequence[Ends] = (),
     seed: int = 0,
+    seeds: int = 1,
     progress: Report | None = None,
     checkpoint: str | Path | None = None,
 ) -> NetworkPlane:
@@ -226,6 +394,9 @@ def sweep_network(
         ranges: Of both coordinates. Default: so wide that the whole path is inside; of a random
             plane, from -1 to 1 at least.
         seed: Of everything random.
+        seeds: Trainings from the same start, each with the next seed (and the next first batch,
+            where they are a list): between the end of the first and of each other, the loss along
+            the straight line, with its barrier.
         progress: Called with (done, in all, what is done).
         checkpoint: File that holds the run's state until all is done, and beside it one that holds
             the losses: if they exist, the work goes on from there.
@@ -252,12 +423,19 @@ def sweep_network(
         model_bytes = sum(t.numel() * t.element_size() for t in training.tensors().values())
     count = max(3, min(_MOMENTS, int(_PATH_BYTES // max(1, model_bytes))))
     moments = np.unique(np.linspace(0, settings.steps, count).round().astype(np.int64))
-    run, _, _ = run_training(
-        training, watched, settings, rates, seed=seed, batches=batches, checkpoint=checkpoint,
-        snapshots=moments.tolist(),
-        progress=lambda done, total, loss: report(done, total, f"training, loss {loss:.4g}"),
-    )  # fmt: skip
-    path = _finite_path(run)
+
+    def train(number: int, kept: Sequence[int]) -> TrainingRun:
+        place = None if checkpoint is None else _beside(checkpoint, str(number))
+        name = f"another training, seed {seed + number}" if number else "training"
+        return run_training(
+            training, watched if not number else (), settings, rates, seed=seed + number,
+            first=number, batches=batches, snapshots=kept,
+            checkpoint=place if number else checkpoint,
+            progress=lambda done, total, loss: report(done, total, f"{name}, loss {loss:.4g}"),
+        )[0]  # fmt: skip
+
+    run = train(0, moments.tolist())
+    path = _finite_path(run, least=3)
     loss = WeightLoss(training, batches, run.final, seed)
     learned = path[:, : weights.count]
     origin, directions, axes = _plane(kind, training, loss, path, watched, seed)
@@ -268,16 +446,29 @@ def sweep_network(
     saved = None
     if checkpoint is not None:
         what = {"plane": kind, "places": places.tobytes().hex(), "rates": rates, "seed": seed}
-        saved = Checkpoint(_beside(checkpoint), what)
+        saved = Checkpoint(_beside(checkpoint, "losses"), what)
     losses = _on_grid(loss, origin, directions, places, saved, report).reshape(len(a), len(b))
+    ends = {
+        f"seed {seed + i}": _finite_path(train(i, moments[-1:].tolist()))[-1]
+        for i in range(1, seeds)
+    }
     report(0, 1, "looking along the path")
+    lines = [WeightLine.between(("start", "end"), loss, (path[0], path[-1]))]
+    lines += [
+        WeightLine.between((f"seed {seed}", name), loss, (path[-1], end))
+        for name, end in ends.items()
+    ]
     true = loss(path)
     other = random_directions(training.model, weights.tensors(learned[-1]), seed + 1)
     at_other, captured_other = project(learned, learned[-1], other)
     apart = mismatch(true, loss.on_grid(path[-1], other, at_other))
     variance = main_directions(learned)[1]
-    for file in () if checkpoint is None else (Path(checkpoint), _beside(checkpoint)):
-        file.unlink(missing_ok=True)
+    report(0, 1, "measuring the curvature")
+    sharpness = measure_sharpness(loss, path, moments.tolist(), run, seed)
+    if checkpoint is not None:
+        names = ("losses", *map(str, range(1, seeds)))
+        for file in (Path(checkpoint), *(_beside(checkpoint, name) for name in names)):
+            file.unlink(missing_ok=True)
     return NetworkPlane(
         kind=kind,
         axes=axes,
@@ -291,6 +482,8 @@ def sweep_network(
         captured=captured,
         variance=read_only(variance),
         second={"captured": captured_other, "mismatch": apart},
+        lines=tuple(lines),
+        sharpness=sharpness,
         run=run,
         origin=origin,
         directions=directions,
@@ -299,18 +492,17 @@ def sweep_network(
     )
 
 
-def _beside(checkpoint: str | Path) -> Path:
-    return Path(checkpoint).with_suffix(".losses.pt")
+def _beside(checkpoint: str | Path, what: str) -> Path:
+    return Path(checkpoint).with_suffix(f".{what}.pt")
 
 
-def _finite_path(run: TrainingRun) -> Tensor:
+def _finite_path(run: TrainingRun, least: int = 1) -> Tensor:
     """Returns the weights at the moments (t, m) before the first that are not finite."""
-    snapshots = run.snapshots
-    assert snapshots is not None
+    snapshots = torch.empty(0, 0) if run.snapshots is None else run.snapshots
     # Squares of larger ones have no finite sum.
     finite = [float(row.double().norm()) < _LARGEST for row in snapshots]
     path = snapshots[: finite.index(False) if False in finite else None]
-    if len(path) < 3:
+    if len(path) < least:
         raise InputError("The training has no finite path.", "Train with a smaller lr.")
     return path.to(next(iter(run.final.values())).device)
 

@@ -149,7 +149,7 @@ def largest_eigenvalues(
         seed: Of the first vector.
 
     Returns:
-        Eigenvalues, the largest first; the first's eigenvector (m,) of length 1; the largest
+        Eigenvalues, the largest first, fewer where the powers hold no more; the first's eigenvector (m,) of length 1; the largest
         residual: so near to each of them lies an eigenvalue of H.
     """
     size = like.numel()

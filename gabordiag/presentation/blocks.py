@@ -92,6 +92,7 @@ _CAPTIONS = {
     "surface-in-space": "The loss over two parameters as a surface in space",
     "network": "The loss on the plane, with the run's path; each moment in its true loss's colour",
     "network-path": "The loss along the run and as drawn, and the path's variance by direction",
+    "barriers": "The loss along straight lines between ends, at the places where it was evaluated",
     "pairs": "The runs on the plane of every two parameters through the first run's end",
     "plane": "Which starts of the plane reach the target",
     "logged": "The steps that were logged",

@@ -410,8 +410,52 @@ def network(view: View) -> list[Block]:
         Table(columns, tuple(rows)),
         Paragraph(f"Of the path's variance lie along its main directions: {shares}."),
         Picture("network-path"),
+        Heading("Along straight lines"),
+        Listing(tuple(_barrier(line) for line in result["lines"])),
+        Picture("barriers"),
+        Heading("How sharply the loss curves"),
+        Paragraph(_sharpness(result["curvature"])),
         Paragraph(text),
     ]
+
+
+def _sharpness(curved: Json) -> str:
+    """Says how the loss curves at the end, and whether the steps are at the edge of stability."""
+    if not curved["eigenvalues"]:
+        return f"The curvature is not known. {curved['reason']}"
+    text = (
+        f"The Hessian's largest eigenvalues at the end are {_listed(curved['eigenvalues'])} over "
+        "all weights"
+    )
+    if curved["watched"]:
+        text += f", {_listed(curved['watched'])} over the watched numbers"
+    along = ", ".join(
+        f"{number(value, 3)} at step {step}"
+        for step, value in zip(curved["steps"], curved["sharpness"], strict=True)
+    )
+    text += f". The largest along the run: {along}."
+    if curved["edge"] is None:
+        return f"{text} {curved['reason']}"
+    words = {
+        "below": "below the edge of stability",
+        "at": "at the edge of stability",
+        "above": "above the edge of stability, and stays finite only because the loss is not "
+        "quadratic, or by the noise of its batches",
+    }
+    return (
+        f"{text} The rate {number(curved['lr'])} times the largest is "
+        f"{number(curved['lr'] * curved['eigenvalues'][0], 3)}, of {number(curved['limit'], 3)} at "
+        f"which steps become unstable: the run ends {words[curved['edge']]}."
+    )
+
+
+def _barrier(line: Json) -> str:
+    """Says whether a barrier stands between two ends."""
+    between = f"{line['from']} to {line['to']}, losses {' and '.join(map(number, line['losses']))}"
+    known = f"resolved to {number(line['error'], 2)} by {line['points']} evaluations"
+    if line["barrier"] is None or line["barrier"] <= (line["error"] or 0):
+        return f"{between}: no barrier ({known})."
+    return f"{between}: a barrier of {number(line['barrier'])} at t = {line['at']:.3g} ({known})."
 
 
 def points_found(result: Json) -> list[Block]:

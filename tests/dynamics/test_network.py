@@ -19,6 +19,7 @@ import gabordiag as gd
 from gabordiag.cli.main import run
 from gabordiag.dynamics import checkpoint
 from gabordiag.errors import InputError, UsageError
+from gabordiag.landscape.network import resolve
 
 MOMENTS = 61
 
@@ -250,6 +251,122 @@ def test_both_answers_occur() -> None:
     assert not answers["any plane"]
 
 
+def test_lines_between_ends_and_seeds_against_dense_plain_ones() -> None:
+    model = lambda: perceptron(25, 10, 3)  # noqa: E731 - made thrice
+    found = gd.sweep(made(model), plane="pca", points=3, lr=1.0, steps=90, seeds=2)
+    training, other = made(model), made(model)
+    path = plain_path(training, 1.0, 90)
+    # Another seed begins with the next batch of a list.
+    other.batches[:] = [*other.batches[1:], *other.batches[:1]]
+    ends = [(path[0], path[-1]), (path[-1], plain_path(other, 1.0, 90)[-1])]
+    dense = np.linspace(0, 1, 801)
+    for line, (start, end) in zip(found.lines, ends, strict=True):
+        losses = []
+        for t in dense:
+            place(training.model, start + float(t) * (end - start))
+            losses.append(mean_loss(training))
+        np.testing.assert_allclose(line.loss[[0, -1]], [losses[0], losses[-1]], rtol=1e-9)
+        apart = np.abs(np.interp(dense, line.t, line.loss) - losses)
+        assert apart.max() <= line.error <= 0.01 * np.ptp(losses)
+        heights = losses - ((1 - dense) * losses[0] + dense * losses[-1])
+        said = line.to_dict()
+        assert said["barrier"] == pytest.approx(heights.max(), abs=line.error + 1e-12)
+    assert (found.lines[1].start, found.lines[1].end) == ("seed 0", "seed 1")
+
+
+@pytest.mark.parametrize("width", [0.3, 0.05, 0.01])
+def test_a_line_is_resolved_where_it_bends(width: float) -> None:
+    def loss(t: np.ndarray) -> np.ndarray:
+        return np.tanh((t - 0.4) / width)
+
+    t, losses, error = resolve(loss, 0.01)
+    dense = np.linspace(0, 1, 100_001)
+    apart = np.abs(np.interp(dense, t, losses) - loss(dense)).max()
+    assert apart <= error <= 0.02
+    assert len(t) < 80
+    # Fewer evaluations than evenly spaced ones that are as good.
+    even = np.linspace(0, 1, len(t))
+    assert width > 0.1 or apart < np.abs(np.interp(dense, even, loss(even)) - loss(dense)).max()
+
+
+def test_the_largest_eigenvalues_are_those_of_the_whole_hessian() -> None:
+    training = made(lambda: perceptron(25, 4, 3))
+    found = gd.sweep(training, plane="random", points=3, lr=0.4, steps=30, params="3.weight")
+    sharp = found.sharpness
+    path = plain_path(training, 0.4, 30)
+    hessian = hessian_of(training)[1]
+    true = torch.linalg.eigvalsh(hessian).flip(0)
+    np.testing.assert_allclose(sharp.eigenvalues, true[:3], atol=1e-3 * float(true[0]))
+    # Of a symmetric matrix an eigenvalue is known to the square of the residual.
+    assert sharp.eigenvalues[0] == pytest.approx(float(true[0]), rel=1e-6)
+    assert sharp.error <= 1e-4 * float(true.abs().max())
+    head = slice(26 * 4, 26 * 4 + 12)
+    own = torch.linalg.eigvalsh(hessian[head, head]).flip(0)
+    np.testing.assert_allclose(sharp.watched, own[:3], atol=1e-3 * float(own[0]))
+    for step, largest in zip(sharp.steps, sharp.largest, strict=True):
+        place(training.model, path[step])
+        assert largest == pytest.approx(float(torch.linalg.eigvalsh(hessian_of(training)[1])[-1]))
+
+
+def quadratic() -> tuple[gd.Training, float]:
+    """A linear model and its constant sharpness, 2 X^T X / n."""
+    x = torch.randn(40, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    torch.manual_seed(0)
+    model = nn.Linear(5, 1, bias=False).double()
+    training = gd.Training(model, [(x, x.sum(1, keepdim=True))], functional.mse_loss)
+    return training, float(torch.linalg.eigvalsh(2 * x.T @ x / len(x))[-1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate", "edge", "limit"),
+    [
+        ({}, 0.8, "below", 2),
+        ({}, 1.95, "at", 2),
+        ({}, 2.6, "above", 2),
+        ({"momentum": 0.5}, 2.6, "at", 3),
+        ({"optimizer": "adam"}, 0.1, None, None),
+        ({"schedule": "cosine"}, 0.1, None, 2),
+    ],
+)
+def test_the_edge_of_stability(
+    settings: dict, rate: float, edge: str | None, limit: float | None
+) -> None:
+    training, sharpness = quadratic()
+    found = gd.sweep(
+        training, plane="pca", points=2, steps=12, lr=rate / sharpness, **settings
+    ).to_dict()["curvature"]
+    assert found["eigenvalues"][0] == pytest.approx(sharpness)
+    assert found["edge"] == edge
+    assert found["limit"] == limit
+    if edge is None:
+        assert found["reason"]
+    else:
+        assert found["of_limit"] == pytest.approx(rate / limit)
+        assert found["stable_lr"] == pytest.approx(limit / sharpness)
+
+
+def test_a_loss_without_second_derivatives() -> None:
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, slope):
+            return slope
+
+    training, _ = quadratic()
+    training = gd.Training(
+        training.model, training.batches, lambda out, y: Once.apply(out - y).square().mean()
+    )
+    found = gd.sweep(training, plane="pca", points=3, steps=5, lr=1e-3)
+    assert not found.sharpness.eigenvalues
+    assert "once_differentiable" in found.sharpness.reason
+    with pytest.raises(InputError, match="once_differentiable"):
+        gd.sweep(training, plane="gradient", points=3, steps=5, lr=1e-3)
+
+
 def everything(training: gd.Training) -> list[object]:
     state = {name: t.clone() for name, t in training.model.state_dict().items()}
     return [state, [m.training for m in training.model.modules()], torch.get_rng_state()]
@@ -272,7 +389,7 @@ def test_nothing_is_touched_and_a_seed_gives_one_picture() -> None:
 def test_an_interrupted_plane_goes_on(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(checkpoint, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_PART", 1e9)
-    settings: dict = {"plane": "random", "points": 12, "lr": 0.1, "steps": 45}
+    settings: dict = {"plane": "random", "points": 12, "lr": 0.1, "steps": 45, "seeds": 2}
     whole = gd.sweep(made(Normed), **settings)
     kept = {**settings, "checkpoint": tmp_path / "run.pt"}
     for stage, after in (("training", 20), ("drawing", 64)):

@@ -28,7 +28,8 @@ from gabordiag.wording import spoken
 
 def network_figures(view: View) -> dict[str, Any]:
     """Returns the figures of a plane through all weights: file stem -> drawing."""
-    return {"network": partial(plane_figure, view), "network-path": partial(path_figure, view)}
+    figures = {"network": plane_figure, "network-path": path_figure, "barriers": barriers_figure}
+    return {stem: partial(figure, view) for stem, figure in figures.items()}
 
 
 def plane_figure(view: View) -> Figure:
@@ -103,4 +104,24 @@ def path_figure(view: View) -> Figure:
         below.set(xlabel="main direction of the path", ylabel="variance [%]", ylim=(0, 105))
         legend_beside(below)
         figure.suptitle("The loss along the run and as drawn; how many directions the path takes")
+    return figure
+
+
+def barriers_figure(view: View) -> Figure:
+    """Draws the loss along each straight line, and what a barrier is measured from."""
+    table, lines = view.data["lines.npz"], view.result["lines"]
+    with new_figure(9.0, 0.6 + 2.8 * len(lines)) as figure:
+        axes = list(figure.subplots(len(lines), 1, squeeze=False)[:, 0])
+        name_panels(axes, [f"line-{index}" for index in range(len(lines))])
+        for index, (ax, line) in enumerate(zip(axes, lines, strict=True)):
+            t, loss = table[f"t-{index}"], table[f"loss-{index}"]
+            ax.plot(t, loss, ".-", color=RUN_STYLES[0][0], label="loss")
+            ax.plot(t[[0, -1]], loss[[0, -1]], ":", color=INK, label="between the ends")
+            if line["barrier"] is not None and line["barrier"] > (line["error"] or 0):
+                foot = np.interp(line["at"], t[[0, -1]], loss[[0, -1]])
+                ends = [foot, foot + line["barrier"]]
+                ax.plot([line["at"]] * 2, ends, color=JUMP_COLOR, label="barrier")
+            ax.set(xlabel=f"t, from {line['from']} to {line['to']}", ylabel="loss")
+            legend_beside(ax)
+        figure.suptitle("The loss along straight lines between weights")
     return figure
