@@ -149,8 +149,9 @@ def largest_eigenvalues(
         seed: Of the first vector.
 
     Returns:
-        Eigenvalues, the largest first, fewer where the powers hold no more; the first's eigenvector (m,) of length 1; the largest
-        residual: so near to each of them lies an eigenvalue of H.
+        Eigenvalues, the largest first, fewer where the powers hold no more; the first's
+        eigenvector (m,) of length 1; the largest residual: so near to each of them lies an
+        eigenvalue of H.
     """
     size = like.numel()
     room = max(count + 2, int(_BASIS_BYTES // (size * like.element_size())))

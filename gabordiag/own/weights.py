@@ -125,6 +125,7 @@ class WeightLoss:
                     along = self.weights.tensors(direction).values()
                     inner = sum((s * v.to(s)).sum() for s, v in zip(slopes, along, strict=True))
                     assert isinstance(inner, Tensor)
+                    _require_second(inner)
                     slopes = _derived(inner, leaves)
                 total += torch.cat([slope.reshape(-1) for slope in slopes]).to(total)
         if not bool(torch.isfinite(total).all()):
@@ -138,3 +139,20 @@ def _derived(value: Tensor, leaves: Sequence[Tensor], *, keep: bool = False) -> 
     return torch.autograd.grad(
         value, leaves, create_graph=keep, allow_unused=True, materialize_grads=True
     )
+
+
+def _require_second(value: Tensor) -> None:
+    """Refuses gradients of functions that are differentiable once: torch would take them as zero.
+
+    Raises:
+        InputError: There is one behind the value.
+    """
+    seen, left = set(), [value.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name().endswith("autograd::Error"):
+            raise InputError("A function of the model or loss is once_differentiable.")
+        left += [following for following, _ in node.next_functions]
