@@ -259,6 +259,12 @@ def _sweep_training(
         raise UsageError("a plane through all weights is of a training.", HOW_TO_BUILD)
     if plane == "axes":
         params = over
+        if over == DEFAULT_PARAMETER:
+            raise UsageError(
+                "a training is swept on a plane of all its weights.",
+                "Give plane (random, pca, gradient), or two of its numbers as over; they are judged "
+                "element by element by `gabordiag diagnose`.",
+            )
     elif over != DEFAULT_PARAMETER:
         raise UsageError("over is for plane='axes'.", "Name what is watched in params.")
     (rate, *_), own_rates = _rates(lr)

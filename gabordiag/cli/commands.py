@@ -215,12 +215,8 @@ def _network_plane(
     settings, more = session.settings, dict[str, Any]()
     plane = settings["plane"]
     if plane in (None, "axes"):
-        if len(swept) < 2:
-            raise UsageError(
-                "a training has more than one parameter.",
-                "Give --plane random, pca or gradient; or --over twice, for two of its numbers.",
-            )
-        more["over"] = [one.name for one in swept]
+        names = [one.name for one in swept]
+        more["over"] = names if len(names) > 1 else names[0]
         more["points"] = tuple(one.points or settings["points"] or PLANE_POINTS for one in swept)
         if any(one.low is not None for one in swept):
             more["range"] = [(one.low, one.high) for one in swept]
@@ -231,14 +227,14 @@ def _network_plane(
         more["params"] = keywords.get("param", ())
     if isinstance(subject, Training):
         more["lr"] = _training_rates(settings, keywords)
-    names = ("optimizer", "momentum", "nesterov", "schedule", "steps", "seed", "seeds")
+    of_run = ("optimizer", "momentum", "nesterov", "schedule", "steps", "seed", "seeds")
     with session.progress("training") as bar:
         return sweep(
             subject,
             plane=plane,
             checkpoint=session.open_folder().path / CHECKPOINT,
             progress=bar,
-            **{name: settings[name] for name in names},
+            **{name: settings[name] for name in of_run},
             **more,
         ).view()
 

@@ -466,7 +466,7 @@ def test_the_command(tmp_path: Path, monkeypatch, capsys) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--objective", "train.py:build"], "Give --plane random"),
+        (["--objective", "train.py:build"], "Give plane (random"),
         (
             ["--objective", "train.py:build", "--plane", "pca", "--over", "x"],
             "--over has no",
