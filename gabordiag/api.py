@@ -262,8 +262,8 @@ def _sweep_training(
         if over == DEFAULT_PARAMETER:
             raise UsageError(
                 "a training is swept on a plane of all its weights.",
-                "Give plane (random, pca, gradient), or two of its numbers as over; they are judged "
-                "element by element by `gabordiag diagnose`.",
+                "Give plane (random, pca, gradient), or two of its numbers as over; "
+                "`gabordiag diagnose` judges them element by element.",
             )
     elif over != DEFAULT_PARAMETER:
         raise UsageError("over is for plane='axes'.", "Name what is watched in params.")

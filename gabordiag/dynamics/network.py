@@ -353,7 +353,8 @@ class NetworkPlane(Result):
 def mismatch(true: FloatArray, drawn: FloatArray) -> float:
     """Returns the largest |true - drawn| over the largest true loss less the smallest."""
     apart = _largest(np.abs(true - drawn))
-    return apart / float(np.ptp(true)) if apart else 0.0
+    height = float(np.ptp(true))
+    return apart / height if height else np.inf if apart else 0.0
 
 
 def _largest(values: FloatArray) -> float:
@@ -418,6 +419,8 @@ def sweep_network(
         )
     rates = rates_of(training, watched, lr, settings.lr)
     weights = Weights(training)
+    if weights.count < 2:
+        raise UsageError("a plane needs a model with at least 2 learned weights.")
     with training.kept(seed):
         batches = training.fixed(BATCHES)
         model_bytes = sum(t.numel() * t.element_size() for t in training.tensors().values())

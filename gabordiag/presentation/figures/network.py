@@ -61,7 +61,7 @@ def _draw(ax: Axes, view: View) -> tuple[QuadContourSet, list[Any]]:
     table, result = view.data["surface.npz"], view.result
     words = zip(result["axes"], result["ranges"], strict=True)
     x, y = (ParameterAxis.over(name, low, high, None, "") for name, (low, high) in words)
-    plane = Plane.of(x, y, {**table, "loss": np.ma.masked_invalid(table["loss"])})
+    plane = Plane.of(x, y, table)
     finite = table["loss"][np.isfinite(table["loss"])]
     levels = loss_levels(finite)
     contours = plane.draw(ax, levels)
