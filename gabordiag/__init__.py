@@ -34,15 +34,7 @@ from typing import TYPE_CHECKING, Any
 from gabordiag._version import __version__
 
 if TYPE_CHECKING:
-    from gabordiag.api import (
-        basins,
-        bifurcate,
-        check,
-        diagnose,
-        optimize,
-        plane_basins,
-        sweep,
-    )
+    from gabordiag.api import basins, bifurcate, check, diagnose, optimize, plane_basins, sweep
     from gabordiag.api_log import explain
     from gabordiag.diagnosis.bank import reproduce_bank
     from gabordiag.dynamics.logger import TrajectoryLogger

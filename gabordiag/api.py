@@ -13,15 +13,12 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 from torch.nn import Module
 
-from gabordiag.api_log import explain as explain
-from gabordiag.checks.expressions import parse_expression
-from gabordiag.checks.verify import Check, check_derivative, check_kernel
 from gabordiag.choices import (
     Number,
     OptimizerName,
@@ -30,20 +27,13 @@ from gabordiag.choices import (
     ScheduleName,
     plain,
 )
-from gabordiag.diagnosis.log.logged_run import run_from_log
-from gabordiag.diagnosis.log.readers import read_logs
-from gabordiag.diagnosis.training.verdict import TrainingDiagnosis, diagnose_training
-from gabordiag.diagnosis.verdict import Diagnosis, diagnose_objective
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
-from gabordiag.dynamics.network import NetworkPlane, sweep_network
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.plane import DEFAULT_POINTS, PlaneBasins, run_plane
 from gabordiag.dynamics.run import Optimization, StepListener, run_all
-from gabordiag.dynamics.stochastic import run_all_batches
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.errors import UsageError
-from gabordiag.explorer.exploration import Exploration, explore_objective, in_float64
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.batches import resolve_batch_size
@@ -59,10 +49,19 @@ from gabordiag.own.training import Training
 from gabordiag.own.vector import CustomObjective
 from gabordiag.results import Progress
 
+# What only some functions need is imported by them: a sweep takes little more than torch takes.
+if TYPE_CHECKING:
+    from gabordiag.checks.verify import Check
+    from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
+    from gabordiag.diagnosis.verdict import Diagnosis
+    from gabordiag.dynamics.network import NetworkPlane
+    from gabordiag.explorer.exploration import Exploration
+
 Several = Sequence[Any] | Any
 # Of parameters without a rate of their own.
 DEFAULT_RATE = 0.01
 DEFAULT_PARAMETER = "theta"
+_OF_A_TRAINING = {"params", "batches", "labels", "loader", "metric", "seeds", "checkpoint"}
 
 
 def as_objective_of(
@@ -75,16 +74,9 @@ def as_objective_of(
 ) -> Objective:
     """Returns an objective of one parameter or of several, over points (n, d).
 
-    Args:
-        thing: An `Experiment`, an objective, a function or a module.
-        over: The parameters' names. Of a function or module of several, the others are held at
-            their start; `theta`, if that is none of them, stands for all.
-        log_scale: Those of which the logarithm is moved, which keeps them positive.
-        direct: For an experiment, conv2d on the whole image at every evaluation.
-        own: For a function or module, the keywords of `own_objective`.
-
-    Raises:
-        UsageError: Names that cannot be learned together, or keywords that do not belong here.
+    Of a function or module of several, the parameters that `over` leaves out are held at their
+    start; `theta`, if it is none of them, stands for all. `own` are the keywords of
+    `own_objective`.
     """
     if own and isinstance(thing, (Experiment, Line, Objective)):
         kind = "an experiment" if isinstance(thing, Experiment) else "an objective"
@@ -114,11 +106,7 @@ def as_objective_of(
 
 
 def as_objective(thing: Any, over: str = DEFAULT_PARAMETER, **own: Any) -> Line:
-    """Returns an objective of one parameter, as `as_objective_of` returns one of several.
-
-    Raises:
-        UsageError: Keywords that do not belong to the kind of thing given, or no such parameter.
-    """
+    """Returns an objective of one parameter, as `as_objective_of` returns one of several."""
     objective = as_objective_of(thing, [over], **own)
     if isinstance(objective, CustomObjective):
         return objective.line(over)
@@ -127,16 +115,7 @@ def as_objective(thing: Any, over: str = DEFAULT_PARAMETER, **own: Any) -> Line:
 
 
 def as_plane(thing: Any, over: Sequence[str], **own: Any) -> Objective:
-    """Returns an objective of two parameters.
-
-    Args:
-        thing: An `Experiment`, a function or a module.
-        over: The parameters' names.
-        own: For a function or module, the keywords of `own_objective`.
-
-    Raises:
-        UsageError: Not two different parameters, or names of none.
-    """
+    """Returns an objective of two parameters, as `as_objective_of` does."""
     if len(set(over)) != 2 or len(over) != 2:
         raise UsageError(
             f"a surface is over two different parameters, not over {' and '.join(over) or 'none'}.",
@@ -255,6 +234,8 @@ def _sweep_training(
     Raises:
         UsageError: It is none, or names that have no effect.
     """
+    from gabordiag.dynamics.network import sweep_network
+
     if not isinstance(training, Training):
         raise UsageError("a plane through all weights is of a training.", HOW_TO_BUILD)
     if plane == "axes":
@@ -356,26 +337,20 @@ def optimize(
     starts = [None] if is_own else _points(start, len(exact.space))
     for point in starts:
         exact.space.point(point)
-    landscape = None
-    if isinstance(exact, OfLine):
-        landscape = sweep_objective(exact.line)
+    landscape = sweep_objective(exact.line) if isinstance(exact, OfLine) else None
     drawn = resolve_batch_size(exact, batch_size)
     if drawn is not None:
+        from gabordiag.dynamics.stochastic import run_all_batches
+
         return run_all_batches(
             stepped, exact, settings, starts, drawn, own_rates,
             sweep=landscape, listeners=listeners, logged=logged,
         )  # fmt: skip
     done = run_all(
-        exact,
-        settings,
-        starts,
-        own_rates,
-        sweep=landscape,
-        listeners=listeners,
+        exact, settings, starts, own_rates, sweep=landscape, listeners=listeners, logged=logged,
         # The curvatures that a run is judged by need no convolutions.
         stepped=stepped,
-        logged=logged,
-    )
+    )  # fmt: skip
     if batch_size is None:
         return replace(done, notes=_held(exact))
     note = f"Batches of {batch_size} hold all images: every step is on all of them."
@@ -466,21 +441,14 @@ def basins(
         0.1
     """
     objective = as_objective(thing, over, **own)
-    grid = default_starts(objective)
     starts = plain(starts)
     if isinstance(starts, int):
         grid = default_starts(objective, starts)
-    elif starts is not None:
-        grid = np.asarray(starts, dtype=np.float64)
+    else:
+        grid = default_starts(objective) if starts is None else np.asarray(starts, dtype=np.float64)
     settings = OptimizerSettings(optimizer, float(lr[0]), float(momentum), nesterov, steps=steps)
-    return run_basins(
-        objective,
-        settings,
-        log_spaced(float(lr[0]), float(lr[1]), lr[2]),
-        grid,
-        start=plain(start),
-        progress=progress,
-    )
+    rates = log_spaced(float(lr[0]), float(lr[1]), lr[2])
+    return run_basins(objective, settings, rates, grid, start=plain(start), progress=progress)
 
 
 def bifurcate(
@@ -528,13 +496,8 @@ def bifurcate(
     """
     objective = as_objective(thing, over, **own)
     settings = OptimizerSettings(optimizer, float(lr[0]), float(momentum), steps=steps)
-    return run_bifurcation(
-        objective,
-        settings,
-        log_spaced(float(lr[0]), float(lr[1]), lr[2]),
-        start=plain(start),
-        progress=progress,
-    )
+    rates = log_spaced(float(lr[0]), float(lr[1]), lr[2])
+    return run_bifurcation(objective, settings, rates, start=plain(start), progress=progress)
 
 
 @overload
@@ -656,18 +619,13 @@ def diagnose(
                 f"a training takes no {', '.join(own)}.",
                 "The model's own values are the start, and its batches and loss are in it.",
             )
+        from gabordiag.diagnosis.training.verdict import diagnose_training
+
         return diagnose_training(
-            thing,
-            params,
-            settings,
-            own_rates or rate,
-            listener=listener,
-            progress=progress,
-            **options,
-        )
-    if stray := {"params", "batches", "labels", "loader", "metric", "seeds", "checkpoint"} & set(
-        own
-    ):
+            thing, params, settings, own_rates or rate,
+            listener=listener, progress=progress, **options,
+        )  # fmt: skip
+    if stray := own.keys() & _OF_A_TRAINING:
         raise UsageError(f"{sorted(stray)[0]} is for a training.", HOW_TO_BUILD)
     own |= _vector_start(thing, start, own)
     if "start" in own:
@@ -679,20 +637,19 @@ def diagnose(
         # Of one parameter it is the settings' rate.
         settings = replace(settings, lr=float(objective.space.rates(own_rates or rate)[0]))
     if from_log is not None:
+        from gabordiag.diagnosis.log.logged_run import run_from_log
+        from gabordiag.diagnosis.log.readers import read_logs
+
         logs = read_logs(from_log, objective.space.names)
         known = None if sweep_ is None else sweep_.landscape
         rates = objective.space.rates(own_rates or rate, rate)
         made = run_from_log(objective, settings, known, logs, rates)
+    from gabordiag.diagnosis.verdict import diagnose_objective
+
     diagnosis = diagnose_objective(
-        objective,
-        settings,
-        start,
-        own_rates,
-        sweep=sweep_,
-        made_run=made,
-        listener=listener,
-        progress=progress,
-    )
+        objective, settings, start, own_rates,
+        sweep=sweep_, made_run=made, listener=listener, progress=progress,
+    )  # fmt: skip
     return replace(diagnosis, headline=" ".join((diagnosis.headline, *_held(objective))))
 
 
@@ -748,21 +705,11 @@ def explore(
 ) -> Exploration:
     """Measures what the interactive page needs; `gabordiag.explorer.page` makes the page.
 
-    Args:
-        thing: An `Experiment`, or your own function or module.
-        optimizer: What the page opens with: `sgd`, `adam` or `rmsprop`.
-        lr: Learning rate that it opens with.
-        momentum: For sgd.
-        steps: Optimizer steps.
-        nesterov: For sgd with momentum.
-        subject: What is explored, in words, for the page's title.
-        own: As in `as_objective`.
-
-    Raises:
-        UsageError: Settings that the page does not offer.
-        InputError: The image cannot be used, your code failed, or the loss follows no smooth
-            curve.
+    Optimizer (`sgd`, `adam` or `rmsprop`), rate, momentum and steps are what it opens with; the
+    subject is what is explored, in words, for its title; `own` are keywords as in `as_objective`.
     """
+    from gabordiag.explorer.exploration import explore_objective, in_float64
+
     objective = in_float64(as_objective(thing, **own))
     settings = OptimizerSettings(optimizer, float(lr), float(momentum), nesterov, steps=steps)
     return explore_objective(objective, settings, subject or objective.parameter.name)
@@ -798,6 +745,9 @@ def check(
         >>> found.ok, found.user.best_match
         (False, 'sign_flipped')
     """
+    from gabordiag.checks.expressions import parse_expression
+    from gabordiag.checks.verify import check_derivative, check_kernel
+
     if kernel is not None and derivative is not None:
         raise UsageError("a kernel and a derivative are two checks.", "Give one of them.")
     if kernel is not None:

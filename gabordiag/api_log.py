@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import numpy.typing as npt
 
 from gabordiag.choices import Number, plain
 from gabordiag.diagnosis.log.explain import Explanation, explain_log
-from gabordiag.results import Result
-
-# Results that are handed out can show themselves; matplotlib is imported when the first does.
-Result.show = staticmethod(partial(import_module, "gabordiag.presentation.registry"))
 
 
 def explain(
@@ -51,10 +45,5 @@ def explain(
         >>> found.verdict, found.outcome, found.period
         ('step_too_large', 'cycle', 2)
     """
-    return explain_log(
-        source,
-        target=plain(target),
-        period=plain(period),
-        value_column=value_column,
-        loss_column=loss_column,
-    )
+    numbers = {"target": plain(target), "period": plain(period)}
+    return explain_log(source, **numbers, value_column=value_column, loss_column=loss_column)

@@ -10,12 +10,7 @@ from collections.abc import Iterable
 
 
 class GabordiagError(Exception):
-    """Base of everything gabordiag raises on purpose.
-
-    Args:
-        problem: What is wrong and why, one sentence.
-        advice: What to do instead, one sentence; may be empty.
-    """
+    """Base of everything raised on purpose: what is wrong and why, and what to do instead."""
 
     exit_code = 3
 

@@ -14,6 +14,7 @@ complex steps (Squire & Trapp 1998) pass through them.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields
@@ -85,11 +86,7 @@ class GaborParameters:
 
 
 def validate_kernel_size(kernel_size: int) -> int:
-    """Returns `kernel_size` as an int, if a centred grid of that side exists.
-
-    Raises:
-        ParameterError: Not odd, or smaller than 3.
-    """
+    """Returns `kernel_size` as an int, if a centred grid of that side exists: odd, 3 or more."""
     if kernel_size != int(kernel_size) or kernel_size < 3 or kernel_size % 2 == 0:
         raise ParameterError(
             f"kernel size {kernel_size} has no centre pixel, or is below 3.",
@@ -124,13 +121,10 @@ def _terms(
     tensors = [value for value in given if isinstance(value, Tensor)]
     device = tensors[0].device if tensors else None
     if dtype is None:
-        dtype = torch.float64
-        if tensors:
-            dtype = tensors[0].dtype
-            for tensor in tensors[1:]:
-                dtype = torch.promote_types(dtype, tensor.dtype)
-            if not (dtype.is_floating_point or dtype.is_complex):
-                dtype = torch.float64
+        types = [tensor.dtype for tensor in tensors] or [torch.float64]
+        dtype = functools.reduce(torch.promote_types, types)
+        if not (dtype.is_floating_point or dtype.is_complex):
+            dtype = torch.float64
     theta, wavelength, sigma, psi, gamma = (
         torch.as_tensor(value, dtype=dtype, device=device)[..., None, None] for value in given
     )

@@ -27,25 +27,16 @@ _DAMPING, _LEAST, _MOST = 1e-2, 1e-12, 1e8
 
 
 def fit_gabor(kernels: Tensor) -> dict[str, Tensor]:
-    """Returns the parameters of the Gabor filters that are most similar to kernels.
+    """Returns the parameters (n,) by name of the Gabor filters most similar to kernels (n, K, K).
 
-    The most similar filters of a grid are refined by Levenberg-Marquardt steps, all at once: with
-    J the partial derivatives (K^2, 5) and r = g(u) - k,
+    The most similar filters of a grid are refined by Levenberg-Marquardt steps, all at once: with J
+    the partial derivatives (K^2, 5) and r = g(u) - k,
 
         (J^T J + damping diag(J^T J)) du = -J^T r ,
 
     in u = (theta, log wavelength, log sigma, psi, log gamma); a step that raises |r| is not taken,
     and the damping grows. On the grid the phase needs no places of its own: with c and s the cosine
     and the sine filter, the best a c + b s is that of psi = atan2(-b, a).
-
-    Args:
-        kernels: (n, K, K), K odd.
-
-    Returns:
-        Five tensors (n,) by name, float64; radians and pixels.
-
-    Raises:
-        ParameterError: K is even or below 3.
 
     Example:
         >>> import torch, gabordiag as gd

@@ -41,22 +41,13 @@ def load_image(
 ) -> FloatArray:
     """Returns the image as a float64 matrix of shape (rows, columns).
 
-    Args:
-        source: A PNG, JPEG, TIFF or WebP path; the path of a `.npy` file with a 2-D array; a 2-D
-            array; or one of `BUILT_IN`: `hopper` (the photograph that matplotlib ships), `noise`
-            (white), `pink` (1/f amplitude spectrum).
-        pixel_scale: Factor on the pixel values (255 imitates un-normalised 8-bit input).
-        normalize: `none`, `center` (subtract the mean), `standardize` (and divide by the
-            standard deviation) or `whiten` (standardize, with a flat spectrum).
-        seed: Of the synthetic images.
-
-    Returns:
-        Grey values; 8-bit files are divided by 255, 16-bit files by 65535, arrays are used as
-        they are; then scaled and normalised.
-
-    Raises:
-        InputError: The source cannot be read, or is no usable image.
-        UsageError: `normalize` or `pixel_scale` has no meaning.
+    The source is a PNG, JPEG, TIFF or WebP path; the path of a `.npy` file with a 2-D array; a 2-D
+    array; or one of `BUILT_IN`: `hopper` (the photograph that matplotlib ships), `noise` (white),
+    `pink` (1/f amplitude spectrum). Grey values of 8-bit files are divided by 255, of 16-bit files
+    by 65535, arrays are used as they are; then `pixel_scale` multiplies them (255 imitates
+    un-normalised 8-bit input), and they are normalised: `none`, `center` (subtract the mean),
+    `standardize` (and divide by the standard deviation) or `whiten` (standardize, with a flat
+    spectrum). The seed is that of the synthetic images.
     """
     if normalize not in NORMALIZATIONS:
         raise unknown_name("normalization", normalize, NORMALIZATIONS)
@@ -87,11 +78,7 @@ def load_image(
 
 
 def require_larger_than_kernel(image: FloatArray, kernel_size: int) -> None:
-    """Refuses an image in which the kernel has no place.
-
-    Raises:
-        InputError: A side of the image is shorter than the kernel's.
-    """
+    """Refuses an image in which the kernel has no place."""
     side = min(image.shape)
     if side < kernel_size:
         rows, columns = image.shape

@@ -20,15 +20,15 @@ from gabordiag.errors import InputError, UsageError
 Data = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 # Reports how far long work is: called with (done, in all).
 Progress = Callable[[int, int], None]
+# What draws results; matplotlib is imported when the first shows itself.
+_REGISTRY = "gabordiag.presentation.registry"
 
 
 @dataclass(frozen=True)
 class View:
     """What a person is shown, live or from a run folder: the JSON and the saved arrays.
 
-    Attributes:
-        result: As `Result.to_dict` gives it, or the `result` of a result.json.
-        data: File name -> column -> array, as `Result.data` gives it.
+    The data are file name -> column -> array, as `Result.data` gives them.
     """
 
     result: Mapping[str, Any]
@@ -47,14 +47,11 @@ class Result:
         main_columns: Its columns where it is empty.
         grid: Of arrays over a grid, the name of each dimension and of the column that holds its
             values, if any. Arrays of fewer dimensions run along the first.
-        show: Returns the module that draws results, `presentation.registry`; set where the public
-            functions are, because the numbers do not know of the pictures.
     """
 
     main_table: ClassVar[str] = ""
     main_columns: ClassVar[tuple[str, ...]] = ()
     grid: ClassVar[tuple[tuple[str, str], ...]] = ()
-    show: ClassVar[Callable[[], Any]]
 
     def __init_subclass__(cls) -> None:
         # A dataclass keeps the __repr__ that its class has; its own would print every array.
@@ -91,10 +88,10 @@ class Result:
             ax: Axes to draw into. Default: pyplot's current ones while they are empty, otherwise
                 those of a new figure.
         """
-        return Result.show().plot(self, ax)
+        return import_module(_REGISTRY).plot(self, ax)
 
     def _repr_html_(self) -> str:
-        html: str = Result.show().notebook_html(self)
+        html: str = import_module(_REGISTRY).notebook_html(self)
         return html
 
     def to_dataframe(self, table: str = "") -> Any:
@@ -248,17 +245,11 @@ def finite_or_none(value: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the test of one cause found.
+    """What the test of one cause found, explained in words, without a full stop.
 
-    Attributes:
-        cause: Its name.
-        present: Whether it is there at all.
-        sufficient: Whether its removal alone turned the run into `reached`; None where no run can
-            be made, as from a log.
-        evidence: What was measured, as JSON takes it.
-        explanation: In words, without a full stop.
-        advice: What to change, with the value; empty unless `sufficient` or it stands alone.
-        role: `primary`, `contributing` or `ruled_out`; given by the verdict.
+    `sufficient` is whether its removal alone turned the run into `reached`; None where no run can
+    be made, as from a log. The advice, with the value to change, is empty unless it is sufficient
+    or stands alone; the role (`primary`, `contributing`, `ruled_out`) is given by the verdict.
     """
 
     cause: str

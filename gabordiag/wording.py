@@ -36,15 +36,8 @@ def significant_figures(
 ) -> int:
     """Returns how many significant figures show a value to a tenth of its tolerance.
 
-    That is for two digits; fewer are coarser. Four figures will do, unless the range is narrow and
-    far from zero; values that left it have no more.
-
-    Args:
-        value: In the parameter's unit.
-        low: Lower end of its range.
-        high: Upper end.
-        tolerance: To which it is judged.
-        digits: After the point, of a parameter whose range is some units wide.
+    That is for two digits after the point, of a range some units wide; fewer are coarser. Four
+    figures will do, unless the range is narrow and far from zero; values that left it have no more.
     """
     width = high - low
     is_near = low - width <= value <= high + width

@@ -91,12 +91,9 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Cut:
-    """One place at which the graph ends.
+    """One place at which the graph ends, with the line of the user's code where it is known.
 
-    Attributes:
-        kind: Such as `data_write` or `detach`.
-        location: The line of the user's code, or None where it is unknown.
-        target: What is written to or called; may be empty.
+    The kind is such as `data_write` or `detach`; the target, what is written to or called.
     """
 
     kind: str
@@ -125,15 +122,10 @@ class Cut:
 class ValueTracer(TorchFunctionMode):
     """Follows the value of one leaf through a forward pass.
 
-    Attributes:
-        escapes: Where the value was turned into something other than a tensor.
-        events: Clamps that hold the value, and roundings, in the order of their occurrence.
-        cuts: Every place where some tensor lost the graph, whether or not it reached the loss.
-        is_used: Whether any operation took the value.
-
-    Args:
-        leaf: The parameter.
-        names: Tensors by name, so that a cut can say what is written to.
+    It keeps where the value was turned into something other than a tensor (`escapes`), clamps that
+    hold it, and roundings, in their order (`events`), and every place where some tensor lost the
+    graph, whether or not it reached the loss (`cuts`). Tensors by name let a cut say what is
+    written to.
     """
 
     def __init__(self, leaf: Tensor, names: Mapping[str, Tensor]) -> None:
@@ -369,9 +361,7 @@ def _definition(function: Callable[..., Any]) -> Location | None:
 def use_in_init(module: nn.Module, parameter: str) -> Cut | None:
     """Returns the line of __init__ that computes something from the parameter, from its source.
 
-    Args:
-        module: The whole module.
-        parameter: Dotted name; it is looked for in the class of the module that owns it.
+    The dotted name is looked for in the class of the module that owns it.
     """
     owner, _, name = parameter.rpartition(".")
     init = type(module.get_submodule(owner)).__init__

@@ -87,13 +87,7 @@ _SAME = {"**": "^", "−": "-", "·": "*", "×": "*", "⋅": "*", "÷": "/", "["
 
 
 class Token(NamedTuple):
-    """A piece of the text.
-
-    Attributes:
-        kind: `number`, `name`, `super`, `operator` or `end`.
-        text: As it stands; operators in one spelling.
-        position: Counted from 1.
-    """
+    """A `number`, `name`, `super`, `operator` or the `end`; its position is counted from 1."""
 
     kind: str
     text: str
@@ -102,12 +96,7 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """A parsed formula; call it with tensors.
-
-    Attributes:
-        text: As it was given.
-        names: The variables that occur.
-    """
+    """A parsed formula; call it with tensors by the names of its variables."""
 
     text: str
     names: frozenset[str]
@@ -139,11 +128,7 @@ class Expression:
 
 
 def parse_expression(text: str) -> Expression:
-    """Returns the formula that a text writes down.
-
-    Raises:
-        UsageError: It is not a formula, or is too long, too deep, or with too large a power.
-    """
+    """Returns the formula that a text writes down; too long, deep or large a one is refused."""
     if len(text) > MAX_LENGTH:
         raise UsageError(
             f"an expression of {len(text)} characters is too long.",
@@ -179,12 +164,7 @@ def _error(problem: str, position: int) -> UsageError:
 
 
 class _Part(NamedTuple):
-    """A subexpression.
-
-    Attributes:
-        evaluate: From the variables to a tensor.
-        constant: Its value where it has no variables, else None.
-    """
+    """A subexpression, from the variables to a tensor; `constant` is its value if it has none."""
 
     evaluate: Node
     constant: float | None

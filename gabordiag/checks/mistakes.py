@@ -140,6 +140,14 @@ def _stretched(field: Field, by_x: float, by_y: float) -> Field:
     return lambda v, x, y: field(v, by_x * x, by_y * y)
 
 
+def _shifted(field: Field, along_x: float, along_y: float) -> Field:
+    return lambda v, x, y: field(v, x + along_x, y + along_y)
+
+
+def _normalised(field: Field, measure: Callable[[FloatArray], float]) -> Field:
+    return lambda v, x, y: (made := field(v, x, y)) / measure(made)
+
+
 def _parameter_mistakes(field: Field) -> Iterator[Mistake]:
     """Angles in other units or from another axis, and parameters that enter in another way."""
     for factor, how in (
@@ -218,35 +226,21 @@ def kernel_mistakes(kernel_size: int) -> list[Mistake]:
         for shift in ((step, step), (step, 0.0), (0.0, step)):
             words = "its grid is off centre by ({:+g}, {:+g}) pixels in x and y"
             words = words.format(*(0 - distance for distance in shift))
-            found.append(Mistake("off_center", words, partial(_shifted_kernel, shift)))
+            found.append(Mistake("off_center", words, _shifted(right, *shift)))
     for name, measure in _MEASURES:
-        normalised = partial(_normalised_kernel, measure)
-        found.append(Mistake("scaled", f"it is divided by its own {name}", normalised))
+        words = f"it is divided by its own {name}"
+        found.append(Mistake("scaled", words, _normalised(right, measure)))
     found += _parameter_mistakes(right)
     for words, spacing in (
         ("its grid runs from -K/2 to K/2, with a step above 1", kernel_size / (kernel_size - 1)),
         ("its grid runs from -1 to 1 instead of counting pixels", 1 / half),
     ):
         found.append(Mistake("unknown", words, _stretched(right, spacing, spacing)))
-    return [*found, Mistake("unknown", "its mean is subtracted", _centred_kernel)]
 
+    def centred(v: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
+        return (kernel := right(v, x, y)) - float(kernel.mean())
 
-def _shifted_kernel(
-    shift: tuple[float, float], v: GaborParameters, x: FloatArray, y: FloatArray
-) -> FloatArray:
-    return kernel_field(v, x + shift[0], y + shift[1])
-
-
-def _normalised_kernel(
-    measure: Callable[[FloatArray], float], v: GaborParameters, x: FloatArray, y: FloatArray
-) -> FloatArray:
-    kernel = kernel_field(v, x, y)
-    return kernel / measure(kernel)
-
-
-def _centred_kernel(v: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
-    kernel = kernel_field(v, x, y)
-    return kernel - float(kernel.mean())
+    return [*found, Mistake("unknown", "its mean is subtracted", centred)]
 
 
 def recognise(

@@ -35,12 +35,7 @@ Apply = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 @dataclass(frozen=True)
 class Repair:
-    """What to write instead of an operation whose slope is not finite.
-
-    Attributes:
-        words: What to write, with x for the operation's argument.
-        apply: Does as the words say.
-    """
+    """What to write instead of an operation whose slope is not finite, with x for its argument."""
 
     words: str
     apply: Apply
@@ -48,13 +43,9 @@ class Repair:
 
 @dataclass(frozen=True)
 class Culprit:
-    """An operation that hands on a gradient that is not finite.
+    """An operation that hands on a gradient that is not finite, at a value of the parameter.
 
-    Attributes:
-        name: Of the operation, such as `sqrt`.
-        location: The line of the user's code, or None where it is unknown.
-        is_masked: Its result is thrown away by torch.where: zero times infinity is left.
-        value: Of the parameter at which it happened.
+    It is masked where torch.where throws its result away: zero times infinity is left.
     """
 
     name: str
@@ -122,6 +113,8 @@ def _without_root(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 _ROOT_OUT = "leave the root out (the loss is lowest where it was)"
+_INSIDE = "a small constant inside it"
+_plus_eps = _first(lambda x: x + _EPS)
 _DIVISOR = "write torch.where(x == 0, 1, x) as the divisor x: a safe one"
 # Operations -> what to write instead, the likeliest first.
 _REPAIRS: dict[str, list[Repair]] = {
@@ -129,18 +122,12 @@ _REPAIRS: dict[str, list[Repair]] = {
     for operations, *repairs in (
         (
             ("sqrt", "rsqrt"),
-            (
-                f"write torch.sqrt(x + {_EPS:g}): a small constant inside the root",
-                _first(lambda x: x + _EPS),
-            ),
+            (f"write torch.sqrt(x + {_EPS:g}): a small constant inside the root", _plus_eps),
             (_ROOT_OUT, _without_root),
         ),
         (
             ("norm", "vector_norm"),
-            (
-                f"write (x.square().sum(dim) + {_EPS:g}).sqrt(): a small constant inside it",
-                _smooth_norm,
-            ),
+            (f"write (x.square().sum(dim) + {_EPS:g}).sqrt(): {_INSIDE}", _smooth_norm),
             (f"write x.square().sum(dim): {_ROOT_OUT}", _without_root),
         ),
         (
@@ -159,10 +146,7 @@ _REPAIRS: dict[str, list[Repair]] = {
             (_DIVISOR, _safe_division),
         ),
         (("reciprocal",), (_DIVISOR, _first(_safe))),
-        (
-            ("pow", "__pow__"),
-            (f"write (x + {_EPS:g}) ** p: a small constant inside it", _first(lambda x: x + _EPS)),
-        ),
+        (("pow", "__pow__"), (f"write (x + {_EPS:g}) ** p: {_INSIDE}", _plus_eps)),
         (
             ("exp", "expm1", "sinh", "cosh"),
             (
@@ -173,7 +157,7 @@ _REPAIRS: dict[str, list[Repair]] = {
         (
             ("std",),
             (
-                f"write (x.var(dim) + {_EPS:g}).sqrt(): a small constant inside it",
+                f"write (x.var(dim) + {_EPS:g}).sqrt(): {_INSIDE}",
                 lambda func, args, kwargs: (torch.var(*args, **kwargs) + _EPS).sqrt(),
             ),
         ),
@@ -250,12 +234,7 @@ def _are_finite(gradients: Sequence[Tensor | None]) -> bool:
 
 
 class Repaired(TorchFunctionMode):
-    """Runs the user's code with an operation of one line replaced.
-
-    Args:
-        culprit: The operation.
-        repair: One of its repairs.
-    """
+    """Runs the user's code with an operation of one line replaced."""
 
     def __init__(self, culprit: Culprit, repair: Repair) -> None:
         super().__init__()

@@ -84,13 +84,8 @@ _NEUTRAL = {"psi": 0.0, "gamma": 1.0}
 class UserCheck:
     """What was found out about the user's function.
 
-    Attributes:
-        ok: It is right.
-        max_relative_error: Against the right one, relative to its largest value; infinite where the
-            function is not finite.
-        best_match: `correct`, or the mistake's name.
-        explanation: In words.
-        factor: Between the user's and what `best_match` would make; None if it is not constant.
+    `best_match` is `correct` or the mistake's name, the error infinite where the function is not
+    finite, and the factor, between the user's and what the match would make, None if not constant.
     """
 
     ok: bool
@@ -110,14 +105,10 @@ class UserCheck:
 
 @dataclass(frozen=True)
 class Check(Result):
-    """The answer of `gabordiag check`.
+    """The answer of `gabordiag check`, about a `derivative` by `wrt`, or a `kernel`.
 
-    Attributes:
-        what: `derivative` or `kernel`.
-        wrt: The parameter of the derivative; None for a kernel.
-        reference: Largest relative error of gabordiag's closed form against `autograd`,
-            `complex_step` and `numeric`; for a kernel, of all five derivatives.
-        user: About the user's function, or None.
+    The reference is the largest relative error of gabordiag's closed form against `autograd`,
+    `complex_step` and `numeric`; for a kernel, of all five derivatives.
     """
 
     what: str
@@ -147,52 +138,36 @@ class Check(Result):
 
 
 def check_derivative(
-    function: Callable[..., Any] | Expression | None = None,
-    wrt: str = "theta",
-    *,
-    kernel_size: int = DEFAULT_SIZE,
+    function: Callable[..., Any] | Expression | None = None, wrt: str = "theta"
 ) -> Check:
-    """Checks a partial derivative of the Gabor kernel.
+    """Checks a partial derivative of the Gabor kernel; without a function, gabordiag's own.
 
-    Args:
-        function: A parsed expression; or a function of the point, `f(x, y, theta, wavelength,
-            sigma, psi, gamma)`, elementwise; or one that makes the whole grid, `f(theta,
-            wavelength, sigma, psi, gamma, kernel_size)`. Arguments are passed by name where their
-            names are known (also lambda_, phi, ksize, ...), else in that order; as torch tensors,
-            NumPy arrays or floats, whichever the function takes. None: gabordiag's own.
-        wrt: Of which parameter.
-        kernel_size: Of the grid, odd.
-
-    Raises:
-        UsageError: No such parameter, or a function whose arguments cannot be understood.
-        InputError: The function failed, or did not return a grid of numbers.
+    A function is a parsed expression; or of the point, `f(x, y, theta, wavelength, sigma, psi,
+    gamma)`, elementwise; or makes the whole grid, `f(theta, wavelength, sigma, psi, gamma,
+    kernel_size)`. Arguments are passed by name where their names are known (also lambda_, phi,
+    ksize, ...), else in that order; as torch tensors, NumPy arrays or floats, whichever it takes.
     """
     if wrt not in PARAMETER_NAMES:
         raise UsageError(
             f"the kernel has no parameter '{wrt}'.", f"Use one of {', '.join(PARAMETER_NAMES)}."
         )
-    kernel_size = validate_kernel_size(kernel_size)
     verdict = None
     if function is not None:
-        user = _UserField(function, kernel_size, "derivative")
+        user = _UserField(function, DEFAULT_SIZE, "derivative")
 
         def right(point: GaborParameters, size: int) -> Tensor:
             return _closed_form(point, wrt, size)
 
         verdict = _judge(user, right, lambda size: derivative_mistakes(wrt), derivative_terms(wrt))
-    return Check("derivative", wrt, _reference([wrt], kernel_size), verdict)
+    return Check("derivative", wrt, _reference([wrt], DEFAULT_SIZE), verdict)
 
 
 def check_kernel(
     function: Callable[..., Any] | None = None, *, kernel_size: int = DEFAULT_SIZE
 ) -> Check:
-    """Checks a Gabor kernel.
+    """Checks a Gabor kernel, a function as in `check_derivative`.
 
-    Args:
-        function: As in `check_derivative`; without psi or gamma it is compared at 0 and 1.
-        kernel_size: Side of the kernel, odd.
-
-    Raises: As `check_derivative`.
+    Without psi or gamma it is compared at 0 and 1.
     """
     kernel_size = validate_kernel_size(kernel_size)
     verdict = None
@@ -248,11 +223,8 @@ def _judge(
 class _UserField:
     """The user's function, whatever its arguments, as a grid of values at a filter.
 
-    Attributes:
-        what: For people.
-        kernel_size: Side of the grid; the function's own where it takes none.
-        takes: Which of the filter's parameters, of x, y and of kernel_size it takes.
-        itemsize: Bytes of the coarsest floats that it returns.
+    The side is the function's own where it takes none; `takes` is which of the filter's parameters,
+    of x, y and of kernel_size it takes; `itemsize`, bytes of the coarsest floats that it returns.
     """
 
     def __init__(self, function: Callable[..., Any], kernel_size: int, what: str) -> None:

@@ -3,8 +3,7 @@
     entry          `main` (runs the app, turns errors into exit codes), `app` (which commands)
     commands       `commands`
     options        `options` (shared groups of them), `values` (texts that stand for numbers)
-    around each    `settings` (what was asked), `session` (folder, progress, result, exit),
-                   `bars` (progress bars)
+    around each    `session` (what was asked, folder, progress, result, exit)
 
 What computes, draws or writes is imported when a command runs, so that help and mistakes are
 answered at once.

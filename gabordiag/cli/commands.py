@@ -15,7 +15,6 @@ import typer
 from typer import Argument, Option
 
 from gabordiag.choices import OptimizerName, ParameterName, PlaneName, ScheduleName
-from gabordiag.cli.bars import Bars
 from gabordiag.cli.options import (
     ExperimentOptions,
     InputOptions,
@@ -31,8 +30,7 @@ from gabordiag.cli.options import (
     steps_option,
     with_options,
 )
-from gabordiag.cli.session import Session, experiment_from, subject_from
-from gabordiag.cli.settings import Settings, option
+from gabordiag.cli.session import Bars, Session, Settings, experiment_from, option, subject_from
 from gabordiag.cli.values import (
     Named,
     Over,
@@ -109,11 +107,7 @@ def reproduce_command(
 
 
 def _reproduce_bank(session: Session, experiment: Any, bank: int) -> Any:
-    """`reproduce --bank`: the question at full size.
-
-    Raises:
-        UsageError: An option that has no effect on a bank.
-    """
+    """`reproduce --bank`: the question at full size."""
     from gabordiag.diagnosis.bank import reproduce_bank
     from gabordiag.dynamics.replay import log_columns
     from gabordiag.gabor import PARAMETER_NAMES
@@ -122,13 +116,8 @@ def _reproduce_bank(session: Session, experiment: Any, bank: int) -> Any:
         raise UsageError("--animate has no effect beside --bank.", "Leave one of them out.")
     labels = [f"{name}[{row}]" for name in PARAMETER_NAMES for row in range(bank)]
     with session.progress("training") as bar:
-        return reproduce_bank(
-            experiment,
-            bank,
-            seed=session.settings["seed"],
-            listener=session.listener(0, log_columns(labels)),
-            progress=bar,
-        ).view()
+        seed, listener = session.settings["seed"], session.listener(0, log_columns(labels))
+        return reproduce_bank(experiment, bank, seed=seed, listener=listener, progress=bar).view()
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
@@ -303,20 +292,10 @@ def optimize_command(
         result = optimize(
             # A custom objective is made once; an experiment may be needed --direct too.
             objective if is_custom else subject,
-            session.settings["optimizer"],
-            rates,
-            momentum,
-            steps,
-            starts,
-            nesterov=nesterov,
-            schedule=session.settings["schedule"],
-            over=learn,
-            log_scale=log_scale,
-            direct=direct,
-            batch_size=batch_size,
-            listeners=listener,
-            logged=logged,
-        )
+            settings["optimizer"], rates, momentum, steps, starts,
+            nesterov=nesterov, schedule=settings["schedule"], over=learn, log_scale=log_scale,
+            direct=direct, batch_size=batch_size, listeners=listener, logged=logged,
+        )  # fmt: skip
     return result.view().with_data(kernel_table(line) if animate else {})
 
 
@@ -353,24 +332,15 @@ def basins_command(
         grid = np.linspace(*ends)
     session.open_folder()
     with session.progress("mapping starts and rates", objective) as bar:
-        return basins(
-            objective,
-            session.settings["optimizer"],
-            momentum,
-            rates,
-            grid,
-            steps,
-            nesterov=nesterov,
-            progress=bar,
-        ).view()
+        name = session.settings["optimizer"]
+        made = basins(
+            objective, name, momentum, rates, grid, steps, nesterov=nesterov, progress=bar
+        )
+    return made.view()
 
 
 def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
-    """`basins` over the starts of two parameters, at one learning rate.
-
-    Raises:
-        UsageError: A scan of rates, or no two names.
-    """
+    """`basins` over the starts of two parameters, at one learning rate."""
     from gabordiag.api import plane_basins
     from gabordiag.dynamics.plane import DEFAULT_POINTS
 
@@ -385,17 +355,10 @@ def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
     subject, keywords = subject_from(session)
     with session.progress("mapping a plane of starts") as bar:
         return plane_basins(
-            subject,
-            (first, second),
-            settings["optimizer"],
-            rate,
-            settings["momentum"],
-            steps,
+            subject, (first, second), settings["optimizer"], rate, settings["momentum"], steps,
             points=named("--starts", parse_points)(count) if count else DEFAULT_POINTS,
-            nesterov=settings["nesterov"],
-            progress=bar,
-            **keywords,
-        ).view()
+            nesterov=settings["nesterov"], progress=bar, **keywords,
+        ).view()  # fmt: skip
 
 
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
@@ -445,7 +408,6 @@ def diagnose_command(
     _require_alone(settings, resume)
     subject, keywords = subject_from(session)
     rates: Any
-    listener: Any
     if isinstance(subject, Training):
         rates = _training_rates(settings, keywords)
         watched = find_watched(subject.model, keywords.get("param", ()))
@@ -467,7 +429,7 @@ def diagnose_command(
         if len(starts) > 1 or (isinstance(rates, list) and len(rates) > 1):
             raise UsageError("a diagnosis is of one run: one --start, and one --lr for each name.")
         start = objective.space.point(starts[0])
-    listener = None
+    listener: Any = None
     if from_log is None:
         columns = log_columns(labels)
         log = session.listener(0, columns)
@@ -477,19 +439,10 @@ def diagnose_command(
     with session.progress("training" if objective is None else "diagnosing", line) as bar:
         result = diagnose(
             subject if objective is None else objective,
-            settings["optimizer"],
-            rates,
-            momentum,
-            steps,
-            start,
-            nesterov=nesterov,
-            schedule=settings["schedule"],
-            over=learn,
-            from_log=from_log,
-            listener=listener,
-            progress=bar,
-            **more,
-        )
+            settings["optimizer"], rates, momentum, steps, start,
+            nesterov=nesterov, schedule=settings["schedule"], over=learn, from_log=from_log,
+            listener=listener, progress=bar, **more,
+        )  # fmt: skip
     session.finish(result.view())
     if check and not result.is_healthy:
         raise typer.Exit(1)
@@ -656,11 +609,7 @@ def runs_command(
 
 
 def _require_alone(settings: Settings, resume: Path | None) -> None:
-    """Refuses what would change a run that is resumed.
-
-    Raises:
-        UsageError: Such an option was given.
-    """
+    """Refuses what would change a run that is resumed."""
     stray = sorted(settings.typed - {"resume", "json", "quiet", "no_plots", "debug"})
     if resume is not None and stray:
         raise UsageError(
@@ -674,9 +623,6 @@ def _starts(settings: Settings, learn: Sequence[str]) -> list[Any]:
 
     Of several parameters each start has values by name; a name that is repeated gives several
     starts, in order. A value without a name is theta's.
-
-    Raises:
-        UsageError: A name that is not learned, or names with different numbers of values.
     """
     given: list[Named] = settings["start"] if "start" in settings.given else []
     if len(learn) == 1:
@@ -701,11 +647,7 @@ def _starts(settings: Settings, learn: Sequence[str]) -> list[Any]:
 
 
 def _rates(values: Sequence[Named], learn: Sequence[str]) -> list[float] | dict[str, float]:
-    """Returns the learning rates, or those of several parameters by name.
-
-    Raises:
-        UsageError: Rates with and without a name, or a name that is not learned.
-    """
+    """Returns the learning rates, or those of several parameters by name."""
     if len(learn) == 1:
         _refuse_stray(values, learn)
         # Those without a name come first.
@@ -727,11 +669,7 @@ def _refuse_stray(values: Sequence[Named], learn: Sequence[str]) -> None:
 
 
 def _training_rates(settings: Settings, keywords: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the learning rates of a training by name.
-
-    Raises:
-        UsageError: An option that has no effect on a training.
-    """
+    """Returns the learning rates of a training by name."""
     stray = sorted(set(keywords) - {"param", "seed"})
     if settings.get("from_log") is not None:
         stray.append("from_log")

@@ -20,8 +20,7 @@ from typer import Option
 from typer.models import OptionInfo
 
 from gabordiag.choices import DeviceName, DtypeName, ImageName, LossName, Normalization, Padding
-from gabordiag.cli.session import Session
-from gabordiag.cli.settings import Settings, option
+from gabordiag.cli.session import Session, Settings, option
 from gabordiag.cli.values import (
     FORMATS,
     Named,

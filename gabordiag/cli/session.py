@@ -1,7 +1,8 @@
 """What every computing command does around its computation: folder, progress, output, exit.
 
-A command opens a `Session` with its settings, opens the folder when its inputs are checked, and
-hands it the result. However the command ends, the folder says so.
+A command opens a `Session` with its `Settings` (the one form between the parser, the commands and
+config.toml), opens the folder when its inputs are checked, and hands it the result. However the
+command ends, the folder says so.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import cache, partial
@@ -17,11 +18,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
-from gabordiag.cli.bars import Bars
-from gabordiag.cli.settings import Settings, option
-from gabordiag.cli.values import Bare, named, parse_formats, parse_range
+from gabordiag.cli.values import Bare, Named, named, parse_formats, parse_range, write_point
 from gabordiag.errors import UsageError
 from gabordiag.presentation.figures.sheets import check_panel
 
@@ -31,7 +39,14 @@ if TYPE_CHECKING:
     from gabordiag.runs.files import TrajectoryFile
     from gabordiag.runs.folder import RunFolder
 
-
+# Where results go and how they are shown: a repetition does not depend on these.
+_NOT_RECORDED = (
+    "out", "json", "quiet", "no_plots", "figure_format", "figure_size", "figure_panel", "config",
+    "debug", "resume",
+)  # fmt: skip
+_FILES = ("image", "images", "input", "target_output", "from_log")
+# Recorded as a list only if there are several.
+_USUALLY_ONE = ("image", "input", "param", "range")
 # Of the experiment; a custom objective has its own.
 _EXPERIMENT_ONLY = (
     "image", "images", "strict", "pixel_scale", "normalize", "padding", "dtype", "device",
@@ -42,12 +57,135 @@ _CUSTOM_ONLY = ("param", "input", "target_output", "range", "period")
 _ANGLES = {"target_theta": "--target", "theta0": "--start", "psi": "--psi"}
 
 
-class Session:
-    """One command's run: opens the folder, shows progress, writes and prints the result.
+class Bars:
+    """Bars on stderr that share one display, which is there while any of them is."""
 
-    Args:
-        settings: Of the call.
+    def __init__(self, hidden: bool) -> None:
+        self._hidden = hidden
+        self._images: dict[str, TaskID] = {}
+        self._display = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            expand=True,
+            disable=hidden,
+        )
+
+    @contextmanager
+    def shown(self, text: str) -> Iterator[Callable[..., None]]:
+        """Shows a bar; yields a function of (done, total), and of another text if there is one."""
+        task = self._add(text)
+        try:
+            yield lambda done, total, what=text: self._display.update(
+                task, completed=done, total=total, description=what
+            )
+        finally:
+            self._remove(task)
+
+    def tell_images(self, what: str, done: int, total: int) -> None:
+        """Shows how many images are done, until all are."""
+        for shown in [other for other in self._images if other != what or done == total]:
+            self._remove(self._images.pop(shown))
+        if done < total:
+            if what not in self._images:
+                self._images[what] = self._add(what)
+            self._display.update(self._images[what], completed=done, total=total)
+
+    def close(self) -> None:
+        """Takes away whatever is shown."""
+        self._images = {}
+        for task in self._display.task_ids:
+            self._remove(task)
+
+    def _add(self, text: str) -> TaskID:
+        self._display.start()
+        return self._display.add_task(text, total=None)
+
+    def _remove(self, task: TaskID) -> None:
+        if task in self._display.task_ids:
+            self._display.remove_task(task)
+        # Old versions of rich end even a hidden display with an empty line.
+        if not self._display.task_ids and not self._hidden:
+            self._display.stop()
+
+
+def option(name: str) -> str:
+    """Returns an option as the user types it."""
+    return f"--{name.replace('_', '-')}"
+
+
+class Settings(dict[str, Any]):
+    """A call's options by name, in the order in which they are declared.
+
+    `typed` names the options on the command line, `given` also those that --config gives, `chosen`
+    the latter without those that --config gives as their defaults: it gives all.
     """
+
+    def __init__(self, ctx: typer.Context, values: Mapping[str, Any]) -> None:
+        declared = {str(p.name): p for p in ctx.command.params if p.name in ctx.params}
+        # Not ctx.params: where typer builds on click, its paths are still text.
+        super().__init__({name: values[name] for name in declared})
+        self.command = str(ctx.info_name)
+        sources = {name: getattr(ctx.get_parameter_source(name), "name", "") for name in declared}
+        self.typed = {name for name, source in sources.items() if source == "COMMANDLINE"}
+        configured = {name for name, source in sources.items() if source == "DEFAULT_MAP"}
+        self.given = self.typed | configured
+        defaults = {name: declared[name].default for name in configured}
+        self.chosen = self.typed | {n for n in configured if self[n] != defaults[n]}
+
+    def if_given(self, name: str) -> Any:
+        """Returns a setting; None if it was not given, and then config.toml does not hold it."""
+        if name not in self.given:
+            self.pop(name, None)
+        return self.get(name)
+
+    def leave_out(self, names: Iterable[str], where: str) -> None:
+        """Leaves out settings that have no effect `where`, such as "beside --objective".
+
+        Chosen ones are refused; names that the command does not have are ignored.
+        """
+        names = [name for name in names if name in self]
+        stray = [option(name) for name in names if name in self.chosen]
+        if stray:
+            has, them = ("has", "it") if len(stray) == 1 else ("have", "them")
+            raise UsageError(f"{', '.join(stray)} {has} no effect {where}.", f"Leave {them} out.")
+        for name in names:
+            del self[name]
+
+    def recorded(self) -> dict[str, Any]:
+        """Returns what config.toml holds: texts, numbers, bools and lists of these."""
+        plain = {n: _plain(value) for n, value in self.items() if n not in _NOT_RECORDED}
+        for name in _FILES:
+            # The configuration must work from any folder.
+            if isinstance(value := plain.get(name), list):
+                plain[name] = [_resolved(path) for path in value]
+            elif value is not None:
+                plain[name] = _resolved(value)
+        for name in _USUALLY_ONE:
+            if isinstance(value := plain.get(name), list):
+                plain[name] = value[0] if len(value) == 1 else value or None
+        return plain
+
+
+def _resolved(path: str) -> str:
+    return str(Path(path).resolve()) if Path(path).exists() else path
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Named):
+        return str(value) if value.name else value.value
+    if isinstance(value, tuple):
+        return write_point(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
+class Session:
+    """One command's run: opens the folder, shows progress, writes and prints the result."""
 
     def __init__(self, settings: Settings) -> None:
         self.command = settings.command
@@ -100,12 +238,7 @@ class Session:
         return self._folder
 
     def listener(self, index: int, columns: Sequence[str]) -> Callable[[Any], None]:
-        """Returns a function that logs every step of a run; its file is opened at the first.
-
-        Args:
-            index: Of the run.
-            columns: Of its log.
-        """
+        """Returns a function that logs every step of a run; its file is opened at the first."""
         from gabordiag.dynamics.run import trajectory_name
 
         @cache
@@ -122,9 +255,7 @@ class Session:
     def progress(self, text: str, objective: Any = None) -> Iterator[Callable[..., None]]:
         """Shows a bar on a terminal's stderr; yields a function as `Bars.shown` does.
 
-        Args:
-            text: What is done, for people.
-            objective: A user's own gets a second bar for evaluations that go one by one.
+        A user's own objective gets a second bar for evaluations that go one by one.
         """
         is_own = hasattr(objective, "progress")
         if is_own:
@@ -146,12 +277,7 @@ class Session:
                 )
 
     def finish(self, view: View, extra: Mapping[str, str] = {}) -> None:
-        """Writes data, figures, report and result.json; prints the JSON or the text for people.
-
-        Args:
-            view: Of the result.
-            extra: More files by name.
-        """
+        """Writes data, figures, report and result.json; prints the JSON or the text for people."""
         from gabordiag.presentation import report
 
         folder, settings = self.open_folder(), self.settings.recorded()
@@ -199,14 +325,11 @@ class Session:
 
         if self._json:
             self._stdout.close()
-            print(to_json(content, plain=not _is_unicode(sys.stdout.encoding)))
+            is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+            print(to_json(content, plain=not is_unicode))
         if not self.settings["quiet"]:
             show_blocks(self.console, blocks)
             print_location(self.console, "Everything is in", path)
-
-
-def _is_unicode(encoding: str | None) -> bool:
-    return (encoding or "utf-8").lower().startswith("utf")
 
 
 def experiment_from(session: Session, **more: Any) -> Any:
@@ -238,16 +361,9 @@ def experiment_from(session: Session, **more: Any) -> Any:
 
 
 def subject_from(session: Session) -> tuple[Any, dict[str, Any]]:
-    """Returns what the call is about, and the keywords that `gabordiag.api` takes with it.
+    """Returns an `Experiment`, or a custom objective, and the keywords of `own_objective` with it.
 
-    What has no effect on the subject is left out of the session's settings.
-
-    Returns:
-        An `Experiment` and no keywords, or a custom objective and those of `own_objective`.
-
-    Raises:
-        UsageError: Settings that have no effect were given.
-        InputError: The image or the user's code cannot be used.
+    What has no effect on the subject is left out of the session's settings, or refused.
     """
     settings = session.settings
     given = settings["start"] if "start" in settings.given else []

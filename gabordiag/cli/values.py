@@ -69,9 +69,6 @@ def parse_angle(text: str | float) -> float:
     """Returns a number, or an angle in radians: `0.5`, `pi/4`, `-pi/4`, `3*pi/4`, `45deg`.
 
     A text without a unit becomes `Bare`.
-
-    Raises:
-        UsageError: Anything else.
     """
     if isinstance(text, (int, float)):
         return float(text)
@@ -101,11 +98,7 @@ def _parts(text: str, counts: Sequence[int], problem: str, advice: str) -> list[
 
 
 def parse_grid(text: str) -> Grid:
-    """Returns the grid of `LO:HI:POINTS`; the ends may be angles.
-
-    Raises:
-        UsageError: Another form.
-    """
+    """Returns the grid of `LO:HI:POINTS`; the ends may be angles."""
     advice = "Write LO:HI:POINTS, such as 1e-4:10:241."
     low, high, points = _parts(text, [3], "is not a valid grid", advice)
     grid = Grid(parse_angle(low), parse_angle(high), parse_points(points))
@@ -115,11 +108,7 @@ def parse_grid(text: str) -> Grid:
 
 
 def parse_range(text: str) -> tuple[float, float]:
-    """Returns the ends of `LO:HI`.
-
-    Raises:
-        UsageError: Another form, or an empty range.
-    """
+    """Returns the ends of `LO:HI`."""
     parts = _parts(text, [2], "is not a valid range", "Write LO:HI, such as 0:2.")
     low, high = map(parse_angle, parts)
     if not low < high:
@@ -128,11 +117,7 @@ def parse_range(text: str) -> tuple[float, float]:
 
 
 def parse_over(text: str) -> Over:
-    """Returns what `--over` names.
-
-    Raises:
-        UsageError: Another form than `NAME[:LO:HI[:POINTS]]`.
-    """
+    """Returns what `--over NAME[:LO:HI[:POINTS]]` names."""
     advice = "Write NAME, NAME:LO:HI or NAME:LO:HI:POINTS."
     name, *rest = _parts(text, [1, 3, 4], "cannot be swept", advice)
     low, high = map(parse_angle, rest[:2]) if rest else (None, None)
@@ -140,11 +125,7 @@ def parse_over(text: str) -> Over:
 
 
 def parse_point(text: str | float) -> float | tuple[float, ...]:
-    """Returns a number, as `parse_angle`; of `A,B,...` a tuple, one number for each parameter.
-
-    Raises:
-        UsageError: One of them is not a number.
-    """
+    """Returns a number, as `parse_angle`; of `A,B,...` a tuple, one number for each parameter."""
     if isinstance(text, str) and "," in text:
         return tuple(map(parse_angle, text.split(",")))
     return parse_angle(text)
@@ -156,11 +137,7 @@ def write_point(value: float | Sequence[float]) -> str:
 
 
 def parse_named(text: str | float | Named) -> Named:
-    """Returns the number of `0.1` or `45deg`, and the name of `NAME=45deg`.
-
-    Raises:
-        UsageError: The value is not a number.
-    """
+    """Returns the number of `0.1` or `45deg`, and the name of `NAME=45deg`."""
     if isinstance(text, Named):
         return text
     if not isinstance(text, str):
@@ -170,11 +147,7 @@ def parse_named(text: str | float | Named) -> Named:
 
 
 def split_named(values: Sequence[Named]) -> tuple[list[float], dict[str, float]]:
-    """Returns the numbers without a name, and those with one.
-
-    Raises:
-        UsageError: A name twice.
-    """
+    """Returns the numbers without a name, and those with one."""
     names = [name for _, name in values if name]
     for name in names:
         if names.count(name) > 1:
@@ -190,11 +163,7 @@ def one_of(names: Iterable[str]) -> str:
 
 
 def parse_formats(texts: Sequence[str]) -> tuple[str, ...]:
-    """Returns the file formats of `png`, `svg,pdf` and so on, each once, in the order given.
-
-    Raises:
-        UsageError: Another format, or none.
-    """
+    """Returns the file formats of `png`, `svg,pdf` and so on, each once, in the order given."""
     names = [text.strip().lower() for text in ",".join(texts).split(",")]
     return tuple(dict.fromkeys(map(parse_choice(FORMATS), names)))
 
@@ -212,11 +181,7 @@ def parse_choice(names: Iterable[str]) -> Callable[[str], str]:
 
 
 def parse_steps(text: str | int) -> int:
-    """Returns a number of steps.
-
-    Raises:
-        UsageError: None, or too many.
-    """
+    """Returns a number of steps."""
     with suppress(ValueError):
         if 1 <= (steps := int(text)) <= MAX_STEPS:
             return steps
@@ -224,11 +189,7 @@ def parse_steps(text: str | int) -> int:
 
 
 def parse_points(text: str) -> int:
-    """Returns a number of points.
-
-    Raises:
-        UsageError: None, or too many.
-    """
+    """Returns a number of points."""
     short = text if len(text) <= 40 else f"{text[:40]}..."
     try:
         count = int(text)

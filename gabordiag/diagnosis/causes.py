@@ -20,7 +20,7 @@ import torch
 
 from gabordiag.diagnosis.evidence import Facts, SpaceBench, Trial, first_reached
 from gabordiag.diagnosis.unreachable import target_unreachable
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES, tail_length
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES, PLATEAU_SLOPE, tail_length
 from gabordiag.dynamics.theory import stability_bound
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.points import SAME_LOSS, CriticalPoint
@@ -238,6 +238,10 @@ def _rounded_away(facts: Facts) -> dict[str, Any] | None:
     tail = tail_length(len(path) - 1)
     updates, slopes = path.updates[-tail:-1], np.abs(path.gradients[-tail:-1])
     if facts.run.outcome in ("reached", "local_minimum") or len(updates) == 0:
+        return None
+    # On a level stretch nothing that is lost would have moved it.
+    steepest = float(np.hypot.reduce(slopes[-1] * facts.space.tolerance))
+    if steepest <= PLATEAU_SLOPE * facts.bench.steepest:
         return None
     if np.any(updates != 0) or not (slopes.max(axis=1) > 0).all() or not np.isfinite(slopes).all():
         return None

@@ -374,17 +374,24 @@ class LineBench(_Bench):
             return self._judged(self.line, settings, float(start[0]))[0]
         return trial
 
-    def windows(self, settings: OptimizerSettings, start: FloatArray) -> Windows | None:
-        """Returns which rates work from the start, or None where they cannot be scanned."""
+    def windows(
+        self, settings: OptimizerSettings, start: FloatArray, *later: FloatArray
+    ) -> Windows | None:
+        """Returns which rates work from the start, or None where they cannot be scanned.
+
+        Starts that will be asked about later are scanned along: they cost next to nothing.
+        """
         if not settings.is_elementwise or settings.schedule != "constant":
             return None
         # The default scan of `basins`, whose numbers a diagnosis repeats.
         scan = replace(settings, steps=SCAN_STEPS)
-        key = (scan.optimizer, scan.momentum, scan.nesterov, float(start[0]))
-        if key not in self._windows:
+        key = (scan.optimizer, scan.momentum, scan.nesterov)
+        if (*key, float(start[0])) not in self._windows:
             rates = suitable_rates(self.landscape, scan)
-            self._windows[key] = measure_windows(self.table, scan, rates, float(start[0]))
-        return self._windows[key]
+            starts = (float(s[0]) for s in (start, *later))
+            for made in measure_windows(self.table, scan, rates, *starts):
+                self._windows[*key, made.start] = made
+        return self._windows[*key, float(start[0])]
 
     def holds(self, settings: OptimizerSettings) -> bool | None:
         """Whether the target's basin holds the settings' own rate, between those of a scan.
@@ -395,8 +402,8 @@ class LineBench(_Bench):
         if not beside or not settings.is_elementwise or settings.schedule != "constant":
             return None
         scan = replace(settings, steps=SCAN_STEPS)
-        held = measure_windows(self.table, scan, np.array([settings.lr]), beside[0]).held
-        return bool(held[0])
+        (windows,) = measure_windows(self.table, scan, np.array([settings.lr]), beside[0])
+        return bool(windows.held[0])
 
     @property
     def usual_rates(self) -> tuple[float, ...]:
@@ -679,7 +686,9 @@ class SpaceBench(_Bench):
             {*(float(f"{scale * rate:.3g}") for rate in SCANNED_RATES), *safe, settings.lr}
         )
 
-    def windows(self, settings: OptimizerSettings, start: FloatArray) -> Windows | None:
+    def windows(
+        self, settings: OptimizerSettings, start: FloatArray, *later: FloatArray
+    ) -> Windows | None:
         """Returns which rates work from the start; None for optimizers that are not elementwise.
 
         What the target holds says theory, or else runs from beside it. Basins are not known, so
@@ -926,21 +935,26 @@ class Facts:
         return LineBench(objective.line, known)
 
     @cached_property
+    def blur(self) -> float:
+        """How much the loss of one parameter varies right beside the end."""
+        beside = _BESIDE_END * self.space.width * np.arange(-8.0, 9.0)
+        return float(
+            np.ptp(self.objective.loss_at(self.run.trajectory.values[-1] + beside[:, None]))
+        )
+
+    @cached_property
     def noise_at_end(self) -> float | None:
         """How much the loss varies right beside the end, where the run settled as low as is known.
 
-        None unless noise hides every minimum, no target is given, and the run made progress beyond
-        that noise. Then no more can be asked of an end at rest than that no value is lower.
+        None if a target is given or the run made no progress beyond that noise. Otherwise no more
+        can be asked of an end at rest than that no value is lower.
         """
         known, path = self.landscape, self.run.trajectory
-        if known is None or known.goal_value is not None or known.certificate.basis != "none":
+        if known is None or known.parameter.target is not None:
             return None
-        if self.run.outcome != "plateau":
+        if self.run.outcome not in ("plateau", "local_minimum"):
             return None
-        parameter = known.parameter
-        beside = _BESIDE_END * (parameter.high - parameter.low) * np.arange(-8.0, 9.0)
-        end = path.losses[-1]
-        noise = float(np.ptp(self.objective.loss_at((path.values[-1] + beside)[:, None])))
+        end, noise = path.losses[-1], self.blur
         lowest = min(known.smallest_loss, float(np.nanmin(path.losses)))
         is_lowest = end - lowest <= 2 * noise < 2 * (path.losses[0] - end)
         return noise if is_lowest else None
@@ -1033,7 +1047,7 @@ class Facts:
     @cached_property
     def windows(self) -> Windows | None:
         """Which rates work from the run's start."""
-        return self.bench.windows(self.settings, self.start)
+        return self.bench.windows(self.settings, self.start, *self.starts_inside)
 
     @property
     def hold_lr(self) -> float | None:

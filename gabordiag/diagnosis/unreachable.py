@@ -62,6 +62,8 @@ def _better_seen(facts: Facts) -> Finding | None:
     best = run.trajectory.landscape_losses[run.best_index]
     if run.outcome != "reached" or not run.final_loss - best > lower:
         return None
+    if run.final_loss - best <= 2 * facts.blur:
+        return None
     value, end = run.trajectory.values[run.best_index], run.trajectory.values[-1]
     # Of a random loss, some value is always lower.
     again = _losses(facts, *[value] * _AGAIN, *[end] * _AGAIN)

@@ -403,13 +403,11 @@ def is_too_short(run_: Run) -> bool:
 
 def judge_findings(facts: Facts, findings: tuple[Finding, ...]) -> str:
     """Returns the verdict."""
-    if facts.run.outcome == "reached":
+    if facts.run.outcome == "reached" or facts.noise_at_end is not None:
         # Where a loop of the module does not do what its landscape says, arriving is luck.
         lucky = (f.cause for f in findings if f.present and f.evidence.get("decides"))
-        healthy = "healthy" if facts.run.is_at_base else "equivalent_solution"
-        return next(lucky, healthy)
-    if facts.noise_at_end is not None:
-        return "healthy"
+        is_elsewhere = facts.run.outcome == "reached" and not facts.run.is_at_base
+        return next(lucky, "equivalent_solution" if is_elsewhere else "healthy")
     present = [finding for finding in findings if finding.present]
     decisive = (f.cause for f in present if f.cause in _FLAWS)
     if is_too_short(facts.run):
@@ -493,7 +491,7 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
         said = flaw.explanation.split("; with")[0]
         nothing = f"All the same: {said[0].lower()}{said[1:]}. {_code_advice(flaw)}"
     what, run_, goal = facts.goal_name, facts.run, facts.bench.goal
-    if goal is None:
+    if goal is None or run_.outcome != "reached":
         return (
             f"Healthy but for noise: {facts.space.names[0]} settles at "
             f"{facts.space.show(run_.final)} (loss {run_.final_loss:.4g}), and no lower loss is "

@@ -63,7 +63,7 @@ class BatchRuns:
         def judge(lo: int) -> tuple[IntArray, IntArray]:
             block = slice(lo, lo + _CLASSIFY_CHUNK)
             values = np.ascontiguousarray(self.tail[:, block])
-            rows = [losses(torch.as_tensor(row)).numpy() for row in values]
+            rows = [losses(row) for row in values]
             slope = np.abs(self.last_gradient[block]) * self.table.parameter.tolerance
             part = Tails(values[..., None], np.stack(rows), slope, self.moved[block])
             return classify(around, part)
@@ -155,18 +155,20 @@ def _descend_block(
 ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
     """Returns the last values (kept, n), the last gradient, and whether any arrived (n,)."""
     steps, gradient = settings.steps, table.tables[1]
-    values = torch.as_tensor(np.tile(starts, len(lrs)))
+    values = np.tile(starts, len(lrs))
+    # The same memory.
+    in_torch = torch.from_numpy(values)
     update = BatchUpdate(settings, torch.as_tensor(np.repeat(lrs, len(starts))))
     history = np.empty((kept, len(values)))
     slopes = gradient(values)
     moved_at_first = slopes != 0
     for step in range(steps + 1):
         if step > 0:
-            update.apply(values, slopes)
+            update.apply(in_torch, torch.from_numpy(slopes))
             slopes = gradient(values)
             if step % _PROGRESS_EVERY == 0:
                 report(_PROGRESS_EVERY)
         if step > steps - kept:
-            history[step - steps - 1] = values.numpy()
+            history[step - steps - 1] = values
     report(steps % _PROGRESS_EVERY)
-    return history, slopes.numpy(), (moved_at_first | (slopes != 0)).numpy()
+    return history, slopes, moved_at_first | (slopes != 0)

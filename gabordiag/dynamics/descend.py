@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.optimizers import OptimizerSettings, unguarded_step
 from gabordiag.dynamics.replay import Step
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray
+
+# So many numbers are handled quicker one by one than by NumPy.
+_FEW = 8
 
 
 class State(NamedTuple):
@@ -72,11 +75,19 @@ def descend(
             return
         learned.step(closure)
         after = learned.values()
-        with np.errstate(invalid="ignore", over="ignore"):
-            updates = after - before
+        updates = _minus(after, before)
         known.compare(step, updates)
         yield State(step, before, losses, gradients, updates, rates)
         before = after
+
+
+def _minus(after: FloatArray, before: FloatArray) -> FloatArray:
+    if after.size > _FEW:
+        with np.errstate(invalid="ignore", over="ignore"):
+            return after - before
+    # For a few numbers quicker than to silence NumPy where runs end at infinity.
+    pairs = zip(after.ravel().tolist(), before.ravel().tolist(), strict=True)
+    return np.array([one - other for one, other in pairs]).reshape(after.shape)
 
 
 def _is_any_finite(values: FloatArray) -> bool:
@@ -107,6 +118,8 @@ class _Learned:
         ]
         self._leaves = [self._flat[place] for place in self._places]
         self._is_single = len(self._leaves) == 1
+        # Of a single tensor the places are all there are, in order.
+        self._view = self._leaves[0].view(self._shape) if self._is_single else None
         self._given: Tensor | None = None
         groups = [
             {"params": [leaf], "lr": float(lr)}
@@ -114,11 +127,15 @@ class _Learned:
         ]
         self._optimizer = settings.build(groups, lr=float(rates[0]))
         self._schedule = settings.build_schedule(self._optimizer)
+        # A schedule counts the calls of the method itself.
+        self._step = self._optimizer.step
+        if self._schedule is None:
+            self._step = unguarded_step(self._optimizer)
 
     def _coordinates(self) -> Tensor:
         """Returns the coordinates of all runs (n, d), not to be written to."""
-        if self._is_single:
-            return self._leaves[0].view(self._shape)
+        if self._view is not None:
+            return self._view
         for place, leaf in zip(self._places, self._leaves, strict=True):
             self._flat[place] = leaf
         return self._flat.clone().reshape(self._shape)
@@ -144,11 +161,13 @@ class _Learned:
 
     def give(self, gradients: Tensor | None) -> None:
         """Leaves gradients (n, d) with the optimizer; None where none arrives."""
-        given = None if gradients is None else gradients.reshape(-1)
+        self._given = given = None if gradients is None else gradients.reshape(-1)
+        if given is None or self._is_single:
+            for leaf in self._leaves:
+                leaf.grad = given
+            return
         for place, leaf in zip(self._places, self._leaves, strict=True):
-            # Of a single tensor the places are all there are, in order.
-            leaf.grad = given if given is None or self._is_single else given[place]
-        self._given = given
+            leaf.grad = given[place]
 
     def gradients(self) -> FloatArray | None:
         """Returns the gradients (n, d) that the optimizer has, or None where it has none."""
@@ -157,7 +176,7 @@ class _Learned:
 
     def step(self, closure: Any) -> None:
         """Makes one step of the optimizer and of the schedule."""
-        self._optimizer.step(closure)
+        self._step(closure)
         if self._schedule is not None:
             self._schedule.step()
 

@@ -170,6 +170,6 @@ def run_basins(
         settings=settings,
         starts=read_only(starts.copy()),
         outcomes=read_only(codes.astype(np.int8)),
-        windows=measure_windows(table, settings, lrs, start),
+        windows=measure_windows(table, settings, lrs, start)[0],
         table_error=table.tables[1].error,
     )

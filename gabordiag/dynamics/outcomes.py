@@ -175,11 +175,17 @@ def classify(around: Surroundings, tails: Tails) -> tuple[IntArray, IntArray]:
         # Unlike a sum of squares, `hypot` does not overflow on the way.
         lengths = np.abs(moves[..., 0]) if len(space) == 1 else np.hypot.reduce(moves, axis=-1)
         extent = (np.ptp(values, axis=0) / space.tolerance).max(axis=-1)
+        net = (np.abs(values[-1] - values[0]) / space.tolerance).max(axis=-1)
+        path = lengths.sum(axis=0)
+        rises = (np.diff(losses, axis=0) > 0).sum(axis=0) >= DESCENT_SHARE * len(moves)
     slow = extent <= PLATEAU_MOVE
     flat = tails.last_slope <= PLATEAU_SLOPE * around.steepest
     assign(codes, finite & slow & flat, "plateau")
     ends = _last_stays(space, values, around, finite & (codes < 0))
     assign(codes, descends(lengths, losses, finite, ends), "unfinished")
+    # Within a tolerance noise may hide the descent: then it is the values that go one way.
+    drifts = (extent <= 1) & (net > 0) & (net >= DESCENT_SHARE * path) & ~rises & (periods == 0)
+    assign(codes, finite & drifts, "unfinished")
     for point in around.attractors:
         if point.settled is not None:
             among = finite & (codes < 0)

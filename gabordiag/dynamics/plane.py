@@ -26,7 +26,7 @@ from gabordiag.dynamics.outcomes import (
     tail_length,
 )
 from gabordiag.errors import UsageError
-from gabordiag.landscape.plane_series import PlaneObjective
+from gabordiag.landscape.series_objective import PlaneObjective
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray

@@ -81,7 +81,7 @@ class Trajectory:
     ) -> Trajectory:
         """Collects the steps of the index-th run of several."""
         _, *columns = zip(*states, strict=True)
-        arrays: list[Any] = [read_only(np.array([row[index] for row in c])) for c in columns]
+        arrays: list[Any] = [read_only(np.array(column)[:, index].copy()) for column in columns]
         return cls(*[*arrays, full_losses])
 
     @property

@@ -32,7 +32,7 @@ from gabordiag.errors import UsageError
 from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.landscape.surface import pair_surfaces
 from gabordiag.landscape.sweep import Sweep
-from gabordiag.objective.batches import draws_of
+from gabordiag.objective.batches import Batches
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.line import Line
@@ -152,7 +152,7 @@ def run_all_batches(
         steps, on_all_steps = (as_steps(logged(at), len(exact.space)) for at in (index, index + 1))
         rates = exact.space.rates(how.lr if lr is None else lr, how.lr)
         noisy = _run_batches(
-            draws_of(stepped, batch_size), exact, how, exact.space.point(start), rates, landscape,
+            Batches(stepped, batch_size), exact, how, exact.space.point(start), rates, landscape,
             listeners(index), steps,
         )  # fmt: skip
         free = run(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray, left_basin
+from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.theory import stability_bound
 from gabordiag.errors import UsageError
@@ -212,40 +212,42 @@ def measure_windows(
     settings: OptimizerSettings,
     lrs: FloatArray,
     start: float,
-) -> Windows:
-    """Runs the scan: ascending rates (l,) from one start; the settings' own rate is not used.
+    *others: float,
+) -> tuple[Windows, ...]:
+    """Runs the scan: ascending rates (l,) from every start; the settings' own rate is not used.
 
     Raises:
         UsageError: The optimizer cannot run as a batch.
     """
     landscape = table.landscape
-    goal = landscape.goal_value
-    beside = beside_target(landscape)
-    starts = np.array([start, *beside])
+    goal, beside = landscape.goal_value, beside_target(landscape)
+    starts = np.array([*beside, start, *others])
     runs = descend_batch(table, settings, lrs, starts, keep_history=True)
     codes, periods = runs.classify()
-    history = runs.history.reshape(-1, len(lrs), len(starts))
-    own = landscape.attractor_of(start)
+    shape = len(lrs), len(starts)
+    lowest, highest = (f(runs.history, axis=0).reshape(shape) for f in (np.min, np.max))
     target = None if goal is None or not beside else landscape.attractor_of(goal)
+    owns = [landscape.attractor_of(float(first)) for first in starts]
     # Whether a run left the basin that it started in (l, starts).
-    left = np.array(
-        [
-            [
-                left_basin(
-                    landscape, target if column else own, float(first), history[:, row, column]
-                )
-                for column, first in enumerate(starts)
-            ]
-            for row in range(len(lrs))
-        ]
-    )
-    reached = (codes[:, 1:] == CODES["reached"]).all(axis=1) & bool(beside)
-    return Windows(
-        start=float(start),
-        lrs=read_only(lrs.copy()),
-        outcomes=read_only(codes[:, 0].astype(np.int8)),
-        periods=read_only(periods[:, 0].copy()),
-        escaped=read_only(left[:, 0].copy()),
-        held=read_only(reached & ~left[:, 1:].any(axis=1)),
-        starts_in_target_basin=own is not None and own is target,
+    left = np.zeros(shape, dtype=np.bool_)
+    for column, (own, first) in enumerate(zip(owns, starts.tolist(), strict=True)):
+        point = target if column < len(beside) else own
+        reach = None if point is None else landscape.reach_around(point, first)
+        if point is not None:
+            # What is not finite has left.
+            low, high = (math.nan, math.nan) if reach is None else reach
+            left[:, column] = ~((lowest[:, column] >= low) & (highest[:, column] <= high))
+    there = slice(len(beside))
+    held = (codes[:, there] == CODES["reached"]).all(axis=1) & ~left[:, there].any(axis=1)
+    return tuple(
+        Windows(
+            start=float(starts[column]),
+            lrs=read_only(lrs.copy()),
+            outcomes=read_only(codes[:, column].astype(np.int8)),
+            periods=read_only(periods[:, column].copy()),
+            escaped=read_only(left[:, column].copy()),
+            held=read_only(held & bool(beside)),
+            starts_in_target_basin=owns[column] is not None and owns[column] is target,
+        )
+        for column in range(len(beside), len(starts))
     )

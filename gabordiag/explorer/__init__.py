@@ -1,6 +1,5 @@
 """The interactive page: its data, its Python, its JavaScript.
 
-`exploration` (what the page needs, measured), `factored` (the series along a second parameter),
-`pictures` (responses along theta), `figures` (what Bokeh draws), `page` (all in one file),
-`assets` (the scripts that compute in the browser)
+`exploration` (what the page needs, measured), `figures` (what Bokeh draws), `page` (all in one
+file), `assets` (the scripts that compute in the browser)
 """

@@ -1,15 +1,41 @@
 """The data of the interactive page: series, critical points, bounds, thresholds, and a diagnosis.
 
-The page runs the optimizers itself, so nothing here is a table of runs. Every loss comes as its
-factored series with its landscape, in float64. What the page says of the settings it opens with is
-what `diagnose` says of them.
+The page runs the optimizers itself, so nothing here is a table of runs. Every loss comes with its
+landscape, in float64, as a known zero times a series, so that a root of it keeps its digits near
+that zero. What the page says of the settings it opens with is what `diagnose` says of them.
+
+Near the target the smooth loss S vanishes like the square of the distance. The series of S stops at
+rounding there, and its square root at the root of rounding. But a trigonometric polynomial of
+degree n with a double zero is (1 - cos u) times one of degree n - 1, and a polynomial is
+(value - zero)^2 times another: with
+
+    S = w q,    w = 1 - cos u,  u = 2 pi (value - zero) / period,
+                w = (value - zero)^2 / half^2 on an interval of width 2 half,
+
+w is known exactly and q stays away from zero, so that sqrt(S) = |sin(u / 2)| sqrt(2 q) is as good
+beside the zero as anywhere.
+
+The response images of every theta are a sum of a few small pictures, which the page shows live. A
+response is linear in the kernel, and the responses to the kernels of every theta lie, up to an
+invisible error, in a space of some fifteen dimensions. With the principal directions of the
+compressed responses, response(theta) = sum_j c_j(theta) R_j: each R_j is one picture, kept in 8
+bits at reduced resolution, each c_j a Fourier series. The reduced picture is the mean over blocks
+of s x s pixels, which is linear as well: the image is averaged first and correlated with stride s.
+Blocks stay smaller than a third of the wavelength, which averaging would remove otherwise; of an
+image that is still too large, the middle is shown. The total size of the pictures is limited.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from gabordiag.diagnosis.causes import FLAT_RISE, FLAT_SLOPE
 from gabordiag.diagnosis.verdict import SHORTEST_TAIL, Diagnosis, diagnose_objective
@@ -18,15 +44,45 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.theory import bound_entry, stability_bound
 from gabordiag.dynamics.windows import SCAN_STEPS, beside_target, suitable_rates
 from gabordiag.errors import InputError, UsageError
-from gabordiag.explorer.factored import FactoredSeries, factor_series
-from gabordiag.explorer.pictures import ResponsePictures, picture_responses
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import Landscape
+from gabordiag.landscape.series import Series, build_series
 from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.line import Line
+from gabordiag.objective.response import output_shape
+from gabordiag.objective.space import (
+    FloatArray,
+    Parameter,
+    angle_of,
+    middle_and_half,
+    nodes,
+    span_of,
+    value_of,
+)
 from gabordiag.results import Data, Result
 
+# The smooth loss there, relative to its largest value, up to which a zero is taken as exact: it is
+# then known to some 1e-13 of the range.
+_EXACT_ZERO = 1e-26
+# A factored series that fits worse than this, relative to the largest loss, is not used.
+_GOOD_ENOUGH = 1e-10
+# Samples beyond those that the degree asks for.
+_SPARE = 16
+# Coefficients below this, relative to the largest, are rounding.
+_NEGLIGIBLE = 1e-17
+# Points of the check, and an irrational shift of them.
+_CHECKED, _SHIFT = 257, 0.41421356
+# Largest total size of the pictures in bytes, and largest side in pixels.
+_BYTES, _LONGEST = 600_000, 200
+# Blocks are at most this part of a wavelength wide: averaging then keeps 83% of a carrier.
+_BLOCK_SHARE = 1 / 3
+# Root mean square of what is left out, relative to the responses: less than one grey level of 256.
+_REST = 0.003
+# Angles at which coordinates are sampled, and the relative size below which harmonics are dropped.
+_SAMPLES, _UNSEEN = 256, 1e-7
+# The largest signed 8-bit number.
+_LEVELS = 127
 # The optimizers that the page offers: name -> (in words, name in `OPTIMIZERS`, takes momentum).
 # `optimizers.js` implements each once more.
 OFFERED: dict[str, tuple[str, str, bool]] = {
@@ -39,8 +95,7 @@ OFFERED: dict[str, tuple[str, str, bool]] = {
 # The thresholds of `outcomes.py` that the page decides by, and those of the diagnosis.
 _RULES = (
     "TAIL_FRACTION", "MAX_PERIOD", "REPEAT_TOLERANCE", "ROUNDING_MOVE", "PLATEAU_MOVE",
-    "PLATEAU_SLOPE", "SETTLED_SHARE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "SYMPTOM_LOW",
-    "SYMPTOM_HIGH", "JUMP_RISE",
+    "PLATEAU_SLOPE", "SETTLED_SHARE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "JUMP_RISE",
 )  # fmt: skip
 _DIAGNOSIS_RULES = {
     "flat_slope": FLAT_SLOPE,
@@ -57,15 +112,239 @@ _FOLLOWS = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class ExploredLoss:
-    """One loss that the page offers.
+class FactoredSeries:
+    """The smooth loss S = w q along its parameter.
 
-    Attributes:
-        name: `mse`, `rmse`, or what a custom objective calls its loss.
-        is_root: The loss is the square root of what the series gives.
-        squared: Name of the loss under the root, where there is one.
-        landscape: Its critical points.
-        series: Of the smooth loss.
+    w vanishes at `zero`, and is 1 where that is None; along a period the angle of q may begin
+    anywhere. `error` is the largest deviation from the objective on a grid, relative to the largest
+    loss.
+    """
+
+    parameter: Parameter
+    zero: float | None
+    quotient: Series
+    error: float
+
+    def smooth(self, values: FloatArray) -> FloatArray:
+        """Returns S (n,) at values (n,), inside an interval's range."""
+        q = self.quotient.value_and_slopes(values[:, None])[0]
+        smooth: FloatArray = q * _weight(self.parameter, self.zero, values)
+        return smooth
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the page evaluates: q = sum_k cosines_k cos(k phi) + sines_k sin(k phi).
+
+        Along a period phi = 2 pi (value - origin) / period begins at the zero, where there is one.
+        """
+        parameter, c = self.parameter, self.quotient.waves
+        origin = parameter.low if self.zero is None else self.zero
+        if parameter.period is not None:
+            begins = angle_of(self.quotient.parameters[0], np.array([origin]))
+            c = c * np.exp(1j * np.arange(len(c)) * begins)
+        return {
+            "period": parameter.period,
+            "low": parameter.low,
+            "high": parameter.high,
+            "origin": origin,
+            "zero": self.zero,
+            "cosines": c.real.tolist(),
+            "sines": (-c.imag).tolist() if parameter.period is not None else [],
+            "error": self.error,
+        }
+
+
+def factor_series(objective: Line, landscape: Landscape) -> FactoredSeries:
+    """Returns the series of the smooth loss with the goal's zero taken out, where it has one."""
+    parameter, smooth = objective.parameter, build_series(objective).smooth
+    values = value_of(parameter, span_of(parameter) * (np.arange(_CHECKED) + _SHIFT) / _CHECKED)
+    exact = _smooth(objective, values)
+    largest = float(np.abs(exact).max())
+
+    def checked(zero: float | None, quotient: Series) -> FactoredSeries:
+        series = FactoredSeries(parameter, zero, quotient, 0.0)
+        apart = float(np.abs(series.smooth(values) - exact).max())
+        return replace(series, error=apart / largest if largest else 0.0)
+
+    plain, zero = checked(None, smooth), landscape.goal_value
+    if zero is not None and _smooth(objective, np.array([zero]))[0] <= _EXACT_ZERO * largest:
+        factored = checked(zero, _quotient(objective, zero, smooth.degree))
+        if factored.error <= max(_GOOD_ENOUGH, 10 * plain.error):
+            return factored
+    return plain
+
+
+def _quotient(objective: Line, zero: float, degree: int) -> Series:
+    parameter = objective.parameter
+    if parameter.period is None:
+        # As many nodes as keep the nearest one farthest from the zero.
+        at = angle_of(parameter, np.array([zero]))
+        counts = range(degree + _SPARE, degree + 2 * _SPARE)
+        count = max(counts, key=lambda n: n * float(np.abs(nodes(parameter, n) - at).min()))
+    else:
+        # The zero lies halfway between two nodes.
+        count = 2 * degree + _SPARE
+        low = zero + parameter.period / (2 * count)
+        parameter = replace(parameter, low=low, high=low + parameter.period)
+    values = value_of(parameter, nodes(parameter, count))
+    samples = _smooth(objective, values) / _weight(parameter, zero, values)
+    series = Series.from_samples((parameter,), samples)
+    return series.chopped(_NEGLIGIBLE * float(np.abs(series.coefficients).max()))
+
+
+def _smooth(objective: Line, values: FloatArray) -> FloatArray:
+    levels: FloatArray = objective.derivatives(values, 0, smooth=True)[0]
+    return levels
+
+
+def _weight(parameter: Parameter, zero: float | None, values: FloatArray) -> FloatArray:
+    """Returns w (n,)."""
+    if zero is None:
+        return np.ones_like(values)
+    if parameter.period is not None:
+        # 1 - cos u without its cancellation.
+        half_sine: FloatArray = np.sin(math.pi / parameter.period * (values - zero))
+        return 2 * half_sine**2
+    return ((values - zero) / middle_and_half(parameter)[1]) ** 2
+
+
+@dataclass(frozen=True, eq=False)
+class ResponsePictures:
+    """Responses along theta: response(theta) = sum_j c_j(theta) scales_j components_j.
+
+    The r components are 8-bit pictures (r, rows, columns), and with phi = 2 pi theta / period
+
+        c_j(theta) = sum_k cosines[j, k] cos(k phi) + sines[j, k] sin(k phi) .
+
+    The target response, noise included, has the same resolution, as has the image, 8 bits from its
+    darkest to its brightest pixel. The block is the side of the square of image pixels averaged
+    into one; the rest, the root mean square of what is left out, relative to the responses.
+    """
+
+    components: npt.NDArray[np.int8]
+    scales: FloatArray
+    cosines: FloatArray
+    sines: FloatArray
+    target: FloatArray
+    image: npt.NDArray[np.uint8]
+    block: int
+    is_whole: bool
+    rest: float
+
+    def data(self) -> dict[str, npt.NDArray[Any]]:
+        """Returns the arrays by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return {"block": self.block, "is_whole": self.is_whole, "rest": self.rest}
+
+    def response(self, theta: float, period: float) -> FloatArray:
+        """Returns the reduced response (rows, columns) at one angle."""
+        waves = np.arange(self.cosines.shape[1]) * (2 * math.pi * theta / period)
+        coordinates = self.cosines @ np.cos(waves) + self.sines @ np.sin(waves)
+        weighted: FloatArray = np.tensordot(coordinates * self.scales, self.components, axes=1)
+        return weighted
+
+
+def picture_responses(objective: ShortcutObjective) -> ResponsePictures:
+    """Returns the responses of an experiment along theta as pictures."""
+    experiment, period = objective.experiment, objective.parameter.period
+    assert period is not None
+    thetas = torch.as_tensor(period * np.arange(_SAMPLES) / _SAMPLES)
+    kernels = objective.kernels(thetas).to(dtype=torch.float64, device="cpu")
+    left, singular, _ = torch.linalg.svd(
+        objective.compressed(kernels.to(objective.dtype)).double().cpu(), full_matrices=False
+    )
+    rest = (singular.flip(0) ** 2).cumsum(0).flip(0).sqrt() / singular.norm()
+    rank = max(1, int((rest > _REST).sum()))
+    left, singular = left[:, :rank], singular[:rank]
+    # The kernels whose responses are the unit directions: k(theta) = sum_j c_j(theta) kappa_j.
+    directions = torch.einsum("nj,nyx->jyx", left / singular, kernels)
+    padded, size = experiment.padded, experiment.kernel_size
+    crop = _Crop.middle(output_shape(padded, size), experiment.wavelength, rank)
+    target_kernel = objective.kernels(torch.tensor([experiment.target_theta])).double().cpu()
+    responses = crop.responses(padded, torch.cat([directions, target_kernel])).numpy()
+    target = responses[-1]
+    if experiment.noise is not None:
+        target = target + crop.average(experiment.noise[crop.rows, crop.columns]).numpy()
+    scales = np.abs(responses[:-1]).max(axis=(1, 2)) / _LEVELS
+    scales = np.where(scales > 0, scales, 1.0)
+    cosines, sines = _fourier((left * singular).numpy().T)
+    half = size // 2
+    # The pixels under the centres of the kernels.
+    seen = padded[half : len(padded) - half, half : padded.shape[1] - half]
+    return ResponsePictures(
+        components=np.round(responses[:-1] / scales[:, None, None]).astype(np.int8),
+        scales=scales,
+        cosines=cosines,
+        sines=sines,
+        target=target,
+        image=_to_bytes(crop.average(seen[crop.rows, crop.columns]).numpy()),
+        block=crop.block,
+        is_whole=crop.is_whole,
+        rest=float(rest[rank]) if rank < len(rest) else 0.0,
+    )
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """The rows and columns of a response that are shown, in blocks."""
+
+    rows: slice
+    columns: slice
+    block: int
+    is_whole: bool
+
+    @classmethod
+    def middle(cls, shape: tuple[int, int], wavelength: float, count: int) -> _Crop:
+        """Cuts the middle out of a response of which so many pictures are shown."""
+        side = min(_LONGEST, math.isqrt(_BYTES // count))
+        widest = min(math.floor(wavelength * _BLOCK_SHARE), *shape)
+        block = max(1, min(math.ceil(max(shape) / side), widest))
+        spans = []
+        for length in shape:
+            shown = min(length // block, side) * block
+            first = (length - shown) // 2
+            spans.append(slice(first, first + shown))
+        hidden = [n - (span.stop - span.start) for n, span in zip(shape, spans, strict=True)]
+        return cls(spans[0], spans[1], block, max(hidden) < block)
+
+    def average(self, picture: Tensor) -> Tensor:
+        """Returns the means over the blocks of (shown rows, shown columns)."""
+        pooled: Tensor = torch.nn.functional.avg_pool2d(picture[None, None], self.block)[0, 0]
+        return pooled
+
+    def responses(self, padded: Tensor, kernels: Tensor) -> Tensor:
+        """Returns the reduced responses (n, rows, columns) of the kernels (n, K, K)."""
+        size, rows, columns = kernels.shape[-1], self.rows, self.columns
+        part = padded[rows.start : rows.stop + size - 1, columns.start : columns.stop + size - 1]
+        averaged = torch.nn.functional.avg_pool2d(part[None, None], self.block, stride=1)
+        # Single precision: the result has 8 bits.
+        found = torch.nn.functional.conv2d(
+            averaged.float(), kernels[:, None].float(), stride=self.block
+        )
+        return found[0].double()
+
+
+def _fourier(samples: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Returns cosines and sines (r, n + 1) of series sampled evenly over a period (r, m)."""
+    spectrum = 2 * np.fft.rfft(samples, axis=1) / samples.shape[1]
+    spectrum[:, 0] /= 2
+    large = np.abs(spectrum).max(axis=0) > _UNSEEN * np.abs(spectrum).max()
+    count = int(np.flatnonzero(large)[-1]) + 1
+    return spectrum.real[:, :count], -spectrum.imag[:, :count]
+
+
+def _to_bytes(picture: FloatArray) -> npt.NDArray[np.uint8]:
+    low, high = float(picture.min()), float(picture.max())
+    return np.round(255 * (picture - low) / ((high - low) or 1.0)).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class ExploredLoss:
+    """One loss that the page offers: `mse`, `rmse`, or what a custom objective calls its loss.
+
+    `squared` is the loss under the root, which the series gives, where there is one.
     """
 
     name: str
@@ -94,17 +373,10 @@ class ExploredLoss:
 
 @dataclass(frozen=True, eq=False)
 class Exploration(Result):
-    """Everything that the page needs.
+    """Everything that the page needs, and the settings, start and loss that it opens with.
 
-    Attributes:
-        settings: Optimizer, rate, momentum and steps that it opens with.
-        start: The start that it opens with.
-        loss_name: The loss that it opens with.
-        losses: The losses that it offers.
-        diagnosis: Of the run that it opens with.
-        filter: Constant parameters of the kernel and its side; None for a custom objective.
-        pictures: Responses along theta; None for a custom objective.
-        subject: Name of the image or of the custom objective.
+    `diagnosis` is of the run that it opens with; `filter` (constant parameters of the kernel and
+    its side) and `pictures` are None for a custom objective, whose name is the `subject`.
     """
 
     settings: OptimizerSettings
@@ -134,7 +406,11 @@ class Exploration(Result):
                 for name, (words, _, momentum) in OFFERED.items()
             },
             "diagnosis": self._diagnosis(),
-            "rules": _rules(),
+            "rules": {
+                **{name.lower(): getattr(outcomes, name) for name in _RULES},
+                **_DIAGNOSIS_RULES,
+                "outcomes": dict(outcomes.OUTCOMES),
+            },
             "filter": self.filter and dict(self.filter),
             "pictures": pictures and pictures.to_dict(),
         }
@@ -154,12 +430,6 @@ class Exploration(Result):
         return {} if self.pictures is None else {"pictures.npz": self.pictures.data()}
 
 
-def _rules() -> dict[str, Any]:
-    """Returns names, meanings and thresholds of the outcomes and causes, as the page takes them."""
-    thresholds = {name.lower(): getattr(outcomes, name) for name in _RULES}
-    return {**thresholds, **_DIAGNOSIS_RULES, "outcomes": dict(outcomes.OUTCOMES)}
-
-
 def _settings_of(name: str) -> OptimizerSettings:
     """Returns the settings of an offered optimizer, with some momentum where it takes any."""
     _, optimizer, takes = OFFERED[name]
@@ -172,11 +442,7 @@ def _bound(name: str) -> dict[str, Any] | None:
 
 
 def offered_name(settings: OptimizerSettings) -> str:
-    """Returns the page's name of an optimizer.
-
-    Raises:
-        UsageError: The page does not offer it.
-    """
+    """Returns the page's name of an optimizer."""
     wanted = (settings.optimizer, settings.momentum > 0, settings.nesterov, settings.schedule)
     for name, (_, optimizer, momentum) in OFFERED.items():
         if (optimizer, momentum, name == "nesterov", "constant") == wanted:
@@ -192,10 +458,6 @@ def explore_objective(objective: Line, settings: OptimizerSettings, subject: str
     """Measures all that the page needs: of the experiment along theta, or of a custom objective.
 
     The settings are what the page opens with; the subject is the image's or the objective's name.
-
-    Raises:
-        InputError: The loss is not smooth.
-        UsageError: Settings that the page does not offer.
     """
     offered_name(settings)
     constants, pictures, squared = None, None, objective.squared()

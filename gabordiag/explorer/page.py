@@ -38,11 +38,7 @@ _FOLDER = resources.files(__package__) / "assets"
 
 
 def require_bokeh() -> None:
-    """Checks that Bokeh is installed.
-
-    Raises:
-        InputError: Bokeh is missing.
-    """
+    """Checks that Bokeh is installed."""
     if find_spec("bokeh") is None:
         raise InputError(
             "The page is drawn by Bokeh, which is not installed.",
@@ -51,11 +47,7 @@ def require_bokeh() -> None:
 
 
 def require_replaceable(path: Path | None) -> None:
-    """Checks that a path is free, or holds a page that gabordiag wrote.
-
-    Raises:
-        OutputError: It holds another file, or cannot be read.
-    """
+    """Checks that a path is free, or holds a page that gabordiag wrote."""
     if path is None or not path.exists():
         return
     try:
@@ -76,14 +68,7 @@ def page_files(command: str, view: View) -> dict[str, bytes]:
 
 
 def make_page(view: View) -> str:
-    """Returns the page of an `Exploration`, computed now or saved.
-
-    Args:
-        view: Its JSON, and `pictures.npz` where there are pictures.
-
-    Raises:
-        InputError: Bokeh is missing.
-    """
+    """Returns the page of an `Exploration`, computed now or saved."""
     require_bokeh()
     import jinja2
     from bokeh.resources import Resources

@@ -5,10 +5,9 @@
                        point, with a proof)
     what they rest on  `series` (the loss as a trigonometric polynomial with a stated error),
                        `series_objective` (a user's expensive loss through its series), `proof`
-                       (that no root of the derivative is missed), `sampled` and `doubtful` (where
-                       the loss's own values decide)
-    two parameters     `surface` (loss, gradient, critical points found), `plane_series` (for
-                       millions of evaluations)
+                       (that no root of the derivative is missed), `sampled` (where the loss's own
+                       values decide)
+    two parameters     `surface` (loss, gradient, critical points found)
     a whole model      `many_lines` (lines known at evenly spaced values only)
 
 Along one parameter the list of critical points can be proven complete; over two it is a search.

@@ -25,14 +25,9 @@ Evaluate = Callable[[Sequence[tuple[int, FloatArray]]], list[FloatArray]]
 
 @dataclass(frozen=True, eq=False)
 class SampledLine:
-    """The loss along one parameter.
+    """The loss along one parameter at a grid (n,): the batches' (n, batches), and their mean.
 
-    Attributes:
-        values: Of the grid (n,).
-        losses: There, the mean over the batches (n,).
-        batches: Losses of each batch (n, batches).
-        landscape: Its critical points.
-        noise: What of a difference of losses may be rounding.
+    The noise is what of a difference of losses may be rounding.
     """
 
     values: FloatArray

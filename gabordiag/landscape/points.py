@@ -26,17 +26,15 @@ def stable_lr(curvature: float) -> float | None:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is known about the completeness of the list of critical points.
+    """What is known about the completeness of the list of critical points, and why.
 
     Attributes:
         basis: `proven`: the series has a bound from algebra, and every cell is proven empty or
             proven to hold exactly one root. `resolved`: the loss is known by its values; no dip
             wider than `resolution` was missed, as far as they show. `none`: neither.
-        reason: In words, why or why not.
         resolution: In the parameter's unit; None unless `resolved`.
         is_isolated: Each root of the series' derivative lies in a cell of its own, whatever the
-            series stands for.
-        cells: Cells that this took.
+            series stands for; `cells` says how many it took.
         error: Bound on the series' error that it includes, in units of the derivative.
     """
 
@@ -66,14 +64,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Discontinuity:
-    """A place where the loss jumps, between two values as near as they were distinguished.
-
-    Attributes:
-        below: The lower value.
-        above: The higher one.
-        loss_below: At the lower one.
-        loss_above: At the higher one.
-    """
+    """A place where the loss jumps, between two values as near as they were distinguished."""
 
     below: float
     above: float
@@ -108,7 +99,6 @@ class CriticalPoint:
 
     Attributes:
         value: Of the parameter; in [-P/2, P/2) for a periodic one.
-        loss: There.
         curvature: Second derivative of the loss in use; None at a kink, and at a minimum that no
             parabola fits (a quartic, a cusp).
         kind: `minimum`, `maximum`, `inflection` or `kink`.
@@ -144,17 +134,10 @@ class CriticalPoint:
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """The critical points of an objective along its parameter.
+    """The critical points of an objective along its parameter, and where its loss jumps, by value.
 
-    Attributes:
-        parameter: The parameter.
-        points: All critical points, by value.
-        certificate: Whether the list is proven complete, or resolved to some width.
-        largest_loss: On the range.
-        largest_gradient: Largest |dloss/dvalue| on the range.
-        smallest_loss: On the range.
-        discontinuities: Where the loss jumps, by value.
-        images: Of many images, which they are and what was skipped, as JSON shows it.
+    The largest and smallest loss and the largest |dloss/dvalue| are those on the range; `images`
+    are, of many, which they are and what was skipped, as JSON shows it.
     """
 
     parameter: Parameter

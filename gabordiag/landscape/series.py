@@ -1,6 +1,6 @@
 """A function of one or two parameters as a series, and the smooth loss as one with a stated error.
 
-Each parameter stands for an angle phi (`objective/angles.py`), so that a Fourier series along a
+Each parameter stands for an angle phi (`objective/space.py`), so that a Fourier series along a
 period and a Chebyshev series along an interval are the same sum of waves; one transform finds both,
 and one proof (`proof.py`) serves the derivative D = d(smooth loss)/d(value) along either.
 
@@ -24,7 +24,10 @@ from numpy.polynomial import chebyshev
 
 from gabordiag.errors import InputError
 from gabordiag.landscape.sampled import known_values
-from gabordiag.objective.angles import (
+from gabordiag.objective.line import Line
+from gabordiag.objective.space import (
+    FloatArray,
+    Parameter,
     angle_of,
     middle_and_half,
     nodes,
@@ -32,8 +35,6 @@ from gabordiag.objective.angles import (
     value_of,
     value_slope,
 )
-from gabordiag.objective.line import Line
-from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.numeric import measure_noise, noise_spacing
 
@@ -82,11 +83,8 @@ class Series:
     """f = sum_kl C_kl u_k v_l, with u_k and v_l basis functions of the first and second parameter.
 
     Along a period they are 1, cos phi, sin phi, cos 2 phi, sin 2 phi, ..., an odd number of them;
-    along an interval 1, cos phi, cos 2 phi, ..., the Chebyshev polynomials of cos phi.
-
-    Attributes:
-        parameters: One or two.
-        coefficients: C (p,) or (p, q).
+    along an interval 1, cos phi, cos 2 phi, ..., the Chebyshev polynomials of cos phi. The
+    coefficients C are (p,) or (p, q).
     """
 
     parameters: tuple[Parameter, ...]
@@ -249,15 +247,9 @@ def fit_series(
 ) -> tuple[Series, float, bool]:
     """Samples a function ever finer until the last coefficients of its series have died away.
 
-    Args:
-        function: Its values (n,) at values (n, d) of the parameters.
-        parameters: d of them.
-        counts: Nodes of each to begin with; doubled where needed, in place.
-        tolerance: What counts as zero of a coefficient, relative to the largest sample.
-        most: The largest count.
-
-    Returns:
-        The series, the largest sample's size, and whether the coefficients have died away.
+    It takes values (n, d) of the parameters. `counts`, the nodes of each to begin with, are doubled
+    where needed, in place, up to `most`; a coefficient below `tolerance` times the largest sample
+    counts as zero. Returns the series, that sample's size, and whether coefficients have died away.
     """
     while True:
         places = [value_of(p, nodes(p, n)) for p, n in zip(parameters, counts, strict=True)]
@@ -380,9 +372,6 @@ def build_series(objective: Line) -> LossSeries:
 
     Once for each, and again when a custom loss was since computed where the series does not follow
     it.
-
-    Raises:
-        InputError: The loss is not finite somewhere in the range.
     """
     # An objective that is made of its series (`series_objective.py`) needs no other.
     own = getattr(objective, "series", None)
@@ -615,14 +604,22 @@ def rough_roots(objective: Line, series: LossSeries, places: FloatArray) -> Floa
     besides, kinks and jumps included. Of a noisy loss its signs would be chance; there the series
     counts.
     """
-    grid = np.linspace(0, series.span, _SIGN_GRID)
     if series.is_rough:
+        grid = np.linspace(0, series.span, _SIGN_GRID)
         return series.value(_sign_changes(series.slope, grid))
-    grid = np.concatenate([grid, landmarks(series.parameter), series.angle(places)])
+    return sign_changes(objective, series, places)
+
+
+def sign_changes(
+    objective: Line, series: LossSeries, places: FloatArray | None = None
+) -> FloatArray:
+    """Returns the values at which the derivative by autograd changes sign."""
+    extra = np.empty(0) if places is None else places
+    grid = np.linspace(0, series.span, _SIGN_GRID)
+    grid = np.concatenate([grid, landmarks(series.parameter), series.angle(extra)])
     return series.value(
         _sign_changes(
-            lambda phi: objective.derivatives(series.value(phi), 1, smooth=True)[1],
-            np.unique(grid),
+            lambda phi: objective.derivatives(series.value(phi), 1, smooth=True)[1], np.unique(grid)
         )
     )
 

@@ -5,7 +5,8 @@ or that takes milliseconds, its series gives them at once and to a stated error;
 loses digits (near the zero of a root) or says nothing (outside an interval), the module is asked.
 
 Any smooth loss has a series; the Gabor experiment has its exact shortcut besides, which goes
-through the responses (`objective/response.py`).
+through the responses (`objective/response.py`). For a map over two parameters, which needs the loss
+millions of times, both go through one: its error is measured between the samples, not bounded.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import math
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.landscape.series import build_series
-from gabordiag.objective.angles import middle_and_half
+from gabordiag.errors import InputError
+from gabordiag.landscape.series import build_series, fit_series
 from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Objective
+from gabordiag.objective.space import FloatArray, middle_and_half
 from gabordiag.own.evaluation import OwnObjective
 
 # Below this part of the largest value, the square root of a series has lost half its digits.
@@ -28,15 +32,19 @@ _NEAR_ZERO = 1e-6
 _GOOD_ENOUGH = 1e-4
 # Fractions of the range at which series and objective are compared; generic.
 _COMPARED = (0.1573094, 0.4142136, 0.7320508)
+# Last coefficients below this part of the largest loss mean that the series is long enough: far
+# below what moves a run from one basin to another.
+_TOLERANCE = 1e-11
+# Nodes of each parameter to begin with, and at most.
+_FIRST_NODES, _MOST_NODES = 16, 256
+# Random places between the samples at which the error is measured.
+_CHECKS = 64
+# Below this part of the largest, a square root has lost its digits.
+_AT_ZERO = 1e-14
 
 
 class SeriesObjective(Line):
-    """An objective through its series; float64, differentiable as often as one likes.
-
-    Attributes:
-        original: What the series was built from.
-        series: `build_series` of it.
-    """
+    """An objective through its series; float64, differentiable as often as one likes."""
 
     def __init__(self, original: Line) -> None:
         self.original = original
@@ -114,3 +122,58 @@ def cheap_objective(objective: Line) -> Line:
     series = build_series(objective)
     good = series.error <= _GOOD_ENOUGH * series.derivative.bound(0)
     return SeriesObjective(objective) if good else objective
+
+
+class PlaneObjective(Objective):
+    """Loss and slopes of two parameters: by the series inside their ranges, exactly outside.
+
+    `error` is the largest seen between the samples, relative to `largest`, the largest smooth loss.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective, self.space = objective, objective.space
+        self.loss_name, self.is_root = objective.loss_name, objective.is_root
+        first, second = self.space.parameters
+
+        def sample(values: FloatArray) -> FloatArray:
+            return objective.loss_and_gradient(values, smooth=True)[0]
+
+        counts = [_FIRST_NODES, _FIRST_NODES]
+        self.smooth, self.largest, converged = fit_series(
+            sample, (first, second), counts, _TOLERANCE, _MOST_NODES
+        )
+        if not converged:
+            raise InputError(
+                f"the loss over {first.name} and {second.name} is too fine for a map.",
+                "Map one parameter, or a smaller kernel.",
+            )
+        low, high = np.array([[p.low, p.high] for p in (first, second)]).T
+        places = low + (high - low) * np.random.default_rng(0).uniform(0, 1, (_CHECKS, 2))
+        apart = np.abs(self.smooth.value_and_slopes(places)[0] - sample(places)).max()
+        self.error = float(apart / self.largest)
+        is_open = [parameter.period is None for parameter in (first, second)]
+        self._low, self._high = np.where(is_open, [low, high], [[-np.inf], [np.inf]])
+
+    def loss(self, coordinates: Tensor) -> Tensor:
+        """Returns the exact loss (n,) at points (n, 2)."""
+        return self.objective.loss(coordinates)
+
+    def loss_and_gradient(
+        self, coordinates: npt.ArrayLike, *, smooth: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
+        """Returns losses (n,) and slopes (n, 2) at points (n, 2)."""
+        values = np.asarray(coordinates, dtype=np.float64)
+        finite = np.isfinite(values).all(axis=1)
+        inside = finite & ((values >= self._low) & (values <= self._high)).all(axis=1)
+        result = np.full((len(values), 3), np.nan)
+        level, *slopes = self.smooth.value_and_slopes(values[inside])
+        if self.is_root and not smooth:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                level = np.sqrt(np.maximum(level, _AT_ZERO * self.largest))
+            slopes = [slope / (2 * level) for slope in slopes]
+        result[inside] = np.stack([level, *slopes], axis=1)
+        outside = finite & ~inside
+        if outside.any():
+            losses, exact = self.objective.loss_and_gradient(values[outside], smooth=smooth)
+            result[outside] = np.concatenate([losses[:, None], exact], axis=1)
+        return result[:, 0], result[:, 1:]

@@ -59,14 +59,9 @@ _ON_EDGE = 1e-9
 
 @dataclass(frozen=True)
 class SurfacePoint:
-    """A critical point of the smooth loss on a surface.
+    """A critical point on a surface, with the Hessian of the smooth loss's eigenvalues, ascending.
 
-    Attributes:
-        values: Of the two parameters.
-        loss: There.
-        kind: `minimum`, `saddle`, `maximum`, `kink` (a zero of a root), or `degenerate`.
-        eigenvalues: Of the Hessian of the smooth loss, ascending.
-        is_target: It is the target or a copy of it.
+    The kind is `minimum`, `saddle`, `maximum`, `kink` (a zero of a root), or `degenerate`.
     """
 
     values: tuple[float, float]
@@ -100,16 +95,10 @@ class SurfacePoint:
 
 @dataclass(frozen=True, eq=False)
 class Surface(Result):
-    """The loss over two parameters.
+    """The loss (m, k) over values a (m,) and b (k,) of two parameters, with its two slopes (m, k).
 
-    Attributes:
-        objective: Of which; not shown.
-        a: Values of the first parameter (m,).
-        b: Of the second (k,).
-        loss: (m, k).
-        grad_a: dloss/da (m, k); NaN where the formula is 0/0.
-        grad_b: dloss/db (m, k).
-        points: Critical points that were found, the lowest first.
+    The slopes are NaN where the formula is 0/0; of the critical points that were found, the lowest
+    are first. The objective is not shown.
     """
 
     grid = (("a", "a"), ("b", "b"))
@@ -190,10 +179,6 @@ def sweep_surface(
 
     Of each parameter so many values, 181 by default, over its own range unless an end is given,
     both included. Progress is reported in rows.
-
-    Raises:
-        UsageError: Not two parameters, fewer than 2 points, an empty range, or values that cannot
-            be.
     """
     if len(objective.space.parameters) != 2:
         raise UsageError("a surface needs two parameters.", "Give --over twice.")
@@ -388,11 +373,7 @@ def condition(eigenvalues: FloatArray) -> dict[str, Any]:
 class PairSurface:
     """The loss over two of the learned parameters, the others at a run's end.
 
-    Attributes:
-        names: Of the two.
-        a: Values of the first (n,).
-        b: Values of the second (n,).
-        loss: (n, n).
+    The values of the first are (n,), as those of the second, and the loss (n, n).
     """
 
     names: tuple[str, str]

@@ -48,11 +48,8 @@ _BEYOND = 10
 class GradientCheck:
     """Largest disagreements on a sweep, relative to the largest gradient (or loss) on it.
 
-    Attributes:
-        analytic_vs_autograd: Closed form against autograd.
-        analytic_vs_numeric: Closed form against differences of the loss.
-        shortcut_vs_direct: The exact shortcut against sums over pixels, loss and gradient; None
-            where no shortcut is in use.
+    They are those of the closed form with autograd and with differences of the loss, and of the
+    exact shortcut with sums over pixels, loss and gradient; None where no shortcut is in use.
     """
 
     analytic_vs_autograd: float | None
@@ -68,13 +65,7 @@ class GradientCheck:
 class NearStart:
     """Where gradient flow from the start ends on one image's own landscape.
 
-    Attributes:
-        file: The image's name.
-        minimum: The minimum or kink of the start's basin; None where there is none.
-        loss: There.
-        is_target: It is the target's.
-        minima: How many minima and kinks the landscape has.
-        certified: Its list of critical points is proven complete.
+    The minimum or kink is None where the start is in no basin; `minima` is how many there are.
     """
 
     file: str
@@ -84,20 +75,10 @@ class NearStart:
     minima: int
     certified: bool
 
-    @property
-    def is_spurious(self) -> bool:
-        """Whether the start lies in the basin of another minimum than the target's."""
-        return self.minimum is not None and not self.is_target
-
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """The single images' landscapes, of all or of an even sample.
-
-    Attributes:
-        near_start: One an image.
-        losses: Of every image at the sweep's values (images, m).
-    """
+    """The single images' landscapes, of all or of an even sample, and their losses (images, m)."""
 
     near_start: tuple[NearStart, ...]
     losses: FloatArray
@@ -111,7 +92,7 @@ class Survey:
         """Returns what the JSON shows under `images`."""
         return {
             "surveyed": len(self.near_start),
-            "spurious": sum(image.is_spurious for image in self.near_start),
+            "spurious": sum(not (i.minimum is None or i.is_target) for i in self.near_start),
             "to_target": sum(image.is_target for image in self.near_start),
             "near_start": [asdict(image) for image in self.near_start],
         }
@@ -119,18 +100,11 @@ class Survey:
 
 @dataclass(frozen=True, eq=False)
 class Sweep(Result):
-    """The loss along one parameter.
+    """The loss along one parameter, at values (m,), and its gradient three ways.
 
-    Attributes:
-        landscape: Critical points, basins, certificate.
-        loss_name: Of the loss in use.
-        values: Of the parameter (m,).
-        loss: (m,).
-        grad_analytic: Closed form (m,); NaN where the formula is 0/0.
-        grad_autograd: torch's (m,).
-        grad_numeric: Differences of the loss (m,), as `numeric_gradient` takes them.
-        gradient_check: Their disagreement.
-        survey: The single images of many, if they were looked at.
+    `grad_analytic` is the closed form, NaN where the formula is 0/0, `grad_autograd` torch's, and
+    `grad_numeric` differences of the loss, as `numeric_gradient` takes them; `gradient_check` is
+    their disagreement. The survey is that of the single images of many, if they were looked at.
     """
 
     landscape: Landscape
@@ -192,10 +166,6 @@ def sweep_objective(
 
     The values are 721 by default, 91 of a custom objective that torch cannot batch; a survey of
     many images looks at single ones, too.
-
-    Raises:
-        UsageError: Fewer than 2 points, an empty range, or values that cannot be.
-        InputError: The loss is not finite somewhere in the range.
     """
     if points is None:
         is_costly = isinstance(objective, OwnObjective) and objective.is_expensive

@@ -18,17 +18,13 @@ from gabordiag.errors import UsageError
 from gabordiag.objective.gabor_line import DirectObjective, ShortcutObjective
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.kernel_loss import ExperimentLoss
-from gabordiag.objective.line import Derived, Line, ScalarLoss
+from gabordiag.objective.line import Derived, ScalarLoss
 from gabordiag.objective.objective import Objective, OfLine
 from gabordiag.objective.space import FloatArray
 
 
 def resolve_batch_size(objective: ScalarLoss, batch_size: int | None) -> int | None:
-    """Returns the batch size, or None where every batch would hold all images.
-
-    Raises:
-        UsageError: It is not a number of images, or there are not many images to draw from.
-    """
+    """Returns the batch size, or None where every batch would hold all images."""
     if batch_size is None:
         return None
     if isinstance(objective, OfLine):
@@ -52,73 +48,41 @@ def draw_batches(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
         yield from BatchSampler(shuffled, batch_size, drop_last=False)
 
 
-class _Drawn(Derived):
-    """The loss over a batch of the images, drawn anew at every step.
+class Batches(Derived, Objective):
+    """The loss of an experiment over a batch of its images, drawn by its seed at every step."""
 
-    Args:
-        full: The loss over all of them.
-        batch_size: Images a step.
-        seed: Of the draws.
-    """
-
-    def __init__(
-        self,
-        full: ShortcutObjective | DirectObjective | GaborObjective,
-        batch_size: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, full: Objective, batch_size: int) -> None:
         super().__init__(full)
-        self.full = full
-        self._batches = draw_batches(len(full.experiment.image_set), batch_size, seed)
-        self._part = full
+        self.space, self._part = full.space, full
+        loss = full.line if isinstance(full, OfLine) else full
+        if not isinstance(loss, ShortcutObjective | DirectObjective | GaborObjective):
+            raise UsageError("batches need an experiment to descend on.", "Give an Experiment.")
+        self._loss, experiment = loss, loss.experiment
+        self._batches = draw_batches(len(experiment.image_set), batch_size, experiment.seed)
 
     def begin_step(self) -> None:
         """Draws the next batch."""
-        self._part = self.full.on_images(next(self._batches))
+        part = self._loss.on_images(next(self._batches))
+        if isinstance(part, GaborObjective):
+            self._part = part
+        else:
+            part.parameter = self.space.parameters[0]
+            self._part = OfLine(part)
 
     def loss(self, at: Tensor) -> Tensor:
-        """Returns the batch's loss (n,) at n values or points; of all images before a step."""
+        """Returns the batch's loss (n,) at n points; of all images before a step."""
         return self._part.loss(at)
 
     def smooth_loss(self, at: Tensor) -> Tensor:
         """Returns the batch's loss without its root (n,)."""
         return self._part.smooth_loss(at)
 
-
-class BatchObjective(_Drawn, Line):
-    """Batches of an experiment of which one parameter is learned."""
-
-    def __init__(
-        self, full: ShortcutObjective | DirectObjective, batch_size: int, seed: int
-    ) -> None:
-        super().__init__(full, batch_size, seed)
-        self.parameter = full.parameter
-
-
-class SpaceBatches(_Drawn, Objective):
-    """Batches of an experiment of which several parameters are learned."""
-
-    def __init__(self, full: GaborObjective, batch_size: int, seed: int) -> None:
-        super().__init__(full, batch_size, seed)
-        self.space = full.space
+    def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
+        """Returns the batch's losses (n,) and the gradients (n, d) that an optimizer sees."""
+        return self._part.step_gradient(coordinates)
 
     def loss_and_gradient(
         self, coordinates: npt.ArrayLike, *, smooth: bool = False
     ) -> tuple[FloatArray, FloatArray]:
         """Returns the batch's losses (n,) and gradients (n, d)."""
-        assert isinstance(self._part, GaborObjective)
         return self._part.loss_and_gradient(coordinates, smooth=smooth)
-
-
-def draws_of(full: Objective, batch_size: int) -> Objective:
-    """Returns the loss of an experiment over batches, drawn by its seed.
-
-    Raises:
-        UsageError: No objective of an experiment.
-    """
-    source = full.line if isinstance(full, OfLine) else full
-    if isinstance(source, GaborObjective):
-        return SpaceBatches(source, batch_size, source.experiment.seed)
-    if isinstance(source, ShortcutObjective | DirectObjective):
-        return OfLine(BatchObjective(source, batch_size, source.experiment.seed))
-    raise UsageError("batches need an experiment to descend on.", "Give an Experiment.")

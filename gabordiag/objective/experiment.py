@@ -25,24 +25,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.choices import (
-    DeviceName,
-    DtypeName,
-    LossName,
-    Normalization,
-    Number,
-    Padding,
-    plain,
-)
-from gabordiag.errors import InputError, ParameterError, UsageError
-from gabordiag.gabor import (
-    PARAMETER_NAMES,
-    GaborParameters,
-    theta_period,
-    validate_kernel_size,
-)
+from gabordiag.choices import DeviceName, DtypeName, LossName, Normalization, Number, Padding, plain
+from gabordiag.errors import InputError, ParameterError, UsageError, unknown_name
+from gabordiag.gabor import PARAMETER_NAMES, GaborParameters, theta_period, validate_kernel_size
 from gabordiag.images import load_image, require_larger_than_kernel
-from gabordiag.objective.gram import GramWorkspace, response_gram
+from gabordiag.objective.gram import GramWorkspace, fold_even, patch_gram, response_gram
 from gabordiag.objective.image_set import (
     ImageProgress,
     ImageSet,
@@ -51,7 +38,6 @@ from gabordiag.objective.image_set import (
     target_noise,
 )
 from gabordiag.objective.losses import find_loss
-from gabordiag.objective.patches import fold_even, patch_gram
 from gabordiag.objective.response import (
     PADDINGS,
     CompressedResponse,
@@ -197,9 +183,7 @@ class Experiment:
             ("device", self.device, DEVICES),
         ):
             if value not in known:
-                raise UsageError(
-                    f"{option} '{value}' is unknown.", f"Use one of {', '.join(known)}."
-                )
+                raise unknown_name(option, value, known)
 
     @property
     def target_parameters(self) -> GaborParameters:
@@ -318,11 +302,7 @@ class Experiment:
         return DTYPES[self.dtype]
 
     def torch_device(self) -> torch.device:
-        """Returns the device.
-
-        Raises:
-            InputError: It is not there, or lacks the precision asked for.
-        """
+        """Returns the device, if it is there and has the precision asked for."""
         available = {
             "cpu": True,
             "cuda": torch.cuda.is_available(),
@@ -375,11 +355,7 @@ class Experiment:
         return factor_gram(gram, torch.eye(pixels, dtype=torch.float64))
 
     def parameter(self, name: str) -> Parameter:
-        """Returns range, period, target and start of one parameter.
-
-        Raises:
-            UsageError: The kernel has no such parameter.
-        """
+        """Returns range, period, target and start of one parameter."""
         if name not in PARAMETER_NAMES:
             several = "; repeat the option for several" if "," in name else ""
             raise UsageError(

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError
-from gabordiag.objective.angles import nodes, value_of
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gram import response_gram
 from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
@@ -30,7 +29,7 @@ from gabordiag.objective.response import (
     factor_gram,
     kernel_basis,
 )
-from gabordiag.objective.space import FloatArray, Parameter
+from gabordiag.objective.space import FloatArray, Parameter, nodes, value_of
 from gabordiag.results import Data
 
 # Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
@@ -102,14 +101,7 @@ class ShortcutObjective(GaborLine):
         return bool(self._grams[2])
 
     def on_images(self, indices: Sequence[int]) -> ShortcutObjective:
-        """Returns the same objective on some of the many images, at no convolution.
-
-        Args:
-            indices: Of `Experiment.image_set`.
-
-        Raises:
-            InputError: There are not many images, or so many that single ones were not kept.
-        """
+        """Returns the same objective on some of the many images, by index, at no convolution."""
         basis, _, single = self._grams
         if not self.experiment.has_many_images:
             raise InputError("the experiment has one image only.", "Give several.")
@@ -309,10 +301,7 @@ def _is_spanned(kernels: Tensor, spanning: Tensor) -> bool:
 def along(experiment: Experiment, name: str = "theta", *, direct: bool = False) -> GaborLine:
     """Returns the experiment as a function of one of its parameters, the others fixed.
 
-    Args:
-        experiment: Image, filter, loss.
-        name: One of `PARAMETER_NAMES`.
-        direct: conv2d on the whole image at every evaluation, instead of the shortcut.
+    Direct is conv2d on the whole image at every evaluation, instead of the shortcut.
     """
     return (DirectObjective if direct else ShortcutObjective)(experiment, name)
 
@@ -320,13 +309,8 @@ def along(experiment: Experiment, name: str = "theta", *, direct: bool = False) 
 def kernel_table(objective: Line, prefix: str = "") -> Data:
     """Returns what is saved as kernels.npz for animations: the kernels over the range.
 
-    Args:
-        objective: Whose kernels; a custom objective has none.
-        prefix: Of the file's name.
-
-    Returns:
-        File name -> columns: the parameter's values (n,), `kernels` (n, K, K) in single precision,
-        and `target_kernel` (K, K). Empty where there are no kernels.
+    By the file's name, the columns: the parameter's values (n,), `kernels` (n, K, K) in single
+    precision, and `target_kernel` (K, K). A custom objective has none.
     """
     if not isinstance(objective, GaborLine):
         return {}

@@ -34,17 +34,8 @@ _EVEN = ("sigma", "gamma")
 class GaborObjective(ExperimentLoss, Objective):
     """The experiment's loss of d parameters; the others stand at the target's values.
 
-    Attributes:
-        experiment: All settings.
-
-    Args:
-        experiment: All settings.
-        names: Of the learned parameters.
-        logs: Of those that are moved as logarithms; `wavelength`, `sigma` or `gamma`.
-        direct: conv2d on the whole image at every evaluation, instead of the shortcut.
-
-    Raises:
-        UsageError: A name twice, an unknown one, or a logarithm of an angle.
+    Those of `logs` (wavelength, sigma, gamma) are moved as logarithms. Direct is conv2d on the
+    whole image at every evaluation, instead of the shortcut.
     """
 
     def __init__(
@@ -132,13 +123,10 @@ class GaborObjective(ExperimentLoss, Objective):
         return kept
 
     def on_images(self, indices: Sequence[int]) -> GaborObjective:
-        """Returns the same objective on some of the many images, of `Experiment.image_set`.
+        """Returns the same objective on some of the many images, by their index.
 
         The inner products of their mean are those of all their responses one after the other, each
         over the root of their number: nothing is convolved or factored again.
-
-        Raises:
-            InputError: There are so many images that single ones are not kept.
         """
         part, whole = copy.copy(self), self._whole
         if isinstance(whole, WholeImages):

@@ -30,12 +30,9 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """The images of an experiment.
+    """The images that are used: sources (paths, built-in names or arrays), and names for people.
 
-    Attributes:
-        sources: Of those that are used: paths, built-in names or arrays.
-        names: Theirs, for people.
-        skipped: File names that were left out, each with the reason, which reads on from the name.
+    `skipped` are file names that were left out, each with the reason, which reads on from the name.
     """
 
     sources: tuple[Any, ...]
@@ -62,13 +59,7 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One image, ready for convolution.
-
-    Attributes:
-        name: For people.
-        padded: Extended for the padding (H, W), float64.
-        noise: Of the target response (rows, columns), or None.
-    """
+    """One image (H, W), extended for the padding, and the noise of its target response, if any."""
 
     name: str
     padded: Tensor
@@ -82,21 +73,11 @@ def find_usable(
     strict: bool = False,
     progress: ImageProgress | None = None,
 ) -> ImageSet:
-    """Reads every image once, and returns those that can be used.
+    """Reads every image once, and returns those that can be used; if strict, all have to be.
 
-    Args:
-        images: A folder, whose files are taken in the order of their names, or a sequence of
-            paths, built-in names and 2-D arrays. Of a folder, hidden files and what file managers
-            leave (`Thumbs.db`, `desktop.ini`) are passed over; every other entry is taken for an
-            image, and named where it is none.
-        load: Returns the pixels of a source, or raises `InputError`.
-        strict: Refuse to leave anything out.
-        progress: Called after each image.
-
-    Raises:
-        InputError: No folder, a path where nothing is, no image that can be used, or with `strict`,
-            any that cannot.
-        UsageError: An empty sequence.
+    A folder's files are taken in the order of their names. Hidden files and what file managers
+    leave (`Thumbs.db`, `desktop.ini`) are passed over; every other entry is taken for an image, and
+    named where it is none. `load` returns the pixels of a source, or raises `InputError`.
     """
     listed = _listed(images)
     sources, names, skipped = [], [], []

@@ -31,11 +31,8 @@ Pair = tuple[Tensor, Tensor]
 class KernelLoss:
     """The loss between a kernel's response and the target kernel's, through compressed responses.
 
-    Attributes:
-        compressed: Exact for every kernel that is asked for.
-        target_kernel: (1, K, K), of the same type and on the same device.
-        definition: Which loss.
-        is_noisy: The target response has noise.
+    These are exact for every kernel that is asked for. The target kernel (1, K, K) has the same
+    type and device.
     """
 
     compressed: CompressedResponse
@@ -72,13 +69,7 @@ class WholeImages:
     """That loss by conv2d on the whole image: what a person's training loop computes.
 
     Many images are read and convolved one after the other at every evaluation; the first ones, up
-    to some hundred megabytes, stay in memory.
-
-    Args:
-        experiment: Images and loss.
-        target_kernel: (1, K, K), in the precision and on the device of the computation.
-        indices: Of the images. Default: all.
-        kept: Padded images and target responses that are in memory, by index.
+    to some hundred megabytes, stay in memory: padded, with their target responses, by index.
     """
 
     def __init__(
@@ -138,12 +129,7 @@ def _moments(padded: Tensor, kernels: Tensor, target: Tensor) -> Tensor:
 
 
 class ExperimentLoss(ScalarLoss):
-    """The experiment's loss as a function of some of its kernel's parameters.
-
-    Attributes:
-        experiment: All settings; the other parameters stand at the target's values.
-        loss_definition: Which loss.
-    """
+    """The experiment's loss by some of its kernel's parameters, the others at the target's."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment

@@ -25,9 +25,7 @@ CHUNK = 256
 class ScalarLoss(ABC):
     """What losses of one and of several parameters share.
 
-    Attributes:
-        loss_name: Name of the loss, for people.
-        is_root: The loss is sqrt(smooth_loss): its zeros are kinks, not smooth minima.
+    `is_root`: the loss is sqrt(smooth_loss); its zeros are kinks, not smooth minima.
     """
 
     loss_name: str = "loss"
@@ -75,11 +73,7 @@ class ScalarLoss(ABC):
 
 
 class Derived(ScalarLoss):
-    """A loss that another one computes, in its precision, at its place and with its state.
-
-    Args:
-        source: The other.
-    """
+    """A loss that another one computes, in its precision, at its place and with its state."""
 
     def __init__(self, source: ScalarLoss) -> None:
         self._source = source
@@ -111,11 +105,7 @@ class Derived(ScalarLoss):
 
 
 class Line(ScalarLoss):
-    """A scalar loss of one scalar parameter, elementwise over values (n,).
-
-    Attributes:
-        parameter: What is learned.
-    """
+    """A scalar loss of one scalar parameter, elementwise over values (n,)."""
 
     parameter: Parameter
 
@@ -151,16 +141,7 @@ class Line(ScalarLoss):
     def derivatives(
         self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False
     ) -> FloatArray:
-        """Returns the loss and its derivatives by autograd.
-
-        Args:
-            values: (n,).
-            order: Highest derivative.
-            smooth: Of `smooth_loss` instead of `loss`.
-
-        Returns:
-            (order + 1, n): the loss, the first derivative, ...
-        """
+        """Returns the loss at values (n,) and its derivatives by autograd, (order + 1, n)."""
         function = self.smooth_loss if smooth else self.loss
 
         def tower(chunk: Tensor) -> Tensor:

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loss:
-    """One loss.
+    """One loss, by its name on the command line.
 
     Attributes:
-        name: As on the command line.
         direct: (outputs (n, P), target (P,)) -> (n,).
         pooled: The same of many images, from the means over all pixels and images (4, n) of
             (output - target)^2, output^2, output * target, target^2 -> (n,).
@@ -34,8 +33,7 @@ class Loss:
             response - target, formed before rounding could cancel.
         gradient: (residual, response, target, d_response (n, r)) -> (n,), the closed form of the
             derivative of `compressed` along d_response.
-        under_root: The smooth loss of which it is the square root, with a kink at zero; None for a
-            loss that is smooth itself.
+        under_root: The smooth loss of which it is the square root, with a kink at zero, if any.
     """
 
     name: str
@@ -142,11 +140,7 @@ LOSSES = {loss.name: loss for loss in (Loss.root("rmse", _MSE), _MSE, _COSINE)}
 
 
 def find_loss(name: str) -> Loss:
-    """Returns the loss of that name.
-
-    Raises:
-        UsageError: There is none.
-    """
+    """Returns the loss of that name."""
     if name not in LOSSES:
         raise unknown_name("loss", name, LOSSES)
     return LOSSES[name]

@@ -18,11 +18,7 @@ _DIFFERENCE = 1e-5
 
 
 class Objective(ScalarLoss):
-    """A scalar loss of d parameters, over points: coordinates (n, d).
-
-    Attributes:
-        space: What is learned.
-    """
+    """A scalar loss of d parameters, over points: coordinates (n, d)."""
 
     space: Space
 
@@ -102,11 +98,7 @@ class Objective(ScalarLoss):
 
 
 class OfLine(Derived, Objective):
-    """A loss of one parameter as a loss of d = 1 parameters.
-
-    Attributes:
-        line: The loss of one parameter.
-    """
+    """A loss of one parameter as a loss of d = 1 parameters."""
 
     def __init__(self, line: Line) -> None:
         super().__init__(line)
@@ -123,7 +115,7 @@ class OfLine(Derived, Objective):
         return self.line.smooth_loss(self._values(coordinates))
 
     def _values(self, coordinates: Tensor) -> Tensor:
-        column = coordinates[:, 0]
+        column = coordinates.squeeze(1)
         return torch.exp(column) if self._is_log else column
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
@@ -137,13 +129,7 @@ class OfLine(Derived, Objective):
 
 
 class Restriction(Derived, Line):
-    """A loss of several parameters along one of them, the others fixed.
-
-    Args:
-        parent: The loss of several.
-        index: Of the parameter that varies.
-        at: Values (d,) of all.
-    """
+    """A loss of several parameters along one of them, the others fixed at values (d,)."""
 
     def __init__(self, parent: Objective, index: int, at: FloatArray) -> None:
         super().__init__(parent)
@@ -176,11 +162,7 @@ class Restriction(Derived, Line):
 
 
 class Differences(Objective):
-    """A loss with its gradients by central differences of its values.
-
-    Args:
-        objective: Whose gradient is not trusted.
-    """
+    """A loss with its gradients by central differences of its values."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective, self.space = objective, objective.space

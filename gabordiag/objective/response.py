@@ -42,11 +42,7 @@ TILE_SIDE = 600
 
 
 def pad_image(image: Tensor, kernel_size: int, padding: str) -> Tensor:
-    """Returns the image (H, W) extended so that a `valid` correlation gives the padded one.
-
-    Raises:
-        UsageError: `padding` is unknown.
-    """
+    """Returns the image (H, W) extended so that a `valid` correlation gives the padded one."""
     half = kernel_size // 2
     modes = {"same": "constant", "circular": "circular"}
     if padding == "valid":
@@ -62,16 +58,9 @@ def output_shape(padded: Tensor, kernel_size: int) -> tuple[int, int]:
 
 
 def correlate(padded: Tensor, kernels: Tensor) -> Tensor:
-    """Returns the direct responses by `torch.nn.functional.conv2d`, differentiable.
+    """Returns the direct responses (n, P) by `torch.nn.functional.conv2d`, differentiable.
 
     Works in strips of rows, because conv2d in float64 unfolds every patch in memory.
-
-    Args:
-        padded: (H, W), from `pad_image`.
-        kernels: (n, K, K).
-
-    Returns:
-        (n, P), P the number of output pixels.
     """
     kernel_size = kernels.shape[-1]
     rows, columns = output_shape(padded, kernel_size)
@@ -138,10 +127,9 @@ def equal_parts(length: int, largest: int) -> list[tuple[int, int]]:
 class CompressedResponse:
     """The map from kernels to compressed responses.
 
-    Attributes:
-        weights: W (r, K^2); or (r, p), for a kernel's first p pixels, where those say all.
-        extra: Compressed form (r,) of the additive image, zero where there is none.
-        rank: r without the additive image.
+    The weights W are (r, K^2), or (r, p) for a kernel's first p pixels, where those say all;
+    `extra` is the compressed form (r,) of the additive image, zero where there is none, and `rank`
+    r without it.
     """
 
     weights: Tensor
@@ -164,10 +152,8 @@ class CompressedResponse:
 def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:
     """Returns the compressed response that has the given inner products.
 
-    Args:
-        gram: M (r, r) of the basis, of one image or the mean over several; or (r + 1, r + 1) with
-            an additive image.
-        basis: Kernels (r, K, K), or (r, p): their pixels that count.
+    M is (r, r) of the basis, of one image or the mean over several; or (r + 1, r + 1) with an
+    additive image. The basis is (r, K, K), or (r, p): the kernels' pixels that count.
     """
     # M = V diag(l) V^T gives F = diag(sqrt l) V^T; eigenvalues below zero are rounding. Scaled to a
     # unit diagonal first, because rounding is relative to the largest entry, and an additive image

@@ -3,6 +3,14 @@
 What an optimizer moves are *coordinates*: a parameter's value, or its logarithm, which keeps it
 positive. Distances are measured in the parameters' tolerances (1 degree, or 1% of a range), so that
 degrees and pixels can be compared.
+
+A series takes a parameter as an angle phi, one turn for a period, half a turn for an interval:
+
+    period:    value = low + period phi / (2 pi)
+    interval:  value = middle - half cos(phi)
+
+Evenly spaced angles are equispaced values over a period and Chebyshev points over an interval, and
+a Fourier series in phi is a Chebyshev series in cos(phi) = (middle - value) / half.
 """
 
 from __future__ import annotations
@@ -31,15 +39,11 @@ _MOST_PERIODS = 100
 
 @dataclass(frozen=True)
 class Parameter:
-    """The learned parameter.
+    """The learned parameter, over the range that is looked at.
 
     Attributes:
-        name: As in files and JSON.
-        low: Lower end of the range that is looked at.
-        high: Its upper end; low + period for a periodic parameter.
-        period: The loss's period, or None.
+        high: The range's upper end; low + period for a periodic parameter.
         target: The value that made the target, or None where there is none.
-        start: Where an optimizer starts.
         is_angle: Radians inside, degrees for people.
         unit: For people, of parameters that are not angles ("px", "").
         is_positive: The loss is undefined at 0 and below.
@@ -59,11 +63,7 @@ class Parameter:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Parameter:
-        """Returns the parameter of a result's JSON: the inverse of `to_dict`, but for positivity.
-
-        Args:
-            saved: As `to_dict` gives it; what it holds besides is not read.
-        """
+        """Returns the parameter of a result's JSON: `to_dict` undone, but for positivity."""
         low, high = saved.get("parameter_range", saved["range"])
         unit = saved["unit"]
         return cls(
@@ -114,11 +114,7 @@ class Parameter:
     def grid(
         self, low: float | None = None, high: float | None = None, points: int = 2
     ) -> FloatArray:
-        """Returns equispaced values, both ends included; the parameter's own range without ends.
-
-        Raises:
-            UsageError: Fewer than 2 points, an empty range, or values that cannot be.
-        """
+        """Returns equispaced values, both ends included; the parameter's own range without ends."""
         low = self.low if low is None else low
         high = self.high if high is None else high
         if points < 2 or not low < high:
@@ -172,12 +168,7 @@ class Parameter:
 class Space:
     """One parameter or several, in order.
 
-    Attributes:
-        parameters: d of them.
-        is_target_found: The targets are the lowest minimum that was found, none was given.
-
-    Raises:
-        UsageError: A name twice, or none at all.
+    `is_target_found`: the targets are the lowest minimum that was found, none was given.
     """
 
     parameters: tuple[Parameter, ...]
@@ -292,9 +283,6 @@ class Space:
         """Returns first values (d,): those given, by name or in order, the start's for the others.
 
         A single number is that of the first parameter.
-
-        Raises:
-            UsageError: A name that is not learned, too many numbers, or a value that cannot be.
         """
         values = self.start
         if isinstance(given, Mapping):
@@ -324,11 +312,7 @@ class Space:
         return values
 
     def rates(self, lr: float | Mapping[str, float], default: float = 0.01) -> FloatArray:
-        """Returns the learning rate (d,) of every parameter: one for all, or by name.
-
-        Raises:
-            UsageError: A rate for what is not learned, or one that is not positive.
-        """
+        """Returns the learning rate (d,) of every parameter: one for all, or by name."""
         if not isinstance(lr, Mapping):
             return np.full(len(self), float(lr))
         for name, rate in lr.items():
@@ -340,3 +324,46 @@ class Space:
             if not (np.isfinite(rate) and rate > 0):
                 raise UsageError(f"learning rate {rate} of {name} is not a positive number.")
         return np.array([float(lr.get(name, default)) for name in self.names])
+
+
+def span_of(parameter: Parameter) -> float:
+    """Returns the largest phi: 2 pi for a period, pi for an interval."""
+    return math.pi if parameter.period is None else 2 * math.pi
+
+
+def middle_and_half(parameter: Parameter) -> tuple[float, float]:
+    """Returns the middle of the range and half its width."""
+    return (parameter.low + parameter.high) / 2, (parameter.high - parameter.low) / 2
+
+
+def angle_of(parameter: Parameter, values: FloatArray) -> FloatArray:
+    """Returns phi (n,) of values (n,), which must lie in the range of an interval."""
+    if parameter.period is not None:
+        return 2 * math.pi * (values - parameter.low) / parameter.period
+    middle, half = middle_and_half(parameter)
+    angles: FloatArray = np.arccos(np.clip((middle - values) / half, -1.0, 1.0))
+    return angles
+
+
+def value_of(parameter: Parameter, phi: FloatArray) -> FloatArray:
+    """Returns the values (n,) at phi (n,)."""
+    if parameter.period is not None:
+        return parameter.low + parameter.period * phi / (2 * math.pi)
+    middle, half = middle_and_half(parameter)
+    return middle - half * np.cos(phi)
+
+
+def value_slope(parameter: Parameter, phi: FloatArray) -> FloatArray:
+    """Returns dvalue/dphi (n,) at phi (n,)."""
+    if parameter.period is not None:
+        return np.full_like(phi, parameter.period / (2 * math.pi))
+    return middle_and_half(parameter)[1] * np.sin(phi)
+
+
+def nodes(parameter: Parameter, count: int) -> FloatArray:
+    """Returns evenly spaced angles: `count` over a period, `count` + 1 over an interval.
+
+    Of an interval both ends are among them. Those of twice the count include them, to the bit.
+    """
+    fractions = np.arange(count + (parameter.period is None)) / count
+    return span_of(parameter) * fractions

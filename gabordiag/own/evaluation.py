@@ -33,6 +33,8 @@ from gabordiag.own.numeric import (
     differentiate,
     follows_closely,
     measure_fine_noise,
+    measure_noise,
+    noise_spacing,
     places_inside,
 )
 from gabordiag.own.streams import RandomStreams
@@ -45,6 +47,9 @@ _CHEAP_BYTES = 2**20
 # Derivatives by autograd are believed where they agree this well with differences of values
 # (above this a gradient counts as wrong: CS231n), or within so many errors of the differences.
 _TRUST, _TRUSTED_ERRORS = 1e-2, 4
+# Where noise hides differences: over so many values slopes add up to the loss's changes, to this
+# part of all that it varies, which is more than so many deviations of the noise.
+_INTEGRATED, _SUMS_AGREE, _DEVIATIONS = 1025, 0.05, 8
 
 
 class UserObjective(ScalarLoss):
@@ -346,9 +351,28 @@ class OwnObjective(UserObjective, Line):
                 # No second derivative of some operation, say.
                 return order - 1
             tolerance = _TRUST * np.abs(expected).max() + _TRUSTED_ERRORS * error
-            if not (np.abs(exact - expected) <= tolerance).all() and not self._fits(points, order):
+            if (np.abs(exact - expected) <= tolerance).all() or self._fits(points, order):
+                continue
+            if order == 2 or not self._integrates():
                 return order - 1
         return 2
+
+    def _integrates(self) -> bool:
+        """Whether slopes by autograd add up to the loss's changes where noise hides differences."""
+        if self.is_expensive:
+            return False
+        low, high = self.parameter.low, self.parameter.high
+        places = np.linspace(low, high, _INTEGRATED)
+        losses, slopes = self._by_autograd(places, 1, True)
+        spacing = noise_spacing(high - low, max(abs(low), abs(high)), self.eps)
+        generic = low + (high - low) * np.array(GENERIC)
+        noise = measure_noise(lambda at: self._values(at, True), generic, spacing)
+        # Rounding by at most half a digit deviates by the digit / sqrt(12).
+        noise = max(noise, self.loss_eps * float(np.abs(losses).max()) / math.sqrt(12))
+        sums = np.cumsum((slopes[1:] + slopes[:-1]) / 2 * np.diff(places))
+        apart = np.ptp(losses[1:] - losses[0] - sums)
+        slack = _SUMS_AGREE * np.ptp(losses)
+        return bool(0 < _DEVIATIONS * noise <= slack and apart <= slack)
 
     def _fits(self, points: FloatArray, order: int) -> bool:
         """Whether derivatives by autograd are those of the values, or slopes, close up."""

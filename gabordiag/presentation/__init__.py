@@ -1,7 +1,7 @@
 """Figures, animations, reports and terminal output. Nothing is computed here.
 
     the report         `report` (all files of a run, live or saved), `unfinished` (of a run without
-                       a result), `markdown`, `page` (HTML)
+                       a result), `page` (HTML, Markdown)
     results            `restored` (JSON and arrays as objects), `registry` (what is said and drawn
                        of every kind of result)
     what is said       `blocks` (its form), `answers` (to the question's own questions), `words`,

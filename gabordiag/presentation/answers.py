@@ -28,8 +28,7 @@ Json = Mapping[str, Any]
 def answers(diagnoses: Mapping[str, tuple[Json, Runs]]) -> Table:
     """Returns the four questions with the answers of one diagnosis or of several.
 
-    Args:
-        diagnoses: Title of the answers' column -> a diagnosis's JSON, and its run.
+    The keys are the titles of the answers' columns; beside a diagnosis's JSON stands its run.
     """
     questions: dict[str, Any] = {
         "Is the derivative right?": _derivative,

@@ -13,10 +13,5 @@ from typing import Any
 
 
 def late(module: str, function: str) -> Callable[..., Any]:
-    """Returns a stand-in for a function of the package.
-
-    Args:
-        module: Where it is, such as `presentation.figures.sweep`.
-        function: Its name there.
-    """
+    """Returns a stand-in for a function of a module such as `presentation.figures.maps`."""
     return lambda *values, **named: resolve_name(f"gabordiag.{module}:{function}")(*values, **named)

@@ -1,6 +1,7 @@
-"""Blocks as one HTML page with its pictures inside, for screens and phones, light and dark.
+"""Blocks as an HTML page with its pictures inside, for phones too; as Markdown; in a notebook.
 
-The template escapes everything that is put into it; no part of a page is built from strings here.
+The templates escape everything that is put into them; no part of a page is built from strings here,
+and nothing that a user wrote becomes markup.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup, escape
 
 from gabordiag.presentation.blocks import Block, Verdict, caption, outcome_of
@@ -21,30 +22,29 @@ _to_small_png = late("presentation.animation.film", "to_small_png")
 # What can be typed: `gabordiag sweep`, --lr 0.01. It must not be broken at its hyphens.
 _TYPED = re.compile(r"(`[^`]+`|--[a-z][a-z0-9-]*(?: (?!--)[\w.+-]*\w)?)")
 _TYPES = {"png": "image/png", "svg": "image/svg+xml", "gif": "image/gif"}
+_MARKUP = re.compile(r"([\\`*_<>|\[\]~#$&])")
+# At a line's start these make lists.
+_STARTER = re.compile(r"^(\d*)([-+.)])(?=\s)")
 
 
-def to_html(
+def to_report(
+    template: str,
     command: str,
     blocks: Sequence[Block],
     settings: Sequence[tuple[str, str]],
     command_line: str,
     pictures: Mapping[str, str],
-    narrow: Mapping[str, str],
+    narrow: Mapping[str, str] = {},
 ) -> str:
-    """Returns a report as one file that needs nothing else.
+    """Returns a report as `report.html`, one file that needs nothing else, or as `report.md`.
 
-    Args:
-        command: That was run.
-        blocks: What it says.
-        settings: That it was run with, name and value.
-        command_line: The command with all its settings.
-        pictures: Stem -> address of the pictures there are, as `inlined` makes it.
-        narrow: Stem -> address of the pictures for the width of a phone, where there are any.
+    Pictures, and those for the width of a phone where there are any, are given by their stems: for
+    HTML as addresses that `inlined` makes, for Markdown as file names.
     """
-    return _render(
-        "report.html",
+    return to_fragment(
         blocks,
         pictures,
+        template,
         command=command,
         sentence=next((block.text for block in blocks if isinstance(block, Verdict)), ""),
         settings=settings,
@@ -53,28 +53,27 @@ def to_html(
     )
 
 
-def to_fragment(blocks: Sequence[Block], pictures: Mapping[str, str]) -> str:
-    """Returns the blocks as a notebook shows them, with the pictures there are, as for a report."""
-    return _render("notebook.html", blocks, pictures, narrow={})
-
-
-def _render(
-    template: str, blocks: Sequence[Block], pictures: Mapping[str, str], **values: Any
+def to_fragment(
+    blocks: Sequence[Block],
+    pictures: Mapping[str, str],
+    template: str = "notebook.html",
+    **more: Any,
 ) -> str:
+    """Returns the blocks as a notebook shows them, with the pictures there are, as for a report."""
     environment = Environment(
         loader=PackageLoader("gabordiag.presentation", "."),
-        autoescape=True,
+        autoescape=select_autoescape(),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["with_options"] = _with_options
+    environment.filters |= {"with_options": _with_options, "plain": plain, "fenced": fenced}
     return environment.get_template(template).render(
         blocks=[(type(block).__name__, block) for block in blocks],
         pictures=pictures,
         caption=caption,
         outcome_of=outcome_of,
         badges={name: (color, ink_on(color)) for name, color in OUTCOME_COLORS.items()},
-        **values,
+        **{"narrow": {}, **more},
     )
 
 
@@ -92,3 +91,15 @@ def _with_options(text: str) -> Markup:
     code = Markup("<code>{}</code>")
     marked = (code.format(p.strip("`")) if i % 2 else escape(p) for i, p in enumerate(parts))
     return Markup("").join(marked)
+
+
+def plain(text: str) -> str:
+    """Returns text that Markdown shows as it is, on one line."""
+    return _STARTER.sub(r"\1\\\2", _MARKUP.sub(r"\\\1", " ".join(text.split())))
+
+
+def fenced(text: str) -> str:
+    """Returns a block of code that its own backticks cannot end."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"

@@ -82,14 +82,10 @@ def describe_certificate(landscape: Landscape) -> str:
     """Returns in a few words how complete the list of critical points is."""
     certificate = landscape.certificate
     if certificate.resolution is not None:
-        return f"resolved to {show_width(landscape.parameter, certificate.resolution)}"
+        parameter = landscape.parameter
+        unit = "°" if parameter.is_angle else f" {parameter.unit}" if parameter.unit else ""
+        return f"resolved to {certificate.resolution * parameter.scale:.2g}{unit}"
     return "proven complete" if certificate.certified else "may be incomplete"
-
-
-def show_width(parameter: Parameter, width: float) -> str:
-    """Returns a small distance along the parameter for people."""
-    unit = "°" if parameter.is_angle else f" {parameter.unit}" if parameter.unit else ""
-    return f"{width * parameter.scale:.2g}{unit}"
 
 
 def describe_jumps(landscape: Landscape) -> str:

@@ -45,14 +45,16 @@ plane_figure = late("presentation.figures.space", "plane_figure")
 drawing_in_style_of = late("presentation.figures.style", "drawing_in_style_of")
 new_figure = late("presentation.figures.style", "new_figure")
 draw_network = late("presentation.figures.network", "draw_network")
-network_figures = late("presentation.figures.network", "network_figures")
+barriers_figure = late("presentation.figures.network", "barriers_figure")
+network_figure = late("presentation.figures.network", "network_figure")
+path_figure = late("presentation.figures.network", "path_figure")
 pyplot_axes = late("presentation.figures.style", "pyplot_axes")
 render = late("presentation.figures.style", "render")
 draw_surface = late("presentation.figures.surface", "draw_surface")
 surface_figure = late("presentation.figures.surface", "surface_figure")
 surface_in_space_figure = late("presentation.figures.surface", "surface_in_space_figure")
-draw_sweep = late("presentation.figures.sweep", "draw_sweep")
-sweep_figure = late("presentation.figures.sweep", "sweep_figure")
+draw_sweep = late("presentation.figures.landscape", "draw_sweep")
+sweep_figure = late("presentation.figures.landscape", "sweep_figure")
 draw_shares = late("presentation.figures.training", "draw_shares")
 training_figures = late("presentation.figures.training", "training_figures")
 read_cases = late("presentation.restored", "read_cases")
@@ -66,20 +68,16 @@ _SIZE = (9.0, 4.6)
 
 @dataclass(frozen=True)
 class Kind:
-    """How one kind of result is restored and shown.
+    """How one kind of result is restored from a view, and what is said, drawn and animated of it.
 
-    Attributes:
-        restore: Returns what the following take, from a view.
-        blocks: Returns what it says.
-        figures: Returns the figures of its report: file stem -> drawing.
-        draw: Draws it into one Axes, for `Result.plot`; None where there is nothing to draw.
-        films: Returns what is animated: prefix of the file name -> runs.
+    The figures of its report go by file stem, films by the prefix of the file name; `draw` is for
+    `Result.plot`.
     """
 
-    restore: Callable[[View], Any]
     blocks: Callable[[Any], list[Block]]
     figures: Callable[[Any], Drawings] = lambda _: {}
     draw: Callable[[Axes, Any], None] | None = None
+    restore: Callable[[View], Any] = lambda view: view
     films: Callable[[Any], Mapping[str, Runs]] = lambda _: {}
 
 
@@ -115,99 +113,54 @@ def _of_reproduction(cases: Mapping[str, Case]) -> Drawings:
     return drawings
 
 
-def _draw_first_case(ax: Axes, cases: Mapping[str, Case]) -> None:
-    draw_runs(ax, next(iter(cases.values())).failing)
-
-
 def _draw_runs(ax: Axes, runs: Runs) -> None:
     (draw_space_runs if runs.sweep is None else draw_runs)(ax, runs)
 
 
-def _as_it_is(view: View) -> View:
-    return view
-
-
 # Command -> how its result is shown; that of two parameters or of a training, in rows of its own.
 KINDS: dict[str, Kind] = {
-    "sweep": Kind(
-        read_sweep,
-        words.sweep,
-        _each(sweep=sweep_figure),
-        draw_sweep,
-    ),
+    "sweep": Kind(words.sweep, _each(sweep=sweep_figure), draw_sweep, read_sweep),
     "sweep of two": Kind(
-        _as_it_is,
         words.surface,
-        _each(
-            surface=surface_figure,
-            surface_in_space=surface_in_space_figure,
-        ),
+        _each(surface=surface_figure, surface_in_space=surface_in_space_figure),
         draw_surface,
     ),
     "sweep of a network": Kind(
-        _as_it_is,
         words.network,
-        network_figures,
+        _each(network=network_figure, network_path=path_figure, barriers=barriers_figure),
         draw_network,
     ),
     "optimize": Kind(
-        read_runs,
         words.runs,
         _of_runs,
         _draw_runs,
+        read_runs,
         lambda runs: {"": runs} if runs.sweep or runs.planes else {},
     ),
-    "basins": Kind(
-        read_basins,
-        words.basins,
-        _each(basins=basins_figure),
-        draw_map_alone,
-    ),
-    "basins of two": Kind(
-        _as_it_is,
-        words.plane_of_starts,
-        _each(plane=plane_figure),
-        draw_plane,
-    ),
+    "basins": Kind(words.basins, _each(basins=basins_figure), draw_map_alone, read_basins),
+    "basins of two": Kind(words.plane_of_starts, _each(plane=plane_figure), draw_plane),
     "bifurcate": Kind(
-        read_bifurcation,
-        words.bifurcation,
-        _each(bifurcation=bifurcation_figure),
-        draw_attractor,
+        words.bifurcation, _each(bifurcation=bifurcation_figure), draw_attractor, read_bifurcation
     ),
     "diagnose": Kind(
-        read_diagnosis,
-        words.diagnosis,
-        _of_diagnosis,
-        lambda ax, found: _draw_runs(ax, found.runs),
+        words.diagnosis, _of_diagnosis, lambda ax, found: _draw_runs(ax, found.runs), read_diagnosis
     ),
-    "diagnose of a training": Kind(
-        _as_it_is,
-        words.training_diagnosis,
-        training_figures,
-        draw_shares,
-    ),
+    "diagnose of a training": Kind(words.training_diagnosis, training_figures, draw_shares),
     "reproduce": Kind(
-        read_cases,
         words.reproduction,
         _of_reproduction,
-        _draw_first_case,
+        lambda ax, cases: draw_runs(ax, next(iter(cases.values())).failing),
+        read_cases,
         lambda cases: {f"{name}-": case.failing for name, case in cases.items()},
     ),
     "reproduce of a bank": Kind(
-        _as_it_is,
         words.bank,
         lambda view: training_figures(View(view.result["diagnosis"], view.data)),
         lambda ax, view: draw_shares(ax, View(view.result["diagnosis"], view.data)),
     ),
-    "check": Kind(_as_it_is, words.check, draw=draw_check),
-    "explain": Kind(
-        _as_it_is,
-        words.explanation,
-        _each(log=log_figure),
-        draw_explanation,
-    ),
-    "explore": Kind(read_explored, words.exploration),
+    "check": Kind(words.check, draw=draw_check),
+    "explain": Kind(words.explanation, _each(log=log_figure), draw_explanation),
+    "explore": Kind(words.exploration, restore=read_explored),
 }
 # Name of a result's type -> the command whose JSON it gives. A `Run` alone belongs to none.
 _COMMANDS = {
@@ -248,16 +201,9 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
 
     A sweep shows the loss with its critical points; a surface, its contours; several runs, their
     paths on the landscape; one run, its loss; basins, the map; a bifurcation, the attractor; an
-    explanation, the log's loss; a check, its errors. Runs of two parameters show their paths on
-    the plane, of more, their losses.
-
-    Args:
-        result: Of any public function.
-        ax: Axes to draw into. Default: pyplot's current ones while they are empty, otherwise those
-            of a new figure.
-
-    Raises:
-        TypeError: There is no drawing of this kind of result.
+    explanation, the log's loss; a check, its errors. Runs of two parameters show their paths on the
+    plane, of more, their losses. Default: pyplot's current axes while they are empty, otherwise
+    those of a new figure.
     """
     draw = _drawer(result)
     if draw is None:

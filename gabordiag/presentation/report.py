@@ -14,17 +14,14 @@ from typing import Any
 
 from gabordiag.errors import GabordiagError, InputError, unknown_name
 from gabordiag.presentation import page
-from gabordiag.presentation.blocks import Block, Picture, Table
+from gabordiag.presentation.blocks import Block, Picture
 from gabordiag.presentation.figures.sheets import on_sheet, panels_of
 from gabordiag.presentation.late import late
-from gabordiag.presentation.markdown import fenced, to_markdown
 from gabordiag.presentation.registry import Drawings, kind_of
 from gabordiag.results import Progress, View
 from gabordiag.runs.saved import SavedRun
 from gabordiag.wording import printable
 
-# Settings that are arguments, not options.
-_ARGUMENTS = {("explain", "log")}
 _animate = late("presentation.animation.frames", "animate")
 _render = late("presentation.figures.style", "render")
 
@@ -33,14 +30,10 @@ _render = late("presentation.figures.style", "render")
 class ReportOptions:
     """Which pictures a report gets.
 
-    Attributes:
-        formats: Of the figures, `png`, `svg`, `pdf`; the first is shown in the report, which shows
-            a PNG instead of a PDF. Empty: no figures.
-        size: A name of `SHEETS`.
-        panel: That is drawn alone of the figures that have it; the others stay whole.
-        animate: Whether the failing run becomes an animation.
-        to_send: Whether the page is made small, and its figures drawn a second time for phones,
-            which a run that has just finished does not wait for.
+    The first format is shown in the report, a PNG instead of a PDF; without formats there are no
+    figures. Of figures that have the panel it is drawn alone. `to_send` makes the page small, and
+    draws its figures a second time for phones, which a run that has just finished does not wait
+    for.
     """
 
     formats: tuple[str, ...] = ("png",)
@@ -57,17 +50,9 @@ def make_files(
     options: ReportOptions,
     progress: Progress | None = None,
 ) -> tuple[dict[str, bytes], list[Block]]:
-    """Returns the files that a person looks at, and what they say.
+    """Returns the files that a person looks at by name, and the report's blocks.
 
-    Args:
-        command: That was run.
-        view: Of its result.
-        settings: That it was run with; those that are None are left out.
-        options: Which pictures.
-        progress: Called with (pictures done, pictures in all).
-
-    Returns:
-        Figures, animations, report.md and report.html by name; and the report's blocks.
+    Settings that are None are left out; progress is called with (pictures done, pictures in all).
     """
     kind = kind_of(command, view)
     restored = kind.restore(view)
@@ -89,7 +74,8 @@ def make_files(
         files |= {f"{prefix}animation.{form}": content for form, content in films}
     # A figure without a place in the text comes after it.
     blocks = kind.blocks(restored)
-    shown = _shown(files, formats)
+    names = [name for form in (*formats[:1], "gif") for name in files if name.endswith("." + form)]
+    shown = {name.rsplit(".", 1)[0]: name for name in names}
     placed = {block.stem for block in blocks if isinstance(block, Picture)}
     blocks += [Picture(stem) for stem in shown if stem not in placed]
     narrow = draw(drawings, formats[:1], "column", drawn, options.panel) if has_narrow else {}
@@ -116,35 +102,24 @@ def make_pages(
 ) -> dict[str, bytes]:
     """Returns report.md and report.html.
 
-    Args:
-        command: That was run.
-        blocks: What the report says.
-        settings: That the command was run with; those that are None are left out.
-        files: Contents of the pictures by name.
-        shown: Stem -> name of the pictures that are shown.
-        narrow: Contents of those for phones.
-        small: Whether pictures inside the page are reduced to 256 colours.
-        linked: Stem -> name of the pictures that report.md links instead, being no pictures to it.
+    Pictures' contents go by name; `shown` names them by stem, as `linked` does those that report.md
+    can only link. In a `small` page they are reduced to 256 colours. Settings that are None are
+    left out.
     """
     given = {name: value for name, value in settings.items() if value is not None}
-    rows = tuple((name, show_setting(value)) for name, value in given.items())
+    lists = {n: v if isinstance(v, (list, tuple)) else [v] for n, v in given.items()}
+    rows = tuple((name, ", ".join(map(str, values))) for name, values in lists.items())
     pictures, slim = (
         {stem: page.inlined(name, of[name], small) for stem, name in shown.items() if name in of}
         for of in (files, narrow)
     )
     line = command_line(command, given)
-    text = markdown(command, blocks, rows, line, {**shown, **linked})
-    html = page.to_html(command, blocks, rows, line, pictures, slim)
+    text = page.to_report("report.md", command, blocks, rows, line, {**shown, **linked})
+    html = page.to_report("report.html", command, blocks, rows, line, pictures, slim)
     return {
-        "report.md": printable(text).encode("utf-8"),
+        "report.md": printable(text.rstrip("\n") + "\n").encode("utf-8"),
         "report.html": printable(html).encode("utf-8"),
     }
-
-
-def _shown(files: Mapping[str, bytes], formats: Sequence[str]) -> dict[str, str]:
-    """Returns stem -> file name of the pictures that a report shows."""
-    names = [name for form in (*formats[:1], "gif") for name in files if name.endswith("." + form)]
-    return {name.rsplit(".", 1)[0]: name for name in names}
 
 
 def draw(
@@ -154,11 +129,7 @@ def draw(
     drawn: Callable[[], None] = lambda: None,
     panel: str | None = None,
 ) -> dict[str, bytes]:
-    """Returns figures as files, name -> content; `drawn` is called after every figure.
-
-    Raises:
-        UsageError: None of the figures has the panel.
-    """
+    """Returns figures as files, name -> content; `drawn` is called after every figure."""
     rendered: dict[str, bytes] = {}
     names: list[str] = []
     with on_sheet(size, panel):
@@ -180,14 +151,7 @@ def redo(
 ) -> tuple[dict[str, bytes], list[Block]]:
     """Returns the files of a saved run that a person looks at, and what they say.
 
-    Args:
-        saved: The run.
-        options: Which pictures.
-        progress: Called with (pictures done, pictures in all).
-        pages: Returns further files made from a command's view, such as the interactive page.
-
-    Raises:
-        InputError: The folder's files do not hold what their command writes.
+    `pages` returns further files made from a command's view, such as the interactive page.
     """
     command = saved.document["command"]
     try:
@@ -204,31 +168,6 @@ def redo(
         ) from error
 
 
-def markdown(
-    command: str,
-    blocks: Sequence[Block],
-    settings: tuple[tuple[str, str], ...],
-    line: str,
-    pictures: Mapping[str, str],
-) -> str:
-    """Returns the report as Markdown: the blocks, and how to repeat the run."""
-    again = f"gabordiag {command} --config config.toml"
-    parts = [
-        f"# gabordiag {command}",
-        to_markdown(blocks, pictures),
-        "## To repeat it",
-        f"In this folder, or with all settings written out:\n\n{fenced(again)}",
-        fenced(line),
-        to_markdown([Table(("setting", "value"), settings)], {}),
-    ]
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
-
-
-def show_setting(value: Any) -> str:
-    """Returns a setting's value as text."""
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
 def command_line(command: str, settings: Mapping[str, Any]) -> str:
     """Returns the command with all its settings, as a shell takes it."""
     words = ["gabordiag", command]
@@ -236,7 +175,8 @@ def command_line(command: str, settings: Mapping[str, Any]) -> str:
         option = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             words += [option] if value else []
-        elif (command, name) in _ARGUMENTS:
+        elif (command, name) == ("explain", "log"):
+            # An argument, not an option.
             words.append(str(value))
         else:
             values = value if isinstance(value, (list, tuple)) else [value]

@@ -33,11 +33,7 @@ _LOCK_TRIES, _LOCK_SECONDS = 20, 0.02
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file so that it is whole or absent, whatever happens meanwhile.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Writes a file so that it is whole or absent, whatever happens meanwhile."""
     temporary = None
     try:
         descriptor, temporary = _write_beside(path, content)
@@ -53,12 +49,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def create_locked(path: Path, content: str) -> int:
     """Creates a file, whole, that no other process can have created, and locks it.
 
-    Returns:
-        A descriptor; the lock lasts until it is closed.
-
-    Raises:
-        FileExistsError: Another process was first.
-        OSError: It cannot be written.
+    Returns a descriptor, whose closing ends the lock; raises FileExistsError for the second one.
     """
     descriptor, temporary = _write_beside(path, content)
     try:
@@ -83,11 +74,7 @@ def create_locked(path: Path, content: str) -> int:
 
 
 def lock(path: Path) -> int | None:
-    """Locks an existing file for this process; None if another process holds it.
-
-    Returns:
-        A descriptor; the lock lasts until it is closed.
-    """
+    """Locks an existing file until the descriptor is closed; None if another process holds it."""
     descriptor = os.open(path, os.O_RDWR)
     for _ in range(_LOCK_TRIES):
         try:
@@ -173,25 +160,11 @@ class TrajectoryFile:
     """One run's CSV, written line by line; what was logged survives a kill.
 
     A line goes to the system in one piece before the next step is made, which is what a kill
-    leaves; it is synced to the disk once a second, which is what a power cut leaves.
-
-    Args:
-        path: Of the file.
-        columns: Their names, the first of them step.
-        resume: Keep the whole lines of an existing file and write after them.
-
-    Raises:
-        OutputError: It cannot be written.
-        InputError: The existing file cannot be read.
+    leaves; it is synced to the disk once a second, which is what a power cut leaves. A resumed one
+    keeps the whole lines of its file and writes after them.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        columns: Sequence[str],
-        *,
-        resume: bool = False,
-    ) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], *, resume: bool = False) -> None:
         self.path = path
         kept = whole_lines(path) if resume else b""
         self._descriptor: int | None = None
@@ -240,11 +213,7 @@ class TrajectoryFile:
 
 
 def whole_lines(path: Path) -> bytes:
-    """Returns a log's content up to its last line's end; nothing of an absent file.
-
-    Raises:
-        InputError: It cannot be read.
-    """
+    """Returns a log's content up to its last line's end; nothing of an absent file."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -257,16 +226,7 @@ def whole_lines(path: Path) -> bytes:
 def parse_rows(
     path: Path, content: bytes, expected: Sequence[str] | None = None
 ) -> tuple[list[str], list[Row]]:
-    """Returns the columns and the rows of a log's whole lines.
-
-    Args:
-        path: For the error.
-        content: From `whole_lines`; may be empty.
-        expected: What its columns must be.
-
-    Raises:
-        InputError: Other columns, cells that are not numbers, or steps that are not 0, 1, 2, ...
-    """
+    """Returns columns and rows of a log's whole lines, whose steps must be 0, 1, 2, ..."""
     if not content:
         return list(expected or ()), []
     try:

@@ -51,12 +51,8 @@ from gabordiag.runs.saved import (
 class RunFolder:
     """A run's folder while the run goes on; `create` makes a new one, `resume` goes on with one.
 
-    Args:
-        path: A folder whose config.toml this process holds.
-        command: The command that runs.
-        descriptor: Of the locked config.toml.
-        made: Folders that were made for it, the innermost first.
-        resumed: Whether it holds an interrupted run.
+    The descriptor holds the lock of its config.toml; `made` are folders that were made for it, the
+    innermost first.
     """
 
     def __init__(
@@ -79,11 +75,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, out: Path | None, command: str, settings: Mapping[str, Any]) -> RunFolder:
-        """Makes a new folder: `out`, or one under `runs/` named by time and command.
-
-        Raises:
-            OutputError: It cannot be made, or `out` holds something already.
-        """
+        """Makes a new folder: `out`, or one under `runs/` named by time and command."""
         config = to_toml({"command": command, **settings})
         place = DEFAULT_ROOT if out is None else out
         made = [folder for folder in (place, *place.parents) if not folder.exists()]
@@ -105,12 +97,7 @@ class RunFolder:
 
     @classmethod
     def resume(cls, path: Path, command: str) -> RunFolder:
-        """Takes over an interrupted run's folder.
-
-        Raises:
-            InputError: It is no such folder, or another process writes to it.
-            OutputError: It may not be written to.
-        """
+        """Takes over an interrupted run's folder, which no other process may write to."""
         status = require_interrupted(path)
         if status.get("command") != command:
             raise InputError(f"{path} holds a run of `{status.get('command')}`, not `{command}`.")
@@ -134,32 +121,19 @@ class RunFolder:
             raise
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Writes a file so that it is whole or absent.
-
-        Raises:
-            OutputError: The disk is full, or the folder is gone.
-        """
+        """Writes a file so that it is whole or absent."""
         self._written.add(name)
         write_atomically(self.path / name, content)
 
     def log(self, name: str, columns: Sequence[str]) -> TrajectoryFile:
-        """Opens a trajectory's CSV in the folder; closed with the run.
-
-        Args:
-            name: Of the file.
-            columns: Their names, as `dynamics.replay.log_columns` gives them.
-        """
+        """Opens a trajectory's CSV in the folder; closed with the run."""
         log = TrajectoryFile(self.path / name, columns, resume=self.resumed)
         self._logs.append(log)
         self._written.add(name)
         return log
 
     def logged(self, name: str, columns: Sequence[str]) -> list[Row]:
-        """Returns the steps that a resumed run has logged already; arguments as of `log`.
-
-        Raises:
-            InputError: The log is damaged.
-        """
+        """Returns the steps that a resumed run has logged already; arguments as of `log`."""
         path = self.path / name
         return parse_rows(path, whole_lines(path), columns)[1]
 
@@ -220,7 +194,8 @@ class RunFolder:
     def discard_if_empty(self) -> None:
         """Removes the folder again if no step was logged in it; the rest can be computed again."""
         self.close_logs()
-        if self.resumed or any(_has_steps(self.path / name) for name in self._written):
+        logs = [self.path / name for name in self._written if "trajectory-" in name]
+        if self.resumed or any(whole_lines(log).count(b"\n") > 1 for log in logs):
             return
         for name in self._written:
             (self.path / name).unlink(missing_ok=True)
@@ -269,11 +244,7 @@ def environment() -> dict[str, Any]:
 
 
 def write_report(folder: Path, files: Mapping[str, str | bytes]) -> Path:
-    """Writes files into a folder, which is made if it is not there; returns it.
-
-    Raises:
-        OutputError: It cannot be written to.
-    """
+    """Writes files into a folder, which is made if it is not there; returns it."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -283,10 +254,6 @@ def write_report(folder: Path, files: Mapping[str, str | bytes]) -> Path:
         _remove_folders(made)
         raise cannot_write(folder, error) if isinstance(error, OSError) else error from None
     return folder
-
-
-def _has_steps(file: Path) -> bool:
-    return "trajectory-" in file.name and whole_lines(file).count(b"\n") > 1
 
 
 def _new_default(command: str, made: list[Path]) -> Path:

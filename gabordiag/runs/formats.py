@@ -54,11 +54,7 @@ def to_json(value: Any, *, plain: bool = False) -> str:
 
 
 def to_toml(settings: Mapping[str, Any]) -> str:
-    """Returns flat settings as TOML; None is left out, which means the default.
-
-    Raises:
-        TypeError: A value that is no string, number, bool, or list of such.
-    """
+    """Returns flat settings as TOML; None is left out, which means the default."""
     lines = [f"{key} = {_toml_value(v)}\n" for key, v in settings.items() if v is not None]
     return _COMMENT + "".join(lines)
 
@@ -77,11 +73,7 @@ def _toml_value(value: Any) -> str:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Returns the settings of a config.toml: names and plain values, no tables or dates.
-
-    Raises:
-        InputError: It is missing or not TOML.
-    """
+    """Returns the settings of a config.toml: names and plain values, no tables or dates."""
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -125,11 +117,7 @@ def csv_line(cells: Iterable[Any]) -> str:
 
 
 def parse_csv(content: bytes) -> tuple[list[str], list[Row]]:
-    """Returns the columns' names and the rows of a CSV; a row without its numbers is empty.
-
-    Raises:
-        ValueError: It is not text, or holds no header.
-    """
+    """Returns a CSV's columns and rows, which are empty where numbers are missing."""
     lines = csv.reader(io.StringIO(content.decode("utf-8"), newline=""))
     columns = next(lines, None)
     if columns is None:
@@ -150,12 +138,7 @@ def as_columns(columns: Sequence[str], rows: Sequence[Row]) -> dict[str, npt.NDA
 
 
 def read_columns(path: Path) -> dict[str, npt.NDArray[np.float64]]:
-    """Returns the numeric columns of a CSV that gabordiag wrote.
-
-    Raises:
-        ValueError: It holds no header, or a cell that is not a number.
-        OSError: It cannot be read.
-    """
+    """Returns the numeric columns of a CSV that gabordiag wrote; a ValueError for another's."""
     columns, rows = parse_csv(path.read_bytes())
     for number, row in enumerate(rows):
         if not row:

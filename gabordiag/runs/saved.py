@@ -29,13 +29,7 @@ _LISTS = "`gabordiag runs` lists them."
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run folder read back.
-
-    Attributes:
-        path: The folder.
-        document: Its result.json.
-        view: The result and the saved arrays.
-    """
+    """A run folder read back: its result.json, and the view of result and saved arrays."""
 
     path: Path
     document: dict[str, Any]
@@ -48,11 +42,7 @@ def has_result(path: Path) -> bool:
 
 
 def load_run(path: Path) -> SavedRun:
-    """Reads a run folder.
-
-    Raises:
-        InputError: It is no run folder, is damaged, or comes from a newer gabordiag.
-    """
+    """Reads a run folder; refuses a damaged one and that of a newer gabordiag."""
     _require_folder(path)
     target = path / RESULT
     if not target.exists():
@@ -70,15 +60,9 @@ def load_run(path: Path) -> SavedRun:
 
 @dataclass(frozen=True)
 class UnfinishedRun:
-    """What there is of a run without a result.
+    """What there is of a run without a result; its status is `running`, `interrupted` or `failed`.
 
-    Attributes:
-        path: The folder.
-        command: What ran.
-        status: `running`, `interrupted` or `failed`.
-        settings: As in its config.toml.
-        logs: File name -> column -> values, of the steps that were logged; whole lines only, and
-            only files that hold any.
+    The logs are file name -> column -> values, of whole lines, and only of files that hold any.
     """
 
     path: Path
@@ -89,11 +73,7 @@ class UnfinishedRun:
 
 
 def load_unfinished(path: Path) -> UnfinishedRun:
-    """Reads what is there of a run that was interrupted, has failed, or still goes on.
-
-    Raises:
-        InputError: It is no run folder, or its settings or logs are damaged.
-    """
+    """Reads what is there of a run that was interrupted, has failed, or still goes on."""
     status = _known_status(path)
     settings = read_config(path / CONFIG)
     command = str(settings.pop("command", status.get("command")))
@@ -104,11 +84,7 @@ def load_unfinished(path: Path) -> UnfinishedRun:
 
 
 def require_interrupted(path: Path) -> dict[str, Any]:
-    """Returns the status of a run that can be resumed.
-
-    Raises:
-        InputError: It is no run folder, has finished, or goes on.
-    """
+    """Returns the status of a run that can be resumed."""
     status = _known_status(path)
     if status["status"] == "finished":
         raise InputError(f"{path} has finished.", "`gabordiag report` shows what it found.")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gabordiag.cli.bars import Bars
 from gabordiag.cli.main import run
+from gabordiag.cli.session import Bars
 
 FILTER = ["--kernel-size", "9", "--wavelength", "5", "--sigma", "2", "--loss", "mse"]
 BROKEN = {"cut.png", "empty.png", "text.jpg"}

@@ -23,9 +23,9 @@ MODULES = (
     "diagnosis.log.measures", "diagnosis.log.readers",
     "diagnosis.remedies", "diagnosis.unreachable", "diagnosis.verdict", "dynamics.bifurcation",
     "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
-    "landscape.critical", "landscape.doubtful", "landscape.proof", "landscape.surface",
+    "landscape.critical", "landscape.critical", "landscape.proof", "landscape.surface",
     "landscape.sweep", "checks.gradient", "checks.mistakes",
-    "objective.space", "own.period", "own.plain_loop", "checks.probing", "checks.verify",
+    "objective.space", "own.period", "own.plain_loop", "checks.gradient", "checks.verify",
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
@@ -41,9 +41,11 @@ EFFORTS = {
     "dynamics.windows": {
         "SCAN_STEPS", "_LOWEST", "_HIGHEST", "_SUITED", "_ROOM", "_MOST_DECADES",
     },
-    "landscape.critical": {"_NEWTON_REACH", "_GRID", "_MOST_DIPS"},
     "landscape.points": {"PLAIN_LIMIT"},
-    "landscape.doubtful": {"_RIPPLES", "_BETWEEN", "_BESIDE_KINK", "_ZOOMS", "_RIGHT_BESIDE"},
+    "landscape.critical": {
+        "_NEWTON_REACH", "_GRID", "_MOST_DIPS", "_RIPPLES", "_BETWEEN", "_BESIDE_KINK", "_ZOOMS",
+        "_RIGHT_BESIDE",
+    },
     "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
     "diagnosis.unreachable": {"_AGAIN"},
     "landscape.sweep": {"DEFAULT_POINTS", "MOST_SURVEYED", "_POINTS_EXPENSIVE"},

@@ -20,7 +20,7 @@ from gabordiag.dynamics.replay import log_columns
 from gabordiag.dynamics.run import Trajectory, run_many
 from gabordiag.dynamics.run import run as run_one
 from gabordiag.errors import UsageError
-from gabordiag.landscape.plane_series import PlaneObjective
+from gabordiag.landscape.series_objective import PlaneObjective
 from gabordiag.landscape.surface import pair_surfaces
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objective import GaborObjective

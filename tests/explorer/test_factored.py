@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gabordiag.explorer.factored import factor_series
+from gabordiag.explorer.exploration import factor_series
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.series import build_series
 from gabordiag.objective.experiment import Experiment

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gabordiag.explorer.pictures import picture_responses
+from gabordiag.explorer.exploration import picture_responses
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
 from tests.dynamics import independent

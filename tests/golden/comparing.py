@@ -95,6 +95,7 @@ SENSITIVE = [
 DIFFERENCES: list[tuple[str, str, str]] = [
     ("diagnose-two", "result.findings", "a healthy run of several parameters is asked for flaws"),
     ("explore", "result.rules.outcomes.*", "the words for outcomes are plainer"),
+    ("explore", "result.rules.symptom_*", "the page asks for no symptom: it never read these"),
     ("explore", "*.gradient_*", "diagnose judges the gradient, and the page shows its finding"),
     ("*", "*.certificate.error_bound", "the one series takes its samples at nodes of its own"),
     ("*function*", "*.certified", "a custom loss is resolved to a width, never proven"),

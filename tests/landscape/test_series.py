@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from gabordiag.errors import InputError
 from gabordiag.landscape.series import Series, build_series
-from gabordiag.objective.angles import nodes, value_of
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
-from gabordiag.objective.space import Parameter
+from gabordiag.objective.space import Parameter, nodes, value_of
 from gabordiag.own.custom import own_objective
 from tests.landscape.planted import Planted, interval, waves
 

@@ -9,9 +9,10 @@ import torch
 from torch.utils.data import DataLoader, RandomSampler
 
 from gabordiag.errors import UsageError
-from gabordiag.objective.batches import BatchObjective, draw_batches, resolve_batch_size
+from gabordiag.objective.batches import Batches, draw_batches, resolve_batch_size
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
+from gabordiag.objective.objective import OfLine
 from tests.objective.plain_images import SMALL, plain_loop
 
 
@@ -37,14 +38,13 @@ def test_draws_are_those_of_a_shuffling_data_loader():
 @pytest.mark.parametrize("loss", ["rmse", "mse", "cosine"])
 @pytest.mark.parametrize("direct", [False, True])
 def test_every_step_has_the_loss_of_its_images(pictures, loss, direct):
-    full = along(Experiment(images=pictures, loss=loss, **SMALL), direct=direct)
-    batches = BatchObjective(full, 3, seed=2)
+    full = along(Experiment(images=pictures, loss=loss, seed=2, **SMALL), direct=direct)
+    batches = Batches(OfLine(full), 3)
     for drawn in itertools.islice(draw_batches(7, 3, 2), 5):
         batches.begin_step()
         value, slope = plain_loop([pictures[index] for index in drawn], -0.3, loss)
-        theta = batches.tensor(-0.3).requires_grad_()
         for _ in range(2):  # a step may evaluate several times
-            ours, gradient = batches.loss_and_gradient(theta)
+            (ours,), gradient = batches.step_gradient(batches.tensor(-0.3))
             assert ours == pytest.approx(value, rel=1e-10)
             assert gradient.item() == pytest.approx(slope, rel=1e-9)
 

@@ -22,8 +22,13 @@ from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along, kernel_table
 from gabordiag.presentation.animation import film
 from gabordiag.presentation.animation import frames as animation
-from gabordiag.presentation.animation.frames import PlaneStage, Stage
-from gabordiag.presentation.animation.storyboard import LONGEST, chosen_steps, storyboard
+from gabordiag.presentation.animation.frames import (
+    LONGEST,
+    PlaneStage,
+    Stage,
+    chosen_steps,
+    storyboard,
+)
 from gabordiag.presentation.registry import kind_of
 from gabordiag.results import View
 from tests.presentation.test_figures import Valleys, descend, restore, saved, sgd

@@ -12,7 +12,7 @@ import gabordiag as gd
 from gabordiag.presentation import registry
 from gabordiag.presentation import registry as figures
 from gabordiag.presentation.blocks import Listing, Paragraph
-from gabordiag.presentation.markdown import to_markdown
+from gabordiag.presentation.page import to_fragment
 from gabordiag.presentation.words import image_blocks
 from gabordiag.results import View
 from tests.objective.plain_images import SMALL
@@ -77,7 +77,7 @@ def test_the_words_are_made_from_json_alone(sweep, batches):
         view = result.view()
         saved = View(json.loads(json.dumps(view.result)), view.data)
         assert registry.blocks_of(command, saved) == registry.blocks_of(command, view)
-    told = to_markdown(registry.blocks_of("optimize", batches.view()), {})
+    told = to_fragment(registry.blocks_of("optimize", batches.view()), {}, "blocks.md")
     assert "What the batches change" in told
     assert "sgd, batches of 2" in told
     assert "sgd, all images" in told

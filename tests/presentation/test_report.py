@@ -35,7 +35,7 @@ from gabordiag.presentation.blocks import (
 from gabordiag.presentation.colors import OUTCOME_COLORS, POINT_STYLES, TARGET_BAND, TARGET_COLOR
 from gabordiag.presentation.figures.run_paths import Runs
 from gabordiag.presentation.figures.sheets import SHEETS, on_sheet
-from gabordiag.presentation.markdown import fenced, to_markdown
+from gabordiag.presentation.page import fenced, to_fragment
 from gabordiag.presentation.report import ReportOptions, command_line, make_files
 from gabordiag.results import View
 from gabordiag.runs.saved import load_run
@@ -94,7 +94,7 @@ class Page(HTMLParser):
 
 def make(told: list[Any], settings: dict[str, str] | None = None) -> str:
     rows = tuple((settings or {}).items())
-    return page.to_html("diagnose", told, rows, "gabordiag diagnose", {}, {})
+    return page.to_report("report.html", "diagnose", told, rows, "gabordiag diagnose", {}, {})
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_user_text_stays_text_on_the_page(text: str) -> None:
         Listing((text,)),
         Table((text,), ((text,),), 0),
     ]
-    hostile = Page(page.to_html("diagnose", told, ((text, text),), text, {}, {}))
+    hostile = Page(page.to_report("report.html", "diagnose", told, ((text, text),), text, {}, {}))
     harmless = [
         Verdict("x", "x", False),
         Heading("x"),
@@ -202,7 +202,7 @@ def test_user_text_stays_text_on_the_page(text: str) -> None:
         Listing(("x",)),
         Table(("x",), (("x",),), 0),
     ]
-    plain = Page(page.to_html("diagnose", harmless, (("x", "x"),), "x", {}, {}))
+    plain = Page(page.to_report("report.html", "diagnose", harmless, (("x", "x"),), "x", {}, {}))
     ours = [tag for tag, _ in hostile.tags if tag != "code"]
     assert ours == [tag for tag, _ in plain.tags if tag != "code"]
     for _, attributes in hostile.tags:
@@ -216,7 +216,7 @@ def test_user_text_stays_text_on_the_page(text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_user_text_stays_text_in_markdown(text: str) -> None:
     told = [Verdict(text, "x", False), Heading(text), Paragraph(text), Listing((text,))]
-    source = to_markdown([*told, Table((text, "b"), ((text, "c"),))], {})
+    source = to_fragment([*told, Table((text, "b"), ((text, "c"),))], {}, "blocks.md")
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(source)
     inline = [token for token in tokens if token.type == "inline"]
     shown = [

@@ -26,7 +26,7 @@ from gabordiag.presentation.colors import OUTCOME_COLORS
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.sheets import SHEETS
 from gabordiag.presentation.figures.space import broken_at_wraps
-from gabordiag.presentation.markdown import to_markdown
+from gabordiag.presentation.page import to_fragment
 from gabordiag.results import View
 from gabordiag.runs.saved import load_run
 from tests.presentation.test_figures import drawings_of, restore
@@ -62,7 +62,7 @@ def pairs_figure(view: View) -> Figure:
 
 
 def text_of(command: str, view: View) -> str:
-    return " ".join(to_markdown(registry.blocks_of(command, view), {}).split())
+    return " ".join(to_fragment(registry.blocks_of(command, view), {}, "blocks.md").split())
 
 
 def lines_of(figure: Figure) -> list[np.ndarray]:

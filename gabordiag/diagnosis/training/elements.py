@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from gabordiag.checks.cuts import Cut
-from gabordiag.checks.probing import find_cut, find_unused
+from gabordiag.checks.gradient import find_cut, find_unused
 from gabordiag.diagnosis.training.lines import Lines, shown
 from gabordiag.dynamics.outcomes import (
     OUTCOME_NAMES,

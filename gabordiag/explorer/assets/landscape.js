@@ -1,6 +1,6 @@
 // The loss and its slope from some tens of coefficients, in float64; and the critical points.
 //
-// The smooth loss is S = w q (gabordiag/landscape/factored.py): w vanishes at the zero of the loss
+// The smooth loss is S = w q (gabordiag/explorer/exploration.py): w vanishes at the zero of the loss
 // like the square of the distance and is known exactly, q is a series. A root-type loss is sqrt(S),
 // taken as |sqrt(w)| sqrt(q), which keeps all digits beside the zero.
 

@@ -1,4 +1,1 @@
-"""The failing run as an animation.
-
-`frames` (what is drawn), `storyboard` (what is shown when), `film` (GIF in few colours, MP4)
-"""
+"""The failing run as an animation: `frames` (what is drawn when), `film` (GIF, MP4)."""

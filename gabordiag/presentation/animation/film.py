@@ -16,42 +16,28 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gabordiag.presentation.colors import (
-    BAND_STYLES,
-    INK,
-    OTHER_BANDS,
-    OUTCOME_COLORS,
-    POINT_STYLES,
-    RUN_STYLES,
-    TARGET_BAND,
-    TARGET_COLOR,
-)
+from gabordiag.presentation import colors
 
 # White first: the ground of all pictures.
 _FIXED = tuple(
     dict.fromkeys(
         (
             "#ffffff",
-            INK,
-            TARGET_COLOR,
-            TARGET_BAND,
-            *OTHER_BANDS,
-            *OUTCOME_COLORS.values(),
-            *(face for _, face, _ in POINT_STYLES.values() if face != "white"),
-            *(color for color, _, _ in RUN_STYLES),
-            *(color for color, _ in BAND_STYLES.values()),
+            colors.INK,
+            colors.TARGET_COLOR,
+            colors.TARGET_BAND,
+            *colors.OTHER_BANDS,
+            *colors.OUTCOME_COLORS.values(),
+            *(face for _, face, _ in colors.POINT_STYLES.values() if face != "white"),
+            *(color for color, _, _ in colors.RUN_STYLES),
+            *(color for color, _ in colors.BAND_STYLES.values()),
         )
     )
 )
 
 
 def to_gif(pictures: Sequence[Image.Image], milliseconds: Sequence[int]) -> bytes:
-    """Returns an endless GIF with one palette for all pictures.
-
-    Args:
-        pictures: RGB, of one size.
-        milliseconds: How long each is shown.
-    """
+    """Returns an endless GIF with one palette for all pictures, RGB of one size."""
     # Some pictures stand for all: the first, the last, and others in between.
     some = np.linspace(0, len(pictures) - 1, 12).astype(int).tolist()
     palette = palette_of([pictures[index] for index in some])
@@ -95,11 +81,7 @@ def to_small_png(png: bytes) -> bytes:
 
 
 def palette_of(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Returns a palette of 256 colours that serves all pictures, as Pillow's `quantize` takes it.
-
-    Args:
-        pictures: RGB, of one size.
-    """
+    """Returns a palette of 256 colours for all pictures, as Pillow's `quantize` takes it."""
     fixed = [part for color in _FIXED for part in bytes.fromhex(color[1:])]
     width, height = pictures[0].size
     sheet = Image.new("RGB", (width, height * len(pictures)))

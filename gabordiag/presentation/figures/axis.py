@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.ticker import MultipleLocator
 
 from gabordiag.objective.space import Parameter
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -110,6 +112,9 @@ class ParameterAxis:
         low, high = self.limits
         (ax.set_ylim if vertical else ax.set_xlim)(low, high)
         if self.parameter.is_angle:
+            # What is said of an axis goes without matplotlib.
+            from matplotlib.ticker import MultipleLocator
+
             step = next((s for s in _DEGREE_STEPS if (high - low) / s <= 9), 360)
             axis.set_major_locator(MultipleLocator(step))
             if step in (45, 90):

@@ -86,8 +86,7 @@ def _look(point: CriticalPoint) -> tuple[str, str]:
 def _draw_bounds(ax: Axes, diagram: Bifurcation, axis: ParameterAxis) -> list[Line2D]:
     """Draws the stability bound of every minimum, labelled above the axes in rows without overlap.
 
-    Returns:
-        The legend entry that explains the formula, if there is a bound.
+    Returns the legend entry that explains the formula, if there is a bound.
     """
     low, high = diagram.lrs[[0, -1]].tolist()
     ends: list[float] = []

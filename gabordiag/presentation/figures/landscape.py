@@ -1,7 +1,8 @@
 """The loss along its parameter, with all that is known about it; the ground of other figures.
 
 Each part draws a landscape or a sweep into given Axes and returns legend entries, so that a figure
-made of several parts has one legend.
+made of several parts has one legend. Of a sweep, three gradients that agree look like one curve:
+how well they agree shows on a logarithm below.
 """
 
 from __future__ import annotations
@@ -13,14 +14,25 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Survey, Sweep
-from gabordiag.presentation.colors import INK, OTHER_BANDS, POINT_STYLES, TARGET_BAND, TARGET_COLOR
+from gabordiag.presentation import colors
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
-from gabordiag.presentation.figures.style import entry, halo, write, write_above
+from gabordiag.presentation.figures.sheets import name_panels
+from gabordiag.presentation.figures.style import (
+    entry,
+    halo,
+    legend_beside,
+    new_figure,
+    write,
+    write_above,
+)
+from gabordiag.presentation.phrases import describe_certificate, describe_points, exact_derivative
+from gabordiag.wording import show_number
 
 # More critical points than this are marked, but not each labelled with its place.
 _MAX_LABELS = 9
@@ -28,6 +40,8 @@ _MAX_LABELS = 9
 _MAX_POINTS = 60
 # Of the single images behind their mean.
 _SINGLE = "#8C6BB1"
+# Every 12th central difference is drawn: the curves coincide, and dots on a line show both.
+_DOT_STRIDE = 12
 
 
 def axis_of(sweep: Sweep) -> ParameterAxis:
@@ -42,10 +56,10 @@ def draw_basins(
     """Shades the basins; returns their legend entries, the target's first."""
     span, line = (ax.axhspan, ax.axhline) if vertical else (ax.axvspan, ax.axvline)
     handles: dict[str, Patch] = {}
-    others = itertools.cycle(OTHER_BANDS)
+    others = itertools.cycle(colors.OTHER_BANDS)
     for point in landscape.attractors:
         assert point.basin is not None
-        color = TARGET_BAND if point.is_target else next(others)
+        color = colors.TARGET_BAND if point.is_target else next(others)
         for low, high in axis.spans(*point.basin):
             span(low, high, color=color, linewidth=0, zorder=0)
         words = basin_words(point)
@@ -71,7 +85,7 @@ def draw_loss(ax: Axes, axis: ParameterAxis, sweep: Sweep, *, label: str = "loss
     heights = [side for jump in jumps for side in (jump.loss_below, math.nan, jump.loss_above)]
     at = np.repeat(np.searchsorted(values, [jump.above for jump in jumps]), 3)
     values, loss = np.insert(values, at, sides), np.insert(loss, at, heights)
-    look: dict[str, Any] = {"color": INK, "linewidth": 1.6, "label": label}
+    look: dict[str, Any] = {"color": colors.INK, "linewidth": 1.6, "label": label}
     line = Line2D([], [])
     low, high = float(values[0]), float(values[-1])
     for left, _ in axis.spans(low, high):
@@ -113,10 +127,10 @@ def mark_critical_points(
     named = [value for value in (parameter.target, parameter.start) if value is not None]
     for point in points:
         kind = point.kind
-        marker, face, size = POINT_STYLES[kind]
+        marker, face, size = colors.POINT_STYLES[kind]
         style: dict[str, Any] = {
             "marker": marker, "markersize": size * shrunk, "markerfacecolor": face,
-            "markeredgecolor": INK, "markeredgewidth": shrunk, "linestyle": "",
+            "markeredgecolor": colors.INK, "markeredgewidth": shrunk, "linestyle": "",
         }  # fmt: skip
         for x in axis.copies(point.value):
             ax.plot([x], [point.loss], clip_on=False, zorder=5, **style)
@@ -137,7 +151,7 @@ def _label_point(
     left |= any(line <= x for line in close)
     right |= any(line > x for line in close)
     look: dict[str, Any] = {"ha": "left" if left else "right" if right else "center"}
-    look |= {"va": "top" if point.is_attractor else "bottom", "fontsize": 8, "color": INK}
+    look |= {"va": "top" if point.is_attractor else "bottom", "fontsize": 8, "color": colors.INK}
     offset = (4 * (left - right), -7 if point.is_attractor else 7)
     write(ax, axis.show(point.value), (x, point.loss), offset, zorder=6, **look)
 
@@ -158,8 +172,8 @@ def mark_values(
     marks = [
         (x, f"{name} {axis.show(value)}", color, style)
         for value, name, color, style in (
-            (target, "start and target" if is_one else "target", TARGET_COLOR, "-"),
-            (None if is_one else start, "start", INK, "--"),
+            (target, "start and target" if is_one else "target", colors.TARGET_COLOR, "-"),
+            (None if is_one else start, "start", colors.INK, "--"),
         )
         if value is not None
         for x in axis.copies(value)
@@ -190,12 +204,7 @@ def draw_landscape(
 ) -> list[Any]:
     """Draws loss, basins, critical points, target and start; returns the legend entries.
 
-    Args:
-        ax: To draw into.
-        axis: Of the parameter.
-        sweep: Its landscape; single images' losses are drawn behind the mean over them.
-        start: Value to mark, or None.
-        labels: Write the critical points' places.
+    Single images' losses are drawn behind the mean over them; labels are the points' places.
     """
     landscape, survey = sweep.landscape, sweep.survey
     bands = draw_basins(ax, axis, landscape)
@@ -206,3 +215,100 @@ def draw_landscape(
     mark_values([ax], axis, target=landscape.parameter.target, start=start)
     ax.set_ylabel(loss_label(sweep.loss_name))
     return [*entries, *bands]
+
+
+def sweep_figure(sweep: Sweep) -> Figure:
+    """Draws a sweep: the loss, its gradient three ways, and how far the three are apart."""
+    axis = axis_of(sweep)
+    with new_figure(10.0, 8.6) as figure:
+        loss, gradient, mismatch = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2.6, 1.8])
+        name_panels((loss, gradient, mismatch), ("loss", "gradient", "mismatch"))
+        draw_sweep(loss, sweep)
+        loss.set_xlabel("")
+        _draw_gradients(gradient, axis, sweep)
+        _draw_mismatch(mismatch, axis, sweep)
+        parameter = axis.parameter
+        ends = (parameter.target, colors.TARGET_COLOR, "-"), (parameter.start, colors.INK, "--")
+        for ax, (value, color, style) in itertools.product((gradient, mismatch), ends):
+            for x in axis.copies(value):
+                ax.axvline(x, color=color, linewidth=0.8, linestyle=style, alpha=0.5, zorder=1)
+        axis.set_up(mismatch)
+        figure.align_ylabels()
+        figure.suptitle(_sweep_title(sweep))
+    return figure
+
+
+def draw_sweep(ax: Axes, sweep: Sweep) -> None:
+    """Draws the loss with its critical points, basins, target and start into one Axes."""
+    axis = axis_of(sweep)
+    entries = draw_landscape(ax, axis, sweep, start=sweep.landscape.parameter.start)
+    axis.set_up(ax)
+    legend_beside(ax, entries)
+
+
+def _sweep_title(sweep: Sweep) -> str:
+    landscape = sweep.landscape
+    images = landscape.images
+    mean = f", mean over {images['used']} images" if images and images["used"] > 1 else ""
+    points, known = describe_points(landscape), describe_certificate(landscape)
+    return f"The loss over {landscape.parameter.name}{mean}: {points} ({known})"
+
+
+def _draw_gradients(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
+    values, analytic, autograd = _broken_at_kinks(axis, sweep)
+    ax.axhline(0, color=colors.FAINT, linewidth=0.8)
+    ax.plot(values, analytic, color="#9CCBEB", linewidth=6, label=exact_derivative(sweep))
+    ax.plot(values, autograd, color="#003E66", linewidth=1.4, linestyle="--", label="autograd")
+    # A difference quotient across a kink is the derivative of neither side.
+    numeric = np.where(np.isfinite(sweep.grad_analytic), sweep.grad_numeric, np.nan)
+    dotted = (sweep.values * axis.scale)[::_DOT_STRIDE], numeric[::_DOT_STRIDE]
+    label = f"central differences\n(every {_DOT_STRIDE}th point)"
+    ax.plot(*dotted, "o", color="#D55E00", markersize=3.6, label=label)
+    per = "rad" if axis.parameter.is_angle else axis.parameter.unit
+    ax.set_ylabel("gradient" + (f" [loss per {per}]" if per else ""))
+    legend_beside(ax)
+
+
+def _broken_at_kinks(
+    axis: ParameterAxis, sweep: Sweep
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Returns values and gradients with a gap at every kink, where the gradient jumps."""
+    values = sweep.values * axis.scale
+    kinks = [point.value for point in sweep.landscape.points if point.kind == "kink"]
+    places = np.array([x for kink in kinks for x in axis.copies(kink)])
+    at = np.searchsorted(values, places)
+    return (
+        np.insert(values, at, places),
+        np.insert(sweep.grad_analytic, at, np.nan),
+        np.insert(sweep.grad_autograd, at, np.nan),
+    )
+
+
+def _draw_mismatch(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
+    x = sweep.values * axis.scale
+    dots: dict[str, Any] = {"markersize": 2.4, "markeredgewidth": 0.8, "markerfacecolor": "none"}
+    scale, check = sweep.landscape.largest_gradient or 1.0, sweep.gradient_check
+    shown = []
+    for gradient, worst, words, marker, color in (
+        (sweep.grad_autograd, check.analytic_vs_autograd, "autograd", "x", "#003E66"),
+        (sweep.grad_numeric, check.analytic_vs_numeric, "differences", "o", "#D55E00"),
+    ):
+        apart = np.abs(sweep.grad_analytic - gradient) / scale
+        # A logarithm has no zero: where two agree to the last bit there is nothing to draw.
+        apart = np.where(np.isfinite(apart) & (apart > 0), apart, np.nan)
+        # What the check left out, where a difference quotient does not approximate a derivative.
+        is_out = apart > (math.inf if worst is None else worst * (1 + 1e-9))
+        note = "equal" if worst == 0 else f"at most {show_number(worst, 1)}" if worst else "unknown"
+        label = f"{exact_derivative(sweep)} − {words}\n({note})"
+        ax.plot(x, np.where(is_out, np.nan, apart), marker, color=color, label=label, **dots)
+        if is_out.any():
+            label = "not compared\n(an end, a kink, ripples)"
+            ax.plot(
+                x, np.where(is_out, apart, np.nan), marker, color=colors.PALE, label=label, **dots
+            )
+        shown.append(apart)
+    ax.set_yscale("log")
+    if not np.isfinite(np.concatenate(shown)).any():
+        ax.set_ylim(1e-16, 1e-12)
+    ax.set_ylabel("mismatch /\nlargest gradient")
+    legend_beside(ax)

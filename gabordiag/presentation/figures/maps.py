@@ -140,9 +140,7 @@ def setting_words(settings: OptimizerSettings) -> str:
 
 
 def outcome_handles(
-    outcomes: npt.NDArray[Any],
-    fractions: Mapping[str, float] | None = None,
-    goal: str = "target",
+    outcomes: npt.NDArray[Any], fractions: Mapping[str, float] | None = None, goal: str = "target"
 ) -> list[Patch]:
     """Returns legend entries for the outcomes whose codes occur in a map, with their shares."""
     handles = []
@@ -193,13 +191,9 @@ def cell_edges(centres: FloatArray) -> FloatArray:
 
 
 def outcome_mesh(ax: Axes, x: FloatArray, y: FloatArray, codes: npt.NDArray[Any]) -> QuadMesh:
-    """Draws cells in their outcomes' colours.
+    """Draws cells (m, n) in their outcomes' colours between the edges x (n + 1,) and y (m + 1,).
 
-    Args:
-        ax: To draw into.
-        x: Edges of the columns (n + 1,).
-        y: Edges of the rows (m + 1,).
-        codes: Of the outcomes, into `OUTCOME_NAMES` (m, n).
+    The codes are indices into `OUTCOME_NAMES`.
     """
     colors = ListedColormap([OUTCOME_COLORS[name] for name in OUTCOME_NAMES])
     scale: dict[str, Any] = {"cmap": colors, "vmin": -0.5, "vmax": colors.N - 0.5}
@@ -239,12 +233,7 @@ def rate_lines(basins: Basins) -> list[RateLine]:
 
 
 def write_map_labels(ax: Axes, basins: Basins) -> None:
-    """Writes what the rates mean, and the outcomes' names into their regions.
-
-    Args:
-        ax: Holds the map, with its final size.
-        basins: The map.
-    """
+    """Writes what the rates mean, and outcomes' names into their regions; needs the final size."""
     axis, lines = map_axis(basins), rate_lines(basins)
     extent = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
     for line in lines:

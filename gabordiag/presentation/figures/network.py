@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,7 @@ from gabordiag.results import View
 from gabordiag.wording import spoken
 
 
-def network_figures(view: View) -> dict[str, Any]:
-    """Returns the figures of a plane through all weights: file stem -> drawing."""
-    figures = {"network": plane_figure, "network-path": path_figure, "barriers": barriers_figure}
-    return {stem: partial(figure, view) for stem, figure in figures.items()}
-
-
-def plane_figure(view: View) -> Figure:
+def network_figure(view: View) -> Figure:
     """Draws the contours, and the path in the colours of the losses that the run had."""
     with new_figure(9.0, 6.6) as figure:
         ax = figure.subplots()

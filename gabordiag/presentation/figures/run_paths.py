@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.lines import Line2D
 
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.colors import INK, JUMP_COLOR, OUTCOME_COLORS, RUN_STYLES, LineStyle
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
-from gabordiag.presentation.figures.style import entry
-from gabordiag.presentation.figures.surface import Plane
+from gabordiag.presentation.late import late
 from gabordiag.presentation.phrases import (
     batch_label,
     how_else,
@@ -30,6 +28,15 @@ from gabordiag.presentation.phrases import (
 )
 from gabordiag.results import View
 from gabordiag.wording import counted, show_number
+
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
+
+    from gabordiag.presentation.figures.surface import Plane
+
+# What is said of runs goes without matplotlib.
+entry = late("presentation.figures.style", "entry")
+plane_of = late("presentation.figures.surface", "Plane.of")
 
 Table = Mapping[str, npt.NDArray[Any]]
 # More runs than this are distinguished by their outcome only.
@@ -101,16 +108,10 @@ class RunPath:
 class Runs:
     """Runs of one parameter on their landscape, or of several on the planes of every pair.
 
-    Attributes:
-        sweep: The landscape; None of several parameters.
-        paths: The runs.
-        notes: Further remarks, in sentences.
-        kernels: The kernel at values of the parameter and at the target, for an animation.
-        planes: Of several parameters, the planes through the first run's end.
-        axes: Of several parameters, each by its name.
-        tolerances: Of the same.
-        target: Of the same by name, where there is one.
-        goal_name: What that is: the target, or the lowest minimum that was found without one.
+    Of one parameter there is the sweep and, for an animation, the kernel at values of the parameter
+    and at the target. Of several there are the planes through the first run's end, and axes,
+    tolerances and the target by name. `goal_name` is the target, or the lowest minimum that was
+    found without one.
     """
 
     sweep: Sweep | None
@@ -187,7 +188,8 @@ def _plane(axes: Mapping[str, Parameter], pair: Mapping[str, Any], view: View) -
         ParameterAxis.of(axes[name], (float(at[0]), float(at[-1])))
         for name, at in zip(pair["names"], (table["a"], table["b"]), strict=True)
     )
-    return Plane.of(x, y, table)
+    plane: Plane = plane_of(x, y, table)
+    return plane
 
 
 def log_of(view: View, run: Mapping[str, Any]) -> Table:
@@ -255,9 +257,7 @@ def jump_words(run: Mapping[str, Any], within: str = "") -> str:
 def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Line2D]:
     """Returns legend entries for several runs: each named, or if they are many, each outcome.
 
-    Args:
-        axis: Of the only parameter; None of several, whose runs are lines without markers.
-        paths: The runs.
+    Without an axis, of several parameters, runs are lines without markers.
     """
     if len(paths) > MOST_NAMED:
         return _outcome_handles(paths)

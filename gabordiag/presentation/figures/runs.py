@@ -1,9 +1,9 @@
-"""Runs of one parameter: loss and value against the step, the path on the landscape.
+"""The figures of runs of one parameter.
 
-A run that jumps is shown against the step twice, some steps around the first jump, and all of them
-as a density; one that converges, once, on a logarithmic axis where the loss falls by decades. On
-the landscape a run that converges is drawn whole. Of one that keeps jumping, a thousand arrows
-would be unreadable: the first descent and the first jump are drawn, and numbered.
+A run that jumps is shown against the step twice, some steps around the first jump,
+and all of them as a density; one that converges, once, on a logarithmic axis where the loss falls
+by decades. On the landscape a run that converges is drawn whole. Of one that keeps jumping, a
+thousand arrows would be unreadable: the first descent and the first jump are drawn, and numbered.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from matplotlib.ticker import MaxNLocator
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.run import Run
 from gabordiag.landscape.points import Landscape
-from gabordiag.presentation.colors import INK, TARGET_COLOR
+from gabordiag.presentation import colors
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import axis_of, draw_basins, draw_landscape
 from gabordiag.presentation.figures.run_paths import (
@@ -91,7 +91,10 @@ def optimize_figure(runs: Runs) -> Figure:
         ground = figure.add_subplot(ground_place, label="landscape")
         entries = draw_paths(ground, runs)
         if len(paths) == 1 and paths[0].run["jumps"]:
-            ground.set_title(_first_jump_words(paths[0].run["jumps"][0]), pad=24)
+            jump = paths[0].run["jumps"][0]
+            before, after = show_number(jump["loss_before"]), show_number(jump["loss_after"])
+            words = f"the first jump, step {jump['step']}: the loss rises from {before} to {after}"
+            ground.set_title(words, pad=24)
         figure.suptitle(runs_title(axis, paths))
         figure.legend(
             handles=[*run_handles(axis, paths), *batch_handles(paths), *entries],
@@ -119,11 +122,6 @@ def _windows(paths: Sequence[RunPath]) -> list[Window]:
         return [(0, last)]
     first = paths[0].window if len(paths) == 1 else 0
     return [(first, min(first + _DETAIL, last)), (0, last)]
-
-
-def _first_jump_words(jump: Mapping[str, Any]) -> str:
-    before, after = show_number(jump["loss_before"]), show_number(jump["loss_after"])
-    return f"the first jump, step {jump['step']}: the loss rises from {before} to {after}"
 
 
 def _window_words(window: Window, column: int, paths: Sequence[RunPath]) -> str:
@@ -211,17 +209,10 @@ def _draw_series(
             continue
         # Widths that leave every run's line visible under the next.
         thick = 0.8 if len(paths) > MOST_NAMED else 1.2 + 0.3 * (len(paths) - 1 - index)
-        ax.plot(
-            steps,
-            values,
-            linestyle=look.line,
-            linewidth=thick,
-            marker="" if long else look.marker,
-            markersize=5 if len(steps) <= _DETAIL // 2 else 3.5,
-            markeredgewidth=0,
-            color=look.color,
-            zorder=3,
-        )
+        size = 5 if len(steps) <= _DETAIL // 2 else 3.5
+        marker: dict[str, Any] = {"marker": "" if long else look.marker, "markersize": size}
+        line: dict[str, Any] = {"linestyle": look.line, "linewidth": thick, "color": look.color}
+        ax.plot(steps, values, markeredgewidth=0, zorder=3, **line, **marker)
 
 
 def _draw_density(ax: Axes, steps: FloatArray, values: FloatArray, color: str) -> None:
@@ -249,7 +240,7 @@ def _mark_end(ax: Axes, path: RunPath, values: FloatArray, window: Window) -> No
     if len(broken) == 0 or not window[0] <= broken[0] <= window[1]:
         return
     last = max(0, int(broken[0]) - 1)
-    ax.plot(path.steps[last], values[last], "X", color=INK, markersize=9, zorder=4)
+    ax.plot(path.steps[last], values[last], "X", color=colors.INK, markersize=9, zorder=4)
     words = f"NaN from step {broken[0]} on"
     write(ax, words, (path.steps[last], values[last]), (10, 4), va="bottom", zorder=5)
 
@@ -279,7 +270,7 @@ def _draw_values(
 ) -> None:
     draw_basins(ax, axis, landscape, vertical=True)
     for y in axis.copies(landscape.parameter.target):
-        ax.axhline(y, color=TARGET_COLOR, linewidth=1.3, zorder=1)
+        ax.axhline(y, color=colors.TARGET_COLOR, linewidth=1.3, zorder=1)
     _draw_series(ax, paths, [without_wraps(axis, p.steps, p.values) for p in paths], window)
     for path in paths:
         _mark_end(ax, path, axis.wrap(path.values), window)
@@ -407,7 +398,7 @@ def _number_points(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
 
 def _path_handles(paths: Sequence[RunPath]) -> list[Line2D]:
     is_one = len(paths) == 1
-    look = paths[0].look if is_one else Look(INK, "-", "o", INK)
+    look = paths[0].look if is_one else Look(colors.INK, "-", "o", colors.INK)
     handles = []
     if is_one:
         first, last = _stretch(paths[0])
@@ -425,9 +416,7 @@ def _path_handles(paths: Sequence[RunPath]) -> list[Line2D]:
 def comparison_figure(failures: Mapping[str, tuple[Runs, Basins | None]]) -> Figure:
     """Draws failing runs on their landscapes side by side: one symptom, two causes.
 
-    Args:
-        failures: Name of the filter (`elongated`, `round`) -> its failing run, and which rates
-            work on the landscape, where that is known.
+    By the filter's name (`elongated`, `round`): its failing run, and which rates work, if known.
     """
     count = max(len(failures), 1)
     narrow = current_sheet().is_narrow

@@ -93,12 +93,7 @@ _panel: ContextVar[str | None] = ContextVar("panel", default=None)
 
 @contextmanager
 def on_sheet(name: str, panel: str | None = None) -> Iterator[None]:
-    """Figures that are begun and rendered inside are of this size.
-
-    Args:
-        name: Of `SHEETS`.
-        panel: That a figure which has it is reduced to.
-    """
+    """Figures made inside are of this size, and reduced to the panel if they have it."""
     tokens = _current.set(SHEETS[name]), _panel.set(panel)
     try:
         yield
@@ -108,11 +103,7 @@ def on_sheet(name: str, panel: str | None = None) -> Iterator[None]:
 
 
 def check_panel(panel: str | None, command: str) -> None:
-    """Refuses a panel that no figure of a command has, before anything is computed.
-
-    Raises:
-        UsageError: There is none of this name.
-    """
+    """Refuses a panel that no figure of a command has, before anything is computed."""
     if panel is None:
         return
     if command not in PANELS:

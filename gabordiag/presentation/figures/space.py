@@ -94,11 +94,7 @@ def pairs_figure(runs: Runs) -> Figure:
 
 
 def plane_figure(view: View) -> Figure:
-    """Draws which starts of a plane of two parameters reach the target, over the loss's contours.
-
-    Args:
-        view: Of a `PlaneBasins`; needs `basins.npz` and `surface.npz`.
-    """
+    """Draws which starts over two parameters reach the target, over the loss's contours."""
     result = view.result
     settings = f"{run_settings(result)}, {result['steps']} steps, from every point of the plane"
     with new_figure(9.2, 7.4) as figure:
@@ -140,10 +136,9 @@ def _handles(paths: Sequence[RunPath]) -> list[Line2D]:
 
 
 def draw_plane_map(ax: Axes, view: View, fractions: Mapping[str, float] | None = None) -> list[Any]:
-    """Draws the map of outcomes with the loss's contours, minima and target into one Axes.
+    """Draws outcomes with the loss's contours, minima and target into one Axes.
 
-    Returns:
-        The legend entries; the outcomes', with their shares where those are given.
+    Returns the legend entries; the outcomes', with their shares where those are given.
     """
     surface, grid = view.result["surface"], view.data["basins.npz"]
     plane = Plane.of_surface(View(surface, view.data))

@@ -153,15 +153,7 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def render(figure: Figure, fmt: str = "png") -> bytes:
-    """Returns the figure as a file's bytes: the same figure gives the same bytes.
-
-    Args:
-        figure: Any matplotlib figure.
-        fmt: `png`, `svg` or `pdf`.
-
-    Raises:
-        ValueError: Another format.
-    """
+    """Returns the figure as `png`, `svg` or `pdf`: the same figure gives the same bytes."""
     if fmt not in _METADATA:
         raise ValueError(f"format '{fmt}' is unknown; use one of {', '.join(_METADATA)}.")
     buffer = io.BytesIO()
@@ -230,10 +222,9 @@ def entry(label: str, **look: Any) -> Line2D:
     return Line2D([], [], label=label, **look)
 
 
-def legend_beside(ax: Axes, handles: Sequence[Any] | None = None, title: str | None = None) -> None:
+def legend_beside(ax: Axes, handles: Sequence[Any] | None = None) -> None:
     """Puts the legend to the right of the axes, outside the data."""
     found = ax.get_legend_handles_labels()[0] if handles is None else list(handles)
     if found:
-        legend = ax.legend(handles=found, loc="upper left", bbox_to_anchor=(1.01, 1.0), title=title)
-        legend.get_title().set_fontsize(9)
+        legend = ax.legend(handles=found, loc="upper left", bbox_to_anchor=(1.01, 1.0))
         legend.set_alignment("left")

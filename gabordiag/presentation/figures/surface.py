@@ -235,13 +235,7 @@ def _coarse(count: int, wanted: int) -> Any:
 
 
 def mark_points(ax: Axes, view: View, *, arrows: bool = True) -> list[Line2D]:
-    """Marks minima, saddles, target and start; returns the legend entries.
-
-    Args:
-        ax: With the contours.
-        view: Of a `Surface`.
-        arrows: Whether the gradient field is drawn too, and wants an entry.
-    """
+    """Marks minima, saddles, target and start; returns the legend entries, also the arrows'."""
     marks = list(_marks(view.result))
     others = [mark for mark in marks if mark.kind in ("minimum", "kink")]
     low, high = ax.get_xlim()

@@ -11,15 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gabordiag.presentation.colors import (
-    FAINT,
-    INK,
-    JUMP_COLOR,
-    OUTCOME_COLORS,
-    PALE,
-    RUN_STYLES,
-    TARGET_COLOR,
-)
+from gabordiag.presentation import colors
 from gabordiag.presentation.figures.sheets import name_panels
 from gabordiag.presentation.figures.style import legend_beside, new_figure
 from gabordiag.presentation.phrases import parameter_of
@@ -49,10 +41,10 @@ def bank_figure(view: View) -> Figure:
     Below them, where there are any, after the training with a remedy, and the teacher's.
     """
     saved = view.data["bank.npz"]
-    before, after = saved["kernels"]
-    banks = {"before": before, "after": after}
+    banks = dict(zip(("before", "after"), saved["kernels"], strict=True))
     banks |= {name: saved[name] for name in ("remedy", "teacher") if name in saved}
-    count = min(len(before), _MOST_FILTERS)
+    total = len(banks["before"])
+    count = min(total, _MOST_FILTERS)
     columns = min(count, _FILTER_COLUMNS)
     rows, high = math.ceil(count / columns), len(banks)
     with new_figure(1.1 * columns + 1.0, 1.3 * high * rows + 0.6) as figure:
@@ -73,9 +65,11 @@ def bank_figure(view: View) -> Figure:
                 ax.text(-0.12, 0.5, when, ha="right", va="center", **place)
             if not below:
                 failing = _failing(view, index)
-                words = f"{index}" + (f": {failing[0]}" if failing else "")
-                ax.set_title(words, fontsize=8, color=JUMP_COLOR if failing else INK, pad=3)
-        left = f", the first {count} of {len(before)}" if count < len(before) else ""
+                words = f"{index}" + (f": {failing}" if failing else "")
+                ax.set_title(
+                    words, fontsize=8, color=colors.JUMP_COLOR if failing else colors.INK, pad=3
+                )
+        left = f", the first {count} of {total}" if count < total else ""
         figure.suptitle(f"The filters before and after the training{left}")
     return figure
 
@@ -93,19 +87,16 @@ _SHORT = {
 }
 
 
-def _failing(view: View, index: int) -> list[str]:
-    """Returns in short what is wrong with a filter."""
-    found = [
-        element["verdict"]
-        for element in view.result["elements"]
-        if element["filter"] == index and element["verdict"] != "healthy"
-    ]
-    return [_SHORT.get(verdict, verdict.replace("_", "\n")) for verdict in found]
+def _failing(view: View, index: int) -> str:
+    """Returns in short what is wrong with a filter; nothing of one that is right."""
+    verdicts = (e["verdict"] for e in view.result["elements"] if e["filter"] == index)
+    found = next((verdict for verdict in verdicts if verdict != "healthy"), "")
+    return _SHORT.get(found, found.replace("_", "\n"))
 
 
 def _draw_kernel(ax: Axes, kernel: Any, limit: float) -> None:
     if kernel.ndim == 1:
-        ax.plot(kernel, color=RUN_STYLES[0][0], linewidth=1.0)
+        ax.plot(kernel, color=colors.RUN_STYLES[0][0], linewidth=1.0)
         ax.set_ylim(-1.1 * limit, 1.1 * limit)
         return
     ax.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
@@ -122,7 +113,7 @@ def _draw_orientation(ax: Axes, view: View, index: int, when: str, kernel: Any) 
         half = (len(kernel) - 1) / 2
         dx, dy = 0.8 * half * math.cos(element[when]), 0.8 * half * math.sin(element[when])
         # Without a head: an orientation is the same after half a turn.
-        ax.plot([half - dx, half + dx], [half - dy, half + dy], color=INK, linewidth=1.2)
+        ax.plot([half - dx, half + dx], [half - dy, half + dy], color=colors.INK, linewidth=1.2)
 
 
 def _shown_lines(view: View) -> list[int]:
@@ -156,8 +147,8 @@ def _draw_line(ax: Axes, view: View, index: int) -> None:
     parameter = parameter_of(element)
     scale = parameter.scale
     for kind, style, color, words in (
-        ("start", "--", FAINT, "before the training"),
-        ("final", "-", RUN_STYLES[0][0], "after it"),
+        ("start", "--", colors.FAINT, "before the training"),
+        ("final", "-", colors.RUN_STYLES[0][0], "after it"),
     ):
         values, losses = data[f"{kind}-value-{index}"], data[f"{kind}-loss-{index}"]
         ax.plot(scale * values, losses, style, color=color, linewidth=1.4, label=words)
@@ -169,11 +160,11 @@ def _draw_line(ax: Axes, view: View, index: int) -> None:
             look: dict[str, Any] = {"markeredgecolor": "white", "markersize": 8, "zorder": 5}
             ax.plot(scale * value, height, mark, color=color, label=label, **look)
     if element["goal"] is not None:
-        look = {"color": TARGET_COLOR, "linewidth": 1.2, "linestyle": ":"}
+        look = {"color": colors.TARGET_COLOR, "linewidth": 1.2, "linestyle": ":"}
         ax.axvline(scale * element["goal"], label="lowest minimum", **look)
     unit = " [degrees]" if parameter.is_angle else ""
     ax.set_xlabel(element["name"] + unit, fontsize=9)
-    ax.set_title(spoken(element["verdict"]), fontsize=9, color=JUMP_COLOR)
+    ax.set_title(spoken(element["verdict"]), fontsize=9, color=colors.JUMP_COLOR)
     ax.tick_params(labelsize=8)
     ax.margins(y=0.15)
 
@@ -184,8 +175,10 @@ def gradients_figure(view: View) -> Figure:
         above, below = figure.subplots(2, 1, sharex=True)
         name_panels((above, below), ("losses", "shares"))
         losses = np.array(view.result["run"]["losses"], dtype=np.float64)
-        above.plot(losses, color=PALE, linewidth=0.8, label="of each batch")
-        above.plot(_smoothed(losses), color=RUN_STYLES[0][0], linewidth=1.6, label="smoothed")
+        above.plot(losses, color=colors.PALE, linewidth=0.8, label="of each batch")
+        above.plot(
+            _smoothed(losses), color=colors.RUN_STYLES[0][0], linewidth=1.6, label="smoothed"
+        )
         positive = losses[losses > 0]
         if len(positive) == len(losses) and positive.max() > 30 * positive.min():
             above.set_yscale("log")
@@ -207,9 +200,9 @@ def draw_shares(ax: Axes, view: View) -> None:
         shares = {name: _smoothed(sizes[name] / total) for name in shown if name in sizes}
     for index, (name, share) in enumerate(shares.items()):
         look: dict[str, Any] = {"linestyle": ":", "linewidth": 1.0}
-        look["color"] = OUTCOME_COLORS["frozen"]
+        look["color"] = colors.OUTCOME_COLORS["frozen"]
         if name in watched:
-            color, style, _ = RUN_STYLES[index % len(RUN_STYLES)]
+            color, style, _ = colors.RUN_STYLES[index % len(colors.RUN_STYLES)]
             look = {"linestyle": style, "linewidth": 1.6, "color": color}
         first_other = "largest others, not watched" if [name] == others[:1] else None
         ax.plot(np.where(share > 0, share, np.nan), label=watched.get(name, first_other), **look)
