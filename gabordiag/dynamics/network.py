@@ -22,7 +22,7 @@ from torch import Tensor
 from gabordiag.choices import PlaneName
 from gabordiag.dynamics.checkpoint import Checkpoint
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.theory import curvature_limit
+from gabordiag.dynamics.sharpness import Sharpness, measure_sharpness
 from gabordiag.dynamics.training import TrainingRun, rates_of, run_training
 from gabordiag.errors import InputError, UsageError, unknown_name
 from gabordiag.landscape.network import (
@@ -54,9 +54,6 @@ CAPTURED, MISMATCH = 0.8, 0.1
 _MARGIN, _LEAST = 0.15, 0.2
 # To this part of its height a line between two ends is resolved.
 _RESOLVED = 0.01
-# Eigenvalues that are computed at the end, moments of the run at which the largest is, and how near
-# to its limit lr times the largest is at the edge of stability.
-_EIGENVALUES, _SHARP_MOMENTS, _AT_EDGE = 3, 5, 0.2
 # Weights longer than this have run away.
 _LARGEST = 1e100
 # Places that are evaluated between two reports of progress, and shares of variance in the JSON.
@@ -105,110 +102,6 @@ class WeightLine:
             "error": finite_or_none(self.error),
             "points": len(self.t),
         }
-
-
-@dataclass(frozen=True, eq=False)
-class Sharpness:
-    """How the loss on the fixed batches curves along the run, beside what its steps can bear.
-
-    Attributes:
-        eigenvalues: The largest of the Hessian over all weights at the end, the largest first.
-        watched: Those over the watched numbers alone; none of none.
-        error: So near to each lies an eigenvalue.
-        steps: Moments of the run (n,).
-        largest: The largest eigenvalue there (n,), the sharpness.
-        lr: Learning rate; None where there is no single one.
-        limit: What lr times the largest must stay below; None where none is known.
-        reason: Why something is not known.
-    """
-
-    eigenvalues: tuple[float, ...] = ()
-    watched: tuple[float, ...] = ()
-    error: float | None = None
-    steps: tuple[int, ...] = ()
-    largest: tuple[float, ...] = ()
-    lr: float | None = None
-    limit: float | None = None
-    reason: str = ""
-
-    @property
-    def load(self) -> float | None:
-        """Returns lr x sharpness at the end over its limit: about 1 at the edge of stability."""
-        if self.lr is None or self.limit is None or not self.eigenvalues:
-            return None
-        return self.lr * self.eigenvalues[0] / self.limit
-
-    @property
-    def edge(self) -> str | None:
-        """Whether the run ends `below` the edge of stability, `at` it, or `above` it."""
-        if self.load is None:
-            return None
-        return (
-            "below" if self.load < 1 - _AT_EDGE else "at" if self.load <= 1 + _AT_EDGE else "above"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        largest = self.eigenvalues[0] if self.eigenvalues else 0.0
-        return {
-            "eigenvalues": list(self.eigenvalues),
-            "watched": list(self.watched),
-            "error": self.error,
-            "steps": list(self.steps),
-            "sharpness": list(self.largest),
-            "lr": self.lr,
-            "limit": self.limit,
-            "stable_lr": self.limit / largest if self.limit and largest > 0 else None,
-            "of_limit": self.load,
-            "edge": self.edge,
-            "reason": self.reason or None,
-        }
-
-
-def measure_sharpness(
-    loss: WeightLoss, path: Tensor, steps: Sequence[int], run: TrainingRun, seed: int
-) -> Sharpness:
-    """Returns the Hessian's largest eigenvalues at some moments of a run, by Lanczos' method.
-
-    Plain descent with rate lr is stable in a direction of curvature h while lr h < 2, and large
-    steps often train just there, at the edge of stability (Cohen et al. 2021, arXiv 2103.00065).
-    The limit is the optimizer's own (`dynamics.theory`).
-    """
-    rates, settings = set(run.rates.values()), run.settings
-    lr = rates.pop() if len(rates) == 1 and settings.schedule == "constant" else None
-    limit = curvature_limit(settings)
-    reason = "" if limit else f"No bound on the curvature is known for {settings.optimizer}."
-    if lr is None:
-        reason = "There is no single learning rate to compare with."
-    count = loss.weights.count
-    end = path[-1]
-    places = [place for watched in run.watched for place in loss.weights.places(watched)]
-
-    def among(vector: Tensor) -> Tensor:
-        full = vector.new_zeros(count)
-        full[places] = vector
-        return loss.gradient(end, full)[places]
-
-    chosen = np.unique(np.linspace(0, len(path) - 1, _SHARP_MOMENTS).round().astype(int)).tolist()
-    try:
-        largest = [
-            float(largest_eigenvalues(partial(loss.gradient, at), at[:count], 1, seed)[0][0])
-            for at in path[chosen[:-1]]
-        ]
-        values, _, error = largest_eigenvalues(
-            partial(loss.gradient, end), end[:count], min(_EIGENVALUES, count), seed
-        )
-        own = np.zeros(0)
-        if places:
-            number = min(_EIGENVALUES, len(places))
-            own = largest_eigenvalues(among, end[places], number, seed)[0]
-    except InputError as failed:
-        # Not every operation has a second derivative.
-        return Sharpness(lr=lr, limit=limit, reason=str(failed))
-    return Sharpness(
-        tuple(values.tolist()), tuple(own.tolist()), error, tuple(steps[i] for i in chosen),
-        (*largest, float(values[0])), lr, limit, reason,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -419,6 +312,8 @@ def sweep_network(
         )
     rates = rates_of(training, watched, lr, settings.lr)
     weights = Weights(training)
+    if kind == "axes" and not {w.element.name for w in watched} <= set(weights.learned):
+        raise UsageError("axes are learned numbers, and requires_grad is False for one of these.")
     if weights.count < 2:
         raise UsageError("a plane needs a model with at least 2 learned weights.")
     with training.kept(seed):

@@ -153,7 +153,7 @@ def largest_eigenvalues(
         eigenvector (m,) of length 1; the largest residual: so near to each of them lies an
         eigenvalue of H.
     """
-    size = like.numel()
+    size, count = like.numel(), min(count, like.numel())
     room = max(count + 2, int(_BASIS_BYTES // (size * like.element_size())))
     basis = like.new_zeros(min(size, _PRODUCTS, room), size)
     draw = torch.Generator().manual_seed(seed)

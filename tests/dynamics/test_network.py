@@ -36,6 +36,17 @@ class Normed(nn.Module):
         return self.head(self.drop(torch.relu(self.norm(self.conv(x))).mean(dim=(2, 3))))
 
 
+class Scale(nn.Module):
+    """One weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * x.flatten(1)
+
+
 def perceptron(*sizes: int, activation: type[nn.Module] = nn.Tanh) -> nn.Module:
     layers: list[nn.Module] = [nn.Flatten()]
     for wide, thin in itertools.pairwise(sizes):
@@ -303,7 +314,7 @@ def test_the_largest_eigenvalues_are_those_of_the_whole_hessian() -> None:
     head = slice(26 * 4, 26 * 4 + 12)
     own = torch.linalg.eigvalsh(hessian[head, head]).flip(0)
     np.testing.assert_allclose(sharp.watched, own[:3], atol=1e-3 * float(own[0]))
-    for step, largest in zip(sharp.steps, sharp.largest, strict=True):
+    for step, largest in zip(sharp.steps, sharp.sharpness, strict=True):
         place(training.model, path[step])
         assert largest == pytest.approx(float(torch.linalg.eigvalsh(hessian_of(training)[1])[-1]))
 
@@ -417,6 +428,15 @@ def test_what_is_refused() -> None:
         gd.sweep(training, plane="best")  # type: ignore[call-overload]
     with pytest.raises(UsageError, match="axes are two watched numbers, not 1"):
         gd.sweep(training, over="1.weight[0,0]")
+    frozen = made(lambda: perceptron(25, 4, 3))
+    frozen.model[1].weight.requires_grad_(False)  # type: ignore[index, union-attr, operator]
+    with pytest.raises(UsageError, match="requires_grad"):
+        gd.sweep(frozen, over=("1.weight[0,0]", "1.bias[0]"))
+    watched = gd.sweep(frozen, plane="pca", params=["1.weight[0,0]", "1.bias"], points=2, steps=9)
+    assert watched.directions.shape == (2, 4 + 4 * 3 + 3)
+    assert len(watched.sharpness.watched) == 3
+    with pytest.raises(UsageError, match="at least 2 learned"):
+        gd.sweep(made(lambda: Scale()), plane="pca")
     with pytest.raises(UsageError, match="over is for"):
         gd.sweep(training, over="1.weight", plane="pca")
     with pytest.raises(UsageError, match="is of a training"):
