@@ -127,7 +127,7 @@ class NetworkPlane(Result):
         origin: Weights at (0, 0).
         directions: Of the plane (2, weights).
         batches: How many every loss is the mean over.
-        evaluations: Losses computed.
+        evaluations: Losses that all this shows, each on all the batches.
     """
 
     grid = (("a", "a"), ("b", "b"))
@@ -386,7 +386,7 @@ def sweep_network(
         origin=origin,
         directions=directions,
         batches=len(batches),
-        evaluations=loss.evaluations,
+        evaluations=len(places) + 2 * len(path) + sum(len(line.t) for line in lines),
     )
 
 

@@ -73,11 +73,6 @@ class WeightLoss:
         self.weights, self.state = Weights(training), state
         self._evaluation = Evaluation(training, batches, seed, _ROOM)
 
-    @property
-    def evaluations(self) -> int:
-        """Losses computed so far, each on all the batches."""
-        return self._evaluation.count
-
     def __call__(self, vectors: Tensor) -> FloatArray:
         """Returns the losses (n,) at vectors (n, m)."""
         like = {name: self.state[name] for name in self.weights.shapes}

@@ -398,7 +398,7 @@ def network(view: View) -> list[Block]:
     shares = ", ".join(f"{share:.1%}" for share in result["variance"][:5])
     text = (
         f"Every loss is the mean over {counted(result['batches'], 'batch', 'batches')}, the same "
-        f"for all of {result['evaluations']} evaluations; the plane goes through all "
+        f"at all {result['evaluations']} places; the plane goes through all "
         f"{result['weights']} learned weights at the end of {run['steps']} steps of "
         f"{run_settings(run)}."
     )

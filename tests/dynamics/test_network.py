@@ -118,6 +118,27 @@ def test_the_grid_is_that_of_a_plain_loop(plane: str, dtype: torch.dtype, within
             assert math.isclose(mean_loss(training), found.loss[i, j], rel_tol=within)
 
 
+def test_dropout_and_shuffled_batches_draw_the_same_at_every_place() -> None:
+    training = made(lambda: Normed(drop=0.5))
+    data = torch.utils.data.TensorDataset(*map(torch.cat, zip(*training.batches, strict=True)))
+    loader = torch.utils.data.DataLoader(data, batch_size=12, shuffle=True)
+    training = gd.Training(training.model, loader, training.loss)
+    found = gd.sweep(training, plane="random", points=6, lr=0.1, steps=9)
+    with training.kept(0):
+        batches = training.fixed(8)
+    state = training.state()
+    for i, j in itertools.product((0, 3, 5), (1, 4)):
+        place(training.model, found.origin[: found.directions.shape[1]])
+        moved = found.a[i] * found.directions[0] + found.b[j] * found.directions[1]
+        place(training.model, flat(weights(training.model)) + moved)
+        losses = []
+        for x, y in batches:
+            torch.manual_seed(0)
+            losses.append(float(training.loss(training.model(x), y).detach()))
+        assert found.loss[i, j] == pytest.approx(np.mean(losses), rel=1e-12)
+    training.load(state)
+
+
 def test_random_directions_are_as_long_as_the_filters() -> None:
     training = made(Normed)
     found = gd.sweep(training, plane="random", points=3, lr=0.1, steps=5)
@@ -446,14 +467,21 @@ def test_what_is_refused() -> None:
 
 
 TRAIN = """
-import torch, gabordiag as gd
+import os, torch, gabordiag as gd
 from torch import nn
+
+def loss(output, target):
+    loss.left -= 1
+    if not loss.left:
+        raise KeyboardInterrupt
+    return nn.functional.mse_loss(output, target)
 
 def build():
     torch.manual_seed(0)
     x = torch.randn(20, 4)
+    loss.left = int(os.environ.get("STOP", 0))
     model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))
-    return gd.Training(model, [(x, x.sum(1, keepdim=True))], nn.functional.mse_loss)
+    return gd.Training(model, [(x, x.sum(1, keepdim=True))], loss)
 """
 
 
@@ -481,6 +509,31 @@ def test_the_command(tmp_path: Path, monkeypatch, capsys) -> None:
     over = ["--over", "0.weight[0,0]:-1:1:5", "--over", "0.weight[0,1]"]
     assert run([*call, *over, "--out", "axes", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["result"]["points"] == [5, 41]
+
+
+@pytest.mark.parametrize("stop", [25, 60])
+def test_an_interrupted_command_goes_on(stop: int, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "_PART", 1e9)
+    (tmp_path / "train.py").write_text(TRAIN)
+    call = ["sweep", "--objective", "train.py:build", "--steps", "40", "--plane", "random"]
+    call += ["--points", "11", "--no-plots", "--json"]
+    assert run([*call, "--out", "whole"]) == 0
+    monkeypatch.setenv("STOP", str(stop))
+    assert run([*call, "--out", "part"]) == 130
+    assert (tmp_path / "part" / "checkpoint.pt").exists()
+    monkeypatch.delenv("STOP")
+    capsys.readouterr()
+    assert run(["sweep", "--resume", "part", "--json", "--no-plots"]) == 0
+    assert not list(tmp_path.glob("part/*.pt"))
+    whole, part = (
+        json.loads((tmp_path / n / "result.json").read_text()) for n in ("whole", "part")
+    )
+    for of in (whole["result"], part["result"]):
+        del of["run"]["seconds"]
+    assert part["result"] == whole["result"]
+    assert part["files"] == whole["files"]
 
 
 @pytest.mark.parametrize(
