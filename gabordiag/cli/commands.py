@@ -149,9 +149,11 @@ def sweep_command(
 ) -> Any:
     """Loss, gradients, and every critical point with a proof.
 
-    Given --over twice: the surface over two parameters, with the minima found. Of a training
-    (--objective that makes a gd.Training): the loss on a --plane through all weights with the run's
-    path, and whether that picture shows the run. The options from --optimizer on are the run's.
+    Given --over twice: the surface over two parameters, with the minima found.
+
+    Of a training (an --objective that makes a gd.Training): the loss on a
+    --plane through all weights with the run's path, and whether that picture
+    shows the run. The options from --optimizer on are the run's.
     """
     from gabordiag.api import as_objective, as_plane
     from gabordiag.landscape.surface import sweep_surface

@@ -361,8 +361,10 @@ def sweep_network(
     at_other, captured_other = project(learned, learned[-1], other)
     apart = mismatch(true, loss.on_grid(path[-1], other, at_other))
     variance = main_directions(learned)[1]
-    report(0, 1, "measuring the curvature")
-    sharpness = measure_sharpness(loss, path, moments.tolist(), run, seed)
+    sharpness = measure_sharpness(
+        loss, path, moments.tolist(), run, seed,
+        lambda done, total: report(done, total, "measuring the curvature"),
+    )  # fmt: skip
     if checkpoint is not None:
         names = ("losses", *map(str, range(1, seeds)))
         for file in (Path(checkpoint), *(_beside(checkpoint, name) for name in names)):

@@ -20,6 +20,7 @@ from gabordiag.errors import InputError
 from gabordiag.landscape.network import largest_eigenvalues
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.weights import WeightLoss
+from gabordiag.results import Progress
 
 # Eigenvalues that are computed at the end, and moments of the run at which the largest is.
 _EIGENVALUES, _MOMENTS = 3, 5
@@ -72,7 +73,12 @@ class Sharpness:
 
 
 def measure_sharpness(
-    loss: WeightLoss, path: Tensor, steps: Sequence[int], run: TrainingRun, seed: int
+    loss: WeightLoss,
+    path: Tensor,
+    steps: Sequence[int],
+    run: TrainingRun,
+    seed: int,
+    progress: Progress,
 ) -> Sharpness:
     """Returns the Hessian's largest eigenvalues at some moments of a run, by Lanczos' method."""
     rates, settings = set(run.rates.values()), run.settings
@@ -100,7 +106,11 @@ def measure_sharpness(
         return values, error
 
     try:
-        sharpness = [float(eigenvalues(at, slice(None), 1)[0][0]) for at in path[chosen[:-1]]]
+        sharpness = []
+        for index, moment in enumerate(chosen[:-1]):
+            progress(index, len(chosen))
+            sharpness.append(float(eigenvalues(path[moment], slice(None), 1)[0][0]))
+        progress(len(sharpness), len(chosen))
         values, error = eigenvalues(path[-1], slice(None), _EIGENVALUES)
         own = eigenvalues(path[-1], places, _EIGENVALUES)[0] if places else np.zeros(0)
     except InputError as failed:

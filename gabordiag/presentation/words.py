@@ -402,6 +402,12 @@ def network(view: View) -> list[Block]:
         f"{result['weights']} learned weights at the end of {run['steps']} steps of "
         f"{run_settings(run)}."
     )
+    if result["plane"] == "random":
+        text += (
+            " Its directions are as long as the filters. Where a layer is followed by a "
+            "normalisation, that scaling alone sets how sharp the picture looks: do not compare it "
+            "with another network's."
+        )
     columns = ("plane", "path's variance in it", "largest mismatch of the loss")
     return [
         verdict(result),

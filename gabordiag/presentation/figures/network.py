@@ -46,7 +46,7 @@ def _title(view: View) -> str:
     result = view.result
     return (
         f"This picture {spoken(result['verdict'])}: "
-        f"{result['captured']:.1%} of the path's variance lies in the plane"
+        f"it holds {result['captured']:.1%} of the path's variance"
     )
 
 
