@@ -185,14 +185,18 @@ class NetworkPlane(Result):
         """Whether the picture shows the run, and why."""
         worst = self._worst
         true, drawn = self.path_loss[worst], self.path_drawn[worst]
-        left = f" The path is outside the picture at {self.outside} of {len(self.steps)} moments."
+        notes = ""
+        if self.outside:
+            notes = f" It is outside the picture at {self.outside} of {len(self.steps)} moments."
+        if self.steps[-1] < self.run.settings.steps:
+            notes += f" The weights ran away: the path ends at step {self.steps[-1]}."
         return (
             f"This picture {'shows' if self.shows else 'does not show'} the run: "
             f"{_percent(self.captured)} of the path's variance lies in the plane (at least "
             f"{_percent(CAPTURED)} is asked for), and the loss drawn differs from the true one by "
             f"up to {_percent(self.mismatch)} of what the run goes through (at most "
             f"{_percent(MISMATCH)} is allowed), most at step {self.steps[worst]}: "
-            f"{_loss(true)}, drawn {_loss(drawn)}.{left if self.outside else ''}"
+            f"{_loss(true)}, drawn {_loss(drawn)}.{notes}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -333,7 +337,7 @@ def sweep_network(
         )[0]  # fmt: skip
 
     run = train(0, moments.tolist())
-    path = _finite_path(run, least=3)
+    path = _finite_path(run, least=2)
     loss = WeightLoss(training, batches, run.final, seed)
     learned = path[:, : weights.count]
     origin, directions, axes = _plane(kind, training, loss, path, watched, seed)

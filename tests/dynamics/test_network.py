@@ -466,6 +466,20 @@ def test_what_is_refused() -> None:
         gd.sweep(training, plane="pca", lr=1e300, steps=5)
 
 
+def test_runs_that_end_early_and_paths_outside_the_picture() -> None:
+    training, _ = quadratic()
+    assert len(gd.sweep(training, plane="pca", points=2, steps=1).path) == 2
+    away = gd.sweep(training, plane="pca", points=3, lr=1e3, steps=60)
+    assert 1 < len(away.steps) < 61
+    assert f"the path ends at step {away.steps[-1]}" in away.headline
+    window = [(5.0, 6.0), (5.0, 6.0)]
+    found = gd.sweep(training, plane="random", points=3, steps=10, range=window)
+    assert found.outside == 11
+    assert not found.shows
+    assert found.to_dict()["path_error"] is None
+    assert "outside the picture at 11 of 11 moments" in found.headline
+
+
 TRAIN = """
 import os, torch, gabordiag as gd
 from torch import nn
