@@ -213,7 +213,9 @@ class _Reader(LogRun):
         evidence = {"step": step, "loss": loss if math.isfinite(loss) else None}
         before = self.losses[max(0, row - GROWTH_ROWS) : row]
         highest = float(np.nanmax(self.losses[:row], initial=0.0))
-        grew = len(before) >= 2 and before[-1] > max(GROWTH * before[0], WILD_SPREAD * highest) > 0
+        # In a few rows, or slowly: since the first.
+        rose = len(before) >= 2 and before[-1] > GROWTH * min(before[0], self.losses[0])
+        grew = rose and before[-1] > WILD_SPREAD * highest > 0
         if grew:
             text = f"The loss grew without bound and broke at step {step}: lower the learning rate."
             return self._result("step_too_large", text, evidence, ("nonfinite",))
