@@ -205,16 +205,17 @@ def _network_plane(
 
     settings, more = session.settings, dict[str, Any]()
     plane = settings["plane"]
+    count = PLANE_POINTS if settings["points"] is None else settings["points"]
     if plane in (None, "axes"):
         names = [one.name for one in swept]
         more["over"] = names if len(names) > 1 else names[0]
-        more["points"] = tuple(one.points or settings["points"] or PLANE_POINTS for one in swept)
+        more["points"] = tuple(count if one.points is None else one.points for one in swept)
         if any(one.low is not None for one in swept):
             more["range"] = [(one.low, one.high) for one in swept]
         plane = settings["plane"] = "axes"
     else:
         settings.leave_out(["over"], f"beside --plane {plane}")
-        more["points"] = settings["points"] or PLANE_POINTS
+        more["points"] = count
         more["params"] = keywords.get("param", ())
     if isinstance(subject, Training):
         more["lr"] = _training_rates(settings, keywords)

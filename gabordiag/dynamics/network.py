@@ -306,8 +306,8 @@ def sweep_network(
     report = progress or (lambda done, total, what: None)
     if kind not in get_args(PlaneName):
         raise unknown_name("plane", kind, dict.fromkeys(get_args(PlaneName)))
-    if min(points) < 2:
-        raise UsageError("a plane needs at least 2 values along each side.")
+    if min(points) < 2 or seeds < 1:
+        raise UsageError("a plane needs at least 2 values along each side, and 1 seed.")
     watched = find_watched(training.model, params) if params else ()
     if kind == "axes" and (len(watched) != 2 or "vector" in {w.kind for w in watched}):
         raise UsageError(
