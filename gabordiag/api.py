@@ -19,7 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from torch.nn import Module
 
-from gabordiag.choices import Number, OptimizerName, ParameterName, ScheduleName, plain
+from gabordiag.choices import (
+    Number,
+    OptimizerName,
+    ParameterName,
+    PlaneName,
+    ScheduleName,
+    plain,
+)
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -48,6 +55,7 @@ if TYPE_CHECKING:
     from gabordiag.checks.verify import Check
     from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
     from gabordiag.diagnosis.verdict import Diagnosis
+    from gabordiag.dynamics.network import NetworkPlane
     from gabordiag.explorer.exploration import Exploration
 
 Several = Sequence[Any] | Any
@@ -124,6 +132,28 @@ def as_plane(thing: Any, over: Sequence[str], **own: Any) -> Objective:
 
 @overload
 def sweep(
+    thing: Training,
+    over: str | tuple[str, str] | list[str] = "theta",
+    points: int | tuple[int, int] | None = None,
+    *,
+    plane: PlaneName = "axes",
+    optimizer: OptimizerName = "sgd",
+    lr: Number | Mapping[str, Number] = 0.01,
+    momentum: Number = 0.0,
+    steps: int = 500,
+    nesterov: bool = False,
+    schedule: ScheduleName = "constant",
+    params: str | Sequence[str] = (),
+    range: Sequence[tuple[float | None, float | None]] = (),
+    seed: int = 0,
+    seeds: int = 1,
+    checkpoint: str | Path | None = None,
+    progress: Callable[..., None] | None = None,
+) -> NetworkPlane: ...
+
+
+@overload
+def sweep(
     thing: Any,
     over: str = "theta",
     points: int | None = None,
@@ -148,23 +178,30 @@ def sweep(
     points: int | tuple[int, int] | None = None,
     *,
     max_seconds: Number | None = None,
-    **own: Unpack[OwnOptionsAndStart],
-) -> Sweep | Surface:
+    **own: Any,
+) -> Sweep | Surface | NetworkPlane:
     """Returns the loss and its gradient over one parameter, or over two.
 
+    Of a `Training`, the loss on a plane through all weights of its model, with the path of a run.
+
     Args:
-        thing: An `Experiment`, or your own function or module.
+        thing: An `Experiment`, your own function or module, or a `Training`.
         over: The parameter, or two. Of a function or module of several parameters, the others are
             held at their start.
         points: Values of each, over one period or the whole range: one number for both of two, or
-            two numbers. Default: 721 of one parameter, 181 of each of two.
+            two numbers. Default: 721 of one parameter, 181 of each of two, 41 of a plane's sides.
         max_seconds: About how long your own function or module of one parameter may be evaluated;
             `left_out` of the result says what there was no time for.
-        own: As in `as_objective`.
+        own: As in `as_objective`. Of a `Training`, the settings of `diagnose` for its run, and
+            `plane` with the keywords of `sweep_network`: `random` (filter-normalised directions;
+            they are biased where layers are normalised), `pca` (the main directions of the run's
+            path), `gradient` (that at the end, and the sharpest direction), or `axes`, the two
+            watched numbers in `over`. The model is as it was afterwards.
 
     Returns:
         A `Sweep`, with all critical points and a proof; over two parameters a `Surface`, with those
-        that were found.
+        that were found; of a `Training` a `NetworkPlane`, whose `headline` says whether the picture
+        shows the run.
 
     Raises:
         UsageError: An unknown parameter, or numbers of points that do not fit.
@@ -177,6 +214,10 @@ def sweep(
         >>> [(point.kind, round(abs(point.value), 6)) for point in found.landscape.points]
         [('minimum', 1.0), ('maximum', 0.0), ('minimum', 1.0)]
     """
+    if "plane" in own or isinstance(thing, Training):
+        if max_seconds is not None:
+            raise UsageError("max_seconds is for one parameter.", "Leave it out.")
+        return _sweep_training(as_training(thing), over, plain(points), **own)
     if isinstance(over, str):
         if isinstance(points, tuple):
             raise UsageError("one parameter takes one number of points.")
@@ -187,6 +228,49 @@ def sweep(
         raise UsageError("max_seconds is for one parameter.", "Leave it out.")
     plane, points = as_plane(thing, over, **own), plain(points)
     return sweep_surface(plane, (points, points) if isinstance(points, int) else points)
+
+
+def _sweep_training(
+    training: Any,
+    over: str | Sequence[str],
+    points: Any,
+    plane: str = "axes",
+    optimizer: OptimizerName = "sgd",
+    lr: Number | Mapping[str, Number] = DEFAULT_RATE,
+    momentum: Number = 0.0,
+    steps: int = 500,
+    nesterov: bool = False,
+    schedule: ScheduleName = "constant",
+    params: str | Sequence[str] = (),
+    **more: Any,
+) -> NetworkPlane:
+    """`sweep` of a training.
+
+    Raises:
+        UsageError: It is none, or names that have no effect.
+    """
+    from gabordiag.dynamics.network import sweep_network
+
+    if not isinstance(training, Training):
+        raise UsageError("a plane through all weights is of a training.", HOW_TO_BUILD)
+    if plane == "axes":
+        params = over
+        if over == DEFAULT_PARAMETER:
+            raise UsageError(
+                "a training is swept on a plane of all its weights.",
+                "Give plane (random, pca, gradient), or two of its numbers as over; "
+                "`gabordiag diagnose` judges them element by element.",
+            )
+    elif over != DEFAULT_PARAMETER:
+        raise UsageError("over is for plane='axes'.", "Name what is watched in params.")
+    (rate, *_), own_rates = _rates(lr)
+    settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, schedule, steps)
+    counts = (points, points) if isinstance(points, int) else points
+    more |= {} if counts is None else {"points": counts}
+    ranges = more.pop("range", ())
+    return sweep_network(
+        training, plane, settings, own_rates or rate, params=params, ranges=ranges, **more
+    )
 
 
 def optimize(

@@ -15,6 +15,8 @@ OptimizerName = Literal[
     "sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "radam", "rprop",
     "asgd", "lbfgs",
 ]  # fmt: skip
+# Of a plane through all weights of a network.
+PlaneName = Literal["random", "pca", "gradient", "axes"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine", "one-cycle"]
 LossName = Literal["rmse", "mse", "cosine"]
 Padding = Literal["valid", "same", "circular"]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import typer
 from typer import Argument, Option
 
-from gabordiag.choices import OptimizerName, ParameterName, ScheduleName
+from gabordiag.choices import OptimizerName, ParameterName, PlaneName, ScheduleName
 from gabordiag.cli.options import (
     ExperimentOptions,
     InputOptions,
@@ -33,6 +33,7 @@ from gabordiag.cli.options import (
 from gabordiag.cli.session import Bars, Session, Settings, experiment_from, option, subject_from
 from gabordiag.cli.values import (
     Named,
+    Over,
     named,
     parse_angle,
     parse_formats,
@@ -78,6 +79,10 @@ _RESUME = Option(
     help="Go on with an interrupted run, in its folder.",
 )
 
+# Of `sweep`, where a training is run.
+_OF_A_RUN = (
+    "plane", "points", "seeds", "optimizer", "lr", "momentum", "nesterov", "schedule", "steps",
+)  # fmt: skip
 # Of a plane of starts, where no other is given.
 _PLANE_RATE, _PLANE_STEPS = 0.01, 500
 
@@ -130,34 +135,61 @@ def sweep_command(
         help="The parameter that varies; given twice, a surface over two.",
     ),
     max_seconds: float | None = _MAX_SECONDS,
+    plane: str | None = choice(
+        None,
+        PlaneName,
+        "Of a training: a plane through all weights; random (filter-normalised), pca (the run's "
+        "main directions), gradient (and the sharpest direction), axes (the two of --over).",
+    ),
+    points: int | None = Option(None, help="Values along each side of --plane [default: 41]."),
+    seeds: int = Option(
+        1, help="Trainings with the next seeds beside --plane, and the barriers between their ends."
+    ),
+    optimizer: str = _OPTIMIZER,
+    lr: list[Named] = _RATES,
+    momentum: float = _MOMENTUM,
+    nesterov: bool = _NESTEROV,
+    schedule: str = _SCHEDULE,
+    steps: int = steps_option(500),
+    resume: Path | None = _RESUME,
 ) -> Any:
     """Loss, gradients, and every critical point with a proof.
 
     Given --over twice: the surface over two parameters, with the minima found.
+
+    Of a training (an --objective that makes a gd.Training): the loss on a
+    --plane through all weights with the run's path, and whether that picture
+    shows the run. The options from --optimizer on are the run's.
     """
     from gabordiag.api import as_objective, as_plane
     from gabordiag.landscape.plan import make_plan, planned_sweep
     from gabordiag.landscape.surface import sweep_surface
+    from gabordiag.own.training import Training
 
+    _require_alone(session.settings, resume)
     swept = [named("--over", parse_over)(text) for text in over]
     if len(swept) > 2:
         raise UsageError(
             f"{len(swept)} parameters cannot be swept at once.", "Give --over once or twice."
         )
     subject, keywords = subject_from(session)
+    is_plane = plane is not None or isinstance(subject, Training)
+    if max_seconds is not None and (is_plane or len(swept) == 2):
+        raise UsageError("--max-seconds is for one parameter.", "Leave it out.")
+    if is_plane:
+        return _network_plane(session, subject, keywords, swept)
+    session.settings.leave_out((*_OF_A_RUN, "resume"), "but on a plane of a training")
     if session.settings["objective"] is None:
         for name, low, high, _ in swept:
             if name in ("theta", "psi"):
                 session.warn_of_degrees("--over", low, high)
     if len(swept) == 2:
         one, other = swept
-        if max_seconds is not None:
-            raise UsageError("--max-seconds is for one parameter.", "Leave it out.")
-        plane = as_plane(subject, [one.name, other.name], **keywords)
+        objective_of_two = as_plane(subject, [one.name, other.name], **keywords)
         counts, ranges = (one.points, other.points), (one[1:3], other[1:3])
         session.open_folder()
         with session.progress("sweeping") as bar:
-            return sweep_surface(plane, counts, ranges, progress=bar).view()
+            return sweep_surface(objective_of_two, counts, ranges, progress=bar).view()
     ((name, low, high, points),) = swept
     objective = as_objective(subject, name, **keywords)
     # Refused before there is a folder.
@@ -166,6 +198,47 @@ def sweep_command(
     session.open_folder()
     with session.progress("sweeping", objective):
         return planned_sweep(objective, plan, points, low, high).view()
+
+
+def _network_plane(
+    session: Session, subject: Any, keywords: Mapping[str, Any], swept: Sequence[Over]
+) -> Any:
+    """`sweep` of a training: a plane through all weights.
+
+    Raises:
+        UsageError: It is none, or an option that has no effect on one.
+    """
+    from gabordiag.api import sweep
+    from gabordiag.dynamics.checkpoint import CHECKPOINT
+    from gabordiag.dynamics.network import DEFAULT_POINTS as PLANE_POINTS
+    from gabordiag.own.training import Training
+
+    settings, more = session.settings, dict[str, Any]()
+    plane = settings["plane"]
+    count = PLANE_POINTS if settings["points"] is None else settings["points"]
+    if plane in (None, "axes"):
+        names = [one.name for one in swept]
+        more["over"] = names if len(names) > 1 else names[0]
+        more["points"] = tuple(count if one.points is None else one.points for one in swept)
+        if any(one.low is not None for one in swept):
+            more["range"] = [(one.low, one.high) for one in swept]
+        plane = settings["plane"] = "axes"
+    else:
+        settings.leave_out(["over"], f"beside --plane {plane}")
+        more["points"] = count
+        more["params"] = keywords.get("param", ())
+    if isinstance(subject, Training):
+        more["lr"] = _training_rates(settings, keywords)
+    of_run = ("optimizer", "momentum", "nesterov", "schedule", "steps", "seed", "seeds")
+    with session.progress("training") as bar:
+        return sweep(
+            subject,
+            plane=plane,
+            checkpoint=session.open_folder().path / CHECKPOINT,
+            progress=bar,
+            **{name: settings[name] for name in of_run},
+            **more,
+        ).view()
 
 
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
@@ -343,14 +416,16 @@ def diagnose_command(
     from gabordiag.dynamics.checkpoint import CHECKPOINT
     from gabordiag.dynamics.replay import log_columns
     from gabordiag.dynamics.run import trajectory_name
-    from gabordiag.own.training import Training
+    from gabordiag.own.training import Training, find_watched
 
     settings = session.settings
     _require_alone(settings, resume)
     subject, keywords = subject_from(session)
     rates: Any
     if isinstance(subject, Training):
-        labels, rates = _watched(settings, subject, keywords)
+        rates = _training_rates(settings, keywords)
+        watched = find_watched(subject.model, keywords.get("param", ()))
+        labels = tuple(element.label for element in watched)
         objective = line = start = None
         more = {name: keywords[name] for name in ("param", "seed")}
         folder = session.open_folder()
@@ -608,14 +683,10 @@ def _refuse_stray(values: Sequence[Named], learn: Sequence[str]) -> None:
         )
 
 
-def _watched(
-    settings: Settings, training: Any, keywords: Mapping[str, Any]
-) -> tuple[Sequence[str], list[float] | dict[str, float]]:
-    """Returns the labels of a training's watched elements, and the learning rates by name."""
-    from gabordiag.own.training import find_watched
-
+def _training_rates(settings: Settings, keywords: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the learning rates of a training by name."""
     stray = sorted(set(keywords) - {"param", "seed"})
-    if settings["from_log"] is not None:
+    if settings.get("from_log") is not None:
         stray.append("from_log")
     if stray:
         raise UsageError(
@@ -625,9 +696,7 @@ def _watched(
     plain, rates = split_named(settings["lr"])
     if len(plain) > 1:
         raise UsageError("a training has one learning rate without a name.", "Name the others.")
-    rates |= {"others": plain[0]} if plain else {}
-    watched = find_watched(training.model, keywords.get("param", ()))
-    return [element.label for element in watched], rates
+    return rates | ({"others": plain[0]} if plain else {})
 
 
 class Listed(NamedTuple):

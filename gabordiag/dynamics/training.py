@@ -7,7 +7,8 @@ read afterwards: the run costs little more than the plain loop.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from gabordiag.errors import UsageError
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import user_code
 from gabordiag.own.training import Batch, BatchStream, State, Training, Watched
+from gabordiag.own.weights import Weights
 
 # Whose rate holds for all parameters that have none of their own.
 OTHERS = "others"
@@ -52,6 +54,7 @@ class TrainingRun:
         start: All tensors of the model before the run, by name.
         final: After it.
         seconds: That it took.
+        snapshots: All weights, as `Weights` lays them out, at the steps asked for (k, m).
     """
 
     watched: tuple[Watched, ...]
@@ -68,6 +71,23 @@ class TrainingRun:
     start: State = field(repr=False)
     final: State = field(repr=False)
     seconds: float = 0.0
+    snapshots: Tensor | None = field(default=None, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON says of the settings."""
+        settings, ((common, _), *others) = self.settings, Counter(self.rates.values()).most_common()
+        named = {name: rate for name, rate in self.rates.items() if rate != common}
+        return {
+            "optimizer": settings.optimizer,
+            # One number where all rates are equal, else those that differ from most.
+            "lr": {**named, OTHERS: common} if others else common,
+            "momentum": settings.momentum,
+            "nesterov": settings.nesterov,
+            "schedule": settings.schedule,
+            "steps": settings.steps,
+            "losses": self.losses.tolist(),
+            "seconds": self.seconds,
+        }
 
     @property
     def total(self) -> FloatArray:
@@ -122,6 +142,7 @@ def run_training(
     progress: Callable[[int, int, float], None] | None = None,
     batches: Sequence[Batch] = (),
     checkpoint: str | Path | None = None,
+    snapshots: Collection[int] = (),
 ) -> tuple[TrainingRun, float, float | None]:
     """Trains the model, watching some of its elements; the model comes back as it was.
 
@@ -139,6 +160,7 @@ def run_training(
         batches: On which to score the model at the end. Default: the last batch.
         checkpoint: File that holds the training's state meanwhile; if it exists, the training goes
             on from there, and the listener gets the steps before it, too.
+        snapshots: Steps before which all weights are kept.
 
     Returns:
         The run; mean loss and mean metric on `batches` at its end.
@@ -149,6 +171,8 @@ def run_training(
     """
     what = {"settings": asdict(settings), "rates": dict(rates), "seed": seed, "first": first}
     what["watched"] = [element.label for element in watched]
+    if snapshots:
+        what["snapshots"] = sorted(snapshots)
     saved = None if checkpoint is None else Checkpoint(checkpoint, what)
     with training.kept(seed):
         _place(training, watched, starts or {})
@@ -156,7 +180,7 @@ def run_training(
         trainer = _Trainer(training, watched, settings, rates, turning or {})
         began = time.perf_counter()
         stream = BatchStream(training, first)
-        record = _Record(trainer, listener)
+        record = _Record(trainer, listener, snapshots)
         if saved is not None and saved.content is not None:
             began -= _go_on(saved.content, start, trainer, stream, record)
         for step in range(record.count, settings.steps + 1):
@@ -341,8 +365,15 @@ class _Trainer:
 class _Record:
     """Rows of raw copies, read in blocks."""
 
-    def __init__(self, trainer: _Trainer, listener: Callable[[Step], None] | None) -> None:
+    def __init__(
+        self,
+        trainer: _Trainer,
+        listener: Callable[[Step], None] | None,
+        snapshots: Collection[int],
+    ) -> None:
         self._trainer, self._listener = trainer, listener
+        self._weights, self._asked = Weights(trainer.training), frozenset(snapshots)
+        self._snapshots: list[Tensor] = []
         # Of every step the watched tensors, flat, with their gradients (2, m).
         self._raw: list[Tensor] = []
         self._norms: list[Tensor] = []
@@ -366,6 +397,7 @@ class _Record:
             "losses": list(self._losses),
             "lrs": list(self._lrs),
             "arrived": dict(self._arrived),
+            "snapshots": list(self._snapshots),
         }
 
     def restore(self, parts: Mapping[str, Any]) -> None:
@@ -374,10 +406,15 @@ class _Record:
         self._norms = [] if parts["norms"] is None else list(parts["norms"])
         self._losses, self._lrs = list(parts["losses"]), list(parts["lrs"])
         self._arrived = dict(parts["arrived"])
+        self._snapshots = list(parts["snapshots"])
 
     def take(self, loss: float) -> None:
         """Copies what is watched."""
-        values, slopes = [], []
+        if self.count in self._asked:
+            self._snapshots.append(self._weights.vector(self._trainer.training.tensors()).cpu())
+        # Of nothing that is watched the copies are empty.
+        empty = next(iter(self._trainer.learned.values())).detach().new_zeros(0)
+        values, slopes = [empty], [empty]
         for name, tensor in self._trainer.tensors.items():
             values.append(tensor.detach().reshape(-1))
             self._arrived[name] |= tensor.grad is not None
@@ -425,7 +462,8 @@ class _Record:
                 value = coordinate = np.unwrap(np.arctan2(sin, cos)) / 2
                 slope = 2 * (cos * slopes[:, place + 1] - sin * slopes[:, place])
             columns.append((value, coordinate, slope))
-        values, coordinates, gradients = np.moveaxis(np.array(columns), 0, -1)
+        found = np.array(columns).reshape(len(columns), 3, len(raw))
+        values, coordinates, gradients = np.moveaxis(found, 0, -1)
         return values, coordinates, gradients
 
     def finished(self, start: State, final: State, seconds: float) -> TrainingRun:
@@ -449,4 +487,5 @@ class _Record:
             start,
             final,
             seconds,
+            torch.stack(self._snapshots) if self._snapshots else None,
         )

@@ -231,7 +231,7 @@ def as_module(subject: Any, param: str | Sequence[str] | None = None) -> nn.Modu
         return subject
     if isinstance(subject, Training):
         raise UsageError(
-            "a training is diagnosed element by element, and nothing else is done with it.",
+            "a training is diagnosed element by element, or swept on a plane of all its weights.",
             "Use gd.diagnose(training, params=[...]), or gabordiag diagnose with --param.",
         )
     if not callable(subject):

@@ -318,18 +318,34 @@ def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched
 
 
 class Evaluation:
-    """The loss on fixed batches as a function of single elements, everything else frozen.
+    """The loss on fixed batches as a function of some tensors, everything else frozen.
 
     The model is run in the mode that it is in; random numbers are the same at every evaluation.
+
+    Args:
+        training: Whose model.
+        batches: The fixed ones.
+        seed: Of the random numbers.
+        room: Bytes of activations that are evaluated at once.
 
     Attributes:
         count: Losses computed so far, each on all the batches.
     """
 
-    def __init__(self, training: Training, batches: Sequence[Batch], seed: int) -> None:
+    def __init__(
+        self, training: Training, batches: Sequence[Batch], seed: int, room: int = _BATCH_BYTES
+    ) -> None:
         self.training, self.batches, self._seed = training, tuple(batches), seed
-        self.count = 0
+        self.count, self._room = 0, room
         self._at_once: int | None = None
+
+    @contextmanager
+    def frozen(self, state: State) -> Iterator[dict[str, Tensor]]:
+        """Yields the model's tensors at a state; the model is as it was after the block."""
+        with self.training.kept(self._seed):
+            self.training.load(state)
+            _stop_tracking(self.training.model)
+            yield {name: t.detach() for name, t in self.training.tensors().items()}
 
     def losses(
         self, state: State, places: Sequence[tuple[Watched, FloatArray]]
@@ -339,69 +355,82 @@ class Evaluation:
         Raises:
             InputError: The user's code failed.
         """
-        with self.training.kept(self._seed), torch.no_grad():
-            self.training.load(state)
-            _stop_tracking(self.training.model)
-            frozen = {name: t.detach() for name, t in self.training.tensors().items()}
+        with self.frozen(state) as frozen:
             return [self._along(frozen, *place) for place in places]
 
+    def at(self, state: State, stacked: State) -> FloatArray:
+        """Returns the losses (n, batches) with tensors replaced by each of n, (n, *shape).
+
+        Raises:
+            InputError: The user's code failed.
+        """
+        with self.frozen(state) as frozen:
+            # Running statistics that are not used are not there.
+            return self._all(frozen, {k: t for k, t in stacked.items() if k in frozen})
+
     def _along(self, frozen: State, watched: Watched, coordinates: FloatArray) -> FloatArray:
-        name = watched.element.name
-        base = frozen[name]
+        base = frozen[watched.element.name]
         values = torch.tensor(coordinates, dtype=base.dtype, device=base.device)
-        stacked = watched.placed(base, values)
-        self.count += len(stacked)
-        if self._at_once is None:
-            self._at_once = self._measure(frozen, name, stacked[:3])
-        if self._at_once == 1:
-            return np.array([self._one(frozen, name, tensor) for tensor in stacked])
-        parts = [self._many(frozen, name, part) for part in torch.split(stacked, self._at_once)]
+        return self._all(frozen, {watched.element.name: watched.placed(base, values)})
+
+    @torch.no_grad()
+    def _all(self, frozen: State, stacked: State) -> FloatArray:
+        count = len(next(iter(stacked.values())))
+        self.count += count
+        if self._at_once is None and count > 1:
+            self._at_once = self._measure(frozen, _part(stacked, slice(3)))
+        if (limit := self._at_once or 1) == 1:
+            return np.array([self._one(frozen, _part(stacked, i)) for i in range(count)])
+        starts = range(0, count, limit)
+        parts = [self._many(frozen, _part(stacked, slice(i, i + limit))) for i in starts]
         return np.concatenate(parts)
 
-    def _one(self, frozen: State, name: str, tensor: Tensor) -> list[float]:
-        """Returns the losses (batches) with one tensor replaced."""
+    def _one(self, frozen: State, replaced: State) -> list[float]:
+        """Returns the losses (batches) with some tensors replaced."""
         found = []
         for batch in self.batches:
             # A forward that writes into its tensors writes into these.
-            tensors = {key: value.clone() for key, value in frozen.items()} | {name: tensor.clone()}
-            with RandomStreams(self._seed, self.training.device)():
-                found.append(float(self._loss(tensors, batch)))
+            tensors = {key: value.clone() for key, value in {**frozen, **replaced}.items()}
+            found.append(float(self.loss(tensors, batch)))
         return found
 
-    def _many(self, frozen: State, name: str, stacked: Tensor) -> FloatArray:
-        """Returns the losses (n, batches) with one tensor replaced by each of n."""
-        others = {key: value for key, value in frozen.items() if key != name}
+    def _many(self, frozen: State, stacked: State) -> FloatArray:
+        """Returns the losses (n, batches) with some tensors replaced by each of n."""
         columns = []
         for batch in self.batches:
 
-            def loss(tensor: Tensor, batch: Batch = batch) -> Tensor:
-                return self._loss({**others, name: tensor}, batch)
+            def loss(tensors: State, batch: Batch = batch) -> Tensor:
+                return self.loss({**frozen, **tensors}, batch)
 
-            with RandomStreams(self._seed, self.training.device)(), warnings.catch_warnings():
+            with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="There is a performance drop")
                 column = torch.func.vmap(loss, randomness="same")(stacked)
             columns.append(column.double().cpu().numpy())
         return np.stack(columns, axis=1)
 
-    def _loss(self, tensors: State, batch: Batch) -> Tensor:
+    def loss(self, tensors: State, batch: Batch) -> Tensor:
+        """Returns the loss (0-dim) of a batch with these tensors, inside `frozen`."""
+
         def run(*args: Any, **named: Any) -> Any:
             return torch.func.functional_call(self.training.model, dict(tensors), args, named)
 
-        return self.training.compare(run, batch)[0]
+        with RandomStreams(self._seed, self.training.device)():
+            return self.training.compare(run, batch)[0]
 
-    def _measure(self, frozen: State, name: str, stacked: Tensor) -> int:
+    def _measure(self, frozen: State, stacked: State) -> int:
         """Returns how many values go at once: 1 where torch cannot batch the user's code."""
-        single = np.array([self._one(frozen, name, tensor) for tensor in stacked])
-        size = self._activation_bytes(frozen)
-        limit = int(max(1, min(_MOST_AT_ONCE, _BATCH_BYTES // size)))
-        if limit == 1 or len(stacked) == 1:
+        count = len(next(iter(stacked.values())))
+        single = np.array([self._one(frozen, _part(stacked, i)) for i in range(count)])
+        limit = int(max(1, min(_MOST_AT_ONCE, self._room // self._activation_bytes(frozen))))
+        if limit == 1:
             return 1
         try:
-            many = self._many(frozen, name, stacked)
+            many = self._many(frozen, stacked)
         except Exception:
             # What torch cannot batch raises many kinds of errors; one by one it has just run.
             return 1
-        allowed = _AGREES * float(torch.finfo(stacked.dtype).eps) * (1e-3 + np.abs(single))
+        eps = max(float(torch.finfo(tensor.dtype).eps) for tensor in stacked.values())
+        allowed = _AGREES * eps * (1e-3 + np.abs(single))
         # Writes into tensors that are not batched would show here.
         return limit if (np.abs(many - single) <= allowed).all() else 1
 
@@ -414,10 +443,14 @@ class Evaluation:
 
         handle = nn.modules.module.register_module_forward_hook(add)
         try:
-            self._loss({key: value.clone() for key, value in frozen.items()}, self.batches[0])
+            self.loss({key: value.clone() for key, value in frozen.items()}, self.batches[0])
         finally:
             handle.remove()
         return sum(sizes)
+
+
+def _part(stacked: State, rows: int | slice) -> dict[str, Tensor]:
+    return {name: tensor[rows] for name, tensor in stacked.items()}
 
 
 def _stop_tracking(model: nn.Module) -> None:

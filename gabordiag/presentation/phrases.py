@@ -118,7 +118,7 @@ def outcome_name(run: Json) -> str:
 
 def verdict(result: Json) -> Verdict:
     """Returns the sentence that a diagnosis begins with."""
-    good = result["verdict"] in ("healthy", "equivalent_solution")
+    good = result["verdict"] in ("healthy", "equivalent_solution", "shows_the_run")
     return Verdict(result["headline"], result["verdict"], good)
 
 

@@ -44,6 +44,10 @@ pairs_figure = late("presentation.figures.space", "pairs_figure")
 plane_figure = late("presentation.figures.space", "plane_figure")
 drawing_in_style_of = late("presentation.figures.style", "drawing_in_style_of")
 new_figure = late("presentation.figures.style", "new_figure")
+draw_network = late("presentation.figures.network", "draw_network")
+barriers_figure = late("presentation.figures.network", "barriers_figure")
+network_figure = late("presentation.figures.network", "network_figure")
+path_figure = late("presentation.figures.network", "path_figure")
 pyplot_axes = late("presentation.figures.style", "pyplot_axes")
 render = late("presentation.figures.style", "render")
 draw_surface = late("presentation.figures.surface", "draw_surface")
@@ -121,6 +125,11 @@ KINDS: dict[str, Kind] = {
         _each(surface=surface_figure, surface_in_space=surface_in_space_figure),
         draw_surface,
     ),
+    "sweep of a network": Kind(
+        words.network,
+        _each(network=network_figure, network_path=path_figure, barriers=barriers_figure),
+        draw_network,
+    ),
     "optimize": Kind(
         words.runs,
         _of_runs,
@@ -157,6 +166,7 @@ KINDS: dict[str, Kind] = {
 _COMMANDS = {
     "Sweep": "sweep",
     "Surface": "sweep",
+    "NetworkPlane": "sweep",
     "Optimization": "optimize",
     "Basins": "basins",
     "PlaneBasins": "basins",
@@ -172,7 +182,10 @@ _COMMANDS = {
 
 def kind_of(command: str, view: View) -> Kind:
     """Returns how a command's result is shown."""
-    variants = {"parameters": "of two", "elements": "of a training", "filters": "of a bank"}
+    variants = {
+        "parameters": "of two", "plane": "of a network", "elements": "of a training",
+        "filters": "of a bank",
+    }  # fmt: skip
     names = [f"{command} {words}" for key, words in variants.items() if key in view.result]
     return next((KINDS[name] for name in names if name in KINDS), KINDS[command])
 

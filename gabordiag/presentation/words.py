@@ -386,6 +386,85 @@ def surface(view: View) -> list[Block]:
     return [Heading("The surface"), found, pictures[0], *more, pictures[1]]
 
 
+def network(view: View) -> list[Block]:
+    """Returns whether a plane through all weights shows the run, and what it was measured by."""
+    result = view.result
+    run, other = result["run"], result["second_plane"]
+    rule = result["rule"]
+    rows = [
+        ("this one", number(result["captured"], 3), number(result["path_mismatch"], 3)),
+        ("a second random one", number(other["captured"], 3), number(other["mismatch"], 3)),
+        ("to show the run", f"≥ {rule['captured_at_least']}", f"≤ {rule['mismatch_at_most']}"),
+    ]
+    shares = ", ".join(f"{share:.1%}" for share in result["variance"][:5])
+    text = (
+        f"Every loss is the mean over {counted(result['batches'], 'batch', 'batches')}, the same "
+        f"at all {result['evaluations']} places; the plane goes through all "
+        f"{result['weights']} learned weights at the end of {run['steps']} steps of "
+        f"{run_settings(run)}."
+    )
+    if result["plane"] == "random":
+        text += (
+            " Its directions are as long as the filters. Where a layer is followed by a "
+            "normalisation, that scaling alone sets how sharp the picture looks: do not compare it "
+            "with another network's."
+        )
+    columns = ("plane", "path's variance in it", "largest mismatch of the loss")
+    return [
+        verdict(result),
+        Picture("network"),
+        Heading("How much depends on the plane"),
+        Table(columns, tuple(rows)),
+        Paragraph(f"Of the path's variance lie along its main directions: {shares}."),
+        Picture("network-path"),
+        Heading("Along straight lines"),
+        Listing(tuple(_barrier(line) for line in result["lines"])),
+        Picture("barriers"),
+        Heading("How sharply the loss curves"),
+        Paragraph(_sharpness(result["curvature"])),
+        Paragraph(text),
+    ]
+
+
+def _sharpness(curved: Json) -> str:
+    """Says how the loss curves at the end, and whether the steps are at the edge of stability."""
+    if not curved["eigenvalues"]:
+        return f"The curvature is not known. {curved['reason']}"
+    text = (
+        f"The Hessian's largest eigenvalues at the end are {_listed(curved['eigenvalues'])} over "
+        "all weights"
+    )
+    if curved["watched"]:
+        text += f", {_listed(curved['watched'])} over the watched numbers"
+    along = ", ".join(
+        f"{number(value, 3)} at step {step}"
+        for step, value in zip(curved["steps"], curved["sharpness"], strict=True)
+    )
+    text += f". The largest along the run: {along}."
+    if curved["edge"] is None:
+        return f"{text} {curved['reason']}"
+    words = {
+        "below": "below the edge of stability",
+        "at": "at the edge of stability",
+        "above": "above the edge of stability, and stays finite only because the loss is not "
+        "quadratic, or by the noise of its batches",
+    }
+    return (
+        f"{text} The rate {number(curved['lr'])} times the largest is "
+        f"{number(curved['lr'] * curved['eigenvalues'][0], 3)}, of {number(curved['limit'], 3)} at "
+        f"which steps become unstable: the run ends {words[curved['edge']]}."
+    )
+
+
+def _barrier(line: Json) -> str:
+    """Says whether a barrier stands between two ends."""
+    between = f"{line['from']} to {line['to']}, losses {' and '.join(map(number, line['losses']))}"
+    known = f"resolved to {number(line['error'], 2)} by {line['points']} evaluations"
+    if line["barrier"] is None or line["barrier"] <= (line["error"] or 0):
+        return f"{between}: no barrier ({known})."
+    return f"{between}: a barrier of {number(line['barrier'])} at t = {line['at']:.3g} ({known})."
+
+
 def points_found(result: Json) -> list[Block]:
     """Returns what was found over two parameters: a sentence, then the minima and saddles."""
     axes = [axis.parameter for axis in _surface_axes(result)]

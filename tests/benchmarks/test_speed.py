@@ -23,10 +23,14 @@ from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.training import rates_of, run_training
 from gabordiag.dynamics.windows import log_spaced
 from gabordiag.landscape.critical import find_critical_points
+from gabordiag.landscape.network import random_directions
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.gabor_line import along
 from gabordiag.own.training import find_watched
+from gabordiag.own.weights import WeightLoss
 from gabordiag.runs.files import TrajectoryFile
+from tests.diagnosis.test_digits import Net as DigitsNet
+from tests.diagnosis.test_digits import split
 
 pytestmark = pytest.mark.benchmark_suite
 
@@ -38,10 +42,12 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).random((512, 512))
 
 
-def seconds(function: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+def seconds(
+    function: Callable[[], object], clock: Callable[[], float] = time.perf_counter
+) -> float:
+    begin = clock()
     function()
-    return time.perf_counter() - begin
+    return clock() - begin
 
 
 def conv2d_sweep(image: np.ndarray, batch: int, angles: int) -> float:
@@ -197,6 +203,39 @@ def test_watched_training_against_the_plain_loop(side: int, tmp_path: Path) -> N
     print(f"\ntraining on {side} x {side} images, 48 numbers watched and logged:")
     print(f"  {ratio:.2f} x the plain loop")
     assert ratio <= 1.3
+
+
+def test_plane_through_the_digits_network_against_forward_passes() -> None:
+    torch.manual_seed(0)
+    batches = split()[0][:4]
+    training = gd.Training(DigitsNet(), batches, torch.nn.functional.cross_entropy)
+    model, places = training.model, 41 * 4
+
+    def forward() -> None:
+        with torch.no_grad():
+            for _ in range(places):
+                for x, y in batches:
+                    training.loss(model(x), y)
+
+    state = training.state()
+    loss = WeightLoss(training, batches, state, 0)
+    origin = loss.weights.vector(state)
+    directions = random_directions(model, loss.weights.tensors(origin[: loss.weights.count]), 0)
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 41)] * 2), axis=-1).reshape(-1, 2)
+
+    def plane() -> None:
+        for part in np.split(grid[:places], range(64, places, 64)):
+            loss.on_grid(origin, directions, part)
+
+    forward()
+    # In turn, and in time of the processor: the machine may be busy.
+    ratios = [
+        1 / seconds(forward, time.process_time) * seconds(plane, time.process_time)
+        for _ in range(7)
+    ]
+    ratio = float(np.median(ratios))
+    print(f"\na plane through the digits network: {ratio:.2f} x as many forward passes")
+    assert ratio <= 1.1
 
 
 def test_proof(benchmark: BenchmarkFixture) -> None:

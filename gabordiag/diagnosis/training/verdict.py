@@ -19,7 +19,7 @@ from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Step
 from gabordiag.dynamics.run import Trajectory, trajectory_name
-from gabordiag.dynamics.training import OTHERS, TrainingRun, rates_of, run_training
+from gabordiag.dynamics.training import TrainingRun, rates_of, run_training
 from gabordiag.own.training import Evaluation, Training, find_watched, seen_weight
 from gabordiag.results import Data, Result, finite_or_none, read_only
 from gabordiag.wording import counted
@@ -85,22 +85,15 @@ class TrainingDiagnosis(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        run, settings = self.run, self.run.settings
+        run = self.run
         return {
             "verdict": self.verdict,
             "headline": self.headline,
             "run": {
-                "optimizer": settings.optimizer,
-                "lr": _shortened(run.rates),
-                "momentum": settings.momentum,
-                "nesterov": settings.nesterov,
-                "schedule": settings.schedule,
-                "steps": settings.steps,
+                **run.to_dict(),
                 "outcome": self.outcome,
-                "losses": run.losses.tolist(),
                 "final_loss": finite_or_none(self.loss),
                 "metric": finite_or_none(self.metric),
-                "seconds": run.seconds,
                 "trajectory": trajectory_name(0),
             },
             "elements": [
@@ -137,15 +130,6 @@ class TrainingDiagnosis(Result):
             "gradients.npz": sizes,
             **bank,
         }
-
-
-def _shortened(rates: Mapping[str, float]) -> Any:
-    """Returns one number where all rates are equal, else those that differ from most."""
-    (common, _), *others = Counter(rates.values()).most_common()
-    if not others:
-        return common
-    named = {name: rate for name, rate in rates.items() if rate != common}
-    return {**named, OTHERS: common}
 
 
 def diagnose_training(

@@ -68,7 +68,7 @@ SHEETS = {
 }
 _current: ContextVar[Sheet] = ContextVar("sheet", default=SHEETS["screen"])
 
-_SWEEP = ("loss", "gradient", "mismatch")
+_SWEEP = ("loss", "gradient", "mismatch", "along", "variance", "line-N")
 # `all-` are all steps, where some have a column of their own.
 _RUNS = ("loss", "value", "all-loss", "all-value", "landscape", "plane-N")
 _BASINS = ("loss", "map", "start")
