@@ -25,9 +25,9 @@ from gabordiag.cli.options import (
     StartsOption,
     apply_resume,
     choice,
-    completed,
     saved_runs,
     steps_option,
+    typed,
     with_options,
 )
 from gabordiag.cli.session import Bars, Session, Settings, experiment_from, option, subject_from
@@ -57,11 +57,8 @@ _RATES = Option(
     show_default="0.01",
     help="Learning rate; repeatable. With a name, that of one of several parameters.",
 )
-_LEARN = Option(
-    ["theta"],
-    metavar="NAME",
-    autocompletion=completed(ParameterName),
-    help="The learned parameter; several, if repeated.",
+_LEARN = typed(
+    ["theta"], "NAME", "The learned parameter; several, if repeated.", offered=ParameterName
 )
 
 _RESUME = Option(
@@ -118,11 +115,11 @@ def _reproduce_bank(session: Session, experiment: Any, bank: int) -> Any:
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def sweep_command(
     session: Session,
-    over: list[str] = Option(
+    over: list[str] = typed(
         ["theta"],
-        metavar="NAME[:LO:HI[:POINTS]]",
-        autocompletion=completed(ParameterName),
-        help="The parameter that varies; given twice, a surface over two.",
+        "NAME[:LO:HI[:POINTS]]",
+        "The parameter that varies; given twice, a surface over two.",
+        offered=ParameterName,
     ),
 ) -> Any:
     """Loss, gradients, and every critical point with a proof.
@@ -171,11 +168,8 @@ def optimize_command(
     schedule: str = _SCHEDULE,
     steps: int = steps_option(500),
     learn: list[str] = _LEARN,
-    log_scale: list[str] = Option(
-        [],
-        metavar="NAME",
-        autocompletion=completed(ParameterName),
-        help="A parameter moved as its logarithm: it stays positive.",
+    log_scale: list[str] = typed(
+        [], "NAME", "A parameter moved as its logarithm: it stays positive.", offered=ParameterName
     ),
     direct: bool = Option(False, help="Full convolution at every step: slow, the proof."),
     batch_size: int | None = Option(
@@ -322,9 +316,7 @@ def diagnose_command(
     schedule: str = _SCHEDULE,
     steps: int = steps_option(500),
     learn: list[str] = _LEARN,
-    from_log: Path | None = Option(
-        None, metavar="FILE", help="A logged run to diagnose instead of making one."
-    ),
+    from_log: Path | None = typed(None, "FILE", "A logged run to diagnose instead of making one."),
     check: bool = Option(False, help="Exit with 1 when the verdict is unhealthy."),
     resume: Path | None = _RESUME,
 ) -> None:
@@ -380,12 +372,8 @@ def diagnose_command(
 @with_options(OutputOptions)
 def check_command(
     session: Session,
-    kernel: str | None = Option(
-        None, metavar="FILE.py:NAME", help="A function that returns a kernel."
-    ),
-    derivative: str | None = Option(
-        None, metavar="FILE.py:NAME", help="A function that returns a derivative."
-    ),
+    kernel: str | None = typed(None, "FILE.py:NAME", "A function that returns a kernel."),
+    derivative: str | None = typed(None, "FILE.py:NAME", "A function that returns a derivative."),
     derivative_expr: str | None = Option(None, metavar="TEXT", help="A derivative as a formula."),
     wrt: str = choice("theta", ParameterName),
 ) -> Any:
@@ -414,12 +402,8 @@ def explain_command(
     ),
     value_column: str | None = Option(None, help="Name of the parameter's column."),
     loss_column: str | None = Option(None, help="Name of the loss's column."),
-    period: float | None = Option(
-        None, parser=parse_angle, metavar="ANGLE", help="The parameter's period."
-    ),
-    target: float | None = Option(
-        None, parser=parse_angle, metavar="ANGLE", help="The value to be reached."
-    ),
+    period: float | None = typed(None, "ANGLE", "The parameter's period.", parser=parse_angle),
+    target: float | None = typed(None, "ANGLE", "The value to be reached.", parser=parse_angle),
 ) -> Any:
     """Diagnoses a logged run, without its objective."""
     from gabordiag.diagnosis.log.explain import explain_log
