@@ -356,11 +356,9 @@ def optimize_figure(runs: Runs) -> Figure:
             words = f"the first jump, step {jump['step']}: the loss rises from {before} to {after}"
             ground.set_title(words, pad=24)
         figure.suptitle(runs_title(axis, paths))
-        figure.legend(
-            handles=[*run_handles(axis, paths), *batch_handles(paths), *entries],
-            loc="outside lower left",
-            ncols=3 if current_sheet().is_wide and len(paths) == 1 else 2,
-        )
+        handles = [*run_handles(axis, paths), *batch_handles(paths), *entries]
+        columns = 3 if current_sheet().is_wide and len(paths) == 1 else 2
+        figure.legend(handles=handles, loc="outside lower left", ncols=columns)
         figure.align_ylabels()
     return figure
 
@@ -482,16 +480,11 @@ def _draw_density(ax: Axes, steps: FloatArray, values: FloatArray, color: str) -
         return
     columns = min(max(3, len(steps) // _COLUMN_STEPS), _MOST_COLUMNS)
     counts, across, up = np.histogram2d(steps[finite], values[finite], (columns, _ROWS))
-    ax.imshow(
-        counts.T,
-        origin="lower",
-        extent=(across[0], across[-1], up[0], up[-1]),
-        aspect="auto",
-        interpolation="bilinear",
-        cmap=LinearSegmentedColormap.from_list("density", [(color, 0.0), (color, 1.0)]),
-        norm=PowerNorm(0.5, 0, float(np.quantile(counts, 0.995)) or 1.0),
-        zorder=2,
-    )
+    place: dict[str, Any] = {"extent": (across[0], across[-1], up[0], up[-1]), "aspect": "auto"}
+    shades = LinearSegmentedColormap.from_list("density", [(color, 0.0), (color, 1.0)])
+    scale = PowerNorm(0.5, 0, float(np.quantile(counts, 0.995)) or 1.0)
+    look: dict[str, Any] = {"cmap": shades, "norm": scale, "interpolation": "bilinear"}
+    ax.imshow(counts.T, origin="lower", zorder=2, **place, **look)
 
 
 def _mark_end(ax: Axes, path: RunPath, values: FloatArray, window: Window) -> None:
