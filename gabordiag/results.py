@@ -24,10 +24,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class View:
-    """What a person is shown, live or from a run folder: the JSON and the saved arrays.
-
-    The data are file name -> column -> array, as `Result.data` gives them.
-    """
+    """What a person is shown: a result's JSON, and its arrays by file and column."""
 
     result: Mapping[str, Any]
     data: Data = field(default_factory=dict)

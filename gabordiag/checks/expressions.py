@@ -112,10 +112,7 @@ class Expression:
         psi: Value,
         gamma: Value,
     ) -> Tensor:
-        """Returns the formula's value, elementwise, in float64 for numbers.
-
-        Numbers or tensors: x, y and lengths in pixels, angles in radians.
-        """
+        """Returns the formula's value, elementwise, in pixels and radians; float64 for numbers."""
         given = zip(VARIABLES, (x, y, theta, wavelength, sigma, psi, gamma), strict=True)
         values = {
             name: v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64)

@@ -165,10 +165,7 @@ def check_derivative(
 def check_kernel(
     function: Callable[..., Any] | None = None, *, kernel_size: int = DEFAULT_SIZE
 ) -> Check:
-    """Checks a Gabor kernel, a function as in `check_derivative`.
-
-    Without psi or gamma it is compared at 0 and 1.
-    """
+    """Checks a Gabor kernel; without psi or gamma it is compared at 0 and 1."""
     kernel_size = validate_kernel_size(kernel_size)
     verdict = None
     if function is not None:

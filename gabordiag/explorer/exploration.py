@@ -455,10 +455,7 @@ def offered_name(settings: OptimizerSettings) -> str:
 
 
 def explore_objective(objective: Line, settings: OptimizerSettings, subject: str) -> Exploration:
-    """Measures all that the page needs: of the experiment along theta, or of a custom objective.
-
-    The settings are what the page opens with; the subject is the image's or the objective's name.
-    """
+    """Measures all that the page needs, of the experiment along theta or of a custom objective."""
     offered_name(settings)
     constants, pictures, squared = None, None, objective.squared()
     offered = [objective] if squared is None else [objective, squared]

@@ -142,10 +142,7 @@ def loss_noise(objective: Line, smooth: Function, series: LossSeries) -> float:
 
 
 def kink_slope(objective: Line, value: float, curvature: float) -> float:
-    """Returns |dloss/dvalue| beside a root's zero, whose smooth loss has this curvature there.
-
-    The steeper side's where they differ.
-    """
+    """Returns the steeper |dloss/dvalue| beside a root's zero, of this curvature under the root."""
     # Near its zero, smooth = curvature d^2 / 2, so the root is sqrt(curvature / 2) |d|.
     slope = math.sqrt(curvature / 2)
     parameter = objective.parameter

@@ -25,10 +25,7 @@ Evaluate = Callable[[Sequence[tuple[int, FloatArray]]], list[FloatArray]]
 
 @dataclass(frozen=True, eq=False)
 class SampledLine:
-    """The loss along one parameter at a grid (n,): the batches' (n, batches), and their mean.
-
-    The noise is what of a difference of losses may be rounding.
-    """
+    """The loss along a parameter at a grid (n,): of the batches (n, batches), and their mean."""
 
     values: FloatArray
     losses: FloatArray

@@ -368,11 +368,7 @@ _built: WeakKeyDictionary[Line, LossSeries] = WeakKeyDictionary()
 
 
 def build_series(objective: Line) -> LossSeries:
-    """Builds the series of an objective's smooth loss over its parameter's range.
-
-    Once for each, and again when a custom loss was since computed where the series does not follow
-    it.
-    """
+    """Builds the series of the smooth loss over the range: once, or again when values stray."""
     # An objective that is made of its series (`series_objective.py`) needs no other.
     own = getattr(objective, "series", None)
     if isinstance(own, LossSeries):
@@ -616,10 +612,7 @@ def rough_roots(objective: Line, series: LossSeries, places: FloatArray) -> Floa
 
 
 def _sign_changes(slope: Callable[[FloatArray], FloatArray], grid: FloatArray) -> FloatArray:
-    """Returns the angles at which a function changes its sign between ascending ones.
-
-    Where it stays zero in between, those at which that begins and ends.
-    """
+    """Returns where a function changes sign between ascending angles; of zeros, both ends."""
     signs = np.sign(np.nan_to_num(slope(grid)))
     known = np.flatnonzero(signs)
     change = signs[known[:-1]] * signs[known[1:]] < 0

@@ -371,10 +371,7 @@ def condition(eigenvalues: FloatArray) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class PairSurface:
-    """The loss over two of the learned parameters, the others at a run's end.
-
-    The values of the first are (n,), as those of the second, and the loss (n, n).
-    """
+    """The loss (n, n) over two of the learned parameters, the others at a run's end."""
 
     names: tuple[str, str]
     a: FloatArray
@@ -390,10 +387,7 @@ class PairSurface:
 def pair_surfaces(
     objective: Objective, path: FloatArray, points: int = PAIR_POINTS
 ) -> tuple[PairSurface, ...]:
-    """Returns the loss on every pair's plane through the last finite values of a path (n, d).
-
-    Of many parameters, on the planes of those that moved most.
-    """
+    """Returns the loss on planes of those that moved most, through a path's (n, d) last values."""
     if isinstance(objective, UserObjective) and objective.is_expensive:
         points = min(points, _FEW_POINTS)
     space, objective = objective.space, objective.in_values()

@@ -230,10 +230,7 @@ class Experiment:
         return experiment
 
     def on_same_images(self, **settings: Any) -> Experiment:
-        """Returns the experiment with another loss, dtype, device or progress.
-
-        No image is read or convolved again: what is known of them is handed on.
-        """
+        """Returns another loss, dtype, device or progress; no image is read or convolved again."""
         assert settings.keys() <= _LEAVES_IMAGES
         experiment = replace(self, **settings)
         known = {name: self.__dict__[name] for name in _FROM_IMAGES if name in self.__dict__}

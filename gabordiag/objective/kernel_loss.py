@@ -29,11 +29,7 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class KernelLoss:
-    """The loss between a kernel's response and the target kernel's, through compressed responses.
-
-    These are exact for every kernel that is asked for. The target kernel (1, K, K) has the same
-    type and device.
-    """
+    """The loss between a kernel's and the target kernel's (1, K, K) compressed responses."""
 
     compressed: CompressedResponse
     target_kernel: Tensor

@@ -50,10 +50,7 @@ class Objective(ScalarLoss):
         return torch.tensor(array, dtype=self.dtype, device=self.device)
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
-        """Returns losses (n,) and the gradients (n, d) that an optimizer sees at coordinates.
-
-        None where no gradient reaches the coordinates.
-        """
+        """Returns losses (n,) and what an optimizer sees: gradients (n, d), or None at all."""
         losses, slopes = self.loss_and_gradient(coordinates.detach().cpu().numpy())
         return losses, torch.tensor(slopes, dtype=coordinates.dtype, device=coordinates.device)
 

@@ -272,10 +272,7 @@ class Space:
         return ", ".join(f"{name} {text}" for name, text in zip(self.names, shown, strict=True))
 
     def named(self, values: npt.ArrayLike) -> Any:
-        """Returns values (d,) as JSON takes them: one as a number, several by name.
-
-        None stands for what is not finite.
-        """
+        """Returns values (d,) as JSON takes them, several by name; None for what is not finite."""
         numbers = [finite_or_none(float(value)) for value in np.atleast_1d(values)]
         return numbers[0] if len(self) == 1 else dict(zip(self.names, numbers, strict=True))
 

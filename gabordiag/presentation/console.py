@@ -128,10 +128,7 @@ def _sketch(letters: Letters) -> Group:
 
 
 def _table(console: Console, block: Table, *, folds: bool = False) -> RenderableType:
-    """A table, or where its columns would become too narrow for their words, one line a cell.
-
-    A table that folds breaks its words, such as long paths.
-    """
+    """A table, whose words break if it folds; where that is too narrow, one line a cell."""
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in block.columns:
         table.add_column(Text(title), overflow="fold")

@@ -197,10 +197,7 @@ def batch_label(run: Json) -> str:
 
 
 def rate_words(basins: Basins, show: Show) -> tuple[str, str]:
-    """Returns which scanned learning rates bring the run from the start to the goal, and why.
-
-    `show` turns values of the parameter into text.
-    """
+    """Returns which scanned rates bring the run to the goal, and why; `show` prints values."""
     start, goal = show(basins.windows.start), basins.sweep.landscape.parameter.goal_name
     working = basins.windows.working_lr
     if not working:

@@ -29,10 +29,7 @@ class Diagnosed:
 
 @dataclass(frozen=True)
 class Case:
-    """One filter of `reproduce`: whether it shows the symptom, its failing run, all its runs.
-
-    What explains them is there as far as it was computed.
-    """
+    """A filter of `reproduce`: is the symptom there, the failing run, all runs, what was computed."""
 
     reproduced: bool
     failing: Runs

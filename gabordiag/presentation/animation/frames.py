@@ -84,10 +84,7 @@ class Frame:
 
 
 def storyboard(path: RunPath, period: float | None) -> list[Frame]:
-    """Returns the pictures of a run, at most `LONGEST` milliseconds.
-
-    Of a step longer than the parameter's period, whole periods are left out.
-    """
+    """Returns a run's pictures, at most `LONGEST` ms; of a long step without its whole periods."""
     steps = chosen_steps(path)
     first = steps[0]
     frames = [Frame(first, float(path.values[first]), float(path.losses[first]), _OPENING)]

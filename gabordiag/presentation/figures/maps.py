@@ -191,10 +191,7 @@ def cell_edges(centres: FloatArray) -> FloatArray:
 
 
 def outcome_mesh(ax: Axes, x: FloatArray, y: FloatArray, codes: npt.NDArray[Any]) -> QuadMesh:
-    """Draws cells (m, n) in their outcomes' colours between the edges x (n + 1,) and y (m + 1,).
-
-    The codes are indices into `OUTCOME_NAMES`.
-    """
+    """Draws outcomes' codes (m, n) as cells between the edges x (n + 1,) and y (m + 1,)."""
     colors = ListedColormap([OUTCOME_COLORS[name] for name in OUTCOME_NAMES])
     scale: dict[str, Any] = {"cmap": colors, "vmin": -0.5, "vmax": colors.N - 0.5}
     return ax.pcolormesh(x, y, np.asarray(codes), rasterized=True, zorder=0, **scale)

@@ -280,10 +280,7 @@ def jump_words(run: Mapping[str, Any], within: str = "") -> str:
 
 
 def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Line2D]:
-    """Returns legend entries for several runs: each named, or if they are many, each outcome.
-
-    Without an axis, of several parameters, runs are lines without markers.
-    """
+    """Returns the legend entries of several runs, of many by outcome; without axis, no markers."""
     if len(paths) > MOST_NAMED:
         return _outcome_handles(paths)
     if len(paths) == 1:
@@ -567,10 +564,7 @@ def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
 
 
 def _stretch(path: RunPath) -> tuple[int, int]:
-    """Returns the first and last step that are drawn on the landscape.
-
-    Of a run that jumps, those are the descent before its first jump and the jump.
-    """
+    """Returns the steps drawn on the landscape: of a run that jumps, the descent and first jump."""
     last = len(path.values) - 1
     if not path.is_restless:
         return 0, last
@@ -667,10 +661,7 @@ def _path_handles(paths: Sequence[RunPath]) -> list[Line2D]:
 
 
 def comparison_figure(failures: Mapping[str, tuple[Runs, Basins | None]]) -> Figure:
-    """Draws failing runs on their landscapes side by side: one symptom, two causes.
-
-    By the filter's name (`elongated`, `round`): its failing run, and which rates work, if known.
-    """
+    """Draws failing runs on their landscapes side by side, by filter, with which rates work."""
     count = max(len(failures), 1)
     narrow = current_sheet().is_narrow
     with new_figure(*((5.4, 6.5 * count) if narrow else (5.4 * count, 8.2))) as figure:

@@ -36,10 +36,7 @@ def training_figures(view: View) -> dict[str, Any]:
 
 
 def bank_figure(view: View) -> Figure:
-    """Draws every filter before and after, with a line along its carrier's direction.
-
-    Below them, where there are any, after the training with a remedy, and the teacher's.
-    """
+    """Draws every filter and its orientation before and after, with a remedy, and the teacher's."""
     saved = view.data["bank.npz"]
     banks = dict(zip(("before", "after"), saved["kernels"], strict=True))
     banks |= {name: saved[name] for name in ("remedy", "teacher") if name in saved}
