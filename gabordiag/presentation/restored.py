@@ -29,7 +29,7 @@ class Diagnosed:
 
 @dataclass(frozen=True)
 class Case:
-    """A filter of `reproduce`: is the symptom there, the failing run, all runs, what was computed."""
+    """A filter of `reproduce`: the symptom, the failing run, all runs, and what was computed."""
 
     reproduced: bool
     failing: Runs
