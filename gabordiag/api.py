@@ -172,8 +172,7 @@ def sweep(
     if isinstance(over, str):
         if isinstance(points, tuple):
             raise UsageError("one parameter takes one number of points.")
-        objective = as_objective(thing, over, **own)
-        return sweep_objective(objective, points, survey=True)
+        return sweep_objective(as_objective(thing, over, **own), points, survey=True)
     plane, points = as_plane(thing, over, **own), plain(points)
     return sweep_surface(plane, (points, points) if isinstance(points, int) else points)
 

@@ -143,8 +143,7 @@ class Result:
             return pandas.json_normalize(self.to_dict())
         if None in tables:
             return tables[None]
-        together = pandas.concat(tables, names=["run"])
-        return together.reset_index("run").reset_index(drop=True)
+        return pandas.concat(tables, names=["run"]).reset_index("run").reset_index(drop=True)
 
     def to_xarray(self) -> Any:
         """Returns the result's arrays as an xarray Dataset.

@@ -108,8 +108,7 @@ class Probes:
     @property
     def zero(self) -> npt.NDArray[np.bool_]:
         """Places at which no gradient but zero arrives (m,)."""
-        zero: npt.NDArray[np.bool_] = ~self.arrives | (self.autograd == 0)
-        return zero
+        return np.asarray(~self.arrives | (self.autograd == 0))
 
     @property
     def clear(self) -> npt.NDArray[np.bool_]:
@@ -125,8 +124,7 @@ def probe(objective: Line, value: float) -> Probes:
     """Evaluates an objective at a value and at generic ones of its range."""
     parameter = objective.parameter
     width = parameter.high - parameter.low
-    generic = parameter.low + width * np.array(GENERIC)
-    places = np.concatenate([[value], generic])
+    places = np.concatenate([[value], parameter.low + width * np.array(GENERIC)])
     losses = objective.loss_at(places)
     gradients, others = zip(*(_gradients(objective, float(p)) for p in places), strict=True)
     neighbours: dict[str, float] = {}
@@ -185,8 +183,7 @@ def _gradients(objective: Line, value: float) -> tuple[float | None, dict[str, f
     Another parameter's is the root mean square over its elements.
     """
     if not isinstance(objective, OwnObjective):
-        leaf = objective.tensor(value).requires_grad_()
-        _, slope = objective.loss_and_gradient(leaf)
+        _, slope = objective.loss_and_gradient(objective.tensor(value).requires_grad_())
         return None if slope is None else slope.item(), {}
     leaves = objective.evaluator.leaves(value)
     with objective.streams():

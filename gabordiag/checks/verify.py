@@ -213,8 +213,7 @@ def _judge(
         [(name, made(term)) for name, term in terms],
     )
     is_right, error = match.name == "correct", relative_error(given, expected)
-    words = user.sentence(match.explanation)
-    return UserCheck(is_right, error, match.name, words, match.factor)
+    return UserCheck(is_right, error, match.name, user.sentence(match.explanation), match.factor)
 
 
 class _UserField:

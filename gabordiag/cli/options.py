@@ -261,8 +261,7 @@ def with_options(*groups: type) -> Callable[[Callable[..., Any]], Callable[..., 
         hints = get_type_hints(function)
         declared = [_declared(p.name, hints[p.name], p.default) for p in own]
         for group in groups:
-            shared = get_type_hints(group).items()
-            for name, hint in shared:
+            for name, hint in get_type_hints(group).items():
                 home: Any = next(base for base in group.__mro__ if name in vars(base))
                 declared.append(_declared(name, hint, getattr(group, name), home.panel))
 
@@ -273,8 +272,7 @@ def with_options(*groups: type) -> Callable[[Callable[..., Any]], Callable[..., 
                 if view is not None:
                     session.finish(view)
 
-        positional = inspect.Parameter.POSITIONAL_ONLY
-        ctx = inspect.Parameter("ctx", positional, annotation=typer.Context)
+        ctx = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_ONLY, annotation=typer.Context)
         command.__signature__ = inspect.Signature([ctx, *declared])  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in (ctx, *declared)}
         return command

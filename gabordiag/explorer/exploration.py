@@ -128,8 +128,7 @@ class FactoredSeries:
     def smooth(self, values: FloatArray) -> FloatArray:
         """Returns S (n,) at values (n,), inside an interval's range."""
         q = self.quotient.value_and_slopes(values[:, None])[0]
-        smooth: FloatArray = q * _weight(self.parameter, self.zero, values)
-        return smooth
+        return np.asarray(q * _weight(self.parameter, self.zero, values))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the page evaluates: q = sum_k cosines_k cos(k phi) + sines_k sin(k phi).
@@ -192,8 +191,7 @@ def _quotient(objective: Line, zero: float, degree: int) -> Series:
 
 
 def _smooth(objective: Line, values: FloatArray) -> FloatArray:
-    levels: FloatArray = objective.derivatives(values, 0, smooth=True)[0]
-    return levels
+    return np.asarray(objective.derivatives(values, 0, smooth=True)[0])
 
 
 def _weight(parameter: Parameter, zero: float | None, values: FloatArray) -> FloatArray:
@@ -242,8 +240,7 @@ class ResponsePictures:
         """Returns the reduced response (rows, columns) at one angle."""
         waves = np.arange(self.cosines.shape[1]) * (2 * math.pi * theta / period)
         coordinates = self.cosines @ np.cos(waves) + self.sines @ np.sin(waves)
-        weighted: FloatArray = np.tensordot(coordinates * self.scales, self.components, axes=1)
-        return weighted
+        return np.asarray(np.tensordot(coordinates * self.scales, self.components, axes=1))
 
 
 def picture_responses(objective: ShortcutObjective) -> ResponsePictures:

@@ -53,8 +53,7 @@ class SampledLine:
 def grid_of(parameter: Parameter, own: float) -> FloatArray:
     """Returns the values of a grid over the range, which holds the parameter's own value."""
     if parameter.period is not None:
-        values = own + parameter.period / POINTS * np.arange(POINTS)
-        return np.sort(parameter.wrap(values))
+        return np.sort(parameter.wrap(own + parameter.period / POINTS * np.arange(POINTS)))
     return np.unique(np.append(np.linspace(parameter.low, parameter.high, POINTS), own))
 
 

@@ -171,8 +171,7 @@ class Series:
     def terms(self, order: int) -> ComplexArray:
         """Returns the coefficients of f and its derivatives in phi, as `sum_waves` takes them."""
         powers = (1j * np.arange(len(self.waves)))[:, None] ** np.arange(order + 1)
-        terms: ComplexArray = self.waves[:, None] * powers
-        return terms
+        return np.asarray(self.waves[:, None] * powers)
 
     def bound(self, order: int) -> float:
         """Returns a bound on the derivative in phi of some order everywhere: sum k^order |c_k|."""
@@ -209,8 +208,7 @@ def _basis(parameter: Parameter, values: FloatArray, size: int) -> FloatArray:
     if parameter.period is None:
         middle, half = middle_and_half(parameter)
         return np.asarray(chebyshev.chebvander((middle - values) / half, size - 1).T)
-    phi = angle_of(parameter, values)
-    waves = np.cumprod(np.tile(np.exp(1j * phi), (size // 2, 1)), axis=0)
+    waves = np.cumprod(np.tile(np.exp(1j * angle_of(parameter, values)), (size // 2, 1)), axis=0)
     # Interleaved, so that the last rows are the highest waves.
     rows = np.stack([waves.real, waves.imag], axis=1).reshape(size - 1, len(values))
     return np.concatenate([np.ones((1, len(values))), rows])
@@ -339,8 +337,7 @@ class LossSeries:
 
     def slope(self, phi: FloatArray) -> FloatArray:
         """Returns D at phi."""
-        slope: FloatArray = self.derivative.derivatives(phi, 0)[0]
-        return slope
+        return np.asarray(self.derivative.derivatives(phi, 0)[0])
 
     def evaluate(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Returns the smooth loss and its first two derivatives at values (n,)."""
@@ -387,8 +384,7 @@ def new_values(objective: Line) -> tuple[FloatArray, FloatArray]:
 def hold_against_all(objective: Line) -> None:
     """Takes all values that were computed so far as known to the landscape."""
     if objective in _built and isinstance(objective, OwnObjective):
-        held = len(objective.known()[0])
-        _built[objective] = replace(_built[objective], held_against=held)
+        _built[objective] = replace(_built[objective], held_against=len(objective.known()[0]))
 
 
 def strays(objective: Line) -> bool:

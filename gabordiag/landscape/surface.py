@@ -290,8 +290,7 @@ def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePo
         # d(l^2) = 2 l dl
         scales = scales * 2 * surface.loss.max()
     resting = (np.abs(slopes) <= _ZERO_SLOPE * scales).all(axis=1)
-    distinct = _distinct(objective, points[resting], _SAME * cell)
-    return _classified(surface, objective, distinct)
+    return _classified(surface, objective, _distinct(objective, points[resting], _SAME * cell))
 
 
 def newton(objective: Objective, starts: FloatArray, longest: FloatArray) -> FloatArray:

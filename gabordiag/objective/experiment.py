@@ -340,8 +340,7 @@ class Experiment:
 
     @cached_property
     def _pixel_gram(self) -> Tensor:
-        zero = torch.zeros((), dtype=torch.float64)
-        return sum(self._pixel_grams(), zero) / len(self.image_set)
+        return sum(self._pixel_grams(), torch.zeros((), dtype=torch.float64)) / len(self.image_set)
 
     def _pixel_grams(self) -> Iterator[Tensor]:
         for picture in self.pictures():

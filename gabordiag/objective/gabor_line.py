@@ -121,8 +121,7 @@ class ShortcutObjective(GaborLine):
 
     def with_loss(self, name: str) -> ShortcutObjective:
         """Returns the same experiment with another loss."""
-        experiment = self.experiment.on_same_images(loss=name)
-        other = ShortcutObjective(experiment, self.parameter.name)
+        other = ShortcutObjective(self.experiment.on_same_images(loss=name), self.parameter.name)
         other.__dict__.update(_grams=self._grams, compressed=self.compressed)
         return other
 

@@ -141,8 +141,7 @@ class ExperimentLoss(ScalarLoss):
     @property
     def images(self) -> dict[str, Any] | None:
         """Which images the loss is the mean over, as JSON shows it; None with a single one."""
-        many = self.experiment.has_many_images
-        return self.experiment.image_set.to_dict() if many else None
+        return self.experiment.image_set.to_dict() if self.experiment.has_many_images else None
 
     @property
     def dtype(self) -> torch.dtype:

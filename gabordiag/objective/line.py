@@ -162,8 +162,7 @@ class Line(ScalarLoss):
             return torch.stack([level.detach() for level in levels], dim=-1)
 
         levels = _in_chunks(self.tensor(values), tower)
-        transposed: FloatArray = np.ascontiguousarray(levels.T)
-        return transposed
+        return np.asarray(levels.T, order="C")
 
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
         """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it.
@@ -194,16 +193,13 @@ class Line(ScalarLoss):
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns dloss/dparameter (n,): in closed form where there is one, else by autograd."""
-        slope: FloatArray = self.derivatives(values)[1]
-        return slope
+        return np.asarray(self.derivatives(values)[1])
 
 
 def _in_chunks(values: Tensor, function: Callable[[Tensor], Tensor]) -> FloatArray:
-    pieces = [function(chunk) for chunk in torch.split(values, CHUNK)]
-    return to_numpy(torch.cat(pieces))
+    return to_numpy(torch.cat([function(chunk) for chunk in torch.split(values, CHUNK)]))
 
 
 def to_numpy(tensor: Tensor) -> FloatArray:
     """Returns a float64 copy outside torch."""
-    array: FloatArray = tensor.detach().cpu().numpy().astype(np.float64)
-    return array
+    return np.asarray(tensor.detach().cpu().numpy().astype(np.float64))

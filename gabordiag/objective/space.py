@@ -213,8 +213,7 @@ class Space:
     @property
     def goal_name(self) -> str:
         """What the goal of a descent is called: the target only where one was given."""
-        is_found = self.is_target_found or self.target is None
-        return "lowest minimum" if is_found else "target"
+        return "lowest minimum" if self.is_target_found or self.target is None else "target"
 
     @cached_property
     def _is_log(self) -> npt.NDArray[np.bool_] | None:
@@ -338,8 +337,7 @@ def angle_of(parameter: Parameter, values: FloatArray) -> FloatArray:
     if parameter.period is not None:
         return 2 * math.pi * (values - parameter.low) / parameter.period
     middle, half = middle_and_half(parameter)
-    angles: FloatArray = np.arccos(np.clip((middle - values) / half, -1.0, 1.0))
-    return angles
+    return np.asarray(np.arccos(np.clip((middle - values) / half, -1.0, 1.0)))
 
 
 def value_of(parameter: Parameter, phi: FloatArray) -> FloatArray:
@@ -362,5 +360,4 @@ def nodes(parameter: Parameter, count: int) -> FloatArray:
 
     Of an interval both ends are among them. Those of twice the count include them, to the bit.
     """
-    fractions = np.arange(count + (parameter.period is None)) / count
-    return span_of(parameter) * fractions
+    return span_of(parameter) * (np.arange(count + (parameter.period is None)) / count)

@@ -134,8 +134,7 @@ def _table(console: Console, block: Table, *, folds: bool = False) -> Renderable
         table.add_column(Text(title), overflow="fold")
     for row in block.rows:
         table.add_row(*_cells(block, row))
-    unbounded = console.options.update(max_width=10_000)
-    needs = Measurement.get(console, unbounded, table)
+    needs = Measurement.get(console, console.options.update(max_width=10_000), table)
     wraps_well = (folds or needs.minimum <= console.width) and console.width >= _WRAPPING
     return table if needs.maximum <= console.width or wraps_well else _stacked(block)
 

@@ -59,8 +59,7 @@ def read_cases(view: View) -> dict[str, Case]:
 
 def read_explored(view: View) -> Landscape:
     """Returns the landscape that an interactive page opens with."""
-    losses = view.result["losses"]
-    return Landscape.from_dict(losses[view.result["loss"]]["landscape"])
+    return Landscape.from_dict(view.result["losses"][view.result["loss"]]["landscape"])
 
 
 def _sweep(view: View) -> Sweep:

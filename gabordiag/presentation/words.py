@@ -153,8 +153,7 @@ def reproduction(cases: Mapping[str, Case]) -> list[Block]:
     blocks.append(Picture("comparison"))
     for name, case in cases.items():
         blocks += _case(name, case)
-    first = next(iter(cases.values()))
-    return [*blocks, *image_blocks(first.failing.ground.landscape)]
+    return [*blocks, *image_blocks(next(iter(cases.values())).failing.ground.landscape)]
 
 
 def check(view: View) -> list[Block]:

@@ -120,8 +120,7 @@ def _draw_bands(ax: Axes, diagram: Bifurcation) -> list[Patch]:
         "nonfinite": "diverges (NaN or infinity)",
     }
     handles = {}
-    diverged = diagram.outcomes == CODES["nonfinite"]
-    kinds = np.where(diverged, "nonfinite", diagram.kinds).tolist()
+    kinds = np.where(diagram.outcomes == CODES["nonfinite"], "nonfinite", diagram.kinds).tolist()
     for kind, low, high in merged_bands(diagram.lrs, kinds):
         color, hatch = BAND_STYLES[kind]
         look: dict[str, Any] = {"facecolor": color, "hatch": hatch, "edgecolor": "white"}
