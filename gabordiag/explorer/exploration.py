@@ -98,11 +98,9 @@ _RULES = (
     "PLATEAU_SLOPE", "SETTLED_SHARE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "JUMP_RISE",
 )  # fmt: skip
 _DIAGNOSIS_RULES = {
-    "flat_slope": FLAT_SLOPE,
-    "flat_rise": FLAT_RISE,
-    "shortest_tail": SHORTEST_TAIL,
+    "flat_slope": FLAT_SLOPE, "flat_rise": FLAT_RISE, "shortest_tail": SHORTEST_TAIL,
     "scan_steps": SCAN_STEPS,
-}
+}  # fmt: skip
 # Causes in the loss or its gradient: where one is present, it is the cause of every failure.
 _FOR_EVERY_RUN = {
     "no_gradient", "wrong_gradient", "nondeterministic", "flat_objective", "target_unreachable",

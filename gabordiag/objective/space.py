@@ -65,17 +65,10 @@ class Parameter:
     def from_dict(cls, saved: Mapping[str, Any]) -> Parameter:
         """Returns the parameter of a result's JSON: `to_dict` undone, but for positivity."""
         low, high = saved.get("parameter_range", saved["range"])
-        unit = saved["unit"]
-        return cls(
-            saved["parameter"],
-            low,
-            high,
-            saved["period"],
-            saved["target"],
-            saved["start"],
-            is_angle=unit == "rad",
-            unit="" if unit == "rad" else unit,
-        )
+        period, target, start = (saved[name] for name in ("period", "target", "start"))
+        is_angle = saved["unit"] == "rad"
+        unit = "" if is_angle else saved["unit"]
+        return cls(saved["parameter"], low, high, period, target, start, is_angle, unit)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""

@@ -596,7 +596,7 @@ def _draw_path(ax: Axes, axis: ParameterAxis, path: RunPath, count: int) -> None
 def _draw_step(ax: Axes, axis: ParameterAxis, path: RunPath, t: int, *, is_jump: bool) -> None:
     """Draws a step as an arc, which goes on at the other side where it crosses the period's end."""
     (begin, end), heights = path.values[t : t + 2].tolist(), path.losses[t : t + 2]
-    period, low, high = axis.period, *axis.limits
+    period, low, high, look = axis.period, *axis.limits, path.look
     # Of a step of many turns, the remainder.
     travel = (end - begin if period is None else math.fmod(end - begin, period)) * axis.scale
     share = np.linspace(0, 1, 33)
@@ -606,16 +606,11 @@ def _draw_step(ax: Axes, axis: ParameterAxis, path: RunPath, t: int, *, is_jump:
     arc[:, 1] += lift * 4 * share * (1 - share)
     shift = float(axis.wrap(end)) - arc[-1, 0]
     for moved in (0.0, shift) if abs(shift) > _SHORT * (high - low) else (0.0,):
-        arrow = FancyArrowPatch(
-            path=Path(arc + np.array([moved, 0.0])),
-            arrowstyle="-|>",
-            mutation_scale=16 if is_jump else 9,
-            color=path.look.jump if is_jump else path.look.color,
-            linewidth=2.6 if is_jump else 1.0,
-            fill=False,
-            zorder=5.5 + is_jump,
-        )
-        ax.add_patch(arrow)
+        color, width, head = (look.jump, 2.6, 16) if is_jump else (look.color, 1.0, 9)
+        style: dict[str, Any] = {"color": color, "linewidth": width, "mutation_scale": head}
+        way = Path(arc + np.array([moved, 0.0]))
+        arrow = FancyArrowPatch(path=way, arrowstyle="-|>", fill=False, **style)
+        ax.add_patch(arrow).set_zorder(5.5 + is_jump)
 
 
 def _draw_end(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:

@@ -72,16 +72,11 @@ def bank_figure(view: View) -> Figure:
 
 
 _SHORT = {
-    "too_slow_beside_others": "too slow",
-    "step_too_small": "on its way",
-    "step_too_large": "bounces",
-    "wrong_basin": "lower\nminimum",
-    "no_gradient": "no\ngradient",
-    "flat_objective": "no effect",
-    "flat_start": "level",
-    "at_bound": "at bound",
+    "too_slow_beside_others": "too slow", "step_too_small": "on its way",
+    "step_too_large": "bounces", "wrong_basin": "lower\nminimum", "no_gradient": "no\ngradient",
+    "flat_objective": "no effect", "flat_start": "level", "at_bound": "at bound",
     "nonfinite_gradient": "NaN",
-}
+}  # fmt: skip
 
 
 def _failing(view: View, index: int) -> str:
