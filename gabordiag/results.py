@@ -235,9 +235,7 @@ def read_only(array: npt.ArrayLike) -> npt.NDArray[Any]:
 
 def finite_or_none(value: float | None) -> float | None:
     """Returns the value as JSON takes it: None where it is undefined or infinite."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(value)
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 @dataclass(frozen=True)

@@ -344,7 +344,8 @@ def _check_gradient_exists(
         return broken(
             f"What an optimizer does to {label} changes nothing: {unused.sentence}", unused
         )
-    if _is_frozen(objective):
+    evaluator = objective.evaluator if isinstance(objective, OwnObjective) else None
+    if isinstance(evaluator, ModuleLoss) and evaluator.is_frozen:
         frozen = Cut("frozen", None, label)
         return broken(f"{label} has requires_grad = False: no gradient is computed for it", frozen)
     if probes.depends and _is_missing(probes):
@@ -366,12 +367,6 @@ def _is_missing(probes: Probes) -> bool:
     """Whether no gradient arrives anywhere, or nowhere where values show a slope."""
     clear = probes.clear
     return bool(probes.zero.all() or (clear.any() and probes.zero[clear].all()))
-
-
-def _is_frozen(objective: Line) -> bool:
-    if not isinstance(objective, OwnObjective):
-        return False
-    return isinstance(objective.evaluator, ModuleLoss) and objective.evaluator.is_frozen
 
 
 def _check_finite(objective: Line, probes: Probes) -> Finding:

@@ -372,6 +372,4 @@ class Experiment:
 
 
 def _describe(image: Any) -> str:
-    if isinstance(image, (str, Path)):
-        return str(image)
-    return f"array of shape {np.shape(image)}"
+    return str(image) if isinstance(image, (str, Path)) else f"array of shape {np.shape(image)}"

@@ -30,6 +30,8 @@ class ScalarLoss(ABC):
 
     loss_name: str = "loss"
     is_root: bool = False
+    # Of the tensors that `loss` takes.
+    _dimensions: int = 1
 
     def begin_step(self) -> None:  # noqa: B027 most losses are the same at every step
         """Called before every step of an optimizer: a stochastic loss draws its sample here."""
@@ -62,9 +64,10 @@ class ScalarLoss(ABC):
         """Where the loss is computed."""
         return torch.device("cpu")
 
-    @abstractmethod
     def tensor(self, values: npt.ArrayLike, /) -> Tensor:
-        """Returns values or points as the tensor that `loss` takes."""
+        """Returns values (n,) or points (n, d) as the tensor that `loss` takes."""
+        array = np.array(values, dtype=np.float64, ndmin=self._dimensions)
+        return torch.tensor(array, dtype=self.dtype, device=self.device)
 
     def loss_at(self, values: npt.ArrayLike, /) -> FloatArray:
         """Returns the losses (n,) at any number of values or points."""
@@ -132,11 +135,6 @@ class Line(ScalarLoss):
     def loss_eps(self) -> float:
         """Relative rounding of the losses, which may be coarser than that of the parameter."""
         return float(torch.finfo(self.dtype).eps)
-
-    def tensor(self, values: npt.ArrayLike) -> Tensor:
-        """Returns the values as a tensor (n,) that `loss` takes."""
-        array = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        return torch.tensor(array, dtype=self.dtype, device=self.device)
 
     def derivatives(
         self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False

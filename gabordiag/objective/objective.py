@@ -21,6 +21,7 @@ class Objective(ScalarLoss):
     """A scalar loss of d parameters, over points: coordinates (n, d)."""
 
     space: Space
+    _dimensions = 2
 
     @property
     def goals(self) -> FloatArray:
@@ -43,11 +44,6 @@ class Objective(ScalarLoss):
     def along(self, index: int, at: FloatArray) -> Line:
         """Returns the loss along one parameter, the others fixed at values (d,)."""
         return Restriction(self, index, at)
-
-    def tensor(self, coordinates: npt.ArrayLike) -> Tensor:
-        """Returns coordinates as a tensor (n, d) that `loss` takes."""
-        array = np.atleast_2d(np.asarray(coordinates, dtype=np.float64))
-        return torch.tensor(array, dtype=self.dtype, device=self.device)
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns losses (n,) and what an optimizer sees: gradients (n, d), or None at all."""

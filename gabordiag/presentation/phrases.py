@@ -58,9 +58,7 @@ def show_wrapped(parameter: Parameter, value: float | None) -> str:
 
 def show_interval(parameter: Parameter, interval: Sequence[float] | None) -> str:
     """Returns an interval of the parameter for people."""
-    if interval is None:
-        return "–"
-    return " … ".join(parameter.show(end, 1) for end in interval)
+    return "–" if interval is None else " … ".join(parameter.show(end, 1) for end in interval)
 
 
 def describe_points(landscape: Landscape) -> str:

@@ -120,9 +120,7 @@ class RunPath:
     def window(self) -> int:
         """Step from which the run is worth following: its start, or shortly before it jumps."""
         jumps = self.jumps
-        if len(jumps) == 0 or jumps[0] + 2 < PATH_STEPS:
-            return 0
-        return int(jumps[0]) - _BEFORE_JUMP
+        return 0 if len(jumps) == 0 or jumps[0] + 2 < PATH_STEPS else int(jumps[0]) - _BEFORE_JUMP
 
     @property
     def jumps(self) -> npt.NDArray[np.int64]:
