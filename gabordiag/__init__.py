@@ -57,24 +57,10 @@ _HOMES = {
 }
 
 __all__ = [
-    "Experiment",
-    "GaborConv2d",
-    "GaborParameters",
-    "Training",
-    "TrajectoryLogger",
-    "__version__",
-    "basins",
-    "bifurcate",
-    "check",
-    "diagnose",
-    "explain",
-    "gabor_kernel",
-    "gabor_partials",
-    "optimize",
-    "plane_basins",
-    "reproduce_bank",
-    "sweep",
-]
+    "Experiment", "GaborConv2d", "GaborParameters", "Training", "TrajectoryLogger", "__version__",
+    "basins", "bifurcate", "check", "diagnose", "explain", "gabor_kernel", "gabor_partials",
+    "optimize", "plane_basins", "reproduce_bank", "sweep",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

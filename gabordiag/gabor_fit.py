@@ -64,8 +64,7 @@ def fit_gabor(kernels: Tensor) -> dict[str, Tensor]:
         places, residual = torch.where(better, tried, places), torch.where(better, left, residual)
         damping = torch.where(better, damping / 5, damping * 4).clamp(_LEAST, _MOST)
     errors = residual.square().sum(-1).reshape(count, _STARTS)
-    best = places.reshape(count, _STARTS, -1)[torch.arange(count), errors.argmin(1)]
-    return _values(best)
+    return _values(places.reshape(count, _STARTS, -1)[torch.arange(count), errors.argmin(1)])
 
 
 def _values(places: Tensor) -> dict[str, Tensor]:

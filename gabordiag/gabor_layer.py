@@ -162,8 +162,7 @@ class GaborConv2d(nn.Module):
     def kernels(self) -> Tensor:
         """Returns the filters (n, K, K)."""
         # In the order of PARAMETER_NAMES, which is that of the arguments.
-        values = self.values().values()
-        return gabor_kernel(*values, kernel_size=self.kernel_size)
+        return gabor_kernel(*self.values().values(), kernel_size=self.kernel_size)
 
     def forward(self, input: Tensor) -> Tensor:
         """Returns the responses: (batch, n, height, width) of (batch, channels, height, width)."""

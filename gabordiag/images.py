@@ -152,8 +152,7 @@ def _built_in(name: str, seed: int) -> FloatArray:
     frequency = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None, :])
     frequency[0, 0] = np.inf
     pink = np.fft.irfft2(np.fft.rfft2(white) / frequency, s=SYNTHETIC_SHAPE)
-    scaled: FloatArray = pink / pink.std()
-    return scaled
+    return np.asarray(pink / pink.std())
 
 
 def _hopper_path() -> Path:

@@ -26,10 +26,7 @@ _REGISTRY = "gabordiag.presentation.registry"
 
 @dataclass(frozen=True)
 class View:
-    """What a person is shown, live or from a run folder: the JSON and the saved arrays.
-
-    The data are file name -> column -> array, as `Result.data` gives them.
-    """
+    """What a person is shown: a result's JSON, and its arrays by file and column."""
 
     result: Mapping[str, Any]
     data: Data = field(default_factory=dict)
@@ -145,8 +142,7 @@ class Result:
             return pandas.json_normalize(self.to_dict())
         if None in tables:
             return tables[None]
-        together = pandas.concat(tables, names=["run"])
-        return together.reset_index("run").reset_index(drop=True)
+        return pandas.concat(tables, names=["run"]).reset_index("run").reset_index(drop=True)
 
     def to_xarray(self) -> Any:
         """Returns the result's arrays as an xarray Dataset.
@@ -238,9 +234,7 @@ def read_only(array: npt.ArrayLike) -> npt.NDArray[Any]:
 
 def finite_or_none(value: float | None) -> float | None:
     """Returns the value as JSON takes it: None where it is undefined or infinite."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(value)
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,8 @@ def significant_figures(
     if value == 0 or not is_near or not 0 < tolerance < math.inf:
         return digits + 2
     before = math.floor(math.log10(abs(value))) + 1
-    needed = math.ceil(before - math.log10(tolerance) + digits - 1)
     # A double has 17.
-    return min(17, max(digits + 2, needed))
+    return min(17, max(digits + 2, math.ceil(before - math.log10(tolerance) + digits - 1)))
 
 
 def show_number(value: float, digits: int = 3) -> str:

@@ -40,7 +40,7 @@ def test_all_names_are_there() -> None:
 
 def test_import_and_help_load_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys, gabordiag; from gabordiag.cli.app import app; "
+        "import sys, gabordiag; from gabordiag.cli.commands import app; "
         "print(sorted(set(sys.modules) & {'torch', 'matplotlib', 'numpy'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

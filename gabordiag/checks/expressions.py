@@ -53,25 +53,15 @@ _NAMES = {
 _CONSTANTS = {"pi": math.pi, "π": math.pi, "e": math.e, "E": math.e, "Pi": math.pi}
 
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "cos": torch.cos,
-    "sin": torch.sin,
-    "tan": torch.tan,
+    "cos": torch.cos, "sin": torch.sin, "tan": torch.tan, "exp": torch.exp,
+    "log": torch.log, "ln": torch.log, "sqrt": torch.sqrt, "√": torch.sqrt, "square": torch.square,
     "sec": lambda t: 1 / torch.cos(t),
     "csc": lambda t: 1 / torch.sin(t),
     "cot": lambda t: 1 / torch.tan(t),
-    "exp": torch.exp,
-    "sqrt": torch.sqrt,
-    "√": torch.sqrt,
-    "log": torch.log,
-    "ln": torch.log,
-    "square": torch.square,
-}
+}  # fmt: skip
 _OPERATIONS: dict[str, Operation] = {
-    "+": torch.add,
-    "-": torch.sub,
-    "*": torch.mul,
-    "/": torch.true_divide,
-}
+    "+": torch.add, "-": torch.sub, "*": torch.mul, "/": torch.true_divide,
+}  # fmt: skip
 _POWERS = ("pow", "power", "Pow")
 _PREFIXES = ("np", "numpy", "torch", "math", "sympy", "sp", "cmath")
 _SUPERSCRIPTS = {"²": 2.0, "³": 3.0, "⁴": 4.0}
@@ -112,10 +102,7 @@ class Expression:
         psi: Value,
         gamma: Value,
     ) -> Tensor:
-        """Returns the formula's value, elementwise, in float64 for numbers.
-
-        Numbers or tensors: x, y and lengths in pixels, angles in radians.
-        """
+        """Returns the formula's value, elementwise, in pixels and radians; float64 for numbers."""
         given = zip(VARIABLES, (x, y, theta, wavelength, sigma, psi, gamma), strict=True)
         values = {
             name: v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64)

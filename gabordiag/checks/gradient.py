@@ -108,8 +108,7 @@ class Probes:
     @property
     def zero(self) -> npt.NDArray[np.bool_]:
         """Places at which no gradient but zero arrives (m,)."""
-        zero: npt.NDArray[np.bool_] = ~self.arrives | (self.autograd == 0)
-        return zero
+        return np.asarray(~self.arrives | (self.autograd == 0))
 
     @property
     def clear(self) -> npt.NDArray[np.bool_]:
@@ -125,8 +124,7 @@ def probe(objective: Line, value: float) -> Probes:
     """Evaluates an objective at a value and at generic ones of its range."""
     parameter = objective.parameter
     width = parameter.high - parameter.low
-    generic = parameter.low + width * np.array(GENERIC)
-    places = np.concatenate([[value], generic])
+    places = np.concatenate([[value], parameter.low + width * np.array(GENERIC)])
     losses = objective.loss_at(places)
     gradients, others = zip(*(_gradients(objective, float(p)) for p in places), strict=True)
     neighbours: dict[str, float] = {}
@@ -186,8 +184,7 @@ def _gradients(objective: Line, value: float) -> tuple[float | None, dict[str, f
     Another parameter's is the root mean square over its elements.
     """
     if not isinstance(objective, OwnObjective):
-        leaf = objective.tensor(value).requires_grad_()
-        _, slope = objective.loss_and_gradient(leaf)
+        _, slope = objective.loss_and_gradient(objective.tensor(value).requires_grad_())
         return None if slope is None else slope.item(), {}
     leaves = objective.evaluator.leaves(value)
     with objective.streams():
@@ -348,7 +345,8 @@ def _check_gradient_exists(
         return broken(
             f"What an optimizer does to {label} changes nothing: {unused.sentence}", unused
         )
-    if _is_frozen(objective):
+    evaluator = objective.evaluator if isinstance(objective, OwnObjective) else None
+    if isinstance(evaluator, ModuleLoss) and evaluator.is_frozen:
         frozen = Cut("frozen", None, label)
         return broken(f"{label} has requires_grad = False: no gradient is computed for it", frozen)
     if probes.depends and _is_missing(probes):
@@ -370,12 +368,6 @@ def _is_missing(probes: Probes) -> bool:
     """Whether no gradient arrives anywhere, or nowhere where values show a slope."""
     clear = probes.clear
     return bool(probes.zero.all() or (clear.any() and probes.zero[clear].all()))
-
-
-def _is_frozen(objective: Line) -> bool:
-    if not isinstance(objective, OwnObjective):
-        return False
-    return isinstance(objective.evaluator, ModuleLoss) and objective.evaluator.is_frozen
 
 
 def _check_finite(objective: Line, probes: Probes) -> Finding:

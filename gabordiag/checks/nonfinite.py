@@ -108,8 +108,7 @@ def _smooth_norm(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
 
 
 def _without_root(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    is_norm = "norm" in operation_name(func)
-    return _smooth_norm(func, args, kwargs) ** 2 if is_norm else args[0]
+    return _smooth_norm(func, args, kwargs) ** 2 if "norm" in operation_name(func) else args[0]
 
 
 _ROOT_OUT = "leave the root out (the loss is lowest where it was)"

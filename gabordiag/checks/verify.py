@@ -165,10 +165,7 @@ def check_derivative(
 def check_kernel(
     function: Callable[..., Any] | None = None, *, kernel_size: int = DEFAULT_SIZE
 ) -> Check:
-    """Checks a Gabor kernel, a function as in `check_derivative`.
-
-    Without psi or gamma it is compared at 0 and 1.
-    """
+    """Checks a Gabor kernel; without psi or gamma it is compared at 0 and 1."""
     kernel_size = validate_kernel_size(kernel_size)
     verdict = None
     if function is not None:
@@ -216,8 +213,7 @@ def _judge(
         [(name, made(term)) for name, term in terms],
     )
     is_right, error = match.name == "correct", relative_error(given, expected)
-    words = user.sentence(match.explanation)
-    return UserCheck(is_right, error, match.name, words, match.factor)
+    return UserCheck(is_right, error, match.name, user.sentence(match.explanation), match.factor)
 
 
 class _UserField:

@@ -1,7 +1,7 @@
 """The command line: parse, call, show, exit code; nothing else.
 
-    entry          `main` (runs the app, turns errors into exit codes), `app` (which commands)
-    commands       `commands`
+    entry          `main` (runs the app, turns errors into exit codes)
+    commands       `commands` (the app, and what each does)
     options        `options` (shared groups of them), `values` (texts that stand for numbers)
     around each    `session` (what was asked, folder, progress, result, exit)
 

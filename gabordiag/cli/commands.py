@@ -1,19 +1,25 @@
-"""The commands: each parses, calls, and returns the view of its result.
+"""The app and its commands: each parses, calls, and returns the view of its result.
 
 `ALL` lists them in the order of the help. A command's name is its function's, less `_command`; what
-its result says and which figures it has is one row of `KINDS` (`presentation/registry.py`).
+its result says and which figures it has is one row of `KINDS` (`presentation/registry.py`). Bodies
+import what they need when they run.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from rich.markup import escape
 from typer import Argument, Option
+from typer.core import TyperCommand
 
+from gabordiag._version import __version__
 from gabordiag.choices import OptimizerName, ParameterName, PlaneName, ScheduleName
 from gabordiag.cli.options import (
     ExperimentOptions,
@@ -25,9 +31,9 @@ from gabordiag.cli.options import (
     StartsOption,
     apply_resume,
     choice,
-    completed,
     saved_runs,
     steps_option,
+    typed,
     with_options,
 )
 from gabordiag.cli.session import Bars, Session, Settings, experiment_from, option, subject_from
@@ -58,11 +64,8 @@ _RATES = Option(
     show_default="0.01",
     help="Learning rate; repeatable. With a name, that of one of several parameters.",
 )
-_LEARN = Option(
-    ["theta"],
-    metavar="NAME",
-    autocompletion=completed(ParameterName),
-    help="The learned parameter; several, if repeated.",
+_LEARN = typed(
+    ["theta"], "NAME", "The learned parameter; several, if repeated.", offered=ParameterName
 )
 
 _MAX_SECONDS = Option(
@@ -85,8 +88,75 @@ _OF_A_RUN = (
 )  # fmt: skip
 # Of a plane of starts, where no other is given.
 _PLANE_RATE, _PLANE_STEPS = 0.01, 500
+app = typer.Typer(
+    name="gabordiag",
+    invoke_without_command=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Why does my learned Gabor angle jump back? Measures the loss landscape, runs the "
+    "optimizer, names the cause, tries the remedies.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
+class _Command(TyperCommand):
+    """A command whose options with one value are given once; click takes the last silently."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for given, count in Counter(order).items():
+            if count > 1 and not (getattr(given, "is_flag", True) or given.multiple):
+                raise UsageError(f"{given.opts[-1]} is given {count} times.", "Give it once.")
+        return super().parse_args(ctx, args)
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"gabordiag {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        # With rich it is printed, without it returned.
+        with redirect_stdout(sys.stderr):
+            print(ctx.get_help())
+        raise typer.Exit(2)
+
+
+class Listed(NamedTuple):
+    """A command in the help: its panel there, and two calls that can be pasted."""
+
+    function: Callable[..., None]
+    panel: str
+    examples: tuple[str, ...]
+
+
+_EXPLAIN, _MEASURE, _LOOK = "Find the cause", "Measure", "Look"
+ALL: list[Listed] = []
+
+
+def _listed(panel: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function a command of the app."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        name = function.__name__.removesuffix("_command")
+        calls = [escape(f"  gabordiag {name} {words}".rstrip()) for words in examples]
+        epilog = "\n".join(["Examples:", *calls])
+        app.command(name, cls=_Command, rich_help_panel=panel, epilog=epilog)(function)
+        ALL.append(Listed(function, panel, examples))
+        return function
+
+    return register
+
+
+@_listed(_EXPLAIN, "", "--image noise --animate")
 @with_options(InputOptions, OutputOptions)
 def reproduce_command(
     session: Session,
@@ -125,14 +195,15 @@ def _reproduce_bank(session: Session, experiment: Any, bank: int) -> Any:
         return reproduce_bank(experiment, bank, seed=seed, listener=listener, progress=bar).view()
 
 
+@_listed(_MEASURE, "--over theta:-90deg:90deg:361", "--over theta --over wavelength --loss mse")
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def sweep_command(
     session: Session,
-    over: list[str] = Option(
+    over: list[str] = typed(
         ["theta"],
-        metavar="NAME[:LO:HI[:POINTS]]",
-        autocompletion=completed(ParameterName),
-        help="The parameter that varies; given twice, a surface over two.",
+        "NAME[:LO:HI[:POINTS]]",
+        "The parameter that varies; given twice, a surface over two.",
+        offered=ParameterName,
     ),
     max_seconds: float | None = _MAX_SECONDS,
     plane: str | None = choice(
@@ -241,6 +312,7 @@ def _network_plane(
         ).view()
 
 
+@_listed(_MEASURE, "--lr 3 --start=-45deg --steps 300", "--optimizer sgd --optimizer adam --lr 0.1")
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
 def optimize_command(
     session: Session,
@@ -253,11 +325,8 @@ def optimize_command(
     schedule: str = _SCHEDULE,
     steps: int = steps_option(500),
     learn: list[str] = _LEARN,
-    log_scale: list[str] = Option(
-        [],
-        metavar="NAME",
-        autocompletion=completed(ParameterName),
-        help="A parameter moved as its logarithm: it stays positive.",
+    log_scale: list[str] = typed(
+        [], "NAME", "A parameter moved as its logarithm: it stays positive.", offered=ParameterName
     ),
     direct: bool = Option(False, help="Full convolution at every step: slow, the proof."),
     batch_size: int | None = Option(
@@ -312,6 +381,9 @@ def optimize_command(
     return result.view().with_data(kernel_table(line) if animate else {})
 
 
+@_listed(
+    _MEASURE, "--lr 1e-3:10:61 --starts=-90deg:90deg:91", "--starts theta,wavelength:41 --lr 0.05"
+)
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def basins_command(
     session: Session,
@@ -374,6 +446,7 @@ def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
         ).view()  # fmt: skip
 
 
+@_listed(_MEASURE, "", "--lr 0.1:5:400 --start 10deg")
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def bifurcate_command(
     session: Session,
@@ -394,6 +467,11 @@ def bifurcate_command(
         return bifurcate(objective, name, momentum, rates, steps, progress=bar).view()
 
 
+@_listed(
+    _EXPLAIN,
+    "--lr 3 --momentum 0.9",
+    "--objective my_loss.py:loss --range 0:2 --start 0.1 --lr 0.1",
+)
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
 def diagnose_command(
     session: Session,
@@ -404,9 +482,7 @@ def diagnose_command(
     schedule: str = _SCHEDULE,
     steps: int = steps_option(500),
     learn: list[str] = _LEARN,
-    from_log: Path | None = Option(
-        None, metavar="FILE", help="A logged run to diagnose instead of making one."
-    ),
+    from_log: Path | None = typed(None, "FILE", "A logged run to diagnose instead of making one."),
     check: bool = Option(False, help="Exit with 1 when the verdict is unhealthy."),
     max_seconds: float | None = _MAX_SECONDS,
     resume: Path | None = _RESUME,
@@ -463,15 +539,14 @@ def diagnose_command(
         raise typer.Exit(1)
 
 
+@_listed(
+    _EXPLAIN, "--derivative my_gabor.py:d_theta", "--wrt sigma --derivative my_gabor.py:d_sigma"
+)
 @with_options(OutputOptions)
 def check_command(
     session: Session,
-    kernel: str | None = Option(
-        None, metavar="FILE.py:NAME", help="A function that returns a kernel."
-    ),
-    derivative: str | None = Option(
-        None, metavar="FILE.py:NAME", help="A function that returns a derivative."
-    ),
+    kernel: str | None = typed(None, "FILE.py:NAME", "A function that returns a kernel."),
+    derivative: str | None = typed(None, "FILE.py:NAME", "A function that returns a derivative."),
     derivative_expr: str | None = Option(None, metavar="TEXT", help="A derivative as a formula."),
     wrt: str = choice("theta", ParameterName),
 ) -> Any:
@@ -491,6 +566,7 @@ def check_command(
     ).view()
 
 
+@_listed(_EXPLAIN, "log.csv --target 45deg --period pi", "log.csv.gz --no-plots")
 @with_options(OutputOptions)
 def explain_command(
     session: Session,
@@ -500,12 +576,8 @@ def explain_command(
     ),
     value_column: str | None = Option(None, help="Name of the parameter's column."),
     loss_column: str | None = Option(None, help="Name of the loss's column."),
-    period: float | None = Option(
-        None, parser=parse_angle, metavar="ANGLE", help="The parameter's period."
-    ),
-    target: float | None = Option(
-        None, parser=parse_angle, metavar="ANGLE", help="The value to be reached."
-    ),
+    period: float | None = typed(None, "ANGLE", "The parameter's period.", parser=parse_angle),
+    target: float | None = typed(None, "ANGLE", "The value to be reached.", parser=parse_angle),
 ) -> Any:
     """Diagnoses a logged run, without its objective."""
     from gabordiag.diagnosis.log.explain import explain_log
@@ -515,6 +587,7 @@ def explain_command(
     ).view()
 
 
+@_listed(_LOOK, "--out page.html", "--image photo.jpg --loss mse")
 @with_options(ExperimentOptions, StartOption, OwnOptions, PageOutputOptions)
 def explore_command(
     session: Session,
@@ -560,6 +633,7 @@ def _title(settings: Settings) -> str:
     return ", ".join(Path(image).stem for image in settings["image"])
 
 
+@_listed(_LOOK, "runs/20260101-120000-sweep", "RUN --figure-format pdf --out paper")
 def report_command(
     run: Path = Argument(
         metavar="RUN", help="A run folder, or its name in runs/.", autocompletion=saved_runs
@@ -603,6 +677,7 @@ def report_command(
     print_location(console, "Figures and report are in", target)
 
 
+@_listed(_LOOK, "", "old/runs --json")
 def runs_command(
     root: Path = Argument(Path("runs"), metavar="FOLDER", help="Folder that holds run folders."),
     json: bool = Option(False, "--json", metavar=" ", help="Print one JSON object."),
@@ -697,51 +772,3 @@ def _training_rates(settings: Settings, keywords: Mapping[str, Any]) -> dict[str
     if len(plain) > 1:
         raise UsageError("a training has one learning rate without a name.", "Name the others.")
     return rates | ({"others": plain[0]} if plain else {})
-
-
-class Listed(NamedTuple):
-    """A command in the help: its panel there, and two calls that can be pasted."""
-
-    function: Callable[..., None]
-    panel: str
-    examples: tuple[str, str]
-
-
-_EXPLAIN, _MEASURE, _LOOK = "Find the cause", "Measure", "Look"
-ALL = (
-    Listed(reproduce_command, _EXPLAIN, ("", "--image noise --animate")),
-    Listed(
-        sweep_command,
-        _MEASURE,
-        ("--over theta:-90deg:90deg:361", "--over theta --over wavelength --loss mse"),
-    ),
-    Listed(
-        optimize_command,
-        _MEASURE,
-        ("--lr 3 --start=-45deg --steps 300", "--optimizer sgd --optimizer adam --lr 0.1"),
-    ),
-    Listed(
-        basins_command,
-        _MEASURE,
-        ("--lr 1e-3:10:61 --starts=-90deg:90deg:91", "--starts theta,wavelength:41 --lr 0.05"),
-    ),
-    Listed(bifurcate_command, _MEASURE, ("", "--lr 0.1:5:400 --start 10deg")),
-    Listed(
-        diagnose_command,
-        _EXPLAIN,
-        ("--lr 3 --momentum 0.9", "--objective my_loss.py:loss --range 0:2 --start 0.1 --lr 0.1"),
-    ),
-    Listed(
-        check_command,
-        _EXPLAIN,
-        ("--derivative my_gabor.py:d_theta", "--wrt sigma --derivative my_gabor.py:d_sigma"),
-    ),
-    Listed(
-        explain_command, _EXPLAIN, ("log.csv --target 45deg --period pi", "log.csv.gz --no-plots")
-    ),
-    Listed(explore_command, _LOOK, ("--out page.html", "--image photo.jpg --loss mse")),
-    Listed(
-        report_command, _LOOK, ("runs/20260101-120000-sweep", "RUN --figure-format pdf --out paper")
-    ),
-    Listed(runs_command, _LOOK, ("", "old/runs --json")),
-)

@@ -109,7 +109,7 @@ class _Interruption:
 def run(arguments: Sequence[str]) -> int:
     """Runs the command line and returns its exit code."""
     try:
-        from gabordiag.cli.app import app
+        from gabordiag.cli.commands import app
 
         code = app(list(arguments), standalone_mode=False, prog_name="gabordiag")
         # What typer makes of an interruption.

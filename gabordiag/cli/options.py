@@ -63,6 +63,12 @@ def choice(default: Any, names: Any, text: str = "") -> Any:
     )
 
 
+def typed(default: Any, metavar: str, text: str, *, offered: Any = None, **more: Any) -> Any:
+    """Returns an option whose value the help calls so; a shell offers names, or a `Literal`'s."""
+    names = None if offered is None else completed(offered)
+    return Option(default, metavar=metavar, help=text, autocompletion=names, **more)
+
+
 def steps_option(default: int) -> Any:
     """Returns the option of the optimizer's steps."""
     return Option(default, parser=parse_steps, metavar="INTEGER", help="Optimizer steps, from 1.")
@@ -113,11 +119,8 @@ class OutputOptions:
     json: bool = Option(False, help="Print one JSON object on stdout.")
     quiet: bool = Option(False, help="Print no text for people.")
     no_plots: bool = Option(False, help="Draw no figures.")
-    figure_format: list[str] = Option(
-        ["png"],
-        metavar="NAME",
-        autocompletion=completed(FORMATS),
-        help="png, svg, pdf or several, as png,pdf; repeatable.",
+    figure_format: list[str] = typed(
+        ["png"], "NAME", "png, svg, pdf or several, as png,pdf; repeatable.", offered=FORMATS
     )
     figure_size: str = choice("screen", SHEETS, f"What figures are for: {one_of(SHEETS)}")
     figure_panel: str | None = Option(
@@ -188,17 +191,21 @@ class ExperimentOptions(InputOptions):
     )
     wavelength: float = Option(10.0, help="Carrier wavelength, pixels.")
     sigma: float = Option(4.0, help="Envelope's deviation, pixels.")
-    psi: float = Option(
-        0.0,
-        parser=parse_angle,
-        metavar="ANGLE",
-        help="Carrier's phase: 90deg, pi/2 or in radians.",
+    psi: float = typed(
+        0.0, "ANGLE", "Carrier's phase: 90deg, pi/2 or in radians.", parser=parse_angle,
         show_default="0",
-    )
+    )  # fmt: skip
     gamma: float = Option(0.5, help="Envelope's aspect ratio, no unit.")
     kernel_size: int = Option(31, help="Side of the kernel, odd, pixels.")
     loss: str = choice("rmse", LossName)
     target_noise: float = Option(0.0, help="Deviation of noise added to the target response.")
+
+
+def start_option(default: Any, metavar: str, parser: Callable[..., Any], more: str = "") -> Any:
+    """Returns the option of one start or of several."""
+    text = f"Where the optimizer starts: -45deg, -pi/4 or in radians{more}."
+    look: dict[str, Any] = {"metavar": metavar, "help": text, "show_default": "-45deg"}
+    return Option(default, "--theta0", "--start", parser=parser, **look)
 
 
 class StartOption:
@@ -206,15 +213,7 @@ class StartOption:
 
     panel = ExperimentOptions.panel
 
-    theta0: float = Option(
-        -math.pi / 4,
-        "--theta0",
-        "--start",
-        parser=parse_point,
-        metavar="ANGLE",
-        help="Where the optimizer starts: -45deg, -pi/4 or in radians.",
-        show_default="-45deg",
-    )
+    theta0: float = start_option(-math.pi / 4, "ANGLE", parse_point)
 
 
 class StartsOption:
@@ -222,14 +221,8 @@ class StartsOption:
 
     panel = ExperimentOptions.panel
 
-    start: list[Named] = Option(
-        [Named(-math.pi / 4)],
-        "--theta0",
-        "--start",
-        parser=parse_named,
-        metavar="[NAME=]ANGLE",
-        help="Where the optimizer starts: -45deg, -pi/4 or in radians; repeatable.",
-        show_default="-45deg",
+    start: list[Named] = start_option(
+        [Named(-math.pi / 4)], "[NAME=]ANGLE", parse_named, "; repeatable"
     )
 
 
@@ -238,29 +231,21 @@ class OwnOptions:
 
     panel = "A custom objective instead"
 
-    objective: str | None = Option(
-        None,
-        metavar="FILE.py:NAME",
-        help="A loss function, a module or its factory; also package.module:NAME.",
+    objective: str | None = typed(
+        None, "FILE.py:NAME", "A loss function, a module or its factory; also package.module:NAME."
     )
     param: list[str] = Option(
         [], help="The module's parameter, as layers.0.theta[1,0], or all of a tensor; repeatable."
     )
-    input: list[str] = Option(
-        [],
-        metavar="PATH",
-        help="The module's input: a .npy file or an image; repeatable, the inputs in order.",
+    input: list[str] = typed(
+        [], "PATH", "The module's input: a .npy file or an image; repeatable, the inputs in order."
     )
-    target_output: str | None = Option(
-        None, metavar="PATH", help="The module's target output, a .npy file."
+    target_output: str | None = typed(None, "PATH", "The module's target output, a .npy file.")
+    range: list[str] = typed(
+        [], "LO:HI", "Values of the parameter; of several, once for all or once for each."
     )
-    range: list[str] = Option(
-        [],
-        metavar="LO:HI",
-        help="Values of the parameter; of several, once for all or once for each.",
-    )
-    period: float | None = Option(
-        None, parser=parse_angle, metavar="ANGLE", help="The loss's period in the parameter."
+    period: float | None = typed(
+        None, "ANGLE", "The loss's period in the parameter.", parser=parse_angle
     )
 
 
@@ -276,8 +261,7 @@ def with_options(*groups: type) -> Callable[[Callable[..., Any]], Callable[..., 
         hints = get_type_hints(function)
         declared = [_declared(p.name, hints[p.name], p.default) for p in own]
         for group in groups:
-            shared = get_type_hints(group).items()
-            for name, hint in shared:
+            for name, hint in get_type_hints(group).items():
                 home: Any = next(base for base in group.__mro__ if name in vars(base))
                 declared.append(_declared(name, hint, getattr(group, name), home.panel))
 
@@ -288,8 +272,7 @@ def with_options(*groups: type) -> Callable[[Callable[..., Any]], Callable[..., 
                 if view is not None:
                     session.finish(view)
 
-        positional = inspect.Parameter.POSITIONAL_ONLY
-        ctx = inspect.Parameter("ctx", positional, annotation=typer.Context)
+        ctx = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_ONLY, annotation=typer.Context)
         command.__signature__ = inspect.Signature([ctx, *declared])  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in (ctx, *declared)}
         return command

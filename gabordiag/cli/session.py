@@ -64,15 +64,10 @@ class Bars:
         self._hidden = hidden
         self._images: dict[str, TaskID] = {}
         self._display = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            expand=True,
+            TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(),
+            TimeRemainingColumn(), console=Console(stderr=True), transient=True, expand=True,
             disable=hidden,
-        )
+        )  # fmt: skip
 
     @contextmanager
     def shown(self, text: str) -> Iterator[Callable[..., None]]:

@@ -66,10 +66,7 @@ def named(option: str, parse: Callable[[Text], Value]) -> Callable[[Text], Value
 
 
 def parse_angle(text: str | float) -> float:
-    """Returns a number, or an angle in radians: `0.5`, `pi/4`, `-pi/4`, `3*pi/4`, `45deg`.
-
-    A text without a unit becomes `Bare`.
-    """
+    """Returns a number (`0.5`, a `Bare`) or an angle in radians: `-pi/4`, `3*pi/4`, `45deg`."""
     if isinstance(text, (int, float)):
         return float(text)
     stripped = text.strip().replace(" ", "")

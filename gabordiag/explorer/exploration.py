@@ -98,11 +98,9 @@ _RULES = (
     "PLATEAU_SLOPE", "SETTLED_SHARE", "DESCENT_SHARE", "DECAY_WINDOWS", "DECAY_DROP", "JUMP_RISE",
 )  # fmt: skip
 _DIAGNOSIS_RULES = {
-    "flat_slope": FLAT_SLOPE,
-    "flat_rise": FLAT_RISE,
-    "shortest_tail": SHORTEST_TAIL,
+    "flat_slope": FLAT_SLOPE, "flat_rise": FLAT_RISE, "shortest_tail": SHORTEST_TAIL,
     "scan_steps": SCAN_STEPS,
-}
+}  # fmt: skip
 # Causes in the loss or its gradient: where one is present, it is the cause of every failure.
 _FOR_EVERY_RUN = {
     "no_gradient", "wrong_gradient", "nondeterministic", "flat_objective", "target_unreachable",
@@ -128,8 +126,7 @@ class FactoredSeries:
     def smooth(self, values: FloatArray) -> FloatArray:
         """Returns S (n,) at values (n,), inside an interval's range."""
         q = self.quotient.value_and_slopes(values[:, None])[0]
-        smooth: FloatArray = q * _weight(self.parameter, self.zero, values)
-        return smooth
+        return np.asarray(q * _weight(self.parameter, self.zero, values))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the page evaluates: q = sum_k cosines_k cos(k phi) + sines_k sin(k phi).
@@ -192,8 +189,7 @@ def _quotient(objective: Line, zero: float, degree: int) -> Series:
 
 
 def _smooth(objective: Line, values: FloatArray) -> FloatArray:
-    levels: FloatArray = objective.derivatives(values, 0, smooth=True)[0]
-    return levels
+    return np.asarray(objective.derivatives(values, 0, smooth=True)[0])
 
 
 def _weight(parameter: Parameter, zero: float | None, values: FloatArray) -> FloatArray:
@@ -242,8 +238,7 @@ class ResponsePictures:
         """Returns the reduced response (rows, columns) at one angle."""
         waves = np.arange(self.cosines.shape[1]) * (2 * math.pi * theta / period)
         coordinates = self.cosines @ np.cos(waves) + self.sines @ np.sin(waves)
-        weighted: FloatArray = np.tensordot(coordinates * self.scales, self.components, axes=1)
-        return weighted
+        return np.asarray(np.tensordot(coordinates * self.scales, self.components, axes=1))
 
 
 def picture_responses(objective: ShortcutObjective) -> ResponsePictures:
@@ -455,10 +450,7 @@ def offered_name(settings: OptimizerSettings) -> str:
 
 
 def explore_objective(objective: Line, settings: OptimizerSettings, subject: str) -> Exploration:
-    """Measures all that the page needs: of the experiment along theta, or of a custom objective.
-
-    The settings are what the page opens with; the subject is the image's or the objective's name.
-    """
+    """Measures all that the page needs, of the experiment along theta or of a custom objective."""
     offered_name(settings)
     constants, pictures, squared = None, None, objective.squared()
     offered = [objective] if squared is None else [objective, squared]

@@ -85,8 +85,7 @@ def make_page(view: View) -> str:
         data=_embed(_page_data(view)),
         items=_embed(make_figures(view.result)),
         result=view.result,
-        title=_title(view.result),
-        lead=_lead(view.result),
+        ends=_shown(view.result),
         version=__version__,
     )
 
@@ -99,21 +98,6 @@ def _embed(value: Any) -> str:
     """Returns JSON that cannot end the script element around it."""
     text = json.dumps(clean(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _title(result: Mapping[str, Any]) -> str:
-    if result["filter"] is None:
-        return f"Where does gradient descent on {result['parameter']} end?"
-    return f"Can gradient descent turn a Gabor kernel to {_shown(result)[1]}?"
-
-
-def _lead(result: Mapping[str, Any]) -> str:
-    start, target = _shown(result)
-    subject, name = result["subject"], result["parameter"]
-    if result["filter"] is None:
-        aim = f", which should end at {target}" if target else ""
-        return f"{subject}: the loss of one number, {name}{aim}."
-    return f"The kernel learns its angle on the image {subject}, from {start} towards {target}."
 
 
 def _shown(result: Mapping[str, Any]) -> tuple[str, str]:

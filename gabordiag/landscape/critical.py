@@ -187,10 +187,7 @@ def _look_by_slopes(objective: Line, values: FloatArray) -> list[Seen]:
 
 
 def kink_slope(objective: Line, value: float, curvature: float) -> float:
-    """Returns |dloss/dvalue| beside a root's zero, whose smooth loss has this curvature there.
-
-    The steeper side's where they differ.
-    """
+    """Returns the steeper |dloss/dvalue| beside a root's zero, of this curvature under the root."""
     # Near its zero, smooth = curvature d^2 / 2, so the root is sqrt(curvature / 2) |d|.
     slope = math.sqrt(curvature / 2)
     parameter = objective.parameter
@@ -253,8 +250,7 @@ def _reach(parameter: Parameter, rises: FloatArray, noise: FloatArray) -> FloatA
     """Returns how far one has to go for the loss to differ (m,)."""
     clear = np.max(np.abs(np.nan_to_num(rises)), axis=0) > noise[:, None]
     first = np.where(np.max(clear, axis=1), np.argmax(clear, axis=1), 0)
-    reach: FloatArray = (parameter.high - parameter.low) * _DISTANCES[first]
-    return reach
+    return np.asarray((parameter.high - parameter.low) * _DISTANCES[first])
 
 
 def _grouped(values: FloatArray, reach: FloatArray) -> list[slice]:
@@ -332,8 +328,7 @@ def find_critical_points(objective: Line) -> Landscape:
     # A root that equals the target to rounding is replaced by the target itself.
     reach = np.full(len(values), _SAME_ROOT * (objective.parameter.high - objective.parameter.low))
     values = np.sort(snapped(smooth_losses(objective), objective.parameter, values, reach, 0.0))
-    grid_values = series.value(np.linspace(0, series.span, _GRID))
-    losses, gradients = objective.derivatives(grid_values)[:2]
+    losses, gradients = objective.derivatives(series.value(np.linspace(0, series.span, _GRID)))[:2]
     hold_against_all(asked)
     sides = [loss for jump in jumps for loss in (jump.loss_below, jump.loss_above)]
     losses = np.append(losses, sides)
@@ -390,8 +385,7 @@ def _search(objective: Line, series: LossSeries) -> tuple[FloatArray, tuple[Disc
         values = values if parameter.period is None else values[:-1]
         losses = smooth(values)
     jumps = find_discontinuities(smooth, parameter, values, losses, noise)
-    dips = find_dips(parameter, values, losses, noise)
-    missed = unexplained(parameter, dips, candidates, jumps)
+    missed = unexplained(parameter, find_dips(parameter, values, losses, noise), candidates, jumps)
     if missed:
         beside = inside_range(parameter, beside_dips(missed[:_MOST_DIPS]))[0]
         candidates = rough_roots(objective, series, beside)

@@ -25,10 +25,7 @@ Evaluate = Callable[[Sequence[tuple[int, FloatArray]]], list[FloatArray]]
 
 @dataclass(frozen=True, eq=False)
 class SampledLine:
-    """The loss along one parameter at a grid (n,): the batches' (n, batches), and their mean.
-
-    The noise is what of a difference of losses may be rounding.
-    """
+    """The loss along a parameter at a grid (n,): of the batches (n, batches), and their mean."""
 
     values: FloatArray
     losses: FloatArray
@@ -56,8 +53,7 @@ class SampledLine:
 def grid_of(parameter: Parameter, own: float) -> FloatArray:
     """Returns the values of a grid over the range, which holds the parameter's own value."""
     if parameter.period is not None:
-        values = own + parameter.period / POINTS * np.arange(POINTS)
-        return np.sort(parameter.wrap(values))
+        return np.sort(parameter.wrap(own + parameter.period / POINTS * np.arange(POINTS)))
     return np.unique(np.append(np.linspace(parameter.low, parameter.high, POINTS), own))
 
 

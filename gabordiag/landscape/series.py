@@ -171,8 +171,7 @@ class Series:
     def terms(self, order: int) -> ComplexArray:
         """Returns the coefficients of f and its derivatives in phi, as `sum_waves` takes them."""
         powers = (1j * np.arange(len(self.waves)))[:, None] ** np.arange(order + 1)
-        terms: ComplexArray = self.waves[:, None] * powers
-        return terms
+        return np.asarray(self.waves[:, None] * powers)
 
     def bound(self, order: int) -> float:
         """Returns a bound on the derivative in phi of some order everywhere: sum k^order |c_k|."""
@@ -209,8 +208,7 @@ def _basis(parameter: Parameter, values: FloatArray, size: int) -> FloatArray:
     if parameter.period is None:
         middle, half = middle_and_half(parameter)
         return np.asarray(chebyshev.chebvander((middle - values) / half, size - 1).T)
-    phi = angle_of(parameter, values)
-    waves = np.cumprod(np.tile(np.exp(1j * phi), (size // 2, 1)), axis=0)
+    waves = np.cumprod(np.tile(np.exp(1j * angle_of(parameter, values)), (size // 2, 1)), axis=0)
     # Interleaved, so that the last rows are the highest waves.
     rows = np.stack([waves.real, waves.imag], axis=1).reshape(size - 1, len(values))
     return np.concatenate([np.ones((1, len(values))), rows])
@@ -339,8 +337,7 @@ class LossSeries:
 
     def slope(self, phi: FloatArray) -> FloatArray:
         """Returns D at phi."""
-        slope: FloatArray = self.derivative.derivatives(phi, 0)[0]
-        return slope
+        return np.asarray(self.derivative.derivatives(phi, 0)[0])
 
     def evaluate(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Returns the smooth loss and its first two derivatives at values (n,)."""
@@ -368,11 +365,7 @@ _built: WeakKeyDictionary[Line, LossSeries] = WeakKeyDictionary()
 
 
 def build_series(objective: Line) -> LossSeries:
-    """Builds the series of an objective's smooth loss over its parameter's range.
-
-    Once for each, and again when a custom loss was since computed where the series does not follow
-    it.
-    """
+    """Builds the series of the smooth loss over the range: once, or again when values stray."""
     # An objective that is made of its series (`series_objective.py`) needs no other.
     own = getattr(objective, "series", None)
     if isinstance(own, LossSeries):
@@ -391,8 +384,7 @@ def new_values(objective: Line) -> tuple[FloatArray, FloatArray]:
 def hold_against_all(objective: Line) -> None:
     """Takes all values that were computed so far as known to the landscape."""
     if objective in _built and isinstance(objective, OwnObjective):
-        held = len(objective.known()[0])
-        _built[objective] = replace(_built[objective], held_against=held)
+        _built[objective] = replace(_built[objective], held_against=len(objective.known()[0]))
 
 
 def strays(objective: Line) -> bool:
@@ -627,10 +619,7 @@ def sign_changes(
 
 
 def _sign_changes(slope: Callable[[FloatArray], FloatArray], grid: FloatArray) -> FloatArray:
-    """Returns the angles at which a function changes its sign between ascending ones.
-
-    Where it stays zero in between, those at which that begins and ends.
-    """
+    """Returns where a function changes sign between ascending angles; of zeros, both ends."""
     signs = np.sign(np.nan_to_num(slope(grid)))
     known = np.flatnonzero(signs)
     change = signs[known[:-1]] * signs[known[1:]] < 0

@@ -290,8 +290,7 @@ def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePo
         # d(l^2) = 2 l dl
         scales = scales * 2 * surface.loss.max()
     resting = (np.abs(slopes) <= _ZERO_SLOPE * scales).all(axis=1)
-    distinct = _distinct(objective, points[resting], _SAME * cell)
-    return _classified(surface, objective, distinct)
+    return _classified(surface, objective, _distinct(objective, points[resting], _SAME * cell))
 
 
 def newton(objective: Objective, starts: FloatArray, longest: FloatArray) -> FloatArray:
@@ -371,10 +370,7 @@ def condition(eigenvalues: FloatArray) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class PairSurface:
-    """The loss over two of the learned parameters, the others at a run's end.
-
-    The values of the first are (n,), as those of the second, and the loss (n, n).
-    """
+    """The loss (n, n) over two of the learned parameters, the others at a run's end."""
 
     names: tuple[str, str]
     a: FloatArray
@@ -390,10 +386,7 @@ class PairSurface:
 def pair_surfaces(
     objective: Objective, path: FloatArray, points: int = PAIR_POINTS
 ) -> tuple[PairSurface, ...]:
-    """Returns the loss on every pair's plane through the last finite values of a path (n, d).
-
-    Of many parameters, on the planes of those that moved most.
-    """
+    """Returns the loss on planes of those that moved most, through a path's (n, d) last values."""
     if isinstance(objective, UserObjective) and objective.is_expensive:
         points = min(points, _FEW_POINTS)
     space, objective = objective.space, objective.in_values()

@@ -63,10 +63,7 @@ class GradientCheck:
 
 @dataclass(frozen=True)
 class NearStart:
-    """Where gradient flow from the start ends on one image's own landscape.
-
-    The minimum or kink is None where the start is in no basin; `minima` is how many there are.
-    """
+    """Where gradient flow from the start ends on one image's landscape; None in no basin."""
 
     file: str
     minimum: float | None

@@ -230,10 +230,7 @@ class Experiment:
         return experiment
 
     def on_same_images(self, **settings: Any) -> Experiment:
-        """Returns the experiment with another loss, dtype, device or progress.
-
-        No image is read or convolved again: what is known of them is handed on.
-        """
+        """Returns another loss, dtype, device or progress; no image is read or convolved again."""
         assert settings.keys() <= _LEAVES_IMAGES
         experiment = replace(self, **settings)
         known = {name: self.__dict__[name] for name in _FROM_IMAGES if name in self.__dict__}
@@ -343,8 +340,7 @@ class Experiment:
 
     @cached_property
     def _pixel_gram(self) -> Tensor:
-        zero = torch.zeros((), dtype=torch.float64)
-        return sum(self._pixel_grams(), zero) / len(self.image_set)
+        return sum(self._pixel_grams(), torch.zeros((), dtype=torch.float64)) / len(self.image_set)
 
     def _pixel_grams(self) -> Iterator[Tensor]:
         for picture in self.pictures():
@@ -376,6 +372,4 @@ class Experiment:
 
 
 def _describe(image: Any) -> str:
-    if isinstance(image, (str, Path)):
-        return str(image)
-    return f"array of shape {np.shape(image)}"
+    return str(image) if isinstance(image, (str, Path)) else f"array of shape {np.shape(image)}"

@@ -121,8 +121,7 @@ class ShortcutObjective(GaborLine):
 
     def with_loss(self, name: str) -> ShortcutObjective:
         """Returns the same experiment with another loss."""
-        experiment = self.experiment.on_same_images(loss=name)
-        other = ShortcutObjective(experiment, self.parameter.name)
+        other = ShortcutObjective(self.experiment.on_same_images(loss=name), self.parameter.name)
         other.__dict__.update(_grams=self._grams, compressed=self.compressed)
         return other
 
@@ -266,10 +265,7 @@ class DirectObjective(GaborLine):
         return part
 
     def by_definition(self, value: float) -> tuple[float, float]:
-        """Returns loss and derivative at one value from shifted images, without conv2d or FFT.
-
-        Of one image; of many, the first.
-        """
+        """Returns loss and derivative from shifts of the (first) image, without conv2d or FFT."""
         at = torch.tensor([value], dtype=torch.float64)
         padded, target = self.experiment.padded, self._target_by_definition
         output = correlate_by_definition(padded, self.kernels(at)[0]).requires_grad_()
@@ -299,10 +295,7 @@ def _is_spanned(kernels: Tensor, spanning: Tensor) -> bool:
 
 
 def along(experiment: Experiment, name: str = "theta", *, direct: bool = False) -> GaborLine:
-    """Returns the experiment as a function of one of its parameters, the others fixed.
-
-    Direct is conv2d on the whole image at every evaluation, instead of the shortcut.
-    """
+    """Returns the experiment along a parameter; `direct`, by conv2d on the whole image."""
     return (DirectObjective if direct else ShortcutObjective)(experiment, name)
 
 

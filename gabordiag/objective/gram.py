@@ -105,11 +105,7 @@ def response_gram(
     extra: Tensor | None = None,
     workspace: GramWorkspace | None = None,
 ) -> Tensor:
-    """Returns M = R R^T / P, the Gram matrix (r, r) of an image's responses to the basis.
-
-    With `extra`, an additional image of the output's shape, joined as the last row of R, it is (r +
-    1, r + 1).
-    """
+    """Returns R R^T / P, the Gram matrix of responses; `extra` joins as the last row of R."""
     rows, columns = output_shape(padded, basis.shape[-1])
     workspace = GramWorkspace(basis) if workspace is None else workspace
     border = 4 * (basis.shape[-1] - 1) * (sum(padded.shape) + basis.shape[-1])
@@ -172,10 +168,7 @@ def _from_autocorrelation(
 
 
 def lagged_sums(inner: Tensor, outer: Tensor) -> Tensor:
-    """Returns S(d) = sum_r inner(r) outer(r + d) wherever `outer` (H, W) covers `inner` (h, w).
-
-    The sums have the shape (H - h + 1, W - w + 1).
-    """
+    """Returns sum_r inner(r) outer(r + d), (H - h + 1, W - w + 1), where `outer` covers `inner`."""
     rows, columns = (large - small for large, small in zip(outer.shape, inner.shape, strict=True))
     parts = [equal_parts(length, TILE_SIDE) for length in inner.shape]
     # A tile's own part of `outer` is as long as the transform, or shorter: nothing comes round.

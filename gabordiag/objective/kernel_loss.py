@@ -29,11 +29,7 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class KernelLoss:
-    """The loss between a kernel's response and the target kernel's, through compressed responses.
-
-    These are exact for every kernel that is asked for. The target kernel (1, K, K) has the same
-    type and device.
-    """
+    """The loss between a kernel's and the target kernel's (1, K, K) compressed responses."""
 
     compressed: CompressedResponse
     target_kernel: Tensor
@@ -145,8 +141,7 @@ class ExperimentLoss(ScalarLoss):
     @property
     def images(self) -> dict[str, Any] | None:
         """Which images the loss is the mean over, as JSON shows it; None with a single one."""
-        many = self.experiment.has_many_images
-        return self.experiment.image_set.to_dict() if many else None
+        return self.experiment.image_set.to_dict() if self.experiment.has_many_images else None
 
     @property
     def dtype(self) -> torch.dtype:

@@ -30,6 +30,8 @@ class ScalarLoss(ABC):
 
     loss_name: str = "loss"
     is_root: bool = False
+    # Of the tensors that `loss` takes.
+    _dimensions: int = 1
 
     def begin_step(self) -> None:  # noqa: B027 most losses are the same at every step
         """Called before every step of an optimizer: a stochastic loss draws its sample here."""
@@ -62,9 +64,10 @@ class ScalarLoss(ABC):
         """Where the loss is computed."""
         return torch.device("cpu")
 
-    @abstractmethod
     def tensor(self, values: npt.ArrayLike, /) -> Tensor:
-        """Returns values or points as the tensor that `loss` takes."""
+        """Returns values (n,) or points (n, d) as the tensor that `loss` takes."""
+        array = np.array(values, dtype=np.float64, ndmin=self._dimensions)
+        return torch.tensor(array, dtype=self.dtype, device=self.device)
 
     def loss_at(self, values: npt.ArrayLike, /) -> FloatArray:
         """Returns the losses (n,) at any number of values or points."""
@@ -133,11 +136,6 @@ class Line(ScalarLoss):
         """Relative rounding of the losses, which may be coarser than that of the parameter."""
         return float(torch.finfo(self.dtype).eps)
 
-    def tensor(self, values: npt.ArrayLike) -> Tensor:
-        """Returns the values as a tensor (n,) that `loss` takes."""
-        array = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        return torch.tensor(array, dtype=self.dtype, device=self.device)
-
     def derivatives(
         self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False
     ) -> FloatArray:
@@ -162,8 +160,7 @@ class Line(ScalarLoss):
             return torch.stack([level.detach() for level in levels], dim=-1)
 
         levels = _in_chunks(self.tensor(values), tower)
-        transposed: FloatArray = np.ascontiguousarray(levels.T)
-        return transposed
+        return np.asarray(levels.T, order="C")
 
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
         """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it.
@@ -198,16 +195,13 @@ class Line(ScalarLoss):
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns dloss/dparameter (n,): in closed form where there is one, else by autograd."""
-        slope: FloatArray = self.derivatives(values)[1]
-        return slope
+        return np.asarray(self.derivatives(values)[1])
 
 
 def _in_chunks(values: Tensor, function: Callable[[Tensor], Tensor]) -> FloatArray:
-    pieces = [function(chunk) for chunk in torch.split(values, CHUNK)]
-    return to_numpy(torch.cat(pieces))
+    return to_numpy(torch.cat([function(chunk) for chunk in torch.split(values, CHUNK)]))
 
 
 def to_numpy(tensor: Tensor) -> FloatArray:
     """Returns a float64 copy outside torch."""
-    array: FloatArray = tensor.detach().cpu().numpy().astype(np.float64)
-    return array
+    return np.asarray(tensor.detach().cpu().numpy().astype(np.float64))

@@ -130,8 +130,7 @@ def _cosine_gradient(residual: Tensor, response: Tensor, target: Tensor, change:
     # as such equals minus the part of the residual across a, over |b|.
     direction = _unit(response)
     across = residual - direction * _dot(residual, direction)[..., None]
-    length = _dot(response, response).sqrt()
-    return _dot(across, change) / (length * _dot(target, target).sqrt())
+    return _dot(across, change) / (_dot(response, response).sqrt() * _dot(target, target).sqrt())
 
 
 _MSE = Loss("mse", _mse_direct, lambda means: means[0], _mse, _mse_gradient)

@@ -21,6 +21,7 @@ class Objective(ScalarLoss):
     """A scalar loss of d parameters, over points: coordinates (n, d)."""
 
     space: Space
+    _dimensions = 2
 
     @property
     def goals(self) -> FloatArray:
@@ -44,16 +45,8 @@ class Objective(ScalarLoss):
         """Returns the loss along one parameter, the others fixed at values (d,)."""
         return Restriction(self, index, at)
 
-    def tensor(self, coordinates: npt.ArrayLike) -> Tensor:
-        """Returns coordinates as a tensor (n, d) that `loss` takes."""
-        array = np.atleast_2d(np.asarray(coordinates, dtype=np.float64))
-        return torch.tensor(array, dtype=self.dtype, device=self.device)
-
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
-        """Returns losses (n,) and the gradients (n, d) that an optimizer sees at coordinates.
-
-        None where no gradient reaches the coordinates.
-        """
+        """Returns losses (n,) and what an optimizer sees: gradients (n, d), or None at all."""
         losses, slopes = self.loss_and_gradient(coordinates.detach().cpu().numpy())
         return losses, torch.tensor(slopes, dtype=coordinates.dtype, device=coordinates.device)
 

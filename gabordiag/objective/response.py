@@ -119,8 +119,7 @@ def one_thread() -> Iterator[None]:
 def equal_parts(length: int, largest: int) -> list[tuple[int, int]]:
     """Cuts a length into the fewest parts of at most `largest`, of nearly equal size."""
     count = math.ceil(length / largest)
-    edges = [length * index // count for index in range(count + 1)]
-    return list(itertools.pairwise(edges))
+    return list(itertools.pairwise([length * index // count for index in range(count + 1)]))
 
 
 @dataclass(frozen=True)

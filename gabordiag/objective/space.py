@@ -65,17 +65,10 @@ class Parameter:
     def from_dict(cls, saved: Mapping[str, Any]) -> Parameter:
         """Returns the parameter of a result's JSON: `to_dict` undone, but for positivity."""
         low, high = saved.get("parameter_range", saved["range"])
-        unit = saved["unit"]
-        return cls(
-            saved["parameter"],
-            low,
-            high,
-            saved["period"],
-            saved["target"],
-            saved["start"],
-            is_angle=unit == "rad",
-            unit="" if unit == "rad" else unit,
-        )
+        period, target, start = (saved[name] for name in ("period", "target", "start"))
+        is_angle = saved["unit"] == "rad"
+        unit = "" if is_angle else saved["unit"]
+        return cls(saved["parameter"], low, high, period, target, start, is_angle, unit)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
@@ -213,8 +206,7 @@ class Space:
     @property
     def goal_name(self) -> str:
         """What the goal of a descent is called: the target only where one was given."""
-        is_found = self.is_target_found or self.target is None
-        return "lowest minimum" if is_found else "target"
+        return "lowest minimum" if self.is_target_found or self.target is None else "target"
 
     @cached_property
     def _is_log(self) -> npt.NDArray[np.bool_] | None:
@@ -272,10 +264,7 @@ class Space:
         return ", ".join(f"{name} {text}" for name, text in zip(self.names, shown, strict=True))
 
     def named(self, values: npt.ArrayLike) -> Any:
-        """Returns values (d,) as JSON takes them: one as a number, several by name.
-
-        None stands for what is not finite.
-        """
+        """Returns values (d,) as JSON takes them, several by name; None for what is not finite."""
         numbers = [finite_or_none(float(value)) for value in np.atleast_1d(values)]
         return numbers[0] if len(self) == 1 else dict(zip(self.names, numbers, strict=True))
 
@@ -341,8 +330,7 @@ def angle_of(parameter: Parameter, values: FloatArray) -> FloatArray:
     if parameter.period is not None:
         return 2 * math.pi * (values - parameter.low) / parameter.period
     middle, half = middle_and_half(parameter)
-    angles: FloatArray = np.arccos(np.clip((middle - values) / half, -1.0, 1.0))
-    return angles
+    return np.asarray(np.arccos(np.clip((middle - values) / half, -1.0, 1.0)))
 
 
 def value_of(parameter: Parameter, phi: FloatArray) -> FloatArray:
@@ -365,5 +353,4 @@ def nodes(parameter: Parameter, count: int) -> FloatArray:
 
     Of an interval both ends are among them. Those of twice the count include them, to the bit.
     """
-    fractions = np.arange(count + (parameter.period is None)) / count
-    return span_of(parameter) * fractions
+    return span_of(parameter) * (np.arange(count + (parameter.period is None)) / count)

@@ -26,10 +26,7 @@ Json = Mapping[str, Any]
 
 
 def answers(diagnoses: Mapping[str, tuple[Json, Runs]]) -> Table:
-    """Returns the four questions with the answers of one diagnosis or of several.
-
-    The keys are the titles of the answers' columns; beside a diagnosis's JSON stands its run.
-    """
+    """Returns the four questions, with the answers of each diagnosis (JSON and run) by title."""
     questions: dict[str, Any] = {
         "Is the derivative right?": _derivative,
         "Is there a minimum to reach?": _minimum,

@@ -11,30 +11,21 @@ from typing import Literal
 
 LineStyle = Literal["-", "--", "-.", ":"]
 
-# One fixed colour per outcome, the same in every figure, page and table.
-OUTCOME_COLORS: dict[str, str] = {
-    "reached": "#008F57",
-    "local_minimum": "#53B0E6",
-    "plateau": "#6B4F00",
-    "cycle": "#E1B90C",
-    "erratic": "#521A73",
-    "running": "#E96E17",
-    "unfinished": "#D3D3D3",
-    "frozen": "#686868",
-    "nonfinite": "#000000",
+# One fixed colour per outcome, the same in every figure, page and table; and what is written into
+# the regions of a map, where a legend's sentence is too long.
+_OUTCOMES: dict[str, tuple[str, str]] = {
+    "reached": ("#008F57", "reaches the target"),
+    "local_minimum": ("#53B0E6", "other minimum"),
+    "plateau": ("#6B4F00", "plateau"),
+    "cycle": ("#E1B90C", "cycle"),
+    "erratic": ("#521A73", "no period"),
+    "running": ("#E96E17", "drifts off"),
+    "unfinished": ("#D3D3D3", "still descending"),
+    "frozen": ("#686868", "frozen"),
+    "nonfinite": ("#000000", "diverges"),
 }
-# What is written into the regions of a map, where a legend's sentence is too long.
-OUTCOME_SHORT: dict[str, str] = {
-    "reached": "reaches the target",
-    "local_minimum": "other minimum",
-    "plateau": "plateau",
-    "cycle": "cycle",
-    "erratic": "no period",
-    "running": "drifts off",
-    "unfinished": "still descending",
-    "frozen": "frozen",
-    "nonfinite": "diverges",
-}
+OUTCOME_COLORS = {name: color for name, (color, _) in _OUTCOMES.items()}
+OUTCOME_SHORT = {name: words for name, (_, words) in _OUTCOMES.items()}
 # Where an orbit ends up, as the bands behind a bifurcation diagram: colour and hatch.
 BAND_STYLES: dict[str, tuple[str, str]] = {
     "settled": ("#D5EEE5", ""),

@@ -128,17 +128,13 @@ def _sketch(letters: Letters) -> Group:
 
 
 def _table(console: Console, block: Table, *, folds: bool = False) -> RenderableType:
-    """A table, or where its columns would become too narrow for their words, one line a cell.
-
-    A table that folds breaks its words, such as long paths.
-    """
+    """A table, whose words break if it folds; where that is too narrow, one line a cell."""
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in block.columns:
         table.add_column(Text(title), overflow="fold")
     for row in block.rows:
         table.add_row(*_cells(block, row))
-    unbounded = console.options.update(max_width=10_000)
-    needs = Measurement.get(console, unbounded, table)
+    needs = Measurement.get(console, console.options.update(max_width=10_000), table)
     wraps_well = (folds or needs.minimum <= console.width) and console.width >= _WRAPPING
     return table if needs.maximum <= console.width or wraps_well else _stacked(block)
 

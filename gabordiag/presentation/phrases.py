@@ -58,9 +58,7 @@ def show_wrapped(parameter: Parameter, value: float | None) -> str:
 
 def show_interval(parameter: Parameter, interval: Sequence[float] | None) -> str:
     """Returns an interval of the parameter for people."""
-    if interval is None:
-        return "–"
-    return " … ".join(parameter.show(end, 1) for end in interval)
+    return "–" if interval is None else " … ".join(parameter.show(end, 1) for end in interval)
 
 
 def describe_points(landscape: Landscape) -> str:
@@ -197,10 +195,7 @@ def batch_label(run: Json) -> str:
 
 
 def rate_words(basins: Basins, show: Show) -> tuple[str, str]:
-    """Returns which scanned learning rates bring the run from the start to the goal, and why.
-
-    `show` turns values of the parameter into text.
-    """
+    """Returns which scanned rates bring the run to the goal, and why; `show` prints values."""
     start, goal = show(basins.windows.start), basins.sweep.landscape.parameter.goal_name
     working = basins.windows.working_lr
     if not working:

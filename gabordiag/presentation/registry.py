@@ -164,20 +164,11 @@ KINDS: dict[str, Kind] = {
 }
 # Name of a result's type -> the command whose JSON it gives. A `Run` alone belongs to none.
 _COMMANDS = {
-    "Sweep": "sweep",
-    "Surface": "sweep",
-    "NetworkPlane": "sweep",
-    "Optimization": "optimize",
-    "Basins": "basins",
-    "PlaneBasins": "basins",
-    "Bifurcation": "bifurcate",
-    "Diagnosis": "diagnose",
-    "TrainingDiagnosis": "diagnose",
-    "Reproduction": "reproduce",
-    "BankReproduction": "reproduce",
-    "Check": "check",
-    "Explanation": "explain",
-}
+    "Sweep": "sweep", "Surface": "sweep", "NetworkPlane": "sweep",
+    "Optimization": "optimize", "Basins": "basins", "PlaneBasins": "basins", "Bifurcation": "bifurcate", "Diagnosis": "diagnose",
+    "TrainingDiagnosis": "diagnose", "Reproduction": "reproduce", "BankReproduction": "reproduce",
+    "Check": "check", "Explanation": "explain",
+}  # fmt: skip
 
 
 def kind_of(command: str, view: View) -> Kind:

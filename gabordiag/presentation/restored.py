@@ -29,10 +29,7 @@ class Diagnosed:
 
 @dataclass(frozen=True)
 class Case:
-    """One filter of `reproduce`: whether it shows the symptom, its failing run, all its runs.
-
-    What explains them is there as far as it was computed.
-    """
+    """A filter of `reproduce`: the symptom, the failing run, all runs, and what was computed."""
 
     reproduced: bool
     failing: Runs
@@ -62,8 +59,7 @@ def read_cases(view: View) -> dict[str, Case]:
 
 def read_explored(view: View) -> Landscape:
     """Returns the landscape that an interactive page opens with."""
-    losses = view.result["losses"]
-    return Landscape.from_dict(losses[view.result["loss"]]["landscape"])
+    return Landscape.from_dict(view.result["losses"][view.result["loss"]]["landscape"])
 
 
 def _sweep(view: View) -> Sweep:

@@ -64,8 +64,7 @@ def lowest_of_columns(values: FloatArray, losses: FloatArray, columns: int) -> F
     # Columns between two values of a coarse table take what lies between them.
     centres = values[0] + (np.arange(columns) + 0.5) * width
     lowest: FloatArray = np.interp(centres, values[finite], losses[finite])
-    held = np.isin(np.arange(columns), at[finite])
-    lowest[held] = np.inf
+    lowest[np.isin(np.arange(columns), at[finite])] = np.inf
     np.minimum.at(lowest, at[finite], losses[finite])
     return lowest
 

@@ -154,8 +154,7 @@ def reproduction(cases: Mapping[str, Case]) -> list[Block]:
     blocks.append(Picture("comparison"))
     for name, case in cases.items():
         blocks += _case(name, case)
-    first = next(iter(cases.values()))
-    return [*blocks, *image_blocks(first.failing.ground.landscape)]
+    return [*blocks, *image_blocks(next(iter(cases.values())).failing.ground.landscape)]
 
 
 def check(view: View) -> list[Block]:
@@ -489,33 +488,23 @@ def points_found(result: Json) -> list[Block]:
         ]
         more = len(result["edge_minima"]) - len(places)
         also = f" and {more} more places" if more else ""
-        blocks.append(
-            Paragraph(
-                f"At the edge of the range the loss falls on outward at {'; '.join(places)}{also}: "
-                "a descent may leave the range there."
-            )
+        text = (
+            f"At the edge of the range the loss falls on outward at {'; '.join(places)}{also}: "
+            "a descent may leave the range there."
         )
-    rows = tuple(
-        (
-            *(axis.show(point[name], 3) for name, axis in zip(names, axes, strict=True)),
-            point["kind"] + (", the target" if point["is_target"] else ""),
-            # A kink is a zero: what is computed there is rounding.
-            number(0.0 if point["kind"] == "kink" else point["loss"]),
-            _bending(point),
-            number(point["stable_lr"], 3),
-        )
-        for point in [*minima, *saddles]
-    )
-    if rows:
-        columns = (*names, "kind", "loss", "eigenvalues", "2 / largest")
-        blocks.append(Table(columns, rows))
-    return blocks
-
-
-def _bending(point: Json) -> str:
-    if point["eigenvalues"] is None:
-        return "slopes " + ", ".join(f"±{number(slope)}" for slope in point["slopes"])
-    return ", ".join(map(number, point["eigenvalues"]))
+        blocks.append(Paragraph(text))
+    rows = []
+    for point in [*minima, *saddles]:
+        bend = ", ".join(map(number, point["eigenvalues"] or ()))
+        if point["eigenvalues"] is None:
+            bend = "slopes " + ", ".join(f"±{number(slope)}" for slope in point["slopes"])
+        places = [axis.show(point[name], 3) for name, axis in zip(names, axes, strict=True)]
+        kind = point["kind"] + (", the target" if point["is_target"] else "")
+        # A kink is a zero: what is computed there is rounding.
+        loss = number(0.0 if point["kind"] == "kink" else point["loss"])
+        rows.append((*places, kind, loss, bend, number(point["stable_lr"], 3)))
+    columns = (*names, "kind", "loss", "eigenvalues", "2 / largest")
+    return [*blocks, *([Table(columns, tuple(rows))] if rows else [])]
 
 
 def plane_of_starts(view: View) -> list[Block]:
@@ -553,21 +542,16 @@ def ends(made: Runs) -> list[Block]:
 def _parameters(made: Runs, run: Json) -> tuple[tuple[str, ...], ...]:
     rows = []
     for (name, axis), within in zip(made.axes.items(), made.tolerances, strict=True):
-        apart = (run["distance_to_target"] or {}).get(name)
-        allowed = axis.show(within)
-        is_there = apart is not None and apart <= within
+        goal, apart = run["target_copy"], (run["distance_to_target"] or {}).get(name)
+        there = "yes," if apart is not None and apart <= within else "no, not"
         rows.append(
             (
                 name + (" (its logarithm is moved)" if name in run["logarithms"] else ""),
                 show_wrapped(axis, run["start"][name]),
                 show_wrapped(axis, run["final"][name]),
-                "–" if run["target_copy"] is None else show_wrapped(axis, run["target_copy"][name]),
+                "–" if goal is None else show_wrapped(axis, goal[name]),
                 "–" if apart is None else axis.show(apart, 2 if axis.is_angle else 1),
-                "–"
-                if run["target_copy"] is None
-                else f"yes, within {allowed}"
-                if is_there
-                else f"no, not within {allowed}",
+                "–" if goal is None else f"{there} within {axis.show(within)}",
             )
         )
     return tuple(rows)
@@ -579,11 +563,9 @@ def _symmetry(made: Runs, run: Json) -> list[str]:
     if run["outcome"] != "reached" or not turned or goal is None:
         return []
     target = ", ".join(f"{n} {show_wrapped(made.axes[n], goal[n])}" for n in turned)
-    reasons = []
-    if "theta" in turned:
-        reasons.append("theta + 180° with psi turned to -psi is the same filter")
-    if "wavelength" in turned:
-        reasons.append("a negative wavelength with psi turned to -psi is the same filter")
+    same = {"theta": "theta + 180°", "wavelength": "a negative wavelength"}
+    moved = [words for name, words in same.items() if name in turned]
+    reasons = [f"{words} with psi turned to -psi is the same filter" for words in moved]
     signs = [name for name in turned if name in ("sigma", "gamma")]
     if signs:
         reasons.append(f"the sign of {' and '.join(signs)} changes nothing")
@@ -627,16 +609,15 @@ def _under_root(loss_name: str) -> str | None:
 def _rest(hessian: Json, loss_name: str) -> str:
     squared = _under_root(loss_name)
     bound = number(hessian["stable_lr"], 3)
-    text = (
+    same, kink = ", the same for all parameters,", ""
+    if squared is not None:
+        same, kink = "", f" {loss_name} has a kink at its zero, at which no fixed rate converges."
+    return (
         f"The condition number is {number(hessian['condition_number'], 3)}: the slowest direction "
         "needs about that many times more steps than the fastest; "
         f"{f'with {squared} ' if squared else ''}no rate of plain gradient descent above {bound} "
-        "(2 / largest eigenvalue)"
+        f"(2 / largest eigenvalue){same} converges here.{kink}"
     )
-    if squared is not None:
-        kink = f"{loss_name} has a kink at its zero, at which no fixed rate converges"
-        return f"{text} converges here. {kink}."
-    return f"{text}, the same for all parameters, converges here."
 
 
 def at_target(made: Runs, hessian: Json) -> list[Block]:
@@ -644,11 +625,9 @@ def at_target(made: Runs, hessian: Json) -> list[Block]:
     (run,) = made.runs
     if not hessian["is_minimum"] or _is_at_target(made, run):
         return []
-    listed = _listed(hessian["eigenvalues"])
-    number_there = number(hessian["condition_number"], 3)
     text = (
-        f"At the {made.goal_name} the eigenvalues are {listed}, and the condition number is "
-        f"{number_there}"
+        f"At the {made.goal_name} the eigenvalues are {_listed(hessian['eigenvalues'])}, and the "
+        f"condition number is {number(hessian['condition_number'], 3)}"
     )
     if _under_root(run["loss"]) is None:
         bound = number(hessian["stable_lr"], 3)
@@ -673,17 +652,9 @@ def training_diagnosis(view: View) -> list[Block]:
     """Returns the verdict, the elements one by one, what helps, and the training."""
     result = view.result
     has_filters = all(element["filter"] is not None for element in result["elements"])
-    return [
-        verdict(result),
-        Picture("bank"),
-        Heading("Each filter" if has_filters else "Each element"),
-        _elements(result["elements"]),
-        Picture("lines"),
-        *_training_remedies(result),
-        Heading("The training"),
-        _training(result),
-        Picture("gradients"),
-    ]
+    each = Heading("Each filter" if has_filters else "Each element")
+    about: list[Block] = [verdict(result), Picture("bank"), each, _elements(result["elements"])]
+    return [*about, Picture("lines"), *_training_remedies(result), *_training(result)]
 
 
 def bank(view: View) -> list[Block]:
@@ -703,18 +674,11 @@ def bank(view: View) -> list[Block]:
         "The error is the mean square of the difference of a filter's response and its teacher's, "
         f"over that of its teacher's; below {ARRIVED:g} a filter has arrived."
     )
-    return [
-        verdict(result),
-        Picture("bank"),
-        Heading("Each filter"),
-        Table(("filter", "error", "verdict", "why", "with the remedy"), rows),
-        Paragraph(text),
-        *_training_remedies(result["diagnosis"]),
-        Picture("lines"),
-        Heading("The training"),
-        _training(result["diagnosis"]),
-        Picture("gradients"),
-    ]
+    table = Table(("filter", "error", "verdict", "why", "with the remedy"), rows)
+    about: list[Block] = [verdict(result), Picture("bank"), Heading("Each filter"), table]
+    about.append(Paragraph(text))
+    training = result["diagnosis"]
+    return [*about, *_training_remedies(training), Picture("lines"), *_training(training)]
 
 
 def _elements(elements: Sequence[Json]) -> Table:
@@ -774,7 +738,7 @@ def _with_spread(mean: float | None, spread: float | None) -> str:
     return number(mean, 3) + ("" if spread is None else f" ± {spread:.1g}")
 
 
-def _training(result: Json) -> Paragraph:
+def _training(result: Json) -> list[Block]:
     run = result["run"]
     metric = "" if run["metric"] is None else f", the metric is {number(run['metric'], 4)}"
     text = (
@@ -782,7 +746,7 @@ def _training(result: Json) -> Paragraph:
         f"end is {number(run['final_loss'])}{metric}. The loss was evaluated "
         f"{result['evaluations']} times along the elements, everything else frozen."
     )
-    return Paragraph(text)
+    return [Heading("The training"), Paragraph(text), Picture("gradients")]
 
 
 def image_blocks(landscape: Landscape) -> list[Block]:
@@ -808,12 +772,9 @@ def image_blocks(landscape: Landscape) -> list[Block]:
 
 def _survey(images: Json, start: str) -> str:
     surveyed, spurious, reaching = images["surveyed"], images["spurious"], images["to_target"]
+    among = "one image" if surveyed == 1 else f"{surveyed} images"
     if surveyed < images["used"]:
         among = f"{surveyed} images, an even sample of the {images['used']},"
-    elif surveyed == 1:
-        among = "one image"
-    else:
-        among = f"{surveyed} images"
     if reaching == surveyed:
         return (
             f"Taken one by one, none of {among} has a spurious minimum near the start: downhill "

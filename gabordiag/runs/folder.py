@@ -64,11 +64,8 @@ class RunFolder:
         *,
         resumed: bool = False,
     ) -> None:
-        self.path = path
-        self.command = command
-        self.resumed = resumed
+        self.path, self.command, self.resumed, self._made = path, command, resumed, made
         self._descriptor: int | None = descriptor
-        self._made = made
         self._started = datetime.now(UTC)
         self._logs: list[TrajectoryFile] = []
         self._written = {CONFIG}

@@ -28,7 +28,7 @@ from typing import Any
 
 import typer.main
 
-from gabordiag.cli.app import app
+from gabordiag.cli.commands import app
 from gabordiag.cli.main import run
 from gabordiag.dynamics.optimizers import OPTIMIZERS, SCHEDULES
 from gabordiag.objective.losses import LOSSES

@@ -19,7 +19,7 @@ import typer.main
 from PIL import Image
 
 from gabordiag._version import __version__
-from gabordiag.cli.app import app
+from gabordiag.cli.commands import app
 from gabordiag.cli.main import run
 from gabordiag.dynamics import run as run_module
 from gabordiag.dynamics.optimizers import SCHEDULES

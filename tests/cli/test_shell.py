@@ -15,7 +15,7 @@ import typer
 
 from gabordiag import choices
 from gabordiag.cli import commands
-from gabordiag.cli.app import app
+from gabordiag.cli.commands import app
 
 CALLS = """
 import sys

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,21 +20,12 @@ from PIL import Image
 from gabordiag.presentation import colors
 
 # White first: the ground of all pictures.
-_FIXED = tuple(
-    dict.fromkeys(
-        (
-            "#ffffff",
-            colors.INK,
-            colors.TARGET_COLOR,
-            colors.TARGET_BAND,
-            *colors.OTHER_BANDS,
-            *colors.OUTCOME_COLORS.values(),
-            *(face for _, face, _ in colors.POINT_STYLES.values() if face != "white"),
-            *(color for color, _, _ in colors.RUN_STYLES),
-            *(color for color, _ in colors.BAND_STYLES.values()),
-        )
-    )
-)
+_FIXED = tuple(dict.fromkeys([
+    "#ffffff", colors.INK, colors.TARGET_COLOR, colors.TARGET_BAND, *colors.OTHER_BANDS,
+    *colors.OUTCOME_COLORS.values(),
+    *(face for _, face, _ in colors.POINT_STYLES.values() if face != "white"),
+    *(color for color, *_ in [*colors.RUN_STYLES, *colors.BAND_STYLES.values()]),
+]))  # fmt: skip
 
 
 def to_gif(pictures: Sequence[Image.Image], milliseconds: Sequence[int]) -> bytes:
@@ -43,16 +35,9 @@ def to_gif(pictures: Sequence[Image.Image], milliseconds: Sequence[int]) -> byte
     palette = palette_of([pictures[index] for index in some])
     reduced = [reduce_to(palette, picture) for picture in pictures]
     buffer = io.BytesIO()
-    reduced[0].save(
-        buffer,
-        format="GIF",
-        save_all=True,
-        append_images=reduced[1:],
-        duration=list(milliseconds),
-        loop=0,
-        optimize=False,
-        disposal=1,
-    )
+    first, *others = reduced
+    how: dict[str, Any] = {"duration": list(milliseconds), "loop": 0, "disposal": 1}
+    first.save(buffer, format="GIF", save_all=True, append_images=others, optimize=False, **how)
     return buffer.getvalue()
 
 

@@ -84,10 +84,7 @@ class Frame:
 
 
 def storyboard(path: RunPath, period: float | None) -> list[Frame]:
-    """Returns the pictures of a run, at most `LONGEST` milliseconds.
-
-    Of a step longer than the parameter's period, whole periods are left out.
-    """
+    """Returns a run's pictures, at most `LONGEST` ms; of a long step without its whole periods."""
     steps = chosen_steps(path)
     first = steps[0]
     frames = [Frame(first, float(path.values[first]), float(path.losses[first]), _OPENING)]
@@ -182,8 +179,7 @@ def _lift(path: RunPath, travel: float, period: float | None, is_jump: bool) -> 
 def animate(runs: Runs) -> dict[str, bytes]:
     """Returns the animation of the run with most jumps: gif, and mp4 if ffmpeg is installed."""
     stage = (Stage if runs.sweep else PlaneStage).set_up(runs)
-    pictures = list(stage.pictures())
-    gif = to_gif(pictures, [frame.milliseconds for frame in stage.frames])
+    gif = to_gif(list(stage.pictures()), [frame.milliseconds for frame in stage.frames])
     mp4 = to_mp4(gif)
     return {"gif": gif} if mp4 is None else {"gif": gif, "mp4": mp4}
 
@@ -473,8 +469,7 @@ def _name_basins(ax: Axes, axis: ParameterAxis, landscape: Landscape) -> None:
         color = TARGET_COLOR if point.is_target else INK
         for left, right in axis.spans(*point.basin):
             if right - left > 0.3 * (high - low):
-                middle = (left + right) / 2
-                ax.text(middle, 0.98, basin_words(point), color=color, **at_top, **look)
+                ax.text((left + right) / 2, 0.98, basin_words(point), color=color, **at_top, **look)
 
 
 def _set_losses(

@@ -84,10 +84,7 @@ def _look(point: CriticalPoint) -> tuple[str, str]:
 
 
 def _draw_bounds(ax: Axes, diagram: Bifurcation, axis: ParameterAxis) -> list[Line2D]:
-    """Draws the stability bound of every minimum, labelled above the axes in rows without overlap.
-
-    Returns the legend entry that explains the formula, if there is a bound.
-    """
+    """Draws the minima's stability bounds, labelled above in rows; returns their legend entry."""
     low, high = diagram.lrs[[0, -1]].tolist()
     ends: list[float] = []
     bounds = [
@@ -123,8 +120,7 @@ def _draw_bands(ax: Axes, diagram: Bifurcation) -> list[Patch]:
         "nonfinite": "diverges (NaN or infinity)",
     }
     handles = {}
-    diverged = diagram.outcomes == CODES["nonfinite"]
-    kinds = np.where(diverged, "nonfinite", diagram.kinds).tolist()
+    kinds = np.where(diagram.outcomes == CODES["nonfinite"], "nonfinite", diagram.kinds).tolist()
     for kind, low, high in merged_bands(diagram.lrs, kinds):
         color, hatch = BAND_STYLES[kind]
         look: dict[str, Any] = {"facecolor": color, "hatch": hatch, "edgecolor": "white"}

@@ -202,10 +202,7 @@ def _side(x: float, places: Sequence[float], axis: ParameterAxis) -> str:
 def draw_landscape(
     ax: Axes, axis: ParameterAxis, sweep: Sweep, *, start: float | None, labels: bool = True
 ) -> list[Any]:
-    """Draws loss, basins, critical points, target and start; returns the legend entries.
-
-    Single images' losses are drawn behind the mean over them; labels are the points' places.
-    """
+    """Draws loss, basins, critical points, target and start; returns the legend entries."""
     landscape, survey = sweep.landscape, sweep.survey
     bands = draw_basins(ax, axis, landscape)
     entries = [draw_loss(ax, axis, sweep, label="mean over all images" if survey else "loss")]

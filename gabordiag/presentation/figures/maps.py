@@ -177,8 +177,7 @@ def draw_map(ax: Axes, basins: Basins) -> None:
 
 
 def _rate_edges(basins: Basins) -> FloatArray:
-    edges: FloatArray = np.exp(cell_edges(np.log(basins.lrs)))
-    return edges
+    return np.asarray(np.exp(cell_edges(np.log(basins.lrs))))
 
 
 def cell_edges(centres: FloatArray) -> FloatArray:
@@ -191,10 +190,7 @@ def cell_edges(centres: FloatArray) -> FloatArray:
 
 
 def outcome_mesh(ax: Axes, x: FloatArray, y: FloatArray, codes: npt.NDArray[Any]) -> QuadMesh:
-    """Draws cells (m, n) in their outcomes' colours between the edges x (n + 1,) and y (m + 1,).
-
-    The codes are indices into `OUTCOME_NAMES`.
-    """
+    """Draws outcomes' codes (m, n) as cells between the edges x (n + 1,) and y (m + 1,)."""
     colors = ListedColormap([OUTCOME_COLORS[name] for name in OUTCOME_NAMES])
     scale: dict[str, Any] = {"cmap": colors, "vmin": -0.5, "vmax": colors.N - 0.5}
     return ax.pcolormesh(x, y, np.asarray(codes), rasterized=True, zorder=0, **scale)
@@ -202,8 +198,7 @@ def outcome_mesh(ax: Axes, x: FloatArray, y: FloatArray, codes: npt.NDArray[Any]
 
 def _draw_strip(ax: Axes, axis: ParameterAxis, basins: Basins) -> None:
     """Draws the column of the start alone, wide enough to be read."""
-    column = basins.windows.outcomes[:, None]
-    outcome_mesh(ax, np.array([0.0, 1.0]), _rate_edges(basins), column)
+    outcome_mesh(ax, np.array([0.0, 1.0]), _rate_edges(basins), basins.windows.outcomes[:, None])
     ax.set_xlim(0, 1)
     ax.set_xticks([])
     ax.grid(False)
@@ -243,8 +238,7 @@ def write_map_labels(ax: Axes, basins: Basins) -> None:
 
 def _write_words(ax: Axes, axis: ParameterAxis, line: RateLine, inches: float) -> None:
     """Writes a rate's words in the middle of its basin, or as near as the axes' ends allow."""
-    spans = line.spans(axis)
-    low, high = max(spans, key=lambda span: span[1] - span[0], default=axis.limits)
+    low, high = max(line.spans(axis), key=lambda span: span[1] - span[0], default=axis.limits)
     left, right = axis.limits
     share = ((low + high) / 2 - left) / (right - left)
     half = min(0.42 * _LETTER * (len(line.words) + 2) / inches, 0.5)

@@ -94,9 +94,7 @@ class RunPath:
     def window(self) -> int:
         """Step from which the run is worth following: its start, or shortly before it jumps."""
         jumps = self.jumps
-        if len(jumps) == 0 or jumps[0] + 2 < PATH_STEPS:
-            return 0
-        return int(jumps[0]) - _BEFORE_JUMP
+        return 0 if len(jumps) == 0 or jumps[0] + 2 < PATH_STEPS else int(jumps[0]) - _BEFORE_JUMP
 
     @property
     def jumps(self) -> npt.NDArray[np.int64]:
@@ -255,10 +253,7 @@ def jump_words(run: Mapping[str, Any], within: str = "") -> str:
 
 
 def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Line2D]:
-    """Returns legend entries for several runs: each named, or if they are many, each outcome.
-
-    Without an axis, of several parameters, runs are lines without markers.
-    """
+    """Returns the legend entries of several runs, of many by outcome; without axis, no markers."""
     if len(paths) > MOST_NAMED:
         return _outcome_handles(paths)
     if len(paths) == 1:

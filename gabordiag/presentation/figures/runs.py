@@ -96,11 +96,9 @@ def optimize_figure(runs: Runs) -> Figure:
             words = f"the first jump, step {jump['step']}: the loss rises from {before} to {after}"
             ground.set_title(words, pad=24)
         figure.suptitle(runs_title(axis, paths))
-        figure.legend(
-            handles=[*run_handles(axis, paths), *batch_handles(paths), *entries],
-            loc="outside lower left",
-            ncols=3 if current_sheet().is_wide and len(paths) == 1 else 2,
-        )
+        handles = [*run_handles(axis, paths), *batch_handles(paths), *entries]
+        columns = 3 if current_sheet().is_wide and len(paths) == 1 else 2
+        figure.legend(handles=handles, loc="outside lower left", ncols=columns)
         figure.align_ylabels()
     return figure
 
@@ -222,16 +220,11 @@ def _draw_density(ax: Axes, steps: FloatArray, values: FloatArray, color: str) -
         return
     columns = min(max(3, len(steps) // _COLUMN_STEPS), _MOST_COLUMNS)
     counts, across, up = np.histogram2d(steps[finite], values[finite], (columns, _ROWS))
-    ax.imshow(
-        counts.T,
-        origin="lower",
-        extent=(across[0], across[-1], up[0], up[-1]),
-        aspect="auto",
-        interpolation="bilinear",
-        cmap=LinearSegmentedColormap.from_list("density", [(color, 0.0), (color, 1.0)]),
-        norm=PowerNorm(0.5, 0, float(np.quantile(counts, 0.995)) or 1.0),
-        zorder=2,
-    )
+    place: dict[str, Any] = {"extent": (across[0], across[-1], up[0], up[-1]), "aspect": "auto"}
+    shades = LinearSegmentedColormap.from_list("density", [(color, 0.0), (color, 1.0)])
+    scale = PowerNorm(0.5, 0, float(np.quantile(counts, 0.995)) or 1.0)
+    look: dict[str, Any] = {"cmap": shades, "norm": scale, "interpolation": "bilinear"}
+    ax.imshow(counts.T, origin="lower", zorder=2, **place, **look)
 
 
 def _mark_end(ax: Axes, path: RunPath, values: FloatArray, window: Window) -> None:
@@ -314,10 +307,7 @@ def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
 
 
 def _stretch(path: RunPath) -> tuple[int, int]:
-    """Returns the first and last step that are drawn on the landscape.
-
-    Of a run that jumps, those are the descent before its first jump and the jump.
-    """
+    """Returns the steps drawn on the landscape: of a run that jumps, the descent and first jump."""
     last = len(path.values) - 1
     if not path.is_restless:
         return 0, last
@@ -349,7 +339,7 @@ def _draw_path(ax: Axes, axis: ParameterAxis, path: RunPath, count: int) -> None
 def _draw_step(ax: Axes, axis: ParameterAxis, path: RunPath, t: int, *, is_jump: bool) -> None:
     """Draws a step as an arc, which goes on at the other side where it crosses the period's end."""
     (begin, end), heights = path.values[t : t + 2].tolist(), path.losses[t : t + 2]
-    period, low, high = axis.period, *axis.limits
+    period, low, high, look = axis.period, *axis.limits, path.look
     # Of a step of many turns, the remainder.
     travel = (end - begin if period is None else math.fmod(end - begin, period)) * axis.scale
     share = np.linspace(0, 1, 33)
@@ -359,16 +349,11 @@ def _draw_step(ax: Axes, axis: ParameterAxis, path: RunPath, t: int, *, is_jump:
     arc[:, 1] += lift * 4 * share * (1 - share)
     shift = float(axis.wrap(end)) - arc[-1, 0]
     for moved in (0.0, shift) if abs(shift) > _SHORT * (high - low) else (0.0,):
-        arrow = FancyArrowPatch(
-            path=Path(arc + np.array([moved, 0.0])),
-            arrowstyle="-|>",
-            mutation_scale=16 if is_jump else 9,
-            color=path.look.jump if is_jump else path.look.color,
-            linewidth=2.6 if is_jump else 1.0,
-            fill=False,
-            zorder=5.5 + is_jump,
-        )
-        ax.add_patch(arrow)
+        color, width, head = (look.jump, 2.6, 16) if is_jump else (look.color, 1.0, 9)
+        style: dict[str, Any] = {"color": color, "linewidth": width, "mutation_scale": head}
+        way = Path(arc + np.array([moved, 0.0]))
+        arrow = FancyArrowPatch(path=way, arrowstyle="-|>", fill=False, **style)
+        ax.add_patch(arrow).set_zorder(5.5 + is_jump)
 
 
 def _draw_end(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
@@ -414,10 +399,7 @@ def _path_handles(paths: Sequence[RunPath]) -> list[Line2D]:
 
 
 def comparison_figure(failures: Mapping[str, tuple[Runs, Basins | None]]) -> Figure:
-    """Draws failing runs on their landscapes side by side: one symptom, two causes.
-
-    By the filter's name (`elongated`, `round`): its failing run, and which rates work, if known.
-    """
+    """Draws failing runs on their landscapes side by side, by filter, with which rates work."""
     count = max(len(failures), 1)
     narrow = current_sheet().is_narrow
     with new_figure(*((5.4, 6.5 * count) if narrow else (5.4 * count, 8.2))) as figure:

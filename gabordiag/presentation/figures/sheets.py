@@ -155,8 +155,7 @@ def keep_panel(figure: Figure) -> None:
         # Of the whole figure's width, below.
         width = figure.get_figwidth()
         height += _LINE * max(len(legend.get_texts()) for legend in figure.legends)
-    size = sheet.size(max(width, _LEAST_WIDTH), height)
-    figure.set_size_inches(*size)
+    figure.set_size_inches(*sheet.size(max(width, _LEAST_WIDTH), height))
     ax.set_subplotspec(figure.add_gridspec(1, 1)[0])
 
 
@@ -185,8 +184,7 @@ def fit(figure: Figure) -> None:
     width = figure.get_figwidth()
     headline = figure.get_suptitle()
     if headline:
-        letters = _HEADLINE * (width - _MARGIN)
-        figure.suptitle(_wrapped(headline, letters), x=0.01, ha="left")
+        figure.suptitle(_wrapped(headline, _HEADLINE * (width - _MARGIN)), x=0.01, ha="left")
     if sheet.is_narrow:
         _legends_below(figure, width)
 

@@ -193,8 +193,7 @@ def draw_ground(ax: Axes, plane: Plane, levels: FloatArray, runs: Runs) -> QuadC
     if plane.x.parameter.is_angle and plane.x.limits[1] - plane.x.limits[0] > 180:
         # In a part of the sheet there is no room for a label every 45 degrees.
         sheet = current_sheet()
-        step = 180 if sheet.is_narrow or sheet.is_wide else 90
-        ax.xaxis.set_major_locator(MultipleLocator(step))
+        ax.xaxis.set_major_locator(MultipleLocator(180 if sheet.is_narrow or sheet.is_wide else 90))
         ax.xaxis.set_minor_locator(MultipleLocator(45))
     return contours
 

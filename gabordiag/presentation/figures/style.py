@@ -59,8 +59,7 @@ def pyplot_axes(width: float, height: float) -> Axes:
 
     if pyplot.get_fignums() and not (ax := pyplot.gca()).has_data():
         return ax
-    figure = pyplot.figure(figsize=(width, height), layout="constrained")
-    ax = figure.subplots()
+    ax = pyplot.figure(figsize=(width, height), layout="constrained").subplots()
     pyplot.sca(ax)
     return ax
 
@@ -226,5 +225,4 @@ def legend_beside(ax: Axes, handles: Sequence[Any] | None = None) -> None:
     """Puts the legend to the right of the axes, outside the data."""
     found = ax.get_legend_handles_labels()[0] if handles is None else list(handles)
     if found:
-        legend = ax.legend(handles=found, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-        legend.set_alignment("left")
+        ax.legend(handles=found, loc="upper left", bbox_to_anchor=(1.01, 1.0)).set_alignment("left")

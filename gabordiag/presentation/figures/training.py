@@ -36,10 +36,7 @@ def training_figures(view: View) -> dict[str, Any]:
 
 
 def bank_figure(view: View) -> Figure:
-    """Draws every filter before and after, with a line along its carrier's direction.
-
-    Below them, where there are any, after the training with a remedy, and the teacher's.
-    """
+    """Draws every filter and its orientation before and after, with a remedy, and the teacher's."""
     saved = view.data["bank.npz"]
     banks = dict(zip(("before", "after"), saved["kernels"], strict=True))
     banks |= {name: saved[name] for name in ("remedy", "teacher") if name in saved}
@@ -75,16 +72,11 @@ def bank_figure(view: View) -> Figure:
 
 
 _SHORT = {
-    "too_slow_beside_others": "too slow",
-    "step_too_small": "on its way",
-    "step_too_large": "bounces",
-    "wrong_basin": "lower\nminimum",
-    "no_gradient": "no\ngradient",
-    "flat_objective": "no effect",
-    "flat_start": "level",
-    "at_bound": "at bound",
+    "too_slow_beside_others": "too slow", "step_too_small": "on its way",
+    "step_too_large": "bounces", "wrong_basin": "lower\nminimum", "no_gradient": "no\ngradient",
+    "flat_objective": "no effect", "flat_start": "level", "at_bound": "at bound",
     "nonfinite_gradient": "NaN",
-}
+}  # fmt: skip
 
 
 def _failing(view: View, index: int) -> str:
