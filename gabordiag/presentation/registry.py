@@ -165,9 +165,9 @@ KINDS: dict[str, Kind] = {
 # Name of a result's type -> the command whose JSON it gives. A `Run` alone belongs to none.
 _COMMANDS = {
     "Sweep": "sweep", "Surface": "sweep", "NetworkPlane": "sweep",
-    "Optimization": "optimize", "Basins": "basins", "PlaneBasins": "basins", "Bifurcation": "bifurcate", "Diagnosis": "diagnose",
-    "TrainingDiagnosis": "diagnose", "Reproduction": "reproduce", "BankReproduction": "reproduce",
-    "Check": "check", "Explanation": "explain",
+    "Optimization": "optimize", "Basins": "basins", "PlaneBasins": "basins",
+    "Bifurcation": "bifurcate", "Diagnosis": "diagnose", "TrainingDiagnosis": "diagnose",
+    "Reproduction": "reproduce", "BankReproduction": "reproduce", "Check": "check", "Explanation": "explain",
 }  # fmt: skip
 
 
