@@ -167,7 +167,8 @@ _COMMANDS = {
     "Sweep": "sweep", "Surface": "sweep", "NetworkPlane": "sweep",
     "Optimization": "optimize", "Basins": "basins", "PlaneBasins": "basins",
     "Bifurcation": "bifurcate", "Diagnosis": "diagnose", "TrainingDiagnosis": "diagnose",
-    "Reproduction": "reproduce", "BankReproduction": "reproduce", "Check": "check", "Explanation": "explain",
+    "Reproduction": "reproduce", "BankReproduction": "reproduce",
+    "Check": "check", "Explanation": "explain",
 }  # fmt: skip
 
 
