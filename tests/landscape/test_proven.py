@@ -23,6 +23,8 @@ def images(side: int, random: np.random.Generator) -> dict[str, np.ndarray]:
     dot = np.zeros((side, side))
     dot[side // 2, side // 3] = 1.0
     a, b = random.integers(-3, 4, 2)
+    # A ramp of no slope is refused: it says nothing about a filter.
+    a = a or int(b == 0)
     return {
         "ramp": x,
         "slanted ramp": a * x + b * y + 1.0,
