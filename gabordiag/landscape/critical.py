@@ -6,7 +6,8 @@ trigonometric polynomial with a known error (`series.py`); `proof.py` proves how
 The slope of the derivative says whether a root of it is a minimum or a maximum. At a double root,
 at the end of an interval, and where the loss has kinks that no series follows, that slope is
 rounding. Then the loss's own values decide: it is looked at on either side, ever farther off, until
-it differs from the loss at the point by more than its noise.
+it differs from the loss at the point by more than its noise. Of a loss that is noisy or rounded,
+and whose slopes by autograd are not, the slopes decide.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ def _fast_length(n: int) -> int:
 def patch_gram(padded: Tensor, kernel_size: int, extra: Tensor | None = None) -> Tensor:
     """Returns the Gram matrix (K^2, K^2) of an image's responses to every single pixel of a kernel.
 
-    With it the compressed response is exact for every kernel of that size, whatever its parameters.
+    With it the compressed response is exact for all kernels of that size, with any parameters.
     The response to pixel (u, v) is the image shifted by (u, v). For two rows of the kernel, u and u
     + d, let G(u, d) be the (K, K) block of inner products, and U_r (K, columns) the image's row r
     shifted by 0, ..., K - 1. Then

@@ -549,7 +549,6 @@ def _ends_and_begins_again(value: Tensor) -> Tensor:
     return (value - 0.3) ** 2
 
 
-@pytest.mark.slow
 def test_a_function_that_is_defined_again_farther_out_is_tabulated_there() -> None:
     losses, _ = tabulate(own_objective(_ends_and_begins_again, range=(0.0, 1.0), target=0.3))
     values = np.array([-2.0, -1.5, -0.5, 0.5, 1.5, 2.25, 2.75])
