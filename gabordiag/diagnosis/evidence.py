@@ -110,41 +110,44 @@ MULTI_START_GRID = 181
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A changed run and what became of it.
+    """A changed run and what became of it; the rates are (d,), the settings' rate the largest."""
 
-    Rates, start and final values are (d,), the settings' rate the largest. `steps_to_target` is the
-    first step from which on the values stay within tolerance; None if they never do.
-    """
-
-    space: Space
-    loss_name: str
+    objective: Objective
     settings: OptimizerSettings
     rates: FloatArray
-    start: FloatArray
+    path: Trajectory
     outcome: str
-    final: FloatArray
-    final_loss: float
-    steps_to_target: int | None
+    goal: FloatArray | None
 
     @property
     def reached(self) -> bool:
         """Whether it ended at the target."""
         return self.outcome == "reached"
 
+    @property
+    def start(self) -> FloatArray:
+        """Its first values (d,)."""
+        return np.asarray(self.path.values[0])
+
+    @cached_property
+    def steps_to_target(self) -> int | None:
+        """The first step from which on it stays within tolerance; None if it never does."""
+        return arrival(self.objective.space, self.goal, self.path)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON takes them."""
-        is_same = len(set(self.rates.tolist())) == 1
+        space, is_same = self.objective.space, len(set(self.rates.tolist())) == 1
         return {
             "optimizer": self.settings.optimizer,
-            "lr": float(self.rates[0]) if is_same else self.space.named(self.rates),
+            "lr": float(self.rates[0]) if is_same else space.named(self.rates),
             "momentum": self.settings.momentum,
             "schedule": self.settings.schedule,
-            "loss": self.loss_name,
+            "loss": self.objective.loss_name,
             "steps": self.settings.steps,
-            "start": self.space.named(self.start),
+            "start": space.named(self.start),
             "outcome": self.outcome,
-            "final": self.space.named(self.final),
-            "final_loss": finite_or_none(self.final_loss),
+            "final": space.named(self.path.values[-1]),
+            "final_loss": finite_or_none(float(self.path.losses[-1])),
             "steps_to_target": self.steps_to_target,
         }
 
@@ -171,6 +174,7 @@ class _Bench(ABC):
     def __init__(self, objective: Objective) -> None:
         self.objective, self.space = objective, objective.space
         self._windows: dict[tuple[Any, ...], Windows] = {}
+        self._trials: dict[tuple[OptimizerSettings, bytes], Trial] = {}
 
     @property
     @abstractmethod
@@ -178,8 +182,25 @@ class _Bench(ABC):
         """The values (d,) that runs should reach, or None."""
 
     @abstractmethod
-    def trials(self, settings: OptimizerSettings, starts: FloatArray) -> Iterable[Trial]:
-        """Returns the runs from starts (n, d), each made once; all at once or as they are read."""
+    def _run(self, settings: Sequence[OptimizerSettings], starts: FloatArray) -> list[Trial]:
+        """Makes runs with settings that differ in the rate alone, one from each start (n, d)."""
+
+    def _made(self, settings: Sequence[OptimizerSettings], starts: FloatArray) -> list[Trial]:
+        """Returns such runs, those not made yet made at once."""
+        keys = [(how, start.tobytes()) for how, start in zip(settings, starts, strict=True)]
+        new = [i for i, key in enumerate(keys) if key not in self._trials]
+        made = self._run([settings[i] for i in new], starts[new]) if new else []
+        for i, trial in zip(new, made, strict=True):
+            # In single precision a run starts at the start's nearest number.
+            self._trials[keys[i]] = self._trials[settings[i], trial.start.tobytes()] = trial
+        return [self._trials[key] for key in keys]
+
+    def trials(self, settings: OptimizerSettings, starts: FloatArray) -> Iterator[Trial]:
+        """Yields the run from each start (n, d); those of an elementwise optimizer made at once."""
+        at_once = len(starts) if settings.is_elementwise else 1
+        for first in range(0, len(starts), at_once):
+            some = starts[first : first + at_once]
+            yield from self._made([settings] * len(some), some)
 
     def drawn(self, count: int) -> FloatArray:
         """Returns so many random starts (count, d) over the ranges, always the same."""
@@ -189,7 +210,7 @@ class _Bench(ABC):
 
     def trial(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
         """Runs the optimizer from the start and judges the run; once for each."""
-        return next(iter(self.trials(settings, start[None])))
+        return next(self.trials(settings, start[None]))
 
     def _confirming(self, start: FloatArray) -> FloatArray:
         """A start and its neighbours (3, d)."""
@@ -198,27 +219,7 @@ class _Bench(ABC):
 
     def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
         """Returns a trial that reached the target only if its neighbours did, too."""
-        return _unless_lucky(iter(self.trials(settings, self._confirming(start))))
-
-    def _trial(
-        self,
-        settings: OptimizerSettings,
-        rates: FloatArray,
-        path: Trajectory,
-        outcome: str,
-        goal: FloatArray | None,
-    ) -> Trial:
-        return Trial(
-            self.space,
-            self.objective.loss_name,
-            settings,
-            rates,
-            path.values[0],
-            outcome,
-            path.values[-1],
-            float(path.losses[-1]),
-            arrival(self.space, goal, path),
-        )
+        return _unless_lucky(self.trials(settings, self._confirming(start)))
 
     @cached_property
     def kink_slope(self) -> FloatArray | None:
@@ -257,7 +258,6 @@ class LineBench(_Bench):
     def __init__(self, line: Line, landscape: Landscape | None = None) -> None:
         super().__init__(OfLine(line))
         self.line, self._landscape = line, landscape
-        self._trials: dict[tuple[OptimizerSettings, float], Trial] = {}
 
     @cached_property
     def landscape(self) -> Landscape:
@@ -311,16 +311,8 @@ class LineBench(_Bench):
     def _gradients(self, values: FloatArray) -> FloatArray:
         return self.line.gradient(values[:, 0])[:, None]
 
-    def trials(self, settings: OptimizerSettings, starts: FloatArray) -> Iterator[Trial]:
-        """Yields the run from each start; those of an elementwise optimizer are made at once."""
-        places = starts[:, 0].tolist()
-        for start in places:
-            if (settings, start) not in self._trials:
-                together = places if settings.is_elementwise else [start]
-                new = [s for s in dict.fromkeys(together) if (settings, s) not in self._trials]
-                made = self._judged(self.table, settings, *new)
-                self._trials |= {(settings, s): t for s, t in zip(new, made, strict=True)}
-            yield self._trials[settings, start]
+    def _run(self, settings: Sequence[OptimizerSettings], starts: FloatArray) -> list[Trial]:
+        return self._judged(self.table, settings[0], starts)
 
     def typed(self, on: OwnObjective, settings: OptimizerSettings, start: FloatArray) -> Trial:
         """Runs a loss in which something else is written, on the loss itself.
@@ -328,22 +320,21 @@ class LineBench(_Bench):
         It counts as reached only if the runs a hair beside the start arrive, too.
         """
         starts = start[None] if on.is_expensive else self._confirming(start)
-        places = dict.fromkeys(starts[:, 0].tolist())
-        return _unless_lucky(self._judged(on, settings, place)[0] for place in places)
+        return _unless_lucky(self._judged(on, settings, place[None])[0] for place in starts)
 
     def breaks_at(
         self, on: OwnObjective, settings: OptimizerSettings, start: FloatArray
     ) -> float | None:
         """Returns the first value at which a run on another loss gets no finite gradient."""
-        (path,) = _descended(on, settings, *start)
+        (path,) = _descended(on, settings, start[None])
         bad = np.flatnonzero(np.isfinite(path.value) & ~np.isfinite(path.gradient))
         return float(path.value[bad[0]]) if len(bad) else None
 
-    def _judged(self, on: Line, settings: OptimizerSettings, *starts: float) -> list[Trial]:
-        around, rates = surroundings(self.landscape), np.array([settings.lr])
+    def _judged(self, on: Line, settings: OptimizerSettings, starts: FloatArray) -> list[Trial]:
+        around, rates, goal = surroundings(self.landscape), np.array([settings.lr]), self.goal
         return [
-            self._trial(settings, rates, path, judge_outcome(around, path)[0], self.goal)
-            for path in _descended(on, settings, *starts)
+            Trial(self.objective, settings, rates, path, judge_outcome(around, path)[0], goal)
+            for path in _descended(on, settings, starts)
         ]
 
     def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
@@ -352,7 +343,7 @@ class LineBench(_Bench):
         slope = abs(float(self.line.gradient(start)[0])) if trial.reached else math.inf
         # Here the tables' error would move the run, not the loss's slope.
         if slope <= 10 * self.table.tables[1].error * self.landscape.largest_gradient:
-            return self._judged(self.line, settings, float(start[0]))[0]
+            return self._judged(self.line, settings, start[None])[0]
         return trial
 
     def windows(
@@ -485,9 +476,8 @@ class LineBench(_Bench):
         return goal is not None and own is not None and own is self.landscape.attractor_of(goal)
 
 
-def _descended(on: Line, settings: OptimizerSettings, *starts: float) -> list[Trajectory]:
-    first = np.array(starts)[:, None]
-    states = list(descend(OfLine(on), settings, first, np.full_like(first, settings.lr)))
+def _descended(on: Line, settings: OptimizerSettings, starts: FloatArray) -> list[Trajectory]:
+    states = list(descend(OfLine(on), settings, starts, np.full_like(starts, settings.lr)))
     return [Trajectory.from_states(states, index) for index in range(len(starts))]
 
 
@@ -511,7 +501,6 @@ class SpaceBench(_Bench):
     ) -> None:
         super().__init__(objective)
         self._optimizer, self._own_ratios, self._start = optimizer, rates / rates.max(), start
-        self._runs: dict[tuple[OptimizerSettings, bytes], Run] = {}
 
     @property
     def goal(self) -> FloatArray:
@@ -566,10 +555,6 @@ class SpaceBench(_Bench):
         largest = float(np.linalg.eigvalsh(hessian * np.outer(root, root))[-1])
         return 2 * (1 + settings.momentum) / largest if largest > 0 else None
 
-    def trials(self, settings: OptimizerSettings, starts: FloatArray) -> list[Trial]:
-        """Returns the runs from starts (n, d), those not made yet made at once."""
-        return self._at(settings, [settings.lr], starts)
-
     def _at(
         self, settings: OptimizerSettings, rates: Sequence[float], starts: FloatArray
     ) -> list[Trial]:
@@ -577,21 +562,12 @@ class SpaceBench(_Bench):
         how = [replace(settings, lr=lr) for lr in rates for _ in starts]
         return self._made(how, np.tile(starts, (len(rates), 1)))
 
-    def _made(self, settings: Sequence[OptimizerSettings], starts: FloatArray) -> list[Trial]:
-        """Returns the runs with settings that differ in the rate alone, one from each start."""
-        keys = [(how, start.tobytes()) for how, start in zip(settings, starts, strict=True)]
-        new = [i for i, key in enumerate(keys) if key not in self._runs]
-        if new:
-            rates = np.array([settings[i].lr * self._ratios(settings[i]) for i in new])
-            runs = run_many(self.objective, settings[new[0]], starts[new], rates)
-            for i, made in zip(new, runs, strict=True):
-                # In single precision a run starts at the start's nearest number.
-                own = settings[i], made.trajectory.values[0].tobytes()
-                self._runs[keys[i]] = self._runs[own] = made
-        runs_asked = ((how, self._runs[how, start]) for how, start in keys)
+    def _run(self, settings: Sequence[OptimizerSettings], starts: FloatArray) -> list[Trial]:
+        rates = np.array([how.lr * self._ratios(how) for how in settings])
+        runs = run_many(self.objective, settings[0], starts, rates)
         return [
-            self._trial(how, made.rates, made.trajectory, made.outcome, made.goal)
-            for how, made in runs_asked
+            Trial(self.objective, how, made.rates, made.trajectory, made.outcome, made.goal)
+            for how, made in zip(settings, runs, strict=True)
         ]
 
     def shortened(self, trial: Trial, steps: int) -> Trial | None:
@@ -601,12 +577,10 @@ class SpaceBench(_Bench):
             return None
         if arrived > steps + 1 - tail_length(steps):
             return None
-        made = self._runs[trial.settings, trial.start.tobytes()]
-        path = made.trajectory
+        path = trial.path
         columns = (path.values, path.losses, path.gradients, path.updates, path.lrs)
         cut = Trajectory(*(column[: steps + 1] for column in columns))
-        how = replace(trial.settings, steps=steps)
-        return self._trial(how, made.rates, cut, made.outcome, made.goal)
+        return replace(trial, settings=replace(trial.settings, steps=steps), path=cut)
 
     def continued(self, settings: OptimizerSettings, start: FloatArray) -> Trial | None:
         """Returns the run with as many steps as it takes to arrive, all else equal.
@@ -632,7 +606,7 @@ class SpaceBench(_Bench):
                 apart = float(self.space.distances(path.values[-1], made.goal))
             is_on_its_way = made.outcome == "unfinished" and apart < before
             if made.outcome == "reached" or (is_on_its_way and state.step == counts[-1]):
-                return self._trial(how, rates, path, made.outcome, made.goal)
+                return Trial(self.objective, how, rates, path, made.outcome, made.goal)
             if not is_on_its_way:
                 break
         return None
@@ -1046,7 +1020,7 @@ class Facts:
 
     def tuning(self, trial: Trial) -> str:
         """Returns the options that make a trial's rate and steps of the run's."""
-        rates = dict(zip(trial.space.names, trial.rates.tolist(), strict=True))
+        rates = dict(zip(trial.objective.space.names, trial.rates.tolist(), strict=True))
         options = f"--lr {trial.rates[0]:g}"
         if len(set(rates.values())) > 1:
             options = " ".join(f"--lr {name}={rate:g}" for name, rate in rates.items())

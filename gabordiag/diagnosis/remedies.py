@@ -328,7 +328,7 @@ def coarse_to_fine(facts: Facts) -> Remedy | None:
     coarse = facts.with_experiment(names, gamma=1.0, sigma=coarse_sigma)
     first = _tuned(coarse, facts.settings, facts.start[places])
     start = facts.start.copy()
-    start[places] = first.final
+    start[places] = first.path.values[-1]
     second = _tuned(facts.bench, facts.settings, start)
     what = "".join(f"--learn {name} " for name in names if len(facts.space) > 1)
     change = (

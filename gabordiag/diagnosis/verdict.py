@@ -306,7 +306,7 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     if trial.outcome == "frozen":
         # The values show no slope either: there is none that would be the right one.
         return finding
-    ends = f"ends at {facts.space.show(trial.final)} ({trial.outcome.replace('_', ' ')})"
+    ends = f"ends at {facts.space.show(trial.path.values[-1])} ({trial.outcome.replace('_', ' ')})"
     if trial.steps_to_target is not None and trial.reached:
         ends = f"reaches {facts.goal_name} after {counted(trial.steps_to_target, 'step', 'steps')}"
     return replace(
