@@ -133,7 +133,7 @@ class ExperimentLoss(ScalarLoss):
         self.loss_name = experiment.loss
         self.is_root = self.loss_definition.is_root
         self._fixed = experiment.target_parameters.to_dict()
-        self._device = experiment.torch_device()
+        self.dtype, self.device = experiment.torch_dtype(), experiment.torch_device()
 
     # Of the target, as `kernels` takes it.
     _target: FloatArray
@@ -142,16 +142,6 @@ class ExperimentLoss(ScalarLoss):
     def images(self) -> dict[str, Any] | None:
         """Which images the loss is the mean over, as JSON shows it; None with a single one."""
         return self.experiment.image_set.to_dict() if self.experiment.has_many_images else None
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the experiment."""
-        return self.experiment.torch_dtype()
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the experiment."""
-        return self._device
 
     def _arguments(self, at: Tensor) -> dict[str, Any]:
         """Returns the arguments of `gabor_kernel` at n values or points, the fixed ones as well."""

@@ -25,11 +25,16 @@ CHUNK = 256
 class ScalarLoss(ABC):
     """What losses of one and of several parameters share.
 
-    `is_root`: the loss is sqrt(smooth_loss); its zeros are kinks, not smooth minima.
+    `is_root`: the loss is sqrt(smooth_loss); its zeros are kinks, not smooth minima. `has_state`:
+    an evaluation may depend on those before it (random numbers, counters). The loss is computed in
+    a precision, on a device.
     """
 
     loss_name: str = "loss"
     is_root: bool = False
+    has_state: bool = False
+    dtype: torch.dtype = torch.float64
+    device: torch.device = torch.device("cpu")
     # Of the tensors that `loss` takes.
     _dimensions: int = 1
 
@@ -49,21 +54,6 @@ class ScalarLoss(ABC):
         """Which images the loss is the mean over, as JSON shows it; None without several."""
         return None
 
-    @property
-    def has_state(self) -> bool:
-        """Whether an evaluation may depend on those before it (random numbers, counters)."""
-        return False
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision in which the loss is computed."""
-        return torch.float64
-
-    @property
-    def device(self) -> torch.device:
-        """Where the loss is computed."""
-        return torch.device("cpu")
-
     def tensor(self, values: npt.ArrayLike, /) -> Tensor:
         """Returns values (n,) or points (n, d) as the tensor that `loss` takes."""
         array = np.array(values, dtype=np.float64, ndmin=self._dimensions)
@@ -81,21 +71,7 @@ class Derived(ScalarLoss):
     def __init__(self, source: ScalarLoss) -> None:
         self._source = source
         self.loss_name, self.is_root = source.loss_name, source.is_root
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the source."""
-        return self._source.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the source."""
-        return self._source.device
-
-    @property
-    def has_state(self) -> bool:
-        """Whether evaluations of the source may depend on those before."""
-        return self._source.has_state
+        self.dtype, self.device, self.has_state = source.dtype, source.device, source.has_state
 
     @property
     def images(self) -> dict[str, Any] | None:

@@ -74,12 +74,15 @@ class UserObjective(ScalarLoss):
         seed: Of the random numbers that evaluations draw.
     """
 
+    has_state = True
+
     def __init__(
         self, evaluator: Evaluator, loss_name: str, places: FloatArray, seed: int = 0
     ) -> None:
         self.evaluator = evaluator
         self.loss_name = loss_name
         self.is_root = evaluator.is_root
+        self.dtype, self.device = evaluator.dtype, evaluator.device
         self.progress: Progress | None = None
         self.samples = 0
         # Value -> loss, and whether without its root: of one parameter, all that was computed.
@@ -93,21 +96,6 @@ class UserObjective(ScalarLoss):
     def held_fixed(self) -> str | None:
         """Says which numbers beside the parameters are held fixed, and where; None without any."""
         return ", ".join(self.evaluator.held) or None
-
-    @property
-    def has_state(self) -> bool:
-        """Whether an evaluation may depend on those before it: of a user's code, it may."""
-        return True
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the parameters."""
-        return self.evaluator.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters live."""
-        return self.evaluator.device
 
     @property
     def eps(self) -> float:

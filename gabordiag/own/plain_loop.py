@@ -38,28 +38,15 @@ class PlainLoop(Objective):
     instead of raising; the failure says why a step got none, empty where every one did.
     """
 
+    has_state = True
+
     def __init__(self, objective: Objective, user: UserObjective, module: ModuleLoss) -> None:
         self.space, self.loss_name = objective.space, objective.loss_name
-        self.is_root = objective.is_root
+        self.is_root, self.dtype, self.device = objective.is_root, user.dtype, user.device
         self.may_fail, self.failure = False, ""
         self._objective, self._user = objective, user
         self._given, self._module = module, module.in_a_loop()
         self._leaves = self._module.leaves(*module.own_values, as_given=True)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the parameters."""
-        return self._user.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters live."""
-        return self._user.device
-
-    @property
-    def has_state(self) -> bool:
-        """Whether a step depends on those before: here it does."""
-        return True
 
     def loss(self, coordinates: Tensor) -> Tensor:
         """Returns the losses (n,) of the module as it was given."""
