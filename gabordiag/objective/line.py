@@ -117,26 +117,8 @@ class Line(ScalarLoss):
     ) -> FloatArray:
         """Returns the loss at values (n,) and its derivatives by autograd, (order + 1, n)."""
         function = self.smooth_loss if smooth else self.loss
-
-        def tower(chunk: Tensor) -> Tensor:
-            chunk = chunk.detach().requires_grad_()
-            levels = [function(chunk)]
-            for level in range(order):
-                if not levels[-1].requires_grad:  # constant, as every derivative of it
-                    levels.append(torch.zeros_like(chunk))
-                    continue
-                (derivative,) = torch.autograd.grad(
-                    levels[-1].sum(),
-                    chunk,
-                    create_graph=level + 1 < order,
-                    allow_unused=True,
-                    materialize_grads=True,
-                )
-                levels.append(derivative)
-            return torch.stack([level.detach() for level in levels], dim=-1)
-
-        levels = _in_chunks(self.tensor(values), tower)
-        return np.asarray(levels.T, order="C")
+        tensor = self.tensor(values)
+        return _in_chunks(tensor, lambda at: torch.stack(levels_of(function, at, order)), dim=1)
 
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
         """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it.
@@ -174,8 +156,36 @@ class Line(ScalarLoss):
         return np.asarray(self.derivatives(values)[1])
 
 
-def _in_chunks(values: Tensor, function: Callable[[Tensor], Tensor]) -> FloatArray:
-    return to_numpy(torch.cat([function(chunk) for chunk in torch.split(values, CHUNK)]))
+def levels_of(function: Callable[[Tensor], Tensor], at: Tensor, order: int) -> list[Tensor]:
+    """Returns a loss and its derivatives by autograd: (n,) each at values (n,).
+
+    At points (n, d), where the order is at most 2: (n,), (n, d) and (n, d, d).
+    """
+    at = at.detach().requires_grad_()
+    levels = [function(at)]
+    for level in range(order):
+        # The points are independent: a sum's derivatives are each point's own.
+        columns = levels[-1].unbind(-1) if levels[-1].ndim > 1 else [levels[-1]]
+        rows = [
+            torch.autograd.grad(
+                column.sum(),
+                at,
+                create_graph=level + 1 < order,
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )[0]
+            # A constant has no graph.
+            if column.requires_grad
+            else torch.zeros_like(at)
+            for column in columns
+        ]
+        levels.append(torch.stack(rows, dim=-1) if levels[-1].ndim > 1 else rows[0])
+    return [level.detach() for level in levels]
+
+
+def _in_chunks(values: Tensor, function: Callable[[Tensor], Tensor], dim: int = 0) -> FloatArray:
+    return to_numpy(torch.cat([function(chunk) for chunk in torch.split(values, CHUNK)], dim))
 
 
 def to_numpy(tensor: Tensor) -> FloatArray:

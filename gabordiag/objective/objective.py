@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.objective.line import CHUNK, Derived, Line, ScalarLoss, to_numpy
+from gabordiag.objective.line import CHUNK, Derived, Line, ScalarLoss, levels_of, to_numpy
 from gabordiag.objective.space import FloatArray, Space
 
 # Of each range: the step of central differences, about the cube root of a double's rounding.
@@ -61,33 +61,14 @@ class Objective(ScalarLoss):
         return to_numpy(torch.cat(losses)), to_numpy(torch.cat(slopes))
 
     def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
-        at = coordinates.requires_grad_()
-        losses = (self.smooth_loss if smooth else self.loss)(at)
-        if not losses.requires_grad:
-            return losses, torch.zeros_like(at)
-        (slopes,) = torch.autograd.grad(losses.sum(), at, allow_unused=True, materialize_grads=True)
-        return losses.detach(), slopes
+        losses, slopes = levels_of(self.smooth_loss if smooth else self.loss, coordinates, 1)
+        return losses, slopes
 
     def hessian(self, coordinates: npt.ArrayLike, *, smooth: bool = False) -> FloatArray:
         """Returns the second derivatives (n, d, d) by autograd."""
         function = self.smooth_loss if smooth else self.loss
-        pieces = []
-        for chunk in torch.split(self.tensor(coordinates), CHUNK):
-            at = chunk.requires_grad_()
-            total = function(at).sum()
-            # Without a graph the loss is constant to autograd, or its slopes are.
-            slopes = at * 0.0
-            if total.requires_grad:
-                (slopes,) = torch.autograd.grad(total, at, create_graph=True)
-            # The points are independent: the sum's derivatives are each point's own.
-            rows = [
-                torch.autograd.grad(column.sum(), at, retain_graph=True)[0]
-                if column.requires_grad
-                else torch.zeros_like(at)
-                for column in slopes.unbind(-1)
-            ]
-            pieces.append(torch.stack(rows, dim=-1))
-        return to_numpy(torch.cat(pieces))
+        chunks = torch.split(self.tensor(coordinates), CHUNK)
+        return to_numpy(torch.cat([levels_of(function, chunk, 2)[2] for chunk in chunks]))
 
 
 class OfLine(Derived, Objective):

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError
-from gabordiag.objective.line import CHUNK, Line, ScalarLoss, to_numpy
+from gabordiag.objective.line import CHUNK, Line, ScalarLoss, levels_of, to_numpy
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluator import Evaluator
@@ -138,17 +138,10 @@ class UserObjective(ScalarLoss):
 
     def _by_autograd(self, points: FloatArray, order: int, smooth: bool) -> list[FloatArray]:
         """Returns losses, slopes and, of order 2, second derivatives at points (n,) or (n, d)."""
-        pieces = []
-        for chunk in torch.split(self.tensor(points), self.batch_size):
-            at = chunk.detach().requires_grad_()
-            levels = [self._function(smooth)(at)]
-            levels.append(_slopes(levels[0], at, create_graph=order > 1))
-            if order > 1:
-                # The points are independent: the sum's derivatives are each point's own.
-                columns = levels[1].unbind(-1) if at.ndim > 1 else [levels[1]]
-                rows = [_slopes(column, at, keep_graph=True) for column in columns]
-                levels.append(torch.stack(rows, dim=-1) if at.ndim > 1 else rows[0])
-            pieces.append(levels)
+        function = self._function(smooth)
+        chunks = torch.split(self.tensor(points), self.batch_size)
+        with user_code("computing the gradient"):
+            pieces = [levels_of(function, chunk, order) for chunk in chunks]
         return [to_numpy(torch.cat(level)) for level in zip(*pieces, strict=True)]
 
     def _doubtful(self, losses: FloatArray, *derivatives: FloatArray) -> npt.NDArray[np.bool_]:
@@ -408,21 +401,10 @@ class OwnObjective(UserObjective, Line):
         return bool(follows_closely(function, points, exact, reach, noise).all())
 
 
-def gradient_of(
-    loss: Tensor, value: Tensor, *, create_graph: bool = False, keep_graph: bool = False
-) -> Tensor | None:
+def gradient_of(loss: Tensor, value: Tensor) -> Tensor | None:
     """Returns dloss/dvalue, or None where the loss's graph does not lead to the value."""
     if not loss.requires_grad:
         return None
-    keep = keep_graph or create_graph
     with user_code("computing the gradient"):
-        (slope,) = torch.autograd.grad(
-            loss, value, retain_graph=keep, create_graph=create_graph, allow_unused=True
-        )
+        (slope,) = torch.autograd.grad(loss, value, allow_unused=True)
     return slope
-
-
-def _slopes(losses: Tensor, values: Tensor, **graph: bool) -> Tensor:
-    """Returns the derivatives of losses at values, zero where no gradient arrives."""
-    found = gradient_of(losses.sum(), values, **graph)
-    return torch.zeros_like(values) if found is None else found
