@@ -4,48 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from gabordiag.own.evaluation import OwnObjective
-from gabordiag.own.evaluator import Evaluator, Leaves
 
 Rewrite = Callable[[], TorchFunctionMode]
-
-
-class _Rewritten:
-    """An evaluator that runs the user's code under modes, and may square what it returns."""
-
-    def __init__(
-        self, evaluator: Evaluator, rewrites: tuple[Rewrite, ...], *, squared: bool
-    ) -> None:
-        self._evaluator, self._rewrites, self._squared = evaluator, rewrites, squared
-        self.is_root = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._evaluator, name)
-
-    def loss(self, point: Tensor) -> Tensor:
-        """Returns the loss (0-dim) at a point."""
-        with self._rewriting():
-            loss = self._evaluator.loss(point)
-        return loss**2 if self._squared else loss
-
-    def run(self, leaves: Leaves) -> Tensor:
-        """Returns the loss (0-dim) as a training loop computes it."""
-        with self._rewriting():
-            loss = self._evaluator.run(leaves)
-        return loss**2 if self._squared else loss
-
-    @contextlib.contextmanager
-    def _rewriting(self) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            for rewrite in self._rewrites:
-                stack.enter_context(rewrite())
-            yield
 
 
 def rewritten(line: OwnObjective, *rewrites: Rewrite, squared: bool = False) -> OwnObjective:
@@ -58,6 +25,19 @@ def rewritten(line: OwnObjective, *rewrites: Rewrite, squared: bool = False) -> 
     # What was found out of the loss is not true of the other.
     for name in ("batch_size", "trusted_order", "_graph_bytes"):
         vars(other).pop(name, None)
-    other.evaluator = cast(Evaluator, _Rewritten(line.evaluator, rewrites, squared=squared))
+    given = line.evaluator
+
+    def changed(run: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+        def run_otherwise(point: Any) -> Tensor:
+            with contextlib.ExitStack() as stack:
+                for rewrite in rewrites:
+                    stack.enter_context(rewrite())
+                loss = run(point)
+            return loss**2 if squared else loss
+
+        return run_otherwise
+
+    other.evaluator = copy.copy(given)
+    vars(other.evaluator).update(loss=changed(given.loss), run=changed(given.run), is_root=False)
     other.is_root = other.takes_root_away = False
     return other

@@ -27,39 +27,18 @@ _MARKUP = re.compile(r"([\\`*_<>|\[\]~#$&])")
 _STARTER = re.compile(r"^(\d*)([-+.)])(?=\s)")
 
 
-def to_report(
-    template: str,
-    command: str,
-    blocks: Sequence[Block],
-    settings: Sequence[tuple[str, str]],
-    command_line: str,
-    pictures: Mapping[str, str],
-    narrow: Mapping[str, str] = {},
-) -> str:
-    """Returns a report as `report.html`, one file that needs nothing else, or as `report.md`.
-
-    Pictures, and those for the width of a phone where there are any, are given by their stems: for
-    HTML as addresses that `inlined` makes, for Markdown as file names.
-    """
-    return to_fragment(
-        blocks,
-        pictures,
-        template,
-        command=command,
-        sentence=next((block.text for block in blocks if isinstance(block, Verdict)), ""),
-        settings=settings,
-        command_line=command_line,
-        narrow=narrow,
-    )
-
-
 def to_fragment(
     blocks: Sequence[Block],
     pictures: Mapping[str, str],
     template: str = "notebook.html",
     **more: Any,
 ) -> str:
-    """Returns the blocks as a notebook shows them, with the pictures there are, as for a report."""
+    """Returns the blocks as a template shows them: a notebook's, `report.html` or `report.md`.
+
+    Pictures are given by their stems: for HTML as addresses that `inlined` makes, for Markdown as
+    file names. A report takes `command`, `settings` (name, value) and `command_line` as well, and
+    `report.html`, one file that needs nothing else, pictures for the width of a phone as `narrow`.
+    """
     environment = Environment(
         loader=PackageLoader("gabordiag.presentation", "."),
         autoescape=select_autoescape(),
@@ -70,6 +49,7 @@ def to_fragment(
     return environment.get_template(template).render(
         blocks=[(type(block).__name__, block) for block in blocks],
         pictures=pictures,
+        sentence=next((block.text for block in blocks if isinstance(block, Verdict)), ""),
         caption=caption,
         outcome_of=outcome_of,
         badges={name: (color, ink_on(color)) for name, color in OUTCOME_COLORS.items()},

@@ -114,8 +114,9 @@ def make_pages(
         for of in (files, narrow)
     )
     line = command_line(command, given)
-    text = page.to_report("report.md", command, blocks, rows, line, {**shown, **linked})
-    html = page.to_report("report.html", command, blocks, rows, line, pictures, slim)
+    about = {"command": command, "settings": rows, "command_line": line}
+    text = page.to_fragment(blocks, {**shown, **linked}, "report.md", **about)
+    html = page.to_fragment(blocks, pictures, "report.html", narrow=slim, **about)
     return {
         "report.md": printable(text.rstrip("\n") + "\n").encode("utf-8"),
         "report.html": printable(html).encode("utf-8"),

@@ -22,7 +22,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from gabordiag.cli.main import run
-from gabordiag.presentation import page, registry, report
+from gabordiag.presentation import registry, report
 from gabordiag.presentation.blocks import (
     Heading,
     Listing,
@@ -92,9 +92,14 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+def _report(told: list[Any], rows: tuple[tuple[str, str], ...], line: str) -> str:
+    about = {"command": "diagnose", "settings": rows, "command_line": line}
+    return to_fragment(told, {}, "report.html", **about)
+
+
 def make(told: list[Any], settings: dict[str, str] | None = None) -> str:
     rows = tuple((settings or {}).items())
-    return page.to_report("report.html", "diagnose", told, rows, "gabordiag diagnose", {}, {})
+    return _report(told, rows, "gabordiag diagnose")
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +199,7 @@ def test_user_text_stays_text_on_the_page(text: str) -> None:
         Listing((text,)),
         Table((text,), ((text,),), 0),
     ]
-    hostile = Page(page.to_report("report.html", "diagnose", told, ((text, text),), text, {}, {}))
+    hostile = Page(_report(told, ((text, text),), text))
     harmless = [
         Verdict("x", "x", False),
         Heading("x"),
@@ -202,7 +207,7 @@ def test_user_text_stays_text_on_the_page(text: str) -> None:
         Listing(("x",)),
         Table(("x",), (("x",),), 0),
     ]
-    plain = Page(page.to_report("report.html", "diagnose", harmless, (("x", "x"),), "x", {}, {}))
+    plain = Page(_report(harmless, (("x", "x"),), "x"))
     ours = [tag for tag, _ in hostile.tags if tag != "code"]
     assert ours == [tag for tag, _ in plain.tags if tag != "code"]
     for _, attributes in hostile.tags:
