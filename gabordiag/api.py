@@ -354,18 +354,15 @@ def optimize(
         exact.space.point(point)
     landscape = sweep_objective(exact.line) if isinstance(exact, OfLine) else None
     drawn = resolve_batch_size(exact, batch_size)
-    if drawn is not None:
-        from gabordiag.dynamics.stochastic import run_all_batches
-
-        return run_all_batches(
-            stepped, exact, settings, starts, drawn, own_rates,
-            sweep=landscape, listeners=listeners, logged=logged,
-        )  # fmt: skip
     done = run_all(
         exact, settings, starts, own_rates, sweep=landscape, listeners=listeners, logged=logged,
         # The curvatures that a run is judged by need no convolutions.
-        stepped=stepped,
+        stepped=stepped, batch_size=drawn,
     )  # fmt: skip
+    if drawn is not None:
+        from gabordiag.dynamics.stochastic import with_effects
+
+        return with_effects(done, drawn)
     if batch_size is None:
         return replace(done, notes=_held(exact))
     note = f"Batches of {batch_size} hold all images: every step is on all of them."

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from gabordiag.landscape.critical import find_critical_points, still_holds
 from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.surface import PairSurface, condition, newton, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
+from gabordiag.objective.batches import Batches
 from gabordiag.objective.line import Line
 from gabordiag.objective.objective import Objective, OfLine
 from gabordiag.objective.space import FloatArray, Space
@@ -327,6 +329,7 @@ def run(
     listener: StepListener | None = None,
     stepped: Objective | Line | None = None,
     logged: Sequence[Step] = (),
+    has_full_loss: bool = False,
 ) -> Run:
     """Runs one optimizer and judges the run.
 
@@ -334,25 +337,35 @@ def run(
     default the settings'. The optimizer may step on the same objective in another form, tabulated
     or direct, which only the judging does on `objective`; by default it steps on a user's module in
     a loop that carries its state from step to step. `logged` are the first steps of a run that was
-    interrupted; the listener does not get them again.
+    interrupted; the listener does not get them again. The full loss is that of `objective`, by
+    which a run on batches is judged: its steps have it, as those of a run beside it.
     """
     objective = as_objective_of(objective)
     on = as_plain_loop(objective) if stepped is None else as_objective_of(stepped)
     landscape = _landscape(objective, landscape)
     first = objective.space.point(start)
     rates = objective.space.rates(settings.lr if lr is None else lr, settings.lr)
-    states = []
+    is_on_batches = isinstance(on, Batches)
+    states, full = [], []
     for state in descend(on, settings, first[None], rates[None], logged):
         states.append(state)
+        if has_full_loss:
+            at = objective.space.coordinates(state.values)
+            full.append(float((objective.loss_at(at) if is_on_batches else state.losses)[0]))
         if listener is not None and state.step >= len(logged):
-            listener(one_step(state))
-    return judge(objective, settings, landscape, Trajectory.from_states(states), rates)
+            listener(one_step(state, *full[-1:]))
+    losses = read_only(np.array(full)) if has_full_loss else None
+    judged = path = Trajectory.from_states(states, full_losses=losses)
+    if is_on_batches:
+        slopes = objective.loss_and_gradient(objective.space.coordinates(path.values))[1]
+        judged = replace(path, losses=path.landscape_losses, gradients=read_only(slopes))
+    return replace(judge(objective, settings, landscape, judged, rates), trajectory=path)
 
 
-def one_step(state: State) -> Step:
+def one_step(state: State, full_loss: float | None = None) -> Step:
     """Returns the step of a single run."""
     number, values, losses, gradients, updates, lrs = state
-    return Step(number, values[0], float(losses[0]), gradients[0], updates[0], lrs[0])
+    return Step(number, values[0], float(losses[0]), gradients[0], updates[0], lrs[0], full_loss)
 
 
 def as_objective_of(objective: Objective | Line) -> Objective:
@@ -541,29 +554,31 @@ def run_all(
     listeners: Callable[[int], StepListener | None] = lambda index: None,
     stepped: Objective | Line | None = None,
     logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
+    batch_size: int | None = None,
 ) -> Optimization:
     """Runs every setting from every start, as `run` does; `lr` are rates of single parameters.
 
     Called with the index of a run, `listeners` gives its listener, and `logged` the first rows that
-    it has logged, if it was interrupted.
+    it has logged, if it was interrupted. With a batch size, of an experiment, each run is one on
+    batches, the same for all, followed by one on all images.
     """
     objective = as_objective_of(objective)
     line = objective.line if isinstance(objective, OfLine) else None
     if sweep is None and line is not None:
         sweep = sweep_objective(line)
+    landscape = None if sweep is None else sweep.landscape
+    grounds: list[Callable[[], Objective | Line | None]] = [lambda: stepped]
+    if batch_size is not None:
+        full = as_objective_of(objective if stepped is None else stepped)
+        grounds.insert(0, partial(Batches, full, batch_size))
     runs = tuple(
         run(
-            objective,
-            how,
-            start,
-            lr,
-            landscape=None if sweep is None else sweep.landscape,
-            listener=listeners(index),
-            stepped=stepped,
-            logged=as_steps(logged(index), len(objective.space)),
+            objective, how, start, lr, landscape=landscape, listener=listeners(index),
+            stepped=ground(), logged=as_steps(logged(index), len(objective.space)),
+            has_full_loss=batch_size is not None,
         )
-        for index, (how, start) in enumerate(itertools.product(settings, starts))
-    )
+        for index, (how, start, ground) in enumerate(itertools.product(settings, starts, grounds))
+    )  # fmt: skip
     if line is None or sweep is None:
         return Optimization(runs, None, pair_surfaces(objective, runs[0].trajectory.values))
     if not still_holds(line, sweep.landscape):

@@ -6,39 +6,22 @@ start, with the same settings. Both are judged on the landscape of the loss over
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import tail_length
-from gabordiag.dynamics.replay import Step, as_steps
-from gabordiag.dynamics.run import (
-    Optimization,
-    Run,
-    StepListener,
-    Trajectory,
-    as_objective_of,
-    judge,
-    one_step,
-    run,
-)
-from gabordiag.errors import UsageError
+from gabordiag.dynamics.run import Optimization, Run
 from gabordiag.landscape.points import CriticalPoint, Landscape
-from gabordiag.landscape.surface import pair_surfaces
-from gabordiag.landscape.sweep import Sweep
-from gabordiag.objective.batches import Batches
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.gabor_objective import GaborObjective
-from gabordiag.objective.line import Line
-from gabordiag.objective.objective import Objective, OfLine
+from gabordiag.objective.objective import OfLine
 from gabordiag.objective.space import FloatArray
-from gabordiag.results import finite_or_none, read_only
+from gabordiag.results import finite_or_none
 
 # Batches from which the scatter of the gradient is estimated, to 5%.
 NOISE_DRAWS = 200
@@ -92,54 +75,23 @@ class BatchEffect:
         return {**asdict(self), **noise}
 
 
-def run_all_batches(
-    objective: Objective | Line,
-    exact: Objective | Line,
-    settings: Sequence[OptimizerSettings],
-    starts: Sequence[Any],
-    batch_size: int,
-    lr: Mapping[str, float] | None = None,
-    *,
-    sweep: Sweep | None = None,
-    listeners: Callable[[int], StepListener | None] = lambda index: None,
-    logged: Callable[[int], Sequence[Sequence[float]]] = lambda index: (),
-) -> Optimization:
-    """Runs every setting from every start, on batches of some images and on all images.
-
-    What is descended is `objective`, an experiment's; `exact` is the same through the shortcut, for
-    what is measured beside the run. The steps that the listeners of the runs get have a
-    `full_loss`; the rest is as in `run_all`. Two runs for each setting and start are returned, on
-    batches, then noise-free. All draw the same batches.
-    """
-    stepped, exact = as_objective_of(objective), as_objective_of(exact)
-    source = exact.line if isinstance(exact, OfLine) else exact
-    if not isinstance(source, ShortcutObjective | GaborObjective):
-        raise UsageError("batches need an experiment and its shortcut.", "Give an Experiment.")
+def with_effects(made: Optimization, batch_size: int) -> Optimization:
+    """Says of every run on batches what they changed; each is followed by that on all images."""
     runs: list[Run] = []
-    images, landscape = image_count(source), None if sweep is None else sweep.landscape
-    for how, start in itertools.product(settings, starts):
-        index = len(runs)
-        steps, on_all_steps = (as_steps(logged(at), len(exact.space)) for at in (index, index + 1))
-        rates = exact.space.rates(how.lr if lr is None else lr, how.lr)
-        noisy = _run_batches(
-            Batches(stepped, batch_size), exact, how, exact.space.point(start), rates, landscape,
-            listeners(index), steps,
-        )  # fmt: skip
-        free = run(
-            exact, how, start, lr, landscape=landscape,
-            listener=_with_full_loss(listeners(index + 1)), stepped=stepped, logged=on_all_steps,
-        )  # fmt: skip
-        path = replace(free.trajectory, full_losses=free.trajectory.losses)
-        free = replace(free, trajectory=path, batch_size=images)
-        effect = (
-            measure_effect(source, noisy, free, batch_size).to_dict()
-            if isinstance(source, ShortcutObjective)
-            else measure_joint_effect(source, noisy, free, batch_size)
-        )
-        runs += [replace(noisy, batch=effect, batch_size=batch_size), free]
-    if sweep is None:
-        return Optimization(tuple(runs), None, pair_surfaces(exact, runs[0].trajectory.values))
-    return Optimization(tuple(runs), sweep)
+    for noisy, free in zip(made.runs[::2], made.runs[1::2], strict=True):
+        exact = noisy.objective.line if isinstance(noisy.objective, OfLine) else noisy.objective
+        # Of several parameters the basins are not known.
+        if isinstance(exact, ShortcutObjective):
+            if _hovers_elsewhere(noisy):
+                noisy = replace(noisy, outcome="local_minimum")
+            effect = measure_effect(exact, noisy, free, batch_size).to_dict()
+        else:
+            assert isinstance(exact, GaborObjective)
+            effect = measure_joint_effect(exact, noisy, free, batch_size)
+        # The exponent of the noise-free map says nothing about a path that is driven by chance.
+        noisy = replace(noisy, lyapunov=None, batch=effect, batch_size=batch_size)
+        runs += [noisy, replace(free, batch_size=image_count(exact))]
+    return replace(made, runs=tuple(runs))
 
 
 def _landscape(result: Run) -> Landscape:
@@ -150,39 +102,6 @@ def _landscape(result: Run) -> Landscape:
 def image_count(objective: ShortcutObjective | GaborObjective) -> int:
     """Returns how many images the loss is the mean over."""
     return len(objective.experiment.image_set)
-
-
-def _with_full_loss(listener: StepListener | None) -> StepListener | None:
-    """Adapts a listener of runs on batches to a run whose loss is that of all images."""
-    return listener and (lambda step: listener(step._replace(full_loss=step.loss)))
-
-
-def _run_batches(
-    batches: Objective,
-    exact: Objective,
-    settings: OptimizerSettings,
-    start: FloatArray,
-    rates: FloatArray,
-    landscape: Landscape | None,
-    listener: StepListener | None,
-    logged: Sequence[Step],
-) -> Run:
-    states, full = [], []
-    for state in descend(batches, settings, start[None], rates[None], logged):
-        states.append(state)
-        full.append(float(exact.loss_at(exact.space.coordinates(state.values))[0]))
-        if listener is not None and state.step >= len(logged):
-            listener(one_step(state)._replace(full_loss=full[-1]))
-    losses = read_only(np.array(full))
-    path = Trajectory.from_states(states, full_losses=losses)
-    gradients = read_only(exact.loss_and_gradient(exact.space.coordinates(path.values))[1])
-    judged = replace(path, losses=losses, gradients=gradients)
-    result = judge(exact, settings, landscape, judged, rates)
-    # Of several parameters the basins are not known.
-    hovers = landscape is not None and _hovers_elsewhere(result)
-    outcome = "local_minimum" if hovers else result.outcome
-    # The exponent of the noise-free map says nothing about a path that is driven by chance.
-    return replace(result, trajectory=path, outcome=outcome, lyapunov=None)
 
 
 def _hovers_elsewhere(result: Run) -> bool:

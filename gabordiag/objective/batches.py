@@ -31,6 +31,8 @@ def resolve_batch_size(objective: ScalarLoss, batch_size: int | None) -> int | N
         objective = objective.line
     if not isinstance(objective, ExperimentLoss) or not objective.experiment.has_many_images:
         raise UsageError("batches are drawn from many images.", "Give --images DIR.")
+    if isinstance(objective, DirectObjective):
+        raise UsageError("batches need an experiment and its shortcut.", "Give an Experiment.")
     if batch_size < 1:
         raise UsageError(f"{batch_size} images are no batch.", "Use --batch-size 1 or more.")
     return batch_size if batch_size < len(objective.experiment.image_set) else None

@@ -12,6 +12,7 @@ import torch
 
 import gabordiag as gd
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.run import run_all
 from gabordiag.dynamics.stochastic import (
     BatchEffect,
     GradientNoise,
@@ -20,7 +21,6 @@ from gabordiag.dynamics.stochastic import (
     _rest_words,
     _scatter_words,
     measure_noise,
-    run_all_batches,
 )
 from gabordiag.errors import UsageError
 from gabordiag.landscape.points import CriticalPoint
@@ -321,11 +321,11 @@ def test_what_is_said_of_the_basin(noisy, free, words):
 def test_batches_descend_on_images_only(pictures):
     exact = along(Experiment(images=pictures, loss="mse", **SMALL))
     with pytest.raises(UsageError, match="an experiment to descend on"):
-        run_all_batches(
-            bowl(),
+        run_all(
             exact,
             [OptimizerSettings("sgd", 0.1, steps=2)],
             [None],
-            2,
+            stepped=bowl(),
+            batch_size=2,
             sweep=sweep_objective(exact, points=9),
         )
