@@ -244,11 +244,7 @@ def _sweep_training(
     params: str | Sequence[str] = (),
     **more: Any,
 ) -> NetworkPlane:
-    """`sweep` of a training.
-
-    Raises:
-        UsageError: It is none, or names that have no effect.
-    """
+    """`sweep` of a training."""
     from gabordiag.dynamics.network import sweep_network
 
     if not isinstance(training, Training):

@@ -274,11 +274,7 @@ def sweep_command(
 def _network_plane(
     session: Session, subject: Any, keywords: Mapping[str, Any], swept: Sequence[Over]
 ) -> Any:
-    """`sweep` of a training: a plane through all weights.
-
-    Raises:
-        UsageError: It is none, or an option that has no effect on one.
-    """
+    """`sweep` of a training: a plane through all weights."""
     from gabordiag.api import sweep
     from gabordiag.dynamics.checkpoint import CHECKPOINT
     from gabordiag.dynamics.network import DEFAULT_POINTS as PLANE_POINTS

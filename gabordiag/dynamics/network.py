@@ -280,28 +280,17 @@ def sweep_network(
 ) -> NetworkPlane:
     """Trains the model once, and draws the loss on a plane through all its weights at the end.
 
-    Args:
-        training: Model, batches and loss.
-        kind: Of the plane: `random`, filter-normalised (`random_directions`, with its bias);
-            `pca`, the two main directions of the path; `gradient`, that of the gradient at the end
-            and the sharpest, the Hessian's first eigenvector; `axes`, the two numbers in `params`.
-        settings: Of the optimizer; its own rate is not used.
-        lr: Learning rate, or one by name, and `others`.
-        params: What is watched: names of parameters, or of single elements.
-        points: Along each side.
-        ranges: Of both coordinates. Default: so wide that the whole path is inside; of a random
-            plane, from -1 to 1 at least.
-        seed: Of everything random.
-        seeds: Trainings from the same start, each with the next seed (and the next first batch,
-            where they are a list): between the end of the first and of each other, the loss along
-            the straight line, with its barrier.
-        progress: Called with (done, in all, what is done).
-        checkpoint: File that holds the run's state until all is done, and beside it one that holds
-            the losses: if they exist, the work goes on from there.
+    The plane is `random`, filter-normalised (`random_directions`, with its bias); `pca`, the two
+    main directions of the path; `gradient`, that of the gradient at the end and the sharpest, the
+    Hessian's first eigenvector; or `axes`, the two numbers in `params`, which are watched in any
+    case. Its ranges are by default so wide that the whole path is inside; of a random plane, from
+    -1 to 1 at least. Rates go by name, with `others`; the settings' own is not used.
 
-    Raises:
-        UsageError: Names or settings that cannot be.
-        InputError: The user's code failed, or the training has no finite path.
+    So many `seeds` are trainings from the same start, each with the next seed (and the next first
+    batch, where they are a list): between the end of the first and of each other, the loss along
+    the straight line, with its barrier. Progress is called with (done, in all, what is done). The
+    checkpoint holds the run's state until all is done, and a file beside it the losses: if they
+    exist, the work goes on from there.
     """
     report = progress or (lambda done, total, what: None)
     if kind not in get_args(PlaneName):

@@ -146,28 +146,15 @@ def run_training(
 ) -> tuple[TrainingRun, float, float | None]:
     """Trains the model, watching some of its elements; the model comes back as it was.
 
-    Args:
-        training: What to train.
-        watched: Which elements to watch.
-        settings: Of the optimizer; its own rate is not used.
-        rates: By parameter, as `rates_of` gives them.
-        seed: Of shuffling, dropout, and whatever else is random.
-        first: Batch to begin with, where they are a list.
-        starts: Coordinates of elements by label, instead of the model's own.
-        turning: Parameters of angles that are learned as vectors (cos k a, sin k a), with their k.
-        listener: Called with every step, some steps late.
-        progress: Called with (steps done, steps in all, loss).
-        batches: On which to score the model at the end. Default: the last batch.
-        checkpoint: File that holds the training's state meanwhile; if it exists, the training goes
-            on from there, and the listener gets the steps before it, too.
-        snapshots: Steps before which all weights are kept.
+    Returns the run, and mean loss and mean metric on `batches` (by default the last one) at its
+    end. The rates are those of `rates_of`, the settings' own is not used; where the batches are a
+    list, the `first` of them begins. `starts` are coordinates of elements by label, instead of the
+    model's own; `turning`, parameters of angles that are learned as vectors (cos k a, sin k a),
+    with their k; `snapshots`, steps before which all weights are kept.
 
-    Returns:
-        The run; mean loss and mean metric on `batches` at its end.
-
-    Raises:
-        InputError: The user's code failed.
-        UsageError: Settings that torch.optim does not support, or a checkpoint of another training.
+    The listener gets every step, some steps late; progress is called with (steps done, steps in
+    all, loss). If the file of the checkpoint exists, the training goes on from there, and the
+    listener gets the steps before it, too.
     """
     what = {"settings": asdict(settings), "rates": dict(rates), "seed": seed, "first": first}
     what["watched"] = [element.label for element in watched]

@@ -68,10 +68,7 @@ def main_directions(path: Tensor) -> tuple[Tensor, FloatArray]:
 
     A path of k places in m dimensions has its principal components in the space of its k
     differences from their mean: they come from the matrix (k, k) of the inner products. Each points
-    from the path's end towards its start.
-
-    Raises:
-        InputError: The path does not move.
+    from the path's end towards its start. A path that does not move is refused.
     """
     apart = path - path.mean(dim=0)
     values, vectors = np.linalg.eigh(inner(apart, apart))
@@ -98,15 +95,10 @@ def orthonormal(directions: Tensor) -> Tensor:
 
 
 def project(path: Tensor, origin: Tensor, directions: Tensor) -> tuple[FloatArray, float]:
-    """Returns the nearest places of a plane to a path, and the share of its variance in the plane.
+    """Returns the coordinates (k, 2), by least squares, of a path (k, m) in a plane, and its share.
 
-    Args:
-        path: Weights (k, m).
-        origin: Of the plane (m,).
-        directions: That span it (2, m), of any lengths and angle.
-
-    Returns:
-        Coordinates (k, 2) by least squares; the variance of the projected path over the path's.
+    The plane has an origin (m,) and directions (2, m) of any lengths and angle; the share is the
+    variance of the projected path over the path's.
     """
     gram, apart = inner(directions, directions), path - origin
     # Of a model with two weights, directions may be parallel.
@@ -142,16 +134,10 @@ def largest_eigenvalues(
     tridiagonal, T = Q^T H Q, and an eigenpair (t, s) of T is one of H but for a residual of
     beta |s_last|.
 
-    Args:
-        product: Returns H v.
-        like: A vector (m,) of the right type.
-        count: How many.
-        seed: Of the first vector.
-
-    Returns:
-        Eigenvalues, the largest first, fewer where the powers hold no more; the first's
-        eigenvector (m,) of length 1; the largest residual: so near to each of them lies an
-        eigenvalue of H.
+    From a function v -> H v, of vectors like one (m,), and the seed of the first of them come the
+    eigenvalues, the largest first, fewer than asked for where the powers hold no more; the first's
+    eigenvector (m,) of length 1; and the largest residual: so near to each of them lies an
+    eigenvalue of H.
     """
     size, count = like.numel(), min(count, like.numel())
     room = max(count + 2, int(_BASIS_BYTES // (size * like.element_size())))

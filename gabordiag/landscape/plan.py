@@ -79,11 +79,8 @@ def make_plan(
 ) -> Plan | None:
     """Returns the plan of a sweep, or with steps of a diagnosis; None where nothing is expensive.
 
-    It sets by how many values the loss is known, and is announced, if somebody listens.
-
-    Raises:
-        UsageError: A time that is not positive, or given for anything but a custom loss of one
-            parameter.
+    It sets by how many values the loss is known, and is announced, if somebody listens. A time is
+    for a custom loss of one parameter only.
     """
     plan = _plan(objective, points, steps, max_seconds)
     if plan is not None and announce is not None:

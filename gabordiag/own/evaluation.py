@@ -56,22 +56,15 @@ _INTEGRATED, _SUMS_AGREE, _DEVIATIONS = 1025, 0.05, 8
 class UserObjective(ScalarLoss):
     """What a user's function or module is evaluated with: batches, random streams, progress.
 
+    It may be tried out at `places`: values (n,), or points (n, d).
+
     Attributes:
-        evaluator: The function or module.
-        loss_name: For people.
-        is_root: The loss is sqrt(smooth_loss).
         takes_root_away: The loss is the square of what the evaluator gives.
         progress: Called with (evaluations done, evaluations in all) of one request, where
             evaluations go one by one; None for nothing.
         samples: Evaluations so far.
         is_timed_slow: Whether an evaluation was measured to take milliseconds.
         repeats: Whether two evaluations at the same place were seen to agree to the bit.
-
-    Args:
-        evaluator: The function or module.
-        loss_name: For people.
-        places: Where it may be tried out: values (n,), or points (n, d).
-        seed: Of the random numbers that evaluations draw.
     """
 
     has_state = True

@@ -320,16 +320,9 @@ def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched
 class Evaluation:
     """The loss on fixed batches as a function of some tensors, everything else frozen.
 
-    The model is run in the mode that it is in; random numbers are the same at every evaluation.
-
-    Args:
-        training: Whose model.
-        batches: The fixed ones.
-        seed: Of the random numbers.
-        room: Bytes of activations that are evaluated at once.
-
-    Attributes:
-        count: Losses computed so far, each on all the batches.
+    The model is run in the mode that it is in; random numbers are the same at every evaluation. The
+    room is bytes of activations that are evaluated at once; `count`, losses computed so far, each
+    on all the batches.
     """
 
     def __init__(
@@ -350,20 +343,12 @@ class Evaluation:
     def losses(
         self, state: State, places: Sequence[tuple[Watched, FloatArray]]
     ) -> list[FloatArray]:
-        """Returns for each (element, coordinates (n,)) the losses (n, batches).
-
-        Raises:
-            InputError: The user's code failed.
-        """
+        """Returns for each (element, coordinates (n,)) the losses (n, batches)."""
         with self.frozen(state) as frozen:
             return [self._along(frozen, *place) for place in places]
 
     def at(self, state: State, stacked: State) -> FloatArray:
-        """Returns the losses (n, batches) with tensors replaced by each of n, (n, *shape).
-
-        Raises:
-            InputError: The user's code failed.
-        """
+        """Returns the losses (n, batches) with tensors replaced by each of n, (n, *shape)."""
         with self.frozen(state) as frozen:
             # Running statistics that are not used are not there.
             return self._all(frozen, {k: t for k, t in stacked.items() if k in frozen})

@@ -19,14 +19,9 @@ _ROOM, _VECTOR_ROOM = 4 * 2**20, 256 * 2**20
 
 
 class Weights:
-    """The layout of a vector (m,): learned parameters, then running statistics.
+    """The layout of a vector (m,): learned parameters, `count` numbers, then running statistics.
 
-    Args:
-        training: Whose model.
-
-    Attributes:
-        shapes: Of the tensors by name, in order.
-        count: How many of the numbers are learned; they come first.
+    The shapes are those of the tensors by name, in order.
     """
 
     def __init__(self, training: Training) -> None:
@@ -60,11 +55,8 @@ class Weights:
 class WeightLoss:
     """The loss on fixed batches, the mean over them, at vectors of weights.
 
-    Args:
-        training: Whose model, in the mode that it is in.
-        batches: The fixed ones.
-        state: All tensors of the model; those that no vector holds stay so.
-        seed: Of the random numbers, which are the same at every evaluation.
+    The model stays in the mode that it is in, and tensors that no vector holds stay as in the
+    state; random numbers are the same at every evaluation.
     """
 
     def __init__(
@@ -100,10 +92,8 @@ class WeightLoss:
     def gradient(self, vector: Tensor, direction: Tensor | None = None) -> Tensor:
         """Returns the gradient (count,) at a vector (m,), or the Hessian times a direction.
 
-        H v is the gradient of g(w) . v: one more backward pass (Pearlmutter 1994).
-
-        Raises:
-            InputError: The user's code cannot be differentiated, or not twice.
+        H v is the gradient of g(w) . v: one more backward pass (Pearlmutter 1994). User's code that
+        cannot be differentiated, or not twice, is refused.
         """
         total = vector.new_zeros(self.weights.count)
         evaluation = self._evaluation
@@ -137,11 +127,7 @@ def _derived(value: Tensor, leaves: Sequence[Tensor], *, keep: bool = False) -> 
 
 
 def _require_second(value: Tensor) -> None:
-    """Refuses gradients of functions that are differentiable once: torch would take them as zero.
-
-    Raises:
-        InputError: There is one behind the value.
-    """
+    """Refuses gradients of once-differentiable functions: torch would take them as zero."""
     seen, left = set(), [value.grad_fn]
     while left:
         node = left.pop()
