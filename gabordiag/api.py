@@ -19,14 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.nn import Module
 
-from gabordiag.choices import (
-    Number,
-    OptimizerName,
-    ParameterName,
-    PlaneName,
-    ScheduleName,
-    plain,
-)
+from gabordiag.choices import Number, OptimizerName, ParameterName, PlaneName, ScheduleName, plain
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -41,8 +34,7 @@ from gabordiag.objective.batches import resolve_batch_size
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
 from gabordiag.objective.gabor_objective import GaborObjective
-from gabordiag.objective.line import Line
-from gabordiag.objective.objective import Objective, OfLine
+from gabordiag.objective.objective import Line, Objective, OfLine
 from gabordiag.own.custom import OwnOptions, OwnOptionsAndStart, as_training, own_objective
 from gabordiag.own.evaluation import UserObjective
 from gabordiag.own.modules import HOW_TO_BUILD

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gabordiag.checks.cuts import Cut, ValueTracer, custom_backward, use_in_init
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.loading import user_code

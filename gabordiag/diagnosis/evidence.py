@@ -60,9 +60,8 @@ from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import GaborLine, ShortcutObjective
 from gabordiag.objective.gabor_objective import GaborObjective
-from gabordiag.objective.line import Line
 from gabordiag.objective.losses import LOSSES
-from gabordiag.objective.objective import Differences, Objective, OfLine
+from gabordiag.objective.objective import Differences, Line, Objective, OfLine
 from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray, Space
 from gabordiag.own.evaluation import OwnObjective, UserObjective
 from gabordiag.own.rewritten import rewritten

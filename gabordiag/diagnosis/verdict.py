@@ -27,8 +27,7 @@ from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.critical import still_holds
 from gabordiag.landscape.surface import PairSurface, condition, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
-from gabordiag.objective.line import Line
-from gabordiag.objective.objective import Objective, OfLine
+from gabordiag.objective.objective import Line, Objective, OfLine
 from gabordiag.own.plain_loop import PlainLoop, as_plain_loop
 from gabordiag.results import Data, Finding, Progress, Result
 from gabordiag.wording import counted

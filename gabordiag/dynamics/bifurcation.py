@@ -31,7 +31,7 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.landscape.series import build_series
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Progress, Result, View, read_only
 

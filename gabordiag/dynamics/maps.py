@@ -22,7 +22,7 @@ from gabordiag.dynamics.theory import Theory, hold_theory
 from gabordiag.dynamics.windows import Windows, measure_windows
 from gabordiag.errors import UsageError
 from gabordiag.landscape.sweep import Sweep, sweep_objective
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Progress, Result, View, read_only
 

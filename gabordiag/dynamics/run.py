@@ -38,8 +38,7 @@ from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.surface import PairSurface, condition, newton, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.batches import Batches
-from gabordiag.objective.line import Line
-from gabordiag.objective.objective import Objective, OfLine
+from gabordiag.objective.objective import Line, Objective, OfLine
 from gabordiag.objective.space import FloatArray, Space
 from gabordiag.own.plain_loop import as_plain_loop
 from gabordiag.results import Data, Result, finite_or_none, read_only

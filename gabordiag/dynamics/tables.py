@@ -23,7 +23,7 @@ from gabordiag.errors import InputError
 from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.series import build_series
 from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 

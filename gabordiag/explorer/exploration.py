@@ -49,7 +49,7 @@ from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.series import Series, build_series
 from gabordiag.landscape.series_objective import cheap_objective
 from gabordiag.objective.gabor_line import ShortcutObjective
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.response import output_shape
 from gabordiag.objective.space import (
     FloatArray,

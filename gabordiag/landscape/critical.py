@@ -50,7 +50,7 @@ from gabordiag.landscape.series import (
     strays,
 )
 from gabordiag.landscape.series_objective import SeriesObjective, cheap_objective
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.numeric import GENERIC, measure_fine_noise, measure_noise, noise_spacing

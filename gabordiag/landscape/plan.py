@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from gabordiag.errors import UsageError
 from gabordiag.landscape.sweep import Sweep, default_points, sweep_objective
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.wording import counted
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.landscape.points import Discontinuity
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 

@@ -24,7 +24,7 @@ from numpy.polynomial import chebyshev
 
 from gabordiag.errors import InputError
 from gabordiag.landscape.sampled import known_values
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.space import (
     FloatArray,
     Parameter,

@@ -22,8 +22,7 @@ from torch import Tensor
 from gabordiag.errors import InputError
 from gabordiag.landscape.sampled import known_values
 from gabordiag.landscape.series import build_series, fit_series
-from gabordiag.objective.line import Line
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.objective import Line, Objective
 from gabordiag.objective.space import FloatArray, middle_and_half
 from gabordiag.own.evaluation import OwnObjective
 

@@ -23,7 +23,7 @@ from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.series_objective import SampledObjective, SeriesObjective, cheap_objective
 from gabordiag.objective.gabor_line import ShortcutObjective
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.numeric import differentiate, follows_closely, measure_fine_noise

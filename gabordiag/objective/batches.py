@@ -18,8 +18,7 @@ from gabordiag.errors import UsageError
 from gabordiag.objective.gabor_line import DirectObjective, ShortcutObjective
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.kernel_loss import ExperimentLoss
-from gabordiag.objective.line import Derived, ScalarLoss
-from gabordiag.objective.objective import Objective, OfLine
+from gabordiag.objective.objective import Derived, Objective, OfLine, ScalarLoss
 from gabordiag.objective.space import FloatArray
 
 

@@ -22,7 +22,7 @@ from gabordiag.errors import InputError
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gram import response_gram
 from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
-from gabordiag.objective.line import CHUNK, Line, to_numpy
+from gabordiag.objective.objective import CHUNK, Line, to_numpy
 from gabordiag.objective.response import (
     CompressedResponse,
     correlate_by_definition,

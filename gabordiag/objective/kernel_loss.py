@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from gabordiag.gabor import gabor_kernel, gabor_partials
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.line import ScalarLoss
 from gabordiag.objective.losses import Loss, find_loss
+from gabordiag.objective.objective import ScalarLoss
 from gabordiag.objective.response import CompressedResponse, correlate
 from gabordiag.objective.space import FloatArray
 

@@ -1,20 +1,199 @@
-"""A scalar loss of d parameters, over points (n, d): what optimizers move on.
+"""The small interface that everything downstream uses: a scalar loss of one parameter or of several.
 
-`OfLine` makes one of a loss of one parameter, so that a run of one is a run of several with d = 1.
+A `Line` knows its parameter (range, period, target, start) and evaluates its loss on a tensor of
+values (n,), elementwise and differentiably; an `Objective`, over points (n, d), is what optimizers
+move on. `OfLine` makes one of a `Line`, so that a run of one is a run of several with d = 1.
+Whatever implements these gets landscapes, optimizers and diagnoses.
 """
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.objective.line import CHUNK, Derived, Line, ScalarLoss, levels_of, to_numpy
-from gabordiag.objective.space import FloatArray, Space
+from gabordiag.objective.space import FloatArray, Parameter, Space
 
+# Values evaluated at once: bounds memory at some hundred kernels.
+CHUNK = 256
 # Of each range: the step of central differences, about the cube root of a double's rounding.
 _DIFFERENCE = 1e-5
+
+
+class ScalarLoss(ABC):
+    """What losses of one and of several parameters share.
+
+    `is_root`: the loss is sqrt(smooth_loss); its zeros are kinks, not smooth minima. `has_state`:
+    an evaluation may depend on those before it (random numbers, counters). The loss is computed in
+    a precision, on a device.
+    """
+
+    loss_name: str = "loss"
+    is_root: bool = False
+    has_state: bool = False
+    dtype: torch.dtype = torch.float64
+    device: torch.device = torch.device("cpu")
+    # Of the tensors that `loss` takes.
+    _dimensions: int = 1
+
+    def begin_step(self) -> None:  # noqa: B027 most losses are the same at every step
+        """Called before every step of an optimizer: a stochastic loss draws its sample here."""
+
+    @abstractmethod
+    def loss(self, values: Tensor, /) -> Tensor:
+        """Returns the loss (n,) at n values or points, differentiable."""
+
+    def smooth_loss(self, values: Tensor, /) -> Tensor:
+        """Returns the smooth function under the root, or the loss itself where there is no root."""
+        return self.loss(values)
+
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """Which images the loss is the mean over, as JSON shows it; None without several."""
+        return None
+
+    def tensor(self, values: npt.ArrayLike, /) -> Tensor:
+        """Returns values (n,) or points (n, d) as the tensor that `loss` takes."""
+        array = np.array(values, dtype=np.float64, ndmin=self._dimensions)
+        return torch.tensor(array, dtype=self.dtype, device=self.device)
+
+    def loss_at(self, values: npt.ArrayLike, /) -> FloatArray:
+        """Returns the losses (n,) at any number of values or points."""
+        with torch.no_grad():
+            return _in_chunks(self.tensor(values), self.loss)
+
+
+class Derived(ScalarLoss):
+    """A loss that another one computes, in its precision, at its place and with its state."""
+
+    def __init__(self, source: ScalarLoss) -> None:
+        self._source = source
+        self.loss_name, self.is_root = source.loss_name, source.is_root
+        self.dtype, self.device, self.has_state = source.dtype, source.device, source.has_state
+
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """Which images the source's loss is the mean over."""
+        return self._source.images
+
+    def begin_step(self) -> None:
+        """Begins a step of the source."""
+        self._source.begin_step()
+
+
+class Line(ScalarLoss):
+    """A scalar loss of one scalar parameter, elementwise over values (n,)."""
+
+    parameter: Parameter
+
+    @property
+    def shortcut_error(self) -> float | None:
+        """Largest relative error of a shortcut against the direct computation, or None."""
+        return None
+
+    @property
+    def slope_rounding(self) -> tuple[float, float]:
+        """Bounds on the rounding of the smooth loss's two derivatives that no evaluation shows."""
+        return 0.0, 0.0
+
+    @property
+    def scale(self) -> float:
+        """Size of what the loss without its root is a difference of; 0 where that is unknown.
+
+        The energy of the target response: the differences of two responses are rounded at its
+        digits, however small they are.
+        """
+        return 0.0
+
+    @property
+    def loss_eps(self) -> float:
+        """Relative rounding of the losses, which may be coarser than that of the parameter."""
+        return float(torch.finfo(self.dtype).eps)
+
+    def derivatives(
+        self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False
+    ) -> FloatArray:
+        """Returns the loss at values (n,) and its derivatives by autograd, (order + 1, n)."""
+        function = self.smooth_loss if smooth else self.loss
+        tensor = self.tensor(values)
+        return _in_chunks(tensor, lambda at: torch.stack(levels_of(function, at, order)), dim=1)
+
+    def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
+        """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it.
+
+        None where no gradient reaches the value: the loss does not depend on it in torch's graph.
+        """
+        value.grad = None
+        loss = self.loss(value)[0]
+        if loss.requires_grad:
+            torch.autograd.backward(loss)
+        return loss.item(), value.grad
+
+    def losses_and_gradients(self, values: Tensor) -> tuple[FloatArray, Tensor | None]:
+        """Returns the losses (n,) at n values, one after the other, and their gradients (n,).
+
+        None where no gradient reaches any value; one that reaches some counts as zero elsewhere.
+        """
+        leaves = [value.clone().requires_grad_() for value in torch.split(values.detach(), 1)]
+        losses, slopes = zip(*map(self.loss_and_gradient, leaves), strict=True)
+        if all(slope is None for slope in slopes):
+            return np.array(losses), None
+        found = [values.new_zeros(1) if slope is None else slope for slope in slopes]
+        return np.array(losses), torch.cat(found)
+
+    def loss_once(self, values: npt.ArrayLike) -> FloatArray:
+        """Returns the losses (n,); a custom loss need not be computed again where it was before."""
+        return self.loss_at(values)
+
+    def squared(self) -> Line | None:
+        """Returns the same objective with the root of its loss taken away, or None without one."""
+        return None
+
+    def gradient(self, values: npt.ArrayLike) -> FloatArray:
+        """Returns dloss/dparameter (n,): in closed form where there is one, else by autograd."""
+        return np.asarray(self.derivatives(values)[1])
+
+
+def levels_of(function: Callable[[Tensor], Tensor], at: Tensor, order: int) -> list[Tensor]:
+    """Returns a loss and its derivatives by autograd: (n,) each at values (n,).
+
+    At points (n, d), where the order is at most 2: (n,), (n, d) and (n, d, d).
+    """
+    at = at.detach().requires_grad_()
+    levels = [function(at)]
+    for level in range(order):
+        # The points are independent: a sum's derivatives are each point's own.
+        columns = levels[-1].unbind(-1) if levels[-1].ndim > 1 else [levels[-1]]
+        rows = [
+            torch.autograd.grad(
+                column.sum(),
+                at,
+                create_graph=level + 1 < order,
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )[0]
+            # A constant has no graph.
+            if column.requires_grad
+            else torch.zeros_like(at)
+            for column in columns
+        ]
+        levels.append(torch.stack(rows, dim=-1) if levels[-1].ndim > 1 else rows[0])
+    return [level.detach() for level in levels]
+
+
+def _in_chunks(values: Tensor, function: Callable[[Tensor], Tensor], dim: int = 0) -> FloatArray:
+    return to_numpy(torch.cat([function(chunk) for chunk in torch.split(values, CHUNK)], dim))
+
+
+def to_numpy(tensor: Tensor) -> FloatArray:
+    """Returns a float64 copy outside torch."""
+    return np.asarray(tensor.detach().cpu().numpy().astype(np.float64))
 
 
 class Objective(ScalarLoss):

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError
-from gabordiag.objective.line import CHUNK, Line, ScalarLoss, levels_of, to_numpy
 from gabordiag.objective.losses import LOSSES
+from gabordiag.objective.objective import CHUNK, Line, ScalarLoss, levels_of, to_numpy
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluator import Evaluator
 from gabordiag.own.loading import user_code

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError
-from gabordiag.objective.line import to_numpy
-from gabordiag.objective.objective import Objective, OfLine
+from gabordiag.objective.objective import Objective, OfLine, to_numpy
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import UserObjective
 from gabordiag.own.loading import user_code

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.errors import InputError, UsageError
-from gabordiag.objective.line import to_numpy
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.objective import Objective, to_numpy
 from gabordiag.objective.space import FloatArray, Parameter, Space
 from gabordiag.own.evaluation import OwnObjective, UserObjective, gradient_of
 from gabordiag.own.evaluator import Evaluator, FunctionLoss

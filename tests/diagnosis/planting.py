@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.space import Parameter
 
 Function = Callable[[Tensor], Tensor]

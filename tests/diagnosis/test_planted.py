@@ -23,7 +23,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from tests.diagnosis.following import Plan, follow, maker
 from tests.diagnosis.planting import (
     CARDINAL_FILTER,

@@ -10,8 +10,7 @@ from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Step
 from gabordiag.dynamics.run import one_step
-from gabordiag.objective.line import Line
-from gabordiag.objective.objective import OfLine
+from gabordiag.objective.objective import Line, OfLine
 
 
 def steps_of(objective: Line, settings: OptimizerSettings, start: float) -> Iterator[Step]:

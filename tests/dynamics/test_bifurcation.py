@@ -14,7 +14,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.windows import log_spaced
 from gabordiag.errors import UsageError
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from tests.diagnosis.planting import Known, bowl, wave
 from tests.landscape.planted import interval
 

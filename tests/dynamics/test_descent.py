@@ -18,7 +18,7 @@ from gabordiag.errors import UsageError
 from gabordiag.images import load_image
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from tests.dynamics.independent import Log, gabor_loss, kernel, train
 from tests.dynamics.single import steps_of
 from tests.landscape.planted import interval

@@ -27,7 +27,7 @@ from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import Landscape
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.own.custom import own_objective
 from tests.diagnosis.planting import bowl, needle, wave
 from tests.dynamics.independent import distance, stays_at, train

@@ -29,7 +29,7 @@ from gabordiag.dynamics.run import Trajectory
 from gabordiag.dynamics.run import judge as judge_run
 from gabordiag.landscape.critical import Certificate
 from gabordiag.landscape.points import CriticalPoint, Landscape
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.space import Parameter
 
 Array = npt.NDArray[np.float64]

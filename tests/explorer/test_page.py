@@ -37,7 +37,7 @@ from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.own.custom import own_objective
 from gabordiag.presentation.colors import OUTCOME_COLORS
 from gabordiag.results import View

@@ -19,7 +19,7 @@ from gabordiag.errors import InputError, ParameterError, UsageError
 from gabordiag.gabor import PARAMETER_NAMES
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import DirectObjective, ShortcutObjective, along
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.space import Parameter
 from tests import reference
 

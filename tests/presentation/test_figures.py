@@ -37,7 +37,7 @@ from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
-from gabordiag.objective.line import Line
+from gabordiag.objective.objective import Line
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation import registry as figures
 from gabordiag.presentation.colors import OUTCOME_COLORS, OUTCOME_SHORT
