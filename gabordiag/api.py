@@ -36,10 +36,9 @@ from gabordiag.objective.gabor_line import along
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.objective import Line, Objective, OfLine
 from gabordiag.own.custom import OwnOptions, OwnOptionsAndStart, as_training, own_objective
-from gabordiag.own.evaluation import UserObjective
+from gabordiag.own.evaluation import CustomObjective, UserObjective
 from gabordiag.own.modules import HOW_TO_BUILD
 from gabordiag.own.training import Training
-from gabordiag.own.vector import CustomObjective
 from gabordiag.results import Progress
 
 # What only some functions need is imported by them: a sweep takes little more than torch takes.

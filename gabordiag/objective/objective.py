@@ -1,4 +1,4 @@
-"""The small interface that everything downstream uses: a scalar loss of one parameter or of several.
+"""The small interface that all else uses: a scalar loss of one parameter or of several.
 
 A `Line` knows its parameter (range, period, target, start) and evaluates its loss on a tensor of
 values (n,), elementwise and differentiably; an `Objective`, over points (n, d), is what optimizers

@@ -18,7 +18,7 @@ from gabordiag.choices import LossName
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.losses import find_loss
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.evaluation import OwnObjective
+from gabordiag.own.evaluation import CustomObjective, OwnObjective
 from gabordiag.own.evaluator import Evaluator, FunctionLoss
 from gabordiag.own.loading import parameters_of, user_code
 from gabordiag.own.modules import (
@@ -33,7 +33,6 @@ from gabordiag.own.numeric import has_sharp_zero
 from gabordiag.own.period import ParameterRequest, choose_parameter
 from gabordiag.own.streams import RandomStreams
 from gabordiag.own.training import Training
-from gabordiag.own.vector import CustomObjective
 
 # A number for each parameter: by name, or in order; or the only parameter's.
 Numbers = float | Mapping[str, float] | npt.ArrayLike | Tensor

@@ -21,7 +21,7 @@ ROWS = ROW.findall(DOCS)
 MODULES = (
     "diagnosis.causes", "diagnosis.log.explain", "diagnosis.evidence",
     "diagnosis.log.measures", "diagnosis.log.readers",
-    "diagnosis.remedies", "diagnosis.unreachable", "diagnosis.verdict", "dynamics.bifurcation",
+    "diagnosis.remedies", "diagnosis.verdict", "dynamics.bifurcation",
     "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
     "landscape.critical", "landscape.critical", "landscape.proof", "landscape.surface",
     "landscape.sweep", "checks.gradient", "checks.mistakes",
@@ -29,7 +29,7 @@ MODULES = (
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
-    "diagnosis.causes": {"NUDGE"},
+    "diagnosis.causes": {"NUDGE", "_AGAIN"},
     "dynamics.bifurcation": {"DEFAULT_TAIL"},
     "dynamics.run": {"_LONGEST_STEP", "_LAST_STEP"},
     # Adam's own.
@@ -47,7 +47,6 @@ EFFORTS = {
         "_RIGHT_BESIDE",
     },
     "landscape.proof": {"_TAYLOR_ORDER", "_MAX_DEPTH", "_MAX_CELLS"},
-    "diagnosis.unreachable": {"_AGAIN"},
     "landscape.sweep": {"DEFAULT_POINTS", "MOST_SURVEYED", "_POINTS_EXPENSIVE"},
     "own.plain_loop": {"_COMPARED"},
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",

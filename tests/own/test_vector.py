@@ -15,7 +15,7 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.surface import sweep_surface
 from gabordiag.own.custom import own_objective
-from gabordiag.own.vector import CustomObjective
+from gabordiag.own.evaluation import CustomObjective
 
 # A quadratic (v - C)' H (v - C) / 2.
 CENTER = np.array([0.3, -0.2, 0.5])
