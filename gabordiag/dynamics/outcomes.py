@@ -56,8 +56,9 @@ PLATEAU_SLOPE = 1e-3
 # Settled, though not at rest: optimizers whose steps do not shrink with the slope (RMSprop) jitter
 # about a minimum without a period. A tail within this part of its basin counts as having arrived.
 SETTLED_SHARE = 0.05
-# A value so near to a critical point, in tolerances, lies on it but for rounding.
-_AT_REST = 1e-6
+# A value so near to a critical point, in tolerances, lies on it but for rounding; so do the starts
+# 1e-6 beside it that confirm a run.
+_AT_REST = 2e-6
 # Share of the tail's steps that go down in what counts as still descending.
 DESCENT_SHARE = 0.9
 # Windows of the tail in which the largest moves all shrink: a decaying oscillation, which by chance

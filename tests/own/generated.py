@@ -7,6 +7,7 @@ here is taken from the program under test.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +118,10 @@ def descend(loss: Shape, start: float, lr: float, steps: int) -> list[float]:
     value = torch.tensor(start, dtype=torch.float64, requires_grad=True)
     values = [start]
     for _ in range(steps):
-        found = loss(value)
+        with warnings.catch_warnings():
+            # torch says, once, that float(v) of a learned number may be a mistake: here it is.
+            warnings.simplefilter("ignore")
+            found = loss(value)
         if not found.requires_grad:
             values.append(values[-1])
             continue

@@ -293,7 +293,7 @@ class TestSome:
         # 2 / 20 is the largest stable rate.
         found = gd.diagnose(stiff, lr=0.11, steps=100)
         assert found.verdict == "step_too_large"
-        assert found.findings[0].evidence["bound_at_target"] == pytest.approx(0.1)
+        assert found.findings[0].evidence["bound"] == pytest.approx(0.1)
 
 
 class TestModule:

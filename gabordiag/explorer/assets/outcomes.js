@@ -23,7 +23,7 @@
     if (!tail.isInside && !allFinite(losses())) return result("nonfinite");
     const restPoints = landscape.points.map((p) => p.value);
     if (landscape.goal !== null) restPoints.push(landscape.goal);
-    const atRest = () => restPoints.some((p) => Math.abs(landscape.offset(last, p)) <= 1e-6 * landscape.tolerance);
+    const atRest = () => restPoints.some((p) => Math.abs(landscape.offset(last, p)) <= 2e-6 * landscape.tolerance);
     if (!tail.moved && !atRest()) return result("frozen");
     if (landscape.goal !== null && staysNear(landscape, values, landscape.goal)) return result("reached");
     if (landscape.attractors.some((p) => staysNear(landscape, values, p.value))) return result("local_minimum");
