@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,46 +20,68 @@ import torch
 
 from gabordiag.dynamics.optimizers import BatchUpdate, OptimizerSettings
 from gabordiag.dynamics.outcomes import IntArray, Tails, classify, surroundings, tail_length
-from gabordiag.dynamics.tables import TabulatedObjective
+from gabordiag.dynamics.tables import JointTables, TabulatedObjective
 from gabordiag.errors import UsageError
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Progress
 
 # Steps between two reports, after which an interruption is noticed as well.
 _PROGRESS_EVERY = 25
+# Steps between two looks for runs that stand still, and the share of all that must.
+_SETTLED_EVERY, _SETTLED_SHARE = 100, 0.1
 # Runs judged at once: their tails are some megabytes.
 _CLASSIFY_CHUNK = 4096
 # Runs of a block: torch spreads operations on 32768 numbers and more over threads.
 _BLOCK = 30_000
 # Whatever torch uses for one operation: a block is one thread's.
 _WORKERS = os.cpu_count() or 1
+Block = tuple[FloatArray, FloatArray, npt.NDArray[np.bool_], FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
 class BatchRuns:
     """What is kept of a batch of runs: n = rates x starts of them, a rate's runs adjacent.
 
-    The tail holds the last values (tail, n), the history every one (steps + 1, n), where that was
-    asked for. `moved` says whether a gradient other than zero arrived at the first or at the last
-    step (n,); what moves a value without any, weight decay, leads on from a flat start.
+    The tail holds the last values (tail, n), the extent the lowest and the highest of all (2, n),
+    NaN where one is. `moved` says whether a gradient other than zero arrived
+    at the first or at the last step (n,); what moves a value without any, weight decay, leads on
+    from a flat start.
     """
 
-    table: TabulatedObjective
+    table: TabulatedObjective | JointTables
     shape: tuple[int, int]
     tail: FloatArray
     last_gradient: FloatArray
     moved: npt.NDArray[np.bool_]
-    history: FloatArray
+    extent: FloatArray
+
+    def of_each(self) -> Iterator[BatchRuns]:
+        """Yields the runs on each of the joint tables."""
+        assert isinstance(self.table, JointTables)
+        hi = 0
+        for table, count in zip(self.table.objectives, self.table.counts, strict=True):
+            lo, hi = hi, hi + count
+            columns = np.arange(self.tail.shape[1]).reshape(self.shape)[:, lo:hi].ravel()
+            yield BatchRuns(
+                table,
+                (self.shape[0], count),
+                self.tail[:, columns],
+                self.last_gradient[columns],
+                self.moved[columns],
+                self.extent[:, columns],
+            )
 
     def classify(self) -> tuple[IntArray, IntArray]:
         """Returns outcome codes and periods (rates, starts); in blocks, to bound the memory."""
-        around, losses = surroundings(self.table.landscape), self.table.tables[0]
+        table = self.table
+        assert isinstance(table, TabulatedObjective)
+        around, losses = surroundings(table.landscape), table.tables[0]
 
         def judge(lo: int) -> tuple[IntArray, IntArray]:
             block = slice(lo, lo + _CLASSIFY_CHUNK)
             values = np.ascontiguousarray(self.tail[:, block])
             rows = [losses(row) for row in values]
-            slope = np.abs(self.last_gradient[block]) * self.table.parameter.tolerance
+            slope = np.abs(self.last_gradient[block]) * table.parameter.tolerance
             part = Tails(values[..., None], np.stack(rows), slope, self.moved[block])
             return classify(around, part)
 
@@ -79,28 +101,27 @@ def require_batchable(settings: OptimizerSettings) -> None:
 
 
 def descend_batch(
-    table: TabulatedObjective,
+    table: TabulatedObjective | JointTables,
     settings: OptimizerSettings,
     lrs: FloatArray,
     starts: FloatArray,
     *,
     tail: int | None = None,
-    keep_history: bool = False,
     progress: Progress | None = None,
 ) -> BatchRuns:
     """Runs every start (s,) at every one of distinct rates (l,); the settings' own is not used.
 
-    The last values are judged, by default a tenth of the steps; with `keep_history` all are kept.
+    The last values are judged, by default a tenth of the steps. Of joint tables, the starts are
+    those of one after the other.
     """
     require_batchable(settings)
     tail = tail_length(settings.steps) if tail is None else tail
-    kept = settings.steps + 1 if keep_history else tail
     rows = max(1, _BLOCK // len(starts))
     blocks = [lrs[lo : lo + rows] for lo in range(0, len(lrs), rows)]
     report = _Tally(progress, settings.steps * len(blocks))
 
-    def run_block(rates: FloatArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
-        return _descend_block(table, settings, rates, starts, kept, report)
+    def run_block(rates: FloatArray) -> Block:
+        return _descend_block(table, settings, rates, starts, tail, report)
 
     with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
         try:
@@ -109,8 +130,8 @@ def descend_batch(
             # Interrupted: let the blocks under way stop at their next report.
             report.stop()
             raise
-    history, slopes, moved = (np.concatenate(x, axis=-1) for x in zip(*parts, strict=True))
-    return BatchRuns(table, (len(lrs), len(starts)), history[-tail:], slopes, moved, history)
+    joined = (np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True))
+    return BatchRuns(table, (len(lrs), len(starts)), *joined)
 
 
 class _Tally:
@@ -134,29 +155,49 @@ class _Tally:
 
 
 def _descend_block(
-    table: TabulatedObjective,
+    table: TabulatedObjective | JointTables,
     settings: OptimizerSettings,
     lrs: FloatArray,
     starts: FloatArray,
-    kept: int,
+    tail: int,
     report: Callable[[int], None],
-) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
-    """Returns the last values (kept, n), the last gradient, and whether any arrived (n,)."""
+) -> Block:
+    """Returns the last values (tail, n), last gradient and whether any arrived (n,), the extent.
+
+    Plain descent that stands still does so for good: once they are many, such runs are left out.
+    """
     steps, gradient = settings.steps, table.tables[1]
-    values = np.tile(starts, len(lrs))
-    # The same memory.
-    in_torch = torch.from_numpy(values)
-    update = BatchUpdate(settings, torch.as_tensor(np.repeat(lrs, len(starts))))
-    history = np.empty((kept, len(values)))
-    slopes = gradient(values)
-    moved_at_first = slopes != 0
+    rates, values = np.repeat(lrs, len(starts)), np.tile(starts, len(lrs))
+    update, slopes = BatchUpdate(settings, torch.as_tensor(rates)), gradient(values)
+    low, high, moved = values.copy(), values.copy(), slopes != 0
+    last, last_slopes = np.empty((tail, len(values))), np.empty(len(values))
+    extent = np.empty((2, len(values)))
+    # The runs that are computed, by their places among all.
+    going = np.arange(len(values))
+    can_settle = settings.optimizer == "sgd" and settings.momentum == 0
     for step in range(steps + 1):
         if step > 0:
-            update.apply(in_torch, torch.from_numpy(slopes))
+            before = values.copy() if can_settle and step % _SETTLED_EVERY == 0 else None
+            # The tensors have the arrays' memory.
+            update.apply(torch.from_numpy(values), torch.from_numpy(slopes))
+            if before is not None:
+                still = (values == before) | np.isnan(values)
+                if still.sum() > _SETTLED_SHARE * len(still):
+                    ended, rows = going[still], max(0, steps + 1 - step)
+                    last[-rows:, ended], last_slopes[ended] = values[still], slopes[still]
+                    extent[:, ended] = low[still], high[still]
+                    going, values, slopes, low, high = (
+                        array[~still] for array in (going, values, slopes, low, high)
+                    )
+                    update = BatchUpdate(settings, torch.as_tensor(rates[going]))
+                    gradient = table.gradient_on(going, len(rates))
             slopes = gradient(values)
+            np.minimum(low, values, out=low)
+            np.maximum(high, values, out=high)
             if step % _PROGRESS_EVERY == 0:
                 report(_PROGRESS_EVERY)
-        if step > steps - kept:
-            history[step - steps - 1] = values
+        if step > steps - tail:
+            last[step - steps - 1, going] = values
     report(steps % _PROGRESS_EVERY)
-    return history, slopes, moved_at_first | (slopes != 0)
+    last_slopes[going], extent[:, going] = slopes, (low, high)
+    return last, last_slopes, moved | (last_slopes != 0), extent

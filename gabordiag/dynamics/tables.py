@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gabordiag.dynamics.outcomes import FAR_OUT
+from gabordiag.dynamics.outcomes import FAR_OUT, IntArray
 from gabordiag.errors import InputError
 from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.series import build_series
@@ -101,12 +101,17 @@ class Table:
         a, b, c, d, e, f = self._rows[index]
         return a + position * (b + position * (c + position * (d + position * (e + position * f))))
 
-    def __call__(self, values: FloatArray) -> FloatArray:
-        """Returns the function at values (n,).
+    def __call__(
+        self,
+        values: FloatArray,
+        rows: IntArray | None = None,
+        origins: FloatArray | None = None,
+    ) -> FloatArray:
+        """Returns the function at values (n,), of one of several tables in one from its row on.
 
         In NumPy, whose operations on a thousand numbers take half the time of torch's.
         """
-        position = values - self.origin
+        position = values - (self.origin if origins is None else origins)
         is_end = None if self.is_periodic else position == self._width
         position *= 1 / self.cell
         index = np.floor(position)
@@ -118,6 +123,8 @@ class Table:
             place = index.astype(np.int64)
         # The number of cells is a power of two: the mask is the remainder, of negatives as well.
         place &= self.cells - 1
+        if rows is not None:
+            place += rows
         *lower, highest = self._columns
         result = highest.take(place)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -150,6 +157,10 @@ class TabulatedObjective(Line):
         """Returns the loss (n,) at the values (n,)."""
         return torch.from_numpy(self.tables[0](values.numpy()))
 
+    def gradient_on(self, runs: IntArray, count: int) -> Table:
+        """Returns the slope, the same for all runs."""
+        return self.tables[1]
+
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
         """Returns loss and gradient (1,) at one value (1,)."""
         at, parameter = value.item(), self.parameter
@@ -172,6 +183,48 @@ class TabulatedObjective(Line):
         losses, slopes = self.tables
         gradients = torch.from_numpy(np.array([slopes.at(v) for v in places]))
         return np.array([losses.at(v) for v in places]), gradients
+
+
+class JointTables:
+    """The slopes of several landscapes of equal period and cells, for runs on all of them at once.
+
+    Every landscape has so many columns of the runs at each rate, and its slopes a factor: runs at
+    `lr` on slopes that are u times larger are those at u `lr`.
+    """
+
+    def __init__(
+        self,
+        objectives: Sequence[TabulatedObjective],
+        counts: Sequence[int],
+        factors: Sequence[float],
+    ) -> None:
+        self.objectives, self.counts = tuple(objectives), tuple(counts)
+        slopes = [objective.tables[1] for objective in objectives]
+        first = slopes[0]
+        if any(not t.is_periodic or (t.cell, t.cells) != (first.cell, first.cells) for t in slopes):
+            raise ValueError("joint tables have one period and one number of cells")
+        stacked = [f * t.coefficients for t, f in zip(slopes, factors, strict=True)]
+        self._joined = replace(first, coefficients=np.concatenate(stacked), kink=None)
+        # Of every column: where its table begins, its origin and its kink.
+        rows, origins = first.cells * np.arange(len(slopes)), [t.origin for t in slopes]
+        kinks = [math.nan if t.kink is None else t.kink for t in slopes]
+        self._columns = tuple(np.repeat(x, self.counts) for x in (rows, origins, kinks))
+
+    @property
+    def tables(self) -> tuple[None, Callable[[FloatArray], FloatArray]]:
+        """The slope at values (n,) of all runs, any number of rates; no losses."""
+        return None, lambda values: self.gradient_on(np.arange(len(values)), len(values))(values)
+
+    def gradient_on(self, runs: IntArray, count: int) -> Callable[[FloatArray], FloatArray]:
+        """Returns the slope at the values (n,) of some of `count` runs, by their places."""
+        rows, origins, kinks = (x[runs % len(x)] for x in self._columns)
+
+        def slopes(values: FloatArray) -> FloatArray:
+            result = self._joined(values, rows, origins)
+            result[values == kinks] = math.nan
+            return result
+
+        return slopes
 
 
 def tabulate(objective: Line) -> tuple[Table, Table]:

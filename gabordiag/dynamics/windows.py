@@ -9,16 +9,17 @@ leaving takes a larger rate than the target's basin allows, no rate works.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.dynamics.batch import descend_batch
+from gabordiag.dynamics.batch import BatchRuns, descend_batch
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES, IntArray
-from gabordiag.dynamics.tables import TabulatedObjective
+from gabordiag.dynamics.tables import JointTables, TabulatedObjective
 from gabordiag.dynamics.theory import stability_bound
 from gabordiag.errors import UsageError
 from gabordiag.landscape.points import Landscape
@@ -209,17 +210,40 @@ def measure_windows(
     *others: float,
 ) -> tuple[Windows, ...]:
     """Runs the scan: ascending rates (l,) from every start; the settings' own rate is not used."""
-    landscape = table.landscape
+    starts = np.array([*beside_target(table.landscape), start, *others])
+    return _judge(descend_batch(table, settings, lrs, starts), lrs, starts)
+
+
+def measure_windows_of_many(
+    tables: Sequence[TabulatedObjective],
+    factors: Sequence[float],
+    settings: OptimizerSettings,
+    lrs: FloatArray,
+    starts: Sequence[float],
+) -> list[tuple[Windows, ...]]:
+    """Runs the scan on several landscapes of equal period at once, with plain descent.
+
+    Each has a factor u on the rates, which are ascending (l,) in its unit u, and so are those of
+    its result.
+    """
+    columns = [np.array([*beside_target(table.landscape), *starts]) for table in tables]
+    joint = JointTables(tables, [len(column) for column in columns], factors)
+    runs = descend_batch(joint, settings, lrs, np.concatenate(columns))
+    parts = zip(runs.of_each(), columns, strict=True)
+    return [_judge(part, lrs, column) for part, column in parts]
+
+
+def _judge(runs: BatchRuns, lrs: FloatArray, starts: FloatArray) -> tuple[Windows, ...]:
+    """Returns what runs at rates (l,) from beside the target, and then from elsewhere, show."""
+    assert isinstance(runs.table, TabulatedObjective)
+    landscape = runs.table.landscape
     goal, beside = landscape.goal_value, beside_target(landscape)
-    starts = np.array([*beside, start, *others])
-    runs = descend_batch(table, settings, lrs, starts, keep_history=True)
     codes, periods = runs.classify()
-    shape = len(lrs), len(starts)
-    lowest, highest = (f(runs.history, axis=0).reshape(shape) for f in (np.min, np.max))
+    lowest, highest = runs.extent.reshape(2, *runs.shape)
     target = None if goal is None or not beside else landscape.attractor_of(goal)
     owns = [landscape.attractor_of(float(first)) for first in starts]
     # Whether a run left the basin that it started in (l, starts).
-    left = np.zeros(shape, dtype=np.bool_)
+    left = np.zeros(runs.shape, dtype=np.bool_)
     for column, (own, first) in enumerate(zip(owns, starts.tolist(), strict=True)):
         point = target if column < len(beside) else own
         reach = None if point is None else landscape.reach_around(point, first)

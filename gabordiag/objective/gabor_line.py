@@ -79,7 +79,7 @@ class ShortcutObjective(GaborLine):
         The loss over many images needs only the mean. Each image's own landscape, and the loss over
         a batch of them, need the matrix of each; there are none if they were too many to keep.
         """
-        spanning = self._spanning_kernels()
+        spanning = self.spanning_kernels()
         basis = kernel_basis(spanning)
         total, count = torch.zeros((), dtype=torch.float64), len(self.experiment.image_set)
         single: list[Tensor] = []
@@ -125,8 +125,11 @@ class ShortcutObjective(GaborLine):
         other.__dict__.update(_grams=self._grams, compressed=self.compressed)
         return other
 
-    def _spanning_kernels(self) -> Tensor:
-        """Kernels sampled ever finer until those in between add nothing beyond rounding."""
+    def spanning_kernels(self) -> Tensor:
+        """Returns kernels (n, K, K) that span those of all values to rounding, the target's last.
+
+        Sampled ever finer until those in between add nothing.
+        """
         parameter = self.parameter
         count = _FIRST_SAMPLES
         while True:
@@ -173,8 +176,7 @@ class ShortcutObjective(GaborLine):
         values = self.tensor(value_of(self.parameter, nodes(self.parameter, _FIRST_SAMPLES)))
         kernels, changes = self.kernels(values), self.kernel_changes(values).flatten(1)
         size, eps = self.experiment.kernel_size, torch.finfo(torch.float64).eps
-        pixels = float(self.experiment.padded.square().mean())
-        gram = _GRAM_ROUNDINGS * eps * size**2 * pixels
+        gram = _GRAM_ROUNDINGS * eps * size**2 * self.energy
         change = float(changes.norm(dim=1).max())
         if self.loss_definition.squared == "cosine":
             norm = float(kernels.flatten(1).norm(dim=1).max())
@@ -186,6 +188,11 @@ class ShortcutObjective(GaborLine):
         noise = self.experiment.target_noise * math.sqrt(gram * _GRAM_ROUNDINGS * eps)
         first = 2 * change * (gram * float(apart.norm(dim=1).max()) + noise)
         return first, 4 * gram * change**2
+
+    @cached_property
+    def energy(self) -> float:
+        """The mean square of the (first) image's pixels."""
+        return float(self.experiment.padded.square().mean())
 
     @property
     def images(self) -> dict[str, Any] | None:

@@ -250,21 +250,21 @@ def test_batch_of_momentum_is_torchs(more: dict[str, Any]) -> None:
         assert value == pytest.approx(log.values[-1], abs=1e-12)
 
 
-def test_batch_keeps_every_value_of_every_run() -> None:
+def test_batch_keeps_the_end_and_the_extent_of_every_run() -> None:
     objective = wave()
     table = TabulatedObjective(objective, find_critical_points(objective))
     settings = OptimizerSettings("sgd", 1.0, steps=37)
     lrs, starts = np.array([0.1, 0.7]), np.array([-1.0, 0.0, 2.0])
-    runs = descend_batch(table, settings, lrs, starts, keep_history=True)
-    assert runs.history is not None
-    assert runs.history.shape == (38, 6)
+    runs = descend_batch(table, settings, lrs, starts)
+    assert runs.tail.shape == (4, 6)
     for column, (lr, start) in enumerate((lr, start) for lr in lrs for start in starts):
         value, path = float(start), [float(start)]
         for _ in range(37):
             value -= lr * math.sin(value - 0.5)
             path.append(value)
-        np.testing.assert_allclose(runs.history[:, column], path, rtol=0, atol=1e-9)
-    np.testing.assert_array_equal(runs.tail, runs.history[-4:])
+        np.testing.assert_allclose(runs.tail[:, column], path[-4:], rtol=0, atol=1e-9)
+        ends = [min(path), max(path)]
+        np.testing.assert_allclose(runs.extent[:, column], ends, rtol=0, atol=1e-9)
 
 
 def _windows(objective: Line, start: float, lrs: npt.NDArray[np.float64]) -> Windows:
