@@ -14,6 +14,7 @@ The layers, in the order of the story; each imports only from those above it:
     landscape         what that loss looks like: every critical point, with a proof
     dynamics          what an optimizer does on it: runs, outcomes, maps of many runs
     callbacks         logs of Lightning's and Hugging Face's training loops
+    charting          the atlas: which filters can be learned on which images
     diagnosis         why a run fails and what helps, each cause and remedy tried
     runs              run folders on disk
     presentation      figures, words, reports
@@ -34,8 +35,17 @@ from typing import TYPE_CHECKING, Any
 from gabordiag._version import __version__
 
 if TYPE_CHECKING:
-    from gabordiag.api import basins, bifurcate, check, diagnose, optimize, plane_basins, rates
-    from gabordiag.api import sweep as sweep
+    from gabordiag.api import (
+        atlas,
+        basins,
+        bifurcate,
+        check,
+        diagnose,
+        optimize,
+        plane_basins,
+        rates,
+        sweep,
+    )
     from gabordiag.api_log import explain
     from gabordiag.diagnosis.bank import reproduce_bank
     from gabordiag.dynamics.logger import TrajectoryLogger
@@ -59,8 +69,8 @@ _HOMES = {
 
 __all__ = [
     "Experiment", "GaborConv2d", "GaborParameters", "Training", "TrajectoryLogger", "__version__",
-    "basins", "bifurcate", "check", "diagnose", "explain", "gabor_kernel", "gabor_partials",
-    "optimize", "plane_basins", "rates", "reproduce_bank", "sweep",
+    "atlas", "basins", "bifurcate", "check", "diagnose", "explain", "gabor_kernel",
+    "gabor_partials", "optimize", "plane_basins", "rates", "reproduce_bank", "sweep",
 ]  # fmt: skip
 
 

@@ -19,7 +19,15 @@ import numpy as np
 import numpy.typing as npt
 from torch.nn import Module
 
-from gabordiag.choices import Number, OptimizerName, ParameterName, PlaneName, ScheduleName, plain
+from gabordiag.choices import (
+    LossName,
+    Number,
+    OptimizerName,
+    ParameterName,
+    PlaneName,
+    ScheduleName,
+    plain,
+)
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
 from gabordiag.dynamics.maps import Basins, default_starts, run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -43,6 +51,9 @@ from gabordiag.results import Progress
 
 # What only some functions need is imported by them: a sweep takes little more than torch takes.
 if TYPE_CHECKING:
+    from gabordiag.charting.atlas import Atlas
+    from gabordiag.charting.engine import AtlasPlan
+    from gabordiag.charting.store import Store
     from gabordiag.checks.verify import Check
     from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
     from gabordiag.diagnosis.verdict import Diagnosis
@@ -54,6 +65,8 @@ Several = Sequence[Any] | Any
 # Of parameters without a rate of their own.
 DEFAULT_RATE = 0.01
 DEFAULT_PARAMETER = "theta"
+# The question's.
+DEFAULT_FILTER = {"wavelength": 10.0, "gamma": 0.5, "sigma": 4.0}
 _OF_A_TRAINING = {"params", "batches", "labels", "loader", "metric", "seeds", "checkpoint"}
 
 
@@ -808,6 +821,95 @@ def explore(
     objective = in_float64(as_objective(thing, **own))
     settings = OptimizerSettings(optimizer, float(lr), float(momentum), nesterov, steps=steps)
     return explore_objective(objective, settings, subject or objective.parameter.name)
+
+
+def atlas(
+    experiment: Experiment,
+    *,
+    loss: LossName | Sequence[LossName] = ("rmse", "mse"),
+    psi: Several = 0.0,
+    wavelength: Several = 10.0,
+    gamma: Several = 0.5,
+    sigma: Several = 4.0,
+    starts: int = 16,
+    steps: int = SCAN_STEPS,
+    ask: Mapping[str, Number] | None = None,
+    out: str | Path | None = None,
+    workers: int | None = 1,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+    announce: Callable[[str], object] | None = None,
+) -> Atlas:
+    """Charts which filters can be learned on which images: every combination, exactly.
+
+    Of every image, loss and filter it finds all minima over theta, runs plain gradient descent from
+    the experiment's start and from starts all around at 55 learning rates, and keeps some numbers
+    (`gabordiag.charting.landscapes.QUANTITIES`).
+
+    Args:
+        experiment: Its images, kernel size, target angle and start; its filter and loss are not
+            used.
+        loss: Losses.
+        psi: Phases of the filter, radians.
+        wavelength: Wavelengths, pixels.
+        gamma: Aspect ratios.
+        sigma: Deviations of the envelope, pixels.
+        starts: How many, evenly spread around the target.
+        steps: Of every run.
+        ask: The filter whose place is told, by parameter; by default the question's own.
+        out: A Zarr store to write to as results come, and to go on with; none is written without.
+        workers: Processes of a local Dask cluster; one needs none, None is one a core.
+        scheduler: The address of a Dask cluster instead.
+        progress: Called with the landscapes done and in all.
+        announce: Called with the plan, in words, before it begins.
+
+    Returns:
+        The quantities over (image, loss, psi, wavelength, gamma, sigma), `to_xarray()` among its
+        methods; charts, a prediction for held-out images, and `place(sigma=...)`.
+
+    Raises:
+        InputError: A library is missing, the store holds another atlas, or the cluster went away.
+        UsageError: An axis without distinct values.
+
+    Example:
+        >>> import numpy as np, gabordiag as gd
+        >>> chessboard = (np.indices((40, 40)) // 8).sum(axis=0) % 2
+        >>> experiment = gd.Experiment(chessboard, kernel_size=11)
+        >>> made = gd.atlas(experiment, loss="mse", wavelength=6, sigma=(1.5, 3), starts=4)
+        >>> made.columns["certified"].ravel().tolist()
+        [1.0, 1.0]
+    """
+    from gabordiag.charting.atlas import Atlas
+    from gabordiag.charting.engine import compute, default_workers, make_plan
+
+    axes = {"loss": loss, "psi": psi, "wavelength": wavelength, "gamma": gamma, "sigma": sigma}
+    store = _atlas_store(experiment, out, starts, steps, **axes)
+    workers = default_workers() if workers is None else workers
+    plan = None
+    if announce is not None:
+        plan = make_plan(store, workers)
+        announce(plan.words())
+    compute(store, workers=workers, scheduler=scheduler, progress=progress)
+    asked = {"psi": store.grid.axes["psi"][0], **DEFAULT_FILTER, **(ask or {})}
+    return Atlas(store.columns(), store.grid.settings(), asked, plan)
+
+
+def plan_atlas(experiment: Experiment, *, workers: int | None = None, **settings: Any) -> AtlasPlan:
+    """Returns how much work an atlas is; keywords as of `atlas`."""
+    from gabordiag.charting.engine import default_workers, make_plan
+
+    store = _atlas_store(experiment, None, **settings)
+    return make_plan(store, default_workers() if workers is None else workers)
+
+
+def _atlas_store(
+    experiment: Experiment, out: str | Path | None, starts: int, steps: int, **axes: Any
+) -> Store:
+    from gabordiag.charting.grid import AXES, Grid
+    from gabordiag.charting.store import Store
+
+    values = {name: tuple(plain(v) for v in _several(axes[name])) for name in AXES}
+    return Store(Grid(experiment, values, starts, steps), None if out is None else Path(out))
 
 
 def check(

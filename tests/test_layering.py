@@ -33,6 +33,7 @@ ORDER = (
     {"landscape"},
     {"dynamics"},
     {"callbacks"},
+    {"charting"},
     {"diagnosis"},
     {"runs"},
     {"presentation"},
@@ -53,6 +54,8 @@ LIBRARY_HOMES = {
     "jinja2": ("presentation.page", "explorer"),
     "typer": ("cli",),
     "torch.optim": ("dynamics",),
+    "distributed": ("charting",),
+    "zarr": ("charting",),
 }
 
 

@@ -42,6 +42,7 @@ from gabordiag.cli.values import (
     Over,
     named,
     parse_angle,
+    parse_axis,
     parse_formats,
     parse_grid,
     parse_named,
@@ -86,6 +87,8 @@ _RESUME = Option(
 _OF_A_RUN = (
     "plane", "points", "seeds", "optimizer", "lr", "momentum", "nesterov", "schedule", "steps",
 )  # fmt: skip
+# What may be given with --resume: it changes no number.
+_BESIDE_RESUME = {"resume", "json", "quiet", "no_plots", "debug", "workers", "scheduler"}
 # Of a plane of starts, where no other is given.
 _PLANE_RATE, _PLANE_STEPS = 0.01, 500
 app = typer.Typer(
@@ -641,6 +644,68 @@ def explain_command(
     ).view()
 
 
+@_listed(
+    _MEASURE,
+    "--images photos --sigma 2:8:7 --gamma 0.25:1:4 --wavelength 4:20:5",
+    "--images photos --psi 0,90deg --plan",
+)
+@with_options(InputOptions, StartOption, OutputOptions)
+def atlas_command(
+    session: Session,
+    sigma: str = typed("2:8:7", "LO:HI:POINTS", "Envelope's deviations, pixels; or A,B,..."),
+    gamma: str = typed("0.25:1:4", "LO:HI:POINTS", "Envelope's aspect ratios."),
+    wavelength: str = typed("4:20:5", "LO:HI:POINTS", "Carrier wavelengths, pixels."),
+    psi: str = typed("0", "ANGLE,...", "Carrier's phases: 0,90deg or in radians."),
+    loss: str = typed("rmse,mse", "NAME,...", "Losses."),
+    target_theta: float = ExperimentOptions.target_theta,
+    kernel_size: int = ExperimentOptions.kernel_size,
+    target_noise: float = ExperimentOptions.target_noise,
+    starts: int = Option(16, help="Starts of every landscape, all around the target."),
+    steps: int = steps_option(1500),
+    ask: list[Named] = Option(
+        [],
+        "--ask",
+        parser=parse_named,
+        metavar="NAME=VALUE",
+        help="Of the filter whose place is told: sigma, gamma, wavelength, psi; repeatable.",
+    ),
+    workers: int | None = Option(None, help="Processes [default: one a core]."),
+    scheduler: str | None = typed(None, "tcp://...", "A Dask cluster that runs elsewhere."),
+    plan: bool = Option(False, help="Say how many landscapes, how long and how much disk; stop."),
+    resume: Path | None = _RESUME,
+) -> Any:
+    """Which filters, on which images, can be learned at all.
+
+    Every combination of images, losses and filters: its minima, what works
+    from the start and from all around, as charts and as a Zarr store.
+    """
+    from gabordiag.api import DEFAULT_FILTER, atlas, plan_atlas
+    from gabordiag.charting.store import NAME
+    from gabordiag.results import View
+
+    settings = session.settings
+    _require_alone(settings, resume)
+    settings.leave_out(("dtype", "device"), "on an atlas")
+    if workers is not None and (workers < 1 or scheduler is not None):
+        raise UsageError("--workers is 1 or more, without --scheduler.", "Give one of the two.")
+    texts = {"sigma": sigma, "gamma": gamma, "wavelength": wavelength, "psi": psi}
+    axes: dict[str, Any] = {n: named(option(n), parse_axis)(text) for n, text in texts.items()}
+    plain, asked = split_named(ask)
+    if plain or not asked.keys() <= axes.keys():
+        raise UsageError("--ask names no parameter of the filter.", "Write --ask sigma=4, say.")
+    experiment = experiment_from(session, loss="rmse", psi=0.0, **DEFAULT_FILTER)
+    axes |= {"loss": tuple(loss.split(",")), "starts": starts, "steps": steps}
+    if plan:
+        session.show(View(plan_atlas(experiment, workers=workers, **axes).to_dict()))
+        return None
+    folder = session.open_folder()
+    with session.progress("charting") as bar:
+        return atlas(
+            experiment, **axes, ask=asked, out=folder.path / NAME, workers=workers,
+            scheduler=scheduler, progress=bar, announce=session.announce,
+        ).view()  # fmt: skip
+
+
 @_listed(_LOOK, "--out page.html", "--image photo.jpg --loss mse")
 @with_options(ExperimentOptions, StartOption, OwnOptions, PageOutputOptions)
 def explore_command(
@@ -754,7 +819,7 @@ def runs_command(
 
 def _require_alone(settings: Settings, resume: Path | None) -> None:
     """Refuses what would change a run that is resumed."""
-    stray = sorted(settings.typed - {"resume", "json", "quiet", "no_plots", "debug"})
+    stray = sorted(settings.typed - _BESIDE_RESUME)
     if resume is not None and stray:
         raise UsageError(
             f"{option(stray[0])} cannot be given with --resume.",

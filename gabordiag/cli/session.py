@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # Where results go and how they are shown: a repetition does not depend on these.
 _NOT_RECORDED = (
     "out", "json", "quiet", "no_plots", "figure_format", "figure_size", "figure_panel", "config",
-    "debug", "resume",
+    "debug", "resume", "workers", "scheduler", "plan",
 )  # fmt: skip
 _FILES = ("image", "images", "input", "target_output", "from_log")
 # Recorded as a list only if there are several.
@@ -313,13 +313,22 @@ class Session:
         write_report(path.parent, {path.name: content})
         self._print(self._document(view, [path.name]), blocks_of(self.command, view), path)
 
+    def show(self, view: View) -> None:
+        """Prints the JSON or the text for people; writes nothing."""
+        from gabordiag.presentation.registry import blocks_of
+
+        self._print_warnings()
+        self._print(self._document(view, []), blocks_of(self.command, view))
+
     def _document(self, view: View, files: Sequence[str]) -> dict[str, Any]:
         from gabordiag.runs.folder import document
 
         seconds = time.perf_counter() - self._started
         return document(self.command, self.settings.recorded(), seconds, files, view.result)
 
-    def _print(self, content: Mapping[str, Any], blocks: Sequence[Block], path: Path) -> None:
+    def _print(
+        self, content: Mapping[str, Any], blocks: Sequence[Block], path: Path | None = None
+    ) -> None:
         from gabordiag.presentation.console import print_location, show_blocks
         from gabordiag.runs.formats import to_json
 
@@ -329,7 +338,8 @@ class Session:
             print(to_json(content, plain=not is_unicode))
         if not self.settings["quiet"]:
             show_blocks(self.console, blocks)
-            print_location(self.console, "Everything is in", path)
+            if path is not None:
+                print_location(self.console, "Everything is in", path)
 
 
 def experiment_from(session: Session, **more: Any) -> Any:

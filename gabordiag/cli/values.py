@@ -104,6 +104,16 @@ def parse_grid(text: str) -> Grid:
     return grid
 
 
+def parse_axis(text: str | float) -> tuple[float, ...]:
+    """Returns the numbers of `LO:HI:POINTS`, evenly spaced, or of `A,B,...`."""
+    if ":" not in str(text):
+        point = parse_point(text)
+        return point if isinstance(point, tuple) else (point,)
+    low, high, points = parse_grid(str(text))
+    step = (high - low) / max(1, points - 1)
+    return (*(low + step * index for index in range(points - 1)), high)
+
+
 def parse_range(text: str) -> tuple[float, float]:
     """Returns the ends of `LO:HI`."""
     parts = _parts(text, [2], "is not a valid range", "Write LO:HI, such as 0:2.")

@@ -27,6 +27,11 @@ Drawings = dict[str, Callable[[], "Figure"]]
 read_bifurcation = late("dynamics.bifurcation", "Bifurcation.from_view")
 read_basins = late("dynamics.maps", "Basins.from_view")
 read_sweep = late("landscape.sweep", "Sweep.from_view")
+read_atlas = late("charting.atlas", "Atlas.from_view")
+atlas_words = late("presentation.atlas_words", "atlas")
+atlas_plan_words = late("presentation.atlas_words", "atlas_plan")
+atlas_figures = late("presentation.figures.atlas", "atlas_figures")
+draw_atlas = late("presentation.figures.atlas", "draw_atlas")
 bifurcation_figure = late("presentation.figures.bifurcation", "bifurcation_figure")
 draw_attractor = late("presentation.figures.bifurcation", "draw_attractor")
 draw_check = late("presentation.figures.log", "draw_check")
@@ -161,6 +166,8 @@ KINDS: dict[str, Kind] = {
         lambda view: training_figures(View(view.result["diagnosis"], view.data)),
         lambda ax, view: draw_shares(ax, View(view.result["diagnosis"], view.data)),
     ),
+    "atlas": Kind(atlas_words, atlas_figures, draw_atlas, read_atlas),
+    "atlas planned": Kind(atlas_plan_words),
     "check": Kind(words.check, draw=draw_check),
     "explain": Kind(words.explanation, _each(log=log_figure), draw_explanation),
     "explore": Kind(words.exploration, restore=read_explored),
@@ -172,7 +179,7 @@ _COMMANDS = {
     "Bifurcation": "bifurcate", "Rates": "rates",
     "Diagnosis": "diagnose", "TrainingDiagnosis": "diagnose",
     "Reproduction": "reproduce", "BankReproduction": "reproduce",
-    "Check": "check", "Explanation": "explain",
+    "Atlas": "atlas", "Check": "check", "Explanation": "explain",
 }  # fmt: skip
 
 
@@ -180,7 +187,7 @@ def kind_of(command: str, view: View) -> Kind:
     """Returns how a command's result is shown."""
     variants = {
         "parameters": "of two", "plane": "of a network", "elements": "of a training",
-        "filters": "of a bank",
+        "filters": "of a bank", "left": "planned",
     }  # fmt: skip
     names = [f"{command} {words}" for key, words in variants.items() if key in view.result]
     return next((KINDS[name] for name in names if name in KINDS), KINDS[command])

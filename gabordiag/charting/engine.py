@@ -1,0 +1,233 @@
+"""Has an atlas computed: here, one task after the other, or by the workers of a Dask cluster.
+
+An image is transformed once; the workers hold its Gram matrix while the filters pass by. Tasks are
+cut by the grid alone and every task is computed on one thread, so that the numbers are the same
+whatever the number of workers. Only this process writes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from gabordiag.charting.grid import Grid, Task
+from gabordiag.charting.landscapes import chart_filter
+from gabordiag.charting.store import BYTES, Store
+from gabordiag.errors import InputError
+from gabordiag.objective.image_set import Picture
+from gabordiag.objective.orientations import ImageGram
+from gabordiag.objective.response import one_thread
+from gabordiag.objective.space import FloatArray
+from gabordiag.results import Progress
+from gabordiag.wording import counted
+
+# Tasks under way for each worker: one is computed, the others wait.
+_AHEAD = 3
+# Seconds between two writes, at most about.
+_FLUSH_EVERY = 2.0
+# Seconds until a scheduler that is gone is given up, and to start workers, which load torch.
+_PATIENCE, _START = 10, 5.0
+# Where a cluster's other processes share memory and caches, a task takes so much longer.
+_CROWDED = 1.15
+Results = Generator[tuple[Task, FloatArray], None, None]
+
+
+@dataclass(frozen=True)
+class AtlasPlan:
+    """How much work an atlas is: landscapes in all and left to do, seconds, bytes on disk."""
+
+    landscapes: int
+    left: int
+    workers: int
+    seconds: float
+    bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        return dict(vars(self))
+
+    def words(self) -> str:
+        """Returns what is announced."""
+        done = self.landscapes - self.left
+        kept = f", {done:,} of them done" if done else ""
+        seconds = self.seconds
+        time = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+        size = f"{self.bytes / 1e6:.1g} MB on disk"
+        return (
+            f"{counted(self.landscapes, 'landscape', 'landscapes')}{kept}: about {time} on "
+            f"{counted(self.workers, 'worker', 'workers')}, at most {size}"
+        )
+
+
+def default_workers() -> int:
+    """Returns how many processes this machine has room for."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def make_plan(store: Store, workers: int) -> AtlasPlan:
+    """Returns the plan of what is left, from the time of one image and of two of its filters.
+
+    Filters differ by a factor of some two; those at a third and at two thirds of the grid are
+    computed for it.
+    """
+    grid, seconds = store.grid, 0.0
+    blocks = [(images, list(store.open_tasks(images))) for images in grid.image_blocks()]
+    tasks = sum(len(open_tasks) for _, open_tasks in blocks)
+    left = sum(len(images) * len(o) for images, o in blocks) * len(grid.axes["loss"])
+    if tasks:
+        images, open_tasks = max(blocks, key=lambda block: len(block[0]) * bool(block[1]))
+        started = time.perf_counter()
+        gram = _gram(grid.experiment.picture(images[0]), grid.experiment.kernel_size)
+        reading = (time.perf_counter() - started) * sum(len(i) for i, o in blocks if o)
+        sample = [open_tasks[len(open_tasks) * part // 3] for part in (1, 2)]
+        # What is loaded by the first is no part of it.
+        _chart(grid, sample[0], [gram])
+        started = time.perf_counter()
+        for task in sample:
+            _chart(grid, task, [gram] * len(images))
+        each = (time.perf_counter() - started) / len(sample) / len(images)
+        total = reading + each * left / len(grid.axes["loss"])
+        together = min(workers, tasks)
+        seconds = total / together * (_CROWDED if together > 1 else 1) + _START * (together > 1)
+    return AtlasPlan(grid.count, left, workers, round(seconds, 1), BYTES * grid.count)
+
+
+def compute(
+    store: Store,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Computes what the store lacks; interrupted, it keeps what is done.
+
+    Args:
+        store: Takes the results.
+        workers: Processes of a cluster of its own; with one, everything happens here.
+        scheduler: The address of a cluster that runs elsewhere instead.
+        progress: Called with the landscapes done and in all.
+
+    Raises:
+        InputError: Dask is missing, or the scheduler is not there or goes away.
+    """
+    losses = len(store.grid.axes["loss"])
+    last = time.monotonic()
+    done = int(store.done.sum())
+    is_local = scheduler is None and workers == 1
+    results = _here(store) if is_local else _by_dask(store, workers, scheduler)
+    try:
+        for task, quantities in results:
+            store.add(task, quantities)
+            done += len(task.images) * losses
+            if progress is not None:
+                progress(done, store.grid.count)
+            if time.monotonic() - last > _FLUSH_EVERY:
+                store.flush()
+                last = time.monotonic()
+    finally:
+        results.close()
+        store.flush()
+
+
+def _gram(picture: Picture, kernel_size: int) -> ImageGram:
+    with one_thread():
+        return ImageGram.of(picture, kernel_size)
+
+
+def _chart(grid: Grid, task: Task, images: Sequence[ImageGram]) -> FloatArray:
+    with one_thread():
+        return chart_filter(grid, task.filter, images)
+
+
+def _here(store: Store) -> Results:
+    grid = store.grid
+    for images in grid.image_blocks():
+        tasks = list(store.open_tasks(images))
+        size = grid.experiment.kernel_size
+        grams = [_gram(grid.experiment.picture(index), size) for index in images if tasks]
+        for task in tasks:
+            yield task, _chart(grid, task, grams)
+
+
+def _by_dask(store: Store, workers: int, scheduler: str | None) -> Results:
+    grid = store.grid.without_images()
+    with _client(workers, scheduler) as client:
+        from distributed import as_completed
+
+        ahead = _AHEAD * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+        running = as_completed(with_results=True, raise_errors=True)
+        under_way = 0
+        for task, grams in _tasks(client, store):
+            running.add(client.submit(_told, grid, task, grams, pure=False, retries=3))
+            under_way += 1
+            while under_way >= ahead:
+                under_way -= 1
+                yield _result(next(running))
+        for finished in running:
+            yield _result(finished)
+
+
+def _tasks(client: Any, store: Store) -> Iterator[tuple[Task, list[Any]]]:
+    """Yields every task with its images' Gram matrices, which the cluster computes and holds."""
+    experiment = store.grid.experiment
+    for images in store.grid.image_blocks():
+        tasks = list(store.open_tasks(images))
+        grams = [
+            client.submit(_gram, experiment.picture(index), experiment.kernel_size, pure=False)
+            for index in images
+            if tasks
+        ]
+        for task in tasks:
+            yield task, grams
+
+
+def _told(grid: Grid, task: Task, images: Sequence[ImageGram]) -> tuple[Task, FloatArray]:
+    return task, _chart(grid, task, images)
+
+
+def _result(finished: tuple[Any, Any]) -> tuple[Task, FloatArray]:
+    result: tuple[Task, FloatArray] = finished[1]
+    return result
+
+
+@contextmanager
+def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
+    """Opens a cluster, or the one at an address; what goes wrong with it is told in a sentence."""
+    if find_spec("distributed") is None:
+        raise InputError(
+            "several workers need Dask, which is not installed.",
+            "Install it with: pip install 'gabordiag[atlas]', or use --workers 1.",
+        )
+    import dask
+    from distributed import Client, LocalCluster
+    from distributed.client import FutureCancelledError
+
+    quiet = {
+        "distributed.comm.timeouts.connect": _PATIENCE,
+        "distributed.logging.distributed": "critical",
+        "distributed.worker.daemon": True,
+    }
+    with dask.config.set(quiet):
+        cluster = None
+        try:
+            if scheduler is None:
+                cluster = LocalCluster(
+                    n_workers=workers, threads_per_worker=1, dashboard_address=None,
+                    silence_logs="CRITICAL", memory_limit=0,
+                )  # fmt: skip
+            with Client(cluster if scheduler is None else scheduler, timeout=_PATIENCE) as client:
+                yield client
+        except (OSError, TimeoutError, FutureCancelledError) as error:
+            where = "of this machine" if scheduler is None else f"at {scheduler}"
+            raise InputError(
+                f"the Dask cluster {where} is not there: {error or type(error).__name__}.",
+                "What is done is kept; go on with --resume once it is.",
+            ) from None
+        finally:
+            if cluster is not None:
+                cluster.close()

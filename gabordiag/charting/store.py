@@ -1,0 +1,137 @@
+"""The atlas on disk: a Zarr store that xarray opens, written as results come.
+
+A quantity is one array over the grid, in chunks of the images that are computed together. `done`
+is written last: what it marks is whole, whenever the process ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gabordiag._version import __version__
+from gabordiag.charting.grid import DIMENSIONS, Grid, Task
+from gabordiag.charting.landscapes import QUANTITIES
+from gabordiag.errors import InputError
+from gabordiag.objective.space import FloatArray
+from gabordiag.results import read_only
+
+NAME = "atlas.zarr"
+# Bytes on disk of a landscape, at most: a number in double precision for every quantity.
+BYTES = 8 * len(QUANTITIES) + 1
+
+
+def require_libraries() -> None:
+    """Checks that zarr and xarray are installed."""
+    try:
+        import xarray
+        import zarr
+    except ImportError as error:
+        raise InputError(
+            f"an atlas needs {error.name}, which is not installed.",
+            "Install it with: pip install 'gabordiag[atlas]'",
+        ) from None
+    del xarray, zarr
+
+
+class Store:
+    """Quantities over a grid, in memory and, with a path, on disk; goes on with what is there.
+
+    Raises:
+        InputError: The path holds an atlas of another grid or of other settings.
+    """
+
+    def __init__(self, grid: Grid, path: Path | None = None) -> None:
+        require_libraries()
+        import zarr
+
+        self.grid = grid
+        self.done = np.zeros(grid.shape, dtype=np.bool_)
+        self.values = {name: np.full(grid.shape, np.nan) for name in QUANTITIES}
+        self._group: Any = None
+        # Of the images' blocks, those with results that are not on disk yet.
+        self._pending: dict[tuple[int, ...], list[Task]] = {}
+        if path is None:
+            return
+        if not path.exists():
+            self._create(path)
+        self._group = zarr.open_group(path, mode="r+")
+        self._require_same(path)
+        self.done[...] = self._group["done"][...]
+        for name, array in self.values.items():
+            array[...] = np.where(self.done, self._group[name][...], np.nan)
+
+    def _create(self, path: Path) -> None:
+        chunks = (self.grid.images_at_once, *self.grid.shape[1:])
+        arrays = {**self.values, "done": self.done}
+        # Whole or absent, as every file of a run.
+        part = path.with_name(f".part-{path.name}")
+        self.dataset().assign(done=(DIMENSIONS, self.done)).to_zarr(
+            part,
+            mode="w",
+            zarr_format=2,
+            encoding={name: {"chunks": chunks} for name in arrays},
+        )
+        part.rename(path)
+
+    def _require_same(self, path: Path) -> None:
+        attributes = dict(self._group.attrs)
+        kept = {name: self._group[name][...].tolist() for name in DIMENSIONS}
+        asked = self.grid.coordinates
+        differ = [name for name in DIMENSIONS if kept[name] != asked[name]]
+        settings = json.loads(attributes.get("settings", "{}"))
+        wanted = json.loads(json.dumps(self.grid.settings()))
+        differ += [name for name in wanted if settings.get(name) != wanted[name]]
+        if differ:
+            raise InputError(
+                f"{path} holds another atlas: its {', '.join(differ)} differ.",
+                "Give another folder.",
+            )
+
+    def open_tasks(self, images: tuple[int, ...]) -> Iterator[Task]:
+        """Yields what is left to do on some images."""
+        for index in self.grid.filters():
+            if not self.done[images, :, *index].all():
+                yield Task(images, index)
+
+    def add(self, task: Task, quantities: FloatArray) -> None:
+        """Takes the quantities (quantities, images, losses) of a task."""
+        place = (slice(task.images[0], task.images[-1] + 1), slice(None), *task.filter)
+        for name, values in zip(QUANTITIES, quantities, strict=True):
+            self.values[name][place] = values
+        self.done[place] = True
+        self._pending.setdefault(task.images, []).append(task)
+
+    def flush(self) -> None:
+        """Writes what was added since the last time."""
+        pending, self._pending = self._pending, {}
+        for images in pending if self._group is not None else ():
+            rows = slice(images[0], images[-1] + 1)
+            for name, array in {**self.values, "done": self.done}.items():
+                self._group[name][rows] = array[rows]
+
+    def dataset(self) -> Any:
+        """Returns the quantities as an xarray Dataset, with units and what they are."""
+        import xarray
+
+        made = xarray.Dataset(
+            {name: (DIMENSIONS, array) for name, array in self.values.items()},
+            coords=self.grid.coordinates,
+            attrs={
+                "title": "Which Gabor filters gradient descent can learn",
+                "gabordiag": __version__,
+                "settings": json.dumps(self.grid.settings()),
+            },
+        )
+        for name, (unit, text, _) in QUANTITIES.items():
+            made[name].attrs.update(units=unit, long_name=text)
+        return made
+
+    def columns(self) -> dict[str, Any]:
+        """Returns coordinates and quantities by name, read-only."""
+        along = {n: read_only(np.array(v)) for n, v in self.grid.coordinates.items()}
+        return along | {name: read_only(array) for name, array in self.values.items()}
