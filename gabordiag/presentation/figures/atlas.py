@@ -18,6 +18,7 @@ from gabordiag.objective.space import FloatArray
 from gabordiag.presentation.colors import INK, JUMP_COLOR, ink_on
 from gabordiag.presentation.figures.sheets import fit_title, name_panels
 from gabordiag.presentation.figures.style import new_figure
+from gabordiag.wording import counted
 
 # Map -> its title, colours, lowest and highest value, and how a cell's number is written.
 _MAPS: dict[str, tuple[str, str, float, float | None, Callable[[float], str]]] = {
@@ -25,7 +26,7 @@ _MAPS: dict[str, tuple[str, str, float, float | None, Callable[[float], str]]] =
     "arrive": ("starts that arrive at the best rate", "cividis", 0.0, 1.0, lambda v: f"{v:.0%}"),
     "spurious": ("minima besides the target", "magma_r", 0.0, None, lambda v: f"{v:.1f}"),
     "window_high": (
-        "largest usable rate x curvature", "viridis", 0.0, 2.0, lambda v: f"{v:.2f}"
+        "largest usable rate × curvature", "viridis", 0.0, 2.0, lambda v: f"{v:.2f}"
     ),
 }  # fmt: skip
 _INCHES = (3.6, 2.9)
@@ -59,8 +60,8 @@ def _figure(atlas: Atlas, psi: float) -> Figure:
         images = len(atlas.columns["image"])
         figure.suptitle(
             fit_title(
-                f"Which filters of phase {np.degrees(psi):.0f}° can be learned: means over "
-                f"{images} image{'s' * (images > 1)}; in the outlined region, most"
+                f"Which filters of phase {np.degrees(psi):.0f}° can be learned, on "
+                f"{counted(images, 'image', 'images')}: those in the outlined region, on most"
             )
         )
     return figure
