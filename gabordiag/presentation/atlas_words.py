@@ -63,7 +63,8 @@ def atlas(found: Atlas) -> list[Block]:
                 f"{_among(told['rate_works'])} of those that are rightly called learnable.",
                 f"Least well told: {worst['image']} ({share_words(worst['accuracy'])}), and the "
                 f"filter with wavelength {hardest['wavelength']:.3g} px, "
-                f"gamma {hardest['gamma']:.3g}, sigma {hardest['sigma']:.3g} px ({share_words(hardest['accuracy'])}).",
+                f"gamma {hardest['gamma']:.3g}, sigma {hardest['sigma']:.3g} px "
+                f"({share_words(hardest['accuracy'])}).",
             )
         ),
     ]
