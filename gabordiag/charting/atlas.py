@@ -21,7 +21,7 @@ from gabordiag.charting.grid import AXES, DIMENSIONS
 from gabordiag.errors import UsageError
 from gabordiag.gabor import theta_period
 from gabordiag.objective.space import FloatArray
-from gabordiag.results import Data, Result, View, read_only
+from gabordiag.results import Data, Result, View, finite_or_none, read_only
 
 BoolArray = npt.NDArray[np.bool_]
 # Highest over lowest rate of a window that a person finds.
@@ -310,5 +310,5 @@ class Chart:
             "psi": self.psi,
             "gamma": self.gammas.tolist(),
             "sigma_over_wavelength": self.edges.tolist(),
-            **{name: array.tolist() for name, array in self.maps.items()},
+            **{n: [[finite_or_none(v) for v in row] for row in a] for n, a in self.maps.items()},
         }
