@@ -7,9 +7,12 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEVELOPED := .venv/.developed
 LOWEST := .venv-lowest
+# Of scikit-image's, with hopper: the images of the atlas.
+PHOTOGRAPHS := astronaut.png brick.png camera.png chelsea.png coffee.png coins.png grass.png \
+	gravel.png hubble_deep_field.jpg moon.png motorcycle_left.png rocket.jpg
 GALLERY := elongated-sweep.png elongated-basins.png elongated-run.png round-animation.gif
 
-.PHONY: help install reproduce test check check-slow check-lowest coverage bench gallery format clean
+.PHONY: help install reproduce test check check-slow check-lowest coverage bench gallery atlas format clean
 
 help:
 	@echo "make reproduce     the question's failure, explained, figures and report under runs/"
@@ -20,6 +23,7 @@ help:
 	@echo "make coverage      the tests, and the lines and branches that they leave out"
 	@echo "make bench         speed, as ratios measured side by side"
 	@echo "make gallery       the figures and the animation that README.md shows"
+	@echo "make atlas         the atlas that README.md shows: some 7,000 landscapes"
 	@echo "make format        formats the code"
 
 install: $(DEVELOPED)
@@ -72,6 +76,14 @@ gallery: $(INSTALLED)
 	$(BIN)/gabordiag reproduce --quiet --animate --out runs/gallery-run
 	cp $(addprefix runs/gallery-run/,$(GALLERY)) runs/gallery/
 	rm -rf runs/gallery-run
+
+atlas: $(DEVELOPED)
+	rm -rf runs/atlas-run runs/gallery/atlas.zarr
+	folder=$$($(BIN)/python -c "import os, skimage.data as d; print(os.path.dirname(d.__file__))"); \
+	$(BIN)/gabordiag atlas --psi 0,90deg --image hopper \
+		$$(for name in $(PHOTOGRAPHS); do echo --image $$folder/$$name; done) --out runs/atlas-run
+	cp -r runs/atlas-run/atlas.zarr runs/atlas-run/atlas.png runs/atlas-run/atlas-90deg.png runs/gallery/
+	rm -rf runs/atlas-run
 
 format: $(DEVELOPED)
 	$(BIN)/ruff format .

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from gabordiag.errors import UsageError
@@ -55,7 +56,9 @@ class Grid:
     @property
     def coordinates(self) -> dict[str, list[Any]]:
         """Returns the values along every dimension."""
-        images = list(self.experiment.image_set.names)
+        names = list(self.experiment.image_set.names)
+        files = [Path(name).name for name in names]
+        images = files if len(set(files)) == len(files) else names
         return {"image": images, **{name: list(self.axes[name]) for name in AXES}}
 
     @property

@@ -31,7 +31,9 @@ def atlas(found: Atlas) -> list[Block]:
         Heading("Which filters can be learned"),
         Paragraph(
             f"Start {start}, target {target}, {settings['steps']} steps of plain descent. Learned "
-            "means: the target is reached at learning rates over a factor of two or more."
+            "means: the target is reached at learning rates over a factor of two or more. Their "
+            "natural unit is 1 / curvature at the target; at a kink, what its slope turns into a "
+            "step of one degree."
         ),
         Table(columns, tuple(rows)),
         Picture("atlas"),
@@ -59,7 +61,7 @@ def atlas(found: Atlas) -> list[Block]:
             (
                 f"Right at the border, where 20% to 80% of the images learn the filter: "
                 f"{_among(told['at_border'])}; elsewhere: {_among(told['elsewhere'])}.",
-                f"The rate that the other images suggest, times 1 / curvature, works on "
+                f"The rate that the other images suggest, in natural units, works on "
                 f"{_among(told['rate_works'])} of those that are rightly called learnable.",
                 f"Least well told: {worst['image']} ({share_words(worst['accuracy'])}), and the "
                 f"filter with wavelength {hardest['wavelength']:.3g} px, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,12 @@ from gabordiag.dynamics.optimizers import OPTIMIZERS, BatchUpdate, OptimizerSett
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.dynamics.run import run
 from gabordiag.dynamics.tables import TabulatedObjective, tabulate
-from gabordiag.dynamics.windows import Windows, log_spaced, measure_windows
+from gabordiag.dynamics.windows import (
+    Windows,
+    log_spaced,
+    measure_windows,
+    measure_windows_of_many,
+)
 from gabordiag.errors import UsageError
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import Landscape
@@ -605,3 +611,40 @@ def test_maps_say_that_nesterov_was_on() -> None:
     settings = OptimizerSettings("sgd", 1.0, 0.9, nesterov=True, steps=20)
     basins = run_basins(bowl(), settings, np.array([0.1]), np.array([0.2]))
     assert basins.to_dict()["nesterov"] is True
+
+
+def test_runs_that_stand_still_end_as_if_they_went_on() -> None:
+    objective = wave()
+    table = TabulatedObjective(objective, find_critical_points(objective))
+    lrs, starts = np.array([0.3, 1.0, 1.9, 2.4]), np.linspace(-3, 3, 9)
+    runs = descend_batch(table, OptimizerSettings("sgd", 1.0, steps=1000), lrs, starts)
+    values = np.tile(starts, len(lrs))
+    low, high, tail = values.copy(), values.copy(), []
+    for _ in range(1000):
+        values = values - np.repeat(lrs, len(starts)) * table.tables[1](values)
+        low, high = np.minimum(low, values), np.maximum(high, values)
+        tail.append(values)
+    # At the first rates nearly all stand still long before the end.
+    assert np.mean(tail[300] == tail[301]) > 0.3
+    np.testing.assert_allclose(runs.tail, tail[-100:], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(runs.extent, [low, high], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(runs.last_gradient, table.tables[1](values), rtol=0, atol=1e-9)
+
+
+def test_windows_on_several_landscapes_are_those_of_each() -> None:
+    experiment = Experiment("noise", kernel_size=11, wavelength=6, sigma=2, loss="mse")
+    tables = [
+        TabulatedObjective(line, find_critical_points(line))
+        for line in (along(replace(experiment, gamma=gamma)) for gamma in (0.4, 1.0))
+    ]
+    units, rates = [3.0, 70.0], np.geomspace(0.01, 30, 21)
+    settings = OptimizerSettings(steps=300)
+    joint = measure_windows_of_many(tables, units, settings, rates, [-0.9, 0.1])
+    for table, unit, found in zip(tables, units, joint, strict=True):
+        for mine, other in zip(
+            found, measure_windows(table, settings, unit * rates, -0.9, 0.1), strict=True
+        ):
+            np.testing.assert_array_equal(mine.outcomes, other.outcomes)
+            np.testing.assert_array_equal(mine.escaped, other.escaped)
+            np.testing.assert_array_equal(mine.held, other.held)
+            assert mine.start == other.start

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from gabordiag.charting.atlas import MOST, Atlas, Chart
 from gabordiag.objective.space import FloatArray
 from gabordiag.presentation.colors import INK, JUMP_COLOR, ink_on
-from gabordiag.presentation.figures.sheets import fit_title, name_panels
+from gabordiag.presentation.figures.sheets import current_sheet, fit_title, name_panels
 from gabordiag.presentation.figures.style import new_figure
 from gabordiag.wording import counted
 
@@ -26,10 +25,12 @@ _MAPS: dict[str, tuple[str, str, float, float | None, Callable[[float], str]]] =
     "arrive": ("starts that arrive at the best rate", "cividis", 0.0, 1.0, lambda v: f"{v:.0%}"),
     "spurious": ("minima besides the target", "magma_r", 0.0, None, lambda v: f"{v:.1f}"),
     "window_high": (
-        "largest usable rate × curvature", "viridis", 0.0, 2.0, lambda v: f"{v:.2f}"
+        "largest usable rate, natural units", "viridis", 0.0, 2.0, lambda v: f"{v:.2f}"
     ),
 }  # fmt: skip
-_INCHES = (3.6, 2.9)
+_ROWS, _COLUMNS = "gamma (aspect ratio)", "sigma / wavelength"
+# Of one map.
+_INCHES = (3.4, 2.9)
 
 
 def atlas_figures(atlas: Atlas) -> dict[str, Callable[[], Figure]]:
@@ -43,26 +44,24 @@ def atlas_figures(atlas: Atlas) -> dict[str, Callable[[], Figure]]:
 
 def _figure(atlas: Atlas, psi: float) -> Figure:
     charts = [chart for chart in atlas.charts if chart.psi == psi]
+    shown = [(chart, name) for chart in charts for name in _MAPS]
+    columns = 1 if current_sheet().is_narrow else len(_MAPS)
+    rows = len(shown) // columns
     width, height = _INCHES
-    with new_figure(width * len(_MAPS), height * len(charts) + 0.8) as figure:
-        rows = figure.subplots(len(charts), len(_MAPS), squeeze=False, sharex=True, sharey=True)
-        for axes, chart in zip(rows, charts, strict=True):
-            for ax, name in zip(axes, _MAPS, strict=True):
-                mesh = draw_chart(ax, chart, name)
-                bar = figure.colorbar(mesh, ax=ax, pad=0.02, aspect=24)
-                if _MAPS[name][3] == 1.0:
-                    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-                ax.set_title(f"{chart.loss}: {_MAPS[name][0]}", fontsize=10)
-            axes[0].set_ylabel("gamma (aspect ratio)")
-        for ax in rows[-1]:
-            ax.set_xlabel("sigma / wavelength")
-        name_panels([*rows.flat], [f"{c.loss} {name}" for c in charts for name in _MAPS])
-        images = len(atlas.columns["image"])
+    with new_figure(width * columns, height * rows + 0.8) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for ax, (chart, name) in zip(grid.flat, shown, strict=True):
+            draw_chart(ax, chart, name)
+            ax.set_title(fit_title(f"{chart.loss}: {_MAPS[name][0]}"), fontsize=10)
+        for ax in grid[:, 0]:
+            ax.set_ylabel(_ROWS)
+        for ax in grid[-1]:
+            ax.set_xlabel(_COLUMNS)
+        name_panels([*grid.flat], [f"{chart.loss} {name}" for chart, name in shown])
+        images = counted(len(atlas.columns["image"]), "image", "images")
         figure.suptitle(
-            fit_title(
-                f"Which filters of phase {np.degrees(psi):.0f}° can be learned, on "
-                f"{counted(images, 'image', 'images')}: those in the outlined region, on most"
-            )
+            f"Filters of phase {np.degrees(psi):.0f}° on {images}: inside the outline, more than "
+            "half of the landscapes can be learned"
         )
     return figure
 
@@ -70,13 +69,12 @@ def _figure(atlas: Atlas, psi: float) -> Figure:
 def draw_atlas(ax: Axes, atlas: Atlas) -> None:
     """Draws the first loss's learned share into one Axes."""
     chart = atlas.charts[0]
-    mesh = draw_chart(ax, chart, "learned")
-    ax.figure.colorbar(mesh, ax=ax, format=PercentFormatter(1.0))
-    ax.set(xlabel="sigma / wavelength", ylabel="gamma (aspect ratio)")
-    ax.set_title(fit_title(f"Learned from the start, with {chart.loss}"), fontsize=10)
+    draw_chart(ax, chart, "learned")
+    ax.set(xlabel=_COLUMNS, ylabel=_ROWS)
+    ax.set_title(fit_title(f"Images on which a filter is learned, with {chart.loss}"), fontsize=10)
 
 
-def draw_chart(ax: Axes, chart: Chart, name: str) -> QuadMesh:
+def draw_chart(ax: Axes, chart: Chart, name: str) -> None:
     """Draws one map with its numbers, and the border of what most images can teach."""
     _, colors, low, high, show = _MAPS[name]
     values = chart.maps[name]
@@ -84,12 +82,11 @@ def draw_chart(ax: Axes, chart: Chart, name: str) -> QuadMesh:
         high = max(1.0, float(np.nanmax(values, initial=0.0)))
     rows = np.arange(len(chart.gammas) + 1) - 0.5
     look: dict[str, Any] = {"cmap": colors, "vmin": low, "vmax": high, "rasterized": True}
-    mesh = ax.pcolormesh(chart.edges, rows, values, **look)
-    palette: Any = mesh
+    mesh: Any = ax.pcolormesh(chart.edges, rows, values, **look)
     middles = np.sqrt(chart.edges[1:] * chart.edges[:-1])
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            ink = ink_on(to_hex(palette.to_rgba(float(value))[:3]))
+            ink = ink_on(to_hex(mesh.to_rgba(float(value))[:3]))
             at = (middles[column], row)
             ax.annotate(show(value), at, ha="center", va="center", fontsize=7, color=ink)
     _outline(ax, chart.edges, rows, chart.maps["learned"] > MOST)
@@ -98,7 +95,6 @@ def draw_chart(ax: Axes, chart: Chart, name: str) -> QuadMesh:
     ax.xaxis.set(major_locator=FixedLocator(ticks), minor_locator=NullLocator())
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     ax.set_yticks(rows[:-1] + 0.5, [f"{gamma:.3g}" for gamma in chart.gammas])
-    return mesh
 
 
 def _outline(ax: Axes, edges: FloatArray, rows: Any, inside: Any) -> None:
