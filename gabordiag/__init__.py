@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING, Any
 from gabordiag._version import __version__
 
 if TYPE_CHECKING:
-    from gabordiag.api import basins, bifurcate, check, diagnose, optimize, plane_basins, sweep
+    from gabordiag.api import basins, bifurcate, check, diagnose, optimize, plane_basins, rates
+    from gabordiag.api import sweep as sweep
     from gabordiag.api_log import explain
     from gabordiag.diagnosis.bank import reproduce_bank
     from gabordiag.dynamics.logger import TrajectoryLogger
@@ -59,7 +60,7 @@ _HOMES = {
 __all__ = [
     "Experiment", "GaborConv2d", "GaborParameters", "Training", "TrajectoryLogger", "__version__",
     "basins", "bifurcate", "check", "diagnose", "explain", "gabor_kernel", "gabor_partials",
-    "optimize", "plane_basins", "reproduce_bank", "sweep",
+    "optimize", "plane_basins", "rates", "reproduce_bank", "sweep",
 ]  # fmt: skip
 
 

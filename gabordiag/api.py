@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
     from gabordiag.diagnosis.verdict import Diagnosis
     from gabordiag.dynamics.network import NetworkPlane
+    from gabordiag.dynamics.rates import Rates
     from gabordiag.explorer.exploration import Exploration
 
 Several = Sequence[Any] | Any
@@ -707,6 +708,83 @@ def plane_basins(
     points = plain(points)
     counts = (points, points) if isinstance(points, int) else points
     return run_plane(objective, settings, counts, own_rates, progress=progress)
+
+
+def rates(
+    training: Training | Callable[[], Training],
+    optimizer: OptimizerName = "sgd",
+    momentum: Number = 0.0,
+    steps: int = 100,
+    *,
+    nesterov: bool = False,
+    schedule: ScheduleName = "constant",
+    params: str | Sequence[str] = (),
+    lr: tuple[Number, Number, int] = (1e-6, 10.0, 15),
+    factor: Number = 1.1,
+    goal: Number | None = None,
+    seed: int = 0,
+    seeds: int = 3,
+    max_seconds: Number | None = None,
+    announce: Callable[[str], object] | None = None,
+    progress: Callable[..., None] | None = None,
+    checkpoint: str | Path | None = None,
+) -> Rates:
+    """Returns which learning rates bring a training to a goal, found by training with them.
+
+    Args:
+        training: What to train; the model is as it was afterwards.
+        optimizer: A name of torch.optim in lower case.
+        momentum: For the optimizers that take it.
+        steps: Of each training. The smallest rate that works falls as they grow.
+        nesterov: For sgd with momentum.
+        schedule: A name of `SCHEDULES`, such as `step`, `exponential`, `cosine`.
+        params: Parameters or submodules that get a window of their own, such as `gabor.theta`, all
+            others at the rate that is recommended for all.
+        lr: Lowest and highest rate and how many, log-spaced: the grid that the search begins with.
+        factor: To which the borders of the windows are found.
+        goal: Loss that trainings have to end at or below, the mean over the first 8 batches.
+            Default: the lowest ending's, and 10% of the fall to it above, or two standard
+            deviations of its seeds, if they are more.
+        seed: First seed of what is random: the order of the batches, dropout.
+        seeds: So many trainings have to reach the goal, each with the next seed.
+        max_seconds: About how long all trainings may take; fewer are made then.
+        announce: Called with how many trainings there are at most, and how long they take.
+        progress: Called with (done, in all at most, what is done).
+        checkpoint: File that holds what is done until the end: if a call that was killed is
+            repeated, it goes on from there, and ends with the same numbers.
+
+    Returns:
+        `Rates`, with its `headline`; `scans[0].recommended` is the rate to take, None where none
+        works.
+
+    Raises:
+        UsageError: It is no training, or names or numbers cannot be.
+        InputError: Your code failed, or the loss is not finite before the first step.
+
+    Example:
+        >>> import torch, gabordiag as gd
+        >>> x = torch.linspace(-1, 1, 16)[:, None]
+        >>> line = gd.Training(torch.nn.Linear(1, 1), [(x, 3 * x)], torch.nn.functional.mse_loss)
+        >>> scan = gd.rates(line, lr=(1e-3, 10, 5), factor=2, seeds=1).scans[0]
+        >>> scan.lr[scan.reached].min() < scan.recommended < 1  # 2 / L'' is 1.
+        True
+    """
+    from gabordiag.dynamics.rates import RateSearch
+
+    training = as_training(training)
+    if not isinstance(training, Training):
+        raise UsageError(
+            "rates are found by training, and this is no gd.Training.",
+            "For anything else basins and diagnose give working_lr.",
+        )
+    settings = OptimizerSettings(
+        optimizer, momentum=float(momentum), nesterov=nesterov, schedule=schedule, steps=steps
+    )
+    search = RateSearch(
+        training, settings, _several(params), (float(lr[0]), float(lr[1]), lr[2]), float(factor),
+        plain(goal), seed, seeds, progress, checkpoint,
+    )  # fmt: skip
+    return search.run(plain(max_seconds), announce)
 
 
 def explore(

@@ -8,7 +8,7 @@ import re
 # Control characters, those that turn the writing direction, and bytes of names that are not UTF-8.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-_SPOKEN = {"no_working_lr": "no learning rate works"}
+_SPOKEN = {"no_working_lr": "no learning rate works", "working_lr": "these learning rates work"}
 
 
 def counted(count: int, one: str, many: str) -> str:

@@ -442,6 +442,64 @@ def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
         ).view()  # fmt: skip
 
 
+@_listed(
+    _MEASURE, "--objective train.py:build", "--objective train.py:build --param gabor --goal 0.1"
+)
+@with_options(OutputOptions)
+def rates_command(
+    session: Session,
+    objective: str | None = typed(
+        None, "FILE.py:NAME", "A gd.Training, or a function that makes one."
+    ),
+    param: list[str] = Option(
+        [], help="A parameter or submodule that gets a window of its own; repeatable."
+    ),
+    optimizer: str = _OPTIMIZER,
+    momentum: float = _MOMENTUM,
+    nesterov: bool = _NESTEROV,
+    schedule: str = _SCHEDULE,
+    steps: int = steps_option(100),
+    lr: str = Option("1e-6:10:15", metavar="LO:HI:POINTS", help="Learning rates, log-spaced."),
+    factor: float = Option(1.1, help="To which the borders of windows are found."),
+    goal: float | None = Option(
+        None, help="Loss that trainings have to end at [default: near the lowest ending]."
+    ),
+    seed: int = InputOptions.seed,
+    seeds: int = Option(3, help="So many trainings with a rate have to reach the goal."),
+    max_seconds: float | None = Option(
+        None, metavar="S", help="About how long all trainings may take."
+    ),
+    resume: Path | None = _RESUME,
+) -> Any:
+    """Which learning rates work, found by short trainings with them.
+
+    Each is tried on a training (an --objective that makes a gd.Training)
+    with several seeds; the borders of what works are then closed in on.
+    """
+    from gabordiag.api import rates
+    from gabordiag.dynamics.checkpoint import CHECKPOINT
+    from gabordiag.own.custom import as_training
+    from gabordiag.own.loading import load_object
+    from gabordiag.own.training import Training
+
+    settings = session.settings
+    _require_alone(settings, resume)
+    subject = None if objective is None else as_training(load_object(objective))
+    if not isinstance(subject, Training):
+        raise UsageError(
+            "rates are found by training: --objective has to make a gd.Training.",
+            "For the experiment, functions and modules `basins` and `diagnose` give working_lr.",
+        )
+    names = ("optimizer", "momentum", "nesterov", "schedule", "steps", "factor", "goal", "seed",
+             "seeds", "max_seconds")  # fmt: skip
+    with session.progress("training") as bar:
+        return rates(
+            subject, params=param, lr=named("--lr", parse_grid)(lr), progress=bar,
+            checkpoint=session.open_folder().path / CHECKPOINT, announce=session.announce,
+            **{name: settings[name] for name in names},
+        ).view()  # fmt: skip
+
+
 @_listed(_MEASURE, "", "--lr 0.1:5:400 --start 10deg")
 @with_options(ExperimentOptions, StartOption, OwnOptions, OutputOptions)
 def bifurcate_command(

@@ -102,6 +102,7 @@ _CAPTIONS = {
     "animation": "The run, step by step; jumps in orange",
     "basins": "Where every start ends at every learning rate",
     "bifurcation": "Where the iterates end up, by learning rate, with the Lyapunov exponent",
+    "rates": "Where trainings with each learning rate end, a point for each seed",
     "bank": "The filters before and after the training, with each orientation as a line",
     "lines": "The loss along the failing elements, everything else frozen: before and after",
     "gradients": "The training's loss, and each watched parameter's share of the gradient",

@@ -25,6 +25,7 @@ Show = Callable[[float], str]
 
 # What `escape_lr` is.
 ESCAPE_RATE = "smallest learning rate that leaves the start's basin"
+GOOD_VERDICTS = ("healthy", "equivalent_solution", "shows_the_run", "working_lr")
 # Ranges of learning rates that are listed.
 _MOST_RANGES = 2
 
@@ -116,7 +117,7 @@ def outcome_name(run: Json) -> str:
 
 def verdict(result: Json) -> Verdict:
     """Returns the sentence that a diagnosis begins with."""
-    good = result["verdict"] in ("healthy", "equivalent_solution", "shows_the_run")
+    good = result["verdict"] in GOOD_VERDICTS
     return Verdict(result["headline"], result["verdict"], good)
 
 

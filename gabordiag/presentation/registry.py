@@ -45,6 +45,8 @@ plane_figure = late("presentation.figures.space", "plane_figure")
 drawing_in_style_of = late("presentation.figures.style", "drawing_in_style_of")
 new_figure = late("presentation.figures.style", "new_figure")
 draw_network = late("presentation.figures.network", "draw_network")
+draw_rates = late("presentation.figures.rates", "draw_rates")
+rates_figure = late("presentation.figures.rates", "rates_figure")
 barriers_figure = late("presentation.figures.network", "barriers_figure")
 network_figure = late("presentation.figures.network", "network_figure")
 path_figure = late("presentation.figures.network", "path_figure")
@@ -142,6 +144,7 @@ KINDS: dict[str, Kind] = {
     "bifurcate": Kind(
         words.bifurcation, _each(bifurcation=bifurcation_figure), draw_attractor, read_bifurcation
     ),
+    "rates": Kind(words.rates, _each(rates=rates_figure), draw_rates),
     "diagnose": Kind(
         words.diagnosis, _of_diagnosis, lambda ax, found: _draw_runs(ax, found.runs), read_diagnosis
     ),
@@ -166,7 +169,8 @@ KINDS: dict[str, Kind] = {
 _COMMANDS = {
     "Sweep": "sweep", "Surface": "sweep", "NetworkPlane": "sweep",
     "Optimization": "optimize", "Basins": "basins", "PlaneBasins": "basins",
-    "Bifurcation": "bifurcate", "Diagnosis": "diagnose", "TrainingDiagnosis": "diagnose",
+    "Bifurcation": "bifurcate", "Rates": "rates",
+    "Diagnosis": "diagnose", "TrainingDiagnosis": "diagnose",
     "Reproduction": "reproduce", "BankReproduction": "reproduce",
     "Check": "check", "Explanation": "explain",
 }  # fmt: skip

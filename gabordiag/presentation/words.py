@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gabordiag.dynamics.outcomes import ARRIVED
+from gabordiag.dynamics.rates import RATE_OUTCOMES
 from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.space import Parameter
@@ -28,6 +29,7 @@ from gabordiag.presentation.phrases import (
     describe_points,
     exact_derivative,
     findings,
+    how_else,
     jump_definition,
     number,
     outcome_name,
@@ -505,6 +507,38 @@ def points_found(result: Json) -> list[Block]:
         rows.append((*places, kind, loss, bend, number(point["stable_lr"], 3)))
     columns = (*names, "kind", "loss", "eigenvalues", "2 / largest")
     return [*blocks, *([Table(columns, tuple(rows))] if rows else [])]
+
+
+def rates(view: View) -> list[Block]:
+    """Returns which learning rates work, and where the trainings with each of them end."""
+    result = view.result
+    rows = []
+    for scan in (result, *result["groups"]):
+        spans = [" … ".join(f"{end:.3g}" for end in span) for span in scan["working_lr"]]
+        sides = (scan[key] or "–" for key in ("failure_below", "failure_above"))
+        name = "all" if scan["rest_lr"] is None else scan["parameter"]
+        works = ", ".join(spans) or "none"
+        rows.append((name, works, number(scan["recommended_lr"], 3), *sides))
+    columns = ("parameters", "learning rates that work", "take", "below", "above")
+    settings = ", ".join([str(result["optimizer"]), *how_else(result)])
+    text = (
+        f"{result['trainings']} trainings of {result['steps']} steps of {settings}, on the loss of "
+        f"the same batches at their ends. The goal, {number(result['goal'])}, is "
+        f"{result['goal_rule']}. Borders are known to a factor of {result['factor']:g}: a rate "
+        "beyond that far was tried, and failed."
+    )
+    if result["groups"]:
+        rest = number(result["groups"][0]["rest_lr"], 3)
+        text += f" The rates of a group are tried with all other parameters at {rest}."
+    seen = dict.fromkeys(trial["outcome"] for trial in result["trials"])
+    return [
+        verdict(result),
+        Picture("rates"),
+        Table(columns, tuple(rows)),
+        Listing(tuple(f"{name}: {RATE_OUTCOMES[name]}" for name in seen)),
+        Paragraph(text),
+        *(Paragraph(f"Left out: {text}.") for text in result["left_out"]),
+    ]
 
 
 def plane_of_starts(view: View) -> list[Block]:

@@ -81,6 +81,7 @@ PANELS = {
     "optimize": _RUNS,
     "basins": _BASINS,
     "bifurcate": _BIFURCATION,
+    "rates": ("rates-N",),
     "diagnose": (*dict.fromkeys((*_SWEEP, *_RUNS, *_TRAINING)),),
     "reproduce": (
         *dict.fromkeys((*_SWEEP, *_RUNS, *_BASINS, *_BIFURCATION, *_COMPARISON, *_TRAINING)),
