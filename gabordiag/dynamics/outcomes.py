@@ -36,6 +36,13 @@ OUTCOMES = {
     "frozen": "no gradient ever arrived",
     "nonfinite": "NaN, infinity, or gone from the range",
 }
+# What becomes of trainings with a learning rate that are to reach a goal.
+RATE_OUTCOMES = {
+    "reached": "all trainings reach the goal",
+    "unfinished": "trainings miss it, and end lower with larger ones",
+    "unsteady": "trainings miss it, and end lower with smaller ones",
+    "diverged": "trainings end above their start, or are not finite",
+}
 OUTCOME_NAMES = tuple(OUTCOMES)
 CODES = {name: code for code, name in enumerate(OUTCOME_NAMES)}
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from gabordiag.dynamics.checkpoint import Checkpoint
 from gabordiag.dynamics.network import BATCHES, Report
 from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.outcomes import RATE_OUTCOMES
 from gabordiag.dynamics.training import OTHERS, rates_of, run_training
 from gabordiag.dynamics.windows import log_spaced
 from gabordiag.errors import InputError, UsageError
@@ -38,13 +39,6 @@ MARGIN = 2.0
 DEFAULT_GRID, DEFAULT_FACTOR = (1e-6, 10.0, 15), 1.1
 # Steps by which one training's time is measured, and as few rates on a grid as still say something.
 _TIMED, _FEWEST = 10, 5
-# What becomes of trainings with a rate.
-RATE_OUTCOMES = {
-    "reached": "all trainings reach the goal",
-    "unfinished": "trainings miss it, and end lower with larger ones",
-    "unsteady": "trainings miss it, and end lower with smaller ones",
-    "diverged": "trainings end above their start, or are not finite",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,8 +269,12 @@ class RateSearch:
     checkpoint: str | Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.factor > 1 or self.seeds < 1:
-            raise UsageError("borders are found to a factor above 1, with at least 1 seed.")
+        if not self.factor > 1 or self.seeds < 1 or not math.isfinite(self.goal or 0.0):
+            raise UsageError(
+                f"factor {self.factor:g}, {counted(self.seeds, 'seed', 'seeds')}, goal {self.goal} "
+                "cannot be.",
+                "Give a factor above 1, at least 1 seed and a finite goal.",
+            )
         for name in self.groups:
             if "[" in name or name == OTHERS:
                 raise UsageError(
@@ -389,7 +387,7 @@ class RateSearch:
         try:
             loss = run_training(
                 self.training, (), self.settings, self._rates(group, rate, rest),
-                seed=self.seed + number, first=number, batches=self._batches,
+                seed=self.seed + number, first=self.seed + number, batches=self._batches,
                 checkpoint=self._inner, progress=report,
             )[1]  # fmt: skip
         except InputError:

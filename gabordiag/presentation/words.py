@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gabordiag.dynamics.outcomes import ARRIVED
-from gabordiag.dynamics.rates import RATE_OUTCOMES
+from gabordiag.dynamics.outcomes import ARRIVED, RATE_OUTCOMES
 from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.space import Parameter
