@@ -24,6 +24,7 @@ NAMES = {
     "optimize",
     "basins",
     "bifurcate",
+    "rates",
     "diagnose",
     "explain",
     "check",

@@ -36,7 +36,7 @@ def test_all_commands_are_listed() -> None:
 
 
 def test_options_named_exist() -> None:
-    names = ("reproduce", "diagnose", "sweep", "optimize", "check")
+    names = ("reproduce", "diagnose", "sweep", "optimize", "check", "rates")
     known = set(re.findall(r"--[a-z][a-z-]+", "\n".join(help_text(name) for name in names)))
     named = set(re.findall(r"--[a-z][a-z-]+", README))
     assert len(named) > 20

@@ -10,7 +10,8 @@
     many runs          `tables` (loss and gradient as tables), `batch` (all runs in one tensor),
                        `maps` (starts against rates), `windows` (the rates that work from one
                        start), `theory` (stability bounds), `bifurcation`,
-                       `plane` (starts of two parameters)
+                       `plane` (starts of two parameters), `rates` (those that work of a
+                       training, found by training)
 
 The same code judges the outcome of one run and those of a map of a hundred thousand.
 """

@@ -39,8 +39,8 @@ OUTCOMES = {
 # What becomes of trainings with a learning rate that are to reach a goal.
 RATE_OUTCOMES = {
     "reached": "all trainings reach the goal",
-    "unfinished": "trainings miss it, and end lower with larger ones",
-    "unsteady": "trainings miss it, and end lower with smaller ones",
+    "unfinished": "trainings miss the goal; larger rates end lower",
+    "unsteady": "trainings miss the goal; smaller rates end lower",
     "diverged": "trainings end above their start, or are not finite",
 }
 OUTCOME_NAMES = tuple(OUTCOMES)

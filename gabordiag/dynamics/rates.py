@@ -36,7 +36,6 @@ GOAL_SHARE, GOAL_SPREADS = 0.1, 2.0
 # A recommended rate is so many times above the lower border and below the upper one, where the
 # window is that wide; in a narrower one it is the middle.
 MARGIN = 2.0
-DEFAULT_GRID, DEFAULT_FACTOR = (1e-6, 10.0, 15), 1.1
 # Steps by which one training's time is measured, and as few rates on a grid as still say something.
 _TIMED, _FEWEST = 10, 5
 
@@ -259,14 +258,14 @@ class RateSearch:
 
     training: Training
     settings: OptimizerSettings
-    groups: Sequence[str] = ()
-    lr: tuple[float, float, int] = DEFAULT_GRID
-    factor: float = DEFAULT_FACTOR
-    goal: float | None = None
-    seed: int = 0
-    seeds: int = 3
-    progress: Report | None = None
-    checkpoint: str | Path | None = None
+    groups: Sequence[str]
+    lr: tuple[float, float, int]
+    factor: float
+    goal: float | None
+    seed: int
+    seeds: int
+    progress: Report | None
+    checkpoint: str | Path | None
 
     def __post_init__(self) -> None:
         if not self.factor > 1 or self.seeds < 1 or not math.isfinite(self.goal or 0.0):
@@ -294,8 +293,7 @@ class RateSearch:
             raise InputError("The loss is not finite before the first step.", "Look at its inputs.")
         # Trainings made, their losses at the end by group, rate and seed; seconds of one.
         self._made: dict[str, float] = {}
-        self._each, self._most = 0.0, 0
-        self._saved, self._inner = None, None
+        self._each, self._most, self._saved, self._inner = 0.0, 0, None, None
         if self.checkpoint is not None:
             names = ("groups", "lr", "factor", "goal", "seed", "seeds")
             what = {name: getattr(self, name) for name in names} | asdict(self.settings)
@@ -304,9 +302,7 @@ class RateSearch:
             if self._saved.content is not None:
                 self._made, self._each = (self._saved.content[name] for name in ("made", "each"))
 
-    def run(
-        self, max_seconds: float | None = None, announce: Callable[[str], object] | None = None
-    ) -> Rates:
+    def run(self, max_seconds: float | None, announce: Callable[[str], object] | None) -> Rates:
         """Trains with one rate after the other, about so long; what is planned is announced."""
         self._plan(max_seconds)
         total = (1 + len(self.groups)) * self._most

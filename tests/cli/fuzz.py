@@ -105,6 +105,7 @@ QUICK = {
     "diagnose": [*SMALL, "--steps", "20"],
     "basins": [*SMALL, "--lr", "1e-2:1:3", "--starts", "-1:1:3", "--steps", "20"],
     "bifurcate": [*SMALL, "--lr", "1e-2:1:3", "--steps", "200"],
+    "rates": ["--lr", "1e-2:1:2", "--factor", "20", "--seeds", "1", "--steps", "2"],
     "check": [],
     "explain": [],
     "report": [],
@@ -200,7 +201,7 @@ def _value(chance: random.Random, command: str, parameter: Any) -> str:
     if name in PATHS:
         return _path(chance, name)
     if name in CHOICES:
-        scan = name == "lr" and command in ("basins", "bifurcate")
+        scan = name == "lr" and command in ("basins", "bifurcate", "rates")
         return chance.choice(GRIDS if scan else CHOICES[name])
     if parameter.metavar == "ANGLE":
         return chance.choice(ANGLES)

@@ -33,7 +33,9 @@ TOP_LEVEL = {
     "schema", "command", "version", "config", "environment", "seconds", "files", "result",
 }  # fmt: skip
 FILTER = ["--kernel-size", "9", "--wavelength", "5", "--sigma", "2", "--gamma", "1"]
-COMMANDS = ("reproduce", "sweep", "optimize", "basins", "bifurcate", "diagnose", "report", "runs")
+COMMANDS = (
+    "reproduce", "sweep", "optimize", "basins", "bifurcate", "rates", "diagnose", "report", "runs",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ ROWS = ROW.findall(DOCS)
 MODULES = (
     "diagnosis.causes", "diagnosis.log.explain", "diagnosis.evidence",
     "diagnosis.log.measures", "diagnosis.log.readers",
-    "diagnosis.remedies", "diagnosis.verdict", "dynamics.bifurcation",
+    "diagnosis.remedies", "diagnosis.verdict", "dynamics.bifurcation", "dynamics.rates",
     "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
     "landscape.critical", "landscape.critical", "landscape.proof", "landscape.surface",
     "landscape.sweep", "checks.gradient", "checks.mistakes",
@@ -31,6 +31,7 @@ MODULES = (
 EFFORTS = {
     "diagnosis.causes": {"NUDGE", "_AGAIN"},
     "dynamics.bifurcation": {"DEFAULT_TAIL"},
+    "dynamics.rates": {"_TIMED", "_FEWEST"},
     "dynamics.run": {"_LONGEST_STEP", "_LAST_STEP"},
     # Adam's own.
     "dynamics.theory": {"_ADAM_BETA1"},

@@ -49,5 +49,6 @@ module = gd.diagnose(
 )
 training = gd.Training(layer, [(torch.ones(1, 1), torch.ones(1, 1))], torch.nn.MSELoss())
 elements = gd.diagnose(training, "adam", lr=0.1, params=["weight"], seeds=2).elements
+window = gd.rates(training, "adam", lr=(1e-4, np.float32(1), 9), goal=torch.tensor(0.1)).scans
 right = gd.check(derivative="sin(theta)", wrt="psi").ok
 verdict = gd.explain({"loss": [1.0, 0.5]}, target=np.float32(0.3)).verdict
