@@ -216,11 +216,13 @@ class Rates(Result):
                 f"lr {made['best_lr']:.3g}.{beside}"
             )
         spans = " and ".join(f"{low:.3g} to {high:.3g}" for low, high in made["working_lr"])
-        smaller, larger = (times(max(rate / x, x / rate)) for x in scan.lr[list(scan.windows[0])])
+        low, high = scan.lr[list(scan.windows[0])]
+        if high < MARGIN * low:
+            beside += " So narrow a window may be luck: with other seeds a rate in it may fail."
         return (
             f"Learning rates from {spans} work: {every} end at a loss of {show_loss(scan.goal)} or "
-            f"less, from {start}. Take {rate:.3g}: it could be {smaller} times smaller or {larger} "
-            f"times larger.{beside}"
+            f"less, from {start}. Take {rate:.3g}: it could be {times(rate / low)} times "
+            f"smaller or {times(high / rate)} times larger.{beside}"
         )
 
     def to_dict(self) -> dict[str, Any]:
