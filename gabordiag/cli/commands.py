@@ -273,11 +273,12 @@ def sweep_command(
 
 def _network_plane(
     session: Session, subject: Any, keywords: Mapping[str, Any], swept: Sequence[Over]
-) -> Any:
+) -> None:
     """`sweep` of a training: a plane through all weights."""
     from gabordiag.api import sweep
     from gabordiag.dynamics.checkpoint import CHECKPOINT
     from gabordiag.dynamics.network import DEFAULT_POINTS as PLANE_POINTS
+    from gabordiag.explorer.page import page_files
     from gabordiag.own.training import Training
 
     settings, more = session.settings, dict[str, Any]()
@@ -298,7 +299,7 @@ def _network_plane(
         more["lr"] = _training_rates(settings, keywords)
     of_run = ("optimizer", "momentum", "nesterov", "schedule", "steps", "seed", "seeds")
     with session.progress("training") as bar:
-        return sweep(
+        view = sweep(
             subject,
             plane=plane,
             checkpoint=session.open_folder().path / CHECKPOINT,
@@ -306,6 +307,8 @@ def _network_plane(
             **{name: settings[name] for name in of_run},
             **more,
         ).view()
+    pages = {} if settings["no_plots"] else page_files("sweep", view)
+    session.finish(view, {name: page.decode() for name, page in pages.items()})
 
 
 @_listed(_MEASURE, "--lr 3 --start=-45deg --steps 300", "--optimizer sgd --optimizer adam --lr 0.1")

@@ -63,8 +63,17 @@ def require_replaceable(path: Path | None) -> None:
 
 
 def page_files(command: str, view: View) -> dict[str, bytes]:
-    """Returns the page of an `explore` run as file name -> content; empty for other commands."""
-    return {"page.html": make_page(view).encode("utf-8")} if command == "explore" else {}
+    """Returns the page of an `explore` run, or of a plane, as file name -> content; else nothing.
+
+    Without Bokeh a plane has none.
+    """
+    if command == "explore":
+        return {"page.html": make_page(view).encode("utf-8")}
+    if (command, "plane" in view.result) != ("sweep", True) or find_spec("bokeh") is None:
+        return {}
+    from gabordiag.explorer.plane import make_plane_page
+
+    return {"plane.html": make_plane_page(view).encode("utf-8")}
 
 
 def make_page(view: View) -> str:
