@@ -276,7 +276,7 @@ def sweep_command(
 
 def _network_plane(
     session: Session, subject: Any, keywords: Mapping[str, Any], swept: Sequence[Over]
-) -> Any:
+) -> None:
     """`sweep` of a training: a plane through all weights."""
     from gabordiag.api import sweep
     from gabordiag.dynamics.checkpoint import CHECKPOINT
@@ -301,7 +301,7 @@ def _network_plane(
         more["lr"] = _training_rates(settings, keywords)
     of_run = ("optimizer", "momentum", "nesterov", "schedule", "steps", "seed", "seeds")
     with session.progress("training") as bar:
-        return sweep(
+        view = sweep(
             subject,
             plane=plane,
             checkpoint=session.open_folder().path / CHECKPOINT,
@@ -309,6 +309,15 @@ def _network_plane(
             **{name: settings[name] for name in of_run},
             **more,
         ).view()
+    _finish_with_page(session, view)
+
+
+def _finish_with_page(session: Session, view: Any) -> None:
+    """Finishes with the result's interactive page beside its figures."""
+    from gabordiag.explorer.page import page_files
+
+    pages = {} if session.settings["no_plots"] else page_files(session.command, view)
+    session.finish(view, {name: page.decode() for name, page in pages.items()})
 
 
 @_listed(_MEASURE, "--lr 3 --start=-45deg --steps 300", "--optimizer sgd --optimizer adam --lr 0.1")
@@ -673,7 +682,7 @@ def atlas_command(
     scheduler: str | None = typed(None, "tcp://...", "A Dask cluster that runs elsewhere."),
     plan: bool = Option(False, help="Say how many landscapes, how long and how much disk; stop."),
     resume: Path | None = _RESUME,
-) -> Any:
+) -> None:
     """Which filters, on which images, can be learned at all.
 
     Every combination of images, losses and filters: its minima, what works
@@ -697,13 +706,14 @@ def atlas_command(
     axes |= {"loss": tuple(loss.split(",")), "starts": starts, "steps": steps}
     if plan:
         session.show(View(plan_atlas(experiment, workers=workers, **axes).to_dict()))
-        return None
+        return
     folder = session.open_folder()
     with session.progress("charting") as bar:
-        return atlas(
+        view = atlas(
             experiment, **axes, ask=asked, out=folder.path / NAME, workers=workers,
             scheduler=scheduler, progress=bar, announce=session.announce,
         ).view()  # fmt: skip
+    _finish_with_page(session, view)
 
 
 @_listed(_LOOK, "--out page.html", "--image photo.jpg --loss mse")

@@ -28,7 +28,7 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.training import Training, find_watched
 from gabordiag.results import Result, finite_or_none, read_only
-from gabordiag.wording import counted, show_number, times
+from gabordiag.wording import counted, times
 
 # Of the fall from the start to the lowest ending a training may miss so much, or so many standard
 # deviations of that ending's seeds.
@@ -204,15 +204,15 @@ class Rates(Result):
             f" With {size} rates {RATE_OUTCOMES.get(made[side], 'nothing was tried')}."
             for side, size in (("failure_below", "smaller"), ("failure_above", "larger"))
         )
-        rate, start = scan.recommended, show_loss(scan.start)
+        rate, best = scan.recommended, float(np.nanmean(scan.losses[scan.lowest]))
         every = f"all trainings ({counted(scan.losses.shape[1], 'seed', 'seeds')} each)"
         if rate is None:
-            goal = f"the goal, a loss of {show_loss(scan.goal)}"
+            goal = f"the goal, a loss of {scan.goal:.3g}"
             if not math.isfinite(scan.goal):
-                goal = f"a loss below that of the start, {start}, beyond their spread"
+                goal = f"a loss below that of the start, {scan.start:.3g}, beyond their spread"
             return (
                 f"No learning rate from {scan.lr[0]:.3g} to {scan.lr[-1]:.3g} works: with none do "
-                f"{every} reach {goal}. The lowest ending, {show_loss(made['best_loss'])}, is at "
+                f"{every} reach {goal}. The lowest ending, {best:.3g}, is at "
                 f"lr {made['best_lr']:.3g}.{beside}"
             )
         spans = " and ".join(f"{low:.3g} to {high:.3g}" for low, high in made["working_lr"])
@@ -220,8 +220,8 @@ class Rates(Result):
         if high < MARGIN * low:
             beside += " So narrow a window may be luck: with other seeds a rate in it may fail."
         return (
-            f"Learning rates from {spans} work: {every} end at a loss of {show_loss(scan.goal)} or "
-            f"less, from {start}. Take {rate:.3g}: it could be {times(rate / low)} times "
+            f"Learning rates from {spans} work: {every} end at a loss of {scan.goal:.3g} or "
+            f"less, from {scan.start:.3g}. Take {rate:.3g}: it could be {times(rate / low)} times "
             f"smaller or {times(high / rate)} times larger.{beside}"
         )
 
@@ -247,11 +247,6 @@ class Rates(Result):
             "trainings": self.trainings,
             "left_out": list(self.left_out),
         }
-
-
-def show_loss(loss: float | None) -> str:
-    """Returns a loss for people."""
-    return "none" if loss is None else show_number(loss) if loss > 0 else f"{loss:.3g}"
 
 
 @dataclass(eq=False)

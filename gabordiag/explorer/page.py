@@ -63,8 +63,23 @@ def require_replaceable(path: Path | None) -> None:
 
 
 def page_files(command: str, view: View) -> dict[str, bytes]:
-    """Returns the page of an `explore` run as file name -> content; empty for other commands."""
-    return {"page.html": make_page(view).encode("utf-8")} if command == "explore" else {}
+    """Returns a result's interactive page as file name -> content; nothing where it has none.
+
+    Without Bokeh only `explore` insists.
+    """
+    if command == "explore":
+        return {"page.html": make_page(view).encode("utf-8")}
+    if find_spec("bokeh") is None:
+        return {}
+    if command == "atlas":
+        from gabordiag.explorer.atlas import make_atlas_page
+
+        return {"page.html": make_atlas_page(view).encode("utf-8")}
+    if command != "sweep" or "plane" not in view.result:
+        return {}
+    from gabordiag.explorer.plane import make_plane_page
+
+    return {"plane.html": make_plane_page(view).encode("utf-8")}
 
 
 def make_page(view: View) -> str:

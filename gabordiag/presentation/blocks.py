@@ -91,6 +91,7 @@ _CAPTIONS = {
     "surface": "The loss over two parameters, with the direction downhill",
     "surface-in-space": "The loss over two parameters as a surface in space",
     "network": "The loss on the plane, with the run's path; each moment in its true loss's colour",
+    "network-in-space": "The plane as a surface in space, with the path at its true losses",
     "network-path": "The loss along the run and as drawn, and the path's variance by direction",
     "barriers": "The loss along straight lines between ends, at the places where it was evaluated",
     "pairs": "The runs on the plane of every two parameters through the first run's end",

@@ -54,6 +54,7 @@ draw_rates = late("presentation.figures.rates", "draw_rates")
 rates_figure = late("presentation.figures.rates", "rates_figure")
 barriers_figure = late("presentation.figures.network", "barriers_figure")
 network_figure = late("presentation.figures.network", "network_figure")
+space_figure = late("presentation.figures.network", "space_figure")
 path_figure = late("presentation.figures.network", "path_figure")
 pyplot_axes = late("presentation.figures.style", "pyplot_axes")
 render = late("presentation.figures.style", "render")
@@ -134,7 +135,12 @@ KINDS: dict[str, Kind] = {
     ),
     "sweep of a network": Kind(
         words.network,
-        _each(network=network_figure, network_path=path_figure, barriers=barriers_figure),
+        _each(
+            network=network_figure,
+            network_in_space=space_figure,
+            network_path=path_figure,
+            barriers=barriers_figure,
+        ),
         draw_network,
     ),
     "optimize": Kind(

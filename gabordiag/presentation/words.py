@@ -413,6 +413,7 @@ def network(view: View) -> list[Block]:
     return [
         verdict(result),
         Picture("network"),
+        Picture("network-in-space"),
         Heading("How much depends on the plane"),
         Table(columns, tuple(rows)),
         Paragraph(f"Of the path's variance lie along its main directions: {shares}."),

@@ -21,8 +21,8 @@ ROWS = ROW.findall(DOCS)
 MODULES = (
     "diagnosis.causes", "diagnosis.log.explain", "diagnosis.evidence",
     "diagnosis.log.measures", "diagnosis.log.readers",
-    "diagnosis.remedies", "diagnosis.verdict", "dynamics.bifurcation",
-    "dynamics.rates", "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
+    "diagnosis.remedies", "diagnosis.verdict", "dynamics.bifurcation", "dynamics.rates",
+    "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
     "landscape.critical", "landscape.critical", "landscape.proof", "landscape.surface",
     "landscape.sweep", "checks.gradient", "checks.mistakes",
     "objective.space", "own.period", "own.plain_loop", "checks.gradient", "checks.verify",

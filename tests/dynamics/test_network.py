@@ -20,6 +20,7 @@ from gabordiag.cli.main import run
 from gabordiag.dynamics import checkpoint
 from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.network import resolve
+from gabordiag.presentation.registry import KINDS
 
 MOMENTS = 61
 
@@ -505,7 +506,7 @@ def test_the_command(tmp_path: Path, monkeypatch, capsys) -> None:
     call = ["sweep", "--objective", "train.py:build", "--steps", "40", "--lr", "0.05", "--json"]
     assert run([*call, "--plane", "pca", "--points", "9", "--out", "made"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert set(result["files"]) >= {"surface.npz", "network.png", "network-path.png", "report.md"}
+    assert set(result["files"]) >= {"surface.npz", "network.png", "network-path.png", "plane.html"}
     found = result["result"]
     assert found["plane"] == "pca"
     assert {"captured", "path_error", "second_plane", "headline"} <= set(found)
@@ -582,3 +583,8 @@ def test_a_result_is_drawn_and_tabulated() -> None:
     assert len(found.to_dataframe()) == 16
     assert dict(found.to_xarray().sizes) == {"a": 4, "b": 4}
     assert "path" in found._repr_html_()
+    figure = KINDS["sweep of a network"].figures(found.view())["network-in-space"]()
+    x, y, height = figure.axes[0].lines[0].get_data_3d()
+    np.testing.assert_array_equal(np.stack([x, y]).T, found.path)
+    # What is higher than the surface is cut off there.
+    np.testing.assert_array_equal(height, np.minimum(found.path_loss, found.loss.max()))

@@ -28,6 +28,10 @@ _MAPS: dict[str, tuple[str, str, float, float | None, Callable[[float], str]]] =
         "largest usable rate, natural units", "viridis", 0.0, 2.0, lambda v: f"{v:.2f}"
     ),
 }  # fmt: skip
+# What a page shows as well.
+SHOWN = {name: text for name, (text, *_) in _MAPS.items()} | {
+    "basin": "target's basin / period", "window_low": "smallest usable rate, natural units",
+}  # fmt: skip
 _ROWS, _COLUMNS = "gamma (aspect ratio)", "sigma / wavelength"
 # Of one map.
 _INCHES = (3.4, 2.9)

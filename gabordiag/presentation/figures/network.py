@@ -36,6 +36,25 @@ def network_figure(view: View) -> Figure:
     return figure
 
 
+def space_figure(view: View) -> Figure:
+    """Draws the plane as a surface in space, with the path at its true losses above or below it."""
+    table = view.data["surface.npz"]
+    plane, levels = _plane(view)
+    with new_figure(9.6, 7.4) as figure:
+        ax = plane.draw_in_space(figure, levels, "loss")
+        (x, y), ends = table["path"].T, np.stack([table["path_loss"], table["path_drawn"]])
+        true, drawn = np.minimum(ends, levels[-1])
+        ax.plot(x, y, true, "o-", color=INK, markersize=4, zorder=5)
+        for at in range(len(x)):
+            ax.plot([x[at]] * 2, [y[at]] * 2, [true[at], drawn[at]], color=JUMP_COLOR, zorder=4)
+        look: dict[str, Any] = {"color": INK, "marker": "o", "markersize": 4}
+        path = entry("the path at its true losses", **look)
+        apart = entry("to the surface", color=JUMP_COLOR)
+        figure.legend(handles=[path, apart], loc="outside lower center", ncols=2)
+        figure.suptitle(_title(view))
+    return figure
+
+
 def draw_network(ax: Axes, view: View) -> None:
     """Draws the contours and the path with a title and a legend into one Axes."""
     legend_beside(ax, _draw(ax, view)[1])
@@ -50,13 +69,17 @@ def _title(view: View) -> str:
     )
 
 
-def _draw(ax: Axes, view: View) -> tuple[QuadContourSet, list[Any]]:
+def _plane(view: View) -> tuple[Plane, Any]:
+    """Returns the plane, and the levels of its losses."""
     table, result = view.data["surface.npz"], view.result
     words = zip(result["axes"], result["ranges"], strict=True)
     x, y = (ParameterAxis.over(name, low, high, None, "") for name, (low, high) in words)
-    plane = Plane.of(x, y, table)
     finite = table["loss"][np.isfinite(table["loss"])]
-    levels = loss_levels(finite)
+    return Plane.of(x, y, table), loss_levels(finite)
+
+
+def _draw(ax: Axes, view: View) -> tuple[QuadContourSet, list[Any]]:
+    table, (plane, levels) = view.data["surface.npz"], _plane(view)
     contours = plane.draw(ax, levels)
     lines: dict[str, Any] = {"levels": contours.levels, "colors": "white", "linewidths": 0.4}
     ax.contour(plane.a, plane.b, plane.loss.T, **lines).set_alpha(0.6)

@@ -81,6 +81,27 @@ class Plane:
         self.set_up(ax)
         return contours
 
+    def draw_in_space(self, figure: Figure, levels: FloatArray, loss_name: str) -> Any:
+        """Draws the surface in space, what is above the levels cut off, and returns its Axes."""
+        # Marks stay in front of the surface: a minimum is seldom seen from the side.
+        ax: Any = figure.add_subplot(projection="3d", computed_zorder=False)
+        look: dict[str, Any] = {"cmap": LOSS_COLORS, "norm": loss_norm(levels), "zorder": 1}
+        look |= {"edgecolor": INK, "linewidth": 0.12, "rcount": _LINES, "ccount": _LINES}
+        heights = np.minimum(self.loss, levels[-1])
+        ax.plot_surface(*np.meshgrid(self.a, self.b, indexing="ij"), heights, **look)
+        self.x.set_up(ax)
+        self.y.set_up(ax, vertical=True)
+        ax.zaxis.set_rotate_label(False)
+        ax.set_zlabel(loss_label(loss_name), rotation=90)
+        ax.yaxis.labelpad = 10
+        for label in ax.yaxis.get_majorticklabels():
+            label.set_horizontalalignment("left")
+        # Steeply from above: walls at the rim would hide the valleys behind them.
+        ax.view_init(elev=56, azim=-62)
+        ax.set_box_aspect((1.25, 1.0, 0.5), zoom=1.05)
+        ax.zaxis.set_major_locator(MaxNLocator(5))
+        return ax
+
     def set_up(self, ax: Axes) -> None:
         """Gives both axes their windows, labels and ticks."""
         self.x.set_up(ax)
@@ -115,29 +136,14 @@ def surface_in_space_figure(view: View) -> Figure:
     """Draws the loss as a surface in space, with the same marks."""
     plane = Plane.of_surface(view)
     x, y, loss = plane.a, plane.b, plane.loss
-    colors: dict[str, Any] = {"cmap": LOSS_COLORS, "norm": loss_norm(loss_levels(loss))}
-    grid: dict[str, Any] = {"edgecolor": INK, "linewidth": 0.12, "rcount": _LINES, "ccount": _LINES}
     with new_figure(9.6, 7.4) as figure:
-        # Marks stay in front of the surface: a minimum is seldom seen from the side.
-        ax: Any = figure.add_subplot(projection="3d", computed_zorder=False)
-        ax.plot_surface(*np.meshgrid(x, y, indexing="ij"), loss, zorder=1, **colors, **grid)
+        ax = plane.draw_in_space(figure, loss_levels(loss), view.result["loss"])
         marks = list(_marks(view.result))
         for mark in marks:
             height = mark.loss
             if height is None:
                 height = float(loss[np.abs(x - mark.x).argmin(), np.abs(y - mark.y).argmin()])
             ax.plot([mark.x], [mark.y], [height], zorder=5, **mark_style(mark.kind))
-        plane.x.set_up(ax)
-        plane.y.set_up(ax, vertical=True)
-        ax.zaxis.set_rotate_label(False)
-        ax.set_zlabel(loss_label(view.result["loss"]), rotation=90)
-        ax.yaxis.labelpad = 10
-        for label in ax.yaxis.get_majorticklabels():
-            label.set_horizontalalignment("left")
-        # Steeply from above: walls at the rim would hide the valleys behind them.
-        ax.view_init(elev=56, azim=-62)
-        ax.set_box_aspect((1.25, 1.0, 0.5), zoom=1.05)
-        ax.zaxis.set_major_locator(MaxNLocator(5))
         entries = _entries(marks)
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
         figure.suptitle(surface_words(view.result))
