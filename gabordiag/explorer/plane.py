@@ -16,6 +16,7 @@ from bokeh.resources import Resources
 from gabordiag.presentation.colors import INK, JUMP_COLOR
 from gabordiag.presentation.figures.surface import LOSS_COLORS
 from gabordiag.results import View
+from gabordiag.runs.formats import clean
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -28,7 +29,8 @@ padding: 0 1rem; color: #222; background: white } #plot { height: 75vh }</style>
 {{ bokeh|safe }}</head><body>
 {% for text in texts %}<p>{{ text }}</p>{% endfor %}<div id="plot"></div><p>{{ note }}</p>
 <script>Bokeh.embed.embed_item({{ item|tojson }}, "plot")
-.then(() => { document.body.dataset.ready = "yes" })</script></body></html>
+.then(() => { const data = {{ data|tojson }}; {{ script|safe }}
+document.body.dataset.ready = "yes" })</script></body></html>
 """
 
 
@@ -41,8 +43,13 @@ def make_plane_page(view: View) -> str:
     return single_plot_page("The loss on a plane", [view.result["headline"]], _plot(view), _NOTE)
 
 
-def single_plot_page(title: str, texts: Sequence[str], plot: Any, note: str) -> str:
-    """Returns a self-contained page of one Bokeh plot, between texts and a note."""
+def single_plot_page(
+    title: str, texts: Sequence[str], plot: Any, note: str, script: str = "", data: Any = None
+) -> str:
+    """Returns a self-contained page of one Bokeh plot, between texts and a note.
+
+    The script runs once the plot is there, and sees the data.
+    """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     # Bokeh reads what refers to a thing after it.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
@@ -52,6 +59,8 @@ def single_plot_page(title: str, texts: Sequence[str], plot: Any, note: str) -> 
         title=title,
         texts=texts,
         note=note,
+        script=script,
+        data=clean(data),
         item=dict(json_item(plot, ID("plot"))),
     )
 
