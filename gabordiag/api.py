@@ -856,9 +856,9 @@ def atlas(
         sigma: Deviations of the envelope, pixels.
         starts: How many, evenly spread around the target.
         steps: Of every run.
-        ask: The filter whose place is told, by parameter; by default the question's own.
-        out: A Zarr store to write to as results come, and to go on with; none is written without.
-        workers: Processes of a local Dask cluster; one needs none, None is one a core.
+        ask: The filter whose place is sought, by parameter. Default: the question's own.
+        out: A Zarr store to write to as results come, and to go on with. Default: none.
+        workers: Processes of a local Dask cluster; one needs none. None: one a core.
         scheduler: The address of a Dask cluster instead.
         progress: Called with the landscapes done and in all.
         announce: Called with the plan, in words, before it begins.

@@ -60,24 +60,24 @@ class Place:
     def sentence(self) -> str:
         """What a person wants to know, in one or two sentences."""
         text = (
-            f"With {self.loss}, the filter with {_told(self.charted)} can be learned on "
+            f"With {self.loss}, the filter with {_described(self.charted)} can be learned on "
             f"{self.learned} of {self.images} images from the given start; at its best learning "
             f"rate {self.reachable_share:.0%} of all starts arrive."
         )
         if dict(self.asked) != dict(self.charted):
-            text = f"Nearest to {_told(self.asked)} in the atlas: {text[0].lower()}{text[1:]}"
+            text = f"Nearest to {_described(self.asked)} in the atlas: {text[0].lower()}{text[1:]}"
         if self.nearest is None:
             return f"{text} No filter of the atlas can be learned on most images."
         changes = {n: v for n, v in self.nearest.items() if v != self.charted[n]}
         if not changes:
             return text
         return (
-            f"{text} The nearest filter that most images can teach has {_told(changes)} instead: "
-            f"{self.nearest_learned} of {self.images}."
+            f"{text} The nearest filter that can be learned on most has {_described(changes)} "
+            f"instead: {self.nearest_learned} of {self.images}."
         )
 
 
-def _told(values: Mapping[str, float]) -> str:
+def _described(values: Mapping[str, float]) -> str:
     units = {"wavelength": " px", "sigma": " px", "gamma": ""}
     return ", ".join(
         f"{name} " + (f"{math.degrees(v):.3g}°" if name == "psi" else f"{v:.3g}{units[name]}")
@@ -91,7 +91,7 @@ class Atlas(Result):
 
     The columns hold the coordinates by dimension, and the quantities of `landscapes.QUANTITIES`
     over all of them; the settings are what all landscapes share; `asked` is the filter whose place
-    is told.
+    is sought.
     """
 
     grid = tuple((name, name) for name in DIMENSIONS)
@@ -194,7 +194,7 @@ class Atlas(Result):
 
     @cached_property
     def prediction(self) -> dict[str, Any] | None:
-        """How well the chart of all other images tells what happens on one; None of one image.
+        """How well the chart of all other images predicts what happens on one; None of one image.
 
         Learnable is what most of them say of the same filter and loss; the rate, in units of the
         image's own (1 / curvature), the middle of their windows. `baseline` is the accuracy of the

@@ -163,7 +163,7 @@ def _by_dask(store: Store, workers: int, scheduler: str | None) -> Results:
         running = as_completed(with_results=True, raise_errors=True)
         under_way = 0
         for task, grams in _tasks(client, store):
-            running.add(client.submit(_told, grid, task, grams, pure=False, retries=3))
+            running.add(client.submit(_labelled, grid, task, grams, pure=False, retries=3))
             under_way += 1
             while under_way >= ahead:
                 under_way -= 1
@@ -186,7 +186,7 @@ def _tasks(client: Any, store: Store) -> Iterator[tuple[Task, list[Any]]]:
             yield task, grams
 
 
-def _told(grid: Grid, task: Task, images: Sequence[ImageGram]) -> tuple[Task, FloatArray]:
+def _labelled(grid: Grid, task: Task, images: Sequence[ImageGram]) -> tuple[Task, FloatArray]:
     return task, _chart(grid, task, images)
 
 
@@ -197,7 +197,7 @@ def _result(finished: tuple[Any, Any]) -> tuple[Task, FloatArray]:
 
 @contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
-    """Opens a cluster, or the one at an address; what goes wrong with it is told in a sentence."""
+    """Opens a cluster, or the one at an address; what goes wrong with it is said in a sentence."""
     if find_spec("distributed") is None:
         raise InputError(
             "several workers need Dask, which is not installed.",

@@ -676,7 +676,7 @@ def atlas_command(
         "--ask",
         parser=parse_named,
         metavar="NAME=VALUE",
-        help="Of the filter whose place is told: sigma, gamma, wavelength, psi; repeatable.",
+        help="Of the filter whose place is sought: sigma, gamma, wavelength, psi; repeatable.",
     ),
     workers: int | None = Option(None, help="Processes [default: one a core]."),
     scheduler: str | None = typed(None, "tcp://...", "A Dask cluster that runs elsewhere."),

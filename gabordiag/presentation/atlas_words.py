@@ -44,27 +44,27 @@ def atlas(found: Atlas) -> list[Block]:
         ),
         Paragraph(f"{kept} Quantities of every landscape are in atlas.zarr."),
     ]
-    told = result["prediction"]
-    if told is None:
+    score = result["prediction"]
+    if score is None:
         return blocks
-    worst, hardest = told["worst_image"], told["hardest_filter"]
+    worst, hardest = score["worst_image"], score["hardest_filter"]
     return [
         *blocks,
-        Heading("Does it tell what happens on another image?"),
+        Heading("Does it hold for another image?"),
         Paragraph(
-            f"Each image, predicted from all others: {share_words(told['accuracy'])} of its "
-            "filters are told rightly to be learnable or not (the commoner answer alone would be "
-            f"right on {share_words(told['baseline'])}). {told['promised_but_fails']} are promised "
-            f"and fail, {told['missed']} can be learned though told otherwise."
+            f"Each image, predicted from the others: {share_words(score['accuracy'])} of its "
+            "filters are rightly said to be learnable or not (the commoner answer alone would be "
+            f"right on {share_words(score['baseline'])}). {score['promised_but_fails']} are "
+            f"promised and fail, {score['missed']} can be learned against it."
         ),
         Listing(
             (
                 f"Right at the border, where 20% to 80% of the images learn the filter: "
-                f"{_among(told['at_border'])}; elsewhere: {_among(told['elsewhere'])}.",
+                f"{_among(score['at_border'])}; elsewhere: {_among(score['elsewhere'])}.",
                 f"The rate that the other images suggest, in natural units, works on "
-                f"{_among(told['rate_works'])} of those that are rightly called learnable.",
-                f"Least well told: {worst['image']} ({share_words(worst['accuracy'])}), and the "
-                f"filter with wavelength {hardest['wavelength']:.3g} px, "
+                f"{_among(score['rate_works'])} of those that are rightly called learnable.",
+                f"Least well predicted: {worst['image']} ({share_words(worst['accuracy'])}), and "
+                f"the filter with wavelength {hardest['wavelength']:.3g} px, "
                 f"gamma {hardest['gamma']:.3g}, sigma {hardest['sigma']:.3g} px "
                 f"({share_words(hardest['accuracy'])}).",
             )
