@@ -36,8 +36,12 @@ GOAL_SHARE, GOAL_SPREADS = 0.1, 2.0
 # A recommended rate is so many times above the lower border and below the upper one, where the
 # window is that wide; in a narrower one it is the middle.
 MARGIN = 2.0
+# Within the margin all rates that are tried work, and they are no farther apart than this.
+FINE = math.sqrt(MARGIN)
 # Steps by which one training's time is measured, and as few rates on a grid as still say something.
 _TIMED, _FEWEST = 10, 5
+# Windows that the headline lists.
+_LISTED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,12 +136,26 @@ class RateScan:
         missing = np.flatnonzero(hopeful & np.isnan(self.losses).any(axis=1))
         if len(missing):
             return float(self.lr[missing[0]])
-        for low, high in self.windows or [(lowest, lowest)]:
-            for left, right in ((low - 1, low), (high, high + 1)):
-                pair = self.lr[max(left, 0) : right + 1]
-                if len(pair) == 2 and pair[1] / pair[0] > factor:
-                    return math.sqrt(pair[0] * pair[1])
-        return None if self._aim in known else self._aim
+        for number, (low, high) in enumerate(self.windows or [(lowest, lowest)]):
+            middle = self._between([low - 1, high], factor)
+            if middle is None and not number and (aim := self._aim) is not None:
+                # Where steps are chaotic, every other rate works: those around it are tried, too.
+                near = (self.lr[low + 1 : high + 1] > aim / MARGIN) & (
+                    self.lr[low:high] < aim * MARGIN
+                )
+                inside = (low + np.flatnonzero(near)).tolist()
+                middle = self._between(inside, FINE) if aim in known else aim
+            if middle is not None:
+                return middle
+        return None
+
+    def _between(self, places: Sequence[int], factor: float) -> float | None:
+        """Returns the middle of the first of these rates and its next that are farther apart."""
+        for place in places:
+            pair = self.lr[max(place, 0) : place + 2]
+            if len(pair) == 2 and place >= 0 and pair[1] / pair[0] > factor:
+                return math.sqrt(pair[0] * pair[1])
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
@@ -215,7 +233,9 @@ class Rates(Result):
                 f"{every} reach {goal}. The lowest ending, {best:.3g}, is at "
                 f"lr {made['best_lr']:.3g}.{beside}"
             )
-        spans = " and ".join(f"{low:.3g} to {high:.3g}" for low, high in made["working_lr"])
+        listed = [f"{low:.3g} to {high:.3g}" for low, high in made["working_lr"]]
+        more = f" and in {len(listed) - _LISTED} more windows" if len(listed) > _LISTED else ""
+        spans = " and ".join(listed[:_LISTED]) + more
         low, high = scan.lr[list(scan.windows[0])]
         if high < MARGIN * low:
             beside += " So narrow a window may be luck: with other seeds a rate in it may fail."
@@ -326,9 +346,13 @@ class RateSearch:
         if max_seconds is not None and not max_seconds > 0:
             raise UsageError(f"{max_seconds:g} seconds are too few.", "Give max_seconds above 0.")
         self._each = self._each or min(self._seconds(), self._seconds())
-        ratio = math.log(self._grid[1] / self._grid[0]) / math.log(self.factor)
-        halvings = math.ceil(math.log2(max(1.0, ratio)))
-        self._most = self.seeds * (len(self._grid) + 2 * halvings + 1)
+        spacing = math.log(self._grid[1] / self._grid[0])
+        borders, inside = (
+            math.ceil(math.log2(max(1.0, spacing / math.log(factor))))
+            for factor in (self.factor, FINE)
+        )
+        # Two borders, the rate to take, and what is around it.
+        self._most = self.seeds * (len(self._grid) + 2 * borders + 1 + 3 * (2**inside - 1))
         fits = math.inf
         if max_seconds is not None:
             fits = max_seconds / self._each / (1 + len(self.groups))

@@ -31,7 +31,7 @@ MODULES = (
 EFFORTS = {
     "diagnosis.causes": {"NUDGE", "_AGAIN"},
     "dynamics.bifurcation": {"DEFAULT_TAIL"},
-    "dynamics.rates": {"_TIMED", "_FEWEST"},
+    "dynamics.rates": {"_TIMED", "_FEWEST", "_LISTED"},
     "dynamics.run": {"_LONGEST_STEP", "_LAST_STEP"},
     # Adam's own.
     "dynamics.theory": {"_ADAM_BETA1"},

@@ -303,8 +303,9 @@ def test_the_plan_is_announced_and_kept() -> None:
     (plan,) = said
     assert plan.startswith("5 learning rates from 0.001 to 10; ")
     most = int(plan.split("at most ")[1].split()[0])
-    # Two borders, each halved from a factor of 10 to one below 1.5.
-    assert most == 3 * (5 + 2 * 3 + 1)
+    # Two borders, each halved from a factor of 10 to one below 1.5; the rate to take; around it
+    # three gaps of that factor, in which rates are at most sqrt(2) apart.
+    assert most == 3 * (5 + 2 * 3 + 1 + 3 * 7)
     assert found.trainings <= most
     assert "25 steps" in plan
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -131,3 +132,36 @@ def test_recommended_rates_reach_the_goal(capsys: pytest.CaptureFixture[str]) ->
         print("", *lines, means, sep="\n")
     assert means["rates"] >= 0.95
     assert means["rates"] >= max(means.values())
+
+
+class Filter(nn.Module):
+    def __init__(self, theta: float, constants: dict[str, Any]) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor(theta, dtype=torch.float64))
+        self.constants = constants
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        kernel = gd.gabor_kernel(self.theta, dtype=torch.float64, **self.constants)
+        return functional.conv2d(image, kernel[None, None])
+
+
+def test_the_window_is_that_of_the_experiments_map() -> None:
+    pixels = np.random.default_rng(0).standard_normal((30, 30))
+    constants = {"wavelength": 5.0, "sigma": 2.0, "psi": 0.0, "gamma": 1.0, "kernel_size": 9}
+    start, steps = math.radians(20), 60
+    experiment = gd.Experiment(pixels, loss="mse", theta0=start, **constants)
+    windows = gd.basins(experiment, lr=(1e-4, 1, 161), starts=[start], steps=steps).windows
+    low, high = max(windows.working_lr, key=lambda window: window[1] / window[0])
+    image = torch.tensor(pixels)[None, None]
+    with torch.no_grad():
+        target = Filter(math.pi / 4, constants)(image)
+        beside = [
+            float(functional.mse_loss(Filter(math.pi / 4 + off, constants)(image), target))
+            for off in (-math.radians(1), math.radians(1))
+        ]
+    training = gd.Training(Filter(start, constants), [(image, target)], functional.mse_loss)
+    found = gd.rates(training, steps=steps, goal=min(beside), seeds=1, lr=(1e-4, 1, 9))
+    ((left, right),) = found.to_dict()["working_lr"]
+    # The map asks for the last tenth of the steps to be at the target; its rates are 1.06 apart.
+    assert 1 / 1.1 / 1.2 <= left / low <= 1.1
+    assert 1 / 1.1 / 1.06 <= right / high <= 1.2
