@@ -18,6 +18,8 @@ from gabordiag.charting.grid import Grid
 from gabordiag.charting.landscapes import QUANTITIES, RATES
 from gabordiag.charting.store import Store
 from gabordiag.errors import InputError, UsageError
+from gabordiag.explorer.page import page_files
+from tests.explorer.chromium import Browser
 
 CHANCE = np.random.default_rng(5)
 IMAGES = [CHANCE.uniform(0, 1, (48, 52)), CHANCE.uniform(0, 1, (50, 44)).cumsum(axis=1) % 2]
@@ -216,3 +218,23 @@ def test_plan_counts_what_is_left() -> None:
 def test_impossible_grids_are_refused(axes: dict[str, Any], problem: str) -> None:
     with pytest.raises((UsageError, InputError, ValueError), match=problem):
         Grid(EXPERIMENT, {**AXES, **axes}, 4, 50)
+
+
+@pytest.mark.browser
+def test_page_shows_the_chosen_chart(tmp_path: Path) -> None:
+    atlas = _planted(3)
+    (tmp_path / "page.html").write_bytes(page_files("atlas", atlas.view())["page.html"])
+    browser = Browser(tmp_path / "profile")
+    try:
+        browser.open(tmp_path / "page.html")
+        shown = browser.run(
+            "const find = (name) => Bokeh.documents[0].get_model_by_name(name);"
+            "find('chart').value = 'mse, phase 0°'; find('shown').value = 'spurious';"
+            "return [...find('cells').data.shown];"
+        )
+        # Under the page's security policy.
+        assert browser.problems() == []
+    finally:
+        browser.close()
+    values = atlas.charts[1].maps["spurious"]
+    np.testing.assert_allclose(shown, values[np.isfinite(values)], rtol=1e-12)

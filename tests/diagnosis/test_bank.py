@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,9 @@ def test_filters_that_do_not_arrive_have_a_cause_and_are_brought_home() -> None:
         assert filter_["arrived"] or filter_["why"]
 
 
-def test_the_command_writes_what_python_gives(tmp_path: Path, capsys) -> None:
+def test_the_command_writes_what_python_gives(tmp_path: Path, capsys, monkeypatch) -> None:
+    short = partial(gd.reproduce_bank, steps=250)
+    monkeypatch.setattr("gabordiag.diagnosis.bank.reproduce_bank", short)
     np.save(tmp_path / "part.npy", part().pixels)
     place = tmp_path / "run"
     arguments = ["reproduce", "--bank", "2", "--image", str(tmp_path / "part.npy"), "--json"]

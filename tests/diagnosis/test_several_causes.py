@@ -13,7 +13,7 @@ from torch import Tensor
 
 import gabordiag as gd
 from gabordiag.api import as_objective_of
-from gabordiag.diagnosis import evidence
+from gabordiag.diagnosis import evidence, verdict
 from gabordiag.diagnosis.causes import (
     kink,
     no_working_lr,
@@ -24,6 +24,7 @@ from gabordiag.diagnosis.causes import (
 from gabordiag.diagnosis.evidence import Facts, SpaceBench
 from gabordiag.diagnosis.log.logged_run import run_from_log
 from gabordiag.diagnosis.log.readers import read_logs
+from gabordiag.diagnosis.remedies import leave_saddle
 from gabordiag.diagnosis.verdict import headline
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run as run_one
@@ -106,7 +107,10 @@ def _sines(v: Tensor) -> Tensor:
     return torch.sin(v[0]) * torch.sin(v[1])
 
 
-def test_a_run_that_ends_at_a_saddle_is_said_to() -> None:
+def test_a_run_that_ends_at_a_saddle_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "REMEDIES", (leave_saddle,))
+    monkeypatch.setattr(evidence, "SCANNED_RATES", (0.01, 0.1))
+    monkeypatch.setattr(evidence, "SCAN_STEPS", 300)
     # On the diagonal sin^2: descent ends at 0, where the Hessian is ((0, 1), (1, 0)).
     found = gd.diagnose(_sines, start=(0.6, 0.6), range=(-2, 2), lr=0.1)
     primary = found.findings[0]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import gabordiag as gd
-from gabordiag.diagnosis import verdict
+from gabordiag.diagnosis import evidence, verdict
 from gabordiag.diagnosis.causes import CAUSES, wrong_gradient
 from gabordiag.diagnosis.evidence import Facts
 from gabordiag.diagnosis.remedies import REMEDIES, own_rates
@@ -276,7 +276,11 @@ def test_some_targets_are_not_enough() -> None:
         diagnosed(Plane(bowl, target=(1.0, None)))
 
 
-def test_without_a_target_the_lowest_minimum_is_the_goal() -> None:
+def test_without_a_target_the_lowest_minimum_is_the_goal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "try_remedies", lambda *_: ())
+    monkeypatch.setattr(evidence, "SCANNED_RATES", (0.01, 0.1))
+    monkeypatch.setattr(evidence, "SCAN_STEPS", 300)
+
     # Two wells along v[0]: 0.1 v lifts the one near 1 above that near -1, (v^2 - 1)^2 + 0.1 v has
     # its minima where 4 v (v^2 - 1) = -0.1.
     def wells(v: Tensor) -> Tensor:

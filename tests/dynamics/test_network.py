@@ -279,6 +279,7 @@ def test_both_answers_occur() -> None:
     answers = {
         name: gd.sweep(made(model), plane=plane, points=21, lr=lr, steps=steps).shows
         for name, (model, plane, lr, steps) in NETWORKS.items()
+        if name in ("straight", "any plane")
     }
     assert answers["straight"]
     assert not answers["any plane"]

@@ -53,7 +53,7 @@ def test_a_place_says_its_loss(plane: NetworkPlane, browser: Browser, tmp_path: 
     np.testing.assert_allclose(np.transpose(shown[1:3]), plane.path, rtol=1e-12)
     np.testing.assert_allclose(shown[3], plane.path_loss, rtol=1e-12)
     assert shown[4] == plane.steps.tolist()
-    element = browser.driver.find_element("id", "plane")
+    element = browser.driver.find_element("id", "plot")
     ActionChains(browser.driver).move_to_element_with_offset(element, 60, 70).perform()
     read = (
         "const all = (root) => [...root.querySelectorAll('*')].flatMap((e) =>"

@@ -85,8 +85,8 @@ SENSITIVE = [
     # The module has no derivative, so gradients and curvatures are differences of losses.
     ("diagnose-module-cut", "*.curvature", 1e-8),
     ("diagnose-module-cut", "*.counterfactual.final", 1e-8),
-    # Single precision: a second derivative magnifies the rounding of the loss's samples. Recorded
-    # is that of the same module in double precision.
+    # Single precision: a second derivative magnifies the rounding of the loss's samples. What is
+    # recorded is that of the same module in double precision.
     ("diagnose-module-float32", "*.critical_points.0.curvature", 1e-3),
     # Of 800 rates those at the edge of a regime, and most of those among chaos, are judged by
     # rounding; so are some of 87 001 cells of the map.

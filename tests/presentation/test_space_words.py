@@ -270,7 +270,7 @@ class TestPlane:
 
 class TestReports:
     @pytest.mark.parametrize(("command", "stem"), [("optimize", "pairs"), ("basins", "plane")])
-    @pytest.mark.parametrize("size", SHEETS)
+    @pytest.mark.parametrize("size", thinned(SHEETS, 3))
     def test_the_picture_has_its_place(
         self, command: str, stem: str, size: str, runs: Optimization, plane: PlaneBasins
     ) -> None:

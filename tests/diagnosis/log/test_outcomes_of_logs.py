@@ -21,6 +21,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run
 from gabordiag.errors import InputError
 from gabordiag.own.custom import own_objective
+from tests.thinned import thinned
 
 Columns = dict[str, np.ndarray]
 Curve = Callable[[float], float]
@@ -89,8 +90,8 @@ def bowl_slope(x: float) -> float:
 
 
 class TestKinks:
-    @pytest.mark.parametrize("lr", [0.03, 0.05, 0.1, 0.15, 0.2])
-    @pytest.mark.parametrize("start", [-0.6, -0.2, 0.1, 0.4, 1.3])
+    @pytest.mark.parametrize("lr", thinned([0.03, 0.05, 0.1, 0.15, 0.2], 2))
+    @pytest.mark.parametrize("start", thinned([-0.6, -0.2, 0.1, 0.4, 1.3], 2))
     def test_a_bounce_of_any_period_or_none(self, start: float, lr: float) -> None:
         # A step is lr sqrt(2) long, more than a degree on either side: it never comes to rest.
         log = descent(root, root_slope, start, lr)
@@ -247,7 +248,7 @@ class TestProgress:
 
 
 class TestNoise:
-    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize("seed", thinned(range(8), 4))
     @pytest.mark.parametrize(("lr", "noise"), [(0.1, 0.3), (0.05, 0.5), (0.1, 0.05)])
     def test_it_hovers_about_its_target(self, lr: float, noise: float, seed: int) -> None:
         log = descent(bowl, bowl_slope, 1.5, lr, 500, noise=noise, seed=seed)
@@ -311,8 +312,8 @@ FUNCTIONS = {
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize(
     ("optimizer", "momentum", "lr"),
-    [("sgd", 0.0, 0.05), ("sgd", 0.0, 0.3), ("sgd", 0.0, 1.0), ("sgd", 0.0, 3.0),
-     ("sgd", 0.9, 0.02), ("sgd", 0.9, 0.5), ("adam", 0.0, 0.1)],
+    thinned([("sgd", 0.0, 0.05), ("sgd", 0.0, 0.3), ("sgd", 0.0, 1.0), ("sgd", 0.0, 3.0),
+             ("sgd", 0.9, 0.02), ("sgd", 0.9, 0.5), ("adam", 0.0, 0.1)], 2),
 )  # fmt: skip
 def test_a_logged_run_ends_as_the_run_did(
     name: str, optimizer: str, momentum: float, lr: float
