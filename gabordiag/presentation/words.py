@@ -525,7 +525,7 @@ def rates(view: View) -> list[Block]:
         f"{result['trainings']} trainings of {result['steps']} steps of {settings}, on the loss of "
         f"the same batches at their ends. The goal, {number(result['goal'])}, is "
         f"{result['goal_rule']}. Borders are known to a factor of {result['factor']:g}: a rate "
-        "beyond that far was tried, and failed."
+        "beyond that far was tried, and failed. Around the rate to take, all rates tried work."
     )
     if result["groups"]:
         rest = number(result["groups"][0]["rest_lr"], 3)
