@@ -7,6 +7,7 @@ whatever the number of workers. Only this process writes.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -191,7 +192,10 @@ def _labelled(grid: Grid, task: Task, images: Sequence[ImageGram]) -> tuple[Task
 
 
 def _result(finished: tuple[Any, Any]) -> tuple[Task, FloatArray]:
-    result: tuple[Task, FloatArray] = finished[1]
+    result: tuple[Task, FloatArray] | BaseException = finished[1]
+    if isinstance(result, BaseException):
+        # Of a cluster that is gone, Dask hands out why.
+        raise result
     return result
 
 
@@ -207,18 +211,18 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
     from distributed import Client, LocalCluster
     from distributed.client import FutureCancelledError
 
-    quiet = {
-        "distributed.comm.timeouts.connect": _PATIENCE,
-        "distributed.logging.distributed": "critical",
-        "distributed.worker.daemon": True,
-    }
-    with dask.config.set(quiet):
+    loggers = [logging.getLogger(name) for name in ("distributed", "tornado")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        # What it logs of a lost scheduler is said below.
+        logger.setLevel(logging.CRITICAL + 1)
+    with dask.config.set({"distributed.comm.timeouts.connect": _PATIENCE}):
         cluster = None
         try:
             if scheduler is None:
                 cluster = LocalCluster(
                     n_workers=workers, threads_per_worker=1, dashboard_address=None,
-                    silence_logs="CRITICAL", memory_limit=0,
+                    silence_logs=logging.CRITICAL, memory_limit=0,
                 )  # fmt: skip
             with Client(cluster if scheduler is None else scheduler, timeout=_PATIENCE) as client:
                 yield client
@@ -231,3 +235,5 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         finally:
             if cluster is not None:
                 cluster.close()
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
