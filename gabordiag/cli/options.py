@@ -158,10 +158,10 @@ class InputOptions:
         metavar="PATH",
         autocompletion=completed(ImageName),
         help="An image or .npy file, or a built-in: hopper, noise, pink; given several times, "
-        "the mean over them.",
+        "the mean over them (of an atlas, each alone).",
     )
     images: Path | None = Option(
-        None, metavar="DIR", help="A folder of images instead; the loss is the mean over all."
+        None, metavar="DIR", help="A folder of images instead of several --image."
     )
     strict: bool = Option(
         False, help="Refuse images of which some cannot be used, instead of skipping those."

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -206,6 +206,20 @@ def by_hand() -> Iterator[Line]:
         yield Line(f"by hand: {work}", hand / min(seconds(ours) for _ in range(2)), "this", 1)
 
 
+def atlas() -> Iterator[Line]:
+    """An atlas's landscape against a sweep and a map of one, all three filters on one image."""
+    image = gd.Experiment().pixels
+    images = [np.roll(image, 40 * shift, axis=1) for shift in range(8)]
+    filters: dict[str, Any] = {"sigma": (3.0, 4.0, 5.0)}
+    each = seconds(lambda: gd.atlas(gd.Experiment(images=images), **filters)) / (8 * 2 * 3)
+
+    def alone() -> None:
+        gd.sweep(gd.Experiment())
+        gd.basins(gd.Experiment())
+
+    yield Line("a landscape of an atlas", each / seconds(alone), "sweep + basins", 0.05)
+
+
 def moved_memory() -> str:
     """How long the values and slopes of the default map take to be moved, if they only are."""
     block = torch.zeros(30_000, dtype=torch.float64)
@@ -224,7 +238,7 @@ def test_table(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
-        lines = [*commands(tmp_path), *custom(), *by_hand()]
+        lines = [*commands(tmp_path), *custom(), *atlas(), *by_hand()]
         memory = moved_memory()
     imports = min(cpu("-c", IMPORTS) for _ in range(3))
     print(
