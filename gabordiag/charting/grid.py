@@ -16,8 +16,8 @@ from gabordiag.objective.experiment import Experiment
 # The dimensions of every quantity, in this order.
 DIMENSIONS = ("image", "loss", "psi", "wavelength", "gamma", "sigma")
 AXES = DIMENSIONS[1:]
-# Landscapes of a task: their runs at one rate and more fill the cache, and a task takes seconds.
-_LANDSCAPES = 28
+# Landscapes of a task: their tables and runs fit the cache, and a task takes a second or some.
+_LANDSCAPES = 14
 
 
 @dataclass(frozen=True)

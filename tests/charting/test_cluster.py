@@ -63,9 +63,10 @@ class Cluster:
             process.wait()
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    started = Cluster(tmp_path, 2)
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Of two workers; the first test leaves one, the second no scheduler."""
+    started = Cluster(tmp_path_factory.mktemp("cluster"), 2)
     yield started
     started.close()
 
