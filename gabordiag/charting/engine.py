@@ -116,6 +116,8 @@ def compute(
     Raises:
         InputError: Dask is missing, or the scheduler is not there or goes away.
     """
+    if store.done.all():
+        return
     losses = len(store.grid.axes["loss"])
     last = time.monotonic()
     done = int(store.done.sum())
@@ -221,7 +223,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         try:
             if scheduler is None:
                 cluster = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=None,
+                    n_workers=workers, threads_per_worker=1, dashboard_address=":0",
                     silence_logs=logging.CRITICAL, memory_limit=0,
                 )  # fmt: skip
             with Client(cluster if scheduler is None else scheduler, timeout=_PATIENCE) as client:
