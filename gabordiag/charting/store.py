@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from gabordiag._version import __version__
 from gabordiag.charting.grid import DIMENSIONS, Grid, Task
 from gabordiag.charting.landscapes import QUANTITIES
-from gabordiag.errors import InputError
+from gabordiag.errors import InputError, OutputError
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import read_only
 
@@ -55,15 +56,22 @@ class Store:
         self._group: Any = None
         # Of the images' blocks, those with results that are not on disk yet.
         self._pending: dict[tuple[int, ...], list[Task]] = {}
+        self._path = path
         if path is None:
             return
         if not path.exists():
-            self._create(path)
-        self._group = zarr.open_group(path, mode="r+")
-        self._require_same(path)
-        self.done[...] = self._group["done"][...]
-        for name, array in self.values.items():
-            array[...] = np.where(self.done, self._group[name][...], np.nan)
+            with self._writing():
+                self._create(path)
+        try:
+            self._group = zarr.open_group(path, mode="r+")
+            self._require_same(path)
+            self.done[...] = self._group["done"][...]
+            for name, array in self.values.items():
+                array[...] = np.where(self.done, self._group[name][...], np.nan)
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{path} is damaged, or no atlas ({type(error).__name__}).", "Give another folder."
+            ) from None
 
     def _create(self, path: Path) -> None:
         chunks = (self.grid.images_at_once, *self.grid.shape[1:])
@@ -107,12 +115,27 @@ class Store:
         self._pending.setdefault(task.images, []).append(task)
 
     def flush(self) -> None:
-        """Writes what was added since the last time."""
-        pending, self._pending = self._pending, {}
-        for images in pending if self._group is not None else ():
-            rows = slice(images[0], images[-1] + 1)
-            for name, array in {**self.values, "done": self.done}.items():
-                self._group[name][rows] = array[rows]
+        """Writes what was added since the last time.
+
+        Raises:
+            OutputError: It cannot, for want of space, say.
+        """
+        with self._writing():
+            for images in self._pending if self._group is not None else ():
+                rows = slice(images[0], images[-1] + 1)
+                for name, array in {**self.values, "done": self.done}.items():
+                    self._group[name][rows] = array[rows]
+        self._pending = {}
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"Cannot write {self._path}: {error.strerror or error}.",
+                "What was written before is kept.",
+            ) from None
 
     def dataset(self) -> Any:
         """Returns the quantities as an xarray Dataset, with units and what they are."""

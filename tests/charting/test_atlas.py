@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray
+import zarr
 
 import gabordiag as gd
 from gabordiag.charting.atlas import Atlas
@@ -17,7 +19,7 @@ from gabordiag.charting.engine import make_plan
 from gabordiag.charting.grid import Grid
 from gabordiag.charting.landscapes import QUANTITIES, RATES
 from gabordiag.charting.store import Store
-from gabordiag.errors import InputError, UsageError
+from gabordiag.errors import InputError, OutputError, UsageError
 from gabordiag.explorer.page import page_files
 from tests.explorer.chromium import Browser
 
@@ -193,6 +195,29 @@ def test_store_goes_on_where_it_was(tmp_path: Path) -> None:
         Store(Grid(EXPERIMENT, AXES, 4, 301), path)
     with pytest.raises(InputError, match="sigma differ"):
         Store(Grid(EXPERIMENT, {**AXES, "sigma": (1.5, 4.0)}, 4, 300), path)
+
+
+def test_a_store_that_cannot_be_read_or_written(tmp_path: Path, monkeypatch: Any) -> None:
+    path, grid = tmp_path / "a.zarr", Grid(EXPERIMENT, AXES, 4, 50)
+    store = Store(grid, path)
+    (images,) = grid.image_blocks()
+    store.add(next(iter(store.open_tasks(images))), np.ones((len(QUANTITIES), 2, 2)))
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.Array, "__setitem__", full)
+        with pytest.raises(OutputError, match="No space left"):
+            store.flush()
+    # With space again, nothing is lost.
+    store.flush()
+    assert Store(grid, path).done.sum() == 4
+    chunk = next(path.glob("minima/0*"))
+    for damaged in (chunk, path / ".zmetadata"):
+        damaged.write_bytes(b"{")
+        with pytest.raises(InputError, match="damaged"):
+            Store(grid, path)
 
 
 def test_plan_counts_what_is_left() -> None:
