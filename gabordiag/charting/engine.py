@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from multiprocessing import resource_tracker
+from typing import Any, TypeVar
+
+import torch
 
 from gabordiag.charting.grid import Grid, Task
 from gabordiag.charting.landscapes import chart_filter
@@ -27,15 +32,18 @@ from gabordiag.objective.space import FloatArray
 from gabordiag.results import Progress
 from gabordiag.wording import counted
 
-# Tasks under way for each worker: one is computed, the others wait.
+# Tasks under way for each thread of a cluster: one is computed, the others wait.
 _AHEAD = 3
 # Seconds between two writes, at most about.
 _FLUSH_EVERY = 2.0
-# Seconds until a scheduler that is gone is given up, and to start workers, which load torch.
-_PATIENCE, _START = 10, 5.0
+# Seconds until a scheduler that is gone is given up, and a cluster that has no workers.
+_PATIENCE, _ALONE = 10.0, 60.0
+# Seconds to start workers, which load torch.
+_START = 5.0
 # Where a cluster's other processes share memory and caches, a task takes so much longer.
 _CROWDED = 1.15
 Results = Generator[tuple[Task, FloatArray], None, None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ def compute(
         progress: Called with the landscapes done and in all.
 
     Raises:
-        InputError: Dask is missing, or the scheduler is not there or goes away.
+        InputError: Dask is missing, or the cluster is not there, goes away or has no workers.
     """
     if store.done.all():
         return
@@ -160,19 +168,14 @@ def _here(store: Store) -> Results:
 def _by_dask(store: Store, workers: int, scheduler: str | None) -> Results:
     grid = store.grid.without_images()
     with _client(workers, scheduler) as client:
-        from distributed import as_completed
-
-        ahead = _AHEAD * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-        running = as_completed(with_results=True, raise_errors=True)
-        under_way = 0
+        under_way: dict[Any, Task] = {}
         for task, grams in _tasks(client, store):
-            running.add(client.submit(_labelled, grid, task, grams, pure=False, retries=3))
-            under_way += 1
-            while under_way >= ahead:
-                under_way -= 1
-                yield _result(next(running))
-        for finished in running:
-            yield _result(finished)
+            # Asked each time: workers come and go.
+            while len(under_way) >= _AHEAD * max(1, sum(client.nthreads().values())):
+                yield from _finished(client, under_way)
+            under_way[_submit(client, _chart, grid, task, grams)] = task
+        while under_way:
+            yield from _finished(client, under_way)
 
 
 def _tasks(client: Any, store: Store) -> Iterator[tuple[Task, list[Any]]]:
@@ -181,7 +184,7 @@ def _tasks(client: Any, store: Store) -> Iterator[tuple[Task, list[Any]]]:
     for images in store.grid.image_blocks():
         tasks = list(store.open_tasks(images))
         grams = [
-            client.submit(_gram, experiment.picture(index), experiment.kernel_size, pure=False)
+            _submit(client, _gram, experiment.picture(index), experiment.kernel_size)
             for index in images
             if tasks
         ]
@@ -189,16 +192,31 @@ def _tasks(client: Any, store: Store) -> Iterator[tuple[Task, list[Any]]]:
             yield task, grams
 
 
-def _labelled(grid: Grid, task: Task, images: Sequence[ImageGram]) -> tuple[Task, FloatArray]:
-    return task, _chart(grid, task, images)
+def _submit(client: Any, function: Callable[..., object], *arguments: object) -> Any:
+    return client.submit(_on_worker, function, *arguments, pure=False, retries=3)
 
 
-def _result(finished: tuple[Any, Any]) -> tuple[Task, FloatArray]:
-    result: tuple[Task, FloatArray] | BaseException = finished[1]
-    if isinstance(result, BaseException):
-        # Of a cluster that is gone, Dask hands out why.
-        raise result
-    return result
+def _on_worker(function: Callable[..., T], *arguments: Any) -> T:
+    # For good: on a worker with several threads, one that is done must not change it for others.
+    torch.set_num_threads(1)
+    return function(*arguments)
+
+
+def _finished(client: Any, under_way: dict[Any, Task]) -> Results:
+    """Yields what is done, and takes it out; nothing where it takes long."""
+    from distributed import wait
+
+    try:
+        done = wait(list(under_way), _ALONE, "FIRST_COMPLETED").done
+    except TimeoutError:
+        if not client.nthreads():
+            raise InputError(
+                f"the Dask cluster at {client.scheduler.address} has no workers.",
+                "Start some; what is done is kept, go on with --resume.",
+            ) from None
+        return
+    for future in done:
+        yield under_way.pop(future), future.result()
 
 
 @contextmanager
@@ -210,32 +228,86 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
             "Install it with: pip install 'gabordiag[atlas]', or use --workers 1.",
         )
     import dask
-    from distributed import Client, LocalCluster
-    from distributed.client import FutureCancelledError
+    from distributed import Client, KilledWorker, LocalCluster
+    from distributed.client import FutureCancelledError, FuturesCancelledError
+    from distributed.utils import silence_logging_cmgr
 
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        # What it logs of a lost scheduler is said below.
-        logger.setLevel(logging.CRITICAL + 1)
-    with dask.config.set({"distributed.comm.timeouts.connect": _PATIENCE}):
-        cluster = None
+    where = "of this machine" if scheduler is None else f"at {scheduler}"
+    settings = {
+        "distributed.comm.timeouts.connect": _PATIENCE,
+        # Images travel with their tasks, so that they can be computed again.
+        "distributed.admin.large-graph-warning-threshold": "1 TB",
+    }
+    with ExitStack() as stack:
+        # What Dask logs of a lost scheduler is said below.
+        stack.enter_context(silence_logging_cmgr(logging.CRITICAL + 1))
+        stack.enter_context(dask.config.set(settings))
         try:
+            cluster: Any = scheduler
             if scheduler is None:
-                cluster = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=":0",
-                    silence_logs=logging.CRITICAL, memory_limit=0,
-                )  # fmt: skip
-            with Client(cluster if scheduler is None else scheduler, timeout=_PATIENCE) as client:
-                yield client
-        except (OSError, TimeoutError, FutureCancelledError) as error:
-            where = "of this machine" if scheduler is None else f"at {scheduler}"
+                with _interruption_held():
+                    cluster = stack.enter_context(
+                        LocalCluster(
+                            n_workers=workers, threads_per_worker=1, dashboard_address=":0",
+                            silence_logs=logging.CRITICAL, memory_limit=0,
+                        )
+                    )  # fmt: skip
+            else:
+                _require_answer(scheduler)
+            client = stack.enter_context(Client(cluster, timeout=_PATIENCE))
+        except (OSError, RuntimeError, TimeoutError, ValueError) as error:
+            advice = "Is it running, and is the address right?"
+            if scheduler is None:
+                advice = "In a script, call it under `if __name__ == '__main__':` alone."
+            why = str(error).rstrip(".")
+            raise InputError(f"the Dask cluster {where} is not there: {why}.", advice) from None
+        try:
+            yield client
+        except (OSError, FutureCancelledError, FuturesCancelledError, KilledWorker) as error:
+            lost = "lost one worker after another" if isinstance(error, KilledWorker) else "is gone"
             raise InputError(
-                f"the Dask cluster {where} is not there: {error or type(error).__name__}.",
-                "What is done is kept; go on with --resume once it is.",
+                f"the Dask cluster {where} {lost}.",
+                "What is done is kept; go on with --resume once it is there again.",
             ) from None
-        finally:
-            if cluster is not None:
-                cluster.close()
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+
+
+def _require_answer(scheduler: str) -> None:
+    """Raises what connecting does, or a TimeoutError where something else answers, or nothing."""
+    from distributed.comm import connect
+    from distributed.utils import LoopRunner, sync
+
+    runner = LoopRunner(asynchronous=False)
+    runner.start()
+    try:
+        # A client would wait for its greeting for ever.
+        sync(runner.loop, connect, scheduler, callback_timeout=_PATIENCE).abort()
+    finally:
+        runner.stop()
+
+
+@contextmanager
+def _interruption_held() -> Iterator[None]:
+    """Lets Ctrl-C wait; processes that are started meanwhile never get it.
+
+    A terminal sends it to them as well, and each would answer with a traceback. A cluster that it
+    meets half started would not be closed.
+    """
+    came: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    if is_main:
+        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    mask = getattr(signal, "pthread_sigmask", None)
+    if mask is not None:
+        # Started with the first process, it would let the signal through again.
+        resource_tracker.ensure_running()
+        before = mask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if mask is not None:
+            mask(signal.SIG_SETMASK, before)
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)

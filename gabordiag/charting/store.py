@@ -76,8 +76,8 @@ class Store:
     def _create(self, path: Path) -> None:
         chunks = (self.grid.images_at_once, *self.grid.shape[1:])
         arrays = {**self.values, "done": self.done}
-        # Whole or absent, as every file of a run.
-        part = path.with_name(f".part-{path.name}")
+        # Whole or absent; what a kill leaves is overwritten.
+        part = path.with_name(f".{path.name}")
         self.dataset().assign(done=(DIMENSIONS, self.done)).to_zarr(
             part,
             mode="w",

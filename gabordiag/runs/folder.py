@@ -189,10 +189,14 @@ class RunFolder:
             os.close(descriptor)
 
     def discard_if_empty(self) -> None:
-        """Removes the folder again if no step was logged in it; the rest can be computed again."""
+        """Removes the folder again if no step was logged in it; the rest can be computed again.
+
+        A folder in it, the store of an atlas, holds what took long as well.
+        """
         self.close_logs()
         logs = [self.path / name for name in self._written if "trajectory-" in name]
-        if self.resumed or any(whole_lines(log).count(b"\n") > 1 for log in logs):
+        is_store = any(entry.is_dir() for entry in self.path.glob("[!.]*"))
+        if self.resumed or is_store or any(whole_lines(log).count(b"\n") > 1 for log in logs):
             return
         for name in self._written:
             (self.path / name).unlink(missing_ok=True)
