@@ -279,7 +279,7 @@ def _require_answer(scheduler: str) -> None:
     runner = LoopRunner(asynchronous=False)
     runner.start()
     try:
-        # A client would wait for its greeting for ever.
+        # A client would wait for its greeting without end.
         sync(runner.loop, connect, scheduler, callback_timeout=_PATIENCE).abort()
     finally:
         runner.stop()

@@ -113,7 +113,7 @@ def test_what_was_done_outlives_the_scheduler(
             cluster.scheduler.kill()
 
     started = time.monotonic()
-    with pytest.raises(InputError, match=r"Dask cluster at tcp://.* is not there"):
+    with pytest.raises(InputError, match=r"Dask cluster at tcp://.* is gone"):
         compute(Store(grid, path), scheduler=cluster.address, progress=progress)
     assert time.monotonic() - started < 60
     kept = Store(grid, path)

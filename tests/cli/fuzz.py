@@ -113,8 +113,8 @@ QUICK = {
     # Half a minute if nothing is wrong, so that something always is.
     "reproduce": ["--image", "constant.png"],
 }
-# Its page takes seconds, and has tests of its own.
-LEFT_OUT = {"explore"}
+# A page takes seconds, as do an atlas's workers; both have tests of their own.
+LEFT_OUT = {"atlas", "explore"}
 # The costly ones are rarer.
 WEIGHTS = {"diagnose": 2, "basins": 2, "bifurcate": 2, "reproduce": 1, "runs": 1}
 PATHS = (
