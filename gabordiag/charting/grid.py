@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -100,6 +101,16 @@ class Grid:
         """Returns the starts of a filter, radians, symmetric about the target."""
         period, target = theta_period(psi), self.experiment.target_theta
         return [target + period * ((k + 0.5) / self.starts - 0.5) for k in range(self.starts)]
+
+    def fingerprint(self) -> str:
+        """Returns what tells the images' pixels, and their noise, from those of other images."""
+        digest = hashlib.blake2b(digest_size=16)
+        for index in range(len(self.experiment.image_set)):
+            picture = self.experiment.picture(index)
+            for pixels in (picture.padded, picture.noise):
+                if pixels is not None:
+                    digest.update(str(tuple(pixels.shape)).encode() + pixels.numpy().tobytes())
+        return digest.hexdigest()
 
     def settings(self) -> dict[str, Any]:
         """Returns what the numbers depend on, as JSON takes it."""

@@ -78,7 +78,8 @@ class Store:
         arrays = {**self.values, "done": self.done}
         # Whole or absent; what a kill leaves is overwritten.
         part = path.with_name(f".{path.name}")
-        self.dataset().assign(done=(DIMENSIONS, self.done)).to_zarr(
+        made = self.dataset().assign(done=(DIMENSIONS, self.done))
+        made.assign_attrs(pixels=self.grid.fingerprint()).to_zarr(
             part,
             mode="w",
             zarr_format=2,
@@ -94,6 +95,8 @@ class Store:
         settings = json.loads(attributes.get("settings", "{}"))
         wanted = json.loads(json.dumps(self.grid.settings()))
         differ += [name for name in wanted if settings.get(name) != wanted[name]]
+        if attributes.get("pixels", pixels := self.grid.fingerprint()) != pixels:
+            differ.append("pixels")
         if differ:
             raise InputError(
                 f"{path} holds another atlas: its {', '.join(differ)} differ.",
