@@ -103,7 +103,7 @@ class Grid:
         return [target + period * ((k + 0.5) / self.starts - 0.5) for k in range(self.starts)]
 
     def fingerprint(self) -> str:
-        """Returns what tells the images' pixels, and their noise, from those of other images."""
+        """Returns what distinguishes the images' pixels, and their noise, from those of others."""
         digest = hashlib.blake2b(digest_size=16)
         for index in range(len(self.experiment.image_set)):
             picture = self.experiment.picture(index)
