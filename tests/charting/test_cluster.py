@@ -216,6 +216,8 @@ def test_what_was_done_outlives_the_scheduler(
     def progress(done: int, total: int) -> None:
         if done >= 12 and not killed:
             cluster.scheduler.kill()
+            # As it does a moment later, now and then.
+            logging.getLogger("distributed.client").error("Failed to reconnect")
             killed.append(time.monotonic())
 
     # Dask's own handler has the stderr of the test that came first.
