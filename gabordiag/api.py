@@ -35,6 +35,7 @@ from gabordiag.dynamics.plane import DEFAULT_POINTS, PlaneBasins, run_plane
 from gabordiag.dynamics.run import Optimization, StepListener, run_all
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.errors import UsageError
+from gabordiag.gabor import GaborParameters
 from gabordiag.landscape.plan import make_plan, planned_sweep
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
@@ -858,7 +859,8 @@ def atlas(
         steps: Of every run.
         ask: The filter whose place is sought, by parameter. Default: the question's own.
         out: A Zarr store to write to as results come, and to go on with. Default: none.
-        workers: Processes of a local Dask cluster; one needs none. None: one a core.
+        workers: Processes of a local Dask cluster; 1 computes here, without Dask. None: one for
+            each core.
         scheduler: The address of a Dask cluster instead.
         progress: Called with the landscapes done and in all.
         announce: Called with the plan, in words, before it begins.
@@ -869,7 +871,8 @@ def atlas(
 
     Raises:
         InputError: A library is missing, the store holds another atlas, or the cluster went away.
-        UsageError: An axis without distinct values.
+        UsageError: An axis without distinct values, or no such parameter in `ask`.
+        ParameterError: A filter that cannot exist.
 
     Example:
         >>> import numpy as np, gabordiag as gd
@@ -882,6 +885,12 @@ def atlas(
     from gabordiag.charting.atlas import Atlas
     from gabordiag.charting.engine import compute, default_workers, make_plan
 
+    wanted = {"psi": next(iter(_several(psi)), 0.0), **DEFAULT_FILTER, **(ask or {})}
+    asked: dict[str, float] = {name: plain(value) for name, value in wanted.items()}
+    if stray := sorted(asked.keys() - {"psi", *DEFAULT_FILTER}):
+        raise UsageError(f"a filter of the atlas has no {', '.join(stray)}.", "Leave it out.")
+    # Refused before anything is computed.
+    GaborParameters(experiment.target_theta, **asked)
     axes = {"loss": loss, "psi": psi, "wavelength": wavelength, "gamma": gamma, "sigma": sigma}
     store = _atlas_store(experiment, out, starts, steps, **axes)
     workers = default_workers() if workers is None else workers
@@ -890,7 +899,6 @@ def atlas(
         plan = make_plan(store, workers)
         announce(plan.words())
     compute(store, workers=workers, scheduler=scheduler, progress=progress)
-    asked = {"psi": store.grid.axes["psi"][0], **DEFAULT_FILTER, **(ask or {})}
     return Atlas(store.columns(), store.grid.settings(), asked, plan)
 
 

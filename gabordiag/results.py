@@ -96,7 +96,7 @@ class Result:
 
         Args:
             table: A list of `to_dict()`, such as `critical_points`, `findings` or `runs`. Default:
-                of a sweep, the curve; of runs, every step; of a map or surface, a row for every
+                of a sweep, the curve; of runs, every step; of a map or surface, a row for each
                 cell; of a diagnosis, the remedies; of a training's, the elements.
 
         Raises:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import xarray
 
 import gabordiag as gd
 from gabordiag.cli.values import parse_angle
@@ -316,3 +317,24 @@ def test_angles_of_the_commands() -> None:
     examples = re.findall(r"`([^`]+)`", sentence)
     expected = (0.8, math.pi / 4, math.pi / 4)
     assert [parse_angle(example) for example in examples] == pytest.approx(expected)
+
+
+def test_numbers_of_the_atlas() -> None:
+    """From the committed landscapes alone, in plain NumPy."""
+    store = xarray.open_zarr(Path(__file__).parents[1] / "runs/gallery/atlas.zarr")
+    images, landscapes = numbers(r"On (\d+) photographs \((\d+) landscapes")
+    assert (store.sizes["image"], store.minima.size) == (images, landscapes)
+    assert (store.certified == 1).all()
+    learned = (store.window_high >= 2 * store.window_low).squeeze("psi")
+    rmse, mse, wavelength = numbers(
+        r"learns on (\d+) of 13 with rmse, on (\d+) with mse \(at wavelength (\d+)"
+    )
+    asked = learned.sel(wavelength=wavelength, gamma=0.5, sigma=4).sum("image")
+    assert asked.sel(loss="rmse") == rmse
+    assert asked.sel(loss="mse") == mse
+    others = (learned.sum("image") - learned) / (images - 1)
+    right, share = (others > 0.5) == learned, learned.mean("image")
+    border = right.where((share >= 0.2) & (share <= 0.8))
+    most = max(learned.mean(), 1 - learned.mean())
+    stated = numbers(r"other images, (\d+)% .*? alone: (\d+)%\), (\d+)% where")
+    assert stated == [round(100 * float(x)) for x in (right.mean(), most, border.mean())]

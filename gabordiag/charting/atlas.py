@@ -24,11 +24,11 @@ from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Result, View, finite_or_none, read_only
 
 BoolArray = npt.NDArray[np.bool_]
-# Highest over lowest rate of a window that a person finds.
+# Highest over lowest rate of a window that a person finds without luck.
 _WIDE_ENOUGH = 2.0
 # Of sigma / wavelength.
 _BINS_PER_OCTAVE = 2
-# Share of the images on which a filter is learned, from which on it counts as learnable.
+# A filter is learnable where more than this share of the images learn it.
 MOST = 0.5
 # Between these shares of the images, a filter lies at the border.
 _BORDER = (0.2, 0.8)
@@ -143,7 +143,7 @@ class Atlas(Result):
 
     @cached_property
     def charts(self) -> list[Chart]:
-        """One chart for every loss and phase."""
+        """One chart for each loss and phase."""
         return [
             Chart.of(self, (index, loss), (place, phase))
             for index, loss in self._losses()
@@ -162,8 +162,8 @@ class Atlas(Result):
         loss = known[0] if loss is None else loss
         if loss not in known or not values.keys() <= set(_FILTER):
             raise UsageError(
-                f"the atlas does not chart {loss}, {', '.join(values)}.",
-                f"Use one of {', '.join(known)}, and {', '.join(_FILTER)}.",
+                f"the atlas has no {loss} with {', '.join(values)}.",
+                f"Use one of {', '.join(known)}, and any of {', '.join(_FILTER)}.",
             )
         asked = {n: values.get(n, float(self.columns[n][0])) for n in _FILTER}
         filters = [np.asarray(self.columns[name], dtype=np.float64) for name in _FILTER]
@@ -196,8 +196,8 @@ class Atlas(Result):
     def prediction(self) -> dict[str, Any] | None:
         """How well the chart of all other images predicts what happens on one; None of one image.
 
-        Learnable is what most of them say of the same filter and loss; the rate, in units of the
-        image's own (1 / curvature), the middle of their windows. `baseline` is the accuracy of the
+        Learnable is a filter that more than half of them learn with the same loss; the rate, in
+        natural units, is the middle of their windows. `baseline` is the accuracy of the
         commoner answer everywhere.
         """
         learned = self.learned
@@ -205,7 +205,7 @@ class Atlas(Result):
         if count < 2:
             return None
         others = (learned.sum(axis=0) - learned) / (count - 1)
-        said = others >= MOST
+        said = others > MOST
         right = said == learned
         share = learned.mean(axis=0)
         border = (share >= _BORDER[0]) & (share <= _BORDER[1])
@@ -261,7 +261,7 @@ class Chart:
     bin without a filter is NaN. `learned`: share of landscapes that are learned; `arrive`: share of
     starts that arrive at the best rate; `spurious`: minima besides the target; `basin`: the
     target's, as a share of the period; `window`: the usable rates, lowest and highest, in units of
-    1 / curvature (of a kink, of what one degree's slope takes), medians where learned.
+    1 / curvature (at a kink, of the rate whose step is one degree), medians where learned.
     """
 
     loss: str

@@ -61,7 +61,7 @@ class Charted:
 
     @property
     def reached(self) -> FloatArray:
-        """For every rate, the share of starts from which the target is reached."""
+        """The share of starts from which the target is reached, by rate."""
         if not self.windows:
             return np.zeros(len(RATES))
         codes = np.stack([windows.outcomes for windows in self.windows[1:]])
@@ -89,7 +89,7 @@ QUANTITIES: dict[str, tuple[str, str, Callable[[Charted], float]]] = {
     "escape_lr": (
         "1", "smallest rate that leaves the start's basin", lambda c: c.of_start("escape_lr")
     ),
-    "hold_lr": ("1", "largest rate that the target's basin holds", lambda c: c.of_start("hold_lr")),
+    "hold_lr": ("1", "largest stable rate in the target's basin", lambda c: c.of_start("hold_lr")),
     "window_low": ("1", "smallest rate of the working window", lambda c: c.widest[0]),
     "window_high": ("1", "largest rate of the working window", lambda c: c.widest[1]),
     "best_lr": ("1", "rate that brings most starts to the target", lambda c: c.best_lr),

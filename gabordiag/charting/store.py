@@ -22,7 +22,7 @@ from gabordiag.objective.space import FloatArray
 from gabordiag.results import read_only
 
 NAME = "atlas.zarr"
-# Bytes on disk of a landscape, at most: a number in double precision for every quantity.
+# Bytes on disk of a landscape, at most: a number in double precision for each quantity.
 BYTES = 8 * len(QUANTITIES) + 1
 
 
@@ -55,7 +55,7 @@ class Store:
         self.values = {name: np.full(grid.shape, np.nan) for name in QUANTITIES}
         self._group: Any = None
         # Of the images' blocks, those with results that are not on disk yet.
-        self._pending: dict[tuple[int, ...], list[Task]] = {}
+        self._pending: set[tuple[int, ...]] = set()
         self._path = path
         if path is None:
             return
@@ -115,7 +115,7 @@ class Store:
         for name, values in zip(QUANTITIES, quantities, strict=True):
             self.values[name][place] = values
         self.done[place] = True
-        self._pending.setdefault(task.images, []).append(task)
+        self._pending.add(task.images)
 
     def flush(self) -> None:
         """Writes what was added since the last time.
@@ -128,7 +128,7 @@ class Store:
                 rows = slice(images[0], images[-1] + 1)
                 for name, array in {**self.values, "done": self.done}.items():
                     self._group[name][rows] = array[rows]
-        self._pending = {}
+        self._pending.clear()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -678,7 +678,7 @@ def atlas_command(
         metavar="NAME=VALUE",
         help="Of the filter whose place is sought: sigma, gamma, wavelength, psi; repeatable.",
     ),
-    workers: int | None = Option(None, help="Processes [default: one a core]."),
+    workers: int | None = Option(None, help="Processes [default: one for each core]."),
     scheduler: str | None = typed(None, "tcp://...", "A Dask cluster that runs elsewhere."),
     plan: bool = Option(False, help="Say how many landscapes, how long and how much disk; stop."),
     resume: Path | None = _RESUME,
@@ -700,8 +700,13 @@ def atlas_command(
     texts = {"sigma": sigma, "gamma": gamma, "wavelength": wavelength, "psi": psi}
     axes: dict[str, Any] = {n: named(option(n), parse_axis)(text) for n, text in texts.items()}
     plain, asked = split_named(ask)
-    if plain or not asked.keys() <= axes.keys():
-        raise UsageError("--ask names no parameter of the filter.", "Write --ask sigma=4, say.")
+    if (
+        plain
+        or not asked.keys() <= axes.keys()
+        or any(isinstance(v, tuple) for v in asked.values())
+    ):
+        raise UsageError("--ask names one number of the filter.", "Write --ask sigma=4, say.")
+    session.warn_of_degrees("--psi", *axes["psi"])
     experiment = experiment_from(session, loss="rmse", psi=0.0, **DEFAULT_FILTER)
     axes |= {"loss": tuple(loss.split(",")), "starts": starts, "steps": steps}
     if plan:

@@ -362,6 +362,8 @@ def experiment_from(session: Session, **more: Any) -> Any:
             session.warn_of_degrees("--start", value)
     known = {entry.name for entry in fields(Experiment)}
     values = {name: value for name, value in {**settings, **more}.items() if name in known}
+    if any(isinstance(values.get(name), tuple) for name in ("theta0", "target_theta")):
+        raise UsageError("the experiment has one angle.", "Give one number, such as 45deg.")
     image = values.pop("image", [])
     if image:
         values |= {"images": image} if len(image) > 1 else {"image": image[0]}
@@ -383,8 +385,6 @@ def subject_from(session: Session) -> tuple[Any, dict[str, Any]]:
         stray = [name for name in _CUSTOM_ONLY if name in settings.chosen]
         if stray:
             raise UsageError(f"{option(stray[0])} needs --objective.")
-        if any(isinstance(value, tuple) for value in (start, settings.get("target_theta"))):
-            raise UsageError("the experiment has one angle.", "Give one number, such as 45deg.")
         return experiment_from(session, **({} if start is None else {"theta0": start})), {}
     from gabordiag.own.custom import as_training
     from gabordiag.own.loading import load_object

@@ -7,7 +7,7 @@ any two such kernels g, h, with W = F B (r, K^2),
     <response(g), response(h)> / P  =  (W g) . (W h)
 
 exactly, whatever the image's size: r numbers, the *compressed response* W g, stand for a whole
-response image wherever only inner products matter, which is the case for every loss here. An
+response image wherever only inner products matter, which is the case for all losses here. An
 additive image n (noise in the target) joins R as one more row.
 """
 

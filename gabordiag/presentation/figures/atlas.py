@@ -1,4 +1,4 @@
-"""The atlas: for every loss, what becomes of filters by their shape."""
+"""The atlas: what becomes of filters by their shape, with each loss."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _INCHES = (3.4, 2.9)
 
 
 def atlas_figures(atlas: Atlas) -> dict[str, Callable[[], Figure]]:
-    """Returns one figure for every phase."""
+    """Returns one figure for each phase."""
     phases = dict.fromkeys(chart.psi for chart in atlas.charts)
     return {
         f"atlas-{np.degrees(psi):.0f}deg" if place else "atlas": partial(_figure, atlas, psi)
