@@ -893,21 +893,25 @@ def atlas(
     GaborParameters(experiment.target_theta, **asked)
     axes = {"loss": loss, "psi": psi, "wavelength": wavelength, "gamma": gamma, "sigma": sigma}
     store = _atlas_store(experiment, out, starts, steps, **axes)
-    workers = default_workers() if workers is None else workers
     plan = None
     if announce is not None:
-        plan = make_plan(store, workers)
+        plan = make_plan(store, workers, scheduler)
         announce(plan.words())
-    compute(store, workers=workers, scheduler=scheduler, progress=progress)
+    compute(store, workers=workers or default_workers(), scheduler=scheduler, progress=progress)
     return Atlas(store.columns(), store.grid.settings(), asked, plan)
 
 
-def plan_atlas(experiment: Experiment, *, workers: int | None = None, **settings: Any) -> AtlasPlan:
+def plan_atlas(
+    experiment: Experiment,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    **settings: Any,
+) -> AtlasPlan:
     """Returns how much work an atlas is; keywords as of `atlas`."""
-    from gabordiag.charting.engine import default_workers, make_plan
+    from gabordiag.charting.engine import make_plan
 
-    store = _atlas_store(experiment, None, **settings)
-    return make_plan(store, default_workers() if workers is None else workers)
+    return make_plan(_atlas_store(experiment, None, **settings), workers, scheduler)
 
 
 def _atlas_store(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -73,19 +75,15 @@ def test_function_example() -> None:
     assert "frequency = 1," in headline
 
 
-@pytest.mark.slow
-def test_module_example() -> None:
-    (line,) = run_example("GaborLayer")
-    assert line.startswith("no_gradient | ")
-    assert "conv.weight.data" in line
-
-
-def test_training_example() -> None:
-    # At this rate a channel dies; at a tenth of it the network learns.
-    (headline,) = run_example("gd.Training")
-    assert "of your 6 filters have converged" in headline
-    assert "no effect on the loss" in headline
-    assert "all rates divided by 10" in headline
+def test_training_example(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(os.fspath(ROOT / "gabordiag/examples/train.py"), run_name="__main__")
+    headline = " ".join(capsys.readouterr().out.split())
+    # That it helps is measured: the loss is half as large.
+    assert headline.startswith("5 of your 6 filters have converged; filter 3 sits beside a lower")
+    after, before = re.findall(r"0\.\d+", headline)
+    assert float(after) < 0.6 * float(before)
+    stated = " ".join(README.replace("\n> ", " ").split())
+    assert headline in stated
 
 
 def test_loop_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ whatever the number of workers. Only this process writes.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -42,6 +43,7 @@ _PATIENCE, _ALONE = 10.0, 60.0
 _START = 5.0
 # Where a cluster's other processes share memory and caches, a task takes so much longer.
 _CROWDED = 1.15
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 Results = Generator[tuple[Task, FloatArray], None, None]
 T = TypeVar("T")
 
@@ -78,12 +80,17 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def make_plan(store: Store, workers: int) -> AtlasPlan:
-    """Returns the plan of what is left, from the time of one image and of two of its filters.
+def make_plan(store: Store, workers: int | None, scheduler: str | None = None) -> AtlasPlan:
+    """Returns the plan of what is left, from the time of one image and of three of its filters.
 
-    Filters differ by a factor of some two; those at a third and at two thirds of the grid are
-    computed for it.
+    Filters differ by a factor of some two; those at a sixth, a half and five sixths of the grid are
+    computed for it. A cluster's cores are taken to be as quick as this machine's.
     """
+    cores = default_workers()
+    if scheduler is not None:
+        with _client(1, scheduler) as client:
+            workers = cores = max(1, sum(client.nthreads().values()))
+    workers = cores if workers is None else workers
     grid, seconds = store.grid, 0.0
     blocks = [(images, list(store.open_tasks(images))) for images in grid.image_blocks()]
     tasks = sum(len(open_tasks) for _, open_tasks in blocks)
@@ -93,7 +100,7 @@ def make_plan(store: Store, workers: int) -> AtlasPlan:
         started = time.perf_counter()
         gram = _gram(grid.experiment.picture(images[0]), grid.experiment.kernel_size)
         reading = (time.perf_counter() - started) * sum(len(i) for i, o in blocks if o)
-        sample = [open_tasks[len(open_tasks) * part // 3] for part in (1, 2)]
+        sample = [open_tasks[len(open_tasks) * part // 6] for part in (1, 3, 5)]
         # What is loaded by the first is no part of it.
         _chart(grid, sample[0], [gram])
         started = time.perf_counter()
@@ -102,7 +109,9 @@ def make_plan(store: Store, workers: int) -> AtlasPlan:
         each = (time.perf_counter() - started) / len(sample) / len(images)
         total = reading + each * left / len(grid.axes["loss"])
         together = min(workers, tasks)
-        seconds = total / together * (_CROWDED if together > 1 else 1) + _START * (together > 1)
+        seconds = total / min(together, cores)
+        if together > 1:
+            seconds = seconds * _CROWDED + _START * math.ceil(together / cores)
     return AtlasPlan(grid.count, left, workers, round(seconds, 1), BYTES * grid.count)
 
 
@@ -237,6 +246,9 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         "distributed.comm.timeouts.connect": _PATIENCE,
         # Images travel with their tasks, so that they can be computed again.
         "distributed.admin.large-graph-warning-threshold": "1 TB",
+        # Dask's own also fixes malloc's threshold for trimming; every array of a run would then be
+        # mapped and zeroed anew, at 1.4 times the time.
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREADS, 1),
     }
     with ExitStack() as stack:
         # What Dask logs of a lost scheduler is said below.

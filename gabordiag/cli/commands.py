@@ -710,7 +710,8 @@ def atlas_command(
     experiment = experiment_from(session, loss="rmse", psi=0.0, **DEFAULT_FILTER)
     axes |= {"loss": tuple(loss.split(",")), "starts": starts, "steps": steps}
     if plan:
-        session.show(View(plan_atlas(experiment, workers=workers, **axes).to_dict()))
+        made = plan_atlas(experiment, workers=workers, scheduler=scheduler, **axes)
+        session.show(View(made.to_dict()))
         return
     folder = session.open_folder()
     with session.progress("charting") as bar:

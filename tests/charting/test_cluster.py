@@ -149,7 +149,9 @@ def test_a_cluster_loses_a_worker_and_gives_the_same_numbers(
 ) -> None:
     seen: list[int] = []
     held: list[int] = []
+    plans: list[str] = []
     with Client(cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(2)
 
         def progress(done: int, total: int) -> None:
             seen.append(done)
@@ -161,8 +163,10 @@ def test_a_cluster_loses_a_worker_and_gives_the_same_numbers(
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 kB"}):
             made = gd.atlas(
                 EXPERIMENT, **AXES, **SIZES, scheduler=cluster.address, out=tmp_path / "a.zarr",
-                progress=progress,
+                progress=progress, announce=plans.append,
             )  # fmt: skip
+    # The cluster's threads, whatever this machine has.
+    assert "on 3 workers" in plans[0]
     assert cluster.workers[0].wait(5) == -signal.SIGKILL
     # Twelve times two images and twelve times one, in whatever order.
     assert sorted(np.diff([0, *seen])) == [1] * 12 + [2] * 12

@@ -230,7 +230,8 @@ def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
         # A step of the vector turns the angle by 1 / k of it, and its gradient is 1 / k of theirs.
         power = 1 if run.divisors is not None else 2
         rates = {n: rate * turning.get(n, 1) ** power for n, rate in run.rates.items()}
-        words = ", ".join(f"{n} learned as (cos {k} a, sin {k} a)" for n, k in turning.items())
+        turns = {name: "a" if k == 1 else f"{k} a" for name, k in turning.items()}
+        words = ", ".join(f"{n} learned as (cos {a}, sin {a})" for n, a in turns.items())
         yield plan("vector", words, rates=rates, turning=turning)
     if settings.schedule == "constant" and "step_too_large" in found:
         falling = replace(settings, schedule=SCHEDULE)
