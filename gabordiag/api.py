@@ -393,6 +393,8 @@ def _held(objective: Objective) -> tuple[str, ...]:
 
 def _points(start: Any, d: int) -> list[Any]:
     """Returns one or several starts as a list: of several parameters, a sequence may be one."""
+    if getattr(start, "ndim", 0) > (d > 1):  # an array or a tensor
+        start = start.tolist()
     if not isinstance(start, Sequence) or (d > 1 and not isinstance(start[0], (Mapping, Sequence))):
         return [start]
     return list(start)
@@ -966,4 +968,6 @@ def check(
 
 
 def _several(value: Several) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    if getattr(value, "ndim", 0):  # an array or a tensor
+        return list(value.tolist())
+    return list(value) if isinstance(value, (list, tuple, range)) else [value]

@@ -102,6 +102,21 @@ def test_what_is_public_is_listed() -> None:
     assert "annotations" not in dir(gd)
 
 
+@pytest.mark.parametrize("array", [np.array, torch.tensor, list], ids=["array", "tensor", "list"])
+def test_several_of_anything_may_be_an_array(array) -> None:
+    board = np.indices((40, 40)).sum(axis=0) // 8 % 2
+    experiment = gd.Experiment(board, kernel_size=11)
+    rates, starts = [0.25, 0.5], [[0.25, 3.0], [0.5, 4.0]]
+    runs = gd.optimize(experiment, lr=array(rates), start=array([0.25, 0.5]), steps=2).runs
+    assert [(r.settings.lr, r.trajectory.values[0, 0]) for r in runs] == [
+        (lr, start) for lr in rates for start in (0.25, 0.5)
+    ]
+    runs = gd.optimize(experiment, start=array(starts), over=("theta", "sigma"), steps=2).runs
+    assert [list(run.trajectory.values[0]) for run in runs] == starts
+    made = gd.atlas(experiment, loss="mse", wavelength=6, sigma=array([1.5, 3.0]), starts=4)
+    assert list(made.columns["sigma"]) == [1.5, 3.0]
+
+
 def test_an_experiment_takes_no_keywords_of_a_function() -> None:
     experiment = gd.Experiment(image="noise", kernel_size=9)
     with pytest.raises(UsageError, match="an experiment takes no range, period"):

@@ -218,6 +218,22 @@ def atlas() -> Iterator[Line]:
         gd.basins(gd.Experiment())
 
     yield Line("a landscape of an atlas", each / seconds(alone), "sweep + basins", 0.05)
+    filters = {"sigma": np.linspace(2, 8, 8), "wavelength": (6.0, 12.0, 18.0)}
+
+    def pace(workers: int) -> float:
+        """Seconds a landscape, once all workers compute."""
+        marks: list[tuple[float, int]] = []
+        gd.atlas(
+            gd.Experiment(images=images[:7]), **filters, workers=workers,
+            progress=lambda done, total: marks.append((time.perf_counter(), done)),
+        )  # fmt: skip
+        (begin, first), (end, last) = marks[len(marks) // 4], marks[3 * len(marks) // 4]
+        return (end - begin) / (last - first)
+
+    alone_pace = pace(1)
+    for workers in (2, 4):
+        aim = 1.3 / workers if workers <= (os.cpu_count() or 1) else 1.0
+        yield Line(f"the same, {workers} workers", pace(workers) / alone_pace, "one worker", aim)
 
 
 def moved_memory() -> str:
