@@ -967,7 +967,7 @@ def check(
     return check_derivative(function, wrt)
 
 
-def _several(value: Several) -> list[Any]:
+def _several(value: Any) -> list[Any]:
     if getattr(value, "ndim", 0):  # an array or a tensor
         return list(value.tolist())
     return list(value) if isinstance(value, (list, tuple, range)) else [value]
