@@ -287,12 +287,12 @@ def _find_periods(space: Space, values: FloatArray) -> tuple[IntArray, BoolArray
     rest = np.maximum(ROUNDING_MOVE * space.width / space.tolerance, 4 * spacing).max(axis=-1)
     periods[steps <= rest] = 1
     threshold = np.maximum(REPEAT_TOLERANCE * steps, rest)
-    for period in range(2, min(MAX_PERIOD, length // 3) + 1):
-        # The last values decide for most runs; only candidates are compared over the whole tail.
-        ends = space.distances(wrapped[-1] - wrapped[-1 - period], origin)
-        candidates = np.flatnonzero((periods == 0) & (ends <= threshold))
-        if len(candidates) == 0:
-            continue
+    longest = min(MAX_PERIOD, length // 3)
+    # The last values decide for most runs; only candidates are compared over the whole tail.
+    ends = wrapped[-1] - wrapped[-1 - longest : -2][::-1]
+    repeats = space.distances(ends, origin) <= threshold
+    for period in 2 + np.flatnonzero(repeats.any(axis=1)):
+        candidates = np.flatnonzero((periods == 0) & repeats[period - 2])
         some = wrapped[:, candidates]
         errors = space.distances(some[period:] - some[:-period], origin).max(axis=0)
         periods[candidates[errors <= threshold[candidates]]] = period

@@ -36,7 +36,7 @@ from gabordiag.runs.files import (
     whole_lines,
     write_atomically,
 )
-from gabordiag.runs.formats import Row, clean, encode_table, to_json, to_toml
+from gabordiag.runs.formats import Row, encode_table, to_json, to_toml
 from gabordiag.runs.saved import (
     CONFIG,
     DEFAULT_ROOT,
@@ -216,19 +216,16 @@ def document(
     result: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Returns the top level of the JSON."""
-    cleaned: dict[str, Any] = clean(
-        {
-            "schema": SCHEMA,
-            "command": command,
-            "version": __version__,
-            "config": {key: value for key, value in settings.items() if value is not None},
-            "environment": environment(),
-            "seconds": round(seconds, 3),
-            "files": sorted(files),
-            "result": result,
-        }
-    )
-    return cleaned
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "version": __version__,
+        "config": {key: value for key, value in settings.items() if value is not None},
+        "environment": environment(),
+        "seconds": round(seconds, 3),
+        "files": sorted(files),
+        "result": result,
+    }
 
 
 def environment() -> dict[str, Any]:

@@ -6,13 +6,14 @@ NaN: they become null, which every reader takes.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from gabordiag.errors import InputError
 Row = tuple[float, ...]
 _COMMENT = "# All settings of a gabordiag run; pass this file back with --config to repeat it.\n"
 _CONTROL = re.compile("[\x7f-\x9f]")
+_NUMBERS = {int, float, bool, type(None)}
 # A byte of a file name that is not UTF-8, as `clean` writes it.
 _RAW_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
@@ -47,10 +49,33 @@ def clean(value: Any) -> Any:
 
 
 def to_json(value: Any, *, plain: bool = False) -> str:
-    """Returns one JSON text with finite numbers only; `plain` escapes what is not ASCII."""
-    text = json.dumps(clean(value), allow_nan=False, indent=2, ensure_ascii=plain)
+    """Returns one JSON text with finite numbers only; `plain` escapes what is not ASCII.
+
+    What holds nothing but plain values stands on one line.
+    """
+    encode = json.JSONEncoder(allow_nan=False, ensure_ascii=plain).encode
     # JSON allows these unescaped, but a terminal obeys them.
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", _indented(value, encode, "\n"))
+
+
+def _indented(value: Any, encode: Callable[[Any], str], line: str) -> str:
+    if not isinstance(value, (list, tuple, Mapping)):
+        return encode(clean(value))
+    inner = value.values() if isinstance(value, Mapping) else value
+    kinds = set(map(type, inner))
+    if not any(issubclass(kind, (Mapping, list, tuple)) for kind in kinds):
+        with contextlib.suppress(TypeError, ValueError):
+            # Long lists of numbers need nothing else.
+            if kinds <= _NUMBERS:
+                return encode(value)
+        return encode(clean(value))
+    deeper = line + "  "
+    parts = [_indented(item, encode, deeper) for item in inner]
+    if isinstance(value, Mapping):
+        keys = (encode(clean(str(key))) for key in value)
+        parts = [f"{key}: {part}" for key, part in zip(keys, parts, strict=True)]
+    begin, end = "{}" if isinstance(value, Mapping) else "[]"
+    return f"{begin}{deeper}{f',{deeper}'.join(parts)}{line}{end}"
 
 
 def to_toml(settings: Mapping[str, Any]) -> str:
