@@ -23,6 +23,8 @@ from gabordiag.objective.space import FloatArray
 
 # So many numbers are handled quicker one by one than by NumPy.
 _FEW = 8
+# States that a run may come back to: of longer cycles every step is computed.
+_REMEMBERED = 256
 
 
 class State(NamedTuple):
@@ -54,7 +56,12 @@ def descend(
     # LBFGS evaluates several times a step; every other class ignores the closure's gradient.
     closure = None if settings.is_elementwise else lambda: float(learned.evaluate()[0])
     before = learned.values()
+    past = _Past() if settings.is_memoryless and not objective.has_state else None
     for step in range(settings.steps + 1):
+        key = learned.key() if past is not None else b""
+        if past is not None and step >= len(logged) and (cycle := past.since(key)):
+            yield from _repeated(cycle, step, settings.steps)
+            return
         objective.begin_step()
         losses = known.evaluate(step, before, learned)
         found = learned.gradients()
@@ -67,8 +74,40 @@ def descend(
         after = learned.values()
         updates = _minus(after, before)
         known.compare(step, updates)
-        yield State(step, before, losses, gradients, updates, rates)
+        state = State(step, before, losses, gradients, updates, rates)
+        if past is not None:
+            past.add(key, state)
+        yield state
         before = after
+
+
+class _Past:
+    """The last states of runs whose next step depends on their values alone.
+
+    Values that come back to the bit, at rest in a minimum or on a cycle, come back for ever.
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[bytes, State] = {}
+
+    def add(self, key: bytes, state: State) -> None:
+        """Adds a state by its coordinates, and forgets the oldest."""
+        self._states[key] = state
+        if len(self._states) > _REMEMBERED:
+            del self._states[next(iter(self._states))]
+
+    def since(self, key: bytes) -> list[State]:
+        """Returns the states since the coordinates were these; none if they never were."""
+        if key not in self._states:
+            return []
+        return list(self._states.values())[list(self._states).index(key) :]
+
+
+def _repeated(cycle: Sequence[State], step: int, last: int) -> Iterator[State]:
+    """Yields the steps that follow, the states of a cycle again and again."""
+    for later in range(step, last + 1):
+        state = cycle[(later - step) % len(cycle)]._replace(step=later)
+        yield state if later < last else state._replace(updates=np.full_like(state.values, np.nan))
 
 
 def _minus(after: FloatArray, before: FloatArray) -> FloatArray:
@@ -129,6 +168,10 @@ class _Learned:
         for place, leaf in zip(self._places, self._leaves, strict=True):
             self._flat[place] = leaf
         return self._flat.clone().reshape(self._shape)
+
+    def key(self) -> bytes:
+        """Returns the bits of all coordinates."""
+        return bytes(self._coordinates().detach().cpu().numpy().data)
 
     def values(self) -> FloatArray:
         """Returns the values of all runs (n, d)."""

@@ -65,9 +65,6 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-# Every step is kept and logged: more than this is a slip of the finger.
-
-
 @dataclass(frozen=True)
 class OptimizerSettings:
     """How to descend; refuses a combination that torch.optim does not support.
@@ -130,6 +127,11 @@ class OptimizerSettings:
     def is_gradient_descent(self) -> bool:
         """Plain or heavy-ball gradient descent at a constant rate: where theory is exact."""
         return self.optimizer == "sgd" and self.schedule == "constant" and not self.nesterov
+
+    @property
+    def is_memoryless(self) -> bool:
+        """Whether the next values depend on these alone."""
+        return self.is_gradient_descent and not self.momentum
 
     @property
     def label(self) -> str:

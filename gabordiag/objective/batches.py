@@ -54,7 +54,7 @@ class Batches(Derived, Objective):
 
     def __init__(self, full: Objective, batch_size: int) -> None:
         super().__init__(full)
-        self.space, self._part = full.space, full
+        self.space, self._part, self.has_state = full.space, full, True
         loss = full.line if isinstance(full, OfLine) else full
         if not isinstance(loss, ShortcutObjective | DirectObjective | GaborObjective):
             raise UsageError("batches need an experiment to descend on.", "Give an Experiment.")
