@@ -177,16 +177,16 @@ class TrajectoryFile:
             raise cannot_write(path, error) from None
         self._synced = time.monotonic()
         if not kept:
-            self._append(columns)
+            self._append(csv_line(columns))
 
     def __call__(self, step: Sequence[float]) -> None:
         """Writes one row: the step's number, then floats at full precision."""
         number, *rest = step
-        self._append([int(number), *map(float, rest)])
+        self._append(",".join((str(int(number)), *map(repr, map(float, rest)))) + "\n")
 
-    def _append(self, cells: Sequence[object]) -> None:
+    def _append(self, line: str) -> None:
         assert self._descriptor is not None
-        payload = csv_line(cells).encode("utf-8")
+        payload = line.encode("utf-8")
         try:
             _write_all(self._descriptor, payload)
             self._end += len(payload)

@@ -241,6 +241,31 @@ def test_steps_are_handed_out_as_they_happen() -> None:
     assert next(steps).step == 1
 
 
+@pytest.mark.parametrize(
+    ("lr", "momentum", "most"),
+    # It comes to rest; from 0.5 it flips to 1.5 and back, exactly; with momentum it may go on.
+    [(0.1, 0.0, 150), (0.5, 0.0, 3), (0.1, 0.5, 301)],
+)
+def test_what_repeats_to_the_bit_is_not_computed_again(
+    lr: float, momentum: float, most: int
+) -> None:
+    calls = 0
+
+    def bowl(values: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return 2 * (values - 1) ** 2
+
+    settings = OptimizerSettings("sgd", lr, momentum, steps=300)
+    steps = list(steps_of(interval(bowl, -1.0, 3.0, target=1.0), settings, 0.5))
+    assert calls <= most
+    log = train(bowl, 0.5, lambda p: torch.optim.SGD(p, lr=lr, momentum=momentum), 300)
+    assert [step.values[0] for step in steps] == log.values.tolist()
+    assert [step.loss for step in steps] == log.losses.tolist()
+    assert [step.step for step in steps] == list(range(301))
+    assert [math.isnan(step.updates[0]) for step in steps] == [False] * 300 + [True]
+
+
 def test_nonfinite_value_ends_the_run_after_the_row_that_shows_it() -> None:
     # The root's derivative at exactly zero is 0/0: 0.75 in steps of 0.25 is exact in binary.
     objective = interval(lambda v: ((v - 1) ** 2).sqrt(), -1.0, 3.0, target=1.0)
