@@ -298,6 +298,7 @@ def _called(
     return run([*arguments, "--out", str(tmp_path / "run"), "--json"]), arguments
 
 
+@pytest.mark.each(11)
 @pytest.mark.parametrize(
     ("folder", "line", "verdicts", "words"),
     [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],

@@ -28,6 +28,7 @@ def draw(count: int, seed: int, size: int) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("size", [9, 21, 31])
 def test_random_filters_are_found_again(size: int) -> None:
     made = gabor_kernel(**draw(48, size, size), kernel_size=size)

@@ -518,6 +518,7 @@ ARRAYS = arrays(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(ARRAYS)
 @example(np.array([[1e300, 1.0]]))

@@ -56,6 +56,7 @@ def photograph() -> npt.NDArray[np.float64]:
     return np.asarray(pixels @ [0.299, 0.587, 0.114] / 255)
 
 
+@pytest.mark.slow
 def test_numbers_of_the_answer(elongated: gd.Experiment) -> None:
     sweep = gd.sweep(elongated)
     check = sweep.gradient_check
@@ -250,6 +251,7 @@ def test_settles_up_to_two_over_the_curvature(elongated: gd.Experiment) -> None:
     assert (above.outcome, above.period) == ("cycle", 2)
 
 
+@pytest.mark.slow
 def test_trusted_steps(question_s_run: Run) -> None:
     steps, lr = numbers(r"`trusted_steps`: about (\d+) for the question's run at lr (\d+)")
     assert question_s_run.settings.lr == lr

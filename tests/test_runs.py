@@ -26,7 +26,6 @@ from gabordiag.runs.files import TrajectoryFile, write_atomically
 from gabordiag.runs.folder import RunFolder, document
 from gabordiag.runs.formats import clean, encode_table, read_columns, read_config, to_json, to_toml
 from gabordiag.runs.saved import list_runs, load_run, read_status
-from tests.thinned import thinned
 
 # TOML text is Unicode without surrogates; NUL and the like have to be escaped.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -358,8 +357,9 @@ def _create_many(root: str, out: str | None, count: int, queue: Any) -> None:
     queue.put(made)
 
 
+@pytest.mark.each(3)
 @pytest.mark.slow
-@pytest.mark.parametrize(("out", "count"), thinned([("new", 1), (None, 25), ("there", 1)], 3))
+@pytest.mark.parametrize(("out", "count"), [("new", 1), (None, 25), ("there", 1)])
 def test_processes_never_share_a_folder(tmp_path: Path, out: str | None, count: int) -> None:
     (tmp_path / "there").mkdir()
     context = multiprocessing.get_context("spawn")

@@ -66,6 +66,7 @@ def wrong_lines() -> dict[int, set[str]]:
     return {number: {rule} for number, rule in parts.items() if rule}
 
 
+@pytest.mark.slow
 def test_mypy_refuses_each_wrong_call_and_no_right_one() -> None:
     assert len(wrong_lines()) > 20
     # With the project's own settings, so that `mypy` has cached most of the work.

@@ -37,6 +37,7 @@ def made() -> Atlas:
     return gd.atlas(EXPERIMENT, **AXES, starts=4, steps=300)
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("place", [(0, 0, 0, 0, 0, 0), (1, 1, 0, 0, 1, 1), (0, 1, 1, 0, 0, 1)])
 def test_quantities_are_those_of_a_sweep_and_a_map(made: Atlas, place: tuple[int, ...]) -> None:
     image, *indices = place
@@ -167,6 +168,7 @@ def test_the_nearest_filter_that_can_be_learned() -> None:
         atlas.place("huber")
 
 
+@pytest.mark.slow
 def test_store_goes_on_where_it_was(tmp_path: Path) -> None:
     path = tmp_path / "a.zarr"
     grid = Grid(EXPERIMENT, AXES, 4, 300)

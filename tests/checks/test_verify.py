@@ -294,6 +294,7 @@ class TestKernel:
         assert user.best_match == match
         assert words in user.explanation
 
+    @pytest.mark.each(3)
     @pytest.mark.parametrize(
         ("wrong", "match", "words"),
         [

@@ -110,6 +110,7 @@ RUN_KEYS = {
 }  # fmt: skip
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("command", CALLS)
 def test_json_is_one_object_and_the_folder_holds_it(
     capsys: pytest.CaptureFixture[str], small: list[str], command: str, tmp_path: Path
@@ -138,6 +139,7 @@ def test_json_is_one_object_and_the_folder_holds_it(
     assert not any(name.startswith(".") for name in present)
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("command", ["optimize", "basins", "diagnose"])
 def test_config_repeats_the_run(
     capsys: pytest.CaptureFixture[str], small: list[str], command: str

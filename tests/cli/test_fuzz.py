@@ -16,7 +16,6 @@ from tests.cli.fuzz import (
     command_options,
     make_call,
 )
-from tests.thinned import thinned
 
 # Calls that once broke a promise, word by word, because numbers mean other calls when there are
 # more options to choose from.
@@ -85,6 +84,7 @@ def _there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
 
 
+@pytest.mark.each(7)
 @pytest.mark.parametrize("arguments", FOUND, ids=lambda arguments: " ".join(arguments)[:60])
 def test_what_was_found_stays_mended(arguments: list[str]) -> None:
     out = [] if "--out" in arguments else ["--out", "made-by-fuzz"]
@@ -92,18 +92,21 @@ def test_what_was_found_stays_mended(arguments: list[str]) -> None:
     assert check_call(Call(0, [*arguments, *out, *plots])) is None
 
 
-@pytest.mark.parametrize("name", thinned(hostile.images(), 3))
+@pytest.mark.each(12)
+@pytest.mark.parametrize("name", hostile.images())
 def test_every_image(name: str) -> None:
     call = ["sweep", *SMALL, "--over", "theta:-1:1:9", "--image", name, "--out", "made-by-fuzz"]
     assert check_call(Call(0, [*call, "--no-plots", "--json"])) is None
 
 
-@pytest.mark.parametrize("name", thinned(hostile.logs(), 2))
+@pytest.mark.each(8)
+@pytest.mark.parametrize("name", hostile.logs())
 def test_every_log(name: str) -> None:
     call = ["explain", name, "--out", "made-by-fuzz", "--json"]
     assert check_call(Call(0, call)) is None
 
 
+@pytest.mark.each(4)
 @pytest.mark.parametrize("name", hostile.CONFIGS)
 @pytest.mark.parametrize("command", ["sweep", "optimize"])
 def test_every_configuration(name: str, command: str) -> None:

@@ -86,6 +86,7 @@ def test_the_run_can_be_repeated_and_reported(call: Call, folder: Path, tmp_path
     assert (tmp_path / "one" / "sweep.png").stat().st_size > 0
 
 
+@pytest.mark.each(4)
 @pytest.mark.parametrize(
     "command",
     [

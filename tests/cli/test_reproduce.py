@@ -75,6 +75,7 @@ def test_the_symptom_is_counted_on_the_logged_run(
     assert symptom["reproduced"] == (falls.sum() >= 10)
 
 
+@pytest.mark.each(2)
 @pytest.mark.parametrize(("case", "sigma", "gamma", "lr"), [
     ("elongated", 4.0, 0.5, 3.0), ("round", 3.0, 1.0, 1.0),
 ])  # fmt: skip

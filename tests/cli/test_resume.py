@@ -16,7 +16,6 @@ from gabordiag.cli.main import run
 from gabordiag.dynamics.optimizers import OPTIMIZERS, SCHEDULES
 from gabordiag.runs.files import lock
 from gabordiag.runs.saved import list_runs, read_status
-from tests.thinned import thinned
 
 FILTER = ["--kernel-size", "9", "--wavelength", "5", "--sigma", "2", "--gamma", "1"]
 # A loss with state: it draws random numbers, and counts its own evaluations.
@@ -139,7 +138,8 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", thinned(RUNS, 3))
+@pytest.mark.each(15)
+@pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("share", [pytest.param(0.03, marks=pytest.mark.slow), 0.61])
 def test_resumed_run_is_the_uninterrupted_one(
     place: Path, whole: Any, name: str, share: float

@@ -16,7 +16,6 @@ import typer
 from gabordiag import choices
 from gabordiag.cli import commands
 from gabordiag.cli.commands import app
-from tests.thinned import thinned
 
 CALLS = """
 import sys
@@ -92,6 +91,7 @@ def completed(shell: str, words: str) -> set[str]:
     return set(out.split())
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_values_are_completed(shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -110,22 +110,20 @@ def test_values_are_completed(shell: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert {w: completed(shell, w) for w in asked} == {w: offered[w] for w in asked}
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize(
     ("words", "names"),
-    thinned(
-        [
-            ("sweep --over s", {"sigma"}),
-            ("optimize --log-scale w", {"wavelength"}),
-            ("check --wrt ", set(get_args(choices.ParameterName))),
-            ("sweep --normalize s", {"standardize"}),
-            ("sweep --padding c", {"circular"}),
-            ("sweep --dtype ", {"float64", "float32"}),
-            ("sweep --device c", {"cpu", "cuda"}),
-            ("sweep --figure-size ", {"screen", "column", "slide"}),
-            ("explore --optimizer ", {"sgd", "adam", "rmsprop"}),
-        ],
-        3,
-    ),
+    [
+        ("sweep --over s", {"sigma"}),
+        ("optimize --log-scale w", {"wavelength"}),
+        ("check --wrt ", set(get_args(choices.ParameterName))),
+        ("sweep --normalize s", {"standardize"}),
+        ("sweep --padding c", {"circular"}),
+        ("sweep --dtype ", {"float64", "float32"}),
+        ("sweep --device c", {"cpu", "cuda"}),
+        ("sweep --figure-size ", {"screen", "column", "slide"}),
+        ("explore --optimizer ", {"sgd", "adam", "rmsprop"}),
+    ],
 )
 def test_other_values_are_completed_too(words: str, names: set[str]) -> None:
     assert completed("bash", f"gabordiag {words}") == names
@@ -139,6 +137,7 @@ PANELS = {
 }  # fmt: skip
 
 
+@pytest.mark.each(4)
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("command", PANELS)
 def test_help_is_in_panels(command: str, width: int) -> None:

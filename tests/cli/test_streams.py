@@ -16,7 +16,6 @@ from gabordiag.cli.main import run
 from gabordiag.runs.formats import read_config
 from gabordiag.runs.saved import load_run, load_unfinished
 from gabordiag.wording import printable
-from tests.thinned import thinned
 
 NOISY = """
 import atexit
@@ -64,8 +63,9 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.each(5)
 @pytest.mark.slow
-@pytest.mark.parametrize("closed", thinned(["<&- >&- 2>&-", ">&-", "2>&-", "<&-", ">&- 2>&-"], 5))
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>&-", "<&-", ">&- 2>&-"])
 def test_closed_streams(closed: str) -> None:
     done = shell(f"{COMMAND} explain log.csv --out made {closed}")
     assert done.returncode == 0
@@ -75,8 +75,9 @@ def test_closed_streams(closed: str) -> None:
     assert Path("made/config.toml").read_text().startswith("# All settings")
 
 
+@pytest.mark.each(5)
 @pytest.mark.slow
-@pytest.mark.parametrize("width", thinned(["0", "00", "1", "x", ""], 5))
+@pytest.mark.parametrize("width", ["0", "00", "1", "x", ""])
 def test_odd_widths(width: str) -> None:
     done = shell(f"{COMMAND} explain log.csv --no-plots", COLUMNS=width)
     assert (done.returncode, done.stderr) == (0, "")

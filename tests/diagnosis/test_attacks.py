@@ -21,7 +21,6 @@ import gabordiag as gd
 from gabordiag.diagnosis.verdict import Diagnosis
 from tests.diagnosis.following import Plan, follow
 from tests.diagnosis.planting import Function, double_well_points
-from tests.thinned import thinned
 
 LEFT, BARRIER, RIGHT = double_well_points()
 HEALTHY = {"healthy"}
@@ -427,7 +426,8 @@ def _steps_said(words: str) -> int | None:
     return None if said is None else int(said[1])
 
 
-@pytest.mark.parametrize("attack", thinned(_params(), 2))
+@pytest.mark.each(10)
+@pytest.mark.parametrize("attack", _params())
 def test_verdict_is_true_and_its_advice_works(attack: Attack) -> None:
     found = gd.diagnose(attack.function, **attack.keywords)
     plan = attack.plan()

@@ -32,6 +32,7 @@ def made() -> BankReproduction:
     return gd.reproduce_bank(part(), 8, steps=250)
 
 
+@pytest.mark.slow
 def test_the_errors_are_those_of_the_responses_to_the_image() -> None:
     found = made()
     image = torch.tensor(part().pixels)[None, None]
@@ -60,6 +61,7 @@ def test_filters_that_do_not_arrive_have_a_cause_and_are_brought_home() -> None:
         assert filter_["arrived"] or filter_["why"]
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_python_gives(tmp_path: Path, capsys, monkeypatch) -> None:
     short = partial(gd.reproduce_bank, steps=250)
     monkeypatch.setattr("gabordiag.diagnosis.bank.reproduce_bank", short)

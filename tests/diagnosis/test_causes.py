@@ -18,7 +18,6 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.errors import InputError
 from gabordiag.results import Finding
 from tests.diagnosis.planting import bowl, cardinal_gabor, double_well_points
-from tests.thinned import thinned
 
 Function = Callable[[Tensor], Tensor]
 
@@ -31,20 +30,18 @@ def _finding(diagnosis: Diagnosis, cause: str) -> Finding:
     return next(finding for finding in diagnosis.findings if finding.cause == cause)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "low", "high", "end"),
-    thinned(
-        [
-            (lambda v: -(v**3) - v, -1.0, 2.0, 2.0),
-            (lambda v: v + 1, 0.0, 1.0, 0.0),
-            # A maximum at 1.1, so that the lower end is the left one.
-            (lambda v: -((v - 1.1) ** 2), 0.0, 2.0, 0.0),
-            # What no series follows: a bend, and a jump, whose differences are no derivative.
-            (lambda v: v + 0.9 * (v - 0.5).abs() + 1, 0.0, 1.0, 0.0),
-            (lambda v: v + 0.3 * (v > 0.5) + 1, 0.0, 1.0, 0.0),
-        ],
-        5,
-    ),
+    [
+        (lambda v: -(v**3) - v, -1.0, 2.0, 2.0),
+        (lambda v: v + 1, 0.0, 1.0, 0.0),
+        # A maximum at 1.1, so that the lower end is the left one.
+        (lambda v: -((v - 1.1) ** 2), 0.0, 2.0, 0.0),
+        # What no series follows: a bend, and a jump, whose differences are no derivative.
+        (lambda v: v + 0.9 * (v - 0.5).abs() + 1, 0.0, 1.0, 0.0),
+        (lambda v: v + 0.3 * (v > 0.5) + 1, 0.0, 1.0, 0.0),
+    ],
     ids=["cubic", "line", "hill", "bend", "jump"],
 )
 @pytest.mark.parametrize("target", [None, pytest.param(0.7, marks=pytest.mark.slow)])
@@ -67,6 +64,7 @@ def test_a_target_at_the_end_of_a_range_is_where_the_loss_is_lowest() -> None:
     assert _finding(found, "target_unreachable").role == "ruled_out"
 
 
+@pytest.mark.slow
 def test_without_a_target_the_lowest_minimum_is_the_goal() -> None:
     _, barrier, right = double_well_points()
     found = gd.diagnose(_double_well, range=(-2.0, 2.0), start=0.4, lr=0.05)
@@ -157,6 +155,7 @@ def test_rates_are_scanned_on_the_scale_of_the_loss() -> None:
     assert "start_in_basin" in {remedy.name for remedy in found.remedies if remedy.works}
 
 
+@pytest.mark.slow
 def test_a_log_is_diagnosed_like_the_run_it_came_from() -> None:
     # The loop is written out, on 2 (v - 1)^2, past its bound of 2 / L'' = 1/2.
     values = [0.2]

@@ -43,7 +43,6 @@ from tests.diagnosis.planting import (
     wave,
 )
 from tests.dynamics.independent import gabor_loss, kernel, stays_at, train
-from tests.thinned import thinned
 
 Thing = Line | Experiment
 LEFT, BARRIER, RIGHT = double_well_points()
@@ -351,7 +350,8 @@ def _diagnose(case: Case) -> tuple[Thing, Diagnosis]:
     return thing, diagnose_objective(_along(thing), case.settings, case.start)
 
 
-@pytest.mark.parametrize("case", thinned(_params(), 2))
+@pytest.mark.each(16)
+@pytest.mark.parametrize("case", _params())
 def test_planted_cause_is_named_and_its_first_remedy_works(case: Case) -> None:
     thing, diagnosis = _diagnose(case)
     plan = _plan(case, thing)
@@ -437,6 +437,7 @@ def test_opposite_rotation_is_the_mirrored_kernel() -> None:
     torch.testing.assert_close(mine, theirs.flip(0), rtol=0, atol=1e-14)
 
 
+@pytest.mark.each(5)
 @pytest.mark.parametrize(
     "case",
     [

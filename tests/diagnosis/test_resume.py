@@ -17,7 +17,6 @@ import gabordiag as gd
 from gabordiag.cli.main import run
 from gabordiag.dynamics import checkpoint
 from gabordiag.errors import InputError, UsageError
-from tests.thinned import thinned
 
 # Shuffled batches, dropout, batch normalisation, a counter that the model reads, draws from NumPy.
 TRAIN = """
@@ -71,7 +70,8 @@ def call(place: Path, *arguments: str, **environment: str) -> int:
     return subprocess.run(command, cwd=place, env=variables, check=False).returncode
 
 
-@pytest.mark.parametrize(("kill_at", "own"), thinned([(29, "1"), (13, "")], 2))
+@pytest.mark.slow
+@pytest.mark.parametrize(("kill_at", "own"), [(29, "1"), (13, "")])
 def test_a_killed_run_ends_with_the_same_numbers(tmp_path: Path, kill_at: int, own: str) -> None:
     start = ["--objective", "train.py:build", *SETTINGS]
     assert call(tmp_path, *start, "--out", "whole", OWN=own) == 0

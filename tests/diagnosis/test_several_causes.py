@@ -65,6 +65,7 @@ def test_a_rate_that_no_basin_holds_makes_another_start_no_cure() -> None:
     assert found.advice == ""
 
 
+@pytest.mark.slow
 def test_where_no_tried_rate_arrives_all_are_listed(
     caught: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +108,7 @@ def _sines(v: Tensor) -> Tensor:
     return torch.sin(v[0]) * torch.sin(v[1])
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_at_a_saddle_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdict, "REMEDIES", (leave_saddle,))
     monkeypatch.setattr(evidence, "SCANNED_RATES", (0.01, 0.1))
@@ -143,6 +145,7 @@ def _valley(v: Tensor) -> Tensor:
     return 0.5 * v[0] ** 2 + 0.01 * v[1] ** 2
 
 
+@pytest.mark.slow
 def test_a_run_that_more_steps_bring_to_the_goal_is_too_small_a_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -162,6 +165,7 @@ def test_a_run_that_more_steps_bring_to_the_goal_is_too_small_a_step(
     assert not no_working_lr(facts).present
 
 
+@pytest.mark.slow
 def test_a_run_that_only_comes_nearer_is_still_on_its_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -191,6 +191,7 @@ def test_a_flat_start_is_named_and_one_beside_it_arrives() -> None:
     assert beside["start"]["a"] == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_a_rate_beyond_the_bound_is_named_with_it() -> None:
     found = diagnosed(Plane(bowl), lr=0.6)
     assert found.verdict == "step_too_large"
@@ -205,6 +206,7 @@ def test_a_rate_beyond_the_bound_is_named_with_it() -> None:
     assert (apart <= 0.04).all()
 
 
+@pytest.mark.slow
 def test_ratios_of_own_rates_are_kept() -> None:
     found = diagnosed(Plane(bowl), steps=200, own={"a": 0.6, "b": 1.2})
     rates = finding(found, "step_too_large").evidence["counterfactual"]["lr"]
@@ -213,6 +215,7 @@ def test_ratios_of_own_rates_are_kept() -> None:
     assert f"--lr a={rates['a']:g} --lr b={rates['b']:g}" in found.headline
 
 
+@pytest.mark.slow
 def test_own_rates_are_half_of_one_over_the_curvatures() -> None:
     found = diagnosed(Plane(bowl), lr=0.6, cures=(own_rates,))
     own = next(remedy for remedy in found.remedies if remedy.name == "own_rates")
@@ -229,6 +232,7 @@ def test_too_small_a_rate_is_named() -> None:
     assert 0.5 * (1 - rate) ** 90 <= 0.04
 
 
+@pytest.mark.slow
 def test_another_minimum_is_named() -> None:
     found = diagnosed(Plane(well, (-0.8, 0.5), (RIGHT, 1.0)), lr=0.05)
     assert found.verdict == "wrong_basin"
@@ -239,6 +243,7 @@ def test_another_minimum_is_named() -> None:
     assert 0 < advised["a"] < RIGHT
 
 
+@pytest.mark.slow
 def test_a_kink_makes_the_run_bounce_and_its_square_settles() -> None:
     found = diagnosed(Plane(lambda a, b: (a - 1) ** 2 + 4 * (b - 1) ** 2, root=True), lr=0.15)
     assert found.verdict == "kink"
@@ -276,6 +281,7 @@ def test_some_targets_are_not_enough() -> None:
         diagnosed(Plane(bowl, target=(1.0, None)))
 
 
+@pytest.mark.slow
 def test_without_a_target_the_lowest_minimum_is_the_goal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdict, "try_remedies", lambda *_: ())
     monkeypatch.setattr(evidence, "SCANNED_RATES", (0.01, 0.1))
@@ -296,6 +302,7 @@ def test_without_a_target_the_lowest_minimum_is_the_goal(monkeypatch: pytest.Mon
     assert astray.run.outcome == "local_minimum"
 
 
+@pytest.mark.slow
 def test_the_report_is_finite_where_the_run_is_not() -> None:
     found = diagnosed(Plane(bowl), lr=1e30)
     assert found.verdict == "step_too_large"

@@ -190,6 +190,7 @@ def test_lines_of_code_that_torch_cannot_batch() -> None:
     assert not result.elements[0].line_final.is_flat
 
 
+@pytest.mark.slow
 def test_a_lower_minimum_is_named_and_the_remedy_frees_the_filter() -> None:
     result = found()
     verdicts = [element.verdict for element in result.elements]

@@ -18,7 +18,6 @@ from gabordiag.landscape.sweep import Sweep, sweep_objective
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import ShortcutObjective, along
 from gabordiag.results import Finding
-from tests.thinned import thinned
 
 Diagnose = Callable[..., Diagnosis]
 ROUND = {"sigma": 3.0, "gamma": 1.0}
@@ -69,6 +68,7 @@ def _causes(diagnosis: Diagnosis, role: str) -> set[str]:
     return {finding.cause for finding in diagnosis.findings if finding.role == role}
 
 
+@pytest.mark.slow
 def test_question_has_no_working_learning_rate(question: Diagnosis) -> None:
     assert question.verdict == "no_working_lr"
     assert not question.is_healthy
@@ -119,6 +119,7 @@ def test_question_jumps_are_told_with_their_numbers(question: Diagnosis) -> None
     assert jump.left_basin
 
 
+@pytest.mark.each(8)
 @pytest.mark.parametrize(
     ("how", "bound"),
     [
@@ -129,7 +130,7 @@ def test_question_jumps_are_told_with_their_numbers(question: Diagnosis) -> None
         ({"optimizer": "adam", "lr": 10.0}, []),
     ],
 )
-@pytest.mark.parametrize("loss", thinned(["mse", "rmse"], 2))
+@pytest.mark.parametrize("loss", ["mse", "rmse"])
 def test_the_bound_in_a_jumps_story_is_the_optimizers_own(
     round_filter: tuple[ShortcutObjective, Sweep], loss: str, how: dict[str, Any], bound: list[str]
 ) -> None:
@@ -207,6 +208,7 @@ def test_round_filter_with_a_tiny_rate_is_still_on_its_way(round_mse: Diagnose) 
     assert diagnosis.run.outcome == "unfinished"
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("turns", [1, -1, 4])
 def test_another_copy_of_the_target_is_no_failure(round_mse: Diagnose, turns: int) -> None:
     diagnosis = round_mse(0.1, start=math.pi / 4 + turns * math.pi)

@@ -61,6 +61,7 @@ PLAIN = [
 ]
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("direct", [False, True], ids=["shortcut", "direct"])
 @pytest.mark.parametrize("loss", ["mse", "rmse"])
 @pytest.mark.parametrize(("name", "more", "options"), PLAIN, ids=["sgd", "momentum", "adam"])
@@ -181,6 +182,7 @@ def _bowl() -> Line:
     return interval(lambda v: 2 * (v - 1) ** 2, -1.0, 3.0, target=1.0)
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_runs_as_torch_runs_it(name: str) -> None:
     # Looked up in torch by its name, at its own default options but for the rate.

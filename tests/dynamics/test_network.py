@@ -104,6 +104,7 @@ def plain_path(training: gd.Training, lr: float, steps: int) -> torch.Tensor:
     return torch.stack(path)
 
 
+@pytest.mark.each(6)
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("plane", ["random", "pca", "gradient"])
 def test_the_grid_is_that_of_a_plain_loop(plane: str, dtype: torch.dtype, within: float) -> None:
@@ -241,6 +242,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, float, int]] = {
 }
 
 
+@pytest.mark.each(5)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_sentence_agrees_with_a_direct_measurement(name: str) -> None:
     model, plane, lr, steps = NETWORKS[name]
@@ -406,6 +408,7 @@ def everything(training: gd.Training) -> list[object]:
     return [state, [m.training for m in training.model.modules()], torch.get_rng_state()]
 
 
+@pytest.mark.slow
 def test_nothing_is_touched_and_a_seed_gives_one_picture() -> None:
     training = made(Normed)
     training.model.drop.eval()
@@ -420,6 +423,7 @@ def test_nothing_is_touched_and_a_seed_gives_one_picture() -> None:
     assert (found.loss != other.loss).any()
 
 
+@pytest.mark.slow
 def test_an_interrupted_plane_goes_on(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(checkpoint, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_PART", 1e9)
@@ -501,6 +505,7 @@ def build():
 """
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text(TRAIN)

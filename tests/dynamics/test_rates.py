@@ -65,6 +65,7 @@ def true_window(losses: np.ndarray, goal: float) -> tuple[float, float]:
     return works[0], works[-1]
 
 
+@pytest.mark.each(9)
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("curvatures", [[1.0], [40.0], [2.0, 0.3]])
 def test_the_window_of_a_quadratic(curvatures: list[float], momentum: float) -> None:
@@ -99,6 +100,7 @@ def test_every_ending_is_that_of_the_formula() -> None:
         assert len(trial["losses"]) == (2 if reached else 1)
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("short", [0.999, 1.2, 3.0])
 def test_none_works_only_where_a_scan_finds_none(short: float) -> None:
     # A slow and a fast weight: the slow one needs a rate at which the fast one diverges.
@@ -126,6 +128,7 @@ def test_none_works_only_where_a_scan_finds_none(short: float) -> None:
         assert found.to_dict()["best_loss"] <= 1.3 * lowest
 
 
+@pytest.mark.slow
 def test_groups_get_windows_of_their_own() -> None:
     curvatures, steps = [1.0, 30.0], 60
     goal = 0.02 * sum(curvatures) / 2
@@ -230,6 +233,7 @@ def state_of(training: gd.Training) -> list[Any]:
     return [state, [m.training for m in model.modules()], torch.get_rng_state()]
 
 
+@pytest.mark.slow
 def test_nothing_is_touched_and_a_seed_gives_one_answer() -> None:
     training = noisy()
     training.model[3].eval()
@@ -259,6 +263,7 @@ def test_code_that_fails_at_large_rates_only() -> None:
         gd.rates(always)
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("stop", [2, 7, 20])
 def test_an_interrupted_search_goes_on(stop: int, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(checkpoint, "SAVE_SECONDS", 0.0)
@@ -401,6 +406,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*CALL, "--param", "2", "--out", "made"]) == 0
     out, err = capsys.readouterr()

@@ -30,7 +30,6 @@ from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
 from tests.diagnosis.planting import bowl
 from tests.objective.plain_images import SMALL, mean_loss, plain_loop
-from tests.thinned import thinned
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,8 @@ def grained(texture):
     return images
 
 
-@pytest.mark.parametrize("loss", thinned(["rmse", "mse", "cosine"], 3))
+@pytest.mark.each(3)
+@pytest.mark.parametrize("loss", ["rmse", "mse", "cosine"])
 @pytest.mark.parametrize("direct", [False, True])
 def test_a_run_is_the_training_loop(pictures, loss, direct):
     experiment = Experiment(images=pictures, loss=loss, theta0=0.2, seed=4, **SMALL)
@@ -79,6 +79,7 @@ def test_a_run_is_the_training_loop(pictures, loss, direct):
     np.testing.assert_array_equal(free.trajectory.full_losses, free.trajectory.losses)
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize(
     ("loss", "direct", "log_scale"),
     [("mse", False, ["sigma"]), ("rmse", True, []), ("cosine", False, [])],
@@ -218,12 +219,14 @@ class TestWhatIsSaid:
         assert batch["noise_at_minimum"]["value"] == other.value
         assert "Neither with this noise nor without it" in batch["explanation"]
 
+    @pytest.mark.slow
     def test_the_spread_is_near_its_prediction(self, hovering):
         """Independent draws are an upper bound: an epoch of 8 steps cancels part of the noise."""
         _, result = hovering
         batch = result.runs[0].to_dict()["batch"]
         assert 0.1 < batch["spread"] / batch["predicted_spread"] < 1.3
 
+    @pytest.mark.slow
     def test_noise_vanishes_at_the_target(self, grained):
         experiment = Experiment(images=grained, loss="mse", theta0=0.7, **SMALL)
         noisy, _ = gd.optimize(experiment, lr=1e-3, steps=400, batch_size=5).runs

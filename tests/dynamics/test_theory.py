@@ -61,6 +61,7 @@ def _settles(make: Any, *, gradient_size: float | None = None) -> bool:
     return max(largest) < 1e-6
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize(
     "settings",
     [{}, {"momentum": 0.5}, {"momentum": 0.9}, NESTEROV, {"momentum": 0.3, "nesterov": True}],
@@ -78,6 +79,7 @@ def test_gradient_descent_is_stable_just_below_the_bound_and_not_above(
     assert limit == pytest.approx(found.bound * CURVATURE, rel=1e-12)
 
 
+@pytest.mark.each(4)
 @pytest.mark.parametrize("name", ADAM_FAMILY)
 def test_adams_preconditioned_bound_is_exact_where_its_divisor_is_fixed(name: str) -> None:
     """The divisor is the gradient at the edge of the tolerance, curvature x tolerance."""

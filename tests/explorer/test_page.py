@@ -154,6 +154,7 @@ def assert_same_runs(browser: Browser, cases: list[tuple[dict[str, Any], Any, An
 # --- runs -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("loss", ["rmse", pytest.param("mse", marks=pytest.mark.slow)])
 def test_runs_equal_a_torch_loop_on_conv2d(browser, pages, loss):
@@ -195,6 +196,7 @@ def test_runs_equal_gabordiags(browser, pages, name):
     assert_same_runs(browser, cases)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_at_the_very_zero_of_rmse_the_page_says_nan_as_torch_does(browser, pages):
     show(browser, pages("default"))
@@ -766,6 +768,7 @@ def test_any_other_name_is_a_run_folder_from_which_report_makes_the_page_again(h
     assert embedded((here / "run" / "page.html").read_text(encoding="utf-8")) == first
 
 
+@pytest.mark.slow
 def test_own_objectives_have_a_page_without_pictures(here):
     (here / "mine.py").write_text("def loss(value):\n    return (value - 0.3) ** 2 + value**4\n")
     arguments = ["--objective", "mine.py:loss", "--range=-1:1", "--start", "0.8"]
@@ -786,6 +789,7 @@ def test_without_bokeh_it_says_what_to_install(here, capsys, monkeypatch):
     assert [entry.name for entry in here.iterdir()] == ["small.npy"]
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize(
     "wrong",
     [["--optimizer", "lbfgs"], ["--optimizer", "rmsprop", "--momentum", "0.5"], ["--lr", "0"]],

@@ -34,6 +34,7 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
     opened.close()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_place_says_its_loss(plane: NetworkPlane, browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "plane.html").write_bytes(page_files("sweep", plane.view())["plane.html"])

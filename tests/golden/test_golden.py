@@ -11,7 +11,6 @@ import pytest
 from tests.golden.calls import CALLS, SLOW, write_inputs
 from tests.golden.comparing import mismatches
 from tests.golden.record import DATA, produced
-from tests.thinned import thinned
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,8 @@ def _parameters() -> list[object]:
     return [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CALLS]
 
 
-@pytest.mark.parametrize("name", thinned(_parameters(), 2))
+@pytest.mark.each(2)
+@pytest.mark.parametrize("name", _parameters())
 def test_numbers_are_those_recorded(
     name: str, inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ def _experiment(loss: str, start: float) -> Any:
     return gd.Experiment(image=texture(40, 34), loss=loss, theta0=math.radians(start), **BASE)
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize(("loss", "lr", "steps", "start"), RUNS)
 def test_a_run_is_the_same(loss: str, lr: float, steps: int, start: float) -> None:
     optimize: Any = gd.optimize

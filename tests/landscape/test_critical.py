@@ -133,6 +133,7 @@ class TestHopper:
         kinds = [point.kind for point in landscape.points]
         assert kinds == ["minimum", "maximum"] * 14
 
+    @pytest.mark.each(4)
     @pytest.mark.parametrize(
         "setting",
         [

@@ -111,6 +111,7 @@ def check(seed: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_certified_lists_of_structured_images():
     # Most are certified; what is not claims nothing.
     assert sum(check(seed) for seed in range(12)) >= 6

@@ -125,6 +125,7 @@ def test_of_a_flat_loss_nothing_is_claimed(loss):
     assert landscape.points == ()
 
 
+@pytest.mark.slow
 def test_a_run_beside_which_the_loss_jumps_lower_is_not_healthy():
     found = gd.diagnose(jump, range=(0.0, 2.0), start=0.0, lr=0.1)
     assert found.verdict == "target_unreachable"

@@ -100,6 +100,7 @@ def small() -> Experiment:
     return Experiment(image=image, kernel_size=9, sigma=2.0, wavelength=5.0, gamma=1.0, theta0=-1.0)
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("loss", ["rmse", "mse", "cosine"])
 @pytest.mark.parametrize("other", ["wavelength", "sigma", "gamma", "psi"])
 def test_a_row_is_the_sweep_of_one_parameter(other, loss):

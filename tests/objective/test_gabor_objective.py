@@ -67,6 +67,7 @@ def by_reference(experiment: Experiment, names: tuple[str, ...], point: np.ndarr
     return [reference.LOSSES[experiment.loss](output, target), *slopes]
 
 
+@pytest.mark.each(4)
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("names", PAIRS, ids="-".join)
@@ -82,6 +83,7 @@ def test_every_pair_is_that_of_scalar_loops(names, loss, padding):
         assert (np.abs(ours - expected) <= 1e-10 * largest).all()
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("names", [*PAIRS, PARAMETER_NAMES], ids="-".join)

@@ -118,6 +118,7 @@ class TestStrips:
         expected = torch.stack([correlate_by_definition(padded, k) for k in self.kernels])
         torch.testing.assert_close(correlate(padded, self.kernels), expected, rtol=0, atol=1e-13)
 
+    @pytest.mark.each(3)
     @paddings
     @pytest.mark.parametrize("with_extra", [False, True])
     def test_same_gram(self, strip_bytes, way, padding, with_extra):

@@ -641,6 +641,7 @@ def random_states() -> list[object]:
 
 
 class TestNothingIsTouched:
+    @pytest.mark.each(3)
     @pytest.mark.parametrize("make", MODULES, ids=[make.__name__ for make in MODULES])
     def test_after_everything_that_is_done_with_it(self, image, make):
         module = make()

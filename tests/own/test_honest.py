@@ -531,6 +531,7 @@ def test_a_cut_graph_is_mended_at_its_line(loss: Callable[[Tensor], Tensor], wor
 # What a remedy presupposes, and whether it is complete.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", siblings([-0.9, -1.2, -1.4, -0.7]))
 def test_what_needs_the_target_is_not_the_headline(start: float) -> None:
     found = gd.diagnose(

@@ -137,6 +137,7 @@ def test_a_step_of_many_turns_goes_its_remainder() -> None:
             assert abs(after.value - before.value) < PERIOD
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize(
     ("lr", "steps"), [(6.0, 3000), (0.01, 3000), (1e-4, 50), (1.4, 500), (0.1, 1), (60.0, 500)]
 )
@@ -335,6 +336,7 @@ def test_nothing_is_cut_off(stage: Stage) -> None:
         assert extent.y1 <= height
 
 
+@pytest.mark.slow
 def test_without_ffmpeg_there_is_no_mp4(monkeypatch: pytest.MonkeyPatch, gif: bytes) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert film.to_mp4(gif) is None

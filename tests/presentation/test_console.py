@@ -152,6 +152,7 @@ def test_other_letters_are_replaced_not_fatal() -> None:
     assert to_encodable(unicode, "θ = 3°") == "θ = 3°"
 
 
+@pytest.mark.slow
 def test_the_program_runs_where_stdout_is_ascii(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -217,6 +217,7 @@ def test_every_figure_is_looked_at(drawn: dict[str, Figure]) -> None:
     assert set(NAMES) == set(drawn)
 
 
+@pytest.mark.each(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_cut_off(drawn: dict[str, Figure], name: str) -> None:
     figure = drawn[name]
@@ -233,6 +234,7 @@ def test_angles_are_shown_in_degrees(drawn: dict[str, Figure], name: str) -> Non
     assert "theta [degrees]" in words_in(drawn[name])
 
 
+@pytest.mark.each(3)
 @pytest.mark.parametrize("fmt", ["png", "svg", "pdf"])
 def test_two_renderings_are_the_same_bytes(drawn: dict[str, Figure], fmt: str) -> None:
     content = render(drawn["broken"], fmt)
@@ -274,6 +276,7 @@ PANELS_OF = {
 }
 
 
+@pytest.mark.each(8)
 @pytest.mark.parametrize(
     ("stem", "panel"), [(stem, panel) for stem, names in PANELS_OF.items() for panel in names]
 )
@@ -473,6 +476,7 @@ def test_the_mismatch_is_relative_and_positive(kinked: Sweep, drawn: Any) -> Non
     assert (shown[kept] > 0).all()
 
 
+@pytest.mark.slow
 def test_ones_own_loss_has_no_closed_form_and_ripples_are_not_compared() -> None:
     # Differences across a ripple of 0.02 at this step differ by far more than the check says.
     sweep = gd.sweep(lambda v: (v - 1) ** 2 + torch.cos(3e4 * v) / 50, range=(-1.0, 3.0))

@@ -66,6 +66,7 @@ KINDS = (
 # --- _repr_html_ ----------------------------------------------------------------------------------
 
 
+@pytest.mark.each(8)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_notebook_shows_one_picture_and_some_words(kind: str) -> None:
     html = made()[kind]._repr_html_()
@@ -265,6 +266,7 @@ def texts_of(ax: Axes) -> list[Text]:
 MAPS = ("surface", "basins", "plane")
 
 
+@pytest.mark.each(4)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("style", "least"), [("dark_background", 4.5), ("Solarize_Light2", 2.5)])
 def test_a_drawing_is_readable_in_every_style(kind: str, style: str, least: float) -> None:

@@ -40,7 +40,6 @@ from gabordiag.presentation.report import ReportOptions, command_line, make_file
 from gabordiag.results import View
 from gabordiag.runs.saved import load_run
 from tests.presentation.test_figures import Valleys, descend, drawings_of, sgd, words_in
-from tests.thinned import thinned
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -130,6 +129,7 @@ def test_the_page_is_whole_and_needs_nothing_else(files: dict[str, bytes]) -> No
     assert any(meta.get("name") == "viewport" for meta in parsed.all("meta"))
 
 
+@pytest.mark.slow
 def test_the_pictures_are_inside_in_the_order_of_the_text(files: dict[str, bytes]) -> None:
     parsed = Page(files["report.html"].decode("utf-8"))
     pictures = parsed.all("img")
@@ -304,7 +304,8 @@ CALLS = (
 )
 
 
-@pytest.mark.parametrize("call", thinned([pytest.param(call, id=call[0]) for call in CALLS], 5))
+@pytest.mark.each(5)
+@pytest.mark.parametrize("call", [pytest.param(call, id=call[0]) for call in CALLS])
 def test_the_reports_command_line_repeats_the_run(small: list[str], call: list[str]) -> None:
     options = ["--quiet", "--no-plots"]
     assert run([*call, *small, *options, "--out=one"]) == 0
@@ -321,11 +322,10 @@ def test_the_reports_command_line_repeats_the_run(small: list[str], call: list[s
 LONG = ("diagnose", "basins", "bifurcate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
-    thinned(
-        [pytest.param(c, id=c[0], marks=[pytest.mark.slow] * (c[0] in LONG)) for c in CALLS], 2
-    ),
+    [pytest.param(c, id=c[0], marks=[pytest.mark.slow] * (c[0] in LONG)) for c in CALLS],
 )
 def test_the_report_from_the_folder_is_the_runs(small: list[str], call: list[str]) -> None:
     assert run([*call, *small, "--quiet", "--out=one"]) == 0
@@ -436,7 +436,8 @@ def test_every_size_is_measured() -> None:
     assert set(INCHES) == set(SHEETS)
 
 
-@pytest.mark.parametrize(("size", "inches"), thinned(INCHES.items(), 3))
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "inches"), INCHES.items())
 def test_every_size_has_its_inches(draw: Draw, size: str, inches: float) -> None:
     made = draw(size, ("png", "svg", "pdf"))
     with Image.open(io.BytesIO(made["optimize.png"])) as picture:
@@ -459,6 +460,7 @@ def test_every_size_has_its_inches(draw: Draw, size: str, inches: float) -> None
     assert draw(size, ("pdf",))["optimize.pdf"] == pdf
 
 
+@pytest.mark.slow
 def test_a_report_with_pdfs_shows_pictures_and_links_the_files(view: View) -> None:
     made, _ = make_files("optimize", view, {}, ReportOptions(formats=("pdf",)))
     assert set(made) == {"optimize.pdf", "report.md", "report.html"}

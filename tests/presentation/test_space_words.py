@@ -30,7 +30,6 @@ from gabordiag.presentation.page import to_fragment
 from gabordiag.results import View
 from gabordiag.runs.saved import load_run
 from tests.presentation.test_figures import drawings_of, restore
-from tests.thinned import thinned
 
 LEARNED = ("theta", "sigma", "psi")
 
@@ -269,8 +268,9 @@ class TestPlane:
 
 
 class TestReports:
+    @pytest.mark.each(6)
     @pytest.mark.parametrize(("command", "stem"), [("optimize", "pairs"), ("basins", "plane")])
-    @pytest.mark.parametrize("size", thinned(SHEETS, 3))
+    @pytest.mark.parametrize("size", SHEETS)
     def test_the_picture_has_its_place(
         self, command: str, stem: str, size: str, runs: Optimization, plane: PlaneBasins
     ) -> None:
@@ -284,20 +284,18 @@ class TestReports:
         assert Picture(stem) in registry.blocks_of(command, view)
         assert f"{stem}.png" in files["report.md"].decode()
 
+    @pytest.mark.each(3)
     @pytest.mark.parametrize(
         ("command", "options", "stem"),
-        thinned(
-            [
-                ("basins", ["--starts", "theta,sigma:5"], "plane"),
-                (
-                    "optimize",
-                    ["--learn", "theta", "--learn", "sigma", "--log-scale", "sigma"],
-                    "pairs",
-                ),
-                ("diagnose", ["--learn", "theta", "--learn", "sigma"], "pairs"),
-            ],
-            3,
-        ),
+        [
+            ("basins", ["--starts", "theta,sigma:5"], "plane"),
+            (
+                "optimize",
+                ["--learn", "theta", "--learn", "sigma", "--log-scale", "sigma"],
+                "pairs",
+            ),
+            ("diagnose", ["--learn", "theta", "--learn", "sigma"], "pairs"),
+        ],
     )
     def test_a_run_folder_says_what_was_said(
         self,

@@ -74,6 +74,7 @@ def test_small_two_cycle_is_named() -> None:
     assert (found.outcome, found.period) == ("cycle", 2)
 
 
+@pytest.mark.each(5)
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("noise", [0.02, 0.1, 0.3])
 def test_decreasing_noisy_loss_raises_no_alarm(noise: float, seed: int) -> None:

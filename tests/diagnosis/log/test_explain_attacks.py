@@ -211,6 +211,7 @@ ATTACKS = [
 ]  # fmt: skip
 
 
+@pytest.mark.each(4)
 @pytest.mark.parametrize(
     "attack", [pytest.param(a, id=f"{a.name}: {min(a.verdicts)}") for a in ATTACKS]
 )

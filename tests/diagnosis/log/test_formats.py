@@ -18,7 +18,6 @@ import pytest
 import gabordiag as gd
 from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.errors import InputError
-from tests.thinned import thinned
 
 # x -> 1 - 2.4 of it at every step on (x - 1)^2 / 2: sin keeps it bounded; lr L'' = 2.4 at 0.
 ROWS: list[dict[str, float]] = []
@@ -126,8 +125,9 @@ def test_the_same_run_in_every_form(tmp_path: Path, form: str, encoding: str) ->
     assert log.gradients is None
 
 
+@pytest.mark.each(4)
 @pytest.mark.slow
-@pytest.mark.parametrize("form", thinned(["csv", "hugging face", "mlflow csv", "lightning"], 4))
+@pytest.mark.parametrize("form", ["csv", "hugging face", "mlflow csv", "lightning"])
 def test_standard_input(tmp_path: Path, form: str) -> None:
     call = [sys.executable, "-m", "gabordiag", "explain", "-", "--json", "--period", "pi",
             "--out", str(tmp_path / "run")]  # fmt: skip
@@ -208,6 +208,7 @@ CURVES: dict[str, tuple[np.ndarray, set[str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.each(5)
 @pytest.mark.parametrize("name", CURVES)
 def test_a_loss_alone(name: str) -> None:
     losses, right = CURVES[name]

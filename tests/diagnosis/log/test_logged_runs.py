@@ -23,7 +23,6 @@ from gabordiag.dynamics.run import Run, run
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import Landscape
 from gabordiag.own.custom import own_objective
-from tests.thinned import thinned
 
 T = math.pi / 4
 # Of the functions without a period.
@@ -112,7 +111,8 @@ def test_a_log_of_one_parameter_ends_as_its_run(seed: int, count: int) -> None:
 IMAGE = np.random.default_rng(5).random((24, 24))
 
 
-@pytest.mark.parametrize("loss", thinned(["rmse", "mse", "cosine"], 3))
+@pytest.mark.each(6)
+@pytest.mark.parametrize("loss", ["rmse", "mse", "cosine"])
 @pytest.mark.parametrize(
     ("gamma", "count"), [(0.5, 2), (1.0, 2), *(pytest.param(g, 60, marks=pytest.mark.slow)
                                               for g in (0.5, 1.0))]
@@ -137,6 +137,7 @@ def saddle(v: Tensor) -> Tensor:
     return torch.sin(v[0]) * torch.sin(v[1]) + 0.1 * (v[0] - 1) ** 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [4, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_log_of_several_parameters_ends_as_its_run(count: int) -> None:
     random = np.random.default_rng(3)
