@@ -84,7 +84,7 @@ def descend(
 class _Past:
     """The last states of runs whose next step depends on their values alone.
 
-    Values that come back to the bit, at rest in a minimum or on a cycle, come back for ever.
+    Values that come back to the bit, at rest in a minimum or on a cycle, come back without end.
     """
 
     def __init__(self) -> None:
