@@ -293,8 +293,9 @@ def flat_start(facts: Facts) -> Finding:
         text = f"the gradient at the start is {share:.2g} of the steepest"
         return _absent("flat_start", text, evidence)
     nudges = np.diag(NUDGE * space.tolerance)
-    beside = facts.start + np.concatenate([nudges, -nudges])
-    trial = first_reached(facts.bench.confirmed(facts.settings, start) for start in beside)
+    trial = first_reached(
+        facts.bench.trials(facts.settings, facts.start + np.concatenate([nudges, -nudges]))
+    )
     text = (
         f"at the start {space.show(facts.start)} the gradient is {_numbers(facts, slopes, '.2g')}, "
         f"{share:.1g} of the steepest: a maximum, an inflection or a plateau, which a descent "
@@ -468,8 +469,7 @@ def wrong_basin(facts: Facts) -> Finding:
     evidence, text = astray
     trial, advice = None, ""
     if facts.starts_inside:
-        starts = facts.starts_inside
-        trial = first_reached(facts.bench.confirmed(facts.settings, start) for start in starts)
+        trial = first_reached(facts.bench.trials(facts.settings, np.stack(facts.starts_inside)))
         advice = f"Start at {facts.space.show(trial.start)}: {facts.options(trial.start)}."
         if facts.target_basin is not None:
             inside = f"inside {facts.goal_name}'s basin{_span(facts, facts.target_basin)}"

@@ -34,10 +34,15 @@
       return this.run(start, lr, steps).outcome === "reached";
     }
 
-    // Whether runs from a start and from a hair beside it reach the target; otherwise arriving was luck.
-    confirmed(start, lr, steps) {
+    // How many of three runs reach the target, from a start and a hair beside it.
+    arriving(start, lr, steps) {
       const nudge = 1e-6 * this.landscape.tolerance;
-      return [start, start + nudge, start - nudge].every((value) => this.reaches(value, lr, steps));
+      return [start, start + nudge, start - nudge].filter((value) => this.reaches(value, lr, steps)).length;
+    }
+
+    // Whether all three do; otherwise arriving was luck.
+    confirmed(start, lr, steps) {
+      return this.arriving(start, lr, steps) === 3;
     }
 
     // Whether a run left the basin of the point that holds its start.
