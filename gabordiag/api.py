@@ -899,7 +899,8 @@ def atlas(
     if announce is not None:
         plan = make_plan(store, workers, scheduler)
         announce(plan.words())
-    compute(store, workers=workers or default_workers(), scheduler=scheduler, progress=progress)
+    workers = default_workers() if workers is None else workers
+    compute(store, workers=workers, scheduler=scheduler, progress=progress)
     return Atlas(store.columns(), store.grid.settings(), asked, plan)
 
 

@@ -87,14 +87,14 @@ def make_plan(store: Store, workers: int | None, scheduler: str | None = None) -
     computed for it. A cluster's cores are taken to be as quick as this machine's.
     """
     cores = default_workers()
-    if scheduler is not None:
-        with _client(1, scheduler) as client:
-            workers = cores = max(1, sum(client.nthreads().values()))
-    workers = cores if workers is None else workers
     grid, seconds = store.grid, 0.0
     blocks = [(images, list(store.open_tasks(images))) for images in grid.image_blocks()]
     tasks = sum(len(open_tasks) for _, open_tasks in blocks)
     left = sum(len(images) * len(o) for images, o in blocks) * len(grid.axes["loss"])
+    if tasks and scheduler is not None:
+        with _client(1, scheduler) as client:
+            workers = cores = max(1, sum(client.nthreads().values()))
+    workers = cores if workers is None else workers
     if tasks:
         images, open_tasks = max(blocks, key=lambda block: len(block[0]) * bool(block[1]))
         started = time.perf_counter()

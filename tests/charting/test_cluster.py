@@ -188,6 +188,13 @@ def test_a_worker_stays_on_one_thread() -> None:
         assert thread.submit(torch.get_num_threads).result() == 1
 
 
+def test_what_is_done_needs_no_cluster(tmp_path: Path) -> None:
+    how: dict[str, Any] = {**AXES, **SIZES, "out": tmp_path / "a.zarr"}
+    made = gd.atlas(EXPERIMENT, **how)
+    gone = gd.atlas(EXPERIMENT, **how, scheduler="tcp://127.0.0.1:9", announce=lambda text: None)
+    _require_equal(gone.columns, made)
+
+
 def test_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_ALONE", 0.5)
     alone = {"n_workers": 0, "processes": False, "dashboard_address": ":0"}
