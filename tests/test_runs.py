@@ -506,3 +506,10 @@ def test_a_thousand_runs_of_one_second_are_enough(
     monkeypatch.setattr(Path, "mkdir", taken)
     with pytest.raises(OutputError, match="a thousand runs of this second"):
         RunFolder.create(None, "sweep", {})
+
+
+def test_names_that_are_no_text_are_written_as_their_bytes() -> None:
+    # What stands for the byte 0x80 of a name that is not UTF-8, above numbers as above words.
+    for value in (1.0, "word", [1.0, [2.0]]):
+        text = to_json({"n\udc80": value})
+        assert json.loads(text.encode("utf-8")) == {"n\\udc80": value}

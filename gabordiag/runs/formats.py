@@ -33,7 +33,7 @@ _RAW_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 def clean(value: Any) -> Any:
     """Returns the value as JSON takes it: NumPy unpacked, NaN and infinity as None."""
     if isinstance(value, Mapping):
-        return {str(key): clean(item) for key, item in value.items()}
+        return {clean(str(key)): clean(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
         return clean(value.tolist())
     if isinstance(value, (list, tuple)):
@@ -65,8 +65,8 @@ def _indented(value: Any, encode: Callable[[Any], str], line: str) -> str:
     kinds = set(map(type, inner))
     if not any(issubclass(kind, (Mapping, list, tuple)) for kind in kinds):
         with contextlib.suppress(TypeError, ValueError):
-            # Long lists of numbers need nothing else.
-            if kinds <= _NUMBERS:
+            # Numbers need nothing else, nor do names that are ASCII.
+            if kinds <= _NUMBERS and (not isinstance(value, dict) or "".join(value).isascii()):
                 return encode(value)
         return encode(clean(value))
     deeper = line + "  "
