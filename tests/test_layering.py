@@ -170,7 +170,6 @@ def all_imports() -> dict[str, set[str]]:
     return loaded
 
 
-@pytest.mark.slow
 def test_no_modules_import_each_other():
     assert in_circles(all_imports()) == []
 
