@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -116,6 +116,7 @@ def _terms(
     gamma: Scalar,
     kernel_size: int,
     dtype: torch.dtype | None,
+    rows: int | None = None,
 ) -> _Terms:
     given = (theta, wavelength, sigma, psi, gamma)
     tensors = [value for value in given if isinstance(value, Tensor)]
@@ -131,7 +132,7 @@ def _terms(
     half = validate_kernel_size(kernel_size) // 2
     # arange itself has no complex type.
     grid = torch.arange(-half, half + 1, device=device).to(dtype)
-    x, y = grid[None, :], grid[:, None]
+    x, y = grid[None, :], grid[:rows, None]
     cos, sin = torch.cos(theta), torch.sin(theta)
     x_rot = x * cos + y * sin
     y_rot = -x * sin + y * cos
@@ -237,7 +238,25 @@ def gabor_partials(
         >>> torch.allclose(closed_form[2, 3], by_autograd)
         True
     """
-    t = _terms(theta, wavelength, sigma, psi, gamma, kernel_size, dtype)
+    terms = _terms(theta, wavelength, sigma, psi, gamma, kernel_size, dtype)
+    return _kernel_and_partials(terms, names)[1]
+
+
+def kernel_and_partials(
+    arguments: Mapping[str, Scalar],
+    kernel_size: int,
+    names: Collection[str],
+    *,
+    dtype: torch.dtype | None = None,
+    rows: int | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Returns `gabor_kernel` and `gabor_partials` at once; of the first rows alone, if given."""
+    return _kernel_and_partials(
+        _terms(**arguments, kernel_size=kernel_size, dtype=dtype, rows=rows), names
+    )
+
+
+def _kernel_and_partials(t: _Terms, names: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
     carrier = t.envelope * torch.cos(t.phase)
     quadrature = t.envelope * torch.sin(t.phase)
     variance = t.sigma * t.sigma
@@ -259,7 +278,7 @@ def gabor_partials(
         "psi": lambda: -quadrature,
         "gamma": lambda: -carrier * t.gamma * (t.y_rot * t.y_rot) / variance,
     }
-    return {name: formulas[name]() for name in names}
+    return carrier, {name: formulas[name]() for name in names}
 
 
 def theta_period(psi: float) -> float:

@@ -38,7 +38,9 @@ from gabordiag.dynamics.run import (
     as_objective_of,
     judge,
     judge_outcome,
-    minimum_at,
+    minima_near,
+    nearest_goal,
+    outcomes_of_several,
     run_many,
 )
 from gabordiag.dynamics.tables import TabulatedObjective
@@ -527,7 +529,7 @@ class SpaceBench(_Bench):
     @cached_property
     def nearest_minimum(self) -> FloatArray | None:
         """The minimum (d,) to which Newton's method leads from the target, or None."""
-        return minimum_at(self.objective, self.goal)
+        return minima_near(self.objective, self.goal[None])[0]
 
     @property
     def is_minimum_at_target(self) -> bool:
@@ -563,11 +565,20 @@ class SpaceBench(_Bench):
 
     def _run(self, settings: Sequence[OptimizerSettings], starts: FloatArray) -> list[Trial]:
         rates = np.array([how.lr * self._ratios(how) for how in settings])
-        runs = run_many(self.objective, settings[0], starts, rates)
+        return self._judged(settings, rates, run_many(self.objective, settings[0], starts, rates))
+
+    def _judged(
+        self, settings: Sequence[OptimizerSettings], rates: FloatArray, paths: Sequence[Trajectory]
+    ) -> list[Trial]:
+        objective = self.objective
+        outcomes = outcomes_of_several(objective, paths)
         return [
-            Trial(self.objective, how, made.rates, made.trajectory, made.outcome, made.goal)
-            for how, made in zip(settings, runs, strict=True)
-        ]
+            Trial(
+                objective, how, own, path, outcome,
+                nearest_goal(self.space, objective.goals, path.values[-1]),
+            )
+            for how, own, path, outcome in zip(settings, rates, paths, outcomes, strict=True)
+        ]  # fmt: skip
 
     def shortened(self, trial: Trial, steps: int) -> Trial | None:
         """Returns a trial that arrives as it is after fewer steps, None if it does not by then."""
@@ -599,13 +610,13 @@ class SpaceBench(_Bench):
             if state.step not in counts:
                 continue
             path, how = Trajectory.from_states(states), replace(settings, steps=state.step)
-            made = judge(self.objective, how, None, path, rates)
+            (trial,) = self._judged([how], rates[None], [path])
             before, apart = apart, math.inf
-            if made.goal is not None:
-                apart = float(self.space.distances(path.values[-1], made.goal))
-            is_on_its_way = made.outcome == "unfinished" and apart < before
-            if made.outcome == "reached" or (is_on_its_way and state.step == counts[-1]):
-                return Trial(self.objective, how, rates, path, made.outcome, made.goal)
+            if trial.goal is not None:
+                apart = float(self.space.distances(path.values[-1], trial.goal))
+            is_on_its_way = trial.outcome == "unfinished" and apart < before
+            if trial.reached or (is_on_its_way and state.step == counts[-1]):
+                return trial
             if not is_on_its_way:
                 break
         return None
@@ -713,16 +724,19 @@ class SpaceBench(_Bench):
         target surely holds.
         """
         scan, hold = self._scanned(settings, starts[0]), self.bound(settings)
-        rates = list(LBFGS_RATES)
+        rates, places, apart = list(LBFGS_RATES), np.stack(starts), 1
         if settings.is_elementwise:
             if hold is None:
                 home = starts[0] if self._start is None else self._start
                 windows = self.windows(settings, home)
                 hold = None if windows is None else windows.hold_lr
             rates = [lr for lr in self._rates(scan)[::-1] if hold is not None and lr <= hold]
-            rates = rates if self._is_own(starts[0]) else rates[:2]
+            if not self._is_own(starts[0]):
+                # So few are made at once with what confirms them.
+                rates, apart = rates[:2], 3
+                places = np.concatenate([self._confirming(start) for start in starts])
         rates = [lr for lr in rates if above < lr < below]
-        for trial in self._at(scan, rates, np.stack(starts)) if rates else ():
+        for trial in self._at(scan, rates, places)[::apart] if rates else ():
             short = self.shortened(trial, settings.steps)
             found = short or (trial if more_steps and trial.reached else None)
             if found is not None and self.confirmed(trial.settings, trial.start).reached:
@@ -802,8 +816,8 @@ def with_lowest_as_target(run_: Run) -> Run:
     starts = np.concatenate([bench.drawn(RANDOM_STARTS), path.values[:1]])
     how = OptimizerSettings("adam", float(rates.max()), steps=TRIED_STEPS)
     tried = run_many(objective, how, starts, np.tile(rates, (len(starts), 1)))
-    best = [made.trajectory.values[made.best_index] for made in (run_, *tried)]
-    minima = [minimum_at(objective, place) for place in best]
+    best = np.array([p.values[p.best_index] for p in (path, *tried)])
+    minima = minima_near(objective, best)
     places = np.array([p if m is None else m for p, m in zip(best, minima, strict=True)])
     losses = objective.loss_at(space.coordinates(places))
     low = losses <= np.nanmin(losses) + SAME_LOSS * bench.height

@@ -101,6 +101,12 @@ class Trajectory:
         """The losses as the landscape has them: over all images."""
         return self.losses if self.full_losses is None else self.full_losses
 
+    @property
+    def best_index(self) -> int:
+        """Where the loss was lowest."""
+        losses = self.landscape_losses
+        return int(np.nanargmin(losses)) if np.isfinite(losses).any() else 0
+
     def __len__(self) -> int:
         return len(self.losses)
 
@@ -175,17 +181,14 @@ class Run(Result):
     @property
     def best_index(self) -> int:
         """Where the loss was lowest."""
-        losses = self.trajectory.landscape_losses
-        return int(np.nanargmin(losses)) if np.isfinite(losses).any() else 0
+        return self.trajectory.best_index
 
     @property
     def goal(self) -> FloatArray | None:
         """Where the run should end (d,): of the copies of the target, the nearest to its end."""
         known = self.landscape
         goals = self.objective.goals if known is None else surroundings(known).goals
-        end = self.trajectory.values[-1]
-        apart = [float(self.space.distances(end, goal)) for goal in goals]
-        return goals[int(np.argmin(np.nan_to_num(apart)))] if apart else None
+        return nearest_goal(self.space, goals, self.trajectory.values[-1])
 
     @property
     def offsets(self) -> FloatArray | None:
@@ -380,18 +383,29 @@ def _landscape(objective: Objective, known: Landscape | None = None) -> Landscap
 
 def run_many(
     objective: Objective, settings: OptimizerSettings, starts: FloatArray, lrs: FloatArray
-) -> tuple[Run, ...]:
-    """Runs an optimizer from n starts (n, d), at rates (n, d), and judges every run."""
-    landscape = _landscape(objective)
+) -> list[Trajectory]:
+    """Runs an optimizer from n starts (n, d), at rates (n, d)."""
     size = len(lrs) if settings.is_elementwise else 1
-    runs = []
+    paths = []
     for lo in range(0, len(lrs), size):
         group = slice(lo, lo + size)
         states = list(descend(objective, settings, starts[group], lrs[group]))
-        for index, rates in enumerate(lrs[group]):
-            trajectory = Trajectory.from_states(states, index)
-            runs.append(judge(objective, settings, landscape, trajectory, rates))
-    return tuple(runs)
+        paths += [Trajectory.from_states(states, index) for index in range(len(lrs[group]))]
+    return paths
+
+
+def outcomes_of_several(objective: Objective, paths: Sequence[Trajectory]) -> list[str]:
+    """Returns the outcomes of runs of several parameters."""
+    return [
+        judge_outcome(_around_end(objective, path, minimum), path)[0]
+        for path, minimum in zip(paths, minima_at_ends(objective, paths), strict=True)
+    ]
+
+
+def nearest_goal(space: Space, goals: FloatArray, end: FloatArray) -> FloatArray | None:
+    """Returns the copy of the target (d,) nearest to a run's end, None without a target."""
+    apart = [float(space.distances(end, goal)) for goal in goals]
+    return goals[int(np.argmin(np.nan_to_num(apart)))] if apart else None
 
 
 def judge_outcome(around: Surroundings, trajectory: Trajectory) -> tuple[str, int | None]:
@@ -435,7 +449,9 @@ def judge(
         eps = torch.finfo(objective.dtype).eps
         trusted = trusted_steps(lyapunov, objective.line.parameter, trajectory.value, eps)
     else:
-        minimum, hessian, around = _end_of_several(objective, trajectory)
+        (minimum,) = minima_at_ends(objective, [trajectory])
+        around = _around_end(objective, trajectory, minimum)
+        hessian = _condition_at(objective, trajectory.values[-1] if minimum is None else minimum)
         finite = losses[np.isfinite(losses)]
         largest, smallest = (f(finite) if len(finite) else 0.0 for f in (np.max, np.min))
         at = jump_steps(losses, largest - smallest)
@@ -507,40 +523,59 @@ def _sharpness(objective: Objective, values: FloatArray, lrs: FloatArray) -> lis
     ]
 
 
-def _end_of_several(
-    objective: Objective, trajectory: Trajectory
-) -> tuple[FloatArray | None, dict[str, Any], Surroundings]:
-    """Returns the minimum at a run's end, the Hessian there, and what outcomes are judged by."""
-    space, end = objective.space, trajectory.values[-1]
-    minimum = minimum_at(objective, end) if np.isfinite(end).all() else None
-    at = end if minimum is None else minimum
-    spectrum = np.full(len(end), math.nan)
+def _condition_at(objective: Objective, at: FloatArray) -> dict[str, Any]:
+    """Returns what the Hessian at values (d,) says; see `condition`."""
+    spectrum = np.full(len(at), math.nan)
     if np.isfinite(at).all():
-        hessian = objective.hessian(space.coordinates(at)[None], smooth=True)[0]
+        hessian = objective.hessian(objective.space.coordinates(at)[None], smooth=True)[0]
         if np.isfinite(hessian).all():
             spectrum = np.linalg.eigvalsh(hessian)
+    return condition(spectrum)
+
+
+def _around_end(
+    objective: Objective, trajectory: Trajectory, minimum: FloatArray | None
+) -> Surroundings:
+    """Returns what a run of several parameters is judged by, the minimum at its end included."""
+    space = objective.space
     others: tuple[Attractor, ...] = ()
     if minimum is not None:
         apart = [float(space.distances(minimum, goal)) for goal in objective.goals]
         others = (Attractor(minimum),) if min(apart, default=math.inf) > 1.0 else ()
     slopes = _slopes(space, trajectory.gradients)
     steepest = float(np.nanmax(slopes)) if np.isfinite(slopes).any() else math.nan
-    around = Surroundings(space, objective.goals, others, None, steepest)
-    return minimum, condition(spectrum), around
+    return Surroundings(space, objective.goals, others, None, steepest)
 
 
-def minimum_at(objective: Objective, end: FloatArray) -> FloatArray | None:
-    """Returns the minimum (d,) to which Newton's method leads from a run's end, if it is near."""
+def minima_at_ends(objective: Objective, paths: Sequence[Trajectory]) -> list[FloatArray | None]:
+    """Returns the minimum (d,) at every run's end, or None."""
+    return minima_near(objective, np.array([path.values[-1] for path in paths]))
+
+
+def minima_near(objective: Objective, places: FloatArray) -> list[FloatArray | None]:
+    """Returns the minima (d,) to which Newton's method leads from places (n, d), where near."""
     plain, space = objective.in_values(), objective.space
-    found = newton(plain, end[None], _LONGEST_STEP * space.width)[0]
-    if not np.isfinite(found).all() or float(space.distances(found, end)) > _NEAR_END:
-        return None
-    slopes = plain.loss_and_gradient(found[None], smooth=True)[1][0]
-    hessian = plain.hessian(found[None], smooth=True)[0]
-    if not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian)[0] <= 0:
-        return None
-    left = np.abs(np.linalg.solve(hessian, slopes)) / space.tolerance
-    return found if left.max() < _LAST_STEP else None
+    minima: list[FloatArray | None] = [None] * len(places)
+    found = np.full(places.shape, math.nan)
+    finite = np.isfinite(places).all(axis=1)
+    found[finite] = newton(plain, places[finite], _LONGEST_STEP * space.width)
+    near = np.flatnonzero(
+        [
+            np.isfinite(a).all() and space.distances(a, b) <= _NEAR_END
+            for a, b in zip(found, places, strict=True)
+        ]
+    )
+    if len(near) == 0:
+        return minima
+    slopes = plain.loss_and_gradient(found[near], smooth=True)[1]
+    hessians = plain.hessian(found[near], smooth=True)
+    for index, slope, hessian in zip(near.tolist(), slopes, hessians, strict=True):
+        if not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian)[0] <= 0:
+            continue
+        left = np.abs(np.linalg.solve(hessian, slope)) / space.tolerance
+        if left.max() < _LAST_STEP:
+            minima[index] = found[index]
+    return minima
 
 
 def run_all(

@@ -63,7 +63,7 @@ class GaborLine(ExperimentLoss, Line):
     def kernel_changes(self, values: Tensor) -> Tensor:
         """Returns the kernels' derivatives (n, K, K) along the parameter, in closed form."""
         name = self.parameter.name
-        return self.kernel_partials(values, [name])[name]
+        return self.kernels_and_partials(values, [name])[1][name]
 
     def _arguments(self, at: Tensor) -> dict[str, Any]:
         return {**self._fixed, self.parameter.name: at}

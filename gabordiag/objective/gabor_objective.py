@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ from gabordiag.gabor import POSITIVE_NAMES, theta_period
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
 from gabordiag.objective.objective import Objective
-from gabordiag.objective.response import CompressedResponse
+from gabordiag.objective.response import CompressedResponse, one_thread
 from gabordiag.objective.space import FloatArray, Parameter, Space
 
 # Of the compressed responses of all images: with more, batches are drawn with conv2d alone.
@@ -164,12 +166,31 @@ class GaborObjective(ExperimentLoss, Objective):
         }
         return {**self._fixed, **moved}
 
+    def loss_and_gradient(
+        self, coordinates: npt.ArrayLike, *, smooth: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
+        """Returns losses (n,) and gradients (n, d); of `smooth_loss`, if `smooth`."""
+        with self._few_threads():
+            return super().loss_and_gradient(coordinates, smooth=smooth)
+
+    def hessian(self, coordinates: npt.ArrayLike, *, smooth: bool = False) -> FloatArray:
+        """Returns the second derivatives (n, d, d) by autograd."""
+        with self._few_threads():
+            return super().hessian(coordinates, smooth=smooth)
+
+    def _few_threads(self) -> AbstractContextManager[None]:
+        # Two threads gain nothing on a product so small, and on busy cores wait for each other: a
+        # step was up to thirty times as long.
+        return nullcontext() if self._is_direct else one_thread()
+
     def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
-        kernels = self.kernels(coordinates).requires_grad_()
-        losses = self._whole.loss(kernels, smooth=smooth)
+        # Of an even kernel the first half of the pixels says all.
+        is_half = self._is_even and not self._is_direct
+        rows = self.experiment.kernel_size // 2 + 1 if is_half else None
+        kernels, partials = self.kernels_and_partials(coordinates, self.space.names, rows)
+        losses = self._whole.loss(kernels.requires_grad_(), smooth=smooth)
         (cotangents,) = torch.autograd.grad(losses.sum(), kernels)
         arguments, columns = self._arguments(coordinates), []
-        partials = self.kernel_partials(coordinates, self.space.names)
         for name in self.space.names:
             column = (cotangents * partials[name]).sum(dim=(-2, -1))
             # dvalue/dcoordinate of a logarithm is the value.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from gabordiag.gabor import gabor_kernel, gabor_partials
+from gabordiag.gabor import gabor_kernel, kernel_and_partials
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.losses import Loss, find_loss
 from gabordiag.objective.objective import ScalarLoss
@@ -44,9 +44,11 @@ class KernelLoss:
     def _parts(self, kernels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns residual (n, r), response (n, r) and target response (r,) of kernels (n, K, K).
 
-        The residual is that of the difference of kernels: near the target its digits survive.
+        The residual is that of the difference of kernels: near the target its digits survive. Of
+        kernels whose first pixels say all, the rows of these do.
         """
-        residual = self.compressed(kernels - self.target_kernel) - self.compressed.extra
+        target_kernel = self.target_kernel[:, : kernels.shape[-2]]
+        residual = self.compressed(kernels - target_kernel) - self.compressed.extra
         # The sum loses digits where noise far above the response cancels in it.
         response = self.compressed(kernels) if self.is_noisy else residual + self.target_response
         return residual, response, self.target_response
@@ -156,12 +158,15 @@ class ExperimentLoss(ScalarLoss):
         size = self.experiment.kernel_size
         return gabor_kernel(**self._arguments(at), kernel_size=size, dtype=at.dtype)
 
-    def kernel_partials(self, at: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Returns the kernels' derivatives (n, K, K) by parameter, in closed form."""
+    def kernels_and_partials(
+        self, at: Tensor, names: Sequence[str], rows: int | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the kernels (n, K, K) and their derivatives by parameter, in closed form.
+
+        Given a number of rows, of the first ones alone.
+        """
         size = self.experiment.kernel_size
-        return gabor_partials(
-            **self._arguments(at), kernel_size=size, dtype=at.dtype, names=list(names)
-        )
+        return kernel_and_partials(self._arguments(at), size, names, dtype=at.dtype, rows=rows)
 
     def target_kernel(self, dtype: torch.dtype | None = None) -> Tensor:
         """Returns the kernel (1, K, K) that made the target, on the device of the computation."""

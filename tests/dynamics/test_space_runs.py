@@ -17,7 +17,7 @@ from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Attractor, Surroundings, Tails, classify
 from gabordiag.dynamics.plane import run_plane
 from gabordiag.dynamics.replay import log_columns
-from gabordiag.dynamics.run import Trajectory, run_many
+from gabordiag.dynamics.run import Trajectory, outcomes_of_several, run_many
 from gabordiag.dynamics.run import run as run_one
 from gabordiag.errors import UsageError
 from gabordiag.landscape.series_objective import PlaneObjective
@@ -157,14 +157,14 @@ def test_a_batch_of_lbfgs_is_single_runs(image: np.ndarray) -> None:
 def _assert_batch_is_single_runs(
     objective: GaborObjective, settings: OptimizerSettings, starts: np.ndarray, lrs: np.ndarray
 ) -> None:
-    for runs, start, rates in zip(
-        run_many(objective, settings, starts, lrs), starts, lrs, strict=True
-    ):
+    paths = run_many(objective, settings, starts, lrs)
+    outcomes = outcomes_of_several(objective, paths)
+    for path, outcome, start, rates in zip(paths, outcomes, starts, lrs, strict=True):
         own = dict(zip(NAMES, rates.tolist(), strict=True))
         single = run_one(objective, settings, start, own)
-        np.testing.assert_allclose(runs.trajectory.values, single.trajectory.values, atol=1e-9)
-        assert runs.outcome == single.outcome
-        np.testing.assert_array_equal(runs.trajectory.lrs, single.trajectory.lrs)
+        np.testing.assert_allclose(path.values, single.trajectory.values, atol=1e-9)
+        assert outcome == single.outcome
+        np.testing.assert_array_equal(path.lrs, single.trajectory.lrs)
 
 
 @pytest.mark.parametrize(
