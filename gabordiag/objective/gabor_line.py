@@ -72,6 +72,8 @@ class GaborLine(ExperimentLoss, Line):
 class ShortcutObjective(GaborLine):
     """Through compressed responses: exact, and independent of the image's size once built."""
 
+    is_small = True
+
     @cached_property
     def _grams(self) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The basis of every kernel of the range, the mean Gram matrix, and those of many images.
@@ -247,7 +249,7 @@ class ShortcutObjective(GaborLine):
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the closed-form derivative (n,); NaN at exactly zero loss of `rmse`."""
-        with torch.no_grad():
+        with torch.no_grad(), self.few_threads():
             pieces = [
                 self._of_kernels(chunk).slopes(self.kernels(chunk), self.kernel_changes(chunk))
                 for chunk in torch.split(self.tensor(values), CHUNK)

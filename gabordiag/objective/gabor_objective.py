@@ -9,13 +9,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,7 +22,7 @@ from gabordiag.gabor import POSITIVE_NAMES, theta_period
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
 from gabordiag.objective.objective import Objective
-from gabordiag.objective.response import CompressedResponse, one_thread
+from gabordiag.objective.response import CompressedResponse
 from gabordiag.objective.space import FloatArray, Parameter, Space
 
 # Of the compressed responses of all images: with more, batches are drawn with conv2d alone.
@@ -59,7 +57,7 @@ class GaborObjective(ExperimentLoss, Objective):
         self.space = Space(tuple(replace(p, is_log=p.name in logs) for p in learned))
         assert self.space.target is not None
         self._target = self.space.coordinates(self.space.target)[None]
-        self._is_direct = direct
+        self._is_direct, self.is_small = direct, not direct
 
     @property
     def _logs(self) -> tuple[str, ...]:
@@ -166,26 +164,9 @@ class GaborObjective(ExperimentLoss, Objective):
         }
         return {**self._fixed, **moved}
 
-    def loss_and_gradient(
-        self, coordinates: npt.ArrayLike, *, smooth: bool = False
-    ) -> tuple[FloatArray, FloatArray]:
-        """Returns losses (n,) and gradients (n, d); of `smooth_loss`, if `smooth`."""
-        with self._few_threads():
-            return super().loss_and_gradient(coordinates, smooth=smooth)
-
-    def hessian(self, coordinates: npt.ArrayLike, *, smooth: bool = False) -> FloatArray:
-        """Returns the second derivatives (n, d, d) by autograd."""
-        with self._few_threads():
-            return super().hessian(coordinates, smooth=smooth)
-
-    def _few_threads(self) -> AbstractContextManager[None]:
-        # Two threads gain nothing on a product so small, and on busy cores wait for each other: a
-        # step was up to thirty times as long.
-        return nullcontext() if self._is_direct else one_thread()
-
     def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
         # Of an even kernel the first half of the pixels says all.
-        is_half = self._is_even and not self._is_direct
+        is_half = self._is_even and self.is_small
         rows = self.experiment.kernel_size // 2 + 1 if is_half else None
         kernels, partials = self.kernels_and_partials(coordinates, self.space.names, rows)
         losses = self._whole.loss(kernels.requires_grad_(), smooth=smooth)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gabordiag.objective.response import one_thread
 from gabordiag.objective.space import FloatArray, Parameter, Space
 
 # Values evaluated at once: bounds memory at some hundred kernels.
@@ -29,13 +31,15 @@ class ScalarLoss(ABC):
     """What losses of one and of several parameters share.
 
     `is_root`: the loss is sqrt(smooth_loss); its zeros are kinks, not smooth minima. `has_state`:
-    an evaluation may depend on those before it (random numbers, counters). The loss is computed in
-    a precision, on a device.
+    an evaluation may depend on those before it (random numbers, counters). `is_small`: its tensors
+    are so small that a second thread only waits for the first; on busy cores that made a step up to
+    thirty times as long. The loss is computed in a precision, on a device.
     """
 
     loss_name: str = "loss"
     is_root: bool = False
     has_state: bool = False
+    is_small: bool = False
     dtype: torch.dtype = torch.float64
     device: torch.device = torch.device("cpu")
     # Of the tensors that `loss` takes.
@@ -64,8 +68,12 @@ class ScalarLoss(ABC):
 
     def loss_at(self, values: npt.ArrayLike, /) -> FloatArray:
         """Returns the losses (n,) at any number of values or points."""
-        with torch.no_grad():
+        with torch.no_grad(), self.few_threads():
             return _in_chunks(self.tensor(values), self.loss)
+
+    def few_threads(self) -> AbstractContextManager[None]:
+        """Within it a small loss is computed on one thread."""
+        return one_thread() if self.is_small else nullcontext()
 
 
 class Derived(ScalarLoss):
@@ -75,6 +83,7 @@ class Derived(ScalarLoss):
         self._source = source
         self.loss_name, self.is_root = source.loss_name, source.is_root
         self.dtype, self.device, self.has_state = source.dtype, source.device, source.has_state
+        self.is_small = source.is_small
 
     @property
     def images(self) -> dict[str, Any] | None:
@@ -120,8 +129,10 @@ class Line(ScalarLoss):
     ) -> FloatArray:
         """Returns the loss at values (n,) and its derivatives by autograd, (order + 1, n)."""
         function = self.smooth_loss if smooth else self.loss
-        tensor = self.tensor(values)
-        return _in_chunks(tensor, lambda at: torch.stack(levels_of(function, at, order)), dim=1)
+        with self.few_threads():
+            return _in_chunks(
+                self.tensor(values), lambda at: torch.stack(levels_of(function, at, order)), dim=1
+            )
 
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
         """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it.
@@ -129,9 +140,10 @@ class Line(ScalarLoss):
         None where no gradient reaches the value: the loss does not depend on it in torch's graph.
         """
         value.grad = None
-        loss = self.loss(value)[0]
-        if loss.requires_grad:
-            torch.autograd.backward(loss)
+        with self.few_threads():
+            loss = self.loss(value)[0]
+            if loss.requires_grad:
+                torch.autograd.backward(loss)
         return loss.item(), value.grad
 
     def losses_and_gradients(self, values: Tensor) -> tuple[FloatArray, Tensor | None]:
@@ -233,9 +245,9 @@ class Objective(ScalarLoss):
         self, coordinates: npt.ArrayLike, *, smooth: bool = False
     ) -> tuple[FloatArray, FloatArray]:
         """Returns losses (n,) and gradients (n, d); of `smooth_loss`, if `smooth`."""
-        pieces = [
-            self._slopes(chunk, smooth) for chunk in torch.split(self.tensor(coordinates), CHUNK)
-        ]
+        chunks = torch.split(self.tensor(coordinates), CHUNK)
+        with self.few_threads():
+            pieces = [self._slopes(chunk, smooth) for chunk in chunks]
         losses, slopes = zip(*pieces, strict=True)
         return to_numpy(torch.cat(losses)), to_numpy(torch.cat(slopes))
 
@@ -247,7 +259,8 @@ class Objective(ScalarLoss):
         """Returns the second derivatives (n, d, d) by autograd."""
         function = self.smooth_loss if smooth else self.loss
         chunks = torch.split(self.tensor(coordinates), CHUNK)
-        return to_numpy(torch.cat([levels_of(function, chunk, 2)[2] for chunk in chunks]))
+        with self.few_threads():
+            return to_numpy(torch.cat([levels_of(function, chunk, 2)[2] for chunk in chunks]))
 
 
 class OfLine(Derived, Objective):

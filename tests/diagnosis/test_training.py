@@ -23,6 +23,7 @@ from gabordiag.diagnosis.training.verdict import TrainingDiagnosis
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.training import rates_of, run_training
 from gabordiag.errors import InputError, UsageError
+from gabordiag.images import load_image
 from gabordiag.own.training import Evaluation, find_watched
 from gabordiag.presentation.registry import blocks_of
 
@@ -379,3 +380,45 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "names of what to watch" in capsys.readouterr().err
     assert run(["sweep", call[1]]) == 2
     assert "gabordiag diagnose" in capsys.readouterr().err
+
+
+def test_a_coarse_envelope_first_leads_an_orientation_past_its_minima() -> None:
+    image = torch.tensor(load_image("hopper")[:64, :64]).float()[None, None]
+    names = ("theta", "wavelength", "sigma", "gamma")
+    fine = {"wavelength": 6.0, "sigma": 6.0, "gamma": 0.5}
+
+    def filter_at(theta: float, **values: float) -> gd.GaborConv2d:
+        values = fine | {"psi": 0.0, "bias": False} | values
+        return gd.GaborConv2d(1, 1, 21, learn=names, theta=theta, **values)
+
+    with torch.no_grad():
+        target = filter_at(math.pi / 4)(image)
+
+    def trained(model: nn.Module, held: tuple[str, ...] = ()) -> float:
+        rates = {"theta": 0.02} | dict.fromkeys(held, 0.0)
+        optimizer = torch.optim.Adam(
+            [{"params": [p], "lr": rates.get(n, 0.01)} for n, p in model.named_parameters()]
+        )
+        for _ in range(300):
+            optimizer.zero_grad()
+            functional.mse_loss(model(image), target).backward()
+            optimizer.step()
+        return functional.mse_loss(model(image), target).item()
+
+    # By hand, with the same numbers: directly, and in two stages.
+    assert trained(filter_at(-0.3)) > 0.1
+    coarse = filter_at(-0.3, sigma=0.3 * 6.0, gamma=1.0)
+    trained(coarse, held=("log_sigma", "log_gamma"))
+    led = coarse.values()
+    in_stages = trained(filter_at(led["theta"].item(), wavelength=led["wavelength"].item()))
+    assert in_stages < 1e-6
+
+    made = gd.Training(filter_at(-0.3), [(image, target)], functional.mse_loss)
+    rates = {"theta": 0.02, "others": 0.01}
+    diagnosis = gd.diagnose(made, params=names, optimizer="adam", lr=rates, steps=300, seeds=1)
+    (remedy,) = (r for r in diagnosis.remedies if r.plan.name == "coarse to fine")
+    assert remedy.works
+    assert remedy.freed == ("theta",)
+    assert remedy.after.losses[0] == pytest.approx(in_stages, abs=1e-9)
+    # The user's module keeps its own envelope.
+    assert made.model.values()["sigma"].item() == pytest.approx(6.0)

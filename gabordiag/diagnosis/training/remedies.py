@@ -16,10 +16,10 @@ import numpy as np
 
 from gabordiag.diagnosis.training.elements import Facts, Judged
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.training import run_training
+from gabordiag.dynamics.training import TrainingRun, run_training
 from gabordiag.errors import InputError
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.training import Batch
+from gabordiag.own.training import Batch, Watched
 from gabordiag.results import finite_or_none
 
 # A remedy lowers the loss by at least this part of it.
@@ -29,6 +29,9 @@ _ERRORS = 2.0
 SCHEDULE = "cosine"
 _STEPS_FACTOR = 3
 _LOWER_RATES = 10
+# A small, round envelope leaves a filter's orientation few minima; sigma in wavelengths.
+_COARSE_SIGMA = 0.3
+COARSE = f"sigma at {_COARSE_SIGMA} wavelengths at most and gamma at 1"
 KERNELS = "the filters started at those most similar to the kernels that least squares gives"
 
 
@@ -37,6 +40,8 @@ class Plan:
     """What is changed: rates by parameter, coordinates of elements to begin with by label.
 
     Turning are parameters of angles that are learned as vectors, with the factor of the angles.
+    With coarse coordinates of elements it is two trainings: one with their parameters held there,
+    and one of everything from where that led the others.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Plan:
     rates: Mapping[str, float]
     starts: Mapping[str, float] = field(default_factory=dict)
     turning: Mapping[str, int] = field(default_factory=dict)
+    coarse: Mapping[str, float] = field(default_factory=dict)
 
 
 class Trials(NamedTuple):
@@ -105,7 +111,9 @@ def _mean(values: FloatArray) -> float | None:
 
 
 def _spread(values: FloatArray) -> float | None:
-    return finite_or_none(float(values.std(ddof=1))) if len(values) > 1 else None
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    return float(values.std(ddof=1))
 
 
 def try_remedies(
@@ -174,11 +182,15 @@ def _trials(
 ) -> Trials:
     losses, metrics, final = [], [], []
     for seed in seeds:
+        train = partial(
+            run_training, facts.training, facts.run.watched, plan.settings, seed=seed, first=seed,
+            turning=plan.turning, batches=batches,
+        )  # fmt: skip
         try:
-            run, loss, metric = run_training(
-                facts.training, facts.run.watched, plan.settings, plan.rates, seed=seed, first=seed,
-                starts=plan.starts, turning=plan.turning, batches=batches,
-            )  # fmt: skip
+            starts = plan.starts
+            if plan.coarse:
+                starts = _led_by_coarse(train, plan, facts.run.watched)
+            run, loss, metric = train(plan.rates, starts=starts)
         except InputError:
             # Code that does not accept the values that this plan leads to.
             losses.append(math.inf)
@@ -190,6 +202,20 @@ def _trials(
         tick()
     ends = np.reshape(final, (-1, len(facts.run.watched)))
     return Trials(np.array(losses), np.array(metrics), ends)
+
+
+def _led_by_coarse(
+    train: Callable[..., Any], plan: Plan, watched: Sequence[Watched]
+) -> dict[str, float]:
+    """Returns where a training with the coarse elements held leads the others, by label."""
+    held = {element.element.name for element in watched if element.label in plan.coarse}
+    rates = {name: 0.0 if name in held else rate for name, rate in plan.rates.items()}
+    ends = train(rates, starts=plan.coarse)[0].coordinates[-1].tolist()
+    return {
+        element.label: end
+        for element, end in zip(watched, ends, strict=True)
+        if element.label not in plan.coarse
+    }
 
 
 def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
@@ -222,9 +248,23 @@ def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
         words = f"{KERNELS}, a {SCHEDULE} schedule" if is_shaken else KERNELS
         last = falling if is_shaken else settings
         yield plan("least-squares kernels", words, settings=last, starts=facts.fitted)
+    yield from _of_orientations(elements, plan, run)
+    if settings.schedule == "constant" and "step_too_large" in found:
+        falling = replace(settings, schedule=SCHEDULE)
+        yield plan("schedule", f"a {SCHEDULE} schedule", settings=falling)
+
+
+def _of_orientations(
+    elements: Sequence[Judged], plan: Callable[..., Plan], run: TrainingRun
+) -> Iterator[Plan]:
+    settings, found = run.settings, {judged.verdict for judged in elements}
     spread = _evenly(elements) if found & {"wrong_basin", "duplicate", "flat_start"} else {}
     if spread:
         yield plan("even start", "orientations evenly spread at the start", starts=spread)
+    coarse = _coarse(elements) if settings.is_elementwise and "wrong_basin" in found else {}
+    if coarse:
+        words = f"first {COARSE}, held there; then all of them from where that leads the others"
+        yield plan("coarse to fine", words, coarse=coarse)
     turning = _turning(elements) if settings.is_elementwise else {}
     if turning and found & {"wrong_basin", "step_too_large"}:
         # A step of the vector turns the angle by 1 / k of it, and its gradient is 1 / k of theirs.
@@ -233,9 +273,6 @@ def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
         turns = {name: "a" if k == 1 else f"{k} a" for name, k in turning.items()}
         words = ", ".join(f"{n} learned as (cos {a}, sin {a})" for n, a in turns.items())
         yield plan("vector", words, rates=rates, turning=turning)
-    if settings.schedule == "constant" and "step_too_large" in found:
-        falling = replace(settings, schedule=SCHEDULE)
-        yield plan("schedule", f"a {SCHEDULE} schedule", settings=falling)
 
 
 def _own_rates(facts: Facts, elements: Sequence[Judged]) -> tuple[dict[str, float], str]:
@@ -284,6 +321,23 @@ def _evenly(elements: Sequence[Judged]) -> dict[str, float]:
         for index, judged in enumerate(members if len(members) > 1 else ()):
             starts[judged.watched.label] = period * index / len(members) - period / 2
     return starts
+
+
+def _coarse(elements: Sequence[Judged]) -> dict[str, float]:
+    """Returns small, round envelopes by label, of filters of which all but the phase is watched."""
+    filters: dict[tuple[str, int | None], dict[str, Judged]] = {}
+    for judged in elements:
+        owner, _, name = judged.watched.group.rpartition(".")
+        filters.setdefault((owner, judged.watched.row), {})[name] = judged
+    coarse: dict[str, float] = {}
+    for of in filters.values():
+        if not {"theta", "wavelength", "sigma", "gamma"} <= of.keys():
+            continue
+        sigma = min(of["sigma"].start, _COARSE_SIGMA * of["wavelength"].start)
+        for name, value in (("sigma", sigma), ("gamma", 1.0)):
+            is_log = of[name].watched.kind == "log"
+            coarse[of[name].watched.label] = math.log(value) if is_log else value
+    return coarse
 
 
 def _turning(elements: Sequence[Judged]) -> dict[str, int]:
