@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gabordiag.diagnosis.evidence import Facts, SpaceBench, Trial, first_reached
+from gabordiag.diagnosis.evidence import Facts, SpaceBench, Trial
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, PLATEAU_SLOPE, tail_length
 from gabordiag.dynamics.theory import stability_bound
 from gabordiag.dynamics.windows import Windows
@@ -293,9 +293,8 @@ def flat_start(facts: Facts) -> Finding:
         text = f"the gradient at the start is {share:.2g} of the steepest"
         return _absent("flat_start", text, evidence)
     nudges = np.diag(NUDGE * space.tolerance)
-    trial = first_reached(
-        facts.bench.trials(facts.settings, facts.start + np.concatenate([nudges, -nudges]))
-    )
+    starts = facts.start + np.concatenate([nudges, -nudges])
+    trial = facts.bench.first_confirmed(facts.settings, starts)
     text = (
         f"at the start {space.show(facts.start)} the gradient is {_numbers(facts, slopes, '.2g')}, "
         f"{share:.1g} of the steepest: a maximum, an inflection or a plateau, which a descent "
@@ -469,7 +468,7 @@ def wrong_basin(facts: Facts) -> Finding:
     evidence, text = astray
     trial, advice = None, ""
     if facts.starts_inside:
-        trial = first_reached(facts.bench.trials(facts.settings, np.stack(facts.starts_inside)))
+        trial = facts.bench.first_confirmed(facts.settings, np.stack(facts.starts_inside))
         advice = f"Start at {facts.space.show(trial.start)}: {facts.options(trial.start)}."
         if facts.target_basin is not None:
             inside = f"inside {facts.goal_name}'s basin{_span(facts, facts.target_basin)}"

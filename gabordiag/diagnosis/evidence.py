@@ -222,6 +222,14 @@ class _Bench(ABC):
         """Returns a trial that reached the target only if its neighbours did, too."""
         return _unless_lucky(self.trials(settings, self._confirming(start)))
 
+    def first_confirmed(self, settings: OptimizerSettings, starts: FloatArray) -> Trial:
+        """Returns the first confirmed trial from starts (n, d) that arrives, or the first."""
+        if settings.is_elementwise:
+            # All at once.
+            every = np.concatenate([self._confirming(start) for start in starts])
+            self._made([settings] * len(every), every)
+        return first_reached(self.confirmed(settings, start) for start in starts)
+
     @cached_property
     def kink_slope(self) -> FloatArray | None:
         """The slopes (d,) right beside the target where they do not vanish towards it, else None.

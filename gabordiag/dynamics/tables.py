@@ -253,6 +253,8 @@ def tabulate(objective: Line) -> tuple[Table, Table]:
         # Where a slope is 0/0 or infinite, the cell has none.
         with np.errstate(invalid="ignore"):
             coefficients = level @ _TO_POWERS
+        if index == 1 and parameter.target is not None and kinks[1] is None:
+            _pin(coefficients, (parameter.target - origin) / cell, objective, parameter.target)
         beyond = None if outside is None else partial(outside.at, index)
         table = Table(origin, cell, cells, is_periodic, coefficients, kink, 0.0, beyond)
         error = float(np.abs(table(halfway) - truth).max())
@@ -260,6 +262,21 @@ def tabulate(objective: Line) -> tuple[Table, Table]:
         # Of a flat loss the slope is zero everywhere.
         tables.append(replace(table, error=error / largest if largest else error))
     return tables[0], tables[1]
+
+
+def _pin(coefficients: FloatArray, position: float, objective: Line, target: float) -> None:
+    """Gives the slope at the target its own value, mostly zero, by a shift of the cells there.
+
+    Some roundings of the steepest slope are nothing to plain descent. An optimizer that divides by
+    the slopes of its last steps makes whole steps of them, where the loss itself has it rest.
+    """
+    own, cell = float(objective.gradient(target)[0]), math.floor(position)
+    if not 0 <= cell < len(coefficients):
+        return
+    sides = [(cell, position - cell)] + ([(cell - 1, 1.0)] if position == cell else [])
+    for index, within in sides:
+        shift = own - float(np.polynomial.polynomial.polyval(within, coefficients[index]))
+        coefficients[index, 0] += shift if math.isfinite(shift) else 0.0
 
 
 class _Beyond:

@@ -212,6 +212,16 @@ def test_kink_of_the_table_is_undefined_as_torch_has_it() -> None:
     assert math.isnan(slopes.at(math.pi / 4))
 
 
+@pytest.mark.parametrize("loss", ["mse", "cosine"])
+def test_a_smooth_target_is_at_rest_in_the_table(loss: str) -> None:
+    # The response equals the target's there: the slope is zero by its definition.
+    slopes, beside = tabulate(_objective(loss))[1], math.pi / 4 + np.array([-1e-5, 1e-5])
+    assert slopes.at(math.pi / 4) == slopes(np.array([math.pi / 4]))[0] == 0
+    # RMSprop and Adam divide by slopes down to 1e-8: what is left of one would be steps.
+    assert slopes.at(math.pi / 4 - 1e-15) < 0 < slopes.at(math.pi / 4 + 1e-15)
+    np.testing.assert_allclose(slopes(beside), _objective(loss).gradient(beside), rtol=1e-8)
+
+
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_batch_is_one_optimizer_for_every_rate(name: str) -> None:
     # One torch optimizer a run, looked up by its name, on a gradient that changes its sign.

@@ -64,7 +64,7 @@
     const flat = slope <= rules.flat_slope * landscape.largestGradient && slope <= rules.flat_rise * rise;
     const stuck = ["plateau", "frozen", "unfinished"].includes(judged.outcome);
     if (!flat || !stuck || Math.abs(values[values.length >> 1] - start) > nudge) return null;
-    const beside = [start + nudge, start - nudge].find((value) => bench.arriving(value, lr) > 1);
+    const beside = [start + nudge, start - nudge].find((value) => bench.confirmed(value, lr));
     const advice = beside === undefined ? "" : ` A start of ${landscape.show(beside)} reaches the ${goalName}.`;
     return { sufficient: beside !== undefined, why: "The start is a maximum, an inflection or a plateau: the slope there " +
       `is below ${digits(100 * rules.flat_slope)}% of the steepest, and descent hardly leaves it.${advice}` };
@@ -115,7 +115,7 @@
     if (goal === null || goal.basin === null || startsInside) return null;
     // Half way from the target to the edge that is nearer to the start.
     const edge = goal.basin[landscape.offset(settings.start, goal.value) < 0 ? 0 : 1];
-    const inside = goal.value + (edge - goal.value) / 2, sufficient = bench.arriving(inside, settings.lr) > 1;
+    const inside = goal.value + (edge - goal.value) / 2, sufficient = bench.confirmed(inside, settings.lr);
     const leads = own === null ? "out of the range" : `to the minimum at ${landscape.show(own.value)}`;
     const advice = sufficient ? ` A start of ${landscape.show(landscape.wrap(inside))} reaches the ${goalName}.` : "";
     return { sufficient, why: `The start lies outside ${basinWords(a)}: from here descent leads ${leads}.${advice}` };
