@@ -39,6 +39,8 @@ _CELLS_BEYOND, _CELLS_EXPENSIVE, _CELLS_AROUND_EXPENSIVE = 4096, 512, 32
 # Of a stretch in which a function is refused somewhere, asked one by one: at first, on both sides
 # of an interval together, a quarter of its width apart.
 _PROBES = 33
+# Of the steepest slope: less at the target is rounding.
+_ROUNDINGS = 1e-12
 _NODES = 0.5 - 0.5 * np.cos(np.pi * (2 * np.arange(_ORDER) + 1) / (2 * _ORDER))
 _TO_POWERS = np.linalg.inv(np.vander(_NODES, _ORDER, increasing=True)).T
 
@@ -276,7 +278,9 @@ def _pin(coefficients: FloatArray, position: float, objective: Line, target: flo
     sides = [(cell, position - cell)] + ([(cell - 1, 1.0)] if position == cell else [])
     for index, within in sides:
         shift = own - float(np.polynomial.polynomial.polyval(within, coefficients[index]))
-        coefficients[index, 0] += shift if math.isfinite(shift) else 0.0
+        # What is larger is no rounding: at a corner autograd takes some slope of its own.
+        if abs(shift) <= _ROUNDINGS * np.nanmax(np.abs(coefficients[:, 0])):
+            coefficients[index, 0] += shift
 
 
 class _Beyond:

@@ -222,6 +222,15 @@ def test_a_smooth_target_is_at_rest_in_the_table(loss: str) -> None:
     np.testing.assert_allclose(slopes(beside), _objective(loss).gradient(beside), rtol=1e-8)
 
 
+@pytest.mark.parametrize("target", [0.25, 0.3])
+def test_a_corner_at_the_target_keeps_its_slopes_in_the_table(target: float) -> None:
+    # Autograd says 0 right at the corner.
+    objective = interval(lambda v: (v - target).abs(), -1.0, 1.0, target)
+    slopes = tabulate(objective)[1]
+    assert slopes.at(target - 0.01) == pytest.approx(-1, abs=1e-9)
+    assert slopes.at(target + 0.01) == pytest.approx(1, abs=1e-9)
+
+
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_batch_is_one_optimizer_for_every_rate(name: str) -> None:
     # One torch optimizer a run, looked up by its name, on a gradient that changes its sign.
