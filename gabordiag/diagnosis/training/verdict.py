@@ -22,7 +22,6 @@ from gabordiag.dynamics.run import Trajectory, trajectory_name
 from gabordiag.dynamics.training import TrainingRun, rates_of, run_training
 from gabordiag.own.training import Evaluation, Training, find_watched, seen_weight
 from gabordiag.results import Data, Result, finite_or_none, read_only
-from gabordiag.wording import counted
 
 # What holds several elements back, in words: one, many.
 FAULTS = {
@@ -234,10 +233,11 @@ def _headline(
         filters.setdefault(judged.watched.label if row is None else row, []).append(judged)
     good = sum(all(j.verdict == "healthy" for j in members) for members in filters.values())
     what = "filter" if all(isinstance(key, int) for key in filters) else "element"
-    count = counted(len(filters), what, what + "s")
-    head = f"{good} of your {count} {'has' if good == 1 else 'have'} converged"
+    head = f"{good} of your {len(filters)} {what}s {'has' if good == 1 else 'have'} converged"
     if good == len(filters):
-        head = f"All {count} have converged"
+        head = f"All {len(filters)} {what}s have converged"
+    if len(filters) == 1:
+        head = f"Your {what} has {'' if good else 'not '}converged"
     if not run.is_finite:
         head = f"The training broke off: its loss is not finite after {len(run.losses) - 1} steps"
     is_one_group = len({judged.watched.group for judged in elements}) == 1
