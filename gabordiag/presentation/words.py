@@ -303,7 +303,7 @@ def _meanings(made: Runs) -> Listing:
     if any(run["lyapunov"] is not None for run in runs):
         items.append(
             "Lyapunov: the exponent, per step, with which two nearby runs diverge from each other; "
-            "above 0, the run is chaotic"
+            "above 0, a run that does not diverge is chaotic"
         )
     return Listing(tuple(items))
 
@@ -569,7 +569,7 @@ def ends(made: Runs) -> list[Block]:
             blocks.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
         blocks.append(Table(columns, _parameters(made, run)))
         blocks += [Paragraph(text) for text in _symmetry(made, run)]
-        blocks.append(Paragraph(_curving(run)))
+        blocks.append(Paragraph(_curving(made, run)))
     return blocks
 
 
@@ -607,7 +607,7 @@ def _symmetry(made: Runs, run: Json) -> list[str]:
     return [which + "; ".join(reasons) + "."]
 
 
-def _curving(run: Json) -> str:
+def _curving(made: Runs, run: Json) -> str:
     """What the Hessian's eigenvalues at a run's end say."""
     hessian, squared = run["hessian"], _under_root(run["loss"])
     values = hessian["eigenvalues"]
@@ -618,9 +618,12 @@ def _curving(run: Json) -> str:
         settled = run["outcome"] in ("reached", "local_minimum")
         where = "At the minimum " + ("where the run ends" if settled else "nearest to its end")
     which = "" if squared is None else f" of {squared}"
-    moved = "".join(f", of {name} the logarithm" for name in run["logarithms"])
-    units = f"angles in radians, lengths in pixels{moved}"
-    text = f"{where}, the Hessian{which} has the eigenvalues {_listed(values)} ({units})"
+    axes = made.axes.values()
+    units = ["angles in radians"] if any(axis.is_angle for axis in axes) else []
+    units += ["lengths in pixels"] if any(axis.unit == "px" for axis in axes) else []
+    units += [f"of {name} the logarithm" for name in run["logarithms"]]
+    text = f"{where}, the Hessian{which} has the eigenvalues {_listed(values)}"
+    text += f" ({', '.join(units)})" if units else ""
     if not hessian["is_minimum"]:
         down = sum(value <= 0 for value in values)
         return (

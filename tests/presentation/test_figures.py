@@ -637,8 +637,19 @@ def test_several_runs_are_named_and_look_different() -> None:
 
 def test_a_run_that_breaks_down_says_where(drawn: Any) -> None:
     words = words_in(drawn["broken"])
-    assert "NaN from step 1 on" in words
+    assert "not finite from step 1 on" in words
     assert OUTCOMES["nonfinite"] in words
+
+
+@pytest.mark.parametrize("top", [254, 308])
+def test_a_loss_up_to_the_largest_double_draws(top: int) -> None:
+    """Margins and ticks above it would be infinite."""
+    found = gd.explain({"loss": 10.0 ** np.arange(-3, top, 2)})
+    ax = Figure().subplots()
+    found.plot(ax)
+    FigureCanvasAgg(ax.figure).draw()
+    assert ax.get_yscale() == "log"
+    assert 1e250 < ax.get_ylim()[1] < math.inf
 
 
 def test_a_run_of_one_step_draws() -> None:
