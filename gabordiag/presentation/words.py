@@ -162,8 +162,12 @@ def check(view: View) -> list[Block]:
     """Returns whether a kernel or a derivative is right, and how well the references agree."""
     result = view.result
     user, is_right = result["user"] or {}, result["ok"]
-    text = user.get("explanation") or "gabordiag's own kernel and derivatives agree."
-    word = user.get("best_match") or ("ok" if is_right else "wrong")
+    text = "gabordiag's own kernel and derivatives agree."
+    if user:
+        text = f"{user['explanation'][0].upper()}{user['explanation'][1:]}."
+    word = user.get("best_match", "unknown")
+    if word == "unknown":
+        word = "ok" if is_right else "wrong"
     reference = result["reference"].items()
     rows = tuple((name.replace("_", " "), number(value, 2)) for name, value in reference)
     table = Table(("reference", "largest relative error"), rows)
