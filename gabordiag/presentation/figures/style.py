@@ -215,6 +215,8 @@ def _save_pdf(figure: Figure, buffer: io.BytesIO, scale: float) -> None:
 
     def begin_scaled(width: float, height: float) -> None:
         begin(scale * width, scale * height)
+        # What is beyond these is left out before it is scaled.
+        file.width, file.height = width, height
         file.output(scale, 0, 0, scale, 0, 0, backend.Op.concat_matrix)
 
     file.newPage = begin_scaled
