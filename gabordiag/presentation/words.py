@@ -518,7 +518,8 @@ def rates(view: View) -> list[Block]:
     result = view.result
     rows = []
     for scan in (result, *result["groups"]):
-        spans = [" … ".join(f"{end:.3g}" for end in span) for span in scan["working_lr"]]
+        ends = [dict.fromkeys(f"{end:.3g}" for end in span) for span in scan["working_lr"]]
+        spans = [" … ".join(span) for span in ends]
         sides = (scan[key] or "–" for key in ("failure_below", "failure_above"))
         name = "all" if scan["rest_lr"] is None else scan["parameter"]
         works = ", ".join(spans) or "none"
