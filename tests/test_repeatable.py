@@ -182,3 +182,12 @@ def test_steps_follow_the_precision() -> None:
     assert trusted_steps(None, parameter, path, 1e-16) is None
     # The whole run can be trusted.
     assert trusted_steps(1e-3, parameter, path, 1e-16) is None
+
+
+def test_a_run_that_leaves_the_range_is_not_chaotic() -> None:
+    """Plain descent on 2 (x - 1)^2 with lr 0.7: all grows alike, rounding too."""
+    parameter = Parameter("x", -3.0, 3.0, None, 1.0, 0.5)
+    path = 1 - 0.5 * (-1.8) ** np.arange(400.0)
+    assert trusted_steps(math.log(1.8), parameter, path, 1e-16) is None
+    stays = 1 + np.sin(np.arange(400.0) ** 2)
+    assert trusted_steps(math.log(1.8), parameter, stays, 1e-16) is not None

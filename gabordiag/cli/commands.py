@@ -536,7 +536,7 @@ def bifurcate_command(
 @_listed(
     _EXPLAIN,
     "--lr 3 --momentum 0.9",
-    "--objective my_loss.py:loss --range 0:2 --start 0.1 --lr 0.1",
+    "--objective loss.py:f --range 0:2 --start 0.1 --lr 0.1",
 )
 @with_options(ExperimentOptions, StartsOption, OwnOptions, OutputOptions)
 def diagnose_command(
@@ -655,7 +655,7 @@ def explain_command(
 
 @_listed(
     _MEASURE,
-    "--images photos --sigma 2:8:7 --gamma 0.25:1:4 --wavelength 4:20:5",
+    "--images photos --sigma 2:8:7 --wavelength 4:20:5",
     "--images photos --psi 0,90deg --plan",
 )
 @with_options(InputOptions, StartOption, OutputOptions)

@@ -314,8 +314,9 @@ def _numbers(facts: Facts, values: FloatArray, form: str) -> str:
 def kink(facts: Facts) -> Finding:
     """Does the run bounce across a kink at the target, and would a loss without it settle?"""
     slope, space, name = facts.bench.kink_slope, facts.space, facts.objective.loss_name
+    loss = "the loss" if name == "loss" else f"the loss ({name})"
     if slope is None:
-        text = f"the loss ({name}) is smooth at {facts.goal_name}"
+        text = f"{loss} is smooth at {facts.goal_name}"
         if not facts.bench.is_minimum_at_target:
             text = f"{facts.no_minimum} that could be a kink"
         return _absent("kink", text)

@@ -684,9 +684,12 @@ class SpaceBench(_Bench):
         return self._windows[key]
 
     def holds(self, settings: OptimizerSettings) -> bool | None:
-        """Whether theory says that the target holds the settings' rate; None without a theory."""
+        """Whether the target holds the settings' rate, by theory or else by the scan beside it."""
         bound = self.bound(settings)
-        return None if bound is None else settings.lr <= bound
+        if bound is not None:
+            return settings.lr <= bound
+        windows = None if self._start is None else self.windows(settings, self._start)
+        return None if windows is None else bool(windows.held[windows.lrs == settings.lr].all())
 
     def outcomes(
         self, settings: OptimizerSettings, rates: Sequence[float], start: FloatArray

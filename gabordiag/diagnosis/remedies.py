@@ -37,6 +37,7 @@ from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
+from gabordiag.wording import counted
 
 DECAYS = ("exponential", "cosine", "step")
 Try = Callable[[Facts], "Remedy | None"]
@@ -309,7 +310,8 @@ def multi_start(facts: Facts) -> Remedy | None:
     how = f"--lr {scan.lr:g} --steps {scan.steps}"
     if scan.optimizer != facts.settings.optimizer:
         how = f"{_with_optimizer(facts, scan.optimizer)} {how}"
-    change = f"run from {count} random starts with {how}, keep the best"
+    starts = counted(count, "random start", "random starts")
+    change = f"run from {starts} with {how}, keep the best"
     return _from_trial("multi_start", change, trial, share=share, starts_for_99_percent=count)
 
 

@@ -218,10 +218,14 @@ def _is_gone(space: Space, values: FloatArray) -> BoolArray:
             with np.errstate(invalid="ignore"):
                 gone |= np.spacing(np.abs(column).max(axis=0)) > parameter.tolerance
             continue
-        reach = FAR_OUT * (parameter.high - parameter.low)
-        outside = (column < parameter.low - reach) | (column > parameter.high + reach)
-        gone |= outside.all(axis=0)
+        gone |= _is_far_out(parameter, column).all(axis=0)
     return gone
+
+
+def _is_far_out(parameter: Parameter, values: FloatArray) -> BoolArray:
+    """Which values of a parameter without a period lie far outside its range."""
+    reach = FAR_OUT * (parameter.high - parameter.low)
+    return (values < parameter.low - reach) | (values > parameter.high + reach)
 
 
 def assign(codes: IntArray, where: BoolArray, name: str) -> None:
@@ -438,11 +442,15 @@ def trusted_steps(
     path: from one rounding, eps (relative), to the tolerance within which two values count as the
     same, it takes t = ln(tolerance / eps) / lambda steps. Before, the path is a property of the
     problem; after, of the rounding. Outcome, range of the losses, about how often they jump stay
-    true.
+    true. Where a run has left the range for good, everything grows alike, rounding too: that is
+    divergence, not chaos.
     """
     if lyapunov is None or not lyapunov > 0:
         return None
     # A value is rounded relative to itself; near zero, relative to the range it moves in.
     size = max(abs(float(values[0])), parameter.high - parameter.low)
     steps = max(0, math.floor(math.log(parameter.tolerance / (eps * size)) / lyapunov))
-    return steps if steps < np.count_nonzero(np.isfinite(values)) - 1 else None
+    stays = np.isfinite(values)
+    if parameter.period is None:
+        stays &= ~_is_far_out(parameter, values)
+    return steps if steps < np.flatnonzero(stays).max(initial=0) else None

@@ -233,6 +233,12 @@ class Rates(Result):
                 f"{every} reach {goal}. The lowest ending, {best:.3g}, is at "
                 f"lr {made['best_lr']:.3g}.{beside}"
             )
+        if made["working_lr"] == [[rate, rate]]:
+            return (
+                f"Of the learning rates tried only {rate:.3g} works: {every} end at a loss of "
+                f"{scan.goal:.3g} or less, from {scan.start:.3g}.{beside} So narrow a window may "
+                "be luck: with other seeds the rate may fail."
+            )
         listed = [f"{low:.3g} to {high:.3g}" for low, high in made["working_lr"]]
         more = f" and in {len(listed) - _LISTED} more windows" if len(listed) > _LISTED else ""
         spans = " and ".join(listed[:_LISTED]) + more

@@ -386,26 +386,35 @@ class PairSurface:
 def pair_surfaces(
     objective: Objective, path: FloatArray, points: int = PAIR_POINTS
 ) -> tuple[PairSurface, ...]:
-    """Returns the loss on planes of those that moved most, through a path's (n, d) last values."""
+    """Returns the loss on planes of those that moved most, through a path's (n, d) last values.
+
+    Of a path that leaves the windows, through its last ones inside.
+    """
     if isinstance(objective, UserObjective) and objective.is_expensive:
         points = min(points, _FEW_POINTS)
     space, objective = objective.space, objective.in_values()
     finite = path[np.isfinite(path).all(axis=1)]
-    end, moved = finite[-1], np.ptp(finite, axis=0) / space.tolerance
+    axes = [_pair_axis(space, index, path[:, index], points) for index in range(len(space))]
+    inside = np.ones(len(finite), dtype=np.bool_)
+    for parameter, axis, column in zip(space.parameters, axes, finite.T, strict=True):
+        inside &= (parameter.period is not None) | ((column >= axis[0]) & (column <= axis[-1]))
+    end, moved = (
+        (finite[inside] if inside.any() else finite)[-1],
+        np.ptp(finite, axis=0) / space.tolerance,
+    )
     shown = sorted(np.argsort(-moved, kind="stable")[:_MOST_SHOWN].tolist())
     surfaces = []
     for i, j in itertools.combinations(shown, 2):
-        axes = [_pair_axis(space, index, path[:, index], points) for index in (i, j)]
         grid = np.tile(end, (points, points, 1))
-        grid[..., i], grid[..., j] = np.meshgrid(*axes, indexing="ij")
+        grid[..., i], grid[..., j] = np.meshgrid(axes[i], axes[j], indexing="ij")
         loss = objective.loss_at(grid.reshape(-1, len(end))).reshape(points, points)
         names = space.names[i], space.names[j]
-        surfaces.append(PairSurface(names, *(read_only(x) for x in (*axes, loss))))
+        surfaces.append(PairSurface(names, *(read_only(x) for x in (axes[i], axes[j], loss))))
     return tuple(surfaces)
 
 
 def _pair_axis(space: Space, index: int, path: FloatArray, points: int) -> FloatArray:
-    """A whole period, or the range widened to hold the run, as far as it is a filter there."""
+    """A whole period, or the range widened to hold the run, by a width of its own at most."""
     parameter = space.parameters[index]
     if parameter.period is not None:
         return np.linspace(parameter.low, parameter.high, points)
@@ -414,4 +423,4 @@ def _pair_axis(space: Space, index: int, path: FloatArray, points: int) -> Float
     low, high = min(parameter.low, float(finite.min())), max(parameter.high, float(finite.max()))
     if parameter.is_positive:
         low = max(low, _LOWEST * width)
-    return np.linspace(low, min(high, parameter.high + width), points)
+    return np.linspace(max(low, parameter.low - width), min(high, parameter.high + width), points)

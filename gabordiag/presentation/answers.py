@@ -119,7 +119,8 @@ def _run(found: Json, runs: Runs) -> str:
     where = ""
     if runs.sweep is not None and run["final"] is not None:
         where = f" at {show_wrapped(runs.sweep.landscape.parameter, run['final'])}"
-    return f"{text} The last loss is {number(run['final_loss'], 3)}{where}."
+    last = "not finite" if run["final_loss"] is None else number(run["final_loss"], 3)
+    return f"{text} The last loss is {last}{where}."
 
 
 def _help(found: Json, runs: Runs) -> str:

@@ -174,7 +174,9 @@ def runs_table(console: Console, listed: Sequence[Mapping[str, Any]]) -> Rendera
         (
             str(entry.get("started") or "–")[:16].replace("T", " "),
             str(entry.get("command") or "–"),
-            spoken(str(entry.get("verdict") or entry.get("status") or "–")),
+            ", ".join(
+                map(spoken, str(entry.get("verdict") or entry.get("status") or "–").split(", "))
+            ),
             str(entry["run"]),
         )
         for entry in listed

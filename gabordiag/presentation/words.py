@@ -162,8 +162,12 @@ def check(view: View) -> list[Block]:
     """Returns whether a kernel or a derivative is right, and how well the references agree."""
     result = view.result
     user, is_right = result["user"] or {}, result["ok"]
-    text = user.get("explanation") or "gabordiag's own kernel and derivatives agree."
-    word = user.get("best_match") or ("ok" if is_right else "wrong")
+    text = "gabordiag's own kernel and derivatives agree."
+    if user:
+        text = f"{user['explanation'][0].upper()}{user['explanation'][1:]}."
+    word = user.get("best_match", "unknown")
+    if word == "unknown":
+        word = "ok" if is_right else "wrong"
     reference = result["reference"].items()
     rows = tuple((name.replace("_", " "), number(value, 2)) for name, value in reference)
     table = Table(("reference", "largest relative error"), rows)
@@ -303,7 +307,7 @@ def _meanings(made: Runs) -> Listing:
     if any(run["lyapunov"] is not None for run in runs):
         items.append(
             "Lyapunov: the exponent, per step, with which two nearby runs diverge from each other; "
-            "above 0, the run is chaotic"
+            "above 0, a run that does not diverge is chaotic"
         )
     return Listing(tuple(items))
 
@@ -514,7 +518,8 @@ def rates(view: View) -> list[Block]:
     result = view.result
     rows = []
     for scan in (result, *result["groups"]):
-        spans = [" … ".join(f"{end:.3g}" for end in span) for span in scan["working_lr"]]
+        ends = [dict.fromkeys(f"{end:.3g}" for end in span) for span in scan["working_lr"]]
+        spans = [" … ".join(span) for span in ends]
         sides = (scan[key] or "–" for key in ("failure_below", "failure_above"))
         name = "all" if scan["rest_lr"] is None else scan["parameter"]
         works = ", ".join(spans) or "none"
@@ -569,7 +574,7 @@ def ends(made: Runs) -> list[Block]:
             blocks.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
         blocks.append(Table(columns, _parameters(made, run)))
         blocks += [Paragraph(text) for text in _symmetry(made, run)]
-        blocks.append(Paragraph(_curving(run)))
+        blocks.append(Paragraph(_curving(made, run)))
     return blocks
 
 
@@ -607,7 +612,7 @@ def _symmetry(made: Runs, run: Json) -> list[str]:
     return [which + "; ".join(reasons) + "."]
 
 
-def _curving(run: Json) -> str:
+def _curving(made: Runs, run: Json) -> str:
     """What the Hessian's eigenvalues at a run's end say."""
     hessian, squared = run["hessian"], _under_root(run["loss"])
     values = hessian["eigenvalues"]
@@ -618,9 +623,12 @@ def _curving(run: Json) -> str:
         settled = run["outcome"] in ("reached", "local_minimum")
         where = "At the minimum " + ("where the run ends" if settled else "nearest to its end")
     which = "" if squared is None else f" of {squared}"
-    moved = "".join(f", of {name} the logarithm" for name in run["logarithms"])
-    units = f"angles in radians, lengths in pixels{moved}"
-    text = f"{where}, the Hessian{which} has the eigenvalues {_listed(values)} ({units})"
+    axes = made.axes.values()
+    units = ["angles in radians"] if any(axis.is_angle for axis in axes) else []
+    units += ["lengths in pixels"] if any(axis.unit == "px" for axis in axes) else []
+    units += [f"of {name} the logarithm" for name in run["logarithms"]]
+    text = f"{where}, the Hessian{which} has the eigenvalues {_listed(values)}"
+    text += f" ({', '.join(units)})" if units else ""
     if not hessian["is_minimum"]:
         down = sum(value <= 0 for value in values)
         return (

@@ -96,6 +96,18 @@ def test_a_rate_beyond_the_targets_bound_is_told_even_where_it_settles(caught: F
     assert found.explanation.startswith("the rate 0.3 is")
 
 
+def test_a_rate_that_the_scan_beside_a_kink_refutes_is_too_large() -> None:
+    """At the kink of a root no theory bounds the rate: what ran from beside the target does."""
+    facts = _facts("rmse", 3.0, 200)
+    assert facts.bench.bound(facts.settings) is None
+    found = step_too_large(facts)
+    assert found.present
+    hold = found.evidence["hold_lr"]
+    assert hold is not None
+    assert hold < 3.0
+    assert f"({hold:.3g})" in found.explanation
+
+
 def test_the_headline_says_what_there_is_to_say(caught: Facts) -> None:
     finding = Finding("wrong_basin", True, False, {}, "the run settled elsewhere")
     assert headline(caught, "wrong_basin", (finding,), ()) == (

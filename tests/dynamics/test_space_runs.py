@@ -341,6 +341,19 @@ def test_pairs_hold_the_loss_through_the_end(image: np.ndarray) -> None:
     assert pair.loss[3, 6] == pytest.approx(float(objective.loss_at(point[None])[0]), rel=1e-12)
 
 
+def test_pairs_of_a_path_that_blows_up_show_the_range(image: np.ndarray) -> None:
+    objective = GaborObjective(experiment(image), ("theta", "sigma", "psi"))
+    path = np.array([[0.9, 2.3, 0.2], [0.8, 2.2, 0.1], [0.7, -1e100, 1e100]])
+    sigma = objective.space.parameters[1]
+    pairs = pair_surfaces(objective, path, points=9)
+    (pair,) = (pair for pair in pairs if pair.names == ("theta", "psi"))
+    # Sigma is that of the last point that is a filter.
+    point = np.array([pair.a[3], 2.2, pair.b[6]])
+    assert pair.loss[3, 6] == pytest.approx(float(objective.loss_at(point[None])[0]), rel=1e-12)
+    (pair,) = (pair for pair in pairs if pair.names == ("theta", "sigma"))
+    assert pair.b[0] >= sigma.low - (sigma.high - sigma.low)
+
+
 @pytest.mark.parametrize(
     ("names", "logs", "settings", "points", "words"),
     [

@@ -7,6 +7,8 @@ import io
 import itertools
 import json
 import math
+import re
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -47,7 +49,7 @@ from gabordiag.presentation.figures.maps import cell_edges, map_axis, rate_lines
 from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs
 from gabordiag.presentation.figures.runs import _draw_step, without_wraps
 from gabordiag.presentation.figures.sheets import on_sheet, panels_of
-from gabordiag.presentation.figures.style import render
+from gabordiag.presentation.figures.style import new_figure, render
 from gabordiag.presentation.phrases import rate_words
 from gabordiag.presentation.registry import kind_of
 from gabordiag.results import Result, View
@@ -637,8 +639,38 @@ def test_several_runs_are_named_and_look_different() -> None:
 
 def test_a_run_that_breaks_down_says_where(drawn: Any) -> None:
     words = words_in(drawn["broken"])
-    assert "NaN from step 1 on" in words
+    assert "not finite from step 1 on" in words
     assert OUTCOMES["nonfinite"] in words
+
+
+@pytest.mark.parametrize("top", [254, 308])
+def test_a_loss_up_to_the_largest_double_draws(top: int) -> None:
+    """Margins and ticks above it would be infinite."""
+    found = gd.explain({"loss": 10.0 ** np.arange(-3, top, 2)})
+    ax = Figure().subplots()
+    found.plot(ax)
+    FigureCanvasAgg(ax.figure).draw()
+    assert ax.get_yscale() == "log"
+    assert 1e250 < ax.get_ylim()[1] < math.inf
+
+
+@pytest.mark.parametrize("size", ["screen", "column", "slide"])
+def test_a_pdf_of_any_size_holds_lines_to_the_right_edge(size: str) -> None:
+    with on_sheet(size), new_figure(6.0, 4.0) as figure:
+        figure.subplots().plot([0, 1], [0, 1], color="#123456")
+    with on_sheet(size):
+        pdf = render(figure, "pdf")
+    page = re.search(rb"/MediaBox \[ 0 0 ([0-9.]+) [0-9.]+ \]", pdf)
+    assert page is not None
+    parts = re.findall(rb"stream\r?\n(x.*?)endstream", pdf, re.DOTALL)
+    drawn = b"\n".join(map(zlib.decompress, parts))
+    scale = re.search(rb"^([0-9.]+) 0 0 [0-9.]+ 0 0 cm", drawn, re.MULTILINE)
+    assert scale is not None
+    # The diagonal is the only line of its colour.
+    line = drawn[drawn.index(b"0.0705882353 0.2039215686 0.337254902 RG") :]
+    end = re.search(rb"^([0-9.]+) [0-9.]+ l$", line, re.MULTILINE)
+    assert end is not None
+    assert float(end[1]) * float(scale[1]) > 0.85 * float(page[1])
 
 
 def test_a_run_of_one_step_draws() -> None:

@@ -328,17 +328,18 @@ class _Reader(LogRun):
             late = products[-self.repeat :]
             if np.isfinite(late).any():
                 evidence["lr_times_curvature"] = float(late[np.isfinite(late)].max())
-        low, high = evidence["loss_low"], evidence["loss_high"]
+        low, high = f"{evidence['loss_low']:.3g}", f"{evidence['loss_high']:.3g}"
         if self.outcome == "running":
             step = self.parameter.show(float(self.tail[-1] - self.tail[-2]))
             text = (
                 f"{self.log.value_name} runs off, at the end by {step} a step, and the loss (from "
-                f"{low:.3g} to {high:.3g}) is that of before: {self._smaller_rate()}."
+                f"{low} to {high}) is that of before: {self._smaller_rate()}."
             )
         else:
+            losses = low if low == high else f"{low} to {high}"
             text = (
-                f"It repeats a cycle of {self.repeat} {self.rows()} (loss {low:.3g} to "
-                f"{high:.3g}){self._curvature_words(evidence)}: {self._smaller_rate()}."
+                f"It repeats a cycle of {self.repeat} {self.rows()} (loss {losses})"
+                f"{self._curvature_words(evidence)}: {self._smaller_rate()}."
             )
         return self._result("step_too_large", text, evidence)
 

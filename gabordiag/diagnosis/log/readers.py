@@ -29,10 +29,12 @@ _GRAD = ("grad", "gradient", "grad_theta", "dloss", "grad_analytic")
 _LR = ("lr", "learning_rate", "learning-rate", "rate")
 _OTHER = (
     "update", "time", "seconds", "wall_time", "wall time", "timestamp", "_timestamp", "_runtime",
-    "momentum", "accuracy", "acc",
+    "relative time (process)", "relative time (wall)", "momentum", "accuracy", "acc",
 )  # fmt: skip
-# Of a loss's name: it is not that of training, or not its value. W&B writes __MIN and __MAX.
+# Of a loss's name: it is not that of training, or not its value.
 _ANOTHER = {"val", "valid", "validation", "test", "eval", "dev", "min", "max"}
+# A chart that W&B exports has these extremes of every column.
+_EXTREMES = ("__MIN", "__MAX")
 _NUMBER = re.compile(r"\d+")
 # More lines than this share without numbers: it is another kind of file.
 _MAX_BAD_LINES = 0.5
@@ -75,7 +77,9 @@ def read_log(
     The value's column is by default the first that is nothing else. Where there is none the log is
     refused, or, without `needs_value`, the values are the losses.
     """
-    return _pick(*_table(source), value_column, loss_column, needs_value)
+    table, where = _table(source)
+    asked = _one_run(table, where, value_column, loss_column)
+    return _pick(table, where, *asked, needs_value)
 
 
 def read_logs(
@@ -86,6 +90,7 @@ def read_logs(
     A column is named as the parameter, or as the last part of its name: `theta` of `gabor.theta`.
     """
     table, where = _table(source)
+    _one_run(table, where)
     if len(names) == 1:
         return (_pick(table, where, None, None, True),)
     columns = [n if n in table.columns else n.rpartition(".")[2] for n in names]
@@ -97,6 +102,34 @@ def _table(source: str | Path | Mapping[str, npt.ArrayLike]) -> tuple[Table, str
     if isinstance(source, Mapping):
         return as_table(source), "the log"
     return read_table(Path(source)), str(source)
+
+
+def _one_run(
+    table: Table, where: str, value_column: str | None = None, loss_column: str | None = None
+) -> tuple[str | None, str | None]:
+    """Leaves one run's columns of a chart that W&B exported, and returns what they are called.
+
+    A chart calls a column `run - loss`, and has its extremes within each point beside it,
+    `run - loss__MIN` and `run - loss__MAX`; the run had logged it as `loss`. A column that is
+    asked for says which run is meant.
+    """
+    names = table.names
+    kept = [n for n in names if not (n.endswith(_EXTREMES) and n[:-5] in names)]
+    if len(kept) == len(names):
+        return value_column, loss_column
+    parts = {name: name.rpartition(" - ") for name in kept}
+    runs = {parts[n][0] for n in (value_column, loss_column) if n in parts} - {""}
+    runs = runs or {run for run, _, _ in parts.values() if run}
+    if len(runs) > 1:
+        charted = [name for name in kept if parts[name][0] in runs]
+        example = next((name for name in charted if "loss" in name.lower()), charted[0])
+        raise InputError(
+            f"{where} is a chart of {len(runs)} runs: {_listed(sorted(runs))}.",
+            f"Name the column of one: --loss-column '{example}'.",
+        )
+    table.keep({name: parts[name][2] for name in kept if parts[name][0] in {"", *runs}})
+    value, loss = (parts[n][2] if n in parts else n for n in (value_column, loss_column))
+    return value, loss
 
 
 def _pick(

@@ -4,8 +4,9 @@ In comes a file: lines of cells under a line of names (separated by commas, semi
 blanks; with decimal commas where the comma does not separate), JSON lines, or one JSON value that
 holds a list of rows, or columns by name (also inside, as in a trainer's state); any of these
 compressed by gzip, in UTF-8 or UTF-16, or through standard input; or TensorBoard's event files.
-Rows may name a single number each (key, value, step), as MLflow's do. Out comes a `Table`. Lines
-are read one by one, so that only the numbers take memory; no cell is ever run.
+Rows may name a single number each (key, value, step), as MLflow's do, or be W&B's records. Out
+comes a `Table`. Lines are read one by one, so that only the numbers take memory; no cell is ever
+run.
 """
 
 from __future__ import annotations
@@ -51,8 +52,16 @@ _LARGEST_JSON = 64 * 2**20
 # Tried in this order where they occur equally often.
 _SEPARATORS = (",", ";", "\t")
 _JSON = ("{", "[")
+# A record that is not of a step.
+_NO_STEP = object()
 _GZIP = b"\x1f\x8b"
 FORM = "Its first line must name the columns: step,theta,loss[,grad,lr]."
+# Binary files that are not read here, and how to make text of them.
+_EXPORTS = {
+    ".wandb": "wandb leet inspect '{path}' --json | gabordiag explain - (wandb 0.31 or later); of "
+    "a run on the server wandb.Api().run('entity/project/run').history(10**6).to_csv('run.csv').",
+    ".parquet": "In Python: pandas.read_parquet('{path}').to_csv('run.csv').",
+}
 
 
 class Table:
@@ -75,6 +84,18 @@ class Table:
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns so far."""
+        return tuple(self._numbers)
+
+    def keep(self, names: Mapping[str, str]) -> None:
+        """Leaves only these columns, under new names; the table is whole, and not yet read."""
+        self._numbers = {new: self._numbers[old] for old, new in names.items()}
+        self._marks = {new: self._marks[old] for old, new in names.items()}
+        known = self.unreadable
+        self.unreadable = {new: known[old] for old, new in names.items() if old in known}
 
     @cached_property
     def columns(self) -> dict[str, FloatArray]:
@@ -153,6 +174,9 @@ def read_table(path: Path) -> Table:
         raise InputError(f"No log at {path}.", "Give a CSV, JSON or JSON-lines file.")
     if path.is_dir():
         raise InputError(f"{path} is a folder.", "Give the log file in it.")
+    if path.suffix in _EXPORTS:
+        advice = _EXPORTS[path.suffix].format(path=path)
+        raise InputError(f"{path} is a binary file, which has to be exported first.", advice)
     try:
         with _open(path) as file:
             lines = _Lines(path, file)
@@ -307,7 +331,9 @@ def _gather(path: Path, lines: _Lines) -> Table:
         if not first.lstrip().startswith(_JSON):
             return _gather_cells(path, lines, *_after_comments(first, stream))
         texts = (line for line in chain([first], stream) if line.strip())
-        table = Table().add_rows((lines.number, _json(text, repeated)) for text in texts)
+        rows = ((lines.number, _json(text, repeated)) for text in texts)
+        logged = ((number, _logged(row)) for number, row in rows)
+        table = Table().add_rows((number, row) for number, row in logged if row is not _NO_STEP)
     table.repeated = tuple(repeated)
     return table
 
@@ -415,6 +441,20 @@ def _json(text: str, repeated: Counter[str]) -> Any:
         return None
 
 
+def _logged(row: Any) -> Any:
+    """Returns what a record of W&B's transaction log holds of a step; another row as it is.
+
+    A record is called by its type: {"num": 7, "type": "history", "history": {"item": {...}}}.
+    """
+    if not isinstance(row, dict) or "num" not in row:
+        return row
+    kind = row.get("type")
+    record = row.get(kind) if isinstance(kind, str) else None
+    if not isinstance(record, dict):
+        return row
+    return record.get("item", _NO_STEP) if kind == "history" else _NO_STEP
+
+
 def _whole_json(file: TextIO, repeated: Counter[str]) -> list[Any] | None:
     """Returns the rows of a file that is one JSON value, else None, back at its beginning."""
     start = file.read(_LONGEST_BLANK)
@@ -438,6 +478,12 @@ def _rows_in(content: Any, depth: int = 0) -> list[Any]:
     for inner in content.values():
         if found := _rows_in(inner, depth + 1):
             return found
+    inner = list(content.values())
+    if inner and all(
+        isinstance(cells, dict) and cells.keys() == inner[0].keys() for cells in inner
+    ):
+        # DataFrame.to_json: of every column its cells by the row's label.
+        content = {name: list(cells.values()) for name, cells in content.items()}
     columns = {name: cells for name, cells in content.items() if isinstance(cells, list)}
     return [dict(zip(columns, cells, strict=True)) for cells in zip_longest(*columns.values())]
 

@@ -93,6 +93,8 @@ def draw_chart(ax: Axes, chart: Chart, name: str) -> None:
             ink = ink_on(to_hex(mesh.to_rgba(float(value))[:3]))
             at = (middles[column], row)
             ax.annotate(show(value), at, ha="center", va="center", fontsize=7, color=ink)
+    if not np.isfinite(values).any():
+        ax.annotate("none", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center")
     _outline(ax, chart.edges, rows, chart.maps["learned"] > MOST)
     ax.set_xscale("log", base=2)
     ticks = [edge for edge in chart.edges if abs(np.log2(edge) - round(np.log2(edge))) < 1e-9]

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from gabordiag.dynamics.bifurcation import Bifurcation
 from gabordiag.dynamics.outcomes import CODES
@@ -30,6 +31,8 @@ from gabordiag.wording import show_number
 _SLIVER = 0.012
 # Half the width of a letter of a bound's name, in inches.
 _HALF_LETTER = 0.034
+# An axis of learning rates below this ratio has labels between its powers of ten.
+_FEW_DECADES = 300
 
 
 def bifurcation_figure(diagram: Bifurcation) -> Figure:
@@ -76,6 +79,11 @@ def draw_attractor(ax: Axes, diagram: Bifurcation) -> None:
 def _set_rates(ax: Axes, diagram: Bifurcation) -> None:
     ax.set_xscale("log")
     ax.set_xlim(diagram.lrs[0], diagram.lrs[-1])
+    if diagram.lrs[-1] < _FEW_DECADES * diagram.lrs[0]:
+        # The usual labels, such as 3 × 10⁻¹, run into each other.
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("learning rate")
 
 

@@ -290,7 +290,9 @@ def _draw_mismatch(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
         (sweep.grad_autograd, check.analytic_vs_autograd, "autograd", "x", "#003E66"),
         (sweep.grad_numeric, check.analytic_vs_numeric, "differences", "o", "#D55E00"),
     ):
-        apart = np.abs(sweep.grad_analytic - gradient) / scale
+        # Where both are infinite they do not differ by a number.
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(sweep.grad_analytic - gradient) / scale
         # A logarithm has no zero: where two agree to the last bit there is nothing to draw.
         apart = np.where(np.isfinite(apart) & (apart > 0), apart, np.nan)
         # What the check left out, where a difference quotient does not approximate a derivative.

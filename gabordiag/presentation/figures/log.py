@@ -7,14 +7,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gabordiag.presentation.colors import FAINT, JUMP_COLOR, RUN_STYLES
-from gabordiag.presentation.figures.style import legend_beside, new_figure, write
+from gabordiag.presentation.figures.style import (
+    drawable,
+    legend_beside,
+    log_losses,
+    new_figure,
+    write,
+)
 from gabordiag.results import View
 from gabordiag.wording import show_number
 
-# Losses that span more than this factor are drawn on a logarithmic axis, unless they jump.
+# Losses that span more than this factor are drawn on a logarithmic axis, unless they jump and
+# come down again.
 _DECADES = 1e3
-# Losses beyond this are not drawn.
-_LARGEST = 1e300
 
 
 def log_figure(view: View) -> Figure:
@@ -27,18 +32,20 @@ def log_figure(view: View) -> Figure:
 def draw_explanation(ax: Axes, view: View) -> None:
     """Draws the loss of an `Explanation`'s log against the step, with the jumps."""
     steps, losses = (view.data["log.csv"][name] for name in ("step", "loss"))
-    # Their differences would not be doubles.
-    losses = np.where(np.abs(losses) < _LARGEST, losses, np.nan)
+    losses = drawable(losses)
     ax.plot(steps, losses, ".-", color=RUN_STYLES[0][0], linewidth=1.0, markersize=3, label="loss")
     jumps = view.result["jumps"]
-    for jump in jumps:
-        at = np.searchsorted(steps, jump["step"])
-        line = ax.plot(steps[at : at + 2], losses[at : at + 2], color=JUMP_COLOR, linewidth=2)[0]
-        if jump is jumps[0]:
-            line.set_label(f"jump of the loss ({len(jumps)})")
+    label = f"jump of the loss ({len(jumps)})"
+    for at in np.searchsorted(steps, [jump["step"] for jump in jumps]):
+        if np.isfinite(losses[at : at + 2]).all():
+            step = steps[at : at + 2], losses[at : at + 2]
+            ax.plot(*step, color=JUMP_COLOR, linewidth=2, label=label)
+            label = "_"
     positive = losses[np.isfinite(losses) & (losses > 0)]
-    if not jumps and len(positive) and positive.max() / _DECADES > positive.min():
-        ax.set_yscale("log")
+    # Convergence and divergence are seen on a logarithm, a jump between two heights is not.
+    grows = len(positive) > 0 and positive[-1] == positive.max()
+    if (grows or not jumps) and len(positive) and positive.max() / _DECADES > positive.min():
+        log_losses(ax)
     ax.set_xlabel("step")
     ax.set_ylabel("loss")
     ax.set_title(f"Verdict: {view.result['verdict'].replace('_', ' ')}", fontsize=10)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
@@ -41,7 +42,14 @@ from gabordiag.presentation.figures.run_paths import (
     runs_title,
 )
 from gabordiag.presentation.figures.sheets import current_sheet, name_panels
-from gabordiag.presentation.figures.style import entry, legend_beside, new_figure, write
+from gabordiag.presentation.figures.style import (
+    drawable,
+    entry,
+    legend_beside,
+    log_losses,
+    new_figure,
+    write,
+)
 from gabordiag.presentation.phrases import (
     jump_definition,
     outcome_words,
@@ -66,6 +74,7 @@ _HIGH, _LOW = 0.12, 0.06
 _NUMBERED = 9
 
 Window = tuple[int, int]
+IntArray = npt.NDArray[np.int64]
 
 
 def optimize_figure(runs: Runs) -> Figure:
@@ -85,7 +94,7 @@ def optimize_figure(runs: Runs) -> Figure:
             loss.set_xlabel("")
             loss.tick_params(labelbottom=False)
             if len(windows) > 1:
-                loss.set_title(_window_words(window, column, paths))
+                loss.set_title(window_words(window, column, paths))
             value.set_ylabel("" if column else axis.parameter.label)
             loss.set_ylabel("" if column else loss_label(sweep.loss_name))
         ground = figure.add_subplot(ground_place, label="landscape")
@@ -116,18 +125,30 @@ def _lay_out(figure: Figure, count: int) -> tuple[list[tuple[Any, Any]], Any]:
 def _windows(paths: Sequence[RunPath]) -> list[Window]:
     """Returns the stretches of steps that get a column each."""
     last = int(max(path.steps[-1] for path in paths))
-    if last <= 2 * _DETAIL or not any(path.is_restless for path in paths):
+    if not is_crowded((0, last)) or not any(path.is_restless for path in paths):
         return [(0, last)]
     first = paths[0].window if len(paths) == 1 else 0
     return [(first, min(first + _DETAIL, last)), (0, last)]
 
 
-def _window_words(window: Window, column: int, paths: Sequence[RunPath]) -> str:
+def is_crowded(window: Window) -> bool:
+    """Whether these are more steps than can be followed one by one."""
+    return window[1] - window[0] > 2 * _DETAIL
+
+
+def window_words(window: Window, column: int, paths: Sequence[RunPath]) -> str:
+    """Describes a stretch of steps: the first column's, or all steps, and how those are drawn."""
     first, last = window
     if column:
-        ticks = " (ticks above: jumps)" if any(len(path.jumps) for path in paths) else ""
-        return f"all {last} steps{ticks}"
+        return f"all {last} steps{_crowd_words(paths)}"
     return f"the first {last} steps" if first == 0 else f"steps {first} to {last}: the first jump"
+
+
+def _crowd_words(paths: Sequence[RunPath]) -> str:
+    """Explains how many steps are drawn at once."""
+    words = ["darker: more often"] if any(path.is_restless for path in paths) else []
+    words += ["ticks: jumps"] if any(len(path.jumps) for path in paths) else []
+    return f" ({', '.join(words)})" if words else ""
 
 
 def draw_run(ax: Axes, run: Run) -> None:
@@ -148,16 +169,16 @@ def draw_losses(
     """Draws the loss between two steps with the jumps marked, and the landscape's whole height."""
     # Convergence is seen on a logarithm, a jump between two heights is not.
     if not any(path.is_restless for path in paths) and _spans_decades(paths):
-        ax.set_yscale("log")
-    crowded = window[1] - window[0] > 2 * _DETAIL
+        log_losses(ax)
+    crowded = is_crowded(window)
     for path in paths:
         if path.batch_losses is not None:
             # What a training loop on batches sees, faint behind the loss over all images.
             steps, losses = _shown(path.steps, path.batch_losses, window)
             ax.plot(steps, losses, ".", color=path.look.color, alpha=0.3, markersize=3, zorder=2)
-    _draw_series(ax, paths, [(path.steps, path.losses) for path in paths], window)
+    _draw_series(ax, paths, [(path.steps, drawable(path.losses)) for path in paths], window)
     for path in paths:
-        _mark_end(ax, path, path.losses, window)
+        _mark_end(ax, path, drawable(path.losses), window)
         if len(paths) <= MOST_NAMED and not crowded:
             _draw_jumps(ax, path, window)
     if ax.get_yscale() == "linear" and landscape is not None:
@@ -198,7 +219,7 @@ def _draw_series(
     window: Window,
 ) -> None:
     """Draws a column of every run: joined where it can be followed, else as a density."""
-    long = window[1] - window[0] > 2 * _DETAIL
+    long = is_crowded(window)
     for index, (path, column) in enumerate(zip(paths, columns, strict=True)):
         look = path.look
         steps, values = _shown(*column, window)
@@ -232,9 +253,9 @@ def _mark_end(ax: Axes, path: RunPath, values: FloatArray, window: Window) -> No
     broken = np.flatnonzero(~np.isfinite(path.values) | ~np.isfinite(path.losses))
     if len(broken) == 0 or not window[0] <= broken[0] <= window[1]:
         return
-    last = max(0, int(broken[0]) - 1)
+    last = int(np.flatnonzero(np.isfinite(values[: broken[0]])).max(initial=0))
     ax.plot(path.steps[last], values[last], "X", color=colors.INK, markersize=9, zorder=4)
-    words = f"NaN from step {broken[0]} on"
+    words = f"not finite from step {broken[0]} on"
     write(ax, words, (path.steps[last], values[last]), (10, 4), va="bottom", zorder=5)
 
 
@@ -298,19 +319,21 @@ def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
     entries = draw_landscape(ax, axis, runs.ground, start=start, labels=not restless)
     for path in paths:
         _draw_path(ax, axis, path, len(paths))
-        if not path.is_restless:
-            _draw_end(ax, axis, path)
+        _draw_end(ax, axis, path)
     if len(paths) == 1:
         _number_points(ax, axis, paths[0])
     axis.set_up(ax)
-    return [*_path_handles(paths), *entries]
+    return [*_path_handles(axis, paths), *entries]
 
 
-def _stretch(path: RunPath) -> tuple[int, int]:
-    """Returns the steps drawn on the landscape: of a run that jumps, the descent and first jump."""
+def _stretch(axis: ParameterAxis, path: RunPath) -> tuple[int, int]:
+    """Returns the steps drawn on the landscape: of a run that jumps, the descent and first jump.
+
+    Of one that leaves the window for good, those up to the one that leaves it.
+    """
     last = len(path.values) - 1
     if not path.is_restless:
-        return 0, last
+        return 0, min(last, int(_seen(axis, path).max(initial=0)) + 1)
     if len(path.jumps) == 0:
         return 0, min(_STEPS_DRAWN, last)
     jump = int(path.jumps[0])
@@ -319,7 +342,7 @@ def _stretch(path: RunPath) -> tuple[int, int]:
 
 def _draw_path(ax: Axes, axis: ParameterAxis, path: RunPath, count: int) -> None:
     """Draws the points of some steps, and arcs of the long ones; of several runs, of the jump."""
-    first, last = _stretch(path)
+    first, last = _stretch(axis, path)
     here, look = slice(first, last + 1), path.look
     x, y = axis.wrap(path.values[here]), path.losses[here]
     ax.plot(x, y, look.marker, color=look.color, markersize=5, markeredgewidth=0, zorder=6)
@@ -356,17 +379,31 @@ def _draw_step(ax: Axes, axis: ParameterAxis, path: RunPath, t: int, *, is_jump:
         ax.add_patch(arrow).set_zorder(5.5 + is_jump)
 
 
-def _draw_end(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
+def _seen(axis: ParameterAxis, path: RunPath) -> IntArray:
+    """Returns the steps at which a run is finite and in the window."""
+    low, high = axis.limits
+    shown = axis.wrap(path.values)
+    return np.flatnonzero((shown >= low) & (shown <= high) & np.isfinite(path.losses))
+
+
+def _end(axis: ParameterAxis, path: RunPath) -> int | None:
+    """Returns the last finite step of a run that settles, if it is in the window."""
     finite = np.flatnonzero(np.isfinite(path.values) & np.isfinite(path.losses))
-    if len(finite):
+    if path.is_restless or not np.isin(finite[-1:], _seen(axis, path)).any():
+        return None
+    return int(finite[-1])
+
+
+def _draw_end(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
+    if (end := _end(axis, path)) is not None:
         star: dict[str, Any] = {"markersize": 14, "markeredgecolor": "white", "zorder": 7}
-        at = axis.wrap(path.values[finite[-1]]), path.losses[finite[-1]]
+        at = axis.wrap(path.values[end]), path.losses[end]
         ax.plot(*at, "*", color=path.look.color, **star)
 
 
 def _number_points(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
     """Numbers the first points, those that can be told apart."""
-    first, last = _stretch(path)
+    first, last = _stretch(axis, path)
     width = axis.limits[1] - axis.limits[0]
     height = ax.get_ylim()[1] - ax.get_ylim()[0]
     x, y = axis.wrap(path.values), path.losses
@@ -381,15 +418,15 @@ def _number_points(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
             write(ax, str(t), (x[t], y[t]), (6, 8), color=path.look.color, **look)
 
 
-def _path_handles(paths: Sequence[RunPath]) -> list[Line2D]:
+def _path_handles(axis: ParameterAxis, paths: Sequence[RunPath]) -> list[Line2D]:
     is_one = len(paths) == 1
     look = paths[0].look if is_one else Look(colors.INK, "-", "o", colors.INK)
     handles = []
     if is_one:
-        first, last = _stretch(paths[0])
+        first, last = _stretch(axis, paths[0])
         words = f"steps {first} to {last} of the run" if last else "the start"
         handles.append(entry(words, color=look.color, linewidth=1.2, marker="o", markersize=5))
-    if not all(path.is_restless for path in paths):
+    if any(_end(axis, path) is not None for path in paths):
         words = "last step" if is_one else "last step of a run that settles"
         handles.append(entry(words, color=look.color, marker="*", linestyle="", markersize=12))
     if any(path.run["n_jumps"] for path in paths) and len(paths) <= MOST_NAMED:

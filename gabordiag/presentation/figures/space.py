@@ -29,7 +29,7 @@ from gabordiag.presentation.figures.run_paths import (
     run_handles,
     several_words,
 )
-from gabordiag.presentation.figures.runs import draw_losses
+from gabordiag.presentation.figures.runs import draw_losses, is_crowded, window_words
 from gabordiag.presentation.figures.sheets import current_panel, current_sheet, fit_title
 from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure
 from gabordiag.presentation.figures.surface import (
@@ -126,7 +126,10 @@ def draw_space_runs(ax: Axes, runs: Runs) -> None:
 
 
 def _draw_losses(ax: Axes, paths: Sequence[RunPath]) -> None:
-    draw_losses(ax, None, paths, (0, max(1, int(max(path.steps[-1] for path in paths)))))
+    whole = (0, max(1, int(max(path.steps[-1] for path in paths))))
+    draw_losses(ax, None, paths, whole)
+    if is_crowded(whole) and any(path.is_restless for path in paths):
+        ax.set_title(window_words(whole, 1, paths), fontsize=10)
 
 
 def _handles(paths: Sequence[RunPath]) -> list[Line2D]:
@@ -271,11 +274,12 @@ def _mark_handles(runs: Runs) -> list[Line2D]:
     color = paths[0].look.color if is_one else INK
     handles = []
     if any(path.is_restless for path in paths):
-        words = f"steps of a run that jumps, the first {PATH_STEPS} joined"
+        whose = "steps" if is_one else "steps of a run that jumps"
+        words = f"{whose}, the first {PATH_STEPS} joined where they do not wrap"
         handles.append(entry(words, color=color, **_STEPS))
     words = "end" if is_one else "end of a run"
     if is_one and any(_leaves(plane, paths[0].run) for plane in runs.planes):
-        words = "end (outside some planes)"
+        words = "end (outside some planes)" if len(runs.planes) > 1 else "end (outside the plane)"
     handles += [entry("start", **_START), entry(words, **_end_style(color))]
     if runs.target is not None:
         handles.append(entry(runs.goal_name, **_target_style(True)))

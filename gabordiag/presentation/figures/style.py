@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib.style
 import numpy as np
+import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Tick
@@ -23,6 +24,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.text import Text
+from matplotlib.ticker import LogLocator
 
 from gabordiag.presentation.colors import OUTCOME_COLORS
 from gabordiag.presentation.figures.sheets import current_sheet, fit, keep_panel
@@ -34,6 +36,7 @@ _SWATCHES = {color.lower() for color in OUTCOME_COLORS.values()}
 Rgb = tuple[float, float, float]
 # Between its largest and smallest part: colours below are a grey.
 _GREY = 0.09
+_LARGEST = 1e270
 _ground: ContextVar[Rgb] = ContextVar("ground", default=(1.0, 1.0, 1.0))
 
 _STYLE_SHEET = "gabordiag.presentation.figures.gabordiag"
@@ -43,6 +46,28 @@ _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
+
+
+class _Decades(LogLocator):
+    """Powers of ten, of which those beyond the largest double are no ticks."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Returns the ticks between two values, and one beyond each."""
+        with np.errstate(over="ignore"):
+            ticks = np.asarray(super().tick_values(vmin, vmax))
+        return ticks[np.isfinite(ticks)]
+
+
+def drawable(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns losses without those that leave no room for an axis's margin below infinity."""
+    return np.where(np.abs(losses) < _LARGEST, losses, np.nan)
+
+
+def log_losses(ax: Axes) -> None:
+    """Makes the vertical axis logarithmic, for losses of any size."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(_Decades())
+    ax.yaxis.set_minor_locator(_Decades(subs=None))
 
 
 @contextmanager
@@ -190,6 +215,8 @@ def _save_pdf(figure: Figure, buffer: io.BytesIO, scale: float) -> None:
 
     def begin_scaled(width: float, height: float) -> None:
         begin(scale * width, scale * height)
+        # What is beyond these is left out before it is scaled.
+        file.width, file.height = width, height
         file.output(scale, 0, 0, scale, 0, 0, backend.Op.concat_matrix)
 
     file.newPage = begin_scaled

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from gabordiag.presentation import colors
 from gabordiag.presentation.figures.sheets import name_panels
-from gabordiag.presentation.figures.style import legend_beside, new_figure
+from gabordiag.presentation.figures.style import legend_beside, log_losses, new_figure
 from gabordiag.presentation.phrases import parameter_of
 from gabordiag.results import View
 from gabordiag.wording import spoken
@@ -173,7 +173,7 @@ def gradients_figure(view: View) -> Figure:
         )
         positive = losses[losses > 0]
         if len(positive) == len(losses) and positive.max() > 30 * positive.min():
-            above.set_yscale("log")
+            log_losses(above)
         above.set_ylabel("loss")
         legend_beside(above)
         draw_shares(below, view)
@@ -199,7 +199,7 @@ def draw_shares(ax: Axes, view: View) -> None:
         first_other = "largest others, not watched" if [name] == others[:1] else None
         ax.plot(np.where(share > 0, share, np.nan), label=watched.get(name, first_other), **look)
     if any((share > 0).any() for share in shares.values()):
-        ax.set_yscale("log")
+        log_losses(ax)
     ax.set_xlabel("step")
     ax.set_ylabel("share of the gradient")
     legend_beside(ax)

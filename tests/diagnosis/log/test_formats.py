@@ -70,11 +70,33 @@ def mlflow(form: str) -> str:
     )
 
 
-def wandb() -> str:
-    rows = [{"Step": r["step"], "run - theta": r["theta"], "run - loss__MIN": 0.0,
-             "run - loss": r["loss"], "run - loss__MAX": 1.0, "run - lr": 1.2}
-            for r in ROWS]  # fmt: skip
-    return csv_of(rows)
+def chart(rows: list[dict[str, Any]], *runs: str) -> str:
+    """The CSV of a W&B chart: quoted cells, and of each column its extremes within the point."""
+    names = [f"{run} - {name}{end}" for run in runs for name in list(rows[0])[1:]
+             for end in ("", "__MIN", "__MAX")]  # fmt: skip
+    lines = [["Step", *names]]
+    for row in rows:
+        cells = [repr(cell) for cell in list(row.values())[1:] for _ in range(3)]
+        lines.append([str(row["step"]), *cells * len(runs)])
+    return "".join(",".join(f'"{cell}"' for cell in line) + "\n" for line in lines)
+
+
+def wandb_records(rows: list[dict[str, Any]]) -> str:
+    """What `wandb leet inspect run.wandb --json` prints."""
+    records: list[dict[str, Any]] = [
+        {"type": "header", "header": {"version_info": {"producer": "0.31.0"}}},
+        {"type": "run", "run": {"config": {"update": {"lr": 1.2}}, "run_id": "fm0um7yu"}},
+    ]
+    for row in rows:
+        item = {"_runtime": 0.5, "_step": row["step"], "_timestamp": 1795963110.8}
+        item |= {name: cell for name, cell in row.items() if name != "step"}
+        records += [
+            {"type": "stats", "stats": {"item": {"memory_percent": 12.2}}},
+            {"type": "summary", "summary": {"update": item}},
+            {"type": "history", "history": {"item": item, "step": {"num": row["step"]}}},
+        ]
+    records.append({"type": "exit", "exit": {"exit_code": 0}})
+    return "".join(json.dumps({"num": n, **r}) + "\n" for n, r in enumerate(records, 1))
 
 
 def savetxt() -> str:
@@ -98,7 +120,9 @@ FORMS: dict[str, Callable[[], str]] = {
     "hugging face": huggingface,
     "mlflow csv": lambda: mlflow("csv"),
     "mlflow json": lambda: mlflow("json"),
-    "wandb csv": wandb,
+    "wandb csv": lambda: chart(ROWS, "easy-sun-7"),
+    "wandb records": lambda: wandb_records(ROWS),
+    "dataframe json": lambda: json.dumps({n: dict(enumerate(c)) for n, c in COLUMNS.items()}),
     "wandb json lines": lambda: "".join(
         json.dumps({"_step": row["step"], "_runtime": 1.5, "train/loss": row["loss"],
                     "theta": row["theta"], "train/lr": 1.2}) + "\n" for row in ROWS),
@@ -123,6 +147,55 @@ def test_the_same_run_in_every_form(tmp_path: Path, form: str, encoding: str) ->
     assert log.lrs is not None
     assert set(log.lrs.tolist()) == {1.2}
     assert log.gradients is None
+
+
+def test_a_chart_of_wandb_is_read_as_logged(tmp_path: Path) -> None:
+    """The gradient, which comes first in the alphabet, is not taken for the parameter."""
+    rows = [{"step": r["step"], "grad": math.sin(2 * r["theta"]), "loss": r["loss"],
+             "theta": r["theta"]} for r in ROWS]  # fmt: skip
+    path = tmp_path / "wandb_export.csv"
+    path.write_text(chart(rows, "easy-sun-7"))
+    log = read_log(path)
+    assert log.value_name == "theta"
+    assert log.gradients is not None
+    assert log.gradients.tolist() == [row["grad"] for row in rows]
+    assert log.notes == ()
+
+
+def test_a_chart_of_several_runs(tmp_path: Path) -> None:
+    path = tmp_path / "wandb_export.csv"
+    other = [{**row, "theta": 7.0 + row["step"] ** 2} for row in ROWS]
+    left, right = chart(ROWS, "a").splitlines(), chart(other, "b").splitlines()
+    both = (one + "," + two.partition(",")[2] for one, two in zip(left, right, strict=True))
+    path.write_text("\n".join(both) + "\n")
+    with pytest.raises(InputError, match="2 runs: a, b") as caught:
+        read_log(path)
+    assert "--loss-column 'a - loss'" in caught.value.advice
+    log = read_log(path, loss_column="b - loss")
+    assert log.values.tolist() == [row["theta"] for row in other]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity"])
+def test_wandb_writes_what_is_not_finite_as_text(tmp_path: Path, number: str) -> None:
+    rows: list[dict[str, Any]] = [dict(row) for row in ROWS[:40]]
+    rows += [{**row, "loss": number} for row in ROWS[40:]]
+    path = tmp_path / "run.jsonl"
+    path.write_text(wandb_records(rows))
+    found = gd.explain(path)
+    assert (found.verdict, found.outcome) == ("nonfinite_gradient", "nonfinite")
+    assert "step 40" in found.headline
+
+
+@pytest.mark.parametrize(
+    ("name", "export"), [("run-1.wandb", "leet inspect"), ("h.parquet", "read_parquet")]
+)
+def test_binary_files_are_refused_with_their_export(tmp_path: Path, name: str, export: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b":W&B\xbb\xee\0")
+    with pytest.raises(InputError, match="has to be exported") as caught:
+        read_log(path)
+    assert export in caught.value.advice
+    assert str(path) in caught.value.advice
 
 
 @pytest.mark.each(4)
