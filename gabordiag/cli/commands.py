@@ -172,8 +172,8 @@ def reproduce_command(
     readout: bool = Option(
         False,
         "--readout",
-        help="The student of --bank sees one number of each patch of the image, the weighted sum of "
-        "the rectified responses, instead of each response; 16 filters take about half a minute.",
+        help="The student of --bank sees one number of each patch of the image, the weighted sum "
+        "of the rectified responses; 16 filters take about half a minute.",
     ),
 ) -> Any:
     """The question's failure, explained, for two filters."""

@@ -770,7 +770,7 @@ def _training_remedies(result: Json) -> list[Block]:
     return [
         Heading("What helps, each one tried"),
         Table((*columns, *(["metric"] if has_metric else [])), tuple(rows)),
-        Paragraph(text),
+        *([Paragraph(text)] if seeds > 1 else []),
     ]
 
 
