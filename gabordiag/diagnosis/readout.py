@@ -44,9 +44,9 @@ _SAMPLE, _CANDIDATES = 4096, 200
 # A search ends after work of so many times the training's steps: the rest up to 2 is for the end
 # of what was begun.
 _SEARCH = 1.94
-# Levenberg-Marquardt steps of a fit, and of one on the way; it ends sooner where five of them gain
-# less than this part.
-_FIT_STEPS, _FEW_STEPS, _GAIN = 40, 15, 0.05
+# Levenberg-Marquardt steps of a fit, and of one on the way; in a search it ends sooner where five
+# of them gain less than this part.
+_FIT_STEPS, _FEW_STEPS, _GAIN = 40, 15, 0.2
 # A loss below this part of the teacher's variance is rounding: the sum is explained.
 _SOLVED = 1e-8
 # Below this one, what a filter should have been is known.
@@ -223,7 +223,7 @@ class Fit:
             self.work += offered.numel() * (len(places) + 1)
         return places
 
-    def descend(self, start: Fitted, most: int = _FIT_STEPS) -> Fitted:
+    def descend(self, start: Fitted, most: int = _FIT_STEPS, gain: float = _GAIN) -> Fitted:
         """Returns filters and weights after Levenberg-Marquardt steps, as in `fit_gabor`."""
         places, weights, loss = start
         count, damping, losses = len(places), 1e-2, [loss]
@@ -257,7 +257,7 @@ class Fit:
                 break
             places, weights, damping = tried, read, max(damping / 5, 1e-9)
             losses.append(loss)
-            if loss < _SOLVED / 10 or (len(losses) > 6 and losses[-1] > (1 - _GAIN) * losses[-6]):
+            if loss < _SOLVED / 10 or (len(losses) > 6 and losses[-1] > (1 - gain) * losses[-6]):
                 break
         return Fitted(places, weights, losses[-1])
 
@@ -355,7 +355,7 @@ def reproduce_readout(
     fits[0].work = 0.0
     if progress is not None:
         progress(0, 1, "trying remedies")
-    tried = [fits[0].descend(plain), fits[1].search(ends[1], draws)]
+    tried = [fits[0].descend(plain, gain=0), fits[1].search(ends[1], draws)]
     none = np.array([])
     plainly = Trials(np.array([loss]), none, run.coordinates[-1:])
     remedies = []
