@@ -118,14 +118,14 @@ class BankReproduction(Result):
         """Returns what the JSON shows."""
         filters = []
         diagnosis = self.diagnosis.to_dict()
-        ends = {element["name"]: element["final"] for element in diagnosis["elements"]}
+        ends = {(e["parameter"], e["filter"] or 0): e["final"] for e in diagnosis["elements"]}
         for row, (before, after) in enumerate(zip(self.errors, self.errors_after, strict=True)):
             verdict, why = self._why(row)
             filters.append(
                 {
                     "filter": row,
                     "teacher": {name: float(self.teacher[name][row]) for name in PARAMETER_NAMES},
-                    "student": {name: ends[f"{name}[{row}]"] for name in PARAMETER_NAMES},
+                    "student": {name: ends[name, row] for name in PARAMETER_NAMES},
                     "verdict": verdict,
                     "why": why,
                     "error": finite_or_none(float(before)),

@@ -36,7 +36,7 @@ from gabordiag.gabor_fit import gabor_slopes, gabor_values
 from gabordiag.gabor_layer import GaborConv2d
 from gabordiag.objective.experiment import Experiment
 from gabordiag.own.training import Batch, Training, find_watched
-from gabordiag.results import read_only
+from gabordiag.results import finite_or_none, read_only
 
 RATE, STEPS, BATCH = 0.02, 2500, 1024
 # Patches of the sample that is fitted, and candidates of each filter for those that are missing.
@@ -80,7 +80,7 @@ class ReadoutDiagnosis(TrainingDiagnosis):
                 "tensor": watched.element.name,
                 "filter": watched.row,
                 "start": float(values[0]),
-                "final": float(values[-1]),
+                "final": finite_or_none(float(values[-1])),
                 "verdict": self.reasons[watched.row or 0][0],
             }
             for watched, values in zip(self.run.watched, self.run.values.T, strict=True)
@@ -385,6 +385,8 @@ def reproduce_readout(
     }
     reasons = tuple(
         _reason(**{name: float(values[row]) for name, values in measured.items()})
+        if run.is_finite
+        else ("inconclusive", "the training broke off: its loss is not finite")
         for row in range(filters)
     )
     counts = Counter(verdict for verdict, _ in reasons if verdict != "healthy")

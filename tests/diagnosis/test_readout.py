@@ -101,6 +101,15 @@ def test_a_filter_that_does_not_arrive_is_what_it_is_said_to_be() -> None:
     assert set(expected) - {"healthy"}
 
 
+@pytest.mark.parametrize(("lr", "verdict"), [(1e6, "inconclusive"), (1e-9, "wrong_basin")])
+def test_a_training_that_breaks_off_is_not_judged(lr: float, verdict: str) -> None:
+    found = gd.reproduce_readout(part(), 1, lr=lr, steps=20)
+    assert found.diagnosis.run.is_finite == (verdict != "inconclusive")
+    (filter_,) = found.to_dict()["filters"]
+    assert filter_["verdict"] == verdict
+    assert 0 < filter_["teacher"]["sigma"] < 6
+
+
 WEIGHTS = [-1.0, 0.5, -0.6, 0.8, 1.0, 1.5]
 
 
