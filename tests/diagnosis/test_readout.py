@@ -13,6 +13,7 @@ from torch.nn import functional
 import gabordiag as gd
 from gabordiag.diagnosis.bank import random_bank
 from gabordiag.diagnosis.readout import Fit, ReadoutReproduction, unit_kernels
+from gabordiag.gabor import PARAMETER_NAMES
 from tests.diagnosis.test_bank import part
 
 
@@ -48,14 +49,11 @@ def test_those_that_arrive_are_those_that_are_similar() -> None:
     found = made()
     assert found.arrived == recovered(found.kernels[1], found.teacher_kernels) < 4
     assert found.arrived_after == recovered(found.kernels_after, found.teacher_kernels) == 4
-    torch.testing.assert_close(
-        torch.tensor(found.teacher_kernels).flatten(1),
-        functional.normalize(
-            gd.gabor_kernel(
-                **{name: torch.tensor(v) for name, v in found.teacher.items()}, kernel_size=21
-            ).flatten(1)
-        ),
+    teacher = gd.gabor_kernel(
+        *(torch.tensor(found.teacher[name]) for name in PARAMETER_NAMES), kernel_size=21
     )
+    unit = functional.normalize(teacher.flatten(1))
+    torch.testing.assert_close(torch.tensor(found.teacher_kernels).flatten(1), unit)
 
 
 def kernels_of(end: np.ndarray) -> np.ndarray:
