@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     )
     from gabordiag.api_log import explain
     from gabordiag.diagnosis.bank import reproduce_bank
+    from gabordiag.diagnosis.readout import reproduce_readout
     from gabordiag.dynamics.logger import TrajectoryLogger
     from gabordiag.gabor import GaborParameters, gabor_kernel, gabor_partials
     from gabordiag.gabor_layer import GaborConv2d
@@ -62,6 +63,7 @@ _HOMES = {
     "gabor_partials": "gabordiag.gabor",
     "GaborConv2d": "gabordiag.gabor_layer",
     "reproduce_bank": "gabordiag.diagnosis.bank",
+    "reproduce_readout": "gabordiag.diagnosis.readout",
     "Experiment": "gabordiag.objective.experiment",
     "Training": "gabordiag.own.training",
     "TrajectoryLogger": "gabordiag.dynamics.logger",
@@ -70,7 +72,8 @@ _HOMES = {
 __all__ = [
     "Experiment", "GaborConv2d", "GaborParameters", "Training", "TrajectoryLogger", "__version__",
     "atlas", "basins", "bifurcate", "check", "diagnose", "explain", "gabor_kernel",
-    "gabor_partials", "optimize", "plane_basins", "rates", "reproduce_bank", "sweep",
+    "gabor_partials", "optimize", "plane_basins", "rates", "reproduce_bank",
+    "reproduce_readout", "sweep",
 ]  # fmt: skip
 
 

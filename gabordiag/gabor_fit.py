@@ -52,7 +52,7 @@ def fit_gabor(kernels: Tensor) -> dict[str, Tensor]:
     residual = _residual(places, wanted, size)
     damping = torch.full_like(places[:, :1], _DAMPING)
     for _ in range(_STEPS):
-        slopes = _slopes(places, size)
+        slopes = gabor_slopes(places, size)
         bend = slopes @ slopes.mT
         scale = bend.diagonal(dim1=-2, dim2=-1)
         added = damping * scale + 1e-12 * scale.amax(-1, keepdim=True) + 1e-300
@@ -64,22 +64,23 @@ def fit_gabor(kernels: Tensor) -> dict[str, Tensor]:
         places, residual = torch.where(better, tried, places), torch.where(better, left, residual)
         damping = torch.where(better, damping / 5, damping * 4).clamp(_LEAST, _MOST)
     errors = residual.square().sum(-1).reshape(count, _STARTS)
-    return _values(places.reshape(count, _STARTS, -1)[torch.arange(count), errors.argmin(1)])
+    return gabor_values(places.reshape(count, _STARTS, -1)[torch.arange(count), errors.argmin(1)])
 
 
-def _values(places: Tensor) -> dict[str, Tensor]:
+def gabor_values(places: Tensor) -> dict[str, Tensor]:
+    """Returns the parameters (n,) by name at places (n, 5), which hold logarithms of lengths."""
     columns = zip(PARAMETER_NAMES, places.unbind(-1), strict=True)
     return {name: u.exp() if name in POSITIVE_NAMES else u for name, u in columns}
 
 
 def _residual(places: Tensor, wanted: Tensor, size: int) -> Tensor:
-    found = gabor_kernel(*_values(places).values(), kernel_size=size).flatten(1) - wanted
+    found = gabor_kernel(*gabor_values(places).values(), kernel_size=size).flatten(1) - wanted
     return found.nan_to_num(nan=math.inf)
 
 
-def _slopes(places: Tensor, size: int) -> Tensor:
+def gabor_slopes(places: Tensor, size: int) -> Tensor:
     """Returns the kernels' derivatives (n, 5, K^2) along the places."""
-    values = _values(places)
+    values = gabor_values(places)
     partials = gabor_partials(*values.values(), kernel_size=size)
     return torch.stack(
         [

@@ -16,7 +16,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,8 @@ class BankReproduction(Result):
     """
 
     main_table = "filters"
+    # A filter has arrived where its error is below.
+    within: ClassVar[float] = ARRIVED
 
     teacher: Mapping[str, npt.NDArray[np.float64]]
     diagnosis: TrainingDiagnosis
@@ -74,12 +76,12 @@ class BankReproduction(Result):
     @property
     def arrived(self) -> int:
         """How many filters the plain training brought to their teachers."""
-        return int((self.errors < ARRIVED).sum())
+        return int((self.errors < self.within).sum())
 
     @property
     def arrived_after(self) -> int:
         """How many the training with the remedy did."""
-        return int((self.errors_after < ARRIVED).sum())
+        return int((self.errors_after < self.within).sum())
 
     @property
     def headline(self) -> str:
@@ -96,12 +98,12 @@ class BankReproduction(Result):
 
     def _causes(self) -> Counter[str]:
         """Returns how many filters each cause holds back."""
-        rows = np.flatnonzero(~(self.errors < ARRIVED)).tolist()
+        rows = np.flatnonzero(~(self.errors < self.within)).tolist()
         return Counter(self._why(row)[0] for row in rows)
 
     def _why(self, row: int) -> tuple[str, str]:
         """Returns the cause that holds a filter back, and the words for it."""
-        if self.errors[row] < ARRIVED:
+        if self.errors[row] < self.within:
             return "healthy", ""
         judged: list[Judged] = [
             j for j in self.diagnosis.elements if j.watched.row == row and j.verdict != "healthy"
@@ -115,20 +117,21 @@ class BankReproduction(Result):
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
         filters = []
-        values = {j.watched.label: j for j in self.diagnosis.elements}
+        diagnosis = self.diagnosis.to_dict()
+        ends = {(e["parameter"], e["filter"] or 0): e["final"] for e in diagnosis["elements"]}
         for row, (before, after) in enumerate(zip(self.errors, self.errors_after, strict=True)):
             verdict, why = self._why(row)
             filters.append(
                 {
                     "filter": row,
                     "teacher": {name: float(self.teacher[name][row]) for name in PARAMETER_NAMES},
-                    "student": {name: values[f"{name}[{row}]"].final for name in PARAMETER_NAMES},
+                    "student": {name: ends[name, row] for name in PARAMETER_NAMES},
                     "verdict": verdict,
                     "why": why,
                     "error": finite_or_none(float(before)),
-                    "arrived": bool(before < ARRIVED),
+                    "arrived": bool(before < self.within),
                     "error_after": finite_or_none(float(after)),
-                    "arrived_after": bool(after < ARRIVED),
+                    "arrived_after": bool(after < self.within),
                 }
             )
         found = self.diagnosis.remedies
@@ -139,7 +142,7 @@ class BankReproduction(Result):
             "arrived_after": self.arrived_after,
             "remedy": None if self.remedy is None else found[self.remedy].plan.name,
             "filters": filters,
-            "diagnosis": self.diagnosis.to_dict(),
+            "diagnosis": diagnosis,
         }
 
     def data(self) -> Data:
@@ -232,7 +235,7 @@ class Bank:
     def __init__(self, experiment: Experiment, filters: int, seed: int) -> None:
         experiment = replace(experiment, kernel_size=KERNEL_SIZE).prepare()
         draws = torch.Generator().manual_seed(seed)
-        self.teacher, student = (_random_bank(filters, draws) for _ in range(2))
+        self.teacher, student = (random_bank(filters, draws) for _ in range(2))
         self.wanted = gabor_kernel(**self.teacher, kernel_size=KERNEL_SIZE)
         self._response = experiment.everywhere
         self._power = self._response(self.wanted).square().sum(-1)
@@ -262,7 +265,7 @@ class Bank:
         return np.asarray(error.nan_to_num(nan=math.inf).numpy())
 
 
-def _random_bank(count: int, draws: torch.Generator) -> dict[str, Any]:
+def random_bank(count: int, draws: torch.Generator) -> dict[str, Any]:
     """Returns the five parameters (count,) of random filters by name."""
     values: dict[str, Any] = {}
     for name, (low, high) in RANGES.items():

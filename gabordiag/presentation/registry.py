@@ -185,6 +185,7 @@ _COMMANDS = {
     "Bifurcation": "bifurcate", "Rates": "rates",
     "Diagnosis": "diagnose", "TrainingDiagnosis": "diagnose",
     "Reproduction": "reproduce", "BankReproduction": "reproduce",
+    "ReadoutReproduction": "reproduce",
     "Atlas": "atlas", "Check": "check", "Explanation": "explain",
 }  # fmt: skip
 

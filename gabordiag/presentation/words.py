@@ -716,6 +716,12 @@ def bank(view: View) -> list[Block]:
         "The error is the mean square of the difference of a filter's response and its teacher's, "
         f"over that of its teacher's; below {ARRIVED:g} a filter has arrived."
     )
+    if "readout" in result:
+        text = (
+            "The error is 1 - the cosine similarity of a filter and that of the teacher's that is "
+            "matched with it; below 0.01 a filter has arrived. Work is counted in steps of the "
+            "training: multiplications over those of one step."
+        )
     table = Table(("filter", "error", "verdict", "why", "with the remedy"), rows)
     about: list[Block] = [verdict(result), Picture("bank"), Heading("Each filter"), table]
     about.append(Paragraph(text))
@@ -772,7 +778,7 @@ def _training_remedies(result: Json) -> list[Block]:
     return [
         Heading("What helps, each one tried"),
         Table((*columns, *(["metric"] if has_metric else [])), tuple(rows)),
-        Paragraph(text),
+        *([Paragraph(text)] if seeds > 1 else []),
     ]
 
 
@@ -785,9 +791,13 @@ def _training(result: Json) -> list[Block]:
     metric = "" if run["metric"] is None else f", the metric is {number(run['metric'], 4)}"
     text = (
         f"{run['steps']} steps of {run_settings(run)} took {run['seconds']:.3g} s. The loss at the "
-        f"end is {number(run['final_loss'])}{metric}. The loss was evaluated "
-        f"{result['evaluations']} times along the elements, everything else frozen."
+        f"end is {number(run['final_loss'])}{metric}."
     )
+    if result["evaluations"]:
+        text += (
+            f" The loss was evaluated {result['evaluations']} times along the elements, everything "
+            "else frozen."
+        )
     return [Heading("The training"), Paragraph(text), Picture("gradients")]
 
 

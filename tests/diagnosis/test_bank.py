@@ -62,13 +62,17 @@ def test_filters_that_do_not_arrive_have_a_cause_and_are_brought_home() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_writes_what_python_gives(tmp_path: Path, capsys, monkeypatch) -> None:
-    short = partial(gd.reproduce_bank, steps=250)
-    monkeypatch.setattr("gabordiag.diagnosis.bank.reproduce_bank", short)
+@pytest.mark.parametrize("option", [[], ["--readout"]])
+def test_the_command_writes_what_python_gives(
+    option: list[str], tmp_path: Path, capsys, monkeypatch
+) -> None:
+    for name in ("bank.reproduce_bank", "readout.reproduce_readout"):
+        short = partial(getattr(gd, name.partition(".")[2]), steps=250)
+        monkeypatch.setattr(f"gabordiag.diagnosis.{name}", short)
     np.save(tmp_path / "part.npy", part().pixels)
     place = tmp_path / "run"
-    arguments = ["reproduce", "--bank", "2", "--image", str(tmp_path / "part.npy"), "--json"]
-    assert run([*arguments, "--quiet", "--out", str(place)]) == 0
+    arguments = ["reproduce", "--bank", "2", *option, "--image", str(tmp_path / "part.npy")]
+    assert run([*arguments, "--json", "--quiet", "--out", str(place)]) == 0
     written = json.loads(capsys.readouterr().out)
     assert written["result"] == json.loads((place / "result.json").read_text())["result"]
     assert len(written["result"]["filters"]) == 2
@@ -76,7 +80,16 @@ def test_the_command_writes_what_python_gives(tmp_path: Path, capsys, monkeypatc
     assert run(["report", str(place), "--quiet"]) == 0
 
 
-@pytest.mark.parametrize("options", [["--bank", "0"], ["--bank", "2", "--animate"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--bank", "0"],
+        ["--bank", "2", "--animate"],
+        ["--readout"],
+        ["--bank", "0", "--readout"],
+        ["--bank", "2", "--readout", "--image", "noise", "--image", "pink"],
+    ],
+)
 def test_what_cannot_be_is_refused(options: list[str], tmp_path: Path, capsys) -> None:
     assert run(["reproduce", *options, "--out", str(tmp_path / "run")]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) <= 2

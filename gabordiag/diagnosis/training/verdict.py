@@ -35,6 +35,8 @@ FAULTS = {
         "bounces: the learning rate is too large",
         "bounce: the learning rate is too large",
     ),
+    "unread": ("is hardly read out", "are hardly read out"),
+    "pulled": ("makes up for missing filters", "make up for missing filters"),
     "wrong_basin": ("sits beside a lower minimum", "sit beside lower minima"),
     "too_slow_beside_others": (
         "hardly moves beside the rest of the model",
@@ -124,8 +126,8 @@ class TrainingDiagnosis(Result):
         sizes = {name: read_only(size) for name, size in {**run.sizes, "total": run.total}.items()}
         bank = {} if self.bank is None else {"bank.npz": {"kernels": read_only(self.bank)}}
         return {
-            trajectory_name(0): path.to_table([judged.watched.label for judged in self.elements]),
-            "lines.npz": lines,
+            trajectory_name(0): path.to_table([watched.label for watched in run.watched]),
+            **({"lines.npz": lines} if lines else {}),
             "gradients.npz": sizes,
             **bank,
         }
