@@ -18,7 +18,7 @@ from gabordiag.wording import counted
 
 # Evaluations whatever the plan: how noisy the loss is, and its largest gap; of a diagnosis also
 # whether the gradient is right, and what lies beyond the range.
-_OF_A_SWEEP, _OF_A_DIAGNOSIS = 50, 300
+_OF_A_SWEEP, _OF_A_DIAGNOSIS = 50, 400
 # An evaluation that takes so long is not made some thousand times (seconds).
 _SLOW = 2e-3
 # As few points, values and steps as still say something.
@@ -109,7 +109,9 @@ def _plan(
     def count(points: int, nodes: int, spread: int, steps: int) -> int:
         # A slow loss's differences are its own; a series is fitted, and held against as many.
         each_point = 3 if objective.is_slow else 1
-        return fixed + each_point * points + 2 * nodes + spread + steps
+        # A run that does not settle is asked for curvatures at up to half of its steps.
+        each_step = 1 if max_seconds is None else 3
+        return fixed + each_point * points + 2 * nodes + spread + each_step * steps
 
     full = (wanted, objective.nodes, objective.spread, steps)
     evaluations = count(*full)

@@ -207,7 +207,7 @@ def test_single_precision_finds_the_same_points(small):
     assert single.objective.dtype == torch.float32
     assert [point.kind for point in single.points] == [point.kind for point in double.points]
     places = [np.array([point.values for point in s.points]) for s in (single, double)]
-    np.testing.assert_allclose(*places, rtol=1e-9)
+    np.testing.assert_allclose(*places, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(single.loss, double.loss, rtol=0, atol=1e-5 * double.loss.max())
 
 
