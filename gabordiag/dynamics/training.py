@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gabordiag.dynamics.checkpoint import Checkpoint, plain_attributes, restore_attributes
-from gabordiag.dynamics.optimizers import OptimizerSettings
+from gabordiag.dynamics.optimizers import OptimizerSettings, unguarded_step
 from gabordiag.dynamics.replay import Step
 from gabordiag.errors import UsageError
 from gabordiag.objective.space import FloatArray
@@ -292,10 +292,14 @@ class _Trainer:
             raise UsageError("lbfgs takes one learning rate for all parameters.")
         self.optimizer = settings.build(groups)
         self.schedule = settings.build_schedule(self.optimizer)
+        self._step = unguarded_step(self.optimizer)
 
     def evaluate(self, batch: Batch) -> tuple[float, Batch]:
         """Returns loss and batch; the gradients are in the parameters."""
-        self.optimizer.zero_grad()
+        # As `zero_grad` does, whose first call imports torch's compiler, two seconds' work.
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
         with torch.enable_grad():
             loss, _ = self.training.compare(self.training.model, batch)
             if loss.requires_grad:
@@ -308,7 +312,10 @@ class _Trainer:
         for turned in self.turning.values():
             turned.take_gradient()
         with user_code("making an optimizer's step"):
-            if self.settings.is_elementwise:
+            if self.settings.is_elementwise and self.schedule is None:
+                with torch.no_grad():
+                    self._step()
+            elif self.settings.is_elementwise:
                 self.optimizer.step()
             else:
                 self.optimizer.step(lambda: self.evaluate(batch)[0])

@@ -166,8 +166,7 @@ class Training:
                 for tensor, values, gradient, learned in saved:
                     tensor.requires_grad_(learned)
                     tensor.grad = None
-                    with torch.no_grad():
-                        tensor.copy_(values)
+                    _write(tensor, values)
                     tensor.grad = gradient
 
     def tensors(self) -> dict[str, Tensor]:
@@ -180,9 +179,19 @@ class Training:
 
     def load(self, state: State) -> None:
         """Copies values into the module."""
+        for name, tensor in self.tensors().items():
+            _write(tensor, state[name])
+
+
+def _write(tensor: Tensor, values: Tensor) -> None:
+    """Copies values into a tensor, but for an expanded one, such as a grid of `meshgrid`.
+
+    Several of its numbers are one in memory: torch refuses to write there, whoever asks.
+    """
+    pairs = zip(tensor.stride(), tensor.shape, strict=True)
+    if not any(stride == 0 and size > 1 for stride, size in pairs):
         with torch.no_grad():
-            for name, tensor in self.tensors().items():
-                tensor.copy_(state[name])
+            tensor.copy_(values)
 
 
 class BatchStream:

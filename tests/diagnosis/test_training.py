@@ -422,3 +422,26 @@ def test_a_coarse_envelope_first_leads_an_orientation_past_its_minima() -> None:
     assert remedy.after.losses[0] == pytest.approx(in_stages, abs=1e-9)
     # The user's module keeps its own envelope.
     assert made.model.values()["sigma"].item() == pytest.approx(6.0)
+
+
+def test_a_grid_that_is_kept_expanded_comes_back() -> None:
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.theta = nn.Parameter(torch.tensor([0.2, 1.1]))
+            x, y = torch.meshgrid(torch.arange(5.0), torch.arange(5.0), indexing="xy")
+            self.register_buffer("x", x)
+            self.register_buffer("y", y)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            theta = self.theta[:, None, None]
+            kernels = torch.cos(self.x * torch.cos(theta) + self.y * torch.sin(theta))
+            return functional.conv2d(image, kernels[:, None])
+
+    model = Layer()
+    assert 0 in model.x.stride()
+    pairs = [(noise(4, 1, 9, 9), noise(4, 2, 5, 5, seed=1))]
+    found = gd.diagnose(gd.Training(model, pairs, functional.mse_loss), params="theta", steps=30)
+    assert len(found.elements) == 2
+    assert model.theta.tolist() == pytest.approx([0.2, 1.1])
+    assert torch.equal(model.x[0], torch.arange(5.0))
