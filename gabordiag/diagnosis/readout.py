@@ -373,7 +373,8 @@ def reproduce_readout(
     teacher = teacher[_matched(after, unit_kernels(teacher))]
     kernels = unit_kernels(teacher)
     banks = [after, *(bank[_matched(kernels, bank)] for bank in (alone, found))]
-    errors = [1 - (bank * kernels).sum(1).numpy() for bank in banks]
+    # 1 - cos(a, b) = |a/|a| - b/|b||^2 / 2: never negative.
+    errors = [((bank - kernels).square().sum(1) / 2).numpy() for bank in banks]
     # The student after its training, unless a remedy brings more filters home.
     best = max(range(3), key=lambda i: (errors[i] < ReadoutReproduction.within).sum())
     measured: dict[str, Any] = {
