@@ -21,6 +21,8 @@ from gabordiag.wording import counted
 _OF_A_SWEEP, _OF_A_DIAGNOSIS = 50, 400
 # An evaluation that takes so long is not made some thousand times (seconds).
 _SLOW = 2e-3
+# The values from which a series is made are doubled while they take no longer (seconds).
+_OF_A_SERIES, _MOST_NODES = 1.0, 2048
 # As few points, values and steps as still say something.
 _FEWEST = 9
 
@@ -103,6 +105,8 @@ def _plan(
         return None
     each = objective.seconds_each()
     objective.is_timed_slow = each > _SLOW
+    while objective.nodes < _MOST_NODES and 2 * objective.nodes * each <= _OF_A_SERIES:
+        objective.nodes *= 2
     wanted = default_points(objective) if points is None else points
     fixed = _OF_A_DIAGNOSIS if steps else _OF_A_SWEEP
 

@@ -127,13 +127,13 @@ class SampledObjective(SeriesObjective):
         inside = (places >= parameter.low) & (places <= parameter.high)
         places, first = np.unique(places[inside], return_index=True)
         losses = losses[inside][first]
-        # Differences of values that are next to each other would be rounding.
-        cells = np.floor((places - parameter.low) * (_KNOTS / (parameter.high - parameter.low)))
-        kept = np.flatnonzero(np.diff(cells, prepend=-2.0) > 1)
-        if kept[-1] != len(places) - 1:
-            kept = np.append(
-                kept[:-1] if cells[-1] - cells[kept[-1]] <= 1 else kept, len(places) - 1
-            )
+        # Differences of values that are next to each other would be rounding; of those, the lowest
+        # count.
+        kept, apart = [0, len(places) - 1], 2 * (parameter.high - parameter.low) / _KNOTS
+        for index in np.argsort(losses).tolist():
+            if np.abs(places[kept] - places[index]).min() >= apart:
+                kept.append(index)
+        kept.sort()
         places, losses = places[kept], losses[kept]
         slopes = _monotone_slopes(places, losses)
         self._knots, self._values, self._rates = map(torch.from_numpy, (places, losses, slopes))
