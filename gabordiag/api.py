@@ -116,6 +116,13 @@ def as_objective(thing: Any, over: str = DEFAULT_PARAMETER, **own: Any) -> Line:
     """Returns an objective of one parameter, as `as_objective_of` returns one of several."""
     objective = as_objective_of(thing, [over], **own)
     if isinstance(objective, CustomObjective):
+        names = objective.space.names
+        if over == DEFAULT_PARAMETER and over not in names:
+            raise UsageError(
+                f"the objective has {len(names)} parameters: {', '.join(names[:8])}"
+                f"{', ...' if len(names) > 8 else ''}.",
+                f"Name one, such as {names[0]} (--over), for a curve, or two for a surface.",
+            )
         return objective.line(over)
     assert isinstance(objective, OfLine)
     return objective.line

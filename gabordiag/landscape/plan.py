@@ -7,6 +7,7 @@ by which the landscape is known, and the steps of a run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -21,7 +22,7 @@ from gabordiag.wording import counted
 _OF_A_SWEEP, _OF_A_DIAGNOSIS = 50, 400
 # An evaluation that takes so long is not made some thousand times (seconds).
 _SLOW = 2e-3
-# The values from which a series is made are doubled while they take no longer (seconds).
+# The values from which a series is made are as many as take so long (seconds), up to so many.
 _OF_A_SERIES, _MOST_NODES = 1.0, 2048
 # As few points, values and steps as still say something.
 _FEWEST = 9
@@ -105,8 +106,8 @@ def _plan(
         return None
     each = objective.seconds_each()
     objective.is_timed_slow = each > _SLOW
-    while objective.nodes < _MOST_NODES and 2 * objective.nodes * each <= _OF_A_SERIES:
-        objective.nodes *= 2
+    affordable = 1 << int(math.log2(max(_OF_A_SERIES / each, 1)))
+    objective.nodes = min(_MOST_NODES, max(objective.nodes, affordable))
     wanted = default_points(objective) if points is None else points
     fixed = _OF_A_DIAGNOSIS if steps else _OF_A_SWEEP
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.padding import Padding
@@ -128,10 +129,15 @@ def _sketch(letters: Letters) -> Group:
 
 
 def _table(console: Console, block: Table, *, folds: bool = False) -> RenderableType:
-    """A table, whose words break if it folds; where that is too narrow, one line a cell."""
+    """A table, whose words break if it folds; where that is too narrow, one line a cell.
+
+    The last column of one that folds, a path to be copied, stays whole if it leaves half the width.
+    """
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in block.columns:
         table.add_column(Text(title), overflow="fold")
+    longest = max((cell_len(row[-1]) for row in block.rows), default=0)
+    table.columns[-1].no_wrap = folds and longest <= console.width / 2
     for row in block.rows:
         table.add_row(*_cells(block, row))
     needs = Measurement.get(console, console.options.update(max_width=10_000), table)

@@ -482,7 +482,7 @@ def points_found(result: Json) -> list[Block]:
     which = "" if len(minima) == targets == 1 else f"{targets or 'none'} of them "
     text = (
         f"{' and '.join(ranges)}: {counted(len(minima), 'minimum', 'minima')}"
-        + (f" ({which}the target)" if minima else "")
+        + (f" ({which}the target)" if minima and result["target"] else "")
         + f" and {counted(len(saddles), 'saddle', 'saddles')} found, {result['found']}."
     )
     blocks: list[Block] = [Paragraph(text)]

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from torch import nn
 
 import gabordiag as gd
@@ -16,6 +17,7 @@ from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.surface import sweep_surface
 from gabordiag.own.custom import own_objective
 from gabordiag.own.evaluation import CustomObjective
+from gabordiag.presentation.words import points_found
 
 # A quadratic (v - C)' H (v - C) / 2.
 CENTER = np.array([0.3, -0.2, 0.5])
@@ -248,6 +250,19 @@ class TestSome:
         swept = gd.sweep(bowl, "v[2]", 11, start=(-0.5, 0.6, 0.1), range=(-1, 1), period=0)
         expected = [make_bowl().loss_at([[-0.5, 0.6, v]])[0] for v in np.linspace(-1, 1, 11)]
         np.testing.assert_allclose(swept.loss, expected, rtol=1e-12)
+
+    def test_which_of_them_is_asked(self):
+        with pytest.raises(UsageError, match=r"3 parameters: v\[0\], v\[1\], v\[2\]"):
+            gd.sweep(bowl, start=(-0.5, 0.6, 0.1), range=(-1, 1))
+
+    def test_a_surface_without_a_target_is_drawn(self):
+        surface = gd.sweep(bowl, ("v[0]", "v[2]"), 9, start=(-0.5, 0.6, 0.1), range=(-1, 1))
+        axes = surface.plot()
+        words = [text.get_text() for text in axes.figure.findobj(Text)]
+        assert "minimum" in words
+        assert not any("target" in text for text in words)
+        (place, *_) = points_found(surface.to_dict())
+        assert "target" not in place.text
 
     def test_a_surface_over_two_is_a_grid(self):
         surface = gd.sweep(

@@ -466,10 +466,11 @@ def _name_basins(ax: Axes, axis: ParameterAxis, landscape: Landscape) -> None:
     look: dict[str, Any] = {"fontsize": 8.5, "path_effects": halo(2.5), "zorder": 4.5}
     for point in landscape.attractors:
         assert point.basin is not None
-        color = TARGET_COLOR if point.is_target else INK
+        look["color"] = TARGET_COLOR if point.is_target else INK
+        words = basin_words(landscape.parameter, point)
         for left, right in axis.spans(*point.basin):
             if right - left > 0.3 * (high - low):
-                ax.text((left + right) / 2, 0.98, basin_words(point), color=color, **at_top, **look)
+                ax.text((left + right) / 2, 0.98, words, **at_top, **look)
 
 
 def _set_losses(

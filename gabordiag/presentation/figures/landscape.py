@@ -20,6 +20,7 @@ from matplotlib.patches import Patch
 
 from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.landscape.sweep import Survey, Sweep
+from gabordiag.objective.space import Parameter
 from gabordiag.presentation import colors
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.sheets import name_panels
@@ -62,7 +63,7 @@ def draw_basins(
         color = colors.TARGET_BAND if point.is_target else next(others)
         for low, high in axis.spans(*point.basin):
             span(low, high, color=color, linewidth=0, zorder=0)
-        words = basin_words(point)
+        words = basin_words(landscape.parameter, point)
         handles.setdefault(words, Patch(facecolor=color, edgecolor="#CCCCCC", label=words))
     for point in landscape.points:
         for edge in axis.copies(point.value) if point.kind == "maximum" else []:
@@ -70,8 +71,10 @@ def draw_basins(
     return [handles[words] for words in sorted(handles, reverse=True)]
 
 
-def basin_words(point: CriticalPoint) -> str:
+def basin_words(parameter: Parameter, point: CriticalPoint) -> str:
     """Returns whose basin that of a minimum is."""
+    if parameter.target is None:
+        return "basin of a minimum"
     return "basin of the target" if point.is_target else "basin of another minimum"
 
 

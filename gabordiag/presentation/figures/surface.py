@@ -266,7 +266,8 @@ def _marks(result: Mapping[str, Any]) -> Iterator[_Mark]:
     for point in kept:
         yield from _copies(result, point["kind"], point, point["loss"])
     targets = [p for p in result["local_minima"] if p["is_target"]] or [result["target"]]
-    for point in targets:
+    # A custom objective may have none.
+    for point in filter(None, targets):
         yield from _copies(result, "target", point, point.get("loss"))
     yield from _copies(result, "start", result["start"], None)
 
@@ -306,5 +307,7 @@ def _entries(marks: Sequence[_Mark]) -> list[Line2D]:
         "edge": "falls on beyond the edge",
     }
     first = {mark.kind: mark.words for mark in reversed(marks)}
+    if "target" not in first:
+        words["minimum"], words["kink"] = "minimum", "zero"
     kinds = [kind for kind in _MARKS if kind in first]
     return [entry(words[kind].format(first[kind]), **mark_style(kind)) for kind in kinds]
