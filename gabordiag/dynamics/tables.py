@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -287,46 +288,56 @@ class _Beyond:
     """Loss and gradient around an interval: tabulated when the first run gets there.
 
     Evaluated cell by cell rather than as one series: what is singular out there (a width that
-    crosses zero) spoils its own cell only. Where a user's function refuses to be evaluated there is
-    NaN, as there is farther out than `FAR_OUT` widths.
+    crosses zero) spoils its own cell only. Of what is expensive, only the cells that runs get to:
+    farther out a kernel as large as its parameter says may fill the memory. Where a user's function
+    refuses to be evaluated there is NaN, as there is farther out than `FAR_OUT` widths.
     """
 
     def __init__(self, objective: Line) -> None:
-        self._objective = objective
+        self._objective, parameter = objective, objective.parameter
         # Maps run their blocks in threads.
         self._lock = threading.Lock()
-        self._tables: tuple[Table, ...] | None = None
+        self._sparing = isinstance(objective, SeriesObjective) or is_expensive(objective)
+        width = parameter.high - parameter.low
+        cells = _CELLS_AROUND_EXPENSIVE if self._sparing else _CELLS_BEYOND
+        # Coarse cells are half a range wide, so that its ends are theirs; the last ones stay empty.
+        share = 0.5 if self._sparing else (2 * FAR_OUT + 1) / cells
+        cell = share * width
+        self._edges = parameter.low - FAR_OUT * width + cell * np.arange(cells + 1)
+        low, high = self._edges[:-1], self._edges[1:]
+        self._unknown = (low < parameter.low) | (high > parameter.high)
+        self._unknown &= np.arange(cells) < round((2 * FAR_OUT + 1) / share)
+        empty = Table(low[0], cell, cells, False, np.full((cells, _ORDER), np.nan), None, math.nan)
+        self._tables: tuple[Table, ...] = (empty, empty)
 
     def at(self, index: int, values: FloatArray) -> FloatArray:
         """Returns the loss (0) or its gradient (1) at values (n,)."""
         with self._lock:
-            if self._tables is None:
-                self._tables = self._build()
+            wanted = self._unknown
+            if self._sparing:
+                cells = np.searchsorted(self._edges, values[np.isfinite(values)], "right") - 1
+                wanted = wanted & np.isin(np.arange(len(wanted)), cells)
+            if wanted.any():
+                self._evaluate(wanted)
         return self._tables[index](values)
 
-    def _build(self) -> tuple[Table, ...]:
-        parameter = self._objective.parameter
-        width = parameter.high - parameter.low
-        expensive = isinstance(self._objective, SeriesObjective) or is_expensive(self._objective)
-        cells = _CELLS_AROUND_EXPENSIVE if expensive else _CELLS_BEYOND
-        # Coarse cells are half a range wide, so that its ends are theirs; the last ones stay empty.
-        share = 0.5 if expensive else (2 * FAR_OUT + 1) / cells
-        origin, cell = parameter.low - FAR_OUT * width, share * width
-        edges = origin + cell * np.arange(cells + 1)
-        needed = (edges[:-1] < parameter.low) | (edges[1:] > parameter.high)
-        needed &= np.arange(cells) < round((2 * FAR_OUT + 1) / share)
-        nodes = edges[:-1][needed][:, None] + cell * _NODES
-        levels = np.full((2, cells, _ORDER), np.nan)
-        wanted = _losses_alone if expensive else _both
-        found = _where_defined(self._objective, nodes.ravel(), wanted)
-        levels[:, needed] = found.reshape(2, *nodes.shape)
+    def _evaluate(self, wanted: npt.NDArray[np.bool_]) -> None:
+        cell = self._tables[0].cell
+        nodes = self._edges[:-1][wanted][:, None] + cell * _NODES
+        levels = _losses_alone if self._sparing else _both
+        found = _where_defined(self._objective, nodes.ravel(), levels).reshape(2, *nodes.shape)
         # Where a loss is infinite its cell holds NaN.
         with np.errstate(invalid="ignore", over="ignore"):
-            powers = levels @ _TO_POWERS
-            if expensive:
+            powers = found @ _TO_POWERS
+            if self._sparing:
                 powers[1] = 0.0
                 powers[1, :, :-1] = powers[0, :, 1:] * np.arange(1, _ORDER) / cell
-        return tuple(Table(origin, cell, cells, False, level, None, math.nan) for level in powers)
+        tables = []
+        for table, level in zip(self._tables, powers, strict=True):
+            coefficients = table.coefficients.copy()
+            coefficients[wanted] = level
+            tables.append(replace(table, coefficients=coefficients))
+        self._tables, self._unknown = tuple(tables), self._unknown & ~wanted
 
 
 def _where_defined(objective: Line, values: FloatArray, wanted: Levels) -> FloatArray:
