@@ -20,8 +20,9 @@ from gabordiag.wording import counted
 # Evaluations whatever the plan: how noisy the loss is, and its largest gap; of a diagnosis also
 # whether the gradient is right, and what lies beyond the range.
 _OF_A_SWEEP, _OF_A_DIAGNOSIS = 50, 400
-# An evaluation that takes so long is not made some thousand times (seconds).
-_SLOW = 2e-3
+# Evaluations that a loss takes which no series follows, if none is saved: of a sweep, of a
+# diagnosis. Where they take longer (seconds), or than is given, they are saved.
+_THOROUGH, _ENOUGH = (5000, 25_000), 5.0
 # The values from which a series is made are as many as take so long (seconds), up to so many.
 _OF_A_SERIES, _MOST_NODES = 1.0, 2048
 # As few points, values and steps as still say something.
@@ -82,11 +83,11 @@ def make_plan(
 ) -> Plan | None:
     """Returns the plan of a sweep, or with steps of a diagnosis; None where nothing is expensive.
 
-    It sets by how many values the loss is known, and is announced, if somebody listens. A time is
-    for a custom loss of one parameter only.
+    It sets by how many values the loss is known, and is announced where evaluations are slow, if
+    somebody listens. A time is for a custom loss of one parameter only.
     """
     plan = _plan(objective, points, steps, max_seconds)
-    if plan is not None and announce is not None:
+    if isinstance(objective, OwnObjective) and objective.is_slow and plan and announce is not None:
         announce(plan.words())
     return plan
 
@@ -105,7 +106,8 @@ def _plan(
     if not objective.is_expensive:
         return None
     each = objective.seconds_each()
-    objective.is_timed_slow = each > _SLOW
+    most = _ENOUGH if max_seconds is None else min(max_seconds, _ENOUGH)
+    objective.is_timed_slow = each * _THOROUGH[steps > 0] > most
     affordable = 1 << int(math.log2(max(_OF_A_SERIES / each, 1)))
     objective.nodes = min(_MOST_NODES, max(objective.nodes, affordable))
     wanted = default_points(objective) if points is None else points

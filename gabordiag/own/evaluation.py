@@ -66,7 +66,7 @@ class UserObjective(ScalarLoss):
         progress: Called with (evaluations done, evaluations in all) of one request, where
             evaluations go one by one; None for nothing.
         samples: Evaluations so far.
-        is_timed_slow: Whether an evaluation was measured to take milliseconds.
+        is_timed_slow: Whether an evaluation was measured to take too long to make thousands.
         repeats: Whether two evaluations at the same place were seen to agree to the bit.
     """
 
@@ -170,7 +170,7 @@ class UserObjective(ScalarLoss):
 
     @property
     def is_slow(self) -> bool:
-        """Whether one evaluation takes milliseconds."""
+        """Whether one evaluation takes too long to make thousands of them."""
         return self.is_timed_slow or self._graph_bytes > _CHEAP_BYTES
 
     @property

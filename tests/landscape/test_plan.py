@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ from gabordiag.errors import UsageError
 from gabordiag.landscape.plan import make_plan, planned_sweep
 from gabordiag.landscape.series_objective import SampledObjective, cheap_objective
 from gabordiag.own.custom import own_objective
+from gabordiag.own.evaluation import OwnObjective
 
 RANGE = {"range": (-2.0, 2.0), "start": -1.5, "target": 0.3}
 # Of one evaluation, seconds.
@@ -40,12 +42,33 @@ def test_between_known_values_nothing_turns() -> None:
     cheap = cheap_objective(objective)
     assert isinstance(cheap, SampledObjective)
     known = cheap._knots.numpy()
+    # The lowest value known, at the target, is one of them.
+    assert np.abs(known - 0.3).min() < 1e-12
     reference = PchipInterpolator(known, cheap._values.numpy())
     inside = np.linspace(known[1], known[-2], 2001)
     np.testing.assert_allclose(cheap.loss_at(inside), reference(inside), rtol=0, atol=1e-12)
     # A kink between two values is cut by at most its slopes times their distance.
     exact = np.abs(inside - 0.3) + 0.3 * np.abs(inside + 1)
     assert np.abs(cheap.loss_at(inside) - exact).max() < 1.3 * np.diff(known).max()
+
+
+def test_a_smooth_loss_is_followed_as_far_as_a_second_allows(monkeypatch) -> None:
+    def narrow(value: Tensor) -> Tensor:
+        float(value.detach())
+        # Its coefficients, exp(-200) I_k(200), are below 1e-12 from k = 102 on: 128 nodes show 64.
+        return 1 - torch.exp(200 * (torch.cos(value - 0.3) - 1))
+
+    monkeypatch.setattr(OwnObjective, "seconds_each", lambda self: 0.003)
+    objective = own_objective(narrow, period=2 * math.pi, start=2.0, target=0.3)
+    told: list[str] = []
+    plan = make_plan(objective, announce=told.append)
+    assert plan is not None
+    found = planned_sweep(objective, plan)
+    assert objective.samples <= plan.evaluations
+    assert f"about {plan.evaluations} evaluations" in told[0]
+    (minimum,) = found.landscape.attractors
+    assert minimum.is_target
+    assert minimum.curvature == pytest.approx(200, rel=1e-6)
 
 
 def test_a_slow_kinked_loss_takes_what_was_announced() -> None:
