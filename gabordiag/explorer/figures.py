@@ -65,6 +65,9 @@ def _new(name: str, **options: Any) -> figure:
         y_range=Range1d(start=0, end=1),
         min_border_left=_LEFT_BORDER,
         min_border_right=14,
+        # White would stay at the edges when the page paints its own ground.
+        background_fill_color=None,
+        border_fill_color=None,
         stylesheets=[InlineStyleSheet(css=_TOUCH)],
         **options,
     )
