@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.objective.gabor_line import ShortcutObjective
+from gabordiag.objective.response import one_thread
 
 # Directions of the response below this part of the strongest are left out of the solution: beyond,
 # it would amplify the target's rounding and noise by more than a million.
@@ -32,7 +33,9 @@ def least_squares_kernel(objective: ShortcutObjective) -> Tensor:
 
 def solve_kernel(weights: Tensor, response: Tensor, size: int) -> Tensor:
     """Returns the same of compressed responses W (r, K^2), a target's (r,), and K."""
-    inverse: Tensor = torch.linalg.pinv(weights.double(), rtol=_CUTOFF)
+    # On busy cores a second thread makes it fifty times slower.
+    with one_thread():
+        inverse: Tensor = torch.linalg.pinv(weights.double(), rtol=_CUTOFF)
     return (inverse @ response.double()).reshape(size, size).cpu()
 
 

@@ -260,13 +260,13 @@ def test_no_minimum_of_a_ten_times_finer_grid_is_missed(other):
     surface = sweep_surface(joint, (61, 61))
     a, b = (np.linspace(v[0], v[-1], 601) for v in (surface.a, surface.b))
     rows = [joint.loss_at(np.stack(np.broadcast_arrays(value, b), axis=-1)) for value in a.tolist()]
-    first, second = (parameter.period is not None for parameter in joint.parameters)
+    first, second = (parameter.period is not None for parameter in joint.space.parameters)
     lowest = lowest_points(np.array(rows), (first, second))
     found = np.array([point.values for point in surface.minima])
     cell = np.array([a[1] - a[0], b[1] - b[0]])
     assert len(lowest) >= 2
     for i, j in lowest:
-        apart = np.abs(joint.offsets(found, [a[i], b[j]])) / cell
+        apart = np.abs(joint.space.offsets(found, [a[i], b[j]])) / cell
         assert apart.max(axis=1).min() <= 1.5
 
 
