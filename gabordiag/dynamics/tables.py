@@ -155,6 +155,9 @@ class TabulatedObjective(Line):
         self.parameter = objective.parameter
         self.loss_name, self.is_root = objective.loss_name, objective.is_root
         self.tables = tabulate(objective)
+        # Of a loss that is nowhere below zero, what the tables have below it is rounding.
+        lowest = min([landscape.smallest_loss, *(point.loss for point in landscape.points)])
+        self._floor = 0.0 if lowest >= 0 else -math.inf
 
     def loss(self, values: Tensor) -> Tensor:
         """Returns the loss (n,) at the values (n,)."""
@@ -174,7 +177,7 @@ class TabulatedObjective(Line):
                 # A trial that leaves where the loss is defined has failed; the diagnosis goes on.
                 return math.nan, torch.full_like(value, math.nan)
         losses, slopes = self.tables
-        return losses.at(at), torch.tensor([slopes.at(at)], dtype=torch.float64)
+        return max(losses.at(at), self._floor), torch.tensor([slopes.at(at)], dtype=torch.float64)
 
     def losses_and_gradients(self, values: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns losses (n,) and gradients (n,), in plain Python as for one value."""
@@ -185,7 +188,7 @@ class TabulatedObjective(Line):
             return super().losses_and_gradients(values)
         losses, slopes = self.tables
         gradients = torch.from_numpy(np.array([slopes.at(v) for v in places]))
-        return np.array([losses.at(v) for v in places]), gradients
+        return np.array([max(losses.at(v), self._floor) for v in places]), gradients
 
 
 class JointTables:

@@ -222,6 +222,20 @@ def test_a_smooth_target_is_at_rest_in_the_table(loss: str) -> None:
     np.testing.assert_allclose(slopes(beside), _objective(loss).gradient(beside), rtol=1e-8)
 
 
+def test_a_mean_of_squares_from_the_table_is_never_negative() -> None:
+    image = np.random.default_rng(0).random((24, 24))
+    line = along(
+        Experiment(image=image, kernel_size=9, wavelength=5.0, sigma=2.0, loss="mse"), "theta"
+    )
+    table = TabulatedObjective(line, find_critical_points(line))
+    values = math.pi / 4 + np.linspace(-1, 1, 41) * 1e-7
+    # Without care rounding shows: the loss there is some 1e-13, a part of 1e-14 of its largest.
+    assert table.tables[0](values).min() < 0
+    assert table.losses_and_gradients(torch.tensor(values))[0].min() >= 0
+    one = torch.tensor(values[20:21])
+    assert table.loss_and_gradient(one)[0] >= 0
+
+
 @pytest.mark.parametrize("target", [0.25, 0.3])
 def test_a_corner_at_the_target_keeps_its_slopes_in_the_table(target: float) -> None:
     # Autograd says 0 right at the corner.
