@@ -151,6 +151,7 @@ def _pick(
     asked = _find(columns, loss_column, ())
     known = {*_STEP, *_LOSS, *_GRAD, *_LR, *_OTHER}
     free = [n for n in usable if n != asked and not _is_known(n, known)]
+    free = _beside_losses(table, free, [asked] if asked else usable)
     rate, step = _find(columns, None, _LR), _find(columns, None, _STEP)
     rate = rate or next((name for name in usable if _words(name) & {"lr", *_LR}), None)
     # What counts 0, 1, 2 is the step, whatever its name.
@@ -168,14 +169,14 @@ def _pick(
         )
     unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
     if value is None:
-        _refuse_range_test(where, columns[loss], None if rate is None else columns[rate])
+        found = _pick(table, where, loss, loss, True)
+        _refuse_range_test(where, found)
         if needs_value:
             raise InputError(
                 f"{where} has no column of the parameter's values among {_listed(columns)}"
                 f"{unreadable}.",
                 "Name it with --value-column.",
             )
-        found = _pick(table, where, loss, loss, True)
         unread = (f"no number could be read{unreadable}",) if unreadable else ()
         return replace(found, value_name="", gradients=None, others=(), notes=found.notes + unread)
     # Of several parameters the gradient without a name is the first one's.
@@ -188,10 +189,12 @@ def _pick(
         n for n in free if n != value and not _is_constant(columns[n])
         and (f"grad_{n}" in columns or _NUMBER.sub("", n) == _NUMBER.sub("", value) != value)
     )  # fmt: skip
-    keep, notes = _rows(table, *(together or [value]), loss)
+    names = dict.fromkeys([*(together or [value]), loss])
+    keep, notes = _rows(table, *names)
     count = int(keep.sum())
     if count == 0:
-        raise InputError(f"No row of {where} holds both {value} and {loss}.")
+        both = f"{'both ' * (len(names) > 1)}{' and '.join(names)}"
+        raise InputError(f"No row of {where} holds {both}{unreadable}.")
     if table.skipped:
         lines = "1 line was" if table.skipped == 1 else f"{table.skipped} lines were"
         notes.insert(0, f"{lines} left out: {table.trouble}")
@@ -206,7 +209,7 @@ def _pick(
     if len(free) > 1 and value_column is None:
         not_it = ", ".join(name for name in free if name != value)
         notes.insert(0, f"the parameter is {value}, not {not_it}")
-    return Log(
+    log = Log(
         value_name=value,
         values=read_only(columns[value][keep]),
         losses=read_only(columns[loss][keep]),
@@ -217,6 +220,23 @@ def _pick(
         notes=tuple(notes),
         others=others,
     )
+    if not needs_value and value_column is None:
+        _refuse_range_test(where, log)
+    return log
+
+
+def _beside_losses(table: Table, names: list[str], losses: list[str]) -> list[str]:
+    """Returns the columns with values where a loss of training has some, and in more than one row.
+
+    What an evaluation or the end of a training adds to a log stands in rows of its own.
+    """
+    losses = [name for name in losses if "loss" in name.lower()] or losses
+    losses = [name for name in losses if not _words(name) & _ANOTHER] or losses
+    given = {name: marks == NUMBER for name, marks in table.marks.items()}
+    measured = np.any([given[name] for name in losses], axis=0)
+    least = min(2, len(table))
+    beside = [n for n in names if (given[n] & measured).any() and given[n].sum() >= least]
+    return beside or [name for name in names if name.lower() == "theta"]
 
 
 def _words(name: str) -> set[str]:
@@ -254,11 +274,14 @@ def _filled(column: FloatArray) -> FloatArray:
     return np.asarray(column[known[np.maximum(place, 0)]])
 
 
-def _refuse_range_test(where: str, losses: FloatArray, lrs: FloatArray | None) -> None:
-    """Raises if the log is that of a learning-rate range test, which follows no parameter."""
-    if lrs is None or not np.isfinite(lrs).all() or not (np.diff(lrs) > 0).all():
+def _refuse_range_test(where: str, log: Log) -> None:
+    """Raises if the log is that of a learning-rate range test, which is no run at one rate."""
+    losses, lrs = log.losses, log.lrs
+    if lrs is None or not np.isfinite(lrs).all() or not lrs[-1] > _RANGE_TEST * lrs[0] > 0:
         return
-    if not lrs[-1] > _RANGE_TEST * lrs[0] > 0:
+    rises = np.diff(lrs)
+    # A monitor may write the first rate twice.
+    if (rises < 0).any() or not (rises[1:] > 0).all():
         return
     sound = np.isfinite(losses)
     best = int(np.argmin(np.where(sound, losses, np.inf)))

@@ -55,7 +55,9 @@ def huggingface() -> str:
         history.append({"epoch": 0.1, "grad_norm": 2.0, "learning_rate": 1.2, "loss": row["loss"],
                         "step": row["step"], "theta": row["theta"]})  # fmt: skip
         if row["step"] % 10 == 9:
-            history.append({"epoch": 0.1, "eval_loss": 0.5, "step": row["step"]})
+            history.append({"epoch": 0.1, "eval_loss": 0.5, "step": row["step"],
+                            "eval_runtime": 1.2 + 0.01 * row["step"]})  # fmt: skip
+    history.append({"step": 60, "total_flos": 1.5e15, "train_loss": 0.4, "train_runtime": 9.0})
     state = {"best_metric": None, "global_step": 60, "log_history": history, "max_steps": 60}
     return json.dumps(state, indent=2)
 
@@ -147,6 +149,17 @@ def test_the_same_run_in_every_form(tmp_path: Path, form: str, encoding: str) ->
     assert log.lrs is not None
     assert set(log.lrs.tolist()) == {1.2}
     assert log.gradients is None
+
+
+def test_what_stands_in_rows_of_its_own_is_no_parameter(tmp_path: Path) -> None:
+    state = json.loads(huggingface())
+    for row in state["log_history"]:
+        row.pop("theta", None)
+    path = tmp_path / "trainer_state.json"
+    path.write_text(json.dumps(state))
+    log = read_log(path, needs_value=False)
+    assert log.value_name == ""
+    assert log.losses.tolist() == COLUMNS["loss"]
 
 
 def test_a_chart_of_wandb_is_read_as_logged(tmp_path: Path) -> None:
