@@ -32,7 +32,14 @@ _OTHER = (
     "relative time (process)", "relative time (wall)", "momentum", "accuracy", "acc",
 )  # fmt: skip
 # Of a loss's name: it is not that of training, or not its value.
-_ANOTHER = {"val", "valid", "validation", "test", "eval", "dev", "min", "max"}
+_HELD_OUT = {"val", "valid", "validation", "test", "eval", "dev"}
+_ANOTHER = {*_HELD_OUT, "min", "max"}
+# Of a name: it is a setting, or is measured beside the loss.
+_NO_PARAMETER = {
+    *_HELD_OUT, "acc", "lr", "auc", "batch", "decay", "f1", "flos", "iou", "mae", "mape", "mse",
+    "perplexity", "ppl", "psnr", "r2", "recall", "rmse", "runtime", "samples", "second", "seconds",
+    "seed", "ssim", "tokens",
+}  # fmt: skip
 # A chart that W&B exports has these extremes of every column.
 _EXTREMES = ("__MIN", "__MAX")
 _NUMBER = re.compile(r"\d+")
@@ -150,7 +157,7 @@ def _pick(
     usable.sort(key=lambda name: bool(np.isnan(columns[name]).all()))
     asked = _find(columns, loss_column, ())
     known = {*_STEP, *_LOSS, *_GRAD, *_LR, *_OTHER}
-    free = [n for n in usable if n != asked and not _is_known(n, known)]
+    free = [n for n in usable if n != asked and not _is_known(n, known, columns)]
     free = _beside_losses(table, free, [asked] if asked else usable)
     rate, step = _find(columns, None, _LR), _find(columns, None, _STEP)
     rate = rate or next((name for name in usable if _words(name) & {"lr", *_LR}), None)
@@ -378,10 +385,11 @@ def _counts(column: FloatArray) -> bool:
     return bool(rises[0] >= 1 and (rises == rises[0]).all() and (known % 1 == 0).all())
 
 
-def _is_known(name: str, known: set[str]) -> bool:
+def _is_known(name: str, known: set[str], columns: Iterable[str]) -> bool:
     lower = name.lower()
-    measured = lower.startswith("grad") or "loss" in lower or bool(_words(name) & {"acc", "lr"})
-    return lower in known or measured or "accuracy" in lower
+    measured = lower.startswith("grad") or "loss" in lower or bool(_words(name) & _NO_PARAMETER)
+    # A parameter is not measured on held-out data again.
+    return lower in known or measured or "accuracy" in lower or f"val_{name}" in columns
 
 
 def _find(

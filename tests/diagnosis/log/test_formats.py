@@ -309,6 +309,20 @@ def test_a_loss_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "names",
+    [("mae", "val_mae"), ("entropy", "val_entropy"), ("train/f1",), ("weight_decay", "batch_size"),
+     ("num_tokens", "samples_per_second"), ("valid/dice",)],
+)  # fmt: skip
+def test_metrics_and_settings_are_no_parameters(names: tuple[str, ...]) -> None:
+    columns = dict.fromkeys(names, COLUMNS["theta"])
+    assert read_log({**columns, "loss": COLUMNS["loss"]}, needs_value=False).value_name == ""
+    # Asked for, or beside a parameter:
+    assert read_log({**columns, "loss": COLUMNS["loss"]}, names[0]).value_name == names[0]
+    log = read_log({**columns, "angle": COLUMNS["theta"], "loss": COLUMNS["loss"]})
+    assert (log.value_name, log.notes) == ("angle", ())
+
+
+@pytest.mark.parametrize(
     ("others", "chosen"),
     [(("val_loss",), "train_loss"), (("train_loss_epoch",), "train_loss_step"),
      (("loss/val", "loss__MAX"), "loss/train"), (("test/loss", "eval_loss"), "run - loss"),
