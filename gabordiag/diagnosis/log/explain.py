@@ -544,13 +544,16 @@ class _Curve(_Reader):
     def _settled(self) -> Explanation:
         begin, _, last = self.levels
         spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
+        varies = (
+            f"varies by {spread:.3g}: noise of batches, or a rate that is too large. Only the "
+            "parameter's values would show which."
+        )
         if self._progress() and spread > WILD_SPREAD * self.height:
-            text = (
-                f"The loss ends lower, from {begin:.4g} to {last:.4g}, and still varies by "
-                f"{spread:.3g}: noise of batches, or a rate that is too large. Only the "
-                "parameter's values would show which."
-            )
+            text = f"The loss ends lower, from {begin:.4g} to {last:.4g}, and still {varies}"
             return self._result("inconclusive", text)
+        if not self._progress() and spread > WILD_SPREAD * abs(last):
+            text = f"The loss has not fallen, from {begin:.4g} to {last:.4g}, and {varies}"
+            return self._result("no_progress", text, {"begin": begin, "last": last})
         found = super()._settled()
         classes = round(math.exp(last)) if 0 < last < MOST_CLASSES else 0
         if found.verdict == "no_progress" and classes >= 2:

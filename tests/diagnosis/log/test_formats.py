@@ -288,6 +288,7 @@ CURVES: dict[str, tuple[np.ndarray, set[str]]] = {
     "breaks": (np.where(T < 200, FALL, math.nan), {"nonfinite_gradient"}),
     "falls back": (np.concatenate([np.linspace(2.3, 1.5, 100), 13.6 * 0.5 ** np.arange(8),
                                    2.3 + 0.005 * NOISE[:192]]), {"step_too_large"}),
+    "jumps": (3 + np.minimum(0, NOISE) * 2, {"no_progress"}),
     "batches of one": (0.3 * np.exp(-T / 20) + 1 + 0.2 * NOISE,
                        {"healthy", "no_progress", "inconclusive"}),
     "short": (FALL[:12], {"inconclusive"}),
@@ -303,6 +304,8 @@ def test_a_loss_alone(name: str) -> None:
     assert found.outcome == ("nonfinite" if name == "breaks" else None)
     assert "TrajectoryLogger" in found.findings[-1].explanation
     assert ("guessing one of 10" in found.headline) == (name == "guessing")
+    varies = name in ("jumps", "level, noise", "batches of one")
+    assert ("a rate that is too large" in found.headline) == varies
     # The same beside a column that is no parameter.
     less = gd.explain({"epoch": np.arange(len(losses)), "loss": losses, "accuracy": losses})
     assert less.verdict == found.verdict
