@@ -115,17 +115,18 @@ class Table:
     def add_numbers(self, names: list[str], cells: list[str]) -> bool:
         """Adds a row of numbers under the columns there are; returns whether it was one.
 
-        Nearly all rows of a long log are, and cell by cell they take five times as long.
+        Nearly all rows of a long log are, but for empty cells, and cell by cell they take five
+        times as long.
         """
-        if len(self._numbers) != len(names):
+        if len(self._numbers) != len(names) or not any(cells):
             return False
         try:
-            numbers = list(map(float, cells))
+            numbers = [float(cell) if cell else math.nan for cell in cells]
         except ValueError:
             return False
-        for name, number in zip(names, numbers, strict=True):
+        for name, number, cell in zip(names, numbers, cells, strict=True):
             self._numbers[name].append(number)
-            self._marks[name].append(NUMBER)
+            self._marks[name].append(NUMBER if cell else BLANK)
         self._count += 1
         return True
 
@@ -436,6 +437,11 @@ def _json(text: str, repeated: Counter[str]) -> Any:
         return found
 
     try:
+        if len(text) < _LONGEST_LINE:
+            # Much faster; with one colon a key, no key was repeated.
+            row = json.loads(text)
+            if isinstance(row, dict) and len(row) == text.count(":"):
+                return row
         return json.loads(text, object_pairs_hook=first)
     except (ValueError, RecursionError):
         return None

@@ -192,6 +192,20 @@ def test_tensors_of_several_numbers_are_no_column() -> None:
         read_log({"theta": pairs, "loss": [1.0, 2.0]})
 
 
+@pytest.mark.parametrize("row", ["7,,0.5,", ",,,", "7,0.5,0.5,", "7,,0.5,none"])
+def test_empty_cells_read_the_same_in_any_row(row: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    rows = ["1,2,3,4", row, "5,6,7,8", row]
+    log.write_text("step,theta,loss,val_loss\n" + "\n".join(rows) + "\n")
+    made = tables.read_table(log)
+    log.write_text("\n".join(json.dumps(dict(zip(("step", "theta", "loss", "val_loss"),
+                   cells.split(","), strict=True))) for cells in rows))  # fmt: skip
+    expected = tables.read_table(log)
+    for name in ("step", "theta", "loss", "val_loss"):
+        np.testing.assert_array_equal(made.columns[name], expected.columns[name])
+        np.testing.assert_array_equal(made.marks[name], expected.marks[name])
+
+
 # What Python or NumPy might read as a number, alone or both.
 ODD = ["", "nan", "inf", "-Infinity", "1_0", "0x10", "1d5", "1e999", "5e-324", "nan(1)", "1j",
        '"2.5"', " 3.5 ", "\u0661", "true", "+.5", "1.", "- 1", "1,5", "#"]  # fmt: skip
