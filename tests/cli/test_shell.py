@@ -122,6 +122,8 @@ def test_values_are_completed(shell: str, tmp_path: Path, monkeypatch: pytest.Mo
         ("sweep --dtype ", {"float64", "float32"}),
         ("sweep --device c", {"cpu", "cuda"}),
         ("sweep --figure-size ", {"screen", "column", "slide"}),
+        ("basins --panel ", {"loss", "map", "start"}),
+        ("explain --panel ", set()),
         ("explore --optimizer ", {"sgd", "adam", "rmsprop"}),
     ],
 )
