@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gabordiag.diagnosis.log.measures import CLEAR, TREND, LogRun
-from gabordiag.diagnosis.log.readers import read_log
+from gabordiag.diagnosis.log.readers import Source, read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
 from gabordiag.errors import UsageError
 from gabordiag.landscape.points import PLAIN_LIMIT
@@ -107,7 +106,7 @@ class Explanation(Result):
 
 
 def explain_log(
-    source: str | Path | Mapping[str, npt.ArrayLike],
+    source: Source,
     *,
     target: float | None = None,
     period: float | None = None,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,8 @@ _NO_PARAMETER = {
 # A chart that W&B exports has these extremes of every column.
 _EXTREMES = ("__MIN", "__MAX")
 _NUMBER = re.compile(r"\d+")
+# That a message lists.
+_MOST_NAMES = 20
 # More lines than this share without numbers: it is another kind of file.
 _MAX_BAD_LINES = 0.5
 # Rates that rise by more than this, row after row, are those of a range test.
@@ -50,6 +53,21 @@ _RANGE_TEST = 10
 
 
 BoolArray = npt.NDArray[np.bool_]
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A DataFrame, of any library."""
+
+    @property
+    def columns(self) -> Any:
+        """Their names."""
+
+    def __getitem__(self, name: Any, /) -> Any:
+        """Returns a column."""
+
+
+Source = str | Path | Mapping[str, npt.ArrayLike] | Frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +91,7 @@ class Log:
 
 
 def read_log(
-    source: str | Path | Mapping[str, npt.ArrayLike],
+    source: Source,
     value_column: str | None = None,
     loss_column: str | None = None,
     *,
@@ -89,9 +107,7 @@ def read_log(
     return _pick(table, where, *asked, needs_value)
 
 
-def read_logs(
-    source: str | Path | Mapping[str, npt.ArrayLike], names: Sequence[str]
-) -> tuple[Log, ...]:
+def read_logs(source: Source, names: Sequence[str]) -> tuple[Log, ...]:
     """Returns a log of parameters learned together, one `Log` for each, all of the same rows.
 
     A column is named as the parameter, or as the last part of its name: `theta` of `gabor.theta`.
@@ -104,8 +120,10 @@ def read_logs(
     return tuple(_pick(table, where, column, None, True, columns) for column in columns)
 
 
-def _table(source: str | Path | Mapping[str, npt.ArrayLike]) -> tuple[Table, str]:
+def _table(source: Source) -> tuple[Table, str]:
     """Returns the rows of a log, and what it is called."""
+    if isinstance(source, Frame):
+        source = {name: source[name] for name in source.columns}
     if isinstance(source, Mapping):
         return as_table(source), "the log"
     return read_table(Path(source)), str(source)
@@ -227,7 +245,7 @@ def _pick(
         notes=tuple(notes),
         others=others,
     )
-    if not needs_value and value_column is None:
+    if not needs_value and value_column is None and _is_geometric(log.lrs):
         _refuse_range_test(where, log)
     return log
 
@@ -293,12 +311,17 @@ def _refuse_range_test(where: str, log: Log) -> None:
     sound = np.isfinite(losses)
     best = int(np.argmin(np.where(sound, losses, np.inf)))
     breaks = "" if sound.all() else f", and it is not finite from lr {lrs[np.argmin(sound)]:.3g} on"
+    then = "Train at a smaller rate and log that run." if best else "It never falls below."
     raise InputError(
         f"{where} is a learning-rate range test (lr rises from {lrs[0]:.3g} to {lrs[-1]:.3g}), "
         "not a run of a parameter.",
-        f"Its loss is lowest, {losses[best]:.4g}, at lr {lrs[best]:.3g}{breaks}. Train at a "
-        "smaller rate and log the parameter.",
+        f"Its loss is lowest, {losses[best]:.4g}, at lr {lrs[best]:.3g}{breaks}. {then}",
     )
+
+
+def _is_geometric(lrs: FloatArray | None) -> bool:
+    """Whether rates rise by a factor, as those of a range test, and not evenly, as to warm up."""
+    return lrs is not None and bool(lrs[len(lrs) // 2] ** 2 < 2 * lrs[0] * lrs[-1])
 
 
 def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
@@ -368,7 +391,9 @@ def _numbering(steps: FloatArray | None, count: int) -> FloatArray:
 
 def _listed(names: Iterable[str]) -> str:
     """Names as a message lists them: in one line, of any length and content."""
-    return ", ".join(" ".join(name.split())[:40] for name in names)
+    shown = [" ".join(name.split())[:40] for name in names]
+    more = [f"and {len(shown) - _MOST_NAMES} more"] if len(shown) > _MOST_NAMES else []
+    return ", ".join(shown[:_MOST_NAMES] + more)
 
 
 def _is_constant(column: FloatArray) -> bool:

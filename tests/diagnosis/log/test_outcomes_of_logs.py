@@ -420,5 +420,13 @@ class TestColumns:
         for more in ({}, {"theta": [math.sin(t) if t % 2 else None for t in range(120)]}):
             with pytest.raises(InputError, match="range test"):
                 gd.explain({**cells, **more})
-        # Asked for, the parameter is followed.
+        # Asked for, the parameter is followed; warming up is no test.
         assert gd.explain({**cells, **more}, value_column="theta").steps == 60
+        warm = {"lr": 1e-3 * np.arange(1, 61), "theta": np.sin(lrs[::2]), "loss": lrs[::2]}
+        assert gd.explain(warm).steps == 60
+
+    def test_a_range_test_whose_loss_only_rises_is_told(self) -> None:
+        lrs = np.geomspace(1e-6, 10, 100)
+        with pytest.raises(InputError, match="range test") as caught:
+            gd.explain({"lr": lrs, "loss": 1 + lrs})
+        assert "never falls" in caught.value.advice

@@ -179,6 +179,17 @@ def test_what_is_wrong_is_said(tmp_path: Path, text: str, says: str) -> None:
         read_log(write(tmp_path, text))
 
 
+def test_a_data_frame_is_columns_by_name() -> None:
+    pandas = pytest.importorskip("pandas")
+    log = read_log(pandas.DataFrame({"step": STEP, "theta": THETA, "loss": LOSS}))
+    assert (log.values.tolist(), log.losses.tolist()) == (THETA, LOSS)
+
+
+def test_of_many_names_some_are_listed() -> None:
+    with pytest.raises(InputError, match=r"c19, and 80 more\."):
+        read_log({f"c{number}": STEP for number in range(100)})
+
+
 def test_columns_that_are_no_numbers() -> None:
     with pytest.raises(InputError, match="theta: 'a' in row 1"):
         read_log({"theta": ["a", "b"], "loss": [1.0, 2.0]})
