@@ -36,6 +36,9 @@ WRONG = {
     "sweep --dtype float16": ("--dtype", choices.DtypeName),
     "sweep --device tpu": ("--device", choices.DeviceName),
     "check --wrt x": ("--wrt", choices.ParameterName),
+    "sweep --over x:0:1": ("--over", choices.ParameterName),
+    "optimize --learn x": ("--learn", choices.ParameterName),
+    "optimize --log-scale x": ("--log-scale", choices.ParameterName),
 }
 
 
