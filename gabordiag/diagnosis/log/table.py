@@ -219,6 +219,7 @@ def _read_events(path: Path) -> Table:
     """Returns the scalars of TensorBoard's event files, one row a step."""
     try:
         from tensorboard.backend.event_processing import event_accumulator as reader
+        from tensorboard.util.tensor_util import make_ndarray
     except ImportError:
         raise InputError(
             f"{path} holds TensorBoard's event files, which TensorBoard itself has to read.",
@@ -228,12 +229,19 @@ def _read_events(path: Path) -> Table:
     if len(folders) > 1:
         names = ", ".join(sorted(str(folder) for folder in folders)[:5])
         raise InputError(f"{path} holds {len(folders)} runs.", f"Give one of {names}.")
-    events = reader.EventAccumulator(str(folders.pop()), size_guidance={"scalars": 0})
+    events = reader.EventAccumulator(str(folders.pop()), size_guidance={"scalars": 0, "tensors": 0})
     events.Reload()
     rows = [
         {"key": tag, "value": event.value, "step": event.step}
         for tag in events.Tags()["scalars"]
         for event in events.Scalars(tag)
+    ]
+    # TensorFlow, and so Keras, writes scalars as tensors.
+    rows += [
+        {"key": tag, "value": float(make_ndarray(event.tensor_proto)), "step": event.step}
+        for tag in events.Tags()["tensors"]
+        if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars"
+        for event in events.Tensors(tag)
     ]
     table = _gather_rows(rows)
     if not len(table):

@@ -261,6 +261,22 @@ def test_event_files(tmp_path: Path) -> None:
         assert log.losses == pytest.approx(np.array(COLUMNS["loss"]), rel=1e-6)
 
 
+def test_event_files_of_tensorflow(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    writer = EventFileWriter(str(tmp_path))
+    for row in ROWS:
+        for name in ("theta", "loss"):
+            writer.add_event(Event(step=row["step"], summary=scalar_pb(name, row[name])))
+    writer.close()
+    log = read_log(tmp_path)
+    assert log.values == pytest.approx(np.array(COLUMNS["theta"]), rel=1e-6)
+    assert log.losses == pytest.approx(np.array(COLUMNS["loss"]), rel=1e-6)
+
+
 def test_parameters_that_never_differ_are_reported() -> None:
     fall = 0.6**1.5 * np.exp(-np.arange(100.0) / 10)
     found = gd.explain({"angle0": fall, "angle1": fall, "loss": fall**2})
