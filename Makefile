@@ -7,6 +7,9 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEVELOPED := .venv/.developed
 LOWEST := .venv-lowest
+# Says what is missing; tomllib is there from Python 3.11 on.
+PYTHON_IS_THERE := $(PYTHON) -c 'import ensurepip, venv, tomllib' 2>/dev/null || { \
+	echo "gabordiag needs Python 3.11 or newer with venv; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 # Of scikit-image's, with hopper: the images of the atlas.
 PHOTOGRAPHS := astronaut.png brick.png camera.png chelsea.png coffee.png coins.png grass.png \
 	gravel.png hubble_deep_field.jpg moon.png motorcycle_left.png rocket.jpg
@@ -29,8 +32,7 @@ help:
 install: $(DEVELOPED)
 
 $(INSTALLED): pyproject.toml .ci/constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gabordiag needs Python 3.11 or newer")'
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON_IS_THERE)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable ".[explore]"
@@ -59,6 +61,7 @@ check-slow: $(DEVELOPED)
 
 # Floors such as torch>=2.6 become torch==2.6.*. Old versions may warn of newer ones beside them.
 check-lowest:
+	@$(PYTHON_IS_THERE)
 	$(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/floors.py > $(LOWEST)/floors.txt
 	$(LOWEST)/bin/python -m pip install --quiet "pip>=25.1"

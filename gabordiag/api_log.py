@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
-import numpy.typing as npt
-
 from gabordiag.choices import Number, plain
 from gabordiag.diagnosis.log.explain import Explanation, explain_log
+from gabordiag.diagnosis.log.readers import Source
 
 
 def explain(
-    source: str | Path | Mapping[str, npt.ArrayLike],
+    source: Source,
     target: Number | None = None,
     period: Number | None = None,
     *,
@@ -22,9 +18,9 @@ def explain(
     """Diagnoses a run from its log alone.
 
     Args:
-        source: Columns (n,) by name, or a file: CSV, JSON or JSON lines, also compressed by gzip,
-            `-` for standard input, or TensorBoard's event files (`pip install gabordiag[logs]`).
-            Without a column of the parameter the loss alone is judged.
+        source: Columns (n,) by name, as in a DataFrame, or a file: CSV, JSON or JSON lines, also
+            compressed by gzip, `-` for standard input, or TensorBoard's event files (`pip install
+            gabordiag[logs]`). Without a column of the parameter the loss alone is judged.
         target: The value that should have been reached, if known, in the column's unit.
         period: Of the parameter, if it has one, in the column's unit.
         value_column: Name of the parameter's column.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from tests.test_layering import ORDER
 
@@ -51,6 +56,21 @@ def test_targets_of_make_exist() -> None:
     targets = set(re.findall(r"\bmake ([a-z-]+) +#|`make ([a-z-]+)`", GUIDE))
     for target in {first or second for first, second in targets}:
         assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("target", ["reproduce", "test", "check-lowest"])
+def test_make_says_what_is_missing(target: str, tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", ".ci/constraints.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    call = ["make", target, "PYTHON=no-python"]
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, env=outside)
+    said, *rest = done.stderr.splitlines()
+    assert "apt-get install python3-venv" in said
+    # The other line is make's own.
+    assert (done.returncode, done.stdout, len(rest)) == (2, "", 1)
 
 
 def test_coverage_below_which_it_fails() -> None:

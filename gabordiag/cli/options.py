@@ -32,7 +32,7 @@ from gabordiag.cli.values import (
     parse_point,
     parse_steps,
 )
-from gabordiag.presentation.figures.sheets import SHEETS
+from gabordiag.presentation.figures.sheets import PANELS, SHEETS
 
 # A flag shows no type.
 _METAVARS = {bool: " ", str: "NAME", float: "NUMBER", int: "INTEGER", Path: "PATH"}
@@ -46,6 +46,14 @@ def completed(names: Any) -> Callable[[], list[str]]:
 def saved_runs() -> list[str]:
     """Returns the names of the folders in runs/, as a shell offers them."""
     return [path.name for path in sorted(Path("runs").glob("*/"))]
+
+
+def panels(ctx: typer.Context) -> list[str]:
+    """Returns the names of the panels of a command's figures, the first of those with a number."""
+    # A report may be of any command.
+    command = "reproduce" if ctx.info_name == "report" else str(ctx.info_name)
+    names = PANELS.get(command, ())
+    return [name.replace("-N", "-0") for name in names]
 
 
 def choice(default: Any, names: Any, text: str = "") -> Any:
@@ -127,6 +135,7 @@ class OutputOptions:
         None,
         "--panel",
         metavar="NAME",
+        autocompletion=panels,
         help="Draw one panel of a figure alone, such as loss or map; a wrong name lists all.",
     )
     config: Path | None = Option(

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 from rich.console import Console
@@ -29,8 +29,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from gabordiag.choices import ParameterName
 from gabordiag.cli.values import Bare, Named, named, parse_formats, parse_range, write_point
-from gabordiag.errors import UsageError
+from gabordiag.errors import UsageError, unknown_name
 from gabordiag.presentation.figures.sheets import check_panel
 
 if TYPE_CHECKING:
@@ -179,6 +180,18 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
 
 
+def _check_parameters(settings: Settings) -> None:
+    """Refuses a parameter that the kernel does not have, where there is nothing but the kernel."""
+    if settings.get("objective", "") is not None:
+        return
+    for key in ("over", "learn", "log_scale"):
+        for text in settings.get(key) or ():
+            name = text.partition(":")[0]
+            # Of several in one, the experiment says how to write them.
+            if name not in get_args(ParameterName) and "," not in name:
+                raise unknown_name(f"{option(key)}:", name, get_args(ParameterName))
+
+
 class Session:
     """One command's run: opens the folder, shows progress, writes and prints the result."""
 
@@ -189,6 +202,7 @@ class Session:
         self._formats = named("--figure-format", parse_formats)(settings["figure_format"])
         self._size, self._panel = settings["figure_size"], settings["figure_panel"]
         check_panel(self._panel, self.command)
+        _check_parameters(settings)
         self._json, quiet = settings["json"], settings["quiet"]
         # With --json stdout carries the object alone, text for people goes to stderr.
         self.console = Console(stderr=self._json, quiet=quiet, highlight=False)

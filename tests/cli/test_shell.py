@@ -36,6 +36,9 @@ WRONG = {
     "sweep --dtype float16": ("--dtype", choices.DtypeName),
     "sweep --device tpu": ("--device", choices.DeviceName),
     "check --wrt x": ("--wrt", choices.ParameterName),
+    "sweep --over x:0:1": ("--over", choices.ParameterName),
+    "optimize --learn x": ("--learn", choices.ParameterName),
+    "optimize --log-scale x": ("--log-scale", choices.ParameterName),
 }
 
 
@@ -122,6 +125,8 @@ def test_values_are_completed(shell: str, tmp_path: Path, monkeypatch: pytest.Mo
         ("sweep --dtype ", {"float64", "float32"}),
         ("sweep --device c", {"cpu", "cuda"}),
         ("sweep --figure-size ", {"screen", "column", "slide"}),
+        ("basins --panel ", {"loss", "map", "start"}),
+        ("explain --panel ", set()),
         ("explore --optimizer ", {"sgd", "adam", "rmsprop"}),
     ],
 )

@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gabordiag.diagnosis.log.measures import CLEAR, TREND, LogRun
-from gabordiag.diagnosis.log.readers import read_log
+from gabordiag.diagnosis.log.readers import Source, read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
 from gabordiag.errors import UsageError
 from gabordiag.landscape.points import PLAIN_LIMIT
@@ -107,7 +106,7 @@ class Explanation(Result):
 
 
 def explain_log(
-    source: str | Path | Mapping[str, npt.ArrayLike],
+    source: Source,
     *,
     target: float | None = None,
     period: float | None = None,
@@ -544,13 +543,16 @@ class _Curve(_Reader):
     def _settled(self) -> Explanation:
         begin, _, last = self.levels
         spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
+        varies = (
+            f"varies by {spread:.3g}: noise of batches, or a rate that is too large. Only the "
+            "parameter's values would show which."
+        )
         if self._progress() and spread > WILD_SPREAD * self.height:
-            text = (
-                f"The loss ends lower, from {begin:.4g} to {last:.4g}, and still varies by "
-                f"{spread:.3g}: noise of batches, or a rate that is too large. Only the "
-                "parameter's values would show which."
-            )
+            text = f"The loss ends lower, from {begin:.4g} to {last:.4g}, and still {varies}"
             return self._result("inconclusive", text)
+        if not self._progress() and spread > WILD_SPREAD * abs(last):
+            text = f"The loss has not fallen, from {begin:.4g} to {last:.4g}, and {varies}"
+            return self._result("no_progress", text, {"begin": begin, "last": last})
         found = super()._settled()
         classes = round(math.exp(last)) if 0 < last < MOST_CLASSES else 0
         if found.verdict == "no_progress" and classes >= 2:

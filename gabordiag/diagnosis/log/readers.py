@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +33,19 @@ _OTHER = (
     "relative time (process)", "relative time (wall)", "momentum", "accuracy", "acc",
 )  # fmt: skip
 # Of a loss's name: it is not that of training, or not its value.
-_ANOTHER = {"val", "valid", "validation", "test", "eval", "dev", "min", "max"}
+_HELD_OUT = {"val", "valid", "validation", "test", "eval", "dev"}
+_ANOTHER = {*_HELD_OUT, "min", "max"}
+# Of a name: it is a setting, or is measured beside the loss.
+_NO_PARAMETER = {
+    *_HELD_OUT, "acc", "lr", "auc", "batch", "decay", "f1", "flos", "iou", "mae", "mape", "mse",
+    "perplexity", "ppl", "psnr", "r2", "recall", "rmse", "runtime", "samples", "second", "seconds",
+    "seed", "ssim", "tokens",
+}  # fmt: skip
 # A chart that W&B exports has these extremes of every column.
 _EXTREMES = ("__MIN", "__MAX")
 _NUMBER = re.compile(r"\d+")
+# That a message lists.
+_MOST_NAMES = 20
 # More lines than this share without numbers: it is another kind of file.
 _MAX_BAD_LINES = 0.5
 # Rates that rise by more than this, row after row, are those of a range test.
@@ -43,6 +53,21 @@ _RANGE_TEST = 10
 
 
 BoolArray = npt.NDArray[np.bool_]
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A DataFrame, of any library."""
+
+    @property
+    def columns(self) -> Any:
+        """Their names."""
+
+    def __getitem__(self, name: Any, /) -> Any:
+        """Returns a column."""
+
+
+Source = str | Path | Mapping[str, npt.ArrayLike] | Frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +91,7 @@ class Log:
 
 
 def read_log(
-    source: str | Path | Mapping[str, npt.ArrayLike],
+    source: Source,
     value_column: str | None = None,
     loss_column: str | None = None,
     *,
@@ -82,9 +107,7 @@ def read_log(
     return _pick(table, where, *asked, needs_value)
 
 
-def read_logs(
-    source: str | Path | Mapping[str, npt.ArrayLike], names: Sequence[str]
-) -> tuple[Log, ...]:
+def read_logs(source: Source, names: Sequence[str]) -> tuple[Log, ...]:
     """Returns a log of parameters learned together, one `Log` for each, all of the same rows.
 
     A column is named as the parameter, or as the last part of its name: `theta` of `gabor.theta`.
@@ -97,8 +120,10 @@ def read_logs(
     return tuple(_pick(table, where, column, None, True, columns) for column in columns)
 
 
-def _table(source: str | Path | Mapping[str, npt.ArrayLike]) -> tuple[Table, str]:
+def _table(source: Source) -> tuple[Table, str]:
     """Returns the rows of a log, and what it is called."""
+    if isinstance(source, Frame):
+        source = {name: source[name] for name in source.columns}
     if isinstance(source, Mapping):
         return as_table(source), "the log"
     return read_table(Path(source)), str(source)
@@ -150,7 +175,8 @@ def _pick(
     usable.sort(key=lambda name: bool(np.isnan(columns[name]).all()))
     asked = _find(columns, loss_column, ())
     known = {*_STEP, *_LOSS, *_GRAD, *_LR, *_OTHER}
-    free = [n for n in usable if n != asked and not _is_known(n, known)]
+    free = [n for n in usable if n != asked and not _is_known(n, known, columns)]
+    free = _beside_losses(table, free, [asked] if asked else usable)
     rate, step = _find(columns, None, _LR), _find(columns, None, _STEP)
     rate = rate or next((name for name in usable if _words(name) & {"lr", *_LR}), None)
     # What counts 0, 1, 2 is the step, whatever its name.
@@ -168,14 +194,14 @@ def _pick(
         )
     unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
     if value is None:
-        _refuse_range_test(where, columns[loss], None if rate is None else columns[rate])
+        found = _pick(table, where, loss, loss, True)
+        _refuse_range_test(where, found)
         if needs_value:
             raise InputError(
                 f"{where} has no column of the parameter's values among {_listed(columns)}"
                 f"{unreadable}.",
                 "Name it with --value-column.",
             )
-        found = _pick(table, where, loss, loss, True)
         unread = (f"no number could be read{unreadable}",) if unreadable else ()
         return replace(found, value_name="", gradients=None, others=(), notes=found.notes + unread)
     # Of several parameters the gradient without a name is the first one's.
@@ -188,10 +214,12 @@ def _pick(
         n for n in free if n != value and not _is_constant(columns[n])
         and (f"grad_{n}" in columns or _NUMBER.sub("", n) == _NUMBER.sub("", value) != value)
     )  # fmt: skip
-    keep, notes = _rows(table, *(together or [value]), loss)
+    names = dict.fromkeys([*(together or [value]), loss])
+    keep, notes = _rows(table, *names)
     count = int(keep.sum())
     if count == 0:
-        raise InputError(f"No row of {where} holds both {value} and {loss}.")
+        both = f"{'both ' * (len(names) > 1)}{' and '.join(names)}"
+        raise InputError(f"No row of {where} holds {both}{unreadable}.")
     if table.skipped:
         lines = "1 line was" if table.skipped == 1 else f"{table.skipped} lines were"
         notes.insert(0, f"{lines} left out: {table.trouble}")
@@ -206,7 +234,7 @@ def _pick(
     if len(free) > 1 and value_column is None:
         not_it = ", ".join(name for name in free if name != value)
         notes.insert(0, f"the parameter is {value}, not {not_it}")
-    return Log(
+    log = Log(
         value_name=value,
         values=read_only(columns[value][keep]),
         losses=read_only(columns[loss][keep]),
@@ -217,6 +245,23 @@ def _pick(
         notes=tuple(notes),
         others=others,
     )
+    if not needs_value and value_column is None and _is_geometric(log.lrs):
+        _refuse_range_test(where, log)
+    return log
+
+
+def _beside_losses(table: Table, names: list[str], losses: list[str]) -> list[str]:
+    """Returns the columns with values where a loss of training has some, and in more than one row.
+
+    What an evaluation or the end of a training adds to a log stands in rows of its own.
+    """
+    losses = [name for name in losses if "loss" in name.lower()] or losses
+    losses = [name for name in losses if not _words(name) & _ANOTHER] or losses
+    given = {name: marks == NUMBER for name, marks in table.marks.items()}
+    measured = np.any([given[name] for name in losses], axis=0)
+    least = min(2, len(table))
+    beside = [n for n in names if (given[n] & measured).any() and given[n].sum() >= least]
+    return beside or [name for name in names if name.lower() == "theta"]
 
 
 def _words(name: str) -> set[str]:
@@ -254,21 +299,29 @@ def _filled(column: FloatArray) -> FloatArray:
     return np.asarray(column[known[np.maximum(place, 0)]])
 
 
-def _refuse_range_test(where: str, losses: FloatArray, lrs: FloatArray | None) -> None:
-    """Raises if the log is that of a learning-rate range test, which follows no parameter."""
-    if lrs is None or not np.isfinite(lrs).all() or not (np.diff(lrs) > 0).all():
+def _refuse_range_test(where: str, log: Log) -> None:
+    """Raises if the log is that of a learning-rate range test, which is no run at one rate."""
+    losses, lrs = log.losses, log.lrs
+    if lrs is None or not np.isfinite(lrs).all() or not lrs[-1] > _RANGE_TEST * lrs[0] > 0:
         return
-    if not lrs[-1] > _RANGE_TEST * lrs[0] > 0:
+    rises = np.diff(lrs)
+    # A monitor may write the first rate twice.
+    if (rises < 0).any() or not (rises[1:] > 0).all():
         return
     sound = np.isfinite(losses)
     best = int(np.argmin(np.where(sound, losses, np.inf)))
     breaks = "" if sound.all() else f", and it is not finite from lr {lrs[np.argmin(sound)]:.3g} on"
+    then = "Train at a smaller rate and log that run." if best else "It never falls below."
     raise InputError(
         f"{where} is a learning-rate range test (lr rises from {lrs[0]:.3g} to {lrs[-1]:.3g}), "
         "not a run of a parameter.",
-        f"Its loss is lowest, {losses[best]:.4g}, at lr {lrs[best]:.3g}{breaks}. Train at a "
-        "smaller rate and log the parameter.",
+        f"Its loss is lowest, {losses[best]:.4g}, at lr {lrs[best]:.3g}{breaks}. {then}",
     )
+
+
+def _is_geometric(lrs: FloatArray | None) -> bool:
+    """Whether rates rise by a factor, as those of a range test, and not evenly, as to warm up."""
+    return lrs is not None and bool(lrs[len(lrs) // 2] ** 2 < 2 * lrs[0] * lrs[-1])
 
 
 def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
@@ -338,7 +391,9 @@ def _numbering(steps: FloatArray | None, count: int) -> FloatArray:
 
 def _listed(names: Iterable[str]) -> str:
     """Names as a message lists them: in one line, of any length and content."""
-    return ", ".join(" ".join(name.split())[:40] for name in names)
+    shown = [" ".join(name.split())[:40] for name in names]
+    more = [f"and {len(shown) - _MOST_NAMES} more"] if len(shown) > _MOST_NAMES else []
+    return ", ".join(shown[:_MOST_NAMES] + more)
 
 
 def _is_constant(column: FloatArray) -> bool:
@@ -355,10 +410,11 @@ def _counts(column: FloatArray) -> bool:
     return bool(rises[0] >= 1 and (rises == rises[0]).all() and (known % 1 == 0).all())
 
 
-def _is_known(name: str, known: set[str]) -> bool:
+def _is_known(name: str, known: set[str], columns: Iterable[str]) -> bool:
     lower = name.lower()
-    measured = lower.startswith("grad") or "loss" in lower or bool(_words(name) & {"acc", "lr"})
-    return lower in known or measured or "accuracy" in lower
+    measured = lower.startswith("grad") or "loss" in lower or bool(_words(name) & _NO_PARAMETER)
+    # A parameter is not measured on held-out data again.
+    return lower in known or measured or "accuracy" in lower or f"val_{name}" in columns
 
 
 def _find(

@@ -55,7 +55,9 @@ def huggingface() -> str:
         history.append({"epoch": 0.1, "grad_norm": 2.0, "learning_rate": 1.2, "loss": row["loss"],
                         "step": row["step"], "theta": row["theta"]})  # fmt: skip
         if row["step"] % 10 == 9:
-            history.append({"epoch": 0.1, "eval_loss": 0.5, "step": row["step"]})
+            history.append({"epoch": 0.1, "eval_loss": 0.5, "step": row["step"],
+                            "eval_runtime": 1.2 + 0.01 * row["step"]})  # fmt: skip
+    history.append({"step": 60, "total_flos": 1.5e15, "train_loss": 0.4, "train_runtime": 9.0})
     state = {"best_metric": None, "global_step": 60, "log_history": history, "max_steps": 60}
     return json.dumps(state, indent=2)
 
@@ -147,6 +149,17 @@ def test_the_same_run_in_every_form(tmp_path: Path, form: str, encoding: str) ->
     assert log.lrs is not None
     assert set(log.lrs.tolist()) == {1.2}
     assert log.gradients is None
+
+
+def test_what_stands_in_rows_of_its_own_is_no_parameter(tmp_path: Path) -> None:
+    state = json.loads(huggingface())
+    for row in state["log_history"]:
+        row.pop("theta", None)
+    path = tmp_path / "trainer_state.json"
+    path.write_text(json.dumps(state))
+    log = read_log(path, needs_value=False)
+    assert log.value_name == ""
+    assert log.losses.tolist() == COLUMNS["loss"]
 
 
 def test_a_chart_of_wandb_is_read_as_logged(tmp_path: Path) -> None:
@@ -248,6 +261,22 @@ def test_event_files(tmp_path: Path) -> None:
         assert log.losses == pytest.approx(np.array(COLUMNS["loss"]), rel=1e-6)
 
 
+def test_event_files_of_tensorflow(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    writer = EventFileWriter(str(tmp_path))
+    for row in ROWS:
+        for name in ("theta", "loss"):
+            writer.add_event(Event(step=row["step"], summary=scalar_pb(name, row[name])))
+    writer.close()
+    log = read_log(tmp_path)
+    assert log.values == pytest.approx(np.array(COLUMNS["theta"]), rel=1e-6)
+    assert log.losses == pytest.approx(np.array(COLUMNS["loss"]), rel=1e-6)
+
+
 def test_parameters_that_never_differ_are_reported() -> None:
     fall = 0.6**1.5 * np.exp(-np.arange(100.0) / 10)
     found = gd.explain({"angle0": fall, "angle1": fall, "loss": fall**2})
@@ -275,6 +304,7 @@ CURVES: dict[str, tuple[np.ndarray, set[str]]] = {
     "breaks": (np.where(T < 200, FALL, math.nan), {"nonfinite_gradient"}),
     "falls back": (np.concatenate([np.linspace(2.3, 1.5, 100), 13.6 * 0.5 ** np.arange(8),
                                    2.3 + 0.005 * NOISE[:192]]), {"step_too_large"}),
+    "jumps": (3 + np.minimum(0, NOISE) * 2, {"no_progress"}),
     "batches of one": (0.3 * np.exp(-T / 20) + 1 + 0.2 * NOISE,
                        {"healthy", "no_progress", "inconclusive"}),
     "short": (FALL[:12], {"inconclusive"}),
@@ -290,9 +320,25 @@ def test_a_loss_alone(name: str) -> None:
     assert found.outcome == ("nonfinite" if name == "breaks" else None)
     assert "TrajectoryLogger" in found.findings[-1].explanation
     assert ("guessing one of 10" in found.headline) == (name == "guessing")
+    varies = name in ("jumps", "level, noise", "batches of one")
+    assert ("a rate that is too large" in found.headline) == varies
     # The same beside a column that is no parameter.
     less = gd.explain({"epoch": np.arange(len(losses)), "loss": losses, "accuracy": losses})
     assert less.verdict == found.verdict
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("mae", "val_mae"), ("entropy", "val_entropy"), ("train/f1",), ("weight_decay", "batch_size"),
+     ("num_tokens", "samples_per_second"), ("valid/dice",)],
+)  # fmt: skip
+def test_metrics_and_settings_are_no_parameters(names: tuple[str, ...]) -> None:
+    columns = dict.fromkeys(names, COLUMNS["theta"])
+    assert read_log({**columns, "loss": COLUMNS["loss"]}, needs_value=False).value_name == ""
+    # Asked for, or beside a parameter:
+    assert read_log({**columns, "loss": COLUMNS["loss"]}, names[0]).value_name == names[0]
+    log = read_log({**columns, "angle": COLUMNS["theta"], "loss": COLUMNS["loss"]})
+    assert (log.value_name, log.notes) == ("angle", ())
 
 
 @pytest.mark.parametrize(

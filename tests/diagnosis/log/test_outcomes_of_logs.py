@@ -410,3 +410,23 @@ class TestColumns:
         # The lowest of (ln lr + 2)^2 is at exp(-2).
         assert f"{lrs[np.nanargmin(losses)]:.3g}" in caught.value.advice
         assert (f"{lrs[90]:.3g}" in caught.value.advice) == broken
+
+    def test_a_range_test_with_a_parameter_and_rows_of_other_things(self) -> None:
+        lrs = np.repeat(np.geomspace(1e-4, 1, 60), 2)
+        lrs[2] = lrs[0]
+        odd = np.arange(120) % 2 == 1
+        columns = {"lr-SGD": np.where(odd, np.nan, lrs), "loss": np.where(odd, lrs, np.nan)}
+        cells = {name: [None if math.isnan(c) else c for c in col] for name, col in columns.items()}
+        for more in ({}, {"theta": [math.sin(t) if t % 2 else None for t in range(120)]}):
+            with pytest.raises(InputError, match="range test"):
+                gd.explain({**cells, **more})
+        # Asked for, the parameter is followed; warming up is no test.
+        assert gd.explain({**cells, **more}, value_column="theta").steps == 60
+        warm = {"lr": 1e-3 * np.arange(1, 61), "theta": np.sin(lrs[::2]), "loss": lrs[::2]}
+        assert gd.explain(warm).steps == 60
+
+    def test_a_range_test_whose_loss_only_rises_is_told(self) -> None:
+        lrs = np.geomspace(1e-6, 10, 100)
+        with pytest.raises(InputError, match="range test") as caught:
+            gd.explain({"lr": lrs, "loss": 1 + lrs})
+        assert "never falls" in caught.value.advice

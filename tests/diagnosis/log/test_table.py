@@ -179,6 +179,17 @@ def test_what_is_wrong_is_said(tmp_path: Path, text: str, says: str) -> None:
         read_log(write(tmp_path, text))
 
 
+def test_a_data_frame_is_columns_by_name() -> None:
+    pandas = pytest.importorskip("pandas")
+    log = read_log(pandas.DataFrame({"step": STEP, "theta": THETA, "loss": LOSS}))
+    assert (log.values.tolist(), log.losses.tolist()) == (THETA, LOSS)
+
+
+def test_of_many_names_some_are_listed() -> None:
+    with pytest.raises(InputError, match=r"c19, and 80 more\."):
+        read_log({f"c{number}": STEP for number in range(100)})
+
+
 def test_columns_that_are_no_numbers() -> None:
     with pytest.raises(InputError, match="theta: 'a' in row 1"):
         read_log({"theta": ["a", "b"], "loss": [1.0, 2.0]})
@@ -190,6 +201,20 @@ def test_tensors_of_several_numbers_are_no_column() -> None:
     pairs = [torch.ones(2), torch.zeros(2)]
     with pytest.raises(InputError, match="one number a row"):
         read_log({"theta": pairs, "loss": [1.0, 2.0]})
+
+
+@pytest.mark.parametrize("row", ["7,,0.5,", ",,,", "7,0.5,0.5,", "7,,0.5,none"])
+def test_empty_cells_read_the_same_in_any_row(row: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    rows = ["1,2,3,4", row, "5,6,7,8", row]
+    log.write_text("step,theta,loss,val_loss\n" + "\n".join(rows) + "\n")
+    made = tables.read_table(log)
+    log.write_text("\n".join(json.dumps(dict(zip(("step", "theta", "loss", "val_loss"),
+                   cells.split(","), strict=True))) for cells in rows))  # fmt: skip
+    expected = tables.read_table(log)
+    for name in ("step", "theta", "loss", "val_loss"):
+        np.testing.assert_array_equal(made.columns[name], expected.columns[name])
+        np.testing.assert_array_equal(made.marks[name], expected.marks[name])
 
 
 # What Python or NumPy might read as a number, alone or both.
