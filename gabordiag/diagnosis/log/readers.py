@@ -30,14 +30,15 @@ _GRAD = ("grad", "gradient", "grad_theta", "dloss", "grad_analytic")
 _LR = ("lr", "learning_rate", "learning-rate", "rate")
 _OTHER = (
     "update", "time", "seconds", "wall_time", "wall time", "timestamp", "_timestamp", "_runtime",
-    "relative time (process)", "relative time (wall)", "momentum", "accuracy", "acc",
+    "relative time (process)", "relative time (wall)", "momentum", "weight_decay",
+    "accuracy", "acc",
 )  # fmt: skip
 # Of a loss's name: it is not that of training, or not its value.
 _HELD_OUT = {"val", "valid", "validation", "test", "eval", "dev"}
 _ANOTHER = {*_HELD_OUT, "min", "max"}
 # Of a name: it is a setting, or is measured beside the loss.
 _NO_PARAMETER = {
-    *_HELD_OUT, "acc", "lr", "auc", "batch", "decay", "f1", "flos", "iou", "mae", "mape", "mse",
+    *_HELD_OUT, "acc", "lr", "auc", "batch", "f1", "flos", "iou", "mae", "mape", "mse",
     "perplexity", "ppl", "psnr", "r2", "recall", "rmse", "runtime", "samples", "second", "seconds",
     "seed", "ssim", "tokens",
 }  # fmt: skip
