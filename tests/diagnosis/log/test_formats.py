@@ -240,6 +240,51 @@ def test_broken_gzip_is_refused(tmp_path: Path) -> None:
             read_log(path)
 
 
+def mlruns(folder: Path, **names: str) -> Path:
+    """The metrics of a run as MLflow keeps them: a file each, lines of time, value and step."""
+    for name in ("theta", "loss", "lr"):
+        path = folder / names.get(name, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [f"17959631108{row['step']:02} {row[name]!r} {row['step']}\n" for row in ROWS]
+        path.write_text("".join(lines))
+    return folder
+
+
+def test_metric_files_of_mlflow(tmp_path: Path) -> None:
+    folder = mlruns(tmp_path / "metrics", loss="train/loss")
+    log = read_log(folder)
+    assert log.values.tolist() == COLUMNS["theta"]
+    assert log.losses.tolist() == COLUMNS["loss"]
+    assert log.steps.tolist() == COLUMNS["step"]
+    # One file is a curve of its metric.
+    curve = read_log(folder / "train/loss", needs_value=False)
+    assert (curve.value_name, curve.losses.tolist()) == ("", COLUMNS["loss"])
+    # What a model was measured on may follow the step.
+    path = folder / "train/loss"
+    path.write_text(path.read_text().replace("\n", " images 4f1a\n"))
+    assert read_log(folder).losses.tolist() == COLUMNS["loss"]
+
+
+def test_a_metric_that_is_not_finite(tmp_path: Path) -> None:
+    folder = mlruns(tmp_path)
+    lines = (folder / "loss").read_text().splitlines()
+    lines[40:] = [f"17959631108{t} nan {t}" for t in range(40, 60)]
+    (folder / "loss").write_text("\n".join(lines))
+    found = gd.explain(folder)
+    assert (found.verdict, found.outcome) == ("nonfinite_gradient", "nonfinite")
+    assert "step 40" in found.headline
+
+
+@pytest.mark.parametrize("content", [b"", b"0 0.5 1\n", b"\xff" * 900, b"step,theta,loss\n0,1,1\n"])
+def test_a_folder_of_other_files_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        read_log(tmp_path / "empty")
+    (mlruns(tmp_path) / "other").write_bytes(content)
+    with pytest.raises(InputError, match="is a folder"):
+        read_log(tmp_path)
+
+
 def test_event_files(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     if importlib.util.find_spec("tensorboard") is None:
