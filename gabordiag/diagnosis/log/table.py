@@ -517,6 +517,13 @@ def _rows_in(content: Any, depth: int = 0) -> list[Any]:
         return content if depth == 0 or any(isinstance(row, dict) for row in content) else []
     if not isinstance(content, dict) or depth > _DEEPEST:
         return []
+    # DataFrame.to_json with orient="table" or "split".
+    match content:
+        case {"schema": dict(), "data": list(rows)}:
+            return rows
+        case {"columns": list(names), "data": [list(), *_] as rows}:
+            names = [str(name) for name in names]
+            return [dict(zip(names, row, strict=False)) for row in rows if isinstance(row, list)]
     for inner in content.values():
         if found := _rows_in(inner, depth + 1):
             return found
@@ -524,7 +531,9 @@ def _rows_in(content: Any, depth: int = 0) -> list[Any]:
     if inner and all(
         isinstance(cells, dict) and cells.keys() == inner[0].keys() for cells in inner
     ):
-        # DataFrame.to_json: of every column its cells by the row's label.
+        # DataFrame.to_json: of every column its cells by the row's label, or the other way round.
+        if all(map(str.isdigit, content)):
+            content = {name: {n: row[name] for n, row in enumerate(inner)} for name in inner[0]}
         content = {name: list(cells.values()) for name, cells in content.items()}
     columns = {name: cells for name, cells in content.items() if isinstance(cells, list)}
     return [dict(zip(columns, cells, strict=True)) for cells in zip_longest(*columns.values())]

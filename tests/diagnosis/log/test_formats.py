@@ -125,6 +125,14 @@ FORMS: dict[str, Callable[[], str]] = {
     "wandb csv": lambda: chart(ROWS, "easy-sun-7"),
     "wandb records": lambda: wandb_records(ROWS),
     "dataframe json": lambda: json.dumps({n: dict(enumerate(c)) for n, c in COLUMNS.items()}),
+    "dataframe split": lambda: json.dumps(
+        {"columns": list(COLUMNS), "index": [*range(60)], "data": [[*row.values()] for row in ROWS]}
+    ),
+    "dataframe index": lambda: json.dumps(dict(enumerate(ROWS))),
+    "dataframe table": lambda: json.dumps(
+        {"schema": {"fields": [{"name": "index", "type": "integer"}], "primaryKey": ["index"]},
+         "data": [{"index": n, **row} for n, row in enumerate(ROWS)]}
+    ),
     "wandb json lines": lambda: "".join(
         json.dumps({"_step": row["step"], "_runtime": 1.5, "train/loss": row["loss"],
                     "theta": row["theta"], "train/lr": 1.2}) + "\n" for row in ROWS),
@@ -238,6 +246,18 @@ def test_broken_gzip_is_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(InputError, match="cannot be read"):
             read_log(path)
+
+
+@pytest.mark.parametrize("orient", ["split", "records", "index", "columns", "table"])
+def test_what_pandas_writes(tmp_path: Path, orient: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "log.json"
+    pandas.DataFrame(COLUMNS).to_json(path, orient=orient, double_precision=15)
+    log = read_log(path)
+    assert log.values == pytest.approx(np.array(COLUMNS["theta"]), rel=1e-12)
+    assert log.losses == pytest.approx(np.array(COLUMNS["loss"]), rel=1e-12, abs=1e-14)
+    assert log.steps.tolist() == COLUMNS["step"]
+    assert log.notes == ()
 
 
 def mlruns(folder: Path, **names: str) -> Path:
