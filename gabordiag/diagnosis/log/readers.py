@@ -33,6 +33,10 @@ _OTHER = (
     "relative time (process)", "relative time (wall)", "momentum", "weight_decay",
     "accuracy", "acc",
 )  # fmt: skip
+# So a loss may be called where no column has 'loss' in its name, in training or without a word.
+_LOSS_ALIKE = re.compile(
+    r"(train(ing)?[_/. -])?(nll|mse|rmse|error|objective|cost|energy|criterion)(_step|_epoch)?"
+)
 # Of a loss's name: it is not that of training, or not its value.
 _HELD_OUT = {"val", "valid", "validation", "test", "eval", "dev"}
 _ANOTHER = {*_HELD_OUT, "min", "max"}
@@ -174,10 +178,11 @@ def _pick(
         )
     usable = [name for name, marks in table.marks.items() if (marks == NUMBER).any()]
     usable.sort(key=lambda name: bool(np.isnan(columns[name]).all()))
-    asked = _find(columns, loss_column, ())
+    asked = _find(columns, loss_column, ()) or (None if value_column else _curve(columns))
     known = {*_STEP, *_LOSS, *_GRAD, *_LR, *_OTHER}
-    free = [n for n in usable if n != asked and not _is_known(n, known, columns)]
-    free = _beside_losses(table, free, [asked] if asked else usable)
+    losses = [asked] if asked else _losses(usable)
+    free = [n for n in usable if n not in losses and not _is_known(n, known, columns)]
+    free = _beside_losses(table, free, losses or usable)
     rate, step = _find(columns, None, _LR), _find(columns, None, _STEP)
     rate = rate or next((name for name in usable if _words(name) & {"lr", *_LR}), None)
     # What counts 0, 1, 2 is the step, whatever its name.
@@ -256,13 +261,24 @@ def _beside_losses(table: Table, names: list[str], losses: list[str]) -> list[st
 
     What an evaluation or the end of a training adds to a log stands in rows of its own.
     """
-    losses = [name for name in losses if "loss" in name.lower()] or losses
     losses = [name for name in losses if not _words(name) & _ANOTHER] or losses
     given = {name: marks == NUMBER for name, marks in table.marks.items()}
     measured = np.any([given[name] for name in losses], axis=0)
     least = min(2, len(table))
     beside = [n for n in names if (given[n] & measured).any() and given[n].sum() >= least]
     return beside or [name for name in names if name.lower() == "theta"]
+
+
+def _curve(columns: Mapping[str, FloatArray]) -> str | None:
+    """Returns the loss of TensorBoard's CSV, whose columns are Wall time, Step and Value."""
+    names = {name.lower() for name in columns} - {*_STEP, *_OTHER}
+    return _find(columns, None, ("value",)) if names == {"value"} else None
+
+
+def _losses(names: Sequence[str]) -> list[str]:
+    """Returns the names that a loss may have."""
+    named = [name for name in names if name.lower() in _LOSS or "loss" in name.lower()]
+    return named or [name for name in names if _LOSS_ALIKE.fullmatch(name.lower())]
 
 
 def _words(name: str) -> set[str]:
@@ -272,8 +288,7 @@ def _words(name: str) -> set[str]:
 
 def _loss_of(table: Table, usable: list[str], value: str | None) -> str | None:
     """Returns the loss of training: named so, and measured where the parameter's values are."""
-    losses = [name for name in usable if name.lower() in _LOSS or "loss" in name.lower()]
-    losses = [name for name in losses if name != value]
+    losses = _losses([name for name in usable if name != value])
     marks = {name: table.marks[name] == NUMBER for name in losses}
     if value is not None:
         marks = {name: given & (table.marks[value] == NUMBER) for name, given in marks.items()}

@@ -406,6 +406,42 @@ def test_metrics_and_settings_are_no_parameters(names: tuple[str, ...]) -> None:
     assert (log.value_name, log.notes) == ("angle", ())
 
 
+def test_a_curve_downloaded_from_tensorboard(tmp_path: Path) -> None:
+    path = tmp_path / "run_theta.csv"
+    rows = [{"Wall time": 1.8e9 + row["step"], "Step": 10 * row["step"], "Value": row["loss"]}
+            for row in ROWS]  # fmt: skip
+    path.write_text(csv_of(rows))
+    log = read_log(path, needs_value=False)
+    assert (log.value_name, log.losses.tolist()) == ("", COLUMNS["loss"])
+    assert log.steps.tolist() == [10 * row["step"] for row in ROWS]
+    # Beside a loss, or asked for, it is the parameter.
+    beside = {"step": COLUMNS["step"], "Value": COLUMNS["theta"], "loss": COLUMNS["loss"]}
+    assert read_log(beside).values.tolist() == COLUMNS["theta"]
+    with pytest.raises(InputError, match="no loss column"):
+        read_log(path, "Value")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nll", "mse", "RMSE", "error", "objective", "cost", "energy", "criterion", "train/nll",
+     "train_mse_step"],
+)  # fmt: skip
+def test_a_loss_that_is_not_called_so(name: str) -> None:
+    log = read_log({name: COLUMNS["loss"], "w": COLUMNS["theta"], "val_mse": COLUMNS["lr"]})
+    assert (log.value_name, log.losses.tolist()) == ("w", COLUMNS["loss"])
+    curve = read_log({"step": COLUMNS["step"], name: COLUMNS["loss"]}, needs_value=False)
+    assert (curve.value_name, curve.losses.tolist()) == ("", COLUMNS["loss"])
+    # A column with 'loss' in its name is preferred, and then an energy may be learned.
+    beside = {"energy": COLUMNS["theta"], "my_loss": COLUMNS["loss"]}
+    assert read_log(beside).value_name == "energy"
+
+
+@pytest.mark.parametrize("name", ["val_mse", "error_rate", "angle_error", "mse_of_angle"])
+def test_a_measure_is_not_the_loss(name: str) -> None:
+    with pytest.raises(InputError, match="--loss-column"):
+        read_log({name: COLUMNS["loss"], "theta": COLUMNS["theta"]})
+
+
 @pytest.mark.parametrize(
     ("others", "chosen"),
     [(("val_loss",), "train_loss"), (("train_loss_epoch",), "train_loss_step"),
