@@ -46,6 +46,8 @@ _NO_PARAMETER = {
     "perplexity", "ppl", "psnr", "r2", "recall", "rmse", "runtime", "samples", "second", "seconds",
     "seed", "ssim", "tokens",
 }  # fmt: skip
+# Of a name: it is that of the parameter, whatever else there is.
+_PARAMETER = {"theta", "value", "param", "parameter"}
 # A chart that W&B exports has these extremes of every column.
 _EXTREMES = ("__MIN", "__MAX")
 _NUMBER = re.compile(r"\d+")
@@ -119,9 +121,10 @@ def read_logs(source: Source, names: Sequence[str]) -> tuple[Log, ...]:
     """
     table, where = _table(source)
     _one_run(table, where)
-    if len(names) == 1:
-        return (_pick(table, where, None, None, True),)
     columns = [n if n in table.columns else n.rpartition(".")[2] for n in names]
+    if len(names) == 1:
+        column = columns[0] if columns[0] in table.columns else None
+        return (_pick(table, where, column, None, True),)
     return tuple(_pick(table, where, column, None, True, columns) for column in columns)
 
 
@@ -190,7 +193,8 @@ def _pick(
     free = [name for name in free if name not in counters]
     step = step or next(iter(counters), None)
     # A column that never changes is a setting, where another one does change.
-    free.sort(key=lambda name: (name.lower() != "theta", _is_constant(columns[name])))
+    named = [n for n in free if _words(_NUMBER.sub("", n)) & _PARAMETER or f"grad_{n}" in columns]
+    free.sort(key=lambda n: (n.lower() != "theta", _is_constant(columns[n]), n not in named))
     value = _find(columns, value_column, ()) or next(iter(free), None)
     loss = asked or _loss_of(table, [*usable, *(n for n in columns if n not in usable)], value)
     if loss is None:
@@ -198,8 +202,10 @@ def _pick(
             f"{where} has no loss column among {_listed(columns) or 'none'}.",
             "Name it with --loss-column.",
         )
+    if value_column is None and not needs_value and not named:
+        _refuse_several(where, [n for n in free if not _is_constant(columns[n])], loss)
     unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
-    if value is None:
+    if value is None or (value == loss and not needs_value):
         found = _pick(table, where, loss, loss, True)
         _refuse_range_test(where, found)
         if needs_value:
@@ -208,8 +214,10 @@ def _pick(
                 f"{unreadable}.",
                 "Name it with --value-column.",
             )
-        unread = (f"no number could be read{unreadable}",) if unreadable else ()
-        return replace(found, value_name="", gradients=None, others=(), notes=found.notes + unread)
+        read = [] if loss_column else _read_as(None, loss)
+        unread = [f"no number could be read{unreadable}"] if unreadable else []
+        said = (*read, *found.notes, *unread)
+        return replace(found, value_name="", gradients=None, others=(), notes=said)
     # Of several parameters the gradient without a name is the first one's.
     nameless = () if value in together[1:] else _GRAD
     gradient = _find(columns, None, (f"grad_{value.lower()}", *nameless))
@@ -237,9 +245,8 @@ def _pick(
             f"{value} and {', '.join(same)} are equal in every row, as of a start on an axis of "
             "symmetry, which leads into a saddle: start them apart",
         )
-    if len(free) > 1 and value_column is None:
-        not_it = ", ".join(name for name in free if name != value)
-        notes.insert(0, f"the parameter is {value}, not {not_it}")
+    unchosen = [name for name in free if name != value]
+    notes[:0] = [] if value_column else _read_as(value, loss, unchosen)
     log = Log(
         value_name=value,
         values=read_only(columns[value][keep]),
@@ -267,6 +274,29 @@ def _beside_losses(table: Table, names: list[str], losses: list[str]) -> list[st
     least = min(2, len(table))
     beside = [n for n in names if (given[n] & measured).any() and given[n].sum() >= least]
     return beside or [name for name in names if name.lower() == "theta"]
+
+
+def _refuse_several(where: str, moving: Sequence[str], loss: str) -> None:
+    """Raises if columns may each be the parameter, and are not the numbers of one vector."""
+    if len({_NUMBER.sub("", name) for name in moving}) > 1:
+        raise InputError(
+            f"{where} has several columns that may be the parameter, {_listed(moving)}: none is "
+            "called theta, value or param, or has a gradient grad_NAME.",
+            "Name it with --value-column; to judge the loss alone, name the loss for both: "
+            f"--value-column '{loss}' --loss-column '{loss}'.",
+        )
+
+
+def _read_as(value: str | None, loss: str, others: Sequence[str] = ()) -> list[str]:
+    """Returns a note of the columns that were chosen; none where their names are plain."""
+    chosen = []
+    if others:
+        chosen.append(f"the parameter is {value}, not {', '.join(others)}")
+    elif value is not None and value.lower() != "theta":
+        chosen.append(f"the parameter is {value}")
+    if loss.lower() != "loss":
+        chosen.append(f"the loss is {loss}")
+    return ["; ".join(chosen)] if chosen else []
 
 
 def _curve(columns: Mapping[str, FloatArray]) -> str | None:

@@ -305,6 +305,44 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Path, content: bytes) -> N
         read_log(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("value", "loss", "notes"),
+    [("theta", "loss", []), ("w", "loss", ["the parameter is w"]),
+     ("theta", "train_mse", ["the loss is train_mse"]),
+     ("w", "mse", ["the parameter is w; the loss is mse"])],
+)  # fmt: skip
+def test_the_columns_that_were_read_are_reported(value: str, loss: str, notes: list[str]) -> None:
+    columns = {value: COLUMNS["theta"], loss: COLUMNS["loss"]}
+    assert gd.explain(columns).to_dict()["notes"] == notes
+    # Who names the parameter's column knows it.
+    assert gd.explain(columns, value_column=value, loss_column=loss).notes == ()
+    curve = gd.explain({loss: COLUMNS["loss"]})
+    assert curve.notes == (() if loss == "loss" else (f"the loss is {loss}",))
+
+
+def test_of_columns_that_differ_the_parameter_is_asked_for() -> None:
+    columns = {"entropy": COLUMNS["loss"][::-1], "w": COLUMNS["theta"], "loss": COLUMNS["loss"]}
+    with pytest.raises(InputError, match=r"several columns .* entropy, w:") as caught:
+        gd.explain(columns)
+    assert "--value-column 'loss' --loss-column 'loss'" in caught.value.advice
+    named = gd.explain(columns, value_column="w", period=math.pi)
+    assert (named.verdict, named.outcome) == ("step_too_large", "cycle")
+    alone = gd.explain(columns, value_column="loss", loss_column="loss")
+    assert "TrajectoryLogger" in alone.findings[-1].explanation
+
+
+@pytest.mark.parametrize(
+    ("columns", "chosen"),
+    [({"a0": 1, "a1": 2}, "a0"), ({"entropy": 1, "param": 2}, "param"),
+     ({"entropy": 1, "gabor.theta": 2}, "gabor.theta"), ({"entropy": 1, "w": 2, "grad_w": 3}, "w"),
+     ({"sigma": 0, "w": 1}, "w")],
+)  # fmt: skip
+def test_a_parameter_that_is_plain_is_not_asked_for(columns: dict[str, int], chosen: str) -> None:
+    moves = {name: factor * np.array(COLUMNS["theta"]) for name, factor in columns.items()}
+    log = read_log({**moves, "loss": COLUMNS["loss"]}, needs_value=False)
+    assert log.value_name == chosen
+
+
 def test_event_files(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     if importlib.util.find_spec("tensorboard") is None:
@@ -403,7 +441,7 @@ def test_metrics_and_settings_are_no_parameters(names: tuple[str, ...]) -> None:
     # Asked for, or beside a parameter:
     assert read_log({**columns, "loss": COLUMNS["loss"]}, names[0]).value_name == names[0]
     log = read_log({**columns, "angle": COLUMNS["theta"], "loss": COLUMNS["loss"]})
-    assert (log.value_name, log.notes) == ("angle", ())
+    assert (log.value_name, log.notes) == ("angle", ("the parameter is angle",))
 
 
 def test_a_curve_downloaded_from_tensorboard(tmp_path: Path) -> None:
