@@ -19,8 +19,9 @@ def explain(
 
     Args:
         source: Columns (n,) by name, as in a DataFrame, or a file: CSV, JSON or JSON lines, also
-            compressed by gzip, `-` for standard input, or TensorBoard's event files (`pip install
-            gabordiag[logs]`). Without a column of the parameter the loss alone is judged.
+            compressed by gzip, `-` for standard input, a folder of MLflow's metric files, or
+            TensorBoard's event files (`pip install gabordiag[logs]`). Without a column of the
+            parameter the loss alone is judged.
         target: The value that should have been reached, if known, in the column's unit.
         period: Of the parameter, if it has one, in the column's unit.
         value_column: Name of the parameter's column.

@@ -33,6 +33,10 @@ _OTHER = (
     "relative time (process)", "relative time (wall)", "momentum", "weight_decay",
     "accuracy", "acc",
 )  # fmt: skip
+# So a loss may be called where no column has 'loss' in its name, in training or without a word.
+_LOSS_ALIKE = re.compile(
+    r"(train(ing)?[_/. -])?(nll|mse|rmse|error|objective|cost|energy|criterion)(_step|_epoch)?"
+)
 # Of a loss's name: it is not that of training, or not its value.
 _HELD_OUT = {"val", "valid", "validation", "test", "eval", "dev"}
 _ANOTHER = {*_HELD_OUT, "min", "max"}
@@ -42,6 +46,8 @@ _NO_PARAMETER = {
     "perplexity", "ppl", "psnr", "r2", "recall", "rmse", "runtime", "samples", "second", "seconds",
     "seed", "ssim", "tokens",
 }  # fmt: skip
+# Of a name: it is that of the parameter, whatever else there is.
+_PARAMETER = {"theta", "value", "param", "parameter"}
 # A chart that W&B exports has these extremes of every column.
 _EXTREMES = ("__MIN", "__MAX")
 _NUMBER = re.compile(r"\d+")
@@ -115,9 +121,10 @@ def read_logs(source: Source, names: Sequence[str]) -> tuple[Log, ...]:
     """
     table, where = _table(source)
     _one_run(table, where)
-    if len(names) == 1:
-        return (_pick(table, where, None, None, True),)
     columns = [n if n in table.columns else n.rpartition(".")[2] for n in names]
+    if len(names) == 1:
+        column = columns[0] if columns[0] in table.columns else None
+        return (_pick(table, where, column, None, True),)
     return tuple(_pick(table, where, column, None, True, columns) for column in columns)
 
 
@@ -174,10 +181,11 @@ def _pick(
         )
     usable = [name for name, marks in table.marks.items() if (marks == NUMBER).any()]
     usable.sort(key=lambda name: bool(np.isnan(columns[name]).all()))
-    asked = _find(columns, loss_column, ())
+    asked = _find(columns, loss_column, ()) or (None if value_column else _curve(columns))
     known = {*_STEP, *_LOSS, *_GRAD, *_LR, *_OTHER}
-    free = [n for n in usable if n != asked and not _is_known(n, known, columns)]
-    free = _beside_losses(table, free, [asked] if asked else usable)
+    losses = [asked] if asked else _losses(usable)
+    free = [n for n in usable if n not in losses and not _is_known(n, known, columns)]
+    free = _beside_losses(table, free, losses or usable)
     rate, step = _find(columns, None, _LR), _find(columns, None, _STEP)
     rate = rate or next((name for name in usable if _words(name) & {"lr", *_LR}), None)
     # What counts 0, 1, 2 is the step, whatever its name.
@@ -185,7 +193,8 @@ def _pick(
     free = [name for name in free if name not in counters]
     step = step or next(iter(counters), None)
     # A column that never changes is a setting, where another one does change.
-    free.sort(key=lambda name: (name.lower() != "theta", _is_constant(columns[name])))
+    named = [n for n in free if _words(_NUMBER.sub("", n)) & _PARAMETER or f"grad_{n}" in columns]
+    free.sort(key=lambda n: (n.lower() != "theta", _is_constant(columns[n]), n not in named))
     value = _find(columns, value_column, ()) or next(iter(free), None)
     loss = asked or _loss_of(table, [*usable, *(n for n in columns if n not in usable)], value)
     if loss is None:
@@ -193,8 +202,10 @@ def _pick(
             f"{where} has no loss column among {_listed(columns) or 'none'}.",
             "Name it with --loss-column.",
         )
+    if value_column is None and not needs_value and not named:
+        _refuse_several(where, [n for n in free if not _is_constant(columns[n])], loss)
     unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
-    if value is None:
+    if value is None or (value == loss and not needs_value):
         found = _pick(table, where, loss, loss, True)
         _refuse_range_test(where, found)
         if needs_value:
@@ -203,8 +214,10 @@ def _pick(
                 f"{unreadable}.",
                 "Name it with --value-column.",
             )
-        unread = (f"no number could be read{unreadable}",) if unreadable else ()
-        return replace(found, value_name="", gradients=None, others=(), notes=found.notes + unread)
+        read = [] if loss_column else _read_as(None, loss)
+        unread = [f"no number could be read{unreadable}"] if unreadable else []
+        said = (*read, *found.notes, *unread)
+        return replace(found, value_name="", gradients=None, others=(), notes=said)
     # Of several parameters the gradient without a name is the first one's.
     nameless = () if value in together[1:] else _GRAD
     gradient = _find(columns, None, (f"grad_{value.lower()}", *nameless))
@@ -232,9 +245,8 @@ def _pick(
             f"{value} and {', '.join(same)} are equal in every row, as of a start on an axis of "
             "symmetry, which leads into a saddle: start them apart",
         )
-    if len(free) > 1 and value_column is None:
-        not_it = ", ".join(name for name in free if name != value)
-        notes.insert(0, f"the parameter is {value}, not {not_it}")
+    unchosen = [name for name in free if name != value]
+    notes[:0] = [] if value_column else _read_as(value, loss, unchosen)
     log = Log(
         value_name=value,
         values=read_only(columns[value][keep]),
@@ -256,13 +268,47 @@ def _beside_losses(table: Table, names: list[str], losses: list[str]) -> list[st
 
     What an evaluation or the end of a training adds to a log stands in rows of its own.
     """
-    losses = [name for name in losses if "loss" in name.lower()] or losses
     losses = [name for name in losses if not _words(name) & _ANOTHER] or losses
     given = {name: marks == NUMBER for name, marks in table.marks.items()}
     measured = np.any([given[name] for name in losses], axis=0)
     least = min(2, len(table))
     beside = [n for n in names if (given[n] & measured).any() and given[n].sum() >= least]
     return beside or [name for name in names if name.lower() == "theta"]
+
+
+def _refuse_several(where: str, moving: Sequence[str], loss: str) -> None:
+    """Raises if columns may each be the parameter, and are not the numbers of one vector."""
+    if len({_NUMBER.sub("", name) for name in moving}) > 1:
+        raise InputError(
+            f"{where} has several columns that may be the parameter, {_listed(moving)}: none is "
+            "called theta, value or param, or has a gradient grad_NAME.",
+            "Name it with --value-column; to judge the loss alone, name the loss for both: "
+            f"--value-column '{loss}' --loss-column '{loss}'.",
+        )
+
+
+def _read_as(value: str | None, loss: str, others: Sequence[str] = ()) -> list[str]:
+    """Returns a note of the columns that were chosen; none where their names are plain."""
+    chosen = []
+    if others:
+        chosen.append(f"the parameter is {value}, not {', '.join(others)}")
+    elif value is not None and value.lower() != "theta":
+        chosen.append(f"the parameter is {value}")
+    if loss.lower() != "loss":
+        chosen.append(f"the loss is {loss}")
+    return ["; ".join(chosen)] if chosen else []
+
+
+def _curve(columns: Mapping[str, FloatArray]) -> str | None:
+    """Returns the loss of TensorBoard's CSV, whose columns are Wall time, Step and Value."""
+    names = {name.lower() for name in columns} - {*_STEP, *_OTHER}
+    return _find(columns, None, ("value",)) if names == {"value"} else None
+
+
+def _losses(names: Sequence[str]) -> list[str]:
+    """Returns the names that a loss may have."""
+    named = [name for name in names if name.lower() in _LOSS or "loss" in name.lower()]
+    return named or [name for name in names if _LOSS_ALIKE.fullmatch(name.lower())]
 
 
 def _words(name: str) -> set[str]:
@@ -272,8 +318,7 @@ def _words(name: str) -> set[str]:
 
 def _loss_of(table: Table, usable: list[str], value: str | None) -> str | None:
     """Returns the loss of training: named so, and measured where the parameter's values are."""
-    losses = [name for name in usable if name.lower() in _LOSS or "loss" in name.lower()]
-    losses = [name for name in losses if name != value]
+    losses = _losses([name for name in usable if name != value])
     marks = {name: table.marks[name] == NUMBER for name in losses}
     if value is not None:
         marks = {name: given & (table.marks[value] == NUMBER) for name, given in marks.items()}

@@ -4,9 +4,9 @@ In comes a file: lines of cells under a line of names (separated by commas, semi
 blanks; with decimal commas where the comma does not separate), JSON lines, or one JSON value that
 holds a list of rows, or columns by name (also inside, as in a trainer's state); any of these
 compressed by gzip, in UTF-8 or UTF-16, or through standard input; or TensorBoard's event files.
-Rows may name a single number each (key, value, step), as MLflow's do, or be W&B's records. Out
-comes a `Table`. Lines are read one by one, so that only the numbers take memory; no cell is ever
-run.
+Rows may name a single number each (key, value, step), as MLflow's do, or be W&B's records; one of
+MLflow's own metric files is read, or a folder of them. Out comes a `Table`. Lines are read one by
+one, so that only the numbers take memory; no cell is ever run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import gzip
 import io
 import json
 import math
+import re
 import sys
 import zlib
 from array import array
@@ -45,6 +46,9 @@ _BLOCK = 5000
 _LONGEST_BLANK = 1000
 # Names of the columns of a table that has one number a row: what it is, and the number.
 _KEYS, _VALUES = ("key", "metric", "tag", "name"), ("value",)
+# A line of MLflow's metric files: milliseconds, value, step, and what it was measured on.
+_METRIC = re.compile(r"\d{13} (\S+) (-?\d+)(?: .*)?\s*$")
+_METRIC_START = 200
 # How a list of rows, or columns by name, may be hidden in one JSON value.
 _DEEPEST = 3
 # One JSON value has to be held whole.
@@ -173,12 +177,12 @@ def read_table(path: Path) -> Table:
         return _read_events(path)
     if str(path) != "-" and not path.exists():
         raise InputError(f"No log at {path}.", "Give a CSV, JSON or JSON-lines file.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder.", "Give the log file in it.")
     if path.suffix in _EXPORTS:
         advice = _EXPORTS[path.suffix].format(path=path)
         raise InputError(f"{path} is a binary file, which has to be exported first.", advice)
     try:
+        if path.is_dir():
+            return _read_metrics(path)
         with _open(path) as file:
             lines = _Lines(path, file)
             table = _gather(path, lines)
@@ -247,6 +251,28 @@ def _read_events(path: Path) -> Table:
     if not len(table):
         raise InputError(f"{path} holds no scalars.", "Log them with SummaryWriter.add_scalar.")
     return table
+
+
+def _read_metrics(folder: Path) -> Table:
+    """Returns the columns of a folder of MLflow's metric files, each called as its metric."""
+    rows: list[dict[str, Any]] = []
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    for path in files:
+        with path.open(errors="replace") as file:
+            if not _METRIC.match(file.readline(_METRIC_START)):
+                files = []
+                break
+            file.seek(0)
+            rows += _metric(path.relative_to(folder).as_posix(), _Lines(path, file))
+    if not files:
+        raise InputError(f"{folder} is a folder.", "Give the log file in it.")
+    return _gather_rows(rows)
+
+
+def _metric(name: str, lines: Iterable[str]) -> list[dict[str, Any]]:
+    """Returns a row for every line of one of MLflow's metric files."""
+    found = (_METRIC.match(line) for line in lines)
+    return [{"key": name, "value": cells[1], "step": cells[2]} for cells in found if cells]
 
 
 def as_table(source: Mapping[str, Any]) -> Table:
@@ -337,6 +363,8 @@ def _gather(path: Path, lines: _Lines) -> Table:
     else:
         stream = iter(lines)
         first = next((line for line in stream if line.strip()), "")
+        if _METRIC.match(first):
+            return _gather_rows(_metric(path.name, chain([first], stream)))
         if not first.lstrip().startswith(_JSON):
             return _gather_cells(path, lines, *_after_comments(first, stream))
         texts = (line for line in chain([first], stream) if line.strip())
@@ -489,6 +517,13 @@ def _rows_in(content: Any, depth: int = 0) -> list[Any]:
         return content if depth == 0 or any(isinstance(row, dict) for row in content) else []
     if not isinstance(content, dict) or depth > _DEEPEST:
         return []
+    # DataFrame.to_json with orient="table" or "split".
+    match content:
+        case {"schema": dict(), "data": list(rows)}:
+            return rows
+        case {"columns": list(names), "data": [list(), *_] as rows}:
+            names = [str(name) for name in names]
+            return [dict(zip(names, row, strict=False)) for row in rows if isinstance(row, list)]
     for inner in content.values():
         if found := _rows_in(inner, depth + 1):
             return found
@@ -496,7 +531,9 @@ def _rows_in(content: Any, depth: int = 0) -> list[Any]:
     if inner and all(
         isinstance(cells, dict) and cells.keys() == inner[0].keys() for cells in inner
     ):
-        # DataFrame.to_json: of every column its cells by the row's label.
+        # DataFrame.to_json: of every column its cells by the row's label, or the other way round.
+        if all(map(str.isdigit, content)):
+            content = {name: {n: row[name] for n, row in enumerate(inner)} for name in inner[0]}
         content = {name: list(cells.values()) for name, cells in content.items()}
     columns = {name: cells for name, cells in content.items() if isinstance(cells, list)}
     return [dict(zip(columns, cells, strict=True)) for cells in zip_longest(*columns.values())]

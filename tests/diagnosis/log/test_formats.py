@@ -125,6 +125,14 @@ FORMS: dict[str, Callable[[], str]] = {
     "wandb csv": lambda: chart(ROWS, "easy-sun-7"),
     "wandb records": lambda: wandb_records(ROWS),
     "dataframe json": lambda: json.dumps({n: dict(enumerate(c)) for n, c in COLUMNS.items()}),
+    "dataframe split": lambda: json.dumps(
+        {"columns": list(COLUMNS), "index": [*range(60)], "data": [[*row.values()] for row in ROWS]}
+    ),
+    "dataframe index": lambda: json.dumps(dict(enumerate(ROWS))),
+    "dataframe table": lambda: json.dumps(
+        {"schema": {"fields": [{"name": "index", "type": "integer"}], "primaryKey": ["index"]},
+         "data": [{"index": n, **row} for n, row in enumerate(ROWS)]}
+    ),
     "wandb json lines": lambda: "".join(
         json.dumps({"_step": row["step"], "_runtime": 1.5, "train/loss": row["loss"],
                     "theta": row["theta"], "train/lr": 1.2}) + "\n" for row in ROWS),
@@ -240,6 +248,101 @@ def test_broken_gzip_is_refused(tmp_path: Path) -> None:
             read_log(path)
 
 
+@pytest.mark.parametrize("orient", ["split", "records", "index", "columns", "table"])
+def test_what_pandas_writes(tmp_path: Path, orient: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "log.json"
+    pandas.DataFrame(COLUMNS).to_json(path, orient=orient, double_precision=15)
+    log = read_log(path)
+    assert log.values == pytest.approx(np.array(COLUMNS["theta"]), rel=1e-12)
+    assert log.losses == pytest.approx(np.array(COLUMNS["loss"]), rel=1e-12, abs=1e-14)
+    assert log.steps.tolist() == COLUMNS["step"]
+    assert log.notes == ()
+
+
+def mlruns(folder: Path, **names: str) -> Path:
+    """The metrics of a run as MLflow keeps them: a file each, lines of time, value and step."""
+    for name in ("theta", "loss", "lr"):
+        path = folder / names.get(name, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [f"17959631108{row['step']:02} {row[name]!r} {row['step']}\n" for row in ROWS]
+        path.write_text("".join(lines))
+    return folder
+
+
+def test_metric_files_of_mlflow(tmp_path: Path) -> None:
+    folder = mlruns(tmp_path / "metrics", loss="train/loss")
+    log = read_log(folder)
+    assert log.values.tolist() == COLUMNS["theta"]
+    assert log.losses.tolist() == COLUMNS["loss"]
+    assert log.steps.tolist() == COLUMNS["step"]
+    # One file is a curve of its metric.
+    curve = read_log(folder / "train/loss", needs_value=False)
+    assert (curve.value_name, curve.losses.tolist()) == ("", COLUMNS["loss"])
+    # What a model was measured on may follow the step.
+    path = folder / "train/loss"
+    path.write_text(path.read_text().replace("\n", " images 4f1a\n"))
+    assert read_log(folder).losses.tolist() == COLUMNS["loss"]
+
+
+def test_a_metric_that_is_not_finite(tmp_path: Path) -> None:
+    folder = mlruns(tmp_path)
+    lines = (folder / "loss").read_text().splitlines()
+    lines[40:] = [f"17959631108{t} nan {t}" for t in range(40, 60)]
+    (folder / "loss").write_text("\n".join(lines))
+    found = gd.explain(folder)
+    assert (found.verdict, found.outcome) == ("nonfinite_gradient", "nonfinite")
+    assert "step 40" in found.headline
+
+
+@pytest.mark.parametrize("content", [b"", b"0 0.5 1\n", b"\xff" * 900, b"step,theta,loss\n0,1,1\n"])
+def test_a_folder_of_other_files_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        read_log(tmp_path / "empty")
+    (mlruns(tmp_path) / "other").write_bytes(content)
+    with pytest.raises(InputError, match="is a folder"):
+        read_log(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "loss", "notes"),
+    [("theta", "loss", []), ("w", "loss", ["the parameter is w"]),
+     ("theta", "train_mse", ["the loss is train_mse"]),
+     ("w", "mse", ["the parameter is w; the loss is mse"])],
+)  # fmt: skip
+def test_the_columns_that_were_read_are_reported(value: str, loss: str, notes: list[str]) -> None:
+    columns = {value: COLUMNS["theta"], loss: COLUMNS["loss"]}
+    assert gd.explain(columns).to_dict()["notes"] == notes
+    # Who names the parameter's column knows it.
+    assert gd.explain(columns, value_column=value, loss_column=loss).notes == ()
+    curve = gd.explain({loss: COLUMNS["loss"]})
+    assert curve.notes == (() if loss == "loss" else (f"the loss is {loss}",))
+
+
+def test_of_columns_that_differ_the_parameter_is_asked_for() -> None:
+    columns = {"entropy": COLUMNS["loss"][::-1], "w": COLUMNS["theta"], "loss": COLUMNS["loss"]}
+    with pytest.raises(InputError, match=r"several columns .* entropy, w:") as caught:
+        gd.explain(columns)
+    assert "--value-column 'loss' --loss-column 'loss'" in caught.value.advice
+    named = gd.explain(columns, value_column="w", period=math.pi)
+    assert (named.verdict, named.outcome) == ("step_too_large", "cycle")
+    alone = gd.explain(columns, value_column="loss", loss_column="loss")
+    assert "TrajectoryLogger" in alone.findings[-1].explanation
+
+
+@pytest.mark.parametrize(
+    ("columns", "chosen"),
+    [({"a0": 1, "a1": 2}, "a0"), ({"entropy": 1, "param": 2}, "param"),
+     ({"entropy": 1, "gabor.theta": 2}, "gabor.theta"), ({"entropy": 1, "w": 2, "grad_w": 3}, "w"),
+     ({"sigma": 0, "w": 1}, "w")],
+)  # fmt: skip
+def test_a_parameter_that_is_plain_is_not_asked_for(columns: dict[str, int], chosen: str) -> None:
+    moves = {name: factor * np.array(COLUMNS["theta"]) for name, factor in columns.items()}
+    log = read_log({**moves, "loss": COLUMNS["loss"]}, needs_value=False)
+    assert log.value_name == chosen
+
+
 def test_event_files(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     if importlib.util.find_spec("tensorboard") is None:
@@ -338,7 +441,43 @@ def test_metrics_and_settings_are_no_parameters(names: tuple[str, ...]) -> None:
     # Asked for, or beside a parameter:
     assert read_log({**columns, "loss": COLUMNS["loss"]}, names[0]).value_name == names[0]
     log = read_log({**columns, "angle": COLUMNS["theta"], "loss": COLUMNS["loss"]})
-    assert (log.value_name, log.notes) == ("angle", ())
+    assert (log.value_name, log.notes) == ("angle", ("the parameter is angle",))
+
+
+def test_a_curve_downloaded_from_tensorboard(tmp_path: Path) -> None:
+    path = tmp_path / "run_theta.csv"
+    rows = [{"Wall time": 1.8e9 + row["step"], "Step": 10 * row["step"], "Value": row["loss"]}
+            for row in ROWS]  # fmt: skip
+    path.write_text(csv_of(rows))
+    log = read_log(path, needs_value=False)
+    assert (log.value_name, log.losses.tolist()) == ("", COLUMNS["loss"])
+    assert log.steps.tolist() == [10 * row["step"] for row in ROWS]
+    # Beside a loss, or asked for, it is the parameter.
+    beside = {"step": COLUMNS["step"], "Value": COLUMNS["theta"], "loss": COLUMNS["loss"]}
+    assert read_log(beside).values.tolist() == COLUMNS["theta"]
+    with pytest.raises(InputError, match="no loss column"):
+        read_log(path, "Value")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nll", "mse", "RMSE", "error", "objective", "cost", "energy", "criterion", "train/nll",
+     "train_mse_step"],
+)  # fmt: skip
+def test_a_loss_that_is_not_called_so(name: str) -> None:
+    log = read_log({name: COLUMNS["loss"], "w": COLUMNS["theta"], "val_mse": COLUMNS["lr"]})
+    assert (log.value_name, log.losses.tolist()) == ("w", COLUMNS["loss"])
+    curve = read_log({"step": COLUMNS["step"], name: COLUMNS["loss"]}, needs_value=False)
+    assert (curve.value_name, curve.losses.tolist()) == ("", COLUMNS["loss"])
+    # A column with 'loss' in its name is preferred, and then an energy may be learned.
+    beside = {"energy": COLUMNS["theta"], "my_loss": COLUMNS["loss"]}
+    assert read_log(beside).value_name == "energy"
+
+
+@pytest.mark.parametrize("name", ["val_mse", "error_rate", "angle_error", "mse_of_angle"])
+def test_a_measure_is_not_the_loss(name: str) -> None:
+    with pytest.raises(InputError, match="--loss-column"):
+        read_log({name: COLUMNS["loss"], "theta": COLUMNS["theta"]})
 
 
 @pytest.mark.parametrize(

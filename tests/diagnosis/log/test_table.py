@@ -93,7 +93,8 @@ def test_validation_rows_between_are_no_steps(tmp_path: Path) -> None:
     path = write(tmp_path, table([*rows, "40,,,0.4"], "step,theta,train_loss,val_loss"))
     log = read_log(path)
     assert log.values.tolist() == THETA
-    assert "5 rows without theta or train_loss left out" in log.notes[0]
+    assert log.notes[0] == "the loss is train_loss"
+    assert "5 rows without theta or train_loss left out" in log.notes[1]
     assert explain_log(path).verdict == "healthy"
 
 
