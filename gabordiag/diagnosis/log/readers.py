@@ -51,8 +51,6 @@ _PARAMETER = {"theta", "value", "param", "parameter"}
 # A chart that W&B exports has these extremes of every column.
 _EXTREMES = ("__MIN", "__MAX")
 _NUMBER = re.compile(r"\d+")
-# That a message lists.
-_MOST_NAMES = 20
 # More lines than this share without numbers: it is another kind of file.
 _MAX_BAD_LINES = 0.5
 # Rates that rise by more than this, row after row, are those of a range test.
@@ -435,11 +433,11 @@ def _numbering(steps: FloatArray | None, count: int) -> FloatArray:
     return np.arange(count, dtype=np.float64)
 
 
-def _listed(names: Iterable[str]) -> str:
+def _listed(names: Iterable[str], most: int = 20) -> str:
     """Names as a message lists them: in one line, of any length and content."""
     shown = [" ".join(name.split())[:40] for name in names]
-    more = [f"and {len(shown) - _MOST_NAMES} more"] if len(shown) > _MOST_NAMES else []
-    return ", ".join(shown[:_MOST_NAMES] + more)
+    more = [f"and {len(shown) - most} more"] if len(shown) > most else []
+    return ", ".join(shown[:most] + more)
 
 
 def _is_constant(column: FloatArray) -> bool:
