@@ -270,7 +270,7 @@ def _read_metrics(folder: Path) -> Table:
 
 
 def _metric(name: str, lines: Iterable[str]) -> list[dict[str, Any]]:
-    """Returns a row for every line of one of MLflow's metric files."""
+    """Returns the lines of one of MLflow's metric files as rows."""
     found = (_METRIC.match(line) for line in lines)
     return [{"key": name, "value": cells[1], "step": cells[2]} for cells in found if cells]
 
