@@ -19,7 +19,7 @@ def explain(
 
     Args:
         source: Columns (n,) by name, as in a DataFrame, or a file: CSV, JSON or JSON lines, also
-            compressed by gzip, `-` for standard input, a folder of MLflow's metric files, or
+            compressed by gzip, `-` for standard input, a run's folder of MLflow, or
             TensorBoard's event files (`pip install gabordiag[logs]`). Without a column of the
             parameter the loss alone is judged.
         target: The value that should have been reached, if known, in the column's unit.

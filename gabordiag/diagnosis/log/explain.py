@@ -528,14 +528,20 @@ class _Curve(_Reader):
         )  # fmt: skip
 
     def _jumping(self) -> Explanation | None:
-        """Slow falls and sudden rises, again and again; noise falls and rises alike."""
-        late = int((self.jump_rows >= len(self.losses) // 2).sum())
-        ups = float(np.mean(np.diff(self.last_losses) > 0))
-        if late < RECURRING or ups > SAWTOOTH_RISES:
+        """Sudden rises, again and again, after slow falls or as the losses before have it."""
+        half = len(self.losses) // 2
+        late = int((self.jump_rows >= half).sum())
+        moves = np.diff(self.losses[half:])
+        # Of noise half, whatever its law; rounded, it often stays where it is.
+        ups = float((moves > 0).sum() / max(1, np.count_nonzero(moves)))
+        if late < RECURRING or not (ups <= SAWTOOTH_RISES or self.follows_itself):
             return None
+        falls, why = "falls slowly and", ""
+        if ups > SAWTOOTH_RISES:
+            falls, why = "falls and", ", and not by chance: like losses are followed by like ones"
         text = (
-            f"The loss falls slowly and jumps back, {len(self.jumps)} times: a smaller learning "
-            f"rate, try {self.rate()}, ends this."
+            f"The loss {falls} jumps back, {len(self.jumps)} times{why}. A smaller learning rate, "
+            f"try {self.rate()}, ends this."
         )
         evidence = {"jumps": len(self.jumps), "share_of_rises": ups}
         return self._result("step_too_large", text, evidence)

@@ -40,6 +40,9 @@ KINK_MATCH = 0.2
 EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
 # Of the nearest neighbours' changes; 1 for noise.
 NEUMANN = 0.5
+# A nearest neighbour is off by two deviations of noise where a line is off by one.
+ANALOGUES, MOST_ANALOGUES = 0.4, 500
+PATTERN = 0.9
 CORRELATED = 0.95
 CLEAR, TREND = 3, 2
 # Steps that have grown by so much over a run of unknown range.
@@ -375,6 +378,26 @@ class LogRun:
         gaps = np.diff(values[order])
         changes = np.diff(self.losses[order])[np.argsort(gaps, kind="stable")[: len(gaps) // 5]]
         return float(np.square(changes).mean()) <= NEUMANN * 2 * float(np.var(self.losses))
+
+    @cached_property
+    def follows_itself(self) -> bool:
+        """Whether losses follow from the two before them, as those of a descent do, and noise not.
+
+        Each of the last half is predicted by what came after the most similar pair (Lorenz's
+        analogues), and by a line, which predicts noise better, however correlated that is. Batches
+        in a fixed order repeat a pattern, which says nothing of the descent.
+        """
+        part = self.losses[len(self.losses) // 2 :][-MOST_ANALOGUES:]
+        pairs, after = np.stack([part[:-2], part[1:-1]], axis=1), part[2:]
+        apart = np.abs(pairs[:, None] - pairs).max(axis=2)
+        np.fill_diagonal(apart, np.inf)
+        errors = np.abs(after - after[apart.argmin(axis=1)])
+        line = np.column_stack([pairs, np.ones(len(pairs))])
+        left = np.abs(after - line @ np.linalg.lstsq(line, after, rcond=None)[0])
+        if errors.mean() > ANALOGUES * left.mean():
+            return False
+        lags = range(SAWTOOTH_ROWS, len(part) // 2)
+        return not any(np.corrcoef(part[lag:], part[:-lag])[0, 1] > PATTERN for lag in lags)
 
     @cached_property
     def levels(self) -> tuple[float, float, float]:

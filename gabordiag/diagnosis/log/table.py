@@ -254,7 +254,8 @@ def _read_events(path: Path) -> Table:
 
 
 def _read_metrics(folder: Path) -> Table:
-    """Returns the columns of a folder of MLflow's metric files, each called as its metric."""
+    """Returns the columns of a run of MLflow, or of its metric files, each called as its metric."""
+    folder = folder / "metrics" if (folder / "metrics").is_dir() else folder
     rows: list[dict[str, Any]] = []
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     for path in files:

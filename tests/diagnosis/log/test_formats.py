@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import importlib.util
 import json
@@ -18,53 +19,69 @@ import pytest
 import gabordiag as gd
 from gabordiag.diagnosis.log.readers import read_log
 from gabordiag.errors import InputError
+from tests.diagnosis.log import labelled
 
 # x -> 1 - 2.4 of it at every step on (x - 1)^2 / 2: sin keeps it bounded; lr L'' = 2.4 at 0.
-ROWS: list[dict[str, float]] = []
+Rows = list[dict[str, Any]]
+ROWS: Rows = []
 _x = 0.3
 for _t in range(60):
     ROWS.append({"step": _t, "theta": _x, "loss": math.sin(_x) ** 2, "lr": 1.2})
     _x -= 1.2 * math.sin(2 * _x)
-COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
 
 
-def csv_of(rows: list[dict[str, Any]], separator: str = ",") -> str:
+def csv_of(rows: Rows, separator: str = ",") -> str:
     lines = [separator.join(rows[0]), *(separator.join(map(repr, row.values())) for row in rows)]
     return "\n".join(lines) + "\n"
 
 
-def renamed(**names: str) -> list[dict[str, Any]]:
-    return [{names.get(name, name): cell for name, cell in row.items()} for row in ROWS]
+def columns_of(rows: Rows) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def lightning() -> str:
+COLUMNS = columns_of(ROWS)
+
+
+def renamed(rows: Rows, **names: str) -> Rows:
+    return [{names.get(name, name): cell for name, cell in row.items()} for row in rows]
+
+
+def lightning(rows: Rows) -> str:
     """metrics.csv: rows of the rate's monitor, of steps, of epochs and of validation."""
     lines = ["epoch,lr-SGD,step,theta,train_loss_epoch,train_loss_step,val_loss"]
-    for row in ROWS:
+    for row in rows:
         t = row["step"]
-        lines.append(f",1.2,{t},,,,")
-        lines.append(f"0,,{t},{row['theta']!r},,{row['loss']!r},")
+        lines.append(f",{row['lr']!r},{t},,,,")
+        lines.append(f"0,,{t},{row.get('theta', '')!s},,{row['loss']!r},")
         if t % 10 == 9:
             lines += [f"0,,{t},,0.5,,", f"0,,{t},,,,0.7"]
     return "\n".join(lines) + "\n"
 
 
-def huggingface() -> str:
-    history: list[dict[str, Any]] = []
-    for row in ROWS:
-        history.append({"epoch": 0.1, "grad_norm": 2.0, "learning_rate": 1.2, "loss": row["loss"],
-                        "step": row["step"], "theta": row["theta"]})  # fmt: skip
+def huggingface(rows: Rows) -> str:
+    history: Rows = []
+    for row in rows:
+        history.append({"epoch": 0.1, "grad_norm": 2.0, **renamed([row], lr="learning_rate")[0]})
         if row["step"] % 10 == 9:
-            history.append({"epoch": 0.1, "eval_loss": 0.5, "step": row["step"],
-                            "eval_runtime": 1.2 + 0.01 * row["step"]})  # fmt: skip
+            history.append(
+                {
+                    "epoch": 0.1,
+                    "eval_loss": 0.5,
+                    "step": row["step"],
+                    "eval_runtime": 1.2 + 0.01 * row["step"],
+                }
+            )
     history.append({"step": 60, "total_flos": 1.5e15, "train_loss": 0.4, "train_runtime": 9.0})
     state = {"best_metric": None, "global_step": 60, "log_history": history, "max_steps": 60}
     return json.dumps(state, indent=2)
 
 
-def mlflow(form: str) -> str:
-    long = [{"run_id": "a", "key": name, "value": row[name], "step": row["step"], "timestamp": 17}
-            for name in ("theta", "loss", "lr") for row in ROWS]  # fmt: skip
+def mlflow(rows: Rows, form: str) -> str:
+    long = [
+        {"run_id": "a", "key": name, "value": row[name], "step": row["step"], "timestamp": 17}
+        for name in list(rows[0])[1:]
+        for row in rows
+    ]
     if form == "json":
         return json.dumps({"metrics": long})
     return "run_id,key,value,step,timestamp\n" + "".join(
@@ -72,10 +89,14 @@ def mlflow(form: str) -> str:
     )
 
 
-def chart(rows: list[dict[str, Any]], *runs: str) -> str:
+def chart(rows: Rows, *runs: str) -> str:
     """The CSV of a W&B chart: quoted cells, and of each column its extremes within the point."""
-    names = [f"{run} - {name}{end}" for run in runs for name in list(rows[0])[1:]
-             for end in ("", "__MIN", "__MAX")]  # fmt: skip
+    names = [
+        f"{run} - {name}{end}"
+        for run in runs
+        for name in list(rows[0])[1:]
+        for end in ("", "__MIN", "__MAX")
+    ]
     lines = [["Step", *names]]
     for row in rows:
         cells = [repr(cell) for cell in list(row.values())[1:] for _ in range(3)]
@@ -83,7 +104,13 @@ def chart(rows: list[dict[str, Any]], *runs: str) -> str:
     return "".join(",".join(f'"{cell}"' for cell in line) + "\n" for line in lines)
 
 
-def wandb_records(rows: list[dict[str, Any]]) -> str:
+def finite(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as W&B's JSON has it, which has no NaN."""
+    names = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+    return {name: names.get(str(cell), cell) for name, cell in row.items()}
+
+
+def wandb_records(rows: Rows) -> str:
     """What `wandb leet inspect run.wandb --json` prints."""
     records: list[dict[str, Any]] = [
         {"type": "header", "header": {"version_info": {"producer": "0.31.0"}}},
@@ -91,7 +118,7 @@ def wandb_records(rows: list[dict[str, Any]]) -> str:
     ]
     for row in rows:
         item = {"_runtime": 0.5, "_step": row["step"], "_timestamp": 1795963110.8}
-        item |= {name: cell for name, cell in row.items() if name != "step"}
+        item |= {name: cell for name, cell in finite(row).items() if name != "step"}
         records += [
             {"type": "stats", "stats": {"item": {"memory_percent": 12.2}}},
             {"type": "summary", "summary": {"update": item}},
@@ -101,55 +128,70 @@ def wandb_records(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps({"num": n, **r}) + "\n" for n, r in enumerate(records, 1))
 
 
-def savetxt() -> str:
-    return "# made by a loop\n# step theta loss lr\n" + csv_of(ROWS, " ").split("\n", 1)[1]
+def savetxt(rows: Rows) -> str:
+    return "# made by a loop\n# " + " ".join(rows[0]) + "\n" + csv_of(rows, " ").split("\n", 1)[1]
 
 
-def commented() -> str:
-    lines = csv_of(ROWS).splitlines(keepends=True)
+def commented(rows: Rows) -> str:
+    lines = csv_of(rows).splitlines(keepends=True)
     return "".join(["# a remark\n", *lines[:20], "# resumed\n", *lines[20:]])
 
 
-FORMS: dict[str, Callable[[], str]] = {
-    "csv": lambda: csv_of(ROWS),
-    "semicolons": lambda: csv_of(ROWS, ";"),
-    "json lines": lambda: "".join(json.dumps(row) + "\n" for row in ROWS),
-    "json rows": lambda: json.dumps(ROWS),
-    "json columns": lambda: json.dumps(COLUMNS),
-    "keras history": lambda: json.dumps({"params": {"epochs": 60}, "history": COLUMNS}),
-    "keras csvlogger": lambda: csv_of(renamed(step="epoch", lr="learning_rate")),
+def split(rows: Rows) -> dict[str, Any]:
+    return {
+        "columns": list(rows[0]),
+        "index": [*range(len(rows))],
+        "data": [[*row.values()] for row in rows],
+    }
+
+
+def table(rows: Rows) -> dict[str, Any]:
+    return {
+        "schema": {"fields": [{"name": "index", "type": "integer"}], "primaryKey": ["index"]},
+        "data": [{"index": n, **row} for n, row in enumerate(rows)],
+    }
+
+
+FORMS: dict[str, Callable[[Rows], str]] = {
+    "csv": csv_of,
+    "semicolons": lambda rows: csv_of(rows, ";"),
+    "json lines": lambda rows: "".join(json.dumps(row) + "\n" for row in rows),
+    "json rows": json.dumps,
+    "json columns": lambda rows: json.dumps(columns_of(rows)),
+    "keras history": lambda rows: json.dumps(
+        {"params": {"epochs": 60}, "history": columns_of(rows)}
+    ),
+    "keras csvlogger": lambda rows: csv_of(renamed(rows, step="epoch", lr="learning_rate")),
     "lightning": lightning,
     "hugging face": huggingface,
-    "mlflow csv": lambda: mlflow("csv"),
-    "mlflow json": lambda: mlflow("json"),
-    "wandb csv": lambda: chart(ROWS, "easy-sun-7"),
-    "wandb records": lambda: wandb_records(ROWS),
-    "dataframe json": lambda: json.dumps({n: dict(enumerate(c)) for n, c in COLUMNS.items()}),
-    "dataframe split": lambda: json.dumps(
-        {"columns": list(COLUMNS), "index": [*range(60)], "data": [[*row.values()] for row in ROWS]}
+    "mlflow csv": lambda rows: mlflow(rows, "csv"),
+    "mlflow json": lambda rows: mlflow(rows, "json"),
+    "wandb csv": lambda rows: chart(rows, "easy-sun-7"),
+    "wandb records": wandb_records,
+    "dataframe json": lambda rows: json.dumps(
+        {name: dict(enumerate(column)) for name, column in columns_of(rows).items()}
     ),
-    "dataframe index": lambda: json.dumps(dict(enumerate(ROWS))),
-    "dataframe table": lambda: json.dumps(
-        {"schema": {"fields": [{"name": "index", "type": "integer"}], "primaryKey": ["index"]},
-         "data": [{"index": n, **row} for n, row in enumerate(ROWS)]}
+    "dataframe split": lambda rows: json.dumps(split(rows)),
+    "dataframe index": lambda rows: json.dumps(dict(enumerate(rows))),
+    "dataframe table": lambda rows: json.dumps(table(rows)),
+    "wandb json lines": lambda rows: "".join(
+        json.dumps({"_runtime": 1.5, **finite(row)}) + "\n"
+        for row in renamed(rows, step="_step", loss="train/loss", lr="train/lr")
     ),
-    "wandb json lines": lambda: "".join(
-        json.dumps({"_step": row["step"], "_runtime": 1.5, "train/loss": row["loss"],
-                    "theta": row["theta"], "train/lr": 1.2}) + "\n" for row in ROWS),
     "savetxt": savetxt,
     "comments": commented,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "gzip"])
 @pytest.mark.parametrize("form", FORMS)
 def test_the_same_run_in_every_form(tmp_path: Path, form: str, encoding: str) -> None:
-    path, text = tmp_path / "log.txt", FORMS[form]()
+    path, content = tmp_path / "log.txt", FORMS[form](ROWS)
     if encoding == "gzip":
-        path.write_bytes(gzip.compress(text.encode()))
+        path.write_bytes(gzip.compress(content.encode()))
     else:
         mark = "\ufeff" if encoding == "utf-16-be" else ""
-        path.write_bytes((mark + text).encode(encoding))
+        path.write_bytes((mark + content).encode(encoding))
     log = read_log(path)
     assert log.values.tolist() == COLUMNS["theta"]
     assert log.losses.tolist() == COLUMNS["loss"]
@@ -160,7 +202,7 @@ def test_the_same_run_in_every_form(tmp_path: Path, form: str, encoding: str) ->
 
 
 def test_what_stands_in_rows_of_its_own_is_no_parameter(tmp_path: Path) -> None:
-    state = json.loads(huggingface())
+    state = json.loads(huggingface(ROWS))
     for row in state["log_history"]:
         row.pop("theta", None)
     path = tmp_path / "trainer_state.json"
@@ -196,8 +238,8 @@ def test_a_chart_of_several_runs(tmp_path: Path) -> None:
     assert log.values.tolist() == [row["theta"] for row in other]
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity"])
-def test_wandb_writes_what_is_not_finite_as_text(tmp_path: Path, number: str) -> None:
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_wandb_writes_what_is_not_finite_as_text(tmp_path: Path, number: float) -> None:
     rows: list[dict[str, Any]] = [dict(row) for row in ROWS[:40]]
     rows += [{**row, "loss": number} for row in ROWS[40:]]
     path = tmp_path / "run.jsonl"
@@ -225,7 +267,7 @@ def test_binary_files_are_refused_with_their_export(tmp_path: Path, name: str, e
 def test_standard_input(tmp_path: Path, form: str) -> None:
     call = [sys.executable, "-m", "gabordiag", "explain", "-", "--json", "--period", "pi",
             "--out", str(tmp_path / "run")]  # fmt: skip
-    done = subprocess.run(call, input=FORMS[form]().encode(), capture_output=True, check=False)
+    done = subprocess.run(call, input=FORMS[form](ROWS).encode(), capture_output=True, check=False)
     found = json.loads(done.stdout)["result"]
     assert (found["verdict"], found["outcome"], found["period"]) == ("step_too_large", "cycle", 2)
 
@@ -260,12 +302,12 @@ def test_what_pandas_writes(tmp_path: Path, orient: str) -> None:
     assert log.notes == ()
 
 
-def mlruns(folder: Path, **names: str) -> Path:
+def mlruns(folder: Path, rows: Rows = ROWS, **names: str) -> Path:
     """The metrics of a run as MLflow keeps them: a file each, lines of time, value and step."""
-    for name in ("theta", "loss", "lr"):
+    for name in list(rows[0])[1:]:
         path = folder / names.get(name, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [f"17959631108{row['step']:02} {row[name]!r} {row['step']}\n" for row in ROWS]
+        lines = [f"{1795963110800 + row['step']} {row[name]!r} {row['step']}\n" for row in rows]
         path.write_text("".join(lines))
     return folder
 
@@ -276,6 +318,7 @@ def test_metric_files_of_mlflow(tmp_path: Path) -> None:
     assert log.values.tolist() == COLUMNS["theta"]
     assert log.losses.tolist() == COLUMNS["loss"]
     assert log.steps.tolist() == COLUMNS["step"]
+    assert read_log(tmp_path).values.tolist() == COLUMNS["theta"]
     # One file is a curve of its metric.
     curve = read_log(folder / "train/loss", needs_value=False)
     assert (curve.value_name, curve.losses.tolist()) == ("", COLUMNS["loss"])
@@ -288,7 +331,7 @@ def test_metric_files_of_mlflow(tmp_path: Path) -> None:
 def test_a_metric_that_is_not_finite(tmp_path: Path) -> None:
     folder = mlruns(tmp_path)
     lines = (folder / "loss").read_text().splitlines()
-    lines[40:] = [f"17959631108{t} nan {t}" for t in range(40, 60)]
+    lines[40:] = [f"{1795963110800 + t} nan {t}" for t in range(40, 60)]
     (folder / "loss").write_text("\n".join(lines))
     found = gd.explain(folder)
     assert (found.verdict, found.outcome) == ("nonfinite_gradient", "nonfinite")
@@ -343,6 +386,16 @@ def test_a_parameter_that_is_plain_is_not_asked_for(columns: dict[str, int], cho
     assert log.value_name == chosen
 
 
+def events(folder: Path, rows: Rows) -> Path:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(folder) as writer:
+        for row in rows:
+            for name in list(row)[1:]:
+                writer.add_scalar(name, row[name], row["step"])
+    return folder
+
+
 def test_event_files(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     if importlib.util.find_spec("tensorboard") is None:
@@ -351,12 +404,7 @@ def test_event_files(tmp_path: Path) -> None:
             read_log(tmp_path / "run")
         assert "gabordiag[logs]" in caught.value.advice
         return
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(tmp_path / "run") as writer:
-        for row in ROWS:
-            for name in ("theta", "loss", "lr"):
-                writer.add_scalar(name, row[name], row["step"])
+    events(tmp_path / "run", ROWS)
     for path in (tmp_path / "run", next((tmp_path / "run").iterdir()), tmp_path):
         log = read_log(path)
         # Event files hold single precision.
@@ -387,6 +435,15 @@ def test_parameters_that_never_differ_are_reported() -> None:
     assert found.outcome is None
 
 
+def chaos(lr: float, steps: int) -> np.ndarray:
+    """Losses of a descent on sin^2, whose curvature is 2 at its minima."""
+    losses, x = [], 0.3
+    for _ in range(steps):
+        losses.append(math.sin(x) ** 2)
+        x -= lr * math.sin(2 * x)
+    return np.array(losses)
+
+
 T = np.arange(300.0)
 NOISE = np.random.default_rng(0).standard_normal(300)
 FALL = np.exp(-T / 60)
@@ -401,6 +458,15 @@ CURVES: dict[str, tuple[np.ndarray, set[str]]] = {
     "guessing": (math.log(10) + 0.01 * NOISE, {"no_progress"}),
     "sawtooth": (1 - 0.08 * (T % 12), {"step_too_large"}),
     "sawtooth, noise": (1 - 0.08 * (T % 12) + 0.01 * NOISE, {"step_too_large"}),
+    "chaos": (chaos(2.5, 300), {"step_too_large"}),
+    "chaos, noise": (chaos(2.5, 300) + 0.005 * NOISE, {"step_too_large"}),
+    # Forty batches in the same order, learned slowly.
+    "ordered batches": (1 - T / 3000 + 0.2 * NOISE[:40][np.arange(300) % 40],
+                        {"healthy", "no_progress", "inconclusive"}),
+    "rounded noise": (1 + 0.3 * np.round(NOISE), {"no_progress"}),
+    "right and wrong": (1.0 + (NOISE > 0), {"no_progress"}),
+    "correlated noise": (1 + 0.1 * np.convolve(NOISE, 0.8 ** np.arange(30))[:300],
+                         {"no_progress"}),
     "cycle": (0.5 + 0.1 * (-1) ** T, {"step_too_large"}),
     "grows": (1.05**T, {"step_too_large"}),
     "explodes": (np.concatenate([FALL[:200], 10.0 ** np.arange(1, 101)]), {"step_too_large"}),
@@ -423,7 +489,15 @@ def test_a_loss_alone(name: str) -> None:
     assert found.outcome == ("nonfinite" if name == "breaks" else None)
     assert "TrajectoryLogger" in found.findings[-1].explanation
     assert ("guessing one of 10" in found.headline) == (name == "guessing")
-    varies = name in ("jumps", "level, noise", "batches of one")
+    varies = name in (
+        "jumps",
+        "level, noise",
+        "batches of one",
+        "ordered batches",
+        "rounded noise",
+        "right and wrong",
+        "correlated noise",
+    )
     assert ("a rate that is too large" in found.headline) == varies
     # The same beside a column that is no parameter.
     less = gd.explain({"epoch": np.arange(len(losses)), "loss": losses, "accuracy": losses})
@@ -490,3 +564,48 @@ def test_the_loss_of_training_is_chosen(others: tuple[str, ...], chosen: str) ->
     columns = {name: np.full(60, 9.0) for name in others}
     log = read_log({**columns, "theta": COLUMNS["theta"], chosen: COLUMNS["loss"]})
     assert log.losses.tolist() == COLUMNS["loss"]
+
+
+FILES: dict[str, Callable[[Path, Rows], Path]] = {"mlflow files": mlruns, "tensorboard": events}
+KINDS = ("healthy", "kink", "too_large", "too_small", "noisy", "frozen", "not_finite", "climbing")
+
+
+@functools.cache
+def fates() -> list[tuple[str, Rows, set[str]]]:
+    """Ten runs: eight of a parameter, whose fate algebra knows, and two losses alone."""
+    found = []
+    for made in labelled.logs(7, 140, 6):
+        if made.kind in KINDS[len(found) :][:1] and not made.keywords and "lr" in made.columns:
+            steps = np.arange(len(made.columns["loss"])).tolist()
+            columns = {"step": steps} | {
+                name: made.columns[name].tolist() for name in ("theta", "loss", "lr")
+            }
+            found.append((made.kind, columns, made.right))
+    for kind in ("chaos", "falls, noise"):
+        losses, right = CURVES[kind]
+        columns = {"step": [*range(300)], "loss": losses.tolist(), "lr": [0.1] * 300}
+        found.append((kind, columns, right))
+    assert len(found) == 10
+    return [
+        (
+            kind,
+            [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
+            right,
+        )
+        for kind, columns, right in found
+    ]
+
+
+@pytest.mark.each(5)
+@pytest.mark.parametrize("form", [*FORMS, *FILES])
+def test_runs_of_known_fate_in_every_form(tmp_path: Path, form: str) -> None:
+    if form == "tensorboard":
+        pytest.importorskip("tensorboard")
+    for number, (kind, rows, right) in enumerate(fates()):
+        path = tmp_path / str(number)
+        if form in FORMS:
+            path.write_text(FORMS[form](rows))
+        else:
+            path = FILES[form](path, rows)
+        found = gd.explain(path)
+        assert found.verdict in right, (kind, found.headline)
