@@ -156,7 +156,7 @@ def _search(plan: Plan, words: str) -> bool:
 
 
 def _many_starts(plan: Plan, words: str) -> bool:
-    count = re.search(r"(\d+) random starts", words)
+    count = re.search(r"(\d+) random start", words)
     assert count is not None, words
     changed = plan.changed(words)
     drawn = np.random.default_rng(1).uniform(*plan.span, int(count[1]))

@@ -160,10 +160,12 @@ class TestWordsOnRuns:
 
 class TestWordsOnTheOthers:
     @pytest.mark.slow
-    def test_a_diagnosis_begins_with_its_verdict(self, experiment: gd.Experiment) -> None:
+    def test_a_diagnosis_answers_and_then_says_its_verdict(self, experiment: gd.Experiment) -> None:
         diagnosis = gd.diagnose(experiment, "sgd", 1e-5, steps=40, over=("theta", "sigma"))
-        first = registry.blocks_of("diagnose", diagnosis.view())[0]
-        assert first == Verdict(diagnosis.headline, diagnosis.verdict, diagnosis.is_healthy)
+        answers, verdict = registry.blocks_of("diagnose", diagnosis.view())[:2]
+        assert isinstance(answers, Table)
+        assert answers.rows[-1] == ("What helps?", diagnosis.headline)
+        assert verdict == Verdict(diagnosis.headline, diagnosis.verdict, diagnosis.is_healthy)
         told = text_of("diagnose", diagnosis.view())
         for finding in diagnosis.findings:
             assert " ".join(finding.explanation.split()) in told
