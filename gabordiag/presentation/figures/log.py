@@ -2,54 +2,55 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gabordiag.presentation.colors import FAINT, JUMP_COLOR, RUN_STYLES
-from gabordiag.presentation.figures.style import (
-    drawable,
-    legend_beside,
-    log_losses,
-    new_figure,
-    write,
-)
+from gabordiag.presentation.colors import FAINT, JUMP_COLOR
+from gabordiag.presentation.figures.run_paths import RunPath, jump_words, look_of
+from gabordiag.presentation.figures.runs import draw_losses, window_words, windows_of
+from gabordiag.presentation.figures.style import new_figure, write
 from gabordiag.results import View
 from gabordiag.wording import show_number
 
-# Losses that span more than this factor are drawn on a logarithmic axis, unless they jump and
-# come down again.
-_DECADES = 1e3
-
 
 def log_figure(view: View) -> Figure:
-    """Draws the loss of an `Explanation`'s log against the step, with the jumps."""
+    """Draws the loss of an `Explanation`'s log: the first descent and jump, and all of it."""
+    path = _path_of(view)
+    stretches = windows_of([path])
     with new_figure(9.0, 4.2) as figure:
-        draw_explanation(figure.subplots(), view)
+        axes = figure.subplots(1, len(stretches), sharey=True, squeeze=False)[0]
+        for column, (ax, stretch) in enumerate(zip(axes, stretches, strict=True)):
+            draw_losses(ax, None, [path], stretch)
+            ax.set_ylabel("" if column else "loss")
+            if len(stretches) > 1:
+                ax.set_title(window_words(stretch, column, [path]), fontsize=10)
+        figure.suptitle(_title(view))
     return figure
 
 
 def draw_explanation(ax: Axes, view: View) -> None:
     """Draws the loss of an `Explanation`'s log against the step, with the jumps."""
+    path = _path_of(view)
+    draw_losses(ax, None, [path], windows_of([path])[-1])
+    ax.set_title(_title(view), fontsize=10)
+
+
+def _title(view: View) -> str:
+    return f"Verdict: {view.result['verdict'].replace('_', ' ')}{jump_words(view.result)}"
+
+
+def _path_of(view: View) -> RunPath:
+    """Returns a log as a run whose values are its losses; its jumps are rows, not steps."""
     steps, losses = (view.data["log.csv"][name] for name in ("step", "loss"))
-    losses = drawable(losses)
-    ax.plot(steps, losses, ".-", color=RUN_STYLES[0][0], linewidth=1.0, markersize=3, label="loss")
-    jumps = view.result["jumps"]
-    label = f"jump of the loss ({len(jumps)})"
-    for at in np.searchsorted(steps, [jump["step"] for jump in jumps]):
-        if np.isfinite(losses[at : at + 2]).all():
-            step = steps[at : at + 2], losses[at : at + 2]
-            ax.plot(*step, color=JUMP_COLOR, linewidth=2, label=label)
-            label = "_"
-    positive = losses[np.isfinite(losses) & (losses > 0)]
-    # Convergence and divergence are seen on a logarithm, a jump between two heights is not.
-    grows = len(positive) > 0 and positive[-1] == positive.max()
-    if (grows or not jumps) and len(positive) and positive.max() / _DECADES > positive.min():
-        log_losses(ax)
-    ax.set_xlabel("step")
-    ax.set_ylabel("loss")
-    ax.set_title(f"Verdict: {view.result['verdict'].replace('_', ' ')}", fontsize=10)
-    legend_beside(ax)
+    rows = np.searchsorted(steps, [jump["step"] for jump in view.result["jumps"]])
+    run = {**view.result, "loss": "loss", "jumps": [{"step": row} for row in rows]}
+    if np.nanmax(losses, initial=-math.inf) == losses[-1] and len(losses) > 1:
+        # What grows to its end is seen on a logarithm.
+        run["outcome"] = "nonfinite"
+    return RunPath(run, steps, losses, losses, look_of(run, 0, 1))
 
 
 def draw_check(ax: Axes, view: View) -> None:

@@ -66,8 +66,8 @@ _STEPS_DRAWN = 8
 # Of the window's width: shorter steps are seen from their points; places farther from its middle
 # are not drawn.
 _SHORT, _NEAR = 0.012, 3.0
-# Steps of a column of the density of a long run; columns at most; rows.
-_COLUMN_STEPS, _MOST_COLUMNS, _ROWS = 100, 40, 26
+# Columns at most, and rows, of the density of a long run.
+_MOST_COLUMNS, _ROWS = 40, 26
 # How high the arc of a step rises over the straight way, of the height: a jump's, any other's.
 _HIGH, _LOW = 0.12, 0.06
 # Points of the path that are numbered.
@@ -82,7 +82,7 @@ def optimize_figure(runs: Runs) -> Figure:
     sweep, paths = runs.ground, runs.paths
     axis = axis_of(sweep)
     with new_figure(10.0, 10.6) as figure:
-        windows = _windows(paths)
+        windows = windows_of(paths)
         places, ground_place = _lay_out(figure, len(windows))
         for column, (window, (upper, lower)) in enumerate(zip(windows, places, strict=False)):
             loss = figure.add_subplot(upper)
@@ -122,25 +122,26 @@ def _lay_out(figure: Figure, count: int) -> tuple[list[tuple[Any, Any]], Any]:
     return [(grid[0, column], grid[1, column]) for column in range(columns)], grid[2, :]
 
 
-def _windows(paths: Sequence[RunPath]) -> list[Window]:
-    """Returns the stretches of steps that get a column each."""
-    last = int(max(path.steps[-1] for path in paths))
-    if not is_crowded((0, last)) or not any(path.is_restless for path in paths):
-        return [(0, last)]
+def windows_of(paths: Sequence[RunPath]) -> list[Window]:
+    """Returns the stretches of steps that get a column each; the last one is of all steps."""
+    steps = max((path.steps for path in paths), key=lambda steps: float(steps[-1]))
+    whole = 0 if len(paths) > 1 else int(steps[0]), int(steps[-1])
+    if not is_crowded(paths, whole) or not any(path.is_restless for path in paths):
+        return [whole]
     first = paths[0].window if len(paths) == 1 else 0
-    return [(first, min(first + _DETAIL, last)), (0, last)]
+    return [(int(steps[first]), int(steps[min(first + _DETAIL, len(steps) - 1)])), whole]
 
 
-def is_crowded(window: Window) -> bool:
-    """Whether these are more steps than can be followed one by one."""
-    return window[1] - window[0] > 2 * _DETAIL
+def is_crowded(paths: Sequence[RunPath], window: Window) -> bool:
+    """Whether there are more steps than can be followed one by one."""
+    return max(len(_shown(path.steps, path.steps, window)[0]) for path in paths) > 2 * _DETAIL + 1
 
 
 def window_words(window: Window, column: int, paths: Sequence[RunPath]) -> str:
     """Describes a stretch of steps: the first column's, or all steps, and how those are drawn."""
     first, last = window
     if column:
-        return f"all {last} steps{_crowd_words(paths)}"
+        return f"all {last - first} steps{_crowd_words(paths)}"
     return f"the first {last} steps" if first == 0 else f"steps {first} to {last}: the first jump"
 
 
@@ -170,7 +171,7 @@ def draw_losses(
     # Convergence is seen on a logarithm, a jump between two heights is not.
     if not any(path.is_restless for path in paths) and _spans_decades(paths):
         log_losses(ax)
-    crowded = is_crowded(window)
+    crowded = is_crowded(paths, window)
     for path in paths:
         if path.batch_losses is not None:
             # What a training loop on batches sees, faint behind the loss over all images.
@@ -181,9 +182,13 @@ def draw_losses(
         _mark_end(ax, path, drawable(path.losses), window)
         if len(paths) <= MOST_NAMED and not crowded:
             _draw_jumps(ax, path, window)
-    if ax.get_yscale() == "linear" and landscape is not None:
-        # A loss that stays high is seen to be high.
-        bottom, top = landscape.smallest_loss, landscape.largest_loss
+    if ax.get_yscale() == "linear":
+        if landscape is not None:
+            # A loss that stays high is seen to be high.
+            bottom, top = landscape.smallest_loss, landscape.largest_loss
+        else:
+            losses = np.concatenate([drawable(path.losses) for path in paths])
+            bottom, top = np.nanmin(losses, initial=math.inf), np.nanmax(losses, initial=-math.inf)
         room = 0.05 * ((top - bottom) or 1.0)
         low, high = ax.get_ylim()
         ax.set_ylim(min(low, bottom - room), max(high, top + room))
@@ -219,7 +224,7 @@ def _draw_series(
     window: Window,
 ) -> None:
     """Draws a column of every run: joined where it can be followed, else as a density."""
-    long = is_crowded(window)
+    long = is_crowded(paths, window)
     for index, (path, column) in enumerate(zip(paths, columns, strict=True)):
         look = path.look
         steps, values = _shown(*column, window)
@@ -239,7 +244,7 @@ def _draw_density(ax: Axes, steps: FloatArray, values: FloatArray, color: str) -
     finite = np.isfinite(values)
     if not finite.any():
         return
-    columns = min(max(3, len(steps) // _COLUMN_STEPS), _MOST_COLUMNS)
+    columns = min(max(3, math.isqrt(len(steps)) // 2), _MOST_COLUMNS)
     counts, across, up = np.histogram2d(steps[finite], values[finite], (columns, _ROWS))
     place: dict[str, Any] = {"extent": (across[0], across[-1], up[0], up[-1]), "aspect": "auto"}
     shades = LinearSegmentedColormap.from_list("density", [(color, 0.0), (color, 1.0)])
@@ -251,17 +256,17 @@ def _draw_density(ax: Axes, steps: FloatArray, values: FloatArray, color: str) -
 def _mark_end(ax: Axes, path: RunPath, values: FloatArray, window: Window) -> None:
     """Marks the last finite point of a run that breaks down."""
     broken = np.flatnonzero(~np.isfinite(path.values) | ~np.isfinite(path.losses))
-    if len(broken) == 0 or not window[0] <= broken[0] <= window[1]:
+    if len(broken) == 0 or not window[0] <= path.steps[broken[0]] <= window[1]:
         return
     last = int(np.flatnonzero(np.isfinite(values[: broken[0]])).max(initial=0))
     ax.plot(path.steps[last], values[last], "X", color=colors.INK, markersize=9, zorder=4)
-    words = f"not finite from step {broken[0]} on"
+    words = f"not finite from step {path.steps[broken[0]]:.0f} on"
     write(ax, words, (path.steps[last], values[last]), (10, 4), va="bottom", zorder=5)
 
 
 def _draw_jumps(ax: Axes, path: RunPath, window: Window) -> None:
-    color, jumps = path.look.jump, path.jumps
-    for t in jumps[(jumps >= window[0]) & (jumps < window[1])].tolist():
+    color, jumps, at = path.look.jump, path.jumps, path.steps[path.jumps]
+    for t in jumps[(at >= window[0]) & (at < window[1])].tolist():
         steps, losses = path.steps[t : t + 2], path.losses[t : t + 2]
         ax.plot(steps, losses, color=color, linewidth=2.2, solid_capstyle="butt", zorder=3.5)
         ax.plot(steps[1], losses[1], "^", color=color, markersize=7, zorder=4)

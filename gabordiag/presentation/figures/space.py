@@ -128,7 +128,7 @@ def draw_space_runs(ax: Axes, runs: Runs) -> None:
 def _draw_losses(ax: Axes, paths: Sequence[RunPath]) -> None:
     whole = (0, max(1, int(max(path.steps[-1] for path in paths))))
     draw_losses(ax, None, paths, whole)
-    if is_crowded(whole) and any(path.is_restless for path in paths):
+    if is_crowded(paths, whole) and any(path.is_restless for path in paths):
         ax.set_title(window_words(whole, 1, paths), fontsize=10)
 
 
