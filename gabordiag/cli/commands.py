@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.markup import escape
 from typer import Argument, Option
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from gabordiag._version import __version__
 from gabordiag.choices import OptimizerName, ParameterName, PlaneName, ScheduleName
@@ -35,6 +35,7 @@ from gabordiag.cli.options import (
     steps_option,
     typed,
     with_options,
+    without_values,
 )
 from gabordiag.cli.session import Bars, Session, Settings, experiment_from, option, subject_from
 from gabordiag.cli.values import (
@@ -91,19 +92,20 @@ _OF_A_RUN = (
 _BESIDE_RESUME = {"resume", "json", "quiet", "no_plots", "debug", "workers", "scheduler"}
 # Of a plane of starts, where no other is given.
 _PLANE_RATE, _PLANE_STEPS = 0.01, 500
-app = typer.Typer(
-    name="gabordiag",
-    invoke_without_command=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    help="Why does my learned Gabor angle jump back? Measures the loss landscape, runs the "
-    "optimizer, names the cause, tries the remedies.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+
+class _Group(TyperGroup):
+    """Flags take no value, and the help shows none."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return without_values(super().get_params(ctx))
 
 
 class _Command(TyperCommand):
-    """A command whose options with one value are given once; click takes the last silently."""
+    """As `_Group`; options with one value are given once, where click takes the last silently."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return without_values(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
@@ -111,6 +113,18 @@ class _Command(TyperCommand):
             if count > 1 and not (getattr(given, "is_flag", True) or given.multiple):
                 raise UsageError(f"{given.opts[-1]} is given {count} times.", "Give it once.")
         return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    name="gabordiag",
+    cls=_Group,
+    invoke_without_command=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Why does my learned Gabor angle jump back? Measures the loss landscape, runs the "
+    "optimizer, names the cause, tries the remedies.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def _version(show: bool) -> None:
@@ -420,21 +434,19 @@ def basins_command(
     steps: int = steps_option(1500),
 ) -> Any:
     """Where every start ends at every learning rate."""
-    import numpy as np
-
     if starts is not None and "," in starts:
         return _plane_of_starts(session, starts, lr)
+    rates = named("--lr", parse_grid)(lr)
+    ends = None if starts is None else named("--starts", parse_grid)(starts)
+    import numpy as np
+
     from gabordiag.api import as_objective, basins
 
     subject, keywords = subject_from(session)
     objective = as_objective(subject, **keywords)
-    rates = named("--lr", parse_grid)(lr)
-    grid = None
-    if starts is not None:
-        ends = named("--starts", parse_grid)(starts)
-        if session.settings["objective"] is None:
-            session.warn_of_degrees("--starts", ends.low, ends.high)
-        grid = np.linspace(*ends)
+    if ends is not None and session.settings["objective"] is None:
+        session.warn_of_degrees("--starts", ends.low, ends.high)
+    grid = None if ends is None else np.linspace(*ends)
     session.open_folder()
     with session.progress("mapping starts and rates", objective) as bar:
         name = session.settings["optimizer"]
@@ -500,6 +512,7 @@ def rates_command(
     Each is tried on a training (an --objective that makes a gd.Training)
     with several seeds; the borders of what works are then closed in on.
     """
+    grid = named("--lr", parse_grid)(lr)
     from gabordiag.api import rates
     from gabordiag.dynamics.checkpoint import CHECKPOINT
     from gabordiag.own.custom import as_training
@@ -518,7 +531,7 @@ def rates_command(
              "seeds", "max_seconds")  # fmt: skip
     with session.progress("training") as bar:
         return rates(
-            subject, params=param, lr=named("--lr", parse_grid)(lr), progress=bar,
+            subject, params=param, lr=grid, progress=bar,
             checkpoint=session.open_folder().path / CHECKPOINT, announce=session.announce,
             **{name: settings[name] for name in names},
         ).view()  # fmt: skip
@@ -534,11 +547,11 @@ def bifurcate_command(
     steps: int = steps_option(2000),
 ) -> Any:
     """Where the iterates end up, against the learning rate."""
+    rates = named("--lr", parse_grid)(lr)
     from gabordiag.api import as_objective, bifurcate
 
     subject, keywords = subject_from(session)
     objective = as_objective(subject, **keywords)
-    rates = named("--lr", parse_grid)(lr)
     session.open_folder()
     with session.progress("following the attractor", objective) as bar:
         name = session.settings["optimizer"]
@@ -791,8 +804,8 @@ def report_command(
     figure_format: list[str] = OutputOptions.figure_format,
     figure_size: str = OutputOptions.figure_size,
     figure_panel: str | None = OutputOptions.figure_panel,
-    quiet: bool = Option(False, "--quiet", metavar=" ", help="Print no text for people."),
-    debug: bool = Option(False, "--debug", metavar=" ", help="Show tracebacks."),
+    quiet: bool = Option(False, "--quiet", help="Print no text for people."),
+    debug: bool = Option(False, "--debug", help="Show tracebacks."),
 ) -> None:
     """Figures and report again, from a saved run."""
     from rich.console import Console
@@ -827,8 +840,8 @@ def report_command(
 @_listed(_LOOK, "", "old/runs --json")
 def runs_command(
     root: Path = Argument(Path("runs"), metavar="FOLDER", help="Folder that holds run folders."),
-    json: bool = Option(False, "--json", metavar=" ", help="Print one JSON object."),
-    debug: bool = Option(False, "--debug", metavar=" ", help="Show tracebacks."),
+    json: bool = Option(False, "--json", help="Print one JSON object."),
+    debug: bool = Option(False, "--debug", help="Show tracebacks."),
 ) -> None:
     """Lists run folders: when, command, verdict."""
     from rich.console import Console

@@ -34,8 +34,7 @@ from gabordiag.cli.values import (
 )
 from gabordiag.presentation.figures.sheets import PANELS, SHEETS
 
-# A flag shows no type.
-_METAVARS = {bool: " ", str: "NAME", float: "NUMBER", int: "INTEGER", Path: "PATH"}
+_METAVARS = {str: "NAME", float: "NUMBER", int: "INTEGER", Path: "PATH"}
 
 
 def completed(names: Any) -> Callable[[], list[str]]:
@@ -287,6 +286,14 @@ def with_options(*groups: type) -> Callable[[Callable[..., Any]], Callable[..., 
         return command
 
     return decorate
+
+
+def without_values(params: Any) -> Any:
+    """Returns click's parameters; flags, also click's own, show no value in the help."""
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = " "
+    return params
 
 
 def _declared(name: str, kind: Any, info: Any, panel: str | None = None) -> inspect.Parameter:
