@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from gabordiag.presentation.colors import FAINT, JUMP_COLOR
 from gabordiag.presentation.figures.run_paths import RunPath, jump_words, look_of
 from gabordiag.presentation.figures.runs import draw_losses, window_words, windows_of
+from gabordiag.presentation.figures.sheets import current_sheet
 from gabordiag.presentation.figures.style import new_figure, write
 from gabordiag.results import View
 from gabordiag.wording import show_number
@@ -21,11 +22,14 @@ def log_figure(view: View) -> Figure:
     path = _path_of(view)
     stretches = windows_of([path])
     with new_figure(9.0, 4.2) as figure:
-        axes = figure.subplots(1, len(stretches), sharey=True, squeeze=False)[0]
+        count = len(stretches)
+        rows, columns = (count, 1) if current_sheet().is_narrow else (1, count)
+        axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
         for column, (ax, stretch) in enumerate(zip(axes, stretches, strict=True)):
             draw_losses(ax, None, [path], stretch)
-            ax.set_ylabel("" if column else "loss")
-            if len(stretches) > 1:
+            if columns > 1 and column:
+                ax.set_ylabel("")
+            if count > 1:
                 ax.set_title(window_words(stretch, column, [path]), fontsize=10)
         figure.suptitle(_title(view))
     return figure

@@ -129,7 +129,8 @@ def lines_figure(view: View) -> Figure:
             ax.set_label(f"line-{number}")
             _draw_line(ax, view, index)
         handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
+        look: dict[str, Any] = {"ncols": 5 if columns > 1 else 3, "fontsize": 8}
+        figure.legend(handles, labels, loc="outside lower center", **look)
         figure.suptitle("The loss along one element, everything else frozen")
     return figure
 
