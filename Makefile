@@ -72,6 +72,7 @@ coverage: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 bench: $(DEVELOPED)
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --group bench
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark_suite --benchmark-enable -s
 
 gallery: $(INSTALLED)

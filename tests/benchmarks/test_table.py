@@ -8,12 +8,14 @@ the command makes, torch's own steps, the memory that a map moves. `make bench` 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import resource
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -206,6 +208,82 @@ def by_hand() -> Iterator[Line]:
         yield Line(f"by hand: {work}", hand / min(seconds(ours) for _ in range(2)), "this", 1)
 
 
+class Filter(torch.nn.Module):
+    """The experiment's filter as people write it: a convolution with a kernel made of theta."""
+
+    def __init__(self, theta: float = 0.3, wavelength: float = 10.0) -> None:
+        super().__init__()
+        self.theta = torch.nn.Parameter(torch.tensor(theta))
+        # Moved by planes, not learned.
+        self.wavelength = torch.nn.Parameter(torch.tensor(wavelength), requires_grad=False)
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        kernel = gd.gabor_kernel(self.theta, self.wavelength, dtype=picture.dtype)
+        return torch.nn.functional.conv2d(picture, kernel[None, None])
+
+
+def peers() -> Iterator[Line]:
+    """How many times as long other packages take for the same, alternating, per point or step."""
+    import curvlinops
+    import loss_landscapes
+    from loss_landscapes.metrics import Loss
+    from pyhessian import hessian
+    from torch_lr_finder import LRFinder
+
+    picture = gd.Experiment().padded[None, None].float()
+    loss, target = torch.nn.MSELoss(), Filter(math.pi / 4)(picture).detach()
+    metric, few = Loss(loss, picture, target), 10
+    # The one picture, few times.
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(*(x.expand(few, -1, -1, -1) for x in (picture, target)))
+    )
+
+    def mse() -> Any:
+        """Ours begins with the image every time."""
+        return along(gd.Experiment(loss="mse"))
+
+    def ramp() -> None:
+        finder = LRFinder(model := Filter(-0.7), torch.optim.SGD(model.parameters(), 1e-4), loss)
+        finder.range_test(loader, end_lr=10.0, num_iter=few, diverge_th=1e9)
+
+    def product() -> float:
+        model, data = Filter(math.pi / 4), [(picture, target)]
+        operator = curvlinops.HessianLinearOperator(
+            model, loss, [model.theta], data, check_deterministic=False
+        )
+        return float((operator @ torch.eye(1))[0, 0])
+
+    def eigenvalue() -> float:
+        made = hessian(Filter(math.pi / 4), loss, data=(picture, target), cuda=False)
+        return float(made.eigenvalues()[0][0])
+
+    rates, scan = log_spaced(1e-4, 10.0, 241), OptimizerSettings(steps=1500)
+
+    def windows() -> None:
+        line = mse()
+        measure_windows(TabulatedObjective(line, find_critical_points(line)), scan, rates, -0.7)
+
+    assert product() == pytest.approx(eigenvalue(), rel=1e-3)
+    assert product() == pytest.approx(float(mse().derivatives([math.pi / 4], 2)[2][0]), rel=1e-3)
+    ends = Filter(-0.7), Filter(0.7), Filter(-0.7, 12.0)
+    for work, theirs, parts, ours in (
+        ("loss-landscapes: a line of 721 losses, without slopes",
+         lambda: loss_landscapes.linear_interpolation(*ends[:2], metric, few), 721 / few,
+         lambda: gd.sweep(gd.Experiment(loss="mse"))),
+        ("loss-landscapes: a plane of 181 x 181, without slopes",
+         lambda: loss_landscapes.planar_interpolation(*ends, metric, 3), 181**2 / 9,
+         lambda: gd.sweep(gd.Experiment(loss="mse"), over=("theta", "wavelength"))),
+        ("torch-lr-finder: one ramp of 241 rates, a step each", ramp, 241 / few, windows),
+        ("PyHessian: the eigenvalue at the target", eigenvalue, 1,
+         lambda: mse().derivatives([math.pi / 4], 2)),
+        ("curvlinops: the second derivative at the target", product, 1,
+         lambda: mse().derivatives([math.pi / 4], 2)),
+    ):  # fmt: skip
+        spent = [(seconds(theirs), seconds(ours)) for _ in range(3)]
+        other, own = (min(column) for column in zip(*spent, strict=True))
+        yield Line(work, parts * other / own, "this", 1)
+
+
 def atlas() -> Iterator[Line]:
     """An atlas's landscape against a sweep and a map of one, all three filters on one image."""
     image = gd.Experiment().pixels
@@ -254,7 +332,10 @@ def test_table(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
-        lines = [*commands(tmp_path), *custom(), *atlas(), *by_hand()]
+        # The others' own progress bars, and torch's warning of PyHessian's graphs.
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
+        compared = list(peers())
+        lines = [*commands(tmp_path), *custom(), *atlas(), *by_hand(), *compared]
         memory = moved_memory()
     imports = min(cpu("-c", IMPORTS) for _ in range(3))
     print(
@@ -264,5 +345,5 @@ def test_table(tmp_path: Path) -> None:
     print("| work | measured | in | aim | at least |\n|---|---|---|---|---|")
     for line in lines:
         least = "" if line.at_least is None else f"{line.at_least:.2g}"
-        aim = "" if line.work.startswith("by hand") else f"{line.aim:g}"
+        aim = "" if ":" in line.work else f"{line.aim:g}"
         print(f"| {line.work} | {line.measured:.3g} | {line.unit} | {aim} | {least} |", flush=True)
