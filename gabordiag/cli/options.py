@@ -257,6 +257,10 @@ class OwnOptions:
     )
 
 
+# Most commands share the groups.
+_hints = functools.cache(get_type_hints)
+
+
 def with_options(*groups: type) -> Callable[[Callable[..., Any]], Callable[..., None]]:
     """Makes typer see a command's own options and those of the groups, and runs it in a `Session`.
 
@@ -269,7 +273,7 @@ def with_options(*groups: type) -> Callable[[Callable[..., Any]], Callable[..., 
         hints = get_type_hints(function)
         declared = [_declared(p.name, hints[p.name], p.default) for p in own]
         for group in groups:
-            for name, hint in get_type_hints(group).items():
+            for name, hint in _hints(group).items():
                 home: Any = next(base for base in group.__mro__ if name in vars(base))
                 declared.append(_declared(name, hint, getattr(group, name), home.panel))
 
