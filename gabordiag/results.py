@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -55,9 +56,9 @@ class Result:
         cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
-        """Returns the JSON's first level, one field a line: texts, numbers, lengths of lists."""
-        lines = [f"    {name}={text}," for name, text in self.facts().items()]
-        return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+        """Returns the JSON's first level: texts, numbers, lengths of lists."""
+        shown = ", ".join(f"{name}={text}" for name, text in self.facts().items())
+        return textwrap.fill(f"{type(self).__name__}({shown})", 88, subsequent_indent="    ")
 
     def facts(self) -> dict[str, str]:
         """Returns the JSON's first level: texts, numbers, lengths of lists."""
@@ -193,7 +194,9 @@ _TRAJECTORY = re.compile(r"(.*)trajectory-(\d+)\.csv")
 
 
 def _shortly(value: Any) -> str:
-    if isinstance(value, str | int | float):
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str | int):
         return repr(value)
     return f"<{len(value)} items>" if isinstance(value, list) else ""
 
