@@ -323,7 +323,7 @@ def kink(facts: Facts) -> Finding:
     bounce = facts.run.rates * slope
     evidence = {"slope": space.named(slope), "bounce": space.named(bounce)}
     shown = f"by up to lr x slope = {space.show(bounce)}"
-    if (bounce > [parameter.high - parameter.low for parameter in space.parameters]).any():
+    if (bounce > space.width).any():
         shown = "by up to lr x slope, which is more than the whole range"
     how = f"is {_numbers(facts, slope, '.3g')} right"
     if np.isinf(slope).any():

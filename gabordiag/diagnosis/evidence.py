@@ -205,8 +205,7 @@ class _Bench(ABC):
 
     def drawn(self, count: int) -> FloatArray:
         """Returns so many random starts (count, d) over the ranges, always the same."""
-        low = [parameter.low for parameter in self.space.parameters]
-        high = [parameter.high for parameter in self.space.parameters]
+        low, high = self.space.low, self.space.high
         return np.random.default_rng(0).uniform(low, high, (count, len(low)))
 
     def trial(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
@@ -822,8 +821,7 @@ def with_lowest_as_target(run_: Run) -> Run:
     if any(parameter.target is not None for parameter in space.parameters):
         raise UsageError("some of the parameters have a target.", "Give that of each, or none.")
     bench = SpaceBench(objective, run_.settings.optimizer, run_.rates)
-    ends = np.array([[getattr(p, side) for p in space.parameters] for side in ("low", "high")])
-    rates = _SEARCH_SHARE * np.ptp(space.coordinates(ends), axis=0)
+    rates = _SEARCH_SHARE * np.ptp(space.coordinates([space.low, space.high]), axis=0)
     starts = np.concatenate([bench.drawn(RANDOM_STARTS), path.values[:1]])
     how = OptimizerSettings("adam", float(rates.max()), steps=TRIED_STEPS)
     tried = run_many(objective, how, starts, np.tile(rates, (len(starts), 1)))

@@ -217,17 +217,13 @@ class ShortcutObjective(GaborLine):
             return self.on_images([index])
         return ShortcutObjective(self.experiment.part([index]), self.parameter.name)
 
-    def _through(self, compressed: CompressedResponse) -> KernelLoss:
-        noisy = self.experiment.target_noise > 0
-        return KernelLoss(compressed, self.target_kernel(), self.loss_definition, noisy)
-
     @cached_property
     def _inside(self) -> KernelLoss:
         return self._through(self.compressed)
 
     @cached_property
     def _outside(self) -> KernelLoss:
-        return self._through(self.experiment.everywhere.to(self.dtype, self.device))
+        return self._through(self.experiment.everywhere)
 
     def _of_kernels(self, at: Tensor) -> KernelLoss:
         """Returns what is exact at the values: a run may leave the range that is looked at."""

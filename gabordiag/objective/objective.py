@@ -85,6 +85,18 @@ class Derived(ScalarLoss):
         self.dtype, self.device, self.has_state = source.dtype, source.device, source.has_state
         self.is_small = source.is_small
 
+    def _inside(self, values: Tensor) -> Tensor:
+        """Returns the source's values or points that belong to this loss's."""
+        return values
+
+    def loss(self, values: Tensor) -> Tensor:
+        """Returns the source's loss (n,)."""
+        return self._source.loss(self._inside(values))
+
+    def smooth_loss(self, values: Tensor) -> Tensor:
+        """Returns the source's loss without its root (n,)."""
+        return self._source.smooth_loss(self._inside(values))
+
     @property
     def images(self) -> dict[str, Any] | None:
         """Which images the source's loss is the mean over."""
@@ -272,21 +284,13 @@ class OfLine(Derived, Objective):
         self.space = Space((line.parameter,))
         self._is_log = line.parameter.is_log
 
-    def loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the loss (n,) at coordinates (n, 1)."""
-        return self.line.loss(self._values(coordinates))
-
-    def smooth_loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the loss without its root (n,) at coordinates (n, 1)."""
-        return self.line.smooth_loss(self._values(coordinates))
-
-    def _values(self, coordinates: Tensor) -> Tensor:
-        column = coordinates.squeeze(1)
+    def _inside(self, values: Tensor) -> Tensor:
+        column = values.squeeze(1)
         return torch.exp(column) if self._is_log else column
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns losses (n,) and the n gradients, one point after the other."""
-        values = self._values(coordinates.detach())
+        values = self._inside(coordinates.detach())
         losses, slopes = self.line.losses_and_gradients(values)
         if self._is_log and slopes is not None:
             # dvalue/dcoordinate of a logarithm is the value.
@@ -303,24 +307,16 @@ class Restriction(Derived, Line):
         self.parameter = parent.space.parameters[index]
         self._at = parent.space.coordinates(at)
 
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the loss (n,) at values (n,)."""
-        return self.parent.loss(self._points(values))
-
-    def smooth_loss(self, values: Tensor) -> Tensor:
-        """Returns the loss without its root (n,) at values (n,)."""
-        return self.parent.smooth_loss(self._points(values))
-
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
         """Returns the loss at one value (1,) and the slope that an optimizer of all sees there."""
-        losses, slopes = self.parent.step_gradient(self._points(value.detach()))
+        losses, slopes = self.parent.step_gradient(self._inside(value.detach()))
         if slopes is None:
             return float(losses[0]), None
         slope = slopes[:, self.index]
         # dcoordinate/dvalue of a logarithm is one over the value.
         return float(losses[0]), slope / value.detach() if self.parameter.is_log else slope
 
-    def _points(self, values: Tensor) -> Tensor:
+    def _inside(self, values: Tensor) -> Tensor:
         fixed = self.parent.tensor(self._at).expand(len(values), -1).unbind(-1)
         moved = torch.log(values) if self.parameter.is_log else values
         columns = [moved if i == self.index else column for i, column in enumerate(fixed)]

@@ -533,11 +533,6 @@ class CustomObjective(UserObjective, Objective):
                 level[doubtful] = numeric
         return found
 
-    def _ends(self) -> tuple[FloatArray, FloatArray]:
-        """Returns the lower and upper ends of the ranges (d,), as coordinates."""
-        low = self.space.coordinates([parameter.low for parameter in self.space.parameters])
-        return low, self.space.coordinates([p.high for p in self.space.parameters])
-
     def _numeric(self, points: FloatArray, smooth: bool) -> list[FloatArray]:
         """Returns losses, gradients and Hessians from values alone.
 
@@ -547,7 +542,8 @@ class CustomObjective(UserObjective, Objective):
         function = self._function(smooth)
         count, size = points.shape
         ended = np.array([parameter.period is None for parameter in self.space.parameters])
-        base, reach = places_inside(points, *self._ends(), ended)
+        low, high = self.space.coordinates([self.space.low, self.space.high])
+        base, reach = places_inside(points, low, high, ended)
         pairs = list(itertools.combinations(range(size), 2))
         units = np.eye(size)
         units = np.concatenate([units, *(units[[i]] + units[[j]] for i, j in pairs)])
@@ -578,7 +574,7 @@ class CustomObjective(UserObjective, Objective):
         Looked at along one line through the middle of the ranges, on which every parameter moves
         by a different part of its own.
         """
-        low, high = self._ends()
+        low, high = self.space.coordinates([self.space.low, self.space.high])
         middle = self.tensor((low + high) / 2)[0]
         # Irrational, so that no symmetry of the loss hides a component.
         way = self.tensor((high - low) / 2 * (0.5 + np.sqrt(np.arange(2, 2 + len(low))) % 0.5))[0]
