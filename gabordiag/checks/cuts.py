@@ -299,9 +299,8 @@ def operation_name(func: Callable[..., Any]) -> str:
 
 def _is_write(func: Callable[..., Any]) -> bool:
     name = getattr(func, "__name__", "")
-    if name in ("__set__", "__setitem__"):
-        return True
-    return name.endswith("_") and not name.endswith("__")
+    in_place = name.endswith("_") and not name.endswith("__")
+    return in_place or name in ("__set__", "__setitem__")
 
 
 def _kind(name: str, result: Tensor) -> str:

@@ -98,9 +98,8 @@ class Probes:
             seen.append(objective.loss_once(values))
             return seen[-1]
 
-        eps = float(torch.finfo(objective.dtype).eps)
         # Far above the rounding of the places, far below what the function changes over.
-        spacing = noise_spacing(width, float(np.abs(places).max()), eps)
+        spacing = noise_spacing(width, float(np.abs(places).max()), objective.value_eps)
         ends = parameter.low, parameter.high, is_ended
         compared, self.reach = places_inside(places, *ends, spacing)
         if is_ended:
@@ -281,14 +280,15 @@ def _check_dependence(probes: Probes, unused: Cut | None, repeats: bool) -> Find
         "noise": probes.noise,
         "is_used": unused is None,
     }
+    text = ""
     if probes.depends:
-        return Finding(name, False, False, evidence, f"The loss depends on {label}")
-    if unused is not None and unused.kind == "init":
+        text = f"The loss depends on {label}"
+    elif unused is not None and unused.kind == "init":
         # Reported as a cut graph: the value was used, but only once.
         text = f"The loss depends on the {label} of __init__ only"
-        return Finding(name, False, False, evidence, text)
-    if not repeats and unused is None:
+    elif not repeats and unused is None:
         text = "The loss varies no more than it does at one value"
+    if text:
         return Finding(name, False, False, evidence, text)
     because = "" if unused is None else f"; {unused.sentence}"
     if unused is None and scale and probes.variation:
@@ -404,13 +404,10 @@ def _check_gradient_right(probes: Probes) -> Finding | None:
         for known, words in _DEGREES
         if is_factor and math.isclose(factor, known, rel_tol=1e-3)
     )
-    as_degrees = next(near, "")
-    text = f"The gradient {how} differences of the loss show{as_degrees}{because}"
-    more = {
-        "factor": factor if is_factor else None,
-        "where": None if cut is None else cut.to_dict(),
-    }
-    return Finding(name, True, False, {**evidence, **more}, text)
+    text = f"The gradient {how} differences of the loss show{next(near, '')}{because}"
+    evidence["factor"] = factor if is_factor else None
+    evidence["where"] = None if cut is None else cut.to_dict()
+    return Finding(name, True, False, evidence, text)
 
 
 def _follows_closely(probes: Probes, use: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -422,8 +419,8 @@ def _follows_closely(probes: Probes, use: npt.NDArray[np.bool_]) -> npt.NDArray[
         inside = np.minimum(places - parameter.low, parameter.high - places) >= _STEPPED * reach
     fits = np.zeros(len(places), dtype=np.bool_)
     if inside.any():
-        eps = float(torch.finfo(objective.dtype).eps)
-        noise = measure_fine_noise(objective.loss_at, parameter.low, parameter.high, eps)
+        low, high = parameter.low, parameter.high
+        noise = measure_fine_noise(objective.loss_at, low, high, objective.value_eps)
         slopes = probes.autograd[use][inside]
         fits[inside] = follows_closely(
             objective.loss_at, places[inside], slopes, reach[inside], noise
@@ -440,8 +437,7 @@ def _check_repeats(probes: Probes) -> Finding:
         losses += again
     spread = float(np.ptp(losses))
     evidence = {"losses": [finite_or_none(loss) for loss in losses], "submodule": culprit}
-    eps = float(torch.finfo(objective.dtype).eps)
-    if not spread > _REORDERED * eps * max(abs(loss) for loss in losses):
+    if not spread > _REORDERED * objective.value_eps * max(abs(loss) for loss in losses):
         return Finding(name, False, False, evidence, "Evaluations at the same value agree")
     where = f", first in {culprit}" if culprit else ""
     text = f"Evaluations at the same value differ by {spread:.3g}{where}"

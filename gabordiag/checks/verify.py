@@ -264,9 +264,8 @@ class _UserField:
                 errors.append(error)
         # A TypeError may only mean that this kind of number is not taken; the user's own mistake
         # is the one that is not.
-        cause = next((e for e in errors if not isinstance(e, TypeError)), errors[-1])
         with user_code(f"calling your {self.what}"):
-            raise cause
+            raise next((e for e in errors if not isinstance(e, TypeError)), errors[-1])
 
     def _as_tensors(self, values: dict[str, Any]) -> Any:
         size = {"kernel_size": values.pop("kernel_size")}

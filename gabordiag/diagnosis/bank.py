@@ -110,8 +110,7 @@ class BankReproduction(Result):
         ]
         if not judged:
             return "inconclusive", ""
-        order = list(FAULTS)
-        worst = min(judged, key=lambda j: order.index(j.verdict))
+        worst = min(judged, key=lambda j: list(FAULTS).index(j.verdict))
         return worst.verdict, f"{worst.watched.group}: {worst.judgement.why}"
 
     def to_dict(self) -> dict[str, Any]:

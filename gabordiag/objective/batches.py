@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, RandomSampler
@@ -43,8 +42,7 @@ def draw_batches(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     Every epoch takes each of the `count` images once, in a new order; its last batch is smaller
     where the size does not divide their number.
     """
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = RandomSampler(range(count), generator=generator)
+    shuffled = RandomSampler(range(count), generator=torch.Generator().manual_seed(seed))
     while True:
         yield from BatchSampler(shuffled, batch_size, drop_last=False)
 
@@ -78,9 +76,3 @@ class Batches(Derived, Objective):
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns the batch's losses (n,) and the gradients (n, d) that an optimizer sees."""
         return self._source.step_gradient(coordinates)
-
-    def loss_and_gradient(
-        self, coordinates: npt.ArrayLike, *, smooth: bool = False
-    ) -> tuple[FloatArray, FloatArray]:
-        """Returns the batch's losses (n,) and gradients (n, d)."""
-        return self._source.loss_and_gradient(coordinates, smooth=smooth)

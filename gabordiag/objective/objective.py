@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,19 @@ class ScalarLoss(ABC):
     def smooth_loss(self, values: Tensor, /) -> Tensor:
         """Returns the smooth function under the root, or the loss itself where there is no root."""
         return self.loss(values)
+
+    def squared(self) -> Self | None:
+        """Returns the same objective with the root of its loss taken away, or None without one."""
+        return None
+
+    def _function(self, smooth: bool) -> Callable[[Tensor], Tensor]:
+        """Returns the loss, or that without its root."""
+        return self.smooth_loss if smooth else self.loss
+
+    @property
+    def value_eps(self) -> float:
+        """Relative rounding of the parameters."""
+        return float(torch.finfo(self.dtype).eps)
 
     @property
     def images(self) -> dict[str, Any] | None:
@@ -134,13 +147,13 @@ class Line(ScalarLoss):
     @property
     def loss_eps(self) -> float:
         """Relative rounding of the losses, which may be coarser than that of the parameter."""
-        return float(torch.finfo(self.dtype).eps)
+        return self.value_eps
 
     def derivatives(
         self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False
     ) -> FloatArray:
         """Returns the loss at values (n,) and its derivatives by autograd, (order + 1, n)."""
-        function = self.smooth_loss if smooth else self.loss
+        function = self._function(smooth)
         with self.few_threads():
             return _in_chunks(
                 self.tensor(values), lambda at: torch.stack(levels_of(function, at, order)), dim=1
@@ -173,10 +186,6 @@ class Line(ScalarLoss):
     def loss_once(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the losses (n,); a custom loss need not be computed again where it was before."""
         return self.loss_at(values)
-
-    def squared(self) -> Line | None:
-        """Returns the same objective with the root of its loss taken away, or None without one."""
-        return None
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns dloss/dparameter (n,): in closed form where there is one, else by autograd."""
@@ -240,10 +249,6 @@ class Objective(ScalarLoss):
         """Returns the same objective with every parameter moved as it is, none as a logarithm."""
         return self
 
-    def squared(self) -> Objective | None:
-        """Returns the same objective with the root of its loss taken away, or None without one."""
-        return None
-
     def along(self, index: int, at: FloatArray) -> Line:
         """Returns the loss along one parameter, the others fixed at values (d,)."""
         return Restriction(self, index, at)
@@ -264,15 +269,14 @@ class Objective(ScalarLoss):
         return to_numpy(torch.cat(losses)), to_numpy(torch.cat(slopes))
 
     def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
-        losses, slopes = levels_of(self.smooth_loss if smooth else self.loss, coordinates, 1)
+        losses, slopes = levels_of(self._function(smooth), coordinates, 1)
         return losses, slopes
 
     def hessian(self, coordinates: npt.ArrayLike, *, smooth: bool = False) -> FloatArray:
         """Returns the second derivatives (n, d, d) by autograd."""
-        function = self.smooth_loss if smooth else self.loss
-        chunks = torch.split(self.tensor(coordinates), CHUNK)
+        function = self._function(smooth)
         with self.few_threads():
-            return to_numpy(torch.cat([levels_of(function, chunk, 2)[2] for chunk in chunks]))
+            return _in_chunks(self.tensor(coordinates), lambda at: levels_of(function, at, 2)[2])
 
 
 class OfLine(Derived, Objective):
@@ -283,6 +287,10 @@ class OfLine(Derived, Objective):
         self.line = line
         self.space = Space((line.parameter,))
         self._is_log = line.parameter.is_log
+
+    def along(self, index: int, at: FloatArray) -> Line:
+        """Returns the loss of its only parameter."""
+        return self.line
 
     def _inside(self, values: Tensor) -> Tensor:
         column = values.squeeze(1)
@@ -343,9 +351,7 @@ class Differences(Objective):
         sides = np.stack([values[:, None] + self._step, values[:, None] - self._step])
         points = self.space.coordinates(sides)
         with torch.no_grad():
-            function = self.objective.smooth_loss if smooth else self.objective.loss
-            high, low = to_numpy(
-                function(self.tensor(points.reshape(-1, len(self.space))))
-            ).reshape(points.shape[:-1])
+            at = self.tensor(points.reshape(-1, len(self.space)))
+            high, low = to_numpy(self.objective._function(smooth)(at)).reshape(points.shape[:-1])
         apart = np.diagonal(points[0] - points[1], axis1=-2, axis2=-1)
         return self.loss_at(coordinates), (high - low) / apart
