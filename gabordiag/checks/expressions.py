@@ -89,7 +89,6 @@ class Token(NamedTuple):
 class Expression:
     """A parsed formula; call it with tensors by the names of its variables."""
 
-    text: str
     names: frozenset[str]
     node: Node
 
@@ -124,7 +123,7 @@ def parse_expression(text: str) -> Expression:
         )
     parser = _Parser(_tokens(text))
     formula = parser.whole()
-    return Expression(text, frozenset(parser.names), formula.evaluate)
+    return Expression(frozenset(parser.names), formula.evaluate)
 
 
 def _tokens(text: str) -> list[Token]:

@@ -192,14 +192,11 @@ def run_twice(objective: OwnObjective, value: float) -> tuple[list[float], str |
 
     leaves = objective.evaluator.leaves(value)
     losses = []
-    handle = nn.modules.module.register_module_forward_hook(record)
-    try:
+    with nn.modules.module.register_module_forward_hook(record), torch.no_grad():
         for _ in range(2):
             records.append([])
-            with torch.no_grad(), objective.streams():
+            with objective.streams():
                 losses.append(float(objective.evaluator.run(leaves)))
-    finally:
-        handle.remove()
     for (module, inputs, output), (again, same_inputs, other) in zip(*records, strict=False):
         if module is again and inputs == same_inputs and output != other:
             kind = type(module).__name__

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -203,13 +204,10 @@ def find_culprit(objective: UserObjective, *values: float) -> Culprit | None:
         was_zero = any(g is not None and bool((g == 0).any()) for g in got)
         found.append(Culprit(name, location, is_masked and was_zero))
 
-    handles = [node.register_hook(partial(watch, node)) for node in graph_nodes(loss.grad_fn)]
-    try:
-        with user_code("computing the gradient"):
-            torch.autograd.grad(loss, leaves.parameter, allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, user_code("computing the gradient"):
+        for node in graph_nodes(loss.grad_fn):
+            hooks.enter_context(node.register_hook(partial(watch, node)))
+        torch.autograd.grad(loss, leaves.parameter, allow_unused=True)
     if found and recorder.first is not None:
         # What comes of an infinite value is not the fault of what it is multiplied with.
         return replace(found[0], name=recorder.first[0], location=recorder.first[1])

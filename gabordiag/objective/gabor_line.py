@@ -22,7 +22,7 @@ from gabordiag.errors import InputError
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gram import response_gram
 from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
-from gabordiag.objective.objective import CHUNK, Line, to_numpy
+from gabordiag.objective.objective import Line
 from gabordiag.objective.response import (
     CompressedResponse,
     correlate_by_definition,
@@ -243,12 +243,12 @@ class ShortcutObjective(GaborLine):
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the closed-form derivative (n,); NaN at exactly zero loss of `rmse`."""
-        with torch.no_grad(), self.few_threads():
-            pieces = [
-                self._of_kernels(chunk).slopes(self.kernels(chunk), self.kernel_changes(chunk))
-                for chunk in torch.split(self.tensor(values), CHUNK)
-            ]
-        return to_numpy(torch.cat(pieces))
+
+        def slopes(at: Tensor) -> Tensor:
+            return self._of_kernels(at).slopes(self.kernels(at), self.kernel_changes(at))
+
+        with torch.no_grad():
+            return self._chunked(slopes, values)
 
 
 class DirectObjective(GaborLine):

@@ -81,8 +81,16 @@ class ScalarLoss(ABC):
 
     def loss_at(self, values: npt.ArrayLike, /) -> FloatArray:
         """Returns the losses (n,) at any number of values or points."""
-        with torch.no_grad(), self.few_threads():
-            return _in_chunks(self.tensor(values), self.loss)
+        with torch.no_grad():
+            return self._chunked(self.loss, values)
+
+    def _chunked(
+        self, function: Callable[[Tensor], Tensor], values: npt.ArrayLike, dim: int = 0
+    ) -> FloatArray:
+        """Returns a function of tensors of values or points, some of them at a time."""
+        with self.few_threads():
+            chunks = torch.split(self.tensor(values), CHUNK)
+            return to_numpy(torch.cat([function(chunk) for chunk in chunks], dim))
 
     def few_threads(self) -> AbstractContextManager[None]:
         """Within it a small loss is computed on one thread."""
@@ -154,10 +162,7 @@ class Line(ScalarLoss):
     ) -> FloatArray:
         """Returns the loss at values (n,) and its derivatives by autograd, (order + 1, n)."""
         function = self._function(smooth)
-        with self.few_threads():
-            return _in_chunks(
-                self.tensor(values), lambda at: torch.stack(levels_of(function, at, order)), dim=1
-            )
+        return self._chunked(lambda at: torch.stack(levels_of(function, at, order)), values, dim=1)
 
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
         """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it.
@@ -220,10 +225,6 @@ def levels_of(function: Callable[[Tensor], Tensor], at: Tensor, order: int) -> l
     return [level.detach() for level in levels]
 
 
-def _in_chunks(values: Tensor, function: Callable[[Tensor], Tensor], dim: int = 0) -> FloatArray:
-    return to_numpy(torch.cat([function(chunk) for chunk in torch.split(values, CHUNK)], dim))
-
-
 def to_numpy(tensor: Tensor) -> FloatArray:
     """Returns a float64 copy outside torch."""
     return np.asarray(tensor.detach().cpu().numpy().astype(np.float64))
@@ -275,8 +276,7 @@ class Objective(ScalarLoss):
     def hessian(self, coordinates: npt.ArrayLike, *, smooth: bool = False) -> FloatArray:
         """Returns the second derivatives (n, d, d) by autograd."""
         function = self._function(smooth)
-        with self.few_threads():
-            return _in_chunks(self.tensor(coordinates), lambda at: levels_of(function, at, 2)[2])
+        return self._chunked(lambda at: levels_of(function, at, 2)[2], coordinates)
 
 
 class OfLine(Derived, Objective):

@@ -434,11 +434,8 @@ class Evaluation:
             if isinstance(output, Tensor):
                 sizes.append(output.numel() * output.element_size())
 
-        handle = nn.modules.module.register_module_forward_hook(add)
-        try:
+        with nn.modules.module.register_module_forward_hook(add):
             self.loss({key: value.clone() for key, value in frozen.items()}, self.batches[0])
-        finally:
-            handle.remove()
         return sum(sizes)
 
 
