@@ -299,9 +299,8 @@ def operation_name(func: Callable[..., Any]) -> str:
 
 def _is_write(func: Callable[..., Any]) -> bool:
     name = getattr(func, "__name__", "")
-    if name in ("__set__", "__setitem__"):
-        return True
-    return name.endswith("_") and not name.endswith("__")
+    in_place = name.endswith("_") and not name.endswith("__")
+    return in_place or name in ("__set__", "__setitem__")
 
 
 def _kind(name: str, result: Tensor) -> str:
@@ -374,11 +373,9 @@ def use_in_init(module: nn.Module, parameter: str) -> Cut | None:
         return None
     for node in ast.walk(ast.parse(textwrap.dedent("".join(lines)))):
         match node:
-            case ast.Attribute(value=ast.Name(id="self"), attr=attribute, ctx=ast.Load()):
-                if attribute == name:
-                    text = lines[node.lineno - 1].strip()
-                    line = first + node.lineno - 1
-                    return Cut(
-                        "init", Location(code.co_filename, line, "__init__", text), f"self.{name}"
-                    )
+            case ast.Attribute(ast.Name("self"), attribute, ast.Load()) if attribute == name:
+                index = node.lineno - 1
+                text = lines[index].strip()
+                place = Location(code.co_filename, first + index, "__init__", text)
+                return Cut("init", place, f"self.{name}")
     return None

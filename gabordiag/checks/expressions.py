@@ -72,6 +72,7 @@ _TOKEN = re.compile(
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*['′’]?|[θϑλσψφϕγπ√])"
     r"|(?P<super>[²³⁴])"
     r"|(?P<operator>\*\*|[-+*/^(),.\[\]−·×⋅÷])"
+    r"|(?P<other>.)"
 )
 _SAME = {"**": "^", "−": "-", "·": "*", "×": "*", "⋅": "*", "÷": "/", "[": "(", "]": ")"}
 
@@ -88,7 +89,6 @@ class Token(NamedTuple):
 class Expression:
     """A parsed formula; call it with tensors by the names of its variables."""
 
-    text: str
     names: frozenset[str]
     node: Node
 
@@ -122,22 +122,18 @@ def parse_expression(text: str) -> Expression:
             f"At most {MAX_LENGTH} are read.",
         )
     parser = _Parser(_tokens(text))
-    node = parser.sum(0)
-    parser.expect_end()
-    return Expression(text, frozenset(parser.names), node.evaluate)
+    formula = parser.whole()
+    return Expression(frozenset(parser.names), formula.evaluate)
 
 
 def _tokens(text: str) -> list[Token]:
-    tokens, position = [], 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise _error(f"character {text[position]!a} has no meaning here", position + 1)
-        kind = match.lastgroup or ""
+    tokens = []
+    for match in _TOKEN.finditer(text):
+        kind, piece, position = match.lastgroup or "", match.group(), match.start() + 1
+        if kind == "other":
+            raise _error(f"character {piece!a} has no meaning here", position)
         if kind != "space":
-            piece = match.group()
-            tokens.append(Token(kind, _SAME.get(piece, piece), position + 1))
-        position = match.end()
+            tokens.append(Token(kind, _SAME.get(piece, piece), position))
     tokens.append(Token("end", "the end", len(text) + 1))
     return tokens
 
@@ -184,17 +180,19 @@ class _Parser:
         if self._take(text) is None:
             raise _error(f"'{text}' is missing before {_shown(self._token)}", self._token.position)
 
-    def expect_end(self) -> None:
-        """Raises unless the whole text was read."""
+    def whole(self) -> _Part:
+        """Reads all of the text."""
+        part = self._sum(0)
         if self._token.kind != "end":
             raise _error(f"{_shown(self._token)} is not expected", self._token.position)
+        return part
 
     def _deeper(self, depth: int) -> int:
         if depth >= MAX_DEPTH:
             raise _error(f"more than {MAX_DEPTH} levels are nested", self._token.position)
         return depth + 1
 
-    def sum(self, depth: int) -> _Part:
+    def _sum(self, depth: int) -> _Part:
         first, rest = self._product(depth), []
         while (sign := self._take("+", "-")) is not None:
             rest.append((_OPERATIONS[sign.text], self._product(depth)))
@@ -265,7 +263,7 @@ class _Parser:
             self._next += 1
             return self._named(self._without_prefix(token), depth)
         if self._take("(") is not None:
-            part = self.sum(self._deeper(depth))
+            part = self._sum(self._deeper(depth))
             self._expect(")")
             return part
         raise _error(f"a number, a name or '(' is missing before {_shown(token)}", token.position)
@@ -291,9 +289,9 @@ class _Parser:
         if name in _POWERS:
             start = self._token
             self._expect("(")
-            base = self.sum(self._deeper(depth))
+            base = self._sum(self._deeper(depth))
             self._expect(",")
-            exponent = self._limited(self.sum(depth + 1), start)
+            exponent = self._limited(self._sum(depth + 1), start)
             self._expect(")")
             return self._raised(base, exponent)
         if name.lower() not in _FUNCTIONS:
@@ -301,7 +299,7 @@ class _Parser:
         inside = self._deeper(depth)
         power = self._exponent(depth)
         if self._take("(") is not None:
-            argument = self.sum(inside)
+            argument = self._sum(inside)
             self._expect(")")
         else:
             argument = self._bare_argument(token, inside)

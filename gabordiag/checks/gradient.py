@@ -2,7 +2,7 @@
 
 Each question is answered by evaluations at one value and at a few generic ones, and where the
 answer is bad, by following the graph to the line at fault (`cuts.py`). Measuring is kept apart from
-judging: `probe` measures once what most questions need, so that none evaluates what another has
+judging: `Probes` measures once what most questions need, so that none evaluates what another has
 evaluated already; `run_twice`, `trace`, `find_cut` and `find_unused` run the user's code again to
 name the line or the submodule at fault. `verify.py` checks the formulas of Gabor kernels.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -64,36 +63,72 @@ _FAR_SMALLER = 1e-3
 _REORDERED = 64
 
 
-@dataclass(frozen=True, eq=False)
 class Probes:
     """Losses and slopes at the places (m,): the value in question first, generic ones after it.
 
     Attributes:
+        own: The objective, if it is a user's.
         autograd: What an optimizer gets (m,); 0 where nothing arrives.
         arrives: Whether any gradient arrives, be it zero (m,).
         numeric: By differences of values (m,), with their `error` (m,).
         reach: The loss's own scale around the places (m,).
         noise: Standard deviation of the loss's noise.
-        rounding: Of the largest loss at the places, in the loss's own precision.
-        scale: What the loss without its root is a difference of; see `Line.scale`.
-        power: 2 where the loss is a root, else 1.
         variation: Largest minus smallest of all values seen.
         neighbours: Largest gradient at any place of a module's other parameters, by name.
     """
 
-    places: FloatArray
-    losses: FloatArray
-    autograd: FloatArray
-    arrives: npt.NDArray[np.bool_]
-    numeric: FloatArray
-    error: FloatArray
-    reach: FloatArray
-    noise: float
-    rounding: float
-    scale: float
-    power: int
-    variation: float
-    neighbours: dict[str, float]
+    def __init__(self, objective: Line, value: float) -> None:
+        self.objective, self.value = objective, value
+        self.own = objective if isinstance(objective, OwnObjective) else None
+        parameter = objective.parameter
+        width, is_ended = parameter.high - parameter.low, parameter.period is None
+        places = np.concatenate([[value], parameter.low + width * np.array(GENERIC)])
+        self.places, self.losses = places, objective.loss_at(places)
+        gradients, others = zip(*(_gradients(objective, float(p)) for p in places), strict=True)
+        self.autograd = np.array([0.0 if slope is None else slope for slope in gradients])
+        self.arrives = np.array([slope is not None for slope in gradients])
+        self.neighbours: dict[str, float] = {}
+        for name, size in itertools.chain.from_iterable(sizes.items() for sizes in others):
+            if math.isfinite(size):
+                self.neighbours[name] = max(self.neighbours.get(name, 0.0), size)
+        seen = [self.losses]
+
+        def function(values: FloatArray) -> FloatArray:
+            # The landscape may have asked at the same places.
+            seen.append(objective.loss_once(values))
+            return seen[-1]
+
+        # Far above the rounding of the places, far below what the function changes over.
+        spacing = noise_spacing(width, float(np.abs(places).max()), objective.value_eps)
+        ends = parameter.low, parameter.high, is_ended
+        compared, self.reach = places_inside(places, *ends, spacing)
+        if is_ended:
+            outside = (places < parameter.low) | (places > parameter.high)
+            self.reach[outside] = 1e-3 * width
+        # Where no noise can be measured, the largest of all.
+        noises = noise_at(
+            objective.loss_once, places_inside(compared, *ends, 5 * spacing)[0], spacing
+        )
+        known = np.isfinite(noises)
+        noises = np.where(known, noises, noises[known].max(initial=0.0))
+        self.noise = float(noises.max())
+        # What is rounded to few digits is level from one of them to the next, and shows no noise.
+        largest = float(np.abs(self.losses[np.isfinite(self.losses)]).max(initial=0.0))
+        rounding = objective.loss_eps * largest
+        differences = differentiate(function, compared, self.reach, np.maximum(noises, rounding))
+        self.numeric, self.error = differences.first, differences.first_error
+        everything = np.concatenate(seen)
+        finite = everything[np.isfinite(everything)]
+        self.variation = float(np.ptp(finite)) if len(finite) else 0.0
+
+    @property
+    def label(self) -> str:
+        """The parameter's name."""
+        return self.objective.parameter.name
+
+    def at(self, place: float) -> str:
+        """Returns in words where the parameter stands."""
+        return f"{self.label} = {self.objective.parameter.show(place)}"
 
     @property
     def depends(self) -> bool:
@@ -103,7 +138,8 @@ class Probes:
         if self.variation <= _DIFFERENT * self.noise + _ROUNDING * largest:
             return False
         # The loss may be the root of what varies.
-        return bool(self.variation**self.power > _ROUNDING * self.scale)
+        power = 2 if self.objective.is_root else 1
+        return bool(self.variation**power > _ROUNDING * self.objective.scale)
 
     @property
     def zero(self) -> npt.NDArray[np.bool_]:
@@ -118,64 +154,6 @@ class Probes:
             _SMALL_SLOPE * slopes.max(), _CLEAR * self.error
         )
         return clear
-
-
-def probe(objective: Line, value: float) -> Probes:
-    """Evaluates an objective at a value and at generic ones of its range."""
-    parameter = objective.parameter
-    width = parameter.high - parameter.low
-    places = np.concatenate([[value], parameter.low + width * np.array(GENERIC)])
-    losses = objective.loss_at(places)
-    gradients, others = zip(*(_gradients(objective, float(p)) for p in places), strict=True)
-    neighbours: dict[str, float] = {}
-    for name, size in itertools.chain.from_iterable(sizes.items() for sizes in others):
-        if math.isfinite(size):
-            neighbours[name] = max(neighbours.get(name, 0.0), size)
-    seen = [losses]
-
-    def function(values: FloatArray) -> FloatArray:
-        # The landscape may have asked at the same places.
-        seen.append(objective.loss_once(values))
-        return seen[-1]
-
-    eps = float(torch.finfo(objective.dtype).eps)
-    # Far above the rounding of the places, far below what the function changes over.
-    spacing = noise_spacing(width, float(np.abs(places).max()), eps)
-    is_ended = parameter.period is None
-    compared, reach = places_inside(places, parameter.low, parameter.high, is_ended, spacing)
-    if is_ended:
-        reach[(places < parameter.low) | (places > parameter.high)] = 1e-3 * width
-    noises = _noises(objective, compared, spacing)
-    # What is rounded to few digits is level from one of them to the next, and shows no noise.
-    rounding = objective.loss_eps * float(np.abs(losses[np.isfinite(losses)]).max(initial=0.0))
-    differences = differentiate(function, compared, reach, np.maximum(noises, rounding))
-    everything = np.concatenate(seen)
-    finite = everything[np.isfinite(everything)]
-    return Probes(
-        places,
-        losses,
-        np.array([0.0 if slope is None else slope for slope in gradients]),
-        np.array([slope is not None for slope in gradients]),
-        differences.first,
-        differences.first_error,
-        reach,
-        float(noises.max()),
-        rounding,
-        objective.scale,
-        2 if objective.is_root else 1,
-        float(np.ptp(finite)) if len(finite) else 0.0,
-        neighbours,
-    )
-
-
-def _noises(objective: Line, places: FloatArray, spacing: float) -> FloatArray:
-    """Returns the noise (m,) at places (m,); where none can be measured, the largest of all."""
-    parameter = objective.parameter
-    is_ended = parameter.period is None
-    places, _ = places_inside(places, parameter.low, parameter.high, is_ended, 5 * spacing)
-    noises = noise_at(objective.loss_once, places, spacing)
-    known = np.isfinite(noises)
-    return np.where(known, noises, noises[known].max(initial=0.0))
 
 
 def _gradients(objective: Line, value: float) -> tuple[float | None, dict[str, float]]:
@@ -214,14 +192,11 @@ def run_twice(objective: OwnObjective, value: float) -> tuple[list[float], str |
 
     leaves = objective.evaluator.leaves(value)
     losses = []
-    handle = nn.modules.module.register_module_forward_hook(record)
-    try:
+    with nn.modules.module.register_module_forward_hook(record), torch.no_grad():
         for _ in range(2):
             records.append([])
-            with torch.no_grad(), objective.streams():
+            with objective.streams():
                 losses.append(float(objective.evaluator.run(leaves)))
-    finally:
-        handle.remove()
     for (module, inputs, output), (again, same_inputs, other) in zip(*records, strict=False):
         if module is again and inputs == same_inputs and output != other:
             kind = type(module).__name__
@@ -278,48 +253,44 @@ def check_objective(objective: Line, value: float | None = None) -> tuple[Findin
     explains others, it comes first. A gradient far smaller than those of the module's other
     parameters is reported as `step_too_small`, never as present: it blocks nothing.
     """
-    value = objective.parameter.start if value is None else float(value)
-    probes = probe(objective, value)
+    probes = Probes(objective, objective.parameter.start if value is None else float(value))
     unused = None
-    if isinstance(objective, OwnObjective) and not probes.depends:
-        unused = find_unused(objective, value)
-    repeats = _check_repeats(objective, value)
+    if probes.own is not None and not probes.depends:
+        unused = find_unused(probes.own, probes.value)
+    repeats = _check_repeats(probes)
     findings = (
-        _check_dependence(objective, probes, unused, not repeats.present),
-        _check_gradient_exists(objective, value, probes, unused),
-        _check_finite(objective, probes),
-        None if repeats.present else _check_gradient_right(objective, value, probes),
+        _check_dependence(probes, unused, not repeats.present),
+        _check_gradient_exists(probes, unused),
+        _check_finite(probes),
+        None if repeats.present else _check_gradient_right(probes),
         repeats,
-        _check_neighbours(objective, probes),
+        _check_neighbours(probes),
     )
     return tuple(finding for finding in findings if finding is not None)
 
 
-def _check_dependence(
-    objective: Line, probes: Probes, unused: Cut | None, repeats: bool
-) -> Finding:
-    name, label = "flat_objective", objective.parameter.name
+def _check_dependence(probes: Probes, unused: Cut | None, repeats: bool) -> Finding:
+    name, label, scale = "flat_objective", probes.label, probes.objective.scale
     evidence: dict[str, Any] = {
         "loss": finite_or_none(float(probes.losses[0])),
         "variation": probes.variation,
         "noise": probes.noise,
         "is_used": unused is None,
     }
+    text = ""
     if probes.depends:
-        return Finding(name, False, False, evidence, f"The loss depends on {label}")
-    if unused is not None and unused.kind == "init":
+        text = f"The loss depends on {label}"
+    elif unused is not None and unused.kind == "init":
         # Reported as a cut graph: the value was used, but only once.
         text = f"The loss depends on the {label} of __init__ only"
-        return Finding(name, False, False, evidence, text)
-    if not repeats and unused is None:
+    elif not repeats and unused is None:
         text = "The loss varies no more than it does at one value"
+    if text:
         return Finding(name, False, False, evidence, text)
     because = "" if unused is None else f"; {unused.sentence}"
-    if unused is None and probes.scale and probes.variation:
-        because = (
-            f", rounding beside the responses that it compares (mean square {probes.scale:.3g})"
-        )
-        evidence["scale"] = probes.scale
+    if unused is None and scale and probes.variation:
+        because = f", rounding beside the responses that it compares (mean square {scale:.3g})"
+        evidence["scale"] = scale
     text = (
         f"The loss does not depend on {label}: over the whole range it varies by "
         f"{probes.variation:.3g}{because}"
@@ -327,10 +298,8 @@ def _check_dependence(
     return Finding(name, True, False, evidence, text)
 
 
-def _check_gradient_exists(
-    objective: Line, value: float, probes: Probes, unused: Cut | None
-) -> Finding:
-    label = objective.parameter.name
+def _check_gradient_exists(probes: Probes, unused: Cut | None) -> Finding:
+    label, own = probes.label, probes.own
     evidence: dict[str, Any] = {
         "gradient": finite_or_none(float(probes.autograd[0])) if probes.arrives[0] else None,
         "slope": finite_or_none(float(probes.numeric[0])),
@@ -345,22 +314,21 @@ def _check_gradient_exists(
         return broken(
             f"What an optimizer does to {label} changes nothing: {unused.sentence}", unused
         )
-    evaluator = objective.evaluator if isinstance(objective, OwnObjective) else None
+    evaluator = None if own is None else own.evaluator
     if isinstance(evaluator, ModuleLoss) and evaluator.is_frozen:
         frozen = Cut("frozen", None, label)
         return broken(f"{label} has requires_grad = False: no gradient is computed for it", frozen)
     if probes.depends and _is_missing(probes):
-        cut = find_cut(objective, value) if isinstance(objective, OwnObjective) else None
+        cut = None if own is None else find_cut(own, probes.value)
         what = (
             "the gradient that arrives is zero" if probes.arrives.all() else "no gradient arrives"
         )
         because = "" if cut is None else f": {cut.sentence}"
         return broken(f"The loss depends on {label}, but {what}{because}", cut)
-    if probes.depends and probes.zero[0] and isinstance(objective, OwnObjective):
-        tracer, _ = trace(objective, value)
-        for event in tracer.events:
-            place = objective.parameter.show(value)
-            return broken(f"At {label} = {place} the gradient is zero: {event.sentence}", event)
+    if probes.depends and probes.zero[0] and own is not None:
+        for event in trace(own, probes.value)[0].events:
+            where = probes.at(probes.value)
+            return broken(f"At {where} the gradient is zero: {event.sentence}", event)
     return Finding("no_gradient", False, False, evidence, f"A gradient reaches {label}")
 
 
@@ -370,7 +338,7 @@ def _is_missing(probes: Probes) -> bool:
     return bool(probes.zero.all() or (clear.any() and probes.zero[clear].all()))
 
 
-def _check_finite(objective: Line, probes: Probes) -> Finding:
+def _check_finite(probes: Probes) -> Finding:
     name = "nonfinite_gradient"
     bad_loss, bad_slope = ~np.isfinite(probes.losses), ~np.isfinite(probes.autograd)
     evidence: dict[str, Any] = {
@@ -386,7 +354,7 @@ def _check_finite(objective: Line, probes: Probes) -> Finding:
         return Finding(name, False, False, evidence, "Losses and gradients are finite")
     at = int(np.argmax(bad))
     place, loss = float(probes.places[at]), float(probes.losses[at])
-    where = f"at {objective.parameter.name} = {objective.parameter.show(place)}"
+    where = f"at {probes.at(place)}"
     if bad_loss.any():
         text = f"The loss is not finite {where}"
     elif loss <= _ZERO * np.abs(probes.losses).max():
@@ -396,7 +364,7 @@ def _check_finite(objective: Line, probes: Probes) -> Finding:
     return Finding(name, True, False, {**evidence, "value": place}, text)
 
 
-def _check_gradient_right(objective: Line, value: float, probes: Probes) -> Finding | None:
+def _check_gradient_right(probes: Probes) -> Finding | None:
     """Compares with differences of the loss, where these show a slope; a random loss's do not."""
     name = "wrong_gradient"
     numeric, autograd = probes.numeric, probes.autograd
@@ -406,7 +374,7 @@ def _check_gradient_right(objective: Line, value: float, probes: Probes) -> Find
     errors = np.abs(autograd - numeric)[use] / (np.abs(autograd) + np.abs(numeric))[use]
     wrong = (np.abs(autograd - numeric) > _BEYOND * probes.error)[use] & (errors > _WRONG)
     if wrong.any():
-        right = _follows_closely(objective, probes, use)
+        right = _follows_closely(probes, use)
         wrong &= ~right
         # Differences that miss a feature are not a measure of the gradient there.
         errors[right & (errors > _WRONG)] = 0.0
@@ -421,7 +389,11 @@ def _check_gradient_right(objective: Line, value: float, probes: Probes) -> Find
     ratios = autograd[use] / numeric[use]
     factor = float(np.median(ratios))
     is_factor = bool(np.ptp(ratios) <= _SAME_FACTOR * abs(factor))
-    cut = _wrong_part(objective, value)
+    cut = None
+    if probes.own is not None:
+        # A custom backward, or a place where part of the graph is cut.
+        tracer, loss = trace(probes.own, probes.value)
+        cut = custom_backward(loss) or next(iter(tracer.cuts), None)
     how = f"is {factor:.4g} times what" if is_factor else "is not what"
     because = "" if cut is None else f"; {cut.sentence}"
     near = (
@@ -429,27 +401,23 @@ def _check_gradient_right(objective: Line, value: float, probes: Probes) -> Find
         for known, words in _DEGREES
         if is_factor and math.isclose(factor, known, rel_tol=1e-3)
     )
-    as_degrees = next(near, "")
-    text = f"The gradient {how} differences of the loss show{as_degrees}{because}"
-    more = {
-        "factor": factor if is_factor else None,
-        "where": None if cut is None else cut.to_dict(),
-    }
-    return Finding(name, True, False, {**evidence, **more}, text)
+    text = f"The gradient {how} differences of the loss show{next(near, '')}{because}"
+    evidence["factor"] = factor if is_factor else None
+    evidence["where"] = None if cut is None else cut.to_dict()
+    return Finding(name, True, False, evidence, text)
 
 
-def _follows_closely(
-    objective: Line, probes: Probes, use: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
+def _follows_closely(probes: Probes, use: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Whether the gradient at the places in use fits the loss close up, as far as it is defined."""
-    parameter, places, reach = objective.parameter, probes.places[use], probes.reach[use]
+    objective, places, reach = probes.objective, probes.places[use], probes.reach[use]
+    parameter = objective.parameter
     inside = np.ones(len(places), dtype=np.bool_)
     if parameter.period is None:
         inside = np.minimum(places - parameter.low, parameter.high - places) >= _STEPPED * reach
     fits = np.zeros(len(places), dtype=np.bool_)
     if inside.any():
-        eps = float(torch.finfo(objective.dtype).eps)
-        noise = measure_fine_noise(objective.loss_at, parameter.low, parameter.high, eps)
+        low, high = parameter.low, parameter.high
+        noise = measure_fine_noise(objective.loss_at, low, high, objective.value_eps)
         slopes = probes.autograd[use][inside]
         fits[inside] = follows_closely(
             objective.loss_at, places[inside], slopes, reach[inside], noise
@@ -457,32 +425,23 @@ def _follows_closely(
     return fits
 
 
-def _wrong_part(objective: Line, value: float) -> Cut | None:
-    """A custom backward, or a place where part of the graph is cut."""
-    if not isinstance(objective, OwnObjective):
-        return None
-    tracer, loss = trace(objective, value)
-    return next((cut for cut in (custom_backward(loss), *tracer.cuts) if cut is not None), None)
-
-
-def _check_repeats(objective: Line, value: float) -> Finding:
-    name = "nondeterministic"
+def _check_repeats(probes: Probes) -> Finding:
+    name, objective, value = "nondeterministic", probes.objective, probes.value
     losses = [float(objective.loss_at(value)[0]) for _ in range(3)]
     culprit = None
-    if isinstance(objective, OwnObjective):
-        again, culprit = run_twice(objective, value)
+    if probes.own is not None:
+        again, culprit = run_twice(probes.own, value)
         losses += again
     spread = float(np.ptp(losses))
     evidence = {"losses": [finite_or_none(loss) for loss in losses], "submodule": culprit}
-    eps = float(torch.finfo(objective.dtype).eps)
-    if not spread > _REORDERED * eps * max(abs(loss) for loss in losses):
+    if not spread > _REORDERED * objective.value_eps * max(abs(loss) for loss in losses):
         return Finding(name, False, False, evidence, "Evaluations at the same value agree")
     where = f", first in {culprit}" if culprit else ""
     text = f"Evaluations at the same value differ by {spread:.3g}{where}"
     return Finding(name, True, False, evidence, text)
 
 
-def _check_neighbours(objective: Line, probes: Probes) -> Finding | None:
+def _check_neighbours(probes: Probes) -> Finding | None:
     """Compares with the gradients of the module's other parameters, at the same places."""
     own = float(np.abs(probes.autograd[np.isfinite(probes.autograd)]).max(initial=0.0))
     typical = float(np.median(list(probes.neighbours.values()) or [0.0]))
@@ -490,7 +449,7 @@ def _check_neighbours(objective: Line, probes: Probes) -> Finding | None:
         return None
     text = (
         f"The gradient is {own / typical:.1e} of what the module's other parameters typically "
-        f"get: at their learning rate {objective.parameter.name} hardly moves"
+        f"get: at their learning rate {probes.label} hardly moves"
     )
     evidence = {"gradient": own, "typical_of_others": typical, "ratio": own / typical}
     return Finding("step_too_small", False, False, evidence, text)

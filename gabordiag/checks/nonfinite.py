@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -43,7 +44,7 @@ class Repair:
 
 @dataclass(frozen=True)
 class Culprit:
-    """An operation that hands on a gradient that is not finite, at a value of the parameter.
+    """An operation that hands on a gradient that is not finite.
 
     It is masked where torch.where throws its result away: zero times infinity is left.
     """
@@ -51,23 +52,11 @@ class Culprit:
     name: str
     location: Location | None
     is_masked: bool
-    value: float
 
     @property
     def repairs(self) -> Sequence[Repair]:
         """What to write instead, the likeliest first."""
         return _REPAIRS.get(self.name, ())
-
-    @property
-    def sentence(self) -> str:
-        """Where it happens."""
-        what = f"the slope of {self.name} in {self.location or 'the code'} is not finite there"
-        if self.is_masked:
-            what += (
-                "; torch.where throws its value away, but zero times infinity, which is NaN, is "
-                "what its gradient becomes"
-            )
-        return what
 
     def advice(self, repair: Repair) -> str:
         """Returns a repair with its line."""
@@ -213,15 +202,12 @@ def find_culprit(objective: UserObjective, *values: float) -> Culprit | None:
         name, location = recorder.made.get(node, (kind.split("Backward")[0].lower(), None))
         # A gradient of zero that becomes NaN was masked away after the operation.
         was_zero = any(g is not None and bool((g == 0).any()) for g in got)
-        found.append(Culprit(name, location, is_masked and was_zero, values[0]))
+        found.append(Culprit(name, location, is_masked and was_zero))
 
-    handles = [node.register_hook(partial(watch, node)) for node in graph_nodes(loss.grad_fn)]
-    try:
-        with user_code("computing the gradient"):
-            torch.autograd.grad(loss, leaves.parameter, allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, user_code("computing the gradient"):
+        for node in graph_nodes(loss.grad_fn):
+            hooks.enter_context(node.register_hook(partial(watch, node)))
+        torch.autograd.grad(loss, leaves.parameter, allow_unused=True)
     if found and recorder.first is not None:
         # What comes of an infinite value is not the fault of what it is multiplied with.
         return replace(found[0], name=recorder.first[0], location=recorder.first[1])

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gabordiag.checks.expressions import Expression
 from gabordiag.checks.mistakes import (
+    COMPLEX_STEP,
     Field,
     Mistake,
     derivative_mistakes,
@@ -59,8 +60,6 @@ _FLOAT32_TOLERANCE, _FLOAT16_TOLERANCE = 1e-4, 3e-3
 _TOLERANCES = {4: _FLOAT32_TOLERANCE, 2: _FLOAT16_TOLERANCE}
 # What gabordiag's own derivatives must meet.
 _REFERENCE_TOLERANCE = {"autograd": 1e-11, "complex_step": 1e-11, "numeric": 1e-7}
-# Nothing cancels in a complex step, however small it is (Squire & Trapp 1998).
-_COMPLEX_STEP = 1e-30
 # Of fourth-order differences: near eps^(1/5), where truncation h^4 and cancellation eps / h meet.
 _STEP = 2e-4
 
@@ -153,12 +152,12 @@ def check_derivative(
         )
     verdict = None
     if function is not None:
-        user = _UserField(function, DEFAULT_SIZE, "derivative")
-
-        def right(point: GaborParameters, size: int) -> Tensor:
-            return _closed_form(point, wrt, size)
-
-        verdict = _judge(user, right, lambda size: derivative_mistakes(wrt), derivative_terms(wrt))
+        verdict = _judge(
+            _UserField(function, DEFAULT_SIZE, "derivative"),
+            lambda point, size: _closed_form(point, wrt, size),
+            lambda size: derivative_mistakes(wrt),
+            derivative_terms(wrt),
+        )
     return Check("derivative", wrt, _reference([wrt], DEFAULT_SIZE), verdict)
 
 
@@ -265,9 +264,8 @@ class _UserField:
                 errors.append(error)
         # A TypeError may only mean that this kind of number is not taken; the user's own mistake
         # is the one that is not.
-        cause = next((e for e in errors if not isinstance(e, TypeError)), errors[-1])
         with user_code(f"calling your {self.what}"):
-            raise cause
+            raise next((e for e in errors if not isinstance(e, TypeError)), errors[-1])
 
     def _as_tensors(self, values: dict[str, Any]) -> Any:
         size = {"kernel_size": values.pop("kernel_size")}
@@ -356,12 +354,12 @@ def _derivatives(point: GaborParameters, wrt: str, kernel_size: int) -> dict[str
 
     value = torch.tensor(getattr(point, wrt), dtype=torch.float64)
     by_autograd: Tensor = torch.func.jacrev(kernel)(value)
-    shifted = kernel(torch.complex(value, torch.full_like(value, _COMPLEX_STEP)))
+    shifted = kernel(torch.complex(value, torch.full_like(value, COMPLEX_STEP)))
     # Fourth order: (-f(2h) + 8 f(h) - 8 f(-h) + f(-2h)) / (12 h)
     weights = zip((-1, 8, -8, 1), (2, 1, -1, -2), strict=True)
     pieces = [weight * kernel(value + offset * _STEP) for weight, offset in weights]
     return {
         "autograd": by_autograd,
-        "complex_step": shifted.imag / _COMPLEX_STEP,
+        "complex_step": shifted.imag / COMPLEX_STEP,
         "numeric": torch.stack(pieces).sum(0) / (12 * _STEP),
     }

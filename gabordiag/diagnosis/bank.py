@@ -30,6 +30,7 @@ from gabordiag.dynamics.outcomes import ARRIVED
 from gabordiag.dynamics.replay import Step
 from gabordiag.errors import UsageError
 from gabordiag.gabor import PARAMETER_NAMES, POSITIVE_NAMES, gabor_kernel
+from gabordiag.gabor_fit import gabor_values
 from gabordiag.gabor_layer import GaborConv2d
 from gabordiag.objective.experiment import Experiment
 from gabordiag.own.training import Training
@@ -110,8 +111,7 @@ class BankReproduction(Result):
         ]
         if not judged:
             return "inconclusive", ""
-        order = list(FAULTS)
-        worst = min(judged, key=lambda j: order.index(j.verdict))
+        worst = min(judged, key=lambda j: list(FAULTS).index(j.verdict))
         return worst.verdict, f"{worst.watched.group}: {worst.judgement.why}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -252,12 +252,8 @@ class Bank:
 
     def kernels(self, coordinates: npt.NDArray[np.float64]) -> Tensor:
         """Returns the kernels (n, K, K) at the coordinates of all elements, name by name."""
-        columns = torch.tensor(coordinates).reshape(len(PARAMETER_NAMES), -1)
-        values = [
-            u.exp() if name in POSITIVE_NAMES else u
-            for name, u in zip(PARAMETER_NAMES, columns, strict=True)
-        ]
-        return gabor_kernel(*values, kernel_size=KERNEL_SIZE)
+        places = torch.tensor(coordinates).reshape(len(PARAMETER_NAMES), -1).T
+        return gabor_kernel(*gabor_values(places).values(), kernel_size=KERNEL_SIZE)
 
     def errors(self, kernels: Tensor) -> npt.NDArray[np.float64]:
         """Returns the errors (n,) of kernels, as parts of the squares of the teacher's."""

@@ -59,15 +59,14 @@ def target_unreachable(facts: Facts) -> Finding:
     elsewhere = float(facts.space.distances([lowest.value], [goal])) > 1.0
     evidence = {"lowest": lowest.value, "lowest_loss": lowest.loss, "loss_at_target": loss}
     shown = facts.space.show
-    there = f"{shown(lowest.value)} ({lowest.loss:.4g})"
+    there, advice = f"{shown(lowest.value)} ({lowest.loss:.4g})", ""
+    text = f"the lowest minimum of the whole range lies at the target ({loss:.3g})"
     if elsewhere and loss - lowest.loss > UNREACHABLE * height:
         text = f"the loss is lowest at {there}, not at the target {shown(goal)} ({loss:.4g})"
         if facts.experiment is not None:
             text += ": the target was made by another convention or input"
-        return Finding(
-            "target_unreachable", True, False, evidence, text, _compare(facts, lowest.value)
-        )
-    if not facts.bench.is_minimum_at_target:
+        advice = _compare(facts, lowest.value)
+    elif not facts.bench.is_minimum_at_target:
         text = f"there is no minimum at the target {shown(goal)} (loss {loss:.4g})"
         if loss > lowest.loss + SAME_LOSS * height:
             text += f"; the lowest is at {there}"
@@ -75,11 +74,9 @@ def target_unreachable(facts: Facts) -> Finding:
         else:
             text += f": at {there} the loss is as low, it does not distinguish the two"
             advice = "Nothing in this loss leads to the target: change the loss or the input."
-        return Finding("target_unreachable", True, False, evidence, text, advice)
-    text = f"the lowest minimum of the whole range lies at the target ({loss:.3g})"
-    if elsewhere:
+    elif elsewhere:
         text = f"the minimum at the target ({loss:.4g}) is as low as the one at {there}, or nearly"
-    return Finding("target_unreachable", False, False, evidence, text)
+    return Finding("target_unreachable", bool(advice), False, evidence, text, advice)
 
 
 def _better_seen(facts: Facts) -> Finding | None:
@@ -143,23 +140,20 @@ def _of_several(facts: Facts) -> Finding:
     evidence = {
         "lowest": space.named(lowest), "lowest_loss": lowest_loss, "loss_at_target": loss,
     }  # fmt: skip
-    there = f"{shown(lowest)} ({lowest_loss:.4g})"
+    there, goal, advice = f"{shown(lowest)} ({lowest_loss:.4g})", shown(bench.goal), ""
+    text = f"no loss lower than at {facts.goal_name} ({loss:.3g}) was found elsewhere"
     if apart > 1.0 and loss - lowest_loss > UNREACHABLE * bench.height:
-        text = (
-            f"the loss is lower at {there} than at {facts.goal_name} {shown(bench.goal)} "
-            f"({loss:.4g})"
-        )
-        return Finding("target_unreachable", True, False, evidence, text, _compare(facts, lowest))
-    if (
+        text = f"the loss is lower at {there} than at {facts.goal_name} {goal} ({loss:.4g})"
+        advice = _compare(facts, lowest)
+    elif (
         beside is not None
         and not bench.is_minimum_at_target
         and loss > lowest_loss + SAME_LOSS * bench.height
     ):
-        text = f"there is no minimum at the target {shown(bench.goal)} (loss {loss:.4g})"
+        text = f"there is no minimum at the target {goal} (loss {loss:.4g})"
         text += f"; the nearest is at {shown(beside)}"
-        return Finding("target_unreachable", True, False, evidence, text, _compare(facts, beside))
-    text = f"no loss lower than at {facts.goal_name} ({loss:.3g}) was found elsewhere"
-    return Finding("target_unreachable", False, False, evidence, text)
+        advice = _compare(facts, beside)
+    return Finding("target_unreachable", bool(advice), False, evidence, text, advice)
 
 
 def _without_minimum(facts: Facts, landscape: Landscape) -> Finding:
@@ -228,8 +222,7 @@ def wrong_gradient(facts: Facts) -> Finding:
     errors = [e for e in (check.analytic_vs_autograd, check.analytic_vs_numeric) if e is not None]
     evidence, worst = check.to_dict(), max(errors, default=0.0)
     if worst > WRONG_GRADIENT and certificate.is_isolated:
-        where = _worst_place(facts.sweep)
-        evidence["value"] = where
+        where = evidence["value"] = _worst_place(facts.sweep)
         text = (
             f"the derivative differs from finite differences by {worst:.1e} of its largest value, "
             f"most at {facts.space.show(where)}"
@@ -288,8 +281,7 @@ def flat_start(facts: Facts) -> Finding:
     stuck = facts.run.outcome in ("plateau", "frozen", "unfinished")
     # A run that has left is not held up by its start.
     halfway = np.abs(values[len(values) // 2] - facts.start) / space.tolerance
-    present = stuck and flat and share <= FLAT_SLOPE and float(halfway.max()) <= NUDGE
-    if not present:
+    if not (stuck and flat and share <= FLAT_SLOPE and float(halfway.max()) <= NUDGE):
         text = f"the gradient at the start is {share:.2g} of the steepest"
         return _absent("flat_start", text, evidence)
     nudges = np.diag(NUDGE * space.tolerance)
@@ -323,7 +315,7 @@ def kink(facts: Facts) -> Finding:
     bounce = facts.run.rates * slope
     evidence = {"slope": space.named(slope), "bounce": space.named(bounce)}
     shown = f"by up to lr x slope = {space.show(bounce)}"
-    if (bounce > [parameter.high - parameter.low for parameter in space.parameters]).any():
+    if (bounce > space.width).any():
         shown = "by up to lr x slope, which is more than the whole range"
     how = f"is {_numbers(facts, slope, '.3g')} right"
     if np.isinf(slope).any():
@@ -339,8 +331,7 @@ def kink(facts: Facts) -> Finding:
         f"the slope of {name} {how} beside its minimum, so a fixed step never "
         f"settles: it bounces across {facts.goal_name} {shown}"
     )
-    advice = f"Use {instead} with the same learning rate."
-    return _present("kink", text, evidence, trial, advice)
+    return _present("kink", text, evidence, trial, f"Use {instead} with the same learning rate.")
 
 
 def _arrives(facts: Facts, trial: Trial) -> str:
@@ -465,10 +456,9 @@ def step_too_large(facts: Facts) -> Finding:
 
 def wrong_basin(facts: Facts) -> Finding:
     """Does the run lead to another minimum, and would another start work?"""
-    astray = _astray(facts) if facts.landscape is None else _in_another_basin(facts)
-    if isinstance(astray, str):
-        return _absent("wrong_basin", astray)
-    evidence, text = astray
+    evidence, text = _astray(facts) if facts.landscape is None else _in_another_basin(facts)
+    if evidence is None:
+        return _absent("wrong_basin", text)
     trial, advice = None, ""
     if facts.starts_inside:
         trial = facts.bench.first_confirmed(facts.settings, np.stack(facts.starts_inside))
@@ -479,24 +469,24 @@ def wrong_basin(facts: Facts) -> Finding:
     return _present("wrong_basin", text, evidence, trial, advice)
 
 
-def _astray(facts: Facts) -> tuple[dict[str, Any], str] | str:
+def _astray(facts: Facts) -> tuple[dict[str, Any] | None, str]:
     """Evidence and words of a run that settled elsewhere; of one that did not, words alone."""
     run, space = facts.run, facts.space
     if run.minimum is None or run.outcome != "local_minimum":
-        return "the run did not settle at another minimum"
+        return None, "the run did not settle at another minimum"
     loss = float(facts.objective.loss_at(space.coordinates(run.minimum)[None])[0])
     evidence = {"minimum": space.named(run.minimum), "minimum_loss": loss}
     where = space.show(run.minimum)
     return evidence, f"the run settled at another minimum, {where} (loss {loss:.4g})"
 
 
-def _in_another_basin(facts: Facts) -> tuple[dict[str, Any], str] | str:
+def _in_another_basin(facts: Facts) -> tuple[dict[str, Any] | None, str]:
     """Evidence and words of one parameter: where gradient flow from the start leads."""
     own, target, show = facts.own_basin, facts.target_basin, facts.space.show
     if target is None:
-        return f"{facts.no_minimum} whose basin the start could miss"
+        return None, f"{facts.no_minimum} whose basin the start could miss"
     if facts.starts_in_target_basin:
-        return f"the start lies in {facts.goal_name}'s basin"
+        return None, f"the start lies in {facts.goal_name}'s basin"
     evidence: dict[str, Any] = {
         "start": facts.run.start,
         "minimum": None if own is None else own.value,

@@ -14,7 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product, tee
 from typing import Any
 
@@ -66,7 +66,6 @@ from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import Differences, Line, Objective, OfLine
 from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray, Space
 from gabordiag.own.evaluation import OwnObjective, UserObjective
-from gabordiag.own.rewritten import rewritten
 from gabordiag.results import Finding, finite_or_none
 
 # Places within the tolerance of the target at which a minimum is looked for.
@@ -205,8 +204,7 @@ class _Bench(ABC):
 
     def drawn(self, count: int) -> FloatArray:
         """Returns so many random starts (count, d) over the ranges, always the same."""
-        low = [parameter.low for parameter in self.space.parameters]
-        high = [parameter.high for parameter in self.space.parameters]
+        low, high = self.space.low, self.space.high
         return np.random.default_rng(0).uniform(low, high, (count, len(low)))
 
     def trial(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
@@ -331,19 +329,13 @@ class LineBench(_Bench):
         starts = start[None] if on.is_expensive else self._confirming(start)
         return _unless_lucky(self._judged(on, settings, place[None])[0] for place in starts)
 
-    def breaks_at(
-        self, on: OwnObjective, settings: OptimizerSettings, start: FloatArray
-    ) -> float | None:
-        """Returns the first value at which a run on another loss gets no finite gradient."""
-        (path,) = _descended(on, settings, start[None])
-        bad = np.flatnonzero(np.isfinite(path.value) & ~np.isfinite(path.gradient))
-        return float(path.value[bad[0]]) if len(bad) else None
-
     def _judged(self, on: Line, settings: OptimizerSettings, starts: FloatArray) -> list[Trial]:
         around, rates, goal = surroundings(self.landscape), np.array([settings.lr]), self.goal
+        states = list(descend(OfLine(on), settings, starts, np.full_like(starts, settings.lr)))
+        paths = (Trajectory.from_states(states, index) for index in range(len(starts)))
         return [
             Trial(self.objective, settings, rates, path, judge_outcome(around, path)[0], goal)
-            for path in _descended(on, settings, starts)
+            for path in paths
         ]
 
     def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
@@ -416,9 +408,8 @@ class LineBench(_Bench):
         if windows is None or windows.hold_lr is None:
             return None
         lr = round_down(windows.hold_lr / 2)
-        starts = parameter.low + (parameter.high - parameter.low) * (
-            (np.arange(MULTI_START_GRID) + 0.5) / MULTI_START_GRID
-        )
+        shares = (np.arange(MULTI_START_GRID) + 0.5) / MULTI_START_GRID
+        starts = parameter.low + (parameter.high - parameter.low) * shares
         scan = replace(settings, lr=lr, steps=max(SCAN_STEPS, settings.steps))
         reached = self._codes(scan, np.array([lr]), starts)[0] == CODES["reached"]
         assert goal is not None
@@ -485,11 +476,6 @@ class LineBench(_Bench):
         return goal is not None and own is not None and own is self.landscape.attractor_of(goal)
 
 
-def _descended(on: Line, settings: OptimizerSettings, starts: FloatArray) -> list[Trajectory]:
-    states = list(descend(OfLine(on), settings, starts, np.full_like(starts, settings.lr)))
-    return [Trajectory.from_states(states, index) for index in range(len(starts))]
-
-
 class SpaceBench(_Bench):
     """An objective of several parameters with a target; trials of a question are run at once.
 
@@ -520,8 +506,7 @@ class SpaceBench(_Bench):
     @cached_property
     def _measured(self) -> tuple[FloatArray, FloatArray]:
         """Losses and slopes at random places over the ranges."""
-        places = self.space.coordinates(self.drawn(_MEASURED_AT))
-        return self.objective.loss_and_gradient(places)
+        return self.objective.loss_and_gradient(self.space.coordinates(self.drawn(_MEASURED_AT)))
 
     @property
     def height(self) -> float:
@@ -764,12 +749,14 @@ class Saddle:
 
     The Hessian's eigenvalues (d,) ascend from a negative to a positive one. The direction in which
     the loss falls most is the change of each value (d,), the largest 1. `equal` names the
-    parameters that started equal and remained so.
+    parameters that started equal and remained so. The words say what it is, and why the run did not
+    leave it.
     """
 
     eigenvalues: FloatArray
     direction: FloatArray
     equal: tuple[str, ...]
+    words: str
 
     @classmethod
     def at_end(cls, run_: Run) -> Saddle | None:
@@ -794,21 +781,14 @@ class Saddle:
         apart = np.abs(path.values[:, :, None] - path.values[:, None, :]).max(axis=0)
         is_equal = (apart <= ROUNDING_MOVE * space.width).sum(axis=1) > 1
         names = tuple(name for name, same in zip(space.names, is_equal, strict=True) if same)
-        steepest = vectors[:, 0] / np.abs(vectors[:, 0]).max()
-        return cls(eigenvalues, steepest, names)
-
-    def words(self, space: Space, end: FloatArray) -> str:
-        """Returns what it is, and why the run did not leave it."""
-        text = (
-            f"the run ended at a saddle point, {space.show(end)}: no gradient is left there, and "
-            f"the smallest eigenvalue of the Hessian is {self.eigenvalues[0]:.3g}, so that the "
-            "loss falls on both sides"
+        words = (
+            f"the run ended at a saddle point, {space.show(run_.final)}: no gradient is left "
+            f"there, and the smallest eigenvalue of the Hessian is {eigenvalues[0]:.3g}, so that "
+            "the loss falls on both sides"
         )
-        if self.equal:
-            text += (
-                f"; {' and '.join(self.equal)} started equal, got equal gradients and stayed equal"
-            )
-        return text
+        if names:
+            words += f"; {' and '.join(names)} started equal, got equal gradients and stayed equal"
+        return cls(eigenvalues, vectors[:, 0] / np.abs(vectors[:, 0]).max(), names, words)
 
 
 def with_lowest_as_target(run_: Run) -> Run:
@@ -822,8 +802,7 @@ def with_lowest_as_target(run_: Run) -> Run:
     if any(parameter.target is not None for parameter in space.parameters):
         raise UsageError("some of the parameters have a target.", "Give that of each, or none.")
     bench = SpaceBench(objective, run_.settings.optimizer, run_.rates)
-    ends = np.array([[getattr(p, side) for p in space.parameters] for side in ("low", "high")])
-    rates = _SEARCH_SHARE * np.ptp(space.coordinates(ends), axis=0)
+    rates = _SEARCH_SHARE * np.ptp(space.coordinates([space.low, space.high]), axis=0)
     starts = np.concatenate([bench.drawn(RANDOM_STARTS), path.values[:1]])
     how = OptimizerSettings("adam", float(rates.max()), steps=TRIED_STEPS)
     tried = run_many(objective, how, starts, np.tile(rates, (len(starts), 1)))
@@ -884,8 +863,7 @@ class Facts:
     def _bench(self, objective: Objective) -> Bench:
         if not isinstance(objective, OfLine):
             return SpaceBench(objective, self.run.settings.optimizer, self.run.rates, self.start)
-        known = self.landscape if objective is self.objective else None
-        return LineBench(objective.line, known)
+        return LineBench(objective.line, self.landscape if objective is self.objective else None)
 
     @cached_property
     def blur(self) -> float:
@@ -909,8 +887,7 @@ class Facts:
             return None
         end, noise = path.losses[-1], self.blur
         lowest = min(known.smallest_loss, float(np.nanmin(path.losses)))
-        is_lowest = end - lowest <= 2 * noise < 2 * (path.losses[0] - end)
-        return noise if is_lowest else None
+        return noise if end - lowest <= 2 * noise < 2 * (path.losses[0] - end) else None
 
     def with_experiment(self, names: Sequence[str] = (), **changes: Any) -> Bench:
         """Returns the bench of the changed experiment, with all learned parameters or some."""
@@ -942,13 +919,13 @@ class Facts:
         words = f"--loss {LOSSES[name].squared}" if name in LOSSES else "the loss's square"
         if not isinstance(line, OwnObjective) or name in LOSSES:
             return words, self.squared.confirmed(self.settings, self.start)
-        square = rewritten(line, squared=True)
+        square = line.rewritten(squared=True)
         assert isinstance(self.bench, LineBench)
         trial = self.bench.typed(square, self.settings, self.start)
-        broken = None
-        if trial.outcome == "nonfinite":
-            broken = self.bench.breaks_at(square, self.settings, self.start)
-        found = None if broken is None else self.repaired(square, broken)
+        path, found = trial.path, None
+        bad = np.flatnonzero(np.isfinite(path.value) & ~np.isfinite(path.gradient))
+        if trial.outcome == "nonfinite" and len(bad):
+            found = self.repaired(square, float(path.value[bad[0]]))
         return (words, trial) if found is None else (f"{words}, and {found[0]}", found[1])
 
     def repaired(self, line: OwnObjective, value: float) -> tuple[str, Trial, Culprit] | None:
@@ -962,7 +939,7 @@ class Facts:
         assert isinstance(self.bench, LineBench)
         tried = []
         for repair in culprit.repairs:
-            changed = rewritten(line, partial(Repaired, culprit, repair))
+            changed = line.rewritten(Repaired(culprit, repair))
             trial = self.bench.typed(changed, self.settings, self.start)
             tried.append((culprit.advice(repair), trial, culprit))
             if trial.reached:

@@ -377,19 +377,13 @@ def reproduce_readout(
     errors = [((bank - kernels).square().sum(1) / 2).numpy() for bank in banks]
     # The student after its training, unless a remedy brings more filters home.
     best = max(range(3), key=lambda i: (errors[i] < ReadoutReproduction.within).sum())
-    measured: dict[str, Any] = {
-        "error": errors[0],
-        "twin": (after @ after.T).fill_diagonal_(-1).amax(1),
-        "cost": costs / plain.loss,
-        "alone": (alone @ kernels.T).amax(1),
-        "near": (after @ found.T).amax(1) * (tried[1].loss < _EXPLAINED),
-    }
-    reasons = tuple(
-        _reason(**{name: float(values[row]) for name, values in measured.items()})
-        if run.is_finite
-        else ("inconclusive", "the training broke off: its loss is not finite")
-        for row in range(filters)
-    )
+    reasons = (("inconclusive", "the training broke off: its loss is not finite"),) * filters
+    if run.is_finite:
+        twin = (after @ after.T).fill_diagonal_(-1).amax(1)
+        near = (after @ found.T).amax(1) * (tried[1].loss < _EXPLAINED)
+        measured = (errors[0], twin, costs / plain.loss, (alone @ kernels.T).amax(1), near)
+        rows = zip(*(column.tolist() for column in measured), strict=True)
+        reasons = tuple(_reason(*row) for row in rows)
     counts = Counter(verdict for verdict, _ in reasons if verdict != "healthy")
     diagnosis = ReadoutDiagnosis(
         counts.most_common(1)[0][0] if counts else "healthy",

@@ -36,23 +36,6 @@ from gabordiag.wording import counted
 SHORTEST_TAIL = 10
 # Relative rounding of a loss above which it is said: that of float16 and bfloat16.
 _COARSE = 5e-4
-# Found by `check_objective`: no landscape explains a run whose gradient is missing or wrong.
-GRADIENT_CAUSES = {
-    "no_gradient",
-    "wrong_gradient",
-    "nonfinite_gradient",
-    "nondeterministic",
-    "flat_objective",
-}
-# Primary as soon as one is present, as nothing after it can be trusted; and said of a run that ends
-# at the target all the same.
-_FLAWS = GRADIENT_CAUSES | {"target_unreachable"}
-# What the same run is repeated with, in words: the derivative that the loss's own values have.
-_FROM_VALUES = {
-    "no_gradient": "with the right one",
-    "wrong_gradient": "with the right one",
-    "nondeterministic": "without the noise",
-}
 # What to change where no option of a run can help: the code.
 ADVICE = {
     "no_gradient": "Compute the output from the parameter with torch operations alone, such as "
@@ -62,6 +45,17 @@ ADVICE = {
     "constant under a root, a divisor that is never zero.",
     "nondeterministic": "Call .eval(), or fix the random numbers, while the parameter is learned.",
     "flat_objective": "Check the input and the parameter's name: nothing can be learned from this.",
+}
+# Found by `check_objective`: no landscape explains a run whose gradient is missing or wrong.
+GRADIENT_CAUSES = ADVICE.keys()
+# Primary as soon as one is present, as nothing after it can be trusted; and said of a run that ends
+# at the target all the same.
+_FLAWS = {*GRADIENT_CAUSES, "target_unreachable"}
+# What the same run is repeated with, in words: the derivative that the loss's own values have.
+_FROM_VALUES = {
+    "no_gradient": "with the right one",
+    "wrong_gradient": "with the right one",
+    "nondeterministic": "without the noise",
 }
 HEALTHY = ("healthy", "equivalent_solution")
 # Where nothing alone suffices: the cause that leaves the others no chance comes first.
@@ -173,14 +167,14 @@ def diagnose_objective(
     tick()
     if made_run is None:
         known = None if sweep is None else sweep.landscape
-        loop = as_plain_loop(objective)
-        if isinstance(loop, PlainLoop):
-            loop.may_fail = True
+        loop = as_plain_loop(objective, may_fail=True)
         made_run = run(
             objective, settings, start, lr, landscape=known, listener=listener, stepped=loop
         )
     tick()
-    sweep = _seen_by(made_run, sweep)
+    if sweep is not None and made_run.landscape is not None:
+        # The run's start chooses between minima that are equally low.
+        sweep = replace(sweep, landscape=made_run.landscape)
     if sweep is None and len(objective.goals) == 0:
         made_run = with_lowest_as_target(made_run)
         objective = made_run.objective
@@ -209,14 +203,7 @@ def diagnose_objective(
         path, rates = made_run.trajectory, made_run.rates
         made_run = judge(objective, made_run.settings, sweep.landscape, path, rates)
         return diagnose_objective(
-            objective,
-            settings,
-            start,
-            lr,
-            sweep=sweep,
-            made_run=made_run,
-            loop=loop,
-            progress=progress,
+            objective, settings, sweep=sweep, made_run=made_run, loop=loop, progress=progress
         )
     # Of several parameters a scan costs runs, which a healthy run does not need.
     is_costly = sweep is None and verdict in HEALTHY
@@ -231,12 +218,6 @@ def diagnose_objective(
         jump_story=tell_jumps(facts),
         **({} if sweep is not None else _surroundings(facts)),
     )
-
-
-def _seen_by(made_run: Run, sweep: Sweep | None) -> Sweep | None:
-    """Returns the sweep with the run's start, which chooses between minima that are equally low."""
-    landscape = made_run.landscape
-    return sweep if sweep is None or landscape is None else replace(sweep, landscape=landscape)
 
 
 def _surroundings(facts: Facts) -> dict[str, Any]:
@@ -256,14 +237,10 @@ def check_gradient(facts: Facts, loop: Objective | None = None) -> tuple[Finding
     Of several parameters the same is asked along each of them, the others at the start. Findings
     that are present come with their counterfactuals; `loop` as in `diagnose_objective`.
     """
-    lines = (
-        [facts.line]
-        if facts.line is not None
-        else [facts.objective.along(index, facts.start) for index in range(len(facts.space))]
-    )
     asked: dict[str, dict[str, Finding]] = {}
-    for name, line, value in zip(facts.space.names, lines, facts.start.tolist(), strict=True):
-        for finding in check_objective(line, value):
+    for index, name in enumerate(facts.space.names):
+        line = facts.objective.along(index, facts.start)
+        for finding in check_objective(line, float(facts.start[index])):
             asked.setdefault(finding.cause, {})[name] = finding
     findings = {c: _with_true_derivative(facts, _merged(facts, f)) for c, f in asked.items()}
     path = facts.run.trajectory
@@ -279,8 +256,7 @@ def _merged(facts: Facts, found: Mapping[str, Finding]) -> Finding:
     if len(facts.space) == 1:
         return next(iter(found.values()))
     bad = [finding for finding in found.values() if finding.present]
-    said = dict.fromkeys(f.explanation.rstrip(".") for f in bad or found.values())
-    first, *others = said
+    first, *others = dict.fromkeys(f.explanation.rstrip(".") for f in bad or found.values())
     text = "; ".join([first, *(other[0].lower() + other[1:] for other in others)])
     evidence = {name: finding.evidence for name, finding in found.items()}
     return Finding(next(iter(found.values())).cause, bool(bad), False, evidence, text)
@@ -348,7 +324,7 @@ def _with_saddle(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> t
     if saddle is None:
         return findings
     evidence = {"eigenvalues": saddle.eigenvalues.tolist(), "stayed_equal": list(saddle.equal)}
-    said = _begin(saddle.words(facts.space, facts.run.final))
+    said = _begin(saddle.words)
     return tuple(
         replace(
             finding,
@@ -491,7 +467,7 @@ def _inconclusive_headline(facts: Facts) -> str:
         few = counted(facts.settings.steps, "step is", "steps are")
         return f"{few} too few to judge. Run at least --steps {10 * SHORTEST_TAIL}."
     if facts.saddle is not None:
-        return f"{_begin(facts.saddle.words(facts.space, facts.run.final))}."
+        return f"{_begin(facts.saddle.words)}."
     compare = "" if facts.settings.optimizer == "sgd" else ", or compare with --optimizer sgd"
     return (
         f"The run ends {facts.run.outcome.replace('_', ' ')}, and no cause that was tested "

@@ -230,8 +230,7 @@ def _place(training: Training, watched: Sequence[Watched], starts: Mapping[str, 
     for element in watched:
         if element.label in starts:
             name = element.element.name
-            moved = torch.tensor([starts[element.label]], dtype=state[name].dtype)
-            state[name] = element.placed(state[name], moved.to(state[name].device))[0]
+            state[name] = element.placed(state[name], [starts[element.label]])[0]
     training.load(state)
 
 

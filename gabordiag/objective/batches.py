@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, RandomSampler
@@ -43,18 +42,22 @@ def draw_batches(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     Every epoch takes each of the `count` images once, in a new order; its last batch is smaller
     where the size does not divide their number.
     """
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = RandomSampler(range(count), generator=generator)
+    shuffled = RandomSampler(range(count), generator=torch.Generator().manual_seed(seed))
     while True:
         yield from BatchSampler(shuffled, batch_size, drop_last=False)
 
 
 class Batches(Derived, Objective):
-    """The loss of an experiment over a batch of its images, drawn by its seed at every step."""
+    """The loss of an experiment over a batch of its images, drawn by its seed at every step.
+
+    Before the first step it is that over all images.
+    """
+
+    _source: Objective
 
     def __init__(self, full: Objective, batch_size: int) -> None:
         super().__init__(full)
-        self.space, self._part, self.has_state = full.space, full, True
+        self.space, self.has_state = full.space, True
         loss = full.line if isinstance(full, OfLine) else full
         if not isinstance(loss, ShortcutObjective | DirectObjective | GaborObjective):
             raise UsageError("batches need an experiment to descend on.", "Give an Experiment.")
@@ -65,25 +68,11 @@ class Batches(Derived, Objective):
         """Draws the next batch."""
         part = self._loss.on_images(next(self._batches))
         if isinstance(part, GaborObjective):
-            self._part = part
+            self._source = part
         else:
             part.parameter = self.space.parameters[0]
-            self._part = OfLine(part)
-
-    def loss(self, at: Tensor) -> Tensor:
-        """Returns the batch's loss (n,) at n points; of all images before a step."""
-        return self._part.loss(at)
-
-    def smooth_loss(self, at: Tensor) -> Tensor:
-        """Returns the batch's loss without its root (n,)."""
-        return self._part.smooth_loss(at)
+            self._source = OfLine(part)
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns the batch's losses (n,) and the gradients (n, d) that an optimizer sees."""
-        return self._part.step_gradient(coordinates)
-
-    def loss_and_gradient(
-        self, coordinates: npt.ArrayLike, *, smooth: bool = False
-    ) -> tuple[FloatArray, FloatArray]:
-        """Returns the batch's losses (n,) and gradients (n, d)."""
-        return self._part.loss_and_gradient(coordinates, smooth=smooth)
+        return self._source.step_gradient(coordinates)

@@ -22,7 +22,7 @@ from gabordiag.errors import InputError
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gram import response_gram
 from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
-from gabordiag.objective.objective import CHUNK, Line, to_numpy
+from gabordiag.objective.objective import Line
 from gabordiag.objective.response import (
     CompressedResponse,
     correlate_by_definition,
@@ -160,12 +160,10 @@ class ShortcutObjective(GaborLine):
         some = parameter.low + width * np.arange(32) / 32
         scales = (self.loss_at(some).max(), np.nanmax(np.abs(self.gradient(some))))
         direct = DirectObjective(self.experiment, parameter.name)
-        errors = []
-        for value in parameter.low + width * np.array([0.2360679775, 0.6180339887]):
-            ours = (self.loss_at(value)[0], self.gradient(value)[0])
-            for mine, theirs, scale in zip(ours, direct.by_definition(value), scales, strict=True):
-                errors.append(abs(mine - theirs) / scale)
-        return float(max(errors))
+        places = parameter.low + width * np.array([0.2360679775, 0.6180339887])
+        ours = np.array([(self.loss_at(value)[0], self.gradient(value)[0]) for value in places])
+        theirs = np.array([direct.by_definition(value) for value in places])
+        return float(np.max(np.abs(ours - theirs) / scales))
 
     @cached_property
     def slope_rounding(self) -> tuple[float, float]:
@@ -217,17 +215,13 @@ class ShortcutObjective(GaborLine):
             return self.on_images([index])
         return ShortcutObjective(self.experiment.part([index]), self.parameter.name)
 
-    def _through(self, compressed: CompressedResponse) -> KernelLoss:
-        noisy = self.experiment.target_noise > 0
-        return KernelLoss(compressed, self.target_kernel(), self.loss_definition, noisy)
-
     @cached_property
     def _inside(self) -> KernelLoss:
         return self._through(self.compressed)
 
     @cached_property
     def _outside(self) -> KernelLoss:
-        return self._through(self.experiment.everywhere.to(self.dtype, self.device))
+        return self._through(self.experiment.everywhere)
 
     def _of_kernels(self, at: Tensor) -> KernelLoss:
         """Returns what is exact at the values: a run may leave the range that is looked at."""
@@ -249,12 +243,12 @@ class ShortcutObjective(GaborLine):
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the closed-form derivative (n,); NaN at exactly zero loss of `rmse`."""
-        with torch.no_grad(), self.few_threads():
-            pieces = [
-                self._of_kernels(chunk).slopes(self.kernels(chunk), self.kernel_changes(chunk))
-                for chunk in torch.split(self.tensor(values), CHUNK)
-            ]
-        return to_numpy(torch.cat(pieces))
+
+        def slopes(at: Tensor) -> Tensor:
+            return self._of_kernels(at).slopes(self.kernels(at), self.kernel_changes(at))
+
+        with torch.no_grad():
+            return self._chunked(slopes, values)
 
 
 class DirectObjective(GaborLine):

@@ -143,16 +143,10 @@ class GaborObjective(ExperimentLoss, Objective):
 
     @cached_property
     def _whole(self) -> KernelLoss | WholeImages:
-        experiment, target_kernel = self.experiment, self.target_kernel()
+        experiment = self.experiment
         if self._is_direct:
-            return WholeImages(experiment, target_kernel)
-        compressed = experiment.everywhere_even if self._is_even else experiment.everywhere
-        return KernelLoss(
-            compressed.to(self.dtype, self.device),
-            target_kernel,
-            self.loss_definition,
-            experiment.target_noise > 0,
-        )
+            return WholeImages(experiment, self.target_kernel())
+        return self._through(experiment.everywhere_even if self._is_even else experiment.everywhere)
 
     def _of_kernels(self, at: Tensor) -> KernelLoss | WholeImages:
         return self._whole

@@ -44,10 +44,8 @@ class ImageSet:
 
     def part(self, indices: Sequence[int]) -> ImageSet:
         """Returns the set of some of the images."""
-        return ImageSet(
-            tuple(self.sources[index] for index in indices),
-            tuple(self.names[index] for index in indices),
-        )
+        sources, names = (tuple(of[i] for i in indices) for of in (self.sources, self.names))
+        return ImageSet(sources, names)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""

@@ -153,6 +153,11 @@ class ExperimentLoss(ScalarLoss):
         """Returns what gives the loss of the kernels at n values or points."""
         raise NotImplementedError
 
+    def _through(self, compressed: CompressedResponse) -> KernelLoss:
+        """Returns the loss of kernels by a compressed response."""
+        here, is_noisy = compressed.to(self.dtype, self.device), self.experiment.target_noise > 0
+        return KernelLoss(here, self.target_kernel(), self.loss_definition, is_noisy)
+
     def kernels(self, at: Tensor) -> Tensor:
         """Returns the kernels (n, K, K) at n values or points."""
         size = self.experiment.kernel_size

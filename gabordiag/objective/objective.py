@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,19 @@ class ScalarLoss(ABC):
         """Returns the smooth function under the root, or the loss itself where there is no root."""
         return self.loss(values)
 
+    def squared(self) -> Self | None:
+        """Returns the same objective with the root of its loss taken away, or None without one."""
+        return None
+
+    def _function(self, smooth: bool) -> Callable[[Tensor], Tensor]:
+        """Returns the loss, or that without its root."""
+        return self.smooth_loss if smooth else self.loss
+
+    @property
+    def value_eps(self) -> float:
+        """Relative rounding of the parameters."""
+        return float(torch.finfo(self.dtype).eps)
+
     @property
     def images(self) -> dict[str, Any] | None:
         """Which images the loss is the mean over, as JSON shows it; None without several."""
@@ -68,8 +81,16 @@ class ScalarLoss(ABC):
 
     def loss_at(self, values: npt.ArrayLike, /) -> FloatArray:
         """Returns the losses (n,) at any number of values or points."""
-        with torch.no_grad(), self.few_threads():
-            return _in_chunks(self.tensor(values), self.loss)
+        with torch.no_grad():
+            return self._chunked(self.loss, values)
+
+    def _chunked(
+        self, function: Callable[[Tensor], Tensor], values: npt.ArrayLike, dim: int = 0
+    ) -> FloatArray:
+        """Returns a function of tensors of values or points, some of them at a time."""
+        with self.few_threads():
+            chunks = torch.split(self.tensor(values), CHUNK)
+            return to_numpy(torch.cat([function(chunk) for chunk in chunks], dim))
 
     def few_threads(self) -> AbstractContextManager[None]:
         """Within it a small loss is computed on one thread."""
@@ -84,6 +105,18 @@ class Derived(ScalarLoss):
         self.loss_name, self.is_root = source.loss_name, source.is_root
         self.dtype, self.device, self.has_state = source.dtype, source.device, source.has_state
         self.is_small = source.is_small
+
+    def _inside(self, values: Tensor) -> Tensor:
+        """Returns the source's values or points that belong to this loss's."""
+        return values
+
+    def loss(self, values: Tensor) -> Tensor:
+        """Returns the source's loss (n,)."""
+        return self._source.loss(self._inside(values))
+
+    def smooth_loss(self, values: Tensor) -> Tensor:
+        """Returns the source's loss without its root (n,)."""
+        return self._source.smooth_loss(self._inside(values))
 
     @property
     def images(self) -> dict[str, Any] | None:
@@ -122,17 +155,14 @@ class Line(ScalarLoss):
     @property
     def loss_eps(self) -> float:
         """Relative rounding of the losses, which may be coarser than that of the parameter."""
-        return float(torch.finfo(self.dtype).eps)
+        return self.value_eps
 
     def derivatives(
         self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False
     ) -> FloatArray:
         """Returns the loss at values (n,) and its derivatives by autograd, (order + 1, n)."""
-        function = self.smooth_loss if smooth else self.loss
-        with self.few_threads():
-            return _in_chunks(
-                self.tensor(values), lambda at: torch.stack(levels_of(function, at, order)), dim=1
-            )
+        function = self._function(smooth)
+        return self._chunked(lambda at: torch.stack(levels_of(function, at, order)), values, dim=1)
 
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
         """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it.
@@ -161,10 +191,6 @@ class Line(ScalarLoss):
     def loss_once(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the losses (n,); a custom loss need not be computed again where it was before."""
         return self.loss_at(values)
-
-    def squared(self) -> Line | None:
-        """Returns the same objective with the root of its loss taken away, or None without one."""
-        return None
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns dloss/dparameter (n,): in closed form where there is one, else by autograd."""
@@ -199,10 +225,6 @@ def levels_of(function: Callable[[Tensor], Tensor], at: Tensor, order: int) -> l
     return [level.detach() for level in levels]
 
 
-def _in_chunks(values: Tensor, function: Callable[[Tensor], Tensor], dim: int = 0) -> FloatArray:
-    return to_numpy(torch.cat([function(chunk) for chunk in torch.split(values, CHUNK)], dim))
-
-
 def to_numpy(tensor: Tensor) -> FloatArray:
     """Returns a float64 copy outside torch."""
     return np.asarray(tensor.detach().cpu().numpy().astype(np.float64))
@@ -228,10 +250,6 @@ class Objective(ScalarLoss):
         """Returns the same objective with every parameter moved as it is, none as a logarithm."""
         return self
 
-    def squared(self) -> Objective | None:
-        """Returns the same objective with the root of its loss taken away, or None without one."""
-        return None
-
     def along(self, index: int, at: FloatArray) -> Line:
         """Returns the loss along one parameter, the others fixed at values (d,)."""
         return Restriction(self, index, at)
@@ -252,15 +270,13 @@ class Objective(ScalarLoss):
         return to_numpy(torch.cat(losses)), to_numpy(torch.cat(slopes))
 
     def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
-        losses, slopes = levels_of(self.smooth_loss if smooth else self.loss, coordinates, 1)
+        losses, slopes = levels_of(self._function(smooth), coordinates, 1)
         return losses, slopes
 
     def hessian(self, coordinates: npt.ArrayLike, *, smooth: bool = False) -> FloatArray:
         """Returns the second derivatives (n, d, d) by autograd."""
-        function = self.smooth_loss if smooth else self.loss
-        chunks = torch.split(self.tensor(coordinates), CHUNK)
-        with self.few_threads():
-            return to_numpy(torch.cat([levels_of(function, chunk, 2)[2] for chunk in chunks]))
+        function = self._function(smooth)
+        return self._chunked(lambda at: levels_of(function, at, 2)[2], coordinates)
 
 
 class OfLine(Derived, Objective):
@@ -272,21 +288,17 @@ class OfLine(Derived, Objective):
         self.space = Space((line.parameter,))
         self._is_log = line.parameter.is_log
 
-    def loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the loss (n,) at coordinates (n, 1)."""
-        return self.line.loss(self._values(coordinates))
+    def along(self, index: int, at: FloatArray) -> Line:
+        """Returns the loss of its only parameter."""
+        return self.line
 
-    def smooth_loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the loss without its root (n,) at coordinates (n, 1)."""
-        return self.line.smooth_loss(self._values(coordinates))
-
-    def _values(self, coordinates: Tensor) -> Tensor:
-        column = coordinates.squeeze(1)
+    def _inside(self, values: Tensor) -> Tensor:
+        column = values.squeeze(1)
         return torch.exp(column) if self._is_log else column
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns losses (n,) and the n gradients, one point after the other."""
-        values = self._values(coordinates.detach())
+        values = self._inside(coordinates.detach())
         losses, slopes = self.line.losses_and_gradients(values)
         if self._is_log and slopes is not None:
             # dvalue/dcoordinate of a logarithm is the value.
@@ -303,24 +315,16 @@ class Restriction(Derived, Line):
         self.parameter = parent.space.parameters[index]
         self._at = parent.space.coordinates(at)
 
-    def loss(self, values: Tensor) -> Tensor:
-        """Returns the loss (n,) at values (n,)."""
-        return self.parent.loss(self._points(values))
-
-    def smooth_loss(self, values: Tensor) -> Tensor:
-        """Returns the loss without its root (n,) at values (n,)."""
-        return self.parent.smooth_loss(self._points(values))
-
     def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
         """Returns the loss at one value (1,) and the slope that an optimizer of all sees there."""
-        losses, slopes = self.parent.step_gradient(self._points(value.detach()))
+        losses, slopes = self.parent.step_gradient(self._inside(value.detach()))
         if slopes is None:
             return float(losses[0]), None
         slope = slopes[:, self.index]
         # dcoordinate/dvalue of a logarithm is one over the value.
         return float(losses[0]), slope / value.detach() if self.parameter.is_log else slope
 
-    def _points(self, values: Tensor) -> Tensor:
+    def _inside(self, values: Tensor) -> Tensor:
         fixed = self.parent.tensor(self._at).expand(len(values), -1).unbind(-1)
         moved = torch.log(values) if self.parameter.is_log else values
         columns = [moved if i == self.index else column for i, column in enumerate(fixed)]
@@ -347,9 +351,7 @@ class Differences(Objective):
         sides = np.stack([values[:, None] + self._step, values[:, None] - self._step])
         points = self.space.coordinates(sides)
         with torch.no_grad():
-            function = self.objective.smooth_loss if smooth else self.objective.loss
-            high, low = to_numpy(
-                function(self.tensor(points.reshape(-1, len(self.space))))
-            ).reshape(points.shape[:-1])
+            at = self.tensor(points.reshape(-1, len(self.space)))
+            high, low = to_numpy(self.objective._function(smooth)(at)).reshape(points.shape[:-1])
         apart = np.diagonal(points[0] - points[1], axis1=-2, axis2=-1)
         return self.loss_at(coordinates), (high - low) / apart

@@ -19,12 +19,7 @@ from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import ShortcutObjective
 from gabordiag.objective.gram import fold_even, patch_gram
 from gabordiag.objective.image_set import Picture
-from gabordiag.objective.response import (
-    CompressedResponse,
-    factor_gram,
-    kernel_basis,
-    one_thread,
-)
+from gabordiag.objective.response import CompressedResponse, factor_gram, kernel_basis, one_thread
 from gabordiag.objective.space import nodes, value_of
 
 # Waves below this part of the largest are rounding.
@@ -46,8 +41,7 @@ class ImageGram:
     def of(cls, picture: Picture, kernel_size: int) -> ImageGram:
         """Returns that of a picture, in one pass over it for each of the kernel's rows."""
         gram = patch_gram(picture.padded, kernel_size, picture.noise)
-        energy = float(picture.padded.square().mean())
-        return cls(gram, fold_even(gram, kernel_size), energy)
+        return cls(gram, fold_even(gram, kernel_size), float(picture.padded.square().mean()))
 
 
 class Orientations:

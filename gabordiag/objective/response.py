@@ -141,11 +141,8 @@ class CompressedResponse:
 
     def to(self, dtype: torch.dtype, device: torch.device) -> CompressedResponse:
         """Returns the same map in another precision, on another device."""
-        return CompressedResponse(
-            self.weights.to(dtype=dtype, device=device),
-            self.extra.to(dtype=dtype, device=device),
-            self.rank,
-        )
+        weights, extra = (tensor.to(device, dtype) for tensor in (self.weights, self.extra))
+        return CompressedResponse(weights, extra, self.rank)
 
 
 def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:

@@ -188,9 +188,19 @@ class Space:
         return np.array([parameter.tolerance for parameter in self.parameters])
 
     @cached_property
+    def low(self) -> FloatArray:
+        """Lower ends (d,) of the ranges."""
+        return np.array([parameter.low for parameter in self.parameters])
+
+    @cached_property
+    def high(self) -> FloatArray:
+        """Upper ends (d,) of the ranges."""
+        return np.array([parameter.high for parameter in self.parameters])
+
+    @cached_property
     def width(self) -> FloatArray:
         """Of the ranges (d,)."""
-        return np.array([parameter.high - parameter.low for parameter in self.parameters])
+        return self.high - self.low
 
     @property
     def start(self) -> FloatArray:

@@ -4,6 +4,5 @@
 code), `evaluator` (a loss at one point, functions), `modules`, `period`, `evaluation` (in batches
 or one by one, of one parameter or of several), `numeric` (noise and derivatives from values alone),
 `streams` (random numbers), `plain_loop` (a training loop that carries a module's state),
-`rewritten` (a module with one line of its code repaired), `training` (a network, its batches and
-its loss)
+`training` (a network, its batches and its loss)
 """

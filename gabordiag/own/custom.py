@@ -116,7 +116,10 @@ def own_objective(
         names = [element.label for element in elements]
         device = module.get_parameter(elements[0].name).device
     own_values: Sequence[float | None] = [None] * len(names)
-    requests = _requests(names, given)
+    columns = [_one_each(names, what, value) for what, value in given.items()]
+    requests = [
+        ParameterRequest(**dict(zip(given, row, strict=True))) for row in zip(*columns, strict=True)
+    ]
     evaluator: Evaluator
     with RandomStreams(seed, device)():
         if module is None:
@@ -133,7 +136,9 @@ def own_objective(
     lines = []
     for i, request in enumerate(requests):
         line = OwnObjective(evaluator.along([i], generic), loss_name, places[:, i], seed)
-        line.parameter = choose_parameter(names[i], line.loss_at, request, own_values[i], line.eps)
+        line.parameter = choose_parameter(
+            names[i], line.loss_at, request, own_values[i], line.value_eps
+        )
         lines.append(line)
     is_unknown = module is None or callable(loss) or loss_name == "loss"
     if len(lines) == 1:
@@ -189,14 +194,6 @@ def _vector_size(given: Mapping[str, Any]) -> int | None:
             f"the numbers of components differ: {counts}.", "Give one for each component."
         )
     return next(iter(sizes.values()), None)
-
-
-def _requests(names: Sequence[str], given: Mapping[str, Any]) -> list[ParameterRequest]:
-    """Returns what is asked of each parameter."""
-    columns = [_one_each(names, what, value) for what, value in given.items()]
-    return [
-        ParameterRequest(**dict(zip(given, row, strict=True))) for row in zip(*columns, strict=True)
-    ]
 
 
 def _one_each(names: Sequence[str], what: str, given: Any) -> list[Any]:

@@ -14,9 +14,10 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -94,11 +95,6 @@ class UserObjective(ScalarLoss):
         return ", ".join(self.evaluator.held) or None
 
     @property
-    def eps(self) -> float:
-        """Relative rounding of the parameters."""
-        return float(torch.finfo(self.dtype).eps)
-
-    @property
     def scale(self) -> float:
         """What the loss without its root is a difference of; 0 where that is unknown."""
         return self.evaluator.scale
@@ -106,13 +102,13 @@ class UserObjective(ScalarLoss):
     @property
     def loss_eps(self) -> float:
         """Relative rounding of the losses so far: their own precision may be the coarser one."""
-        return max(self.eps, float(torch.finfo(self.evaluator.precision).eps))
+        return max(self.value_eps, float(torch.finfo(self.evaluator.precision).eps))
 
     def loss(self, values: Tensor) -> Tensor:
-        """Returns the losses (n,) at n values, or at points (n, d)."""
+        """Returns the losses (n,) at n values, or at coordinates (n, d)."""
         if self.takes_root_away:
             return self._smooth(values)
-        return self._evaluate(self.evaluator.loss, values)
+        return self._evaluate(self.evaluator.loss, self._inside(values))
 
     def smooth_loss(self, values: Tensor) -> Tensor:
         """Returns the loss without its root (n,)."""
@@ -120,12 +116,17 @@ class UserObjective(ScalarLoss):
 
     def _smooth(self, values: Tensor) -> Tensor:
         if self.evaluator.is_root:
-            return self._evaluate(self.evaluator.smooth, values)
-        loss = self._evaluate(self.evaluator.loss, values)
+            return self._evaluate(self.evaluator.smooth, self._inside(values))
+        loss = self._evaluate(self.evaluator.loss, self._inside(values))
         return loss * loss
 
-    def _function(self, smooth: bool) -> Callable[[Tensor], Tensor]:
-        return self.smooth_loss if smooth else self.loss
+    def _inside(self, values: Tensor) -> Tensor:
+        """Returns the evaluator's points that belong to values or coordinates."""
+        return values
+
+    def _losses(self, points: FloatArray, smooth: bool) -> FloatArray:
+        with torch.no_grad():
+            return to_numpy(self._function(smooth)(self.tensor(points)))
 
     @property
     def _has_squared(self) -> bool:
@@ -219,7 +220,7 @@ class UserObjective(ScalarLoss):
             return False
         scale = single.abs().amax(dim=1, keepdim=True)
         # Another order of summation costs some digits, never half of them.
-        agrees: Tensor = (batched - single).abs() <= math.sqrt(self.eps) * scale
+        agrees: Tensor = (batched - single).abs() <= math.sqrt(self.value_eps) * scale
         return bool(agrees.all())
 
     def _evaluate(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
@@ -292,6 +293,32 @@ class OwnObjective(UserObjective, Line):
         losses[asked] = self.loss_at(np.array(places)[asked])
         return losses
 
+    def rewritten(
+        self, mode: AbstractContextManager[Any] | None = None, *, squared: bool = False
+    ) -> OwnObjective:
+        """Returns the loss with something else written in its place: advice, as it would be typed.
+
+        The user's code runs under the mode; the loss is squared as `loss ** 2` in it would.
+        """
+        other, given = copy.copy(self), self.evaluator
+        # What was found out of the loss is not true of the other.
+        for name in ("batch_size", "trusted_order", "_graph_bytes"):
+            vars(other).pop(name, None)
+
+        def changed(run: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+            def run_otherwise(point: Any) -> Tensor:
+                with mode or nullcontext():
+                    loss = run(point)
+                return loss**2 if squared else loss
+
+            return run_otherwise
+
+        other.evaluator = copy.copy(given)
+        runs = {"loss": changed(given.loss), "run": changed(given.run)}
+        vars(other.evaluator).update(runs, is_root=False)
+        other.is_root = other.takes_root_away = False
+        return other
+
     def seconds_each(self) -> float:
         """Measures how long an evaluation with its gradient takes."""
         value = self.tensor(self.parameter.start).requires_grad_()
@@ -311,7 +338,7 @@ class OwnObjective(UserObjective, Line):
         """Returns the loss and its derivatives, (order + 1, n); see the class."""
         points = np.atleast_1d(np.asarray(values, dtype=np.float64))
         if order == 0:
-            return self._values(points, smooth)[None]
+            return self._losses(points, smooth)[None]
         # The first derivative of the loss itself is whatever autograd makes of it, right or wrong.
         trusted = self.trusted_order if smooth or order > 1 else 1
         if smooth and trusted == 0:
@@ -319,22 +346,17 @@ class OwnObjective(UserObjective, Line):
         levels = np.stack(self._by_autograd(points, min(order, max(trusted, 1)), smooth))
         doubtful = self._doubtful(*levels) if smooth else np.zeros(len(points), dtype=np.bool_)
         if len(levels) <= order:
-            missing = self._numeric(points, order, smooth)[len(levels) :]
-            levels = np.concatenate([levels, missing])
+            levels = np.concatenate([levels, self._numeric(points, order, smooth)[len(levels) :]])
         if doubtful.any():
             levels[:, doubtful] = self._numeric(points[doubtful], order, smooth)
         return levels
-
-    def _values(self, points: FloatArray, smooth: bool) -> FloatArray:
-        with torch.no_grad():
-            return to_numpy(self._function(smooth)(self.tensor(points)))
 
     def _numeric(self, points: FloatArray, order: int, smooth: bool) -> FloatArray:
         if order > 2:
             raise NotImplementedError("differences of values give two derivatives")
         distinct, places = np.unique(points, return_inverse=True)
         slopes = self.differences(distinct, smooth=smooth)
-        levels = np.stack([self._values(distinct, smooth), slopes.first, slopes.second])
+        levels = np.stack([self._losses(distinct, smooth), slopes.first, slopes.second])
         return levels[: order + 1, places]
 
     def differences(self, points: FloatArray, *, smooth: bool = False) -> NumericDerivatives:
@@ -343,7 +365,7 @@ class OwnObjective(UserObjective, Line):
         points, reach = places_inside(
             points, parameter.low, parameter.high, parameter.period is None
         )
-        return differentiate(lambda values: self._values(values, smooth), points, reach)
+        return differentiate(lambda values: self._losses(values, smooth), points, reach)
 
     @cached_property
     def trusted_order(self) -> int:
@@ -372,9 +394,9 @@ class OwnObjective(UserObjective, Line):
         low, high = self.parameter.low, self.parameter.high
         places = np.linspace(low, high, _INTEGRATED)
         losses, slopes = self._by_autograd(places, 1, True)
-        spacing = noise_spacing(high - low, max(abs(low), abs(high)), self.eps)
+        spacing = noise_spacing(high - low, max(abs(low), abs(high)), self.value_eps)
         generic = low + (high - low) * np.array(GENERIC)
-        noise = measure_noise(lambda at: self._values(at, True), generic, spacing)
+        noise = measure_noise(lambda at: self._losses(at, True), generic, spacing)
         # Rounding by at most half a digit deviates by the digit / sqrt(12).
         noise = max(noise, self.loss_eps * float(np.abs(losses).max()) / math.sqrt(12))
         sums = np.cumsum((slopes[1:] + slopes[:-1]) / 2 * np.diff(places))
@@ -388,11 +410,11 @@ class OwnObjective(UserObjective, Line):
 
         def function(values: FloatArray) -> FloatArray:
             if order == 1:
-                return self._values(values, True)
+                return self._losses(values, True)
             return self._by_autograd(values, order - 1, True)[order - 1]
 
         low, high = self.parameter.low, self.parameter.high
-        noise = measure_fine_noise(function, low, high, self.eps)
+        noise = measure_fine_noise(function, low, high, self.value_eps)
         reach = (high - low) / (2 * math.pi)
         return bool(follows_closely(function, points, exact, reach, noise).all())
 
@@ -482,22 +504,14 @@ class CustomObjective(UserObjective, Objective):
             )
         return self.space.names.index(name)
 
-    def loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the losses (n,) at coordinates (n, d)."""
-        return super().loss(self._values(coordinates))
-
-    def smooth_loss(self, coordinates: Tensor) -> Tensor:
-        """Returns the loss without its root (n,) at coordinates (n, d)."""
-        return self._smooth(self._values(coordinates)) if self.is_root else self.loss(coordinates)
-
-    def _values(self, coordinates: Tensor) -> Tensor:
+    def _inside(self, values: Tensor) -> Tensor:
         logs = [parameter.is_log for parameter in self.space.parameters]
         if not any(logs):
-            return coordinates
-        is_log = torch.tensor(logs, device=coordinates.device)
+            return values
+        is_log = torch.tensor(logs, device=values.device)
         # The exponential of a plain value could overflow.
-        exponents = torch.where(is_log, coordinates, torch.zeros_like(coordinates))
-        return torch.where(is_log, torch.exp(exponents), coordinates)
+        exponents = torch.where(is_log, values, torch.zeros_like(values))
+        return torch.where(is_log, torch.exp(exponents), values)
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns losses (n,) and the gradients (n, d) that an optimizer sees at coordinates.
@@ -533,21 +547,16 @@ class CustomObjective(UserObjective, Objective):
                 level[doubtful] = numeric
         return found
 
-    def _ends(self) -> tuple[FloatArray, FloatArray]:
-        """Returns the lower and upper ends of the ranges (d,), as coordinates."""
-        low = self.space.coordinates([parameter.low for parameter in self.space.parameters])
-        return low, self.space.coordinates([p.high for p in self.space.parameters])
-
     def _numeric(self, points: FloatArray, smooth: bool) -> list[FloatArray]:
         """Returns losses, gradients and Hessians from values alone.
 
         Along u = r_i e_i + r_j e_j the second derivative is r_i^2 H_ii + r_j^2 H_jj + 2 r_i r_j
         H_ij.
         """
-        function = self._function(smooth)
         count, size = points.shape
         ended = np.array([parameter.period is None for parameter in self.space.parameters])
-        base, reach = places_inside(points, *self._ends(), ended)
+        low, high = self.space.coordinates([self.space.low, self.space.high])
+        base, reach = places_inside(points, low, high, ended)
         pairs = list(itertools.combinations(range(size), 2))
         units = np.eye(size)
         units = np.concatenate([units, *(units[[i]] + units[[j]] for i, j in pairs)])
@@ -555,8 +564,7 @@ class CustomObjective(UserObjective, Objective):
 
         def along(steps: FloatArray) -> FloatArray:
             moved = base + steps.reshape(-1, *ways.shape[:2], 1) * ways
-            with torch.no_grad():
-                return to_numpy(function(self.tensor(moved.reshape(-1, size))))
+            return self._losses(moved.reshape(-1, size), smooth)
 
         found = differentiate(along, np.zeros(len(units) * count), 1.0)
         first = found.first.reshape(-1, count)[:size].T / reach
@@ -567,9 +575,7 @@ class CustomObjective(UserObjective, Objective):
         for row, (i, j) in enumerate(pairs, size):
             mixed = (second[row] - second[i] - second[j]) / (2 * reach[:, i] * reach[:, j])
             hessians[:, i, j] = hessians[:, j, i] = mixed
-        with torch.no_grad():
-            losses = to_numpy(function(self.tensor(points)))
-        return [losses, first, hessians]
+        return [self._losses(points, smooth), first, hessians]
 
     @cached_property
     def _trusted_order(self) -> int:
@@ -578,14 +584,14 @@ class CustomObjective(UserObjective, Objective):
         Looked at along one line through the middle of the ranges, on which every parameter moves
         by a different part of its own.
         """
-        low, high = self._ends()
+        low, high = self.space.coordinates([self.space.low, self.space.high])
         middle = self.tensor((low + high) / 2)[0]
         # Irrational, so that no symmetry of the loss hides a component.
         way = self.tensor((high - low) / 2 * (0.5 + np.sqrt(np.arange(2, 2 + len(low))) % 0.5))[0]
 
         def on_line(step: Tensor) -> Tensor:
             point = (middle + step * way).to(self.dtype)
-            value = self._values(point)
+            value = self._inside(point)
             if self._has_squared and self.evaluator.is_root:
                 return self.evaluator.smooth(value)
             loss = self.evaluator.loss(value)

@@ -46,11 +46,7 @@ class Location(NamedTuple):
 
 def location_evidence(place: Location | None) -> dict[str, Any]:
     """Returns a line of the user's code as findings show it, None where it is unknown."""
-    return {
-        "file": None if place is None else place.file,
-        "line": None if place is None else place.line,
-        "code": None if place is None else place.code,
-    }
+    return {name: getattr(place, name, None) for name in ("file", "line", "code")}
 
 
 # Whose code a frame may run, ascending by how much an error message should be about it.

@@ -116,10 +116,9 @@ def _find(module: nn.Module, parameters: Mapping[str, Tensor], path: str) -> lis
     shape = tuple(tensor.shape)
     if match["index"] is None:
         if tensor.numel() > _MOST_ELEMENTS:
-            example = ",".join("0" * len(shape))
             raise UsageError(
                 f"{name} has shape {shape}, more than {_MOST_ELEMENTS} numbers.",
-                f"Name some of them, such as {name}[{example}].",
+                f"Name some of them, such as {_label(name, [0] * len(shape))}.",
             )
         return [
             Element(first, flat, name if tensor.numel() == 1 else _label(name, index))
@@ -498,22 +497,23 @@ def attributes_kept(module: nn.Module) -> Iterator[None]:
     Tensors among the plain attributes are replaced by clones meanwhile. What lies deeper than an
     attribute's own list, set or dictionary is not looked at.
     """
-    parts = list(module.modules())
-    saved = [(part, dict(part.__dict__), _containers(part)) for part in parts]
-    for part in parts:
-        tensors = {k: v.clone() for k, v in part.__dict__.items() if isinstance(v, Tensor)}
-        part.__dict__.update(tensors)
+    saved = []
+    for part in module.modules():
+        attributes = dict(vars(part))
+        kinds = (list, dict, set, OrderedDict)
+        containers = [(v, v.copy()) for v in attributes.values() if type(v) in kinds]
+        saved.append((part, attributes, containers))
+        vars(part).update({k: v.clone() for k, v in attributes.items() if isinstance(v, Tensor)})
     try:
         yield
     finally:
         for part, attributes, containers in saved:
-            part.__dict__.clear()
-            part.__dict__.update(attributes)
+            vars(part).clear()
+            vars(part).update(attributes)
             for container, content in containers:
                 container.clear()
-                container.extend(content) if isinstance(container, list) else (
-                    container.update(content)
-                )
+                fill = container.extend if isinstance(container, list) else container.update
+                fill(content)
 
 
 def changed_state(before: nn.Module, after: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
@@ -545,8 +545,3 @@ def _is_same(one: Any, other: Any) -> bool:
         return bool(one == other)
     except (RuntimeError, ValueError):
         return True
-
-
-def _containers(part: nn.Module) -> list[tuple[Any, Any]]:
-    kinds = (list, dict, set, OrderedDict)
-    return [(v, v.copy()) for v in part.__dict__.values() if type(v) in kinds]

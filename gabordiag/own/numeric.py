@@ -65,9 +65,7 @@ def noise_at(function: Function, places: FloatArray, spacing: float) -> FloatArr
     # Squares of values near the largest doubles would overflow.
     scale = float(np.abs(values[finite]).max(initial=0.0)) or 1.0
     squares = [
-        np.mean(np.diff(values[finite] / scale, order) ** 2, axis=1)
-        * math.factorial(order) ** 2
-        / math.factorial(2 * order)
+        np.mean(np.diff(values[finite] / scale, order) ** 2, axis=1) / math.comb(2 * order, order)
         for order in _TABLE_ORDERS
     ]
     deviations[finite] = scale * np.sqrt(np.mean(squares, axis=0))

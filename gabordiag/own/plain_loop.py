@@ -33,16 +33,17 @@ _DECIDES = 1e-3
 class PlainLoop(Objective):
     """The steps of one run of a user's module, its state carried from each to the next.
 
-    It may take a step whose backward pass fails for lack of a graph as one without a gradient,
-    instead of raising; the failure says why a step got none, empty where every one did.
+    The failure says why a step got no gradient, empty where every one did.
     """
 
     has_state = True
 
-    def __init__(self, objective: Objective, user: UserObjective, module: ModuleLoss) -> None:
+    def __init__(
+        self, objective: Objective, user: UserObjective, module: ModuleLoss, may_fail: bool
+    ) -> None:
         self.space, self.loss_name = objective.space, objective.loss_name
         self.is_root, self.dtype, self.device = objective.is_root, user.dtype, user.device
-        self.may_fail, self.failure = False, ""
+        self._may_fail, self.failure = may_fail, ""
         self._objective, self._user = objective, user
         self._given, self._module = module, module.in_a_loop()
         self._leaves = self._module.leaves(*module.own_values, as_given=True)
@@ -76,7 +77,7 @@ class PlainLoop(Objective):
                 "the second backward pass of a training loop fails, because the first one's graph "
                 f"is used again{self._kept_words()}"
             )
-            if not self.may_fail:
+            if not self._may_fail:
                 problem = f"{self.failure[0].upper()}{self.failure[1:]}."
                 raise InputError(problem, _IN_FORWARD) from error
             return None
@@ -133,10 +134,16 @@ class PlainLoop(Objective):
         return Finding("nondeterministic", True, False, evidence, text, advice)
 
 
-def as_plain_loop(objective: Objective) -> Objective:
-    """Returns a user's module as a loop that carries its state; anything else as it is."""
+def as_plain_loop(objective: Objective, *, may_fail: bool = False) -> Objective:
+    """Returns a user's module as a loop that carries its state; anything else as it is.
+
+    It may take a step whose backward pass fails for lack of a graph as one without a gradient,
+    instead of raising.
+    """
     user = objective.line if isinstance(objective, OfLine) else objective
     if not isinstance(user, UserObjective) or not isinstance(user.evaluator, ModuleLoss):
         return objective
     # The loss without its root is not what the module's loop would compute.
-    return objective if user.takes_root_away else PlainLoop(objective, user, user.evaluator)
+    if user.takes_root_away:
+        return objective
+    return PlainLoop(objective, user, user.evaluator, may_fail)

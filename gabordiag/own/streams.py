@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ class RandomStreams:
         cuda = torch.Generator(device).manual_seed(seed).get_state() if self._on_cuda else None
         generator = torch.Generator().manual_seed(seed)
         python = random.Random(seed)
-        self._state = generator.get_state(), legacy.get_state(), python.getstate(), cuda
+        self._state = _plain(generator.get_state(), legacy.get_state(), python.getstate(), cuda)
 
     @property
     def _on_cuda(self) -> bool:
@@ -45,28 +45,25 @@ class RandomStreams:
             self._state = self.current()
             self.go_to(outside)
 
-    def plain(self) -> dict[str, Any]:
+    def current(self) -> dict[str, Any]:
         """Returns where the global streams stand, as tensors and numbers."""
-        cpu, (kind, keys, *rest), python, cuda = self.current()
-        legacy = kind, torch.from_numpy(keys.astype(np.int64)), *rest
-        return {"torch": cpu, "numpy": legacy, "python": python, "cuda": cuda}
-
-    def go_to_plain(self, state: dict[str, Any]) -> None:
-        """Puts the global streams to where `plain` found them."""
-        kind, keys, *rest = state["numpy"]
-        legacy = kind, keys.numpy().astype(np.uint32), *rest
-        self.go_to((state["torch"], legacy, state["python"], state["cuda"]))
-
-    def current(self) -> tuple[Any, ...]:
-        """Returns where the global streams stand."""
         legacy = np.random.get_state()  # noqa: NPY002 - user code may draw from it
         cuda = torch.cuda.get_rng_state(self._device) if self._on_cuda else None
-        return torch.get_rng_state(), legacy, random.getstate(), cuda
+        return _plain(torch.get_rng_state(), legacy, random.getstate(), cuda)
 
-    def go_to(self, state: tuple[Any, ...]) -> None:
+    def go_to(self, state: Mapping[str, Any]) -> None:
         """Puts the global streams to where they stood."""
-        torch.set_rng_state(state[0])
-        np.random.set_state(state[1])  # noqa: NPY002
-        random.setstate(state[2])
-        if state[3] is not None:
-            torch.cuda.set_rng_state(state[3], self._device)
+        kind, keys, *rest = state["numpy"]
+        torch.set_rng_state(state["torch"])
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+        random.setstate(state["python"])
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"], self._device)
+
+
+def _plain(
+    cpu: torch.Tensor, legacy: Any, python: Any, cuda: torch.Tensor | None
+) -> dict[str, Any]:
+    kind, keys, *rest = legacy
+    numpy = kind, torch.from_numpy(keys.astype(np.int64)), *rest
+    return {"torch": cpu, "numpy": numpy, "python": python, "cuda": cuda}

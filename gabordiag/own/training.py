@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -218,7 +219,7 @@ class BatchStream:
 
     def _begin(self) -> None:
         own = self._own_generator
-        self._begun = self._streams.plain() | {"own": None if own is None else own.get_state()}
+        self._begun = self._streams.current() | {"own": None if own is None else own.get_state()}
         self._epoch, self._over = self._training.epoch(self._first), 0
 
     @property
@@ -229,18 +230,18 @@ class BatchStream:
 
     def place(self) -> dict[str, Any]:
         """Returns the place, and where the random streams stand now."""
-        return {"begun": self._begun, "over": self._over, "now": self._streams.plain()}
+        return {"begun": self._begun, "over": self._over, "now": self._streams.current()}
 
     def go_to(self, place: Mapping[str, Any]) -> None:
         """Goes to a place, and puts the random streams to where they stood there."""
         if begun := place["begun"]:
-            self._streams.go_to_plain(begun)
+            self._streams.go_to(begun)
             if self._own_generator is not None:
                 self._own_generator.set_state(begun["own"])
             self._begin()
             for _ in range(place["over"]):
                 next(self)
-        self._streams.go_to_plain(place["now"])
+        self._streams.go_to(place["now"])
 
 
 @dataclass(frozen=True)
@@ -281,15 +282,15 @@ class Watched:
         length = tensors[self.element.name].detach().reshape(-1)[self._place].norm()
         return 1 / (4 * max(float(length), 1e-12) ** 2)
 
-    def placed(self, base: Tensor, coordinates: Tensor) -> Tensor:
+    def placed(self, base: Tensor, coordinates: npt.ArrayLike | Tensor) -> Tensor:
         """Returns copies (n, *shape) of a tensor with this number at the coordinates (n,)."""
-        flat = base.detach().reshape(-1).repeat(len(coordinates), 1)
-        values = coordinates[:, None]
+        values = torch.as_tensor(coordinates, dtype=base.dtype, device=base.device)[:, None]
+        flat = base.detach().reshape(-1).repeat(len(values), 1)
         if self.kind == "vector":
             length = flat[0, self._place].norm()
             values = length * torch.cat([torch.cos(2 * values), torch.sin(2 * values)], dim=1)
         flat[:, self._place] = values
-        return flat.reshape(len(coordinates), *base.shape)
+        return flat.reshape(len(values), *base.shape)
 
 
 def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched, ...]:
@@ -354,18 +355,16 @@ class Evaluation:
     ) -> list[FloatArray]:
         """Returns for each (element, coordinates (n,)) the losses (n, batches)."""
         with self.frozen(state) as frozen:
-            return [self._along(frozen, *place) for place in places]
+            return [
+                self._all(frozen, {w.element.name: w.placed(frozen[w.element.name], at)})
+                for w, at in places
+            ]
 
     def at(self, state: State, stacked: State) -> FloatArray:
         """Returns the losses (n, batches) with tensors replaced by each of n, (n, *shape)."""
         with self.frozen(state) as frozen:
             # Running statistics that are not used are not there.
             return self._all(frozen, {k: t for k, t in stacked.items() if k in frozen})
-
-    def _along(self, frozen: State, watched: Watched, coordinates: FloatArray) -> FloatArray:
-        base = frozen[watched.element.name]
-        values = torch.tensor(coordinates, dtype=base.dtype, device=base.device)
-        return self._all(frozen, {watched.element.name: watched.placed(base, values)})
 
     @torch.no_grad()
     def _all(self, frozen: State, stacked: State) -> FloatArray:
@@ -435,11 +434,8 @@ class Evaluation:
             if isinstance(output, Tensor):
                 sizes.append(output.numel() * output.element_size())
 
-        handle = nn.modules.module.register_module_forward_hook(add)
-        try:
+        with nn.modules.module.register_module_forward_hook(add):
             self.loss({key: value.clone() for key, value in frozen.items()}, self.batches[0])
-        finally:
-            handle.remove()
         return sum(sizes)
 
 

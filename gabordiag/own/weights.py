@@ -67,10 +67,8 @@ class WeightLoss:
 
     def __call__(self, vectors: Tensor) -> FloatArray:
         """Returns the losses (n,) at vectors (n, m)."""
-        like = {name: self.state[name] for name in self.weights.shapes}
-        stacked = {
-            name: part.to(like[name]) for name, part in self.weights.tensors(vectors).items()
-        }
+        parts = self.weights.tensors(vectors).items()
+        stacked = {name: part.to(self.state[name]) for name, part in parts}
         losses: FloatArray = self._evaluation.at(self.state, stacked).mean(axis=1)
         return losses
 

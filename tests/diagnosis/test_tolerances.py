@@ -56,9 +56,9 @@ EFFORTS = {
     "own.period": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
                          "_ARGUMENT_ROUNDINGS"},
     "checks.gradient": {"_STEPPED"},
-    "checks.mistakes": {"_DEGREE"},
+    "checks.mistakes": {"_DEGREE", "COMPLEX_STEP"},
     "objective.space": {"_MOST_PERIODS"},
-    "checks.verify": {"DEFAULT_SIZE", "_COMPLEX_STEP", "_STEP"},
+    "checks.verify": {"DEFAULT_SIZE", "_STEP"},
 }  # fmt: skip
 
 

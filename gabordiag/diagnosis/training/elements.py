@@ -20,12 +20,7 @@ import torch
 from gabordiag.checks.cuts import Cut
 from gabordiag.checks.gradient import find_cut, find_unused
 from gabordiag.diagnosis.training.lines import Lines, shown
-from gabordiag.dynamics.outcomes import (
-    SETTLED_SHARE,
-    classify_one,
-    surroundings,
-    tail_length,
-)
+from gabordiag.dynamics.outcomes import SETTLED_SHARE, classify_one, surroundings, tail_length
 from gabordiag.dynamics.theory import BOUNDS, bound_entry
 from gabordiag.dynamics.training import TrainingRun
 from gabordiag.errors import GabordiagError
@@ -347,11 +342,12 @@ def _nonfinite(element: Judged) -> Judgement | None:
         )
         factor = 0.5 * element.limit / product
         return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
-    if not np.isfinite(element.slopes).all() and np.isfinite(facts.run.losses[:-1]).all():
-        why = f"its gradient is not finite at step {int(np.argmin(np.isfinite(element.slopes)))}"
+    bad = int(np.argmin(np.isfinite(element.slopes)))
+    losses = [*facts.run.losses[:-1], facts.run.losses[bad]]
+    if not np.isfinite(element.slopes[bad]) and np.isfinite(losses).all():
+        why = f"its gradient is not finite at step {bad}"
         helps = "find the 0/0, the root at zero or the overflow behind this gradient"
-        if np.isfinite(facts.run.losses[int(np.argmin(np.isfinite(element.slopes)))]):
-            return Judgement("nonfinite_gradient", evidence, why, helps)
+        return Judgement("nonfinite_gradient", evidence, why, helps)
     why = f"the loss is not finite after {len(element.path) - 1} steps"
     return Judgement("inconclusive", evidence, why, "lower the learning rates")
 

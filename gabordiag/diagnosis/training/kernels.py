@@ -97,13 +97,10 @@ def _normal_equations(
     gram = moments = power = torch.zeros(())
     for batch in batches:
         seen: list[tuple[Tensor, Tensor]] = []
-        handle = layer.register_forward_hook(
+        with layer.register_forward_hook(
             lambda _, inputs, output, seen=seen: seen.append((inputs[0], output))
-        )
-        try:
+        ):
             output = training.compare(training.model, batch)[1]
-        finally:
-            handle.remove()
         target = batch[1]
         if len(seen) != 1 or not isinstance(target, Tensor) or not isinstance(output, Tensor):
             return None
