@@ -20,7 +20,7 @@ from gabordiag.presentation.blocks import (
     Table,
     Verdict,
 )
-from gabordiag.presentation.late import late
+from gabordiag.presentation.late import Late
 from gabordiag.presentation.phrases import (
     batch_label,
     describe_certificate,
@@ -52,12 +52,12 @@ if TYPE_CHECKING:
     from gabordiag.dynamics.maps import Basins
     from gabordiag.landscape.sweep import Sweep
     from gabordiag.presentation.figures.run_paths import Runs
-    from gabordiag.presentation.restored import Case, Diagnosed
+    from gabordiag.presentation.restored import Case
 
 Json = Mapping[str, Any]
 
-answers = late("presentation.answers", "answers")
-_surface_axes = late("presentation.figures.surface", "surface_axes")
+answers = Late("presentation.answers.answers")
+_surface_axes = Late("presentation.figures.surface.surface_axes")
 
 # Places on a sketch besides the target.
 _MOST_MARKS = 6
@@ -88,7 +88,7 @@ def runs(made: Runs) -> list[Block]:
         Picture("optimize" if made.sweep else "pairs"),
         *_run_table(made),
         *_batches(made.runs),
-        *(Paragraph(note) for note in made.notes),
+        *(Paragraph(note) for note in made.result.get("notes", ())),
         *_ground(made),
     ]
 
@@ -127,18 +127,18 @@ def bifurcation(made: Bifurcation) -> list[Block]:
     ]
 
 
-def diagnosis(made: Diagnosed) -> list[Block]:
+def diagnosis(made: Runs) -> list[Block]:
     """Returns answers, verdict, what happened, why, what helps, and the run on what it ran on."""
-    found, one = made.verdict, made.runs.sweep
-    blocks: list[Block] = [answers({"answer": (found, made.runs)}), verdict(found)]
+    found, one = made.result, made.sweep
+    blocks: list[Block] = [answers({"answer": (found, made)}), verdict(found)]
     blocks.append(Picture("run" if one else "pairs"))
     if found["jump_story"]:
         blocks += [Heading("What happened"), Listing(tuple(found["jump_story"]))]
     blocks += findings(found) if found["findings"] else []
-    blocks += [*remedies(found), Heading("The run"), *_run_table(made.runs)]
-    blocks += _ground(made.runs, Picture("sweep"))
+    blocks += [*remedies(found), Heading("The run"), *_run_table(made)]
+    blocks += _ground(made, Picture("sweep"))
     if one is None:
-        return [*blocks, *at_target(made.runs, found["target_hessian"])]
+        return [*blocks, *at_target(made, found["target_hessian"])]
     return [*blocks, *_gradient(one)]
 
 
@@ -580,7 +580,7 @@ def ends(made: Runs) -> list[Block]:
 
 def _parameters(made: Runs, run: Json) -> tuple[tuple[str, ...], ...]:
     rows = []
-    for (name, axis), within in zip(made.axes.items(), made.tolerances, strict=True):
+    for (name, axis), within in zip(made.axes.items(), made.result["tolerances"], strict=True):
         goal, apart = run["target_copy"], (run["distance_to_target"] or {}).get(name)
         there = "yes," if apart is not None and apart <= within else "no, not"
         rows.append(
@@ -598,7 +598,7 @@ def _parameters(made: Runs, run: Json) -> tuple[tuple[str, ...], ...]:
 
 def _symmetry(made: Runs, run: Json) -> list[str]:
     """The sentence on a run that ended at a copy of the target."""
-    turned, goal = made.turned(run), made.target
+    turned, goal = made.turned(run), made.result["target"]
     if run["outcome"] != "reached" or not turned or goal is None:
         return []
     target = ", ".join(f"{n} {show_wrapped(made.axes[n], goal[n])}" for n in turned)
@@ -682,7 +682,7 @@ def _is_at_target(made: Runs, run: Json) -> bool:
     minimum, goal = run["minimum"], run["target_copy"]
     return None not in (minimum, goal) and all(
         abs(float(axis.offset(minimum[name], goal[name]))) <= within
-        for (name, axis), within in zip(made.axes.items(), made.tolerances, strict=True)
+        for (name, axis), within in zip(made.axes.items(), made.result["tolerances"], strict=True)
     )
 
 

@@ -349,7 +349,7 @@ class PlaneStage(_Stage):
         """Chooses the run and the plane, plans the pictures, and draws what does not move."""
         path = max(runs.paths, key=lambda path: int(path.run["n_jumps"]))
         moved, made = {}, np.zeros(len(path.steps) - 1)
-        for name, tolerance in zip(runs.axes, runs.tolerances, strict=True):
+        for name, tolerance in zip(runs.axes, runs.result["tolerances"], strict=True):
             with np.errstate(invalid="ignore", over="ignore"):
                 changes = np.diff(np.asarray(path.table[name], dtype=np.float64)) / tolerance
                 made = np.hypot(made, changes)
