@@ -87,8 +87,6 @@ _RESUME = Option(
 _OF_A_RUN = (
     "plane", "points", "seeds", "optimizer", "lr", "momentum", "nesterov", "schedule", "steps",
 )  # fmt: skip
-# What may be given with --resume: it changes no number.
-_BESIDE_RESUME = {"resume", "json", "quiet", "no_plots", "debug", "workers", "scheduler"}
 # Of a plane of starts, where no other is given.
 _PLANE_RATE, _PLANE_STEPS = 0.01, 500
 app = typer.Typer(
@@ -252,7 +250,6 @@ def sweep_command(
     from gabordiag.landscape.surface import sweep_surface
     from gabordiag.own.training import Training
 
-    _require_alone(session.settings, resume)
     swept = [named("--over", parse_over)(text) for text in over]
     if len(swept) > 2:
         raise UsageError(
@@ -356,14 +353,13 @@ def optimize_command(
     animate: bool = _ANIMATE,
 ) -> Any:
     """Real torch optimizers, every step logged as it happens."""
-    settings = session.settings
-    _require_alone(settings, resume)
     from gabordiag.api import as_objective_of, optimize
     from gabordiag.dynamics.replay import log_columns
     from gabordiag.dynamics.run import trajectory_name
     from gabordiag.objective.batches import resolve_batch_size
     from gabordiag.objective.gabor_line import kernel_table
 
+    settings = session.settings
     subject, keywords = subject_from(session)
     objective = as_objective_of(subject, learn, log_scale, **keywords)
     is_custom = settings["objective"] is not None
@@ -507,7 +503,6 @@ def rates_command(
     from gabordiag.own.training import Training
 
     settings = session.settings
-    _require_alone(settings, resume)
     subject = None if objective is None else as_training(load_object(objective))
     if not isinstance(subject, Training):
         raise UsageError(
@@ -573,7 +568,6 @@ def diagnose_command(
     from gabordiag.own.training import Training, find_watched
 
     settings = session.settings
-    _require_alone(settings, resume)
     subject, keywords = subject_from(session)
     rates: Any
     if isinstance(subject, Training):
@@ -705,7 +699,6 @@ def atlas_command(
     from gabordiag.results import View
 
     settings = session.settings
-    _require_alone(settings, resume)
     settings.leave_out(("dtype", "device"), "on an atlas")
     if workers is not None and (workers < 1 or scheduler is not None):
         raise UsageError("--workers is 1 or more, without --scheduler.", "Give one of the two.")
@@ -843,16 +836,6 @@ def runs_command(
         return
     console = Console(highlight=False)
     console.print(runs_table(console, listed) if listed else f"No runs under {root}.")
-
-
-def _require_alone(settings: Settings, resume: Path | None) -> None:
-    """Refuses what would change a run that is resumed."""
-    stray = sorted(settings.typed - _BESIDE_RESUME)
-    if resume is not None and stray:
-        raise UsageError(
-            f"{option(stray[0])} cannot be given with --resume.",
-            "A run is resumed with the settings that it was started with.",
-        )
 
 
 def _starts(settings: Settings, learn: Sequence[str]) -> list[Any]:

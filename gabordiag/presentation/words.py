@@ -82,12 +82,14 @@ def sweep(made: Sweep) -> list[Block]:
 
 def runs(made: Runs) -> list[Block]:
     """Returns the runs in a table, and what they ran on."""
+    batches = [Paragraph(run["batch"]["explanation"]) for run in made.runs if run.get("batch")]
     return [
         Heading("The runs"),
         Picture("animation"),
         Picture("optimize" if made.sweep else "pairs"),
         *_run_table(made),
-        *_batches(made.runs),
+        *([Heading("What the batches change")] if batches else []),
+        *batches,
         *(Paragraph(note) for note in made.result.get("notes", ())),
         *_ground(made),
     ]
@@ -329,11 +331,6 @@ def _chaos(runs: Sequence[Json]) -> list[Block]:
     return [Paragraph(text)]
 
 
-def _batches(runs: Sequence[Json]) -> list[Block]:
-    texts = [Paragraph(run["batch"]["explanation"]) for run in runs if run.get("batch")]
-    return [Heading("What the batches change"), *texts] if texts else []
-
-
 def _rates(made: Basins) -> str:
     headline, reason = rate_words(made, made.sweep.landscape.parameter.show)
     return f"{headline}. {reason}."
@@ -386,8 +383,8 @@ def _case(name: str, case: Case) -> list[Block]:
 def surface(view: View) -> list[Block]:
     """Returns what a surface says, with its two pictures."""
     found, *more = points_found(view.result)
-    pictures = Picture("surface"), Picture("surface-in-space")
-    return [Heading("The surface"), found, pictures[0], *more, pictures[1]]
+    seen, in_space = Picture("surface"), Picture("surface-in-space")
+    return [Heading("The surface"), found, seen, *more, in_space]
 
 
 def network(view: View) -> list[Block]:

@@ -64,7 +64,10 @@ _AT_REST = 1e-3
 _HIGH, _LOW = 0.28, 0.10
 # Inches at 100 dots each.
 _WIDTH, _HEIGHT, _DPI = 8.0, 4.0, 100
-_BALL, _BLUE = 13, "#0072B2"
+_BLUE = "#0072B2"
+_BALL: dict[str, Any] = {
+    "markersize": 13, "markeredgecolor": "white", "markeredgewidth": 1.5, "zorder": 7
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -264,15 +267,9 @@ class Stage(_Stage):
         # Where the landscape and the losses end.
         right = 0.985 if kernels is None else 0.735
         with drawing():
-            figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI)
-            FigureCanvasAgg(figure)
+            figure, actors = _begin(runs_title(usual, [path]), fontsize=11)
             ground = figure.add_axes((0.075, 0.405, right - 0.075, 0.385))
             losses = figure.add_axes((0.075, 0.12, right - 0.075, 0.155))
-            title = runs_title(usual, [path])
-            figure.text(0.012, 0.975, title, fontsize=11, fontweight="bold", va="top")
-            actors: dict[str, Any] = {
-                "caption": figure.text(0.012, 0.905, "", fontsize=11, va="top", animated=True)
-            }
             actors |= _set_landscape(ground, axis, sweep, path)
             landscape = sweep.landscape
             heights = (landscape.smallest_loss, landscape.largest_loss)
@@ -361,28 +358,20 @@ class PlaneStage(_Stage):
         frames = storyboard(path, None)
         columns = tuple(np.asarray(path.table[a.name], dtype=np.float64) for a in plane.axes)
         with drawing():
-            figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI)
-            FigureCanvasAgg(figure)
+            title = f"{run_settings(path.run)}: {end_words(path)}"
+            figure, actors = _begin(title, fontsize=10)
             ground = figure.add_axes((0.09, 0.125, 0.49, 0.705))
             losses = figure.add_axes((0.70, 0.125, 0.285, 0.705))
-            title = f"{run_settings(path.run)}: {end_words(path)}"
-            figure.text(0.012, 0.975, title, fontsize=11, fontweight="bold", va="top")
-            caption = figure.text(0.012, 0.905, "", fontsize=10, va="top", animated=True)
             draw_ground(ground, plane, loss_levels(plane.loss), runs)
             if len(runs.axes) > 2:
                 others = "the loss with the others as where the first run ended"
                 ground.set_title(others, fontsize=8.5, pad=3)
             seen = path.losses[[frame.step for frame in frames]]
             heights = (float(seen.min()), float(seen.max()))
-            edge = {"markeredgecolor": "white", "markeredgewidth": 1.5}
-            actors: dict[str, Any] = {
-                "caption": caption,
-                "trail": _mover(
-                    ground, ".-", color=path.look.color, path_effects=halo(1.8), zorder=5
-                ),
-                "ball": _mover(ground, "o", markersize=_BALL, zorder=7, **edge),
-                **_set_losses(losses, heights, path, frames),
-            }
+            look = {"color": path.look.color, "path_effects": halo(1.8), "zorder": 5}
+            actors["trail"] = _mover(ground, ".-", **look)
+            actors["ball"] = _mover(ground, "o", **_BALL)
+            actors |= _set_losses(losses, heights, path, frames)
             return cls(figure, path, frames, actors, plane, columns)
 
     def _move(self, frame: Frame, past: npt.NDArray[Any]) -> None:
@@ -429,6 +418,15 @@ def _window(usual: ParameterAxis, frames: Sequence[Frame]) -> tuple[float, float
     return (low + high) / 2 - half, (low + high) / 2 + half
 
 
+def _begin(title: str, *, fontsize: float) -> tuple[Figure, dict[str, Any]]:
+    """Returns a figure with its title and, as its first actor, the caption in this size."""
+    figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI)
+    FigureCanvasAgg(figure)
+    figure.text(0.012, 0.975, title, fontsize=11, fontweight="bold", va="top")
+    caption = figure.text(0.012, 0.905, "", fontsize=fontsize, va="top", animated=True)
+    return figure, {"caption": caption}
+
+
 def _mover(ax: Axes, line: str, **look: Any) -> Line2D:
     """Adds a line that moves."""
     return ax.plot([], [], line, animated=True, **look)[0]
@@ -451,12 +449,11 @@ def _set_landscape(ax: Axes, axis: ParameterAxis, sweep: Sweep, path: RunPath) -
     once = replace(axis, parameter=replace(axis.parameter, period=None))
     mark_values([ax], once, target=nearest, start=path.run["start"])
     ax.set_ylabel(loss_label(sweep.loss_name))
-    edge = {"markeredgecolor": "white", "markeredgewidth": 1.5}
     trail = {"alpha": 0.7, "markersize": 5.5, "markeredgewidth": 0}
     return {
         "trail": _mover(ax, "o", color=_BLUE, **trail),
         "arc": _mover(ax, "-", color=JUMP_COLOR, linewidth=2.6, zorder=6),
-        "ball": _mover(ax, "o", markersize=_BALL, zorder=7, **edge),
+        "ball": _mover(ax, "o", **_BALL),
     }
 
 

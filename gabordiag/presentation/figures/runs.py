@@ -139,16 +139,12 @@ def is_crowded(window: Window) -> bool:
 def window_words(window: Window, column: int, paths: Sequence[RunPath]) -> str:
     """Describes a stretch of steps: the first column's, or all steps, and how those are drawn."""
     first, last = window
-    if column:
-        return f"all {last} steps{_crowd_words(paths)}"
-    return f"the first {last} steps" if first == 0 else f"steps {first} to {last}: the first jump"
-
-
-def _crowd_words(paths: Sequence[RunPath]) -> str:
-    """Explains how many steps are drawn at once."""
+    if not column:
+        steps = f"steps {first} to {last}: the first jump"
+        return steps if first else f"the first {last} steps"
     words = ["darker: more often"] if any(path.is_restless for path in paths) else []
     words += ["ticks: jumps"] if any(len(path.jumps) for path in paths) else []
-    return f" ({', '.join(words)})" if words else ""
+    return f"all {last} steps" + (f" ({', '.join(words)})" if words else "")
 
 
 def draw_run(ax: Axes, run: Run) -> None:
@@ -319,7 +315,10 @@ def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
     entries = draw_landscape(ax, axis, runs.ground, start=start, labels=not restless)
     for path in paths:
         _draw_path(ax, axis, path, len(paths))
-        _draw_end(ax, axis, path)
+        if (end := _end(axis, path)) is not None:
+            star: dict[str, Any] = {"markersize": 14, "markeredgecolor": "white", "zorder": 7}
+            at = axis.wrap(path.values[end]), path.losses[end]
+            ax.plot(*at, "*", color=path.look.color, **star)
     if len(paths) == 1:
         _number_points(ax, axis, paths[0])
     axis.set_up(ax)
@@ -392,13 +391,6 @@ def _end(axis: ParameterAxis, path: RunPath) -> int | None:
     if path.is_restless or not np.isin(finite[-1:], _seen(axis, path)).any():
         return None
     return int(finite[-1])
-
-
-def _draw_end(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
-    if (end := _end(axis, path)) is not None:
-        star: dict[str, Any] = {"markersize": 14, "markeredgecolor": "white", "zorder": 7}
-        at = axis.wrap(path.values[end]), path.losses[end]
-        ax.plot(*at, "*", color=path.look.color, **star)
 
 
 def _number_points(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
