@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
@@ -171,7 +171,8 @@ def _here(store: Store) -> Results:
 
 
 def _by_dask(store: Store, workers: int, scheduler: str | None) -> Results:
-    grid = store.grid.without_images()
+    # The workers get the images in another form.
+    grid = replace(store.grid, experiment=store.grid.of_filter((0, 0, 0, 0)))
     with _client(workers, scheduler) as client:
         under_way: dict[Any, Task] = {}
         for task, grams in _tasks(store, partial(_submit, client, _gram)):

@@ -285,7 +285,7 @@ def sweep_command(
 
 def _network_plane(
     session: Session, subject: Any, keywords: Mapping[str, Any], swept: Sequence[Over]
-) -> None:
+) -> Any:
     """`sweep` of a training: a plane through all weights."""
     from gabordiag.api import sweep
     from gabordiag.dynamics.checkpoint import CHECKPOINT
@@ -310,23 +310,10 @@ def _network_plane(
         more["lr"] = _training_rates(settings, keywords)
     of_run = ("optimizer", "momentum", "nesterov", "schedule", "steps", "seed", "seeds")
     with session.progress("training") as bar:
-        view = sweep(
-            subject,
-            plane=plane,
-            checkpoint=session.open_folder().path / CHECKPOINT,
-            progress=bar,
-            **{name: settings[name] for name in of_run},
-            **more,
-        ).view()
-    _finish_with_page(session, view)
-
-
-def _finish_with_page(session: Session, view: Any) -> None:
-    """Finishes with the result's interactive page beside its figures."""
-    from gabordiag.explorer.page import page_files
-
-    pages = {} if session.settings["no_plots"] else page_files(session.command, view)
-    session.finish(view, {name: page.decode() for name, page in pages.items()})
+        return sweep(
+            subject, plane=plane, checkpoint=session.open_folder().path / CHECKPOINT,
+            progress=bar, **{name: settings[name] for name in of_run}, **more,
+        ).view()  # fmt: skip
 
 
 @_listed(_MEASURE, "--lr 3 --start=-45deg --steps 300", "--optimizer sgd --optimizer adam --lr 0.1")
@@ -434,10 +421,9 @@ def basins_command(
     session.open_folder()
     with session.progress("mapping starts and rates", objective) as bar:
         name = session.settings["optimizer"]
-        made = basins(
+        return basins(
             objective, name, momentum, rates, grid, steps, nesterov=nesterov, progress=bar
-        )
-    return made.view()
+        ).view()
 
 
 def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
@@ -688,7 +674,7 @@ def atlas_command(
     scheduler: str | None = typed(None, "tcp://...", "A Dask cluster that runs elsewhere."),
     plan: bool = Option(False, help="Say how many landscapes, how long and how much disk; stop."),
     resume: Path | None = _RESUME,
-) -> None:
+) -> Any:
     """Which filters, on which images, can be learned at all.
 
     Every combination of images, losses and filters: its minima, what works
@@ -716,15 +702,13 @@ def atlas_command(
     axes |= {"loss": tuple(loss.split(",")), "starts": starts, "steps": steps}
     if plan:
         made = plan_atlas(experiment, workers=workers, scheduler=scheduler, **axes)
-        session.show(View(made.to_dict()))
-        return
+        return session.show(View(made.to_dict()))
     folder = session.open_folder()
     with session.progress("charting") as bar:
-        view = atlas(
+        return atlas(
             experiment, **axes, ask=asked, out=folder.path / NAME, workers=workers,
             scheduler=scheduler, progress=bar, announce=session.announce,
         ).view()  # fmt: skip
-    _finish_with_page(session, view)
 
 
 @_listed(_LOOK, "--out page.html", "--image photo.jpg --loss mse")
@@ -738,7 +722,7 @@ def explore_command(
     momentum: float = Option(0.0, help="For sgd, to begin with."),
     nesterov: bool = _NESTEROV,
     steps: int = steps_option(1500),
-) -> None:
+) -> Any:
     """One interactive page: move start, rate, optimizer; see the run."""
     from gabordiag.explorer.page import make_page, require_bokeh, require_replaceable
 
@@ -753,15 +737,13 @@ def explore_command(
     if lr is None:
         lr = settings["lr"] = 3.0 if settings["objective"] is None else 0.01
     subject, keywords = subject_from(session)
-    result = explore(
+    view = explore(
         subject, settings["optimizer"], lr, momentum, steps, nesterov=nesterov,
         subject=_title(settings), **keywords,
-    )  # fmt: skip
-    view = result.view()
-    if page is not None:
-        session.finish_file(page, make_page(view), view)
-    else:
-        session.finish(view, {"page.html": make_page(view)})
+    ).view()  # fmt: skip
+    if page is None:
+        return view
+    return session.finish_file(page, make_page(view), view)
 
 
 def _title(settings: Settings) -> str:

@@ -297,13 +297,17 @@ class Session:
                     f"means {math.degrees(value):.2f} degrees. Did you mean {value:g}deg?"
                 )
 
-    def finish(self, view: View, extra: Mapping[str, str] = {}) -> None:
-        """Writes data, figures, report and result.json; prints the JSON or the text for people."""
+    def finish(self, view: View) -> None:
+        """Writes data, figures, report, page and result.json; prints the JSON or the text."""
+        from gabordiag.explorer.page import page_files
         from gabordiag.presentation import report
 
+        has_plots = not self.settings["no_plots"]
+        # A page is all that `explore` makes.
+        pages = page_files(self.command, view) if has_plots or self.command == "explore" else {}
         folder, settings = self.open_folder(), self.settings.recorded()
         folder.save_data(view.data)
-        formats = () if self.settings["no_plots"] else self._formats
+        formats = self._formats if has_plots else ()
         options = report.ReportOptions(
             formats, self._size, bool(settings.get("animate")), panel=self._panel
         )
@@ -315,8 +319,7 @@ class Session:
                 # The result does not have this panel: what was computed is kept, figures whole.
                 stray, options = error, replace(options, panel=None)
                 files, blocks = report.make_files(self.command, view, settings, options)
-        files |= {name: text.encode() for name, text in extra.items()}
-        for name, made in files.items():
+        for name, made in {**files, **pages}.items():
             folder.write(name, made)
         content = self._document(view, [*folder.files(), "result.json"])
         folder.finish(content)

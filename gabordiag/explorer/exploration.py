@@ -193,7 +193,6 @@ def _smooth(objective: Line, values: FloatArray) -> FloatArray:
 
 
 def _weight(parameter: Parameter, zero: float | None, values: FloatArray) -> FloatArray:
-    """Returns w (n,)."""
     if zero is None:
         return np.ones_like(values)
     if parameter.period is not None:
@@ -268,13 +267,14 @@ def picture_responses(objective: ShortcutObjective) -> ResponsePictures:
     half = size // 2
     # The pixels under the centres of the kernels.
     seen = padded[half : len(padded) - half, half : padded.shape[1] - half]
+    shown = crop.average(seen[crop.rows, crop.columns]).numpy()
     return ResponsePictures(
         components=np.round(responses[:-1] / scales[:, None, None]).astype(np.int8),
         scales=scales,
         cosines=cosines,
         sines=sines,
         target=target,
-        image=_to_bytes(crop.average(seen[crop.rows, crop.columns]).numpy()),
+        image=np.round(255 * (shown - shown.min()) / (np.ptp(shown) or 1.0)).astype(np.uint8),
         block=crop.block,
         is_whole=crop.is_whole,
         rest=float(rest[rank]) if rank < len(rest) else 0.0,
@@ -328,11 +328,6 @@ def _fourier(samples: FloatArray) -> tuple[FloatArray, FloatArray]:
     large = np.abs(spectrum).max(axis=0) > _UNSEEN * np.abs(spectrum).max()
     count = int(np.flatnonzero(large)[-1]) + 1
     return spectrum.real[:, :count], -spectrum.imag[:, :count]
-
-
-def _to_bytes(picture: FloatArray) -> npt.NDArray[np.uint8]:
-    low, high = float(picture.min()), float(picture.max())
-    return np.round(255 * (picture - low) / ((high - low) or 1.0)).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -90,6 +90,9 @@ def make_page(view: View) -> str:
 
     from gabordiag.explorer.figures import make_figures
 
+    data: dict[str, Any] = {**view.result, "colors": OUTCOME_COLORS}
+    if "pictures.npz" in view.data:
+        data["pictures"] = {**view.result["pictures"], **_packed(view.data["pictures.npz"])}
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(_read("page.html"))
     bokeh = Resources(mode="inline", components=["bokeh"]).render_js()
@@ -97,7 +100,7 @@ def make_page(view: View) -> str:
         bokeh=bokeh,
         style=_read("page.css"),
         scripts="\n".join(_read(name) for name in SCRIPTS),
-        data=_embed(_page_data(view)),
+        data=_embed(data),
         items=_embed(make_figures(view.result)),
         result=view.result,
         ends=_shown(view.result),
@@ -122,13 +125,6 @@ def _shown(result: Mapping[str, Any]) -> tuple[str, str]:
     return show(parameter.start), "" if target is None else show(target)
 
 
-def _page_data(view: View) -> dict[str, Any]:
-    data: dict[str, Any] = {**view.result, "colors": OUTCOME_COLORS}
-    if "pictures.npz" in view.data:
-        data["pictures"] = {**view.result["pictures"], **_packed(view.data["pictures.npz"])}
-    return data
-
-
 def _packed(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     """Returns the pictures as base64 of bytes, row by row."""
     target = np.asarray(arrays["target"], dtype=np.float64)
@@ -140,10 +136,9 @@ def _packed(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
         "image": arrays["image"].astype(np.uint8),
         "target": np.round((target - low) / step).astype(np.uint8),
     }
-    encoded = {n: base64.b64encode(p.tobytes()).decode("ascii") for n, p in pictures.items()}
     return {
         **{name: arrays[name] for name in ("scales", "cosines", "sines")},
-        **encoded,
+        **{n: base64.b64encode(p.tobytes()).decode("ascii") for n, p in pictures.items()},
         "rows": rows,
         "columns": columns,
         "target_levels": {"low": low, "step": step},

@@ -159,7 +159,7 @@ KINDS: dict[str, Kind] = {
         atlas_words.atlas,
         atlas.atlas_figures,
         atlas.draw_atlas,
-        Late("charting.atlas").Atlas.from_view,
+        Late("charting.atlas.Atlas.from_view"),
     ),
     "atlas planned": Kind(atlas_words.atlas_plan),
     "check": Kind(words.check, draw=log.draw_check),

@@ -225,8 +225,13 @@ def _ground(made: Runs, *pictures: Picture) -> list[Block]:
 def _points(landscape: Landscape) -> list[Block]:
     points, parameter, certificate = landscape.points, landscape.parameter, landscape.certificate
     span = show_interval(parameter, (parameter.low, parameter.high))
+    known = describe_certificate(landscape)
+    if certificate.resolution is not None:
+        known += ", no dip wider than that was missed"
+    else:
+        known = f"the list {'is ' if certificate.certified else ''}{known}"
     text = (
-        f"{parameter.name} over {span}: {describe_points(landscape)}; {_completeness(landscape)}: "
+        f"{parameter.name} over {span}: {describe_points(landscape)}; {known}: "
         f"{certificate.reason}."
     )
     if landscape.discontinuities:
@@ -242,13 +247,6 @@ def _points(landscape: Landscape) -> list[Block]:
     rows = tuple(_point_row(parameter, point) for point in points)
     columns = ("at", "kind", "loss", "curvature", "2 / curvature", "basin")
     return [Paragraph(text), Table(columns, rows)]
-
-
-def _completeness(landscape: Landscape) -> str:
-    words = describe_certificate(landscape)
-    if landscape.certificate.resolution is not None:
-        return f"{words}, no dip wider than that was missed"
-    return f"the list is {words}" if landscape.certificate.certified else f"the list {words}"
 
 
 def _point_row(parameter: Parameter, point: CriticalPoint) -> tuple[str, ...]:
@@ -420,7 +418,7 @@ def network(view: View) -> list[Block]:
         Paragraph(f"Of the path's variance lie along its main directions: {shares}."),
         Picture("network-path"),
         Heading("Along straight lines"),
-        Listing(tuple(_barrier(line) for line in result["lines"])),
+        Listing(tuple(map(_barrier, result["lines"]))),
         Picture("barriers"),
         Heading("How sharply the loss curves"),
         Paragraph(_sharpness(result["curvature"])),
@@ -662,7 +660,13 @@ def _rest(hessian: Json, loss_name: str) -> str:
 def at_target(made: Runs, hessian: Json) -> list[Block]:
     """Returns how the loss curves at the target, or the lowest minimum, of a run elsewhere."""
     (run,) = made.runs
-    if not hessian["is_minimum"] or _is_at_target(made, run):
+    minimum, goal = run["minimum"], run["target_copy"]
+    # Whether the minimum at the run's end is the target, up to its symmetries.
+    is_there = None not in (minimum, goal) and all(
+        abs(float(axis.offset(minimum[name], goal[name]))) <= within
+        for (name, axis), within in zip(made.axes.items(), made.result["tolerances"], strict=True)
+    )
+    if not hessian["is_minimum"] or is_there:
         return []
     text = (
         f"At the {made.goal_name} the eigenvalues are {_listed(hessian['eigenvalues'])}, and the "
@@ -672,15 +676,6 @@ def at_target(made: Runs, hessian: Json) -> list[Block]:
         bound = number(hessian["stable_lr"], 3)
         text += f"; no rate of plain gradient descent above {bound} converges there"
     return [Paragraph(f"{text}.")]
-
-
-def _is_at_target(made: Runs, run: Json) -> bool:
-    """Whether the minimum at a run's end is the target, up to its symmetries."""
-    minimum, goal = run["minimum"], run["target_copy"]
-    return None not in (minimum, goal) and all(
-        abs(float(axis.offset(minimum[name], goal[name]))) <= within
-        for (name, axis), within in zip(made.axes.items(), made.result["tolerances"], strict=True)
-    )
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -157,7 +157,10 @@ def _hop(
     # Slow, fast, slow: 3 s^2 - 2 s^3.
     eased = share * share * (3 - 2 * share)
     heights = (1 - eased) * path.losses[here] + eased * path.losses[there]
-    lift = _lift(path, travel, period, is_jump)
+    finite = path.losses[np.isfinite(path.losses)]
+    lift = (_HIGH if is_jump else _LOW) * float(np.ptp(finite))
+    if not is_jump and period is not None:
+        lift *= min(1.0, abs(travel) / (period / 4))
     arc = np.stack([path.values[here] + eased * travel, heights + lift * 4 * eased * (1 - eased)])
     jump = here if is_jump else None
     frames = [
@@ -167,16 +170,6 @@ def _hop(
     end = float(path.values[there])
     frames[-1] = replace(frames[-1], step=there, value=end, milliseconds=FRAME + hold)
     return frames[1:]
-
-
-def _lift(path: RunPath, travel: float, period: float | None, is_jump: bool) -> float:
-    finite = path.losses[np.isfinite(path.losses)]
-    height = float(finite.max() - finite.min())
-    if is_jump:
-        return _HIGH * height
-    if period is None:
-        return _LOW * height
-    return _LOW * height * min(1.0, abs(travel) / (period / 4))
 
 
 def animate(runs: Runs) -> dict[str, bytes]:
@@ -216,7 +209,11 @@ class _Stage(ABC):
         past = np.arange(self.frames[0].step, frame.step + 1)
         self._move(frame, past)
         actors["curve"].set_data(path.steps[past], path.losses[past])
-        actors["jumps"].set_data(*_jump_lines(path, past))
+        t = path.jumps[(path.jumps >= past[0]) & (path.jumps < past[-1])]
+        # With a gap after each.
+        gaps = np.full(len(t), np.nan)
+        columns = (np.stack([c[t], c[t + 1], gaps], axis=1) for c in (path.steps, path.losses))
+        actors["jumps"].set_data(*(column.ravel() for column in columns))
         actors["now"].set_data([path.steps[frame.step]], [path.losses[frame.step]])
         for name in ("ball", "now"):
             actors[name].set_markerfacecolor(color)
@@ -232,9 +229,9 @@ class _Stage(ABC):
     def _place_words(self, step: int) -> str:
         """Where the run is at a step, in words."""
 
-    @abstractmethod
     def _step_words(self, step: int) -> str:
-        """How long a step is, in words."""
+        """How long a step is, in words, if that is one number."""
+        return ""
 
     def _caption(self, frame: Frame) -> str:
         path, step = self.path, frame.step
@@ -392,9 +389,6 @@ class PlaneStage(_Stage):
         words = (f"{axis.name} {axis.show(float(axis.parameter.wrap(v)))}" for axis, v in pairs)
         return ", ".join(words) + ("" if is_seen else " (outside)")
 
-    def _step_words(self, step: int) -> str:
-        return ""
-
 
 def _window(usual: ParameterAxis, frames: Sequence[Frame]) -> tuple[float, float]:
     """Returns a window on all that the run passes until its first jump has landed.
@@ -510,14 +504,3 @@ def _set_kernels(
             0.5, 1.03, "", transform=kernel.transAxes, animated=True, **above
         ),
     }
-
-
-def _jump_lines(path: RunPath, past: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray]:
-    """The jumps among the past steps, with a gap after each."""
-    t = path.jumps[(path.jumps >= past[0]) & (path.jumps < past[-1])]
-    gaps = np.full(len(t), np.nan)
-    steps, losses = (
-        np.stack([column[t], column[t + 1], gaps], axis=1).ravel()
-        for column in (path.steps, path.losses)
-    )
-    return steps, losses

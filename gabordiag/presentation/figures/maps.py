@@ -147,14 +147,12 @@ def outcome_handles(
     for code in np.unique(outcomes).tolist():
         name = OUTCOME_NAMES[code]
         share = (fractions or {}).get(name)
-        note = "" if share is None else f" ({_percent(share)} of the map)"
+        note = ""
+        if share is not None:
+            note = f" ({share:.0%} of the map)" if share >= 0.01 else " (under 1% of the map)"
         look: dict[str, Any] = {"facecolor": OUTCOME_COLORS[name], "edgecolor": "#666666"}
         handles.append(Patch(linewidth=0.5, label=outcome_words(name, goal) + note, **look))
     return handles
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}%" if share >= 0.01 else "under 1%"
 
 
 def draw_map(ax: Axes, basins: Basins) -> None:

@@ -80,16 +80,12 @@ class RunPath:
     @property
     def is_restless(self) -> bool:
         """Whether it jumps, or does not converge."""
-        return not self._diverges and (
-            bool(self.run["n_jumps"]) or self.run["outcome"] in _RESTLESS
-        )
-
-    @property
-    def _diverges(self) -> bool:
-        """Whether it breaks off while its loss is larger than ever."""
         finite = self.losses[np.isfinite(self.losses)]
         is_highest = len(finite) > 0 and finite[-1] == finite.max()
-        return self.run["outcome"] == "nonfinite" and bool(is_highest)
+        # One that diverges breaks off while its loss is larger than ever.
+        if self.run["outcome"] == "nonfinite" and is_highest:
+            return False
+        return bool(self.run["n_jumps"]) or self.run["outcome"] in _RESTLESS
 
     @property
     def window(self) -> int:
