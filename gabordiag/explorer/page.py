@@ -85,19 +85,15 @@ def page_files(command: str, view: View) -> dict[str, bytes]:
 def make_page(view: View) -> str:
     """Returns the page of an `Exploration`, computed now or saved."""
     require_bokeh()
-    import jinja2
-    from bokeh.resources import Resources
-
     from gabordiag.explorer.figures import make_figures
+    from gabordiag.explorer.plane import render_page
 
     data: dict[str, Any] = {**view.result, "colors": OUTCOME_COLORS}
     if "pictures.npz" in view.data:
         data["pictures"] = {**view.result["pictures"], **_packed(view.data["pictures.npz"])}
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(_read("page.html"))
-    bokeh = Resources(mode="inline", components=["bokeh"]).render_js()
-    return MARK + template.render(
-        bokeh=bokeh,
+    return MARK + render_page(
+        _read("page.html"),
+        ["bokeh"],
         style=_read("page.css"),
         scripts="\n".join(_read(name) for name in SCRIPTS),
         data=_embed(data),

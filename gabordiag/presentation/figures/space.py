@@ -279,7 +279,8 @@ def _mark_handles(runs: Runs) -> list[Line2D]:
         words = f"{whose}, the first {PATH_STEPS} joined where they do not wrap"
         handles.append(entry(words, color=color, **_STEPS))
     words = "end" if is_one else "end of a run"
-    if is_one and any(_leaves(plane, paths[0].run) for plane in runs.planes):
+    axes = [axis for plane in runs.planes for axis in plane.axes]
+    if is_one and not all(axis.copies(paths[0].run["final"][axis.name]) for axis in axes):
         words = "end (outside some planes)" if len(runs.planes) > 1 else "end (outside the plane)"
     handles += [entry("start", **_START), entry(words, **_end_style(color))]
     if runs.result["target"] is not None:
@@ -288,10 +289,6 @@ def _mark_handles(runs: Runs) -> list[Line2D]:
     if not all(is_target for _, _, is_target in drawn):
         handles.append(entry("copy of the target: the same filter", **_target_style(False)))
     return handles
-
-
-def _leaves(plane: Plane, run: Mapping[str, Any]) -> bool:
-    return not all(axis.copies(run["final"][axis.name]) for axis in plane.axes)
 
 
 def _closed(
