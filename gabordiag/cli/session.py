@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
 import typer
@@ -227,12 +226,7 @@ class Session:
             self._stdout.enter_context(redirect_stdout(sys.stderr))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self.bars.close()
         self._stdout.close()
         if self._folder is not None and not self._finished:

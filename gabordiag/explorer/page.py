@@ -88,6 +88,8 @@ def make_page(view: View) -> str:
     from gabordiag.explorer.figures import make_figures
     from gabordiag.explorer.plane import render_page
 
+    parameter = Parameter.from_dict(view.result["losses"][view.result["loss"]]["landscape"])
+    show, target = ParameterAxis.of(parameter).show, parameter.target
     data: dict[str, Any] = {**view.result, "colors": OUTCOME_COLORS}
     if "pictures.npz" in view.data:
         data["pictures"] = {**view.result["pictures"], **_packed(view.data["pictures.npz"])}
@@ -99,7 +101,7 @@ def make_page(view: View) -> str:
         data=_embed(data),
         items=_embed(make_figures(view.result)),
         result=view.result,
-        ends=_shown(view.result),
+        ends=(show(parameter.start), "" if target is None else show(target)),
         version=__version__,
     )
 
@@ -112,13 +114,6 @@ def _embed(value: Any) -> str:
     """Returns JSON that cannot end the script element around it."""
     text = json.dumps(clean(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _shown(result: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns start and target in words; an empty target where there is none."""
-    parameter = Parameter.from_dict(result["losses"][result["loss"]]["landscape"])
-    show, target = ParameterAxis.of(parameter).show, parameter.target
-    return show(parameter.start), "" if target is None else show(target)
 
 
 def _packed(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:

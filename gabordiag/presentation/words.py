@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gabordiag.dynamics.outcomes import ARRIVED, RATE_OUTCOMES
-from gabordiag.landscape.points import CriticalPoint, Landscape
+from gabordiag.landscape.points import Landscape
 from gabordiag.objective.losses import LOSSES
-from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import (
     Block,
     Heading,
@@ -244,21 +243,19 @@ def _points(landscape: Landscape) -> list[Block]:
         text += (
             " Plain gradient descent is stable at a minimum up to the learning rate 2 / curvature."
         )
-    rows = tuple(_point_row(parameter, point) for point in points)
+    rows = tuple(
+        (
+            parameter.show(point.value, 3),
+            point.kind + (", the target" if point.is_target else ""),
+            number(point.loss),
+            number(point.curvature) if point.slope is None else f"slope ±{number(point.slope)}",
+            number(point.stable_lr, 3),
+            show_interval(parameter, point.basin),
+        )
+        for point in points
+    )
     columns = ("at", "kind", "loss", "curvature", "2 / curvature", "basin")
     return [Paragraph(text), Table(columns, rows)]
-
-
-def _point_row(parameter: Parameter, point: CriticalPoint) -> tuple[str, ...]:
-    bend = number(point.curvature) if point.slope is None else f"slope ±{number(point.slope)}"
-    return (
-        parameter.show(point.value, 3),
-        point.kind + (", the target" if point.is_target else ""),
-        number(point.loss),
-        bend,
-        number(point.stable_lr, 3),
-        show_interval(parameter, point.basin),
-    )
 
 
 def _gradient(made: Sweep) -> list[Block]:

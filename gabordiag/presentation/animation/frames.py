@@ -280,11 +280,10 @@ class Stage(_Stage):
         actors["trail"].set_data(self.place(path.values[past]), path.losses[past])
         actors["arc"].set_data(*self._arc(frame))
         actors["ball"].set_data(self.place([frame.value]), [frame.height])
-        if self.kernels is not None:
-            self._turn_kernel(self.kernels, frame.value)
-
-    def _turn_kernel(self, kernels: Mapping[str, Any], value: float) -> None:
-        """Shows the nearest saved kernel; black for a value out of their range."""
+        if self.kernels is None:
+            return
+        # The nearest saved kernel; black for a value out of their range.
+        kernels, value = self.kernels, frame.value
         saved = np.asarray(kernels[self.axis.name], dtype=np.float64)
         apart, period = saved - value, self.axis.period
         if period is not None:

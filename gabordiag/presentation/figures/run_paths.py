@@ -278,14 +278,11 @@ def batch_handles(paths: Sequence[RunPath]) -> list[Line2D]:
 def _outcome_handles(paths: Sequence[RunPath]) -> list[Line2D]:
     handles = []
     for outcome, color in OUTCOME_COLORS.items():
-        rates = [_rate(p.run["lr"]) for p in paths if p.run["outcome"] == outcome]
-        if rates:
+        found = [path.run["lr"] for path in paths if path.run["outcome"] == outcome]
+        if found:
+            rates = [rates_words(r) if isinstance(r, Mapping) else show_number(r) for r in found]
             listed = ", ".join(rates[:4]) + (", …" if len(rates) > 4 else "")
             meaning = outcome_words(outcome, paths[0].goal_name)
             words = f"{meaning}: {counted(len(rates), 'run', 'runs')} (lr {listed})"
             handles.append(entry(words, color=color, marker="o", markersize=5))
     return handles
-
-
-def _rate(lr: float | Mapping[str, float]) -> str:
-    return rates_words(lr) if isinstance(lr, Mapping) else show_number(lr)
