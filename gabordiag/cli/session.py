@@ -182,7 +182,7 @@ def _plain(value: Any) -> Any:
 
 
 def _check(settings: Settings) -> None:
-    """Refuses what would change a run that is resumed, and a parameter that the kernel has not."""
+    """Refuses what would change a resumed run, and parameters that the kernel lacks."""
     stray = sorted(settings.typed - _BESIDE_RESUME)
     if settings.get("resume") is not None and stray:
         raise UsageError(
