@@ -685,13 +685,9 @@ def diagnose(
         objective, settings, start, own_rates,
         sweep=sweep_, made_run=made, listener=listener, progress=progress,
     )  # fmt: skip
-    more = (*_held(objective), *_left_out(diagnosis.sweep))
+    left_out = diagnosis.sweep.left_out if diagnosis.sweep else ()
+    more = (*_held(objective), *(f"Left out for want of time: {text}." for text in left_out))
     return replace(diagnosis, headline=" ".join((diagnosis.headline, *more)))
-
-
-def _left_out(made: Sweep | None) -> list[str]:
-    sentences = () if made is None else made.left_out
-    return [f"Left out for want of time: {text}." for text in sentences]
 
 
 def plane_basins(

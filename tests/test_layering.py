@@ -72,7 +72,9 @@ def imported_names(module: str, source: str, *, is_package: bool = False) -> Ite
     inside = [PACKAGE, *module.split(".")]
     if not is_package:
         inside = inside[:-1]
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    stand_ins = dict(named_late(tree))
+    for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names)
@@ -88,13 +90,25 @@ def imported_names(module: str, source: str, *, is_package: bool = False) -> Ite
                 args=[ast.Constant(value=str(name)), *_],
             ):
                 yield name
-            case ast.Call(
-                func=ast.Name(id="late"),
-                args=[ast.Constant(value=str(late_module)), ast.Constant(value=str(function))],
+            case ast.Call(func=ast.Name(id="Late"), args=[ast.Constant(value=str(path))]):
+                # What it stands for is there, which a type checker does not see.
+                assert resolve_name(f"{PACKAGE}.{path}")
+                yield f"{PACKAGE}.{path}"
+            case ast.Attribute():
+                root, _, rest = ast.unparse(node).partition(".")
+                if root in stand_ins:
+                    assert callable(resolve_name(f"{PACKAGE}.{stand_ins[root]}.{rest}"))
+
+
+def named_late(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yields the names of a module's stand-ins (`Late`), and what they stand for."""
+    for node in tree.body:
+        match node:
+            case ast.Assign(
+                targets=[ast.Name(id=name)],
+                value=ast.Call(func=ast.Name(id="Late"), args=[ast.Constant(value=str(path))]),
             ):
-                # Its function is there, which a type checker does not see.
-                assert callable(resolve_name(f"{PACKAGE}.{late_module}:{function}"))
-                yield f"{PACKAGE}.{late_module}"
+                yield name, path
 
 
 def within(name: str, home: str) -> bool:

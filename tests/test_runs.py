@@ -200,7 +200,7 @@ def test_logged_trajectory_is_not_written_again(tmp_path: Path) -> None:
     log = folder.log("trajectory-000.csv", COLUMNS)
     log((0, 1.0, 2.0, 3.0, 4.0, 5.0))
     folder.save_data({"trajectory-000.csv": {"step": np.array([7.0])}})
-    folder.close_logs()
+    folder.logs.close()
     assert (tmp_path / "run/trajectory-000.csv").read_text().splitlines()[1].startswith("0,1.0")
 
 
@@ -233,9 +233,9 @@ def test_a_run_that_goes_on_is_nobody_elses(
     assert read_status(path)["status"] == "running"
     with pytest.raises(InputError, match="still being written"):
         RunFolder.resume(path, "optimize")
-    folder.release()
+    folder.lock.close()
     assert read_status(path)["status"] == "interrupted"
-    RunFolder.resume(path, "optimize").release()
+    RunFolder.resume(path, "optimize").lock.close()
 
 
 def test_folder_without_results_can_be_taken_back(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
@@ -165,20 +166,16 @@ def _chart(grid: Grid, task: Task, images: Sequence[ImageGram]) -> FloatArray:
 
 
 def _here(store: Store) -> Results:
-    grid = store.grid
-    for images in grid.image_blocks():
-        tasks = list(store.open_tasks(images))
-        size = grid.experiment.kernel_size
-        grams = [_gram(grid.experiment.picture(index), size) for index in images if tasks]
-        for task in tasks:
-            yield task, _chart(grid, task, grams)
+    for task, grams in _tasks(store, _gram):
+        yield task, _chart(store.grid, task, grams)
 
 
 def _by_dask(store: Store, workers: int, scheduler: str | None) -> Results:
-    grid = store.grid.without_images()
+    # The workers get the images in another form.
+    grid = replace(store.grid, experiment=store.grid.of_filter((0, 0, 0, 0)))
     with _client(workers, scheduler) as client:
         under_way: dict[Any, Task] = {}
-        for task, grams in _tasks(client, store):
+        for task, grams in _tasks(store, partial(_submit, client, _gram)):
             # Asked each time: workers come and go.
             while len(under_way) >= _AHEAD * max(1, sum(client.nthreads().values())):
                 yield from _finished(client, under_way)
@@ -187,16 +184,13 @@ def _by_dask(store: Store, workers: int, scheduler: str | None) -> Results:
             yield from _finished(client, under_way)
 
 
-def _tasks(client: Any, store: Store) -> Iterator[tuple[Task, list[Any]]]:
-    """Yields every task with its images' Gram matrices, which the cluster computes and holds."""
+def _tasks(store: Store, gram: Callable[..., Any]) -> Iterator[tuple[Task, list[Any]]]:
+    """Yields every task with its images' Gram matrices; a cluster computes and holds them."""
     experiment = store.grid.experiment
     for images in store.grid.image_blocks():
         tasks = list(store.open_tasks(images))
-        grams = [
-            _submit(client, _gram, experiment.picture(index), experiment.kernel_size)
-            for index in images
-            if tasks
-        ]
+        size = experiment.kernel_size
+        grams = [gram(experiment.picture(index), size) for index in images if tasks]
         for task in tasks:
             yield task, grams
 

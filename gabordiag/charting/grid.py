@@ -87,10 +87,6 @@ class Grid:
         values = {name: self.axes[name][i] for name, i in zip(AXES[1:], index, strict=True)}
         return replace(self.experiment, image="hopper", images=None, progress=None, **values)
 
-    def without_images(self) -> Grid:
-        """Returns what a worker needs, which gets the images in another form."""
-        return replace(self, experiment=self.of_filter((0, 0, 0, 0)))
-
     def image_blocks(self) -> list[tuple[int, ...]]:
         """Returns the images, by index, that are held at the same time."""
         indices = range(len(self.experiment.image_set))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,12 @@ BYTES = 8 * len(QUANTITIES) + 1
 
 def require_libraries() -> None:
     """Checks that zarr and xarray are installed."""
-    try:
-        import xarray
-        import zarr
-    except ImportError as error:
-        raise InputError(
-            f"an atlas needs {error.name}, which is not installed.",
-            "Install it with: pip install 'gabordiag[atlas]'",
-        ) from None
-    del xarray, zarr
+    for name in ("xarray", "zarr"):
+        if find_spec(name) is None:
+            raise InputError(
+                f"an atlas needs {name}, which is not installed.",
+                "Install it with: pip install 'gabordiag[atlas]'",
+            )
 
 
 class Store:

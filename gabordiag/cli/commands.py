@@ -88,8 +88,6 @@ _RESUME = Option(
 _OF_A_RUN = (
     "plane", "points", "seeds", "optimizer", "lr", "momentum", "nesterov", "schedule", "steps",
 )  # fmt: skip
-# What may be given with --resume: it changes no number.
-_BESIDE_RESUME = {"resume", "json", "quiet", "no_plots", "debug", "workers", "scheduler"}
 # Of a plane of starts, where no other is given.
 _PLANE_RATE, _PLANE_STEPS = 0.01, 500
 
@@ -266,7 +264,6 @@ def sweep_command(
     from gabordiag.landscape.surface import sweep_surface
     from gabordiag.own.training import Training
 
-    _require_alone(session.settings, resume)
     swept = [named("--over", parse_over)(text) for text in over]
     if len(swept) > 2:
         raise UsageError(
@@ -302,7 +299,7 @@ def sweep_command(
 
 def _network_plane(
     session: Session, subject: Any, keywords: Mapping[str, Any], swept: Sequence[Over]
-) -> None:
+) -> Any:
     """`sweep` of a training: a plane through all weights."""
     from gabordiag.api import sweep
     from gabordiag.dynamics.checkpoint import CHECKPOINT
@@ -327,23 +324,10 @@ def _network_plane(
         more["lr"] = _training_rates(settings, keywords)
     of_run = ("optimizer", "momentum", "nesterov", "schedule", "steps", "seed", "seeds")
     with session.progress("training") as bar:
-        view = sweep(
-            subject,
-            plane=plane,
-            checkpoint=session.open_folder().path / CHECKPOINT,
-            progress=bar,
-            **{name: settings[name] for name in of_run},
-            **more,
-        ).view()
-    _finish_with_page(session, view)
-
-
-def _finish_with_page(session: Session, view: Any) -> None:
-    """Finishes with the result's interactive page beside its figures."""
-    from gabordiag.explorer.page import page_files
-
-    pages = {} if session.settings["no_plots"] else page_files(session.command, view)
-    session.finish(view, {name: page.decode() for name, page in pages.items()})
+        return sweep(
+            subject, plane=plane, checkpoint=session.open_folder().path / CHECKPOINT,
+            progress=bar, **{name: settings[name] for name in of_run}, **more,
+        ).view()  # fmt: skip
 
 
 @_listed(_MEASURE, "--lr 3 --start=-45deg --steps 300", "--optimizer sgd --optimizer adam --lr 0.1")
@@ -370,14 +354,13 @@ def optimize_command(
     animate: bool = _ANIMATE,
 ) -> Any:
     """Real torch optimizers, every step logged as it happens."""
-    settings = session.settings
-    _require_alone(settings, resume)
     from gabordiag.api import as_objective_of, optimize
     from gabordiag.dynamics.replay import log_columns
     from gabordiag.dynamics.run import trajectory_name
     from gabordiag.objective.batches import resolve_batch_size
     from gabordiag.objective.gabor_line import kernel_table
 
+    settings = session.settings
     subject, keywords = subject_from(session)
     objective = as_objective_of(subject, learn, log_scale, **keywords)
     is_custom = settings["objective"] is not None
@@ -450,10 +433,9 @@ def basins_command(
     session.open_folder()
     with session.progress("mapping starts and rates", objective) as bar:
         name = session.settings["optimizer"]
-        made = basins(
+        return basins(
             objective, name, momentum, rates, grid, steps, nesterov=nesterov, progress=bar
-        )
-    return made.view()
+        ).view()
 
 
 def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
@@ -520,7 +502,6 @@ def rates_command(
     from gabordiag.own.training import Training
 
     settings = session.settings
-    _require_alone(settings, resume)
     subject = None if objective is None else as_training(load_object(objective))
     if not isinstance(subject, Training):
         raise UsageError(
@@ -586,7 +567,6 @@ def diagnose_command(
     from gabordiag.own.training import Training, find_watched
 
     settings = session.settings
-    _require_alone(settings, resume)
     subject, keywords = subject_from(session)
     rates: Any
     if isinstance(subject, Training):
@@ -707,7 +687,7 @@ def atlas_command(
     scheduler: str | None = typed(None, "tcp://...", "A Dask cluster that runs elsewhere."),
     plan: bool = Option(False, help="Say how many landscapes, how long and how much disk; stop."),
     resume: Path | None = _RESUME,
-) -> None:
+) -> Any:
     """Which filters, on which images, can be learned at all.
 
     Every combination of images, losses and filters: its minima, what works
@@ -718,7 +698,6 @@ def atlas_command(
     from gabordiag.results import View
 
     settings = session.settings
-    _require_alone(settings, resume)
     settings.leave_out(("dtype", "device"), "on an atlas")
     if workers is not None and (workers < 1 or scheduler is not None):
         raise UsageError("--workers is 1 or more, without --scheduler.", "Give one of the two.")
@@ -736,15 +715,13 @@ def atlas_command(
     axes |= {"loss": tuple(loss.split(",")), "starts": starts, "steps": steps}
     if plan:
         made = plan_atlas(experiment, workers=workers, scheduler=scheduler, **axes)
-        session.show(View(made.to_dict()))
-        return
+        return session.show(View(made.to_dict()))
     folder = session.open_folder()
     with session.progress("charting") as bar:
-        view = atlas(
+        return atlas(
             experiment, **axes, ask=asked, out=folder.path / NAME, workers=workers,
             scheduler=scheduler, progress=bar, announce=session.announce,
         ).view()  # fmt: skip
-    _finish_with_page(session, view)
 
 
 @_listed(_LOOK, "--out page.html", "--image photo.jpg --loss mse")
@@ -758,7 +735,7 @@ def explore_command(
     momentum: float = Option(0.0, help="For sgd, to begin with."),
     nesterov: bool = _NESTEROV,
     steps: int = steps_option(1500),
-) -> None:
+) -> Any:
     """One interactive page: move start, rate, optimizer; see the run."""
     from gabordiag.explorer.page import make_page, require_bokeh, require_replaceable
 
@@ -773,15 +750,13 @@ def explore_command(
     if lr is None:
         lr = settings["lr"] = 3.0 if settings["objective"] is None else 0.01
     subject, keywords = subject_from(session)
-    result = explore(
+    view = explore(
         subject, settings["optimizer"], lr, momentum, steps, nesterov=nesterov,
         subject=_title(settings), **keywords,
-    )  # fmt: skip
-    view = result.view()
-    if page is not None:
-        session.finish_file(page, make_page(view), view)
-    else:
-        session.finish(view, {"page.html": make_page(view)})
+    ).view()  # fmt: skip
+    if page is None:
+        return view
+    return session.finish_file(page, make_page(view), view)
 
 
 def _title(settings: Settings) -> str:
@@ -856,16 +831,6 @@ def runs_command(
         return
     console = Console(highlight=False)
     console.print(runs_table(console, listed) if listed else f"No runs under {root}.")
-
-
-def _require_alone(settings: Settings, resume: Path | None) -> None:
-    """Refuses what would change a run that is resumed."""
-    stray = sorted(settings.typed - _BESIDE_RESUME)
-    if resume is not None and stray:
-        raise UsageError(
-            f"{option(stray[0])} cannot be given with --resume.",
-            "A run is resumed with the settings that it was started with.",
-        )
 
 
 def _starts(settings: Settings, learn: Sequence[str]) -> list[Any]:

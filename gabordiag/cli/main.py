@@ -127,8 +127,15 @@ def run(arguments: Sequence[str]) -> int:
         _drop_output()
         return 0
     except Exception as error:
+        if "--debug" in arguments:
+            import traceback
+
+            traceback.print_exc()
         text, code = _explain(error)
-        return _failed(text, code, "--debug" in arguments)
+        # Callers of errors may embed user text; two lines are what is promised.
+        lines = [line for line in text.splitlines() if line.strip()][:2]
+        print("gabordiag: " + "\n".join(map(printable, lines)), file=sys.stderr)
+        return code
     return code if isinstance(code, int) else 0
 
 
@@ -147,7 +154,12 @@ def _explain(error: Exception) -> tuple[str, int]:
     """Returns what to print, and the exit code."""
     if isinstance(error, GabordiagError):
         return str(error), error.exit_code
-    if _is_click_exception(error):
+    # typer carries its own copy of click's exceptions; the base class is reached through a public
+    # one. Imported here: typer takes a tenth of a second, in which Ctrl-C must be understood.
+    import typer
+
+    base = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+    if isinstance(error, base):
         return _usage_message(error), EXIT_USAGE
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
         return "Not enough memory.\nUse a smaller image or map.", EXIT_INPUT
@@ -177,26 +189,6 @@ def _needs_descriptors(error: BaseException | None) -> bool:
             return True
         error = error.__context__
     return False
-
-
-def _is_click_exception(error: Exception) -> bool:
-    # typer carries its own copy of click's exceptions; the base class is reached through a public
-    # one. Imported here: typer takes a tenth of a second, in which Ctrl-C must be understood.
-    import typer
-
-    base = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-    return isinstance(error, base)
-
-
-def _failed(text: str, code: int, debug: bool) -> int:
-    if debug:
-        import traceback
-
-        traceback.print_exc()
-    # Callers of errors may embed user text; two lines are what is promised.
-    lines = [line for line in text.splitlines() if line.strip()][:2]
-    print("gabordiag: " + "\n".join(map(printable, lines)), file=sys.stderr)
-    return code
 
 
 def _usage_message(error: Exception) -> str:

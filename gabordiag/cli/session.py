@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
 import typer
@@ -45,6 +44,8 @@ _NOT_RECORDED = (
     "out", "json", "quiet", "no_plots", "figure_format", "figure_size", "figure_panel", "config",
     "debug", "resume", "workers", "scheduler", "plan",
 )  # fmt: skip
+# What may be given with --resume: it changes no number.
+_BESIDE_RESUME = {"resume", "json", "quiet", "no_plots", "debug", "workers", "scheduler"}
 _FILES = ("image", "images", "input", "target_output", "from_log")
 # Recorded as a list only if there are several.
 _USUALLY_ONE = ("image", "input", "param", "range")
@@ -180,11 +181,16 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
 
 
-def _check_parameters(settings: Settings) -> None:
-    """Refuses a parameter that the kernel does not have, where there is nothing but the kernel."""
-    if settings.get("objective", "") is not None:
-        return
-    for key in ("over", "learn", "log_scale"):
+def _check(settings: Settings) -> None:
+    """Refuses what would change a resumed run, and parameters that the kernel lacks."""
+    stray = sorted(settings.typed - _BESIDE_RESUME)
+    if settings.get("resume") is not None and stray:
+        raise UsageError(
+            f"{option(stray[0])} cannot be given with --resume.",
+            "A run is resumed with the settings that it was started with.",
+        )
+    has_kernel_alone = settings.get("objective", "") is None
+    for key in ("over", "learn", "log_scale") if has_kernel_alone else ():
         for text in settings.get(key) or ():
             name = text.partition(":")[0]
             # Of several in one, the experiment says how to write them.
@@ -202,7 +208,7 @@ class Session:
         self._formats = named("--figure-format", parse_formats)(settings["figure_format"])
         self._size, self._panel = settings["figure_size"], settings["figure_panel"]
         check_panel(self._panel, self.command)
-        _check_parameters(settings)
+        _check(settings)
         self._json, quiet = settings["json"], settings["quiet"]
         # With --json stdout carries the object alone, text for people goes to stderr.
         self.console = Console(stderr=self._json, quiet=quiet, highlight=False)
@@ -220,12 +226,7 @@ class Session:
             self._stdout.enter_context(redirect_stdout(sys.stderr))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self.bars.close()
         self._stdout.close()
         if self._folder is not None and not self._finished:
@@ -290,13 +291,17 @@ class Session:
                     f"means {math.degrees(value):.2f} degrees. Did you mean {value:g}deg?"
                 )
 
-    def finish(self, view: View, extra: Mapping[str, str] = {}) -> None:
-        """Writes data, figures, report and result.json; prints the JSON or the text for people."""
+    def finish(self, view: View) -> None:
+        """Writes data, figures, report, page and result.json; prints the JSON or the text."""
+        from gabordiag.explorer.page import page_files
         from gabordiag.presentation import report
 
+        has_plots = not self.settings["no_plots"]
+        # A page is all that `explore` makes.
+        pages = page_files(self.command, view) if has_plots or self.command == "explore" else {}
         folder, settings = self.open_folder(), self.settings.recorded()
         folder.save_data(view.data)
-        formats = () if self.settings["no_plots"] else self._formats
+        formats = self._formats if has_plots else ()
         options = report.ReportOptions(
             formats, self._size, bool(settings.get("animate")), panel=self._panel
         )
@@ -308,8 +313,7 @@ class Session:
                 # The result does not have this panel: what was computed is kept, figures whole.
                 stray, options = error, replace(options, panel=None)
                 files, blocks = report.make_files(self.command, view, settings, options)
-        files |= {name: text.encode() for name, text in extra.items()}
-        for name, made in files.items():
+        for name, made in {**files, **pages}.items():
             folder.write(name, made)
         content = self._document(view, [*folder.files(), "result.json"])
         folder.finish(content)
@@ -320,19 +324,18 @@ class Session:
 
     def finish_file(self, path: Path, content: str, view: View) -> None:
         """Writes one file instead of a folder; prints the JSON or the text for people."""
-        from gabordiag.presentation.registry import blocks_of
         from gabordiag.runs.folder import write_report
 
-        self._print_warnings()
         write_report(path.parent, {path.name: content})
-        self._print(self._document(view, [path.name]), blocks_of(self.command, view), path)
+        self.show(view, path)
 
-    def show(self, view: View) -> None:
-        """Prints the JSON or the text for people; writes nothing."""
+    def show(self, view: View, path: Path | None = None) -> None:
+        """Prints the JSON or the text for people; names a file that was written, if any."""
         from gabordiag.presentation.registry import blocks_of
 
         self._print_warnings()
-        self._print(self._document(view, []), blocks_of(self.command, view))
+        content = self._document(view, [] if path is None else [path.name])
+        self._print(content, blocks_of(self.command, view), path)
 
     def _document(self, view: View, files: Sequence[str]) -> dict[str, Any]:
         from gabordiag.runs.folder import document

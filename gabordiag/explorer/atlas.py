@@ -8,11 +8,7 @@ from typing import Any
 
 import numpy as np
 from bokeh.layouts import column
-from bokeh.models import (
-    ColumnDataSource,
-    HoverTool,
-    LinearColorMapper,
-)
+from bokeh.models import ColumnDataSource, HoverTool, LinearColorMapper
 from bokeh.models.widgets import Select
 from bokeh.plotting import figure
 from bokeh.transform import transform
@@ -44,7 +40,7 @@ def make_atlas_page(view: View) -> str:
     """Returns the self-contained page of an `Atlas`, computed now or saved."""
     atlas = Atlas.from_view(view)
     places = [place["sentence"] for place in view.result["places"]]
-    cells = {_name(chart): _cells(chart) for chart in atlas.charts}
+    cells = {f"{c.loss}, phase {math.degrees(c.psi):.0f}°": _cells(c) for c in atlas.charts}
     title = "Which filters can be learned"
     return single_plot_page(title, places, _plot(atlas, cells), _NOTE, _SCRIPT, cells)
 
@@ -72,10 +68,6 @@ def _plot(atlas: Atlas, cells: Mapping[str, Mapping[str, list[float]]]) -> Any:
     quantities: list[Any] = [*SHOWN.items()]
     shown = Select(name="shown", title="Colour", value=quantity, options=quantities)
     return column(chart, shown, plot, sizing_mode="stretch_both")
-
-
-def _name(chart: Chart) -> str:
-    return f"{chart.loss}, phase {math.degrees(chart.psi):.0f}°"
 
 
 def _cells(chart: Chart) -> dict[str, list[float]]:

@@ -193,7 +193,6 @@ def _smooth(objective: Line, values: FloatArray) -> FloatArray:
 
 
 def _weight(parameter: Parameter, zero: float | None, values: FloatArray) -> FloatArray:
-    """Returns w (n,)."""
     if zero is None:
         return np.ones_like(values)
     if parameter.period is not None:
@@ -268,13 +267,14 @@ def picture_responses(objective: ShortcutObjective) -> ResponsePictures:
     half = size // 2
     # The pixels under the centres of the kernels.
     seen = padded[half : len(padded) - half, half : padded.shape[1] - half]
+    shown = crop.average(seen[crop.rows, crop.columns]).numpy()
     return ResponsePictures(
         components=np.round(responses[:-1] / scales[:, None, None]).astype(np.int8),
         scales=scales,
         cosines=cosines,
         sines=sines,
         target=target,
-        image=_to_bytes(crop.average(seen[crop.rows, crop.columns]).numpy()),
+        image=np.round(255 * (shown - shown.min()) / (np.ptp(shown) or 1.0)).astype(np.uint8),
         block=crop.block,
         is_whole=crop.is_whole,
         rest=float(rest[rank]) if rank < len(rest) else 0.0,
@@ -330,33 +330,24 @@ def _fourier(samples: FloatArray) -> tuple[FloatArray, FloatArray]:
     return spectrum.real[:, :count], -spectrum.imag[:, :count]
 
 
-def _to_bytes(picture: FloatArray) -> npt.NDArray[np.uint8]:
-    low, high = float(picture.min()), float(picture.max())
-    return np.round(255 * (picture - low) / ((high - low) or 1.0)).astype(np.uint8)
-
-
 @dataclass(frozen=True, eq=False)
 class ExploredLoss:
-    """One loss that the page offers: `mse`, `rmse`, or what a custom objective calls its loss.
+    """One loss that the page offers: `mse`, `rmse`, or what a custom objective calls its loss."""
 
-    `squared` is the loss under the root, which the series gives, where there is one.
-    """
-
-    name: str
-    is_root: bool
-    squared: str | None
+    objective: Line
     landscape: Landscape
     series: FactoredSeries
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as JSON takes them, with what the scans of learning rates need."""
-        landscape = self.landscape
+        """Returns what the JSON shows, with what the scans of learning rates need."""
+        landscape, squared = self.landscape, self.objective.squared()
         plain, tolerance = OptimizerSettings(), landscape.parameter.tolerance
         theories = [stability_bound(point, plain, tolerance) for point in landscape.points]
         scans = {name: suitable_rates(landscape, _settings_of(name)) for name in OFFERED}
         return {
-            "is_root": self.is_root,
-            "squared": self.squared,
+            "is_root": self.objective.is_root,
+            # The loss under the root, which the series gives.
+            "squared": squared and squared.loss_name,
             "landscape": {**landscape.to_dict(), "goal": landscape.goal_value},
             # Of plain descent; an optimizer's `bound` says which multiple of it is its own.
             "bounds": [t and {"lr": t.bound, "symbol": t.entry.formula} for t in theories],
@@ -395,7 +386,7 @@ class Exploration(Result):
             "lr": settings.lr,
             "momentum": settings.momentum,
             "steps": settings.steps,
-            "losses": {loss.name: loss.to_dict() for loss in self.losses},
+            "losses": {loss.objective.loss_name: loss.to_dict() for loss in self.losses},
             "optimizers": {
                 name: {"words": words, "takes_momentum": momentum, "bound": _bound(name)}
                 for name, (words, _, momentum) in OFFERED.items()
@@ -483,14 +474,7 @@ def _explore(objective: Line) -> ExploredLoss:
             "series describes it, and the page runs on such a series.",
             "Choose a --range where the loss is smooth, or use `gabordiag optimize`.",
         )
-    squared = objective.squared()
-    return ExploredLoss(
-        objective.loss_name,
-        objective.is_root,
-        None if squared is None else squared.loss_name,
-        landscape,
-        series,
-    )
+    return ExploredLoss(objective, landscape, series)
 
 
 def in_float64(objective: Line) -> Line:

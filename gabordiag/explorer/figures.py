@@ -44,11 +44,13 @@ def make_figures(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     unit = "degrees" if landscape["unit"] == "rad" else landscape["unit"]
     label = f"{result['parameter']} [{unit}]" if unit else str(result["parameter"])
     per = f" per {unit.removesuffix('s')}" if unit else ""
+    values = _steps("values", label)
+    _guides(values, along="width")
     plots = [
         _landscape(),
         _slope(x_axis_label=label, y_axis_label=f"gradient{per}"),
         _steps("losses", "loss"),
-        _values(label),
+        values,
         _map(f"start: {label}"),
     ]
     return [dict(json_item(plot, ID(f"plot-{plot.name}"))) for plot in plots]
@@ -146,12 +148,6 @@ def _steps(name: str, y_label: str) -> figure:
     last = _source(f"{name}-last", "x", "y")
     plot.line("x", "y", source=last, line_color=JUMP_COLOR, line_width=3)
     _line(plot, f"{name}-shown", "height", tags=["ink"], line_alpha=0.6)
-    return plot
-
-
-def _values(label: str) -> figure:
-    plot = _steps("values", label)
-    _guides(plot, along="width")
     return plot
 
 

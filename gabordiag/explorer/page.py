@@ -85,22 +85,23 @@ def page_files(command: str, view: View) -> dict[str, bytes]:
 def make_page(view: View) -> str:
     """Returns the page of an `Exploration`, computed now or saved."""
     require_bokeh()
-    import jinja2
-    from bokeh.resources import Resources
-
     from gabordiag.explorer.figures import make_figures
+    from gabordiag.explorer.plane import render_page
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(_read("page.html"))
-    bokeh = Resources(mode="inline", components=["bokeh"]).render_js()
-    return MARK + template.render(
-        bokeh=bokeh,
+    parameter = Parameter.from_dict(view.result["losses"][view.result["loss"]]["landscape"])
+    show, target = ParameterAxis.of(parameter).show, parameter.target
+    data: dict[str, Any] = {**view.result, "colors": OUTCOME_COLORS}
+    if "pictures.npz" in view.data:
+        data["pictures"] = {**view.result["pictures"], **_packed(view.data["pictures.npz"])}
+    return MARK + render_page(
+        _read("page.html"),
+        ["bokeh"],
         style=_read("page.css"),
         scripts="\n".join(_read(name) for name in SCRIPTS),
-        data=_embed(_page_data(view)),
+        data=_embed(data),
         items=_embed(make_figures(view.result)),
         result=view.result,
-        ends=_shown(view.result),
+        ends=(show(parameter.start), "" if target is None else show(target)),
         version=__version__,
     )
 
@@ -115,20 +116,6 @@ def _embed(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _shown(result: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns start and target in words; an empty target where there is none."""
-    parameter = Parameter.from_dict(result["losses"][result["loss"]]["landscape"])
-    show, target = ParameterAxis.of(parameter).show, parameter.target
-    return show(parameter.start), "" if target is None else show(target)
-
-
-def _page_data(view: View) -> dict[str, Any]:
-    data: dict[str, Any] = {**view.result, "colors": OUTCOME_COLORS}
-    if "pictures.npz" in view.data:
-        data["pictures"] = {**view.result["pictures"], **_packed(view.data["pictures.npz"])}
-    return data
-
-
 def _packed(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     """Returns the pictures as base64 of bytes, row by row."""
     target = np.asarray(arrays["target"], dtype=np.float64)
@@ -140,10 +127,9 @@ def _packed(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
         "image": arrays["image"].astype(np.uint8),
         "target": np.round((target - low) / step).astype(np.uint8),
     }
-    encoded = {n: base64.b64encode(p.tobytes()).decode("ascii") for n, p in pictures.items()}
     return {
         **{name: arrays[name] for name in ("scales", "cosines", "sines")},
-        **encoded,
+        **{n: base64.b64encode(p.tobytes()).decode("ascii") for n, p in pictures.items()},
         "rows": rows,
         "columns": columns,
         "target_levels": {"low": low, "step": step},

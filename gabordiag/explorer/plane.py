@@ -50,19 +50,18 @@ def single_plot_page(
 
     The script runs once the plot is there, and sees the data.
     """
+    shown = {"title": title, "texts": texts, "note": note, "script": script, "data": clean(data)}
+    item = dict(json_item(plot, ID("plot")))
+    return render_page(_PAGE, ["bokeh", "bokeh-widgets"], item=item, **shown)
+
+
+def render_page(template: str, components: Any, **values: Any) -> str:
+    """Returns a template filled in, with these parts of Bokeh's own scripts as `bokeh`."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     # Bokeh reads what refers to a thing after it.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
-    components: Any = ["bokeh", "bokeh-widgets"]
-    return environment.from_string(_PAGE).render(
-        bokeh=Resources(mode="inline", components=components).render_js(),
-        title=title,
-        texts=texts,
-        note=note,
-        script=script,
-        data=clean(data),
-        item=dict(json_item(plot, ID("plot"))),
-    )
+    bokeh = Resources(mode="inline", components=components).render_js()
+    return environment.from_string(template).render(bokeh=bokeh, **values)
 
 
 def _plot(view: View) -> figure:

@@ -31,13 +31,13 @@ from gabordiag.presentation.blocks import (
     outcome_of,
 )
 from gabordiag.presentation.colors import JUMP_COLOR, OUTCOME_COLORS, ink_on
-from gabordiag.presentation.late import late
+from gabordiag.presentation.late import Late
 from gabordiag.wording import printable, spoken
 
 if TYPE_CHECKING:
     from gabordiag.presentation.sketch import Letters
 
-_draw_letters = late("presentation.sketch", "draw_letters")
+_draw_letters = Late("presentation.sketch.draw_letters")
 
 _GOOD, _BAD = OUTCOME_COLORS["reached"], JUMP_COLOR
 _WORD_STYLES = {

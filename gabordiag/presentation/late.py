@@ -2,16 +2,24 @@
 
 What is read, said and drawn of a log needs neither torch nor, without figures, matplotlib; most of
 what is said and drawn of other results does. So those who show any kind of result name such
-functions with `late`, and only here.
+functions with `Late`, and only here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Any
 
 
-def late(module: str, function: str) -> Callable[..., Any]:
-    """Returns a stand-in for a function of a module such as `presentation.figures.maps`."""
-    return lambda *values, **named: resolve_name(f"gabordiag.{module}:{function}")(*values, **named)
+class Late:
+    """A stand-in for a module or a function of gabordiag, and for all that is in it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __getattr__(self, name: str) -> Late:
+        return Late(f"{self._path}.{name}")
+
+    def __call__(self, *values: Any, **named: Any) -> Any:
+        """Imports the function and calls it."""
+        return resolve_name(f"gabordiag.{self._path}")(*values, **named)

@@ -16,9 +16,9 @@ from markupsafe import Markup, escape
 
 from gabordiag.presentation.blocks import Block, Verdict, caption, outcome_of
 from gabordiag.presentation.colors import OUTCOME_COLORS, ink_on
-from gabordiag.presentation.late import late
+from gabordiag.presentation.late import Late
 
-_to_small_png = late("presentation.animation.film", "to_small_png")
+_to_small_png = Late("presentation.animation.film.to_small_png")
 # What can be typed: `gabordiag sweep`, --lr 0.01. It must not be broken at its hyphens.
 _TYPED = re.compile(r"(`[^`]+`|--[a-z][a-z0-9-]*(?: (?!--)[\w.+-]*\w)?)")
 _TYPES = {"png": "image/png", "svg": "image/svg+xml", "gif": "image/gif"}

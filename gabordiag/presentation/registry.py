@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gabordiag.presentation import words
 from gabordiag.presentation.blocks import Block, Paragraph, Picture, Table, Verdict
-from gabordiag.presentation.late import late
+from gabordiag.presentation.late import Late
 from gabordiag.presentation.page import inlined, to_fragment
 from gabordiag.results import Result, View
 
@@ -21,54 +21,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gabordiag.presentation.figures.run_paths import Runs
-    from gabordiag.presentation.restored import Case, Diagnosed
+    from gabordiag.presentation.restored import Case
 
 Drawings = dict[str, Callable[[], "Figure"]]
-read_bifurcation = late("dynamics.bifurcation", "Bifurcation.from_view")
-read_basins = late("dynamics.maps", "Basins.from_view")
-read_sweep = late("landscape.sweep", "Sweep.from_view")
-read_atlas = late("charting.atlas", "Atlas.from_view")
-atlas_words = late("presentation.atlas_words", "atlas")
-atlas_plan_words = late("presentation.atlas_words", "atlas_plan")
-atlas_figures = late("presentation.figures.atlas", "atlas_figures")
-draw_atlas = late("presentation.figures.atlas", "draw_atlas")
-bifurcation_figure = late("presentation.figures.bifurcation", "bifurcation_figure")
-draw_attractor = late("presentation.figures.bifurcation", "draw_attractor")
-draw_check = late("presentation.figures.log", "draw_check")
-draw_explanation = late("presentation.figures.log", "draw_explanation")
-log_figure = late("presentation.figures.log", "log_figure")
-basins_figure = late("presentation.figures.maps", "basins_figure")
-draw_map_alone = late("presentation.figures.maps", "draw_map_alone")
-comparison_figure = late("presentation.figures.runs", "comparison_figure")
-draw_run = late("presentation.figures.runs", "draw_run")
-draw_runs = late("presentation.figures.runs", "draw_runs")
-optimize_figure = late("presentation.figures.runs", "optimize_figure")
-draw_plane = late("presentation.figures.space", "draw_plane")
-draw_space_runs = late("presentation.figures.space", "draw_space_runs")
-pairs_figure = late("presentation.figures.space", "pairs_figure")
-plane_figure = late("presentation.figures.space", "plane_figure")
-drawing_in_style_of = late("presentation.figures.style", "drawing_in_style_of")
-new_figure = late("presentation.figures.style", "new_figure")
-draw_network = late("presentation.figures.network", "draw_network")
-draw_rates = late("presentation.figures.rates", "draw_rates")
-rates_figure = late("presentation.figures.rates", "rates_figure")
-barriers_figure = late("presentation.figures.network", "barriers_figure")
-network_figure = late("presentation.figures.network", "network_figure")
-space_figure = late("presentation.figures.network", "space_figure")
-path_figure = late("presentation.figures.network", "path_figure")
-pyplot_axes = late("presentation.figures.style", "pyplot_axes")
-render = late("presentation.figures.style", "render")
-draw_surface = late("presentation.figures.surface", "draw_surface")
-surface_figure = late("presentation.figures.surface", "surface_figure")
-surface_in_space_figure = late("presentation.figures.surface", "surface_in_space_figure")
-draw_sweep = late("presentation.figures.landscape", "draw_sweep")
-sweep_figure = late("presentation.figures.landscape", "sweep_figure")
-draw_shares = late("presentation.figures.training", "draw_shares")
-training_figures = late("presentation.figures.training", "training_figures")
-read_cases = late("presentation.restored", "read_cases")
-read_diagnosis = late("presentation.restored", "read_diagnosis")
-read_explored = late("presentation.restored", "read_explored")
-read_runs = late("presentation.restored", "read_runs")
+atlas = Late("presentation.figures.atlas")
+bifurcation = Late("presentation.figures.bifurcation")
+landscape = Late("presentation.figures.landscape")
+log = Late("presentation.figures.log")
+maps = Late("presentation.figures.maps")
+network = Late("presentation.figures.network")
+rates = Late("presentation.figures.rates")
+run_figures = Late("presentation.figures.runs")
+space = Late("presentation.figures.space")
+style = Late("presentation.figures.style")
+surface = Late("presentation.figures.surface")
+training = Late("presentation.figures.training")
+restored = Late("presentation.restored")
+atlas_words = Late("presentation.atlas_words")
 
 # Inches of a drawing in one Axes.
 _SIZE = (9.0, 4.6)
@@ -98,85 +67,104 @@ def _each(**functions: Callable[[Any], Figure]) -> Callable[[Any], Drawings]:
 
 def _of_runs(runs: Runs, stem: str = "optimize") -> Drawings:
     if runs.sweep is not None:
-        return {stem: partial(optimize_figure, runs)}
-    return {"pairs": partial(pairs_figure, runs)} if runs.planes else {}
+        return {stem: partial(run_figures.optimize_figure, runs)}
+    return {"pairs": partial(space.pairs_figure, runs)} if runs.planes else {}
 
 
-def _of_diagnosis(diagnosed: Diagnosed) -> Drawings:
-    sweep = diagnosed.runs.sweep
-    ground: Drawings = {} if sweep is None else {"sweep": partial(sweep_figure, sweep)}
-    return ground | _of_runs(diagnosed.runs, "run")
+def _of_diagnosis(runs: Runs) -> Drawings:
+    if runs.sweep is None:
+        return _of_runs(runs)
+    return {"sweep": partial(landscape.sweep_figure, runs.sweep), **_of_runs(runs, "run")}
 
 
 def _of_reproduction(cases: Mapping[str, Case]) -> Drawings:
     failures = {name: (case.failing, case.basins) for name, case in cases.items()}
-    drawings: Drawings = {"comparison": partial(comparison_figure, failures)}
+    drawings: Drawings = {"comparison": partial(run_figures.comparison_figure, failures)}
     for name, case in cases.items():
-        drawings[f"{name}-run"] = partial(optimize_figure, case.failing)
-        drawings[f"{name}-sweep"] = partial(sweep_figure, case.failing.ground)
+        drawings[f"{name}-run"] = partial(run_figures.optimize_figure, case.failing)
+        drawings[f"{name}-sweep"] = partial(landscape.sweep_figure, case.failing.ground)
         if case.basins is not None:
-            drawings[f"{name}-basins"] = partial(basins_figure, case.basins)
+            drawings[f"{name}-basins"] = partial(maps.basins_figure, case.basins)
         if case.bifurcation is not None:
-            drawings[f"{name}-bifurcation"] = partial(bifurcation_figure, case.bifurcation)
+            draw = bifurcation.bifurcation_figure
+            drawings[f"{name}-bifurcation"] = partial(draw, case.bifurcation)
     return drawings
 
 
 def _draw_runs(ax: Axes, runs: Runs) -> None:
-    (draw_space_runs if runs.sweep is None else draw_runs)(ax, runs)
+    (space.draw_space_runs if runs.sweep is None else run_figures.draw_runs)(ax, runs)
 
 
 # Command -> how its result is shown; that of two parameters or of a training, in rows of its own.
 KINDS: dict[str, Kind] = {
-    "sweep": Kind(words.sweep, _each(sweep=sweep_figure), draw_sweep, read_sweep),
+    "sweep": Kind(
+        words.sweep,
+        _each(sweep=landscape.sweep_figure),
+        landscape.draw_sweep,
+        restored.Sweep.from_view,
+    ),
     "sweep of two": Kind(
         words.surface,
-        _each(surface=surface_figure, surface_in_space=surface_in_space_figure),
-        draw_surface,
+        _each(surface=surface.surface_figure, surface_in_space=surface.surface_in_space_figure),
+        surface.draw_surface,
     ),
     "sweep of a network": Kind(
         words.network,
         _each(
-            network=network_figure,
-            network_in_space=space_figure,
-            network_path=path_figure,
-            barriers=barriers_figure,
+            network=network.network_figure,
+            network_in_space=network.space_figure,
+            network_path=network.path_figure,
+            barriers=network.barriers_figure,
         ),
-        draw_network,
+        network.draw_network,
     ),
     "optimize": Kind(
         words.runs,
         _of_runs,
         _draw_runs,
-        read_runs,
+        restored.read_runs,
         lambda runs: {"": runs} if runs.sweep or runs.planes else {},
     ),
-    "basins": Kind(words.basins, _each(basins=basins_figure), draw_map_alone, read_basins),
-    "basins of two": Kind(words.plane_of_starts, _each(plane=plane_figure), draw_plane),
+    "basins": Kind(
+        words.basins,
+        _each(basins=maps.basins_figure),
+        maps.draw_map_alone,
+        restored.Basins.from_view,
+    ),
+    "basins of two": Kind(words.plane_of_starts, _each(plane=space.plane_figure), space.draw_plane),
     "bifurcate": Kind(
-        words.bifurcation, _each(bifurcation=bifurcation_figure), draw_attractor, read_bifurcation
+        words.bifurcation,
+        _each(bifurcation=bifurcation.bifurcation_figure),
+        bifurcation.draw_attractor,
+        restored.Bifurcation.from_view,
     ),
-    "rates": Kind(words.rates, _each(rates=rates_figure), draw_rates),
-    "diagnose": Kind(
-        words.diagnosis, _of_diagnosis, lambda ax, found: _draw_runs(ax, found.runs), read_diagnosis
+    "rates": Kind(words.rates, _each(rates=rates.rates_figure), rates.draw_rates),
+    "diagnose": Kind(words.diagnosis, _of_diagnosis, _draw_runs, restored.read_runs),
+    "diagnose of a training": Kind(
+        words.training_diagnosis, training.training_figures, training.draw_shares
     ),
-    "diagnose of a training": Kind(words.training_diagnosis, training_figures, draw_shares),
     "reproduce": Kind(
         words.reproduction,
         _of_reproduction,
-        lambda ax, cases: draw_runs(ax, next(iter(cases.values())).failing),
-        read_cases,
+        lambda ax, cases: run_figures.draw_runs(ax, next(iter(cases.values())).failing),
+        restored.read_cases,
         lambda cases: {f"{name}-": case.failing for name, case in cases.items()},
     ),
     "reproduce of a bank": Kind(
         words.bank,
-        lambda view: training_figures(View(view.result["diagnosis"], view.data)),
-        lambda ax, view: draw_shares(ax, View(view.result["diagnosis"], view.data)),
+        lambda view: training.training_figures(View(view.result["diagnosis"], view.data)),
+        lambda ax, view: training.draw_shares(ax, View(view.result["diagnosis"], view.data)),
     ),
-    "atlas": Kind(atlas_words, atlas_figures, draw_atlas, read_atlas),
-    "atlas planned": Kind(atlas_plan_words),
-    "check": Kind(words.check, draw=draw_check),
-    "explain": Kind(words.explanation, _each(log=log_figure), draw_explanation),
-    "explore": Kind(words.exploration, restore=read_explored),
+    "atlas": Kind(
+        atlas_words.atlas,
+        atlas.atlas_figures,
+        atlas.draw_atlas,
+        Late("charting.atlas.Atlas.from_view"),
+    ),
+    "atlas planned": Kind(atlas_words.atlas_plan),
+    "check": Kind(words.check, draw=log.draw_check),
+    "explain": Kind(words.explanation, _each(log=log.log_figure), log.draw_explanation),
+    "explore": Kind(words.exploration, restore=restored.read_explored),
 }
 # Name of a result's type -> the command whose JSON it gives. A `Run` alone belongs to none.
 _COMMANDS = {
@@ -219,8 +207,8 @@ def plot(result: Result, ax: Axes | None = None) -> Axes:
     if draw is None:
         known = ", ".join((*_COMMANDS, "Run"))
         raise TypeError(f"no drawing of a {type(result).__name__}; there are drawings of {known}.")
-    ax = pyplot_axes(*_SIZE) if ax is None else ax
-    with drawing_in_style_of(ax):
+    ax = style.pyplot_axes(*_SIZE) if ax is None else ax
+    with style.drawing_in_style_of(ax):
         draw(ax)
     return ax
 
@@ -239,16 +227,16 @@ def notebook_html(result: Result) -> str:
     pictures = {}
     stem = f"Drawing of a {type(result).__name__}"
     if (draw := _drawer(result)) is not None:
-        with new_figure(*_SIZE) as figure:
+        with style.new_figure(*_SIZE) as figure:
             draw(figure.subplots())
-        pictures[stem] = inlined("drawing.png", render(figure), small=True)
+        pictures[stem] = inlined("drawing.png", style.render(figure), small=True)
     announces = isinstance(first[0], Paragraph) and first[0].text.endswith(":")
     return to_fragment([*first[: 1 + announces], Picture(stem), *helping], pictures)
 
 
 def _drawer(result: Result) -> Callable[[Axes], None] | None:
     if type(result).__name__ == "Run":
-        return lambda ax: draw_run(ax, result)
+        return lambda ax: run_figures.draw_run(ax, result)
     command = _COMMANDS.get(type(result).__name__)
     if command is None:
         return None

@@ -16,14 +16,14 @@ from gabordiag.errors import GabordiagError, InputError, unknown_name
 from gabordiag.presentation import page
 from gabordiag.presentation.blocks import Block, Picture
 from gabordiag.presentation.figures.sheets import on_sheet, panels_of
-from gabordiag.presentation.late import late
+from gabordiag.presentation.late import Late
 from gabordiag.presentation.registry import Drawings, kind_of
 from gabordiag.results import Progress, View
 from gabordiag.runs.saved import SavedRun
 from gabordiag.wording import printable
 
-_animate = late("presentation.animation.frames", "animate")
-_render = late("presentation.figures.style", "render")
+_animate = Late("presentation.animation.frames.animate")
+_render = Late("presentation.figures.style.render")
 
 
 @dataclass(frozen=True)

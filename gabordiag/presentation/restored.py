@@ -20,14 +20,6 @@ Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Diagnosed:
-    """The diagnosis of one run: the verdict's JSON, and the run on its landscape."""
-
-    verdict: Json
-    runs: Runs
-
-
-@dataclass(frozen=True)
 class Case:
     """A filter of `reproduce`: the symptom, the failing run, all runs, and what was computed."""
 
@@ -43,13 +35,7 @@ def read_runs(view: View) -> Runs:
     """Returns the runs of `optimize`, or the one of `diagnose`, on what they ran on."""
     result = view.result
     sweep = None if "learned" in result else _sweep(view)
-    runs = result["runs"] if "runs" in result else [result["run"]]
-    return Runs.of(sweep, runs, view, result.get("notes", ()))
-
-
-def read_diagnosis(view: View) -> Diagnosed:
-    """Returns a diagnosis."""
-    return Diagnosed(view.result, read_runs(view))
+    return Runs.of(sweep, result["runs"] if "runs" in result else [result["run"]], view)
 
 
 def read_cases(view: View) -> dict[str, Case]:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gabordiag.dynamics.outcomes import ARRIVED, RATE_OUTCOMES
-from gabordiag.landscape.points import CriticalPoint, Landscape
+from gabordiag.landscape.points import Landscape
 from gabordiag.objective.losses import LOSSES
-from gabordiag.objective.space import Parameter
 from gabordiag.presentation.blocks import (
     Block,
     Heading,
@@ -20,7 +19,7 @@ from gabordiag.presentation.blocks import (
     Table,
     Verdict,
 )
-from gabordiag.presentation.late import late
+from gabordiag.presentation.late import Late
 from gabordiag.presentation.phrases import (
     batch_label,
     describe_certificate,
@@ -52,12 +51,12 @@ if TYPE_CHECKING:
     from gabordiag.dynamics.maps import Basins
     from gabordiag.landscape.sweep import Sweep
     from gabordiag.presentation.figures.run_paths import Runs
-    from gabordiag.presentation.restored import Case, Diagnosed
+    from gabordiag.presentation.restored import Case
 
 Json = Mapping[str, Any]
 
-answers = late("presentation.answers", "answers")
-_surface_axes = late("presentation.figures.surface", "surface_axes")
+answers = Late("presentation.answers.answers")
+_surface_axes = Late("presentation.figures.surface.surface_axes")
 
 # Places on a sketch besides the target.
 _MOST_MARKS = 6
@@ -82,13 +81,15 @@ def sweep(made: Sweep) -> list[Block]:
 
 def runs(made: Runs) -> list[Block]:
     """Returns the runs in a table, and what they ran on."""
+    batches = [Paragraph(run["batch"]["explanation"]) for run in made.runs if run.get("batch")]
     return [
         Heading("The runs"),
         Picture("animation"),
         Picture("optimize" if made.sweep else "pairs"),
         *_run_table(made),
-        *_batches(made.runs),
-        *(Paragraph(note) for note in made.notes),
+        *([Heading("What the batches change")] if batches else []),
+        *batches,
+        *(Paragraph(note) for note in made.result.get("notes", ())),
         *_ground(made),
     ]
 
@@ -127,18 +128,18 @@ def bifurcation(made: Bifurcation) -> list[Block]:
     ]
 
 
-def diagnosis(made: Diagnosed) -> list[Block]:
+def diagnosis(made: Runs) -> list[Block]:
     """Returns answers, verdict, what happened, why, what helps, and the run on what it ran on."""
-    found, one = made.verdict, made.runs.sweep
-    blocks: list[Block] = [answers({"answer": (found, made.runs)}), verdict(found)]
+    found, one = made.result, made.sweep
+    blocks: list[Block] = [answers({"answer": (found, made)}), verdict(found)]
     blocks.append(Picture("run" if one else "pairs"))
     if found["jump_story"]:
         blocks += [Heading("What happened"), Listing(tuple(found["jump_story"]))]
     blocks += findings(found) if found["findings"] else []
-    blocks += [*remedies(found), Heading("The run"), *_run_table(made.runs)]
-    blocks += _ground(made.runs, Picture("sweep"))
+    blocks += [*remedies(found), Heading("The run"), *_run_table(made)]
+    blocks += _ground(made, Picture("sweep"))
     if one is None:
-        return [*blocks, *at_target(made.runs, found["target_hessian"])]
+        return [*blocks, *at_target(made, found["target_hessian"])]
     return [*blocks, *_gradient(one)]
 
 
@@ -223,8 +224,13 @@ def _ground(made: Runs, *pictures: Picture) -> list[Block]:
 def _points(landscape: Landscape) -> list[Block]:
     points, parameter, certificate = landscape.points, landscape.parameter, landscape.certificate
     span = show_interval(parameter, (parameter.low, parameter.high))
+    known = describe_certificate(landscape)
+    if certificate.resolution is not None:
+        known += ", no dip wider than that was missed"
+    else:
+        known = f"the list {'is ' if certificate.certified else ''}{known}"
     text = (
-        f"{parameter.name} over {span}: {describe_points(landscape)}; {_completeness(landscape)}: "
+        f"{parameter.name} over {span}: {describe_points(landscape)}; {known}: "
         f"{certificate.reason}."
     )
     if landscape.discontinuities:
@@ -237,28 +243,19 @@ def _points(landscape: Landscape) -> list[Block]:
         text += (
             " Plain gradient descent is stable at a minimum up to the learning rate 2 / curvature."
         )
-    rows = tuple(_point_row(parameter, point) for point in points)
+    rows = tuple(
+        (
+            parameter.show(point.value, 3),
+            point.kind + (", the target" if point.is_target else ""),
+            number(point.loss),
+            number(point.curvature) if point.slope is None else f"slope ±{number(point.slope)}",
+            number(point.stable_lr, 3),
+            show_interval(parameter, point.basin),
+        )
+        for point in points
+    )
     columns = ("at", "kind", "loss", "curvature", "2 / curvature", "basin")
     return [Paragraph(text), Table(columns, rows)]
-
-
-def _completeness(landscape: Landscape) -> str:
-    words = describe_certificate(landscape)
-    if landscape.certificate.resolution is not None:
-        return f"{words}, no dip wider than that was missed"
-    return f"the list is {words}" if landscape.certificate.certified else f"the list {words}"
-
-
-def _point_row(parameter: Parameter, point: CriticalPoint) -> tuple[str, ...]:
-    bend = number(point.curvature) if point.slope is None else f"slope ±{number(point.slope)}"
-    return (
-        parameter.show(point.value, 3),
-        point.kind + (", the target" if point.is_target else ""),
-        number(point.loss),
-        bend,
-        number(point.stable_lr, 3),
-        show_interval(parameter, point.basin),
-    )
 
 
 def _gradient(made: Sweep) -> list[Block]:
@@ -329,11 +326,6 @@ def _chaos(runs: Sequence[Json]) -> list[Block]:
     return [Paragraph(text)]
 
 
-def _batches(runs: Sequence[Json]) -> list[Block]:
-    texts = [Paragraph(run["batch"]["explanation"]) for run in runs if run.get("batch")]
-    return [Heading("What the batches change"), *texts] if texts else []
-
-
 def _rates(made: Basins) -> str:
     headline, reason = rate_words(made, made.sweep.landscape.parameter.show)
     return f"{headline}. {reason}."
@@ -386,8 +378,8 @@ def _case(name: str, case: Case) -> list[Block]:
 def surface(view: View) -> list[Block]:
     """Returns what a surface says, with its two pictures."""
     found, *more = points_found(view.result)
-    pictures = Picture("surface"), Picture("surface-in-space")
-    return [Heading("The surface"), found, pictures[0], *more, pictures[1]]
+    seen, in_space = Picture("surface"), Picture("surface-in-space")
+    return [Heading("The surface"), found, seen, *more, in_space]
 
 
 def network(view: View) -> list[Block]:
@@ -423,7 +415,7 @@ def network(view: View) -> list[Block]:
         Paragraph(f"Of the path's variance lie along its main directions: {shares}."),
         Picture("network-path"),
         Heading("Along straight lines"),
-        Listing(tuple(_barrier(line) for line in result["lines"])),
+        Listing(tuple(map(_barrier, result["lines"]))),
         Picture("barriers"),
         Heading("How sharply the loss curves"),
         Paragraph(_sharpness(result["curvature"])),
@@ -580,7 +572,7 @@ def ends(made: Runs) -> list[Block]:
 
 def _parameters(made: Runs, run: Json) -> tuple[tuple[str, ...], ...]:
     rows = []
-    for (name, axis), within in zip(made.axes.items(), made.tolerances, strict=True):
+    for (name, axis), within in zip(made.axes.items(), made.result["tolerances"], strict=True):
         goal, apart = run["target_copy"], (run["distance_to_target"] or {}).get(name)
         there = "yes," if apart is not None and apart <= within else "no, not"
         rows.append(
@@ -598,7 +590,7 @@ def _parameters(made: Runs, run: Json) -> tuple[tuple[str, ...], ...]:
 
 def _symmetry(made: Runs, run: Json) -> list[str]:
     """The sentence on a run that ended at a copy of the target."""
-    turned, goal = made.turned(run), made.target
+    turned, goal = made.turned(run), made.result["target"]
     if run["outcome"] != "reached" or not turned or goal is None:
         return []
     target = ", ".join(f"{n} {show_wrapped(made.axes[n], goal[n])}" for n in turned)
@@ -665,7 +657,13 @@ def _rest(hessian: Json, loss_name: str) -> str:
 def at_target(made: Runs, hessian: Json) -> list[Block]:
     """Returns how the loss curves at the target, or the lowest minimum, of a run elsewhere."""
     (run,) = made.runs
-    if not hessian["is_minimum"] or _is_at_target(made, run):
+    minimum, goal = run["minimum"], run["target_copy"]
+    # Whether the minimum at the run's end is the target, up to its symmetries.
+    is_there = None not in (minimum, goal) and all(
+        abs(float(axis.offset(minimum[name], goal[name]))) <= within
+        for (name, axis), within in zip(made.axes.items(), made.result["tolerances"], strict=True)
+    )
+    if not hessian["is_minimum"] or is_there:
         return []
     text = (
         f"At the {made.goal_name} the eigenvalues are {_listed(hessian['eigenvalues'])}, and the "
@@ -675,15 +673,6 @@ def at_target(made: Runs, hessian: Json) -> list[Block]:
         bound = number(hessian["stable_lr"], 3)
         text += f"; no rate of plain gradient descent above {bound} converges there"
     return [Paragraph(f"{text}.")]
-
-
-def _is_at_target(made: Runs, run: Json) -> bool:
-    """Whether the minimum at a run's end is the target, up to its symmetries."""
-    minimum, goal = run["minimum"], run["target_copy"]
-    return None not in (minimum, goal) and all(
-        abs(float(axis.offset(minimum[name], goal[name]))) <= within
-        for (name, axis), within in zip(made.axes.items(), made.tolerances, strict=True)
-    )
 
 
 def _listed(values: Sequence[float]) -> str:

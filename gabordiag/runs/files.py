@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gabordiag.errors import InputError, OutputError
-from gabordiag.runs.formats import Row, csv_line, parse_csv
+from gabordiag.runs.formats import Row, parse_csv, to_csv
 
 try:
     import fcntl
@@ -177,7 +177,7 @@ class TrajectoryFile:
             raise cannot_write(path, error) from None
         self._synced = time.monotonic()
         if not kept:
-            self._append(csv_line(columns))
+            self._append(to_csv([columns]))
 
     def __call__(self, step: Sequence[float]) -> None:
         """Writes one row: the step's number, then floats at full precision."""

@@ -65,10 +65,15 @@ class RunFolder:
         resumed: bool = False,
     ) -> None:
         self.path, self.command, self.resumed, self._made = path, command, resumed, made
-        self._descriptor: int | None = descriptor
         self._started = datetime.now(UTC)
-        self._logs: list[TrajectoryFile] = []
+        self.logs, self.lock = contextlib.ExitStack(), contextlib.ExitStack()
+        self.lock.callback(os.close, descriptor)
         self._written = {CONFIG}
+        try:
+            self.set_status("running")
+        except OutputError:
+            self.abandon("failed")
+            raise
 
     @classmethod
     def create(cls, out: Path | None, command: str, settings: Mapping[str, Any]) -> RunFolder:
@@ -88,9 +93,7 @@ class RunFolder:
         except OutputError:
             _remove_folders(made)
             raise
-        folder = cls(path, command, descriptor, made)
-        folder._begin()
-        return folder
+        return cls(path, command, descriptor, made)
 
     @classmethod
     def resume(cls, path: Path, command: str) -> RunFolder:
@@ -106,16 +109,7 @@ class RunFolder:
             raise still_running(path)
         for entry in path.glob(f"{PART}*"):
             entry.unlink(missing_ok=True)
-        folder = cls(path, command, descriptor, resumed=True)
-        folder._begin()
-        return folder
-
-    def _begin(self) -> None:
-        try:
-            self.set_status("running")
-        except OutputError:
-            self.abandon("failed")
-            raise
+        return cls(path, command, descriptor, resumed=True)
 
     def write(self, name: str, content: str | bytes) -> None:
         """Writes a file so that it is whole or absent."""
@@ -125,7 +119,7 @@ class RunFolder:
     def log(self, name: str, columns: Sequence[str]) -> TrajectoryFile:
         """Opens a trajectory's CSV in the folder; closed with the run."""
         log = TrajectoryFile(self.path / name, columns, resume=self.resumed)
-        self._logs.append(log)
+        self.logs.callback(log.close)
         self._written.add(name)
         return log
 
@@ -137,9 +131,8 @@ class RunFolder:
     def save_data(self, data: Data) -> None:
         """Writes arrays: `.csv` with full precision, `.npz` compressed; existing logs are kept."""
         for name, columns in data.items():
-            if (self.path / name).exists():
-                continue
-            self.write(name, encode_table(name, columns))
+            if not (self.path / name).exists():
+                self.write(name, encode_table(name, columns))
 
     def set_status(self, status: str) -> None:
         """Records `running`, `finished`, `interrupted` or `failed`."""
@@ -154,18 +147,12 @@ class RunFolder:
         }
         self.write(STATUS, to_json(content) + "\n")
 
-    def close_logs(self) -> None:
-        """Closes all trajectory files."""
-        logs, self._logs = self._logs, []
-        for log in logs:
-            log.close()
-
     def finish(self, document: Mapping[str, Any]) -> None:
         """Writes result.json and marks the run finished."""
-        self.close_logs()
+        self.logs.close()
         self.write(RESULT, to_json(document) + "\n")
         self.set_status("finished")
-        self.release()
+        self.lock.close()
 
     def abandon(self, status: str) -> None:
         """Ends a run without a result: `interrupted`, or `failed`.
@@ -174,26 +161,20 @@ class RunFolder:
         any more (full disk) is read as interrupted.
         """
         with contextlib.suppress(GabordiagError):
-            self.close_logs()
+            self.logs.close()
         if status == "failed":
             self.discard_if_empty()
         if self.path.is_dir():
             with contextlib.suppress(GabordiagError):
                 self.set_status(status)
-        self.release()
-
-    def release(self) -> None:
-        """Gives up the lock."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        self.lock.close()
 
     def discard_if_empty(self) -> None:
         """Removes the folder again if no step was logged in it; the rest can be computed again.
 
         A folder in it, the store of an atlas, holds what took long as well.
         """
-        self.close_logs()
+        self.logs.close()
         logs = [self.path / name for name in self._written if "trajectory-" in name]
         is_store = any(entry.is_dir() for entry in self.path.glob("[!.]*"))
         if self.resumed or is_store or any(whole_lines(log).count(b"\n") > 1 for log in logs):

@@ -127,18 +127,14 @@ def encode_table(name: str, columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
     cells = [column.tolist() for column in columns.values()]
     if first == "step":
         cells[0] = list(map(int, cells[0]))
+    return to_csv([columns, *zip(*cells, strict=True)]).encode("utf-8")
+
+
+def to_csv(rows: Iterable[Iterable[Any]]) -> str:
+    """Returns lines of CSV: floats at full precision, names quoted where they need it."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*cells, strict=True))
-    return text.getvalue().encode("utf-8")
-
-
-def csv_line(cells: Iterable[Any]) -> str:
-    """Returns one line of CSV: floats at full precision, names quoted where they need it."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def parse_csv(content: bytes) -> tuple[list[str], list[Row]]:

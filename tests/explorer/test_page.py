@@ -411,7 +411,9 @@ def test_bounds_are_those_of_the_table_at_any_momentum(browser, pages):
         if "momentum" in options:
             options["momentum"] = beta
         settings = OptimizerSettings(**options)
-        (landscape,) = [one.landscape for one in explored("small").losses if one.name == loss]
+        (landscape,) = [
+            one.landscape for one in explored("small").losses if one.objective.loss_name == loss
+        ]
         theory = stability_bound(landscape.target, settings, landscape.parameter.tolerance)
         if theory is None or theory.entry.is_estimate:
             assert shown is None

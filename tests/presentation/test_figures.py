@@ -86,13 +86,13 @@ class Made:
     def figures(self) -> dict[str, Figure]:
         failures = {name: (shown(self.runs), None) for name in ("valleys", "the same")}
         return {
-            "sweep": figures.sweep_figure(self.sweep),
-            "optimize": figures.optimize_figure(shown(self.runs)),
-            "many": figures.optimize_figure(shown(self.many)),
-            "broken": figures.optimize_figure(shown(self.broken)),
-            "basins": figures.basins_figure(self.basins),
-            "bifurcation": figures.bifurcation_figure(self.bifurcation),
-            "comparison": figures.comparison_figure(failures),
+            "sweep": figures.landscape.sweep_figure(self.sweep),
+            "optimize": figures.run_figures.optimize_figure(shown(self.runs)),
+            "many": figures.run_figures.optimize_figure(shown(self.many)),
+            "broken": figures.run_figures.optimize_figure(shown(self.broken)),
+            "basins": figures.maps.basins_figure(self.basins),
+            "bifurcation": figures.bifurcation.bifurcation_figure(self.bifurcation),
+            "comparison": figures.run_figures.comparison_figure(failures),
         }
 
 
@@ -263,7 +263,7 @@ def test_the_callers_settings_neither_change_nor_matter(
 ) -> None:
     with matplotlib.rc_context({"font.size": 21, "axes.grid": False, "lines.linewidth": 7}):
         before = dict(matplotlib.rcParams)
-        figure = figures.sweep_figure(made.sweep)
+        figure = figures.landscape.sweep_figure(made.sweep)
         figures.plot(made.sweep)
         content = render(figure)
         assert dict(matplotlib.rcParams) == before
@@ -288,10 +288,10 @@ def test_each_panel_can_be_drawn_alone(
     whole = drawn[stem]
     assert tuple(panels_of(whole)) == PANELS_OF[stem]
     draw = {
-        "sweep": lambda: figures.sweep_figure(made.sweep),
-        "optimize": lambda: figures.optimize_figure(shown(made.runs)),
-        "basins": lambda: figures.basins_figure(made.basins),
-        "bifurcation": lambda: figures.bifurcation_figure(made.bifurcation),
+        "sweep": lambda: figures.landscape.sweep_figure(made.sweep),
+        "optimize": lambda: figures.run_figures.optimize_figure(shown(made.runs)),
+        "basins": lambda: figures.maps.basins_figure(made.basins),
+        "bifurcation": lambda: figures.bifurcation.bifurcation_figure(made.bifurcation),
     }[stem]
     with on_sheet("screen", panel):
         figure = draw()
@@ -328,7 +328,7 @@ def test_a_panel_keeps_its_colour_bar_and_other_figures_stay_whole(made: Made) -
     result = gd.optimize(experiment, "adam", 0.05, steps=5, over=("theta", "sigma"))
     (draw,) = drawings_of("optimize", result.view()).values()
     with on_sheet("screen", "plane-0"):
-        plane, whole = draw(), figures.sweep_figure(made.sweep)
+        plane, whole = draw(), figures.landscape.sweep_figure(made.sweep)
     assert [str(ax.get_label()) for ax in plane.axes] == ["plane-0", "<colorbar>"]
     assert plane.legends
     assert panels_of(whole) == ["loss", "gradient", "mismatch"]
@@ -482,7 +482,7 @@ def test_the_mismatch_is_relative_and_positive(kinked: Sweep, drawn: Any) -> Non
 def test_ones_own_loss_has_no_closed_form_and_ripples_are_not_compared() -> None:
     # Differences across a ripple of 0.02 at this step differ by far more than the check says.
     sweep = gd.sweep(lambda v: (v - 1) ** 2 + torch.cos(3e4 * v) / 50, range=(-1.0, 3.0))
-    figure = figures.sweep_figure(sweep)
+    figure = figures.landscape.sweep_figure(sweep)
     said = words_in(figure)
     assert "closed form" not in said
     assert "derivative of its values" in said
@@ -506,14 +506,14 @@ def test_target_and_start_are_named(drawn: Any) -> None:
 def test_a_sweep_of_nothing_but_nan_still_draws(kinked: Sweep) -> None:
     nothing = np.full_like(kinked.loss, np.nan)
     columns = ("loss", "grad_analytic", "grad_autograd", "grad_numeric")
-    figures.sweep_figure(replace(kinked, **dict.fromkeys(columns, nothing)))
+    figures.landscape.sweep_figure(replace(kinked, **dict.fromkeys(columns, nothing)))
 
 
 def test_a_parameter_in_pixels_without_a_period() -> None:
     pixels = np.random.default_rng(1).standard_normal((30, 30))
     experiment = Experiment(image=pixels, wavelength=5.0, sigma=2.0, kernel_size=9)
     sweep = sweep_objective(along(experiment, "wavelength"), points=41)
-    words = words_in(figures.sweep_figure(sweep))
+    words = words_in(figures.landscape.sweep_figure(sweep))
     assert "wavelength [px]" in words
     assert "start and target 5 px" in words
     assert "degrees" not in words
@@ -592,7 +592,7 @@ def test_a_run_that_blows_up_is_a_line_and_no_cloud() -> None:
 
 def test_without_a_target_the_title_names_the_lowest_minimum() -> None:
     several = descend(Valleys(target=None), [sgd(0.1, 60), sgd(0.2, 60)], -0.5)
-    words = words_in(figures.optimize_figure(shown(several)))
+    words = words_in(figures.run_figures.optimize_figure(shown(several)))
     assert "2 runs, all of which reach the lowest minimum" in words
     assert "reaches the lowest minimum and stays" in words
     assert "the target" not in words
@@ -629,7 +629,7 @@ def test_several_runs_are_named_and_look_different() -> None:
         [sgd(0.1, 20), sgd(0.2, 20, 0.5), OptimizerSettings("adam", 0.1, steps=20)],
         0.5,
     )
-    figure = figures.optimize_figure(shown(several))
+    figure = figures.run_figures.optimize_figure(shown(several))
     assert "sgd, lr 0.2, momentum 0.5: " in words_in(figure)
     handles = figure.legends[0].legend_handles[:3]
     assert len({handle.get_color() for handle in handles}) == 3
@@ -674,7 +674,7 @@ def test_a_pdf_of_any_size_holds_lines_to_the_right_edge(size: str) -> None:
 
 
 def test_a_run_of_one_step_draws() -> None:
-    figures.optimize_figure(shown(descend(Valleys(), [sgd(0.1, 1)], -1.0)))
+    figures.run_figures.optimize_figure(shown(descend(Valleys(), [sgd(0.1, 1)], -1.0)))
 
 
 def test_a_case_may_hold_its_logs_without_the_cases_name(made: Made) -> None:
@@ -682,7 +682,7 @@ def test_a_case_may_hold_its_logs_without_the_cases_name(made: Made) -> None:
     run = {**view.result["runs"][0], "trajectory": "elongated-trajectory-000.csv"}
     runs = Runs.of(made.runs.sweep, [run], view)
     failures = {"elongated": (runs, None), "round": (shown(made.runs), made.basins)}
-    figure = figures.comparison_figure(failures)
+    figure = figures.run_figures.comparison_figure(failures)
     left, right = figure.axes[0].lines[0], figure.axes[1].lines[0]
     np.testing.assert_array_equal(left.get_ydata(), made.runs.runs[0].trajectory.losses[:61])
     np.testing.assert_array_equal(right.get_ydata(), left.get_ydata())
@@ -804,7 +804,7 @@ def test_the_bound_that_is_drawn_is_the_optimizers_own(
 def test_without_a_target_the_lowest_minimum_is_the_goal() -> None:
     objective = Valleys(target=None)
     basins = run_basins(objective, sgd(1.0, 60), np.geomspace(0.01, 2, 12), np.linspace(-3, 3, 13))
-    words = words_in(figures.basins_figure(basins))
+    words = words_in(figures.maps.basins_figure(basins))
     assert "target" not in words.replace(OUTCOMES["reached"], "").replace(
         OUTCOME_SHORT["reached"], ""
     )
@@ -838,14 +838,14 @@ def test_values_outside_the_range_are_said_to_be_missing(made: Made, drawn: Any)
     narrow = replace(landscape.parameter, period=None, low=-1.5, high=1.5)
     diagram = replace(made.bifurcation, landscape=replace(landscape, parameter=narrow))
     note = "values outside −85.9° to 85.9°"
-    assert note in words_in(figures.bifurcation_figure(diagram))
+    assert note in words_in(figures.bifurcation.bifurcation_figure(diagram))
     assert "values outside" not in words_in(drawn["bifurcation"])
 
 
 def test_an_undefined_exponent_is_said_to_be_undefined() -> None:
     adam = OptimizerSettings("adam", steps=150)
     diagram = run_bifurcation(Valleys(), adam, np.geomspace(0.01, 5, 20), tail=60)
-    words = words_in(figures.bifurcation_figure(diagram))
+    words = words_in(figures.bifurcation.bifurcation_figure(diagram))
     assert "not defined" in words
     assert "2/L″" not in words
 
@@ -867,7 +867,7 @@ def test_runs_that_break_down_are_not_called_chaos(made: Made) -> None:
     periods = np.zeros_like(made.bifurcation.periods)
     broken = replace(made.bifurcation, outcomes=lost, lyapunov=lyapunov, periods=periods)
     assert set(broken.kinds) == {"chaos"}
-    words = words_in(figures.bifurcation_figure(broken))
+    words = words_in(figures.bifurcation.bifurcation_figure(broken))
     assert "diverges" in words
     assert "no period found" not in words
 

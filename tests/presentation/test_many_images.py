@@ -41,7 +41,7 @@ def labels(figure) -> str:
 
 
 def test_single_images_are_drawn_behind_their_mean(sweep):
-    figure = figures.sweep_figure(sweep)
+    figure = figures.landscape.sweep_figure(sweep)
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 61]
     mean = next(line for line in lines if line.get_label() == "mean over all images")
     single = [line for line in lines if line is not mean]
@@ -62,7 +62,7 @@ def test_plot_shows_them_too(sweep):
 
 def test_batch_losses_are_dots_and_the_line_is_over_all_images(batches):
     noisy = batches.runs[0].trajectory
-    figure = figures.optimize_figure(restore("optimize", batches.view()))
+    figure = figures.run_figures.optimize_figure(restore("optimize", batches.view()))
     lines = {line.get_linestyle(): line for line in figure.axes[0].lines[:1]}
     np.testing.assert_array_equal(lines["None"].get_ydata(), noisy.losses)
     drawn = [line.get_ydata() for line in figure.axes[0].lines]

@@ -253,7 +253,10 @@ def test_a_figure_without_a_place_comes_last(view: View, monkeypatch: pytest.Mon
     kind = registry.KINDS["optimize"]
 
     def drawings(runs: Runs) -> registry.Drawings:
-        return {"surface": partial(registry.optimize_figure, runs), **kind.figures(runs)}
+        return {
+            "surface": partial(registry.run_figures.optimize_figure, runs),
+            **kind.figures(runs),
+        }
 
     monkeypatch.setitem(registry.KINDS, "optimize", replace(kind, figures=drawings))
     made, _ = make_files("optimize", view, {}, ReportOptions(size="slide"))

@@ -57,7 +57,7 @@ def planted(view: View, **changes: Any) -> View:
 
 
 def pairs_figure(view: View) -> Figure:
-    return figures.pairs_figure(restore("optimize", view))
+    return figures.space.pairs_figure(restore("optimize", view))
 
 
 def text_of(command: str, view: View) -> str:
@@ -190,7 +190,7 @@ class TestWordsOnTheOthers:
         self, plane: PlaneBasins, share: float, said: str
     ) -> None:
         view = View({**plane.view().result, "reached_share": share}, plane.view().data)
-        headline = words_on(figures.plane_figure(view)).split("\n")[0]
+        headline = words_on(figures.space.plane_figure(view)).split("\n")[0]
         assert headline == f"{said} of the starts over theta and sigma reach the target"
         assert f"{said.lower()} of the starts" in text_of("basins", view)
 
@@ -242,7 +242,7 @@ class TestPlane:
         names = [str(name) for name in grid["outcome_names"]]
         # Every outcome somewhere, and no symmetry that would hide a transposed map.
         grid["outcome"] = np.arange(30).reshape(6, 5) % len(names)
-        figure = figures.plane_figure(View(view.result, {**view.data, "basins.npz": grid}))
+        figure = figures.space.plane_figure(View(view.result, {**view.data, "basins.npz": grid}))
         (mesh,) = [c for c in figure.axes[0].collections if isinstance(c, QuadMesh)]
         figure.canvas.draw()
         colors = mesh.to_rgba(mesh.get_array())
@@ -252,7 +252,7 @@ class TestPlane:
                 assert tuple(colors[j, i]) == expected
 
     def test_a_period_is_closed_by_its_first_starts(self, plane: PlaneBasins) -> None:
-        figure = figures.plane_figure(plane.view())
+        figure = figures.space.plane_figure(plane.view())
         (mesh,) = [c for c in figure.axes[0].collections if isinstance(c, QuadMesh)]
         codes = np.asarray(mesh.get_array())
         assert codes.shape == (5, 7)
@@ -262,7 +262,7 @@ class TestPlane:
         assert corners[-1] >= figure.axes[0].get_xlim()[1]
 
     def test_the_minima_found_are_marked(self, plane: PlaneBasins) -> None:
-        (ax,) = figures.plane_figure(plane.view()).axes
+        (ax,) = figures.space.plane_figure(plane.view()).axes
         marked = np.concatenate([line.get_xydata() for line in ax.lines])
         for point in plane.view().result["surface"]["local_minima"]:
             place = [math.degrees(point["theta"]), point["sigma"]]

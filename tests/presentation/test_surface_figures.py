@@ -34,8 +34,8 @@ def surface() -> Surface:
 def drawn(surface: Surface) -> dict[str, Figure]:
     view = surface.view()
     return {
-        "surface": figures.surface_figure(view),
-        "space": figures.surface_in_space_figure(view),
+        "surface": figures.surface.surface_figure(view),
+        "space": figures.surface.surface_in_space_figure(view),
     }
 
 

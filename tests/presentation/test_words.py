@@ -20,9 +20,10 @@ from gabordiag.presentation import registry, words
 from gabordiag.presentation.blocks import Paragraph
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.maps import map_axis
-from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs, axes_of
+from gabordiag.presentation.figures.run_paths import Look, RunPath, Runs
 from gabordiag.presentation.phrases import describe_points, how_else, rate_words
 from gabordiag.presentation.words import _symmetry, at_target
+from gabordiag.results import View
 from tests.diagnosis.planting import cardinal_gabor
 from tests.dynamics.test_space_runs import experiment
 from tests.presentation.test_figures import Valleys, sgd
@@ -112,7 +113,7 @@ def test_a_kink_is_counted_as_a_minimum() -> None:
     assert any(point.kind == "kink" for point in kinked.landscape.points)
     said = describe_points(kinked.landscape)
     assert said.startswith(f"{minima} minima (1 with a kink), ")
-    assert said in registry.sweep_figure(kinked).texts[0].get_text()
+    assert said in registry.landscape.sweep_figure(kinked).texts[0].get_text()
     assert said in _text(registry.blocks_of("sweep", kinked.view()))
 
 
@@ -136,8 +137,7 @@ def runs_of(run: dict[str, Any]) -> Runs:
     """A run of several parameters, of which no more than its JSON is needed."""
     nothing, look = np.empty(0), Look("black", "-", "o", "black")
     path = RunPath(run, nothing, nothing, nothing, look)
-    tolerances = RESULT["tolerances"]
-    return Runs(None, (path,), axes=axes_of(RESULT), tolerances=tolerances, target=TARGET)
+    return Runs(None, (path,), View(RESULT))
 
 
 @pytest.mark.parametrize(

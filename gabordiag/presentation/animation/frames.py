@@ -64,7 +64,10 @@ _AT_REST = 1e-3
 _HIGH, _LOW = 0.28, 0.10
 # Inches at 100 dots each.
 _WIDTH, _HEIGHT, _DPI = 8.0, 4.0, 100
-_BALL, _BLUE = 13, "#0072B2"
+_BLUE = "#0072B2"
+_BALL: dict[str, Any] = {
+    "markersize": 13, "markeredgecolor": "white", "markeredgewidth": 1.5, "zorder": 7
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,10 @@ def _hop(
     # Slow, fast, slow: 3 s^2 - 2 s^3.
     eased = share * share * (3 - 2 * share)
     heights = (1 - eased) * path.losses[here] + eased * path.losses[there]
-    lift = _lift(path, travel, period, is_jump)
+    finite = path.losses[np.isfinite(path.losses)]
+    lift = (_HIGH if is_jump else _LOW) * float(np.ptp(finite))
+    if not is_jump and period is not None:
+        lift *= min(1.0, abs(travel) / (period / 4))
     arc = np.stack([path.values[here] + eased * travel, heights + lift * 4 * eased * (1 - eased)])
     jump = here if is_jump else None
     frames = [
@@ -164,16 +170,6 @@ def _hop(
     end = float(path.values[there])
     frames[-1] = replace(frames[-1], step=there, value=end, milliseconds=FRAME + hold)
     return frames[1:]
-
-
-def _lift(path: RunPath, travel: float, period: float | None, is_jump: bool) -> float:
-    finite = path.losses[np.isfinite(path.losses)]
-    height = float(finite.max() - finite.min())
-    if is_jump:
-        return _HIGH * height
-    if period is None:
-        return _LOW * height
-    return _LOW * height * min(1.0, abs(travel) / (period / 4))
 
 
 def animate(runs: Runs) -> dict[str, bytes]:
@@ -213,7 +209,11 @@ class _Stage(ABC):
         past = np.arange(self.frames[0].step, frame.step + 1)
         self._move(frame, past)
         actors["curve"].set_data(path.steps[past], path.losses[past])
-        actors["jumps"].set_data(*_jump_lines(path, past))
+        t = path.jumps[(path.jumps >= past[0]) & (path.jumps < past[-1])]
+        # With a gap after each.
+        gaps = np.full(len(t), np.nan)
+        columns = (np.stack([c[t], c[t + 1], gaps], axis=1) for c in (path.steps, path.losses))
+        actors["jumps"].set_data(*(column.ravel() for column in columns))
         actors["now"].set_data([path.steps[frame.step]], [path.losses[frame.step]])
         for name in ("ball", "now"):
             actors[name].set_markerfacecolor(color)
@@ -229,9 +229,9 @@ class _Stage(ABC):
     def _place_words(self, step: int) -> str:
         """Where the run is at a step, in words."""
 
-    @abstractmethod
     def _step_words(self, step: int) -> str:
-        """How long a step is, in words."""
+        """How long a step is, in words, if that is one number."""
+        return ""
 
     def _caption(self, frame: Frame) -> str:
         path, step = self.path, frame.step
@@ -264,15 +264,9 @@ class Stage(_Stage):
         # Where the landscape and the losses end.
         right = 0.985 if kernels is None else 0.735
         with drawing():
-            figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI)
-            FigureCanvasAgg(figure)
+            figure, actors = _begin(runs_title(usual, [path]), fontsize=11)
             ground = figure.add_axes((0.075, 0.405, right - 0.075, 0.385))
             losses = figure.add_axes((0.075, 0.12, right - 0.075, 0.155))
-            title = runs_title(usual, [path])
-            figure.text(0.012, 0.975, title, fontsize=11, fontweight="bold", va="top")
-            actors: dict[str, Any] = {
-                "caption": figure.text(0.012, 0.905, "", fontsize=11, va="top", animated=True)
-            }
             actors |= _set_landscape(ground, axis, sweep, path)
             landscape = sweep.landscape
             heights = (landscape.smallest_loss, landscape.largest_loss)
@@ -286,11 +280,10 @@ class Stage(_Stage):
         actors["trail"].set_data(self.place(path.values[past]), path.losses[past])
         actors["arc"].set_data(*self._arc(frame))
         actors["ball"].set_data(self.place([frame.value]), [frame.height])
-        if self.kernels is not None:
-            self._turn_kernel(self.kernels, frame.value)
-
-    def _turn_kernel(self, kernels: Mapping[str, Any], value: float) -> None:
-        """Shows the nearest saved kernel; black for a value out of their range."""
+        if self.kernels is None:
+            return
+        # The nearest saved kernel; black for a value out of their range.
+        kernels, value = self.kernels, frame.value
         saved = np.asarray(kernels[self.axis.name], dtype=np.float64)
         apart, period = saved - value, self.axis.period
         if period is not None:
@@ -349,7 +342,7 @@ class PlaneStage(_Stage):
         """Chooses the run and the plane, plans the pictures, and draws what does not move."""
         path = max(runs.paths, key=lambda path: int(path.run["n_jumps"]))
         moved, made = {}, np.zeros(len(path.steps) - 1)
-        for name, tolerance in zip(runs.axes, runs.tolerances, strict=True):
+        for name, tolerance in zip(runs.axes, runs.result["tolerances"], strict=True):
             with np.errstate(invalid="ignore", over="ignore"):
                 changes = np.diff(np.asarray(path.table[name], dtype=np.float64)) / tolerance
                 made = np.hypot(made, changes)
@@ -361,28 +354,20 @@ class PlaneStage(_Stage):
         frames = storyboard(path, None)
         columns = tuple(np.asarray(path.table[a.name], dtype=np.float64) for a in plane.axes)
         with drawing():
-            figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI)
-            FigureCanvasAgg(figure)
+            title = f"{run_settings(path.run)}: {end_words(path)}"
+            figure, actors = _begin(title, fontsize=10)
             ground = figure.add_axes((0.09, 0.125, 0.49, 0.705))
             losses = figure.add_axes((0.70, 0.125, 0.285, 0.705))
-            title = f"{run_settings(path.run)}: {end_words(path)}"
-            figure.text(0.012, 0.975, title, fontsize=11, fontweight="bold", va="top")
-            caption = figure.text(0.012, 0.905, "", fontsize=10, va="top", animated=True)
             draw_ground(ground, plane, loss_levels(plane.loss), runs)
             if len(runs.axes) > 2:
                 others = "the loss with the others as where the first run ended"
                 ground.set_title(others, fontsize=8.5, pad=3)
             seen = path.losses[[frame.step for frame in frames]]
             heights = (float(seen.min()), float(seen.max()))
-            edge = {"markeredgecolor": "white", "markeredgewidth": 1.5}
-            actors: dict[str, Any] = {
-                "caption": caption,
-                "trail": _mover(
-                    ground, ".-", color=path.look.color, path_effects=halo(1.8), zorder=5
-                ),
-                "ball": _mover(ground, "o", markersize=_BALL, zorder=7, **edge),
-                **_set_losses(losses, heights, path, frames),
-            }
+            look = {"color": path.look.color, "path_effects": halo(1.8), "zorder": 5}
+            actors["trail"] = _mover(ground, ".-", **look)
+            actors["ball"] = _mover(ground, "o", **_BALL)
+            actors |= _set_losses(losses, heights, path, frames)
             return cls(figure, path, frames, actors, plane, columns)
 
     def _move(self, frame: Frame, past: npt.NDArray[Any]) -> None:
@@ -402,9 +387,6 @@ class PlaneStage(_Stage):
         is_seen = all(axis.copies(value) for axis, value in pairs)
         words = (f"{axis.name} {axis.show(float(axis.parameter.wrap(v)))}" for axis, v in pairs)
         return ", ".join(words) + ("" if is_seen else " (outside)")
-
-    def _step_words(self, step: int) -> str:
-        return ""
 
 
 def _window(usual: ParameterAxis, frames: Sequence[Frame]) -> tuple[float, float]:
@@ -429,6 +411,15 @@ def _window(usual: ParameterAxis, frames: Sequence[Frame]) -> tuple[float, float
     return (low + high) / 2 - half, (low + high) / 2 + half
 
 
+def _begin(title: str, *, fontsize: float) -> tuple[Figure, dict[str, Any]]:
+    """Returns a figure with its title and, as its first actor, the caption in this size."""
+    figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI)
+    FigureCanvasAgg(figure)
+    figure.text(0.012, 0.975, title, fontsize=11, fontweight="bold", va="top")
+    caption = figure.text(0.012, 0.905, "", fontsize=fontsize, va="top", animated=True)
+    return figure, {"caption": caption}
+
+
 def _mover(ax: Axes, line: str, **look: Any) -> Line2D:
     """Adds a line that moves."""
     return ax.plot([], [], line, animated=True, **look)[0]
@@ -451,12 +442,11 @@ def _set_landscape(ax: Axes, axis: ParameterAxis, sweep: Sweep, path: RunPath) -
     once = replace(axis, parameter=replace(axis.parameter, period=None))
     mark_values([ax], once, target=nearest, start=path.run["start"])
     ax.set_ylabel(loss_label(sweep.loss_name))
-    edge = {"markeredgecolor": "white", "markeredgewidth": 1.5}
     trail = {"alpha": 0.7, "markersize": 5.5, "markeredgewidth": 0}
     return {
         "trail": _mover(ax, "o", color=_BLUE, **trail),
         "arc": _mover(ax, "-", color=JUMP_COLOR, linewidth=2.6, zorder=6),
-        "ball": _mover(ax, "o", markersize=_BALL, zorder=7, **edge),
+        "ball": _mover(ax, "o", **_BALL),
     }
 
 
@@ -513,14 +503,3 @@ def _set_kernels(
             0.5, 1.03, "", transform=kernel.transAxes, animated=True, **above
         ),
     }
-
-
-def _jump_lines(path: RunPath, past: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray]:
-    """The jumps among the past steps, with a gap after each."""
-    t = path.jumps[(path.jumps >= past[0]) & (path.jumps < past[-1])]
-    gaps = np.full(len(t), np.nan)
-    steps, losses = (
-        np.stack([column[t], column[t + 1], gaps], axis=1).ravel()
-        for column in (path.steps, path.losses)
-    )
-    return steps, losses

@@ -234,7 +234,10 @@ def sweep_figure(sweep: Sweep) -> Figure:
                 ax.axvline(x, color=color, linewidth=0.8, linestyle=style, alpha=0.5, zorder=1)
         axis.set_up(mismatch)
         figure.align_ylabels()
-        figure.suptitle(_sweep_title(sweep))
+        found, images = sweep.landscape, sweep.landscape.images
+        mean = f", mean over {images['used']} images" if images and images["used"] > 1 else ""
+        points, known = describe_points(found), describe_certificate(found)
+        figure.suptitle(f"The loss over {parameter.name}{mean}: {points} ({known})")
     return figure
 
 
@@ -246,16 +249,15 @@ def draw_sweep(ax: Axes, sweep: Sweep) -> None:
     legend_beside(ax, entries)
 
 
-def _sweep_title(sweep: Sweep) -> str:
-    landscape = sweep.landscape
-    images = landscape.images
-    mean = f", mean over {images['used']} images" if images and images["used"] > 1 else ""
-    points, known = describe_points(landscape), describe_certificate(landscape)
-    return f"The loss over {landscape.parameter.name}{mean}: {points} ({known})"
-
-
 def _draw_gradients(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
-    values, analytic, autograd = _broken_at_kinks(axis, sweep)
+    # A gap at every kink, where the gradient jumps.
+    kinks = [point.value for point in sweep.landscape.points if point.kind == "kink"]
+    places = np.array([x for kink in kinks for x in axis.copies(kink)])
+    at = np.searchsorted(sweep.values * axis.scale, places)
+    values = np.insert(sweep.values * axis.scale, at, places)
+    analytic, autograd = (
+        np.insert(gradient, at, np.nan) for gradient in (sweep.grad_analytic, sweep.grad_autograd)
+    )
     ax.axhline(0, color=colors.FAINT, linewidth=0.8)
     ax.plot(values, analytic, color="#9CCBEB", linewidth=6, label=exact_derivative(sweep))
     ax.plot(values, autograd, color="#003E66", linewidth=1.4, linestyle="--", label="autograd")
@@ -267,21 +269,6 @@ def _draw_gradients(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
     per = "rad" if axis.parameter.is_angle else axis.parameter.unit
     ax.set_ylabel("gradient" + (f" [loss per {per}]" if per else ""))
     legend_beside(ax)
-
-
-def _broken_at_kinks(
-    axis: ParameterAxis, sweep: Sweep
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Returns values and gradients with a gap at every kink, where the gradient jumps."""
-    values = sweep.values * axis.scale
-    kinks = [point.value for point in sweep.landscape.points if point.kind == "kink"]
-    places = np.array([x for kink in kinks for x in axis.copies(kink)])
-    at = np.searchsorted(values, places)
-    return (
-        np.insert(values, at, places),
-        np.insert(sweep.grad_analytic, at, np.nan),
-        np.insert(sweep.grad_autograd, at, np.nan),
-    )
 
 
 def _draw_mismatch(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:

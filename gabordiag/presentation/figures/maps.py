@@ -147,14 +147,12 @@ def outcome_handles(
     for code in np.unique(outcomes).tolist():
         name = OUTCOME_NAMES[code]
         share = (fractions or {}).get(name)
-        note = "" if share is None else f" ({_percent(share)} of the map)"
+        note = ""
+        if share is not None:
+            note = f" ({share:.0%} of the map)" if share >= 0.01 else " (under 1% of the map)"
         look: dict[str, Any] = {"facecolor": OUTCOME_COLORS[name], "edgecolor": "#666666"}
         handles.append(Patch(linewidth=0.5, label=outcome_words(name, goal) + note, **look))
     return handles
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}%" if share >= 0.01 else "under 1%"
 
 
 def draw_map(ax: Axes, basins: Basins) -> None:
@@ -231,22 +229,18 @@ def write_map_labels(ax: Axes, basins: Basins) -> None:
     """Writes what the rates mean, and outcomes' names into their regions; needs the final size."""
     axis, lines = map_axis(basins), rate_lines(basins)
     extent = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
-    for line in lines:
-        _write_words(ax, axis, line, extent.width)
-    _name_regions(ax, axis, basins, [line.lr for line in lines], extent.size)
-
-
-def _write_words(ax: Axes, axis: ParameterAxis, line: RateLine, inches: float) -> None:
-    """Writes a rate's words in the middle of its basin, or as near as the axes' ends allow."""
-    low, high = max(line.spans(axis), key=lambda span: span[1] - span[0], default=axis.limits)
     left, right = axis.limits
-    share = ((low + high) / 2 - left) / (right - left)
-    half = min(0.42 * _LETTER * (len(line.words) + 2) / inches, 0.5)
-    at = (left + (right - left) * min(max(share, half), 1 - half), line.lr)
-    look: dict[str, Any] = {"ha": "center", "va": "bottom" if line.above else "top", "color": INK}
     box = {"boxstyle": "round,pad=0.18", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
-    offset = (0, 5 if line.above else -5)
-    write(ax, line.words, at, offset, bbox=box, path_effects=[], zorder=6, **look)
+    for line in lines:
+        # In the middle of its basin, or as near as the axes' ends allow.
+        low, high = max(line.spans(axis), key=lambda span: span[1] - span[0], default=axis.limits)
+        share = ((low + high) / 2 - left) / (right - left)
+        half = min(0.42 * _LETTER * (len(line.words) + 2) / extent.width, 0.5)
+        at = (left + (right - left) * min(max(share, half), 1 - half), line.lr)
+        look: dict[str, Any] = {"ha": "center", "va": "bottom" if line.above else "top"}
+        look |= {"color": INK, "path_effects": [], "zorder": 6}
+        write(ax, line.words, at, (0, 5 if line.above else -5), bbox=box, **look)
+    _name_regions(ax, axis, basins, [line.lr for line in lines], extent.size)
 
 
 def _name_regions(

@@ -80,9 +80,7 @@ def _plane(view: View) -> tuple[Plane, Any]:
 
 def _draw(ax: Axes, view: View) -> tuple[QuadContourSet, list[Any]]:
     table, (plane, levels) = view.data["surface.npz"], _plane(view)
-    contours = plane.draw(ax, levels)
-    lines: dict[str, Any] = {"levels": contours.levels, "colors": "white", "linewidths": 0.4}
-    ax.contour(plane.a, plane.b, plane.loss.T, **lines).set_alpha(0.6)
+    contours = plane.draw(ax, levels, lines=True)
     path, true = table["path"], np.clip(table["path_loss"], levels[0], levels[-1])
     ax.plot(*path.T, color=INK, linewidth=1.0, path_effects=halo(2.0), zorder=4)
     look: dict[str, Any] = {"edgecolors": INK, "linewidths": 0.8, "s": 26, "zorder": 5}

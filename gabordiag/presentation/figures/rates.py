@@ -28,17 +28,14 @@ def rates_figure(view: View) -> Figure:
         axes = list(figure.subplots(len(scans), 1, squeeze=False, sharex=True)[:, 0])
         name_panels(axes, [f"rates-{index}" for index in range(len(scans))])
         for ax, scan in zip(axes, scans, strict=True):
-            _draw(ax, view, scan)
+            draw_rates(ax, view, scan)
         figure.suptitle("Where trainings end, by learning rate")
     return figure
 
 
-def draw_rates(ax: Axes, view: View) -> None:
-    """Draws the endings with one rate for all parameters into one Axes."""
-    _draw(ax, view, view.result)
-
-
-def _draw(ax: Axes, view: View, scan: Any) -> None:
+def draw_rates(ax: Axes, view: View, scan: Any = None) -> None:
+    """Draws the endings of a scan, by default of one rate for all parameters, into one Axes."""
+    scan = view.result if scan is None else scan
     start, goal, trials = view.result["start_loss"], view.result["goal"], scan["trials"]
     losses = [loss for trial in trials for loss in trial["losses"] if loss is not None]
     low, high = min([*losses, start]), max(start, goal or start)

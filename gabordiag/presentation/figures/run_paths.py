@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.colors import INK, JUMP_COLOR, OUTCOME_COLORS, RUN_STYLES, LineStyle
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
-from gabordiag.presentation.late import late
+from gabordiag.presentation.late import Late
 from gabordiag.presentation.phrases import (
     batch_label,
     how_else,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from gabordiag.presentation.figures.surface import Plane
 
 # What is said of runs goes without matplotlib.
-entry = late("presentation.figures.style", "entry")
-plane_of = late("presentation.figures.surface", "Plane.of")
+entry = Late("presentation.figures.style.entry")
+plane_of = Late("presentation.figures.surface.Plane.of")
 
 Table = Mapping[str, npt.NDArray[Any]]
 # More runs than this are distinguished by their outcome only.
@@ -79,16 +80,12 @@ class RunPath:
     @property
     def is_restless(self) -> bool:
         """Whether it jumps, or does not converge."""
-        return not self._diverges and (
-            bool(self.run["n_jumps"]) or self.run["outcome"] in _RESTLESS
-        )
-
-    @property
-    def _diverges(self) -> bool:
-        """Whether it breaks off while its loss is larger than ever."""
         finite = self.losses[np.isfinite(self.losses)]
         is_highest = len(finite) > 0 and finite[-1] == finite.max()
-        return self.run["outcome"] == "nonfinite" and bool(is_highest)
+        # One that diverges breaks off while its loss is larger than ever.
+        if self.run["outcome"] == "nonfinite" and is_highest:
+            return False
+        return bool(self.run["n_jumps"]) or self.run["outcome"] in _RESTLESS
 
     @property
     def window(self) -> int:
@@ -106,47 +103,64 @@ class RunPath:
 class Runs:
     """Runs of one parameter on their landscape, or of several on the planes of every pair.
 
-    Of one parameter there is the sweep and, for an animation, the kernel at values of the parameter
-    and at the target. Of several there are the planes through the first run's end, and axes,
-    tolerances and the target by name. `goal_name` is the target, or the lowest minimum that was
-    found without one.
+    The view holds what they are part of: the logs, the kernels of an animation, and of several
+    parameters their axes, tolerances and target.
     """
 
     sweep: Sweep | None
     paths: tuple[RunPath, ...]
-    notes: tuple[str, ...] = ()
-    kernels: Table | None = None
-    planes: tuple[Plane, ...] = ()
-    axes: Mapping[str, Parameter] = field(default_factory=dict)
-    tolerances: tuple[float, ...] = ()
-    target: Mapping[str, float] | None = None
-    goal_name: str = "target"
+    view: View
 
     @classmethod
-    def of(
-        cls,
-        sweep: Sweep | None,
-        runs: Sequence[Mapping[str, Any]],
-        view: View,
-        notes: Sequence[str] = (),
-    ) -> Runs:
-        """Returns runs given as JSON; the view holds their logs, and describes the parameters."""
-        axes, goal = {}, "lowest minimum" if view.result.get("target_found") else "target"
-        if sweep is None:
-            axes = axes_of(view.result)
-            name = next(iter(axes))
-        else:
-            name, goal = sweep.landscape.parameter.name, sweep.landscape.parameter.goal_name
-        paths = tuple(
-            path_of(run, log_of(view, run), name, goal, look_of(run, index, len(runs)))
+    def of(cls, sweep: Sweep | None, runs: Sequence[Mapping[str, Any]], view: View) -> Runs:
+        """Returns runs given as JSON."""
+        made = cls(sweep, (), view)
+        name = sweep.landscape.parameter.name if sweep else view.result["learned"][0]
+        paths = (
+            path_of(run, log_of(view, run), name, made.goal_name, look_of(run, index, len(runs)))
             for index, run in enumerate(runs)
         )
-        kernels = next((t for file, t in view.data.items() if file.endswith("kernels.npz")), None)
-        if sweep is not None:
-            return cls(sweep, paths, tuple(notes), kernels, goal_name=goal)
-        planes = tuple(_plane(axes, pair, view) for pair in view.result.get("pairs", []))
-        tolerances, target = tuple(view.result["tolerances"]), view.result["target"]
-        return cls(None, paths, tuple(notes), None, planes, axes, tolerances, target, goal)
+        return replace(made, paths=tuple(paths))
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The JSON that the runs are part of."""
+        return self.view.result
+
+    @property
+    def goal_name(self) -> str:
+        """The target, or the lowest minimum that was found without one."""
+        if self.sweep is not None:
+            return self.sweep.landscape.parameter.goal_name
+        return "lowest minimum" if self.result.get("target_found") else "target"
+
+    @property
+    def kernels(self) -> Table | None:
+        """For an animation, the kernel at values of the parameter and at the target."""
+        tables = self.view.data.items()
+        return next((table for name, table in tables if name.endswith("kernels.npz")), None)
+
+    @cached_property
+    def axes(self) -> dict[str, Parameter]:
+        """The learned parameters by name, of which the JSON holds unit and period."""
+        columns = (self.result[key] for key in ("learned", "units", "periods"))
+        return {
+            name: ParameterAxis.over(name, -math.inf, math.inf, period, unit).parameter
+            for name, unit, period in zip(*columns, strict=True)
+        }
+
+    @cached_property
+    def planes(self) -> list[Plane]:
+        """The planes of every pair of parameters, through the first run's end."""
+        planes = []
+        for pair in self.result.get("pairs", []):
+            table = self.view.data[pair["file"]]
+            x, y = (
+                ParameterAxis.of(self.axes[name], (float(at[0]), float(at[-1])))
+                for name, at in zip(pair["names"], (table["a"], table["b"]), strict=True)
+            )
+            planes.append(plane_of(x, y, table))
+        return planes
 
     @property
     def ground(self) -> Sweep:
@@ -161,33 +175,12 @@ class Runs:
 
     def turned(self, run: Mapping[str, Any]) -> list[str]:
         """Returns in which parameters a run's copy of the target is not the target itself."""
-        if self.target is None:
-            return []
-        copy = run["target_copy"]
+        copy, target = run["target_copy"], self.result["target"]
         return [
             name
             for name, axis in self.axes.items()
-            if abs(float(axis.offset(copy[name], self.target[name]))) > _SAME
+            if target is not None and abs(float(axis.offset(copy[name], target[name]))) > _SAME
         ]
-
-
-def axes_of(result: Mapping[str, Any]) -> dict[str, Parameter]:
-    """Returns name -> the learned parameter, of which the result holds unit and period."""
-    columns = zip(result["learned"], result["units"], result["periods"], strict=True)
-    return {
-        name: ParameterAxis.over(name, -math.inf, math.inf, period, unit).parameter
-        for name, unit, period in columns
-    }
-
-
-def _plane(axes: Mapping[str, Parameter], pair: Mapping[str, Any], view: View) -> Plane:
-    table = view.data[pair["file"]]
-    x, y = (
-        ParameterAxis.of(axes[name], (float(at[0]), float(at[-1])))
-        for name, at in zip(pair["names"], (table["a"], table["b"]), strict=True)
-    )
-    plane: Plane = plane_of(x, y, table)
-    return plane
 
 
 def log_of(view: View, run: Mapping[str, Any]) -> Table:
@@ -285,14 +278,11 @@ def batch_handles(paths: Sequence[RunPath]) -> list[Line2D]:
 def _outcome_handles(paths: Sequence[RunPath]) -> list[Line2D]:
     handles = []
     for outcome, color in OUTCOME_COLORS.items():
-        rates = [_rate(p.run["lr"]) for p in paths if p.run["outcome"] == outcome]
-        if rates:
+        found = [path.run["lr"] for path in paths if path.run["outcome"] == outcome]
+        if found:
+            rates = [rates_words(r) if isinstance(r, Mapping) else show_number(r) for r in found]
             listed = ", ".join(rates[:4]) + (", …" if len(rates) > 4 else "")
             meaning = outcome_words(outcome, paths[0].goal_name)
             words = f"{meaning}: {counted(len(rates), 'run', 'runs')} (lr {listed})"
             handles.append(entry(words, color=color, marker="o", markersize=5))
     return handles
-
-
-def _rate(lr: float | Mapping[str, float]) -> str:
-    return rates_words(lr) if isinstance(lr, Mapping) else show_number(lr)

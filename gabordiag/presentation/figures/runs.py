@@ -140,16 +140,12 @@ def is_crowded(paths: Sequence[RunPath], window: Window) -> bool:
 def window_words(window: Window, column: int, paths: Sequence[RunPath]) -> str:
     """Describes a stretch of steps: the first column's, or all steps, and how those are drawn."""
     first, last = window
-    if column:
-        return f"all {last - first} steps{_crowd_words(paths)}"
-    return f"the first {last} steps" if first == 0 else f"steps {first} to {last}: the first jump"
-
-
-def _crowd_words(paths: Sequence[RunPath]) -> str:
-    """Explains how many steps are drawn at once."""
+    if not column:
+        steps = f"steps {first} to {last}: the first jump"
+        return steps if first else f"the first {last} steps"
     words = ["darker: more often"] if any(path.is_restless for path in paths) else []
     words += ["ticks: jumps"] if any(len(path.jumps) for path in paths) else []
-    return f" ({', '.join(words)})" if words else ""
+    return f"all {last - first} steps" + (f" ({', '.join(words)})" if words else "")
 
 
 def draw_run(ax: Axes, run: Run) -> None:
@@ -169,14 +165,17 @@ def draw_losses(
 ) -> None:
     """Draws the loss between two steps with the jumps marked, and the landscape's whole height."""
     # Convergence is seen on a logarithm, a jump between two heights is not.
-    if not any(path.is_restless for path in paths) and _spans_decades(paths):
+    losses = np.concatenate([path.losses for path in paths])
+    losses = losses[np.isfinite(losses) & (losses > 0)]
+    spans_decades = losses.max(initial=0.0) > 1e3 * losses.min(initial=math.inf)
+    if spans_decades and not any(path.is_restless for path in paths):
         log_losses(ax)
     crowded = is_crowded(paths, window)
     for path in paths:
         if path.batch_losses is not None:
             # What a training loop on batches sees, faint behind the loss over all images.
-            steps, losses = _shown(path.steps, path.batch_losses, window)
-            ax.plot(steps, losses, ".", color=path.look.color, alpha=0.3, markersize=3, zorder=2)
+            shown = _shown(path.steps, path.batch_losses, window)
+            ax.plot(*shown, ".", color=path.look.color, alpha=0.3, markersize=3, zorder=2)
     _draw_series(ax, paths, [(path.steps, drawable(path.losses)) for path in paths], window)
     for path in paths:
         _mark_end(ax, path, drawable(path.losses), window)
@@ -209,12 +208,6 @@ def _set_steps(ax: Axes, window: Window) -> None:
     ax.set_xlim(first - room, last + room)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True))
     ax.set_xlabel("step")
-
-
-def _spans_decades(paths: Sequence[RunPath]) -> bool:
-    losses = np.concatenate([path.losses for path in paths])
-    losses = losses[np.isfinite(losses) & (losses > 0)]
-    return bool(len(losses)) and bool(losses.max() > 1e3 * losses.min())
 
 
 def _draw_series(
@@ -324,7 +317,10 @@ def draw_paths(ax: Axes, runs: Runs) -> list[Any]:
     entries = draw_landscape(ax, axis, runs.ground, start=start, labels=not restless)
     for path in paths:
         _draw_path(ax, axis, path, len(paths))
-        _draw_end(ax, axis, path)
+        if (end := _end(axis, path)) is not None:
+            star: dict[str, Any] = {"markersize": 14, "markeredgecolor": "white", "zorder": 7}
+            at = axis.wrap(path.values[end]), path.losses[end]
+            ax.plot(*at, "*", color=path.look.color, **star)
     if len(paths) == 1:
         _number_points(ax, axis, paths[0])
     axis.set_up(ax)
@@ -399,13 +395,6 @@ def _end(axis: ParameterAxis, path: RunPath) -> int | None:
     return int(finite[-1])
 
 
-def _draw_end(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
-    if (end := _end(axis, path)) is not None:
-        star: dict[str, Any] = {"markersize": 14, "markeredgecolor": "white", "zorder": 7}
-        at = axis.wrap(path.values[end]), path.losses[end]
-        ax.plot(*at, "*", color=path.look.color, **star)
-
-
 def _number_points(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
     """Numbers the first points, those that can be told apart."""
     first, last = _stretch(axis, path)
@@ -454,7 +443,9 @@ def comparison_figure(failures: Mapping[str, tuple[Runs, Basins | None]]) -> Fig
             name_panels((loss, ground), (f"{name}-loss", f"{name}-landscape"))
             for handle in _draw_failure(loss, ground, name, *failure):
                 entries.setdefault(str(handle.get_label()), handle)
-        causes = {_starts_elsewhere(runs) for runs, _ in failures.values()}
+        owns = (r.ground.landscape.attractor_of(r.runs[0]["start"]) for r, _ in failures.values())
+        # Whether the run starts in the basin of another minimum than the target's.
+        causes = {own is not None and not own.is_target for own in owns}
         title = "One symptom, two causes" if len(causes) == 2 else "The runs on their landscapes"
         figure.suptitle(title)
         figure.legend(handles=list(entries.values()), loc="outside lower left", ncols=3)
@@ -480,9 +471,3 @@ def _draw_failure(
     ground.set_title("\n".join(textwrap.wrap(reason, 62)), fontsize=10, pad=24)
     entries[0].set_label("the run, numbered by step")
     return entries
-
-
-def _starts_elsewhere(runs: Runs) -> bool:
-    """Whether the run starts in the basin of another minimum than the target's."""
-    own = runs.ground.landscape.attractor_of(runs.paths[0].run["start"])
-    return own is not None and not own.is_target

@@ -241,19 +241,20 @@ def broken_at_wraps(
 
 def _targets(runs: Runs, plane: Plane) -> Iterator[tuple[float, float, bool]]:
     """Yields the places in the window of the target, and of the copies that runs are nearest to."""
-    if runs.target is None:
+    target = runs.result["target"]
+    if target is None:
         return
     own: list[tuple[float, float]] = []
     # The target first: a copy that falls on it in this plane is not seen.
     copies = (run["target_copy"] for run in runs.runs if runs.turned(run))
-    for point in (runs.target, *copies):
+    for point in (target, *copies):
         x_copies, y_copies = (axis.copies(point[axis.name]) for axis in plane.axes)
         spots = list(itertools.product(x_copies, y_copies))
-        if point is runs.target:
+        if point is target:
             own = spots
         for x, y in spots:
-            if point is runs.target or not any(np.allclose((x, y), at, atol=1e-6) for at in own):
-                yield x, y, point is runs.target
+            if point is target or not any(np.allclose((x, y), at, atol=1e-6) for at in own):
+                yield x, y, point is target
 
 
 def _target_style(is_target: bool) -> dict[str, Any]:
@@ -278,19 +279,16 @@ def _mark_handles(runs: Runs) -> list[Line2D]:
         words = f"{whose}, the first {PATH_STEPS} joined where they do not wrap"
         handles.append(entry(words, color=color, **_STEPS))
     words = "end" if is_one else "end of a run"
-    if is_one and any(_leaves(plane, paths[0].run) for plane in runs.planes):
+    axes = [axis for plane in runs.planes for axis in plane.axes]
+    if is_one and not all(axis.copies(paths[0].run["final"][axis.name]) for axis in axes):
         words = "end (outside some planes)" if len(runs.planes) > 1 else "end (outside the plane)"
     handles += [entry("start", **_START), entry(words, **_end_style(color))]
-    if runs.target is not None:
+    if runs.result["target"] is not None:
         handles.append(entry(runs.goal_name, **_target_style(True)))
     drawn = itertools.chain.from_iterable(_targets(runs, plane) for plane in runs.planes)
     if not all(is_target for _, _, is_target in drawn):
         handles.append(entry("copy of the target: the same filter", **_target_style(False)))
     return handles
-
-
-def _leaves(plane: Plane, run: Mapping[str, Any]) -> bool:
-    return not all(axis.copies(run["final"][axis.name]) for axis in plane.axes)
 
 
 def _closed(

@@ -73,12 +73,15 @@ class Plane:
         """Of both parameters."""
         return self.x, self.y
 
-    def draw(self, ax: Axes, levels: FloatArray) -> QuadContourSet:
-        """Draws filled contours, and sets the axes up."""
-        contours = ax.contourf(
-            self.a, self.b, self.loss.T, levels=levels, cmap=LOSS_COLORS, norm=loss_norm(levels)
-        )
+    def draw(self, ax: Axes, levels: FloatArray, *, lines: bool = False) -> QuadContourSet:
+        """Draws filled contours, with white lines between them or not; sets the axes up."""
+        grid = self.a, self.b, self.loss.T
+        look: dict[str, Any] = {"cmap": LOSS_COLORS, "norm": loss_norm(levels)}
+        contours = ax.contourf(*grid, levels=levels, **look)
         self.set_up(ax)
+        if lines:
+            at: dict[str, Any] = {"levels": levels, "colors": "white", "linewidths": 0.4}
+            ax.contour(*grid, **at).set_alpha(0.6)
         return contours
 
     def draw_in_space(self, figure: Figure, levels: FloatArray, loss_name: str) -> Any:
@@ -182,9 +185,7 @@ def draw_surface(ax: Axes, view: View) -> None:
 def draw_contours(ax: Axes, view: View) -> QuadContourSet:
     """Draws filled contours and the gradient field into one Axes."""
     plane = Plane.of_surface(view)
-    contours = plane.draw(ax, loss_levels(plane.loss))
-    at: dict[str, Any] = {"levels": contours.levels, "colors": "white", "linewidths": 0.4}
-    ax.contour(plane.a, plane.b, plane.loss.T, **at).set_alpha(0.6)
+    contours = plane.draw(ax, loss_levels(plane.loss), lines=True)
     _draw_arrows(ax, plane, view.data["surface.npz"])
     return contours
 

@@ -61,7 +61,10 @@ def bank_figure(view: View) -> Figure:
                 place: dict[str, Any] = {"transform": ax.transAxes, "rotation": 90, "fontsize": 9}
                 ax.text(-0.12, 0.5, when, ha="right", va="center", **place)
             if not below:
-                failing = _failing(view, index)
+                elements = (e for e in view.result["elements"] if e["filter"] == index)
+                verdicts = (e["verdict"] for e in elements if e["verdict"] != "healthy")
+                found = next(verdicts, "")
+                failing = _SHORT.get(found, found.replace("_", "\n"))
                 words = f"{index}" + (f": {failing}" if failing else "")
                 ax.set_title(
                     words, fontsize=8, color=colors.JUMP_COLOR if failing else colors.INK, pad=3
@@ -77,13 +80,6 @@ _SHORT = {
     "flat_objective": "no effect", "flat_start": "level", "at_bound": "at bound",
     "nonfinite_gradient": "NaN",
 }  # fmt: skip
-
-
-def _failing(view: View, index: int) -> str:
-    """Returns in short what is wrong with a filter; nothing of one that is right."""
-    verdicts = (e["verdict"] for e in view.result["elements"] if e["filter"] == index)
-    found = next((verdict for verdict in verdicts if verdict != "healthy"), "")
-    return _SHORT.get(found, found.replace("_", "\n"))
 
 
 def _draw_kernel(ax: Axes, kernel: Any, limit: float) -> None:
