@@ -8,6 +8,7 @@ the command makes, torch's own steps, the memory that a map moves. `make bench` 
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import platform
@@ -334,7 +335,9 @@ def test_table(tmp_path: Path) -> None:
         stack.callback(torch.set_num_threads, threads)
         # The others' own progress bars, and torch's warning of PyHessian's graphs.
         stack.enter_context(warnings.catch_warnings(action="ignore"))
-        compared = list(peers())
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            compared = list(peers())
         lines = [*commands(tmp_path), *custom(), *atlas(), *by_hand(), *compared]
         memory = moved_memory()
     imports = min(cpu("-c", IMPORTS) for _ in range(3))
