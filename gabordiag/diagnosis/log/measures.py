@@ -51,6 +51,19 @@ RUNAWAY = 1e6
 UNSEEN = {"cycle", "running", "unfinished", "erratic"}
 
 
+def _scatter(part: FloatArray) -> tuple[float, float, float]:
+    """Returns by how much the line through a series falls, and how its noise scatters.
+
+    The noise is what a parabola leaves: its sum of squares, and the correlation of neighbours, 0 or
+    more.
+    """
+    rows = np.linspace(0.0, 1.0, len(part))
+    noise = part - np.polyval(np.polyfit(rows, part, 2), rows)
+    energy = float(np.square(noise).sum())
+    r = float(noise[1:] @ noise[:-1]) / energy if energy else 0.0
+    return -float(np.polyfit(rows, part, 1)[0]), energy, min(max(r, 0.0), CORRELATED)
+
+
 class LogRun:
     """A log (n rows) and what is measured on it.
 
@@ -361,8 +374,11 @@ class LogRun:
     @cached_property
     def noise(self) -> float:
         """Standard error of a change between tenths of the log, as the last third scatters."""
-        rises = np.abs(np.diff(self.last_losses))
-        deviation = float(np.median(rises)) / 0.6745 / math.sqrt(2)
+        changes = np.diff(self.last_losses)
+        deviation = float(np.median(np.abs(changes - changes.mean()))) / 0.6745 / math.sqrt(2)
+        # Of neighbours correlated by r the changes are sqrt(1 - r) of what they are of others.
+        _, _, r = _scatter(self.last_losses)
+        deviation *= math.sqrt(1 + r) / (1 - r)
         # Of two medians, each with pi / 2 times the variance of a mean.
         return deviation * math.sqrt(math.pi / max(1, len(self.losses) // 10))
 
@@ -423,12 +439,7 @@ class LogRun:
         neighbours are correlated by r, so that n rows are as good as n (1 - r) / (1 + r).
         """
         part = series[-max(6, len(series) // 3) :]
-        rows = np.linspace(0.0, 1.0, len(part))
-        fall = -float(np.polyfit(rows, part, 1)[0])
-        noise = part - np.polyval(np.polyfit(rows, part, 2), rows)
-        energy = float(np.square(noise).sum())
-        r = float(noise[1:] @ noise[:-1]) / energy if energy else 0.0
-        r = min(max(r, 0.0), CORRELATED)
+        fall, energy, r = _scatter(part)
         error = math.sqrt(12 * energy * (1 + r) / (1 - r)) / len(part)
         return fall if fall > TREND * error else 0.0
 
