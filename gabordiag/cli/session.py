@@ -8,6 +8,7 @@ command ends, the folder says so.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -56,6 +57,9 @@ _EXPERIMENT_ONLY = (
     "learn", "direct", "batch_size",
 )  # fmt: skip
 _CUSTOM_ONLY = ("param", "input", "target_output", "range", "period")
+# Fewer give arrays on which torch's second thread brings nothing, and costs on busy cores: there
+# `diagnose` took 22 s of CPU time with two threads, 14 with one.
+_MANY_PIXELS = 2**22
 _ANGLES = {"target_theta": "--target", "theta0": "--start", "psi": "--psi"}
 
 
@@ -386,7 +390,12 @@ def experiment_from(session: Session, **more: Any) -> Any:
         values |= {"images": image} if len(image) > 1 else {"image": image[0]}
     if settings["strict"] and values["images"] is None:
         raise UsageError("--strict has no effect on a single image.", "Leave it out.")
-    return Experiment(**values, progress=session.bars.tell_images).prepare()
+    experiment = Experiment(**values, progress=session.bars.tell_images).prepare()
+    if experiment.pixels.size < _MANY_PIXELS and "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        torch.set_num_threads(1)
+    return experiment
 
 
 def subject_from(session: Session) -> tuple[Any, dict[str, Any]]:
