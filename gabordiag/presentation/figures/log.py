@@ -51,7 +51,7 @@ def _path_of(view: View) -> RunPath:
     steps, losses = (view.data["log.csv"][name] for name in ("step", "loss"))
     rows = np.searchsorted(steps, [jump["step"] for jump in view.result["jumps"]])
     run = {**view.result, "loss": "loss", "jumps": [{"step": row} for row in rows]}
-    if np.nanmax(losses, initial=-math.inf) == losses[-1] and len(losses) > 1:
+    if losses[-1] > np.nanmax(losses[:-1], initial=-math.inf):
         # What grows to its end is seen on a logarithm.
         run["outcome"] = "nonfinite"
     return RunPath(run, steps, losses, losses, look_of(run, 0, 1))
