@@ -101,6 +101,8 @@ class _Terms:
 
     x_rot: Tensor
     y_rot: Tensor
+    # x'^2 + gamma^2 y'^2.
+    distance: Tensor
     envelope: Tensor
     phase: Tensor
     wavelength: Tensor
@@ -135,10 +137,12 @@ def _terms(
     x, y = grid[None, :], grid[:rows, None]
     cos, sin = torch.cos(theta), torch.sin(theta)
     x_rot = x * cos + y * sin
-    y_rot = -x * sin + y * cos
-    envelope = torch.exp(-(x_rot * x_rot + (gamma * y_rot) * (gamma * y_rot)) / (2 * sigma * sigma))
+    y_rot = y * cos - x * sin
+    across = gamma * y_rot
+    distance = x_rot * x_rot + across * across
+    envelope = torch.exp(distance / (-2 * sigma * sigma))
     phase = 2 * math.pi * x_rot / wavelength + psi
-    return _Terms(x_rot, y_rot, envelope, phase, wavelength, sigma, gamma)
+    return _Terms(x_rot, y_rot, distance, envelope, phase, wavelength, sigma, gamma)
 
 
 def gabor_kernel(
@@ -259,24 +263,16 @@ def kernel_and_partials(
 def _kernel_and_partials(t: _Terms, names: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
     carrier = t.envelope * torch.cos(t.phase)
     quadrature = t.envelope * torch.sin(t.phase)
-    variance = t.sigma * t.sigma
-    gamma_squared = t.gamma * t.gamma
-
-    def along_theta() -> Tensor:
-        envelope_term = (1 - gamma_squared) * t.x_rot * t.y_rot / variance * carrier
-        carrier_term = 2 * math.pi * t.y_rot / t.wavelength * quadrature
-        return -(envelope_term + carrier_term)
-
-    def along_sigma() -> Tensor:
-        distance = t.x_rot * t.x_rot + gamma_squared * (t.y_rot * t.y_rot)
-        return carrier * distance / (variance * t.sigma)
-
+    variance, frequency = t.sigma * t.sigma, 2 * math.pi / t.wavelength
     formulas: dict[str, Callable[[], Tensor]] = {
-        "theta": along_theta,
-        "wavelength": lambda: quadrature * 2 * math.pi * t.x_rot / (t.wavelength * t.wavelength),
-        "sigma": along_sigma,
+        "theta": lambda: (
+            -t.y_rot
+            * ((1 - t.gamma * t.gamma) / variance * t.x_rot * carrier + frequency * quadrature)
+        ),
+        "wavelength": lambda: frequency / t.wavelength * t.x_rot * quadrature,
+        "sigma": lambda: carrier * t.distance / (variance * t.sigma),
         "psi": lambda: -quadrature,
-        "gamma": lambda: -carrier * t.gamma * (t.y_rot * t.y_rot) / variance,
+        "gamma": lambda: -t.gamma / variance * carrier * t.y_rot * t.y_rot,
     }
     return carrier, {name: formulas[name]() for name in names}
 

@@ -140,15 +140,17 @@ class _Learned:
         rates, self._group_of = np.unique(lrs.ravel(), return_inverse=True)
         if not settings.is_elementwise and (len(rates) > 1 or len(starts) > 1):
             raise UsageError("lbfgs takes one learning rate for all parameters.", "Give --lr once.")
-        self._flat = objective.tensor(objective.space.coordinates(starts)).flatten()
-        self._places = [
-            torch.as_tensor(np.flatnonzero(self._group_of == i), device=self._flat.device)
-            for i in range(len(rates))
-        ]
-        self._leaves = [self._flat[place] for place in self._places]
+        flat = objective.tensor(objective.space.coordinates(starts)).flatten()
+        order = np.argsort(self._group_of, kind="stable")
+        # Where the leaves' elements stand among those of all runs, and the other way round.
+        self._order, self._back = (
+            torch.as_tensor(places, device=flat.device) for places in (order, np.argsort(order))
+        )
+        self._sizes = np.bincount(self._group_of).tolist()
+        self._leaves = [leaf.clone() for leaf in torch.split(flat[self._order], self._sizes)]
         self._is_single = len(self._leaves) == 1
         # Of a single tensor the places are all there are, in order.
-        self._view = self._leaves[0].view(self._shape) if self._is_single else None
+        self._now = self._leaves[0].view(self._shape) if self._is_single else None
         self._given: Tensor | None = None
         groups = [
             {"params": [leaf], "lr": float(lr)}
@@ -163,11 +165,9 @@ class _Learned:
 
     def _coordinates(self) -> Tensor:
         """Returns the coordinates of all runs (n, d), not to be written to."""
-        if self._view is not None:
-            return self._view
-        for place, leaf in zip(self._places, self._leaves, strict=True):
-            self._flat[place] = leaf
-        return self._flat.clone().reshape(self._shape)
+        if self._now is None:
+            self._now = torch.cat(self._leaves)[self._back].reshape(self._shape)
+        return self._now
 
     def key(self) -> bytes:
         """Returns the bits of all coordinates."""
@@ -199,8 +199,10 @@ class _Learned:
             for leaf in self._leaves:
                 leaf.grad = given
             return
-        for place, leaf in zip(self._places, self._leaves, strict=True):
-            leaf.grad = given[place]
+        for leaf, grad in zip(
+            self._leaves, torch.split(given[self._order], self._sizes), strict=True
+        ):
+            leaf.grad = grad
 
     def gradients(self) -> FloatArray | None:
         """Returns the gradients (n, d) that the optimizer has, or None where it has none."""
@@ -210,6 +212,8 @@ class _Learned:
     def step(self, closure: Any) -> None:
         """Makes one step of the optimizer and of the schedule."""
         self._step(closure)
+        if not self._is_single:
+            self._now = None
         if self._schedule is not None:
             self._schedule.step()
 

@@ -53,15 +53,12 @@ class GaborObjective(ExperimentLoss, Objective):
                     f"Name a learned one of {', '.join(POSITIVE_NAMES)}.",
                 )
         super().__init__(experiment)
+        self._logs = tuple(name for name in names if name in logs)
         learned = (_parameter(experiment, name, names) for name in names)
         self.space = Space(tuple(replace(p, is_log=p.name in logs) for p in learned))
         assert self.space.target is not None
         self._target = self.space.coordinates(self.space.target)[None]
         self._is_direct, self.is_small = direct, not direct
-
-    @property
-    def _logs(self) -> tuple[str, ...]:
-        return tuple(parameter.name for parameter in self.space.parameters if parameter.is_log)
 
     def in_double(self) -> GaborObjective:
         """Returns the same objective in float64 on the CPU, through the shortcut."""
@@ -163,14 +160,14 @@ class GaborObjective(ExperimentLoss, Objective):
         is_half = self._is_even and self.is_small
         rows = self.experiment.kernel_size // 2 + 1 if is_half else None
         kernels, partials = self.kernels_and_partials(coordinates, self.space.names, rows)
-        losses = self._whole.loss(kernels.requires_grad_(), smooth=smooth)
-        (cotangents,) = torch.autograd.grad(losses.sum(), kernels)
-        arguments, columns = self._arguments(coordinates), []
-        for name in self.space.names:
-            column = (cotangents * partials[name]).sum(dim=(-2, -1))
-            # dvalue/dcoordinate of a logarithm is the value.
-            columns.append(column * arguments[name] if name in self._logs else column)
-        return losses.detach(), torch.stack(columns, dim=-1)
+        losses, by_kernel = self._whole.loss_and_gradient(kernels, smooth=smooth)
+        by_name = torch.stack([partials[name] for name in self.space.names], 1).flatten(2)
+        slopes = (by_name[..., : by_kernel.shape[-1]] @ by_kernel[..., None])[..., 0]
+        # dvalue/dcoordinate of a logarithm is the value.
+        for index, name in enumerate(self.space.names):
+            if name in self._logs:
+                slopes[:, index] *= coordinates[:, index].exp()
+        return losses, slopes
 
 
 def _parameter(experiment: Experiment, name: str, learned: Sequence[str]) -> Parameter:

@@ -55,12 +55,23 @@ class KernelLoss:
 
     def loss(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
         """Returns the loss (n,) of kernels (n, K, K), differentiable; without root, if `smooth`."""
-        definition = self.definition.smooth if smooth else self.definition
-        return definition.compressed(*self._parts(kernels))
+        return self._definition(smooth).compressed(*self._parts(kernels))
+
+    def _definition(self, smooth: bool) -> Loss:
+        return self.definition.smooth if smooth else self.definition
 
     def slopes(self, kernels: Tensor, changes: Tensor) -> Tensor:
         """Returns the loss's derivatives (n,) along changes (n, K, K) of the kernels."""
-        return self.definition.gradient(*self._parts(kernels), self.compressed(changes))
+        gradient = self.definition.gradient(*self._parts(kernels))
+        return (gradient * self.compressed(changes)).sum(-1)
+
+    def loss_and_gradient(self, kernels: Tensor, *, smooth: bool) -> tuple[Tensor, Tensor]:
+        """Returns the loss (n,) and its closed-form gradient (n, p) by the kernels' first pixels.
+
+        All p = K^2 of them, or those that say all.
+        """
+        definition, parts = self._definition(smooth), self._parts(kernels)
+        return definition.compressed(*parts), definition.gradient(*parts) @ self.compressed.weights
 
 
 class WholeImages:
@@ -98,6 +109,12 @@ class WholeImages:
             for padded, target in self._pairs()
         ]
         return definition.pooled(torch.stack(moments).mean(dim=0))
+
+    def loss_and_gradient(self, kernels: Tensor, *, smooth: bool) -> tuple[Tensor, Tensor]:
+        """Returns the loss (n,) and its gradient (n, K^2) by the kernels, by autograd."""
+        losses = self.loss(kernels.requires_grad_(), smooth=smooth)
+        (gradient,) = torch.autograd.grad(losses.sum(), kernels)
+        return losses.detach(), gradient.flatten(1)
 
     def _pairs(self) -> Iterator[Pair]:
         """Yields every padded image with its target response (P,)."""

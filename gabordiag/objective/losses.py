@@ -31,8 +31,8 @@ class Loss:
             (output - target)^2, output^2, output * target, target^2 -> (n,).
         compressed: (residual (n, r), response (n, r), target (r,)) -> (n,); `residual` is
             response - target, formed before rounding could cancel.
-        gradient: (residual, response, target, d_response (n, r)) -> (n,), the closed form of the
-            derivative of `compressed` along d_response.
+        gradient: The same -> (n, r), the closed form of the gradient of `compressed` by the
+            response.
         under_root: The smooth loss of which it is the square root, with a kink at zero, if any.
     """
 
@@ -40,17 +40,16 @@ class Loss:
     direct: Callable[[Tensor, Tensor], Tensor]
     pooled: Callable[[Tensor], Tensor]
     compressed: Callable[[Tensor, Tensor, Tensor], Tensor]
-    gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    gradient: Callable[[Tensor, Tensor, Tensor], Tensor]
     under_root: Loss | None = None
 
     @classmethod
     def root(cls, name: str, of: Loss) -> Loss:
         """Returns the square root of a smooth loss."""
 
-        def gradient(residual: Tensor, response: Tensor, target: Tensor, change: Tensor) -> Tensor:
+        def gradient(*vectors: Tensor) -> Tensor:
             # 0/0 at exactly zero loss gives NaN, as torch's own sqrt does on the direct path.
-            root = of.compressed(residual, response, target).sqrt()
-            return of.gradient(residual, response, target, change) / (2 * root)
+            return of.gradient(*vectors) / (2 * of.compressed(*vectors).sqrt())[..., None]
 
         return cls(
             name,
@@ -94,8 +93,8 @@ def _mse(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
     return _dot(residual, residual)
 
 
-def _mse_gradient(residual: Tensor, response: Tensor, target: Tensor, change: Tensor) -> Tensor:
-    return 2 * _dot(residual, change)
+def _mse_gradient(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
+    return 2 * residual
 
 
 def _cosine_direct(outputs: Tensor, target: Tensor) -> Tensor:
@@ -125,12 +124,13 @@ def _cosine(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
     return _dot(difference, difference) / 2
 
 
-def _cosine_gradient(residual: Tensor, response: Tensor, target: Tensor, change: Tensor) -> Tensor:
+def _cosine_gradient(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
     # d(1 - cos) = -(b/|b| - cos a/|a|) . da / |a|; the bracket is the part of b/|b| across a, and
     # as such equals minus the part of the residual across a, over |b|.
     direction = _unit(response)
     across = residual - direction * _dot(residual, direction)[..., None]
-    return _dot(across, change) / (_dot(response, response).sqrt() * _dot(target, target).sqrt())
+    lengths = _dot(response, response).sqrt() * _dot(target, target).sqrt()
+    return across / lengths[..., None]
 
 
 _MSE = Loss("mse", _mse_direct, lambda means: means[0], _mse, _mse_gradient)

@@ -670,13 +670,15 @@ def test_windows_on_several_landscapes_are_those_of_each() -> None:
         TabulatedObjective(line, find_critical_points(line))
         for line in (along(replace(experiment, gamma=gamma)) for gamma in (0.4, 1.0))
     ]
-    units, rates = [3.0, 70.0], np.geomspace(0.01, 30, 21)
+    # From too slow to a cycle: what chaos ends in is for rounding to decide.
+    units, rates = [1.0, 20.0], np.geomspace(1e-6, 6e-3, 20)
     settings = OptimizerSettings(steps=300)
     joint = measure_windows_of_many(tables, units, settings, rates, [-0.9, 0.1])
     for table, unit, found in zip(tables, units, joint, strict=True):
         for mine, other in zip(
             found, measure_windows(table, settings, unit * rates, -0.9, 0.1), strict=True
         ):
+            assert len(set(mine.outcomes)) >= 3
             np.testing.assert_array_equal(mine.outcomes, other.outcomes)
             np.testing.assert_array_equal(mine.escaped, other.escaped)
             np.testing.assert_array_equal(mine.held, other.held)

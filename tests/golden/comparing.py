@@ -82,6 +82,8 @@ SENSITIVE = [
     ("diagnose-chaotic", "*.remedies.momentum.*outcome", math.inf),
     # The coarse stage is a run at a large rate with momentum; it comes by after a chaotic time.
     ("diagnose-momentum", "*.coarse_to_fine.evidence.*", math.inf),
+    # The square of a distance to the target that is 50,000 roundings long.
+    ("diagnose-two", "result.run.*_loss", 1e-4),
     # The module has no derivative, so gradients and curvatures are differences of losses.
     ("diagnose-module-cut", "*.curvature", 1e-8),
     ("diagnose-module-cut", "*.counterfactual.final", 1e-8),
