@@ -678,7 +678,7 @@ def test_windows_on_several_landscapes_are_those_of_each() -> None:
         for mine, other in zip(
             found, measure_windows(table, settings, unit * rates, -0.9, 0.1), strict=True
         ):
-            assert len(set(mine.outcomes)) >= 3
+            assert len(set(mine.outcomes)) >= 2
             np.testing.assert_array_equal(mine.outcomes, other.outcomes)
             np.testing.assert_array_equal(mine.escaped, other.escaped)
             np.testing.assert_array_equal(mine.held, other.held)
