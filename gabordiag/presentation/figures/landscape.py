@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +19,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gabordiag.landscape.points import CriticalPoint, Landscape
-from gabordiag.landscape.sweep import Survey, Sweep
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation import colors
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
@@ -34,6 +33,9 @@ from gabordiag.presentation.figures.style import (
 )
 from gabordiag.presentation.phrases import describe_certificate, describe_points, exact_derivative
 from gabordiag.wording import show_number
+
+if TYPE_CHECKING:
+    from gabordiag.landscape.sweep import Survey, Sweep
 
 # More critical points than this are marked, but not each labelled with its place.
 _MAX_LABELS = 9

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.landscape.sweep import Sweep
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation.colors import INK, JUMP_COLOR, OUTCOME_COLORS, RUN_STYLES, LineStyle
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
@@ -33,6 +32,7 @@ from gabordiag.wording import counted, show_number
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
+    from gabordiag.landscape.sweep import Sweep
     from gabordiag.presentation.figures.surface import Plane
 
 # What is said of runs goes without matplotlib.

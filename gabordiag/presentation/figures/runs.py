@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,6 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
-from gabordiag.dynamics.maps import Basins
-from gabordiag.dynamics.run import Run
 from gabordiag.landscape.points import Landscape
 from gabordiag.presentation import colors
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
@@ -58,6 +56,10 @@ from gabordiag.presentation.phrases import (
     run_settings,
 )
 from gabordiag.wording import show_number
+
+if TYPE_CHECKING:
+    from gabordiag.dynamics.maps import Basins
+    from gabordiag.dynamics.run import Run
 
 # Some steps get a column of their own where there is too much to see in all of them.
 _DETAIL = 60

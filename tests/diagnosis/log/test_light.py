@@ -34,9 +34,9 @@ def test_explain_from_python_imports_neither_torch_nor_matplotlib(
 @pytest.mark.parametrize(
     ("options", "loaded", "code"),
     [
+        ([], ["matplotlib"], 0),
         (["--no-plots"], [], 0),
         (["--no-plots", "--json", "--quiet"], [], 0),
-        ([], ["matplotlib"], 0),
         (["--figure-format", "gif"], [], 2),
         (["--value-column", "angle"], [], 2),
     ],
