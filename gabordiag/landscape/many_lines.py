@@ -68,11 +68,11 @@ def sample_lines(
     found = evaluate(list(enumerate(grids)))
     means = [losses.mean(axis=1) for losses in found]
     extrema = [_extrema(p, g, m) for p, g, m in zip(parameters, grids, means, strict=True)]
-    # Of every extremum three losses half a spacing apart.
+    # Of every extremum three losses half a spacing apart, those of a line at once.
     asked = [
-        (i, grids[i][place] + spacing * np.array([-0.5, 0.0, 0.5]))
+        (i, np.ravel([grids[i][k] + spacing * np.array([-0.5, 0.0, 0.5]) for k, spacing in rows]))
         for i, rows in enumerate(extrema)
-        for place, spacing in rows
+        if rows
     ]
     answers = iter(evaluate(asked))
     lines = []
@@ -80,7 +80,8 @@ def sample_lines(
         parameters, grids, found, means, extrema, strict=True
     ):
         noise = 8 * eps * float(np.nanmax(np.abs(mean), initial=0.0))
-        points = [_refined(grid, *row, next(answers).mean(axis=1)) for row in rows]
+        beside = next(answers).mean(axis=1).reshape(-1, 3) if rows else ()
+        points = [_refined(grid, *row, three) for row, three in zip(rows, beside, strict=True)]
         # What rounding raises is no extremum.
         kept = _without_ripples(_ends(parameter, grid, mean, points), 4 * noise, parameter.period)
         lines.append(

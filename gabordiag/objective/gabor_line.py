@@ -22,7 +22,7 @@ from gabordiag.errors import InputError
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gram import response_gram
 from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
-from gabordiag.objective.objective import Line
+from gabordiag.objective.objective import Line, to_numpy
 from gabordiag.objective.response import (
     CompressedResponse,
     correlate_by_definition,
@@ -60,10 +60,11 @@ class GaborLine(ExperimentLoss, Line):
         assert self.parameter.target is not None
         self._target = np.array([self.parameter.target])
 
-    def kernel_changes(self, values: Tensor) -> Tensor:
-        """Returns the kernels' derivatives (n, K, K) along the parameter, in closed form."""
+    def kernels_and_changes(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the kernels (n, K, K) and their derivatives along the parameter."""
         name = self.parameter.name
-        return self.kernels_and_partials(values, [name])[1][name]
+        kernels, partials = self.kernels_and_partials(values, [name])
+        return kernels, partials[name]
 
     def _arguments(self, at: Tensor) -> dict[str, Any]:
         return {**self._fixed, self.parameter.name: at}
@@ -174,10 +175,10 @@ class ShortcutObjective(GaborLine):
         2 d |e| |g'|, and the derivative of a cosine by 4 d |g| |g'| over the response's energy.
         """
         values = self.tensor(value_of(self.parameter, nodes(self.parameter, _FIRST_SAMPLES)))
-        kernels, changes = self.kernels(values), self.kernel_changes(values).flatten(1)
+        kernels, changes = self.kernels_and_changes(values)
         size, eps = self.experiment.kernel_size, torch.finfo(torch.float64).eps
         gram = _GRAM_ROUNDINGS * eps * size**2 * self.energy
-        change = float(changes.norm(dim=1).max())
+        change = float(changes.flatten(1).norm(dim=1).max())
         if self.loss_definition.squared == "cosine":
             norm = float(kernels.flatten(1).norm(dim=1).max())
             least = float(self.compressed(kernels).square().sum(-1).min())
@@ -243,12 +244,17 @@ class ShortcutObjective(GaborLine):
 
     def gradient(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the closed-form derivative (n,); NaN at exactly zero loss of `rmse`."""
-
-        def slopes(at: Tensor) -> Tensor:
-            return self._of_kernels(at).slopes(self.kernels(at), self.kernel_changes(at))
-
         with torch.no_grad():
-            return self._chunked(slopes, values)
+            return self._chunked(lambda at: self._losses_and_slopes(at)[1], values)
+
+    def losses_and_gradients(self, values: Tensor) -> tuple[FloatArray, Tensor | None]:
+        """Returns the losses (n,) and the closed-form derivatives (n,)."""
+        with torch.no_grad(), self.few_threads():
+            losses, slopes = self._losses_and_slopes(values)
+            return to_numpy(losses), slopes
+
+    def _losses_and_slopes(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        return self._of_kernels(at).loss_and_slope(*self.kernels_and_changes(at))
 
 
 class DirectObjective(GaborLine):
@@ -271,8 +277,10 @@ class DirectObjective(GaborLine):
         """Returns loss and derivative from shifts of the (first) image, without conv2d or FFT."""
         at = torch.tensor([value], dtype=torch.float64)
         padded, target = self.experiment.padded, self._target_by_definition
-        output = correlate_by_definition(padded, self.kernels(at)[0]).requires_grad_()
-        change = correlate_by_definition(padded, self.kernel_changes(at)[0])
+        output, change = (
+            correlate_by_definition(padded, kernels[0]) for kernels in self.kernels_and_changes(at)
+        )
+        output.requires_grad_()
         loss = self.loss_definition.direct(output[None], target)[0]
         # Chain rule: dloss/dvalue = <dloss/doutput, doutput/dvalue>.
         (dloss_doutput,) = torch.autograd.grad(loss, output)

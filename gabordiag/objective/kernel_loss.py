@@ -60,10 +60,11 @@ class KernelLoss:
     def _definition(self, smooth: bool) -> Loss:
         return self.definition.smooth if smooth else self.definition
 
-    def slopes(self, kernels: Tensor, changes: Tensor) -> Tensor:
-        """Returns the loss's derivatives (n,) along changes (n, K, K) of the kernels."""
-        gradient = self.definition.gradient(*self._parts(kernels))
-        return (gradient * self.compressed(changes)).sum(-1)
+    def loss_and_slope(self, kernels: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss (n,) and its closed-form derivative (n,) along changes (n, K, K)."""
+        parts = self._parts(kernels)
+        slope = (self.definition.gradient(*parts) * self.compressed(changes)).sum(-1)
+        return self.definition.compressed(*parts), slope
 
     def loss_and_gradient(self, kernels: Tensor, *, smooth: bool) -> tuple[Tensor, Tensor]:
         """Returns the loss (n,) and its closed-form gradient (n, p) by the kernels' first pixels.

@@ -114,6 +114,6 @@ class OrientationLine(ShortcutObjective):
         """Returns the kernels' coordinates (n, 1, r) at n angles."""
         return self._orientations.at(at)[:, None]
 
-    def kernel_changes(self, values: Tensor) -> Tensor:
-        """Returns their derivatives (n, 1, r) by theta, in closed form."""
-        return self._orientations.changes_at(values)[:, None]
+    def kernels_and_changes(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns these and their derivatives (n, 1, r) by theta, in closed form."""
+        return self.kernels(values), self._orientations.changes_at(values)[:, None]
