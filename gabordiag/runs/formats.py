@@ -63,11 +63,11 @@ def _indented(value: Any, encode: Callable[[Any], str], line: str) -> str:
         return encode(clean(value))
     inner = value.values() if isinstance(value, Mapping) else value
     kinds = set(map(type, inner))
+    with contextlib.suppress(TypeError, ValueError):
+        # Numbers need nothing else, nor do names that are ASCII.
+        if kinds <= _NUMBERS and (not isinstance(value, dict) or "".join(value).isascii()):
+            return encode(value)
     if not any(issubclass(kind, (Mapping, list, tuple)) for kind in kinds):
-        with contextlib.suppress(TypeError, ValueError):
-            # Numbers need nothing else, nor do names that are ASCII.
-            if kinds <= _NUMBERS and (not isinstance(value, dict) or "".join(value).isascii()):
-                return encode(value)
         return encode(clean(value))
     deeper = line + "  "
     parts = [_indented(item, encode, deeper) for item in inner]
