@@ -517,16 +517,16 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], image: st
 def test_interrupted_run_keeps_what_was_logged(
     capsys: pytest.CaptureFixture[str], small: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = ShortcutObjective.loss_and_gradient, 0
+    original, calls = ShortcutObjective.losses_and_gradients, 0
 
-    def interrupted(self: ShortcutObjective, value: Any) -> Any:
+    def interrupted(self: ShortcutObjective, values: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 8:
             raise KeyboardInterrupt
-        return original(self, value)
+        return original(self, values)
 
-    monkeypatch.setattr(ShortcutObjective, "loss_and_gradient", interrupted)
+    monkeypatch.setattr(ShortcutObjective, "losses_and_gradients", interrupted)
     code, out, err = _call(capsys, ["optimize", *small, "--steps", "50", "--out", "made"])
     assert code == 130
     assert out == ""
