@@ -123,7 +123,7 @@ def explain_log(
             raise UsageError(f"the {name} {number} is not a finite number.")
     if period is not None and not 1e-9 <= period <= 1e9:
         raise UsageError(f"the period {period:g} is out of range.", "Give one from 1e-9 to 1e9.")
-    log = read_log(source, value_column, loss_column, needs_value=False)
+    log = read_log(source, value_column, loss_column)
     # Diverged logs overflow in differences; what is not finite is reported as such.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         if not log.value_name:

@@ -96,20 +96,15 @@ class Log:
 
 
 def read_log(
-    source: Source,
-    value_column: str | None = None,
-    loss_column: str | None = None,
-    *,
-    needs_value: bool = True,
+    source: Source, value_column: str | None = None, loss_column: str | None = None
 ) -> Log:
     """Returns the columns of a log: a file as `read_table` reads it, or columns by name.
 
-    The value's column is by default the first that is nothing else. Where there is none the log is
-    refused, or, without `needs_value`, the values are the losses.
+    The value's column is by default the first that is nothing else. Where there is none, the values
+    are the losses.
     """
     table, where = _table(source)
-    asked = _one_run(table, where, value_column, loss_column)
-    return _pick(table, where, *asked, needs_value)
+    return _pick(table, where, *_one_run(table, where, value_column, loss_column))
 
 
 def read_logs(source: Source, names: Sequence[str]) -> tuple[Log, ...]:
@@ -122,8 +117,8 @@ def read_logs(source: Source, names: Sequence[str]) -> tuple[Log, ...]:
     columns = [n if n in table.columns else n.rpartition(".")[2] for n in names]
     if len(names) == 1:
         column = columns[0] if columns[0] in table.columns else None
-        return (_pick(table, where, column, None, True),)
-    return tuple(_pick(table, where, column, None, True, columns) for column in columns)
+        return (_pick(table, where, column, None, columns),)
+    return tuple(_pick(table, where, column, None, columns) for column in columns)
 
 
 def _table(source: Source) -> tuple[Table, str]:
@@ -168,9 +163,9 @@ def _pick(
     where: str,
     value_column: str | None,
     loss_column: str | None,
-    needs_value: bool,
-    together: Sequence[str] = (),
+    wanted: Sequence[str] = (),
 ) -> Log:
+    # `wanted` are the names of parameters that must be there.
     columns = table.columns
     total = len(table) + table.skipped
     if table.skipped > _MAX_BAD_LINES * total:
@@ -200,24 +195,24 @@ def _pick(
             f"{where} has no loss column among {_listed(columns) or 'none'}.",
             "Name it with --loss-column.",
         )
-    if value_column is None and not needs_value and not named:
-        _refuse_several(where, [n for n in free if not _is_constant(columns[n])], loss)
+    if value_column is None and not named:
+        _refuse_several(where, [n for n in free if not _is_constant(columns[n])], loss, wanted)
     unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
-    if value is None or (value == loss and not needs_value):
-        found = _pick(table, where, loss, loss, True)
+    if value is None or (value == loss and not wanted):
+        found = _pick(table, where, loss, loss, [loss])
         _refuse_range_test(where, found)
-        if needs_value:
+        if wanted:
             raise InputError(
                 f"{where} has no column of the parameter's values among {_listed(columns)}"
                 f"{unreadable}.",
-                "Name it with --value-column.",
+                f"Call it {wanted[0]}.",
             )
         read = [] if loss_column else _read_as(None, loss)
         unread = [f"no number could be read{unreadable}"] if unreadable else []
         said = (*read, *found.notes, *unread)
         return replace(found, value_name="", gradients=None, others=(), notes=said)
     # Of several parameters the gradient without a name is the first one's.
-    nameless = () if value in together[1:] else _GRAD
+    nameless = () if value in wanted[1:] else _GRAD
     gradient = _find(columns, None, (f"grad_{value.lower()}", *nameless))
     rate = _find(columns, None, (f"lr_{value.lower()}",)) or rate
     # Each has a gradient of its own, or the same name with another number.
@@ -226,7 +221,7 @@ def _pick(
         n for n in free if n != value and not _is_constant(columns[n])
         and (f"grad_{n}" in columns or _NUMBER.sub("", n) == _NUMBER.sub("", value) != value)
     )  # fmt: skip
-    names = dict.fromkeys([*(together or [value]), loss])
+    names = dict.fromkeys([*(wanted if value in wanted else [value]), loss])
     keep, notes = _rows(table, *names)
     count = int(keep.sum())
     if count == 0:
@@ -256,7 +251,7 @@ def _pick(
         notes=tuple(notes),
         others=others,
     )
-    if not needs_value and value_column is None and _is_geometric(log.lrs):
+    if not wanted and value_column is None and _is_geometric(log.lrs):
         _refuse_range_test(where, log)
     return log
 
@@ -274,13 +269,15 @@ def _beside_losses(table: Table, names: list[str], losses: list[str]) -> list[st
     return beside or [name for name in names if name.lower() == "theta"]
 
 
-def _refuse_several(where: str, moving: Sequence[str], loss: str) -> None:
+def _refuse_several(where: str, moving: Sequence[str], loss: str, wanted: Sequence[str]) -> None:
     """Raises if columns may each be the parameter, and are not the numbers of one vector."""
     if len({_NUMBER.sub("", name) for name in moving}) > 1:
         raise InputError(
             f"{where} has several columns that may be the parameter, {_listed(moving)}: none is "
             "called theta, value or param, or has a gradient grad_NAME.",
-            "Name it with --value-column; to judge the loss alone, name the loss for both: "
+            f"Call it {wanted[0]}."
+            if wanted
+            else "Name it with --value-column; to judge the loss alone, name the loss for both: "
             f"--value-column '{loss}' --loss-column '{loss}'.",
         )
 

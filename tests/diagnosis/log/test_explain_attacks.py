@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import gabordiag as gd
-from gabordiag.diagnosis.log.readers import read_log
+from gabordiag.diagnosis.log.readers import read_logs
 from gabordiag.errors import InputError
 
 Columns = dict[str, Any]
@@ -225,6 +225,18 @@ def test_verdict_is_true_of_what_was_logged(attack: Attack) -> None:
         assert np.median(tail) <= losses.min() + np.ptp(tail)
 
 
-def test_a_log_without_the_parameter_is_refused_where_a_run_is_needed() -> None:
-    with pytest.raises(InputError, match="no column of the parameter"):
-        read_log({"step": T, "accuracy": 1 - FALL, "loss": FALL})
+@pytest.mark.parametrize(
+    ("others", "reason"),
+    [
+        ({"accuracy": 1 - FALL}, "no column of the parameter"),
+        ({"a": FALL, "b": 2 - FALL}, "several columns that may be the parameter, a, b"),
+    ],
+)
+def test_a_log_without_the_parameter_is_refused_where_a_run_is_needed(
+    others: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason) as refused:
+        read_logs({"step": T, "loss": FALL, **others}, ["gabor.theta"])
+    # As its columns are looked for.
+    assert refused.value.advice == "Call it theta."
+    assert read_logs({"step": T, "loss": FALL, **others, "theta": T}, ["gabor.theta"])

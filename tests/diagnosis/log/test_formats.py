@@ -207,7 +207,7 @@ def test_what_stands_in_rows_of_its_own_is_no_parameter(tmp_path: Path) -> None:
         row.pop("theta", None)
     path = tmp_path / "trainer_state.json"
     path.write_text(json.dumps(state))
-    log = read_log(path, needs_value=False)
+    log = read_log(path)
     assert log.value_name == ""
     assert log.losses.tolist() == COLUMNS["loss"]
 
@@ -320,7 +320,7 @@ def test_metric_files_of_mlflow(tmp_path: Path) -> None:
     assert log.steps.tolist() == COLUMNS["step"]
     assert read_log(tmp_path).values.tolist() == COLUMNS["theta"]
     # One file is a curve of its metric.
-    curve = read_log(folder / "train/loss", needs_value=False)
+    curve = read_log(folder / "train/loss")
     assert (curve.value_name, curve.losses.tolist()) == ("", COLUMNS["loss"])
     # What a model was measured on may follow the step.
     path = folder / "train/loss"
@@ -382,7 +382,7 @@ def test_of_columns_that_differ_the_parameter_is_asked_for() -> None:
 )  # fmt: skip
 def test_a_parameter_that_is_plain_is_not_asked_for(columns: dict[str, int], chosen: str) -> None:
     moves = {name: factor * np.array(COLUMNS["theta"]) for name, factor in columns.items()}
-    log = read_log({**moves, "loss": COLUMNS["loss"]}, needs_value=False)
+    log = read_log({**moves, "loss": COLUMNS["loss"]})
     assert log.value_name == chosen
 
 
@@ -514,7 +514,7 @@ def test_a_loss_alone(name: str) -> None:
 )  # fmt: skip
 def test_metrics_and_settings_are_no_parameters(names: tuple[str, ...]) -> None:
     columns = dict.fromkeys(names, COLUMNS["theta"])
-    assert read_log({**columns, "loss": COLUMNS["loss"]}, needs_value=False).value_name == ""
+    assert read_log({**columns, "loss": COLUMNS["loss"]}).value_name == ""
     # Asked for, or beside a parameter:
     assert read_log({**columns, "loss": COLUMNS["loss"]}, names[0]).value_name == names[0]
     log = read_log({**columns, "angle": COLUMNS["theta"], "loss": COLUMNS["loss"]})
@@ -526,7 +526,7 @@ def test_a_curve_downloaded_from_tensorboard(tmp_path: Path) -> None:
     rows = [{"Wall time": 1.8e9 + row["step"], "Step": 10 * row["step"], "Value": row["loss"]}
             for row in ROWS]  # fmt: skip
     path.write_text(csv_of(rows))
-    log = read_log(path, needs_value=False)
+    log = read_log(path)
     assert (log.value_name, log.losses.tolist()) == ("", COLUMNS["loss"])
     assert log.steps.tolist() == [10 * row["step"] for row in ROWS]
     # Beside a loss, or asked for, it is the parameter.
@@ -544,7 +544,7 @@ def test_a_curve_downloaded_from_tensorboard(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_called_so(name: str) -> None:
     log = read_log({name: COLUMNS["loss"], "w": COLUMNS["theta"], "val_mse": COLUMNS["lr"]})
     assert (log.value_name, log.losses.tolist()) == ("w", COLUMNS["loss"])
-    curve = read_log({"step": COLUMNS["step"], name: COLUMNS["loss"]}, needs_value=False)
+    curve = read_log({"step": COLUMNS["step"], name: COLUMNS["loss"]})
     assert (curve.value_name, curve.losses.tolist()) == ("", COLUMNS["loss"])
     # A column with 'loss' in its name is preferred, and then an energy may be learned.
     beside = {"energy": COLUMNS["theta"], "my_loss": COLUMNS["loss"]}
