@@ -162,7 +162,7 @@ def _gradients(objective: Line, value: float) -> tuple[float | None, dict[str, f
     Another parameter's is the root mean square over its elements.
     """
     if not isinstance(objective, OwnObjective):
-        _, slope = objective.loss_and_gradient(objective.tensor(value).requires_grad_())
+        _, slope = objective.losses_and_gradients(objective.tensor(value))
         return None if slope is None else slope.item(), {}
     leaves = objective.evaluator.leaves(value)
     with objective.streams():

@@ -167,28 +167,22 @@ class TabulatedObjective(Line):
         """Returns the slope, the same for all runs."""
         return self.tables[1]
 
-    def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
-        """Returns loss and gradient (1,) at one value (1,)."""
-        at, parameter = value.item(), self.parameter
-        if parameter.period is None and not parameter.low <= at <= parameter.high:
-            try:
-                return self._objective.loss_and_gradient(value)
-            except InputError:
-                # A trial that leaves where the loss is defined has failed; the diagnosis goes on.
-                return math.nan, torch.full_like(value, math.nan)
-        losses, slopes = self.tables
-        return max(losses.at(at), self._floor), torch.tensor([slopes.at(at)], dtype=torch.float64)
-
     def losses_and_gradients(self, values: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns losses (n,) and gradients (n,), in plain Python as for one value."""
-        places, parameter = values.tolist(), self.parameter
-        if parameter.period is None and not all(
-            parameter.low <= v <= parameter.high for v in places
-        ):
-            return super().losses_and_gradients(values)
+        losses, gradients = np.array([self._at(value) for value in values.tolist()]).T
+        return losses, torch.from_numpy(gradients)
+
+    def _at(self, value: float) -> tuple[float, float]:
         losses, slopes = self.tables
-        gradients = torch.from_numpy(np.array([slopes.at(v) for v in places]))
-        return np.array([max(losses.at(v), self._floor) for v in places]), gradients
+        parameter = self.parameter
+        if parameter.period is not None or parameter.low <= value <= parameter.high:
+            return max(losses.at(value), self._floor), slopes.at(value)
+        try:
+            outside, found = self._objective.losses_and_gradients(self._objective.tensor(value))
+        except InputError:
+            # A trial that leaves where the loss is defined has failed; the diagnosis goes on.
+            return math.nan, math.nan
+        return float(outside[0]), 0.0 if found is None else found.item()
 
 
 class JointTables:

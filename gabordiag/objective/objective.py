@@ -164,29 +164,26 @@ class Line(ScalarLoss):
         function = self._function(smooth)
         return self._chunked(lambda at: torch.stack(levels_of(function, at, order)), values, dim=1)
 
-    def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
-        """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it.
-
-        None where no gradient reaches the value: the loss does not depend on it in torch's graph.
-        """
-        value.grad = None
-        with self.few_threads():
-            loss = self.loss(value)[0]
-            if loss.requires_grad:
-                torch.autograd.backward(loss)
-        return loss.item(), value.grad
-
     def losses_and_gradients(self, values: Tensor) -> tuple[FloatArray, Tensor | None]:
-        """Returns the losses (n,) at n values, one after the other, and their gradients (n,).
+        """Returns the losses (n,) at n values, one after the other, and what an optimizer sees.
 
-        None where no gradient reaches any value; one that reaches some counts as zero elsewhere.
+        That are the gradients (n,); None where none reaches any value: the loss does not depend on
+        it in torch's graph. One that reaches some counts as zero elsewhere.
         """
-        leaves = [value.clone().requires_grad_() for value in torch.split(values.detach(), 1)]
-        losses, slopes = zip(*map(self.loss_and_gradient, leaves), strict=True)
-        if all(slope is None for slope in slopes):
-            return np.array(losses), None
+        losses, slopes = [], []
+        with self.few_threads():
+            for value in torch.split(values.detach(), 1):
+                leaf = value.clone().requires_grad_()
+                loss = self.loss(leaf)[0]
+                losses.append(loss.item())
+                slopes.append(self._slope(loss, leaf))
         found = [values.new_zeros(1) if slope is None else slope for slope in slopes]
-        return np.array(losses), torch.cat(found)
+        is_reached = any(slope is not None for slope in slopes)
+        return np.array(losses), torch.cat(found) if is_reached else None
+
+    def _slope(self, loss: Tensor, leaf: Tensor) -> Tensor | None:
+        """Returns the loss's gradient by a leaf (1,); None where its graph does not lead there."""
+        return torch.autograd.grad(loss, leaf, allow_unused=True)[0] if loss.requires_grad else None
 
     def loss_once(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the losses (n,); a custom loss need not be computed again where it was before."""
@@ -315,14 +312,14 @@ class Restriction(Derived, Line):
         self.parameter = parent.space.parameters[index]
         self._at = parent.space.coordinates(at)
 
-    def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
-        """Returns the loss at one value (1,) and the slope that an optimizer of all sees there."""
-        losses, slopes = self.parent.step_gradient(self._inside(value.detach()))
+    def losses_and_gradients(self, values: Tensor) -> tuple[FloatArray, Tensor | None]:
+        """Returns the losses (n,) and the slopes (n,) that an optimizer of all sees there."""
+        losses, slopes = self.parent.step_gradient(self._inside(values.detach()))
         if slopes is None:
-            return float(losses[0]), None
+            return losses, None
         slope = slopes[:, self.index]
         # dcoordinate/dvalue of a logarithm is one over the value.
-        return float(losses[0]), slope / value.detach() if self.parameter.is_log else slope
+        return losses, slope / values.detach() if self.parameter.is_log else slope
 
     def _inside(self, values: Tensor) -> Tensor:
         fixed = self.parent.tensor(self._at).expand(len(values), -1).unbind(-1)

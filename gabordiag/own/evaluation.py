@@ -321,16 +321,13 @@ class OwnObjective(UserObjective, Line):
 
     def seconds_each(self) -> float:
         """Measures how long an evaluation with its gradient takes."""
-        value = self.tensor(self.parameter.start).requires_grad_()
+        value = self.tensor(self.parameter.start)
         begin = time.perf_counter()
-        self.loss_and_gradient(value)
+        self.losses_and_gradients(value)
         return time.perf_counter() - begin
 
-    def loss_and_gradient(self, value: Tensor) -> tuple[float, Tensor | None]:
-        """Returns the loss at one value (1,), a leaf, and its gradient as an optimizer sees it."""
-        loss = self.loss(value)[0]
-        # `backward` would also fill the gradients of a module that the function holds on to.
-        return loss.item(), gradient_of(loss, value)
+    def _slope(self, loss: Tensor, leaf: Tensor) -> Tensor | None:
+        return gradient_of(loss, leaf)
 
     def derivatives(
         self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False

@@ -125,8 +125,7 @@ class TestFunction:
     def test_the_gradients_of_a_module_it_holds_on_to_stay_empty(self):
         module = planted.Right()
         objective = own_objective(lambda v: (module.theta - v).square().sum(), range=(-1.0, 1.0))
-        value = objective.tensor(0.3).requires_grad_()
-        loss, slope = objective.loss_and_gradient(value)
+        loss, slope = objective.losses_and_gradients(objective.tensor(0.3))
         assert loss == pytest.approx((math.pi / 4 + 0.3) ** 2)
         assert slope.item() == pytest.approx(2 * (math.pi / 4 + 0.3))
         assert module.theta.grad is None
@@ -278,7 +277,7 @@ class TestModule:
             )
             # What an optimizer gets is another matter.
             assert objective.derivatives([0.3])[1, 0] == 0
-            assert objective.loss_and_gradient(objective.tensor(0.3).requires_grad_())[1] is None
+            assert objective.losses_and_gradients(objective.tensor(0.3))[1] is None
 
     def test_the_right_way_to_replace_a_weight(self, image):
         right, replaced = of(planted.Right(), image), of(planted.ReplacesWeight(), image)
@@ -649,7 +648,7 @@ class TestNothingIsTouched:
         objective = of(module, image)
         objective.loss_at([0.1, 0.2])
         objective.derivatives([0.1, 0.2], 2)
-        objective.loss_and_gradient(objective.tensor(0.4).requires_grad_())
+        objective.losses_and_gradients(objective.tensor(0.4))
         check_objective(objective)
         build_series(objective)
         assert snapshot(module) == before
