@@ -111,7 +111,8 @@ class Probes:
         )
         known = np.isfinite(noises)
         noises = np.where(known, noises, noises[known].max(initial=0.0))
-        self.noise = float(noises.max())
+        # A jump of the loss at one of them is none of its noise.
+        self.noise = float(np.median(noises))
         # What is rounded to few digits is level from one of them to the next, and shows no noise.
         largest = float(np.abs(self.losses[np.isfinite(self.losses)]).max(initial=0.0))
         rounding = objective.loss_eps * largest

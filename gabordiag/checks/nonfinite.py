@@ -100,7 +100,7 @@ def _without_root(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return _smooth_norm(func, args, kwargs) ** 2 if "norm" in operation_name(func) else args[0]
 
 
-_ROOT_OUT = "leave the root out (the loss is lowest where it was)"
+_ROOT_OUT = "leave the root out"
 _INSIDE = "a small constant inside it"
 _plus_eps = _first(lambda x: x + _EPS)
 _DIVISOR = "write torch.where(x == 0, 1, x) as the divisor x: a safe one"

@@ -406,9 +406,11 @@ def _begin(words: str) -> str:
 
 def _advice(finding: Finding, remedies: tuple[Remedy, ...]) -> str:
     repair = next((remedy for remedy in remedies if remedy.name == "repair_code"), None)
-    if repair is not None and finding.cause in GRADIENT_CAUSES:
-        return f"{_begin(repair.change)}."
     cure = next((remedy for remedy in remedies if remedy.works), None)
+    # A gradient that is not finite with the repair either, is not what it repairs.
+    helps = repair is not None and (repair.works or repair.outcome != "nonfinite" or cure is None)
+    if repair is not None and helps and finding.cause in GRADIENT_CAUSES:
+        return f"{_begin(repair.change)}."
     # What presupposes the target is advice only where nothing else works.
     is_answer = finding.cause == "wrong_basin" and cure is not None and not cure.needs_target
     if finding.advice and not is_answer:

@@ -293,7 +293,12 @@ class Space:
                 )
             values = np.array([given.get(p.name, p.start) for p in self.parameters], dtype=float)
         elif given is not None:
-            numbers = np.atleast_1d(np.asarray(given, dtype=np.float64))
+            try:
+                # A tensor may be a leaf.
+                known = given.detach() if hasattr(given, "detach") else given
+                numbers = np.atleast_1d(np.asarray(known, dtype=np.float64))
+            except (TypeError, ValueError):
+                raise UsageError(f"the start {given!r} is no number.") from None
             if numbers.ndim > 1 or len(numbers) not in (1, len(self)):
                 raise UsageError(
                     f"the start has {numbers.size} numbers, and {len(self)} are learned.",

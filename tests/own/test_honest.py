@@ -466,6 +466,30 @@ def test_nan_at_every_value_is_mended_at_its_line(
     assert first.change[1:] in found.headline
 
 
+def root_within(v: Tensor) -> Tensor:
+    return (v**0.5 - 1) ** 2
+
+
+def test_a_repair_that_was_tried_in_vain_is_no_advice() -> None:
+    """With a constant inside the root a step from 0 is so long that the next root is negative."""
+    found = gd.diagnose(root_within, range=(0, 3), start=0.0, target=1.0, lr=0.1)
+    assert found.verdict == "nonfinite_gradient"
+    (repair,) = (remedy for remedy in found.remedies if remedy.name == "repair_code")
+    assert (repair.works, repair.outcome) == (False, "nonfinite")
+    assert repair.change[1:] not in found.headline
+
+
+def step_at_zero(v: Tensor) -> Tensor:
+    return (v - 1) ** 2 + 10 * (v < 0).to(v.dtype)
+
+
+def test_a_jump_at_the_start_is_no_noise() -> None:
+    found = gd.diagnose(step_at_zero, range=(-2, 2), start=0.0, target=1.0, lr=0.1)
+    assert found.verdict == "healthy"
+    assert "does not depend" not in found.headline
+    assert not any(f.present for f in found.findings if f.cause == "flat_objective")
+
+
 def root(v: Tensor) -> Tensor:
     return torch.sqrt((v - 1) ** 2)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gabordiag.choices import plain
 from gabordiag.diagnosis.log.measures import CLEAR, TREND, LogRun
 from gabordiag.diagnosis.log.readers import Source, read_log
 from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
@@ -118,9 +119,11 @@ def explain_log(
     The target should have been reached, if it is known; with a period wrapped and unwrapped logs
     are both understood.
     """
+    period, target = plain(period), plain(target)
     for name, number in (("period", period), ("target", target)):
-        if number is not None and not math.isfinite(number):
-            raise UsageError(f"the {name} {number} is not a finite number.")
+        is_number = isinstance(number, (int, float))
+        if number is not None and not (is_number and math.isfinite(number)):
+            raise UsageError(f"the {name} {number!r} is not a finite number.")
     if period is not None and not 1e-9 <= period <= 1e9:
         raise UsageError(f"the period {period:g} is out of range.", "Give one from 1e-9 to 1e9.")
     log = read_log(source, value_column, loss_column)
@@ -145,7 +148,7 @@ class _Reader(LogRun):
         return (
             self._nonfinite, self._too_short, self._overflow, self._reached, self._frozen,
             self._climbing, self._growing, self._kink, self._repeating, self._hovering,
-            self._wild, self._descending, self._resting_elsewhere, self._fallen_back,
+            self._wild, self._fallen_back, self._descending, self._resting_elsewhere,
             self._settled,
         )  # fmt: skip
 
@@ -273,12 +276,20 @@ class _Reader(LogRun):
             end - begin > WILD_SPREAD * self.height and ups >= DESCENT_SHARE and turns <= 1 - ups
         ):
             return None
+        lrs, gradients = self.log.lrs, self.log.gradients
+        if self.stride != 1 and lrs is not None and gradients is not None:
+            step = np.nanmedian(np.abs(lrs * gradients)[:way])
+            if np.median(np.abs(self.parameter.offset(np.diff(values), 0.0))) < step / 2:
+                # A step goes farther than a row: it swings between the rows.
+                return None
         evidence = {"begin": begin, "end": end, "share_of_rises": ups}
         text = (
             f"The loss rises at nearly every step, from {begin:.3g} to {end:.3g}, and "
             f"{self.log.value_name} moves one way: it climbs. Check the gradient's sign, and that "
             "the loss is minimised."
         )
+        if self.stride % 2 == 0:
+            text += " Or it swings ever farther between the rows: then take a smaller rate."
         return self._result("wrong_gradient", text, evidence)
 
     def _growing(self) -> Explanation | None:
@@ -405,7 +416,7 @@ class _Reader(LogRun):
         product = evidence.get("lr_times_curvature")
         if product is None or not math.isfinite(product) or product < NEAR_BOUND:
             return ""
-        return f", lr x curvature {product:.3g} where stability needs less than {PLAIN_LIMIT:g}"
+        return f", lr x curvature {product:.3g} where plain descent needs less than {PLAIN_LIMIT:g}"
 
     def _smaller_rate(self) -> str:
         return (
@@ -432,6 +443,13 @@ class _Reader(LogRun):
         passed = self._passed_target()
         if passed is not None:
             return passed
+        turns = np.diff(np.sign(self.parameter.offset(np.diff(self.tail), 0.0))) != 0
+        if turns.mean() > DESCENT_SHARE:
+            text = (
+                f"Still descending after {count}, back and forth across a minimum: a smaller "
+                f"learning rate, try {self.rate()}, gets there sooner."
+            )
+            return self._result("step_too_large", text, {"share_of_turns": float(turns.mean())})
         text = f"Still descending after {count}: run more steps, or raise the rate."
         before, after = np.split(self.last_losses, [len(self.last_losses) // 2])
         evidence = {"drop_in_last_third": float(np.median(before) - np.median(after))}
@@ -501,6 +519,14 @@ class _Reader(LogRun):
 
     def _settled(self) -> Explanation:
         begin, _, last = self.levels
+        products = self.lr_times_curvature
+        if not self._progress() and self.follows_value and products is not None:
+            known = products[np.isfinite(products)]
+            evidence = {"lr_times_curvature": float(np.quantile(known, 0.9)) if known.size else 0.0}
+            if evidence["lr_times_curvature"] > PLAIN_LIMIT:
+                words = self._curvature_words(evidence)
+                text = f"The loss does not fall{words}: {self._smaller_rate()}."
+                return self._result("step_too_large", text, evidence)
         if not self._progress():
             text = (
                 f"The loss has not fallen: {begin:.4g} at the beginning, {last:.4g} at the end. "

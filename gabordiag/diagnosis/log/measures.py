@@ -424,6 +424,9 @@ class LogRun:
         """
         medians = [float(np.median(part)) for part in np.array_split(self.losses, 10)]
         first, last, best = float(np.median(self.losses[:3])), medians[-1], min(medians)
+        if not self.losses[1:].min() <= self.losses[0] <= self.losses[1:].max():
+            # All may happen in one step.
+            first = float(self.losses[0])
         # Much happens in the first tenth, unless it is noise.
         is_noise = abs(first - medians[0]) <= CLEAR * self.noise * math.sqrt(len(self.losses) / 10)
         begin = medians[0] if is_noise else first

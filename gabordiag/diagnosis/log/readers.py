@@ -6,6 +6,7 @@ a value and a loss, but for those at which the run broke. Nothing in a log is tr
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,6 +59,7 @@ _RANGE_TEST = 10
 
 
 BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
 
 
 @runtime_checkable
@@ -127,6 +129,11 @@ def _table(source: Source) -> tuple[Table, str]:
         source = {name: source[name] for name in source.columns}
     if isinstance(source, Mapping):
         return as_table(source), "the log"
+    if not isinstance(source, (str, os.PathLike)):
+        raise UsageError(
+            f"a log is not of the type {type(source).__name__}.",
+            "Give a file, a mapping of columns by name, or a DataFrame.",
+        )
     return read_table(Path(source)), str(source)
 
 
@@ -223,10 +230,12 @@ def _pick(
     )  # fmt: skip
     names = dict.fromkeys([*(wanted if value in wanted else [value]), loss])
     keep, notes = _rows(table, *names)
-    count = int(keep.sum())
+    rows = np.flatnonzero(keep)
+    count = len(rows)
     if count == 0:
         both = f"{'both ' * (len(names) > 1)}{' and '.join(names)}"
-        raise InputError(f"No row of {where} holds {both}{unreadable}.")
+        cells = "".join(f" ({name}: {cell})" for name, cell in table.unreadable.items())
+        raise InputError(f"No row of {where} holds {both}{cells}.")
     if table.skipped:
         lines = "1 line was" if table.skipped == 1 else f"{table.skipped} lines were"
         notes.insert(0, f"{lines} left out: {table.trouble}")
@@ -238,15 +247,18 @@ def _pick(
             f"{value} and {', '.join(same)} are equal in every row, as of a start on an axis of "
             "symmetry, which leads into a saddle: start them apart",
         )
+    numbers = None if step is None else columns[step]
+    rows, about = _in_order(where, rows, numbers, columns[value], columns[loss])
+    notes += about
     unchosen = [name for name in free if name != value]
     notes[:0] = [] if value_column else _read_as(value, loss, unchosen)
     log = Log(
         value_name=value,
-        values=read_only(columns[value][keep]),
-        losses=read_only(columns[loss][keep]),
-        gradients=None if gradient is None else read_only(columns[gradient][keep]),
-        lrs=None if rate is None else read_only(_filled(columns[rate])[keep]),
-        steps=read_only(_numbering(None if step is None else columns[step][keep], count)),
+        values=read_only(columns[value][rows]),
+        losses=read_only(columns[loss][rows]),
+        gradients=None if gradient is None else read_only(columns[gradient][rows]),
+        lrs=None if rate is None else read_only(_filled(columns[rate])[rows]),
+        steps=read_only(_numbering(None if numbers is None else numbers[rows], count)),
         skipped=table.skipped + len(table) - count,
         notes=tuple(notes),
         others=others,
@@ -421,6 +433,31 @@ def _of_another_kind(table: Table, absent: BoolArray) -> BoolArray:
 def _longest_run(marks: BoolArray) -> int:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], marks.astype(np.int8), [0]])))
     return int(np.diff(edges)[::2].max(initial=0))
+
+
+def _in_order(
+    where: str, rows: IntArray, steps: FloatArray | None, values: FloatArray, losses: FloatArray
+) -> tuple[IntArray, list[str]]:
+    """Returns the rows (n,) in the order of their steps, and what is to be said of it.
+
+    Steps that begin anew are numbered through, as those of epochs, unless they come back to the
+    very value and loss of the first row: these are other runs.
+    """
+    if steps is None or not np.isfinite(steps[rows]).all() or (np.diff(steps[rows]) >= 0).all():
+        return rows, []
+    steps, values, losses = steps[rows], values[rows], losses[rows]
+    if len(np.unique(steps)) == len(steps):
+        return rows[np.argsort(steps)], ["the rows are read in the order of their steps"]
+    begins = np.flatnonzero(steps == steps[0])
+    same = (values[begins] == values[0]) & (losses[begins] == losses[0])
+    if len(begins) > 1 and same.all() and not _is_constant(losses):
+        raise InputError(
+            f"{where} holds {len(begins)} runs, one after the other: each begins at step "
+            f"{steps[0]:g} with the loss {losses[0]:.4g}.",
+            "Give the rows of one.",
+        )
+    again = int((np.diff(steps) < 0).sum())
+    return rows, [f"the steps begin anew {again} times; the rows are read as those of one run"]
 
 
 def _numbering(steps: FloatArray | None, count: int) -> FloatArray:

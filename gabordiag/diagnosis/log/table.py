@@ -229,7 +229,9 @@ def _read_events(path: Path) -> Table:
             f"{path} holds TensorBoard's event files, which TensorBoard itself has to read.",
             "pip install 'gabordiag[logs]'",
         ) from None
-    folders = {path} if path.is_file() else {file.parent for file in path.rglob("*tfevents*")}
+    # Beside a run's own scalars, those of `add_scalars` stand in folders below.
+    is_run = path.is_file() or any(path.glob("*tfevents*"))
+    folders = {path} if is_run else {file.parent for file in path.rglob("*tfevents*")}
     if len(folders) > 1:
         names = ", ".join(sorted(str(folder) for folder in folders)[:5])
         raise InputError(f"{path} holds {len(folders)} runs.", f"Give one of {names}.")

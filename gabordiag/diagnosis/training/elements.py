@@ -207,8 +207,10 @@ class Judged:
         self.moved = None
         if self.final is not None:
             self.moved = float(self.shown.offset(self.final, self.start))
-        total = float(np.sqrt(np.nanmean(run.total**2)))
-        own = float(np.sqrt(np.nanmean(self.slopes**2)))
+        total, own = (
+            math.sqrt(np.mean(known**2)) if (known := slopes[~np.isnan(slopes)]).size else 0.0
+            for slopes in (run.total, self.slopes)
+        )
         self.gradient_share = finite_or_none(own / total) if total else None
 
     @property
@@ -337,7 +339,7 @@ def _nonfinite(element: Judged) -> Judgement | None:
     evidence = {"lr_times_curvature": product, "limit": element.limit, "step": len(element.path)}
     if product > element.limit:
         why = (
-            f"the loss is not finite after {len(element.path) - 1} steps, and lr x curvature is "
+            f"the loss is not finite at step {len(element.path) - 1}, and lr x curvature is "
             f"{product:.3g}, above {element.limit:.3g}"
         )
         factor = 0.5 * element.limit / product
@@ -348,7 +350,7 @@ def _nonfinite(element: Judged) -> Judgement | None:
         why = f"its gradient is not finite at step {bad}"
         helps = "find the 0/0, the root at zero or the overflow behind this gradient"
         return Judgement("nonfinite_gradient", evidence, why, helps)
-    why = f"the loss is not finite after {len(element.path) - 1} steps"
+    why = f"the loss is not finite at step {len(element.path) - 1}"
     return Judgement("inconclusive", evidence, why, "lower the learning rates")
 
 

@@ -241,7 +241,7 @@ def _headline(
     if len(filters) == 1:
         head = f"Your {what} has {'' if good else 'not '}converged"
     if not run.is_finite:
-        head = f"The training broke off: its loss is not finite after {len(run.losses) - 1} steps"
+        head = f"The training broke off: its loss is not finite at step {len(run.losses) - 1}"
     is_one_group = len({judged.watched.group for judged in elements}) == 1
     parts = [head]
     for verdict in FAULTS:

@@ -16,7 +16,7 @@ import pytest
 
 import gabordiag as gd
 from gabordiag.diagnosis.log.readers import read_logs
-from gabordiag.errors import InputError
+from gabordiag.errors import InputError, UsageError
 
 Columns = dict[str, Any]
 Curve = Callable[[float], float]
@@ -62,6 +62,25 @@ def wave(x: float) -> float:
 
 def wave_slope(x: float) -> float:
     return math.sin(2 * x)
+
+
+def pits(x: float) -> float:
+    """A narrow one at 1, L'' = 100, and a wide one at -1."""
+    return 1 - math.exp(-50 * (x - 1) ** 2) - math.exp(-2 * (x + 1) ** 2) / 2
+
+
+def pits_slope(x: float) -> float:
+    narrow, wide = math.exp(-50 * (x - 1) ** 2), math.exp(-2 * (x + 1) ** 2)
+    return 100 * (x - 1) * narrow + 2 * (x + 1) * wide
+
+
+def ripples(x: float) -> float:
+    """L'' = 18.2 at 0."""
+    return math.sin(3 * x) ** 2 + x * x / 10
+
+
+def ripples_slope(x: float) -> float:
+    return 3 * math.sin(6 * x) + x / 5
 
 
 def modulus(x: float) -> float:
@@ -201,6 +220,20 @@ ATTACKS = [
     # 0 is the target in every unit; 45 is pi / 4 in degrees.
     Attack("degrees, target 0", HEALTHY, in_degrees(descent(wave, wave_slope, 1.2, 0.1)),
            {**HALF_TURN, "target": 0.0}),
+    # The target's pit holds rates up to 0.02.
+    *(Attack(f"thrown out from {start}", {"step_too_large"},
+             descent(pits, pits_slope, start, 0.1), {"target": 1.0}) for start in (0.95, 1.1)),
+    # The target holds rates up to 0.11.
+    *(Attack(f"chaos at {rate}", {"step_too_large"},
+             descent(ripples, ripples_slope, 2.0, rate), {"target": 0.0}) for rate in (0.3, 0.5)),
+    Attack("down in one step", HEALTHY, descent(bowl, bowl_slope, 5.0, 0.25)),
+    # Every step turns back 0.996 of the way.
+    Attack("hardly stable", {"step_too_large"},
+           descent(bowl, bowl_slope, 5.0, 0.499), {"target": 1.0}),
+    Attack("a swing that grows, every tenth row", {"step_too_large"},
+           rows(descent(bowl, bowl_slope, 5.0, 0.505), slice(None, None, 10))),
+    Attack("the last row first", HEALTHY,
+           rows(descent(bowl, bowl_slope, 5.0, 0.05), slice(None, None, -1)), {"target": 1.0}),
     # The parameter and its loss are found among other columns.
     Attack("accuracy before it", HEALTHY,
            {"step": T, "accuracy": 1 - FALL, "theta": FALL, "loss": FALL}),
@@ -223,6 +256,30 @@ def test_verdict_is_true_of_what_was_logged(attack: Attack) -> None:
         losses = np.asarray(attack.log.get("loss", attack.log.get("train/loss")), dtype=float)
         tail = losses[-len(losses) // 3 :]
         assert np.median(tail) <= losses.min() + np.ptp(tail)
+
+
+def test_several_runs_in_one_log_are_not_one_that_repeats() -> None:
+    one = descent(bowl, bowl_slope, 5.0, 0.05, steps=40)
+    with pytest.raises(InputError, match="holds 5 runs, one after the other"):
+        gd.explain({name: np.tile(column, 5) for name, column in one.items()})
+    batches = {**descent(bowl, bowl_slope, 5.0, 0.05), "step": np.tile(np.arange(60), 5)}
+    assert gd.explain(batches, target=1.0).notes == (
+        "the steps begin anew 4 times; the rows are read as those of one run",
+    )
+
+
+@pytest.mark.parametrize(
+    "keywords", [{"target": "45deg"}, {"target": [0.0, 1.0]}, {"period": "pi"}]
+)
+def test_what_is_no_number_is_refused(keywords: Any) -> None:
+    with pytest.raises(UsageError, match="is not a finite number"):
+        gd.explain({"theta": FALL, "loss": FALL}, **keywords)
+
+
+@pytest.mark.parametrize("source", [[1.0, 2.0], np.ones(3), None])
+def test_what_is_no_log_is_refused(source: Any) -> None:
+    with pytest.raises(UsageError, match="a log is not of the type"):
+        gd.explain(source)
 
 
 @pytest.mark.parametrize(

@@ -410,6 +410,11 @@ def test_event_files(tmp_path: Path) -> None:
         # Event files hold single precision.
         assert log.values == pytest.approx(np.array(COLUMNS["theta"]), rel=1e-6)
         assert log.losses == pytest.approx(np.array(COLUMNS["loss"]), rel=1e-6)
+    # As `add_scalars` does, which writes into folders below.
+    events(tmp_path / "run" / "both_a", ROWS)
+    assert read_log(tmp_path / "run").losses == pytest.approx(np.array(COLUMNS["loss"]), rel=1e-6)
+    with pytest.raises(InputError, match="holds 2 runs"):
+        read_log(tmp_path)
 
 
 def test_event_files_of_tensorflow(tmp_path: Path) -> None:

@@ -192,8 +192,11 @@ def test_of_many_names_some_are_listed() -> None:
 
 
 def test_columns_that_are_no_numbers() -> None:
-    with pytest.raises(InputError, match="theta: 'a' in row 1"):
-        read_log({"theta": ["a", "b"], "loss": [1.0, 2.0]})
+    log = read_log({"theta": ["a", "b"], "loss": [1.0, 2.0]})
+    assert log.value_name == ""
+    assert "theta: 'a' in row 1" in log.notes[0]
+    with pytest.raises(InputError, match=r"both theta and loss \(loss: '5%' in row 1\)"):
+        read_log({"theta": [1.0, 2.0], "loss": ["5%", "4%"]})
     with pytest.raises(InputError, match="one number a row"):
         read_log({"theta": [[1.0], [2.0]], "loss": [[1.0], [2.0]]})
 
