@@ -89,7 +89,7 @@ class OptimizerSettings:
             raise UsageError(f"learning rate {self.lr} is not a positive number.")
         if not 0 <= self.momentum < 1:
             raise UsageError(f"momentum {self.momentum} is not in [0, 1).")
-        if not 1 <= self.steps <= MAX_STEPS:
+        if type(self.steps) is not int or not 1 <= self.steps <= MAX_STEPS:
             raise UsageError(
                 f"{self.steps} steps are no run.", f"Use --steps from 1 to {MAX_STEPS:,}."
             )

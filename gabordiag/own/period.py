@@ -51,9 +51,17 @@ class ParameterRequest:
     target: float | None = None
 
     def __post_init__(self) -> None:
-        numbers = [*(self.range or ()), self.period, self.start, self.target]
-        if not all(number is None or math.isfinite(number) for number in numbers):
-            raise UsageError("range, period, start and target have to be finite numbers.")
+        ends = () if self.range is None else self.range
+        try:
+            numbers = [*ends, self.period, self.start, self.target]
+            are_finite = all(number is None or math.isfinite(number) for number in numbers)
+        except TypeError:
+            are_finite = False
+        if not are_finite or len(ends) not in (0, 2):
+            raise UsageError(
+                "range, period, start and target have to be finite numbers.",
+                "Give the range as (LO, HI).",
+            )
         if self.range is not None and not self.range[0] < self.range[1]:
             raise UsageError("the range is empty.", "Give LO < HI.")
         if self.period is not None and self.period < 0:

@@ -234,3 +234,22 @@ class TestExceptions:
 
         with pytest.raises(KeyboardInterrupt):
             own_objective(loss, range=(0, 1))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"range": (0,)}, {"range": 3}, {"range": "0:3"}, {"period": "pi"}, {"target": "1"},
+        {"start": "a"}, {"start": 1 + 1j}, {"steps": 2.5}, {"steps": "30"}, {"steps": True},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_of_another_type_is_refused(given):
+    with pytest.raises(UsageError):
+        gd.optimize(lambda v: (v - 1) ** 2, **{"range": (-3, 3), "lr": 0.1} | given)
+
+
+def test_a_start_may_be_a_leaf():
+    start = torch.tensor(2.5, requires_grad=True)
+    found = gd.optimize(lambda v: (v - 1) ** 2, range=(-3, 3), start=start, lr=0.5, steps=20)
+    assert found.runs[0].trajectory.values[0] == 2.5
