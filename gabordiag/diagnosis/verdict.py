@@ -409,7 +409,8 @@ def _advice(finding: Finding, remedies: tuple[Remedy, ...]) -> str:
     cure = next((remedy for remedy in remedies if remedy.works), None)
     # A gradient that is not finite with the repair either, is not what it repairs.
     helps = repair is not None and (repair.works or repair.outcome != "nonfinite" or cure is None)
-    if repair is not None and helps and finding.cause in GRADIENT_CAUSES:
+    is_of_code = finding.cause in GRADIENT_CAUSES and "carried" not in finding.evidence
+    if repair is not None and helps and is_of_code:
         return f"{_begin(repair.change)}."
     # What presupposes the target is advice only where nothing else works.
     is_answer = finding.cause == "wrong_basin" and cure is not None and not cure.needs_target

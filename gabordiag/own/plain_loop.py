@@ -7,6 +7,8 @@ Runs are made here, so that a module whose state matters shows it.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -47,6 +49,7 @@ class PlainLoop(Objective):
         self._objective, self._user = objective, user
         self._given, self._module = module, module.in_a_loop()
         self._leaves = self._module.leaves(*module.own_values, as_given=True)
+        self._overwriting: Finding | None = None
 
     def loss(self, coordinates: Tensor) -> Tensor:
         """Returns the losses (n,) of the module as it was given."""
@@ -56,15 +59,24 @@ class PlainLoop(Objective):
         """Returns the next loss (1,) and its gradient (1, d), None where none arrives."""
         values = self.space.values(to_numpy(coordinates))[0]
         self._module.put(self._leaves, values)
+        given = self._held()
         with self._user.streams():
             loss = self._module.run(self._leaves)
             slopes = self._gradient(loss)
+        for name, before, after in zip(self.space.names, given, self._held(), strict=True):
+            if before != after and math.isfinite(before):
+                self._overwriting = self._overwriting or _writes(name, before, after)
         losses = to_numpy(loss.detach()).reshape(1)
         if slopes is None:
             return losses, None
         logs = [parameter.is_log for parameter in self.space.parameters]
         # dvalue/dcoordinate of a logarithm is the value.
         return losses, (slopes * torch.tensor(np.where(logs, values, 1.0)).to(slopes))[None]
+
+    def _held(self) -> list[float]:
+        """The values (d,) that the parameter's elements have now."""
+        tensors, elements = self._leaves.tensors, self._module.elements
+        return [float(tensors[e.name].detach().view(-1)[e.index]) for e in elements]
 
     def _gradient(self, loss: Tensor) -> Tensor | None:
         try:
@@ -97,6 +109,8 @@ class PlainLoop(Objective):
         """
         if self.failure:
             return Finding("no_gradient", True, False, {"carried": True}, self.failure, _IN_FORWARD)
+        if self._overwriting:
+            return self._overwriting
         steps = np.unique(np.linspace(0, len(losses) - 1, _COMPARED).astype(np.int64))
         inside = np.isfinite(values[steps]).all(axis=1) & np.isfinite(losses[steps])
         for index, parameter in enumerate(self.space.parameters):
@@ -132,6 +146,20 @@ class PlainLoop(Objective):
             "the next, or fix it while the parameter is learned."
         )
         return Finding("nondeterministic", True, False, evidence, text, advice)
+
+
+def _writes(name: str, given: float, left: float) -> Finding:
+    """What is found where a forward pass changes the parameter itself."""
+    text = (
+        f"forward writes into {name}: called at {given:.6g}, it leaves {left:.6g}, from which a "
+        "training loop goes on"
+    )
+    advice = (
+        "Let forward leave the parameter as it is: limit a copy there, or the parameter itself "
+        "after the optimizer's step, under torch.no_grad()."
+    )
+    evidence = {"carried": True, "decides": True, "given": given, "left": left}
+    return Finding("nondeterministic", True, False, evidence, text, advice)
 
 
 def as_plain_loop(objective: Objective, *, may_fail: bool = False) -> Objective:

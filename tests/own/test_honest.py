@@ -637,3 +637,28 @@ def test_rates_may_be_any_number(number: Any) -> None:
     assert found.verdict == "healthy"
     with pytest.raises(GabordiagError):
         gd.diagnose(unbatched, range=(-1, 1), start=0.1, target=0.3, lr=-number)
+
+
+class Clamped(nn.Module):
+    """Projects its parameter in forward, as a loop should after the optimizer's step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.t = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.t.data.clamp_(0, 1)
+        return torch.sin(self.t * x)
+
+
+@pytest.mark.parametrize("loss", ["mse", "rmse"])
+def test_a_forward_that_writes_into_its_parameter_is_named(loss: str) -> None:
+    x = torch.linspace(0.1, 5, 40, dtype=torch.float64)
+    how: Any = {"param": "t", "input": x, "target": 1.5, "range": (0, 3), "loss": loss}
+    found = gd.diagnose(Clamped(), lr=0.01, **how)
+    assert found.verdict == "nondeterministic"
+    assert "forward writes into t" in found.headline.lower()
+    assert "optimizer's step" in found.headline
+    # Where it changes nothing, nothing is said.
+    inside = gd.diagnose(Clamped(), lr=0.01, **{**how, "target": 0.8, "range": (0.1, 0.95)})
+    assert "writes into" not in inside.headline
