@@ -298,7 +298,7 @@ class Space:
                 known = given.detach() if hasattr(given, "detach") else given
                 numbers = np.atleast_1d(np.asarray(known, dtype=np.float64))
             except (TypeError, ValueError):
-                raise UsageError(f"the start {given!r} is no number.") from None
+                raise UsageError(f"the start {given!r} is not a number.") from None
             if numbers.ndim > 1 or len(numbers) not in (1, len(self)):
                 raise UsageError(
                     f"the start has {numbers.size} numbers, and {len(self)} are learned.",
