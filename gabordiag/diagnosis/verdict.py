@@ -407,7 +407,7 @@ def _begin(words: str) -> str:
 def _advice(finding: Finding, remedies: tuple[Remedy, ...]) -> str:
     repair = next((remedy for remedy in remedies if remedy.name == "repair_code"), None)
     cure = next((remedy for remedy in remedies if remedy.works), None)
-    # A gradient that is not finite with the repair either, is not what it repairs.
+    # A repair is no advice where the trial with it was not finite either, and something else works.
     helps = repair is not None and (repair.works or repair.outcome != "nonfinite" or cure is None)
     is_of_code = finding.cause in GRADIENT_CAUSES and "carried" not in finding.evidence
     if repair is not None and helps and is_of_code:

@@ -165,10 +165,10 @@ class Line(ScalarLoss):
         return self._chunked(lambda at: torch.stack(levels_of(function, at, order)), values, dim=1)
 
     def losses_and_gradients(self, values: Tensor) -> tuple[FloatArray, Tensor | None]:
-        """Returns the losses (n,) at n values, one after the other, and what an optimizer sees.
+        """Returns the losses (n,) at n values, one after the other, and an optimizer's gradients.
 
-        That are the gradients (n,); None where none reaches any value: the loss does not depend on
-        it in torch's graph. One that reaches some counts as zero elsewhere.
+        These are (n,), or None where none reaches any value: the loss does not depend on it in
+        torch's graph. A gradient that reaches some values counts as zero at the others.
         """
         losses, slopes = [], []
         with self.few_threads():

@@ -20,6 +20,7 @@ from gabordiag.diagnosis.log.table import BLANK, NUMBER, Table, as_table, read_t
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import read_only
+from gabordiag.wording import counted
 
 # Column names by which logs call these; compared in lower case.
 _STEP = (
@@ -457,7 +458,8 @@ def _in_order(
             "Give the rows of one.",
         )
     again = int((np.diff(steps) < 0).sum())
-    return rows, [f"the steps begin anew {again} times; the rows are read as those of one run"]
+    back = counted(again, "time", "times")
+    return rows, [f"the steps go back {back}; the rows are read as those of one run"]
 
 
 def _numbering(steps: FloatArray | None, count: int) -> FloatArray:

@@ -264,7 +264,7 @@ def test_several_runs_in_one_log_are_not_one_that_repeats() -> None:
         gd.explain({name: np.tile(column, 5) for name, column in one.items()})
     batches = {**descent(bowl, bowl_slope, 5.0, 0.05), "step": np.tile(np.arange(60), 5)}
     assert gd.explain(batches, target=1.0).notes == (
-        "the steps begin anew 4 times; the rows are read as those of one run",
+        "the steps go back 4 times; the rows are read as those of one run",
     )
 
 
