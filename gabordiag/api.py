@@ -272,7 +272,7 @@ def _sweep_training(
             )
     elif over != DEFAULT_PARAMETER:
         raise UsageError("over is for plane='axes'.", "Name what is watched in params.")
-    (rate, *_), own_rates = _rates(lr)
+    rate, own_rates = _one_rate(lr)
     settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, schedule, steps)
     counts = (points, points) if isinstance(points, int) else points
     more |= {} if counts is None else {"points": counts}
@@ -412,6 +412,13 @@ def _rates(lr: Several | Mapping[str, Number]) -> tuple[list[float], Mapping[str
     if isinstance(lr, Mapping):
         return [DEFAULT_RATE], {name: float(rate) for name, rate in lr.items()}
     return [float(rate) for rate in _several(lr)] or [DEFAULT_RATE], None
+
+
+def _one_rate(lr: Any) -> tuple[float, Mapping[str, float] | None]:
+    rates, by_name = _rates(lr)
+    if len(rates) > 1:
+        raise UsageError("this is of one learning rate.", "Call it for each, or use optimize.")
+    return rates[0], by_name
 
 
 def basins(
@@ -633,7 +640,7 @@ def diagnose(
         >>> gd.diagnose(experiment, lr=0.01, steps=50).verdict
         'healthy'
     """
-    (rate, *_), own_rates = _rates(lr)
+    rate, own_rates = _one_rate(lr)
     settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, schedule, steps)
     thing = as_training(thing)
     if isinstance(thing, Training):
@@ -722,7 +729,7 @@ def plane_basins(
         InputError: The image cannot be used, your code failed, or the loss is too fine for a map.
     """
     objective = as_plane(thing, starts, **own)
-    (rate, *_), own_rates = _rates(lr)
+    rate, own_rates = _one_rate(lr)
     settings = OptimizerSettings(optimizer, rate, float(momentum), nesterov, steps=steps)
     points = plain(points)
     counts = (points, points) if isinstance(points, int) else points

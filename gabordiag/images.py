@@ -77,6 +77,14 @@ def load_image(
     return image
 
 
+def require_there(source: str | Path) -> None:
+    """Refuses the name of a file that is not there; who names one means it."""
+    if str(source) not in BUILT_IN and not Path(source).exists():
+        raise InputError(
+            f"No image at {source}.", f"Give a file, or one of the built-ins {', '.join(BUILT_IN)}."
+        )
+
+
 def require_larger_than_kernel(image: FloatArray, kernel_size: int) -> None:
     """Refuses an image in which the kernel has no place."""
     side = min(image.shape)
@@ -168,11 +176,7 @@ def _hopper_path() -> Path:
 
 def _from_file(path: Path) -> FloatArray:
     try:
-        if not path.exists():
-            raise InputError(
-                f"No image at {path}.",
-                f"Give a file, or one of the built-ins {', '.join(BUILT_IN)}.",
-            )
+        require_there(path)
         if path.is_dir():
             raise InputError(f"{path} is a folder, not an image.", "Give one file.")
         return _from_npy(path) if path.suffix.lower() == ".npy" else _from_picture(path)

@@ -134,3 +134,13 @@ def test_a_kernel_is_checked_by_itself() -> None:
     assert found.user.best_match == "opposite_rotation"
     with pytest.raises(UsageError, match="two checks"):
         gd.check(kernel=kernel, derivative="cos(theta)")
+
+
+def test_several_rates_are_several_runs() -> None:
+    def bowl(v):
+        return v**2
+
+    well = {"range": (-2.0, 2.0), "start": 0.1}
+    assert len(gd.optimize(bowl, lr=[0.1, 0.2], steps=2, **well).runs) == 2
+    with pytest.raises(UsageError, match="one learning rate"):
+        gd.diagnose(bowl, lr=[0.1, 0.2], **well)

@@ -29,7 +29,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from gabordiag.choices import ParameterName
+from gabordiag.choices import ImageName, ParameterName
 from gabordiag.cli.values import Bare, Named, named, parse_formats, parse_range, write_point
 from gabordiag.errors import UsageError, unknown_name
 from gabordiag.presentation.figures.sheets import check_panel
@@ -186,20 +186,27 @@ def _plain(value: Any) -> Any:
 
 
 def _check(settings: Settings) -> None:
-    """Refuses what would change a resumed run, and parameters that the kernel lacks."""
+    """Refuses what would change a resumed run, parameters that the kernel lacks, missing images."""
     stray = sorted(settings.typed - _BESIDE_RESUME)
     if settings.get("resume") is not None and stray:
         raise UsageError(
             f"{option(stray[0])} cannot be given with --resume.",
             "A run is resumed with the settings that it was started with.",
         )
-    has_kernel_alone = settings.get("objective", "") is None
+    has_kernel_alone = settings.get("objective") is None
     for key in ("over", "learn", "log_scale") if has_kernel_alone else ():
         for text in settings.get(key) or ():
             name = text.partition(":")[0]
             # Of several in one, the experiment says how to write them.
             if name not in get_args(ParameterName) and "," not in name:
                 raise unknown_name(f"{option(key)}:", name, get_args(ParameterName))
+    is_looked_for = has_kernel_alone and settings.get("images") is None
+    for image in settings.get("image") or () if is_looked_for else ():
+        # NumPy, which this needs, takes a tenth of a second.
+        if image not in get_args(ImageName):
+            from gabordiag.images import require_there
+
+            require_there(image)
 
 
 class Session:

@@ -7,7 +7,6 @@ again, so that a thousand images take no more memory than one.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from gabordiag.errors import InputError, UsageError
-from gabordiag.images import BUILT_IN, FloatArray
+from gabordiag.images import FloatArray, require_there
 
 # Called with (what is being done, images done, images in all).
 ImageProgress = Callable[[str, int, int], None]
@@ -127,12 +126,9 @@ def _listed(images: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
     ]
     if not listed:
         raise UsageError("an empty list of images was given.", "Give at least one.")
-    for name, source in listed:
-        # Who names a file means it: a name with nothing behind it is a slip, not a broken file.
-        if isinstance(source, (str, Path)) and name not in BUILT_IN and not os.path.exists(source):
-            raise InputError(
-                f"No image at {name}.", f"Give files, or the built-ins {', '.join(BUILT_IN)}."
-            )
+    for _, source in listed:
+        if isinstance(source, (str, Path)):
+            require_there(source)
     return listed
 
 

@@ -604,18 +604,29 @@ def test_every_command_that_makes_a_run_says_what_came_of_it() -> None:
     assert {name.split()[0] for name in KINDS} == makers
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["diagnose", "--help"]])
-def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "wanted", "heavy"),
+    [
+        (["--help"], 0, {"torch", "matplotlib", "numpy"}),
+        (["--version"], 0, {"torch", "matplotlib", "numpy"}),
+        (["diagnose", "--help"], 0, {"torch", "matplotlib", "numpy"}),
+        (["sweep", "--image", "nowhere.png"], 3, {"torch", "matplotlib"}),
+        (["atlas", "--image", "hopper", "--image", "nowhere.png"], 3, {"torch", "matplotlib"}),
+    ],
+)
+def test_help_and_wrong_names_do_not_wait_for_torch(
+    arguments: list[str], wanted: int, heavy: set[str]
+) -> None:
     code = (
         "import sys\n"
         "from gabordiag.cli.main import run\n"
         f"code = run({arguments!r})\n"
-        "heavy = {'torch', 'matplotlib', 'numpy'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
+        f"loaded = {heavy!r} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
         "sys.exit(code)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == wanted, done.stderr
 
 
 def test_module_runs_like_the_script() -> None:
