@@ -1,10 +1,10 @@
 """Is the gradient there, is it right, and does the objective say anything about its parameter?
 
 Each question is answered by evaluations at one value and at a few generic ones, and where the
-answer is bad, by following the graph to the line at fault (`cuts.py`). Measuring is kept apart from
-judging: `Probes` measures once what most questions need, so that none evaluates what another has
-evaluated already; `run_twice`, `trace`, `find_cut` and `find_unused` run the user's code again to
-name the line or the submodule at fault. `verify.py` checks the formulas of Gabor kernels.
+answer is bad, by following the graph to the line at fault (`graph.py`). Measuring is kept apart
+from judging: `Probes` measures once what most questions need; `run_twice`, `trace`, `find_cut` and
+`find_unused` run the user's code again to name the line or the submodule at fault. `verify.py`
+checks the formulas of Gabor kernels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from gabordiag.checks.cuts import Cut, ValueTracer, custom_backward, use_in_init
+from gabordiag.checks.graph import Cut, ValueTracer, custom_backward, tensors_in, use_in_init
 from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
@@ -208,14 +208,8 @@ def run_twice(objective: OwnObjective, value: float) -> tuple[list[float], str |
 
 
 def _fingerprint(value: Any) -> int:
-    if isinstance(value, Tensor):
-        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        return hash(data.numpy().tobytes())
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, (list, tuple)):
-        return hash(tuple(_fingerprint(part) for part in value))
-    return 0
+    flat = [t.detach().cpu().contiguous().reshape(-1) for t in tensors_in(value)]
+    return hash(tuple(tensor.view(torch.uint8).numpy().tobytes() for tensor in flat))
 
 
 def trace(objective: OwnObjective, value: float) -> tuple[ValueTracer, Tensor]:
