@@ -358,7 +358,8 @@ POINTS = (
 # Up to here a user's result counts as right: constants typed to six digits; more where all was
 # computed in float32 or float16.
 TOLERANCE = 1e-5
-_TOLERANCES = {4: 1e-4, 2: 3e-3}
+_FLOAT32_TOLERANCE, _FLOAT16_TOLERANCE = 1e-4, 3e-3
+_TOLERANCES = {4: _FLOAT32_TOLERANCE, 2: _FLOAT16_TOLERANCE}
 # What gabordiag's own derivatives must meet.
 _REFERENCE_TOLERANCE = {"autograd": 1e-11, "complex_step": 1e-11, "numeric": 1e-7}
 # Of fourth-order differences: near eps^(1/5), where truncation h^4 and cancellation eps / h meet.

@@ -29,7 +29,6 @@ from gabordiag.choices import DeviceName, DtypeName, LossName, Normalization, Nu
 from gabordiag.errors import InputError, ParameterError, UsageError, unknown_name
 from gabordiag.gabor import PARAMETER_NAMES, GaborParameters, theta_period, validate_kernel_size
 from gabordiag.images import load_image, require_larger_than_kernel
-from gabordiag.objective.gram import GramWorkspace, fold_even, patch_gram, response_gram
 from gabordiag.objective.image_set import (
     ImageProgress,
     ImageSet,
@@ -41,9 +40,13 @@ from gabordiag.objective.losses import find_loss
 from gabordiag.objective.response import (
     PADDINGS,
     CompressedResponse,
+    GramWorkspace,
     factor_gram,
+    fold_even,
     output_shape,
     pad_image,
+    patch_gram,
+    response_gram,
 )
 from gabordiag.objective.space import FloatArray, Parameter
 

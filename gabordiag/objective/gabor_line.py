@@ -1,15 +1,18 @@
-"""The question's experiment as objectives of one parameter: through the shortcut, or directly.
+"""The experiment's loss by a kernel, and along one parameter: through the shortcut, or directly.
 
 An `Experiment` and a parameter's name go in; the other parameters stand at the target's values.
 `ShortcutObjective` evaluates on compressed responses (`response.py`), exact and independent of the
 image's size; `DirectObjective` convolves the whole image every time, as a person's training loop
-does. Each checks the other.
+does. Each checks the other. The answer without descent: the response is linear in the kernel, so
+least squares gives the kernel that best explains the target response, and the orientation of that
+kernel, read off its spectrum, is a start beside the target.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,20 +20,208 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from gabordiag.errors import InputError
+from gabordiag.gabor import gabor_kernel, kernel_and_partials
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gram import response_gram
-from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
-from gabordiag.objective.objective import Line, to_numpy
+from gabordiag.objective.losses import Loss, find_loss
+from gabordiag.objective.objective import Line, ScalarLoss, to_numpy
 from gabordiag.objective.response import (
     CompressedResponse,
+    correlate,
     correlate_by_definition,
     factor_gram,
     kernel_basis,
+    one_thread,
+    response_gram,
 )
 from gabordiag.objective.space import FloatArray, Parameter, nodes, value_of
 from gabordiag.results import Data
+
+# Images and target responses that the direct path keeps between evaluations.
+_KEPT_BYTES = 2**28
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class KernelLoss:
+    """The loss between a kernel's and the target kernel's (1, K, K) compressed responses."""
+
+    compressed: CompressedResponse
+    target_kernel: Tensor
+    definition: Loss
+    is_noisy: bool
+
+    @cached_property
+    def target_response(self) -> Tensor:
+        """Compressed form (r,) of the target response."""
+        return self.compressed(self.target_kernel)[0] + self.compressed.extra
+
+    def _parts(self, kernels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns residual (n, r), response (n, r) and target response (r,) of kernels (n, K, K).
+
+        The residual is that of the difference of kernels: near the target its digits survive. Of
+        kernels whose first pixels say all, the rows of these do.
+        """
+        target_kernel = self.target_kernel[:, : kernels.shape[-2]]
+        residual = self.compressed(kernels - target_kernel) - self.compressed.extra
+        # The sum loses digits where noise far above the response cancels in it.
+        response = self.compressed(kernels) if self.is_noisy else residual + self.target_response
+        return residual, response, self.target_response
+
+    def loss(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (n,) of kernels (n, K, K), differentiable; without root, if `smooth`."""
+        return self._definition(smooth).compressed(*self._parts(kernels))
+
+    def _definition(self, smooth: bool) -> Loss:
+        return self.definition.smooth if smooth else self.definition
+
+    def loss_and_slope(self, kernels: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss (n,) and its closed-form derivative (n,) along changes (n, K, K)."""
+        parts = self._parts(kernels)
+        slope = (self.definition.gradient(*parts) * self.compressed(changes)).sum(-1)
+        return self.definition.compressed(*parts), slope
+
+    def loss_and_gradient(self, kernels: Tensor, *, smooth: bool) -> tuple[Tensor, Tensor]:
+        """Returns the loss (n,) and its closed-form gradient (n, p) by the kernels' first pixels.
+
+        All p = K^2 of them, or those that say all.
+        """
+        definition, parts = self._definition(smooth), self._parts(kernels)
+        return definition.compressed(*parts), definition.gradient(*parts) @ self.compressed.weights
+
+
+class WholeImages:
+    """That loss by conv2d on the whole image: what a person's training loop computes.
+
+    Many images are read and convolved one after the other at every evaluation; the first ones, up
+    to some hundred megabytes, stay in memory: padded, with their target responses, by index.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        target_kernel: Tensor,
+        indices: Sequence[int] | None = None,
+        kept: dict[int, Pair] | None = None,
+    ) -> None:
+        self.experiment, self.target_kernel = experiment, target_kernel
+        self._indices = indices
+        self._kept = {} if kept is None else kept
+
+    def on_images(self, indices: Sequence[int]) -> WholeImages:
+        """Returns the same loss on some of the many images."""
+        return WholeImages(self.experiment, self.target_kernel, indices, self._kept)
+
+    def loss(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
+        """Returns the loss (n,) of kernels (n, K, K), differentiable; without root, if `smooth`."""
+        definition = find_loss(self.experiment.loss)
+        definition = definition.smooth if smooth else definition
+        if not self.experiment.has_many_images:
+            ((padded, target),) = self._pairs()
+            return definition.direct(correlate(padded, kernels), target)
+        moments = [
+            # Responses are computed again for the gradient: those of all images would fill memory.
+            checkpoint(_moments, padded, kernels, target, use_reentrant=False)
+            for padded, target in self._pairs()
+        ]
+        return definition.pooled(torch.stack(moments).mean(dim=0))
+
+    def loss_and_gradient(self, kernels: Tensor, *, smooth: bool) -> tuple[Tensor, Tensor]:
+        """Returns the loss (n,) and its gradient (n, K^2) by the kernels, by autograd."""
+        losses = self.loss(kernels.requires_grad_(), smooth=smooth)
+        (gradient,) = torch.autograd.grad(losses.sum(), kernels)
+        return losses.detach(), gradient.flatten(1)
+
+    def _pairs(self) -> Iterator[Pair]:
+        """Yields every padded image with its target response (P,)."""
+        count = len(self.experiment.image_set)
+        for index in range(count) if self._indices is None else self._indices:
+            pair = self._kept.get(index) or self._pair(index)
+            if sum(a.nbytes + b.nbytes for a, b in self._kept.values()) <= _KEPT_BYTES:
+                self._kept[index] = pair
+            yield pair
+
+    def _pair(self, index: int) -> Pair:
+        picture = self.experiment.picture(index)
+        padded = picture.padded.to(self.target_kernel)
+        with torch.no_grad():
+            response = correlate(padded, self.target_kernel)[0]
+        if picture.noise is not None:
+            response = response + picture.noise.flatten().to(response)
+        return padded, response
+
+
+def _moments(padded: Tensor, kernels: Tensor, target: Tensor) -> Tensor:
+    """Returns the four means over one image's pixels (4, n) that `Loss.pooled` takes."""
+    outputs = correlate(padded, kernels)
+    difference = outputs - target
+    pairs = ((difference, difference), (outputs, outputs), (outputs, target), (target, target))
+    return torch.stack([(a * b).mean(dim=-1).expand(len(outputs)) for a, b in pairs])
+
+
+class ExperimentLoss(ScalarLoss):
+    """The experiment's loss by some of its kernel's parameters, the others at the target's."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.loss_definition = find_loss(experiment.loss)
+        self.loss_name = experiment.loss
+        self.is_root = self.loss_definition.is_root
+        self._fixed = experiment.target_parameters.to_dict()
+        self.dtype, self.device = experiment.torch_dtype(), experiment.torch_device()
+
+    # Of the target, as `kernels` takes it.
+    _target: FloatArray
+
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """Which images the loss is the mean over, as JSON shows it; None with a single one."""
+        return self.experiment.image_set.to_dict() if self.experiment.has_many_images else None
+
+    def _arguments(self, at: Tensor) -> dict[str, Any]:
+        """Returns the arguments of `gabor_kernel` at n values or points, the fixed ones as well."""
+        raise NotImplementedError
+
+    def _of_kernels(self, at: Tensor) -> KernelLoss | WholeImages:
+        """Returns what gives the loss of the kernels at n values or points."""
+        raise NotImplementedError
+
+    def _through(self, compressed: CompressedResponse) -> KernelLoss:
+        """Returns the loss of kernels by a compressed response."""
+        here, is_noisy = compressed.to(self.dtype, self.device), self.experiment.target_noise > 0
+        return KernelLoss(here, self.target_kernel(), self.loss_definition, is_noisy)
+
+    def kernels(self, at: Tensor) -> Tensor:
+        """Returns the kernels (n, K, K) at n values or points."""
+        size = self.experiment.kernel_size
+        return gabor_kernel(**self._arguments(at), kernel_size=size, dtype=at.dtype)
+
+    def kernels_and_partials(
+        self, at: Tensor, names: Sequence[str], rows: int | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the kernels (n, K, K) and their derivatives by parameter, in closed form.
+
+        Given a number of rows, of the first ones alone.
+        """
+        size = self.experiment.kernel_size
+        return kernel_and_partials(self._arguments(at), size, names, dtype=at.dtype, rows=rows)
+
+    def target_kernel(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Returns the kernel (1, K, K) that made the target, on the device of the computation."""
+        return self.kernels(
+            torch.tensor(self._target, dtype=dtype or self.dtype, device=self.device)
+        )
+
+    def loss(self, at: Tensor) -> Tensor:
+        """Returns the loss (n,) at n values or points, differentiable."""
+        return self._of_kernels(at.detach()).loss(self.kernels(at))
+
+    def smooth_loss(self, at: Tensor) -> Tensor:
+        """Returns the loss without its root (n,)."""
+        return self._of_kernels(at.detach()).loss(self.kernels(at), smooth=True)
+
 
 # Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
 # the default filter's (50 over theta, fewer over the others), and far more than any filter was seen
@@ -326,3 +517,44 @@ def kernel_table(objective: Line, prefix: str = "") -> Data:
     shown = kernels.cpu().numpy().astype(np.float32)
     columns = {parameter.name: values, "kernels": shown[:-1], "target_kernel": shown[-1]}
     return {f"{prefix}kernels.npz": columns}
+
+
+# Directions of the response below this part of the strongest are left out of the solution: beyond,
+# it would amplify the target's rounding and noise by more than a million.
+_CUTOFF = 1e-6
+# Frequencies along each side, by zero padding: several within the one octave that a Gabor filter
+# passes. Larger kernels take as many as they have pixels.
+_SPECTRUM_SIZE = 128
+
+
+def least_squares_kernel(objective: ShortcutObjective) -> Tensor:
+    """Returns the kernel (K, K) of least norm whose response is nearest to the target's.
+
+    With compressed responses W g and target t:  g = pinv(W) t, weak directions left out.
+    """
+    size = objective.experiment.kernel_size
+    return solve_kernel(objective.compressed.weights, objective.target_response, size)
+
+
+def solve_kernel(weights: Tensor, response: Tensor, size: int) -> Tensor:
+    """Returns the same of compressed responses W (r, K^2), a target's (r,), and K."""
+    # On busy cores a second thread makes it fifty times slower.
+    with one_thread():
+        inverse: Tensor = torch.linalg.pinv(weights.double(), rtol=_CUTOFF)
+    return (inverse @ response.double()).reshape(size, size).cpu()
+
+
+def kernel_orientation(kernel: Tensor) -> float:
+    """Returns the orientation of the carrier of a kernel (K, K) in [-pi/2, pi/2), radians.
+
+    The mean direction of the energy spectrum. Orientation has period pi, so angles are doubled
+    before averaging (Granlund 1978): theta = arg(sum |G(f)|^2 exp(2 i angle(f))) / 2.
+    """
+    size = max(_SPECTRUM_SIZE, len(kernel))
+    energy = torch.fft.fft2(kernel.double(), s=(size, size)).abs().square()
+    frequency = torch.fft.fftfreq(size, dtype=torch.float64)
+    angle = torch.atan2(frequency[:, None], frequency[None, :])
+    real = float((energy * torch.cos(2 * angle)).sum())
+    imaginary = float((energy * torch.sin(2 * angle)).sum())
+    theta = math.atan2(imaginary, real) / 2
+    return theta if theta < math.pi / 2 else theta - math.pi

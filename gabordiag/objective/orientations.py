@@ -3,7 +3,7 @@
 The kernels g(theta) of one filter span some tens of dimensions. With an orthonormal basis B of
 them, g(theta) = B^T c(theta), and the coordinates c are periodic: a Fourier series of some tens of
 waves, found once for all images. An image enters by the matrix B P B^T alone, P being its Gram
-matrix of single pixels (`gram.patch_gram`), which in turn serves all filters.
+matrix of single pixels (`response.patch_gram`), which in turn serves all filters.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ from torch import Tensor
 from gabordiag.gabor import theta_period
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import ShortcutObjective
-from gabordiag.objective.gram import fold_even, patch_gram
 from gabordiag.objective.image_set import Picture
-from gabordiag.objective.response import CompressedResponse, factor_gram, kernel_basis, one_thread
+from gabordiag.objective.response import (
+    CompressedResponse,
+    factor_gram,
+    fold_even,
+    kernel_basis,
+    one_thread,
+    patch_gram,
+)
 from gabordiag.objective.space import nodes, value_of
 
 # Waves below this part of the largest are rounding.

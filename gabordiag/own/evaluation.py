@@ -2,7 +2,7 @@
 
 In goes an `Evaluator`, the loss at one point; out comes what every landscape, optimizer and
 diagnosis takes. The user's gradient may be what is wrong: it is believed about the landscape only
-where differences of values confirm it. All global random streams stay as they were (`streams.py`),
+where differences of values confirm it. All global random streams stay as they were,
 and so does the module.
 """
 
@@ -28,8 +28,8 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import CHUNK, Line, Objective, ScalarLoss, levels_of, to_numpy
 from gabordiag.objective.space import FloatArray, Parameter, Space
-from gabordiag.own.evaluator import Evaluator, FunctionLoss
-from gabordiag.own.loading import user_code
+from gabordiag.own.loading import RandomStreams, user_code
+from gabordiag.own.modules import Evaluator, FunctionLoss
 from gabordiag.own.numeric import (
     GENERIC,
     NumericDerivatives,
@@ -40,7 +40,6 @@ from gabordiag.own.numeric import (
     noise_spacing,
     places_inside,
 )
-from gabordiag.own.streams import RandomStreams
 from gabordiag.results import Progress
 
 # Bytes that the graph of one batch may keep.
