@@ -158,11 +158,8 @@ class GaborObjective(ExperimentLoss, Objective):
         return self._whole
 
     def _arguments(self, at: Tensor) -> dict[str, Any]:
-        moved = {
-            name: torch.exp(column) if name in self._logs else column
-            for name, column in zip(self.space.names, at.unbind(-1), strict=True)
-        }
-        return {**self._fixed, **moved}
+        moved = zip(self.space.names, self._values(at).unbind(-1), strict=True)
+        return {**self._fixed, **dict(moved)}
 
     def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
         # Of an even kernel the first half of the pixels says all.

@@ -219,7 +219,7 @@ class Space:
         return "lowest minimum" if self.is_target_found or self.target is None else "target"
 
     @cached_property
-    def _is_log(self) -> npt.NDArray[np.bool_] | None:
+    def is_log(self) -> npt.NDArray[np.bool_] | None:
         """Which are moved as logarithms (d,); None where none is."""
         flags = np.array([parameter.is_log for parameter in self.parameters])
         return flags if flags.any() else None
@@ -227,17 +227,17 @@ class Space:
     def values(self, coordinates: npt.ArrayLike) -> FloatArray:
         """Returns the parameters' values (..., d) at coordinates (..., d)."""
         array = np.asarray(coordinates, dtype=np.float64)
-        if self._is_log is None:
+        if self.is_log is None:
             return array
         with np.errstate(over="ignore"):
-            return np.where(self._is_log, np.exp(np.where(self._is_log, array, 0.0)), array)
+            return np.where(self.is_log, np.exp(np.where(self.is_log, array, 0.0)), array)
 
     def coordinates(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the coordinates (..., d) of values (..., d)."""
         array = np.asarray(values, dtype=np.float64)
-        if self._is_log is None:
+        if self.is_log is None:
             return array
-        return np.where(self._is_log, np.log(np.where(self._is_log, array, 1.0)), array)
+        return np.where(self.is_log, np.log(np.where(self.is_log, array, 1.0)), array)
 
     def wrap(self, values: npt.ArrayLike) -> FloatArray:
         """Returns values (..., d), the periodic ones moved by whole periods into [-P/2, P/2)."""

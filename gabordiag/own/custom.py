@@ -105,11 +105,9 @@ def choose_parameter(
 ) -> Parameter:
     """Returns the parameter with its range, period and start.
 
-    A period is looked for among pi/2, pi, 2 pi, 180, 360 and the range's own width, as far as they
-    fit into the range, so that a range narrower than the period is an interval. With a period,
-    given or found, the range is one period from its lower end, or around 0 where none is given;
-    without one it must be given. The own value is what a module's parameter stands at; eps, the
-    relative rounding of the function's argument.
+    With a period, given or found, the range is one period from its lower end, or around 0 where
+    none is given; without one it must be given. The own value is what a module's parameter stands
+    at; eps, the relative rounding of the function's argument.
     """
     places = request.places(own_value)
     values = function(places)
@@ -133,10 +131,8 @@ def choose_parameter(
     if period is None:
         for what, value in (("start", request.start), ("target", request.target)):
             if value is not None and not low <= value <= high:
-                raise UsageError(
-                    f"the {what} {value:g} lies outside the range {low:g} to {high:g}.",
-                    "Widen --range.",
-                )
+                problem = f"the {what} {value:g} lies outside the range {low:g} to {high:g}."
+                raise UsageError(problem, "Widen --range.")
         start = min(max(start, low), high)
     # Degrees called theta span more than two turns of radians.
     is_angle = is_angle_name(name) and high - low <= 4 * math.pi
@@ -194,6 +190,7 @@ def _period(
         candidates = [*_RADIANS, *_DEGREES]
         if request.range is not None:
             width = request.range[1] - request.range[0]
+            # A range that is narrower than the period is an interval.
             candidates = [*(p for p in candidates if p <= width * (1 + _TYPED)), width]
         return find_period(function, places, candidates, eps)
     if request.period == 0:
@@ -216,8 +213,6 @@ def is_angle_name(name: str) -> bool:
 
 # A number for each parameter: by name, or in order; or the only parameter's.
 Numbers = float | Mapping[str, float] | npt.ArrayLike | Tensor
-# The loss of a module's output and target unless another is named.
-DEFAULT_LOSS = "rmse"
 
 
 class OwnOptions(TypedDict, total=False):
@@ -295,21 +290,22 @@ def own_objective(
         elements = find_elements(module, param)
         names = [element.label for element in elements]
         device = module.get_parameter(elements[0].name).device
-    own_values: Sequence[float | None] = [None] * len(names)
     columns = [_one_each(names, what, value) for what, value in given.items()]
     requests = [
         ParameterRequest(**dict(zip(given, row, strict=True))) for row in zip(*columns, strict=True)
     ]
-    evaluator: Evaluator
     with RandomStreams(seed, device)():
-        if module is None:
-            places = _places(requests, own_values)
-            evaluator = FunctionLoss(subject, places[:, 0] if size is None else places, name)
-            loss_name = "loss"
+        prepared = None if module is None else ModuleLoss(module, elements, input)
+        own_values = [None] * len(names) if prepared is None else prepared.own_values
+        # Generic points (n, d) at which the objective may be tried out.
+        tried = [r.places(own) for r, own in zip(requests, own_values, strict=True)]
+        places, loss_name = np.stack(tried, axis=1), "loss"
+        if prepared is None:
+            evaluator: Evaluator = FunctionLoss(
+                subject, places[:, 0] if size is None else places, name
+            )
         else:
-            evaluator = prepared = ModuleLoss(module, elements, input)
-            own_values = prepared.own_values
-            places = _places(requests, own_values)
+            evaluator = prepared
             loss_name = _set_target(prepared, places, requests, target_output, loss)
     # The others stand where nothing special lies: at a start, the loss may not depend on one.
     generic = np.array([row[i % len(row)] for i, row in enumerate(places.T)])
@@ -323,26 +319,20 @@ def own_objective(
     is_unknown = module is None or callable(loss) or loss_name == "loss"
     if len(lines) == 1:
         (line,) = lines
-        line.is_root |= is_unknown and _has_root(line, target is not None)
+        line.is_root |= is_unknown and _has_root(line)
         return line
     parameters = [line.parameter for line in lines]
     objective = CustomObjective(evaluator, loss_name, places, seed, parameters)
     if is_unknown and not objective.is_root and objective.space.target is not None:
         at = objective.space.target
-        objective.is_root = all(_has_root(objective.line(n, at), True) for n in names)
+        objective.is_root = all(_has_root(objective.line(name, at)) for name in names)
     return objective
 
 
-def _has_root(line: OwnObjective, has_target: bool) -> bool:
+def _has_root(line: OwnObjective) -> bool:
     parameter = line.parameter
-    guesses = np.array([parameter.target] if has_target else [])
+    guesses = np.array([] if parameter.target is None else [parameter.target])
     return has_sharp_zero(line.loss_at, parameter.low, parameter.high, guesses)
-
-
-def _places(requests: Sequence[ParameterRequest], own_values: Sequence[float | None]) -> FloatArray:
-    """Returns generic points (n, d) at which the objective may be tried out."""
-    columns = [request.places(own) for request, own in zip(requests, own_values, strict=True)]
-    return np.stack(columns, axis=1)
 
 
 def _plain(given: Any) -> Any:
@@ -502,10 +492,10 @@ def _set_target(
         # A closure made in __init__ holds on to the original, and a copy's copy of it still does:
         # the user's own module is run where only that depends on the parameter.
         copied = module.module
-        module.use_original()
+        module.module, module.is_original = module.user_module, True
         if _is_constant(module, points):
             module.module, module.is_original = copied, False
-    chosen = DEFAULT_LOSS if loss is None else loss
+    chosen = "rmse" if loss is None else loss
     function = find_loss(chosen) if isinstance(chosen, str) else chosen
     name = chosen if isinstance(chosen, str) else _name(chosen)
     if target_output is not None:

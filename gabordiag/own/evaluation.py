@@ -63,8 +63,7 @@ class UserObjective(ScalarLoss):
 
     Attributes:
         takes_root_away: The loss is the square of what the evaluator gives.
-        progress: Called with (evaluations done, evaluations in all) of one request, where
-            evaluations go one by one; None for nothing.
+        progress: Called with (done, in all) of one request whose evaluations go one by one.
         samples: Evaluations so far.
         is_timed_slow: Whether an evaluation was measured to take too long to make thousands.
         repeats: Whether two evaluations at the same place were seen to agree to the bit.
@@ -164,9 +163,8 @@ class UserObjective(ScalarLoss):
     @cached_property
     def batch_size(self) -> int:
         """Evaluations that go at once: 1 where torch cannot batch the user's code."""
-        if not self._batches(self._tried):
-            return 1
-        return max(1, min(CHUNK, _BATCH_BYTES // self._graph_bytes))
+        most = min(CHUNK, _BATCH_BYTES // self._graph_bytes) if self._batches(self._tried) else 1
+        return max(1, most)
 
     @property
     def is_slow(self) -> bool:
@@ -228,9 +226,8 @@ class UserObjective(ScalarLoss):
             return values.new_empty(0)
         if len(values) == 1 or self.batch_size == 1:
             return self._one_by_one(one, values)
-        return torch.cat(
-            [self._batched(one, part) for part in torch.split(values, self.batch_size)]
-        )
+        parts = torch.split(values, self.batch_size)
+        return torch.cat([self._batched(one, part) for part in parts])
 
     def _one_by_one(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         results = []
@@ -332,7 +329,7 @@ class OwnObjective(UserObjective, Line):
         self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False
     ) -> FloatArray:
         """Returns the loss and its derivatives, (order + 1, n); see the class."""
-        points = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        points = np.array(values, dtype=np.float64, ndmin=1)
         if order == 0:
             return self._losses(points, smooth)[None]
         # The first derivative of the loss itself is whatever autograd makes of it, right or wrong.
@@ -357,10 +354,8 @@ class OwnObjective(UserObjective, Line):
 
     def differences(self, points: FloatArray, *, smooth: bool = False) -> NumericDerivatives:
         """Returns derivatives at points (n,) from values alone, 17 evaluations each."""
-        parameter = self.parameter
-        points, reach = places_inside(
-            points, parameter.low, parameter.high, parameter.period is None
-        )
+        low, high = self.parameter.low, self.parameter.high
+        points, reach = places_inside(points, low, high, self.parameter.period is None)
         return differentiate(lambda values: self._losses(values, smooth), points, reach)
 
     @cached_property
@@ -445,10 +440,9 @@ class CustomObjective(UserObjective, Objective):
     def with_logs(self, names: Sequence[str]) -> CustomObjective:
         """Returns the same objective with some parameters, above 0, moved as their logarithms."""
         for name in names:
-            if self.space.parameters[self._index(name)].low <= 0:
-                raise UsageError(
-                    f"{name} cannot be learned as a logarithm.", "Give it a range above 0."
-                )
+            if self.space.low[self._index(name)] <= 0:
+                problem = f"{name} cannot be learned as a logarithm."
+                raise UsageError(problem, "Give it a range above 0.")
         return self._with([replace(p, is_log=p.name in names) for p in self.space.parameters])
 
     def in_values(self) -> CustomObjective:
@@ -486,10 +480,8 @@ class CustomObjective(UserObjective, Objective):
         self, names: Sequence[str], at: npt.ArrayLike | None = None
     ) -> tuple[list[int], Evaluator, list[Parameter]]:
         point = self.space.start if at is None else np.asarray(at, dtype=np.float64)
-        indices = [self._index(name) for name in names]
-        parameters = [
-            replace(self.space.parameters[index], start=float(point[index])) for index in indices
-        ]
+        indices, given = [self._index(name) for name in names], self.space.parameters
+        parameters = [replace(given[index], start=float(point[index])) for index in indices]
         return indices, self.evaluator.along(indices, point), parameters
 
     def _index(self, name: str) -> int:
@@ -501,13 +493,7 @@ class CustomObjective(UserObjective, Objective):
         return self.space.names.index(name)
 
     def _inside(self, values: Tensor) -> Tensor:
-        logs = [parameter.is_log for parameter in self.space.parameters]
-        if not any(logs):
-            return values
-        is_log = torch.tensor(logs, device=values.device)
-        # The exponential of a plain value could overflow.
-        exponents = torch.where(is_log, values, torch.zeros_like(values))
-        return torch.where(is_log, torch.exp(exponents), values)
+        return self._values(values)
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns losses (n,) and the gradients (n, d) that an optimizer sees at coordinates.
@@ -546,8 +532,7 @@ class CustomObjective(UserObjective, Objective):
     def _numeric(self, points: FloatArray, smooth: bool) -> list[FloatArray]:
         """Returns losses, gradients and Hessians from values alone.
 
-        Along u = r_i e_i + r_j e_j the second derivative is r_i^2 H_ii + r_j^2 H_jj + 2 r_i r_j
-        H_ij.
+        The second along r_i e_i + r_j e_j is r_i^2 H_ii + r_j^2 H_jj + 2 r_i r_j H_ij.
         """
         count, size = points.shape
         ended = np.array([parameter.period is None for parameter in self.space.parameters])
@@ -566,8 +551,7 @@ class CustomObjective(UserObjective, Objective):
         first = found.first.reshape(-1, count)[:size].T / reach
         second = found.second.reshape(-1, count)
         hessians = np.zeros((count, size, size))
-        for index in range(size):
-            hessians[:, index, index] = second[index] / reach[:, index] ** 2
+        hessians[:, range(size), range(size)] = second[:size].T / reach**2
         for row, (i, j) in enumerate(pairs, size):
             mixed = (second[row] - second[i] - second[j]) / (2 * reach[:, i] * reach[:, j])
             hessians[:, i, j] = hessians[:, j, i] = mixed

@@ -217,19 +217,16 @@ class RandomStreams:
     """
 
     def __init__(self, seed: int | None, device: torch.device) -> None:
-        self._device = device
-        if seed is None:
-            self._state = self.current()
-            return
-        legacy = np.random.RandomState(seed)
-        cuda = torch.Generator(device).manual_seed(seed).get_state() if self._on_cuda else None
-        generator = torch.Generator().manual_seed(seed)
-        python = random.Random(seed)
-        self._state = _plain(generator.get_state(), legacy.get_state(), python.getstate(), cuda)
-
-    @property
-    def _on_cuda(self) -> bool:
-        return self._device.type == "cuda"
+        self._device, self._on_cuda = device, device.type == "cuda"
+        self._state = self.current()
+        if seed is not None:
+            with self():
+                torch.default_generator.manual_seed(seed)
+                np.random.seed(seed)  # noqa: NPY002
+                random.seed(seed)
+                if self._on_cuda:
+                    seeded = torch.Generator(device).manual_seed(seed)
+                    torch.cuda.set_rng_state(seeded.get_state(), device)
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -244,9 +241,14 @@ class RandomStreams:
 
     def current(self) -> dict[str, Any]:
         """Returns where the global streams stand, as tensors and numbers."""
-        legacy = np.random.get_state()  # noqa: NPY002 - user code may draw from it
-        cuda = torch.cuda.get_rng_state(self._device) if self._on_cuda else None
-        return _plain(torch.get_rng_state(), legacy, random.getstate(), cuda)
+        legacy: Any = np.random.get_state()  # noqa: NPY002 - user code may draw from it
+        kind, keys, *rest = legacy
+        return {
+            "torch": torch.get_rng_state(),
+            "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+            "python": random.getstate(),
+            "cuda": torch.cuda.get_rng_state(self._device) if self._on_cuda else None,
+        }
 
     def go_to(self, state: Mapping[str, Any]) -> None:
         """Puts the global streams to where they stood."""
@@ -256,11 +258,3 @@ class RandomStreams:
         random.setstate(state["python"])
         if state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"], self._device)
-
-
-def _plain(
-    cpu: torch.Tensor, legacy: Any, python: Any, cuda: torch.Tensor | None
-) -> dict[str, Any]:
-    kind, keys, *rest = legacy
-    numpy = kind, torch.from_numpy(keys.astype(np.int64)), *rest
-    return {"torch": cpu, "numpy": numpy, "python": python, "cuda": cuda}

@@ -215,7 +215,6 @@ class FunctionLoss(Evaluator):
 
 Input = str | Path | npt.ArrayLike | Tensor | tuple[Any, ...]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-RUNNING = "running the module"
 HOW_TO_BUILD = (
     "For a module that is trained on labels, give gd.Training(model, batches, loss), where batches "
     "is a list or a DataLoader of (input, target) and loss a function of (output, target)."
@@ -248,12 +247,11 @@ def find_elements(module: nn.Module, paths: str | Sequence[str] | None) -> tuple
     _refuse_unusable(module)
     parameters = dict(module.named_parameters(remove_duplicate=False))
     if paths is None:
-        paths = [_only_name(parameters)]
-    elements = [
-        element
-        for path in ([paths] if isinstance(paths, str) else paths)
-        for element in _find(module, parameters, path)
-    ]
+        if len(parameters) != 1 or next(iter(parameters.values())).numel() != 1:
+            raise UsageError("a module needs --param.", _list_parameters(parameters))
+        paths = list(parameters)
+    named = [paths] if isinstance(paths, str) else paths
+    elements = [element for path in named for element in _find(module, parameters, path)]
     if len(elements) > _MOST_ELEMENTS:
         raise UsageError(
             f"{len(elements)} numbers are named; at most {_MOST_ELEMENTS} can be studied together.",
@@ -338,14 +336,6 @@ def _refuse_values(name: str, tensor: Tensor) -> None:
         )
 
 
-def _only_name(parameters: Mapping[str, Tensor]) -> str:
-    if len(parameters) == 1:
-        name, tensor = next(iter(parameters.items()))
-        if tensor.numel() == 1:
-            return name
-    raise UsageError("a module needs --param.", _list_parameters(parameters))
-
-
 def _no_parameter(module: nn.Module, name: str) -> str:
     owner, _, attribute = name.rpartition(".")
     try:
@@ -393,7 +383,7 @@ class ModuleLoss(Evaluator):
         self, module: nn.Module, elements: tuple[Element, ...], source: Input | None
     ) -> None:
         self.loss_function: Loss | LossFunction | None = None
-        self._user_module, self._carries = module, False
+        self.user_module, self._carries = module, False
         self._target: Tensor | None = None
         try:
             self.module, self.is_original = copy.deepcopy(module), False
@@ -427,23 +417,17 @@ class ModuleLoss(Evaluator):
     @property
     def is_frozen(self) -> bool:
         """Whether the parameter has requires_grad = False."""
-        return not self._user_module.get_parameter(self.element.name).requires_grad
+        return not self.user_module.get_parameter(self.element.name).requires_grad
 
     @property
     def own_values(self) -> list[float]:
         """What the elements stand at."""
         return [float(self._slots[e.name].base.flatten()[e.index]) for e in self.elements]
 
-    def use_original(self) -> None:
-        """Runs the user's own module from now on."""
-        self.module, self.is_original = self._user_module, True
-
     def in_a_loop(self) -> ModuleLoss:
-        """Returns the same with a module that keeps from one run to the next what it writes.
-
-        Not one that cannot be copied: the user's own stays as it is.
-        """
+        """Returns the same with a module that keeps from one run to the next what it writes."""
         looped = copy.copy(self)
+        # One that cannot be copied, the user's own, stays as it is.
         looped._carries = not self.is_original
         if looped._carries:
             looped.module = copy.deepcopy(self.module)
@@ -540,9 +524,8 @@ class ModuleLoss(Evaluator):
         if not slopes:
             return None
         none = loss.new_zeros(())
-        return torch.stack(
-            [slopes[e.name][e.index] if e.name in slopes else none for e in self.elements]
-        )
+        columns = [slopes[e.name][e.index] if e.name in slopes else none for e in self.elements]
+        return torch.stack(columns)
 
     def _clones(self) -> dict[str, Tensor]:
         tensors = dict((*self.module.named_parameters(), *self.module.named_buffers()))
@@ -560,7 +543,7 @@ class ModuleLoss(Evaluator):
             tensor.register_hook(hook)
 
     def _run(self, replacements: dict[str, Tensor]) -> Tensor:
-        with user_code(RUNNING):
+        with user_code("running the module"):
             output = self._call(replacements, self._arguments)
         if not isinstance(output, Tensor):
             entry = "computed from its output"

@@ -389,17 +389,14 @@ class Evaluation:
 
     def _many(self, frozen: State, stacked: State) -> FloatArray:
         """Returns the losses (n, batches) with some tensors replaced by each of n."""
-        columns = []
-        for batch in self.batches:
 
-            def loss(tensors: State, batch: Batch = batch) -> Tensor:
-                return self.loss({**frozen, **tensors}, batch)
+        def losses(tensors: State) -> Tensor:
+            return torch.stack([self.loss({**frozen, **tensors}, b).double() for b in self.batches])
 
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="There is a performance drop")
-                column = torch.func.vmap(loss, randomness="same")(stacked)
-            columns.append(column.double().cpu().numpy())
-        return np.stack(columns, axis=1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            found: Tensor = torch.func.vmap(losses, randomness="same")(stacked)
+        return found.cpu().numpy()
 
     def loss(self, tensors: State, batch: Batch) -> Tensor:
         """Returns the loss (0-dim) of a batch with these tensors, inside `frozen`."""
