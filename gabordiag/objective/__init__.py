@@ -5,7 +5,7 @@
     the experiment     `experiment` (its settings), `gabor_line` (its loss by a kernel, along one
                        parameter, and the answer without descent), `gabor_objective` (of several)
     the shortcut       `response` (a response image as some fifty numbers, exactly)
-    many images        `image_set` (which files can be used), `orientations` (one filter on each)
+    many images        `image_set` (which files can be used)
 
 Whatever computes with one parameter needs the interface alone: `objective.Line`.
 """

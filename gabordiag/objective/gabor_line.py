@@ -3,13 +3,21 @@
 An `Experiment` and a parameter's name go in; the other parameters stand at the target's values.
 `ShortcutObjective` evaluates on compressed responses (`response.py`), exact and independent of the
 image's size; `DirectObjective` convolves the whole image every time, as a person's training loop
-does. Each checks the other. The answer without descent: the response is linear in the kernel, so
-least squares gives the kernel that best explains the target response, and the orientation of that
-kernel, read off its spectrum, is a start beside the target.
+does. Each checks the other.
+
+The answer without descent: the response is linear in the kernel, so least squares gives the kernel
+that best explains the target response, and the orientation of that kernel, read off its spectrum,
+is a start beside the target.
+
+Many images: with an orthonormal basis B of the kernels of every theta, g(theta) = B^T c(theta), and
+the coordinates c are periodic: a Fourier series of some tens of waves, found once for all images
+(`Orientations`). An image enters by the matrix B P B^T alone, P being its Gram matrix of single
+pixels (`response.patch_gram`), which in turn serves all filters.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +31,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gabordiag.errors import InputError
-from gabordiag.gabor import gabor_kernel, kernel_and_partials
+from gabordiag.gabor import gabor_kernel, kernel_and_partials, theta_period
 from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.image_set import Picture
 from gabordiag.objective.losses import Loss, find_loss
 from gabordiag.objective.objective import Line, ScalarLoss, to_numpy
 from gabordiag.objective.response import (
@@ -32,8 +41,10 @@ from gabordiag.objective.response import (
     correlate,
     correlate_by_definition,
     factor_gram,
+    fold_even,
     kernel_basis,
     one_thread,
+    patch_gram,
     response_gram,
 )
 from gabordiag.objective.space import FloatArray, Parameter, nodes, value_of
@@ -41,6 +52,31 @@ from gabordiag.results import Data
 
 # Images and target responses that the direct path keeps between evaluations.
 _KEPT_BYTES = 2**28
+# Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
+# the default filter's (50 over theta, fewer over the others), and far more than any filter was seen
+# to need, so that the doubling ends.
+_FIRST_SAMPLES, _MAX_SAMPLES = 64, 4096
+# Relative norm of a kernel outside the span; sampling converges faster than geometrically, so the
+# step at which this is met leaves errors far below it.
+_SPAN_TOLERANCE = 1e-13
+# Roundings of an entry of the Gram matrix, relative to K^2 mean(pixel^2), which bounds it: those of
+# the transforms, and of a sum over the image.
+_GRAM_ROUNDINGS = 64
+# Products of pixels that a response of the check sums up; of a larger image its middle is checked.
+_CHECKED_PRODUCTS = 400_000_000
+# Kernels that an animation shows: over a half turn one a degree, where neighbours look alike.
+_TABLE_COUNT = 181
+# Of all images' Gram matrices (21 kB each for the kernels of every theta); beyond, only the mean
+# is kept.
+_MOST_BYTES = 2**28
+# Directions of the response below this part of the strongest are left out of the solution: beyond,
+# it would amplify the target's rounding and noise by more than a million.
+_CUTOFF = 1e-6
+# Frequencies along each side, by zero padding: several within the one octave that a Gabor filter
+# passes. Larger kernels take as many as they have pixels.
+_SPECTRUM_SIZE = 128
+# Waves below this part of the largest are rounding.
+_SMALLEST_WAVE = 1e-15
 Pair = tuple[Tensor, Tensor]
 
 
@@ -99,20 +135,16 @@ class WholeImages:
     to some hundred megabytes, stay in memory: padded, with their target responses, by index.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        target_kernel: Tensor,
-        indices: Sequence[int] | None = None,
-        kept: dict[int, Pair] | None = None,
-    ) -> None:
+    def __init__(self, experiment: Experiment, target_kernel: Tensor) -> None:
         self.experiment, self.target_kernel = experiment, target_kernel
-        self._indices = indices
-        self._kept = {} if kept is None else kept
+        self._indices: Sequence[int] | None = None
+        self._kept: dict[int, Pair] = {}
 
     def on_images(self, indices: Sequence[int]) -> WholeImages:
         """Returns the same loss on some of the many images."""
-        return WholeImages(self.experiment, self.target_kernel, indices, self._kept)
+        part = copy.copy(self)
+        part._indices = indices
+        return part
 
     def loss(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
         """Returns the loss (n,) of kernels (n, K, K), differentiable; without root, if `smooth`."""
@@ -210,9 +242,8 @@ class ExperimentLoss(ScalarLoss):
 
     def target_kernel(self, dtype: torch.dtype | None = None) -> Tensor:
         """Returns the kernel (1, K, K) that made the target, on the device of the computation."""
-        return self.kernels(
-            torch.tensor(self._target, dtype=dtype or self.dtype, device=self.device)
-        )
+        at = torch.tensor(self._target, dtype=dtype or self.dtype, device=self.device)
+        return self.kernels(at)
 
     def loss(self, at: Tensor) -> Tensor:
         """Returns the loss (n,) at n values or points, differentiable."""
@@ -221,25 +252,6 @@ class ExperimentLoss(ScalarLoss):
     def smooth_loss(self, at: Tensor) -> Tensor:
         """Returns the loss without its root (n,)."""
         return self._of_kernels(at.detach()).loss(self.kernels(at), smooth=True)
-
-
-# Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
-# the default filter's (50 over theta, fewer over the others), and far more than any filter was seen
-# to need, so that the doubling ends.
-_FIRST_SAMPLES, _MAX_SAMPLES = 64, 4096
-# Relative norm of a kernel outside the span; sampling converges faster than geometrically, so the
-# step at which this is met leaves errors far below it.
-_SPAN_TOLERANCE = 1e-13
-# Roundings of an entry of the Gram matrix, relative to K^2 mean(pixel^2), which bounds it: those of
-# the transforms, and of a sum over the image.
-_GRAM_ROUNDINGS = 64
-# Products of pixels that a response of the check sums up; of a larger image its middle is checked.
-_CHECKED_PRODUCTS = 400_000_000
-# Kernels that an animation shows: over a half turn one a degree, where neighbours look alike.
-_TABLE_COUNT = 181
-# Of all images' Gram matrices (21 kB each for the kernels of every theta); beyond, only the mean
-# is kept.
-_MOST_BYTES = 2**28
 
 
 class GaborLine(ExperimentLoss, Line):
@@ -468,9 +480,8 @@ class DirectObjective(GaborLine):
         """Returns loss and derivative from shifts of the (first) image, without conv2d or FFT."""
         at = torch.tensor([value], dtype=torch.float64)
         padded, target = self.experiment.padded, self._target_by_definition
-        output, change = (
-            correlate_by_definition(padded, kernels[0]) for kernels in self.kernels_and_changes(at)
-        )
+        both = self.kernels_and_changes(at)
+        output, change = (correlate_by_definition(padded, kernels[0]) for kernels in both)
         output.requires_grad_()
         loss = self.loss_definition.direct(output[None], target)[0]
         # Chain rule: dloss/dvalue = <dloss/doutput, doutput/dvalue>.
@@ -519,14 +530,6 @@ def kernel_table(objective: Line, prefix: str = "") -> Data:
     return {f"{prefix}kernels.npz": columns}
 
 
-# Directions of the response below this part of the strongest are left out of the solution: beyond,
-# it would amplify the target's rounding and noise by more than a million.
-_CUTOFF = 1e-6
-# Frequencies along each side, by zero padding: several within the one octave that a Gabor filter
-# passes. Larger kernels take as many as they have pixels.
-_SPECTRUM_SIZE = 128
-
-
 def least_squares_kernel(objective: ShortcutObjective) -> Tensor:
     """Returns the kernel (K, K) of least norm whose response is nearest to the target's.
 
@@ -558,3 +561,96 @@ def kernel_orientation(kernel: Tensor) -> float:
     imaginary = float((energy * torch.sin(2 * angle)).sum())
     theta = math.atan2(imaginary, real) / 2
     return theta if theta < math.pi / 2 else theta - math.pi
+
+
+@dataclass(frozen=True, eq=False)
+class ImageGram:
+    """An image as filters of one size see it: its pixels' Gram matrix, folded if they are even.
+
+    `energy` is the mean of its squared pixels; one more row is the noise of the target response.
+    """
+
+    gram: Tensor
+    even: Tensor
+    energy: float
+
+    @classmethod
+    def of(cls, picture: Picture, kernel_size: int) -> ImageGram:
+        """Returns that of a picture, in one pass over it for each of the kernel's rows."""
+        gram = patch_gram(picture.padded, kernel_size, picture.noise)
+        return cls(gram, fold_even(gram, kernel_size), float(picture.padded.square().mean()))
+
+
+class Orientations:
+    """The kernels of an experiment's filter at every theta, by their coordinates in a basis."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        line = ShortcutObjective(experiment, "theta")
+        spanning, parameter = line.spanning_kernels(), line.parameter
+        self._basis = kernel_basis(spanning).flatten(1)
+        # As many kernels as span all have as many waves at most: twice as many tell them apart.
+        count = 2 * (len(spanning) - 1)
+        kernels = line.kernels(_sample_points(parameter, count))
+        waves = torch.fft.rfft(kernels.flatten(1) @ self._basis.T, dim=0)[:-1] / (count / 2)
+        waves[0] /= 2
+        sizes = waves.abs().amax(dim=1)
+        waves = waves[: 1 + int(torch.nonzero(sizes > _SMALLEST_WAVE * sizes.max())[-1])]
+        self._low = parameter.low
+        self._k = torch.arange(len(waves), dtype=torch.float64)
+        self._rate = 2 * math.pi / theta_period(experiment.psi)
+        self._is_even = theta_period(experiment.psi) == math.pi
+        # Re((a - i b) exp(i k phi)) = a cos k phi + b sin k phi
+        self._cosines, self._sines = waves.real.contiguous(), -waves.imag
+
+    def at(self, theta: Tensor) -> Tensor:
+        """Returns the coordinates (n, r) at angles theta (n,), differentiable."""
+        waves = self._waves(theta)
+        coordinates: Tensor = torch.cos(waves) @ self._cosines + torch.sin(waves) @ self._sines
+        return coordinates
+
+    def changes_at(self, theta: Tensor) -> Tensor:
+        """Returns the coordinates' derivatives (n, r) by theta."""
+        waves, k = self._waves(theta), self._rate * self._k[:, None]
+        up, down = torch.cos(waves) @ (k * self._sines), torch.sin(waves) @ (k * self._cosines)
+        changes: Tensor = up - down
+        return changes
+
+    def on(self, image: ImageGram, loss: str) -> OrientationLine:
+        """Returns the experiment along theta on an image, with a loss."""
+        return OrientationLine(self, image, loss)
+
+    def compressed(self, image: ImageGram) -> CompressedResponse:
+        """Returns the compressed response to coordinates (..., 1, r) on an image."""
+        gram, basis = image.gram, self._basis
+        if self._is_even:
+            # Of a pixel and its mirror, which are equal, the first says all.
+            gram, basis = image.even, basis[:, : (basis.shape[1] + 1) // 2]
+        rank, pixels = basis.shape
+        # An additive image is one more row.
+        maps = torch.zeros(rank + len(gram) - pixels, len(gram), dtype=torch.float64)
+        maps[:rank, :pixels] = basis
+        maps[rank:, pixels:] = torch.eye(len(gram) - pixels)
+        with one_thread():
+            inner = maps @ gram @ maps.T
+        return factor_gram(inner, torch.eye(rank, dtype=torch.float64))
+
+    def _waves(self, theta: Tensor) -> Tensor:
+        return (self._rate * (theta - self._low))[:, None] * self._k
+
+
+class OrientationLine(ShortcutObjective):
+    """The experiment along theta on one image, with coordinates (n, 1, r) as its kernels."""
+
+    def __init__(self, orientations: Orientations, image: ImageGram, loss: str) -> None:
+        super().__init__(orientations.experiment.on_same_images(loss=loss), "theta")
+        self._orientations = orientations
+        self.__dict__.update(compressed=orientations.compressed(image), energy=image.energy)
+
+    def kernels(self, at: Tensor) -> Tensor:
+        """Returns the kernels' coordinates (n, 1, r) at n angles."""
+        return self._orientations.at(at)[:, None]
+
+    def kernels_and_changes(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns these and their derivatives (n, 1, r) by theta, in closed form."""
+        return self.kernels(values), self._orientations.changes_at(values)[:, None]
