@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from gabordiag.own.evaluation import UserObjective
+from gabordiag.own.evaluation import UserObjective, graph_nodes
 from gabordiag.own.loading import Location, calling_location, location_evidence, user_code
 
 Call = Callable[..., Any]
@@ -335,19 +335,6 @@ def custom_backward(loss: Tensor) -> Cut | None:
         if function is not None and function.__module__.split(".")[0] != "torch":
             return Cut("custom_backward", _definition(function.backward), function.__name__)
     return None
-
-
-def graph_nodes(root: Any) -> list[Any]:
-    """Returns the operations of a loss's graph, breadth first; leaves have none."""
-    nodes = [] if root is None else [root]
-    seen = set(nodes)
-    for node in nodes:
-        for following, _ in node.next_functions:
-            # Hooks on leaves are the user's.
-            if not (following is None or following in seen or hasattr(following, "variable")):
-                seen.add(following)
-                nodes.append(following)
-    return nodes
 
 
 def _definition(function: Call) -> Location | None:

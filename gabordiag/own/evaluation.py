@@ -419,6 +419,19 @@ def gradient_of(loss: Tensor, value: Tensor) -> Tensor | None:
     return slope
 
 
+def graph_nodes(root: Any) -> list[Any]:
+    """Returns the operations of a loss's graph, breadth first; leaves have none."""
+    nodes = [] if root is None else [root]
+    seen = set(nodes)
+    for node in nodes:
+        for following, _ in node.next_functions:
+            # Hooks on leaves are the user's.
+            if not (following is None or following in seen or hasattr(following, "variable")):
+                seen.add(following)
+                nodes.append(following)
+    return nodes
+
+
 class CustomObjective(UserObjective, Objective):
     """A user's function or module of several parameters.
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from gabordiag.errors import GabordiagError, InputError, UsageError
 from gabordiag.objective.space import FloatArray
+from gabordiag.own.evaluation import graph_nodes
 from gabordiag.own.loading import RandomStreams, user_code
 from gabordiag.own.modules import HOW_TO_BUILD, Element, attributes_kept, find_elements
 
@@ -580,7 +581,9 @@ class WeightLoss:
                     along = self.weights.tensors(direction).values()
                     inner = sum((s * v.to(s)).sum() for s, v in zip(slopes, along, strict=True))
                     assert isinstance(inner, Tensor)
-                    _require_second(inner)
+                    # Of once-differentiable functions torch would take the second as zero.
+                    if any(n.name().endswith("autograd::Error") for n in graph_nodes(inner.grad_fn)):
+                        raise InputError("A function of the model or loss is once_differentiable.")
                     slopes = _derived(inner, leaves)
                 total += torch.cat([slope.reshape(-1) for slope in slopes]).to(total)
         if not bool(torch.isfinite(total).all()):
@@ -594,16 +597,3 @@ def _derived(value: Tensor, leaves: Sequence[Tensor], *, keep: bool = False) -> 
     return torch.autograd.grad(
         value, leaves, create_graph=keep, allow_unused=True, materialize_grads=True
     )
-
-
-def _require_second(value: Tensor) -> None:
-    """Refuses gradients of once-differentiable functions: torch would take them as zero."""
-    seen, left = set(), [value.grad_fn]
-    while left:
-        node = left.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node.name().endswith("autograd::Error"):
-            raise InputError("A function of the model or loss is once_differentiable.")
-        left += [following for following, _ in node.next_functions]
