@@ -2,10 +2,9 @@
 
     the interface      `space` (parameters), `objective` (a loss over points (n, d), or of one
                        parameter), `losses` (rmse, mse, cosine)
-    the experiment     `experiment` (its settings), `gabor_line` (its loss by a kernel, along one
-                       parameter, and the answer without descent), `gabor_objective` (of several)
+    the experiment     `experiment` (settings and images), `gabor_line` (its loss by a kernel, along
+                       one parameter; the answer without descent), `gabor_objective` (of several)
     the shortcut       `response` (a response image as some fifty numbers, exactly)
-    many images        `image_set` (which files can be used)
 
 Whatever computes with one parameter needs the interface alone: `objective.Line`.
 """

@@ -32,8 +32,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gabordiag.errors import InputError
 from gabordiag.gabor import gabor_kernel, kernel_and_partials, theta_period
-from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.image_set import Picture
+from gabordiag.objective.experiment import Experiment, Picture
 from gabordiag.objective.losses import Loss, find_loss
 from gabordiag.objective.objective import Line, ScalarLoss, to_numpy
 from gabordiag.objective.response import (

@@ -582,7 +582,8 @@ class WeightLoss:
                     inner = sum((s * v.to(s)).sum() for s, v in zip(slopes, along, strict=True))
                     assert isinstance(inner, Tensor)
                     # Of once-differentiable functions torch would take the second as zero.
-                    if any(n.name().endswith("autograd::Error") for n in graph_nodes(inner.grad_fn)):
+                    nodes = graph_nodes(inner.grad_fn)
+                    if any(node.name().endswith("autograd::Error") for node in nodes):
                         raise InputError("A function of the model or loss is once_differentiable.")
                     slopes = _derived(inner, leaves)
                 total += torch.cat([slope.reshape(-1) for slope in slopes]).to(total)
