@@ -299,8 +299,8 @@ def _check_gradient_exists(probes: Probes, unused: Cut | None) -> Finding:
     if unused is not None and unused.kind == "init":
         text = f"What an optimizer does to {label} changes nothing: {unused.sentence}"
         return broken(text, unused)
-    evaluator = None if own is None else own.evaluator
-    if isinstance(evaluator, ModuleLoss) and evaluator.is_frozen:
+    module = None if own is None else own.evaluator
+    if isinstance(module, ModuleLoss) and not module.parameter.requires_grad:
         frozen = Cut("frozen", None, label)
         return broken(f"{label} has requires_grad = False: no gradient is computed for it", frozen)
     zero, clear = probes.zero, probes.clear

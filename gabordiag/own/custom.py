@@ -160,9 +160,8 @@ def find_period(
         try:
             apart = np.abs(function(places + period) - values).max()
             # Rounding grows with the argument: it is measured where the function was shifted to.
-            if apart <= _NEAR * variation and (
-                apart <= _tolerance(function, places + period, values, eps)
-            ):
+            is_near = apart <= _NEAR * variation
+            if is_near and apart <= _tolerance(function, places + period, values, eps):
                 return period
         except InputError:
             # It does not go on so far.
@@ -284,16 +283,19 @@ def own_objective(
     if module is None:
         _refuse_module_options(param=param, input=input, target_output=target_output, loss=loss)
         size = _vector_size(given)
-        name = _argument_name(subject)
+        parameters = parameters_of(subject)
+        name = parameters[0].name if parameters else "value"
+        if name in ("args", "step", "loss", "grad", "update", "lr"):
+            # Columns of logs and tables.
+            name = "value"
         names = [name] if size is None else [f"{name}[{i}]" for i in np.arange(size)]
     else:
         elements = find_elements(module, param)
         names = [element.label for element in elements]
         device = module.get_parameter(elements[0].name).device
     columns = [_one_each(names, what, value) for what, value in given.items()]
-    requests = [
-        ParameterRequest(**dict(zip(given, row, strict=True))) for row in zip(*columns, strict=True)
-    ]
+    rows = zip(*columns, strict=True)
+    requests = [ParameterRequest(**dict(zip(given, row, strict=True))) for row in rows]
     with RandomStreams(seed, device)():
         prepared = None if module is None else ModuleLoss(module, elements, input)
         own_values = [None] * len(names) if prepared is None else prepared.own_values
@@ -301,9 +303,8 @@ def own_objective(
         tried = [r.places(own) for r, own in zip(requests, own_values, strict=True)]
         places, loss_name = np.stack(tried, axis=1), "loss"
         if prepared is None:
-            evaluator: Evaluator = FunctionLoss(
-                subject, places[:, 0] if size is None else places, name
-            )
+            tried_at = places[:, 0] if size is None else places
+            evaluator: Evaluator = FunctionLoss(subject, tried_at, name)
         else:
             evaluator = prepared
             loss_name = _set_target(prepared, places, requests, target_output, loss)
@@ -321,8 +322,8 @@ def own_objective(
         (line,) = lines
         line.is_root |= is_unknown and _has_root(line)
         return line
-    parameters = [line.parameter for line in lines]
-    objective = CustomObjective(evaluator, loss_name, places, seed, parameters)
+    learned = [line.parameter for line in lines]
+    objective = CustomObjective(evaluator, loss_name, places, seed, learned)
     if is_unknown and not objective.is_root and objective.space.target is not None:
         at = objective.space.target
         objective.is_root = all(_has_root(objective.line(name, at)) for name in names)
@@ -353,17 +354,13 @@ def _is_for_each(what: str, value: Any) -> bool:
 
 def _vector_size(given: Mapping[str, Any]) -> int | None:
     """Returns how many components a function's argument has; None where it is one number."""
-    sizes = {
-        what: len(value)
-        for what, value in given.items()
-        if isinstance(value, list) and _is_for_each(what, value)
-    }
-    if len(set(sizes.values())) > 1:
-        counts = ", ".join(f"{what} {size}" for what, size in sizes.items())
-        raise UsageError(
-            f"the numbers of components differ: {counts}.", "Give one for each component."
-        )
-    return next(iter(sizes.values()), None)
+    lists = {what: v for what, v in given.items() if isinstance(v, list) and _is_for_each(what, v)}
+    sizes = {len(value) for value in lists.values()}
+    if len(sizes) > 1:
+        counts = ", ".join(f"{what} {len(value)}" for what, value in lists.items())
+        problem = f"the numbers of components differ: {counts}."
+        raise UsageError(problem, "Give one for each component.")
+    return next(iter(sizes), None)
 
 
 def _one_each(names: Sequence[str], what: str, given: Any) -> list[Any]:
@@ -461,13 +458,6 @@ def _count_arguments(function: Callable[..., Any]) -> tuple[int, int]:
 
 def _name(function: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
-
-
-def _argument_name(function: Callable[..., Any]) -> str:
-    """Returns the name of the function's argument, for the columns of logs and tables."""
-    parameters = parameters_of(function)
-    name = parameters[0].name if parameters else "value"
-    return "value" if name in ("args", "step", "loss", "grad", "update", "lr") else name
 
 
 def _refuse_module_options(**options: Any) -> None:

@@ -372,9 +372,8 @@ class OwnObjective(UserObjective, Line):
                 # No second derivative of some operation, say.
                 return order - 1
             tolerance = _TRUST * np.abs(expected).max() + _TRUSTED_ERRORS * error
-            if (np.abs(exact - expected) <= tolerance).all() or self._fits(points, order):
-                continue
-            if order == 2 or not self._integrates():
+            agrees = (np.abs(exact - expected) <= tolerance).all() or self._fits(points, order)
+            if not agrees and (order == 2 or not self._integrates()):
                 return order - 1
         return 2
 

@@ -384,6 +384,7 @@ class ModuleLoss(Evaluator):
     ) -> None:
         self.loss_function: Loss | LossFunction | None = None
         self.user_module, self._carries = module, False
+        self.parameter = module.get_parameter(elements[0].name)
         self._target: Tensor | None = None
         try:
             self.module, self.is_original = copy.deepcopy(module), False
@@ -413,11 +414,6 @@ class ModuleLoss(Evaluator):
         """Puts the values of the other elements into the tensors that they are entries of."""
         bases = {name: slot.fill(at) for name, slot in self._slots.items()}
         self._learn(tuple(self.elements[index] for index in indices), bases)
-
-    @property
-    def is_frozen(self) -> bool:
-        """Whether the parameter has requires_grad = False."""
-        return not self.user_module.get_parameter(self.element.name).requires_grad
 
     @property
     def own_values(self) -> list[float]:
