@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gabordiag.choices import LossName
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.losses import find_loss
-from gabordiag.objective.space import FloatArray, Parameter
+from gabordiag.objective.space import FloatArray, Parameter, Space
 from gabordiag.own.evaluation import CustomObjective, OwnObjective
 from gabordiag.own.loading import RandomStreams, parameters_of, user_code
 from gabordiag.own.modules import (
@@ -322,8 +322,8 @@ def own_objective(
         (line,) = lines
         line.is_root |= is_unknown and _has_root(line)
         return line
-    learned = [line.parameter for line in lines]
-    objective = CustomObjective(evaluator, loss_name, places, seed, learned)
+    objective = CustomObjective(evaluator, loss_name, places, seed)
+    objective.space = Space(tuple(line.parameter for line in lines))
     if is_unknown and not objective.is_root and objective.space.target is not None:
         at = objective.space.target
         objective.is_root = all(_has_root(objective.line(name, at)) for name in names)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -431,6 +431,9 @@ def graph_nodes(root: Any) -> list[Any]:
     return nodes
 
 
+_Part = TypeVar("_Part", bound=UserObjective)
+
+
 class CustomObjective(UserObjective, Objective):
     """A user's function or module of several parameters.
 
@@ -438,42 +441,30 @@ class CustomObjective(UserObjective, Objective):
     values show, and those of the loss are what an optimizer would get.
     """
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        loss_name: str,
-        places: FloatArray,
-        seed: int,
-        parameters: Sequence[Parameter],
-    ) -> None:
-        super().__init__(evaluator, loss_name, places, seed)
-        self.space = Space(tuple(parameters))
-
-    def with_logs(self, names: Sequence[str]) -> CustomObjective:
+    def with_logs(self, names: Sequence[str]) -> Self:
         """Returns the same objective with some parameters, above 0, moved as their logarithms."""
         for name in names:
             if self.space.low[self._index(name)] <= 0:
                 problem = f"{name} cannot be learned as a logarithm."
                 raise UsageError(problem, "Give it a range above 0.")
-        return self._with([replace(p, is_log=p.name in names) for p in self.space.parameters])
-
-    def in_values(self) -> CustomObjective:
-        """Returns the same objective with no parameter moved as its logarithm."""
-        return self._with([replace(p, is_log=False) for p in self.space.parameters])
-
-    def _with(self, parameters: Sequence[Parameter]) -> Self:
         other = copy.copy(self)
         # What was found out of derivatives is about the coordinates.
         vars(other).pop("_trusted_order", None)
-        other.space = Space(tuple(parameters))
+        other.space = Space(
+            tuple(replace(p, is_log=p.name in names) for p in self.space.parameters)
+        )
         return other
+
+    def in_values(self) -> Self:
+        """Returns the same objective with no parameter moved as its logarithm."""
+        return self.with_logs([])
 
     def restricted(self, names: Sequence[str]) -> CustomObjective:
         """Returns the loss of some of the parameters, the others at their starts."""
-        indices, evaluator, parameters = self._chosen(names)
-        places = self._places[:, indices]
-        other = CustomObjective(evaluator, self.loss_name, places, self._seed, parameters)
-        other.is_root, other.takes_root_away = self.is_root, self.takes_root_away
+        indices = [self._index(name) for name in names]
+        other = self._part(CustomObjective, indices, self.space.start)
+        chosen = [self.space.parameters[index] for index in indices]
+        other.space = Space(tuple(replace(p, start=float(p.start)) for p in chosen))
         return other
 
     def along(self, index: int, at: npt.ArrayLike) -> OwnObjective:
@@ -482,26 +473,23 @@ class CustomObjective(UserObjective, Objective):
 
     def line(self, name: str, at: npt.ArrayLike | None = None) -> OwnObjective:
         """Returns the loss along one parameter, the others fixed at values (d,) or their starts."""
-        (index,), evaluator, (parameter,) = self._chosen([name], at)
-        line = OwnObjective(evaluator, self.loss_name, self._places[:, index], self._seed)
-        line.parameter = parameter
-        line.is_root, line.takes_root_away = self.is_root, self.takes_root_away
+        index = self._index(name)
+        point = np.array(self.space.start if at is None else at, dtype=np.float64)
+        line = self._part(OwnObjective, index, point)
+        line.parameter = replace(self.space.parameters[index], start=float(point[index]))
         return line
 
-    def _chosen(
-        self, names: Sequence[str], at: npt.ArrayLike | None = None
-    ) -> tuple[list[int], Evaluator, list[Parameter]]:
-        point = self.space.start if at is None else np.asarray(at, dtype=np.float64)
-        indices, given = [self._index(name) for name in names], self.space.parameters
-        parameters = [replace(given[index], start=float(point[index])) for index in indices]
-        return indices, self.evaluator.along(indices, point), parameters
+    def _part(self, kind: type[_Part], index: int | list[int], at: FloatArray) -> _Part:
+        evaluator = self.evaluator.along(np.atleast_1d(index).tolist(), at)
+        part = kind(evaluator, self.loss_name, self._places[:, index], self._seed)
+        part.is_root, part.takes_root_away = self.is_root, self.takes_root_away
+        return part
 
     def _index(self, name: str) -> int:
         if name not in self.space.names:
             names = ", ".join(self.space.names[:8]) + (", ..." if len(self.space) > 8 else "")
-            raise UsageError(
-                f"'{name}' is not a parameter of this objective.", f"Its parameters are {names}."
-            )
+            problem = f"'{name}' is not a parameter of this objective."
+            raise UsageError(problem, f"Its parameters are {names}.")
         return self.space.names.index(name)
 
     def _inside(self, values: Tensor) -> Tensor:

@@ -76,14 +76,11 @@ class Training:
             raise UsageError(f"a {type(self.model).__name__} cannot be trained.", HOW_TO_BUILD)
         for what, function in (("loss", self.loss), ("metric", self.metric)):
             if not (callable(function) or (what == "metric" and function is None)):
-                raise UsageError(
-                    f"the {what} is a {type(function).__name__}, not a function.", HOW_TO_BUILD
-                )
+                kind = type(function).__name__
+                raise UsageError(f"the {what} is a {kind}, not a function.", HOW_TO_BUILD)
         if not isinstance(self.batches, Iterable):
-            raise UsageError(
-                f"a {type(self.batches).__name__} holds no batches that can be iterated.",
-                HOW_TO_BUILD,
-            )
+            kind = type(self.batches).__name__
+            raise UsageError(f"a {kind} holds no batches that can be iterated.", HOW_TO_BUILD)
         if isinstance(self.batches, Iterator):
             raise UsageError(
                 "the batches can be iterated only once, and several trainings are made.",
@@ -322,9 +319,9 @@ def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched
             row = int(np.unravel_index(element.index, shape)[0]) if shape else None
             found.append(Watched(Element(element.name, place, label), group, kind, row))
     labels = [watched.label for watched in found]
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice is not None:
-        raise UsageError(f"{twice} is named twice.", "Name every number once.")
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UsageError(f"{label} is named twice.", "Name every number once.")
     return tuple(found)
 
 
@@ -381,12 +378,8 @@ class Evaluation:
 
     def _one(self, frozen: State, replaced: State) -> list[float]:
         """Returns the losses (batches) with some tensors replaced."""
-        found = []
-        for batch in self.batches:
-            # A forward that writes into its tensors writes into these.
-            tensors = {key: value.clone() for key, value in {**frozen, **replaced}.items()}
-            found.append(float(self.loss(tensors, batch)))
-        return found
+        tensors = {**frozen, **replaced}
+        return [float(self.loss(_copied(tensors), batch)) for batch in self.batches]
 
     def _many(self, frozen: State, stacked: State) -> FloatArray:
         """Returns the losses (n, batches) with some tensors replaced by each of n."""
@@ -433,12 +426,17 @@ class Evaluation:
                 sizes.append(output.numel() * output.element_size())
 
         with nn.modules.module.register_module_forward_hook(add):
-            self.loss({key: value.clone() for key, value in frozen.items()}, self.batches[0])
+            self.loss(_copied(frozen), self.batches[0])
         return sum(sizes)
 
 
 def _part(stacked: State, rows: int | slice) -> dict[str, Tensor]:
     return {name: tensor[rows] for name, tensor in stacked.items()}
+
+
+def _copied(tensors: State) -> dict[str, Tensor]:
+    """Returns copies, for a forward that may write into its tensors."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def _stop_tracking(model: nn.Module) -> None:
