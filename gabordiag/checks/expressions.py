@@ -28,7 +28,7 @@ from torch import Tensor
 
 from gabordiag.errors import UsageError
 
-Value = Tensor | float
+Real = Tensor | float
 Node = Callable[[dict[str, Tensor]], Tensor]
 Operation = Callable[[Tensor, Tensor], Tensor]
 
@@ -93,14 +93,7 @@ class Expression:
     node: Node
 
     def __call__(
-        self,
-        x: Value,
-        y: Value,
-        theta: Value,
-        wavelength: Value,
-        sigma: Value,
-        psi: Value,
-        gamma: Value,
+        self, x: Real, y: Real, theta: Real, wavelength: Real, sigma: Real, psi: Real, gamma: Real
     ) -> Tensor:
         """Returns the formula's value, elementwise, in pixels and radians; float64 for numbers."""
         given = zip(VARIABLES, (x, y, theta, wavelength, sigma, psi, gamma), strict=True)

@@ -63,6 +63,7 @@ _FORMULAS: tuple[tuple[str, str, Callable[[float], float]], ...] = (
     ("it has the sine where the cosine belongs", "psi", lambda psi: psi - math.pi / 2),
     ("it has minus the sine where the cosine belongs", "psi", lambda psi: psi + math.pi / 2),
 )
+_ANGLES = {"theta": ["theta"], "psi": ["psi"], "every angle": ["theta", "psi"]}
 # What kernels are divided by.
 _MEASURES: tuple[tuple[str, Callable[[FloatArray], float]], ...] = (
     ("sum", np.sum),
@@ -153,11 +154,7 @@ def _parameter_mistakes(field: Field) -> Iterator[Mistake]:
         (_DEGREE, "in degrees, although it comes in radians"),
         (1 / _DEGREE, "in radians and turns it into degrees before the cosine"),
     ):
-        for what, names in (
-            ("theta", ("theta",)),
-            ("psi", ("psi",)),
-            ("every angle", ("theta", "psi")),
-        ):
+        for what, names in _ANGLES.items():
             turned = _changed(field, partial(mul, factor), *names)
             yield Mistake("degrees", f"it takes {what} {how}", turned)
     for word, angle in (("+", math.pi / 2), ("-", -math.pi / 2)):
@@ -176,28 +173,13 @@ def derivative_mistakes(wrt: str) -> list[Mistake]:
         # d/dtheta of g(-theta) is -g'(-theta).
         backwards = _combined((-1, backwards))
         (_, envelope), (_, carrier) = derivative_terms(wrt)
-        found += [
-            Mistake(
-                "missing_envelope_term",
-                "it lacks the term from the Gaussian envelope; it is right only for gamma = 1",
-                carrier,
-            ),
-            Mistake(
-                "missing_carrier_term",
-                "it lacks the term from the cosine; it is right only without a carrier",
-                envelope,
-            ),
-            Mistake(
-                "unknown",
-                "the term from the envelope has the opposite sign",
-                _combined((1, carrier), (-1, envelope)),
-            ),
-            Mistake(
-                "unknown",
-                "the term from the cosine has the opposite sign",
-                _combined((1, envelope), (-1, carrier)),
-            ),
-        ]
+        words = "it lacks the term from the Gaussian envelope; it is right only for gamma = 1"
+        found.append(Mistake("missing_envelope_term", words, carrier))
+        words = "it lacks the term from the cosine; it is right only without a carrier"
+        found.append(Mistake("missing_carrier_term", words, envelope))
+        for name, kept, turned in (("envelope", carrier, envelope), ("cosine", envelope, carrier)):
+            words = f"the term from the {name} has the opposite sign"
+            found.append(Mistake("unknown", words, _combined((1, kept), (-1, turned))))
     return [
         *found,
         Mistake("opposite_rotation", _BACKWARDS, backwards),
@@ -211,14 +193,11 @@ def derivative_mistakes(wrt: str) -> list[Mistake]:
 def kernel_mistakes(kernel_size: int) -> list[Mistake]:
     """Returns the usual mistakes in a kernel of that side, the likeliest first."""
     right, half = kernel_field, kernel_size // 2
+    turned = f"{_BACKWARDS} and is turned by 180 degrees"
     found = [
         Mistake("rotated_180", "it is rotated by 180 degrees", _moved(right, (-1, -1))),
         Mistake("opposite_rotation", _BACKWARDS, _changed(right, lambda theta: -theta, "theta")),
-        Mistake(
-            "opposite_rotation",
-            f"{_BACKWARDS} and is turned by 180 degrees",
-            _moved(right, (-1, 1)),
-        ),
+        Mistake("opposite_rotation", turned, _moved(right, (-1, 1))),
         Mistake("swapped_axes", "it has x and y exchanged", lambda v, x, y: right(v, y, x)),
     ]
     for step in (0.5, -0.5, 1.0, -1.0, half, half + 0.5, half + 1):
@@ -300,9 +279,8 @@ def relative_error(given: FloatArray, made: FloatArray) -> float:
     """Returns the largest deviation, relative to the largest value, of all points."""
     scale = np.abs(made).max(axis=(1, 2))
     deviation = np.abs(given - made).max(axis=(1, 2))
-    return float(
-        np.divide(deviation, scale, out=np.full(len(scale), np.inf), where=scale > 0).max()
-    )
+    ratios = np.divide(deviation, scale, out=np.full(len(scale), np.inf), where=scale > 0)
+    return float(ratios.max())
 
 
 def _common_factor(given: FloatArray, made: FloatArray) -> float:
@@ -442,9 +420,8 @@ def check_derivative(
     ksize, ...), else in that order; as torch tensors, NumPy arrays or floats, whichever it takes.
     """
     if wrt not in PARAMETER_NAMES:
-        raise UsageError(
-            f"the kernel has no parameter '{wrt}'.", f"Use one of {', '.join(PARAMETER_NAMES)}."
-        )
+        known = f"Use one of {', '.join(PARAMETER_NAMES)}."
+        raise UsageError(f"the kernel has no parameter '{wrt}'.", known)
     verdict = None if function is None else _judge(function, wrt, DEFAULT_SIZE)
     return Check("derivative", wrt, _reference([wrt], DEFAULT_SIZE), verdict)
 
@@ -508,16 +485,14 @@ class _UserField:
         self.takes = frozenset(canonical for _, canonical in self._arguments)
         self.missing = {name: v for name, v in _NEUTRAL.items() if name not in self.takes}
         if {"x", "y"} & self.takes and not {"x", "y"} <= self.takes:
-            raise UsageError(
-                "a function of one coordinate cannot make a kernel.", "Take both x and y."
-            )
+            problem = "a function of one coordinate cannot make a kernel."
+            raise UsageError(problem, "Take both x and y.")
 
     def sentence(self, explanation: str) -> str:
         """Returns what was recognised, and at what a function that takes less was compared."""
-        starts_with_it = explanation.startswith("it ")
-        words = (
-            f"{self.what} {explanation[3:]}" if starts_with_it else f"{self.what}: {explanation}"
-        )
+        words = f"{self.what}: {explanation}"
+        if explanation.startswith("it "):
+            words = f"{self.what} {explanation.removeprefix('it ')}"
         if not self.missing:
             return f"your {words}"
         values = " and ".join(f"{name} = {value:g}" for name, value in self.missing.items())

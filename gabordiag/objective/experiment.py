@@ -89,38 +89,32 @@ class Picture:
     noise: Tensor | None
 
 
-def find_usable(
-    images: str | Path | Sequence[Any],
-    load: Callable[[Any], FloatArray],
-    *,
-    strict: bool = False,
-    progress: ImageProgress | None = None,
-) -> ImageSet:
+def _find_usable(images: str | Path | Sequence[Any], experiment: Experiment) -> ImageSet:
     """Reads every image once, and returns those that can be used; if strict, all have to be.
 
     A folder's files are taken in the order of their names. Hidden files and what file managers
     leave (`Thumbs.db`, `desktop.ini`) are passed over; every other entry is taken for an image, and
-    named where it is none. `load` returns the pixels of a source, or raises `InputError`.
+    named where it is none.
     """
     listed = _listed(images)
     sources, names, skipped = [], [], []
     for done, (name, source) in enumerate(listed, 1):
         try:
-            load(source)
+            experiment._load(source)
         except InputError as error:
             skipped.append((_printable(name), _printable(_reason(error, source))))
         else:
             sources.append(source)
             names.append(_printable(name))
-        if progress is not None:
-            progress("reading images", done, len(listed))
+        if experiment.progress is not None:
+            experiment.progress("reading images", done, len(listed))
     where = f" in {images}" if isinstance(images, (str, Path)) else ""
     if not sources:
         raise InputError(
             f"None of the {len(listed)} images{where} can be used: {_told(skipped)}.",
             "Give PNG, JPEG, TIFF or WebP images, or .npy arrays.",
         )
-    if strict and skipped:
+    if experiment.strict and skipped:
         raise InputError(
             f"{len(skipped)} of {len(listed)} images{where} cannot be used: {_told(skipped)}.",
             "Remove them, or leave out --strict to go on without them.",
@@ -348,7 +342,7 @@ class Experiment:
         """The images in use; of `images`, each was read once to know that it can be used."""
         if self.images is None:
             return ImageSet((self.image,), (_describe(self.image),))
-        return find_usable(self.images, self._load, strict=self.strict, progress=self.progress)
+        return _find_usable(self.images, self)
 
     def _load(self, source: Any) -> FloatArray:
         image = load_image(
