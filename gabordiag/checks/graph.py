@@ -157,7 +157,6 @@ class ValueTracer(TorchFunctionMode):
     def __torch_function__(
         self, func: Call, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Runs the operation and follows the value through it."""
         kwargs = kwargs or {}
         inputs = [t for t in tensors_in((args, kwargs)) if self.carries(t)]
         linked = any(self.is_linked(t) for t in inputs)
@@ -421,7 +420,6 @@ class Culprit:
 
 
 def _of_first(words: str, change: Callable[[Any], Any]) -> Repair:
-    """Returns a repair of the first argument."""
     return Repair(words, lambda func, x, *args, **kwargs: func(change(x), *args, **kwargs))
 
 
@@ -512,7 +510,6 @@ class _Recorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Call, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Runs the operation and notes the node of its result."""
         result = func(*args, **(kwargs or {}))
         node = result.grad_fn if isinstance(result, Tensor) else None
         if node is not None and node not in self.made:
@@ -567,7 +564,6 @@ class Repaired(TorchFunctionMode):
     def __torch_function__(
         self, func: Call, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Runs the operation, or what is written instead."""
         if operation_name(func) == self._culprit.name:
             here, wanted = calling_location(sys._getframe(1)), self._culprit.location
             # The same file and line, or both unknown.

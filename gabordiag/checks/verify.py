@@ -131,12 +131,10 @@ def derivative_terms(wrt: str | None) -> list[tuple[str, Field]]:
 
 
 def _changed(field: Field, change: Callable[[float], float], *names: str) -> Field:
-    """Returns the field of a filter with some parameters changed."""
     return lambda v, x, y: field(replace(v, **{n: change(getattr(v, n)) for n in names}), x, y)
 
 
 def _combined(*terms: tuple[float, Field]) -> Field:
-    """Returns a weighted sum of fields."""
     return lambda v, x, y: np.sum([factor * field(v, x, y) for factor, field in terms], axis=0)
 
 

@@ -307,13 +307,10 @@ class Experiment:
         find_loss(self.loss)
         if self.images is not None and not (isinstance(self.image, str) and self.image == "hopper"):
             raise UsageError("image and images exclude each other.", "Give one of them.")
-        for option, value, known in (
-            ("padding", self.padding, PADDINGS),
-            ("dtype", self.dtype, tuple(DTYPES)),
-            ("device", self.device, DEVICES),
-        ):
-            if value not in known:
-                raise unknown_name(option, value, known)
+        known = {"padding": PADDINGS, "dtype": tuple(DTYPES), "device": DEVICES}
+        for option, names in known.items():
+            if getattr(self, option) not in names:
+                raise unknown_name(option, getattr(self, option), names)
 
     @property
     def target_parameters(self) -> GaborParameters:
@@ -438,12 +435,8 @@ class Experiment:
 
     def torch_device(self) -> torch.device:
         """Returns the device, if it is there and has the precision asked for."""
-        available = {
-            "cpu": True,
-            "cuda": torch.cuda.is_available(),
-            "mps": torch.backends.mps.is_available(),
-        }
-        if not available[self.device]:
+        backends: dict[str, Any] = {"cuda": torch.cuda, "mps": torch.backends.mps}
+        if self.device in backends and not backends[self.device].is_available():
             raise InputError(f"This machine has no {self.device} device.", "Use --device cpu.")
         if self.device == "mps" and self.dtype == "float64":
             raise InputError("mps has no float64.", "Add --dtype float32, or use --device cpu.")

@@ -220,7 +220,6 @@ class ExperimentLoss(ScalarLoss):
         raise NotImplementedError
 
     def _through(self, compressed: CompressedResponse) -> KernelLoss:
-        """Returns the loss of kernels by a compressed response."""
         here, is_noisy = compressed.to(self.dtype, self.device), self.experiment.target_noise > 0
         return KernelLoss(here, self.target_kernel(), self.loss_definition, is_noisy)
 

@@ -117,7 +117,6 @@ class GaborObjective(ExperimentLoss, Objective):
 
     @cached_property
     def _of_each(self) -> list[CompressedResponse]:
-        """The compressed response of every image."""
         kept: list[CompressedResponse] = []
         for single in self.experiment.everywhere_of_each(even=self._is_even):
             kept.append(single.to(self.dtype, self.device))

@@ -61,7 +61,6 @@ class ScalarLoss(ABC):
         return None
 
     def _function(self, smooth: bool) -> Callable[[Tensor], Tensor]:
-        """Returns the loss, or that without its root."""
         return self.smooth_loss if smooth else self.loss
 
     @property

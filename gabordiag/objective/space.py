@@ -251,8 +251,7 @@ class Space:
         # Runs may end at infinity.
         with np.errstate(invalid="ignore", over="ignore"):
             columns = [
-                parameter.offset(array[..., index], float(where[index]))
-                for index, parameter in enumerate(self.parameters)
+                p.offset(array[..., i], float(where[i])) for i, p in enumerate(self.parameters)
             ]
         return np.stack(columns, axis=-1)
 
@@ -265,10 +264,8 @@ class Space:
 
     def show(self, values: npt.ArrayLike) -> str:
         """Returns values (d,) for people: degrees for angles; names where there are several."""
-        shown = [
-            parameter.show(float(value))
-            for parameter, value in zip(self.parameters, np.atleast_1d(values), strict=True)
-        ]
+        pairs = zip(self.parameters, np.atleast_1d(values), strict=True)
+        shown = [parameter.show(float(value)) for parameter, value in pairs]
         if len(shown) == 1:
             return shown[0]
         return ", ".join(f"{name} {text}" for name, text in zip(self.names, shown, strict=True))

@@ -87,9 +87,8 @@ class ParameterRequest:
         if self.range is not None and not self.range[0] < self.range[1]:
             raise UsageError("the range is empty.", "Give LO < HI.")
         if self.period is not None and self.period < 0:
-            raise UsageError(
-                f"{self.period:g} is not a valid period.", "Give P > 0, or 0 for none."
-            )
+            problem = f"{self.period:g} is not a valid period."
+            raise UsageError(problem, "Give P > 0, or 0 for none.")
 
     def places(self, own_value: float | None = None) -> FloatArray:
         """Returns generic values at which the function may be tried out (5,)."""

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gabordiag.errors import InputError, UsageError
 from gabordiag.images import load_image
-from gabordiag.objective.losses import Loss, find_loss
+from gabordiag.objective.losses import Loss
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import parameters_of, user_code
 
@@ -273,9 +273,8 @@ def _refuse_unusable(module: nn.Module) -> None:
             "Call super().__init__() first.",
         )
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise InputError(
-            "a scripted module cannot be studied.", "Give the module before scripting."
-        )
+        problem = "a scripted module cannot be studied."
+        raise InputError(problem, "Give the module before scripting.")
     for label, tensor in (*module.named_parameters(), *module.named_buffers()):
         if not nn.parameter.is_lazy(tensor):
             refuse_without_numbers(label, tensor)
@@ -284,9 +283,8 @@ def _refuse_unusable(module: nn.Module) -> None:
 def _find(module: nn.Module, parameters: Mapping[str, Tensor], path: str) -> list[Element]:
     match = _PATH.fullmatch(path.strip())
     if match is None:
-        raise UsageError(
-            f"'{path}' is not the path of a parameter.", "Write theta or layers.0.theta[1,0]."
-        )
+        problem = f"'{path}' is not the path of a parameter."
+        raise UsageError(problem, "Write theta or layers.0.theta[1,0].")
     name = match["name"].strip()
     if name not in parameters:
         raise UsageError(_no_parameter(module, name), _list_parameters(parameters))
@@ -338,22 +336,16 @@ def _refuse_values(name: str, tensor: Tensor) -> None:
 
 def _no_parameter(module: nn.Module, name: str) -> str:
     owner, _, attribute = name.rpartition(".")
-    try:
-        found = getattr(module.get_submodule(owner), attribute, None)
-    except AttributeError:
-        found = None
-    if isinstance(found, Tensor):
-        return f"{name} is a tensor but no torch.nn.Parameter, so that no optimizer gets it."
+    with contextlib.suppress(AttributeError):
+        if isinstance(getattr(module.get_submodule(owner), attribute), Tensor):
+            return f"{name} is a tensor but no torch.nn.Parameter, so that no optimizer gets it."
     return f"the module has no parameter '{name}'."
 
 
 def _require_no_arguments(module: nn.Module) -> None:
     """Refuses a module whose forward needs an input that was not given."""
-    needed = [
-        p.name
-        for p in parameters_of(module.forward) or ()
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
+    parameters = [p for p in parameters_of(module.forward) or () if p.default is p.empty]
+    needed = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if needed:
         raise InputError(
             f"{type(module).__name__} takes {', '.join(needed)}, but was given no input.",
@@ -480,8 +472,7 @@ class ModuleLoss(Evaluator):
     def smooth(self, point: Tensor) -> Tensor:
         """Returns the loss without its root."""
         function = self.loss_function
-        if isinstance(function, Loss):
-            function = find_loss(function.squared)
+        function = function.smooth if isinstance(function, Loss) else function
         return self._compare(self._run(self._replacements(point)), function)
 
     def leaves(self, *values: float, as_given: bool = False) -> Leaves:
@@ -683,9 +674,8 @@ def changed_state(before: nn.Module, after: nn.Module, tensors: Mapping[str, Ten
 
     It ran with `tensors` in place of its own buffers.
     """
-    names = [
-        name for name, was in before.named_buffers() if not _is_same(was, tensors.get(name, was))
-    ]
+    buffers = dict(before.named_buffers())
+    names = [n for n, was in buffers.items() if not _is_same(was, tensors.get(n, was))]
     for (name, one), (_, other) in zip(before.named_modules(), after.named_modules(), strict=False):
         prefix = f"{name}." if name else ""
         names += [
