@@ -100,10 +100,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Cut:
-    """One place at which the graph ends, with the line of the user's code where it is known.
-
-    The kind is such as `data_write` or `detach`; the target, what is written to or called.
-    """
+    """Where the graph ends: a kind of `_KINDS`, the line if known, what is written to or called."""
 
     kind: str
     location: Location | None
@@ -350,10 +347,7 @@ def _definition(function: Call) -> Location | None:
 
 
 def use_in_init(module: nn.Module, parameter: str) -> Cut | None:
-    """Returns the line of __init__ that computes something from the parameter, from its source.
-
-    The dotted name is looked for in the class of the module that owns it.
-    """
+    """Returns the line of __init__ that computes something from a parameter, by its dotted name."""
     owner, _, name = parameter.rpartition(".")
     init = type(module.get_submodule(owner)).__init__
     code = getattr(init, "__code__", None)

@@ -119,10 +119,7 @@ class KernelLoss:
         return self.definition.compressed(*parts), slope
 
     def loss_and_gradient(self, kernels: Tensor, *, smooth: bool) -> tuple[Tensor, Tensor]:
-        """Returns the loss (n,) and its closed-form gradient (n, p) by the kernels' first pixels.
-
-        All p = K^2 of them, or those that say all.
-        """
+        """Returns the loss (n,) and its gradient (n, p) by the kernels' pixels that say all."""
         definition, parts = self._definition(smooth), self._parts(kernels)
         return definition.compressed(*parts), definition.gradient(*parts) @ self.compressed.weights
 
@@ -231,10 +228,7 @@ class ExperimentLoss(ScalarLoss):
     def kernels_and_partials(
         self, at: Tensor, names: Sequence[str], rows: int | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the kernels (n, K, K) and their derivatives by parameter, in closed form.
-
-        Given a number of rows, of the first ones alone.
-        """
+        """Returns kernels (n, K, K), or their first rows, and their derivatives by parameter."""
         size = self.experiment.kernel_size
         return kernel_and_partials(self._arguments(at), size, names, dtype=at.dtype, rows=rows)
 
@@ -330,10 +324,8 @@ class ShortcutObjective(GaborLine):
         return other
 
     def spanning_kernels(self) -> Tensor:
-        """Returns kernels (n, K, K) that span those of all values to rounding, the target's last.
-
-        Sampled ever finer until those in between add nothing.
-        """
+        """Returns kernels (n, K, K) that span all values' to rounding; the target's is the last."""
+        # Sampled ever finer until those in between add nothing.
         parameter = self.parameter
         count = _FIRST_SAMPLES
         while True:

@@ -210,10 +210,7 @@ def draw_batches(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
 
 
 class Batches(Derived, Objective):
-    """The loss of an experiment over a batch of its images, drawn by its seed at every step.
-
-    Before the first step it is that over all images.
-    """
+    """The loss over a batch of an experiment's images, drawn at every step; before, over all."""
 
     _source: Objective
 

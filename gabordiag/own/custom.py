@@ -62,10 +62,7 @@ _INSIDE = (0.1180339887, 0.3819660113, 0.5130009317, 0.6360098248, 0.8541019662)
 
 @dataclass(frozen=True)
 class ParameterRequest:
-    """What the user asks of a parameter, a period of 0 for none; None where nothing is given.
-
-    The start is where an optimizer starts; the target, the value that made the target.
-    """
+    """What the user asks of a parameter: None where nothing is given, a period of 0 for none."""
 
     range: Sequence[float] | None = None
     period: float | None = None

@@ -269,10 +269,7 @@ class OwnObjective(UserObjective, Line):
         return losses
 
     def known(self, since: int = 0) -> tuple[FloatArray, FloatArray]:
-        """Returns the values where the loss was computed (n,), and the smooth losses there.
-
-        The first `since` are left out.
-        """
+        """Returns where the loss was computed (n,), past the first `since`, and the smooth losses."""
         pairs = [
             (value, loss if is_smooth or not self._has_squared else loss * loss)
             for value, (loss, is_smooth) in itertools.islice(self._seen.items(), since, None)
@@ -435,11 +432,7 @@ _Part = TypeVar("_Part", bound=UserObjective)
 
 
 class CustomObjective(UserObjective, Objective):
-    """A user's function or module of several parameters.
-
-    As in `OwnObjective`, the derivatives of the smooth loss are those of the function that the
-    values show, and those of the loss are what an optimizer would get.
-    """
+    """A user's function or module of several parameters; derivatives are as in `OwnObjective`."""
 
     def with_logs(self, names: Sequence[str]) -> Self:
         """Returns the same objective with some parameters, above 0, moved as their logarithms."""

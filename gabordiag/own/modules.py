@@ -51,10 +51,7 @@ class Leaves:
 
 
 class Slots:
-    """A tensor of which some entries are components of a point, by flat index.
-
-    The base has the values of the entries that are held fixed.
-    """
+    """A tensor, `base`, of which some entries, by flat index, are components of a point."""
 
     def __init__(self, base: Tensor, places: Mapping[int, int]) -> None:
         self.base = base
@@ -228,10 +225,7 @@ _MOST_NAMED = 4
 
 @dataclass(frozen=True)
 class Element:
-    """One number of a module's parameters, by its place in the flattened one.
-
-    The label is as the user writes it, such as `layers.0.theta[1,0]`.
-    """
+    """One number of a parameter, at a flat index; labelled as the user writes it: `theta[1,0]`."""
 
     name: str
     index: int

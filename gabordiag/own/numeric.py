@@ -141,10 +141,7 @@ def _is_sharp_zero(
 
 @dataclass(frozen=True, eq=False)
 class NumericDerivatives:
-    """First and second derivatives with estimates of their errors, (n,) each.
-
-    NaN where the function is not finite.
-    """
+    """First and second derivatives with estimates of their errors, (n,) each; NaN if not finite."""
 
     first: FloatArray
     first_error: FloatArray

@@ -463,10 +463,7 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 
 def seen_weight(training: Training, state: State, batch: Batch, rows: int) -> Tensor | None:
-    """Returns the first convolution's weight with `rows` filters, as a forward pass uses it.
-
-    None where no convolution has so many.
-    """
+    """Returns the first convolution weight with `rows` filters, as it is used; None without one."""
     found: list[Tensor] = []
 
     class Watch(torch.overrides.TorchFunctionMode):
@@ -490,10 +487,7 @@ _ROOM, _VECTOR_ROOM = 4 * 2**20, 256 * 2**20
 
 
 class Weights:
-    """The layout of a vector (m,): learned parameters, `count` numbers, then running statistics.
-
-    The shapes are those of the tensors by name, in order.
-    """
+    """The layout of a vector (m,): learned parameters, `count` numbers, then running statistics."""
 
     def __init__(self, training: Training) -> None:
         model = training.model
