@@ -269,7 +269,7 @@ class OwnObjective(UserObjective, Line):
         return losses
 
     def known(self, since: int = 0) -> tuple[FloatArray, FloatArray]:
-        """Returns where the loss was computed (n,), past the first `since`, and the smooth losses."""
+        """Returns where losses were computed (n,), past the first `since`, and the smooth ones."""
         pairs = [
             (value, loss if is_smooth or not self._has_squared else loss * loss)
             for value, (loss, is_smooth) in itertools.islice(self._seen.items(), since, None)
