@@ -71,6 +71,40 @@ _MEASURES: tuple[tuple[str, Callable[[FloatArray], float]], ...] = (
     ("Euclidean norm", lambda kernel: float(np.linalg.norm(kernel))),
     ("largest magnitude", lambda kernel: float(np.abs(kernel).max())),
 )
+# Small, because functions of single numbers are called pixel by pixel.
+DEFAULT_SIZE = 15
+# Generic filters that fit it.
+POINTS = (
+    GaborParameters(0.37, 7.3, 2.6, 0.81, 0.63),
+    GaborParameters(-1.13, 5.9, 3.1, -1.27, 1.44),
+    GaborParameters(2.21, 9.7, 2.2, 2.35, 0.48),
+    GaborParameters(-0.69, 4.6, 3.7, 0.29, 0.87),
+    GaborParameters(1.04, 11.3, 4.3, -0.53, 1.19),
+    GaborParameters(-2.58, 6.7, 2.9, 1.71, 0.71),
+)
+# Up to here a user's result counts as right: constants typed to six digits; more where all was
+# computed in float32 or float16.
+TOLERANCE = 1e-5
+_FLOAT32_TOLERANCE, _FLOAT16_TOLERANCE = 1e-4, 3e-3
+_TOLERANCES = {4: _FLOAT32_TOLERANCE, 2: _FLOAT16_TOLERANCE}
+# What gabordiag's own derivatives must meet.
+_REFERENCE_TOLERANCE = {"autograd": 1e-11, "complex_step": 1e-11, "numeric": 1e-7}
+# Of fourth-order differences: near eps^(1/5), where truncation h^4 and cancellation eps / h meet.
+_STEP = 2e-4
+# Other names that arguments go by.
+_ALIASES = {
+    "x": ("x", "xs", "xx"),
+    "y": ("y", "ys", "yy"),
+    "theta": ("theta", "angle", "orientation", "th"),
+    "wavelength": ("wavelength", "lambda_", "lambd", "lamda", "lmbda", "lam", "lamb", "wl"),
+    "sigma": ("sigma", "sig", "std"),
+    "psi": ("psi", "phi", "phase", "offset", "phase_offset"),
+    "gamma": ("gamma", "aspect", "aspect_ratio"),
+    "kernel_size": ("kernel_size", "ksize", "size", "k", "n", "filter_size", "kernel_width"),
+}
+_CANONICAL = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
+# What a function without such an argument is compared at.
+_NEUTRAL = {"psi": 0.0, "gamma": 1.0}
 
 
 class Mistake(NamedTuple):
@@ -318,43 +352,6 @@ def _monomial(factors: FloatArray, points: Sequence[GaborParameters]) -> str:
     constant = float(np.median(constants))
     leading = [] if math.isclose(constant, 1, rel_tol=_MONOMIAL) else [f"{constant:.6g}"]
     return f"{' '.join([*leading, *terms])} times"
-
-
-# Small, because functions of single numbers are called pixel by pixel.
-DEFAULT_SIZE = 15
-# Generic filters that fit it.
-POINTS = (
-    GaborParameters(0.37, 7.3, 2.6, 0.81, 0.63),
-    GaborParameters(-1.13, 5.9, 3.1, -1.27, 1.44),
-    GaborParameters(2.21, 9.7, 2.2, 2.35, 0.48),
-    GaborParameters(-0.69, 4.6, 3.7, 0.29, 0.87),
-    GaborParameters(1.04, 11.3, 4.3, -0.53, 1.19),
-    GaborParameters(-2.58, 6.7, 2.9, 1.71, 0.71),
-)
-# Up to here a user's result counts as right: constants typed to six digits; more where all was
-# computed in float32 or float16.
-TOLERANCE = 1e-5
-_FLOAT32_TOLERANCE, _FLOAT16_TOLERANCE = 1e-4, 3e-3
-_TOLERANCES = {4: _FLOAT32_TOLERANCE, 2: _FLOAT16_TOLERANCE}
-# What gabordiag's own derivatives must meet.
-_REFERENCE_TOLERANCE = {"autograd": 1e-11, "complex_step": 1e-11, "numeric": 1e-7}
-# Of fourth-order differences: near eps^(1/5), where truncation h^4 and cancellation eps / h meet.
-_STEP = 2e-4
-
-# Other names that arguments go by.
-_ALIASES = {
-    "x": ("x", "xs", "xx"),
-    "y": ("y", "ys", "yy"),
-    "theta": ("theta", "angle", "orientation", "th"),
-    "wavelength": ("wavelength", "lambda_", "lambd", "lamda", "lmbda", "lam", "lamb", "wl"),
-    "sigma": ("sigma", "sig", "std"),
-    "psi": ("psi", "phi", "phase", "offset", "phase_offset"),
-    "gamma": ("gamma", "aspect", "aspect_ratio"),
-    "kernel_size": ("kernel_size", "ksize", "size", "k", "n", "filter_size", "kernel_width"),
-}
-_CANONICAL = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
-# What a function without such an argument is compared at.
-_NEUTRAL = {"psi": 0.0, "gamma": 1.0}
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,21 @@ ImageProgress = Callable[[str, int, int], None]
 _NOT_MEANT = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 # Skipped files that an error names; the others are counted.
 _MOST_NAMED = 3
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+DEVICES = ("cpu", "cuda", "mps")
+# Sweeps of the non-periodic parameters look this far around the target's own value: somewhat more
+# than an octave to either side, in which a filter turns into one of another scale.
+_RANGE_FACTORS = {"wavelength": (0.4, 2.5), "sigma": (0.4, 2.5), "gamma": (0.3, 3.0)}
+_UNITS = {"wavelength": "px", "sigma": "px"}
+# Radians; farther off an angle has lost more than six digits to whole turns.
+_FARTHEST_START = 1e6
+# Its square must be a double.
+_MAX_NOISE = 1e100
+# What comes from the images alone, in float64 on the CPU: whatever the loss, precision and device.
+_FROM_IMAGES = (
+    "image_set", "pixels", "padded", "noise", "_pixel_gram", "everywhere", "everywhere_even",
+)  # fmt: skip
+_LEAVES_IMAGES = frozenset({"loss", "dtype", "device", "progress"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,23 +192,6 @@ def _told(skipped: Sequence[tuple[str, str]]) -> str:
     named = "; ".join(f"{file} {why}" for file, why in skipped[:_MOST_NAMED])
     more = len(skipped) - _MOST_NAMED
     return f"{named}; and {more} more" if more > 0 else named
-
-
-DTYPES = {"float64": torch.float64, "float32": torch.float32}
-DEVICES = ("cpu", "cuda", "mps")
-# Sweeps of the non-periodic parameters look this far around the target's own value: somewhat more
-# than an octave to either side, in which a filter turns into one of another scale.
-_RANGE_FACTORS = {"wavelength": (0.4, 2.5), "sigma": (0.4, 2.5), "gamma": (0.3, 3.0)}
-_UNITS = {"wavelength": "px", "sigma": "px"}
-# Radians; farther off an angle has lost more than six digits to whole turns.
-_FARTHEST_START = 1e6
-# Its square must be a double.
-_MAX_NOISE = 1e100
-# What comes from the images alone, in float64 on the CPU: whatever the loss, precision and device.
-_FROM_IMAGES = (
-    "image_set", "pixels", "padded", "noise", "_pixel_gram", "everywhere", "everywhere_even",
-)  # fmt: skip
-_LEAVES_IMAGES = frozenset({"loss", "dtype", "device", "progress"})
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,6 +52,17 @@ STRIP_BYTES = 256 * 2**20
 _BAND = 64
 # Side of the tiles that are transformed at once: a spectrum of that size stays in the cache.
 TILE_SIDE = 600
+# The autocorrelation pays from an image on that has so many times the pixels of its borders.
+_BORDERS = 2
+# Its rounding, some hundred eps A(0) in every entry, is relative to the image, not to a response.
+# Neighbouring kernels must be distinguished, which needs this part of the image's energy: with it
+# both ways agreed with the definition alike, on photographs and enlargements of them up to 24 times
+# (4e-3), while a sine (3e-4) lost a digit. No kernel of the basis may vanish altogether.
+_WEAKEST_CHANGE, _WEAKEST = 2e-3, 1e-6
+# Spectra that are transformed at once, where they are small: as many as stay in the cache.
+_CACHED_BYTES = 2**20
+# Memory of the kernels' spectra that are kept for images and tiles of equal size.
+_SPECTRA_BYTES = 192 * 2**20
 
 
 def pad_image(image: Tensor, kernel_size: int, padding: str) -> Tensor:
@@ -175,19 +186,6 @@ def factor_gram(gram: Tensor, basis: Tensor) -> CompressedResponse:
         weights = factor[:, :rank] @ basis.flatten(1)
     offset = factor[:, rank] if len(gram) > rank else torch.zeros_like(factor[:, 0])
     return CompressedResponse(weights, offset, rank)
-
-
-# The autocorrelation pays from an image on that has so many times the pixels of its borders.
-_BORDERS = 2
-# Its rounding, some hundred eps A(0) in every entry, is relative to the image, not to a response.
-# Neighbouring kernels must be distinguished, which needs this part of the image's energy: with it
-# both ways agreed with the definition alike, on photographs and enlargements of them up to 24 times
-# (4e-3), while a sine (3e-4) lost a digit. No kernel of the basis may vanish altogether.
-_WEAKEST_CHANGE, _WEAKEST = 2e-3, 1e-6
-# Spectra that are transformed at once, where they are small: as many as stay in the cache.
-_CACHED_BYTES = 2**20
-# Memory of the kernels' spectra that are kept for images and tiles of equal size.
-_SPECTRA_BYTES = 192 * 2**20
 
 
 class GramWorkspace:

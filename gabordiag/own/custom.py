@@ -58,6 +58,8 @@ _NO_PERIOD = 0.01
 _AROUND = (0.0713057, 0.3137091, 0.8911413, -0.5573129, 1.3719327)
 # The same as fractions of a range.
 _INSIDE = (0.1180339887, 0.3819660113, 0.5130009317, 0.6360098248, 0.8541019662)
+# A number for each parameter: by name, or in order; or the only parameter's.
+Numbers = float | Mapping[str, float] | npt.ArrayLike | Tensor
 
 
 @dataclass(frozen=True)
@@ -204,10 +206,6 @@ def _period(
 def is_angle_name(name: str) -> bool:
     """Whether a parameter is called what angles are called."""
     return any(word in name.lower() for word in _ANGLE_NAMES)
-
-
-# A number for each parameter: by name, or in order; or the only parameter's.
-Numbers = float | Mapping[str, float] | npt.ArrayLike | Tensor
 
 
 class OwnOptions(TypedDict, total=False):

@@ -35,6 +35,17 @@ _A_VECTOR = (
     "It was given one number. Of a function of a vector give one start for each component: "
     "--start A,B,... on the command line, start=(a, b, ...) in Python."
 )
+Input = str | Path | npt.ArrayLike | Tensor | tuple[Any, ...]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+HOW_TO_BUILD = (
+    "For a module that is trained on labels, give gd.Training(model, batches, loss), where batches "
+    "is a list or a DataLoader of (input, target) and loss a function of (output, target)."
+)
+_PATH = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<index>\s*-?\d+\s*(,\s*-?\d+\s*)*)\])?")
+# More elements at once are not studied: each has a range that is found by evaluations.
+_MOST_ELEMENTS = 256
+# More elements of one tensor that are held fixed are not named one by one.
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,19 +219,6 @@ class FunctionLoss(Evaluator):
     def run(self, leaves: Leaves) -> Tensor:
         """Returns the loss at the leaf."""
         return self.loss(leaves.parameter)
-
-
-Input = str | Path | npt.ArrayLike | Tensor | tuple[Any, ...]
-LossFunction = Callable[[Tensor, Tensor], Tensor]
-HOW_TO_BUILD = (
-    "For a module that is trained on labels, give gd.Training(model, batches, loss), where batches "
-    "is a list or a DataLoader of (input, target) and loss a function of (output, target)."
-)
-_PATH = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<index>\s*-?\d+\s*(,\s*-?\d+\s*)*)\])?")
-# More elements at once are not studied: each has a range that is found by evaluations.
-_MOST_ELEMENTS = 256
-# More elements of one tensor that are held fixed are not named one by one.
-_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ State = Mapping[str, Tensor]
 _BATCH_BYTES, _MOST_AT_ONCE = 128 * 2**20, 64
 # Values one by one and at once agree to so many roundings of the loss.
 _AGREES = 1e3
+# Bytes of activations, and of vectors, that are evaluated at once: on a CPU more is no faster.
+_ROOM, _VECTOR_ROOM = 4 * 2**20, 256 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -480,10 +482,6 @@ def seen_weight(training: Training, state: State, batch: Batch, rows: int) -> Te
         training.load(state)
         training.compare(training.model, batch)
     return found[0] if found else None
-
-
-# Bytes of activations, and of vectors, that are evaluated at once: on a CPU more is no faster.
-_ROOM, _VECTOR_ROOM = 4 * 2**20, 256 * 2**20
 
 
 class Weights:
