@@ -99,7 +99,6 @@ class ImageSet:
 class Picture:
     """One image (H, W), extended for the padding, and the noise of its target response, if any."""
 
-    name: str
     padded: Tensor
     noise: Tensor | None
 
@@ -384,12 +383,11 @@ class Experiment:
 
     def picture(self, index: int) -> Picture:
         """Returns one of the images, padded, with its target's noise; of many, it is read now."""
-        name = self.image_set.names[index]
         if self.images is None:
-            return Picture(name, self.padded, self.noise)
+            return Picture(self.padded, self.noise)
         pixels = self._load(self.image_set.sources[index])
         padded = pad_image(torch.as_tensor(pixels), self.kernel_size, self.padding)
-        return Picture(name, padded, self._noise_of(pixels, padded))
+        return Picture(padded, self._noise_of(pixels, padded))
 
     def pictures(self) -> Iterator[Picture]:
         """Yields every image, padded, with its target's noise; one at a time is in memory."""

@@ -74,9 +74,7 @@ class UserObjective(ScalarLoss):
     def __init__(
         self, evaluator: Evaluator, loss_name: str, places: FloatArray, seed: int = 0
     ) -> None:
-        self.evaluator = evaluator
-        self.loss_name = loss_name
-        self.is_root = evaluator.is_root
+        self.evaluator, self.loss_name, self.is_root = evaluator, loss_name, evaluator.is_root
         self.dtype, self.device = evaluator.dtype, evaluator.device
         self.progress: Progress | None = None
         self.samples = 0
@@ -84,8 +82,7 @@ class UserObjective(ScalarLoss):
         self._seen: dict[float, tuple[float, bool]] = {}
         self.streams = RandomStreams(seed, evaluator.device)
         self._places, self._seed = places, seed
-        self.repeats = self.is_timed_slow = False
-        self.takes_root_away = False
+        self.repeats = self.is_timed_slow = self.takes_root_away = False
 
     @property
     def held_fixed(self) -> str | None:
@@ -104,19 +101,17 @@ class UserObjective(ScalarLoss):
 
     def loss(self, values: Tensor) -> Tensor:
         """Returns the losses (n,) at n values, or at coordinates (n, d)."""
-        if self.takes_root_away:
-            return self._smooth(values)
-        return self._evaluate(self.evaluator.loss, self._inside(values))
+        return self._computed(values, self.takes_root_away)
 
     def smooth_loss(self, values: Tensor) -> Tensor:
         """Returns the loss without its root (n,)."""
-        return self._smooth(values) if self.is_root else self.loss(values)
+        return self._computed(values, self._has_squared)
 
-    def _smooth(self, values: Tensor) -> Tensor:
-        if self.evaluator.is_root:
+    def _computed(self, values: Tensor, smooth: bool) -> Tensor:
+        if smooth and self.evaluator.is_root:
             return self._evaluate(self.evaluator.smooth, self._inside(values))
         loss = self._evaluate(self.evaluator.loss, self._inside(values))
-        return loss * loss
+        return loss * loss if smooth else loss
 
     def _inside(self, values: Tensor) -> Tensor:
         """Returns the evaluator's points that belong to values or coordinates."""
