@@ -39,10 +39,9 @@ from gabordiag.gabor import GaborParameters
 from gabordiag.landscape.plan import make_plan, planned_sweep
 from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
-from gabordiag.objective.batches import resolve_batch_size
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
-from gabordiag.objective.gabor_objective import GaborObjective
+from gabordiag.objective.gabor_objective import GaborObjective, resolve_batch_size
 from gabordiag.objective.objective import Line, Objective, OfLine
 from gabordiag.own.custom import OwnOptions, OwnOptionsAndStart, as_training, own_objective
 from gabordiag.own.evaluation import CustomObjective, UserObjective

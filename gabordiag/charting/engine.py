@@ -27,8 +27,8 @@ from gabordiag.charting.grid import Grid, Task
 from gabordiag.charting.landscapes import chart_filter
 from gabordiag.charting.store import BYTES, Store
 from gabordiag.errors import InputError
-from gabordiag.objective.image_set import Picture
-from gabordiag.objective.orientations import ImageGram
+from gabordiag.objective.experiment import Picture
+from gabordiag.objective.gabor_line import ImageGram
 from gabordiag.objective.response import one_thread
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Progress

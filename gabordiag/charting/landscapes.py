@@ -15,7 +15,7 @@ from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.windows import Windows, log_spaced, measure_windows_of_many
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import Landscape
-from gabordiag.objective.orientations import ImageGram, Orientations
+from gabordiag.objective.gabor_line import ImageGram, Orientations
 from gabordiag.objective.space import FloatArray
 
 # Learning rates in units of the landscape's own, twelve a decade: the slowest shrink a distance by

@@ -1,6 +1,5 @@
 """Is a kernel, a derivative, a graph right?
 
-of a Gabor formula           `verify`, `mistakes` (the usual ones), `expressions` (typed formulas)
-of an objective's gradient   `gradient`, `cuts` (the line that cuts the graph), `nonfinite` (the
-line where a gradient breaks)
+of a Gabor formula           `verify` (and which mistake it is), `expressions` (typed formulas)
+of an objective's gradient   `gradient`, `graph` (the line that cuts it or breaks a gradient)
 """

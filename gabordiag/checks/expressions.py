@@ -28,7 +28,7 @@ from torch import Tensor
 
 from gabordiag.errors import UsageError
 
-Value = Tensor | float
+Real = Tensor | float
 Node = Callable[[dict[str, Tensor]], Tensor]
 Operation = Callable[[Tensor, Tensor], Tensor]
 
@@ -93,14 +93,7 @@ class Expression:
     node: Node
 
     def __call__(
-        self,
-        x: Value,
-        y: Value,
-        theta: Value,
-        wavelength: Value,
-        sigma: Value,
-        psi: Value,
-        gamma: Value,
+        self, x: Real, y: Real, theta: Real, wavelength: Real, sigma: Real, psi: Real, gamma: Real
     ) -> Tensor:
         """Returns the formula's value, elementwise, in pixels and radians; float64 for numbers."""
         given = zip(VARIABLES, (x, y, theta, wavelength, sigma, psi, gamma), strict=True)
@@ -121,9 +114,8 @@ def parse_expression(text: str) -> Expression:
             f"an expression of {len(text)} characters is too long.",
             f"At most {MAX_LENGTH} are read.",
         )
-    parser = _Parser(_tokens(text))
-    formula = parser.whole()
-    return Expression(frozenset(parser.names), formula.evaluate)
+    parser = _Parser(text)
+    return Expression(frozenset(parser.names), parser.formula.evaluate)
 
 
 def _tokens(text: str) -> list[Token]:
@@ -160,10 +152,12 @@ def _constant(value: float) -> _Part:
 class _Parser:
     """Recursive descent; the depth is counted, so that no text can exhaust the stack."""
 
-    def __init__(self, tokens: list[Token]) -> None:
-        self._tokens = tokens
-        self._next = 0
+    def __init__(self, text: str) -> None:
+        self._tokens, self._next = _tokens(text), 0
         self.names: set[str] = set()
+        self.formula = self._sum(0)
+        if self._token.kind != "end":
+            raise _error(f"{_shown(self._token)} is not expected", self._token.position)
 
     @property
     def _token(self) -> Token:
@@ -179,13 +173,6 @@ class _Parser:
     def _expect(self, text: str) -> None:
         if self._take(text) is None:
             raise _error(f"'{text}' is missing before {_shown(self._token)}", self._token.position)
-
-    def whole(self) -> _Part:
-        """Reads all of the text."""
-        part = self._sum(0)
-        if self._token.kind != "end":
-            raise _error(f"{_shown(self._token)} is not expected", self._token.position)
-        return part
 
     def _deeper(self, depth: int) -> int:
         if depth >= MAX_DEPTH:
@@ -247,10 +234,9 @@ class _Parser:
     def _raised(self, base: _Part, exponent: _Part | None) -> _Part:
         if exponent is None:
             return base
-        power = exponent.constant
         if base.constant == math.e:
             return self._folded(torch.exp, exponent)
-        if power is not None:
+        if (power := exponent.constant) is not None:
             return self._folded(lambda value: value**power, base)
         return self._folded(torch.pow, base, exponent)
 

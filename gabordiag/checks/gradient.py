@@ -1,10 +1,10 @@
 """Is the gradient there, is it right, and does the objective say anything about its parameter?
 
 Each question is answered by evaluations at one value and at a few generic ones, and where the
-answer is bad, by following the graph to the line at fault (`cuts.py`). Measuring is kept apart from
-judging: `Probes` measures once what most questions need, so that none evaluates what another has
-evaluated already; `run_twice`, `trace`, `find_cut` and `find_unused` run the user's code again to
-name the line or the submodule at fault. `verify.py` checks the formulas of Gabor kernels.
+answer is bad, by following the graph to the line at fault (`graph.py`). Measuring is kept apart
+from judging: `Probes` measures once what most questions need; `run_twice`, `trace`, `find_cut` and
+`find_unused` run the user's code again to name the line or the submodule at fault. `verify.py`
+checks the formulas of Gabor kernels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from gabordiag.checks.cuts import Cut, ValueTracer, custom_backward, use_in_init
+from gabordiag.checks.graph import Cut, ValueTracer, custom_backward, tensors_in, use_in_init
 from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective
@@ -106,17 +106,16 @@ class Probes:
             outside = (places < parameter.low) | (places > parameter.high)
             self.reach[outside] = 1e-3 * width
         # Where no noise can be measured, the largest of all.
-        noises = noise_at(
-            objective.loss_once, places_inside(compared, *ends, 5 * spacing)[0], spacing
-        )
+        beside, _ = places_inside(compared, *ends, 5 * spacing)
+        noises = noise_at(objective.loss_once, beside, spacing)
         known = np.isfinite(noises)
         noises = np.where(known, noises, noises[known].max(initial=0.0))
         # A jump of the loss at one of them is none of its noise.
         self.noise = float(np.median(noises))
         # What is rounded to few digits is level from one of them to the next, and shows no noise.
-        largest = float(np.abs(self.losses[np.isfinite(self.losses)]).max(initial=0.0))
-        rounding = objective.loss_eps * largest
-        differences = differentiate(function, compared, self.reach, np.maximum(noises, rounding))
+        self._largest = float(np.abs(self.losses[np.isfinite(self.losses)]).max(initial=0.0))
+        noises = np.maximum(noises, objective.loss_eps * self._largest)
+        differences = differentiate(function, compared, self.reach, noises)
         self.numeric, self.error = differences.first, differences.first_error
         everything = np.concatenate(seen)
         finite = everything[np.isfinite(everything)]
@@ -134,9 +133,7 @@ class Probes:
     @property
     def depends(self) -> bool:
         """Whether the loss depends on the parameter, as far as its noise allows to see."""
-        finite = self.losses[np.isfinite(self.losses)]
-        largest = float(np.abs(finite).max()) if len(finite) else 0.0
-        if self.variation <= _DIFFERENT * self.noise + _ROUNDING * largest:
+        if self.variation <= _DIFFERENT * self.noise + _ROUNDING * self._largest:
             return False
         # The loss may be the root of what varies.
         power = 2 if self.objective.is_root else 1
@@ -151,10 +148,8 @@ class Probes:
     def clear(self) -> npt.NDArray[np.bool_]:
         """Places with a slope by differences that is well above its error (m,)."""
         slopes = np.abs(np.nan_to_num(self.numeric))
-        clear: npt.NDArray[np.bool_] = slopes > np.maximum(
-            _SMALL_SLOPE * slopes.max(), _CLEAR * self.error
-        )
-        return clear
+        least = np.maximum(_SMALL_SLOPE * slopes.max(), _CLEAR * self.error)
+        return np.asarray(slopes > least)
 
 
 def _gradients(objective: Line, value: float) -> tuple[float | None, dict[str, float]]:
@@ -173,14 +168,10 @@ def _gradients(objective: Line, value: float) -> tuple[float | None, dict[str, f
     learned = {name: t for name, t in leaves.tensors.items() if t.requires_grad}
     others = {name: t for name, t in learned.items() if t is not leaves.parameter}
     with user_code("computing the gradient"):
-        own, *slopes = torch.autograd.grad(
-            loss, [leaves.parameter, *others.values()], allow_unused=True
-        )
-    sizes = {
-        name: float(gradient.square().mean().sqrt())
-        for name, gradient in zip(others, slopes, strict=True)
-        if gradient is not None
-    }
+        asked = [leaves.parameter, *others.values()]
+        own, *slopes = torch.autograd.grad(loss, asked, allow_unused=True)
+    known = {name: g for name, g in zip(others, slopes, strict=True) if g is not None}
+    sizes = {name: float(gradient.square().mean().sqrt()) for name, gradient in known.items()}
     return None if own is None else float(own.flatten()[leaves.index]), sizes
 
 
@@ -208,14 +199,8 @@ def run_twice(objective: OwnObjective, value: float) -> tuple[list[float], str |
 
 
 def _fingerprint(value: Any) -> int:
-    if isinstance(value, Tensor):
-        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        return hash(data.numpy().tobytes())
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, (list, tuple)):
-        return hash(tuple(_fingerprint(part) for part in value))
-    return 0
+    flat = [t.detach().cpu().contiguous().reshape(-1) for t in tensors_in(value)]
+    return hash(tuple(tensor.view(torch.uint8).numpy().tobytes() for tensor in flat))
 
 
 def trace(objective: OwnObjective, value: float) -> tuple[ValueTracer, Tensor]:
@@ -267,7 +252,7 @@ def check_objective(objective: Line, value: float | None = None) -> tuple[Findin
         repeats,
         _check_neighbours(probes),
     )
-    return tuple(finding for finding in findings if finding is not None)
+    return tuple(filter(None, findings))
 
 
 def _check_dependence(probes: Probes, unused: Cut | None, repeats: bool) -> Finding:
@@ -312,31 +297,25 @@ def _check_gradient_exists(probes: Probes, unused: Cut | None) -> Finding:
         return Finding("no_gradient", True, False, {**evidence, "where": where}, text)
 
     if unused is not None and unused.kind == "init":
-        return broken(
-            f"What an optimizer does to {label} changes nothing: {unused.sentence}", unused
-        )
-    evaluator = None if own is None else own.evaluator
-    if isinstance(evaluator, ModuleLoss) and evaluator.is_frozen:
+        text = f"What an optimizer does to {label} changes nothing: {unused.sentence}"
+        return broken(text, unused)
+    module = None if own is None else own.evaluator
+    if isinstance(module, ModuleLoss) and not module.parameter.requires_grad:
         frozen = Cut("frozen", None, label)
         return broken(f"{label} has requires_grad = False: no gradient is computed for it", frozen)
-    if probes.depends and _is_missing(probes):
+    zero, clear = probes.zero, probes.clear
+    # No gradient arrives anywhere, or nowhere where values show a slope.
+    if probes.depends and (zero.all() or (clear.any() and zero[clear].all())):
         cut = None if own is None else find_cut(own, probes.value)
-        what = (
-            "the gradient that arrives is zero" if probes.arrives.all() else "no gradient arrives"
-        )
+        is_zero = probes.arrives.all()
+        what = "the gradient that arrives is zero" if is_zero else "no gradient arrives"
         because = "" if cut is None else f": {cut.sentence}"
         return broken(f"The loss depends on {label}, but {what}{because}", cut)
-    if probes.depends and probes.zero[0] and own is not None:
+    if probes.depends and zero[0] and own is not None:
         for event in trace(own, probes.value)[0].events:
             where = probes.at(probes.value)
             return broken(f"At {where} the gradient is zero: {event.sentence}", event)
     return Finding("no_gradient", False, False, evidence, f"A gradient reaches {label}")
-
-
-def _is_missing(probes: Probes) -> bool:
-    """Whether no gradient arrives anywhere, or nowhere where values show a slope."""
-    clear = probes.clear
-    return bool(probes.zero.all() or (clear.any() and probes.zero[clear].all()))
 
 
 def _check_finite(probes: Probes) -> Finding:
@@ -397,12 +376,9 @@ def _check_gradient_right(probes: Probes) -> Finding | None:
         cut = custom_backward(loss) or next(iter(tracer.cuts), None)
     how = f"is {factor:.4g} times what" if is_factor else "is not what"
     because = "" if cut is None else f"; {cut.sentence}"
-    near = (
-        words
-        for known, words in _DEGREES
-        if is_factor and math.isclose(factor, known, rel_tol=1e-3)
-    )
-    text = f"The gradient {how} differences of the loss show{next(near, '')}{because}"
+    near = (words for known, words in _DEGREES if math.isclose(factor, known, rel_tol=1e-3))
+    unit = next(near, "") if is_factor else ""
+    text = f"The gradient {how} differences of the loss show{unit}{because}"
     evidence["factor"] = factor if is_factor else None
     evidence["where"] = None if cut is None else cut.to_dict()
     return Finding(name, True, False, evidence, text)
@@ -412,17 +388,15 @@ def _follows_closely(probes: Probes, use: npt.NDArray[np.bool_]) -> npt.NDArray[
     """Whether the gradient at the places in use fits the loss close up, as far as it is defined."""
     objective, places, reach = probes.objective, probes.places[use], probes.reach[use]
     parameter = objective.parameter
+    low, high = parameter.low, parameter.high
     inside = np.ones(len(places), dtype=np.bool_)
     if parameter.period is None:
-        inside = np.minimum(places - parameter.low, parameter.high - places) >= _STEPPED * reach
+        inside = np.minimum(places - low, high - places) >= _STEPPED * reach
     fits = np.zeros(len(places), dtype=np.bool_)
     if inside.any():
-        low, high = parameter.low, parameter.high
-        noise = measure_fine_noise(objective.loss_at, low, high, objective.value_eps)
-        slopes = probes.autograd[use][inside]
-        fits[inside] = follows_closely(
-            objective.loss_at, places[inside], slopes, reach[inside], noise
-        )
+        loss, slopes = objective.loss_at, probes.autograd[use][inside]
+        noise = measure_fine_noise(loss, low, high, objective.value_eps)
+        fits[inside] = follows_closely(loss, places[inside], slopes, reach[inside], noise)
     return fits
 
 

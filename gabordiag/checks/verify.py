@@ -1,35 +1,29 @@
-"""Is a Gabor kernel, or one of its derivatives, right? And if not, what is wrong with it?
+"""Is a Gabor kernel, or one of its derivatives, right? And if not, which mistake is it?
 
 gabordiag's own derivatives are held against autograd, complex steps and central differences; a
-user's function or formula against gabordiag's own, at several generic filters (at a symmetric one,
-such as the question's antipode, most mistakes do not show). A wrong one is compared with what the
-usual mistakes would make (`mistakes.py`). This is `gabordiag check`; `gradient.py` asks whether an
-objective's gradient can be trusted.
+user's function or formula against gabordiag's own, at several generic filters: no symmetric angle,
+psi off 0 and pi, gamma off 1, so that no two mistakes look alike. A wrong one is compared with what
+somebody with one of the usual mistakes would have made, for which the Gabor function is written
+once more here, in NumPy on any grid and in parts. This is `gabordiag check`; `gradient.py` asks
+whether an objective's gradient can be trusted.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from operator import add, mul
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gabordiag.checks.expressions import Expression
-from gabordiag.checks.mistakes import (
-    COMPLEX_STEP,
-    Field,
-    Mistake,
-    derivative_mistakes,
-    derivative_terms,
-    kernel_mistakes,
-    recognise,
-    relative_error,
-)
 from gabordiag.errors import InputError, UsageError
 from gabordiag.gabor import (
     PARAMETER_NAMES,
@@ -42,6 +36,41 @@ from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import parameters_of, user_code
 from gabordiag.results import Result, finite_or_none
 
+# From a filter and grids x, y to the values there.
+Field = Callable[[GaborParameters, FloatArray, FloatArray], FloatArray]
+
+_DEGREE = math.pi / 180
+# Nothing cancels in a complex step, however small it is (Squire & Trapp 1998).
+COMPLEX_STEP = 1e-30
+# A shared factor may come from rounded constants; a factor that depends on the parameters has to
+# fit as a monomial this well.
+_MONOMIAL = 1e-4
+_SOME_FACTOR = "a factor that depends on the parameters times"
+_BACKWARDS = "it rotates the opposite way (x' = x cos - y sin)"
+# Formulas that differ in how a parameter enters; the JSON has no name for them.
+_FORMULAS: tuple[tuple[str, str, Callable[[float], float]], ...] = (
+    ("it has gamma where gamma^2 belongs", "gamma", math.sqrt),
+    ("it has gamma^4 where gamma^2 belongs", "gamma", lambda gamma: gamma**2),
+    ("it leaves gamma out", "gamma", lambda gamma: 1.0),
+    ("gamma divides where it should multiply", "gamma", lambda gamma: 1 / gamma),
+    ("it has sigma^2 where 2 sigma^2 belongs", "sigma", lambda sigma: sigma / math.sqrt(2)),
+    ("it has sigma where sigma^2 belongs", "sigma", math.sqrt),
+    ("it leaves out the carrier's 2 pi", "wavelength", lambda length: 2 * math.pi * length),
+    ("it has pi where 2 pi belongs", "wavelength", lambda length: 2 * length),
+    ("it takes the wavelength as a frequency", "wavelength", lambda length: 1 / length),
+    ("it leaves psi out", "psi", lambda psi: 0.0),
+    ("psi has the opposite sign", "psi", lambda psi: -psi),
+    ("it has the sine where the cosine belongs", "psi", lambda psi: psi - math.pi / 2),
+    ("it has minus the sine where the cosine belongs", "psi", lambda psi: psi + math.pi / 2),
+)
+_ANGLES = {"theta": ["theta"], "psi": ["psi"], "every angle": ["theta", "psi"]}
+# What kernels are divided by.
+_MEASURES: tuple[tuple[str, Callable[[FloatArray], float]], ...] = (
+    ("sum", np.sum),
+    ("sum of magnitudes", lambda kernel: float(np.abs(kernel).sum())),
+    ("Euclidean norm", lambda kernel: float(np.linalg.norm(kernel))),
+    ("largest magnitude", lambda kernel: float(np.abs(kernel).max())),
+)
 # Small, because functions of single numbers are called pixel by pixel.
 DEFAULT_SIZE = 15
 # Generic filters that fit it.
@@ -62,7 +91,6 @@ _TOLERANCES = {4: _FLOAT32_TOLERANCE, 2: _FLOAT16_TOLERANCE}
 _REFERENCE_TOLERANCE = {"autograd": 1e-11, "complex_step": 1e-11, "numeric": 1e-7}
 # Of fourth-order differences: near eps^(1/5), where truncation h^4 and cancellation eps / h meet.
 _STEP = 2e-4
-
 # Other names that arguments go by.
 _ALIASES = {
     "x": ("x", "xs", "xx"),
@@ -77,6 +105,253 @@ _ALIASES = {
 _CANONICAL = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
 # What a function without such an argument is compared at.
 _NEUTRAL = {"psi": 0.0, "gamma": 1.0}
+
+
+class Mistake(NamedTuple):
+    """A usual mistake, with its name in the JSON, and what somebody who made it would have made."""
+
+    name: str
+    explanation: str
+    field: Field
+
+
+class Match(NamedTuple):
+    """What was recognised; the factor is None where it depends on the parameters."""
+
+    name: str
+    explanation: str
+    factor: float | None = None
+
+
+def _factors(v: Any, x: FloatArray, y: FloatArray) -> tuple[Any, Any]:
+    """Returns envelope and carrier; complex, if one of the parameters is."""
+    x_rot = x * np.cos(v.theta) + y * np.sin(v.theta)
+    y_rot = -x * np.sin(v.theta) + y * np.cos(v.theta)
+    envelope = np.exp(-(x_rot**2 + (v.gamma * y_rot) ** 2) / (2 * v.sigma**2))
+    return envelope, np.cos(2 * np.pi * x_rot / v.wavelength + v.psi)
+
+
+def kernel_field(values: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Returns the Gabor function at x, y."""
+    envelope, carrier = _factors(values, x, y)
+    return np.asarray(envelope * carrier)
+
+
+def _parts(wrt: str, v: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Returns what envelope and carrier each give to the partial derivative (2, ...).
+
+    By the product rule, each factor's own derivative by a complex step.
+    """
+    envelope, carrier = _factors(v, x, y)
+    step = {wrt: getattr(v, wrt) + 1j * COMPLEX_STEP}
+    moved = _factors(SimpleNamespace(**v.to_dict() | step), x, y)
+    d_envelope, d_carrier = (np.imag(factor) / COMPLEX_STEP for factor in moved)
+    return np.stack([d_envelope * carrier, envelope * d_carrier])
+
+
+def derivative_field(wrt: str) -> Field:
+    """Returns the Gabor function's partial derivative as a function."""
+    return lambda v, x, y: np.sum(_parts(wrt, v, x, y), axis=0)
+
+
+def derivative_terms(wrt: str | None) -> list[tuple[str, Field]]:
+    """Returns the terms of a partial derivative that has several, by name."""
+    if wrt != "theta":
+        return []
+    return [
+        ("Gaussian envelope", lambda v, x, y: _parts(wrt, v, x, y)[0]),
+        ("cosine", lambda v, x, y: _parts(wrt, v, x, y)[1]),
+    ]
+
+
+def _changed(field: Field, change: Callable[[float], float], *names: str) -> Field:
+    return lambda v, x, y: field(replace(v, **{n: change(getattr(v, n)) for n in names}), x, y)
+
+
+def _combined(*terms: tuple[float, Field]) -> Field:
+    return lambda v, x, y: np.sum([factor * field(v, x, y) for factor, field in terms], axis=0)
+
+
+def _moved(field: Field, by: tuple[float, float], to: tuple[float, float] = (0, 0)) -> Field:
+    return lambda v, x, y: field(v, by[0] * x + to[0], by[1] * y + to[1])
+
+
+def _normalised(field: Field, measure: Callable[[FloatArray], float]) -> Field:
+    return lambda v, x, y: (made := field(v, x, y)) / measure(made)
+
+
+def _parameter_mistakes(field: Field) -> Iterator[Mistake]:
+    """Angles in other units or from another axis, and parameters that enter in another way."""
+    for factor, how in (
+        (_DEGREE, "in degrees, although it comes in radians"),
+        (1 / _DEGREE, "in radians and turns it into degrees before the cosine"),
+    ):
+        for what, names in _ANGLES.items():
+            turned = _changed(field, partial(mul, factor), *names)
+            yield Mistake("degrees", f"it takes {what} {how}", turned)
+    for word, angle in (("+", math.pi / 2), ("-", -math.pi / 2)):
+        words = f"it is turned by 90 degrees (theta {word} 90 degrees)"
+        yield Mistake("unknown", words, _changed(field, partial(add, angle), "theta"))
+    for words, name, change in _FORMULAS:
+        yield Mistake("unknown", words, _changed(field, change, name))
+
+
+def derivative_mistakes(wrt: str) -> list[Mistake]:
+    """Returns the usual mistakes in a partial derivative, the likeliest first."""
+    right = derivative_field(wrt)
+    backwards = _changed(right, lambda theta: -theta, "theta")
+    found = [Mistake("sign_flipped", "it has the opposite sign", _combined((-1, right)))]
+    if wrt == "theta":
+        # d/dtheta of g(-theta) is -g'(-theta).
+        backwards = _combined((-1, backwards))
+        (_, envelope), (_, carrier) = derivative_terms(wrt)
+        words = "it lacks the term from the Gaussian envelope; it is right only for gamma = 1"
+        found.append(Mistake("missing_envelope_term", words, carrier))
+        words = "it lacks the term from the cosine; it is right only without a carrier"
+        found.append(Mistake("missing_carrier_term", words, envelope))
+        for name, kept, turned in (("envelope", carrier, envelope), ("cosine", envelope, carrier)):
+            words = f"the term from the {name} has the opposite sign"
+            found.append(Mistake("unknown", words, _combined((1, kept), (-1, turned))))
+    return [
+        *found,
+        Mistake("opposite_rotation", _BACKWARDS, backwards),
+        Mistake("swapped_axes", "it has x and y exchanged", lambda v, x, y: right(v, y, x)),
+        Mistake("degrees", "it is per degree, not per radian", _combined((_DEGREE, right))),
+        Mistake("degrees", "it is multiplied by 180/pi", _combined((1 / _DEGREE, right))),
+        *_parameter_mistakes(right),
+    ]
+
+
+def kernel_mistakes(kernel_size: int) -> list[Mistake]:
+    """Returns the usual mistakes in a kernel of that side, the likeliest first."""
+    right, half = kernel_field, kernel_size // 2
+    turned = f"{_BACKWARDS} and is turned by 180 degrees"
+    found = [
+        Mistake("rotated_180", "it is rotated by 180 degrees", _moved(right, (-1, -1))),
+        Mistake("opposite_rotation", _BACKWARDS, _changed(right, lambda theta: -theta, "theta")),
+        Mistake("opposite_rotation", turned, _moved(right, (-1, 1))),
+        Mistake("swapped_axes", "it has x and y exchanged", lambda v, x, y: right(v, y, x)),
+    ]
+    for step in (0.5, -0.5, 1.0, -1.0, half, half + 0.5, half + 1):
+        for shift in ((step, step), (step, 0.0), (0.0, step)):
+            words = "its grid is off centre by ({:+g}, {:+g}) pixels in x and y"
+            words = words.format(*(0 - distance for distance in shift))
+            found.append(Mistake("off_center", words, _moved(right, (1, 1), shift)))
+    for name, measure in _MEASURES:
+        words = f"it is divided by its own {name}"
+        found.append(Mistake("scaled", words, _normalised(right, measure)))
+    found += _parameter_mistakes(right)
+    for words, spacing in (
+        ("its grid runs from -K/2 to K/2, with a step above 1", kernel_size / (kernel_size - 1)),
+        ("its grid runs from -1 to 1 instead of counting pixels", 1 / half),
+    ):
+        found.append(Mistake("unknown", words, _moved(right, (spacing, spacing))))
+
+    def centred(v: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
+        return (kernel := right(v, x, y)) - float(kernel.mean())
+
+    return [*found, Mistake("unknown", "its mean is subtracted", centred)]
+
+
+def recognise(
+    given: FloatArray,
+    right: FloatArray,
+    mistakes: Sequence[tuple[Mistake, FloatArray]],
+    points: Sequence[GaborParameters],
+    tolerance: float,
+    terms: Sequence[tuple[str, FloatArray]] = (),
+) -> Match:
+    """Returns what was given: right, a mistake, or one of these with a factor.
+
+    Arrays are (points, K, K). Of the `terms` that the right one is the sum of, by name, each may
+    have a factor of its own.
+    """
+    error = relative_error(given, right)
+    if error <= tolerance:
+        return Match("correct", "it is right")
+    if not given.any():
+        return Match("unknown", "it is zero everywhere")
+    for mistake, made in mistakes:
+        if relative_error(given, made) <= tolerance:
+            return Match(mistake.name, mistake.explanation)
+    scaled = _scaled(given, right, points, tolerance)
+    if scaled is not None:
+        return scaled
+    for mistake, made in mistakes:
+        factor = _common_factor(given, made)
+        if factor != 0 and relative_error(given, factor * made) <= tolerance:
+            words = f"{mistake.explanation}, and is {factor:.6g} times that"
+            return Match(mistake.name, words, factor)
+    text = (
+        f"it is wrong, by up to {error:.2g} of its largest value, and matches none of the usual "
+        "mistakes"
+    )
+    return _weighted_terms(given, terms, tolerance) or Match("unknown", text)
+
+
+def _weighted_terms(
+    given: FloatArray, terms: Sequence[tuple[str, FloatArray]], tolerance: float
+) -> Match | None:
+    """Recognises a sum of the right terms with wrong factors, by least squares over all points."""
+    if not terms:
+        return None
+    columns = np.stack([made for _, made in terms], axis=-1)
+    factors = np.linalg.lstsq(columns.reshape(-1, len(terms)), given.ravel(), rcond=None)[0]
+    if relative_error(given, columns @ factors) > tolerance:
+        return None
+    wrong = [
+        f"the term from the {name} is {factor:.6g} times the right one"
+        for factor, (name, _) in zip(factors, terms, strict=True)
+        if not math.isclose(factor, 1, rel_tol=10 * tolerance)
+    ]
+    return Match("unknown", " and ".join(wrong))
+
+
+def relative_error(given: FloatArray, made: FloatArray) -> float:
+    """Returns the largest deviation, relative to the largest value, of all points."""
+    scale = np.abs(made).max(axis=(1, 2))
+    deviation = np.abs(given - made).max(axis=(1, 2))
+    ratios = np.divide(deviation, scale, out=np.full(len(scale), np.inf), where=scale > 0)
+    return float(ratios.max())
+
+
+def _common_factor(given: FloatArray, made: FloatArray) -> float:
+    """Least squares over all points."""
+    square = float((made * made).sum())
+    return float((given * made).sum()) / square if square > 0 else 0.0
+
+
+def _scaled(
+    given: FloatArray, right: FloatArray, points: Sequence[GaborParameters], tolerance: float
+) -> Match | None:
+    factors = np.array([_common_factor(*pair) for pair in zip(given, right, strict=True)])
+    if not factors.all() or relative_error(given, factors[:, None, None] * right) > tolerance:
+        return None
+    if np.ptp(factors) <= tolerance * np.abs(factors).max():
+        factor = float(np.median(factors))
+        return Match("scaled", f"it is {factor:.6g} times the right one", factor)
+    return Match("scaled", f"it is {_monomial(factors, points)} the right one")
+
+
+def _monomial(factors: FloatArray, points: Sequence[GaborParameters]) -> str:
+    """Names a factor such as sigma / 2, from c wavelength^a sigma^b gamma^d by least squares."""
+    names = ("wavelength", "sigma", "gamma")
+    logs = np.array([[1.0, *(math.log(getattr(p, n)) for n in names)] for p in points])
+    if not (np.all(factors > 0) or np.all(factors < 0)):
+        return _SOME_FACTOR
+    powers = np.linalg.lstsq(logs, np.log(np.abs(factors)), rcond=None)[0]
+    whole = np.round(powers[1:])
+    constants = factors / np.exp(logs[:, 1:] @ whole)
+    if np.ptp(constants) > _MONOMIAL * np.abs(constants).max() or not whole.any():
+        return _SOME_FACTOR
+    terms = [
+        name if power == 1 else f"{name}^{power:g}"
+        for name, power in zip(names, whole, strict=True)
+        if power
+    ]
+    constant = float(np.median(constants))
+    leading = [] if math.isclose(constant, 1, rel_tol=_MONOMIAL) else [f"{constant:.6g}"]
+    return f"{' '.join([*leading, *terms])} times"
 
 
 @dataclass(frozen=True)
@@ -95,11 +370,8 @@ class UserCheck:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON takes them."""
-        numbers = {
-            "max_relative_error": finite_or_none(self.max_relative_error),
-            "factor": finite_or_none(self.factor),
-        }
-        return asdict(self) | numbers
+        numbers = ("max_relative_error", "factor")
+        return asdict(self) | {name: finite_or_none(getattr(self, name)) for name in numbers}
 
 
 @dataclass(frozen=True)
@@ -116,14 +388,10 @@ class Check(Result):
     user: UserCheck | None
 
     @property
-    def reference_ok(self) -> bool:
-        """Whether gabordiag's own derivatives agree with each other."""
-        return all(self.reference[name] <= most for name, most in _REFERENCE_TOLERANCE.items())
-
-    @property
     def ok(self) -> bool:
-        """Whether all that was looked at is right."""
-        return self.reference_ok and (self.user is None or self.user.ok)
+        """Whether the user's is right, and gabordiag's own derivatives agree with each other."""
+        agree = all(self.reference[name] <= most for name, most in _REFERENCE_TOLERANCE.items())
+        return agree and (self.user is None or self.user.ok)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
@@ -147,17 +415,9 @@ def check_derivative(
     ksize, ...), else in that order; as torch tensors, NumPy arrays or floats, whichever it takes.
     """
     if wrt not in PARAMETER_NAMES:
-        raise UsageError(
-            f"the kernel has no parameter '{wrt}'.", f"Use one of {', '.join(PARAMETER_NAMES)}."
-        )
-    verdict = None
-    if function is not None:
-        verdict = _judge(
-            _UserField(function, DEFAULT_SIZE, "derivative"),
-            lambda point, size: _closed_form(point, wrt, size),
-            lambda size: derivative_mistakes(wrt),
-            derivative_terms(wrt),
-        )
+        known = f"Use one of {', '.join(PARAMETER_NAMES)}."
+        raise UsageError(f"the kernel has no parameter '{wrt}'.", known)
+    verdict = None if function is None else _judge(function, wrt, DEFAULT_SIZE)
     return Check("derivative", wrt, _reference([wrt], DEFAULT_SIZE), verdict)
 
 
@@ -166,18 +426,16 @@ def check_kernel(
 ) -> Check:
     """Checks a Gabor kernel; without psi or gamma it is compared at 0 and 1."""
     kernel_size = validate_kernel_size(kernel_size)
-    verdict = None
-    if function is not None:
-        verdict = _judge(_UserField(function, kernel_size, "kernel"), _kernel, kernel_mistakes)
+    verdict = None if function is None else _judge(function, None, kernel_size)
     return Check("kernel", None, _reference(PARAMETER_NAMES, kernel_size), verdict)
 
 
-def _kernel(point: GaborParameters, size: int) -> Tensor:
-    return gabor_kernel(*point.to_dict().values(), kernel_size=size)
-
-
-def _closed_form(point: GaborParameters, wrt: str, size: int) -> Tensor:
-    return gabor_partials(*point.to_dict().values(), kernel_size=size, names=[wrt])[wrt]
+def _closed_form(point: GaborParameters, wrt: str | None, size: int) -> Tensor:
+    """Returns the kernel (K, K), or its derivative."""
+    values = point.to_dict().values()
+    if wrt is None:
+        return gabor_kernel(*values, kernel_size=size)
+    return gabor_partials(*values, kernel_size=size, names=[wrt])[wrt]
 
 
 def _grid(kernel_size: int) -> tuple[FloatArray, FloatArray]:
@@ -186,13 +444,9 @@ def _grid(kernel_size: int) -> tuple[FloatArray, FloatArray]:
     return x, y
 
 
-def _judge(
-    user: _UserField,
-    right: Callable[[GaborParameters, int], Tensor],
-    mistakes: Callable[[int], list[Mistake]],
-    terms: Sequence[tuple[str, Field]] = (),
-) -> UserCheck:
-    points = [user.neutralised(point) for point in POINTS]
+def _judge(function: Callable[..., Any], wrt: str | None, kernel_size: int) -> UserCheck:
+    user = _UserField(function, kernel_size, "kernel" if wrt is None else "derivative")
+    points = [replace(point, **user.missing) for point in POINTS]
     given = np.stack([user(point) for point in points])
     if not np.isfinite(given).all():
         return UserCheck(False, math.inf, "unknown", f"your {user.what} is not finite everywhere")
@@ -202,15 +456,12 @@ def _judge(
     def made(field: Field) -> FloatArray:
         return np.stack([field(point, x, y) for point in points])
 
-    expected = np.stack([right(point, size).numpy() for point in points])
-    match = recognise(
-        given,
-        expected,
-        [(mistake, made(mistake.field)) for mistake in mistakes(size)],
-        points,
-        _TOLERANCES.get(user.itemsize, TOLERANCE),
-        [(name, made(term)) for name, term in terms],
-    )
+    expected = np.stack([_closed_form(point, wrt, size).numpy() for point in points])
+    mistakes = kernel_mistakes(size) if wrt is None else derivative_mistakes(wrt)
+    compared = [(mistake, made(mistake.field)) for mistake in mistakes]
+    terms = [(name, made(term)) for name, term in derivative_terms(wrt)]
+    tolerance = _TOLERANCES.get(user.itemsize, TOLERANCE)
+    match = recognise(given, expected, compared, points, tolerance, terms)
     is_right, error = match.name == "correct", relative_error(given, expected)
     return UserCheck(is_right, error, match.name, user.sentence(match.explanation), match.factor)
 
@@ -219,36 +470,28 @@ class _UserField:
     """The user's function, whatever its arguments, as a grid of values at a filter.
 
     The side is the function's own where it takes none; `takes` is which of the filter's parameters,
-    of x, y and of kernel_size it takes; `itemsize`, bytes of the coarsest floats that it returns.
+    of x, y and of kernel_size it takes; `missing`, at what it is compared in place of the others;
+    `itemsize`, bytes of the coarsest floats that it returns.
     """
 
     def __init__(self, function: Callable[..., Any], kernel_size: int, what: str) -> None:
-        self.what = what
-        self.kernel_size = kernel_size
-        self.itemsize = 8
-        self._function = function
-        self._arguments = _read_arguments(function)
+        self.what, self.kernel_size, self.itemsize = what, kernel_size, 8
+        self._function, self._arguments = function, _read_arguments(function)
         self.takes = frozenset(canonical for _, canonical in self._arguments)
+        self.missing = {name: v for name, v in _NEUTRAL.items() if name not in self.takes}
         if {"x", "y"} & self.takes and not {"x", "y"} <= self.takes:
-            raise UsageError(
-                "a function of one coordinate cannot make a kernel.", "Take both x and y."
-            )
-
-    def neutralised(self, point: GaborParameters) -> GaborParameters:
-        """Returns the filter at which a function that takes less can be compared."""
-        values = point.to_dict()
-        values.update({name: v for name, v in _NEUTRAL.items() if name not in self.takes})
-        return GaborParameters(**values)
+            problem = "a function of one coordinate cannot make a kernel."
+            raise UsageError(problem, "Take both x and y.")
 
     def sentence(self, explanation: str) -> str:
         """Returns what was recognised, and at what a function that takes less was compared."""
-        words = f"your {self.what}: {explanation}"
+        words = f"{self.what}: {explanation}"
         if explanation.startswith("it "):
-            words = f"your {self.what} {explanation.removeprefix('it ')}"
-        missing = [f"{name} = {_NEUTRAL[name]:g}" for name in _NEUTRAL if name not in self.takes]
-        if not missing:
-            return words
-        return f"{words} (compared at {' and '.join(missing)}, which it does not take)"
+            words = f"{self.what} {explanation.removeprefix('it ')}"
+        if not self.missing:
+            return f"your {words}"
+        values = " and ".join(f"{name} = {value:g}" for name, value in self.missing.items())
+        return f"your {words} (compared at {values}, which it does not take)"
 
     def __call__(self, point: GaborParameters) -> FloatArray:
         """Returns the values (K, K) at a filter."""

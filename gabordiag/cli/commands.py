@@ -357,8 +357,8 @@ def optimize_command(
     from gabordiag.api import as_objective_of, optimize
     from gabordiag.dynamics.replay import log_columns
     from gabordiag.dynamics.run import trajectory_name
-    from gabordiag.objective.batches import resolve_batch_size
     from gabordiag.objective.gabor_line import kernel_table
+    from gabordiag.objective.gabor_objective import resolve_batch_size
 
     settings = session.settings
     subject, keywords = subject_from(session)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.checks.nonfinite import Culprit, Repaired, find_culprit
+from gabordiag.checks.graph import Culprit, Repaired, find_culprit
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings

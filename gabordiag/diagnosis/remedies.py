@@ -32,8 +32,12 @@ from gabordiag.diagnosis.evidence import (
 )
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.gabor import gabor_kernel
-from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel, solve_kernel
-from gabordiag.objective.gabor_line import ShortcutObjective
+from gabordiag.objective.gabor_line import (
+    ShortcutObjective,
+    kernel_orientation,
+    least_squares_kernel,
+    solve_kernel,
+)
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.evaluation import OwnObjective

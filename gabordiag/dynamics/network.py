@@ -37,8 +37,7 @@ from gabordiag.landscape.network import (
     resolve,
 )
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.training import Training, Watched, find_watched
-from gabordiag.own.weights import WeightLoss, Weights
+from gabordiag.own.training import Training, Watched, WeightLoss, Weights, find_watched
 from gabordiag.results import Data, Result, finite_or_none, read_only
 from gabordiag.wording import show_number
 

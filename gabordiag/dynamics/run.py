@@ -37,7 +37,7 @@ from gabordiag.landscape.critical import find_critical_points, still_holds
 from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.surface import PairSurface, condition, newton, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
-from gabordiag.objective.batches import Batches
+from gabordiag.objective.gabor_objective import Batches
 from gabordiag.objective.objective import Line, Objective, OfLine
 from gabordiag.objective.space import FloatArray, Space
 from gabordiag.own.plain_loop import as_plain_loop

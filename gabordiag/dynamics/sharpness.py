@@ -19,7 +19,7 @@ from gabordiag.dynamics.training import TrainingRun
 from gabordiag.errors import InputError
 from gabordiag.landscape.network import largest_eigenvalues
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.weights import WeightLoss
+from gabordiag.own.training import WeightLoss
 from gabordiag.results import Progress
 
 # Eigenvalues that are computed at the end, and moments of the run at which the largest is.

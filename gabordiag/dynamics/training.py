@@ -25,8 +25,7 @@ from gabordiag.dynamics.replay import Step
 from gabordiag.errors import UsageError
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.loading import user_code
-from gabordiag.own.training import Batch, BatchStream, State, Training, Watched
-from gabordiag.own.weights import Weights
+from gabordiag.own.training import Batch, BatchStream, State, Training, Watched, Weights
 
 # Whose rate holds for all parameters that have none of their own.
 OTHERS = "others"

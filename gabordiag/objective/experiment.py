@@ -1,20 +1,22 @@
 """The question's experiment: a fixed Gabor kernel makes a target response, another learns to.
 
 The target response is the image's response to the kernel with `target_theta`; the learner sees
-the loss between its own response and that. `gabor_line.along` makes a `Line` of one
-of the five parameters, through the exact shortcut (`response.py`) or by conv2d on the whole image.
+the loss between its own response and that. `gabor_line.along` makes a `Line` of one of the five
+parameters, through the exact shortcut (`response.py`) or by conv2d on the whole image.
 
 With many images the loss is the mean over all of them. Let e_i be image i's residual and P_i its
 number of output pixels: mse is the mean over i of |e_i|^2 / P_i, every image counting the same
 whatever its size; rmse is the root of that mean; cosine is that of all the responses taken as one
 output, image i's pixels weighted by 1 / P_i. Each is the loss of one image whose Gram matrix is the
-mean of theirs.
+mean of theirs. Nothing is kept of many images but names: a picture is read when it is asked for,
+and again when it is asked for again, so that a thousand take no more memory than one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,25 +30,28 @@ from torch import Tensor
 from gabordiag.choices import DeviceName, DtypeName, LossName, Normalization, Number, Padding, plain
 from gabordiag.errors import InputError, ParameterError, UsageError, unknown_name
 from gabordiag.gabor import PARAMETER_NAMES, GaborParameters, theta_period, validate_kernel_size
-from gabordiag.images import load_image, require_larger_than_kernel
-from gabordiag.objective.gram import GramWorkspace, fold_even, patch_gram, response_gram
-from gabordiag.objective.image_set import (
-    ImageProgress,
-    ImageSet,
-    Picture,
-    find_usable,
-    target_noise,
-)
+from gabordiag.images import load_image, require_larger_than_kernel, require_there
 from gabordiag.objective.losses import find_loss
 from gabordiag.objective.response import (
     PADDINGS,
     CompressedResponse,
+    GramWorkspace,
     factor_gram,
+    fold_even,
     output_shape,
     pad_image,
+    patch_gram,
+    response_gram,
 )
 from gabordiag.objective.space import FloatArray, Parameter
 
+# Called with (what is being done, images done, images in all).
+ImageProgress = Callable[[str, int, int], None]
+
+# What file managers leave behind; hidden files are passed over as well.
+_NOT_MEANT = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
+# Skipped files that an error names; the others are counted.
+_MOST_NAMED = 3
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 DEVICES = ("cpu", "cuda", "mps")
 # Sweeps of the non-periodic parameters look this far around the target's own value: somewhat more
@@ -62,6 +67,126 @@ _FROM_IMAGES = (
     "image_set", "pixels", "padded", "noise", "_pixel_gram", "everywhere", "everywhere_even",
 )  # fmt: skip
 _LEAVES_IMAGES = frozenset({"loss", "dtype", "device", "progress"})
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """The images that are used: sources (paths, built-in names or arrays), and names for people.
+
+    `skipped` are file names that were left out, each with the reason, which reads on from the name.
+    """
+
+    sources: tuple[Any, ...]
+    names: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def part(self, indices: Sequence[int]) -> ImageSet:
+        """Returns the set of some of the images."""
+        sources, names = (tuple(of[i] for i in indices) for of in (self.sources, self.names))
+        return ImageSet(sources, names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        skipped = [{"file": file, "why": why} for file, why in self.skipped]
+        return {"used": len(self), "skipped": skipped}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One image (H, W), extended for the padding, and the noise of its target response, if any."""
+
+    padded: Tensor
+    noise: Tensor | None
+
+
+def _find_usable(images: str | Path | Sequence[Any], experiment: Experiment) -> ImageSet:
+    """Reads every image once, and returns those that can be used; if strict, all have to be.
+
+    A folder's files are taken in the order of their names. Hidden files and what file managers
+    leave (`Thumbs.db`, `desktop.ini`) are passed over; every other entry is taken for an image, and
+    named where it is none.
+    """
+    listed = _listed(images)
+    sources, names, skipped = [], [], []
+    for done, (name, source) in enumerate(listed, 1):
+        try:
+            experiment._load(source)
+        except InputError as error:
+            skipped.append((_printable(name), _printable(_reason(error, source))))
+        else:
+            sources.append(source)
+            names.append(_printable(name))
+        if experiment.progress is not None:
+            experiment.progress("reading images", done, len(listed))
+    where = f" in {images}" if isinstance(images, (str, Path)) else ""
+    if not sources:
+        raise InputError(
+            f"None of the {len(listed)} images{where} can be used: {_told(skipped)}.",
+            "Give PNG, JPEG, TIFF or WebP images, or .npy arrays.",
+        )
+    if experiment.strict and skipped:
+        raise InputError(
+            f"{len(skipped)} of {len(listed)} images{where} cannot be used: {_told(skipped)}.",
+            "Remove them, or leave out --strict to go on without them.",
+        )
+    return ImageSet(tuple(sources), tuple(names), tuple(skipped))
+
+
+def _listed(images: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
+    """Returns (name, source) of everything that may be an image."""
+    if isinstance(images, (str, Path)):
+        return _folder(Path(images))
+    listed = [
+        (str(source), source) if isinstance(source, (str, Path)) else (f"array {index}", source)
+        for index, source in enumerate(images)
+    ]
+    if not listed:
+        raise UsageError("an empty list of images was given.", "Give at least one.")
+    for _, source in listed:
+        if isinstance(source, (str, Path)):
+            require_there(source)
+    return listed
+
+
+def _folder(folder: Path) -> list[tuple[str, Any]]:
+    try:
+        if not folder.is_dir():
+            what = f"{folder} is a file" if folder.exists() else f"No folder at {folder}"
+            raise InputError(f"{what}.", "Give a folder with --images, single files with --image.")
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{folder} cannot be listed: {reason}.", "Give another folder.") from None
+    meant = [e for e in entries if e.name[0] != "." and e.name.lower() not in _NOT_MEANT]
+    if not meant:
+        raise InputError(f"{folder} holds no images.", "Give a folder with images.")
+    return [(entry.name, entry) for entry in meant]
+
+
+def _reason(error: InputError, source: Any) -> str:
+    """The error without the name that it begins with."""
+    text = " ".join(error.problem.split()).rstrip(".")
+    for beginning in (f"{source} ", "The image ", "the array "):
+        if text.startswith(beginning):
+            return text.removeprefix(beginning)
+    return f"cannot be used: {text}"
+
+
+def _printable(text: str) -> str:
+    """A file name may hold any bytes; what is shown and saved is text."""
+    decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in decoded
+    )
+
+
+def _told(skipped: Sequence[tuple[str, str]]) -> str:
+    named = "; ".join(f"{file} {why}" for file, why in skipped[:_MOST_NAMED])
+    more = len(skipped) - _MOST_NAMED
+    return f"{named}; and {more} more" if more > 0 else named
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,23 +292,18 @@ class Experiment:
         _ = self.target_parameters
         validate_kernel_size(self.kernel_size)
         if not abs(self.theta0) <= _FARTHEST_START:
-            raise ParameterError(
-                f"the start is {self.theta0}, not an angle of at most {_FARTHEST_START:g} rad."
-            )
+            farthest = f"an angle of at most {_FARTHEST_START:g} rad"
+            raise ParameterError(f"the start is {self.theta0}, not {farthest}.")
         if not 0 <= self.target_noise <= _MAX_NOISE:
-            raise ParameterError(
-                f"target noise is {self.target_noise}, not between 0 and {_MAX_NOISE:g}."
-            )
+            possible = f"between 0 and {_MAX_NOISE:g}"
+            raise ParameterError(f"target noise is {self.target_noise}, not {possible}.")
         find_loss(self.loss)
         if self.images is not None and not (isinstance(self.image, str) and self.image == "hopper"):
             raise UsageError("image and images exclude each other.", "Give one of them.")
-        for option, value, known in (
-            ("padding", self.padding, PADDINGS),
-            ("dtype", self.dtype, tuple(DTYPES)),
-            ("device", self.device, DEVICES),
-        ):
-            if value not in known:
-                raise unknown_name(option, value, known)
+        known = {"padding": PADDINGS, "dtype": tuple(DTYPES), "device": DEVICES}
+        for option, names in known.items():
+            if getattr(self, option) not in names:
+                raise unknown_name(option, getattr(self, option), names)
 
     @property
     def target_parameters(self) -> GaborParameters:
@@ -212,7 +332,7 @@ class Experiment:
         """The images in use; of `images`, each was read once to know that it can be used."""
         if self.images is None:
             return ImageSet((self.image,), (_describe(self.image),))
-        return find_usable(self.images, self._load, strict=self.strict, progress=self.progress)
+        return _find_usable(self.images, self)
 
     def _load(self, source: Any) -> FloatArray:
         image = load_image(
@@ -259,12 +379,11 @@ class Experiment:
 
     def picture(self, index: int) -> Picture:
         """Returns one of the images, padded, with its target's noise; of many, it is read now."""
-        name = self.image_set.names[index]
         if self.images is None:
-            return Picture(name, self.padded, self.noise)
+            return Picture(self.padded, self.noise)
         pixels = self._load(self.image_set.sources[index])
         padded = pad_image(torch.as_tensor(pixels), self.kernel_size, self.padding)
-        return Picture(name, padded, self._noise_of(pixels, padded))
+        return Picture(padded, self._noise_of(pixels, padded))
 
     def pictures(self) -> Iterator[Picture]:
         """Yields every image, padded, with its target's noise; one at a time is in memory."""
@@ -289,10 +408,18 @@ class Experiment:
         return self._noise_of(self.pixels, self.padded)
 
     def _noise_of(self, pixels: FloatArray, padded: Tensor) -> Tensor | None:
+        """Returns the noise (rows, columns) of an image's target response.
+
+        Its stream depends on the seed and on the image's own pixels alone, and so neither on the
+        order of the images nor on which others are there. Nor is it the stream of a built-in image
+        of the same seed, which would make the image its own noise.
+        """
         if self.target_noise == 0:
             return None
-        shape = output_shape(padded, self.kernel_size)
-        return torch.as_tensor(target_noise(pixels, shape, self.target_noise, self.seed))
+        digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8).digest()
+        generator = np.random.default_rng([self.seed, int.from_bytes(digest, "big")])
+        noise = generator.standard_normal(output_shape(padded, self.kernel_size))
+        return torch.as_tensor(self.target_noise * noise)
 
     def torch_dtype(self) -> torch.dtype:
         """Returns the precision."""
@@ -300,12 +427,8 @@ class Experiment:
 
     def torch_device(self) -> torch.device:
         """Returns the device, if it is there and has the precision asked for."""
-        available = {
-            "cpu": True,
-            "cuda": torch.cuda.is_available(),
-            "mps": torch.backends.mps.is_available(),
-        }
-        if not available[self.device]:
+        backends: dict[str, Any] = {"cuda": torch.cuda, "mps": torch.backends.mps}
+        if self.device in backends and not backends[self.device].is_available():
             raise InputError(f"This machine has no {self.device} device.", "Use --device cpu.")
         if self.device == "mps" and self.dtype == "float64":
             raise InputError("mps has no float64.", "Add --dtype float32, or use --device cpu.")

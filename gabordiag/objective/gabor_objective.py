@@ -1,14 +1,16 @@
-"""The experiment as a function of several of its parameters at once.
+"""The experiment as a function of several of its parameters, and over batches of its images.
 
 The kernels of several parameters span no small space, so the compressed response is the one that is
-exact for all kernels (`Experiment.everywhere`).
+exact for all kernels (`Experiment.everywhere`). Mini-batches are those of torch's own samplers; the
+loss over one is the objective's own `on_images`, which needs no convolution where it goes through
+the shortcut: every image's Gram matrix is kept.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -16,12 +18,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import BatchSampler, RandomSampler
 
 from gabordiag.errors import InputError, UsageError
 from gabordiag.gabor import POSITIVE_NAMES, theta_period
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
-from gabordiag.objective.objective import Objective
+from gabordiag.objective.gabor_line import (
+    DirectObjective,
+    ExperimentLoss,
+    KernelLoss,
+    ShortcutObjective,
+    WholeImages,
+)
+from gabordiag.objective.objective import Derived, Objective, OfLine, ScalarLoss
 from gabordiag.objective.response import CompressedResponse
 from gabordiag.objective.space import FloatArray, Parameter, Space
 
@@ -108,7 +117,6 @@ class GaborObjective(ExperimentLoss, Objective):
 
     @cached_property
     def _of_each(self) -> list[CompressedResponse]:
-        """The compressed response of every image."""
         kept: list[CompressedResponse] = []
         for single in self.experiment.everywhere_of_each(even=self._is_even):
             kept.append(single.to(self.dtype, self.device))
@@ -149,11 +157,8 @@ class GaborObjective(ExperimentLoss, Objective):
         return self._whole
 
     def _arguments(self, at: Tensor) -> dict[str, Any]:
-        moved = {
-            name: torch.exp(column) if name in self._logs else column
-            for name, column in zip(self.space.names, at.unbind(-1), strict=True)
-        }
-        return {**self._fixed, **moved}
+        moved = zip(self.space.names, self._values(at).unbind(-1), strict=True)
+        return {**self._fixed, **dict(moved)}
 
     def _slopes(self, coordinates: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
         # Of an even kernel the first half of the pixels says all.
@@ -176,3 +181,57 @@ def _parameter(experiment: Experiment, name: str, learned: Sequence[str]) -> Par
     if name != "theta" or "psi" not in learned:
         return parameter
     return replace(parameter, low=-math.pi, high=math.pi, period=2 * math.pi)
+
+
+def resolve_batch_size(objective: ScalarLoss, batch_size: int | None) -> int | None:
+    """Returns the batch size, or None where every batch would hold all images."""
+    if batch_size is None:
+        return None
+    if isinstance(objective, OfLine):
+        objective = objective.line
+    if not isinstance(objective, ExperimentLoss) or not objective.experiment.has_many_images:
+        raise UsageError("batches are drawn from many images.", "Give --images DIR.")
+    if isinstance(objective, DirectObjective):
+        raise UsageError("batches need an experiment and its shortcut.", "Give an Experiment.")
+    if batch_size < 1:
+        raise UsageError(f"{batch_size} images are no batch.", "Use --batch-size 1 or more.")
+    return batch_size if batch_size < len(objective.experiment.image_set) else None
+
+
+def draw_batches(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Yields batches of indices without end, as `DataLoader(shuffle=True)` draws them.
+
+    Every epoch takes each of the `count` images once, in a new order; its last batch is smaller
+    where the size does not divide their number.
+    """
+    shuffled = RandomSampler(range(count), generator=torch.Generator().manual_seed(seed))
+    while True:
+        yield from BatchSampler(shuffled, batch_size, drop_last=False)
+
+
+class Batches(Derived, Objective):
+    """The loss over a batch of an experiment's images, drawn at every step; before, over all."""
+
+    _source: Objective
+
+    def __init__(self, full: Objective, batch_size: int) -> None:
+        super().__init__(full)
+        self.space, self.has_state = full.space, True
+        loss = full.line if isinstance(full, OfLine) else full
+        if not isinstance(loss, ShortcutObjective | DirectObjective | GaborObjective):
+            raise UsageError("batches need an experiment to descend on.", "Give an Experiment.")
+        self._loss, experiment = loss, loss.experiment
+        self._batches = draw_batches(len(experiment.image_set), batch_size, experiment.seed)
+
+    def begin_step(self) -> None:
+        """Draws the next batch."""
+        part = self._loss.on_images(next(self._batches))
+        if isinstance(part, GaborObjective):
+            self._source = part
+        else:
+            part.parameter = self.space.parameters[0]
+            self._source = OfLine(part)
+
+    def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
+        """Returns the batch's losses (n,) and the gradients (n, d) that an optimizer sees."""
+        return self._source.step_gradient(coordinates)

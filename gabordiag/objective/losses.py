@@ -84,19 +84,6 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1)
 
 
-def _mse_direct(outputs: Tensor, target: Tensor) -> Tensor:
-    difference = outputs - target
-    return (difference * difference).mean(-1)
-
-
-def _mse(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
-    return _dot(residual, residual)
-
-
-def _mse_gradient(residual: Tensor, response: Tensor, target: Tensor) -> Tensor:
-    return 2 * residual
-
-
 def _cosine_direct(outputs: Tensor, target: Tensor) -> Tensor:
     # 1 - cos(a, b) = |a/|a| - b/|b||^2 / 2: never negative.
     difference = _unit(outputs) - _unit(target)
@@ -133,7 +120,13 @@ def _cosine_gradient(residual: Tensor, response: Tensor, target: Tensor) -> Tens
     return across / lengths[..., None]
 
 
-_MSE = Loss("mse", _mse_direct, lambda means: means[0], _mse, _mse_gradient)
+_MSE = Loss(
+    "mse",
+    direct=lambda outputs, target: ((outputs - target) ** 2).mean(-1),
+    pooled=lambda means: means[0],
+    compressed=lambda residual, response, target: _dot(residual, residual),
+    gradient=lambda residual, response, target: 2 * residual,
+)
 _COSINE = Loss("cosine", _cosine_direct, _cosine_pooled, _cosine, _cosine_gradient)
 LOSSES = {loss.name: loss for loss in (Loss.root("rmse", _MSE), _MSE, _COSINE)}
 

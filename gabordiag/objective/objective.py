@@ -61,7 +61,6 @@ class ScalarLoss(ABC):
         return None
 
     def _function(self, smooth: bool) -> Callable[[Tensor], Tensor]:
-        """Returns the loss, or that without its root."""
         return self.smooth_loss if smooth else self.loss
 
     @property
@@ -251,6 +250,15 @@ class Objective(ScalarLoss):
         """Returns the loss along one parameter, the others fixed at values (d,)."""
         return Restriction(self, index, at)
 
+    def _values(self, coordinates: Tensor) -> Tensor:
+        """Returns the parameters' values (n, d), as `Space.values`, differentiable."""
+        if self.space.is_log is None:
+            return coordinates
+        is_log = torch.tensor(self.space.is_log, device=coordinates.device)
+        # The exponential of a plain value could overflow.
+        exponents = torch.where(is_log, coordinates, torch.zeros_like(coordinates))
+        return torch.where(is_log, torch.exp(exponents), coordinates)
+
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns losses (n,) and what an optimizer sees: gradients (n, d), or None at all."""
         losses, slopes = self.loss_and_gradient(coordinates.detach().cpu().numpy())
@@ -283,21 +291,19 @@ class OfLine(Derived, Objective):
         super().__init__(line)
         self.line = line
         self.space = Space((line.parameter,))
-        self._is_log = line.parameter.is_log
 
     def along(self, index: int, at: FloatArray) -> Line:
         """Returns the loss of its only parameter."""
         return self.line
 
     def _inside(self, values: Tensor) -> Tensor:
-        column = values.squeeze(1)
-        return torch.exp(column) if self._is_log else column
+        return self._values(values).squeeze(1)
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns losses (n,) and the n gradients, one point after the other."""
         values = self._inside(coordinates.detach())
         losses, slopes = self.line.losses_and_gradients(values)
-        if self._is_log and slopes is not None:
+        if self.line.parameter.is_log and slopes is not None:
             # dvalue/dcoordinate of a logarithm is the value.
             slopes = slopes * values
         return losses, slopes

@@ -219,7 +219,7 @@ class Space:
         return "lowest minimum" if self.is_target_found or self.target is None else "target"
 
     @cached_property
-    def _is_log(self) -> npt.NDArray[np.bool_] | None:
+    def is_log(self) -> npt.NDArray[np.bool_] | None:
         """Which are moved as logarithms (d,); None where none is."""
         flags = np.array([parameter.is_log for parameter in self.parameters])
         return flags if flags.any() else None
@@ -227,17 +227,17 @@ class Space:
     def values(self, coordinates: npt.ArrayLike) -> FloatArray:
         """Returns the parameters' values (..., d) at coordinates (..., d)."""
         array = np.asarray(coordinates, dtype=np.float64)
-        if self._is_log is None:
+        if self.is_log is None:
             return array
         with np.errstate(over="ignore"):
-            return np.where(self._is_log, np.exp(np.where(self._is_log, array, 0.0)), array)
+            return np.where(self.is_log, np.exp(np.where(self.is_log, array, 0.0)), array)
 
     def coordinates(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the coordinates (..., d) of values (..., d)."""
         array = np.asarray(values, dtype=np.float64)
-        if self._is_log is None:
+        if self.is_log is None:
             return array
-        return np.where(self._is_log, np.log(np.where(self._is_log, array, 1.0)), array)
+        return np.where(self.is_log, np.log(np.where(self.is_log, array, 1.0)), array)
 
     def wrap(self, values: npt.ArrayLike) -> FloatArray:
         """Returns values (..., d), the periodic ones moved by whole periods into [-P/2, P/2)."""
@@ -251,8 +251,7 @@ class Space:
         # Runs may end at infinity.
         with np.errstate(invalid="ignore", over="ignore"):
             columns = [
-                parameter.offset(array[..., index], float(where[index]))
-                for index, parameter in enumerate(self.parameters)
+                p.offset(array[..., i], float(where[i])) for i, p in enumerate(self.parameters)
             ]
         return np.stack(columns, axis=-1)
 
@@ -265,10 +264,8 @@ class Space:
 
     def show(self, values: npt.ArrayLike) -> str:
         """Returns values (d,) for people: degrees for angles; names where there are several."""
-        shown = [
-            parameter.show(float(value))
-            for parameter, value in zip(self.parameters, np.atleast_1d(values), strict=True)
-        ]
+        pairs = zip(self.parameters, np.atleast_1d(values), strict=True)
+        shown = [parameter.show(float(value)) for parameter, value in pairs]
         if len(shown) == 1:
             return shown[0]
         return ", ".join(f"{name} {text}" for name, text in zip(self.names, shown, strict=True))

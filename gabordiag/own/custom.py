@@ -2,11 +2,17 @@
 
 `own_objective` takes (a) a function of one number, or of a vector, that returns the loss, or (b) a
 module, or a function without arguments that returns one, of which some elements are learned.
+
+Range, period and start of each parameter are as given, or found by trying: of a function only its
+values are known. A period is believed when values one period apart agree to the function's own
+noise, which is measured, at several places where nothing special lies.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
@@ -17,27 +23,189 @@ from torch import Tensor, nn
 from gabordiag.choices import LossName
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.losses import find_loss
-from gabordiag.objective.space import FloatArray
+from gabordiag.objective.space import FloatArray, Parameter, Space
 from gabordiag.own.evaluation import CustomObjective, OwnObjective
-from gabordiag.own.evaluator import Evaluator, FunctionLoss
-from gabordiag.own.loading import parameters_of, user_code
+from gabordiag.own.loading import RandomStreams, parameters_of, user_code
 from gabordiag.own.modules import (
     HOW_TO_BUILD,
+    Evaluator,
+    FunctionLoss,
     Input,
     LossFunction,
     ModuleLoss,
     find_elements,
     read_tensor,
 )
-from gabordiag.own.numeric import has_sharp_zero
-from gabordiag.own.period import ParameterRequest, choose_parameter
-from gabordiag.own.streams import RandomStreams
+from gabordiag.own.numeric import Function, has_sharp_zero, measure_noise, noise_spacing
 from gabordiag.own.training import Training
 
+# Quarter, half and whole turns: what patterns of fourfold and twofold symmetry repeat after.
+_RADIANS = (math.pi / 2, math.pi, 2 * math.pi)
+_DEGREES = (180.0, 360.0)
+_ANGLE_NAMES = ("theta", "angle", "psi", "phi", "phase", "orientation")
+# A width that was typed (3.1416) means the period next to it.
+_TYPED = 1e-4
+# How far two values may differ and still count as equal: in deviations of the noise; in roundings
+# of the largest value; and in roundings of the argument, times the slope.
+_NOISE_FACTOR, _VALUE_ROUNDINGS, _ARGUMENT_ROUNDINGS = 16, 8, 4
+# A function that varies by no more than this many such differences is constant.
+_CONSTANT = 4
+# Only where the difference is this small beside the variation is the noise looked at.
+_NEAR = 0.1
+# A given period is refused when the loss differs by this part of its variation after it.
+_NO_PERIOD = 0.01
+# Where a function without a range is tried out, around its start: nothing special lies there.
+_AROUND = (0.0713057, 0.3137091, 0.8911413, -0.5573129, 1.3719327)
+# The same as fractions of a range.
+_INSIDE = (0.1180339887, 0.3819660113, 0.5130009317, 0.6360098248, 0.8541019662)
 # A number for each parameter: by name, or in order; or the only parameter's.
 Numbers = float | Mapping[str, float] | npt.ArrayLike | Tensor
-# The loss of a module's output and target unless another is named.
-DEFAULT_LOSS = "rmse"
+
+
+@dataclass(frozen=True)
+class ParameterRequest:
+    """What the user asks of a parameter: None where nothing is given, a period of 0 for none."""
+
+    range: Sequence[float] | None = None
+    period: float | None = None
+    start: float | None = None
+    target: float | None = None
+
+    def __post_init__(self) -> None:
+        ends = () if self.range is None else self.range
+        try:
+            numbers = [*ends, self.period, self.start, self.target]
+            are_finite = all(number is None or math.isfinite(number) for number in numbers)
+        except TypeError:
+            are_finite = False
+        if not are_finite or len(ends) not in (0, 2):
+            raise UsageError(
+                "range, period, start and target have to be finite numbers.",
+                "Give the range as (LO, HI).",
+            )
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise UsageError("the range is empty.", "Give LO < HI.")
+        if self.period is not None and self.period < 0:
+            problem = f"{self.period:g} is not a valid period."
+            raise UsageError(problem, "Give P > 0, or 0 for none.")
+
+    def places(self, own_value: float | None = None) -> FloatArray:
+        """Returns generic values at which the function may be tried out (5,)."""
+        if self.range is not None:
+            low, high = self.range
+            return low + (high - low) * np.array(_INSIDE)
+        around = (self.start, own_value, self.target, 0.0)
+        return next(value for value in around if value is not None) + np.array(_AROUND)
+
+
+def choose_parameter(
+    name: str, function: Function, request: ParameterRequest, own_value: float | None, eps: float
+) -> Parameter:
+    """Returns the parameter with its range, period and start.
+
+    With a period, given or found, the range is one period from its lower end, or around 0 where
+    none is given; without one it must be given. The own value is what a module's parameter stands
+    at; eps, the relative rounding of the function's argument.
+    """
+    places = request.places(own_value)
+    values = function(places)
+    if not np.isfinite(values).any():
+        raise InputError(
+            f"The loss is not finite at {name} = {places[0]:.6g} and other values nearby.",
+            "Give --start or --range where it is.",
+        )
+    period = _period(function, places, values, request, eps)
+    if period is not None:
+        low = -period / 2 if request.range is None else request.range[0]
+        high = low + period
+    elif request.range is not None:
+        low, high = request.range
+    else:
+        raise UsageError(
+            f"the loss has no period in {name} that could be found, so its range is unknown.",
+            "Give --range LO:HI.",
+        )
+    start = next((v for v in (request.start, own_value) if v is not None), (low + high) / 2)
+    if period is None:
+        for what, value in (("start", request.start), ("target", request.target)):
+            if value is not None and not low <= value <= high:
+                problem = f"the {what} {value:g} lies outside the range {low:g} to {high:g}."
+                raise UsageError(problem, "Widen --range.")
+        start = min(max(start, low), high)
+    # Degrees called theta span more than two turns of radians.
+    is_angle = is_angle_name(name) and high - low <= 4 * math.pi
+    if period is not None:
+        is_angle = any(math.isclose(period, turn, rel_tol=_TYPED) for turn in _RADIANS)
+    unit = "deg" if period in _DEGREES else ""
+    return Parameter(name, low, high, period, request.target, start, is_angle, unit)
+
+
+def find_period(
+    function: Function, places: FloatArray, candidates: Sequence[float], eps: float
+) -> float | None:
+    """Returns the first candidate P with f(v + P) = f(v), to the noise, at all places; or None.
+
+    A function that is constant to its noise has no period of its own; pi is returned for it where
+    that is a candidate.
+    """
+    values = function(places)
+    if not np.isfinite(values).all():
+        return None
+    variation = float(np.ptp(values))
+    if variation <= _CONSTANT * _tolerance(function, places, values, eps):
+        return math.pi if math.pi in candidates else None
+    for period in sorted(candidates):
+        try:
+            apart = np.abs(function(places + period) - values).max()
+            # Rounding grows with the argument: it is measured where the function was shifted to.
+            is_near = apart <= _NEAR * variation
+            if is_near and apart <= _tolerance(function, places + period, values, eps):
+                return period
+        except InputError:
+            # It does not go on so far.
+            continue
+    return None
+
+
+def _tolerance(function: Function, places: FloatArray, values: FloatArray, eps: float) -> float:
+    largest = float(np.abs(places).max())
+    noise = measure_noise(function, places[:3], noise_spacing(1.0, largest, eps))
+    steepest = float(np.abs(np.diff(values) / np.diff(places)).max())
+    rounding = _VALUE_ROUNDINGS * float(np.abs(values).max())
+    rounding += _ARGUMENT_ROUNDINGS * largest * steepest
+    return _NOISE_FACTOR * noise + eps * rounding
+
+
+def _period(
+    function: Function,
+    places: FloatArray,
+    values: FloatArray,
+    request: ParameterRequest,
+    eps: float,
+) -> float | None:
+    if request.period is None:
+        candidates = [*_RADIANS, *_DEGREES]
+        if request.range is not None:
+            width = request.range[1] - request.range[0]
+            # A range that is narrower than the period is an interval.
+            candidates = [*(p for p in candidates if p <= width * (1 + _TYPED)), width]
+        return find_period(function, places, candidates, eps)
+    if request.period == 0:
+        return None
+    again, shifted = function(places), function(places + request.period)
+    apart, noise = np.abs(shifted - values), np.abs(again - values)
+    if np.nanmax(apart) > _NO_PERIOD * np.ptp(values) + _NOISE_FACTOR * np.nanmax(noise):
+        raise InputError(
+            f"The loss does not repeat after {request.period:.6g}: at {places[0]:.6g} and one "
+            f"period on it is {values[0]:.6g} and {shifted[0]:.6g}.",
+            "Leave --period out, and give --range.",
+        )
+    return request.period
+
+
+def is_angle_name(name: str) -> bool:
+    """Whether a parameter is called what angles are called."""
+    return any(word in name.lower() for word in _ANGLE_NAMES)
 
 
 class OwnOptions(TypedDict, total=False):
@@ -109,27 +277,30 @@ def own_objective(
     if module is None:
         _refuse_module_options(param=param, input=input, target_output=target_output, loss=loss)
         size = _vector_size(given)
-        name = _argument_name(subject)
+        parameters = parameters_of(subject)
+        name = parameters[0].name if parameters else "value"
+        if name in ("args", "step", "loss", "grad", "update", "lr"):
+            # Columns of logs and tables.
+            name = "value"
         names = [name] if size is None else [f"{name}[{i}]" for i in np.arange(size)]
     else:
         elements = find_elements(module, param)
         names = [element.label for element in elements]
         device = module.get_parameter(elements[0].name).device
-    own_values: Sequence[float | None] = [None] * len(names)
     columns = [_one_each(names, what, value) for what, value in given.items()]
-    requests = [
-        ParameterRequest(**dict(zip(given, row, strict=True))) for row in zip(*columns, strict=True)
-    ]
-    evaluator: Evaluator
+    rows = zip(*columns, strict=True)
+    requests = [ParameterRequest(**dict(zip(given, row, strict=True))) for row in rows]
     with RandomStreams(seed, device)():
-        if module is None:
-            places = _places(requests, own_values)
-            evaluator = FunctionLoss(subject, places[:, 0] if size is None else places, name)
-            loss_name = "loss"
+        prepared = None if module is None else ModuleLoss(module, elements, input)
+        own_values = [None] * len(names) if prepared is None else prepared.own_values
+        # Generic points (n, d) at which the objective may be tried out.
+        tried = [r.places(own) for r, own in zip(requests, own_values, strict=True)]
+        places, loss_name = np.stack(tried, axis=1), "loss"
+        if prepared is None:
+            tried_at = places[:, 0] if size is None else places
+            evaluator: Evaluator = FunctionLoss(subject, tried_at, name)
         else:
-            evaluator = prepared = ModuleLoss(module, elements, input)
-            own_values = prepared.own_values
-            places = _places(requests, own_values)
+            evaluator = prepared
             loss_name = _set_target(prepared, places, requests, target_output, loss)
     # The others stand where nothing special lies: at a start, the loss may not depend on one.
     generic = np.array([row[i % len(row)] for i, row in enumerate(places.T)])
@@ -143,26 +314,20 @@ def own_objective(
     is_unknown = module is None or callable(loss) or loss_name == "loss"
     if len(lines) == 1:
         (line,) = lines
-        line.is_root |= is_unknown and _has_root(line, target is not None)
+        line.is_root |= is_unknown and _has_root(line)
         return line
-    parameters = [line.parameter for line in lines]
-    objective = CustomObjective(evaluator, loss_name, places, seed, parameters)
+    objective = CustomObjective(evaluator, loss_name, places, seed)
+    objective.space = Space(tuple(line.parameter for line in lines))
     if is_unknown and not objective.is_root and objective.space.target is not None:
         at = objective.space.target
-        objective.is_root = all(_has_root(objective.line(n, at), True) for n in names)
+        objective.is_root = all(_has_root(objective.line(name, at)) for name in names)
     return objective
 
 
-def _has_root(line: OwnObjective, has_target: bool) -> bool:
+def _has_root(line: OwnObjective) -> bool:
     parameter = line.parameter
-    guesses = np.array([parameter.target] if has_target else [])
+    guesses = np.array([] if parameter.target is None else [parameter.target])
     return has_sharp_zero(line.loss_at, parameter.low, parameter.high, guesses)
-
-
-def _places(requests: Sequence[ParameterRequest], own_values: Sequence[float | None]) -> FloatArray:
-    """Returns generic points (n, d) at which the objective may be tried out."""
-    columns = [request.places(own) for request, own in zip(requests, own_values, strict=True)]
-    return np.stack(columns, axis=1)
 
 
 def _plain(given: Any) -> Any:
@@ -183,17 +348,13 @@ def _is_for_each(what: str, value: Any) -> bool:
 
 def _vector_size(given: Mapping[str, Any]) -> int | None:
     """Returns how many components a function's argument has; None where it is one number."""
-    sizes = {
-        what: len(value)
-        for what, value in given.items()
-        if isinstance(value, list) and _is_for_each(what, value)
-    }
-    if len(set(sizes.values())) > 1:
-        counts = ", ".join(f"{what} {size}" for what, size in sizes.items())
-        raise UsageError(
-            f"the numbers of components differ: {counts}.", "Give one for each component."
-        )
-    return next(iter(sizes.values()), None)
+    lists = {what: v for what, v in given.items() if isinstance(v, list) and _is_for_each(what, v)}
+    sizes = {len(value) for value in lists.values()}
+    if len(sizes) > 1:
+        counts = ", ".join(f"{what} {len(value)}" for what, value in lists.items())
+        problem = f"the numbers of components differ: {counts}."
+        raise UsageError(problem, "Give one for each component.")
+    return next(iter(sizes), None)
 
 
 def _one_each(names: Sequence[str], what: str, given: Any) -> list[Any]:
@@ -293,13 +454,6 @@ def _name(function: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def _argument_name(function: Callable[..., Any]) -> str:
-    """Returns the name of the function's argument, for the columns of logs and tables."""
-    parameters = parameters_of(function)
-    name = parameters[0].name if parameters else "value"
-    return "value" if name in ("args", "step", "loss", "grad", "update", "lr") else name
-
-
 def _refuse_module_options(**options: Any) -> None:
     for name, value in options.items():
         if value is not None:
@@ -322,10 +476,10 @@ def _set_target(
         # A closure made in __init__ holds on to the original, and a copy's copy of it still does:
         # the user's own module is run where only that depends on the parameter.
         copied = module.module
-        module.use_original()
+        module.module, module.is_original = module.user_module, True
         if _is_constant(module, points):
             module.module, module.is_original = copied, False
-    chosen = DEFAULT_LOSS if loss is None else loss
+    chosen = "rmse" if loss is None else loss
     function = find_loss(chosen) if isinstance(chosen, str) else chosen
     name = chosen if isinstance(chosen, str) else _name(chosen)
     if target_output is not None:

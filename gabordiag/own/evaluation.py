@@ -2,7 +2,7 @@
 
 In goes an `Evaluator`, the loss at one point; out comes what every landscape, optimizer and
 diagnosis takes. The user's gradient may be what is wrong: it is believed about the landscape only
-where differences of values confirm it. All global random streams stay as they were (`streams.py`),
+where differences of values confirm it. All global random streams stay as they were,
 and so does the module.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,8 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import CHUNK, Line, Objective, ScalarLoss, levels_of, to_numpy
 from gabordiag.objective.space import FloatArray, Parameter, Space
-from gabordiag.own.evaluator import Evaluator, FunctionLoss
-from gabordiag.own.loading import user_code
+from gabordiag.own.loading import RandomStreams, user_code
+from gabordiag.own.modules import Evaluator, FunctionLoss
 from gabordiag.own.numeric import (
     GENERIC,
     NumericDerivatives,
@@ -40,7 +40,6 @@ from gabordiag.own.numeric import (
     noise_spacing,
     places_inside,
 )
-from gabordiag.own.streams import RandomStreams
 from gabordiag.results import Progress
 
 # Bytes that the graph of one batch may keep.
@@ -64,8 +63,7 @@ class UserObjective(ScalarLoss):
 
     Attributes:
         takes_root_away: The loss is the square of what the evaluator gives.
-        progress: Called with (evaluations done, evaluations in all) of one request, where
-            evaluations go one by one; None for nothing.
+        progress: Called with (done, in all) of one request whose evaluations go one by one.
         samples: Evaluations so far.
         is_timed_slow: Whether an evaluation was measured to take too long to make thousands.
         repeats: Whether two evaluations at the same place were seen to agree to the bit.
@@ -76,9 +74,7 @@ class UserObjective(ScalarLoss):
     def __init__(
         self, evaluator: Evaluator, loss_name: str, places: FloatArray, seed: int = 0
     ) -> None:
-        self.evaluator = evaluator
-        self.loss_name = loss_name
-        self.is_root = evaluator.is_root
+        self.evaluator, self.loss_name, self.is_root = evaluator, loss_name, evaluator.is_root
         self.dtype, self.device = evaluator.dtype, evaluator.device
         self.progress: Progress | None = None
         self.samples = 0
@@ -86,8 +82,7 @@ class UserObjective(ScalarLoss):
         self._seen: dict[float, tuple[float, bool]] = {}
         self.streams = RandomStreams(seed, evaluator.device)
         self._places, self._seed = places, seed
-        self.repeats = self.is_timed_slow = False
-        self.takes_root_away = False
+        self.repeats = self.is_timed_slow = self.takes_root_away = False
 
     @property
     def held_fixed(self) -> str | None:
@@ -106,19 +101,17 @@ class UserObjective(ScalarLoss):
 
     def loss(self, values: Tensor) -> Tensor:
         """Returns the losses (n,) at n values, or at coordinates (n, d)."""
-        if self.takes_root_away:
-            return self._smooth(values)
-        return self._evaluate(self.evaluator.loss, self._inside(values))
+        return self._computed(values, self.takes_root_away)
 
     def smooth_loss(self, values: Tensor) -> Tensor:
         """Returns the loss without its root (n,)."""
-        return self._smooth(values) if self.is_root else self.loss(values)
+        return self._computed(values, self._has_squared)
 
-    def _smooth(self, values: Tensor) -> Tensor:
-        if self.evaluator.is_root:
+    def _computed(self, values: Tensor, smooth: bool) -> Tensor:
+        if smooth and self.evaluator.is_root:
             return self._evaluate(self.evaluator.smooth, self._inside(values))
         loss = self._evaluate(self.evaluator.loss, self._inside(values))
-        return loss * loss
+        return loss * loss if smooth else loss
 
     def _inside(self, values: Tensor) -> Tensor:
         """Returns the evaluator's points that belong to values or coordinates."""
@@ -165,9 +158,8 @@ class UserObjective(ScalarLoss):
     @cached_property
     def batch_size(self) -> int:
         """Evaluations that go at once: 1 where torch cannot batch the user's code."""
-        if not self._batches(self._tried):
-            return 1
-        return max(1, min(CHUNK, _BATCH_BYTES // self._graph_bytes))
+        most = min(CHUNK, _BATCH_BYTES // self._graph_bytes) if self._batches(self._tried) else 1
+        return max(1, most)
 
     @property
     def is_slow(self) -> bool:
@@ -229,9 +221,8 @@ class UserObjective(ScalarLoss):
             return values.new_empty(0)
         if len(values) == 1 or self.batch_size == 1:
             return self._one_by_one(one, values)
-        return torch.cat(
-            [self._batched(one, part) for part in torch.split(values, self.batch_size)]
-        )
+        parts = torch.split(values, self.batch_size)
+        return torch.cat([self._batched(one, part) for part in parts])
 
     def _one_by_one(self, one: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         results = []
@@ -273,10 +264,7 @@ class OwnObjective(UserObjective, Line):
         return losses
 
     def known(self, since: int = 0) -> tuple[FloatArray, FloatArray]:
-        """Returns the values where the loss was computed (n,), and the smooth losses there.
-
-        The first `since` are left out.
-        """
+        """Returns where losses were computed (n,), past the first `since`, and the smooth ones."""
         pairs = [
             (value, loss if is_smooth or not self._has_squared else loss * loss)
             for value, (loss, is_smooth) in itertools.islice(self._seen.items(), since, None)
@@ -333,7 +321,7 @@ class OwnObjective(UserObjective, Line):
         self, values: npt.ArrayLike, order: int = 1, *, smooth: bool = False
     ) -> FloatArray:
         """Returns the loss and its derivatives, (order + 1, n); see the class."""
-        points = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        points = np.array(values, dtype=np.float64, ndmin=1)
         if order == 0:
             return self._losses(points, smooth)[None]
         # The first derivative of the loss itself is whatever autograd makes of it, right or wrong.
@@ -358,10 +346,8 @@ class OwnObjective(UserObjective, Line):
 
     def differences(self, points: FloatArray, *, smooth: bool = False) -> NumericDerivatives:
         """Returns derivatives at points (n,) from values alone, 17 evaluations each."""
-        parameter = self.parameter
-        points, reach = places_inside(
-            points, parameter.low, parameter.high, parameter.period is None
-        )
+        low, high = self.parameter.low, self.parameter.high
+        points, reach = places_inside(points, low, high, self.parameter.period is None)
         return differentiate(lambda values: self._losses(values, smooth), points, reach)
 
     @cached_property
@@ -378,9 +364,8 @@ class OwnObjective(UserObjective, Line):
                 # No second derivative of some operation, say.
                 return order - 1
             tolerance = _TRUST * np.abs(expected).max() + _TRUSTED_ERRORS * error
-            if (np.abs(exact - expected) <= tolerance).all() or self._fits(points, order):
-                continue
-            if order == 2 or not self._integrates():
+            agrees = (np.abs(exact - expected) <= tolerance).all() or self._fits(points, order)
+            if not agrees and (order == 2 or not self._integrates()):
                 return order - 1
         return 2
 
@@ -425,50 +410,49 @@ def gradient_of(loss: Tensor, value: Tensor) -> Tensor | None:
     return slope
 
 
+def graph_nodes(root: Any) -> list[Any]:
+    """Returns the operations of a loss's graph, breadth first; leaves have none."""
+    nodes = [] if root is None else [root]
+    seen = set(nodes)
+    for node in nodes:
+        for following, _ in node.next_functions:
+            # Hooks on leaves are the user's.
+            if not (following is None or following in seen or hasattr(following, "variable")):
+                seen.add(following)
+                nodes.append(following)
+    return nodes
+
+
+_Part = TypeVar("_Part", bound=UserObjective)
+
+
 class CustomObjective(UserObjective, Objective):
-    """A user's function or module of several parameters.
+    """A user's function or module of several parameters; derivatives are as in `OwnObjective`."""
 
-    As in `OwnObjective`, the derivatives of the smooth loss are those of the function that the
-    values show, and those of the loss are what an optimizer would get.
-    """
-
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        loss_name: str,
-        places: FloatArray,
-        seed: int,
-        parameters: Sequence[Parameter],
-    ) -> None:
-        super().__init__(evaluator, loss_name, places, seed)
-        self.space = Space(tuple(parameters))
-
-    def with_logs(self, names: Sequence[str]) -> CustomObjective:
+    def with_logs(self, names: Sequence[str]) -> Self:
         """Returns the same objective with some parameters, above 0, moved as their logarithms."""
         for name in names:
-            if self.space.parameters[self._index(name)].low <= 0:
-                raise UsageError(
-                    f"{name} cannot be learned as a logarithm.", "Give it a range above 0."
-                )
-        return self._with([replace(p, is_log=p.name in names) for p in self.space.parameters])
-
-    def in_values(self) -> CustomObjective:
-        """Returns the same objective with no parameter moved as its logarithm."""
-        return self._with([replace(p, is_log=False) for p in self.space.parameters])
-
-    def _with(self, parameters: Sequence[Parameter]) -> Self:
+            if self.space.low[self._index(name)] <= 0:
+                problem = f"{name} cannot be learned as a logarithm."
+                raise UsageError(problem, "Give it a range above 0.")
         other = copy.copy(self)
         # What was found out of derivatives is about the coordinates.
         vars(other).pop("_trusted_order", None)
-        other.space = Space(tuple(parameters))
+        other.space = Space(
+            tuple(replace(p, is_log=p.name in names) for p in self.space.parameters)
+        )
         return other
+
+    def in_values(self) -> Self:
+        """Returns the same objective with no parameter moved as its logarithm."""
+        return self.with_logs([])
 
     def restricted(self, names: Sequence[str]) -> CustomObjective:
         """Returns the loss of some of the parameters, the others at their starts."""
-        indices, evaluator, parameters = self._chosen(names)
-        places = self._places[:, indices]
-        other = CustomObjective(evaluator, self.loss_name, places, self._seed, parameters)
-        other.is_root, other.takes_root_away = self.is_root, self.takes_root_away
+        indices = [self._index(name) for name in names]
+        other = self._part(CustomObjective, indices, self.space.start)
+        chosen = [self.space.parameters[index] for index in indices]
+        other.space = Space(tuple(replace(p, start=float(p.start)) for p in chosen))
         return other
 
     def along(self, index: int, at: npt.ArrayLike) -> OwnObjective:
@@ -477,38 +461,27 @@ class CustomObjective(UserObjective, Objective):
 
     def line(self, name: str, at: npt.ArrayLike | None = None) -> OwnObjective:
         """Returns the loss along one parameter, the others fixed at values (d,) or their starts."""
-        (index,), evaluator, (parameter,) = self._chosen([name], at)
-        line = OwnObjective(evaluator, self.loss_name, self._places[:, index], self._seed)
-        line.parameter = parameter
-        line.is_root, line.takes_root_away = self.is_root, self.takes_root_away
+        index = self._index(name)
+        point = np.array(self.space.start if at is None else at, dtype=np.float64)
+        line = self._part(OwnObjective, index, point)
+        line.parameter = replace(self.space.parameters[index], start=float(point[index]))
         return line
 
-    def _chosen(
-        self, names: Sequence[str], at: npt.ArrayLike | None = None
-    ) -> tuple[list[int], Evaluator, list[Parameter]]:
-        point = self.space.start if at is None else np.asarray(at, dtype=np.float64)
-        indices = [self._index(name) for name in names]
-        parameters = [
-            replace(self.space.parameters[index], start=float(point[index])) for index in indices
-        ]
-        return indices, self.evaluator.along(indices, point), parameters
+    def _part(self, kind: type[_Part], index: int | list[int], at: FloatArray) -> _Part:
+        evaluator = self.evaluator.along(np.atleast_1d(index).tolist(), at)
+        part = kind(evaluator, self.loss_name, self._places[:, index], self._seed)
+        part.is_root, part.takes_root_away = self.is_root, self.takes_root_away
+        return part
 
     def _index(self, name: str) -> int:
         if name not in self.space.names:
             names = ", ".join(self.space.names[:8]) + (", ..." if len(self.space) > 8 else "")
-            raise UsageError(
-                f"'{name}' is not a parameter of this objective.", f"Its parameters are {names}."
-            )
+            problem = f"'{name}' is not a parameter of this objective."
+            raise UsageError(problem, f"Its parameters are {names}.")
         return self.space.names.index(name)
 
     def _inside(self, values: Tensor) -> Tensor:
-        logs = [parameter.is_log for parameter in self.space.parameters]
-        if not any(logs):
-            return values
-        is_log = torch.tensor(logs, device=values.device)
-        # The exponential of a plain value could overflow.
-        exponents = torch.where(is_log, values, torch.zeros_like(values))
-        return torch.where(is_log, torch.exp(exponents), values)
+        return self._values(values)
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
         """Returns losses (n,) and the gradients (n, d) that an optimizer sees at coordinates.
@@ -547,8 +520,7 @@ class CustomObjective(UserObjective, Objective):
     def _numeric(self, points: FloatArray, smooth: bool) -> list[FloatArray]:
         """Returns losses, gradients and Hessians from values alone.
 
-        Along u = r_i e_i + r_j e_j the second derivative is r_i^2 H_ii + r_j^2 H_jj + 2 r_i r_j
-        H_ij.
+        The second along r_i e_i + r_j e_j is r_i^2 H_ii + r_j^2 H_jj + 2 r_i r_j H_ij.
         """
         count, size = points.shape
         ended = np.array([parameter.period is None for parameter in self.space.parameters])
@@ -567,8 +539,7 @@ class CustomObjective(UserObjective, Objective):
         first = found.first.reshape(-1, count)[:size].T / reach
         second = found.second.reshape(-1, count)
         hessians = np.zeros((count, size, size))
-        for index in range(size):
-            hessians[:, index, index] = second[index] / reach[:, index] ** 2
+        hessians[:, range(size), range(size)] = second[:size].T / reach**2
         for row, (i, j) in enumerate(pairs, size):
             mixed = (second[row] - second[i] - second[j]) / (2 * reach[:, i] * reach[:, j])
             hessians[:, i, j] = hessians[:, j, i] = mixed

@@ -1,4 +1,4 @@
-"""The user's own code: how it is found, and how its errors are shown.
+"""The user's own code: how it is found, how its errors are shown, what random numbers it draws.
 
 A file is run only because it was named; an error that its code raises is reported with the user's
 file and line, and gabordiag's stack stays behind `--debug` (as the cause of the `InputError`).
@@ -13,16 +13,18 @@ import importlib.util
 import inspect
 import itertools
 import linecache
+import random
 import sys
 import sysconfig
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from gabordiag.errors import GabordiagError, InputError, UsageError
@@ -204,3 +206,55 @@ def _searching(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
+
+
+class RandomStreams:
+    """The objective's own place in torch's, NumPy's and Python's global random streams.
+
+    Whatever an evaluation draws, it draws from streams that start at a seed, None for where the
+    program's stand now, and go on from one evaluation to the next; the program's own streams stand
+    still meanwhile. The device's is looked after beside the CPU's.
+    """
+
+    def __init__(self, seed: int | None, device: torch.device) -> None:
+        self._device, self._on_cuda = device, device.type == "cuda"
+        self._state = self.current()
+        if seed is not None:
+            with self():
+                torch.default_generator.manual_seed(seed)
+                np.random.seed(seed)  # noqa: NPY002
+                random.seed(seed)
+                if self._on_cuda:
+                    seeded = torch.Generator(device).manual_seed(seed)
+                    torch.cuda.set_rng_state(seeded.get_state(), device)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Draws from the objective's streams in the block."""
+        outside = self.current()
+        self.go_to(self._state)
+        try:
+            yield
+        finally:
+            self._state = self.current()
+            self.go_to(outside)
+
+    def current(self) -> dict[str, Any]:
+        """Returns where the global streams stand, as tensors and numbers."""
+        legacy: Any = np.random.get_state()  # noqa: NPY002 - user code may draw from it
+        kind, keys, *rest = legacy
+        return {
+            "torch": torch.get_rng_state(),
+            "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+            "python": random.getstate(),
+            "cuda": torch.cuda.get_rng_state(self._device) if self._on_cuda else None,
+        }
+
+    def go_to(self, state: Mapping[str, Any]) -> None:
+        """Puts the global streams to where they stood."""
+        kind, keys, *rest = state["numpy"]
+        torch.set_rng_state(state["torch"])
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+        random.setstate(state["python"])
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"], self._device)

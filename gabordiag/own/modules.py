@@ -1,4 +1,4 @@
-"""Elements of a module's parameters as the argument of a loss.
+"""A user's code as a loss at one point: a function, or elements of a module's parameters.
 
 The module itself is never touched: `torch.func.functional_call` runs a deep copy of it, and even
 there every tensor is replaced by a clone for the time of the call, so that a forward that writes
@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +26,17 @@ from torch import Tensor, nn
 
 from gabordiag.errors import InputError, UsageError
 from gabordiag.images import load_image
-from gabordiag.objective.losses import Loss, find_loss
+from gabordiag.objective.losses import Loss
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.evaluator import Evaluator, Leaves, Slots, refuse_without_numbers
 from gabordiag.own.loading import parameters_of, user_code
 
+_IS_NO_VECTOR = ("0-d tensor", "0-dim tensor", "tensor of dimension 0")
+_A_VECTOR = (
+    "It was given one number. Of a function of a vector give one start for each component: "
+    "--start A,B,... on the command line, start=(a, b, ...) in Python."
+)
 Input = str | Path | npt.ArrayLike | Tensor | tuple[Any, ...]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-RUNNING = "running the module"
 HOW_TO_BUILD = (
     "For a module that is trained on labels, give gd.Training(model, batches, loss), where batches "
     "is a list or a DataLoader of (input, target) and loss a function of (output, target)."
@@ -44,12 +48,182 @@ _MOST_ELEMENTS = 256
 _MOST_NAMED = 4
 
 
+@dataclass(frozen=True, eq=False)
+class Leaves:
+    """What one training pass starts from: fresh leaves of torch's graph.
+
+    The parameter is the one of all the module's tensors, by name, that holds the learned number, at
+    a flattened index.
+    """
+
+    parameter: Tensor
+    index: int = 0
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Slots:
+    """A tensor, `base`, of which some entries, by flat index, are components of a point."""
+
+    def __init__(self, base: Tensor, places: Mapping[int, int]) -> None:
+        self.base = base
+        table = torch.full((base.numel(),), -1)
+        table[list(places)] = torch.tensor(list(places.values()), dtype=torch.long)
+        table = table.reshape(base.shape).to(base.device)
+        self._is_learned, self._places = table >= 0, table.clamp(min=0)
+
+    def fill(self, point: Tensor) -> Tensor:
+        """Returns the tensor at a point: (d,), or 0-dim where only one number is learned."""
+        values = point if point.ndim == 0 else point[self._places.to(point.device)]
+        return torch.where(self._is_learned, values.to(self.base), self.base)
+
+
+class Evaluator(ABC):
+    """A user's function or module at one point: of shape () where one number varies, else (d,).
+
+    The labels name the numbers that vary; phrases say which others are held fixed, and at what. The
+    precision is the coarsest of the losses so far. The loss is known to be the root of `smooth`
+    where `is_root`; the scale is what it without its root is a difference of, 0 where that is
+    unknown.
+    """
+
+    shape: tuple[int, ...]
+    labels: Sequence[str]
+    dtype: torch.dtype = torch.float64
+    device: torch.device = torch.device("cpu")
+    held: tuple[str, ...] = ()
+    precision: torch.dtype = torch.float64
+    is_root: bool = False
+    scale: float = 0.0
+
+    @abstractmethod
+    def loss(self, point: Tensor) -> Tensor:
+        """Returns the loss (0-dim) at a point."""
+
+    def smooth(self, point: Tensor) -> Tensor:
+        """Returns the loss without its root, where one is known."""
+        return self.loss(point)
+
+    @abstractmethod
+    def leaves(self, *values: float) -> Leaves:
+        """Returns what a training pass starts from, at the values (d,)."""
+
+    @abstractmethod
+    def run(self, leaves: Leaves) -> Tensor:
+        """Returns the loss (0-dim) as a training loop computes it."""
+
+    def along(self, indices: Sequence[int], at: FloatArray) -> Self:
+        """Returns the loss of some of the numbers, the others held fixed at `at` (d,)."""
+        if self.shape == ():
+            return self
+        restricted = copy.copy(self)
+        restricted.shape = () if len(indices) == 1 else (len(indices),)
+        others = {i: float(value) for i, value in enumerate(at) if i not in indices}
+        phrases = [f"{self.labels[i]} is held at {value:.6g}" for i, value in others.items()]
+        restricted.held = (*self.held, *phrases)
+        restricted.labels = [self.labels[i] for i in indices]
+        restricted.restrict(indices, torch.tensor(at, dtype=self.dtype, device=self.device))
+        return restricted
+
+    @abstractmethod
+    def restrict(self, indices: Sequence[int], at: Tensor) -> None:
+        """Makes this copy, whose shape is the new one already, the loss of some of the numbers."""
+
+    def note_precision(self, result: Tensor) -> None:
+        """Takes notice of the digits of a result; integers are exact."""
+        dtype = result.dtype
+        if dtype.is_floating_point or dtype.is_complex:
+            self.precision = max(self.precision, dtype, key=lambda kind: torch.finfo(kind).eps)
+
+
+def refuse_without_numbers(label: str, tensor: Tensor) -> None:
+    """Raises if a tensor does not hold its elements one by one."""
+    if tensor.is_meta:
+        raise InputError(
+            f"{label} is on the meta device and holds no values.",
+            "Load the weights, or make the module on the CPU.",
+        )
+    if tensor.layout != torch.strided:
+        raise InputError(
+            f"{label} is a sparse tensor, which cannot be studied.",
+            "Make it dense with .to_dense().",
+        )
+
+
+class FunctionLoss(Evaluator):
+    """A function of one number, or of a vector, that returns the loss.
+
+    It is tried out at places: values (n,), or points (n, d) of a vector. Points are in float32
+    where only that works.
+    """
+
+    def __init__(
+        self, function: Callable[[Tensor], Any], places: FloatArray, name: str = "value"
+    ) -> None:
+        self.function = function
+        self.shape = places.shape[1:]
+        self.labels = [f"{name}[{i}]" for i in range(sum(self.shape))]
+        # Fixed float32 tensors inside, such as a convolution's input, refuse float64.
+        kinds = (torch.float64, torch.float32)
+        working = (k for k in kinds if self._runs(torch.tensor(places[0], dtype=k)))
+        self.dtype = next(working, torch.float64)
+
+    def _runs(self, point: Tensor) -> bool:
+        self.dtype = point.dtype
+        try:
+            self.loss(point)
+        except InputError:
+            return False
+        return True
+
+    def restrict(self, indices: Sequence[int], at: Tensor) -> None:
+        """Fills the vector's other components before every call."""
+        slots = Slots(at, {index: place for place, index in enumerate(indices)})
+        function = self.function
+        self.function = lambda point: function(slots.fill(point))
+
+    def loss(self, point: Tensor) -> Tensor:
+        """Returns the loss (0-dim) at a point."""
+        try:
+            with user_code("running the objective"):
+                result = self.function(point)
+        except InputError as error:
+            # What torch says where a 0-dim tensor is indexed, unpacked, or asked for its length.
+            if self.shape == () and any(words in error.problem for words in _IS_NO_VECTOR):
+                raise InputError(error.problem, _A_VECTOR) from error.__cause__
+            raise
+        if not isinstance(result, Tensor):
+            try:
+                result = torch.tensor(float(result), dtype=torch.float64)
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"The objective returns a {type(result).__name__}, not a loss.",
+                    "Return a tensor with one element.",
+                ) from None
+        refuse_without_numbers("the objective's loss", result)
+        if result.numel() != 1 or result.is_complex():
+            shape, kind = tuple(result.shape), "complex " if result.is_complex() else ""
+            advice = "Reduce it to the loss, for example with .mean()."
+            if result.ndim == 1 and (self.shape or self.held):
+                advice += " If it is a function of one number, give its starts as a list."
+            raise InputError(
+                f"The objective returns a {kind}tensor of shape {shape}, not one real number.",
+                advice,
+            )
+        self.note_precision(result)
+        return result.reshape(()).to(self.dtype)
+
+    def leaves(self, *values: float) -> Leaves:
+        """Returns the value, or the vector, as a leaf."""
+        return Leaves(torch.tensor(values, dtype=self.dtype).reshape(self.shape).requires_grad_())
+
+    def run(self, leaves: Leaves) -> Tensor:
+        """Returns the loss at the leaf."""
+        return self.loss(leaves.parameter)
+
+
 @dataclass(frozen=True)
 class Element:
-    """One number of a module's parameters, by its place in the flattened one.
-
-    The label is as the user writes it, such as `layers.0.theta[1,0]`.
-    """
+    """One number of a parameter, at a flat index; labelled as the user writes it: `theta[1,0]`."""
 
     name: str
     index: int
@@ -65,12 +239,11 @@ def find_elements(module: nn.Module, paths: str | Sequence[str] | None) -> tuple
     _refuse_unusable(module)
     parameters = dict(module.named_parameters(remove_duplicate=False))
     if paths is None:
-        paths = [_only_name(parameters)]
-    elements = [
-        element
-        for path in ([paths] if isinstance(paths, str) else paths)
-        for element in _find(module, parameters, path)
-    ]
+        if len(parameters) != 1 or next(iter(parameters.values())).numel() != 1:
+            raise UsageError("a module needs --param.", _list_parameters(parameters))
+        paths = list(parameters)
+    named = [paths] if isinstance(paths, str) else paths
+    elements = [element for path in named for element in _find(module, parameters, path)]
     if len(elements) > _MOST_ELEMENTS:
         raise UsageError(
             f"{len(elements)} numbers are named; at most {_MOST_ELEMENTS} can be studied together.",
@@ -92,9 +265,8 @@ def _refuse_unusable(module: nn.Module) -> None:
             "Call super().__init__() first.",
         )
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise InputError(
-            "a scripted module cannot be studied.", "Give the module before scripting."
-        )
+        problem = "a scripted module cannot be studied."
+        raise InputError(problem, "Give the module before scripting.")
     for label, tensor in (*module.named_parameters(), *module.named_buffers()):
         if not nn.parameter.is_lazy(tensor):
             refuse_without_numbers(label, tensor)
@@ -103,9 +275,8 @@ def _refuse_unusable(module: nn.Module) -> None:
 def _find(module: nn.Module, parameters: Mapping[str, Tensor], path: str) -> list[Element]:
     match = _PATH.fullmatch(path.strip())
     if match is None:
-        raise UsageError(
-            f"'{path}' is not the path of a parameter.", "Write theta or layers.0.theta[1,0]."
-        )
+        problem = f"'{path}' is not the path of a parameter."
+        raise UsageError(problem, "Write theta or layers.0.theta[1,0].")
     name = match["name"].strip()
     if name not in parameters:
         raise UsageError(_no_parameter(module, name), _list_parameters(parameters))
@@ -155,32 +326,18 @@ def _refuse_values(name: str, tensor: Tensor) -> None:
         )
 
 
-def _only_name(parameters: Mapping[str, Tensor]) -> str:
-    if len(parameters) == 1:
-        name, tensor = next(iter(parameters.items()))
-        if tensor.numel() == 1:
-            return name
-    raise UsageError("a module needs --param.", _list_parameters(parameters))
-
-
 def _no_parameter(module: nn.Module, name: str) -> str:
     owner, _, attribute = name.rpartition(".")
-    try:
-        found = getattr(module.get_submodule(owner), attribute, None)
-    except AttributeError:
-        found = None
-    if isinstance(found, Tensor):
-        return f"{name} is a tensor but no torch.nn.Parameter, so that no optimizer gets it."
+    with contextlib.suppress(AttributeError):
+        if isinstance(getattr(module.get_submodule(owner), attribute), Tensor):
+            return f"{name} is a tensor but no torch.nn.Parameter, so that no optimizer gets it."
     return f"the module has no parameter '{name}'."
 
 
 def _require_no_arguments(module: nn.Module) -> None:
     """Refuses a module whose forward needs an input that was not given."""
-    needed = [
-        p.name
-        for p in parameters_of(module.forward) or ()
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
+    parameters = [p for p in parameters_of(module.forward) or () if p.default is p.empty]
+    needed = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if needed:
         raise InputError(
             f"{type(module).__name__} takes {', '.join(needed)}, but was given no input.",
@@ -210,7 +367,8 @@ class ModuleLoss(Evaluator):
         self, module: nn.Module, elements: tuple[Element, ...], source: Input | None
     ) -> None:
         self.loss_function: Loss | LossFunction | None = None
-        self._user_module, self._carries = module, False
+        self.user_module, self._carries = module, False
+        self.parameter = module.get_parameter(elements[0].name)
         self._target: Tensor | None = None
         try:
             self.module, self.is_original = copy.deepcopy(module), False
@@ -242,25 +400,14 @@ class ModuleLoss(Evaluator):
         self._learn(tuple(self.elements[index] for index in indices), bases)
 
     @property
-    def is_frozen(self) -> bool:
-        """Whether the parameter has requires_grad = False."""
-        return not self._user_module.get_parameter(self.element.name).requires_grad
-
-    @property
     def own_values(self) -> list[float]:
         """What the elements stand at."""
         return [float(self._slots[e.name].base.flatten()[e.index]) for e in self.elements]
 
-    def use_original(self) -> None:
-        """Runs the user's own module from now on."""
-        self.module, self.is_original = self._user_module, True
-
     def in_a_loop(self) -> ModuleLoss:
-        """Returns the same with a module that keeps from one run to the next what it writes.
-
-        Not one that cannot be copied: the user's own stays as it is.
-        """
+        """Returns the same with a module that keeps from one run to the next what it writes."""
         looped = copy.copy(self)
+        # One that cannot be copied, the user's own, stays as it is.
         looped._carries = not self.is_original
         if looped._carries:
             looped.module = copy.deepcopy(self.module)
@@ -317,8 +464,7 @@ class ModuleLoss(Evaluator):
     def smooth(self, point: Tensor) -> Tensor:
         """Returns the loss without its root."""
         function = self.loss_function
-        if isinstance(function, Loss):
-            function = find_loss(function.squared)
+        function = function.smooth if isinstance(function, Loss) else function
         return self._compare(self._run(self._replacements(point)), function)
 
     def leaves(self, *values: float, as_given: bool = False) -> Leaves:
@@ -357,9 +503,8 @@ class ModuleLoss(Evaluator):
         if not slopes:
             return None
         none = loss.new_zeros(())
-        return torch.stack(
-            [slopes[e.name][e.index] if e.name in slopes else none for e in self.elements]
-        )
+        columns = [slopes[e.name][e.index] if e.name in slopes else none for e in self.elements]
+        return torch.stack(columns)
 
     def _clones(self) -> dict[str, Tensor]:
         tensors = dict((*self.module.named_parameters(), *self.module.named_buffers()))
@@ -377,7 +522,7 @@ class ModuleLoss(Evaluator):
             tensor.register_hook(hook)
 
     def _run(self, replacements: dict[str, Tensor]) -> Tensor:
-        with user_code(RUNNING):
+        with user_code("running the module"):
             output = self._call(replacements, self._arguments)
         if not isinstance(output, Tensor):
             entry = "computed from its output"
@@ -521,9 +666,8 @@ def changed_state(before: nn.Module, after: nn.Module, tensors: Mapping[str, Ten
 
     It ran with `tensors` in place of its own buffers.
     """
-    names = [
-        name for name, was in before.named_buffers() if not _is_same(was, tensors.get(name, was))
-    ]
+    buffers = dict(before.named_buffers())
+    names = [n for n, was in buffers.items() if not _is_same(was, tensors.get(n, was))]
     for (name, one), (_, other) in zip(before.named_modules(), after.named_modules(), strict=False):
         prefix = f"{name}." if name else ""
         names += [

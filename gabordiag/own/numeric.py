@@ -108,13 +108,13 @@ def has_sharp_zero(function: Function, low: float, high: float, guesses: FloatAr
     if any(_is_sharp_zero(function, guess, (low, high), largest) for guess in guesses):
         return True
     width = (high - low) / (_GRID - 1)
-    place = float(grid[int(np.nanargmin(values))])
+    place = float(grid[np.nanargmin(values)])
     while width > _REFINED * (high - low):
         finer = np.linspace(max(place - width, low), min(place + width, high), _FINER)
         values = function(finer)
         if not np.isfinite(values).any():
             return False
-        place = float(finer[int(np.nanargmin(values))])
+        place = float(finer[np.nanargmin(values)])
         width *= 2 / (_FINER - 1)
     return _is_sharp_zero(function, place, (low, high), largest)
 
@@ -141,10 +141,7 @@ def _is_sharp_zero(
 
 @dataclass(frozen=True, eq=False)
 class NumericDerivatives:
-    """First and second derivatives with estimates of their errors, (n,) each.
-
-    NaN where the function is not finite.
-    """
+    """First and second derivatives with estimates of their errors, (n,) each; NaN if not finite."""
 
     first: FloatArray
     first_error: FloatArray
@@ -197,11 +194,10 @@ def differentiate(
     # What was really stepped, after rounding.
     width = (values + steps) - (values - steps)
     with np.errstate(invalid="ignore", over="ignore"):
-        first, first_error = _extrapolate((above - below) / width, 2 * noise / width)
-        second, second_error = _extrapolate(
-            (above - 2 * center + below) / (width / 2) ** 2, 4 * noise / (width / 2) ** 2
-        )
-    return NumericDerivatives(first, first_error, second, second_error)
+        first = _extrapolate((above - below) / width, 2 * noise / width)
+        square = (width / 2) ** 2
+        second = _extrapolate((above - 2 * center + below) / square, 4 * noise / square)
+    return NumericDerivatives(*first, *second)
 
 
 def follows_closely(
@@ -219,21 +215,20 @@ def follows_closely(
     `measure_fine_noise`; False also where no step shows anything: the function is level, or noise
     hides it.
     """
-    reaches = np.broadcast_to(reach, values.shape)
     center = function(values)
     fits = np.zeros(len(values), dtype=np.bool_)
     for part in _CLOSE_STEPS:
-        above, below = values + part * reaches, values - part * reaches
+        step = part * np.broadcast_to(reach, values.shape)
+        above, below = values + step, values - step
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             after = (function(above) - center) / (above - values)
             before = (center - function(below)) / (values - below)
-            rounding = 8 * np.maximum(_EPS * np.abs(center), noise) / (part * reaches)
+            rounding = 8 * np.maximum(_EPS * np.abs(center), noise) / step
             slack = _CLOSE * np.abs(slopes) + rounding
-            inside = (slopes >= np.minimum(before, after) - slack) & (
-                slopes <= np.maximum(before, after) + slack
-            )
+            is_above = slopes >= np.minimum(before, after) - slack
+            is_inside = is_above & (slopes <= np.maximum(before, after) + slack)
             is_resolved = (rounding <= _CLOSE * np.abs(slopes)) & ((after != 0) | (before != 0))
-        fits |= inside & is_resolved
+        fits |= is_inside & is_resolved
     return fits
 
 
@@ -251,9 +246,8 @@ def _extrapolate(column: FloatArray, least: FloatArray) -> tuple[FloatArray, Flo
             power = 4.0**order
             current.append((power * current[-1] - previous[order - 1]) / (power - 1))
             # Agreement with the estimate of lower order, and with the coarser one of equal order.
-            apart = np.abs(current[order] - current[order - 1])
-            coarser = np.abs(current[order] - previous[order - 1])
-            apart = np.nan_to_num(np.maximum(apart, coarser), nan=np.inf)
+            others = np.stack([current[order - 1], previous[order - 1]])
+            apart = np.nan_to_num(np.abs(current[order] - others).max(axis=0), nan=np.inf)
             apart = np.maximum(apart, least[level])
             better = apart < error
             best = np.where(better, current[order], best)

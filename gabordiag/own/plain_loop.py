@@ -112,18 +112,16 @@ class PlainLoop(Objective):
         if self._overwriting:
             return self._overwriting
         steps = np.unique(np.linspace(0, len(losses) - 1, _COMPARED).astype(np.int64))
-        inside = np.isfinite(values[steps]).all(axis=1) & np.isfinite(losses[steps])
-        for index, parameter in enumerate(self.space.parameters):
-            column = values[steps, index]
-            if parameter.period is None:
-                inside &= (column >= parameter.low) & (column <= parameter.high)
-        steps = steps[inside]
+        is_periodic = [parameter.period is not None for parameter in self.space.parameters]
+        inside = (values >= self.space.low) & (values <= self.space.high) | is_periodic
+        is_compared = (inside & np.isfinite(values)).all(axis=1) & np.isfinite(losses)
+        steps = steps[is_compared[steps]]
         if len(steps) == 0:
             return None
-        places = self.space.coordinates(values[steps])
+        places, carried = self.space.coordinates(values[steps]), losses[steps]
         fresh = self._objective.loss_at(places)
-        apart, scale = np.abs(losses[steps] - fresh), float(np.abs(losses[steps]).max())
-        rounding = _ROUNDINGS * self._user.loss_eps * max(scale, float(np.abs(fresh).max()))
+        apart, largest = np.abs(carried - fresh), float(np.abs([carried, fresh]).max())
+        rounding = _ROUNDINGS * self._user.loss_eps * largest
         if not apart.max() > rounding:
             return None
         if np.abs(self._objective.loss_at(places) - fresh).max() > rounding:
@@ -131,14 +129,14 @@ class PlainLoop(Objective):
         first = int(np.argmax(apart > rounding))
         evidence = {
             "carried": True,
-            "decides": bool(apart.max() > _DECIDES * max(scale, float(np.abs(fresh).max()))),
+            "decides": bool(apart.max() > _DECIDES * largest),
             "step": int(steps[first]),
-            "loss": float(losses[steps][first]),
+            "loss": float(carried[first]),
             "fresh_loss": float(fresh[first]),
             "state": self._kept(),
         }
         text = (
-            f"at step {steps[first]} of a training loop the loss is {losses[steps][first]:.6g}, "
+            f"at step {steps[first]} of a training loop the loss is {carried[first]:.6g}, "
             f"and {fresh[first]:.6g} for a fresh module at the same value{self._kept_words()}"
         )
         advice = (

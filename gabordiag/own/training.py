@@ -1,14 +1,15 @@
-"""A training run as a subject: a module, its batches and its loss; and the loss along one element.
+"""A training run as a subject: a module, its batches and its loss; and the loss along its elements.
 
 The user's module itself is trained, so that closures and tied tensors behave as in the user's own
-loop; `kept` puts back everything that a training changes. Losses along elements are computed by
-`torch.func.functional_call` with everything else frozen, many values at once where torch can do
-that.
+loop; `kept` puts back everything that a training changes. Losses along elements, and over all that
+is learned as one vector, are computed by `torch.func.functional_call` with everything else frozen,
+many values at once where torch can do that.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,9 +24,9 @@ from torch import Tensor, nn
 
 from gabordiag.errors import GabordiagError, InputError, UsageError
 from gabordiag.objective.space import FloatArray
-from gabordiag.own.loading import user_code
+from gabordiag.own.evaluation import graph_nodes
+from gabordiag.own.loading import RandomStreams, user_code
 from gabordiag.own.modules import HOW_TO_BUILD, Element, attributes_kept, find_elements
-from gabordiag.own.streams import RandomStreams
 
 Batch = tuple[Any, Any]
 State = Mapping[str, Tensor]
@@ -33,6 +34,8 @@ State = Mapping[str, Tensor]
 _BATCH_BYTES, _MOST_AT_ONCE = 128 * 2**20, 64
 # Values one by one and at once agree to so many roundings of the loss.
 _AGREES = 1e3
+# Bytes of activations, and of vectors, that are evaluated at once: on a CPU more is no faster.
+_ROOM, _VECTOR_ROOM = 4 * 2**20, 256 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +78,11 @@ class Training:
             raise UsageError(f"a {type(self.model).__name__} cannot be trained.", HOW_TO_BUILD)
         for what, function in (("loss", self.loss), ("metric", self.metric)):
             if not (callable(function) or (what == "metric" and function is None)):
-                raise UsageError(
-                    f"the {what} is a {type(function).__name__}, not a function.", HOW_TO_BUILD
-                )
+                kind = type(function).__name__
+                raise UsageError(f"the {what} is a {kind}, not a function.", HOW_TO_BUILD)
         if not isinstance(self.batches, Iterable):
-            raise UsageError(
-                f"a {type(self.batches).__name__} holds no batches that can be iterated.",
-                HOW_TO_BUILD,
-            )
+            kind = type(self.batches).__name__
+            raise UsageError(f"a {kind} holds no batches that can be iterated.", HOW_TO_BUILD)
         if isinstance(self.batches, Iterator):
             raise UsageError(
                 "the batches can be iterated only once, and several trainings are made.",
@@ -321,9 +321,9 @@ def find_watched(model: nn.Module, params: str | Sequence[str]) -> tuple[Watched
             row = int(np.unravel_index(element.index, shape)[0]) if shape else None
             found.append(Watched(Element(element.name, place, label), group, kind, row))
     labels = [watched.label for watched in found]
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice is not None:
-        raise UsageError(f"{twice} is named twice.", "Name every number once.")
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UsageError(f"{label} is named twice.", "Name every number once.")
     return tuple(found)
 
 
@@ -380,26 +380,19 @@ class Evaluation:
 
     def _one(self, frozen: State, replaced: State) -> list[float]:
         """Returns the losses (batches) with some tensors replaced."""
-        found = []
-        for batch in self.batches:
-            # A forward that writes into its tensors writes into these.
-            tensors = {key: value.clone() for key, value in {**frozen, **replaced}.items()}
-            found.append(float(self.loss(tensors, batch)))
-        return found
+        tensors = {**frozen, **replaced}
+        return [float(self.loss(_copied(tensors), batch)) for batch in self.batches]
 
     def _many(self, frozen: State, stacked: State) -> FloatArray:
         """Returns the losses (n, batches) with some tensors replaced by each of n."""
-        columns = []
-        for batch in self.batches:
 
-            def loss(tensors: State, batch: Batch = batch) -> Tensor:
-                return self.loss({**frozen, **tensors}, batch)
+        def losses(tensors: State) -> Tensor:
+            return torch.stack([self.loss({**frozen, **tensors}, b).double() for b in self.batches])
 
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="There is a performance drop")
-                column = torch.func.vmap(loss, randomness="same")(stacked)
-            columns.append(column.double().cpu().numpy())
-        return np.stack(columns, axis=1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            found: Tensor = torch.func.vmap(losses, randomness="same")(stacked)
+        return found.cpu().numpy()
 
     def loss(self, tensors: State, batch: Batch) -> Tensor:
         """Returns the loss (0-dim) of a batch with these tensors, inside `frozen`."""
@@ -435,12 +428,17 @@ class Evaluation:
                 sizes.append(output.numel() * output.element_size())
 
         with nn.modules.module.register_module_forward_hook(add):
-            self.loss({key: value.clone() for key, value in frozen.items()}, self.batches[0])
+            self.loss(_copied(frozen), self.batches[0])
         return sum(sizes)
 
 
 def _part(stacked: State, rows: int | slice) -> dict[str, Tensor]:
     return {name: tensor[rows] for name, tensor in stacked.items()}
+
+
+def _copied(tensors: State) -> dict[str, Tensor]:
+    """Returns copies, for a forward that may write into its tensors."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def _stop_tracking(model: nn.Module) -> None:
@@ -467,10 +465,7 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 
 def seen_weight(training: Training, state: State, batch: Batch, rows: int) -> Tensor | None:
-    """Returns the first convolution's weight with `rows` filters, as a forward pass uses it.
-
-    None where no convolution has so many.
-    """
+    """Returns the first convolution weight with `rows` filters, as it is used; None without one."""
     found: list[Tensor] = []
 
     class Watch(torch.overrides.TorchFunctionMode):
@@ -487,3 +482,109 @@ def seen_weight(training: Training, state: State, batch: Batch, rows: int) -> Te
         training.load(state)
         training.compare(training.model, batch)
     return found[0] if found else None
+
+
+class Weights:
+    """The layout of a vector (m,): learned parameters, `count` numbers, then running statistics."""
+
+    def __init__(self, training: Training) -> None:
+        model = training.model
+        learned = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        buffers = {name: b.shape for name, b in model.named_buffers() if b.is_floating_point()}
+        self.shapes = {**learned, **buffers}
+        self.learned = tuple(learned)
+        self.sizes = [math.prod(shape) for shape in self.shapes.values()]
+        self.count = sum(self.sizes[: len(learned)])
+
+    def vector(self, tensors: State) -> Tensor:
+        """Returns a copy of the tensors as a vector (m,)."""
+        return torch.cat([tensors[name].detach().reshape(-1) for name in self.shapes])
+
+    def tensors(self, vectors: Tensor) -> dict[str, Tensor]:
+        """Returns the tensors (..., *shape) of vectors (..., m), or of their learned part."""
+        names = self.shapes if vectors.shape[-1] > self.count else self.learned
+        parts = torch.split(vectors, self.sizes[: len(names)], dim=-1)
+        lead = vectors.shape[:-1]
+        shaped = zip(names, parts, strict=True)
+        return {name: part.reshape((*lead, *self.shapes[name])) for name, part in shaped}
+
+    def places(self, watched: Watched) -> list[int]:
+        """Returns where in the vector a watched number is kept, or the two of its vector."""
+        first = sum(self.sizes[: list(self.shapes).index(watched.element.name)])
+        size = 2 if watched.kind == "vector" else 1
+        return [first + size * watched.element.index + i for i in range(size)]
+
+
+class WeightLoss:
+    """The loss on fixed batches, the mean over them, at vectors of weights.
+
+    The model stays in the mode that it is in, and tensors that no vector holds stay as in the
+    state; random numbers are the same at every evaluation.
+    """
+
+    def __init__(
+        self, training: Training, batches: Sequence[Batch], state: State, seed: int
+    ) -> None:
+        self.weights, self.state = Weights(training), state
+        self._evaluation = Evaluation(training, batches, seed, _ROOM)
+
+    def __call__(self, vectors: Tensor) -> FloatArray:
+        """Returns the losses (n,) at vectors (n, m)."""
+        parts = self.weights.tensors(vectors).items()
+        stacked = {name: part.to(self.state[name]) for name, part in parts}
+        losses: FloatArray = self._evaluation.at(self.state, stacked).mean(axis=1)
+        return losses
+
+    def on_grid(self, origin: Tensor, directions: Tensor, coordinates: FloatArray) -> FloatArray:
+        """Returns the losses (n,) at origin (m,) + coordinates (n, k) @ directions (k, m).
+
+        Directions may be of the learned part alone.
+        """
+        along = torch.tensor(coordinates, dtype=origin.dtype, device=origin.device)
+        rows = max(1, int(_VECTOR_ROOM // (origin.numel() * origin.element_size())))
+        found = []
+        for part in torch.split(along, rows):
+            vectors = origin.repeat(len(part), 1)
+            for index, direction in enumerate(directions):
+                vectors[:, : len(direction)].addcmul_(part[:, index, None], direction)
+            found.append(self(vectors))
+        return np.concatenate(found)
+
+    def gradient(self, vector: Tensor, direction: Tensor | None = None) -> Tensor:
+        """Returns the gradient (count,) at a vector (m,), or the Hessian times a direction.
+
+        H v is the gradient of g(w) . v: one more backward pass (Pearlmutter 1994). User's code that
+        cannot be differentiated, or not twice, is refused.
+        """
+        total = vector.new_zeros(self.weights.count)
+        evaluation = self._evaluation
+        with evaluation.frozen(self.state) as frozen, user_code("computing the gradient"):
+            moved = self.weights.tensors(vector)
+            frozen |= {k: t.to(frozen[k]) for k, t in moved.items() if k in frozen}
+            leaves = [frozen[name].clone().requires_grad_() for name in self.weights.learned]
+            given = dict(zip(self.weights.learned, leaves, strict=True))
+            is_second = direction is not None
+            for batch in evaluation.batches:
+                loss = evaluation.loss({**frozen, **given}, batch)
+                slopes = _derived(loss, leaves, keep=is_second)
+                if direction is not None:
+                    along = self.weights.tensors(direction).values()
+                    inner = sum((s * v.to(s)).sum() for s, v in zip(slopes, along, strict=True))
+                    assert isinstance(inner, Tensor)
+                    # Of once-differentiable functions torch would take the second as zero.
+                    nodes = graph_nodes(inner.grad_fn)
+                    if any(node.name().endswith("autograd::Error") for node in nodes):
+                        raise InputError("A function of the model or loss is once_differentiable.")
+                    slopes = _derived(inner, leaves)
+                total += torch.cat([slope.reshape(-1) for slope in slopes]).to(total)
+        if not bool(torch.isfinite(total).all()):
+            raise InputError("The loss has no finite derivative here.", "Train with a smaller lr.")
+        return total / len(evaluation.batches)
+
+
+def _derived(value: Tensor, leaves: Sequence[Tensor], *, keep: bool = False) -> Sequence[Tensor]:
+    if not value.requires_grad:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    return torch.autograd.grad(
+        value, leaves, create_graph=keep, allow_unused=True, materialize_grads=True
+    )

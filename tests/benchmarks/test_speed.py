@@ -26,8 +26,7 @@ from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.network import random_directions
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.gabor_line import along
-from gabordiag.own.training import find_watched
-from gabordiag.own.weights import WeightLoss
+from gabordiag.own.training import WeightLoss, find_watched
 from gabordiag.runs.files import TrajectoryFile
 from tests.diagnosis.test_digits import Net as DigitsNet
 from tests.diagnosis.test_digits import split

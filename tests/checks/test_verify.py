@@ -13,8 +13,13 @@ import skimage.filters
 import torch
 
 from gabordiag.checks.expressions import parse_expression
-from gabordiag.checks.mistakes import derivative_field, kernel_field
-from gabordiag.checks.verify import POINTS, check_derivative, check_kernel
+from gabordiag.checks.verify import (
+    POINTS,
+    check_derivative,
+    check_kernel,
+    derivative_field,
+    kernel_field,
+)
 from gabordiag.errors import InputError, ParameterError, UsageError
 from gabordiag.gabor import PARAMETER_NAMES, gabor_kernel
 from tests import reference

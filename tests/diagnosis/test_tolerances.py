@@ -24,8 +24,8 @@ MODULES = (
     "diagnosis.remedies", "diagnosis.verdict", "dynamics.bifurcation", "dynamics.rates",
     "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
     "landscape.critical", "landscape.critical", "landscape.proof", "landscape.surface",
-    "landscape.sweep", "checks.gradient", "checks.mistakes",
-    "objective.space", "own.period", "own.plain_loop", "checks.gradient", "checks.verify",
+    "landscape.sweep", "checks.gradient",
+    "objective.space", "own.custom", "own.plain_loop", "checks.gradient", "checks.verify",
 )  # fmt: skip
 # Numbers in these that decide nothing: how much is tried or searched, and how finely.
 EFFORTS = {
@@ -53,12 +53,11 @@ EFFORTS = {
     "landscape.surface": {"DEFAULT_POINTS", "_NEWTON_STEPS", "_LONGEST_STEP", "_LAST_STEP",
                           "_ROWS_AT_ONCE", "PAIR_POINTS", "_FEW_POINTS", "_MOST_SHOWN", "_LOWEST"},
     # Where a period is guessed, no verdict is given; `test_own.py` tests the guesses.
-    "own.period": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
+    "own.custom": {"_TYPED", "_NOISE_FACTOR", "_NEAR", "_CONSTANT", "_VALUE_ROUNDINGS",
                          "_ARGUMENT_ROUNDINGS"},
     "checks.gradient": {"_STEPPED"},
-    "checks.mistakes": {"_DEGREE", "COMPLEX_STEP"},
     "objective.space": {"_MOST_PERIODS"},
-    "checks.verify": {"DEFAULT_SIZE", "_STEP"},
+    "checks.verify": {"DEFAULT_SIZE", "_STEP", "_DEGREE", "COMPLEX_STEP"},
 }  # fmt: skip
 
 

@@ -25,9 +25,9 @@ from gabordiag.dynamics.stochastic import (
 from gabordiag.errors import UsageError
 from gabordiag.landscape.points import CriticalPoint
 from gabordiag.landscape.sweep import sweep_objective
-from gabordiag.objective.batches import draw_batches
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
+from gabordiag.objective.gabor_objective import draw_batches
 from tests.diagnosis.planting import bowl
 from tests.objective.plain_images import SMALL, mean_loss, plain_loop
 

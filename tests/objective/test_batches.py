@@ -9,9 +9,9 @@ import torch
 from torch.utils.data import DataLoader, RandomSampler
 
 from gabordiag.errors import UsageError
-from gabordiag.objective.batches import Batches, draw_batches, resolve_batch_size
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
+from gabordiag.objective.gabor_objective import Batches, draw_batches, resolve_batch_size
 from gabordiag.objective.objective import OfLine
 from tests.objective.plain_images import SMALL, plain_loop
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from gabordiag.gabor import gabor_kernel
-from gabordiag.objective.closed_form import kernel_orientation, least_squares_kernel
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_line import along
+from gabordiag.objective.gabor_line import along, kernel_orientation, least_squares_kernel
 
 
 # The last one is larger than the spectrum that smaller ones are padded to.

@@ -14,7 +14,7 @@ from gabordiag.errors import UsageError
 from gabordiag.gabor import PARAMETER_NAMES, gabor_kernel
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_objective import GaborObjective
-from gabordiag.objective.gram import fold_even, patch_gram
+from gabordiag.objective.response import fold_even, patch_gram
 from tests import reference
 
 PAIRS = list(itertools.combinations(PARAMETER_NAMES, 2))

@@ -207,7 +207,8 @@ class TestFolders:
     def test_noise_is_the_images_own(self, folder):
         def noises(images):
             many = Experiment(images=images, target_noise=0.1, seed=3, **SMALL)
-            return {p.name.rsplit("/", 1)[-1]: p.noise for p in many.pictures()}
+            names = [name.rsplit("/", 1)[-1] for name in many.image_set.names]
+            return dict(zip(names, (p.noise for p in many.pictures()), strict=True))
 
         whole, part = noises(folder), noises([folder / "d.jpg", folder / "b.png"])
         for name, noise in part.items():

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gabordiag.gabor import PARAMETER_NAMES
-from gabordiag.objective import gram as grams
+from gabordiag.objective import response
 from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import along
-from gabordiag.objective.gram import patch_gram
+from gabordiag.objective.response import patch_gram
 
 
 def _by_shifting(image: np.ndarray, size: int, extra: np.ndarray | None) -> np.ndarray:
@@ -45,7 +45,7 @@ def test_patches_are_shifted_images(size, more, mean, noisy, seed):
 
 def test_wide_images_are_cut_into_strips(monkeypatch):
     image = np.random.default_rng(1).random((20, 95))
-    monkeypatch.setattr(grams, "TILE_SIDE", 30)
+    monkeypatch.setattr(response, "TILE_SIDE", 30)
     gram = patch_gram(torch.as_tensor(image), 5).numpy()
     np.testing.assert_allclose(gram, _by_shifting(image, 5, None), rtol=0, atol=1e-14)
 

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 
 from gabordiag.errors import UsageError
 from gabordiag.gabor import gabor_kernel
-from gabordiag.objective import gram as gram_module
 from gabordiag.objective import response
-from gabordiag.objective.gram import response_gram
 from gabordiag.objective.response import (
     PADDINGS,
     CompressedResponse,
@@ -24,6 +22,7 @@ from gabordiag.objective.response import (
     kernel_basis,
     output_shape,
     pad_image,
+    response_gram,
 )
 from tests import reference
 
@@ -104,13 +103,12 @@ class TestStrips:
     @pytest.fixture(params=[1, 8 * 49 * 17 * 9, 2**28])
     def strip_bytes(self, request, monkeypatch):
         monkeypatch.setattr(response, "STRIP_BYTES", request.param)
-        monkeypatch.setattr(gram_module, "STRIP_BYTES", request.param)
         return request.param
 
     # Which of the two ways is taken, whatever the image's size.
     @pytest.fixture(params=[0, math.inf])
     def way(self, request, monkeypatch):
-        monkeypatch.setattr(gram_module, "_BORDERS", request.param)
+        monkeypatch.setattr(response, "_BORDERS", request.param)
 
     @paddings
     def test_same_responses(self, strip_bytes, padding):
@@ -162,7 +160,7 @@ def test_gram_of_any_image_shape(rows, columns, mean, borders, seed):
     responses = torch.stack([correlate_by_definition(image, k) for k in kernels])
     expected = responses @ responses.T / responses.shape[1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gram_module, "_BORDERS", borders)
+        patch.setattr(response, "_BORDERS", borders)
         gram = response_gram(image, kernels)
     torch.testing.assert_close(gram, expected, rtol=0, atol=2e-13 * expected.abs().max())
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from gabordiag.checks.cuts import Cut
 from gabordiag.checks.gradient import find_cut, find_unused
+from gabordiag.checks.graph import Cut
 from gabordiag.diagnosis.training.lines import Lines, shown
 from gabordiag.dynamics.outcomes import SETTLED_SHARE, classify_one, surroundings, tail_length
 from gabordiag.dynamics.theory import BOUNDS, bound_entry

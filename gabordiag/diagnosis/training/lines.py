@@ -12,7 +12,7 @@ import torch
 from gabordiag.dynamics.training import TrainingRun
 from gabordiag.landscape.many_lines import POINTS, SampledLine, sample_lines
 from gabordiag.objective.space import FloatArray, Parameter
-from gabordiag.own.period import is_angle_name
+from gabordiag.own.custom import is_angle_name
 from gabordiag.own.training import Evaluation, State, Training, Watched
 
 # Beyond where an element was, what is positive is looked at up to this factor.

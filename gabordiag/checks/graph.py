@@ -1,8 +1,13 @@
-"""Where the graph from a parameter to the loss is cut: which line of the user's code, and how.
+"""Which line of the user's code cuts the graph from a parameter to its loss, or breaks a gradient.
 
-One forward pass is run under a `TorchFunctionMode` that follows the parameter's value from tensor
-to tensor by the memory that it reaches, and compares that with torch's graph. A tensor that
+A cut: one forward pass is run under a `TorchFunctionMode` that follows the parameter's value from
+tensor to tensor by the memory that it reaches, and compares that with torch's graph. A tensor that
 carries the value but not the graph marks the cut.
+
+A gradient that becomes NaN or infinite: a mode notes which line made each node of the graph; hooks
+on the nodes then watch the backward pass. The first node that gets finite gradients and hands on
+others is the one at fault. `Repaired` runs the code with the replacement in its place, so that
+advice is tried as it is given.
 """
 
 from __future__ import annotations
@@ -13,8 +18,10 @@ import inspect
 import sys
 import textwrap
 import types
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +29,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from gabordiag.own.loading import Location, calling_location, location_evidence
+from gabordiag.own.evaluation import UserObjective, graph_nodes
+from gabordiag.own.loading import Location, calling_location, location_evidence, user_code
 
+Call = Callable[..., Any]
 # What turns a tensor into something that torch does not follow.
 _ESCAPES = frozenset(
     ("item", "tolist", "numpy", "__array__", "__float__", "__int__", "__index__", "__complex__")
@@ -91,10 +100,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Cut:
-    """One place at which the graph ends, with the line of the user's code where it is known.
-
-    The kind is such as `data_write` or `detach`; the target, what is written to or called.
-    """
+    """Where the graph ends: a kind of `_KINDS`, the line if known, what is written to or called."""
 
     kind: str
     location: Location | None
@@ -146,15 +152,10 @@ class ValueTracer(TorchFunctionMode):
         self._reach(leaf)
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Call, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Runs the operation and follows the value through it."""
         kwargs = kwargs or {}
-        inputs = [t for t in _tensors((args, kwargs)) if self.carries(t)]
+        inputs = [t for t in tensors_in((args, kwargs)) if self.carries(t)]
         linked = any(self.is_linked(t) for t in inputs)
         earlier = next((cut for t in inputs if (cut := self.cut_of(t)) is not None), None)
         # A write into itself does not bring the value anywhere.
@@ -162,7 +163,7 @@ class ValueTracer(TorchFunctionMode):
         result = func(*args, **kwargs)
         if inputs:
             frame, name = sys._getframe(1), operation_name(func)
-            self.is_used |= writes or name in _ESCAPES or bool(_tensors(result))
+            self.is_used |= writes or name in _ESCAPES or bool(tensors_in(result))
             if writes:
                 self._follow_write(args[0], name, frame)
             elif name in _ESCAPES:
@@ -236,7 +237,7 @@ class ValueTracer(TorchFunctionMode):
     def _follow(
         self, name: str, linked: bool, earlier: Cut | None, result: Any, frame: types.FrameType
     ) -> None:
-        for tensor in _tensors(result):
+        for tensor in tensors_in(result):
             self._reach(tensor)
             if self.is_linked(tensor) or id(tensor) in self._names:
                 continue
@@ -281,23 +282,24 @@ def _memory(tensor: Tensor) -> int:
         return id(tensor)
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
+    """Returns the tensors in nested lists, tuples and dictionaries, in order."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
-        return [tensor for part in value for tensor in _tensors(part)]
+        return [tensor for part in value for tensor in tensors_in(part)]
     return []
 
 
-def operation_name(func: Callable[..., Any]) -> str:
+def operation_name(func: Call) -> str:
     """Returns `cos` for torch.Tensor.cos, `data` for its property's getter or setter."""
     parts = str(resolve_name(func) or getattr(func, "__name__", func)).split(".")
     return parts[-2] if parts[-1] in ("__get__", "__set__") else parts[-1]
 
 
-def _is_write(func: Callable[..., Any]) -> bool:
+def _is_write(func: Call) -> bool:
     name = getattr(func, "__name__", "")
     in_place = name.endswith("_") and not name.endswith("__")
     return in_place or name in ("__set__", "__setitem__")
@@ -331,20 +333,7 @@ def custom_backward(loss: Tensor) -> Cut | None:
     return None
 
 
-def graph_nodes(root: Any) -> list[Any]:
-    """Returns the operations of a loss's graph, breadth first; leaves have none."""
-    nodes = [] if root is None else [root]
-    seen = set(nodes)
-    for node in nodes:
-        for following, _ in node.next_functions:
-            # Hooks on leaves are the user's.
-            if not (following is None or following in seen or hasattr(following, "variable")):
-                seen.add(following)
-                nodes.append(following)
-    return nodes
-
-
-def _definition(function: Callable[..., Any]) -> Location | None:
+def _definition(function: Call) -> Location | None:
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return None
@@ -358,10 +347,7 @@ def _definition(function: Callable[..., Any]) -> Location | None:
 
 
 def use_in_init(module: nn.Module, parameter: str) -> Cut | None:
-    """Returns the line of __init__ that computes something from the parameter, from its source.
-
-    The dotted name is looked for in the class of the module that owns it.
-    """
+    """Returns the line of __init__ that computes something from a parameter, by its dotted name."""
     owner, _, name = parameter.rpartition(".")
     init = type(module.get_submodule(owner)).__init__
     code = getattr(init, "__code__", None)
@@ -379,3 +365,202 @@ def use_in_init(module: nn.Module, parameter: str) -> Cut | None:
                 place = Location(code.co_filename, first + index, "__init__", text)
                 return Cut("init", place, f"self.{name}")
     return None
+
+
+# What is added under a root or to a divisor, and by how much the argument of an arc cosine stays
+# off its limits; in doubles, above their rounding.
+_EPS, _OFF = 1e-12, 1e-7
+# The largest argument of an exponential that single precision holds.
+_LARGEST = 80.0
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What to write instead of an operation whose slope is not finite, with x for its argument.
+
+    Applied to an operation and its arguments it gives the result of what is written instead.
+    """
+
+    words: str
+    apply: Call
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """An operation that hands on a gradient that is not finite.
+
+    It is masked where torch.where throws its result away: zero times infinity is left.
+    """
+
+    name: str
+    location: Location | None
+    is_masked: bool
+
+    @property
+    def repairs(self) -> Sequence[Repair]:
+        """What to write instead, the likeliest first."""
+        return _REPAIRS.get(self.name, ())
+
+    def advice(self, repair: Repair) -> str:
+        """Returns a repair with its line."""
+        place = self.location
+        where = f"of {self.name}" if place is None else f"in {place} ({place.code})"
+        return f"{where} {repair.words}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as evidence."""
+        found = {"kind": "nonfinite", "operation": self.name, "masked": self.is_masked}
+        return found | location_evidence(self.location)
+
+
+def _of_first(words: str, change: Callable[[Any], Any]) -> Repair:
+    return Repair(words, lambda func, x, *args, **kwargs: func(change(x), *args, **kwargs))
+
+
+def _plus_eps(words: str) -> Repair:
+    return _of_first(words, lambda x: x + _EPS)
+
+
+def _clamped(limits: str, *ends: float | None) -> Repair:
+    return _of_first(f"write x.clamp({limits}) as its argument", lambda x: x.clamp(*ends))
+
+
+def _safe(divisor: Any) -> Any:
+    if not isinstance(divisor, Tensor):
+        return divisor
+    return torch.where(divisor == 0, torch.ones_like(divisor), divisor)
+
+
+def _safe_division(func: Call, dividend: Any, divisor: Any, **kwargs: Any) -> Any:
+    # `2 / x` is x.__rtruediv__(2): the divisor comes first.
+    if operation_name(func) in ("__rtruediv__", "__rdiv__"):
+        dividend, divisor = divisor, dividend
+    return torch.true_divide(dividend, _safe(divisor))
+
+
+def _smooth_norm(
+    func: Call, x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, **kwargs: Any
+) -> Tensor:
+    # The order, p or ord, is taken to be 2.
+    squares = x.square().sum() if dim is None else x.square().sum(dim=dim, keepdim=bool(keepdim))
+    return (squares + _EPS).sqrt()
+
+
+def _without_root(func: Call, *args: Any, **kwargs: Any) -> Any:
+    return _smooth_norm(func, *args, **kwargs) ** 2 if "norm" in operation_name(func) else args[0]
+
+
+def _smooth_deviation(func: Call, *args: Any, **kwargs: Any) -> Tensor:
+    return (torch.var(*args, **kwargs) + _EPS).sqrt()
+
+
+def _smooth_angle(func: Call, y: Tensor, x: Tensor, **kwargs: Any) -> Any:
+    return func(y, x + _EPS, **kwargs)
+
+
+_INSIDE = "a small constant inside it"
+_ROOT_OUT = "leave the root out"
+_SAFE = "write torch.where(x == 0, 1, x) as the divisor x: a safe one"
+_DIVISIONS = ("div", "divide", "true_divide", "__truediv__", "__rtruediv__", "__rdiv__", "__div__")
+# Operations -> what to write instead, the likeliest first.
+_REPAIRS: dict[str, list[Repair]] = {
+    operation: repairs
+    for operations, *repairs in (
+        (
+            ("sqrt", "rsqrt"),
+            _plus_eps(f"write torch.sqrt(x + {_EPS:g}): a small constant inside the root"),
+            Repair(_ROOT_OUT, _without_root),
+        ),
+        (
+            ("norm", "vector_norm"),
+            Repair(f"write (x.square().sum(dim) + {_EPS:g}).sqrt(): {_INSIDE}", _smooth_norm),
+            Repair(f"write x.square().sum(dim): {_ROOT_OUT}", _without_root),
+        ),
+        (
+            ("acos", "arccos", "asin", "arcsin"),
+            _clamped(f"-1 + {_OFF:g}, 1 - {_OFF:g}", -1 + _OFF, 1 - _OFF),
+        ),
+        (("log", "log2", "log10", "xlogy"), _clamped(f"min={_EPS:g}", _EPS)),
+        (_DIVISIONS, Repair(_SAFE, _safe_division)),
+        (("reciprocal",), _of_first(_SAFE, _safe)),
+        (("pow", "__pow__"), _plus_eps(f"write (x + {_EPS:g}) ** p: {_INSIDE}")),
+        (("exp", "expm1", "sinh", "cosh"), _clamped(f"max={_LARGEST:g}", None, _LARGEST)),
+        (("std",), Repair(f"write (x.var(dim) + {_EPS:g}).sqrt(): {_INSIDE}", _smooth_deviation)),
+        (("atan2",), Repair(f"torch.atan2(y, x + {_EPS:g})", _smooth_angle)),
+    )
+    for operation in operations
+}
+
+
+class _Recorder(TorchFunctionMode):
+    """Notes which operation, in which line, made each node of the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[Any, tuple[str, Location | None]] = {}
+        # The first operation whose own result is not finite.
+        self.first: tuple[str, Location | None] | None = None
+
+    def __torch_function__(
+        self, func: Call, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        node = result.grad_fn if isinstance(result, Tensor) else None
+        if node is not None and node not in self.made:
+            self.made[node] = operation_name(func), calling_location(sys._getframe(1))
+            if self.first is None and not bool(torch.isfinite(result.detach()).all()):
+                self.first = self.made[node]
+        return result
+
+
+def find_culprit(objective: UserObjective, *values: float) -> Culprit | None:
+    """Returns the operation that makes the gradient infinite or NaN at the values (d,), if any."""
+    leaves, recorder = objective.evaluator.leaves(*values), _Recorder()
+    with objective.streams(), recorder:
+        loss = objective.evaluator.run(leaves)
+    if not loss.requires_grad:
+        return None
+    found: list[Culprit] = []
+    is_masked = False
+
+    def watch(node: Any, handed_on: Sequence[Tensor | None], got: Sequence[Tensor | None]) -> None:
+        nonlocal is_masked
+        kind = type(node).__name__
+        is_masked |= kind.startswith("Where")
+        if _are_finite(handed_on) or not _are_finite(got):
+            return
+        name, location = recorder.made.get(node, (kind.split("Backward")[0].lower(), None))
+        # A gradient of zero that becomes NaN was masked away after the operation.
+        was_zero = any(g is not None and bool((g == 0).any()) for g in got)
+        found.append(Culprit(name, location, is_masked and was_zero))
+
+    with ExitStack() as hooks, user_code("computing the gradient"):
+        for node in graph_nodes(loss.grad_fn):
+            hooks.enter_context(node.register_hook(partial(watch, node)))
+        torch.autograd.grad(loss, leaves.parameter, allow_unused=True)
+    if found and recorder.first is not None:
+        # What comes of an infinite value is not the fault of what it is multiplied with.
+        return replace(found[0], name=recorder.first[0], location=recorder.first[1])
+    return found[0] if found else None
+
+
+def _are_finite(gradients: Sequence[Tensor | None]) -> bool:
+    return all(g is None or bool(torch.isfinite(g).all()) for g in gradients)
+
+
+class Repaired(TorchFunctionMode):
+    """Runs the user's code with an operation of one line replaced."""
+
+    def __init__(self, culprit: Culprit, repair: Repair) -> None:
+        super().__init__()
+        self._culprit, self._repair = culprit, repair
+
+    def __torch_function__(
+        self, func: Call, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if operation_name(func) == self._culprit.name:
+            here, wanted = calling_location(sys._getframe(1)), self._culprit.location
+            # The same file and line, or both unknown.
+            if (here or ())[:2] == (wanted or ())[:2]:
+                return self._repair.apply(func, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
