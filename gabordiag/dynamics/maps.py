@@ -26,6 +26,12 @@ from gabordiag.objective.objective import Line
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Progress, Result, View, read_only
 
+# Columns of basins.npz that hold the windows, and what they hold.
+_WINDOWS = {
+    "lr": "lrs", "start_outcome": "outcomes", "start_period": "periods",
+    "escaped": "escaped", "held": "held",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class Basins(Result):
@@ -94,15 +100,9 @@ class Basins(Result):
         saved, grid = view.result, view.data["basins.npz"]
         sweep = Sweep.from_view(View(saved["landscape"], view.data))
         own = sweep.landscape.attractor_of(saved["start"])
-        windows = Windows(
-            start=saved["start"],
-            lrs=read_only(grid["lr"]),
-            outcomes=read_only(grid["start_outcome"]),
-            periods=read_only(grid["start_period"]),
-            escaped=read_only(grid["escaped"]),
-            held=read_only(grid["held"]),
-            starts_in_target_basin=own is not None and own is sweep.landscape.goal,
-        )
+        is_targets = own is not None and own is sweep.landscape.goal
+        columns = {name: read_only(grid[column]) for column, name in _WINDOWS.items()}
+        windows = Windows(saved["start"], **columns, starts_in_target_basin=is_targets)
         starts, outcomes = read_only(grid["starts"]), read_only(grid["outcome"])
         settings = OptimizerSettings.from_dict(saved)
         return cls(sweep, settings, starts, outcomes, windows, saved["table_error"])
@@ -111,13 +111,9 @@ class Basins(Result):
         """Returns what is saved as basins.npz and sweep.csv."""
         grid: dict[str, npt.NDArray[Any]] = {
             "starts": self.starts,
-            "lr": self.lrs,
             "outcome": self.outcomes,
             "outcome_names": np.array(OUTCOME_NAMES),
-            "start_outcome": self.windows.outcomes,
-            "start_period": self.windows.periods,
-            "escaped": self.windows.escaped,
-            "held": self.windows.held,
+            **{column: getattr(self.windows, name) for column, name in _WINDOWS.items()},
         }
         return {"basins.npz": grid, **self.sweep.data()}
 

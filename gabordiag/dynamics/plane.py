@@ -21,7 +21,6 @@ from gabordiag.dynamics.outcomes import (
     Attractor,
     IntArray,
     Surroundings,
-    Tails,
     classify,
     tail_length,
 )
@@ -61,10 +60,7 @@ class PlaneBasins(Result):
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
         names = self.surface.names
-        count = self.outcomes.size
-        shares = {
-            name: float((self.outcomes == i).sum() / count) for i, name in enumerate(OUTCOMES)
-        }
+        shares = {name: float((self.outcomes == i).mean()) for i, name in enumerate(OUTCOMES)}
         lrs = dict(zip(names, self.lrs.tolist(), strict=True))
         return {
             "parameters": list(names),
@@ -112,21 +108,6 @@ def run_plane(
         for p, n in zip(objective.space.parameters, points, strict=True)
     )
     starts = np.stack(np.meshgrid(a, b, indexing="ij"), axis=-1).reshape(-1, 2)
-    tails, steepest = _tails(field, settings, lrs, starts, progress)
-    others = tuple(Attractor(np.array(p.values)) for p in surface.minima if not p.is_target)
-    around = Surroundings(objective.space, objective.goals, others, None, steepest)
-    outcomes = read_only(classify(around, tails)[0].reshape(len(a), len(b)))
-    return PlaneBasins(surface, settings, lrs, read_only(a), read_only(b), outcomes, field.error)
-
-
-def _tails(
-    field: PlaneObjective,
-    settings: OptimizerSettings,
-    lrs: FloatArray,
-    starts: FloatArray,
-    progress: Progress | None,
-) -> tuple[Tails, float]:
-    """Runs all starts (n, 2); returns what is judged, and the steepest slope that was met."""
     length = tail_length(settings.steps)
     values, losses = [], []
     moved, steepest = np.zeros(len(starts), dtype=np.bool_), 0.0
@@ -140,4 +121,8 @@ def _tails(
             losses.append(state.losses)
         if progress is not None and state.step % _PROGRESS_EVERY == 0:
             progress(state.step, settings.steps)
-    return Tails(np.array(values), np.array(losses), last, moved), steepest
+    others = tuple(Attractor(np.array(p.values)) for p in surface.minima if not p.is_target)
+    around = Surroundings(objective.space, objective.goals, others, None, steepest)
+    codes, _ = classify(around, np.array(values), np.array(losses), last, moved)
+    outcomes = read_only(codes.reshape(len(a), len(b)))
+    return PlaneBasins(surface, settings, lrs, read_only(a), read_only(b), outcomes, field.error)

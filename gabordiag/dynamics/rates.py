@@ -23,7 +23,7 @@ from gabordiag.dynamics.network import BATCHES, Report
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import RATE_OUTCOMES
 from gabordiag.dynamics.training import OTHERS, rates_of, run_training
-from gabordiag.dynamics.windows import log_spaced
+from gabordiag.dynamics.windows import log_spaced, runs_of_true
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.training import Training, find_watched
@@ -46,16 +46,12 @@ _LISTED = 3
 
 @dataclass(frozen=True, eq=False)
 class RateScan:
-    """The rates that were tried for one group of parameters.
+    """The rates (n,), ascending, that were tried for one group of parameters.
 
-    Attributes:
-        group: Its name; `others` of one rate for all parameters.
-        rest: The rate of all other parameters; None where there are none.
-        lr: The rates, ascending (n,).
-        losses: At the end, on the fixed batches (n, seeds): infinite where a training diverged, NaN
-            where none was made because one with an earlier seed had missed the goal.
-        start: Before the first step.
-        goal: What a training has to end at, or below.
+    The group is `others` of one rate for all parameters; `rest` is the rate of all others, if any.
+    The losses at the end, on the fixed batches (n, seeds), are infinite where a training diverged,
+    NaN where none was made because one with an earlier seed had missed the goal, to end at which or
+    below is asked for. The start is before the first step.
     """
 
     group: str
@@ -73,8 +69,7 @@ class RateScan:
     @property
     def windows(self) -> list[tuple[int, int]]:
         """First and last index of neighbouring rates that work, the widest window first."""
-        ends = np.flatnonzero(np.diff(np.r_[0, self.reached, 0]))
-        found = zip(ends[::2].tolist(), (ends[1::2] - 1).tolist(), strict=True)
+        found = runs_of_true(self.reached)
         return sorted(found, key=lambda window: self.lr[window[0]] / self.lr[window[1]])
 
     @property
@@ -86,9 +81,8 @@ class RateScan:
     def _aim(self) -> float | None:
         """The rate that is to be recommended, be it tried or not.
 
-        Near a border another seed, start or batch size makes a training fail; between rates with a
-        margin to both borders the ending decides. In a window without room for that, its middle (in
-        the logarithm) is farthest from both.
+        Near a border another seed, start or batch size makes a training fail; with a margin to both
+        the ending decides; without room for that the middle, in the logarithm, is farthest away.
         """
         if not self.windows:
             return None
@@ -102,11 +96,11 @@ class RateScan:
     @property
     def recommended(self) -> float | None:
         """The tried rate of the widest window to take; None where none works."""
-        if self._aim is None:
+        if (aim := self._aim) is None:
             return None
         first, last = self.windows[0]
         tried = self.lr[first : last + 1]
-        return float(tried[np.argmin(np.abs(np.log(tried / self._aim)))])
+        return float(tried[np.argmin(np.abs(np.log(tried / aim)))])
 
     @property
     def outcomes(self) -> list[str]:
@@ -151,11 +145,8 @@ class RateScan:
 
     def _between(self, places: Sequence[int], factor: float) -> float | None:
         """Returns the middle of the first of these rates and its next that are farther apart."""
-        for place in places:
-            pair = self.lr[max(place, 0) : place + 2]
-            if len(pair) == 2 and place >= 0 and pair[1] / pair[0] > factor:
-                return math.sqrt(pair[0] * pair[1])
-        return None
+        pairs = (self.lr[place : place + 2] for place in places if 0 <= place < len(self.lr) - 1)
+        return next((math.sqrt(low * high) for low, high in pairs if high / low > factor), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
@@ -179,10 +170,7 @@ class RateScan:
 
 
 def near_lowest(losses: FloatArray, start: float) -> float:
-    """Returns the goal near the lowest ending of (n, seeds); -inf where none is below the start.
-
-    It is a share of the fall above the lowest mean, or as many standard deviations of its seeds.
-    """
+    """Returns the goal near the lowest ending of (n, seeds); -inf where none is below the start."""
     complete = losses[np.isfinite(losses).all(axis=1)]
     if not len(complete):
         return -math.inf
@@ -194,15 +182,11 @@ def near_lowest(losses: FloatArray, start: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Rates(Result):
-    """Which learning rates bring a training to its goal, and the one to take.
+    """Which learning rates bring a training to its goal, `given` or not, and the one to take.
 
-    Attributes:
-        scans: Of one rate for all parameters; then of each named group, the rest at its rate.
-        settings: Of the optimizer; its own rate is not used.
-        factor: To which the borders of windows are known.
-        given: Whether the goal was given.
-        trainings: How many were made.
-        left_out: What there was no time for, in sentences.
+    The scans are of one rate for all parameters; then of each named group, the rest at its rate.
+    The borders of windows are known to the factor; so many trainings were made. `left_out` says in
+    sentences what there was no time for. The settings' own rate is not used.
     """
 
     main_table = "trials"
@@ -217,7 +201,8 @@ class Rates(Result):
     @property
     def headline(self) -> str:
         """Which rates work, the recommended one, and what becomes of others."""
-        scan, made = self.scans[0], self.scans[0].to_dict()
+        scan = self.scans[0]
+        made = scan.to_dict()
         beside = "".join(
             f" With {size} rates {RATE_OUTCOMES.get(made[side], 'nothing was tried')}."
             for side, size in (("failure_below", "smaller"), ("failure_above", "larger"))
@@ -233,22 +218,20 @@ class Rates(Result):
                 f"{every} reach {goal}. The lowest ending, {best:.3g}, is at "
                 f"lr {made['best_lr']:.3g}.{beside}"
             )
+        ending = f"{every} end at a loss of {scan.goal:.3g} or less, from {scan.start:.3g}."
+        luck = " So narrow a window may be luck: with other seeds"
         if made["working_lr"] == [[rate, rate]]:
-            return (
-                f"Of the learning rates tried only {rate:.3g} works: {every} end at a loss of "
-                f"{scan.goal:.3g} or less, from {scan.start:.3g}.{beside} So narrow a window may "
-                "be luck: with other seeds the rate may fail."
-            )
+            only = f"Of the learning rates tried only {rate:.3g} works: {ending}{beside}"
+            return f"{only}{luck} the rate may fail."
         listed = [f"{low:.3g} to {high:.3g}" for low, high in made["working_lr"]]
         more = f" and in {len(listed) - _LISTED} more windows" if len(listed) > _LISTED else ""
         spans = " and ".join(listed[:_LISTED]) + more
         low, high = scan.lr[list(scan.windows[0])]
         if high < MARGIN * low:
-            beside += " So narrow a window may be luck: with other seeds a rate in it may fail."
+            beside += f"{luck} a rate in it may fail."
         return (
-            f"Learning rates from {spans} work: {every} end at a loss of {scan.goal:.3g} or "
-            f"less, from {scan.start:.3g}. Take {rate:.3g}: it could be {times(rate / low)} times "
-            f"smaller or {times(high / rate)} times larger.{beside}"
+            f"Learning rates from {spans} work: {ending} Take {rate:.3g}: it could be "
+            f"{times(rate / low)} times smaller or {times(high / rate)} times larger.{beside}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -328,13 +311,14 @@ class RateSearch:
     def run(self, max_seconds: float | None, announce: Callable[[str], object] | None) -> Rates:
         """Trains with one rate after the other, about so long; what is planned is announced."""
         self._plan(max_seconds)
-        total = (1 + len(self.groups)) * self._most
+        count = 1 + len(self.groups)
+        total = count * self._most
         if announce is not None:
             announce(
                 f"{len(self._grid)} learning rates from {self.lr[0]:.3g} to {self.lr[1]:.3g}"
-                + (f", for each of {1 + len(self.groups)} groups" if self.groups else "")
-                + f"; then more seeds, and the borders: at most {total} trainings of "
-                f"{self.settings.steps} steps, about {total * self._each:.2g} s"
+                f"{f', for each of {count} groups' if self.groups else ''}; then more seeds, and "
+                f"the borders: at most {total} trainings of {self.settings.steps} steps, about "
+                f"{total * self._each:.2g} s"
             )
         common = self._scan(OTHERS, None, self.goal)
         rest = common.recommended or float(common.lr[common.lowest])

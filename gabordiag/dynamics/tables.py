@@ -34,8 +34,8 @@ CELLS = 2048
 _ORDER = 6
 # So many cells on either side of a kink take the objective itself: the series lost digits there.
 _EXACT_CELLS = 12
-# Of an objective that torch cannot batch, every evaluation counts: around its range it is known on
-# cells of half the range's width, and its slope is that of the quintic through its losses.
+# Powers of two, too. Of an objective that torch cannot batch, every evaluation counts: around its
+# range it is known on cells of half the range's width, its slope that of the quintic through them.
 _CELLS_BEYOND, _CELLS_EXPENSIVE, _CELLS_AROUND_EXPENSIVE = 4096, 512, 32
 # Of a stretch in which a function is refused somewhere, asked one by one: at first, on both sides
 # of an interval together, a quarter of its width apart.
@@ -44,8 +44,6 @@ _PROBES = 33
 _ROUNDINGS = 1e-12
 _NODES = 0.5 - 0.5 * np.cos(np.pi * (2 * np.arange(_ORDER) + 1) / (2 * _ORDER))
 _TO_POWERS = np.linalg.inv(np.vander(_NODES, _ORDER, increasing=True)).T
-
-
 Levels = Callable[[Line, FloatArray], FloatArray]
 
 
@@ -53,10 +51,9 @@ Levels = Callable[[Line, FloatArray], FloatArray]
 class Table:
     """A piecewise quintic on equal cells, the last followed by the first where it is periodic.
 
-    The coefficients (cells, 6) are of powers of the position in the cell, 0 to 1; the origin is
-    where the first starts. At a kink the function is 0/0. The error is the largest seen between the
-    nodes, relative to the largest value; `beyond` is the function outside an interval, NaN without
-    it.
+    The coefficients (cells, 6) are of powers of the position in the cell, 0 to 1. At a kink the
+    function is 0/0. The error is the largest seen between the nodes, relative to the largest value;
+    `beyond` is the function outside an interval, NaN without it.
     """
 
     origin: float
@@ -67,10 +64,6 @@ class Table:
     kink: float | None
     error: float
     beyond: Callable[[FloatArray], FloatArray] | None = None
-
-    def __post_init__(self) -> None:
-        if self.cells & (self.cells - 1):
-            raise ValueError(f"a table has a power of two of cells, not {self.cells}")
 
     @cached_property
     def _columns(self) -> tuple[FloatArray, ...]:
@@ -105,10 +98,7 @@ class Table:
         return a + position * (b + position * (c + position * (d + position * (e + position * f))))
 
     def __call__(
-        self,
-        values: FloatArray,
-        rows: IntArray | None = None,
-        origins: FloatArray | None = None,
+        self, values: FloatArray, rows: IntArray | int = 0, origins: FloatArray | None = None
     ) -> FloatArray:
         """Returns the function at values (n,), of one of several tables in one from its row on.
 
@@ -126,8 +116,7 @@ class Table:
             place = index.astype(np.int64)
         # The number of cells is a power of two: the mask is the remainder, of negatives as well.
         place &= self.cells - 1
-        if rows is not None:
-            place += rows
+        place += rows
         *lower, highest = self._columns
         result = highest.take(place)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -188,8 +177,8 @@ class TabulatedObjective(Line):
 class JointTables:
     """The slopes of several landscapes of equal period and cells, for runs on all of them at once.
 
-    Every landscape has so many columns of the runs at each rate, and its slopes a factor: runs at
-    `lr` on slopes that are u times larger are those at u `lr`.
+    Each has so many columns of the runs at each rate, and a factor u of its slopes: with it runs at
+    `lr` are those at u `lr`.
     """
 
     def __init__(
@@ -200,13 +189,10 @@ class JointTables:
     ) -> None:
         self.objectives, self.counts = tuple(objectives), tuple(counts)
         slopes = [objective.tables[1] for objective in objectives]
-        first = slopes[0]
-        if any(not t.is_periodic or (t.cell, t.cells) != (first.cell, first.cells) for t in slopes):
-            raise ValueError("joint tables have one period and one number of cells")
         stacked = [f * t.coefficients for t, f in zip(slopes, factors, strict=True)]
-        self._joined = replace(first, coefficients=np.concatenate(stacked), kink=None)
+        self._joined = replace(slopes[0], coefficients=np.concatenate(stacked), kink=None)
         # Of every column: where its table begins, its origin and its kink.
-        rows, origins = first.cells * np.arange(len(slopes)), [t.origin for t in slopes]
+        rows, origins = slopes[0].cells * np.arange(len(slopes)), [t.origin for t in slopes]
         kinks = [math.nan if t.kink is None else t.kink for t in slopes]
         self._columns = tuple(np.repeat(x, self.counts) for x in (rows, origins, kinks))
 
@@ -245,16 +231,18 @@ def tabulate(objective: Line) -> tuple[Table, Table]:
         # No series follows it (kinks, jumps, a needle): it is asked itself.
         at_nodes = _both(objective, nodes)
     # torch's own gradient of a root at exactly zero loss is 0/0; the table shows it, too.
-    kinks = (None, _kink(objective))
+    target, kink = parameter.target, None
+    if target is not None and objective.is_root and not objective.loss_at(target)[0] > 0:
+        kink = target
     tables = []
     outside = None if is_periodic else _Beyond(objective)
-    levels = zip(at_nodes, _both(objective, halfway), kinks, strict=True)
+    levels = zip(at_nodes, _both(objective, halfway), (None, kink), strict=True)
     for index, (level, truth, kink) in enumerate(levels):
         # Where a slope is 0/0 or infinite, the cell has none.
         with np.errstate(invalid="ignore"):
             coefficients = level @ _TO_POWERS
-        if index == 1 and parameter.target is not None and kinks[1] is None:
-            _pin(coefficients, (parameter.target - origin) / cell, objective, parameter.target)
+        if index == 1 and target is not None and kink is None:
+            _pin(coefficients, (target - origin) / cell, objective, target)
         beyond = None if outside is None else partial(outside.at, index)
         table = Table(origin, cell, cells, is_periodic, coefficients, kink, 0.0, beyond)
         error = float(np.abs(table(halfway) - truth).max())
@@ -284,10 +272,10 @@ def _pin(coefficients: FloatArray, position: float, objective: Line, target: flo
 class _Beyond:
     """Loss and gradient around an interval: tabulated when the first run gets there.
 
-    Evaluated cell by cell rather than as one series: what is singular out there (a width that
-    crosses zero) spoils its own cell only. Of what is expensive, only the cells that runs get to:
-    farther out a kernel as large as its parameter says may fill the memory. Where a user's function
-    refuses to be evaluated there is NaN, as there is farther out than `FAR_OUT` widths.
+    Evaluated cell by cell: what is singular out there (a width that crosses zero) spoils its own
+    cell only. Of what is expensive, only the cells that runs get to: farther out a kernel as large
+    as its parameter says may fill the memory. NaN where a user's function refuses to be evaluated,
+    and farther out than `FAR_OUT` widths.
     """
 
     def __init__(self, objective: Line) -> None:
@@ -378,13 +366,6 @@ def _losses_alone(objective: Line, values: FloatArray) -> FloatArray:
     return np.stack([losses, np.full_like(losses, np.nan)])
 
 
-def _kink(objective: Line) -> float | None:
-    target = objective.parameter.target
-    if target is None or not objective.is_root or objective.loss_at(target)[0] > 0:
-        return None
-    return target
-
-
 def _exact_cells(parameter: Parameter, origin: float, cell: float) -> np.ndarray:
     """Cells near the target, in which a root-type loss nears its kink."""
     if parameter.target is None:
@@ -404,8 +385,8 @@ def is_expensive(objective: Line) -> bool:
 def _from_series(objective: Line, nodes: FloatArray, exact: np.ndarray) -> FloatArray:
     """Returns loss and gradient at the nodes, (2, cells, 6), from the objective's series."""
     series = build_series(objective)
-    evaluate = series.evaluate_root if objective.is_root else series.evaluate
-    levels = np.stack(evaluate(nodes.ravel())[:2]).reshape(2, *nodes.shape)
+    levels = np.stack(series.evaluate(nodes.ravel(), is_root=objective.is_root)[:2])
+    levels = levels.reshape(2, *nodes.shape)
     if objective.is_root and len(exact):
         levels[:, exact] = _both(objective, nodes[exact])
     return levels

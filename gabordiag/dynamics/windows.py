@@ -49,9 +49,9 @@ BoolArray = npt.NDArray[np.bool_]
 class Windows:
     """Result of a scan of ascending learning rates (l,) from one start.
 
-    Outcomes of the run from the start index `OUTCOME_NAMES`; it may have escaped the start's basin.
-    The period is that of the cycle that it ends in, 0 where there is none. `held` says whether the
-    runs from beside the target stayed in its basin and reached it.
+    Outcomes of the run from the start index `OUTCOME_NAMES`, with periods of cycles, 0 for none;
+    it may have escaped the start's basin. `held`: the runs from beside the target stayed in its
+    basin and reached it.
     """
 
     start: float
@@ -76,18 +76,9 @@ class Windows:
 
     @property
     def hold_lr(self) -> float | None:
-        """The largest stable scanned rate in the target's basin.
-
-        Rates at the scan's lower end that are too small to reach the target within the steps are
-        skipped.
-        """
+        """The largest stable scanned rate in the target's basin, above those that are too small."""
         intervals = _intervals(self.lrs, self.held)
         return intervals[0][1] if intervals else None
-
-    @property
-    def holds_all(self) -> bool:
-        """Whether the largest scanned rate is still stable, so that `hold_lr` is no limit."""
-        return self.hold_lr is not None and bool(self.held[-1])
 
     @property
     def failure_below(self) -> str | None:
@@ -107,8 +98,7 @@ class Windows:
             return float(np.sqrt(low * high))
         if self.escape_lr is not None:
             return self.escape_lr
-        hold = self.hold_lr
-        return hold if hold is not None else float(np.sqrt(self.lrs[0] * self.lrs[-1]))
+        return self.hold_lr or float(np.sqrt(self.lrs[0] * self.lrs[-1]))
 
     def _commonest_failure(self, where: BoolArray) -> str | None:
         failures = self.outcomes[where & (self.outcomes != CODES["reached"])]
@@ -116,28 +106,24 @@ class Windows:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        return {
-            "start": self.start,
-            "working_lr": [list(interval) for interval in self.working_lr],
-            "escape_lr": self.escape_lr,
-            "hold_lr": self.hold_lr,
-            "failure_below": self.failure_below,
-            "failure_above": self.failure_above,
-        }
+        names = ("start", "working_lr", "escape_lr", "hold_lr", "failure_below", "failure_above")
+        shown = {name: getattr(self, name) for name in names}
+        return shown | {"working_lr": [list(interval) for interval in self.working_lr]}
 
 
 def _intervals(lrs: FloatArray, works: BoolArray) -> list[tuple[float, float]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], works.astype(np.int8), [0]])))
-    return [
-        (float(lrs[lo]), float(lrs[hi - 1])) for lo, hi in zip(edges[::2], edges[1::2], strict=True)
-    ]
+    ends = runs_of_true(works)
+    return [(float(lrs[first]), float(lrs[last])) for first, last in ends]
+
+
+def runs_of_true(works: BoolArray) -> list[tuple[int, int]]:
+    """Returns first and last index of every stretch of True in (n,), in order."""
+    edges = np.flatnonzero(np.diff(np.r_[0, works.astype(np.int8), 0])).tolist()
+    return [(first, end - 1) for first, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def log_spaced(low: float, high: float, count: int) -> FloatArray:
-    """Returns learning rates from low to high, evenly spaced in the logarithm.
-
-    They ascend, are 2 or more, and lie in 1e-100 to 1e100.
-    """
+    """Returns 2 or more learning rates from low to high, evenly spaced in the logarithm."""
     if not (_LOWEST <= low < high <= _HIGHEST) or count < 2:
         raise UsageError(
             f"{low:g} to {high:g} over {count} points is not a valid scan of learning rates.",
@@ -223,8 +209,7 @@ def measure_windows_of_many(
 ) -> list[tuple[Windows, ...]]:
     """Runs the scan on several landscapes of equal period at once, with plain descent.
 
-    Each has a factor u on the rates, which are ascending (l,) in its unit u, and so are those of
-    its result.
+    The ascending rates (l,), also of the results, are in units of each landscape's factor.
     """
     columns = [np.array([*beside_target(table.landscape), *starts]) for table in tables]
     joint = JointTables(tables, [len(column) for column in columns], factors)

@@ -339,8 +339,13 @@ class LossSeries:
         """Returns D at phi."""
         return np.asarray(self.derivative.derivatives(phi, 0)[0])
 
-    def evaluate(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Returns the smooth loss and its first two derivatives at values (n,)."""
+    def evaluate(
+        self, values: FloatArray, *, is_root: bool = False
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Returns the smooth loss s and its first two derivatives at values (n,).
+
+        Of its root r = sqrt(s), if asked for: r' = s' / (2 r), r'' = s'' / (2 r) - s'^2 / (4 r^3).
+        """
         phi = self.angle(values)
         terms = np.zeros((max(self.smooth.degree, self.derivative.degree) + 1, 3), dtype=complex)
         terms[: self.smooth.degree + 1, :1] = self.smooth.terms(0)
@@ -348,15 +353,8 @@ class LossSeries:
         smooth, slope, per_phi = sum_waves(phi, terms)
         with np.errstate(divide="ignore", invalid="ignore"):
             curvature = per_phi / value_slope(self.parameter, phi)
-        return smooth, slope, curvature
-
-    def evaluate_root(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Returns the root r = sqrt(s) of the smooth loss s and its first two derivatives (n,).
-
-        r' = s' / (2 r) and r'' = s'' / (2 r) - s'^2 / (4 r^3).
-        """
-        smooth, slope, curvature = self.evaluate(values)
-        with np.errstate(divide="ignore", invalid="ignore"):
+            if not is_root:
+                return smooth, slope, curvature
             root = np.sqrt(np.maximum(smooth, 0.0))
             return root, slope / (2 * root), curvature / (2 * root) - slope**2 / (4 * root**3)
 
