@@ -85,7 +85,5 @@ def restore_attributes(model: nn.Module, saved: Mapping[str, Mapping[str, Any]])
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
-        return all(map(_is_plain, (*value.keys(), *value.values())))
-    if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
-    return isinstance(value, _PLAIN)
+        value = [*value.keys(), *value.values()]
+    return all(map(_is_plain, value)) if type(value) in (list, tuple) else isinstance(value, _PLAIN)

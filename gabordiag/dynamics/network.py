@@ -49,8 +49,7 @@ _MOMENTS, _PATH_BYTES = 61, 2**30
 # Of the path's variance so much has to lie in the plane, and the loss drawn may differ from the
 # true one by so much of what the true one goes through: then the picture shows the run.
 CAPTURED, MISMATCH = 0.8, 0.1
-# Beside the path, a plane shows this part of its width; a side is no shorter than this part of the
-# path's longer one.
+# Beside the path, a plane shows this part of its width; no side is shorter than this of the longer.
 _MARGIN, _LEAST = 0.15, 0.2
 # To this part of its height a line between two ends is resolved.
 _RESOLVED = 0.01
@@ -65,14 +64,9 @@ Report = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, eq=False)
 class WeightLine:
-    """The loss along the straight line between two ends of training.
+    """The loss (n,) along the straight line between two ends of training, which are in words.
 
-    Attributes:
-        start: Where it begins, in words.
-        end: Where it ends.
-        t: Places from 0 to 1 (n,), as many as the loss needs.
-        loss: There (n,).
-        error: To which the line is resolved, in the loss's unit.
+    It is known at places t from 0 to 1 (n,), as many as it needs, and resolved to the error.
     """
 
     start: str
@@ -106,14 +100,11 @@ class WeightLine:
 
 @dataclass(frozen=True, eq=False)
 class NetworkPlane(Result):
-    """The loss on a plane through all weights, with the training's path.
+    """The loss (m, k) on a plane through all weights, at a (m,) and b (k,), and a training's path.
 
     Attributes:
         kind: `random`, `pca`, `gradient`, or `axes` of two watched numbers.
         axes: What the two directions are, in words.
-        a: Values along the first (m,).
-        b: Along the second (k,).
-        loss: (m, k), the mean over the fixed batches.
         steps: Moments of the path (t,).
         path: Their nearest places in the plane (t, 2).
         path_loss: The loss that the run had there (t,).
@@ -122,8 +113,6 @@ class NetworkPlane(Result):
         variance: Shares of the path's variance along its main directions, the largest first.
         second: `captured` and `mismatch` of a second, random plane.
         lines: From the run's start to its end, and from there to the ends of other seeds' runs.
-        sharpness: How the loss curves along the run.
-        run: The training.
         origin: Weights at (0, 0).
         directions: Of the plane (2, weights).
         batches: How many every loss is the mean over.
@@ -232,15 +221,10 @@ class NetworkPlane(Result):
     def data(self) -> Data:
         """Returns what is saved as surface.npz and lines.npz."""
         names = ("a", "b", "loss", "steps", "path", "path_loss", "path_drawn")
-        lines = {
-            f"{what}-{index}": array
-            for index, line in enumerate(self.lines)
-            for what, array in (("t", line.t), ("loss", line.loss))
-        }
-        return {
-            "surface.npz": {name: getattr(self, name) for name in names},
-            "lines.npz": lines,
-        }
+        lines: dict[str, FloatArray] = {}
+        for index, line in enumerate(self.lines):
+            lines |= {f"t-{index}": line.t, f"loss-{index}": line.loss}
+        return {"surface.npz": {name: getattr(self, name) for name in names}, "lines.npz": lines}
 
     def _tables(self) -> list[tuple[Any, Mapping[str, str], Mapping[str, npt.NDArray[Any]]]]:
         # The path is along another dimension than the grid.
@@ -287,10 +271,9 @@ def sweep_network(
     -1 to 1 at least. Rates go by name, with `others`; the settings' own is not used.
 
     So many `seeds` are trainings from the same start, each with the next seed (and the next first
-    batch, where they are a list): between the end of the first and of each other, the loss along
-    the straight line, with its barrier. Progress is called with (done, in all, what is done). The
-    checkpoint holds the run's state until all is done, and a file beside it the losses: if they
-    exist, the work goes on from there.
+    batch, where they are a list), with the straight line from the first's end to each other's.
+    Progress is called with (done, in all, what is done). The work goes on from the checkpoint and
+    the files beside it, if they exist.
     """
     report = progress or (lambda done, total, what: None)
     if kind not in get_args(PlaneName):
@@ -339,28 +322,26 @@ def sweep_network(
         what = {"plane": kind, "places": places.tobytes().hex(), "rates": rates, "seed": seed}
         saved = Checkpoint(_beside(checkpoint, "losses"), what)
     losses = _on_grid(loss, origin, directions, places, saved, report).reshape(len(a), len(b))
-    ends = {
-        f"seed {seed + i}": _finite_path(train(i, moments[-1:].tolist()))[-1]
-        for i in range(1, seeds)
-    }
+    others = range(1, seeds)
+    ends = [_finite_path(train(i, moments[-1:].tolist()))[-1] for i in others]
     report(0, 1, "looking along the path")
     lines = [WeightLine.between(("start", "end"), loss, (path[0], path[-1]))]
     lines += [
-        WeightLine.between((f"seed {seed}", name), loss, (path[-1], end))
-        for name, end in ends.items()
+        WeightLine.between((f"seed {seed}", f"seed {seed + i}"), loss, (path[-1], end))
+        for i, end in zip(others, ends, strict=True)
     ]
     true = loss(path)
-    other = random_directions(training.model, weights.tensors(learned[-1]), seed + 1)
-    at_other, captured_other = project(learned, learned[-1], other)
-    apart = mismatch(true, loss.on_grid(path[-1], other, at_other))
+    second = random_directions(training.model, weights.tensors(learned[-1]), seed + 1)
+    at_second, captured_second = project(learned, learned[-1], second)
+    apart = mismatch(true, loss.on_grid(path[-1], second, at_second))
     variance = main_directions(learned)[1]
     sharpness = measure_sharpness(
         loss, path, moments.tolist(), run, seed,
         lambda done, total: report(done, total, "measuring the curvature"),
     )  # fmt: skip
     if checkpoint is not None:
-        names = ("losses", *map(str, range(1, seeds)))
-        for file in (Path(checkpoint), *(_beside(checkpoint, name) for name in names)):
+        beside = [_beside(checkpoint, name) for name in ("losses", *map(str, others))]
+        for file in (Path(checkpoint), *beside):
             file.unlink(missing_ok=True)
     return NetworkPlane(
         kind=kind,
@@ -374,7 +355,7 @@ def sweep_network(
         path_drawn=read_only(interpolated(a, b, losses, coordinates)),
         captured=captured,
         variance=read_only(variance),
-        second={"captured": captured_other, "mismatch": apart},
+        second={"captured": captured_second, "mismatch": apart},
         lines=tuple(lines),
         sharpness=sharpness,
         run=run,
@@ -416,9 +397,8 @@ def _plane(
         origin, directions = axes_of(places, end)
         return origin, directions[:, :count], (first, second)
     if kind == "random":
-        at = loss.weights.tensors(end[:count])
-        words = "first random direction", "second random direction"
-        return end, random_directions(training.model, at, seed), words
+        drawn = random_directions(training.model, loss.weights.tensors(end[:count]), seed)
+        return end, drawn, ("first random direction", "second random direction")
     if kind == "pca":
         words = "first main direction of the path", "second main direction"
         return end, main_directions(path[:, :count])[0], words

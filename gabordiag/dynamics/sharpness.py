@@ -36,8 +36,7 @@ class Sharpness:
         eigenvalues: The largest of the Hessian over all weights at the end, the largest first.
         watched: Those over the watched numbers alone; none of none.
         error: So near to each lies an eigenvalue.
-        steps: Moments of the run (n,).
-        sharpness: The largest eigenvalue there (n,).
+        sharpness: The largest eigenvalue at moments of the run, the steps (n,).
         lr: Learning rate; None where there is no single one.
         limit: What lr times the sharpness must stay below; None where none is known.
         reason: Why something is not known.
@@ -67,8 +66,9 @@ class Sharpness:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows; `of_limit` is about 1 at the edge of stability."""
-        known = self.limit and self.eigenvalues and self.eigenvalues[0] > 0
-        rate = self.limit / self.eigenvalues[0] if self.limit and known else None
+        rate = None
+        if self.limit and self.eigenvalues and self.eigenvalues[0] > 0:
+            rate = self.limit / self.eigenvalues[0]
         return {**asdict(self), "stable_lr": rate, "of_limit": self._load, "edge": self.edge}
 
 
@@ -92,9 +92,7 @@ def measure_sharpness(
     places = [place for watched in learned for place in loss.weights.places(watched)]
     chosen = np.unique(np.linspace(0, len(path) - 1, _MOMENTS).round().astype(int)).tolist()
 
-    def eigenvalues(
-        at: Tensor, among: Sequence[int] | slice, number: int
-    ) -> tuple[FloatArray, float]:
+    def eigenvalues(at: Tensor, among: Any, number: int) -> tuple[FloatArray, float]:
         """Those of the Hessian's rows and columns at some places."""
 
         def product(vector: Tensor) -> Tensor:
@@ -116,13 +114,6 @@ def measure_sharpness(
     except InputError as failed:
         # Not every operation has a second derivative.
         return Sharpness(lr=lr, limit=limit, reason=str(failed))
-    return Sharpness(
-        tuple(values.tolist()),
-        tuple(own.tolist()),
-        error,
-        tuple(steps[i] for i in chosen),
-        (*sharpness, float(values[0])),
-        lr,
-        limit,
-        reason,
-    )
+    along = tuple(steps[i] for i in chosen), (*sharpness, float(values[0]))
+    ends = tuple(values.tolist()), tuple(own.tolist()), error
+    return Sharpness(*ends, *along, lr, limit, reason)

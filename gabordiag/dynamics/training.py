@@ -39,8 +39,6 @@ class TrainingRun:
     """A training run of T steps with d watched elements.
 
     Attributes:
-        watched: What was watched.
-        settings: Optimizer and steps.
         rates: Learning rates by parameter, and `others`.
         values: Of the elements (T + 1, d): radians, pixels.
         coordinates: What the optimizer moves (T + 1, d): the value, or its logarithm.
@@ -51,9 +49,7 @@ class TrainingRun:
         arrived: Whether any gradient, be it zero, arrived at the element (d,).
         divisors: What the optimizer divides the elements' gradients by at the end, as Adam does
             (d,); None of one that does not divide.
-        start: All tensors of the model before the run, by name.
-        final: After it.
-        seconds: That it took.
+        start: All tensors of the model before the run, by name; `final`, after it.
         snapshots: All weights, as `Weights` lays them out, at the steps asked for (k, m).
     """
 
@@ -75,19 +71,12 @@ class TrainingRun:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON says of the settings."""
-        settings, ((common, _), *others) = self.settings, Counter(self.rates.values()).most_common()
+        (common, _), *others = Counter(self.rates.values()).most_common()
         named = {name: rate for name, rate in self.rates.items() if rate != common}
-        return {
-            "optimizer": settings.optimizer,
-            # One number where all rates are equal, else those that differ from most.
-            "lr": {**named, OTHERS: common} if others else common,
-            "momentum": settings.momentum,
-            "nesterov": settings.nesterov,
-            "schedule": settings.schedule,
-            "steps": settings.steps,
-            "losses": self.losses.tolist(),
-            "seconds": self.seconds,
-        }
+        # One number where all rates are equal, else those that differ from most.
+        lr = {**named, OTHERS: common} if others else common
+        run = {"losses": self.losses.tolist(), "seconds": self.seconds}
+        return {**asdict(self.settings), "lr": lr, **run}
 
     @property
     def total(self) -> FloatArray:
@@ -152,9 +141,8 @@ def run_training(
     model's own; `turning`, parameters of angles that are learned as vectors (cos k a, sin k a),
     with their k; `snapshots`, steps before which all weights are kept.
 
-    The listener gets every step, some steps late; progress is called with (steps done, steps in
-    all, loss). If the file of the checkpoint exists, the training goes on from there, and the
-    listener gets the steps before it, too.
+    The listener gets every step, some steps late, of a training that goes on from its checkpoint's
+    file those before, too; progress is called with (steps done, steps in all, loss).
     """
     what = {"settings": asdict(settings), "rates": dict(rates), "seed": seed, "first": first}
     what["watched"] = [element.label for element in watched]
@@ -170,11 +158,12 @@ def run_training(
         record = _Record(trainer, listener, snapshots)
         if saved is not None and saved.content is not None:
             began -= _go_on(saved.content, start, trainer, stream, record)
-        for step in range(record.count, settings.steps + 1):
+        for step in range(len(record.losses), settings.steps + 1):
             if saved is not None:
                 parts = partial(_parts, start, trainer, stream, record, began)
                 saved.save(parts, now=step == settings.steps)
-            loss, batch = trainer.evaluate(next(stream))
+            batch = next(stream)
+            loss = trainer.evaluate(batch)
             record.take(loss)
             if progress is not None and step % _BLOCK == 0:
                 progress(step, settings.steps, loss)
@@ -247,7 +236,6 @@ class _Turning:
         self.vector = torch.stack([turned.cos(), turned.sin()], dim=-1).requires_grad_()
 
     def take_gradient(self) -> None:
-        """Gives the vector the gradient that has arrived at the angles."""
         slopes, (cos, sin) = self._angles.grad, self.vector.detach().unbind(-1)
         self.vector.grad = None
         if slopes is not None:
@@ -256,15 +244,12 @@ class _Turning:
             self._angles.grad = None
 
     def place(self) -> None:
-        """Turns the angles to where the vector points."""
         cos, sin = self.vector.detach().unbind(-1)
         with torch.no_grad():
             self._angles.copy_(torch.atan2(sin, cos) / self._factor)
 
 
 class _Trainer:
-    """The model with its optimizer."""
-
     def __init__(
         self,
         training: Training,
@@ -293,8 +278,8 @@ class _Trainer:
         self.schedule = settings.build_schedule(self.optimizer)
         self._step = unguarded_step(self.optimizer)
 
-    def evaluate(self, batch: Batch) -> tuple[float, Batch]:
-        """Returns loss and batch; the gradients are in the parameters."""
+    def evaluate(self, batch: Batch) -> float:
+        """Returns the loss; the gradients are in the parameters."""
         # As `zero_grad` does, whose first call imports torch's compiler, two seconds' work.
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
@@ -304,20 +289,19 @@ class _Trainer:
             if loss.requires_grad:
                 with user_code("computing the gradient"):
                     torch.autograd.backward(loss)
-        return float(loss.detach()), batch
+        return float(loss.detach())
 
     def step(self, batch: Batch) -> None:
-        """Moves the parameters by the gradients that are in them."""
         for turned in self.turning.values():
             turned.take_gradient()
         with user_code("making an optimizer's step"):
-            if self.settings.is_elementwise and self.schedule is None:
-                with torch.no_grad():
-                    self._step()
-            elif self.settings.is_elementwise:
+            if not self.settings.is_elementwise:
+                self.optimizer.step(lambda: self.evaluate(batch))
+            elif self.schedule is not None:
                 self.optimizer.step()
             else:
-                self.optimizer.step(lambda: self.evaluate(batch)[0])
+                with torch.no_grad():
+                    self._step()
         for turned in self.turning.values():
             turned.place()
         if self.schedule is not None:
@@ -347,12 +331,8 @@ class _Trainer:
         if not found or is_vector:
             return None
         elements = [watched.element for watched in self.watched]
-        return np.array(
-            [
-                float(found[e.name].reshape(-1)[e.index]) if e.name in found else np.nan
-                for e in elements
-            ]
-        )
+        at = [found[e.name].reshape(-1)[e.index] if e.name in found else np.nan for e in elements]
+        return np.array([float(divisor) for divisor in at])
 
 
 class _Record:
@@ -366,65 +346,55 @@ class _Record:
     ) -> None:
         self._trainer, self._listener = trainer, listener
         self._weights, self._asked = Weights(trainer.training), frozenset(snapshots)
-        self._snapshots: list[Tensor] = []
+        self.snapshots: list[Tensor] = []
         # Of every step the watched tensors, flat, with their gradients (2, m).
-        self._raw: list[Tensor] = []
-        self._norms: list[Tensor] = []
-        self._losses: list[float] = []
-        self._lrs: list[list[float]] = []
+        self.raw: list[Tensor] = []
+        self.norms: list[Tensor] = []
+        self.losses: list[float] = []
+        self.lrs: list[list[float]] = []
         self._sent = 0
-        self._arrived = dict.fromkeys(trainer.tensors, False)
+        self.arrived = dict.fromkeys(trainer.tensors, False)
         sizes = [tensor.numel() for tensor in trainer.tensors.values()]
         self._offsets = dict(zip(trainer.tensors, np.cumsum([0, *sizes]).tolist(), strict=False))
 
-    @property
-    def count(self) -> int:
-        """How many steps were taken."""
-        return len(self._losses)
-
     def parts(self) -> dict[str, Any]:
         """Returns what was taken so far, as tensors and numbers."""
-        return {
-            "raw": torch.stack(self._raw) if self._raw else None,
-            "norms": torch.stack(self._norms) if self._norms else None,
-            "losses": list(self._losses),
-            "lrs": list(self._lrs),
-            "arrived": dict(self._arrived),
-            "snapshots": list(self._snapshots),
+        stacked = {
+            name: torch.stack(rows) if rows else None
+            for name, rows in (("raw", self.raw), ("norms", self.norms))
         }
+        names = ("losses", "lrs", "arrived", "snapshots")
+        return stacked | {name: getattr(self, name) for name in names}
 
     def restore(self, parts: Mapping[str, Any]) -> None:
         """Goes on behind what was taken before; the listener gets it again."""
-        self._raw = [] if parts["raw"] is None else list(parts["raw"])
-        self._norms = [] if parts["norms"] is None else list(parts["norms"])
-        self._losses, self._lrs = list(parts["losses"]), list(parts["lrs"])
-        self._arrived = dict(parts["arrived"])
-        self._snapshots = list(parts["snapshots"])
+        for name, part in parts.items():
+            kept = part if isinstance(part, dict) else [] if part is None else list(part)
+            setattr(self, name, kept)
 
     def take(self, loss: float) -> None:
-        """Copies what is watched."""
-        if self.count in self._asked:
-            self._snapshots.append(self._weights.vector(self._trainer.training.tensors()).cpu())
+        if len(self.losses) in self._asked:
+            self.snapshots.append(self._weights.vector(self._trainer.training.tensors()).cpu())
         # Of nothing that is watched the copies are empty.
         empty = next(iter(self._trainer.learned.values())).detach().new_zeros(0)
         values, slopes = [empty], [empty]
         for name, tensor in self._trainer.tensors.items():
             values.append(tensor.detach().reshape(-1))
-            self._arrived[name] |= tensor.grad is not None
+            self.arrived[name] |= tensor.grad is not None
             gradient = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
             slopes.append(gradient.detach().reshape(-1))
-        self._raw.append(torch.stack([torch.cat(values), torch.cat(slopes)]))
+        self.raw.append(torch.stack([torch.cat(values), torch.cat(slopes)]))
         gradients = [p.grad for p in self._trainer.learned.values()]
         there = [g for g in gradients if g is not None]
         lengths = iter(torch._foreach_norm(there) if there else [])
-        zero = self._raw[-1].new_zeros(())
-        self._norms.append(
+        zero = self.raw[-1].new_zeros(())
+        self.norms.append(
             torch.stack([zero if g is None else next(lengths).to(zero) for g in gradients])
         )
-        self._losses.append(loss)
-        self._lrs.append(self._trainer.rates_now())
-        if len(self._losses) - self._sent > _BLOCK:
-            self._send(len(self._losses) - 1)
+        self.losses.append(loss)
+        self.lrs.append(self._trainer.rates_now())
+        if len(self.losses) - self._sent > _BLOCK:
+            self._send(len(self.losses) - 1)
 
     def _send(self, until: int) -> None:
         """Hands out the steps before `until`; a step's update is known from the next one."""
@@ -433,14 +403,14 @@ class _Record:
         rows = slice(self._sent, until + 1)
         values, _, gradients = self._read(rows)
         updates = np.diff(values, axis=0, append=np.nan)
-        columns = (values, self._losses[rows], gradients, updates, np.array(self._lrs[rows]))
+        columns = (values, self.losses[rows], gradients, updates, np.array(self.lrs[rows]))
         for step, row in zip(range(self._sent, until), zip(*columns, strict=True), strict=False):
             self._listener(Step(step, *row))
         self._sent = until
 
     def _read(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Returns values, coordinates and gradients (n, d)."""
-        raw, slopes = torch.stack(self._raw[rows], dim=1).double().cpu().numpy()
+        raw, slopes = torch.stack(self.raw[rows], dim=1).double().cpu().numpy()
         columns = []
         for watched in self._trainer.watched:
             place = self._offsets[watched.element.name] + watched.element.index
@@ -460,25 +430,15 @@ class _Record:
         return values, coordinates, gradients
 
     def finished(self, start: State, final: State, seconds: float) -> TrainingRun:
-        """Hands out the remaining steps and returns the run."""
-        self._send(len(self._losses))
+        self._send(len(self.losses))
         values, coordinates, gradients = self._read(slice(None))
-        norms = torch.stack(self._norms).double().cpu().numpy()
+        norms = torch.stack(self.norms).double().cpu().numpy()
         trainer = self._trainer
+        sizes = dict(zip(trainer.learned, norms.T, strict=True))
+        arrived = np.array([self.arrived[w.element.name] for w in trainer.watched])
+        snapshots = torch.stack(self.snapshots) if self.snapshots else None
         return TrainingRun(
-            trainer.watched,
-            trainer.settings,
-            trainer.rates,
-            values,
-            coordinates,
-            np.array(self._losses),
-            gradients,
-            np.array(self._lrs),
-            {name: norms[:, i] for i, name in enumerate(trainer.learned)},
-            np.array([self._arrived[w.element.name] for w in trainer.watched]),
-            trainer.divisors(),
-            start,
-            final,
-            seconds,
-            torch.stack(self._snapshots) if self._snapshots else None,
-        )
+            trainer.watched, trainer.settings, trainer.rates, values, coordinates,
+            np.array(self.losses), gradients, np.array(self.lrs), sizes, arrived,
+            trainer.divisors(), start, final, seconds, snapshots,
+        )  # fmt: skip
