@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from gabordiag.dynamics.descend import descend
+from gabordiag.dynamics.maps import run_plane
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Attractor, Surroundings, classify
-from gabordiag.dynamics.plane import run_plane
 from gabordiag.dynamics.replay import log_columns
 from gabordiag.dynamics.run import Trajectory, outcomes_of_several, run_many
 from gabordiag.dynamics.run import run as run_one
