@@ -220,7 +220,7 @@ def wrong_gradient(facts: Facts) -> Finding:
         return _absent("wrong_gradient", f"not asked: {why}", {"asked": False, "why": why})
     check, certificate = facts.sweep.gradient_check, facts.sweep.landscape.certificate
     errors = [e for e in (check.analytic_vs_autograd, check.analytic_vs_numeric) if e is not None]
-    evidence, worst = check.to_dict(), max(errors, default=0.0)
+    evidence, worst = vars(check).copy(), max(errors, default=0.0)
     if worst > WRONG_GRADIENT and certificate.is_isolated:
         where = evidence["value"] = _worst_place(facts.sweep)
         text = (

@@ -131,10 +131,7 @@ def run_bifurcation(
     table: TabulatedObjective | None = None,
     progress: Progress | None = None,
 ) -> Bifurcation:
-    """Runs every one of ascending rates (l,) from one start and keeps and judges the tails.
-
-    The start is by default the parameter's own; the table is made unless it is known already.
-    """
+    """Runs ascending rates (l,) from one start, by default the parameter's; judges the tails."""
     if settings.steps <= tail:
         raise UsageError(
             f"{settings.steps} steps leave nothing before the {tail} that are kept.",
@@ -148,7 +145,7 @@ def run_bifurcation(
     codes, periods = (grid[:, 0] for grid in runs.classify())
     kept = runs.tail
     # At rest a value may still flicker by its own rounding.
-    width = landscape.parameter.high - landscape.parameter.low
+    width = landscape.parameter.width
     still = np.maximum(ROUNDING_MOVE * width, 4 * np.spacing(np.abs(kept).max(axis=0)))
     at_rest = (periods == 0) & (np.ptp(kept, axis=0) <= still)
     return Bifurcation(

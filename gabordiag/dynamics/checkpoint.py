@@ -26,10 +26,7 @@ _PLAIN = (bool, int, float, str, type(None), Tensor)
 
 
 class Checkpoint:
-    """The file that holds a training's state, known again by `what`, the training's settings.
-
-    The content is what was read from it; None where there is none.
-    """
+    """The file of a training's state, known again by its settings; `content` if it exists."""
 
     def __init__(self, path: str | Path, what: Mapping[str, Any]) -> None:
         self._path, self._what = Path(path), dict(what)

@@ -95,7 +95,6 @@ class _Past:
             del self._states[next(iter(self._states))]
 
     def since(self, key: bytes) -> list[State]:
-        """Returns the states since the coordinates were these; none if they never were."""
         if key not in self._states:
             return []
         return list(self._states.values())[list(self._states).index(key) :]
@@ -170,7 +169,6 @@ class _Learned:
         return bytes(self._coordinates().detach().cpu().numpy().data)
 
     def values(self) -> FloatArray:
-        """Returns the values of all runs (n, d)."""
         # For a few numbers a list is the quickest way out of torch.
         flat = self._leaves[0] if self._is_single else self._coordinates()
         return self._objective.space.values(np.array(flat.tolist()).reshape(self._shape))
@@ -182,7 +180,6 @@ class _Learned:
         return now[self._group_of].reshape(self._shape)
 
     def evaluate(self) -> FloatArray:
-        """Returns the losses (n,), and leaves the gradients with the optimizer."""
         losses, gradients = self._objective.step_gradient(self._coordinates())
         self.give(gradients)
         return losses

@@ -200,11 +200,7 @@ def classify(
 
 
 def _is_gone(space: Space, values: FloatArray) -> BoolArray:
-    """Whether the whole tail lies far outside an interval (n,).
-
-    Or so far out along a period that a double cannot say where in it: there whole periods that are
-    taken off leave a remainder that is rounding.
-    """
+    """Whether a tail lies far outside (n,), or so far out that a double cannot hold the period."""
     gone = np.zeros(values.shape[1], dtype=np.bool_)
     for parameter, column in zip(space.parameters, np.moveaxis(values, -1, 0), strict=True):
         if parameter.period is None:
@@ -217,7 +213,7 @@ def _is_gone(space: Space, values: FloatArray) -> BoolArray:
 
 def _is_far_out(parameter: Parameter, values: FloatArray) -> BoolArray:
     """Which values of a parameter without a period lie far outside its range."""
-    reach = FAR_OUT * (parameter.high - parameter.low)
+    reach = FAR_OUT * parameter.width
     return (values < parameter.low - reach) | (values > parameter.high + reach)
 
 
@@ -439,7 +435,7 @@ def trusted_steps(
     if lyapunov is None or not lyapunov > 0:
         return None
     # A value is rounded relative to itself; near zero, relative to the range it moves in.
-    size = max(abs(float(values[0])), parameter.high - parameter.low)
+    size = max(abs(float(values[0])), parameter.width)
     steps = max(0, math.floor(math.log(parameter.tolerance / (eps * size)) / lyapunov))
     stays = np.isfinite(values)
     if parameter.period is None:

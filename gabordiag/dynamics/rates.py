@@ -104,10 +104,7 @@ class RateScan:
 
     @property
     def outcomes(self) -> list[str]:
-        """Which of `RATE_OUTCOMES` the trainings with each rate are (n,), by the worst of them.
-
-        With a smaller rate than the lowest ending's, one that is finite is `unfinished`.
-        """
+        """Which of `RATE_OUTCOMES` the trainings with each rate are (n,), by the worst of them."""
         lowest, worst = self.lr[self.lowest], np.nanmax(self.losses, axis=1)
         found = []
         for rate, loss, reached in zip(self.lr, worst, self.reached, strict=True):
@@ -144,7 +141,6 @@ class RateScan:
         return None
 
     def _between(self, places: Sequence[int], factor: float) -> float | None:
-        """Returns the middle of the first of these rates and its next that are farther apart."""
         pairs = (self.lr[place : place + 2] for place in places if 0 <= place < len(self.lr) - 1)
         return next((math.sqrt(low * high) for low, high in pairs if high / low > factor), None)
 
@@ -352,7 +348,6 @@ class RateSearch:
             self._grid = log_spaced(*self.lr[:2], count)
 
     def _seconds(self) -> float:
-        """Returns how long a training takes, by the first steps of one."""
         few = replace(self.settings, steps=min(self.settings.steps, _TIMED))
         rates = self._rates(OTHERS, float(self._grid[0]), None)
         run, *_ = run_training(self.training, (), few, rates, seed=self.seed)
@@ -380,7 +375,6 @@ class RateSearch:
         return rates_of(self.training, self._watched, given, rate)
 
     def _train(self, group: str, rate: float, rest: float | None, number: int) -> float:
-        """Returns the loss at the end, infinite where it is not finite."""
         key = f"{OTHERS if rate == rest else group} {rate!r} {number}"
         if key in self._made:
             return self._made[key]

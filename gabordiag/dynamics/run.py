@@ -55,10 +55,7 @@ _NEAR_END = 30.0
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """All steps of a run, as in `Step`; arrays of length steps + 1, shorter where it broke down.
-
-    Values (steps + 1, d) are as the optimizer left them, not wrapped.
-    """
+    """All steps of a run, as in `Step`: arrays of length steps + 1, shorter where it broke down."""
 
     values: FloatArray
     losses: FloatArray
@@ -412,10 +409,7 @@ def judge(
     trajectory: Trajectory,
     rates: FloatArray | None = None,
 ) -> Run:
-    """Turns a trajectory into a `Run`: outcome, jumps, exponents.
-
-    The landscape is known of one parameter only; the rates (d,) are the settings' by default.
-    """
+    """Turns a trajectory into a `Run`; the rates (d,) are the settings' by default."""
     objective = as_objective_of(objective)
     if rates is None:
         rates = objective.space.rates(settings.lr)
@@ -480,7 +474,6 @@ def _along_line(
 
 
 def _curvatures(line: Line, values: FloatArray) -> FloatArray:
-    """Returns the second derivative along the coordinate at every value (n,)."""
     if len(values) == 0:
         return np.empty(0)
     # A run that settles or cycles repeats its values.
@@ -505,7 +498,6 @@ def _sharpness(objective: Objective, values: FloatArray, lrs: FloatArray) -> lis
 
 
 def _condition_at(objective: Objective, at: FloatArray) -> dict[str, Any]:
-    """Returns what the Hessian at values (d,) says; see `condition`."""
     spectrum = np.full(len(at), math.nan)
     if np.isfinite(at).all():
         hessian = objective.hessian(objective.space.coordinates(at)[None], smooth=True)[0]

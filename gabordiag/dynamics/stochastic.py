@@ -108,7 +108,6 @@ def _end_basin(result: Run) -> tuple[CriticalPoint | None, FloatArray]:
 
 
 def _drawn(exact: ShortcutObjective | GaborObjective, size: int) -> Iterator[list[int]]:
-    """Yields independently drawn batches, as indices of images."""
     count, generator = image_count(exact), np.random.default_rng([exact.experiment.seed, size])
     for _ in range(NOISE_DRAWS):
         yield generator.choice(count, size, replace=False).tolist()

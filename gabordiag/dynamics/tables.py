@@ -100,10 +100,7 @@ class Table:
     def __call__(
         self, values: FloatArray, rows: IntArray | int = 0, origins: FloatArray | None = None
     ) -> FloatArray:
-        """Returns the function at values (n,), of one of several tables in one from its row on.
-
-        In NumPy, whose operations on a thousand numbers take half the time of torch's.
-        """
+        """Returns the function at values (n,), of one of several tables in one from its row on."""
         position = values - (self.origin if origins is None else origins)
         is_end = None if self.is_periodic else position == self._width
         position *= 1 / self.cell
@@ -133,11 +130,7 @@ class Table:
 
 
 class TabulatedObjective(Line):
-    """An objective through its tables: for one value at a time some hundred times faster.
-
-    Trials of causes and remedies run on it; the run that is diagnosed itself does not. Not
-    differentiable by autograd: `loss_and_gradient` is what optimizers need.
-    """
+    """An objective through its tables: some hundred times faster, without autograd."""
 
     def __init__(self, objective: Line, landscape: Landscape) -> None:
         self._objective, self.landscape = objective, landscape
@@ -222,7 +215,7 @@ def tabulate(objective: Line) -> tuple[Table, Table]:
         origin = parameter.target
     resolved = build_series(objective).is_resolved
     cells = CELLS if resolved or not is_expensive(objective) else _CELLS_EXPENSIVE
-    cell = (parameter.high - parameter.low) / cells
+    cell = parameter.width / cells
     nodes = origin + cell * (np.arange(cells)[:, None] + _NODES)
     halfway = origin + cell * (np.arange(0, cells, 7, dtype=np.float64) + 0.5)
     if resolved:
@@ -283,7 +276,7 @@ class _Beyond:
         # Maps run their blocks in threads.
         self._lock = threading.Lock()
         self._sparing = isinstance(objective, SeriesObjective) or is_expensive(objective)
-        width = parameter.high - parameter.low
+        width = parameter.width
         cells = _CELLS_AROUND_EXPENSIVE if self._sparing else _CELLS_BEYOND
         # Coarse cells are half a range wide, so that its ends are theirs; the last ones stay empty.
         share = 0.5 if self._sparing else (2 * FAR_OUT + 1) / cells
@@ -296,7 +289,6 @@ class _Beyond:
         self._tables: tuple[Table, ...] = (empty, empty)
 
     def at(self, index: int, values: FloatArray) -> FloatArray:
-        """Returns the loss (0) or its gradient (1) at values (n,)."""
         with self._lock:
             wanted = self._unknown
             if self._sparing:

@@ -179,7 +179,6 @@ def run_training(
 def _parts(
     start: State, trainer: _Trainer, stream: BatchStream, record: _Record, began: float
 ) -> dict[str, Any]:
-    """Returns what a checkpoint holds of a training between two steps."""
     model = trainer.training.model
     return {
         "start": dict(start),
@@ -313,7 +312,6 @@ class _Trainer:
         return {name: groups[id(p)] for name, p in self.moved.items() if id(p) in groups}
 
     def rates_now(self) -> list[float]:
-        """Returns the learning rate of every watched element (d,)."""
         rates = {name: float(group["lr"]) for name, group in self._groups().items()}
         return [rates.get(element.element.name, 0.0) for element in self.watched]
 
@@ -336,8 +334,6 @@ class _Trainer:
 
 
 class _Record:
-    """Rows of raw copies, read in blocks."""
-
     def __init__(
         self,
         trainer: _Trainer,
@@ -358,7 +354,6 @@ class _Record:
         self._offsets = dict(zip(trainer.tensors, np.cumsum([0, *sizes]).tolist(), strict=False))
 
     def parts(self) -> dict[str, Any]:
-        """Returns what was taken so far, as tensors and numbers."""
         stacked = {
             name: torch.stack(rows) if rows else None
             for name, rows in (("raw", self.raw), ("norms", self.norms))

@@ -139,7 +139,7 @@ def rate_scale(landscape: Landscape, settings: OptimizerSettings) -> float:
     A learning rate has a unit: a loss 1e8 times larger needs rates 1e8 times smaller, a parameter
     in thousandths steps a thousand times shorter.
     """
-    width = landscape.parameter.high - landscape.parameter.low
+    width = landscape.parameter.width
     height = landscape.largest_loss - landscape.smallest_loss
     natural, bound = 0.0, None
     if settings.optimizer in PROPORTIONAL and 0 < height < math.inf:
@@ -166,10 +166,7 @@ def suitable_rates(landscape: Landscape, settings: OptimizerSettings) -> FloatAr
 
 
 def beside_target(landscape: Landscape) -> list[float]:
-    """Returns the starts on either side of the target from which its basin's stability is measured.
-
-    A target at an end of the range has one side; a target without a minimum has none.
-    """
+    """Returns the starts on one or both sides of the target that show how stable its basin is."""
     goal, parameter = landscape.goal_value, landscape.parameter
     if goal is None or (parameter.target is not None and landscape.target is None):
         return []

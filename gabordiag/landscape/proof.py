@@ -65,10 +65,10 @@ def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certifica
 
 
 def _why_unresolved(series: LossSeries) -> str:
-    values = series.smooth.derivatives(np.linspace(0, series.span, 257), 0)[0]
-    variation, noise = float(np.ptp(values)), series.noise
     if series.is_flat:
         return "the loss is flat to within the error of its evaluation"
+    values = series.smooth.derivatives(np.linspace(0, series.span, 257), 0)[0]
+    variation, noise = float(np.ptp(values)), series.noise
     if noise > NOISY * variation:
         return (
             f"the loss is noisy (by {noise:.2g}, where it varies by {variation:.3g} in all): no "
