@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -112,11 +113,9 @@ def descend_batch(
     blocks = [lrs[lo : lo + rows] for lo in range(0, len(lrs), rows)]
     report = _Tally(progress, settings.steps * len(blocks))
 
-    def run_block(rates: FloatArray) -> Block:
-        return _descend_block(table, settings, rates, starts, tail, report)
-
     with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
         try:
+            run_block = partial(_descend_block, table, settings, starts, tail, report)
             parts = list(pool.map(run_block, blocks))
         except BaseException:
             # Interrupted: let the blocks under way stop at their next report.
@@ -146,23 +145,23 @@ class _Tally:
 def _descend_block(
     table: TabulatedObjective | JointTables,
     settings: OptimizerSettings,
-    lrs: FloatArray,
     starts: FloatArray,
     tail: int,
     report: Callable[[int], None],
+    lrs: FloatArray,
 ) -> Block:
     """Returns the last values (tail, n), last gradient and whether any arrived (n,), the extent.
 
     Plain descent that stands still does so for good: once they are many, such runs are left out.
     """
-    steps, gradient = settings.steps, table.tables[1]
-    rates, values = np.repeat(lrs, len(starts)), np.tile(starts, len(lrs))
+    steps, rates, values = settings.steps, np.repeat(lrs, len(starts)), np.tile(starts, len(lrs))
+    # The runs that are computed, by their places among all.
+    going = np.arange(len(values))
+    gradient = table.gradient_on(going)
     update, slopes = BatchUpdate(settings, torch.as_tensor(rates)), gradient(values)
     low, high, moved = values.copy(), values.copy(), slopes != 0
     last, last_slopes = np.empty((tail, len(values))), np.empty(len(values))
     extent = np.empty((2, len(values)))
-    # The runs that are computed, by their places among all.
-    going = np.arange(len(values))
     can_settle = settings.optimizer == "sgd" and settings.momentum == 0
     for step in range(steps + 1):
         if step > 0:
@@ -179,7 +178,7 @@ def _descend_block(
                         array[~still] for array in (going, values, slopes, low, high)
                     )
                     update = BatchUpdate(settings, torch.as_tensor(rates[going]))
-                    gradient = table.gradient_on(going, len(rates))
+                    gradient = table.gradient_on(going)
             slopes = gradient(values)
             np.minimum(low, values, out=low)
             np.maximum(high, values, out=high)

@@ -21,8 +21,6 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray
 
-# So many numbers are handled quicker one by one than by NumPy.
-_FEW = 8
 # States that a run may come back to: of longer cycles every step is computed.
 _REMEMBERED = 256
 
@@ -71,7 +69,9 @@ def descend(
             return
         learned.step(closure)
         after = learned.values()
-        updates = _minus(after, before)
+        # Runs may end at infinity.
+        with np.errstate(invalid="ignore", over="ignore"):
+            updates = after - before
         known.compare(step, updates)
         state = State(step, before, losses, gradients, updates, rates)
         if past is not None:
@@ -106,15 +106,6 @@ def _repeated(cycle: Sequence[State], step: int, last: int) -> Iterator[State]:
         yield state if later < last else state._replace(updates=np.full_like(state.values, np.nan))
 
 
-def _minus(after: FloatArray, before: FloatArray) -> FloatArray:
-    if after.size > _FEW:
-        with np.errstate(invalid="ignore", over="ignore"):
-            return after - before
-    # For a few numbers quicker than to silence NumPy where runs end at infinity.
-    pairs = zip(after.ravel().tolist(), before.ravel().tolist(), strict=True)
-    return np.array([one - other for one, other in pairs]).reshape(after.shape)
-
-
 def _is_any_finite(values: FloatArray) -> bool:
     """Whether all values of a run are finite, of any run."""
     # A sum is finite only if every summand is; it is the quickest test of a few numbers.
@@ -139,9 +130,8 @@ class _Learned:
         flat = objective.tensor(objective.space.coordinates(starts)).flatten()
         order = np.argsort(self._group_of, kind="stable")
         # Where the leaves' elements stand among those of all runs, and the other way round.
-        self._order, self._back = (
-            torch.as_tensor(places, device=flat.device) for places in (order, np.argsort(order))
-        )
+        self._order = torch.as_tensor(order, device=flat.device)
+        self._back = torch.argsort(self._order)
         self._sizes = np.bincount(self._group_of).tolist()
         self._leaves = [leaf.clone() for leaf in torch.split(flat[self._order], self._sizes)]
         self._is_single = len(self._leaves) == 1
@@ -155,9 +145,8 @@ class _Learned:
         self._optimizer = settings.build(groups, lr=float(rates[0]))
         self._schedule = settings.build_schedule(self._optimizer)
         # A schedule counts the calls of the method itself.
-        self._step = self._optimizer.step
-        if self._schedule is None:
-            self._step = unguarded_step(self._optimizer)
+        plain = self._schedule is None
+        self._step = unguarded_step(self._optimizer) if plain else self._optimizer.step
 
     def _coordinates(self) -> Tensor:
         """Returns the coordinates of all runs (n, d), not to be written to."""

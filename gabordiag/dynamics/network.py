@@ -13,7 +13,7 @@ optimizers have their own limits (`theory.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from gabordiag.choices import PlaneName
-from gabordiag.dynamics.checkpoint import Checkpoint
+from gabordiag.dynamics.checkpoint import Checkpoint, beside, remove
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.training import TrainingRun, rates_of, run_training
@@ -93,25 +93,15 @@ class Sharpness:
     limit: float | None = None
     reason: str = ""
 
-    @property
-    def edge(self) -> str | None:
-        """Whether the run ends `below` the edge of stability, `at` it, or `above` it."""
-        if (load := self._load) is None:
-            return None
-        return "at" if abs(load - 1) <= _AT_EDGE else "below" if load < 1 else "above"
-
-    @property
-    def _load(self) -> float | None:
-        if self.lr is None or self.limit is None or not self.eigenvalues:
-            return None
-        return self.lr * self.eigenvalues[0] / self.limit
-
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows; `of_limit` is about 1 at the edge of stability."""
-        rate = None
-        if self.limit and self.eigenvalues and self.eigenvalues[0] > 0:
-            rate = self.limit / self.eigenvalues[0]
-        return {**asdict(self), "stable_lr": rate, "of_limit": self._load, "edge": self.edge}
+        rate = load = edge = None
+        if self.limit and self.eigenvalues:
+            rate = self.limit / self.eigenvalues[0] if self.eigenvalues[0] > 0 else None
+            if self.lr is not None:
+                load = self.lr * self.eigenvalues[0] / self.limit
+                edge = "at" if abs(load - 1) <= _AT_EDGE else "below" if load < 1 else "above"
+        return {**asdict(self), "stable_lr": rate, "of_limit": load, "edge": edge}
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +132,7 @@ class WeightLine:
         return {
             "from": self.start,
             "to": self.end,
-            "losses": [finite_or_none(self.loss[0]), finite_or_none(self.loss[-1])],
+            "losses": [finite_or_none(loss) for loss in self.loss[[0, -1]]],
             "barrier": finite_or_none(height),
             "at": at,
             "error": finite_or_none(self.error),
@@ -187,9 +177,9 @@ class NetworkPlane(Result):
     second: Mapping[str, float]
     lines: tuple[WeightLine, ...]
     sharpness: Sharpness
-    run: TrainingRun = field(repr=False)
-    origin: Tensor = field(repr=False)
-    directions: Tensor = field(repr=False)
+    run: TrainingRun
+    origin: Tensor
+    directions: Tensor
     batches: int
     evaluations: int
 
@@ -219,7 +209,7 @@ class NetworkPlane(Result):
     @property
     def shows(self) -> bool:
         """Whether the picture shows the run."""
-        return not self.outside and shows(self.captured, self.mismatch)
+        return not self.outside and self.captured >= CAPTURED and self.mismatch <= MISMATCH
 
     @property
     def headline(self) -> str:
@@ -295,11 +285,6 @@ def _largest(values: FloatArray) -> float:
     return float(known.max()) if len(known) else np.nan
 
 
-def shows(captured: float, apart: float) -> bool:
-    """Whether a plane shows a run: by the share of variance that it holds, and the mismatch."""
-    return captured >= CAPTURED and apart <= MISMATCH
-
-
 def sweep_network(
     training: Training,
     kind: str,
@@ -351,12 +336,12 @@ def sweep_network(
     moments = np.unique(np.linspace(0, settings.steps, count).round().astype(np.int64))
 
     def train(number: int, kept: Sequence[int]) -> TrainingRun:
-        place = None if checkpoint is None else _beside(checkpoint, str(number))
+        place = beside(checkpoint, str(number)) if number else checkpoint
         name = f"another training, seed {seed + number}" if number else "training"
         return run_training(
             training, watched if not number else (), settings, rates, seed=seed + number,
             first=number, batches=batches, snapshots=kept,
-            checkpoint=place if number else checkpoint,
+            checkpoint=place,
             progress=lambda done, total, loss: report(done, total, f"{name}, loss {loss:.4g}"),
         )[0]  # fmt: skip
 
@@ -369,10 +354,8 @@ def sweep_network(
     own, given = _ranges(kind, coordinates, directions), list(ranges) or [(None, None)] * 2
     a, b = (_axis(*each) for each in zip(given, own, points, strict=True))
     places = np.stack(np.meshgrid(a, b, indexing="ij"), axis=-1).reshape(-1, 2)
-    saved = None
-    if checkpoint is not None:
-        what = {"plane": kind, "places": places.tobytes().hex(), "rates": rates, "seed": seed}
-        saved = Checkpoint(_beside(checkpoint, "losses"), what)
+    what = {"plane": kind, "places": places.tobytes().hex(), "rates": rates, "seed": seed}
+    saved = Checkpoint(beside(checkpoint, "losses"), what)
     losses = _on_grid(loss, origin, directions, places, saved, report).reshape(len(a), len(b))
     others = range(1, seeds)
     ends = [_finite_path(train(i, moments[-1:].tolist()))[-1] for i in others]
@@ -391,10 +374,7 @@ def sweep_network(
         loss, path, moments.tolist(), run, seed,
         lambda done, total: report(done, total, "measuring the curvature"),
     )  # fmt: skip
-    if checkpoint is not None:
-        beside = [_beside(checkpoint, name) for name in ("losses", *map(str, others))]
-        for file in (Path(checkpoint), *beside):
-            file.unlink(missing_ok=True)
+    remove(checkpoint, *(beside(checkpoint, name) for name in ("losses", *map(str, others))))
     return NetworkPlane(
         kind=kind,
         axes=axes,
@@ -465,10 +445,6 @@ def _measure_sharpness(
     return Sharpness(*ends, *along, lr, limit, reason)
 
 
-def _beside(checkpoint: str | Path, what: str) -> Path:
-    return Path(checkpoint).with_suffix(f".{what}.pt")
-
-
 def _finite_path(run: TrainingRun, least: int = 1) -> Tensor:
     """Returns the weights at the moments (t, m) before the first that are not finite."""
     snapshots = torch.empty(0, 0) if run.snapshots is None else run.snapshots
@@ -511,9 +487,9 @@ def _plane(
 def _ranges(kind: str, path: FloatArray, directions: Tensor) -> list[tuple[float, float]]:
     """Returns the ranges of both coordinates that hold the path and the origin, with a margin."""
     lengths = directions.double().norm(dim=1).cpu().numpy()
-    low, high = np.minimum(path.min(axis=0), 0.0), np.maximum(path.max(axis=0), 0.0)
-    if kind == "axes":
-        low, high = path.min(axis=0), path.max(axis=0)
+    low, high = path.min(axis=0), path.max(axis=0)
+    if kind != "axes":
+        low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
     least = _LEAST * float(((high - low) * lengths).max()) / lengths
     more = np.maximum(_MARGIN * (high - low), (least - (high - low)) / 2)
     low, high = low - more, high + more
@@ -534,17 +510,16 @@ def _on_grid(
     origin: Tensor,
     directions: Tensor,
     places: FloatArray,
-    saved: Checkpoint | None,
+    saved: Checkpoint,
     report: Report,
 ) -> FloatArray:
     """Returns the losses (n,) at places (n, 2), going on behind what a checkpoint holds."""
-    done: list[float] = [] if saved is None or saved.content is None else saved.content["losses"]
+    done: list[float] = [] if saved.content is None else saved.content["losses"]
     while len(done) < len(places):
         report(len(done), len(places), "drawing the plane")
         part = places[len(done) : len(done) + _PLACES]
         done.extend(loss.on_grid(origin, directions, part).tolist())
-        if saved is not None:
-            saved.save(partial(dict, losses=done))
+        saved.save(partial(dict, losses=done))
     return np.array(done)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.dynamics.checkpoint import Checkpoint
+from gabordiag.dynamics.checkpoint import Checkpoint, beside, remove
 from gabordiag.dynamics.network import BATCHES, Report
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import RATE_OUTCOMES
@@ -295,14 +295,13 @@ class RateSearch:
             raise InputError("The loss is not finite before the first step.", "Look at its inputs.")
         # Trainings made, their losses at the end by group, rate and seed; seconds of one.
         self._made: dict[str, float] = {}
-        self._each, self._most, self._saved, self._inner = 0.0, 0, None, None
-        if self.checkpoint is not None:
-            names = ("groups", "lr", "factor", "goal", "seed", "seeds")
-            what = {name: getattr(self, name) for name in names} | asdict(self.settings)
-            self._saved = Checkpoint(self.checkpoint, what)
-            self._inner = Path(self.checkpoint).with_suffix(".training.pt")
-            if self._saved.content is not None:
-                self._made, self._each = (self._saved.content[name] for name in ("made", "each"))
+        self._each, self._most = 0.0, 0
+        names = ("groups", "lr", "factor", "goal", "seed", "seeds")
+        what = {name: getattr(self, name) for name in names} | asdict(self.settings)
+        self._saved = Checkpoint(self.checkpoint, what)
+        self._inner = beside(self.checkpoint, "training")
+        if self._saved.content is not None:
+            self._made, self._each = (self._saved.content[name] for name in ("made", "each"))
 
     def run(self, max_seconds: float | None, announce: Callable[[str], object] | None) -> Rates:
         """Trains with one rate after the other, about so long; what is planned is announced."""
@@ -319,8 +318,7 @@ class RateSearch:
         common = self._scan(OTHERS, None, self.goal)
         rest = common.recommended or float(common.lr[common.lowest])
         scans = (common, *(self._scan(name, rest, common.goal) for name in self.groups))
-        if self.checkpoint is not None:
-            Path(self.checkpoint).unlink(missing_ok=True)
+        remove(self.checkpoint)
         left = [scan for scan in scans if scan.next(self._grid.tolist(), self.factor) is not None]
         text = f"what more than {counted(self._most, 'training', 'trainings')} of {{}} would find"
         left_out = tuple(text.format(scan.group) for scan in left)
@@ -395,7 +393,6 @@ class RateSearch:
             # Code that does not accept the values that this rate leads to.
             loss = math.inf
         self._made[key] = loss if math.isfinite(loss) else math.inf
-        if self._saved is not None and self._inner is not None:
-            self._inner.unlink(missing_ok=True)
-            self._saved.save(lambda: {"made": self._made, "each": self._each}, now=True)
+        remove(self._inner)
+        self._saved.save(lambda: {"made": self._made, "each": self._each}, now=True)
         return self._made[key]

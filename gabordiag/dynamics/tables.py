@@ -98,7 +98,11 @@ class Table:
         return a + position * (b + position * (c + position * (d + position * (e + position * f))))
 
     def __call__(
-        self, values: FloatArray, rows: IntArray | int = 0, origins: FloatArray | None = None
+        self,
+        values: FloatArray,
+        rows: IntArray | int = 0,
+        origins: FloatArray | None = None,
+        kinks: FloatArray | None = None,
     ) -> FloatArray:
         """Returns the function at values (n,), of one of several tables in one from its row on."""
         position = values - (self.origin if origins is None else origins)
@@ -124,8 +128,8 @@ class Table:
             outside = (index < 0) | (index >= self.cells)
             if outside.any():
                 result[outside] = math.nan if self.beyond is None else self.beyond(values[outside])
-        if self.kink is not None:
-            result[values == self.kink] = math.nan
+        if (places := self.kink if kinks is None else kinks) is not None:
+            result[values == places] = math.nan
         return result
 
 
@@ -145,7 +149,7 @@ class TabulatedObjective(Line):
         """Returns the loss (n,) at the values (n,)."""
         return torch.from_numpy(self.tables[0](values.numpy()))
 
-    def gradient_on(self, runs: IntArray, count: int) -> Table:
+    def gradient_on(self, runs: IntArray) -> Table:
         """Returns the slope, the same for all runs."""
         return self.tables[1]
 
@@ -189,21 +193,10 @@ class JointTables:
         kinks = [math.nan if t.kink is None else t.kink for t in slopes]
         self._columns = tuple(np.repeat(x, self.counts) for x in (rows, origins, kinks))
 
-    @property
-    def tables(self) -> tuple[None, Callable[[FloatArray], FloatArray]]:
-        """The slope at values (n,) of all runs, any number of rates; no losses."""
-        return None, lambda values: self.gradient_on(np.arange(len(values)), len(values))(values)
-
-    def gradient_on(self, runs: IntArray, count: int) -> Callable[[FloatArray], FloatArray]:
-        """Returns the slope at the values (n,) of some of `count` runs, by their places."""
+    def gradient_on(self, runs: IntArray) -> Callable[[FloatArray], FloatArray]:
+        """Returns the slope at the values (n,) of some of all runs, by their places."""
         rows, origins, kinks = (x[runs % len(x)] for x in self._columns)
-
-        def slopes(values: FloatArray) -> FloatArray:
-            result = self._joined(values, rows, origins)
-            result[values == kinks] = math.nan
-            return result
-
-        return slopes
+        return partial(self._joined, rows=rows, origins=origins, kinks=kinks)
 
 
 def tabulate(objective: Line) -> tuple[Table, Table]:

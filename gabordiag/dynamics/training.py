@@ -148,7 +148,7 @@ def run_training(
     what["watched"] = [element.label for element in watched]
     if snapshots:
         what["snapshots"] = sorted(snapshots)
-    saved = None if checkpoint is None else Checkpoint(checkpoint, what)
+    saved = Checkpoint(checkpoint, what)
     with training.kept(seed):
         _place(training, watched, starts or {})
         start = training.state()
@@ -156,12 +156,11 @@ def run_training(
         began = time.perf_counter()
         stream = BatchStream(training, first)
         record = _Record(trainer, listener, snapshots)
-        if saved is not None and saved.content is not None:
+        if saved.content is not None:
             began -= _go_on(saved.content, start, trainer, stream, record)
         for step in range(len(record.losses), settings.steps + 1):
-            if saved is not None:
-                parts = partial(_parts, start, trainer, stream, record, began)
-                saved.save(parts, now=step == settings.steps)
+            parts = partial(_parts, start, trainer, stream, record, began)
+            saved.save(parts, now=step == settings.steps)
             batch = next(stream)
             loss = trainer.evaluate(batch)
             record.take(loss)

@@ -143,9 +143,8 @@ def loss_noise(objective: Line, series: LossSeries) -> float:
 
 def _slopes_decide(objective: Line, series: LossSeries) -> bool:
     """Whether losses are noisy and slopes by autograd are not: of a loss that is rounded, say."""
-    parameter, slopes = objective.parameter, smooth_level(objective, 1)
+    parameter, slopes, noise = objective.parameter, smooth_level(objective, 1), series.noise
     low, high = parameter.low, parameter.high
-    noise = series.noise
     # A loss in single precision may be a staircase: level from one place to the next.
     rounding = objective.loss_eps * series.smooth.bound(0)
     least = NOISY * np.ptp(series.smooth.derivatives(np.linspace(0, series.span, _BETWEEN), 0)[0])
@@ -235,8 +234,7 @@ def _noise_there(objective: Line, series: LossSeries, rises: FloatArray) -> Floa
 def _reach(parameter: Parameter, rises: FloatArray, noise: FloatArray) -> FloatArray:
     """Returns how far one has to go for the loss to differ (m,)."""
     clear = np.max(np.abs(np.nan_to_num(rises)), axis=0) > noise[:, None]
-    first = np.where(np.max(clear, axis=1), np.argmax(clear, axis=1), 0)
-    return np.asarray(parameter.width * _DISTANCES[first])
+    return np.asarray(parameter.width * _DISTANCES[np.argmax(clear, axis=1)])
 
 
 def _grouped(values: FloatArray, reach: FloatArray) -> list[slice]:
@@ -311,8 +309,7 @@ def find_critical_points(objective: Line) -> Landscape:
     values = np.sort(snapped(smooth_level(objective), parameter, values, reach, 0.0))
     losses, gradients = objective.derivatives(series.value(np.linspace(0, series.span, _GRID)))
     hold_against_all(asked)
-    sides = [loss for jump in jumps for loss in (jump.loss_below, jump.loss_above)]
-    losses = np.append(losses, sides)
+    losses = np.append(losses, [(jump.loss_below, jump.loss_above) for jump in jumps])
     largest = float(losses.max())
     return Landscape(
         parameter,

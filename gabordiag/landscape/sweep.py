@@ -197,14 +197,13 @@ def numeric_gradient(objective: Line, values: FloatArray, step: float) -> FloatA
         # What was asked for beyond the range is taken to be defined.
         low, high = min(parameter.low, values[0]), max(parameter.high, values[-1])
         inwards = np.where(values - step < low, step, np.where(values + step > high, -step, 0.0))
-    slopes = np.empty(len(values))
-    inner, at_end = inwards == 0, inwards != 0
-    v = values[inner]
-    slopes[inner] = (objective.loss_once(v + step) - objective.loss_once(v - step)) / (2 * step)
+    slopes, look, at_end = np.empty(len(values)), objective.loss_once, inwards != 0
+    v = values[~at_end]
+    slopes[~at_end] = (look(v + step) - look(v - step)) / (2 * step)
     if at_end.any():
         v, h = values[at_end], inwards[at_end]
-        near, far = objective.loss_once(v + h), objective.loss_once(v + 2 * h)
-        slopes[at_end] = (4 * near - 3 * objective.loss_once(v) - far) / (2 * h)
+        near, far = look(v + h), look(v + 2 * h)
+        slopes[at_end] = (4 * near - 3 * look(v) - far) / (2 * h)
     return slopes
 
 
@@ -252,8 +251,7 @@ def _is_excused(
     if not excused.any():
         return excused
     places, asked = values[excused], slopes[excused]
-    cheap = cheap_objective(objective)
-    parameter = objective.parameter
+    cheap, parameter = cheap_objective(objective), objective.parameter
     reach = np.full(len(places), parameter.width / (2 * math.pi))
     if parameter.period is None:
         # The loss may end where its range does; `differentiate` steps a tenth of the reach.
@@ -263,12 +261,10 @@ def _is_excused(
     # A loss in few digits is level from one of them to the next, and shows no noise.
     rounding = objective.loss_eps * float(np.abs(cheap.loss_at(places)).max())
     wide = differentiate(cheap.loss_at, places, reach, max(noise, rounding))
-    fits = np.abs(asked - wide.first) <= _COARSE * scale + wide.first_error
-    fits &= wide.first_error <= _COARSE * scale
+    apart, error = np.abs(asked - wide.first), wide.first_error
     # Where noise is all that differences show, they refute nothing.
-    fits |= (wide.first_error > _COARSE * scale) & (
-        np.abs(asked - wide.first) <= _BEYOND * wide.first_error
-    )
+    allowed = np.where(error <= _COARSE * scale, _COARSE * scale + error, _BEYOND * error)
+    fits = apart <= allowed
     excused[excused] = fits | follows_closely(cheap.loss_at, places, asked, reach, noise)
     return excused
 
@@ -309,15 +305,12 @@ def survey_images(objective: Line, values: FloatArray) -> Survey | None:
         # Through its series, which the proof needs anyway: half the time.
         alone = SeriesObjective(objective.on_images([index]))
         losses.append(alone.loss_at(values))
-        found.append(_near_start(images.names[index], find_critical_points(alone)))
+        landscape = find_critical_points(alone)
+        known = len(landscape.attractors), landscape.certificate.certified
+        point = landscape.attractor_of(landscape.parameter.start)
+        value, loss = (None, None) if point is None else (point.value, point.loss)
+        is_target = point is not None and point.is_target
+        found.append(NearStart(images.names[index], value, loss, is_target, *known))
         if progress is not None:
             progress("looking at single images", done, count)
     return Survey(tuple(found), read_only(np.stack(losses)))
-
-
-def _near_start(name: str, landscape: Landscape) -> NearStart:
-    point = landscape.attractor_of(landscape.parameter.start)
-    known = len(landscape.attractors), landscape.certificate.certified
-    if point is None:
-        return NearStart(name, None, None, False, *known)
-    return NearStart(name, point.value, point.loss, point.is_target, *known)
