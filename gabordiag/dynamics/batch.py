@@ -126,8 +126,6 @@ def descend_batch(
 
 
 class _Tally:
-    """Adds up the steps of all blocks for one progress report."""
-
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
         self._lock = threading.Lock()

@@ -175,10 +175,7 @@ def _exponents(
 
 
 def loss_curvatures(objective: Line, values: FloatArray) -> FloatArray:
-    """Returns L'' of the loss in use at many values (n,): from its series, or from itself.
-
-    Where that ripples, as of kinks, or ends with an interval. NaN where asking takes too long.
-    """
+    """Returns L'' of the loss (n,), or NaN: from its series, or where that ripples, itself."""
     series, parameter = build_series(objective), objective.parameter
     finite = np.isfinite(values)
     resolved = finite & series.is_resolved

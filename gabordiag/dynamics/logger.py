@@ -184,7 +184,7 @@ def _source(name: str, source: Source) -> Callable[[], Tensor]:
         if tensor.numel() == 0 or tensor.is_complex():
             what = f"has shape {tuple(tensor.shape)} and dtype {tensor.dtype}"
             raise InputError(f"{name} {what}, which is no real number.")
-        if not (tensor.is_leaf or _parent(tensor) is not None):
+        if not _owner(tensor).is_leaf:
             raise InputError(
                 f"{name} is computed from a parameter, so that it gets no gradient of its own.",
                 f"Give the parameter itself, before {tensor.grad_fn}.",
@@ -195,15 +195,10 @@ def _source(name: str, source: Source) -> Callable[[], Tensor]:
     return get
 
 
-def _parent(tensor: Tensor) -> Tensor | None:
-    """Returns the parameter of which a tensor is an element."""
-    base = tensor._base if tensor._is_view() else None
-    return base if base is not None and base.is_leaf else None
-
-
 def _owner(tensor: Tensor) -> Tensor:
-    parent = _parent(tensor)
-    return tensor if parent is None else parent
+    """Returns the parameter of which a tensor is an element, or else the tensor."""
+    base = tensor._base if tensor._is_view() else None
+    return base if base is not None and base.is_leaf else tensor
 
 
 def _labels(name: str, shape: Sequence[int]) -> list[str]:

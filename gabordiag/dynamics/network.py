@@ -106,10 +106,7 @@ class Sharpness:
 
 @dataclass(frozen=True, eq=False)
 class WeightLine:
-    """The loss (n,) along the straight line between two ends of training, which are in words.
-
-    It is known at places t from 0 to 1 (n,), as many as it needs, and resolved to the error.
-    """
+    """The loss (n,) on the line between two ends, at places t from 0 to 1 (n,), and its error."""
 
     start: str
     end: str

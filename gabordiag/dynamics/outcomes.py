@@ -262,11 +262,7 @@ def _last_stays(
 
 
 def _find_periods(space: Space, values: FloatArray) -> tuple[IntArray, BoolArray]:
-    """Returns the shortest common period (n,), 0 where there is none, and whether it drifts.
-
-    A drift is a repeat up to whole parameter periods of which some were passed. Period 1 is found
-    only together with a drift or as rest.
-    """
+    """Returns the shortest period (n,), 1 at rest, 0 for none; whether it drifts by whole ones."""
     length, count = values.shape[:2]
     periods = np.zeros(count, dtype=np.int64)
     drifting = np.zeros(count, dtype=np.bool_)

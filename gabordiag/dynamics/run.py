@@ -255,11 +255,7 @@ class Run(Result):
 
 @dataclass(frozen=True, eq=False)
 class Optimization(Result):
-    """Several runs of the same parameters, in the order of optimizers, rates, starts.
-
-    On batches, each is followed by the same without noise. Of several parameters, pairs are the
-    loss on every pair's plane through the first run's end. Notes are sentences for a person.
-    """
+    """Runs in the order of optimizers, rates, starts; on batches each before that without noise."""
 
     runs: tuple[Run, ...]
     sweep: Sweep | None = None

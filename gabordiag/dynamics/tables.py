@@ -172,11 +172,7 @@ class TabulatedObjective(Line):
 
 
 class JointTables:
-    """The slopes of several landscapes of equal period and cells, for runs on all of them at once.
-
-    Each has so many columns of the runs at each rate, and a factor u of its slopes: with it runs at
-    `lr` are those at u `lr`.
-    """
+    """The slopes of landscapes of equal period, each times a factor, for runs on all at once."""
 
     def __init__(
         self,

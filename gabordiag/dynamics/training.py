@@ -151,65 +151,24 @@ def run_training(
     saved = Checkpoint(checkpoint, what)
     with training.kept(seed):
         _place(training, watched, starts or {})
-        start = training.state()
-        trainer = _Trainer(training, watched, settings, rates, turning or {})
         began = time.perf_counter()
-        stream = BatchStream(training, first)
-        record = _Record(trainer, listener, snapshots)
+        trainer = _Trainer(training, watched, settings, rates, turning or {}, first, snapshots)
+        trainer.listener = listener
         if saved.content is not None:
-            began -= _go_on(saved.content, start, trainer, stream, record)
-        for step in range(len(record.losses), settings.steps + 1):
-            parts = partial(_parts, start, trainer, stream, record, began)
-            saved.save(parts, now=step == settings.steps)
-            batch = next(stream)
+            began -= trainer.go_on(saved.content)
+        for step in range(len(trainer.losses), settings.steps + 1):
+            saved.save(partial(trainer.parts, began), now=step == settings.steps)
+            batch = next(trainer.stream)
             loss = trainer.evaluate(batch)
-            record.take(loss)
+            trainer.take(loss)
             if progress is not None and step % _BLOCK == 0:
                 progress(step, settings.steps, loss)
             if step == settings.steps or not np.isfinite(loss):
                 break
             trainer.step(batch)
-        seconds = time.perf_counter() - began
-        run = record.finished(start, training.state(), seconds)
+        run = trainer.finished(time.perf_counter() - began)
         loss, metric = training.score(batches or [batch])
     return run, loss, metric
-
-
-def _parts(
-    start: State, trainer: _Trainer, stream: BatchStream, record: _Record, began: float
-) -> dict[str, Any]:
-    model = trainer.training.model
-    return {
-        "start": dict(start),
-        "model": trainer.training.state(),
-        "attributes": plain_attributes(model),
-        "optimizer": trainer.optimizer.state_dict(),
-        "schedule": None if trainer.schedule is None else trainer.schedule.state_dict(),
-        "stream": stream.place(),
-        "record": record.parts(),
-        "seconds": time.perf_counter() - began,
-    }
-
-
-def _go_on(
-    saved: Mapping[str, Any], start: State, trainer: _Trainer, stream: BatchStream, record: _Record
-) -> float:
-    """Brings a training to where a checkpoint was written; returns the seconds until then."""
-    if saved["start"].keys() != start.keys() or not all(
-        torch.equal(saved["start"][name].to(tensor), tensor) for name, tensor in start.items()
-    ):
-        raise UsageError(
-            "the model does not begin with the values that the checkpoint's began with.",
-            "Seed what builds it: torch.manual_seed(0).",
-        )
-    trainer.training.load(saved["model"])
-    restore_attributes(trainer.training.model, saved["attributes"])
-    trainer.optimizer.load_state_dict(saved["optimizer"])
-    if trainer.schedule is not None:
-        trainer.schedule.load_state_dict(saved["schedule"])
-    record.restore(saved["record"])
-    stream.go_to(saved["stream"])
-    return float(saved["seconds"])
 
 
 def _place(training: Training, watched: Sequence[Watched], starts: Mapping[str, float]) -> None:
@@ -248,6 +207,8 @@ class _Turning:
 
 
 class _Trainer:
+    """A training under way: the model with its optimizer, and raw copies of what is watched."""
+
     def __init__(
         self,
         training: Training,
@@ -255,9 +216,12 @@ class _Trainer:
         settings: OptimizerSettings,
         rates: Mapping[str, float],
         turning: Mapping[str, int],
+        first: int,
+        snapshots: Collection[int],
     ) -> None:
         self.training, self.watched, self.settings = training, tuple(watched), settings
-        self.rates = dict(rates)
+        self.rates, self.start = dict(rates), training.state()
+        self.listener: Callable[[Step], None] | None = None
         parameters = dict(training.model.named_parameters())
         self.learned = {name: p for name, p in parameters.items() if p.requires_grad}
         self.tensors = {w.element.name: parameters[w.element.name] for w in watched}
@@ -275,6 +239,60 @@ class _Trainer:
         self.optimizer = settings.build(groups)
         self.schedule = settings.build_schedule(self.optimizer)
         self._step = unguarded_step(self.optimizer)
+        self.stream = BatchStream(training, first)
+        self._weights, self._asked = Weights(training), frozenset(snapshots)
+        self.snapshots: list[Tensor] = []
+        # Of every step the watched tensors, flat, with their gradients (2, m).
+        self.raw: list[Tensor] = []
+        self.norms: list[Tensor] = []
+        self.losses: list[float] = []
+        self.lrs: list[list[float]] = []
+        self._sent = 0
+        self.arrived = dict.fromkeys(self.tensors, False)
+        sizes = [tensor.numel() for tensor in self.tensors.values()]
+        self._offsets = dict(zip(self.tensors, np.cumsum([0, *sizes]).tolist(), strict=False))
+
+    def parts(self, began: float) -> dict[str, Any]:
+        """Returns what a checkpoint holds between two steps."""
+        stacked = {"raw": self.raw, "norms": self.norms}
+        record: dict[str, Any] = {
+            name: torch.stack(rows) if rows else [] for name, rows in stacked.items()
+        }
+        names = ("losses", "lrs", "arrived", "snapshots")
+        return {
+            "start": dict(self.start),
+            "model": self.training.state(),
+            "attributes": plain_attributes(self.training.model),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "stream": self.stream.place(),
+            "record": record | {name: getattr(self, name) for name in names},
+            "seconds": time.perf_counter() - began,
+        }
+
+    def go_on(self, saved: Mapping[str, Any]) -> float:
+        """Goes on where a checkpoint was written; returns the seconds until then.
+
+        The listener gets again what was taken before.
+        """
+        start = self.start
+        if saved["start"].keys() != start.keys() or not all(
+            torch.equal(saved["start"][name].to(tensor), tensor) for name, tensor in start.items()
+        ):
+            raise UsageError(
+                "the model does not begin with the values that the checkpoint's began with.",
+                "Seed what builds it: torch.manual_seed(0).",
+            )
+        self.training.load(saved["model"])
+        restore_attributes(self.training.model, saved["attributes"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(saved["schedule"])
+        for name, part in saved["record"].items():
+            # A stack is a list of rows again.
+            setattr(self, name, part if isinstance(part, dict) else list(part))
+        self.stream.go_to(saved["stream"])
+        return float(saved["seconds"])
 
     def evaluate(self, batch: Batch) -> float:
         """Returns the loss; the gradients are in the parameters."""
@@ -331,54 +349,19 @@ class _Trainer:
         at = [found[e.name].reshape(-1)[e.index] if e.name in found else np.nan for e in elements]
         return np.array([float(divisor) for divisor in at])
 
-
-class _Record:
-    def __init__(
-        self,
-        trainer: _Trainer,
-        listener: Callable[[Step], None] | None,
-        snapshots: Collection[int],
-    ) -> None:
-        self._trainer, self._listener = trainer, listener
-        self._weights, self._asked = Weights(trainer.training), frozenset(snapshots)
-        self.snapshots: list[Tensor] = []
-        # Of every step the watched tensors, flat, with their gradients (2, m).
-        self.raw: list[Tensor] = []
-        self.norms: list[Tensor] = []
-        self.losses: list[float] = []
-        self.lrs: list[list[float]] = []
-        self._sent = 0
-        self.arrived = dict.fromkeys(trainer.tensors, False)
-        sizes = [tensor.numel() for tensor in trainer.tensors.values()]
-        self._offsets = dict(zip(trainer.tensors, np.cumsum([0, *sizes]).tolist(), strict=False))
-
-    def parts(self) -> dict[str, Any]:
-        stacked = {
-            name: torch.stack(rows) if rows else None
-            for name, rows in (("raw", self.raw), ("norms", self.norms))
-        }
-        names = ("losses", "lrs", "arrived", "snapshots")
-        return stacked | {name: getattr(self, name) for name in names}
-
-    def restore(self, parts: Mapping[str, Any]) -> None:
-        """Goes on behind what was taken before; the listener gets it again."""
-        for name, part in parts.items():
-            kept = part if isinstance(part, dict) else [] if part is None else list(part)
-            setattr(self, name, kept)
-
     def take(self, loss: float) -> None:
         if len(self.losses) in self._asked:
-            self.snapshots.append(self._weights.vector(self._trainer.training.tensors()).cpu())
+            self.snapshots.append(self._weights.vector(self.training.tensors()).cpu())
         # Of nothing that is watched the copies are empty.
-        empty = next(iter(self._trainer.learned.values())).detach().new_zeros(0)
+        empty = next(iter(self.learned.values())).detach().new_zeros(0)
         values, slopes = [empty], [empty]
-        for name, tensor in self._trainer.tensors.items():
+        for name, tensor in self.tensors.items():
             values.append(tensor.detach().reshape(-1))
             self.arrived[name] |= tensor.grad is not None
             gradient = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
             slopes.append(gradient.detach().reshape(-1))
         self.raw.append(torch.stack([torch.cat(values), torch.cat(slopes)]))
-        gradients = [p.grad for p in self._trainer.learned.values()]
+        gradients = [p.grad for p in self.learned.values()]
         there = [g for g in gradients if g is not None]
         lengths = iter(torch._foreach_norm(there) if there else [])
         zero = self.raw[-1].new_zeros(())
@@ -386,27 +369,27 @@ class _Record:
             torch.stack([zero if g is None else next(lengths).to(zero) for g in gradients])
         )
         self.losses.append(loss)
-        self.lrs.append(self._trainer.rates_now())
+        self.lrs.append(self.rates_now())
         if len(self.losses) - self._sent > _BLOCK:
             self._send(len(self.losses) - 1)
 
     def _send(self, until: int) -> None:
         """Hands out the steps before `until`; a step's update is known from the next one."""
-        if self._listener is None:
+        if self.listener is None:
             return
         rows = slice(self._sent, until + 1)
         values, _, gradients = self._read(rows)
         updates = np.diff(values, axis=0, append=np.nan)
         columns = (values, self.losses[rows], gradients, updates, np.array(self.lrs[rows]))
         for step, row in zip(range(self._sent, until), zip(*columns, strict=True), strict=False):
-            self._listener(Step(step, *row))
+            self.listener(Step(step, *row))
         self._sent = until
 
     def _read(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Returns values, coordinates and gradients (n, d)."""
         raw, slopes = torch.stack(self.raw[rows], dim=1).double().cpu().numpy()
         columns = []
-        for watched in self._trainer.watched:
+        for watched in self.watched:
             place = self._offsets[watched.element.name] + watched.element.index
             coordinate, slope = raw[:, place], slopes[:, place]
             value = coordinate
@@ -423,16 +406,15 @@ class _Record:
         values, coordinates, gradients = np.moveaxis(found, 0, -1)
         return values, coordinates, gradients
 
-    def finished(self, start: State, final: State, seconds: float) -> TrainingRun:
+    def finished(self, seconds: float) -> TrainingRun:
         self._send(len(self.losses))
         values, coordinates, gradients = self._read(slice(None))
         norms = torch.stack(self.norms).double().cpu().numpy()
-        trainer = self._trainer
-        sizes = dict(zip(trainer.learned, norms.T, strict=True))
-        arrived = np.array([self.arrived[w.element.name] for w in trainer.watched])
+        sizes = dict(zip(self.learned, norms.T, strict=True))
+        arrived = np.array([self.arrived[w.element.name] for w in self.watched])
         snapshots = torch.stack(self.snapshots) if self.snapshots else None
         return TrainingRun(
-            trainer.watched, trainer.settings, trainer.rates, values, coordinates,
+            self.watched, self.settings, self.rates, values, coordinates,
             np.array(self.losses), gradients, np.array(self.lrs), sizes, arrived,
-            trainer.divisors(), start, final, seconds, snapshots,
+            self.divisors(), self.start, self.training.state(), seconds, snapshots,
         )  # fmt: skip

@@ -65,7 +65,8 @@ class Windows:
     @property
     def working_lr(self) -> list[tuple[float, float]]:
         """Intervals of scanned rates whose run from the start reaches the target."""
-        return _intervals(self.lrs, self.outcomes == CODES["reached"])
+        ends = runs_of_true(self.outcomes == CODES["reached"])
+        return [(float(self.lrs[first]), float(self.lrs[last])) for first, last in ends]
 
     @property
     def escape_lr(self) -> float | None:
@@ -77,8 +78,8 @@ class Windows:
     @property
     def hold_lr(self) -> float | None:
         """The largest stable scanned rate in the target's basin, above those that are too small."""
-        intervals = _intervals(self.lrs, self.held)
-        return intervals[0][1] if intervals else None
+        ends = runs_of_true(self.held)
+        return float(self.lrs[ends[0][1]]) if ends else None
 
     @property
     def failure_below(self) -> str | None:
@@ -109,11 +110,6 @@ class Windows:
         names = ("start", "working_lr", "escape_lr", "hold_lr", "failure_below", "failure_above")
         shown = {name: getattr(self, name) for name in names}
         return shown | {"working_lr": [list(interval) for interval in self.working_lr]}
-
-
-def _intervals(lrs: FloatArray, works: BoolArray) -> list[tuple[float, float]]:
-    ends = runs_of_true(works)
-    return [(float(lrs[first]), float(lrs[last])) for first, last in ends]
 
 
 def runs_of_true(works: BoolArray) -> list[tuple[int, int]]:
@@ -171,7 +167,7 @@ def beside_target(landscape: Landscape) -> list[float]:
     if goal is None or (parameter.target is not None and landscape.target is None):
         return []
     found = landscape.basin_of(goal)
-    reach = None if found is None else landscape.reach_around(found[0], goal)
+    reach = found and landscape.reach_around(found[0], goal)
     if found is None or reach is None:
         return []
     sides = [
@@ -204,10 +200,7 @@ def measure_windows_of_many(
     lrs: FloatArray,
     starts: Sequence[float],
 ) -> list[tuple[Windows, ...]]:
-    """Runs the scan on several landscapes of equal period at once, with plain descent.
-
-    The ascending rates (l,), also of the results, are in units of each landscape's factor.
-    """
+    """Runs the scan on landscapes of equal period; rates (l,) are in units of their factors."""
     columns = [np.array([*beside_target(table.landscape), *starts]) for table in tables]
     joint = JointTables(tables, [len(column) for column in columns], factors)
     runs = descend_batch(joint, settings, lrs, np.concatenate(columns))
@@ -228,10 +221,9 @@ def _judge(runs: BatchRuns, lrs: FloatArray, starts: FloatArray) -> tuple[Window
     left = np.zeros(runs.shape, dtype=np.bool_)
     for column, (own, first) in enumerate(zip(owns, starts.tolist(), strict=True)):
         point = target if column < len(beside) else own
-        reach = None if point is None else landscape.reach_around(point, first)
         if point is not None:
             # What is not finite has left.
-            low, high = (math.nan, math.nan) if reach is None else reach
+            low, high = landscape.reach_around(point, first) or (math.nan, math.nan)
             left[:, column] = ~((lowest[:, column] >= low) & (highest[:, column] <= high))
     there = slice(len(beside))
     held = (codes[:, there] == CODES["reached"]).all(axis=1) & ~left[:, there].any(axis=1)

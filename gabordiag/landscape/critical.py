@@ -88,11 +88,7 @@ _ZERO_LOSS = 1e-9
 
 @dataclass(frozen=True)
 class Seen:
-    """What the loss's values show of a critical point.
-
-    The value is the middle of what rounding makes of one multiple root; `bend`, the second
-    derivative by differences of the loss, is None where there is none to see.
-    """
+    """What the loss's values show of a critical point; `bend` is the second derivative, if seen."""
 
     value: float
     kind: str

@@ -69,11 +69,7 @@ def make_plan(
     max_seconds: float | None = None,
     announce: Callable[[str], object] | None = None,
 ) -> Plan | None:
-    """Returns the plan of a sweep, or with steps of a diagnosis; None where nothing is expensive.
-
-    It sets by how many values the loss is known, and is announced where evaluations are slow, if
-    somebody listens. A time is for a custom loss of one parameter only.
-    """
+    """Returns, and announces, the plan of an expensive sweep, or with steps of a diagnosis."""
     plan = _plan(objective, points, steps, max_seconds)
     if isinstance(objective, OwnObjective) and objective.is_slow and plan and announce is not None:
         announce(plan.words())

@@ -241,10 +241,7 @@ class Landscape:
         return (lo + shift, hi + shift) if lo + shift <= value <= hi + shift else None
 
     def reach_around(self, point: CriticalPoint, value: float) -> tuple[float, float] | None:
-        """Returns the same, open to the side on which the point is itself an end of the range.
-
-        A run that crosses such a minimum is still at it: beyond lies no other basin.
-        """
+        """Returns the same, open beyond a minimum at an end of the range: no basin follows."""
         parameter = self.parameter
         if point.basin is None or parameter.period is not None:
             return self.basin_around(point, value)

@@ -31,10 +31,7 @@ _NEAR = 4.0 ** -np.arange(1.0, 15.0)
 
 
 def known_values(objective: Line, since: int = 0) -> tuple[FloatArray, FloatArray]:
-    """Returns where a custom loss was computed, ascending (n,), and the smooth losses (n,).
-
-    The values lie in the range, those of a period in [low, low + P), without the first `since`.
-    """
+    """Returns where a custom loss was computed, ascending (n,) in the range, and losses (n,)."""
     if not isinstance(objective, OwnObjective):
         return np.empty(0), np.empty(0)
     values, losses = objective.known(since)

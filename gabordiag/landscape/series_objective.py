@@ -155,11 +155,7 @@ def _monotone_slopes(places: FloatArray, losses: FloatArray) -> FloatArray:
 
 
 def cheap_objective(objective: Line) -> Line:
-    """Returns a user's expensive objective through its series, anything else as it is.
-
-    Its own series is kept, so that whoever builds one again gets it for nothing. A series that does
-    not follow the loss (kinks, jumps, noise) is not used.
-    """
+    """Returns a user's expensive objective through its series, if that follows it; others as is."""
     if not (isinstance(objective, OwnObjective) and objective.is_expensive):
         return objective
     series = build_series(objective)
@@ -170,10 +166,7 @@ def cheap_objective(objective: Line) -> Line:
 
 
 class PlaneObjective(Objective):
-    """Loss and slopes of two parameters: by the series inside their ranges, exactly outside.
-
-    `error` is the largest seen between the samples, relative to `largest`, the largest smooth loss.
-    """
+    """Loss and slopes of two parameters: by the series inside their ranges, exactly outside."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective, self.space = objective, objective.space

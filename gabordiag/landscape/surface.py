@@ -96,11 +96,7 @@ class SurfacePoint:
 
 @dataclass(frozen=True, eq=False)
 class Surface(Result):
-    """The loss (m, k) over values a (m,) and b (k,) of two parameters, with its two slopes (m, k).
-
-    The slopes are NaN where the formula is 0/0; of the critical points that were found, the lowest
-    are first. The objective is not shown.
-    """
+    """The loss (m, k) over a (m,), b (k,), slopes, NaN where 0/0, and points, lowest first."""
 
     grid = (("a", "a"), ("b", "b"))
 

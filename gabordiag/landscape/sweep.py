@@ -242,11 +242,7 @@ def _check(
 def _is_excused(
     objective: Line, values: FloatArray, slopes: FloatArray, numeric: FloatArray, scale: float
 ) -> BoolArray:
-    """Whether it is the difference quotient (n,) that is wrong, not the slope (n,): looks again.
-
-    Closer up, where there are poles and fine ripples; farther off, where the loss's values are
-    rounded to steps.
-    """
+    """Whether the difference quotient is wrong, not the slope (n,): closer up, or farther off."""
     excused = np.abs(slopes - numeric) > _SUSPICIOUS * scale
     if not excused.any():
         return excused
