@@ -482,8 +482,7 @@ def _with_missing_minima(objective: Line, points: list[CriticalPoint]) -> list[C
         inside = around[left + 1 : right]
         if any(point.is_attractor for point in inside):
             continue
-        lowest = lowest_between(objective, around[left].value, around[right].value)
-        if lowest is None:
+        if (lowest := lowest_between(objective, around[left].value, around[right].value)) is None:
             continue
         place, loss = lowest
         if inside:
@@ -537,7 +536,7 @@ def _with_basins(objective: Line, points: list[CriticalPoint]) -> tuple[Critical
     for point in points:
         if point.is_attractor:
             low, high = basin_around(parameter, point.value, edges)
-            wrapped = low if parameter.period is None else float(parameter.wrap(low))
+            wrapped = float(parameter.wrap(low))
             basin = wrapped, high + (wrapped - low)
             point = replace(point, basin=basin, is_target=point is target)
         result.append(point)
