@@ -29,9 +29,15 @@ from gabordiag.choices import (
     plain,
 )
 from gabordiag.dynamics.bifurcation import Bifurcation, run_bifurcation
-from gabordiag.dynamics.maps import Basins, default_starts, run_basins
+from gabordiag.dynamics.maps import (
+    PLANE_POINTS,
+    Basins,
+    PlaneBasins,
+    default_starts,
+    run_basins,
+    run_plane,
+)
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.plane import DEFAULT_POINTS, PlaneBasins, run_plane
 from gabordiag.dynamics.run import Optimization, StepListener, run_all
 from gabordiag.dynamics.windows import DEFAULT_SCAN, SCAN_STEPS, log_spaced
 from gabordiag.errors import UsageError
@@ -704,7 +710,7 @@ def plane_basins(
     momentum: Number = 0.0,
     steps: int = 500,
     *,
-    points: tuple[int, int] | int = DEFAULT_POINTS,
+    points: tuple[int, int] | int = PLANE_POINTS,
     nesterov: bool = False,
     progress: Progress | None = None,
     **own: Unpack[OwnOptionsAndStart],

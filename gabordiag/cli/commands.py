@@ -441,7 +441,7 @@ def basins_command(
 def _plane_of_starts(session: Session, starts: str, lr: str) -> Any:
     """`basins` over the starts of two parameters, at one learning rate."""
     from gabordiag.api import plane_basins
-    from gabordiag.dynamics.plane import DEFAULT_POINTS
+    from gabordiag.dynamics.maps import PLANE_POINTS as DEFAULT_POINTS
 
     names, _, count = starts.partition(":")
     first, _, second = (part.strip() for part in names.partition(","))

@@ -82,12 +82,12 @@ def target_unreachable(facts: Facts) -> Finding:
 def _better_seen(facts: Facts) -> Finding | None:
     """Without a target: a lower loss that the run itself passed than where it ended."""
     run, lower = facts.run, UNREACHABLE * facts.bench.height
-    best = run.trajectory.landscape_losses[run.best_index]
+    best = run.trajectory.landscape_losses[run.trajectory.best_index]
     if run.outcome != "reached" or not run.final_loss - best > lower:
         return None
     if run.final_loss - best <= 2 * facts.blur:
         return None
-    value, end = run.trajectory.values[run.best_index], run.trajectory.values[-1]
+    value, end = run.trajectory.values[run.trajectory.best_index], run.trajectory.values[-1]
     # Of a random loss, some value is always lower.
     again = _losses(facts, *[value] * _AGAIN, *[end] * _AGAIN)
     if not again[_AGAIN:].min() - again[:_AGAIN].max() > lower:
@@ -131,7 +131,7 @@ def _of_several(facts: Facts) -> Finding:
     bench, space, run = facts.bench, facts.space, facts.run
     assert isinstance(bench, SpaceBench)
     beside = bench.nearest_minimum
-    known = [run.trajectory.values[run.best_index], run.minimum, beside]
+    known = [run.trajectory.values[run.trajectory.best_index], run.minimum, beside]
     places = [place for place in known if place is not None]
     losses = _losses(facts, bench.goal, *places)
     loss, lowest = float(losses[0]), places[int(np.nanargmin(losses[1:]))]
@@ -220,7 +220,7 @@ def wrong_gradient(facts: Facts) -> Finding:
         return _absent("wrong_gradient", f"not asked: {why}", {"asked": False, "why": why})
     check, certificate = facts.sweep.gradient_check, facts.sweep.landscape.certificate
     errors = [e for e in (check.analytic_vs_autograd, check.analytic_vs_numeric) if e is not None]
-    evidence, worst = check.to_dict(), max(errors, default=0.0)
+    evidence, worst = vars(check).copy(), max(errors, default=0.0)
     if worst > WRONG_GRADIENT and certificate.is_isolated:
         where = evidence["value"] = _worst_place(facts.sweep)
         text = (
@@ -433,7 +433,7 @@ def step_too_large(facts: Facts) -> Finding:
         trial = facts.bench.tuned(facts.settings, facts.start, below=lr)
     # Between two scanned rates, and beyond the scan, the run's own is tried.
     holds = True if hold is not None and lr <= hold else facts.bench.holds(facts.settings)
-    holds_all = facts.windows is not None and facts.windows.holds_all
+    holds_all = facts.windows is not None and bool(facts.windows.held[-1])
     if trial is None and holds is not False:
         text = f"the rate {lr:g} is not too large"
         if hold is not None:

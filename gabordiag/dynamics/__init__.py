@@ -8,10 +8,9 @@
     what became of it  `outcomes` (reached, cycle, erratic, ...; jumps, Lyapunov exponents, how
                        far a chaotic path can be trusted)
     many runs          `tables` (loss and gradient as tables), `batch` (all runs in one tensor),
-                       `maps` (starts against rates), `windows` (the rates that work from one
-                       start), `theory` (stability bounds), `bifurcation`,
-                       `plane` (starts of two parameters), `rates` (those that work of a
-                       training, found by training)
+                       `maps` (starts against rates, starts of two parameters), `windows` (the
+                       rates that work from one start), `theory` (stability bounds),
+                       `bifurcation`, `rates` (those that work of a training, found by training)
 
 The same code judges the outcome of one run and those of a map of a hundred thousand.
 """

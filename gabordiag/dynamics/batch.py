@@ -13,13 +13,15 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from gabordiag.dynamics.optimizers import BatchUpdate, OptimizerSettings
-from gabordiag.dynamics.outcomes import IntArray, Tails, classify, surroundings, tail_length
+from gabordiag.dynamics.outcomes import IntArray, classify, surroundings, tail_length
 from gabordiag.dynamics.tables import JointTables, TabulatedObjective
 from gabordiag.errors import UsageError
 from gabordiag.objective.space import FloatArray
@@ -43,9 +45,8 @@ class BatchRuns:
     """What is kept of a batch of runs: n = rates x starts of them, a rate's runs adjacent.
 
     The tail holds the last values (tail, n), the extent the lowest and the highest of all (2, n),
-    NaN where one is. `moved` says whether a gradient other than zero arrived
-    at the first or at the last step (n,); what moves a value without any, weight decay, leads on
-    from a flat start.
+    NaN where one is. `moved`: a gradient other than zero arrived at the first or the last step
+    (n,); what moves a value without any, weight decay, leads on from a flat start.
     """
 
     table: TabulatedObjective | JointTables
@@ -62,14 +63,8 @@ class BatchRuns:
         for table, count in zip(self.table.objectives, self.table.counts, strict=True):
             lo, hi = hi, hi + count
             columns = np.arange(self.tail.shape[1]).reshape(self.shape)[:, lo:hi].ravel()
-            yield BatchRuns(
-                table,
-                (self.shape[0], count),
-                self.tail[:, columns],
-                self.last_gradient[columns],
-                self.moved[columns],
-                self.extent[:, columns],
-            )
+            kept: tuple[Any, ...] = (self.tail, self.last_gradient, self.moved, self.extent)
+            yield BatchRuns(table, (self.shape[0], count), *(x[..., columns] for x in kept))
 
     def classify(self) -> tuple[IntArray, IntArray]:
         """Returns outcome codes and periods (rates, starts); in blocks, to bound the memory."""
@@ -82,8 +77,7 @@ class BatchRuns:
             values = np.ascontiguousarray(self.tail[:, block])
             rows = [losses(row) for row in values]
             slope = np.abs(self.last_gradient[block]) * table.parameter.tolerance
-            part = Tails(values[..., None], np.stack(rows), slope, self.moved[block])
-            return classify(around, part)
+            return classify(around, values[..., None], np.stack(rows), slope, self.moved[block])
 
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             pieces = list(pool.map(judge, range(0, self.tail.shape[1], _CLASSIFY_CHUNK)))
@@ -109,10 +103,9 @@ def descend_batch(
     tail: int | None = None,
     progress: Progress | None = None,
 ) -> BatchRuns:
-    """Runs every start (s,) at every one of distinct rates (l,); the settings' own is not used.
+    """Runs every start (s,), of joint tables one's after another's, at every distinct rate (l,).
 
-    The last values are judged, by default a tenth of the steps. Of joint tables, the starts are
-    those of one after the other.
+    The settings' own is not used; `tail` last values are judged, by default a tenth of the steps.
     """
     require_batchable(settings)
     tail = tail_length(settings.steps) if tail is None else tail
@@ -120,33 +113,26 @@ def descend_batch(
     blocks = [lrs[lo : lo + rows] for lo in range(0, len(lrs), rows)]
     report = _Tally(progress, settings.steps * len(blocks))
 
-    def run_block(rates: FloatArray) -> Block:
-        return _descend_block(table, settings, rates, starts, tail, report)
-
     with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
         try:
+            run_block = partial(_descend_block, table, settings, starts, tail, report)
             parts = list(pool.map(run_block, blocks))
         except BaseException:
             # Interrupted: let the blocks under way stop at their next report.
-            report.stop()
+            report.is_stopped = True
             raise
     joined = (np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True))
     return BatchRuns(table, (len(lrs), len(starts)), *joined)
 
 
 class _Tally:
-    """Adds up the steps of all blocks for one progress report."""
-
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
         self._lock = threading.Lock()
-        self._stopped = False
-
-    def stop(self) -> None:
-        self._stopped = True
+        self.is_stopped = False
 
     def __call__(self, steps: int) -> None:
-        if self._stopped:
+        if self.is_stopped:
             raise CancelledError
         with self._lock:
             self._done += steps
@@ -157,23 +143,23 @@ class _Tally:
 def _descend_block(
     table: TabulatedObjective | JointTables,
     settings: OptimizerSettings,
-    lrs: FloatArray,
     starts: FloatArray,
     tail: int,
     report: Callable[[int], None],
+    lrs: FloatArray,
 ) -> Block:
     """Returns the last values (tail, n), last gradient and whether any arrived (n,), the extent.
 
     Plain descent that stands still does so for good: once they are many, such runs are left out.
     """
-    steps, gradient = settings.steps, table.tables[1]
-    rates, values = np.repeat(lrs, len(starts)), np.tile(starts, len(lrs))
+    steps, rates, values = settings.steps, np.repeat(lrs, len(starts)), np.tile(starts, len(lrs))
+    # The runs that are computed, by their places among all.
+    going = np.arange(len(values))
+    gradient = table.gradient_on(going)
     update, slopes = BatchUpdate(settings, torch.as_tensor(rates)), gradient(values)
     low, high, moved = values.copy(), values.copy(), slopes != 0
     last, last_slopes = np.empty((tail, len(values))), np.empty(len(values))
     extent = np.empty((2, len(values)))
-    # The runs that are computed, by their places among all.
-    going = np.arange(len(values))
     can_settle = settings.optimizer == "sgd" and settings.momentum == 0
     for step in range(steps + 1):
         if step > 0:
@@ -190,7 +176,7 @@ def _descend_block(
                         array[~still] for array in (going, values, slopes, low, high)
                     )
                     update = BatchUpdate(settings, torch.as_tensor(rates[going]))
-                    gradient = table.gradient_on(going, len(rates))
+                    gradient = table.gradient_on(going)
             slopes = gradient(values)
             np.minimum(low, values, out=low)
             np.maximum(high, values, out=high)

@@ -39,16 +39,20 @@ from gabordiag.results import Data, Progress, Result, View, read_only
 DEFAULT_TAIL = 3 * MAX_PERIOD
 # An exponent within this of zero is neither: a cycle about to double has exactly zero.
 CHAOS_THRESHOLD = 5e-3
+# Columns of bifurcation.npz, and what they hold.
+_COLUMNS = {
+    "lr": "lrs", "values": "values", "lyapunov": "lyapunov",
+    "period": "periods", "outcome": "outcomes",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Bifurcation(Result):
     """The attractor from one start at every learning rate (l,), ascending.
 
-    Values are the last ones of every run (l, tail), not wrapped. The exponent over the tail is NaN
-    where it is not defined (other optimizers than plain or heavy-ball gradient descent). The period
-    is that of the cycle, 1 for a point at rest, 0 where none was found; outcomes index
-    `OUTCOME_NAMES`.
+    Values are the last ones of every run (l, tail), not wrapped; the exponent over them is NaN
+    where it is not defined (`OptimizerSettings.is_gradient_descent`). The period is 1 for a point
+    at rest, 0 where none was found; outcomes index `OUTCOME_NAMES`.
     """
 
     grid = (("lr", "lr"), ("tail", ""))
@@ -74,12 +78,9 @@ class Bifurcation(Result):
     @property
     def bands(self) -> list[tuple[str, float, float]]:
         """Stretches of equal behaviour: (`settled` | `cycle` | `chaos` | `other`, low, high)."""
-        bands = []
         rates = zip(self.kinds, self.lrs.tolist(), strict=True)
-        for kind, group in itertools.groupby(rates, key=lambda rate: rate[0]):
-            lrs = [lr for _, lr in group]
-            bands.append((kind, lrs[0], lrs[-1]))
-        return bands
+        groups = [list(group) for _, group in itertools.groupby(rates, key=lambda rate: rate[0])]
+        return [(*group[0], group[-1][1]) for group in groups]
 
     @property
     def bounds(self) -> list[tuple[Theory, CriticalPoint]]:
@@ -110,26 +111,14 @@ class Bifurcation(Result):
     def from_view(cls, view: View) -> Bifurcation:
         """Returns the diagram of a saved run: the inverse of `view`."""
         saved, table = view.result, view.data["bifurcation.npz"]
-        columns = ("lr", "values", "lyapunov", "period", "outcome")
-        return cls(
-            Landscape.from_dict(saved["landscape"]),
-            OptimizerSettings.from_dict(saved),
-            saved["start"],
-            *(read_only(table[name]) for name in columns),
-        )
+        columns = {name: read_only(table[column]) for column, name in _COLUMNS.items()}
+        landscape = Landscape.from_dict(saved["landscape"])
+        return cls(landscape, OptimizerSettings.from_dict(saved), saved["start"], **columns)
 
     def data(self) -> Data:
         """Returns what is saved as bifurcation.npz."""
-        return {
-            "bifurcation.npz": {
-                "lr": self.lrs,
-                "values": self.values,
-                "lyapunov": self.lyapunov,
-                "period": self.periods,
-                "outcome": self.outcomes,
-                "outcome_names": np.array(OUTCOME_NAMES),
-            }
-        }
+        columns = {column: getattr(self, name) for column, name in _COLUMNS.items()}
+        return {"bifurcation.npz": {**columns, "outcome_names": np.array(OUTCOME_NAMES)}}
 
 
 def run_bifurcation(
@@ -142,31 +131,27 @@ def run_bifurcation(
     table: TabulatedObjective | None = None,
     progress: Progress | None = None,
 ) -> Bifurcation:
-    """Runs every one of ascending rates (l,) from one start and keeps and judges the tails.
-
-    The start is by default the parameter's own; the table is made unless it is known already.
-    """
+    """Runs ascending rates (l,) from one start, by default the parameter's; judges the tails."""
     if settings.steps <= tail:
         raise UsageError(
             f"{settings.steps} steps leave nothing before the {tail} that are kept.",
             f"Use --steps {5 * tail} or more.",
         )
-    start = objective.parameter.start if start is None else start
+    start = float(objective.parameter.start if start is None else start)
     if table is None:
         table = TabulatedObjective(objective, find_critical_points(objective))
     landscape = table.landscape
-    first = np.array([float(start)])
-    runs = descend_batch(table, settings, lrs, first, tail=tail, progress=progress)
+    runs = descend_batch(table, settings, lrs, np.array([start]), tail=tail, progress=progress)
     codes, periods = (grid[:, 0] for grid in runs.classify())
     kept = runs.tail
     # At rest a value may still flicker by its own rounding.
-    width = landscape.parameter.high - landscape.parameter.low
+    width = landscape.parameter.width
     still = np.maximum(ROUNDING_MOVE * width, 4 * np.spacing(np.abs(kept).max(axis=0)))
     at_rest = (periods == 0) & (np.ptp(kept, axis=0) <= still)
     return Bifurcation(
         landscape=landscape,
         settings=settings,
-        start=float(start),
+        start=start,
         lrs=read_only(lrs.copy()),
         values=read_only(np.ascontiguousarray(kept.T)),
         lyapunov=read_only(_exponents(objective, settings, lrs, kept)),
@@ -182,26 +167,22 @@ def _exponents(
         return np.full(len(lrs), np.nan)
     curvatures = loss_curvatures(objective, kept.ravel()).reshape(kept.shape)
     exponents = [
-        lyapunov_exponent(np.full(len(kept), lr), curvatures[:, i], settings.momentum)
-        for i, lr in enumerate(lrs.tolist())
+        lyapunov_exponent(np.full(len(kept), lr), column, settings.momentum)
+        for lr, column in zip(lrs.tolist(), curvatures.T, strict=True)
     ]
-    return np.array([np.nan if e is None else e for e in exponents])
+    # None is NaN.
+    return np.array(exponents, dtype=np.float64)
 
 
 def loss_curvatures(objective: Line, values: FloatArray) -> FloatArray:
-    """Returns L'' of the loss in use at many values (n,): from its series, or from itself.
-
-    The series of a loss with kinks or jumps ripples, and that of an interval ends with it: there
-    the loss is asked. NaN where it has none, or where asking takes too long.
-    """
+    """Returns L'' of the loss (n,), or NaN: from its series, or where that ripples, itself."""
     series, parameter = build_series(objective), objective.parameter
     finite = np.isfinite(values)
     resolved = finite & series.is_resolved
     if parameter.period is None:
         resolved &= (values >= parameter.low) & (values <= parameter.high)
     curvatures = np.full(len(values), np.nan)
-    evaluate = series.evaluate_root if objective.is_root else series.evaluate
-    curvatures[resolved] = evaluate(values[resolved])[2]
+    curvatures[resolved] = series.evaluate(values[resolved], is_root=objective.is_root)[2]
     asked = finite & ~resolved
     if asked.any() and not is_expensive(objective):
         distinct, place = np.unique(values[asked], return_inverse=True)

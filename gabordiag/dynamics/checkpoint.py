@@ -26,16 +26,13 @@ _PLAIN = (bool, int, float, str, type(None), Tensor)
 
 
 class Checkpoint:
-    """The file that holds a training's state, known again by `what`, the training's settings.
+    """The file of a training's state or of none, known by its settings; `content` if it exists."""
 
-    The content is what was read from it; None where there is none.
-    """
-
-    def __init__(self, path: str | Path, what: Mapping[str, Any]) -> None:
-        self._path, self._what = Path(path), dict(what)
+    def __init__(self, path: str | Path | None, what: Mapping[str, Any]) -> None:
+        self._path, self._what = None if path is None else Path(path), dict(what)
         self._due = time.perf_counter() + SAVE_SECONDS
         self.content: dict[str, Any] | None = None
-        if not self._path.exists():
+        if self._path is None or not self._path.exists():
             return
         try:
             content = torch.load(self._path, weights_only=True)
@@ -57,7 +54,7 @@ class Checkpoint:
     def save(self, content: Callable[[], Mapping[str, Any]], *, now: bool = False) -> None:
         """Writes the state, if it is time or has to be now; the file is whole or the former one."""
         began = time.perf_counter()
-        if not now and began < self._due:
+        if self._path is None or (not now and began < self._due):
             return
         part = self._path.with_name(f".{self._path.name}.part")
         try:
@@ -67,6 +64,18 @@ class Checkpoint:
             raise OutputError(f"{self._path} cannot be written: {error}") from None
         ended = time.perf_counter()
         self._due = ended + max(SAVE_SECONDS, (ended - began) / _PART)
+
+
+def beside(checkpoint: str | Path | None, what: str) -> Path | None:
+    """Returns a file beside a checkpoint, for the state of a part of the work."""
+    return None if checkpoint is None else Path(checkpoint).with_suffix(f".{what}.pt")
+
+
+def remove(*checkpoints: str | Path | None) -> None:
+    """Removes files that are no longer needed."""
+    for file in checkpoints:
+        if file is not None:
+            Path(file).unlink(missing_ok=True)
 
 
 def plain_attributes(model: nn.Module) -> dict[str, dict[str, Any]]:
@@ -85,7 +94,5 @@ def restore_attributes(model: nn.Module, saved: Mapping[str, Mapping[str, Any]])
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
-        return all(map(_is_plain, (*value.keys(), *value.values())))
-    if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
-    return isinstance(value, _PLAIN)
+        value = [*value.keys(), *value.values()]
+    return all(map(_is_plain, value)) if type(value) in (list, tuple) else isinstance(value, _PLAIN)

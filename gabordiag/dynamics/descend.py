@@ -21,8 +21,6 @@ from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.objective import Objective
 from gabordiag.objective.space import FloatArray
 
-# So many numbers are handled quicker one by one than by NumPy.
-_FEW = 8
 # States that a run may come back to: of longer cycles every step is computed.
 _REMEMBERED = 256
 
@@ -45,11 +43,10 @@ def descend(
     lrs: FloatArray,
     logged: Sequence[Step] = (),
 ) -> Iterator[State]:
-    """Yields every step of n independent runs, the state before the first included.
+    """Yields every step of n independent runs from starts (n, d), the last state included.
 
-    Ends early, after the row that shows it, when no run is finite any more. Starts and rates are
-    (n, d); the settings' own rate is not used. Of a single run, `logged` are the first steps as an
-    interrupted run has logged them; they are made again with the logged gradients (see `_Replay`).
+    Ends early, after the row that shows it, when no run is finite any more. Rates are (n, d); the
+    settings' own is not used. Of a single run, `logged` steps are made again (see `_Replay`).
     """
     learned = _Learned(objective, settings, starts, lrs)
     known = _Replay(objective, settings, logged)
@@ -72,7 +69,9 @@ def descend(
             return
         learned.step(closure)
         after = learned.values()
-        updates = _minus(after, before)
+        # Runs may end at infinity.
+        with np.errstate(invalid="ignore", over="ignore"):
+            updates = after - before
         known.compare(step, updates)
         state = State(step, before, losses, gradients, updates, rates)
         if past is not None:
@@ -91,32 +90,20 @@ class _Past:
         self._states: dict[bytes, State] = {}
 
     def add(self, key: bytes, state: State) -> None:
-        """Adds a state by its coordinates, and forgets the oldest."""
         self._states[key] = state
         if len(self._states) > _REMEMBERED:
             del self._states[next(iter(self._states))]
 
     def since(self, key: bytes) -> list[State]:
-        """Returns the states since the coordinates were these; none if they never were."""
         if key not in self._states:
             return []
         return list(self._states.values())[list(self._states).index(key) :]
 
 
 def _repeated(cycle: Sequence[State], step: int, last: int) -> Iterator[State]:
-    """Yields the steps that follow, the states of a cycle again and again."""
     for later in range(step, last + 1):
         state = cycle[(later - step) % len(cycle)]._replace(step=later)
         yield state if later < last else state._replace(updates=np.full_like(state.values, np.nan))
-
-
-def _minus(after: FloatArray, before: FloatArray) -> FloatArray:
-    if after.size > _FEW:
-        with np.errstate(invalid="ignore", over="ignore"):
-            return after - before
-    # For a few numbers quicker than to silence NumPy where runs end at infinity.
-    pairs = zip(after.ravel().tolist(), before.ravel().tolist(), strict=True)
-    return np.array([one - other for one, other in pairs]).reshape(after.shape)
 
 
 def _is_any_finite(values: FloatArray) -> bool:
@@ -143,9 +130,8 @@ class _Learned:
         flat = objective.tensor(objective.space.coordinates(starts)).flatten()
         order = np.argsort(self._group_of, kind="stable")
         # Where the leaves' elements stand among those of all runs, and the other way round.
-        self._order, self._back = (
-            torch.as_tensor(places, device=flat.device) for places in (order, np.argsort(order))
-        )
+        self._order = torch.as_tensor(order, device=flat.device)
+        self._back = torch.argsort(self._order)
         self._sizes = np.bincount(self._group_of).tolist()
         self._leaves = [leaf.clone() for leaf in torch.split(flat[self._order], self._sizes)]
         self._is_single = len(self._leaves) == 1
@@ -159,9 +145,8 @@ class _Learned:
         self._optimizer = settings.build(groups, lr=float(rates[0]))
         self._schedule = settings.build_schedule(self._optimizer)
         # A schedule counts the calls of the method itself.
-        self._step = self._optimizer.step
-        if self._schedule is None:
-            self._step = unguarded_step(self._optimizer)
+        plain = self._schedule is None
+        self._step = unguarded_step(self._optimizer) if plain else self._optimizer.step
 
     def _coordinates(self) -> Tensor:
         """Returns the coordinates of all runs (n, d), not to be written to."""
@@ -170,24 +155,20 @@ class _Learned:
         return self._now
 
     def key(self) -> bytes:
-        """Returns the bits of all coordinates."""
         return bytes(self._coordinates().detach().cpu().numpy().data)
 
     def values(self) -> FloatArray:
-        """Returns the values of all runs (n, d)."""
         # For a few numbers a list is the quickest way out of torch.
         flat = self._leaves[0] if self._is_single else self._coordinates()
         return self._objective.space.values(np.array(flat.tolist()).reshape(self._shape))
 
     def rates(self) -> FloatArray:
-        """Returns the current learning rates (n, d)."""
         if self._schedule is None:
             return self._first_rates
         now = np.array([float(group["lr"]) for group in self._optimizer.param_groups])
         return now[self._group_of].reshape(self._shape)
 
     def evaluate(self) -> FloatArray:
-        """Returns the losses (n,), and leaves the gradients with the optimizer."""
         losses, gradients = self._objective.step_gradient(self._coordinates())
         self.give(gradients)
         return losses
@@ -195,14 +176,11 @@ class _Learned:
     def give(self, gradients: Tensor | None) -> None:
         """Leaves gradients (n, d) with the optimizer; None where none arrives."""
         self._given = given = None if gradients is None else gradients.reshape(-1)
-        if given is None or self._is_single:
-            for leaf in self._leaves:
-                leaf.grad = given
-            return
-        for leaf, grad in zip(
-            self._leaves, torch.split(given[self._order], self._sizes), strict=True
-        ):
-            leaf.grad = grad
+        parts: Sequence[Tensor | None] = [given] * len(self._leaves)
+        if given is not None and not self._is_single:
+            parts = torch.split(given[self._order], self._sizes)
+        for leaf, part in zip(self._leaves, parts, strict=True):
+            leaf.grad = part
 
     def gradients(self) -> FloatArray | None:
         """Returns the gradients (n, d) that the optimizer has, or None where it has none."""
@@ -210,7 +188,6 @@ class _Learned:
         return None if given is None else np.array(given.tolist()).reshape(self._shape)
 
     def step(self, closure: Any) -> None:
-        """Makes one step of the optimizer and of the schedule."""
         self._step(closure)
         if not self._is_single:
             self._now = None
@@ -221,11 +198,11 @@ class _Learned:
 class _Replay:
     """The logged steps of an interrupted run, while they are made again; none for a new run.
 
-    Optimizers have state (momentum, Adam's moments, Rprop's step sizes, LBFGS's history), schedules
-    too. Nothing of it is saved: torch's own optimizer makes the logged steps again, with the logged
-    gradients, and arrives at the same state to the bit, because the log has every digit. No format
-    of a state has to be kept, none has to be trusted when it is read, and every logged step proves
-    the one before it: a log that was changed, or belongs to another run, does not fit.
+    No state of optimizers (Adam's moments, LBFGS's history) and schedules is saved: torch's own
+    optimizer makes the logged steps again, with the logged gradients, and arrives at the same state
+    to the bit, because the log has every digit. No format has to be kept, none has to be trusted
+    when it is read, and every logged step proves the one before it: a log that was changed, or
+    belongs to another run, does not fit.
 
     The loss is evaluated again only where the log does not hold all that the run used: by LBFGS,
     which evaluates several times a step, and of a custom objective, which may draw random numbers
@@ -246,23 +223,18 @@ class _Replay:
         self._rounding = math.sqrt(torch.finfo(objective.dtype).eps)
 
     def evaluate(self, step: int, values: FloatArray, learned: _Learned) -> FloatArray:
-        """Returns the losses (n,) of a step, and leaves the gradients with the optimizer.
-
-        The log is refused if its values (n, d), or the first evaluation, are others.
-        """
+        """Returns the losses (n,) of a step at values (n, d), and leaves gradients with torch."""
         if step >= len(self._logged):
             return learned.evaluate()
         row = self._logged[step]
-        if not _same(row.values, values[0]):
-            raise _no_fit(step, "value", row.values, values[0])
+        _require_same(step, "value", row.values, values[0])
         # The first step is always evaluated: it shows whether this is the same experiment.
         if step == 0 or self._again:
             loss, arrived = learned.evaluate()[0], learned.gradients()
             grads = np.zeros_like(row.gradients) if arrived is None else arrived[0]
             tolerance = self._rounding * max(abs(row.loss), float(np.abs(row.gradients).max()))
-            for what, was, now in (("loss", row.loss, loss), ("gradient", row.gradients, grads)):
-                if not _same(was, now, tolerance):
-                    raise _no_fit(step, what, was, now)
+            _require_same(step, "loss", row.loss, loss, tolerance)
+            _require_same(step, "gradient", row.gradients, grads, tolerance)
             # A gradient that never arrives is logged as 0; to an optimizer it is not the same.
             self._arrives = arrived is not None
         if self._arrives:
@@ -270,18 +242,17 @@ class _Replay:
         return np.array([row.loss])
 
     def compare(self, step: int, updates: FloatArray) -> None:
-        """Compares what a step changed (n, d) with what the log says."""
-        if step < len(self._logged) and not _same(self._logged[step].updates, updates[0]):
-            raise _no_fit(step, "update", self._logged[step].updates, updates[0])
+        if step < len(self._logged):
+            _require_same(step, "update", self._logged[step].updates, updates[0])
 
 
-def _same(one: FloatArray | float, other: FloatArray | float, tolerance: float = 0.0) -> bool:
-    return np.allclose(one, other, rtol=0.0, atol=tolerance, equal_nan=True)
-
-
-def _no_fit(step: int, what: str, was: FloatArray | float, now: FloatArray | float) -> InputError:
+def _require_same(
+    step: int, what: str, was: FloatArray | float, now: FloatArray | float, tolerance: float = 0.0
+) -> None:
+    if np.allclose(was, now, rtol=0.0, atol=tolerance, equal_nan=True):
+        return
     shown, found = (", ".join(repr(x) for x in np.atleast_1d(v).tolist()) for v in (was, now))
-    return InputError(
+    raise InputError(
         f"The log does not continue: at step {step} its {what} is {shown}, but now {found}.",
         "The image, the objective or the log has changed, or evaluations differ; run it again.",
     )

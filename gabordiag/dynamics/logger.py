@@ -1,13 +1,4 @@
-"""A log of a training loop, which `gabordiag explain` reads.
-
-with TrajectoryLogger("run.csv", theta=layer.theta) as log:
-    for image in images:
-        optimizer.zero_grad()
-        loss = criterion(model(image), target)
-        loss.backward()
-        log.step(loss, lr=0.01)
-        optimizer.step()
-"""
+"""A log of a training loop, which `gabordiag explain` reads."""
 
 from __future__ import annotations
 
@@ -33,9 +24,9 @@ _PLACE = "Call log.step(loss, lr=lr) between loss.backward() and optimizer.step(
 class TrajectoryLogger:
     """Writes one row a step: `step, <parameters>, loss, grad, [grad_<others>,] update, lr`.
 
-    For one parameter these are the columns of gabordiag's own trajectories: `step,theta,loss,grad,
-    update,lr`, in full precision. `grad` and `update` belong to the first parameter; the others'
-    gradients follow as `grad_<name>`, and their updates are the differences of their values.
+    For one parameter these are the columns of gabordiag's own trajectories, in full precision.
+    `grad` and `update` belong to the first parameter; the others' updates are the differences of
+    their values.
 
     A row is written, and flushed, at once, so that it is there when the loop crashes. Its `update`,
     what the optimizer did at this step, is known only later: it stands as `nan` until the next
@@ -81,6 +72,7 @@ class TrajectoryLogger:
                 )
         self.path = Path(path)
         self._sources = {name: _source(name, source) for name, source in parameters.items()}
+        self._first = next(iter(self._sources.values()))
         self._names = [
             label for name, get in self._sources.items() for label in _labels(name, get().shape)
         ]
@@ -99,9 +91,7 @@ class TrajectoryLogger:
     @property
     def owner(self) -> Tensor:
         """The first parameter, or the one of which it is an element, as optimizers hold it."""
-        tensor = next(iter(self._sources.values()))()
-        parent = _parent(tensor)
-        return tensor if parent is None else parent
+        return _owner(self._first())
 
     def __enter__(self) -> TrajectoryLogger:
         try:
@@ -116,7 +106,7 @@ class TrajectoryLogger:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             if kind is None and self._last is not None:
-                self._write(None, _read([next(iter(self._sources.values()))()])[0])
+                self._write(None, _read([self._first()])[0])
         finally:
             self._close()
 
@@ -194,7 +184,7 @@ def _source(name: str, source: Source) -> Callable[[], Tensor]:
         if tensor.numel() == 0 or tensor.is_complex():
             what = f"has shape {tuple(tensor.shape)} and dtype {tensor.dtype}"
             raise InputError(f"{name} {what}, which is no real number.")
-        if not (tensor.is_leaf or _parent(tensor) is not None):
+        if not _owner(tensor).is_leaf:
             raise InputError(
                 f"{name} is computed from a parameter, so that it gets no gradient of its own.",
                 f"Give the parameter itself, before {tensor.grad_fn}.",
@@ -205,10 +195,10 @@ def _source(name: str, source: Source) -> Callable[[], Tensor]:
     return get
 
 
-def _parent(tensor: Tensor) -> Tensor | None:
-    """Returns the parameter of which a tensor is an element."""
+def _owner(tensor: Tensor) -> Tensor:
+    """Returns the parameter of which a tensor is an element, or else the tensor."""
     base = tensor._base if tensor._is_view() else None
-    return base if base is not None and base.is_leaf else None
+    return base if base is not None and base.is_leaf else tensor
 
 
 def _labels(name: str, shape: Sequence[int]) -> list[str]:
@@ -219,17 +209,16 @@ def _labels(name: str, shape: Sequence[int]) -> list[str]:
 
 def _gradient(tensor: Tensor) -> Tensor:
     """Returns the gradient (n,) of a parameter, or of elements of one; 0 where none arrived."""
-    parent = _parent(tensor)
-    owner = tensor if parent is None else parent
+    owner = _owner(tensor)
     if owner.grad is None:
         return torch.zeros_like(tensor).reshape(-1)
     gradient = owner.grad.to_dense().reshape(-1)
-    if parent is None:
+    if owner is tensor:
         return gradient
     # An element's place in memory says which element of the parameter it is.
-    places = torch.empty_strided(parent.shape, parent.stride(), dtype=torch.int64)
-    places.copy_(torch.arange(parent.numel()).reshape(parent.shape))
-    offset = tensor.storage_offset() - parent.storage_offset()
+    places = torch.empty_strided(owner.shape, owner.stride(), dtype=torch.int64)
+    places.copy_(torch.arange(owner.numel()).reshape(owner.shape))
+    offset = tensor.storage_offset() - owner.storage_offset()
     chosen = places.as_strided(tensor.shape, tensor.stride(), offset).reshape(-1)
     return gradient[chosen.to(gradient.device, non_blocking=True)]
 

@@ -1,13 +1,17 @@
-"""The map: where every start ends at every learning rate.
+"""The map: where every start ends at every learning rate; or at one, every start of a plane.
 
 A whole grid goes through one torch optimizer at once, and each cell is judged by its tail with the
 very code that judges a single run. Where a path is chaotic, rounding alone decides its cell: an
 error of one unit in the last place grows by exp(sum ln|1 - lr L''|) along it, and past 1 / eps the
 cell and a single run of the same start and rate may differ.
+
+The starts of a plane of two parameters run on its series; a run that leaves the range of a
+parameter is evaluated exactly from there on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +19,40 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.dynamics.batch import descend_batch, require_batchable
+from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import CODES, OUTCOME_NAMES
+from gabordiag.dynamics.outcomes import (
+    CODES,
+    OUTCOME_NAMES,
+    Attractor,
+    IntArray,
+    Surroundings,
+    classify,
+    tail_length,
+)
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.theory import Theory, hold_theory
 from gabordiag.dynamics.windows import Windows, measure_windows
 from gabordiag.errors import UsageError
+from gabordiag.landscape.series_objective import PlaneObjective
+from gabordiag.landscape.surface import Surface, sweep_surface
 from gabordiag.landscape.sweep import Sweep, sweep_objective
-from gabordiag.objective.objective import Line
+from gabordiag.objective.objective import Line, Objective
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Data, Progress, Result, View, read_only
+
+# Starts of a plane along each parameter, some 1700 in all; values of the surface under them, on
+# which the minima are looked for; steps between two reports of progress.
+PLANE_POINTS, _SURFACE_POINTS, _PLANE_PROGRESS = 41, 121, 10
+# Columns of basins.npz that hold the windows, and what they hold.
+_WINDOWS = {
+    "lr": "lrs", "start_outcome": "outcomes", "start_period": "periods",
+    "escaped": "escaped", "held": "held",
+}  # fmt: skip
+
+
+def _shares(outcomes: npt.NDArray[Any]) -> dict[str, float]:
+    return {name: float((outcomes == code).mean()) for name, code in CODES.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +80,7 @@ class Basins(Result):
     @property
     def fractions(self) -> dict[str, float]:
         """Share of all cells by outcome, those that occur."""
-        counts = np.bincount(self.outcomes.ravel(), minlength=len(OUTCOME_NAMES))
-        shares = counts / self.outcomes.size
-        return {name: float(s) for name, s in zip(OUTCOME_NAMES, shares, strict=True) if s > 0}
+        return {name: share for name, share in _shares(self.outcomes).items() if share > 0}
 
     @property
     def reached_share(self) -> FloatArray:
@@ -94,15 +120,9 @@ class Basins(Result):
         saved, grid = view.result, view.data["basins.npz"]
         sweep = Sweep.from_view(View(saved["landscape"], view.data))
         own = sweep.landscape.attractor_of(saved["start"])
-        windows = Windows(
-            start=saved["start"],
-            lrs=read_only(grid["lr"]),
-            outcomes=read_only(grid["start_outcome"]),
-            periods=read_only(grid["start_period"]),
-            escaped=read_only(grid["escaped"]),
-            held=read_only(grid["held"]),
-            starts_in_target_basin=own is not None and own is sweep.landscape.goal,
-        )
+        is_targets = own is not None and own is sweep.landscape.goal
+        columns = {name: read_only(grid[column]) for column, name in _WINDOWS.items()}
+        windows = Windows(saved["start"], **columns, starts_in_target_basin=is_targets)
         starts, outcomes = read_only(grid["starts"]), read_only(grid["outcome"])
         settings = OptimizerSettings.from_dict(saved)
         return cls(sweep, settings, starts, outcomes, windows, saved["table_error"])
@@ -111,13 +131,9 @@ class Basins(Result):
         """Returns what is saved as basins.npz and sweep.csv."""
         grid: dict[str, npt.NDArray[Any]] = {
             "starts": self.starts,
-            "lr": self.lrs,
             "outcome": self.outcomes,
             "outcome_names": np.array(OUTCOME_NAMES),
-            "start_outcome": self.windows.outcomes,
-            "start_period": self.windows.periods,
-            "escaped": self.windows.escaped,
-            "held": self.windows.held,
+            **{column: getattr(self.windows, name) for column, name in _WINDOWS.items()},
         }
         return {"basins.npz": grid, **self.sweep.data()}
 
@@ -159,3 +175,89 @@ def run_basins(
         windows=measure_windows(table, settings, lrs, start)[0],
         table_error=table.tables[1].error,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneBasins(Result):
+    """Outcomes, as indices into `OUTCOME_NAMES` (m, k), of a plane of starts a (m,) and b (k,).
+
+    The surface is the loss on the plane, with the minima found; the two rates are the parameters'.
+    The runs are on a series, of a relative error.
+    """
+
+    grid = (("a", "a"), ("b", "b"))
+
+    surface: Surface
+    settings: OptimizerSettings
+    lrs: FloatArray
+    a: FloatArray
+    b: FloatArray
+    outcomes: IntArray
+    series_error: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        names = self.surface.names
+        shares = _shares(self.outcomes)
+        lrs = dict(zip(names, self.lrs.tolist(), strict=True))
+        return {
+            "parameters": list(names),
+            **self.settings.to_dict(),
+            "lr": lrs[names[0]] if len(set(lrs.values())) == 1 else lrs,
+            "fractions": shares,
+            "reached_share": shares["reached"],
+            "series_error": self.series_error,
+            "surface": self.surface.to_dict(),
+        }
+
+    def data(self) -> Data:
+        """Returns what is saved as basins.npz and surface.npz."""
+        table = {
+            "a": self.a,
+            "b": self.b,
+            "outcome": self.outcomes,
+            "outcome_names": np.array(OUTCOME_NAMES),
+        }
+        return {"basins.npz": table, **self.surface.data()}
+
+
+def run_plane(
+    objective: Objective,
+    settings: OptimizerSettings,
+    points: tuple[int, int] = (PLANE_POINTS, PLANE_POINTS),
+    own_lrs: Mapping[str, float] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> PlaneBasins:
+    """Runs every start of a grid over the ranges of two parameters, which may have own rates."""
+    if len(objective.space) != 2 or any(p.is_log for p in objective.space.parameters):
+        raise UsageError("a plane of starts needs two parameters as they are.")
+    require_batchable(settings)
+    if min(points) < 2:
+        raise UsageError("a plane needs at least 2 starts along each parameter.")
+    lrs = objective.space.rates(own_lrs or settings.lr)
+    surface = sweep_surface(objective, (_SURFACE_POINTS, _SURFACE_POINTS))
+    field = PlaneObjective(objective)
+    a, b = (
+        np.linspace(p.low, p.high, n, endpoint=p.period is None)
+        for p, n in zip(objective.space.parameters, points, strict=True)
+    )
+    starts = np.stack(np.meshgrid(a, b, indexing="ij"), axis=-1).reshape(-1, 2)
+    length = tail_length(settings.steps)
+    values, losses = [], []
+    moved, steepest = np.zeros(len(starts), dtype=np.bool_), 0.0
+    last = np.zeros(len(starts))
+    for state in descend(field, settings, starts, np.broadcast_to(lrs, starts.shape)):
+        last = np.hypot.reduce(state.gradients * field.space.tolerance, axis=1)
+        moved |= last > 0
+        steepest = max(steepest, float(np.nan_to_num(last).max()))
+        if state.step > settings.steps - length:
+            values.append(state.values)
+            losses.append(state.losses)
+        if progress is not None and state.step % _PLANE_PROGRESS == 0:
+            progress(state.step, settings.steps)
+    others = tuple(Attractor(np.array(p.values)) for p in surface.minima if not p.is_target)
+    around = Surroundings(objective.space, objective.goals, others, None, steepest)
+    codes, _ = classify(around, np.array(values), np.array(losses), last, moved)
+    outcomes = read_only(codes.reshape(len(a), len(b)))
+    return PlaneBasins(surface, settings, lrs, read_only(a), read_only(b), outcomes, field.error)

@@ -4,12 +4,16 @@ A training is run and its weights are kept at some sixty steps, evenly apart: th
 end goes a plane, on which the loss is drawn. Whether the picture shows the run is measured: how
 much of the path's variance lies in the plane, and how far the loss that is drawn at the path's
 nearest places is from the loss that the run had. All losses are on the same batches.
+
+Plain descent with rate lr is stable in a direction of curvature h while lr h < 2, and training
+often comes to just there: the edge of stability (Cohen et al. 2021, arXiv 2103.00065). Other
+optimizers have their own limits (`theory.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -20,9 +24,9 @@ import torch
 from torch import Tensor
 
 from gabordiag.choices import PlaneName
-from gabordiag.dynamics.checkpoint import Checkpoint
+from gabordiag.dynamics.checkpoint import Checkpoint, beside, remove
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.sharpness import Sharpness, measure_sharpness
+from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.training import TrainingRun, rates_of, run_training
 from gabordiag.errors import InputError, UsageError, unknown_name
 from gabordiag.landscape.network import (
@@ -38,7 +42,7 @@ from gabordiag.landscape.network import (
 )
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.training import Training, Watched, WeightLoss, Weights, find_watched
-from gabordiag.results import Data, Result, finite_or_none, read_only
+from gabordiag.results import Data, Progress, Result, finite_or_none, read_only
 from gabordiag.wording import show_number
 
 # Values along each side of a plane; batches that every loss is the mean over.
@@ -48,8 +52,7 @@ _MOMENTS, _PATH_BYTES = 61, 2**30
 # Of the path's variance so much has to lie in the plane, and the loss drawn may differ from the
 # true one by so much of what the true one goes through: then the picture shows the run.
 CAPTURED, MISMATCH = 0.8, 0.1
-# Beside the path, a plane shows this part of its width; a side is no shorter than this part of the
-# path's longer one.
+# Beside the path, a plane shows this part of its width; no side is shorter than this of the longer.
 _MARGIN, _LEAST = 0.15, 0.2
 # To this part of its height a line between two ends is resolved.
 _RESOLVED = 0.01
@@ -57,22 +60,52 @@ _RESOLVED = 0.01
 _LARGEST = 1e100
 # Places that are evaluated between two reports of progress, and shares of variance in the JSON.
 _PLACES, _SHARES = 64, 10
+# Eigenvalues that are computed at the end, and moments of the run at which the largest is.
+_EIGENVALUES, _CURVED = 3, 5
+# At the edge of stability lr times the sharpness is so near to its limit.
+_AT_EDGE = 0.2
 
 Ends = tuple[float | None, float | None]
 Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, eq=False)
-class WeightLine:
-    """The loss along the straight line between two ends of training.
+class Sharpness:
+    """How the loss on the fixed batches curves along the run, beside what its steps can bear.
 
     Attributes:
-        start: Where it begins, in words.
-        end: Where it ends.
-        t: Places from 0 to 1 (n,), as many as the loss needs.
-        loss: There (n,).
-        error: To which the line is resolved, in the loss's unit.
+        eigenvalues: The largest of the Hessian over all weights at the end, the largest first.
+        watched: Those over the watched numbers alone; none of none.
+        error: So near to each lies an eigenvalue.
+        sharpness: The largest eigenvalue at moments of the run, the steps (n,).
+        lr: Learning rate; None where there is no single one.
+        limit: What lr times the sharpness must stay below; None where none is known.
+        reason: Why something is not known.
     """
+
+    eigenvalues: tuple[float, ...] = ()
+    watched: tuple[float, ...] = ()
+    error: float | None = None
+    steps: tuple[int, ...] = ()
+    sharpness: tuple[float, ...] = ()
+    lr: float | None = None
+    limit: float | None = None
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows; `of_limit` is about 1 at the edge of stability."""
+        rate = load = edge = None
+        if self.limit and self.eigenvalues:
+            rate = self.limit / self.eigenvalues[0] if self.eigenvalues[0] > 0 else None
+            if self.lr is not None:
+                load = self.lr * self.eigenvalues[0] / self.limit
+                edge = "at" if abs(load - 1) <= _AT_EDGE else "below" if load < 1 else "above"
+        return {**asdict(self), "stable_lr": rate, "of_limit": load, "edge": edge}
+
+
+@dataclass(frozen=True, eq=False)
+class WeightLine:
+    """The loss (n,) on the line between two ends, at places t from 0 to 1 (n,), and its error."""
 
     start: str
     end: str
@@ -95,7 +128,7 @@ class WeightLine:
         return {
             "from": self.start,
             "to": self.end,
-            "losses": [finite_or_none(self.loss[0]), finite_or_none(self.loss[-1])],
+            "losses": [finite_or_none(loss) for loss in self.loss[[0, -1]]],
             "barrier": finite_or_none(height),
             "at": at,
             "error": finite_or_none(self.error),
@@ -105,14 +138,11 @@ class WeightLine:
 
 @dataclass(frozen=True, eq=False)
 class NetworkPlane(Result):
-    """The loss on a plane through all weights, with the training's path.
+    """The loss (m, k) on a plane through all weights, at a (m,) and b (k,), and a training's path.
 
     Attributes:
         kind: `random`, `pca`, `gradient`, or `axes` of two watched numbers.
         axes: What the two directions are, in words.
-        a: Values along the first (m,).
-        b: Along the second (k,).
-        loss: (m, k), the mean over the fixed batches.
         steps: Moments of the path (t,).
         path: Their nearest places in the plane (t, 2).
         path_loss: The loss that the run had there (t,).
@@ -121,8 +151,6 @@ class NetworkPlane(Result):
         variance: Shares of the path's variance along its main directions, the largest first.
         second: `captured` and `mismatch` of a second, random plane.
         lines: From the run's start to its end, and from there to the ends of other seeds' runs.
-        sharpness: How the loss curves along the run.
-        run: The training.
         origin: Weights at (0, 0).
         directions: Of the plane (2, weights).
         batches: How many every loss is the mean over.
@@ -145,9 +173,9 @@ class NetworkPlane(Result):
     second: Mapping[str, float]
     lines: tuple[WeightLine, ...]
     sharpness: Sharpness
-    run: TrainingRun = field(repr=False)
-    origin: Tensor = field(repr=False)
-    directions: Tensor = field(repr=False)
+    run: TrainingRun
+    origin: Tensor
+    directions: Tensor
     batches: int
     evaluations: int
 
@@ -177,7 +205,7 @@ class NetworkPlane(Result):
     @property
     def shows(self) -> bool:
         """Whether the picture shows the run."""
-        return not self.outside and shows(self.captured, self.mismatch)
+        return not self.outside and self.captured >= CAPTURED and self.mismatch <= MISMATCH
 
     @property
     def headline(self) -> str:
@@ -231,15 +259,10 @@ class NetworkPlane(Result):
     def data(self) -> Data:
         """Returns what is saved as surface.npz and lines.npz."""
         names = ("a", "b", "loss", "steps", "path", "path_loss", "path_drawn")
-        lines = {
-            f"{what}-{index}": array
-            for index, line in enumerate(self.lines)
-            for what, array in (("t", line.t), ("loss", line.loss))
-        }
-        return {
-            "surface.npz": {name: getattr(self, name) for name in names},
-            "lines.npz": lines,
-        }
+        lines: dict[str, FloatArray] = {}
+        for index, line in enumerate(self.lines):
+            lines |= {f"t-{index}": line.t, f"loss-{index}": line.loss}
+        return {"surface.npz": {name: getattr(self, name) for name in names}, "lines.npz": lines}
 
     def _tables(self) -> list[tuple[Any, Mapping[str, str], Mapping[str, npt.NDArray[Any]]]]:
         # The path is along another dimension than the grid.
@@ -256,11 +279,6 @@ def mismatch(true: FloatArray, drawn: FloatArray) -> float:
 def _largest(values: FloatArray) -> float:
     known = values[~np.isnan(values)]
     return float(known.max()) if len(known) else np.nan
-
-
-def shows(captured: float, apart: float) -> bool:
-    """Whether a plane shows a run: by the share of variance that it holds, and the mismatch."""
-    return captured >= CAPTURED and apart <= MISMATCH
 
 
 def sweep_network(
@@ -286,10 +304,9 @@ def sweep_network(
     -1 to 1 at least. Rates go by name, with `others`; the settings' own is not used.
 
     So many `seeds` are trainings from the same start, each with the next seed (and the next first
-    batch, where they are a list): between the end of the first and of each other, the loss along
-    the straight line, with its barrier. Progress is called with (done, in all, what is done). The
-    checkpoint holds the run's state until all is done, and a file beside it the losses: if they
-    exist, the work goes on from there.
+    batch, where they are a list), with the straight line from the first's end to each other's.
+    Progress is called with (done, in all, what is done). The work goes on from the checkpoint and
+    the files beside it, if they exist.
     """
     report = progress or (lambda done, total, what: None)
     if kind not in get_args(PlaneName):
@@ -315,12 +332,12 @@ def sweep_network(
     moments = np.unique(np.linspace(0, settings.steps, count).round().astype(np.int64))
 
     def train(number: int, kept: Sequence[int]) -> TrainingRun:
-        place = None if checkpoint is None else _beside(checkpoint, str(number))
+        place = beside(checkpoint, str(number)) if number else checkpoint
         name = f"another training, seed {seed + number}" if number else "training"
         return run_training(
             training, watched if not number else (), settings, rates, seed=seed + number,
             first=number, batches=batches, snapshots=kept,
-            checkpoint=place if number else checkpoint,
+            checkpoint=place,
             progress=lambda done, total, loss: report(done, total, f"{name}, loss {loss:.4g}"),
         )[0]  # fmt: skip
 
@@ -333,34 +350,27 @@ def sweep_network(
     own, given = _ranges(kind, coordinates, directions), list(ranges) or [(None, None)] * 2
     a, b = (_axis(*each) for each in zip(given, own, points, strict=True))
     places = np.stack(np.meshgrid(a, b, indexing="ij"), axis=-1).reshape(-1, 2)
-    saved = None
-    if checkpoint is not None:
-        what = {"plane": kind, "places": places.tobytes().hex(), "rates": rates, "seed": seed}
-        saved = Checkpoint(_beside(checkpoint, "losses"), what)
+    what = {"plane": kind, "places": places.tobytes().hex(), "rates": rates, "seed": seed}
+    saved = Checkpoint(beside(checkpoint, "losses"), what)
     losses = _on_grid(loss, origin, directions, places, saved, report).reshape(len(a), len(b))
-    ends = {
-        f"seed {seed + i}": _finite_path(train(i, moments[-1:].tolist()))[-1]
-        for i in range(1, seeds)
-    }
+    others = range(1, seeds)
+    ends = [_finite_path(train(i, moments[-1:].tolist()))[-1] for i in others]
     report(0, 1, "looking along the path")
     lines = [WeightLine.between(("start", "end"), loss, (path[0], path[-1]))]
     lines += [
-        WeightLine.between((f"seed {seed}", name), loss, (path[-1], end))
-        for name, end in ends.items()
+        WeightLine.between((f"seed {seed}", f"seed {seed + i}"), loss, (path[-1], end))
+        for i, end in zip(others, ends, strict=True)
     ]
     true = loss(path)
-    other = random_directions(training.model, weights.tensors(learned[-1]), seed + 1)
-    at_other, captured_other = project(learned, learned[-1], other)
-    apart = mismatch(true, loss.on_grid(path[-1], other, at_other))
+    second = random_directions(training.model, weights.tensors(learned[-1]), seed + 1)
+    at_second, captured_second = project(learned, learned[-1], second)
+    apart = mismatch(true, loss.on_grid(path[-1], second, at_second))
     variance = main_directions(learned)[1]
-    sharpness = measure_sharpness(
+    sharpness = _measure_sharpness(
         loss, path, moments.tolist(), run, seed,
         lambda done, total: report(done, total, "measuring the curvature"),
     )  # fmt: skip
-    if checkpoint is not None:
-        names = ("losses", *map(str, range(1, seeds)))
-        for file in (Path(checkpoint), *(_beside(checkpoint, name) for name in names)):
-            file.unlink(missing_ok=True)
+    remove(checkpoint, *(beside(checkpoint, name) for name in ("losses", *map(str, others))))
     return NetworkPlane(
         kind=kind,
         axes=axes,
@@ -373,7 +383,7 @@ def sweep_network(
         path_drawn=read_only(interpolated(a, b, losses, coordinates)),
         captured=captured,
         variance=read_only(variance),
-        second={"captured": captured_other, "mismatch": apart},
+        second={"captured": captured_second, "mismatch": apart},
         lines=tuple(lines),
         sharpness=sharpness,
         run=run,
@@ -384,8 +394,51 @@ def sweep_network(
     )
 
 
-def _beside(checkpoint: str | Path, what: str) -> Path:
-    return Path(checkpoint).with_suffix(f".{what}.pt")
+def _measure_sharpness(
+    loss: WeightLoss,
+    path: Tensor,
+    steps: Sequence[int],
+    run: TrainingRun,
+    seed: int,
+    progress: Progress,
+) -> Sharpness:
+    """Returns the Hessian's largest eigenvalues at some moments of a run, by Lanczos' method."""
+    rates, settings = set(run.rates.values()), run.settings
+    lr = rates.pop() if len(rates) == 1 and settings.schedule == "constant" else None
+    limit = curvature_limit(settings)
+    reason = "" if limit else f"No bound on the curvature is known for {settings.optimizer}."
+    if lr is None:
+        reason = "There is no single learning rate to compare with."
+    count = loss.weights.count
+    learned = [w for w in run.watched if w.element.name in loss.weights.learned]
+    places = [place for watched in learned for place in loss.weights.places(watched)]
+    chosen = np.unique(np.linspace(0, len(path) - 1, _CURVED).round().astype(int)).tolist()
+
+    def eigenvalues(at: Tensor, among: Any, number: int) -> tuple[FloatArray, float]:
+        """Those of the Hessian's rows and columns at some places."""
+
+        def product(vector: Tensor) -> Tensor:
+            full = at.new_zeros(count)
+            full[among] = vector
+            return loss.gradient(at, full)[among]
+
+        values, _, error = largest_eigenvalues(product, at[:count][among], number, seed)
+        return values, error
+
+    try:
+        sharpness = []
+        for index, moment in enumerate(chosen[:-1]):
+            progress(index, len(chosen))
+            sharpness.append(float(eigenvalues(path[moment], slice(None), 1)[0][0]))
+        progress(len(sharpness), len(chosen))
+        values, error = eigenvalues(path[-1], slice(None), _EIGENVALUES)
+        own = eigenvalues(path[-1], places, _EIGENVALUES)[0] if places else np.zeros(0)
+    except InputError as failed:
+        # Not every operation has a second derivative.
+        return Sharpness(lr=lr, limit=limit, reason=str(failed))
+    along = tuple(steps[i] for i in chosen), (*sharpness, float(values[0]))
+    ends = tuple(values.tolist()), tuple(own.tolist()), error
+    return Sharpness(*ends, *along, lr, limit, reason)
 
 
 def _finite_path(run: TrainingRun, least: int = 1) -> Tensor:
@@ -415,9 +468,8 @@ def _plane(
         origin, directions = axes_of(places, end)
         return origin, directions[:, :count], (first, second)
     if kind == "random":
-        at = loss.weights.tensors(end[:count])
-        words = "first random direction", "second random direction"
-        return end, random_directions(training.model, at, seed), words
+        drawn = random_directions(training.model, loss.weights.tensors(end[:count]), seed)
+        return end, drawn, ("first random direction", "second random direction")
     if kind == "pca":
         words = "first main direction of the path", "second main direction"
         return end, main_directions(path[:, :count])[0], words
@@ -431,9 +483,9 @@ def _plane(
 def _ranges(kind: str, path: FloatArray, directions: Tensor) -> list[tuple[float, float]]:
     """Returns the ranges of both coordinates that hold the path and the origin, with a margin."""
     lengths = directions.double().norm(dim=1).cpu().numpy()
-    low, high = np.minimum(path.min(axis=0), 0.0), np.maximum(path.max(axis=0), 0.0)
-    if kind == "axes":
-        low, high = path.min(axis=0), path.max(axis=0)
+    low, high = path.min(axis=0), path.max(axis=0)
+    if kind != "axes":
+        low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
     least = _LEAST * float(((high - low) * lengths).max()) / lengths
     more = np.maximum(_MARGIN * (high - low), (least - (high - low)) / 2)
     low, high = low - more, high + more
@@ -454,17 +506,16 @@ def _on_grid(
     origin: Tensor,
     directions: Tensor,
     places: FloatArray,
-    saved: Checkpoint | None,
+    saved: Checkpoint,
     report: Report,
 ) -> FloatArray:
     """Returns the losses (n,) at places (n, 2), going on behind what a checkpoint holds."""
-    done: list[float] = [] if saved is None or saved.content is None else saved.content["losses"]
+    done: list[float] = [] if saved.content is None else saved.content["losses"]
     while len(done) < len(places):
         report(len(done), len(places), "drawing the plane")
         part = places[len(done) : len(done) + _PLACES]
         done.extend(loss.on_grid(origin, directions, part).tolist())
-        if saved is not None:
-            saved.save(partial(dict, losses=done))
+        saved.save(partial(dict, losses=done))
     return np.array(done)
 
 

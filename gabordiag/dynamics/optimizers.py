@@ -1,10 +1,7 @@
 """The optimizers and schedules: torch's own classes, found by name; the place to add another.
 
-Nothing here reimplements an optimizer. A class of `torch.optim` that works on a single number is
-listed in `OPTIMIZERS` and usable everywhere; a schedule is one line in `SCHEDULES`.
-
-All that torch has are there. A custom one is a `torch.optim.Optimizer` in a module beside this one,
-made as `Class(parameters, lr=...)`; every element of a tensor is moved as if it were alone
+A custom one is a `torch.optim.Optimizer` in a module beside this one, made as
+`Class(parameters, lr=...)`; every element of a tensor is moved as if it were alone
 (`is_elementwise` has the exception), because that makes a tensor of values a batch of runs.
 """
 
@@ -19,32 +16,24 @@ from types import MethodType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, optim
 from torch.optim import lr_scheduler
 
 from gabordiag.choices import MAX_STEPS, plain
 from gabordiag.errors import UsageError, unknown_name
 
 # Of torch.optim, all that take dense gradients of one number (SparseAdam, Muon do not).
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     cls.__name__.lower(): cls
     for cls in (
-        torch.optim.SGD,
-        torch.optim.Adam,
-        torch.optim.AdamW,
-        torch.optim.RMSprop,
-        torch.optim.Adagrad,
-        torch.optim.Adadelta,
-        torch.optim.Adamax,
-        torch.optim.NAdam,
-        torch.optim.RAdam,
-        torch.optim.Rprop,
-        torch.optim.ASGD,
-        torch.optim.LBFGS,
+        optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad, optim.Adadelta,
+        optim.Adamax, optim.NAdam, optim.RAdam, optim.Rprop, optim.ASGD, optim.LBFGS,
     )
-}
+}  # fmt: skip
 
-Schedule = Callable[[torch.optim.Optimizer, float, int], lr_scheduler.LRScheduler | None]
+# What the JSON of every kind of run shows of the settings.
+_OF_ALL = ("optimizer", "momentum", "nesterov", "steps")
+Schedule = Callable[[optim.Optimizer, float, int], lr_scheduler.LRScheduler | None]
 
 # name -> (optimizer, lr, steps) -> scheduler, whose step() needs no loss (as ReduceLROnPlateau's
 # does). Ends: step 1e-3 lr, exponential 1e-2 lr, cosine 0.
@@ -105,18 +94,12 @@ class OptimizerSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON of every kind of run shows."""
-        names = ("optimizer", "momentum", "nesterov", "steps")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in _OF_ALL}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> OptimizerSettings:
         """Returns the settings of a result's JSON, but for rate and schedule."""
-        return cls(
-            saved["optimizer"],
-            momentum=saved["momentum"],
-            nesterov=saved["nesterov"],
-            steps=saved["steps"],
-        )
+        return cls(**{name: saved[name] for name in _OF_ALL})
 
     @property
     def is_elementwise(self) -> bool:
@@ -141,21 +124,17 @@ class OptimizerSettings:
         extras += f", {self.schedule}" if self.schedule != "constant" else ""
         return f"{self.optimizer}, lr {self.lr:g}{extras}"
 
-    def build(self, parameters: Any, lr: float | None = None) -> torch.optim.Optimizer:
+    def build(self, parameters: Any, lr: float | None = None) -> optim.Optimizer:
         """Returns the torch optimizer for tensors or parameter groups."""
-        options: dict[str, Any] = {"lr": self.lr if lr is None else lr}
-        accepted = self._accepted()
-        if "foreach" in accepted:
-            # One tensor a group: the multi-tensor path only adds overhead.
-            options["foreach"] = False
-        if "momentum" in accepted:
-            options["momentum"] = self.momentum
-        if self.nesterov:
-            options["nesterov"] = True
-        optimizer: torch.optim.Optimizer = _bare(self.optimizer)(parameters, **options)
+        # One tensor a group: the multi-tensor path (foreach) only adds overhead.
+        known = {"foreach": False, "momentum": self.momentum, "nesterov": self.nesterov}
+        options = {name: known[name] for name in known.keys() & self._accepted()}
+        optimizer: optim.Optimizer = _bare(self.optimizer)(
+            parameters, lr=self.lr if lr is None else lr, **options
+        )
         return optimizer
 
-    def build_schedule(self, optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler | None:
+    def build_schedule(self, optimizer: optim.Optimizer) -> lr_scheduler.LRScheduler | None:
         """Returns the torch scheduler, or None for a constant rate."""
         return SCHEDULES[self.schedule](optimizer, self.lr, self.steps)
 
@@ -175,11 +154,8 @@ def _bare(name: str) -> Any:
     return type(kind.__name__, (kind,), plain)
 
 
-def unguarded_step(optimizer: torch.optim.Optimizer) -> Callable[..., Any]:
-    """Returns a built optimizer's step for tensors that ask for no gradients.
-
-    torch's guard against recording the step would take half of its time.
-    """
+def unguarded_step(optimizer: optim.Optimizer) -> Callable[..., Any]:
+    """Returns a step for tensors without gradients: torch's guard would take half of its time."""
     step: Any = type(optimizer).step
     return MethodType(step.__wrapped__, optimizer)
 

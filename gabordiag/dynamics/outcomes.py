@@ -88,10 +88,9 @@ def tail_length(steps: int) -> int:
 
 @dataclass(frozen=True)
 class Attractor:
-    """A minimum (d,) other than the target at which runs end.
+    """A minimum (d,) other than the target; a tail as near as `settled` tolerances, too, ends here.
 
-    A run whose tail stays as near as `settled`, in tolerances, has settled, though it is not at
-    rest: its optimizer's steps do not shrink with the slope. None: no nearer than 1 counts.
+    `settled` is for optimizers that never rest (`SETTLED_SHARE`); None: no farther than 1 counts.
     """
 
     values: FloatArray
@@ -103,7 +102,7 @@ class Surroundings:
     """What outcomes are judged by: the parameters, and what is known of the landscape.
 
     Goals (m, d) count as the target, and no gradient is expected at rest points (k, d). `steepest`
-    is the largest slope per tolerance; see `Tails.last_slope`.
+    is the largest slope per tolerance; see `classify`.
     """
 
     space: Space
@@ -131,44 +130,40 @@ def surroundings(landscape: Landscape) -> Surroundings:
     )
 
 
-@dataclass(frozen=True)
-class Tails:
-    """What is judged, of n runs: values (tail, n, d), not wrapped, and losses (tail, n).
-
-    `last_slope` is the length of the gradient at the last value, each component times the
-    parameter's tolerance (n,): the change of the loss over a tolerance. `moved` says whether any
-    gradient other than zero arrived in the whole run (n,).
-    """
-
-    values: FloatArray
-    losses: FloatArray
-    last_slope: FloatArray
-    moved: BoolArray
-
-
 def classify_one(
     around: Surroundings, values: FloatArray, losses: FloatArray, last_slope: float, moved: bool
 ) -> tuple[str, int]:
     """Returns the outcome and the period of one run's tail: values (tail, d), losses (tail,)."""
     ends = np.array([last_slope]), np.array([moved])
-    codes, periods = classify(around, Tails(values[:, None], losses[:, None], *ends))
+    codes, periods = classify(around, values[:, None], losses[:, None], *ends)
     return OUTCOME_NAMES[int(codes[0])], int(periods[0])
 
 
-def classify(around: Surroundings, tails: Tails) -> tuple[IntArray, IntArray]:
-    """Returns the outcome codes (n,) and periods (n,), 0 where no period of 2 or more was found."""
-    space, values, losses = around.space, tails.values, tails.losses
+def classify(
+    around: Surroundings,
+    values: FloatArray,
+    losses: FloatArray,
+    last_slope: FloatArray,
+    moved: BoolArray,
+) -> tuple[IntArray, IntArray]:
+    """Returns the outcome codes (n,) and periods (n,), 0 where no period of 2 or more was found.
+
+    Of n runs the tails are judged, values (tail, n, d), not wrapped, and losses (tail, n); the
+    length of the last gradient, each component times the parameter's tolerance (n,); and whether
+    any gradient other than zero arrived in the whole run (n,).
+    """
+    space = around.space
     codes = np.full(values.shape[1], -1, dtype=np.int64)
     periods, drifting = np.zeros_like(codes), np.zeros(len(codes), dtype=np.bool_)
 
     finite = np.isfinite(values).all(axis=(0, 2)) & np.isfinite(losses).all(axis=0)
-    finite &= np.isfinite(tails.last_slope) & ~_is_gone(space, values)
+    finite &= np.isfinite(last_slope) & ~_is_gone(space, values)
     codes[~finite] = CODES["nonfinite"]
 
     # Where no gradient arrives, lying beside a minimum is no success.
     rest = [*around.goals, *(() if around.rest_points is None else around.rest_points)]
     at_rest = _nearest(space, values[-1], rest) <= _AT_REST
-    assign(codes, finite & ~tails.moved & ~at_rest, "frozen")
+    assign(codes, finite & ~moved & ~at_rest, "frozen")
     assign(codes, _stays_near(space, values, around.goals, finite & (codes < 0)), "reached")
     for point in around.attractors:
         stays = _stays_near(space, values, [point.values], finite & (codes < 0))
@@ -186,9 +181,8 @@ def classify(around: Surroundings, tails: Tails) -> tuple[IntArray, IntArray]:
         net = (np.abs(values[-1] - values[0]) / space.tolerance).max(axis=-1)
         path = lengths.sum(axis=0)
         rises = (np.diff(losses, axis=0) > 0).sum(axis=0) >= DESCENT_SHARE * len(moves)
-    slow = extent <= PLATEAU_MOVE
-    flat = tails.last_slope <= PLATEAU_SLOPE * around.steepest
-    assign(codes, finite & slow & flat, "plateau")
+    flat = last_slope <= PLATEAU_SLOPE * around.steepest
+    assign(codes, finite & (extent <= PLATEAU_MOVE) & flat, "plateau")
     ends = _last_stays(space, values, around, finite & (codes < 0))
     assign(codes, descends(lengths, losses, finite, ends), "unfinished")
     # Within a tolerance noise may hide the descent: then it is the values that go one way.
@@ -206,25 +200,20 @@ def classify(around: Surroundings, tails: Tails) -> tuple[IntArray, IntArray]:
 
 
 def _is_gone(space: Space, values: FloatArray) -> BoolArray:
-    """Whether the whole tail lies far outside an interval (n,).
-
-    Or so far out along a period that a double cannot say where in it: there whole periods that are
-    taken off leave a remainder that is rounding.
-    """
+    """Whether a tail lies far outside (n,), or so far out that a double cannot hold the period."""
     gone = np.zeros(values.shape[1], dtype=np.bool_)
-    for index, parameter in enumerate(space.parameters):
-        column = values[..., index]
-        if parameter.period is not None:
+    for parameter, column in zip(space.parameters, np.moveaxis(values, -1, 0), strict=True):
+        if parameter.period is None:
+            gone |= _is_far_out(parameter, column).all(axis=0)
+        else:
             with np.errstate(invalid="ignore"):
                 gone |= np.spacing(np.abs(column).max(axis=0)) > parameter.tolerance
-            continue
-        gone |= _is_far_out(parameter, column).all(axis=0)
     return gone
 
 
 def _is_far_out(parameter: Parameter, values: FloatArray) -> BoolArray:
     """Which values of a parameter without a period lie far outside its range."""
-    reach = FAR_OUT * (parameter.high - parameter.low)
+    reach = FAR_OUT * parameter.width
     return (values < parameter.low - reach) | (values > parameter.high + reach)
 
 
@@ -273,11 +262,7 @@ def _last_stays(
 
 
 def _find_periods(space: Space, values: FloatArray) -> tuple[IntArray, BoolArray]:
-    """Returns the shortest common period (n,), 0 where there is none, and whether it drifts.
-
-    A drift is a repeat up to whole parameter periods of which some were passed. Period 1 is found
-    only together with a drift or as rest.
-    """
+    """Returns the shortest period (n,), 1 at rest, 0 for none; whether it drifts by whole ones."""
     length, count = values.shape[:2]
     periods = np.zeros(count, dtype=np.int64)
     drifting = np.zeros(count, dtype=np.bool_)
@@ -319,9 +304,9 @@ def descends(
 ) -> BoolArray:
     """Whether the loss still goes down step by step, or the oscillation decays.
 
-    Asked of the runs `among` (n,) by the lengths of their moves (tail - 1, n) and losses (tail, n).
-    One that arrives within the tail, at the index `arrivals` (n,), is judged by its steps up to
-    there: what comes after, a bounce across a kink, say, is no longer a descent.
+    Asked of the runs `among` (n,) by the lengths of their moves (tail - 1, n) and losses (tail, n);
+    of one that arrives, at the index `arrivals` (n,), by its steps up to there: what comes after, a
+    bounce across a kink, say, is no longer a descent.
     """
     result = np.zeros(losses.shape[1], dtype=np.bool_)
     some = losses[:, among]
@@ -347,11 +332,9 @@ def descends(
 class Jump:
     """One step across which the loss rose by a large part of the landscape's height.
 
-    The step is the index of the values (d,) before it, at `start`; in JSON start and end are `from`
-    and `to`. `lr_times_curvature` is the largest eigenvalue there of lr^(1/2) H lr^(1/2), with H
-    the Hessian in coordinates; lr L'' of one parameter. Above 2 a quadratic diverges. Whether the
-    step left the basin it started in is None where no basins are known; it landed near the minimum
-    into whose basin it fell, or None.
+    The step is the index of the values (d,) before it, at `start`. `lr_times_curvature` is the
+    largest eigenvalue there of lr^(1/2) H lr^(1/2), with H the Hessian in coordinates; lr L'' of
+    one parameter. Above 2 a quadratic diverges. Without known basins `left_basin` is None.
     """
 
     step: int
@@ -448,7 +431,7 @@ def trusted_steps(
     if lyapunov is None or not lyapunov > 0:
         return None
     # A value is rounded relative to itself; near zero, relative to the range it moves in.
-    size = max(abs(float(values[0])), parameter.high - parameter.low)
+    size = max(abs(float(values[0])), parameter.width)
     steps = max(0, math.floor(math.log(parameter.tolerance / (eps * size)) / lyapunov))
     stays = np.isfinite(values)
     if parameter.period is None:

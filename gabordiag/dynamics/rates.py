@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.dynamics.checkpoint import Checkpoint
+from gabordiag.dynamics.checkpoint import Checkpoint, beside, remove
 from gabordiag.dynamics.network import BATCHES, Report
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import RATE_OUTCOMES
 from gabordiag.dynamics.training import OTHERS, rates_of, run_training
-from gabordiag.dynamics.windows import log_spaced
+from gabordiag.dynamics.windows import log_spaced, runs_of_true
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.training import Training, find_watched
@@ -46,16 +46,12 @@ _LISTED = 3
 
 @dataclass(frozen=True, eq=False)
 class RateScan:
-    """The rates that were tried for one group of parameters.
+    """The rates (n,), ascending, that were tried for one group of parameters.
 
-    Attributes:
-        group: Its name; `others` of one rate for all parameters.
-        rest: The rate of all other parameters; None where there are none.
-        lr: The rates, ascending (n,).
-        losses: At the end, on the fixed batches (n, seeds): infinite where a training diverged, NaN
-            where none was made because one with an earlier seed had missed the goal.
-        start: Before the first step.
-        goal: What a training has to end at, or below.
+    The group is `others` of one rate for all parameters; `rest` is the rate of all others, if any.
+    The losses at the end, on the fixed batches (n, seeds), are infinite where a training diverged,
+    NaN where none was made because one with an earlier seed had missed the goal, to end at which or
+    below is asked for. The start is before the first step.
     """
 
     group: str
@@ -73,8 +69,7 @@ class RateScan:
     @property
     def windows(self) -> list[tuple[int, int]]:
         """First and last index of neighbouring rates that work, the widest window first."""
-        ends = np.flatnonzero(np.diff(np.r_[0, self.reached, 0]))
-        found = zip(ends[::2].tolist(), (ends[1::2] - 1).tolist(), strict=True)
+        found = runs_of_true(self.reached)
         return sorted(found, key=lambda window: self.lr[window[0]] / self.lr[window[1]])
 
     @property
@@ -86,9 +81,8 @@ class RateScan:
     def _aim(self) -> float | None:
         """The rate that is to be recommended, be it tried or not.
 
-        Near a border another seed, start or batch size makes a training fail; between rates with a
-        margin to both borders the ending decides. In a window without room for that, its middle (in
-        the logarithm) is farthest from both.
+        Near a border another seed, start or batch size makes a training fail; with a margin to both
+        the ending decides; without room for that the middle, in the logarithm, is farthest away.
         """
         if not self.windows:
             return None
@@ -102,18 +96,15 @@ class RateScan:
     @property
     def recommended(self) -> float | None:
         """The tried rate of the widest window to take; None where none works."""
-        if self._aim is None:
+        if (aim := self._aim) is None:
             return None
         first, last = self.windows[0]
         tried = self.lr[first : last + 1]
-        return float(tried[np.argmin(np.abs(np.log(tried / self._aim)))])
+        return float(tried[np.argmin(np.abs(np.log(tried / aim)))])
 
     @property
     def outcomes(self) -> list[str]:
-        """Which of `RATE_OUTCOMES` the trainings with each rate are (n,), by the worst of them.
-
-        With a smaller rate than the lowest ending's, one that is finite is `unfinished`.
-        """
+        """Which of `RATE_OUTCOMES` the trainings with each rate are (n,), by the worst of them."""
         lowest, worst = self.lr[self.lowest], np.nanmax(self.losses, axis=1)
         found = []
         for rate, loss, reached in zip(self.lr, worst, self.reached, strict=True):
@@ -150,12 +141,8 @@ class RateScan:
         return None
 
     def _between(self, places: Sequence[int], factor: float) -> float | None:
-        """Returns the middle of the first of these rates and its next that are farther apart."""
-        for place in places:
-            pair = self.lr[max(place, 0) : place + 2]
-            if len(pair) == 2 and place >= 0 and pair[1] / pair[0] > factor:
-                return math.sqrt(pair[0] * pair[1])
-        return None
+        pairs = (self.lr[place : place + 2] for place in places if 0 <= place < len(self.lr) - 1)
+        return next((math.sqrt(low * high) for low, high in pairs if high / low > factor), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
@@ -179,10 +166,7 @@ class RateScan:
 
 
 def near_lowest(losses: FloatArray, start: float) -> float:
-    """Returns the goal near the lowest ending of (n, seeds); -inf where none is below the start.
-
-    It is a share of the fall above the lowest mean, or as many standard deviations of its seeds.
-    """
+    """Returns the goal near the lowest ending of (n, seeds); -inf where none is below the start."""
     complete = losses[np.isfinite(losses).all(axis=1)]
     if not len(complete):
         return -math.inf
@@ -194,15 +178,11 @@ def near_lowest(losses: FloatArray, start: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Rates(Result):
-    """Which learning rates bring a training to its goal, and the one to take.
+    """Which learning rates bring a training to its goal, `given` or not, and the one to take.
 
-    Attributes:
-        scans: Of one rate for all parameters; then of each named group, the rest at its rate.
-        settings: Of the optimizer; its own rate is not used.
-        factor: To which the borders of windows are known.
-        given: Whether the goal was given.
-        trainings: How many were made.
-        left_out: What there was no time for, in sentences.
+    The scans are of one rate for all parameters; then of each named group, the rest at its rate.
+    The borders of windows are known to the factor; so many trainings were made. `left_out` says in
+    sentences what there was no time for. The settings' own rate is not used.
     """
 
     main_table = "trials"
@@ -217,7 +197,8 @@ class Rates(Result):
     @property
     def headline(self) -> str:
         """Which rates work, the recommended one, and what becomes of others."""
-        scan, made = self.scans[0], self.scans[0].to_dict()
+        scan = self.scans[0]
+        made = scan.to_dict()
         beside = "".join(
             f" With {size} rates {RATE_OUTCOMES.get(made[side], 'nothing was tried')}."
             for side, size in (("failure_below", "smaller"), ("failure_above", "larger"))
@@ -233,22 +214,20 @@ class Rates(Result):
                 f"{every} reach {goal}. The lowest ending, {best:.3g}, is at "
                 f"lr {made['best_lr']:.3g}.{beside}"
             )
+        ending = f"{every} end at a loss of {scan.goal:.3g} or less, from {scan.start:.3g}."
+        luck = " So narrow a window may be luck: with other seeds"
         if made["working_lr"] == [[rate, rate]]:
-            return (
-                f"Of the learning rates tried only {rate:.3g} works: {every} end at a loss of "
-                f"{scan.goal:.3g} or less, from {scan.start:.3g}.{beside} So narrow a window may "
-                "be luck: with other seeds the rate may fail."
-            )
+            only = f"Of the learning rates tried only {rate:.3g} works: {ending}{beside}"
+            return f"{only}{luck} the rate may fail."
         listed = [f"{low:.3g} to {high:.3g}" for low, high in made["working_lr"]]
         more = f" and in {len(listed) - _LISTED} more windows" if len(listed) > _LISTED else ""
         spans = " and ".join(listed[:_LISTED]) + more
         low, high = scan.lr[list(scan.windows[0])]
         if high < MARGIN * low:
-            beside += " So narrow a window may be luck: with other seeds a rate in it may fail."
+            beside += f"{luck} a rate in it may fail."
         return (
-            f"Learning rates from {spans} work: {every} end at a loss of {scan.goal:.3g} or "
-            f"less, from {scan.start:.3g}. Take {rate:.3g}: it could be {times(rate / low)} times "
-            f"smaller or {times(high / rate)} times larger.{beside}"
+            f"Learning rates from {spans} work: {ending} Take {rate:.3g}: it could be "
+            f"{times(rate / low)} times smaller or {times(high / rate)} times larger.{beside}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -316,31 +295,30 @@ class RateSearch:
             raise InputError("The loss is not finite before the first step.", "Look at its inputs.")
         # Trainings made, their losses at the end by group, rate and seed; seconds of one.
         self._made: dict[str, float] = {}
-        self._each, self._most, self._saved, self._inner = 0.0, 0, None, None
-        if self.checkpoint is not None:
-            names = ("groups", "lr", "factor", "goal", "seed", "seeds")
-            what = {name: getattr(self, name) for name in names} | asdict(self.settings)
-            self._saved = Checkpoint(self.checkpoint, what)
-            self._inner = Path(self.checkpoint).with_suffix(".training.pt")
-            if self._saved.content is not None:
-                self._made, self._each = (self._saved.content[name] for name in ("made", "each"))
+        self._each, self._most = 0.0, 0
+        names = ("groups", "lr", "factor", "goal", "seed", "seeds")
+        what = {name: getattr(self, name) for name in names} | asdict(self.settings)
+        self._saved = Checkpoint(self.checkpoint, what)
+        self._inner = beside(self.checkpoint, "training")
+        if self._saved.content is not None:
+            self._made, self._each = (self._saved.content[name] for name in ("made", "each"))
 
     def run(self, max_seconds: float | None, announce: Callable[[str], object] | None) -> Rates:
         """Trains with one rate after the other, about so long; what is planned is announced."""
         self._plan(max_seconds)
-        total = (1 + len(self.groups)) * self._most
+        count = 1 + len(self.groups)
+        total = count * self._most
         if announce is not None:
             announce(
                 f"{len(self._grid)} learning rates from {self.lr[0]:.3g} to {self.lr[1]:.3g}"
-                + (f", for each of {1 + len(self.groups)} groups" if self.groups else "")
-                + f"; then more seeds, and the borders: at most {total} trainings of "
-                f"{self.settings.steps} steps, about {total * self._each:.2g} s"
+                f"{f', for each of {count} groups' if self.groups else ''}; then more seeds, and "
+                f"the borders: at most {total} trainings of {self.settings.steps} steps, about "
+                f"{total * self._each:.2g} s"
             )
         common = self._scan(OTHERS, None, self.goal)
         rest = common.recommended or float(common.lr[common.lowest])
         scans = (common, *(self._scan(name, rest, common.goal) for name in self.groups))
-        if self.checkpoint is not None:
-            Path(self.checkpoint).unlink(missing_ok=True)
+        remove(self.checkpoint)
         left = [scan for scan in scans if scan.next(self._grid.tolist(), self.factor) is not None]
         text = f"what more than {counted(self._most, 'training', 'trainings')} of {{}} would find"
         left_out = tuple(text.format(scan.group) for scan in left)
@@ -368,7 +346,6 @@ class RateSearch:
             self._grid = log_spaced(*self.lr[:2], count)
 
     def _seconds(self) -> float:
-        """Returns how long a training takes, by the first steps of one."""
         few = replace(self.settings, steps=min(self.settings.steps, _TIMED))
         rates = self._rates(OTHERS, float(self._grid[0]), None)
         run, *_ = run_training(self.training, (), few, rates, seed=self.seed)
@@ -396,7 +373,6 @@ class RateSearch:
         return rates_of(self.training, self._watched, given, rate)
 
     def _train(self, group: str, rate: float, rest: float | None, number: int) -> float:
-        """Returns the loss at the end, infinite where it is not finite."""
         key = f"{OTHERS if rate == rest else group} {rate!r} {number}"
         if key in self._made:
             return self._made[key]
@@ -417,7 +393,6 @@ class RateSearch:
             # Code that does not accept the values that this rate leads to.
             loss = math.inf
         self._made[key] = loss if math.isfinite(loss) else math.inf
-        if self._saved is not None and self._inner is not None:
-            self._inner.unlink(missing_ok=True)
-            self._saved.save(lambda: {"made": self._made, "each": self._each}, now=True)
+        remove(self._inner)
+        self._saved.save(lambda: {"made": self._made, "each": self._each}, now=True)
         return self._made[key]

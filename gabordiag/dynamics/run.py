@@ -55,12 +55,7 @@ _NEAR_END = 30.0
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """All steps of a run; arrays of length steps + 1 (shorter if it became non-finite).
-
-    Values (steps + 1, d) are as the optimizer left them, not wrapped, gradients those of the
-    coordinates, and updates values[t + 1] - values[t], NaN in the last row. Of runs on batches the
-    full losses are over all images; losses and gradients are then those of the batches.
-    """
+    """All steps of a run, as in `Step`: arrays of length steps + 1, shorter where it broke down."""
 
     values: FloatArray
     losses: FloatArray
@@ -115,12 +110,11 @@ class Trajectory:
 class Run(Result):
     """One run of one parameter or of several, judged.
 
-    Of several parameters there is no landscape, but the minimum (d,) at which the run ends, and of
-    the Hessian there, or else at the run's end, the eigenvalues, of the smooth loss in coordinates,
-    and what they say; see `condition`. The period is that of the cycle it ends in, 2 or more. The
-    symptoms count how often the loss went from below 30% to above 60% of the largest in one step.
-    The exponent is over the second half of the run; None where it is not defined. A chaotic run's
-    path can be trusted for some steps; None if it is not chaotic, or the exponent is not known.
+    Of several parameters there is no landscape, but the minimum (d,) at which the run ends, and
+    what the Hessian of the smooth loss in coordinates says there, or else at the run's end; see
+    `condition`. The period, 2 or more, is that of the cycle it ends in; for symptoms, see
+    `count_symptoms`. The exponent, where it is defined, is over the second half of the run;
+    `trusted_steps` are None if it is not chaotic.
 
     Of runs that compare batches with all images `batch_size` is images a step, and `batch` what
     drawing them changed, as JSON shows it; None where none were drawn.
@@ -179,11 +173,6 @@ class Run(Result):
         return float(self.trajectory.landscape_losses[-1])
 
     @property
-    def best_index(self) -> int:
-        """Where the loss was lowest."""
-        return self.trajectory.best_index
-
-    @property
     def goal(self) -> FloatArray | None:
         """Where the run should end (d,): of the copies of the target, the nearest to its end."""
         known = self.landscape
@@ -223,9 +212,14 @@ class Run(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows, without the trajectory's file."""
-        space, path, best, offsets = self.space, self.trajectory, self.best_index, self.offsets
-        is_one = len(space) == 1
+        space, path, offsets = self.space, self.trajectory, self.offsets
+        best, is_one = path.best_index, len(space) == 1
         logarithms = [parameter.name for parameter in space.parameters if parameter.is_log]
+        ends: dict[str, Any] = {"turns": self.turns}
+        if not is_one:
+            places = {"target_copy": self.goal, "minimum": self.minimum}
+            ends = {name: None if v is None else space.named(v) for name, v in places.items()}
+            ends["hessian"] = self.hessian
         shown = {
             **self.settings.to_dict(),
             "lr": self.lr,
@@ -242,7 +236,7 @@ class Run(Result):
             "best": space.named(path.values[best]),
             "best_loss": finite_or_none(float(path.landscape_losses[best])),
             "distance_to_target": None if offsets is None else space.named(np.abs(offsets)),
-            **({"turns": self.turns} if is_one else self._ends()),
+            **ends,
             "n_jumps": len(self.jumps),
             "jumps": [jump.to_dict(space) for jump in self.jumps],
             "lyapunov": finite_or_none(self.lyapunov),
@@ -258,23 +252,10 @@ class Run(Result):
         """Returns every step."""
         return {"trajectory.csv": self.trajectory.to_table(self.space.names)}
 
-    def _ends(self) -> dict[str, Any]:
-        goal, minimum = self.goal, self.minimum
-        return {
-            "target_copy": None if goal is None else self.space.named(goal),
-            "minimum": None if minimum is None else self.space.named(minimum),
-            "hessian": self.hessian,
-        }
-
 
 @dataclass(frozen=True, eq=False)
 class Optimization(Result):
-    """Several runs of the same parameters, in the order of optimizers, rates, starts.
-
-    On batches, each is followed by the same without noise. Of one parameter the sweep is that they
-    ran on; of several, pairs are the loss on every pair's plane through the first run's end. Notes
-    are what else to say to a person, in sentences.
-    """
+    """Runs in the order of optimizers, rates, starts; on batches each before that without noise."""
 
     runs: tuple[Run, ...]
     sweep: Sweep | None = None
@@ -305,10 +286,9 @@ class Optimization(Result):
 
     def data(self) -> Data:
         """Returns what is saved: trajectory-*.csv, and sweep.csv or pair-*.npz."""
-        tables = trajectory_tables(self.runs)
-        if self.sweep is not None:
-            return {**tables, **self.sweep.data()}
-        return tables | {p.file: {"a": p.a, "b": p.b, "loss": p.loss} for p in self.pairs}
+        pairs = {p.file: {"a": p.a, "b": p.b, "loss": p.loss} for p in self.pairs}
+        more = pairs if self.sweep is None else self.sweep.data()
+        return {**trajectory_tables(self.runs), **more}
 
 
 def trajectory_tables(runs: Sequence[Run]) -> dict[str, Mapping[str, FloatArray]]:
@@ -336,15 +316,15 @@ def run(
     """Runs one optimizer and judges the run.
 
     The start is by default the parameters' own; `lr` are rates of single parameters by name, by
-    default the settings'. The optimizer may step on the same objective in another form, tabulated
-    or direct, which only the judging does on `objective`; by default it steps on a user's module in
-    a loop that carries its state from step to step. `logged` are the first steps of a run that was
-    interrupted; the listener does not get them again. The full loss is that of `objective`, by
-    which a run on batches is judged: its steps have it, as those of a run beside it.
+    default the settings'. The optimizer may step on the same objective in another form, tabulated,
+    direct or on batches, while `objective` judges; by default it steps on a user's module in a loop
+    that carries its state from step to step. `logged` are the first steps of a run that was
+    interrupted; the listener does not get them again. The full loss is that of `objective`.
     """
     objective = as_objective_of(objective)
     on = as_plain_loop(objective) if stepped is None else as_objective_of(stepped)
-    landscape = _landscape(objective, landscape)
+    if landscape is None and isinstance(objective, OfLine):
+        landscape = find_critical_points(objective.line)
     first = objective.space.point(start)
     rates = objective.space.rates(settings.lr if lr is None else lr, settings.lr)
     is_on_batches = isinstance(on, Batches)
@@ -375,12 +355,6 @@ def as_objective_of(objective: Objective | Line) -> Objective:
     return objective if isinstance(objective, Objective) else OfLine(objective)
 
 
-def _landscape(objective: Objective, known: Landscape | None = None) -> Landscape | None:
-    if known is None and isinstance(objective, OfLine):
-        return find_critical_points(objective.line)
-    return known
-
-
 def run_many(
     objective: Objective, settings: OptimizerSettings, starts: FloatArray, lrs: FloatArray
 ) -> list[Trajectory]:
@@ -396,9 +370,10 @@ def run_many(
 
 def outcomes_of_several(objective: Objective, paths: Sequence[Trajectory]) -> list[str]:
     """Returns the outcomes of runs of several parameters."""
+    minima = minima_near(objective, np.array([path.values[-1] for path in paths]))
     return [
         judge_outcome(_around_end(objective, path, minimum), path)[0]
-        for path, minimum in zip(paths, minima_at_ends(objective, paths), strict=True)
+        for path, minimum in zip(paths, minima, strict=True)
     ]
 
 
@@ -412,8 +387,8 @@ def judge_outcome(around: Surroundings, trajectory: Trajectory) -> tuple[str, in
     """Returns the outcome and the period of a trajectory's tail."""
     tail, gradients = slice(-tail_length(len(trajectory) - 1), None), trajectory.gradients
     slope, moved = _slopes(around.space, gradients[-1:])[0], bool(np.any(gradients != 0))
-    values, losses = trajectory.values[tail], trajectory.losses[tail]
-    outcome, period = classify_one(around, values, losses, slope, moved)
+    ends = trajectory.values[tail], trajectory.losses[tail]
+    outcome, period = classify_one(around, *ends, slope, moved)
     return outcome, period or None
 
 
@@ -430,10 +405,7 @@ def judge(
     trajectory: Trajectory,
     rates: FloatArray | None = None,
 ) -> Run:
-    """Turns a trajectory into a `Run`: outcome, jumps, exponents.
-
-    The landscape is known of one parameter only; the rates (d,) are the settings' by default.
-    """
+    """Turns a trajectory into a `Run`; the rates (d,) are the settings' by default."""
     objective = as_objective_of(objective)
     if rates is None:
         rates = objective.space.rates(settings.lr)
@@ -449,7 +421,7 @@ def judge(
         eps = torch.finfo(objective.dtype).eps
         trusted = trusted_steps(lyapunov, objective.line.parameter, trajectory.value, eps)
     else:
-        (minimum,) = minima_at_ends(objective, [trajectory])
+        (minimum,) = minima_near(objective, trajectory.values[-1:])
         around = _around_end(objective, trajectory, minimum)
         hessian = _condition_at(objective, trajectory.values[-1] if minimum is None else minimum)
         finite = losses[np.isfinite(losses)]
@@ -469,15 +441,14 @@ def _jumps(
 ) -> tuple[Jump, ...]:
     jumps = []
     for t, product in zip(at.tolist(), products, strict=True):
-        ends = (path.values[t], path.values[t + 1])
         basins: tuple[Any, ...] = ()
         if landscape is not None:
-            before, after = (float(end[0]) for end in ends)
+            before, after = path.value[t : t + 2].tolist()
             own, landed = landscape.attractor_of(before), landscape.attractor_of(after)
             left = left_basin(landscape, own, before, np.array([after]))
             basins = (left, None if landed is None else landed.value)
-        heights = (float(path.losses[t]), float(path.losses[t + 1]))
-        jumps.append(Jump(t, *ends, *heights, product, *basins))
+        ends, heights = (path.values[t], path.values[t + 1]), (path.losses[t], path.losses[t + 1])
+        jumps.append(Jump(t, *ends, float(heights[0]), float(heights[1]), product, *basins))
     return tuple(jumps)
 
 
@@ -499,7 +470,6 @@ def _along_line(
 
 
 def _curvatures(line: Line, values: FloatArray) -> FloatArray:
-    """Returns the second derivative along the coordinate at every value (n,)."""
     if len(values) == 0:
         return np.empty(0)
     # A run that settles or cycles repeats its values.
@@ -516,15 +486,14 @@ def _sharpness(objective: Objective, values: FloatArray, lrs: FloatArray) -> lis
     if len(values) == 0:
         return []
     # With one rate a parameter it is the preconditioned Hessian that counts.
-    root = np.sqrt(lrs)
+    roots = np.outer(np.sqrt(lrs), np.sqrt(lrs))
     return [
-        float(np.linalg.eigvalsh(h * np.outer(root, root))[-1]) if np.isfinite(h).all() else None
+        float(np.linalg.eigvalsh(h * roots)[-1]) if np.isfinite(h).all() else None
         for h in objective.hessian(objective.space.coordinates(values))
     ]
 
 
 def _condition_at(objective: Objective, at: FloatArray) -> dict[str, Any]:
-    """Returns what the Hessian at values (d,) says; see `condition`."""
     spectrum = np.full(len(at), math.nan)
     if np.isfinite(at).all():
         hessian = objective.hessian(objective.space.coordinates(at)[None], smooth=True)[0]
@@ -547,11 +516,6 @@ def _around_end(
     return Surroundings(space, objective.goals, others, None, steepest)
 
 
-def minima_at_ends(objective: Objective, paths: Sequence[Trajectory]) -> list[FloatArray | None]:
-    """Returns the minimum (d,) at every run's end, or None."""
-    return minima_near(objective, np.array([path.values[-1] for path in paths]))
-
-
 def minima_near(objective: Objective, places: FloatArray) -> list[FloatArray | None]:
     """Returns the minima (d,) to which Newton's method leads from places (n, d), where near."""
     plain, space = objective.in_values(), objective.space
@@ -559,12 +523,8 @@ def minima_near(objective: Objective, places: FloatArray) -> list[FloatArray | N
     found = np.full(places.shape, math.nan)
     finite = np.isfinite(places).all(axis=1)
     found[finite] = newton(plain, places[finite], _LONGEST_STEP * space.width)
-    near = np.flatnonzero(
-        [
-            np.isfinite(a).all() and space.distances(a, b) <= _NEAR_END
-            for a, b in zip(found, places, strict=True)
-        ]
-    )
+    apart = [float(space.distances(a, b)) for a, b in zip(found, places, strict=True)]
+    near = np.flatnonzero(np.array(apart) <= _NEAR_END)
     if len(near) == 0:
         return minima
     slopes = plain.loss_and_gradient(found[near], smooth=True)[1]
@@ -592,9 +552,9 @@ def run_all(
 ) -> Optimization:
     """Runs every setting from every start, as `run` does; `lr` are rates of single parameters.
 
-    Called with the index of a run, `listeners` gives its listener, and `logged` the first rows that
-    it has logged, if it was interrupted. With a batch size, of an experiment, each run is one on
-    batches, the same for all, followed by one on all images.
+    `listeners` and `logged` are called with the index of a run, the latter for the first rows of an
+    interrupted one. With a batch size each run on batches, the same for all, is followed by one on
+    all images.
     """
     objective = as_objective_of(objective)
     line = objective.line if isinstance(objective, OfLine) else None

@@ -44,53 +44,29 @@ class GradientNoise:
         return {name: finite_or_none(number) for name, number in asdict(self).items()}
 
 
-@dataclass(frozen=True)
-class BatchEffect:
-    """What drawing batches of `size` images changed in one run, which saw each `epochs` times.
-
-    The noise at a minimum is at the one in whose basin the run ends; None at a kink, and where the
-    tail does not stay in one basin. The steps are the first outside the basin of the start, of this
-    and of the noise-free run. The spread is the standard deviation of the second half of the run,
-    or of its tail if only that stays in the basin; predicted is sqrt(lr s^2 / (L'' (2 - lr L''))),
-    with s the gradient's deviation at the minimum: the stationary one of plain gradient descent on
-    a quadratic when batches are drawn independently; about sqrt(lr s^2 / (2 L'')) for small lr.
-    None elsewhere.
-    """
-
-    size: int
-    images: int
-    epochs: float
-    noise_at_start: GradientNoise
-    noise_at_minimum: GradientNoise | None
-    left_basin_at: int | None
-    noise_free_left_basin_at: int | None
-    spread: float | None
-    predicted_spread: float | None
-    explanation: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        minimum = self.noise_at_minimum and self.noise_at_minimum.to_dict()
-        noise = {"noise_at_start": self.noise_at_start.to_dict(), "noise_at_minimum": minimum}
-        return {**asdict(self), **noise}
-
-
 def with_effects(made: Optimization, batch_size: int) -> Optimization:
     """Says of every run on batches what they changed; each is followed by that on all images."""
     runs: list[Run] = []
     for noisy, free in zip(made.runs[::2], made.runs[1::2], strict=True):
         exact = noisy.objective.line if isinstance(noisy.objective, OfLine) else noisy.objective
+        assert isinstance(exact, ShortcutObjective | GaborObjective)
+        images = image_count(exact)
+        epochs = (len(noisy.trajectory) - 1) * batch_size / images
         # Of several parameters the basins are not known.
-        if isinstance(exact, ShortcutObjective):
+        if isinstance(exact, GaborObjective):
+            effect, words = _effect_on_several(exact, noisy, free, batch_size)
+        else:
             if _hovers_elsewhere(noisy):
                 noisy = replace(noisy, outcome="local_minimum")
-            effect = measure_effect(exact, noisy, free, batch_size).to_dict()
-        else:
-            assert isinstance(exact, GaborObjective)
-            effect = measure_joint_effect(exact, noisy, free, batch_size)
+            effect, words = _effect(exact, noisy, free, batch_size)
+        batch = {
+            "size": batch_size, "images": images, "epochs": epochs, **effect,
+            "explanation": f"Batches of {batch_size} of {images} images ({epochs:.3g} epochs): at "
+            f"the start a batch's gradient scatters {words}",
+        }  # fmt: skip
         # The exponent of the noise-free map says nothing about a path that is driven by chance.
-        noisy = replace(noisy, lyapunov=None, batch=effect, batch_size=batch_size)
-        runs += [noisy, replace(free, batch_size=image_count(exact))]
+        noisy = replace(noisy, lyapunov=None, batch=batch, batch_size=batch_size)
+        runs += [noisy, replace(free, batch_size=images)]
     return replace(made, runs=tuple(runs))
 
 
@@ -132,7 +108,6 @@ def _end_basin(result: Run) -> tuple[CriticalPoint | None, FloatArray]:
 
 
 def _drawn(exact: ShortcutObjective | GaborObjective, size: int) -> Iterator[list[int]]:
-    """Yields independently drawn batches, as indices of images."""
     count, generator = image_count(exact), np.random.default_rng([exact.experiment.seed, size])
     for _ in range(NOISE_DRAWS):
         yield generator.choice(count, size, replace=False).tolist()
@@ -146,59 +121,57 @@ def measure_noise(exact: ShortcutObjective, value: float, batch_size: int) -> Gr
     return GradientNoise(value, exact.gradient(value).item(), float(np.std(gradients, ddof=1)))
 
 
-def measure_joint_effect(
-    exact: GaborObjective, noisy: Run, free: Run, batch_size: int
-) -> dict[str, Any]:
-    """Returns what drawing batches changed in a run of several parameters, as JSON takes it."""
-    space, images = exact.space, image_count(exact)
+def _effect_on_several(
+    exact: GaborObjective, noisy: Run, free: Run, size: int
+) -> tuple[dict[str, Any], str]:
+    """Returns what batches changed in a run of several parameters, as JSON takes it, in words."""
+    space = exact.space
     at = space.coordinates(noisy.trajectory.values[0])[None]
-    gradients = [
-        exact.on_images(some).loss_and_gradient(at)[1][0] for some in _drawn(exact, batch_size)
-    ]
+    gradients = [exact.on_images(some).loss_and_gradient(at)[1][0] for some in _drawn(exact, size)]
     full, deviation = exact.loss_and_gradient(at)[1][0], np.std(gradients, axis=0, ddof=1)
-    epochs = (len(noisy.trajectory) - 1) * batch_size / images
     scatter = ", ".join(
         f"{name} by {size:.3g} around {slope:.3g}"
         for name, size, slope in zip(space.names, deviation, full, strict=True)
     )
-    lowest = [float(np.nanmin(made.trajectory.landscape_losses)) for made in (noisy, free)]
-    return {
-        "size": batch_size,
-        "images": images,
-        "epochs": epochs,
-        "noise_at_start": {
-            "full_gradient": space.named(full), "deviation": space.named(deviation),
-        },
-        "explanation": (
-            f"Batches of {batch_size} of {images} images ({epochs:.3g} epochs): at the start a "
-            f"batch's gradient scatters around the full gradient, {scatter}. With this noise the "
-            f"run ends at {space.show(noisy.final)} ({_words(noisy)}, lowest loss over all images "
-            f"{lowest[0]:.3g}), without it at {space.show(free.final)} ({_words(free)}, "
-            f"{lowest[1]:.3g})."
-        ),
-    }  # fmt: skip
+    ends = [f"{space.show(made.final)} ({made.outcome.replace('_', ' ')}" for made in (noisy, free)]
+    lowest = [f"{np.nanmin(made.trajectory.landscape_losses):.3g}" for made in (noisy, free)]
+    noise = {"full_gradient": space.named(full), "deviation": space.named(deviation)}
+    return {"noise_at_start": noise}, (
+        f"around the full gradient, {scatter}. With this noise the run ends at {ends[0]}, lowest "
+        f"loss over all images {lowest[0]}), without it at {ends[1]}, {lowest[1]})."
+    )
 
 
-def _words(result: Run) -> str:
-    return result.outcome.replace("_", " ")
+def _effect(
+    exact: ShortcutObjective, noisy: Run, free: Run, size: int
+) -> tuple[dict[str, Any], str]:
+    """Returns what batches changed beside the noise-free run, as JSON takes it, and in words.
 
-
-def measure_effect(exact: ShortcutObjective, noisy: Run, free: Run, batch_size: int) -> BatchEffect:
-    """Compares a run on batches with the noise-free run from the same start."""
-    images = image_count(exact)
+    The noise at a minimum is at the one in whose basin the run ends; None at a kink, and where the
+    tail does not stay in one basin. The steps are the first outside the basin of the start. The
+    spread is the standard deviation of the second half of the run, or of its tail if only that
+    stays in the basin.
+    """
     point, offsets = _end_basin(noisy)
     minimum = spread = predicted = None
     if point is not None and point.kind == "minimum":
-        minimum = measure_noise(exact, point.value, batch_size)
+        minimum = measure_noise(exact, point.value, size)
         spread = float(offsets.std())
         predicted = _predict_spread(noisy.settings, point, minimum)
-    epochs, at_start = (len(noisy.trajectory) - 1) * batch_size / images, noisy.start
-    effect = BatchEffect(
-        batch_size, images, epochs, measure_noise(exact, at_start, batch_size), minimum,
-        _leaves_basin(noisy), _leaves_basin(free), spread, predicted,
-    )  # fmt: skip
-    words = (_scatter_words(effect), _basin_words(effect), _rest_words(effect, noisy))
-    return replace(effect, explanation=" ".join(words))
+    at_start, left = (
+        measure_noise(exact, noisy.start, size),
+        list(map(_leaves_basin, (noisy, free))),
+    )
+    effect = {
+        "noise_at_start": at_start.to_dict(),
+        "noise_at_minimum": minimum and minimum.to_dict(),
+        "left_basin_at": left[0],
+        "noise_free_left_basin_at": left[1],
+        "spread": spread,
+        "predicted_spread": predicted,
+    }
+    end = _rest_words(noisy, minimum, spread, predicted, image_count(exact) / size)
+    return effect, f"{_scatter_words(at_start)} {_basin_words(*left)} {end}"
 
 
 def _leaves_basin(result: Run) -> int | None:
@@ -214,35 +187,29 @@ def _leaves_basin(result: Run) -> int | None:
 def _predict_spread(
     settings: OptimizerSettings, point: CriticalPoint, noise: GradientNoise
 ) -> float | None:
-    # w <- w - lr (L'' w + s n), n independent with variance 1:
-    # Var = (1 - lr L'')^2 Var + lr^2 s^2, so Var = lr s^2 / (L'' (2 - lr L'')).
+    """Returns the stationary spread of plain descent on a quadratic, for independent batches.
+
+    w <- w - lr (L'' w + s n), n independent with variance 1, s the gradient's deviation:
+    Var = (1 - lr L'')^2 Var + lr^2 s^2, so Var = lr s^2 / (L'' (2 - lr L'')); for small lr about
+    lr s^2 / (2 L'').
+    """
     curvature, lr = point.curvature, settings.lr
-    if not settings.is_gradient_descent or settings.momentum or curvature is None:
-        return None
-    if not 0 < lr * curvature < 2:
+    if not settings.is_memoryless or curvature is None or not 0 < lr * curvature < 2:
         return None
     return math.sqrt(lr / (curvature * (2 - lr * curvature))) * noise.deviation
 
 
-def _scatter_words(effect: BatchEffect) -> str:
-    noise = effect.noise_at_start
-    text = (
-        f"Batches of {effect.size} of {effect.images} images ({effect.epochs:.3g} epochs): at the "
-        f"start a batch's gradient scatters by {noise.deviation:.3g} around the full gradient of "
-        f"{noise.full_gradient:.3g}"
-    )
+def _scatter_words(noise: GradientNoise) -> str:
+    text = f"by {noise.deviation:.3g} around the full gradient of {noise.full_gradient:.3g}"
     if noise.full_gradient != 0 and math.isfinite(noise.full_gradient):
         text += f", {noise.deviation / abs(noise.full_gradient):.2g} times its size"
     return text + "."
 
 
-def _basin_words(effect: BatchEffect) -> str:
-    noisy, free = effect.left_basin_at, effect.noise_free_left_basin_at
+def _basin_words(noisy: int | None, free: int | None) -> str:
+    if noisy is None and free is None:
+        return "Neither with this noise nor without it does the run leave the basin of the start."
     if noisy is None:
-        if free is None:
-            return (
-                "Neither with this noise nor without it does the run leave the basin of the start."
-            )
         return f"Without noise the run leaves the basin of the start at step {free}, with it never."
     if free is None:
         return (
@@ -252,8 +219,13 @@ def _basin_words(effect: BatchEffect) -> str:
     return f"The run leaves the basin of the start at step {noisy}, without noise at step {free}."
 
 
-def _rest_words(effect: BatchEffect, noisy: Run) -> str:
-    noise, spread = effect.noise_at_minimum, effect.spread
+def _rest_words(
+    noisy: Run,
+    noise: GradientNoise | None,
+    spread: float | None,
+    predicted: float | None,
+    epoch: float,
+) -> str:
     point, _ = _end_basin(noisy)
     landscape = _landscape(noisy)
     show = landscape.parameter.show
@@ -271,13 +243,13 @@ def _rest_words(effect: BatchEffect, noisy: Run) -> str:
         f", where a batch's gradient scatters by {noise.deviation:.3g}, and wanders there by "
         f"{show(spread)} (standard deviation)"
     )
-    if effect.predicted_spread is None or point.curvature is None:
+    if predicted is None or point.curvature is None:
         return f"{text}."
     text += (
-        f"; sqrt(lr s² / (L'' (2 - lr L''))) predicts {show(effect.predicted_spread)} for batches "
-        "drawn independently of each other."
+        f"; sqrt(lr s² / (L'' (2 - lr L''))) predicts {show(predicted)} for batches drawn "
+        "independently of each other."
     )
-    memory, epoch = 1 / (noisy.settings.lr * point.curvature), effect.images / effect.size
+    memory = 1 / (noisy.settings.lr * point.curvature)
     if epoch < _MEMORIES * memory:
         text += (
             f" Less is expected: an epoch of {math.ceil(epoch)} steps takes each image once, and "

@@ -34,8 +34,8 @@ CELLS = 2048
 _ORDER = 6
 # So many cells on either side of a kink take the objective itself: the series lost digits there.
 _EXACT_CELLS = 12
-# Of an objective that torch cannot batch, every evaluation counts: around its range it is known on
-# cells of half the range's width, and its slope is that of the quintic through its losses.
+# Powers of two, too. Of an objective that torch cannot batch, every evaluation counts: around its
+# range it is known on cells of half the range's width, its slope that of the quintic through them.
 _CELLS_BEYOND, _CELLS_EXPENSIVE, _CELLS_AROUND_EXPENSIVE = 4096, 512, 32
 # Of a stretch in which a function is refused somewhere, asked one by one: at first, on both sides
 # of an interval together, a quarter of its width apart.
@@ -44,8 +44,6 @@ _PROBES = 33
 _ROUNDINGS = 1e-12
 _NODES = 0.5 - 0.5 * np.cos(np.pi * (2 * np.arange(_ORDER) + 1) / (2 * _ORDER))
 _TO_POWERS = np.linalg.inv(np.vander(_NODES, _ORDER, increasing=True)).T
-
-
 Levels = Callable[[Line, FloatArray], FloatArray]
 
 
@@ -53,10 +51,9 @@ Levels = Callable[[Line, FloatArray], FloatArray]
 class Table:
     """A piecewise quintic on equal cells, the last followed by the first where it is periodic.
 
-    The coefficients (cells, 6) are of powers of the position in the cell, 0 to 1; the origin is
-    where the first starts. At a kink the function is 0/0. The error is the largest seen between the
-    nodes, relative to the largest value; `beyond` is the function outside an interval, NaN without
-    it.
+    The coefficients (cells, 6) are of powers of the position in the cell, 0 to 1. At a kink the
+    function is 0/0. The error is the largest seen between the nodes, relative to the largest value;
+    `beyond` is the function outside an interval, NaN without it.
     """
 
     origin: float
@@ -67,10 +64,6 @@ class Table:
     kink: float | None
     error: float
     beyond: Callable[[FloatArray], FloatArray] | None = None
-
-    def __post_init__(self) -> None:
-        if self.cells & (self.cells - 1):
-            raise ValueError(f"a table has a power of two of cells, not {self.cells}")
 
     @cached_property
     def _columns(self) -> tuple[FloatArray, ...]:
@@ -107,13 +100,11 @@ class Table:
     def __call__(
         self,
         values: FloatArray,
-        rows: IntArray | None = None,
+        rows: IntArray | int = 0,
         origins: FloatArray | None = None,
+        kinks: FloatArray | None = None,
     ) -> FloatArray:
-        """Returns the function at values (n,), of one of several tables in one from its row on.
-
-        In NumPy, whose operations on a thousand numbers take half the time of torch's.
-        """
+        """Returns the function at values (n,), of one of several tables in one from its row on."""
         position = values - (self.origin if origins is None else origins)
         is_end = None if self.is_periodic else position == self._width
         position *= 1 / self.cell
@@ -126,8 +117,7 @@ class Table:
             place = index.astype(np.int64)
         # The number of cells is a power of two: the mask is the remainder, of negatives as well.
         place &= self.cells - 1
-        if rows is not None:
-            place += rows
+        place += rows
         *lower, highest = self._columns
         result = highest.take(place)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -138,17 +128,13 @@ class Table:
             outside = (index < 0) | (index >= self.cells)
             if outside.any():
                 result[outside] = math.nan if self.beyond is None else self.beyond(values[outside])
-        if self.kink is not None:
-            result[values == self.kink] = math.nan
+        if (places := self.kink if kinks is None else kinks) is not None:
+            result[values == places] = math.nan
         return result
 
 
 class TabulatedObjective(Line):
-    """An objective through its tables: for one value at a time some hundred times faster.
-
-    Trials of causes and remedies run on it; the run that is diagnosed itself does not. Not
-    differentiable by autograd: `loss_and_gradient` is what optimizers need.
-    """
+    """An objective through its tables: some hundred times faster, without autograd."""
 
     def __init__(self, objective: Line, landscape: Landscape) -> None:
         self._objective, self.landscape = objective, landscape
@@ -163,7 +149,7 @@ class TabulatedObjective(Line):
         """Returns the loss (n,) at the values (n,)."""
         return torch.from_numpy(self.tables[0](values.numpy()))
 
-    def gradient_on(self, runs: IntArray, count: int) -> Table:
+    def gradient_on(self, runs: IntArray) -> Table:
         """Returns the slope, the same for all runs."""
         return self.tables[1]
 
@@ -186,11 +172,7 @@ class TabulatedObjective(Line):
 
 
 class JointTables:
-    """The slopes of several landscapes of equal period and cells, for runs on all of them at once.
-
-    Every landscape has so many columns of the runs at each rate, and its slopes a factor: runs at
-    `lr` on slopes that are u times larger are those at u `lr`.
-    """
+    """The slopes of landscapes of equal period, each times a factor, for runs on all at once."""
 
     def __init__(
         self,
@@ -200,31 +182,17 @@ class JointTables:
     ) -> None:
         self.objectives, self.counts = tuple(objectives), tuple(counts)
         slopes = [objective.tables[1] for objective in objectives]
-        first = slopes[0]
-        if any(not t.is_periodic or (t.cell, t.cells) != (first.cell, first.cells) for t in slopes):
-            raise ValueError("joint tables have one period and one number of cells")
         stacked = [f * t.coefficients for t, f in zip(slopes, factors, strict=True)]
-        self._joined = replace(first, coefficients=np.concatenate(stacked), kink=None)
+        self._joined = replace(slopes[0], coefficients=np.concatenate(stacked), kink=None)
         # Of every column: where its table begins, its origin and its kink.
-        rows, origins = first.cells * np.arange(len(slopes)), [t.origin for t in slopes]
+        rows, origins = slopes[0].cells * np.arange(len(slopes)), [t.origin for t in slopes]
         kinks = [math.nan if t.kink is None else t.kink for t in slopes]
         self._columns = tuple(np.repeat(x, self.counts) for x in (rows, origins, kinks))
 
-    @property
-    def tables(self) -> tuple[None, Callable[[FloatArray], FloatArray]]:
-        """The slope at values (n,) of all runs, any number of rates; no losses."""
-        return None, lambda values: self.gradient_on(np.arange(len(values)), len(values))(values)
-
-    def gradient_on(self, runs: IntArray, count: int) -> Callable[[FloatArray], FloatArray]:
-        """Returns the slope at the values (n,) of some of `count` runs, by their places."""
+    def gradient_on(self, runs: IntArray) -> Callable[[FloatArray], FloatArray]:
+        """Returns the slope at the values (n,) of some of all runs, by their places."""
         rows, origins, kinks = (x[runs % len(x)] for x in self._columns)
-
-        def slopes(values: FloatArray) -> FloatArray:
-            result = self._joined(values, rows, origins)
-            result[values == kinks] = math.nan
-            return result
-
-        return slopes
+        return partial(self._joined, rows=rows, origins=origins, kinks=kinks)
 
 
 def tabulate(objective: Line) -> tuple[Table, Table]:
@@ -236,7 +204,7 @@ def tabulate(objective: Line) -> tuple[Table, Table]:
         origin = parameter.target
     resolved = build_series(objective).is_resolved
     cells = CELLS if resolved or not is_expensive(objective) else _CELLS_EXPENSIVE
-    cell = (parameter.high - parameter.low) / cells
+    cell = parameter.width / cells
     nodes = origin + cell * (np.arange(cells)[:, None] + _NODES)
     halfway = origin + cell * (np.arange(0, cells, 7, dtype=np.float64) + 0.5)
     if resolved:
@@ -245,16 +213,18 @@ def tabulate(objective: Line) -> tuple[Table, Table]:
         # No series follows it (kinks, jumps, a needle): it is asked itself.
         at_nodes = _both(objective, nodes)
     # torch's own gradient of a root at exactly zero loss is 0/0; the table shows it, too.
-    kinks = (None, _kink(objective))
+    target, kink = parameter.target, None
+    if target is not None and objective.is_root and not objective.loss_at(target)[0] > 0:
+        kink = target
     tables = []
     outside = None if is_periodic else _Beyond(objective)
-    levels = zip(at_nodes, _both(objective, halfway), kinks, strict=True)
+    levels = zip(at_nodes, _both(objective, halfway), (None, kink), strict=True)
     for index, (level, truth, kink) in enumerate(levels):
         # Where a slope is 0/0 or infinite, the cell has none.
         with np.errstate(invalid="ignore"):
             coefficients = level @ _TO_POWERS
-        if index == 1 and parameter.target is not None and kinks[1] is None:
-            _pin(coefficients, (parameter.target - origin) / cell, objective, parameter.target)
+        if index == 1 and target is not None and kink is None:
+            _pin(coefficients, (target - origin) / cell, objective, target)
         beyond = None if outside is None else partial(outside.at, index)
         table = Table(origin, cell, cells, is_periodic, coefficients, kink, 0.0, beyond)
         error = float(np.abs(table(halfway) - truth).max())
@@ -284,10 +254,10 @@ def _pin(coefficients: FloatArray, position: float, objective: Line, target: flo
 class _Beyond:
     """Loss and gradient around an interval: tabulated when the first run gets there.
 
-    Evaluated cell by cell rather than as one series: what is singular out there (a width that
-    crosses zero) spoils its own cell only. Of what is expensive, only the cells that runs get to:
-    farther out a kernel as large as its parameter says may fill the memory. Where a user's function
-    refuses to be evaluated there is NaN, as there is farther out than `FAR_OUT` widths.
+    Evaluated cell by cell: what is singular out there (a width that crosses zero) spoils its own
+    cell only. Of what is expensive, only the cells that runs get to: farther out a kernel as large
+    as its parameter says may fill the memory. NaN where a user's function refuses to be evaluated,
+    and farther out than `FAR_OUT` widths.
     """
 
     def __init__(self, objective: Line) -> None:
@@ -295,7 +265,7 @@ class _Beyond:
         # Maps run their blocks in threads.
         self._lock = threading.Lock()
         self._sparing = isinstance(objective, SeriesObjective) or is_expensive(objective)
-        width = parameter.high - parameter.low
+        width = parameter.width
         cells = _CELLS_AROUND_EXPENSIVE if self._sparing else _CELLS_BEYOND
         # Coarse cells are half a range wide, so that its ends are theirs; the last ones stay empty.
         share = 0.5 if self._sparing else (2 * FAR_OUT + 1) / cells
@@ -308,7 +278,6 @@ class _Beyond:
         self._tables: tuple[Table, ...] = (empty, empty)
 
     def at(self, index: int, values: FloatArray) -> FloatArray:
-        """Returns the loss (0) or its gradient (1) at values (n,)."""
         with self._lock:
             wanted = self._unknown
             if self._sparing:
@@ -378,13 +347,6 @@ def _losses_alone(objective: Line, values: FloatArray) -> FloatArray:
     return np.stack([losses, np.full_like(losses, np.nan)])
 
 
-def _kink(objective: Line) -> float | None:
-    target = objective.parameter.target
-    if target is None or not objective.is_root or objective.loss_at(target)[0] > 0:
-        return None
-    return target
-
-
 def _exact_cells(parameter: Parameter, origin: float, cell: float) -> np.ndarray:
     """Cells near the target, in which a root-type loss nears its kink."""
     if parameter.target is None:
@@ -404,8 +366,8 @@ def is_expensive(objective: Line) -> bool:
 def _from_series(objective: Line, nodes: FloatArray, exact: np.ndarray) -> FloatArray:
     """Returns loss and gradient at the nodes, (2, cells, 6), from the objective's series."""
     series = build_series(objective)
-    evaluate = series.evaluate_root if objective.is_root else series.evaluate
-    levels = np.stack(evaluate(nodes.ravel())[:2]).reshape(2, *nodes.shape)
+    levels = np.stack(series.evaluate(nodes.ravel(), is_root=objective.is_root)[:2])
+    levels = levels.reshape(2, *nodes.shape)
     if objective.is_root and len(exact):
         levels[:, exact] = _both(objective, nodes[exact])
     return levels

@@ -46,11 +46,10 @@ _DIVISOR_SHRINKS = (
 class Bound:
     """The stability bound of one kind of optimizer: a multiple of that of plain descent.
 
-    In the formula, as figures write it, L″ is the curvature, β the momentum. Numerator and
-    denominator of the multiple are polynomials in β, the constant first. In an estimate the
-    preconditioned curvature is taken as 1 / tolerance: gradients at the edge of the tolerance are
-    curvature x tolerance, and the optimizer divides by their size. The caveat says why a
-    measurement may differ.
+    Numerator and denominator of the multiple are polynomials in the momentum β, the constant first.
+    In an estimate the preconditioned curvature is taken as 1 / tolerance: gradients at the edge of
+    the tolerance are curvature x tolerance, and the optimizer divides by their size. The caveat
+    says why a measurement may differ.
     """
 
     formula: str
@@ -132,10 +131,10 @@ class Theory:
 
 def bound_entry(settings: OptimizerSettings) -> Bound | None:
     """Returns the table's entry of an optimizer at a minimum, or None where there is none."""
-    if settings.optimizer == "sgd":
+    kind = settings.optimizer
+    if kind == "sgd":
         kind = "nesterov" if settings.nesterov else "heavy_ball" if settings.momentum else "plain"
-        return BOUNDS[kind]
-    return BOUNDS.get(settings.optimizer)
+    return BOUNDS.get(kind)
 
 
 def curvature_limit(settings: OptimizerSettings) -> float | None:
@@ -179,5 +178,4 @@ def hold_theory(
     """Returns the bound at the goal beside the measured `hold_lr`, or None without theory."""
     point, parameter = landscape.goal, landscape.parameter
     found = None if point is None else stability_bound(point, settings, parameter.tolerance)
-    place = "lowest minimum" if parameter.target is None else "target"
-    return None if found is None else replace(found, measured=measured, place=place)
+    return found and replace(found, measured=measured, place=parameter.goal_name)

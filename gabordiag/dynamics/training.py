@@ -38,8 +38,6 @@ class TrainingRun:
     """A training run of T steps with d watched elements.
 
     Attributes:
-        watched: What was watched.
-        settings: Optimizer and steps.
         rates: Learning rates by parameter, and `others`.
         values: Of the elements (T + 1, d): radians, pixels.
         coordinates: What the optimizer moves (T + 1, d): the value, or its logarithm.
@@ -50,9 +48,7 @@ class TrainingRun:
         arrived: Whether any gradient, be it zero, arrived at the element (d,).
         divisors: What the optimizer divides the elements' gradients by at the end, as Adam does
             (d,); None of one that does not divide.
-        start: All tensors of the model before the run, by name.
-        final: After it.
-        seconds: That it took.
+        start: All tensors of the model before the run, by name; `final`, after it.
         snapshots: All weights, as `Weights` lays them out, at the steps asked for (k, m).
     """
 
@@ -74,19 +70,12 @@ class TrainingRun:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON says of the settings."""
-        settings, ((common, _), *others) = self.settings, Counter(self.rates.values()).most_common()
+        (common, _), *others = Counter(self.rates.values()).most_common()
         named = {name: rate for name, rate in self.rates.items() if rate != common}
-        return {
-            "optimizer": settings.optimizer,
-            # One number where all rates are equal, else those that differ from most.
-            "lr": {**named, OTHERS: common} if others else common,
-            "momentum": settings.momentum,
-            "nesterov": settings.nesterov,
-            "schedule": settings.schedule,
-            "steps": settings.steps,
-            "losses": self.losses.tolist(),
-            "seconds": self.seconds,
-        }
+        # One number where all rates are equal, else those that differ from most.
+        lr = {**named, OTHERS: common} if others else common
+        run = {"losses": self.losses.tolist(), "seconds": self.seconds}
+        return {**asdict(self.settings), "lr": lr, **run}
 
     @property
     def total(self) -> FloatArray:
@@ -151,77 +140,34 @@ def run_training(
     model's own; `turning`, parameters of angles that are learned as vectors (cos k a, sin k a),
     with their k; `snapshots`, steps before which all weights are kept.
 
-    The listener gets every step, some steps late; progress is called with (steps done, steps in
-    all, loss). If the file of the checkpoint exists, the training goes on from there, and the
-    listener gets the steps before it, too.
+    The listener gets every step, some steps late, of a training that goes on from its checkpoint's
+    file those before, too; progress is called with (steps done, steps in all, loss).
     """
     what = {"settings": asdict(settings), "rates": dict(rates), "seed": seed, "first": first}
     what["watched"] = [element.label for element in watched]
     if snapshots:
         what["snapshots"] = sorted(snapshots)
-    saved = None if checkpoint is None else Checkpoint(checkpoint, what)
+    saved = Checkpoint(checkpoint, what)
     with training.kept(seed):
         _place(training, watched, starts or {})
-        start = training.state()
-        trainer = _Trainer(training, watched, settings, rates, turning or {})
         began = time.perf_counter()
-        stream = BatchStream(training, first)
-        record = _Record(trainer, listener, snapshots)
-        if saved is not None and saved.content is not None:
-            began -= _go_on(saved.content, start, trainer, stream, record)
-        for step in range(record.count, settings.steps + 1):
-            if saved is not None:
-                parts = partial(_parts, start, trainer, stream, record, began)
-                saved.save(parts, now=step == settings.steps)
-            loss, batch = trainer.evaluate(next(stream))
-            record.take(loss)
+        trainer = _Trainer(training, watched, settings, rates, turning or {}, first, snapshots)
+        trainer.listener = listener
+        if saved.content is not None:
+            began -= trainer.go_on(saved.content)
+        for step in range(len(trainer.losses), settings.steps + 1):
+            saved.save(partial(trainer.parts, began), now=step == settings.steps)
+            batch = next(trainer.stream)
+            loss = trainer.evaluate(batch)
+            trainer.take(loss)
             if progress is not None and step % _BLOCK == 0:
                 progress(step, settings.steps, loss)
             if step == settings.steps or not np.isfinite(loss):
                 break
             trainer.step(batch)
-        seconds = time.perf_counter() - began
-        run = record.finished(start, training.state(), seconds)
+        run = trainer.finished(time.perf_counter() - began)
         loss, metric = training.score(batches or [batch])
     return run, loss, metric
-
-
-def _parts(
-    start: State, trainer: _Trainer, stream: BatchStream, record: _Record, began: float
-) -> dict[str, Any]:
-    """Returns what a checkpoint holds of a training between two steps."""
-    model = trainer.training.model
-    return {
-        "start": dict(start),
-        "model": trainer.training.state(),
-        "attributes": plain_attributes(model),
-        "optimizer": trainer.optimizer.state_dict(),
-        "schedule": None if trainer.schedule is None else trainer.schedule.state_dict(),
-        "stream": stream.place(),
-        "record": record.parts(),
-        "seconds": time.perf_counter() - began,
-    }
-
-
-def _go_on(
-    saved: Mapping[str, Any], start: State, trainer: _Trainer, stream: BatchStream, record: _Record
-) -> float:
-    """Brings a training to where a checkpoint was written; returns the seconds until then."""
-    if saved["start"].keys() != start.keys() or not all(
-        torch.equal(saved["start"][name].to(tensor), tensor) for name, tensor in start.items()
-    ):
-        raise UsageError(
-            "the model does not begin with the values that the checkpoint's began with.",
-            "Seed what builds it: torch.manual_seed(0).",
-        )
-    trainer.training.load(saved["model"])
-    restore_attributes(trainer.training.model, saved["attributes"])
-    trainer.optimizer.load_state_dict(saved["optimizer"])
-    if trainer.schedule is not None:
-        trainer.schedule.load_state_dict(saved["schedule"])
-    record.restore(saved["record"])
-    stream.go_to(saved["stream"])
-    return float(saved["seconds"])
 
 
 def _place(training: Training, watched: Sequence[Watched], starts: Mapping[str, float]) -> None:
@@ -246,7 +192,6 @@ class _Turning:
         self.vector = torch.stack([turned.cos(), turned.sin()], dim=-1).requires_grad_()
 
     def take_gradient(self) -> None:
-        """Gives the vector the gradient that has arrived at the angles."""
         slopes, (cos, sin) = self._angles.grad, self.vector.detach().unbind(-1)
         self.vector.grad = None
         if slopes is not None:
@@ -255,14 +200,13 @@ class _Turning:
             self._angles.grad = None
 
     def place(self) -> None:
-        """Turns the angles to where the vector points."""
         cos, sin = self.vector.detach().unbind(-1)
         with torch.no_grad():
             self._angles.copy_(torch.atan2(sin, cos) / self._factor)
 
 
 class _Trainer:
-    """The model with its optimizer."""
+    """A training under way: the model with its optimizer, and raw copies of what is watched."""
 
     def __init__(
         self,
@@ -271,9 +215,12 @@ class _Trainer:
         settings: OptimizerSettings,
         rates: Mapping[str, float],
         turning: Mapping[str, int],
+        first: int,
+        snapshots: Collection[int],
     ) -> None:
         self.training, self.watched, self.settings = training, tuple(watched), settings
-        self.rates = dict(rates)
+        self.rates, self.start = dict(rates), training.state()
+        self.listener: Callable[[Step], None] | None = None
         parameters = dict(training.model.named_parameters())
         self.learned = {name: p for name, p in parameters.items() if p.requires_grad}
         self.tensors = {w.element.name: parameters[w.element.name] for w in watched}
@@ -291,9 +238,63 @@ class _Trainer:
         self.optimizer = settings.build(groups)
         self.schedule = settings.build_schedule(self.optimizer)
         self._step = unguarded_step(self.optimizer)
+        self.stream = BatchStream(training, first)
+        self._weights, self._asked = Weights(training), frozenset(snapshots)
+        self.snapshots: list[Tensor] = []
+        # Of every step the watched tensors, flat, with their gradients (2, m).
+        self.raw: list[Tensor] = []
+        self.norms: list[Tensor] = []
+        self.losses: list[float] = []
+        self.lrs: list[list[float]] = []
+        self._sent = 0
+        self.arrived = dict.fromkeys(self.tensors, False)
+        sizes = [tensor.numel() for tensor in self.tensors.values()]
+        self._offsets = dict(zip(self.tensors, np.cumsum([0, *sizes]).tolist(), strict=False))
 
-    def evaluate(self, batch: Batch) -> tuple[float, Batch]:
-        """Returns loss and batch; the gradients are in the parameters."""
+    def parts(self, began: float) -> dict[str, Any]:
+        """Returns what a checkpoint holds between two steps."""
+        stacked = {"raw": self.raw, "norms": self.norms}
+        record: dict[str, Any] = {
+            name: torch.stack(rows) if rows else [] for name, rows in stacked.items()
+        }
+        names = ("losses", "lrs", "arrived", "snapshots")
+        return {
+            "start": dict(self.start),
+            "model": self.training.state(),
+            "attributes": plain_attributes(self.training.model),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "stream": self.stream.place(),
+            "record": record | {name: getattr(self, name) for name in names},
+            "seconds": time.perf_counter() - began,
+        }
+
+    def go_on(self, saved: Mapping[str, Any]) -> float:
+        """Goes on where a checkpoint was written; returns the seconds until then.
+
+        The listener gets again what was taken before.
+        """
+        start = self.start
+        if saved["start"].keys() != start.keys() or not all(
+            torch.equal(saved["start"][name].to(tensor), tensor) for name, tensor in start.items()
+        ):
+            raise UsageError(
+                "the model does not begin with the values that the checkpoint's began with.",
+                "Seed what builds it: torch.manual_seed(0).",
+            )
+        self.training.load(saved["model"])
+        restore_attributes(self.training.model, saved["attributes"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(saved["schedule"])
+        for name, part in saved["record"].items():
+            # A stack is a list of rows again.
+            setattr(self, name, part if isinstance(part, dict) else list(part))
+        self.stream.go_to(saved["stream"])
+        return float(saved["seconds"])
+
+    def evaluate(self, batch: Batch) -> float:
+        """Returns the loss; the gradients are in the parameters."""
         # As `zero_grad` does, whose first call imports torch's compiler, two seconds' work.
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
@@ -303,20 +304,19 @@ class _Trainer:
             if loss.requires_grad:
                 with user_code("computing the gradient"):
                     torch.autograd.backward(loss)
-        return float(loss.detach()), batch
+        return float(loss.detach())
 
     def step(self, batch: Batch) -> None:
-        """Moves the parameters by the gradients that are in them."""
         for turned in self.turning.values():
             turned.take_gradient()
         with user_code("making an optimizer's step"):
-            if self.settings.is_elementwise and self.schedule is None:
-                with torch.no_grad():
-                    self._step()
-            elif self.settings.is_elementwise:
+            if not self.settings.is_elementwise:
+                self.optimizer.step(lambda: self.evaluate(batch))
+            elif self.schedule is not None:
                 self.optimizer.step()
             else:
-                self.optimizer.step(lambda: self.evaluate(batch)[0])
+                with torch.no_grad():
+                    self._step()
         for turned in self.turning.values():
             turned.place()
         if self.schedule is not None:
@@ -328,7 +328,6 @@ class _Trainer:
         return {name: groups[id(p)] for name, p in self.moved.items() if id(p) in groups}
 
     def rates_now(self) -> list[float]:
-        """Returns the learning rate of every watched element (d,)."""
         rates = {name: float(group["lr"]) for name, group in self._groups().items()}
         return [rates.get(element.element.name, 0.0) for element in self.watched]
 
@@ -346,102 +345,50 @@ class _Trainer:
         if not found or is_vector:
             return None
         elements = [watched.element for watched in self.watched]
-        return np.array(
-            [
-                float(found[e.name].reshape(-1)[e.index]) if e.name in found else np.nan
-                for e in elements
-            ]
-        )
-
-
-class _Record:
-    """Rows of raw copies, read in blocks."""
-
-    def __init__(
-        self,
-        trainer: _Trainer,
-        listener: Callable[[Step], None] | None,
-        snapshots: Collection[int],
-    ) -> None:
-        self._trainer, self._listener = trainer, listener
-        self._weights, self._asked = Weights(trainer.training), frozenset(snapshots)
-        self._snapshots: list[Tensor] = []
-        # Of every step the watched tensors, flat, with their gradients (2, m).
-        self._raw: list[Tensor] = []
-        self._norms: list[Tensor] = []
-        self._losses: list[float] = []
-        self._lrs: list[list[float]] = []
-        self._sent = 0
-        self._arrived = dict.fromkeys(trainer.tensors, False)
-        sizes = [tensor.numel() for tensor in trainer.tensors.values()]
-        self._offsets = dict(zip(trainer.tensors, np.cumsum([0, *sizes]).tolist(), strict=False))
-
-    @property
-    def count(self) -> int:
-        """How many steps were taken."""
-        return len(self._losses)
-
-    def parts(self) -> dict[str, Any]:
-        """Returns what was taken so far, as tensors and numbers."""
-        return {
-            "raw": torch.stack(self._raw) if self._raw else None,
-            "norms": torch.stack(self._norms) if self._norms else None,
-            "losses": list(self._losses),
-            "lrs": list(self._lrs),
-            "arrived": dict(self._arrived),
-            "snapshots": list(self._snapshots),
-        }
-
-    def restore(self, parts: Mapping[str, Any]) -> None:
-        """Goes on behind what was taken before; the listener gets it again."""
-        self._raw = [] if parts["raw"] is None else list(parts["raw"])
-        self._norms = [] if parts["norms"] is None else list(parts["norms"])
-        self._losses, self._lrs = list(parts["losses"]), list(parts["lrs"])
-        self._arrived = dict(parts["arrived"])
-        self._snapshots = list(parts["snapshots"])
+        at = [found[e.name].reshape(-1)[e.index] if e.name in found else np.nan for e in elements]
+        return np.array([float(divisor) for divisor in at])
 
     def take(self, loss: float) -> None:
-        """Copies what is watched."""
-        if self.count in self._asked:
-            self._snapshots.append(self._weights.vector(self._trainer.training.tensors()).cpu())
+        if len(self.losses) in self._asked:
+            self.snapshots.append(self._weights.vector(self.training.tensors()).cpu())
         # Of nothing that is watched the copies are empty.
-        empty = next(iter(self._trainer.learned.values())).detach().new_zeros(0)
+        empty = next(iter(self.learned.values())).detach().new_zeros(0)
         values, slopes = [empty], [empty]
-        for name, tensor in self._trainer.tensors.items():
+        for name, tensor in self.tensors.items():
             values.append(tensor.detach().reshape(-1))
-            self._arrived[name] |= tensor.grad is not None
+            self.arrived[name] |= tensor.grad is not None
             gradient = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
             slopes.append(gradient.detach().reshape(-1))
-        self._raw.append(torch.stack([torch.cat(values), torch.cat(slopes)]))
-        gradients = [p.grad for p in self._trainer.learned.values()]
+        self.raw.append(torch.stack([torch.cat(values), torch.cat(slopes)]))
+        gradients = [p.grad for p in self.learned.values()]
         there = [g for g in gradients if g is not None]
         lengths = iter(torch._foreach_norm(there) if there else [])
-        zero = self._raw[-1].new_zeros(())
-        self._norms.append(
+        zero = self.raw[-1].new_zeros(())
+        self.norms.append(
             torch.stack([zero if g is None else next(lengths).to(zero) for g in gradients])
         )
-        self._losses.append(loss)
-        self._lrs.append(self._trainer.rates_now())
-        if len(self._losses) - self._sent > _BLOCK:
-            self._send(len(self._losses) - 1)
+        self.losses.append(loss)
+        self.lrs.append(self.rates_now())
+        if len(self.losses) - self._sent > _BLOCK:
+            self._send(len(self.losses) - 1)
 
     def _send(self, until: int) -> None:
         """Hands out the steps before `until`; a step's update is known from the next one."""
-        if self._listener is None:
+        if self.listener is None:
             return
         rows = slice(self._sent, until + 1)
         values, _, gradients = self._read(rows)
         updates = np.diff(values, axis=0, append=np.nan)
-        columns = (values, self._losses[rows], gradients, updates, np.array(self._lrs[rows]))
+        columns = (values, self.losses[rows], gradients, updates, np.array(self.lrs[rows]))
         for step, row in zip(range(self._sent, until), zip(*columns, strict=True), strict=False):
-            self._listener(Step(step, *row))
+            self.listener(Step(step, *row))
         self._sent = until
 
     def _read(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Returns values, coordinates and gradients (n, d)."""
-        raw, slopes = torch.stack(self._raw[rows], dim=1).double().cpu().numpy()
+        raw, slopes = torch.stack(self.raw[rows], dim=1).double().cpu().numpy()
         columns = []
-        for watched in self._trainer.watched:
+        for watched in self.watched:
             place = self._offsets[watched.element.name] + watched.element.index
             coordinate, slope = raw[:, place], slopes[:, place]
             value = coordinate
@@ -458,26 +405,15 @@ class _Record:
         values, coordinates, gradients = np.moveaxis(found, 0, -1)
         return values, coordinates, gradients
 
-    def finished(self, start: State, final: State, seconds: float) -> TrainingRun:
-        """Hands out the remaining steps and returns the run."""
-        self._send(len(self._losses))
+    def finished(self, seconds: float) -> TrainingRun:
+        self._send(len(self.losses))
         values, coordinates, gradients = self._read(slice(None))
-        norms = torch.stack(self._norms).double().cpu().numpy()
-        trainer = self._trainer
+        norms = torch.stack(self.norms).double().cpu().numpy()
+        sizes = dict(zip(self.learned, norms.T, strict=True))
+        arrived = np.array([self.arrived[w.element.name] for w in self.watched])
+        snapshots = torch.stack(self.snapshots) if self.snapshots else None
         return TrainingRun(
-            trainer.watched,
-            trainer.settings,
-            trainer.rates,
-            values,
-            coordinates,
-            np.array(self._losses),
-            gradients,
-            np.array(self._lrs),
-            {name: norms[:, i] for i, name in enumerate(trainer.learned)},
-            np.array([self._arrived[w.element.name] for w in trainer.watched]),
-            trainer.divisors(),
-            start,
-            final,
-            seconds,
-            torch.stack(self._snapshots) if self._snapshots else None,
-        )
+            self.watched, self.settings, self.rates, values, coordinates,
+            np.array(self.losses), gradients, np.array(self.lrs), sizes, arrived,
+            self.divisors(), self.start, self.training.state(), seconds, snapshots,
+        )  # fmt: skip

@@ -49,9 +49,9 @@ BoolArray = npt.NDArray[np.bool_]
 class Windows:
     """Result of a scan of ascending learning rates (l,) from one start.
 
-    Outcomes of the run from the start index `OUTCOME_NAMES`; it may have escaped the start's basin.
-    The period is that of the cycle that it ends in, 0 where there is none. `held` says whether the
-    runs from beside the target stayed in its basin and reached it.
+    Outcomes of the run from the start index `OUTCOME_NAMES`, with periods of cycles, 0 for none;
+    it may have escaped the start's basin. `held`: the runs from beside the target stayed in its
+    basin and reached it.
     """
 
     start: float
@@ -65,7 +65,8 @@ class Windows:
     @property
     def working_lr(self) -> list[tuple[float, float]]:
         """Intervals of scanned rates whose run from the start reaches the target."""
-        return _intervals(self.lrs, self.outcomes == CODES["reached"])
+        ends = runs_of_true(self.outcomes == CODES["reached"])
+        return [(float(self.lrs[first]), float(self.lrs[last])) for first, last in ends]
 
     @property
     def escape_lr(self) -> float | None:
@@ -76,18 +77,9 @@ class Windows:
 
     @property
     def hold_lr(self) -> float | None:
-        """The largest stable scanned rate in the target's basin.
-
-        Rates at the scan's lower end that are too small to reach the target within the steps are
-        skipped.
-        """
-        intervals = _intervals(self.lrs, self.held)
-        return intervals[0][1] if intervals else None
-
-    @property
-    def holds_all(self) -> bool:
-        """Whether the largest scanned rate is still stable, so that `hold_lr` is no limit."""
-        return self.hold_lr is not None and bool(self.held[-1])
+        """The largest stable scanned rate in the target's basin, above those that are too small."""
+        ends = runs_of_true(self.held)
+        return float(self.lrs[ends[0][1]]) if ends else None
 
     @property
     def failure_below(self) -> str | None:
@@ -107,8 +99,7 @@ class Windows:
             return float(np.sqrt(low * high))
         if self.escape_lr is not None:
             return self.escape_lr
-        hold = self.hold_lr
-        return hold if hold is not None else float(np.sqrt(self.lrs[0] * self.lrs[-1]))
+        return self.hold_lr or float(np.sqrt(self.lrs[0] * self.lrs[-1]))
 
     def _commonest_failure(self, where: BoolArray) -> str | None:
         failures = self.outcomes[where & (self.outcomes != CODES["reached"])]
@@ -116,28 +107,19 @@ class Windows:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        return {
-            "start": self.start,
-            "working_lr": [list(interval) for interval in self.working_lr],
-            "escape_lr": self.escape_lr,
-            "hold_lr": self.hold_lr,
-            "failure_below": self.failure_below,
-            "failure_above": self.failure_above,
-        }
+        names = ("start", "working_lr", "escape_lr", "hold_lr", "failure_below", "failure_above")
+        shown = {name: getattr(self, name) for name in names}
+        return shown | {"working_lr": [list(interval) for interval in self.working_lr]}
 
 
-def _intervals(lrs: FloatArray, works: BoolArray) -> list[tuple[float, float]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], works.astype(np.int8), [0]])))
-    return [
-        (float(lrs[lo]), float(lrs[hi - 1])) for lo, hi in zip(edges[::2], edges[1::2], strict=True)
-    ]
+def runs_of_true(works: BoolArray) -> list[tuple[int, int]]:
+    """Returns first and last index of every stretch of True in (n,), in order."""
+    edges = np.flatnonzero(np.diff(np.r_[0, works.astype(np.int8), 0])).tolist()
+    return [(first, end - 1) for first, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def log_spaced(low: float, high: float, count: int) -> FloatArray:
-    """Returns learning rates from low to high, evenly spaced in the logarithm.
-
-    They ascend, are 2 or more, and lie in 1e-100 to 1e100.
-    """
+    """Returns 2 or more learning rates from low to high, evenly spaced in the logarithm."""
     if not (_LOWEST <= low < high <= _HIGHEST) or count < 2:
         raise UsageError(
             f"{low:g} to {high:g} over {count} points is not a valid scan of learning rates.",
@@ -153,7 +135,7 @@ def rate_scale(landscape: Landscape, settings: OptimizerSettings) -> float:
     A learning rate has a unit: a loss 1e8 times larger needs rates 1e8 times smaller, a parameter
     in thousandths steps a thousand times shorter.
     """
-    width = landscape.parameter.high - landscape.parameter.low
+    width = landscape.parameter.width
     height = landscape.largest_loss - landscape.smallest_loss
     natural, bound = 0.0, None
     if settings.optimizer in PROPORTIONAL and 0 < height < math.inf:
@@ -180,15 +162,12 @@ def suitable_rates(landscape: Landscape, settings: OptimizerSettings) -> FloatAr
 
 
 def beside_target(landscape: Landscape) -> list[float]:
-    """Returns the starts on either side of the target from which its basin's stability is measured.
-
-    A target at an end of the range has one side; a target without a minimum has none.
-    """
+    """Returns the starts on one or both sides of the target that show how stable its basin is."""
     goal, parameter = landscape.goal_value, landscape.parameter
     if goal is None or (parameter.target is not None and landscape.target is None):
         return []
     found = landscape.basin_of(goal)
-    reach = None if found is None else landscape.reach_around(found[0], goal)
+    reach = found and landscape.reach_around(found[0], goal)
     if found is None or reach is None:
         return []
     sides = [
@@ -221,11 +200,7 @@ def measure_windows_of_many(
     lrs: FloatArray,
     starts: Sequence[float],
 ) -> list[tuple[Windows, ...]]:
-    """Runs the scan on several landscapes of equal period at once, with plain descent.
-
-    Each has a factor u on the rates, which are ascending (l,) in its unit u, and so are those of
-    its result.
-    """
+    """Runs the scan on landscapes of equal period; rates (l,) are in units of their factors."""
     columns = [np.array([*beside_target(table.landscape), *starts]) for table in tables]
     joint = JointTables(tables, [len(column) for column in columns], factors)
     runs = descend_batch(joint, settings, lrs, np.concatenate(columns))
@@ -246,10 +221,9 @@ def _judge(runs: BatchRuns, lrs: FloatArray, starts: FloatArray) -> tuple[Window
     left = np.zeros(runs.shape, dtype=np.bool_)
     for column, (own, first) in enumerate(zip(owns, starts.tolist(), strict=True)):
         point = target if column < len(beside) else own
-        reach = None if point is None else landscape.reach_around(point, first)
         if point is not None:
             # What is not finite has left.
-            low, high = (math.nan, math.nan) if reach is None else reach
+            low, high = landscape.reach_around(point, first) or (math.nan, math.nan)
             left[:, column] = ~((lowest[:, column] >= low) & (highest[:, column] <= high))
     there = slice(len(beside))
     held = (codes[:, there] == CODES["reached"]).all(axis=1) & ~left[:, there].any(axis=1)

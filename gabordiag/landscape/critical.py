@@ -45,7 +45,6 @@ from gabordiag.landscape.series import (
     build_series,
     hold_against_all,
     new_values,
-    rough_roots,
     sign_changes,
     strays,
 )
@@ -89,19 +88,11 @@ _ZERO_LOSS = 1e-9
 
 @dataclass(frozen=True)
 class Seen:
-    """What the loss's values show of a critical point.
-
-    The value is the middle of what rounding makes of one multiple root; `bend`, the second
-    derivative by differences of the loss, is None where there is none to see.
-    """
+    """What the loss's values show of a critical point; `bend` is the second derivative, if seen."""
 
     value: float
     kind: str
     bend: float | None
-
-    def confirms(self, curvature: float) -> bool:
-        """Whether the loss bends as a curvature says."""
-        return self.bend is not None and abs(curvature - self.bend) <= _BEND * abs(self.bend)
 
 
 def look_beside(
@@ -115,7 +106,7 @@ def look_beside(
     """
     if clear.all():
         return []
-    smooth, parameter, doubtful = smooth_losses(objective), objective.parameter, values[~clear]
+    smooth, parameter, doubtful = smooth_level(objective), objective.parameter, values[~clear]
     rises = _rises(smooth, parameter, doubtful)
     noise = _noise_there(objective, series, rises)
     reach = _reach(parameter, rises, noise)
@@ -127,64 +118,53 @@ def look_beside(
     noise = _noise_there(objective, series, rises)
     known = np.concatenate([centers, values[clear]])
     looked = (
-        _look_at(parameter, float(center), rises[:, index], known, float(noise[index]))
-        for index, center in enumerate(centers)
+        _look_at(parameter, center, around, known, least)
+        for center, around, least in zip(centers, rises.swapaxes(0, 1), noise, strict=True)
     )
     return [point for point in looked if point is not None]
 
 
-def smooth_losses(objective: Line) -> Function:
-    """Returns the smooth loss (n,) as a function of values (n,)."""
-    return lambda places: objective.derivatives(places, 0, smooth=True)[0]
+def smooth_level(objective: Line, order: int = 0) -> Function:
+    """Returns the smooth loss or a derivative of it, by autograd, as a function of values (n,)."""
+    return lambda places: objective.derivatives(places, order, smooth=True)[order]
 
 
-def loss_noise(objective: Line, smooth: Function, series: LossSeries) -> float:
+def loss_noise(objective: Line, series: LossSeries) -> float:
     """Returns the deviation of the smooth loss's noise, rounding included."""
-    rounding = float(np.finfo(np.float64).eps * series.smooth.bound(0))
-    if series.noise <= _RIPPLES * series.smooth.bound(0):
-        return max(series.noise, rounding)
-    low, high = objective.parameter.low, objective.parameter.high
-    return max(measure_fine_noise(smooth, low, high, 0.0), rounding)
+    size, noise, parameter = series.smooth.bound(0), series.noise, objective.parameter
+    if noise > _RIPPLES * size:
+        noise = measure_fine_noise(smooth_level(objective), parameter.low, parameter.high, 0.0)
+    return max(noise, EPS * size)
 
 
 def _slopes_decide(objective: Line, series: LossSeries) -> bool:
     """Whether losses are noisy and slopes by autograd are not: of a loss that is rounded, say."""
-    parameter, slopes = objective.parameter, _smooth_slopes(objective)
+    parameter, slopes, noise = objective.parameter, smooth_level(objective, 1), series.noise
     low, high = parameter.low, parameter.high
-    noise = series.noise
     # A loss in single precision may be a staircase: level from one place to the next.
     rounding = objective.loss_eps * series.smooth.bound(0)
     least = NOISY * np.ptp(series.smooth.derivatives(np.linspace(0, series.span, _BETWEEN), 0)[0])
     if noise > least:
-        eps = float(np.finfo(np.float64).eps)
-        noise = measure_fine_noise(smooth_losses(objective), low, high, eps)
+        noise = measure_fine_noise(smooth_level(objective), low, high, EPS)
     if max(noise, rounding) <= least:
         return False
-    width, largest = high - low, max(abs(low), abs(high))
-    places = low + width * np.array(GENERIC)
-    spacing = noise_spacing(width, largest, float(np.finfo(np.float64).eps))
+    places = low + parameter.width * np.array(GENERIC)
+    spacing = noise_spacing(parameter.width, max(abs(low), abs(high)), EPS)
     steepest = float(np.nanmax(np.abs(slopes(places))))
     return steepest > 0 and measure_noise(slopes, places, spacing) <= _QUIET * steepest
 
 
-def _smooth_slopes(objective: Line) -> Function:
-    """Returns the smooth loss's derivative (n,) by autograd as a function of values (n,)."""
-    return lambda places: objective.derivatives(places, 1, smooth=True)[1]
-
-
 def _look_by_slopes(objective: Line, values: FloatArray) -> list[Seen]:
     """Returns the kinds of critical points (m,) by the slopes on either side."""
-    parameter, slopes = objective.parameter, _smooth_slopes(objective)
-    step = _SLOPES_BESIDE * (parameter.high - parameter.low)
+    parameter, slopes = objective.parameter, smooth_level(objective, 1)
+    step = _SLOPES_BESIDE * parameter.width
     sides = np.stack([values - step, values + step])
     if parameter.period is None:
         sides = np.clip(sides, parameter.low, parameter.high)
     below, above = slopes(sides.ravel()).reshape(sides.shape)
     bends = (above - below) / (sides[1] - sides[0])
     kinds = np.where(below * above > 0, "inflection", np.where(bends > 0, "minimum", "maximum"))
-    return [
-        Seen(*seen) for seen in zip(values.tolist(), kinds.tolist(), bends.tolist(), strict=True)
-    ]
+    return list(map(Seen, values.tolist(), kinds.tolist(), bends.tolist()))
 
 
 def kink_slope(objective: Line, value: float, curvature: float) -> float:
@@ -192,7 +172,7 @@ def kink_slope(objective: Line, value: float, curvature: float) -> float:
     # Near its zero, smooth = curvature d^2 / 2, so the root is sqrt(curvature / 2) |d|.
     slope = math.sqrt(curvature / 2)
     parameter = objective.parameter
-    step = _BESIDE_KINK * (parameter.high - parameter.low)
+    step = _BESIDE_KINK * parameter.width
     beside = [value - step, value + step]
     if parameter.period is None:
         beside = [place for place in beside if parameter.low <= place <= parameter.high]
@@ -225,7 +205,7 @@ def highest_between(objective: Line, low: float, high: float) -> float | None:
 
 def _rises(smooth: Function, parameter: Parameter, values: FloatArray) -> FloatArray:
     """Returns loss(value -+ distance) - loss(value), (2, m, distances); NaN outside an interval."""
-    offsets = (parameter.high - parameter.low) * _DISTANCES
+    offsets = parameter.width * _DISTANCES
     points = values[None, :, None] + np.array([-1.0, 1.0])[:, None, None] * offsets
     rises = np.full(points.shape, np.nan)
     inside = (points >= parameter.low) & (points <= parameter.high) | (parameter.period is not None)
@@ -239,19 +219,18 @@ def _noise_there(objective: Line, series: LossSeries, rises: FloatArray) -> Floa
     A loss that falls from 4e4 to -363 may be noisy by 700 above and by 1 in its valley: where it is
     noisy, no more counts as noise than it varies right beside the place.
     """
-    everywhere = NOISE_FACTOR * loss_noise(objective, smooth_losses(objective), series)
+    everywhere = NOISE_FACTOR * loss_noise(objective, series)
     size = series.smooth.bound(0)
     if everywhere <= _RIPPLES * size:
         return np.full(rises.shape[1], everywhere)
     beside = np.abs(np.nan_to_num(rises[..., :_RIGHT_BESIDE])).max(axis=(0, 2))
-    return np.asarray(np.clip(NOISE_FACTOR * beside, np.finfo(np.float64).eps * size, everywhere))
+    return np.asarray(np.clip(NOISE_FACTOR * beside, EPS * size, everywhere))
 
 
 def _reach(parameter: Parameter, rises: FloatArray, noise: FloatArray) -> FloatArray:
     """Returns how far one has to go for the loss to differ (m,)."""
     clear = np.max(np.abs(np.nan_to_num(rises)), axis=0) > noise[:, None]
-    first = np.where(np.max(clear, axis=1), np.argmax(clear, axis=1), 0)
-    return np.asarray((parameter.high - parameter.low) * _DISTANCES[first])
+    return np.asarray(parameter.width * _DISTANCES[np.argmax(clear, axis=1)])
 
 
 def _grouped(values: FloatArray, reach: FloatArray) -> list[slice]:
@@ -280,16 +259,14 @@ def _look_at(
     parameter: Parameter, value: float, rises: FloatArray, known: FloatArray, noise: float
 ) -> Seen | None:
     """Returns what is seen, or None where the loss is level on both sides."""
-    width = parameter.high - parameter.low
-    apart = np.abs(parameter.offset(known, value))
-    limit = 0.5 * apart[apart > 0].min(initial=width)
-    seen = np.where(width * _DISTANCES <= limit, rises, np.nan)
-    below, above = (_sign(side, noise) for side in seen)
+    apart, distances = np.abs(parameter.offset(known, value)), parameter.width * _DISTANCES
+    limit = 0.5 * apart[apart > 0].min(initial=parameter.width)
+    seen = np.where(distances <= limit, rises, np.nan)
+    below, above = sorted(_sign(side, noise) for side in seen)
     if below == above == 0:
         return None
-    rises_only, falls_only = min(below, above) >= 0, max(below, above) <= 0
-    kind = "minimum" if rises_only else "maximum" if falls_only else "inflection"
-    return Seen(value, kind, _bend(seen, width * _DISTANCES, noise))
+    kind = "minimum" if below >= 0 else "maximum" if above <= 0 else "inflection"
+    return Seen(float(value), kind, _bend(seen, distances, noise))
 
 
 def _sign(rises: FloatArray, noise: float) -> float:
@@ -299,10 +276,7 @@ def _sign(rises: FloatArray, noise: float) -> float:
 
 
 def _bend(rises: FloatArray, offsets: FloatArray, noise: float) -> float | None:
-    """Returns (f(v + d) - 2 f(v) + f(v - d)) / d^2; at an end of the range, of its own side twice.
-
-    At the smallest d at which the noise adds no more than some hundredths.
-    """
+    """Returns (f(v + d) - 2 f(v) + f(v - d)) / d^2 at the smallest d that noise hardly touches."""
     ends = np.isnan(rises).all(axis=1)
     total = 2 * rises[int(np.argmin(ends))] if ends.any() else rises.sum(axis=0)
     clear = np.flatnonzero(np.abs(np.nan_to_num(total)) > 16 * noise)
@@ -319,23 +293,22 @@ def find_critical_points(objective: Line) -> Landscape:
     if series.is_flat:
         candidates = np.empty(0)
     elif by_slopes:
-        candidates = sign_changes(objective, series)
+        candidates = sign_changes(series, objective)
     elif series.is_resolved:
         candidates = _roots(series, brackets, doubtful)
     else:
         candidates, jumps = _search(objective, series)
-    values = _polish(objective, candidates)
-    values = np.unique(objective.parameter.wrap(values))
+    parameter = objective.parameter
+    values = np.unique(parameter.wrap(_polish(objective, candidates)))
     # A root that equals the target to rounding is replaced by the target itself.
-    reach = np.full(len(values), _SAME_ROOT * (objective.parameter.high - objective.parameter.low))
-    values = np.sort(snapped(smooth_losses(objective), objective.parameter, values, reach, 0.0))
-    losses, gradients = objective.derivatives(series.value(np.linspace(0, series.span, _GRID)))[:2]
+    reach = np.full(len(values), _SAME_ROOT * parameter.width)
+    values = np.sort(snapped(smooth_level(objective), parameter, values, reach, 0.0))
+    losses, gradients = objective.derivatives(series.value(np.linspace(0, series.span, _GRID)))
     hold_against_all(asked)
-    sides = [loss for jump in jumps for loss in (jump.loss_below, jump.loss_above)]
-    losses = np.append(losses, sides)
+    losses = np.append(losses, [(jump.loss_below, jump.loss_above) for jump in jumps])
     largest = float(losses.max())
     return Landscape(
-        objective.parameter,
+        parameter,
         _classify(objective, values, series, largest, certificate.is_isolated, by_slopes),
         _as_sampled(asked, series, certificate),
         largest,
@@ -347,10 +320,7 @@ def find_critical_points(objective: Line) -> Landscape:
 
 
 def still_holds(objective: Line, landscape: Landscape) -> bool:
-    """Whether a landscape explains every value of a custom loss that was computed since.
-
-    A run, a remedy or a sweep may come by a dip that was narrower than what was looked at.
-    """
+    """Whether a landscape explains every value of a custom loss that was computed since."""
     if landscape.certificate.basis == "none" or not isinstance(objective, OwnObjective):
         return True
     new, _ = new_values(objective)
@@ -371,15 +341,13 @@ def still_holds(objective: Line, landscape: Landscape) -> bool:
 
 
 def _search(objective: Line, series: LossSeries) -> tuple[FloatArray, tuple[Discontinuity, ...]]:
-    """Returns where the derivative of a loss changes sign that no series follows, and its jumps.
-
-    Dips that its known values show and no sign change explains are looked at more closely.
-    """
-    candidates = rough_roots(objective, series, np.empty(0))
+    """Returns where the slope of a loss changes sign that no series follows, and its jumps."""
     if series.is_rough:
-        return candidates, ()
-    smooth, parameter = smooth_losses(objective), objective.parameter
-    noise = NOISE_FACTOR * loss_noise(objective, smooth, series)
+        # The signs of a noisy loss's own derivative would be chance.
+        return sign_changes(series), ()
+    candidates = sign_changes(series, objective)
+    smooth, parameter = smooth_level(objective), objective.parameter
+    noise = NOISE_FACTOR * loss_noise(objective, series)
     values, losses = known_values(objective)
     if len(values) == 0:
         values = np.linspace(parameter.low, parameter.high, _GRID)
@@ -389,7 +357,7 @@ def _search(objective: Line, series: LossSeries) -> tuple[FloatArray, tuple[Disc
     missed = unexplained(parameter, find_dips(parameter, values, losses, noise), candidates, jumps)
     if missed:
         beside = inside_range(parameter, beside_dips(missed[:_MOST_DIPS]))[0]
-        candidates = rough_roots(objective, series, beside)
+        candidates = sign_changes(series, objective, beside)
     if objective.is_root:
         jumps = tuple(
             replace(jump, loss_below=jump.loss_below**0.5, loss_above=jump.loss_above**0.5)
@@ -434,12 +402,11 @@ def _polish(objective: Line, values: FloatArray) -> FloatArray:
     if len(values) == 0:
         return values
     parameter = objective.parameter
-    width = parameter.high - parameter.low
     _, first, second = objective.derivatives(values, 2, smooth=True)
     for _ in range(2):
         with np.errstate(divide="ignore", invalid="ignore"):
             trial = values - first / second
-        length = np.abs(trial - values) / width
+        length = np.abs(trial - values) / parameter.width
         # A step within the rounding of the range finds nothing.
         trial = np.where((length > EPS) & (length <= _NEWTON_REACH), trial, values)
         if parameter.period is None:
@@ -462,32 +429,34 @@ def _classify(
 ) -> tuple[CriticalPoint, ...]:
     if len(values) == 0:
         return ()
-    slopes, rounding = _slopes(series, values, certified)
-    clear = (slopes > rounding) & (not by_slopes)
     if by_slopes:
-        seen = _look_by_slopes(objective, values)
+        clear, seen = np.zeros(len(values), dtype=np.bool_), _look_by_slopes(objective, values)
     else:
+        slopes, rounding = _slopes(series, values, certified)
+        clear = slopes > rounding
         seen = look_beside(objective, series, values, clear)
+        if not certified:
+            found = np.append(values[clear], [point.value for point in seen])
+            seen += _missed_target(objective, series, found)
     looked = {point.value: point for point in seen}
-    if not certified and not by_slopes:
-        looked.update(_missed_target(objective, series, np.append(values[clear], list(looked))))
     values = np.sort(np.concatenate([values[clear], list(looked)]))
     if len(values) == 0:
         return ()
     smooth, _, second = objective.derivatives(values, 2, smooth=True)
     losses = objective.loss_at(values)
     points: list[CriticalPoint] = []
-    for index, (square, curvature) in enumerate(zip(smooth, second, strict=True)):
-        value, loss = float(values[index]), float(losses[index])
+    for row in zip(values, losses, smooth, second, strict=True):
+        value, loss, square, curvature = map(float, row)
         if objective.is_root and loss <= _ZERO_LOSS * largest:
-            slope = kink_slope(objective, value, max(float(curvature), 0.0))
+            slope = kink_slope(objective, value, max(curvature, 0.0))
             points.append(CriticalPoint(value, loss, None, "kink", slope=slope))
             continue
         # d^2 sqrt(s) = s'' / (2 sqrt s) where s' = 0.
-        own = float(curvature / (2 * math.sqrt(square))) if objective.is_root else float(curvature)
+        own = curvature / (2 * math.sqrt(square)) if objective.is_root else curvature
         kind, bends = "minimum" if curvature > 0 else "maximum", True
         if value in looked:
-            kind, bends = looked[value].kind, looked[value].confirms(float(curvature))
+            kind, bend = looked[value].kind, looked[value].bend
+            bends = bend is not None and abs(curvature - bend) <= _BEND * abs(bend)
         stable = stable_lr(own) if kind == "minimum" and bends else None
         # Of a minimum that is flatter or sharper than any parabola no curvature is claimed.
         shown = own if bends or kind != "minimum" else None
@@ -513,8 +482,7 @@ def _with_missing_minima(objective: Line, points: list[CriticalPoint]) -> list[C
         inside = around[left + 1 : right]
         if any(point.is_attractor for point in inside):
             continue
-        lowest = lowest_between(objective, around[left].value, around[right].value)
-        if lowest is None:
+        if (lowest := lowest_between(objective, around[left].value, around[right].value)) is None:
             continue
         place, loss = lowest
         if inside:
@@ -524,7 +492,7 @@ def _with_missing_minima(objective: Line, points: list[CriticalPoint]) -> list[C
     return sorted(result, key=lambda point: point.value)
 
 
-def _missed_target(objective: Line, series: LossSeries, found: FloatArray) -> dict[float, Seen]:
+def _missed_target(objective: Line, series: LossSeries, found: FloatArray) -> list[Seen]:
     """Returns the target with what the loss shows of it, if it is a minimum not found (m,) yet.
 
     There the question is asked, so where no series follows the loss it is looked at there. The
@@ -532,10 +500,10 @@ def _missed_target(objective: Line, series: LossSeries, found: FloatArray) -> di
     """
     parameter = objective.parameter
     if parameter.target is None or (target := float(parameter.wrap(parameter.target))) in found:
-        return {}
+        return []
     values = np.sort(np.append(found, target))
     looked = look_beside(objective, series, values, values != target)
-    return {target: looked[0]} if looked and looked[0].kind == "minimum" else {}
+    return [replace(seen, value=target) for seen in looked[:1] if seen.kind == "minimum"]
 
 
 def _slopes(
@@ -568,7 +536,7 @@ def _with_basins(objective: Line, points: list[CriticalPoint]) -> tuple[Critical
     for point in points:
         if point.is_attractor:
             low, high = basin_around(parameter, point.value, edges)
-            wrapped = low if parameter.period is None else float(parameter.wrap(low))
+            wrapped = float(parameter.wrap(low))
             basin = wrapped, high + (wrapped - low)
             point = replace(point, basin=basin, is_target=point is target)
         result.append(point)

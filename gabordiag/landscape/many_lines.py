@@ -84,9 +84,8 @@ def sample_lines(
         points = [_refined(grid, *row, three) for row, three in zip(rows, beside, strict=True)]
         # What rounding raises is no extremum.
         kept = _without_ripples(_ends(parameter, grid, mean, points), 4 * noise, parameter.period)
-        lines.append(
-            SampledLine(grid, mean, losses, _landscape(parameter, grid, mean, kept), noise)
-        )
+        landscape = _landscape(parameter, grid, mean, kept)
+        lines.append(SampledLine(grid, mean, losses, landscape, noise))
     return lines
 
 

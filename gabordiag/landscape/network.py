@@ -44,23 +44,19 @@ def random_directions(model: nn.Module, weights: Mapping[str, Tensor], seed: int
 
     It has a known bias. Where a layer is followed by a normalisation, the loss does not depend on
     the length of its filters, and a step of 1 turns each by about 45 degrees however long it is:
-    how sharp the picture looks is set by the scaling, and cannot be compared with that of a network
-    without normalisation. A filter that is zero never moves.
+    how sharp the picture looks cannot be compared with that of a network without normalisation.
     """
     norms = {n for n, part in model.named_modules() if "Norm" in type(part).__name__}
     is_kept = {n: n.endswith("bias") or n.rpartition(".")[0] in norms for n in weights}
     draw = torch.Generator().manual_seed(seed)
-    directions = []
-    for _ in range(2):
-        parts = []
-        for name, tensor in weights.items():
-            rows = tensor.reshape(len(tensor), -1) if tensor.ndim > 1 else tensor.reshape(1, -1)
-            drawn = torch.randn(rows.shape, generator=draw, dtype=torch.float64).to(rows)
-            scaled = drawn * (rows.norm(dim=1) / drawn.norm(dim=1))[:, None]
-            keep = is_kept[name] and not all(is_kept.values())
-            parts.append(torch.zeros_like(tensor).reshape(-1) if keep else scaled.reshape(-1))
-        directions.append(torch.cat(parts))
-    return torch.stack(directions)
+    parts = []
+    for name, tensor in [*weights.items()] * 2:
+        rows = tensor.reshape(len(tensor), -1) if tensor.ndim > 1 else tensor.reshape(1, -1)
+        drawn = torch.randn(rows.shape, generator=draw, dtype=torch.float64).to(rows)
+        scaled = drawn * (rows.norm(dim=1) / drawn.norm(dim=1))[:, None]
+        keep = is_kept[name] and not all(is_kept.values())
+        parts.append((torch.zeros_like(rows) if keep else scaled).reshape(-1))
+    return torch.cat(parts).reshape(2, -1)
 
 
 def main_directions(path: Tensor) -> tuple[Tensor, FloatArray]:
@@ -113,13 +109,12 @@ def project(path: Tensor, origin: Tensor, directions: Tensor) -> tuple[FloatArra
 
 def interpolated(a: FloatArray, b: FloatArray, values: FloatArray, at: FloatArray) -> FloatArray:
     """Returns the values (n,) at places (n, 2) of a grid (a, b), bilinear; NaN outside of it."""
-    cells, parts = [], []
+    found = []
     for axis, x in zip((a, b), at.T, strict=True):
         cell = np.clip(np.searchsorted(axis, x) - 1, 0, len(axis) - 2)
         part = (x - axis[cell]) / (axis[cell + 1] - axis[cell])
-        cells.append(cell)
-        parts.append(np.where((part < -1e-9) | (part > 1 + 1e-9), np.nan, part))
-    (i, j), (s, t) = cells, parts
+        found.append((cell, np.where((part < -1e-9) | (part > 1 + 1e-9), np.nan, part)))
+    (i, s), (j, t) = found
     low = (1 - t) * values[i, j] + t * values[i, j + 1]
     high = (1 - t) * values[i + 1, j] + t * values[i + 1, j + 1]
     return np.asarray((1 - s) * low + s * high)
@@ -128,16 +123,15 @@ def interpolated(a: FloatArray, b: FloatArray, values: FloatArray, at: FloatArra
 def largest_eigenvalues(
     product: Callable[[Tensor], Tensor], like: Tensor, count: int, seed: int
 ) -> tuple[FloatArray, Tensor, float]:
-    """Returns the largest eigenvalues of a symmetric matrix that is known by its products.
+    """Returns the largest eigenvalues of a symmetric matrix H known by v -> H v, of v `like` (m,).
 
     Lanczos' method with full reorthogonalisation: in the space of v, H v, H^2 v, ... the matrix is
     tridiagonal, T = Q^T H Q, and an eigenpair (t, s) of T is one of H but for a residual of
     beta |s_last|.
 
-    From a function v -> H v, of vectors like one (m,), and the seed of the first of them come the
-    eigenvalues, the largest first, fewer than asked for where the powers hold no more; the first's
-    eigenvector (m,) of length 1; and the largest residual: so near to each of them lies an
-    eigenvalue of H.
+    Of the eigenvalues the largest is first; they are fewer than asked for where the powers hold no
+    more. With them come the first's eigenvector (m,) of length 1, and the largest residual: so near
+    to each of them lies an eigenvalue of H.
     """
     size, count = like.numel(), min(count, like.numel())
     room = max(count + 2, int(_BASIS_BYTES // (size * like.element_size())))

@@ -31,15 +31,7 @@ _FEWEST = 9
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command takes of a custom loss that is expensive.
-
-    Attributes:
-        evaluations: About how many.
-        seconds_each: Measured.
-        points: Of the sweep.
-        steps: Of the run; 0 without one.
-        left_out: What is not done, in sentences.
-    """
+    """About how many evaluations of an expensive loss a command takes, and what it leaves out."""
 
     evaluations: int
     seconds_each: float
@@ -47,16 +39,12 @@ class Plan:
     steps: int = 0
     left_out: tuple[str, ...] = ()
 
-    @property
-    def seconds(self) -> float:
-        """How long all of them take."""
-        return self.evaluations * self.seconds_each
-
     def words(self) -> str:
         """Returns what is announced."""
+        each = self.seconds_each
         text = (
             f"at most about {self.evaluations} evaluations of your objective, "
-            f"{1e3 * self.seconds_each:.2g} ms each: about {self.seconds:.2g} s"
+            f"{1e3 * each:.2g} ms each: about {self.evaluations * each:.2g} s"
         )
         return ". ".join([text, *(f"Left out: {text}" for text in self.left_out)])
 
@@ -81,11 +69,7 @@ def make_plan(
     max_seconds: float | None = None,
     announce: Callable[[str], object] | None = None,
 ) -> Plan | None:
-    """Returns the plan of a sweep, or with steps of a diagnosis; None where nothing is expensive.
-
-    It sets by how many values the loss is known, and is announced where evaluations are slow, if
-    somebody listens. A time is for a custom loss of one parameter only.
-    """
+    """Returns, and announces, the plan of an expensive sweep, or with steps of a diagnosis."""
     plan = _plan(objective, points, steps, max_seconds)
     if isinstance(objective, OwnObjective) and objective.is_slow and plan and announce is not None:
         announce(plan.words())
@@ -129,9 +113,8 @@ def _plan(
     share = max(0.0, (left - fixed) / (evaluations - fixed))
     few, values, made = (max(_FEWEST, int(share * n)) for n in (wanted, objective.spread, steps))
     few, made = min(few, wanted), min(made, steps)
-    objective.spread, objective.nodes = values, 16
-    while 2 * objective.nodes <= share * full[1]:
-        objective.nodes *= 2
+    # A power of two.
+    objective.spread, objective.nodes = values, 1 << max(4, int(share * full[1]).bit_length() - 1)
     left_out = [f"{wanted - few} of the sweep's {wanted} points"]
     left_out.append(f"the landscape is looked at in {values} places instead of {full[2]}")
     if made < steps:

@@ -5,6 +5,7 @@ NumPy alone is needed to hold, save and ask them; `critical.py` finds them.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -71,20 +72,10 @@ class Discontinuity:
     loss_below: float
     loss_above: float
 
-    @property
-    def lower_side(self) -> tuple[float, float]:
-        """The value on the side on which the loss is lower, and the loss there."""
-        if self.loss_below < self.loss_above:
-            return self.below, self.loss_below
-        return self.above, self.loss_above
-
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        return {
-            "between": [self.below, self.above],
-            "loss_below": self.loss_below,
-            "loss_above": self.loss_above,
-        }
+        sides = {"loss_below": self.loss_below, "loss_above": self.loss_above}
+        return {"between": [self.below, self.above], **sides}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Discontinuity:
@@ -161,12 +152,11 @@ class Landscape:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        certificate = self.certificate
         return {
             **self.parameter.to_dict(),
             "critical_points": [point.to_dict() for point in self.points],
-            "certified": certificate.certified,
-            "certificate": certificate.to_dict(),
+            "certified": self.certificate.certified,
+            "certificate": self.certificate.to_dict(),
             "discontinuities": [jump.to_dict() for jump in self.discontinuities],
             "largest_loss": self.largest_loss,
             "smallest_loss": self.smallest_loss,
@@ -177,13 +167,12 @@ class Landscape:
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Landscape:
         """Returns the landscape of a result's JSON, which may hold more: `to_dict`'s inverse."""
+        sizes = ("largest_loss", "largest_gradient", "smallest_loss")
         return cls(
-            parameter=Parameter.from_dict(saved),
-            points=tuple(CriticalPoint.from_dict(point) for point in saved["critical_points"]),
-            certificate=Certificate.from_dict(saved["certificate"]),
-            largest_loss=saved["largest_loss"],
-            largest_gradient=saved["largest_gradient"],
-            smallest_loss=saved["smallest_loss"],
+            Parameter.from_dict(saved),
+            tuple(map(CriticalPoint.from_dict, saved["critical_points"])),
+            Certificate.from_dict(saved["certificate"]),
+            **{name: saved[name] for name in sizes},
             discontinuities=tuple(map(Discontinuity.from_dict, saved["discontinuities"])),
             images=saved.get("images"),
         )
@@ -220,16 +209,15 @@ class Landscape:
         equals = [point for point in self.attractors if point.loss <= lowest + slack]
         if own in equals:
             return own.value
-        return min(
-            (point.value for point in equals),
-            key=lambda value: abs(float(parameter.offset(value, parameter.start))),
-        )
+        apart = [abs(float(parameter.offset(p.value, parameter.start))) for p in equals]
+        return equals[apart.index(min(apart))].value
 
     @property
     def lowest_jump(self) -> tuple[float, float] | None:
         """The value and the loss on the lowest side of any discontinuity; None without any."""
-        sides = (jump.lower_side for jump in self.discontinuities)
-        return min(sides, key=lambda side: side[1], default=None)
+        jumps = self.discontinuities
+        sides = [((j.above, j.loss_above), (j.below, j.loss_below)) for j in jumps]
+        return min(itertools.chain(*sides), key=lambda side: side[1], default=None)
 
     def attractor_of(self, value: float) -> CriticalPoint | None:
         """Returns the minimum or kink into whose basin the value falls; of NaN, None."""
@@ -253,10 +241,7 @@ class Landscape:
         return (lo + shift, hi + shift) if lo + shift <= value <= hi + shift else None
 
     def reach_around(self, point: CriticalPoint, value: float) -> tuple[float, float] | None:
-        """Returns the same, open to the side on which the point is itself an end of the range.
-
-        A run that crosses such a minimum is still at it: beyond lies no other basin.
-        """
+        """Returns the same, open beyond a minimum at an end of the range: no basin follows."""
         parameter = self.parameter
         if point.basin is None or parameter.period is not None:
             return self.basin_around(point, value)

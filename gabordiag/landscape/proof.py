@@ -40,11 +40,7 @@ NOISY = 1e-4
 
 
 def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certificate]:
-    """Proves how many roots the derivative has and where.
-
-    Returns brackets (m, 2) in phi that hold exactly one root each; stretches (k, 2) of which
-    nothing could be proven, none where the proof succeeds; and the certificate.
-    """
+    """Returns brackets (m, 2) of one root each, in phi, unproven stretches (k, 2), certificate."""
     certificate = partial(Certificate, error=series.error)
     nothing = np.empty((0, 2))
     if not series.is_resolved:
@@ -65,10 +61,10 @@ def isolate_roots(series: LossSeries) -> tuple[FloatArray, FloatArray, Certifica
 
 
 def _why_unresolved(series: LossSeries) -> str:
-    values = series.smooth.derivatives(np.linspace(0, series.span, 257), 0)[0]
-    variation, noise = float(np.ptp(values)), series.noise
     if series.is_flat:
         return "the loss is flat to within the error of its evaluation"
+    values = series.smooth.derivatives(np.linspace(0, series.span, 257), 0)[0]
+    variation, noise = float(np.ptp(values)), series.noise
     if noise > NOISY * variation:
         return (
             f"the loss is noisy (by {noise:.2g}, where it varies by {variation:.3g} in all): no "

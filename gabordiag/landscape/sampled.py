@@ -31,11 +31,7 @@ _NEAR = 4.0 ** -np.arange(1.0, 15.0)
 
 
 def known_values(objective: Line, since: int = 0) -> tuple[FloatArray, FloatArray]:
-    """Returns every value at which a custom loss was computed, and the smooth losses (n,).
-
-    Ascending values (n,) in the range, those of a period in [low, low + P), but for the first
-    `since`; of anything but a custom objective nothing is kept.
-    """
+    """Returns where a custom loss was computed, ascending (n,) in the range, and losses (n,)."""
     if not isinstance(objective, OwnObjective):
         return np.empty(0), np.empty(0)
     values, losses = objective.known(since)
@@ -65,10 +61,7 @@ def largest_gap(parameter: Parameter, values: FloatArray) -> float:
 def find_discontinuities(
     look: Function, parameter: Parameter, values: FloatArray, losses: FloatArray, noise: float
 ) -> tuple[Discontinuity, ...]:
-    """Finds where a loss, known at ascending values (n,), jumps.
-
-    The cells whose rise differs from their neighbours' are halved; `look` gives losses at values.
-    """
+    """Finds where a loss (n,) jumps: cells whose rise differs from their neighbours' are halved."""
     if parameter.period is not None:
         values = np.append(values, values[0] + parameter.period)
         losses = np.append(losses, losses[0])
@@ -98,10 +91,7 @@ def find_discontinuities(
 def find_dips(
     parameter: Parameter, values: FloatArray, losses: FloatArray, noise: float
 ) -> list[tuple[float, float, float]]:
-    """Returns every dip of the losses (n,) at ascending values by more than the noise.
-
-    For each (left, lowest, right), the deepest first: at both sides the loss is higher.
-    """
+    """Returns the dips by more than the noise, the deepest first, as (left, lowest, right)."""
     if parameter.period is not None:
         # From the highest sample on, so that no dip is cut.
         top = int(np.argmax(losses))
@@ -124,8 +114,8 @@ def unexplained(
     discontinuities: tuple[Discontinuity, ...],
 ) -> list[tuple[float, float, float]]:
     """Returns the dips in which no minimum was found and which are no lower side of a jump."""
-    sides = np.array([side for jump in discontinuities for side in (jump.below, jump.above)])
-    places = np.concatenate([found, sides])
+    sides = [side for jump in discontinuities for side in (jump.below, jump.above)]
+    places = np.append(found, sides)
 
     def holds(left: float, right: float) -> bool:
         if parameter.period is None:

@@ -19,7 +19,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from numpy.polynomial import chebyshev
 
 from gabordiag.errors import InputError
@@ -46,7 +45,7 @@ _WAVES = 2**16
 _SERIES_TOLERANCE = 1e-11
 # Powers of two of samples: at first, for any loss, and for a custom loss that is expensive.
 _FIRST_POWER, _MAX_POWER = 4, 11
-# Parts of the range such that in each a custom loss is looked at, whatever its series needs; what
+# Parts of the range in each of which a custom loss is looked at, whatever its series needs; what
 # dips over two of them is seen at two places at least. Fewer where each evaluation counts.
 _LOOKED_AT = 2048
 # How far from a series, in its own largest deviation, a value makes it worth building again.
@@ -134,11 +133,8 @@ class Series:
 
     def value_and_slopes(self, values: FloatArray) -> FloatArray:
         """Returns f and its d slopes (1 + d, n) at values (n, d) inside the ranges."""
-        sizes = self.coefficients.shape
-        bases = [
-            _basis(parameter, values[:, axis], sizes[axis])
-            for axis, parameter in enumerate(self.parameters)
-        ]
+        columns = zip(self.parameters, values.T, self.coefficients.shape, strict=True)
+        bases = [_basis(*column) for column in columns]
         return np.stack([level._sum(bases) for level in self._levels])
 
     def _sum(self, bases: list[FloatArray]) -> FloatArray:
@@ -215,10 +211,7 @@ def _basis(parameter: Parameter, values: FloatArray, size: int) -> FloatArray:
 
 
 def sum_waves(phi: FloatArray, terms: ComplexArray) -> FloatArray:
-    """Returns Re(sum_k terms_k exp(i k phi)), (columns, m), at phi (m,), of terms (n + 1, columns).
-
-    The waves cost more than their sums, so several columns share them.
-    """
+    """Returns Re(sum_k terms_k exp(i k phi)), (columns, m), of phi (m,), terms (n + 1, columns)."""
     if len(phi) > len(terms):
         # Horner's scheme; its rounding, some eps k |terms_k|, is that of the phases.
         wave = np.exp(1j * phi)[:, None]
@@ -243,11 +236,11 @@ def fit_series(
     tolerance: float,
     most: int,
 ) -> tuple[Series, float, bool]:
-    """Samples a function ever finer until the last coefficients of its series have died away.
+    """Samples a function of values (n, d) ever finer until its last coefficients have died away.
 
-    It takes values (n, d) of the parameters. `counts`, the nodes of each to begin with, are doubled
-    where needed, in place, up to `most`; a coefficient below `tolerance` times the largest sample
-    counts as zero. Returns the series, that sample's size, and whether coefficients have died away.
+    `counts`, the nodes of each parameter to begin with, are doubled where needed, in place, up to
+    `most`; a coefficient below `tolerance` times the largest sample counts as zero. Returns the
+    series, that sample's size, and whether coefficients have died away.
     """
     while True:
         places = [value_of(p, nodes(p, n)) for p, n in zip(parameters, counts, strict=True)]
@@ -264,23 +257,21 @@ def fit_series(
             if last > zero and (last > _PLATEAU * zero or last < other / 4)
         ]
         if not long or any(counts[axis] >= most for axis in long):
-            rounding = max(last for last, _ in tails)
-            below = zero if long else min(max(4 * rounding, zero / 16), max(2 * rounding, zero))
-            # Waves as high as the rounding of the samples are none.
-            flat = series.chopped(2 * zero)
-            shorter = flat if flat.coefficients.size == 1 else series.chopped(below)
-            return shorter, largest, not long
+            break
         for axis in long:
             counts[axis] *= 2
+    rounding = max(last for last, _ in tails)
+    below = zero if long else min(max(4 * rounding, zero / 16), max(2 * rounding, zero))
+    # Waves as high as the rounding of the samples are none.
+    flat = series.chopped(2 * zero)
+    return flat if flat.coefficients.size == 1 else series.chopped(below), largest, not long
 
 
 @dataclass(frozen=True, eq=False)
 class LossSeries:
-    """The smooth loss S along one parameter and its derivative D, in the angle phi.
+    """The smooth loss S(phi) along one parameter and its derivative D = dS/d(value).
 
     Attributes:
-        smooth: S(phi).
-        derivative: D(phi) = dS/d(value).
         error: Bound on |D - true derivative|, rounding included, from a check on a finer grid.
         slope_error: The same for dD/dphi.
         samples: Evaluations of the objective that it took.
@@ -339,8 +330,13 @@ class LossSeries:
         """Returns D at phi."""
         return np.asarray(self.derivative.derivatives(phi, 0)[0])
 
-    def evaluate(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Returns the smooth loss and its first two derivatives at values (n,)."""
+    def evaluate(
+        self, values: FloatArray, *, is_root: bool = False
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Returns the smooth loss s and its first two derivatives at values (n,).
+
+        Of its root r = sqrt(s), if asked for: r' = s' / (2 r), r'' = s'' / (2 r) - s'^2 / (4 r^3).
+        """
         phi = self.angle(values)
         terms = np.zeros((max(self.smooth.degree, self.derivative.degree) + 1, 3), dtype=complex)
         terms[: self.smooth.degree + 1, :1] = self.smooth.terms(0)
@@ -348,15 +344,8 @@ class LossSeries:
         smooth, slope, per_phi = sum_waves(phi, terms)
         with np.errstate(divide="ignore", invalid="ignore"):
             curvature = per_phi / value_slope(self.parameter, phi)
-        return smooth, slope, curvature
-
-    def evaluate_root(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Returns the root r = sqrt(s) of the smooth loss s and its first two derivatives (n,).
-
-        r' = s' / (2 r) and r'' = s'' / (2 r) - s'^2 / (4 r^3).
-        """
-        smooth, slope, curvature = self.evaluate(values)
-        with np.errstate(divide="ignore", invalid="ignore"):
+            if not is_root:
+                return smooth, slope, curvature
             root = np.sqrt(np.maximum(smooth, 0.0))
             return root, slope / (2 * root), curvature / (2 * root) - slope**2 / (4 * root**3)
 
@@ -423,24 +412,25 @@ def _build(samples: _Samples, counts: list[int]) -> LossSeries:
         lambda v: samples(v[:, 0]), (objective.parameter,), counts, tolerance, samples.most
     )
     derivative = smooth.derivative()
-    if samples.is_own:
+    if isinstance(objective, OwnObjective):
         # One that still has waves where it ends follows what it can; no finer grid shows it.
         apart, error, slope_error = _deviation_of_values(samples, smooth, derivative, died_away)
-        if not died_away and apart > _FOLLOWS * samples.height + NOISE_FACTOR * samples.noise:
+        height = float(np.ptp(list(samples.known.values())))
+        if not died_away and apart > _FOLLOWS * height + NOISE_FACTOR * samples.noise:
             # The bound of such a series is that of its ripples.
             error = slope_error = math.inf
-        known = (apart, samples.held, 0.0)
+        known = (apart, len(objective.known()[0]), 0.0)
     else:
         error, slope_error = _deviation(samples, smooth, derivative)
         rounding, second = objective.slope_rounding
         error += rounding
-        slope_error += second * (objective.parameter.high - objective.parameter.low) / 2
+        slope_error += second * objective.parameter.width / 2
         known = (math.inf, 0, objective.scale)
-    return LossSeries(smooth, derivative, error, slope_error, samples.count, samples.noise, *known)
+    count = len(samples.known)
+    return LossSeries(smooth, derivative, error, slope_error, count, samples.noise, *known)
 
 
 def _tolerance(samples: _Samples, series: LossSeries) -> float:
-    """The error of D below which no refinement can help."""
     exact = _SERIES_TOLERANCE * series.derivative.bound(0)
     # Values deviate from their series by some deviations of the noise; a check reports twice that.
     return max(exact, _per_value(series.smooth, 8 * samples.noise))
@@ -450,62 +440,41 @@ class _Samples:
     """The smooth loss, each value computed once."""
 
     def __init__(self, objective: Line) -> None:
-        self.objective = objective
-        self.is_own = isinstance(objective, OwnObjective)
-        self.is_expensive = isinstance(objective, OwnObjective) and objective.is_expensive
-        self._known: dict[float, float] = {}
+        self.objective, self.is_expensive = objective, False
+        self.known: dict[float, float] = {}
         # The largest number of nodes; of the range, the widest stretch that is not looked at.
         self.most, self.parts = 1 << _MAX_POWER, _LOOKED_AT
         if isinstance(objective, OwnObjective) and objective.is_expensive:
-            self.most, self.parts = objective.nodes, objective.spread
+            self.most, self.parts, self.is_expensive = objective.nodes, objective.spread, True
         parameter = objective.parameter
-        width = parameter.high - parameter.low
-        places = parameter.low + width * np.array(_NOISE_PLACES)
+        places = parameter.low + parameter.width * np.array(_NOISE_PLACES)
         largest = max(abs(parameter.low), abs(parameter.high))
-        spacing = noise_spacing(width, largest, float(torch.finfo(objective.dtype).eps))
+        spacing = noise_spacing(parameter.width, largest, objective.value_eps)
         scale = float(np.abs(self(places)).max())
         self.noise = measure_noise(self, places, spacing)
         # Relative to the largest value seen at first.
         self.relative_noise = self.noise / scale if scale > 0 else 0.0
 
-    @property
-    def count(self) -> int:
-        """How many values were computed."""
-        return len(self._known)
-
     def __call__(self, values: npt.ArrayLike) -> FloatArray:
         points = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        new = np.array([p for p in dict.fromkeys(points.tolist()) if p not in self._known])
+        new = np.array([p for p in dict.fromkeys(points.tolist()) if p not in self.known])
         if len(new):
             losses = self.objective.derivatives(new, 0, smooth=True)[0]
             if not np.isfinite(losses).all():
-                name, bad = self.objective.parameter.name, new[~np.isfinite(losses)][0]
-                raise InputError(
-                    f"The loss is not finite at {name} = {bad:.6g}.",
-                    "Choose a --range where it is.",
-                )
-            self._known.update(zip(new.tolist(), losses.tolist(), strict=True))
-        return np.array([self._known[p] for p in points.tolist()])
-
-    @property
-    def held(self) -> int:
-        """How many values of a custom loss are known."""
-        return len(self.objective.known()[0]) if isinstance(self.objective, OwnObjective) else 0
-
-    @property
-    def height(self) -> float:
-        """By how much the known values vary."""
-        return float(np.ptp(list(self._known.values())))
+                place = f"{self.objective.parameter.name} = {new[~np.isfinite(losses)][0]:.6g}"
+                advice = "Choose a --range where it is."
+                raise InputError(f"The loss is not finite at {place}.", advice)
+            self.known.update(zip(new.tolist(), losses.tolist(), strict=True))
+        return np.array([self.known[p] for p in points.tolist()])
 
     def look_everywhere(self) -> None:
         """Computes the loss between neighbouring values at which it is known, if far apart."""
         parameter = self.objective.parameter
         known, _ = known_values(self.objective)
         ends = [parameter.low, parameter.high]
-        edges = np.unique(np.concatenate([ends[:1], known, ends[1:]]))
-        parts = self.parts
-        widest = (parameter.high - parameter.low) / parts
-        counts = np.ceil(np.diff(edges) / widest - _SAME_GAP).astype(np.int64)
+        edges = np.unique(np.concatenate([ends, known]))
+        counts = np.diff(edges) / (parameter.width / self.parts)
+        counts = np.ceil(counts - _SAME_GAP).astype(np.int64)
         between = [
             low + (high - low) * np.arange(1, count) / count
             for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
@@ -538,8 +507,6 @@ def _deviation_of_values(
 ) -> tuple[float, float, float]:
     """Bounds that of S and the same errors from all values of the loss that were ever computed.
 
-    Among them are those on a grid that the series has not seen, unless they are not wanted.
-
     As in `_deviation`, with three points a wave of twice the degree: the error e of S is at most
     1 / cos(pi / 3) = 2 times the largest sampled one. Its derivatives follow by Bernstein's
     inequality |e'(phi)| <= n max|e|, and in x = -cos(phi) by Markov's |e'(x)| <= n^2 max|e|.
@@ -561,11 +528,7 @@ def _deviation_of_values(
 
 
 def _check_grid(parameter: Parameter, count: int) -> FloatArray:
-    """Returns at least `count` angles, evenly spaced.
-
-    What looks the same on the grid of the samples, whose numbers are powers of two, must not do so
-    here, too: hence an odd number of points, and over a period an irrational offset.
-    """
+    """Returns at least `count` even angles: an odd number, where samples are powers of two."""
     count |= 1
     shift = 0.5 if parameter.period is None else 0.41421356
     return span_of(parameter) * (np.arange(count) + shift) / count
@@ -573,11 +536,10 @@ def _check_grid(parameter: Parameter, count: int) -> FloatArray:
 
 def _per_value(smooth: Series, apart: float) -> float:
     """Bounds the derivative in the value of an error of at most `apart`, of twice the degree."""
-    parameter = smooth.parameters[0]
-    degree, width = 2 * max(smooth.degree, 8), parameter.high - parameter.low
+    parameter, degree = smooth.parameters[0], 2 * max(smooth.degree, 8)
     if parameter.period is not None:
-        return degree * apart * 2 * math.pi / width
-    return degree**2 * apart * 2 / width
+        return degree * apart * 2 * math.pi / parameter.width
+    return degree**2 * apart * 2 / parameter.width
 
 
 def landmarks(parameter: Parameter) -> FloatArray:
@@ -585,41 +547,30 @@ def landmarks(parameter: Parameter) -> FloatArray:
     if parameter.target is None:
         return np.empty(0)
     shares = np.concatenate([-_BESIDE_TARGET, [0.0], _BESIDE_TARGET[::-1]])
-    values = parameter.target + (parameter.high - parameter.low) * shares
+    values = parameter.target + parameter.width * shares
     if parameter.period is None:
         return angle_of(parameter, values[(values >= parameter.low) & (values <= parameter.high)])
     return np.mod(angle_of(parameter, values), 2 * math.pi)
 
 
-def rough_roots(objective: Line, series: LossSeries, places: FloatArray) -> FloatArray:
-    """Returns the values at which the derivative of a loss changes sign that no series follows.
-
-    The roots of its series are ripples: the objective's own derivative is asked, at values (n,)
-    besides, kinks and jumps included. Of a noisy loss its signs would be chance; there the series
-    counts.
-    """
-    if series.is_rough:
-        grid = np.linspace(0, series.span, _SIGN_GRID)
-        return series.value(_sign_changes(series.slope, grid))
-    return sign_changes(objective, series, places)
-
-
 def sign_changes(
-    objective: Line, series: LossSeries, places: FloatArray | None = None
+    series: LossSeries, objective: Line | None = None, places: npt.ArrayLike = ()
 ) -> FloatArray:
-    """Returns the values at which the derivative by autograd changes sign."""
-    extra = np.empty(0) if places is None else places
+    """Returns the values at which the derivative changes sign; of a stretch of zeros, both ends.
+
+    That of the series; of a loss that it does not follow its roots are ripples: then the
+    objective's own is asked, kinks and jumps included, at values (n,) besides.
+    """
     grid = np.linspace(0, series.span, _SIGN_GRID)
-    grid = np.concatenate([grid, landmarks(series.parameter), series.angle(extra)])
-    return series.value(
-        _sign_changes(
-            lambda phi: objective.derivatives(series.value(phi), 1, smooth=True)[1], np.unique(grid)
-        )
-    )
+    if objective is not None:
+        extra = series.angle(np.asarray(places, dtype=np.float64))
+        grid = np.unique(np.concatenate([grid, landmarks(series.parameter), extra]))
 
+    def slope(phi: FloatArray) -> FloatArray:
+        if objective is None:
+            return series.slope(phi)
+        return np.asarray(objective.derivatives(series.value(phi), 1, smooth=True)[1])
 
-def _sign_changes(slope: Callable[[FloatArray], FloatArray], grid: FloatArray) -> FloatArray:
-    """Returns where a function changes sign between ascending angles; of zeros, both ends."""
     signs = np.sign(np.nan_to_num(slope(grid)))
     known = np.flatnonzero(signs)
     change = signs[known[:-1]] * signs[known[1:]] < 0
@@ -628,7 +579,7 @@ def _sign_changes(slope: Callable[[FloatArray], FloatArray], grid: FloatArray) -
     stretch = after > before + 1
     inside = grid[np.concatenate([before, after[stretch]])]
     outside = grid[np.concatenate([before + 1, after[stretch] - 1])]
-    return np.unique(bisect(slope, inside, outside))
+    return series.value(np.unique(bisect(slope, inside, outside)))
 
 
 def bisect(

@@ -1,12 +1,8 @@
 """An expensive objective through its series: evaluated some hundred times, used for all the rest.
 
-Landscapes, sweeps and maps ask for thousands of values. Of a user's module that torch cannot batch,
-or that takes milliseconds, its series gives them at once and to a stated error; where the series
-loses digits (near the zero of a root) or says nothing (outside an interval), the module is asked.
-
-Any smooth loss has a series; the Gabor experiment has its exact shortcut besides, which goes
-through the responses (`objective/response.py`). For a map over two parameters, which needs the loss
-millions of times, both go through one: its error is measured between the samples, not bounded.
+Where the series loses digits (near the zero of a root) or says nothing (outside an interval), the
+user's module is asked. For a map over two parameters, which needs the loss millions of times, the
+Gabor experiment goes through one, too: its error is measured between the samples, not bounded.
 """
 
 from __future__ import annotations
@@ -49,11 +45,9 @@ class SeriesObjective(Line):
     """An objective through its series; float64, differentiable as often as one likes."""
 
     def __init__(self, original: Line) -> None:
-        self.original = original
+        self.original, self.parameter = original, original.parameter
         self.series = build_series(original)
-        self.parameter = original.parameter
-        self.loss_name = original.loss_name
-        self.is_root = original.is_root
+        self.loss_name, self.is_root = original.loss_name, original.is_root
         waves = self.series.smooth.waves
         self._cosines, self._sines = torch.tensor(waves.real), torch.tensor(-waves.imag)
 
@@ -77,7 +71,6 @@ class SeriesObjective(Line):
         return result
 
     def _ask(self, result: Tensor, values: Tensor, where: Tensor) -> Tensor:
-        """Returns the result with the objective's own smooth loss in some places."""
         if not bool(where.any()):
             return result
         exact = self.original.smooth_loss(values[where].to(self.original.dtype))
@@ -92,7 +85,7 @@ class SeriesObjective(Line):
     def shortcut_error(self) -> float:
         """Largest error of the loss against the objective, relative to the largest loss."""
         parameter = self.parameter
-        values = parameter.low + (parameter.high - parameter.low) * np.array(_COMPARED)
+        values = parameter.low + parameter.width * np.array(_COMPARED)
         apart = np.abs(self.loss_at(values) - self.original.loss_at(values))
         return float(apart.max() / np.abs(self.loss_at(values)).max())
 
@@ -124,17 +117,13 @@ class SampledObjective(SeriesObjective):
         super().__init__(original)
         parameter = self.parameter
         places, losses = known_values(original)
-        inside = (places >= parameter.low) & (places <= parameter.high)
-        places, first = np.unique(places[inside], return_index=True)
-        losses = losses[inside][first]
         # Differences of values that are next to each other would be rounding; of those, the lowest
         # count.
-        kept, apart = [0, len(places) - 1], 2 * (parameter.high - parameter.low) / _KNOTS
+        kept, apart = [0, len(places) - 1], 2 * parameter.width / _KNOTS
         for index in np.argsort(losses).tolist():
             if np.abs(places[kept] - places[index]).min() >= apart:
                 kept.append(index)
-        kept.sort()
-        places, losses = places[kept], losses[kept]
+        places, losses = places[sorted(kept)], losses[sorted(kept)]
         slopes = _monotone_slopes(places, losses)
         self._knots, self._values, self._rates = map(torch.from_numpy, (places, losses, slopes))
 
@@ -166,11 +155,7 @@ def _monotone_slopes(places: FloatArray, losses: FloatArray) -> FloatArray:
 
 
 def cheap_objective(objective: Line) -> Line:
-    """Returns a user's expensive objective through its series, anything else as it is.
-
-    Its own series is kept, so that whoever builds one again gets it for nothing. A series that does
-    not follow the loss (kinks, jumps, noise) is not used.
-    """
+    """Returns a user's expensive objective through its series, if that follows it; others as is."""
     if not (isinstance(objective, OwnObjective) and objective.is_expensive):
         return objective
     series = build_series(objective)
@@ -181,10 +166,7 @@ def cheap_objective(objective: Line) -> Line:
 
 
 class PlaneObjective(Objective):
-    """Loss and slopes of two parameters: by the series inside their ranges, exactly outside.
-
-    `error` is the largest seen between the samples, relative to `largest`, the largest smooth loss.
-    """
+    """Loss and slopes of two parameters: by the series inside their ranges, exactly outside."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective, self.space = objective, objective.space
@@ -203,7 +185,7 @@ class PlaneObjective(Objective):
                 f"the loss over {first.name} and {second.name} is too fine for a map.",
                 "Map one parameter, or a smaller kernel.",
             )
-        low, high = np.array([[p.low, p.high] for p in (first, second)]).T
+        low, high = self.space.low, self.space.high
         places = low + (high - low) * np.random.default_rng(0).uniform(0, 1, (_CHECKS, 2))
         apart = np.abs(self.smooth.value_and_slopes(places)[0] - sample(places)).max()
         self.error = float(apart / self.largest)

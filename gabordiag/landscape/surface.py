@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from gabordiag.errors import UsageError
 from gabordiag.landscape.points import stable_lr
 from gabordiag.objective.objective import Objective
-from gabordiag.objective.space import FloatArray, Space
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import UserObjective
 from gabordiag.results import Data, Progress, Result, finite_or_none, read_only
 
@@ -95,11 +96,7 @@ class SurfacePoint:
 
 @dataclass(frozen=True, eq=False)
 class Surface(Result):
-    """The loss (m, k) over values a (m,) and b (k,) of two parameters, with its two slopes (m, k).
-
-    The slopes are NaN where the formula is 0/0; of the critical points that were found, the lowest
-    are first. The objective is not shown.
-    """
+    """The loss (m, k) over a (m,), b (k,), slopes, NaN where 0/0, and points, lowest first."""
 
     grid = (("a", "a"), ("b", "b"))
 
@@ -127,11 +124,13 @@ class Surface(Result):
         names, objective = self.names, self.objective
         space = objective.space
         lowest = divmod(int(np.argmin(self.loss)), len(self.b))
-        kinds: dict[str, list[dict[str, Any]]] = {}
+        kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for point in self.points:
             shown = point.to_dict(names, is_root=objective.is_root)
-            kinds.setdefault("minimum" if point in self.minima else point.kind, []).append(shown)
-        minima = kinds.get("minimum", [])
+            kinds["minimum" if point in self.minima else point.kind].append(shown)
+        minima = kinds["minimum"]
+        # A flat loss has no lowest points.
+        edges = _edge_minima(self) if self.loss.max() > self.loss.min() else []
         return {
             "parameters": list(names),
             "units": ["rad" if p.is_angle else p.unit for p in space.parameters],
@@ -144,13 +143,10 @@ class Surface(Result):
             # The grid's own lowest point where no minimum lies inside.
             "minimum": minima[0] if minima else self._grid_point(*lowest, "grid point"),
             "local_minima": minima,
-            # A flat loss has no lowest points.
-            "edge_minima": [self._grid_point(i, j, "edge") for i, j in _edge_minima(self)]
-            if self.loss.max() > self.loss.min()
-            else [],
-            "saddles": kinds.get("saddle", []),
-            "maxima": kinds.get("maximum", []),
-            "degenerate": kinds.get("degenerate", []),
+            "edge_minima": [self._grid_point(i, j, "edge") for i, j in edges],
+            "saddles": kinds["saddle"],
+            "maxima": kinds["maximum"],
+            "degenerate": kinds["degenerate"],
             "found": "by Newton's method from every cell in which both slopes change sign and from "
             "every lowest grid point; this is a search, not a proof",
             "images": objective.images,
@@ -175,11 +171,7 @@ def sweep_surface(
     *,
     progress: Progress | None = None,
 ) -> Surface:
-    """Evaluates the loss and its gradient on a grid and finds the critical points.
-
-    Of each parameter so many values, 181 by default, over its own range unless an end is given,
-    both included. Progress is reported in rows.
-    """
+    """Evaluates loss and gradient on a grid over two ranges and finds the critical points."""
     if len(objective.space.parameters) != 2:
         raise UsageError("a surface needs two parameters.", "Give --over twice.")
     counts = points or (None, None)
@@ -196,14 +188,14 @@ def sweep_surface(
         rows.append(np.concatenate([losses[:, None], slopes], axis=1).reshape(*grid.shape[:2], 3))
         if progress is not None:
             progress(min(first + _ROWS_AT_ONCE, len(a)), len(a))
-    a, b, loss, grad_a, grad_b = (
-        read_only(x.copy()) for x in (a, b, *np.moveaxis(np.concatenate(rows), -1, 0))
-    )
+    levels = np.moveaxis(np.concatenate(rows), -1, 0)
+    loss = levels[0]
     if not np.isfinite(loss).all():
         raise UsageError(
             "the loss is not finite everywhere on this surface.",
             "Sweep a smaller range, or use another image.",
         )
+    a, b, loss, grad_a, grad_b = (read_only(x.copy()) for x in (a, b, *levels))
     surface = Surface(objective, a, b, loss, grad_a, grad_b, ())
     if loss.max() == loss.min():
         return surface
@@ -212,13 +204,10 @@ def sweep_surface(
 
 def _candidates(surface: Surface) -> FloatArray:
     """Returns where Newton's method starts (n, 2): lowest grid points, and mixed cells."""
-    a, b = surface.a, surface.b
-    low = np.argwhere(_lowest(surface))
     # The signs of a root's slopes are those of the loss under it.
     cells = np.argwhere(_changes_sign(surface.grad_a) & _changes_sign(surface.grad_b))
-    middles = (cells + 0.5).astype(np.float64)
-    places = np.concatenate([low.astype(np.float64), middles])
-    columns = zip(places.T, (a, b), strict=True)
+    places = np.concatenate([np.argwhere(_lowest(surface)), cells + 0.5])
+    columns = zip(places.T, (surface.a, surface.b), strict=True)
     return np.stack([np.interp(at, np.arange(len(v)), v) for at, v in columns], axis=1)
 
 
@@ -249,10 +238,9 @@ def _edge_minima(surface: Surface) -> list[tuple[int, int]]:
     whole = _whole_periods(surface)
     lowest = _lowest(surface)
     lowest[tuple(slice(None) if is_whole else slice(1, -1) for is_whole in whole)] = False
-    for axis, is_whole in enumerate(whole):
-        if is_whole:
-            # The period's end is its beginning.
-            lowest.swapaxes(0, axis)[-1] = False
+    for axis in np.flatnonzero(whole):
+        # The period's end is its beginning.
+        lowest.swapaxes(0, axis)[-1] = False
     return [(int(i), int(j)) for i, j in np.argwhere(lowest)]
 
 
@@ -280,8 +268,7 @@ def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePo
             turned = np.mod(points[:, index] - low[index], high[index] - low[index])
             points[:, index] = low[index] + turned
     slack = _ON_EDGE * cell
-    inside = ((points >= low - slack) & (points <= high + slack)).all(axis=1)
-    points = points[inside]
+    points = points[((points >= low - slack) & (points <= high + slack)).all(axis=1)]
     if len(points) == 0:
         return ()
     slopes = objective.loss_and_gradient(objective.space.coordinates(points), smooth=True)[1]
@@ -294,10 +281,7 @@ def find_surface_points(surface: Surface, starts: FloatArray) -> tuple[SurfacePo
 
 
 def newton(objective: Objective, starts: FloatArray, longest: FloatArray) -> FloatArray:
-    """Returns where Newton's method on the smooth loss leads from starts (n, d), values.
-
-    The objective moves no logarithm; no step is longer than `longest` (d,).
-    """
+    """Returns where Newton's method on the smooth loss leads from values (n, d), by short steps."""
     points = np.array(starts, dtype=np.float64)
     moving = np.arange(len(points))
     for _ in range(_NEWTON_STEPS):
@@ -309,8 +293,7 @@ def newton(objective: Objective, starts: FloatArray, longest: FloatArray) -> Flo
         steps = -np.einsum("nij,nj->ni", np.linalg.pinv(hessians, hermitian=True), slopes)
         steps = np.nan_to_num(steps)
         ratio = np.abs(steps / longest).max(axis=1, keepdims=True)
-        steps = steps / np.maximum(ratio, 1.0)
-        points[moving] = at + steps
+        points[moving] = at + steps / np.maximum(ratio, 1.0)
         moving = moving[ratio[:, 0] > _LAST_STEP]
     return points
 
@@ -336,9 +319,9 @@ def _classified(
         reached |= objective.space.distances(points, goal) <= 1.0
     found = []
     for index in np.argsort(losses, kind="stable").tolist():
-        (a, b), loss, (low, high) = points[index], float(losses[index]), spectra[index]
+        loss = float(losses[index])
         kind = _kind(objective, spectra[index], loss / float(surface.loss.max()))
-        values, eigenvalues = (float(a), float(b)), (float(low), float(high))
+        values, eigenvalues = tuple(points[index].tolist()), tuple(spectra[index].tolist())
         found.append(SurfacePoint(values, loss, kind, eigenvalues, bool(reached[index])))
     return tuple(found)
 
@@ -386,22 +369,17 @@ class PairSurface:
 def pair_surfaces(
     objective: Objective, path: FloatArray, points: int = PAIR_POINTS
 ) -> tuple[PairSurface, ...]:
-    """Returns the loss on planes of those that moved most, through a path's (n, d) last values.
-
-    Of a path that leaves the windows, through its last ones inside.
-    """
+    """Returns the loss on planes of those that moved most, through a path's (n, d) last inside."""
     if isinstance(objective, UserObjective) and objective.is_expensive:
         points = min(points, _FEW_POINTS)
     space, objective = objective.space, objective.in_values()
     finite = path[np.isfinite(path).all(axis=1)]
-    axes = [_pair_axis(space, index, path[:, index], points) for index in range(len(space))]
+    axes = [_pair_axis(p, path[:, i], points) for i, p in enumerate(space.parameters)]
     inside = np.ones(len(finite), dtype=np.bool_)
     for parameter, axis, column in zip(space.parameters, axes, finite.T, strict=True):
         inside &= (parameter.period is not None) | ((column >= axis[0]) & (column <= axis[-1]))
-    end, moved = (
-        (finite[inside] if inside.any() else finite)[-1],
-        np.ptp(finite, axis=0) / space.tolerance,
-    )
+    end = (finite[inside] if inside.any() else finite)[-1]
+    moved = np.ptp(finite, axis=0) / space.tolerance
     shown = sorted(np.argsort(-moved, kind="stable")[:_MOST_SHOWN].tolist())
     surfaces = []
     for i, j in itertools.combinations(shown, 2):
@@ -413,14 +391,13 @@ def pair_surfaces(
     return tuple(surfaces)
 
 
-def _pair_axis(space: Space, index: int, path: FloatArray, points: int) -> FloatArray:
+def _pair_axis(parameter: Parameter, path: FloatArray, points: int) -> FloatArray:
     """A whole period, or the range widened to hold the run, by a width of its own at most."""
-    parameter = space.parameters[index]
-    if parameter.period is not None:
-        return np.linspace(parameter.low, parameter.high, points)
-    finite = path[np.isfinite(path)]
-    width = parameter.high - parameter.low
-    low, high = min(parameter.low, float(finite.min())), max(parameter.high, float(finite.max()))
-    if parameter.is_positive:
-        low = max(low, _LOWEST * width)
-    return np.linspace(max(low, parameter.low - width), min(high, parameter.high + width), points)
+    low, high, width = parameter.low, parameter.high, parameter.width
+    if parameter.period is None:
+        finite = path[np.isfinite(path)]
+        low = max(min(low, float(finite.min())), low - width)
+        high = min(max(high, float(finite.max())), high + width)
+        if parameter.is_positive:
+            low = max(low, _LOWEST * width)
+    return np.linspace(low, high, points)

@@ -11,13 +11,11 @@ no convolution.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import Landscape
@@ -46,19 +44,11 @@ _BEYOND = 10
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """Largest disagreements on a sweep, relative to the largest gradient (or loss) on it.
-
-    They are those of the closed form with autograd and with differences of the loss, and of the
-    exact shortcut with sums over pixels, loss and gradient; None where no shortcut is in use.
-    """
+    """Largest disagreements on a sweep, relative to the largest gradient (or loss) on it."""
 
     analytic_vs_autograd: float | None
     analytic_vs_numeric: float | None
     shortcut_vs_direct: float | None
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Returns the fields as JSON takes them."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -80,11 +70,6 @@ class Survey:
     near_start: tuple[NearStart, ...]
     losses: FloatArray
 
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any], losses: FloatArray) -> Survey:
-        """Returns the survey of a result's JSON and saved losses: the inverse of `to_dict`."""
-        return cls(tuple(NearStart(**image) for image in saved["near_start"]), losses)
-
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows under `images`."""
         return {
@@ -99,10 +84,9 @@ class Survey:
 class Sweep(Result):
     """The loss along one parameter, at values (m,), and its gradient three ways.
 
-    `grad_analytic` is the closed form, NaN where the formula is 0/0, `grad_autograd` torch's, and
-    `grad_numeric` differences of the loss, as `numeric_gradient` takes them; `gradient_check` is
-    their disagreement. The survey is that of the single images of many, if they were looked at.
-    `left_out` says in sentences what there was no time for.
+    `grad_analytic` is the closed form, NaN where the formula is 0/0. The survey is that of the
+    single images of many, if they were looked at; `left_out`, what there was no time for, in
+    sentences.
     """
 
     landscape: Landscape
@@ -127,7 +111,7 @@ class Sweep(Result):
             "range": [float(self.values[0]), float(self.values[-1])],
             "parameter_range": landscape["range"],
             "points": len(self.values),
-            "gradient_check": self.gradient_check.to_dict(),
+            "gradient_check": asdict(self.gradient_check),
             **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 
@@ -135,14 +119,17 @@ class Sweep(Result):
     def from_view(cls, view: View) -> Sweep:
         """Returns the sweep of a saved run: the inverse of `view`."""
         saved, table = view.result, view.data["sweep.csv"]
-        landscape, images = Landscape.from_dict(saved), view.data.get("images.npz")
+        landscape, survey = Landscape.from_dict(saved), None
+        if (images := view.data.get("images.npz")) is not None:
+            near_start = tuple(NearStart(**image) for image in saved["images"]["near_start"])
+            survey = Survey(near_start, images["losses"])
         return cls(
             landscape=landscape,
             loss_name=saved["loss"],
             values=read_only(table[landscape.parameter.name]),
             **{name: read_only(table[name]) for name in ("loss", *_GRADIENTS)},
             gradient_check=GradientCheck(**saved["gradient_check"]),
-            survey=None if images is None else Survey.from_dict(saved["images"], images["losses"]),
+            survey=survey,
             left_out=tuple(saved.get("left_out", ())),
         )
 
@@ -169,11 +156,7 @@ def sweep_objective(
     *,
     survey: bool = False,
 ) -> Sweep:
-    """Sweeps an objective over its range, or from `low` to `high`, with both ends included.
-
-    The values are 721 by default, 91 of a custom objective that torch cannot batch; a survey of
-    many images looks at single ones, too.
-    """
+    """Sweeps an objective over its range, or from `low` to `high`, with both ends included."""
     points = default_points(objective) if points is None else points
     values = objective.parameter.grid(low, high, points)
     loss, autograd = objective.derivatives(values)
@@ -187,16 +170,12 @@ def sweep_objective(
     analytic = autograd if is_sampled else cheap.gradient(values)
     numeric = numeric_gradient(objective if is_sampled else cheap, values, step)
     gradients = (analytic, autograd, numeric)
-    columns: dict[str, Any] = dict(zip(_GRADIENTS, map(read_only, gradients), strict=True))
-    return Sweep(
-        landscape,
-        objective.loss_name,
-        read_only(values),
-        read_only(loss),
-        **columns,
-        gradient_check=_check(objective, landscape, values, gradients, step),
-        survey=survey_images(objective, values) if survey else None,
-    )
+    check = _check(objective, landscape, values, gradients, step)
+    images = survey_images(objective, values) if survey else None
+    values, loss, *columns = map(read_only, (values, loss, *gradients))
+    arrays: dict[str, Any] = dict(zip(_GRADIENTS, columns, strict=True))
+    name = objective.loss_name
+    return Sweep(landscape, name, values, loss, **arrays, gradient_check=check, survey=images)
 
 
 def resweep(objective: Line, sweep: Sweep) -> Sweep:
@@ -218,14 +197,13 @@ def numeric_gradient(objective: Line, values: FloatArray, step: float) -> FloatA
         # What was asked for beyond the range is taken to be defined.
         low, high = min(parameter.low, values[0]), max(parameter.high, values[-1])
         inwards = np.where(values - step < low, step, np.where(values + step > high, -step, 0.0))
-    slopes = np.empty(len(values))
-    inner, at_end = inwards == 0, inwards != 0
-    v = values[inner]
-    slopes[inner] = (objective.loss_once(v + step) - objective.loss_once(v - step)) / (2 * step)
+    slopes, look, at_end = np.empty(len(values)), objective.loss_once, inwards != 0
+    v = values[~at_end]
+    slopes[~at_end] = (look(v + step) - look(v - step)) / (2 * step)
     if at_end.any():
         v, h = values[at_end], inwards[at_end]
-        near, far = objective.loss_once(v + h), objective.loss_once(v + 2 * h)
-        slopes[at_end] = (4 * near - 3 * objective.loss_once(v) - far) / (2 * h)
+        near, far = look(v + h), look(v + 2 * h)
+        slopes[at_end] = (4 * near - 3 * look(v) - far) / (2 * h)
     return slopes
 
 
@@ -236,9 +214,8 @@ def difference_step(objective: Line) -> float:
     (one radian for angles).
     """
     parameter = objective.parameter
-    width = parameter.period if parameter.period is not None else parameter.high - parameter.low
-    eps = float(np.finfo(str(objective.dtype).removeprefix("torch.")).eps)
-    return float(eps ** (1 / 3) * width / (2 * math.pi))
+    width = parameter.period if parameter.period is not None else parameter.width
+    return float(objective.value_eps ** (1 / 3) * width / (2 * math.pi))
 
 
 def _check(
@@ -265,33 +242,25 @@ def _check(
 def _is_excused(
     objective: Line, values: FloatArray, slopes: FloatArray, numeric: FloatArray, scale: float
 ) -> BoolArray:
-    """Whether it is the difference quotient (n,) that is wrong, not the slope (n,): looks again.
-
-    Closer up, where there are poles and fine ripples; farther off, where the loss's values are
-    rounded to steps.
-    """
+    """Whether the difference quotient is wrong, not the slope (n,): closer up, or farther off."""
     excused = np.abs(slopes - numeric) > _SUSPICIOUS * scale
     if not excused.any():
         return excused
     places, asked = values[excused], slopes[excused]
-    cheap = cheap_objective(objective)
-    parameter = objective.parameter
-    reach = np.full(len(places), (parameter.high - parameter.low) / (2 * math.pi))
+    cheap, parameter = cheap_objective(objective), objective.parameter
+    reach = np.full(len(places), parameter.width / (2 * math.pi))
     if parameter.period is None:
         # The loss may end where its range does; `differentiate` steps a tenth of the reach.
         inside = np.minimum(places - parameter.low, parameter.high - places)
         reach = np.where(inside > 0, np.minimum(reach, 9 * inside), reach)
-    eps = float(torch.finfo(objective.dtype).eps)
-    noise = measure_fine_noise(cheap.loss_at, parameter.low, parameter.high, eps)
+    noise = measure_fine_noise(cheap.loss_at, parameter.low, parameter.high, objective.value_eps)
     # A loss in few digits is level from one of them to the next, and shows no noise.
     rounding = objective.loss_eps * float(np.abs(cheap.loss_at(places)).max())
     wide = differentiate(cheap.loss_at, places, reach, max(noise, rounding))
-    fits = np.abs(asked - wide.first) <= _COARSE * scale + wide.first_error
-    fits &= wide.first_error <= _COARSE * scale
+    apart, error = np.abs(asked - wide.first), wide.first_error
     # Where noise is all that differences show, they refute nothing.
-    fits |= (wide.first_error > _COARSE * scale) & (
-        np.abs(asked - wide.first) <= _BEYOND * wide.first_error
-    )
+    allowed = np.where(error <= _COARSE * scale, _COARSE * scale + error, _BEYOND * error)
+    fits = apart <= allowed
     excused[excused] = fits | follows_closely(cheap.loss_at, places, asked, reach, noise)
     return excused
 
@@ -317,10 +286,9 @@ def _largest(errors: FloatArray, scale: float) -> float | None:
 
 
 def survey_images(objective: Line, values: FloatArray) -> Survey | None:
-    """Looks at every image alone, or at `MOST_SURVEYED` of them, evenly spread over the order.
+    """Looks at every image alone, or at `MOST_SURVEYED` of them, evenly spread, at values (m,).
 
-    None where the objective is over one image, or lacks the images' own Gram matrices; the losses
-    are those at values (m,) of the parameter.
+    None where the objective is over one image, or lacks the images' own Gram matrices.
     """
     if not isinstance(objective, ShortcutObjective) or not objective.has_single_images:
         return None
@@ -333,15 +301,12 @@ def survey_images(objective: Line, values: FloatArray) -> Survey | None:
         # Through its series, which the proof needs anyway: half the time.
         alone = SeriesObjective(objective.on_images([index]))
         losses.append(alone.loss_at(values))
-        found.append(_near_start(images.names[index], find_critical_points(alone)))
+        landscape = find_critical_points(alone)
+        known = len(landscape.attractors), landscape.certificate.certified
+        point = landscape.attractor_of(landscape.parameter.start)
+        value, loss = (None, None) if point is None else (point.value, point.loss)
+        is_target = point is not None and point.is_target
+        found.append(NearStart(images.names[index], value, loss, is_target, *known))
         if progress is not None:
             progress("looking at single images", done, count)
     return Survey(tuple(found), read_only(np.stack(losses)))
-
-
-def _near_start(name: str, landscape: Landscape) -> NearStart:
-    point = landscape.attractor_of(landscape.parameter.start)
-    known = len(landscape.attractors), landscape.certificate.certified
-    if point is None:
-        return NearStart(name, None, None, False, *known)
-    return NearStart(name, point.value, point.loss, point.is_target, *known)

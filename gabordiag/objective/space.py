@@ -87,6 +87,11 @@ class Parameter:
         """How close counts as being there: 1 degree, or 1% of the range."""
         return ANGLE_TOLERANCE if self.is_angle else RANGE_TOLERANCE * (self.high - self.low)
 
+    @property
+    def width(self) -> float:
+        """Of the range."""
+        return self.high - self.low
+
     def wrap(self, values: npt.ArrayLike) -> FloatArray:
         """Returns the values moved by whole periods into [-P/2, P/2), if there is a period."""
         array = np.asarray(values, dtype=np.float64)

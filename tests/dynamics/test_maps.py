@@ -631,7 +631,7 @@ def test_a_flat_loss_has_a_map() -> None:
 
 def test_weight_decay_out_of_a_flat_start_has_moved() -> None:
     # From 1, adamw's decay alone, 0.99 a step, leads below 1/2, where the slope begins.
-    table: Any = SimpleNamespace(tables=(None, lambda v: np.where(v < 0.5, 1.0, 0.0)))
+    table: Any = SimpleNamespace(gradient_on=lambda runs: lambda v: np.where(v < 0.5, 1.0, 0.0))
     for steps, moved in ((60, False), (80, True)):
         settings = OptimizerSettings("adamw", 1.0, steps=steps)
         runs = descend_batch(table, settings, np.array([1.0]), np.array([1.0]))

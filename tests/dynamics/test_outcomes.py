@@ -15,7 +15,6 @@ from gabordiag.dynamics.outcomes import (
     CODES,
     OUTCOME_NAMES,
     Jump,
-    Tails,
     classify,
     count_symptoms,
     find_period,
@@ -130,7 +129,7 @@ def judge(
 ) -> tuple[Array, Array]:
     """Outcome codes and periods of runs (tail, n) of one parameter."""
     slopes = np.abs(gradients) * landscape.parameter.tolerance
-    return classify(surroundings(landscape), Tails(values[..., None], losses, slopes, moved))
+    return classify(surroundings(landscape), values[..., None], losses, slopes, moved)
 
 
 def _judge(landscape: Landscape, names: list[str]) -> tuple[Array, Array]:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from gabordiag.dynamics.descend import descend
+from gabordiag.dynamics.maps import run_plane
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Attractor, Surroundings, Tails, classify
-from gabordiag.dynamics.plane import run_plane
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Attractor, Surroundings, classify
 from gabordiag.dynamics.replay import log_columns
 from gabordiag.dynamics.run import Trajectory, outcomes_of_several, run_many
 from gabordiag.dynamics.run import run as run_one
@@ -288,9 +288,9 @@ def test_tail_made_by_hand(image: np.ndarray, name: str) -> None:
     with np.errstate(invalid="ignore"):
         losses = np.abs(path - BASE).sum(axis=1)
     slope = 0.0 if outcome in ("plateau", "reached", "local_minimum") else 1.0
-    tails = Tails(path[:, None], losses[:, None], np.array([slope]), np.array([True]))
+    tails = path[:, None], losses[:, None], np.array([slope]), np.array([True])
     around = Surroundings(objective.space, objective.goals, (Attractor(OTHER),), steepest=1.0)
-    codes, periods = classify(around, tails)
+    codes, periods = classify(around, *tails)
     assert OUTCOME_NAMES[int(codes[0])] == outcome
     assert int(periods[0]) == {"two-cycle": 2, "periods 2 and 3": 6}.get(name, 0)
 

@@ -14,7 +14,6 @@ import gabordiag as gd
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.run import run_all
 from gabordiag.dynamics.stochastic import (
-    BatchEffect,
     GradientNoise,
     _basin_words,
     _predict_spread,
@@ -291,8 +290,7 @@ def test_what_an_epoch_cancels_is_said_of_slow_runs_only(hovering, lr_curvature,
     settings = OptimizerSettings("sgd", lr_curvature / other.curvature)
     noisy = replace(result.runs[0], settings=settings)
     noise = GradientNoise(other.value, 0.0, 1.0)
-    effect = BatchEffect(4, 30, 1.0, noise, noise, None, None, 0.1, 0.1)
-    assert ("Less is expected" in _rest_words(effect, noisy)) == cancels
+    assert ("Less is expected" in _rest_words(noisy, noise, 0.1, 0.1, 30 / 4)) == cancels
 
 
 def test_a_run_that_breaks_down_ends_in_no_basin(grained):
@@ -314,11 +312,9 @@ def test_a_run_that_breaks_down_ends_in_no_basin(grained):
     ],
 )
 def test_what_is_said_of_the_basin(noisy, free, words):
-    noise = GradientNoise(0.0, 0.0, 1.0)
-    effect = BatchEffect(2, 9, 1.0, noise, None, noisy, free, None, None)
-    assert words in _basin_words(effect)
+    assert words in _basin_words(noisy, free)
     # Around a gradient of zero nothing is a multiple of its size.
-    assert "times its size" not in _scatter_words(effect)
+    assert "times its size" not in _scatter_words(GradientNoise(0.0, 0.0, 1.0))
 
 
 def test_batches_descend_on_images_only(pictures):

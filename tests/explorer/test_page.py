@@ -25,7 +25,7 @@ from gabordiag.diagnosis.verdict import diagnose_objective
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.maps import run_basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
-from gabordiag.dynamics.outcomes import OUTCOME_NAMES, Tails, classify, surroundings, tail_length
+from gabordiag.dynamics.outcomes import OUTCOME_NAMES, classify, surroundings, tail_length
 from gabordiag.dynamics.run import run as run_one
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.theory import stability_bound
@@ -258,7 +258,10 @@ def test_outcomes_are_pythons(browser, pages):
     gradients[np.arange(values.shape[1]) % 7 == 4] = 0.0
     codes, periods = classify(
         surroundings(landscape),
-        Tails(values[..., None], losses, np.abs(gradients) * landscape.parameter.tolerance, moved),
+        values[..., None],
+        losses,
+        np.abs(gradients) * landscape.parameter.tolerance,
+        moved,
     )
     sent = [
         {"values": texts(v), "losses": texts(w), "gradient": str(g), "moved": bool(m)}

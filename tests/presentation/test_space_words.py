@@ -17,7 +17,7 @@ from PIL import Image
 import gabordiag as gd
 from gabordiag.api import plane_basins
 from gabordiag.cli.main import run
-from gabordiag.dynamics.plane import PlaneBasins
+from gabordiag.dynamics.maps import PlaneBasins
 from gabordiag.dynamics.run import Optimization, Run
 from gabordiag.presentation import registry, report
 from gabordiag.presentation import registry as figures
