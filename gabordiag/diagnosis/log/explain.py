@@ -26,18 +26,12 @@ from gabordiag.wording import counted
 
 # What lies on both sides of each of these stands in the README of `diagnosis`.
 SHORTEST_LOG = 20
-WILD_SPREAD = 0.3
-DESCENT = 0.02
-NEARING = 0.2
-PROGRESS = 0.01
-LOST = 0.5
+WILD_SPREAD, LOST = 0.3, 0.5
+DESCENT, NEARING, PROGRESS = 0.02, 0.2, 0.01
 # The lowest of ten equal medians is expected 1.54 of their standard errors low, of a change's 1.1.
 LOWEST_OF_TEN = 1.1
-MOVED = 0.02
-WANDERING = 4
-RECURRING = 3
-GROWTH, GROWTH_ROWS = 10, 5
-GROWING = 2
+MOVED, WANDERING, RECURRING = 0.02, 4, 3
+GROWTH, GROWTH_ROWS, GROWING = 10, 5, 2
 RESTING, CLIMB_ROWS = 0.01, 5
 # Secants of a cycle just beyond the bound are a little below it.
 NEAR_BOUND = 0.95 * PLAIN_LIMIT
@@ -51,8 +45,6 @@ UNKNOWABLE = (
     "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these on "
     "the objective"
 )
-
-
 CURVE_ALONE = (
     "a loss alone does not say why: log the parameter's value, its gradient and the learning rate, "
     "`with gd.TrajectoryLogger('run.csv', theta=model.theta) as log:` around the loop, and "
@@ -64,10 +56,10 @@ CURVE_ALONE = (
 class Explanation(Result):
     """What a log shows.
 
-    The possible outcomes are those that agree with the log, one where that of the run is certain.
-    The period is in rows, after which values or losses repeat at the end, 2 or more. Jumps are
-    rises of the loss by 30% of its range in one step. The notes say what was left out of the log,
-    or filled in; `logged` is `step` and `loss` of every row (n,).
+    The possible outcomes are those that agree with the log. The period is in rows, after which
+    values or losses repeat at the end, 2 or more. Jumps are rises of the loss by 30% of its range
+    in one step. The notes say what was left out of the log, or filled in; `logged` is `step` and
+    `loss` of every row (n,).
     """
 
     verdict: str
@@ -129,19 +121,14 @@ def explain_log(
     log = read_log(source, value_column, loss_column)
     # Diverged logs overflow in differences; what is not finite is reported as such.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        if not log.value_name:
-            return _Curve(log, None, None).explain()
-        return _Reader(log, target, period).explain()
+        reader = _Reader(log, target, period) if log.value_name else _Curve(log, None, None)
+        return next(found for look in reader.looks() if (found := look()) is not None)
 
 
 class _Reader(LogRun):
     """Looks at a log from one side after the other; the first that applies gives the verdict."""
 
     unknowable = UNKNOWABLE
-
-    def explain(self) -> Explanation:
-        """Returns what the first look that applies says."""
-        return next(found for look in self.looks() if (found := look()) is not None)
 
     def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
         """Returns the looks in their order; the last one always applies."""
@@ -159,12 +146,10 @@ class _Reader(LogRun):
         evidence: dict[str, Any] | None = None,
         possible: tuple[str, ...] | None = None,
     ) -> Explanation:
-        findings = []
+        findings = [Finding("inconclusive", True, None, {}, self.unknowable, role="contributing")]
         if verdict not in ("healthy", "equivalent_solution", "inconclusive"):
-            findings.append(Finding(verdict, True, None, evidence or {}, headline, role="primary"))
-        findings.append(
-            Finding("inconclusive", True, None, {}, self.unknowable, role="contributing")
-        )
+            primary = Finding(verdict, True, None, evidence or {}, headline, role="primary")
+            findings.insert(0, primary)
         gaps = f"rows are {self.stride} steps apart; what happens between them is not seen"
         return Explanation(
             verdict,
@@ -192,8 +177,7 @@ class _Reader(LogRun):
         highest = float(np.nanmax(self.losses[:row], initial=0.0))
         # In a few rows, or slowly: since the first.
         rose = len(before) >= 2 and before[-1] > GROWTH * min(before[0], self.losses[0])
-        grew = rose and before[-1] > WILD_SPREAD * highest > 0
-        if grew:
+        if rose and before[-1] > WILD_SPREAD * highest > 0:
             text = f"The loss grew without bound and broke at step {step}: lower the learning rate."
             return self._result("step_too_large", text, evidence, ("nonfinite",))
         cells = {"the loss": loss}
@@ -247,16 +231,16 @@ class _Reader(LogRun):
         if np.ptp(self.values) > 0:
             return None
         gradients, name = self.log.gradients, self.log.value_name
-        text = (
-            f"{name} never moves: no gradient reaches it, or the optimizer does not hold it. Look "
-            "for .data, .detach(), torch.no_grad() or a new Parameter on its way to the loss."
+        why = (
+            ": no gradient reaches it, or the optimizer does not hold it. Look for .data, "
+            ".detach(), torch.no_grad() or a new Parameter on its way to the loss."
         )
-        if gradients is not None and np.any(np.nan_to_num(gradients) != 0):
-            text = (
-                f"{name} never moves although gradients arrive: the optimizer does not hold it. "
-                "Pass it to the optimizer's constructor."
+        if gradients is not None and np.nan_to_num(gradients).any():
+            why = (
+                " although gradients arrive: the optimizer does not hold it. Pass it to the "
+                "optimizer's constructor."
             )
-        return self._result("no_gradient", text)
+        return self._result("no_gradient", f"{name} never moves{why}")
 
     def _climbing(self) -> Explanation | None:
         """Uphill step after step in one direction, without an end or up to a maximum."""
@@ -267,19 +251,18 @@ class _Reader(LogRun):
         if way < CLIMB_ROWS:
             return None
         tenth = max(2, way // 10)
-        losses, values = self.losses[:way], self.values[:way]
+        losses = self.losses[:way]
         begin, end = float(np.median(losses[:tenth])), float(np.median(losses[-tenth:]))
         ups = float(np.mean(np.diff(losses) > 0))
-        steps = np.sign(self.parameter.offset(np.diff(values), 0.0))
-        turns = float(np.mean(steps[1:] != steps[:-1]))
-        if not (
-            end - begin > WILD_SPREAD * self.height and ups >= DESCENT_SHARE and turns <= 1 - ups
-        ):
+        moves = self.moves[: way - 1]
+        turns = float(np.mean(np.diff(np.sign(moves)) != 0))
+        is_climb = end - begin > WILD_SPREAD * self.height and ups >= DESCENT_SHARE
+        if not is_climb or turns > 1 - ups:
             return None
         lrs, gradients = self.log.lrs, self.log.gradients
         if self.stride != 1 and lrs is not None and gradients is not None:
             step = np.nanmedian(np.abs(lrs * gradients)[:way])
-            if np.median(np.abs(self.parameter.offset(np.diff(values), 0.0))) < step / 2:
+            if np.median(np.abs(moves)) < step / 2:
                 # A step goes farther than a row: it swings between the rows.
                 return None
         evidence = {"begin": begin, "end": end, "share_of_rises": ups}
@@ -302,15 +285,14 @@ class _Reader(LogRun):
         ups = float(np.mean(np.diff(self.losses) > 0))
         evidence = {"begin": begin, "end": end, "share_of_rises": ups}
         shown = f"from {begin:.3g} to {end:.3g}"
-        text = f"The loss grows without bound, {shown}: {self._smaller_rate()}."
+        text = f"The loss grows without bound, {shown}{self._smaller_rate()}"
         return self._result("step_too_large", text, evidence)
 
     def _kink(self) -> Explanation | None:
         slope = self.kink_slope if self.outcome in ("cycle", "erratic") else None
         if slope is None:
             return None
-        evidence = self._swing()
-        shown = ""
+        evidence, shown = self._swing(), ""
         if self.log.gradients is not None:
             evidence["slope"] = slope
             shown = f": the slope {slope:.3g} does not vanish there"
@@ -343,14 +325,12 @@ class _Reader(LogRun):
             step = self.parameter.show(float(self.tail[-1] - self.tail[-2]))
             text = (
                 f"{self.log.value_name} runs off, at the end by {step} a step, and the loss (from "
-                f"{low} to {high}) is that of before: {self._smaller_rate()}."
+                f"{low} to {high}) is that of before{self._smaller_rate()}"
             )
         else:
             losses = low if low == high else f"{low} to {high}"
-            text = (
-                f"It repeats a cycle of {self.repeat} {self.rows()} (loss {losses})"
-                f"{self._curvature_words(evidence)}: {self._smaller_rate()}."
-            )
+            text = f"It repeats a cycle of {self.repeat} {self.rows()} (loss {losses})"
+            text += self._smaller_rate(evidence)
         return self._result("step_too_large", text, evidence)
 
     def _hovering(self) -> Explanation | None:
@@ -382,7 +362,6 @@ class _Reader(LogRun):
         return bool(across and offsets.min() < 0 < offsets.max())
 
     def _wild(self) -> Explanation | None:
-        spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
         # Noise in the loss leaves the value where it is; a jump moves it.
         reach = MOVED * float(np.ptp(self.parameter.wrap(self.values)))
         path = float(np.abs(np.diff(self.values)).sum())
@@ -391,37 +370,32 @@ class _Reader(LogRun):
             reach = 0.0
         moved = self.jump_rows[[abs(jump.end - jump.start)[0] > reach for jump in self.jumps]]
         recurring = int((moved >= len(self.losses) // 2).sum()) >= RECURRING
-        calm = spread <= WILD_SPREAD * self.height or self._falls()
+        calm = self.spread <= WILD_SPREAD * self.height or self._falls()
         if not recurring and (calm or not len(moved) or self.outcome == "unfinished"):
             return None
         if not self.follows_value and not self._progress():
             return None
-        evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": spread}
+        evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": self.spread}
         curvatures = [jump.lr_times_curvature for jump in self.jumps]
         known = [c for c in curvatures if c is not None and math.isfinite(c)]
         if known:
             evidence["lr_times_curvature"] = max(known)
-        text = (
-            f"The loss falls and jumps back {len(self.jumps)} times without a period"
-            f"{self._curvature_words(evidence)}: {self._smaller_rate()}."
-        )
-        return self._result("step_too_large", text, evidence)
+        text = f"The loss falls and jumps back {len(self.jumps)} times without a period"
+        return self._result("step_too_large", text + self._smaller_rate(evidence), evidence)
 
     def _falls(self) -> bool:
         third = max(2, len(self.losses) // 3)
         drop = float(np.median(self.losses[:third]) - np.median(self.last_losses))
         return drop > DESCENT * self.height
 
-    def _curvature_words(self, evidence: Mapping[str, Any]) -> str:
-        product = evidence.get("lr_times_curvature")
-        if product is None or not math.isfinite(product) or product < NEAR_BOUND:
-            return ""
-        return f", lr x curvature {product:.3g} where plain descent needs less than {PLAIN_LIMIT:g}"
-
-    def _smaller_rate(self) -> str:
+    def _smaller_rate(self, evidence: Mapping[str, Any] | None = None) -> str:
+        """The end of a sentence: the curvature where it is the reason, and the rate to try."""
+        product = (evidence or {}).get("lr_times_curvature", math.nan)
+        words = f", lr x curvature {product:.3g} where plain descent needs less than "
+        words = f"{words}{PLAIN_LIMIT:g}" if NEAR_BOUND <= product < math.inf else ""
         return (
-            f"a smaller learning rate, try {self.rate()}, ends this; whether it then finds the "
-            "target depends on the start"
+            f"{words}: a smaller learning rate, try {self.rate()}, ends this; whether it then "
+            "finds the target depends on the start."
         )
 
     def _descending(self) -> Explanation | None:
@@ -443,7 +417,7 @@ class _Reader(LogRun):
         passed = self._passed_target()
         if passed is not None:
             return passed
-        turns = np.diff(np.sign(self.parameter.offset(np.diff(self.tail), 0.0))) != 0
+        turns = np.diff(np.sign(self.moves[1 - len(self.tail) :])) != 0
         if turns.mean() > DESCENT_SHARE:
             text = (
                 f"Still descending after {count}, back and forth across a minimum: a smaller "
@@ -466,8 +440,8 @@ class _Reader(LogRun):
             return None
         row = int(crossed[-1])
         there, now = float(self.losses[row : row + 2].min()), float(self.last_losses[-1])
-        leaves = bool((np.diff(np.abs(offsets[row + 1 :])) >= 0).all())
-        if not leaves or there - now <= DESCENT * self.height:
+        stays = (np.diff(np.abs(offsets[row + 1 :])) < 0).any()
+        if stays or there - now <= DESCENT * self.height:
             return None
         text = (
             f"It passed the target {self.parameter.show(self.target)} at step {self.step(row)} "
@@ -481,7 +455,7 @@ class _Reader(LogRun):
         """Whether the loss has fallen: clearly, and by much, or until the value settled."""
         begin, _, last = self.levels
         fall = begin - last
-        steps = np.abs(self.parameter.offset(np.diff(self.values), 0.0))
+        steps = np.abs(self.moves)
         settled = steps[-len(self.tail) :].max() <= RESTING * steps.max()
         return bool(fall > CLEAR * self.noise and (settled or fall > PROGRESS * abs(begin)))
 
@@ -524,8 +498,7 @@ class _Reader(LogRun):
             known = products[np.isfinite(products)]
             evidence = {"lr_times_curvature": float(np.quantile(known, 0.9)) if known.size else 0.0}
             if evidence["lr_times_curvature"] > PLAIN_LIMIT:
-                words = self._curvature_words(evidence)
-                text = f"The loss does not fall{words}: {self._smaller_rate()}."
+                text = f"The loss does not fall{self._smaller_rate(evidence)}"
                 return self._result("step_too_large", text, evidence)
         if not self._progress():
             text = (
@@ -574,27 +547,27 @@ class _Curve(_Reader):
 
     def _settled(self) -> Explanation:
         begin, _, last = self.levels
-        spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
+        change = f"from {begin:.4g} to {last:.4g}, and"
         varies = (
-            f"varies by {spread:.3g}: noise of batches, or a rate that is too large. Only the "
+            f"varies by {self.spread:.3g}: noise of batches, or a rate that is too large. Only the "
             "parameter's values would show which."
         )
-        if self._progress() and spread > WILD_SPREAD * self.height:
-            text = f"The loss ends lower, from {begin:.4g} to {last:.4g}, and still {varies}"
-            return self._result("inconclusive", text)
-        if not self._progress() and spread > WILD_SPREAD * abs(last):
-            text = f"The loss has not fallen, from {begin:.4g} to {last:.4g}, and {varies}"
-            return self._result("no_progress", text, {"begin": begin, "last": last})
-        found = super()._settled()
+        if self._progress():
+            if self.spread <= WILD_SPREAD * self.height:
+                return super()._settled()
+            return self._result("inconclusive", f"The loss ends lower, {change} still {varies}")
+        evidence = {"begin": begin, "last": last}
+        if self.spread > WILD_SPREAD * abs(last):
+            text = f"The loss has not fallen, {change} {varies}"
+            return self._result("no_progress", text, evidence)
         classes = round(math.exp(last)) if 0 < last < MOST_CLASSES else 0
-        if found.verdict == "no_progress" and classes >= 2:
-            guess = math.log(classes)
-            if abs(last - guess) <= GUESSING * guess + self.noise <= 2 * GUESSING * guess:
-                text = (
-                    f"The loss has not fallen from {last:.4g}, as of guessing one of {classes} "
-                    f"classes (ln {classes} = {guess:.4g}). Try other learning rates, and check "
-                    "that the gradient arrives."
-                )
-                evidence = {"begin": begin, "last": last, "guess": guess}
-                return self._result("no_progress", text, evidence)
-        return found
+        guess = math.log(max(1, classes))
+        is_near = abs(last - guess) <= GUESSING * guess + self.noise <= 2 * GUESSING * guess
+        if classes < 2 or not is_near:
+            return super()._settled()
+        text = (
+            f"The loss has not fallen from {last:.4g}, as of guessing one of {classes} classes (ln "
+            f"{classes} = {guess:.4g}). Try other learning rates, and check that the gradient "
+            "arrives."
+        )
+        return self._result("no_progress", text, evidence | {"guess": guess})

@@ -32,18 +32,15 @@ from gabordiag.objective.space import FloatArray, Parameter, Space
 
 # What lies on both sides of each of these stands in the README of `diagnosis`.
 WIDEST, LEAST = 10, 0.05
-LONG_TAIL = 200
 # A chaotic run of two or four bands jumps regularly, too.
-SAWTOOTH_ROWS = 5
-KINK_CHANGE = 4
-KINK_MATCH = 0.2
+LONG_TAIL, SAWTOOTH_ROWS = 200, 5
+KINK_CHANGE, KINK_MATCH = 4, 0.2
 EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
 # Of the nearest neighbours' changes; 1 for noise.
 NEUMANN = 0.5
 # A nearest neighbour is off by two deviations of noise where a line is off by one.
 ANALOGUES, MOST_ANALOGUES = 0.4, 500
-PATTERN = 0.9
-CORRELATED = 0.95
+PATTERN, CORRELATED = 0.9, 0.95
 CLEAR, TREND = 3, 2
 # Steps that have grown by so much over a run of unknown range.
 RUNAWAY = 1e6
@@ -67,10 +64,9 @@ def _scatter(part: FloatArray) -> tuple[float, float, float]:
 class LogRun:
     """A log (n rows) and what is measured on it.
 
-    The parameter's range is that of the log, or its period; without a logged parameter the values
-    are the losses. `classify` judges the tail's values. The height is the span of the finite
-    losses, the stride the steps between two rows, and `jump_rows` are those before a jump of the
-    loss.
+    The parameter's range is that of the log, or its period. `classify` judges the tail's values.
+    The height is the span of the finite losses, the stride the steps between two rows, by which
+    what repeats or lasts is counted, and `jump_rows` are those before a jump of the loss.
     """
 
     def __init__(self, log: Log, target: float | None, period: float | None) -> None:
@@ -91,7 +87,6 @@ class LogRun:
         known = self.losses[np.isfinite(self.losses)]
         self.height = float(np.ptp(known)) if len(known) else 0.0
         self.tail = self.values[-tail_length(max(1, len(self.values) - 1)) :]
-        # Rows may be some steps apart; what repeats or lasts is then counted in rows.
         self.stride = int(np.median(np.diff(log.steps))) if len(log.steps) > 1 else 1
         self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
         self.jumps = self._find_jumps()
@@ -149,7 +144,6 @@ class LogRun:
         )
 
     def _is_outside(self, known: FloatArray, reach: float) -> bool:
-        """Whether the tail lies farther than `reach` from the range of some values."""
         low, high = known.min() - reach, known.max() + reach
         return bool(((self.tail < low) | (self.tail > high)).all())
 
@@ -177,8 +171,7 @@ class LogRun:
     def _surroundings(self, steepest: Sequence[float]) -> Iterator[Surroundings]:
         """Yields what the landscape may be: ranges, goals, minima, steepest slopes.
 
-        The first is what the log alone suggests, its own range, its target, no minima, even where
-        a minimum is seen in the tail.
+        The first is what the log alone suggests: its own range, its target, no minima.
         """
         last = float(self.tail[-1])
         offsets = self.parameter.offset(self.tail, last)
@@ -290,28 +283,31 @@ class LogRun:
         return int(gaps[0]) if goes_on else 0
 
     def _find_jumps(self) -> tuple[Jump, ...]:
-        products = self.lr_times_curvature
-        return tuple(
-            Jump(
-                step=self.step(t),
-                start=self.values[t : t + 1] if self.has_value else np.array([math.nan]),
-                end=self.values[t + 1 : t + 2] if self.has_value else np.array([math.nan]),
-                loss_before=float(self.losses[t]),
-                loss_after=float(self.losses[t + 1]),
-                lr_times_curvature=None if products is None else float(products[t]),
-                left_basin=False,
-                landed_near=None,
-            )
-            for t in self.jump_rows
-        )
+        losses, products = self.losses.tolist(), self.lr_times_curvature
+        values = self.values[:, None] if self.has_value else np.full((len(losses), 1), math.nan)
+        jumps = []
+        for t in self.jump_rows:
+            product = None if products is None else float(products[t])
+            (start, end), (before, after) = values[t : t + 2], losses[t : t + 2]
+            jumps.append(Jump(self.step(t), start, end, before, after, product, left_basin=False))
+        return tuple(jumps)
 
     @cached_property
     def lr_times_curvature(self) -> FloatArray | None:
         """Lr x the secant's curvature over every step (n - 1,), where both were logged."""
         if self.log.gradients is None or self.log.lrs is None:
             return None
-        change = self.parameter.offset(np.diff(self.values), 0.0)
-        return np.asarray(self.log.lrs[:-1] * np.diff(self.log.gradients) / change)
+        return np.asarray(self.log.lrs[:-1] * np.diff(self.log.gradients) / self.moves)
+
+    @cached_property
+    def moves(self) -> FloatArray:
+        """Changes of the value from row to row (n - 1,), whole periods taken off."""
+        return self.parameter.offset(np.diff(self.values), 0.0)
+
+    @property
+    def spread(self) -> float:
+        """How much the losses of the last third spread, but for the outermost."""
+        return float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
 
     def rate(self) -> str:
         """Returns the rate to try, and instead of which: 1 / curvature if known, else a tenth."""
@@ -337,7 +333,7 @@ class LogRun:
         """
         slopes = self.log.gradients
         if slopes is None and self.stride == 1:
-            slopes = -np.append(self.parameter.offset(np.diff(self.values), 0.0), math.nan)
+            slopes = -np.append(self.moves, math.nan)
         if slopes is None:
             return None
         x = self.parameter.offset(self.values, float(self.tail[-1]))
