@@ -1,12 +1,10 @@
 """The suspects: each cause has its own test and its own counterfactual.
 
 A test says whether the cause is present, and whether taking it away alone, everything else left as
-it is, makes the run reach the target. `CAUSES` is ordered from the least intrusive change to the
-most; the first that is present and sufficient is the primary one. To add a cause: write a function
-`facts -> Finding`, put it in its place in the table, and plant it in `test_planted.py`. One that is
-present but not sufficient becomes the verdict where no other is. The table is that of one parameter
-and of several; what cannot be asked of a run is reported with the reason. The
-thresholds are listed in this room's README.
+it is, makes the run reach the target. `CAUSES`, of one parameter and of several, is ordered from
+the least intrusive change to the most; the first that is present and sufficient is the primary one.
+One that is present but not sufficient becomes the verdict where no other is. What cannot be asked
+of a run is reported with the reason. The thresholds are listed in this room's README.
 """
 
 from __future__ import annotations
@@ -83,9 +81,8 @@ def _better_seen(facts: Facts) -> Finding | None:
     """Without a target: a lower loss that the run itself passed than where it ended."""
     run, lower = facts.run, UNREACHABLE * facts.bench.height
     best = run.trajectory.landscape_losses[run.best_index]
-    if run.outcome != "reached" or not run.final_loss - best > lower:
-        return None
-    if run.final_loss - best <= 2 * facts.blur:
+    gain = run.final_loss - best
+    if run.outcome != "reached" or not gain > lower or gain <= 2 * facts.blur:
         return None
     value, end = run.trajectory.values[run.best_index], run.trajectory.values[-1]
     # Of a random loss, some value is always lower.
@@ -96,18 +93,17 @@ def _better_seen(facts: Facts) -> Finding | None:
         f"the run ends with loss {run.final_loss:.4g} at {facts.space.show(end)}, and "
         f"had seen {best:.4g} at {facts.space.show(value)}: no minimum is known there"
     )
-    evidence = {"lowest": facts.space.named(value), "lowest_loss": float(best)}
+    evidence = {"lowest": facts.space.named(value), "lowest_loss": float(best), "decides": True}
     advice = "Look at the loss there with `gabordiag sweep`: it may jump, or be random."
-    return Finding("target_unreachable", True, False, {**evidence, "decides": True}, text, advice)
+    return Finding("target_unreachable", True, False, evidence, text, advice)
 
 
 def _lower_beside_jump(facts: Facts, landscape: Landscape) -> Finding | None:
     """A loss that is lowest right beside a jump: no minimum is there to end at."""
     goal, shown, height = landscape.parameter.target, facts.space.show, facts.bench.height
     lowest = min(landscape.attractors, key=lambda point: point.loss)
-    end, loss = (lowest.value, lowest.loss)
-    if goal is not None:
-        end, loss = goal, float(_losses(facts, goal)[0])
+    end = lowest.value if goal is None else goal
+    loss = lowest.loss if goal is None else float(_losses(facts, goal)[0])
     if landscape.lowest_jump is None or loss - landscape.lowest_jump[1] <= UNREACHABLE * height:
         return None
     place, beside = landscape.lowest_jump
@@ -121,7 +117,6 @@ def _lower_beside_jump(facts: Facts, landscape: Landscape) -> Finding | None:
 
 
 def _losses(facts: Facts, *values: npt.ArrayLike) -> FloatArray:
-    """Returns the losses (n,) at n places of the parameters."""
     places = np.array(values, dtype=np.float64).reshape(-1, len(facts.space))
     return facts.objective.loss_at(facts.space.coordinates(places))
 
@@ -133,25 +128,23 @@ def _of_several(facts: Facts) -> Finding:
     beside = bench.nearest_minimum
     known = [run.trajectory.values[run.best_index], run.minimum, beside]
     places = [place for place in known if place is not None]
-    losses = _losses(facts, bench.goal, *places)
-    loss, lowest = float(losses[0]), places[int(np.nanargmin(losses[1:]))]
-    lowest_loss, shown = float(np.nanmin(losses[1:])), space.show
+    loss, *others = _losses(facts, bench.goal, *places).tolist()
+    lowest, least, shown = places[int(np.nanargmin(others))], float(np.nanmin(others)), space.show
     apart = min(float(space.distances(lowest, goal)) for goal in facts.objective.goals)
-    evidence = {
-        "lowest": space.named(lowest), "lowest_loss": lowest_loss, "loss_at_target": loss,
-    }  # fmt: skip
-    there, goal, advice = f"{shown(lowest)} ({lowest_loss:.4g})", shown(bench.goal), ""
+    evidence = {"lowest": space.named(lowest), "lowest_loss": least, "loss_at_target": loss}
+    goal, advice = shown(bench.goal), ""
     text = f"no loss lower than at {facts.goal_name} ({loss:.3g}) was found elsewhere"
-    if apart > 1.0 and loss - lowest_loss > UNREACHABLE * bench.height:
+    if apart > 1.0 and loss - least > UNREACHABLE * bench.height:
+        there = f"{shown(lowest)} ({least:.4g})"
         text = f"the loss is lower at {there} than at {facts.goal_name} {goal} ({loss:.4g})"
         advice = _compare(facts, lowest)
-    elif (
-        beside is not None
-        and not bench.is_minimum_at_target
-        and loss > lowest_loss + SAME_LOSS * bench.height
-    ):
-        text = f"there is no minimum at the target {goal} (loss {loss:.4g})"
-        text += f"; the nearest is at {shown(beside)}"
+    elif not bench.is_minimum_at_target and loss > least + SAME_LOSS * bench.height:
+        # Newton's method leads to another minimum, then.
+        assert beside is not None
+        text = (
+            f"there is no minimum at the target {goal} (loss {loss:.4g}); the nearest is at "
+            f"{shown(beside)}"
+        )
         advice = _compare(facts, beside)
     return Finding("target_unreachable", bool(advice), False, evidence, text, advice)
 
@@ -173,11 +166,11 @@ def _without_minimum(facts: Facts, landscape: Landscape) -> Finding:
         return Finding("target_unreachable", False, False, {}, text)
     end = (parameter.low, parameter.high)[int(np.argmin(losses))]
     evidence = {"lowest": end, "lowest_loss": float(losses.min())}
-    goal, height = parameter.target, float(np.ptp(losses))
+    goal = parameter.target
     if goal is not None:
-        loss = float(_losses(facts, goal)[0])
+        above = float(_losses(facts, goal)[0] - losses.min())
         near = abs(float(parameter.offset(end, goal))) <= parameter.tolerance
-        if near or loss - losses.min() <= UNREACHABLE * height:
+        if near or above <= UNREACHABLE * float(np.ptp(losses)):
             text = f"the target {shown(goal)} is where the loss is lowest, an end of the range"
             return Finding("target_unreachable", False, False, evidence, text)
     word = "holds" if landscape.certificate.certified else "shows"
@@ -211,11 +204,9 @@ def _present(
 
 
 def wrong_gradient(facts: Facts) -> Finding:
-    """Closed form, autograd and finite differences against each other over the whole range.
-
-    Of several parameters `check_objective` asks the same along each of them.
-    """
+    """Closed form, autograd and finite differences against each other over the whole range."""
     if facts.sweep is None:
+        # `check_objective` asks the same along each of them.
         why = "it needs the landscape of one parameter, and several are learned"
         return _absent("wrong_gradient", f"not asked: {why}", {"asked": False, "why": why})
     check, certificate = facts.sweep.gradient_check, facts.sweep.landscape.certificate
@@ -249,7 +240,7 @@ def _worst_place(sweep: Sweep) -> float:
         other = sweep.grad_autograd
     with np.errstate(invalid="ignore"):
         apart = np.abs(sweep.grad_analytic - other)
-    return float(sweep.values[int(np.nanargmax(np.where(np.isfinite(apart), apart, np.nan)))])
+    return float(sweep.values[int(np.argmax(np.where(np.isfinite(apart), apart, -1.0)))])
 
 
 def nonfinite_gradient(facts: Facts) -> Finding:
@@ -296,11 +287,9 @@ def flat_start(facts: Facts) -> Finding:
 
 
 def _numbers(facts: Facts, values: FloatArray, form: str) -> str:
-    """One number, or several by their parameters' names."""
-    shown = [format(value, form) for value in values.tolist()]
-    if len(shown) == 1:
-        return shown[0]
-    return ", ".join(f"{n} {text}" for n, text in zip(facts.space.names, shown, strict=True))
+    names = facts.space.names if len(values) > 1 else [""]
+    shown = (f"{n} {value:{form}}" for n, value in zip(names, values.tolist(), strict=True))
+    return ", ".join(shown).strip()
 
 
 def kink(facts: Facts) -> Finding:
@@ -397,9 +386,8 @@ def _rounded_away(facts: Facts) -> dict[str, Any] | None:
         return None
     # On a level stretch nothing that is lost would have moved it.
     steepest = float(np.hypot.reduce(slopes[-1] * facts.space.tolerance))
-    if steepest <= PLATEAU_SLOPE * facts.bench.steepest:
-        return None
-    if np.any(updates != 0) or not (slopes.max(axis=1) > 0).all() or not np.isfinite(slopes).all():
+    is_driven = np.isfinite(slopes).all() and (slopes.max(axis=1) > 0).all()
+    if not is_driven or steepest <= PLATEAU_SLOPE * facts.bench.steepest or updates.any():
         return None
     at, steps = int(np.argmax(slopes[-1])), path.lrs[-1] * slopes[-1]
     value = np.abs(path.values[-1, at])
@@ -462,26 +450,23 @@ def wrong_basin(facts: Facts) -> Finding:
     trial, advice = None, ""
     if facts.starts_inside:
         trial = facts.bench.first_confirmed(facts.settings, np.stack(facts.starts_inside))
-        advice = f"Start at {facts.space.show(trial.start)}: {facts.options(trial.start)}."
+        how = f": {facts.options(trial.start)}"
         if facts.target_basin is not None:
-            inside = f"inside {facts.goal_name}'s basin{_span(facts, facts.target_basin)}"
-            advice = f"Start at {facts.space.show(trial.start)}, {inside}."
+            how = f", inside {facts.goal_name}'s basin{_span(facts, facts.target_basin)}"
+        advice = f"Start at {facts.space.show(trial.start)}{how}."
     return _present("wrong_basin", text, evidence, trial, advice)
 
 
 def _astray(facts: Facts) -> tuple[dict[str, Any] | None, str]:
-    """Evidence and words of a run that settled elsewhere; of one that did not, words alone."""
     run, space = facts.run, facts.space
     if run.minimum is None or run.outcome != "local_minimum":
         return None, "the run did not settle at another minimum"
-    loss = float(facts.objective.loss_at(space.coordinates(run.minimum)[None])[0])
+    loss, where = float(_losses(facts, run.minimum)[0]), space.show(run.minimum)
     evidence = {"minimum": space.named(run.minimum), "minimum_loss": loss}
-    where = space.show(run.minimum)
     return evidence, f"the run settled at another minimum, {where} (loss {loss:.4g})"
 
 
 def _in_another_basin(facts: Facts) -> tuple[dict[str, Any] | None, str]:
-    """Evidence and words of one parameter: where gradient flow from the start leads."""
     own, target, show = facts.own_basin, facts.target_basin, facts.space.show
     if target is None:
         return None, f"{facts.no_minimum} whose basin the start could miss"
@@ -494,10 +479,8 @@ def _in_another_basin(facts: Facts) -> tuple[dict[str, Any] | None, str]:
         "basin": None if own is None or own.basin is None else list(own.basin),
         "target_basin": None if target.basin is None else list(target.basin),
     }
-    text = (
-        f"from the start {show(facts.start)} descent leads out of the range, not to "
-        f"{facts.goal_name}"
-    )
+    text = f"from the start {show(facts.start)} descent leads out of the range, not to "
+    text += facts.goal_name
     if own is not None:
         apart = np.abs(facts.space.offsets(facts.start, np.array([own.value])))
         # A twin of the target's minimum is no worse, only elsewhere: half a period on, say.
@@ -541,7 +524,6 @@ def no_working_lr(facts: Facts) -> Finding:
 
 
 def _why_none(facts: Facts, windows: Windows) -> str:
-    """What the measured windows say about why no rate works."""
     escape, hold, basin = windows.escape_lr, windows.hold_lr, f"{facts.goal_name}'s basin"
     if hold is None:
         return ""
@@ -564,7 +546,6 @@ def _why_none(facts: Facts, windows: Windows) -> str:
 
 
 def _theory(facts: Facts) -> dict[str, Any]:
-    """What theory says of the rates that hold the target."""
     target = facts.target_basin
     if isinstance(facts.bench, SpaceBench):
         return {"bound": facts.bench.bound(facts.settings)}
@@ -572,15 +553,11 @@ def _theory(facts: Facts) -> dict[str, Any]:
         return {}
     theory = stability_bound(target, facts.settings, float(facts.space.tolerance[0]))
     # Of an estimate no evidence is made.
-    exact = theory is not None and not theory.entry.is_estimate
-    return {
-        "lr_times_curvature": facts.settings.lr * target.curvature,
-        "bound": theory.bound if theory is not None and exact else None,
-    }
+    bound = None if theory is None or theory.entry.is_estimate else theory.bound
+    return {"lr_times_curvature": facts.settings.lr * target.curvature, "bound": bound}
 
 
 def _span(facts: Facts, point: CriticalPoint) -> str:
-    # Minima and kinks have one.
     assert point.basin is not None
     low, high = (facts.space.parameters[0].show(edge, 1) for edge in point.basin)
     return f" ({low} to {high})"

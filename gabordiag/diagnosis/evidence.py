@@ -1,10 +1,9 @@
 """What a diagnosis is based on: the objective, the run, and trials of changed runs.
 
-A `Bench` is an objective on which changed runs are made. For one parameter (`LineBench`) it holds
-the landscape and tables of the loss, on which torch's optimizers make a thousand steps in a few
-hundredths of a second. For several (`SpaceBench`) there are neither: each question needs runs of
-the objective itself, all made at once. The run under diagnosis is always made on the objective.
-`Facts` is what every cause and remedy is given.
+A `Bench` makes changed runs of an objective. For one parameter (`LineBench`) it holds the landscape
+and tables of the loss, on which a thousand steps take a few hundredths of a second; for several
+(`SpaceBench`) there are neither: all runs of a question are made at once, on the objective itself,
+as the run under diagnosis always is. `Facts` is what every cause and remedy is given.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product, tee
+from itertools import product
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gabordiag.checks.nonfinite import Culprit, Repaired, find_culprit
 from gabordiag.dynamics.batch import descend_batch
@@ -42,6 +40,7 @@ from gabordiag.dynamics.run import (
     nearest_goal,
     outcomes_of_several,
     run_many,
+    sharpness,
 )
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.windows import (
@@ -80,31 +79,25 @@ LBFGS_RATES = (1.0, 0.1)
 SINGLE_RATES = tuple(10.0**exponent for exponent in np.arange(-4, 1.01, 0.5))
 # What people try of adaptive optimizers, whose steps are about as long as the rate.
 USUAL_RATES = (1e-3, 1e-2, 1e-1)
-# Of several parameters. Rates that people try; above the largest nothing settles on a Gabor
-# landscape. Less than a quadratic's bound holds, by this part: a little below it everything does.
-SCANNED_RATES = tuple(float(f"{10.0**e:.1g}") for e in np.arange(-4, 0.01, 0.5))
-SAFE = 0.9
+# Of several parameters: rates that people try, above which nothing settles on a Gabor landscape,
+# and the part of a quadratic's bound that holds for certain.
+SCANNED_RATES, SAFE = tuple(float(f"{10.0**e:.1g}") for e in np.arange(-4, 0.01, 0.5)), 0.9
 # Adam's rates from half a degree to some degrees; the one for starts anywhere.
-ADAM_RATES = (0.01, 0.03, 0.1)
-_ANYWHERE = 0.03
+ADAM_RATES, _ANYWHERE = (0.01, 0.03, 0.1), 0.03
 # Of the range: places so near to a run's end differ by noise alone.
 _BESIDE_END = 1e-6
 # Without a target, of each range: the rate of Adam that looks for the lowest minimum.
 _SEARCH_SHARE = 0.005
 # Steps at least, of runs from other starts and with other optimizers; shares of the straight way
-# from the start to the target at which other starts are tried; random starts; places at which
-# slopes are measured.
-TRIED_STEPS = 1000
-CLOSER = (0.5, 0.75, 0.9)
-RANDOM_STARTS = 12
-_MEASURED_AT = 256
-# Multiples of its steps at which a run that is still on its way is judged again, up to so many
-# steps; a schedule is made for a number of steps, and runs once with the first multiple.
+# from the start to the target at which other starts are tried.
+TRIED_STEPS, CLOSER = 1000, (0.5, 0.75, 0.9)
+# Random starts, and places at which slopes are measured.
+RANDOM_STARTS, _MEASURED_AT = 12, 256
+# Multiples of its steps at which a run that is still on its way is judged again, up to so many.
 _TIMES, _MOST_STEPS = (4, 6, 10, 15, 25, 40, 60, 100), 20_000
 # Eigenvalues below this part of the largest have no sign: nothing is said of a saddle.
 _NO_SIGN = 1e-7
-# Even starts of one parameter by which the share that arrives is measured: one a degree of a half
-# turn.
+# Even starts of one parameter by which the share that arrives is measured: one a degree.
 MULTI_START_GRID = 181
 
 
@@ -154,17 +147,14 @@ class Trial:
 
 def first_reached(trials: Iterable[Trial]) -> Trial:
     """Returns the first trial that reached the target, or the first at all."""
-    tried, again = tee(trials)
-    return next((trial for trial in tried if trial.reached), None) or next(again)
+    trials = iter(trials)
+    first = next(trials)
+    return first if first.reached else next((t for t in trials if t.reached), first)
 
 
 def _unless_lucky(trials: Iterator[Trial]) -> Trial:
-    """Returns the first trial; where it reached the target, one of the others that did not.
-
-    At a rate that is too large a run wanders before it arrives, if it does, and a hair beside the
-    start it may not: luck, not a remedy.
-    """
     first = next(trials)
+    # At a rate that is too large a run wanders before it arrives, and a hair beside may not: luck.
     return next((t for t in trials if not t.reached), first) if first.reached else first
 
 
@@ -197,9 +187,7 @@ class _Bench(ABC):
 
     def trials(self, settings: OptimizerSettings, starts: FloatArray) -> Iterator[Trial]:
         """Yields the run from each start (n, d); those of an elementwise optimizer made at once."""
-        at_once = len(starts) if settings.is_elementwise else 1
-        for first in range(0, len(starts), at_once):
-            some = starts[first : first + at_once]
+        for some in starts[None] if settings.is_elementwise else starts[:, None]:
             yield from self._made([settings] * len(some), some)
 
     def drawn(self, count: int) -> FloatArray:
@@ -212,7 +200,6 @@ class _Bench(ABC):
         return next(self.trials(settings, start[None]))
 
     def _confirming(self, start: FloatArray) -> FloatArray:
-        """A start and its neighbours (3, d)."""
         nudge = 1e-6 * self.space.tolerance
         return np.stack([start, start + nudge, start - nudge])
 
@@ -223,7 +210,6 @@ class _Bench(ABC):
     def first_confirmed(self, settings: OptimizerSettings, starts: FloatArray) -> Trial:
         """Returns the first confirmed trial from starts (n, d) that arrives, or the first."""
         if settings.is_elementwise:
-            # All at once.
             every = np.concatenate([self._confirming(start) for start in starts])
             self._made([settings] * len(every), every)
         return first_reached(self.confirmed(settings, start) for start in starts)
@@ -255,7 +241,6 @@ class _Bench(ABC):
         return slopes if slopes.any() else None
 
     def _gradients(self, values: FloatArray) -> FloatArray:
-        """Returns the gradients (n, d) of the coordinates at values (n, d)."""
         return self.objective.loss_and_gradient(self.space.coordinates(values))[1]
 
 
@@ -322,20 +307,19 @@ class LineBench(_Bench):
         return self._judged(self.table, settings[0], starts)
 
     def typed(self, on: OwnObjective, settings: OptimizerSettings, start: FloatArray) -> Trial:
-        """Runs a loss in which something else is written, on the loss itself.
-
-        It counts as reached only if the runs a hair beside the start arrive, too.
-        """
+        """Runs a loss in which something else is written, confirmed unless that is expensive."""
         starts = start[None] if on.is_expensive else self._confirming(start)
         return _unless_lucky(self._judged(on, settings, place[None])[0] for place in starts)
 
     def _judged(self, on: Line, settings: OptimizerSettings, starts: FloatArray) -> list[Trial]:
-        around, rates, goal = surroundings(self.landscape), np.array([settings.lr]), self.goal
-        states = list(descend(OfLine(on), settings, starts, np.full_like(starts, settings.lr)))
-        paths = (Trajectory.from_states(states, index) for index in range(len(starts)))
+        around, rates, goal = (
+            surroundings(self.landscape),
+            np.full_like(starts, settings.lr),
+            self.goal,
+        )
         return [
-            Trial(self.objective, settings, rates, path, judge_outcome(around, path)[0], goal)
-            for path in paths
+            Trial(self.objective, settings, rates[0], path, judge_outcome(around, path)[0], goal)
+            for path in run_many(OfLine(on), settings, starts, rates)
         ]
 
     def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
@@ -388,13 +372,8 @@ class LineBench(_Bench):
         self, settings: OptimizerSettings, rates: Sequence[float], start: FloatArray
     ) -> list[str]:
         """Returns the outcome at every rate, all at once; the optimizer must be elementwise."""
-        codes = self._codes(settings, np.array(rates), start)
+        codes, _ = descend_batch(self.table, settings, np.array(rates), start).classify()
         return [OUTCOME_NAMES[code] for code in codes[:, 0]]
-
-    def _codes(
-        self, settings: OptimizerSettings, rates: FloatArray, starts: FloatArray
-    ) -> npt.NDArray[np.int64]:
-        return descend_batch(self.table, settings, rates, starts).classify()[0]
 
     def search(
         self, settings: OptimizerSettings, start: FloatArray
@@ -403,26 +382,22 @@ class LineBench(_Bench):
 
         None where no rate is known for it, or no start arrives.
         """
-        parameter, goal = self.landscape.parameter, self.landscape.goal_value
-        windows = self.windows(settings, start)
-        if windows is None or windows.hold_lr is None:
+        parameter, windows = self.landscape.parameter, self.windows(settings, start)
+        if windows is None or windows.hold_lr is None or self.goal is None:
             return None
         lr = round_down(windows.hold_lr / 2)
         shares = (np.arange(MULTI_START_GRID) + 0.5) / MULTI_START_GRID
         starts = parameter.low + (parameter.high - parameter.low) * shares
         scan = replace(settings, lr=lr, steps=max(SCAN_STEPS, settings.steps))
-        reached = self._codes(scan, np.array([lr]), starts)[0] == CODES["reached"]
-        assert goal is not None
-        away = np.abs(parameter.offset(starts, goal)) > parameter.tolerance
+        codes, _ = descend_batch(self.table, scan, np.array([lr]), starts).classify()
+        reached = codes[0] == CODES["reached"]
         # Runs that begin at the target and do not move find nothing.
+        away = np.abs(parameter.offset(starts, float(self.goal[0]))) > parameter.tolerance
         return (scan, float(reached.mean())) if (reached & away).any() else None
 
     def _rates(self, settings: OptimizerSettings, windows: Windows | None) -> list[float]:
-        """Returns the learning rates to try from a start, the safest first.
-
-        Well inside the measured windows, and never above what the target's basin holds: a run that
-        arrives at a larger rate was lucky.
-        """
+        # The safest first, well inside the measured windows, and never above what the target's
+        # basin holds: a run that arrives at a larger rate was lucky.
         if windows is None:
             if not settings.is_elementwise:
                 return list(LBFGS_RATES)
@@ -445,10 +420,7 @@ class LineBench(_Bench):
         below: float = math.inf,
         more_steps: bool = True,
     ) -> Trial | None:
-        """Returns a run that reaches the target from a start (d,) at some rate between, or None.
-
-        The settings' rate is varied; their steps are tried first, then, with `more_steps`, more.
-        """
+        """Returns a run that reaches the target from a start (d,) at some rate between, or None."""
         keeps_rate = settings.optimizer in PROPORTIONAL and settings.schedule == "constant"
         if keeps_rate and self.kink_slope is not None and np.isinf(self.kink_slope[0]):
             # Steps grow without bound towards the target: what stays near it was lucky.
@@ -459,8 +431,11 @@ class LineBench(_Bench):
                 # Rates that the target holds do not lead out of another basin; more steps neither.
                 continue
             counts = {settings.steps}
+            goal, attractor_of = self.landscape.goal_value, self.landscape.attractor_of
+            own = attractor_of(float(start[0]))
+            leads = goal is not None and own is not None and own is attractor_of(goal)
             # Where nothing could be scanned, more steps are for starts that lead there.
-            if more_steps and (windows is not None or self._leads_to_target(start)):
+            if more_steps and (windows is not None or leads):
                 counts |= {max(settings.steps, steps) for steps in (SCAN_STEPS, 4 * SCAN_STEPS)}
             rates = [lr for lr in self._rates(settings, windows) if above < lr < below]
             for steps, lr in product(sorted(counts), dict.fromkeys(rates)):
@@ -469,19 +444,13 @@ class LineBench(_Bench):
                     return trial
         return None
 
-    def _leads_to_target(self, start: FloatArray) -> bool:
-        """Whether gradient flow leads from a start to the basin of what runs should reach."""
-        goal = self.landscape.goal_value
-        own = self.landscape.attractor_of(float(start[0]))
-        return goal is not None and own is not None and own is self.landscape.attractor_of(goal)
-
 
 class SpaceBench(_Bench):
     """An objective of several parameters with a target; trials of a question are run at once.
 
-    The optimizer of the run under diagnosis keeps the ratios of that run's rates (d,), and the
-    largest is that of the settings; other optimizers take one rate for all parameters. From that
-    run's start (d,) more rates are tried; it is None on another objective.
+    The optimizer of the run under diagnosis keeps the ratios of that run's rates (d,), of which the
+    settings have the largest; others take one rate for all parameters. From that run's start (d,),
+    None on another objective, more rates are tried.
     """
 
     # Of Adam and Rprop, for angles and pixels.
@@ -500,12 +469,10 @@ class SpaceBench(_Bench):
     @property
     def goal(self) -> FloatArray:
         """The target's own values."""
-        goal: FloatArray = self.objective.goals[0]
-        return goal
+        return np.asarray(self.objective.goals[0])
 
     @cached_property
     def _measured(self) -> tuple[FloatArray, FloatArray]:
-        """Losses and slopes at random places over the ranges."""
         return self.objective.loss_and_gradient(self.space.coordinates(self.drawn(_MEASURED_AT)))
 
     @property
@@ -542,17 +509,12 @@ class SpaceBench(_Bench):
         """
         if not settings.is_gradient_descent or self.objective.is_root:
             return None
-        root = np.sqrt(self._ratios(settings))
-        hessian = self.objective.hessian(self.space.coordinates(self.goal)[None])[0]
-        if not np.isfinite(hessian).all():
-            return None
-        largest = float(np.linalg.eigvalsh(hessian * np.outer(root, root))[-1])
-        return 2 * (1 + settings.momentum) / largest if largest > 0 else None
+        (largest,) = sharpness(self.objective, self.goal[None], self._ratios(settings))
+        return 2 * (1 + settings.momentum) / largest if largest and largest > 0 else None
 
     def _at(
         self, settings: OptimizerSettings, rates: Sequence[float], starts: FloatArray
     ) -> list[Trial]:
-        """Returns the runs at every rate from every start (n, d), all at once."""
         how = [replace(settings, lr=lr) for lr in rates for _ in starts]
         return self._made(how, np.tile(starts, (len(rates), 1)))
 
@@ -563,33 +525,26 @@ class SpaceBench(_Bench):
     def _judged(
         self, settings: Sequence[OptimizerSettings], rates: FloatArray, paths: Sequence[Trajectory]
     ) -> list[Trial]:
-        objective = self.objective
-        outcomes = outcomes_of_several(objective, paths)
-        return [
-            Trial(
-                objective, how, own, path, outcome,
-                nearest_goal(self.space, objective.goals, path.values[-1]),
-            )
-            for how, own, path, outcome in zip(settings, rates, paths, outcomes, strict=True)
-        ]  # fmt: skip
+        goals = [nearest_goal(self.space, self.objective.goals, p.values[-1]) for p in paths]
+        outcomes = outcomes_of_several(self.objective, paths)
+        columns = zip(settings, rates, paths, outcomes, goals, strict=True)
+        return [Trial(self.objective, *column) for column in columns]
 
     def shortened(self, trial: Trial, steps: int) -> Trial | None:
         """Returns a trial that arrives as it is after fewer steps, None if it does not by then."""
-        arrived = trial.steps_to_target
+        arrived, path = trial.steps_to_target, trial.path
         if not trial.reached or arrived is None or trial.settings.schedule != "constant":
             return None
         if arrived > steps + 1 - tail_length(steps):
             return None
-        path = trial.path
         columns = (path.values, path.losses, path.gradients, path.updates, path.lrs)
         cut = Trajectory(*(column[: steps + 1] for column in columns))
         return replace(trial, settings=replace(trial.settings, steps=steps), path=cut)
 
     def continued(self, settings: OptimizerSettings, start: FloatArray) -> Trial | None:
-        """Returns the run with as many steps as it takes to arrive, all else equal.
+        """Returns the run with as many steps as it takes to arrive, or the most while it nears.
 
-        One that only comes ever nearer is returned with the most steps that are tried; None where
-        it settles elsewhere, or turns away.
+        None where it settles elsewhere, or turns away.
         """
         counts = [settings.steps * times for times in _TIMES]
         if settings.schedule != "constant":
@@ -618,10 +573,11 @@ class SpaceBench(_Bench):
         return self._start is not None and np.array_equal(start, self._start)
 
     def _scanned(self, settings: OptimizerSettings, start: FloatArray) -> OptimizerSettings:
-        """Settings of a scan: with more steps, but a schedule is made for a number of steps."""
-        steps = SCAN_STEPS if self._is_own(start) else TRIED_STEPS
-        is_constant = settings.schedule == "constant"
-        return replace(settings, steps=max(settings.steps, steps if is_constant else 0))
+        # A schedule is made for a number of steps.
+        if settings.schedule != "constant":
+            return settings
+        least = SCAN_STEPS if self._is_own(start) else TRIED_STEPS
+        return replace(settings, steps=max(settings.steps, least))
 
     def _rates(self, settings: OptimizerSettings) -> list[float]:
         """The settings' own, usual rates, and two a little below what the target holds."""
@@ -641,8 +597,7 @@ class SpaceBench(_Bench):
     ) -> Windows | None:
         """Returns which rates work from the start; None for optimizers that are not elementwise.
 
-        What the target holds says theory, or else runs from beside it. Basins are not known, so
-        that nothing is said about leaving them.
+        What the target holds says theory, or else runs from beside it. Basins are not known.
         """
         if not settings.is_elementwise:
             return None
@@ -657,14 +612,12 @@ class SpaceBench(_Bench):
             outcomes = np.array([CODES[t.outcome] for t in self._at(scan, rates, starts)], np.int8)
             table, lrs = outcomes.reshape(len(rates), len(starts)), np.array(rates)
             held = (table[:, 1:] == CODES["reached"]).all(axis=1) if bound is None else lrs < bound
+            periods, escaped = (
+                np.zeros_like(lrs, dtype=np.int64),
+                np.zeros_like(lrs, dtype=np.bool_),
+            )
             self._windows[key] = Windows(
-                self.space.named(start),
-                lrs,
-                table[:, 0],
-                np.zeros(len(lrs), dtype=np.int64),
-                np.zeros(len(lrs), dtype=np.bool_),
-                held,
-                starts_in_target_basin=False,
+                self.space.named(start), lrs, table[:, 0], periods, escaped, held, False
             )
         return self._windows[key]
 
@@ -679,10 +632,7 @@ class SpaceBench(_Bench):
     def outcomes(
         self, settings: OptimizerSettings, rates: Sequence[float], start: FloatArray
     ) -> list[str]:
-        """Returns the outcome at every rate, all at once; the optimizer must be elementwise.
-
-        What confirms them, and what a search asks for, is made along with them.
-        """
+        """Returns the outcome at every rate; what confirms it, and a search, are made along."""
         how, starts = self._anywhere(settings)
         places = self._confirming(start)
         all_settings = [replace(settings, lr=lr) for lr in rates for _ in places]
@@ -714,11 +664,7 @@ class SpaceBench(_Bench):
         below: float = math.inf,
         more_steps: bool = True,
     ) -> Trial | None:
-        """Returns a run that reaches the target from a start at some rate, as `LineBench` does.
-
-        From the run's own start the scan's rates, the largest first; from others those that the
-        target surely holds.
-        """
+        """Returns a run that reaches the target from a start at some rate, as `LineBench` does."""
         scan, hold = self._scanned(settings, starts[0]), self.bound(settings)
         rates, places, apart = list(LBFGS_RATES), np.stack(starts), 1
         if settings.is_elementwise:

@@ -1,11 +1,9 @@
 """The remedies, each one actually tried; the place to add another.
 
 A remedy is a function `facts -> Remedy | None`: None where it does not apply (no image to whiten,
-no root to square, one parameter where several are needed). `REMEDIES` is the table of one parameter
-and of several, ordered by what it costs the person, cheap first; those that work are listed before
-those that do not, and those that presuppose the target after those that do not. A test follows
-every `change` by its options and nothing else; what is no option is written there once more
-(`FOLLOWED` in `following.py`).
+no root to square, one parameter where several are needed). `REMEDIES`, of one parameter and of
+several, is ordered by what it costs the person, cheap first. A test follows every `change` by its
+options and nothing else; what is no option is written there once more (`FOLLOWED`).
 """
 
 from __future__ import annotations
@@ -77,13 +75,12 @@ def try_remedies(
     """
     tried = []
     for function in remedies:
-        tried.append(function(facts))
+        if (remedy := function(facts)) is not None:
+            tried.append(remedy)
         tick()
-
-    def rank(remedy: Remedy) -> tuple[bool, bool, bool]:
-        return remedy.name != "repair_code", not remedy.works, remedy.needs_target
-
-    return tuple(sorted((remedy for remedy in tried if remedy is not None), key=rank))
+    return tuple(
+        sorted(tried, key=lambda r: (r.name != "repair_code", not r.works, r.needs_target))
+    )
 
 
 def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy:
@@ -93,7 +90,6 @@ def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy
 
 
 def _tuned(bench: Bench, settings: OptimizerSettings, *starts: FloatArray) -> Trial:
-    """Returns a run that reaches the target at some rate, or else that from the first start."""
     return bench.tuned(settings, *starts) or bench.trial(settings, starts[0])
 
 
@@ -102,7 +98,6 @@ def _without_nesterov(facts: Facts) -> str:
 
 
 def _with_optimizer(facts: Facts, name: str) -> str:
-    """Returns the options that make another optimizer of the run's, which may have momentum."""
     no_momentum = " --momentum 0" if facts.settings.momentum else ""
     return f"--optimizer {name}{no_momentum}{_without_nesterov(facts)}"
 
@@ -262,7 +257,6 @@ def closed_form(facts: Facts) -> Remedy | None:
 
 
 def _solved_kernel(facts: Facts) -> Tensor | None:
-    """The kernel that least squares gives, where theta is learned and the response is linear."""
     if "theta" not in facts.space.names:
         return None
     if isinstance(facts.line, ShortcutObjective):
@@ -286,12 +280,8 @@ def global_search(facts: Facts) -> Remedy | None:
     at, certified = np.array([lowest.value]), landscape.certificate.certified
     distance = abs(float(facts.space.offsets(at, goal)[0]))
     works = distance <= landscape.parameter.tolerance
-    evidence = {
-        "value": lowest.value,
-        "loss": lowest.loss,
-        "certified": certified,
-        "distance_to_target": distance,
-    }
+    evidence = {"value": lowest.value, "loss": lowest.loss, "certified": certified}
+    evidence["distance_to_target"] = distance
     change = (
         f"{landscape.parameter.name} = {facts.option(0, at)}, the lowest "
         f"{'certified' if certified else 'found'} minimum of the whole range (`gabordiag sweep`)"
