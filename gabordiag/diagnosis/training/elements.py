@@ -19,7 +19,7 @@ import torch
 
 from gabordiag.checks.cuts import Cut
 from gabordiag.checks.gradient import find_cut, find_unused
-from gabordiag.diagnosis.training.lines import Lines, shown
+from gabordiag.diagnosis.training.lines import Lines, rounding_of
 from gabordiag.dynamics.outcomes import SETTLED_SHARE, classify_one, surroundings, tail_length
 from gabordiag.dynamics.theory import BOUNDS, bound_entry
 from gabordiag.dynamics.training import TrainingRun
@@ -33,18 +33,12 @@ from gabordiag.own.training import Batch, Training, seen_weight
 from gabordiag.results import Finding, finite_or_none
 from gabordiag.wording import times
 
-# A gain counts if it is this part of the loss that the training began with ...
-GAIN = 2e-3
-# ... this part of the line's height ...
-_OF_HEIGHT = 0.02
-# ... and so many standard errors over the batches.
-_ERRORS = 2.0
-# An element that ranges over more than so many tolerances bounces.
-_WILD = 4.0
-# An element with more than this part of its way before it has not arrived.
-_HALF_WAY = 0.5
-# On a maximum is what is within so many tolerances of it.
-_ON_TOP = 5.0
+# A gain counts if it is this part of the loss that the training began with, this part of the line's
+# height, and so many standard errors over the batches.
+GAIN, _OF_HEIGHT, _ERRORS = 2e-3, 0.02, 2.0
+# An element that ranges over more than so many tolerances bounces; one with more than this part of
+# its way before it has not arrived; on a maximum is what is within so many tolerances of it.
+_WILD, _HALF_WAY, _ON_TOP = 4.0, 0.5, 5.0
 # Loss that still falls by this part of its whole fall, in the last fifth of the steps, says that
 # the training is not over.
 _STILL_FALLING, _LAST = 0.05, 0.2
@@ -76,9 +70,8 @@ class Facts:
     @cached_property
     def scale(self) -> float:
         """The loss that the training began with."""
-        first = self.run.losses[:10]
-        finite = first[np.isfinite(first)]
-        return float(np.abs(finite).mean()) if len(finite) else math.inf
+        first = np.abs(self.run.losses[:10])
+        return float(first[np.isfinite(first)].mean()) if np.isfinite(first).any() else math.inf
 
     @cached_property
     def still_falls(self) -> bool:
@@ -92,10 +85,8 @@ class Facts:
 
     @cached_property
     def twins(self) -> dict[int, int]:
-        """Filter -> an earlier filter that has become the same.
-
-        One that no gradient reaches has become nothing: another that meets it is not at fault.
-        """
+        """Filter -> an earlier filter that has become the same."""
+        # One that no gradient reaches has become nothing: another that meets it is not at fault.
         driven = zip(self.run.watched, (self.run.gradients != 0).any(axis=0), strict=True)
         rows = sorted({w.row for w, is_driven in driven if w.row is not None and is_driven})
         twins: dict[int, int] = {}
@@ -126,13 +117,10 @@ class Facts:
         return np.concatenate(columns, axis=1)
 
     def _agree(self, row: int, earlier: int) -> bool:
-        """Whether all watched numbers of two filters agree, and there are some."""
-        places: dict[str, dict[int, int]] = {}
-        for index, watched in enumerate(self.run.watched):
-            if watched.row in (row, earlier):
-                places.setdefault(watched.group, {})[watched.row] = index
-        last, parameters = self.run.coordinates[-1], self.lines.parameters
-        pairs = [(found[row], found[earlier]) for found in places.values() if len(found) == 2]
+        last, parameters = self.run.coordinates[-1], [parameter for parameter, *_ in self.lines]
+        places = {(w.group, w.row): index for index, w in enumerate(self.run.watched)}
+        groups = {group for group, _ in places if {(group, row), (group, earlier)} <= places.keys()}
+        pairs = [(places[group, row], places[group, earlier]) for group in groups]
         return bool(pairs) and all(
             abs(parameters[a].offset(last[a], last[b])) <= _SAME * parameters[a].tolerance
             for a, b in pairs
@@ -159,22 +147,23 @@ class Judged:
     and slopes are coordinates and their gradients (T + 1,), of which the last `tail` are judged.
     `own` is the minimum into whose basin the last value falls; `better`, the lowest one elsewhere
     on the last line, if clearly lower; `better_at_first`, that of the first line, if the start lay
-    beside it, and the end does.
+    beside it, and the end does. `shown` is the value, not its coordinate, as a parameter.
 
     The rate is that at the end, over what the optimizer divides the gradient by; it times the
     curvature must stay below the limit. The gap is how far the last value is from its minimum, and
-    an element that could clearly lower the loss by going there is away. The judgement is what the
-    first question that finds something says; the goal, the minimum of the last line where the
-    element should be, or None. `moved` is without whole periods, and `gradient_share` over all
-    parameters together.
+    an element that could clearly lower the loss by going there is away. The goal is the minimum of
+    the last line where the element should be, or None. `moved` is without whole periods, and
+    `gradient_share` over all parameters together.
     """
 
     def __init__(self, facts: Facts, index: int) -> None:
-        self.facts, self.index = facts, index
-        run, lines = facts.run, facts.lines
-        self.watched, self.parameter = run.watched[index], lines.parameters[index]
-        self.shown = shown(self.watched, self.parameter)
-        self.line_start, self.line_final = lines.start[index], lines.final[index]
+        self.facts, self.index, run = facts, index, facts.run
+        self.watched = run.watched[index]
+        self.parameter, self.line_start, self.line_final = facts.lines[index]
+        self.shown = self.parameter
+        if self.watched.kind == "log":
+            low, high, start = map(math.exp, (self.shown.low, self.shown.high, self.shown.start))
+            self.shown = replace(self.shown, low=low, high=high, start=start, is_log=True)
         self.path: FloatArray = run.coordinates[:, index]
         self.slopes: FloatArray = run.gradients[:, index]
         self.tail = max(2, min(len(self.path), max(20, tail_length(len(self.path)))))
@@ -295,7 +284,6 @@ class Judged:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows; critical points have values, not coordinates."""
-        lines = {"start": self.line_start, "final": self.line_final}
         return {
             "name": self.watched.label,
             "parameter": self.watched.group,
@@ -311,8 +299,8 @@ class Judged:
             "goal": None if self.goal is None else self.value(self.goal),
             "gradient_share": self.gradient_share,
             "line": {
-                when: [self._point(point) for point in line.landscape.points]
-                for when, line in lines.items()
+                "start": [self._point(point) for point in self.line_start.landscape.points],
+                "final": [self._point(point) for point in self.line_final.landscape.points],
             },
             "findings": [finding.to_dict() for finding in self.findings],
             "helps": self.judgement.helps,
@@ -389,7 +377,6 @@ def _gradient(element: Judged) -> Judgement | None:
 
 
 def _place(cut: Cut | None) -> tuple[dict[str, Any], str]:
-    """Returns the line of code at fault as evidence and in words; empty where it is not known."""
     return ({"where": None}, "") if cut is None else ({"where": cut.to_dict()}, f": {cut.sentence}")
 
 
@@ -402,13 +389,10 @@ def _held(element: Judged) -> Judgement | None:
     if element.facts.run.divisors is not None:
         # The divisor lags behind the gradient, and near a minimum both are rounding.
         steps = np.minimum(steps / float(element.facts.run.divisors[element.index]), rate) * 1e-2
-    rounding = 64 * float(
-        torch.finfo(element.facts.run.final[element.watched.element.name].dtype).eps
-    )
+    rounding = 64 * rounding_of(element.watched, element.facts.run.final)
     wants = steps > rounding * max(1e-3, float(np.abs(path).max()))
-    if np.ptp(path) != 0 or wants.mean() < 0.9:
-        return None
-    if np.abs(np.sign(slopes).sum()) < 0.9 * len(slopes):
+    is_one_way = np.abs(np.sign(slopes).sum()) >= 0.9 * len(slopes)
+    if np.ptp(path) != 0 or wants.mean() < 0.9 or not is_one_way:
         return None
     cut, value = _ask(element, find_cut), float(path[-1])
     place = f" ({cut.location})" if cut is not None and cut.location else ""
@@ -436,22 +420,16 @@ def _too_large(element: Judged) -> Judgement | None:
     product = None
     if own is not None and own.curvature is not None:
         product = element.rate * own.curvature
-    losses = np.array([line.at(float(v)) for v in tail])
     low = own.loss if own is not None else float(line.losses.min())
-    excess = float(losses.mean()) - low
+    excess = float(np.mean([line.at(float(v)) for v in tail])) - low
     counts = excess > element.clear(float(element.path[-1]), float(element.path[-2]), line)
     over = product is not None and product > _NEAR_BOUND * element.limit
     width = element.parameter.high - element.parameter.low
     wild = extent > _WILD and (turns > 0.4 or np.abs(moves).max() > 0.1 * width)
     if not counts or not (over or wild):
         return None
-    evidence = {
-        "lr_times_curvature": product,
-        "limit": element.limit,
-        "extent": reach,
-        "turns": turns,
-        "excess_loss": excess,
-    }
+    evidence = {"lr_times_curvature": product, "limit": element.limit}
+    evidence |= {"extent": reach, "turns": turns, "excess_loss": excess}
     # A rate that leaves a bounce of one tolerance.
     factor = 1 / extent
     if product is not None and product > 0:
@@ -464,7 +442,6 @@ def _too_large(element: Judged) -> Judgement | None:
 
 
 def _basin(element: Judged) -> Judgement | None:
-    """An element beside a lower minimum; or not at a minimum, and it began beside a lower one."""
     own, better, began = element.own, element.better, float(element.path[0])
     if better is not None and (thrown := _thrown_out(element, better)) is not None:
         return thrown
@@ -477,10 +454,10 @@ def _basin(element: Judged) -> Judgement | None:
             why += f"; {twin.why}"
             evidence |= twin.evidence
     elif better is not None:
-        there = element.show(better.value)
+        there, evidence = element.show(better.value), {"lower_minimum": element.value(better.value)}
         why = f"it has come to where its line is level, and a minimum is at {there}"
         helps = f"start it at {there}, and lower its learning rate"
-        return Judgement("flat_start", {"lower_minimum": element.value(better.value)}, why, helps)
+        return Judgement("flat_start", evidence, why, helps)
     else:
         better = element.better_at_first if element.is_away else None
         if better is None:
@@ -511,25 +488,19 @@ def _thrown_out(element: Judged, better: CriticalPoint) -> Judgement | None:
         f"it began in the basin of its line's lowest minimum at {there} and was thrown out of it: "
         f"lr x curvature there is {times(product)}, and stable is up to {element.limit:.3g}"
     )
-    evidence = {
-        "lr_times_curvature": product,
-        "limit": element.limit,
-        "lower_minimum": element.value(first.value),
-    }
+    evidence = {"lr_times_curvature": product, "limit": element.limit}
+    evidence["lower_minimum"] = element.value(first.value)
     return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
 
 
 def _on_top(element: Judged) -> Judgement | None:
-    """An element that is not at a minimum, and began on a maximum."""
     if not element.is_away:
         return None
-    first = float(element.path[0])
-    reach = _ON_TOP * element.parameter.tolerance
+    first, reach = float(element.path[0]), _ON_TOP * element.parameter.tolerance
     for point in element.line_start.landscape.points:
-        near = abs(float(element.parameter.offset(first, point.value))) <= reach
-        if point.kind == "maximum" and near:
-            top = element.show(point.value)
-            evidence = {"maximum": element.value(point.value)}
+        apart = abs(float(element.parameter.offset(first, point.value)))
+        if point.kind == "maximum" and apart <= reach:
+            top, evidence = element.show(point.value), {"maximum": element.value(point.value)}
             why = f"it began at {element.show(first)}, on the maximum of its line at {top}"
             return Judgement("flat_start", evidence, why, "start it elsewhere")
     return None
@@ -548,23 +519,17 @@ def _too_slow(element: Judged) -> Judgement | None:
     if curvature is not None and element.rate * curvature > 0:
         factor = min(factor, 0.5 * element.limit / (element.rate * curvature))
     factor = min(max(factor, 2.0), 1e4)
-    evidence = {
-        "distance": element.gap,
-        "moved": gone,
-        "minimum": own.value,
-        "factor": factor,
-        "still_falls": element.facts.still_falls,
-    }
-    left = element.show(own.value)
-    if element.facts.still_falls:
-        why = f"it is still on its way to {left}, and the loss still falls"
+    falls = element.facts.still_falls
+    evidence = {"distance": element.gap, "moved": gone, "minimum": own.value, "factor": factor}
+    evidence["still_falls"] = falls
+    why = f"it is still on its way to {element.show(own.value)}, and the loss "
+    why += "still falls" if falls else "no longer falls"
+    if falls:
         return Judgement("step_too_small", evidence, why, "more steps, or a larger rate", factor)
-    why = f"it is still on its way to {left}, and the loss no longer falls"
     return Judgement("too_slow_beside_others", evidence, why, _rate_advice(element, factor), factor)
 
 
 def _beside_kernel(element: Judged) -> Judgement | None:
-    """An element at its own minimum, of a filter whose kernel least squares finds elsewhere."""
     if element.watched.label not in element.facts.stuck:
         return None
     fitted = element.facts.fitted[element.watched.label]
@@ -588,7 +553,6 @@ QUESTIONS: tuple[Callable[[Judged], Judgement | None], ...] = (
 
 
 def _ask(element: Judged, ask: Callable[[OwnObjective, float], Cut | None]) -> Cut | None:
-    """Follows the element through one forward pass; None where that cannot be done."""
     training, watched = element.facts.training, element.watched
     state, name, place = element.facts.run.final, watched.element.name, watched.element.index
     # A clamp is recognised where it holds all numbers of its input: they are all this one.

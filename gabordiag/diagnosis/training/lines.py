@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from gabordiag.dynamics.training import TrainingRun
 from gabordiag.landscape.many_lines import POINTS, SampledLine, sample_lines
 from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.period import is_angle_name
-from gabordiag.own.training import Evaluation, State, Training, Watched
+from gabordiag.own.training import Evaluation, State, Watched
 
 # Beyond where an element was, what is positive is looked at up to this factor.
 _FACTOR = 2.5
@@ -26,13 +26,9 @@ _SAME = 1e-3
 _PASSES_PER_STEP, _MOST_BATCHES = 12, 8
 
 
-@dataclass(frozen=True, eq=False)
-class Lines:
-    """The loss along every watched element, all else as it was before and after the training."""
-
-    parameters: tuple[Parameter, ...]
-    start: tuple[SampledLine, ...]
-    final: tuple[SampledLine, ...]
+# Range and period of every watched element, and the loss along it, all else as it was before and
+# after the training.
+Lines = Sequence[tuple[Parameter, SampledLine, SampledLine]]
 
 
 def batch_count(elements: int, steps: int) -> int:
@@ -41,67 +37,57 @@ def batch_count(elements: int, steps: int) -> int:
     return max(1, min(_MOST_BATCHES, _PASSES_PER_STEP * steps // passes))
 
 
-def evaluate_lines(training: Training, run: TrainingRun, evaluation: Evaluation) -> Lines:
-    """Returns the lines of all watched elements, evaluated on the fixed batches.
-
-    Of a training that broke off, the lines at its end are those at its start.
-    """
+def evaluate_lines(run: TrainingRun, evaluation: Evaluation) -> Lines:
+    """Returns the lines of all watched elements; of a training that broke off, twice the first."""
     groups: dict[str, list[Watched]] = {}
     for watched in run.watched:
         groups.setdefault(watched.group, []).append(watched)
     periods = {g: _period(members, run.start, evaluation) for g, members in groups.items()}
-    parameters = tuple(
-        _parameter(run, index, periods[watched.group]) for index, watched in enumerate(run.watched)
-    )
+    parameters = [_parameter(run, i, periods[w.group]) for i, w in enumerate(run.watched)]
     start = _lines(run.watched, parameters, run.start, evaluation)
-    if not run.is_finite:
-        return Lines(parameters, start, start)
-    return Lines(parameters, start, _lines(run.watched, parameters, run.final, evaluation))
+    final = _lines(run.watched, parameters, run.final, evaluation) if run.is_finite else start
+    return list(zip(parameters, start, final, strict=True))
 
 
 def _lines(
-    watched: Sequence[Watched],
-    parameters: Sequence[Parameter],
-    state: State,
-    evaluation: Evaluation,
-) -> tuple[SampledLine, ...]:
+    watched: Sequence[Watched], parameters: Sequence[Parameter], state: State, on: Evaluation
+) -> list[SampledLine]:
     def evaluate(asked: Sequence[tuple[int, FloatArray]]) -> list[FloatArray]:
-        return evaluation.losses(state, [(watched[index], values) for index, values in asked])
+        return on.losses(state, [(watched[index], values) for index, values in asked])
 
     own = [element.coordinate(state) for element in watched]
-    dtype = state[watched[0].element.name].dtype
-    return tuple(sample_lines(parameters, own, evaluate, float(torch.finfo(dtype).eps)))
+    return sample_lines(parameters, own, evaluate, rounding_of(watched[0], state))
+
+
+def rounding_of(watched: Watched, state: State) -> float:
+    """Returns the relative rounding of an element's tensor."""
+    return float(torch.finfo(state[watched.element.name].dtype).eps)
 
 
 def _period(members: Sequence[Watched], state: State, evaluation: Evaluation) -> float | None:
     """Returns pi or 2 pi, if all losses agree that far apart and some of them vary."""
     if members[0].kind != "value":
         return math.pi if members[0].kind == "vector" else None
-    shifts = (0.0, math.pi, 2 * math.pi)
-    places = []
-    for watched in members:
-        own = watched.coordinate(state)
-        places.append((watched, np.array([own + d + s for d in (0.0, _BESIDE) for s in shifts])))
+    shifts = np.array([0.0, math.pi, 2 * math.pi])
+    beside = np.concatenate([shifts, _BESIDE + shifts])
+    places = [(watched, watched.coordinate(state) + beside) for watched in members]
     losses = np.array([f.mean(axis=1) for f in evaluation.losses(state, places)])
     losses = losses.reshape(len(members), 2, 3)
     if not np.isfinite(losses).all():
         return None
-    eps = float(torch.finfo(state[members[0].element.name].dtype).eps)
-    rounding = 64 * eps * np.abs(losses).max()
+    rounding = 64 * rounding_of(members[0], state) * np.abs(losses).max()
     variation = np.abs(losses[:, 0, 0] - losses[:, 1, 0])
     if (variation <= rounding).all():
         return math.pi if is_angle_name(members[0].group) else None
     allowed = (_SAME * variation + rounding)[:, None]
     for index in (1, 2):
         if (np.abs(losses[:, :, index] - losses[:, :, 0]) <= allowed).all():
-            return shifts[index]
+            return float(shifts[index])
     return None
 
 
 def _parameter(run: TrainingRun, index: int, period: float | None) -> Parameter:
-    """Returns the coordinate of an element as a parameter: its range around where it was."""
-    watched = run.watched[index]
-    column = run.coordinates[:, index]
+    watched, column = run.watched[index], run.coordinates[:, index]
     path = column[np.isfinite(column)]
     start = float(path[0])
     made = Parameter(watched.label, start - 1, start + 1, None, None, start)
@@ -117,11 +103,3 @@ def _parameter(run: TrainingRun, index: int, period: float | None) -> Parameter:
         return replace(made, low=low / _FACTOR, high=high * _FACTOR)
     spread = max(float(np.ptp(others)), 0.5 * float(np.abs(others).max()), 1e-3)
     return replace(made, low=low - spread, high=high + spread)
-
-
-def shown(watched: Watched, parameter: Parameter) -> Parameter:
-    """Returns the element's value, not its coordinate, as a parameter for people."""
-    if watched.kind != "log":
-        return parameter
-    low, high = math.exp(parameter.low), math.exp(parameter.high)
-    return replace(parameter, low=low, high=high, start=math.exp(parameter.start), is_log=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -173,13 +173,10 @@ def diagnose_training(
     )
     report("looking along each element", 0, 1)
     evaluation = Evaluation(training, batches, seed)
-    lines = evaluate_lines(training, run, evaluation)
-    fitted = (
-        kernel_starts(training, watched, run.final, batches)
-        if run.is_finite
-        else ({}, frozenset[str]())
-    )
-    facts = Facts(training, run, lines, batches[0], *fitted)
+    facts = Facts(training, run, evaluate_lines(run, evaluation), batches[0])
+    if run.is_finite:
+        fitted, stuck = kernel_starts(training, watched, run.final, batches)
+        facts = replace(facts, fitted=fitted, stuck=stuck)
     elements = tuple(Judged(facts, index) for index in range(len(watched)))
     remedies: tuple[TrainingRemedy, ...] = ()
     if seeds > 0 and any(judged.verdict != "healthy" for judged in elements):
@@ -193,8 +190,10 @@ def diagnose_training(
         remedies = try_remedies(facts, elements, batches, (loss, metric), everyone, tick)
     if checkpoint is not None:
         Path(checkpoint).unlink(missing_ok=True)
+    found = Counter(judged.verdict for judged in elements)
+    worst = max(FAULTS, key=lambda verdict: found[verdict])
     return TrainingDiagnosis(
-        _verdict(elements),
+        worst if found[worst] else "healthy",
         _headline(run, elements, remedies, training.metric is not None),
         run,
         elements,
@@ -204,12 +203,6 @@ def diagnose_training(
         evaluation.count,
         _bank(facts),
     )
-
-
-def _verdict(elements: Sequence[Judged]) -> str:
-    found = Counter(judged.verdict for judged in elements if judged.verdict != "healthy")
-    order = list(FAULTS)
-    return max(found, key=lambda v: (found[v], -order.index(v)), default="healthy")
 
 
 def _bank(facts: Facts) -> npt.NDArray[np.float64] | None:
@@ -250,21 +243,18 @@ def _headline(
     text = "; ".join(parts) + "."
     working = next((remedy for remedy in remedies if remedy.works), None)
     if working is not None:
-        text += (
-            f" Training again with {working.plan.change} ends at a loss of "
-            f"{working.after.losses.mean():.3g}"
-        )
-        if np.isfinite(working.before.losses).all():
-            text += f" instead of {working.before.losses.mean():.3g}"
-        if has_metric and len(working.after.metrics):
-            before, after = working.before.metrics.mean(), working.after.metrics.mean()
-            text += f" (metric {after:.3g} instead of {before:.3g})"
+        before, after = working.before, working.after
+        text += f" Training again with {working.plan.change} ends at a loss of "
+        text += f"{after.losses.mean():.3g}"
+        if np.isfinite(before.losses).all():
+            text += f" instead of {before.losses.mean():.3g}"
+        if has_metric and len(after.metrics):
+            text += f" (metric {after.metrics.mean():.3g} instead of {before.metrics.mean():.3g})"
         text += "."
     return text
 
 
 def _alike(elements: Sequence[Judged]) -> dict[tuple[str, ...], list[Judged]]:
-    """Returns elements of one verdict by the groups of which their filters have them."""
     by_row: dict[Any, list[Judged]] = {}
     for judged in elements:
         # Minima are named, and those of an angle and of a length are not one list.
@@ -278,10 +268,8 @@ def _alike(elements: Sequence[Judged]) -> dict[tuple[str, ...], list[Judged]]:
 
 def _clause(verdict: str, members: Sequence[Judged], what: str, groups: Sequence[str]) -> str:
     is_filter = what == "filter"
-    names = dict.fromkeys(
-        str(j.watched.row) if j.watched.row is not None and is_filter else j.watched.label
-        for j in members
-    )
+    # Elements are all of filters, or some are single numbers.
+    names = dict.fromkeys(str(j.watched.row) if is_filter else j.watched.label for j in members)
     who = f"{what if len(names) == 1 else what + 's'} {_listed(list(names))}"
     if groups and is_filter:
         who = f"{_listed([group.rpartition('.')[2] for group in groups])} of {who}"
