@@ -276,7 +276,6 @@ class _Reader(LogRun):
         return self._result("wrong_gradient", text, evidence)
 
     def _growing(self) -> Explanation | None:
-        """Ever higher across a minimum."""
         tenth = max(2, len(self.losses) // 10)
         before, end = (float(np.median(self.losses[-n * tenth :][:tenth])) for n in (2, 1))
         begin = float(np.median(self.losses[:tenth]))
@@ -399,7 +398,6 @@ class _Reader(LogRun):
         )
 
     def _descending(self) -> Explanation | None:
-        """Still on its way: as a run's tail shows, or more slowly than its noise hides."""
         falls = self._falls() and self.trend(self.losses) > DESCENT * self.height
         if self.target is not None:
             away = np.abs(self.parameter.offset(self.values, self.target))
@@ -452,7 +450,6 @@ class _Reader(LogRun):
         return self._result("target_unreachable", text, evidence)
 
     def _progress(self) -> bool:
-        """Whether the loss has fallen: clearly, and by much, or until the value settled."""
         begin, _, last = self.levels
         fall = begin - last
         steps = np.abs(self.moves)

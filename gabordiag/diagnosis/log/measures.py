@@ -128,7 +128,6 @@ class LogRun:
         return tuple(name for name in OUTCOME_NAMES if name in found)
 
     def _may_be_gone(self) -> bool:
-        """Whether the tail may lie far outside the run's range, which holds start and target."""
         if self.parameter.period is not None:
             return False
         if self.target is not None:
@@ -198,7 +197,6 @@ class LogRun:
                 yield Surroundings(space, goal, minimum, None, slope * parameter.tolerance)
 
     def _minima(self, parameter: Parameter, middle: float) -> list[tuple[Attractor, ...]]:
-        """Returns the minima that may be where the run ends."""
         width = parameter.high - parameter.low
         settled = SETTLED_SHARE * width / parameter.tolerance
         between = self.bracket
