@@ -357,7 +357,7 @@ def step_too_small(facts: Facts) -> Finding:
         return _absent("step_too_small", text, evidence)
     trial = None
     if facts.starts_in_target_basin is not False:
-        trial = bench.tuned(settings, facts.start, above=settings.lr, more_steps=False)
+        trial = bench.tuned(settings, facts.start, between=(settings.lr, math.inf))
     trial = trial or facts.continued
     text = f"after {settings.steps} steps of lr {settings.lr:g} it is still descending"
     if trial is not None and not trial.reached:
@@ -418,7 +418,7 @@ def step_too_large(facts: Facts) -> Finding:
     evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold} | _theory(facts)
     trial = None
     if facts.run.outcome != "unfinished":
-        trial = facts.bench.tuned(facts.settings, facts.start, below=lr)
+        trial = facts.bench.tuned(facts.settings, facts.start, between=(0.0, lr))
     # Between two scanned rates, and beyond the scan, the run's own is tried.
     holds = True if hold is not None and lr <= hold else facts.bench.holds(facts.settings)
     holds_all = facts.windows is not None and facts.windows.holds_all

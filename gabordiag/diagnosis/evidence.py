@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from gabordiag.checks.nonfinite import Culprit, Repaired, find_culprit
+from gabordiag.diagnosis.log.readers import Log
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -53,7 +54,7 @@ from gabordiag.dynamics.windows import (
     rate_scale,
     suitable_rates,
 )
-from gabordiag.errors import UsageError
+from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import SAME_LOSS, CriticalPoint, Landscape
 from gabordiag.landscape.series_objective import SeriesObjective
@@ -65,7 +66,7 @@ from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import Differences, Line, Objective, OfLine
 from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray, Space
 from gabordiag.own.evaluation import OwnObjective, UserObjective
-from gabordiag.results import Finding, finite_or_none
+from gabordiag.results import Finding, finite_or_none, read_only
 
 # Places within the tolerance of the target at which a minimum is looked for.
 _LOOKED_AT = 65
@@ -99,6 +100,8 @@ _TIMES, _MOST_STEPS = (4, 6, 10, 15, 25, 40, 60, 100), 20_000
 _NO_SIGN = 1e-7
 # Even starts of one parameter by which the share that arrives is measured: one a degree.
 MULTI_START_GRID = 181
+# Rates between which one is looked for: any.
+_ALL = (0.0, math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,10 +219,7 @@ class _Bench(ABC):
 
     @cached_property
     def kink_slope(self) -> FloatArray | None:
-        """The slopes (d,) right beside the target where they do not vanish towards it, else None.
-
-        Infinite where they grow towards it; zero along a parameter without a kink.
-        """
+        """The slopes (d,) beside a kink at the target, infinite where they grow towards it."""
         return None if self.goal is None else self._slopes_beside(self.goal)
 
     def _slopes_beside(self, point: FloatArray) -> FloatArray | None:
@@ -312,15 +312,11 @@ class LineBench(_Bench):
         return _unless_lucky(self._judged(on, settings, place[None])[0] for place in starts)
 
     def _judged(self, on: Line, settings: OptimizerSettings, starts: FloatArray) -> list[Trial]:
-        around, rates, goal = (
-            surroundings(self.landscape),
-            np.full_like(starts, settings.lr),
-            self.goal,
-        )
-        return [
-            Trial(self.objective, settings, rates[0], path, judge_outcome(around, path)[0], goal)
-            for path in run_many(OfLine(on), settings, starts, rates)
-        ]
+        rates, around = np.full_like(starts, settings.lr), surroundings(self.landscape)
+        paths = run_many(OfLine(on), settings, starts, rates)
+        outcomes = [judge_outcome(around, path)[0] for path in paths]
+        columns = zip(rates, paths, outcomes, strict=True)
+        return [Trial(self.objective, settings, *column, self.goal) for column in columns]
 
     def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
         """Returns a trial that reached the target only if its neighbours did, too."""
@@ -334,10 +330,7 @@ class LineBench(_Bench):
     def windows(
         self, settings: OptimizerSettings, start: FloatArray, *later: FloatArray
     ) -> Windows | None:
-        """Returns which rates work from the start, or None where they cannot be scanned.
-
-        Starts that will be asked about later are scanned along: they cost next to nothing.
-        """
+        """Returns which rates work from the start; later starts, scanned along, cost nothing."""
         if not settings.is_elementwise or settings.schedule != "constant":
             return None
         # The default scan of `basins`, whose numbers a diagnosis repeats.
@@ -351,10 +344,7 @@ class LineBench(_Bench):
         return self._windows[*key, float(start[0])]
 
     def holds(self, settings: OptimizerSettings) -> bool | None:
-        """Whether the target's basin holds the settings' own rate, between those of a scan.
-
-        None where it cannot be asked: no minimum at the target, or no batch.
-        """
+        """Whether the target's basin holds the settings' rate; None where it cannot be asked."""
         beside = beside_target(self.landscape)
         if not beside or not settings.is_elementwise or settings.schedule != "constant":
             return None
@@ -378,10 +368,7 @@ class LineBench(_Bench):
     def search(
         self, settings: OptimizerSettings, start: FloatArray
     ) -> tuple[OptimizerSettings, float] | None:
-        """Returns how to run from anywhere, at half the rate that holds, and the share arriving.
-
-        None where no rate is known for it, or no start arrives.
-        """
+        """Returns how to run from anywhere, and the share that arrives; None where none does."""
         parameter, windows = self.landscape.parameter, self.windows(settings, start)
         if windows is None or windows.hold_lr is None or self.goal is None:
             return None
@@ -413,14 +400,11 @@ class LineBench(_Bench):
         return [round_down(rate) for rate in (*rates, 0.95 * hold, hold / 2)]
 
     def tuned(
-        self,
-        settings: OptimizerSettings,
-        *starts: FloatArray,
-        above: float = 0.0,
-        below: float = math.inf,
-        more_steps: bool = True,
+        self, settings: OptimizerSettings, *starts: FloatArray, between: tuple[float, float] = _ALL
     ) -> Trial | None:
         """Returns a run that reaches the target from a start (d,) at some rate between, or None."""
+        # A rate above another one should make up for more steps.
+        above, below = between
         keeps_rate = settings.optimizer in PROPORTIONAL and settings.schedule == "constant"
         if keeps_rate and self.kink_slope is not None and np.isinf(self.kink_slope[0]):
             # Steps grow without bound towards the target: what stays near it was lucky.
@@ -435,7 +419,7 @@ class LineBench(_Bench):
             own = attractor_of(float(start[0]))
             leads = goal is not None and own is not None and own is attractor_of(goal)
             # Where nothing could be scanned, more steps are for starts that lead there.
-            if more_steps and (windows is not None or leads):
+            if not above and (windows is not None or leads):
                 counts |= {max(settings.steps, steps) for steps in (SCAN_STEPS, 4 * SCAN_STEPS)}
             rates = [lr for lr in self._rates(settings, windows) if above < lr < below]
             for steps, lr in product(sorted(counts), dict.fromkeys(rates)):
@@ -457,11 +441,7 @@ class SpaceBench(_Bench):
     usual_rates = ADAM_RATES
 
     def __init__(
-        self,
-        objective: Objective,
-        optimizer: str,
-        rates: FloatArray,
-        start: FloatArray | None = None,
+        self, objective: Objective, optimizer: str, rates: FloatArray, start: FloatArray | None
     ) -> None:
         super().__init__(objective)
         self._optimizer, self._own_ratios, self._start = optimizer, rates / rates.max(), start
@@ -542,10 +522,7 @@ class SpaceBench(_Bench):
         return replace(trial, settings=replace(trial.settings, steps=steps), path=cut)
 
     def continued(self, settings: OptimizerSettings, start: FloatArray) -> Trial | None:
-        """Returns the run with as many steps as it takes to arrive, or the most while it nears.
-
-        None where it settles elsewhere, or turns away.
-        """
+        """Returns the run with more steps that arrives, or still comes nearer; None without."""
         counts = [settings.steps * times for times in _TIMES]
         if settings.schedule != "constant":
             trial = self.trial(replace(settings, steps=counts[0]), start)
@@ -588,17 +565,13 @@ class SpaceBench(_Bench):
         low, high = SCANNED_RATES[1], SCANNED_RATES[-1]
         scale = 1.0 if low <= bound <= high else 10.0 ** round(math.log10(bound) + 1)
         safe = [round_down(SAFE * bound), round_down(SAFE * bound / 3)]
-        return sorted(
-            {*(float(f"{scale * rate:.3g}") for rate in SCANNED_RATES), *safe, settings.lr}
-        )
+        usual = [float(f"{scale * rate:.3g}") for rate in SCANNED_RATES]
+        return sorted({*usual, *safe, settings.lr})
 
     def windows(
         self, settings: OptimizerSettings, start: FloatArray, *later: FloatArray
     ) -> Windows | None:
-        """Returns which rates work from the start; None for optimizers that are not elementwise.
-
-        What the target holds says theory, or else runs from beside it. Basins are not known.
-        """
+        """Returns which rates work from the start; None for optimizers that are not elementwise."""
         if not settings.is_elementwise:
             return None
         scan = self._scanned(settings, start)
@@ -607,18 +580,15 @@ class SpaceBench(_Bench):
             rates, bound = self._rates(scan), self.bound(scan)
             starts = start[None]
             if bound is None:
+                # What the target holds says theory, or else runs from beside it.
                 aside = BESIDE_TARGET / ANGLE_TOLERANCE * self.space.tolerance
                 starts = np.stack([start, self.goal + aside, self.goal - aside])
             outcomes = np.array([CODES[t.outcome] for t in self._at(scan, rates, starts)], np.int8)
             table, lrs = outcomes.reshape(len(rates), len(starts)), np.array(rates)
             held = (table[:, 1:] == CODES["reached"]).all(axis=1) if bound is None else lrs < bound
-            periods, escaped = (
-                np.zeros_like(lrs, dtype=np.int64),
-                np.zeros_like(lrs, dtype=np.bool_),
-            )
-            self._windows[key] = Windows(
-                self.space.named(start), lrs, table[:, 0], periods, escaped, held, False
-            )
+            none, named = np.zeros_like(lrs, dtype=np.int64), self.space.named(start)
+            escaped = none.astype(np.bool_)
+            self._windows[key] = Windows(named, lrs, table[:, 0], none, escaped, held, False)
         return self._windows[key]
 
     def holds(self, settings: OptimizerSettings) -> bool | None:
@@ -657,14 +627,10 @@ class SpaceBench(_Bench):
         return (scan, float(np.mean(reached))) if any(reached) else None
 
     def tuned(
-        self,
-        settings: OptimizerSettings,
-        *starts: FloatArray,
-        above: float = 0.0,
-        below: float = math.inf,
-        more_steps: bool = True,
+        self, settings: OptimizerSettings, *starts: FloatArray, between: tuple[float, float] = _ALL
     ) -> Trial | None:
         """Returns a run that reaches the target from a start at some rate, as `LineBench` does."""
+        above, below = between
         scan, hold = self._scanned(settings, starts[0]), self.bound(settings)
         rates, places, apart = list(LBFGS_RATES), np.stack(starts), 1
         if settings.is_elementwise:
@@ -680,7 +646,7 @@ class SpaceBench(_Bench):
         rates = [lr for lr in rates if above < lr < below]
         for trial in self._at(scan, rates, places)[::apart] if rates else ():
             short = self.shortened(trial, settings.steps)
-            found = short or (trial if more_steps and trial.reached else None)
+            found = short or (trial if trial.reached and not above else None)
             if found is not None and self.confirmed(trial.settings, trial.start).reached:
                 return found
         return None
@@ -691,12 +657,11 @@ Bench = LineBench | SpaceBench
 
 @dataclass(frozen=True, eq=False)
 class Saddle:
-    """A critical point, in whose neighbourhood the loss falls in some directions, at a run's end.
+    """A critical point at a run's end, near which the loss falls in some directions.
 
     The Hessian's eigenvalues (d,) ascend from a negative to a positive one. The direction in which
     the loss falls most is the change of each value (d,), the largest 1. `equal` names the
-    parameters that started equal and remained so. The words say what it is, and why the run did not
-    leave it.
+    parameters that started equal and remained so.
     """
 
     eigenvalues: FloatArray
@@ -740,14 +705,13 @@ class Saddle:
 def with_lowest_as_target(run_: Run) -> Run:
     """Returns a run of several parameters without a target, judged by the lowest minimum found.
 
-    Searched by Adam from random starts, from the run's own start and end, and by Newton's method
-    from where these were lowest. Of equally low ones it is the run's own, or the one nearest to its
-    start.
+    Searched by Adam from random starts and the run's own, and by Newton's method from where these
+    and the run were lowest. Of equally low ones it is the run's own, or the nearest to its start.
     """
     objective, space, path = run_.objective, run_.space, run_.trajectory
     if any(parameter.target is not None for parameter in space.parameters):
         raise UsageError("some of the parameters have a target.", "Give that of each, or none.")
-    bench = SpaceBench(objective, run_.settings.optimizer, run_.rates)
+    bench = SpaceBench(objective, run_.settings.optimizer, run_.rates, None)
     rates = _SEARCH_SHARE * np.ptp(space.coordinates([space.low, space.high]), axis=0)
     starts = np.concatenate([bench.drawn(RANDOM_STARTS), path.values[:1]])
     how = OptimizerSettings("adam", float(rates.max()), steps=TRIED_STEPS)
@@ -759,31 +723,58 @@ def with_lowest_as_target(run_: Run) -> Run:
     low = losses <= np.nanmin(losses) + SAME_LOSS * bench.height
     apart = np.where(low, space.distances(places, path.values[0]), np.inf)
     lowest = places[0 if low[0] else int(np.argmin(apart))]
-    aimed = copy.copy(objective)
-    aimed.space = Space(
-        tuple(replace(p, target=float(v)) for p, v in zip(space.parameters, lowest, strict=True)),
-        is_target_found=True,
-    )
+    aimed, pairs = copy.copy(objective), zip(space.parameters, lowest.tolist(), strict=True)
+    parameters = tuple(replace(parameter, target=value) for parameter, value in pairs)
+    aimed.space = Space(parameters, is_target_found=True)
     return judge(aimed, run_.settings, None, path, run_.rates)
+
+
+def run_from_log(
+    objective: Objective,
+    settings: OptimizerSettings,
+    landscape: Landscape | None,
+    logs: Sequence[Log],
+    rates: FloatArray,
+) -> Run:
+    """Returns a logged run as if just made: what is missing is filled in, rates (d,) as given."""
+    table = np.column_stack([log.values for log in logs])
+    # A run starts somewhere.
+    first = int(np.argmax(np.isfinite(table).all(axis=1)))
+    values, losses = read_only(table[first:]), logs[0].losses[first:]
+    if len(values) < 2 or not np.isfinite(values[0]).all():
+        raise InputError("The log holds no step.", "Log at least two rows with values.")
+    logged = [log.gradients for log in logs if log.gradients is not None]
+    if len(logged) == len(logs):
+        gradients = np.column_stack(logged)[first:]
+    else:
+        known = np.where(np.isfinite(values), values, values[0])
+        gradients = objective.loss_and_gradient(objective.space.coordinates(known))[1]
+    lrs = np.tile(rates, (len(values), 1))
+    for column, log in zip(lrs.T, logs, strict=True):
+        given = column if log.lrs is None else log.lrs[first:]
+        column[:] = np.where(np.isfinite(given), given, column)
+    updates = np.concatenate([np.diff(values, axis=0), np.full((1, len(logs)), math.nan)])
+    trajectory = Trajectory(values, losses, *map(read_only, (gradients, updates, lrs)))
+    made_with = replace(settings, lr=float(lrs[0].max()), steps=len(values) - 1)
+    return judge(objective, made_with, landscape, trajectory, lrs[0])
 
 
 def arrival(space: Space, goal: FloatArray | None, trajectory: Trajectory) -> int | None:
     """Returns the first step from which on a path stays at the goal, None if it never does."""
     if goal is None:
         return None
-    near = space.distances(trajectory.values, goal) <= 1.0
-    away = np.flatnonzero(~near)
-    first = int(away[-1]) + 1 if len(away) else 0
-    return first if first < len(near) else None
+    away = np.flatnonzero(~(space.distances(trajectory.values, goal) <= 1.0))
+    first = int(away.max(initial=-1)) + 1
+    return first if first < len(trajectory) else None
 
 
 class Facts:
     """Everything measured about one run.
 
-    Of several parameters there are no sweep, line, landscape (critical points) and basin of the
-    start. Faults are those of the gradient and the code, as far as they are known already;
-    `loss_eps` is the relative rounding of the loss. `goal_name` says what a run should reach, "the
-    target" only where one was given, and `no_minimum` words a range or a target without a minimum.
+    Of several parameters there are no sweep, line, landscape and basin of the start. Faults are
+    those of the gradient and the code, as far as they are known already; `loss_eps` is the relative
+    rounding of the loss. `goal_name` says what a run should reach, "the target" only where one was
+    given, and `no_minimum` words a range or a target without a minimum.
     """
 
     def __init__(self, run: Run, sweep: Sweep | None = None, bench: Bench | None = None) -> None:
@@ -815,21 +806,15 @@ class Facts:
     def blur(self) -> float:
         """How much the loss of one parameter varies right beside the end."""
         beside = _BESIDE_END * self.space.width * np.arange(-8.0, 9.0)
-        return float(
-            np.ptp(self.objective.loss_at(self.run.trajectory.values[-1] + beside[:, None]))
-        )
+        places = self.run.trajectory.values[-1] + beside[:, None]
+        return float(np.ptp(self.objective.loss_at(places)))
 
     @cached_property
     def noise_at_end(self) -> float | None:
-        """How much the loss varies right beside the end, where the run settled as low as is known.
-
-        None if a target is given or the run made no progress beyond that noise. Otherwise no more
-        can be asked of an end at rest than that no value is lower.
-        """
+        """How much the loss varies beside the end, if without a target the run settled lowest."""
         known, path = self.landscape, self.run.trajectory
-        if known is None or known.parameter.target is not None:
-            return None
-        if self.run.outcome not in ("plateau", "local_minimum"):
+        is_at_rest = self.run.outcome in ("plateau", "local_minimum")
+        if known is None or known.parameter.target is not None or not is_at_rest:
             return None
         end, noise = path.losses[-1], self.blur
         lowest = min(known.smallest_loss, float(np.nanmin(path.losses)))
@@ -843,12 +828,9 @@ class Facts:
         if len(names) == 1:
             return LineBench(ShortcutObjective(changed, names[0]))
         logs = [p.name for p in self.space.parameters if p.is_log and p.name in names]
-        places = [self.space.names.index(name) for name in names]
-        return SpaceBench(
-            GaborObjective(changed, names, logs),
-            self.run.settings.optimizer,
-            self.run.rates[places],
-        )
+        rates = self.run.rates[[self.space.names.index(name) for name in names]]
+        objective = GaborObjective(changed, names, logs)
+        return SpaceBench(objective, self.run.settings.optimizer, rates, None)
 
     @cached_property
     def squared(self) -> Bench | None:
@@ -875,10 +857,7 @@ class Facts:
         return (words, trial) if found is None else (f"{words}, and {found[0]}", found[1])
 
     def repaired(self, line: OwnObjective, value: float) -> tuple[str, Trial, Culprit] | None:
-        """The run with the operation rewritten that makes the gradient infinite or NaN at a value.
-
-        Returns what to write, the run, and the operation; None where no repair of it is known.
-        """
+        """What to write for the operation whose gradient is not finite, the run, the operation."""
         culprit = find_culprit(line, value)
         if culprit is None or not culprit.repairs:
             return None
@@ -895,11 +874,7 @@ class Facts:
 
     @cached_property
     def from_values(self) -> Bench | None:
-        """The bench with the derivative that the loss's own values have, noise averaged out.
-
-        None for anything but a user's own objective, whose derivative may be what is broken, and
-        where no series follows its values.
-        """
+        """The bench of a user's objective with the derivative that its own values have."""
         if self.line is None:
             return None if self.experiment else self._bench(Differences(self.objective))
         if not isinstance(self.line, OwnObjective):
@@ -932,11 +907,10 @@ class Facts:
     @cached_property
     def target_basin(self) -> CriticalPoint | None:
         """The target's minimum, if there is one; None of several parameters."""
-        if self.landscape is None or self.bench.goal is None:
+        goal = self.bench.goal
+        if self.landscape is None or goal is None or not self.bench.is_minimum_at_target:
             return None
-        if not self.bench.is_minimum_at_target:
-            return None
-        return self.landscape.attractor_of(float(self.bench.goal[0]))
+        return self.landscape.attractor_of(float(goal[0]))
 
     @property
     def starts_in_target_basin(self) -> bool | None:
@@ -947,11 +921,7 @@ class Facts:
 
     @cached_property
     def starts_inside(self) -> tuple[FloatArray, ...]:
-        """Starts that may lead to the target.
-
-        Of one parameter, half way from the target to the edge of its basin nearest the start; of
-        several, some on the straight way from the start.
-        """
+        """Starts on the straight way to the target; inside its basin, where that is known."""
         goal = self.bench.goal
         if goal is None:
             return ()

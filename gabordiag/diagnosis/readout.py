@@ -142,8 +142,8 @@ class _Patches:
         while True:
             yield self.converted(*self.draw(BATCH))
 
-    def converted(self, patches: Tensor, wanted: Tensor) -> Batch:
-        return patches.to(self._dtype), wanted.to(self._dtype)
+    def converted(self, *pair: Tensor) -> Batch:
+        return pair[0].to(self._dtype), pair[1].to(self._dtype)
 
     def draw(self, count: int, draws: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         places = [torch.randint(n, (count,), generator=draws) for n in self._all.shape[:2]]

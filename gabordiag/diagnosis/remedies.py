@@ -45,10 +45,7 @@ CONFIDENCE = 0.99
 
 @dataclass(frozen=True)
 class Remedy:
-    """One remedy and what came of it; it works where the changed run reached the target.
-
-    The change is an option or words, with the value; the evidence, the figures.
-    """
+    """One remedy, as options or words, and what came of it; one that works reached the target."""
 
     name: str
     works: bool
@@ -69,10 +66,8 @@ class Remedy:
 def try_remedies(
     facts: Facts, remedies: Sequence[Try], tick: Callable[[], None]
 ) -> tuple[Remedy, ...]:
-    """Tries every remedy that applies; those that work first, then cheap before dear.
-
-    Code at fault comes before all, and what needs no answer to begin with before what does.
-    """
+    """Tries every remedy that applies; those that work first, then cheap before dear."""
+    # Code at fault comes before all, and what needs no answer to begin with before what does.
     tried = []
     for function in remedies:
         if (remedy := function(facts)) is not None:
@@ -130,7 +125,7 @@ def smaller_lr(facts: Facts) -> Remedy | None:
         return None
     trial = facts.bench.confirmed(replace(facts.settings, lr=rate), facts.start)
     if not trial.reached:
-        trial = facts.bench.tuned(facts.settings, facts.start, below=lr) or trial
+        trial = facts.bench.tuned(facts.settings, facts.start, between=(0.0, lr)) or trial
     return _from_trial("smaller_lr", facts.tuning(trial), trial, hold_lr=hold)
 
 

@@ -122,10 +122,7 @@ def reproduce(
     log: Callable[[str], Log] | None = None,
     progress: Progress | None = None,
 ) -> Reproduction:
-    """Runs both filters on the experiment's image; filter and loss are the scenarios'.
-
-    `log` returns, given a trajectory's file name, a function that is called with every step.
-    """
+    """Runs both filters on the experiment's image; `log` makes each trajectory's listener."""
     stages = itertools.count(1)
 
     def stage() -> None:

@@ -220,10 +220,7 @@ def diagnose_objective(
 
 
 def check_gradient(facts: Facts, loop: Objective | None = None) -> tuple[Finding, ...]:
-    """Asks whether there is a gradient that can be trusted, along each parameter from the start.
-
-    Findings that are present come with their counterfactuals; `loop` as in `diagnose_objective`.
-    """
+    """Asks whether there is a gradient that can be trusted, along each parameter from the start."""
     asked: dict[str, dict[str, Finding]] = {}
     for index, name in enumerate(facts.space.names):
         line = facts.objective.along(index, facts.start)
@@ -248,10 +245,7 @@ def _merged(facts: Facts, found: Mapping[str, Finding]) -> Finding:
 
 
 def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
-    """Repeats the run with the derivative of the loss's own values; at a root's zero, its square's.
-
-    A loss that does not depend on the parameter has none to try.
-    """
+    """Repeats the run with the derivative of the loss's values; at a root's zero, its square's."""
     if not finding.present:
         return finding
     if finding.cause == "nonfinite_gradient" and facts.squared_trial is not None:
@@ -344,10 +338,8 @@ def strongest(findings: tuple[Finding, ...]) -> str:
 
 
 def with_roles(verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Gives every finding its role; the primary first, then contributing, then ruled out.
-
-    What is true of the start or the rate but did no harm is no finding of a healthy run.
-    """
+    """Gives every finding its role; the primary first, then contributing, then ruled out."""
+    # What is true of the start or the rate but did no harm is no finding of a healthy run.
     ranked: dict[str, list[Finding]] = {"primary": [], "contributing": [], "ruled_out": []}
     for finding in findings:
         role = "contributing" if finding.present else "ruled_out"

@@ -106,11 +106,7 @@ def explain_log(
     value_column: str | None = None,
     loss_column: str | None = None,
 ) -> Explanation:
-    """Diagnoses a run from its log: a file as `read_table` reads it, `-`, or columns by name.
-
-    The target should have been reached, if it is known; with a period wrapped and unwrapped logs
-    are both understood.
-    """
+    """Diagnoses a run from its log: a file as `read_table` reads it, `-`, or columns by name."""
     period, target = plain(period), plain(target)
     for name, number in (("period", period), ("target", target)):
         is_number = isinstance(number, (int, float))
@@ -151,17 +147,14 @@ class _Reader(LogRun):
             primary = Finding(verdict, True, None, evidence or {}, headline, role="primary")
             findings.insert(0, primary)
         gaps = f"rows are {self.stride} steps apart; what happens between them is not seen"
+        notes = self.log.notes + ((gaps,) if self.stride != 1 else ())
+        logged = {"step": np.asarray(self.log.steps, dtype=np.float64), "loss": self.losses}
+        period = None if possible is not None else self.repeat or None
+        among = self.possible if possible is None else possible
         return Explanation(
-            verdict,
-            headline,
-            self.possible if possible is None else possible,
-            None if possible is not None else self.repeat or None,
-            self.jumps,
-            tuple(findings),
-            len(self.losses),
-            self.log.notes + ((gaps,) if self.stride != 1 else ()),
-            {"step": np.asarray(self.log.steps, dtype=np.float64), "loss": self.losses},
-        )
+            verdict, headline, among, period, self.jumps, tuple(findings), len(self.losses), notes,
+            logged,
+        )  # fmt: skip
 
     def _nonfinite(self) -> Explanation | None:
         bad = ~(np.isfinite(self.losses) & np.isfinite(self.values))
@@ -218,14 +211,12 @@ class _Reader(LogRun):
         assert self.target is not None
         period, shown = self.parameter.period, self.parameter.show(self.target)
         turns = 0 if period is None else round((float(self.tail[-1]) - self.target) / period)
-        if turns:
-            text = (
-                f"No failure: it ended at the target {shown} {'plus' if turns > 0 else 'minus'} "
-                f"{abs(turns)} period{'s' if abs(turns) > 1 else ''}, the same solution."
-            )
-            return self._result("equivalent_solution", text)
-        text = f"Healthy: it reached the target {shown} and stays. Nothing needs to change."
-        return self._result("healthy", text)
+        if not turns:
+            text = f"Healthy: it reached the target {shown} and stays. Nothing needs to change."
+            return self._result("healthy", text)
+        text = f"No failure: it ended at the target {shown} {'plus' if turns > 0 else 'minus'} "
+        text += f"{counted(abs(turns), 'period', 'periods')}, the same solution."
+        return self._result("equivalent_solution", text)
 
     def _frozen(self) -> Explanation | None:
         if np.ptp(self.values) > 0:
@@ -276,15 +267,14 @@ class _Reader(LogRun):
         return self._result("wrong_gradient", text, evidence)
 
     def _growing(self) -> Explanation | None:
-        tenth = max(2, len(self.losses) // 10)
-        before, end = (float(np.median(self.losses[-n * tenth :][:tenth])) for n in (2, 1))
-        begin = float(np.median(self.losses[:tenth]))
+        losses, tenth = self.losses, max(2, len(self.losses) // 10)
+        parts = (losses[:tenth], losses[-2 * tenth :][:tenth], losses[-tenth:])
+        begin, before, end = (float(np.median(part)) for part in parts)
         if not (end > GROWTH * begin > 0 and end > GROWING * before):
             return None
-        ups = float(np.mean(np.diff(self.losses) > 0))
+        ups = float(np.mean(np.diff(losses) > 0))
         evidence = {"begin": begin, "end": end, "share_of_rises": ups}
-        shown = f"from {begin:.3g} to {end:.3g}"
-        text = f"The loss grows without bound, {shown}{self._smaller_rate()}"
+        text = f"The loss grows without bound, from {begin:.3g} to {end:.3g}{self._smaller_rate()}"
         return self._result("step_too_large", text, evidence)
 
     def _kink(self) -> Explanation | None:
@@ -304,11 +294,8 @@ class _Reader(LogRun):
 
     def _swing(self) -> dict[str, Any]:
         losses = self.losses[-(self.repeat or len(self.tail)) :]
-        return {
-            "period": self.repeat or None,
-            "loss_low": float(losses.min()),
-            "loss_high": float(losses.max()),
-        }
+        low, high = float(losses.min()), float(losses.max())
+        return {"period": self.repeat or None, "loss_low": low, "loss_high": high}
 
     def _repeating(self) -> Explanation | None:
         if self.outcome != "running" and not self.repeat:

@@ -49,11 +49,7 @@ UNSEEN = {"cycle", "running", "unfinished", "erratic"}
 
 
 def _scatter(part: FloatArray) -> tuple[float, float, float]:
-    """Returns by how much the line through a series falls, and how its noise scatters.
-
-    The noise is what a parabola leaves: its sum of squares, and the correlation of neighbours, 0 or
-    more.
-    """
+    """Returns a line's fall; of what a parabola leaves, sum of squares and correlation."""
     rows = np.linspace(0.0, 1.0, len(part))
     noise = part - np.polyval(np.polyfit(rows, part, 2), rows)
     energy = float(np.square(noise).sum())
@@ -77,9 +73,7 @@ class LogRun:
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
         if period is not None:
             low, high = -period / 2, period / 2
-        is_angle = period is not None and any(
-            math.isclose(period, whole) for whole in (math.pi, 2 * math.pi)
-        )
+        is_angle = any(math.isclose(period or 0.0, whole) for whole in (math.pi, math.tau))
         width = high - low if high > low else max(abs(high), 1.0)
         self.parameter = Parameter(
             log.value_name or "loss", low, low + width, period, target, low, is_angle=is_angle
@@ -87,6 +81,7 @@ class LogRun:
         known = self.losses[np.isfinite(self.losses)]
         self.height = float(np.ptp(known)) if len(known) else 0.0
         self.tail = self.values[-tail_length(max(1, len(self.values) - 1)) :]
+        self.tail_losses = self.losses[-len(self.tail) :]
         self.stride = int(np.median(np.diff(log.steps))) if len(log.steps) > 1 else 1
         self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
         self.jumps = self._find_jumps()
@@ -133,14 +128,12 @@ class LogRun:
         if self.target is not None:
             known = np.array([self.values[0], self.target])
             return self._is_outside(known, FAR_OUT * float(np.ptp(known)))
-        moves = np.abs(np.diff(self.values))
-        first = moves[moves > 0][:1]
-        if len(first) and moves.max() > RUNAWAY * first[0]:
+        moves = np.abs(self.moves)
+        if (moves > 0).any() and moves.max() > RUNAWAY * moves[moves > 0][0]:
             return True
-        jump = int(np.argmax(moves)) + 1
-        return self._is_outside(self.values[: -len(self.tail)], 0.0) or self._is_outside(
-            self.values[:jump], float(np.ptp(self.values)) / 2
-        )
+        before, half = self.values[: int(np.argmax(moves)) + 1], float(np.ptp(self.values)) / 2
+        earlier = self.values[: -len(self.tail)]
+        return self._is_outside(earlier, 0.0) or self._is_outside(before, half)
 
     def _is_outside(self, known: FloatArray, reach: float) -> bool:
         low, high = known.min() - reach, known.max() + reach
@@ -156,22 +149,17 @@ class LogRun:
         moved = bool(known.any() or np.ptp(self.values) > 0)
         # Of a slope that was not logged nothing follows: it may be flat there, or not.
         last, steepest = (known[-1], [known.max(), math.inf]) if known.any() else (1, [math.inf, 1])
-        tail = len(self.tail)
-        judgements = []
+        values, judgements = self.tail[:, None], []
         for around in self._surroundings(steepest):
             slope = last * around.space.tolerance[0]
-            values, losses = self.values[-tail:, None], self.losses[-tail:]
-            judgements.append(classify_one(around, values, losses, slope, moved))
+            judgements.append(classify_one(around, values, self.tail_losses, slope, moved))
             if judgements[0][0] == "running":
                 # What passes whole periods is in no minimum.
                 break
         return judgements
 
     def _surroundings(self, steepest: Sequence[float]) -> Iterator[Surroundings]:
-        """Yields what the landscape may be: ranges, goals, minima, steepest slopes.
-
-        The first is what the log alone suggests: its own range, its target, no minima.
-        """
+        """Yields what the landscape may be: ranges, goals, minima, steepest slopes."""
         last = float(self.tail[-1])
         offsets = self.parameter.offset(self.tail, last)
         middle = np.array([[last + (offsets.min() + offsets.max()) / 2]])
@@ -184,6 +172,7 @@ class LogRun:
             half = (self.parameter.high - self.parameter.low) / 2
             reaches = np.geomspace(LEAST, WIDEST, 24) * half
             parameters += [replace(self.parameter, low=last - r, high=last + r) for r in reaches]
+        # What the log alone suggests.
         slope = steepest[0] * self.parameter.tolerance
         yield Surroundings(Space((self.parameter,)), goals[0], (), None, slope)
         for parameter in parameters:
@@ -223,35 +212,29 @@ class LogRun:
             if not (len(left) and len(right)):
                 return self._ahead(x, slopes)
             i, j = left[np.argmax(x[left])], right[np.argmin(x[right])]
-            low, high = float(x[i]), float(x[j])
+            low, high, losses = float(x[i]), float(x[j]), self.tail_losses
             if self.kink_slope is not None:
                 # Where the sides of the V meet.
-                losses = self.losses[-len(x) :]
                 tip = losses[j] - losses[i] + slopes[i] * low - slopes[j] * high
                 low = high = float(np.clip(tip / (slopes[i] - slopes[j]), low, high))
             return (self.tail[-1] + low, self.tail[-1] + high) if low <= high else None
         order = np.argsort(x, kind="stable")
-        x, losses = x[order], self.losses[-len(x) :][order]
-        lowest = int(np.argmin(losses))
-        falls = (np.diff(losses[: lowest + 1]) <= 0).all()
-        rises = (np.diff(losses[lowest:]) >= 0).all()
-        if not (falls and rises and 0 < lowest < len(x) - 1):
+        x, losses = x[order], self.tail_losses[order]
+        lowest, changes = int(np.argmin(losses)), np.diff(losses)
+        is_dip = (changes[:lowest] <= 0).all() and (changes[lowest:] >= 0).all()
+        if not is_dip or not 0 < lowest < len(x) - 1:
             return None
         return self.tail[-1] + x[lowest - 1], self.tail[-1] + x[lowest + 1]
 
     def _ahead(self, x: FloatArray, slopes: FloatArray) -> tuple[float, float] | None:
         """Returns the last value and where the secant's slope vanishes, if that is near it."""
-        change, way = float(slopes[-1] - slopes[0]), float(x[-1] - x[0])
-        if change * way <= 0:
-            return None
-        left = float(slopes[-1]) * way / change
-        if abs(left) > abs(way):
-            return None
-        return float(self.tail[-1]), float(self.tail[-1]) - left
+        change, way, last = float(slopes[-1] - slopes[0]), float(x[-1] - x[0]), float(self.tail[-1])
+        left = float(slopes[-1]) * way / change if change * way > 0 else math.inf
+        return (last, last - left) if abs(left) <= abs(way) else None
 
     def _runs_off(self) -> bool:
         """Whether steps and losses are all equal: whole periods of a parameter that has one."""
-        steps, losses = np.diff(self.tail), self.losses[-len(self.tail) :]
+        steps, losses = np.diff(self.tail), self.tail_losses
         even = np.ptp(steps) <= EQUAL_STEPS * abs(steps.mean()) > 0
         return bool(even and np.ptp(losses) <= EQUAL_LOSSES * np.abs(losses).max())
 
@@ -269,10 +252,9 @@ class LogRun:
         length = max(len(self.tail), min(len(self.losses) // 2, LONG_TAIL))
         loss = Parameter("loss", 0.0, self.height or 1.0, None, None, 0.0)
         for along, series in ((self.parameter, self.values), (loss, self.losses)):
-            if np.isfinite(series[-length:]).all():
-                period = find_period(along, series[-length:])
-                if period:
-                    return period
+            is_known = np.isfinite(series[-length:]).all()
+            if is_known and (period := find_period(along, series[-length:])):
+                return period
         gaps = np.diff(self.jump_rows)
         if len(gaps) < 3 or gaps.min() != gaps.max() or gaps[0] < SAWTOOTH_ROWS:
             return 0
@@ -411,11 +393,7 @@ class LogRun:
 
     @cached_property
     def levels(self) -> tuple[float, float, float]:
-        """Losses at the beginning, in the best tenth, and at the end.
-
-        Medians, so that a single low value does not count, unless it is lower than the end by more
-        than the noise there.
-        """
+        """Losses at the beginning, in the best tenth, and at the end: medians."""
         medians = [float(np.median(part)) for part in np.array_split(self.losses, 10)]
         first, last, best = float(np.median(self.losses[:3])), medians[-1], min(medians)
         if not self.losses[1:].min() <= self.losses[0] <= self.losses[1:].max():
@@ -424,17 +402,15 @@ class LogRun:
         # Much happens in the first tenth, unless it is noise.
         is_noise = abs(first - medians[0]) <= CLEAR * self.noise * math.sqrt(len(self.losses) / 10)
         begin = medians[0] if is_noise else first
+        # A single low value counts where it is lower than the end by more than the noise there.
         lowest = float(self.losses.min())
         if lowest < self.last_losses.min() - float(np.ptp(self.last_losses)):
             best = min(best, lowest)
         return begin, best, last
 
     def trend(self, series: FloatArray) -> float:
-        """Returns by how much the last third of a series falls, 0 where that may be noise.
-
-        That of the line through it; its error is from what a parabola leaves, a noise whose
-        neighbours are correlated by r, so that n rows are as good as n (1 - r) / (1 + r).
-        """
+        """Returns by how much the last third of a series falls, 0 where that may be noise."""
+        # Of noise with neighbours correlated by r, n rows are as good as n (1 - r) / (1 + r).
         part = series[-max(6, len(series) // 3) :]
         fall, energy, r = _scatter(part)
         error = math.sqrt(12 * energy * (1 + r) / (1 - r)) / len(part)

@@ -100,22 +100,16 @@ class Log:
 def read_log(
     source: Source, value_column: str | None = None, loss_column: str | None = None
 ) -> Log:
-    """Returns the columns of a log: a file as `read_table` reads it, or columns by name.
-
-    The value's column is by default the first that is nothing else. Where there is none, the values
-    are the losses.
-    """
+    """Returns the columns of a log; the value's is by default the first that is nothing else."""
     table, where = _table(source)
     return _pick(table, where, *_one_run(table, where, value_column, loss_column))
 
 
 def read_logs(source: Source, names: Sequence[str]) -> tuple[Log, ...]:
-    """Returns a log of parameters learned together, one `Log` for each, all of the same rows.
-
-    A column is named as the parameter, or as the last part of its name: `theta` of `gabor.theta`.
-    """
+    """Returns a log of parameters learned together, one `Log` for each, all of the same rows."""
     table, where = _table(source)
     _one_run(table, where)
+    # `gabor.theta` may be called `theta`.
     columns = [n if n in table.columns else n.rpartition(".")[2] for n in names]
     # The only one may have any name.
     picked = [n if n in table.columns or len(names) > 1 else None for n in columns]
@@ -266,10 +260,7 @@ def _pick(
 
 
 def _beside_losses(table: Table, names: list[str], losses: list[str]) -> list[str]:
-    """Returns the columns with values where a loss of training has some, and in more than one row.
-
-    What an evaluation or the end of a training adds to a log stands in rows of its own.
-    """
+    # What an evaluation or the end of a training adds to a log stands in rows of its own.
     losses = [name for name in losses if not _words(name) & _ANOTHER] or losses
     given = {name: marks == NUMBER for name, marks in table.marks.items()}
     measured = np.any([given[name] for name in losses], axis=0)
@@ -418,16 +409,13 @@ def _longest_run(marks: BoolArray) -> int:
 def _in_order(
     where: str, rows: IntArray, steps: FloatArray | None, values: FloatArray, losses: FloatArray
 ) -> tuple[IntArray, list[str]]:
-    """Returns the rows (n,) in the order of their steps, and what is to be said of it.
-
-    Steps that begin anew are numbered through, as those of epochs, unless they come back to the
-    very value and loss of the first row: these are other runs.
-    """
+    """Returns the rows (n,) in the order of their steps, and what is to be said of it."""
     if steps is None or not np.isfinite(steps[rows]).all() or (np.diff(steps[rows]) >= 0).all():
         return rows, []
     steps, values, losses = steps[rows], values[rows], losses[rows]
     if len(np.unique(steps)) == len(steps):
         return rows[np.argsort(steps)], ["the rows are read in the order of their steps"]
+    # Steps begin anew with an epoch; with the very value and loss of the first row, with a run.
     begins = np.flatnonzero(steps == steps[0])
     same = (values[begins] == values[0]) & (losses[begins] == losses[0])
     if len(begins) > 1 and same.all() and not _is_constant(losses):

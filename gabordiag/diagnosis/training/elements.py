@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,17 +19,17 @@ import torch
 
 from gabordiag.checks.cuts import Cut
 from gabordiag.checks.gradient import find_cut, find_unused
-from gabordiag.diagnosis.training.lines import Lines, rounding_of
 from gabordiag.dynamics.outcomes import SETTLED_SHARE, classify_one, surroundings, tail_length
 from gabordiag.dynamics.theory import BOUNDS, bound_entry
 from gabordiag.dynamics.training import TrainingRun
 from gabordiag.errors import GabordiagError
-from gabordiag.landscape.many_lines import SampledLine
+from gabordiag.landscape.many_lines import POINTS, SampledLine, sample_lines
 from gabordiag.landscape.points import CriticalPoint
-from gabordiag.objective.space import FloatArray
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.modules import Element, ModuleLoss
-from gabordiag.own.training import Batch, Training, seen_weight
+from gabordiag.own.period import is_angle_name
+from gabordiag.own.training import Batch, Evaluation, State, Training, Watched, seen_weight
 from gabordiag.results import Finding, finite_or_none
 from gabordiag.wording import times
 
@@ -50,6 +50,19 @@ _ARRIVED = 0.01
 _SAME = 0.5
 # lr x curvature from which it is too large, as a part of the bound.
 _NEAR_BOUND = 0.95
+# Beyond where an element was, what is positive is looked at up to this factor.
+_FACTOR = 2.5
+# Where the period is tried beside the element's own value: no special place.
+_BESIDE = 0.3713057
+# Losses a period apart agree to this part of what they vary.
+_SAME_LOSS = 1e-3
+# Forward passes on a batch that all lines together may take, in optimizer steps of the run, and at
+# least so many batches.
+_PASSES_PER_STEP, _MOST_BATCHES = 12, 8
+
+# Range and period of every watched element, and the loss along it, all else as it was before and
+# after the training.
+Lines = Sequence[tuple[Parameter, SampledLine, SampledLine]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +140,82 @@ class Facts:
         )
 
 
-class Judgement(NamedTuple):
-    """What holds an element back, with what helps in words, empty for nothing.
+def batch_count(elements: int, steps: int) -> int:
+    """Returns on how many batches the lines are evaluated, so that they stay affordable."""
+    passes = 2 * elements * (POINTS + 20)
+    return max(1, min(_MOST_BATCHES, _PASSES_PER_STEP * steps // passes))
 
-    The factor multiplies its learning rate; None where the rate is no matter.
-    """
+
+def evaluate_lines(run: TrainingRun, evaluation: Evaluation) -> Lines:
+    """Returns the lines of all watched elements; of a training that broke off, twice the first."""
+    groups: dict[str, list[Watched]] = {}
+    for watched in run.watched:
+        groups.setdefault(watched.group, []).append(watched)
+    periods = {g: _period(members, run.start, evaluation) for g, members in groups.items()}
+    parameters = [_parameter(run, i, periods[w.group]) for i, w in enumerate(run.watched)]
+    start = _lines(run.watched, parameters, run.start, evaluation)
+    final = _lines(run.watched, parameters, run.final, evaluation) if run.is_finite else start
+    return list(zip(parameters, start, final, strict=True))
+
+
+def _lines(
+    watched: Sequence[Watched], parameters: Sequence[Parameter], state: State, on: Evaluation
+) -> list[SampledLine]:
+    def evaluate(asked: Sequence[tuple[int, FloatArray]]) -> list[FloatArray]:
+        return on.losses(state, [(watched[index], values) for index, values in asked])
+
+    own = [element.coordinate(state) for element in watched]
+    return sample_lines(parameters, own, evaluate, rounding_of(watched[0], state))
+
+
+def rounding_of(watched: Watched, state: State) -> float:
+    """Returns the relative rounding of an element's tensor."""
+    return float(torch.finfo(state[watched.element.name].dtype).eps)
+
+
+def _period(members: Sequence[Watched], state: State, evaluation: Evaluation) -> float | None:
+    """Returns pi or 2 pi, if all losses agree that far apart and some of them vary."""
+    if members[0].kind != "value":
+        return math.pi if members[0].kind == "vector" else None
+    shifts = np.array([0.0, math.pi, 2 * math.pi])
+    beside = np.concatenate([shifts, _BESIDE + shifts])
+    places = [(watched, watched.coordinate(state) + beside) for watched in members]
+    losses = np.array([f.mean(axis=1) for f in evaluation.losses(state, places)])
+    losses = losses.reshape(len(members), 2, 3)
+    if not np.isfinite(losses).all():
+        return None
+    rounding = 64 * rounding_of(members[0], state) * np.abs(losses).max()
+    variation = np.abs(losses[:, 0, 0] - losses[:, 1, 0])
+    if (variation <= rounding).all():
+        return math.pi if is_angle_name(members[0].group) else None
+    allowed = (_SAME_LOSS * variation + rounding)[:, None]
+    for index in (1, 2):
+        if (np.abs(losses[:, :, index] - losses[:, :, 0]) <= allowed).all():
+            return float(shifts[index])
+    return None
+
+
+def _parameter(run: TrainingRun, index: int, period: float | None) -> Parameter:
+    watched, column = run.watched[index], run.coordinates[:, index]
+    path = column[np.isfinite(column)]
+    start = float(path[0])
+    made = Parameter(watched.label, start - 1, start + 1, None, None, start)
+    if period is not None:
+        return replace(made, low=-period / 2, high=period / 2, period=period, is_angle=True)
+    low, high = float(path.min()), float(path.max())
+    if watched.kind == "log":
+        return replace(made, low=low - math.log(_FACTOR), high=high + math.log(_FACTOR))
+    members = [i for i, other in enumerate(run.watched) if other.group == watched.group]
+    others = run.coordinates[[0, -1]][:, members]
+    others = others[np.isfinite(others)]
+    if others.min() > 0 and not is_angle_name(watched.group):
+        return replace(made, low=low / _FACTOR, high=high * _FACTOR)
+    spread = max(float(np.ptp(others)), 0.5 * float(np.abs(others).max()), 1e-3)
+    return replace(made, low=low - spread, high=high + spread)
+
+
+class Judgement(NamedTuple):
+    """What holds an element back, and what helps; the factor is of its learning rate."""
 
     verdict: str
     evidence: dict[str, Any]
@@ -150,10 +234,9 @@ class Judged:
     beside it, and the end does. `shown` is the value, not its coordinate, as a parameter.
 
     The rate is that at the end, over what the optimizer divides the gradient by; it times the
-    curvature must stay below the limit. The gap is how far the last value is from its minimum, and
-    an element that could clearly lower the loss by going there is away. The goal is the minimum of
-    the last line where the element should be, or None. `moved` is without whole periods, and
-    `gradient_share` over all parameters together.
+    curvature must stay below the limit. The gap is how far the last value is from its minimum. The
+    goal is the minimum of the last line where the element should be, or None. `moved` is without
+    whole periods, and `gradient_share` over all parameters together.
     """
 
     def __init__(self, facts: Facts, index: int) -> None:
@@ -180,21 +263,19 @@ class Judged:
         self.gap = math.nan
         if self.own is not None:
             self.gap = abs(float(self.parameter.offset(self.path[-1], self.own.value)))
-        self.is_away = self._is_away()
         found = (question(self) for question in QUESTIONS)
         self.judgement = next((f for f in found if f is not None), Judgement("healthy", {}, "", ""))
         self.verdict = self.judgement.verdict
-        goal = self.better or self.own
-        if self.verdict == "wrong_basin" and self.better is None:
-            goal = self.better_at_first
+        is_astray = self.verdict == "wrong_basin"
+        goal = self.better or (self.better_at_first if is_astray else self.own)
         self.goal = None if goal is None else goal.value
-        if self.verdict == "wrong_basin" and goal is None:
+        if is_astray and goal is None:
             self.goal = facts.fitted[self.watched.label]
         first, last = float(self.path[0]), float(self.path[-1])
         self.start = self.value(first)
-        self.final = self.value(last) if math.isfinite(last) else None
-        self.moved = None
-        if self.final is not None:
+        self.final = self.moved = None
+        if math.isfinite(last):
+            self.final = self.value(last)
             self.moved = float(self.shown.offset(self.final, self.start))
         total, own = (
             math.sqrt(np.mean(known**2)) if (known := slopes[~np.isnan(slopes)]).size else 0.0
@@ -206,9 +287,8 @@ class Judged:
     def findings(self) -> tuple[Finding, ...]:
         """The primary cause, with what was measured."""
         verdict, evidence, why, *_ = self.judgement
-        if verdict == "healthy":
-            return ()
-        return (Finding(verdict, True, None, evidence, why, role="primary"),)
+        found = Finding(verdict, True, None, evidence, why, role="primary")
+        return () if verdict == "healthy" else (found,)
 
     @property
     def outcome(self) -> str:
@@ -230,14 +310,12 @@ class Judged:
         return line.landscape.attractor_of(float(self.parameter.wrap(self.path[step])))
 
     def _lower(self, line: SampledLine, step: int) -> CriticalPoint | None:
-        """The lowest minimum of a line, if it is clearly lower than that of a step's basin.
-
-        Of a level place, from which no minimum is reached, than the loss there.
-        """
+        """The lowest minimum of a line, if it is clearly lower than that of a step's basin."""
         minima = [p for p in line.landscape.attractors if p.curvature is not None]
         here, own = float(self.path[step]), self.attractor(line, step)
         if not math.isfinite(here) or not minima:
             return None
+        # Of a level place, from which no minimum is reached, the loss there counts.
         value, loss = (here, line.at(here)) if own is None else (own.value, own.loss)
         best = min(minima, key=lambda point: point.loss)
         return best if loss - best.loss > self.clear(best.value, value, line) else None
@@ -246,14 +324,14 @@ class Judged:
         """Returns which difference of the losses at two coordinates of a line counts."""
         error = 0.0
         if line.batches.shape[1] > 2:
-            a, b = (
-                int(np.abs(self.parameter.offset(line.values, v)).argmin()) for v in (one, other)
-            )
-            difference = line.batches[a] - line.batches[b]
+            near = [np.abs(self.parameter.offset(line.values, v)).argmin() for v in (one, other)]
+            difference = np.subtract(*line.batches[near])
             error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
         return max(4 * line.noise, GAIN * self.facts.scale, part * line.height, _ERRORS * error)
 
-    def _is_away(self) -> bool:
+    @cached_property
+    def is_away(self) -> bool:
+        """Whether it could clearly lower the loss by going to its minimum."""
         if self.own is None or self.own.basin is None:
             return False
         # A range may be far wider than the basin, and than the whole way to the minimum.
@@ -346,9 +424,8 @@ def _gradient(element: Judged) -> Judgement | None:
     slopes, facts, line = element.slopes, element.facts, element.line_final
     if (slopes[-element.tail :] != 0).any():
         return None
-    never = not (slopes != 0).any()
-    since = 0 if never else int(np.flatnonzero(slopes)[-1]) + 1
-    when = "" if never else f" since step {since}"
+    since = int(np.flatnonzero(slopes).max(initial=-1)) + 1
+    never, when = since == 0, f" since step {since}" if since else ""
     arrived = bool(facts.run.arrived[element.index])
     evidence = {"since_step": since, "height_of_line": line.height, "arrives": arrived}
     cut = _ask(element, find_cut)
@@ -358,9 +435,10 @@ def _gradient(element: Judged) -> Judgement | None:
     if is_flat and not is_clamped:
         where, because = _place(_ask(element, find_unused))
         why = f"the loss does not depend on it{when}{because}"
-        helps = "check that what follows lets it through: weights, biases, a ReLU"
-        # A step too long has put a channel where its ReLU lets nothing through.
-        helps = helps if never else "lower the learning rates"
+        # A step too long may have put a channel where its ReLU lets nothing through.
+        helps = "lower the learning rates"
+        if never:
+            helps = "check that what follows lets it through: weights, biases, a ReLU"
         return Judgement("flat_objective", evidence | where, why, helps)
     if not never and not element.is_away and (element.better is None or element.is_in_a_dip):
         # At the very minimum a gradient may be zero.

@@ -113,18 +113,15 @@ def try_remedies(
     seeds: Sequence[int],
     tick: Callable[[], None],
 ) -> tuple[TrainingRemedy, ...]:
-    """Returns every remedy that applies, tried; those that work first.
-
-    `first` is loss and metric at the end of the run that was made, with the first seed.
-    """
+    """Returns every remedy that applies, tried; `first` are loss and metric of the run made."""
     plans, run = list(_plans(facts, elements)), facts.run
     if not plans:
         return ()
     trials = partial(_trials, facts, batches, tick)
+    made = trials(Plan("", "", run.settings, run.rates), seeds[1:])
     loss, metric = first
     metrics = np.array([] if metric is None else [metric])
-    before = Trials(np.array([loss]), metrics, run.coordinates[-1:])
-    before = before.and_more(trials(Plan("", "", run.settings, run.rates), seeds[1:]))
+    before = Trials(np.array([loss]), metrics, run.coordinates[-1:]).and_more(made)
     worst = before.losses[np.isfinite(before.losses)].max(initial=-math.inf)
     tried = []
     for plan in plans:
@@ -147,10 +144,8 @@ def _freed(elements: Sequence[Judged], final: FloatArray) -> tuple[str, ...]:
 
 
 def _is_lower(before: FloatArray, after: FloatArray) -> bool:
-    if not np.isfinite(after).all():
-        return False
-    if not np.isfinite(before).all():
-        return True
+    if not (np.isfinite(after).all() and np.isfinite(before).all()):
+        return bool(np.isfinite(after).all())
     if len(after) < len(before):
         return False
     drop = float(before.mean() - after.mean())
@@ -174,14 +169,13 @@ def _trials(
         try:
             starts = _led_by_coarse(train, plan, facts.run.watched) if plan.coarse else plan.starts
             run, loss, metric = train(plan.rates, starts=starts)
+            end = run.coordinates[-1]
         except InputError:
             # Code that does not accept the values that this plan leads to.
-            losses.append(math.inf)
-            final.append(np.full(len(facts.run.watched), math.nan))
-        else:
-            losses.append(loss if math.isfinite(loss) else math.inf)
-            metrics += [] if metric is None else [metric]
-            final.append(run.coordinates[-1])
+            loss, metric, end = math.inf, None, np.full(len(facts.run.watched), math.nan)
+        losses.append(loss if math.isfinite(loss) else math.inf)
+        metrics += [] if metric is None else [metric]
+        final.append(end)
         tick()
     ends = np.reshape(final, (-1, len(facts.run.watched)))
     return Trials(np.array(losses), np.array(metrics), ends)
@@ -273,15 +267,14 @@ def _by_group(elements: Sequence[Judged]) -> dict[str, list[Judged]]:
 
 
 def _other_starts(elements: Sequence[Judged]) -> tuple[dict[str, float], str]:
-    stuck = [
-        (judged, judged.goal)
-        for judged in elements
-        if judged.verdict in ("wrong_basin", "flat_start", "at_bound") and judged.goal is not None
-    ]
-    starts = {judged.watched.label: goal for judged, goal in stuck}
-    words = [f"{j.watched.label} = {j.shown.show(j.value(goal), 1)}" for j, goal in stuck[:4]]
-    words += [f"{len(stuck) - 4} more"] if len(stuck) > 4 else []
-    return starts, "the start at " + ", ".join(words)
+    starts, words = {}, []
+    for judged in elements:
+        movable = judged.verdict in ("wrong_basin", "flat_start", "at_bound")
+        if movable and (goal := judged.goal) is not None:
+            starts[judged.watched.label] = goal
+            words.append(f"{judged.watched.label} = {judged.shown.show(judged.value(goal), 1)}")
+    more = [f"{len(words) - 4} more"] if len(words) > 4 else []
+    return starts, "the start at " + ", ".join(words[:4] + more)
 
 
 def _evenly(elements: Sequence[Judged]) -> dict[str, float]:
@@ -301,12 +294,10 @@ def _coarse(elements: Sequence[Judged]) -> dict[str, float]:
         filters.setdefault((owner, judged.watched.row), {})[name] = judged
     coarse: dict[str, float] = {}
     for of in filters.values():
-        if not {"theta", "wavelength", "sigma", "gamma"} <= of.keys():
-            continue
-        sigma = min(of["sigma"].start, _COARSE_SIGMA * of["wavelength"].start)
-        for name, value in (("sigma", sigma), ("gamma", 1.0)):
-            is_log = of[name].watched.kind == "log"
-            coarse[of[name].watched.label] = math.log(value) if is_log else value
+        if {"theta", "wavelength", "sigma", "gamma"} <= of.keys():
+            sigma = min(of["sigma"].start, _COARSE_SIGMA * of["wavelength"].start)
+            for watched, value in ((of["sigma"].watched, sigma), (of["gamma"].watched, 1.0)):
+                coarse[watched.label] = math.log(value) if watched.kind == "log" else value
     return coarse
 
 

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.training.elements import Facts, Judged
+from gabordiag.diagnosis.training.elements import Facts, Judged, batch_count, evaluate_lines
 from gabordiag.diagnosis.training.kernels import kernel_starts
-from gabordiag.diagnosis.training.lines import batch_count, evaluate_lines
 from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Step
@@ -86,26 +85,21 @@ class TrainingDiagnosis(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        run = self.run
+        elements = []
+        for judged in self.elements:
+            names = [r.plan.name for r in self.remedies if judged.watched.label in r.freed]
+            elements.append({**judged.to_dict(), "remedies": names})
         return {
             "verdict": self.verdict,
             "headline": self.headline,
             "run": {
-                **run.to_dict(),
+                **self.run.to_dict(),
                 "outcome": self.outcome,
                 "final_loss": finite_or_none(self.loss),
                 "metric": finite_or_none(self.metric),
                 "trajectory": trajectory_name(0),
             },
-            "elements": [
-                {
-                    **judged.to_dict(),
-                    "remedies": [
-                        r.plan.name for r in self.remedies if judged.watched.label in r.freed
-                    ],
-                }
-                for judged in self.elements
-            ],
+            "elements": elements,
             "remedies": [remedy.to_dict() for remedy in self.remedies],
             "evaluations": self.evaluations,
         }
@@ -114,15 +108,12 @@ class TrainingDiagnosis(Result):
         """Returns what is saved: the trajectory, the lines, gradient sizes, the filters."""
         run, updates = self.run, np.diff(self.run.values, axis=0, append=np.nan)
         path = Trajectory(run.values, run.losses, run.gradients, updates, run.lrs)
-        lines = {
-            f"{when}-{what}-{index}": read_only(array)
-            for index, judged in enumerate(self.elements)
-            for when, line in (("start", judged.line_start), ("final", judged.line_final))
-            for what, array in (
-                ("value", np.exp(line.values) if judged.watched.kind == "log" else line.values),
-                ("loss", line.losses),
-            )
-        }
+        lines = {}
+        for index, judged in enumerate(self.elements):
+            for when, line in (("start", judged.line_start), ("final", judged.line_final)):
+                values = np.exp(line.values) if judged.watched.kind == "log" else line.values
+                lines[f"{when}-value-{index}"] = read_only(values)
+                lines[f"{when}-loss-{index}"] = read_only(line.losses)
         sizes = {name: read_only(size) for name, size in {**run.sizes, "total": run.total}.items()}
         bank = {} if self.bank is None else {"bank.npz": {"kernels": read_only(self.bank)}}
         return {
@@ -192,16 +183,10 @@ def diagnose_training(
         Path(checkpoint).unlink(missing_ok=True)
     found = Counter(judged.verdict for judged in elements)
     worst = max(FAULTS, key=lambda verdict: found[verdict])
+    verdict = worst if found[worst] else "healthy"
+    words, count = _headline(run, elements, remedies), evaluation.count
     return TrainingDiagnosis(
-        worst if found[worst] else "healthy",
-        _headline(run, elements, remedies, training.metric is not None),
-        run,
-        elements,
-        remedies,
-        loss,
-        metric,
-        evaluation.count,
-        _bank(facts),
+        verdict, words, run, elements, remedies, loss, metric, count, _bank(facts)
     )
 
 
@@ -217,10 +202,7 @@ def _bank(facts: Facts) -> npt.NDArray[np.float64] | None:
 
 
 def _headline(
-    run: TrainingRun,
-    elements: Sequence[Judged],
-    remedies: Sequence[TrainingRemedy],
-    has_metric: bool,
+    run: TrainingRun, elements: Sequence[Judged], remedies: Sequence[TrainingRemedy]
 ) -> str:
     filters: dict[Any, list[Judged]] = {}
     for judged in elements:
@@ -248,7 +230,7 @@ def _headline(
         text += f"{after.losses.mean():.3g}"
         if np.isfinite(before.losses).all():
             text += f" instead of {before.losses.mean():.3g}"
-        if has_metric and len(after.metrics):
+        if len(after.metrics):
             text += f" (metric {after.metrics.mean():.3g} instead of {before.metrics.mean():.3g})"
         text += "."
     return text
