@@ -89,11 +89,8 @@ class BankReproduction(Result):
         parts = [f"{n} {FAULTS[verdict][n > 1]}" for verdict, n in self._causes().most_common()]
         text += (": " if parts else "") + ", ".join(parts) + "."
         if self.remedy is not None:
-            plan, steps = (
-                self.diagnosis.remedies[self.remedy].plan,
-                self.diagnosis.run.settings.steps,
-            )
-            took = plan.settings.steps
+            plan = self.diagnosis.remedies[self.remedy].plan
+            steps, took = self.diagnosis.run.settings.steps, plan.settings.steps
             many = "as many" if took == steps else f"{took} instead of {steps}"
             text += f" With {plan.change}, {self.arrived_after} arrive, in {many} steps."
         return text

@@ -141,10 +141,8 @@ def _of_several(facts: Facts) -> Finding:
     elif not bench.is_minimum_at_target and loss > least + SAME_LOSS * bench.height:
         # Newton's method leads to another minimum, then.
         assert beside is not None
-        text = (
-            f"there is no minimum at the target {goal} (loss {loss:.4g}); the nearest is at "
-            f"{shown(beside)}"
-        )
+        text = f"there is no minimum at the target {goal} (loss {loss:.4g})"
+        text += f"; the nearest is at {shown(beside)}"
         advice = _compare(facts, beside)
     return Finding("target_unreachable", bool(advice), False, evidence, text, advice)
 
@@ -212,25 +210,20 @@ def wrong_gradient(facts: Facts) -> Finding:
     check, certificate = facts.sweep.gradient_check, facts.sweep.landscape.certificate
     errors = [e for e in (check.analytic_vs_autograd, check.analytic_vs_numeric) if e is not None]
     evidence, worst = check.to_dict(), max(errors, default=0.0)
+    by = f"{worst:.1e} of its largest value"
     if worst > WRONG_GRADIENT and certificate.is_isolated:
         where = evidence["value"] = _worst_place(facts.sweep)
-        text = (
-            f"the derivative differs from finite differences by {worst:.1e} of its largest value, "
-            f"most at {facts.space.show(where)}"
-        )
+        place = facts.space.show(where)
+        text = f"the derivative differs from finite differences by {by}, most at {place}"
         return Finding("wrong_gradient", True, False, evidence, text, "Correct the derivative.")
     word = "agrees with" if worst <= GOOD_GRADIENT else "is suspiciously far from"
-    text = (
-        f"the derivative {word} autograd and finite differences: "
-        f"they differ by at most {worst:.1e} of its largest value"
-    )
+    text = f"the derivative {word} autograd and finite differences: they differ by at most {by}"
     if not errors:
         text = "the derivative could not be compared with finite differences"
     elif worst > WRONG_GRADIENT:
         # Where a loss is rounded, its differences say nothing about the derivative.
-        text = (
-            f"finite differences cannot show whether the derivative is right: {certificate.reason}"
-        )
+        why = certificate.reason
+        text = f"finite differences cannot show whether the derivative is right: {why}"
     return _absent("wrong_gradient", text, evidence)
 
 
@@ -414,7 +407,7 @@ def _unit(facts: Facts, trial: Trial) -> str:
 
 def step_too_large(facts: Facts) -> Finding:
     """Is the rate more than the target's basin holds, and would a smaller one reach it?"""
-    hold, lr = facts.hold_lr, facts.settings.lr
+    hold, lr, basin = facts.hold_lr, facts.settings.lr, f"{facts.goal_name}'s basin"
     evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold} | _theory(facts)
     trial = None
     if facts.run.outcome != "unfinished":
@@ -426,18 +419,15 @@ def step_too_large(facts: Facts) -> Finding:
         text = f"the rate {lr:g} is not too large"
         if hold is not None:
             up_to = "every scanned rate" if holds_all else "rates"
-            text += f"; {facts.goal_name}'s basin holds {up_to} up to {max(hold, lr):.3g}"
+            text += f"; {basin} holds {up_to} up to {max(hold, lr):.3g}"
         elif holds is None:
             text = f"no smaller rate than {lr:g} was found that reaches {facts.goal_name}"
         return _absent("step_too_large", text, evidence)
     text = f"the rate {lr:g} is too large"
     if holds is False:
-        text = f"the rate {lr:g} is more than {facts.goal_name}'s basin holds"
+        text = f"the rate {lr:g} is more than {basin} holds"
         if hold is not None and not holds_all:
-            text = (
-                f"the rate {lr:g} is {times(lr / hold)} times what {facts.goal_name}'s basin holds "
-                f"({hold:.3g})"
-            )
+            text = f"the rate {lr:g} is {times(lr / hold)} times what {basin} holds ({hold:.3g})"
     advice = "" if trial is None else f"{_arrives(facts, trial)}."
     return _present("step_too_large", text, evidence, trial, advice)
 
@@ -529,20 +519,17 @@ def _why_none(facts: Facts, windows: Windows) -> str:
         return ""
     if facts.landscape is None:
         return f" ({basin} is stable up to {hold:.3g})"
+    stable = f"{basin} is stable up to {hold:.3g}"
     if escape is not None and escape > hold:
-        return (
-            f": leaving the start's basin takes {escape:.3g}, {basin} is stable up to "
-            f"{hold:.3g}, {times(escape / hold)} times less"
-        )
+        less = f"{times(escape / hold)} times less"
+        return f": leaving the start's basin takes {escape:.3g}, {stable}, {less}"
     if escape is not None:
-        return (
-            f": some that {basin} holds (up to {hold:.3g}) leave the start's (from "
-            f"{escape:.3g} on), but none of them settles there"
-        )
+        leave = f"leave the start's (from {escape:.3g} on), but none of them settles there"
+        return f": some that {basin} holds (up to {hold:.3g}) {leave}"
     why = "none leaves the start's basin"
     if facts.own_basin is None:
         why = "from there descent leads out of the range"
-    return f": {why} ({basin} is stable up to {hold:.3g})"
+    return f": {why} ({stable})"
 
 
 def _theory(facts: Facts) -> dict[str, Any]:

@@ -348,10 +348,8 @@ def reproduce_readout(
         batches=[patches.converted(*sample)],
     )
     # Of a training that broke off, only its start can be used.
-    ends = [
-        torch.tensor(run.coordinates[row, : 5 * filters]).reshape(5, filters).T
-        for row in (0, -1 if run.is_finite else 0)
-    ]
+    coordinates = torch.tensor(run.coordinates[[0, -1 if run.is_finite else 0], : 5 * filters])
+    ends = coordinates.reshape(2, 5, filters).mT
     plain, costs = fits[0].leave_out(ends[1], filters)
     fits[0].work = 0.0
     if progress is not None:

@@ -73,9 +73,8 @@ def try_remedies(
         if (remedy := function(facts)) is not None:
             tried.append(remedy)
         tick()
-    return tuple(
-        sorted(tried, key=lambda r: (r.name != "repair_code", not r.works, r.needs_target))
-    )
+    tried.sort(key=lambda r: (r.name != "repair_code", not r.works, r.needs_target))
+    return tuple(tried)
 
 
 def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy:
@@ -260,9 +259,8 @@ def _solved_kernel(facts: Facts) -> Tensor | None:
         return None
     experiment = facts.objective.experiment
     size, compressed = experiment.kernel_size, experiment.everywhere
-    target = gabor_kernel(
-        **experiment.target_parameters.to_dict(), kernel_size=size, dtype=torch.float64
-    )
+    values = experiment.target_parameters.to_dict()
+    target = gabor_kernel(**values, kernel_size=size, dtype=torch.float64)
     return solve_kernel(compressed.weights, compressed(target) + compressed.extra, size)
 
 

@@ -170,14 +170,12 @@ def _run_scenario(
         for index, (what, settings) in enumerate(planned)
     ]
     stage()
-    scan = replace(failing, steps=SCAN_STEPS)
-    rates = log_spaced(*DEFAULT_SCAN)
+    scan, rates = replace(failing, steps=SCAN_STEPS), log_spaced(*DEFAULT_SCAN)
     starts = default_starts(objective, MAP_STARTS)
     basins = run_basins(objective, scan, rates, starts, sweep=sweep, table=bench.table)
     stage()
-    bifurcation = run_bifurcation(
-        objective, failing, log_spaced(*scenario.bifurcation, BIFURCATION_RATES), table=bench.table
-    )
+    rates = log_spaced(*scenario.bifurcation, BIFURCATION_RATES)
+    bifurcation = run_bifurcation(objective, failing, rates, table=bench.table)
     stage()
     diagnosis = diagnose_objective(objective, failing, sweep=sweep, made_run=runs[0], bench=bench)
     stage()

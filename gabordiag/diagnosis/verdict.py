@@ -429,10 +429,8 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
     step = arrival(facts.space, run_.goal, run_.trajectory)
     when = "" if step is None else f" after {counted(step, 'step', 'steps')}"
     reaches, stays = ("reaches", "stays") if len(names) == 1 else ("reach", "stay")
-    return (
-        f"Healthy: {' and '.join(names)} {reaches} {there}{when} and {stays} (loss "
-        f"{run_.final_loss:.3g}). {nothing}"
-    )
+    who, loss = " and ".join(names), f"{run_.final_loss:.3g}"
+    return f"Healthy: {who} {reaches} {there}{when} and {stays} (loss {loss}). {nothing}"
 
 
 def _inconclusive_headline(facts: Facts) -> str:
@@ -463,10 +461,8 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
     parameter, is_one = space.parameters[0], len(space) == 1
     gradient = float(facts.run.trajectory.gradients[jump.step, 0])
     where, landed = space.wrap(jump.start), space.wrap(jump.end)
-    text = (
-        f"{title}, step {jump.step}: {space.names[0] if is_one else 'the run'} stood at "
-        f"{space.show(where)} with loss {jump.loss_before:.3g}"
-    )
+    who, place = space.names[0] if is_one else "the run", space.show(where)
+    text = f"{title}, step {jump.step}: {who} stood at {place} with loss {jump.loss_before:.3g}"
     if is_one:
         text += f"; the gradient there was {gradient:.3g}"
     if product is not None and math.isfinite(product):
@@ -480,10 +476,8 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
     step, shown = float(jump.end[0] - jump.start[0]), parameter.show
     is_folded = not math.isclose(where[0] + step, landed[0], abs_tol=parameter.tolerance)
     modulo = f" (modulo {shown(parameter.period, 0)})" if parameter.period and is_folded else ""
-    return (
-        f"{text}. The step of {shown(step, 1)} put it at {space.show(landed)}{modulo}, loss "
-        f"{jump.loss_after:.3g}{_edge_story(facts, jump, gradient)}."
-    )
+    after = f"loss {jump.loss_after:.3g}{_edge_story(facts, jump, gradient)}"
+    return f"{text}. The step of {shown(step, 1)} put it at {space.show(landed)}{modulo}, {after}."
 
 
 def _edge_story(facts: Facts, jump: Jump, gradient: float) -> str:

@@ -222,15 +222,11 @@ class _Reader(LogRun):
         if np.ptp(self.values) > 0:
             return None
         gradients, name = self.log.gradients, self.log.value_name
-        why = (
-            ": no gradient reaches it, or the optimizer does not hold it. Look for .data, "
-            ".detach(), torch.no_grad() or a new Parameter on its way to the loss."
-        )
+        why = ": no gradient reaches it, or the optimizer does not hold it. Look for .data, "
+        why += ".detach(), torch.no_grad() or a new Parameter on its way to the loss."
         if gradients is not None and np.nan_to_num(gradients).any():
-            why = (
-                " although gradients arrive: the optimizer does not hold it. Pass it to the "
-                "optimizer's constructor."
-            )
+            why = " although gradients arrive: the optimizer does not hold it. Pass it to the "
+            why += "optimizer's constructor."
         return self._result("no_gradient", f"{name} never moves{why}")
 
     def _climbing(self) -> Explanation | None:
@@ -286,10 +282,8 @@ class _Reader(LogRun):
             evidence["slope"] = slope
             shown = f": the slope {slope:.3g} does not vanish there"
         repeat = f" with period {self.repeat}" if self.repeat else ""
-        text = (
-            f"It bounces across a V-shaped minimum{repeat}{shown}. Use the squared loss (mse), or "
-            "decay the rate."
-        )
+        cure = "Use the squared loss (mse), or decay the rate."
+        text = f"It bounces across a V-shaped minimum{repeat}{shown}. {cure}"
         return self._result("kink", text, evidence)
 
     def _swing(self) -> dict[str, Any]:
@@ -448,10 +442,8 @@ class _Reader(LogRun):
             return None
         final, last = float(self.values[-1]), self.levels[2]
         if abs(math.radians(final) - self.target) <= SAME_ANGLE * abs(self.target):
-            text = (
-                f"It settled at {final:.4g}, which in degrees is the target: give --target and "
-                "--period in the log's unit."
-            )
+            cure = "give --target and --period in the log's unit."
+            text = f"It settled at {final:.4g}, which in degrees is the target: {cure}"
             return self._result("inconclusive", text)
         away = float(np.median(np.abs(self.parameter.offset(self.tail, self.target))))
         text = (
@@ -463,10 +455,8 @@ class _Reader(LogRun):
 
     def _fallen_back(self) -> Explanation | None:
         begin, best, last = self.levels
-        least = max(
-            (CLEAR + LOWEST_OF_TEN) * self.noise, LOST * (begin - best), PROGRESS * abs(last)
-        )
-        if last - best <= least:
+        noise = (CLEAR + LOWEST_OF_TEN) * self.noise
+        if last - best <= max(noise, LOST * (begin - best), PROGRESS * abs(last)):
             return None
         evidence = {"best": best, "last": last}
         text = (

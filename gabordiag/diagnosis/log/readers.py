@@ -6,6 +6,7 @@ a value and a loss, but for those at which the run broke. Nothing in a log is tr
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,6 +76,8 @@ class Frame(Protocol):
 
 
 Source = str | Path | Mapping[str, npt.ArrayLike] | Frame
+# Columns that are asked for: of the value, and of the loss.
+Asked = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +85,8 @@ class Log:
     """The columns of a log, all of length n.
 
     Without a parameter's column its name is empty, and the values are the losses. Steps are as the
-    log numbers them where it numbers them upwards, else 0, 1, ... `skipped` counts lines and rows
-    that were left out; `others` are names of parameters that were learned together with this one.
+    log numbers them where it numbers them upwards, else 0, 1, ... `others` are names of parameters
+    that were learned together with this one.
     """
 
     value_name: str
@@ -92,7 +95,6 @@ class Log:
     gradients: FloatArray | None
     lrs: FloatArray | None
     steps: FloatArray
-    skipped: int
     notes: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
 
@@ -102,18 +104,18 @@ def read_log(
 ) -> Log:
     """Returns the columns of a log; the value's is by default the first that is nothing else."""
     table, where = _table(source)
-    return _pick(table, where, *_one_run(table, where, value_column, loss_column))
+    return _pick(table, where, _one_run(table, where, (value_column, loss_column)))
 
 
 def read_logs(source: Source, names: Sequence[str]) -> tuple[Log, ...]:
     """Returns a log of parameters learned together, one `Log` for each, all of the same rows."""
     table, where = _table(source)
-    _one_run(table, where)
+    _one_run(table, where, (None, None))
     # `gabor.theta` may be called `theta`.
     columns = [n if n in table.columns else n.rpartition(".")[2] for n in names]
     # The only one may have any name.
     picked = [n if n in table.columns or len(names) > 1 else None for n in columns]
-    return tuple(_pick(table, where, column, None, columns) for column in picked)
+    return tuple(_pick(table, where, (column, None), columns) for column in picked)
 
 
 def _table(source: Source) -> tuple[Table, str]:
@@ -129,9 +131,7 @@ def _table(source: Source) -> tuple[Table, str]:
     return read_table(Path(source)), str(source)
 
 
-def _one_run(
-    table: Table, where: str, value_column: str | None = None, loss_column: str | None = None
-) -> tuple[str | None, str | None]:
+def _one_run(table: Table, where: str, asked: Asked) -> Asked:
     """Leaves one run's columns of a chart that W&B exported, and returns what they are called.
 
     A chart calls the run's column `loss` `run - loss`, and has its extremes within each point
@@ -140,10 +140,10 @@ def _one_run(
     names = table.names
     kept = [n for n in names if not (n.endswith(_EXTREMES) and n[:-5] in names)]
     if len(kept) == len(names):
-        return value_column, loss_column
+        return asked
     parts = {name: name.rpartition(" - ") for name in kept}
     # A column that is asked for says which run is meant.
-    runs = {parts[n][0] for n in (value_column, loss_column) if n in parts} - {""}
+    runs = {parts[n][0] for n in asked if n in parts} - {""}
     runs = runs or {run for run, _, _ in parts.values() if run}
     if len(runs) > 1:
         charted = [name for name in kept if parts[name][0] in runs]
@@ -153,24 +153,16 @@ def _one_run(
             f"Name the column of one: --loss-column '{example}'.",
         )
     table.keep({name: parts[name][2] for name in kept if parts[name][0] in {"", *runs}})
-    value, loss = (parts[n][2] if n in parts else n for n in (value_column, loss_column))
+    value, loss = (parts[n][2] if n in parts else n for n in asked)
     return value, loss
 
 
-def _pick(
-    table: Table,
-    where: str,
-    value_column: str | None,
-    loss_column: str | None,
-    wanted: Sequence[str] = (),
-) -> Log:
+def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] = ()) -> Log:
     # `wanted` are the names of parameters that must be there.
-    columns = table.columns
-    total = len(table) + table.skipped
-    if table.skipped > _MAX_BAD_LINES * total:
-        raise InputError(
-            f"{table.skipped} of {total} rows of {where} hold no numbers: {table.trouble}."
-        )
+    columns, (value_column, loss_column) = table.columns, named_columns
+    bad, total = table.skipped, len(table) + table.skipped
+    if bad > _MAX_BAD_LINES * total:
+        raise InputError(f"{bad} of {total} rows of {where} hold no numbers: {table.trouble}.")
     usable = [name for name, marks in table.marks.items() if (marks == NUMBER).any()]
     usable.sort(key=lambda name: bool(np.isnan(columns[name]).all()))
     asked = _find(columns, loss_column, ()) or (None if value_column else _curve(columns))
@@ -198,12 +190,12 @@ def _pick(
         _refuse_several(where, [n for n in free if not _is_constant(columns[n])], loss, wanted)
     unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
     if value is None or (value == loss and not wanted):
-        found = _pick(table, where, loss, loss, [loss])
+        found = _pick(table, where, (loss, loss), [loss])
         _refuse_range_test(where, found)
         if wanted:
+            among = f"{_listed(columns)}{unreadable}"
             raise InputError(
-                f"{where} has no column of the parameter's values among {_listed(columns)}"
-                f"{unreadable}.",
+                f"{where} has no column of the parameter's values among {among}.",
                 f"Call it {wanted[0]}.",
             )
         read = [] if loss_column else _read_as(None, loss)
@@ -216,10 +208,9 @@ def _pick(
     rate = _find(columns, None, (f"lr_{value.lower()}",)) or rate
     # Each has a gradient of its own, or the same name with another number.
     same = [n for n in free if n != value and np.array_equal(columns[n], columns[value])]
-    others = tuple(
-        n for n in free if n != value and not _is_constant(columns[n])
-        and (f"grad_{n}" in columns or _NUMBER.sub("", n) == _NUMBER.sub("", value) != value)
-    )  # fmt: skip
+    numbered = _NUMBER.sub("", value)
+    alike = [n for n in free if f"grad_{n}" in columns or _NUMBER.sub("", n) == numbered != value]
+    others = tuple(n for n in alike if n != value and not _is_constant(columns[n]))
     names = dict.fromkeys([*(wanted if value in wanted else [value]), loss])
     keep, left_out = _rows(table, *names)
     rows = np.flatnonzero(keep)
@@ -228,8 +219,10 @@ def _pick(
         both = f"{'both ' * (len(names) > 1)}{' and '.join(names)}"
         cells = "".join(f" ({name}: {cell})" for name, cell in table.unreadable.items())
         raise InputError(f"No row of {where} holds {both}{cells}.")
-    numbers = None if step is None else columns[step]
+    numbers = np.full(len(table), math.nan) if step is None else columns[step]
     rows, about = _in_order(where, rows, numbers, columns[value], columns[loss])
+    steps = numbers[rows]
+    ascend = np.isfinite(steps).all() and (np.diff(steps) > 0).all()
     notes = [] if value_column else _read_as(value, loss, [n for n in free if n != value])
     if same:
         notes.append(
@@ -246,8 +239,7 @@ def _pick(
         losses=read_only(columns[loss][rows]),
         gradients=None if gradient is None else read_only(columns[gradient][rows]),
         lrs=None if rate is None else read_only(_filled(columns[rate])[rows]),
-        steps=read_only(_numbering(None if numbers is None else numbers[rows], count)),
-        skipped=table.skipped + len(table) - count,
+        steps=read_only(np.floor(steps) if ascend else np.arange(count, dtype=np.float64)),
         notes=(*notes, *left_out, *about),
         others=others,
     )
@@ -271,23 +263,23 @@ def _beside_losses(table: Table, names: list[str], losses: list[str]) -> list[st
 
 def _refuse_several(where: str, moving: Sequence[str], loss: str, wanted: Sequence[str]) -> None:
     if len({_NUMBER.sub("", name) for name in moving}) > 1:
+        cure = (
+            "Name it with --value-column; to judge the loss alone, name the loss for both: "
+            f"--value-column '{loss}' --loss-column '{loss}'."
+        )
         raise InputError(
             f"{where} has several columns that may be the parameter, {_listed(moving)}: none is "
             "called theta, value or param, or has a gradient grad_NAME.",
-            f"Call it {wanted[0]}."
-            if wanted
-            else "Name it with --value-column; to judge the loss alone, name the loss for both: "
-            f"--value-column '{loss}' --loss-column '{loss}'.",
+            f"Call it {wanted[0]}." if wanted else cure,
         )
 
 
 def _read_as(value: str | None, loss: str, others: Sequence[str] = ()) -> list[str]:
     """Returns a note of the columns that were chosen; none where their names are plain."""
     chosen = []
-    if others:
-        chosen.append(f"the parameter is {value}, not {', '.join(others)}")
-    elif value is not None and value.lower() != "theta":
-        chosen.append(f"the parameter is {value}")
+    if others or (value is not None and value.lower() != "theta"):
+        instead = f", not {', '.join(others)}" if others else ""
+        chosen.append(f"the parameter is {value}{instead}")
     if loss.lower() != "loss":
         chosen.append(f"the loss is {loss}")
     return ["; ".join(chosen)] if chosen else []
@@ -406,13 +398,11 @@ def _longest_run(marks: BoolArray) -> int:
     return int(np.diff(edges)[::2].max(initial=0))
 
 
-def _in_order(
-    where: str, rows: IntArray, steps: FloatArray | None, values: FloatArray, losses: FloatArray
-) -> tuple[IntArray, list[str]]:
+def _in_order(where: str, rows: IntArray, *columns: FloatArray) -> tuple[IntArray, list[str]]:
     """Returns the rows (n,) in the order of their steps, and what is to be said of it."""
-    if steps is None or not np.isfinite(steps[rows]).all() or (np.diff(steps[rows]) >= 0).all():
+    steps, values, losses = (column[rows] for column in columns)
+    if not np.isfinite(steps).all() or (np.diff(steps) >= 0).all():
         return rows, []
-    steps, values, losses = steps[rows], values[rows], losses[rows]
     if len(np.unique(steps)) == len(steps):
         return rows[np.argsort(steps)], ["the rows are read in the order of their steps"]
     # Steps begin anew with an epoch; with the very value and loss of the first row, with a run.
@@ -426,12 +416,6 @@ def _in_order(
         )
     back = counted(int((np.diff(steps) < 0).sum()), "time", "times")
     return rows, [f"the steps go back {back}; the rows are read as those of one run"]
-
-
-def _numbering(steps: FloatArray | None, count: int) -> FloatArray:
-    if steps is not None and np.isfinite(steps).all() and (np.diff(steps) > 0).all():
-        return np.floor(steps)
-    return np.arange(count, dtype=np.float64)
 
 
 def _listed(names: Iterable[str], most: int = 20) -> str:

@@ -71,14 +71,11 @@ class Table:
     """
 
     def __init__(self, unit: str = "line") -> None:
-        self.unit = unit
         self._numbers: dict[str, array[float]] = {}
         self._marks: dict[str, bytearray] = {}
         self.unreadable: dict[str, str] = {}
-        self.skipped, self._count = 0, 0
-        self.trouble = ""
-        self.is_cut = False
-        self.repeated: Iterable[str] = ()
+        self.skipped, self._count, self.is_cut = 0, 0, False
+        self.unit, self.trouble, self.repeated = unit, "", tuple[str, ...]()
 
     def __len__(self) -> int:
         return self._count
@@ -295,9 +292,7 @@ class _Lines:
     """The lines of a file, counted; refuses one without an end."""
 
     def __init__(self, path: Path, file: TextIO) -> None:
-        self.path, self.file = path, file
-        self.number = 0
-        self.is_cut = False
+        self.path, self.file, self.number, self.is_cut = path, file, 0, False
         self._ahead: deque[str] = deque()
 
     def __iter__(self) -> Iterator[str]:
@@ -325,12 +320,10 @@ class _Lines:
 
 
 def _number(cell: Any, decimal_comma: bool) -> float | None:
-    if isinstance(cell, bool) or cell is None:
-        return None
     if decimal_comma and isinstance(cell, str):
         cell = cell.replace(",", ".")
     try:
-        return float(cell)
+        return None if isinstance(cell, bool) else float(cell)
     except (TypeError, ValueError, OverflowError):
         return None
 

@@ -403,11 +403,9 @@ def _nonfinite(element: Judged) -> Judgement | None:
     curvatures = [p.curvature for p in points if p.curvature is not None]
     product = element.rate * max((abs(c) for c in curvatures), default=0.0)
     evidence = {"lr_times_curvature": product, "limit": element.limit, "step": len(element.path)}
+    broke = f"the loss is not finite at step {len(element.path) - 1}"
     if product > element.limit:
-        why = (
-            f"the loss is not finite at step {len(element.path) - 1}, and lr x curvature is "
-            f"{product:.3g}, above {element.limit:.3g}"
-        )
+        why = f"{broke}, and lr x curvature is {product:.3g}, above {element.limit:.3g}"
         factor = 0.5 * element.limit / product
         return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
     bad = int(np.argmin(np.isfinite(element.slopes)))
@@ -416,8 +414,7 @@ def _nonfinite(element: Judged) -> Judgement | None:
         why = f"its gradient is not finite at step {bad}"
         helps = "find the 0/0, the root at zero or the overflow behind this gradient"
         return Judgement("nonfinite_gradient", evidence, why, helps)
-    why = f"the loss is not finite at step {len(element.path) - 1}"
-    return Judgement("inconclusive", evidence, why, "lower the learning rates")
+    return Judgement("inconclusive", evidence, broke, "lower the learning rates")
 
 
 def _gradient(element: Judged) -> Judgement | None:
@@ -524,9 +521,8 @@ def _basin(element: Judged) -> Judgement | None:
     if better is not None and (thrown := _thrown_out(element, better)) is not None:
         return thrown
     if better is not None and own is not None:
-        there = element.show(better.value)
-        lower = f"{own.loss - better.loss:.3g}"
-        why = f"its line has a lower minimum at {there} (loss lower by {lower})"
+        there, lower = element.show(better.value), own.loss - better.loss
+        why = f"its line has a lower minimum at {there} (loss lower by {lower:.3g})"
         evidence = {"minimum": element.value(own.value), "loss": own.loss}
         if (twin := _twin(element)) is not None:
             why += f"; {twin.why}"
@@ -540,12 +536,9 @@ def _basin(element: Judged) -> Judgement | None:
         better = element.better_at_first if element.is_away else None
         if better is None:
             return None
-        there = element.show(better.value)
-        why = (
-            f"it began at {element.show(began)}, outside the basin of its line's lowest minimum at "
-            f"{there}"
-        )
-        evidence = {"start": element.value(began)}
+        there, evidence = element.show(better.value), {"start": element.value(began)}
+        why = f"it began at {element.show(began)}, outside the basin of its line's lowest minimum"
+        why += f" at {there}"
     evidence |= {"lower_minimum": element.value(better.value), "lower_loss": better.loss}
     return Judgement("wrong_basin", evidence, why, f"start it at {there}")
 
