@@ -802,6 +802,10 @@ class Facts:
             return SpaceBench(objective, self.run.settings.optimizer, self.run.rates, self.start)
         return LineBench(objective.line, self.landscape if objective is self.objective else None)
 
+    def changed(self, **settings: Any) -> Trial:
+        """Returns the run with some settings changed, all else equal, confirmed."""
+        return self.bench.confirmed(replace(self.settings, **settings), self.start)
+
     @cached_property
     def blur(self) -> float:
         """How much the loss of one parameter varies right beside the end."""

@@ -122,7 +122,7 @@ def smaller_lr(facts: Facts) -> Remedy | None:
     rate = round_down(0.95 * hold) if hold is not None else lr / 10
     if rate >= lr:
         return None
-    trial = facts.bench.confirmed(replace(facts.settings, lr=rate), facts.start)
+    trial = facts.changed(lr=rate)
     if not trial.reached:
         trial = facts.bench.tuned(facts.settings, facts.start, between=(0.0, lr)) or trial
     return _from_trial("smaller_lr", facts.tuning(trial), trial, hold_lr=hold)
@@ -133,10 +133,8 @@ def lr_decay(facts: Facts) -> Remedy | None:
     settles = facts.landscape is None and facts.run.outcome in ("local_minimum", "unfinished")
     if facts.settings.schedule != "constant" or settles:
         return None
-    decays = [replace(facts.settings, schedule=schedule) for schedule in DECAYS]
-    trials = [facts.bench.confirmed(settings, facts.start) for settings in decays]
-    trial = first_reached(trials)
-    tried = {t.settings.schedule: t.outcome for t in trials}
+    trials = [facts.changed(schedule=schedule) for schedule in DECAYS]
+    trial, tried = first_reached(trials), {t.settings.schedule: t.outcome for t in trials}
     return _from_trial("lr_decay", f"--schedule {trial.settings.schedule}", trial, tried=tried)
 
 
@@ -145,8 +143,7 @@ def momentum(facts: Facts) -> Remedy | None:
     if facts.settings.optimizer != "sgd":
         return None
     value = 0.0 if facts.settings.momentum else 0.9
-    settings = replace(facts.settings, momentum=value, nesterov=False)
-    trial = facts.bench.confirmed(settings, facts.start)
+    trial = facts.changed(momentum=value, nesterov=False)
     return _from_trial("momentum", f"--momentum {value:g}{_without_nesterov(facts)}", trial)
 
 
@@ -186,8 +183,8 @@ def adaptive(facts: Facts) -> Remedy | None:
             break
         found = facts.bench.outcomes(OptimizerSettings(name, steps=steps), rates, facts.start)
         tried |= {(name, lr): outcome for lr, outcome in zip(rates, found, strict=True)}
-    usual = ("adam", rates[1])
-    name, lr = next((key for key, outcome in tried.items() if outcome == "reached"), usual)
+    works = (key for key, outcome in tried.items() if outcome == "reached")
+    name, lr = next(works, ("adam", rates[1]))
     trial = facts.bench.confirmed(OptimizerSettings(name, lr, steps=steps), facts.start)
     outcomes = {f"{name} {lr:g}": outcome for (name, lr), outcome in tried.items()}
     change = f"{_with_optimizer(facts, name)} {facts.tuning(trial)}"
@@ -199,9 +196,8 @@ def adaptive(facts: Facts) -> Remedy | None:
 def start_in_basin(facts: Facts) -> Remedy | None:
     """A start inside the target's basin, or on the way to it, with a rate that the basin holds."""
     starts, target = facts.starts_inside, facts.target_basin
-    if not starts or facts.starts_in_target_basin:
-        return None
-    if facts.landscape is not None and target is None:
+    leads_nowhere = facts.landscape is not None and target is None
+    if not starts or leads_nowhere or facts.starts_in_target_basin:
         return None
     trial = _tuned(facts.bench, facts.settings, *starts)
     evidence = {} if target is None else {"interval": list(target.basin or ())}
@@ -290,11 +286,10 @@ def multi_start(facts: Facts) -> Remedy | None:
     scan, share = found
     count = 1 if share == 1 else math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - share))
     trial = first_reached(facts.bench.confirmed(scan, start) for start in facts.bench.drawn(count))
-    how = f"--lr {scan.lr:g} --steps {scan.steps}"
-    if scan.optimizer != facts.settings.optimizer:
-        how = f"{_with_optimizer(facts, scan.optimizer)} {how}"
+    is_other = scan.optimizer != facts.settings.optimizer
+    how = f"{_with_optimizer(facts, scan.optimizer)} " if is_other else ""
     starts = counted(count, "random start", "random starts")
-    change = f"run from {starts} with {how}, keep the best"
+    change = f"run from {starts} with {how}--lr {scan.lr:g} --steps {scan.steps}, keep the best"
     return _from_trial("multi_start", change, trial, share=share, starts_for_99_percent=count)
 
 

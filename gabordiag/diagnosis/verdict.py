@@ -262,12 +262,9 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     ends = f"ends at {facts.space.show(trial.path.values[-1])} ({trial.outcome.replace('_', ' ')})"
     if trial.steps_to_target is not None and trial.reached:
         ends = f"reaches {facts.goal_name} after {counted(trial.steps_to_target, 'step', 'steps')}"
-    return replace(
-        finding,
-        sufficient=trial.reached,
-        evidence={**finding.evidence, "counterfactual": trial.to_dict()},
-        explanation=f"{finding.explanation}; {instead} the same run {ends}",
-    )
+    evidence = {**finding.evidence, "counterfactual": trial.to_dict()}
+    text = f"{finding.explanation}; {instead} the same run {ends}"
+    return replace(finding, sufficient=trial.reached, evidence=evidence, explanation=text)
 
 
 def _all_findings(
@@ -300,13 +297,12 @@ def _with_saddle(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> t
     if saddle is None:
         return findings
     shown = {"eigenvalues": saddle.eigenvalues.tolist(), "stayed_equal": list(saddle.equal)}
-    kept = []
-    for found in findings:
-        if found.cause == verdict:
-            text = f"{_begin(saddle.words)}; {found.explanation}"
-            found = replace(found, evidence={**found.evidence, "saddle": shown}, explanation=text)
-        kept.append(found)
-    return tuple(kept)
+    by_cause = {finding.cause: finding for finding in findings}
+    if (found := by_cause.get(verdict)) is not None:
+        text = f"{_begin(saddle.words)}; {found.explanation}"
+        evidence = {**found.evidence, "saddle": shown}
+        by_cause[verdict] = replace(found, evidence=evidence, explanation=text)
+    return tuple(by_cause.values())
 
 
 def is_too_short(run_: Run) -> bool:

@@ -85,8 +85,8 @@ class Log:
     """The columns of a log, all of length n.
 
     Without a parameter's column its name is empty, and the values are the losses. Steps are as the
-    log numbers them where it numbers them upwards, else 0, 1, ... `others` are names of parameters
-    that were learned together with this one.
+    log numbers them where it numbers them upwards, else 0, 1, ... `skipped` counts lines and rows
+    that were left out; `others` are names of parameters that were learned together with this one.
     """
 
     value_name: str
@@ -95,6 +95,7 @@ class Log:
     gradients: FloatArray | None
     lrs: FloatArray | None
     steps: FloatArray
+    skipped: int
     notes: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
 
@@ -240,6 +241,7 @@ def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] 
         gradients=None if gradient is None else read_only(columns[gradient][rows]),
         lrs=None if rate is None else read_only(_filled(columns[rate])[rows]),
         steps=read_only(np.floor(steps) if ascend else np.arange(count, dtype=np.float64)),
+        skipped=table.skipped + len(table) - count,
         notes=(*notes, *left_out, *about),
         others=others,
     )

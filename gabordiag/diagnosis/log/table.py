@@ -41,8 +41,8 @@ _NOTHING = frozenset(("", "none", "null", "na", "n/a", "-", "<na>"))
 # A line of a log is some hundred characters; one without end would fill the memory. Blanks before a
 # file's first sign, at most; lines read together as long as they hold nothing but numbers.
 _LONGEST_LINE, _LONGEST_BLANK, _BLOCK = 1_000_000, 1000, 5000
-# Names of the columns of a table that has one number a row: what it is, and the number.
-_KEYS, _VALUES = ("key", "metric", "tag", "name"), ("value",)
+# How a table that has one number a row calls what the number is.
+_KEYS = ("key", "metric", "tag", "name")
 # A line of MLflow's metric files: milliseconds, value, step, and what it was measured on.
 _METRIC, _METRIC_START = re.compile(r"\d{13} (\S+) (-?\d+)(?: .*)?\s*$"), 200
 # How deep in one JSON value rows are looked for, and how long a value, held whole, may be.
@@ -355,11 +355,10 @@ def _after_comments(first: str, stream: Iterator[str]) -> tuple[Iterator[str], s
     while line.lstrip().startswith("#"):
         line, names = next(stream, ""), line
     cells = line.replace(",", " ").replace(";", " ").split()
+    header, start = line, [line]
     if names and (not cells or all(_number(cell, False) is not None for cell in cells)):
         header = names.lstrip("# ")
         start = [header, line]
-    else:
-        start = [header := line]
     rest = (line for line in stream if not line.startswith("#"))
     separator = max(_SEPARATORS, key=header.count)
     return chain(start, rest), separator if separator in header else None
@@ -496,7 +495,7 @@ def _rows_in(content: Any, depth: int = 0) -> list[Any]:
 
 def _is_long(names: Iterable[str]) -> bool:
     lower = {name.lower() for name in names}
-    return "step" in lower and any(k in lower for k in _KEYS) and any(v in lower for v in _VALUES)
+    return {"step", "value"} <= lower and any(key in lower for key in _KEYS)
 
 
 def _gather_rows(rows: list[Any]) -> Table:
@@ -507,8 +506,7 @@ def _gather_rows(rows: list[Any]) -> Table:
 
 def _by_step(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     lower = {name.lower(): name for name in rows[0]}
-    key, value = (next(lower[n] for n in names if n in lower) for names in (_KEYS, _VALUES))
-    step = lower["step"]
+    key, value, step = next(lower[n] for n in _KEYS if n in lower), lower["value"], lower["step"]
     steps: dict[Any, dict[str, Any]] = {}
     for row in rows:
         at = steps.setdefault(row.get(step), {"step": row.get(step)})

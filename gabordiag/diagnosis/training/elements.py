@@ -478,8 +478,7 @@ def _held(element: Judged) -> Judgement | None:
 
 def _twin(element: Judged) -> Judgement | None:
     row = element.watched.row
-    other = None if row is None else element.facts.twins.get(row)
-    if other is None:
+    if row is None or (other := element.facts.twins.get(row)) is None:
         return None
     why = f"filter {row} has become the same as filter {other}"
     return Judgement("duplicate", {"same_as": other}, why, f"start filter {row} elsewhere")
@@ -492,9 +491,8 @@ def _too_large(element: Judged) -> Judgement | None:
     if extent <= 1 or len(moves) < 4:
         return None
     turns = float((np.sign(moves[1:]) != np.sign(moves[:-1])).mean())
-    product = None
-    if own is not None and own.curvature is not None:
-        product = element.rate * own.curvature
+    curvature = None if own is None else own.curvature
+    product = None if curvature is None else element.rate * curvature
     low = own.loss if own is not None else float(line.losses.min())
     excess = float(np.mean([line.at(float(v)) for v in tail])) - low
     counts = excess > element.clear(float(element.path[-1]), float(element.path[-2]), line)
