@@ -89,10 +89,9 @@ def _better_seen(facts: Facts) -> Finding | None:
     again = _losses(facts, *[value] * _AGAIN, *[end] * _AGAIN)
     if not again[_AGAIN:].min() - again[:_AGAIN].max() > lower:
         return None
-    text = (
-        f"the run ends with loss {run.final_loss:.4g} at {facts.space.show(end)}, and "
-        f"had seen {best:.4g} at {facts.space.show(value)}: no minimum is known there"
-    )
+    there, here = facts.space.show(value), facts.space.show(end)
+    text = f"the run ends with loss {run.final_loss:.4g} at {here}, and had seen {best:.4g} at "
+    text += f"{there}: no minimum is known there"
     evidence = {"lowest": facts.space.named(value), "lowest_loss": float(best), "decides": True}
     advice = "Look at the loss there with `gabordiag sweep`: it may jump, or be random."
     return Finding("target_unreachable", True, False, evidence, text, advice)
@@ -271,11 +270,9 @@ def flat_start(facts: Facts) -> Finding:
     nudges = np.diag(NUDGE * space.tolerance)
     starts = facts.start + np.concatenate([nudges, -nudges])
     trial = facts.bench.first_confirmed(facts.settings, starts)
-    text = (
-        f"at the start {space.show(facts.start)} the gradient is {_numbers(facts, slopes, '.2g')}, "
-        f"{share:.1g} of the steepest: a maximum, an inflection or a plateau, which a descent "
-        "hardly leaves"
-    )
+    here, slope_words = space.show(facts.start), _numbers(facts, slopes, ".2g")
+    text = f"at the start {here} the gradient is {slope_words}, {share:.1g} of the steepest: "
+    text += "a maximum, an inflection or a plateau, which a descent hardly leaves"
     return _present("flat_start", text, evidence, trial, f"Start at {space.show(trial.start)}.")
 
 
@@ -309,10 +306,8 @@ def kink(facts: Facts) -> Finding:
         text = f"the kink at {facts.goal_name} makes the iterate bounce {shown}, {but}"
         return _absent("kink", text, evidence)
     instead, trial = facts.squared_trial or ("", None)
-    text = (
-        f"the slope of {name} {how} beside its minimum, so a fixed step never "
-        f"settles: it bounces across {facts.goal_name} {shown}"
-    )
+    text = f"the slope of {name} {how} beside its minimum, so a fixed step never settles: "
+    text += f"it bounces across {facts.goal_name} {shown}"
     return _present("kink", text, evidence, trial, f"Use {instead} with the same learning rate.")
 
 
@@ -357,11 +352,10 @@ def step_too_small(facts: Facts) -> Finding:
         text += f", and after {trial.settings.steps} steps on its way to {facts.goal_name}"
     if rounded is not None:
         evidence |= rounded
-        text = (
-            f"the steps are rounded away: the last digit of {facts.space.show(facts.run.final)} in "
-            f"{rounded['precision']} is {rounded['last_digit']:.2g}, and the steps are "
-            f"{rounded['step']:.2g}, so that nothing moves"
-        )
+        value, kind = facts.space.show(facts.run.final), rounded["precision"]
+        digit, step = f"{rounded['last_digit']:.2g}", f"{rounded['step']:.2g}"
+        text = f"the steps are rounded away: the last digit of {value} in {kind} is {digit}, and "
+        text += f"the steps are {step}, so that nothing moves"
     if trial is not None:
         arrives = _arrives(facts, trial) if trial.reached else ""
         advice = f"{arrives}{_unit(facts, trial)}."
@@ -383,12 +377,10 @@ def _rounded_away(facts: Facts) -> dict[str, Any] | None:
     if not is_driven or steepest <= PLATEAU_SLOPE * facts.bench.steepest or updates.any():
         return None
     at, steps = int(np.argmax(slopes[-1])), path.lrs[-1] * slopes[-1]
-    value = np.abs(path.values[-1, at])
-    return {
-        "precision": str(dtype).removeprefix("torch."),
-        "last_digit": float(torch.finfo(dtype).eps * 2.0 ** np.floor(np.log2(max(value, 1e-300)))),
-        "step": float(steps[at]),
-    }
+    value = max(np.abs(path.values[-1, at]), 1e-300)
+    digit = float(torch.finfo(dtype).eps * 2.0 ** np.floor(np.log2(value)))
+    precision = str(dtype).removeprefix("torch.")
+    return {"precision": precision, "last_digit": digit, "step": float(steps[at])}
 
 
 def _unit(facts: Facts, trial: Trial) -> str:
@@ -398,16 +390,14 @@ def _unit(facts: Facts, trial: Trial) -> str:
         return ""
     # With v = s u the slope is s times larger, and a step of u is lr s dL/dv: the rate s^2 smaller.
     scale = 10.0 ** round(math.log10(rate) / 2)
-    name = facts.space.names[0]
-    return (
-        f"; so {'large' if rate > 1 else 'small'} a rate comes of the parameter's unit: learn "
-        f"{name} / {scale:g} instead, with --lr {rate / scale**2:.2g}"
-    )
+    how = f"learn {facts.space.names[0]} / {scale:g} instead, with --lr {rate / scale**2:.2g}"
+    size = "large" if rate > 1 else "small"
+    return f"; so {size} a rate comes of the parameter's unit: {how}"
 
 
 def step_too_large(facts: Facts) -> Finding:
     """Is the rate more than the target's basin holds, and would a smaller one reach it?"""
-    hold, lr, basin = facts.hold_lr, facts.settings.lr, f"{facts.goal_name}'s basin"
+    hold, lr, basin = facts.hold_lr, facts.settings.lr, facts.basin_name
     evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold} | _theory(facts)
     trial = None
     if facts.run.outcome != "unfinished":
@@ -442,7 +432,7 @@ def wrong_basin(facts: Facts) -> Finding:
         trial = facts.bench.first_confirmed(facts.settings, np.stack(facts.starts_inside))
         how = f": {facts.options(trial.start)}"
         if facts.target_basin is not None:
-            how = f", inside {facts.goal_name}'s basin{_span(facts, facts.target_basin)}"
+            how = f", inside {facts.basin_name}{_span(facts, facts.target_basin)}"
         advice = f"Start at {facts.space.show(trial.start)}{how}."
     return _present("wrong_basin", text, evidence, trial, advice)
 
@@ -461,7 +451,7 @@ def _in_another_basin(facts: Facts) -> tuple[dict[str, Any] | None, str]:
     if target is None:
         return None, f"{facts.no_minimum} whose basin the start could miss"
     if facts.starts_in_target_basin:
-        return None, f"the start lies in {facts.goal_name}'s basin"
+        return None, f"the start lies in {facts.basin_name}"
     evidence: dict[str, Any] = {
         "start": facts.run.start,
         "minimum": None if own is None else own.value,
@@ -469,19 +459,17 @@ def _in_another_basin(facts: Facts) -> tuple[dict[str, Any] | None, str]:
         "basin": None if own is None or own.basin is None else list(own.basin),
         "target_basin": None if target.basin is None else list(target.basin),
     }
-    text = f"from the start {show(facts.start)} descent leads out of the range, not to "
-    text += facts.goal_name
-    if own is not None:
-        apart = np.abs(facts.space.offsets(facts.start, np.array([own.value])))
-        # A twin of the target's minimum is no worse, only elsewhere: half a period on, say.
-        is_twin = own.loss <= target.loss + SAME_LOSS * facts.bench.height
-        as_low = f", as low as {facts.goal_name}'s" if is_twin else ""
-        text = (
-            f"the start {show(facts.start)} lies {show(apart)} from a minimum at "
-            f"{show(own.value)} (loss {own.loss:.4g}{as_low}), in whose "
-            f"basin{_span(facts, own)} descent stays"
-        )
-    return evidence, text
+    start = f"the start {show(facts.start)}"
+    if own is None:
+        text = f"from {start} descent leads out of the range, not to {facts.goal_name}"
+        return evidence, text
+    apart = np.abs(facts.space.offsets(facts.start, np.array([own.value])))
+    # A twin of the target's minimum is no worse, only elsewhere: half a period on, say.
+    is_twin = own.loss <= target.loss + SAME_LOSS * facts.bench.height
+    as_low = f", as low as {facts.goal_name}'s" if is_twin else ""
+    there = f"a minimum at {show(own.value)} (loss {own.loss:.4g}{as_low})"
+    stays = f"in whose basin{_span(facts, own)} descent stays"
+    return evidence, f"{start} lies {show(apart)} from {there}, {stays}"
 
 
 def no_working_lr(facts: Facts) -> Finding:
@@ -501,34 +489,32 @@ def no_working_lr(facts: Facts) -> Finding:
     elif windows.working_lr:
         why_not = f"there are learning rates that reach {facts.goal_name} from this start"
     elif windows.starts_in_target_basin:
-        why_not = f"no escape is needed: the start lies in {facts.goal_name}'s basin"
+        why_not = f"no escape is needed: the start lies in {facts.basin_name}"
     elif facts.continued is not None:
         why_not = f"with more steps the rate itself leads to {facts.goal_name}"
     if why_not:
         return _absent("no_working_lr", why_not, evidence)
-    text = (
-        f"of {len(windows.lrs)} learning rates from {windows.lrs[0]:g} to {windows.lrs[-1]:g} none "
-        f"reaches {facts.goal_name} from this start{_why_none(facts, windows)}"
-    )
+    lrs, why = windows.lrs, _why_none(facts, windows)
+    text = f"of {len(lrs)} learning rates from {lrs[0]:g} to {lrs[-1]:g} none reaches "
+    text += f"{facts.goal_name} from this start{why}"
     return Finding("no_working_lr", True, False, evidence, text)
 
 
 def _why_none(facts: Facts, windows: Windows) -> str:
-    escape, hold, basin = windows.escape_lr, windows.hold_lr, f"{facts.goal_name}'s basin"
+    escape, hold, basin = windows.escape_lr, windows.hold_lr, facts.basin_name
     if hold is None:
         return ""
-    if facts.landscape is None:
-        return f" ({basin} is stable up to {hold:.3g})"
     stable = f"{basin} is stable up to {hold:.3g}"
+    if facts.landscape is None:
+        return f" ({stable})"
     if escape is not None and escape > hold:
         less = f"{times(escape / hold)} times less"
         return f": leaving the start's basin takes {escape:.3g}, {stable}, {less}"
     if escape is not None:
         leave = f"leave the start's (from {escape:.3g} on), but none of them settles there"
         return f": some that {basin} holds (up to {hold:.3g}) {leave}"
-    why = "none leaves the start's basin"
-    if facts.own_basin is None:
-        why = "from there descent leads out of the range"
+    is_out = facts.own_basin is None
+    why = "from there descent leads out of the range" if is_out else "none leaves the start's basin"
     return f": {why} ({stable})"
 
 

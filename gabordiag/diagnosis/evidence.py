@@ -783,6 +783,7 @@ class Facts:
         self.goal_name = f"the {self.space.goal_name}"
         at_target = " at the target" if self.space.goal_name == "target" else ""
         self.no_minimum = f"there is no minimum{at_target}"
+        self.basin_name = f"{self.goal_name}'s basin"
         self.line = self.objective.line if isinstance(self.objective, OfLine) else None
         self.landscape = None if sweep is None else sweep.landscape
         self.settings = replace(run.settings, lr=float(run.rates.max()))
