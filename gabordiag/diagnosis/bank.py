@@ -111,24 +111,8 @@ class BankReproduction(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        filters = []
         diagnosis = self.diagnosis.to_dict()
         ends = {(e["parameter"], e["filter"] or 0): e["final"] for e in diagnosis["elements"]}
-        for row, (before, after) in enumerate(zip(self.errors, self.errors_after, strict=True)):
-            verdict, why = self._why(row)
-            filters.append(
-                {
-                    "filter": row,
-                    "teacher": {name: float(self.teacher[name][row]) for name in PARAMETER_NAMES},
-                    "student": {name: ends[name, row] for name in PARAMETER_NAMES},
-                    "verdict": verdict,
-                    "why": why,
-                    "error": finite_or_none(float(before)),
-                    "arrived": bool(before < self.within),
-                    "error_after": finite_or_none(float(after)),
-                    "arrived_after": bool(after < self.within),
-                }
-            )
         found = None if self.remedy is None else self.diagnosis.remedies[self.remedy]
         return {
             "verdict": next((cause for cause, _ in self._causes().most_common(1)), "healthy"),
@@ -136,8 +120,23 @@ class BankReproduction(Result):
             "arrived": self.arrived,
             "arrived_after": self.arrived_after,
             "remedy": None if found is None else found.plan.name,
-            "filters": filters,
+            "filters": [self._filter(row, ends) for row in range(len(self.errors))],
             "diagnosis": diagnosis,
+        }
+
+    def _filter(self, row: int, ends: Mapping[tuple[str, int], float]) -> dict[str, Any]:
+        before, after = float(self.errors[row]), float(self.errors_after[row])
+        verdict, why = self._why(row)
+        return {
+            "filter": row,
+            "teacher": {name: float(self.teacher[name][row]) for name in PARAMETER_NAMES},
+            "student": {name: ends[name, row] for name in PARAMETER_NAMES},
+            "verdict": verdict,
+            "why": why,
+            "error": finite_or_none(before),
+            "arrived": before < self.within,
+            "error_after": finite_or_none(after),
+            "arrived_after": after < self.within,
         }
 
     def data(self) -> Data:

@@ -39,10 +39,9 @@ from gabordiag.own.training import Batch, Training, find_watched
 from gabordiag.results import finite_or_none, read_only
 
 RATE, STEPS, BATCH = 0.02, 2500, 1024
-# Patches of the sample that is fitted, and candidates of each filter for those that are missing.
-_SAMPLE, _CANDIDATES = 4096, 200
-# A search ends after work of so many times the training's steps, so that its end stays below 2.
-_SEARCH = 1.94
+# Patches of the sample that is fitted, and candidates of each filter for those that are missing; a
+# search ends after work of so many times the training's steps, so that its end stays below 2.
+_SAMPLE, _CANDIDATES, _SEARCH = 4096, 200, 1.94
 # Levenberg-Marquardt steps of a fit, and of one on the way; in a search it ends sooner where five
 # of them gain less than this part.
 _FIT_STEPS, _FEW_STEPS, _GAIN = 40, 15, 0.2
@@ -103,12 +102,10 @@ class ReadoutReproduction(BankReproduction):
     @property
     def headline(self) -> str:
         """What happened, and to how many patches the filters respond that are not found."""
-        missed = self.active[~(self.errors_after < self.within)]
-        if not len(missed):
-            return super().headline
-        parts = ", ".join(f"{part:.2g}" for part in np.sort(missed))
-        text = f"The teacher's filters not found respond to {parts} of all patches."
-        return f"{super().headline} {text}"
+        missed = np.sort(self.active[~(self.errors_after < self.within)])
+        parts = ", ".join(f"{part:.2g}" for part in missed)
+        text = f" The teacher's filters not found respond to {parts} of all patches."
+        return super().headline + (text if len(missed) else "")
 
     def _why(self, row: int) -> tuple[str, str]:
         return self.diagnosis.reasons[row]

@@ -121,13 +121,10 @@ class Facts:
         if kernels is not None:
             flat = kernels.double().cpu().reshape(count, -1)
             return np.asarray((flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-30)) / 0.02)
-        columns: list[FloatArray] = []
-        for other, tensor in run.final.items():
-            is_beside = other.startswith(f"{owner}." if owner else "")
-            if is_beside and tensor.ndim and tensor.shape[0] == count:
-                values = tensor.double().cpu().reshape(count, -1).numpy()
-                columns.append(values / (1e-2 * (np.ptp(values, axis=0) + 1e-12)))
-        return np.concatenate(columns, axis=1)
+        beside = [t for n, t in run.final.items() if n.startswith(f"{owner}." if owner else "")]
+        tensors = [t.double().cpu() for t in beside if t.ndim and t.shape[0] == count]
+        values = np.concatenate([t.reshape(count, -1).numpy() for t in tensors], axis=1)
+        return np.asarray(values / (1e-2 * (np.ptp(values, axis=0) + 1e-12)))
 
     def _agree(self, row: int, earlier: int) -> bool:
         last, parameters = self.run.coordinates[-1], [parameter for parameter, *_ in self.lines]
@@ -277,10 +274,8 @@ class Judged:
         if math.isfinite(last):
             self.final = self.value(last)
             self.moved = float(self.shown.offset(self.final, self.start))
-        total, own = (
-            math.sqrt(np.mean(known**2)) if (known := slopes[~np.isnan(slopes)]).size else 0.0
-            for slopes in (run.total, self.slopes)
-        )
+        known = [slopes[~np.isnan(slopes)] for slopes in (run.total, self.slopes)]
+        total, own = (math.sqrt(np.mean(k**2)) if k.size else 0.0 for k in known)
         self.gradient_share = finite_or_none(own / total) if total else None
 
     @property
@@ -400,8 +395,7 @@ def _nonfinite(element: Judged) -> Judgement | None:
         return None
     # The run broke off: what can be asked is whether this rate could have held on the first line.
     points = element.line_start.landscape.points
-    curvatures = [p.curvature for p in points if p.curvature is not None]
-    product = element.rate * max((abs(c) for c in curvatures), default=0.0)
+    product = element.rate * max((abs(p.curvature or 0.0) for p in points), default=0.0)
     evidence = {"lr_times_curvature": product, "limit": element.limit, "step": len(element.path)}
     broke = f"the loss is not finite at step {len(element.path) - 1}"
     if product > element.limit:
