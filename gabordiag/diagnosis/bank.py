@@ -23,7 +23,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gabordiag.diagnosis.training.elements import Judged
 from gabordiag.diagnosis.training.verdict import FAULTS, TrainingDiagnosis, diagnose_training
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import ARRIVED
@@ -55,10 +54,9 @@ class BankReproduction(Result):
     """Which filters of a student bank found their teachers, which did not, why, and what helps.
 
     The teacher's parameters by name are (n,), its kernels (n, K, K), the student's before and after
-    the training (2, n, K, K). Errors are of each filter the mean square of the difference of the
-    responses, over that of the teacher's response (n,). `remedy` indexes the diagnosis's remedies:
-    the one that brings most filters home, after which `errors_after` and `kernels_after` are; None
-    where none brings more.
+    the training (2, n, K, K). Errors (n,) are mean squares of the difference of the responses, over
+    that of the teacher's. `remedy` indexes the diagnosis's remedies: the one that brings most
+    filters home, after which `errors_after` and `kernels_after` are; None where none brings more.
     """
 
     main_table = "filters"
@@ -91,14 +89,13 @@ class BankReproduction(Result):
         parts = [f"{n} {FAULTS[verdict][n > 1]}" for verdict, n in self._causes().most_common()]
         text += (": " if parts else "") + ", ".join(parts) + "."
         if self.remedy is not None:
-            made = self.diagnosis.remedies[self.remedy].plan
-            steps, took = self.diagnosis.run.settings.steps, made.settings.steps
+            plan = self.diagnosis.remedies[self.remedy].plan
+            steps, took = self.diagnosis.run.settings.steps, plan.settings.steps
             many = "as many" if took == steps else f"{took} instead of {steps}"
-            text += f" With {made.change}, {self.arrived_after} arrive, in {many} steps."
+            text += f" With {plan.change}, {self.arrived_after} arrive, in {many} steps."
         return text
 
     def _causes(self) -> Counter[str]:
-        """Returns how many filters each cause holds back."""
         rows = np.flatnonzero(~(self.errors < self.within)).tolist()
         return Counter(self._why(row)[0] for row in rows)
 
@@ -106,43 +103,40 @@ class BankReproduction(Result):
         """Returns the cause that holds a filter back, and the words for it."""
         if self.errors[row] < self.within:
             return "healthy", ""
-        judged: list[Judged] = [
-            j for j in self.diagnosis.elements if j.watched.row == row and j.verdict != "healthy"
-        ]
-        if not judged:
-            return "inconclusive", ""
-        worst = min(judged, key=lambda j: list(FAULTS).index(j.verdict))
-        return worst.verdict, f"{worst.watched.group}: {worst.judgement.why}"
+        judged = [j for j in self.diagnosis.elements if j.watched.row == row]
+        for verdict in FAULTS:
+            for worst in (j for j in judged if j.verdict == verdict):
+                return verdict, f"{worst.watched.group}: {worst.judgement.why}"
+        return "inconclusive", ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        filters = []
         diagnosis = self.diagnosis.to_dict()
         ends = {(e["parameter"], e["filter"] or 0): e["final"] for e in diagnosis["elements"]}
-        for row, (before, after) in enumerate(zip(self.errors, self.errors_after, strict=True)):
-            verdict, why = self._why(row)
-            filters.append(
-                {
-                    "filter": row,
-                    "teacher": {name: float(self.teacher[name][row]) for name in PARAMETER_NAMES},
-                    "student": {name: ends[name, row] for name in PARAMETER_NAMES},
-                    "verdict": verdict,
-                    "why": why,
-                    "error": finite_or_none(float(before)),
-                    "arrived": bool(before < self.within),
-                    "error_after": finite_or_none(float(after)),
-                    "arrived_after": bool(after < self.within),
-                }
-            )
-        found = self.diagnosis.remedies
+        found = None if self.remedy is None else self.diagnosis.remedies[self.remedy]
         return {
             "verdict": next((cause for cause, _ in self._causes().most_common(1)), "healthy"),
             "headline": self.headline,
             "arrived": self.arrived,
             "arrived_after": self.arrived_after,
-            "remedy": None if self.remedy is None else found[self.remedy].plan.name,
-            "filters": filters,
+            "remedy": None if found is None else found.plan.name,
+            "filters": [self._filter(row, ends) for row in range(len(self.errors))],
             "diagnosis": diagnosis,
+        }
+
+    def _filter(self, row: int, ends: Mapping[tuple[str, int], float]) -> dict[str, Any]:
+        before, after = float(self.errors[row]), float(self.errors_after[row])
+        verdict, why = self._why(row)
+        return {
+            "filter": row,
+            "teacher": {name: float(self.teacher[name][row]) for name in PARAMETER_NAMES},
+            "student": {name: ends[name, row] for name in PARAMETER_NAMES},
+            "verdict": verdict,
+            "why": why,
+            "error": finite_or_none(before),
+            "arrived": before < self.within,
+            "error_after": finite_or_none(after),
+            "arrived_after": after < self.within,
         }
 
     def data(self) -> Data:
@@ -226,11 +220,7 @@ def reproduce_bank(
 
 
 class Bank:
-    """Teacher and student, and the training of the student.
-
-    The teacher's kernels are `wanted` (n, K, K); the training's loss is the mean of the filters'
-    errors.
-    """
+    """Teacher, with kernels `wanted` (n, K, K), and the training by the mean of the errors."""
 
     def __init__(self, experiment: Experiment, filters: int, seed: int) -> None:
         experiment = replace(experiment, kernel_size=KERNEL_SIZE).prepare()
@@ -239,8 +229,7 @@ class Bank:
         self.wanted = gabor_kernel(**self.teacher, kernel_size=KERNEL_SIZE)
         self._response = experiment.everywhere
         self._power = self._response(self.wanted).square().sum(-1)
-        kind: dict[str, Any] = {"dtype": experiment.torch_dtype()}
-        kind["device"] = experiment.torch_device()
+        kind: Any = {"dtype": experiment.torch_dtype(), "device": experiment.torch_device()}
         patches = self._response.weights.T[None].to(**kind)
         target = self._response(self.wanted)[None].to(**kind)
         scale = (1 / self._power).to(**kind)
@@ -266,8 +255,6 @@ def random_bank(count: int, draws: torch.Generator) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, (low, high) in RANGES.items():
         share = torch.rand(count, generator=draws, dtype=torch.float64)
-        if name in POSITIVE_NAMES:
-            values[name] = low * (high / low) ** share
-        else:
-            values[name] = low + (high - low) * share
+        is_log = name in POSITIVE_NAMES
+        values[name] = low * (high / low) ** share if is_log else low + (high - low) * share
     return values

@@ -1,12 +1,10 @@
 """The suspects: each cause has its own test and its own counterfactual.
 
 A test says whether the cause is present, and whether taking it away alone, everything else left as
-it is, makes the run reach the target. `CAUSES` is ordered from the least intrusive change to the
-most; the first that is present and sufficient is the primary one. To add a cause: write a function
-`facts -> Finding`, put it in its place in the table, and plant it in `test_planted.py`. One that is
-present but not sufficient becomes the verdict where no other is. The table is that of one parameter
-and of several; what cannot be asked of a run is reported with the reason. The
-thresholds are listed in this room's README.
+it is, makes the run reach the target. `CAUSES`, of one parameter and of several, is ordered from
+the least intrusive change to the most; the first that is present and sufficient is the primary one.
+One that is present but not sufficient becomes the verdict where no other is. What cannot be asked
+of a run is reported with the reason. The thresholds are listed in this room's README.
 """
 
 from __future__ import annotations
@@ -83,31 +81,28 @@ def _better_seen(facts: Facts) -> Finding | None:
     """Without a target: a lower loss that the run itself passed than where it ended."""
     run, lower = facts.run, UNREACHABLE * facts.bench.height
     best = run.trajectory.landscape_losses[run.trajectory.best_index]
-    if run.outcome != "reached" or not run.final_loss - best > lower:
-        return None
-    if run.final_loss - best <= 2 * facts.blur:
+    gain = run.final_loss - best
+    if run.outcome != "reached" or not gain > lower or gain <= 2 * facts.blur:
         return None
     value, end = run.trajectory.values[run.trajectory.best_index], run.trajectory.values[-1]
     # Of a random loss, some value is always lower.
     again = _losses(facts, *[value] * _AGAIN, *[end] * _AGAIN)
     if not again[_AGAIN:].min() - again[:_AGAIN].max() > lower:
         return None
-    text = (
-        f"the run ends with loss {run.final_loss:.4g} at {facts.space.show(end)}, and "
-        f"had seen {best:.4g} at {facts.space.show(value)}: no minimum is known there"
-    )
-    evidence = {"lowest": facts.space.named(value), "lowest_loss": float(best)}
+    there, here = facts.space.show(value), facts.space.show(end)
+    text = f"the run ends with loss {run.final_loss:.4g} at {here}, and had seen {best:.4g} at "
+    text += f"{there}: no minimum is known there"
+    evidence = {"lowest": facts.space.named(value), "lowest_loss": float(best), "decides": True}
     advice = "Look at the loss there with `gabordiag sweep`: it may jump, or be random."
-    return Finding("target_unreachable", True, False, {**evidence, "decides": True}, text, advice)
+    return Finding("target_unreachable", True, False, evidence, text, advice)
 
 
 def _lower_beside_jump(facts: Facts, landscape: Landscape) -> Finding | None:
     """A loss that is lowest right beside a jump: no minimum is there to end at."""
     goal, shown, height = landscape.parameter.target, facts.space.show, facts.bench.height
     lowest = min(landscape.attractors, key=lambda point: point.loss)
-    end, loss = (lowest.value, lowest.loss)
-    if goal is not None:
-        end, loss = goal, float(_losses(facts, goal)[0])
+    end = lowest.value if goal is None else goal
+    loss = lowest.loss if goal is None else float(_losses(facts, goal)[0])
     if landscape.lowest_jump is None or loss - landscape.lowest_jump[1] <= UNREACHABLE * height:
         return None
     place, beside = landscape.lowest_jump
@@ -121,7 +116,6 @@ def _lower_beside_jump(facts: Facts, landscape: Landscape) -> Finding | None:
 
 
 def _losses(facts: Facts, *values: npt.ArrayLike) -> FloatArray:
-    """Returns the losses (n,) at n places of the parameters."""
     places = np.array(values, dtype=np.float64).reshape(-1, len(facts.space))
     return facts.objective.loss_at(facts.space.coordinates(places))
 
@@ -133,23 +127,19 @@ def _of_several(facts: Facts) -> Finding:
     beside = bench.nearest_minimum
     known = [run.trajectory.values[run.trajectory.best_index], run.minimum, beside]
     places = [place for place in known if place is not None]
-    losses = _losses(facts, bench.goal, *places)
-    loss, lowest = float(losses[0]), places[int(np.nanargmin(losses[1:]))]
-    lowest_loss, shown = float(np.nanmin(losses[1:])), space.show
+    loss, *others = _losses(facts, bench.goal, *places).tolist()
+    lowest, least, shown = places[int(np.nanargmin(others))], float(np.nanmin(others)), space.show
     apart = min(float(space.distances(lowest, goal)) for goal in facts.objective.goals)
-    evidence = {
-        "lowest": space.named(lowest), "lowest_loss": lowest_loss, "loss_at_target": loss,
-    }  # fmt: skip
-    there, goal, advice = f"{shown(lowest)} ({lowest_loss:.4g})", shown(bench.goal), ""
+    evidence = {"lowest": space.named(lowest), "lowest_loss": least, "loss_at_target": loss}
+    goal, advice = shown(bench.goal), ""
     text = f"no loss lower than at {facts.goal_name} ({loss:.3g}) was found elsewhere"
-    if apart > 1.0 and loss - lowest_loss > UNREACHABLE * bench.height:
+    if apart > 1.0 and loss - least > UNREACHABLE * bench.height:
+        there = f"{shown(lowest)} ({least:.4g})"
         text = f"the loss is lower at {there} than at {facts.goal_name} {goal} ({loss:.4g})"
         advice = _compare(facts, lowest)
-    elif (
-        beside is not None
-        and not bench.is_minimum_at_target
-        and loss > lowest_loss + SAME_LOSS * bench.height
-    ):
+    elif not bench.is_minimum_at_target and loss > least + SAME_LOSS * bench.height:
+        # Newton's method leads to another minimum, then.
+        assert beside is not None
         text = f"there is no minimum at the target {goal} (loss {loss:.4g})"
         text += f"; the nearest is at {shown(beside)}"
         advice = _compare(facts, beside)
@@ -173,11 +163,11 @@ def _without_minimum(facts: Facts, landscape: Landscape) -> Finding:
         return Finding("target_unreachable", False, False, {}, text)
     end = (parameter.low, parameter.high)[int(np.argmin(losses))]
     evidence = {"lowest": end, "lowest_loss": float(losses.min())}
-    goal, height = parameter.target, float(np.ptp(losses))
+    goal = parameter.target
     if goal is not None:
-        loss = float(_losses(facts, goal)[0])
+        above = float(_losses(facts, goal)[0] - losses.min())
         near = abs(float(parameter.offset(end, goal))) <= parameter.tolerance
-        if near or loss - losses.min() <= UNREACHABLE * height:
+        if near or above <= UNREACHABLE * float(np.ptp(losses)):
             text = f"the target {shown(goal)} is where the loss is lowest, an end of the range"
             return Finding("target_unreachable", False, False, evidence, text)
     word = "holds" if landscape.certificate.certified else "shows"
@@ -211,35 +201,28 @@ def _present(
 
 
 def wrong_gradient(facts: Facts) -> Finding:
-    """Closed form, autograd and finite differences against each other over the whole range.
-
-    Of several parameters `check_objective` asks the same along each of them.
-    """
+    """Closed form, autograd and finite differences against each other over the whole range."""
     if facts.sweep is None:
+        # `check_objective` asks the same along each of them.
         why = "it needs the landscape of one parameter, and several are learned"
         return _absent("wrong_gradient", f"not asked: {why}", {"asked": False, "why": why})
     check, certificate = facts.sweep.gradient_check, facts.sweep.landscape.certificate
     errors = [e for e in (check.analytic_vs_autograd, check.analytic_vs_numeric) if e is not None]
     evidence, worst = vars(check).copy(), max(errors, default=0.0)
+    by = f"{worst:.1e} of its largest value"
     if worst > WRONG_GRADIENT and certificate.is_isolated:
         where = evidence["value"] = _worst_place(facts.sweep)
-        text = (
-            f"the derivative differs from finite differences by {worst:.1e} of its largest value, "
-            f"most at {facts.space.show(where)}"
-        )
+        place = facts.space.show(where)
+        text = f"the derivative differs from finite differences by {by}, most at {place}"
         return Finding("wrong_gradient", True, False, evidence, text, "Correct the derivative.")
     word = "agrees with" if worst <= GOOD_GRADIENT else "is suspiciously far from"
-    text = (
-        f"the derivative {word} autograd and finite differences: "
-        f"they differ by at most {worst:.1e} of its largest value"
-    )
+    text = f"the derivative {word} autograd and finite differences: they differ by at most {by}"
     if not errors:
         text = "the derivative could not be compared with finite differences"
     elif worst > WRONG_GRADIENT:
         # Where a loss is rounded, its differences say nothing about the derivative.
-        text = (
-            f"finite differences cannot show whether the derivative is right: {certificate.reason}"
-        )
+        why = certificate.reason
+        text = f"finite differences cannot show whether the derivative is right: {why}"
     return _absent("wrong_gradient", text, evidence)
 
 
@@ -249,7 +232,7 @@ def _worst_place(sweep: Sweep) -> float:
         other = sweep.grad_autograd
     with np.errstate(invalid="ignore"):
         apart = np.abs(sweep.grad_analytic - other)
-    return float(sweep.values[int(np.nanargmax(np.where(np.isfinite(apart), apart, np.nan)))])
+    return float(sweep.values[int(np.argmax(np.where(np.isfinite(apart), apart, -1.0)))])
 
 
 def nonfinite_gradient(facts: Facts) -> Finding:
@@ -287,20 +270,16 @@ def flat_start(facts: Facts) -> Finding:
     nudges = np.diag(NUDGE * space.tolerance)
     starts = facts.start + np.concatenate([nudges, -nudges])
     trial = facts.bench.first_confirmed(facts.settings, starts)
-    text = (
-        f"at the start {space.show(facts.start)} the gradient is {_numbers(facts, slopes, '.2g')}, "
-        f"{share:.1g} of the steepest: a maximum, an inflection or a plateau, which a descent "
-        "hardly leaves"
-    )
+    here, slope_words = space.show(facts.start), _numbers(facts, slopes, ".2g")
+    text = f"at the start {here} the gradient is {slope_words}, {share:.1g} of the steepest: "
+    text += "a maximum, an inflection or a plateau, which a descent hardly leaves"
     return _present("flat_start", text, evidence, trial, f"Start at {space.show(trial.start)}.")
 
 
 def _numbers(facts: Facts, values: FloatArray, form: str) -> str:
-    """One number, or several by their parameters' names."""
-    shown = [format(value, form) for value in values.tolist()]
-    if len(shown) == 1:
-        return shown[0]
-    return ", ".join(f"{n} {text}" for n, text in zip(facts.space.names, shown, strict=True))
+    names = facts.space.names if len(values) > 1 else [""]
+    shown = (f"{n} {value:{form}}" for n, value in zip(names, values.tolist(), strict=True))
+    return ", ".join(shown).strip()
 
 
 def kink(facts: Facts) -> Finding:
@@ -327,10 +306,8 @@ def kink(facts: Facts) -> Finding:
         text = f"the kink at {facts.goal_name} makes the iterate bounce {shown}, {but}"
         return _absent("kink", text, evidence)
     instead, trial = facts.squared_trial or ("", None)
-    text = (
-        f"the slope of {name} {how} beside its minimum, so a fixed step never "
-        f"settles: it bounces across {facts.goal_name} {shown}"
-    )
+    text = f"the slope of {name} {how} beside its minimum, so a fixed step never settles: "
+    text += f"it bounces across {facts.goal_name} {shown}"
     return _present("kink", text, evidence, trial, f"Use {instead} with the same learning rate.")
 
 
@@ -368,18 +345,17 @@ def step_too_small(facts: Facts) -> Finding:
         return _absent("step_too_small", text, evidence)
     trial = None
     if facts.starts_in_target_basin is not False:
-        trial = bench.tuned(settings, facts.start, above=settings.lr, more_steps=False)
+        trial = bench.tuned(settings, facts.start, between=(settings.lr, math.inf))
     trial = trial or facts.continued
     text = f"after {settings.steps} steps of lr {settings.lr:g} it is still descending"
     if trial is not None and not trial.reached:
         text += f", and after {trial.settings.steps} steps on its way to {facts.goal_name}"
     if rounded is not None:
         evidence |= rounded
-        text = (
-            f"the steps are rounded away: the last digit of {facts.space.show(facts.run.final)} in "
-            f"{rounded['precision']} is {rounded['last_digit']:.2g}, and the steps are "
-            f"{rounded['step']:.2g}, so that nothing moves"
-        )
+        value, kind = facts.space.show(facts.run.final), rounded["precision"]
+        digit, step = f"{rounded['last_digit']:.2g}", f"{rounded['step']:.2g}"
+        text = f"the steps are rounded away: the last digit of {value} in {kind} is {digit}, and "
+        text += f"the steps are {step}, so that nothing moves"
     if trial is not None:
         arrives = _arrives(facts, trial) if trial.reached else ""
         advice = f"{arrives}{_unit(facts, trial)}."
@@ -397,17 +373,14 @@ def _rounded_away(facts: Facts) -> dict[str, Any] | None:
         return None
     # On a level stretch nothing that is lost would have moved it.
     steepest = float(np.hypot.reduce(slopes[-1] * facts.space.tolerance))
-    if steepest <= PLATEAU_SLOPE * facts.bench.steepest:
-        return None
-    if np.any(updates != 0) or not (slopes.max(axis=1) > 0).all() or not np.isfinite(slopes).all():
+    is_driven = np.isfinite(slopes).all() and (slopes.max(axis=1) > 0).all()
+    if not is_driven or steepest <= PLATEAU_SLOPE * facts.bench.steepest or updates.any():
         return None
     at, steps = int(np.argmax(slopes[-1])), path.lrs[-1] * slopes[-1]
-    value = np.abs(path.values[-1, at])
-    return {
-        "precision": str(dtype).removeprefix("torch."),
-        "last_digit": float(torch.finfo(dtype).eps * 2.0 ** np.floor(np.log2(max(value, 1e-300)))),
-        "step": float(steps[at]),
-    }
+    value = max(np.abs(path.values[-1, at]), 1e-300)
+    digit = float(torch.finfo(dtype).eps * 2.0 ** np.floor(np.log2(value)))
+    precision = str(dtype).removeprefix("torch.")
+    return {"precision": precision, "last_digit": digit, "step": float(steps[at])}
 
 
 def _unit(facts: Facts, trial: Trial) -> str:
@@ -417,20 +390,18 @@ def _unit(facts: Facts, trial: Trial) -> str:
         return ""
     # With v = s u the slope is s times larger, and a step of u is lr s dL/dv: the rate s^2 smaller.
     scale = 10.0 ** round(math.log10(rate) / 2)
-    name = facts.space.names[0]
-    return (
-        f"; so {'large' if rate > 1 else 'small'} a rate comes of the parameter's unit: learn "
-        f"{name} / {scale:g} instead, with --lr {rate / scale**2:.2g}"
-    )
+    how = f"learn {facts.space.names[0]} / {scale:g} instead, with --lr {rate / scale**2:.2g}"
+    size = "large" if rate > 1 else "small"
+    return f"; so {size} a rate comes of the parameter's unit: {how}"
 
 
 def step_too_large(facts: Facts) -> Finding:
     """Is the rate more than the target's basin holds, and would a smaller one reach it?"""
-    hold, lr = facts.hold_lr, facts.settings.lr
+    hold, lr, basin = facts.hold_lr, facts.settings.lr, facts.basin_name
     evidence: dict[str, Any] = {"lr": lr, "hold_lr": hold} | _theory(facts)
     trial = None
     if facts.run.outcome != "unfinished":
-        trial = facts.bench.tuned(facts.settings, facts.start, below=lr)
+        trial = facts.bench.tuned(facts.settings, facts.start, between=(0.0, lr))
     # Between two scanned rates, and beyond the scan, the run's own is tried.
     holds = True if hold is not None and lr <= hold else facts.bench.holds(facts.settings)
     holds_all = facts.windows is not None and bool(facts.windows.held[-1])
@@ -438,18 +409,15 @@ def step_too_large(facts: Facts) -> Finding:
         text = f"the rate {lr:g} is not too large"
         if hold is not None:
             up_to = "every scanned rate" if holds_all else "rates"
-            text += f"; {facts.goal_name}'s basin holds {up_to} up to {max(hold, lr):.3g}"
+            text += f"; {basin} holds {up_to} up to {max(hold, lr):.3g}"
         elif holds is None:
             text = f"no smaller rate than {lr:g} was found that reaches {facts.goal_name}"
         return _absent("step_too_large", text, evidence)
     text = f"the rate {lr:g} is too large"
     if holds is False:
-        text = f"the rate {lr:g} is more than {facts.goal_name}'s basin holds"
+        text = f"the rate {lr:g} is more than {basin} holds"
         if hold is not None and not holds_all:
-            text = (
-                f"the rate {lr:g} is {times(lr / hold)} times what {facts.goal_name}'s basin holds "
-                f"({hold:.3g})"
-            )
+            text = f"the rate {lr:g} is {times(lr / hold)} times what {basin} holds ({hold:.3g})"
     advice = "" if trial is None else f"{_arrives(facts, trial)}."
     return _present("step_too_large", text, evidence, trial, advice)
 
@@ -462,31 +430,28 @@ def wrong_basin(facts: Facts) -> Finding:
     trial, advice = None, ""
     if facts.starts_inside:
         trial = facts.bench.first_confirmed(facts.settings, np.stack(facts.starts_inside))
-        advice = f"Start at {facts.space.show(trial.start)}: {facts.options(trial.start)}."
+        how = f": {facts.options(trial.start)}"
         if facts.target_basin is not None:
-            inside = f"inside {facts.goal_name}'s basin{_span(facts, facts.target_basin)}"
-            advice = f"Start at {facts.space.show(trial.start)}, {inside}."
+            how = f", inside {facts.basin_name}{_span(facts, facts.target_basin)}"
+        advice = f"Start at {facts.space.show(trial.start)}{how}."
     return _present("wrong_basin", text, evidence, trial, advice)
 
 
 def _astray(facts: Facts) -> tuple[dict[str, Any] | None, str]:
-    """Evidence and words of a run that settled elsewhere; of one that did not, words alone."""
     run, space = facts.run, facts.space
     if run.minimum is None or run.outcome != "local_minimum":
         return None, "the run did not settle at another minimum"
-    loss = float(facts.objective.loss_at(space.coordinates(run.minimum)[None])[0])
+    loss, where = float(_losses(facts, run.minimum)[0]), space.show(run.minimum)
     evidence = {"minimum": space.named(run.minimum), "minimum_loss": loss}
-    where = space.show(run.minimum)
     return evidence, f"the run settled at another minimum, {where} (loss {loss:.4g})"
 
 
 def _in_another_basin(facts: Facts) -> tuple[dict[str, Any] | None, str]:
-    """Evidence and words of one parameter: where gradient flow from the start leads."""
     own, target, show = facts.own_basin, facts.target_basin, facts.space.show
     if target is None:
         return None, f"{facts.no_minimum} whose basin the start could miss"
     if facts.starts_in_target_basin:
-        return None, f"the start lies in {facts.goal_name}'s basin"
+        return None, f"the start lies in {facts.basin_name}"
     evidence: dict[str, Any] = {
         "start": facts.run.start,
         "minimum": None if own is None else own.value,
@@ -494,21 +459,17 @@ def _in_another_basin(facts: Facts) -> tuple[dict[str, Any] | None, str]:
         "basin": None if own is None or own.basin is None else list(own.basin),
         "target_basin": None if target.basin is None else list(target.basin),
     }
-    text = (
-        f"from the start {show(facts.start)} descent leads out of the range, not to "
-        f"{facts.goal_name}"
-    )
-    if own is not None:
-        apart = np.abs(facts.space.offsets(facts.start, np.array([own.value])))
-        # A twin of the target's minimum is no worse, only elsewhere: half a period on, say.
-        is_twin = own.loss <= target.loss + SAME_LOSS * facts.bench.height
-        as_low = f", as low as {facts.goal_name}'s" if is_twin else ""
-        text = (
-            f"the start {show(facts.start)} lies {show(apart)} from a minimum at "
-            f"{show(own.value)} (loss {own.loss:.4g}{as_low}), in whose "
-            f"basin{_span(facts, own)} descent stays"
-        )
-    return evidence, text
+    start = f"the start {show(facts.start)}"
+    if own is None:
+        text = f"from {start} descent leads out of the range, not to {facts.goal_name}"
+        return evidence, text
+    apart = np.abs(facts.space.offsets(facts.start, np.array([own.value])))
+    # A twin of the target's minimum is no worse, only elsewhere: half a period on, say.
+    is_twin = own.loss <= target.loss + SAME_LOSS * facts.bench.height
+    as_low = f", as low as {facts.goal_name}'s" if is_twin else ""
+    there = f"a minimum at {show(own.value)} (loss {own.loss:.4g}{as_low})"
+    stays = f"in whose basin{_span(facts, own)} descent stays"
+    return evidence, f"{start} lies {show(apart)} from {there}, {stays}"
 
 
 def no_working_lr(facts: Facts) -> Finding:
@@ -528,43 +489,36 @@ def no_working_lr(facts: Facts) -> Finding:
     elif windows.working_lr:
         why_not = f"there are learning rates that reach {facts.goal_name} from this start"
     elif windows.starts_in_target_basin:
-        why_not = f"no escape is needed: the start lies in {facts.goal_name}'s basin"
+        why_not = f"no escape is needed: the start lies in {facts.basin_name}"
     elif facts.continued is not None:
         why_not = f"with more steps the rate itself leads to {facts.goal_name}"
     if why_not:
         return _absent("no_working_lr", why_not, evidence)
-    text = (
-        f"of {len(windows.lrs)} learning rates from {windows.lrs[0]:g} to {windows.lrs[-1]:g} none "
-        f"reaches {facts.goal_name} from this start{_why_none(facts, windows)}"
-    )
+    lrs, why = windows.lrs, _why_none(facts, windows)
+    text = f"of {len(lrs)} learning rates from {lrs[0]:g} to {lrs[-1]:g} none reaches "
+    text += f"{facts.goal_name} from this start{why}"
     return Finding("no_working_lr", True, False, evidence, text)
 
 
 def _why_none(facts: Facts, windows: Windows) -> str:
-    """What the measured windows say about why no rate works."""
-    escape, hold, basin = windows.escape_lr, windows.hold_lr, f"{facts.goal_name}'s basin"
+    escape, hold, basin = windows.escape_lr, windows.hold_lr, facts.basin_name
     if hold is None:
         return ""
+    stable = f"{basin} is stable up to {hold:.3g}"
     if facts.landscape is None:
-        return f" ({basin} is stable up to {hold:.3g})"
+        return f" ({stable})"
     if escape is not None and escape > hold:
-        return (
-            f": leaving the start's basin takes {escape:.3g}, {basin} is stable up to "
-            f"{hold:.3g}, {times(escape / hold)} times less"
-        )
+        less = f"{times(escape / hold)} times less"
+        return f": leaving the start's basin takes {escape:.3g}, {stable}, {less}"
     if escape is not None:
-        return (
-            f": some that {basin} holds (up to {hold:.3g}) leave the start's (from "
-            f"{escape:.3g} on), but none of them settles there"
-        )
-    why = "none leaves the start's basin"
-    if facts.own_basin is None:
-        why = "from there descent leads out of the range"
-    return f": {why} ({basin} is stable up to {hold:.3g})"
+        leave = f"leave the start's (from {escape:.3g} on), but none of them settles there"
+        return f": some that {basin} holds (up to {hold:.3g}) {leave}"
+    is_out = facts.own_basin is None
+    why = "from there descent leads out of the range" if is_out else "none leaves the start's basin"
+    return f": {why} ({stable})"
 
 
 def _theory(facts: Facts) -> dict[str, Any]:
-    """What theory says of the rates that hold the target."""
     target = facts.target_basin
     if isinstance(facts.bench, SpaceBench):
         return {"bound": facts.bench.bound(facts.settings)}
@@ -572,15 +526,11 @@ def _theory(facts: Facts) -> dict[str, Any]:
         return {}
     theory = stability_bound(target, facts.settings, float(facts.space.tolerance[0]))
     # Of an estimate no evidence is made.
-    exact = theory is not None and not theory.entry.is_estimate
-    return {
-        "lr_times_curvature": facts.settings.lr * target.curvature,
-        "bound": theory.bound if theory is not None and exact else None,
-    }
+    bound = None if theory is None or theory.entry.is_estimate else theory.bound
+    return {"lr_times_curvature": facts.settings.lr * target.curvature, "bound": bound}
 
 
 def _span(facts: Facts, point: CriticalPoint) -> str:
-    # Minima and kinks have one.
     assert point.basin is not None
     low, high = (facts.space.parameters[0].show(edge, 1) for edge in point.basin)
     return f" ({low} to {high})"

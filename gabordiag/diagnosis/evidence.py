@@ -1,10 +1,9 @@
 """What a diagnosis is based on: the objective, the run, and trials of changed runs.
 
-A `Bench` is an objective on which changed runs are made. For one parameter (`LineBench`) it holds
-the landscape and tables of the loss, on which torch's optimizers make a thousand steps in a few
-hundredths of a second. For several (`SpaceBench`) there are neither: each question needs runs of
-the objective itself, all made at once. The run under diagnosis is always made on the objective.
-`Facts` is what every cause and remedy is given.
+A `Bench` makes changed runs of an objective. For one parameter (`LineBench`) it holds the landscape
+and tables of the loss, on which a thousand steps take a few hundredths of a second; for several
+(`SpaceBench`) there are neither: all runs of a question are made at once, on the objective itself,
+as the run under diagnosis always is. `Facts` is what every cause and remedy is given.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product, tee
+from itertools import product
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gabordiag.checks.graph import Culprit, Repaired, find_culprit
+from gabordiag.diagnosis.log.readers import Log
 from gabordiag.dynamics.batch import descend_batch
 from gabordiag.dynamics.descend import descend
 from gabordiag.dynamics.optimizers import OptimizerSettings
@@ -42,6 +41,7 @@ from gabordiag.dynamics.run import (
     nearest_goal,
     outcomes_of_several,
     run_many,
+    sharpness,
 )
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.windows import (
@@ -54,7 +54,7 @@ from gabordiag.dynamics.windows import (
     rate_scale,
     suitable_rates,
 )
-from gabordiag.errors import UsageError
+from gabordiag.errors import InputError, UsageError
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import SAME_LOSS, CriticalPoint, Landscape
 from gabordiag.landscape.series_objective import SeriesObjective
@@ -66,7 +66,7 @@ from gabordiag.objective.losses import LOSSES
 from gabordiag.objective.objective import Differences, Line, Objective, OfLine
 from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray, Space
 from gabordiag.own.evaluation import OwnObjective, UserObjective
-from gabordiag.results import Finding, finite_or_none
+from gabordiag.results import Finding, finite_or_none, read_only
 
 # Places within the tolerance of the target at which a minimum is looked for.
 _LOOKED_AT = 65
@@ -80,32 +80,28 @@ LBFGS_RATES = (1.0, 0.1)
 SINGLE_RATES = tuple(10.0**exponent for exponent in np.arange(-4, 1.01, 0.5))
 # What people try of adaptive optimizers, whose steps are about as long as the rate.
 USUAL_RATES = (1e-3, 1e-2, 1e-1)
-# Of several parameters. Rates that people try; above the largest nothing settles on a Gabor
-# landscape. Less than a quadratic's bound holds, by this part: a little below it everything does.
-SCANNED_RATES = tuple(float(f"{10.0**e:.1g}") for e in np.arange(-4, 0.01, 0.5))
-SAFE = 0.9
+# Of several parameters: rates that people try, above which nothing settles on a Gabor landscape,
+# and the part of a quadratic's bound that holds for certain.
+SCANNED_RATES, SAFE = tuple(float(f"{10.0**e:.1g}") for e in np.arange(-4, 0.01, 0.5)), 0.9
 # Adam's rates from half a degree to some degrees; the one for starts anywhere.
-ADAM_RATES = (0.01, 0.03, 0.1)
-_ANYWHERE = 0.03
+ADAM_RATES, _ANYWHERE = (0.01, 0.03, 0.1), 0.03
 # Of the range: places so near to a run's end differ by noise alone.
 _BESIDE_END = 1e-6
 # Without a target, of each range: the rate of Adam that looks for the lowest minimum.
 _SEARCH_SHARE = 0.005
 # Steps at least, of runs from other starts and with other optimizers; shares of the straight way
-# from the start to the target at which other starts are tried; random starts; places at which
-# slopes are measured.
-TRIED_STEPS = 1000
-CLOSER = (0.5, 0.75, 0.9)
-RANDOM_STARTS = 12
-_MEASURED_AT = 256
-# Multiples of its steps at which a run that is still on its way is judged again, up to so many
-# steps; a schedule is made for a number of steps, and runs once with the first multiple.
+# from the start to the target at which other starts are tried.
+TRIED_STEPS, CLOSER = 1000, (0.5, 0.75, 0.9)
+# Random starts, and places at which slopes are measured.
+RANDOM_STARTS, _MEASURED_AT = 12, 256
+# Multiples of its steps at which a run that is still on its way is judged again, up to so many.
 _TIMES, _MOST_STEPS = (4, 6, 10, 15, 25, 40, 60, 100), 20_000
 # Eigenvalues below this part of the largest have no sign: nothing is said of a saddle.
 _NO_SIGN = 1e-7
-# Even starts of one parameter by which the share that arrives is measured: one a degree of a half
-# turn.
+# Even starts of one parameter by which the share that arrives is measured: one a degree.
 MULTI_START_GRID = 181
+# Rates between which one is looked for: any.
+_ALL = (0.0, math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,17 +150,14 @@ class Trial:
 
 def first_reached(trials: Iterable[Trial]) -> Trial:
     """Returns the first trial that reached the target, or the first at all."""
-    tried, again = tee(trials)
-    return next((trial for trial in tried if trial.reached), None) or next(again)
+    trials = iter(trials)
+    first = next(trials)
+    return first if first.reached else next((t for t in trials if t.reached), first)
 
 
 def _unless_lucky(trials: Iterator[Trial]) -> Trial:
-    """Returns the first trial; where it reached the target, one of the others that did not.
-
-    At a rate that is too large a run wanders before it arrives, if it does, and a hair beside the
-    start it may not: luck, not a remedy.
-    """
     first = next(trials)
+    # At a rate that is too large a run wanders before it arrives, and a hair beside may not: luck.
     return next((t for t in trials if not t.reached), first) if first.reached else first
 
 
@@ -197,9 +190,7 @@ class _Bench(ABC):
 
     def trials(self, settings: OptimizerSettings, starts: FloatArray) -> Iterator[Trial]:
         """Yields the run from each start (n, d); those of an elementwise optimizer made at once."""
-        at_once = len(starts) if settings.is_elementwise else 1
-        for first in range(0, len(starts), at_once):
-            some = starts[first : first + at_once]
+        for some in starts[None] if settings.is_elementwise else starts[:, None]:
             yield from self._made([settings] * len(some), some)
 
     def drawn(self, count: int) -> FloatArray:
@@ -212,7 +203,6 @@ class _Bench(ABC):
         return next(self.trials(settings, start[None]))
 
     def _confirming(self, start: FloatArray) -> FloatArray:
-        """A start and its neighbours (3, d)."""
         nudge = 1e-6 * self.space.tolerance
         return np.stack([start, start + nudge, start - nudge])
 
@@ -223,17 +213,13 @@ class _Bench(ABC):
     def first_confirmed(self, settings: OptimizerSettings, starts: FloatArray) -> Trial:
         """Returns the first confirmed trial from starts (n, d) that arrives, or the first."""
         if settings.is_elementwise:
-            # All at once.
             every = np.concatenate([self._confirming(start) for start in starts])
             self._made([settings] * len(every), every)
         return first_reached(self.confirmed(settings, start) for start in starts)
 
     @cached_property
     def kink_slope(self) -> FloatArray | None:
-        """The slopes (d,) right beside the target where they do not vanish towards it, else None.
-
-        Infinite where they grow towards it; zero along a parameter without a kink.
-        """
+        """The slopes (d,) beside a kink at the target, infinite where they grow towards it."""
         return None if self.goal is None else self._slopes_beside(self.goal)
 
     def _slopes_beside(self, point: FloatArray) -> FloatArray | None:
@@ -255,7 +241,6 @@ class _Bench(ABC):
         return slopes if slopes.any() else None
 
     def _gradients(self, values: FloatArray) -> FloatArray:
-        """Returns the gradients (n, d) of the coordinates at values (n, d)."""
         return self.objective.loss_and_gradient(self.space.coordinates(values))[1]
 
 
@@ -322,21 +307,16 @@ class LineBench(_Bench):
         return self._judged(self.table, settings[0], starts)
 
     def typed(self, on: OwnObjective, settings: OptimizerSettings, start: FloatArray) -> Trial:
-        """Runs a loss in which something else is written, on the loss itself.
-
-        It counts as reached only if the runs a hair beside the start arrive, too.
-        """
+        """Runs a loss in which something else is written, confirmed unless that is expensive."""
         starts = start[None] if on.is_expensive else self._confirming(start)
         return _unless_lucky(self._judged(on, settings, place[None])[0] for place in starts)
 
     def _judged(self, on: Line, settings: OptimizerSettings, starts: FloatArray) -> list[Trial]:
-        around, rates, goal = surroundings(self.landscape), np.array([settings.lr]), self.goal
-        states = list(descend(OfLine(on), settings, starts, np.full_like(starts, settings.lr)))
-        paths = (Trajectory.from_states(states, index) for index in range(len(starts)))
-        return [
-            Trial(self.objective, settings, rates, path, judge_outcome(around, path)[0], goal)
-            for path in paths
-        ]
+        rates, around = np.full_like(starts, settings.lr), surroundings(self.landscape)
+        paths = run_many(OfLine(on), settings, starts, rates)
+        outcomes = [judge_outcome(around, path)[0] for path in paths]
+        columns = zip(rates, paths, outcomes, strict=True)
+        return [Trial(self.objective, settings, *column, self.goal) for column in columns]
 
     def confirmed(self, settings: OptimizerSettings, start: FloatArray) -> Trial:
         """Returns a trial that reached the target only if its neighbours did, too."""
@@ -350,10 +330,7 @@ class LineBench(_Bench):
     def windows(
         self, settings: OptimizerSettings, start: FloatArray, *later: FloatArray
     ) -> Windows | None:
-        """Returns which rates work from the start, or None where they cannot be scanned.
-
-        Starts that will be asked about later are scanned along: they cost next to nothing.
-        """
+        """Returns which rates work from the start; later starts, scanned along, cost nothing."""
         if not settings.is_elementwise or settings.schedule != "constant":
             return None
         # The default scan of `basins`, whose numbers a diagnosis repeats.
@@ -367,10 +344,7 @@ class LineBench(_Bench):
         return self._windows[*key, float(start[0])]
 
     def holds(self, settings: OptimizerSettings) -> bool | None:
-        """Whether the target's basin holds the settings' own rate, between those of a scan.
-
-        None where it cannot be asked: no minimum at the target, or no batch.
-        """
+        """Whether the target's basin holds the settings' rate; None where it cannot be asked."""
         beside = beside_target(self.landscape)
         if not beside or not settings.is_elementwise or settings.schedule != "constant":
             return None
@@ -388,41 +362,29 @@ class LineBench(_Bench):
         self, settings: OptimizerSettings, rates: Sequence[float], start: FloatArray
     ) -> list[str]:
         """Returns the outcome at every rate, all at once; the optimizer must be elementwise."""
-        codes = self._codes(settings, np.array(rates), start)
+        codes, _ = descend_batch(self.table, settings, np.array(rates), start).classify()
         return [OUTCOME_NAMES[code] for code in codes[:, 0]]
-
-    def _codes(
-        self, settings: OptimizerSettings, rates: FloatArray, starts: FloatArray
-    ) -> npt.NDArray[np.int64]:
-        return descend_batch(self.table, settings, rates, starts).classify()[0]
 
     def search(
         self, settings: OptimizerSettings, start: FloatArray
     ) -> tuple[OptimizerSettings, float] | None:
-        """Returns how to run from anywhere, at half the rate that holds, and the share arriving.
-
-        None where no rate is known for it, or no start arrives.
-        """
-        parameter, goal = self.landscape.parameter, self.landscape.goal_value
-        windows = self.windows(settings, start)
-        if windows is None or windows.hold_lr is None:
+        """Returns how to run from anywhere, and the share that arrives; None where none does."""
+        parameter, windows = self.landscape.parameter, self.windows(settings, start)
+        if windows is None or windows.hold_lr is None or self.goal is None:
             return None
         lr = round_down(windows.hold_lr / 2)
         shares = (np.arange(MULTI_START_GRID) + 0.5) / MULTI_START_GRID
         starts = parameter.low + (parameter.high - parameter.low) * shares
         scan = replace(settings, lr=lr, steps=max(SCAN_STEPS, settings.steps))
-        reached = self._codes(scan, np.array([lr]), starts)[0] == CODES["reached"]
-        assert goal is not None
-        away = np.abs(parameter.offset(starts, goal)) > parameter.tolerance
+        codes, _ = descend_batch(self.table, scan, np.array([lr]), starts).classify()
+        reached = codes[0] == CODES["reached"]
         # Runs that begin at the target and do not move find nothing.
+        away = np.abs(parameter.offset(starts, float(self.goal[0]))) > parameter.tolerance
         return (scan, float(reached.mean())) if (reached & away).any() else None
 
     def _rates(self, settings: OptimizerSettings, windows: Windows | None) -> list[float]:
-        """Returns the learning rates to try from a start, the safest first.
-
-        Well inside the measured windows, and never above what the target's basin holds: a run that
-        arrives at a larger rate was lucky.
-        """
+        # The safest first, well inside the measured windows, and never above what the target's
+        # basin holds: a run that arrives at a larger rate was lucky.
         if windows is None:
             if not settings.is_elementwise:
                 return list(LBFGS_RATES)
@@ -438,17 +400,11 @@ class LineBench(_Bench):
         return [round_down(rate) for rate in (*rates, 0.95 * hold, hold / 2)]
 
     def tuned(
-        self,
-        settings: OptimizerSettings,
-        *starts: FloatArray,
-        above: float = 0.0,
-        below: float = math.inf,
-        more_steps: bool = True,
+        self, settings: OptimizerSettings, *starts: FloatArray, between: tuple[float, float] = _ALL
     ) -> Trial | None:
-        """Returns a run that reaches the target from a start (d,) at some rate between, or None.
-
-        The settings' rate is varied; their steps are tried first, then, with `more_steps`, more.
-        """
+        """Returns a run that reaches the target from a start (d,) at some rate between, or None."""
+        # A rate above another one should make up for more steps.
+        above, below = between
         keeps_rate = settings.optimizer in PROPORTIONAL and settings.schedule == "constant"
         if keeps_rate and self.kink_slope is not None and np.isinf(self.kink_slope[0]):
             # Steps grow without bound towards the target: what stays near it was lucky.
@@ -459,8 +415,11 @@ class LineBench(_Bench):
                 # Rates that the target holds do not lead out of another basin; more steps neither.
                 continue
             counts = {settings.steps}
+            goal, attractor_of = self.landscape.goal_value, self.landscape.attractor_of
+            own = attractor_of(float(start[0]))
+            leads = goal is not None and own is not None and own is attractor_of(goal)
             # Where nothing could be scanned, more steps are for starts that lead there.
-            if more_steps and (windows is not None or self._leads_to_target(start)):
+            if not above and (windows is not None or leads):
                 counts |= {max(settings.steps, steps) for steps in (SCAN_STEPS, 4 * SCAN_STEPS)}
             rates = [lr for lr in self._rates(settings, windows) if above < lr < below]
             for steps, lr in product(sorted(counts), dict.fromkeys(rates)):
@@ -469,30 +428,20 @@ class LineBench(_Bench):
                     return trial
         return None
 
-    def _leads_to_target(self, start: FloatArray) -> bool:
-        """Whether gradient flow leads from a start to the basin of what runs should reach."""
-        goal = self.landscape.goal_value
-        own = self.landscape.attractor_of(float(start[0]))
-        return goal is not None and own is not None and own is self.landscape.attractor_of(goal)
-
 
 class SpaceBench(_Bench):
     """An objective of several parameters with a target; trials of a question are run at once.
 
-    The optimizer of the run under diagnosis keeps the ratios of that run's rates (d,), and the
-    largest is that of the settings; other optimizers take one rate for all parameters. From that
-    run's start (d,) more rates are tried; it is None on another objective.
+    The optimizer of the run under diagnosis keeps the ratios of that run's rates (d,), of which the
+    settings have the largest; others take one rate for all parameters. From that run's start (d,),
+    None on another objective, more rates are tried.
     """
 
     # Of Adam and Rprop, for angles and pixels.
     usual_rates = ADAM_RATES
 
     def __init__(
-        self,
-        objective: Objective,
-        optimizer: str,
-        rates: FloatArray,
-        start: FloatArray | None = None,
+        self, objective: Objective, optimizer: str, rates: FloatArray, start: FloatArray | None
     ) -> None:
         super().__init__(objective)
         self._optimizer, self._own_ratios, self._start = optimizer, rates / rates.max(), start
@@ -500,12 +449,10 @@ class SpaceBench(_Bench):
     @property
     def goal(self) -> FloatArray:
         """The target's own values."""
-        goal: FloatArray = self.objective.goals[0]
-        return goal
+        return np.asarray(self.objective.goals[0])
 
     @cached_property
     def _measured(self) -> tuple[FloatArray, FloatArray]:
-        """Losses and slopes at random places over the ranges."""
         return self.objective.loss_and_gradient(self.space.coordinates(self.drawn(_MEASURED_AT)))
 
     @property
@@ -542,17 +489,12 @@ class SpaceBench(_Bench):
         """
         if not settings.is_gradient_descent or self.objective.is_root:
             return None
-        root = np.sqrt(self._ratios(settings))
-        hessian = self.objective.hessian(self.space.coordinates(self.goal)[None])[0]
-        if not np.isfinite(hessian).all():
-            return None
-        largest = float(np.linalg.eigvalsh(hessian * np.outer(root, root))[-1])
-        return 2 * (1 + settings.momentum) / largest if largest > 0 else None
+        (largest,) = sharpness(self.objective, self.goal[None], self._ratios(settings))
+        return 2 * (1 + settings.momentum) / largest if largest and largest > 0 else None
 
     def _at(
         self, settings: OptimizerSettings, rates: Sequence[float], starts: FloatArray
     ) -> list[Trial]:
-        """Returns the runs at every rate from every start (n, d), all at once."""
         how = [replace(settings, lr=lr) for lr in rates for _ in starts]
         return self._made(how, np.tile(starts, (len(rates), 1)))
 
@@ -563,34 +505,24 @@ class SpaceBench(_Bench):
     def _judged(
         self, settings: Sequence[OptimizerSettings], rates: FloatArray, paths: Sequence[Trajectory]
     ) -> list[Trial]:
-        objective = self.objective
-        outcomes = outcomes_of_several(objective, paths)
-        return [
-            Trial(
-                objective, how, own, path, outcome,
-                nearest_goal(self.space, objective.goals, path.values[-1]),
-            )
-            for how, own, path, outcome in zip(settings, rates, paths, outcomes, strict=True)
-        ]  # fmt: skip
+        goals = [nearest_goal(self.space, self.objective.goals, p.values[-1]) for p in paths]
+        outcomes = outcomes_of_several(self.objective, paths)
+        columns = zip(settings, rates, paths, outcomes, goals, strict=True)
+        return [Trial(self.objective, *column) for column in columns]
 
     def shortened(self, trial: Trial, steps: int) -> Trial | None:
         """Returns a trial that arrives as it is after fewer steps, None if it does not by then."""
-        arrived = trial.steps_to_target
+        arrived, path = trial.steps_to_target, trial.path
         if not trial.reached or arrived is None or trial.settings.schedule != "constant":
             return None
         if arrived > steps + 1 - tail_length(steps):
             return None
-        path = trial.path
         columns = (path.values, path.losses, path.gradients, path.updates, path.lrs)
         cut = Trajectory(*(column[: steps + 1] for column in columns))
         return replace(trial, settings=replace(trial.settings, steps=steps), path=cut)
 
     def continued(self, settings: OptimizerSettings, start: FloatArray) -> Trial | None:
-        """Returns the run with as many steps as it takes to arrive, all else equal.
-
-        One that only comes ever nearer is returned with the most steps that are tried; None where
-        it settles elsewhere, or turns away.
-        """
+        """Returns the run with more steps that arrives, or still comes nearer; None without."""
         counts = [settings.steps * times for times in _TIMES]
         if settings.schedule != "constant":
             trial = self.trial(replace(settings, steps=counts[0]), start)
@@ -618,10 +550,11 @@ class SpaceBench(_Bench):
         return self._start is not None and np.array_equal(start, self._start)
 
     def _scanned(self, settings: OptimizerSettings, start: FloatArray) -> OptimizerSettings:
-        """Settings of a scan: with more steps, but a schedule is made for a number of steps."""
-        steps = SCAN_STEPS if self._is_own(start) else TRIED_STEPS
-        is_constant = settings.schedule == "constant"
-        return replace(settings, steps=max(settings.steps, steps if is_constant else 0))
+        # A schedule is made for a number of steps.
+        if settings.schedule != "constant":
+            return settings
+        least = SCAN_STEPS if self._is_own(start) else TRIED_STEPS
+        return replace(settings, steps=max(settings.steps, least))
 
     def _rates(self, settings: OptimizerSettings) -> list[float]:
         """The settings' own, usual rates, and two a little below what the target holds."""
@@ -632,18 +565,13 @@ class SpaceBench(_Bench):
         low, high = SCANNED_RATES[1], SCANNED_RATES[-1]
         scale = 1.0 if low <= bound <= high else 10.0 ** round(math.log10(bound) + 1)
         safe = [round_down(SAFE * bound), round_down(SAFE * bound / 3)]
-        return sorted(
-            {*(float(f"{scale * rate:.3g}") for rate in SCANNED_RATES), *safe, settings.lr}
-        )
+        usual = [float(f"{scale * rate:.3g}") for rate in SCANNED_RATES]
+        return sorted({*usual, *safe, settings.lr})
 
     def windows(
         self, settings: OptimizerSettings, start: FloatArray, *later: FloatArray
     ) -> Windows | None:
-        """Returns which rates work from the start; None for optimizers that are not elementwise.
-
-        What the target holds says theory, or else runs from beside it. Basins are not known, so
-        that nothing is said about leaving them.
-        """
+        """Returns which rates work from the start; None for optimizers that are not elementwise."""
         if not settings.is_elementwise:
             return None
         scan = self._scanned(settings, start)
@@ -652,20 +580,15 @@ class SpaceBench(_Bench):
             rates, bound = self._rates(scan), self.bound(scan)
             starts = start[None]
             if bound is None:
+                # What the target holds says theory, or else runs from beside it.
                 aside = BESIDE_TARGET / ANGLE_TOLERANCE * self.space.tolerance
                 starts = np.stack([start, self.goal + aside, self.goal - aside])
             outcomes = np.array([CODES[t.outcome] for t in self._at(scan, rates, starts)], np.int8)
             table, lrs = outcomes.reshape(len(rates), len(starts)), np.array(rates)
             held = (table[:, 1:] == CODES["reached"]).all(axis=1) if bound is None else lrs < bound
-            self._windows[key] = Windows(
-                self.space.named(start),
-                lrs,
-                table[:, 0],
-                np.zeros(len(lrs), dtype=np.int64),
-                np.zeros(len(lrs), dtype=np.bool_),
-                held,
-                starts_in_target_basin=False,
-            )
+            none, named = np.zeros_like(lrs, dtype=np.int64), self.space.named(start)
+            escaped = none.astype(np.bool_)
+            self._windows[key] = Windows(named, lrs, table[:, 0], none, escaped, held, False)
         return self._windows[key]
 
     def holds(self, settings: OptimizerSettings) -> bool | None:
@@ -679,10 +602,7 @@ class SpaceBench(_Bench):
     def outcomes(
         self, settings: OptimizerSettings, rates: Sequence[float], start: FloatArray
     ) -> list[str]:
-        """Returns the outcome at every rate, all at once; the optimizer must be elementwise.
-
-        What confirms them, and what a search asks for, is made along with them.
-        """
+        """Returns the outcome at every rate; what confirms it, and a search, are made along."""
         how, starts = self._anywhere(settings)
         places = self._confirming(start)
         all_settings = [replace(settings, lr=lr) for lr in rates for _ in places]
@@ -707,18 +627,10 @@ class SpaceBench(_Bench):
         return (scan, float(np.mean(reached))) if any(reached) else None
 
     def tuned(
-        self,
-        settings: OptimizerSettings,
-        *starts: FloatArray,
-        above: float = 0.0,
-        below: float = math.inf,
-        more_steps: bool = True,
+        self, settings: OptimizerSettings, *starts: FloatArray, between: tuple[float, float] = _ALL
     ) -> Trial | None:
-        """Returns a run that reaches the target from a start at some rate, as `LineBench` does.
-
-        From the run's own start the scan's rates, the largest first; from others those that the
-        target surely holds.
-        """
+        """Returns a run that reaches the target from a start at some rate, as `LineBench` does."""
+        above, below = between
         scan, hold = self._scanned(settings, starts[0]), self.bound(settings)
         rates, places, apart = list(LBFGS_RATES), np.stack(starts), 1
         if settings.is_elementwise:
@@ -734,7 +646,7 @@ class SpaceBench(_Bench):
         rates = [lr for lr in rates if above < lr < below]
         for trial in self._at(scan, rates, places)[::apart] if rates else ():
             short = self.shortened(trial, settings.steps)
-            found = short or (trial if more_steps and trial.reached else None)
+            found = short or (trial if trial.reached and not above else None)
             if found is not None and self.confirmed(trial.settings, trial.start).reached:
                 return found
         return None
@@ -745,12 +657,11 @@ Bench = LineBench | SpaceBench
 
 @dataclass(frozen=True, eq=False)
 class Saddle:
-    """A critical point, in whose neighbourhood the loss falls in some directions, at a run's end.
+    """A critical point at a run's end, near which the loss falls in some directions.
 
     The Hessian's eigenvalues (d,) ascend from a negative to a positive one. The direction in which
     the loss falls most is the change of each value (d,), the largest 1. `equal` names the
-    parameters that started equal and remained so. The words say what it is, and why the run did not
-    leave it.
+    parameters that started equal and remained so.
     """
 
     eigenvalues: FloatArray
@@ -794,14 +705,13 @@ class Saddle:
 def with_lowest_as_target(run_: Run) -> Run:
     """Returns a run of several parameters without a target, judged by the lowest minimum found.
 
-    Searched by Adam from random starts, from the run's own start and end, and by Newton's method
-    from where these were lowest. Of equally low ones it is the run's own, or the one nearest to its
-    start.
+    Searched by Adam from random starts and the run's own, and by Newton's method from where these
+    and the run were lowest. Of equally low ones it is the run's own, or the nearest to its start.
     """
     objective, space, path = run_.objective, run_.space, run_.trajectory
     if any(parameter.target is not None for parameter in space.parameters):
         raise UsageError("some of the parameters have a target.", "Give that of each, or none.")
-    bench = SpaceBench(objective, run_.settings.optimizer, run_.rates)
+    bench = SpaceBench(objective, run_.settings.optimizer, run_.rates, None)
     rates = _SEARCH_SHARE * np.ptp(space.coordinates([space.low, space.high]), axis=0)
     starts = np.concatenate([bench.drawn(RANDOM_STARTS), path.values[:1]])
     how = OptimizerSettings("adam", float(rates.max()), steps=TRIED_STEPS)
@@ -813,31 +723,58 @@ def with_lowest_as_target(run_: Run) -> Run:
     low = losses <= np.nanmin(losses) + SAME_LOSS * bench.height
     apart = np.where(low, space.distances(places, path.values[0]), np.inf)
     lowest = places[0 if low[0] else int(np.argmin(apart))]
-    aimed = copy.copy(objective)
-    aimed.space = Space(
-        tuple(replace(p, target=float(v)) for p, v in zip(space.parameters, lowest, strict=True)),
-        is_target_found=True,
-    )
+    aimed, pairs = copy.copy(objective), zip(space.parameters, lowest.tolist(), strict=True)
+    parameters = tuple(replace(parameter, target=value) for parameter, value in pairs)
+    aimed.space = Space(parameters, is_target_found=True)
     return judge(aimed, run_.settings, None, path, run_.rates)
+
+
+def run_from_log(
+    objective: Objective,
+    settings: OptimizerSettings,
+    landscape: Landscape | None,
+    logs: Sequence[Log],
+    rates: FloatArray,
+) -> Run:
+    """Returns a logged run as if just made: what is missing is filled in, rates (d,) as given."""
+    table = np.column_stack([log.values for log in logs])
+    # A run starts somewhere.
+    first = int(np.argmax(np.isfinite(table).all(axis=1)))
+    values, losses = read_only(table[first:]), logs[0].losses[first:]
+    if len(values) < 2 or not np.isfinite(values[0]).all():
+        raise InputError("The log holds no step.", "Log at least two rows with values.")
+    logged = [log.gradients for log in logs if log.gradients is not None]
+    if len(logged) == len(logs):
+        gradients = np.column_stack(logged)[first:]
+    else:
+        known = np.where(np.isfinite(values), values, values[0])
+        gradients = objective.loss_and_gradient(objective.space.coordinates(known))[1]
+    lrs = np.tile(rates, (len(values), 1))
+    for column, log in zip(lrs.T, logs, strict=True):
+        given = column if log.lrs is None else log.lrs[first:]
+        column[:] = np.where(np.isfinite(given), given, column)
+    updates = np.concatenate([np.diff(values, axis=0), np.full((1, len(logs)), math.nan)])
+    trajectory = Trajectory(values, losses, *map(read_only, (gradients, updates, lrs)))
+    made_with = replace(settings, lr=float(lrs[0].max()), steps=len(values) - 1)
+    return judge(objective, made_with, landscape, trajectory, lrs[0])
 
 
 def arrival(space: Space, goal: FloatArray | None, trajectory: Trajectory) -> int | None:
     """Returns the first step from which on a path stays at the goal, None if it never does."""
     if goal is None:
         return None
-    near = space.distances(trajectory.values, goal) <= 1.0
-    away = np.flatnonzero(~near)
-    first = int(away[-1]) + 1 if len(away) else 0
-    return first if first < len(near) else None
+    away = np.flatnonzero(~(space.distances(trajectory.values, goal) <= 1.0))
+    first = int(away.max(initial=-1)) + 1
+    return first if first < len(trajectory) else None
 
 
 class Facts:
     """Everything measured about one run.
 
-    Of several parameters there are no sweep, line, landscape (critical points) and basin of the
-    start. Faults are those of the gradient and the code, as far as they are known already;
-    `loss_eps` is the relative rounding of the loss. `goal_name` says what a run should reach, "the
-    target" only where one was given, and `no_minimum` words a range or a target without a minimum.
+    Of several parameters there are no sweep, line, landscape and basin of the start. Faults are
+    those of the gradient and the code, as far as they are known already; `loss_eps` is the relative
+    rounding of the loss. `goal_name` says what a run should reach, "the target" only where one was
+    given, and `no_minimum` words a range or a target without a minimum.
     """
 
     def __init__(self, run: Run, sweep: Sweep | None = None, bench: Bench | None = None) -> None:
@@ -846,6 +783,7 @@ class Facts:
         self.goal_name = f"the {self.space.goal_name}"
         at_target = " at the target" if self.space.goal_name == "target" else ""
         self.no_minimum = f"there is no minimum{at_target}"
+        self.basin_name = f"{self.goal_name}'s basin"
         self.line = self.objective.line if isinstance(self.objective, OfLine) else None
         self.landscape = None if sweep is None else sweep.landscape
         self.settings = replace(run.settings, lr=float(run.rates.max()))
@@ -865,25 +803,23 @@ class Facts:
             return SpaceBench(objective, self.run.settings.optimizer, self.run.rates, self.start)
         return LineBench(objective.line, self.landscape if objective is self.objective else None)
 
+    def changed(self, **settings: Any) -> Trial:
+        """Returns the run with some settings changed, all else equal, confirmed."""
+        return self.bench.confirmed(replace(self.settings, **settings), self.start)
+
     @cached_property
     def blur(self) -> float:
         """How much the loss of one parameter varies right beside the end."""
         beside = _BESIDE_END * self.space.width * np.arange(-8.0, 9.0)
-        return float(
-            np.ptp(self.objective.loss_at(self.run.trajectory.values[-1] + beside[:, None]))
-        )
+        places = self.run.trajectory.values[-1] + beside[:, None]
+        return float(np.ptp(self.objective.loss_at(places)))
 
     @cached_property
     def noise_at_end(self) -> float | None:
-        """How much the loss varies right beside the end, where the run settled as low as is known.
-
-        None if a target is given or the run made no progress beyond that noise. Otherwise no more
-        can be asked of an end at rest than that no value is lower.
-        """
+        """How much the loss varies beside the end, if without a target the run settled lowest."""
         known, path = self.landscape, self.run.trajectory
-        if known is None or known.parameter.target is not None:
-            return None
-        if self.run.outcome not in ("plateau", "local_minimum"):
+        is_at_rest = self.run.outcome in ("plateau", "local_minimum")
+        if known is None or known.parameter.target is not None or not is_at_rest:
             return None
         end, noise = path.losses[-1], self.blur
         lowest = min(known.smallest_loss, float(np.nanmin(path.losses)))
@@ -897,12 +833,9 @@ class Facts:
         if len(names) == 1:
             return LineBench(ShortcutObjective(changed, names[0]))
         logs = [p.name for p in self.space.parameters if p.is_log and p.name in names]
-        places = [self.space.names.index(name) for name in names]
-        return SpaceBench(
-            GaborObjective(changed, names, logs),
-            self.run.settings.optimizer,
-            self.run.rates[places],
-        )
+        rates = self.run.rates[[self.space.names.index(name) for name in names]]
+        objective = GaborObjective(changed, names, logs)
+        return SpaceBench(objective, self.run.settings.optimizer, rates, None)
 
     @cached_property
     def squared(self) -> Bench | None:
@@ -929,10 +862,7 @@ class Facts:
         return (words, trial) if found is None else (f"{words}, and {found[0]}", found[1])
 
     def repaired(self, line: OwnObjective, value: float) -> tuple[str, Trial, Culprit] | None:
-        """The run with the operation rewritten that makes the gradient infinite or NaN at a value.
-
-        Returns what to write, the run, and the operation; None where no repair of it is known.
-        """
+        """What to write for the operation whose gradient is not finite, the run, the operation."""
         culprit = find_culprit(line, value)
         if culprit is None or not culprit.repairs:
             return None
@@ -949,11 +879,7 @@ class Facts:
 
     @cached_property
     def from_values(self) -> Bench | None:
-        """The bench with the derivative that the loss's own values have, noise averaged out.
-
-        None for anything but a user's own objective, whose derivative may be what is broken, and
-        where no series follows its values.
-        """
+        """The bench of a user's objective with the derivative that its own values have."""
         if self.line is None:
             return None if self.experiment else self._bench(Differences(self.objective))
         if not isinstance(self.line, OwnObjective):
@@ -986,11 +912,10 @@ class Facts:
     @cached_property
     def target_basin(self) -> CriticalPoint | None:
         """The target's minimum, if there is one; None of several parameters."""
-        if self.landscape is None or self.bench.goal is None:
+        goal = self.bench.goal
+        if self.landscape is None or goal is None or not self.bench.is_minimum_at_target:
             return None
-        if not self.bench.is_minimum_at_target:
-            return None
-        return self.landscape.attractor_of(float(self.bench.goal[0]))
+        return self.landscape.attractor_of(float(goal[0]))
 
     @property
     def starts_in_target_basin(self) -> bool | None:
@@ -1001,11 +926,7 @@ class Facts:
 
     @cached_property
     def starts_inside(self) -> tuple[FloatArray, ...]:
-        """Starts that may lead to the target.
-
-        Of one parameter, half way from the target to the edge of its basin nearest the start; of
-        several, some on the straight way from the start.
-        """
+        """Starts on the straight way to the target; inside its basin, where that is known."""
         goal = self.bench.goal
         if goal is None:
             return ()

@@ -39,18 +39,15 @@ from gabordiag.own.training import Batch, Training, find_watched
 from gabordiag.results import finite_or_none, read_only
 
 RATE, STEPS, BATCH = 0.02, 2500, 1024
-# Patches of the sample that is fitted, and candidates of each filter for those that are missing.
-_SAMPLE, _CANDIDATES = 4096, 200
-# A search ends after work of so many times the training's steps: the rest up to 2 is for the end
-# of what was begun.
-_SEARCH = 1.94
+# Patches of the sample that is fitted, and candidates of each filter for those that are missing; a
+# search ends after work of so many times the training's steps, so that its end stays below 2.
+_SAMPLE, _CANDIDATES, _SEARCH = 4096, 200, 1.94
 # Levenberg-Marquardt steps of a fit, and of one on the way; in a search it ends sooner where five
 # of them gain less than this part.
 _FIT_STEPS, _FEW_STEPS, _GAIN = 40, 15, 0.2
-# A loss below this part of the teacher's variance is rounding: the sum is explained.
-_SOLVED = 1e-8
-# Below this one, what a filter should have been is known.
-_EXPLAINED = 1e-4
+# A loss below this part of the teacher's variance is rounding; below the other, what a filter
+# should have been is known.
+_SOLVED, _EXPLAINED = 1e-8, 1e-4
 # Cosine similarities: of two filters that are one, and of one that is near to another.
 _SAME, _NEAR = 0.95, 0.9
 _CHANGES = {
@@ -105,12 +102,10 @@ class ReadoutReproduction(BankReproduction):
     @property
     def headline(self) -> str:
         """What happened, and to how many patches the filters respond that are not found."""
-        missed = self.active[~(self.errors_after < self.within)]
-        if not len(missed):
-            return super().headline
-        parts = ", ".join(f"{part:.2g}" for part in np.sort(missed))
-        text = f"The teacher's filters not found respond to {parts} of all patches."
-        return f"{super().headline} {text}"
+        missed = np.sort(self.active[~(self.errors_after < self.within)])
+        parts = ", ".join(f"{part:.2g}" for part in missed)
+        text = f" The teacher's filters not found respond to {parts} of all patches."
+        return super().headline + (text if len(missed) else "")
 
     def _why(self, row: int) -> tuple[str, str]:
         return self.diagnosis.reasons[row]
@@ -142,8 +137,10 @@ class _Patches:
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            patches, wanted = self.draw(BATCH)
-            yield patches.to(self._dtype), wanted.to(self._dtype)
+            yield self.converted(*self.draw(BATCH))
+
+    def converted(self, *pair: Tensor) -> Batch:
+        return pair[0].to(self._dtype), pair[1].to(self._dtype)
 
     def draw(self, count: int, draws: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         places = [torch.randint(n, (count,), generator=draws) for n in self._all.shape[:2]]
@@ -336,33 +333,31 @@ def reproduce_readout(
     )
     watched = find_watched(training.model, (*PARAMETER_NAMES, "readout"))
     settings = OptimizerSettings("adam", lr, schedule="cosine", steps=steps)
+    rates = rates_of(training, watched, lr, lr)
     run, loss, _ = run_training(
         training,
         watched,
         settings,
-        rates_of(training, watched, lr, lr),
+        rates,
         seed=seed,
         listener=listener,
         progress=None if progress is None else lambda k, n, at: progress(k, n, f"loss {at:.4g}"),
-        batches=[(sample[0].to(experiment.torch_dtype()), sample[1].to(experiment.torch_dtype()))],
+        batches=[patches.converted(*sample)],
     )
     # Of a training that broke off, only its start can be used.
-    ends = [
-        torch.tensor(run.coordinates[row, : 5 * filters]).reshape(5, filters).T
-        for row in (0, -1 if run.is_finite else 0)
-    ]
+    coordinates = torch.tensor(run.coordinates[[0, -1 if run.is_finite else 0], : 5 * filters])
+    ends = coordinates.reshape(2, 5, filters).mT
     plain, costs = fits[0].leave_out(ends[1], filters)
     fits[0].work = 0.0
     if progress is not None:
         progress(0, 1, "trying remedies")
     tried = [fits[0].descend(plain, gain=0), fits[1].search(ends[1], draws)]
-    none = np.array([])
-    plainly = Trials(np.array([loss]), none, run.coordinates[-1:])
+    plainly = Trials(np.array([loss]), np.array([]), run.coordinates[-1:])
     remedies = []
     for fit, made, (name, change) in zip(fits, tried, _CHANGES.items(), strict=True):
         took = replace(settings, steps=steps + round(fit.work / a_step))
         end = torch.cat([made.places.T.flatten(), made.weights]).numpy()[None]
-        fitted = Trials(np.array([made.loss]), none, end)
+        fitted = plainly._replace(losses=np.array([made.loss]), final=end)
         plan = Plan(name, change, took, run.rates)
         remedies.append(TrainingRemedy(plan, not made.loss >= loss, plainly, fitted, ()))
     # Rows are the student's filters; of a search those of the teacher's that are matched with them.
@@ -416,7 +411,6 @@ def _as_places(values: Mapping[str, Tensor]) -> Tensor:
 
 
 def _matched(kernels: Tensor, others: Tensor) -> Tensor:
-    """Returns which of as many others belongs to each (n,): the most similar pair goes first."""
     similar = kernels @ others.T
     order = torch.zeros(len(kernels), dtype=torch.long)
     for _ in kernels:
@@ -430,8 +424,7 @@ def _reason(error: float, twin: float, cost: float, alone: float, near: float) -
     """Returns verdict and words for a filter: what it is like at the end of the training.
 
     Similarities are the largest with another filter of the student (twin), after the fit alone with
-    one of the teacher's, and with one of those that explain all (near); the cost is that of leaving
-    the filter out, as a part of the loss.
+    one of the teacher's, and with one of those that explain all (near).
     """
     if error < ReadoutReproduction.within:
         return "healthy", ""

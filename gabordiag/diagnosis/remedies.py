@@ -1,11 +1,9 @@
 """The remedies, each one actually tried; the place to add another.
 
 A remedy is a function `facts -> Remedy | None`: None where it does not apply (no image to whiten,
-no root to square, one parameter where several are needed). `REMEDIES` is the table of one parameter
-and of several, ordered by what it costs the person, cheap first; those that work are listed before
-those that do not, and those that presuppose the target after those that do not. A test follows
-every `change` by its options and nothing else; what is no option is written there once more
-(`FOLLOWED` in `following.py`).
+no root to square, one parameter where several are needed). `REMEDIES`, of one parameter and of
+several, is ordered by what it costs the person, cheap first. A test follows every `change` by its
+options and nothing else; what is no option is written there once more (`FOLLOWED`).
 """
 
 from __future__ import annotations
@@ -51,10 +49,7 @@ CONFIDENCE = 0.99
 
 @dataclass(frozen=True)
 class Remedy:
-    """One remedy and what came of it; it works where the changed run reached the target.
-
-    The change is an option or words, with the value; the evidence, the figures.
-    """
+    """One remedy, as options or words, and what came of it; one that works reached the target."""
 
     name: str
     works: bool
@@ -75,19 +70,15 @@ class Remedy:
 def try_remedies(
     facts: Facts, remedies: Sequence[Try], tick: Callable[[], None]
 ) -> tuple[Remedy, ...]:
-    """Tries every remedy that applies; those that work first, then cheap before dear.
-
-    Code at fault comes before all, and what needs no answer to begin with before what does.
-    """
+    """Tries every remedy that applies; those that work first, then cheap before dear."""
+    # Code at fault comes before all, and what needs no answer to begin with before what does.
     tried = []
     for function in remedies:
-        tried.append(function(facts))
+        if (remedy := function(facts)) is not None:
+            tried.append(remedy)
         tick()
-
-    def rank(remedy: Remedy) -> tuple[bool, bool, bool]:
-        return remedy.name != "repair_code", not remedy.works, remedy.needs_target
-
-    return tuple(sorted((remedy for remedy in tried if remedy is not None), key=rank))
+    tried.sort(key=lambda r: (r.name != "repair_code", not r.works, r.needs_target))
+    return tuple(tried)
 
 
 def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy:
@@ -97,7 +88,6 @@ def _from_trial(name: str, change: str, trial: Trial, **evidence: Any) -> Remedy
 
 
 def _tuned(bench: Bench, settings: OptimizerSettings, *starts: FloatArray) -> Trial:
-    """Returns a run that reaches the target at some rate, or else that from the first start."""
     return bench.tuned(settings, *starts) or bench.trial(settings, starts[0])
 
 
@@ -106,7 +96,6 @@ def _without_nesterov(facts: Facts) -> str:
 
 
 def _with_optimizer(facts: Facts, name: str) -> str:
-    """Returns the options that make another optimizer of the run's, which may have momentum."""
     no_momentum = " --momentum 0" if facts.settings.momentum else ""
     return f"--optimizer {name}{no_momentum}{_without_nesterov(facts)}"
 
@@ -137,9 +126,9 @@ def smaller_lr(facts: Facts) -> Remedy | None:
     rate = round_down(0.95 * hold) if hold is not None else lr / 10
     if rate >= lr:
         return None
-    trial = facts.bench.confirmed(replace(facts.settings, lr=rate), facts.start)
+    trial = facts.changed(lr=rate)
     if not trial.reached:
-        trial = facts.bench.tuned(facts.settings, facts.start, below=lr) or trial
+        trial = facts.bench.tuned(facts.settings, facts.start, between=(0.0, lr)) or trial
     return _from_trial("smaller_lr", facts.tuning(trial), trial, hold_lr=hold)
 
 
@@ -148,10 +137,8 @@ def lr_decay(facts: Facts) -> Remedy | None:
     settles = facts.landscape is None and facts.run.outcome in ("local_minimum", "unfinished")
     if facts.settings.schedule != "constant" or settles:
         return None
-    decays = [replace(facts.settings, schedule=schedule) for schedule in DECAYS]
-    trials = [facts.bench.confirmed(settings, facts.start) for settings in decays]
-    trial = first_reached(trials)
-    tried = {t.settings.schedule: t.outcome for t in trials}
+    trials = [facts.changed(schedule=schedule) for schedule in DECAYS]
+    trial, tried = first_reached(trials), {t.settings.schedule: t.outcome for t in trials}
     return _from_trial("lr_decay", f"--schedule {trial.settings.schedule}", trial, tried=tried)
 
 
@@ -160,8 +147,7 @@ def momentum(facts: Facts) -> Remedy | None:
     if facts.settings.optimizer != "sgd":
         return None
     value = 0.0 if facts.settings.momentum else 0.9
-    settings = replace(facts.settings, momentum=value, nesterov=False)
-    trial = facts.bench.confirmed(settings, facts.start)
+    trial = facts.changed(momentum=value, nesterov=False)
     return _from_trial("momentum", f"--momentum {value:g}{_without_nesterov(facts)}", trial)
 
 
@@ -201,8 +187,8 @@ def adaptive(facts: Facts) -> Remedy | None:
             break
         found = facts.bench.outcomes(OptimizerSettings(name, steps=steps), rates, facts.start)
         tried |= {(name, lr): outcome for lr, outcome in zip(rates, found, strict=True)}
-    usual = ("adam", rates[1])
-    name, lr = next((key for key, outcome in tried.items() if outcome == "reached"), usual)
+    works = (key for key, outcome in tried.items() if outcome == "reached")
+    name, lr = next(works, ("adam", rates[1]))
     trial = facts.bench.confirmed(OptimizerSettings(name, lr, steps=steps), facts.start)
     outcomes = {f"{name} {lr:g}": outcome for (name, lr), outcome in tried.items()}
     change = f"{_with_optimizer(facts, name)} {facts.tuning(trial)}"
@@ -214,9 +200,8 @@ def adaptive(facts: Facts) -> Remedy | None:
 def start_in_basin(facts: Facts) -> Remedy | None:
     """A start inside the target's basin, or on the way to it, with a rate that the basin holds."""
     starts, target = facts.starts_inside, facts.target_basin
-    if not starts or facts.starts_in_target_basin:
-        return None
-    if facts.landscape is not None and target is None:
+    leads_nowhere = facts.landscape is not None and target is None
+    if not starts or leads_nowhere or facts.starts_in_target_basin:
         return None
     trial = _tuned(facts.bench, facts.settings, *starts)
     evidence = {} if target is None else {"interval": list(target.basin or ())}
@@ -266,7 +251,6 @@ def closed_form(facts: Facts) -> Remedy | None:
 
 
 def _solved_kernel(facts: Facts) -> Tensor | None:
-    """The kernel that least squares gives, where theta is learned and the response is linear."""
     if "theta" not in facts.space.names:
         return None
     if isinstance(facts.line, ShortcutObjective):
@@ -275,9 +259,8 @@ def _solved_kernel(facts: Facts) -> Tensor | None:
         return None
     experiment = facts.objective.experiment
     size, compressed = experiment.kernel_size, experiment.everywhere
-    target = gabor_kernel(
-        **experiment.target_parameters.to_dict(), kernel_size=size, dtype=torch.float64
-    )
+    values = experiment.target_parameters.to_dict()
+    target = gabor_kernel(**values, kernel_size=size, dtype=torch.float64)
     return solve_kernel(compressed.weights, compressed(target) + compressed.extra, size)
 
 
@@ -290,12 +273,8 @@ def global_search(facts: Facts) -> Remedy | None:
     at, certified = np.array([lowest.value]), landscape.certificate.certified
     distance = abs(float(facts.space.offsets(at, goal)[0]))
     works = distance <= landscape.parameter.tolerance
-    evidence = {
-        "value": lowest.value,
-        "loss": lowest.loss,
-        "certified": certified,
-        "distance_to_target": distance,
-    }
+    evidence = {"value": lowest.value, "loss": lowest.loss, "certified": certified}
+    evidence["distance_to_target"] = distance
     change = (
         f"{landscape.parameter.name} = {facts.option(0, at)}, the lowest "
         f"{'certified' if certified else 'found'} minimum of the whole range (`gabordiag sweep`)"
@@ -311,11 +290,10 @@ def multi_start(facts: Facts) -> Remedy | None:
     scan, share = found
     count = 1 if share == 1 else math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - share))
     trial = first_reached(facts.bench.confirmed(scan, start) for start in facts.bench.drawn(count))
-    how = f"--lr {scan.lr:g} --steps {scan.steps}"
-    if scan.optimizer != facts.settings.optimizer:
-        how = f"{_with_optimizer(facts, scan.optimizer)} {how}"
+    is_other = scan.optimizer != facts.settings.optimizer
+    how = f"{_with_optimizer(facts, scan.optimizer)} " if is_other else ""
     starts = counted(count, "random start", "random starts")
-    change = f"run from {starts} with {how}, keep the best"
+    change = f"run from {starts} with {how}--lr {scan.lr:g} --steps {scan.steps}, keep the best"
     return _from_trial("multi_start", change, trial, share=share, starts_for_99_percent=count)
 
 

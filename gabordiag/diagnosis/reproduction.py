@@ -70,7 +70,6 @@ class Case:
 
     scenario: Scenario
     sweep: Sweep
-    failing: Run
     runs: tuple[Run, ...]
     basins: Basins
     bifurcation: Bifurcation
@@ -79,7 +78,7 @@ class Case:
     @property
     def reproduced(self) -> bool:
         """The question's symptom: often down to 30% and back above 60% in one step."""
-        return self.failing.symptoms >= SYMPTOM_COUNT
+        return self.runs[0].symptoms >= SYMPTOM_COUNT
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
@@ -123,11 +122,7 @@ def reproduce(
     log: Callable[[str], Log] | None = None,
     progress: Progress | None = None,
 ) -> Reproduction:
-    """Runs both filters on the experiment's image; filter and loss are the scenarios'.
-
-    `log` returns, given a trajectory's file name, a function that is called with every step;
-    `progress` is called with (stages done, stages in all).
-    """
+    """Runs both filters on the experiment's image; `log` makes each trajectory's listener."""
     stages = itertools.count(1)
 
     def stage() -> None:
@@ -161,12 +156,8 @@ def _run_scenario(
     bench, squared = LineBench(objective, sweep.landscape), LineBench(smooth)
     cautious = OptimizerSettings("sgd", scenario.small_lr, steps=STEPS)
     failing = replace(cautious, lr=scenario.lr)
-    planned = (
-        (bench, failing),
-        (bench, replace(failing, momentum=0.9)),
-        (bench, cautious),
-        (squared, cautious),
-    )
+    fast = replace(failing, momentum=0.9)
+    planned = ((bench, failing), (bench, fast), (bench, cautious), (squared, cautious))
     # The run of the question is made on the objective itself, those to compare on its table.
     runs = [
         run(
@@ -179,22 +170,19 @@ def _run_scenario(
         for index, (what, settings) in enumerate(planned)
     ]
     stage()
-    scan = replace(failing, steps=SCAN_STEPS)
-    rates = log_spaced(*DEFAULT_SCAN)
+    scan, rates = replace(failing, steps=SCAN_STEPS), log_spaced(*DEFAULT_SCAN)
     starts = default_starts(objective, MAP_STARTS)
     basins = run_basins(objective, scan, rates, starts, sweep=sweep, table=bench.table)
     stage()
-    bifurcation = run_bifurcation(
-        objective, failing, log_spaced(*scenario.bifurcation, BIFURCATION_RATES), table=bench.table
-    )
+    rates = log_spaced(*scenario.bifurcation, BIFURCATION_RATES)
+    bifurcation = run_bifurcation(objective, failing, rates, table=bench.table)
     stage()
     diagnosis = diagnose_objective(objective, failing, sweep=sweep, made_run=runs[0], bench=bench)
     stage()
-    return Case(scenario, sweep, runs[0], tuple(runs), basins, bifurcation, diagnosis)
+    return Case(scenario, sweep, tuple(runs), basins, bifurcation, diagnosis)
 
 
 def _writer(log: Callable[[str], Log] | None, name: str) -> StepListener | None:
-    """Returns what writes a run's steps into the log of that name."""
     if log is None:
         return None
     write = log(name)

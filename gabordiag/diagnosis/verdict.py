@@ -13,19 +13,25 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from gabordiag.checks.gradient import check_objective
 from gabordiag.diagnosis.causes import CAUSES
 from gabordiag.diagnosis.evidence import Bench, Facts, arrival, with_lowest_as_target
 from gabordiag.diagnosis.remedies import OF_CODE, REMEDIES, Remedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import Jump, tail_length
-from gabordiag.dynamics.run import Optimization, Run, StepListener, as_objective_of, judge, run
+from gabordiag.dynamics.run import (
+    Optimization,
+    Run,
+    StepListener,
+    as_objective_of,
+    condition_at,
+    judge,
+    run,
+)
 from gabordiag.dynamics.theory import curvature_limit
 from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.critical import still_holds
-from gabordiag.landscape.surface import PairSurface, condition, pair_surfaces
+from gabordiag.landscape.surface import PairSurface, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.objective import Line, Objective, OfLine
 from gabordiag.own.plain_loop import PlainLoop, as_plain_loop
@@ -36,7 +42,7 @@ from gabordiag.wording import counted
 SHORTEST_TAIL = 10
 # Relative rounding of a loss above which it is said: that of float16 and bfloat16.
 _COARSE = 5e-4
-# What to change where no option of a run can help: the code.
+# What to change where no option of a run can help.
 ADVICE = {
     "no_gradient": "Compute the output from the parameter with torch operations alone, such as "
     "torch.nn.functional.conv2d(input, kernel(theta)), without .data, detach or no_grad.",
@@ -74,10 +80,9 @@ class Diagnosis(Result):
     """What is wrong, why, and what fixes it.
 
     The verdict is `healthy`, `equivalent_solution`, a cause, or `inconclusive`. Findings are of
-    every suspect, the primary first, then contributing, then ruled out; remedies that work come
-    first. Of several parameters there is no sweep, but what the Hessian at the target says (see
-    `condition`) and the loss on every pair's plane through the run's end. The jump story is the
-    first and the worst jump in words, empty without jumps.
+    every suspect, as `with_roles` orders them; remedies that work come first. Of several parameters
+    there is no sweep, but what the Hessian at the target says (see `condition`) and the loss on
+    every pair's plane through the run's end. The jump story is the first and the worst jump.
     """
 
     main_table = "remedies"
@@ -103,14 +108,13 @@ class Diagnosis(Result):
         """Returns what the JSON shows."""
         made = self._optimization.to_dict()
         (shown_run,) = made.pop("runs")
-        windows = None if self.windows is None else self.windows.to_dict()
-        of_windows = ("working_lr", "escape_lr", "hold_lr")
+        windows = {} if self.windows is None else self.windows.to_dict()
         shown = {
             "verdict": self.verdict,
             "headline": self.headline,
             "findings": [finding.to_dict() for finding in self.findings],
             "run": shown_run,
-            **{name: None if windows is None else windows[name] for name in of_windows},
+            **{name: windows.get(name) for name in ("working_lr", "escape_lr", "hold_lr")},
             "remedies": [remedy.to_dict() for remedy in self.remedies],
             "jump_story": list(self.jump_story),
             **made,
@@ -145,12 +149,10 @@ def diagnose_objective(
     """Runs the optimizer, tests every suspect, tries every cure.
 
     In this order: the landscape of one parameter; the run; whether there is a gradient to trust; if
-    so, or if the run arrived all the same, every cause of `CAUSES`; and if it did not, the
-    remedies.
+    so, or if the run arrived all the same, every cause; and if it did not, the remedies.
 
     `lr` are rates of single parameters. Sweep, run, and bench are made unless they are known
     already; `loop` is what a module's run was made on: its state is carried from step to step.
-    `progress` is called with (causes and remedies done, about how many in all).
     """
     total = 2 + len(CAUSES) + len(REMEDIES)
     done = 0
@@ -193,11 +195,7 @@ def diagnose_objective(
         # Without a gradient to trust no descent can be mended; only looking everywhere helps.
         remedies = try_remedies(facts, OF_CODE if blocked else REMEDIES, tick)
     tick(total - done)
-    if (
-        sweep is not None
-        and facts.line is not None
-        and not still_holds(facts.line, sweep.landscape)
-    ):
+    if sweep and facts.line is not None and not still_holds(facts.line, sweep.landscape):
         # Some run came by what the landscape did not show: all is asked again with it.
         sweep = resweep(facts.line, sweep)
         path, rates = made_run.trajectory, made_run.rates
@@ -216,27 +214,13 @@ def diagnose_objective(
         windows=None if blocked or is_costly else facts.windows,
         remedies=remedies,
         jump_story=tell_jumps(facts),
-        **({} if sweep is not None else _surroundings(facts)),
+        target_hessian=None if sweep else condition_at(objective, objective.goals[0]),
+        pairs=() if sweep else pair_surfaces(objective, made_run.trajectory.values),
     )
 
 
-def _surroundings(facts: Facts) -> dict[str, Any]:
-    """What a diagnosis of several parameters shows instead of a landscape."""
-    objective = facts.objective
-    hessian = objective.hessian(facts.space.coordinates(objective.goals[0])[None], smooth=True)[0]
-    spectrum = np.full(len(hessian), math.nan)
-    if np.isfinite(hessian).all():
-        spectrum = np.linalg.eigvalsh(hessian)
-    pairs = pair_surfaces(objective, facts.run.trajectory.values)
-    return {"target_hessian": condition(spectrum), "pairs": pairs}
-
-
 def check_gradient(facts: Facts, loop: Objective | None = None) -> tuple[Finding, ...]:
-    """Asks, before anything else, whether there is a gradient that can be trusted.
-
-    Of several parameters the same is asked along each of them, the others at the start. Findings
-    that are present come with their counterfactuals; `loop` as in `diagnose_objective`.
-    """
+    """Asks whether there is a gradient that can be trusted, along each parameter from the start."""
     asked: dict[str, dict[str, Finding]] = {}
     for index, name in enumerate(facts.space.names):
         line = facts.objective.along(index, facts.start)
@@ -245,29 +229,23 @@ def check_gradient(facts: Facts, loop: Objective | None = None) -> tuple[Finding
     findings = {c: _with_true_derivative(facts, _merged(facts, f)) for c, f in asked.items()}
     path = facts.run.trajectory
     found = loop.compare(path.values, path.losses) if isinstance(loop, PlainLoop) else None
-    if found is None:
-        return tuple(findings.values())
-    findings.pop(found.cause, None)
-    return (found, *findings.values())
+    first = {} if found is None else {found.cause: found}
+    return tuple({**first, **findings, **first}.values())
 
 
 def _merged(facts: Facts, found: Mapping[str, Finding]) -> Finding:
-    """The findings about one cause along every parameter."""
+    one = next(iter(found.values()))
     if len(facts.space) == 1:
-        return next(iter(found.values()))
+        return one
     bad = [finding for finding in found.values() if finding.present]
     first, *others = dict.fromkeys(f.explanation.rstrip(".") for f in bad or found.values())
     text = "; ".join([first, *(other[0].lower() + other[1:] for other in others)])
     evidence = {name: finding.evidence for name, finding in found.items()}
-    return Finding(next(iter(found.values())).cause, bool(bad), False, evidence, text)
+    return Finding(one.cause, bool(bad), False, evidence, text)
 
 
 def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
-    """Repeats the run with the derivative of the loss's own values, all else equal.
-
-    A root's zero has none: there it is the squared loss. A loss that does not depend on the
-    parameter has none to try.
-    """
+    """Repeats the run with the derivative of the loss's values; at a root's zero, its square's."""
     if not finding.present:
         return finding
     if finding.cause == "nonfinite_gradient" and facts.squared_trial is not None:
@@ -284,18 +262,14 @@ def _with_true_derivative(facts: Facts, finding: Finding) -> Finding:
     ends = f"ends at {facts.space.show(trial.path.values[-1])} ({trial.outcome.replace('_', ' ')})"
     if trial.steps_to_target is not None and trial.reached:
         ends = f"reaches {facts.goal_name} after {counted(trial.steps_to_target, 'step', 'steps')}"
-    return replace(
-        finding,
-        sufficient=trial.reached,
-        evidence={**finding.evidence, "counterfactual": trial.to_dict()},
-        explanation=f"{finding.explanation}; {instead} the same run {ends}",
-    )
+    evidence = {**finding.evidence, "counterfactual": trial.to_dict()}
+    text = f"{finding.explanation}; {instead} the same run {ends}"
+    return replace(finding, sufficient=trial.reached, evidence=evidence, explanation=text)
 
 
 def _all_findings(
     facts: Facts, checked: tuple[Finding, ...], tick: Callable[[], None]
 ) -> tuple[Finding, ...]:
-    """Tests every cause; of two findings about one keeps what is present, the checked one first."""
     is_random = any(found.present and found.cause == "nondeterministic" for found in checked)
     kept: dict[str, Finding] = {}
     # Of several parameters each question costs runs: a healthy one is asked for flaws alone.
@@ -319,22 +293,16 @@ def _all_findings(
 
 
 def _with_saddle(facts: Facts, verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Says in the primary finding that the run settles at a saddle, if it does."""
     saddle = facts.saddle
     if saddle is None:
         return findings
-    evidence = {"eigenvalues": saddle.eigenvalues.tolist(), "stayed_equal": list(saddle.equal)}
-    said = _begin(saddle.words)
-    return tuple(
-        replace(
-            finding,
-            evidence={**finding.evidence, "saddle": evidence},
-            explanation=f"{said}; {finding.explanation}",
-        )
-        if finding.cause == verdict
-        else finding
-        for finding in findings
-    )
+    shown = {"eigenvalues": saddle.eigenvalues.tolist(), "stayed_equal": list(saddle.equal)}
+    by_cause = {finding.cause: finding for finding in findings}
+    if (found := by_cause.get(verdict)) is not None:
+        text = f"{_begin(saddle.words)}; {found.explanation}"
+        evidence = {**found.evidence, "saddle": shown}
+        by_cause[verdict] = replace(found, evidence=evidence, explanation=text)
+    return tuple(by_cause.values())
 
 
 def is_too_short(run_: Run) -> bool:
@@ -366,11 +334,8 @@ def strongest(findings: tuple[Finding, ...]) -> str:
 
 
 def with_roles(verdict: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Gives every finding its role; the primary first, then contributing, then ruled out.
-
-    What is true of the start or the rate but did no harm is no finding of a healthy run; what is
-    wrong with the loss or its gradient is one.
-    """
+    """Gives every finding its role; the primary first, then contributing, then ruled out."""
+    # What is true of the start or the rate but did no harm is no finding of a healthy run.
     ranked: dict[str, list[Finding]] = {"primary": [], "contributing": [], "ruled_out": []}
     for finding in findings:
         role = "contributing" if finding.present else "ruled_out"
@@ -435,34 +400,33 @@ def _healthy_headline(facts: Facts, verdict: str, findings: tuple[Finding, ...])
         # With what instead of it the run ends where it ended anyway says nothing.
         said = flaw.explanation.split("; with")[0]
         nothing = f"All the same: {said[0].lower()}{said[1:]}. {_code_advice(flaw)}"
-    what, run_, goal = facts.goal_name, facts.run, facts.bench.goal
+    run_, goal, names, show = facts.run, facts.bench.goal, facts.space.names, facts.space.show
     if goal is None or run_.outcome != "reached":
         return (
-            f"Healthy but for noise: {facts.space.names[0]} settles at "
-            f"{facts.space.show(run_.final)} (loss {run_.final_loss:.4g}), and no lower loss is "
-            f"known but for its noise of {facts.noise_at_end:.2g}. {nothing}"
+            f"Healthy but for noise: {names[0]} settles at {show(run_.final)} (loss "
+            f"{run_.final_loss:.4g}), and no lower loss is known but for its noise of "
+            f"{facts.noise_at_end:.2g}. {nothing}"
         )
     if facts.landscape is None and verdict == "equivalent_solution":
         return (
-            f"No failure: the run ended at {facts.space.show(run_.final)}, which is the target's "
-            "filter up to its symmetries (theta + 180° with psi turned to -psi; whole turns; signs "
-            f"of lengths). {nothing}"
+            f"No failure: the run ended at {show(run_.final)}, which is the target's filter up to "
+            "its symmetries (theta + 180° with psi turned to -psi; whole turns; signs of lengths). "
+            f"{nothing}"
         )
+    there = f"{facts.goal_name} {show(goal)}"
     if verdict == "equivalent_solution":
         parameter, turns = facts.space.parameters[0], abs(run_.turns)
         return (
-            f"No failure: {parameter.name} ended at {parameter.show(run_.final)}, {what} "
-            f"{facts.space.show(goal)} {'plus' if run_.turns > 0 else 'minus'} {turns} "
-            f"period{'s' if turns > 1 else ''} of {parameter.show(parameter.period or 0.0, 0)}: "
-            f"the same {'filter' if facts.experiment else 'solution'}. {nothing}"
+            f"No failure: {names[0]} ended at {parameter.show(run_.final)}, {there} "
+            f"{'plus' if run_.turns > 0 else 'minus'} {turns} period{'s' if turns > 1 else ''} of "
+            f"{parameter.show(parameter.period or 0.0, 0)}: the same "
+            f"{'filter' if facts.experiment else 'solution'}. {nothing}"
         )
-    step, names = arrival(facts.space, run_.goal, run_.trajectory), facts.space.names
+    step = arrival(facts.space, run_.goal, run_.trajectory)
     when = "" if step is None else f" after {counted(step, 'step', 'steps')}"
     reaches, stays = ("reaches", "stays") if len(names) == 1 else ("reach", "stay")
-    return (
-        f"Healthy: {' and '.join(names)} {reaches} {what} {facts.space.show(goal)}{when} and "
-        f"{stays} (loss {run_.final_loss:.3g}). {nothing}"
-    )
+    who, loss = " and ".join(names), f"{run_.final_loss:.3g}"
+    return f"Healthy: {who} {reaches} {there}{when} and {stays} (loss {loss}). {nothing}"
 
 
 def _inconclusive_headline(facts: Facts) -> str:
@@ -484,8 +448,8 @@ def tell_jumps(facts: Facts) -> tuple[str, ...]:
     if not jumps:
         return ()
     worst = max(jumps, key=lambda jump: jump.loss_after - jump.loss_before)
-    chosen = {"The first jump": jumps[0]} | ({} if worst is jumps[0] else {"The worst": worst})
-    return tuple(_tell(title, facts, jump) for title, jump in chosen.items())
+    first = _tell("The first jump", facts, jumps[0])
+    return (first,) if worst is jumps[0] else (first, _tell("The worst", facts, worst))
 
 
 def _tell(title: str, facts: Facts, jump: Jump) -> str:
@@ -493,10 +457,8 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
     parameter, is_one = space.parameters[0], len(space) == 1
     gradient = float(facts.run.trajectory.gradients[jump.step, 0])
     where, landed = space.wrap(jump.start), space.wrap(jump.end)
-    text = (
-        f"{title}, step {jump.step}: {space.names[0] if is_one else 'the run'} stood at "
-        f"{space.show(where)} with loss {jump.loss_before:.3g}"
-    )
+    who, place = space.names[0] if is_one else "the run", space.show(where)
+    text = f"{title}, step {jump.step}: {who} stood at {place} with loss {jump.loss_before:.3g}"
     if is_one:
         text += f"; the gradient there was {gradient:.3g}"
     if product is not None and math.isfinite(product):
@@ -510,20 +472,17 @@ def _tell(title: str, facts: Facts, jump: Jump) -> str:
     step, shown = float(jump.end[0] - jump.start[0]), parameter.show
     is_folded = not math.isclose(where[0] + step, landed[0], abs_tol=parameter.tolerance)
     modulo = f" (modulo {shown(parameter.period, 0)})" if parameter.period and is_folded else ""
-    return (
-        f"{text}. The step of {shown(step, 1)} put it at {space.show(landed)}{modulo}, loss "
-        f"{jump.loss_after:.3g}{_edge_story(facts, jump, gradient)}."
-    )
+    after = f"loss {jump.loss_after:.3g}{_edge_story(facts, jump, gradient)}"
+    return f"{text}. The step of {shown(step, 1)} put it at {space.show(landed)}{modulo}, {after}."
 
 
 def _edge_story(facts: Facts, jump: Jump, gradient: float) -> str:
     start, end = float(jump.start[0]), float(jump.end[0])
-    landscape = facts.landscape
-    found = None if landscape is None else landscape.basin_of(start)
-    if landscape is None or found is None or not jump.left_basin:
+    found = facts.landscape.basin_of(start) if facts.landscape is not None else None
+    if found is None or not jump.left_basin:
         return ""
-    _, (low, high) = found
-    edge, parameter = high if end > start else low, landscape.parameter
+    low, high = found[1]
+    edge, parameter = high if end > start else low, facts.space.parameters[0]
     text = f": past the edge of its basin at {parameter.show(float(parameter.wrap(edge)), 1)}"
     plain = facts.settings.optimizer == "sgd" and facts.settings.momentum == 0
     if plain and gradient and math.isfinite(gradient):

@@ -423,11 +423,11 @@ def judge(
     else:
         (minimum,) = minima_near(objective, trajectory.values[-1:])
         around = _around_end(objective, trajectory, minimum)
-        hessian = _condition_at(objective, trajectory.values[-1] if minimum is None else minimum)
+        hessian = condition_at(objective, trajectory.values[-1] if minimum is None else minimum)
         finite = losses[np.isfinite(losses)]
         largest, smallest = (f(finite) if len(finite) else 0.0 for f in (np.max, np.min))
         at = jump_steps(losses, largest - smallest)
-        products = _sharpness(objective, trajectory.values[at], rates)
+        products = sharpness(objective, trajectory.values[at], rates)
     outcome, period = judge_outcome(around, trajectory)
     jumps = _jumps(trajectory, landscape, at, products)
     return Run(
@@ -481,7 +481,7 @@ def _curvatures(line: Line, values: FloatArray) -> FloatArray:
     return np.asarray(second[place])
 
 
-def _sharpness(objective: Objective, values: FloatArray, lrs: FloatArray) -> list[float | None]:
+def sharpness(objective: Objective, values: FloatArray, lrs: FloatArray) -> list[float | None]:
     """Returns the largest eigenvalue of lr^(1/2) H lr^(1/2) at values (n, d), rates (d,)."""
     if len(values) == 0:
         return []
@@ -493,7 +493,8 @@ def _sharpness(objective: Objective, values: FloatArray, lrs: FloatArray) -> lis
     ]
 
 
-def _condition_at(objective: Objective, at: FloatArray) -> dict[str, Any]:
+def condition_at(objective: Objective, at: FloatArray) -> dict[str, Any]:
+    """Returns what the Hessian at values (d,) says; see `condition`."""
     spectrum = np.full(len(at), math.nan)
     if np.isfinite(at).all():
         hessian = objective.hessian(objective.space.coordinates(at)[None], smooth=True)[0]

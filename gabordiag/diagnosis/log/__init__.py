@@ -1,5 +1,5 @@
 """The diagnosis from a log alone.
 
-`table` (rows and columns of a file), `readers` (which column is what), `measures` (what the
-columns show), `explain` (the verdict), `logged_run` (a log as a run on its objective)
+`table` (rows and columns of a file), `readers` (which column is what), `explain` (what the columns
+show, and the verdict)
 """

@@ -2,42 +2,53 @@
 
 Without the landscape there are no basins and no proof; there is what the loss and the value did,
 and, where gradients were logged, the curvature of secants: (g[t+1] - g[t]) / (x[t+1] - x[t]).
-`measures.py` says how the run ended, as of any run; here that becomes a verdict.
+
+The outcome is that of `dynamics.outcomes.classify`, as for any run. What `classify` needs and a log
+lacks (minima, a range, the steepest slope, perhaps the target) is tried in all ways that agree with
+the log: an outcome that they share is the run's, several are what it may be. Rows of a log may be
+some steps apart.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gabordiag.choices import plain
-from gabordiag.diagnosis.log.measures import CLEAR, TREND, LogRun
-from gabordiag.diagnosis.log.readers import Source, read_log
-from gabordiag.dynamics.outcomes import DESCENT_SHARE, Jump
+from gabordiag.diagnosis.log.readers import Log, Source, read_log
+from gabordiag.dynamics.outcomes import (
+    DESCENT_SHARE,
+    FAR_OUT,
+    OUTCOME_NAMES,
+    SETTLED_SHARE,
+    Attractor,
+    Jump,
+    Surroundings,
+    classify_one,
+    find_period,
+    jump_steps,
+    tail_length,
+)
 from gabordiag.errors import UsageError
 from gabordiag.landscape.points import PLAIN_LIMIT
+from gabordiag.objective.space import FloatArray, Parameter, Space
 from gabordiag.results import Data, Finding, Result
 from gabordiag.wording import counted
 
 # What lies on both sides of each of these stands in the README of `diagnosis`.
 SHORTEST_LOG = 20
-WILD_SPREAD = 0.3
-DESCENT = 0.02
-NEARING = 0.2
-PROGRESS = 0.01
-LOST = 0.5
+WILD_SPREAD, LOST = 0.3, 0.5
+DESCENT, NEARING, PROGRESS = 0.02, 0.2, 0.01
 # The lowest of ten equal medians is expected 1.54 of their standard errors low, of a change's 1.1.
 LOWEST_OF_TEN = 1.1
-MOVED = 0.02
-WANDERING = 4
-RECURRING = 3
-GROWTH, GROWTH_ROWS = 10, 5
-GROWING = 2
+MOVED, WANDERING, RECURRING = 0.02, 4, 3
+GROWTH, GROWTH_ROWS, GROWING = 10, 5, 2
 RESTING, CLIMB_ROWS = 0.01, 5
 # Secants of a cycle just beyond the bound are a little below it.
 NEAR_BOUND = 0.95 * PLAIN_LIMIT
@@ -46,13 +57,26 @@ SAWTOOTH_RISES = 0.35
 # From some hundred classes on the logarithms lie closer than noise.
 GUESSING, MOST_CLASSES = 2e-3, 5.0
 SAME_ANGLE = 0.01
+WIDEST, LEAST = 10, 0.05
+# A chaotic run of two or four bands jumps regularly, too.
+LONG_TAIL, SAWTOOTH_ROWS = 200, 5
+KINK_CHANGE, KINK_MATCH = 4, 0.2
+EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
+# Of the nearest neighbours' changes; 1 for noise.
+NEUMANN = 0.5
+# A nearest neighbour is off by two deviations of noise where a line is off by one.
+ANALOGUES, MOST_ANALOGUES = 0.4, 500
+PATTERN, CORRELATED = 0.9, 0.95
+CLEAR, TREND = 3, 2
+# Steps that have grown by so much over a run of unknown range.
+RUNAWAY = 1e6
+# What rows some steps apart may leave out.
+UNSEEN = {"cycle", "running", "unfinished", "erratic"}
 UNKNOWABLE = (
     "a log alone cannot show whether another minimum is in the way, whether the derivative is "
     "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these on "
     "the objective"
 )
-
-
 CURVE_ALONE = (
     "a loss alone does not say why: log the parameter's value, its gradient and the learning rate, "
     "`with gd.TrajectoryLogger('run.csv', theta=model.theta) as log:` around the loop, and "
@@ -64,10 +88,10 @@ CURVE_ALONE = (
 class Explanation(Result):
     """What a log shows.
 
-    The possible outcomes are those that agree with the log, one where that of the run is certain.
-    The period is in rows, after which values or losses repeat at the end, 2 or more. Jumps are
-    rises of the loss by 30% of its range in one step. The notes say what was left out of the log,
-    or filled in; `logged` is `step` and `loss` of every row (n,).
+    The possible outcomes are those that agree with the log. The period is in rows, after which
+    values or losses repeat at the end, 2 or more. Jumps are rises of the loss by 30% of its range
+    in one step. The notes say what was left out of the log, or filled in; `logged` is `step` and
+    `loss` of every row (n,).
     """
 
     verdict: str
@@ -114,11 +138,7 @@ def explain_log(
     value_column: str | None = None,
     loss_column: str | None = None,
 ) -> Explanation:
-    """Diagnoses a run from its log: a file as `read_table` reads it, `-`, or columns by name.
-
-    The target should have been reached, if it is known; with a period wrapped and unwrapped logs
-    are both understood.
-    """
+    """Diagnoses a run from its log: a file as `read_table` reads it, `-`, or columns by name."""
     period, target = plain(period), plain(target)
     for name, number in (("period", period), ("target", target)):
         is_number = isinstance(number, (int, float))
@@ -129,19 +149,386 @@ def explain_log(
     log = read_log(source, value_column, loss_column)
     # Diverged logs overflow in differences; what is not finite is reported as such.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        if not log.value_name:
-            return _Curve(log, None, None).explain()
-        return _Reader(log, target, period).explain()
+        reader = _Reader(log, target, period) if log.value_name else _Curve(log, None, None)
+        return next(found for look in reader.looks() if (found := look()) is not None)
 
 
-class _Reader(LogRun):
-    """Looks at a log from one side after the other; the first that applies gives the verdict."""
+def _scatter(part: FloatArray) -> tuple[float, float, float]:
+    """Returns a line's fall; of what a parabola leaves, sum of squares and correlation."""
+    rows = np.linspace(0.0, 1.0, len(part))
+    noise = part - np.polyval(np.polyfit(rows, part, 2), rows)
+    energy = float(np.square(noise).sum())
+    r = float(noise[1:] @ noise[:-1]) / energy if energy else 0.0
+    return -float(np.polyfit(rows, part, 1)[0]), energy, min(max(r, 0.0), CORRELATED)
+
+
+class _Reader:
+    """Looks at a log (n rows) from one side after the other; the first that applies is the verdict.
+
+    The parameter's range is that of the log, or its period. `classify` judges the tail's values.
+    The height is the span of the finite losses, the stride the steps between two rows, by which
+    what repeats or lasts is counted, and `jump_rows` are those before a jump of the loss.
+    """
 
     unknowable = UNKNOWABLE
 
-    def explain(self) -> Explanation:
-        """Returns what the first look that applies says."""
-        return next(found for look in self.looks() if (found := look()) is not None)
+    def __init__(self, log: Log, target: float | None, period: float | None) -> None:
+        self.log, self.target = log, target
+        self.losses, self.values, self.has_value = log.losses, log.values, bool(log.value_name)
+        self.last_losses = self.losses[-max(2, len(self.losses) // 3) :]
+        finite = self.values[np.isfinite(self.values)]
+        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+        if period is not None:
+            low, high = -period / 2, period / 2
+        is_angle = any(math.isclose(period or 0.0, whole) for whole in (math.pi, math.tau))
+        width = high - low if high > low else max(abs(high), 1.0)
+        self.parameter = Parameter(
+            log.value_name or "loss", low, low + width, period, target, low, is_angle=is_angle
+        )
+        known = self.losses[np.isfinite(self.losses)]
+        self.height = float(np.ptp(known)) if len(known) else 0.0
+        self.tail = self.values[-tail_length(max(1, len(self.values) - 1)) :]
+        self.tail_losses = self.losses[-len(self.tail) :]
+        self.stride = int(np.median(np.diff(log.steps))) if len(log.steps) > 1 else 1
+        self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
+        self.jumps = self._find_jumps()
+
+    def step(self, row: int) -> int:
+        return int(self.log.steps[row])
+
+    def rows(self) -> str:
+        return "steps" if self.stride == 1 else f"logged rows ({self.stride} steps apart)"
+
+    @property
+    def outcome(self) -> str:
+        """The likeliest of `possible`; `plateau` means settled, whether in a minimum or not."""
+        return self._judgements[0][0]
+
+    @cached_property
+    def possible(self) -> tuple[str, ...]:
+        """Outcomes that the run may have been given where the log leaves its landscape open."""
+        # The first stands for itself only where nothing else was asked.
+        found = {outcome for outcome, _ in self._judgements[1:] or self._judgements}
+        if not self.has_value:
+            return tuple(found) if found == {"nonfinite"} else ()
+        if self.parameter.period is None and {"reached"} < found:
+            # At a tolerance that another minimum passes, and the target does not.
+            found.add("local_minimum")
+        if self.stride > 1 and not found & {"nonfinite", "frozen", "reached"}:
+            found |= UNSEEN
+        if self.log.others and "nonfinite" not in found:
+            # Their ends are as much of the run's.
+            found |= set(OUTCOME_NAMES)
+        if self.outcome != "running" and self._may_be_gone():
+            found.add("nonfinite")
+        gradients = self.log.gradients
+        if gradients is not None and not math.isfinite(gradients[-1]):
+            # Broken there, or not measured any more.
+            found.add("nonfinite")
+        return tuple(name for name in OUTCOME_NAMES if name in found)
+
+    def _may_be_gone(self) -> bool:
+        if self.parameter.period is not None:
+            return False
+        if self.target is not None:
+            known = np.array([self.values[0], self.target])
+            return self._is_outside(known, FAR_OUT * float(np.ptp(known)))
+        moves = np.abs(self.moves)
+        if (moves > 0).any() and moves.max() > RUNAWAY * moves[moves > 0][0]:
+            return True
+        before, half = self.values[: int(np.argmax(moves)) + 1], float(np.ptp(self.values)) / 2
+        earlier = self.values[: -len(self.tail)]
+        return self._is_outside(earlier, 0.0) or self._is_outside(before, half)
+
+    def _is_outside(self, known: FloatArray, reach: float) -> bool:
+        low, high = known.min() - reach, known.max() + reach
+        return bool(((self.tail < low) | (self.tail > high)).all())
+
+    @cached_property
+    def _judgements(self) -> list[tuple[str, int]]:
+        """Outcome and period in all surroundings that agree with the log, the likeliest first."""
+        if self.parameter.period is None and self._runs_off():
+            return [("running", 0)]
+        gradients = np.zeros(1) if self.log.gradients is None else self.log.gradients
+        known = np.abs(gradients[np.isfinite(gradients)])
+        moved = bool(known.any() or np.ptp(self.values) > 0)
+        # Of a slope that was not logged nothing follows: it may be flat there, or not.
+        last, steepest = (known[-1], [known.max(), math.inf]) if known.any() else (1, [math.inf, 1])
+        values, judgements = self.tail[:, None], []
+        for around in self._surroundings(steepest):
+            slope = last * around.space.tolerance[0]
+            judgements.append(classify_one(around, values, self.tail_losses, slope, moved))
+            if judgements[0][0] == "running":
+                # What passes whole periods is in no minimum.
+                break
+        return judgements
+
+    def _surroundings(self, steepest: Sequence[float]) -> Iterator[Surroundings]:
+        """Yields what the landscape may be: ranges, goals, minima, steepest slopes."""
+        last = float(self.tail[-1])
+        offsets = self.parameter.offset(self.tail, last)
+        middle = np.array([[last + (offsets.min() + offsets.max()) / 2]])
+        goals, parameters = [middle[:0], middle], [self.parameter]
+        if self.target is not None:
+            goals[0] = np.array([[self.target]])
+            # A whole number of periods away, if there is one that was not given.
+            goals = goals[: 1 if self.parameter.period else 2]
+        if self.parameter.period is None:
+            half = (self.parameter.high - self.parameter.low) / 2
+            reaches = np.geomspace(LEAST, WIDEST, 24) * half
+            parameters += [replace(self.parameter, low=last - r, high=last + r) for r in reaches]
+        # What the log alone suggests.
+        slope = steepest[0] * self.parameter.tolerance
+        yield Surroundings(Space((self.parameter,)), goals[0], (), None, slope)
+        for parameter in parameters:
+            space, minima = Space((parameter,)), self._minima(parameter, float(middle[0, 0]))
+            # One thing at a time: who stays near a goal or a minimum is not asked for more.
+            for goal, minimum, slope in (
+                *((goals[0], minima[0], slope) for slope in steepest),
+                *((goal, minima[0], steepest[0]) for goal in goals[1:]),
+                *((goals[0], minimum, steepest[0]) for minimum in minima[1:]),
+            ):
+                yield Surroundings(space, goal, minimum, None, slope * parameter.tolerance)
+
+    def _minima(self, parameter: Parameter, middle: float) -> list[tuple[Attractor, ...]]:
+        width = parameter.high - parameter.low
+        settled = SETTLED_SHARE * width / parameter.tolerance
+        between = self.bracket
+        places = [middle, float(self.tail[-1])]
+        if between is not None:
+            places = [min(max(middle, min(between)), max(between)), *between]
+        found: list[tuple[Attractor, ...]] = [(Attractor(np.array([x])),) for x in places]
+        # A minimum at the target is no other. An angle's tolerance is below that of a wide range.
+        apart = [abs(float(parameter.offset(x, self.target or 0.0))) for x in places]
+        near = min(parameter.tolerance, self.parameter.tolerance)
+        if between is None or self.target is None or max(apart) > near:
+            found += [(Attractor(np.array([place]), settled),) for place in places]
+        return [(), *found] if between is None else found
+
+    @cached_property
+    def bracket(self) -> tuple[float, float] | None:
+        """Two values between which, as slopes or losses in the tail show, a minimum lies."""
+        x = self.parameter.offset(self.tail, float(self.tail[-1]))
+        if self.log.gradients is not None:
+            slopes = self.log.gradients[-len(x) :]
+            if not np.isfinite(slopes).all():
+                return None
+            left, right = np.flatnonzero(slopes < 0), np.flatnonzero(slopes > 0)
+            if not (len(left) and len(right)):
+                return self._ahead(x, slopes)
+            i, j = left[np.argmax(x[left])], right[np.argmin(x[right])]
+            low, high, losses = float(x[i]), float(x[j]), self.tail_losses
+            if self.kink_slope is not None:
+                # Where the sides of the V meet.
+                tip = losses[j] - losses[i] + slopes[i] * low - slopes[j] * high
+                low = high = float(np.clip(tip / (slopes[i] - slopes[j]), low, high))
+            return (self.tail[-1] + low, self.tail[-1] + high) if low <= high else None
+        order = np.argsort(x, kind="stable")
+        x, losses = x[order], self.tail_losses[order]
+        lowest, changes = int(np.argmin(losses)), np.diff(losses)
+        is_dip = (changes[:lowest] <= 0).all() and (changes[lowest:] >= 0).all()
+        if not is_dip or not 0 < lowest < len(x) - 1:
+            return None
+        return self.tail[-1] + x[lowest - 1], self.tail[-1] + x[lowest + 1]
+
+    def _ahead(self, x: FloatArray, slopes: FloatArray) -> tuple[float, float] | None:
+        """Returns the last value and where the secant's slope vanishes, if that is near it."""
+        change, way, last = float(slopes[-1] - slopes[0]), float(x[-1] - x[0]), float(self.tail[-1])
+        left = float(slopes[-1]) * way / change if change * way > 0 else math.inf
+        return (last, last - left) if abs(left) <= abs(way) else None
+
+    def _runs_off(self) -> bool:
+        """Whether steps and losses are all equal: whole periods of a parameter that has one."""
+        steps, losses = np.diff(self.tail), self.tail_losses
+        even = np.ptp(steps) <= EQUAL_STEPS * abs(steps.mean()) > 0
+        return bool(even and np.ptp(losses) <= EQUAL_LOSSES * np.abs(losses).max())
+
+    @cached_property
+    def repeat(self) -> int:
+        """Rows after which values or losses repeat, in the tail or beyond it; 0 for never."""
+        _, period = self._judgements[0]
+        if period or self.outcome not in ("erratic", "unfinished"):
+            return period
+        # Bounces across a kink have any period; there the tail decides, as of any run.
+        return self._longer_period() if self.kink_slope is None else 0
+
+    def _longer_period(self) -> int:
+        """Returns a period that the tail is too short for, of the values or of the losses."""
+        length = max(len(self.tail), min(len(self.losses) // 2, LONG_TAIL))
+        loss = Parameter("loss", 0.0, self.height or 1.0, None, None, 0.0)
+        for along, series in ((self.parameter, self.values), (loss, self.losses)):
+            is_known = np.isfinite(series[-length:]).all()
+            if is_known and (period := find_period(along, series[-length:])):
+                return period
+        gaps = np.diff(self.jump_rows)
+        if len(gaps) < 3 or gaps.min() != gaps.max() or gaps[0] < SAWTOOTH_ROWS:
+            return 0
+        # A decaying oscillation jumps regularly, too, in the beginning.
+        goes_on = len(self.losses) - 1 - self.jump_rows[-1] <= gaps[0]
+        return int(gaps[0]) if goes_on else 0
+
+    def _find_jumps(self) -> tuple[Jump, ...]:
+        losses, products = self.losses.tolist(), self.lr_times_curvature
+        values = self.values[:, None] if self.has_value else np.full((len(losses), 1), math.nan)
+        jumps = []
+        for t in self.jump_rows:
+            product = None if products is None else float(products[t])
+            (start, end), (before, after) = values[t : t + 2], losses[t : t + 2]
+            jumps.append(Jump(self.step(t), start, end, before, after, product, left_basin=False))
+        return tuple(jumps)
+
+    @cached_property
+    def lr_times_curvature(self) -> FloatArray | None:
+        """Lr x the secant's curvature over every step (n - 1,), where both were logged."""
+        if self.log.gradients is None or self.log.lrs is None:
+            return None
+        return np.asarray(self.log.lrs[:-1] * np.diff(self.log.gradients) / self.moves)
+
+    @cached_property
+    def moves(self) -> FloatArray:
+        """Changes of the value from row to row (n - 1,), whole periods taken off."""
+        return self.parameter.offset(np.diff(self.values), 0.0)
+
+    @property
+    def spread(self) -> float:
+        """How much the losses of the last third spread, but for the outermost."""
+        return float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
+
+    def rate(self) -> str:
+        """Returns the rate to try, and instead of which: 1 / curvature if known, else a tenth."""
+        lrs = self.log.lrs
+        if lrs is None or not np.isfinite(lrs).any():
+            return "a tenth"
+        # A schedule's last rates may be tiny: its largest made the steps too long.
+        low, high = float(np.nanmin(lrs)), float(np.nanmax(lrs))
+        rate, products = high / 10, self.lr_times_curvature
+        if products is not None:
+            steep = np.isfinite(products) & (products > 2)
+            rate = float((lrs[:-1][steep] / products[steep]).min()) if steep.any() else rate
+        return f"{rate:.2g} instead of {f'{low:g} to ' if low < high else ''}{high:g}"
+
+    @cached_property
+    def kink_slope(self) -> float | None:
+        """The slope of a V across which the run bounces at the end, or None.
+
+        On both sides of the minimum the gradient points away from it. Across a smooth minimum it
+        changes by its slope beside the minimum times the way, whatever the period; across a V by
+        twice its size, however near the two values lie. Where no gradients were logged, the steps
+        of a plain descent, which are proportional to them, have to do.
+        """
+        slopes = self.log.gradients
+        if slopes is None and self.stride == 1:
+            slopes = -np.append(self.moves, math.nan)
+        if slopes is None:
+            return None
+        x = self.parameter.offset(self.values, float(self.tail[-1]))
+        tail = x[-len(self.tail) :]
+        x = x - (tail.min() + tail.max()) / 2
+        reach = 3 * float(np.ptp(tail))
+        use = np.isfinite(slopes) & (np.abs(x) <= reach)
+        left, right = use & (slopes < 0), use & (slopes > 0)
+        if not (left[-len(tail) :].any() and right[-len(tail) :].any()):
+            return None
+        a = int(np.argmax(np.where(left, x, -np.inf)))
+        b = int(np.argmin(np.where(right, x, np.inf)))
+        gap, change, bend = x[b] - x[a], slopes[b] - slopes[a], math.nan
+        for near, side in ((a, left), (b, right)):
+            away = np.abs(x[side] - x[near])
+            far = away > EQUAL_STEPS * float(np.ptp(tail))
+            if far.any():
+                bends = np.abs(slopes[side] - slopes[near])[far] / away[far]
+                bend = float(np.fmax(bend, bends.max()))
+        # With a single value on either side nothing is known of the slope beside.
+        is_kink = gap > 0 and change > KINK_CHANGE * bend * gap
+        if self.log.gradients is None:
+            # Equal on each side, from several places there.
+            sides = [side[-len(tail) :] for side in (left, right)]
+            steps = slopes[-len(tail) :]
+            even = all(
+                np.ptp(steps[side]) <= EQUAL_STEPS * abs(steps[side][0])
+                and np.ptp(tail[side]) > EQUAL_STEPS * np.ptp(tail)
+                for side in sides
+            )
+            is_kink &= even or abs(slopes[a] + slopes[b]) <= KINK_MATCH * change
+        return float(change) / 2 if is_kink else None
+
+    @cached_property
+    def noise(self) -> float:
+        """Standard error of a change between tenths of the log, as the last third scatters."""
+        changes = np.diff(self.last_losses)
+        deviation = float(np.median(np.abs(changes - changes.mean()))) / 0.6745 / math.sqrt(2)
+        # Of neighbours correlated by r the changes are sqrt(1 - r) of what they are of others.
+        _, _, r = _scatter(self.last_losses)
+        deviation *= math.sqrt(1 + r) / (1 - r)
+        # Of two medians, each with pi / 2 times the variance of a mean.
+        return deviation * math.sqrt(math.pi / max(1, len(self.losses) // 10))
+
+    @cached_property
+    def follows_value(self) -> bool:
+        """Whether rows with nearly the same value have similar losses; in noise they have not.
+
+        Von Neumann's ratio of the nearest fifth of all neighbours: the mean square of their changes
+        over twice the variance of all losses.
+        """
+        values = self.parameter.wrap(self.values)
+        order = np.argsort(values, kind="stable")
+        gaps = np.diff(values[order])
+        changes = np.diff(self.losses[order])[np.argsort(gaps, kind="stable")[: len(gaps) // 5]]
+        return float(np.square(changes).mean()) <= NEUMANN * 2 * float(np.var(self.losses))
+
+    @cached_property
+    def follows_itself(self) -> bool:
+        """Whether losses follow from the two before them, as those of a descent do, and noise not.
+
+        Each of the last half is predicted by what came after the most similar pair (Lorenz's
+        analogues), and by a line, which predicts noise better, however correlated that is. Batches
+        in a fixed order repeat a pattern, which says nothing of the descent.
+        """
+        part = self.losses[len(self.losses) // 2 :][-MOST_ANALOGUES:]
+        pairs, after = np.stack([part[:-2], part[1:-1]], axis=1), part[2:]
+        apart = np.abs(pairs[:, None] - pairs).max(axis=2)
+        np.fill_diagonal(apart, np.inf)
+        errors = np.abs(after - after[apart.argmin(axis=1)])
+        line = np.column_stack([pairs, np.ones(len(pairs))])
+        left = np.abs(after - line @ np.linalg.lstsq(line, after, rcond=None)[0])
+        if errors.mean() > ANALOGUES * left.mean():
+            return False
+        lags = range(SAWTOOTH_ROWS, len(part) // 2)
+        return not any(np.corrcoef(part[lag:], part[:-lag])[0, 1] > PATTERN for lag in lags)
+
+    @cached_property
+    def levels(self) -> tuple[float, float, float]:
+        """Losses at the beginning, in the best tenth, and at the end: medians."""
+        medians = [float(np.median(part)) for part in np.array_split(self.losses, 10)]
+        first, last, best = float(np.median(self.losses[:3])), medians[-1], min(medians)
+        if not self.losses[1:].min() <= self.losses[0] <= self.losses[1:].max():
+            # All may happen in one step.
+            first = float(self.losses[0])
+        # Much happens in the first tenth, unless it is noise.
+        is_noise = abs(first - medians[0]) <= CLEAR * self.noise * math.sqrt(len(self.losses) / 10)
+        begin = medians[0] if is_noise else first
+        # A single low value counts where it is lower than the end by more than the noise there.
+        lowest = float(self.losses.min())
+        if lowest < self.last_losses.min() - float(np.ptp(self.last_losses)):
+            best = min(best, lowest)
+        return begin, best, last
+
+    def trend(self, series: FloatArray) -> float:
+        """Returns by how much the last third of a series falls, 0 where that may be noise."""
+        # Of noise with neighbours correlated by r, n rows are as good as n (1 - r) / (1 + r).
+        part = series[-max(6, len(series) // 3) :]
+        fall, energy, r = _scatter(part)
+        error = math.sqrt(12 * energy * (1 + r) / (1 - r)) / len(part)
+        return fall if fall > TREND * error else 0.0
+
+    def remaining(self) -> float:
+        """How far the value is from where it will settle, if its steps shrink by one factor."""
+        half = (len(self.tail) - 1) // 2
+        if half < 1:
+            return math.inf
+        steps = np.diff(self.tail[[-1 - 2 * half, -1 - half, -1]])
+        factor = float(steps[1] / steps[0]) if steps[0] else 0.0
+        return abs(float(steps[1]) * factor / (1 - factor)) if 0 <= factor < 1 else math.inf
 
     def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
         """Returns the looks in their order; the last one always applies."""
@@ -159,24 +546,19 @@ class _Reader(LogRun):
         evidence: dict[str, Any] | None = None,
         possible: tuple[str, ...] | None = None,
     ) -> Explanation:
-        findings = []
+        findings = [Finding("inconclusive", True, None, {}, self.unknowable, role="contributing")]
         if verdict not in ("healthy", "equivalent_solution", "inconclusive"):
-            findings.append(Finding(verdict, True, None, evidence or {}, headline, role="primary"))
-        findings.append(
-            Finding("inconclusive", True, None, {}, self.unknowable, role="contributing")
-        )
+            primary = Finding(verdict, True, None, evidence or {}, headline, role="primary")
+            findings.insert(0, primary)
         gaps = f"rows are {self.stride} steps apart; what happens between them is not seen"
+        notes = self.log.notes + ((gaps,) if self.stride != 1 else ())
+        logged = {"step": np.asarray(self.log.steps, dtype=np.float64), "loss": self.losses}
+        period = None if possible is not None else self.repeat or None
+        among = self.possible if possible is None else possible
         return Explanation(
-            verdict,
-            headline,
-            self.possible if possible is None else possible,
-            None if possible is not None else self.repeat or None,
-            self.jumps,
-            tuple(findings),
-            len(self.losses),
-            self.log.notes + ((gaps,) if self.stride != 1 else ()),
-            {"step": np.asarray(self.log.steps, dtype=np.float64), "loss": self.losses},
-        )
+            verdict, headline, among, period, self.jumps, tuple(findings), len(self.losses), notes,
+            logged,
+        )  # fmt: skip
 
     def _nonfinite(self) -> Explanation | None:
         bad = ~(np.isfinite(self.losses) & np.isfinite(self.values))
@@ -192,8 +574,7 @@ class _Reader(LogRun):
         highest = float(np.nanmax(self.losses[:row], initial=0.0))
         # In a few rows, or slowly: since the first.
         rose = len(before) >= 2 and before[-1] > GROWTH * min(before[0], self.losses[0])
-        grew = rose and before[-1] > WILD_SPREAD * highest > 0
-        if grew:
+        if rose and before[-1] > WILD_SPREAD * highest > 0:
             text = f"The loss grew without bound and broke at step {step}: lower the learning rate."
             return self._result("step_too_large", text, evidence, ("nonfinite",))
         cells = {"the loss": loss}
@@ -234,29 +615,23 @@ class _Reader(LogRun):
         assert self.target is not None
         period, shown = self.parameter.period, self.parameter.show(self.target)
         turns = 0 if period is None else round((float(self.tail[-1]) - self.target) / period)
-        if turns:
-            text = (
-                f"No failure: it ended at the target {shown} {'plus' if turns > 0 else 'minus'} "
-                f"{abs(turns)} period{'s' if abs(turns) > 1 else ''}, the same solution."
-            )
-            return self._result("equivalent_solution", text)
-        text = f"Healthy: it reached the target {shown} and stays. Nothing needs to change."
-        return self._result("healthy", text)
+        if not turns:
+            text = f"Healthy: it reached the target {shown} and stays. Nothing needs to change."
+            return self._result("healthy", text)
+        text = f"No failure: it ended at the target {shown} {'plus' if turns > 0 else 'minus'} "
+        text += f"{counted(abs(turns), 'period', 'periods')}, the same solution."
+        return self._result("equivalent_solution", text)
 
     def _frozen(self) -> Explanation | None:
         if np.ptp(self.values) > 0:
             return None
         gradients, name = self.log.gradients, self.log.value_name
-        text = (
-            f"{name} never moves: no gradient reaches it, or the optimizer does not hold it. Look "
-            "for .data, .detach(), torch.no_grad() or a new Parameter on its way to the loss."
-        )
-        if gradients is not None and np.any(np.nan_to_num(gradients) != 0):
-            text = (
-                f"{name} never moves although gradients arrive: the optimizer does not hold it. "
-                "Pass it to the optimizer's constructor."
-            )
-        return self._result("no_gradient", text)
+        why = ": no gradient reaches it, or the optimizer does not hold it. Look for .data, "
+        why += ".detach(), torch.no_grad() or a new Parameter on its way to the loss."
+        if gradients is not None and np.nan_to_num(gradients).any():
+            why = " although gradients arrive: the optimizer does not hold it. Pass it to the "
+            why += "optimizer's constructor."
+        return self._result("no_gradient", f"{name} never moves{why}")
 
     def _climbing(self) -> Explanation | None:
         """Uphill step after step in one direction, without an end or up to a maximum."""
@@ -267,19 +642,18 @@ class _Reader(LogRun):
         if way < CLIMB_ROWS:
             return None
         tenth = max(2, way // 10)
-        losses, values = self.losses[:way], self.values[:way]
+        losses = self.losses[:way]
         begin, end = float(np.median(losses[:tenth])), float(np.median(losses[-tenth:]))
         ups = float(np.mean(np.diff(losses) > 0))
-        steps = np.sign(self.parameter.offset(np.diff(values), 0.0))
-        turns = float(np.mean(steps[1:] != steps[:-1]))
-        if not (
-            end - begin > WILD_SPREAD * self.height and ups >= DESCENT_SHARE and turns <= 1 - ups
-        ):
+        moves = self.moves[: way - 1]
+        turns = float(np.mean(np.diff(np.sign(moves)) != 0))
+        is_climb = end - begin > WILD_SPREAD * self.height and ups >= DESCENT_SHARE
+        if not is_climb or turns > 1 - ups:
             return None
         lrs, gradients = self.log.lrs, self.log.gradients
         if self.stride != 1 and lrs is not None and gradients is not None:
             step = np.nanmedian(np.abs(lrs * gradients)[:way])
-            if np.median(np.abs(self.parameter.offset(np.diff(values), 0.0))) < step / 2:
+            if np.median(np.abs(moves)) < step / 2:
                 # A step goes farther than a row: it swings between the rows.
                 return None
         evidence = {"begin": begin, "end": end, "share_of_rises": ups}
@@ -293,41 +667,33 @@ class _Reader(LogRun):
         return self._result("wrong_gradient", text, evidence)
 
     def _growing(self) -> Explanation | None:
-        """Ever higher across a minimum."""
-        tenth = max(2, len(self.losses) // 10)
-        before, end = (float(np.median(self.losses[-n * tenth :][:tenth])) for n in (2, 1))
-        begin = float(np.median(self.losses[:tenth]))
+        losses, tenth = self.losses, max(2, len(self.losses) // 10)
+        parts = (losses[:tenth], losses[-2 * tenth :][:tenth], losses[-tenth:])
+        begin, before, end = (float(np.median(part)) for part in parts)
         if not (end > GROWTH * begin > 0 and end > GROWING * before):
             return None
-        ups = float(np.mean(np.diff(self.losses) > 0))
+        ups = float(np.mean(np.diff(losses) > 0))
         evidence = {"begin": begin, "end": end, "share_of_rises": ups}
-        shown = f"from {begin:.3g} to {end:.3g}"
-        text = f"The loss grows without bound, {shown}: {self._smaller_rate()}."
+        text = f"The loss grows without bound, from {begin:.3g} to {end:.3g}{self._smaller_rate()}"
         return self._result("step_too_large", text, evidence)
 
     def _kink(self) -> Explanation | None:
         slope = self.kink_slope if self.outcome in ("cycle", "erratic") else None
         if slope is None:
             return None
-        evidence = self._swing()
-        shown = ""
+        evidence, shown = self._swing(), ""
         if self.log.gradients is not None:
             evidence["slope"] = slope
             shown = f": the slope {slope:.3g} does not vanish there"
         repeat = f" with period {self.repeat}" if self.repeat else ""
-        text = (
-            f"It bounces across a V-shaped minimum{repeat}{shown}. Use the squared loss (mse), or "
-            "decay the rate."
-        )
+        cure = "Use the squared loss (mse), or decay the rate."
+        text = f"It bounces across a V-shaped minimum{repeat}{shown}. {cure}"
         return self._result("kink", text, evidence)
 
     def _swing(self) -> dict[str, Any]:
         losses = self.losses[-(self.repeat or len(self.tail)) :]
-        return {
-            "period": self.repeat or None,
-            "loss_low": float(losses.min()),
-            "loss_high": float(losses.max()),
-        }
+        low, high = float(losses.min()), float(losses.max())
+        return {"period": self.repeat or None, "loss_low": low, "loss_high": high}
 
     def _repeating(self) -> Explanation | None:
         if self.outcome != "running" and not self.repeat:
@@ -343,14 +709,12 @@ class _Reader(LogRun):
             step = self.parameter.show(float(self.tail[-1] - self.tail[-2]))
             text = (
                 f"{self.log.value_name} runs off, at the end by {step} a step, and the loss (from "
-                f"{low} to {high}) is that of before: {self._smaller_rate()}."
+                f"{low} to {high}) is that of before{self._smaller_rate()}"
             )
         else:
             losses = low if low == high else f"{low} to {high}"
-            text = (
-                f"It repeats a cycle of {self.repeat} {self.rows()} (loss {losses})"
-                f"{self._curvature_words(evidence)}: {self._smaller_rate()}."
-            )
+            text = f"It repeats a cycle of {self.repeat} {self.rows()} (loss {losses})"
+            text += self._smaller_rate(evidence)
         return self._result("step_too_large", text, evidence)
 
     def _hovering(self) -> Explanation | None:
@@ -365,11 +729,9 @@ class _Reader(LogRun):
         is_calm = noise <= HOVERING * way and last - best <= HOVERING * (begin - best)
         if not is_calm or abs(late.mean()) > TREND * noise:
             return None
-        text = (
-            f"Healthy but for noise: it stays about the target "
-            f"{self.parameter.show(self.target)}, within {self.parameter.show(noise)}. A rate that "
-            "decays would settle it."
-        )
+        place, reach = self.parameter.show(self.target), self.parameter.show(noise)
+        cure = "A rate that decays would settle it."
+        text = f"Healthy but for noise: it stays about the target {place}, within {reach}. {cure}"
         return self._result("healthy", text)
 
     def _surrounds_target(self) -> bool:
@@ -382,7 +744,6 @@ class _Reader(LogRun):
         return bool(across and offsets.min() < 0 < offsets.max())
 
     def _wild(self) -> Explanation | None:
-        spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
         # Noise in the loss leaves the value where it is; a jump moves it.
         reach = MOVED * float(np.ptp(self.parameter.wrap(self.values)))
         path = float(np.abs(np.diff(self.values)).sum())
@@ -391,41 +752,35 @@ class _Reader(LogRun):
             reach = 0.0
         moved = self.jump_rows[[abs(jump.end - jump.start)[0] > reach for jump in self.jumps]]
         recurring = int((moved >= len(self.losses) // 2).sum()) >= RECURRING
-        calm = spread <= WILD_SPREAD * self.height or self._falls()
+        calm = self.spread <= WILD_SPREAD * self.height or self._falls()
         if not recurring and (calm or not len(moved) or self.outcome == "unfinished"):
             return None
         if not self.follows_value and not self._progress():
             return None
-        evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": spread}
+        evidence: dict[str, Any] = {"jumps": len(self.jumps), "spread": self.spread}
         curvatures = [jump.lr_times_curvature for jump in self.jumps]
         known = [c for c in curvatures if c is not None and math.isfinite(c)]
         if known:
             evidence["lr_times_curvature"] = max(known)
-        text = (
-            f"The loss falls and jumps back {len(self.jumps)} times without a period"
-            f"{self._curvature_words(evidence)}: {self._smaller_rate()}."
-        )
-        return self._result("step_too_large", text, evidence)
+        text = f"The loss falls and jumps back {len(self.jumps)} times without a period"
+        return self._result("step_too_large", text + self._smaller_rate(evidence), evidence)
 
     def _falls(self) -> bool:
         third = max(2, len(self.losses) // 3)
         drop = float(np.median(self.losses[:third]) - np.median(self.last_losses))
         return drop > DESCENT * self.height
 
-    def _curvature_words(self, evidence: Mapping[str, Any]) -> str:
-        product = evidence.get("lr_times_curvature")
-        if product is None or not math.isfinite(product) or product < NEAR_BOUND:
-            return ""
-        return f", lr x curvature {product:.3g} where plain descent needs less than {PLAIN_LIMIT:g}"
-
-    def _smaller_rate(self) -> str:
+    def _smaller_rate(self, evidence: Mapping[str, Any] | None = None) -> str:
+        """The end of a sentence: the curvature where it is the reason, and the rate to try."""
+        product = (evidence or {}).get("lr_times_curvature", math.nan)
+        words = f", lr x curvature {product:.3g} where plain descent needs less than "
+        words = f"{words}{PLAIN_LIMIT:g}" if NEAR_BOUND <= product < math.inf else ""
         return (
-            f"a smaller learning rate, try {self.rate()}, ends this; whether it then finds the "
-            "target depends on the start"
+            f"{words}: a smaller learning rate, try {self.rate()}, ends this; whether it then "
+            "finds the target depends on the start."
         )
 
     def _descending(self) -> Explanation | None:
-        """Still on its way: as a run's tail shows, or more slowly than its noise hides."""
         falls = self._falls() and self.trend(self.losses) > DESCENT * self.height
         if self.target is not None:
             away = np.abs(self.parameter.offset(self.values, self.target))
@@ -434,22 +789,18 @@ class _Reader(LogRun):
             falls = self.remaining() > self.parameter.tolerance
         if self.outcome not in ("unfinished", "erratic") or not falls:
             return None
-        if self.target is None and not self._progress():
-            return None
         count = f"{len(self.losses)} {self.rows()}"
         if self.target is None:
             text = f"Nothing looks wrong: after {count} the loss still goes down. Run more steps."
-            return self._result("healthy", text)
+            return self._result("healthy", text) if self._progress() else None
         passed = self._passed_target()
         if passed is not None:
             return passed
-        turns = np.diff(np.sign(self.parameter.offset(np.diff(self.tail), 0.0))) != 0
-        if turns.mean() > DESCENT_SHARE:
-            text = (
-                f"Still descending after {count}, back and forth across a minimum: a smaller "
-                f"learning rate, try {self.rate()}, gets there sooner."
-            )
-            return self._result("step_too_large", text, {"share_of_turns": float(turns.mean())})
+        turns = float(np.mean(np.diff(np.sign(self.moves[1 - len(self.tail) :])) != 0))
+        if turns > DESCENT_SHARE:
+            cure = f"a smaller learning rate, try {self.rate()}, gets there sooner."
+            text = f"Still descending after {count}, back and forth across a minimum: {cure}"
+            return self._result("step_too_large", text, {"share_of_turns": turns})
         text = f"Still descending after {count}: run more steps, or raise the rate."
         before, after = np.split(self.last_losses, [len(self.last_losses) // 2])
         evidence = {"drop_in_last_third": float(np.median(before) - np.median(after))}
@@ -466,8 +817,8 @@ class _Reader(LogRun):
             return None
         row = int(crossed[-1])
         there, now = float(self.losses[row : row + 2].min()), float(self.last_losses[-1])
-        leaves = bool((np.diff(np.abs(offsets[row + 1 :])) >= 0).all())
-        if not leaves or there - now <= DESCENT * self.height:
+        stays = (np.diff(np.abs(offsets[row + 1 :])) < 0).any()
+        if stays or there - now <= DESCENT * self.height:
             return None
         text = (
             f"It passed the target {self.parameter.show(self.target)} at step {self.step(row)} "
@@ -478,10 +829,9 @@ class _Reader(LogRun):
         return self._result("target_unreachable", text, evidence)
 
     def _progress(self) -> bool:
-        """Whether the loss has fallen: clearly, and by much, or until the value settled."""
         begin, _, last = self.levels
         fall = begin - last
-        steps = np.abs(self.parameter.offset(np.diff(self.values), 0.0))
+        steps = np.abs(self.moves)
         settled = steps[-len(self.tail) :].max() <= RESTING * steps.max()
         return bool(fall > CLEAR * self.noise and (settled or fall > PROGRESS * abs(begin)))
 
@@ -490,32 +840,25 @@ class _Reader(LogRun):
             return None
         final, last = float(self.values[-1]), self.levels[2]
         if abs(math.radians(final) - self.target) <= SAME_ANGLE * abs(self.target):
-            text = (
-                f"It settled at {final:.4g}, which in degrees is the target: give --target and "
-                "--period in the log's unit."
-            )
+            cure = "give --target and --period in the log's unit."
+            text = f"It settled at {final:.4g}, which in degrees is the target: {cure}"
             return self._result("inconclusive", text)
         away = float(np.median(np.abs(self.parameter.offset(self.tail, self.target))))
-        text = (
-            f"It settled {self.parameter.show(away)} away from the target, at loss {last:.3g}: "
-            "another minimum. Start nearer to the target, or search the range first (`gabordiag "
-            "sweep`)."
-        )
+        cure = "Start nearer to the target, or search the range first (`gabordiag sweep`)."
+        text = f"It settled {self.parameter.show(away)} away from the target, at loss {last:.3g}: "
+        text += f"another minimum. {cure}"
         return self._result("wrong_basin", text, {"distance": away})
 
     def _fallen_back(self) -> Explanation | None:
         begin, best, last = self.levels
-        least = max(
-            (CLEAR + LOWEST_OF_TEN) * self.noise, LOST * (begin - best), PROGRESS * abs(last)
-        )
-        if last - best <= least:
+        noise = (CLEAR + LOWEST_OF_TEN) * self.noise
+        if last - best <= max(noise, LOST * (begin - best), PROGRESS * abs(last)):
             return None
-        evidence = {"best": best, "last": last}
+        cure = f"Keep the best step, and try a smaller learning rate, {self.rate()}."
         text = (
-            f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. "
-            f"Keep the best step, and try a smaller learning rate, {self.rate()}."
+            f"It was at loss {best:.3g} and ended at {last:.3g}: it left the better place. {cure}"
         )
-        return self._result("step_too_large", text, evidence)
+        return self._result("step_too_large", text, {"best": best, "last": last})
 
     def _settled(self) -> Explanation:
         begin, _, last = self.levels
@@ -524,8 +867,7 @@ class _Reader(LogRun):
             known = products[np.isfinite(products)]
             evidence = {"lr_times_curvature": float(np.quantile(known, 0.9)) if known.size else 0.0}
             if evidence["lr_times_curvature"] > PLAIN_LIMIT:
-                words = self._curvature_words(evidence)
-                text = f"The loss does not fall{words}: {self._smaller_rate()}."
+                text = f"The loss does not fall{self._smaller_rate(evidence)}"
                 return self._result("step_too_large", text, evidence)
         if not self._progress():
             text = (
@@ -562,39 +904,37 @@ class _Curve(_Reader):
         ups = float((moves > 0).sum() / max(1, np.count_nonzero(moves)))
         if late < RECURRING or not (ups <= SAWTOOTH_RISES or self.follows_itself):
             return None
-        falls, why = "falls slowly and", ""
+        falls, why, count = "falls slowly and", "", len(self.jumps)
         if ups > SAWTOOTH_RISES:
             falls, why = "falls and", ", and not by chance: like losses are followed by like ones"
-        text = (
-            f"The loss {falls} jumps back, {len(self.jumps)} times{why}. A smaller learning rate, "
-            f"try {self.rate()}, ends this."
-        )
-        evidence = {"jumps": len(self.jumps), "share_of_rises": ups}
+        cure = f"A smaller learning rate, try {self.rate()}, ends this."
+        text = f"The loss {falls} jumps back, {count} times{why}. {cure}"
+        evidence = {"jumps": count, "share_of_rises": ups}
         return self._result("step_too_large", text, evidence)
 
     def _settled(self) -> Explanation:
         begin, _, last = self.levels
-        spread = float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
+        change = f"from {begin:.4g} to {last:.4g}, and"
         varies = (
-            f"varies by {spread:.3g}: noise of batches, or a rate that is too large. Only the "
+            f"varies by {self.spread:.3g}: noise of batches, or a rate that is too large. Only the "
             "parameter's values would show which."
         )
-        if self._progress() and spread > WILD_SPREAD * self.height:
-            text = f"The loss ends lower, from {begin:.4g} to {last:.4g}, and still {varies}"
-            return self._result("inconclusive", text)
-        if not self._progress() and spread > WILD_SPREAD * abs(last):
-            text = f"The loss has not fallen, from {begin:.4g} to {last:.4g}, and {varies}"
-            return self._result("no_progress", text, {"begin": begin, "last": last})
-        found = super()._settled()
+        if self._progress():
+            if self.spread <= WILD_SPREAD * self.height:
+                return super()._settled()
+            return self._result("inconclusive", f"The loss ends lower, {change} still {varies}")
+        evidence = {"begin": begin, "last": last}
+        if self.spread > WILD_SPREAD * abs(last):
+            text = f"The loss has not fallen, {change} {varies}"
+            return self._result("no_progress", text, evidence)
         classes = round(math.exp(last)) if 0 < last < MOST_CLASSES else 0
-        if found.verdict == "no_progress" and classes >= 2:
-            guess = math.log(classes)
-            if abs(last - guess) <= GUESSING * guess + self.noise <= 2 * GUESSING * guess:
-                text = (
-                    f"The loss has not fallen from {last:.4g}, as of guessing one of {classes} "
-                    f"classes (ln {classes} = {guess:.4g}). Try other learning rates, and check "
-                    "that the gradient arrives."
-                )
-                evidence = {"begin": begin, "last": last, "guess": guess}
-                return self._result("no_progress", text, evidence)
-        return found
+        guess = math.log(max(1, classes))
+        is_near = abs(last - guess) <= GUESSING * guess + self.noise <= 2 * GUESSING * guess
+        if classes < 2 or not is_near:
+            return super()._settled()
+        text = (
+            f"The loss has not fallen from {last:.4g}, as of guessing one of {classes} classes (ln "
+            f"{classes} = {guess:.4g}). Try other learning rates, and check that the gradient "
+            "arrives."
+        )
+        return self._result("no_progress", text, evidence | {"guess": guess})

@@ -6,6 +6,7 @@ a value and a loss, but for those at which the run broke. Nothing in a log is tr
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +36,7 @@ _OTHER = (
     "relative time (process)", "relative time (wall)", "momentum", "weight_decay",
     "accuracy", "acc",
 )  # fmt: skip
-# So a loss may be called where no column has 'loss' in its name, in training or without a word.
+# So a loss may be called where no column has 'loss' in its name.
 _LOSS_ALIKE = re.compile(
     r"(train(ing)?[_/. -])?(nll|mse|rmse|error|objective|cost|energy|criterion)(_step|_epoch)?"
 )
@@ -58,7 +59,6 @@ _MAX_BAD_LINES = 0.5
 # Rates that rise by more than this, row after row, are those of a range test.
 _RANGE_TEST = 10
 
-
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
@@ -76,6 +76,8 @@ class Frame(Protocol):
 
 
 Source = str | Path | Mapping[str, npt.ArrayLike] | Frame
+# Columns that are asked for: of the value, and of the loss.
+Asked = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,31 +103,23 @@ class Log:
 def read_log(
     source: Source, value_column: str | None = None, loss_column: str | None = None
 ) -> Log:
-    """Returns the columns of a log: a file as `read_table` reads it, or columns by name.
-
-    The value's column is by default the first that is nothing else. Where there is none, the values
-    are the losses.
-    """
+    """Returns the columns of a log; the value's is by default the first that is nothing else."""
     table, where = _table(source)
-    return _pick(table, where, *_one_run(table, where, value_column, loss_column))
+    return _pick(table, where, _one_run(table, where, (value_column, loss_column)))
 
 
 def read_logs(source: Source, names: Sequence[str]) -> tuple[Log, ...]:
-    """Returns a log of parameters learned together, one `Log` for each, all of the same rows.
-
-    A column is named as the parameter, or as the last part of its name: `theta` of `gabor.theta`.
-    """
+    """Returns a log of parameters learned together, one `Log` for each, all of the same rows."""
     table, where = _table(source)
-    _one_run(table, where)
+    _one_run(table, where, (None, None))
+    # `gabor.theta` may be called `theta`.
     columns = [n if n in table.columns else n.rpartition(".")[2] for n in names]
-    if len(names) == 1:
-        column = columns[0] if columns[0] in table.columns else None
-        return (_pick(table, where, column, None, columns),)
-    return tuple(_pick(table, where, column, None, columns) for column in columns)
+    # The only one may have any name.
+    picked = [n if n in table.columns or len(names) > 1 else None for n in columns]
+    return tuple(_pick(table, where, (column, None), columns) for column in picked)
 
 
 def _table(source: Source) -> tuple[Table, str]:
-    """Returns the rows of a log, and what it is called."""
     if isinstance(source, Frame):
         source = {name: source[name] for name in source.columns}
     if isinstance(source, Mapping):
@@ -138,21 +132,19 @@ def _table(source: Source) -> tuple[Table, str]:
     return read_table(Path(source)), str(source)
 
 
-def _one_run(
-    table: Table, where: str, value_column: str | None = None, loss_column: str | None = None
-) -> tuple[str | None, str | None]:
+def _one_run(table: Table, where: str, asked: Asked) -> Asked:
     """Leaves one run's columns of a chart that W&B exported, and returns what they are called.
 
-    A chart calls a column `run - loss`, and has its extremes within each point beside it,
-    `run - loss__MIN` and `run - loss__MAX`; the run had logged it as `loss`. A column that is
-    asked for says which run is meant.
+    A chart calls the run's column `loss` `run - loss`, and has its extremes within each point
+    beside it, `run - loss__MIN` and `run - loss__MAX`.
     """
     names = table.names
     kept = [n for n in names if not (n.endswith(_EXTREMES) and n[:-5] in names)]
     if len(kept) == len(names):
-        return value_column, loss_column
+        return asked
     parts = {name: name.rpartition(" - ") for name in kept}
-    runs = {parts[n][0] for n in (value_column, loss_column) if n in parts} - {""}
+    # A column that is asked for says which run is meant.
+    runs = {parts[n][0] for n in asked if n in parts} - {""}
     runs = runs or {run for run, _, _ in parts.values() if run}
     if len(runs) > 1:
         charted = [name for name in kept if parts[name][0] in runs]
@@ -162,24 +154,16 @@ def _one_run(
             f"Name the column of one: --loss-column '{example}'.",
         )
     table.keep({name: parts[name][2] for name in kept if parts[name][0] in {"", *runs}})
-    value, loss = (parts[n][2] if n in parts else n for n in (value_column, loss_column))
+    value, loss = (parts[n][2] if n in parts else n for n in asked)
     return value, loss
 
 
-def _pick(
-    table: Table,
-    where: str,
-    value_column: str | None,
-    loss_column: str | None,
-    wanted: Sequence[str] = (),
-) -> Log:
+def _pick(table: Table, where: str, named_columns: Asked, wanted: Sequence[str] = ()) -> Log:
     # `wanted` are the names of parameters that must be there.
-    columns = table.columns
-    total = len(table) + table.skipped
-    if table.skipped > _MAX_BAD_LINES * total:
-        raise InputError(
-            f"{table.skipped} of {total} rows of {where} hold no numbers: {table.trouble}."
-        )
+    columns, (value_column, loss_column) = table.columns, named_columns
+    bad, total = table.skipped, len(table) + table.skipped
+    if bad > _MAX_BAD_LINES * total:
+        raise InputError(f"{bad} of {total} rows of {where} hold no numbers: {table.trouble}.")
     usable = [name for name, marks in table.marks.items() if (marks == NUMBER).any()]
     usable.sort(key=lambda name: bool(np.isnan(columns[name]).all()))
     asked = _find(columns, loss_column, ()) or (None if value_column else _curve(columns))
@@ -207,12 +191,12 @@ def _pick(
         _refuse_several(where, [n for n in free if not _is_constant(columns[n])], loss, wanted)
     unreadable = "".join(f" ({n}: {cell})" for n, cell in table.unreadable.items() if n != loss)
     if value is None or (value == loss and not wanted):
-        found = _pick(table, where, loss, loss, [loss])
+        found = _pick(table, where, (loss, loss), [loss])
         _refuse_range_test(where, found)
         if wanted:
+            among = f"{_listed(columns)}{unreadable}"
             raise InputError(
-                f"{where} has no column of the parameter's values among {_listed(columns)}"
-                f"{unreadable}.",
+                f"{where} has no column of the parameter's values among {among}.",
                 f"Call it {wanted[0]}.",
             )
         read = [] if loss_column else _read_as(None, loss)
@@ -225,55 +209,52 @@ def _pick(
     rate = _find(columns, None, (f"lr_{value.lower()}",)) or rate
     # Each has a gradient of its own, or the same name with another number.
     same = [n for n in free if n != value and np.array_equal(columns[n], columns[value])]
-    others = tuple(
-        n for n in free if n != value and not _is_constant(columns[n])
-        and (f"grad_{n}" in columns or _NUMBER.sub("", n) == _NUMBER.sub("", value) != value)
-    )  # fmt: skip
+    numbered = _NUMBER.sub("", value)
+    alike = [n for n in free if f"grad_{n}" in columns or _NUMBER.sub("", n) == numbered != value]
+    others = tuple(n for n in alike if n != value and not _is_constant(columns[n]))
     names = dict.fromkeys([*(wanted if value in wanted else [value]), loss])
-    keep, notes = _rows(table, *names)
+    keep, left_out = _rows(table, *names)
     rows = np.flatnonzero(keep)
     count = len(rows)
     if count == 0:
         both = f"{'both ' * (len(names) > 1)}{' and '.join(names)}"
         cells = "".join(f" ({name}: {cell})" for name, cell in table.unreadable.items())
         raise InputError(f"No row of {where} holds {both}{cells}.")
-    if table.skipped:
-        lines = "1 line was" if table.skipped == 1 else f"{table.skipped} lines were"
-        notes.insert(0, f"{lines} left out: {table.trouble}")
-    doubled = (f"two columns or more are named {n}; the first is used" for n in table.repeated)
-    notes = [*doubled, *notes]
-    if same:
-        notes.insert(
-            0,
-            f"{value} and {', '.join(same)} are equal in every row, as of a start on an axis of "
-            "symmetry, which leads into a saddle: start them apart",
-        )
-    numbers = None if step is None else columns[step]
+    numbers = np.full(len(table), math.nan) if step is None else columns[step]
     rows, about = _in_order(where, rows, numbers, columns[value], columns[loss])
-    notes += about
-    unchosen = [name for name in free if name != value]
-    notes[:0] = [] if value_column else _read_as(value, loss, unchosen)
+    steps = numbers[rows]
+    ascend = np.isfinite(steps).all() and (np.diff(steps) > 0).all()
+    notes = [] if value_column else _read_as(value, loss, [n for n in free if n != value])
+    if same:
+        notes.append(
+            f"{value} and {', '.join(same)} are equal in every row, as of a start on an axis of "
+            "symmetry, which leads into a saddle: start them apart"
+        )
+    notes += [f"two columns or more are named {n}; the first is used" for n in table.repeated]
+    if table.skipped:
+        lines = counted(table.skipped, "line was", "lines were")
+        notes.append(f"{lines} left out: {table.trouble}")
     log = Log(
         value_name=value,
         values=read_only(columns[value][rows]),
         losses=read_only(columns[loss][rows]),
         gradients=None if gradient is None else read_only(columns[gradient][rows]),
         lrs=None if rate is None else read_only(_filled(columns[rate])[rows]),
-        steps=read_only(_numbering(None if numbers is None else numbers[rows], count)),
+        steps=read_only(np.floor(steps) if ascend else np.arange(count, dtype=np.float64)),
         skipped=table.skipped + len(table) - count,
-        notes=tuple(notes),
+        notes=(*notes, *left_out, *about),
         others=others,
     )
-    if not wanted and value_column is None and _is_geometric(log.lrs):
+    rates = log.lrs
+    # Rates of a range test rise by a factor, and not evenly, as to warm up.
+    is_geometric = rates is not None and rates[len(rates) // 2] ** 2 < 2 * rates[0] * rates[-1]
+    if not wanted and value_column is None and is_geometric:
         _refuse_range_test(where, log)
     return log
 
 
 def _beside_losses(table: Table, names: list[str], losses: list[str]) -> list[str]:
-    """Returns the columns with values where a loss of training has some, and in more than one row.
-
-    What an evaluation or the end of a training adds to a log stands in rows of its own.
-    """
+    # What an evaluation or the end of a training adds to a log stands in rows of its own.
     losses = [name for name in losses if not _words(name) & _ANOTHER] or losses
     given = {name: marks == NUMBER for name, marks in table.marks.items()}
     measured = np.any([given[name] for name in losses], axis=0)
@@ -283,38 +264,36 @@ def _beside_losses(table: Table, names: list[str], losses: list[str]) -> list[st
 
 
 def _refuse_several(where: str, moving: Sequence[str], loss: str, wanted: Sequence[str]) -> None:
-    """Raises if columns may each be the parameter, and are not the numbers of one vector."""
     if len({_NUMBER.sub("", name) for name in moving}) > 1:
+        cure = (
+            "Name it with --value-column; to judge the loss alone, name the loss for both: "
+            f"--value-column '{loss}' --loss-column '{loss}'."
+        )
         raise InputError(
             f"{where} has several columns that may be the parameter, {_listed(moving)}: none is "
             "called theta, value or param, or has a gradient grad_NAME.",
-            f"Call it {wanted[0]}."
-            if wanted
-            else "Name it with --value-column; to judge the loss alone, name the loss for both: "
-            f"--value-column '{loss}' --loss-column '{loss}'.",
+            f"Call it {wanted[0]}." if wanted else cure,
         )
 
 
 def _read_as(value: str | None, loss: str, others: Sequence[str] = ()) -> list[str]:
     """Returns a note of the columns that were chosen; none where their names are plain."""
     chosen = []
-    if others:
-        chosen.append(f"the parameter is {value}, not {', '.join(others)}")
-    elif value is not None and value.lower() != "theta":
-        chosen.append(f"the parameter is {value}")
+    if others or (value is not None and value.lower() != "theta"):
+        instead = f", not {', '.join(others)}" if others else ""
+        chosen.append(f"the parameter is {value}{instead}")
     if loss.lower() != "loss":
         chosen.append(f"the loss is {loss}")
     return ["; ".join(chosen)] if chosen else []
 
 
 def _curve(columns: Mapping[str, FloatArray]) -> str | None:
-    """Returns the loss of TensorBoard's CSV, whose columns are Wall time, Step and Value."""
+    # TensorBoard's CSV has the columns Wall time, Step and Value.
     names = {name.lower() for name in columns} - {*_STEP, *_OTHER}
     return _find(columns, None, ("value",)) if names == {"value"} else None
 
 
 def _losses(names: Sequence[str]) -> list[str]:
-    """Returns the names that a loss may have."""
     named = [name for name in names if name.lower() in _LOSS or "loss" in name.lower()]
     return named or [name for name in names if _LOSS_ALIKE.fullmatch(name.lower())]
 
@@ -325,7 +304,6 @@ def _words(name: str) -> set[str]:
 
 
 def _loss_of(table: Table, usable: list[str], value: str | None) -> str | None:
-    """Returns the loss of training: named so, and measured where the parameter's values are."""
     losses = _losses([name for name in usable if name != value])
     marks = {name: table.marks[name] == NUMBER for name in losses}
     if value is not None:
@@ -354,13 +332,12 @@ def _filled(column: FloatArray) -> FloatArray:
 
 
 def _refuse_range_test(where: str, log: Log) -> None:
-    """Raises if the log is that of a learning-rate range test, which is no run at one rate."""
     losses, lrs = log.losses, log.lrs
     if lrs is None or not np.isfinite(lrs).all() or not lrs[-1] > _RANGE_TEST * lrs[0] > 0:
         return
     rises = np.diff(lrs)
     # A monitor may write the first rate twice.
-    if (rises < 0).any() or not (rises[1:] > 0).all():
+    if rises[0] < 0 or not (rises[1:] > 0).all():
         return
     sound = np.isfinite(losses)
     best = int(np.argmin(np.where(sound, losses, np.inf)))
@@ -373,15 +350,8 @@ def _refuse_range_test(where: str, log: Log) -> None:
     )
 
 
-def _is_geometric(lrs: FloatArray | None) -> bool:
-    """Whether rates rise by a factor, as those of a range test, and not evenly, as to warm up."""
-    return lrs is not None and bool(lrs[len(lrs) // 2] ** 2 < 2 * lrs[0] * lrs[-1])
-
-
 def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
     """Returns which rows (n,) are steps of the run, and what to report of the others.
-
-    A step has the values and the loss, whose columns are named.
 
     An empty cell is not a measurement, as where a validation row stands between training rows. But
     some writers, pandas among them, leave a NaN empty: cells that are empty from some row to the
@@ -395,12 +365,10 @@ def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
     filled = np.flatnonzero(~absent)
     if len(filled) == 0:
         return ~absent, []
-    last = int(filled[-1])
-    notes: list[str] = []
+    last, notes = int(filled[-1]), []
     keep, rows = ~absent, np.arange(len(table))
-    trailing = rows > last
     blank = np.any([marks[name] == BLANK for name in names], axis=0)
-    ours = trailing & blank & ~_of_another_kind(table, absent)
+    ours = (rows > last) & blank & ~_of_another_kind(table, absent)
     if table.is_cut and ours[-1:].any():
         ours[-1] = False
     if ours.sum() > _longest_run(absent[:last]):
@@ -412,11 +380,10 @@ def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
     keep &= ~passing
     left = int((absent & ~keep).sum())
     if left:
-        cells = [f"{name}: {table.unreadable[name]}" for name in names
-                 if name in table.unreadable]  # fmt: skip
+        cells = [f"{n}: {table.unreadable[n]}" for n in names if n in table.unreadable]
         because = f" ({'; '.join(cells)})" if cells else ""
-        without = "1 row without" if left == 1 else f"{left} rows without"
-        notes.append(f"{without} {' or '.join(names)} left out{because}")
+        without = f"{counted(left, 'row', 'rows')} without {' or '.join(names)}"
+        notes.append(f"{without} left out{because}")
     if passing.any():
         notes.append(f"NaN {int(passing.sum())} times on the way, after which the run went on")
     return keep, notes
@@ -424,11 +391,8 @@ def _rows(table: Table, *names: str) -> tuple[BoolArray, list[str]]:
 
 def _of_another_kind(table: Table, absent: BoolArray) -> BoolArray:
     """Which rows (n,) hold something that no row of a step holds, such as a validation loss."""
-    other = np.zeros(len(table), dtype=np.bool_)
-    for marks in table.marks.values():
-        if (marks[~absent] != NUMBER).all():
-            other |= marks == NUMBER
-    return other
+    others = [m == NUMBER for m in table.marks.values() if (m[~absent] != NUMBER).all()]
+    return np.asarray(np.any([np.zeros_like(absent), *others], axis=0))
 
 
 def _longest_run(marks: BoolArray) -> int:
@@ -436,19 +400,14 @@ def _longest_run(marks: BoolArray) -> int:
     return int(np.diff(edges)[::2].max(initial=0))
 
 
-def _in_order(
-    where: str, rows: IntArray, steps: FloatArray | None, values: FloatArray, losses: FloatArray
-) -> tuple[IntArray, list[str]]:
-    """Returns the rows (n,) in the order of their steps, and what is to be said of it.
-
-    Steps that begin anew are numbered through, as those of epochs, unless they come back to the
-    very value and loss of the first row: these are other runs.
-    """
-    if steps is None or not np.isfinite(steps[rows]).all() or (np.diff(steps[rows]) >= 0).all():
+def _in_order(where: str, rows: IntArray, *columns: FloatArray) -> tuple[IntArray, list[str]]:
+    """Returns the rows (n,) in the order of their steps, and what is to be said of it."""
+    steps, values, losses = (column[rows] for column in columns)
+    if not np.isfinite(steps).all() or (np.diff(steps) >= 0).all():
         return rows, []
-    steps, values, losses = steps[rows], values[rows], losses[rows]
     if len(np.unique(steps)) == len(steps):
         return rows[np.argsort(steps)], ["the rows are read in the order of their steps"]
+    # Steps begin anew with an epoch; with the very value and loss of the first row, with a run.
     begins = np.flatnonzero(steps == steps[0])
     same = (values[begins] == values[0]) & (losses[begins] == losses[0])
     if len(begins) > 1 and same.all() and not _is_constant(losses):
@@ -457,20 +416,11 @@ def _in_order(
             f"{steps[0]:g} with the loss {losses[0]:.4g}.",
             "Give the rows of one.",
         )
-    again = int((np.diff(steps) < 0).sum())
-    back = counted(again, "time", "times")
+    back = counted(int((np.diff(steps) < 0).sum()), "time", "times")
     return rows, [f"the steps go back {back}; the rows are read as those of one run"]
 
 
-def _numbering(steps: FloatArray | None, count: int) -> FloatArray:
-    """The log's own step numbers, where they ascend; an epoch that repeats numbers no steps."""
-    if steps is not None and np.isfinite(steps).all() and (np.diff(steps) > 0).all():
-        return np.floor(steps)
-    return np.arange(count, dtype=np.float64)
-
-
 def _listed(names: Iterable[str], most: int = 20) -> str:
-    """Names as a message lists them: in one line, of any length and content."""
     shown = [" ".join(name.split())[:40] for name in names]
     more = [f"and {len(shown) - most} more"] if len(shown) > most else []
     return ", ".join(shown[:most] + more)

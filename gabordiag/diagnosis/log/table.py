@@ -2,11 +2,11 @@
 
 In comes a file: lines of cells under a line of names (separated by commas, semicolons, tabs or
 blanks; with decimal commas where the comma does not separate), JSON lines, or one JSON value that
-holds a list of rows, or columns by name (also inside, as in a trainer's state); any of these
-compressed by gzip, in UTF-8 or UTF-16, or through standard input; or TensorBoard's event files.
-Rows may name a single number each (key, value, step), as MLflow's do, or be W&B's records; one of
-MLflow's own metric files is read, or a folder of them. Out comes a `Table`. Lines are read one by
-one, so that only the numbers take memory; no cell is ever run.
+holds a list of rows, or columns by name, somewhere inside; any of these compressed by gzip, in
+UTF-8 or UTF-16, or through standard input; or TensorBoard's event files. Rows may name a single
+number each (key, value, step), as MLflow's do, or be W&B's records; one of MLflow's own metric
+files is read, or a folder of them. Out comes a `Table`. Lines are read one by one, so that only the
+numbers take memory.
 """
 
 from __future__ import annotations
@@ -38,21 +38,15 @@ from gabordiag.objective.space import FloatArray
 NUMBER, BLANK, UNREADABLE = range(3)
 # How writers spell that there is no value.
 _NOTHING = frozenset(("", "none", "null", "na", "n/a", "-", "<na>"))
-# A line of a log is some hundred characters; one without end would fill the memory.
-_LONGEST_LINE = 1_000_000
-# Lines that are read together as long as they hold nothing but numbers.
-_BLOCK = 5000
-# Blanks before a file's first sign, at most.
-_LONGEST_BLANK = 1000
-# Names of the columns of a table that has one number a row: what it is, and the number.
-_KEYS, _VALUES = ("key", "metric", "tag", "name"), ("value",)
+# A line of a log is some hundred characters; one without end would fill the memory. Blanks before a
+# file's first sign, at most; lines read together as long as they hold nothing but numbers.
+_LONGEST_LINE, _LONGEST_BLANK, _BLOCK = 1_000_000, 1000, 5000
+# How a table that has one number a row calls what the number is.
+_KEYS = ("key", "metric", "tag", "name")
 # A line of MLflow's metric files: milliseconds, value, step, and what it was measured on.
-_METRIC = re.compile(r"\d{13} (\S+) (-?\d+)(?: .*)?\s*$")
-_METRIC_START = 200
-# How a list of rows, or columns by name, may be hidden in one JSON value.
-_DEEPEST = 3
-# One JSON value has to be held whole.
-_LARGEST_JSON = 64 * 2**20
+_METRIC, _METRIC_START = re.compile(r"\d{13} (\S+) (-?\d+)(?: .*)?\s*$"), 200
+# How deep in one JSON value rows are looked for, and how long a value, held whole, may be.
+_DEEPEST, _LARGEST_JSON = 3, 64 * 2**20
 # Tried in this order where they occur equally often.
 _SEPARATORS = (",", ";", "\t")
 _JSON = ("{", "[")
@@ -77,14 +71,11 @@ class Table:
     """
 
     def __init__(self, unit: str = "line") -> None:
-        self.unit = unit
         self._numbers: dict[str, array[float]] = {}
         self._marks: dict[str, bytearray] = {}
         self.unreadable: dict[str, str] = {}
-        self.skipped, self._count = 0, 0
-        self.trouble = ""
-        self.is_cut = False
-        self.repeated: Iterable[str] = ()
+        self.skipped, self._count, self.is_cut = 0, 0, False
+        self.unit, self.trouble, self.repeated = unit, "", tuple[str, ...]()
 
     def __len__(self) -> int:
         return self._count
@@ -117,11 +108,7 @@ class Table:
         self.trouble = self.trouble or trouble
 
     def add_numbers(self, names: list[str], cells: list[str]) -> bool:
-        """Adds a row of numbers under the columns there are; returns whether it was one.
-
-        Nearly all rows of a long log are, but for empty cells, and cell by cell they take five
-        times as long.
-        """
+        """Adds a row of numbers five times as fast as `add`; returns whether it was one."""
         if len(self._numbers) != len(names) or not any(cells):
             return False
         try:
@@ -154,9 +141,13 @@ class Table:
             self._marks[name] = bytearray([BLANK]) * self._count
         for name, column in self._numbers.items():
             number = numbers.get(name)
-            mark = NUMBER if number is not None else _mark(row.get(name))
+            mark, cell = NUMBER, row.get(name)
+            if number is None:
+                text = "" if cell is None else cell
+                is_blank = isinstance(text, str) and text.strip().lower() in _NOTHING
+                mark = BLANK if is_blank else UNREADABLE
             if mark == UNREADABLE:
-                self.unreadable.setdefault(name, f"{str(row[name])[:20]!r} in {self.unit} {line}")
+                self.unreadable.setdefault(name, f"{str(cell)[:20]!r} in {self.unit} {line}")
             column.append(math.nan if number is None else number)
             self._marks[name].append(mark)
         self._count += 1
@@ -201,7 +192,6 @@ def read_table(path: Path) -> Table:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[TextIO]:
-    """Opens a file, or standard input for `-`, as text: decompressed and decoded."""
     with contextlib.ExitStack() as stack:
         is_stream = str(path) == "-"
         raw = io.BytesIO(sys.stdin.buffer.read()) if is_stream else path.open("rb")
@@ -220,7 +210,6 @@ def _begin(file: BinaryIO) -> bytes:
 
 
 def _read_events(path: Path) -> Table:
-    """Returns the scalars of TensorBoard's event files, one row a step."""
     try:
         from tensorboard.backend.event_processing import event_accumulator as reader
         from tensorboard.util.tensor_util import make_ndarray
@@ -237,19 +226,16 @@ def _read_events(path: Path) -> Table:
         raise InputError(f"{path} holds {len(folders)} runs.", f"Give one of {names}.")
     events = reader.EventAccumulator(str(folders.pop()), size_guidance={"scalars": 0, "tensors": 0})
     events.Reload()
-    rows = [
-        {"key": tag, "value": event.value, "step": event.step}
-        for tag in events.Tags()["scalars"]
-        for event in events.Scalars(tag)
-    ]
+    tags = events.Tags()
+    found = [(tag, event, event.value) for tag in tags["scalars"] for event in events.Scalars(tag)]
     # TensorFlow, and so Keras, writes scalars as tensors.
-    rows += [
-        {"key": tag, "value": float(make_ndarray(event.tensor_proto)), "step": event.step}
-        for tag in events.Tags()["tensors"]
+    found += [
+        (tag, event, float(make_ndarray(event.tensor_proto)))
+        for tag in tags["tensors"]
         if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars"
         for event in events.Tensors(tag)
     ]
-    table = _gather_rows(rows)
+    table = _gather_rows([{"key": t, "value": v, "step": event.step} for t, event, v in found])
     if not len(table):
         raise InputError(f"{path} holds no scalars.", "Log them with SummaryWriter.add_scalar.")
     return table
@@ -273,16 +259,12 @@ def _read_metrics(folder: Path) -> Table:
 
 
 def _metric(name: str, lines: Iterable[str]) -> list[dict[str, Any]]:
-    """Returns the lines of one of MLflow's metric files as rows."""
     found = (_METRIC.match(line) for line in lines)
     return [{"key": name, "value": cells[1], "step": cells[2]} for cells in found if cells]
 
 
 def as_table(source: Mapping[str, Any]) -> Table:
-    """Returns the columns of a mapping, read cell by cell as those of a file are.
-
-    Cells (n,) are arrays, tensors, or lists of numbers or of 0-dim tensors.
-    """
+    """Returns the columns of a mapping: arrays, tensors, or lists of numbers or 0-dim tensors."""
     table = Table("row")
     cells = {str(name): _cells(name, column) for name, column in source.items()}
     if len({len(column) for column in cells.values()}) != 1:
@@ -310,9 +292,7 @@ class _Lines:
     """The lines of a file, counted; refuses one without an end."""
 
     def __init__(self, path: Path, file: TextIO) -> None:
-        self.path, self.file = path, file
-        self.number = 0
-        self.is_cut = False
+        self.path, self.file, self.number, self.is_cut = path, file, 0, False
         self._ahead: deque[str] = deque()
 
     def __iter__(self) -> Iterator[str]:
@@ -325,10 +305,7 @@ class _Lines:
             yield line
 
     def take_numbers(self, count: int, separator: str | None) -> FloatArray | None:
-        """Returns the next lines' numbers (n, count); None, with no line taken, if any has others.
-
-        What NumPy reads as a number Python reads as the same one, and more.
-        """
+        """Takes the next lines and returns their numbers (n, count); none, and None, otherwise."""
         texts = list(islice(self, _BLOCK))
         rows = [line for line in texts if not line.startswith("#")]
         with contextlib.suppress(ValueError):
@@ -342,18 +319,11 @@ class _Lines:
         return None
 
 
-def _mark(cell: Any) -> int:
-    blank = cell is None or (isinstance(cell, str) and cell.strip().lower() in _NOTHING)
-    return BLANK if blank else UNREADABLE
-
-
 def _number(cell: Any, decimal_comma: bool) -> float | None:
-    if isinstance(cell, bool) or cell is None:
-        return None
     if decimal_comma and isinstance(cell, str):
         cell = cell.replace(",", ".")
     try:
-        return float(cell)
+        return None if isinstance(cell, bool) else float(cell)
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -379,38 +349,24 @@ def _gather(path: Path, lines: _Lines) -> Table:
 
 
 def _after_comments(first: str, stream: Iterator[str]) -> tuple[Iterator[str], str | None]:
-    """Returns the lines from the names on without comments, and what separates the cells.
-
-    numpy.savetxt writes the names as a comment: the last one before the first line of numbers.
-    """
+    """Returns the lines from the names on without comments, and what separates the cells."""
+    # numpy.savetxt writes names between blanks into a comment above the numbers.
     line, names = first, ""
     while line.lstrip().startswith("#"):
         line, names = next(stream, ""), line
     cells = line.replace(",", " ").replace(";", " ").split()
+    header, start = line, [line]
     if names and (not cells or all(_number(cell, False) is not None for cell in cells)):
         header = names.lstrip("# ")
         start = [header, line]
-    else:
-        start = [header := line]
     rest = (line for line in stream if not line.startswith("#"))
-    return chain(start, rest), _separator(header)
-
-
-def _separator(header: str) -> str | None:
-    """Returns what separates the names; None for blanks."""
-    best = max(_SEPARATORS, key=header.count)
-    if best not in header:
-        # One name alone is a column; several, separated by blanks, are what numpy.savetxt writes.
-        return None
-    return best
+    separator = max(_SEPARATORS, key=header.count)
+    return chain(start, rest), separator if separator in header else None
 
 
 def _gather_cells(path: Path, lines: _Lines, text: Iterable[str], separator: str | None) -> Table:
-    rows: Iterator[list[str]]
-    if separator is None:
-        rows = (line.split() for line in text)
-    else:
-        rows = csv.reader(text, delimiter=separator)
+    plain = (line.split() for line in text)
+    rows: Iterator[list[str]] = csv.reader(text, delimiter=separator) if separator else plain
     # A name that was quoted over several lines is still one line of a message.
     header = [" ".join(name.split()) for name in next(rows)]
     if header and all(_number(name, separator != ",") is not None for name in header):
@@ -428,7 +384,9 @@ def _gather_cells(path: Path, lines: _Lines, text: Iterable[str], separator: str
         start, end = end + 1, lines.number
         if len(row) == len(header) and table.add_numbers(header, row):
             if end >= by_rows:
-                end = _add_blocks(table, header, lines, separator)
+                while (numbers := lines.take_numbers(len(header), separator)) is not None:
+                    table.add_block(header, numbers)
+                end = lines.number
                 by_rows = end + _BLOCK
             continue
         cells, beyond = row[: len(header)], row[len(header) :]
@@ -445,13 +403,6 @@ def _gather_cells(path: Path, lines: _Lines, text: Iterable[str], separator: str
             continue
         table.add(dict(zip(header, cells, strict=True)), lines.number, separator != ",")
     return table
-
-
-def _add_blocks(table: Table, header: list[str], lines: _Lines, separator: str | None) -> int:
-    """Adds the rows up to the first block with something else than numbers; returns their end."""
-    while (numbers := lines.take_numbers(len(header), separator)) is not None:
-        table.add_block(header, numbers)
-    return lines.number
 
 
 def _distinct(header: list[str]) -> list[str]:
@@ -543,9 +494,8 @@ def _rows_in(content: Any, depth: int = 0) -> list[Any]:
 
 
 def _is_long(names: Iterable[str]) -> bool:
-    """Whether a row is one number with its name and its step."""
     lower = {name.lower() for name in names}
-    return "step" in lower and any(k in lower for k in _KEYS) and any(v in lower for v in _VALUES)
+    return {"step", "value"} <= lower and any(key in lower for key in _KEYS)
 
 
 def _gather_rows(rows: list[Any]) -> Table:
@@ -555,10 +505,8 @@ def _gather_rows(rows: list[Any]) -> Table:
 
 
 def _by_step(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns one row a step, in their order, of rows that hold one number each."""
     lower = {name.lower(): name for name in rows[0]}
-    key, value = (next(lower[n] for n in names if n in lower) for names in (_KEYS, _VALUES))
-    step = lower["step"]
+    key, value, step = next(lower[n] for n in _KEYS if n in lower), lower["value"], lower["step"]
     steps: dict[Any, dict[str, Any]] = {}
     for row in rows:
         at = steps.setdefault(row.get(step), {"step": row.get(step)})

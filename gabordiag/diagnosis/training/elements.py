@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,32 +19,26 @@ import torch
 
 from gabordiag.checks.gradient import find_cut, find_unused
 from gabordiag.checks.graph import Cut
-from gabordiag.diagnosis.training.lines import Lines, shown
 from gabordiag.dynamics.outcomes import SETTLED_SHARE, classify_one, surroundings, tail_length
 from gabordiag.dynamics.theory import BOUNDS, bound_entry
 from gabordiag.dynamics.training import TrainingRun
 from gabordiag.errors import GabordiagError
-from gabordiag.landscape.many_lines import SampledLine
+from gabordiag.landscape.many_lines import POINTS, SampledLine, sample_lines
 from gabordiag.landscape.points import CriticalPoint
-from gabordiag.objective.space import FloatArray
+from gabordiag.objective.space import FloatArray, Parameter
 from gabordiag.own.evaluation import OwnObjective
 from gabordiag.own.modules import Element, ModuleLoss
-from gabordiag.own.training import Batch, Training, seen_weight
+from gabordiag.own.period import is_angle_name
+from gabordiag.own.training import Batch, Evaluation, State, Training, Watched, seen_weight
 from gabordiag.results import Finding, finite_or_none
 from gabordiag.wording import times
 
-# A gain counts if it is this part of the loss that the training began with ...
-GAIN = 2e-3
-# ... this part of the line's height ...
-_OF_HEIGHT = 0.02
-# ... and so many standard errors over the batches.
-_ERRORS = 2.0
-# An element that ranges over more than so many tolerances bounces.
-_WILD = 4.0
-# An element with more than this part of its way before it has not arrived.
-_HALF_WAY = 0.5
-# On a maximum is what is within so many tolerances of it.
-_ON_TOP = 5.0
+# A gain counts if it is this part of the loss that the training began with, this part of the line's
+# height, and so many standard errors over the batches.
+GAIN, _OF_HEIGHT, _ERRORS = 2e-3, 0.02, 2.0
+# An element that ranges over more than so many tolerances bounces; one with more than this part of
+# its way before it has not arrived; on a maximum is what is within so many tolerances of it.
+_WILD, _HALF_WAY, _ON_TOP = 4.0, 0.5, 5.0
 # Loss that still falls by this part of its whole fall, in the last fifth of the steps, says that
 # the training is not over.
 _STILL_FALLING, _LAST = 0.05, 0.2
@@ -56,6 +50,19 @@ _ARRIVED = 0.01
 _SAME = 0.5
 # lr x curvature from which it is too large, as a part of the bound.
 _NEAR_BOUND = 0.95
+# Beyond where an element was, what is positive is looked at up to this factor.
+_FACTOR = 2.5
+# Where the period is tried beside the element's own value: no special place.
+_BESIDE = 0.3713057
+# Losses a period apart agree to this part of what they vary.
+_SAME_LOSS = 1e-3
+# Forward passes on a batch that all lines together may take, in optimizer steps of the run, and at
+# least so many batches.
+_PASSES_PER_STEP, _MOST_BATCHES = 12, 8
+
+# Range and period of every watched element, and the loss along it, all else as it was before and
+# after the training.
+Lines = Sequence[tuple[Parameter, SampledLine, SampledLine]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +83,8 @@ class Facts:
     @cached_property
     def scale(self) -> float:
         """The loss that the training began with."""
-        first = self.run.losses[:10]
-        finite = first[np.isfinite(first)]
-        return float(np.abs(finite).mean()) if len(finite) else math.inf
+        first = np.abs(self.run.losses[:10])
+        return float(first[np.isfinite(first)].mean()) if np.isfinite(first).any() else math.inf
 
     @cached_property
     def still_falls(self) -> bool:
@@ -92,10 +98,8 @@ class Facts:
 
     @cached_property
     def twins(self) -> dict[int, int]:
-        """Filter -> an earlier filter that has become the same.
-
-        One that no gradient reaches has become nothing: another that meets it is not at fault.
-        """
+        """Filter -> an earlier filter that has become the same."""
+        # One that no gradient reaches has become nothing: another that meets it is not at fault.
         driven = zip(self.run.watched, (self.run.gradients != 0).any(axis=0), strict=True)
         rows = sorted({w.row for w, is_driven in driven if w.row is not None and is_driven})
         twins: dict[int, int] = {}
@@ -117,33 +121,98 @@ class Facts:
         if kernels is not None:
             flat = kernels.double().cpu().reshape(count, -1)
             return np.asarray((flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-30)) / 0.02)
-        columns: list[FloatArray] = []
-        for other, tensor in run.final.items():
-            is_beside = other.startswith(f"{owner}." if owner else "")
-            if is_beside and tensor.ndim and tensor.shape[0] == count:
-                values = tensor.double().cpu().reshape(count, -1).numpy()
-                columns.append(values / (1e-2 * (np.ptp(values, axis=0) + 1e-12)))
-        return np.concatenate(columns, axis=1)
+        beside = [t for n, t in run.final.items() if n.startswith(f"{owner}." if owner else "")]
+        tensors = [t.double().cpu() for t in beside if t.ndim and t.shape[0] == count]
+        values = np.concatenate([t.reshape(count, -1).numpy() for t in tensors], axis=1)
+        return np.asarray(values / (1e-2 * (np.ptp(values, axis=0) + 1e-12)))
 
     def _agree(self, row: int, earlier: int) -> bool:
-        """Whether all watched numbers of two filters agree, and there are some."""
-        places: dict[str, dict[int, int]] = {}
-        for index, watched in enumerate(self.run.watched):
-            if watched.row in (row, earlier):
-                places.setdefault(watched.group, {})[watched.row] = index
-        last, parameters = self.run.coordinates[-1], self.lines.parameters
-        pairs = [(found[row], found[earlier]) for found in places.values() if len(found) == 2]
+        last, parameters = self.run.coordinates[-1], [parameter for parameter, *_ in self.lines]
+        places = {(w.group, w.row): index for index, w in enumerate(self.run.watched)}
+        groups = {group for group, _ in places if {(group, row), (group, earlier)} <= places.keys()}
+        pairs = [(places[group, row], places[group, earlier]) for group in groups]
         return bool(pairs) and all(
             abs(parameters[a].offset(last[a], last[b])) <= _SAME * parameters[a].tolerance
             for a, b in pairs
         )
 
 
-class Judgement(NamedTuple):
-    """What holds an element back, with what helps in words, empty for nothing.
+def batch_count(elements: int, steps: int) -> int:
+    """Returns on how many batches the lines are evaluated, so that they stay affordable."""
+    passes = 2 * elements * (POINTS + 20)
+    return max(1, min(_MOST_BATCHES, _PASSES_PER_STEP * steps // passes))
 
-    The factor multiplies its learning rate; None where the rate is no matter.
-    """
+
+def evaluate_lines(run: TrainingRun, evaluation: Evaluation) -> Lines:
+    """Returns the lines of all watched elements; of a training that broke off, twice the first."""
+    groups: dict[str, list[Watched]] = {}
+    for watched in run.watched:
+        groups.setdefault(watched.group, []).append(watched)
+    periods = {g: _period(members, run.start, evaluation) for g, members in groups.items()}
+    parameters = [_parameter(run, i, periods[w.group]) for i, w in enumerate(run.watched)]
+    start = _lines(run.watched, parameters, run.start, evaluation)
+    final = _lines(run.watched, parameters, run.final, evaluation) if run.is_finite else start
+    return list(zip(parameters, start, final, strict=True))
+
+
+def _lines(
+    watched: Sequence[Watched], parameters: Sequence[Parameter], state: State, on: Evaluation
+) -> list[SampledLine]:
+    def evaluate(asked: Sequence[tuple[int, FloatArray]]) -> list[FloatArray]:
+        return on.losses(state, [(watched[index], values) for index, values in asked])
+
+    own = [element.coordinate(state) for element in watched]
+    return sample_lines(parameters, own, evaluate, rounding_of(watched[0], state))
+
+
+def rounding_of(watched: Watched, state: State) -> float:
+    """Returns the relative rounding of an element's tensor."""
+    return float(torch.finfo(state[watched.element.name].dtype).eps)
+
+
+def _period(members: Sequence[Watched], state: State, evaluation: Evaluation) -> float | None:
+    """Returns pi or 2 pi, if all losses agree that far apart and some of them vary."""
+    if members[0].kind != "value":
+        return math.pi if members[0].kind == "vector" else None
+    shifts = np.array([0.0, math.pi, 2 * math.pi])
+    beside = np.concatenate([shifts, _BESIDE + shifts])
+    places = [(watched, watched.coordinate(state) + beside) for watched in members]
+    losses = np.array([f.mean(axis=1) for f in evaluation.losses(state, places)])
+    losses = losses.reshape(len(members), 2, 3)
+    if not np.isfinite(losses).all():
+        return None
+    rounding = 64 * rounding_of(members[0], state) * np.abs(losses).max()
+    variation = np.abs(losses[:, 0, 0] - losses[:, 1, 0])
+    if (variation <= rounding).all():
+        return math.pi if is_angle_name(members[0].group) else None
+    allowed = (_SAME_LOSS * variation + rounding)[:, None]
+    for index in (1, 2):
+        if (np.abs(losses[:, :, index] - losses[:, :, 0]) <= allowed).all():
+            return float(shifts[index])
+    return None
+
+
+def _parameter(run: TrainingRun, index: int, period: float | None) -> Parameter:
+    watched, column = run.watched[index], run.coordinates[:, index]
+    path = column[np.isfinite(column)]
+    start = float(path[0])
+    made = Parameter(watched.label, start - 1, start + 1, None, None, start)
+    if period is not None:
+        return replace(made, low=-period / 2, high=period / 2, period=period, is_angle=True)
+    low, high = float(path.min()), float(path.max())
+    if watched.kind == "log":
+        return replace(made, low=low - math.log(_FACTOR), high=high + math.log(_FACTOR))
+    members = [i for i, other in enumerate(run.watched) if other.group == watched.group]
+    others = run.coordinates[[0, -1]][:, members]
+    others = others[np.isfinite(others)]
+    if others.min() > 0 and not is_angle_name(watched.group):
+        return replace(made, low=low / _FACTOR, high=high * _FACTOR)
+    spread = max(float(np.ptp(others)), 0.5 * float(np.abs(others).max()), 1e-3)
+    return replace(made, low=low - spread, high=high + spread)
+
+
+class Judgement(NamedTuple):
+    """What holds an element back, and what helps; the factor is of its learning rate."""
 
     verdict: str
     evidence: dict[str, Any]
@@ -159,22 +228,22 @@ class Judged:
     and slopes are coordinates and their gradients (T + 1,), of which the last `tail` are judged.
     `own` is the minimum into whose basin the last value falls; `better`, the lowest one elsewhere
     on the last line, if clearly lower; `better_at_first`, that of the first line, if the start lay
-    beside it, and the end does.
+    beside it, and the end does. `shown` is the value, not its coordinate, as a parameter.
 
     The rate is that at the end, over what the optimizer divides the gradient by; it times the
-    curvature must stay below the limit. The gap is how far the last value is from its minimum, and
-    an element that could clearly lower the loss by going there is away. The judgement is what the
-    first question that finds something says; the goal, the minimum of the last line where the
-    element should be, or None. `moved` is without whole periods, and `gradient_share` over all
-    parameters together.
+    curvature must stay below the limit. The gap is how far the last value is from its minimum. The
+    goal is the minimum of the last line where the element should be, or None. `moved` is without
+    whole periods, and `gradient_share` over all parameters together.
     """
 
     def __init__(self, facts: Facts, index: int) -> None:
-        self.facts, self.index = facts, index
-        run, lines = facts.run, facts.lines
-        self.watched, self.parameter = run.watched[index], lines.parameters[index]
-        self.shown = shown(self.watched, self.parameter)
-        self.line_start, self.line_final = lines.start[index], lines.final[index]
+        self.facts, self.index, run = facts, index, facts.run
+        self.watched = run.watched[index]
+        self.parameter, self.line_start, self.line_final = facts.lines[index]
+        self.shown = self.parameter
+        if self.watched.kind == "log":
+            low, high, start = map(math.exp, (self.shown.low, self.shown.high, self.shown.start))
+            self.shown = replace(self.shown, low=low, high=high, start=start, is_log=True)
         self.path: FloatArray = run.coordinates[:, index]
         self.slopes: FloatArray = run.gradients[:, index]
         self.tail = max(2, min(len(self.path), max(20, tail_length(len(self.path)))))
@@ -191,35 +260,30 @@ class Judged:
         self.gap = math.nan
         if self.own is not None:
             self.gap = abs(float(self.parameter.offset(self.path[-1], self.own.value)))
-        self.is_away = self._is_away()
         found = (question(self) for question in QUESTIONS)
         self.judgement = next((f for f in found if f is not None), Judgement("healthy", {}, "", ""))
         self.verdict = self.judgement.verdict
-        goal = self.better or self.own
-        if self.verdict == "wrong_basin" and self.better is None:
-            goal = self.better_at_first
+        is_astray = self.verdict == "wrong_basin"
+        goal = self.better or (self.better_at_first if is_astray else self.own)
         self.goal = None if goal is None else goal.value
-        if self.verdict == "wrong_basin" and goal is None:
+        if is_astray and goal is None:
             self.goal = facts.fitted[self.watched.label]
         first, last = float(self.path[0]), float(self.path[-1])
         self.start = self.value(first)
-        self.final = self.value(last) if math.isfinite(last) else None
-        self.moved = None
-        if self.final is not None:
+        self.final = self.moved = None
+        if math.isfinite(last):
+            self.final = self.value(last)
             self.moved = float(self.shown.offset(self.final, self.start))
-        total, own = (
-            math.sqrt(np.mean(known**2)) if (known := slopes[~np.isnan(slopes)]).size else 0.0
-            for slopes in (run.total, self.slopes)
-        )
+        known = [slopes[~np.isnan(slopes)] for slopes in (run.total, self.slopes)]
+        total, own = (math.sqrt(np.mean(k**2)) if k.size else 0.0 for k in known)
         self.gradient_share = finite_or_none(own / total) if total else None
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """The primary cause, with what was measured."""
         verdict, evidence, why, *_ = self.judgement
-        if verdict == "healthy":
-            return ()
-        return (Finding(verdict, True, None, evidence, why, role="primary"),)
+        found = Finding(verdict, True, None, evidence, why, role="primary")
+        return () if verdict == "healthy" else (found,)
 
     @property
     def outcome(self) -> str:
@@ -241,14 +305,12 @@ class Judged:
         return line.landscape.attractor_of(float(self.parameter.wrap(self.path[step])))
 
     def _lower(self, line: SampledLine, step: int) -> CriticalPoint | None:
-        """The lowest minimum of a line, if it is clearly lower than that of a step's basin.
-
-        Of a level place, from which no minimum is reached, than the loss there.
-        """
+        """The lowest minimum of a line, if it is clearly lower than that of a step's basin."""
         minima = [p for p in line.landscape.attractors if p.curvature is not None]
         here, own = float(self.path[step]), self.attractor(line, step)
         if not math.isfinite(here) or not minima:
             return None
+        # Of a level place, from which no minimum is reached, the loss there counts.
         value, loss = (here, line.at(here)) if own is None else (own.value, own.loss)
         best = min(minima, key=lambda point: point.loss)
         return best if loss - best.loss > self.clear(best.value, value, line) else None
@@ -257,14 +319,14 @@ class Judged:
         """Returns which difference of the losses at two coordinates of a line counts."""
         error = 0.0
         if line.batches.shape[1] > 2:
-            a, b = (
-                int(np.abs(self.parameter.offset(line.values, v)).argmin()) for v in (one, other)
-            )
-            difference = line.batches[a] - line.batches[b]
+            near = [np.abs(self.parameter.offset(line.values, v)).argmin() for v in (one, other)]
+            difference = np.subtract(*line.batches[near])
             error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
         return max(4 * line.noise, GAIN * self.facts.scale, part * line.height, _ERRORS * error)
 
-    def _is_away(self) -> bool:
+    @cached_property
+    def is_away(self) -> bool:
+        """Whether it could clearly lower the loss by going to its minimum."""
         if self.own is None or self.own.basin is None:
             return False
         # A range may be far wider than the basin, and than the whole way to the minimum.
@@ -295,7 +357,6 @@ class Judged:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows; critical points have values, not coordinates."""
-        lines = {"start": self.line_start, "final": self.line_final}
         return {
             "name": self.watched.label,
             "parameter": self.watched.group,
@@ -311,8 +372,8 @@ class Judged:
             "goal": None if self.goal is None else self.value(self.goal),
             "gradient_share": self.gradient_share,
             "line": {
-                when: [self._point(point) for point in line.landscape.points]
-                for when, line in lines.items()
+                "start": [self._point(point) for point in self.line_start.landscape.points],
+                "final": [self._point(point) for point in self.line_final.landscape.points],
             },
             "findings": [finding.to_dict() for finding in self.findings],
             "helps": self.judgement.helps,
@@ -334,14 +395,11 @@ def _nonfinite(element: Judged) -> Judgement | None:
         return None
     # The run broke off: what can be asked is whether this rate could have held on the first line.
     points = element.line_start.landscape.points
-    curvatures = [p.curvature for p in points if p.curvature is not None]
-    product = element.rate * max((abs(c) for c in curvatures), default=0.0)
+    product = element.rate * max((abs(p.curvature or 0.0) for p in points), default=0.0)
     evidence = {"lr_times_curvature": product, "limit": element.limit, "step": len(element.path)}
+    broke = f"the loss is not finite at step {len(element.path) - 1}"
     if product > element.limit:
-        why = (
-            f"the loss is not finite at step {len(element.path) - 1}, and lr x curvature is "
-            f"{product:.3g}, above {element.limit:.3g}"
-        )
+        why = f"{broke}, and lr x curvature is {product:.3g}, above {element.limit:.3g}"
         factor = 0.5 * element.limit / product
         return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
     bad = int(np.argmin(np.isfinite(element.slopes)))
@@ -350,17 +408,15 @@ def _nonfinite(element: Judged) -> Judgement | None:
         why = f"its gradient is not finite at step {bad}"
         helps = "find the 0/0, the root at zero or the overflow behind this gradient"
         return Judgement("nonfinite_gradient", evidence, why, helps)
-    why = f"the loss is not finite at step {len(element.path) - 1}"
-    return Judgement("inconclusive", evidence, why, "lower the learning rates")
+    return Judgement("inconclusive", evidence, broke, "lower the learning rates")
 
 
 def _gradient(element: Judged) -> Judgement | None:
     slopes, facts, line = element.slopes, element.facts, element.line_final
     if (slopes[-element.tail :] != 0).any():
         return None
-    never = not (slopes != 0).any()
-    since = 0 if never else int(np.flatnonzero(slopes)[-1]) + 1
-    when = "" if never else f" since step {since}"
+    since = int(np.flatnonzero(slopes).max(initial=-1)) + 1
+    never, when = since == 0, f" since step {since}" if since else ""
     arrived = bool(facts.run.arrived[element.index])
     evidence = {"since_step": since, "height_of_line": line.height, "arrives": arrived}
     cut = _ask(element, find_cut)
@@ -370,9 +426,10 @@ def _gradient(element: Judged) -> Judgement | None:
     if is_flat and not is_clamped:
         where, because = _place(_ask(element, find_unused))
         why = f"the loss does not depend on it{when}{because}"
-        helps = "check that what follows lets it through: weights, biases, a ReLU"
-        # A step too long has put a channel where its ReLU lets nothing through.
-        helps = helps if never else "lower the learning rates"
+        # A step too long may have put a channel where its ReLU lets nothing through.
+        helps = "lower the learning rates"
+        if never:
+            helps = "check that what follows lets it through: weights, biases, a ReLU"
         return Judgement("flat_objective", evidence | where, why, helps)
     if not never and not element.is_away and (element.better is None or element.is_in_a_dip):
         # At the very minimum a gradient may be zero.
@@ -389,7 +446,6 @@ def _gradient(element: Judged) -> Judgement | None:
 
 
 def _place(cut: Cut | None) -> tuple[dict[str, Any], str]:
-    """Returns the line of code at fault as evidence and in words; empty where it is not known."""
     return ({"where": None}, "") if cut is None else ({"where": cut.to_dict()}, f": {cut.sentence}")
 
 
@@ -402,13 +458,10 @@ def _held(element: Judged) -> Judgement | None:
     if element.facts.run.divisors is not None:
         # The divisor lags behind the gradient, and near a minimum both are rounding.
         steps = np.minimum(steps / float(element.facts.run.divisors[element.index]), rate) * 1e-2
-    rounding = 64 * float(
-        torch.finfo(element.facts.run.final[element.watched.element.name].dtype).eps
-    )
+    rounding = 64 * rounding_of(element.watched, element.facts.run.final)
     wants = steps > rounding * max(1e-3, float(np.abs(path).max()))
-    if np.ptp(path) != 0 or wants.mean() < 0.9:
-        return None
-    if np.abs(np.sign(slopes).sum()) < 0.9 * len(slopes):
+    is_one_way = np.abs(np.sign(slopes).sum()) >= 0.9 * len(slopes)
+    if np.ptp(path) != 0 or wants.mean() < 0.9 or not is_one_way:
         return None
     cut, value = _ask(element, find_cut), float(path[-1])
     place = f" ({cut.location})" if cut is not None and cut.location else ""
@@ -419,8 +472,7 @@ def _held(element: Judged) -> Judgement | None:
 
 def _twin(element: Judged) -> Judgement | None:
     row = element.watched.row
-    other = None if row is None else element.facts.twins.get(row)
-    if other is None:
+    if row is None or (other := element.facts.twins.get(row)) is None:
         return None
     why = f"filter {row} has become the same as filter {other}"
     return Judgement("duplicate", {"same_as": other}, why, f"start filter {row} elsewhere")
@@ -433,25 +485,18 @@ def _too_large(element: Judged) -> Judgement | None:
     if extent <= 1 or len(moves) < 4:
         return None
     turns = float((np.sign(moves[1:]) != np.sign(moves[:-1])).mean())
-    product = None
-    if own is not None and own.curvature is not None:
-        product = element.rate * own.curvature
-    losses = np.array([line.at(float(v)) for v in tail])
+    curvature = None if own is None else own.curvature
+    product = None if curvature is None else element.rate * curvature
     low = own.loss if own is not None else float(line.losses.min())
-    excess = float(losses.mean()) - low
+    excess = float(np.mean([line.at(float(v)) for v in tail])) - low
     counts = excess > element.clear(float(element.path[-1]), float(element.path[-2]), line)
     over = product is not None and product > _NEAR_BOUND * element.limit
     width = element.parameter.high - element.parameter.low
     wild = extent > _WILD and (turns > 0.4 or np.abs(moves).max() > 0.1 * width)
     if not counts or not (over or wild):
         return None
-    evidence = {
-        "lr_times_curvature": product,
-        "limit": element.limit,
-        "extent": reach,
-        "turns": turns,
-        "excess_loss": excess,
-    }
+    evidence = {"lr_times_curvature": product, "limit": element.limit}
+    evidence |= {"extent": reach, "turns": turns, "excess_loss": excess}
     # A rate that leaves a bounce of one tolerance.
     factor = 1 / extent
     if product is not None and product > 0:
@@ -464,33 +509,28 @@ def _too_large(element: Judged) -> Judgement | None:
 
 
 def _basin(element: Judged) -> Judgement | None:
-    """An element beside a lower minimum; or not at a minimum, and it began beside a lower one."""
     own, better, began = element.own, element.better, float(element.path[0])
     if better is not None and (thrown := _thrown_out(element, better)) is not None:
         return thrown
     if better is not None and own is not None:
-        there = element.show(better.value)
-        lower = f"{own.loss - better.loss:.3g}"
-        why = f"its line has a lower minimum at {there} (loss lower by {lower})"
+        there, lower = element.show(better.value), own.loss - better.loss
+        why = f"its line has a lower minimum at {there} (loss lower by {lower:.3g})"
         evidence = {"minimum": element.value(own.value), "loss": own.loss}
         if (twin := _twin(element)) is not None:
             why += f"; {twin.why}"
             evidence |= twin.evidence
     elif better is not None:
-        there = element.show(better.value)
+        there, evidence = element.show(better.value), {"lower_minimum": element.value(better.value)}
         why = f"it has come to where its line is level, and a minimum is at {there}"
         helps = f"start it at {there}, and lower its learning rate"
-        return Judgement("flat_start", {"lower_minimum": element.value(better.value)}, why, helps)
+        return Judgement("flat_start", evidence, why, helps)
     else:
         better = element.better_at_first if element.is_away else None
         if better is None:
             return None
-        there = element.show(better.value)
-        why = (
-            f"it began at {element.show(began)}, outside the basin of its line's lowest minimum at "
-            f"{there}"
-        )
-        evidence = {"start": element.value(began)}
+        there, evidence = element.show(better.value), {"start": element.value(began)}
+        why = f"it began at {element.show(began)}, outside the basin of its line's lowest minimum"
+        why += f" at {there}"
     evidence |= {"lower_minimum": element.value(better.value), "lower_loss": better.loss}
     return Judgement("wrong_basin", evidence, why, f"start it at {there}")
 
@@ -511,25 +551,19 @@ def _thrown_out(element: Judged, better: CriticalPoint) -> Judgement | None:
         f"it began in the basin of its line's lowest minimum at {there} and was thrown out of it: "
         f"lr x curvature there is {times(product)}, and stable is up to {element.limit:.3g}"
     )
-    evidence = {
-        "lr_times_curvature": product,
-        "limit": element.limit,
-        "lower_minimum": element.value(first.value),
-    }
+    evidence = {"lr_times_curvature": product, "limit": element.limit}
+    evidence["lower_minimum"] = element.value(first.value)
     return Judgement("step_too_large", evidence, why, _rate_advice(element, factor), factor)
 
 
 def _on_top(element: Judged) -> Judgement | None:
-    """An element that is not at a minimum, and began on a maximum."""
     if not element.is_away:
         return None
-    first = float(element.path[0])
-    reach = _ON_TOP * element.parameter.tolerance
+    first, reach = float(element.path[0]), _ON_TOP * element.parameter.tolerance
     for point in element.line_start.landscape.points:
-        near = abs(float(element.parameter.offset(first, point.value))) <= reach
-        if point.kind == "maximum" and near:
-            top = element.show(point.value)
-            evidence = {"maximum": element.value(point.value)}
+        apart = abs(float(element.parameter.offset(first, point.value)))
+        if point.kind == "maximum" and apart <= reach:
+            top, evidence = element.show(point.value), {"maximum": element.value(point.value)}
             why = f"it began at {element.show(first)}, on the maximum of its line at {top}"
             return Judgement("flat_start", evidence, why, "start it elsewhere")
     return None
@@ -548,23 +582,17 @@ def _too_slow(element: Judged) -> Judgement | None:
     if curvature is not None and element.rate * curvature > 0:
         factor = min(factor, 0.5 * element.limit / (element.rate * curvature))
     factor = min(max(factor, 2.0), 1e4)
-    evidence = {
-        "distance": element.gap,
-        "moved": gone,
-        "minimum": own.value,
-        "factor": factor,
-        "still_falls": element.facts.still_falls,
-    }
-    left = element.show(own.value)
-    if element.facts.still_falls:
-        why = f"it is still on its way to {left}, and the loss still falls"
+    falls = element.facts.still_falls
+    evidence = {"distance": element.gap, "moved": gone, "minimum": own.value, "factor": factor}
+    evidence["still_falls"] = falls
+    why = f"it is still on its way to {element.show(own.value)}, and the loss "
+    why += "still falls" if falls else "no longer falls"
+    if falls:
         return Judgement("step_too_small", evidence, why, "more steps, or a larger rate", factor)
-    why = f"it is still on its way to {left}, and the loss no longer falls"
     return Judgement("too_slow_beside_others", evidence, why, _rate_advice(element, factor), factor)
 
 
 def _beside_kernel(element: Judged) -> Judgement | None:
-    """An element at its own minimum, of a filter whose kernel least squares finds elsewhere."""
     if element.watched.label not in element.facts.stuck:
         return None
     fitted = element.facts.fitted[element.watched.label]
@@ -588,7 +616,6 @@ QUESTIONS: tuple[Callable[[Judged], Judgement | None], ...] = (
 
 
 def _ask(element: Judged, ask: Callable[[OwnObjective, float], Cut | None]) -> Cut | None:
-    """Follows the element through one forward pass; None where that cannot be done."""
     training, watched = element.facts.training, element.watched
     state, name, place = element.facts.run.final, watched.element.name, watched.element.index
     # A clamp is recognised where it holds all numbers of its input: they are all this one.

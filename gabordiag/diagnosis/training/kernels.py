@@ -30,8 +30,8 @@ def kernel_starts(
 ) -> tuple[dict[str, float], frozenset[str]]:
     """Returns coordinates of the filters that least squares finds, by label, and who is stuck.
 
-    All that are found are starts: a training that begins anew with some of them alone may lose
-    others that had arrived. Stuck are the elements of filters whose error those leave far below.
+    Stuck are the elements of filters whose error those leave far below; all are starts, as a
+    training that begins anew with some alone may lose others that had arrived.
 
     With A the responses to the single pixels of a kernel (P, K^2) and y the target responses (P,
     n), the kernels are those of the smallest |A k - y|: A^T A k = A^T y, of the smallest norm where
@@ -39,20 +39,19 @@ def kernel_starts(
     with one input channel, or not all five parameters are watched.
     """
     layer = _layer(training, watched)
-    nothing: tuple[dict[str, float], frozenset[str]] = {}, frozenset()
     if layer is None:
-        return nothing
+        return {}, frozenset()
     with training.kept(0), torch.no_grad():
         training.load(state)
         sums = _normal_equations(training, layer, batches)
         own = layer.kernels().flatten(1).double()
         now = own if layer.bias is None else torch.cat([own, layer.bias[:, None].double()], 1)
     if sums is None:
-        return nothing
+        return {}, frozenset()
     gram, moments, power = sums
     found = torch.linalg.lstsq(gram.cpu(), moments.cpu(), driver="gelsd").solution.T
     if not found.isfinite().all():
-        return nothing
+        return {}, frozenset()
     pixels = layer.kernel_size**2
     values = fit_gabor(found[:, :pixels].reshape(-1, layer.kernel_size, layer.kernel_size))
     fitted = gabor_kernel(*values.values(), kernel_size=layer.kernel_size).flatten(1)
@@ -77,7 +76,6 @@ def kernel_starts(
 
 
 def _layer(training: Training, watched: Sequence[Watched]) -> GaborConv2d | None:
-    """Returns the layer of which all five parameters of some filters are watched."""
     owners = {element.element.name.rpartition(".")[0] for element in watched}
     layer = training.model.get_submodule(owners.pop()) if len(owners) == 1 else None
     if not isinstance(layer, GaborConv2d) or layer.mix is not None or layer.groups > 1:

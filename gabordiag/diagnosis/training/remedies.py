@@ -22,13 +22,9 @@ from gabordiag.objective.space import FloatArray
 from gabordiag.own.training import Batch, Watched
 from gabordiag.results import finite_or_none
 
-# A remedy lowers the loss by at least this part of it.
-_LOWER = 0.01
-# Standard errors by which the means of the seeds must differ.
-_ERRORS = 2.0
-SCHEDULE = "cosine"
-_STEPS_FACTOR = 3
-_LOWER_RATES = 10
+# A remedy lowers the loss by this part of it, and by so many standard errors over the seeds.
+_LOWER, _ERRORS = 0.01, 2.0
+SCHEDULE, _STEPS_FACTOR, _LOWER_RATES = "cosine", 3, 10
 # A small, round envelope leaves a filter's orientation few minima; sigma in wavelengths.
 _COARSE_SIGMA = 0.3
 COARSE = f"sigma at {_COARSE_SIGMA} wavelengths at most and gamma at 1"
@@ -40,8 +36,8 @@ class Plan:
     """What is changed: rates by parameter, coordinates of elements to begin with by label.
 
     Turning are parameters of angles that are learned as vectors, with the factor of the angles.
-    With coarse coordinates of elements it is two trainings: one with their parameters held there,
-    and one of everything from where that led the others.
+    With coarse coordinates a training with those elements held there comes first, and the other
+    goes on from where that led the rest.
     """
 
     name: str
@@ -54,10 +50,7 @@ class Plan:
 
 
 class Trials(NamedTuple):
-    """Trainings by one plan, with losses and, if there is one, metrics at the end.
-
-    They are on the fixed batches (seeds,); last coordinates are (seeds, d).
-    """
+    """Trainings by one plan: losses, any metrics (seeds,) and coordinates (seeds, d) at the end."""
 
     losses: FloatArray
     metrics: FloatArray
@@ -70,10 +63,9 @@ class Trials(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TrainingRemedy:
-    """A plan that was tried; it works if it ends at a lower loss beyond the spread.
+    """A plan that was tried, with fewer seeds where the first one already was no better.
 
-    After it there are fewer seeds where the first one already was no better. Freed are labels of
-    failing elements that end within the tolerance of their goal.
+    Freed are labels of failing elements that end within the tolerance of their goal.
     """
 
     plan: Plan
@@ -99,10 +91,8 @@ class TrainingRemedy:
             },
         }
         if len(self.before.metrics):
-            shown |= {
-                "metric_before": _mean(self.before.metrics),
-                "metric_after": _mean(self.after.metrics),
-            }
+            shown["metric_before"] = _mean(self.before.metrics)
+            shown["metric_after"] = _mean(self.after.metrics)
         return shown
 
 
@@ -111,9 +101,8 @@ def _mean(values: FloatArray) -> float | None:
 
 
 def _spread(values: FloatArray) -> float | None:
-    if len(values) < 2 or not np.isfinite(values).all():
-        return None
-    return float(values.std(ddof=1))
+    is_known = len(values) > 1 and np.isfinite(values).all()
+    return float(values.std(ddof=1)) if is_known else None
 
 
 def try_remedies(
@@ -124,19 +113,15 @@ def try_remedies(
     seeds: Sequence[int],
     tick: Callable[[], None],
 ) -> tuple[TrainingRemedy, ...]:
-    """Returns every remedy that applies, tried; those that work first.
-
-    `first` is loss and metric at the end of the run that was made, with the first seed, on the
-    batches; `tick` is called after every training.
-    """
+    """Returns every remedy that applies, tried; `first` are loss and metric of the run made."""
     plans, run = list(_plans(facts, elements)), facts.run
     if not plans:
         return ()
     trials = partial(_trials, facts, batches, tick)
+    made = trials(Plan("", "", run.settings, run.rates), seeds[1:])
     loss, metric = first
     metrics = np.array([] if metric is None else [metric])
-    before = Trials(np.array([loss]), metrics, run.coordinates[-1:])
-    before = before.and_more(trials(Plan("", "", run.settings, run.rates), seeds[1:]))
+    before = Trials(np.array([loss]), metrics, run.coordinates[-1:]).and_more(made)
     worst = before.losses[np.isfinite(before.losses)].max(initial=-math.inf)
     tried = []
     for plan in plans:
@@ -149,23 +134,18 @@ def try_remedies(
 
 
 def _freed(elements: Sequence[Judged], final: FloatArray) -> tuple[str, ...]:
-    """Returns the labels of failing elements that end at their goals in all trainings."""
-    return tuple(
-        judged.watched.label
-        for judged, ends in zip(elements, final.T, strict=True)
-        if judged.verdict != "healthy"
-        and judged.goal is not None
-        and (
-            abs(judged.parameter.offset(ends, judged.goal)) <= 2 * judged.parameter.tolerance
-        ).all()
-    )
+    freed = []
+    for judged, ends in zip(elements, final.T, strict=True):
+        if judged.verdict != "healthy" and judged.goal is not None:
+            apart = np.abs(judged.parameter.offset(ends, judged.goal))
+            if (apart <= 2 * judged.parameter.tolerance).all():
+                freed.append(judged.watched.label)
+    return tuple(freed)
 
 
 def _is_lower(before: FloatArray, after: FloatArray) -> bool:
-    if not np.isfinite(after).all():
-        return False
-    if not np.isfinite(before).all():
-        return True
+    if not (np.isfinite(after).all() and np.isfinite(before).all()):
+        return bool(np.isfinite(after).all())
     if len(after) < len(before):
         return False
     drop = float(before.mean() - after.mean())
@@ -187,18 +167,15 @@ def _trials(
             turning=plan.turning, batches=batches,
         )  # fmt: skip
         try:
-            starts = plan.starts
-            if plan.coarse:
-                starts = _led_by_coarse(train, plan, facts.run.watched)
+            starts = _led_by_coarse(train, plan, facts.run.watched) if plan.coarse else plan.starts
             run, loss, metric = train(plan.rates, starts=starts)
+            end = run.coordinates[-1]
         except InputError:
             # Code that does not accept the values that this plan leads to.
-            losses.append(math.inf)
-            final.append(np.full(len(facts.run.watched), math.nan))
-        else:
-            losses.append(loss if math.isfinite(loss) else math.inf)
-            metrics += [] if metric is None else [metric]
-            final.append(run.coordinates[-1])
+            loss, metric, end = math.inf, None, np.full(len(facts.run.watched), math.nan)
+        losses.append(loss if math.isfinite(loss) else math.inf)
+        metrics += [] if metric is None else [metric]
+        final.append(end)
         tick()
     ends = np.reshape(final, (-1, len(facts.run.watched)))
     return Trials(np.array(losses), np.array(metrics), ends)
@@ -207,19 +184,14 @@ def _trials(
 def _led_by_coarse(
     train: Callable[..., Any], plan: Plan, watched: Sequence[Watched]
 ) -> dict[str, float]:
-    """Returns where a training with the coarse elements held leads the others, by label."""
     held = {element.element.name for element in watched if element.label in plan.coarse}
     rates = {name: 0.0 if name in held else rate for name, rate in plan.rates.items()}
     ends = train(rates, starts=plan.coarse)[0].coordinates[-1].tolist()
-    return {
-        element.label: end
-        for element, end in zip(watched, ends, strict=True)
-        if element.label not in plan.coarse
-    }
+    led = {element.label: end for element, end in zip(watched, ends, strict=True)}
+    return {label: end for label, end in led.items() if label not in plan.coarse}
 
 
 def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
-    """Yields what may help, by what was found."""
     run = facts.run
     plan, settings = partial(Plan, rates=run.rates, settings=run.settings), run.settings
     found = {judged.verdict for judged in elements}
@@ -241,16 +213,15 @@ def _plans(facts: Facts, elements: Sequence[Judged]) -> Iterator[Plan]:
     if starts and rate_words:
         words = f"{start_words}, {rate_words}"
         yield plan("start and rate", words, rates=rates, starts=starts)
+    is_constant, falling = settings.schedule == "constant", replace(settings, schedule=SCHEDULE)
     if facts.stuck:
         # At the very minimum Adam divides by next to nothing, and a constant rate shakes it.
-        falling = replace(settings, schedule=SCHEDULE)
-        is_shaken = run.divisors is not None and settings.schedule == "constant"
+        is_shaken = run.divisors is not None and is_constant
         words = f"{KERNELS}, a {SCHEDULE} schedule" if is_shaken else KERNELS
         last = falling if is_shaken else settings
         yield plan("least-squares kernels", words, settings=last, starts=facts.fitted)
     yield from _of_orientations(elements, plan, run)
-    if settings.schedule == "constant" and "step_too_large" in found:
-        falling = replace(settings, schedule=SCHEDULE)
+    if is_constant and "step_too_large" in found:
         yield plan("schedule", f"a {SCHEDULE} schedule", settings=falling)
 
 
@@ -276,16 +247,12 @@ def _of_orientations(
 
 
 def _own_rates(facts: Facts, elements: Sequence[Judged]) -> tuple[dict[str, float], str]:
-    """Returns the rates with those of failing groups changed, and the change in words.
-
-    By the median of what a group's failing elements ask for; where some want a smaller rate, these
-    decide.
-    """
-    rates = dict(facts.run.rates)
-    words = []
+    """Returns the rates with those of failing groups changed, and the change in words."""
+    rates, words = dict(facts.run.rates), []
     for group, members in _by_group(elements).items():
         wanted = [j.judgement.factor for j in members if j.judgement.factor is not None]
         if wanted:
+            # Where some want a smaller rate, these decide.
             smallest, name = min(wanted), members[-1].watched.element.name
             rates[name] *= smallest if smallest < 1 else float(np.median(wanted))
             words.append(f"lr {rates[name]:.2g} for {group}")
@@ -300,20 +267,17 @@ def _by_group(elements: Sequence[Judged]) -> dict[str, list[Judged]]:
 
 
 def _other_starts(elements: Sequence[Judged]) -> tuple[dict[str, float], str]:
-    """Returns the stuck elements at the lowest minima of their lines, and the change in words."""
-    stuck = [
-        (judged, judged.goal)
-        for judged in elements
-        if judged.verdict in ("wrong_basin", "flat_start", "at_bound") and judged.goal is not None
-    ]
-    starts = {judged.watched.label: goal for judged, goal in stuck}
-    words = [f"{j.watched.label} = {j.shown.show(j.value(goal), 1)}" for j, goal in stuck[:4]]
-    words += [f"{len(stuck) - 4} more"] if len(stuck) > 4 else []
-    return starts, "the start at " + ", ".join(words)
+    starts, words = {}, []
+    for judged in elements:
+        movable = judged.verdict in ("wrong_basin", "flat_start", "at_bound")
+        if movable and (goal := judged.goal) is not None:
+            starts[judged.watched.label] = goal
+            words.append(f"{judged.watched.label} = {judged.shown.show(judged.value(goal), 1)}")
+    more = [f"{len(words) - 4} more"] if len(words) > 4 else []
+    return starts, "the start at " + ", ".join(words[:4] + more)
 
 
 def _evenly(elements: Sequence[Judged]) -> dict[str, float]:
-    """Returns evenly spread orientations, of groups of angles with two elements or more."""
     starts: dict[str, float] = {}
     angles = [j for j in elements if j.parameter.is_angle and "psi" not in j.watched.group]
     for members in _by_group(angles).values():
@@ -324,24 +288,20 @@ def _evenly(elements: Sequence[Judged]) -> dict[str, float]:
 
 
 def _coarse(elements: Sequence[Judged]) -> dict[str, float]:
-    """Returns small, round envelopes by label, of filters of which all but the phase is watched."""
     filters: dict[tuple[str, int | None], dict[str, Judged]] = {}
     for judged in elements:
         owner, _, name = judged.watched.group.rpartition(".")
         filters.setdefault((owner, judged.watched.row), {})[name] = judged
     coarse: dict[str, float] = {}
     for of in filters.values():
-        if not {"theta", "wavelength", "sigma", "gamma"} <= of.keys():
-            continue
-        sigma = min(of["sigma"].start, _COARSE_SIGMA * of["wavelength"].start)
-        for name, value in (("sigma", sigma), ("gamma", 1.0)):
-            is_log = of[name].watched.kind == "log"
-            coarse[of[name].watched.label] = math.log(value) if is_log else value
+        if {"theta", "wavelength", "sigma", "gamma"} <= of.keys():
+            sigma = min(of["sigma"].start, _COARSE_SIGMA * of["wavelength"].start)
+            for watched, value in ((of["sigma"].watched, sigma), (of["gamma"].watched, 1.0)):
+                coarse[watched.label] = math.log(value) if watched.kind == "log" else value
     return coarse
 
 
 def _turning(elements: Sequence[Judged]) -> dict[str, int]:
-    """Returns the parameters of angles all of whose elements are watched, with 2 pi / period."""
     turning: dict[str, int] = {}
     for members in _by_group(elements).values():
         watched, period = members[0].watched, members[0].parameter.period

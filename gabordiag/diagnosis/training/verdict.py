@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gabordiag.diagnosis.training.elements import Facts, Judged
+from gabordiag.diagnosis.training.elements import Facts, Judged, batch_count, evaluate_lines
 from gabordiag.diagnosis.training.kernels import kernel_starts
-from gabordiag.diagnosis.training.lines import batch_count, evaluate_lines
 from gabordiag.diagnosis.training.remedies import TrainingRemedy, try_remedies
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import Step
@@ -86,26 +85,21 @@ class TrainingDiagnosis(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON shows."""
-        run = self.run
+        elements = []
+        for judged in self.elements:
+            names = [r.plan.name for r in self.remedies if judged.watched.label in r.freed]
+            elements.append({**judged.to_dict(), "remedies": names})
         return {
             "verdict": self.verdict,
             "headline": self.headline,
             "run": {
-                **run.to_dict(),
+                **self.run.to_dict(),
                 "outcome": self.outcome,
                 "final_loss": finite_or_none(self.loss),
                 "metric": finite_or_none(self.metric),
                 "trajectory": trajectory_name(0),
             },
-            "elements": [
-                {
-                    **judged.to_dict(),
-                    "remedies": [
-                        r.plan.name for r in self.remedies if judged.watched.label in r.freed
-                    ],
-                }
-                for judged in self.elements
-            ],
+            "elements": elements,
             "remedies": [remedy.to_dict() for remedy in self.remedies],
             "evaluations": self.evaluations,
         }
@@ -114,15 +108,12 @@ class TrainingDiagnosis(Result):
         """Returns what is saved: the trajectory, the lines, gradient sizes, the filters."""
         run, updates = self.run, np.diff(self.run.values, axis=0, append=np.nan)
         path = Trajectory(run.values, run.losses, run.gradients, updates, run.lrs)
-        lines = {
-            f"{when}-{what}-{index}": read_only(array)
-            for index, judged in enumerate(self.elements)
-            for when, line in (("start", judged.line_start), ("final", judged.line_final))
-            for what, array in (
-                ("value", np.exp(line.values) if judged.watched.kind == "log" else line.values),
-                ("loss", line.losses),
-            )
-        }
+        lines = {}
+        for index, judged in enumerate(self.elements):
+            for when, line in (("start", judged.line_start), ("final", judged.line_final)):
+                values = np.exp(line.values) if judged.watched.kind == "log" else line.values
+                lines[f"{when}-value-{index}"] = read_only(values)
+                lines[f"{when}-loss-{index}"] = read_only(line.losses)
         sizes = {name: read_only(size) for name, size in {**run.sizes, "total": run.total}.items()}
         bank = {} if self.bank is None else {"bank.npz": {"kernels": read_only(self.bank)}}
         return {
@@ -173,13 +164,10 @@ def diagnose_training(
     )
     report("looking along each element", 0, 1)
     evaluation = Evaluation(training, batches, seed)
-    lines = evaluate_lines(training, run, evaluation)
-    fitted = (
-        kernel_starts(training, watched, run.final, batches)
-        if run.is_finite
-        else ({}, frozenset[str]())
-    )
-    facts = Facts(training, run, lines, batches[0], *fitted)
+    facts = Facts(training, run, evaluate_lines(run, evaluation), batches[0])
+    if run.is_finite:
+        fitted, stuck = kernel_starts(training, watched, run.final, batches)
+        facts = replace(facts, fitted=fitted, stuck=stuck)
     elements = tuple(Judged(facts, index) for index in range(len(watched)))
     remedies: tuple[TrainingRemedy, ...] = ()
     if seeds > 0 and any(judged.verdict != "healthy" for judged in elements):
@@ -193,23 +181,13 @@ def diagnose_training(
         remedies = try_remedies(facts, elements, batches, (loss, metric), everyone, tick)
     if checkpoint is not None:
         Path(checkpoint).unlink(missing_ok=True)
+    found = Counter(judged.verdict for judged in elements)
+    worst = max(FAULTS, key=lambda verdict: found[verdict])
+    verdict = worst if found[worst] else "healthy"
+    words, count = _headline(run, elements, remedies), evaluation.count
     return TrainingDiagnosis(
-        _verdict(elements),
-        _headline(run, elements, remedies, training.metric is not None),
-        run,
-        elements,
-        remedies,
-        loss,
-        metric,
-        evaluation.count,
-        _bank(facts),
+        verdict, words, run, elements, remedies, loss, metric, count, _bank(facts)
     )
-
-
-def _verdict(elements: Sequence[Judged]) -> str:
-    found = Counter(judged.verdict for judged in elements if judged.verdict != "healthy")
-    order = list(FAULTS)
-    return max(found, key=lambda v: (found[v], -order.index(v)), default="healthy")
 
 
 def _bank(facts: Facts) -> npt.NDArray[np.float64] | None:
@@ -224,10 +202,7 @@ def _bank(facts: Facts) -> npt.NDArray[np.float64] | None:
 
 
 def _headline(
-    run: TrainingRun,
-    elements: Sequence[Judged],
-    remedies: Sequence[TrainingRemedy],
-    has_metric: bool,
+    run: TrainingRun, elements: Sequence[Judged], remedies: Sequence[TrainingRemedy]
 ) -> str:
     filters: dict[Any, list[Judged]] = {}
     for judged in elements:
@@ -250,21 +225,18 @@ def _headline(
     text = "; ".join(parts) + "."
     working = next((remedy for remedy in remedies if remedy.works), None)
     if working is not None:
-        text += (
-            f" Training again with {working.plan.change} ends at a loss of "
-            f"{working.after.losses.mean():.3g}"
-        )
-        if np.isfinite(working.before.losses).all():
-            text += f" instead of {working.before.losses.mean():.3g}"
-        if has_metric and len(working.after.metrics):
-            before, after = working.before.metrics.mean(), working.after.metrics.mean()
-            text += f" (metric {after:.3g} instead of {before:.3g})"
+        before, after = working.before, working.after
+        text += f" Training again with {working.plan.change} ends at a loss of "
+        text += f"{after.losses.mean():.3g}"
+        if np.isfinite(before.losses).all():
+            text += f" instead of {before.losses.mean():.3g}"
+        if len(after.metrics):
+            text += f" (metric {after.metrics.mean():.3g} instead of {before.metrics.mean():.3g})"
         text += "."
     return text
 
 
 def _alike(elements: Sequence[Judged]) -> dict[tuple[str, ...], list[Judged]]:
-    """Returns elements of one verdict by the groups of which their filters have them."""
     by_row: dict[Any, list[Judged]] = {}
     for judged in elements:
         # Minima are named, and those of an angle and of a length are not one list.
@@ -278,10 +250,8 @@ def _alike(elements: Sequence[Judged]) -> dict[tuple[str, ...], list[Judged]]:
 
 def _clause(verdict: str, members: Sequence[Judged], what: str, groups: Sequence[str]) -> str:
     is_filter = what == "filter"
-    names = dict.fromkeys(
-        str(j.watched.row) if j.watched.row is not None and is_filter else j.watched.label
-        for j in members
-    )
+    # Elements are all of filters, or some are single numbers.
+    names = dict.fromkeys(str(j.watched.row) if is_filter else j.watched.label for j in members)
     who = f"{what if len(names) == 1 else what + 's'} {_listed(list(names))}"
     if groups and is_filter:
         who = f"{_listed([group.rpartition('.')[2] for group in groups])} of {who}"
