@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gabordiag.presentation import words
 from gabordiag.presentation.blocks import Block, Paragraph, Picture, Table, Verdict
+from gabordiag.presentation.figures.run_paths import Case, Runs
 from gabordiag.presentation.late import Late
 from gabordiag.presentation.page import inlined, to_fragment
 from gabordiag.results import Result, View
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gabordiag.presentation.figures.run_paths import Runs
-    from gabordiag.presentation.restored import Case
 
 Drawings = dict[str, Callable[[], "Figure"]]
 atlas = Late("presentation.figures.atlas")
@@ -36,8 +35,6 @@ space = Late("presentation.figures.space")
 style = Late("presentation.figures.style")
 surface = Late("presentation.figures.surface")
 training = Late("presentation.figures.training")
-restored = Late("presentation.restored")
-atlas_words = Late("presentation.atlas_words")
 
 # Inches of a drawing in one Axes.
 _SIZE = (9.0, 4.6)
@@ -101,7 +98,7 @@ KINDS: dict[str, Kind] = {
         words.sweep,
         _each(sweep=landscape.sweep_figure),
         landscape.draw_sweep,
-        restored.Sweep.from_view,
+        Late("landscape.sweep.Sweep.from_view"),
     ),
     "sweep of two": Kind(
         words.surface,
@@ -122,24 +119,24 @@ KINDS: dict[str, Kind] = {
         words.runs,
         _of_runs,
         _draw_runs,
-        restored.read_runs,
+        Runs.from_view,
         lambda runs: {"": runs} if runs.sweep or runs.planes else {},
     ),
     "basins": Kind(
         words.basins,
         _each(basins=maps.basins_figure),
         maps.draw_map_alone,
-        restored.Basins.from_view,
+        Late("dynamics.maps.Basins.from_view"),
     ),
     "basins of two": Kind(words.plane_of_starts, _each(plane=space.plane_figure), space.draw_plane),
     "bifurcate": Kind(
         words.bifurcation,
         _each(bifurcation=bifurcation.bifurcation_figure),
         bifurcation.draw_attractor,
-        restored.Bifurcation.from_view,
+        Late("dynamics.bifurcation.Bifurcation.from_view"),
     ),
     "rates": Kind(words.rates, _each(rates=rates.rates_figure), rates.draw_rates),
-    "diagnose": Kind(words.diagnosis, _of_diagnosis, _draw_runs, restored.read_runs),
+    "diagnose": Kind(words.diagnosis, _of_diagnosis, _draw_runs, Runs.from_view),
     "diagnose of a training": Kind(
         words.training_diagnosis, training.training_figures, training.draw_shares
     ),
@@ -147,7 +144,7 @@ KINDS: dict[str, Kind] = {
         words.reproduction,
         _of_reproduction,
         lambda ax, cases: run_figures.draw_runs(ax, next(iter(cases.values())).failing),
-        restored.read_cases,
+        Case.all_from,
         lambda cases: {f"{name}-": case.failing for name, case in cases.items()},
     ),
     "reproduce of a bank": Kind(
@@ -156,15 +153,15 @@ KINDS: dict[str, Kind] = {
         lambda ax, view: training.draw_shares(ax, View(view.result["diagnosis"], view.data)),
     ),
     "atlas": Kind(
-        atlas_words.atlas,
+        words.atlas,
         atlas.atlas_figures,
         atlas.draw_atlas,
         Late("charting.atlas.Atlas.from_view"),
     ),
-    "atlas planned": Kind(atlas_words.atlas_plan),
+    "atlas planned": Kind(words.atlas_plan),
     "check": Kind(words.check, draw=log.draw_check),
     "explain": Kind(words.explanation, _each(log=log.log_figure), log.draw_explanation),
-    "explore": Kind(words.exploration, restore=restored.read_explored),
+    "explore": Kind(words.exploration),
 }
 # Name of a result's type -> the command whose JSON it gives. A `Run` alone belongs to none.
 _COMMANDS = {

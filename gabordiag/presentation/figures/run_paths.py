@@ -32,10 +32,15 @@ from gabordiag.wording import counted, show_number
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
+    from gabordiag.dynamics.bifurcation import Bifurcation
+    from gabordiag.dynamics.maps import Basins
     from gabordiag.landscape.sweep import Sweep
     from gabordiag.presentation.figures.surface import Plane
 
-# What is said of runs goes without matplotlib.
+# What is said of runs goes without matplotlib, and of those in a log without torch.
+read_sweep = Late("landscape.sweep.Sweep.from_view")
+read_basins = Late("dynamics.maps.Basins.from_view")
+read_bifurcation = Late("dynamics.bifurcation.Bifurcation.from_view")
 entry = Late("presentation.figures.style.entry")
 plane_of = Late("presentation.figures.surface.Plane.of")
 
@@ -122,6 +127,14 @@ class Runs:
         )
         return replace(made, paths=tuple(paths))
 
+    @classmethod
+    def from_view(cls, view: View) -> Runs:
+        """Returns the runs of `optimize`, or the one of `diagnose`, on what they ran on."""
+        result = view.result
+        is_one = "learned" not in result
+        sweep = read_sweep(View(result["landscape"], view.data)) if is_one else None
+        return cls.of(sweep, result["runs"] if "runs" in result else [result["run"]], view)
+
     @property
     def result(self) -> Mapping[str, Any]:
         """The JSON that the runs are part of."""
@@ -181,6 +194,39 @@ class Runs:
             for name, axis in self.axes.items()
             if target is not None and abs(float(axis.offset(copy[name], target[name]))) > _SAME
         ]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A filter of `reproduce`: the symptom, the failing run, all runs, and what was computed."""
+
+    reproduced: bool
+    failing: Runs
+    others: Runs
+    diagnosis: Mapping[str, Any] | None
+    basins: Basins | None
+    bifurcation: Bifurcation | None
+
+    @classmethod
+    def all_from(cls, view: View) -> dict[str, Case]:
+        """Returns the cases by the filter's name, which each one's files begin with."""
+        cases = {}
+        for name, case in view.result["cases"].items():
+            start = f"{name}-"
+            files = view.data.items()
+            data = {n.removeprefix(start): table for n, table in files if n.startswith(start)}
+            sweep = read_sweep(View(case["landscape"], data))
+            cases[name] = cls(
+                case["symptom"]["reproduced"],
+                Runs.of(sweep, [case["symptom"]["run"]], View(case, data)),
+                Runs.of(sweep, case["runs"], View(case, data)),
+                case.get("diagnosis"),
+                read_basins(View(case["basins"], data)) if "basins" in case else None,
+                read_bifurcation(View(case["bifurcation"], data))
+                if "bifurcation" in case
+                else None,
+            )
+        return cases
 
 
 def log_of(view: View, run: Mapping[str, Any]) -> Table:
