@@ -106,9 +106,7 @@ def basins(made: Basins) -> list[Block]:
         best = f" At lr {made.best_lr:.3g}, the best, {share:.0%} of all starts reach it."
     return [
         Heading("Starts against learning rates"),
-        Paragraph(_rates(made) + best),
-        Picture("basins"),
-        *_theory(made),
+        *_map(made, "basins", best),
         outcome_shares(made.fractions, made.sweep.landscape.parameter.goal_name),
         Heading("The landscape"),
         _sketch(made.sweep, start=made.windows.start),
@@ -199,21 +197,19 @@ def exploration(view: View) -> list[Block]:
 
 
 def _sketch(made: Sweep, runs: Sequence[Json] = (), start: float | None = None) -> Sketch:
-    """The landscape with its target, the runs' starts, and where they ended."""
     parameter = made.landscape.parameter
     target = parameter.target
     marks = [] if target is None else [Mark(target, f"target {parameter.show(target)}", True)]
     starts = [run["start"] for run in runs] or [parameter.start if start is None else start]
-    counts: dict[str, list[float]] = {}
-    for place in dict.fromkeys(value for value in starts if value is not None):
-        counts.setdefault(f"start {parameter.show(place)}", []).append(place)
-    for run in runs:
-        if run["final"] is not None:
-            words = f"end {show_wrapped(parameter, run['final'])}"
-            counts.setdefault(words, []).append(run["final"])
-    for words, values in list(counts.items())[:_MOST_MARKS]:
-        more = f" ({len(values)} runs)" if len(values) > 1 else ""
-        marks.append(Mark(values[0], words + more))
+    places = [(f"start {parameter.show(value)}", value) for value in dict.fromkeys(starts)]
+    places += [(f"end {show_wrapped(parameter, run['final'])}", run["final"]) for run in runs]
+    values: dict[str, list[float]] = {}
+    for words, value in places:
+        if value is not None:
+            values.setdefault(words, []).append(value)
+    for words, (first, *others) in list(values.items())[:_MOST_MARKS]:
+        more = f" ({1 + len(others)} runs)" if others else ""
+        marks.append(Mark(first, words + more))
     return Sketch(made, tuple(marks))
 
 
@@ -275,7 +271,6 @@ def _gradient(made: Sweep) -> list[Block]:
 
 
 def _run_table(made: Runs) -> list[Block]:
-    """The runs, the meanings of the words in their table, and how far they can be trusted."""
     rows = []
     for index, run in enumerate(made.runs, 1):
         momentum = f"momentum {run['momentum']:g}" if run["momentum"] else ""
@@ -297,7 +292,6 @@ def _run_table(made: Runs) -> list[Block]:
 
 
 def _meanings(made: Runs) -> Listing:
-    """Explains the words of the table of runs that occur in it."""
     runs = made.runs
     items = [
         f"{name.replace('_', ' ')}: {outcome_words(name, made.goal_name)}"
@@ -315,14 +309,12 @@ def _meanings(made: Runs) -> Listing:
 
 
 def _chaos(runs: Sequence[Json]) -> list[Block]:
-    """Says how far the paths of chaotic runs can be trusted."""
     steps = [run["trusted_steps"] for run in runs if run.get("trusted_steps") is not None]
     if not steps:
         return []
     verb = "is" if len(steps) == 1 else "are"
     which = "The run is" if len(runs) == 1 else f"{len(steps)} of {len(runs)} runs {verb}"
-    fewest, most = min(steps), max(steps)
-    span = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    span = " to ".join(map(str, sorted({min(steps), max(steps)})))
     text = (
         f"{which} chaotic: from step {span} on, rounding decides the path, so that another "
         "machine, precision or number of threads takes another one. Outcomes and rates of jumps "
@@ -331,17 +323,13 @@ def _chaos(runs: Sequence[Json]) -> list[Block]:
     return [Paragraph(text)]
 
 
-def _rates(made: Basins) -> str:
+def _map(made: Basins, picture: str, more: str = "") -> list[Block]:
     headline, reason = rate_words(made, made.sweep.landscape.parameter.show)
-    return f"{headline}. {reason}."
-
-
-def _theory(made: Basins) -> list[Block]:
-    return [] if made.theory is None else [Paragraph(made.theory.explanation)]
+    theory = [] if made.theory is None else [Paragraph(made.theory.explanation)]
+    return [Paragraph(f"{headline}. {reason}.{more}"), Picture(picture), *theory]
 
 
 def _symptom(name: str, case: Case) -> list[Block]:
-    """The verdict on a filter, and what was seen."""
     (run,) = case.failing.runs
     symptom = "shows" if case.reproduced else "does not show"
     start = case.failing.ground.landscape.parameter.show(run["start"])
@@ -357,7 +345,6 @@ def _symptom(name: str, case: Case) -> list[Block]:
 
 
 def _case(name: str, case: Case) -> list[Block]:
-    """What happened with a filter, why, and what helps."""
     made = case.failing.ground
     blocks: list[Block] = [Heading(f"What happened with the {name} filter")]
     blocks += [Picture(f"{name}-animation"), Picture(f"{name}-run")]
@@ -366,8 +353,7 @@ def _case(name: str, case: Case) -> list[Block]:
         blocks += [*findings(case.diagnosis), *remedies(case.diagnosis)]
     if case.basins is not None:
         blocks += [Heading(f"Starts and learning rates of the {name} filter")]
-        blocks += [Paragraph(_rates(case.basins)), Picture(f"{name}-basins")]
-        blocks += [*_theory(case.basins), Picture(f"{name}-bifurcation")]
+        blocks += [*_map(case.basins, f"{name}-basins"), Picture(f"{name}-bifurcation")]
     return [
         *blocks,
         Heading(f"Other runs of the {name} filter"),
@@ -429,7 +415,6 @@ def network(view: View) -> list[Block]:
 
 
 def _sharpness(curved: Json) -> str:
-    """Says how the loss curves at the end, and whether the steps are at the edge of stability."""
     if not curved["eigenvalues"]:
         return f"The curvature is not known. {curved['reason']}"
     text = (
@@ -445,21 +430,20 @@ def _sharpness(curved: Json) -> str:
     text += f". The largest along the run: {along}."
     if curved["edge"] is None:
         return f"{text} {curved['reason']}"
-    words = {
-        "below": "below the edge of stability",
-        "at": "at the edge of stability",
-        "above": "above the edge of stability, and stays finite only because the loss is not "
-        "quadratic, or by the noise of its batches",
-    }
-    return (
-        f"{text} The rate {number(curved['lr'])} times the largest is "
+    text += (
+        f" The rate {number(curved['lr'])} times the largest is "
         f"{number(curved['lr'] * curved['eigenvalues'][0], 3)}, of {number(curved['limit'], 3)} at "
-        f"which steps become unstable: the run ends {words[curved['edge']]}."
+        f"which steps become unstable: the run ends {curved['edge']} the edge of stability"
     )
+    if curved["edge"] == "above":
+        text += (
+            ", and stays finite only because the loss is not quadratic, or by the noise of its "
+            "batches"
+        )
+    return f"{text}."
 
 
 def _barrier(line: Json) -> str:
-    """Says whether a barrier stands between two ends."""
     between = f"{line['from']} to {line['to']}, losses {' and '.join(map(number, line['losses']))}"
     known = f"resolved to {number(line['error'], 2)} by {line['points']} evaluations"
     if line["barrier"] is None or line["barrier"] <= (line["error"] or 0):
@@ -594,7 +578,6 @@ def _parameters(made: Runs, run: Json) -> tuple[tuple[str, ...], ...]:
 
 
 def _symmetry(made: Runs, run: Json) -> list[str]:
-    """The sentence on a run that ended at a copy of the target."""
     turned, goal = made.turned(run), made.result["target"]
     if run["outcome"] != "reached" or not turned or goal is None:
         return []
@@ -610,7 +593,6 @@ def _symmetry(made: Runs, run: Json) -> list[str]:
 
 
 def _curving(made: Runs, run: Json) -> str:
-    """What the Hessian's eigenvalues at a run's end say."""
     hessian, squared = run["hessian"], _under_root(run["loss"])
     values = hessian["eigenvalues"]
     if None in values:
