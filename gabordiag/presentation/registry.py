@@ -29,7 +29,6 @@ landscape = Late("presentation.figures.landscape")
 log = Late("presentation.figures.log")
 maps = Late("presentation.figures.maps")
 network = Late("presentation.figures.network")
-rates = Late("presentation.figures.rates")
 run_figures = Late("presentation.figures.runs")
 space = Late("presentation.figures.space")
 style = Late("presentation.figures.style")
@@ -135,7 +134,7 @@ KINDS: dict[str, Kind] = {
         bifurcation.draw_attractor,
         Late("dynamics.bifurcation.Bifurcation.from_view"),
     ),
-    "rates": Kind(words.rates, _each(rates=rates.rates_figure), rates.draw_rates),
+    "rates": Kind(words.rates, _each(rates=training.rates_figure), training.draw_rates),
     "diagnose": Kind(words.diagnosis, _of_diagnosis, _draw_runs, Runs.from_view),
     "diagnose of a training": Kind(
         words.training_diagnosis, training.training_figures, training.draw_shares

@@ -1,4 +1,4 @@
-"""A training: its filters before and after, lines of failing elements, shares of the gradient."""
+"""Trainings: filters before and after, lines of failing elements, gradients, learning rates."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ from gabordiag.wording import spoken
 _MOST_FILTERS, _MOST_LINES, _MOST_CURVES = 32, 9, 6
 _FILTER_COLUMNS = 8
 _SMOOTH = 0.02
+# How trainings with one learning rate end.
+_ENDS = {
+    "reached": colors.OUTCOME_COLORS["reached"],
+    "unfinished": colors.FAINT,
+    "unsteady": colors.OUTCOME_COLORS["running"],
+    "diverged": colors.OUTCOME_COLORS["nonfinite"],
+}
 
 
 def training_figures(view: View) -> dict[str, Any]:
@@ -209,3 +216,46 @@ def _smoothed(values: Any) -> Any:
         return values
     padded = np.concatenate([np.full(width - 1, values[0]), values])
     return np.convolve(padded, np.full(width, 1 / width), mode="valid")
+
+
+def rates_figure(view: View) -> Figure:
+    """Draws the endings against the rate: of one rate for all, and of each group below."""
+    scans = (view.result, *view.result["groups"])
+    with new_figure(9.0, 1.2 + 3.2 * len(scans)) as figure:
+        axes = list(figure.subplots(len(scans), 1, squeeze=False, sharex=True)[:, 0])
+        name_panels(axes, [f"rates-{index}" for index in range(len(scans))])
+        for ax, scan in zip(axes, scans, strict=True):
+            draw_rates(ax, view, scan)
+        figure.suptitle("Where trainings end, by learning rate")
+    return figure
+
+
+def draw_rates(ax: Axes, view: View, scan: Any = None) -> None:
+    """Draws the endings of a scan, by default of one rate for all parameters, into one Axes."""
+    scan = view.result if scan is None else scan
+    start, goal, trials = view.result["start_loss"], view.result["goal"], scan["trials"]
+    losses = [loss for trial in trials for loss in trial["losses"] if loss is not None]
+    low, high = min([*losses, start]), max(start, goal or start)
+    is_log = low > 0 and high > 30 * low
+    # What ends higher than a little above the start is drawn at the edge.
+    top = high * (high / low) ** 0.15 if is_log else high + 0.15 * ((high - low) or 1.0)
+    for index, (left, right) in enumerate(scan["working_lr"]):
+        # A window of a single rate is seen, too.
+        ends = left / 1.02, right * 1.02
+        ax.axvspan(*ends, color=colors.TARGET_BAND, zorder=0, label="" if index else "works")
+    for outcome, color in _ENDS.items():
+        places = [(t["lr"], x) for t in trials if t["outcome"] == outcome for x in t["losses"]]
+        if places:
+            lr, ends = np.array([(r, top if x is None else min(x, top)) for r, x in places]).T
+            look: dict[str, Any] = {"linestyle": "", "markersize": 6, "markeredgecolor": "white"}
+            mark = "^" if outcome == "diverged" else "o"
+            ax.plot(lr, ends, mark, color=color, label=outcome, zorder=4, **look)
+    ax.axhline(start, color=colors.FAINT, linestyle=":", label="before the training")
+    if goal is not None:
+        ax.axhline(goal, color=colors.TARGET_COLOR, linestyle="--", linewidth=1.2, label="goal")
+    if (rate := scan["recommended_lr"]) is not None:
+        ax.axvline(rate, color=colors.INK, linewidth=1.4, label=f"take {rate:.3g}")
+    ax.set(xscale="log", yscale="log" if is_log else "linear", ylabel="loss at the end")
+    group = "" if scan["rest_lr"] is None else f" of {scan['parameter']}"
+    ax.set_xlabel(f"learning rate{group}")
+    legend_beside(ax)
