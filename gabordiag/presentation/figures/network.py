@@ -10,17 +10,10 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
 from gabordiag.presentation.colors import INK, JUMP_COLOR, PALE, RUN_STYLES
+from gabordiag.presentation.figures import surface
 from gabordiag.presentation.figures.axis import ParameterAxis
 from gabordiag.presentation.figures.sheets import fit_title, name_panels
 from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure
-from gabordiag.presentation.figures.surface import (
-    LOSS_COLORS,
-    Plane,
-    draw_bar,
-    loss_levels,
-    loss_norm,
-    mark_style,
-)
 from gabordiag.results import View
 from gabordiag.wording import spoken
 
@@ -30,7 +23,7 @@ def network_figure(view: View) -> Figure:
     with new_figure(9.0, 6.6) as figure:
         ax = figure.subplots()
         contours, handles = _draw(ax, view)
-        draw_bar(figure, contours, ax, "loss", pad=0.02, aspect=30)
+        surface.draw_bar(figure, contours, ax, "loss", pad=0.02, aspect=30)
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         figure.suptitle(_title(view))
     return figure
@@ -69,13 +62,13 @@ def _title(view: View) -> str:
     )
 
 
-def _plane(view: View) -> tuple[Plane, Any]:
+def _plane(view: View) -> tuple[surface.Plane, Any]:
     """Returns the plane, and the levels of its losses."""
     table, result = view.data["surface.npz"], view.result
     words = zip(result["axes"], result["ranges"], strict=True)
     x, y = (ParameterAxis.over(name, low, high, None, "") for name, (low, high) in words)
     finite = table["loss"][np.isfinite(table["loss"])]
-    return Plane.of(x, y, table), loss_levels(finite)
+    return surface.Plane.of(x, y, table), surface.loss_levels(finite)
 
 
 def _draw(ax: Axes, view: View) -> tuple[QuadContourSet, list[Any]]:
@@ -84,14 +77,15 @@ def _draw(ax: Axes, view: View) -> tuple[QuadContourSet, list[Any]]:
     path, true = table["path"], np.clip(table["path_loss"], levels[0], levels[-1])
     ax.plot(*path.T, color=INK, linewidth=1.0, path_effects=halo(2.0), zorder=4)
     look: dict[str, Any] = {"edgecolors": INK, "linewidths": 0.8, "s": 26, "zorder": 5}
-    look |= {"c": true, "cmap": LOSS_COLORS, "norm": loss_norm(levels)}
+    look |= {"c": true, "cmap": surface.LOSS_COLORS, "norm": surface.loss_norm(levels)}
     ax.scatter(path[:, 0], path[:, 1], **look)
-    ax.plot(*path[0], **mark_style("start"), zorder=6)
+    ax.plot(*path[0], **surface.mark_style("start"), zorder=6)
     end: dict[str, Any] = {"marker": "s", "color": JUMP_COLOR, "markersize": 8, "linestyle": ""}
     ax.plot(*path[-1], **end, zorder=6)
     dot: dict[str, Any] = {"marker": "o", "markerfacecolor": PALE, "markeredgecolor": INK}
     path_entry = entry("the path, in the colour of its true loss", color=INK, **dot)
-    return contours, [path_entry, entry("start", **mark_style("start")), entry("end", **end)]
+    start = entry("start", **surface.mark_style("start"))
+    return contours, [path_entry, start, entry("end", **end)]
 
 
 def path_figure(view: View) -> Figure:

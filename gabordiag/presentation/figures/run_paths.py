@@ -16,16 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.objective.space import Parameter
+from gabordiag.presentation import phrases
 from gabordiag.presentation.colors import INK, JUMP_COLOR, OUTCOME_COLORS, RUN_STYLES, LineStyle
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.late import Late
-from gabordiag.presentation.phrases import (
-    batch_label,
-    how_else,
-    outcome_words,
-    rates_words,
-    run_settings,
-)
 from gabordiag.results import View
 from gabordiag.wording import counted, show_number
 
@@ -259,8 +253,8 @@ def look_of(run: Mapping[str, Any], index: int, count: int) -> Look:
 
 def run_words(axis: ParameterAxis, run: Mapping[str, Any], *, start: bool = True) -> str:
     """Returns a run's settings in words."""
-    words = [str(run["optimizer"]), f"lr {show_number(run['lr'])}", *how_else(run)]
-    words += [batch_label(run), f"from {axis.show(run['start'])}" if start else ""]
+    words = [str(run["optimizer"]), f"lr {show_number(run['lr'])}", *phrases.how_else(run)]
+    words += [phrases.batch_label(run), f"from {axis.show(run['start'])}" if start else ""]
     return ", ".join(filter(None, words))
 
 
@@ -273,7 +267,7 @@ def runs_title(axis: ParameterAxis, paths: Sequence[RunPath]) -> str:
 
 def end_words(path: RunPath, outcome: str | None = None) -> str:
     """Returns how a run ended, and how often it jumped."""
-    run, ends = path.run, outcome or outcome_words(path.run["outcome"], path.goal_name)
+    run, ends = path.run, outcome or phrases.outcome_words(path.run["outcome"], path.goal_name)
     return ends + jump_words(run, f" in {run['steps']} steps")
 
 
@@ -300,10 +294,10 @@ def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Li
     several_starts = len({str(path.run["start"]) for path in paths}) > 1
     handles = []
     for path in paths:
-        look, ends = path.look, outcome_words(path.run["outcome"], path.goal_name)
+        look, ends = path.look, phrases.outcome_words(path.run["outcome"], path.goal_name)
         ends += jump_words(path.run)
         marker: dict[str, Any] = {}
-        words = run_settings(path.run)
+        words = phrases.run_settings(path.run)
         if axis is not None:
             words = run_words(axis, path.run, start=several_starts)
             marker = {"marker": look.marker, "markersize": 5}
@@ -326,9 +320,11 @@ def _outcome_handles(paths: Sequence[RunPath]) -> list[Line2D]:
     for outcome, color in OUTCOME_COLORS.items():
         found = [path.run["lr"] for path in paths if path.run["outcome"] == outcome]
         if found:
-            rates = [rates_words(r) if isinstance(r, Mapping) else show_number(r) for r in found]
+            rates = [
+                phrases.rates_words(r) if isinstance(r, Mapping) else show_number(r) for r in found
+            ]
             listed = ", ".join(rates[:4]) + (", …" if len(rates) > 4 else "")
-            meaning = outcome_words(outcome, paths[0].goal_name)
+            meaning = phrases.outcome_words(outcome, paths[0].goal_name)
             words = f"{meaning}: {counted(len(rates), 'run', 'runs')} (lr {listed})"
             handles.append(entry(words, color=color, marker="o", markersize=5))
     return handles

@@ -24,7 +24,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
 from gabordiag.landscape.points import Landscape
-from gabordiag.presentation import colors
+from gabordiag.presentation import colors, phrases
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import axis_of, draw_basins, draw_landscape
 from gabordiag.presentation.figures.run_paths import (
@@ -47,13 +47,6 @@ from gabordiag.presentation.figures.style import (
     log_losses,
     new_figure,
     write,
-)
-from gabordiag.presentation.phrases import (
-    jump_definition,
-    outcome_words,
-    place_words,
-    rate_words,
-    run_settings,
 )
 from gabordiag.wording import show_number
 
@@ -155,9 +148,9 @@ def draw_run(ax: Axes, run: Run) -> None:
     table = run.trajectory.to_table(run.space.names)
     path = path_of(run.to_dict(), table, run.space.names[0], run.space.goal_name)
     draw_losses(ax, run.landscape, [path], (0, max(1, len(path.steps) - 1)))
-    if run.landscape is None:
-        title = f"{run_settings(path.run)}: {outcome_words(path.run['outcome'], path.goal_name)}"
-    else:
+    ending = phrases.outcome_words(path.run["outcome"], path.goal_name)
+    title = f"{phrases.run_settings(path.run)}: {ending}"
+    if run.landscape is not None:
         title = runs_title(ParameterAxis.of(run.landscape.parameter), [path])
     ax.set_title(title, fontsize=10)
 
@@ -426,7 +419,7 @@ def _path_handles(axis: ParameterAxis, paths: Sequence[RunPath]) -> list[Line2D]
         words = "last step" if is_one else "last step of a run that settles"
         handles.append(entry(words, color=look.color, marker="*", linestyle="", markersize=12))
     if any(path.run["n_jumps"] for path in paths) and len(paths) <= MOST_NAMED:
-        words = textwrap.fill(f"jump: {jump_definition()}", 40)
+        words = textwrap.fill(f"jump: {phrases.jump_definition()}", 40)
         handles.append(entry(words, color=look.jump, marker="^", linewidth=2.2, markersize=7))
     return handles
 
@@ -465,9 +458,9 @@ def _draw_failure(
     words = run_words(axis, path.run)
     loss.set_title(f"{name.capitalize()} filter{jumps}\n({words})", fontsize=10)
     entries = draw_paths(ground, runs)
-    reasons = [place_words(runs.ground.landscape, path.run["start"], axis.show)]
+    reasons = [phrases.place_words(runs.ground.landscape, path.run["start"], axis.show)]
     if basins is not None:
-        reasons.append(rate_words(basins, axis.show)[1])
+        reasons.append(phrases.rate_words(basins, axis.show)[1])
     # Of a start in the goal's basin, the second says the first, too.
     reason = reasons[-1] if reasons[-1].startswith(reasons[0]) else ". ".join(reasons)
     ground.set_title("\n".join(textwrap.wrap(reason, 62)), fontsize=10, pad=24)
