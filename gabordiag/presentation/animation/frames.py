@@ -91,8 +91,14 @@ def storyboard(path: RunPath, period: float | None) -> list[Frame]:
     steps = chosen_steps(path)
     first = steps[0]
     frames = [Frame(first, float(path.values[first]), float(path.losses[first]), _OPENING)]
-    left = LONGEST - _OPENING - _CLOSING
-    for shot in _shots(path, steps, period):
+    left, jumps, seen = LONGEST - _OPENING - _CLOSING, set(path.jumps.tolist()), 0
+    for here, there in itertools.pairwise(steps):
+        is_slow, is_jump = seen < _SLOW_JUMPS, here in jumps
+        duration, hold = _pace(path, steps, here) if is_slow else FRAME, 0
+        if is_jump:
+            duration, hold = (_JUMP, _AFTER_JUMP) if is_slow else (_QUICK_JUMP, _AFTER_QUICK_JUMP)
+            seen += 1
+        shot = _hop(path, here, there, period, duration, hold)
         left -= sum(frame.milliseconds for frame in shot)
         if left < 0:
             break
@@ -117,30 +123,14 @@ def chosen_steps(path: RunPath) -> list[int]:
     return sorted({round(float(number)) - 1 for number in spread})
 
 
-def _shots(path: RunPath, steps: Sequence[int], period: float | None) -> Iterator[list[Frame]]:
-    """Yields the pictures of one step after the other."""
-    jumps = set(path.jumps.tolist())
-    seen = 0
-    for here, there in itertools.pairwise(steps):
-        is_slow, is_jump = seen < _SLOW_JUMPS, here in jumps
-        duration = _pace(path, steps, here) if is_slow else FRAME
-        if is_jump:
-            duration = _JUMP if is_slow else _QUICK_JUMP
-            seen += 1
-        hold = (_AFTER_JUMP if is_slow else _AFTER_QUICK_JUMP) if is_jump else 0
-        yield _hop(path, here, there, period, duration, hold)
-
-
 def _pace(path: RunPath, steps: Sequence[int], here: int) -> int:
     """Milliseconds of a step, so that the way to the next jump takes as long as it may."""
     if not path.is_restless:
         return min(_LONGEST_STEP, (LONGEST - _OPENING - _CLOSING) // len(steps))
-    before = [int(t) for t in path.jumps if t < here]
-    after = [int(t) for t in path.jumps if t >= here]
-    if not (before or after):
+    if len(path.jumps) == 0:
         return _LONGEST_STEP
-    begin = before[-1] if before else steps[0]
-    end = after[0] if after else steps[-1]
+    begin = max((int(t) for t in path.jumps if t < here), default=steps[0])
+    end = min((int(t) for t in path.jumps if t >= here), default=steps[-1])
     return min(_LONGEST_STEP, max(FRAME, _APPROACH // max(1, end - begin)))
 
 
@@ -315,7 +305,6 @@ class Stage(_Stage):
         return np.insert(shown, gaps, np.nan), np.insert(heights, gaps, heights[gaps])
 
     def _folded(self, value: float) -> str:
-        """A value in words, within one period around zero."""
         return self.axis.show(float(self.axis.parameter.wrap(value)))
 
     def _place_words(self, step: int) -> str:
@@ -421,7 +410,6 @@ def _begin(title: str, *, fontsize: float) -> tuple[Figure, dict[str, Any]]:
 
 
 def _mover(ax: Axes, line: str, **look: Any) -> Line2D:
-    """Adds a line that moves."""
     return ax.plot([], [], line, animated=True, **look)[0]
 
 

@@ -44,17 +44,13 @@ _LETTER, _LINE = 0.10, 0.20
 
 @dataclass(frozen=True)
 class RateLine:
-    """A learning rate that matters for one basin."""
+    """A learning rate that matters for one basin, which the axis shows at the spans."""
 
     lr: float
     words: str
     above: bool
-    basin: Sequence[float] | None
+    spans: list[tuple[float, float]]
     dash: str
-
-    def spans(self, axis: ParameterAxis) -> list[tuple[float, float]]:
-        """Returns where the axis shows the basin."""
-        return [] if self.basin is None else axis.spans(self.basin[0], self.basin[1])
 
 
 def basins_figure(basins: Basins) -> Figure:
@@ -153,7 +149,7 @@ def draw_map(ax: Axes, basins: Basins) -> None:
         ax.axhline(line.lr, color="white", linewidth=0.9, linestyle=(0, (1, 2)), zorder=3)
         heavy: dict[str, Any] = {"color": INK, "linewidth": 2.0, "solid_capstyle": "butt"}
         heavy |= {"linestyle": line.dash, "path_effects": style.halo(4.0), "zorder": 3.5}
-        for span in line.spans(axis):
+        for span in line.spans:
             ax.plot(span, [line.lr, line.lr], **heavy)
 
 
@@ -193,12 +189,15 @@ def rate_lines(basins: Basins) -> list[RateLine]:
     name, goal = landscape.parameter.goal_name, landscape.goal
     own = landscape.attractor_of(windows.start)
     own_basin, goal_basin = (None if one is None else one.basin for one in (own, goal))
+    axis = map_axis(basins)
     bound, formula = None, ""
     if theory is not None and not theory.entry.is_estimate:
         bound, formula = theory.bound, theory.entry.formula
     low, high = basins.lrs[[0, -1]].tolist()
     return [
-        RateLine(lr, f"{words}: {show_number(lr)}", above, basin, dash)
+        RateLine(
+            lr, f"{words}: {show_number(lr)}", above, axis.spans(*basin) if basin else [], dash
+        )
         for lr, words, above, basin, dash in (
             (windows.escape_lr, phrases.ESCAPE_RATE, True, own_basin, "-"),
             (windows.hold_lr, phrases.stable_rate(name), False, goal_basin, "-"),
@@ -216,7 +215,7 @@ def write_map_labels(ax: Axes, basins: Basins) -> None:
     box = {"boxstyle": "round,pad=0.18", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
     for line in lines:
         # In the middle of its basin, or as near as the axes' ends allow.
-        low, high = max(line.spans(axis), key=lambda span: span[1] - span[0], default=axis.limits)
+        low, high = max(line.spans, key=lambda span: span[1] - span[0], default=axis.limits)
         share = ((low + high) / 2 - left) / (right - left)
         half = min(0.42 * _LETTER * (len(line.words) + 2) / extent.width, 0.5)
         at = (left + (right - left) * min(max(share, half), 1 - half), line.lr)

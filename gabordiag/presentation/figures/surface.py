@@ -155,12 +155,10 @@ def surface_in_space_figure(view: View) -> Figure:
 
 def surface_axes(result: Mapping[str, Any]) -> tuple[ParameterAxis, ParameterAxis]:
     """Returns the two axes of a surface's JSON."""
-    columns = zip(
-        result["parameters"], result["ranges"], result["periods"], result["units"], strict=True
-    )
+    columns = (result[key] for key in ("parameters", "ranges", "periods", "units"))
     first, second = (
         ParameterAxis.over(name, low, high, period, unit)
-        for name, (low, high), period, unit in columns
+        for name, (low, high), period, unit in zip(*columns, strict=True)
     )
     return first, second
 
@@ -259,28 +257,19 @@ def mark_points(ax: Axes, view: View, *, arrows: bool = True) -> list[Line2D]:
 
 def _marks(result: Mapping[str, Any]) -> Iterator[_Mark]:
     """Yields saddles, minima, target and start, with the copies that are seen."""
-    kept = [
-        *result["saddles"],
-        *result["edge_minima"],
-        *(p for p in result["local_minima"] if not p["is_target"]),
-    ]
-    for point in kept:
-        yield from _copies(result, point["kind"], point, point["loss"])
-    targets = [p for p in result["local_minima"] if p["is_target"]] or [result["target"]]
-    # A custom objective may have none.
-    for point in filter(None, targets):
-        yield from _copies(result, "target", point, point.get("loss"))
-    yield from _copies(result, "start", result["start"], None)
-
-
-def _copies(
-    result: Mapping[str, Any], kind: str, point: Mapping[str, Any], loss: float | None
-) -> Iterator[_Mark]:
+    minima = result["local_minima"]
+    others = [point for point in minima if not point["is_target"]]
+    # A custom objective may have no target.
+    targets = [point for point in minima if point["is_target"]] or [result["target"] or {}]
+    points = [(p["kind"], p) for p in [*result["saddles"], *result["edge_minima"], *others]]
+    points += [("target", point) for point in targets if point]
     first, second = surface_axes(result)
-    a, b = point[first.name], point[second.name]
-    words = f"{first.show(a)}, {second.show(b)}"
-    for x, y in itertools.product(first.copies(a), second.copies(b)):
-        yield _Mark(kind, x, y, loss, words)
+    for kind, point in [*points, ("start", result["start"])]:
+        a, b = point[first.name], point[second.name]
+        loss = None if kind == "start" else point.get("loss")
+        words = f"{first.show(a)}, {second.show(b)}"
+        for x, y in itertools.product(first.copies(a), second.copies(b)):
+            yield _Mark(kind, x, y, loss, words)
 
 
 def mark_style(kind: str) -> dict[str, Any]:

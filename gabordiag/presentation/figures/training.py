@@ -72,10 +72,10 @@ def bank_figure(view: View) -> Figure:
                 verdicts = (e["verdict"] for e in elements if e["verdict"] != "healthy")
                 found = next(verdicts, "")
                 failing = _SHORT.get(found, found.replace("_", "\n"))
-                words = f"{index}" + (f": {failing}" if failing else "")
-                ax.set_title(
-                    words, fontsize=8, color=colors.JUMP_COLOR if failing else colors.INK, pad=3
-                )
+                words, ink = f"{index}", colors.INK
+                if failing:
+                    words, ink = f"{index}: {failing}", colors.JUMP_COLOR
+                ax.set_title(words, fontsize=8, color=ink, pad=3)
         left = f", the first {count} of {total}" if count < total else ""
         figure.suptitle(f"The filters before and after the training{left}")
     return figure
@@ -98,7 +98,6 @@ def _draw_kernel(ax: Axes, kernel: Any, limit: float) -> None:
 
 
 def _draw_orientation(ax: Axes, view: View, index: int, when: str, kernel: Any) -> None:
-    """Draws the orientation of a filter, if it is watched."""
     if kernel.ndim == 1:
         return
     for element in view.result["elements"]:
@@ -172,9 +171,8 @@ def gradients_figure(view: View) -> Figure:
         name_panels((above, below), ("losses", "shares"))
         losses = np.array(view.result["run"]["losses"], dtype=np.float64)
         above.plot(losses, color=colors.PALE, linewidth=0.8, label="of each batch")
-        above.plot(
-            _smoothed(losses), color=colors.RUN_STYLES[0][0], linewidth=1.6, label="smoothed"
-        )
+        blue = colors.RUN_STYLES[0][0]
+        above.plot(_smoothed(losses), color=blue, linewidth=1.6, label="smoothed")
         positive = losses[losses > 0]
         if len(positive) == len(losses) and positive.max() > 30 * positive.min():
             log_losses(above)
