@@ -26,25 +26,19 @@ from gabordiag.presentation.late import Late
 from gabordiag.presentation.phrases import (
     batch_label,
     describe_certificate,
-    describe_jumps,
     describe_points,
     exact_derivative,
-    findings,
     how_else,
     jump_definition,
     number,
-    outcome_name,
-    outcome_shares,
     outcome_words,
     parameter_of,
     rate_words,
     rates_words,
-    remedies,
     run_settings,
     share_words,
     show_interval,
     show_wrapped,
-    verdict,
 )
 from gabordiag.results import View
 from gabordiag.wording import counted, spoken
@@ -62,6 +56,8 @@ answers = Late("presentation.answers.answers")
 atlas_plan_of = Late("charting.engine.AtlasPlan")
 _surface_axes = Late("presentation.figures.surface.surface_axes")
 
+_GOOD_VERDICTS = ("healthy", "equivalent_solution", "shows_the_run", "working_lr")
+_ROLES = {"primary": "cause", "contributing": "contributes", "ruled_out": "ruled out"}
 # Places on a sketch besides the target.
 _MOST_MARKS = 6
 # Rows of critical points; of more, the lowest minima.
@@ -107,7 +103,7 @@ def basins(made: Basins) -> list[Block]:
     return [
         Heading("Starts against learning rates"),
         *_map(made, "basins", best),
-        outcome_shares(made.fractions, made.sweep.landscape.parameter.goal_name),
+        _outcome_shares(made.fractions, made.sweep.landscape.parameter.goal_name),
         Heading("The landscape"),
         _sketch(made.sweep, start=made.windows.start),
         *_points(made.sweep.landscape),
@@ -133,12 +129,12 @@ def bifurcation(made: Bifurcation) -> list[Block]:
 def diagnosis(made: Runs) -> list[Block]:
     """Returns answers, verdict, what happened, why, what helps, and the run on what it ran on."""
     found, one = made.result, made.sweep
-    blocks: list[Block] = [answers({"answer": (found, made)}), verdict(found)]
+    blocks: list[Block] = [answers({"answer": (found, made)}), _verdict(found)]
     blocks.append(Picture("run" if one else "pairs"))
     if found["jump_story"]:
         blocks += [Heading("What happened"), Listing(tuple(found["jump_story"]))]
-    blocks += findings(found) if found["findings"] else []
-    blocks += [*remedies(found), Heading("The run"), *_run_table(made)]
+    blocks += _findings(found) if found["findings"] else []
+    blocks += [*_remedies(found), Heading("The run"), *_run_table(made)]
     blocks += _ground(made, Picture("sweep"))
     if one is None:
         return [*blocks, *at_target(made, found["target_hessian"])]
@@ -183,7 +179,7 @@ def explanation(view: View) -> list[Block]:
     # The verdict's own finding says no more than its headline.
     more = [f["explanation"] for f in result["findings"] if f["explanation"] != result["headline"]]
     sentences = [f"{text[0].upper()}{text[1:]}." for text in [*result.get("notes", []), *more]]
-    return [verdict(result), Picture("log"), *(Paragraph(text) for text in sentences)]
+    return [_verdict(result), Picture("log"), *(Paragraph(text) for text in sentences)]
 
 
 def exploration(view: View) -> list[Block]:
@@ -194,6 +190,39 @@ def exploration(view: View) -> list[Block]:
         "be changed."
     )
     return [Heading("The page"), Paragraph(text), *_points(landscape)]
+
+
+def _verdict(result: Json) -> Verdict:
+    good = result["verdict"] in _GOOD_VERDICTS
+    return Verdict(result["headline"], result["verdict"], good)
+
+
+def _findings(result: Json) -> list[Block]:
+    found = result["findings"]
+    rows = tuple((_ROLES[f["role"]], spoken(f["cause"]), f["explanation"]) for f in found)
+    return [Heading("Why"), Table(("role", "cause", "measured"), rows)]
+
+
+def _remedies(result: Json) -> list[Block]:
+    if not result["remedies"]:
+        return []
+    rows = []
+    for remedy in result["remedies"]:
+        name, ending = (remedy[key].replace("_", " ") for key in ("name", "outcome"))
+        works = "works" if remedy["works"] else "does not"
+        rows.append((works, name, remedy["change"], ending))
+    table = Table(("", "remedy", "change", "ends"), tuple(rows), 3)
+    return [Heading("What helps, each one tried"), table]
+
+
+def _outcome_shares(fractions: Mapping[str, float], goal: str = "target") -> Table:
+    shares = sorted(fractions.items(), key=lambda item: -item[1])
+    rows = tuple(
+        (name.replace("_", " "), f"{share:.1%}", outcome_words(name, goal))
+        for name, share in shares
+        if share
+    )
+    return Table(("outcome", "share", "meaning"), rows, 0)
 
 
 def _sketch(made: Sweep, runs: Sequence[Json] = (), start: float | None = None) -> Sketch:
@@ -234,8 +263,11 @@ def _points(landscape: Landscape) -> list[Block]:
         f"{parameter.name} over {span}: {describe_points(landscape)}; {known}: "
         f"{certificate.reason}."
     )
-    if landscape.discontinuities:
-        text += f" {describe_jumps(landscape)}"
+    for jump in landscape.discontinuities:
+        text += (
+            f" The loss jumps at {parameter.show(jump.above)}, from {number(jump.loss_below)} "
+            f"below to {number(jump.loss_above)} above."
+        )
     if len(points) > _MOST_POINTS:
         lowest = sorted(landscape.attractors, key=lambda point: point.loss)[:_MOST_POINTS]
         points = tuple(sorted(lowest, key=lambda point: point.value))
@@ -277,12 +309,14 @@ def _run_table(made: Runs) -> list[Block]:
         cells = {} if made.sweep or len(made.runs) == 1 else {"run": str(index)}
         cells["optimizer"] = ", ".join(filter(None, (run["optimizer"], momentum, batch_label(run))))
         cells |= {"loss": run["loss"], "lr": rates_words(run["lr"])}
+        period = f" (period {run['period']})" if run["period"] else ""
+        outcome = run["outcome"].replace("_", " ") + period
         last = {"final loss": number(run["final_loss"], 3), "jumps": str(run["n_jumps"])}
         if made.sweep is None:
-            cells |= {"outcome": outcome_name(run), "steps": str(run["steps"]), **last}
+            cells |= {"outcome": outcome, "steps": str(run["steps"]), **last}
         else:
             parameter = made.sweep.landscape.parameter
-            cells |= {"start": parameter.show(run["start"]), "outcome": outcome_name(run)}
+            cells |= {"start": parameter.show(run["start"]), "outcome": outcome}
             cells |= {"end": show_wrapped(parameter, run["final"]), **last}
             cells["Lyapunov"] = number(run["lyapunov"], 2)
         rows.append(cells)
@@ -340,7 +374,7 @@ def _symptom(name: str, case: Case) -> list[Block]:
     )
     blocks: list[Block] = [Heading(f"The {name} filter")]
     if case.diagnosis is not None:
-        blocks.append(verdict(case.diagnosis))
+        blocks.append(_verdict(case.diagnosis))
     return [*blocks, Paragraph(text)]
 
 
@@ -350,7 +384,7 @@ def _case(name: str, case: Case) -> list[Block]:
     blocks += [Picture(f"{name}-animation"), Picture(f"{name}-run")]
     if case.diagnosis is not None:
         blocks.append(Listing(tuple(case.diagnosis["jump_story"])))
-        blocks += [*findings(case.diagnosis), *remedies(case.diagnosis)]
+        blocks += [*_findings(case.diagnosis), *_remedies(case.diagnosis)]
     if case.basins is not None:
         blocks += [Heading(f"Starts and learning rates of the {name} filter")]
         blocks += [*_map(case.basins, f"{name}-basins"), Picture(f"{name}-bifurcation")]
@@ -398,7 +432,7 @@ def network(view: View) -> list[Block]:
         )
     columns = ("plane", "path's variance in it", "largest mismatch of the loss")
     return [
-        verdict(result),
+        _verdict(result),
         Picture("network"),
         Picture("network-in-space"),
         Heading("How much depends on the plane"),
@@ -518,7 +552,7 @@ def rates(view: View) -> list[Block]:
         text += f" The rates of a group are tried with all other parameters at {rest}."
     seen = dict.fromkeys(trial["outcome"] for trial in result["trials"])
     return [
-        verdict(result),
+        _verdict(result),
         Picture("rates"),
         Table(columns, tuple(rows)),
         Listing(tuple(f"{name}: {RATE_OUTCOMES[name]}" for name in seen)),
@@ -540,7 +574,7 @@ def plane_of_starts(view: View) -> list[Block]:
         Heading("Starts over two parameters"),
         Paragraph(text),
         Picture("plane"),
-        outcome_shares(result["fractions"]),
+        _outcome_shares(result["fractions"]),
         Heading("The surface under them"),
         *points_found(result["surface"]),
     ]
@@ -671,7 +705,7 @@ def training_diagnosis(view: View) -> list[Block]:
     result = view.result
     has_filters = all(element["filter"] is not None for element in result["elements"])
     each = Heading("Each filter" if has_filters else "Each element")
-    about: list[Block] = [verdict(result), Picture("bank"), each, _elements(result["elements"])]
+    about: list[Block] = [_verdict(result), Picture("bank"), each, _elements(result["elements"])]
     return [*about, Picture("lines"), *_training_remedies(result), *_training(result)]
 
 
@@ -699,7 +733,7 @@ def bank(view: View) -> list[Block]:
             "training: multiplications over those of one step."
         )
     table = Table(("filter", "error", "verdict", "why", "with the remedy"), rows)
-    about: list[Block] = [verdict(result), Picture("bank"), Heading("Each filter"), table]
+    about: list[Block] = [_verdict(result), Picture("bank"), Heading("Each filter"), table]
     about.append(Paragraph(text))
     training = result["diagnosis"]
     return [*about, *_training_remedies(training), Picture("lines"), *_training(training)]

@@ -114,11 +114,14 @@ class Runs:
     def of(cls, sweep: Sweep | None, runs: Sequence[Mapping[str, Any]], view: View) -> Runs:
         """Returns runs given as JSON."""
         made = cls(sweep, (), view)
-        name = sweep.landscape.parameter.name if sweep else view.result["learned"][0]
-        paths = (
-            path_of(run, log_of(view, run), name, made.goal_name, look_of(run, index, len(runs)))
-            for index, run in enumerate(runs)
-        )
+        parameter = sweep.landscape.parameter.name if sweep else view.result["learned"][0]
+        paths = []
+        for index, run in enumerate(runs):
+            # A case of a larger run may hold its log without the case's prefix.
+            name = str(run.get("trajectory", "trajectory-000.csv"))
+            log = next(table for file, table in view.data.items() if name.endswith(file))
+            look = look_of(run, index, len(runs))
+            paths.append(path_of(run, log, parameter, made.goal_name, look))
         return replace(made, paths=tuple(paths))
 
     @classmethod
@@ -223,12 +226,6 @@ class Case:
         return cases
 
 
-def log_of(view: View, run: Mapping[str, Any]) -> Table:
-    """Returns a run's log; a case of a larger run may hold it without the case's prefix."""
-    name = str(run.get("trajectory", "trajectory-000.csv"))
-    return next(table for file, table in view.data.items() if name.endswith(file))
-
-
 def path_of(
     run: Mapping[str, Any], table: Table, parameter: str, goal: str, look: Look | None = None
 ) -> RunPath:
@@ -295,13 +292,12 @@ def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Li
     handles = []
     for path in paths:
         look, ends = path.look, phrases.outcome_words(path.run["outcome"], path.goal_name)
-        ends += jump_words(path.run)
-        marker: dict[str, Any] = {}
+        style: dict[str, Any] = {"color": look.color, "linestyle": look.line}
         words = phrases.run_settings(path.run)
         if axis is not None:
             words = run_words(axis, path.run, start=several_starts)
-            marker = {"marker": look.marker, "markersize": 5}
-        handles.append(entry(f"{words}: {ends}", color=look.color, linestyle=look.line, **marker))
+            style |= {"marker": look.marker, "markersize": 5}
+        handles.append(entry(f"{words}: {ends}{jump_words(path.run)}", **style))
     return handles
 
 
