@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from gabordiag.presentation import words
 from gabordiag.presentation.blocks import Block, Paragraph, Picture, Table, Verdict
-from gabordiag.presentation.figures.run_paths import Case, Runs
+from gabordiag.presentation.figures.run_paths import (
+    Case,
+    Runs,
+    read_basins,
+    read_bifurcation,
+    read_sweep,
+)
 from gabordiag.presentation.late import Late
 from gabordiag.presentation.page import inlined, to_fragment
 from gabordiag.results import Result, View
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 
 Drawings = dict[str, Callable[[], "Figure"]]
 atlas = Late("presentation.figures.atlas")
+read_atlas = Late("charting.atlas.Atlas.from_view")
 bifurcation = Late("presentation.figures.bifurcation")
 landscape = Late("presentation.figures.landscape")
 log = Late("presentation.figures.log")
@@ -94,10 +101,7 @@ def _draw_runs(ax: Axes, runs: Runs) -> None:
 # Command -> how its result is shown; that of two parameters or of a training, in rows of its own.
 KINDS: dict[str, Kind] = {
     "sweep": Kind(
-        words.sweep,
-        _each(sweep=landscape.sweep_figure),
-        landscape.draw_sweep,
-        Late("landscape.sweep.Sweep.from_view"),
+        words.sweep, _each(sweep=landscape.sweep_figure), landscape.draw_sweep, read_sweep
     ),
     "sweep of two": Kind(
         words.surface,
@@ -122,17 +126,14 @@ KINDS: dict[str, Kind] = {
         lambda runs: {"": runs} if runs.sweep or runs.planes else {},
     ),
     "basins": Kind(
-        words.basins,
-        _each(basins=maps.basins_figure),
-        maps.draw_map_alone,
-        Late("dynamics.maps.Basins.from_view"),
+        words.basins, _each(basins=maps.basins_figure), maps.draw_map_alone, read_basins
     ),
     "basins of two": Kind(words.plane_of_starts, _each(plane=space.plane_figure), space.draw_plane),
     "bifurcate": Kind(
         words.bifurcation,
         _each(bifurcation=bifurcation.bifurcation_figure),
         bifurcation.draw_attractor,
-        Late("dynamics.bifurcation.Bifurcation.from_view"),
+        read_bifurcation,
     ),
     "rates": Kind(words.rates, _each(rates=training.rates_figure), training.draw_rates),
     "diagnose": Kind(words.diagnosis, _of_diagnosis, _draw_runs, Runs.from_view),
@@ -151,12 +152,7 @@ KINDS: dict[str, Kind] = {
         lambda view: training.training_figures(View(view.result["diagnosis"], view.data)),
         lambda ax, view: training.draw_shares(ax, View(view.result["diagnosis"], view.data)),
     ),
-    "atlas": Kind(
-        words.atlas,
-        atlas.atlas_figures,
-        atlas.draw_atlas,
-        Late("charting.atlas.Atlas.from_view"),
-    ),
+    "atlas": Kind(words.atlas, atlas.atlas_figures, atlas.draw_atlas, read_atlas),
     "atlas planned": Kind(words.atlas_plan),
     "check": Kind(words.check, draw=log.draw_check),
     "explain": Kind(words.explanation, _each(log=log.log_figure), log.draw_explanation),

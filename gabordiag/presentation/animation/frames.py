@@ -485,9 +485,5 @@ def _set_kernels(
     value = axis.parameter.target
     words = "target" if value is None else f"target at {axis.show(value)}"
     goal.text(0.5, 1.03, words, transform=goal.transAxes, color=TARGET_COLOR, **above)
-    return {
-        "kernel": kernel.imshow(target, animated=True, **grey),
-        "kernel_name": kernel.text(
-            0.5, 1.03, "", transform=kernel.transAxes, animated=True, **above
-        ),
-    }
+    name = kernel.text(0.5, 1.03, "", transform=kernel.transAxes, animated=True, **above)
+    return {"kernel": kernel.imshow(target, animated=True, **grey), "kernel_name": name}

@@ -107,8 +107,7 @@ def path_figure(view: View) -> Figure:
         shares = 100 * np.cumsum(result["variance"])
         below.bar(np.arange(1, len(shares) + 1), 100 * np.array(result["variance"]), color=PALE)
         below.plot(np.arange(1, len(shares) + 1), shares, "o-", color=color, label="summed up")
-        look: dict[str, Any] = {"color": JUMP_COLOR, "linestyle": "--"}
-        below.axhline(100 * result["captured"], label="in this plane", **look)
+        below.axhline(100 * result["captured"], label="in this plane", **drawn)
         below.set(xlabel="main direction of the path", ylabel="variance [%]", ylim=(0, 105))
         legend_beside(below)
         figure.suptitle("The loss along the run and as drawn; how many directions the path takes")

@@ -45,13 +45,8 @@ from gabordiag.results import View
 # Farther than so many windows away nothing is drawn: a run that blows up is no line.
 _FAR = 1e3
 # Steps of a run that does not settle.
-_STEPS: dict[str, Any] = {
-    "marker": "o",
-    "linestyle": "",
-    "markersize": 4,
-    "markeredgecolor": "white",
-    "markeredgewidth": 0.5,
-}
+_STEPS: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4}
+_STEPS |= {"markeredgecolor": "white", "markeredgewidth": 0.5}
 _START = {**mark_style("start"), "markersize": 8, "zorder": 6}
 # Contours over a map of outcomes, at most about twice so many.
 _LOSS_LINES = 12
@@ -82,10 +77,9 @@ def pairs_figure(runs: Runs) -> Figure:
         levels = loss_levels(np.concatenate([plane.loss.ravel() for plane in planes]))
         for ax, plane in zip(grounds, planes, strict=True):
             contours = _draw_plane(ax, plane, levels, runs)
-        alone = [ax for ax in grounds if ax.get_label() == current_panel()]
-        draw_bar(
-            figure, contours, alone or grounds, paths[0].run["loss"], pad=0.015, aspect=25 * down
-        )
+        bars = [ax for ax in grounds if ax.get_label() == current_panel()] or grounds
+        name = paths[0].run["loss"]
+        draw_bar(figure, contours, bars, name, pad=0.015, aspect=25 * down)
         figure.suptitle(space_title(runs))
         entries = [*_handles(paths), *_mark_handles(runs)]
         columns = 2 if len(paths) > 1 else len(entries)

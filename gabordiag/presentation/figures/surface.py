@@ -274,16 +274,10 @@ def _marks(result: Mapping[str, Any]) -> Iterator[_Mark]:
 
 def mark_style(kind: str) -> dict[str, Any]:
     """Returns how `Axes.plot` draws a `target`, `start`, `minimum`, `kink` or `saddle`."""
-    marker, face, edge, size = _MARKS[kind]
-    return {
-        "marker": marker,
-        "markerfacecolor": face,
-        "markeredgecolor": edge,
-        "markeredgewidth": 1.6 if kind == "start" else 1.1,
-        "markersize": size,
-        "linestyle": "",
-        "path_effects": halo(1.5) if kind == "start" else [],
-    }
+    names = ("marker", "markerfacecolor", "markeredgecolor", "markersize")
+    look: dict[str, Any] = dict(zip(names, _MARKS[kind], strict=True))
+    width, effects = (1.6, halo(1.5)) if kind == "start" else (1.1, [])
+    return {**look, "markeredgewidth": width, "path_effects": effects, "linestyle": ""}
 
 
 def _entries(marks: Sequence[_Mark]) -> list[Line2D]:
