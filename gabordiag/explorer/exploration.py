@@ -21,8 +21,7 @@ invisible error, in a space of some fifteen dimensions. With the principal direc
 compressed responses, response(theta) = sum_j c_j(theta) R_j: each R_j is one picture, kept in 8
 bits at reduced resolution, each c_j a Fourier series. The reduced picture is the mean over blocks
 of s x s pixels, which is linear as well: the image is averaged first and correlated with stride s.
-Blocks stay smaller than a third of the wavelength, which averaging would remove otherwise; of an
-image that is still too large, the middle is shown. The total size of the pictures is limited.
+Of an image that is still too large, the middle is shown.
 """
 
 from __future__ import annotations

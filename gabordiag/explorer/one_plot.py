@@ -155,7 +155,6 @@ def _atlas_plot(atlas: Atlas, cells: Mapping[str, Mapping[str, list[float]]]) ->
 
 
 def _cells(chart: Chart) -> dict[str, list[float]]:
-    """Returns the cells with a filter: their edges and numbers."""
     rows, columns = np.nonzero(np.isfinite(chart.maps["learned"]))
     cells = {
         "left": chart.edges[columns], "right": chart.edges[columns + 1],

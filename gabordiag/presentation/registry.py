@@ -189,11 +189,8 @@ def blocks_of(command: str, view: View) -> list[Block]:
 def plot(result: Result, ax: Axes | None = None) -> Axes:
     """Draws a result into one Axes, in the colours of its style, and returns it.
 
-    A sweep shows the loss with its critical points; a surface, its contours; several runs, their
-    paths on the landscape; one run, its loss; basins, the map; a bifurcation, the attractor; an
-    explanation, the log's loss; a check, its errors. Runs of two parameters show their paths on the
-    plane, of more, their losses. Default: pyplot's current axes while they are empty, otherwise
-    those of a new figure.
+    What is drawn stands in the result's row of `KINDS`; of a single run it is the loss. Default:
+    pyplot's current axes while they are empty, otherwise those of a new figure.
     """
     draw = _drawer(result)
     if draw is None:

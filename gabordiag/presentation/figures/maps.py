@@ -1,9 +1,7 @@
 """The map of outcomes: where every start ends at every learning rate.
 
 It stands under its landscape, on the same axis, so that regions and basins can be compared; the
-column of the start, too thin to be seen in the map, is drawn again beside it. The words in the map,
-what the rates mean and the regions' names, need the Axes' final size; a region's name without room
-is left out.
+column of the start, too thin to be seen in the map, is drawn again beside it.
 """
 
 from __future__ import annotations

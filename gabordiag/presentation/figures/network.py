@@ -63,7 +63,6 @@ def _title(view: View) -> str:
 
 
 def _plane(view: View) -> tuple[surface.Plane, Any]:
-    """Returns the plane, and the levels of its losses."""
     table, result = view.data["surface.npz"], view.result
     words = zip(result["axes"], result["ranges"], strict=True)
     x, y = (ParameterAxis.over(name, low, high, None, "") for name, (low, high) in words)

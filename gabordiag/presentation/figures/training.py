@@ -208,7 +208,6 @@ def draw_shares(ax: Axes, view: View) -> None:
 
 
 def _smoothed(values: Any) -> Any:
-    """Returns the mean over a window of the steps."""
     width = max(1, int(_SMOOTH * len(values)))
     if width == 1:
         return values
