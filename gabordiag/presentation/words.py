@@ -69,10 +69,7 @@ _MOST_LISTED = 20
 def sweep(made: Sweep) -> list[Block]:
     """Returns the landscape, its critical points, and how well the gradients agree."""
     return [
-        Heading("The landscape"),
-        Picture("sweep"),
-        _sketch(made),
-        *_points(made.landscape),
+        *_landscape(made, Picture("sweep")),
         *_gradient(made),
         *(Paragraph(f"Left out for want of time: {text}.") for text in made.left_out),
         *image_blocks(made.landscape),
@@ -104,9 +101,7 @@ def basins(made: Basins) -> list[Block]:
         Heading("Starts against learning rates"),
         *_map(made, "basins", best),
         _outcome_shares(made.fractions, made.sweep.landscape.parameter.goal_name),
-        Heading("The landscape"),
-        _sketch(made.sweep, start=made.windows.start),
-        *_points(made.sweep.landscape),
+        *_landscape(made.sweep, start=made.windows.start),
         *image_blocks(made.sweep.landscape),
     ]
 
@@ -225,7 +220,14 @@ def _outcome_shares(fractions: Mapping[str, float], goal: str = "target") -> Tab
     return Table(("outcome", "share", "meaning"), rows, 0)
 
 
-def _sketch(made: Sweep, runs: Sequence[Json] = (), start: float | None = None) -> Sketch:
+def _landscape(
+    made: Sweep,
+    *pictures: Picture,
+    title: str = "The landscape",
+    runs: Sequence[Json] = (),
+    start: float | None = None,
+) -> list[Block]:
+    """The landscape in letters, with target, starts and ends of runs, and in a table."""
     parameter = made.landscape.parameter
     target = parameter.target
     marks = [] if target is None else [Mark(target, f"target {parameter.show(target)}", True)]
@@ -239,16 +241,15 @@ def _sketch(made: Sweep, runs: Sequence[Json] = (), start: float | None = None) 
     for words, (first, *others) in list(values.items())[:_MOST_MARKS]:
         more = f" ({1 + len(others)} runs)" if others else ""
         marks.append(Mark(first, words + more))
-    return Sketch(made, tuple(marks))
+    return [Heading(title), *pictures, Sketch(made, tuple(marks)), *_points(made.landscape)]
 
 
 def _ground(made: Runs, *pictures: Picture) -> list[Block]:
     """The runs' landscape; of several parameters, where each began and ended."""
     if made.sweep is None:
         return ends(made)
-    sketch, landscape = _sketch(made.sweep, made.runs), made.sweep.landscape
-    about = [Heading("The landscape"), *pictures, sketch, *_points(landscape)]
-    return [*about, *image_blocks(landscape)]
+    about = _landscape(made.sweep, *pictures, runs=made.runs)
+    return [*about, *image_blocks(made.sweep.landscape)]
 
 
 def _points(landscape: Landscape) -> list[Block]:
@@ -379,7 +380,7 @@ def _symptom(name: str, case: Case) -> list[Block]:
 
 
 def _case(name: str, case: Case) -> list[Block]:
-    made = case.failing.ground
+    made, title = case.failing.ground, f"The landscape of the {name} filter"
     blocks: list[Block] = [Heading(f"What happened with the {name} filter")]
     blocks += [Picture(f"{name}-animation"), Picture(f"{name}-run")]
     if case.diagnosis is not None:
@@ -392,10 +393,7 @@ def _case(name: str, case: Case) -> list[Block]:
         *blocks,
         Heading(f"Other runs of the {name} filter"),
         *_run_table(case.others),
-        Heading(f"The landscape of the {name} filter"),
-        Picture(f"{name}-sweep"),
-        _sketch(made, case.failing.runs),
-        *_points(made.landscape),
+        *_landscape(made, Picture(f"{name}-sweep"), title=title, runs=case.failing.runs),
         *_gradient(made),
     ]
 
