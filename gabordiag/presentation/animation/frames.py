@@ -30,14 +30,8 @@ from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation.animation.film import to_gif, to_mp4
 from gabordiag.presentation.colors import INK, JUMP_COLOR, TARGET_COLOR
+from gabordiag.presentation.figures import landscape
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
-from gabordiag.presentation.figures.landscape import (
-    axis_of,
-    basin_words,
-    draw_basins,
-    draw_loss,
-    mark_values,
-)
 from gabordiag.presentation.figures.run_paths import RunPath, Runs, end_words, runs_title
 from gabordiag.presentation.figures.space import broken_at_wraps, draw_ground
 from gabordiag.presentation.figures.style import drawing, halo
@@ -248,7 +242,7 @@ class Stage(_Stage):
         """Chooses the run, plans the pictures, and draws what does not move."""
         sweep, kernels = runs.ground, runs.kernels
         path = max(runs.paths, key=lambda path: int(path.run["n_jumps"]))
-        usual = axis_of(sweep)
+        usual = landscape.axis_of(sweep)
         frames = storyboard(path, usual.period)
         axis = ParameterAxis.of(usual.parameter, _window(usual, frames))
         # Where the landscape and the losses end.
@@ -258,8 +252,7 @@ class Stage(_Stage):
             ground = figure.add_axes((0.075, 0.405, right - 0.075, 0.385))
             losses = figure.add_axes((0.075, 0.12, right - 0.075, 0.155))
             actors |= _set_landscape(ground, axis, sweep, path)
-            landscape = sweep.landscape
-            heights = (landscape.smallest_loss, landscape.largest_loss)
+            heights = (sweep.landscape.smallest_loss, sweep.landscape.largest_loss)
             actors |= _set_losses(losses, heights, path, frames)
             if kernels is not None:
                 actors |= _set_kernels(figure, axis, kernels)
@@ -273,17 +266,13 @@ class Stage(_Stage):
         if self.kernels is None:
             return
         # The nearest saved kernel; black for a value out of their range.
-        kernels, value = self.kernels, frame.value
-        saved = np.asarray(kernels[self.axis.name], dtype=np.float64)
-        apart, period = saved - value, self.axis.period
-        if period is not None:
-            apart = apart - period * np.round(apart / period)
-        known = period is not None or saved[0] <= value <= saved[-1]
-        kernel = kernels["kernels"][np.abs(apart).argmin()]
-        self.actors["kernel"].set_data(kernel if known else np.zeros_like(kernel))
+        kernels, value, axis = self.kernels, frame.value, self.axis
+        saved = np.asarray(kernels[axis.name], dtype=np.float64)
+        known = axis.period is not None or saved[0] <= value <= saved[-1]
+        kernel = kernels["kernels"][np.abs(axis.parameter.offset(saved, value)).argmin()]
+        actors["kernel"].set_data(kernel if known else np.zeros_like(kernel))
         place = self._folded(value)
-        words = f"kernel at {place}" if known else f"{place}: out of range"
-        self.actors["kernel_name"].set_text(words)
+        actors["kernel_name"].set_text(f"kernel at {place}" if known else f"{place}: out of range")
 
     def place(self, values: npt.ArrayLike) -> FloatArray:
         """Returns where values are shown: inside the window as they are, else moved by periods."""
@@ -415,9 +404,9 @@ def _mover(ax: Axes, line: str, **look: Any) -> Line2D:
 
 def _set_landscape(ax: Axes, axis: ParameterAxis, sweep: Sweep, path: RunPath) -> dict[str, Artist]:
     if len(sweep.landscape.attractors) > 1:
-        draw_basins(ax, axis, sweep.landscape)
+        landscape.draw_basins(ax, axis, sweep.landscape)
         _name_basins(ax, axis, sweep.landscape)
-    draw_loss(ax, axis, sweep)
+    landscape.draw_loss(ax, axis, sweep)
     low, high = ax.get_ylim()
     # Room for the arcs of jumps.
     ax.set_ylim(low, high + 0.18 * (high - low))
@@ -428,7 +417,7 @@ def _set_landscape(ax: Axes, axis: ParameterAxis, sweep: Sweep, path: RunPath) -
     copies = [x / axis.scale for x in axis.copies(target)]
     nearest = min(copies, key=lambda copy: abs(copy - (target or 0.0)), default=None)
     once = replace(axis, parameter=replace(axis.parameter, period=None))
-    mark_values([ax], once, target=nearest, start=path.run["start"])
+    landscape.mark_values([ax], once, target=nearest, start=path.run["start"])
     ax.set_ylabel(loss_label(sweep.loss_name))
     trail = {"alpha": 0.7, "markersize": 5.5, "markeredgewidth": 0}
     return {
@@ -438,14 +427,14 @@ def _set_landscape(ax: Axes, axis: ParameterAxis, sweep: Sweep, path: RunPath) -
     }
 
 
-def _name_basins(ax: Axes, axis: ParameterAxis, landscape: Landscape) -> None:
+def _name_basins(ax: Axes, axis: ParameterAxis, found: Landscape) -> None:
     low, high = axis.limits
     at_top: dict[str, Any] = {"ha": "center", "va": "top", "transform": ax.get_xaxis_transform()}
     look: dict[str, Any] = {"fontsize": 8.5, "path_effects": halo(2.5), "zorder": 4.5}
-    for point in landscape.attractors:
+    for point in found.attractors:
         assert point.basin is not None
         look["color"] = TARGET_COLOR if point.is_target else INK
-        words = basin_words(landscape.parameter, point)
+        words = landscape.basin_words(found.parameter, point)
         for left, right in axis.spans(*point.basin):
             if right - left > 0.3 * (high - low):
                 ax.text((left + right) / 2, 0.98, words, **at_top, **look)

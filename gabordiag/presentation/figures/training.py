@@ -141,19 +141,17 @@ def _draw_line(ax: Axes, view: View, index: int) -> None:
     element, data = view.result["elements"][index], view.data["lines.npz"]
     parameter = parameter_of(element)
     scale = parameter.scale
-    for kind, style, color, words in (
-        ("start", "--", colors.FAINT, "before the training"),
-        ("final", "-", colors.RUN_STYLES[0][0], "after it"),
+    for kind, style, color, words, mark, place in (
+        ("start", "--", colors.FAINT, "before the training", "s", "its start"),
+        ("final", "-", colors.RUN_STYLES[0][0], "after it", "o", "its end"),
     ):
         values, losses = data[f"{kind}-value-{index}"], data[f"{kind}-loss-{index}"]
         ax.plot(scale * values, losses, style, color=color, linewidth=1.4, label=words)
         value = element[kind]
         if value is not None:
             height = np.interp(value, values, losses)
-            mark = "o" if kind == "final" else "s"
-            label = "its end" if kind == "final" else "its start"
             look: dict[str, Any] = {"markeredgecolor": "white", "markersize": 8, "zorder": 5}
-            ax.plot(scale * value, height, mark, color=color, label=label, **look)
+            ax.plot(scale * value, height, mark, color=color, label=place, **look)
     if element["goal"] is not None:
         look = {"color": colors.TARGET_COLOR, "linewidth": 1.2, "linestyle": ":"}
         ax.axvline(scale * element["goal"], label="lowest minimum", **look)
