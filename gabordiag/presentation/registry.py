@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gabordiag.presentation import words
 from gabordiag.presentation.blocks import Block, Paragraph, Picture, Table, Verdict
-from gabordiag.presentation.figures.run_paths import (
-    Case,
-    Runs,
-    read_basins,
-    read_bifurcation,
-    read_sweep,
-)
+from gabordiag.presentation.figures import run_paths
 from gabordiag.presentation.late import Late
 from gabordiag.presentation.page import inlined, to_fragment
 from gabordiag.results import Result, View
@@ -58,7 +52,7 @@ class Kind:
     figures: Callable[[Any], Drawings] = lambda _: {}
     draw: Callable[[Axes, Any], None] | None = None
     restore: Callable[[View], Any] = lambda view: view
-    films: Callable[[Any], Mapping[str, Runs]] = lambda _: {}
+    films: Callable[[Any], Mapping[str, run_paths.Runs]] = lambda _: {}
 
 
 def _each(**functions: Callable[[Any], Figure]) -> Callable[[Any], Drawings]:
@@ -68,19 +62,19 @@ def _each(**functions: Callable[[Any], Figure]) -> Callable[[Any], Drawings]:
     }
 
 
-def _of_runs(runs: Runs, stem: str = "optimize") -> Drawings:
+def _of_runs(runs: run_paths.Runs, stem: str = "optimize") -> Drawings:
     if runs.sweep is not None:
         return {stem: partial(run_figures.optimize_figure, runs)}
     return {"pairs": partial(space.pairs_figure, runs)} if runs.planes else {}
 
 
-def _of_diagnosis(runs: Runs) -> Drawings:
+def _of_diagnosis(runs: run_paths.Runs) -> Drawings:
     if runs.sweep is None:
         return _of_runs(runs)
     return {"sweep": partial(landscape.sweep_figure, runs.sweep), **_of_runs(runs, "run")}
 
 
-def _of_reproduction(cases: Mapping[str, Case]) -> Drawings:
+def _of_reproduction(cases: Mapping[str, run_paths.Case]) -> Drawings:
     failures = {name: (case.failing, case.basins) for name, case in cases.items()}
     drawings: Drawings = {"comparison": partial(run_figures.comparison_figure, failures)}
     for name, case in cases.items():
@@ -94,14 +88,14 @@ def _of_reproduction(cases: Mapping[str, Case]) -> Drawings:
     return drawings
 
 
-def _draw_runs(ax: Axes, runs: Runs) -> None:
+def _draw_runs(ax: Axes, runs: run_paths.Runs) -> None:
     (space.draw_space_runs if runs.sweep is None else run_figures.draw_runs)(ax, runs)
 
 
 # Command -> how its result is shown; that of two parameters or of a training, in rows of its own.
 KINDS: dict[str, Kind] = {
     "sweep": Kind(
-        words.sweep, _each(sweep=landscape.sweep_figure), landscape.draw_sweep, read_sweep
+        words.sweep, _each(sweep=landscape.sweep_figure), landscape.draw_sweep, run_paths.read_sweep
     ),
     "sweep of two": Kind(
         words.surface,
@@ -122,21 +116,21 @@ KINDS: dict[str, Kind] = {
         words.runs,
         _of_runs,
         _draw_runs,
-        Runs.from_view,
+        run_paths.Runs.from_view,
         lambda runs: {"": runs} if runs.sweep or runs.planes else {},
     ),
     "basins": Kind(
-        words.basins, _each(basins=maps.basins_figure), maps.draw_map_alone, read_basins
+        words.basins, _each(basins=maps.basins_figure), maps.draw_map_alone, run_paths.read_basins
     ),
     "basins of two": Kind(words.plane_of_starts, _each(plane=space.plane_figure), space.draw_plane),
     "bifurcate": Kind(
         words.bifurcation,
         _each(bifurcation=bifurcation.bifurcation_figure),
         bifurcation.draw_attractor,
-        read_bifurcation,
+        run_paths.read_bifurcation,
     ),
     "rates": Kind(words.rates, _each(rates=training.rates_figure), training.draw_rates),
-    "diagnose": Kind(words.diagnosis, _of_diagnosis, _draw_runs, Runs.from_view),
+    "diagnose": Kind(words.diagnosis, _of_diagnosis, _draw_runs, run_paths.Runs.from_view),
     "diagnose of a training": Kind(
         words.training_diagnosis, training.training_figures, training.draw_shares
     ),
@@ -144,7 +138,7 @@ KINDS: dict[str, Kind] = {
         words.reproduction,
         _of_reproduction,
         lambda ax, cases: run_figures.draw_runs(ax, next(iter(cases.values())).failing),
-        Case.all_from,
+        run_paths.Case.all_from,
         lambda cases: {f"{name}-": case.failing for name, case in cases.items()},
     ),
     "reproduce of a bank": Kind(

@@ -416,8 +416,8 @@ def _set_landscape(ax: Axes, axis: ParameterAxis, sweep: Sweep, path: RunPath) -
     target = axis.parameter.target
     copies = [x / axis.scale for x in axis.copies(target)]
     nearest = min(copies, key=lambda copy: abs(copy - (target or 0.0)), default=None)
-    once = replace(axis, parameter=replace(axis.parameter, period=None))
-    landscape.mark_values([ax], once, target=nearest, start=path.run["start"])
+    once = replace(axis, parameter=replace(axis.parameter, period=None, target=nearest))
+    landscape.mark_values([ax], once, path.run["start"])
     ax.set_ylabel(loss_label(sweep.loss_name))
     trail = {"alpha": 0.7, "markersize": 5.5, "markeredgewidth": 0}
     return {

@@ -155,17 +155,13 @@ def _label_point(
 
 
 def mark_values(
-    axes: Sequence[Axes],
-    axis: ParameterAxis,
-    *,
-    target: float | None,
-    start: float | None,
-    outlined: Sequence[Axes] = (),
+    axes: Sequence[Axes], axis: ParameterAxis, start: float | None, outlined: Sequence[Axes] = ()
 ) -> None:
-    """Draws target and start as vertical lines, labelled above the first axes.
+    """Draws the target and a start as vertical lines, labelled above the first axes.
 
     In the `outlined` axes, of many colours, the lines are outlined.
     """
+    target = axis.parameter.target
     is_one = target is not None and start == target
     marks = [
         (x, f"{name} {axis.show(value)}", color, dash)
@@ -207,7 +203,7 @@ def draw_landscape(
     if survey is not None:
         entries.append(_draw_single_images(ax, sweep.values * axis.scale, survey))
     entries += mark_critical_points(ax, axis, landscape, labels=labels)
-    mark_values([ax], axis, target=landscape.parameter.target, start=start)
+    mark_values([ax], axis, start)
     ax.set_ylabel(loss_label(sweep.loss_name))
     return [*entries, *bands]
 

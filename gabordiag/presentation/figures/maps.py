@@ -67,7 +67,7 @@ def basins_figure(basins: Basins) -> Figure:
         loss.set_ylabel(loss_label(sweep.loss_name))
         draw_map(ground, basins)
         ground.set_ylabel(f"learning rate ({setting_words(basins.settings)})")
-        mark_values([loss], axis, outlined=[ground], **_ends(basins))
+        mark_values([loss], axis, basins.windows.start, outlined=[ground])
         _draw_strip(strip, axis, basins)
         loss.tick_params(labelbottom=False)
         figure.align_ylabels([loss, ground])
@@ -90,17 +90,13 @@ def draw_map_alone(ax: Axes, basins: Basins) -> None:
     """Draws the map with its labels and legend into one Axes of any figure."""
     axis = map_axis(basins)
     draw_map(ax, basins)
-    mark_values([], axis, outlined=[ax], **_ends(basins))
+    mark_values([], axis, basins.windows.start, outlined=[ax])
     ax.set_title(phrases.rate_words(basins, axis.show)[0], fontsize=10, pad=20)
     style.legend_beside(ax, outcome_handles(basins.outcomes, goal=axis.parameter.goal_name))
     # Its words go where there is room for them, which depends on the size.
     if isinstance(ax.figure, Figure):
         ax.figure.draw_without_rendering()
     write_map_labels(ax, basins)
-
-
-def _ends(basins: Basins) -> dict[str, float | None]:
-    return {"target": basins.sweep.landscape.parameter.target, "start": basins.windows.start}
 
 
 def map_axis(basins: Basins) -> ParameterAxis:
@@ -235,7 +231,7 @@ def _name_regions(
     for row in np.searchsorted(basins.lrs, rates):
         taken[max(0, row - 2 * tall) : row + 2 * tall] = True
     starts = basins.starts * axis.scale
-    for value in _ends(basins).values():
+    for value in (axis.parameter.target, basins.windows.start):
         for x in axis.copies(value):
             column = int(np.searchsorted(starts, x))
             taken[:, max(0, column - 2) : column + 3] = True
