@@ -27,9 +27,7 @@ atlas = Late("presentation.figures.atlas")
 read_atlas = Late("charting.atlas.Atlas.from_view")
 bifurcation = Late("presentation.figures.bifurcation")
 landscape = Late("presentation.figures.landscape")
-log = Late("presentation.figures.log")
 maps = Late("presentation.figures.maps")
-network = Late("presentation.figures.network")
 run_figures = Late("presentation.figures.runs")
 space = Late("presentation.figures.space")
 style = Late("presentation.figures.style")
@@ -105,12 +103,12 @@ KINDS: dict[str, Kind] = {
     "sweep of a network": Kind(
         words.network,
         _each(
-            network=network.network_figure,
-            network_in_space=network.space_figure,
-            network_path=network.path_figure,
-            barriers=network.barriers_figure,
+            network=surface.network_figure,
+            network_in_space=surface.network_in_space_figure,
+            network_path=surface.network_path_figure,
+            barriers=surface.barriers_figure,
         ),
-        network.draw_network,
+        surface.draw_network,
     ),
     "optimize": Kind(
         words.runs,
@@ -148,8 +146,10 @@ KINDS: dict[str, Kind] = {
     ),
     "atlas": Kind(words.atlas, atlas.atlas_figures, atlas.draw_atlas, read_atlas),
     "atlas planned": Kind(words.atlas_plan),
-    "check": Kind(words.check, draw=log.draw_check),
-    "explain": Kind(words.explanation, _each(log=log.log_figure), log.draw_explanation),
+    "check": Kind(words.check, draw=landscape.draw_check),
+    "explain": Kind(
+        words.explanation, _each(log=run_figures.log_figure), run_figures.draw_explanation
+    ),
     "explore": Kind(words.exploration),
 }
 # Name of a result's type -> the command whose JSON it gives. A `Run` alone belongs to none.

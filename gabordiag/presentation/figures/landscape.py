@@ -2,7 +2,7 @@
 
 Each part draws a landscape or a sweep into given Axes and returns legend entries, so that a figure
 made of several parts has one legend. Of a sweep, three gradients that agree look like one curve:
-how well they agree shows on a logarithm below.
+how well they agree shows on a logarithm below, as do the errors of a checked derivative.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from gabordiag.presentation.figures import style
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.sheets import name_panels
 from gabordiag.presentation.phrases import describe_certificate, describe_points, exact_derivative
+from gabordiag.results import View
 from gabordiag.wording import show_number
 
 if TYPE_CHECKING:
@@ -291,3 +292,28 @@ def _draw_mismatch(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
         ax.set_ylim(1e-16, 1e-12)
     ax.set_ylabel("mismatch /\nlargest gradient")
     style.legend_beside(ax)
+
+
+def draw_check(ax: Axes, view: View) -> None:
+    """Draws the largest relative errors of a `Check` as bars on a logarithmic axis."""
+    result = view.result
+    errors = {
+        f"reference: {name.replace('_', ' ')}": error for name, error in result["reference"].items()
+    }
+    if result["user"] is not None:
+        errors["the checked function"] = result["user"]["max_relative_error"]
+    # A logarithm has no zero: an exact agreement has no bar, only its number.
+    known = [error for error in errors.values() if error]
+    left = min([1e-17, *(error / 10 for error in known)])
+    for row, (name, error) in enumerate(errors.items()):
+        color = colors.FAINT if name.startswith("reference") else colors.JUMP_COLOR
+        ax.barh(row, max(error or left, left) - left, left=left, color=color, height=0.6)
+        text = "unknown" if error is None else show_number(error)
+        style.write(ax, text, (max(error or left, left), row), (4, 0), va="center", path_effects=[])
+    ax.set_xscale("log")
+    ax.set_xlim(left, 100 * max([left, *known]))
+    ax.set_yticks(range(len(errors)), list(errors))
+    ax.invert_yaxis()
+    ax.set_xlabel("largest relative error")
+    wrt = "the kernel" if result["wrt"] is None else f"the derivative by {result['wrt']}"
+    ax.set_title(f"Check of {wrt}: {'right' if result['ok'] else 'wrong'}", fontsize=10)

@@ -1,4 +1,4 @@
-"""The figures of runs of one parameter.
+"""The figures of runs of one parameter, and of a log, a run without its landscape.
 
 A run that jumps is shown against the step twice, some steps around the first jump,
 and all of them as a density; one that converges, once, on a logarithmic axis where the loss falls
@@ -34,6 +34,8 @@ from gabordiag.presentation.figures.run_paths import (
     RunPath,
     Runs,
     batch_handles,
+    jump_words,
+    look_of,
     path_of,
     run_handles,
     run_words,
@@ -48,6 +50,7 @@ from gabordiag.presentation.figures.style import (
     new_figure,
     write,
 )
+from gabordiag.results import View
 from gabordiag.wording import show_number
 
 if TYPE_CHECKING:
@@ -466,3 +469,43 @@ def _draw_failure(
     ground.set_title("\n".join(textwrap.wrap(reason, 62)), fontsize=10, pad=24)
     entries[0].set_label("the run, numbered by step")
     return entries
+
+
+def log_figure(view: View) -> Figure:
+    """Draws the loss of an `Explanation`'s log: the first descent and jump, and all of it."""
+    path = _log_path(view)
+    stretches = windows_of([path])
+    with new_figure(9.0, 4.2) as figure:
+        count = len(stretches)
+        rows, columns = (count, 1) if current_sheet().is_narrow else (1, count)
+        axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+        for column, (ax, stretch) in enumerate(zip(axes, stretches, strict=True)):
+            draw_losses(ax, None, [path], stretch)
+            if columns > 1 and column:
+                ax.set_ylabel("")
+            if count > 1:
+                ax.set_title(window_words(stretch, column, [path]), fontsize=10)
+        figure.suptitle(_log_words(view))
+    return figure
+
+
+def draw_explanation(ax: Axes, view: View) -> None:
+    """Draws the loss of an `Explanation`'s log against the step, with the jumps."""
+    path = _log_path(view)
+    draw_losses(ax, None, [path], windows_of([path])[-1])
+    ax.set_title(_log_words(view), fontsize=10)
+
+
+def _log_words(view: View) -> str:
+    return f"Verdict: {view.result['verdict'].replace('_', ' ')}{jump_words(view.result)}"
+
+
+def _log_path(view: View) -> RunPath:
+    """Returns a log as a run whose values are its losses; its jumps are rows, not steps."""
+    steps, losses = (view.data["log.csv"][name] for name in ("step", "loss"))
+    rows = np.searchsorted(steps, [jump["step"] for jump in view.result["jumps"]])
+    run = {**view.result, "loss": "loss", "jumps": [{"step": row} for row in rows]}
+    if losses[-1] > np.nanmax(losses[:-1], initial=-math.inf):
+        # What grows to its end is seen on a logarithm.
+        run["outcome"] = "nonfinite"
+    return RunPath(run, steps, losses, losses, look_of(run, 0, 1))
