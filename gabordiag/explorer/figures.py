@@ -80,7 +80,6 @@ def _line(plot: figure, name: str, along: Direction, **look: Any) -> None:
 
 
 def _guides(plot: figure, *, along: Direction = "height") -> None:
-    """Adds lines at target and start."""
     dashed: dict[str, Any] = {"line_dash": "dashed", "line_width": 1.5}
     _line(plot, f"{plot.name}-target", along, line_color=TARGET_COLOR, line_width=2)
     _line(plot, f"{plot.name}-start", along, line_color=_START_COLOR, **dashed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -585,28 +585,24 @@ def ends(made: Runs) -> list[Block]:
     for index, run in enumerate(made.runs, 1):
         if len(made.runs) > 1:
             blocks.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
-        blocks.append(Table(columns, _parameters(made, run)))
+        blocks.append(Table(columns, tuple(_parameters(made, run))))
         blocks += [Paragraph(text) for text in _symmetry(made, run)]
         blocks.append(Paragraph(_curving(made, run)))
     return blocks
 
 
-def _parameters(made: Runs, run: Json) -> tuple[tuple[str, ...], ...]:
-    rows = []
+def _parameters(made: Runs, run: Json) -> Iterator[tuple[str, ...]]:
     for (name, axis), within in zip(made.axes.items(), made.result["tolerances"], strict=True):
         goal, apart = run["target_copy"], (run["distance_to_target"] or {}).get(name)
         there = "yes," if apart is not None and apart <= within else "no, not"
-        rows.append(
-            (
-                name + (" (its logarithm is moved)" if name in run["logarithms"] else ""),
-                show_wrapped(axis, run["start"][name]),
-                show_wrapped(axis, run["final"][name]),
-                "–" if goal is None else show_wrapped(axis, goal[name]),
-                "–" if apart is None else axis.show(apart, 2 if axis.is_angle else 1),
-                "–" if goal is None else f"{there} within {axis.show(within)}",
-            )
+        yield (
+            name + (" (its logarithm is moved)" if name in run["logarithms"] else ""),
+            show_wrapped(axis, run["start"][name]),
+            show_wrapped(axis, run["final"][name]),
+            "–" if goal is None else show_wrapped(axis, goal[name]),
+            "–" if apart is None else axis.show(apart, 2 if axis.is_angle else 1),
+            "–" if goal is None else f"{there} within {axis.show(within)}",
         )
-    return tuple(rows)
 
 
 def _symmetry(made: Runs, run: Json) -> list[str]:

@@ -222,7 +222,6 @@ def write_map_labels(ax: Axes, basins: Basins) -> None:
 def _name_regions(
     ax: Axes, axis: ParameterAxis, basins: Basins, rates: Sequence[float], inches: Sequence[float]
 ) -> None:
-    """Writes the outcomes' names into the regions that are large enough for them."""
     codes = basins.outcomes
     width, height = inches
     rows, columns = codes.shape

@@ -394,7 +394,6 @@ def _end(axis: ParameterAxis, path: RunPath) -> int | None:
 
 
 def _number_points(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
-    """Numbers the first points, those that can be told apart."""
     first, last = _stretch(axis, path)
     width = axis.limits[1] - axis.limits[0]
     height = ax.get_ylim()[1] - ax.get_ylim()[0]

@@ -254,7 +254,6 @@ def _end_style(color: str) -> dict[str, Any]:
 
 
 def _mark_handles(runs: run_paths.Runs) -> list[Line2D]:
-    """Returns legend entries for what is marked on the planes."""
     paths, is_one = runs.paths, len(runs.paths) == 1
     color = paths[0].look.color if is_one else INK
     handles = []

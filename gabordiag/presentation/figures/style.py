@@ -39,7 +39,6 @@ _GREY = 0.09
 _LARGEST = 1e270
 _ground: ContextVar[Rgb] = ContextVar("ground", default=(1.0, 1.0, 1.0))
 
-_STYLE_SHEET = "gabordiag.presentation.figures.gabordiag"
 # What each format would otherwise stamp with the day or the version it was written by.
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -73,7 +72,8 @@ def log_losses(ax: Axes) -> None:
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draws in one style; the caller's settings of matplotlib neither matter nor change."""
-    with matplotlib.style.context(["default", _STYLE_SHEET], after_reset=True):
+    sheets = ["default", "gabordiag.presentation.figures.gabordiag"]
+    with matplotlib.style.context(sheets, after_reset=True):
         yield
 
 

@@ -130,9 +130,9 @@ def lines_figure(view: View) -> Figure:
         for number, (ax, index) in enumerate(zip(grid.flat, indices, strict=False)):
             ax.set_label(f"line-{number}")
             _draw_line(ax, view, index)
-        handles, labels = grid.flat[0].get_legend_handles_labels()
         look: dict[str, Any] = {"ncols": 5 if columns > 1 else 3, "fontsize": 8}
-        figure.legend(handles, labels, loc="outside lower center", **look)
+        entries = grid.flat[0].get_legend_handles_labels()
+        figure.legend(*entries, loc="outside lower center", **look)
         figure.suptitle("The loss along one element, everything else frozen")
     return figure
 
