@@ -21,8 +21,7 @@ invisible error, in a space of some fifteen dimensions. With the principal direc
 compressed responses, response(theta) = sum_j c_j(theta) R_j: each R_j is one picture, kept in 8
 bits at reduced resolution, each c_j a Fourier series. The reduced picture is the mean over blocks
 of s x s pixels, which is linear as well: the image is averaged first and correlated with stride s.
-Blocks stay smaller than a third of the wavelength, which averaging would remove otherwise; of an
-image that is still too large, the middle is shown. The total size of the pictures is limited.
+Of an image that is still too large, the middle is shown.
 """
 
 from __future__ import annotations
@@ -225,20 +224,6 @@ class ResponsePictures:
     is_whole: bool
     rest: float
 
-    def data(self) -> dict[str, npt.NDArray[Any]]:
-        """Returns the arrays by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        return {"block": self.block, "is_whole": self.is_whole, "rest": self.rest}
-
-    def response(self, theta: float, period: float) -> FloatArray:
-        """Returns the reduced response (rows, columns) at one angle."""
-        waves = np.arange(self.cosines.shape[1]) * (2 * math.pi * theta / period)
-        coordinates = self.cosines @ np.cos(waves) + self.sines @ np.sin(waves)
-        return np.asarray(np.tensordot(coordinates * self.scales, self.components, axes=1))
-
 
 def picture_responses(objective: ShortcutObjective) -> ResponsePictures:
     """Returns the responses of an experiment along theta as pictures."""
@@ -246,9 +231,8 @@ def picture_responses(objective: ShortcutObjective) -> ResponsePictures:
     assert period is not None
     thetas = torch.as_tensor(period * np.arange(_SAMPLES) / _SAMPLES)
     kernels = objective.kernels(thetas).to(dtype=torch.float64, device="cpu")
-    left, singular, _ = torch.linalg.svd(
-        objective.compressed(kernels.to(objective.dtype)).double().cpu(), full_matrices=False
-    )
+    responses = objective.compressed(kernels.to(objective.dtype)).double().cpu()
+    left, singular, _ = torch.linalg.svd(responses, full_matrices=False)
     rest = (singular.flip(0) ** 2).cumsum(0).flip(0).sqrt() / singular.norm()
     rank = max(1, int((rest > _REST).sum()))
     left, singular = left[:, :rank], singular[:rank]
@@ -257,11 +241,10 @@ def picture_responses(objective: ShortcutObjective) -> ResponsePictures:
     padded, size = experiment.padded, experiment.kernel_size
     crop = _Crop.middle(output_shape(padded, size), experiment.wavelength, rank)
     target_kernel = objective.kernels(torch.tensor([experiment.target_theta])).double().cpu()
-    responses = crop.responses(padded, torch.cat([directions, target_kernel])).numpy()
-    target = responses[-1]
+    *pictures, target = crop.responses(padded, torch.cat([directions, target_kernel])).numpy()
     if experiment.noise is not None:
         target = target + crop.average(experiment.noise[crop.rows, crop.columns]).numpy()
-    scales = np.abs(responses[:-1]).max(axis=(1, 2)) / _LEVELS
+    scales = np.abs(pictures).max(axis=(1, 2)) / _LEVELS
     scales = np.where(scales > 0, scales, 1.0)
     cosines, sines = _fourier((left * singular).numpy().T)
     half = size // 2
@@ -269,7 +252,7 @@ def picture_responses(objective: ShortcutObjective) -> ResponsePictures:
     seen = padded[half : len(padded) - half, half : padded.shape[1] - half]
     shown = crop.average(seen[crop.rows, crop.columns]).numpy()
     return ResponsePictures(
-        components=np.round(responses[:-1] / scales[:, None, None]).astype(np.int8),
+        components=np.round(pictures / scales[:, None, None]).astype(np.int8),
         scales=scales,
         cosines=cosines,
         sines=sines,
@@ -315,10 +298,8 @@ class _Crop:
         part = padded[rows.start : rows.stop + size - 1, columns.start : columns.stop + size - 1]
         averaged = torch.nn.functional.avg_pool2d(part[None, None], self.block, stride=1)
         # Single precision: the result has 8 bits.
-        found = torch.nn.functional.conv2d(
-            averaged.float(), kernels[:, None].float(), stride=self.block
-        )
-        return found[0].double()
+        weights = kernels[:, None].float()
+        return torch.nn.functional.conv2d(averaged.float(), weights, stride=self.block)[0].double()
 
 
 def _fourier(samples: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -398,22 +379,24 @@ class Exploration(Result):
                 "outcomes": dict(outcomes.OUTCOMES),
             },
             "filter": self.filter and dict(self.filter),
-            "pictures": pictures and pictures.to_dict(),
+            "pictures": pictures
+            and {name: getattr(pictures, name) for name in ("block", "is_whole", "rest")},
         }
 
     def _diagnosis(self) -> dict[str, Any]:
         found = self.diagnosis
         always = next((f for f in found.findings if f.present and f.cause in _FOR_EVERY_RUN), None)
         # Without what the opening run does with the right gradient.
-        shown = always and {
-            "cause": always.cause,
-            "explanation": always.explanation.split("; with")[0],
-        }
+        reason = always and always.explanation.split("; with")[0]
+        shown = always and {"cause": always.cause, "explanation": reason}
         return {"verdict": found.verdict, "headline": found.headline, "for_every_run": shown}
 
     def data(self) -> Data:
         """Returns what is saved as pictures.npz, where there are pictures."""
-        return {} if self.pictures is None else {"pictures.npz": self.pictures.data()}
+        if self.pictures is None:
+            return {}
+        fields = vars(self.pictures).items()
+        return {"pictures.npz": {name: v for name, v in fields if isinstance(v, np.ndarray)}}
 
 
 def _settings_of(name: str) -> OptimizerSettings:
@@ -449,8 +432,8 @@ def explore_objective(objective: Line, settings: OptimizerSettings, subject: str
         names = dict.fromkeys(["rmse", "mse", objective.loss_name])
         offered = [objective.with_loss(name) for name in names]
         experiment = objective.experiment
-        constants = experiment.target_parameters.to_dict()
-        constants["kernel_size"] = experiment.kernel_size
+        size = experiment.kernel_size
+        constants = {**experiment.target_parameters.to_dict(), "kernel_size": size}
         pictures = picture_responses(objective)
     return Exploration(
         settings=settings,

@@ -9,16 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from bokeh import models
 from bokeh.core.types import ID
 from bokeh.embed import json_item
-from bokeh.models import (
-    BasicTicker,
-    ColumnDataSource,
-    FixedTicker,
-    InlineStyleSheet,
-    LinearColorMapper,
-    Range1d,
-)
 from bokeh.models.annotations.geometry import BoxAnnotation, Span
 from bokeh.plotting import figure
 
@@ -63,22 +56,22 @@ def _new(name: str, **options: Any) -> figure:
         sizing_mode="stretch_width",
         toolbar_location=None,
         tools="",
-        x_range=Range1d(start=0, end=1),
-        y_range=Range1d(start=0, end=1),
+        x_range=models.Range1d(start=0, end=1),
+        y_range=models.Range1d(start=0, end=1),
         min_border_left=_LEFT_BORDER,
         min_border_right=14,
         # White would stay at the edges when the page paints its own ground.
         background_fill_color=None,
         border_fill_color=None,
-        stylesheets=[InlineStyleSheet(css=_TOUCH)],
+        stylesheets=[models.InlineStyleSheet(css=_TOUCH)],
         **options,
     )
     plot.axis.axis_label_text_font_style = "normal"
     return plot
 
 
-def _source(name: str, *columns: str) -> ColumnDataSource:
-    return ColumnDataSource({column: [] for column in columns}, name=name)
+def _source(name: str, *columns: str) -> models.ColumnDataSource:
+    return models.ColumnDataSource({column: [] for column in columns}, name=name)
 
 
 def _line(plot: figure, name: str, along: Direction, **look: Any) -> None:
@@ -87,7 +80,6 @@ def _line(plot: figure, name: str, along: Direction, **look: Any) -> None:
 
 
 def _guides(plot: figure, *, along: Direction = "height") -> None:
-    """Adds lines at target and start."""
     dashed: dict[str, Any] = {"line_dash": "dashed", "line_width": 1.5}
     _line(plot, f"{plot.name}-target", along, line_color=TARGET_COLOR, line_width=2)
     _line(plot, f"{plot.name}-start", along, line_color=_START_COLOR, **dashed)
@@ -141,7 +133,7 @@ def _here(plot: figure, name: str) -> None:
 
 def _steps(name: str, y_label: str) -> figure:
     plot = _new(name, x_axis_label="step", y_axis_label=y_label)
-    plot.xaxis.ticker = BasicTicker(desired_num_ticks=5)
+    plot.xaxis.ticker = models.BasicTicker(desired_num_ticks=5)
     source = _source(f"{name}-dots", "x", "y")
     plot.line("x", "y", source=source, line_color=JUMP_COLOR, name=f"line-{name}")
     plot.scatter("x", "y", source=source, name=f"dots-{name}", **_DOTS)
@@ -155,7 +147,7 @@ def _map(label: str) -> figure:
     plot = _new("map", x_axis_label=label, y_axis_label="learning rate", y_axis_type="log")
     plot.grid.visible = False
     colors = [OUTCOME_COLORS[name] for name in OUTCOMES]
-    mapper = LinearColorMapper(palette=colors, low=-0.5, high=len(colors) - 0.5)
+    mapper = models.LinearColorMapper(palette=colors, low=-0.5, high=len(colors) - 0.5)
     mapper.low_color = mapper.nan_color = "#00000000"
     columns = ("image", "x", "y", "dw", "dh")
     options: dict[str, Any] = {**{c: c for c in columns}, "color_mapper": mapper, "level": "image"}
@@ -166,5 +158,5 @@ def _map(label: str) -> figure:
         cross = _source(f"map-cross-{width:.0f}", "x", "y")
         look: dict[str, Any] = {"size": size, "line_color": color, "line_width": width}
         plot.scatter("x", "y", source=cross, marker="cross", **look)
-    plot.yaxis.ticker = FixedTicker(ticks=[10.0**power for power in range(-8, 9)])
+    plot.yaxis.ticker = models.FixedTicker(ticks=[10.0**power for power in range(-8, 9)])
     return plot

@@ -69,24 +69,21 @@ def page_files(command: str, view: View) -> dict[str, bytes]:
     """
     if command == "explore":
         return {"page.html": make_page(view).encode("utf-8")}
-    if find_spec("bokeh") is None:
+    is_plane = command == "sweep" and "plane" in view.result
+    if find_spec("bokeh") is None or not (is_plane or command == "atlas"):
         return {}
-    if command == "atlas":
-        from gabordiag.explorer.atlas import make_atlas_page
+    from gabordiag.explorer.one_plot import make_atlas_page, make_plane_page
 
-        return {"page.html": make_atlas_page(view).encode("utf-8")}
-    if command != "sweep" or "plane" not in view.result:
-        return {}
-    from gabordiag.explorer.plane import make_plane_page
-
-    return {"plane.html": make_plane_page(view).encode("utf-8")}
+    if is_plane:
+        return {"plane.html": make_plane_page(view).encode("utf-8")}
+    return {"page.html": make_atlas_page(view).encode("utf-8")}
 
 
 def make_page(view: View) -> str:
     """Returns the page of an `Exploration`, computed now or saved."""
     require_bokeh()
     from gabordiag.explorer.figures import make_figures
-    from gabordiag.explorer.plane import render_page
+    from gabordiag.explorer.one_plot import render_page
 
     parameter = Parameter.from_dict(view.result["losses"][view.result["loss"]]["landscape"])
     show, target = ParameterAxis.of(parameter).show, parameter.target

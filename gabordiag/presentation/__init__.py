@@ -2,8 +2,7 @@
 
     the report         `report` (all files of a run, live or saved), `unfinished` (of a run without
                        a result), `page` (HTML, Markdown)
-    results            `restored` (JSON and arrays as objects), `registry` (what is said and drawn
-                       of every kind of result)
+    results            `registry` (how every kind is restored from JSON and arrays, said and drawn)
     what is said       `blocks` (its form), `answers` (to the question's own questions), `words`,
                        `phrases` (what these and figures share)
     the terminal       `console`, `sketch` (the landscape in letters)

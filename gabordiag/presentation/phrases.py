@@ -1,7 +1,6 @@
 """Phrases that figures and reports share.
 
-Numbers, values and intervals; a run's settings; verdict, causes and remedies; which learning rates
-work from a start, and why.
+Numbers, values and intervals; a run's settings; which learning rates work from a start, and why.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gabordiag.dynamics.outcomes import JUMP_RISE, OUTCOMES
 from gabordiag.landscape.points import Landscape
 from gabordiag.objective.space import Parameter
-from gabordiag.presentation.blocks import Block, Heading, Table, Verdict
-from gabordiag.wording import counted, show_number, spoken, times
+from gabordiag.wording import counted, show_number, times
 
 if TYPE_CHECKING:
     from gabordiag.dynamics.maps import Basins
@@ -25,7 +23,6 @@ Show = Callable[[float], str]
 
 # What `escape_lr` is.
 ESCAPE_RATE = "smallest learning rate that leaves the start's basin"
-GOOD_VERDICTS = ("healthy", "equivalent_solution", "shows_the_run", "working_lr")
 # Ranges of learning rates that are listed.
 _MOST_RANGES = 2
 
@@ -87,16 +84,6 @@ def describe_certificate(landscape: Landscape) -> str:
     return "proven complete" if certificate.certified else "may be incomplete"
 
 
-def describe_jumps(landscape: Landscape) -> str:
-    """Returns where the loss jumps, in sentences; nothing where it does not."""
-    show = landscape.parameter.show
-    return " ".join(
-        f"The loss jumps at {show(jump.above)}, from {number(jump.loss_below)} below to "
-        f"{number(jump.loss_above)} above."
-        for jump in landscape.discontinuities
-    )
-
-
 def exact_derivative(sweep: Sweep) -> str:
     """Returns what a sweep's exact derivative is, in words."""
     # A custom objective has no closed form: the derivative of its interpolated values stands in.
@@ -107,45 +94,6 @@ def exact_derivative(sweep: Sweep) -> str:
 def outcome_words(outcome: str, goal: str) -> str:
     """Returns what an outcome means, where the goal of a descent is called so."""
     return OUTCOMES[outcome].replace("the target", f"the {goal}")
-
-
-def outcome_name(run: Json) -> str:
-    """Returns a run's outcome as tables show it, a cycle with its period."""
-    period = f" (period {run['period']})" if run["period"] else ""
-    return str(run["outcome"]).replace("_", " ") + period
-
-
-def verdict(result: Json) -> Verdict:
-    """Returns the sentence that a diagnosis begins with."""
-    good = result["verdict"] in GOOD_VERDICTS
-    return Verdict(result["headline"], result["verdict"], good)
-
-
-_ROLES = {"primary": "cause", "contributing": "contributes", "ruled_out": "ruled out"}
-
-
-def findings(result: Json) -> list[Block]:
-    """Returns the suspected causes with what was measured for each."""
-    rows = tuple(
-        (_ROLES[f["role"]], spoken(f["cause"]), f["explanation"]) for f in result["findings"]
-    )
-    return [Heading("Why"), Table(("role", "cause", "measured"), rows)]
-
-
-def remedies(result: Json) -> list[Block]:
-    """Returns the remedies that were tried."""
-    if not result["remedies"]:
-        return []
-    rows = tuple(
-        (
-            "works" if remedy["works"] else "does not",
-            remedy["name"].replace("_", " "),
-            remedy["change"],
-            remedy["outcome"].replace("_", " "),
-        )
-        for remedy in result["remedies"]
-    )
-    return [Heading("What helps, each one tried"), Table(("", "remedy", "change", "ends"), rows, 3)]
 
 
 def rates_words(lr: float | Json) -> str:
@@ -163,17 +111,6 @@ def run_settings(run: Json) -> str:
 def jump_definition(height: str = "landscape's height") -> str:
     """Returns what a jump is, in words; the height is what its rise is a share of."""
     return f"a step on which the loss rises by {JUMP_RISE:.0%} of the {height}"
-
-
-def outcome_shares(fractions: Mapping[str, float], goal: str = "target") -> Table:
-    """Returns how much of a map each outcome covers, the largest first."""
-    shares = sorted(fractions.items(), key=lambda item: -item[1])
-    rows = tuple(
-        (name.replace("_", " "), f"{share:.1%}", outcome_words(name, goal))
-        for name, share in shares
-        if share
-    )
-    return Table(("outcome", "share", "meaning"), rows, 0)
 
 
 def how_else(run: Json) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gabordiag.presentation import words
 from gabordiag.presentation.blocks import Block, Paragraph, Picture, Table, Verdict
+from gabordiag.presentation.figures import run_paths
 from gabordiag.presentation.late import Late
 from gabordiag.presentation.page import inlined, to_fragment
 from gabordiag.results import Result, View
@@ -20,24 +21,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gabordiag.presentation.figures.run_paths import Runs
-    from gabordiag.presentation.restored import Case
 
 Drawings = dict[str, Callable[[], "Figure"]]
 atlas = Late("presentation.figures.atlas")
+read_atlas = Late("charting.atlas.Atlas.from_view")
 bifurcation = Late("presentation.figures.bifurcation")
 landscape = Late("presentation.figures.landscape")
-log = Late("presentation.figures.log")
 maps = Late("presentation.figures.maps")
-network = Late("presentation.figures.network")
-rates = Late("presentation.figures.rates")
 run_figures = Late("presentation.figures.runs")
 space = Late("presentation.figures.space")
 style = Late("presentation.figures.style")
 surface = Late("presentation.figures.surface")
 training = Late("presentation.figures.training")
-restored = Late("presentation.restored")
-atlas_words = Late("presentation.atlas_words")
 
 # Inches of a drawing in one Axes.
 _SIZE = (9.0, 4.6)
@@ -55,7 +50,7 @@ class Kind:
     figures: Callable[[Any], Drawings] = lambda _: {}
     draw: Callable[[Axes, Any], None] | None = None
     restore: Callable[[View], Any] = lambda view: view
-    films: Callable[[Any], Mapping[str, Runs]] = lambda _: {}
+    films: Callable[[Any], Mapping[str, run_paths.Runs]] = lambda _: {}
 
 
 def _each(**functions: Callable[[Any], Figure]) -> Callable[[Any], Drawings]:
@@ -65,19 +60,19 @@ def _each(**functions: Callable[[Any], Figure]) -> Callable[[Any], Drawings]:
     }
 
 
-def _of_runs(runs: Runs, stem: str = "optimize") -> Drawings:
+def _of_runs(runs: run_paths.Runs, stem: str = "optimize") -> Drawings:
     if runs.sweep is not None:
         return {stem: partial(run_figures.optimize_figure, runs)}
     return {"pairs": partial(space.pairs_figure, runs)} if runs.planes else {}
 
 
-def _of_diagnosis(runs: Runs) -> Drawings:
+def _of_diagnosis(runs: run_paths.Runs) -> Drawings:
     if runs.sweep is None:
         return _of_runs(runs)
     return {"sweep": partial(landscape.sweep_figure, runs.sweep), **_of_runs(runs, "run")}
 
 
-def _of_reproduction(cases: Mapping[str, Case]) -> Drawings:
+def _of_reproduction(cases: Mapping[str, run_paths.Case]) -> Drawings:
     failures = {name: (case.failing, case.basins) for name, case in cases.items()}
     drawings: Drawings = {"comparison": partial(run_figures.comparison_figure, failures)}
     for name, case in cases.items():
@@ -91,17 +86,14 @@ def _of_reproduction(cases: Mapping[str, Case]) -> Drawings:
     return drawings
 
 
-def _draw_runs(ax: Axes, runs: Runs) -> None:
+def _draw_runs(ax: Axes, runs: run_paths.Runs) -> None:
     (space.draw_space_runs if runs.sweep is None else run_figures.draw_runs)(ax, runs)
 
 
 # Command -> how its result is shown; that of two parameters or of a training, in rows of its own.
 KINDS: dict[str, Kind] = {
     "sweep": Kind(
-        words.sweep,
-        _each(sweep=landscape.sweep_figure),
-        landscape.draw_sweep,
-        restored.Sweep.from_view,
+        words.sweep, _each(sweep=landscape.sweep_figure), landscape.draw_sweep, run_paths.read_sweep
     ),
     "sweep of two": Kind(
         words.surface,
@@ -111,35 +103,32 @@ KINDS: dict[str, Kind] = {
     "sweep of a network": Kind(
         words.network,
         _each(
-            network=network.network_figure,
-            network_in_space=network.space_figure,
-            network_path=network.path_figure,
-            barriers=network.barriers_figure,
+            network=surface.network_figure,
+            network_in_space=surface.network_in_space_figure,
+            network_path=surface.network_path_figure,
+            barriers=surface.barriers_figure,
         ),
-        network.draw_network,
+        surface.draw_network,
     ),
     "optimize": Kind(
         words.runs,
         _of_runs,
         _draw_runs,
-        restored.read_runs,
+        run_paths.Runs.from_view,
         lambda runs: {"": runs} if runs.sweep or runs.planes else {},
     ),
     "basins": Kind(
-        words.basins,
-        _each(basins=maps.basins_figure),
-        maps.draw_map_alone,
-        restored.Basins.from_view,
+        words.basins, _each(basins=maps.basins_figure), maps.draw_map_alone, run_paths.read_basins
     ),
     "basins of two": Kind(words.plane_of_starts, _each(plane=space.plane_figure), space.draw_plane),
     "bifurcate": Kind(
         words.bifurcation,
         _each(bifurcation=bifurcation.bifurcation_figure),
         bifurcation.draw_attractor,
-        restored.Bifurcation.from_view,
+        run_paths.read_bifurcation,
     ),
-    "rates": Kind(words.rates, _each(rates=rates.rates_figure), rates.draw_rates),
-    "diagnose": Kind(words.diagnosis, _of_diagnosis, _draw_runs, restored.read_runs),
+    "rates": Kind(words.rates, _each(rates=training.rates_figure), training.draw_rates),
+    "diagnose": Kind(words.diagnosis, _of_diagnosis, _draw_runs, run_paths.Runs.from_view),
     "diagnose of a training": Kind(
         words.training_diagnosis, training.training_figures, training.draw_shares
     ),
@@ -147,7 +136,7 @@ KINDS: dict[str, Kind] = {
         words.reproduction,
         _of_reproduction,
         lambda ax, cases: run_figures.draw_runs(ax, next(iter(cases.values())).failing),
-        restored.read_cases,
+        run_paths.Case.all_from,
         lambda cases: {f"{name}-": case.failing for name, case in cases.items()},
     ),
     "reproduce of a bank": Kind(
@@ -155,16 +144,13 @@ KINDS: dict[str, Kind] = {
         lambda view: training.training_figures(View(view.result["diagnosis"], view.data)),
         lambda ax, view: training.draw_shares(ax, View(view.result["diagnosis"], view.data)),
     ),
-    "atlas": Kind(
-        atlas_words.atlas,
-        atlas.atlas_figures,
-        atlas.draw_atlas,
-        Late("charting.atlas.Atlas.from_view"),
+    "atlas": Kind(words.atlas, atlas.atlas_figures, atlas.draw_atlas, read_atlas),
+    "atlas planned": Kind(words.atlas_plan),
+    "check": Kind(words.check, draw=landscape.draw_check),
+    "explain": Kind(
+        words.explanation, _each(log=run_figures.log_figure), run_figures.draw_explanation
     ),
-    "atlas planned": Kind(atlas_words.atlas_plan),
-    "check": Kind(words.check, draw=log.draw_check),
-    "explain": Kind(words.explanation, _each(log=log.log_figure), log.draw_explanation),
-    "explore": Kind(words.exploration, restore=restored.read_explored),
+    "explore": Kind(words.exploration),
 }
 # Name of a result's type -> the command whose JSON it gives. A `Run` alone belongs to none.
 _COMMANDS = {
@@ -197,11 +183,8 @@ def blocks_of(command: str, view: View) -> list[Block]:
 def plot(result: Result, ax: Axes | None = None) -> Axes:
     """Draws a result into one Axes, in the colours of its style, and returns it.
 
-    A sweep shows the loss with its critical points; a surface, its contours; several runs, their
-    paths on the landscape; one run, its loss; basins, the map; a bifurcation, the attractor; an
-    explanation, the log's loss; a check, its errors. Runs of two parameters show their paths on the
-    plane, of more, their losses. Default: pyplot's current axes while they are empty, otherwise
-    those of a new figure.
+    What is drawn stands in the result's row of `KINDS`; of a single run it is the loss. Default:
+    pyplot's current axes while they are empty, otherwise those of a new figure.
     """
     draw = _drawer(result)
     if draw is None:

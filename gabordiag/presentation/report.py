@@ -31,9 +31,8 @@ class ReportOptions:
     """Which pictures a report gets.
 
     The first format is shown in the report, a PNG instead of a PDF; without formats there are no
-    figures. Of figures that have the panel it is drawn alone. `to_send` makes the page small, and
-    draws its figures a second time for phones, which a run that has just finished does not wait
-    for.
+    figures. Of figures that have the panel it is drawn alone. `to_send` makes the page small, with
+    figures drawn again for phones: a run that has just finished does not wait for these.
     """
 
     formats: tuple[str, ...] = ("png",)

@@ -91,21 +91,16 @@ def _arrows(
     lines: list[list[Arrow]] = []
     low, high = axis.limits
     for mark in marks:
-        value = mark.value
-        if axis.period is not None:
-            value = axis.low + (value - axis.low) % axis.period
-        for place in axis.copies(value)[:1]:
+        for place in axis.copies(mark.value)[:1]:
             at = min(columns - 1, int((place - low) / (high - low) * columns))
             made = Arrow(at, f"{arrow} {mark.words}", mark.good)
             if at + len(made.text) > columns:
                 text = f"{mark.words} {arrow}"
                 made = Arrow(max(0, at + 1 - len(text)), text, mark.good)
             free = (line for line in lines if all(_apart(*sorted((made, one))) for one in line))
-            line = next(free, None)
-            if line is None:
-                lines.append([made])
-            else:
-                line.append(made)
+            if (line := next(free, None)) is None:
+                lines.append(line := [])
+            line.append(made)
     return tuple(tuple(sorted(line)) for line in lines)
 
 

@@ -81,8 +81,7 @@ def _figure(run: UnfinishedRun) -> Figure:
         bottom.set_xlabel("step")
         more = f"; {len(drawn)} of {len(logs)} logs" if len(logs) > len(drawn) else ""
         figure.suptitle(f"Logged by a run of {run.command} that {_state(run)}{more}")
-        handles, labels = top.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=3)
+        figure.legend(*top.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return figure
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gabordiag.dynamics.outcomes import ARRIVED, RATE_OUTCOMES
 from gabordiag.landscape.points import Landscape
@@ -23,41 +26,38 @@ from gabordiag.presentation.late import Late
 from gabordiag.presentation.phrases import (
     batch_label,
     describe_certificate,
-    describe_jumps,
     describe_points,
     exact_derivative,
-    findings,
     how_else,
     jump_definition,
     number,
-    outcome_name,
-    outcome_shares,
     outcome_words,
     parameter_of,
     rate_words,
     rates_words,
-    remedies,
     run_settings,
     share_words,
     show_interval,
     show_wrapped,
-    verdict,
 )
 from gabordiag.results import View
 from gabordiag.wording import counted, spoken
 
 if TYPE_CHECKING:
+    from gabordiag.charting.atlas import Atlas
     from gabordiag.dynamics.bifurcation import Bifurcation
     from gabordiag.dynamics.maps import Basins
     from gabordiag.landscape.sweep import Sweep
-    from gabordiag.presentation.figures.run_paths import Runs
-    from gabordiag.presentation.restored import Case
+    from gabordiag.presentation.figures.run_paths import Case, Runs
 
 Json = Mapping[str, Any]
 
 answers = Late("presentation.answers.answers")
+atlas_plan_of = Late("charting.engine.AtlasPlan")
 _surface_axes = Late("presentation.figures.surface.surface_axes")
 
+_GOOD_VERDICTS = ("healthy", "equivalent_solution", "shows_the_run", "working_lr")
+_ROLES = {"primary": "cause", "contributing": "contributes", "ruled_out": "ruled out"}
 # Places on a sketch besides the target.
 _MOST_MARKS = 6
 # Rows of critical points; of more, the lowest minima.
@@ -69,10 +69,7 @@ _MOST_LISTED = 20
 def sweep(made: Sweep) -> list[Block]:
     """Returns the landscape, its critical points, and how well the gradients agree."""
     return [
-        Heading("The landscape"),
-        Picture("sweep"),
-        _sketch(made),
-        *_points(made.landscape),
+        *_landscape(made, Picture("sweep")),
         *_gradient(made),
         *(Paragraph(f"Left out for want of time: {text}.") for text in made.left_out),
         *image_blocks(made.landscape),
@@ -102,13 +99,9 @@ def basins(made: Basins) -> list[Block]:
         best = f" At lr {made.best_lr:.3g}, the best, {share:.0%} of all starts reach it."
     return [
         Heading("Starts against learning rates"),
-        Paragraph(_rates(made) + best),
-        Picture("basins"),
-        *_theory(made),
-        outcome_shares(made.fractions, made.sweep.landscape.parameter.goal_name),
-        Heading("The landscape"),
-        _sketch(made.sweep, start=made.windows.start),
-        *_points(made.sweep.landscape),
+        *_map(made, "basins", best),
+        _outcome_shares(made.fractions, made.sweep.landscape.parameter.goal_name),
+        *_landscape(made.sweep, start=made.windows.start),
         *image_blocks(made.sweep.landscape),
     ]
 
@@ -131,12 +124,12 @@ def bifurcation(made: Bifurcation) -> list[Block]:
 def diagnosis(made: Runs) -> list[Block]:
     """Returns answers, verdict, what happened, why, what helps, and the run on what it ran on."""
     found, one = made.result, made.sweep
-    blocks: list[Block] = [answers({"answer": (found, made)}), verdict(found)]
+    blocks: list[Block] = [answers({"answer": (found, made)}), _verdict(found)]
     blocks.append(Picture("run" if one else "pairs"))
     if found["jump_story"]:
         blocks += [Heading("What happened"), Listing(tuple(found["jump_story"]))]
-    blocks += findings(found) if found["findings"] else []
-    blocks += [*remedies(found), Heading("The run"), *_run_table(made)]
+    blocks += _findings(found) if found["findings"] else []
+    blocks += [*_remedies(found), Heading("The run"), *_run_table(made)]
     blocks += _ground(made, Picture("sweep"))
     if one is None:
         return [*blocks, *at_target(made, found["target_hessian"])]
@@ -181,11 +174,12 @@ def explanation(view: View) -> list[Block]:
     # The verdict's own finding says no more than its headline.
     more = [f["explanation"] for f in result["findings"] if f["explanation"] != result["headline"]]
     sentences = [f"{text[0].upper()}{text[1:]}." for text in [*result.get("notes", []), *more]]
-    return [verdict(result), Picture("log"), *(Paragraph(text) for text in sentences)]
+    return [_verdict(result), Picture("log"), *(Paragraph(text) for text in sentences)]
 
 
-def exploration(landscape: Landscape) -> list[Block]:
+def exploration(view: View) -> list[Block]:
     """Returns what can be done on the interactive page, and the landscape it opens with."""
+    landscape = Landscape.from_dict(view.result["losses"][view.result["loss"]]["landscape"])
     text = (
         "Open the page in a browser: start, learning rate, momentum, steps, optimizer and loss can "
         "be changed."
@@ -193,32 +187,69 @@ def exploration(landscape: Landscape) -> list[Block]:
     return [Heading("The page"), Paragraph(text), *_points(landscape)]
 
 
-def _sketch(made: Sweep, runs: Sequence[Json] = (), start: float | None = None) -> Sketch:
-    """The landscape with its target, the runs' starts, and where they ended."""
+def _verdict(result: Json) -> Verdict:
+    good = result["verdict"] in _GOOD_VERDICTS
+    return Verdict(result["headline"], result["verdict"], good)
+
+
+def _findings(result: Json) -> list[Block]:
+    found = result["findings"]
+    rows = tuple((_ROLES[f["role"]], spoken(f["cause"]), f["explanation"]) for f in found)
+    return [Heading("Why"), Table(("role", "cause", "measured"), rows)]
+
+
+def _remedies(result: Json) -> list[Block]:
+    if not result["remedies"]:
+        return []
+    rows = []
+    for remedy in result["remedies"]:
+        name, ending = (remedy[key].replace("_", " ") for key in ("name", "outcome"))
+        works = "works" if remedy["works"] else "does not"
+        rows.append((works, name, remedy["change"], ending))
+    table = Table(("", "remedy", "change", "ends"), tuple(rows), 3)
+    return [Heading("What helps, each one tried"), table]
+
+
+def _outcome_shares(fractions: Mapping[str, float], goal: str = "target") -> Table:
+    shares = sorted(fractions.items(), key=lambda item: -item[1])
+    rows = tuple(
+        (name.replace("_", " "), f"{share:.1%}", outcome_words(name, goal))
+        for name, share in shares
+        if share
+    )
+    return Table(("outcome", "share", "meaning"), rows, 0)
+
+
+def _landscape(
+    made: Sweep,
+    *pictures: Picture,
+    title: str = "The landscape",
+    runs: Sequence[Json] = (),
+    start: float | None = None,
+) -> list[Block]:
+    """The landscape in letters, with target, starts and ends of runs, and in a table."""
     parameter = made.landscape.parameter
     target = parameter.target
     marks = [] if target is None else [Mark(target, f"target {parameter.show(target)}", True)]
     starts = [run["start"] for run in runs] or [parameter.start if start is None else start]
-    counts: dict[str, list[float]] = {}
-    for place in dict.fromkeys(value for value in starts if value is not None):
-        counts.setdefault(f"start {parameter.show(place)}", []).append(place)
-    for run in runs:
-        if run["final"] is not None:
-            words = f"end {show_wrapped(parameter, run['final'])}"
-            counts.setdefault(words, []).append(run["final"])
-    for words, values in list(counts.items())[:_MOST_MARKS]:
-        more = f" ({len(values)} runs)" if len(values) > 1 else ""
-        marks.append(Mark(values[0], words + more))
-    return Sketch(made, tuple(marks))
+    places = [(f"start {parameter.show(value)}", value) for value in dict.fromkeys(starts)]
+    places += [(f"end {show_wrapped(parameter, run['final'])}", run["final"]) for run in runs]
+    values: dict[str, list[float]] = {}
+    for words, value in places:
+        if value is not None:
+            values.setdefault(words, []).append(value)
+    for words, (first, *others) in list(values.items())[:_MOST_MARKS]:
+        more = f" ({1 + len(others)} runs)" if others else ""
+        marks.append(Mark(first, words + more))
+    return [Heading(title), *pictures, Sketch(made, tuple(marks)), *_points(made.landscape)]
 
 
 def _ground(made: Runs, *pictures: Picture) -> list[Block]:
     """The runs' landscape; of several parameters, where each began and ended."""
     if made.sweep is None:
         return ends(made)
-    sketch, landscape = _sketch(made.sweep, made.runs), made.sweep.landscape
-    about = [Heading("The landscape"), *pictures, sketch, *_points(landscape)]
-    return [*about, *image_blocks(landscape)]
+    about = _landscape(made.sweep, *pictures, runs=made.runs)
+    return [*about, *image_blocks(made.sweep.landscape)]
 
 
 def _points(landscape: Landscape) -> list[Block]:
@@ -233,8 +264,11 @@ def _points(landscape: Landscape) -> list[Block]:
         f"{parameter.name} over {span}: {describe_points(landscape)}; {known}: "
         f"{certificate.reason}."
     )
-    if landscape.discontinuities:
-        text += f" {describe_jumps(landscape)}"
+    for jump in landscape.discontinuities:
+        text += (
+            f" The loss jumps at {parameter.show(jump.above)}, from {number(jump.loss_below)} "
+            f"below to {number(jump.loss_above)} above."
+        )
     if len(points) > _MOST_POINTS:
         lowest = sorted(landscape.attractors, key=lambda point: point.loss)[:_MOST_POINTS]
         points = tuple(sorted(lowest, key=lambda point: point.value))
@@ -270,19 +304,20 @@ def _gradient(made: Sweep) -> list[Block]:
 
 
 def _run_table(made: Runs) -> list[Block]:
-    """The runs, the meanings of the words in their table, and how far they can be trusted."""
     rows = []
     for index, run in enumerate(made.runs, 1):
         momentum = f"momentum {run['momentum']:g}" if run["momentum"] else ""
         cells = {} if made.sweep or len(made.runs) == 1 else {"run": str(index)}
         cells["optimizer"] = ", ".join(filter(None, (run["optimizer"], momentum, batch_label(run))))
         cells |= {"loss": run["loss"], "lr": rates_words(run["lr"])}
+        period = f" (period {run['period']})" if run["period"] else ""
+        outcome = run["outcome"].replace("_", " ") + period
         last = {"final loss": number(run["final_loss"], 3), "jumps": str(run["n_jumps"])}
         if made.sweep is None:
-            cells |= {"outcome": outcome_name(run), "steps": str(run["steps"]), **last}
+            cells |= {"outcome": outcome, "steps": str(run["steps"]), **last}
         else:
             parameter = made.sweep.landscape.parameter
-            cells |= {"start": parameter.show(run["start"]), "outcome": outcome_name(run)}
+            cells |= {"start": parameter.show(run["start"]), "outcome": outcome}
             cells |= {"end": show_wrapped(parameter, run["final"]), **last}
             cells["Lyapunov"] = number(run["lyapunov"], 2)
         rows.append(cells)
@@ -292,7 +327,6 @@ def _run_table(made: Runs) -> list[Block]:
 
 
 def _meanings(made: Runs) -> Listing:
-    """Explains the words of the table of runs that occur in it."""
     runs = made.runs
     items = [
         f"{name.replace('_', ' ')}: {outcome_words(name, made.goal_name)}"
@@ -310,14 +344,12 @@ def _meanings(made: Runs) -> Listing:
 
 
 def _chaos(runs: Sequence[Json]) -> list[Block]:
-    """Says how far the paths of chaotic runs can be trusted."""
     steps = [run["trusted_steps"] for run in runs if run.get("trusted_steps") is not None]
     if not steps:
         return []
     verb = "is" if len(steps) == 1 else "are"
     which = "The run is" if len(runs) == 1 else f"{len(steps)} of {len(runs)} runs {verb}"
-    fewest, most = min(steps), max(steps)
-    span = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    span = " to ".join(map(str, sorted({min(steps), max(steps)})))
     text = (
         f"{which} chaotic: from step {span} on, rounding decides the path, so that another "
         "machine, precision or number of threads takes another one. Outcomes and rates of jumps "
@@ -326,17 +358,13 @@ def _chaos(runs: Sequence[Json]) -> list[Block]:
     return [Paragraph(text)]
 
 
-def _rates(made: Basins) -> str:
+def _map(made: Basins, picture: str, more: str = "") -> list[Block]:
     headline, reason = rate_words(made, made.sweep.landscape.parameter.show)
-    return f"{headline}. {reason}."
-
-
-def _theory(made: Basins) -> list[Block]:
-    return [] if made.theory is None else [Paragraph(made.theory.explanation)]
+    theory = [] if made.theory is None else [Paragraph(made.theory.explanation)]
+    return [Paragraph(f"{headline}. {reason}.{more}"), Picture(picture), *theory]
 
 
 def _symptom(name: str, case: Case) -> list[Block]:
-    """The verdict on a filter, and what was seen."""
     (run,) = case.failing.runs
     symptom = "shows" if case.reproduced else "does not show"
     start = case.failing.ground.landscape.parameter.show(run["start"])
@@ -347,30 +375,25 @@ def _symptom(name: str, case: Case) -> list[Block]:
     )
     blocks: list[Block] = [Heading(f"The {name} filter")]
     if case.diagnosis is not None:
-        blocks.append(verdict(case.diagnosis))
+        blocks.append(_verdict(case.diagnosis))
     return [*blocks, Paragraph(text)]
 
 
 def _case(name: str, case: Case) -> list[Block]:
-    """What happened with a filter, why, and what helps."""
-    made = case.failing.ground
+    made, title = case.failing.ground, f"The landscape of the {name} filter"
     blocks: list[Block] = [Heading(f"What happened with the {name} filter")]
     blocks += [Picture(f"{name}-animation"), Picture(f"{name}-run")]
     if case.diagnosis is not None:
         blocks.append(Listing(tuple(case.diagnosis["jump_story"])))
-        blocks += [*findings(case.diagnosis), *remedies(case.diagnosis)]
+        blocks += [*_findings(case.diagnosis), *_remedies(case.diagnosis)]
     if case.basins is not None:
         blocks += [Heading(f"Starts and learning rates of the {name} filter")]
-        blocks += [Paragraph(_rates(case.basins)), Picture(f"{name}-basins")]
-        blocks += [*_theory(case.basins), Picture(f"{name}-bifurcation")]
+        blocks += [*_map(case.basins, f"{name}-basins"), Picture(f"{name}-bifurcation")]
     return [
         *blocks,
         Heading(f"Other runs of the {name} filter"),
         *_run_table(case.others),
-        Heading(f"The landscape of the {name} filter"),
-        Picture(f"{name}-sweep"),
-        _sketch(made, case.failing.runs),
-        *_points(made.landscape),
+        *_landscape(made, Picture(f"{name}-sweep"), title=title, runs=case.failing.runs),
         *_gradient(made),
     ]
 
@@ -407,7 +430,7 @@ def network(view: View) -> list[Block]:
         )
     columns = ("plane", "path's variance in it", "largest mismatch of the loss")
     return [
-        verdict(result),
+        _verdict(result),
         Picture("network"),
         Picture("network-in-space"),
         Heading("How much depends on the plane"),
@@ -424,7 +447,6 @@ def network(view: View) -> list[Block]:
 
 
 def _sharpness(curved: Json) -> str:
-    """Says how the loss curves at the end, and whether the steps are at the edge of stability."""
     if not curved["eigenvalues"]:
         return f"The curvature is not known. {curved['reason']}"
     text = (
@@ -440,21 +462,20 @@ def _sharpness(curved: Json) -> str:
     text += f". The largest along the run: {along}."
     if curved["edge"] is None:
         return f"{text} {curved['reason']}"
-    words = {
-        "below": "below the edge of stability",
-        "at": "at the edge of stability",
-        "above": "above the edge of stability, and stays finite only because the loss is not "
-        "quadratic, or by the noise of its batches",
-    }
-    return (
-        f"{text} The rate {number(curved['lr'])} times the largest is "
+    text += (
+        f" The rate {number(curved['lr'])} times the largest is "
         f"{number(curved['lr'] * curved['eigenvalues'][0], 3)}, of {number(curved['limit'], 3)} at "
-        f"which steps become unstable: the run ends {words[curved['edge']]}."
+        f"which steps become unstable: the run ends {curved['edge']} the edge of stability"
     )
+    if curved["edge"] == "above":
+        text += (
+            ", and stays finite only because the loss is not quadratic, or by the noise of its "
+            "batches"
+        )
+    return f"{text}."
 
 
 def _barrier(line: Json) -> str:
-    """Says whether a barrier stands between two ends."""
     between = f"{line['from']} to {line['to']}, losses {' and '.join(map(number, line['losses']))}"
     known = f"resolved to {number(line['error'], 2)} by {line['points']} evaluations"
     if line["barrier"] is None or line["barrier"] <= (line["error"] or 0):
@@ -529,7 +550,7 @@ def rates(view: View) -> list[Block]:
         text += f" The rates of a group are tried with all other parameters at {rest}."
     seen = dict.fromkeys(trial["outcome"] for trial in result["trials"])
     return [
-        verdict(result),
+        _verdict(result),
         Picture("rates"),
         Table(columns, tuple(rows)),
         Listing(tuple(f"{name}: {RATE_OUTCOMES[name]}" for name in seen)),
@@ -551,7 +572,7 @@ def plane_of_starts(view: View) -> list[Block]:
         Heading("Starts over two parameters"),
         Paragraph(text),
         Picture("plane"),
-        outcome_shares(result["fractions"]),
+        _outcome_shares(result["fractions"]),
         Heading("The surface under them"),
         *points_found(result["surface"]),
     ]
@@ -564,32 +585,27 @@ def ends(made: Runs) -> list[Block]:
     for index, run in enumerate(made.runs, 1):
         if len(made.runs) > 1:
             blocks.append(Paragraph(f"Run {index}, {run_settings(run)}:"))
-        blocks.append(Table(columns, _parameters(made, run)))
+        blocks.append(Table(columns, tuple(_parameters(made, run))))
         blocks += [Paragraph(text) for text in _symmetry(made, run)]
         blocks.append(Paragraph(_curving(made, run)))
     return blocks
 
 
-def _parameters(made: Runs, run: Json) -> tuple[tuple[str, ...], ...]:
-    rows = []
+def _parameters(made: Runs, run: Json) -> Iterator[tuple[str, ...]]:
     for (name, axis), within in zip(made.axes.items(), made.result["tolerances"], strict=True):
         goal, apart = run["target_copy"], (run["distance_to_target"] or {}).get(name)
         there = "yes," if apart is not None and apart <= within else "no, not"
-        rows.append(
-            (
-                name + (" (its logarithm is moved)" if name in run["logarithms"] else ""),
-                show_wrapped(axis, run["start"][name]),
-                show_wrapped(axis, run["final"][name]),
-                "–" if goal is None else show_wrapped(axis, goal[name]),
-                "–" if apart is None else axis.show(apart, 2 if axis.is_angle else 1),
-                "–" if goal is None else f"{there} within {axis.show(within)}",
-            )
+        yield (
+            name + (" (its logarithm is moved)" if name in run["logarithms"] else ""),
+            show_wrapped(axis, run["start"][name]),
+            show_wrapped(axis, run["final"][name]),
+            "–" if goal is None else show_wrapped(axis, goal[name]),
+            "–" if apart is None else axis.show(apart, 2 if axis.is_angle else 1),
+            "–" if goal is None else f"{there} within {axis.show(within)}",
         )
-    return tuple(rows)
 
 
 def _symmetry(made: Runs, run: Json) -> list[str]:
-    """The sentence on a run that ended at a copy of the target."""
     turned, goal = made.turned(run), made.result["target"]
     if run["outcome"] != "reached" or not turned or goal is None:
         return []
@@ -605,7 +621,6 @@ def _symmetry(made: Runs, run: Json) -> list[str]:
 
 
 def _curving(made: Runs, run: Json) -> str:
-    """What the Hessian's eigenvalues at a run's end say."""
     hessian, squared = run["hessian"], _under_root(run["loss"])
     values = hessian["eigenvalues"]
     if None in values:
@@ -684,7 +699,7 @@ def training_diagnosis(view: View) -> list[Block]:
     result = view.result
     has_filters = all(element["filter"] is not None for element in result["elements"])
     each = Heading("Each filter" if has_filters else "Each element")
-    about: list[Block] = [verdict(result), Picture("bank"), each, _elements(result["elements"])]
+    about: list[Block] = [_verdict(result), Picture("bank"), each, _elements(result["elements"])]
     return [*about, Picture("lines"), *_training_remedies(result), *_training(result)]
 
 
@@ -712,7 +727,7 @@ def bank(view: View) -> list[Block]:
             "training: multiplications over those of one step."
         )
     table = Table(("filter", "error", "verdict", "why", "with the remedy"), rows)
-    about: list[Block] = [verdict(result), Picture("bank"), Heading("Each filter"), table]
+    about: list[Block] = [_verdict(result), Picture("bank"), Heading("Each filter"), table]
     about.append(Paragraph(text))
     training = result["diagnosis"]
     return [*about, *_training_remedies(training), Picture("lines"), *_training(training)]
@@ -788,6 +803,74 @@ def _training(result: Json) -> list[Block]:
             "else frozen."
         )
     return [Heading("The training"), Paragraph(text), Picture("gradients")]
+
+
+def atlas(found: Atlas) -> list[Block]:
+    """Returns where the asked filter lies, the charts, and how well they predict."""
+    result = found.to_dict()
+    arrive = np.nanmean(found.columns["reachable_share"], axis=(0, 2, 3, 4, 5))
+    rows = [
+        (loss, share_words(share), share_words(there))
+        for (loss, share), there in zip(result["learnable"].items(), arrive, strict=True)
+    ]
+    settings = result["settings"]
+    start, target = (f"{math.degrees(settings[n]):.0f}°" for n in ("theta0", "target_theta"))
+    kept = f"{result['certified']} of {result['landscapes']} lists of minima are proven complete."
+    columns = ("loss", "learned from the start", "starts that arrive at the best rate")
+    blocks: list[Block] = [
+        Heading("Where your filter lies"),
+        Listing(tuple(place["sentence"] for place in result["places"])),
+        Heading("Which filters can be learned"),
+        Paragraph(
+            f"Start {start}, target {target}, {settings['steps']} steps of plain descent. Learned "
+            "means: the target is reached at learning rates over a factor of two or more. Their "
+            "natural unit is 1 / curvature at the target; at a kink, what its slope turns into a "
+            "step of one degree."
+        ),
+        Table(columns, tuple(rows)),
+        Picture("atlas"),
+        *(
+            Picture(f"atlas-{math.degrees(psi):.0f}deg")
+            for psi in dict.fromkeys(chart.psi for chart in found.charts[1:])
+            if psi != found.charts[0].psi
+        ),
+        Paragraph(f"{kept} Quantities of every landscape are in atlas.zarr."),
+    ]
+    score = result["prediction"]
+    if score is None:
+        return blocks
+    worst, hardest = score["worst_image"], score["hardest_filter"]
+    return [
+        *blocks,
+        Heading("Does it hold for another image?"),
+        Paragraph(
+            f"Each image, predicted from the others: {share_words(score['accuracy'])} of its "
+            "filters are rightly said to be learnable or not (the commoner answer alone would be "
+            f"right on {share_words(score['baseline'])}). {score['promised_but_fails']} are "
+            f"promised and fail, {score['missed']} can be learned against it."
+        ),
+        Listing(
+            (
+                f"Right at the border, where 20% to 80% of the images learn the filter: "
+                f"{_among(score['at_border'])}; elsewhere: {_among(score['elsewhere'])}.",
+                f"The rate that the other images suggest, in natural units, works on "
+                f"{_among(score['rate_works'])} of those that are rightly called learnable.",
+                f"Least well predicted: {worst['image']} ({share_words(worst['accuracy'])}), and "
+                f"the filter with wavelength {hardest['wavelength']:.3g} px, "
+                f"gamma {hardest['gamma']:.3g}, sigma {hardest['sigma']:.3g} px "
+                f"({share_words(hardest['accuracy'])}).",
+            )
+        ),
+    ]
+
+
+def atlas_plan(view: View) -> list[Block]:
+    """Returns how much work an atlas would be."""
+    return [Paragraph(f"{atlas_plan_of(**view.result).words()}.")]
+
+
+def _among(share: float | None) -> str:
+    return "there are none" if share is None else share_words(share)
 
 
 def image_blocks(landscape: Landscape) -> list[Block]:

@@ -26,7 +26,7 @@ from PIL import Image
 import gabordiag as gd
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
 from gabordiag.errors import InputError, UsageError
-from gabordiag.presentation.figures.maps import ON_MAP
+from gabordiag.presentation.figures.style import ON_MAP
 from gabordiag.results import Result
 
 

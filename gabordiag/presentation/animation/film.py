@@ -33,9 +33,8 @@ def to_gif(pictures: Sequence[Image.Image], milliseconds: Sequence[int]) -> byte
     # Some pictures stand for all: the first, the last, and others in between.
     some = np.linspace(0, len(pictures) - 1, 12).astype(int).tolist()
     palette = palette_of([pictures[index] for index in some])
-    reduced = [reduce_to(palette, picture) for picture in pictures]
+    first, *others = (reduce_to(palette, picture) for picture in pictures)
     buffer = io.BytesIO()
-    first, *others = reduced
     how: dict[str, Any] = {"duration": list(milliseconds), "loop": 0, "disposal": 1}
     first.save(buffer, format="GIF", save_all=True, append_images=others, optimize=False, **how)
     return buffer.getvalue()

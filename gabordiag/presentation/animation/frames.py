@@ -30,14 +30,8 @@ from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.sweep import Sweep
 from gabordiag.presentation.animation.film import to_gif, to_mp4
 from gabordiag.presentation.colors import INK, JUMP_COLOR, TARGET_COLOR
+from gabordiag.presentation.figures import landscape
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
-from gabordiag.presentation.figures.landscape import (
-    axis_of,
-    basin_words,
-    draw_basins,
-    draw_loss,
-    mark_values,
-)
 from gabordiag.presentation.figures.run_paths import RunPath, Runs, end_words, runs_title
 from gabordiag.presentation.figures.space import broken_at_wraps, draw_ground
 from gabordiag.presentation.figures.style import drawing, halo
@@ -91,8 +85,14 @@ def storyboard(path: RunPath, period: float | None) -> list[Frame]:
     steps = chosen_steps(path)
     first = steps[0]
     frames = [Frame(first, float(path.values[first]), float(path.losses[first]), _OPENING)]
-    left = LONGEST - _OPENING - _CLOSING
-    for shot in _shots(path, steps, period):
+    left, jumps, seen = LONGEST - _OPENING - _CLOSING, set(path.jumps.tolist()), 0
+    for here, there in itertools.pairwise(steps):
+        is_slow, is_jump = seen < _SLOW_JUMPS, here in jumps
+        duration, hold = _pace(path, steps, here) if is_slow else FRAME, 0
+        if is_jump:
+            duration, hold = (_JUMP, _AFTER_JUMP) if is_slow else (_QUICK_JUMP, _AFTER_QUICK_JUMP)
+            seen += 1
+        shot = _hop(path, here, there, period, duration, hold)
         left -= sum(frame.milliseconds for frame in shot)
         if left < 0:
             break
@@ -117,30 +117,14 @@ def chosen_steps(path: RunPath) -> list[int]:
     return sorted({round(float(number)) - 1 for number in spread})
 
 
-def _shots(path: RunPath, steps: Sequence[int], period: float | None) -> Iterator[list[Frame]]:
-    """Yields the pictures of one step after the other."""
-    jumps = set(path.jumps.tolist())
-    seen = 0
-    for here, there in itertools.pairwise(steps):
-        is_slow, is_jump = seen < _SLOW_JUMPS, here in jumps
-        duration = _pace(path, steps, here) if is_slow else FRAME
-        if is_jump:
-            duration = _JUMP if is_slow else _QUICK_JUMP
-            seen += 1
-        hold = (_AFTER_JUMP if is_slow else _AFTER_QUICK_JUMP) if is_jump else 0
-        yield _hop(path, here, there, period, duration, hold)
-
-
 def _pace(path: RunPath, steps: Sequence[int], here: int) -> int:
     """Milliseconds of a step, so that the way to the next jump takes as long as it may."""
     if not path.is_restless:
         return min(_LONGEST_STEP, (LONGEST - _OPENING - _CLOSING) // len(steps))
-    before = [int(t) for t in path.jumps if t < here]
-    after = [int(t) for t in path.jumps if t >= here]
-    if not (before or after):
+    if len(path.jumps) == 0:
         return _LONGEST_STEP
-    begin = before[-1] if before else steps[0]
-    end = after[0] if after else steps[-1]
+    begin = max((int(t) for t in path.jumps if t < here), default=steps[0])
+    end = min((int(t) for t in path.jumps if t >= here), default=steps[-1])
     return min(_LONGEST_STEP, max(FRAME, _APPROACH // max(1, end - begin)))
 
 
@@ -258,7 +242,7 @@ class Stage(_Stage):
         """Chooses the run, plans the pictures, and draws what does not move."""
         sweep, kernels = runs.ground, runs.kernels
         path = max(runs.paths, key=lambda path: int(path.run["n_jumps"]))
-        usual = axis_of(sweep)
+        usual = landscape.axis_of(sweep)
         frames = storyboard(path, usual.period)
         axis = ParameterAxis.of(usual.parameter, _window(usual, frames))
         # Where the landscape and the losses end.
@@ -268,8 +252,7 @@ class Stage(_Stage):
             ground = figure.add_axes((0.075, 0.405, right - 0.075, 0.385))
             losses = figure.add_axes((0.075, 0.12, right - 0.075, 0.155))
             actors |= _set_landscape(ground, axis, sweep, path)
-            landscape = sweep.landscape
-            heights = (landscape.smallest_loss, landscape.largest_loss)
+            heights = (sweep.landscape.smallest_loss, sweep.landscape.largest_loss)
             actors |= _set_losses(losses, heights, path, frames)
             if kernels is not None:
                 actors |= _set_kernels(figure, axis, kernels)
@@ -283,17 +266,13 @@ class Stage(_Stage):
         if self.kernels is None:
             return
         # The nearest saved kernel; black for a value out of their range.
-        kernels, value = self.kernels, frame.value
-        saved = np.asarray(kernels[self.axis.name], dtype=np.float64)
-        apart, period = saved - value, self.axis.period
-        if period is not None:
-            apart = apart - period * np.round(apart / period)
-        known = period is not None or saved[0] <= value <= saved[-1]
-        kernel = kernels["kernels"][np.abs(apart).argmin()]
-        self.actors["kernel"].set_data(kernel if known else np.zeros_like(kernel))
+        kernels, value, axis = self.kernels, frame.value, self.axis
+        saved = np.asarray(kernels[axis.name], dtype=np.float64)
+        known = axis.period is not None or saved[0] <= value <= saved[-1]
+        kernel = kernels["kernels"][np.abs(axis.parameter.offset(saved, value)).argmin()]
+        actors["kernel"].set_data(kernel if known else np.zeros_like(kernel))
         place = self._folded(value)
-        words = f"kernel at {place}" if known else f"{place}: out of range"
-        self.actors["kernel_name"].set_text(words)
+        actors["kernel_name"].set_text(f"kernel at {place}" if known else f"{place}: out of range")
 
     def place(self, values: npt.ArrayLike) -> FloatArray:
         """Returns where values are shown: inside the window as they are, else moved by periods."""
@@ -315,7 +294,6 @@ class Stage(_Stage):
         return np.insert(shown, gaps, np.nan), np.insert(heights, gaps, heights[gaps])
 
     def _folded(self, value: float) -> str:
-        """A value in words, within one period around zero."""
         return self.axis.show(float(self.axis.parameter.wrap(value)))
 
     def _place_words(self, step: int) -> str:
@@ -421,15 +399,14 @@ def _begin(title: str, *, fontsize: float) -> tuple[Figure, dict[str, Any]]:
 
 
 def _mover(ax: Axes, line: str, **look: Any) -> Line2D:
-    """Adds a line that moves."""
     return ax.plot([], [], line, animated=True, **look)[0]
 
 
 def _set_landscape(ax: Axes, axis: ParameterAxis, sweep: Sweep, path: RunPath) -> dict[str, Artist]:
     if len(sweep.landscape.attractors) > 1:
-        draw_basins(ax, axis, sweep.landscape)
+        landscape.draw_basins(ax, axis, sweep.landscape)
         _name_basins(ax, axis, sweep.landscape)
-    draw_loss(ax, axis, sweep)
+    landscape.draw_loss(ax, axis, sweep)
     low, high = ax.get_ylim()
     # Room for the arcs of jumps.
     ax.set_ylim(low, high + 0.18 * (high - low))
@@ -439,8 +416,8 @@ def _set_landscape(ax: Axes, axis: ParameterAxis, sweep: Sweep, path: RunPath) -
     target = axis.parameter.target
     copies = [x / axis.scale for x in axis.copies(target)]
     nearest = min(copies, key=lambda copy: abs(copy - (target or 0.0)), default=None)
-    once = replace(axis, parameter=replace(axis.parameter, period=None))
-    mark_values([ax], once, target=nearest, start=path.run["start"])
+    once = replace(axis, parameter=replace(axis.parameter, period=None, target=nearest))
+    landscape.mark_values([ax], once, path.run["start"])
     ax.set_ylabel(loss_label(sweep.loss_name))
     trail = {"alpha": 0.7, "markersize": 5.5, "markeredgewidth": 0}
     return {
@@ -450,14 +427,14 @@ def _set_landscape(ax: Axes, axis: ParameterAxis, sweep: Sweep, path: RunPath) -
     }
 
 
-def _name_basins(ax: Axes, axis: ParameterAxis, landscape: Landscape) -> None:
+def _name_basins(ax: Axes, axis: ParameterAxis, found: Landscape) -> None:
     low, high = axis.limits
     at_top: dict[str, Any] = {"ha": "center", "va": "top", "transform": ax.get_xaxis_transform()}
     look: dict[str, Any] = {"fontsize": 8.5, "path_effects": halo(2.5), "zorder": 4.5}
-    for point in landscape.attractors:
+    for point in found.attractors:
         assert point.basin is not None
         look["color"] = TARGET_COLOR if point.is_target else INK
-        words = basin_words(landscape.parameter, point)
+        words = landscape.basin_words(found.parameter, point)
         for left, right in axis.spans(*point.basin):
             if right - left > 0.3 * (high - low):
                 ax.text((left + right) / 2, 0.98, words, **at_top, **look)
@@ -497,9 +474,5 @@ def _set_kernels(
     value = axis.parameter.target
     words = "target" if value is None else f"target at {axis.show(value)}"
     goal.text(0.5, 1.03, words, transform=goal.transAxes, color=TARGET_COLOR, **above)
-    return {
-        "kernel": kernel.imshow(target, animated=True, **grey),
-        "kernel_name": kernel.text(
-            0.5, 1.03, "", transform=kernel.transAxes, animated=True, **above
-        ),
-    }
+    name = kernel.text(0.5, 1.03, "", transform=kernel.transAxes, animated=True, **above)
+    return {"kernel": kernel.imshow(target, animated=True, **grey), "kernel_name": name}

@@ -107,7 +107,7 @@ def _draw_bounds(ax: Axes, diagram: Bifurcation, axis: ParameterAxis) -> list[Li
         place = "the target" if point.is_target else axis.show(point.value)
         share = np.log(lr / low) / np.log(high / low)
         words = f"{formula} at {place}: {show_number(lr)}"
-        half = _HALF_LETTER * len(words) / current_sheet().axes_width()
+        half = _HALF_LETTER * len(words) / current_sheet().axes_width
         row = next((i for i, end in enumerate(ends) if share - half > end), len(ends))
         ends[row : row + 1] = [share + half]
         side = "left" if share < half else "right" if share > 1 - half else "center"

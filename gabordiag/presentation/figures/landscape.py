@@ -2,7 +2,7 @@
 
 Each part draws a landscape or a sweep into given Axes and returns legend entries, so that a figure
 made of several parts has one legend. Of a sweep, three gradients that agree look like one curve:
-how well they agree shows on a logarithm below.
+how well they agree shows on a logarithm below, as do the errors of a checked derivative.
 """
 
 from __future__ import annotations
@@ -21,17 +21,11 @@ from matplotlib.patches import Patch
 from gabordiag.landscape.points import CriticalPoint, Landscape
 from gabordiag.objective.space import Parameter
 from gabordiag.presentation import colors
+from gabordiag.presentation.figures import style
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.sheets import name_panels
-from gabordiag.presentation.figures.style import (
-    entry,
-    halo,
-    legend_beside,
-    new_figure,
-    write,
-    write_above,
-)
 from gabordiag.presentation.phrases import describe_certificate, describe_points, exact_derivative
+from gabordiag.results import View
 from gabordiag.wording import show_number
 
 if TYPE_CHECKING:
@@ -118,7 +112,7 @@ def _draw_single_images(ax: Axes, values: FloatArray, survey: Survey) -> Line2D:
     highest = float(np.nanmax(losses))
     ax.set_ylim(bottom, min(max(top, 1.04 * highest), 2 * top))
     more = ",\nsome exceed the window" if highest > 2 * top else ""
-    return entry(f"single images ({len(losses)}){more}", color=_SINGLE, linewidth=1.0)
+    return style.entry(f"single images ({len(losses)}){more}", color=_SINGLE, linewidth=1.0)
 
 
 def mark_critical_points(
@@ -133,16 +127,16 @@ def mark_critical_points(
     for point in points:
         kind = point.kind
         marker, face, size = colors.POINT_STYLES[kind]
-        style: dict[str, Any] = {
+        look: dict[str, Any] = {
             "marker": marker, "markersize": size * shrunk, "markerfacecolor": face,
             "markeredgecolor": colors.INK, "markeredgewidth": shrunk, "linestyle": "",
         }  # fmt: skip
         for x in axis.copies(point.value):
-            ax.plot([x], [point.loss], clip_on=False, zorder=5, **style)
+            ax.plot([x], [point.loss], clip_on=False, zorder=5, **look)
             if labels and len(points) <= _MAX_LABELS and point.value not in named:
                 _label_point(ax, axis, point, x, [v for value in named for v in axis.copies(value)])
             words = "minimum with a kink\n(loss 0, slope jumps)" if kind == "kink" else kind
-            handles.setdefault(kind, entry(words, **style))
+            handles.setdefault(kind, style.entry(words, **look))
     return list(handles.values())
 
 
@@ -158,25 +152,21 @@ def _label_point(
     look: dict[str, Any] = {"ha": "left" if left else "right" if right else "center"}
     look |= {"va": "top" if point.is_attractor else "bottom", "fontsize": 8, "color": colors.INK}
     offset = (4 * (left - right), -7 if point.is_attractor else 7)
-    write(ax, axis.show(point.value), (x, point.loss), offset, zorder=6, **look)
+    style.write(ax, axis.show(point.value), (x, point.loss), offset, zorder=6, **look)
 
 
 def mark_values(
-    axes: Sequence[Axes],
-    axis: ParameterAxis,
-    *,
-    target: float | None,
-    start: float | None,
-    outlined: Sequence[Axes] = (),
+    axes: Sequence[Axes], axis: ParameterAxis, start: float | None, outlined: Sequence[Axes] = ()
 ) -> None:
-    """Draws target and start as vertical lines, labelled above the first axes.
+    """Draws the target and a start as vertical lines, labelled above the first axes.
 
     In the `outlined` axes, of many colours, the lines are outlined.
     """
+    target = axis.parameter.target
     is_one = target is not None and start == target
     marks = [
-        (x, f"{name} {axis.show(value)}", color, style)
-        for value, name, color, style in (
+        (x, f"{name} {axis.show(value)}", color, dash)
+        for value, name, color, dash in (
             (target, "start and target" if is_one else "target", colors.TARGET_COLOR, "-"),
             (None if is_one else start, "start", colors.INK, "--"),
         )
@@ -184,12 +174,12 @@ def mark_values(
         for x in axis.copies(value)
     ]
     places = [place for place, *_ in marks]
-    for x, label, color, style in marks:
+    for x, label, color, dash in marks:
         for ax in [*axes, *outlined]:
-            line = ax.axvline(x, color=color, linewidth=1.3, linestyle=style, zorder=4)
+            line = ax.axvline(x, color=color, linewidth=1.3, linestyle=dash, zorder=4)
             if ax in outlined:
-                line.set_path_effects(halo(3.2))
-        write_above([*axes, *outlined][0], label, x, ha=_side(x, places, axis), color=color)
+                line.set_path_effects(style.halo(3.2))
+        style.write_above([*axes, *outlined][0], label, x, ha=_side(x, places, axis), color=color)
 
 
 def _side(x: float, places: Sequence[float], axis: ParameterAxis) -> str:
@@ -214,7 +204,7 @@ def draw_landscape(
     if survey is not None:
         entries.append(_draw_single_images(ax, sweep.values * axis.scale, survey))
     entries += mark_critical_points(ax, axis, landscape, labels=labels)
-    mark_values([ax], axis, target=landscape.parameter.target, start=start)
+    mark_values([ax], axis, start)
     ax.set_ylabel(loss_label(sweep.loss_name))
     return [*entries, *bands]
 
@@ -222,7 +212,7 @@ def draw_landscape(
 def sweep_figure(sweep: Sweep) -> Figure:
     """Draws a sweep: the loss, its gradient three ways, and how far the three are apart."""
     axis = axis_of(sweep)
-    with new_figure(10.0, 8.6) as figure:
+    with style.new_figure(10.0, 8.6) as figure:
         loss, gradient, mismatch = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2.6, 1.8])
         name_panels((loss, gradient, mismatch), ("loss", "gradient", "mismatch"))
         draw_sweep(loss, sweep)
@@ -231,9 +221,9 @@ def sweep_figure(sweep: Sweep) -> Figure:
         _draw_mismatch(mismatch, axis, sweep)
         parameter = axis.parameter
         ends = (parameter.target, colors.TARGET_COLOR, "-"), (parameter.start, colors.INK, "--")
-        for ax, (value, color, style) in itertools.product((gradient, mismatch), ends):
+        for ax, (value, color, dash) in itertools.product((gradient, mismatch), ends):
             for x in axis.copies(value):
-                ax.axvline(x, color=color, linewidth=0.8, linestyle=style, alpha=0.5, zorder=1)
+                ax.axvline(x, color=color, linewidth=0.8, linestyle=dash, alpha=0.5, zorder=1)
         axis.set_up(mismatch)
         figure.align_ylabels()
         found, images = sweep.landscape, sweep.landscape.images
@@ -248,7 +238,7 @@ def draw_sweep(ax: Axes, sweep: Sweep) -> None:
     axis = axis_of(sweep)
     entries = draw_landscape(ax, axis, sweep, start=sweep.landscape.parameter.start)
     axis.set_up(ax)
-    legend_beside(ax, entries)
+    style.legend_beside(ax, entries)
 
 
 def _draw_gradients(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
@@ -270,7 +260,7 @@ def _draw_gradients(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
     ax.plot(*dotted, "o", color="#D55E00", markersize=3.6, label=label)
     per = "rad" if axis.parameter.is_angle else axis.parameter.unit
     ax.set_ylabel("gradient" + (f" [loss per {per}]" if per else ""))
-    legend_beside(ax)
+    style.legend_beside(ax)
 
 
 def _draw_mismatch(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
@@ -294,12 +284,36 @@ def _draw_mismatch(ax: Axes, axis: ParameterAxis, sweep: Sweep) -> None:
         ax.plot(x, np.where(is_out, np.nan, apart), marker, color=color, label=label, **dots)
         if is_out.any():
             label = "not compared\n(an end, a kink, ripples)"
-            ax.plot(
-                x, np.where(is_out, apart, np.nan), marker, color=colors.PALE, label=label, **dots
-            )
+            left_out = np.where(is_out, apart, np.nan)
+            ax.plot(x, left_out, marker, color=colors.PALE, label=label, **dots)
         shown.append(apart)
     ax.set_yscale("log")
     if not np.isfinite(np.concatenate(shown)).any():
         ax.set_ylim(1e-16, 1e-12)
     ax.set_ylabel("mismatch /\nlargest gradient")
-    legend_beside(ax)
+    style.legend_beside(ax)
+
+
+def draw_check(ax: Axes, view: View) -> None:
+    """Draws the largest relative errors of a `Check` as bars on a logarithmic axis."""
+    result = view.result
+    errors = {
+        f"reference: {name.replace('_', ' ')}": error for name, error in result["reference"].items()
+    }
+    if result["user"] is not None:
+        errors["the checked function"] = result["user"]["max_relative_error"]
+    # A logarithm has no zero: an exact agreement has no bar, only its number.
+    known = [error for error in errors.values() if error]
+    left = min([1e-17, *(error / 10 for error in known)])
+    for row, (name, error) in enumerate(errors.items()):
+        color = colors.FAINT if name.startswith("reference") else colors.JUMP_COLOR
+        ax.barh(row, max(error or left, left) - left, left=left, color=color, height=0.6)
+        text = "unknown" if error is None else show_number(error)
+        style.write(ax, text, (max(error or left, left), row), (4, 0), va="center", path_effects=[])
+    ax.set_xscale("log")
+    ax.set_xlim(left, 100 * max([left, *known]))
+    ax.set_yticks(range(len(errors)), list(errors))
+    ax.invert_yaxis()
+    ax.set_xlabel("largest relative error")
+    wrt = "the kernel" if result["wrt"] is None else f"the derivative by {result['wrt']}"
+    ax.set_title(f"Check of {wrt}: {'right' if result['ok'] else 'wrong'}", fontsize=10)

@@ -1,9 +1,7 @@
 """The map of outcomes: where every start ends at every learning rate.
 
 It stands under its landscape, on the same axis, so that regions and basins can be compared; the
-column of the start, too thin to be seen in the map, is drawn again beside it. The words in the map,
-what the rates mean and the regions' names, need the Axes' final size; a region's name without room
-is left out.
+column of the start, too thin to be seen in the map, is drawn again beside it.
 """
 
 from __future__ import annotations
@@ -24,34 +22,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 from gabordiag.dynamics.maps import Basins
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import OUTCOME_NAMES
+from gabordiag.presentation import phrases
 from gabordiag.presentation.colors import INK, OUTCOME_COLORS, OUTCOME_SHORT, ink_on
+from gabordiag.presentation.figures import sheets, style
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import (
     draw_basins,
     draw_loss,
     mark_critical_points,
     mark_values,
-)
-from gabordiag.presentation.figures.sheets import (
-    current_panel,
-    current_sheet,
-    fit_title,
-    name_panels,
-)
-from gabordiag.presentation.figures.style import (
-    ON_MAP,
-    drawing,
-    halo,
-    legend_beside,
-    new_figure,
-    write,
-)
-from gabordiag.presentation.phrases import (
-    ESCAPE_RATE,
-    how_else,
-    outcome_words,
-    rate_words,
-    stable_rate,
 )
 from gabordiag.wording import show_number
 
@@ -63,50 +42,46 @@ _LETTER, _LINE = 0.10, 0.20
 
 @dataclass(frozen=True)
 class RateLine:
-    """A learning rate that matters for one basin."""
+    """A learning rate that matters for one basin, which the axis shows at the spans."""
 
     lr: float
     words: str
     above: bool
-    basin: Sequence[float] | None
-    style: str
-
-    def spans(self, axis: ParameterAxis) -> list[tuple[float, float]]:
-        """Returns where the axis shows the basin."""
-        return [] if self.basin is None else axis.spans(self.basin[0], self.basin[1])
+    spans: list[tuple[float, float]]
+    dash: str
 
 
 def basins_figure(basins: Basins) -> Figure:
     """Draws the map of outcomes under its landscape."""
     sweep, axis = basins.sweep, map_axis(basins)
-    strip_width = 2.4 if current_sheet().is_narrow else 1.3
+    strip_width = 2.4 if sheets.current_sheet().is_narrow else 1.3
     ratios: dict[str, Any] = {"height_ratios": [1.15, 3], "width_ratios": [30, strip_width]}
-    with new_figure(10.0, 8.8) as figure:
+    with style.new_figure(10.0, 8.8) as figure:
         axes = figure.subplots(2, 2, sharex="col", sharey="row", **ratios)
         (loss, corner), (ground, strip) = axes
         corner.set_axis_off()
-        name_panels((loss, ground, strip), ("loss", "map", "start"))
+        sheets.name_panels((loss, ground, strip), ("loss", "map", "start"))
         draw_basins(loss, axis, sweep.landscape)
         draw_loss(loss, axis, sweep)
         points = mark_critical_points(loss, axis, sweep.landscape)
         loss.set_ylabel(loss_label(sweep.loss_name))
         draw_map(ground, basins)
         ground.set_ylabel(f"learning rate ({setting_words(basins.settings)})")
-        mark_values([loss], axis, outlined=[ground], **_ends(basins))
+        mark_values([loss], axis, basins.windows.start, outlined=[ground])
         _draw_strip(strip, axis, basins)
         loss.tick_params(labelbottom=False)
         figure.align_ylabels([loss, ground])
-        headline, reason = rate_words(basins, axis.show)
+        headline, reason = phrases.rate_words(basins, axis.show)
         figure.suptitle(headline)
-        lines = fit_title(reason.replace("; ", ";\n").replace(". ", ".\n"))
+        lines = sheets.fit_title(reason.replace("; ", ";\n").replace(". ", ".\n"))
         loss.set_title(lines, pad=24, fontsize=10)
         regions = outcome_handles(basins.outcomes, basins.fractions, axis.parameter.goal_name)
         column = outcome_handles(basins.windows.outcomes, goal=axis.parameter.goal_name)
         alone = {"loss": points, "map": regions, "start": column}
-        entries = alone.get(current_panel() or "", [*regions, *points])
+        entries = alone.get(sheets.current_panel() or "", [*regions, *points])
         figure.legend(handles=entries, loc="outside lower left", ncols=2)
     if ground in figure.axes:
-        with drawing():
+        with style.drawing():
             write_map_labels(ground, basins)
     return figure
 
@@ -115,17 +90,13 @@ def draw_map_alone(ax: Axes, basins: Basins) -> None:
     """Draws the map with its labels and legend into one Axes of any figure."""
     axis = map_axis(basins)
     draw_map(ax, basins)
-    mark_values([], axis, outlined=[ax], **_ends(basins))
-    ax.set_title(rate_words(basins, axis.show)[0], fontsize=10, pad=20)
-    legend_beside(ax, outcome_handles(basins.outcomes, goal=axis.parameter.goal_name))
+    mark_values([], axis, basins.windows.start, outlined=[ax])
+    ax.set_title(phrases.rate_words(basins, axis.show)[0], fontsize=10, pad=20)
+    style.legend_beside(ax, outcome_handles(basins.outcomes, goal=axis.parameter.goal_name))
     # Its words go where there is room for them, which depends on the size.
     if isinstance(ax.figure, Figure):
         ax.figure.draw_without_rendering()
     write_map_labels(ax, basins)
-
-
-def _ends(basins: Basins) -> dict[str, float | None]:
-    return {"target": basins.sweep.landscape.parameter.target, "start": basins.windows.start}
 
 
 def map_axis(basins: Basins) -> ParameterAxis:
@@ -136,7 +107,9 @@ def map_axis(basins: Basins) -> ParameterAxis:
 
 def setting_words(settings: OptimizerSettings) -> str:
     """Returns optimizer and steps in words."""
-    return ", ".join([settings.optimizer, *how_else(asdict(settings)), f"{settings.steps} steps"])
+    return ", ".join(
+        [settings.optimizer, *phrases.how_else(asdict(settings)), f"{settings.steps} steps"]
+    )
 
 
 def outcome_handles(
@@ -151,7 +124,7 @@ def outcome_handles(
         if share is not None:
             note = f" ({share:.0%} of the map)" if share >= 0.01 else " (under 1% of the map)"
         look: dict[str, Any] = {"facecolor": OUTCOME_COLORS[name], "edgecolor": "#666666"}
-        handles.append(Patch(linewidth=0.5, label=outcome_words(name, goal) + note, **look))
+        handles.append(Patch(linewidth=0.5, label=phrases.outcome_words(name, goal) + note, **look))
     return handles
 
 
@@ -169,8 +142,8 @@ def draw_map(ax: Axes, basins: Basins) -> None:
         # Heavy across its basin, faint elsewhere.
         ax.axhline(line.lr, color="white", linewidth=0.9, linestyle=(0, (1, 2)), zorder=3)
         heavy: dict[str, Any] = {"color": INK, "linewidth": 2.0, "solid_capstyle": "butt"}
-        heavy |= {"linestyle": line.style, "path_effects": halo(4.0), "zorder": 3.5}
-        for span in line.spans(axis):
+        heavy |= {"linestyle": line.dash, "path_effects": style.halo(4.0), "zorder": 3.5}
+        for span in line.spans:
             ax.plot(span, [line.lr, line.lr], **heavy)
 
 
@@ -210,15 +183,18 @@ def rate_lines(basins: Basins) -> list[RateLine]:
     name, goal = landscape.parameter.goal_name, landscape.goal
     own = landscape.attractor_of(windows.start)
     own_basin, goal_basin = (None if one is None else one.basin for one in (own, goal))
+    axis = map_axis(basins)
     bound, formula = None, ""
     if theory is not None and not theory.entry.is_estimate:
         bound, formula = theory.bound, theory.entry.formula
     low, high = basins.lrs[[0, -1]].tolist()
     return [
-        RateLine(lr, f"{words}: {show_number(lr)}", above, basin, style)
-        for lr, words, above, basin, style in (
-            (windows.escape_lr, ESCAPE_RATE, True, own_basin, "-"),
-            (windows.hold_lr, stable_rate(name), False, goal_basin, "-"),
+        RateLine(
+            lr, f"{words}: {show_number(lr)}", above, axis.spans(*basin) if basin else [], dash
+        )
+        for lr, words, above, basin, dash in (
+            (windows.escape_lr, phrases.ESCAPE_RATE, True, own_basin, "-"),
+            (windows.hold_lr, phrases.stable_rate(name), False, goal_basin, "-"),
             (bound, f"stability bound {formula} of the {name}", True, goal_basin, "--"),
         )
         if lr is not None and low <= lr <= high
@@ -233,20 +209,19 @@ def write_map_labels(ax: Axes, basins: Basins) -> None:
     box = {"boxstyle": "round,pad=0.18", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
     for line in lines:
         # In the middle of its basin, or as near as the axes' ends allow.
-        low, high = max(line.spans(axis), key=lambda span: span[1] - span[0], default=axis.limits)
+        low, high = max(line.spans, key=lambda span: span[1] - span[0], default=axis.limits)
         share = ((low + high) / 2 - left) / (right - left)
         half = min(0.42 * _LETTER * (len(line.words) + 2) / extent.width, 0.5)
         at = (left + (right - left) * min(max(share, half), 1 - half), line.lr)
         look: dict[str, Any] = {"ha": "center", "va": "bottom" if line.above else "top"}
         look |= {"color": INK, "path_effects": [], "zorder": 6}
-        write(ax, line.words, at, (0, 5 if line.above else -5), bbox=box, **look)
+        style.write(ax, line.words, at, (0, 5 if line.above else -5), bbox=box, **look)
     _name_regions(ax, axis, basins, [line.lr for line in lines], extent.size)
 
 
 def _name_regions(
     ax: Axes, axis: ParameterAxis, basins: Basins, rates: Sequence[float], inches: Sequence[float]
 ) -> None:
-    """Writes the outcomes' names into the regions that are large enough for them."""
     codes = basins.outcomes
     width, height = inches
     rows, columns = codes.shape
@@ -255,7 +230,7 @@ def _name_regions(
     for row in np.searchsorted(basins.lrs, rates):
         taken[max(0, row - 2 * tall) : row + 2 * tall] = True
     starts = basins.starts * axis.scale
-    for value in _ends(basins).values():
+    for value in (axis.parameter.target, basins.windows.start):
         for x in axis.copies(value):
             column = int(np.searchsorted(starts, x))
             taken[:, max(0, column - 2) : column + 3] = True
@@ -267,7 +242,7 @@ def _name_regions(
         spot = _spot((codes == code) & ~taken, tall, wide)
         if spot is not None:
             at = float(starts[spot[1]]), float(basins.lrs[spot[0]])
-            ax.text(*at, words, color=ink, zorder=2, label=ON_MAP, **look)
+            ax.text(*at, words, color=ink, zorder=2, label=style.ON_MAP, **look)
 
 
 def _spot(region: npt.NDArray[np.bool_], tall: int, wide: int) -> tuple[int, int] | None:

@@ -16,26 +16,25 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.objective.space import Parameter
+from gabordiag.presentation import phrases
 from gabordiag.presentation.colors import INK, JUMP_COLOR, OUTCOME_COLORS, RUN_STYLES, LineStyle
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.late import Late
-from gabordiag.presentation.phrases import (
-    batch_label,
-    how_else,
-    outcome_words,
-    rates_words,
-    run_settings,
-)
 from gabordiag.results import View
 from gabordiag.wording import counted, show_number
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
+    from gabordiag.dynamics.bifurcation import Bifurcation
+    from gabordiag.dynamics.maps import Basins
     from gabordiag.landscape.sweep import Sweep
     from gabordiag.presentation.figures.surface import Plane
 
-# What is said of runs goes without matplotlib.
+# What is said of runs goes without matplotlib, and of those in a log without torch.
+read_sweep = Late("landscape.sweep.Sweep.from_view")
+read_basins = Late("dynamics.maps.Basins.from_view")
+read_bifurcation = Late("dynamics.bifurcation.Bifurcation.from_view")
 entry = Late("presentation.figures.style.entry")
 plane_of = Late("presentation.figures.surface.Plane.of")
 
@@ -115,12 +114,23 @@ class Runs:
     def of(cls, sweep: Sweep | None, runs: Sequence[Mapping[str, Any]], view: View) -> Runs:
         """Returns runs given as JSON."""
         made = cls(sweep, (), view)
-        name = sweep.landscape.parameter.name if sweep else view.result["learned"][0]
-        paths = (
-            path_of(run, log_of(view, run), name, made.goal_name, look_of(run, index, len(runs)))
-            for index, run in enumerate(runs)
-        )
+        parameter = sweep.landscape.parameter.name if sweep else view.result["learned"][0]
+        paths = []
+        for index, run in enumerate(runs):
+            # A case of a larger run may hold its log without the case's prefix.
+            name = str(run.get("trajectory", "trajectory-000.csv"))
+            log = next(table for file, table in view.data.items() if name.endswith(file))
+            look = look_of(run, index, len(runs))
+            paths.append(path_of(run, log, parameter, made.goal_name, look))
         return replace(made, paths=tuple(paths))
+
+    @classmethod
+    def from_view(cls, view: View) -> Runs:
+        """Returns the runs of `optimize`, or the one of `diagnose`, on what they ran on."""
+        result = view.result
+        is_one = "learned" not in result
+        sweep = read_sweep(View(result["landscape"], view.data)) if is_one else None
+        return cls.of(sweep, result["runs"] if "runs" in result else [result["run"]], view)
 
     @property
     def result(self) -> Mapping[str, Any]:
@@ -183,10 +193,37 @@ class Runs:
         ]
 
 
-def log_of(view: View, run: Mapping[str, Any]) -> Table:
-    """Returns a run's log; a case of a larger run may hold it without the case's prefix."""
-    name = str(run.get("trajectory", "trajectory-000.csv"))
-    return next(table for file, table in view.data.items() if name.endswith(file))
+@dataclass(frozen=True)
+class Case:
+    """A filter of `reproduce`: the symptom, the failing run, all runs, and what was computed."""
+
+    reproduced: bool
+    failing: Runs
+    others: Runs
+    diagnosis: Mapping[str, Any] | None
+    basins: Basins | None
+    bifurcation: Bifurcation | None
+
+    @classmethod
+    def all_from(cls, view: View) -> dict[str, Case]:
+        """Returns the cases by the filter's name, which each one's files begin with."""
+        cases = {}
+        for name, case in view.result["cases"].items():
+            start = f"{name}-"
+            files = view.data.items()
+            data = {n.removeprefix(start): table for n, table in files if n.startswith(start)}
+            sweep = read_sweep(View(case["landscape"], data))
+            cases[name] = cls(
+                case["symptom"]["reproduced"],
+                Runs.of(sweep, [case["symptom"]["run"]], View(case, data)),
+                Runs.of(sweep, case["runs"], View(case, data)),
+                case.get("diagnosis"),
+                read_basins(View(case["basins"], data)) if "basins" in case else None,
+                read_bifurcation(View(case["bifurcation"], data))
+                if "bifurcation" in case
+                else None,
+            )
+        return cases
 
 
 def path_of(
@@ -213,8 +250,8 @@ def look_of(run: Mapping[str, Any], index: int, count: int) -> Look:
 
 def run_words(axis: ParameterAxis, run: Mapping[str, Any], *, start: bool = True) -> str:
     """Returns a run's settings in words."""
-    words = [str(run["optimizer"]), f"lr {show_number(run['lr'])}", *how_else(run)]
-    words += [batch_label(run), f"from {axis.show(run['start'])}" if start else ""]
+    words = [str(run["optimizer"]), f"lr {show_number(run['lr'])}", *phrases.how_else(run)]
+    words += [phrases.batch_label(run), f"from {axis.show(run['start'])}" if start else ""]
     return ", ".join(filter(None, words))
 
 
@@ -227,7 +264,7 @@ def runs_title(axis: ParameterAxis, paths: Sequence[RunPath]) -> str:
 
 def end_words(path: RunPath, outcome: str | None = None) -> str:
     """Returns how a run ended, and how often it jumped."""
-    run, ends = path.run, outcome or outcome_words(path.run["outcome"], path.goal_name)
+    run, ends = path.run, outcome or phrases.outcome_words(path.run["outcome"], path.goal_name)
     return ends + jump_words(run, f" in {run['steps']} steps")
 
 
@@ -254,14 +291,13 @@ def run_handles(axis: ParameterAxis | None, paths: Sequence[RunPath]) -> list[Li
     several_starts = len({str(path.run["start"]) for path in paths}) > 1
     handles = []
     for path in paths:
-        look, ends = path.look, outcome_words(path.run["outcome"], path.goal_name)
-        ends += jump_words(path.run)
-        marker: dict[str, Any] = {}
-        words = run_settings(path.run)
+        look, ends = path.look, phrases.outcome_words(path.run["outcome"], path.goal_name)
+        style: dict[str, Any] = {"color": look.color, "linestyle": look.line}
+        words = phrases.run_settings(path.run)
         if axis is not None:
             words = run_words(axis, path.run, start=several_starts)
-            marker = {"marker": look.marker, "markersize": 5}
-        handles.append(entry(f"{words}: {ends}", color=look.color, linestyle=look.line, **marker))
+            style |= {"marker": look.marker, "markersize": 5}
+        handles.append(entry(f"{words}: {ends}{jump_words(path.run)}", **style))
     return handles
 
 
@@ -280,9 +316,11 @@ def _outcome_handles(paths: Sequence[RunPath]) -> list[Line2D]:
     for outcome, color in OUTCOME_COLORS.items():
         found = [path.run["lr"] for path in paths if path.run["outcome"] == outcome]
         if found:
-            rates = [rates_words(r) if isinstance(r, Mapping) else show_number(r) for r in found]
+            rates = [
+                phrases.rates_words(r) if isinstance(r, Mapping) else show_number(r) for r in found
+            ]
             listed = ", ".join(rates[:4]) + (", …" if len(rates) > 4 else "")
-            meaning = outcome_words(outcome, paths[0].goal_name)
+            meaning = phrases.outcome_words(outcome, paths[0].goal_name)
             words = f"{meaning}: {counted(len(rates), 'run', 'runs')} (lr {listed})"
             handles.append(entry(words, color=color, marker="o", markersize=5))
     return handles

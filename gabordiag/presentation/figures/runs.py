@@ -1,4 +1,4 @@
-"""The figures of runs of one parameter.
+"""The figures of runs of one parameter, and of a log, a run without its landscape.
 
 A run that jumps is shown against the step twice, some steps around the first jump,
 and all of them as a density; one that converges, once, on a logarithmic axis where the loss falls
@@ -24,7 +24,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
 from gabordiag.landscape.points import Landscape
-from gabordiag.presentation import colors
+from gabordiag.presentation import colors, phrases
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
 from gabordiag.presentation.figures.landscape import axis_of, draw_basins, draw_landscape
 from gabordiag.presentation.figures.run_paths import (
@@ -34,6 +34,8 @@ from gabordiag.presentation.figures.run_paths import (
     RunPath,
     Runs,
     batch_handles,
+    jump_words,
+    look_of,
     path_of,
     run_handles,
     run_words,
@@ -48,13 +50,7 @@ from gabordiag.presentation.figures.style import (
     new_figure,
     write,
 )
-from gabordiag.presentation.phrases import (
-    jump_definition,
-    outcome_words,
-    place_words,
-    rate_words,
-    run_settings,
-)
+from gabordiag.results import View
 from gabordiag.wording import show_number
 
 if TYPE_CHECKING:
@@ -155,9 +151,9 @@ def draw_run(ax: Axes, run: Run) -> None:
     table = run.trajectory.to_table(run.space.names)
     path = path_of(run.to_dict(), table, run.space.names[0], run.space.goal_name)
     draw_losses(ax, run.landscape, [path], (0, max(1, len(path.steps) - 1)))
-    if run.landscape is None:
-        title = f"{run_settings(path.run)}: {outcome_words(path.run['outcome'], path.goal_name)}"
-    else:
+    ending = phrases.outcome_words(path.run["outcome"], path.goal_name)
+    title = f"{phrases.run_settings(path.run)}: {ending}"
+    if run.landscape is not None:
         title = runs_title(ParameterAxis.of(run.landscape.parameter), [path])
     ax.set_title(title, fontsize=10)
 
@@ -398,7 +394,6 @@ def _end(axis: ParameterAxis, path: RunPath) -> int | None:
 
 
 def _number_points(ax: Axes, axis: ParameterAxis, path: RunPath) -> None:
-    """Numbers the first points, those that can be told apart."""
     first, last = _stretch(axis, path)
     width = axis.limits[1] - axis.limits[0]
     height = ax.get_ylim()[1] - ax.get_ylim()[0]
@@ -426,7 +421,7 @@ def _path_handles(axis: ParameterAxis, paths: Sequence[RunPath]) -> list[Line2D]
         words = "last step" if is_one else "last step of a run that settles"
         handles.append(entry(words, color=look.color, marker="*", linestyle="", markersize=12))
     if any(path.run["n_jumps"] for path in paths) and len(paths) <= MOST_NAMED:
-        words = textwrap.fill(f"jump: {jump_definition()}", 40)
+        words = textwrap.fill(f"jump: {phrases.jump_definition()}", 40)
         handles.append(entry(words, color=look.jump, marker="^", linewidth=2.2, markersize=7))
     return handles
 
@@ -465,11 +460,51 @@ def _draw_failure(
     words = run_words(axis, path.run)
     loss.set_title(f"{name.capitalize()} filter{jumps}\n({words})", fontsize=10)
     entries = draw_paths(ground, runs)
-    reasons = [place_words(runs.ground.landscape, path.run["start"], axis.show)]
+    reasons = [phrases.place_words(runs.ground.landscape, path.run["start"], axis.show)]
     if basins is not None:
-        reasons.append(rate_words(basins, axis.show)[1])
+        reasons.append(phrases.rate_words(basins, axis.show)[1])
     # Of a start in the goal's basin, the second says the first, too.
     reason = reasons[-1] if reasons[-1].startswith(reasons[0]) else ". ".join(reasons)
     ground.set_title("\n".join(textwrap.wrap(reason, 62)), fontsize=10, pad=24)
     entries[0].set_label("the run, numbered by step")
     return entries
+
+
+def log_figure(view: View) -> Figure:
+    """Draws the loss of an `Explanation`'s log: the first descent and jump, and all of it."""
+    path = _log_path(view)
+    stretches = windows_of([path])
+    with new_figure(9.0, 4.2) as figure:
+        count = len(stretches)
+        rows, columns = (count, 1) if current_sheet().is_narrow else (1, count)
+        axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+        for column, (ax, stretch) in enumerate(zip(axes, stretches, strict=True)):
+            draw_losses(ax, None, [path], stretch)
+            if columns > 1 and column:
+                ax.set_ylabel("")
+            if count > 1:
+                ax.set_title(window_words(stretch, column, [path]), fontsize=10)
+        figure.suptitle(_log_words(view))
+    return figure
+
+
+def draw_explanation(ax: Axes, view: View) -> None:
+    """Draws the loss of an `Explanation`'s log against the step, with the jumps."""
+    path = _log_path(view)
+    draw_losses(ax, None, [path], windows_of([path])[-1])
+    ax.set_title(_log_words(view), fontsize=10)
+
+
+def _log_words(view: View) -> str:
+    return f"Verdict: {view.result['verdict'].replace('_', ' ')}{jump_words(view.result)}"
+
+
+def _log_path(view: View) -> RunPath:
+    """Returns a log as a run whose values are its losses; its jumps are rows, not steps."""
+    steps, losses = (view.data["log.csv"][name] for name in ("step", "loss"))
+    rows = np.searchsorted(steps, [jump["step"] for jump in view.result["jumps"]])
+    run = {**view.result, "loss": "loss", "jumps": [{"step": row} for row in rows]}
+    if losses[-1] > np.nanmax(losses[:-1], initial=-math.inf):
+        # What grows to its end is seen on a logarithm.
+        run["outcome"] = "nonfinite"
+    return RunPath(run, steps, losses, losses, look_of(run, 0, 1))

@@ -36,7 +36,8 @@ class Sheet:
     """A size of figures: inches of their layout, None for what the figure asks for.
 
     `scale` are inches on paper of one of the layout, `dpi` a PNG's dots an inch of the layout. On a
-    narrow sheet there is no room for one thing beside another.
+    narrow sheet there is no room for one thing beside another. An axes with its legend is about
+    `axes_width` inches wide.
     """
 
     width: float | None
@@ -44,6 +45,7 @@ class Sheet:
     scale: float
     dpi: int
     is_narrow: bool = False
+    axes_width: float = 6.9
 
     @property
     def is_wide(self) -> bool:
@@ -54,19 +56,18 @@ class Sheet:
         """Returns the inches that a figure which asks for some gets."""
         return self.width or width, self.height or height
 
-    def axes_width(self) -> float:
-        """Returns about how wide an axes with its legend is, in inches."""
-        return 4.2 if self.is_narrow else 6.9
-
 
 SHEETS = {
     "screen": Sheet(None, None, 1.0, 150),
     # 3.5 inches, 89 mm: the column of most journals; 300 dpi on paper.
-    "column": Sheet(5.0, None, 0.7, 210, is_narrow=True),
+    "column": Sheet(5.0, None, 0.7, 210, is_narrow=True, axes_width=4.2),
     # 13.33 x 7.5 inches, 16:9.
     "slide": Sheet(10.667, 6.0, 1.25, 180),
 }
-_current: ContextVar[Sheet] = ContextVar("sheet", default=SHEETS["screen"])
+_sheet: ContextVar[Sheet] = ContextVar("sheet", default=SHEETS["screen"])
+_panel: ContextVar[str | None] = ContextVar("panel", default=None)
+# What figures are drawn on now, and the panel that is drawn alone.
+current_sheet, current_panel = _sheet.get, _panel.get
 
 _SWEEP = ("loss", "gradient", "mismatch", "along", "variance", "line-N")
 # `all-` are all steps, where some have a column of their own.
@@ -89,17 +90,16 @@ PANELS = {
 }
 # Inches that a panel alone has at least, and that its axis below needs.
 _LEAST_WIDTH, _LEAST_HEIGHT, _AXIS = 4.5, 3.2, 0.6
-_panel: ContextVar[str | None] = ContextVar("panel", default=None)
 
 
 @contextmanager
 def on_sheet(name: str, panel: str | None = None) -> Iterator[None]:
     """Figures made inside are of this size, and reduced to the panel if they have it."""
-    tokens = _current.set(SHEETS[name]), _panel.set(panel)
+    tokens = _sheet.set(SHEETS[name]), _panel.set(panel)
     try:
         yield
     finally:
-        _current.reset(tokens[0])
+        _sheet.reset(tokens[0])
         _panel.reset(tokens[1])
 
 
@@ -113,11 +113,6 @@ def check_panel(panel: str | None, command: str) -> None:
         )
     if re.sub(r"-\d+$", "-N", panel) not in PANELS[command] or panel.endswith("-N"):
         raise unknown_name("--panel: panel", panel, PANELS[command])
-
-
-def current_panel() -> str | None:
-    """Returns the panel that is drawn alone."""
-    return _panel.get()
 
 
 def name_panels(axes: Sequence[Axes], names: Sequence[str]) -> None:
@@ -135,7 +130,7 @@ def panels_of(figure: Figure) -> list[str]:
 
 def keep_panel(figure: Figure) -> None:
     """Leaves the panel that is drawn alone, if the figure has it, with colour bar and legend."""
-    ax = next((ax for ax in figure.axes if ax.get_label() == _panel.get()), None)
+    ax = next((ax for ax in figure.axes if ax.get_label() == current_panel()), None)
     place = None if ax is None else ax.get_subplotspec()
     if ax is None or place is None:
         return
@@ -160,11 +155,6 @@ def keep_panel(figure: Figure) -> None:
     ax.set_subplotspec(figure.add_gridspec(1, 1)[0])
 
 
-def current_sheet() -> Sheet:
-    """Returns the sheet that figures are drawn on now."""
-    return _current.get()
-
-
 def _label_as_shared(ax: Axes, place: SubplotSpec, figure: Figure) -> None:
     """Gives a panel the names and numbers that stand at another of its row or column."""
     for other, cell in [(other, other.get_subplotspec()) for other in figure.axes]:
@@ -186,21 +176,8 @@ def fit(figure: Figure) -> None:
     headline = figure.get_suptitle()
     if headline:
         figure.suptitle(_wrapped(headline, _HEADLINE * (width - _MARGIN)), x=0.01, ha="left")
-    if sheet.is_narrow:
-        _legends_below(figure, width)
-
-
-def fit_title(text: str) -> str:
-    """Returns an axes' title in lines that fit onto a narrow sheet."""
-    sheet = current_sheet()
-    return _wrapped(text, _TITLE * sheet.axes_width()) if sheet.is_narrow else text
-
-
-def _wrapped(text: str, letters: float) -> str:
-    return "\n".join(textwrap.fill(line, max(20, int(letters))) for line in text.split("\n"))
-
-
-def _legends_below(figure: Figure, width: float) -> None:
+    if not sheet.is_narrow:
+        return
     entries: dict[str, Any] = {}
     owned = [*(ax.get_legend() for ax in figure.axes), *figure.legends]
     for legend in [legend for legend in owned if legend is not None]:
@@ -208,8 +185,17 @@ def _legends_below(figure: Figure, width: float) -> None:
             label = " ".join(text.get_text().split())
             entries.setdefault(textwrap.fill(label, int(_LEGEND * (width - 0.6))), handle)
         legend.remove()
-    if not entries:
-        return
-    lines = sum(1 + label.count("\n") for label in entries)
-    figure.set_figheight(figure.get_figheight() + _LINE * lines)
-    figure.legend(list(entries.values()), list(entries), loc="outside lower left", ncols=1)
+    if entries:
+        lines = sum(1 + label.count("\n") for label in entries)
+        figure.set_figheight(figure.get_figheight() + _LINE * lines)
+        figure.legend(list(entries.values()), list(entries), loc="outside lower left", ncols=1)
+
+
+def fit_title(text: str) -> str:
+    """Returns an axes' title in lines that fit onto a narrow sheet."""
+    sheet = current_sheet()
+    return _wrapped(text, _TITLE * sheet.axes_width) if sheet.is_narrow else text
+
+
+def _wrapped(text: str, letters: float) -> str:
+    return "\n".join(textwrap.fill(line, max(20, int(letters))) for line in text.split("\n"))

@@ -19,45 +19,26 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
 from gabordiag.presentation.colors import INK
+from gabordiag.presentation.figures import run_paths, surface
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis
 from gabordiag.presentation.figures.maps import cell_edges, outcome_handles, outcome_mesh
-from gabordiag.presentation.figures.run_paths import (
-    PATH_STEPS,
-    RunPath,
-    Runs,
-    end_words,
-    run_handles,
-    several_words,
-)
 from gabordiag.presentation.figures.runs import draw_losses, is_crowded, window_words
 from gabordiag.presentation.figures.sheets import current_panel, current_sheet, fit_title
 from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure
-from gabordiag.presentation.figures.surface import (
-    Plane,
-    draw_bar,
-    loss_levels,
-    mark_points,
-    mark_style,
-)
 from gabordiag.presentation.phrases import run_settings, share_words
 from gabordiag.results import View
 
 # Farther than so many windows away nothing is drawn: a run that blows up is no line.
 _FAR = 1e3
 # Steps of a run that does not settle.
-_STEPS: dict[str, Any] = {
-    "marker": "o",
-    "linestyle": "",
-    "markersize": 4,
-    "markeredgecolor": "white",
-    "markeredgewidth": 0.5,
-}
-_START = {**mark_style("start"), "markersize": 8, "zorder": 6}
+_STEPS: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4}
+_STEPS |= {"markeredgecolor": "white", "markeredgewidth": 0.5}
+_START = {**surface.mark_style("start"), "markersize": 8, "zorder": 6}
 # Contours over a map of outcomes, at most about twice so many.
 _LOSS_LINES = 12
 
 
-def pairs_figure(runs: Runs) -> Figure:
+def pairs_figure(runs: run_paths.Runs) -> Figure:
     """Draws runs of several parameters on the plane of every pair, and their losses."""
     planes, paths, sheet, count = runs.planes, runs.paths, current_sheet(), len(runs.planes)
     across = min(count, 3)
@@ -79,13 +60,12 @@ def pairs_figure(runs: Runs) -> Figure:
             figure.add_subplot(cells[i // across, i % across], label=f"plane-{i}")
             for i in range(count)
         ]
-        levels = loss_levels(np.concatenate([plane.loss.ravel() for plane in planes]))
+        levels = surface.loss_levels(np.concatenate([plane.loss.ravel() for plane in planes]))
         for ax, plane in zip(grounds, planes, strict=True):
             contours = _draw_plane(ax, plane, levels, runs)
-        alone = [ax for ax in grounds if ax.get_label() == current_panel()]
-        draw_bar(
-            figure, contours, alone or grounds, paths[0].run["loss"], pad=0.015, aspect=25 * down
-        )
+        bars = [ax for ax in grounds if ax.get_label() == current_panel()] or grounds
+        name = paths[0].run["loss"]
+        surface.draw_bar(figure, contours, bars, name, pad=0.015, aspect=25 * down)
         figure.suptitle(space_title(runs))
         entries = [*_handles(paths), *_mark_handles(runs)]
         columns = 2 if len(paths) > 1 else len(entries)
@@ -113,11 +93,11 @@ def draw_plane(ax: Axes, view: View) -> None:
     legend_beside(ax, draw_plane_map(ax, view))
 
 
-def draw_space_runs(ax: Axes, runs: Runs) -> None:
+def draw_space_runs(ax: Axes, runs: run_paths.Runs) -> None:
     """Draws runs into one Axes: two parameters on their plane, others by loss against step."""
     entries = _handles(runs.paths)
     if len(runs.planes) == 1:
-        _draw_plane(ax, runs.planes[0], loss_levels(runs.planes[0].loss), runs)
+        _draw_plane(ax, runs.planes[0], surface.loss_levels(runs.planes[0].loss), runs)
         entries += _mark_handles(runs)
     else:
         _draw_losses(ax, runs.paths)
@@ -125,16 +105,16 @@ def draw_space_runs(ax: Axes, runs: Runs) -> None:
     legend_beside(ax, entries)
 
 
-def _draw_losses(ax: Axes, paths: Sequence[RunPath]) -> None:
+def _draw_losses(ax: Axes, paths: Sequence[run_paths.RunPath]) -> None:
     whole = (0, max(1, int(max(path.steps[-1] for path in paths))))
     draw_losses(ax, None, paths, whole)
     if is_crowded(paths, whole) and any(path.is_restless for path in paths):
         ax.set_title(window_words(whole, 1, paths), fontsize=10)
 
 
-def _handles(paths: Sequence[RunPath]) -> list[Line2D]:
+def _handles(paths: Sequence[run_paths.RunPath]) -> list[Line2D]:
     if len(paths) > 1:
-        return run_handles(None, paths)
+        return run_paths.run_handles(None, paths)
     return [entry("the run", color=paths[0].look.color, linestyle=paths[0].look.line)]
 
 
@@ -143,13 +123,13 @@ def draw_plane_map(ax: Axes, view: View, fractions: Mapping[str, float] | None =
 
     Returns the legend entries; the outcomes', with their shares where those are given.
     """
-    surface, grid = view.result["surface"], view.data["basins.npz"]
-    plane = Plane.of_surface(View(surface, view.data))
+    under, grid = view.result["surface"], view.data["basins.npz"]
+    plane = surface.Plane.of_surface(View(under, view.data))
     outcomes = codes = np.asarray(grid["outcome"])
     a, codes = _closed(plane.x, np.asarray(grid["a"], dtype=np.float64), codes)
     b, turned = _closed(plane.y, np.asarray(grid["b"], dtype=np.float64), codes.T)
     outcome_mesh(ax, cell_edges(a * plane.x.scale), cell_edges(b * plane.y.scale), turned)
-    levels = loss_levels(plane.loss)
+    levels = surface.loss_levels(plane.loss)
     levels = levels[:: max(1, len(levels) // _LOSS_LINES)]
     for color, width, alpha in (("white", 1.8, 0.35), (INK, 0.6, 0.75)):
         lines: dict[str, Any] = {"colors": color, "linewidths": width, "alpha": alpha}
@@ -158,8 +138,8 @@ def draw_plane_map(ax: Axes, view: View, fractions: Mapping[str, float] | None =
     ax.set_xlabel("start: " + plane.x.parameter.label)
     ax.set_ylabel("start: " + plane.y.parameter.label)
     # Minima, target and start only: on a map of outcomes more would hide it.
-    shown = View({**surface, "saddles": [], "edge_minima": []}, view.data)
-    marks = mark_points(ax, shown, arrows=False)
+    shown = View({**under, "saddles": [], "edge_minima": []}, view.data)
+    marks = surface.mark_points(ax, shown, arrows=False)
     line = entry("lines of equal loss", color=INK, linewidth=0.8)
     return [*outcome_handles(outcomes, fractions), *marks, line]
 
@@ -171,23 +151,27 @@ def plane_words(result: Mapping[str, Any]) -> str:
     return f"{share} of the starts over {first} and {second} reach the target"
 
 
-def space_title(runs: Runs) -> str:
+def space_title(runs: run_paths.Runs) -> str:
     """Returns how the runs ended, in a line."""
     if len(runs.paths) > 1:
-        return several_words(runs.paths)
+        return run_paths.several_words(runs.paths)
     (path,) = runs.paths
     is_turned = path.run["outcome"] == "reached" and runs.turned(path.run)
     words = "reaches a copy of the target, the same filter, and stays" if is_turned else None
-    return f"{run_settings(path.run)}: {end_words(path, words)}"
+    return f"{run_settings(path.run)}: {run_paths.end_words(path, words)}"
 
 
-def _draw_plane(ax: Axes, plane: Plane, levels: FloatArray, runs: Runs) -> QuadContourSet:
+def _draw_plane(
+    ax: Axes, plane: surface.Plane, levels: FloatArray, runs: run_paths.Runs
+) -> QuadContourSet:
     for path in runs.paths:
         _draw_path(ax, plane, path)
     return draw_ground(ax, plane, levels, runs)
 
 
-def draw_ground(ax: Axes, plane: Plane, levels: FloatArray, runs: Runs) -> QuadContourSet:
+def draw_ground(
+    ax: Axes, plane: surface.Plane, levels: FloatArray, runs: run_paths.Runs
+) -> QuadContourSet:
     """Draws what the runs move on: the loss and the target."""
     contours = plane.draw(ax, levels)
     for x, y, is_target in _targets(runs, plane):
@@ -201,7 +185,7 @@ def draw_ground(ax: Axes, plane: Plane, levels: FloatArray, runs: Runs) -> QuadC
     return contours
 
 
-def _draw_path(ax: Axes, plane: Plane, path: RunPath) -> None:
+def _draw_path(ax: Axes, plane: surface.Plane, path: run_paths.RunPath) -> None:
     """Draws a run: one that settles as a line; of a restless one the first steps, then points."""
     axes = plane.axes
     values = [np.asarray(path.table[axis.name], dtype=np.float64) for axis in axes]
@@ -209,7 +193,7 @@ def _draw_path(ax: Axes, plane: Plane, path: RunPath) -> None:
     style: dict[str, Any] = {"color": path.look.color, "zorder": 5}
     if path.is_restless:
         ax.plot(x, y, **_STEPS, **style)
-        early = broken_at_wraps(axes, [column[: PATH_STEPS + 1] for column in values])
+        early = broken_at_wraps(axes, [column[: run_paths.PATH_STEPS + 1] for column in values])
         ax.plot(*early, linewidth=0.8, path_effects=halo(1.8), **style)
     else:
         line: dict[str, Any] = {"linestyle": path.look.line, "path_effects": halo(2.6)}
@@ -239,7 +223,7 @@ def broken_at_wraps(
     return tuple(np.insert(column, at, np.nan) for column in folded)
 
 
-def _targets(runs: Runs, plane: Plane) -> Iterator[tuple[float, float, bool]]:
+def _targets(runs: run_paths.Runs, plane: surface.Plane) -> Iterator[tuple[float, float, bool]]:
     """Yields the places in the window of the target, and of the copies that runs are nearest to."""
     target = runs.result["target"]
     if target is None:
@@ -258,7 +242,7 @@ def _targets(runs: Runs, plane: Plane) -> Iterator[tuple[float, float, bool]]:
 
 
 def _target_style(is_target: bool) -> dict[str, Any]:
-    style = {**mark_style("target"), "markersize": 19}
+    style = {**surface.mark_style("target"), "markersize": 19}
     if not is_target:
         style |= {"markerfacecolor": "white", "markeredgecolor": style["markerfacecolor"]}
     return style
@@ -269,14 +253,13 @@ def _end_style(color: str) -> dict[str, Any]:
     return {"marker": "s", "color": color, "linestyle": "", **look}
 
 
-def _mark_handles(runs: Runs) -> list[Line2D]:
-    """Returns legend entries for what is marked on the planes."""
+def _mark_handles(runs: run_paths.Runs) -> list[Line2D]:
     paths, is_one = runs.paths, len(runs.paths) == 1
     color = paths[0].look.color if is_one else INK
     handles = []
     if any(path.is_restless for path in paths):
         whose = "steps" if is_one else "steps of a run that jumps"
-        words = f"{whose}, the first {PATH_STEPS} joined where they do not wrap"
+        words = f"{whose}, the first {run_paths.PATH_STEPS} joined where they do not wrap"
         handles.append(entry(words, color=color, **_STEPS))
     words = "end" if is_one else "end of a run"
     axes = [axis for plane in runs.planes for axis in plane.axes]

@@ -39,7 +39,6 @@ _GREY = 0.09
 _LARGEST = 1e270
 _ground: ContextVar[Rgb] = ContextVar("ground", default=(1.0, 1.0, 1.0))
 
-_STYLE_SHEET = "gabordiag.presentation.figures.gabordiag"
 # What each format would otherwise stamp with the day or the version it was written by.
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -73,7 +72,8 @@ def log_losses(ax: Axes) -> None:
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draws in one style; the caller's settings of matplotlib neither matter nor change."""
-    with matplotlib.style.context(["default", _STYLE_SHEET], after_reset=True):
+    sheets = ["default", "gabordiag.presentation.figures.gabordiag"]
+    with matplotlib.style.context(sheets, after_reset=True):
         yield
 
 
@@ -127,11 +127,11 @@ def _recolor(artist: Artist, ground: Rgb, ink: Rgb) -> None:
         artist.tick_params(color=ink, labelcolor=ink)
     if isinstance(artist, Text) and (box := artist.get_bbox_patch()) is not None:
         _recolor(box, ground, ink)
-    if isinstance(artist, Patch) and to_hex(artist.get_facecolor()) in _SWATCHES:
-        return
-    if isinstance(artist, Collection) and artist.get_array() is not None:
-        return
-    if isinstance(artist, Text) and artist.get_label() == ON_MAP:
+    if (
+        (isinstance(artist, Patch) and to_hex(artist.get_facecolor()) in _SWATCHES)
+        or (isinstance(artist, Collection) and artist.get_array() is not None)
+        or (isinstance(artist, Text) and artist.get_label() == ON_MAP)
+    ):
         return
     parts = next((parts for kind, parts in _PARTS.items() if isinstance(artist, kind)), ())
     colors = {part: getattr(artist, f"get_{part}")() for part in parts}
@@ -165,8 +165,7 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
         yield figure
         keep_panel(figure)
         fit(figure)
-        engine = figure.get_layout_engine()
-        if engine is not None:
+        if (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)
         figure.set_layout_engine(None)
         if figure.axes:
@@ -180,17 +179,16 @@ def render(figure: Figure, fmt: str = "png") -> bytes:
     """Returns the figure as `png`, `svg` or `pdf`: the same figure gives the same bytes."""
     if fmt not in _METADATA:
         raise ValueError(f"format '{fmt}' is unknown; use one of {', '.join(_METADATA)}.")
-    buffer = io.BytesIO()
-    sheet = current_sheet()
-    on_paper = sheet.dpi / sheet.scale
-    pixels: dict[str, Any] = {}
+    buffer, sheet = io.BytesIO(), current_sheet()
+    dots: dict[str, Any] = {}
     if fmt == "png":
-        pixels = {"dpi": sheet.dpi, "pil_kwargs": {"dpi": (on_paper, on_paper)}}
+        on_paper = sheet.dpi / sheet.scale
+        dots = {"dpi": sheet.dpi, "pil_kwargs": {"dpi": (on_paper, on_paper)}}
     with drawing():
         if fmt == "pdf":
             _save_pdf(figure, buffer, sheet.scale)
         else:
-            figure.savefig(buffer, format=fmt, metadata=_METADATA[fmt], **pixels)
+            figure.savefig(buffer, format=fmt, metadata=_METADATA[fmt], **dots)
     content = buffer.getvalue()
     return _scaled(content, figure, sheet.scale) if fmt == "svg" else content
 
@@ -198,7 +196,7 @@ def render(figure: Figure, fmt: str = "png") -> bytes:
 def _scaled(svg: bytes, figure: Figure, scale: float) -> bytes:
     """Gives an SVG its size on paper; what is drawn keeps its own units."""
     text = svg.decode("utf-8")
-    for name, inches in (("width", figure.get_figwidth()), ("height", figure.get_figheight())):
+    for name, inches in zip(("width", "height"), figure.get_size_inches(), strict=True):
         pattern = rf'(<svg [^>]*?\b{name}=")[^"]*"'
         text = re.sub(pattern, rf'\g<1>{72 * inches * scale:g}pt"', text, count=1)
     return text.encode("utf-8")

@@ -1,13 +1,15 @@
-"""The loss over two parameters: from above as contours, and as a surface in space.
+"""The loss on a plane: over two parameters, or through all weights of a network.
 
-From above one reads where things lie and which way is down; in space, how steep it is.
+From above, as contours, one reads where things lie and which way is down; as a surface in space,
+how steep it is.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from gabordiag.presentation.colors import INK, POINT_STYLES, TARGET_COLOR
+from gabordiag.presentation.colors import (
+    INK,
+    JUMP_COLOR,
+    PALE,
+    POINT_STYLES,
+    RUN_STYLES,
+    TARGET_COLOR,
+)
 from gabordiag.presentation.figures.axis import FloatArray, ParameterAxis, loss_label
+from gabordiag.presentation.figures.sheets import fit_title, name_panels
 from gabordiag.presentation.figures.style import entry, halo, legend_beside, new_figure, write
 from gabordiag.results import View
-from gabordiag.wording import counted, show_number
+from gabordiag.wording import counted, show_number, spoken
 
 # Low is light: there the marks are. Without the darkest part, on which arrows could not be seen.
 LOSS_COLORS = ListedColormap(colormaps["YlGnBu"](np.linspace(0, 0.85, 256)))
@@ -125,13 +135,19 @@ class _Mark:
 
 def surface_figure(view: View) -> Figure:
     """Draws the contours with the gradient field, minima, saddles, target and start."""
-    with new_figure(9.6, 6.6) as figure:
+    draw, result = partial(_draw_surface, view=view), view.result
+    return _from_above(9.6, draw, result["loss"], surface_words(result))
+
+
+def _from_above(
+    width: float, draw: Callable[[Axes], tuple[QuadContourSet, list[Any]]], loss: str, title: str
+) -> Figure:
+    with new_figure(width, 6.6) as figure:
         ax = figure.subplots()
-        contours = draw_contours(ax, view)
-        entries = mark_points(ax, view)
-        draw_bar(figure, contours, ax, view.result["loss"], pad=0.02, aspect=30)
+        contours, entries = draw(ax)
+        draw_bar(figure, contours, ax, loss, pad=0.02, aspect=30)
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
-        figure.suptitle(surface_words(view.result))
+        figure.suptitle(title)
     return figure
 
 
@@ -155,12 +171,10 @@ def surface_in_space_figure(view: View) -> Figure:
 
 def surface_axes(result: Mapping[str, Any]) -> tuple[ParameterAxis, ParameterAxis]:
     """Returns the two axes of a surface's JSON."""
-    columns = zip(
-        result["parameters"], result["ranges"], result["periods"], result["units"], strict=True
-    )
+    columns = (result[key] for key in ("parameters", "ranges", "periods", "units"))
     first, second = (
         ParameterAxis.over(name, low, high, period, unit)
-        for name, (low, high), period, unit in columns
+        for name, (low, high), period, unit in zip(*columns, strict=True)
     )
     return first, second
 
@@ -177,17 +191,15 @@ def surface_words(result: Mapping[str, Any]) -> str:
 
 def draw_surface(ax: Axes, view: View) -> None:
     """Draws the contours with all marks, a title and a legend into one Axes."""
-    draw_contours(ax, view)
+    legend_beside(ax, _draw_surface(ax, view)[1])
     ax.set_title(surface_words(view.result), fontsize=10)
-    legend_beside(ax, mark_points(ax, view))
 
 
-def draw_contours(ax: Axes, view: View) -> QuadContourSet:
-    """Draws filled contours and the gradient field into one Axes."""
+def _draw_surface(ax: Axes, view: View) -> tuple[QuadContourSet, list[Line2D]]:
     plane = Plane.of_surface(view)
     contours = plane.draw(ax, loss_levels(plane.loss), lines=True)
     _draw_arrows(ax, plane, view.data["surface.npz"])
-    return contours
+    return contours, mark_points(ax, view)
 
 
 def draw_bar(
@@ -259,42 +271,27 @@ def mark_points(ax: Axes, view: View, *, arrows: bool = True) -> list[Line2D]:
 
 def _marks(result: Mapping[str, Any]) -> Iterator[_Mark]:
     """Yields saddles, minima, target and start, with the copies that are seen."""
-    kept = [
-        *result["saddles"],
-        *result["edge_minima"],
-        *(p for p in result["local_minima"] if not p["is_target"]),
-    ]
-    for point in kept:
-        yield from _copies(result, point["kind"], point, point["loss"])
-    targets = [p for p in result["local_minima"] if p["is_target"]] or [result["target"]]
-    # A custom objective may have none.
-    for point in filter(None, targets):
-        yield from _copies(result, "target", point, point.get("loss"))
-    yield from _copies(result, "start", result["start"], None)
-
-
-def _copies(
-    result: Mapping[str, Any], kind: str, point: Mapping[str, Any], loss: float | None
-) -> Iterator[_Mark]:
+    minima = result["local_minima"]
+    others = [point for point in minima if not point["is_target"]]
+    # A custom objective may have no target.
+    targets = [point for point in minima if point["is_target"]] or [result["target"] or {}]
+    points = [(p["kind"], p) for p in [*result["saddles"], *result["edge_minima"], *others]]
+    points += [("target", point) for point in targets if point]
     first, second = surface_axes(result)
-    a, b = point[first.name], point[second.name]
-    words = f"{first.show(a)}, {second.show(b)}"
-    for x, y in itertools.product(first.copies(a), second.copies(b)):
-        yield _Mark(kind, x, y, loss, words)
+    for kind, point in [*points, ("start", result["start"])]:
+        a, b = point[first.name], point[second.name]
+        loss = None if kind == "start" else point.get("loss")
+        words = f"{first.show(a)}, {second.show(b)}"
+        for x, y in itertools.product(first.copies(a), second.copies(b)):
+            yield _Mark(kind, x, y, loss, words)
 
 
 def mark_style(kind: str) -> dict[str, Any]:
     """Returns how `Axes.plot` draws a `target`, `start`, `minimum`, `kink` or `saddle`."""
-    marker, face, edge, size = _MARKS[kind]
-    return {
-        "marker": marker,
-        "markerfacecolor": face,
-        "markeredgecolor": edge,
-        "markeredgewidth": 1.6 if kind == "start" else 1.1,
-        "markersize": size,
-        "linestyle": "",
-        "path_effects": halo(1.5) if kind == "start" else [],
-    }
+    names = ("marker", "markerfacecolor", "markeredgecolor", "markersize")
+    look: dict[str, Any] = dict(zip(names, _MARKS[kind], strict=True))
+    width, effects = (1.6, halo(1.5)) if kind == "start" else (1.1, [])
+    return {**look, "markeredgewidth": width, "path_effects": effects, "linestyle": ""}
 
 
 def _entries(marks: Sequence[_Mark]) -> list[Line2D]:
@@ -312,3 +309,112 @@ def _entries(marks: Sequence[_Mark]) -> list[Line2D]:
         words["minimum"], words["kink"] = "minimum", "zero"
     kinds = [kind for kind in _MARKS if kind in first]
     return [entry(words[kind].format(first[kind]), **mark_style(kind)) for kind in kinds]
+
+
+def network_figure(view: View) -> Figure:
+    """Draws the contours, and the path in the colours of the losses that the run had."""
+    return _from_above(9.0, partial(_draw_network, view=view), "loss", _network_words(view))
+
+
+def network_in_space_figure(view: View) -> Figure:
+    """Draws the plane as a surface in space, with the path at its true losses above or below it."""
+    table = view.data["surface.npz"]
+    plane, levels = _network_plane(view)
+    with new_figure(9.6, 7.4) as figure:
+        ax = plane.draw_in_space(figure, levels, "loss")
+        (x, y), ends = table["path"].T, np.stack([table["path_loss"], table["path_drawn"]])
+        true, drawn = np.minimum(ends, levels[-1])
+        ax.plot(x, y, true, "o-", color=INK, markersize=4, zorder=5)
+        for at in range(len(x)):
+            ax.plot([x[at]] * 2, [y[at]] * 2, [true[at], drawn[at]], color=JUMP_COLOR, zorder=4)
+        look: dict[str, Any] = {"color": INK, "marker": "o", "markersize": 4}
+        path = entry("the path at its true losses", **look)
+        apart = entry("to the surface", color=JUMP_COLOR)
+        figure.legend(handles=[path, apart], loc="outside lower center", ncols=2)
+        figure.suptitle(_network_words(view))
+    return figure
+
+
+def draw_network(ax: Axes, view: View) -> None:
+    """Draws the contours and the path with a title and a legend into one Axes."""
+    legend_beside(ax, _draw_network(ax, view)[1])
+    ax.set_title(fit_title(_network_words(view)), fontsize=10)
+
+
+def _network_words(view: View) -> str:
+    result = view.result
+    return (
+        f"This picture {spoken(result['verdict'])}: "
+        f"it holds {result['captured']:.1%} of the path's variance"
+    )
+
+
+def _network_plane(view: View) -> tuple[Plane, Any]:
+    table, result = view.data["surface.npz"], view.result
+    words = zip(result["axes"], result["ranges"], strict=True)
+    x, y = (ParameterAxis.over(name, low, high, None, "") for name, (low, high) in words)
+    finite = table["loss"][np.isfinite(table["loss"])]
+    return Plane.of(x, y, table), loss_levels(finite)
+
+
+def _draw_network(ax: Axes, view: View) -> tuple[QuadContourSet, list[Any]]:
+    table, (plane, levels) = view.data["surface.npz"], _network_plane(view)
+    contours = plane.draw(ax, levels, lines=True)
+    path, true = table["path"], np.clip(table["path_loss"], levels[0], levels[-1])
+    ax.plot(*path.T, color=INK, linewidth=1.0, path_effects=halo(2.0), zorder=4)
+    look: dict[str, Any] = {"edgecolors": INK, "linewidths": 0.8, "s": 26, "zorder": 5}
+    look |= {"c": true, "cmap": LOSS_COLORS, "norm": loss_norm(levels)}
+    ax.scatter(path[:, 0], path[:, 1], **look)
+    ax.plot(*path[0], **mark_style("start"), zorder=6)
+    end: dict[str, Any] = {"marker": "s", "color": JUMP_COLOR, "markersize": 8, "linestyle": ""}
+    ax.plot(*path[-1], **end, zorder=6)
+    dot: dict[str, Any] = {"marker": "o", "markerfacecolor": PALE, "markeredgecolor": INK}
+    path_entry = entry("the path, in the colour of its true loss", color=INK, **dot)
+    start = entry("start", **mark_style("start"))
+    return contours, [path_entry, start, entry("end", **end)]
+
+
+def network_path_figure(view: View) -> Figure:
+    """Draws the true loss along the path and the one drawn, and the variance by direction."""
+    table, result = view.data["surface.npz"], view.result
+    with new_figure(9.0, 6.0) as figure:
+        above, below = figure.subplots(2, 1)
+        name_panels((above, below), ("along", "variance"))
+        steps, color = table["steps"], RUN_STYLES[0][0]
+        above.plot(steps, table["path_loss"], color=color, label="the run's loss")
+        drawn: dict[str, Any] = {"color": JUMP_COLOR, "linestyle": "--"}
+        above.plot(steps, table["path_drawn"], label="as the plane draws it", **drawn)
+        worst = result["worst"]
+        ends = [worst["true"], worst["drawn"]]
+        if None not in ends:
+            above.plot([worst["step"]] * 2, ends, color=INK, linewidth=1.0, label="worst")
+        above.set(xlabel="step", ylabel="loss")
+        legend_beside(above)
+        shares = 100 * np.cumsum(result["variance"])
+        below.bar(np.arange(1, len(shares) + 1), 100 * np.array(result["variance"]), color=PALE)
+        below.plot(np.arange(1, len(shares) + 1), shares, "o-", color=color, label="summed up")
+        below.axhline(100 * result["captured"], label="in this plane", **drawn)
+        below.set(xlabel="main direction of the path", ylabel="variance [%]", ylim=(0, 105))
+        legend_beside(below)
+        figure.suptitle("The loss along the run and as drawn; how many directions the path takes")
+    return figure
+
+
+def barriers_figure(view: View) -> Figure:
+    """Draws the loss along each straight line, and what a barrier is measured from."""
+    table, lines = view.data["lines.npz"], view.result["lines"]
+    with new_figure(9.0, 0.6 + 2.8 * len(lines)) as figure:
+        axes = list(figure.subplots(len(lines), 1, squeeze=False)[:, 0])
+        name_panels(axes, [f"line-{index}" for index in range(len(lines))])
+        for index, (ax, line) in enumerate(zip(axes, lines, strict=True)):
+            t, loss = table[f"t-{index}"], table[f"loss-{index}"]
+            ax.plot(t, loss, ".-", color=RUN_STYLES[0][0], label="loss")
+            ax.plot(t[[0, -1]], loss[[0, -1]], ":", color=INK, label="between the ends")
+            if line["barrier"] is not None and line["barrier"] > (line["error"] or 0):
+                foot = np.interp(line["at"], t[[0, -1]], loss[[0, -1]])
+                ends = [foot, foot + line["barrier"]]
+                ax.plot([line["at"]] * 2, ends, color=JUMP_COLOR, label="barrier")
+            ax.set(xlabel=f"t, from {line['from']} to {line['to']}", ylabel="loss")
+            legend_beside(ax)
+        figure.suptitle("The loss along straight lines between weights")
+    return figure

@@ -1,4 +1,4 @@
-"""A training: its filters before and after, lines of failing elements, shares of the gradient."""
+"""Trainings: filters before and after, lines of failing elements, gradients, learning rates."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ from gabordiag.wording import spoken
 _MOST_FILTERS, _MOST_LINES, _MOST_CURVES = 32, 9, 6
 _FILTER_COLUMNS = 8
 _SMOOTH = 0.02
+# How trainings with one learning rate end.
+_ENDS = {
+    "reached": colors.OUTCOME_COLORS["reached"],
+    "unfinished": colors.FAINT,
+    "unsteady": colors.OUTCOME_COLORS["running"],
+    "diverged": colors.OUTCOME_COLORS["nonfinite"],
+}
 
 
 def training_figures(view: View) -> dict[str, Any]:
@@ -65,10 +72,10 @@ def bank_figure(view: View) -> Figure:
                 verdicts = (e["verdict"] for e in elements if e["verdict"] != "healthy")
                 found = next(verdicts, "")
                 failing = _SHORT.get(found, found.replace("_", "\n"))
-                words = f"{index}" + (f": {failing}" if failing else "")
-                ax.set_title(
-                    words, fontsize=8, color=colors.JUMP_COLOR if failing else colors.INK, pad=3
-                )
+                words, ink = f"{index}", colors.INK
+                if failing:
+                    words, ink = f"{index}: {failing}", colors.JUMP_COLOR
+                ax.set_title(words, fontsize=8, color=ink, pad=3)
         left = f", the first {count} of {total}" if count < total else ""
         figure.suptitle(f"The filters before and after the training{left}")
     return figure
@@ -91,7 +98,6 @@ def _draw_kernel(ax: Axes, kernel: Any, limit: float) -> None:
 
 
 def _draw_orientation(ax: Axes, view: View, index: int, when: str, kernel: Any) -> None:
-    """Draws the orientation of a filter, if it is watched."""
     if kernel.ndim == 1:
         return
     for element in view.result["elements"]:
@@ -124,9 +130,9 @@ def lines_figure(view: View) -> Figure:
         for number, (ax, index) in enumerate(zip(grid.flat, indices, strict=False)):
             ax.set_label(f"line-{number}")
             _draw_line(ax, view, index)
-        handles, labels = grid.flat[0].get_legend_handles_labels()
         look: dict[str, Any] = {"ncols": 5 if columns > 1 else 3, "fontsize": 8}
-        figure.legend(handles, labels, loc="outside lower center", **look)
+        entries = grid.flat[0].get_legend_handles_labels()
+        figure.legend(*entries, loc="outside lower center", **look)
         figure.suptitle("The loss along one element, everything else frozen")
     return figure
 
@@ -135,19 +141,17 @@ def _draw_line(ax: Axes, view: View, index: int) -> None:
     element, data = view.result["elements"][index], view.data["lines.npz"]
     parameter = parameter_of(element)
     scale = parameter.scale
-    for kind, style, color, words in (
-        ("start", "--", colors.FAINT, "before the training"),
-        ("final", "-", colors.RUN_STYLES[0][0], "after it"),
+    for kind, style, color, words, mark, place in (
+        ("start", "--", colors.FAINT, "before the training", "s", "its start"),
+        ("final", "-", colors.RUN_STYLES[0][0], "after it", "o", "its end"),
     ):
         values, losses = data[f"{kind}-value-{index}"], data[f"{kind}-loss-{index}"]
         ax.plot(scale * values, losses, style, color=color, linewidth=1.4, label=words)
         value = element[kind]
         if value is not None:
             height = np.interp(value, values, losses)
-            mark = "o" if kind == "final" else "s"
-            label = "its end" if kind == "final" else "its start"
             look: dict[str, Any] = {"markeredgecolor": "white", "markersize": 8, "zorder": 5}
-            ax.plot(scale * value, height, mark, color=color, label=label, **look)
+            ax.plot(scale * value, height, mark, color=color, label=place, **look)
     if element["goal"] is not None:
         look = {"color": colors.TARGET_COLOR, "linewidth": 1.2, "linestyle": ":"}
         ax.axvline(scale * element["goal"], label="lowest minimum", **look)
@@ -165,9 +169,8 @@ def gradients_figure(view: View) -> Figure:
         name_panels((above, below), ("losses", "shares"))
         losses = np.array(view.result["run"]["losses"], dtype=np.float64)
         above.plot(losses, color=colors.PALE, linewidth=0.8, label="of each batch")
-        above.plot(
-            _smoothed(losses), color=colors.RUN_STYLES[0][0], linewidth=1.6, label="smoothed"
-        )
+        blue = colors.RUN_STYLES[0][0]
+        above.plot(_smoothed(losses), color=blue, linewidth=1.6, label="smoothed")
         positive = losses[losses > 0]
         if len(positive) == len(losses) and positive.max() > 30 * positive.min():
             log_losses(above)
@@ -203,9 +206,51 @@ def draw_shares(ax: Axes, view: View) -> None:
 
 
 def _smoothed(values: Any) -> Any:
-    """Returns the mean over a window of the steps."""
     width = max(1, int(_SMOOTH * len(values)))
     if width == 1:
         return values
     padded = np.concatenate([np.full(width - 1, values[0]), values])
     return np.convolve(padded, np.full(width, 1 / width), mode="valid")
+
+
+def rates_figure(view: View) -> Figure:
+    """Draws the endings against the rate: of one rate for all, and of each group below."""
+    scans = (view.result, *view.result["groups"])
+    with new_figure(9.0, 1.2 + 3.2 * len(scans)) as figure:
+        axes = list(figure.subplots(len(scans), 1, squeeze=False, sharex=True)[:, 0])
+        name_panels(axes, [f"rates-{index}" for index in range(len(scans))])
+        for ax, scan in zip(axes, scans, strict=True):
+            draw_rates(ax, view, scan)
+        figure.suptitle("Where trainings end, by learning rate")
+    return figure
+
+
+def draw_rates(ax: Axes, view: View, scan: Any = None) -> None:
+    """Draws the endings of a scan, by default of one rate for all parameters, into one Axes."""
+    scan = view.result if scan is None else scan
+    start, goal, trials = view.result["start_loss"], view.result["goal"], scan["trials"]
+    losses = [loss for trial in trials for loss in trial["losses"] if loss is not None]
+    low, high = min([*losses, start]), max(start, goal or start)
+    is_log = low > 0 and high > 30 * low
+    # What ends higher than a little above the start is drawn at the edge.
+    top = high * (high / low) ** 0.15 if is_log else high + 0.15 * ((high - low) or 1.0)
+    for index, (left, right) in enumerate(scan["working_lr"]):
+        # A window of a single rate is seen, too.
+        ends = left / 1.02, right * 1.02
+        ax.axvspan(*ends, color=colors.TARGET_BAND, zorder=0, label="" if index else "works")
+    for outcome, color in _ENDS.items():
+        places = [(t["lr"], x) for t in trials if t["outcome"] == outcome for x in t["losses"]]
+        if places:
+            lr, ends = np.array([(r, top if x is None else min(x, top)) for r, x in places]).T
+            look: dict[str, Any] = {"linestyle": "", "markersize": 6, "markeredgecolor": "white"}
+            mark = "^" if outcome == "diverged" else "o"
+            ax.plot(lr, ends, mark, color=color, label=outcome, zorder=4, **look)
+    ax.axhline(start, color=colors.FAINT, linestyle=":", label="before the training")
+    if goal is not None:
+        ax.axhline(goal, color=colors.TARGET_COLOR, linestyle="--", linewidth=1.2, label="goal")
+    if (rate := scan["recommended_lr"]) is not None:
+        ax.axvline(rate, color=colors.INK, linewidth=1.4, label=f"take {rate:.3g}")
+    ax.set(xscale="log", yscale="log" if is_log else "linear", ylabel="loss at the end")
+    group = "" if scan["rest_lr"] is None else f" of {scan['parameter']}"
+    ax.set_xlabel(f"learning rate{group}")
+    legend_beside(ax)
