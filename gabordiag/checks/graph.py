@@ -376,12 +376,10 @@ _LARGEST = 80.0
 
 @dataclass(frozen=True)
 class Repair:
-    """What to write instead of an operation whose slope is not finite, with x for its argument.
-
-    Applied to an operation and its arguments it gives the result of what is written instead.
-    """
+    """What to write instead of an operation whose slope is not finite, with x for its argument."""
 
     words: str
+    # Takes the operation and its arguments.
     apply: Call
 
 

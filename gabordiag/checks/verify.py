@@ -138,10 +138,7 @@ def kernel_field(values: GaborParameters, x: FloatArray, y: FloatArray) -> Float
 
 
 def _parts(wrt: str, v: GaborParameters, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Returns what envelope and carrier each give to the partial derivative (2, ...).
-
-    By the product rule, each factor's own derivative by a complex step.
-    """
+    """Returns the envelope's and the carrier's part (2, ...) of a derivative, by complex steps."""
     envelope, carrier = _factors(v, x, y)
     step = {wrt: getattr(v, wrt) + 1j * COMPLEX_STEP}
     moved = _factors(SimpleNamespace(**v.to_dict() | step), x, y)

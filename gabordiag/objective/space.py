@@ -164,12 +164,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Space:
-    """One parameter or several, in order.
-
-    `is_target_found`: the targets are the lowest minimum that was found, none was given.
-    """
+    """One parameter or several, in order."""
 
     parameters: tuple[Parameter, ...]
+    # The targets are the lowest minimum that was found: none was given.
     is_target_found: bool = False
 
     def __post_init__(self) -> None:
@@ -281,10 +279,7 @@ class Space:
         return numbers[0] if len(self) == 1 else dict(zip(self.names, numbers, strict=True))
 
     def point(self, given: float | Mapping[str, float] | npt.ArrayLike | None) -> FloatArray:
-        """Returns first values (d,): those given, by name or in order, the start's for the others.
-
-        A single number is that of the first parameter.
-        """
+        """Returns first values (d,): those given, one number for the first, else the start's."""
         values = self.start
         if isinstance(given, Mapping):
             stray = sorted(set(given) - set(self.names))

@@ -272,7 +272,10 @@ def own_objective(
     """
     module = as_module(subject, param)
     given = {"start": start, "target": target, "period": period, "range": range}
+    # A list has one for each parameter; a range is a pair itself.
     given = {what: _plain(value) for what, value in given.items()}
+    if isinstance(given["range"], list) and not any(isinstance(p, list) for p in given["range"]):
+        given["range"] = tuple(given["range"])
     device = torch.device("cpu")
     if module is None:
         _refuse_module_options(param=param, input=input, target_output=target_output, loss=loss)
@@ -339,16 +342,9 @@ def _plain(given: Any) -> Any:
     return [_plain(value) for value in given] if isinstance(given, (list, tuple)) else given
 
 
-def _is_for_each(what: str, value: Any) -> bool:
-    """Whether a value is one for each parameter; a range is a pair of numbers itself."""
-    if isinstance(value, list) and what == "range":
-        return any(isinstance(pair, list) for pair in value)
-    return isinstance(value, (list, dict))
-
-
 def _vector_size(given: Mapping[str, Any]) -> int | None:
     """Returns how many components a function's argument has; None where it is one number."""
-    lists = {what: v for what, v in given.items() if isinstance(v, list) and _is_for_each(what, v)}
+    lists = {what: value for what, value in given.items() if isinstance(value, list)}
     sizes = {len(value) for value in lists.values()}
     if len(sizes) > 1:
         counts = ", ".join(f"{what} {len(value)}" for what, value in lists.items())
@@ -366,7 +362,7 @@ def _one_each(names: Sequence[str], what: str, given: Any) -> list[Any]:
                 f"Learned are {', '.join(names)}.",
             )
         return [given.get(name) for name in names]
-    if not _is_for_each(what, given):
+    if not isinstance(given, list):
         if given is None or what in ("range", "period"):
             return [given] * len(names)
         given = [given]

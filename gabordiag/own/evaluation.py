@@ -135,10 +135,8 @@ class UserObjective(ScalarLoss):
         return [to_numpy(torch.cat(level)) for level in zip(*pieces, strict=True)]
 
     def _doubtful(self, losses: FloatArray, *derivatives: FloatArray) -> npt.NDArray[np.bool_]:
-        """Returns where derivatives (n, ...) of the smooth loss are not those of its values.
-
-        0/0 of a root at zero loss; or torch's choice of 0 for the slope of |x| there.
-        """
+        """Returns where derivatives (n, ...) of the smooth loss are not those of its values."""
+        # 0/0 of a root at zero loss; or torch's choice of 0 for the slope of |x| there.
         finite = [np.isfinite(level.reshape(len(level), -1)).all(axis=1) for level in derivatives]
         doubtful = ~np.all(finite, axis=0) & np.isfinite(losses)
         if self._has_squared and not self.evaluator.is_root:
@@ -484,10 +482,7 @@ class CustomObjective(UserObjective, Objective):
         return self._values(values)
 
     def step_gradient(self, coordinates: Tensor) -> tuple[FloatArray, Tensor | None]:
-        """Returns losses (n,) and the gradients (n, d) that an optimizer sees at coordinates.
-
-        None where no gradient reaches any of them; zero for the parameters that none reaches.
-        """
+        """Returns losses (n,) and an optimizer's gradients (n, d), or None where none arrives."""
         at = coordinates.detach().clone().requires_grad_()
         losses = self.loss(at)
         return to_numpy(losses), gradient_of(losses.sum(), at)

@@ -662,10 +662,7 @@ def attributes_kept(module: nn.Module) -> Iterator[None]:
 
 
 def changed_state(before: nn.Module, after: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Returns the names of what differs between two copies of a module, one of which has run.
-
-    It ran with `tensors` in place of its own buffers.
-    """
+    """Returns the names of what a module that ran, with `tensors` as its buffers, has changed."""
     buffers = dict(before.named_buffers())
     names = [n for n, was in buffers.items() if not _is_same(was, tensors.get(n, was))]
     for (name, one), (_, other) in zip(before.named_modules(), after.named_modules(), strict=False):

@@ -233,10 +233,7 @@ def follows_closely(
 
 
 def _extrapolate(column: FloatArray, least: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Neville's scheme on estimates (levels, n) with halved steps; returns best and error (n,).
-
-    `least` (levels, n) is what the error of an estimate is at least.
-    """
+    """Neville's scheme on estimates (levels, n), errors at `least`: returns best and error (n,)."""
     count = column.shape[1]
     best, error = np.full(count, np.nan), np.full(count, np.inf)
     previous = [column[0]]

@@ -536,10 +536,7 @@ class WeightLoss:
         return losses
 
     def on_grid(self, origin: Tensor, directions: Tensor, coordinates: FloatArray) -> FloatArray:
-        """Returns the losses (n,) at origin (m,) + coordinates (n, k) @ directions (k, m).
-
-        Directions may be of the learned part alone.
-        """
+        """Returns the losses at origin (m,) + coordinates (n, k) @ directions (k, m or `count`)."""
         along = torch.tensor(coordinates, dtype=origin.dtype, device=origin.device)
         rows = max(1, int(_VECTOR_ROOM // (origin.numel() * origin.element_size())))
         found = []
