@@ -107,9 +107,8 @@ def map_axis(basins: Basins) -> ParameterAxis:
 
 def setting_words(settings: OptimizerSettings) -> str:
     """Returns optimizer and steps in words."""
-    return ", ".join(
-        [settings.optimizer, *phrases.how_else(asdict(settings)), f"{settings.steps} steps"]
-    )
+    how = phrases.how_else(asdict(settings))
+    return ", ".join([settings.optimizer, *how, f"{settings.steps} steps"])
 
 
 def outcome_handles(
@@ -182,20 +181,20 @@ def rate_lines(basins: Basins) -> list[RateLine]:
     landscape, windows, theory = basins.sweep.landscape, basins.windows, basins.theory
     name, goal = landscape.parameter.goal_name, landscape.goal
     own = landscape.attractor_of(windows.start)
-    own_basin, goal_basin = (None if one is None else one.basin for one in (own, goal))
-    axis = map_axis(basins)
+    own_spans, goal_spans = (
+        map_axis(basins).spans(*one.basin) if one is not None and one.basin else []
+        for one in (own, goal)
+    )
     bound, formula = None, ""
     if theory is not None and not theory.entry.is_estimate:
         bound, formula = theory.bound, theory.entry.formula
     low, high = basins.lrs[[0, -1]].tolist()
     return [
-        RateLine(
-            lr, f"{words}: {show_number(lr)}", above, axis.spans(*basin) if basin else [], dash
-        )
-        for lr, words, above, basin, dash in (
-            (windows.escape_lr, phrases.ESCAPE_RATE, True, own_basin, "-"),
-            (windows.hold_lr, phrases.stable_rate(name), False, goal_basin, "-"),
-            (bound, f"stability bound {formula} of the {name}", True, goal_basin, "--"),
+        RateLine(lr, f"{words}: {show_number(lr)}", above, spans, dash)
+        for lr, words, above, spans, dash in (
+            (windows.escape_lr, phrases.ESCAPE_RATE, True, own_spans, "-"),
+            (windows.hold_lr, phrases.stable_rate(name), False, goal_spans, "-"),
+            (bound, f"stability bound {formula} of the {name}", True, goal_spans, "--"),
         )
         if lr is not None and low <= lr <= high
     ]

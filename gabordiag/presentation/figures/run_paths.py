@@ -207,7 +207,7 @@ class Case:
     @classmethod
     def all_from(cls, view: View) -> dict[str, Case]:
         """Returns the cases by the filter's name, which each one's files begin with."""
-        cases = {}
+        cases, read = {}, {"basins": read_basins, "bifurcation": read_bifurcation}
         for name, case in view.result["cases"].items():
             start = f"{name}-"
             files = view.data.items()
@@ -218,10 +218,7 @@ class Case:
                 Runs.of(sweep, [case["symptom"]["run"]], View(case, data)),
                 Runs.of(sweep, case["runs"], View(case, data)),
                 case.get("diagnosis"),
-                read_basins(View(case["basins"], data)) if "basins" in case else None,
-                read_bifurcation(View(case["bifurcation"], data))
-                if "bifurcation" in case
-                else None,
+                **{n: of(View(case[n], data)) if n in case else None for n, of in read.items()},
             )
         return cases
 
