@@ -60,7 +60,7 @@ class BatchRuns:
         """Yields the runs on each of the joint tables."""
         assert isinstance(self.table, JointTables)
         hi = 0
-        for table, count in zip(self.table.objectives, self.table.counts, strict=True):
+        for table, count in zip(self.table.members, self.table.counts, strict=True):
             lo, hi = hi, hi + count
             columns = np.arange(self.tail.shape[1]).reshape(self.shape)[:, lo:hi].ravel()
             kept: tuple[Any, ...] = (self.tail, self.last_gradient, self.moved, self.extent)

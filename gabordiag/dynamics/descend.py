@@ -116,11 +116,7 @@ class _Learned:
     """What torch's optimizer moves: the coordinates of all runs, a tensor for each rate."""
 
     def __init__(
-        self,
-        objective: Objective,
-        settings: OptimizerSettings,
-        starts: FloatArray,
-        lrs: FloatArray,
+        self, objective: Objective, settings: OptimizerSettings, starts: FloatArray, lrs: FloatArray
     ) -> None:
         self._objective, self._shape = objective, starts.shape
         self._first_rates = lrs.astype(np.float64)

@@ -21,6 +21,7 @@ from gabordiag.results import finite_or_none
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
+Points = Iterable[FloatArray]
 
 # A filter of a bank has arrived where its error is below this part of the response's mean square.
 ARRIVED = 1e-3
@@ -222,7 +223,7 @@ def assign(codes: IntArray, where: BoolArray, name: str) -> None:
     codes[where & (codes < 0)] = CODES[name]
 
 
-def _nearest(space: Space, values: FloatArray, points: Iterable[FloatArray]) -> FloatArray:
+def _nearest(space: Space, values: FloatArray, points: Points) -> FloatArray:
     """Returns the distances (...) of values (..., d) to the nearest point, in tolerances."""
     nearest = np.full(values.shape[:-1], np.inf)
     for point in points:
@@ -231,11 +232,7 @@ def _nearest(space: Space, values: FloatArray, points: Iterable[FloatArray]) -> 
 
 
 def _stays_near(
-    space: Space,
-    values: FloatArray,
-    points: Iterable[FloatArray],
-    among: BoolArray,
-    reach: float = 1.0,
+    space: Space, values: FloatArray, points: Points, among: BoolArray, reach: float = 1.0
 ) -> BoolArray:
     """Whether the whole tail lies within `reach` tolerances of one of the points."""
     near = np.zeros(values.shape[1], dtype=np.bool_)
@@ -251,7 +248,7 @@ def _last_stays(
     """Returns since which index (n,) a run stays near one minimum; the tail's length for never."""
     length, count = values.shape[:2]
     since = np.full(count, length)
-    targets: list[Iterable[FloatArray]] = [[point.values] for point in around.attractors]
+    targets: list[Points] = [[point.values] for point in around.attractors]
     for points in (*targets, around.goals):
         last = among & (_nearest(space, values[-1], points) <= 1.0)
         away = _nearest(space, values[:, last], points) > 1.0

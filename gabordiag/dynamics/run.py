@@ -142,11 +142,6 @@ class Run(Result):
         return self.objective.space
 
     @property
-    def loss_name(self) -> str:
-        """Of the loss in use."""
-        return self.objective.loss_name
-
-    @property
     def lr(self) -> float | dict[str, float]:
         """The learning rate, or those by name where they differ."""
         rates = self.rates.tolist()
@@ -187,11 +182,6 @@ class Run(Result):
         return self.space.offsets(self.trajectory.values[-1], self.goal)
 
     @property
-    def distance_to_target(self) -> float | None:
-        """From the last value to the nearest copy of the target, of the only parameter."""
-        return None if self.offsets is None else finite_or_none(abs(float(self.offsets[0])))
-
-    @property
     def turns(self) -> int:
         """Whole periods between the last value and the nearest copy of the target."""
         goal, period = self.goal, self.space.parameters[0].period
@@ -224,7 +214,7 @@ class Run(Result):
             **self.settings.to_dict(),
             "lr": self.lr,
             "schedule": self.settings.schedule,
-            "loss": self.loss_name,
+            "loss": self.objective.loss_name,
             **({} if is_one else {"learned": list(space.names)}),
             **({} if is_one and not logarithms else {"logarithms": logarithms}),
             "start": space.named(path.values[0]),
@@ -255,7 +245,10 @@ class Run(Result):
 
 @dataclass(frozen=True, eq=False)
 class Optimization(Result):
-    """Runs in the order of optimizers, rates, starts; on batches each before that without noise."""
+    """Runs in the order of optimizers, rates, starts; on batches each before that without noise.
+
+    Of several parameters, pairs are the loss on every pair's plane through the first run's end.
+    """
 
     runs: tuple[Run, ...]
     sweep: Sweep | None = None

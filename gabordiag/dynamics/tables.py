@@ -175,13 +175,10 @@ class JointTables:
     """The slopes of landscapes of equal period, each times a factor, for runs on all at once."""
 
     def __init__(
-        self,
-        objectives: Sequence[TabulatedObjective],
-        counts: Sequence[int],
-        factors: Sequence[float],
+        self, members: Sequence[TabulatedObjective], counts: Sequence[int], factors: Sequence[float]
     ) -> None:
-        self.objectives, self.counts = tuple(objectives), tuple(counts)
-        slopes = [objective.tables[1] for objective in objectives]
+        self.members, self.counts = tuple(members), tuple(counts)
+        slopes = [member.tables[1] for member in members]
         stacked = [f * t.coefficients for t, f in zip(slopes, factors, strict=True)]
         self._joined = replace(slopes[0], coefficients=np.concatenate(stacked), kink=None)
         # Of every column: where its table begins, its origin and its kink.

@@ -182,15 +182,11 @@ def beside_target(landscape: Landscape) -> list[float]:
 
 
 def measure_windows(
-    table: TabulatedObjective,
-    settings: OptimizerSettings,
-    lrs: FloatArray,
-    start: float,
-    *others: float,
+    table: TabulatedObjective, settings: OptimizerSettings, lrs: FloatArray, *starts: float
 ) -> tuple[Windows, ...]:
     """Runs the scan: ascending rates (l,) from every start; the settings' own rate is not used."""
-    starts = np.array([*beside_target(table.landscape), start, *others])
-    return _judge(descend_batch(table, settings, lrs, starts), lrs, starts)
+    columns = np.array([*beside_target(table.landscape), *starts])
+    return _judge(descend_batch(table, settings, lrs, columns), lrs, columns)
 
 
 def measure_windows_of_many(
