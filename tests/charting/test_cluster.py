@@ -304,6 +304,8 @@ def test_killed_while_it_writes(left: int, serial: Atlas) -> None:
 def test_ended_with_its_own_workers(moment: str, number: signal.Signals, serial: Atlas) -> None:
     """Ctrl-C goes to the whole group, as from a terminal; a kill to the program alone."""
     program = (
+        # As at a terminal, also where the tests are a shell's background job, which ignores it.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from gabordiag.charting import engine, grid; from gabordiag.cli import main;"
         "grid._LANDSCAPES, engine._FLUSH_EVERY = 2, 0.0; main.main()"
     )

@@ -651,7 +651,7 @@ class Clamped(nn.Module):
         return torch.sin(self.t * x)
 
 
-@pytest.mark.parametrize("loss", ["mse", "rmse"])
+@pytest.mark.parametrize("loss", ["mse", pytest.param("rmse", marks=pytest.mark.slow)])
 def test_a_forward_that_writes_into_its_parameter_is_named(loss: str) -> None:
     x = torch.linspace(0.1, 5, 40, dtype=torch.float64)
     how: Any = {"param": "t", "input": x, "target": 1.5, "range": (0, 3), "loss": loss}
