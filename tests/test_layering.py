@@ -94,7 +94,7 @@ def imported_names(module: str, source: str, *, is_package: bool = False) -> Ite
                 # What it stands for is there, which a type checker does not see.
                 assert resolve_name(f"{PACKAGE}.{path}")
                 yield f"{PACKAGE}.{path}"
-            case ast.Attribute():
+            case ast.Attribute() if stand_ins:
                 root, _, rest = ast.unparse(node).partition(".")
                 if root in stand_ins:
                     assert callable(resolve_name(f"{PACKAGE}.{stand_ins[root]}.{rest}"))
@@ -173,8 +173,8 @@ def all_imports() -> dict[str, set[str]]:
     names = {module_name(path): path for path in MODULES}
     loaded = {}
     for module, path in names.items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        found = imported_names(module, ast.unparse(tree), is_package=path.name == "__init__.py")
+        source = path.read_text(encoding="utf-8")
+        found = imported_names(module, source, is_package=path.name == "__init__.py")
         inside = [name.removeprefix(f"{PACKAGE}.") for name in found]
         loaded[module] = {
             name if name in names else name.rpartition(".")[0]
