@@ -1,4 +1,4 @@
-"""Where the input image comes from: a file, an array, or a built-in; always a float64 matrix.
+"""Where images come from: files, arrays, or built-ins; always float64 matrices.
 
 Everything that cannot be used is refused here with a sentence, so that whatever computes with it
 may assume a finite, two-dimensional image that is larger than the kernel and not constant.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,37 @@ SYNTHETIC_SHAPE = (512, 512)
 MAX_PIXELS = 89_000_000
 # The loss is made of squares of responses; beyond these they overflow or vanish.
 _SMALLEST, _LARGEST = 1e-100, 1e100
+# What file managers leave behind; hidden files are passed over as well.
+_NOT_MEANT = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
+# Skipped files that an error names; the others are counted.
+_MOST_NAMED = 3
+# Called with (what is being done, images done, images in all).
+ImageProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """The images that are used: sources (paths, built-in names or arrays), and names for people.
+
+    `skipped` are file names that were left out, each with the reason, which reads on from the name.
+    """
+
+    sources: tuple[Any, ...]
+    names: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def part(self, indices: Sequence[int]) -> ImageSet:
+        """Returns the set of some of the images."""
+        sources, names = (tuple(of[i] for i in indices) for of in (self.sources, self.names))
+        return ImageSet(sources, names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON shows."""
+        skipped = [{"file": file, "why": why} for file, why in self.skipped]
+        return {"used": len(self), "skipped": skipped}
 
 
 def load_image(
@@ -243,3 +276,96 @@ def _grey(picture: Image.Image) -> FloatArray:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return text[0].rstrip(".") if text else type(error).__name__
+
+
+def find_usable(
+    images: str | Path | Sequence[Any],
+    load: Callable[[Any], FloatArray],
+    *,
+    strict: bool,
+    progress: ImageProgress | None,
+) -> ImageSet:
+    """Reads every image once, and returns those that can be used; if strict, all have to be.
+
+    A folder's files are taken in the order of their names. Hidden files and what file managers
+    leave (`Thumbs.db`, `desktop.ini`) are passed over; every other entry is taken for an image, and
+    named where it is none.
+    """
+    listed = _listed(images)
+    sources, names, skipped = [], [], []
+    for done, (name, source) in enumerate(listed, 1):
+        try:
+            load(source)
+        except InputError as error:
+            skipped.append((_printable(name), _printable(_reason(error, source))))
+        else:
+            sources.append(source)
+            names.append(_printable(name))
+        if progress is not None:
+            progress("reading images", done, len(listed))
+    where = f" in {images}" if isinstance(images, (str, Path)) else ""
+    if not sources:
+        raise InputError(
+            f"None of the {len(listed)} images{where} can be used: {_told(skipped)}.",
+            "Give PNG, JPEG, TIFF or WebP images, or .npy arrays.",
+        )
+    if strict and skipped:
+        raise InputError(
+            f"{len(skipped)} of {len(listed)} images{where} cannot be used: {_told(skipped)}.",
+            "Remove them, or leave out --strict to go on without them.",
+        )
+    return ImageSet(tuple(sources), tuple(names), tuple(skipped))
+
+
+def _listed(images: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
+    """Returns (name, source) of everything that may be an image."""
+    if isinstance(images, (str, Path)):
+        return _folder(Path(images))
+    listed = [
+        (str(source), source) if isinstance(source, (str, Path)) else (f"array {index}", source)
+        for index, source in enumerate(images)
+    ]
+    if not listed:
+        raise UsageError("an empty list of images was given.", "Give at least one.")
+    for _, source in listed:
+        if isinstance(source, (str, Path)):
+            require_there(source)
+    return listed
+
+
+def _folder(folder: Path) -> list[tuple[str, Any]]:
+    try:
+        if not folder.is_dir():
+            what = f"{folder} is a file" if folder.exists() else f"No folder at {folder}"
+            raise InputError(f"{what}.", "Give a folder with --images, single files with --image.")
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{folder} cannot be listed: {reason}.", "Give another folder.") from None
+    meant = [e for e in entries if e.name[0] != "." and e.name.lower() not in _NOT_MEANT]
+    if not meant:
+        raise InputError(f"{folder} holds no images.", "Give a folder with images.")
+    return [(entry.name, entry) for entry in meant]
+
+
+def _reason(error: InputError, source: Any) -> str:
+    """The error without the name that it begins with."""
+    text = " ".join(error.problem.split()).rstrip(".")
+    for beginning in (f"{source} ", "The image ", "the array "):
+        if text.startswith(beginning):
+            return text.removeprefix(beginning)
+    return f"cannot be used: {text}"
+
+
+def _printable(text: str) -> str:
+    """A file name may hold any bytes; what is shown and saved is text."""
+    decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in decoded
+    )
+
+
+def _told(skipped: Sequence[tuple[str, str]]) -> str:
+    named = "; ".join(f"{file} {why}" for file, why in skipped[:_MOST_NAMED])
+    more = len(skipped) - _MOST_NAMED
+    return f"{named}; and {more} more" if more > 0 else named

@@ -25,10 +25,10 @@ import torch
 
 from gabordiag.charting.grid import Grid, Task
 from gabordiag.charting.landscapes import chart_filter
+from gabordiag.charting.orientations import ImageGram
 from gabordiag.charting.store import BYTES, Store
 from gabordiag.errors import InputError
 from gabordiag.objective.experiment import Picture
-from gabordiag.objective.gabor_line import ImageGram
 from gabordiag.objective.response import one_thread
 from gabordiag.objective.space import FloatArray
 from gabordiag.results import Progress

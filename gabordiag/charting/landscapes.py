@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gabordiag.charting.grid import Grid
+from gabordiag.charting.orientations import ImageGram, Orientations
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import CODES
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.windows import Windows, log_spaced, measure_windows_of_many
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.landscape.points import Landscape
-from gabordiag.objective.gabor_line import ImageGram, Orientations
 from gabordiag.objective.space import FloatArray
 
 # Learning rates in units of the landscape's own, twelve a decade: the slowest shrink a distance by

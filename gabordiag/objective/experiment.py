@@ -8,15 +8,15 @@ With many images the loss is the mean over all of them. Let e_i be image i's res
 number of output pixels: mse is the mean over i of |e_i|^2 / P_i, every image counting the same
 whatever its size; rmse is the root of that mean; cosine is that of all the responses taken as one
 output, image i's pixels weighted by 1 / P_i. Each is the loss of one image whose Gram matrix is the
-mean of theirs. Nothing is kept of many images but names: a picture is read when it is asked for,
-and again when it is asked for again, so that a thousand take no more memory than one.
+mean of theirs. Of many images the first is kept, and of all of them names and what was computed: a
+picture is read when it is asked for, so that a thousand take hardly more memory than one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,13 @@ from torch import Tensor
 from gabordiag.choices import DeviceName, DtypeName, LossName, Normalization, Number, Padding, plain
 from gabordiag.errors import InputError, ParameterError, UsageError, unknown_name
 from gabordiag.gabor import PARAMETER_NAMES, GaborParameters, theta_period, validate_kernel_size
-from gabordiag.images import load_image, require_larger_than_kernel, require_there
+from gabordiag.images import (
+    ImageProgress,
+    ImageSet,
+    find_usable,
+    load_image,
+    require_larger_than_kernel,
+)
 from gabordiag.objective.losses import find_loss
 from gabordiag.objective.response import (
     PADDINGS,
@@ -45,13 +51,6 @@ from gabordiag.objective.response import (
 )
 from gabordiag.objective.space import FloatArray, Parameter
 
-# Called with (what is being done, images done, images in all).
-ImageProgress = Callable[[str, int, int], None]
-
-# What file managers leave behind; hidden files are passed over as well.
-_NOT_MEANT = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
-# Skipped files that an error names; the others are counted.
-_MOST_NAMED = 3
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 DEVICES = ("cpu", "cuda", "mps")
 # Sweeps of the non-periodic parameters look this far around the target's own value: somewhat more
@@ -70,123 +69,11 @@ _LEAVES_IMAGES = frozenset({"loss", "dtype", "device", "progress"})
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSet:
-    """The images that are used: sources (paths, built-in names or arrays), and names for people.
-
-    `skipped` are file names that were left out, each with the reason, which reads on from the name.
-    """
-
-    sources: tuple[Any, ...]
-    names: tuple[str, ...]
-    skipped: tuple[tuple[str, str], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def part(self, indices: Sequence[int]) -> ImageSet:
-        """Returns the set of some of the images."""
-        sources, names = (tuple(of[i] for i in indices) for of in (self.sources, self.names))
-        return ImageSet(sources, names)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON shows."""
-        skipped = [{"file": file, "why": why} for file, why in self.skipped]
-        return {"used": len(self), "skipped": skipped}
-
-
-@dataclass(frozen=True, eq=False)
 class Picture:
     """One image (H, W), extended for the padding, and the noise of its target response, if any."""
 
     padded: Tensor
     noise: Tensor | None
-
-
-def _find_usable(images: str | Path | Sequence[Any], experiment: Experiment) -> ImageSet:
-    """Reads every image once, and returns those that can be used; if strict, all have to be.
-
-    A folder's files are taken in the order of their names. Hidden files and what file managers
-    leave (`Thumbs.db`, `desktop.ini`) are passed over; every other entry is taken for an image, and
-    named where it is none.
-    """
-    listed = _listed(images)
-    sources, names, skipped = [], [], []
-    for done, (name, source) in enumerate(listed, 1):
-        try:
-            experiment._load(source)
-        except InputError as error:
-            skipped.append((_printable(name), _printable(_reason(error, source))))
-        else:
-            sources.append(source)
-            names.append(_printable(name))
-        if experiment.progress is not None:
-            experiment.progress("reading images", done, len(listed))
-    where = f" in {images}" if isinstance(images, (str, Path)) else ""
-    if not sources:
-        raise InputError(
-            f"None of the {len(listed)} images{where} can be used: {_told(skipped)}.",
-            "Give PNG, JPEG, TIFF or WebP images, or .npy arrays.",
-        )
-    if experiment.strict and skipped:
-        raise InputError(
-            f"{len(skipped)} of {len(listed)} images{where} cannot be used: {_told(skipped)}.",
-            "Remove them, or leave out --strict to go on without them.",
-        )
-    return ImageSet(tuple(sources), tuple(names), tuple(skipped))
-
-
-def _listed(images: str | Path | Sequence[Any]) -> list[tuple[str, Any]]:
-    """Returns (name, source) of everything that may be an image."""
-    if isinstance(images, (str, Path)):
-        return _folder(Path(images))
-    listed = [
-        (str(source), source) if isinstance(source, (str, Path)) else (f"array {index}", source)
-        for index, source in enumerate(images)
-    ]
-    if not listed:
-        raise UsageError("an empty list of images was given.", "Give at least one.")
-    for _, source in listed:
-        if isinstance(source, (str, Path)):
-            require_there(source)
-    return listed
-
-
-def _folder(folder: Path) -> list[tuple[str, Any]]:
-    try:
-        if not folder.is_dir():
-            what = f"{folder} is a file" if folder.exists() else f"No folder at {folder}"
-            raise InputError(f"{what}.", "Give a folder with --images, single files with --image.")
-        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{folder} cannot be listed: {reason}.", "Give another folder.") from None
-    meant = [e for e in entries if e.name[0] != "." and e.name.lower() not in _NOT_MEANT]
-    if not meant:
-        raise InputError(f"{folder} holds no images.", "Give a folder with images.")
-    return [(entry.name, entry) for entry in meant]
-
-
-def _reason(error: InputError, source: Any) -> str:
-    """The error without the name that it begins with."""
-    text = " ".join(error.problem.split()).rstrip(".")
-    for beginning in (f"{source} ", "The image ", "the array "):
-        if text.startswith(beginning):
-            return text.removeprefix(beginning)
-    return f"cannot be used: {text}"
-
-
-def _printable(text: str) -> str:
-    """A file name may hold any bytes; what is shown and saved is text."""
-    decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in decoded
-    )
-
-
-def _told(skipped: Sequence[tuple[str, str]]) -> str:
-    named = "; ".join(f"{file} {why}" for file, why in skipped[:_MOST_NAMED])
-    more = len(skipped) - _MOST_NAMED
-    return f"{named}; and {more} more" if more > 0 else named
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +219,7 @@ class Experiment:
         """The images in use; of `images`, each was read once to know that it can be used."""
         if self.images is None:
             return ImageSet((self.image,), (_describe(self.image),))
-        return _find_usable(self.images, self)
+        return find_usable(self.images, self._load, strict=self.strict, progress=self.progress)
 
     def _load(self, source: Any) -> FloatArray:
         image = load_image(

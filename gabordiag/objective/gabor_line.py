@@ -1,4 +1,4 @@
-"""The experiment's loss by a kernel, and along one parameter: through the shortcut, or directly.
+"""The experiment's loss along one parameter: through the shortcut, or directly.
 
 An `Experiment` and a parameter's name go in; the other parameters stand at the target's values.
 `ShortcutObjective` evaluates on compressed responses (`response.py`), exact and independent of the
@@ -8,19 +8,12 @@ does. Each checks the other.
 The answer without descent: the response is linear in the kernel, so least squares gives the kernel
 that best explains the target response, and the orientation of that kernel, read off its spectrum,
 is a start beside the target.
-
-Many images: with an orthonormal basis B of the kernels of every theta, g(theta) = B^T c(theta), and
-the coordinates c are periodic: a Fourier series of some tens of waves, found once for all images
-(`Orientations`). An image enters by the matrix B P B^T alone, P being its Gram matrix of single
-pixels (`response.patch_gram`), which in turn serves all filters.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -28,29 +21,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from gabordiag.errors import InputError
-from gabordiag.gabor import gabor_kernel, kernel_and_partials, theta_period
-from gabordiag.objective.experiment import Experiment, Picture
-from gabordiag.objective.losses import Loss, find_loss
-from gabordiag.objective.objective import Line, ScalarLoss, to_numpy
+from gabordiag.objective.experiment import Experiment
+from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
+from gabordiag.objective.objective import Line, to_numpy
 from gabordiag.objective.response import (
     CompressedResponse,
-    correlate,
     correlate_by_definition,
     factor_gram,
-    fold_even,
     kernel_basis,
     one_thread,
-    patch_gram,
     response_gram,
 )
 from gabordiag.objective.space import FloatArray, Parameter, nodes, value_of
 from gabordiag.results import Data
 
-# Images and target responses that the direct path keeps between evaluations.
-_KEPT_BYTES = 2**28
 # Kernels sampled first, and at most, to span those of all values: some more than the dimensions of
 # the default filter's (50 over theta, fewer over the others), and far more than any filter was seen
 # to need, so that the doubling ends.
@@ -74,176 +60,6 @@ _CUTOFF = 1e-6
 # Frequencies along each side, by zero padding: several within the one octave that a Gabor filter
 # passes. Larger kernels take as many as they have pixels.
 _SPECTRUM_SIZE = 128
-# Waves below this part of the largest are rounding.
-_SMALLEST_WAVE = 1e-15
-Pair = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class KernelLoss:
-    """The loss between a kernel's and the target kernel's (1, K, K) compressed responses."""
-
-    compressed: CompressedResponse
-    target_kernel: Tensor
-    definition: Loss
-    is_noisy: bool
-
-    @cached_property
-    def target_response(self) -> Tensor:
-        """Compressed form (r,) of the target response."""
-        return self.compressed(self.target_kernel)[0] + self.compressed.extra
-
-    def _parts(self, kernels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns residual (n, r), response (n, r) and target response (r,) of kernels (n, K, K).
-
-        The residual is that of the difference of kernels: near the target its digits survive. Of
-        kernels whose first pixels say all, the rows of these do.
-        """
-        target_kernel = self.target_kernel[:, : kernels.shape[-2]]
-        residual = self.compressed(kernels - target_kernel) - self.compressed.extra
-        # The sum loses digits where noise far above the response cancels in it.
-        response = self.compressed(kernels) if self.is_noisy else residual + self.target_response
-        return residual, response, self.target_response
-
-    def loss(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
-        """Returns the loss (n,) of kernels (n, K, K), differentiable; without root, if `smooth`."""
-        return self._definition(smooth).compressed(*self._parts(kernels))
-
-    def _definition(self, smooth: bool) -> Loss:
-        return self.definition.smooth if smooth else self.definition
-
-    def loss_and_slope(self, kernels: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the loss (n,) and its closed-form derivative (n,) along changes (n, K, K)."""
-        parts = self._parts(kernels)
-        slope = (self.definition.gradient(*parts) * self.compressed(changes)).sum(-1)
-        return self.definition.compressed(*parts), slope
-
-    def loss_and_gradient(self, kernels: Tensor, *, smooth: bool) -> tuple[Tensor, Tensor]:
-        """Returns the loss (n,) and its gradient (n, p) by the kernels' pixels that say all."""
-        definition, parts = self._definition(smooth), self._parts(kernels)
-        return definition.compressed(*parts), definition.gradient(*parts) @ self.compressed.weights
-
-
-class WholeImages:
-    """That loss by conv2d on the whole image: what a person's training loop computes.
-
-    Many images are read and convolved one after the other at every evaluation; the first ones, up
-    to some hundred megabytes, stay in memory: padded, with their target responses, by index.
-    """
-
-    def __init__(self, experiment: Experiment, target_kernel: Tensor) -> None:
-        self.experiment, self.target_kernel = experiment, target_kernel
-        self._indices: Sequence[int] | None = None
-        self._kept: dict[int, Pair] = {}
-
-    def on_images(self, indices: Sequence[int]) -> WholeImages:
-        """Returns the same loss on some of the many images."""
-        part = copy.copy(self)
-        part._indices = indices
-        return part
-
-    def loss(self, kernels: Tensor, *, smooth: bool = False) -> Tensor:
-        """Returns the loss (n,) of kernels (n, K, K), differentiable; without root, if `smooth`."""
-        definition = find_loss(self.experiment.loss)
-        definition = definition.smooth if smooth else definition
-        if not self.experiment.has_many_images:
-            ((padded, target),) = self._pairs()
-            return definition.direct(correlate(padded, kernels), target)
-        moments = [
-            # Responses are computed again for the gradient: those of all images would fill memory.
-            checkpoint(_moments, padded, kernels, target, use_reentrant=False)
-            for padded, target in self._pairs()
-        ]
-        return definition.pooled(torch.stack(moments).mean(dim=0))
-
-    def loss_and_gradient(self, kernels: Tensor, *, smooth: bool) -> tuple[Tensor, Tensor]:
-        """Returns the loss (n,) and its gradient (n, K^2) by the kernels, by autograd."""
-        losses = self.loss(kernels.requires_grad_(), smooth=smooth)
-        (gradient,) = torch.autograd.grad(losses.sum(), kernels)
-        return losses.detach(), gradient.flatten(1)
-
-    def _pairs(self) -> Iterator[Pair]:
-        """Yields every padded image with its target response (P,)."""
-        count = len(self.experiment.image_set)
-        for index in range(count) if self._indices is None else self._indices:
-            pair = self._kept.get(index) or self._pair(index)
-            if sum(a.nbytes + b.nbytes for a, b in self._kept.values()) <= _KEPT_BYTES:
-                self._kept[index] = pair
-            yield pair
-
-    def _pair(self, index: int) -> Pair:
-        picture = self.experiment.picture(index)
-        padded = picture.padded.to(self.target_kernel)
-        with torch.no_grad():
-            response = correlate(padded, self.target_kernel)[0]
-        if picture.noise is not None:
-            response = response + picture.noise.flatten().to(response)
-        return padded, response
-
-
-def _moments(padded: Tensor, kernels: Tensor, target: Tensor) -> Tensor:
-    """Returns the four means over one image's pixels (4, n) that `Loss.pooled` takes."""
-    outputs = correlate(padded, kernels)
-    difference = outputs - target
-    pairs = ((difference, difference), (outputs, outputs), (outputs, target), (target, target))
-    return torch.stack([(a * b).mean(dim=-1).expand(len(outputs)) for a, b in pairs])
-
-
-class ExperimentLoss(ScalarLoss):
-    """The experiment's loss by some of its kernel's parameters, the others at the target's."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        self.loss_definition = find_loss(experiment.loss)
-        self.loss_name = experiment.loss
-        self.is_root = self.loss_definition.is_root
-        self._fixed = experiment.target_parameters.to_dict()
-        self.dtype, self.device = experiment.torch_dtype(), experiment.torch_device()
-
-    # Of the target, as `kernels` takes it.
-    _target: FloatArray
-
-    @property
-    def images(self) -> dict[str, Any] | None:
-        """Which images the loss is the mean over, as JSON shows it; None with a single one."""
-        return self.experiment.image_set.to_dict() if self.experiment.has_many_images else None
-
-    def _arguments(self, at: Tensor) -> dict[str, Any]:
-        """Returns the arguments of `gabor_kernel` at n values or points, the fixed ones as well."""
-        raise NotImplementedError
-
-    def _of_kernels(self, at: Tensor) -> KernelLoss | WholeImages:
-        """Returns what gives the loss of the kernels at n values or points."""
-        raise NotImplementedError
-
-    def _through(self, compressed: CompressedResponse) -> KernelLoss:
-        here, is_noisy = compressed.to(self.dtype, self.device), self.experiment.target_noise > 0
-        return KernelLoss(here, self.target_kernel(), self.loss_definition, is_noisy)
-
-    def kernels(self, at: Tensor) -> Tensor:
-        """Returns the kernels (n, K, K) at n values or points."""
-        size = self.experiment.kernel_size
-        return gabor_kernel(**self._arguments(at), kernel_size=size, dtype=at.dtype)
-
-    def kernels_and_partials(
-        self, at: Tensor, names: Sequence[str], rows: int | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns kernels (n, K, K), or their first rows, and their derivatives by parameter."""
-        size = self.experiment.kernel_size
-        return kernel_and_partials(self._arguments(at), size, names, dtype=at.dtype, rows=rows)
-
-    def target_kernel(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Returns the kernel (1, K, K) that made the target, on the device of the computation."""
-        at = torch.tensor(self._target, dtype=dtype or self.dtype, device=self.device)
-        return self.kernels(at)
-
-    def loss(self, at: Tensor) -> Tensor:
-        """Returns the loss (n,) at n values or points, differentiable."""
-        return self._of_kernels(at.detach()).loss(self.kernels(at))
-
-    def smooth_loss(self, at: Tensor) -> Tensor:
-        """Returns the loss without its root (n,)."""
-        return self._of_kernels(at.detach()).loss(self.kernels(at), smooth=True)
 
 
 class GaborLine(ExperimentLoss, Line):
@@ -329,8 +145,8 @@ class ShortcutObjective(GaborLine):
         parameter = self.parameter
         count = _FIRST_SAMPLES
         while True:
-            kernels = self.kernels(_sample_points(parameter, count))
-            between = self.kernels(_sample_points(parameter, 2 * count)[1::2])
+            kernels = self.kernels(sample_points(parameter, count))
+            between = self.kernels(sample_points(parameter, 2 * count)[1::2])
             if _is_spanned(between, kernels) or count >= _MAX_SAMPLES:
                 return torch.cat([kernels, self.target_kernel(torch.float64).cpu()])
             count *= 2
@@ -486,7 +302,8 @@ class DirectObjective(GaborLine):
         return target if noise is None else target + noise.flatten()
 
 
-def _sample_points(parameter: Parameter, count: int) -> Tensor:
+def sample_points(parameter: Parameter, count: int) -> Tensor:
+    """Returns a parameter's values at `space.nodes`."""
     return torch.as_tensor(value_of(parameter, nodes(parameter, count)))
 
 
@@ -551,96 +368,3 @@ def kernel_orientation(kernel: Tensor) -> float:
     imaginary = float((energy * torch.sin(2 * angle)).sum())
     theta = math.atan2(imaginary, real) / 2
     return theta if theta < math.pi / 2 else theta - math.pi
-
-
-@dataclass(frozen=True, eq=False)
-class ImageGram:
-    """An image as filters of one size see it: its pixels' Gram matrix, folded if they are even.
-
-    `energy` is the mean of its squared pixels; one more row is the noise of the target response.
-    """
-
-    gram: Tensor
-    even: Tensor
-    energy: float
-
-    @classmethod
-    def of(cls, picture: Picture, kernel_size: int) -> ImageGram:
-        """Returns that of a picture, in one pass over it for each of the kernel's rows."""
-        gram = patch_gram(picture.padded, kernel_size, picture.noise)
-        return cls(gram, fold_even(gram, kernel_size), float(picture.padded.square().mean()))
-
-
-class Orientations:
-    """The kernels of an experiment's filter at every theta, by their coordinates in a basis."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        line = ShortcutObjective(experiment, "theta")
-        spanning, parameter = line.spanning_kernels(), line.parameter
-        self._basis = kernel_basis(spanning).flatten(1)
-        # As many kernels as span all have as many waves at most: twice as many tell them apart.
-        count = 2 * (len(spanning) - 1)
-        kernels = line.kernels(_sample_points(parameter, count))
-        waves = torch.fft.rfft(kernels.flatten(1) @ self._basis.T, dim=0)[:-1] / (count / 2)
-        waves[0] /= 2
-        sizes = waves.abs().amax(dim=1)
-        waves = waves[: 1 + int(torch.nonzero(sizes > _SMALLEST_WAVE * sizes.max())[-1])]
-        self._low = parameter.low
-        self._k = torch.arange(len(waves), dtype=torch.float64)
-        self._rate = 2 * math.pi / theta_period(experiment.psi)
-        self._is_even = theta_period(experiment.psi) == math.pi
-        # Re((a - i b) exp(i k phi)) = a cos k phi + b sin k phi
-        self._cosines, self._sines = waves.real.contiguous(), -waves.imag
-
-    def at(self, theta: Tensor) -> Tensor:
-        """Returns the coordinates (n, r) at angles theta (n,), differentiable."""
-        waves = self._waves(theta)
-        coordinates: Tensor = torch.cos(waves) @ self._cosines + torch.sin(waves) @ self._sines
-        return coordinates
-
-    def changes_at(self, theta: Tensor) -> Tensor:
-        """Returns the coordinates' derivatives (n, r) by theta."""
-        waves, k = self._waves(theta), self._rate * self._k[:, None]
-        up, down = torch.cos(waves) @ (k * self._sines), torch.sin(waves) @ (k * self._cosines)
-        changes: Tensor = up - down
-        return changes
-
-    def on(self, image: ImageGram, loss: str) -> OrientationLine:
-        """Returns the experiment along theta on an image, with a loss."""
-        return OrientationLine(self, image, loss)
-
-    def compressed(self, image: ImageGram) -> CompressedResponse:
-        """Returns the compressed response to coordinates (..., 1, r) on an image."""
-        gram, basis = image.gram, self._basis
-        if self._is_even:
-            # Of a pixel and its mirror, which are equal, the first says all.
-            gram, basis = image.even, basis[:, : (basis.shape[1] + 1) // 2]
-        rank, pixels = basis.shape
-        # An additive image is one more row.
-        maps = torch.zeros(rank + len(gram) - pixels, len(gram), dtype=torch.float64)
-        maps[:rank, :pixels] = basis
-        maps[rank:, pixels:] = torch.eye(len(gram) - pixels)
-        with one_thread():
-            inner = maps @ gram @ maps.T
-        return factor_gram(inner, torch.eye(rank, dtype=torch.float64))
-
-    def _waves(self, theta: Tensor) -> Tensor:
-        return (self._rate * (theta - self._low))[:, None] * self._k
-
-
-class OrientationLine(ShortcutObjective):
-    """The experiment along theta on one image, with coordinates (n, 1, r) as its kernels."""
-
-    def __init__(self, orientations: Orientations, image: ImageGram, loss: str) -> None:
-        super().__init__(orientations.experiment.on_same_images(loss=loss), "theta")
-        self._orientations = orientations
-        self.__dict__.update(compressed=orientations.compressed(image), energy=image.energy)
-
-    def kernels(self, at: Tensor) -> Tensor:
-        """Returns the kernels' coordinates (n, 1, r) at n angles."""
-        return self._orientations.at(at)[:, None]
-
-    def kernels_and_changes(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns these and their derivatives (n, 1, r) by theta, in closed form."""
-        return self.kernels(values), self._orientations.changes_at(values)[:, None]

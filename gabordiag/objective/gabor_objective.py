@@ -23,13 +23,8 @@ from torch.utils.data import BatchSampler, RandomSampler
 from gabordiag.errors import InputError, UsageError
 from gabordiag.gabor import POSITIVE_NAMES, theta_period
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_line import (
-    DirectObjective,
-    ExperimentLoss,
-    KernelLoss,
-    ShortcutObjective,
-    WholeImages,
-)
+from gabordiag.objective.gabor_line import DirectObjective, ShortcutObjective
+from gabordiag.objective.kernel_loss import ExperimentLoss, KernelLoss, WholeImages
 from gabordiag.objective.objective import Derived, Objective, OfLine, ScalarLoss
 from gabordiag.objective.response import CompressedResponse
 from gabordiag.objective.space import FloatArray, Parameter, Space

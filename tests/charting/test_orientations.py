@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from gabordiag.charting.orientations import ImageGram, Orientations
 from gabordiag.gabor import gabor_kernel, gabor_partials
 from gabordiag.landscape.critical import find_critical_points
 from gabordiag.objective.experiment import Experiment
-from gabordiag.objective.gabor_line import ImageGram, Orientations, along
+from gabordiag.objective.gabor_line import along
 
 IMAGE = np.random.default_rng(3).uniform(0, 1, (60, 70)).cumsum(axis=0) % 1.7
 FILTERS: list[dict[str, Any]] = [
