@@ -20,7 +20,7 @@ ROWS = ROW.findall(DOCS)
 # Modules whose numbers decide verdicts.
 MODULES = (
     "diagnosis.causes", "diagnosis.log.explain", "diagnosis.evidence",
-    "diagnosis.log.readers",
+    "diagnosis.log.measures", "diagnosis.log.readers",
     "diagnosis.remedies", "diagnosis.verdict", "dynamics.bifurcation", "dynamics.rates",
     "dynamics.run", "dynamics.outcomes", "dynamics.theory", "dynamics.windows",
     "landscape.critical", "landscape.critical", "landscape.proof", "landscape.surface",

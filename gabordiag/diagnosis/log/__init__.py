@@ -1,5 +1,5 @@
 """The diagnosis from a log alone.
 
-`table` (rows and columns of a file), `readers` (which column is what), `explain` (what the columns
-show, and the verdict)
+`table` (rows and columns of a file), `readers` (which column is what), `measures` (how the run
+ended), `explain` (the verdict).
 """

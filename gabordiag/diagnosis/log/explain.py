@@ -2,42 +2,29 @@
 
 Without the landscape there are no basins and no proof; there is what the loss and the value did,
 and, where gradients were logged, the curvature of secants: (g[t+1] - g[t]) / (x[t+1] - x[t]).
-
-The outcome is that of `dynamics.outcomes.classify`, as for any run. What `classify` needs and a log
-lacks (minima, a range, the steepest slope, perhaps the target) is tried in all ways that agree with
-the log: an outcome that they share is the run's, several are what it may be. Rows of a log may be
-some steps apart.
+`measures.py` says how the run ended, as of any run; here that becomes a verdict: `looks` lists what
+is asked, in its order. A loss alone, without the parameter, is judged by `_Curve`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gabordiag.choices import plain
-from gabordiag.diagnosis.log.readers import Log, Source, read_log
+from gabordiag.diagnosis.log.measures import CLEAR, TREND, LogRun
+from gabordiag.diagnosis.log.readers import Source, read_log
 from gabordiag.dynamics.outcomes import (
     DESCENT_SHARE,
-    FAR_OUT,
-    OUTCOME_NAMES,
-    SETTLED_SHARE,
-    Attractor,
     Jump,
-    Surroundings,
-    classify_one,
-    find_period,
-    jump_steps,
-    tail_length,
 )
 from gabordiag.errors import UsageError
 from gabordiag.landscape.points import PLAIN_LIMIT
-from gabordiag.objective.space import FloatArray, Parameter, Space
 from gabordiag.results import Data, Finding, Result
 from gabordiag.wording import counted
 
@@ -57,21 +44,6 @@ SAWTOOTH_RISES = 0.35
 # From some hundred classes on the logarithms lie closer than noise.
 GUESSING, MOST_CLASSES = 2e-3, 5.0
 SAME_ANGLE = 0.01
-WIDEST, LEAST = 10, 0.05
-# A chaotic run of two or four bands jumps regularly, too.
-LONG_TAIL, SAWTOOTH_ROWS = 200, 5
-KINK_CHANGE, KINK_MATCH = 4, 0.2
-EQUAL_STEPS, EQUAL_LOSSES = 1e-3, 1e-9
-# Of the nearest neighbours' changes; 1 for noise.
-NEUMANN = 0.5
-# A nearest neighbour is off by two deviations of noise where a line is off by one.
-ANALOGUES, MOST_ANALOGUES = 0.4, 500
-PATTERN, CORRELATED = 0.9, 0.95
-CLEAR, TREND = 3, 2
-# Steps that have grown by so much over a run of unknown range.
-RUNAWAY = 1e6
-# What rows some steps apart may leave out.
-UNSEEN = {"cycle", "running", "unfinished", "erratic"}
 UNKNOWABLE = (
     "a log alone cannot show whether another minimum is in the way, whether the derivative is "
     "right, or which learning rates would work; `gabordiag diagnose --from-log` measures these on "
@@ -149,386 +121,14 @@ def explain_log(
     log = read_log(source, value_column, loss_column)
     # Diverged logs overflow in differences; what is not finite is reported as such.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        reader = _Reader(log, target, period) if log.value_name else _Curve(log, None, None)
+        reader = _Judge(log, target, period) if log.value_name else _Curve(log, None, None)
         return next(found for look in reader.looks() if (found := look()) is not None)
 
 
-def _scatter(part: FloatArray) -> tuple[float, float, float]:
-    """Returns a line's fall; of what a parabola leaves, sum of squares and correlation."""
-    rows = np.linspace(0.0, 1.0, len(part))
-    noise = part - np.polyval(np.polyfit(rows, part, 2), rows)
-    energy = float(np.square(noise).sum())
-    r = float(noise[1:] @ noise[:-1]) / energy if energy else 0.0
-    return -float(np.polyfit(rows, part, 1)[0]), energy, min(max(r, 0.0), CORRELATED)
-
-
-class _Reader:
-    """Looks at a log (n rows) from one side after the other; the first that applies is the verdict.
-
-    The parameter's range is that of the log, or its period. `classify` judges the tail's values.
-    The height is the span of the finite losses, the stride the steps between two rows, by which
-    what repeats or lasts is counted, and `jump_rows` are those before a jump of the loss.
-    """
+class _Judge(LogRun):
+    """Looks at a log from one side after the other; the first that applies gives the verdict."""
 
     unknowable = UNKNOWABLE
-
-    def __init__(self, log: Log, target: float | None, period: float | None) -> None:
-        self.log, self.target = log, target
-        self.losses, self.values, self.has_value = log.losses, log.values, bool(log.value_name)
-        self.last_losses = self.losses[-max(2, len(self.losses) // 3) :]
-        finite = self.values[np.isfinite(self.values)]
-        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-        if period is not None:
-            low, high = -period / 2, period / 2
-        is_angle = any(math.isclose(period or 0.0, whole) for whole in (math.pi, math.tau))
-        width = high - low if high > low else max(abs(high), 1.0)
-        self.parameter = Parameter(
-            log.value_name or "loss", low, low + width, period, target, low, is_angle=is_angle
-        )
-        known = self.losses[np.isfinite(self.losses)]
-        self.height = float(np.ptp(known)) if len(known) else 0.0
-        self.tail = self.values[-tail_length(max(1, len(self.values) - 1)) :]
-        self.tail_losses = self.losses[-len(self.tail) :]
-        self.stride = int(np.median(np.diff(log.steps))) if len(log.steps) > 1 else 1
-        self.jump_rows = jump_steps(self.losses, self.height) if self.height > 0 else np.array([])
-        self.jumps = self._find_jumps()
-
-    def step(self, row: int) -> int:
-        return int(self.log.steps[row])
-
-    def rows(self) -> str:
-        return "steps" if self.stride == 1 else f"logged rows ({self.stride} steps apart)"
-
-    @property
-    def outcome(self) -> str:
-        """The likeliest of `possible`; `plateau` means settled, whether in a minimum or not."""
-        return self._judgements[0][0]
-
-    @cached_property
-    def possible(self) -> tuple[str, ...]:
-        """Outcomes that the run may have been given where the log leaves its landscape open."""
-        # The first stands for itself only where nothing else was asked.
-        found = {outcome for outcome, _ in self._judgements[1:] or self._judgements}
-        if not self.has_value:
-            return tuple(found) if found == {"nonfinite"} else ()
-        if self.parameter.period is None and {"reached"} < found:
-            # At a tolerance that another minimum passes, and the target does not.
-            found.add("local_minimum")
-        if self.stride > 1 and not found & {"nonfinite", "frozen", "reached"}:
-            found |= UNSEEN
-        if self.log.others and "nonfinite" not in found:
-            # Their ends are as much of the run's.
-            found |= set(OUTCOME_NAMES)
-        if self.outcome != "running" and self._may_be_gone():
-            found.add("nonfinite")
-        gradients = self.log.gradients
-        if gradients is not None and not math.isfinite(gradients[-1]):
-            # Broken there, or not measured any more.
-            found.add("nonfinite")
-        return tuple(name for name in OUTCOME_NAMES if name in found)
-
-    def _may_be_gone(self) -> bool:
-        if self.parameter.period is not None:
-            return False
-        if self.target is not None:
-            known = np.array([self.values[0], self.target])
-            return self._is_outside(known, FAR_OUT * float(np.ptp(known)))
-        moves = np.abs(self.moves)
-        if (moves > 0).any() and moves.max() > RUNAWAY * moves[moves > 0][0]:
-            return True
-        before, half = self.values[: int(np.argmax(moves)) + 1], float(np.ptp(self.values)) / 2
-        earlier = self.values[: -len(self.tail)]
-        return self._is_outside(earlier, 0.0) or self._is_outside(before, half)
-
-    def _is_outside(self, known: FloatArray, reach: float) -> bool:
-        low, high = known.min() - reach, known.max() + reach
-        return bool(((self.tail < low) | (self.tail > high)).all())
-
-    @cached_property
-    def _judgements(self) -> list[tuple[str, int]]:
-        """Outcome and period in all surroundings that agree with the log, the likeliest first."""
-        if self.parameter.period is None and self._runs_off():
-            return [("running", 0)]
-        gradients = np.zeros(1) if self.log.gradients is None else self.log.gradients
-        known = np.abs(gradients[np.isfinite(gradients)])
-        moved = bool(known.any() or np.ptp(self.values) > 0)
-        # Of a slope that was not logged nothing follows: it may be flat there, or not.
-        last, steepest = (known[-1], [known.max(), math.inf]) if known.any() else (1, [math.inf, 1])
-        values, judgements = self.tail[:, None], []
-        for around in self._surroundings(steepest):
-            slope = last * around.space.tolerance[0]
-            judgements.append(classify_one(around, values, self.tail_losses, slope, moved))
-            if judgements[0][0] == "running":
-                # What passes whole periods is in no minimum.
-                break
-        return judgements
-
-    def _surroundings(self, steepest: Sequence[float]) -> Iterator[Surroundings]:
-        """Yields what the landscape may be: ranges, goals, minima, steepest slopes."""
-        last = float(self.tail[-1])
-        offsets = self.parameter.offset(self.tail, last)
-        middle = np.array([[last + (offsets.min() + offsets.max()) / 2]])
-        goals, parameters = [middle[:0], middle], [self.parameter]
-        if self.target is not None:
-            goals[0] = np.array([[self.target]])
-            # A whole number of periods away, if there is one that was not given.
-            goals = goals[: 1 if self.parameter.period else 2]
-        if self.parameter.period is None:
-            half = (self.parameter.high - self.parameter.low) / 2
-            reaches = np.geomspace(LEAST, WIDEST, 24) * half
-            parameters += [replace(self.parameter, low=last - r, high=last + r) for r in reaches]
-        # What the log alone suggests.
-        slope = steepest[0] * self.parameter.tolerance
-        yield Surroundings(Space((self.parameter,)), goals[0], (), None, slope)
-        for parameter in parameters:
-            space, minima = Space((parameter,)), self._minima(parameter, float(middle[0, 0]))
-            # One thing at a time: who stays near a goal or a minimum is not asked for more.
-            for goal, minimum, slope in (
-                *((goals[0], minima[0], slope) for slope in steepest),
-                *((goal, minima[0], steepest[0]) for goal in goals[1:]),
-                *((goals[0], minimum, steepest[0]) for minimum in minima[1:]),
-            ):
-                yield Surroundings(space, goal, minimum, None, slope * parameter.tolerance)
-
-    def _minima(self, parameter: Parameter, middle: float) -> list[tuple[Attractor, ...]]:
-        width = parameter.high - parameter.low
-        settled = SETTLED_SHARE * width / parameter.tolerance
-        between = self.bracket
-        places = [middle, float(self.tail[-1])]
-        if between is not None:
-            places = [min(max(middle, min(between)), max(between)), *between]
-        found: list[tuple[Attractor, ...]] = [(Attractor(np.array([x])),) for x in places]
-        # A minimum at the target is no other. An angle's tolerance is below that of a wide range.
-        apart = [abs(float(parameter.offset(x, self.target or 0.0))) for x in places]
-        near = min(parameter.tolerance, self.parameter.tolerance)
-        if between is None or self.target is None or max(apart) > near:
-            found += [(Attractor(np.array([place]), settled),) for place in places]
-        return [(), *found] if between is None else found
-
-    @cached_property
-    def bracket(self) -> tuple[float, float] | None:
-        """Two values between which, as slopes or losses in the tail show, a minimum lies."""
-        x = self.parameter.offset(self.tail, float(self.tail[-1]))
-        if self.log.gradients is not None:
-            slopes = self.log.gradients[-len(x) :]
-            if not np.isfinite(slopes).all():
-                return None
-            left, right = np.flatnonzero(slopes < 0), np.flatnonzero(slopes > 0)
-            if not (len(left) and len(right)):
-                return self._ahead(x, slopes)
-            i, j = left[np.argmax(x[left])], right[np.argmin(x[right])]
-            low, high, losses = float(x[i]), float(x[j]), self.tail_losses
-            if self.kink_slope is not None:
-                # Where the sides of the V meet.
-                tip = losses[j] - losses[i] + slopes[i] * low - slopes[j] * high
-                low = high = float(np.clip(tip / (slopes[i] - slopes[j]), low, high))
-            return (self.tail[-1] + low, self.tail[-1] + high) if low <= high else None
-        order = np.argsort(x, kind="stable")
-        x, losses = x[order], self.tail_losses[order]
-        lowest, changes = int(np.argmin(losses)), np.diff(losses)
-        is_dip = (changes[:lowest] <= 0).all() and (changes[lowest:] >= 0).all()
-        if not is_dip or not 0 < lowest < len(x) - 1:
-            return None
-        return self.tail[-1] + x[lowest - 1], self.tail[-1] + x[lowest + 1]
-
-    def _ahead(self, x: FloatArray, slopes: FloatArray) -> tuple[float, float] | None:
-        """Returns the last value and where the secant's slope vanishes, if that is near it."""
-        change, way, last = float(slopes[-1] - slopes[0]), float(x[-1] - x[0]), float(self.tail[-1])
-        left = float(slopes[-1]) * way / change if change * way > 0 else math.inf
-        return (last, last - left) if abs(left) <= abs(way) else None
-
-    def _runs_off(self) -> bool:
-        """Whether steps and losses are all equal: whole periods of a parameter that has one."""
-        steps, losses = np.diff(self.tail), self.tail_losses
-        even = np.ptp(steps) <= EQUAL_STEPS * abs(steps.mean()) > 0
-        return bool(even and np.ptp(losses) <= EQUAL_LOSSES * np.abs(losses).max())
-
-    @cached_property
-    def repeat(self) -> int:
-        """Rows after which values or losses repeat, in the tail or beyond it; 0 for never."""
-        _, period = self._judgements[0]
-        if period or self.outcome not in ("erratic", "unfinished"):
-            return period
-        # Bounces across a kink have any period; there the tail decides, as of any run.
-        return self._longer_period() if self.kink_slope is None else 0
-
-    def _longer_period(self) -> int:
-        """Returns a period that the tail is too short for, of the values or of the losses."""
-        length = max(len(self.tail), min(len(self.losses) // 2, LONG_TAIL))
-        loss = Parameter("loss", 0.0, self.height or 1.0, None, None, 0.0)
-        for along, series in ((self.parameter, self.values), (loss, self.losses)):
-            is_known = np.isfinite(series[-length:]).all()
-            if is_known and (period := find_period(along, series[-length:])):
-                return period
-        gaps = np.diff(self.jump_rows)
-        if len(gaps) < 3 or gaps.min() != gaps.max() or gaps[0] < SAWTOOTH_ROWS:
-            return 0
-        # A decaying oscillation jumps regularly, too, in the beginning.
-        goes_on = len(self.losses) - 1 - self.jump_rows[-1] <= gaps[0]
-        return int(gaps[0]) if goes_on else 0
-
-    def _find_jumps(self) -> tuple[Jump, ...]:
-        losses, products = self.losses.tolist(), self.lr_times_curvature
-        values = self.values[:, None] if self.has_value else np.full((len(losses), 1), math.nan)
-        jumps = []
-        for t in self.jump_rows:
-            product = None if products is None else float(products[t])
-            (start, end), (before, after) = values[t : t + 2], losses[t : t + 2]
-            jumps.append(Jump(self.step(t), start, end, before, after, product, left_basin=False))
-        return tuple(jumps)
-
-    @cached_property
-    def lr_times_curvature(self) -> FloatArray | None:
-        """Lr x the secant's curvature over every step (n - 1,), where both were logged."""
-        if self.log.gradients is None or self.log.lrs is None:
-            return None
-        return np.asarray(self.log.lrs[:-1] * np.diff(self.log.gradients) / self.moves)
-
-    @cached_property
-    def moves(self) -> FloatArray:
-        """Changes of the value from row to row (n - 1,), whole periods taken off."""
-        return self.parameter.offset(np.diff(self.values), 0.0)
-
-    @property
-    def spread(self) -> float:
-        """How much the losses of the last third spread, but for the outermost."""
-        return float(np.subtract(*np.quantile(self.last_losses, (0.95, 0.05))))
-
-    def rate(self) -> str:
-        """Returns the rate to try, and instead of which: 1 / curvature if known, else a tenth."""
-        lrs = self.log.lrs
-        if lrs is None or not np.isfinite(lrs).any():
-            return "a tenth"
-        # A schedule's last rates may be tiny: its largest made the steps too long.
-        low, high = float(np.nanmin(lrs)), float(np.nanmax(lrs))
-        rate, products = high / 10, self.lr_times_curvature
-        if products is not None:
-            steep = np.isfinite(products) & (products > 2)
-            rate = float((lrs[:-1][steep] / products[steep]).min()) if steep.any() else rate
-        return f"{rate:.2g} instead of {f'{low:g} to ' if low < high else ''}{high:g}"
-
-    @cached_property
-    def kink_slope(self) -> float | None:
-        """The slope of a V across which the run bounces at the end, or None.
-
-        On both sides of the minimum the gradient points away from it. Across a smooth minimum it
-        changes by its slope beside the minimum times the way, whatever the period; across a V by
-        twice its size, however near the two values lie. Where no gradients were logged, the steps
-        of a plain descent, which are proportional to them, have to do.
-        """
-        slopes = self.log.gradients
-        if slopes is None and self.stride == 1:
-            slopes = -np.append(self.moves, math.nan)
-        if slopes is None:
-            return None
-        x = self.parameter.offset(self.values, float(self.tail[-1]))
-        tail = x[-len(self.tail) :]
-        x = x - (tail.min() + tail.max()) / 2
-        reach = 3 * float(np.ptp(tail))
-        use = np.isfinite(slopes) & (np.abs(x) <= reach)
-        left, right = use & (slopes < 0), use & (slopes > 0)
-        if not (left[-len(tail) :].any() and right[-len(tail) :].any()):
-            return None
-        a = int(np.argmax(np.where(left, x, -np.inf)))
-        b = int(np.argmin(np.where(right, x, np.inf)))
-        gap, change, bend = x[b] - x[a], slopes[b] - slopes[a], math.nan
-        for near, side in ((a, left), (b, right)):
-            away = np.abs(x[side] - x[near])
-            far = away > EQUAL_STEPS * float(np.ptp(tail))
-            if far.any():
-                bends = np.abs(slopes[side] - slopes[near])[far] / away[far]
-                bend = float(np.fmax(bend, bends.max()))
-        # With a single value on either side nothing is known of the slope beside.
-        is_kink = gap > 0 and change > KINK_CHANGE * bend * gap
-        if self.log.gradients is None:
-            # Equal on each side, from several places there.
-            sides = [side[-len(tail) :] for side in (left, right)]
-            steps = slopes[-len(tail) :]
-            even = all(
-                np.ptp(steps[side]) <= EQUAL_STEPS * abs(steps[side][0])
-                and np.ptp(tail[side]) > EQUAL_STEPS * np.ptp(tail)
-                for side in sides
-            )
-            is_kink &= even or abs(slopes[a] + slopes[b]) <= KINK_MATCH * change
-        return float(change) / 2 if is_kink else None
-
-    @cached_property
-    def noise(self) -> float:
-        """Standard error of a change between tenths of the log, as the last third scatters."""
-        changes = np.diff(self.last_losses)
-        deviation = float(np.median(np.abs(changes - changes.mean()))) / 0.6745 / math.sqrt(2)
-        # Of neighbours correlated by r the changes are sqrt(1 - r) of what they are of others.
-        _, _, r = _scatter(self.last_losses)
-        deviation *= math.sqrt(1 + r) / (1 - r)
-        # Of two medians, each with pi / 2 times the variance of a mean.
-        return deviation * math.sqrt(math.pi / max(1, len(self.losses) // 10))
-
-    @cached_property
-    def follows_value(self) -> bool:
-        """Whether rows with nearly the same value have similar losses; in noise they have not.
-
-        Von Neumann's ratio of the nearest fifth of all neighbours: the mean square of their changes
-        over twice the variance of all losses.
-        """
-        values = self.parameter.wrap(self.values)
-        order = np.argsort(values, kind="stable")
-        gaps = np.diff(values[order])
-        changes = np.diff(self.losses[order])[np.argsort(gaps, kind="stable")[: len(gaps) // 5]]
-        return float(np.square(changes).mean()) <= NEUMANN * 2 * float(np.var(self.losses))
-
-    @cached_property
-    def follows_itself(self) -> bool:
-        """Whether losses follow from the two before them, as those of a descent do, and noise not.
-
-        Each of the last half is predicted by what came after the most similar pair (Lorenz's
-        analogues), and by a line, which predicts noise better, however correlated that is. Batches
-        in a fixed order repeat a pattern, which says nothing of the descent.
-        """
-        part = self.losses[len(self.losses) // 2 :][-MOST_ANALOGUES:]
-        pairs, after = np.stack([part[:-2], part[1:-1]], axis=1), part[2:]
-        apart = np.abs(pairs[:, None] - pairs).max(axis=2)
-        np.fill_diagonal(apart, np.inf)
-        errors = np.abs(after - after[apart.argmin(axis=1)])
-        line = np.column_stack([pairs, np.ones(len(pairs))])
-        left = np.abs(after - line @ np.linalg.lstsq(line, after, rcond=None)[0])
-        if errors.mean() > ANALOGUES * left.mean():
-            return False
-        lags = range(SAWTOOTH_ROWS, len(part) // 2)
-        return not any(np.corrcoef(part[lag:], part[:-lag])[0, 1] > PATTERN for lag in lags)
-
-    @cached_property
-    def levels(self) -> tuple[float, float, float]:
-        """Losses at the beginning, in the best tenth, and at the end: medians."""
-        medians = [float(np.median(part)) for part in np.array_split(self.losses, 10)]
-        first, last, best = float(np.median(self.losses[:3])), medians[-1], min(medians)
-        if not self.losses[1:].min() <= self.losses[0] <= self.losses[1:].max():
-            # All may happen in one step.
-            first = float(self.losses[0])
-        # Much happens in the first tenth, unless it is noise.
-        is_noise = abs(first - medians[0]) <= CLEAR * self.noise * math.sqrt(len(self.losses) / 10)
-        begin = medians[0] if is_noise else first
-        # A single low value counts where it is lower than the end by more than the noise there.
-        lowest = float(self.losses.min())
-        if lowest < self.last_losses.min() - float(np.ptp(self.last_losses)):
-            best = min(best, lowest)
-        return begin, best, last
-
-    def trend(self, series: FloatArray) -> float:
-        """Returns by how much the last third of a series falls, 0 where that may be noise."""
-        # Of noise with neighbours correlated by r, n rows are as good as n (1 - r) / (1 + r).
-        part = series[-max(6, len(series) // 3) :]
-        fall, energy, r = _scatter(part)
-        error = math.sqrt(12 * energy * (1 + r) / (1 - r)) / len(part)
-        return fall if fall > TREND * error else 0.0
-
-    def remaining(self) -> float:
-        """How far the value is from where it will settle, if its steps shrink by one factor."""
-        half = (len(self.tail) - 1) // 2
-        if half < 1:
-            return math.inf
-        steps = np.diff(self.tail[[-1 - 2 * half, -1 - half, -1]])
-        factor = float(steps[1] / steps[0]) if steps[0] else 0.0
-        return abs(float(steps[1]) * factor / (1 - factor)) if 0 <= factor < 1 else math.inf
 
     def looks(self) -> tuple[Callable[[], Explanation | None], ...]:
         """Returns the looks in their order; the last one always applies."""
@@ -883,7 +483,7 @@ class _Reader:
         return self._result("healthy", text)
 
 
-class _Curve(_Reader):
+class _Curve(_Judge):
     """Looks at the loss alone: what its curve shows, and never why."""
 
     unknowable = CURVE_ALONE
