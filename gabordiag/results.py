@@ -21,6 +21,8 @@ from gabordiag.errors import InputError, UsageError
 Data = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 # Reports how far long work is: called with (done, in all).
 Progress = Callable[[int, int], None]
+# The same of work in parts: called with (done, in all, what is done).
+Report = Callable[[int, int, str], None]
 # What draws results; matplotlib is imported when the first shows itself.
 _REGISTRY = "gabordiag.presentation.registry"
 

@@ -11,7 +11,7 @@
                        `maps` (starts against rates, starts of two parameters), `windows` (the
                        rates that work from one start), `theory` (stability bounds),
                        `bifurcation`, `rates` (those that work of a training, found by training)
-    networks           `network` (planes, lines and curvature through all weights)
+    networks           `network` (a plane through all weights: does it show the run?)
 
 The same code judges the outcome of one run and those of a map of a hundred thousand.
 """

@@ -19,15 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gabordiag.dynamics.checkpoint import Checkpoint, beside, remove
-from gabordiag.dynamics.network import BATCHES, Report
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.outcomes import RATE_OUTCOMES
-from gabordiag.dynamics.training import OTHERS, rates_of, run_training
+from gabordiag.dynamics.training import BATCHES, OTHERS, rates_of, run_training
 from gabordiag.dynamics.windows import log_spaced, runs_of_true
 from gabordiag.errors import InputError, UsageError
 from gabordiag.objective.space import FloatArray
 from gabordiag.own.training import Training, find_watched
-from gabordiag.results import Result, finite_or_none, read_only
+from gabordiag.results import Report, Result, finite_or_none, read_only
 from gabordiag.wording import counted, times
 
 # Of the fall from the start to the lowest ending a training may miss so much, or so many standard

@@ -29,6 +29,8 @@ from gabordiag.own.training import Batch, BatchStream, State, Training, Watched,
 
 # Whose rate holds for all parameters that have none of their own.
 OTHERS = "others"
+# That a loss on fixed batches is the mean over.
+BATCHES = 8
 # Steps that are read and handed out together.
 _BLOCK = 20
 

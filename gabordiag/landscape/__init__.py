@@ -8,7 +8,8 @@
                        (that no root of the derivative is missed), `sampled` (where the loss's own
                        values decide)
     two parameters     `surface` (loss, gradient, critical points found)
-    a whole model      `many_lines` (lines known at evenly spaced values only)
+    a whole model      `many_lines` (lines known at evenly spaced values only), `network`
+                       (directions and lines through all weights, curvature)
 
 Along one parameter the list of critical points can be proven complete; over two it is a search.
 """

@@ -17,13 +17,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import gabordiag as gd
 from gabordiag.dynamics.maps import run_basins
-from gabordiag.dynamics.network import random_directions
 from gabordiag.dynamics.optimizers import OptimizerSettings
 from gabordiag.dynamics.replay import log_columns
 from gabordiag.dynamics.tables import TabulatedObjective
 from gabordiag.dynamics.training import rates_of, run_training
 from gabordiag.dynamics.windows import log_spaced
 from gabordiag.landscape.critical import find_critical_points
+from gabordiag.landscape.network import random_directions
 from gabordiag.landscape.sweep import sweep_objective
 from gabordiag.objective.gabor_line import along
 from gabordiag.own.training import WeightLoss, find_watched

@@ -18,8 +18,8 @@ from torch.nn import functional
 import gabordiag as gd
 from gabordiag.cli.main import run
 from gabordiag.dynamics import checkpoint
-from gabordiag.dynamics.network import resolve
 from gabordiag.errors import InputError, UsageError
+from gabordiag.landscape.network import resolve
 from gabordiag.presentation.registry import KINDS
 
 MOMENTS = 61
