@@ -34,7 +34,6 @@ from gabordiag.dynamics.outcomes import (
 from gabordiag.dynamics.run import (
     Run,
     Trajectory,
-    as_objective_of,
     judge,
     judge_outcome,
     minima_near,
@@ -63,7 +62,7 @@ from gabordiag.objective.experiment import Experiment
 from gabordiag.objective.gabor_line import GaborLine, ShortcutObjective
 from gabordiag.objective.gabor_objective import GaborObjective
 from gabordiag.objective.losses import LOSSES
-from gabordiag.objective.objective import Differences, Line, Objective, OfLine
+from gabordiag.objective.objective import Differences, Line, Objective, OfLine, over_points
 from gabordiag.objective.space import ANGLE_TOLERANCE, FloatArray, Space
 from gabordiag.own.evaluation import OwnObjective, UserObjective
 from gabordiag.results import Finding, finite_or_none, read_only
@@ -841,7 +840,7 @@ class Facts:
     def squared(self) -> Bench | None:
         """The bench with the loss's root taken away, if it has one."""
         smooth = (self.line or self.objective).squared()
-        return None if smooth is None else self._bench(as_objective_of(smooth))
+        return None if smooth is None else self._bench(over_points(smooth))
 
     @cached_property
     def squared_trial(self) -> tuple[str, Trial] | None:

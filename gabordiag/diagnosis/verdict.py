@@ -23,7 +23,6 @@ from gabordiag.dynamics.run import (
     Optimization,
     Run,
     StepListener,
-    as_objective_of,
     condition_at,
     judge,
     run,
@@ -33,7 +32,7 @@ from gabordiag.dynamics.windows import Windows
 from gabordiag.landscape.critical import still_holds
 from gabordiag.landscape.surface import PairSurface, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
-from gabordiag.objective.objective import Line, Objective, OfLine
+from gabordiag.objective.objective import Line, Objective, OfLine, over_points
 from gabordiag.own.plain_loop import PlainLoop, as_plain_loop
 from gabordiag.results import Data, Finding, Progress, Result
 from gabordiag.wording import counted
@@ -163,7 +162,7 @@ def diagnose_objective(
         if progress is not None:
             progress(done, total)
 
-    objective = as_objective_of(objective)
+    objective = over_points(objective)
     if sweep is None and isinstance(objective, OfLine):
         sweep = sweep_objective(objective.line)
     tick()

@@ -38,7 +38,7 @@ from gabordiag.landscape.points import Landscape
 from gabordiag.landscape.surface import PairSurface, condition, newton, pair_surfaces
 from gabordiag.landscape.sweep import Sweep, resweep, sweep_objective
 from gabordiag.objective.gabor_objective import Batches
-from gabordiag.objective.objective import Line, Objective, OfLine
+from gabordiag.objective.objective import Line, Objective, OfLine, over_points
 from gabordiag.objective.space import FloatArray, Space
 from gabordiag.own.plain_loop import as_plain_loop
 from gabordiag.results import Data, Result, finite_or_none, read_only
@@ -314,8 +314,8 @@ def run(
     that carries its state from step to step. `logged` are the first steps of a run that was
     interrupted; the listener does not get them again. The full loss is that of `objective`.
     """
-    objective = as_objective_of(objective)
-    on = as_plain_loop(objective) if stepped is None else as_objective_of(stepped)
+    objective = over_points(objective)
+    on = as_plain_loop(objective) if stepped is None else over_points(stepped)
     if landscape is None and isinstance(objective, OfLine):
         landscape = find_critical_points(objective.line)
     first = objective.space.point(start)
@@ -341,11 +341,6 @@ def one_step(state: State, full_loss: float | None = None) -> Step:
     """Returns the step of a single run."""
     number, values, losses, gradients, updates, lrs = state
     return Step(number, values[0], float(losses[0]), gradients[0], updates[0], lrs[0], full_loss)
-
-
-def as_objective_of(objective: Objective | Line) -> Objective:
-    """Returns an objective of one parameter as one of d = 1; others as they are."""
-    return objective if isinstance(objective, Objective) else OfLine(objective)
 
 
 def run_many(
@@ -399,7 +394,7 @@ def judge(
     rates: FloatArray | None = None,
 ) -> Run:
     """Turns a trajectory into a `Run`; the rates (d,) are the settings' by default."""
-    objective = as_objective_of(objective)
+    objective = over_points(objective)
     if rates is None:
         rates = objective.space.rates(settings.lr)
     losses = trajectory.losses
@@ -550,14 +545,14 @@ def run_all(
     interrupted one. With a batch size each run on batches, the same for all, is followed by one on
     all images.
     """
-    objective = as_objective_of(objective)
+    objective = over_points(objective)
     line = objective.line if isinstance(objective, OfLine) else None
     if sweep is None and line is not None:
         sweep = sweep_objective(line)
     landscape = None if sweep is None else sweep.landscape
     grounds: list[Callable[[], Objective | Line | None]] = [lambda: stepped]
     if batch_size is not None:
-        full = as_objective_of(objective if stepped is None else stepped)
+        full = over_points(objective if stepped is None else stepped)
         grounds.insert(0, partial(Batches, full, batch_size))
     runs = tuple(
         run(

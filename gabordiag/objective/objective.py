@@ -358,3 +358,8 @@ class Differences(Objective):
             high, low = to_numpy(self.objective._function(smooth)(at)).reshape(points.shape[:-1])
         apart = np.diagonal(points[0] - points[1], axis1=-2, axis2=-1)
         return self.loss_at(coordinates), (high - low) / apart
+
+
+def over_points(objective: Objective | Line) -> Objective:
+    """Returns an objective of one parameter as one over points (n, 1); others as they are."""
+    return objective if isinstance(objective, Objective) else OfLine(objective)

@@ -140,7 +140,7 @@ def choose_parameter(
     return Parameter(name, low, high, period, request.target, start, is_angle, unit)
 
 
-def find_period(
+def find_loss_period(
     function: Function, places: FloatArray, candidates: Sequence[float], eps: float
 ) -> float | None:
     """Returns the first candidate P with f(v + P) = f(v), to the noise, at all places; or None.
@@ -189,7 +189,7 @@ def _period(
             width = request.range[1] - request.range[0]
             # A range that is narrower than the period is an interval.
             candidates = [*(p for p in candidates if p <= width * (1 + _TYPED)), width]
-        return find_period(function, places, candidates, eps)
+        return find_loss_period(function, places, candidates, eps)
     if request.period == 0:
         return None
     again, shifted = function(places), function(places + request.period)
