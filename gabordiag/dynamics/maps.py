@@ -1,7 +1,7 @@
 """The map: where every start ends at every learning rate; or at one, every start of a plane.
 
-Cells go through one torch optimizer by the ten thousand, and each is judged by its tail with the very
-code that judges a single run. Where a path is chaotic, rounding alone decides its cell: an
+Cells go through one torch optimizer by the ten thousand, and each is judged by its tail with the
+very code that judges a single run. Where a path is chaotic, rounding alone decides its cell: an
 error of one unit in the last place grows by exp(sum ln|1 - lr L''|) along it, and past 1 / eps the
 cell and a single run of the same start and rate may differ.
 
