@@ -135,8 +135,8 @@ class _Judge(LogRun):
         return (
             self._nonfinite, self._too_short, self._overflow, self._reached, self._frozen,
             self._climbing, self._growing, self._kink, self._repeating, self._hovering,
-            self._wild, self._fallen_back, self._descending, self._resting_elsewhere,
-            self._settled,
+            self._wild, self._fallen_back, self._swinging, self._descending,
+            self._resting_elsewhere, self._settled,
         )  # fmt: skip
 
     def _result(
@@ -379,6 +379,19 @@ class _Judge(LogRun):
             f"{words}: a smaller learning rate, try {self.rate()}, ends this; whether it then "
             "finds the target depends on the start."
         )
+
+    def _swinging(self) -> Explanation | None:
+        """Without jumps of the loss, as with momentum; in the end as far off as at first."""
+        if self.outcome not in ("unfinished", "erratic") or not self._surrounds_target():
+            return None
+        assert self.target is not None
+        offsets = self.parameter.offset(self.values, self.target)
+        reach = float(np.abs(offsets[-len(self.last_losses) :]).max())
+        if reach < abs(offsets[0]) or self._progress() or not self.follows_value:
+            return None
+        show, goal = self.parameter.show, self.target
+        text = f"It swings about the target {show(goal)}, by {show(reach)}, and comes no nearer"
+        return self._result("step_too_large", text + self._smaller_rate(), {"spread": self.spread})
 
     def _descending(self) -> Explanation | None:
         falls = self._falls() and self.trend(self.losses) > DESCENT * self.height

@@ -121,7 +121,11 @@ def read_logs(source: Source, names: Sequence[str]) -> tuple[Log, ...]:
 
 def _table(source: Source) -> tuple[Table, str]:
     if isinstance(source, Frame):
-        source = {name: source[name] for name in source.columns}
+        names = list(source.columns)
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"two columns are named {name}.", "Give each its own name.")
+        source = {name: source[name] for name in names}
     if isinstance(source, Mapping):
         return as_table(source), "the log"
     if not isinstance(source, (str, os.PathLike)):

@@ -403,3 +403,34 @@ def test_degrees_beside_a_target_in_radians() -> None:
     )
     assert found.verdict == "inconclusive"
     assert "in degrees is the target" in found.headline
+
+
+@pytest.mark.parametrize(("height", "waves"), [(0.05, 3), (0.1, 2), (0.02, 5)])
+def test_momentum_beyond_its_bound_swings_about_the_target(height: float, waves: int) -> None:
+    # ln cosh x + h (1 - cos k x): the minimum at 0 has the curvature 1 + h k^2, and heavy ball is
+    # unstable there beyond 2 (1 + momentum) / curvature. Far out the slope is 1 at most, so that no
+    # run is thrown out for good: it swings.
+    curvature, verdicts = 1 + height * waves**2, []
+    for momentum in (0.9, 0.95, 0.99):
+        for factor in (1.2, 2, 4, 8):
+            lr = factor * 2 * (1 + momentum) / curvature
+            x, velocity, rows = 2.0, 0.0, []
+            for _ in range(400):
+                slope = math.tanh(x) + height * waves * math.sin(waves * x)
+                loss = np.logaddexp(x, -x) - math.log(2) + height * (1 - math.cos(waves * x))
+                rows.append((x, loss, slope, lr))
+                velocity = momentum * velocity + slope
+                x -= lr * velocity
+            log = dict(zip(("theta", "loss", "grad", "lr"), np.array(rows).T, strict=True))
+            verdicts.append(gd.explain(log, target=0.0).verdict)
+    # Chaos may look like noise; steps beyond |x| = 1 see a kink.
+    assert sum(verdict in ("step_too_large", "kink") for verdict in verdicts) >= 11
+    assert not {"no_progress", "wrong_gradient", "wrong_basin"} & set(verdicts)
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    pandas = pytest.importorskip("pandas")
+    log = pandas.DataFrame({"theta": np.arange(60.0), "loss": 1.0, "other": 2.0})
+    log.columns = ["theta", "loss", "loss"]
+    with pytest.raises(InputError, match="two columns are named loss"):
+        gd.explain(log)
